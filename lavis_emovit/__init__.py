@@ -1,0 +1,31 @@
+"""EmoVIT as a plugin to LAVIS: emotion visual instruction tuning, from labelled images to a tuned model.
+
+Importing this package is cheap on purpose: neither torch nor LAVIS is loaded before something needs them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load_model_and_preprocess"]
+
+
+def load_model_and_preprocess(name: str, model_type: str | None = None, is_eval: bool = False, device: Any = "cpu"):
+    """LAVIS's function of the same name with the plugin registered, for those who switched the start-up hook off.
+
+    Args:
+        name: registered model name, for example `emovit_tiny`.
+        model_type: a type of that model; left out, the model's default type is taken.
+        is_eval: put the model into eval mode.
+        device: where the model goes.
+
+    Returns:
+        the model, its image processors and its text processors, each a dict with the keys `train` and `eval`.
+    """
+    from lavis_emovit.plugin import activate
+
+    activate()
+    from lavis.models import load_model_and_preprocess as load
+
+    return load(name, model_type=model_type, is_eval=is_eval, device=device)

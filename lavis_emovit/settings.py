@@ -1,0 +1,80 @@
+"""Frozen, typed settings behind LAVIS's YAML: unknown keys are refused with the nearest valid name, all errors at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+SettingsT = TypeVar("SettingsT", bound="Settings")
+
+
+class Settings(BaseModel):
+    """Base of every settings class. Sub-classes declare fields; nothing else is accepted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+def nearest_name(name: str, valid: list[str]) -> str:
+    """` (did you mean 'x'?)` for the valid name closest to `name`, or the list of valid names where none is close."""
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
+    if close:
+        return f" (did you mean '{close[0]}'?)"
+    return f" (valid: {', '.join(sorted(valid))})"
+
+
+def parse_settings(
+    cls: type[SettingsT], values: Mapping[str, Any], prefix: str
+) -> tuple[SettingsT | None, list[str]]:
+    """Read a mapping into settings.
+
+    Args:
+        cls: the settings class.
+        values: plain Python values, as YAML gives them.
+        prefix: where the mapping stands, for the messages (`run`, `model`, `datasets.emoset`).
+
+    Returns:
+        the settings, or None, and a list with one line for every problem.
+    """
+    try:
+        return cls.model_validate(dict(values)), []
+    except ValidationError as error:
+        return None, [_problem_line(cls, prefix, item) for item in error.errors()]
+
+
+def _problem_line(cls: type[BaseModel], prefix: str, item: Any) -> str:
+    location = [str(part) for part in item["loc"]]
+    key = ".".join([prefix, *location])
+    if item["type"] == "extra_forbidden":
+        owner = _owner_of(cls, item["loc"][:-1])
+        hint = nearest_name(location[-1], list(owner.model_fields)) if owner else ""
+        return f"{key}: unknown key{hint}"
+    if item["type"] == "missing":
+        return f"{key}: missing, it has no default"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{key}: {message} (got {item['input']!r})"
+
+
+def _owner_of(cls: type[BaseModel], path: tuple[Any, ...]) -> type[BaseModel] | None:
+    """The settings class that holds the key at the end of `path`, followed through nested settings and mappings."""
+    owner: type[BaseModel] | None = cls
+    for part in path:
+        if owner is None:
+            return None
+        field = owner.model_fields.get(str(part))
+        if field is None:
+            continue
+        owner = _settings_in(field.annotation)
+    return owner
+
+
+def _settings_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _settings_in(argument)
+        if found is not None:
+            return found
+    return None

@@ -12,7 +12,6 @@ setup(
     name="lavis-emovit",
     version=VERSION,
     description="Emotion visual instruction tuning (EmoVIT) as a plugin to LAVIS",
-    python_requires=">=3.10",
     packages=find_packages(include=["lavis_emovit", "lavis_emovit.*"]),
     install_requires=[
         "torch>=2.4", "torchvision>=0.19", "transformers>=4.56,<6", "tokenizers", "sentencepiece", "safetensors",

@@ -5,7 +5,9 @@ Importing this package is cheap on purpose: neither torch nor LAVIS is loaded be
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False  # the start-up hook passes here: `typing` would cost more than the whole hook
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load_model_and_preprocess"]

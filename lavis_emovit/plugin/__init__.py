@@ -1,0 +1,25 @@
+"""How LAVIS finds EmoVIT: a start-up hook, shims for LAVIS 1.0.2, and the entry points of the group `lavis.plugins`."""
+
+from __future__ import annotations
+
+
+def activate() -> None:
+    """Load LAVIS with our classes registered, also where the start-up hook is missing or switched off.
+
+    With `LAVIS_PLUGINS=0` in the environment only our own plugin is loaded, not those of other distributions.
+
+    Raises:
+        ImportError: LAVIS is not installed.
+    """
+    import importlib
+    import sys
+
+    from lavis_emovit.plugin import bootstrap, loading
+
+    hooked = bootstrap.install()
+    if "lavis" not in sys.modules:
+        if hooked:
+            importlib.import_module("lavis")
+        else:
+            loading.load_with_shims(lambda: importlib.import_module("lavis"))
+    loading.activate_on(sys.modules["lavis"], third_party=not bootstrap.switched_off())

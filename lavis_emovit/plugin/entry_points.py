@@ -1,0 +1,51 @@
+"""Loads every distribution's entry points of the group `lavis.plugins`, each on its own."""
+
+from __future__ import annotations
+
+import logging
+from importlib import metadata
+
+logger = logging.getLogger(__name__)
+
+GROUP = "lavis.plugins"
+OUR_ENTRY_POINT = metadata.EntryPoint("emovit", "lavis_emovit.plugin.registration:register", GROUP)
+
+loaded: list[str] = []
+broken: dict[str, str] = {}
+_seen: set[str] = set()
+
+
+def load_all(*, third_party: bool = True) -> None:
+    """Load the plugins that this process has not loaded yet.
+
+    An entry point names a function that is called without arguments, or a module whose import registers its classes. One
+    that fails is reported by name with its reason, and kept in `broken`; the others go on.
+
+    Args:
+        third_party: take those of other distributions too.
+    """
+    found = [OUR_ENTRY_POINT]  # named here, so that it works from a bare checkout as well
+    if third_party:
+        found += sorted(metadata.entry_points(group=GROUP), key=lambda entry_point: entry_point.name)
+    for entry_point in found:
+        if entry_point.value not in _seen:
+            _seen.add(entry_point.value)
+            _load(entry_point)
+
+
+def _load(entry_point: metadata.EntryPoint) -> None:
+    label = f"{entry_point.name} ({entry_point.value})"
+    try:
+        plugin = entry_point.load()
+        if callable(plugin):
+            plugin()
+        loaded.append(entry_point.name)
+    except (Exception, SystemExit) as error:
+        broken[entry_point.name] = f"{type(error).__name__}: {error}"
+        logger.error(
+            "LAVIS plugin %s is broken and was left out: %s. Repair or uninstall it; LAVIS_PLUGINS=0 starts LAVIS without "
+            "plugins.",
+            label,
+            broken[entry_point.name],
+        )
+        logger.debug("", exc_info=True)

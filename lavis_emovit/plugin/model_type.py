@@ -1,0 +1,60 @@
+"""Lets `load_model` and `load_model_and_preprocess` be called without `model_type`."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from lavis_emovit.settings import nearest_name
+
+FUNCTIONS = ("load_model", "load_model_and_preprocess")
+
+
+def make_optional(models: ModuleType) -> None:
+    """Wrap LAVIS's two loading functions, in `lavis.models` and wherever LAVIS star-imported them.
+
+    Args:
+        models: the module `lavis.models`.
+    """
+    for name in FUNCTIONS:
+        function = getattr(models, name)
+        if getattr(function, "model_type_is_optional", False):
+            continue
+        wrapped = _with_optional_type(function)
+        for module in (models, sys.modules["lavis"]):
+            if getattr(module, name, None) is function:
+                setattr(module, name, wrapped)
+
+
+def _with_optional_type(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def load(name: str, model_type: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        return function(name, resolve_model_type(name, model_type), *args, **kwargs)
+
+    load.model_type_is_optional = True  # type: ignore[attr-defined]
+    return load
+
+
+def resolve_model_type(name: str, model_type: str | None) -> str:
+    """The given type, or the default one that the model class names in `DEFAULT_MODEL_TYPE`.
+
+    Raises:
+        ValueError: no model of that name is registered.
+        TypeError: no type is given and the class names no default, as LAVIS itself raises it.
+    """
+    from lavis.common.registry import registry
+
+    model_class = registry.get_model_class(name)
+    if model_class is None:
+        names = sorted(registry.mapping["model_name_mapping"])
+        raise ValueError(f"LAVIS has no model named '{name}'{nearest_name(name, names)}")
+    if model_type is not None:
+        return model_type
+    default = getattr(model_class, "DEFAULT_MODEL_TYPE", None)
+    if default is not None:
+        return default
+    types = ", ".join(getattr(model_class, "PRETRAINED_MODEL_CONFIG_DICT", {}))
+    raise TypeError(f"the model '{name}' needs a model_type, it names no default one; its types: {types}")

@@ -1,0 +1,20 @@
+"""The modules that register our classes in LAVIS, as one visible list."""
+
+from __future__ import annotations
+
+import importlib
+
+# Importing one of these registers the class in it. Order does not matter.
+REGISTERING_MODULES = (
+    "lavis_emovit.models.emovit_vicuna7b",
+    "lavis_emovit.models.emovit_vicuna13b",
+    "lavis_emovit.models.emovit_flant5xl",
+    "lavis_emovit.models.emovit_flant5xxl",
+    "lavis_emovit.models.emovit_tiny",
+)
+
+
+def register() -> None:
+    """Register all builders, processors, tasks, runners and models. Calling it again does nothing more."""
+    for module in REGISTERING_MODULES:
+        importlib.import_module(module)

@@ -1,0 +1,201 @@
+"""Predictions as JSON lines: one row for each evaluated instance, written as it comes, readable after a crash.
+
+A row says which instance it is, what is true, what the model chose, and how it scored every label, so that every
+metric and the whole report can be computed again from this file alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+
+from lavis_emovit.errors import DataError
+
+
+class PredictionRow(BaseModel):
+    """One evaluated instance.
+
+    Attributes:
+        instance_id: unique within a file.
+        record_id: the record that the instance comes from.
+        label: the true label, or None where nobody knows it.
+        prediction: what the model chose. Anything outside the label set, None included, counts as an invalid answer.
+        scores: log-probability (natural log) of each label; need not be normalised over the labels.
+        image: path of a thumbnail, relative to the run folder, or None.
+        answer: the text that the model generated, or None.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+    instance_id: str = Field(min_length=1)
+    record_id: str = Field(min_length=1)
+    label: str | None
+    prediction: str | None
+    scores: dict[str, FiniteFloat] | None = None
+    image: str | None = None
+    answer: str | None = None
+
+
+class PredictionWriter:
+    """Appends rows to a file; a row is handed to the operating system before `write` returns.
+
+    Opening an existing file goes on where it ended: a last line that a crash left half-written is removed, a whole one
+    that lacks only its newline is kept, and `instance_ids` says what is there already.
+
+        with PredictionWriter(path) as writer:
+            for row in rows:
+                if row.instance_id not in writer.instance_ids:
+                    writer.write(row)
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        repair_last_line(self.path)
+        self.instance_ids: set[str] = set()
+        if self.path.exists():
+            self.instance_ids = {row.instance_id for row in read_predictions(self.path)}
+        self._file: BinaryIO | None = self.path.open("ab")
+
+    def write(self, row: PredictionRow) -> None:
+        """Append one row.
+
+        Raises:
+            DataError: the instance is in the file already, or a score is not a finite number.
+        """
+        if self._file is None:
+            raise ValueError(f"{self.path}: the prediction file is closed")
+        if row.instance_id in self.instance_ids:
+            raise DataError(f"{self.path}: instance '{row.instance_id}' is there already; each is predicted once")
+        self._file.write(encode_row(row))
+        self._file.flush()
+        self.instance_ids.add(row.instance_id)
+
+    def close(self) -> None:
+        """Flush and close; closing twice does no harm."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> PredictionWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def write_predictions(path: str | os.PathLike[str], rows: Iterable[PredictionRow]) -> None:
+    """Write a whole file at once, in place of one that was there; complete only under its final name."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)
+    with PredictionWriter(partial) as writer:
+        for row in rows:
+            writer.write(row)
+    partial.replace(path)
+
+
+def read_predictions(path: str | os.PathLike[str], *, drop_partial_last_line: bool = False) -> list[PredictionRow]:
+    """Read a file of predictions.
+
+    Args:
+        path: the JSON lines file.
+        drop_partial_last_line: leave a last line out that has no newline and cannot be read, as a crash leaves it.
+
+    Raises:
+        DataError: the file is missing, a line is not a row (named as `file:line`), or an instance occurs twice.
+    """
+    path = Path(path)
+    first_line_of: dict[str, int] = {}
+    rows: list[PredictionRow] = []
+    for line_number, line, is_whole in _lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = decode_row(line)
+        except ValueError as error:
+            if drop_partial_last_line and not is_whole:
+                break
+            raise DataError(f"{path}:{line_number}: {error}") from None
+        if row.instance_id in first_line_of:
+            earlier = first_line_of[row.instance_id]
+            raise DataError(f"{path}:{line_number}: instance '{row.instance_id}' stands at line {earlier} already")
+        first_line_of[row.instance_id] = line_number
+        rows.append(row)
+    return rows
+
+
+def encode_row(row: PredictionRow) -> bytes:
+    """The line of a row, newline included. The same row always gives the same bytes."""
+    try:
+        text = json.dumps(row.model_dump(), ensure_ascii=False, allow_nan=False)
+        return text.encode() + b"\n"
+    except ValueError as error:  # NaN and infinity, or a lone surrogate; neither is JSON that others can read
+        raise DataError(f"prediction of instance '{row.instance_id}' cannot be written: {error}") from None
+
+
+def decode_row(line: bytes) -> PredictionRow:
+    """The row of a line.
+
+    Raises:
+        ValueError: with one readable line that says what is wrong.
+    """
+    try:
+        values = json.loads(line.decode())
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8 text") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not valid JSON ({error.msg} at column {error.colno})") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"expected a JSON object, found {type(values).__name__}")
+    try:
+        return PredictionRow.model_validate(values)
+    except ValidationError as error:
+        problems = [f"key '{'.'.join(map(str, item['loc']))}': {item['msg']}" for item in error.errors()]
+        raise ValueError("; ".join(problems)) from None
+
+
+def repair_last_line(path: str | os.PathLike[str]) -> bool:
+    """Put right what a crash left at the end of a file of rows, so that the next row can be appended.
+
+    A last line without a newline is completed where it is a whole row and cut off where it is not.
+
+    Returns:
+        whether anything had to be changed.
+    """
+    path = Path(path)
+    if not path.exists():
+        return False
+    with path.open("r+b") as file:
+        content = file.read()
+        if not content or content.endswith(b"\n"):
+            return False
+        start = content.rfind(b"\n") + 1
+        try:
+            decode_row(content[start:])
+        except ValueError:
+            file.truncate(start)
+        else:
+            file.write(b"\n")
+    return True
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes, bool]]:
+    """Line number from 1, content, and whether the line ends as a line should."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                yield number, line, line.endswith(b"\n")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such prediction file; evaluate first, or check the path") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: a folder stands where a prediction file was expected") from None

@@ -1,4 +1,4 @@
-"""Frozen, typed settings behind LAVIS's YAML: unknown keys are refused with the nearest valid name, all errors at once."""
+"""Frozen, typed settings behind LAVIS's YAML: unknown keys get the nearest valid name, all errors come at once."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ def nearest_name(name: str, valid: list[str]) -> str:
     return f" (valid: {', '.join(sorted(valid))})"
 
 
-def parse_settings(
-    cls: type[SettingsT], values: Mapping[str, Any], prefix: str
-) -> tuple[SettingsT | None, list[str]]:
+def parse_settings(cls: type[SettingsT], values: Mapping[str, Any], prefix: str) -> tuple[SettingsT | None, list[str]]:
     """Read a mapping into settings.
 
     Args:

@@ -1,7 +1,7 @@
 """EmoVIT: a frozen image encoder, an instruction-aware Q-Former that learns, a frozen language model.
 
-Legend: `B` images, `N` image-question pairs, `P` image patches (with the class token), `Q` query tokens, `T` text tokens,
-`D` width, `V` vocabulary, `C` candidates, `S` supervised positions of the whole batch.
+Legend: `B` images, `N` image-question pairs, `P` image patches (with the class token), `Q` query tokens, `T` text
+tokens, `D` width, `V` vocabulary, `C` candidates, `S` supervised positions of the whole batch.
 
 The parts are transformers' InstructBLIP modules; this class adds what LAVIS expects of a model, answers-only loss at
 supervised positions, one encoding per image however many questions it has, and candidate scoring.
@@ -201,8 +201,8 @@ class EmoVIT(BaseModel):
                 `text_input` and `text_output`, N strings each.
 
         Returns:
-            `loss`, the mean over supervised tokens (natural log); `loss_sum` and `num_tokens`, its parts, so that batches
-            can be weighed by tokens; `num_truncated`, answers cut at `max_output_txt_len`.
+            `loss`, the mean over supervised tokens (natural log); `loss_sum` and `num_tokens`, its parts, so that
+            batches can be weighed by tokens; `num_truncated`, answers cut at `max_output_txt_len`.
         """
         questions = self._questions(samples)
         prefix_NQD = self._visual_prefix(samples, questions)

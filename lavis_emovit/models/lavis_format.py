@@ -62,7 +62,7 @@ def read_lavis_file(path: Path) -> dict[str, torch.Tensor]:
 def convert_lavis_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """LAVIS's names and shapes -> those of transformers' `InstructBlipForConditionalGeneration`.
 
-    EVA's attention has a query and a value bias; transformers keeps one bias for query, key and value, zero for the key.
+    EVA's attention has a query and a value bias; transformers keeps one bias for all three, zero for the key.
 
     Raises:
         WeightsError: keys that no rule knows; the text lists them.

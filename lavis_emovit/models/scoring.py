@@ -1,7 +1,7 @@
 """Log-likelihood of candidate answers: what they share is computed once, then each candidate's own tokens.
 
-Legend: `N` image-question pairs, `Q` query tokens, `T` text tokens, `C` candidates, `L` tokens of the longest candidate,
-`D` width, `V` vocabulary.
+Legend: `N` image-question pairs, `Q` query tokens, `T` text tokens, `C` candidates, `L` tokens of the longest
+candidate, `D` width, `V` vocabulary.
 """
 
 from __future__ import annotations

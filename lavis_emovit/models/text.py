@@ -2,8 +2,8 @@
 
 Legend: `N` image-question pairs, `Q` query tokens, `T` text tokens.
 
-The language model reads `[Q query tokens][question][answer][end]`: the question with the tokenizer's own special tokens, the
-answer right behind it, and padding last. The loss counts answer tokens only.
+The language model reads `[Q query tokens][question][answer][end]`: the answer right behind the question, padding last.
+The loss counts answer tokens only.
 """
 
 from __future__ import annotations

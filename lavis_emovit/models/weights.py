@@ -1,7 +1,7 @@
 """Where a model's weights lie, and how they come into memory; what is missing is named together with where to put it.
 
-Four kinds of source, all given as `model.pretrained` or by the environment variable `EMOVIT_WEIGHTS_<SIZE>` (for example
-`EMOVIT_WEIGHTS_VICUNA7B`), which wins:
+Four kinds of source, all given as `model.pretrained` or by the environment variable `EMOVIT_WEIGHTS_<SIZE>` (for
+example `EMOVIT_WEIGHTS_VICUNA7B`), which wins:
 
 - `package:<name>`: weights that ship with this package;
 - a folder in transformers' InstructBLIP layout (`config.json`, safetensors, tokenizers);

@@ -1,7 +1,7 @@
 """Start-up hook: waits for the first `import lavis` and hands over to `loading`.
 
-`lavis_emovit.pth` imports this module whenever a Python starts, so it needs nothing but `sys` and `os.environ`, costs about a
-millisecond and never raises. The environment variable `LAVIS_PLUGINS=0` switches it off.
+`lavis_emovit.pth` imports this module whenever a Python starts, so it needs nothing but `sys` and `os.environ`, costs
+about a millisecond and never raises. The environment variable `LAVIS_PLUGINS=0` switches it off.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ _seen: set[str] = set()
 def load_all(*, third_party: bool = True) -> None:
     """Load the plugins that this process has not loaded yet.
 
-    An entry point names a function that is called without arguments, or a module whose import registers its classes. One
-    that fails is reported by name with its reason, and kept in `broken`; the others go on.
+    An entry point names a function that is called without arguments, or a module whose import registers its classes.
+    One that fails is reported by name with its reason, and kept in `broken`; the others go on.
 
     Args:
         third_party: take those of other distributions too.
@@ -43,8 +43,8 @@ def _load(entry_point: metadata.EntryPoint) -> None:
     except (Exception, SystemExit) as error:
         broken[entry_point.name] = f"{type(error).__name__}: {error}"
         logger.error(
-            "LAVIS plugin %s is broken and was left out: %s. Repair or uninstall it; LAVIS_PLUGINS=0 starts LAVIS without "
-            "plugins.",
+            "LAVIS plugin %s is broken and was left out: %s. Repair or uninstall it; LAVIS_PLUGINS=0 starts LAVIS "
+            "without plugins.",
             label,
             broken[entry_point.name],
         )

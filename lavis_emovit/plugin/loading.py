@@ -61,7 +61,9 @@ def activate_on(lavis: ModuleType, *, third_party: bool = True) -> None:
 
     _guarded("adding lavis.train and lavis.evaluate", lambda: graft(lavis))
     _guarded("loading the plugins", lambda: entry_points.load_all(third_party=third_party))
-    _guarded("making model_type optional", lambda: model_type.make_optional(sys.modules["lavis.models"]))
+    models = sys.modules["lavis.models"]
+    _guarded("making model_type optional", lambda: model_type.make_optional(models))
+    _guarded("listing the new models in model_zoo", lambda: models.model_zoo.__init__())
 
 
 def graft(lavis: ModuleType) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import logging
+
+logger = logging.getLogger(__name__)
 
 # Importing one of these registers the class in it. Order does not matter.
 REGISTERING_MODULES = (
@@ -15,6 +18,17 @@ REGISTERING_MODULES = (
 
 
 def register() -> None:
-    """Register all builders, processors, tasks, runners and models. Calling it again does nothing more."""
+    """Register all builders, processors, tasks, runners and models. Calling it again does nothing more.
+
+    Raises:
+        ImportError: modules that could not be imported, each with its reason; all others are registered.
+    """
+    failures = []
     for module in REGISTERING_MODULES:
-        importlib.import_module(module)
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            logger.debug("%s", module, exc_info=True)
+            failures.append(f"{module} ({type(error).__name__}: {error})")
+    if failures:
+        raise ImportError("; ".join(failures))

@@ -1,9 +1,9 @@
 """Stand-ins for packages that LAVIS imports when it is loaded and that this machine lacks.
 
-LAVIS 1.0.2 imports a video reader, a language parser and caption metrics at its top, so one missing wheel makes all of it
-unusable. While LAVIS loads, an import statement in one of its own modules that fails for a package of `OPTIONAL` gets a
-stand-in, which raises an ImportError that names the package at its first use. Nothing is put into `sys.modules`: code
-outside LAVIS that looks whether such a package is there still finds that it is not.
+LAVIS 1.0.2 imports a video reader, a language parser and caption metrics at its top, so one missing wheel makes all of
+it unusable. While LAVIS loads, an import statement in one of its own modules that fails for a package of `OPTIONAL`
+gets a stand-in, which raises an ImportError that names the package at its first use. Nothing is put into
+`sys.modules`: code outside LAVIS that looks whether such a package is there still finds that it is not.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _missing: dict[str, Exception] = {}
 class StandIn:
     """Takes the place of a missing module, class or function until it is used.
 
-    While LAVIS loads, members can be taken, called, subscripted and inherited from, as module-level code does. After that,
-    each of these is a use.
+    While LAVIS loads, members can be taken, called, subscripted and inherited from, as module-level code does. After
+    that, each of these is a use.
     """
 
     def __init__(self, package: str, name: str):

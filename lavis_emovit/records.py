@@ -1,0 +1,284 @@
+"""The record: one image and all that is known about it, one JSON object a line.
+
+Readers of published datasets make records, generation adds instructions to them, shards carry them to training. The
+LLaVA-style `conversations` JSON, the form in which EmoVIT's own instruction data is kept, goes in and out as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.files import atomic_writer
+from lavis_emovit.settings import nearest_name
+
+InstructionKind = Literal["categorical", "conversation", "reasoning", "description", "explanation"]
+INSTRUCTION_KINDS: tuple[str, ...] = get_args(InstructionKind)
+
+# A categorical answer of the form that EmoVIT's instruction data uses; the label is what follows the colon.
+_CATEGORICAL_ANSWER = re.compile(r"^\s*predict(?:ed)? emotion:\s*([^.\n]+?)\s*\.?\s*$", re.IGNORECASE)
+_IMAGE_TOKEN = re.compile(r"\s*<image>\s*")
+_VOTE_SUM_TOLERANCE = 0.01
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Attributes(_Part):
+    """The six visual attributes of EmoSet; each is optional, as it is there.
+
+    `brightness` runs from 0 (darkest) to 1, `colorfulness` from 0 (black and white) to 1.
+    """
+
+    brightness: float | None = Field(default=None, ge=0.0, le=1.0)
+    colorfulness: float | None = Field(default=None, ge=0.0, le=1.0)
+    scene: str | None = None
+    object: list[str] | None = None
+    facial_expression: str | None = None
+    human_action: str | None = None
+
+
+class Instruction(_Part):
+    """A question about the image and its answer; `provenance` says who wrote it (`template:categorical/1`, `human`)."""
+
+    kind: InstructionKind
+    question: str = Field(min_length=1)
+    answer: str = Field(min_length=1)
+    provenance: str = Field(min_length=1)
+
+
+class EmotionRecord(_Part):
+    """One image and all that is known about it.
+
+    Attributes:
+        id: unique within everything that is trained or evaluated together, for example `emoset/awe_06628`.
+        image: path relative to the image root, with forward slashes.
+        split: `train`, `val`, `test`, or a name of the dataset's own.
+        source: name of the dataset.
+        emotion: label, a member of the label set `label_set`.
+        votes: label -> share of the annotators, summing to 1, where a dataset gives them.
+        valence, arousal: in [-1, 1].
+        action_units: number of the facial action unit -> intensity, 0 for absent.
+        instructions: the questions that training asks about the image.
+        group: the person or session; splits never cut through a group.
+        extra: anything else a dataset gives, as plain values.
+    """
+
+    id: str = Field(min_length=1)
+    image: str = Field(min_length=1)
+    split: str = Field(min_length=1)
+    source: str = Field(min_length=1)
+    emotion: str | None = None
+    label_set: str | None = None
+    votes: dict[str, float] | None = None
+    attributes: Attributes = Attributes()
+    caption: str | None = None
+    valence: float | None = Field(default=None, ge=-1.0, le=1.0)
+    arousal: float | None = Field(default=None, ge=-1.0, le=1.0)
+    action_units: dict[int, float] | None = None
+    instructions: list[Instruction] = Field(default_factory=list)
+    group: str | None = None
+    extra: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+    @field_validator("image")
+    @classmethod
+    def _image_is_relative(cls, value: str) -> str:
+        path = PurePosixPath(value)
+        if path.is_absolute() or "\\" in value or re.match(r"^[A-Za-z]:", value) or ".." in path.parts:
+            raise ValueError("must be a path below the image root, relative and with forward slashes")
+        return value
+
+    @field_validator("votes")
+    @classmethod
+    def _votes_are_shares(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        if value is None:
+            return value
+        if any(share < 0.0 for share in value.values()) or abs(sum(value.values()) - 1.0) > _VOTE_SUM_TOLERANCE:
+            raise ValueError("must be shares of the annotators: none negative, together 1")
+        return value
+
+    def to_json(self) -> str:
+        """One line of JSON, without the fields that hold nothing."""
+        return self.model_dump_json(exclude_defaults=True)
+
+
+def parse_record(line: str | bytes, place: str) -> EmotionRecord:
+    """Read one record.
+
+    Args:
+        line: JSON of the record.
+        place: where it stands, for the message (`records.jsonl:12`).
+
+    Raises:
+        DataError: not JSON, or a key that is missing, unknown or holds a wrong value; all of them are named.
+    """
+    try:
+        return EmotionRecord.model_validate_json(line)
+    except ValidationError as error:
+        problems = "; ".join(_describe(item) for item in error.errors())
+        raise DataError(f"{place}: {problems}") from None
+
+
+def read_records(path: str | os.PathLike[str]) -> Iterator[EmotionRecord]:
+    """Records of a JSON-lines file, one after the other.
+
+    Raises:
+        DataError: the file is missing, or a line is not a record or repeats an id; names file, line and key.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(
+            f"{path}: no such records file. Make one with `emovit data import`, or give the path of one that exists."
+        )
+    seen: dict[str, int] = {}
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            record = parse_record(line, f"{path}:{number}")
+            first = seen.setdefault(record.id, number)
+            if first != number:
+                raise DataError(f"{path}:{number}: id '{record.id}' stands in line {first} already; ids must be unique")
+            yield record
+
+
+def write_records(path: str | os.PathLike[str], records: Iterable[EmotionRecord]) -> int:
+    """Write records as JSON lines; the file appears only when all of them are in it.
+
+    Returns:
+        the number of records.
+
+    Raises:
+        DataError: two records share an id.
+    """
+    seen: set[str] = set()
+    with atomic_writer(path) as file:
+        for record in records:
+            if record.id in seen:
+                raise DataError(f"{path}: two records have the id '{record.id}'; ids must be unique")
+            seen.add(record.id)
+            file.write(record.to_json())
+            file.write("\n")
+    return len(seen)
+
+
+def to_conversations(records: Iterable[EmotionRecord]) -> list[dict[str, Any]]:
+    """LLaVA-style items, one for each question, with ids that are unique (`<record id>/<kind>/<number>`).
+
+    `kind`, `provenance`, `split` and, where known, `emotion` stand beside the usual keys; LLaVA's readers pass over
+    keys that they don't know.
+    """
+    items: list[dict[str, Any]] = []
+    for record in records:
+        for number, instruction in enumerate(record.instructions):
+            item: dict[str, Any] = {
+                "id": f"{record.id}/{instruction.kind}/{number}",
+                "image": record.image,
+                "conversations": [
+                    {"from": "human", "value": instruction.question},
+                    {"from": "gpt", "value": instruction.answer},
+                ],
+                "kind": instruction.kind,
+                "provenance": instruction.provenance,
+                "split": record.split,
+            }
+            if record.emotion is not None:
+                item["emotion"] = record.emotion
+            items.append(item)
+    return items
+
+
+def from_conversations(
+    items: Sequence[Mapping[str, Any]],
+    *,
+    source: str = "conversations",
+    split: str = "train",
+    label_set: str | None = None,
+    place: str = "conversations",
+) -> list[EmotionRecord]:
+    """Records from LLaVA-style items, one for each image, in the order of first appearance.
+
+    The items' own ids are not used: in published instruction files they repeat. An item of several turns gives one
+    instruction a turn. Where the kind is not given, an answer of the form `Predict emotion: <label>` is categorical and
+    names the emotion; everything else counts as conversation.
+
+    Args:
+        items: the parsed JSON list.
+        source: name of the dataset, also the first part of each id.
+        split: split of the items that name none.
+        label_set: label set of the emotions found.
+        place: where the list stands, for messages (a file name).
+
+    Raises:
+        DataError: an item without image or turns, turns that don't alternate, or two emotions for one image.
+    """
+    drafts: dict[str, dict[str, Any]] = {}
+    for number, item in enumerate(items):
+        where = f"{place}: item {number} (id {item.get('id', 'none') if isinstance(item, Mapping) else 'none'})"
+        if not isinstance(item, Mapping):
+            raise DataError(f"{where}: expected an object with 'image' and 'conversations', got {type(item).__name__}")
+        image = item.get("image")
+        if not isinstance(image, str) or not image:
+            raise DataError(f"{where}: 'image' is missing; every item needs the path of its picture")
+        draft = drafts.setdefault(
+            image, {"image": image, "split": item.get("split", split), "source": source, "instructions": []}
+        )
+        emotion = item.get("emotion")
+        for question, answer in _turns(item.get("conversations"), where):
+            label = _CATEGORICAL_ANSWER.match(answer)
+            kind = item.get("kind") or ("categorical" if label else "conversation")
+            if label and emotion is None:
+                emotion = label.group(1).lower()
+            provenance = item.get("provenance") or f"import:{source}"
+            draft["instructions"].append(
+                {"kind": kind, "question": question, "answer": answer, "provenance": provenance}
+            )
+        if emotion is not None:
+            if draft.setdefault("emotion", emotion) != emotion:
+                raise DataError(f"{where}: image '{image}' is '{emotion}' here and '{draft['emotion']}' before")
+            draft["label_set"] = label_set
+    return [
+        parse_record(json.dumps({"id": f"{source}/{_without_suffix(image)}", **draft}), f"{place}: image '{image}'")
+        for image, draft in drafts.items()
+    ]
+
+
+def _turns(value: Any, where: str) -> list[tuple[str, str]]:
+    """(question, answer) pairs of one item, without LLaVA's image placeholder."""
+    if not isinstance(value, list) or not value or len(value) % 2:
+        raise DataError(f"{where}: 'conversations' must be a list of human and gpt turns in pairs")
+    texts = []
+    for position, turn in enumerate(value):
+        expected = "gpt" if position % 2 else "human"
+        if not isinstance(turn, Mapping) or turn.get("from") != expected or not isinstance(turn.get("value"), str):
+            raise DataError(f"{where}: turn {position} must be {{'from': '{expected}', 'value': <text>}}")
+        texts.append(_IMAGE_TOKEN.sub(" ", turn["value"]).strip())
+    return list(zip(texts[0::2], texts[1::2]))
+
+
+def _without_suffix(path: str) -> str:
+    return str(PurePosixPath(path).with_suffix(""))
+
+
+def _describe(item: Any) -> str:
+    """One pydantic problem as a phrase; an unknown key gets the nearest valid one."""
+    location = [str(part) for part in item["loc"]]
+    if item["type"] == "extra_forbidden":
+        owners: dict[str, type[BaseModel]] = {"attributes": Attributes, "instructions": Instruction}
+        owner = owners.get(location[0], EmotionRecord) if len(location) > 1 else EmotionRecord
+        return f"unknown key '{'.'.join(location)}'{nearest_name(location[-1], list(owner.model_fields))}"
+    if item["type"] == "missing":
+        return f"key '{'.'.join(location)}' is missing"
+    if item["type"] == "json_invalid":
+        return f"not one JSON object ({item['msg']})"
+    message = item["msg"].removeprefix("Value error, ")
+    name = f"key '{'.'.join(location)}': " if location else ""
+    return f"{name}{message} (got {item['input']!r})"

@@ -1,0 +1,60 @@
+"""Members of a tar file and where their bytes lie."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from dataclasses import dataclass
+
+from lavis_emovit.errors import DataError
+
+RECORD_SUFFIX = "json"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file in a tar: key and suffix of its name (webdataset's split at the first dot of the last part), its bytes."""
+
+    key: str
+    suffix: str
+    offset: int
+    size_bytes: int
+
+
+def scan_tar(path: str | os.PathLike[str]) -> list[Member]:
+    """All members in the order of the file; only headers are read.
+
+    Raises:
+        DataError: not a tar file, or cut.
+    """
+    try:
+        with tarfile.open(path, mode="r:") as archive:
+            members = [item for item in archive if item.isfile()]
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise DataError(f"{path}: not a readable tar file ({error}). Build the shards again.") from None
+    found = []
+    for item in members:
+        folder, _, name = item.name.rpartition("/")
+        stem, _, suffix = name.partition(".")
+        found.append(Member(f"{folder}/{stem}" if folder else stem, suffix.lower(), item.offset_data, item.size))
+    return found
+
+
+def pair_members(path: str | os.PathLike[str], members: list[Member]) -> list[tuple[Member, Member]]:
+    """(image, record) of every sample.
+
+    Raises:
+        DataError: a key that has not exactly one image and one record, side by side.
+    """
+    if len(members) % 2:
+        raise DataError(f"{path}: {len(members)} members, every sample needs a picture and its record. Build it again.")
+    pairs, seen = [], set()
+    for first, second in zip(members[0::2], members[1::2]):
+        image, record = (second, first) if first.suffix == RECORD_SUFFIX else (first, second)
+        if image.key != record.key or record.suffix != RECORD_SUFFIX or image.suffix == RECORD_SUFFIX:
+            raise DataError(f"{path}: '{first.key}' has no picture and record side by side. Build the shard again.")
+        if image.key in seen:
+            raise DataError(f"{path}: key '{image.key}' stands in it twice. Build the shard again.")
+        seen.add(image.key)
+        pairs.append((image, record))
+    return pairs

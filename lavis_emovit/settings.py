@@ -52,6 +52,9 @@ def _problem_line(cls: type[BaseModel], prefix: str, item: Any) -> str:
     if item["type"] == "missing":
         return f"{key}: missing, it has no default"
     message = item["msg"].removeprefix("Value error, ")
+    if not item["loc"]:
+        # A rule between several keys names them itself; printing the whole node would bury it.
+        return f"{key}: {message}"
     return f"{key}: {message} (got {item['input']!r})"
 
 

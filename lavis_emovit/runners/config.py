@@ -1,0 +1,294 @@
+"""A recipe: LAVIS's YAML on the surface, frozen and typed settings behind it.
+
+Defaults of the model and of each dataset come from the files that their registered classes name, as in LAVIS; the recipe goes
+over them and `--options` over the recipe. Everything that is wrong is reported at once, before any weight is loaded.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lavis_emovit.errors import ConfigError
+from lavis_emovit.runners.settings import FREE_RUN_KEYS, LAVIS_RUN_KEYS, RunSettings
+from lavis_emovit.settings import Settings, nearest_name, parse_settings
+
+logger = logging.getLogger(__name__)
+
+ROOT_KEYS = ("model", "datasets", "run")
+
+
+class Config:
+    """A validated recipe.
+
+    `run_cfg`, `model_cfg` and `datasets_cfg` are what LAVIS's tasks, models and builders expect; `run`, `model` and `datasets`
+    are the same as typed settings.
+    """
+
+    def __init__(
+        self,
+        tree: DictConfig,
+        run: RunSettings,
+        model: Settings,
+        datasets: Mapping[str, Settings],
+        source: str,
+    ):
+        self.config = tree
+        self.run = run
+        self.model = model
+        self.datasets = dict(datasets)
+        self.source = source
+
+    @classmethod
+    def load(cls, cfg_path: str | Path, options: Sequence[str] = ()) -> Config:
+        """Read a recipe, with options of the form `a.b=c` or, as LAVIS also takes them, `a.b c`.
+
+        Raises:
+            ConfigError: everything that is wrong with it.
+        """
+        path = find_recipe(cfg_path)
+        tree, problems = _read_user_tree(path, options)
+        nodes = {key: _mapping_at(tree, key, problems) for key in ROOT_KEYS}
+        problems += [f"{key}: unknown key{nearest_name(key, list(ROOT_KEYS))}" for key in tree if key not in ROOT_KEYS]
+        run, run_problems = parse_settings(RunSettings, nodes["run"], "run")
+        problems += [_with_lavis_hint(line) for line in run_problems]
+        model_tree, model = _resolve_model(nodes["model"], problems)
+        datasets_tree, datasets = _resolve_datasets(nodes["datasets"], problems)
+        problems += _check_registered_task(run)
+        if problems or run is None or model is None:
+            raise ConfigError(problems, str(cfg_path))
+        merged = OmegaConf.create({"run": run.model_dump(mode="json"), "model": model_tree, "datasets": datasets_tree})
+        return cls(merged, run, model, datasets, str(path))
+
+    @property
+    def run_cfg(self) -> DictConfig:
+        return self.config.run
+
+    @property
+    def model_cfg(self) -> DictConfig:
+        return self.config.model
+
+    @property
+    def datasets_cfg(self) -> DictConfig:
+        return self.config.datasets
+
+    def get_config(self) -> DictConfig:
+        return self.config
+
+    def to_dict(self) -> dict[str, Any]:
+        return OmegaConf.to_container(self.config, resolve=True)  # type: ignore[return-value]
+
+    def to_yaml(self) -> str:
+        """The whole recipe with every default filled in."""
+        return OmegaConf.to_yaml(self.config, resolve=True)
+
+    def pretty_print(self) -> None:
+        logger.info("settings of this run:\n%s", self.to_yaml().rstrip())
+
+    @property
+    def identity_hash(self) -> str:
+        """sha256 over all settings that decide what a run computes."""
+        return hashlib.sha256(json.dumps(identity_of(self.to_dict()), sort_keys=True).encode()).hexdigest()
+
+
+def find_recipe(cfg_path: str | Path) -> Path:
+    """The file of a recipe: where the path says, or the one of that name that ships with the package.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    path = Path(cfg_path).expanduser()
+    if path.is_file():
+        return path
+    from lavis_emovit import paths
+
+    shipped = paths.find_recipe(path)
+    if shipped is None:
+        raise ConfigError([f"{path}: no such recipe file; check the path of --cfg-path"], "the command line")
+    return shipped
+
+
+def identity_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that decide what a run computes, flat: `run.init_lr` -> value."""
+    free = {f"run.{key}" for key in FREE_RUN_KEYS}
+    return {key: value for key, value in flatten(values).items() if key not in free}
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, its keys joined with dots; lists stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """One line for each setting that decides what a run computes and differs: `run.init_lr: 0.001 -> 0.002`."""
+    old, new = identity_of(before), identity_of(now)
+    absent = "(not set)"
+    return [
+        f"{key}: {old.get(key, absent)} -> {new.get(key, absent)}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, absent) != new.get(key, absent)
+    ]
+
+
+def _read_user_tree(path: Path, options: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The recipe with the options over it, as plain values, and what is wrong with either."""
+    dotlist, problems = _dotlist(options)
+    try:
+        recipe = OmegaConf.load(path)
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: not a YAML file that can be read: {error}"], str(path)) from None
+    if not isinstance(recipe, DictConfig):
+        raise ConfigError([f"{path}: expected a mapping with the keys {', '.join(ROOT_KEYS)}"], str(path))
+    try:
+        merged = OmegaConf.merge(recipe, OmegaConf.from_dotlist(dotlist))
+        values = OmegaConf.to_container(merged, resolve=True)
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        raise ConfigError([*problems, str(error).splitlines()[0]], str(path)) from None
+    return values, problems  # type: ignore[return-value]
+
+
+def _dotlist(options: Sequence[str]) -> tuple[list[str], list[str]]:
+    if not options:
+        return [], []
+    if "=" not in options[0]:
+        if len(options) % 2:
+            return [], [f"--options: '{options[-1]}' has no value; write key=value, or keys and values in turn"]
+        return [f"{key}={value}" for key, value in zip(options[0::2], options[1::2])], []
+    problems = [f"--options: '{option}' has no '='; write key=value" for option in options if "=" not in option]
+    return [option for option in options if "=" in option], problems
+
+
+def _mapping_at(tree: Mapping[str, Any], key: str, problems: list[str]) -> dict[str, Any]:
+    node = tree.get(key)
+    if node is None:
+        problems.append(f"{key}: missing, a recipe has the keys {', '.join(ROOT_KEYS)}")
+        return {}
+    if not isinstance(node, Mapping):
+        problems.append(f"{key}: expected a mapping (got {node!r})")
+        return {}
+    return dict(node)
+
+
+def _with_lavis_hint(line: str) -> str:
+    """Say what to write instead where a key of LAVIS's own runner stands."""
+    key, separator, _ = line.partition(": unknown key")
+    hint = LAVIS_RUN_KEYS.get(key.removeprefix("run."))
+    return f"{key}: a key of LAVIS's runner, not of this one: {hint}" if separator and hint else line
+
+
+def _resolve_model(node: dict[str, Any], problems: list[str]) -> tuple[dict[str, Any], Settings | None]:
+    from lavis.common.registry import registry
+
+    from lavis_emovit.models.settings import ModelSettings
+
+    if not node:
+        return {}, None
+    arch = node.get("arch")
+    if arch is None:
+        problems.append("model.arch: missing, for example emovit_tiny")
+        return {}, None
+    model_class = registry.get_model_class(arch)
+    if model_class is None:
+        problems.append(f"model.arch: no model '{arch}' is registered{_near(arch, registry.list_models())}")
+        return {}, None
+    settings_class = getattr(model_class, "settings_class", ModelSettings)
+    if not hasattr(model_class, "trained_state_dict"):
+        ours = sorted(name for name in registry.list_models() if name.startswith("emovit_"))
+        problems.append(f"model.arch: runner_emovit cannot train '{arch}'; it trains {', '.join(ours)}")
+        return {}, None
+    types = model_class.PRETRAINED_MODEL_CONFIG_DICT
+    model_type = node.get("model_type") or getattr(model_class, "DEFAULT_MODEL_TYPE", None)
+    if model_type not in types:
+        problems.append(
+            f"model.model_type: '{arch}' has no type '{model_type}'{nearest_name(str(model_type), list(types))}"
+        )
+        return {}, None
+    merged = _over_defaults(model_class.default_config_path(model_type), ("model",), {**node, "model_type": model_type})
+    settings, found = parse_settings(settings_class, merged, "model")
+    problems += found
+    return merged, settings
+
+
+def _resolve_datasets(node: dict[str, Any], problems: list[str]) -> tuple[dict[str, Any], dict[str, Settings]]:
+    from lavis.common.registry import registry
+
+    trees: dict[str, Any] = {}
+    parsed: dict[str, Settings] = {}
+    for name, given in node.items():
+        builder = registry.get_builder_class(name)
+        if builder is None:
+            problems.append(
+                f"datasets.{name}: no dataset '{name}' is registered{_near(name, registry.list_datasets())}"
+            )
+            continue
+        if given is not None and not isinstance(given, Mapping):
+            problems.append(f"datasets.{name}: expected a mapping (got {given!r})")
+            continue
+        given = dict(given or {})
+        types = builder.DATASET_CONFIG_DICT
+        config_type = given.get("type", "default")
+        if config_type not in types:
+            problems.append(
+                f"datasets.{name}.type: no type '{config_type}'{nearest_name(str(config_type), list(types))}"
+            )
+            continue
+        trees[name] = _over_defaults(builder.default_config_path(config_type), ("datasets", name), given)
+        settings_class = getattr(builder, "settings_class", None)
+        if settings_class is None:
+            ours = [key for key, value in _builders().items() if hasattr(value, "settings_class")]
+            problems.append(
+                f"datasets.{name}: runner_emovit reads shards of records; it takes {', '.join(sorted(ours))}"
+            )
+            continue
+        settings, found = parse_settings(settings_class, trees[name], f"datasets.{name}")
+        problems += found
+        if settings is not None:
+            parsed[name] = settings
+    if len(node) > 1:
+        problems.append(f"datasets: one dataset a run, this recipe names {', '.join(node)}")
+    return trees, parsed
+
+
+def _over_defaults(default_path: str, keys: tuple[str, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The node of a LAVIS default file with `given` over it."""
+    default = OmegaConf.load(default_path)
+    for key in keys:
+        default = default[key]
+    return OmegaConf.to_container(OmegaConf.merge(default, OmegaConf.create(dict(given))), resolve=True)  # type: ignore
+
+
+def _check_registered_task(run: RunSettings | None) -> list[str]:
+    from lavis.common.registry import registry
+
+    if run is None or registry.get_task_class(run.task) is not None:
+        return []
+    return [f"run.task: no task '{run.task}' is registered{_near(run.task, registry.list_tasks())}"]
+
+
+def _builders() -> dict[str, Any]:
+    from lavis.common.registry import registry
+
+    return registry.mapping["builder_name_mapping"]
+
+
+def _near(name: str, valid: Sequence[str]) -> str:
+    """The nearest registered name, or those of this plugin: LAVIS registers dozens of its own."""
+    if difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.6):
+        return nearest_name(str(name), list(valid))
+    ours = sorted(entry for entry in valid if entry.startswith(("emo", "london")))
+    return f" (this plugin's: {', '.join(ours)})" if ours else ""

@@ -1,0 +1,141 @@
+"""What a run says while it goes: log.jsonl, TensorBoard, and a progress line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from lavis_emovit.files import atomic_writer
+
+logger = logging.getLogger(__name__)
+
+
+class RunLog:
+    """log.jsonl with one object a line, and TensorBoard beside it.
+
+    Opening it cuts off what lies after `step`: a run that goes on from a checkpoint does the steps after it again, and each
+    step stands in the log once.
+    """
+
+    def __init__(self, path: Path, tensorboard_folder: Path | None, *, step: int):
+        self.path = path
+        keep_rows_until(path, step)
+        self._file = path.open("a", encoding="utf-8")
+        self._tensorboard = None
+        if tensorboard_folder is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._tensorboard = SummaryWriter(str(tensorboard_folder), purge_step=step + 1 if step else None)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append one row. `event` and `step` are required; its numbers also go to TensorBoard."""
+        self._file.write(json.dumps(_json_safe(row), ensure_ascii=False, allow_nan=False) + "\n")
+        self._file.flush()
+        if self._tensorboard is not None:
+            group = "train" if row["event"] == "step" else f"{row['event']}/{row.get('split', '')}"
+            numbers = row.get("metrics", row)
+            for key, value in numbers.items():
+                is_number = isinstance(value, int | float) and not isinstance(value, bool)
+                if is_number and key not in ("step", "epoch"):
+                    self._tensorboard.add_scalar(f"{group}/{key}", value, row["step"])
+
+    def close(self) -> None:
+        self._file.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log; a last line that a crash left half-written is passed over."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            logger.debug("%s: a line that is not JSON is left out", path)
+    return rows
+
+
+def keep_rows_until(path: Path, step: int) -> None:
+    """Cut a log back to the rows up to and including `step`."""
+    rows = read_log(path)
+    kept = [row for row in rows if row.get("step", 0) <= step]
+    if not path.exists() or (len(kept) == len(rows) and path.read_bytes().endswith(b"\n")):
+        return
+    with atomic_writer(path) as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
+
+
+class ProgressLine:
+    """A live bar on a terminal, a plain line every so often elsewhere."""
+
+    def __init__(self, label: str, total: int, *, done: int = 0, every: int = 10):
+        self._label, self._total, self._every = label, total, every
+        self._done = self._first = done
+        self._started = time.monotonic()
+        self._bar: Progress | None = None
+        console = Console(file=sys.stderr)
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=console,
+            )
+            self._task = self._bar.add_task(label, total=total, completed=done, note="")
+            self._bar.start()
+
+    def advance(self, note: str = "") -> None:
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, note=note)
+        elif self._done % self._every == 0 or self._done == self._total:
+            left_s = (time.monotonic() - self._started) / (self._done - self._first) * (self._total - self._done)
+            logger.info("%s %d/%d  %s  %s left", self._label, self._done, self._total, note, _clock(left_s))
+
+    def stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+@contextmanager
+def progress(label: str, total: int, *, done: int = 0, every: int = 10) -> Iterator[ProgressLine]:
+    line = ProgressLine(label, total, done=done, every=every)
+    try:
+        yield line
+    finally:
+        line.stop()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _json_safe(value: Any) -> Any:
+    """NaN and infinity are no JSON that others can read; they become strings."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _json_safe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_safe(item) for item in value]
+    return value

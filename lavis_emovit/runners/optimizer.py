@@ -1,0 +1,80 @@
+"""AdamW over the trained parameters, and its state by parameter name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from lavis_emovit.errors import WeightsError
+from lavis_emovit.runners.settings import RunSettings
+from lavis_emovit.runners.training_state import EngineState
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+NamedParameters = Iterable[tuple[str, nn.Parameter]]
+
+
+def decays(name: str, parameter: torch.Tensor) -> bool:
+    """Whether weight decay acts on a parameter: on matrices and embeddings, not on norms, biases or other vectors."""
+    return parameter.ndim >= 2 and not name.endswith("bias")
+
+
+def build_adamw(named_parameters: NamedParameters, settings: RunSettings) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019) with one group that decays and one that does not; frozen parameters are left out.
+
+    Raises:
+        WeightsError: nothing learns.
+    """
+    trained = [(name, parameter) for name, parameter in named_parameters if parameter.requires_grad]
+    if not trained:
+        raise WeightsError("no parameter of the model learns; name at least one part in model.trained_parts")
+    groups = [
+        {
+            "params": [parameter for name, parameter in trained if decays(name, parameter) is wanted],
+            "weight_decay": settings.weight_decay if wanted else 0.0,
+        }
+        for wanted in (True, False)
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=settings.init_lr,
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.adam_epsilon,
+    )
+
+
+def adamw_state(optimizer: torch.optim.AdamW, named_parameters: NamedParameters) -> EngineState:
+    """Moments and step counts by parameter name; parameters that have had no gradient yet have none."""
+    tensors: dict[str, torch.Tensor] = {}
+    steps: dict[str, int] = {}
+    for name, parameter in named_parameters:
+        state = optimizer.state.get(parameter)
+        if state:
+            steps[name] = int(state["step"])
+            tensors |= {f"{moment}.{name}": state[moment] for moment in _MOMENTS}
+    return EngineState(tensors, {"adamw_steps": steps})
+
+
+def load_adamw_state(optimizer: torch.optim.AdamW, named_parameters: NamedParameters, saved: EngineState) -> None:
+    """Put back what `adamw_state` gave.
+
+    Raises:
+        WeightsError: the state is of a model with other trained parameters.
+    """
+    parameters = dict(named_parameters)
+    optimizer.state.clear()
+    for name, step in saved.values["adamw_steps"].items():
+        parameter = parameters.get(name)
+        if parameter is None or not parameter.requires_grad:
+            raise WeightsError(f"the checkpoint has optimizer state for '{name}', which does not learn in this model")
+        moments = {}
+        for moment in _MOMENTS:
+            value = saved.tensors[f"{moment}.{name}"]
+            if value.shape != parameter.shape:
+                raise WeightsError(
+                    f"optimizer state {moment} of '{name}': shape {list(value.shape)}, expected {list(parameter.shape)}"
+                )
+            moments[moment] = value.to(device=parameter.device, dtype=parameter.dtype, copy=True)
+        optimizer.state[parameter] = {"step": torch.tensor(float(step)), **moments}

@@ -1,0 +1,142 @@
+"""The `run:` node of a recipe. Names are LAVIS's own wherever LAVIS has the setting."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from lavis_emovit.settings import Settings
+
+# Keys of LAVIS's runner that mean something else here or follow from the launch, each with what to write instead.
+LAVIS_RUN_KEYS = {
+    "batch_size_train": "LAVIS counts it per process; set run.global_batch_size (images of one optimizer step, all "
+    "processes together) and, where memory is short, run.micro_batch_size",
+    "accum_grad_iters": "it follows from run.global_batch_size and run.micro_batch_size; leave it out",
+    "resume_ckpt_path": "set run.resume (auto, never or a checkpoint folder)",
+    "log_freq": "set run.log_every_steps",
+    "max_iters": "this runner counts epochs; set run.max_epoch",
+    "iters_per_inner_epoch": "this runner counts epochs; set run.max_epoch",
+    "distributed": "it follows from how the command is launched; leave it out",
+    "world_size": "it follows from how the command is launched; leave it out",
+    "dist_url": "it follows from how the command is launched; leave it out",
+    "dist_backend": "it follows from how the command is launched; leave it out",
+    "use_dist_eval_sampler": "it follows from how the command is launched; leave it out",
+}
+
+# Settings that change where, how fast or how loudly a run goes, but not what it computes. A run may be resumed with
+# other values of these; a change of anything else is refused.
+FREE_RUN_KEYS = frozenset(
+    {
+        "output_dir",
+        "resume",
+        "overwrite",
+        "micro_batch_size",
+        "batch_size_eval",
+        "num_workers",
+        "num_threads",
+        "device",
+        "save_every_steps",
+        "keep_last",
+        "log_every_steps",
+        "tensorboard",
+        "report",
+        "num_report_answers",
+    }
+)
+
+
+class RunSettings(Settings):
+    """How to train and evaluate.
+
+    A global batch is counted in images; each image brings all its question-answer pairs. The loss of a step is the mean
+    over all answer tokens of the global batch, however it is cut into micro-batches.
+    """
+
+    runner: Literal["runner_emovit"] = "runner_emovit"
+    task: str = "emotion_instruction"
+    engine: Literal["torch"] = "torch"
+
+    # Where results go, and what to do with what lies there already.
+    output_dir: str = Field(min_length=1, description="relative paths start at the working directory")
+    resume: str = Field("auto", min_length=1, description="auto, never, or the folder of one checkpoint")
+    overwrite: bool = Field(False, description="with resume=never: delete the earlier run in output_dir first")
+
+    # Length and batches.
+    max_epoch: int = Field(ge=1)
+    global_batch_size: int = Field(ge=1, description="images of one optimizer step, all processes together")
+    micro_batch_size: int | None = Field(None, ge=1, description="images of one forward pass; empty: all at once")
+    batch_size_eval: int = Field(16, ge=1)
+    num_workers: int = Field(0, ge=0, description="processes that read and prepare images")
+
+    # Optimizer (AdamW) and schedule.
+    lr_sched: Literal["linear_warmup_cosine_lr"] = "linear_warmup_cosine_lr"
+    init_lr: float = Field(gt=0)
+    min_lr: float = Field(0.0, ge=0)
+    warmup_lr: float = Field(1e-8, ge=0)
+    warmup_steps: int = Field(0, ge=0)
+    weight_decay: float = Field(0.05, ge=0)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    adam_epsilon: float = Field(1e-8, gt=0)
+    max_grad_norm: float | None = Field(None, gt=0, description="gradients are clipped to this norm; empty: never")
+
+    # Machine.
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    amp: Literal["off", "bf16", "fp16"] = "off"
+    seed: int = Field(42, ge=0)
+    num_threads: int | None = Field(None, ge=1, description="CPU threads of torch; empty: one for each usable core")
+
+    # Evaluation.
+    train_splits: tuple[str, ...] = ("train",)
+    valid_splits: tuple[str, ...] = ("val",)
+    test_splits: tuple[str, ...] = ("test",)
+    evaluate: bool = Field(False, description="evaluate the test splits and train nothing")
+    evaluate_before: bool = Field(True, description="evaluate the test splits before tuning as well")
+    checkpoint: str | None = Field(None, description="evaluation: a checkpoint folder, or a run's folder for its best")
+    best_metric: str = "accuracy"
+    best_mode: Literal["max", "min"] = "max"
+    score_normalisation: Literal["mean", "sum"] = Field(
+        "mean", description="candidate log-likelihood per token (mean) or of the whole label (sum)"
+    )
+    max_len: int = Field(30, ge=1, description="generated answers: longest, in tokens")
+    min_len: int = Field(1, ge=0)
+    num_beams: int = Field(1, ge=1)
+    num_report_answers: int = Field(16, ge=0, description="test images whose answer is generated for the report")
+    report: bool = True
+
+    # Saving and logging.
+    save_every_steps: int | None = Field(None, ge=1, description="besides the end of each epoch; empty: only there")
+    keep_last: int = Field(2, ge=1, description="newest checkpoints kept; the best one is kept besides")
+    log_every_steps: int = Field(10, ge=1, description="plain progress lines; log.jsonl has every step")
+    tensorboard: bool = True
+
+    @field_validator("amp", mode="before")
+    @classmethod
+    def _amp_from_yaml(cls, value: Any) -> Any:
+        # YAML reads a bare `off` as false, and LAVIS's recipes say `amp: True`.
+        return {False: "off", True: "bf16"}.get(value, value) if isinstance(value, bool) else value
+
+    @field_validator("train_splits", "valid_splits", "test_splits", mode="before")
+    @classmethod
+    def _one_split_is_a_list(cls, value: Any) -> Any:
+        if value is None:
+            return ()
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> RunSettings:
+        if self.overwrite and self.resume != "never":
+            raise ValueError("run.overwrite deletes the earlier run, so it needs run.resume=never beside it")
+        if not self.evaluate and len(self.train_splits) != 1:
+            raise ValueError("run.train_splits needs exactly one split to train on")
+        if self.evaluate and not self.test_splits:
+            raise ValueError("run.test_splits is empty, so there is nothing to evaluate")
+        if self.min_lr > self.init_lr:
+            raise ValueError(f"run.min_lr ({self.min_lr:g}) is above run.init_lr ({self.init_lr:g})")
+        return self
+
+    @property
+    def micro_batch(self) -> int:
+        """Images of one forward pass."""
+        return min(self.micro_batch_size or self.global_batch_size, self.global_batch_size)

@@ -1,0 +1,43 @@
+"""Properties: the learning rate of each step equals values worked out by hand; it never leaves its bounds."""
+
+from __future__ import annotations
+
+import pytest
+
+from lavis_emovit.runners.schedule import LinearWarmupCosine
+
+SCHEDULE = LinearWarmupCosine(init_lr=1.0, min_lr=0.2, warmup_lr=0.1, warmup_steps=4, total_steps=12)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (0, 0.1),
+        (1, 0.325),  # 0.1 + 0.9 / 4
+        (3, 0.775),
+        (4, 1.0),  # the peak: cos(0)
+        (6, 0.2 + 0.8 * 0.5 * (1 + 0.7071067811865476)),  # a quarter of the cosine: cos(pi / 4)
+        (8, 0.6),  # its middle: cos(pi / 2) = 0
+        (12, 0.2),
+        (100, 0.2),  # past the end it stays at the floor
+    ],
+)
+def test_values_worked_out_by_hand(step: int, expected: float) -> None:
+    assert SCHEDULE(step) == pytest.approx(expected, rel=1e-12)
+
+
+def test_no_warmup_starts_at_the_peak() -> None:
+    assert LinearWarmupCosine(3e-4, 0.0, 1e-8, 0, 10)(0) == 3e-4
+
+
+def test_warmup_longer_than_the_run_only_climbs() -> None:
+    schedule = LinearWarmupCosine(init_lr=1e-5, min_lr=0.0, warmup_lr=1e-8, warmup_steps=100, total_steps=10)
+    values = [schedule(step) for step in range(10)]
+    assert values == sorted(values)
+    assert values[-1] == pytest.approx(1e-8 + (1e-5 - 1e-8) * 0.09)
+
+
+def test_cosine_falls_at_every_step() -> None:
+    values = [SCHEDULE(step) for step in range(4, 13)]
+    assert values == sorted(values, reverse=True)
+    assert len(set(values)) == len(values)

@@ -1,0 +1,393 @@
+"""Make the weights of `emovit_tiny`: tokenizers, then pre-training on drawn scenes and their plain descriptions.
+
+    python tools/make_tiny.py --out lavis_emovit/models/data/emovit_tiny
+
+Three stages on the CPU, about an hour on two cores:
+
+1. the image encoder learns to see: one classifier a drawn fact on its features, thrown away afterwards;
+2. the language model learns its language, without pictures (`tiny_texts.language_practice`);
+3. everything together: the Q-Former reads pictures for questions, the language model answers.
+
+No picture meets a word for an emotion anywhere in this file (`tiny_texts` says more): before tuning, the model guesses
+at chance, and tuning the Q-Former with encoder and language model frozen has something to learn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import random
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+from torchvision.transforms import v2
+from transformers import BlipImageProcessor, InstructBlipConfig, InstructBlipForConditionalGeneration, LlamaConfig
+
+from lavis_emovit.models.emovit import EmoVIT
+from lavis_emovit.models.settings import ModelSettings
+from lavis_emovit.models.text import encode_answers, encode_prompts, join_prompts_and_answers
+from lavis_emovit.models.weights import LoadedParts
+from lavis_emovit.sources.sketch.draw import render
+from lavis_emovit.sources.sketch.scene import FACT_VALUES, sample_scene, scene_facts
+from tiny_texts import corpus, language_practice, picture_pairs, train_llm_tokenizer, train_qformer_tokenizer
+
+IMAGE_SIZE_PX = 96
+NUM_QUERIES = 8
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def build_config(llm_tokenizer, qformer_tokenizer) -> InstructBlipConfig:
+    """About 3 million parameters."""
+    text = LlamaConfig(
+        vocab_size=len(llm_tokenizer),
+        hidden_size=128,
+        intermediate_size=320,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        pad_token_id=llm_tokenizer.pad_token_id,
+        bos_token_id=llm_tokenizer.bos_token_id,
+        eos_token_id=llm_tokenizer.eos_token_id,
+    )
+    return InstructBlipConfig(
+        vision_config={
+            "hidden_size": 128,
+            "intermediate_size": 384,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 4,
+            "image_size": IMAGE_SIZE_PX,
+            "patch_size": 12,
+            "initializer_range": 0.02,
+        },
+        qformer_config={
+            "vocab_size": len(qformer_tokenizer),
+            "hidden_size": 128,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "intermediate_size": 256,
+            "max_position_embeddings": 160,
+            "cross_attention_frequency": 1,
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+            "pad_token_id": qformer_tokenizer.pad_token_id,
+        },
+        text_config=text.to_dict(),
+        num_query_tokens=NUM_QUERIES,
+        image_token_index=llm_tokenizer.convert_tokens_to_ids("<image>"),
+    )
+
+
+def _draw(seed: int) -> tuple[object, np.ndarray]:
+    scene = sample_scene(random.Random(seed))
+    # Drawn large and made smaller, as the sample set's files are when they are trained on.
+    picture = render(scene, 192).resize((IMAGE_SIZE_PX + 16, IMAGE_SIZE_PX + 16), Image.Resampling.BICUBIC)
+    return scene, np.asarray(picture, dtype=np.uint8)
+
+
+class Pool:
+    """Drawn scenes in memory."""
+
+    def __init__(self, num_scenes: int, seed: int):
+        started = time.time()
+        with multiprocessing.Pool(2) as workers:
+            drawn = workers.map(_draw, range(seed, seed + num_scenes), chunksize=64)
+        self.scenes = [scene for scene, _ in drawn]
+        self.pixels = torch.from_numpy(np.stack([pixels for _, pixels in drawn])).permute(0, 3, 1, 2).contiguous()
+        facts = [scene_facts(scene) for scene in self.scenes]
+        self.facts = {
+            name: torch.tensor([values.index(fact[name]) for fact in facts]) for name, values in FACT_VALUES.items()
+        }
+        normalise = v2.Compose(
+            [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean=list(CLIP_MEAN), std=list(CLIP_STD))]
+        )
+        self.eval_view = v2.Compose([v2.Resize(IMAGE_SIZE_PX, antialias=True), normalise])
+        self.crop = v2.RandomResizedCrop(IMAGE_SIZE_PX, scale=(0.5, 1.0), antialias=True)
+        self.normalise = normalise
+        print(f"drew {num_scenes} scenes in {time.time() - started:.0f} s", flush=True)
+
+    def images(self, indices: torch.Tensor, train: bool, flip: bool = False) -> torch.Tensor:
+        """Float [B, 3, H, W]; in training each cropped on its own in half of the cases, whole in the others."""
+        pixels = self.pixels[indices]
+        if not train:
+            return self.eval_view(pixels)
+        half = len(indices) // 2
+        views = torch.cat(
+            [
+                torch.stack([self.crop(picture) for picture in pixels[:half]]),
+                v2.functional.resize(pixels[half:], [IMAGE_SIZE_PX] * 2, antialias=True),
+            ]
+        )
+        if flip:
+            views = torch.where(torch.rand(len(indices), 1, 1, 1) < 0.5, views.flip(-1), views)
+        return self.normalise(views)
+
+
+class FactHeads(nn.Module):
+    """One linear classifier a fact on the encoder's features [B, P, D]."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.heads = nn.ModuleDict({name: nn.Linear(2 * width, len(values)) for name, values in FACT_VALUES.items()})
+
+    def forward(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
+        pooled = torch.cat([features[:, 0], features[:, 1:].mean(dim=1)], dim=-1)
+        return {name: head(pooled) for name, head in self.heads.items()}
+
+    def loss(self, features: torch.Tensor, pool: Pool, indices: torch.Tensor) -> torch.Tensor:
+        logits = self(features)
+        return torch.stack([F.cross_entropy(logits[name], pool.facts[name][indices]) for name in FACT_VALUES]).mean()
+
+
+def optimiser(groups: list[dict], steps: int, warmup: int = 100):
+    adam = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+    return adam, torch.optim.lr_scheduler.LambdaLR(adam, factor)
+
+
+@torch.no_grad()
+def fact_accuracy(core, heads: FactHeads, pool: Pool) -> dict[str, float]:
+    hits = dict.fromkeys(FACT_VALUES, 0)
+    for start in range(0, len(pool.scenes), 128):
+        indices = torch.arange(start, min(start + 128, len(pool.scenes)))
+        logits = heads(core.vision_model(pixel_values=pool.images(indices, train=False)).last_hidden_state)
+        for name in FACT_VALUES:
+            hits[name] += int((logits[name].argmax(-1) == pool.facts[name][indices]).sum())
+    return {name: count / len(pool.scenes) for name, count in hits.items()}
+
+
+def train_encoder(core, pool: Pool, held_out: Pool, steps: int, batch: int) -> FactHeads:
+    heads = FactHeads(core.config.vision_config.hidden_size)
+    parameters = [*core.vision_model.parameters(), *heads.parameters()]
+    adam, schedule = optimiser([{"params": parameters, "lr": 1.5e-3}], steps)
+    started = time.time()
+    for step in range(steps):
+        indices = torch.randint(len(pool.scenes), (batch,))
+        images = pool.images(indices, train=True, flip=True)
+        loss = heads.loss(core.vision_model(pixel_values=images).last_hidden_state, pool, indices)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        adam.step()
+        adam.zero_grad()
+        schedule.step()
+        if step % 100 == 0 or step == steps - 1:
+            print(
+                f"encoder {step} loss {loss.item():.3f} {(time.time() - started) / (step + 1):.2f} s/step", flush=True
+            )
+        if step % 1000 == 999 or step == steps - 1:
+            print({name: round(share, 3) for name, share in fact_accuracy(core, heads, held_out).items()}, flush=True)
+    return heads
+
+
+class Practice:
+    """Batches of the language practice: keywords stand, as embeddings, where a picture's query tokens would."""
+
+    def __init__(self, core, tokenizer, pool: Pool, seed: int):
+        self.core, self.tokenizer, self.pool = core, tokenizer, pool
+        self.rng = random.Random(seed)
+
+    def loss(self, batch: int) -> torch.Tensor:
+        rows = [language_practice(self.rng, self.rng.choice(self.pool.scenes)) for _ in range(batch)]
+        table = self.core.language_model.get_input_embeddings()
+        # What is no keyword is noise of the size of an embedding: query tokens will not look like words either.
+        slots = torch.randn(batch, NUM_QUERIES, table.embedding_dim) * table.weight.detach().std()
+        for row, (keywords, _, _) in enumerate(rows):
+            ids = [i for word in keywords for i in self.tokenizer(" " + word, add_special_tokens=False)["input_ids"]]
+            repeats = self.rng.choice([1, 2, 4, 8]) if len(keywords) == 1 else 1
+            ids = (ids * repeats)[:NUM_QUERIES]
+            places = sorted(self.rng.sample(range(NUM_QUERIES), len(ids)))
+            slots[row, places] = slots[row, places] * 0.3 + table(torch.tensor(ids))
+        return answer_loss(self.core, self.tokenizer, slots, [row[1] for row in rows], [row[2] for row in rows])
+
+
+def answer_loss(core, tokenizer, prefix: torch.Tensor, asked: list[str], answered: list[str]) -> torch.Tensor:
+    answers, _ = encode_answers(tokenizer, answered, 96)
+    batch = join_prompts_and_answers(encode_prompts(tokenizer, asked, 96, False), answers, tokenizer.pad_token_id)
+    embeds = core.language_model.get_input_embeddings()(batch.input_ids)
+    mask = torch.cat([torch.ones(prefix.shape[:2], dtype=torch.long), batch.attention_mask], dim=1)
+    hidden = core.language_model.get_decoder()(
+        inputs_embeds=torch.cat([prefix, embeds], dim=1), attention_mask=mask, use_cache=False
+    ).last_hidden_state[:, prefix.shape[1] - 1 : -1]
+    supervised = batch.labels != -100
+    return F.cross_entropy(core.language_model.lm_head(hidden[supervised]), batch.labels[supervised])
+
+
+def train_language(core, practice: Practice, steps: int, batch: int) -> None:
+    parameters = list(core.language_model.parameters())
+    adam, schedule = optimiser([{"params": parameters, "lr": 2e-3}], steps)
+    started = time.time()
+    for step in range(steps):
+        loss = practice.loss(batch)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        adam.step()
+        adam.zero_grad()
+        schedule.step()
+        if step % 100 == 0 or step == steps - 1:
+            print(
+                f"language {step} loss {loss.item():.3f} {(time.time() - started) / (step + 1):.2f} s/step", flush=True
+            )
+
+
+def train_together(
+    model: EmoVIT, heads: FactHeads, practice: Practice, pool: Pool, held_out: Pool, steps: int, batch: int
+) -> None:
+    core = model.core
+    fresh = [core.query_tokens, *core.qformer.parameters(), *core.language_projection.parameters()]
+    groups = [
+        {"params": fresh, "lr": 1.5e-3},
+        {"params": list(core.language_model.parameters()), "lr": 6e-4},
+        {"params": [*core.vision_model.parameters(), *heads.parameters()], "lr": 2e-4},
+    ]
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    adam, schedule = optimiser(groups, steps)
+    rng = random.Random(7)
+    started = time.time()
+    for step in range(steps):
+        indices = torch.randint(len(pool.scenes), (batch,))
+        embeds = model.encode_images(pool.images(indices, train=True))
+        asked, answered, image_index = draw_pairs(pool, indices, rng, per_image=3)
+        prefix = model.query_images(embeds, image_index, asked)
+        picture_loss = answer_loss(core, model.llm_tokenizer, prefix, asked, answered)
+        text_loss = practice.loss(batch)
+        fact_loss = heads.loss(embeds, pool, indices)
+        (picture_loss + 0.5 * text_loss + 0.5 * fact_loss).backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        adam.step()
+        adam.zero_grad()
+        schedule.step()
+        if step % 100 == 0 or step == steps - 1:
+            print(
+                f"together {step} picture {picture_loss.item():.3f} text {text_loss.item():.3f} "
+                f"facts {fact_loss.item():.3f} {(time.time() - started) / (step + 1):.2f} s/step",
+                flush=True,
+            )
+        if step % 1000 == 999 or step == steps - 1:
+            report_answers(model, held_out)
+
+
+def draw_pairs(pool: Pool, indices: torch.Tensor, rng: random.Random, per_image: int):
+    asked, answered, image_index = [], [], []
+    for row, index in enumerate(indices.tolist()):
+        pairs = picture_pairs(pool.scenes[index], rng)
+        for question, answer in rng.sample(pairs, min(per_image, len(pairs))):
+            asked.append(question)
+            answered.append(answer)
+            image_index.append(row)
+    return asked, answered, torch.tensor(image_index)
+
+
+@torch.no_grad()
+def report_answers(model: EmoVIT, held_out: Pool) -> None:
+    """How many short answers about unseen scenes are exactly right, and three examples."""
+    model.eval()
+    rng = random.Random(11)
+    right = total = 0
+    examples = []
+    for start in range(0, min(256, len(held_out.scenes)), 64):
+        indices = torch.arange(start, start + 64)
+        asked, answered, image_index = draw_pairs(held_out, indices, rng, per_image=2)
+        samples = {"image": held_out.images(indices, train=False), "image_index": image_index, "prompt": asked}
+        given = model.generate(samples, max_length=60)
+        short = [row for row, answer in enumerate(answered) if len(answer.split()) <= 6]
+        right += sum(given[row] == answered[row] for row in short)
+        total += len(short)
+        examples = list(zip(asked, answered, given))[:6]
+    print(f"short answers exactly right: {right / max(1, total):.3f} of {total}", flush=True)
+    for question, answer, text in examples:
+        print(f"  {question} | {answer} | {text}", flush=True)
+    model.train()
+
+
+def save(core, llm_tokenizer, qformer_tokenizer, out: Path) -> None:
+    """A transformers InstructBLIP folder, tensors in half precision."""
+    temporary = out.with_name(out.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    core.half().save_pretrained(temporary)
+    llm_tokenizer.save_pretrained(temporary)
+    qformer_tokenizer.save_pretrained(temporary / "qformer_tokenizer")
+    BlipImageProcessor(
+        size={"height": IMAGE_SIZE_PX, "width": IMAGE_SIZE_PX}, image_mean=list(CLIP_MEAN), image_std=list(CLIP_STD)
+    ).save_pretrained(temporary)
+    shutil.rmtree(out, ignore_errors=True)
+    temporary.rename(out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("lavis_emovit/models/data/emovit_tiny"))
+    parser.add_argument("--work", type=Path, default=Path("output/make_tiny"), help="what each stage leaves behind")
+    parser.add_argument("--scenes", type=int, default=24000)
+    parser.add_argument("--encoder-steps", type=int, default=3000)
+    parser.add_argument("--language-steps", type=int, default=1500)
+    parser.add_argument("--together-steps", type=int, default=2500)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stage", choices=["all", "encoder", "language", "together"], default="all")
+    args = parser.parse_args()
+
+    torch.manual_seed(args.seed)
+    random.seed(args.seed)
+    args.work.mkdir(parents=True, exist_ok=True)
+    llm_tokenizer, qformer_tokenizer = tokenizers(args.work, args.seed)
+    config = build_config(llm_tokenizer, qformer_tokenizer)
+    core = InstructBlipForConditionalGeneration(config)
+    nn.init.normal_(core.query_tokens, std=0.02)
+    settings = ModelSettings(
+        arch="emovit_tiny",
+        pretrained="none",
+        image_size=IMAGE_SIZE_PX,
+        num_query_token=NUM_QUERIES,
+        trained_parts="all",
+        max_txt_len=96,
+        max_output_txt_len=96,
+    )
+    model = EmoVIT(LoadedParts(core, llm_tokenizer, qformer_tokenizer), settings)
+    print(json.dumps(model.parameter_counts()), flush=True)
+
+    pool = Pool(args.scenes, seed=1_000_000)
+    held_out = Pool(1024, seed=900_000)
+    heads = FactHeads(config.vision_config.hidden_size)
+    encoder_file, language_file = args.work / "encoder.pt", args.work / "language.pt"
+    if args.stage in ("all", "encoder"):
+        heads = train_encoder(core, pool, held_out, args.encoder_steps, args.batch)
+        torch.save({"encoder": core.vision_model.state_dict(), "heads": heads.state_dict()}, encoder_file)
+    practice = Practice(core, llm_tokenizer, pool, args.seed)
+    if args.stage in ("all", "language"):
+        train_language(core, practice, args.language_steps, args.batch)
+        torch.save(core.language_model.state_dict(), language_file)
+    if args.stage in ("all", "together"):
+        saved = torch.load(encoder_file, weights_only=True)
+        core.vision_model.load_state_dict(saved["encoder"])
+        heads.load_state_dict(saved["heads"])
+        core.language_model.load_state_dict(torch.load(language_file, weights_only=True))
+        train_together(model, heads, practice, pool, held_out, args.together_steps, args.batch // 2)
+        save(core, llm_tokenizer, qformer_tokenizer, args.out)
+
+
+def tokenizers(work: Path, seed: int):
+    from lavis_emovit.emotion.labels import get_label_set
+    from lavis_emovit.generation.categorical import categorical_prompt
+
+    prompt = categorical_prompt(get_label_set("mikels8"))
+    lines = list(corpus(3000, seed, [prompt, f"Predict emotion: {prompt}"]))
+    llm_tokenizer = train_llm_tokenizer(lines)
+    return llm_tokenizer, train_qformer_tokenizer(lines, work / "qformer_tokenizer")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Texts that the tiny model is pre-trained on: tokenizers, picture questions, and language practice without pictures.
+
+No picture is ever shown with a word for an emotion. Such words occur in the language practice only, as words among
+others: lists to choose from and words to say. So the language model knows them as a large one does, and what a picture
+has to do with them is left to tuning.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from lavis_emovit.sources.sketch.describe import describe, questions
+from lavis_emovit.sources.sketch.scene import sample_scene
+
+LLM_VOCABULARY = 1024
+QFORMER_VOCABULARY = 1024
+
+# Words of the language practice beside those of the pictures.
+EMOTION_WORDS = (
+    "amusement anger awe contentment disgust excitement fear sadness joy love surprise happy happiness sad angry "
+    "neutral afraid calm boredom contempt pride shame guilt envy relief hope gratitude affection cheerfulness confusion "
+    "disappointment enthrallment exasperation horror irritability lust neglect nervousness optimism rage suffering "
+    "sympathy zest positive negative valence arousal high low"
+).split()
+COMMON_WORDS = (
+    "time day year way thing man world life hand part child eye woman place work week case point company number "
+    "group problem fact water room mother area money story month lot right study book word business side kind head "
+    "house service friend father power hour game line end member law car city community name president team minute idea body "
+    "information back parent face others level office door health person art war history party result change morning "
+    "reason research girl guy moment air teacher force education black white red green blue yellow small large old new "
+    "good bad first last long great little own other early young important few public able left right near far open"
+).split()
+KINDS = "emotion feeling word answer name choice option mood label class category".split()
+VERBS = "choose select pick name find give".split()
+
+
+def picture_pairs(scene: object, rng: random.Random) -> list[tuple[str, str]]:
+    """Questions and answers about a drawn scene, the plain description among them."""
+    asked = [
+        "Describe the picture.",
+        "What does the picture show?",
+        "Write a short description of the image.",
+        "Describe.",
+    ]
+    return [(rng.choice(asked), describe(scene, rng)), *questions(scene, rng)]
+
+
+def language_practice(rng: random.Random, scene: object) -> tuple[list[str], str, str]:
+    """One exercise without a picture: keywords that stand where a picture would, a question and its answer."""
+    words = EMOTION_WORDS + COMMON_WORDS
+    kind = rng.choice(KINDS)
+    if rng.random() < 0.3:
+        # Keywords of a scene, out of order: put them into sentences.
+        sentence = describe(scene, rng)
+        keywords = [word.strip(".,") for word in sentence.split() if len(word) > 3]
+        rng.shuffle(keywords)
+        return keywords[:8], rng.choice(["Describe the picture.", "What does the picture show?"]), sentence
+    word = rng.choice(words)
+    pool = EMOTION_WORDS if word in EMOTION_WORDS else COMMON_WORDS
+    if rng.random() < 0.4:
+        return [word], rng.choice(["Which word is it?", "Say the word.", f"Name the {kind}."]), word
+    options = [*rng.sample([other for other in pool if other != word], rng.randint(1, 9)), word]
+    rng.shuffle(options)
+    listed = rng.choice([", ".join(options), ", ".join(options[:-1]) + " and " + options[-1], " or ".join(options)])
+    verb = rng.choice(VERBS)
+    question = rng.choice(
+        [
+            f"{verb.capitalize()} the {kind} from this list: {listed}.",
+            f"Which {kind} is it: {listed}?",
+            f"{verb.capitalize()} one {kind} of: {listed}. Answer as: Predict {kind}: <{kind}>.",
+            f"Which of these words fits the image: {listed}? Begin the answer with Predict {kind}:",
+        ]
+    )
+    answer = f"Predict {kind}: {word}" if "Predict" in question else word
+    return [word], question, answer
+
+
+def corpus(num_scenes: int, seed: int, extra: list[str]) -> Iterator[str]:
+    """Lines that the tokenizers are trained on."""
+    rng = random.Random(seed)
+    for _ in range(num_scenes):
+        scene = sample_scene(rng)
+        for question, answer in picture_pairs(scene, rng):
+            yield question
+            yield answer
+        yield from language_practice(rng, scene)[1:]
+    # Every word often enough to become one token.
+    for word in EMOTION_WORDS + COMMON_WORDS + KINDS:
+        for _ in range(20):
+            yield f"{word} {word}, {word}: {word}."
+    for line in extra:
+        for _ in range(200):
+            yield line
+
+
+def train_llm_tokenizer(lines: list[str]) -> PreTrainedTokenizerFast:
+    """Byte-level BPE: any text can be read, and what is written comes back as it was."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["[PAD]", "<s>", "</s>", "<image>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=LLM_VOCABULARY, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator(lines, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="[PAD]", unk_token="</s>"
+    )
+
+
+def train_qformer_tokenizer(lines: list[str], folder: Path) -> PreTrainedTokenizerFast:
+    """BERT's word pieces, lower case, with the token that InstructBLIP adds."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=QFORMER_VOCABULARY - 1, special_tokens=special)
+    tokenizer.train_from_iterator(lines, trainer)
+    tokenizer.post_processor = processors.BertProcessing(
+        ("[SEP]", tokenizer.token_to_id("[SEP]")), ("[CLS]", tokenizer.token_to_id("[CLS]"))
+    )
+    tokenizer.decoder = decoders.WordPiece()
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
+    wrapped.add_special_tokens({"bos_token": "[DEC]"})
+    wrapped.truncation_side = "left"
+    wrapped.save_pretrained(folder)
+    return wrapped

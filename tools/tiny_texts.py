@@ -23,17 +23,18 @@ QFORMER_VOCABULARY = 1024
 # Words of the language practice beside those of the pictures.
 EMOTION_WORDS = (
     "amusement anger awe contentment disgust excitement fear sadness joy love surprise happy happiness sad angry "
-    "neutral afraid calm boredom contempt pride shame guilt envy relief hope gratitude affection cheerfulness confusion "
-    "disappointment enthrallment exasperation horror irritability lust neglect nervousness optimism rage suffering "
-    "sympathy zest positive negative valence arousal high low"
+    "neutral afraid calm boredom contempt pride shame guilt envy relief hope gratitude affection cheerfulness "
+    "confusion disappointment enthrallment exasperation horror irritability lust neglect nervousness optimism rage "
+    "suffering sympathy zest positive negative valence arousal high low"
 ).split()
 COMMON_WORDS = (
     "time day year way thing man world life hand part child eye woman place work week case point company number "
     "group problem fact water room mother area money story month lot right study book word business side kind head "
-    "house service friend father power hour game line end member law car city community name president team minute idea body "
-    "information back parent face others level office door health person art war history party result change morning "
-    "reason research girl guy moment air teacher force education black white red green blue yellow small large old new "
-    "good bad first last long great little own other early young important few public able left right near far open"
+    "house service friend father power hour game line end member law car city community name president team minute "
+    "idea body information back parent face others level office door health person art war history party result "
+    "change morning reason research girl guy moment air teacher force education black white red green blue yellow "
+    "small large old new good bad first last long great little own other early young important few public able left "
+    "right near far open"
 ).split()
 KINDS = "emotion feeling word answer name choice option mood label class category".split()
 VERBS = "choose select pick name find give".split()

@@ -1,0 +1,32 @@
+"""Items to a batch: pictures stacked once, their questions side by side with the number of their picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+
+def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One batch out of dataset items.
+
+    Args:
+        items: B items, each with `image` [3, H, W] and `pairs`, a list of (question, answer, instance id, label).
+            No items give an empty batch: that is a rank's share where the last step of an epoch does not go round.
+
+    Returns:
+        `image` float [B, 3, H, W]; `image_index` long [N], the picture of each pair; `text_input`, `text_output`,
+        `instance_id`, `label` (None where unknown), lists of N; `record_id`, a list of B. N >= B: a picture is encoded
+        once for all its questions.
+    """
+    pairs = [(number, pair) for number, item in enumerate(items) for pair in item["pairs"]]
+    return {
+        "image": torch.stack([item["image"] for item in items]) if items else torch.zeros(0, 3, 0, 0),
+        "image_index": torch.tensor([number for number, _ in pairs], dtype=torch.long),
+        "text_input": [question for _, (question, _, _, _) in pairs],
+        "text_output": [answer for _, (_, answer, _, _) in pairs],
+        "instance_id": [instance_id for _, (_, _, instance_id, _) in pairs],
+        "label": [label for _, (_, _, _, label) in pairs],
+        "record_id": [item["record_id"] for item in items],
+    }

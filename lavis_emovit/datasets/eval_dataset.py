@@ -1,0 +1,68 @@
+"""Evaluation items out of shards: a picture and the categorical question about it, the same for every picture."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from lavis_emovit.datasets.shard_dataset import EmotionShardDataset, Pair
+from lavis_emovit.emotion.labels import LabelSet, get_label_set
+from lavis_emovit.errors import DataError
+from lavis_emovit.generation.categorical import categorical_answer, categorical_prompt
+from lavis_emovit.records import EmotionRecord
+from lavis_emovit.shards.index import ShardIndex
+
+
+class EmotionEvalDataset(EmotionShardDataset):
+    """Samples that have an emotion, each with one pair: the categorical question, options in the label set's order.
+
+    Args:
+        index: the shards, or the path of their index.
+        image_processor, text_processor: as for training.
+        seed: passed on to the image processor by way of the item's number.
+        label_set: name of the label set; None takes the one that the records name.
+        wording: wording of the question.
+        verify_hashes: compare each shard's sha256 when it is first opened.
+
+    Attributes:
+        label_set: the label set; its labels are the candidates of every item.
+
+    Raises:
+        DataError: no sample has an emotion, or the label set cannot be told or does not fit.
+    """
+
+    label_set: LabelSet
+
+    def __init__(
+        self,
+        index: ShardIndex | str | os.PathLike[str],
+        image_processor: Any,
+        text_processor: Any,
+        *,
+        seed: int = 0,
+        label_set: str | None = None,
+        wording: int = 1,
+        verify_hashes: bool = False,
+    ):
+        super().__init__(index, image_processor, text_processor, seed=seed, verify_hashes=verify_hashes)
+        names = [label_set] if label_set is not None else list(self.index.label_sets)
+        if len(names) != 1:
+            found = ", ".join(names) if names else "none"
+            raise DataError(
+                f"{self.index.folder}: its records name the label sets {found}; say which one to ask with, "
+                "as `label_set` of the dataset"
+            )
+        self.label_set = get_label_set(names[0])
+        for label in self.index.labels:
+            self.label_set.canonical(label)
+        self.question = text_processor(categorical_prompt(self.label_set, wording=wording))
+
+    def _choose_samples(self) -> Any:
+        return self.index.samples_with(labelled=True)
+
+    def _needed(self) -> str:
+        return "an emotion"
+
+    def _pairs(self, record: EmotionRecord, epoch: int, number: int) -> list[Pair]:
+        label = self.label_set.canonical(record.emotion or "")
+        return [(self.question, categorical_answer(label), f"{record.id}#categorical", label)]

@@ -1,4 +1,4 @@
-"""Packaging of lavis-emovit: the metadata, and the build step that puts the start-up hook and the configs into wheels."""
+"""Packaging of lavis-emovit: the metadata, and the build step that puts the start-up hook and configs into wheels."""
 
 from __future__ import annotations
 
@@ -35,58 +35,97 @@ class BuildWithHook(build_py):
         shutil.copyfile(ROOT / HOOK, folder / HOOK)
 
 
+REQUIREMENTS = [
+    # model and training
+    "torch>=2.4",
+    "torchvision>=0.19",
+    "transformers>=4.56,<6",
+    "tokenizers>=0.22",
+    "sentencepiece>=0.2",
+    "safetensors>=0.4.3",
+    "tensorboard>=2.16",
+    # records, configs, data
+    "numpy>=1.26",
+    "pillow>=10.0",
+    "omegaconf>=2.3",
+    "pydantic>=2.6",
+    "pyyaml>=6.0.1",
+    "webdataset>=1.0",
+    "filelock>=3.13",
+    # metrics and the report
+    "scikit-learn>=1.3",
+    "torchmetrics>=1.4",
+    "matplotlib>=3.8",
+    "jinja2>=3.1",
+    # the command
+    "rich>=13.7",
+    "typer>=0.12",
+    "psutil>=5.9",
+    # what LAVIS imports, which comes without its own pins: see the extra `lavis`
+    "einops>=0.7",
+    "ftfy>=6.1",
+    "iopath>=0.1.10",
+    "opencv-python-headless>=4.9",
+    "pandas>=2.1",
+    "regex>=2023.8",
+    "scikit-image>=0.22",
+    "timm>=0.9",
+    "tqdm>=4.66",
+]
+
+EXTRAS = {
+    # For uv, which is told in pyproject.toml to leave LAVIS's pins aside. With pip:
+    # pip install --no-deps salesforce-lavis==1.0.2
+    "lavis": ["salesforce-lavis==1.0.2"],
+    "deepspeed": ["deepspeed>=0.16; sys_platform == 'linux'"],
+    "dev": [
+        "build>=1.2",
+        "hypothesis>=6.100",
+        "mypy>=1.11",
+        "pytest>=8",
+        "pytest-xdist>=3.5",
+        "ruff>=0.6",
+        "setuptools>=77",
+        "wheel>=0.43",
+    ],
+}
+
+# Everything in the package folder that is no module of a package.
+PACKAGE_DATA = [
+    "py.typed",
+    "plugin/grafts/*.py",
+    "**/*.json",
+    "**/*.jinja",
+    "**/*.jinja2",
+    "**/*.model",
+    "**/*.safetensors",
+    "**/*.txt",
+]
+
 setup(
     name="lavis-emovit",
     version=VERSION,
     description="Emotion visual instruction tuning (EmoVIT) as a plugin to LAVIS",
-    packages=find_packages(include=["lavis_emovit", "lavis_emovit.*"]),
-    cmdclass={"build_py": BuildWithHook},
-    install_requires=[
-        "torch>=2.4",
-        "torchvision>=0.19",
-        "transformers>=4.56,<6",
-        "tokenizers",
-        "sentencepiece",
-        "safetensors",
-        "numpy",
-        "pillow",
-        "omegaconf>=2.3",
-        "pydantic>=2.6",
-        "pyyaml",
-        "webdataset>=1.0",
-        "filelock",
-        "scikit-learn",
-        "torchmetrics>=1.4",
-        "matplotlib",
-        "jinja2",
-        "rich",
-        "typer>=0.12",
-        "tensorboard",
-        "psutil",
-        "einops",
-        "timm>=0.9",
-        "iopath",
-        "ftfy",
-        "pandas",
-        "opencv-python-headless>=4.9",
-        "scikit-image",
-        "tqdm",
+    keywords="emotion, vision-language, instruction tuning, InstructBLIP, EmoVIT, LAVIS",
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Operating System :: MacOS",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
     ],
-    extras_require={
-        "lavis": ["salesforce-lavis==1.0.2"],
-        "deepspeed": ["deepspeed>=0.16"],
-        "dev": [
-            "pytest",
-            "pytest-xdist",
-            "hypothesis",
-            "ruff",
-            "mypy",
-            "build",
-            "setuptools>=77",
-            "wheel",
-            "pre-commit",
-        ],
-    },
+    packages=find_packages(include=["lavis_emovit", "lavis_emovit.*"]),
+    package_data={"lavis_emovit": PACKAGE_DATA},
+    zip_safe=False,
+    cmdclass={"build_py": BuildWithHook},
+    install_requires=REQUIREMENTS,
+    extras_require=EXTRAS,
     entry_points={
         "console_scripts": ["emovit = lavis_emovit.cli.main:main"],
         "lavis.plugins": ["emovit = lavis_emovit.plugin.registration:register"],

@@ -6,11 +6,33 @@ import os
 from pathlib import Path
 
 PACKAGE_ROOT = Path(__file__).resolve().parent
+RECIPES = ("projects", "emovit")
 
 
 def config_root() -> Path:
     """The folder `lavis_configs`, which stands beside the package in a checkout and in an installed wheel alike."""
     return PACKAGE_ROOT.parent / "lavis_configs"
+
+
+def find_recipe(path: str | Path) -> Path | None:
+    """The file of a run recipe.
+
+    A path `projects/emovit/...` that does not exist under the working directory means the copy that ships with the
+    package, so that the same command works in a checkout and with an installed wheel.
+
+    Returns:
+        the file, or None where there is none.
+    """
+    path = Path(path).expanduser()
+    if path.is_file():
+        return path
+    if path.parts[: len(RECIPES)] != RECIPES:
+        return None
+    inside = Path(*path.parts[len(RECIPES) :])
+    for root in (PACKAGE_ROOT / "recipes", PACKAGE_ROOT.parent.joinpath(*RECIPES)):
+        if (root / inside).is_file():
+            return root / inside
+    return None
 
 
 def data_root() -> Path:

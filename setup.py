@@ -20,6 +20,8 @@ class BuildWithHook(build_py):
     """Adds to a wheel what is no Python package: the start-up hook, the configs and the recipes."""
 
     def run(self) -> None:
+        if not self.editable_mode:
+            shutil.rmtree(self.build_lib, ignore_errors=True)  # files removed since the last build must not come back
         super().run()
         if self.editable_mode:
             # An editable wheel maps packages to the checkout; its other files are what lies in the install folder.

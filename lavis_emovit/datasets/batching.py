@@ -28,7 +28,7 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
 
     Args:
         num_samples: length of the dataset.
-        index_hash: the dataset's `index_hash`.
+        index_hash: the dataset's `order_hash`.
         global_batch: samples of one optimizer step over all ranks.
         seed: seed of the order.
         epoch: number of the epoch.

@@ -91,11 +91,11 @@ def _aurora(canvas: Canvas, rng: random.Random, free_x: float) -> None:
         canvas.disc(rng.uniform(0, 100), rng.uniform(0, 50), 0.5, (255, 255, 240))
     phase = rng.uniform(0, math.tau)
     for band, (colour, low) in enumerate((((60, 90, 170), 46), ((50, 190, 150), 38), ((110, 250, 150), 30))):
-        for step in range(26):
-            x = step * 4
+        for step in range(50):
+            x = step * 2
             y = low - 8 + 7 * math.sin(x / 15 + phase + band)
             tall = 20 + 6 * math.sin(x / 7 + band)
-            canvas.gradient_bar(x, x + 4, y - tall, y, shade(colour, 0.25), colour)
+            canvas.gradient_bar(x, x + 2, y - tall, y, shade(colour, 0.25), colour)
 
 
 def _rainbow(canvas: Canvas, rng: random.Random, free_x: float) -> None:
@@ -162,11 +162,11 @@ def _flies(canvas: Canvas, rng: random.Random) -> None:
 
 
 def _smoke(canvas: Canvas, rng: random.Random) -> None:
-    for start in (rng.uniform(4, 16), rng.uniform(84, 96)):
-        for step in range(7):
-            y = 92 - step * 14
-            grey = 70 + step * 9
-            canvas.disc(start + rng.uniform(-4, 4), y, 5 + step * 0.9, (grey, grey, grey))
+    for start, lean in ((rng.uniform(2, 7), 1.0), (rng.uniform(93, 98), -1.0)):
+        for step in range(9):
+            grey = 58 + step * 11
+            x = start + lean * 2.2 * math.sin(step * 1.3)
+            canvas.disc(x, 98 - step * 10, 6.5 - 0.35 * step, (grey, grey, grey))
 
 
 _BACK = {

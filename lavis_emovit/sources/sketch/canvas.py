@@ -12,11 +12,11 @@ Point = tuple[float, float]
 
 TINTS: dict[str, Colour] = {
     "red": (225, 40, 35),
-    "orange": (245, 135, 25),
-    "yellow": (245, 215, 50),
-    "green": (70, 180, 60),
-    "blue": (45, 100, 225),
-    "purple": (150, 55, 205),
+    "orange": (248, 140, 15),
+    "yellow": (240, 225, 25),
+    "green": (40, 185, 70),
+    "blue": (30, 105, 240),
+    "purple": (140, 45, 230),
     "grey": (128, 128, 128),
 }
 _LUMA = (0.299, 0.587, 0.114)
@@ -70,12 +70,9 @@ class Canvas:
     def tone_background(self, mean_luma: float, saturation: float, tint: Colour, share: float) -> None:
         """Bring all that is drawn so far to a mean lightness (0..255), saturation and colour cast."""
         mean = luma(ImageStat.Stat(self.image.reduce(8)).mean)
-        if mean_luma <= mean:
-            gain, lift = mean_luma / max(mean, 1.0), 0.0
-        else:
-            # Lightening moves towards white, so that light places keep their detail.
-            gain = (255 - mean_luma) / (255 - mean)
-            lift = 255 * (1 - gain)
+        # Lightening keeps the contrast up to a quarter more and adds the rest as an even lift.
+        gain = min(mean_luma / max(mean, 1.0), 1.25)
+        lift = max(0.0, mean_luma - gain * mean)
         self.image.paste(self.image.convert("RGB", _tone_matrix(gain, lift, saturation, tint, share)))
 
     def set_tone(self, gain: float, lift: float, saturation: float, tint: Colour, share: float) -> None:
@@ -131,6 +128,13 @@ class Canvas:
         """A filled slice of an ellipse."""
         box = self._at([(x - radius_x, y - radius_y), (x + radius_x, y + radius_y)])
         self.pen.pieslice(box, start, end, fill=self.paint(colour))
+
+    def chord(
+        self, x: float, y: float, radius_x: float, radius_y: float, start: float, end: float, colour: Colour
+    ) -> None:
+        """The part of a filled ellipse between an arc and its chord."""
+        box = self._at([(x - radius_x, y - radius_y), (x + radius_x, y + radius_y)])
+        self.pen.chord(box, start, end, fill=self.paint(colour))
 
     def poly(self, points: Sequence[Point], colour: Colour) -> None:
         """A filled polygon."""

@@ -17,11 +17,13 @@ from lavis_emovit.sources.sketch.scene import SketchScene
 
 # Mean lightness of the background (0..255), and how persons and objects follow it: gain and lift, weaker so that they
 # stand out in the dark.
-_BACKGROUND_LUMA = {"dark": 46.0, "medium": 108.0, "bright": 176.0}
-_FOREGROUND_TONE = {"dark": (0.62, 0.0), "medium": (0.86, 0.0), "bright": (0.92, 20.0)}
-_SATURATION = {"grey": 0.08, "plain": 0.62, "vivid": 1.25}
+_BACKGROUND_LUMA = {"dark": 54.0, "medium": 120.0, "bright": 178.0}
+# Deep colours turn into others when they are lightened (red into pink), so pictures in them are a little darker.
+_LUMA_OF_COLOUR = {"red": 0.8, "purple": 0.84, "blue": 0.88, "yellow": 1.1}
+_FOREGROUND_TONE = {"dark": (0.76, 0.0), "medium": (0.92, 0.0), "bright": (0.96, 10.0)}
+_SATURATION = {"grey": 0.08, "plain": 0.62, "vivid": 1.3}
 # Share of the main colour's cast in background and foreground.
-_CAST = {"grey": (0.0, 0.0), "plain": (0.5, 0.2), "vivid": (0.42, 0.14)}
+_CAST = {"grey": (0.0, 0.0), "plain": (0.58, 0.16), "vivid": (0.46, 0.1)}
 _SUPERSAMPLING = 2
 
 
@@ -39,17 +41,18 @@ def render(scene: SketchScene, size_px: int = 192) -> Image.Image:
         OUTDOOR_PAINTERS[scene.place](canvas, rng)
     background_cast, foreground_cast = _CAST[scene.saturation]
     tint, saturation = TINTS[scene.colour], _SATURATION[scene.saturation]
-    canvas.tone_background(_BACKGROUND_LUMA[scene.brightness], saturation, tint, background_cast)
+    mean_luma = _BACKGROUND_LUMA[scene.brightness] * _LUMA_OF_COLOUR.get(scene.colour, 1.0)
+    canvas.tone_background(mean_luma, saturation, tint, background_cast)
     gain, lift = _FOREGROUND_TONE[scene.brightness]
     canvas.set_tone(gain, lift, saturation, tint, foreground_cast)
 
     if scene.view == "tiny":
-        draw_tiny_person(canvas, scene, person_x, 92, 17)
+        draw_tiny_person(canvas, scene, person_x, 94, 24)
     _draw_objects(canvas, scene, rng, free_x)
     if scene.view == "close":
         draw_person(canvas, scene, person_x, 47, 29)
     elif scene.view == "whole":
-        draw_person(canvas, scene, person_x, 31, 17)
+        draw_person(canvas, scene, person_x, 26, 16)
     draw_front(canvas, scene.air, rng)
     return canvas.image.reduce(_SUPERSAMPLING)
 
@@ -71,11 +74,11 @@ def _draw_objects(canvas: Canvas, scene: SketchScene, rng: random.Random, free_x
             x = 32 if scene.person_left else 68
             y = 42 if scene.second_object in HIGH_OBJECTS else 74
             OBJECT_PAINTERS[scene.second_object](Placed(canvas, 100 - x, y, 17, not mirrored))
-        painter(Placed(canvas, x, 46 if high else 64, 27, mirrored))
+        painter(Placed(canvas, x, 45 if high else 62, 30, mirrored))
     elif scene.view == "tiny":
-        painter(Placed(canvas, free_x, 34 if high else 74, 17, mirrored))
+        painter(Placed(canvas, free_x, 34 if high else 72, 19, mirrored))
     elif scene.view == "whole":
-        painter(Placed(canvas, 100 - scene_edge(scene), 34 if high else 72, 19, mirrored))
+        painter(Placed(canvas, 100 - scene_edge(scene), 34 if high else 72, 21, mirrored))
     else:
         painter(Placed(canvas, 100 - scene_edge(scene), 22 if high else 80, 17, mirrored))
 

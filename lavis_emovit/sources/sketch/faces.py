@@ -83,9 +83,12 @@ def _hair_before(canvas: Canvas, scene: SketchScene, x: float, y: float, r: floa
             canvas.disc(x + side * 0.7 * r, y - 0.62 * r, 0.24 * r, hair)
         canvas.line([(x - 0.35 * r, y - 0.72 * r), (x + 0.35 * r, y - 0.72 * r)], 0.05 * r, shade(skin_of(scene), 0.75))
         return
-    canvas.pie(x, y - 0.02 * r, 1.02 * r, 1.08 * r, 193, 347, hair)
+    # The fringe ends above the highest brow, so that brows are always seen on skin.
+    canvas.chord(x, y - 0.02 * r, 1.0 * r, 1.08 * r, 217, 323, hair)
+    for side in (-1, 1):
+        canvas.oval(x + side * 0.86 * r, y - 0.5 * r, 0.2 * r, 0.34 * r, hair)
     if (scene.look >> 6) % 2:
-        canvas.pie(x + 0.35 * r, y - 0.62 * r, 0.75 * r, 0.42 * r, 0, 180, hair)
+        canvas.oval(x + 0.3 * r, y - 0.84 * r, 0.56 * r, 0.2 * r, hair)
     if scene.who == "child":
         canvas.poly([(x - 0.1 * r, y - 1.0 * r), (x + 0.12 * r, y - 1.0 * r), (x + 0.14 * r, y - 1.32 * r)], hair)
 
@@ -99,8 +102,7 @@ def _eyes(canvas: Canvas, scene: SketchScene, x: float, y: float, r: float, skin
     for side in (-1, 1):
         eye_x = x + side * 0.4 * r
         if scene.who == "clown":
-            mark = (60, 120, 220)
-            canvas.poly([(eye_x - 0.12 * r, eye_y), (eye_x + 0.12 * r, eye_y), (eye_x, eye_y + 0.5 * r)], mark)
+            canvas.disc(x + side * 0.68 * r, y + 0.3 * r, 0.15 * r, (250, 130, 130))
         if scene.eyes == "wide":
             canvas.oval(eye_x, eye_y, 0.31 * r, 0.36 * r, _INK)
             canvas.oval(eye_x, eye_y, 0.27 * r, 0.32 * r, _WHITE)
@@ -126,7 +128,7 @@ def _eyes(canvas: Canvas, scene: SketchScene, x: float, y: float, r: float, skin
 def _brows(canvas: Canvas, scene: SketchScene, x: float, y: float, r: float) -> None:
     heights = {"level": (-0.46, -0.46), "raised": (-0.62, -0.66), "lowered": (-0.24, -0.56), "slanted": (-0.66, -0.42)}
     inner, outer = heights[scene.brows]
-    colour = _INK if scene.who == "clown" else shade(_hair_colour(scene), 0.62)
+    colour = _INK if scene.who == "clown" else shade(_hair_colour(scene), 0.42)
     for side in (-1, 1):
         points = [(x + side * 0.16 * r, y + inner * r), (x + side * 0.64 * r, y + outer * r)]
         if scene.brows == "raised":

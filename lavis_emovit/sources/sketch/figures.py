@@ -57,13 +57,13 @@ POSES: dict[str, Pose] = {
     "throwing": Pose(
         ((-1.5, 1.6), (1.5, 0.8)), ((-2.2, 1.9), (2.0, -0.2)), ((-0.9, 3.4), (0.6, 3.5)), ((-1.2, 4.2), (0.75, 4.2))
     ),
-    "holding the nose": Pose(elbows=((-1.15, 2.0), (1.3, 1.8)), hands=((-1.2, 2.75), (0.12, 0.36))),
+    "holding the nose": Pose(elbows=((-1.15, 2.0), (1.55, 1.1)), hands=((-1.2, 2.75), (0.16, 0.2))),
     "carrying garbage": Pose(elbows=((-1.15, 2.0), (1.5, 1.9)), hands=((-1.2, 2.75), (1.9, 2.1))),
     "hands on cheeks": Pose(elbows=((-1.45, 1.7), (1.45, 1.7)), hands=((-0.92, 0.42), (0.92, 0.42))),
     "running": Pose(
         ((-1.35, 1.8), (1.25, 2.1)), ((-1.9, 1.2), (1.85, 2.3)), ((-1.05, 3.2), (0.85, 3.5)), ((-1.75, 3.65), (0.6, 4.2))
     ),
-    "wiping eyes": Pose(elbows=((-1.45, 1.6), (1.45, 1.6)), hands=((-0.62, 0.16), (0.62, 0.16))),
+    "wiping eyes": Pose(elbows=((-1.15, 2.0), (1.45, 1.35)), hands=((-1.2, 2.75), (0.72, 0.3))),
     "sitting hunched": Pose(
         ((-1.05, 2.2), (1.05, 2.2)), ((-0.3, 2.75), (0.3, 2.75)), ((-0.62, 2.45), (0.62, 2.45)), ((-0.6, 3.5), (0.6, 3.5)),
         lift=-0.7,
@@ -98,8 +98,9 @@ def draw_person(canvas: Canvas, scene: SketchScene, x: float, y: float, r: float
         at_elbow, at_hand = (x + elbow[0] * r, y + elbow[1] * r), (x + hand[0] * r, y + hand[1] * r)
         canvas.line([shoulder, at_elbow, at_hand], 0.46 * r, shade(clothes, 0.72), round_ends=True)
         canvas.line([shoulder, at_elbow, at_hand], 0.38 * r, clothes, round_ends=True)
-        canvas.disc(at_hand[0], at_hand[1], 0.3 * r, shade(skin, 0.72))
-        canvas.disc(at_hand[0], at_hand[1], 0.25 * r, skin)
+        size = 0.19 if scene.action == "holding the nose" and side > 0 else 0.25
+        canvas.disc(at_hand[0], at_hand[1], (size + 0.05) * r, shade(skin, 0.72))
+        canvas.disc(at_hand[0], at_hand[1], size * r, skin)
     _things_before(canvas, scene, pose, x, y, r)
 
 
@@ -142,7 +143,7 @@ def _things_before(canvas: Canvas, scene: SketchScene, pose: Pose, x: float, y: 
     left, right = ((x + dx * r, y + dy * r) for dx, dy in pose.hands)
     match scene.action:
         case "juggling balls":
-            for dx, dy, colour in ((-1.5, 0.7, (230, 50, 50)), (-1.3, -0.7, (60, 120, 230)), (0.0, -1.65, (250, 210, 50)),
+            for dx, dy, colour in ((-1.5, 0.7, (230, 50, 50)), (-1.3, -0.7, (60, 120, 230)), (0.0, -1.4, (250, 210, 50)),
                                    (1.3, -0.7, (70, 180, 80)), (1.5, 0.7, (240, 130, 30))):  # fmt: skip
                 canvas.disc(x + dx * r, y + dy * r, 0.34 * r, colour)
         case "eating ice cream":
@@ -190,6 +191,11 @@ def _things_before(canvas: Canvas, scene: SketchScene, pose: Pose, x: float, y: 
             for hx, hy in (left, right):
                 canvas.disc(hx, hy, 0.5 * r, (120, 16, 20))
                 canvas.disc(hx, hy, 0.44 * r, (215, 35, 40))
+        case "wiping eyes":
+            hx, hy = right
+            corners = [(-0.45, -0.5), (0.1, -0.62), (0.35, -0.2), (0.3, 0.3), (-0.1, 0.15), (-0.4, 0.35)]
+            canvas.poly([(hx + dx * r, hy + dy * r) for dx, dy in corners], (252, 252, 255))
+            canvas.line([(hx - 0.12 * r, hy - 0.4 * r), (hx - 0.05 * r, hy + 0.1 * r)], 0.05 * r, (190, 196, 212))
         case "throwing":
             canvas.disc(right[0], right[1] - 0.3 * r, 0.36 * r, (110, 106, 104))
         case "carrying garbage":

@@ -13,6 +13,7 @@ from lavis_emovit.sources.sketch.cues import (
     BROWS,
     CLOSE_ACTIONS,
     COLOURS,
+    COMMONNESS,
     CUE_WEIGHTS,
     EMOTIONS,
     EXPRESSION_GEOMETRY,
@@ -30,13 +31,14 @@ from lavis_emovit.sources.sketch.cues import (
     WHO,
 )
 
-# A cue value is drawn with probability proportional to exp(SHARPNESS * its weight for the wanted emotion): at 0 the cues
-# would say nothing, at 3 any one of them would give the emotion away.
-SHARPNESS = 0.95
+# A cue value is drawn with probability proportional to its commonness times exp(SHARPNESS * its weight for the wanted
+# emotion): at 0 the cues would say nothing, at 3 any one of them would give the emotion away.
+SHARPNESS = 1.05
 # The winning emotion leads the next one by at least this sum of weights: below it people could not agree either.
-MIN_MARGIN = 1.5
+MIN_MARGIN = 2.5
 
-# One categorical value for each drawn fact; "none" where the thing is absent. The order of values is fixed, for training.
+# One categorical value for each drawn fact; "none" where the thing is absent. The order of values is fixed: models are
+# trained on it.
 FACT_VALUES: dict[str, tuple[str, ...]] = {
     "view": VIEWS,
     "who": WHO,
@@ -111,8 +113,8 @@ def emotion_of(facts: dict[str, str]) -> str:
 def sample_scene(rng: random.Random, emotion: str | None = None) -> SketchScene:
     """A random scene, of the given emotion or of one drawn uniformly.
 
-    Every cue is drawn on its own around what suits the wanted emotion, so that cues of other emotions cross over; scenes
-    whose sum does not end at the wanted emotion with a lead of `MIN_MARGIN` are drawn again.
+    Every cue is drawn on its own around what suits the wanted emotion, so that cues of other emotions cross over;
+    scenes whose sum does not end at the wanted emotion with a lead of `MIN_MARGIN` are drawn again.
 
     Raises:
         ValueError: the emotion is none of the eight.
@@ -181,6 +183,8 @@ def _sample_face(rng: random.Random, wanted: str, action: str) -> dict[str, str]
 
 
 def _sample_cue(rng: random.Random, cue: str, values: tuple[str, ...], wanted: str) -> str:
-    weights = CUE_WEIGHTS[cue]
-    chances = [math.exp(SHARPNESS * weights.get(value, {}).get(wanted, 0.0)) for value in values]
+    weights, common = CUE_WEIGHTS[cue], COMMONNESS.get(cue, {})
+    chances = [
+        common.get(value, 1.0) * math.exp(SHARPNESS * weights.get(value, {}).get(wanted, 0.0)) for value in values
+    ]
     return rng.choices(values, chances)[0]

@@ -1,0 +1,155 @@
+"""The English that the answer reader knows: announcements, idioms, refusals and denials, as regular expressions.
+
+All patterns are for normalised text: lower case, straight quotes, dashes between words turned into semicolons.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+# ---- Announced answers ------------------------------------------------------------------------------------------
+
+_TELLS = r"[\"'\])]*\s*(?::|=>?|->)|\s+is\b"
+# From the most to the least explicit; only the most explicit kind that occurs in an answer is read.
+ANNOUNCEMENTS = (
+    re.compile(rf"\b(?:predict(?:ed|s)?\s+emotions?|prediction)(?:{_TELLS})"),
+    re.compile(rf"\b(?:answer|final\s+emotion)(?:{_TELLS})"),
+    re.compile(
+        r"\b(?:emotion|feeling|sentiment|label|class|category)(?:\s+(?:label|class|category))?[\"'\])]*\s*(?::|=>?|->)"
+    ),
+)
+# What may stand between an announcement and its label: quotes, brackets, "3." or "(c)", articles, "most likely".
+OPENING = re.compile(r"[\s\"'(\[{<:]*(?:(?:\d+|[a-h])[.)]\s*)?(?:(?:an?|the|is|most|likely|probably)\s+)*[\"'(\[{]*")
+# What joins a second label to the first.
+CONNECTION = re.compile(
+    r"[\"')\]}]*\s*(?:,|/|&|\+|\b(?:and/or|and|or)\b)+\s*(?:(?:and|or)\s+)?(?:(?:an?|the)\s+)?[\"'(\[{]*"
+)
+REASON = re.compile(r"\b(?:reason(?:ing)?|explanation|because)\b")
+
+# ---- Sentences and clauses --------------------------------------------------------------------------------------
+
+SENTENCE_END = re.compile(r"[!?;\n]|\.(?!\d)")
+QUESTION_OPENING = re.compile(
+    r"\s*(?:and |so |now,? )?(?:is|are|was|do|does|did|what|which|how|why|who|can|could|would|should|will)\b"
+)
+# Where a refusal ends and a guess begins.
+TURN = re.compile(
+    r"\b(?:but|however|though|although|yet|nevertheless|nonetheless|except that)\b|;|"
+    r", (?:so )?(?:maybe|perhaps|possibly|probably|i(?:'d| would) (?:guess|say)|i guess|if i (?:had|have) to|"
+    r"(?:my )?best guess)\b"
+)
+CLAUSE_END = re.compile(
+    r"[.!?;:,\n()]|\b(?:but|and|because|since|which|who|while|although|though|however|yet|instead|so)\b|"
+    r"(?<!think )(?<!believe )(?<!say )\bit(?:'s| is)\b"
+)
+
+# ---- Idioms: an emotion word that names no emotion, or a "no" that denies nothing ---------------------------------
+
+_CANNOT = r"(?:can't|cant|cannot|can not|couldn't|could not)"
+IDIOMS = (
+    re.compile(r"\bi(?:'m| am) (?:\w+ )?afraid(?:(?=,)|(?= (?:that|i|i'm|we|this|it|there|not|so|the|you|my)\b))"),
+    re.compile(r"\bi fear (?:that|i|we|this|it|there|the)\b|\bi (?:hope|trust|love)\b"),
+    re.compile(
+        r"\b(?:happy|glad|excited|love|proud|sad|afraid) to "
+        r"(?:help|assist|answer|provide|describe|say|analy[sz]e|share)\b"
+    ),
+    re.compile(r"\bhappy (?:birthday|new year|holidays?|hour|meal|anniversary|easter|halloween|christmas|ending)\b"),
+    re.compile(
+        r"\b(?:no|little|small) (?:big )?surprise\b|\bnot surprising(?:ly)?\b|\bsurprise (?:party|gift|visit)\b"
+    ),
+    re.compile(r"\banger management\b|\bpride (?:parade|flag|march|month)\b|\bfor the love of\b|\ba shame that\b"),
+    re.compile(
+        r"\bneutral(?:[- ]+\w+)? (?:colou?r|tone|background|light|palette|backdrop|wall|shade|hue|gr[ae]y)\w*\b"
+    ),
+    re.compile(r"\bno (?:doubt|question|mistaking|denying)\b|\bwithout (?:a |any )?(?:doubt|question)\b"),
+    re.compile(r"\bnot (?:only|just|merely|simply|solely)\b|\b(?:hard|difficult|impossible) not to\b"),
+    re.compile(r"\b(?:nothing|none) (?:but|other than|more than|less than|short of)\b|\bmore than\b"),
+    re.compile(rf"\b{_CANNOT} (?:\w+ )?(?:help|deny|hide|miss|mistake|ignore|contain|wait)\b"),
+    re.compile(rf"\b(?:{_CANNOT} be|never (?:been|felt|looked|so)) (?:more\b|(?=\w+ier\b))"),
+)
+# Adverbs that comment on the whole sentence: "Sadly, ..." is no sadness.
+SENTENCE_ADVERB = re.compile(r"\w+ly$")
+
+# "content" is a mood only after a verb of state or before what can look content; elsewhere it is what a thing contains.
+CONTENT_BEFORE = frozenset(
+    """is are was were be being been feel feels feeling felt look looks looking appear appears seem seems very quite so
+    rather deeply completely fully truly perfectly and or not but from more less happy calm peaceful relaxed simply as
+    isn't aren't they're he's she's it's i'm we're you're""".split()
+)
+CONTENT_AFTER = frozenset(
+    "smile expression face look mood feeling emotion state person man woman child baby cat".split()
+)
+CONTENT_AFTER_NOUN = frozenset("of is was shows suggests that which in warning itself creator".split())
+
+# ---- Refusals ---------------------------------------------------------------------------------------------------
+
+_TELL = (
+    r"(?:determine|identify|tell|say|predict|recogni[sz]e|assess|see|view|provide|answer|assist|help|analy[sz]e|infer|"
+    r"discern|judge|comply|do|access|process|make|give|name|choose|classify|interpret|confirm|describe|detect|"
+    r"decide|select|pick|read|speculate|offer)"
+)
+# "I can't say why", "I can't identify the person": a limit that is not about the emotion.
+_OTHER_MATTER = (
+    r"(?! (?:exactly |for sure )?"
+    r"(?:why|who|whom|where|when|whose|him|her|them|the (?:person|people|man|woman|individual))\b)"
+)
+REFUSALS: Sequence[re.Pattern[str]] = (
+    re.compile(
+        rf"(?:\b(?:i|we|model|assistant)\b(?: \w+)?|^|[.!\n;,] *)(?: am| are|'m|'re)? ?"
+        rf"\b(?:{_CANNOT}|won't|will not|not able to|unable to) (?:\w+ ){{0,2}}?{_TELL}\b{_OTHER_MATTER}"
+    ),
+    re.compile(
+        r"\b(?:impossible|difficult|hard|tricky|not possible|no way|not easy) (?:for me )?to (?:\w+ )?"
+        r"(?:determine|identify|tell|say|predict|assess|infer|discern|judge|name|classify|decide|choose|pick)\b"
+        rf"{_OTHER_MATTER}"
+    ),
+    re.compile(rf"\b{_CANNOT} be (?:\w+ )?(?:determined|identified|predicted|inferred|assessed|told)\b"),
+    re.compile(rf"\b(?:don't|dont|do not) (?:really |actually )?know\b{_OTHER_MATTER}"),
+    re.compile(
+        r"\b(?:don't|do not) (?:\w+ )?have "
+        r"(?:access|enough|sufficient|the (?:ability|capability)|any (?:way|information))\b"
+    ),
+    re.compile(rf"\bnot (?:\w+ )?(?:sure|certain)\b{_OTHER_MATTER}|\bi(?:'m| am) (?:\w+ )?(?:unsure|uncertain)\b"),
+    re.compile(
+        r"\b(?:it|emotion|expression|feeling|mood)(?:'s| is) (?:\w+ )?(?:unclear|not clear|unknown|undetermined)\b"
+    ),
+    re.compile(r"(?:^|[:.\n]) *(?:unknown|unclear|n/a|undetermined|indeterminate|not applicable|no idea)\b"),
+    re.compile(r"\b(?:insufficient|not enough) (?:information|context|detail)|\b(?:decline|refuse) to\b|\bno idea\b"),
+)
+# Polite openings that refuse only where nothing else is said.
+SOFT_REFUSALS = re.compile(
+    r"\bi(?:'m| am) (?:so |very )?sorry\b|\bi apologi[sz]e\b|\bas an? (?:ai|artificial|language|large)\b"
+)
+
+# ---- Denials ----------------------------------------------------------------------------------------------------
+
+# One that reaches to the end of its clause, and one that only reaches the words that directly follow it.
+CLAUSE_DENIAL = re.compile(
+    r"\b(?:not|never|cannot|cant|dont|isnt|doesnt|\w+n't|nobody|no one|none|nothing|nowhere|unlikely|denies|deny)\b"
+)
+PHRASE_DENIAL = re.compile(
+    r"\b(?:no|without|lack(?:s|ing|ed)?|absence|devoid|free (?:of|from)|neither|nor|rather than|instead of|"
+    r"as opposed to|than|less|except(?: for)?|excluding|excludes|excluded|rules? out|ruled out|unlike|opposite of|"
+    r"anything but|far from|hardly|barely|scarcely|"
+    r"(?:mistaken|mistake it|confused|confuse it|misread) (?:for|with|as))\b(?!\s*[,.;:!?\n])"
+)
+SEE_THROUGH = frozenset(
+    """a an the any all at of in to for as like be is are was being been it there this feel feels feeling feelings felt
+    look looks looking appear appears appearing seem seems show shows showing express expresses expressing expression
+    expressions convey conveys conveying evoke evokes evoking very really truly particularly especially overly quite
+    exactly necessarily entirely sign signs sense hint hints trace traces touch emotion emotions emotional visible clear
+    clearly apparent obvious obviously real strong such other than indication evidence reason kind sort more much single
+    moment ' \" -""".split()
+)
+COORDINATION = frozenset(
+    {",", "or", "nor", "and", "/", "&", "a", "an", "any", "the", "even", "very", "really", '"', "'"}
+)
+DENIED_BEFORE_HYPHEN = re.compile(r"\b(?:non|un|anti|no)-$")
+DENIED_AFTER = re.compile(
+    r"-(?:free|less)\b|[\"']?\s*[?:]\s*(?:no|not|never|false|absent|0(?!\.?\d))\b|"
+    r"\s+(?:(?:is|are|was|were|does|do|has|would|could)(?:\s+not|\s+never|n't)|seems\s+not|can(?:not|'t|\s+not)|"
+    r"(?:is|are|was|were|seems)(?:\s+\w+)?\s+(?:absent|missing|lacking|unlikely|nowhere|out\s+of\s+the\s+question))\b"
+)
+# Words that deny by themselves what the set may call something else.
+ANTONYMS = {"discontent": "content", "discontented": "contented", "discontentment": "contentment"}

@@ -1,0 +1,304 @@
+"""Reading an emotion out of a generated answer, strictly: what is not clearly one label of the set is not a label.
+
+Whole words only, so "danger" is no anger. Inflections and aliases count ("amused" is amusement), negated mentions don't
+("not sad"), several labels are ambiguous, a refusal is a refusal, and idioms are no emotions ("I'm afraid I can't
+tell", "happy to help", "the content of the image"). An announced answer ("Predict emotion: awe"), or a first sentence
+that is nothing but a label, wins over whatever is said around it.
+
+The reader knows English (`answer_phrases.py`) and makes no guess: in doubt it gives a status other than `ok`, and
+whoever counts keeps such answers in the denominator.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Literal
+
+from lavis_emovit.emotion import answer_phrases as phrases
+from lavis_emovit.emotion.inflections import word_forms
+from lavis_emovit.emotion.labels import LabelSet
+
+AnswerStatus = Literal["ok", "invalid", "ambiguous", "refused", "negated"]
+
+_TOKEN = re.compile(r"\d+(?:\.\d+)?(?!\w)|\w+(?:'\w+)*|[^\w\s]|\n")
+_OR = frozenset({"or", "nor", "/"})
+_WORD = re.compile(r"\w+(?:'\w+)*")
+
+
+@dataclass(frozen=True)
+class EmotionAnswer:
+    """What an answer says.
+
+    Attributes:
+        label: the one label that it asserts; None unless the status is `ok`.
+        status: `ok`; `invalid`, no label of the set is named; `ambiguous`, several are, or one is both claimed and
+            denied; `refused`, it says that it cannot or will not tell; `negated`, it only says what it is not.
+    """
+
+    label: str | None
+    status: AnswerStatus
+
+
+def read_emotion(text: str, label_set: LabelSet) -> EmotionAnswer:
+    """The emotion that an answer asserts.
+
+    Args:
+        text: a generated answer, of any length.
+        label_set: the labels that count.
+    """
+    words = _label_words(label_set.labels, tuple(sorted(label_set.aliases.items())))
+    plain = _normalise(text)
+    announced = _announced_answer(plain, words)
+    return announced if announced is not None else _running_text_answer(_Text(plain, words))
+
+
+# ---- Words ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Mention:
+    """A word or phrase that names a label: tokens [first, last], characters [start, end)."""
+
+    label: str
+    form: str
+    first: int
+    last: int
+    start: int
+    end: int
+    denies: bool  # the word itself says no: "unamused", "fearless"
+
+
+class _Text:
+    """Normalised text with its tokens and the mentions in it that are not part of an idiom."""
+
+    def __init__(self, plain: str, words: dict[tuple[str, ...], str]):
+        self.plain = plain
+        matches = list(_TOKEN.finditer(plain))
+        self.tokens = [match.group() for match in matches]
+        self.starts = [match.start() for match in matches]
+        self.ends = [match.end() for match in matches]
+        self.idioms = [match.span() for pattern in phrases.IDIOMS for match in pattern.finditer(plain)]
+        self.mentions = [mention for mention in self._find(words) if not self._names_no_emotion(mention)]
+
+    def in_idiom(self, position: int) -> bool:
+        """Whether the character at `position` belongs to an idiom."""
+        return any(start <= position < end for start, end in self.idioms)
+
+    def sentence_around(self, position: int) -> tuple[int, int]:
+        """Start and end of the sentence; `end` is the place of its full stop, or the end of the text."""
+        start = 0
+        for match in phrases.SENTENCE_END.finditer(self.plain):
+            if match.start() >= position:
+                return start, match.start()
+            start = match.end()
+        return start, len(self.plain)
+
+    def _find(self, words: dict[tuple[str, ...], str]) -> list[_Mention]:
+        longest = max(map(len, words), default=0)
+        found = []
+        i = 0
+        while i < len(self.tokens):
+            length, form, denies = self._form_at(i, words, longest)
+            if length:
+                last = i + length - 1
+                start, end = self.starts[i], self.ends[last]
+                found.append(_Mention(words[form], " ".join(form), i, last, start, end, denies))
+            i += max(length, 1)
+        return found
+
+    def _form_at(self, i: int, words: dict[tuple[str, ...], str], longest: int) -> tuple[int, tuple[str, ...], bool]:
+        """Length in tokens of the longest form at token `i` (0 for none), the form, and whether it denies."""
+        for length in range(min(longest, len(self.tokens) - i), 0, -1):
+            form = tuple(token.removesuffix("'s") for token in self.tokens[i : i + length])
+            if form in words:
+                return (
+                    length,
+                    form,
+                    bool(phrases.DENIED_BEFORE_HYPHEN.search(self.plain[max(0, self.starts[i] - 8) : self.starts[i]])),
+                )
+        word = self.tokens[i]
+        stems = [phrases.ANTONYMS.get(word, ""), word[2:] if word.startswith("un") else ""]
+        stems += [word.removesuffix(ending) for ending in ("less", "lessly") if word.endswith(ending)]
+        for stem in stems:
+            if (stem,) in words:
+                return 1, (stem,), True
+        return 0, (), False
+
+    def _names_no_emotion(self, mention: _Mention) -> bool:
+        before = self.tokens[mention.first - 1] if mention.first else ""
+        after = self.tokens[mention.last + 1] if mention.last + 1 < len(self.tokens) else ""
+        opens_sentence = self.plain[slice(*self.sentence_around(mention.start))].lstrip().startswith(mention.form)
+        if phrases.SENTENCE_ADVERB.match(mention.form) and (opens_sentence or before == ","):
+            return True
+        if mention.form == "content" and not mention.denies:
+            if after in phrases.CONTENT_AFTER_NOUN:
+                return True
+            opens = opens_sentence or not re.search(r"\w", before)
+            return not (opens or before in phrases.CONTENT_BEFORE or after in phrases.CONTENT_AFTER)
+        return self.in_idiom(mention.start)
+
+
+@functools.lru_cache(maxsize=64)
+def _label_words(labels: tuple[str, ...], aliases: tuple[tuple[str, str], ...]) -> dict[tuple[str, ...], str]:
+    """The words of each form -> its label."""
+    forms = word_forms(LabelSet("", labels, dict(aliases)))
+    return {tuple(_WORD.findall(_normalise(form))): label for form, label in forms.items()}
+
+
+def _normalise(text: str) -> str:
+    """Lower case, straight quotes, no invisible characters, no Markdown emphasis, a semicolon for a dash."""
+    text = unicodedata.normalize("NFKC", text).casefold()
+    text = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    text = text.translate(str.maketrans("\u2018\u2019\u02bc\u201c\u201d\u2014", "'''\"\";"))
+    text = re.sub(r"\s-{1,2}\s|\s\u2013\s", " ; ", text)
+    text = re.sub(r"[*`#~|]+|(?<!\w)_+|_+(?!\w)", " ", text)
+    return re.sub(r"[^\S\n]+", " ", text)
+
+
+# ---- Announced answers ------------------------------------------------------------------------------------------
+
+
+def _announced_answer(plain: str, words: dict[tuple[str, ...], str]) -> EmotionAnswer | None:
+    """The answer after "Predict emotion:" and its like, or the label that is the whole first sentence; else None."""
+    for pattern in phrases.ANNOUNCEMENTS:
+        answers = []
+        for match in pattern.finditer(plain):
+            answer = _head_answer(plain[match.end() :], words)
+            # "The answer is in her eyes" announces nothing; "answer:" always does.
+            if answer.status != "invalid" or not match.group().endswith("is"):
+                answers.append(answer)
+        if answers:
+            return _agreement(answers)
+    sentences = [part for part in phrases.SENTENCE_END.split(plain) if part.strip()]
+    bare = [_bare_label(sentence, words) for sentence in sentences]
+    if bare and bare[0] and set(bare) <= {bare[0], None} and not plain.lstrip().startswith("?"):
+        rest = plain[plain.index(sentences[0]) + len(sentences[0]) :]
+        return None if phrases.DENIED_AFTER.match(rest) else EmotionAnswer(bare[0], "ok")
+    return None
+
+
+def _agreement(answers: list[EmotionAnswer]) -> EmotionAnswer:
+    """One answer from several announced ones: an echo of the question may stand before the real one."""
+    labels = {answer.label for answer in answers if answer.status == "ok"}
+    if len(labels) == 1:
+        return EmotionAnswer(labels.pop(), "ok")
+    if labels:
+        return EmotionAnswer(None, "ambiguous")
+    return next((answer for answer in answers if answer.status != "invalid"), answers[0])
+
+
+def _head_answer(rest: str, words: dict[tuple[str, ...], str]) -> EmotionAnswer:
+    """What stands directly after an announcement: a label at its head, or else what its first sentence says."""
+    opening = phrases.OPENING.match(rest)
+    sentence = phrases.SENTENCE_END.split(rest[opening.end() if opening else 0 :], maxsplit=1)[0]
+    head = _Text(sentence, words)
+    first = head.mentions[0] if head.mentions else None
+    if first is None or first.first != 0 or first.denies or phrases.DENIED_AFTER.match(sentence[first.end :]):
+        reason = phrases.REASON.search(sentence)
+        return _running_text_answer(_Text(sentence[: reason.start()] if reason else sentence, words))
+    connection = phrases.CONNECTION.match(sentence[first.end :])
+    if connection:
+        joined = _Text(sentence[first.end + connection.end() :], words).mentions
+        if joined and joined[0].first == 0 and joined[0].label != first.label:
+            return EmotionAnswer(None, "ambiguous")
+    return EmotionAnswer(first.label, "ok")
+
+
+def _bare_label(sentence: str, words: dict[tuple[str, ...], str]) -> str | None:
+    """The label of a sentence that says nothing else, bar an article, a number or quotes."""
+    spoken = [word for word in _WORD.findall(sentence) if not word.isdigit() and word not in ("a", "an", "the")]
+    return words.get(tuple(spoken))
+
+
+# ---- Running text -----------------------------------------------------------------------------------------------
+
+
+def _running_text_answer(text: _Text) -> EmotionAnswer:
+    """The one label that the text claims, or why there is none."""
+    refusals = [match.span() for pattern in phrases.REFUSALS for match in pattern.finditer(text.plain)]
+    denied_mentions = _denied_mentions(text)
+    claimed: set[str] = set()
+    denied: set[str] = set()
+    for mention in text.mentions:
+        if _in_question(text, mention) or any(_same_clause(text, mention, refusal) for refusal in refusals):
+            continue
+        (denied if mention in denied_mentions else claimed).add(mention.label)
+    if len(claimed) == 1 and not claimed & denied:
+        return EmotionAnswer(claimed.pop(), "ok")
+    if claimed:
+        return EmotionAnswer(None, "ambiguous")
+    if refusals or (not denied and phrases.SOFT_REFUSALS.search(text.plain)):
+        return EmotionAnswer(None, "refused")
+    return EmotionAnswer(None, "negated" if denied else "invalid")
+
+
+def _in_question(text: _Text, mention: _Mention) -> bool:
+    """Whether the mention stands in a question, which claims nothing ("Is the person sad?")."""
+    start, end = text.sentence_around(mention.start)
+    return text.plain[end : end + 1] == "?" and bool(phrases.QUESTION_OPENING.match(text.plain[start:end]))
+
+
+def _same_clause(text: _Text, mention: _Mention, span: tuple[int, int]) -> bool:
+    """Whether no sentence end and no "but" lies between a mention and a refusal."""
+    between = text.plain[min(mention.end, span[1]) : max(mention.start, span[0])]
+    return not (phrases.SENTENCE_END.search(between) or phrases.TURN.search(between))
+
+
+def _denied_mentions(text: _Text) -> set[_Mention]:
+    """The mentions with an odd number of denials; two cancel out ("not without sadness")."""
+    num_denials = {
+        mention: int(mention.denies) + bool(phrases.DENIED_AFTER.match(text.plain[mention.end :]))
+        for mention in text.mentions
+    }
+    for cue in phrases.CLAUSE_DENIAL.finditer(text.plain):
+        if not text.in_idiom(cue.start()):
+            clause_end = phrases.CLAUSE_END.search(text.plain, cue.end())
+            reach = clause_end.start() if clause_end else len(text.plain)
+            for mention in text.mentions:
+                num_denials[mention] += cue.end() <= mention.start < reach
+    for cue in phrases.PHRASE_DENIAL.finditer(text.plain):
+        reached = None if text.in_idiom(cue.start()) else _mention_after(text, cue.end())
+        if reached:
+            num_denials[reached] += 1
+    denied = {mention for mention, count in num_denials.items() if count % 2}
+    for earlier, later in _coordinated_pairs(text):
+        if earlier in denied:
+            denied.add(later)
+    return denied
+
+
+def _mention_after(text: _Text, position: int) -> _Mention | None:
+    """The mention that follows a place in the text with nothing but little words between ("no sign of any fear")."""
+    mention_at = {mention.first: mention for mention in text.mentions}
+    for i, token in enumerate(text.tokens):
+        if text.starts[i] < position:
+            continue
+        if i in mention_at:
+            return mention_at[i]
+        if token not in phrases.SEE_THROUGH:
+            return None
+    return None
+
+
+def _coordinated_pairs(text: _Text) -> list[tuple[_Mention, _Mention]]:
+    """Neighbours in one list, through which a denial of the first is passed on: "not sad, angry, or afraid".
+
+    A comma alone passes it on only inside a list that goes on to an "or"; "and" only between direct neighbours. So the
+    last word of "not sad, angry" and of "neither sad nor angry, happy instead" is free.
+    """
+    pairs = []
+    goes_on_to_or = False
+    for earlier, later in reversed(list(zip(text.mentions, text.mentions[1:]))):
+        joint = set(text.tokens[earlier.last + 1 : later.first])
+        if not joint or joint - phrases.COORDINATION:
+            goes_on_to_or = False
+            continue
+        # The "or" may stand before a word that is no label of this set: "not sad, angry, or bored".
+        following = [token for token in text.tokens[later.last + 1 : later.last + 3] if token != ","]
+        goes_on_to_or = goes_on_to_or or not _OR.isdisjoint(joint) or not _OR.isdisjoint(following[:1])
+        if goes_on_to_or or ("and" in joint and "," not in joint):
+            pairs.append((earlier, later))
+    return pairs[::-1]

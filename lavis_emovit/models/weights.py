@@ -73,7 +73,8 @@ def find_weights(settings: ModelSettings) -> WeightsSource:
         return WeightsSource("folder", str(path), (path / "config.json").is_file(), named_by)
     if path.suffix in {".pth", ".pt", ".bin"}:
         return WeightsSource("lavis_file", str(path), path.is_file(), named_by)
-    if value.count("/") == 1 and not value.startswith((".", "/", "~")):
+    # `weights/name` is a forgotten folder where `weights/` is there, and a hub id where it is not.
+    if value.count("/") == 1 and not value.startswith((".", "/", "~")) and not path.parent.is_dir():
         return WeightsSource("hub", value, _in_hub_cache(value), named_by)
     return WeightsSource("folder", str(path), False, named_by)
 
@@ -90,8 +91,8 @@ def missing_weights_message(settings: ModelSettings, source: WeightsSource, reas
     return (
         f"no weights for {settings.arch}: {source.named_by} names '{source.location}', {reason}.\n"
         f"Do one of these:\n"
-        f"  - on a machine with a network: hf download {_hub_id(settings)} --local-dir weights/{settings.arch}\n"
-        f"    then here: export {variable}=weights/{settings.arch}\n"
+        f"  - on a machine with a network: hf download {_hub_id(settings)} --local-dir ./weights/{settings.arch}\n"
+        f"    then here: export {variable}=./weights/{settings.arch}\n"
         f"  - name a local transformers InstructBLIP folder, or a LAVIS .pth file together with model.llm_model, in "
         f"model.pretrained or {variable}\n"
         f"  - for a first look without large weights, use emovit_tiny, which ships with the package"

@@ -283,8 +283,11 @@ def train_together(
 def draw_pairs(pool: Pool, indices: torch.Tensor, rng: random.Random, per_image: int):
     asked, answered, image_index = [], [], []
     for row, index in enumerate(indices.tolist()):
-        pairs = picture_pairs(pool.scenes[index], rng)
-        for question, answer in rng.sample(pairs, min(per_image, len(pairs))):
+        description, *pairs = picture_pairs(pool.scenes[index], rng)
+        chosen = rng.sample(pairs, min(per_image, len(pairs)))
+        if rng.random() < 0.5:
+            chosen[0] = description
+        for question, answer in chosen:
             asked.append(question)
             answered.append(answer)
             image_index.append(row)

@@ -79,11 +79,6 @@ class EmoVIT(BaseModel):
             trained_parts.set_modes(self.core, self.settings.trained_parts, mode)
         return self
 
-    def float(self) -> EmoVIT:
-        """LAVIS calls this for the CPU: everything in float32."""
-        super().float()
-        return self
-
     def trained_parameter_names(self) -> list[str]:
         """Names, inside the InstructBLIP modules, of the tensors that learn."""
         return list(self._trained)
@@ -135,7 +130,7 @@ class EmoVIT(BaseModel):
         Raises:
             ValueError: the tensor is not a batch of pictures of the model's size.
         """
-        size = self.core.config.vision_config.image_size
+        size = self.settings.image_size
         if image.dim() != 4 or tuple(image.shape[1:]) != (3, size, size):
             raise ValueError(f"image has shape {list(image.shape)}, expected [B, 3, {size}, {size}]")
         return self.core.vision_model(pixel_values=image).last_hidden_state

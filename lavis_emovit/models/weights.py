@@ -130,7 +130,7 @@ def _load_transformers(settings: ModelSettings, source: WeightsSource) -> Loaded
         reason = "a folder without config.json" if Path(source.location).is_dir() else "which does not exist"
         raise WeightsError(missing_weights_message(settings, source, reason))
     offline = is_offline() or source.kind == "folder"
-    options = {"local_files_only": offline}
+    options: dict[str, Any] = {"local_files_only": offline}
     try:
         core = InstructBlipForConditionalGeneration.from_pretrained(
             source.location,
@@ -156,7 +156,7 @@ def _load_lavis_file(settings: ModelSettings, source: WeightsSource) -> LoadedPa
             f"{source.location} is a LAVIS-format file: it needs model.llm_model, the folder or hub id of the language "
             "model that it was trained with (lmsys/vicuna-7b-v1.1 for EmoVIT's released weights)"
         )
-    options = {"local_files_only": is_offline()}
+    options: dict[str, Any] = {"local_files_only": is_offline()}
     try:
         text_config = AutoConfig.from_pretrained(settings.llm_model, **options)
         llm_tokenizer = AutoTokenizer.from_pretrained(settings.llm_model, use_fast=False, **options)
@@ -209,7 +209,8 @@ def _fill(
         language_model = language_class.from_pretrained(
             settings.llm_model, dtype=PRECISIONS[settings.frozen_precision], **options
         )
-        language_model.resize_token_embeddings(core.config.text_config.vocab_size, mean_resizing=False)
+        text_config: Any = core.config.text_config
+        language_model.resize_token_embeddings(text_config.vocab_size, mean_resizing=False)
         core.language_model = language_model
     own = dict(core.state_dict())
     wrong = [
@@ -242,18 +243,15 @@ def _prepare_tokenizers(parts: LoadedParts) -> None:
 
 
 def _check_sizes(settings: ModelSettings, parts: LoadedParts, source: WeightsSource) -> None:
-    core = parts.core
+    vision_config: Any = parts.core.config.vision_config
+    image_size, num_queries = vision_config.image_size, parts.core.query_tokens.shape[1]
     problems = []
-    if core.config.vision_config.image_size != settings.image_size:
-        problems.append(
-            f"image_size is {core.config.vision_config.image_size}, model.image_size says {settings.image_size}"
-        )
-    if core.query_tokens.shape[1] != settings.num_query_token:
-        problems.append(
-            f"{core.query_tokens.shape[1]} query tokens, model.num_query_token says {settings.num_query_token}"
-        )
-    rows = core.get_input_embeddings().num_embeddings if core.get_input_embeddings() is not None else 0
-    if rows and len(parts.llm_tokenizer) > rows:
+    if image_size != settings.image_size:
+        problems.append(f"image_size is {image_size}, model.image_size says {settings.image_size}")
+    if num_queries != settings.num_query_token:
+        problems.append(f"{num_queries} query tokens, model.num_query_token says {settings.num_query_token}")
+    rows = parts.core.get_input_embeddings().weight.shape[0]
+    if len(parts.llm_tokenizer) > rows:
         problems.append(f"the tokenizer has {len(parts.llm_tokenizer)} tokens, the language model {rows}")
     if problems:
         raise WeightsError(f"the weights of {source.location} do not fit the configuration: " + "; ".join(problems))

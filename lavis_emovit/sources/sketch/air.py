@@ -62,7 +62,7 @@ def _rain_clouds(canvas: Canvas, rng: random.Random, free_x: float) -> None:
 
 
 def _lightning(canvas: Canvas, rng: random.Random, free_x: float) -> None:
-    for x in (10, 40, 70, 96):
+    for x in (10.0, 40.0, 70.0, 96.0):
         _cloud(canvas, x, 5, 16, (52, 54, 74))
     for x, size in ((free_x, 1.0), (100 - free_x, 0.7)):
         bolt = [(2, 8), (-7, 30), (-1, 30), (-9, 56), (8, 24), (2, 24), (8, 8)]

@@ -187,7 +187,7 @@ def star_points(x: float, y: float, outer: float, inner: float, spikes: int) -> 
 
 
 def _tone_matrix(gain: float, lift: float, saturation: float, tint: Colour, share: float) -> tuple[float, ...]:
-    """Rows of Pillow's 3 x 4 colour matrix: saturation first, then a cast of the tint that keeps lightness, then gain."""
+    """Rows of Pillow's 3 x 4 colour matrix: saturation, then a cast of the tint that keeps lightness, then gain."""
     tint_luma = luma(tint)
     rows: list[float] = []
     for channel in range(3):

@@ -1,4 +1,4 @@
-"""Turns a `SketchScene` into a picture: place and air behind, object and person before them, at the drawn light and colour."""
+"""Turns a `SketchScene` into a picture: place and air behind, object and person before, in its light and colour."""
 
 from __future__ import annotations
 

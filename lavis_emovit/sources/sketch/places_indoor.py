@@ -70,7 +70,7 @@ def stage(canvas: Canvas, rng: random.Random) -> None:
     canvas.gradient(0, 100, (46, 24, 66), (84, 40, 96))
     beams = [(255, 90, 170), (90, 190, 255), (255, 220, 80), (130, 255, 150)]
     rng.shuffle(beams)
-    for x, target, colour in zip((22, 42, 60, 80), (6, 62, 36, 92), beams):
+    for x, target, colour in zip((22.0, 42.0, 60.0, 80.0), (6, 62, 36, 92), beams):
         canvas.poly([(x - 1, 0), (x + 1, 0), (target + 13, 78), (target - 13, 78)], shade(colour, 0.62))
         canvas.disc(x, 2, 3.4, colour)
     canvas.rect(0, 76, 100, 100, (116, 72, 48))
@@ -128,10 +128,10 @@ def jail_cell(canvas: Canvas, rng: random.Random) -> None:
 def bathroom(canvas: Canvas, rng: random.Random) -> None:
     """Stained tiles, a dirty bath and a dripping tap."""
     _room(canvas, (196, 206, 190), (150, 152, 132), 72)
-    for x in range(0, 100, 12):
-        canvas.line([(x, 0), (x, 70)], 0.7, (140, 150, 134))
-    for y in range(0, 70, 12):
-        canvas.line([(0, y), (100, y)], 0.7, (140, 150, 134))
+    for gap in range(0, 100, 12):
+        canvas.line([(gap, 0), (gap, 70)], 0.7, (140, 150, 134))
+    for gap in range(0, 70, 12):
+        canvas.line([(0, gap), (100, gap)], 0.7, (140, 150, 134))
     for _ in range(7):
         x, y = rng.uniform(2, 98), rng.uniform(0, 44)
         canvas.oval(x, y, 3.6, 2.6, (126, 124, 64))

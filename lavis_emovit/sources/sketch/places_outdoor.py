@@ -1,12 +1,12 @@
-"""Outdoor places: each painter fills the picture below the sky, from the horizon (about y = 60) downwards and upwards."""
+"""Outdoor places: each painter draws what stands before the sky, with the horizon at about y = 60."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from lavis_emovit.sources.sketch.canvas import Canvas, Colour, shade
+from lavis_emovit.sources.sketch.canvas import Canvas, Colour, Point, shade
 
 Painter = Callable[[Canvas, random.Random], None]
 GRASS: Colour = (98, 168, 74)
@@ -127,8 +127,8 @@ def mountain_snowy(canvas: Canvas, rng: random.Random) -> None:
         low = top + 19
         edge = 0.7 * width * 19 / (76 - top)
         canvas.poly(
-            [(x, top), (x + 1.35 * edge, low), (x + 0.5 * edge, low - 4), (x + 0.1 * edge, low + 5), (x - 0.5 * edge, low - 3),
-             (x - 1.35 * edge, low + 1)], (250, 252, 255)
+            [(x, top), (x + 1.35 * edge, low), (x + 0.5 * edge, low - 4), (x + 0.1 * edge, low + 5),
+             (x - 0.5 * edge, low - 3), (x - 1.35 * edge, low + 1)], (250, 252, 255)
         )  # fmt: skip
     canvas.oval(20, 92, 60, 20, (150, 172, 160))
     canvas.oval(82, 94, 56, 20, (128, 154, 140))
@@ -171,11 +171,11 @@ def canyon(canvas: Canvas, rng: random.Random) -> None:
 def formal_garden(canvas: Canvas, rng: random.Random) -> None:
     """Hedges, a fence and beds full of flowers."""
     _ground(canvas, 56, GRASS)
-    for x in (8, 30, 70, 92):
+    for x in (8.0, 30.0, 70.0, 92.0):
         canvas.oval(x, 50, 11, 15, (54, 128, 62))
         canvas.oval(x - 2, 47, 8, 10, (72, 150, 76))
-    for x in range(3, 100, 8):
-        canvas.rect(x - 1.2, 50, x + 1.2, 64, (250, 250, 245))
+    for post in range(3, 100, 8):
+        canvas.rect(post - 1.2, 50, post + 1.2, 64, (250, 250, 245))
     canvas.rect(0, 54, 100, 56.5, (250, 250, 245))
     canvas.poly([(44, 64), (56, 64), (72, 100), (28, 100)], (226, 206, 162))
     colours = ((236, 70, 110), (250, 210, 60), (180, 90, 220), (250, 140, 60), (255, 255, 255))
@@ -234,8 +234,8 @@ def wave(canvas: Canvas, rng: random.Random) -> None:
     canvas.gradient(52, 100, (40, 130, 190), (14, 80, 140))
     flip = rng.random() < 0.5
 
-    def at(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-        return [(100 - x, y) for x, y in points] if flip else points
+    def at(points: Sequence[Point]) -> list[Point]:
+        return [(100 - x, y) if flip else (x, y) for x, y in points]
 
     body = [
         (100, 100),
@@ -305,7 +305,7 @@ def landfill(canvas: Canvas, rng: random.Random) -> None:
 def swamp(canvas: Canvas, rng: random.Random) -> None:
     """Murky green water with bubbles, slime and dead trees."""
     canvas.rect(0, 44, 100, 62, (72, 84, 50))
-    for x in (10, 28, 74, 93):
+    for x in (10.0, 28.0, 74.0, 93.0):
         _bare_tree(canvas, x + rng.uniform(-3, 3), 66, rng.uniform(46, 60), (58, 52, 38))
     canvas.gradient(60, 100, (116, 128, 52), (66, 82, 34))
     for _ in range(12):
@@ -350,7 +350,7 @@ def cemetery(canvas: Canvas, rng: random.Random) -> None:
     canvas.rect(0, 84, 100, 100, (84, 98, 80))
     _bare_tree(canvas, rng.choice((12, 88)), 66, 50)
     for x, base, size in (
-        (26, 66, 12),
+        (26.0, 66, 12),
         (52, 64, 12),
         (76, 67, 12),
         (12, 88, 19),
@@ -425,8 +425,8 @@ def street(canvas: Canvas, rng: random.Random) -> None:
         left += width
     canvas.rect(0, 72, 100, 76, (176, 174, 170))
     canvas.rect(0, 76, 100, 100, (80, 80, 88))
-    for x in range(0, 100, 18):
-        canvas.rect(x, 90, x + 10, 92, (246, 246, 240))
+    for dash in range(0, 100, 18):
+        canvas.rect(dash, 90, dash + 10, 92, (246, 246, 240))
     for x, colour in ((rng.uniform(4, 20), (206, 44, 44)), (rng.uniform(66, 80), (226, 176, 40))):
         canvas.rect(x, 72, x + 22, 80, colour, radius=2)
         canvas.poly([(x + 4, 73), (x + 7, 66), (x + 16, 66), (x + 19, 73)], shade(colour, 0.7))
@@ -446,8 +446,9 @@ def field(canvas: Canvas, rng: random.Random) -> None:
 
 
 OUTDOOR_PAINTERS: dict[str, Painter] = {
-    "amusement_park": amusement_park, "carrousel": carrousel, "playground": playground, "mountain_snowy": mountain_snowy,
-    "waterfall": waterfall, "canyon": canyon, "formal_garden": formal_garden, "lake": lake, "stadium": stadium,
-    "wave": wave, "volcano": volcano, "landfill": landfill, "swamp": swamp, "forest_path": forest_path, "alley": alley,
-    "cemetery": cemetery, "railroad_track": railroad_track, "beach": beach, "street": street, "field": field,
+    "amusement_park": amusement_park, "carrousel": carrousel, "playground": playground,
+    "mountain_snowy": mountain_snowy, "waterfall": waterfall, "canyon": canyon, "formal_garden": formal_garden,
+    "lake": lake, "stadium": stadium, "wave": wave, "volcano": volcano, "landfill": landfill, "swamp": swamp,
+    "forest_path": forest_path, "alley": alley, "cemetery": cemetery, "railroad_track": railroad_track,
+    "beach": beach, "street": street, "field": field,
 }  # fmt: skip

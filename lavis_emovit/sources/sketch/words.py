@@ -6,13 +6,13 @@ import re
 
 PLACE_WORDS: dict[str, str] = {
     "amusement_park": "a fair with a big wheel", "carrousel": "a carrousel", "playground": "a playground",
-    "mountain_snowy": "high mountains", "waterfall": "a waterfall", "canyon": "a canyon", "formal_garden": "a garden",
-    "lake": "a lake", "stadium": "a stadium", "wave": "a big wave", "volcano": "a volcano", "landfill": "a rubbish heap",
-    "swamp": "a swamp", "forest_path": "a forest", "alley": "an alley", "cemetery": "a cemetery",
-    "railroad_track": "a railroad", "beach": "a beach", "street": "a street", "field": "a corn field",
-    "bow_window": "a room with a large window", "bedroom": "a bedroom", "stage": "a stage", "boxing_ring": "a boxing ring",
-    "jail_cell": "a jail cell", "bathroom": "a bathroom", "basement": "a basement", "hospital_room": "a hospital room",
-    "none": "a plain wall",
+    "mountain_snowy": "high mountains", "waterfall": "a waterfall", "canyon": "a canyon",
+    "formal_garden": "a garden", "lake": "a lake", "stadium": "a stadium", "wave": "a big wave",
+    "volcano": "a volcano", "landfill": "a rubbish heap", "swamp": "a swamp", "forest_path": "a forest",
+    "alley": "an alley", "cemetery": "a cemetery", "railroad_track": "a railroad", "beach": "a beach",
+    "street": "a street", "field": "a corn field", "bow_window": "a room with a large window",
+    "bedroom": "a bedroom", "stage": "a stage", "boxing_ring": "a boxing ring", "jail_cell": "a jail cell",
+    "bathroom": "a bathroom", "basement": "a basement", "hospital_room": "a hospital room", "none": "a plain wall",
 }  # fmt: skip
 OBJECT_WORDS: dict[str, str] = {
     "balloon": "balloons", "ice cream": "an ice cream", "teddy bear": "a teddy bear", "duck": "a yellow duck",

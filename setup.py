@@ -56,7 +56,7 @@ REQUIREMENTS = [
     "filelock>=3.13",
     # metrics and the report
     "scikit-learn>=1.3",
-    "torchmetrics>=1.4",
+    "torchmetrics>=1.6",
     "matplotlib>=3.8",
     "jinja2>=3.1",
     # the command
@@ -71,7 +71,7 @@ REQUIREMENTS = [
     "pandas>=2.1",
     "regex>=2023.8",
     "scikit-image>=0.22",
-    "timm>=0.9",
+    "timm>=0.9.12",
     "tqdm>=4.66",
 ]
 

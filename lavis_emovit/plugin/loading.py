@@ -48,9 +48,9 @@ def load_with_shims(load: Callable[[], Any]) -> None:
 
     report["shims"] = _guarded("putting back names that transformers dropped", compat.apply) or report["shims"]
     with warnings.catch_warnings():
-        # LAVIS imports timm by names that timm moved, and old torch ones: nothing that its user could change.
-        warnings.filterwarnings("ignore", category=FutureWarning)
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        # Old names of timm and torch, escapes that newer Pythons want doubled: nothing that a user of LAVIS could change.
+        for category in (FutureWarning, DeprecationWarning, SyntaxWarning):
+            warnings.filterwarnings("ignore", category=category)
         with stand_ins():
             load()
 

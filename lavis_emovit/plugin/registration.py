@@ -14,6 +14,14 @@ REGISTERING_MODULES = (
     "lavis_emovit.models.emovit_flant5xl",
     "lavis_emovit.models.emovit_flant5xxl",
     "lavis_emovit.models.emovit_tiny",
+    "lavis_emovit.processors.emovit_image_train",
+    "lavis_emovit.processors.emovit_image_eval",
+    "lavis_emovit.processors.emovit_text",
+    "lavis_emovit.datasets.builders.emoset_sketch",
+    "lavis_emovit.datasets.builders.emoset",
+    "lavis_emovit.datasets.builders.london_faces",
+    "lavis_emovit.tasks.emotion_instruction",
+    "lavis_emovit.runners.runner_emovit",
 )
 
 

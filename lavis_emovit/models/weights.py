@@ -250,7 +250,8 @@ def _check_sizes(settings: ModelSettings, parts: LoadedParts, source: WeightsSou
         problems.append(f"image_size is {image_size}, model.image_size says {settings.image_size}")
     if num_queries != settings.num_query_token:
         problems.append(f"{num_queries} query tokens, model.num_query_token says {settings.num_query_token}")
-    rows = parts.core.get_input_embeddings().weight.shape[0]
+    embedding: Any = parts.core.get_input_embeddings()
+    rows = embedding.weight.shape[0]
     if len(parts.llm_tokenizer) > rows:
         problems.append(f"the tokenizer has {len(parts.llm_tokenizer)} tokens, the language model {rows}")
     if problems:

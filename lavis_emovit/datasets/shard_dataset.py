@@ -76,6 +76,11 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
         return "an instruction" if self.kinds is None else f"an instruction of the kinds {', '.join(self.kinds)}"
 
     @property
+    def index_hash(self) -> str:
+        """Names the shards."""
+        return self.index.hash
+
+    @property
     def order_hash(self) -> str:
         """Names the shards and the choice of samples from them; the order of an epoch is computed from it."""
         selection = json.dumps(

@@ -1,0 +1,125 @@
+"""What the builders of all emotion datasets share: find the shards, or make them, and open a dataset for each split."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lavis.common.registry import registry
+from lavis.datasets.builders.base_dataset_builder import BaseDatasetBuilder, load_dataset_config
+from omegaconf import OmegaConf
+
+from lavis_emovit import paths
+from lavis_emovit.datasets.eval_dataset import EmotionEvalDataset
+from lavis_emovit.datasets.preparation import prepare_dataset
+from lavis_emovit.datasets.settings import DatasetSettings
+from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
+from lavis_emovit.errors import ConfigError, DataError
+from lavis_emovit.settings import Settings, parse_settings
+
+
+class EmotionDatasetBuilder(BaseDatasetBuilder):
+    """Builder of a dataset that lies in shards.
+
+    A sub-class names itself (`dataset_name`), its default config (`DATASET_CONFIG_DICT`) and where the published
+    dataset is to be had (`where_to_get`); nothing else is needed.
+
+    Args:
+        cfg: the node `datasets.<name>` of a config, a path of a config file, or None for the defaults. What a node
+            leaves out is taken from the defaults.
+
+    Raises:
+        ConfigError: unknown keys or wrong values, all of them at once.
+    """
+
+    train_dataset_cls = EmotionShardDataset
+    eval_dataset_cls = EmotionEvalDataset
+    settings_class = DatasetSettings
+    dataset_name = ""
+    where_to_get = ""
+    DATASET_CONFIG_DICT: Mapping[str, str] = {}
+
+    def __init__(self, cfg: Any = None):
+        node = load_dataset_config(self.default_config_path())
+        if isinstance(cfg, (str, os.PathLike)):
+            node = load_dataset_config(str(cfg))
+        elif cfg is not None:
+            given = cfg if OmegaConf.is_config(cfg) else OmegaConf.create(dict(cfg))
+            node = OmegaConf.merge(node, given)
+        super().__init__(node)
+        values: Any = OmegaConf.to_container(node, resolve=True)
+        settings, problems = parse_settings(DatasetSettings, values, f"datasets.{self.dataset_name}")
+        if settings is None:
+            raise ConfigError(problems, f"the config of dataset '{self.dataset_name}'")
+        self.settings = settings
+
+    @property
+    def storage(self) -> Path:
+        """The folder of all that is prepared."""
+        return paths.data_root() / self.settings.build_info.images.storage
+
+    @property
+    def indexes(self) -> dict[str, Path]:
+        """Split -> path of its shard index."""
+        root = paths.data_root()
+        return {split: root / path for split, path in self.settings.build_info.annotations.indexes().items()}
+
+    def build_datasets(self) -> dict[str, Any]:
+        """Split -> dataset; shards that are not there yet are made first.
+
+        Every process of a run may call this at once: a file lock lets one of them do the work, so nothing depends on
+        `torch.distributed` being set up, and on machines without a common disk each makes its own.
+
+        Raises:
+            DataError: there are no shards and they cannot be made, or the shards are faulty.
+        """
+        self._download_data()
+        return self.build()
+
+    def build(self) -> dict[str, Any]:
+        """Open the datasets."""
+        settings = self.settings
+        datasets: dict[str, Any] = {}
+        for split, index_path in self.indexes.items():
+            if split == "train":
+                datasets[split] = self.train_dataset_cls(
+                    index_path,
+                    _processor(settings.vis_processor.train),
+                    _processor(settings.text_processor.train),
+                    seed=settings.seed,
+                    kinds=settings.kinds,
+                    max_pairs=settings.max_pairs,
+                    verify_hashes=settings.verify_hashes,
+                )
+            else:
+                datasets[split] = self.eval_dataset_cls(
+                    index_path,
+                    _processor(settings.vis_processor.eval),
+                    _processor(settings.text_processor.eval),
+                    label_set=settings.label_set,
+                    wording=settings.eval_wording,
+                    verify_hashes=settings.verify_hashes,
+                )
+        return datasets
+
+    def _download_data(self) -> None:
+        """LAVIS's hook for getting the data. Nothing is ever downloaded: it is made from what lies on this machine."""
+        prepare = self.settings.build_info.prepare
+        if prepare is not None:
+            prepare_dataset(self.dataset_name, prepare, self.storage, self.indexes, self.where_to_get)
+            return
+        missing = [(split, path) for split, path in self.indexes.items() if not path.is_file()]
+        if missing:
+            split, path = missing[0]
+            raise DataError(
+                f"datasets.{self.dataset_name}: no shards for split '{split}' at {path}, and no `prepare` to make them "
+                f"with. Build them with `emovit shards build records.jsonl --images FOLDER --split {split} "
+                f"--out {path.parent}`."
+            )
+
+
+def _processor(settings: Settings) -> Any:
+    values = settings.model_dump()
+    return registry.get_processor_class(values["name"]).from_config(values)

@@ -1,0 +1,190 @@
+"""Settings of a dataset, as one node `datasets.<name>` of a config holds them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from lavis_emovit.emotion.labels import get_label_set
+from lavis_emovit.generation.categorical import CATEGORICAL_WORDINGS
+from lavis_emovit.processors.settings import ImageEvalSettings, ImageTrainSettings, TextSettings
+from lavis_emovit.records import InstructionKind
+from lavis_emovit.settings import Settings
+from lavis_emovit.sources.table import TableColumns
+
+ImageProcessorSettings = Annotated[ImageTrainSettings | ImageEvalSettings, Field(discriminator="name")]
+
+
+class StorageSettings(Settings):
+    """A path; a relative one starts at the data folder (`EMOVIT_DATA`, or `data` under the working directory)."""
+
+    storage: str = Field(min_length=1)
+
+
+class SplitSettings(Settings):
+    """The shard index of every split that the dataset has."""
+
+    train: StorageSettings | None = None
+    val: StorageSettings | None = None
+    test: StorageSettings | None = None
+
+    def indexes(self) -> dict[str, str]:
+        """Split -> storage of its index, for the splits that there are."""
+        found = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: place.storage for name, place in found.items() if place is not None}
+
+
+class DrawSettings(Settings):
+    """How the sample set is drawn."""
+
+    images_per_class: int = Field(default=150, ge=4)
+    seed: int = Field(default=0, ge=0)
+    size_px: int = Field(default=192, ge=32, le=1024)
+
+
+class TableSettings(Settings):
+    """A CSV file beside the pictures."""
+
+    file: str = "labels.csv"
+    label_set: str | None = None
+    columns: TableColumns = TableColumns()
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+
+    @field_validator("label_set")
+    @classmethod
+    def _label_set_exists(cls, value: str | None) -> str | None:
+        if value is not None:
+            get_label_set(value)
+        return value
+
+
+class FractionSettings(Settings):
+    """Share of the groups (people, sessions) that each split gets."""
+
+    train: float = Field(ge=0.0, le=1.0)
+    val: float = Field(default=0.0, ge=0.0, le=1.0)
+    test: float = Field(default=0.0, ge=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _sum_is_one(self) -> FractionSettings:
+        total = self.train + self.val + self.test
+        if abs(total - 1.0) > 1e-6:
+            raise ValueError(f"train, val and test must sum to 1, they sum to {total:g}")
+        return self
+
+
+class CategoricalSettings(Settings):
+    """The categorical instruction that every labelled picture gets."""
+
+    wordings: tuple[int, ...] = Field(default=(1,), min_length=1)
+    option_order: Literal["fixed", "shuffled"] = "fixed"
+    seed: int = 0
+
+    @field_validator("wordings")
+    @classmethod
+    def _wordings_exist(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(not 1 <= number <= len(CATEGORICAL_WORDINGS) for number in value):
+            raise ValueError(f"wordings are numbered 1 to {len(CATEGORICAL_WORDINGS)}")
+        return value
+
+
+class InstructionSettings(Settings):
+    """Which instructions are written into the records; `null` leaves a kind out."""
+
+    categorical: CategoricalSettings | None = CategoricalSettings()
+
+
+class ShardSettings(Settings):
+    """How the shards are written."""
+
+    samples_per_shard: int = Field(default=1000, ge=1)
+    seed: int = 0
+
+
+class PrepareSettings(Settings):
+    """How shards are made on first use, where there are none yet.
+
+    Attributes:
+        source: `sketch` draws the sample set, `emoset` reads EmoSet's published layout, `table` a CSV file.
+        root: folder of the published dataset (not for `sketch`); a relative path starts at the working directory.
+        split_seed: draw new splits, group by group, with this seed; null keeps the dataset's own.
+        fractions: shares of the splits. With the dataset's own splits, `val` is held out of `train` where it has none.
+        skip_bad: leave pictures that cannot be opened out, instead of refusing them.
+    """
+
+    source: Literal["sketch", "emoset", "table"]
+    root: str | None = None
+    draw: DrawSettings = DrawSettings()
+    table: TableSettings = TableSettings()
+    split_seed: int | None = None
+    fractions: FractionSettings | None = None
+    instructions: InstructionSettings = InstructionSettings()
+    shards: ShardSettings = ShardSettings()
+    skip_bad: bool = False
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> PrepareSettings:
+        if self.source != "sketch" and not self.root:
+            raise ValueError(f"source '{self.source}' needs `root`, the folder of the published dataset")
+        if self.split_seed is not None and self.fractions is None:
+            raise ValueError("`split_seed` draws new splits, so `fractions` must say how large they are")
+        for name, source in (("draw", "sketch"), ("table", "table")):
+            if name in self.model_fields_set and self.source != source:
+                raise ValueError(f"`{name}` belongs to source '{source}', this one is '{self.source}'")
+        return self
+
+
+class BuildInfoSettings(Settings):
+    """Where the shards of a dataset lie, and how they are made."""
+
+    annotations: SplitSettings
+    images: StorageSettings
+    prepare: PrepareSettings | None = None
+
+
+class ImageProcessorPair(Settings):
+    train: ImageProcessorSettings = ImageTrainSettings()
+    eval: ImageProcessorSettings = ImageEvalSettings()
+
+
+class TextProcessorPair(Settings):
+    train: TextSettings = TextSettings()
+    eval: TextSettings = TextSettings()
+
+
+class DatasetSettings(Settings):
+    """One node `datasets.<name>`.
+
+    Attributes:
+        type: which of the dataset's default configs lies under the node.
+        data_type: LAVIS's word for the modality.
+        build_info: `annotations.<split>.storage`, the shard index of each split; `images.storage`, the folder of all
+            that is prepared; `prepare`, how.
+        vis_processor, text_processor: processors for `train` and `eval`.
+        kinds: kinds of instructions to train on; null for all.
+        max_pairs: most questions of a picture in an epoch; null for all.
+        label_set: what evaluation asks with; null takes the records' own.
+        eval_wording: wording of evaluation's question.
+        seed: seed of augmentation.
+        verify_hashes: compare the sha256 of each shard when it is first opened.
+    """
+
+    type: str = "default"
+    data_type: Literal["images"] = "images"
+    build_info: BuildInfoSettings
+    vis_processor: ImageProcessorPair = ImageProcessorPair()
+    text_processor: TextProcessorPair = TextProcessorPair()
+    kinds: tuple[InstructionKind, ...] | None = None
+    max_pairs: int | None = Field(default=None, ge=1)
+    label_set: str | None = None
+    eval_wording: int = Field(default=1, ge=1, le=len(CATEGORICAL_WORDINGS))
+    seed: int = 42
+    verify_hashes: bool = False
+
+    @field_validator("label_set")
+    @classmethod
+    def _label_set_exists(cls, value: str | None) -> str | None:
+        if value is not None:
+            get_label_set(value)
+        return value

@@ -1,7 +1,8 @@
 """A recipe: LAVIS's YAML on the surface, frozen and typed settings behind it.
 
-Defaults of the model and of each dataset come from the files that their registered classes name, as in LAVIS; the recipe goes
-over them and `--options` over the recipe. Everything that is wrong is reported at once, before any weight is loaded.
+Defaults of the model and of each dataset come from the files that their registered classes name, as in LAVIS; the
+recipe goes over them and `--options` over the recipe. Everything that is wrong is reported at once, before any weight is
+loaded.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lavis_emovit.errors import ConfigError
+from lavis_emovit.paths import find_recipe
 from lavis_emovit.runners.settings import FREE_RUN_KEYS, LAVIS_RUN_KEYS, RunSettings
 from lavis_emovit.settings import Settings, nearest_name, parse_settings
 
@@ -30,8 +32,8 @@ ROOT_KEYS = ("model", "datasets", "run")
 class Config:
     """A validated recipe.
 
-    `run_cfg`, `model_cfg` and `datasets_cfg` are what LAVIS's tasks, models and builders expect; `run`, `model` and `datasets`
-    are the same as typed settings.
+    `run_cfg`, `model_cfg` and `datasets_cfg` are what LAVIS's tasks, models and builders expect; `run`, `model` and
+    `datasets` are the same as typed settings.
     """
 
     def __init__(
@@ -49,14 +51,21 @@ class Config:
         self.source = source
 
     @classmethod
-    def load(cls, cfg_path: str | Path, options: Sequence[str] = ()) -> Config:
-        """Read a recipe, with options of the form `a.b=c` or, as LAVIS also takes them, `a.b c`.
+    def load(cls, cfg_path: str | Path, options: Sequence[str] = (), overrides: Sequence[str] = ()) -> Config:
+        """Read a recipe.
+
+        Args:
+            cfg_path: the file, or `projects/emovit/...` for one that ships with the package.
+            options: of the form `a.b=c` or, as LAVIS also takes them, `a.b c`.
+            overrides: of the form `a.b=c`, over the options.
 
         Raises:
             ConfigError: everything that is wrong with it.
         """
         path = find_recipe(cfg_path)
-        tree, problems = _read_user_tree(path, options)
+        if path is None:
+            raise ConfigError([f"{cfg_path}: no such recipe file; check the path of --cfg-path"], "the command line")
+        tree, problems = _read_user_tree(path, options, overrides)
         nodes = {key: _mapping_at(tree, key, problems) for key in ROOT_KEYS}
         problems += [f"{key}: unknown key{nearest_name(key, list(ROOT_KEYS))}" for key in tree if key not in ROOT_KEYS]
         run, run_problems = parse_settings(RunSettings, nodes["run"], "run")
@@ -100,23 +109,6 @@ class Config:
         return hashlib.sha256(json.dumps(identity_of(self.to_dict()), sort_keys=True).encode()).hexdigest()
 
 
-def find_recipe(cfg_path: str | Path) -> Path:
-    """The file of a recipe: where the path says, or the one of that name that ships with the package.
-
-    Raises:
-        ConfigError: there is neither.
-    """
-    path = Path(cfg_path).expanduser()
-    if path.is_file():
-        return path
-    from lavis_emovit import paths
-
-    shipped = paths.find_recipe(path)
-    if shipped is None:
-        raise ConfigError([f"{path}: no such recipe file; check the path of --cfg-path"], "the command line")
-    return shipped
-
-
 def identity_of(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that decide what a run computes, flat: `run.init_lr` -> value."""
     free = {f"run.{key}" for key in FREE_RUN_KEYS}
@@ -134,18 +126,18 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """One line for each setting that decides what a run computes and differs: `run.init_lr: 0.001 -> 0.002`."""
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs of the settings that decide what a run computes, a line each: `run.init_lr: 0.001 -> 0.002`."""
     old, new = identity_of(before), identity_of(now)
     absent = "(not set)"
-    return [
-        f"{key}: {old.get(key, absent)} -> {new.get(key, absent)}"
+    return "".join(
+        f"\n      {key}: {old.get(key, absent)} -> {new.get(key, absent)}"
         for key in sorted(old.keys() | new.keys())
         if old.get(key, absent) != new.get(key, absent)
-    ]
+    )
 
 
-def _read_user_tree(path: Path, options: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+def _read_user_tree(path: Path, options: Sequence[str], overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """The recipe with the options over it, as plain values, and what is wrong with either."""
     dotlist, problems = _dotlist(options)
     try:
@@ -155,7 +147,7 @@ def _read_user_tree(path: Path, options: Sequence[str]) -> tuple[dict[str, Any],
     if not isinstance(recipe, DictConfig):
         raise ConfigError([f"{path}: expected a mapping with the keys {', '.join(ROOT_KEYS)}"], str(path))
     try:
-        merged = OmegaConf.merge(recipe, OmegaConf.from_dotlist(dotlist))
+        merged = OmegaConf.merge(recipe, OmegaConf.from_dotlist([*dotlist, *overrides]))
         values = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError([*problems, str(error).splitlines()[0]], str(path)) from None

@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 class RunLog:
     """log.jsonl with one object a line, and TensorBoard beside it.
 
-    Opening it cuts off what lies after `step`: a run that goes on from a checkpoint does the steps after it again, and each
-    step stands in the log once.
+    Opening it cuts off what lies after `step`: a run that goes on from a checkpoint does the steps after it again, and
+    each step stands in the log once.
     """
 
     def __init__(self, path: Path, tensorboard_folder: Path | None, *, step: int):
@@ -49,6 +49,12 @@ class RunLog:
                 if is_number and key not in ("step", "epoch"):
                     self._tensorboard.add_scalar(f"{group}/{key}", value, row["step"])
 
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
     def close(self) -> None:
         self._file.close()
         if self._tensorboard is not None:
@@ -69,9 +75,9 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def keep_rows_until(path: Path, step: int) -> None:
-    """Cut a log back to the rows up to and including `step`."""
+    """Cut a log back to the rows up to and including `step`, without a final evaluation, which is done again."""
     rows = read_log(path)
-    kept = [row for row in rows if row.get("step", 0) <= step]
+    kept = [row for row in rows if row.get("step", 0) <= step and row.get("stage") != "after"]
     if not path.exists() or (len(kept) == len(rows) and path.read_bytes().endswith(b"\n")):
         return
     with atomic_writer(path) as file:

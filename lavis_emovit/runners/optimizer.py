@@ -22,7 +22,7 @@ def decays(name: str, parameter: torch.Tensor) -> bool:
 
 
 def build_adamw(named_parameters: NamedParameters, settings: RunSettings) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019) with one group that decays and one that does not; frozen parameters are left out.
+    """AdamW (Loshchilov and Hutter 2019) over what learns, with one group that decays and one that does not.
 
     Raises:
         WeightsError: nothing learns.

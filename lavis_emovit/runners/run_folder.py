@@ -123,8 +123,8 @@ class RunFolder:
             if not run.overwrite:
                 raise ConfigError(
                     [
-                        f"run.output_dir: {self.path} holds an earlier run and run.resume is never: choose another folder, "
-                        "or delete the earlier run with run.overwrite=true"
+                        f"run.output_dir: {self.path} holds an earlier run and run.resume is never: choose another "
+                        "folder, or delete the earlier run with run.overwrite=true"
                     ],
                     config.source,
                 )
@@ -134,9 +134,8 @@ class RunFolder:
         if earlier is not None and (changes := changed_settings(earlier, config.to_dict())):
             raise ConfigError(
                 [
-                    *changes,
-                    f"these settings are not those of the earlier run in {self.path}: choose another run.output_dir, "
-                    "go back to its settings, or delete it with run.resume=never run.overwrite=true",
+                    f"run.output_dir: {self.path} holds an earlier run with other settings; choose another folder, go "
+                    f"back to its settings, or delete it with run.resume=never run.overwrite=true. Changed:{changes}"
                 ],
                 config.source,
             )

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 class LinearWarmupCosine:
     """Linear warm-up, then half a cosine, both counted in optimizer steps across epochs.
 
-    LAVIS's scheduler of the same name warms up inside the first epoch only and holds one cosine value for a whole epoch;
-    here the curve is smooth, and the same whatever the length of an epoch.
+    LAVIS's scheduler of the same name warms up inside the first epoch only and holds one cosine value for a whole
+    epoch; here the curve is smooth, and the same whatever the length of an epoch.
 
     Attributes:
         init_lr: peak, reached at step `warmup_steps`.

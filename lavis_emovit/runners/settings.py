@@ -94,8 +94,7 @@ class RunSettings(Settings):
     evaluate: bool = Field(False, description="evaluate the test splits and train nothing")
     evaluate_before: bool = Field(True, description="evaluate the test splits before tuning as well")
     checkpoint: str | None = Field(None, description="evaluation: a checkpoint folder, or a run's folder for its best")
-    best_metric: str = "accuracy"
-    best_mode: Literal["max", "min"] = "max"
+    best_metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "weighted_f1"] = "accuracy"
     score_normalisation: Literal["mean", "sum"] = Field(
         "mean", description="candidate log-likelihood per token (mean) or of the whole label (sum)"
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from lavis_emovit.runners.checkpoint import CheckpointError
@@ -91,18 +92,25 @@ def writers_of(state: TrainingState) -> dict[str, Callable[[Path], None]]:
 def read_state(path: Path) -> TrainingState:
     """Read a checkpoint folder that `verify_checkpoint` has found whole."""
     try:
-        values = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
-        best = values["position"].pop("best")
-        position = Position(**values["position"], best=Best(**best) if best else None)
-        engine = EngineState(load_file(path / OPTIMIZER_FILE), values["engine"])
         return TrainingState(
             trained=load_file(path / MODEL_FILE),
-            engine=engine,
-            position=position,
+            engine=EngineState(load_file(path / OPTIMIZER_FILE), _values(path)["engine"]),
+            position=read_position(path),
             config_yaml=(path / CONFIG_FILE).read_text(encoding="utf-8"),
         )
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: verified, but cannot be read as a training state: {error}") from None
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: whole, but not a training state that can be read: {error}") from None
+
+
+def read_position(path: Path) -> Position:
+    """Only the position of a checkpoint folder, without its tensors."""
+    values = _values(path)["position"]
+    best = values.pop("best")
+    return Position(**values, best=Best(**best) if best else None)
+
+
+def _values(path: Path) -> dict[str, Any]:
+    return json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
 
 
 def _on_cpu(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

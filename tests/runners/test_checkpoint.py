@@ -1,6 +1,6 @@
-"""Properties of the save protocol: a checkpoint reads back as written; each kind of damage is found and named; the newest
-whole one is taken and each rejection has its reason; a save that stops anywhere leaves no folder under a final name that is
-not whole; purging never takes the newest or the best."""
+"""Properties of the save protocol: a checkpoint reads back as written; each kind of damage is found and named; the
+newest whole one is taken and each rejection has its reason; a save that stops anywhere leaves no folder under a final
+name that is not whole; purging never takes the newest or the best."""
 
 from __future__ import annotations
 

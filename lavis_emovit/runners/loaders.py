@@ -1,0 +1,74 @@
+"""Batches for training and evaluation, in the order that the position in the run decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from lavis_emovit.datasets.batching import GlobalBatchSampler, SequentialBatchSampler
+from lavis_emovit.errors import UserError
+from lavis_emovit.runners.engines.base import Batch
+from lavis_emovit.runners.settings import RunSettings
+
+
+def train_steps(
+    dataset: Any, settings: RunSettings, *, epoch: int, start_step: int, rank: int = 0, world_size: int = 1
+) -> Iterator[list[Batch]]:
+    """The micro-batches of this rank, one list for each optimizer step of an epoch from `start_step` on.
+
+    Nothing is replayed: the order of an epoch is computed, and reading begins at the position.
+    """
+    sampler = GlobalBatchSampler(
+        num_samples=len(dataset),
+        index_hash=dataset.index_hash,
+        global_batch=settings.global_batch_size,
+        seed=settings.seed,
+        epoch=epoch,
+        rank=rank,
+        world_size=world_size,
+        micro_batch=settings.micro_batch,
+        start_step=start_step,
+    )
+    batches = iter(_loader(dataset, settings, sampler))
+    for step in range(start_step, sampler.num_steps):
+        yield [_next(batches) for _ in range(sampler.micro_batches_in_step(step))]
+
+
+def eval_batches(
+    dataset: Any, settings: RunSettings, *, limit: int | None = None, rank: int = 0, world_size: int = 1
+) -> tuple[Iterator[Batch], int]:
+    """This rank's part of a split in the order of the shards, and the number of batches.
+
+    Args:
+        limit: only the first so many samples.
+    """
+    sampler = SequentialBatchSampler(len(dataset), settings.batch_size_eval, rank, world_size, limit=limit)
+    batches = iter(_loader(dataset, settings, sampler))
+    return (_next(batches) for _ in range(len(sampler))), len(sampler)
+
+
+def _loader(dataset: Any, settings: RunSettings, sampler: Any) -> DataLoader:
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=settings.num_workers,
+        collate_fn=dataset.collater,
+        pin_memory=torch.cuda.is_available() and settings.device != "cpu",
+        # Without a generator of its own, a loader draws from torch's global one, and the numbers of a run would depend
+        # on how often a loader was made.
+        generator=torch.Generator().manual_seed(settings.seed),
+    )
+
+
+def _next(batches: Iterator[Batch]) -> Batch:
+    """The next batch; an error from a worker process comes without the worker's traceback in its text."""
+    try:
+        return next(batches)
+    except UserError as error:
+        text = str(error)
+        if not text.startswith("Caught "):
+            raise
+        raise UserError(text.rsplit(f"{type(error).__name__}: ", 1)[-1].strip()) from error

@@ -1,0 +1,43 @@
+"""Random numbers as a function of the position in a run, and how many CPU threads to use."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+
+
+def seed_everything(*parts: int | str) -> None:
+    """Seed Python, numpy and torch (all devices) from the parts, for example ("step", seed, step, rank).
+
+    Every optimizer step does this anew. So dropout of step 500 is the same in a run that has just been resumed, in one
+    that has not stopped, and in one that evaluated in between, and a checkpoint needs no generator states.
+    """
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    seed = int.from_bytes(digest[:8], "big") >> 1
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def usable_cpus() -> int:
+    """Cores that this process may use: its affinity, and the quota of its container where there is one."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()[:2]
+        if quota != "max":
+            count = min(count, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    return count
+
+
+def limit_threads(num_threads: int | None) -> int:
+    """Set torch's CPU threads: as asked for, or one a usable core and never more than torch itself would take."""
+    chosen = num_threads or min(torch.get_num_threads(), usable_cpus())
+    torch.set_num_threads(chosen)
+    return chosen

@@ -1,0 +1,195 @@
+"""A model and a dataset with the API of the real ones, small enough to train in a blink, registered in LAVIS on import.
+
+Run as a script, it trains a recipe in a process of its own: `stand_in.py RECIPE [OPTION ...]`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from lavis.common.registry import registry
+from lavis.datasets.builders.base_dataset_builder import BaseDatasetBuilder
+from lavis.models.base_model import BaseModel
+from torch import nn
+
+from lavis_emovit.datasets.collate import collate
+from lavis_emovit.emotion.labels import LabelSet
+from lavis_emovit.settings import Settings
+
+HERE = Path(__file__).resolve().parent
+LABELS = LabelSet("stand_in", ("calm", "joyful", "sad"))
+PREFIX = "Predict emotion: "
+SIDE_PX = 4
+MAX_CHARS = 8
+ALPHABET = "abcdefghijklmnopqrstuvwxyz"
+
+
+class StandInModelSettings(Settings):
+    arch: str
+    model_type: str | None = None
+    width: int = 8
+    dropout: float = 0.0
+    poison_step: int = -1
+
+
+class StandInDatasetSettings(Settings):
+    data_type: str = "images"
+    num_train: int = 22
+    num_eval: int = 12
+
+
+@registry.register_model("emovit_stand_in")
+class StandInModel(BaseModel):
+    """Spells the label letter by letter from a picture: a frozen encoder, a norm, dropout and a head that learn."""
+
+    DEFAULT_MODEL_TYPE = "default"
+    PRETRAINED_MODEL_CONFIG_DICT = {"default": str(HERE / "model.yaml")}  # noqa: RUF012
+    settings_class = StandInModelSettings
+
+    def __init__(self, width: int = 8, dropout: float = 0.0, poison_step: int = -1):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(7)
+            self.encoder = nn.Linear(3 * SIDE_PX**2, width).requires_grad_(False)
+            self.norm = nn.LayerNorm(width)
+            self.dropout = nn.Dropout(dropout)
+            self.letter_place = nn.Embedding(MAX_CHARS, width)
+            self.head = nn.Linear(width, len(ALPHABET))
+        self.calls, self.poison_step = 0, poison_step
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> StandInModel:
+        return cls(cfg.width, cfg.dropout, cfg.poison_step)
+
+    def _logits(self, image: torch.Tensor) -> torch.Tensor:
+        read_BD = self.dropout(self.norm(self.encoder(image.flatten(1))))
+        return self.head(read_BD[:, None] + self.letter_place.weight)
+
+    def forward(self, samples: dict[str, Any]) -> dict[str, Any]:
+        logits_NTV = self._logits(samples["image"])[samples["image_index"]]
+        loss_sum = logits_NTV.new_zeros(())
+        num_tokens = 0
+        for logits_TV, answer in zip(logits_NTV, samples["text_output"]):
+            target = torch.tensor([ALPHABET.index(letter) for letter in answer.removeprefix(PREFIX)])
+            loss_sum = loss_sum + nn.functional.cross_entropy(logits_TV[: len(target)], target, reduction="sum")
+            num_tokens += len(target)
+        if self.calls == self.poison_step:
+            loss_sum = loss_sum * float("nan")
+        self.calls += 1
+        return {"loss": loss_sum / max(1, num_tokens), "loss_sum": loss_sum, "num_tokens": num_tokens}
+
+    @torch.no_grad()
+    def score_candidates(self, samples: dict[str, Any], candidates: list[str], answer_prefix: str = "") -> torch.Tensor:
+        assert answer_prefix == PREFIX
+        log_probs_BTV = self._logits(samples["image"]).log_softmax(-1)
+        columns = []
+        for candidate in candidates:
+            target = torch.tensor([ALPHABET.index(letter) for letter in candidate])
+            places = torch.arange(len(target))
+            columns.append(log_probs_BTV[:, places, target].sum(-1))
+        return torch.stack(columns, dim=1)[samples["image_index"]]
+
+    def candidate_lengths(self, candidates: list[str], answer_prefix: str = "") -> torch.Tensor:
+        return torch.tensor([float(len(candidate)) for candidate in candidates])
+
+    @torch.no_grad()
+    def generate(self, samples: dict[str, Any], **options: Any) -> list[str]:
+        best_BT = self._logits(samples["image"]).argmax(-1)
+        return ["".join(ALPHABET[letter] for letter in row) for row in best_BT.tolist()]
+
+    def trained_parameter_names(self) -> list[str]:
+        return [name for name, parameter in self.named_parameters() if parameter.requires_grad]
+
+    def trained_state_dict(self) -> dict[str, torch.Tensor]:
+        return {name: value.detach() for name, value in self.named_parameters() if value.requires_grad}
+
+    def load_trained_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        assert list(state) and set(state) == set(self.trained_parameter_names())
+        self.load_state_dict(state, strict=False)
+
+    def frozen_fingerprint(self) -> str:
+        return hashlib.sha256(self.encoder.weight.numpy().tobytes()).hexdigest()
+
+    def parameter_counts(self) -> dict[str, int]:
+        trained = sum(value.numel() for value in self.trained_state_dict().values())
+        return {"trained": trained, "total": sum(value.numel() for value in self.parameters())}
+
+
+class StandInDataset(torch.utils.data.Dataset):
+    """Pictures of noise with a brighter channel for each label; item (epoch, number) is a pure function of both."""
+
+    def __init__(self, split: str, num_samples: int):
+        self.split, self.num_samples = split, num_samples
+        self.index_hash = hashlib.sha256(f"{split}/{num_samples}".encode()).hexdigest()
+        self.label_set = LABELS
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __getitem__(self, key: Any) -> dict[str, Any]:
+        epoch, number = key if isinstance(key, tuple) else (0, key)
+        generator = torch.Generator().manual_seed(1000 * epoch + number)
+        image = torch.randn(3, SIDE_PX, SIDE_PX, generator=generator)
+        label = LABELS.labels[number % 3]
+        image[number % 3] += 1.5
+        record_id = f"{self.split}/{number}"
+        # Every other picture of the training split is asked about twice, so that pairs and pictures differ in number.
+        num_pairs = 1 + (self.split == "train" and number % 2)
+        pairs = [("Which?", PREFIX + label, f"{record_id}#{pair}", label) for pair in range(num_pairs)]
+        return {"image": image, "pairs": pairs, "record_id": record_id}
+
+    def collater(self, items: list[dict[str, Any]]) -> dict[str, Any]:
+        return collate(items)
+
+    def read(self, number: int) -> Any:
+        import io
+
+        from PIL import Image
+
+        buffer = io.BytesIO()
+        Image.new("RGB", (16, 16), (40 * (number % 6), 80, 120)).save(buffer, "PNG")
+        return SimpleNamespace(record=SimpleNamespace(id=f"{self.split}/{number}"), image_bytes=buffer.getvalue())
+
+
+@registry.register_builder("emo_stand_in")
+class StandInBuilder(BaseDatasetBuilder):
+    DATASET_CONFIG_DICT = {"default": str(HERE / "dataset.yaml")}  # noqa: RUF012
+    settings_class = StandInDatasetSettings
+
+    def build_datasets(self) -> dict[str, StandInDataset]:
+        sizes = {"train": self.config.num_train, "val": self.config.num_eval, "test": self.config.num_eval}
+        return {split: StandInDataset(split, size) for split, size in sizes.items()}
+
+
+def kill_at_file_operation(number: int) -> None:
+    """End this process with SIGKILL at its `number`-th flush or rename, as a power cut would."""
+    count = 0
+
+    def counted(real: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **kwargs)
+
+        return call
+
+    for name in ("fsync", "rename", "replace"):
+        setattr(os, name, counted(getattr(os, name)))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    if "KILL_AT" in os.environ:
+        kill_at_file_operation(int(os.environ["KILL_AT"]))
+    from lavis_emovit.train import main
+
+    raise SystemExit(main(["--cfg-path", sys.argv[1], *(["--options", *sys.argv[2:]] if sys.argv[2:] else [])]))

@@ -1,7 +1,7 @@
 """A recipe: LAVIS's YAML on the surface, frozen and typed settings behind it.
 
 Defaults of the model and of each dataset come from the files that their registered classes name, as in LAVIS; the
-recipe goes over them and `--options` over the recipe. Everything that is wrong is reported at once, before any weight is
+recipe goes over them and `--options` over the recipe. Everything that is wrong is reported at once, before a weight is
 loaded.
 """
 
@@ -73,6 +73,7 @@ class Config:
         model_tree, model = _resolve_model(nodes["model"], problems)
         datasets_tree, datasets = _resolve_datasets(nodes["datasets"], problems)
         problems += _check_registered_task(run)
+        problems += _check_image_sizes(model, datasets)
         if problems or run is None or model is None:
             raise ConfigError(problems, str(cfg_path))
         merged = OmegaConf.create({"run": run.model_dump(mode="json"), "model": model_tree, "datasets": datasets_tree})
@@ -270,6 +271,19 @@ def _check_registered_task(run: RunSettings | None) -> list[str]:
     if run is None or registry.get_task_class(run.task) is not None:
         return []
     return [f"run.task: no task '{run.task}' is registered{_near(run.task, registry.list_tasks())}"]
+
+
+def _check_image_sizes(model: Settings | None, datasets: Mapping[str, Settings]) -> list[str]:
+    """The processors of a dataset must hand over pictures of the size that the model reads."""
+    wanted = getattr(model, "image_size", None)
+    problems = []
+    for name, dataset in datasets.items():
+        for split in ("train", "eval"):
+            size = getattr(getattr(getattr(dataset, "vis_processor", None), split, None), "image_size", wanted)
+            if wanted is not None and size != wanted:
+                key = f"datasets.{name}.vis_processor.{split}.image_size"
+                problems.append(f"{key}: {size}, the model reads pictures of {wanted}; set it to model.image_size")
+    return problems
 
 
 def _builders() -> dict[str, Any]:

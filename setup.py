@@ -45,7 +45,7 @@ REQUIREMENTS = [
     "tokenizers>=0.22",
     "sentencepiece>=0.2",
     "safetensors>=0.4.3",
-    "tensorboard>=2.16",
+    "tensorboard>=2.17",
     # records, configs, data
     "numpy>=1.26",
     "pillow>=10.0",

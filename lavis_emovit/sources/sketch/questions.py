@@ -106,11 +106,17 @@ _TOPICS: dict[str, _Topic] = {
         "Is the person {}?",
     ),
 }
-# Wordings of the list of options; {} is the opening and then the options.
-_CHOICE_FORMS: tuple[str, ...] = (
+# Wordings of the list of options after an opening that asks, and after one that begins with "Choose".
+_ASKING_FORMS: tuple[str, ...] = (
     "{opening}: {options}?",
     "{opening}? Options: {options}.",
     "{opening}? Answer with one of: {options}.",
+    "{opening}? Choose from this list: {options}.",
+)
+_CHOOSING_FORMS: tuple[str, ...] = (
+    "{opening}: {options}.",
+    "{opening}. Options: {options}.",
+    "{opening}. Answer with one of: {options}.",
     "{opening} from this list: {options}.",
 )
 _PERSON_TOPICS = frozenset({"mouth", "eyes", "brows"})
@@ -151,8 +157,9 @@ def _choice(topic: _Topic, value: str, others: list[str], rng: random.Random) ->
     count = min(len(others), rng.randint(2, 7))
     options = [topic.words[option] for option in (value, *rng.sample(others, count))]
     rng.shuffle(options)
-    form = rng.choice(_CHOICE_FORMS)
-    return form.format(opening=rng.choice(topic.choice_openings), options=", ".join(options)), topic.words[value]
+    opening = rng.choice(topic.choice_openings)
+    form = rng.choice(_CHOOSING_FORMS if opening.startswith("Choose") else _ASKING_FORMS)
+    return form.format(opening=opening, options=", ".join(options)), topic.words[value]
 
 
 def _yes_no(topic: _Topic, value: str, others: list[str], rng: random.Random) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from lavis_emovit.sources.sketch.cues import (
     ACTIONS,
@@ -91,8 +91,7 @@ class SketchScene:
 
 def scene_facts(scene: SketchScene) -> dict[str, str]:
     """One categorical value for each drawn fact; keys and values are those of `FACT_VALUES`."""
-    values = asdict(scene)
-    return {name: values[name] for name in FACT_VALUES}
+    return {name: getattr(scene, name) for name in FACT_VALUES}
 
 
 def emotion_scores(facts: dict[str, str]) -> dict[str, float]:

@@ -1,0 +1,233 @@
+"""Writes the drawn sample set to disk in EmoSet's published layout: the product's embedded default data."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.sources.sketch.cues import ACTIONS, EMOTIONS, EXPRESSIONS, OBJECTS, PLACES
+from lavis_emovit.sources.sketch.draw import render
+from lavis_emovit.sources.sketch.measure import brightness, colorfulness
+from lavis_emovit.sources.sketch.scene import SketchScene, sample_scene
+
+logger = logging.getLogger(__name__)
+
+# Raised whenever the same settings would give other pictures, so that sets on disk are not taken for new ones.
+DRAWING_VERSION = 1
+LABEL_NOISE = 0.04
+SPLITS: dict[str, float] = {"train": 0.7, "val": 0.1, "test": 0.2}
+SETTINGS_FILE = "sketch.json"
+# EmoSet numbers its emotions with the four pleasant ones first.
+_EMOSET_EMOTIONS = ("amusement", "awe", "contentment", "excitement", "anger", "disgust", "fear", "sadness")
+_JPEG_QUALITY = 92
+_STALE_AFTER_S = 3600
+
+
+def write_sketch(
+    root: str | Path,
+    images_per_class: int = 150,
+    seed: int = 0,
+    size_px: int = 192,
+    label_noise: float = LABEL_NOISE,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Draw the sample set into `root`, or keep the one that is there if it was drawn with the same settings.
+
+    The folder gets its name only when everything is in it. The same settings give the same bytes (with one version of
+    Pillow), and image i of a class does not depend on how many images are drawn.
+
+    Args:
+        root: folder to make: `info.json`, `train.json`, `val.json`, `test.json`, `image/`, `annotation/` as in EmoSet,
+            and `sketch.json` with the settings and the images whose label is wrong on purpose.
+        images_per_class: images for each of the 8 emotions; split 70/10/20 within each.
+        seed: any integer.
+        size_px: side of the square pictures.
+        label_noise: share of the images that show a scene of another emotion than their label.
+        progress: called with (images done, images in all) after each image.
+
+    Returns:
+        `root` as an absolute path.
+
+    Raises:
+        DataError: a setting is out of range, or `root` holds something else.
+    """
+    settings = _checked_settings(images_per_class, seed, size_px, label_noise)
+    root = Path(root).expanduser().absolute()
+    if _is_written(root, settings):
+        logger.info("keeping the sample set in %s", root)
+        return root
+    root.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(root)
+    unfinished = Path(tempfile.mkdtemp(prefix=_unfinished_prefix(root), dir=root.parent))
+    try:
+        unfinished.chmod(0o755)
+        _write_all(unfinished, settings, progress)
+        _move_into_place(unfinished, root, settings)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return root
+
+
+def scene_for(label: str, index: int, seed: int, label_noise: float = LABEL_NOISE) -> SketchScene:
+    """The scene of image `index` (from 0) of a label; its `emotion` differs from the label where the label is noise."""
+    rng = random.Random(f"emoset_sketch/{seed}/{label}/{index}")
+    wrong = rng.random() < label_noise
+    others = [emotion for emotion in EMOTIONS if emotion != label]
+    return sample_scene(rng, rng.choice(others) if wrong else label)
+
+
+def annotation_of(scene: SketchScene, image_id: str, label: str, image: Image.Image) -> dict[str, Any]:
+    """The annotation in EmoSet's keys; an attribute is absent where nothing of EmoSet's vocabulary is drawn."""
+    annotation: dict[str, Any] = {
+        "image_id": image_id,
+        "emotion": label,
+        "brightness": brightness(image),
+        "colorfulness": colorfulness(image),
+    }
+    if scene.place != "none":
+        annotation["scene"] = scene.place
+    names = [OBJECTS[name] for name in (scene.object, scene.second_object) if name != "none"]
+    if any(names):
+        annotation["object"] = [name for name in names if name]
+    if scene.expression != "none":
+        annotation["facial_expression"] = scene.expression
+    action = ACTIONS.get(scene.action)
+    if action:
+        annotation["human_action"] = action
+    return annotation
+
+
+def _checked_settings(images_per_class: int, seed: int, size_px: int, label_noise: float) -> dict[str, Any]:
+    if images_per_class < 10:
+        raise DataError(f"images_per_class is {images_per_class}; give at least 10, so that every split has some")
+    if not 32 <= size_px <= 2048:
+        raise DataError(f"size_px is {size_px}; give a side between 32 and 2048 pixels")
+    if not 0 <= label_noise < 0.5:
+        raise DataError(f"label_noise is {label_noise}; give a share from 0 to below 0.5")
+    return {
+        "drawing_version": DRAWING_VERSION,
+        "images_per_class": images_per_class,
+        "seed": seed,
+        "size_px": size_px,
+        "label_noise": label_noise,
+    }
+
+
+def _is_written(root: Path, settings: dict[str, Any]) -> bool:
+    """Whether the set is already there; refuses folders that hold anything else."""
+    if not root.exists():
+        return False
+    if not root.is_dir():
+        raise DataError(f"{root} is a file; give a folder for the sample set")
+    settings_file = root / SETTINGS_FILE
+    if not settings_file.exists():
+        if any(root.iterdir()):
+            raise DataError(f"{root} is not empty and holds no drawn sample set; give another folder")
+        return False
+    try:
+        found = json.loads(settings_file.read_text(encoding="utf-8"))["settings"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{settings_file} cannot be read ({error}); remove {root} to draw the set again") from error
+    if found != settings:
+        names = sorted(set(found) | set(settings))
+        pairs = [(key, found.get(key), settings.get(key)) for key in names]
+        changes = [f"{key} {there} (wanted {wanted})" for key, there, wanted in pairs if there != wanted]
+        raise DataError(
+            f"{root} holds a sample set drawn with other settings: {', '.join(changes)}; give another folder, or "
+            "remove this one to draw it again"
+        )
+    return True
+
+
+def _write_all(root: Path, settings: dict[str, Any], progress: Callable[[int, int], None] | None) -> None:
+    count, seed = settings["images_per_class"], settings["seed"]
+    total, done = count * len(EMOTIONS), 0
+    entries: dict[str, list[list[str]]] = {split: [] for split in SPLITS}
+    relabelled: dict[str, str] = {}
+    for label in EMOTIONS:
+        for folder in ("image", "annotation"):
+            (root / folder / label).mkdir(parents=True)
+        splits = _splits_of(label, count, seed)
+        for index in range(count):
+            scene = scene_for(label, index, seed, settings["label_noise"])
+            image_id = f"{label}_{index + 1:05d}"
+            image_path, annotation_path = f"image/{label}/{image_id}.jpg", f"annotation/{label}/{image_id}.json"
+            image = render(scene, settings["size_px"])
+            image.save(root / image_path, "JPEG", quality=_JPEG_QUALITY)
+            _write_json(root / annotation_path, annotation_of(scene, image_id, label, image))
+            entries[splits[index]].append([label, image_path, annotation_path])
+            if scene.emotion != label:
+                relabelled[image_id] = scene.emotion
+            done += 1
+            if progress:
+                progress(done, total)
+    for split, rows in entries.items():
+        lines = ",\n".join(json.dumps(row) for row in rows)
+        (root / f"{split}.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    _write_json(root / "info.json", vocabulary())
+    _write_json(root / SETTINGS_FILE, {"settings": settings, "emotion_of_noisy_labels": relabelled})
+
+
+def _splits_of(label: str, count: int, seed: int) -> list[str]:
+    """The split of each image of a class: exact shares, in an order drawn by the seed."""
+    num_train, num_val = round(count * SPLITS["train"]), round(count * SPLITS["val"])
+    splits = ["train"] * num_train + ["val"] * num_val + ["test"] * (count - num_train - num_val)
+    random.Random(f"emoset_sketch/splits/{seed}/{label}").shuffle(splits)
+    return splits
+
+
+def vocabulary() -> dict[str, dict[str, dict[str, Any]]]:
+    """The content of `info.json`: for each attribute the values that can occur, numbered as EmoSet does it."""
+    tenths = [step / 10 for step in range(11)]
+    return {
+        "emotion": _numbered(list(_EMOSET_EMOTIONS)),
+        "brightness": _numbered(tenths),
+        "colorfulness": _numbered(tenths),
+        "scene": _numbered(sorted(place for place in PLACES if place != "none")),
+        "object": _numbered(sorted({name for name in OBJECTS.values() if name})),
+        "facial_expression": _numbered([expression for expression in EXPRESSIONS if expression != "none"]),
+        "human_action": _numbered(sorted(name for name in ACTIONS.values() if name)),
+    }
+
+
+def _numbered(values: list[Any]) -> dict[str, dict[str, Any]]:
+    return {
+        "label2idx": {str(value): index for index, value in enumerate(values)},
+        "idx2label": {str(index): value for index, value in enumerate(values)},
+    }
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _unfinished_prefix(root: Path) -> str:
+    return f".{root.name}.unfinished-"
+
+
+def _remove_stale(root: Path) -> None:
+    """Remove what a killed run left beside `root`; young folders may belong to a run that is still drawing."""
+    for folder in root.parent.glob(f"{_unfinished_prefix(root)}*"):
+        if time.time() - folder.stat().st_mtime > _STALE_AFTER_S:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move_into_place(unfinished: Path, root: Path, settings: dict[str, Any]) -> None:
+    try:
+        if root.is_dir():
+            root.rmdir()
+        unfinished.replace(root)
+    except OSError:
+        # Another process finished the same set first: a folder that is not empty cannot be replaced.
+        if not _is_written(root, settings):
+            raise

@@ -1,0 +1,50 @@
+"""Fixtures that several rooms share: small pictures on disk with records, and shards made of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lavis_emovit.records import EmotionRecord, Instruction
+
+LABELS = ("amusement", "anger", "awe", "contentment", "disgust", "excitement", "fear", "sadness")
+
+
+def _make_records(root: Path, count: int, *, size_px: int = 24, split: str = "train") -> list[EmotionRecord]:
+    """`count` pictures below `root/image`, each of another content, sorted by label, with one to three instructions."""
+    records = []
+    for number in range(count):
+        label = LABELS[number * len(LABELS) // count]
+        rng = random.Random(number)
+        image = Image.new("RGB", (size_px, size_px), tuple(rng.randrange(256) for _ in range(3)))
+        image.putpixel((number % size_px, (number * 7) % size_px), (255, 255, 255))
+        name = f"image/{label}/{label}_{number:05d}.{'png' if number % 5 == 4 else 'jpg'}"
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        image.save(root / name)
+        instructions = [
+            Instruction(kind="categorical", question="Which?", answer=f"Predict emotion: {label}", provenance="human"),
+            Instruction(kind="conversation", question=f"What is {number}?", answer="A number.", provenance="human"),
+            Instruction(kind="reasoning", question="Why?", answer="Because " * (number % 4 + 1), provenance="human"),
+        ]
+        records.append(
+            EmotionRecord(
+                id=f"tiny/{label}_{number:05d}",
+                image=name,
+                split=split,
+                source="tiny",
+                emotion=label,
+                label_set="mikels8",
+                instructions=instructions[: number % 3 + 1],
+            )
+        )
+    return records
+
+
+@pytest.fixture(scope="session")
+def make_records() -> Callable[..., list[EmotionRecord]]:
+    """Function (root, count, size_px=, split=) that writes pictures and returns their records."""
+    return _make_records

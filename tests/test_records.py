@@ -1,0 +1,179 @@
+"""Records.
+
+- A record comes back from its JSON line equal to what went in, whatever its fields hold.
+- A wrong key, value or line is refused with file, line, key and the nearest valid name.
+- Ids repeat neither in a file that is written nor in one that is read.
+- A records file appears whole or not at all.
+- LLaVA-style conversations keep every question and answer on the way out and back; items whose ids repeat become
+  records whose ids don't, and a categorical answer names the emotion.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.records import (
+    INSTRUCTION_KINDS,
+    Attributes,
+    EmotionRecord,
+    Instruction,
+    from_conversations,
+    parse_record,
+    read_records,
+    to_conversations,
+    write_records,
+)
+
+texts = st.text(min_size=1, max_size=20)
+shares = st.floats(0, 1)
+signed = st.floats(-1, 1)
+records = st.builds(
+    EmotionRecord,
+    id=texts,
+    image=st.from_regex(r"\A[a-z]{1,5}(/[a-z0-9_]{1,8}){0,2}\.jpg\Z"),
+    split=st.sampled_from(["train", "val", "test"]),
+    source=texts,
+    emotion=st.none() | texts,
+    label_set=st.none() | texts,
+    votes=st.none() | st.just({"awe": 0.25, "fear": 0.75}),
+    attributes=st.builds(
+        Attributes,
+        brightness=st.none() | shares,
+        colorfulness=st.none() | shares,
+        scene=st.none() | texts,
+        object=st.none() | st.lists(texts, max_size=3),
+        facial_expression=st.none() | texts,
+        human_action=st.none() | texts,
+    ),
+    caption=st.none() | st.text(),
+    valence=st.none() | signed,
+    arousal=st.none() | signed,
+    action_units=st.none() | st.dictionaries(st.integers(1, 46), st.floats(0, 5), max_size=3),
+    instructions=st.lists(
+        st.builds(Instruction, kind=st.sampled_from(INSTRUCTION_KINDS), question=texts, answer=texts, provenance=texts),
+        max_size=3,
+    ),
+    group=st.none() | texts,
+    extra=st.dictionaries(texts, st.text() | st.integers(-(2**40), 2**40) | st.booleans() | st.floats(-9, 9)),
+)
+
+
+@given(records)
+def test_a_record_survives_its_json(record):
+    line = record.to_json()
+    assert "\n" not in line
+    assert parse_record(line, "here") == record
+
+
+def _record(**changes):
+    values = {"id": "a/1", "image": "image/1.jpg", "split": "train", "source": "a"}
+    return EmotionRecord(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"emotoin": "awe"}, r"unknown key 'emotoin' \(did you mean 'emotion'\?\)"),
+        ({"attributes": {"brightnes": 1}}, r"unknown key 'attributes.brightnes' \(did you mean 'brightness'\?\)"),
+        ({"image": "/abs/1.jpg"}, r"key 'image': must be a path below the image root"),
+        ({"image": "../1.jpg"}, r"key 'image': must be a path below the image root"),
+        ({"image": "C:/1.jpg"}, r"key 'image': must be a path below the image root"),
+        ({"valence": 2}, r"key 'valence': .*less than or equal to 1 \(got 2\)"),
+        ({"votes": {"awe": 0.4, "fear": 0.4}}, r"key 'votes': must be shares"),
+        ({"instructions": [{"kind": "poem"}]}, r"key 'instructions.0.kind'.*key 'instructions.0.question' is missing"),
+    ],
+)
+def test_a_wrong_line_names_file_line_and_key(tmp_path, changes, expected):
+    path = tmp_path / "records.jsonl"
+    values = {"id": "a/2", "image": "2.jpg", "split": "train", "source": "a", **changes}
+    path.write_text(_record().to_json() + "\n\n" + json.dumps(values) + "\n")
+    with pytest.raises(DataError, match=r"records.jsonl:3: .*" + expected):
+        list(read_records(path))
+
+
+def test_other_broken_files_are_refused(tmp_path):
+    path = tmp_path / "records.jsonl"
+    with pytest.raises(DataError, match="no such records file"):
+        list(read_records(path))
+    path.write_text('{"id": "a/1", "image"')
+    with pytest.raises(DataError, match=r"records.jsonl:1: not one JSON object"):
+        list(read_records(path))
+    path.write_text(f"{_record().to_json()}\n{_record().to_json()}\n")
+    with pytest.raises(DataError, match=r"records.jsonl:2: id 'a/1' stands in line 1 already"):
+        list(read_records(path))
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "records.jsonl"
+    assert write_records(path, [_record(), _record(id="a/2")]) == 2
+    before = path.read_bytes()
+    assert [record.id for record in read_records(path)] == ["a/1", "a/2"]
+
+    def failing():
+        yield _record(id="b/1")
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        write_records(path, failing())
+    with pytest.raises(DataError, match="two records have the id 'a/1'"):
+        write_records(path, [_record(), _record()])
+    assert path.read_bytes() == before
+    assert [item.name for item in path.parent.iterdir()] == ["records.jsonl"]
+
+
+def test_conversations_there_and_back():
+    instructions = [
+        Instruction(kind="categorical", question="Which?", answer="Predict emotion: awe", provenance="template:x/1"),
+        Instruction(kind="reasoning", question="Why?", answer="Because.\nReally.", provenance="model:m"),
+    ]
+    given_records = [_record(id="a/image/1", emotion="awe", label_set="mikels8", instructions=instructions)]
+    items = to_conversations(given_records)
+    assert [item["id"] for item in items] == ["a/image/1/categorical/0", "a/image/1/reasoning/1"]
+    assert items[0]["conversations"] == [
+        {"from": "human", "value": "Which?"},
+        {"from": "gpt", "value": "Predict emotion: awe"},
+    ]
+    assert from_conversations(json.loads(json.dumps(items)), source="a", label_set="mikels8") == given_records
+
+
+def test_published_items_with_repeating_ids_become_records_of_their_own():
+    def item(image, *turns):
+        sides = ("human", "gpt") * (len(turns) // 2)
+        return {
+            "id": "00001",
+            "image": image,
+            "conversations": [{"from": side, "value": text} for side, text in zip(sides, turns)],
+        }
+
+    items = [
+        item("awe_00001.jpg", "<image>\nWhich one?", "Predict emotion: awe"),
+        item("fear_00001.jpg", "Who?", "A man.", "Where?", "At home.\n<image>"),
+        item("awe_00001.jpg", "What?", "A hill."),
+    ]
+    first, second = from_conversations(items, source="emovit", label_set="mikels8")
+    assert (first.id, first.emotion, first.label_set) == ("emovit/awe_00001", "awe", "mikels8")
+    assert [(i.kind, i.question) for i in first.instructions] == [
+        ("categorical", "Which one?"),
+        ("conversation", "What?"),
+    ]
+    assert (second.id, second.emotion) == ("emovit/fear_00001", None)
+    assert [i.answer for i in second.instructions] == ["A man.", "At home."]
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        ({"id": 7, "conversations": []}, r"item 0 \(id 7\): 'image' is missing"),
+        ({"image": "a.jpg", "conversations": [{"from": "human", "value": "?"}]}, "in pairs"),
+        ({"image": "a.jpg", "conversations": [{"from": "gpt", "value": "?"}] * 2}, "turn 0 must be .*human"),
+        ("text", "expected an object"),
+    ],
+)
+def test_broken_items_are_named(item, expected):
+    with pytest.raises(DataError, match="instructions.json: .*" + expected):
+        from_conversations([item], place="instructions.json")

@@ -67,7 +67,9 @@ class ShardIndex:
         kinds: Sequence[str],
         label_sets: Sequence[str],
         build: Mapping[str, Any],
+        content_hash: str | None = None,
     ):
+        """See the class; `content_hash` is for `load`, which has computed it already."""
         self.folder = Path(folder)
         self.shards = tuple(shards)
         self.labels, self.kinds, self.label_sets = tuple(labels), tuple(kinds), tuple(label_sets)
@@ -82,8 +84,8 @@ class ShardIndex:
         if int(self.columns["num_pairs"].sum()) != self.num_pairs:
             raise ValueError("the pairs of the samples don't add up to the pairs of the shards")
         self._sample_starts = np.cumsum([0, *(shard.num_samples for shard in self.shards)])
-        self._pair_starts = np.cumsum([0, *self.columns["num_pairs"]], dtype=np.int64)
-        self.hash = _content_hash(self._content())
+        self._pair_starts = np.concatenate([[0], np.cumsum(self.columns["num_pairs"], dtype=np.int64)])
+        self.hash = content_hash or _content_hash(self._content())
 
     @property
     def label_histogram(self) -> dict[str, int]:
@@ -177,12 +179,13 @@ class ShardIndex:
                     f"{path}: format {content['format']} {content['version']}, this version of the package reads "
                     f"{INDEX_FORMAT} {INDEX_VERSION}. Build the shards again."
                 )
-            index = _from_content(path.parent, content)
+            content_hash = _content_hash(content)
+            index = _from_content(path.parent, content, content_hash)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"{path}: not a shard index ({type(error).__name__}: {error}). {_REBUILD}") from None
-        if _content_hash(content) != stored_hash:
+        if content_hash != stored_hash:
             raise DataError(f"{path}: changed after it was written, its hash does not fit. {_REBUILD}")
         return index
 
@@ -208,7 +211,7 @@ class ShardIndex:
         }
 
 
-def _from_content(folder: Path, content: Mapping[str, Any]) -> ShardIndex:
+def _from_content(folder: Path, content: Mapping[str, Any], content_hash: str) -> ShardIndex:
     shards: list[ShardInfo] = []
     columns: dict[str, list[np.ndarray]] = {name: [] for name in (*SAMPLE_COLUMNS, *PAIR_COLUMNS)}
     for item in content["shards"]:
@@ -226,6 +229,7 @@ def _from_content(folder: Path, content: Mapping[str, Any]) -> ShardIndex:
         kinds=content["kinds"],
         label_sets=content["label_sets"],
         build=content["build"],
+        content_hash=content_hash,
     )
 
 

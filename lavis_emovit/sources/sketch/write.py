@@ -173,7 +173,7 @@ def _write_all(root: Path, settings: dict[str, Any], progress: Callable[[int, in
                 progress(done, total)
     for split, rows in entries.items():
         lines = ",\n".join(json.dumps(row) for row in rows)
-        (root / f"{split}.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+        (root / f"{split}.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8", newline="\n")
     _write_json(root / "info.json", vocabulary())
     _write_json(root / SETTINGS_FILE, {"settings": settings, "emotion_of_noisy_labels": relabelled})
 
@@ -208,7 +208,7 @@ def _numbered(values: list[Any]) -> dict[str, dict[str, Any]]:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8", newline="\n")
 
 
 def _unfinished_prefix(root: Path) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.pictures import strict_decoding
 
 
 def decode_image(data: bytes, *, min_side_px: int | None = None) -> Image.Image:
@@ -26,7 +27,7 @@ def decode_image(data: bytes, *, min_side_px: int | None = None) -> Image.Image:
         DataError: not a picture, or a damaged one.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), strict_decoding():
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data))
             if min_side_px is not None:

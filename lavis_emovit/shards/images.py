@@ -7,6 +7,8 @@ import warnings
 
 from PIL import Image
 
+from lavis_emovit.pictures import strict_decoding
+
 # Pillow's format name -> the member suffix in the shard. The bytes go in as they are.
 SUFFIX_OF_FORMAT = {
     "JPEG": "jpg",
@@ -39,7 +41,7 @@ def check_image(data: bytes) -> str:
     if not data:
         raise BadImageError("the file is empty")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), strict_decoding():
             # Oddities in metadata are not this check's business; size is judged below.
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as image:
@@ -51,6 +53,9 @@ def check_image(data: bytes) -> str:
                 # An eighth of the size in each direction: all compressed data is read, few pixels are made.
                 image.draft("RGB", (1, 1))
                 image.load()
+            # Decoding stops at the last pixel; this reads on to the end, where a format has checksums there (PNG).
+            with Image.open(io.BytesIO(data)) as image:
+                image.verify()
     except BadImageError:
         raise
     except Exception as error:

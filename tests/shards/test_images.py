@@ -2,6 +2,7 @@
 
 - Pictures of every common kind pass, and their suffix tells the true format.
 - Empty, cut and foreign files are refused with a reason a person understands; so are pictures too large to decode.
+- That holds beside LAVIS too, which tells Pillow to let cut pictures pass; LAVIS keeps its setting.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from lavis_emovit.shards import images
 from lavis_emovit.shards.images import BadImageError, check_image
@@ -46,12 +47,15 @@ def test_good_pictures_pass(data, suffix):
     assert check_image(data) == suffix
 
 
+@pytest.mark.parametrize("lenient", [False, True])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
-def test_cut_pictures_are_refused(kind, share):
+def test_cut_pictures_are_refused(kind, share, lenient, monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lenient)
     data = _bytes(NOISE, kind)
     with pytest.raises(BadImageError):
         check_image(data[: int(len(data) * share)])
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is lenient
 
 
 @pytest.mark.parametrize(

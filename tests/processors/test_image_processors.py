@@ -1,0 +1,129 @@
+"""Image processors.
+
+- The evaluation processor equals LAVIS's `blip_image_eval` on photographs, the training one LAVIS's `blip2_image_train`
+  under the same random state: at most 1/255 apart before normalisation.
+- With a seed the result depends on picture and seed alone, and torch's global random state is left as it was.
+- Crops keep to the scales asked for; very long pictures are cropped in the middle.
+- Settings with unknown keys or impossible values are refused, all at once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lavis.common.registry import registry
+from lavis.processors.blip_processors import Blip2ImageTrainProcessor, BlipImageEvalProcessor
+from omegaconf import OmegaConf
+from PIL import Image
+
+from lavis_emovit.errors import ConfigError
+from lavis_emovit.processors.image import _crop_box, seeded_generator
+from lavis_emovit.processors.settings import CLIP_STD
+
+TRAIN = registry.get_processor_class("emovit_image_train")
+EVAL = registry.get_processor_class("emovit_image_eval")
+
+
+def _photo(width, height, seed=0):
+    """Soft shapes with fine grain, so that both resampling and cropping matter."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((width, height), 3)
+    grain = rng.integers(-20, 21, (height, width, 3))
+    return Image.fromarray(np.clip(np.asarray(coarse, np.int16) + grain, 0, 255).astype(np.uint8))
+
+
+def _largest_difference(first, second):
+    """In units of 1/255 before normalisation."""
+    std = torch.tensor(CLIP_STD)[:, None, None]
+    return float(((first - second).abs() * std).max() * 255)
+
+
+@pytest.mark.parametrize("size", [(320, 256), (96, 96), (640, 64), (50, 333)])
+@pytest.mark.parametrize("image_size", [96, 224])
+def test_evaluation_equals_lavis(size, image_size):
+    image = _photo(*size)
+    ours = EVAL.from_config({"image_size": image_size})(image)
+    theirs = BlipImageEvalProcessor.from_config(OmegaConf.create({"image_size": image_size}))(image)
+    assert ours.dtype == torch.float32
+    assert ours.shape == theirs.shape == (3, image_size, image_size)
+    assert _largest_difference(ours, theirs) <= 1
+
+
+@pytest.mark.parametrize("size", [(320, 256), (100, 300), (400, 60)])
+@pytest.mark.parametrize("seed", [0, 1, 2**40])
+def test_training_equals_lavis_under_the_same_random_state(size, seed):
+    image = _photo(*size)
+    theirs_processor = Blip2ImageTrainProcessor.from_config(OmegaConf.create({"image_size": 96}))
+    torch.manual_seed(seed)
+    theirs = theirs_processor(image)
+    ours_processor = TRAIN.from_config({"image_size": 96})
+    assert _largest_difference(ours_processor(image, seed=seed), theirs) <= 1
+    torch.manual_seed(seed)
+    assert _largest_difference(ours_processor(image), theirs) <= 1
+
+
+def test_a_seed_decides_and_the_global_state_is_left_alone():
+    processor, image = TRAIN.from_config({"image_size": 64}), _photo(120, 90)
+    state = torch.get_rng_state()
+    first = processor(image, seed=5)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(3)
+    assert torch.equal(processor(image, seed=5), first)
+    assert len({processor(image, seed=seed).numpy().tobytes() for seed in range(8)}) == 8
+    before = EVAL()(image, seed=1)
+    assert torch.equal(EVAL()(image, seed=2), before)
+
+
+@settings(max_examples=60)
+@given(
+    height=st.integers(1, 400),
+    width=st.integers(1, 400),
+    low=st.floats(0.05, 1.0),
+    high=st.floats(0.05, 1.0),
+    seed=st.integers(0, 2**63 - 1),
+)
+def test_crops_lie_inside_and_keep_to_their_scale(height, width, low, high, seed):
+    low, high = min(low, high), max(low, high)
+    top, left, crop_height, crop_width = _crop_box(height, width, (low, high), seeded_generator(seed))
+    assert top >= 0 and top + crop_height <= height and crop_height >= 1
+    assert left >= 0 and left + crop_width <= width and crop_width >= 1
+    if min(height, width) >= 64 and max(height, width) <= 1.2 * min(height, width) and high < 0.7:
+        share = crop_height * crop_width / (height * width)
+        assert low - 0.02 <= share <= high + 0.02
+
+
+def test_very_long_pictures_are_cropped_in_the_middle():
+    # Near the whole area at near-square shape does not fit into 10 : 1; torchvision falls back to the middle, 4 : 3.
+    assert _crop_box(60, 600, (0.99, 1.0), seeded_generator(0)) == (0, 260, 60, 80)
+    assert _crop_box(600, 60, (0.99, 1.0), seeded_generator(0)) == (260, 0, 80, 60)
+
+
+def test_flips_follow_their_probability():
+    image = Image.new("RGB", (32, 32))
+    image.paste((255, 255, 255), (0, 0, 16, 32))
+    options = {"image_size": 32, "min_scale": 1.0, "max_scale": 1.0}
+    for probability, expected in ((0.0, 0), (1.0, 40), (0.5, 20)):
+        processor = TRAIN.from_config({**options, "flip_probability": probability})
+        flips = sum(float(out[0, 16, 4] < out[0, 16, 27]) for out in (processor(image, seed=s) for s in range(40)))
+        assert abs(flips - expected) <= 10 * (probability == 0.5)
+
+
+def test_reduced_decoding_is_asked_for_by_the_settings():
+    assert EVAL.from_config({"image_size": 100}).min_side_px == 200
+    assert TRAIN.from_config({"image_size": 100, "draft": False}).min_side_px is None
+
+
+def test_wrong_settings_are_refused_together():
+    with pytest.raises(ConfigError) as caught:
+        TRAIN.from_config(OmegaConf.create({"image_siz": 64, "min_scale": 0.0}))
+    assert "unknown key (did you mean 'image_size'?)" in str(caught.value)
+    assert "emovit_image_train.min_scale" in str(caught.value)
+    with pytest.raises(ConfigError, match=r"min_scale 0\.9 is larger than max_scale 0\.5"):
+        TRAIN.from_config({"min_scale": 0.9, "max_scale": 0.5})
+
+
+def test_grey_pictures_are_taken_too():
+    assert EVAL.from_config({"image_size": 16})(Image.new("L", (9, 9), 10)).shape == (3, 16, 16)

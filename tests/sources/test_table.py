@@ -1,0 +1,101 @@
+"""Tables of pictures.
+
+- Every field comes from the column that the map names; empty cells stay unknown; labels become canonical.
+- Faulty rows are named by line with the reason, all together; unknown columns with the nearest name.
+- The photographs and the two rated sets that lie in the shared data are read as their tables say.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.sources.table import TableColumns, read_table
+
+SHARED = Path(os.environ.get("EMOVIT_SHARED", "../shared")) / "data"
+COLUMNS = TableColumns(
+    image="file", emotion="label", split="part", caption="text", valence="v", arousal="a", group="who", extra=("age",)
+)
+HEAD = "file,label,part,text,v,a,who,age\n"
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Function that writes rows under the usual head; pictures a.jpg and sub/b.jpg exist."""
+    (tmp_path / "sub").mkdir()
+    for name in ("a.jpg", "sub/b.jpg"):
+        (tmp_path / name).write_bytes(b"not decoded by the reader")
+
+    def write(rows, head=HEAD):
+        path = tmp_path / "labels.csv"
+        path.write_text("\ufeff" + head + rows, encoding="utf-8")
+        return path
+
+    return write
+
+
+def _read(path, **options):
+    return list(read_table(path, COLUMNS, source="mine", label_set="ekman6", **options))
+
+
+def test_every_field_comes_from_its_column(table):
+    first, second = _read(table('a.jpg,Happy,test,"one, two",-0.5,1,p1,30\nsub\\b.jpg,,,,,,,\n'))
+    assert first.id == "mine/a"
+    assert (first.emotion, first.label_set, first.split, first.group) == ("happiness", "ekman6", "test", "p1")
+    assert (first.caption, first.valence, first.arousal, first.extra) == ("one, two", -0.5, 1.0, {"age": "30"})
+    assert (second.image, second.split, second.emotion, second.label_set) == ("sub/b.jpg", "train", None, None)
+    assert second.extra == {}
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("gone.jpg,sad,,,,,,", "line 3: the picture gone.jpg is missing"),
+        ("sub/b.jpg,sadd,,,,,,", "line 3: unknown emotion 'sadd' .*did you mean"),
+        ("sub/b.jpg,sad,,,high,,,", "line 3: column 'v': 'high' is not a number"),
+        ("sub/b.jpg,sad,,,7,,,", "line 3: record: key 'valence'"),
+        (",sad,,,,,,", "line 3: column 'file' is empty"),
+        ("sub/b.jpg,sad", "line 3: expected 8 cells"),
+        ("sub/b.jpg,sad,,,,,,,,", "line 3: expected 8 cells"),
+        ("a.jpg,sad,,,,,,", "line 3: id 'mine/a' stands in line 2 already"),
+        ("../a.jpg,sad,,,,,,", "line 3: .*"),
+    ],
+)
+def test_a_faulty_row_is_named(table, row, expected):
+    with pytest.raises(DataError, match=rf"labels.csv: 1 fault:\n  - {expected}"):
+        _read(table(f"a.jpg,sad,,,,,,\n{row}\n"))
+
+
+def test_missing_tables_columns_and_label_sets(table, tmp_path):
+    with pytest.raises(DataError, match="no such table"):
+        _read(tmp_path / "gone.csv")
+    with pytest.raises(DataError, match=r"no column 'part' \(did you mean 'parts'\?\); no column 'age'"):
+        _read(table("", head="file,label,parts,text,v,a,who\n"))
+    with pytest.raises(DataError, match="say which label set"):
+        list(read_table(table(""), COLUMNS, source="mine"))
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not at hand")
+def test_the_shared_sets():
+    columns = TableColumns(emotion="emotion", split="split", group="identity", extra=("age", "gender"))
+    faces = list(
+        read_table(SHARED / "london_faces/labels.csv", columns, source="london_faces", label_set="neutral_happy2")
+    )
+    assert Counter(record.emotion for record in faces) == {"happy": 102, "neutral": 102}
+    assert Counter(record.split for record in faces) == {"train": 150, "test": 54}
+    assert len({record.group for record in faces}) == 102
+    for name, count in (("oasis", 610), ("bass", 502)):
+        path = SHARED / name / "labels.csv"
+        rated = TableColumns(split="split", valence="valence_norm", arousal="arousal_norm")
+        records = list(read_table(path, rated, source=name))
+        with path.open(encoding="utf-8") as file:
+            rows = {row["image"]: row for row in csv.DictReader(file)}
+        assert len(records) == count
+        for record in records:
+            assert record.valence == float(rows[record.image]["valence_norm"])
+            assert record.arousal == float(rows[record.image]["arousal_norm"])

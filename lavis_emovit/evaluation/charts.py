@@ -1,0 +1,205 @@
+"""Charts of the report as inline SVG: drawn by matplotlib, coloured by the page's style sheet.
+
+matplotlib draws with placeholder colours, which are then replaced by CSS variables, so that one chart serves light and
+dark screens and print. Text stays text. Charts hold numbers and fixed words only, never text from data.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from lavis_emovit.evaluation.metrics import Calibration
+
+# Placeholder colour -> CSS variable of templates/report.css.
+INK, MUTED, GRID, AFTER, BEFORE = "#010101", "#020202", "#030303", "#040404", "#050505"
+_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--rule", AFTER: "--after", BEFORE: "--before"}
+
+Drawn = ParamSpec("Drawn")
+
+_SIZE_INCHES = (3.7, 2.6)
+_MAX_RAW_POINTS = 600
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "emovit",
+    "font.size": 9,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": GRID,
+    "ytick.color": GRID,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "text.color": INK,
+    "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+    "legend.labelcolor": MUTED,
+    "legend.fontsize": 8,
+    "legend.handlelength": 1.8,
+    "legend.columnspacing": 1.2,
+    "figure.constrained_layout.use": True,
+}
+
+
+def _styled(draw: Callable[Drawn, Markup]) -> Callable[Drawn, Markup]:
+    """Draw in the report's style, whatever matplotlib's settings are elsewhere in the process."""
+
+    @functools.wraps(draw)
+    def styled(*args: Drawn.args, **kwargs: Drawn.kwargs) -> Markup:
+        with matplotlib.rc_context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+@_styled
+def loss_chart(steps: Sequence[int], losses: Sequence[float]) -> Markup:
+    """Training loss by step: every value faintly, and their running mean."""
+    figure, axes = _new("step", "loss per answer token")
+    x, y = np.asarray(steps, dtype=float), np.asarray(losses, dtype=float)
+    window = max(1, len(y) // 40)
+    raw_x, raw_y = _thinned(x, y)
+    if window > 1:
+        axes.plot(raw_x, raw_y, color=AFTER, linewidth=0.8, alpha=0.35)
+        axes.plot(*_thinned(x, _running_mean(y, window)), color=AFTER, linewidth=2)
+    else:
+        axes.plot(raw_x, raw_y, color=AFTER, linewidth=2, marker="o", markersize=3)
+    axes.set_ylim(bottom=0, top=_loss_ceiling(y))
+    label = f"Training loss from step {int(x[0])} to {int(x[-1])}: {y[:window].mean():.3f} at first, "
+    return _svg(figure, label + f"{y[-window:].mean():.3f} at the end, lowest {y.min():.3f}.")
+
+
+@_styled
+def learning_rate_chart(steps: Sequence[int], rates: Sequence[float]) -> Markup:
+    """Learning rate by step."""
+    figure, axes = _new("step", "learning rate")
+    axes.plot(*_thinned(np.asarray(steps, dtype=float), np.asarray(rates, dtype=float)), color=AFTER, linewidth=2)
+    axes.set_ylim(bottom=0)
+    axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    axes.yaxis.get_offset_text().set_color(MUTED)
+    return _svg(figure, f"Learning rate by step: highest {max(rates):.2e}, {rates[-1]:.2e} at the end.")
+
+
+@_styled
+def validation_chart(
+    epochs: Sequence[float],
+    accuracies: Sequence[float],
+    intervals: Sequence[tuple[float, float] | None],
+    macro_f1: Sequence[float | None],
+    chance: float | None,
+) -> Markup:
+    """Validation accuracy with its intervals and macro F1, by epoch."""
+    figure, axes = _new("epoch", "")
+    bars = [(x, y, *band) for x, y, band in zip(epochs, accuracies, intervals) if band is not None]
+    for x, y, low, high in bars:
+        axes.plot([x, x], [min(low, y), max(high, y)], color=AFTER, linewidth=5, alpha=0.25)
+    axes.plot(epochs, accuracies, color=AFTER, linewidth=2, marker="o", markersize=4, label="accuracy")
+    with_f1 = [(x, f1) for x, f1 in zip(epochs, macro_f1) if f1 is not None]
+    if with_f1:
+        axes.plot(*zip(*with_f1), color=BEFORE, linewidth=1.5, linestyle=(0, (4, 2)), marker="s", markersize=3,
+                  label="macro F1")  # fmt: skip
+    if chance is not None:
+        axes.axhline(chance, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), label="chance")
+    _percent(axes.yaxis)
+    axes.set_ylim(0, 1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="lower right", ncols=3)
+    described = ", ".join(f"epoch {x:g}: {100 * y:.1f} %" for x, y in zip(epochs, accuracies))
+    return _svg(figure, f"Validation accuracy by epoch. {described}.")
+
+
+@_styled
+def reliability_chart(calibrations: Sequence[tuple[str, Calibration]]) -> Markup:
+    """Accuracy against confidence; the diagonal is a model that is as often right as it says.
+
+    Args:
+        calibrations: (`before` or `after`, figures), one or two.
+    """
+    figure, axes = _new("confidence", "accuracy")
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (1, 2)), label="as often right as it says")
+    looks = {"before": (BEFORE, "s", (0, (4, 2))), "after": (AFTER, "o", "solid")}
+    described = []
+    for stage, figures in calibrations:
+        colour, marker, line = looks[stage]
+        filled = [b for b in figures.bins if b.count]
+        largest = max(b.count for b in filled)
+        x, y = np.array([[b.confidence, b.accuracy] for b in filled], dtype=float).T
+        axes.plot(x, y, color=colour, linewidth=1.5, linestyle=line, label=f"{stage} tuning")
+        axes.scatter(x, y, s=[12 + 70 * b.count / largest for b in filled], color=colour, marker=marker, alpha=0.8)
+        described.append(f"{stage} tuning the expected calibration error is {100 * figures.ece:.1f} %")
+    for axis in (axes.xaxis, axes.yaxis):
+        _percent(axis)
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
+    axes.legend(loc="upper left")
+    return _svg(figure, f"Accuracy by confidence: {'; '.join(described)}.")
+
+
+def _new(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=_SIZE_INCHES)
+    axes = figure.subplots()
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.spines["left"].set_visible(False)
+    return figure, axes
+
+
+def _svg(figure: Figure, description: str) -> Markup:
+    """The figure as an SVG element that takes its colours from the page and says to a screen reader what it shows."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
+    # Ids must be unique in the page that many charts go into.
+    name = f"c{zlib.crc32(svg.encode()):08x}"
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
+    opening = f'<svg class="chart" role="img" aria-label="{escape(description)}"'
+    return Markup(re.sub(r'^<svg(?: (?:width|height)="[^"]*")*', opening, svg))
+
+
+def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The curve with at most `_MAX_RAW_POINTS` points, each the mean of its neighbours."""
+    if len(x) <= _MAX_RAW_POINTS:
+        return x, y
+    parts = np.array_split(np.arange(len(x)), _MAX_RAW_POINTS)
+    return np.array([x[part].mean() for part in parts]), np.array([y[part].mean() for part in parts])
+
+
+def _running_mean(y: np.ndarray, window: int) -> np.ndarray:
+    """Mean over `window` values around each one, over fewer at the ends."""
+    padded = np.concatenate([[0.0], np.cumsum(y)])
+    index = np.arange(len(y))
+    low, high = np.maximum(0, index - window // 2), np.minimum(len(y), index + window // 2 + 1)
+    return (padded[high] - padded[low]) / (high - low)
+
+
+def _loss_ceiling(y: np.ndarray) -> float:
+    """Top of the loss axis: a first spike must not flatten the rest of the curve."""
+    typical = float(np.quantile(y, 0.98)) * 1.25
+    return max(min(float(y.max()) * 1.05, typical), 1e-6)
+
+
+def _percent(axis: Axis) -> None:
+    axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))

@@ -48,7 +48,7 @@ def load_with_shims(load: Callable[[], Any]) -> None:
 
     report["shims"] = _guarded("putting back names that transformers dropped", compat.apply) or report["shims"]
     with warnings.catch_warnings():
-        # Old names of timm and torch, escapes that newer Pythons want doubled: nothing that a user of LAVIS could change.
+        # Old names of timm and torch, escapes that newer Pythons want doubled: no user of LAVIS could change them.
         for category in (FutureWarning, DeprecationWarning, SyntaxWarning):
             warnings.filterwarnings("ignore", category=category)
         with stand_ins():

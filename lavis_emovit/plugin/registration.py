@@ -31,12 +31,12 @@ def register() -> None:
     Raises:
         ImportError: modules that could not be imported, each with its reason; all others are registered.
     """
-    failures = []
+    failures: dict[str, list[str]] = {}
     for module in REGISTERING_MODULES:
         try:
             importlib.import_module(module)
         except Exception as error:
             logger.debug("%s", module, exc_info=True)
-            failures.append(f"{module} ({type(error).__name__}: {error})")
+            failures.setdefault(f"{type(error).__name__}: {error}", []).append(module)
     if failures:
-        raise ImportError("; ".join(failures))
+        raise ImportError("; ".join(f"{reason} (in {', '.join(modules)})" for reason, modules in failures.items()))

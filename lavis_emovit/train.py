@@ -91,7 +91,7 @@ def run_recipe(cfg_path: str, options: Sequence[str] = (), overrides: Sequence[s
         )
     config = Config.load(cfg_path, options, overrides)
     with RunFolder.open(config) as folder:
-        finished = None if config.run.evaluate else folder.finished_metrics()
+        finished = None if config.run.evaluate else folder.finished_metrics(with_report=config.run.report)
         if finished is not None:
             logger.info("the run in %s is finished, see %s; nothing is trained again", folder.path, folder.metrics_path)
             return finished

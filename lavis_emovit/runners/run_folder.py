@@ -5,8 +5,8 @@ log.jsonl              one JSON object for each step and each evaluation
 tensorboard/           the same figures for TensorBoard
 checkpoints/           ckpt-<step>/, see `lavis_emovit.runners.checkpoint`
 predictions/           <split>-before.jsonl and <split>-after.jsonl, images/ with thumbnails
-metrics.json           written last: its presence says that the run is finished
-report.html
+metrics.json           what the report and other programs start from
+report.html            written last: a run that has both is finished
 """
 
 from __future__ import annotations
@@ -86,8 +86,14 @@ class RunFolder:
     def prediction_path(self, split: str, stage: str) -> Path:
         return self.predictions / f"{split}-{stage}.jsonl"
 
-    def finished_metrics(self) -> dict[str, Any] | None:
-        """The metrics of the finished run in this folder, or None."""
+    def finished_metrics(self, *, with_report: bool) -> dict[str, Any] | None:
+        """The metrics of the finished run in this folder, or None where it is not finished.
+
+        Args:
+            with_report: the run also writes a report, which comes after the metrics.
+        """
+        if with_report and not self.report_path.exists():
+            return None
         try:
             return json.loads(self.metrics_path.read_text(encoding="utf-8"))
         except FileNotFoundError:

@@ -79,7 +79,7 @@ class RunnerEmoVIT:
         """
         if self.settings.evaluate:
             return self.evaluate()
-        finished = self.folder.finished_metrics()
+        finished = self.folder.finished_metrics(with_report=self.settings.report)
         if finished is not None:
             logger.info("the run in %s is finished; nothing is trained again", self.folder.path)
             return finished
@@ -322,7 +322,7 @@ class RunnerEmoVIT:
         return RunLog(self.folder.log_path, self.folder.tensorboard if self.settings.tensorboard else None, step=step)
 
     def _finish(self, position: Position, checkpoint: str | None, results: dict[str, Any]) -> dict[str, Any]:
-        """Write the report, then metrics.json: once that is there, the run is finished."""
+        """Write metrics.json and then the report: once both are there, the run is finished."""
         summary = {
             "step": position.step,
             "epoch": position.epoch,
@@ -337,14 +337,14 @@ class RunnerEmoVIT:
             "frozen_fingerprint": self._frozen_fingerprint,
             "versions": package_versions(),
         }
+        with atomic_writer(self.folder.metrics_path) as file:
+            json.dump(summary, file, indent=1)
+            file.write("\n")
         if self.settings.report:
             from lavis_emovit.evaluation.report import write_report  # matplotlib is slow to load
 
             write_report(self.folder.path)
             logger.info("report: %s", self.folder.report_path)
-        with atomic_writer(self.folder.metrics_path) as file:
-            json.dump(summary, file, indent=1)
-            file.write("\n")
         return summary
 
 

@@ -1,7 +1,8 @@
 """Charts of the report as inline SVG: drawn by matplotlib, coloured by the page's style sheet.
 
 matplotlib draws with placeholder colours, which are then replaced by CSS variables, so that one chart serves light and
-dark screens and print. Text stays text. Charts hold numbers and fixed words only, never text from data.
+dark screens and print. Text stays text. Charts hold numbers and fixed words only, never text from data. Each is given a
+key, different for each chart of a page, with which the ids inside it start.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import functools
 import io
 import re
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec
 
@@ -57,7 +57,11 @@ _STYLE: Any = {
     "legend.fontsize": 8,
     "legend.handlelength": 1.8,
     "legend.columnspacing": 1.2,
-    "figure.constrained_layout.use": True,
+    # Fixed margins: finding them by a layout engine would draw everything twice.
+    "figure.subplot.left": 0.135,
+    "figure.subplot.right": 0.985,
+    "figure.subplot.bottom": 0.165,
+    "figure.subplot.top": 0.94,
 }
 
 
@@ -73,7 +77,7 @@ def _styled(draw: Callable[Drawn, Markup]) -> Callable[Drawn, Markup]:
 
 
 @_styled
-def loss_chart(steps: Sequence[int], losses: Sequence[float]) -> Markup:
+def loss_chart(key: str, steps: Sequence[int], losses: Sequence[float]) -> Markup:
     """Training loss by step: every value faintly, and their running mean."""
     figure, axes = _new("step", "loss per answer token")
     x, y = np.asarray(steps, dtype=float), np.asarray(losses, dtype=float)
@@ -86,22 +90,23 @@ def loss_chart(steps: Sequence[int], losses: Sequence[float]) -> Markup:
         axes.plot(raw_x, raw_y, color=AFTER, linewidth=2, marker="o", markersize=3)
     axes.set_ylim(bottom=0, top=_loss_ceiling(y))
     label = f"Training loss from step {int(x[0])} to {int(x[-1])}: {y[:window].mean():.3f} at first, "
-    return _svg(figure, label + f"{y[-window:].mean():.3f} at the end, lowest {y.min():.3f}.")
+    return _svg(figure, key, label + f"{y[-window:].mean():.3f} at the end, lowest {y.min():.3f}.")
 
 
 @_styled
-def learning_rate_chart(steps: Sequence[int], rates: Sequence[float]) -> Markup:
+def learning_rate_chart(key: str, steps: Sequence[int], rates: Sequence[float]) -> Markup:
     """Learning rate by step."""
     figure, axes = _new("step", "learning rate")
     axes.plot(*_thinned(np.asarray(steps, dtype=float), np.asarray(rates, dtype=float)), color=AFTER, linewidth=2)
     axes.set_ylim(bottom=0)
     axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     axes.yaxis.get_offset_text().set_color(MUTED)
-    return _svg(figure, f"Learning rate by step: highest {max(rates):.2e}, {rates[-1]:.2e} at the end.")
+    return _svg(figure, key, f"Learning rate by step: highest {max(rates):.2e}, {rates[-1]:.2e} at the end.")
 
 
 @_styled
 def validation_chart(
+    key: str,
     epochs: Sequence[float],
     accuracies: Sequence[float],
     intervals: Sequence[tuple[float, float] | None],
@@ -125,14 +130,15 @@ def validation_chart(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="lower right", ncols=3)
     described = ", ".join(f"epoch {x:g}: {100 * y:.1f} %" for x, y in zip(epochs, accuracies))
-    return _svg(figure, f"Validation accuracy by epoch. {described}.")
+    return _svg(figure, key, f"Validation accuracy by epoch. {described}.")
 
 
 @_styled
-def reliability_chart(calibrations: Sequence[tuple[str, Calibration]]) -> Markup:
+def reliability_chart(key: str, calibrations: Sequence[tuple[str, Calibration]]) -> Markup:
     """Accuracy against confidence; the diagonal is a model that is as often right as it says.
 
     Args:
+        key: start of the ids inside the chart.
         calibrations: (`before` or `after`, figures), one or two.
     """
     figure, axes = _new("confidence", "accuracy")
@@ -151,7 +157,7 @@ def reliability_chart(calibrations: Sequence[tuple[str, Calibration]]) -> Markup
         _percent(axis)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
     axes.legend(loc="upper left")
-    return _svg(figure, f"Accuracy by confidence: {'; '.join(described)}.")
+    return _svg(figure, key, f"Accuracy by confidence: {'; '.join(described)}.")
 
 
 def _new(x_label: str, y_label: str) -> tuple[Figure, Axes]:
@@ -162,7 +168,7 @@ def _new(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure, description: str) -> Markup:
+def _svg(figure: Figure, key: str, description: str) -> Markup:
     """The figure as an SVG element that takes its colours from the page and says to a screen reader what it shows."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -172,9 +178,8 @@ def _svg(figure: Figure, description: str) -> Markup:
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var({variable})")
     # Ids must be unique in the page that many charts go into.
-    name = f"c{zlib.crc32(svg.encode()):08x}"
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
+    svg = re.sub(r'\bid="', f'id="{key}-', svg)
+    svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{key}-", svg)
     opening = f'<svg class="chart" role="img" aria-label="{escape(description)}"'
     return Markup(re.sub(r'^<svg(?: (?:width|height)="[^"]*")*', opening, svg))
 

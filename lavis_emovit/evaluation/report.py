@@ -7,9 +7,8 @@ not. `report_views.py` gathers what the page shows, templates/ holds the page.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
@@ -19,18 +18,12 @@ from lavis_emovit.evaluation.run_contents import RunContents, read_run
 from lavis_emovit.files import atomic_writer
 
 
-def write_report(
-    run_dir: str | os.PathLike[str],
-    out: str | os.PathLike[str] | None = None,
-    *,
-    summary: Mapping[str, Any] | None = None,
-) -> Path:
+def write_report(run_dir: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path:
     """Write the report of one run.
 
     Args:
         run_dir: output folder of a run, finished or not.
         out: the HTML file; `report.html` in the folder where left out.
-        summary: what metrics.json is going to hold, for a caller that writes that file last.
 
     Returns:
         the path of the file, which appears whole or not at all.
@@ -39,9 +32,6 @@ def write_report(
         DataError: the folder is not a run's, or a prediction in it cannot be used.
     """
     run = read_run(run_dir)
-    if summary is not None:
-        run.summary = dict(summary)
-        run.versions = dict(summary.get("versions", run.versions))
     return _write([run], Path(out) if out is not None else run.path / "report.html")
 
 

@@ -147,7 +147,10 @@ class RunView:
 
 def run_view(run: RunContents, key: str) -> RunView:
     """Everything about one run; `key` starts the ids of its parts in the page."""
-    splits = [_split_view(run, name, stages) for name, stages in run.predictions.items()]
+    splits = [
+        _split_view(run, f"{key}-{number}", name, run.predictions[name])
+        for number, name in enumerate(run.predictions, 1)
+    ]
     datasets = run.config.get("datasets")
     return RunView(
         key=key,
@@ -155,7 +158,7 @@ def run_view(run: RunContents, key: str) -> RunView:
         model=_setting(run.config, "model.arch"),
         dataset=", ".join(datasets) if isinstance(datasets, Mapping) else None,
         splits=splits,
-        charts=_training_charts(run),
+        charts=_training_charts(run, key),
         facts=_training_facts(run),
         settings=[(label, value) for path, label in _KEY_SETTINGS if (value := _setting(run.config, path)) is not None],
         config_text=run.config_text,
@@ -164,7 +167,7 @@ def run_view(run: RunContents, key: str) -> RunView:
     )
 
 
-def _split_view(run: RunContents, name: str, rows_by_stage: Mapping[str, list[PredictionRow]]) -> SplitView:
+def _split_view(run: RunContents, key: str, name: str, rows_by_stage: Mapping[str, list[PredictionRow]]) -> SplitView:
     labels = _labels_of([row for stage in (AFTER, BEFORE) for row in rows_by_stage.get(stage, [])])
     try:
         stages = {
@@ -191,7 +194,7 @@ def _split_view(run: RunContents, name: str, rows_by_stage: Mapping[str, list[Pr
             ClassRow(label, by_label.get(BEFORE, {}).get(label), by_label.get(AFTER, {}).get(label)) for label in labels
         ],
         mistakes=_mistakes(stages.get(AFTER) or stages[BEFORE]),
-        reliability=charts.reliability_chart(calibrations) if calibrations else None,
+        reliability=charts.reliability_chart(f"{key}-reliability", calibrations) if calibrations else None,
         pictures=_pictures(run, labels, rows_by_stage),
     )
 
@@ -262,14 +265,14 @@ def _data_url(path: Path) -> str | None:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _training_charts(run: RunContents) -> list[tuple[str, Markup]]:
+def _training_charts(run: RunContents, key: str) -> list[tuple[str, Markup]]:
     """(heading, chart) of the curves that the log has."""
     found: list[tuple[str, Markup]] = []
     losses = [(row["step"], loss) for row in run.steps if (loss := finite(row.get("loss"))) is not None]
     if len(losses) < len(run.steps):
         run.notes.append(f"{len(run.steps) - len(losses)} steps have no finite loss; they are not in the curve.")
     if losses:
-        found.append(("Training loss", charts.loss_chart(*zip(*losses))))
+        found.append(("Training loss", charts.loss_chart(f"{key}-loss", *zip(*losses))))
     validations = [
         (float(row["epoch"]), row["metrics"])
         for row in run.evaluations
@@ -282,6 +285,7 @@ def _training_charts(run: RunContents) -> list[tuple[str, Markup]]:
         epochs = [epoch for epoch, _ in validations]
         metrics = [values for _, values in validations]
         chart = charts.validation_chart(
+            f"{key}-validation",
             epochs,
             [float(values["accuracy"]) for values in metrics],
             [_interval(values.get("accuracy_interval")) for values in metrics],
@@ -291,7 +295,7 @@ def _training_charts(run: RunContents) -> list[tuple[str, Markup]]:
         found.append(("Validation", chart))
     rates = [(row["step"], rate) for row in run.steps if (rate := finite(row.get("lr"))) is not None]
     if rates:
-        found.append(("Learning rate", charts.learning_rate_chart(*zip(*rates))))
+        found.append(("Learning rate", charts.learning_rate_chart(f"{key}-rate", *zip(*rates))))
     return found
 
 

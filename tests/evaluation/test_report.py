@@ -1,0 +1,377 @@
+"""The report page.
+
+Properties: one file that loads nothing from elsewhere and runs no script; well-formed, every reference inside it leads
+somewhere, pictures and charts have a text, tables have headers; its figures are those of scikit-learn on the
+predictions; text from data is never markup; whatever part of a run is missing, there is a report that says so; damaged
+predictions are refused by name; the same run gives the same bytes; colours have enough contrast on light and dark.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from sklearn import metrics as reference
+
+import lavis_emovit.evaluation.report_views as report_views
+from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions, write_predictions
+from lavis_emovit.evaluation.report import write_comparison, write_report
+
+VOID = {"meta", "link", "img", "br", "hr", "input", "path", "use"}
+
+
+class Page(HTMLParser):
+    """A parsed page: its elements with attributes, and the text inside each."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.html = html
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.tables: list[list[list[str]]] = []
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self._open == [], f"not closed: {self._open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self._open and self._open.pop() == tag, f"</{tag}> closes another element"
+
+    def handle_data(self, data):
+        if any(cell in self._open for cell in ("td", "th")):
+            self.tables[-1][-1][-1] += data
+
+    def of(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self) -> str:
+        body = re.sub(r"<(style|svg|pre).*?</\1>", " ", self.html, flags=re.DOTALL)
+        return " ".join(re.sub(r"<[^>]+>", " ", body).replace("\u202f", " ").split())
+
+
+def page_of(path: Path) -> Page:
+    return Page(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def page(make_run) -> Page:
+    return page_of(write_report(make_run()))
+
+
+def test_goes_into_the_run_folder_or_where_it_is_told(make_run, tmp_path):
+    run = make_run()
+    assert write_report(run) == run / "report.html"
+    assert write_report(run, tmp_path / "new" / "page.html").read_bytes() == (run / "report.html").read_bytes()
+
+
+def test_loads_nothing_and_runs_nothing(page):
+    for tag, attributes in page.elements:
+        assert tag not in ("script", "iframe", "object", "embed", "base", "form")
+        for name, value in attributes.items():
+            assert not name.startswith("on"), f"{tag} has a handler {name}"
+            if name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster"):
+                assert value.startswith(("#", "data:")), f"{tag} loads {value[:60]}"
+    assert "@import" not in page.html
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", page.html))
+    assert "default-src 'none'" in next(m["content"] for m in page.of("meta") if "http-equiv" in m)
+
+
+def test_references_inside_the_page_lead_somewhere(page):
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for tag, attributes in page.elements:
+        for name in ("aria-labelledby", "href", "xlink:href"):
+            value = attributes.get(name, "")
+            if name == "aria-labelledby" or value.startswith("#"):
+                missing = {part.removeprefix("#") for part in value.split()} - set(ids)
+                assert not missing, f"{tag} {name}: {missing}"
+    assert set(re.findall(r"url\(#([^)]*)\)", page.html)) <= set(ids)
+
+
+def test_pictures_charts_and_tables_can_be_read_aloud(page):
+    assert len(page.of("img")) == 16
+    assert all("labelled" in image["alt"] for image in page.of("img"))
+    charts = page.of("svg")
+    assert len(charts) == 4
+    assert all(svg["role"] == "img" and re.search(r"\d", svg["aria-label"]) for svg in charts)
+    headers = [attributes for tag, attributes in page.elements if tag == "th"]
+    assert headers
+    assert all(header.get("scope") in ("row", "col") for header in headers)
+    assert page.of("html")[0]["lang"] == "en"
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+
+
+def test_figures_are_those_of_scikit_learn(make_run):
+    run = make_run(invalid_share=0.1)
+    page = page_of(write_report(run))
+    stages = {s: read_predictions(run / "predictions" / f"test-{s}.jsonl") for s in ("before", "after")}
+    for rows in stages.values():
+        accuracy = reference.accuracy_score([r.label for r in rows], [r.prediction for r in rows])
+        assert f"{100 * accuracy:.1f} %" in page.text
+    truth, answers = [r.label for r in stages["after"]], [r.prediction for r in stages["after"]]
+    labels = list(stages["after"][0].scores)
+    f1 = reference.f1_score(truth, answers, labels=labels, average="macro")
+    assert f"Macro F1 {f1:.3f}" in page.text
+    assert f"{sum(a == 'danger' for a in answers)} of 240" in page.text
+    matrices = [table for table in page.tables if table[0][0].startswith("true")]
+    for table, rows in zip(matrices, stages.values(), strict=True):
+        counts = reference.confusion_matrix(
+            [r.label for r in rows], [r.prediction for r in rows], labels=[*labels, "danger"]
+        )
+        assert table[0][1:] == [*labels, "(invalid)"]
+        assert [row[0] for row in table[1:]] == labels
+        assert [[int(cell) for cell in row[1:]] for row in table[1:]] == counts[:-1].tolist()
+
+
+def test_gain_and_mistakes(make_run):
+    run = make_run("small", num_pictures=0)
+    labels = ("awe", "fear")
+
+    def rows(predictions):
+        return [
+            PredictionRow(instance_id=str(n), record_id=str(n), label=label, prediction=prediction)
+            for n, (label, prediction) in enumerate(zip(("awe", "awe", "awe", "fear"), predictions))
+        ]
+
+    write_predictions(run / "predictions" / "test-before.jsonl", rows(["fear", "fear", "fear", "fear"]))
+    write_predictions(run / "predictions" / "test-after.jsonl", rows(["awe", "awe", "fear", "fear"]))
+    text = page_of(write_report(run)).text
+    assert "from 25.0 % to 75.0 %" in text
+    assert "Gain, in points +50.0" in text
+    assert "awe, taken for fear : 1 of 3" in text
+    assert "Always awe" in text
+    assert all(label in text for label in labels)
+
+
+def test_pictures_show_answers_and_candidates_of_both_stages(make_run):
+    run = make_run(num_pictures=3)
+    page = page_of(write_report(run))
+    before, after = (read_predictions(run / "predictions" / f"test-{s}.jsonl") for s in ("before", "after"))
+    assert page.text.count("true label") == 3
+    assert page.html.count("the mouth curves up and the sky is blue") == 3
+    for row in after[:3]:
+        assert f"predict emotion: {row.prediction}" in page.text
+    assert page.html.count("(reads as: invalid)") == 3
+    for rows in (before, after):
+        best = max(rows[0].scores, key=rows[0].scores.get)
+        assert f">{best}<" in page.html
+    embedded = [image["src"] for image in page.of("img")]
+    assert all(source.startswith("data:image/jpeg;base64,") for source in embedded)
+
+
+def test_wrong_pictures_come_first(make_run):
+    text = page_of(write_report(make_run(num_pictures=16))).text
+    assert text.index("Wrong: ") < text.index("Right: ")
+
+
+def test_text_from_data_is_never_markup(make_run):
+    nasty = '<script>alert("1")</script>&amp;{{ 7 * 7 }}$x^2$'
+    labels = (nasty, "\"'><img src=x onerror=alert(2)>", "awe")
+    run = make_run("<b>run<b>", labels=labels, num_rows=30, num_pictures=2)
+    rows = read_predictions(run / "predictions" / "test-after.jsonl")
+    rows = [row.model_copy(update={"answer": nasty, "record_id": nasty}) for row in rows]
+    write_predictions(run / "predictions" / "test-after.jsonl", rows)
+    (run / "config.yaml").write_text(f"model: {{arch: {json.dumps(nasty)}}}\n")
+    page = page_of(write_report(run))
+    assert not page.of("script")
+    assert not page.of("b") or all("class" in b or "style" in b for b in page.of("b"))
+    assert all("onerror" not in image for image in page.of("img"))
+    assert "&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;&amp;amp;{{ 7 * 7 }}" in page.html
+    assert "49$x" not in page.html
+
+
+def test_twenty_five_classes(make_run):
+    labels = tuple(f"emotion-{n:02d}" for n in range(25))
+    page = page_of(write_report(make_run(labels=labels, num_rows=600)))
+    matrices = [table for table in page.tables if table[0][0].startswith("true")]
+    assert [len(table) for table in matrices] == [26, 26]
+    assert 'class="matrices many"' in page.html
+
+
+NO_AFTER = "stopped before its last evaluation"
+NO_VALIDATION = "Nothing was validated"
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "not_said"),
+    [
+        ({}, [], ["Nothing was", "missing", "stopped", "cannot"]),
+        ({"stages": ("after",)}, ["Nothing was evaluated before tuning"], [NO_AFTER]),
+        ({"stages": ("before",), "summary": False}, [NO_AFTER, "Before tuning it is right on"], [NO_VALIDATION]),
+        ({"stages": (), "summary": False}, ["There are no predictions yet"], [NO_AFTER, "What is taken for what"]),
+        ({"validate": False}, [NO_VALIDATION], [NO_AFTER]),
+        ({"num_epochs": 0, "validate": False}, ["this shows an evaluation only"], [NO_AFTER, NO_VALIDATION]),
+        ({"num_pictures": 0}, [], ["Pictures and answers"]),
+        ({"with_scores": False}, [], ["Expected calibration error", "Among its top"]),
+        ({"summary": False}, ["written down with its first checkpoint"], []),
+        ({"num_epochs": 1}, ["Training loss", "Validation"], []),
+    ],
+)
+def test_missing_parts_are_named(make_run, options, said, not_said):
+    page = page_of(write_report(make_run(**options)))
+    body = page.text.split("What the numbers mean Accuracy")[0]
+    for words in said:
+        assert words in body
+    for words in not_said:
+        assert words not in body
+
+
+def test_files_that_only_illustrate_may_be_missing_or_broken(make_run):
+    run = make_run()
+    (run / "config.yaml").write_text("a: [1,\n")
+    (run / "metrics.json").write_text("{")
+    log = (run / "log.jsonl").read_text().splitlines()
+    log[3] = '{"event": "st'
+    log[5] = json.dumps({**json.loads(log[5]), "loss": "nan"})
+    log[7] = "[]"
+    (run / "log.jsonl").write_text("\n".join(log) + '\n{"event": "step", "st')
+    for image in (run / "predictions" / "images").iterdir():
+        image.write_bytes(b"no picture")
+    (run / "predictions" / "notes.jsonl").write_text("")
+    page = page_of(write_report(run))
+    assert "config.yaml cannot be read" in page.text
+    assert "metrics.json cannot be read" in page.text
+    assert "log.jsonl has 2 lines that cannot be read" in page.text
+    assert "1 steps have no finite loss" in page.text
+    assert "sample pictures cannot be read" in page.text
+    assert "predictions/notes.jsonl is left out" in page.text
+    assert page.html.count(">no picture<") == 16
+    (run / "log.jsonl").unlink()
+    (run / "config.yaml").unlink()
+    text = page_of(write_report(run)).text
+    assert "log.jsonl is missing" in text
+    assert "config.yaml is missing" in text
+
+
+def test_a_step_that_was_done_again_counts_once(make_run):
+    run = make_run()
+    lines = (run / "log.jsonl").read_text().splitlines()
+    (run / "log.jsonl").write_text("\n".join([*lines, *lines[100:]]) + "\n")
+    assert "Steps 180" in page_of(write_report(run)).text
+
+
+def test_a_row_cut_by_a_crash_is_left_out_and_a_damaged_one_is_refused(make_run):
+    run = make_run()
+    path = run / "predictions" / "test-after.jsonl"
+    content = path.read_bytes()
+    path.write_bytes(content[:-10])
+    text = page_of(write_report(run)).text
+    assert "239 test pictures" in text
+    assert "cannot be compared row by row" in text
+    before = (run / "report.html").read_bytes()
+    path.write_bytes(content.replace(b'"label"', b'"lable"', 1))
+    with pytest.raises(DataError, match=r"test-after\.jsonl:1: key 'label'"):
+        write_report(run)
+    assert (run / "report.html").read_bytes() == before
+
+
+def test_rows_without_a_label_are_refused_by_name(make_run):
+    run = make_run(num_pictures=0)
+    path = run / "predictions" / "test-after.jsonl"
+    rows = read_predictions(path)
+    write_predictions(path, [rows[0].model_copy(update={"label": None}), *rows[1:]])
+    with pytest.raises(DataError, match=r"split 'test': prediction 1 \(instance 'sketch_00000'\) has no true label"):
+        write_report(run)
+
+
+def test_folders_that_are_no_runs_are_refused(tmp_path, make_run):
+    with pytest.raises(DataError, match="no such folder"):
+        write_report(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="a run that has begun"):
+        write_report(tmp_path / "empty")
+    with pytest.raises(DataError, match="a folder; give the name"):
+        write_report(make_run(), tmp_path)
+    with pytest.raises(DataError, match="no run folder"):
+        write_comparison([], tmp_path / "page.html")
+
+
+def test_the_same_run_gives_the_same_bytes(make_run):
+    run = make_run()
+    assert write_report(run).read_bytes() == write_report(run).read_bytes()
+
+
+def test_large_pictures_are_made_small_and_huge_ones_are_left_out(make_run, monkeypatch):
+    run = make_run(num_pictures=2)
+    first, second = sorted((run / "predictions" / "images").iterdir())
+    Image.effect_noise((2000, 1500), 80).convert("RGB").save(first, quality=95)
+    Image.new("RGB", (3000, 3000)).save(second)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4_000_000)
+    page = page_of(write_report(run))
+    (embedded,) = page.of("img")
+    assert len(embedded["src"]) < 200_000
+    assert report_views.PICTURE_PX == 320
+
+
+def test_several_splits_each_get_their_part(make_run):
+    run = make_run()
+    for stage in ("before", "after"):
+        rows = read_predictions(run / "predictions" / f"test-{stage}.jsonl")
+        write_predictions(run / "predictions" / f"val-{stage}.jsonl", rows[:50])
+    page = page_of(write_report(run))
+    assert page.text.index("Result on test") < page.text.index("Result on val")
+    assert "What is taken for what on val" in page.text
+
+
+def test_several_runs_on_one_page(make_run, tmp_path):
+    runs = [make_run("first"), make_run("second", seed=5, stages=("before",)), make_run("third", stages=())]
+    page = page_of(write_comparison(runs, tmp_path / "all.html"))
+    table = page.tables[0]
+    assert [row[0] for row in table[1:]] == ["first", "second", "third"]
+    assert table[3][2] == "not evaluated yet"
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert page.text.count("Settings and environment") == 3
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.1 contrast ratio."""
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def blend(ink: list[int], paper: str, alpha: float) -> str:
+    channels = [round(alpha * i + (1 - alpha) * int(paper[k : k + 2], 16)) for i, k in zip(ink, (1, 3, 5))]
+    return "#" + "".join(f"{channel:02x}" for channel in channels)
+
+
+def test_colours_have_enough_contrast_on_light_and_dark(page):
+    schemes = re.findall(r":root \{(.*?)\}", page.html.split("@media print")[0], flags=re.DOTALL)
+    assert len(schemes) == 2
+    for scheme in schemes:
+        colour = dict(re.findall(r"--(\w+): ([^;]+);", scheme))
+        for ink in ("ink", "muted", "faint", "after", "before", "right", "wrong"):
+            for paper in ("paper", "card"):
+                assert contrast(colour[ink], colour[paper]) >= 4.5, (ink, paper, colour[ink])
+        for heat in ("hit", "miss"):
+            cell = blend([int(c) for c in colour[heat].split()], colour["paper"], float(colour["heat"]))
+            assert contrast(colour["ink"], cell) >= 4.5, (heat, cell)

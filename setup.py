@@ -63,6 +63,7 @@ REQUIREMENTS = [
     "rich>=13.7",
     "typer>=0.12",
     "psutil>=5.9",
+    "packaging>=23.0",
     # what LAVIS imports, which comes without its own pins: see the extra `lavis`
     "einops>=0.7",
     "ftfy>=6.1",

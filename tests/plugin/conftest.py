@@ -101,7 +101,7 @@ class Child:
         variables |= {"PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1", **(environment or {})}
         command = [sys.executable, *options, "-c", textwrap.dedent(code)]
         return subprocess.run(
-            command, cwd=self.work, env=variables, capture_output=True, text=True, timeout=180, check=False
+            command, cwd=self.work, env=variables, capture_output=True, text=True, timeout=600, check=False
         )
 
     def output(self, code: str, *options: str, environment: dict[str, str] | None = None) -> str:

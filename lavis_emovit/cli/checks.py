@@ -1,0 +1,284 @@
+"""What `emovit doctor` looks at. A check never raises: what it could not do is its finding."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from lavis_emovit.paths import data_root, output_root
+
+logger = logging.getLogger(__name__)
+
+DISTRIBUTION = "lavis-emovit"
+LAVIS_FIX = "pip install --no-deps salesforce-lavis==1.0.2"
+REINSTALL_FIX = f"pip install --force-reinstall --no-deps {DISTRIBUTION} (in a checkout: make setup)"
+SHOWN_VERSIONS = ("torch", "torchvision", "transformers", "tokenizers", "timm", "numpy", "webdataset", "pydantic")
+LOW_DISK_GB, FULL_DISK_GB = 5.0, 0.5
+STEP_EXAMPLE_ANSWER = "Predict emotion: awe"
+
+
+State = Literal["ok", "note", "warning", "failed"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report. `note`: something optional is not there; `failed`: training cannot run."""
+
+    name: str
+    state: State
+    detail: str
+    fix: str | None = None
+
+    def as_dict(self) -> dict[str, str | None]:
+        """For `--json`."""
+        return asdict(self)
+
+    def as_lines(self) -> str:
+        """For a terminal."""
+        indent = " " * 20
+        lines = [f"{self.state:<8}{self.name:<12}{self.detail}".replace("\n", f"\n{indent}")]
+        if self.fix:
+            lines.append(f"{indent}fix: {self.fix}".replace("\n", f"\n{indent}     "))
+        return "\n".join(lines)
+
+
+def run_checks() -> Iterator[Finding]:
+    """All checks, cheap ones first; the training step only where nothing before it failed."""
+    failed = False
+    for name, check in CHECKS.items():
+        if check is check_training_step and failed:
+            yield Finding(name, "note", "left out: repair what failed first")
+            continue
+        for finding in _guarded(name, check):
+            failed = failed or finding.state == "failed"
+            yield finding
+
+
+def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except Exception as error:
+        logger.debug("check %s", name, exc_info=True)
+        yield Finding(
+            name, "failed", f"{type(error).__name__}: {error}", "run `emovit doctor --debug` for the traceback"
+        )
+
+
+def check_python() -> Iterator[Finding]:
+    """The interpreter's version."""
+    detail = f"{platform.python_version()} at {sys.executable}, {platform.system()} {platform.machine()}"
+    if (3, 10) <= sys.version_info[:2] <= (3, 13):
+        yield Finding("python", "ok", detail)
+    else:
+        yield Finding("python", "failed", f"{detail}; 3.10 to 3.13 are supported", "use another Python")
+
+
+def check_packages() -> Iterator[Finding]:
+    """Our own requirements, against what is installed."""
+    from packaging.requirements import Requirement
+
+    try:
+        requirements = [Requirement(line) for line in metadata.requires(DISTRIBUTION) or []]
+    except metadata.PackageNotFoundError:
+        yield Finding("packages", "failed", f"{DISTRIBUTION} itself is not installed", f"pip install {DISTRIBUTION}")
+        return
+    wrong = []
+    for requirement in requirements:
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        version = _version_of(requirement.name)
+        if version is None or not requirement.specifier.contains(version, prereleases=True):
+            wrong.append((f"{requirement.name} {version or 'missing'}", f"'{requirement.name}{requirement.specifier}'"))
+    if wrong:
+        detail = f"{', '.join(state for state, _ in wrong)}"
+        yield Finding("packages", "failed", detail, f"pip install {' '.join(wanted for _, wanted in wrong)}")
+    else:
+        shown = ", ".join(f"{name} {_version_of(name)}" for name in SHOWN_VERSIONS)
+        yield Finding("packages", "ok", f"{DISTRIBUTION} {metadata.version(DISTRIBUTION)}; {shown}")
+
+
+def _version_of(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def check_hook() -> Iterator[Finding]:
+    """Whether interpreters start with the hook, which `python -m lavis.train` needs."""
+    from lavis_emovit.plugin import bootstrap
+
+    fallback = "python -m lavis_emovit.train works without it"
+    if bootstrap.switched_off():
+        yield Finding("hook", "warning", f"switched off by {bootstrap.SWITCH}; {fallback}", f"unset {bootstrap.SWITCH}")
+    elif any(isinstance(finder, bootstrap.LavisFinder) for finder in sys.meta_path):
+        yield Finding("hook", "ok", "live: python -m lavis.train and lavis.evaluate are there")
+    else:
+        yield Finding("hook", "warning", f"lavis_emovit.pth was not run at start; {fallback}", REINSTALL_FIX)
+
+
+def check_lavis() -> Iterator[Finding]:
+    """LAVIS, what was done to it, and the plugins."""
+    version = _version_of("salesforce-lavis")
+    from importlib.util import find_spec
+
+    if find_spec("lavis") is None:
+        yield Finding("lavis", "failed", "not installed", LAVIS_FIX)
+        return
+    from lavis_emovit.plugin import activate, entry_points, loading, stand_ins
+
+    try:
+        activate()
+    except ImportError as error:
+        fix = f"pip install {error.name}" if isinstance(error, ModuleNotFoundError) and error.name else LAVIS_FIX
+        yield Finding("lavis", "failed", f"does not import: {error}", fix)
+        return
+    from lavis.common.registry import registry
+
+    shims = f"{len(loading.report['shims'])} names put back for it"
+    missing = stand_ins.missing_packages()
+    stood_in = f"; stand-ins for {', '.join(missing)} (EmoVIT needs none of them)" if missing else ""
+    yield Finding(
+        "lavis", "ok", f"{version or 'of unknown version'}, {len(registry.list_models())} models, {shims}{stood_in}"
+    )
+    for failure in loading.report["failures"]:
+        yield Finding("lavis", "failed", failure, REINSTALL_FIX)
+    for name, reason in entry_points.broken.items():
+        state: State = "failed" if name == entry_points.OUR_ENTRY_POINT.name else "warning"
+        yield Finding(
+            "plugins", state, f"{name}: {reason}", "repair or uninstall it" if state == "warning" else REINSTALL_FIX
+        )
+    if not entry_points.broken:
+        yield Finding("plugins", "ok", ", ".join(entry_points.loaded))
+
+
+def check_device() -> Iterator[Finding]:
+    """What torch can compute on."""
+    import psutil
+    import torch
+
+    memory = f"{psutil.virtual_memory().total / 2**30:.0f} GiB memory, {os.cpu_count()} CPU cores"
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            device = torch.cuda.get_device_properties(number)
+            bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16: use run.precision=fp32"
+            yield Finding("device", "ok", f"cuda:{number} {device.name}, {device.total_memory / 2**30:.0f} GiB, {bf16}")
+    elif shutil.which("nvidia-smi"):
+        yield Finding(
+            "device",
+            "warning",
+            f"nvidia-smi is there, but torch {torch.__version__} sees no GPU; {memory}",
+            "update the NVIDIA driver, or install a torch build for the driver's CUDA version",
+        )
+    else:
+        yield Finding("device", "ok", f"cpu, {memory}; enough for emovit_tiny, the 7B models need a GPU")
+
+
+def check_deepspeed() -> Iterator[Finding]:
+    """DeepSpeed is optional."""
+    version = _version_of("deepspeed")
+    if version:
+        yield Finding("deepspeed", "ok", version)
+    else:
+        yield Finding(
+            "deepspeed", "note", f"not installed; for run.engine=deepspeed: pip install '{DISTRIBUTION}[deepspeed]'"
+        )
+
+
+def check_disk() -> Iterator[Finding]:
+    """Room and write permission where data and output go."""
+    for purpose, root in (("output", output_root()), ("data", data_root())):
+        place = next(folder for folder in (root, *root.parents) if folder.exists())
+        free_gb = shutil.disk_usage(place).free / 1e9
+        detail = f"{free_gb:.1f} GB free for {purpose} in {root}"
+        if not os.access(place, os.W_OK):
+            yield Finding(
+                "disk", "failed", f"{place} is not writable", f"work in another folder{_or_variable(purpose)}"
+            )
+        elif free_gb < LOW_DISK_GB:
+            state: State = "failed" if free_gb < FULL_DISK_GB else "warning"
+            yield Finding("disk", state, detail, f"make room, or work in another folder{_or_variable(purpose)}")
+        else:
+            yield Finding("disk", "ok", detail)
+
+
+def _or_variable(purpose: str) -> str:
+    return " or set EMOVIT_DATA" if purpose == "data" else ""
+
+
+def check_weights() -> Iterator[Finding]:
+    """Which models could be loaded now. Only the tiny one must be there."""
+    from lavis.common.registry import registry
+    from omegaconf import OmegaConf
+
+    from lavis_emovit.models.settings import ModelSettings
+    from lavis_emovit.models.weights import environment_variable, find_weights
+
+    for name in sorted(name for name in registry.list_models() if name.startswith("emovit_")):
+        model_class = registry.get_model_class(name)
+        path = Path(model_class.PRETRAINED_MODEL_CONFIG_DICT[model_class.DEFAULT_MODEL_TYPE])
+        settings = ModelSettings.model_validate(OmegaConf.to_container(OmegaConf.load(path).model, resolve=True))
+        source = find_weights(settings)
+        if source.present:
+            yield Finding("weights", "ok", f"{name}: {source.location}")
+        elif name == "emovit_tiny":
+            yield Finding("weights", "failed", f"{name}: {source.location} is missing", REINSTALL_FIX)
+        else:
+            fix = f"hf download {source.location}" if source.kind == "hub" else f"set {environment_variable(name)}"
+            where = "not on this machine, fetched at first use" if source.kind == "hub" else "missing"
+            yield Finding("weights", "note", f"{name}: {source.location}, {where} ({fix})")
+
+
+def check_training_step() -> Iterator[Finding]:
+    """One optimizer step of the tiny model on made-up pictures: what learns must move, what is frozen must not."""
+    import time
+
+    import torch
+    from lavis.models import load_model
+
+    begin = time.perf_counter()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = load_model("emovit_tiny", is_eval=False, device=device)
+    model.train()
+    size_px = model.settings.image_size
+    generator = torch.Generator().manual_seed(0)
+    samples = {
+        "image": torch.rand(2, 3, size_px, size_px, generator=generator).to(device),
+        "text_input": ["Which emotion is it?"] * 2,
+        "text_output": [STEP_EXAMPLE_ANSWER] * 2,
+    }
+    before = {name: tensor.clone() for name, tensor in model.trained_state_dict().items()}
+    frozen = model.frozen_fingerprint()
+    optimizer = torch.optim.AdamW([tensor for tensor in model.parameters() if tensor.requires_grad], lr=1e-3)
+    loss = model(samples)["loss"]
+    loss.backward()
+    optimizer.step()
+    moved = sum(not torch.equal(before[name], tensor) for name, tensor in model.trained_state_dict().items())
+    detail = f"emovit_tiny on {device}: loss {loss.item():.3f}, {moved} of {len(before)} trained tensors moved"
+    if not torch.isfinite(loss) or not moved:
+        yield Finding("step", "failed", detail, REINSTALL_FIX)
+    elif model.frozen_fingerprint() != frozen:
+        yield Finding("step", "failed", f"{detail}; frozen weights changed", REINSTALL_FIX)
+    else:
+        yield Finding("step", "ok", f"{detail}, {time.perf_counter() - begin:.1f} s")
+
+
+CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
+    "python": check_python,
+    "packages": check_packages,
+    "hook": check_hook,
+    "lavis": check_lavis,
+    "device": check_device,
+    "deepspeed": check_deepspeed,
+    "disk": check_disk,
+    "weights": check_weights,
+    "step": check_training_step,
+}

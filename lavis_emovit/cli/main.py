@@ -1,0 +1,95 @@
+"""The command `emovit`: everything that is not training. Sub-commands are loaded when they are called.
+
+Training and evaluation are LAVIS's own: `python -m lavis.train` and `python -m lavis.evaluate`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from lavis_emovit.errors import UserError
+
+EXIT_USER_ERROR = 2
+
+# Sub-command -> module of this package that holds its typer `app`.
+COMMANDS = {
+    "doctor": "lavis_emovit.cli.doctor",
+    "data": "lavis_emovit.cli.data",
+    "shards": "lavis_emovit.cli.shards",
+    "report": "lavis_emovit.cli.report",
+}
+
+
+class LazyGroup(TyperGroup):
+    """Lists the sub-commands of `COMMANDS` and imports one when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The sub-command, or None where there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: Any = get_command(importlib.import_module(COMMANDS[cmd_name]).app)
+        command.name = cmd_name
+        return command
+
+
+app = typer.Typer(
+    cls=LazyGroup, no_args_is_help=True, add_completion=False, help="EmoVIT: data, shards, reports and a health check."
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from lavis_emovit import __version__
+
+        typer.echo(f"lavis-emovit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug messages.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of every sub-command."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: arguments, those of the process if None. `--debug` may stand anywhere among them.
+
+    Returns:
+        the exit code: 0, 2 for what the user can put right, 1 for a health check that failed.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        get_command(app)(args=arguments, prog_name="emovit")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except (UserError, OSError) as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

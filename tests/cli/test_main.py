@@ -1,0 +1,111 @@
+"""The command `emovit`.
+
+Properties:
+- its surface, sub-commands and options, is what is written here: a change of it is a change of this file;
+- a user's error prints one line and exits with 2, without a traceback; `--debug` anywhere raises it;
+- a sub-command is imported only when it is called, and a broken one leaves the others usable.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.main import get_command
+
+from lavis_emovit.cli import main as command
+from lavis_emovit.errors import DataError
+
+# Every sub-command with its options; arguments in capitals.
+SURFACE = {
+    "data draw": "--images-per-class --label-noise --out --seed --size-px",
+    "data import": "--categorical --column --fractions --label-set --name --option-order --out --seed --split-seed"
+    " --wording LAYOUT PATH",
+    "data preview": "--images --out --per-label --seed --split --tile-px ROOT",
+    "doctor": "--json",
+    "report": "--out RUN_DIRS",
+    "shards build": "--images --out --overwrite --samples-per-shard --seed --skip-bad --split RECORDS",
+    "shards stats": "FOLDER",
+    "shards verify": "--decode FOLDER",
+}
+
+
+def _surface(group, ctx, path=()):
+    for name in group.list_commands(ctx):
+        sub = group.get_command(ctx, name)
+        if hasattr(sub, "list_commands"):
+            yield from _surface(sub, ctx, (*path, name))
+        else:
+            names = [
+                max(parameter.opts, key=len) if parameter.opts[0].startswith("-") else parameter.name.upper()
+                for parameter in sub.params
+                if parameter.name != "help"
+            ]
+            yield " ".join((*path, name)), " ".join(sorted(names))
+
+
+def test_surface_is_frozen():
+    group = get_command(command.app)
+    context = group.make_context("emovit", ["doctor"], resilient_parsing=True)
+    assert dict(_surface(group, context)) == SURFACE
+
+
+def test_help_lists_all(capsys):
+    assert command.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in command.COMMANDS)
+
+
+def test_version(capsys):
+    from lavis_emovit import __version__
+
+    assert command.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"lavis-emovit {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["shards", "stats", "gone"], ["--debug", "shards", "stats", "gone"]])
+def test_user_errors(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if "--debug" in arguments:
+        with pytest.raises(DataError):
+            command.main(arguments)
+        with pytest.raises(DataError):
+            command.main([*arguments[1:], "--debug"])
+        return
+    assert command.main(arguments) == command.EXIT_USER_ERROR
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("error: gone: neither it nor a folder in it has an index.json")
+
+
+def test_wrong_command_line(capsys):
+    assert command.main(["shard"]) == 2
+    assert command.main(["shards", "stats"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_broken_sub_command_leaves_the_others(monkeypatch, capsys):
+    monkeypatch.setitem(command.COMMANDS, "report", "package_that_is_not_there")
+    assert command.main(["shards", "--help"]) == 0
+    with pytest.raises(ModuleNotFoundError):
+        command.main(["report", "x"])
+
+
+def test_sub_commands_are_light():
+    code = (
+        "import sys; from lavis_emovit.cli.main import main; main(['--help']);"
+        "print({'torch', 'lavis', 'sklearn', 'matplotlib', 'PIL'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_exit_code_of_a_sub_command(monkeypatch):
+    monkeypatch.setattr("lavis_emovit.cli.checks.run_checks", lambda: _raise(typer.Exit(7)))
+    assert command.main(["doctor"]) == 7
+
+
+def _raise(error):
+    raise error

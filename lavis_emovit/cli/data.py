@@ -1,4 +1,4 @@
-"""`emovit data`: draw the sample set, look at a dataset."""
+"""`emovit data`: draw the sample set, import a published dataset, look at one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from lavis_emovit.cli.data_import import import_dataset
+
 app = typer.Typer(help="Make and look at datasets.", no_args_is_help=True, add_completion=False)
+app.command("import")(import_dataset)
 
 
 @app.command()

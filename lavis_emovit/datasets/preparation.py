@@ -153,10 +153,9 @@ def _prepare(name: str, prepare: PrepareSettings, storage: Path, splits: list[st
 def _draw(prepare: PrepareSettings, root: Path) -> None:
     from lavis_emovit.sources.sketch.write import write_sketch
 
-    # A folder of a preparation that was killed may be half full.
+    # What a killed preparation drew may have been drawn with other settings.
     shutil.rmtree(root, ignore_errors=True)
-    draw = prepare.draw
-    write_sketch(root, images_per_class=draw.images_per_class, seed=draw.seed, size_px=draw.size_px)
+    write_sketch(root, **prepare.draw.model_dump())
 
 
 def _read(name: str, prepare: PrepareSettings, root: Path, splits: list[str]) -> Iterable[EmotionRecord]:
@@ -198,7 +197,11 @@ def _instructed(records: Iterable[EmotionRecord], prepare: PrepareSettings) -> I
 def _identity(prepare: PrepareSettings) -> dict[str, Any]:
     """The settings that decide what the shards hold; where the published dataset lies is not one of them."""
     settings = prepare.model_dump(mode="json", exclude={"root"})
-    if prepare.source != "sketch":
+    if prepare.source == "sketch":
+        from lavis_emovit.sources.sketch.write import DRAWING_VERSION
+
+        settings["draw"]["version"] = DRAWING_VERSION
+    else:
         settings.pop("draw")
     if prepare.source != "table":
         settings.pop("table")

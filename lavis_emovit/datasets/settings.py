@@ -38,9 +38,10 @@ class SplitSettings(Settings):
 class DrawSettings(Settings):
     """How the sample set is drawn."""
 
-    images_per_class: int = Field(default=150, ge=4)
+    images_per_class: int = Field(default=150, ge=10)
     seed: int = Field(default=0, ge=0)
-    size_px: int = Field(default=192, ge=32, le=1024)
+    size_px: int = Field(default=192, ge=32, le=2048)
+    label_noise: float = Field(default=0.04, ge=0.0, lt=0.5)
 
 
 class TableSettings(Settings):

@@ -43,12 +43,12 @@ def read_emoset(
         source: name of the dataset, also the first part of each id (`emoset/awe_06628`).
         splits: which lists to read; each must be there.
 
-    Yields:
-        one record for every sound entry.
+    Returns:
+        one record for every sound entry, as they are asked for.
 
     Raises:
-        DataError: no such folder or list, or, after the sound ones, entries that cannot be used: of another length,
-            with an unknown emotion, or whose annotation or picture is missing. File and entry are named.
+        DataError: no such folder (at once) or list, or, after the sound ones, entries that cannot be used: of another
+            length, with an unknown emotion, or whose annotation or picture is missing. File and entry are named.
     """
     root = Path(root)
     if not root.is_dir():
@@ -56,6 +56,10 @@ def read_emoset(
             f"{root}: no such folder. Get EmoSet-118K at {EMOSET_HOMEPAGE}, unpack it, and give the folder that holds "
             "train.json, annotation/ and image/."
         )
+    return _records(root, source, splits)
+
+
+def _records(root: Path, source: str, splits: Sequence[str]) -> Iterator[EmotionRecord]:
     vocabulary = _read_vocabulary(root)
     problems = Problems(root, _REMEDY)
     strange: Counter[str] = Counter()

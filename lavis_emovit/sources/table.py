@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lavis_emovit.emotion.labels import get_label_set
+from lavis_emovit.emotion.labels import LabelSet, get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord, parse_record
 from lavis_emovit.settings import Settings, nearest_name
@@ -61,12 +61,12 @@ def read_table(
         image_root: where the image paths start; left out, the folder of the table.
         delimiter: what stands between two cells.
 
-    Yields:
-        one record for every sound row.
+    Returns:
+        one record for every sound row, as they are asked for.
 
     Raises:
-        DataError: no such file or column, or, after the sound ones, rows that cannot be used: an unknown emotion, a
-            missing picture, a number that is none, an id that repeats. The row is named.
+        DataError: no such file (at once) or column, or, after the sound ones, rows that cannot be used: an unknown
+            emotion, a missing picture, a number that is none, an id that repeats. The row is named.
     """
     path = Path(path)
     root = Path(image_root) if image_root is not None else path.parent
@@ -75,6 +75,18 @@ def read_table(
     labels = get_label_set(label_set) if label_set is not None else None
     if columns.emotion is not None and labels is None:
         raise DataError(f"{path}: column '{columns.emotion}' holds emotions; say which label set they come from")
+    return _records(path, root, columns, source, labels, default_split, delimiter)
+
+
+def _records(
+    path: Path,
+    root: Path,
+    columns: TableColumns,
+    source: str,
+    labels: LabelSet | None,
+    default_split: str,
+    delimiter: str,
+) -> Iterator[EmotionRecord]:
     problems = Problems(path, _REMEDY)
     seen: dict[str, int] = {}
     with path.open(encoding="utf-8-sig", newline="") as file:

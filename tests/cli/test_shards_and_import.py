@@ -1,0 +1,128 @@
+"""`emovit shards` and `emovit data import`.
+
+- Import, build, verify and stats lead from a published dataset to sound shards, each with one command.
+- Counts that are printed agree with the data.
+- Damage and wrong arguments raise the errors whose text the command prints.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from lavis_emovit.cli.data_import import import_dataset
+from lavis_emovit.cli.shards import app as shards_app
+from lavis_emovit.errors import ConfigError, DataError
+from lavis_emovit.records import read_records, to_conversations
+from lavis_emovit.shards.index import ShardIndex
+
+import_app = typer.Typer()
+import_app.command()(import_dataset)
+
+
+def _run(app, *arguments):
+    result = CliRunner().invoke(app, [str(item) for item in arguments], catch_exceptions=True)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def table(tmp_path, make_records):
+    """A folder with a table of 16 pictures, two of each person."""
+    root = tmp_path / "faces"
+    rows = ["file,feeling,person"]
+    rows += [f"{r.image},{r.emotion},{n // 2}" for n, r in enumerate(make_records(root, 16))]
+    (root / "labels.csv").write_text("\n".join(rows))
+    return root
+
+
+def _import(root, *more):
+    columns = ["--column", "image=file", "--column", "emotion=feeling", "--column", "group=person"]
+    return _run(import_app, "table", root / "labels.csv", *columns, "--label-set", "mikels8", *more)
+
+
+def test_from_a_table_to_sound_shards(table, tmp_path):
+    output = _import(table, "--split-seed", 1, "--fractions", "train=0.5,val=0.25,test=0.25", "--name", "faces")
+    assert "16 records in" in output and "test 4, train 8, val 4" in output
+    records = list(read_records(table / "records.jsonl"))
+    assert all(record.instructions[0].kind == "categorical" for record in records)
+    output = _run(shards_app, "build", table / "records.jsonl", "--out", tmp_path / "out", "--samples-per-shard", 3)
+    assert "train: 8 samples in 3 shards" in output
+    assert ShardIndex.load(tmp_path / "out" / "test").num_samples == 4
+    output = _run(shards_app, "verify", tmp_path / "out")
+    assert output.count(", sound\n") == 3
+    output = _run(shards_app, "stats", tmp_path / "out" / "train")
+    assert "8 in 3 shards" in output and "mikels8" in output and "categorical" in output
+
+
+def test_one_split_goes_right_into_the_folder(table, tmp_path):
+    _import(table, "--no-categorical")
+    _run(shards_app, "build", table / "records.jsonl", "--out", tmp_path / "out", "--split", "train")
+    index = ShardIndex.load(tmp_path / "out")
+    assert (index.num_samples, index.num_pairs) == (16, 0)
+    with pytest.raises(DataError, match=r"no record is in split 'trian' \(did you mean 'train'"):
+        _run(shards_app, "build", table / "records.jsonl", "--out", tmp_path / "x", "--split", "trian")
+    with pytest.raises(DataError, match="holds finished shards already"):
+        _run(shards_app, "build", table / "records.jsonl", "--out", tmp_path / "out", "--split", "train")
+
+
+def test_bad_pictures_stop_the_build_or_are_left_out(table, tmp_path):
+    _import(table)
+    records = list(read_records(table / "records.jsonl"))
+    (table / records[3].image).write_bytes(b"<html>")
+    build = ["build", table / "records.jsonl", "--out", tmp_path / "out", "--split", "train"]
+    with pytest.raises(DataError, match="1 of 16 pictures cannot be used"):
+        _run(shards_app, *build)
+    assert "1 pictures left out" in _run(shards_app, *build, "--skip-bad")
+    assert f"left out    {records[3].id}" in _run(shards_app, "stats", tmp_path / "out")
+
+
+def test_damage_is_told(table, tmp_path):
+    _import(table)
+    _run(shards_app, "build", table / "records.jsonl", "--out", tmp_path / "out")
+    path = tmp_path / "out" / "train" / "shard-000000.tar"
+    data = bytearray(path.read_bytes())
+    data[700] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(DataError, match=r"shard-000000.tar: changed after the index was written"):
+        _run(shards_app, "verify", tmp_path / "out")
+    for command in ("verify", "stats"):
+        with pytest.raises(DataError, match=r"neither it nor a folder in it has an index.json"):
+            _run(shards_app, command, table)
+
+
+def test_conversations_come_in_again(table, tmp_path):
+    _import(table, "--name", "faces")
+    records = list(read_records(table / "records.jsonl"))
+    (tmp_path / "train.json").write_text(json.dumps(to_conversations(records)))
+    output = _run(
+        import_app, "conversations", tmp_path / "train.json", "--name", "again", "--label-set", "mikels8",
+        "--out", tmp_path / "again.jsonl",
+    )  # fmt: skip
+    assert "16 records" in output
+    again = list(read_records(tmp_path / "again.jsonl"))
+    assert [record.instructions for record in again] == [record.instructions for record in records]
+    assert [record.emotion for record in again] == [record.emotion for record in records]
+    for text, expected in (("{", "not JSON"), ("{}", "expected a list"), (None, "cannot be read")):
+        (tmp_path / "bad.json").write_text(text) if text else (tmp_path / "bad.json").unlink()
+        with pytest.raises(DataError, match=rf"bad.json: {expected}"):
+            _run(import_app, "conversations", tmp_path / "bad.json")
+
+
+def test_wrong_arguments_are_named(table):
+    with pytest.raises(ConfigError, match=r"--column.imag: unknown key \(did you mean 'image'"):
+        _run(import_app, "table", table / "labels.csv", "--column", "imag=file")
+    with pytest.raises(ConfigError, match="'emotion' is not FIELD=COLUMN"):
+        _run(import_app, "table", table / "labels.csv", "--column", "emotion")
+    with pytest.raises(ConfigError, match="'train' is not SPLIT=SHARE"):
+        _import(table, "--split-seed", 1, "--fractions", "train")
+    with pytest.raises(DataError, match="sum to 1"):
+        _import(table, "--split-seed", 1, "--fractions", "train=0.5,test=0.1")
+    with pytest.raises(DataError, match="no such folder"):
+        _run(import_app, "emoset", table / "gone")
+    assert not (table / "gone").exists()

@@ -1,0 +1,26 @@
+"""Shards of small pictures, and processors for them."""
+
+from __future__ import annotations
+
+import pytest
+from lavis.common.registry import registry
+
+from lavis_emovit.shards.writer import write_shards
+
+
+@pytest.fixture(scope="session")
+def index(tmp_path_factory, make_records):
+    """Index of 29 samples in shards of 7, each with one to three instructions."""
+    root = tmp_path_factory.mktemp("pictures")
+    return write_shards(make_records(root, 29), root, tmp_path_factory.mktemp("shards") / "train", samples_per_shard=7)
+
+
+@pytest.fixture(scope="session")
+def processors():
+    """(training image processor, evaluation image processor, text processor) at 16 pixels."""
+    options = {"image_size": 16}
+    return (
+        registry.get_processor_class("emovit_image_train").from_config(options),
+        registry.get_processor_class("emovit_image_eval").from_config(options),
+        registry.get_processor_class("emovit_text").from_config(),
+    )

@@ -1,0 +1,262 @@
+"""Builders of the registered datasets, and how they prepare their shards.
+
+- On first use shards are made from what is there; a second use, another process or a lost source changes nothing.
+- A killed preparation is done again; one made with other settings or from other files is refused with the differences.
+- Shards that a person built are taken as they are.
+- Missing data, unknown keys and faults in the data are told with the remedy, keys all at once.
+- Every dataset config is in LAVIS's layout, states its purpose, needs, launch command, override and memory, has no
+  absolute path, and LAVIS's own config code reads it.
+- People of `london_faces` lie in one split only, and the splits differ with the seed.
+- The drawn sample set has all splits with all eight emotions.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from lavis.common.registry import registry
+from lavis.datasets.builders import load_dataset
+from omegaconf import OmegaConf
+
+from lavis_emovit.datasets import preparation
+from lavis_emovit.emotion.labels import get_label_set
+from lavis_emovit.errors import ConfigError, DataError
+from lavis_emovit.paths import config_root
+from lavis_emovit.shards.index import ShardIndex
+from lavis_emovit.shards.verify import verify_shards
+from lavis_emovit.shards.writer import write_shards
+
+NAMES = ("emoset_sketch", "emoset", "london_faces")
+SHARED = Path(os.environ.get("EMOVIT_SHARED", "../shared")).resolve() / "data" / "london_faces"
+
+
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path, monkeypatch):
+    """An own data folder for every test."""
+    monkeypatch.setenv("EMOVIT_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def published(tmp_path, make_records):
+    """A small dataset in EmoSet's published layout."""
+    root = tmp_path / "published"
+    entries = {"train": [], "val": [], "test": []}
+    for number, record in enumerate(make_records(root, 40)):
+        annotation = f"annotation/{record.emotion}/{Path(record.image).stem}.json"
+        (root / annotation).parent.mkdir(parents=True, exist_ok=True)
+        (root / annotation).write_text(json.dumps({"emotion": record.emotion, "brightness": 0.5}))
+        split = ("train", "train", "train", "val", "test")[number % 5]
+        entries[split].append([record.emotion, record.image, annotation])
+    for split, items in entries.items():
+        (root / f"{split}.json").write_text(json.dumps(items))
+    return root
+
+
+def _emoset(root, **prepare):
+    return registry.get_builder_class("emoset")({"build_info": {"prepare": {"root": str(root), **prepare}}})
+
+
+def test_shards_are_made_on_first_use_and_kept(published, data_folder, monkeypatch):
+    datasets = _emoset(published).build_datasets()
+    assert {split: len(dataset) for split, dataset in datasets.items()} == {"train": 24, "val": 8, "test": 8}
+    assert datasets["train"][0]["image"].shape == (3, 224, 224)
+    assert datasets["train"].read(0).record.attributes.brightness == 0.5
+    assert datasets["test"][0]["pairs"][0][1].startswith("Predict emotion: ")
+    for split in datasets:
+        assert verify_shards(data_folder / "emoset" / split).ok
+    before = {path: path.stat().st_mtime_ns for path in (data_folder / "emoset").rglob("*") if path.is_file()}
+    assert {path.name for path in before} >= {"records.jsonl", "prepared.json", "index.json"}
+    assert "unfinished" not in {path.name for path in before}
+    shutil.rmtree(published)
+    monkeypatch.setattr(preparation, "_prepare", lambda *args: pytest.fail("prepared again"))
+    again = _emoset(published).build_datasets()
+    assert again["train"].order_hash == datasets["train"].order_hash
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_killed_preparation_is_done_again(published, data_folder, monkeypatch):
+    real, calls = preparation.write_shards, []
+
+    def dies_at_second(*args, **options):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args, **options)
+
+    monkeypatch.setattr(preparation, "write_shards", dies_at_second)
+    with pytest.raises(KeyboardInterrupt):
+        _emoset(published).build_datasets()
+    monkeypatch.undo()
+    monkeypatch.setenv("EMOVIT_DATA", str(data_folder))
+    assert (data_folder / "emoset" / "train" / "index.json").exists()
+    # Other settings are fine here: nothing was finished.
+    datasets = _emoset(published, shards={"seed": 3}).build_datasets()
+    assert len(datasets["train"]) == 24
+    assert datasets["train"].index.build["seed"] == 3
+
+
+def test_a_lost_split_is_made_again_from_the_same_input(published, data_folder):
+    first = _emoset(published).build_datasets()["val"].index_hash
+    shutil.rmtree(data_folder / "emoset" / "val")
+    assert _emoset(published).build_datasets()["val"].index_hash == first
+
+
+def test_other_settings_or_files_are_refused_with_the_difference(published):
+    _emoset(published).build_datasets()
+    with pytest.raises(DataError) as caught:
+        _emoset(published, shards={"seed": 3}, skip_bad=True).build_datasets()
+    text = str(caught.value)
+    assert "prepare.shards.seed: made with 0, now 3" in text
+    assert "prepare.skip_bad: made with false, now true" in text
+    assert "datasets.emoset.build_info.images.storage" in text
+    entries = json.loads((published / "train.json").read_text())
+    (published / "train.json").write_text(json.dumps(entries[1:]))
+    with pytest.raises(DataError, match="are others than those it was made from"):
+        _emoset(published).build_datasets()
+
+
+def _build_in_process(root):
+    logging.disable(logging.CRITICAL)
+    datasets = _emoset(root).build_datasets()
+    return datasets["train"].order_hash, os.getpid()
+
+
+def test_processes_that_start_together_make_shards_once(published, data_folder):
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        results = pool.map(_build_in_process, [published] * 3, chunksize=1)
+    assert len({order_hash for order_hash, _ in results}) == 1
+    index = ShardIndex.load(data_folder / "emoset" / "train")
+    assert verify_shards(index.folder).ok
+
+
+def test_shards_of_ones_own_are_taken_as_they_are(tmp_path, data_folder, make_records):
+    for split, count in (("train", 6), ("val", 4), ("test", 5)):
+        write_shards(make_records(tmp_path / split, count), tmp_path / split, data_folder / "emoset" / split)
+    datasets = registry.get_builder_class("emoset")().build_datasets()
+    assert [len(datasets[split]) for split in ("train", "val", "test")] == [6, 4, 5]
+    without = registry.get_builder_class("emoset")({"build_info": {"prepare": None}}).build_datasets()
+    assert without["val"].index_hash == datasets["val"].index_hash
+
+
+def test_missing_data_is_told_with_the_remedy(tmp_path, data_folder):
+    with pytest.raises(DataError) as caught:
+        _emoset(tmp_path / "gone").build_datasets()
+    text = str(caught.value)
+    assert str(tmp_path / "gone") in text
+    assert "https://github.com/JingyuanYY/EmoSet" in text
+    assert "--options datasets.emoset.build_info.prepare.root=FOLDER" in text
+    with pytest.raises(DataError, match=r"10.6084/m9.figshare.5047666"):
+        registry.get_builder_class("london_faces")(
+            {"build_info": {"prepare": {"root": str(tmp_path / "gone")}}}
+        ).build_datasets()
+    with pytest.raises(
+        DataError, match=r"emovit shards build records.jsonl --images FOLDER --split train --out .*train"
+    ):
+        registry.get_builder_class("emoset")({"build_info": {"prepare": None}}).build_datasets()
+
+
+def test_faults_of_the_data_are_told(published, data_folder):
+    (published / "image" / "awe" / "awe_00011.jpg").write_bytes(b"")
+    with pytest.raises(
+        DataError, match=r"datasets.emoset, split 'train': .*\n  - emoset/awe_00011: .*the file is empty"
+    ):
+        _emoset(published).build_datasets()
+    assert len(_emoset(published, skip_bad=True).build_datasets()["train"]) == 23
+    (published / "val.json").write_text('[["awe", "a.jpg"]]')
+    shutil.rmtree(data_folder / "emoset")
+    with pytest.raises(DataError, match=r"val.json, entry 0: expected"):
+        _emoset(published).build_datasets()
+
+
+@pytest.mark.parametrize(
+    ("node", "expected"),
+    [
+        ({"kindz": ["reasoning"]}, "datasets.emoset.kindz: unknown key .did you mean 'kinds'"),
+        ({"kinds": ["poem"]}, "datasets.emoset.kinds.0: Input should be 'categorical'"),
+        ({"label_set": "mikels"}, "datasets.emoset.label_set: unknown label set 'mikels' .did you mean 'mikels8'"),
+        ({"build_info": {"prepare": {"rot": "x"}}}, "build_info.prepare.rot: unknown key .did you mean 'root'"),
+        ({"build_info": {"prepare": {"split_seed": 1}}}, "`fractions` must say how large"),
+        ({"build_info": {"prepare": {"draw": {"seed": 1}}}}, "`draw` belongs to source 'sketch'"),
+        ({"build_info": {"prepare": {"root": None}}}, "source 'emoset' needs `root`"),
+        ({"build_info": {"prepare": {"fractions": {"train": 0.5}}}}, "must sum to 1, they sum to 0.5"),
+        ({"build_info": {"prepare": {"instructions": {"categorical": {"wordings": [9]}}}}}, "numbered 1 to"),
+        ({"vis_processor": {"train": {"image_size": 4}}}, "image_size: Input should be greater than or equal to 8"),
+        ({"vis_processor": {"eval": {"name": "emovit_image_evil"}}}, "datasets.emoset.vis_processor.eval"),
+    ],
+)
+def test_wrong_settings_are_refused(node, expected):
+    with pytest.raises(ConfigError, match=expected):
+        registry.get_builder_class("emoset")(node)
+
+
+def test_all_wrong_settings_are_told_at_once():
+    with pytest.raises(ConfigError) as caught:
+        registry.get_builder_class("emoset")({"kindz": 1, "max_pairs": 0, "data_type": "videos"})
+    assert len(caught.value.problems) == 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_configs_are_in_lavis_layout(name):
+    path = config_root() / "datasets" / name / "defaults.yaml"
+    text = path.read_text()
+    head = text[: text.index("datasets:")]
+    for word in (
+        "# Needs:",
+        "# Launch:   python -m lavis.train --cfg-path projects/emovit/",
+        "# Override:",
+        "# Memory:",
+    ):
+        assert word in head
+    assert "/work" not in text and ": /" not in text
+    builder_class = registry.get_builder_class(name)
+    assert builder_class.default_config_path() == str(path)
+    node = OmegaConf.load(path).datasets[name]
+    assert set(node.build_info.annotations) == {"train", "val", "test"}
+    for split in ("train", "val", "test"):
+        storage = node.build_info.annotations[split].storage
+        assert storage == f"{node.build_info.images.storage}/{split}/index.json"
+        assert not Path(storage).is_absolute()
+    for cfg in (None, str(path), path, node, OmegaConf.to_container(node, resolve=True)):
+        assert builder_class(cfg).settings == builder_class().settings
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the photographs are not at hand")
+def test_people_lie_in_one_split_only():
+    builder_class = registry.get_builder_class("london_faces")
+    tests = []
+    for seed in (0, 1, None):
+        node = {"build_info": {"prepare": {"split_seed": seed, "root": str(SHARED)}}}
+        datasets = builder_class(node).build_datasets()
+        assert sum(len(dataset) for dataset in datasets.values()) == 204
+        people = {
+            split: {dataset.read(number).record.group for number in range(len(dataset))}
+            for split, dataset in datasets.items()
+        }
+        assert sum(len(group) for group in people.values()) == len(set().union(*people.values())) == 102
+        assert all(len(datasets[split]) == 2 * len(people[split]) for split in people)
+        assert datasets["test"].label_set.labels == ("happy", "neutral")
+        tests.append(people["test"])
+    assert tests[0] != tests[1] and len(tests[2]) == 27
+
+
+def test_the_drawn_set_needs_nothing(data_folder, monkeypatch, tmp_path):
+    """Through LAVIS's own function, in a folder where nothing is."""
+    monkeypatch.chdir(tmp_path)
+    config = OmegaConf.load(config_root() / "datasets" / "emoset_sketch" / "defaults.yaml")
+    config.datasets.emoset_sketch.build_info.prepare.draw.images_per_class = 10
+    config.datasets.emoset_sketch.build_info.prepare.draw.size_px = 48
+    OmegaConf.save(config, tmp_path / "small.yaml")
+    datasets = load_dataset("emoset_sketch", cfg_path=str(tmp_path / "small.yaml"))
+    assert sum(len(dataset) for dataset in datasets.values()) == 80
+    for dataset in datasets.values():
+        assert set(dataset.index.label_histogram) == set(get_label_set("mikels8").labels)
+        assert min(dataset.index.label_histogram.values()) >= 1
+    assert datasets["train"][0]["image"].shape == (3, 96, 96)
+    assert datasets["train"].read(0).record.id.startswith("emoset_sketch/")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
+from lavis_emovit.cli.main import main
 from lavis_emovit.cli.report import app
 from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.predictions import PredictionRow, write_predictions
@@ -54,3 +55,10 @@ def test_a_wrong_folder_is_a_users_error(tmp_path):
 
 def test_no_folder_is_a_usage_error():
     assert invoke().exit_code == 2
+
+
+def test_as_a_sub_command_it_ends_with_a_message_and_exit_code_2(run_dirs, tmp_path, capsys):
+    assert main(["report", str(run_dirs[0])]) == 0
+    assert str(run_dirs[0] / "report.html") in capsys.readouterr().out
+    assert main(["report", str(tmp_path / "absent")]) == 2
+    assert "no such folder" in capsys.readouterr().err

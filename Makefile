@@ -3,13 +3,14 @@
 PYTHON ?= python3
 EXTRAS ?= lavis deepspeed dev
 OPTIONS ?=
-PYTEST_FLAGS ?= -n auto --maxprocesses 4
+PYTEST_FLAGS ?= -n auto --maxprocesses 4 --dist loadgroup
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # uv from the PATH, or our own copy.
 UV := $(or $(shell command -v uv 2>/dev/null),.tooling/bin/uv)
+export UV
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test lint format quickstart doctor wheel clean

@@ -16,6 +16,8 @@ import pytest
 
 from lavis_emovit.plugin.registration import REGISTERING_MODULES
 
+pytestmark = pytest.mark.xdist_group("real_lavis")  # they share one interpreter's facts
+
 FACTS = """
     import importlib.util, json
     optional = ("decord", "fairscale", "spacy", "pycocotools")

@@ -1,0 +1,105 @@
+"""Every YAML file, found recursively.
+
+Properties:
+- it opens with its purpose, what it needs, how it is launched, an override and what it costs; the launch command names a
+  recipe that is there;
+- every recipe is valid, and so is the recipe that a file names together with the file's own override;
+- every override example does what it says: the setting that it names is known, a misspelt one is refused.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lavis_emovit.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = sorted((ROOT / "lavis_configs").rglob("*.yaml"))
+RECIPES = sorted((ROOT / "projects").rglob("*.yaml"))
+HEADINGS = ("Needs", "Launch", "Override", "Memory")
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _header(path: Path) -> dict[str, str]:
+    """The comment block at the top: `purpose`, and what stands under each heading, lines joined."""
+    parts: dict[str, list[str]] = {"purpose": []}
+    heading = "purpose"
+    for line in path.read_text().splitlines():
+        if not line.startswith("#"):
+            break
+        text = line[1:].strip()
+        found = re.match(rf"({'|'.join(HEADINGS)}):\s*(.*)", text)
+        if found:
+            heading, text = found.groups()
+        parts.setdefault(heading, []).append(text)
+    return {heading: " ".join(lines).strip() for heading, lines in parts.items()}
+
+
+def _launched_recipe(header: dict[str, str]) -> Path:
+    found = re.search(r"python -m lavis\.(?:train|evaluate) --cfg-path (projects/emovit/\S+\.yaml)", header["Launch"])
+    assert found, header["Launch"]
+    return ROOT / found.group(1)
+
+
+def _overrides(header: dict[str, str]) -> list[str]:
+    _, marker, rest = header["Override"].partition("--options ")
+    assert marker, header["Override"]
+    options = []
+    for word in shlex.split(rest):
+        if not re.fullmatch(r"[a-z_0-9.]+=\S+", word):
+            break
+        options.append(word)
+    assert options, header["Override"]
+    return options
+
+
+def test_all_are_found():
+    assert len(CONFIGS) >= 8
+    assert len(RECIPES) >= 3
+
+
+@pytest.mark.parametrize("path", [*CONFIGS, *RECIPES], ids=_name)
+def test_header(path):
+    header = _header(path)
+    assert all(header.get(heading) for heading in ("purpose", *HEADINGS)), header
+    assert _launched_recipe(header).is_file()
+    assert re.search(r"\d", header["Memory"])
+    if path in RECIPES:
+        assert path == _launched_recipe(header)
+        assert re.search(r"second|minute|hour|day", header["Memory"]), header["Memory"]
+    assert isinstance(yaml.safe_load(path.read_text()), dict)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=_name)
+def test_recipe_is_valid(path):
+    from lavis_emovit.runners.config import Config
+
+    config = Config.load(path)
+    assert config.run.task == "emotion_instruction"
+    assert config.datasets
+
+
+@pytest.mark.parametrize("path", [*CONFIGS, *RECIPES], ids=_name)
+def test_override_example(path):
+    from lavis_emovit.runners.config import Config
+
+    header = _header(path)
+    recipe, options = _launched_recipe(header), _overrides(header)
+    changed = Config.load(recipe, options).to_dict()
+    for option in options:
+        key, _, value = option.partition("=")
+        node = changed
+        for part in key.split("."):
+            node = node[part]
+        assert value in (str(node), str(node).lower()) or value in str(node), (option, node)
+        misspelt = f"{key}_x={value}"
+        with pytest.raises(ConfigError, match="unknown key"):
+            Config.load(recipe, [misspelt])

@@ -1,0 +1,169 @@
+"""Copy our configs into a LAVIS source tree, and check there that LAVIS's own config code loads each of them.
+
+    python tools/contribute_configs.py --lavis ../LAVIS
+
+The tree must hold `lavis/configs`. Files that are there already and differ are left alone, unless `--force` is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from lavis_emovit.errors import DataError, UserError
+from lavis_emovit.paths import config_root
+
+CHECK_TIMEOUT_S = 600
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Copy and check; the exit code is 0, or 2 where something stands in the way."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--lavis", type=Path, required=True, metavar="DIR", help="LAVIS source tree, with lavis/configs"
+    )
+    parser.add_argument("--force", action="store_true", help="replace files that are there and differ")
+    parser.add_argument("--check-only", action="store_true", help="copy nothing, check what is in the tree")
+    arguments = parser.parse_args(argv)
+    tree = arguments.lavis.expanduser().resolve()
+    try:
+        if arguments.check_only:
+            for line in check(tree):
+                print(line)
+            return 0
+        for line in copy(config_root(), tree, force=arguments.force):
+            print(line)
+        return check_in_own_process(tree)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def copy(source: Path, tree: Path, *, force: bool = False) -> list[str]:
+    """Copy every YAML file below `source` to the same place below `tree/lavis/configs`.
+
+    Returns:
+        one line for each file, what was done with it.
+
+    Raises:
+        DataError: `tree` is no LAVIS tree, or a file there differs and `force` is not given; nothing is copied then.
+    """
+    target = tree / "lavis" / "configs"
+    if not target.is_dir():
+        raise DataError(f"{tree}: no LAVIS source tree, it has no folder lavis/configs")
+    files = {path: target / path.relative_to(source) for path in sorted(source.rglob("*.yaml"))}
+    differing = [place for path, place in files.items() if place.exists() and place.read_bytes() != path.read_bytes()]
+    if differing and not force:
+        names = ", ".join(str(place) for place in differing)
+        raise DataError(f"{names}: there already and different; --force replaces them")
+    lines = []
+    for path, place in files.items():
+        state = (
+            "unchanged" if place.exists() and place not in differing else "replaced" if place in differing else "added"
+        )
+        if state != "unchanged":
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(path.read_bytes())
+        lines.append(f"{state:<10}{place.relative_to(tree)}")
+    return lines
+
+
+def check_in_own_process(tree: Path) -> int:
+    """Check with the LAVIS of the tree, not the installed one: in a process that finds the tree first."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--check-only", "--lavis", str(tree)]
+    path = os.pathsep.join(filter(None, [str(tree), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, timeout=CHECK_TIMEOUT_S, check=False)
+    return done.returncode
+
+
+def check(tree: Path) -> Iterator[str]:
+    """Let LAVIS's config code load each of our files from the tree.
+
+    Yields:
+        a line for each file that loads.
+
+    Raises:
+        DataError: LAVIS does not come from the tree, or a file does not load.
+    """
+    from lavis_emovit.plugin import activate
+
+    activate()
+    import lavis
+
+    if Path(lavis.__file__).resolve().parent != tree / "lavis":
+        raise DataError(f"{tree}: LAVIS was loaded from {Path(lavis.__file__).parent} instead; leave --check-only out")
+    for path in sorted(config_root().rglob("*.yaml")):
+        name = Path("configs") / path.relative_to(config_root())
+        if not (tree / "lavis" / name).is_file():
+            raise DataError(f"{tree / 'lavis' / name}: missing")
+        try:
+            described = check_model(name) if name.parts[1] == "models" else check_dataset(name)
+        except Exception as error:
+            raise DataError(
+                f"{tree / 'lavis' / name}: LAVIS cannot load it: {type(error).__name__}: {error}"
+            ) from error
+        yield f"loads     lavis/{name}: {described}"
+
+
+def check_model(name: Path) -> str:
+    """Load a model config as LAVIS's `Config` does for a run, and build the processors that it names.
+
+    Args:
+        name: the file, relative to the package folder of LAVIS, as its model classes name theirs.
+    """
+    from lavis.common.registry import registry
+    from lavis.models import load_preprocess
+    from omegaconf import OmegaConf
+
+    node = OmegaConf.load(Path(registry.get_path("library_root")) / name)
+    model_class = registry.get_model_class(node.model.arch)
+    model_class.PRETRAINED_MODEL_CONFIG_DICT = {node.model.model_type: str(name)}
+    config = _lavis_config({"model": {"arch": node.model.arch, "model_type": node.model.model_type}, "datasets": {}})
+    if config.model_cfg != node.model:
+        raise ValueError("the settings that LAVIS reads differ from those of the file")
+    load_preprocess(node.preprocess)
+    return f"model {node.model.arch}, type {node.model.model_type}"
+
+
+def check_dataset(name: Path) -> str:
+    """Load a dataset config as LAVIS's `Config` and its builders do, and build the processors that it names."""
+    from lavis.common.registry import registry
+    from lavis.datasets.builders import load_dataset_config
+    from omegaconf import OmegaConf
+
+    path = Path(registry.get_path("library_root")) / name
+    (dataset,) = OmegaConf.load(path).datasets
+    builder_class = registry.get_builder_class(dataset)
+    builder_class.DATASET_CONFIG_DICT = {"default": str(name)}
+    model = next(iter(sorted(config_root().glob("models/*/*.yaml"))))
+    arch = OmegaConf.load(model).model
+    config = _lavis_config({"model": {"arch": arch.arch, "model_type": arch.model_type}, "datasets": {dataset: {}}})
+    node = load_dataset_config(str(path))
+    if config.datasets_cfg[dataset] != node:
+        raise ValueError("the settings that LAVIS reads differ from those of the file")
+    for kind in ("vis_processor", "text_processor"):
+        for processor in node.get(kind, {}).values():
+            registry.get_processor_class(processor.name).from_config(processor)
+    return f"dataset {dataset}"
+
+
+def _lavis_config(recipe: dict[str, Any]) -> Any:
+    """LAVIS's own reading of a recipe."""
+    from lavis.common.config import Config
+    from omegaconf import OmegaConf
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recipe.yaml"
+        OmegaConf.save(OmegaConf.create({"run": {}, **recipe}), path)
+        return Config(SimpleNamespace(cfg_path=str(path), options=None))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -43,39 +43,51 @@ def parse_settings(cls: type[SettingsT], values: Mapping[str, Any], prefix: str)
 
 
 def _problem_line(cls: type[BaseModel], prefix: str, item: Any) -> str:
-    location = [str(part) for part in item["loc"]]
+    owner, location = _follow(cls, item["loc"])
     key = ".".join([prefix, *location])
     if item["type"] == "extra_forbidden":
-        owner = _owner_of(cls, item["loc"][:-1])
         hint = nearest_name(location[-1], list(owner.model_fields)) if owner else ""
         return f"{key}: unknown key{hint}"
     if item["type"] == "missing":
         return f"{key}: missing, it has no default"
     message = item["msg"].removeprefix("Value error, ")
-    if not item["loc"]:
+    if not item["loc"] or (item["type"] == "value_error" and isinstance(item["input"], Mapping)):
         # A rule between several keys names them itself; printing the whole node would bury it.
         return f"{key}: {message}"
     return f"{key}: {message} (got {item['input']!r})"
 
 
-def _owner_of(cls: type[BaseModel], path: tuple[Any, ...]) -> type[BaseModel] | None:
-    """The settings class that holds the key at the end of `path`, followed through nested settings and mappings."""
+def _follow(cls: type[BaseModel], path: tuple[Any, ...]) -> tuple[type[BaseModel] | None, list[str]]:
+    """Walk down nested settings and mappings.
+
+    Returns:
+        the settings class that holds the last key, and the path as a person writes it. Where one of several classes is
+        chosen by a name among its keys, pydantic's path has that name in it as well; it is taken out.
+    """
     owner: type[BaseModel] | None = cls
+    holder = owner
+    location: list[str] = []
+    choices: Any = None
     for part in path:
-        if owner is None:
-            return None
-        field = owner.model_fields.get(str(part))
-        if field is None:
+        if choices is not None:
+            owner, choices = _settings_in(choices, str(part)) or owner, None
             continue
-        owner = _settings_in(field.annotation)
-    return owner
+        holder = owner
+        location.append(str(part))
+        field = owner.model_fields.get(str(part)) if owner is not None else None
+        if field is not None:
+            owner = _settings_in(field.annotation)
+            choices = field.annotation if field.discriminator is not None else None
+    return holder, location
 
 
-def _settings_in(annotation: Any) -> type[BaseModel] | None:
+def _settings_in(annotation: Any, name: str | None = None) -> type[BaseModel] | None:
+    """The first settings class in a type; with a name, the first that has it as the default of a key."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
+        fits = name is None or name in (field.default for field in annotation.model_fields.values())
+        return annotation if fits else None
     for argument in getattr(annotation, "__args__", ()):
-        found = _settings_in(argument)
+        found = _settings_in(argument, name)
         if found is not None:
             return found
     return None

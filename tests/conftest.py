@@ -7,9 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from lavis_emovit.records import EmotionRecord, Instruction
+
+# A slow or busy machine is no fault of the code; what must be fast has a test of its own.
+settings.register_profile("emovit", deadline=None)
+settings.load_profile("emovit")
 
 LABELS = ("amusement", "anger", "awe", "contentment", "disgust", "excitement", "fear", "sadness")
 

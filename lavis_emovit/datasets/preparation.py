@@ -16,7 +16,8 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ UNFINISHED_NAME = "unfinished"
 DRAWN_NAME = "drawn"
 # Counted up when the same settings would give other shards than before.
 PREPARATION_VERSION = 1
+PROGRESS_INTERVAL_S = 10.0
 
 
 def prepare_dataset(
@@ -139,6 +141,7 @@ def _prepare(name: str, prepare: PrepareSettings, storage: Path, splits: list[st
                 seed=prepare.shards.seed,
                 skip_bad=prepare.skip_bad,
                 overwrite=True,
+                progress=_progress_log(f"{name}: {split}"),
             )
         except DataError as error:
             raise DataError(f"datasets.{name}, split '{split}': {error}") from None
@@ -150,12 +153,25 @@ def _prepare(name: str, prepare: PrepareSettings, storage: Path, splits: list[st
     (storage / UNFINISHED_NAME).unlink()
 
 
+def _progress_log(what: str) -> Callable[[int, int], None]:
+    """A progress function that writes a line now and then, for work that takes long."""
+    last_s = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal last_s
+        if time.monotonic() - last_s >= PROGRESS_INTERVAL_S:
+            last_s = time.monotonic()
+            logger.info("%s: %d of %d pictures", what, done, total)
+
+    return show
+
+
 def _draw(prepare: PrepareSettings, root: Path) -> None:
     from lavis_emovit.sources.sketch.write import write_sketch
 
     # What a killed preparation drew may have been drawn with other settings.
     shutil.rmtree(root, ignore_errors=True)
-    write_sketch(root, **prepare.draw.model_dump())
+    write_sketch(root, **prepare.draw.model_dump(), progress=_progress_log("drawing"))
 
 
 def _read(name: str, prepare: PrepareSettings, root: Path, splits: list[str]) -> Iterable[EmotionRecord]:

@@ -187,7 +187,15 @@ def test_faults_of_the_data_are_told(published, data_folder):
         ({"build_info": {"prepare": {"root": None}}}, "source 'emoset' needs `root`"),
         ({"build_info": {"prepare": {"fractions": {"train": 0.5}}}}, "must sum to 1, they sum to 0.5"),
         ({"build_info": {"prepare": {"instructions": {"categorical": {"wordings": [9]}}}}}, "numbered 1 to"),
-        ({"vis_processor": {"train": {"image_size": 4}}}, "image_size: Input should be greater than or equal to 8"),
+        (
+            {"vis_processor": {"train": {"image_size": 4}}},
+            "emoset.vis_processor.train.image_size: Input should be greater",
+        ),
+        ({"vis_processor": {"eval": {"image_siz": 4}}}, "vis_processor.eval.image_siz: unknown key .*'image_size'"),
+        (
+            {"vis_processor": {"eval": {"min_scale": 1}}},
+            "vis_processor.eval.min_scale: unknown key .valid: draft, image",
+        ),
         ({"vis_processor": {"eval": {"name": "emovit_image_evil"}}}, "datasets.emoset.vis_processor.eval"),
     ],
 )

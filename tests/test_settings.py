@@ -1,0 +1,87 @@
+"""Settings behind the YAML.
+
+- Unknown keys are named with their whole path and the nearest valid name, at any depth, in mappings and choices too.
+- All problems come at once; a rule between keys is told without the node it stands in.
+- Good values become frozen settings.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import Field, ValidationError, model_validator
+
+from lavis_emovit.settings import Settings, parse_settings
+
+
+class _Round(Settings):
+    name: Literal["round"] = "round"
+    radius_px: int = 1
+
+
+class _Square(Settings):
+    name: Literal["square"] = "square"
+    side_px: int = 1
+
+
+class _Range(Settings):
+    low: int = 0
+    high: int = 1
+
+    @model_validator(mode="after")
+    def _in_order(self) -> _Range:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}")
+        return self
+
+
+class _Page(Settings):
+    title: str
+    shape: Annotated[_Round | _Square, Field(discriminator="name")] = _Round()
+    ranges: dict[str, _Range] = Field(default_factory=dict)
+    limits: _Range | None = None
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"titel": "x", "title": "y"}, ["page.titel: unknown key (did you mean 'title'?)"]),
+        ({}, ["page.title: missing, it has no default"]),
+        (
+            {"title": "x", "shape": {"name": "square", "side": 3}},
+            ["page.shape.side: unknown key (did you mean 'side_px'?)"],
+        ),
+        (
+            {"title": "x", "shape": {"name": "square", "radius_px": 3}},
+            ["page.shape.radius_px: unknown key (valid: name, side_px)"],
+        ),
+        (
+            {"title": "x", "shape": {"name": "round", "radius_px": "wide"}},
+            [
+                "page.shape.radius_px: Input should be a valid integer, unable to parse string as an integer "
+                "(got 'wide')"
+            ],
+        ),
+        (
+            {"title": "x", "ranges": {"a": {"lo": 3}}, "limits": {"hi": 1}},
+            [
+                "page.ranges.a.lo: unknown key (did you mean 'low'?)",
+                "page.limits.hi: unknown key (did you mean 'high'?)",
+            ],
+        ),
+        ({"title": "x", "limits": {"low": 5}}, ["page.limits: low 5 is above high 1"]),
+    ],
+)
+def test_problems_are_named(values, expected):
+    settings, problems = parse_settings(_Page, values, "page")
+    assert settings is None
+    assert problems == expected
+
+
+def test_good_values_are_frozen():
+    settings, problems = parse_settings(_Page, {"title": "x", "shape": {"name": "square", "side_px": 2}}, "page")
+    assert problems == []
+    assert settings == _Page(title="x", shape=_Square(side_px=2))
+    with pytest.raises(ValidationError):
+        settings.title = "y"

@@ -1,8 +1,8 @@
 """Every YAML file, found recursively.
 
 Properties:
-- it opens with its purpose, what it needs, how it is launched, an override and what it costs; the launch command names a
-  recipe that is there;
+- it opens with its purpose, what it needs, how it is launched, an override and what it costs; the launch command names
+  a recipe that is there;
 - every recipe is valid, and so is the recipe that a file names together with the file's own override;
 - every override example does what it says: the setting that it names is known, a misspelt one is refused.
 """

@@ -128,7 +128,7 @@ def validation_chart(
     _percent(axes.yaxis)
     axes.set_ylim(0, 1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="lower right", ncols=3)
+    _legend_above(axes)
     described = ", ".join(f"epoch {x:g}: {100 * y:.1f} %" for x, y in zip(epochs, accuracies))
     return _svg(figure, key, f"Validation accuracy by epoch. {described}.")
 
@@ -142,7 +142,7 @@ def reliability_chart(key: str, calibrations: Sequence[tuple[str, Calibration]])
         calibrations: (`before` or `after`, figures), one or two.
     """
     figure, axes = _new("confidence", "accuracy")
-    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (1, 2)), label="as often right as it says")
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
     looks = {"before": (BEFORE, "s", (0, (4, 2))), "after": (AFTER, "o", "solid")}
     described = []
     for stage, figures in calibrations:
@@ -156,7 +156,8 @@ def reliability_chart(key: str, calibrations: Sequence[tuple[str, Calibration]])
     for axis in (axes.xaxis, axes.yaxis):
         _percent(axis)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
-    axes.legend(loc="upper left")
+    figure.subplots_adjust(right=0.95)
+    _legend_above(axes)
     return _svg(figure, key, f"Accuracy by confidence: {'; '.join(described)}.")
 
 
@@ -182,6 +183,12 @@ def _svg(figure: Figure, key: str, description: str) -> Markup:
     svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{key}-", svg)
     opening = f'<svg class="chart" role="img" aria-label="{escape(description)}"'
     return Markup(re.sub(r'^<svg(?: (?:width|height)="[^"]*")*', opening, svg))
+
+
+def _legend_above(axes: Axes) -> None:
+    """Outside the axes, where it can hide no point."""
+    axes.figure.subplots_adjust(top=0.88)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=3, borderaxespad=0)
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -326,9 +326,7 @@ def _training_facts(run: RunContents) -> list[tuple[str, str]]:
             facts.append(("Images a second", f"{statistics.median(rates):,.1f}"))
     parameters = run.summary.get("parameters")
     if isinstance(parameters, Mapping) and {"trained", "total"} <= parameters.keys():
-        facts.append(
-            ("Parameters that learn", f"{_millions(parameters['trained'])} of {_millions(parameters['total'])}")
-        )
+        facts.append(("Parameters that learn", f"{_count(parameters['trained'])} of {_count(parameters['total'])}"))
     if run.summary.get("checkpoint"):
         name = str(run.summary["checkpoint"])
         step = re.fullmatch(r"ckpt-0*(\d+)", name)
@@ -355,5 +353,7 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
-def _millions(count: Any) -> str:
-    return f"{count / 1e6:,.2f}\u00a0M" if count < 1e8 else f"{count / 1e6:,.0f}\u00a0M"
+def _count(count: Any) -> str:
+    if count < 100_000:
+        return f"{count:,}"
+    return f"{count / 1e6:,.{2 if count < 1e8 else 0}f}\u00a0M"

@@ -259,7 +259,7 @@ def _resolve_datasets(node: dict[str, Any], problems: list[str]) -> tuple[dict[s
 
 def _over_defaults(default_path: str, keys: tuple[str, ...], given: Mapping[str, Any]) -> dict[str, Any]:
     """The node of a LAVIS default file with `given` over it."""
-    default = OmegaConf.load(default_path)
+    default: Any = OmegaConf.load(default_path)
     for key in keys:
         default = default[key]
     return OmegaConf.to_container(OmegaConf.merge(default, OmegaConf.create(dict(given))), resolve=True)  # type: ignore

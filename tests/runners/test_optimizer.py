@@ -97,5 +97,5 @@ def test_state_of_another_model_is_refused(change: str) -> None:
         saved.tensors["exp_avg.gain"] = torch.zeros(4)
     else:
         saved.values["adamw_steps"]["other"] = 1
-    with pytest.raises(WeightsError, match="gain|other"):
+    with pytest.raises(WeightsError, match=r"gain|other"):
         load_adamw_state(optimizer, net.named_parameters(), saved)

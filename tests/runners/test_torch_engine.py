@@ -1,6 +1,7 @@
 """Properties: however a global batch is cut into micro-batches, the step is that of one batch weighted by tokens, and
-equals a step worked out without the engine; clipping acts on the joined gradient; a loss or gradient that is not finite
-stops before the weights change; fp16 overflows skip a step and give up in the end; bf16 autocast is on when asked for."""
+equals a step worked out without the engine; clipping acts on the joined gradient; a loss or gradient that is not
+finite stops before the weights change; fp16 overflows skip a step and give up in the end; bf16 autocast is on when
+asked for."""
 
 from __future__ import annotations
 

@@ -1,0 +1,106 @@
+"""Properties: the commands end with 0, with 2 and a message without traceback, or with a traceback when asked; a run
+killed at a random moment in a process of its own ends like one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lavis_emovit import evaluate, train
+from lavis_emovit.errors import UserError
+from lavis_emovit.runners.checkpoint import list_checkpoints
+
+
+def test_training_and_evaluation_end_with_zero(recipe: Callable[..., Path], tmp_path: Path) -> None:
+    path = str(recipe(max_epoch=1))
+    assert train.main(["--cfg-path", path]) == 0
+    options = ["--options", "run.output_dir=evaluation", "run.checkpoint=run"]
+    assert evaluate.main(["--cfg-path", path, *options]) == 0
+    trained, evaluated = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("run", "evaluation"))
+    assert evaluated["splits"]["test"]["after"] == trained["splits"]["test"]["after"]
+
+
+def test_options_may_be_given_more_than_once(recipe: Callable[..., Path], tmp_path: Path) -> None:
+    arguments = ["--cfg-path", str(recipe()), "--options", "run.max_epoch=1", "--options", "run.output_dir=there"]
+    assert train.main(arguments) == 0
+    assert (tmp_path / "there" / "metrics.json").exists()
+
+
+def test_user_errors_end_with_two_and_no_traceback(
+    recipe: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(["--cfg-path", str(recipe(init_lrr=1))]) == 2
+    message = capsys.readouterr().err
+    assert "run.init_lrr: unknown key (did you mean 'init_lr'?)" in message
+    assert "Traceback" not in message
+
+
+def test_debug_shows_where_it_came_from(recipe: Callable[..., Path]) -> None:
+    with pytest.raises(UserError, match="init_lrr"):
+        train.main(["--cfg-path", str(recipe(init_lrr=1)), "--debug"])
+
+
+def test_ctrl_c_ends_with_130(
+    recipe: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "run_recipe", interrupted)
+    assert train.main(["--cfg-path", str(recipe())]) == 130
+    assert "goes on from the newest checkpoint" in capsys.readouterr().err
+
+
+def test_several_processes_are_refused(
+    recipe: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert train.main(["--cfg-path", str(recipe())]) == 2
+    assert "one of 2 processes" in capsys.readouterr().err
+
+
+def test_help_needs_no_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (train, evaluate):
+        with pytest.raises(SystemExit) as end:
+            command.main(["--help"])
+        assert end.value.code == 0
+        assert "--cfg-path" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_killed_at_a_random_moment_ends_the_same(
+    recipe: Callable[..., Path], run_in_process: Callable[..., subprocess.CompletedProcess], tmp_path: Path
+) -> None:
+    straight = recipe("straight.yaml", output_dir="straight", max_epoch=40, save_every_steps=1, keep_last=2)
+    assert run_in_process(straight).returncode == 0
+    killed = recipe("killed.yaml", output_dir="killed", max_epoch=40, save_every_steps=1, keep_last=2)
+    stand_in = Path(__file__).resolve().parent / "stand_in" / "stand_in.py"
+    choose = random.Random()
+    num_kills = 0
+    while not (tmp_path / "killed" / "metrics.json").exists():
+        assert num_kills < 50
+        process = subprocess.Popen(
+            [sys.executable, str(stand_in), str(killed)], cwd=tmp_path, stderr=subprocess.DEVNULL
+        )
+        while not (tmp_path / "killed" / ".lock-owner.json").exists() and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(choose.uniform(0.1, 1.5))
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            num_kills += 1
+        process.wait()
+        (tmp_path / "killed" / ".lock-owner.json").unlink(missing_ok=True)
+    last, other = (list_checkpoints(tmp_path / name / "checkpoints")[-1] for name in ("straight", "killed"))
+    assert last.name == other.name == "ckpt-00000200"
+    assert num_kills > 0
+    for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
+        assert (last / name).read_bytes() == (other / name).read_bytes(), name

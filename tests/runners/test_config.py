@@ -1,0 +1,176 @@
+"""Properties: recipe, defaults and options are merged in LAVIS's order; everything wrong is reported in one error, with
+the nearest name; options take both of LAVIS's forms; what LAVIS's code reads from a config is there; the identity of
+a run covers what it computes and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from lavis.tasks import setup_task
+
+from lavis_emovit.errors import ConfigError
+from lavis_emovit.runners.config import Config
+from lavis_emovit.runners.settings import RunSettings
+from lavis_emovit.tasks.emotion_instruction import EmotionInstructionTask
+
+
+def problems_of(path: Path, options: list[str] | None = None) -> list[str]:
+    with pytest.raises(ConfigError) as error:
+        Config.load(path, options or [])
+    return error.value.problems
+
+
+def test_defaults_recipe_options_and_overrides_in_this_order(recipe: Callable[..., Path]) -> None:
+    path = recipe(max_epoch=3, init_lr=0.05, weight_decay=0.3)
+    config = Config.load(path, ["run.init_lr=1e-4", "run.seed=5", "model.width=16"], ["run.seed=6"])
+    assert config.run.weight_decay == 0.3
+    assert config.run.init_lr == 1e-4
+    assert config.run.seed == 6
+    assert config.run.beta1 == 0.9
+    assert config.model.width == 16
+    assert config.model.dropout == 0.2, "from the model's default file"
+    assert config.datasets["emo_stand_in"].num_train == 22
+
+
+def test_options_as_pairs(recipe: Callable[..., Path]) -> None:
+    config = Config.load(recipe(), ["run.seed", "9", "model.width", "4"])
+    assert (config.run.seed, config.model.width) == (9, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["run.seed", "9", "run.max_epoch"], "'run.max_epoch' has no value"),
+        (["run.seed=9", "quick"], "'quick' has no '='"),
+    ],
+)
+def test_options_that_cannot_be_read(recipe: Callable[..., Path], options: list[str], words: str) -> None:
+    assert any(words in problem for problem in problems_of(recipe(), options))
+
+
+def test_everything_wrong_comes_in_one_error(recipe: Callable[..., Path]) -> None:
+    options = [
+        "run.max_epochs=2",
+        "run.batch_size_train=4",
+        "run.amp=fp8",
+        "run.task=emotion_instructions",
+        "model.widht=3",
+        "datasets.emo_stand_in.num_trian=3",
+        "datasets.emo_stand_inn.type=default",
+        "extras.x=1",
+    ]
+    problems = "\n".join(problems_of(recipe(), options))
+    for words in (
+        "run.max_epochs: unknown key (did you mean 'max_epoch'?)",
+        "run.batch_size_train: a key of LAVIS's runner, not of this one",
+        "run.global_batch_size",
+        "run.amp: ",
+        "model.widht: unknown key (did you mean 'width'?)",
+        "datasets.emo_stand_in.num_trian: unknown key (did you mean 'num_train'?)",
+        "no dataset 'emo_stand_inn' is registered (did you mean 'emo_stand_in'?)",
+        "extras: unknown key (valid: datasets, model, run)",
+    ):
+        assert words in problems, words
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": {"arch": "emovit_stand_inn"}}, "did you mean 'emovit_stand_in'"),
+        ({"model": {"arch": "zzz"}}, "this plugin's: emovit_"),
+        ({"model": {"arch": "albef_vqa"}}, "cannot train 'albef_vqa'"),
+        ({"model": {"arch": "emovit_stand_in", "model_type": "huge"}}, "has no type 'huge'"),
+        ({"model": None}, "model: missing"),
+        ({"model": [1]}, "model: expected a mapping"),
+        ({"datasets": {"coco_caption": None}}, "it takes "),
+        ({"datasets": {"emo_stand_in": {"type": "small"}}}, "no type 'small'"),
+        ({"datasets": {"emo_stand_in": 3}}, "expected a mapping"),
+        ({"datasets": {"emo_stand_in": None, "emoset": None}}, "one dataset a run"),
+        ({"run": None}, "run: missing"),
+    ],
+)
+def test_faults_of_a_recipe(recipe: Callable[..., Path], change: dict, words: str) -> None:
+    path = recipe()
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **change}))
+    assert any(words in problem for problem in problems_of(path)), problems_of(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["run: [", "- 1\n- 2\n", "run: {seed: 1}\nrun: {seed: 2}\n", "run:\n  seed: ${nowhere}\n"]
+)
+def test_files_that_are_no_recipe(recipe: Callable[..., Path], text: str) -> None:
+    path = recipe()
+    path.write_text(text)
+    assert problems_of(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: no such recipe file"):
+        Config.load(tmp_path / "nowhere.yaml")
+
+
+def test_a_dataset_may_be_named_without_settings(recipe: Callable[..., Path]) -> None:
+    path = recipe()
+    values = yaml.safe_load(path.read_text())
+    values["datasets"]["emo_stand_in"] = None
+    path.write_text(yaml.safe_dump(values))
+    assert Config.load(path).datasets["emo_stand_in"].num_eval == 12
+
+
+def test_picture_sizes_must_agree(recipe: Callable[..., Path]) -> None:
+    path = recipe()
+    values = yaml.safe_load(path.read_text())
+    values["datasets"] = {"emoset_sketch": {"vis_processor": {"eval": {"image_size": 128}}}}
+    values["model"] = {"arch": "emovit_tiny"}
+    path.write_text(yaml.safe_dump(values))
+    problems = problems_of(path)
+    assert any("vis_processor.eval.image_size: 128, the model reads pictures of 96" in problem for problem in problems)
+
+
+def test_lavis_code_finds_what_it_reads(recipe: Callable[..., Path]) -> None:
+    config = Config.load(recipe(score_normalisation="sum", max_len=7))
+    assert config.run_cfg.task == "emotion_instruction"
+    assert config.run_cfg.get("num_beams") == 1
+    assert config.run_cfg.get("not_there", 5) == 5
+    assert config.model_cfg.arch == "emovit_stand_in"
+    assert list(config.datasets_cfg) == ["emo_stand_in"]
+    assert config.to_dict()["run"]["max_len"] == 7
+    assert yaml.safe_load(config.to_yaml()) == config.to_dict()
+    task = setup_task(config)
+    assert isinstance(task, EmotionInstructionTask)
+    assert (task.score_normalisation, task.max_len) == ("sum", 7)
+    assert set(task.build_datasets(config)["emo_stand_in"]) == {"train", "val", "test"}
+    assert type(task.build_model(config)).__name__ == "StandInModel"
+
+
+def test_a_recipe_with_its_defaults_filled_in_loads_as_itself(recipe: Callable[..., Path], tmp_path: Path) -> None:
+    config = Config.load(recipe())
+    full = tmp_path / "full.yaml"
+    full.write_text(config.to_yaml())
+    again = Config.load(full)
+    assert again.to_dict() == config.to_dict()
+    assert again.identity_hash == config.identity_hash
+
+
+def test_identity_covers_what_a_run_computes(recipe: Callable[..., Path]) -> None:
+    path = recipe()
+    own = Config.load(path).identity_hash
+    for option in ("run.num_workers=2", "run.output_dir=elsewhere", "run.save_every_steps=3", "run.micro_batch_size=1"):
+        assert Config.load(path, [option]).identity_hash == own, option
+    for option in (
+        "run.init_lr=0.1",
+        "run.seed=4",
+        "model.width=9",
+        "datasets.emo_stand_in.num_train=9",
+        "run.amp=bf16",
+    ):
+        assert Config.load(path, [option]).identity_hash != own, option
+
+
+def test_run_settings_are_frozen(recipe: Callable[..., Path]) -> None:
+    run: RunSettings = Config.load(recipe()).run
+    with pytest.raises(ValueError, match="frozen"):
+        run.seed = 3  # type: ignore[misc]

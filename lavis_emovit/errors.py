@@ -17,6 +17,10 @@ class WeightsError(UserError):
     """Weights that are missing or do not fit the model."""
 
 
+class LavisMissingError(UserError, ImportError):
+    """LAVIS itself is not installed."""
+
+
 class ConfigError(UserError):
     """All that is wrong with a configuration, gathered before anything heavy is loaded."""
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Literal
 
 from lavis_emovit.paths import data_root, output_root
+from lavis_emovit.plugin import LAVIS_LINE
 
 logger = logging.getLogger(__name__)
 
 DISTRIBUTION = "lavis-emovit"
-LAVIS_FIX = "pip install --no-deps salesforce-lavis==1.0.2"
 REINSTALL_FIX = f"pip install --force-reinstall --no-deps {DISTRIBUTION} (in a checkout: make setup)"
 SHOWN_VERSIONS = ("torch", "torchvision", "transformers", "tokenizers", "timm", "numpy", "webdataset", "pydantic")
 LOW_DISK_GB, FULL_DISK_GB = 5.0, 0.5
@@ -131,14 +131,14 @@ def check_lavis() -> Iterator[Finding]:
     from importlib.util import find_spec
 
     if find_spec("lavis") is None:
-        yield Finding("lavis", "failed", "not installed", LAVIS_FIX)
+        yield Finding("lavis", "failed", "not installed", LAVIS_LINE)
         return
     from lavis_emovit.plugin import activate, entry_points, loading, stand_ins
 
     try:
         activate()
     except ImportError as error:
-        fix = f"pip install {error.name}" if isinstance(error, ModuleNotFoundError) and error.name else LAVIS_FIX
+        fix = f"pip install {error.name}" if isinstance(error, ModuleNotFoundError) and error.name else LAVIS_LINE
         yield Finding("lavis", "failed", f"does not import: {error}", fix)
         return
     from lavis.common.registry import registry

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# LAVIS 1.0.2 pins versions that nothing current can be installed beside.
+LAVIS_LINE = "pip install --no-deps salesforce-lavis==1.0.2"
+
 
 def activate() -> None:
     """Load LAVIS with our classes registered, also where the start-up hook is missing or switched off.
@@ -9,15 +12,20 @@ def activate() -> None:
     With `LAVIS_PLUGINS=0` in the environment only our own plugin is loaded, not those of other distributions.
 
     Raises:
-        ImportError: LAVIS is not installed.
+        LavisMissingError: LAVIS is not installed.
+        ImportError: LAVIS needs a package that is not installed.
     """
     import importlib
     import sys
+    from importlib.util import find_spec
 
+    from lavis_emovit.errors import LavisMissingError
     from lavis_emovit.plugin import bootstrap, loading
 
     hooked = bootstrap.install()
     if "lavis" not in sys.modules:
+        if find_spec("lavis") is None:
+            raise LavisMissingError(f"LAVIS is not installed. Install it without its old pins: {LAVIS_LINE}")
         if hooked:
             importlib.import_module("lavis")
         else:

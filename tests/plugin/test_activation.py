@@ -15,7 +15,9 @@ Properties:
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
 GOOD_PLUGIN = "import lavis; lavis.good_plugin = getattr(lavis, 'good_plugin', 0) + 1"
 
 
@@ -214,6 +216,25 @@ def test_activate_on_a_lavis_that_is_loaded(stub_child):
     stub_child.write({"lavis/datasets/__init__.py": ""})
     code = "import lavis; from lavis_emovit.plugin import activate; activate(); print(lavis.load_model('ours')[1])"
     assert stub_child.output(code, environment={"LAVIS_PLUGINS": "0"}) == "large"
+
+
+def test_activate_without_lavis_says_what_to_install(child):
+    site = child.folder / "site"
+    site.mkdir()
+    (site / "lavis_emovit").symlink_to(ROOT / "lavis_emovit")
+    code = f"""
+        import sys
+        sys.path.insert(0, {str(site)!r})
+        from lavis_emovit.plugin import activate
+        try:
+            activate()
+        except ImportError as error:
+            print(type(error).__name__, error)
+    """
+    assert child.output(code, "-S") == (
+        "LavisMissingError LAVIS is not installed. Install it without its old pins: "
+        "pip install --no-deps salesforce-lavis==1.0.2"
+    )
 
 
 def test_failing_step_leaves_lavis_usable(stub_child):

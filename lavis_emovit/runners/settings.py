@@ -46,6 +46,10 @@ FREE_RUN_KEYS = frozenset(
 )
 
 
+# What a recipe that trains has to say itself; an evaluation does without.
+TRAINING_KEYS = ("max_epoch", "global_batch_size", "init_lr")
+
+
 class RunSettings(Settings):
     """How to train and evaluate.
 
@@ -63,15 +67,15 @@ class RunSettings(Settings):
     overwrite: bool = Field(False, description="with resume=never: delete the earlier run in output_dir first")
 
     # Length and batches.
-    max_epoch: int = Field(ge=1)
-    global_batch_size: int = Field(ge=1, description="images of one optimizer step, all processes together")
+    max_epoch: int = Field(1, ge=1)
+    global_batch_size: int = Field(1, ge=1, description="images of one optimizer step, all processes together")
     micro_batch_size: int | None = Field(None, ge=1, description="images of one forward pass; empty: all at once")
     batch_size_eval: int = Field(16, ge=1)
     num_workers: int = Field(0, ge=0, description="processes that read and prepare images")
 
     # Optimizer (AdamW) and schedule.
     lr_sched: Literal["linear_warmup_cosine_lr"] = "linear_warmup_cosine_lr"
-    init_lr: float = Field(gt=0)
+    init_lr: float = Field(1e-5, gt=0)
     min_lr: float = Field(0.0, ge=0)
     warmup_lr: float = Field(1e-8, ge=0)
     warmup_steps: int = Field(0, ge=0)
@@ -125,6 +129,9 @@ class RunSettings(Settings):
 
     @model_validator(mode="after")
     def _check_together(self) -> RunSettings:
+        missing = [key for key in TRAINING_KEYS if key not in self.model_fields_set]
+        if missing and not self.evaluate:
+            raise ValueError(f"training needs {', '.join(f'run.{key}' for key in missing)}")
         if self.overwrite and self.resume != "never":
             raise ValueError("run.overwrite deletes the earlier run, so it needs run.resume=never beside it")
         if not self.evaluate and len(self.train_splits) != 1:

@@ -23,6 +23,12 @@ def test_minimal_settings_are_enough() -> None:
     assert settings.valid_splits == ("val",)
 
 
+def test_training_needs_what_evaluation_does_not() -> None:
+    assert parse_settings(RunSettings, {"output_dir": "out", "evaluate": True}, "run")[1] == []
+    (problem,) = parse_settings(RunSettings, {"output_dir": "out", "init_lr": 1e-5}, "run")[1]
+    assert problem == "run: training needs run.max_epoch, run.global_batch_size"
+
+
 def test_all_problems_are_reported_together() -> None:
     problems = problems_of(max_epoch=0, init_lr="fast", warmup_step=10, amp="fp8", device="tpu")
     assert len(problems) == 5

@@ -1,5 +1,5 @@
 """Properties of the task: scores are normalised as asked for and choose the label; rows name instance, record and
-truth; LAVIS's own way of setting up, training and evaluating a task works with it; metrics carry LAVIS's `agg_metrics`."""
+truth; LAVIS's own way of setting up, training and evaluating a task works with it; metrics carry `agg_metrics`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,63 @@
+"""`tools/bench/photos.py`: a seed's command is a valid recipe, and the figures are worked out from metrics.json."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("bench_photos", ROOT / "tools" / "bench" / "photos.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def stage(accuracy: float) -> dict:
+    return {
+        "num_samples": 50,
+        "accuracy": accuracy,
+        "accuracy_interval": {"low": accuracy - 0.1, "high": accuracy + 0.1, "level": 0.95},
+        "majority_baseline": 0.5,
+        "macro_f1": accuracy,
+    }
+
+
+def test_means_and_spread_worked_out_by_hand(tool):
+    runs = {
+        seed: {"splits": {"test": {"before": stage(0.5), "after": stage(value)}}}
+        for seed, value in ((0, 0.8), (4, 0.9))
+    }
+    result = tool.summarise(runs)
+    assert result["mean_accuracy"] == pytest.approx(0.85)
+    assert result["std_accuracy"] == pytest.approx(0.0707106781)  # of a sample of two: 0.1 / sqrt(2)
+    assert result["mean_majority"] == 0.5
+    assert [row["seed"] for row in result["seeds"]] == [0, 4]
+    assert "| 4 | 50 | 0.500 | 0.900 | 0.500 |" in tool.table(result)
+
+
+def test_the_command_of_a_seed_is_a_valid_recipe(tool, tmp_path, monkeypatch):
+    from lavis_emovit.runners.config import Config
+
+    monkeypatch.chdir(tmp_path)  # where the recipe is found is not the matter of the working directory
+    command = tool.command(7, Path("output/x"))
+    assert command[1:3] == ["-m", "lavis.train"]
+    config = Config.load(command[4], command[6:])
+    assert config.run.seed == 7
+    assert config.run.output_dir == "output/x"
+    prepare = config.datasets["london_faces"].build_info.prepare
+    assert prepare.split_seed == 7, "the seed also decides who is in which split"
+    assert "split_7" in config.datasets["london_faces"].build_info.images.storage
+
+
+def test_circumstances_name_commit_versions_and_machine(tool):
+    facts = tool.circumstances([0, 1])
+    assert len(facts["commit"].removesuffix("+changes")) == 40
+    assert facts["machine"]["usable_cores"] >= 1
+    assert facts["versions"]["torch"]
+    assert facts["command"].endswith("--seeds 0 1")

@@ -2,6 +2,8 @@
 
 What is not a label stays in the denominator: an invalid answer is a wrong answer and gets a column of its own in the
 confusion matrix. Every metric is computed from the rows alone, so it can be computed again from the file.
+
+scikit-learn is imported where it is used: importing it sets environment variables, which an import of ours must not.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
-from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.predictions import PredictionRow
@@ -108,6 +109,8 @@ def classification_metrics(
         DataError: no rows; a true label that is missing or not in the set; scores that only some rows have, that lack
             a label or are not finite. The row is named.
     """
+    from sklearn.metrics import f1_score
+
     true_N = label_indices(rows, labels)
     predicted_N = prediction_indices(rows, labels)
     num_samples = len(rows)
@@ -164,6 +167,8 @@ def prediction_indices(rows: Sequence[PredictionRow], labels: Sequence[str]) -> 
 
 def confusion_counts(rows: Sequence[PredictionRow], labels: Sequence[str]) -> np.ndarray:
     """int64 [C, C + 1]: truth down, prediction across, the last column for invalid predictions."""
+    from sklearn.metrics import confusion_matrix
+
     size = len(labels) + 1
     counts = confusion_matrix(label_indices(rows, labels), prediction_indices(rows, labels), labels=list(range(size)))
     return counts[:-1].astype(np.int64)
@@ -327,6 +332,8 @@ def _balanced_accuracy(true_N: np.ndarray, predicted_N: np.ndarray) -> float:
 
 
 def _per_class(true_N: np.ndarray, predicted_N: np.ndarray, labels: Sequence[str]) -> list[ClassMetrics]:
+    from sklearn.metrics import precision_recall_fscore_support
+
     precision, recall, f1, support = precision_recall_fscore_support(
         true_N, predicted_N, labels=list(range(len(labels))), zero_division=0
     )

@@ -33,7 +33,9 @@ def decode_image(data: bytes, *, min_side_px: int | None = None) -> Image.Image:
             if min_side_px is not None:
                 image.draft("RGB", (min_side_px, min_side_px))
             image.load()
-            return to_rgb(ImageOps.exif_transpose(image))
+            # In place, since it would copy every picture that needs no turning.
+            ImageOps.exif_transpose(image, in_place=True)
+            return to_rgb(image)
     except Exception as error:
         # Pillow's decoders raise many kinds; whichever it is, these bytes cannot be used.
         raise DataError(f"the picture cannot be decoded ({type(error).__name__}: {error})") from None

@@ -8,6 +8,7 @@ has to do with them is left to tuning.
 from __future__ import annotations
 
 import random
+import string
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,7 +121,11 @@ def train_qformer_tokenizer(lines: list[str], folder: Path) -> PreTrainedTokeniz
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=QFORMER_VOCABULARY - 1, special_tokens=special)
+    # Every character that a keyboard has, so that no question reads as unknown.
+    alphabet = [character for character in string.printable if character.strip() and not character.isupper()]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=QFORMER_VOCABULARY - 1, special_tokens=special, initial_alphabet=alphabet
+    )
     tokenizer.train_from_iterator(lines, trainer)
     tokenizer.post_processor = processors.BertProcessing(
         ("[SEP]", tokenizer.token_to_id("[SEP]")), ("[CLS]", tokenizer.token_to_id("[CLS]"))

@@ -71,7 +71,7 @@ def test_header(path):
     header = _header(path)
     assert all(header.get(heading) for heading in ("purpose", *HEADINGS)), header
     assert _launched_recipe(header).is_file()
-    assert re.search(r"\d", header["Memory"])
+    assert re.search(r"[KMGT]B|as large as", header["Memory"]), header["Memory"]
     if path in RECIPES:
         assert path == _launched_recipe(header)
         assert re.search(r"second|minute|hour|day", header["Memory"]), header["Memory"]

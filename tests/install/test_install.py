@@ -44,7 +44,7 @@ print(json.dumps({
 
 
 def test_training_module_of_lavis(environment):
-    for module, purpose in (("lavis.train", "Tune"), ("lavis.evaluate", "Evaluate"), ("lavis_emovit.train", "Tune")):
+    for module, purpose in (("lavis.train", "Tune"), ("lavis.evaluate", "Evaluate")):
         shown = environment.output("-m", module, "--help")
         assert "--cfg-path" in shown and purpose in shown
 

@@ -1,4 +1,4 @@
-"""`tools/bench/photos.py`: a seed's command is a valid recipe, and the figures are worked out from metrics.json."""
+"""`tools/bench/seeds.py`: a seed's command is a valid recipe, and the figures are worked out from metrics.json."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("bench_photos", ROOT / "tools" / "bench" / "photos.py")
+    spec = importlib.util.spec_from_file_location("bench_seeds", ROOT / "tools" / "bench" / "seeds.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -33,7 +33,7 @@ def test_means_and_spread_worked_out_by_hand(tool):
         seed: {"splits": {"test": {"before": stage(0.5), "after": stage(value)}}}
         for seed, value in ((0, 0.8), (4, 0.9))
     }
-    result = tool.summarise(runs)
+    result = tool.summarise("photos", runs)
     assert result["mean_accuracy"] == pytest.approx(0.85)
     assert result["std_accuracy"] == pytest.approx(0.0707106781)  # of a sample of two: 0.1 / sqrt(2)
     assert result["mean_majority"] == 0.5
@@ -45,7 +45,7 @@ def test_the_command_of_a_seed_is_a_valid_recipe(tool, tmp_path, monkeypatch):
     from lavis_emovit.runners.config import Config
 
     monkeypatch.chdir(tmp_path)  # where the recipe is found is not the matter of the working directory
-    command = tool.command(7, Path("output/x"))
+    command = tool.command("photos", 7, Path("output/x"))
     assert command[1:3] == ["-m", "lavis.train"]
     config = Config.load(command[4], command[6:])
     assert config.run.seed == 7
@@ -56,7 +56,7 @@ def test_the_command_of_a_seed_is_a_valid_recipe(tool, tmp_path, monkeypatch):
 
 
 def test_circumstances_name_commit_versions_and_machine(tool):
-    facts = tool.circumstances([0, 1])
+    facts = tool.circumstances("quickstart", [0, 1])
     assert len(facts["commit"].removesuffix("+changes")) == 40
     assert facts["machine"]["usable_cores"] >= 1
     assert facts["versions"]["torch"]

@@ -1,9 +1,11 @@
-"""Accuracy of projects/emovit/photos.yaml on people that the model has never seen, over several seeds.
+"""Test accuracy of a recipe over several seeds, each a run of the real command in a process of its own.
 
-    python tools/bench/photos.py [--seeds 0 1 2] [--out benchmarks/photos.json]
+    python tools/bench/seeds.py photos
+    python tools/bench/seeds.py quickstart --seeds 0 1 2 --out benchmarks/quickstart.json
 
-A seed decides who is in which split, the order of pictures and the augmentation. Each seed is a run of the real command
-in a process of its own, in output/bench/photos/seed_<n>; a run that was stopped goes on, a finished one is read again.
+`photos` measures on people that the model has never seen: a seed decides who is in which split, the order of pictures and
+the augmentation. In `quickstart` the drawn pictures stay the same. Runs lie in output/bench/<recipe>/seed_<n>; a run that
+was stopped goes on, a finished one is read again.
 """
 
 from __future__ import annotations
@@ -19,38 +21,45 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPE = "projects/emovit/photos.yaml"
-RUNS = Path("output", "bench", "photos")
+RECIPES = ("photos", "quickstart")
+RUNS = Path("output", "bench")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run all seeds and write the result; the exit code is that of the first run that failed, else 0."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("recipe", choices=RECIPES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "photos.json")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/<recipe>.json")
     arguments = parser.parse_args(argv)
+    out = arguments.out or ROOT / "benchmarks" / f"{arguments.recipe}.json"
     summaries = {}
     for seed in arguments.seeds:
-        folder = RUNS / f"seed_{seed}"
-        code = subprocess.run(command(seed, folder), cwd=ROOT).returncode
+        folder = RUNS / arguments.recipe / f"seed_{seed}"
+        code = subprocess.run(command(arguments.recipe, seed, folder), cwd=ROOT).returncode
         if code:
             print(f"seed {seed} ended with exit code {code}; nothing is written", file=sys.stderr)
             return code
         summaries[seed] = json.loads((ROOT / folder / "metrics.json").read_text(encoding="utf-8"))
-    result = {**summarise(summaries), **circumstances(arguments.seeds)}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    result = {**summarise(arguments.recipe, summaries), **circumstances(arguments.recipe, arguments.seeds)}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(table(result))
     return 0
 
 
-def command(seed: int, folder: Path) -> list[str]:
+def recipe_path(recipe: str) -> str:
+    """Path of a recipe from the repository's root."""
+    return f"projects/emovit/{recipe}.yaml"
+
+
+def command(recipe: str, seed: int, folder: Path) -> list[str]:
     """The command line of one seed's run."""
     options = [f"run.seed={seed}", f"run.output_dir={folder.as_posix()}"]
-    return [sys.executable, "-m", "lavis.train", "--cfg-path", RECIPE, "--options", *options]
+    return [sys.executable, "-m", "lavis.train", "--cfg-path", recipe_path(recipe), "--options", *options]
 
 
-def summarise(summaries: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+def summarise(recipe: str, summaries: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     """Test accuracy of each seed before and after tuning, their means, and the accuracy of always saying the same."""
     seeds = []
     for seed, summary in summaries.items():
@@ -68,8 +77,8 @@ def summarise(summaries: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
         )
     accuracies = [row["accuracy"] for row in seeds]
     return {
-        "benchmark": "photos",
-        "recipe": RECIPE,
+        "benchmark": recipe,
+        "recipe": recipe_path(recipe),
         "mean_accuracy": statistics.fmean(accuracies),
         "std_accuracy": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         "mean_accuracy_before": statistics.fmean(row["accuracy_before"] for row in seeds),
@@ -78,19 +87,19 @@ def summarise(summaries: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def circumstances(seeds: Sequence[int]) -> dict[str, Any]:
+def circumstances(recipe: str, seeds: Sequence[int]) -> dict[str, Any]:
     """What the numbers were measured with."""
     from lavis_emovit.runners.machine import machine_facts, package_versions
 
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     changed = subprocess.run(
-        ["git", "status", "--porcelain", "--", "lavis_emovit", "lavis_configs", RECIPE],
+        ["git", "status", "--porcelain", "--", "lavis_emovit", "lavis_configs", recipe_path(recipe)],
         cwd=ROOT,
         capture_output=True,
         text=True,
     ).stdout.strip()
     return {
-        "command": f"python tools/bench/photos.py --seeds {' '.join(map(str, seeds))}",
+        "command": f"python tools/bench/seeds.py {recipe} --seeds {' '.join(map(str, seeds))}",
         "date": date.today().isoformat(),
         "commit": commit + ("+changes" if changed else ""),
         "versions": package_versions(),

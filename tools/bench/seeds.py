@@ -3,9 +3,9 @@
     python tools/bench/seeds.py photos
     python tools/bench/seeds.py quickstart --seeds 0 1 2 --out benchmarks/quickstart.json
 
-`photos` measures on people that the model has never seen: a seed decides who is in which split, the order of pictures and
-the augmentation. In `quickstart` the drawn pictures stay the same. Runs lie in output/bench/<recipe>/seed_<n>; a run that
-was stopped goes on, a finished one is read again.
+`photos` measures on people that the model has never seen: a seed decides who is in which split, the order of pictures
+and the augmentation. In `quickstart` the drawn pictures stay the same. Runs lie in output/bench/<recipe>/seed_<n>; a
+run that was stopped goes on, a finished one is read again.
 """
 
 from __future__ import annotations

@@ -99,6 +99,7 @@ PACKAGE_DATA = [
     "plugin/grafts/*.py",
     "**/*.json",
     "**/*.jinja",
+    "**/*.md",
     "**/*.jinja2",
     "**/*.model",
     "**/*.safetensors",

@@ -1,9 +1,7 @@
-"""Fixtures: recipes for the stand-in model, and running them here or in a process of their own."""
+"""Fixtures: recipes for the stand-in model."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -62,20 +60,3 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_in) -> Callabl
         return path
 
     return write
-
-
-@pytest.fixture
-def run_in_process(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
-    """Runs a recipe for the stand-in model in a process of its own."""
-
-    def run(recipe: Path, *options: str, **environment: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, str(STAND_IN_FOLDER / "stand_in.py"), str(recipe), *options],
-            cwd=tmp_path,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-
-    return run

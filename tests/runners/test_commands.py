@@ -1,15 +1,8 @@
-"""Properties: the commands end with 0, with 2 and a message without traceback, or with a traceback when asked; a run
-killed at a random moment in a process of its own ends like one that was not."""
+"""Properties: the commands end with 0, with 2 and a message without traceback, or with a traceback when asked."""
 
 from __future__ import annotations
 
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +10,6 @@ import pytest
 
 from lavis_emovit import evaluate, train
 from lavis_emovit.errors import UserError
-from lavis_emovit.runners.checkpoint import list_checkpoints
 
 
 def test_training_and_evaluation_end_with_zero(recipe: Callable[..., Path], tmp_path: Path) -> None:
@@ -74,33 +66,3 @@ def test_help_needs_no_recipe(capsys: pytest.CaptureFixture[str]) -> None:
             command.main(["--help"])
         assert end.value.code == 0
         assert "--cfg-path" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_killed_at_a_random_moment_ends_the_same(
-    recipe: Callable[..., Path], run_in_process: Callable[..., subprocess.CompletedProcess], tmp_path: Path
-) -> None:
-    straight = recipe("straight.yaml", output_dir="straight", max_epoch=40, save_every_steps=1, keep_last=2)
-    assert run_in_process(straight).returncode == 0
-    killed = recipe("killed.yaml", output_dir="killed", max_epoch=40, save_every_steps=1, keep_last=2)
-    stand_in = Path(__file__).resolve().parent / "stand_in" / "stand_in.py"
-    choose = random.Random()
-    num_kills = 0
-    while not (tmp_path / "killed" / "metrics.json").exists():
-        assert num_kills < 50
-        process = subprocess.Popen(
-            [sys.executable, str(stand_in), str(killed)], cwd=tmp_path, stderr=subprocess.DEVNULL
-        )
-        while not (tmp_path / "killed" / ".lock-owner.json").exists() and process.poll() is None:
-            time.sleep(0.02)
-        time.sleep(choose.uniform(0.1, 1.5))
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-            num_kills += 1
-        process.wait()
-        (tmp_path / "killed" / ".lock-owner.json").unlink(missing_ok=True)
-    last, other = (list_checkpoints(tmp_path / name / "checkpoints")[-1] for name in ("straight", "killed"))
-    assert last.name == other.name == "ckpt-00000200"
-    assert num_kills > 0
-    for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
-        assert (last / name).read_bytes() == (other / name).read_bytes(), name

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import random
 import shutil
 import signal
 from collections.abc import Callable
@@ -165,25 +166,42 @@ def test_micro_batches_give_the_same_weights(recipe: Callable[..., Path], tmp_pa
             torch.testing.assert_close(other_weights[name], tensor, rtol=1e-4, atol=1e-5)
 
 
-def _run_and_die(recipe: Path, file_operation: int) -> None:
-    import stand_in
+def in_fork(action: Callable[[], object]) -> multiprocessing.Process:
+    """A process of its own that has everything loaded already."""
 
-    stand_in.kill_at_file_operation(file_operation)
-    run_recipe(recipe)
-    os._exit(0)
+    def act() -> None:
+        action()
+        os._exit(0)
 
-
-def run_in_fork(recipe: Path, file_operation: int) -> int:
-    process = multiprocessing.get_context("fork").Process(target=_run_and_die, args=(recipe, file_operation))
+    process = multiprocessing.get_context("fork").Process(target=act)
     process.start()
+    return process
+
+
+def exit_code_of(process: multiprocessing.Process) -> int | None:
     process.join(120)
-    assert process.exitcode is not None
     return process.exitcode
+
+
+def test_killed_at_random_moments_ends_the_same(straight: Path, recipe: Callable[..., Path], tmp_path: Path) -> None:
+    path = recipe("killed.yaml", output_dir="killed", save_every_steps=1)
+    num_kills, code = 0, -signal.SIGKILL
+    while code == -signal.SIGKILL:
+        process = in_fork(lambda: run_recipe(path))
+        # Longer and longer, so that the run comes to its end on a slow machine too.
+        process.join(random.uniform(0.05, 0.15) * (1 + num_kills))
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            num_kills += 1
+        code = exit_code_of(process)
+    assert code == 0
+    assert num_kills > 0
+    assert_same_run(straight, tmp_path / "killed")
 
 
 @pytest.mark.parametrize(("num_epochs", "every"), [(2, 17), pytest.param(1, 1, marks=pytest.mark.slow)])
 def test_killed_at_a_file_operation_ends_the_same(
-    recipe: Callable[..., Path], tmp_path: Path, num_epochs: int, every: int
+    recipe: Callable[..., Path], tmp_path: Path, stand_in: Any, num_epochs: int, every: int
 ) -> None:
     """SIGKILL before the 1st, 18th, 35th ... (when slow: before every single) flush or rename of the run."""
     settings = {"save_every_steps": 2, "max_epoch": num_epochs}
@@ -191,7 +209,12 @@ def test_killed_at_a_file_operation_ends_the_same(
     path = recipe("killed.yaml", output_dir="killed", **settings)
     killed = tmp_path / "killed"
     file_operation, num_kills = 1, 0
-    while run_in_fork(path, file_operation) == -signal.SIGKILL:
+
+    def run_until_killed() -> None:
+        stand_in.kill_at_file_operation(file_operation)
+        run_recipe(path)
+
+    while exit_code_of(in_fork(run_until_killed)) == -signal.SIGKILL:
         num_kills += 1
         for checkpoint in list_checkpoints(killed / "checkpoints"):
             verify_checkpoint(checkpoint)

@@ -1,14 +1,10 @@
-"""A model and a dataset with the API of the real ones, small enough to train in a blink, registered in LAVIS on import.
-
-Run as a script, it trains a recipe in a process of its own: `stand_in.py RECIPE [OPTION ...]`.
-"""
+"""A model and a dataset with the API of the real ones, trained in a blink, registered in LAVIS on import."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import signal
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -184,12 +180,3 @@ def kill_at_file_operation(number: int) -> None:
 
     for name in ("fsync", "rename", "replace"):
         setattr(os, name, counted(getattr(os, name)))
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    if "KILL_AT" in os.environ:
-        kill_at_file_operation(int(os.environ["KILL_AT"]))
-    from lavis_emovit.train import main
-
-    raise SystemExit(main(["--cfg-path", sys.argv[1], *(["--options", *sys.argv[2:]] if sys.argv[2:] else [])]))

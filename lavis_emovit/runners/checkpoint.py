@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from lavis_emovit.errors import UserError
 from lavis_emovit.files import sync_folder
 
@@ -89,18 +91,14 @@ def save_checkpoint(
 
     Returns:
         the final folder, `root/ckpt-<step>`. An older folder of that name is replaced.
+
+    Raises:
+        CheckpointError: a file cannot be written, on a full disk for one; nothing is left of the attempt.
     """
-    root.mkdir(parents=True, exist_ok=True)
     final = root / checkpoint_name(step)
     nonce = secrets.token_hex(4)
     temporary = root / f"{final.name}.tmp-{nonce}"
-    temporary.mkdir()
-    try:
-        files = _write_files(temporary, writers)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    body = {
+    facts = {
         "format": FORMAT_VERSION,
         "step": step,
         "epoch": epoch,
@@ -108,12 +106,15 @@ def save_checkpoint(
         "config_hash": config_hash,
         "frozen_fingerprint": frozen_fingerprint,
         "versions": dict(versions),
-        "files": files,
     }
-    manifest = temporary / MANIFEST_NAME
-    manifest.write_text(json.dumps({**body, "sha256": _body_hash(body)}, indent=1) + "\n", encoding="utf-8")
-    _fsync(manifest)
-    sync_folder(temporary)
+    try:
+        temporary.mkdir(parents=True)
+        _write_folder(temporary, facts, writers)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(
+            f"{final} cannot be saved: {error}. Earlier checkpoints are whole; put this right and start the run again."
+        ) from error
     if final.exists():
         # Only a folder that was rejected, or one from a run that went back further, can stand here.
         final.rename(root / f"{final.name}.old-{nonce}")
@@ -226,14 +227,19 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _write_files(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> dict[str, dict[str, Any]]:
+def _write_folder(folder: Path, facts: Mapping[str, Any], writers: Mapping[str, Callable[[Path], None]]) -> None:
+    """All files, each flushed to disk, and after them the manifest."""
     files: dict[str, dict[str, Any]] = {}
     for name, write in writers.items():
         path = folder / name
         write(path)
         _fsync(path)
         files[name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-    return files
+    body = {**facts, "files": files}
+    manifest = folder / MANIFEST_NAME
+    manifest.write_text(json.dumps({**body, "sha256": _body_hash(body)}, indent=1) + "\n", encoding="utf-8")
+    _fsync(manifest)
+    sync_folder(folder)
 
 
 def _body_hash(body: Mapping[str, Any]) -> str:

@@ -139,12 +139,12 @@ class RunnerEmoVIT:
                     raise self._explain(error, position, micro_batches) from None
                 position = position.after_step()
                 step_s = time.perf_counter() - started
-                started = time.perf_counter()
                 log.write(_step_row(position, result, learning_rate, micro_batches, step_s, read_s))
                 line.advance(f"loss {result.loss:.4f}  lr {learning_rate:.2e}")
                 is_epoch_end = position.step_in_epoch == self._steps_per_epoch
                 if run.save_every_steps and position.step % run.save_every_steps == 0 and not is_epoch_end:
                     self._save(position)
+                started = time.perf_counter()
         return position.after_epoch()
 
     def _validate(self, position: Position, log: RunLog) -> Position:

@@ -156,7 +156,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_and_nothing_else(tmp_path: Pa
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(cp.CheckpointError, match=r"ckpt-00000006 cannot be saved: .*No space left"):
         save(tmp_path, 6, {**writers_of(make_state(6)), STATE_FILE: disk_full})
     assert list(tmp_path.iterdir()) == [earlier]
     assert cp.newest_checkpoint(tmp_path)[0] == earlier

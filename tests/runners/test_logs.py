@@ -1,5 +1,6 @@
 """Properties: every row of the log is JSON that others can read; a log is cut back to the step that a run goes on from;
-what a crash left at its end does no harm; away from a terminal, progress is plain lines at the stated distance."""
+what a crash left at its end does no harm; progress is a bar on a terminal, and plain lines at the stated distance
+elsewhere."""
 
 from __future__ import annotations
 
@@ -61,3 +62,15 @@ def test_plain_lines_away_from_a_terminal(caplog: pytest.LogCaptureFixture) -> N
             line.advance("loss 1.0")
     assert [record.getMessage().split()[2] for record in caplog.records] == ["10/25", "20/25", "25/25"]
     assert all("loss 1.0" in record.getMessage() for record in caplog.records)
+
+
+def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "150")
+    with progress("epoch 1/1", 4) as line:
+        for _ in range(4):
+            line.advance("loss 1.0")
+    shown = capsys.readouterr().err
+    assert "epoch 1/1" in shown
+    assert "4/4" in shown
+    assert "loss 1.0" in shown

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from lavis_emovit.errors import UserError
+from lavis_emovit.errors import DataError, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,10 @@ def run_recipe(cfg_path: str, options: Sequence[str] = (), overrides: Sequence[s
     from lavis.common.registry import registry
     from lavis.tasks import setup_task
 
+    from lavis_emovit.models.settings import ModelSettings
+    from lavis_emovit.models.weights import check_weights
     from lavis_emovit.runners.config import Config
+    from lavis_emovit.runners.resume import find_trained
     from lavis_emovit.runners.run_folder import RunFolder
     from lavis_emovit.runners.seeding import limit_threads, seed_everything
 
@@ -99,7 +102,13 @@ def run_recipe(cfg_path: str, options: Sequence[str] = (), overrides: Sequence[s
         logger.debug("torch uses %d CPU threads", num_threads)
         seed_everything("start", config.run.seed)
         task = setup_task(config)
-        datasets = task.build_datasets(config)
+        to_fetch = check_weights(config.model) if isinstance(config.model, ModelSettings) else None
+        if config.run.evaluate and config.run.checkpoint is not None:
+            find_trained(config.run.checkpoint)
+        try:
+            datasets = task.build_datasets(config)
+        except DataError as error:
+            raise DataError(f"{error}\nBesides, {to_fetch}.") if to_fetch else error from None
         model = task.build_model(config)
         runner_class = registry.get_runner_class(config.run.runner)
         return runner_class(cfg=config, task=task, model=model, datasets=datasets, folder=folder).train()

@@ -55,9 +55,12 @@ class ModelSettings(Settings):
     @field_validator("trained_parts", mode="before")
     @classmethod
     def _split_parts(cls, value: Any) -> Any:
-        names = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",")]
+        if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
+            raise ValueError(f"should be a list of names; parts are {', '.join(TRAINED_PARTS)}")
         parts: list[str] = []
-        for name in names:
+        for name in value:
             if name in PART_GROUPS:
                 parts.extend(PART_GROUPS[name])
             elif name in TRAINED_PARTS:

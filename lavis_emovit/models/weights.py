@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import torch
 from transformers import AutoConfig, AutoTokenizer, InstructBlipConfig, InstructBlipForConditionalGeneration
+from transformers.utils import logging as transformers_logging
 
 from lavis_emovit.errors import WeightsError
 from lavis_emovit.models.lavis_format import convert_lavis_state, read_lavis_file
@@ -85,6 +86,25 @@ def _in_hub_cache(repository: str) -> bool:
     return isinstance(try_to_load_from_cache(repository, "config.json"), str)
 
 
+def check_weights(settings: ModelSettings) -> str | None:
+    """A look at the weights before anything expensive is done.
+
+    Returns:
+        what will have to be fetched from the hub, or None where all is on this machine.
+
+    Raises:
+        WeightsError: the weights are not here and cannot be fetched.
+    """
+    source = find_weights(settings)
+    if source.present:
+        return None
+    if source.kind == "hub" and not is_offline():
+        return (
+            f"the weights {source.location} of {settings.arch} are not on this machine; they are fetched at first use"
+        )
+    raise WeightsError(missing_weights_message(settings, source, "which is not on this machine"))
+
+
 def missing_weights_message(settings: ModelSettings, source: WeightsSource, reason: str) -> str:
     """What to fetch and where to put it."""
     variable = environment_variable(settings.arch)
@@ -132,12 +152,7 @@ def _load_transformers(settings: ModelSettings, source: WeightsSource) -> Loaded
     offline = is_offline() or source.kind == "folder"
     options: dict[str, Any] = {"local_files_only": offline}
     try:
-        core = InstructBlipForConditionalGeneration.from_pretrained(
-            source.location,
-            dtype=PRECISIONS[settings.frozen_precision],
-            attn_implementation=settings.attention,
-            **options,
-        )
+        core = _load_modules(source, settings, options)
         llm_tokenizer = AutoTokenizer.from_pretrained(source.location, **options)
         qformer_tokenizer = AutoTokenizer.from_pretrained(source.location, subfolder="qformer_tokenizer", **options)
     except (OSError, ValueError) as error:
@@ -146,6 +161,25 @@ def _load_transformers(settings: ModelSettings, source: WeightsSource) -> Loaded
             missing_weights_message(settings, source, f"which could not be loaded ({first_line})")
         ) from error
     return LoadedParts(core, llm_tokenizer, qformer_tokenizer)
+
+
+def _load_modules(
+    source: WeightsSource, settings: ModelSettings, options: dict[str, Any]
+) -> InstructBlipForConditionalGeneration:
+    # A progress bar is for weights that take a while, not for those of the package.
+    shows_progress = transformers_logging.is_progress_bar_enabled()
+    if source.location.startswith(str(PACKAGE_ROOT)):
+        transformers_logging.disable_progress_bar()
+    try:
+        return InstructBlipForConditionalGeneration.from_pretrained(
+            source.location,
+            dtype=PRECISIONS[settings.frozen_precision],
+            attn_implementation=settings.attention,
+            **options,
+        )
+    finally:
+        if shows_progress:
+            transformers_logging.enable_progress_bar()
 
 
 def _load_lavis_file(settings: ModelSettings, source: WeightsSource) -> LoadedParts:

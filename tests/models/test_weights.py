@@ -19,7 +19,7 @@ from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.models.emovit import EmoVIT
 from lavis_emovit.models.lavis_format import convert_lavis_state, read_lavis_file
 from lavis_emovit.models.settings import ModelSettings
-from lavis_emovit.models.weights import find_weights, load_parts
+from lavis_emovit.models.weights import check_weights, find_weights, load_parts
 
 NAMES = ["emovit_tiny", "emovit_vicuna7b", "emovit_vicuna13b", "emovit_flant5xl", "emovit_flant5xxl"]
 
@@ -152,6 +152,17 @@ def test_large_models_are_registered_and_advise_when_absent(name, monkeypatch):
         model_class.from_pretrained(model_class.DEFAULT_MODEL_TYPE)
 
 
+def test_weights_are_looked_for_before_anything_is_loaded(folder, monkeypatch):
+    for name in ("EMOVIT_OFFLINE", "HF_HUB_OFFLINE", "EMOVIT_WEIGHTS_TEST"):
+        monkeypatch.delenv(name, raising=False)
+    assert check_weights(settings_for(folder)) is None
+    assert "owner/name of emovit_test are not on this machine" in check_weights(settings_for("owner/name"))
+    monkeypatch.setenv("EMOVIT_OFFLINE", "1")
+    for location in ("owner/name", "./absent"):
+        with pytest.raises(WeightsError, match="hf download"):
+            check_weights(settings_for(location))
+
+
 def test_tampered_files_are_refused(tmp_path):
     class Code:
         def __reduce__(self):
@@ -178,3 +189,9 @@ def test_all_configuration_problems_come_at_once():
         EmoVIT.from_config({"arch": "emovit_tiny", "pretrained": "x", "image_sise": 3, "trained_parts": "qfomer"})
     assert "image_sise: unknown key (did you mean 'image_size'?)" in str(error.value)
     assert "unknown part 'qfomer'" in str(error.value)
+
+
+@pytest.mark.parametrize("value", [5, None, [1], {"qformer": True}])
+def test_trained_parts_of_a_wrong_type_are_a_problem_like_any_other(value):
+    with pytest.raises(ConfigError, match=r"2 problems(.|\n)*model\.trained_parts: should be a list of names"):
+        EmoVIT.from_config({"arch": "emovit_tiny", "pretrained": "x", "image_size": "big", "trained_parts": value})

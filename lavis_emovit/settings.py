@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -83,7 +83,8 @@ def _follow(cls: type[BaseModel], path: tuple[Any, ...]) -> tuple[type[BaseModel
 
 def _settings_in(annotation: Any, name: str | None = None) -> type[BaseModel] | None:
     """The first settings class in a type; with a name, the first that has it as the default of a key."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    # In Python 3.10 `tuple[str, ...]` passes for a class, but not in `issubclass`.
+    if get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel):
         fits = name is None or name in (field.default for field in annotation.model_fields.values())
         return annotation if fits else None
     for argument in getattr(annotation, "__args__", ()):

@@ -61,7 +61,7 @@ REQUIREMENTS = [
     "jinja2>=3.1",
     # the command
     "rich>=13.7",
-    "typer>=0.16",
+    "typer>=0.19",
     "psutil>=5.9",
     "packaging>=23.0",
     # what LAVIS imports, which comes without its own pins: see the extra `lavis`

@@ -3,11 +3,13 @@
 - every recipe and file that it names exists, every link inside the repository leads somewhere;
 - every `python -m lavis.*` line loads its recipe with the options that it shows, every `emovit` line names a command
   and options that exist, every `make` target is one of the Makefile;
+- the figures that it quotes are those of the results in benchmarks/;
 - its Python snippet runs, and every model in its table is registered.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -39,6 +41,15 @@ def test_links_lead_somewhere():
     assert len(targets) >= 4
     missing = [target for target in targets if not (ROOT / target).exists()]
     assert not missing
+
+
+@pytest.mark.parametrize("name", ["quickstart", "photos"])
+def test_figures_are_those_of_the_benchmarks(name):
+    result = json.loads((ROOT / "benchmarks" / f"{name}.json").read_text())
+    row = next(line for line in TEXT.splitlines() if f"(benchmarks/{name}.json)" in line)
+    assert f" {result['mean_accuracy']:.3f}," in row
+    assert result["command"] in row or f"seeds.py {name}`" in row
+    assert result["mean_accuracy"] >= 0.80 > result["mean_accuracy_before"]
 
 
 def test_named_recipes_and_tools_exist():

@@ -5,7 +5,12 @@ checkpoint loads through LAVIS's own loading."""
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +23,7 @@ from safetensors.torch import load_file
 
 from lavis_emovit.runners.checkpoint import list_checkpoints
 from lavis_emovit.runners.engines.torch_engine import TorchEngine
+from lavis_emovit.runners.logs import read_log
 from lavis_emovit.train import run_recipe
 
 SMALL = (
@@ -92,6 +98,36 @@ def test_stopped_and_started_again_ends_the_same(tune: Callable[..., dict], tmp_
     )
     for name, tensor in loaded.trained_state_dict().items():
         assert torch.equal(tensor, tuned[name]), name
+
+
+@pytest.mark.slow
+def test_the_command_killed_in_its_middle_ends_the_same(tune: Callable[..., dict], tmp_path: Path) -> None:
+    """`python -m lavis.train` with torch's own choice of threads, ended by SIGKILL between two saves."""
+    options = [*(option for option in SMALL if "num_threads" not in option), "run.max_epoch=3", "run.report=false"]
+
+    def command(name: str) -> subprocess.Popen:
+        recipe = ["--cfg-path", "projects/emovit/quickstart.yaml"]
+        return subprocess.Popen(
+            [sys.executable, "-m", "lavis.train", *recipe, "--options", *options, f"run.output_dir={name}"]
+        )
+
+    def num_steps(name: str) -> int:
+        return sum(row["event"] == "step" for row in read_log(tmp_path / name / "log.jsonl"))
+
+    assert command("straight").wait(900) == 0
+    killed = command("killed")
+    while num_steps("killed") < 5:
+        assert killed.poll() is None
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "killed" / "metrics.json").exists()
+    assert command("killed").wait(900) == 0
+    last, other = (list_checkpoints(tmp_path / name / "checkpoints")[-1] for name in ("straight", "killed"))
+    assert last.name == other.name
+    for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
+        assert (last / name).read_bytes() == (other / name).read_bytes(), name
+    assert num_steps("straight") == num_steps("killed")
 
 
 def test_evaluation_of_the_run(tune: Callable[..., dict], tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ REQUIREMENTS = [
     "tensorboard>=2.17",
     # records, configs, data
     "numpy>=1.26",
-    "pillow>=10.0",
+    "pillow>=10.4",
     "omegaconf>=2.3",
     "pydantic>=2.6",
     "pyyaml>=6.0.1",

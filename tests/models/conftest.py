@@ -89,3 +89,27 @@ def batch() -> dict:
         "text_input": ["Which emotion is it?", "Which emotion is it: awe or sadness?", "Is it dark?"],
         "text_output": ["Predict emotion: awe", "sadness", "It is dark, says the girl."],
     }
+
+
+@pytest.fixture
+def naive_score():
+    """Function (model, image, question, answer_ids, num_shared) -> log-probability of the tokens behind the shared
+    ones, by one plain pass of transformers' own language model."""
+    return _naive_score
+
+
+def _naive_score(model: EmoVIT, image: torch.Tensor, question: str, answer_ids: list[int], num_shared: int) -> float:
+    with torch.no_grad():
+        prefix = model.query_images(model.encode_images(image[None]), torch.tensor([0]), [question])
+        answer = torch.tensor([answer_ids])
+        if model.is_seq2seq:
+            prompt = torch.tensor([model.llm_tokenizer(question)["input_ids"]])
+            inputs = torch.cat([prefix, model.core.get_input_embeddings()(prompt)], dim=1)
+            logits = model.core.language_model(inputs_embeds=inputs, labels=answer).logits[0]
+        else:
+            prompt = torch.tensor([[1, *model.llm_tokenizer(question, add_special_tokens=False)["input_ids"]]])
+            ids = torch.cat([prompt, answer], dim=1)
+            inputs = torch.cat([prefix, model.core.get_input_embeddings()(ids)], dim=1)
+            logits = model.core.language_model(inputs_embeds=inputs).logits[0, -len(answer_ids) - 1 : -1]
+        scores = logits.log_softmax(-1)[torch.arange(len(answer_ids)), answer[0]]
+    return float(scores[num_shared:].sum())

@@ -2,8 +2,6 @@
 
 - an image is encoded once for all its questions, with the result of encoding it for each;
 - the loss covers the answers' tokens and their end, and its sum adds up over batches;
-- candidate scores equal those of scoring each candidate naively, and depend on neither batch, order nor company;
-- generation does not depend on what else is in the batch;
 - only the trained parts get gradients, frozen parts keep eval mode, trained tensors go out and come back;
 - what cannot be right is refused by name.
 """
@@ -16,62 +14,7 @@ from pydantic import ValidationError
 
 from lavis_emovit.errors import WeightsError
 from lavis_emovit.models.emovit import EmoVIT
-from lavis_emovit.models.scoring import candidate_token_ids
 from lavis_emovit.models.settings import ModelSettings
-
-CANDIDATES = ["amusement", "anger", "awe", "sadness", "it is dark"]
-PREFIX = "Predict emotion: "
-
-
-def naive_score(model: EmoVIT, image: torch.Tensor, question: str, answer_ids: list[int], num_shared: int) -> float:
-    """Log-probability of the tokens behind the shared ones, by one plain pass of transformers' own language model."""
-    with torch.no_grad():
-        prefix = model.query_images(model.encode_images(image[None]), torch.tensor([0]), [question])
-        answer = torch.tensor([answer_ids])
-        if model.is_seq2seq:
-            prompt = torch.tensor([model.llm_tokenizer(question)["input_ids"]])
-            inputs = torch.cat([prefix, model.core.get_input_embeddings()(prompt)], dim=1)
-            logits = model.core.language_model(inputs_embeds=inputs, labels=answer).logits[0]
-        else:
-            prompt = torch.tensor([[1, *model.llm_tokenizer(question, add_special_tokens=False)["input_ids"]]])
-            ids = torch.cat([prompt, answer], dim=1)
-            inputs = torch.cat([prefix, model.core.get_input_embeddings()(ids)], dim=1)
-            logits = model.core.language_model(inputs_embeds=inputs).logits[0, -len(answer_ids) - 1 : -1]
-        scores = logits.log_softmax(-1)[torch.arange(len(answer_ids)), answer[0]]
-    return float(scores[num_shared:].sum())
-
-
-@pytest.mark.parametrize("prefix", ["", PREFIX])
-def test_scores_equal_naive_scoring(model, batch, prefix):
-    scores = model.score_candidates(batch, CANDIDATES, answer_prefix=prefix)
-    shared, rows = candidate_token_ids(model.llm_tokenizer, CANDIDATES, prefix)
-    assert bool(shared) == bool(prefix)
-    for pair, image_index in enumerate(batch["image_index"]):
-        for column, row in enumerate(rows):
-            expected = naive_score(
-                model, batch["image"][image_index], batch["text_input"][pair], shared + row, len(shared)
-            )
-            assert scores[pair, column].item() == pytest.approx(expected, abs=1e-4)
-    assert scores.std(dim=1).min() > 0.1, "candidates that all score alike would prove nothing"
-
-
-def test_scores_do_not_depend_on_company(model, batch):
-    together = model.score_candidates(batch, CANDIDATES)
-    for pair in range(3):
-        alone = {"image": batch["image"][batch["image_index"][pair]][None], "prompt": [batch["text_input"][pair]]}
-        torch.testing.assert_close(model.score_candidates(alone, CANDIDATES)[0], together[pair], atol=1e-4, rtol=0)
-    order = [3, 0, 2]
-    fewer = model.score_candidates(batch, [CANDIDATES[index] for index in order])
-    torch.testing.assert_close(fewer, together[:, order], atol=1e-4, rtol=0)
-
-
-def test_predict_class_ranks_by_mean_token_score(model, batch):
-    scores = model.score_candidates(batch, CANDIDATES) / model.candidate_lengths(CANDIDATES)
-    ranks = model.predict_class(batch, CANDIDATES)
-    assert ranks[:, 0].tolist() == scores.argmax(dim=1).tolist()
-    assert sorted(ranks[0].tolist()) == list(range(len(CANDIDATES)))
-    best = model.predict_answers(batch, inference_method="rank", answer_list=CANDIDATES)
-    assert best == [CANDIDATES[index] for index in ranks[:, 0]]
 
 
 def test_images_are_encoded_once(model, batch, monkeypatch):
@@ -88,7 +31,7 @@ def test_images_are_encoded_once(model, batch, monkeypatch):
     torch.testing.assert_close(once["loss_sum"], repeated["loss_sum"], atol=1e-4, rtol=1e-5)
 
 
-def test_loss_covers_answers_and_their_end(model, batch):
+def test_loss_covers_answers_and_their_end(model, batch, naive_score):
     total = model(batch)
     expected = 0.0
     for pair in range(3):
@@ -112,14 +55,6 @@ def test_long_answers_are_cut_and_counted(build_parts):
         {"image": torch.zeros(1, 3, 16, 16), "text_input": ["What?"], "text_output": ["It is dark, says the girl."]}
     )
     assert (out["num_tokens"], out["num_truncated"]) == (4, 1)
-
-
-def test_generation_does_not_depend_on_the_batch(model, batch):
-    together = model.generate(batch, max_length=8)
-    assert len(together) == 3
-    for pair in range(3):
-        alone = {"image": batch["image"][batch["image_index"][pair]][None], "prompt": batch["text_input"][pair]}
-        assert model.generate(alone, max_length=8) == [together[pair]]
 
 
 @pytest.mark.parametrize(
@@ -184,16 +119,6 @@ def test_trained_tensors_of_another_model_are_refused_by_name(model):
 def test_bad_input_is_refused_by_name(model, batch):
     with pytest.raises(ValueError, match=r"\[2, 3, 8, 8\], expected \[B, 3, 16, 16\]"):
         model.encode_images(torch.zeros(2, 3, 8, 8))
-    with pytest.raises(ValueError, match="no candidates"):
-        model.score_candidates(batch, [])
-    with pytest.raises(ValueError, match="tokenises to nothing"):
-        model.score_candidates(batch, ["awe", " "])
-    with pytest.raises(ValueError, match="same string"):
-        model.score_candidates(batch, ["awe", "awe"])
-    with pytest.raises(ValueError, match="no question"):
-        model.generate({"image": batch["image"], "prompt": []})
-    with pytest.raises(ValueError, match="2 questions for 3"):
-        model.generate({**batch, "prompt": ["a", "b"]})
     with pytest.raises(WeightsError, match="no checkpoint at"):
         model.load_checkpoint("nowhere/ckpt-1")
 

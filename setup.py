@@ -59,6 +59,8 @@ REQUIREMENTS = [
     "torchmetrics>=1.6",
     "matplotlib>=3.8",
     "jinja2>=3.1",
+    # chat models that write instruction data; loaded only when one is asked
+    "openai>=1.66",
     # the command
     "rich>=13.7",
     "typer>=0.19",
@@ -81,10 +83,16 @@ EXTRAS = {
     # pip install --no-deps salesforce-lavis==1.0.2
     "lavis": ["salesforce-lavis==1.0.2"],
     "deepspeed": ["deepspeed>=0.16; sys_platform == 'linux'"],
+    # model.lora: adapters beside frozen weights
+    "lora": ["peft>=0.15"],
+    # model.frozen_precision int8 and nf4; from this version on CPUs too
+    "quantize": ["bitsandbytes>=0.49"],
     "dev": [
+        "bitsandbytes>=0.49",
         "build>=1.2",
         "hypothesis>=6.100",
         "mypy>=1.11",
+        "peft>=0.15",
         "pytest>=8",
         "pytest-xdist>=3.5",
         "ruff>=0.6",

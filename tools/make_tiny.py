@@ -34,7 +34,7 @@ from transformers import BlipImageProcessor, InstructBlipConfig, InstructBlipFor
 from lavis_emovit.models.emovit import EmoVIT
 from lavis_emovit.models.settings import ModelSettings
 from lavis_emovit.models.text import encode_answers, encode_prompts, join_prompts_and_answers
-from lavis_emovit.models.weights import LoadedParts
+from lavis_emovit.models.loading import LoadedParts
 from lavis_emovit.sources.sketch.draw import render
 from lavis_emovit.sources.sketch.scene import FACT_VALUES, sample_scene, scene_facts
 from tiny_texts import corpus, language_practice, picture_pairs, train_llm_tokenizer, train_qformer_tokenizer

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.models import text, trained_parts
 from lavis_emovit.models.answering import Answering
+from lavis_emovit.models.loading import PRECISIONS, LoadedParts, load_parts
 from lavis_emovit.models.settings import ModelSettings
-from lavis_emovit.models.weights import PRECISIONS, LoadedParts, load_parts
 from lavis_emovit.settings import parse_settings
 
 

@@ -1,93 +1,172 @@
-"""LAVIS-format checkpoints: reading them without running pickled code, and their key names in transformers' layout."""
+"""LAVIS's names for InstructBLIP's tensors and transformers' names for the same, translated both ways.
+
+The two layouts hold the same values but for one thing: EVA's attention in LAVIS has a query and a value bias, and
+transformers one bias for query, key and value. The key's part is zero in every LAVIS model, and changes nothing where
+it is not, since it shifts all scores of a query alike.
+"""
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import torch
 
 from lavis_emovit.errors import WeightsError
 
-# (pattern of LAVIS's key, transformers' key); the first that matches wins.
-RENAMES = (
-    (r"^visual_encoder\.cls_token$", "vision_model.embeddings.class_embedding"),
-    (r"^visual_encoder\.pos_embed$", "vision_model.embeddings.position_embedding"),
-    (r"^visual_encoder\.patch_embed\.proj\.", "vision_model.embeddings.patch_embedding."),
-    (r"^visual_encoder\.blocks\.(\d+)\.norm([12])\.", r"vision_model.encoder.layers.\1.layer_norm\2."),
-    (r"^visual_encoder\.blocks\.(\d+)\.attn\.qkv\.", r"vision_model.encoder.layers.\1.self_attn.qkv."),
-    (r"^visual_encoder\.blocks\.(\d+)\.attn\.proj\.", r"vision_model.encoder.layers.\1.self_attn.projection."),
-    (r"^visual_encoder\.blocks\.(\d+)\.mlp\.", r"vision_model.encoder.layers.\1.mlp."),
-    (r"^ln_vision\.", "vision_model.post_layernorm."),
-    (r"^query_tokens$", "query_tokens"),
-    (r"^Qformer\.bert\.embeddings\.LayerNorm\.", "qformer.embeddings.layernorm."),
-    (r"^Qformer\.bert\.embeddings\.", "qformer.embeddings."),
-    (
-        r"^Qformer\.bert\.encoder\.layer\.(\d+)\.(attention|crossattention)\.self\.",
-        r"qformer.encoder.layer.\1.\2.attention.",
-    ),
-    (r"^Qformer\.bert\.encoder\.", "qformer.encoder."),
-    (r"^(?:llm_proj|t5_proj)\.", "language_projection."),
-    (r"^(?:llm_model|t5_model)\.", "language_model."),
-)
-# In the files, of no use: buffers that are computed, and the head of the Q-Former's own pre-training.
-IGNORED_KEYS = re.compile(
-    r"(position_ids$|rotary_emb\.inv_freq$|^Qformer\.cls\.|^temp$|^itm_head\.|^vision_proj\.|^text_proj\.)"
-)
-_BIAS = re.compile(r"^visual_encoder\.blocks\.(\d+)\.attn\.([qv])_bias$")
+# (LAVIS's pattern, transformers' replacement, transformers' pattern, LAVIS's replacement); the first match wins.
+_Rule = tuple[re.Pattern[str], str, re.Pattern[str], str]
 
 
-def read_lavis_file(path: Path) -> dict[str, torch.Tensor]:
-    """The state dict of a `.pth` file, as tensors on the CPU; nothing pickled is executed.
+def _rule(lavis: str, ours: str) -> _Rule:
+    """Rule between two dotted names, in which `#` stands for a layer number and a `*` at the end for the rest."""
+
+    def pattern(name: str) -> re.Pattern[str]:
+        return re.compile("^" + re.escape(name).replace(r"\#", r"(\d+)").replace(r"\*", "(.+)") + "$")
+
+    def replacement(name: str) -> str:
+        parts, count = "", 0
+        for character in name:
+            if character in "#*":
+                count += 1
+                parts += rf"\g<{count}>"
+            else:
+                parts += character
+        return parts
+
+    return pattern(lavis), replacement(ours), pattern(ours), replacement(lavis)
+
+
+_VISION, _BLOCK = "visual_encoder.", "visual_encoder.blocks.#."
+_BERT, _LAYER = "Qformer.bert.", "Qformer.bert.encoder.layer.#."
+RULES = tuple(
+    _rule(lavis, ours)
+    for lavis, ours in (
+        (_VISION + "cls_token", "vision_model.embeddings.class_embedding"),
+        (_VISION + "pos_embed", "vision_model.embeddings.position_embedding"),
+        (_VISION + "patch_embed.proj.*", "vision_model.embeddings.patch_embedding.*"),
+        (_BLOCK + "norm1.*", "vision_model.encoder.layers.#.layer_norm1.*"),
+        (_BLOCK + "norm2.*", "vision_model.encoder.layers.#.layer_norm2.*"),
+        (_BLOCK + "attn.qkv.weight", "vision_model.encoder.layers.#.self_attn.qkv.weight"),
+        (_BLOCK + "attn.proj.*", "vision_model.encoder.layers.#.self_attn.projection.*"),
+        (_BLOCK + "mlp.*", "vision_model.encoder.layers.#.mlp.*"),
+        ("ln_vision.*", "vision_model.post_layernorm.*"),
+        ("query_tokens", "query_tokens"),
+        (_BERT + "embeddings.LayerNorm.*", "qformer.embeddings.layernorm.*"),
+        (_BERT + "embeddings.*", "qformer.embeddings.*"),
+        (_LAYER + "attention.self.*", "qformer.encoder.layer.#.attention.attention.*"),
+        (_LAYER + "crossattention.self.*", "qformer.encoder.layer.#.crossattention.attention.*"),
+        (_BERT + "encoder.*", "qformer.encoder.*"),
+        ("llm_proj.*", "language_projection.*"),
+        ("llm_model.*", "language_model.*"),
+        # The same two under the names of LAVIS's Flan-T5 class.
+        ("t5_proj.*", "language_projection.*"),
+        ("t5_model.*", "language_model.*"),
+    )
+)
+_POSITION_IDS = "Qformer.bert.embeddings.position_ids"
+# Buffers that every model computes for itself.
+_COMPUTED = re.compile(r"(position_ids|rotary_emb\.inv_freq|masked_bias|\.attn\.bias)$")
+# Heads of the pre-training stages, which InstructBLIP and EmoVIT do not have.
+_OTHER_HEADS = re.compile(r"^(Qformer\.cls\.|temp$|itm_head\.|vision_proj\.|text_proj\.)")
+_VISION_BIAS = re.compile(r"^visual_encoder\.blocks\.(\d+)\.attn\.([qv])_bias$")
+_OUR_BIAS = re.compile(r"^vision_model\.encoder\.layers\.(\d+)\.self_attn\.qkv\.bias$")
+# EVA's own file: the encoder alone, without a prefix. LAVIS leaves its last block and its head out.
+_EVA_BLOCK = re.compile(r"^blocks\.(\d+)\.")
+EVA_BLOCKS_USED = 39
+
+
+@dataclass
+class Translation:
+    """Tensors under their new names, and what was left out on the way."""
+
+    state: dict[str, torch.Tensor]
+    left_out: list[str] = field(default_factory=list)  # names in the old layout, each with the reason
+
+
+def from_lavis(state: Mapping[str, torch.Tensor], source: str = "the file") -> Translation:
+    """LAVIS's names -> those of transformers' `InstructBlipForConditionalGeneration`; values and precision stay.
 
     Raises:
-        WeightsError: the file is truncated, is no checkpoint, or needs pickled code to be read.
+        WeightsError: keys that no rule knows, or half an attention bias; the text lists them.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise WeightsError(
-            f"{path} cannot be read as a state dict ({str(error).splitlines()[0]}). It is cut off, or a whole pickled "
-            "module, which is not loaded because that would run the code inside it."
-        ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-        content = content["model"]
-    if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise WeightsError(f"{path} holds no state dict of tensors (expected one, or one under the key 'model')")
-    return dict(content)
-
-
-def convert_lavis_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """LAVIS's names and shapes -> those of transformers' `InstructBlipForConditionalGeneration`.
-
-    EVA's attention has a query and a value bias; transformers keeps one bias for all three, zero for the key.
-
-    Raises:
-        WeightsError: keys that no rule knows; the text lists them.
-    """
-    converted: dict[str, torch.Tensor] = {}
+    result = Translation({})
     biases: dict[str, dict[str, torch.Tensor]] = {}
     unknown = []
     for name, tensor in state.items():
-        if IGNORED_KEYS.search(name):
-            continue
-        if match := _BIAS.match(name):
+        if _COMPUTED.search(name):
+            result.left_out.append(f"{name} (a buffer that every model computes)")
+        elif _OTHER_HEADS.search(name):
+            result.left_out.append(f"{name} (a head of the Q-Former's pre-training)")
+        elif match := _VISION_BIAS.match(name):
             biases.setdefault(match[1], {})[match[2]] = tensor
-            continue
-        for pattern, target in RENAMES:
-            renamed, hits = re.subn(pattern, target, name)
-            if hits:
-                converted[renamed] = tensor
-                break
+        elif (renamed := _rename(name, 0)) is not None:
+            result.state[renamed] = tensor
         else:
             unknown.append(name)
     if unknown:
-        raise WeightsError(f"{len(unknown)} keys are not LAVIS InstructBLIP keys, the first: {', '.join(unknown[:5])}")
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        raise WeightsError(f"{source} holds keys that are not LAVIS InstructBLIP's: {', '.join(unknown[:5])}{more}")
     for layer, bias in biases.items():
         if set(bias) != {"q", "v"}:
-            raise WeightsError(f"visual_encoder.blocks.{layer}.attn has only one of q_bias and v_bias")
+            raise WeightsError(f"{source}: visual_encoder.blocks.{layer}.attn has only one of q_bias and v_bias")
         joined = torch.cat([bias["q"], torch.zeros_like(bias["q"]), bias["v"]])
-        converted[f"vision_model.encoder.layers.{layer}.self_attn.qkv.bias"] = joined
-    return converted
+        result.state[f"vision_model.encoder.layers.{layer}.self_attn.qkv.bias"] = joined
+    return result
+
+
+def to_lavis(state: Mapping[str, torch.Tensor], is_seq2seq: bool) -> Translation:
+    """transformers' names -> LAVIS's, for its Vicuna class or (`is_seq2seq`) its Flan-T5 class.
+
+    Raises:
+        WeightsError: keys that no rule knows.
+    """
+    result = Translation({})
+    unknown = []
+    for name, tensor in state.items():
+        if match := _OUR_BIAS.match(name):
+            query, key, value = tensor.chunk(3)
+            block = f"visual_encoder.blocks.{match[1]}.attn."
+            result.state[block + "q_bias"], result.state[block + "v_bias"] = query.clone(), value.clone()
+            if key.any():
+                result.left_out.append(f"{name} (the key's third: LAVIS has no such bias, and it changes no output)")
+        elif (renamed := _rename(name, 2)) is not None:
+            if is_seq2seq:
+                renamed = re.sub(r"^llm_(proj|model)\.", r"t5_\1.", renamed)
+            result.state[renamed] = tensor
+        else:
+            unknown.append(name)
+    if unknown:
+        raise WeightsError(f"no LAVIS name is known for {', '.join(unknown[:5])}")
+    positions = result.state.get("Qformer.bert.embeddings.position_embeddings.weight")
+    if positions is not None:
+        result.state[_POSITION_IDS] = torch.arange(len(positions))[None]
+    return result
+
+
+def from_eva(state: Mapping[str, torch.Tensor]) -> Translation:
+    """EVA's own image encoder file (`eva_vit_g.pth`) -> LAVIS's names, as LAVIS reads it: 39 blocks and no head."""
+    result = Translation({})
+    for name, tensor in state.items():
+        block = _EVA_BLOCK.match(name)
+        if block and int(block[1]) >= EVA_BLOCKS_USED:
+            result.left_out.append(f"{name} (LAVIS uses the first {EVA_BLOCKS_USED} blocks)")
+        elif block or name.startswith(("cls_token", "pos_embed", "patch_embed.")):
+            result.state["visual_encoder." + name] = tensor
+        else:
+            result.left_out.append(f"{name} (no part of InstructBLIP's encoder)")
+    return result
+
+
+def is_lavis_state(state: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the names look like LAVIS's."""
+    return any(_VISION_BIAS.match(name) or _rename(name, 0) not in (None, name) for name in state)
+
+
+def _rename(name: str, side: int) -> str | None:
+    for rule in RULES:
+        pattern: re.Pattern[str] = rule[side]  # type: ignore[assignment]
+        if pattern.match(name):
+            return pattern.sub(str(rule[side + 1]), name)
+    return None

@@ -13,8 +13,8 @@ import torch
 from lavis.models.base_model import BaseModel
 
 from lavis_emovit.models import text
+from lavis_emovit.models.loading import LoadedParts
 from lavis_emovit.models.settings import ModelSettings
-from lavis_emovit.models.weights import LoadedParts
 
 
 class Perception(BaseModel):

@@ -34,11 +34,14 @@ class ModelSettings(Settings):
     # Where the weights come from: `package:<name>`, a transformers folder, a hub id, or a LAVIS-format .pth file.
     pretrained: str
     finetuned: str | None = None
-    # For a .pth file without the language model and the tokenizers: where those come from.
+    # Beside a .pth file only: the language model's folder or hub id (always needed, for its tokenizer and sizes), the
+    # Q-Former's tokenizer (a vocab.txt, a folder or a hub id; bert-base-uncased where left out), EVA's encoder file
+    # (eva_vit_g.pth) for a trimmed file, and attention heads where the widths are not the published models'.
     llm_model: str | None = None
     qformer_tokenizer: str | None = None
-    # Sizes and ids of the modules, as a transformers InstructBLIP folder; needed beside a .pth file only.
-    architecture: str | None = None
+    vision_weights: str | None = None
+    vision_heads: int | None = Field(None, ge=1)
+    qformer_heads: int | None = Field(None, ge=1)
 
     image_size: int = Field(224, ge=8)
     num_query_token: int = Field(32, ge=1)

@@ -14,8 +14,8 @@ from transformers import (
 )
 
 from lavis_emovit.models.emovit import EmoVIT
+from lavis_emovit.models.loading import LoadedParts, prepare_tokenizers
 from lavis_emovit.models.settings import ModelSettings
-from lavis_emovit.models.weights import LoadedParts, _prepare_tokenizers
 
 LINES = ["Which emotion is it: amusement, anger, awe, sadness?", "Predict emotion: awe", "It is dark, says the girl."]
 
@@ -64,7 +64,7 @@ def make_parts(kind: str, seed: int = 0, depth: int = 2, num_queries: int = 3) -
             if parameter.dim() > 1:
                 parameter.normal_(std=0.25)
     parts = LoadedParts(core, llm_tokenizer, qformer_tokenizer)
-    _prepare_tokenizers(parts)
+    prepare_tokenizers(parts)
     return parts
 
 

@@ -54,6 +54,7 @@ REQUIREMENTS = [
     "pyyaml>=6.0.1",
     "webdataset>=1.0",
     "filelock>=3.13",
+    "imagehash>=4.3.1",
     # metrics and the report
     "scikit-learn>=1.3",
     "torchmetrics>=1.6",
@@ -83,6 +84,8 @@ EXTRAS = {
     # pip install --no-deps salesforce-lavis==1.0.2
     "lavis": ["salesforce-lavis==1.0.2"],
     "deepspeed": ["deepspeed>=0.16; sys_platform == 'linux'"],
+    # Parquet tables and Hugging Face `datasets` objects as sources.
+    "tables": ["datasets>=2.19", "pyarrow>=15"],
     # model.lora: adapters beside frozen weights
     "lora": ["peft>=0.15"],
     # model.frozen_precision int8 and nf4; from this version on CPUs too
@@ -90,9 +93,11 @@ EXTRAS = {
     "dev": [
         "bitsandbytes>=0.49",
         "build>=1.2",
+        "datasets>=2.19",
         "hypothesis>=6.100",
         "mypy>=1.11",
         "peft>=0.15",
+        "pyarrow>=15",
         "pytest>=8",
         "pytest-xdist>=3.5",
         "ruff>=0.6",

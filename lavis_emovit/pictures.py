@@ -8,6 +8,9 @@ from contextlib import contextmanager
 
 from PIL import ImageFile
 
+# Twice Pillow's own warning limit: where Pillow calls a picture a decompression bomb.
+MAX_PIXELS = 178_956_970
+
 _lock = threading.Lock()
 _num_inside = 0
 _value_outside = False

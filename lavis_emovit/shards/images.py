@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import warnings
+from typing import Any
 
 from PIL import Image
 
-from lavis_emovit.pictures import strict_decoding
+from lavis_emovit.pictures import MAX_PIXELS, strict_decoding
 
 # Pillow's format name -> the member suffix in the shard. The bytes go in as they are.
 SUFFIX_OF_FORMAT = {
@@ -19,7 +20,13 @@ SUFFIX_OF_FORMAT = {
     "TIFF": "tif",
     "MPO": "jpg",
 }
-MAX_PIXELS = 178_956_970  # twice Pillow's own warning limit: where Pillow calls a picture a decompression bomb
+RESIZE_JPEG_QUALITY = 95
+# Formats that a picture may be shrunk in, with how it is saved.
+_SHRINKABLE: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": RESIZE_JPEG_QUALITY},
+    "PNG": {},
+    "WEBP": {"quality": RESIZE_JPEG_QUALITY, "method": 4},
+}
 
 
 class BadImageError(ValueError):
@@ -50,6 +57,8 @@ def check_image(data: bytes) -> str:
                     raise BadImageError(f"format {kind} is not one of {', '.join(sorted(SUFFIX_OF_FORMAT))}")
                 if image.width * image.height > MAX_PIXELS:
                     raise BadImageError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS}")
+                if image.mode == "F":
+                    raise BadImageError("floating-point pixels, whose range nobody knows")
                 # An eighth of the size in each direction: all compressed data is read, few pixels are made.
                 image.draft("RGB", (1, 1))
                 image.load()
@@ -61,6 +70,34 @@ def check_image(data: bytes) -> str:
     except Exception as error:
         raise BadImageError(_first_line(error, data)) from None
     return SUFFIX_OF_FORMAT[kind]
+
+
+def shrink_image(data: bytes, short_side_px: int) -> bytes:
+    """A picture with its shorter side brought down to so many pixels, in its own format and mode.
+
+    Smaller pictures come back as they are, byte for byte, and so do the kinds that cannot be shrunk without changing
+    what they are: animations, palettes, CMYK, 16 bits. JPEG is written with quality 95; EXIF (rotation) and colour
+    profile stay.
+
+    Args:
+        data: bytes that `check_image` has passed.
+        short_side_px: the shorter side of the result.
+    """
+    with warnings.catch_warnings(), strict_decoding():
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(data)) as image:
+            kind, info = image.format or "", dict(image.info)
+            scale = short_side_px / min(image.size)
+            simple = kind in _SHRINKABLE and image.mode in ("L", "RGB", "RGBA") and "transparency" not in info
+            if scale >= 1 or not simple or getattr(image, "n_frames", 1) > 1:
+                return data
+            size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+            image.draft(image.mode, (2 * size[0], 2 * size[1]))
+            small = image.resize(size, Image.Resampling.LANCZOS)
+    options: dict[str, Any] = {name: info[name] for name in ("exif", "icc_profile") if info.get(name)}
+    buffer = io.BytesIO()
+    small.save(buffer, kind, **options, **_SHRINKABLE[kind])
+    return buffer.getvalue()
 
 
 def _first_line(error: Exception, data: bytes) -> str:

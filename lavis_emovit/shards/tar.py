@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import tarfile
 from dataclasses import dataclass
+from pathlib import Path
 
 from lavis_emovit.errors import DataError
 
 RECORD_SUFFIX = "json"
+_BLOCK_BYTES = 512
 
 
 @dataclass(frozen=True)
@@ -19,24 +21,35 @@ class Member:
     suffix: str
     offset: int
     size_bytes: int
+    name: str
 
 
 def scan_tar(path: str | os.PathLike[str]) -> list[Member]:
     """All members in the order of the file; only headers are read.
 
     Raises:
-        DataError: not a tar file, or cut.
+        DataError: not a plain tar file, or cut: in a member, or between two of them, where the mark of the end is
+            missing.
     """
     try:
         with tarfile.open(path, mode="r:") as archive:
             members = [item for item in archive if item.isfile()]
+        end = max((item.offset_data + -(-item.size // _BLOCK_BYTES) * _BLOCK_BYTES for item in members), default=0)
+        with Path(path).open("rb") as file:
+            file.seek(end)
+            mark = file.read(2 * _BLOCK_BYTES)
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise DataError(f"{path}: not a readable tar file ({error}). Build the shards again.") from None
+        raise DataError(
+            f"{path}: not a readable tar file ({error}). Take a complete, uncompressed copy, or build it again."
+        ) from None
+    if mark != bytes(2 * _BLOCK_BYTES):
+        raise DataError(f"{path}: the tar file is cut, its end is missing. Take a complete copy, or build it again.")
     found = []
     for item in members:
         folder, _, name = item.name.rpartition("/")
         stem, _, suffix = name.partition(".")
-        found.append(Member(f"{folder}/{stem}" if folder else stem, suffix.lower(), item.offset_data, item.size))
+        key = f"{folder}/{stem}" if folder else stem
+        found.append(Member(key, suffix.lower(), item.offset_data, item.size, item.name))
     return found
 
 

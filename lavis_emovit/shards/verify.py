@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.shards.columns import COLUMNS_NAME
 from lavis_emovit.shards.images import BadImageError, check_image
 from lavis_emovit.shards.index import INDEX_NAME, ShardIndex
 from lavis_emovit.shards.reader import ShardReader, file_sha256
@@ -53,17 +54,18 @@ def verify_shards(folder: str | os.PathLike[str], *, decode_images: bool = True)
     """
     index = ShardIndex.load(folder)
     report = VerifyReport(index.folder, len(index.shards), index.num_samples)
-    names = {shard.name for shard in index.shards}
-    report.strays = sorted(item.name for item in index.folder.iterdir() if item.name not in {*names, INDEX_NAME})
+    if index.cache is None:
+        own = {*(shard.name for shard in index.shards), INDEX_NAME, COLUMNS_NAME, index.records_name}
+        report.strays = sorted(item.name for item in index.folder.iterdir() if item.name not in own)
     # Each shard is checked just before it is read, and a broken one must not keep the others from being read.
     reader = ShardReader(index, check_files=False, max_open=1)
     ids: dict[str, str] = {}
     start = 0
-    for shard in index.shards:
+    for number, shard in enumerate(index.shards):
         samples = range(start, start + shard.num_samples)
         start += shard.num_samples
         try:
-            _check_shard(index, shard.name, shard.size_bytes, shard.sha256, samples)
+            _check_shard(index, number, samples)
         except DataError as error:
             report.problems.append(str(error))
             continue
@@ -72,21 +74,31 @@ def verify_shards(folder: str | os.PathLike[str], *, decode_images: bool = True)
     return report
 
 
-def _check_shard(index: ShardIndex, name: str, size_bytes: int, sha256: str, samples: range) -> None:
-    path = index.folder / name
+def _check_shard(index: ShardIndex, number: int, samples: range) -> None:
+    shard = index.shards[number]
+    path = index.local_path(number)
     if not path.is_file():
-        raise DataError(f"{name}: missing")
-    if path.stat().st_size != size_bytes:
-        raise DataError(f"{name}: {path.stat().st_size} bytes, the index says {size_bytes}")
-    if file_sha256(path) != sha256:
-        raise DataError(f"{name}: changed after the index was written, its sha256 does not fit")
-    pairs = pair_members(name, scan_tar(path))
+        raise DataError(f"{shard.name}: missing")
+    if path.stat().st_size != shard.size_bytes:
+        raise DataError(f"{shard.name}: {path.stat().st_size} bytes, the index says {shard.size_bytes}")
+    if file_sha256(path) != shard.sha256:
+        raise DataError(f"{shard.name}: changed after the index was written, its sha256 does not fit")
     columns = index.columns
-    places = [(image.offset, image.size_bytes, record.offset, record.size_bytes) for image, record in pairs]
-    names = ("image_offset", "image_bytes", "record_offset", "record_bytes")
-    expected = [tuple(int(columns[column][sample]) for column in names) for sample in samples]
-    if places != expected:
-        raise DataError(f"{name}: its members don't lie where the index says")
+    members = scan_tar(path)
+    if index.records_name is not None:
+        # Made elsewhere: the pictures must be members, and other members may lie between them.
+        places = {(member.offset, member.size_bytes) for member in members}
+        images = zip(
+            columns["image_offset"][samples.start : samples.stop], columns["image_bytes"][samples.start : samples.stop]
+        )
+        fits = all((int(offset), int(size)) in places for offset, size in images)
+    else:
+        pairs = pair_members(shard.name, members)
+        found = [(image.offset, image.size_bytes, record.offset, record.size_bytes) for image, record in pairs]
+        names = ("image_offset", "image_bytes", "record_offset", "record_bytes")
+        fits = found == [tuple(int(columns[column][sample]) for column in names) for sample in samples]
+    if not fits:
+        raise DataError(f"{shard.name}: its members don't lie where the index says")
 
 
 def _sample_problems(reader: ShardReader, samples: range, ids: dict[str, str], decode_images: bool) -> list[str]:
@@ -104,7 +116,6 @@ def _sample_problems(reader: ShardReader, samples: range, ids: dict[str, str], d
         if first != place:
             problems.append(f"{place}: id '{content.record.id}' stands in {first} already")
         label = content.record.emotion
-        number = int(reader.index.columns["label"][sample])
-        if label != (reader.index.labels[number] if number >= 0 else None):
+        if label != reader.index.label_of(sample):
             problems.append(f"{place}: emotion '{label}' is not the one in the index")
     return problems

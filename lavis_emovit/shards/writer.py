@@ -1,64 +1,45 @@
 """Records and their pictures into webdataset tar shards with an index; a shard has its final name only when whole.
 
 Members of a sample are `<key>.<jpg|png|...>` and `<key>.json`, the record, side by side. Headers carry no time and no
-user, and the samples' order comes from a hash of seed and id, so the same input gives the same bytes whatever the order
-in which it arrives.
+user, the samples' order comes from a hash of seed and id, and which samples a shard holds is settled before the first
+is read. So the same input gives the same bytes, in whatever order it arrives, however many processes or machines share
+the work, and however often it is stopped.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
+import multiprocessing
 import os
 import re
-import zlib
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.connection import wait as wait_for_handles
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import TEMPORARY_SUFFIX, atomic_writer
+from lavis_emovit.files import TEMPORARY_SUFFIX
 from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord
-from lavis_emovit.shards.images import BadImageError, check_image
-from lavis_emovit.shards.index import INDEX_NAME, NO_LABEL, PAIR_COLUMNS, SAMPLE_COLUMNS, ShardIndex, ShardInfo
-from lavis_emovit.shards.tar import RECORD_SUFFIX, Member, pair_members, scan_tar
+from lavis_emovit.shards.columns import COLUMNS_NAME, PAIR_COLUMNS, SAMPLE_COLUMNS
+from lavis_emovit.shards.images import RESIZE_JPEG_QUALITY
+from lavis_emovit.shards.index import INDEX_NAME, ShardIndex
+from lavis_emovit.shards.shard_file import WORK_FOLDER, ShardDraft, ShardJob, build_shard
 
-SHARD_NAME = "shard-{number:06d}.tar"
+PART_FOLDER = "part-{number:04d}-of-{count:04d}"
 _OUR_FILES = re.compile(r"^\.?shard-\d{6}\.tar(\..*)?$")
-_PLAIN_KEY = re.compile(r"^[a-z0-9_-]+(/[a-z0-9_-]+)*$")
+_PLAIN_KEY = re.compile(r"[a-z0-9_-]+(/[a-z0-9_-]+)*")
 _MAX_KEY_LENGTH = 90  # a tar header's name field holds 100 bytes
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass
-class _Draft:
-    """The index of the shards written so far."""
-
-    labels: list[str]
-    shards: list[ShardInfo] = field(default_factory=list)
-    columns: dict[str, list[int]] = field(default_factory=lambda: {n: [] for n in (*SAMPLE_COLUMNS, *PAIR_COLUMNS)})
-
-    def add_sample(self, image: Member, record_member: Member, record: EmotionRecord, crc32: int) -> None:
-        """Append one sample to the columns."""
-        values = {
-            "image_offset": image.offset,
-            "image_bytes": image.size_bytes,
-            "record_offset": record_member.offset,
-            "record_bytes": record_member.size_bytes,
-            "crc32": crc32,
-            "label": NO_LABEL if record.emotion is None else self.labels.index(record.emotion),
-            "num_pairs": len(record.instructions),
-        }
-        for name, value in values.items():
-            self.columns[name].append(value)
-        for instruction in record.instructions:
-            self.columns["pair_kind"].append(INSTRUCTION_KINDS.index(instruction.kind))
-            self.columns["pair_chars"].append(len(instruction.question) + len(instruction.answer))
+Part = tuple[int, int]  # (number from 1, how many)
 
 
 def sample_key(record_id: str) -> str:
@@ -67,7 +48,7 @@ def sample_key(record_id: str) -> str:
     Plain is lower case ASCII without dots: webdataset cuts a name at its first dot, and some file systems don't tell
     upper from lower case.
     """
-    if _PLAIN_KEY.match(record_id) and len(record_id) <= _MAX_KEY_LENGTH:
+    if _PLAIN_KEY.fullmatch(record_id) and len(record_id) <= _MAX_KEY_LENGTH:
         return record_id
     parts = [re.sub(r"[^a-z0-9_-]+", "_", part) for part in record_id.lower().split("/")]
     plain = "/".join(part for part in parts if part)[: _MAX_KEY_LENGTH - 13].rstrip("/")
@@ -85,76 +66,96 @@ def write_shards(
     overwrite: bool = False,
     max_reported: int = 20,
     progress: Progress | None = None,
+    processes: int = 1,
+    resize_px: int | None = None,
+    part: Part | None = None,
 ) -> ShardIndex:
     """Write records with their pictures as shuffled shards.
+
+    A build that was stopped at any moment goes on when it is called again with the same input, and ends with the same
+    bytes.
 
     Args:
         records: what to write; ids must be unique.
         image_root: the folder that the records' image paths start from.
-        out_dir: folder for the shards and their `index.json`, which is written last.
-        samples_per_shard: samples in each shard but the last.
+        out_dir: folder for the shards and their index, which is written last.
+        samples_per_shard: records in each shard but the last; pictures that are left out leave their shard smaller.
         seed: seed of the order in which samples are laid down.
         skip_bad: leave samples with a missing or damaged picture out, and list them in the index under
             `build.skipped`; otherwise any such sample refuses the whole build.
         overwrite: replace a finished set of shards in `out_dir`.
         max_reported: how many bad pictures the error message names.
         progress: called with (samples done, samples in all).
+        processes: how many processes share the work. With more than one, a script that calls this must keep its own
+            work under `if __name__ == "__main__"`.
+        resize_px: shrink pictures whose shorter side is longer than that; None keeps the pictures' own bytes.
+        part: (i, n) makes only the i-th of n parts, into `out_dir/part-000i-of-000n`; `merge_parts` joins them.
 
     Returns:
-        the index.
+        the index; of a part, the part's own.
 
     Raises:
-        DataError: no records, ids that repeat, shards there already, or bad pictures (all of them are counted).
+        DataError: no records, ids that repeat, shards there already, bad pictures (all of them are counted), another
+            build at work in `out_dir`, or a process of this one was killed.
     """
-    if samples_per_shard < 1:
-        raise DataError(f"samples_per_shard must be at least 1, got {samples_per_shard}")
+    for name, value, least in (
+        ("samples_per_shard", samples_per_shard, 1),
+        ("processes", processes, 1),
+        ("resize_px", 8 if resize_px is None else resize_px, 8),
+    ):
+        if value < least:
+            raise DataError(f"{name} must be at least {least}, got {value}")
     out_dir, image_root = Path(out_dir), Path(image_root)
+    if part is not None:
+        if not 1 <= part[0] <= part[1] <= 9999:
+            raise DataError(f"part {part[0]}/{part[1]}: parts are numbered 1/n to n/n, n at most 9999")
+        out_dir = out_dir / PART_FOLDER.format(number=part[0], count=part[1])
     ordered = _shuffled(records, seed)
-    _clear(out_dir, overwrite)
-    bad: list[tuple[str, str]] = []
-    draft = _Draft(sorted({record.emotion for record in ordered if record.emotion is not None}))
-    batch: list[tuple[EmotionRecord, str, bytes]] = []
-    for done, record in enumerate(ordered, start=1):
-        try:
-            batch.append((record, *_read_image(image_root, record)))
-        except BadImageError as error:
-            bad.append((record.id, str(error)))
+    jobs = _jobs(ordered, image_root, out_dir, samples_per_shard, resize_px)
+    build: dict[str, Any] = {"seed": seed, "samples_per_shard": samples_per_shard, "skipped": [], "resize": None}
+    if resize_px is not None:
+        build["resize"] = {"short_side_px": resize_px, "jpeg_quality": RESIZE_JPEG_QUALITY}
+    if part is not None:
+        plan = hashlib.sha256("".join(job.plan_hash for job in jobs).encode()).hexdigest()
+        build["part"] = {"number": part[0], "count": part[1], "plan": plan}
+        jobs = jobs[part[0] - 1 :: part[1]]
+    with _sole_build(out_dir, overwrite):
+        _remove_strays(out_dir, jobs)
+        drafts = _build_all(jobs, processes, progress)
+        bad = [item for draft in drafts for item in draft.bad]
         if bad and not skip_bad:
-            batch.clear()  # nothing more is written; the rest is only checked, to name all faults at once
-        elif len(batch) == samples_per_shard:
-            _write_shard(out_dir, batch, draft)
-            batch.clear()
-        if progress is not None:
-            progress(done, len(ordered))
-    if bad and not skip_bad:
-        _clear(out_dir, overwrite=True)
-        raise DataError(_bad_text(image_root, bad, len(ordered), max_reported))
-    if batch:
-        _write_shard(out_dir, batch, draft)
-    if not draft.shards:
-        raise DataError(f"{image_root}: none of the {len(ordered)} pictures can be used, there is nothing to write")
-    index = ShardIndex(
-        out_dir,
-        draft.shards,
-        {name: np.asarray(values, dtype=np.int64) for name, values in draft.columns.items()},
-        labels=draft.labels,
-        kinds=INSTRUCTION_KINDS,
-        label_sets=sorted({record.label_set for record in ordered if record.label_set is not None}),
-        build={
-            "seed": seed,
-            "samples_per_shard": samples_per_shard,
-            "skipped": [{"id": record_id, "reason": reason} for record_id, reason in bad],
-        },
-    )
-    index.save()
+            raise DataError(_bad_text(image_root, bad, sum(len(job.records) for job in jobs), max_reported))
+        shards = [draft.shard for draft in drafts if draft.shard is not None]
+        if not shards and part is None:
+            raise DataError(f"{image_root}: none of the {len(ordered)} pictures can be used, there is nothing to write")
+        build["skipped"] = [{"id": record_id, "reason": reason} for record_id, reason in bad]
+        index = ShardIndex(
+            out_dir,
+            shards,
+            {
+                name: np.concatenate([np.zeros(0, np.int64), *(np.array(d.columns[name], np.int64) for d in drafts)])
+                for name in (*SAMPLE_COLUMNS, *PAIR_COLUMNS)
+            },
+            labels=sorted({record.emotion for record in ordered if record.emotion is not None}),
+            kinds=INSTRUCTION_KINDS,
+            label_sets=sorted({record.label_set for record in ordered if record.label_set is not None}),
+            build=build,
+        )
+        index.save()
+    shutil.rmtree(out_dir / WORK_FOLDER, ignore_errors=True)
     return index
+
+
+def sample_rank(seed: int, record_id: str) -> bytes:
+    """What the samples of a set are sorted by: a hash, the same wherever it is computed."""
+    return hashlib.sha256(f"{seed}/{record_id}".encode()).digest()
 
 
 def _shuffled(records: Iterable[EmotionRecord], seed: int) -> list[EmotionRecord]:
     """By the hash of seed and id: the same order whatever the order of the input."""
     by_rank: dict[bytes, EmotionRecord] = {}
     for record in records:
-        rank = hashlib.sha256(f"{seed}/{record.id}".encode()).digest()
+        rank = sample_rank(seed, record.id)
         if rank in by_rank:
             raise DataError(f"two records have the id '{record.id}'; ids must be unique. Rename one of them.")
         by_rank[rank] = record
@@ -163,79 +164,125 @@ def _shuffled(records: Iterable[EmotionRecord], seed: int) -> list[EmotionRecord
     return [by_rank[rank] for rank in sorted(by_rank)]
 
 
-def _clear(out_dir: Path, overwrite: bool) -> None:
-    """Remove what an unfinished build, or the one to be replaced, left; other files are not touched."""
-    index_path = out_dir / INDEX_NAME
-    if index_path.exists() and not overwrite:
+def _jobs(
+    ordered: Sequence[EmotionRecord], image_root: Path, out_dir: Path, samples_per_shard: int, resize_px: int | None
+) -> list[ShardJob]:
+    labels = tuple(sorted({record.emotion for record in ordered if record.emotion is not None}))
+    keys: dict[str, str] = {}
+    for record in ordered:
+        first = keys.setdefault(sample_key(record.id), record.id)
+        if first != record.id:
+            raise DataError(f"ids '{record.id}' and '{first}' give one member name '{sample_key(record.id)}'")
+    return [
+        ShardJob(
+            number=start // samples_per_shard,
+            records=tuple(record.to_json() for record in ordered[start : start + samples_per_shard]),
+            keys=tuple(sample_key(record.id) for record in ordered[start : start + samples_per_shard]),
+            image_root=str(image_root),
+            out_dir=str(out_dir),
+            labels=labels,
+            resize_px=resize_px,
+        )
+        for start in range(0, len(ordered), samples_per_shard)
+    ]
+
+
+@contextmanager
+def _sole_build(out_dir: Path, overwrite: bool) -> Iterator[None]:
+    """A folder for this build alone; a finished set in it is given up first, if that is wanted."""
+    _refuse_finished(out_dir, overwrite)
+    work = out_dir / WORK_FOLDER
+    work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(work / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise DataError(f"{out_dir}: another build is at work there. Wait for it, or take another folder.") from None
+    try:
+        _refuse_finished(out_dir, overwrite)
+        if (out_dir / INDEX_NAME).exists():
+            # The index goes first: without it the folder counts as unfinished at every moment from here on.
+            (out_dir / INDEX_NAME).unlink()
+            for path in work.glob("*.json"):
+                path.unlink()
+        yield
+    finally:
+        lock.release()
+
+
+def _refuse_finished(out_dir: Path, overwrite: bool) -> None:
+    if (out_dir / INDEX_NAME).exists() and not overwrite:
         raise DataError(f"{out_dir}: holds finished shards already. Take another folder, or say `--overwrite`.")
-    out_dir.mkdir(parents=True, exist_ok=True)
-    # The index goes first: without it the folder counts as unfinished at every moment from here on.
-    index_path.unlink(missing_ok=True)
+
+
+def _remove_strays(out_dir: Path, jobs: Sequence[ShardJob]) -> None:
+    """Remove shards that this build will not have and half-written files; what is not ours is not touched."""
+    wanted = {job.path.name for job in jobs}
     for path in out_dir.iterdir():
-        leftover = path.name.startswith(f".{INDEX_NAME}.") and path.name.endswith(TEMPORARY_SUFFIX)
-        if leftover or _OUR_FILES.match(path.name):
+        leftover = path.name.endswith(TEMPORARY_SUFFIX) and path.name.startswith(
+            (f".{INDEX_NAME}.", f".{COLUMNS_NAME}.")
+        )
+        if leftover or path.name == COLUMNS_NAME or (_OUR_FILES.match(path.name) and path.name not in wanted):
             path.unlink()
 
 
-def _read_image(image_root: Path, record: EmotionRecord) -> tuple[str, bytes]:
-    """(suffix, bytes) of a record's picture."""
+def _build_all(jobs: Sequence[ShardJob], processes: int, progress: Progress | None) -> list[ShardDraft]:
+    """All shards, in the order of the jobs."""
+    total = sum(len(job.records) for job in jobs)
+    done = 0
+
+    def count(number: int = 1) -> None:
+        nonlocal done
+        done += number
+        if progress is not None:
+            progress(done, total)
+
+    if processes == 1 or len(jobs) < 2:
+        return [build_shard(job, count) for job in jobs]
+    drafts: dict[int, ShardDraft] = {}
+    pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=_start_method(), initializer=_end_with_parent)
     try:
-        data = (image_root / record.image).read_bytes()
-    except OSError as error:
-        raise BadImageError(f"cannot be read ({error.strerror}): {record.image}") from None
-    try:
-        return check_image(data), data
-    except BadImageError as error:
-        raise BadImageError(f"{record.image}: {error}") from None
+        # Few at a time, so that the records of all jobs are not pickled at once.
+        waiting = list(enumerate(jobs))[::-1]
+        running: dict[Future[ShardDraft], int] = {}
+        while waiting or running:
+            while waiting and len(running) < 2 * processes:
+                number, job = waiting.pop()
+                running[pool.submit(build_shard, job)] = number
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                number = running.pop(future)
+                drafts[number] = future.result()
+                count(len(jobs[number].records))
+    except BrokenProcessPool:
+        raise DataError(
+            "a process of the build was killed, perhaps for want of memory. Run the same command again, it goes on "
+            "where it was; with fewer `--processes` it needs less memory."
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return [drafts[number] for number in range(len(jobs))]
 
 
-class _HashingFile(io.RawIOBase):
-    """Passes writes on to a file and keeps their sha256."""
-
-    def __init__(self, file: Any):
-        self.file = file
-        self.digest = hashlib.sha256()
-        self.size_bytes = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.digest.update(data)
-        self.size_bytes += len(data)
-        return self.file.write(data)
+def _start_method() -> Any:
+    """Fresh processes: a fork of one that has threads (a progress bar, torch) may hang."""
+    name = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(name)
+    if name == "forkserver":
+        # Loaded once, then inherited by all: webdataset brings torch with it.
+        context.set_forkserver_preload(["webdataset", __name__])
+    return context
 
 
-def _write_shard(out_dir: Path, batch: list[tuple[EmotionRecord, str, bytes]], draft: _Draft) -> None:
-    # webdataset loads torch when imported, which nothing else in this module needs.
-    from webdataset import TarWriter
+def _end_with_parent() -> None:
+    """Let this process of a pool end when the one that started it was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
 
-    name = SHARD_NAME.format(number=len(draft.shards))
-    samples: dict[str, tuple[EmotionRecord, int]] = {}
-    with atomic_writer(out_dir / name, "wb") as file:
-        hashing = _HashingFile(file)
-        with TarWriter(hashing, encoder=False, user="emovit", group="emovit", mtime=0) as tar:
-            for record, suffix, image_bytes in batch:
-                key, record_bytes = sample_key(record.id), record.to_json().encode("utf-8")
-                if key in samples:
-                    raise DataError(f"ids '{record.id}' and '{samples[key][0].id}' give one member name '{key}'")
-                samples[key] = (record, zlib.crc32(record_bytes, zlib.crc32(image_bytes)))
-                tar.write({"__key__": key, suffix: image_bytes, RECORD_SUFFIX: record_bytes})
-    # Offsets are taken from the finished file, as any reader sees it, rather than computed beside the writer.
-    members = pair_members(out_dir / name, scan_tar(out_dir / name))
-    for (image, record_member), (record, crc32) in zip(members, samples.values(), strict=True):
-        draft.add_sample(image, record_member, record, crc32)
-    histogram = Counter(record.emotion for record, _ in samples.values() if record.emotion is not None)
-    draft.shards.append(
-        ShardInfo(
-            name=name,
-            num_samples=len(batch),
-            num_pairs=sum(len(record.instructions) for record, _ in samples.values()),
-            size_bytes=hashing.size_bytes,
-            sha256=hashing.digest.hexdigest(),
-            label_histogram=dict(sorted(histogram.items())),
-        )
-    )
+
+def _exit_after(sentinel: int) -> None:
+    wait_for_handles([sentinel])
+    os._exit(1)
 
 
 def _bad_text(image_root: Path, bad: list[tuple[str, str]], num_records: int, max_reported: int) -> str:
@@ -243,5 +290,6 @@ def _bad_text(image_root: Path, bad: list[tuple[str, str]], num_records: int, ma
     more = f"\n  ... and {len(bad) - max_reported} more" if len(bad) > max_reported else ""
     return (
         f"{image_root}: {len(bad)} of {num_records} pictures cannot be used:\n{lines}{more}\n"
-        "Replace these files, or leave the samples out with `--skip-bad` (`skip_bad: true` in a dataset's `prepare`)."
+        "Replace these files, or leave the samples out with `--skip-bad` (`skip_bad: true` in a dataset's `prepare`). "
+        "Sound shards are kept: the next build goes on from them."
     )

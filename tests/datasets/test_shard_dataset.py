@@ -21,7 +21,7 @@ from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.generation.categorical import categorical_prompt
 from lavis_emovit.records import EmotionRecord
-from lavis_emovit.shards import writer
+from lavis_emovit.shards import shard_file
 from lavis_emovit.shards.writer import write_shards
 
 
@@ -143,7 +143,7 @@ def test_an_undecodable_picture_is_named(tmp_path, processors, monkeypatch):
     """Such a picture gets past the check of the build only if it was switched off or the libraries differ."""
     (tmp_path / "a.jpg").write_bytes(b"not a picture")
     record = EmotionRecord(id="a/1", image="a.jpg", split="train", source="a", emotion="awe", label_set="mikels8")
-    monkeypatch.setattr(writer, "check_image", lambda data: "jpg")
+    monkeypatch.setattr(shard_file, "check_image", lambda data: "jpg")
     dataset = EmotionEvalDataset(write_shards([record], tmp_path, tmp_path / "out"), *processors[1:])
     with pytest.raises(DataError, match=r"shard-000000.tar, sample 0 \('a/1'\): the picture cannot be decoded"):
         dataset[0]

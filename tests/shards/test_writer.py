@@ -3,9 +3,7 @@
 - Every sample is in exactly one shard, with its picture's bytes unchanged, and `webdataset` streams them all.
 - The same input gives the same bytes, in whatever order it arrives; another seed gives another order.
 - Keys are plain and unique whatever the ids: dots, capitals, blanks, unicode, great length.
-- Bad pictures are all counted and named; strict building leaves nothing behind, `skip_bad` leaves them out and
-  lists them.
-- A folder counts as complete only with its index: a killed build leaves none, and the next build clears its traces.
+- Bad pictures are all counted and named; strict building leaves no index, `skip_bad` leaves them out and lists them.
 - Finished shards are replaced only when that is asked for; files that are not ours are never touched.
 """
 
@@ -14,6 +12,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 
 import pytest
 import webdataset
@@ -22,7 +21,6 @@ from hypothesis import strategies as st
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord, parse_record
-from lavis_emovit.shards import writer
 from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.reader import ShardReader
 from lavis_emovit.shards.writer import sample_key, write_shards
@@ -66,7 +64,7 @@ def test_same_input_same_bytes(built, tmp_path):
     records, root, index = built
     again = write_shards(records[::-1], root, tmp_path / "again", samples_per_shard=10)
     assert again.hash == index.hash
-    for name in [shard.name for shard in index.shards] + ["index.json"]:
+    for name in [shard.name for shard in index.shards] + ["index.json", "index.safetensors"]:
         assert (tmp_path / "again" / name).read_bytes() == (index.folder / name).read_bytes()
     other = write_shards(records, root, tmp_path / "other", samples_per_shard=10, seed=1)
     assert other.hash != index.hash
@@ -120,7 +118,7 @@ def _spoil(root, records):
     (root / records[3].image).write_bytes(data[: len(data) // 2])
 
 
-def test_bad_pictures_refuse_the_build_and_leave_nothing(tmp_path, make_records):
+def test_bad_pictures_refuse_the_build(tmp_path, make_records):
     root, out = tmp_path / "pictures", tmp_path / "out"
     records = make_records(root, 12, size_px=64)
     _spoil(root, records)
@@ -130,7 +128,14 @@ def test_bad_pictures_refuse_the_build_and_leave_nothing(tmp_path, make_records)
     assert "4 of 12 pictures cannot be used" in text
     assert "... and 1 more" in text
     assert "--skip-bad" in text
-    assert list(out.iterdir()) == []
+    with pytest.raises(DataError, match="no shard index"):
+        ShardIndex.load(out)
+    # Put right, the same build goes on and leaves nothing but the set.
+    for record in records[:4]:
+        shutil.copy(root / records[5].image, root / record.image)
+    index = write_shards(records, root, out, samples_per_shard=2)
+    assert index.num_samples == 12
+    assert {path.name for path in out.iterdir()} == {"index.json", "index.safetensors", *(s.name for s in index.shards)}
 
 
 def test_bad_pictures_are_left_out_when_asked(tmp_path, make_records):
@@ -160,31 +165,6 @@ def test_only_bad_pictures_are_no_dataset(tmp_path):
     record = EmotionRecord(id="a/1", image="gone.jpg", split="train", source="a")
     with pytest.raises(DataError, match="none of the 1 pictures can be used"):
         write_shards([record], tmp_path, tmp_path / "out", skip_bad=True)
-
-
-def test_a_killed_build_is_incomplete_and_the_next_one_clears_it(built, tmp_path, monkeypatch):
-    records, root, index = built
-    out = tmp_path / "out"
-    real, calls = writer._write_shard, []
-
-    def dies_at_third(*args):
-        calls.append(args)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        real(*args)
-
-    monkeypatch.setattr(writer, "_write_shard", dies_at_third)
-    with pytest.raises(KeyboardInterrupt):
-        write_shards(records, root, out, samples_per_shard=5)
-    monkeypatch.undo()
-    (out / ".shard-000007.tar.99.tmp").write_bytes(b"half a shard")
-    (out / "notes.txt").write_text("mine")
-    with pytest.raises(DataError, match="no shard index"):
-        ShardIndex.load(out)
-    again = write_shards(records, root, out, samples_per_shard=10)
-    assert again.hash == index.hash
-    expected = {shard.name for shard in index.shards} | {"index.json", "notes.txt"}
-    assert {item.name for item in out.iterdir()} == expected
 
 
 def test_finished_shards_are_replaced_only_when_asked(built, tmp_path):

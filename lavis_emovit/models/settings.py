@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from lavis_emovit.models.generation_settings import GenerationSettings
 from lavis_emovit.settings import Settings
 
 TRAINED_PARTS = (
@@ -54,6 +55,10 @@ class ModelSettings(Settings):
     max_txt_len: int = Field(128, ge=1)
     max_output_txt_len: int = Field(256, ge=1)
     qformer_text_input: bool = True
+    # How answers in words are generated where a call says nothing else.
+    generation: GenerationSettings = GenerationSettings()
+    # Image-question pairs whose candidates are scored in one pass: bounds memory, changes no score.
+    scoring_pairs_per_pass: int = Field(default=32, ge=1)
 
     @field_validator("trained_parts", mode="before")
     @classmethod

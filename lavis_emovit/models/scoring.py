@@ -1,41 +1,78 @@
-"""Log-likelihood of candidate answers: what they share is computed once, then each candidate's own tokens.
+"""Log-likelihood of candidate answers: all candidates of a question in one row, behind one copy of what they share.
 
-Legend: `N` image-question pairs, `Q` query tokens, `T` text tokens, `C` candidates, `L` tokens of the longest
-candidate, `D` width, `V` vocabulary.
+Legend: `N` image-question pairs, `Q` query tokens, `T` text tokens, `C` candidates, `K` tokens of candidates that have
+to be read, `L` length of a packed row, `D` width, `V` vocabulary.
+
+A decoder-only model reads `[Q query tokens][prompt][tree of the candidates]` in a single pass. An attention mask lets
+a candidate's token see the prefix, the prompt and the tokens before it in its own candidate; its position is that which
+it would have behind the prompt. Keys and values of the prefix exist once, and nothing is copied for a candidate.
 """
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
 from lavis_emovit.models.text import pad
+from lavis_emovit.models.token_tree import TokenTree
+
+# Attention of transformers that takes a mask of any pattern.
+MASKED_ATTENTION = ("sdpa", "eager")
 
 
-def candidate_token_ids(tokenizer: Any, candidates: list[str], answer_prefix: str) -> tuple[list[int], list[list[int]]]:
-    """Token ids that all answers begin with, and those that are each candidate's own.
+@dataclass(frozen=True)
+class CandidateTokens:
+    """Token ids of C candidate answers.
 
-    A candidate is tokenised together with the prefix, as in training: a tokenizer may join the space between them to
-    either side. What all answers share beyond the prefix stays with the candidates, so that scores do not depend on
-    which other candidates are asked for.
+    Attributes:
+        rows: all tokens of each answer, its prefix included.
+        num_given: leading tokens of each row that are read and not scored.
+    """
+
+    rows: list[list[int]]
+    num_given: list[int]
+
+    def num_scored(self) -> list[int]:
+        """Scored tokens of each candidate."""
+        return [len(row) - given for row, given in zip(self.rows, self.num_given)]
+
+
+def candidate_tokens(
+    tokenizer: Any, candidates: list[str], answer_prefix: str = "", end: bool = False
+) -> CandidateTokens:
+    """Tokenise candidates, each together with the prefix as in training: a tokenizer may join the space between them
+    to either side. What a candidate shares with the prefix alone is given, the rest is scored.
+
+    Args:
+        tokenizer: the language model's.
+        candidates: C answers.
+        answer_prefix: what every answer begins with.
+        end: whether the end token belongs to the answer.
 
     Raises:
         ValueError: no candidates, two equal ones, or one that tokenises to nothing.
     """
+    if isinstance(candidates, str) or not all(isinstance(candidate, str) for candidate in candidates):
+        raise ValueError("candidates should be a list of strings")
     if not candidates:
         raise ValueError("no candidates to score")
-    if len(set(candidates)) != len(candidates):
-        raise ValueError("two candidates are the same string")
+    repeated = {candidate for candidate in candidates if candidates.count(candidate) > 1}
+    if repeated:
+        raise ValueError(f"candidate {sorted(repeated)[0]!r} is there more than once")
     start = _ids(tokenizer, answer_prefix.rstrip()) if answer_prefix.strip() else []
-    rows = [_ids(tokenizer, answer_prefix + candidate) for candidate in candidates]
-    num_shared = min([len(start), *(_common_length(start, row) for row in rows)])
-    own = [row[num_shared:] for row in rows]
-    for candidate, row in zip(candidates, own):
-        if not row or not candidate.strip():
+    rows, num_given = [], []
+    for candidate in candidates:
+        row = _ids(tokenizer, answer_prefix + candidate)
+        given = _common_length(start, row)
+        if len(row) == given or not candidate.strip():
             raise ValueError(f"candidate {candidate!r} tokenises to nothing")
-    return start[:num_shared], own
+        rows.append([*row, tokenizer.eos_token_id] if end else row)
+        num_given.append(given)
+    return CandidateTokens(rows, num_given)
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
@@ -52,63 +89,158 @@ def _common_length(first: list[int], second: list[int]) -> int:
 
 
 def score_causal(
-    language_model: Any,
-    prefix_NQD: torch.Tensor,
-    embeds_NTD: torch.Tensor,
-    mask_NT: torch.Tensor,
-    rows: list[list[int]],
+    language_model: Any, prefix_NQD: torch.Tensor, prompts: list[list[int]], candidates: CandidateTokens
 ) -> torch.Tensor:
     """Score candidates behind `[visual prefix][prompt]` with a decoder-only language model.
 
     Args:
         language_model: a causal model of transformers.
         prefix_NQD: projected query tokens.
-        embeds_NTD: embedded prompts, padded on the right.
-        mask_NT: 1 for real prompt tokens.
-        rows: own tokens of each of the C candidates.
+        prompts: N rows of token ids.
+        candidates: C answers, the same behind every prompt.
 
     Returns:
-        float32 [N, C], summed log-probabilities.
+        float32 [N, C], summed log-probabilities (natural log).
     """
-    device = embeds_NTD.device
-    num_pairs, num_candidates = embeds_NTD.shape[0], len(rows)
-    mask = torch.cat([torch.ones(prefix_NQD.shape[:2], dtype=mask_NT.dtype, device=device), mask_NT], dim=1)
-    positions = mask.cumsum(dim=1) - 1
-    longest = max(len(row) for row in rows)
-    prefill = language_model.get_decoder()(
-        inputs_embeds=torch.cat([prefix_NQD.to(embeds_NTD.dtype), embeds_NTD], dim=1),
-        attention_mask=mask,
-        position_ids=positions.clamp(min=0),
-        use_cache=longest > 1,
+    longest_row = prefix_NQD.shape[1] + max(len(row) for row in prompts) + max(len(row) for row in candidates.rows)
+    score = _score_packed if takes_packed_rows(language_model, longest_row) else _score_repeated
+    return score(language_model, prefix_NQD, prompts, candidates)
+
+
+def takes_packed_rows(language_model: Any, longest_row: int) -> bool:
+    """Whether a decoder-only model can read several candidates in one row.
+
+    It needs attention that takes any mask, positions that can be given, and no window shorter than the text.
+    """
+    config = language_model.config
+    positions = "position_ids" in inspect.signature(language_model.get_decoder().forward).parameters
+    window = getattr(config, "sliding_window", None)
+    return positions and config._attn_implementation in MASKED_ATTENTION and (window is None or longest_row <= window)
+
+
+def _score_packed(
+    language_model: Any, prefix_NQD: torch.Tensor, prompts: list[list[int]], candidates: CandidateTokens
+) -> torch.Tensor:
+    device, num_queries = prefix_NQD.device, prefix_NQD.shape[1]
+    tree = TokenTree(candidates.rows)
+    inner_tokens = [tree.tokens[node] for node in tree.inner]
+    ids, _ = pad([[*prompt, *inner_tokens] for prompt in prompts], pad_id=0)
+    embeds_NTD = language_model.get_input_embeddings()(ids.to(device))
+    inputs_NLD = torch.cat([prefix_NQD.to(embeds_NTD.dtype), embeds_NTD], dim=1)
+    starts = [num_queries + len(prompt) for prompt in prompts]
+    allowed, positions_NL = _packed_layout(tree, starts, inputs_NLD.shape[1])
+    hidden_NLD = language_model.get_decoder()(
+        inputs_embeds=inputs_NLD,
+        attention_mask=_additive(allowed, inputs_NLD.dtype, device),
+        position_ids=positions_NL.to(device),
+        use_cache=False,
+    ).last_hidden_state
+
+    # Slot 0 is the end of the prompt, slot i + 1 the inner node i: where the nodes behind them are predicted.
+    slots = {-1: 0} | {node: slot + 1 for slot, node in enumerate(tree.inner)}
+    scored_paths = [path[given:] for path, given in zip(tree.paths, candidates.num_given)]
+    nodes = sorted({node for path in scored_paths for node in path})
+    parents = sorted({slots[tree.parents[node]] for node in nodes})
+    where_NM = torch.tensor(starts, device=device)[:, None] - 1 + torch.tensor(parents, device=device)
+    hidden_NMD = hidden_NLD[torch.arange(len(prompts), device=device)[:, None], where_NM]
+    logits_NMV = language_model.get_output_embeddings()(hidden_NMD).float()
+    columns = {slot: column for column, slot in enumerate(parents)}
+    node_columns = torch.tensor([columns[slots[tree.parents[node]]] for node in nodes], device=device)
+    node_tokens = torch.tensor([tree.tokens[node] for node in nodes], device=device)
+    scores_N_nodes = logits_NMV[:, node_columns, node_tokens] - logits_NMV.logsumexp(dim=-1)[:, node_columns]
+    order = {node: index for index, node in enumerate(nodes)}
+    path_CT, mask_CT = (t.to(device) for t in pad([[order[node] for node in path] for path in scored_paths], pad_id=0))
+    return (scores_N_nodes[:, path_CT] * mask_CT).sum(dim=-1)
+
+
+def _packed_layout(tree: TokenTree, starts: list[int], length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Who sees whom, bool [N, 1, L, L], and positions, long [N, L], of rows whose candidates begin at `starts`."""
+    ancestry_KK = tree.inner_ancestry()
+    depths_K = torch.tensor([tree.depths[node] for node in tree.inner], dtype=torch.long)
+    num_inner = len(tree.inner)
+    distinct = sorted(set(starts))
+    allowed = torch.ones(length, length, dtype=torch.bool).tril().repeat(len(distinct), 1, 1)
+    positions = torch.arange(length).repeat(len(distinct), 1)
+    for row, start in enumerate(distinct):
+        # Padding behind a row sees what it likes: nothing sees it.
+        end = start + num_inner
+        allowed[row, start:end, start:end] = ancestry_KK
+        positions[row, start:end] = start - 1 + depths_K
+        positions[row, end:] = 0
+    if len(distinct) == 1:
+        return allowed[None].expand(len(starts), -1, -1, -1), positions.expand(len(starts), -1)
+    pick = torch.tensor([distinct.index(start) for start in starts])
+    return allowed[pick][:, None], positions[pick]
+
+
+def _additive(allowed: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """0 where attention is allowed, the least finite number elsewhere; attention of every kind adds it."""
+    same = allowed.stride(0) == 0
+    rows = allowed[:1] if same else allowed
+    mask = torch.zeros(rows.shape, dtype=dtype, device=device)
+    mask.masked_fill_(~rows.to(device), torch.finfo(dtype).min)
+    return mask.expand(allowed.shape) if same else mask
+
+
+def _score_repeated(
+    language_model: Any, prefix_NQD: torch.Tensor, prompts: list[list[int]], candidates: CandidateTokens
+) -> torch.Tensor:
+    """The same, one row for each candidate over a repeated cache, for attention that takes no mask of any pattern."""
+    device, num_pairs, num_candidates = prefix_NQD.device, len(prompts), len(candidates.rows)
+    embed, decoder = language_model.get_input_embeddings(), language_model.get_decoder()
+    takes_positions = "position_ids" in inspect.signature(decoder.forward).parameters
+    # Padding stands in front: between a prompt and its answer it would count as distance in windowed attention.
+    ids, prompt_mask = (tensor.to(device) for tensor in pad(prompts, pad_id=0, side="left"))
+    embeds = embed(ids)
+    rows = [
+        torch.cat([padded[: len(padded) - len(prompt)], prefix.to(padded.dtype), padded[len(padded) - len(prompt) :]])
+        for padded, prefix, prompt in zip(embeds, prefix_NQD, prompts)
+    ]
+    mask_NT = torch.cat([prompt_mask, torch.ones_like(prompt_mask[:, :1]).expand(-1, prefix_NQD.shape[1])], dim=1)
+    positions_NT = mask_NT.cumsum(dim=1) - 1
+    prefill = decoder(
+        inputs_embeds=torch.stack(rows),
+        attention_mask=mask_NT,
+        use_cache=True,
+        **({"position_ids": positions_NT.clamp(min=0)} if takes_positions else {}),
     )
     head = language_model.get_output_embeddings()
-    last = mask.sum(dim=1) - 1
-    hidden_ND = prefill.last_hidden_state[torch.arange(num_pairs, device=device), last]
-    first_NV = F.log_softmax(head(hidden_ND).float(), dim=-1)
-    ids_CL, own_mask_CL = (tensor.to(device) for tensor in pad(rows, pad_id=0))
-    scores_NC = first_NV[:, ids_CL[:, 0]]
-    if longest == 1:
+    last_ND = prefill.last_hidden_state[:, -1]
+    rows_CT, mask_CT = (tensor.to(device) for tensor in pad(candidates.rows, pad_id=0))
+    scored_CT = _scored(candidates, mask_CT)
+    first_NV = F.log_softmax(head(last_ND).float(), dim=-1)
+    scores_NC = first_NV[:, rows_CT[:, 0]] * scored_CT[:, 0]
+    if rows_CT.shape[1] == 1:
         return scores_NC
 
     cache = prefill.past_key_values
     cache.batch_repeat_interleave(num_candidates)
-    own_mask = own_mask_CL[:, :-1].repeat(num_pairs, 1)
-    steps = torch.arange(longest - 1, device=device)
-    hidden = language_model.get_decoder()(
-        inputs_embeds=language_model.get_input_embeddings()(ids_CL[:, :-1].repeat(num_pairs, 1)),
-        attention_mask=torch.cat([mask.repeat_interleave(num_candidates, dim=0), own_mask.to(mask.dtype)], dim=1),
-        position_ids=(last + 1).repeat_interleave(num_candidates)[:, None] + steps,
+    read = rows_CT[:, :-1].repeat(num_pairs, 1)
+    steps = torch.arange(1, read.shape[1] + 1, device=device)
+    positions = positions_NT[:, -1:].repeat_interleave(num_candidates, dim=0) + steps
+    hidden = decoder(
+        inputs_embeds=embed(read),
+        attention_mask=torch.cat(
+            [mask_NT.repeat_interleave(num_candidates, dim=0), mask_CT[:, :-1].repeat(num_pairs, 1)], dim=1
+        ),
         past_key_values=cache,
         use_cache=True,
+        **({"position_ids": positions} if takes_positions else {}),
     ).last_hidden_state
     log_probs = F.log_softmax(head(hidden).float(), dim=-1)
-    targets = ids_CL[:, 1:].repeat(num_pairs, 1)
-    token_scores = log_probs.gather(-1, targets[..., None])[..., 0] * own_mask_CL[:, 1:].repeat(num_pairs, 1)
+    targets = rows_CT[:, 1:].repeat(num_pairs, 1)
+    token_scores = log_probs.gather(-1, targets[..., None])[..., 0] * scored_CT[:, 1:].repeat(num_pairs, 1)
     return scores_NC + token_scores.sum(dim=1).view(num_pairs, num_candidates)
 
 
+def _scored(candidates: CandidateTokens, mask_CT: torch.Tensor) -> torch.Tensor:
+    """1 at the tokens that count, [C, T]."""
+    steps = torch.arange(mask_CT.shape[1], device=mask_CT.device)
+    return mask_CT * (steps >= torch.tensor(candidates.num_given, device=mask_CT.device)[:, None])
+
+
 def score_seq2seq(
-    language_model: Any, inputs_NTD: torch.Tensor, mask_NT: torch.Tensor, shared: list[int], rows: list[list[int]]
+    language_model: Any, inputs_NTD: torch.Tensor, mask_NT: torch.Tensor, candidates: CandidateTokens
 ) -> torch.Tensor:
     """Score candidates with an encoder-decoder language model; the encoder runs once for all candidates.
 
@@ -116,17 +248,57 @@ def score_seq2seq(
         language_model: a sequence-to-sequence model of transformers.
         inputs_NTD: embedded encoder inputs, visual prefix and prompt.
         mask_NT: 1 for real positions.
-        shared: tokens that every answer begins with, read and not scored.
-        rows: own tokens of each of the C candidates.
+        candidates: C answers, the same for all pairs.
 
     Returns:
-        float32 [N, C], summed log-probabilities.
+        float32 [N, C], summed log-probabilities (natural log).
     """
-    num_pairs, num_candidates = inputs_NTD.shape[0], len(rows)
     encoded = language_model.get_encoder()(inputs_embeds=inputs_NTD, attention_mask=mask_NT)
+    if takes_packed_answers(language_model):
+        return _score_answers_packed(language_model, encoded, mask_NT, candidates)
+    return _score_answers_repeated(language_model, encoded, mask_NT, candidates)
+
+
+def takes_packed_answers(language_model: Any) -> bool:
+    """Whether a decoder can read several answers in one row: where positions count relative to each other only (T5)."""
+    config = language_model.config
+    return hasattr(config, "relative_attention_num_buckets") and config._attn_implementation in MASKED_ATTENTION
+
+
+def _score_answers_packed(
+    language_model: Any, encoded: Any, mask_NT: torch.Tensor, candidates: CandidateTokens
+) -> torch.Tensor:
+    # Answers stand one behind the other and see themselves only. Distances inside an answer are what they would be
+    # alone, so the relative positions need nothing; a tree would change them.
+    device, num_pairs = mask_NT.device, mask_NT.shape[0]
+    lengths = [len(row) for row in candidates.rows]
+    total = sum(lengths)
+    labels_C = [torch.tensor([row], device=device) for row in candidates.rows]
+    read = torch.cat([language_model.prepare_decoder_input_ids_from_labels(labels=row) for row in labels_C], dim=1)
+    owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    allowed = (owner[:, None] == owner) & torch.ones(total, total, dtype=torch.bool).tril()
+    dtype = encoded.last_hidden_state.dtype
+    logits = language_model(
+        encoder_outputs=encoded,
+        attention_mask=mask_NT,
+        decoder_input_ids=read.expand(num_pairs, -1),
+        decoder_attention_mask=_additive(allowed.expand(num_pairs, 1, total, total), dtype, device),
+        use_cache=False,
+    ).logits.float()
+    targets = torch.cat(labels_C, dim=1).expand(num_pairs, -1)
+    scores = logits.gather(-1, targets[..., None])[..., 0] - logits.logsumexp(dim=-1)
+    scored = [step >= given for row, given in zip(candidates.rows, candidates.num_given) for step in range(len(row))]
+    scores = scores * torch.tensor(scored, device=device)
+    return torch.stack([part.sum(dim=1) for part in scores.split(lengths, dim=1)], dim=1)
+
+
+def _score_answers_repeated(
+    language_model: Any, encoded: Any, mask_NT: torch.Tensor, candidates: CandidateTokens
+) -> torch.Tensor:
+    num_pairs, num_candidates = mask_NT.shape[0], len(candidates.rows)
     encoded.last_hidden_state = encoded.last_hidden_state.repeat_interleave(num_candidates, dim=0)
-    ids_CL, mask_CL = (tensor.to(inputs_NTD.device) for tensor in pad([[*shared, *row] for row in rows], pad_id=0))
-    labels = ids_CL.repeat(num_pairs, 1)
+    rows_CT, mask_CT = (tensor.to(mask_NT.device) for tensor in pad(candidates.rows, pad_id=0))
+    labels = rows_CT.repeat(num_pairs, 1)
     logits = language_model(
         encoder_outputs=encoded,
         attention_mask=mask_NT.repeat_interleave(num_candidates, dim=0),
@@ -134,6 +306,5 @@ def score_seq2seq(
         use_cache=False,
     ).logits
     token_scores = F.log_softmax(logits.float(), dim=-1).gather(-1, labels[..., None])[..., 0]
-    scored = mask_CL.clone()
-    scored[:, : len(shared)] = 0
-    return (token_scores * scored.repeat(num_pairs, 1)).sum(dim=1).view(num_pairs, num_candidates)
+    scored = _scored(candidates, mask_CT).repeat(num_pairs, 1)
+    return (token_scores * scored).sum(dim=1).view(num_pairs, num_candidates)

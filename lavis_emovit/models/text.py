@@ -26,17 +26,21 @@ class TokenBatch:
     num_truncated: int  # texts that were cut at their maximum length
 
 
-def encode_prompts(tokenizer: Any, prompts: list[str], max_tokens: int, is_seq2seq: bool) -> list[list[int]]:
-    """Ids of the questions, at most `max_tokens` each; a longer one loses its beginning, as in InstructBLIP.
+def encode_prompts(tokenizer: Any, prompts: list[str], max_tokens: int | None, is_seq2seq: bool) -> list[list[int]]:
+    """Ids of the questions, at most `max_tokens` each (None: all of them); a longer one loses its beginning, as in
+    InstructBLIP's training.
 
     A decoder-only model reads the begin token first. It is put there by hand, since tokenizers of different versions
     disagree on whether they add it. An encoder reads what its tokenizer gives, with the end token.
     """
     if is_seq2seq:
-        return tokenizer(prompts, truncation=True, max_length=max_tokens)["input_ids"]
+        cut = {} if max_tokens is None else {"truncation": True, "max_length": max_tokens}
+        return tokenizer(prompts, **cut)["input_ids"]
     begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    room = max_tokens - len(begin)
     rows = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    if max_tokens is None:
+        return [begin + row for row in rows]
+    room = max_tokens - len(begin)
     return [begin + (row[-room:] if room else []) for row in rows]
 
 

@@ -1,0 +1,52 @@
+"""Generation that can only end in one of given answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from lavis_emovit.models.scoring import candidate_tokens
+from lavis_emovit.models.token_tree import TokenTree
+
+
+class Choices:
+    """Answers to choose from, as the tree of their tokens.
+
+    Args:
+        tokenizer: the language model's.
+        choices: answers, all different.
+        num_start_tokens: tokens that stand before an answer in what is generated (a decoder's start token).
+
+    Raises:
+        ValueError: no choices, one that tokenises to nothing, or two with the same tokens.
+    """
+
+    def __init__(self, tokenizer: Any, choices: Sequence[str], num_start_tokens: int = 0):
+        self.choices = list(choices)
+        rows = candidate_tokens(tokenizer, self.choices).rows
+        for index, row in enumerate(rows):
+            if row in rows[:index]:
+                other = self.choices[rows.index(row)]
+                raise ValueError(f"choices {other!r} and {self.choices[index]!r} have the same tokens")
+        self.longest = max(len(row) for row in rows)
+        self._tree = TokenTree(rows)
+        self._end = tokenizer.eos_token_id
+        self._num_start = num_start_tokens
+
+    def allowed_tokens(self, _row: int, generated: torch.Tensor) -> list[int]:
+        """What may come next; for `prefix_allowed_tokens_fn` of transformers."""
+        node = self._tree.walk(generated.tolist()[self._num_start :])
+        if node is None:  # the answer has ended
+            return [self._end]
+        allowed = self._tree.next_tokens(node)
+        return allowed if self._tree.row_ending_at(node) is None else [*allowed, self._end]
+
+    def choice_of(self, tokens: Sequence[int]) -> str:
+        """The choice that generated tokens stand for."""
+        node = self._tree.walk(tokens)
+        row = None if node is None else self._tree.row_ending_at(node)
+        if row is None:
+            raise RuntimeError(f"generation left the choices: tokens {list(tokens)}")
+        return self.choices[row]

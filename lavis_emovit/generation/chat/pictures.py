@@ -1,0 +1,123 @@
+"""Pictures of a request: named by the hash of their bytes, sent as data URLs of bounded size."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.pictures import strict_decoding
+
+MAX_PICTURE_PIXELS = 100_000_000
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as a request shows it.
+
+    Attributes:
+        path: the file.
+        sha256: of the file's bytes; it, not the path, is what the fingerprint knows.
+        max_side_px: the longer side at most, in pixels; smaller pictures stay as they are.
+        quality: of the JPEG that is sent.
+        detail: `auto`, `low` or `high`, passed on.
+    """
+
+    path: Path
+    sha256: str
+    max_side_px: int = 768
+    quality: int = 85
+    detail: str = "auto"
+
+    def identity(self) -> dict[str, str | int]:
+        """What the fingerprint is made of."""
+        return {
+            "sha256": self.sha256,
+            "max_side_px": self.max_side_px,
+            "quality": self.quality,
+            "detail": self.detail,
+        }
+
+    def data_url(self) -> str:
+        """The picture as `data:image/jpeg;base64,...`: upright, RGB on white, at most `max_side_px` wide and high.
+
+        Raises:
+            DataError: the file is missing, damaged, or no longer the one with this hash.
+        """
+        return _data_url(self)
+
+
+@functools.lru_cache(maxsize=16)
+def _data_url(picture: Picture) -> str:
+    try:
+        data = picture.path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{picture.path}: the picture cannot be read ({error.strerror})") from None
+    if hashlib.sha256(data).hexdigest() != picture.sha256:
+        raise DataError(f"{picture.path}: the picture changed while it was used; start again")
+    image = load_rgb(data, picture.path, picture.max_side_px)
+    image.thumbnail((picture.max_side_px, picture.max_side_px), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=picture.quality)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def load_rgb(data: bytes, path: Path, min_side_px: int | None = None) -> Image.Image:
+    """Decode a picture upright, as RGB, transparent parts on white.
+
+    Args:
+        data: the file's bytes.
+        path: the file, for the message.
+        min_side_px: a JPEG may be decoded smaller, as long as it keeps this many pixels a side.
+
+    Raises:
+        DataError: not a picture, damaged, or larger than `MAX_PICTURE_PIXELS`.
+    """
+    try:
+        with warnings.catch_warnings(), strict_decoding():
+            warnings.simplefilter("ignore")
+            image: Image.Image = Image.open(io.BytesIO(data))
+            if image.width * image.height > MAX_PICTURE_PIXELS:
+                raise DataError(f"{image.width} x {image.height} pixels are too many")
+            if min_side_px is not None:
+                image.draft("RGB", (min_side_px, min_side_px))
+            image.load()
+            image = ImageOps.exif_transpose(image)
+            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+                image = image.convert("RGBA")
+                page = Image.new("RGBA", image.size, (255, 255, 255, 255))
+                image = Image.alpha_composite(page, image)
+            return image.convert("RGB")
+    except Exception as error:
+        # Pillow's decoders raise many kinds; whichever it is, this file cannot be shown.
+        raise DataError(f"{path}: the picture cannot be decoded ({type(error).__name__}: {error})") from None
+
+
+def picture_of(
+    path: Path, max_side_px: int = 768, quality: int = 85, detail: str = "auto", sha256: str | None = None
+) -> Picture:
+    """A picture file with its hash.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    return Picture(path, sha256 or file_sha256(path), max_side_px, quality, detail)
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, in hex.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: the picture cannot be read ({error.strerror})") from None

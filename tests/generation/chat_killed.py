@@ -1,0 +1,41 @@
+"""A run that tests kill: asks `count` requests of a server and prints how many are done, one line each.
+
+python tests/generation/chat_killed.py URL LEDGER COUNT
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import IO
+
+from lavis_emovit.generation.chat.ledger import Ledger
+from lavis_emovit.generation.chat.request import ChatRequest, Message
+from lavis_emovit.generation.chat.run import run_requests
+from lavis_emovit.generation.chat.settings import ChatSettings
+
+
+def run(url: str, path: str, count: int, report: IO[str]) -> None:
+    """Ask all requests; every one that is done is a line of `report`, and "end" the last."""
+    settings = ChatSettings(model="m", base_url=url, max_in_flight=16)
+    requests = (
+        ChatRequest(
+            settings.model,
+            (Message("user", f"item {number}"),),
+            settings.parameters(),
+            "test/1",
+            about={"record": f"item {number}"},
+        )  # fmt: skip
+        for number in range(count)
+    )
+    with Ledger(path) as ledger:
+        run_requests(
+            requests,
+            settings,
+            ledger,
+            on_row=lambda request, _: print(request.about["record"], file=report, flush=True),
+        )
+    print("end", file=report, flush=True)
+
+
+if __name__ == "__main__":
+    run(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.stdout)

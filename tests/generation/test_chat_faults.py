@@ -1,0 +1,124 @@
+"""Every class of fault by name, with streaming off and on.
+
+For each: the classes of the attempts as the ledger has them, how often the endpoint was called, and how the run ends.
+Faults that pass are repeated and the request is answered; refusals, cut replies, bad JSON and empty replies are classes
+of their own, kept and not repeated; bad requests end the request; quota, key and address end the run.
+"""
+
+from __future__ import annotations
+
+import pytest
+from chat_server import KEY, Action, ChatServer
+from conftest import SCHEMA
+
+from lavis_emovit.generation.chat.run import run_requests
+
+
+def _error(status, message="scripted", code=None, **more):
+    return Action(status=status, error={"message": message, "code": code}, **more)
+
+
+GOOD = Action(text='{"answer": "A tree."}')
+# Name -> (what the server does, one after the other, the last one for ever; classes of the attempts; does the run stop).
+FAULTS = {
+    "rate_limit_with_pause": ([_error(429, headers={"retry-after": "0.05"}), GOOD], ["rate_limited", "ok"], False),
+    "rate_limit_in_milliseconds": ([_error(429, headers={"retry-after-ms": "20"}), GOOD], ["rate_limited", "ok"], False),
+    "rate_limit_bare": ([_error(429), _error(429), GOOD], ["rate_limited", "rate_limited", "ok"], False),
+    "rate_limit_for_hours": ([_error(429, headers={"retry-after": "9000"})], ["rate_limited"], True),
+    "server_error": ([_error(500), GOOD], ["server_error", "ok"], False),
+    "overloaded": ([_error(503, headers={"retry-after": "0.02"}), GOOD], ["server_error", "ok"], False),
+    "gateway_page": ([Action(status=502, raw="<html>Bad gateway</html>"), GOOD], ["server_error", "ok"], False),
+    "server_error_for_ever": ([_error(500)], ["server_error"] * 3, False),
+    "timeout": ([Action(wait_s=3.0), GOOD], ["timeout", "ok"], False),
+    "dropped_before_answer": ([Action(drop="before"), GOOD], ["dropped", "ok"], False),
+    "dropped_within_answer": ([Action(text="x" * 5000, drop="within"), GOOD], ["dropped", "ok"], False),
+    "page_instead_of_json": ([Action(raw="<html>Log in</html>"), GOOD], ["malformed", "ok"], False),
+    "no_choices": ([Action(raw='{"id": "x", "choices": []}'), GOOD], ["malformed", "ok"], False),
+    "error_inside_of_success": (
+        [Action(raw='{"error": {"message": "upstream is down", "code": 503}}'), GOOD],
+        ["server_error", "ok"],
+        False,
+    ),
+    "quota": ([_error(429, "You exceeded your current quota", "insufficient_quota")], ["quota"], True),
+    "payment_required": ([_error(402)], ["quota"], True),
+    "wrong_key": ([_error(401, f"Incorrect API key provided: {KEY}.", "invalid_api_key")], ["authentication"], True),
+    "no_such_model": ([_error(404, "The model does not exist", "model_not_found")], ["not_found"], True),
+    "bad_request": ([_error(400, "This model's context length is 8192 tokens")], ["bad_request"], False),
+    "refusal": ([Action(refusal="I can't help with that.")], ["refused"], False),
+    "filtered_reply": ([Action(text="", finish="content_filter")], ["refused"], False),
+    "filtered_prompt": ([_error(400, "The prompt triggered the content management policy", "content_filter")],
+                        ["refused"], False),
+    "cut_reply": ([Action(text='{"answer": "A tr', finish="length")], ["cut"], False),
+    "newline_flood": ([Action(text='{"answer":' + "\n" * 9000, finish="length")], ["cut"], False),
+    "bad_json": ([Action(text='{"answer": A tree}')], ["bad_json"], False),
+    "empty_reply": ([Action(text=" \n ")], ["empty"], False),
+    "no_schemas": (
+        [_error(400, "response_format json_schema is not supported"), GOOD], ["schema_unsupported", "ok"], False
+    ),
+    "neither_schemas_nor_objects": (
+        [_error(400, "Unsupported response_format"), _error(400, "Unsupported response_format"), GOOD],
+        ["schema_unsupported", "schema_unsupported", "ok"],
+        False,
+    ),
+    "other_token_parameter": (
+        [_error(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."), GOOD],
+        ["parameter_unsupported", "ok"],
+        False,
+    ),
+}  # fmt: skip
+PAID = {"ok", "refused", "cut", "bad_json", "empty"}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault(name, stream, make_settings, make_requests, ledger):
+    actions, statuses, stops = FAULTS[name]
+    with ChatServer(lambda body, number: actions[min(number, len(actions) - 1)]) as server:
+        settings = make_settings(server, stream=stream, timeout_s=0.4, max_attempts=3, max_in_flight=1)
+        request = make_requests(settings, 1, schema=SCHEMA)[0]
+        progress = run_requests([request], settings, ledger)
+        rows = list(ledger.attempts())
+        assert [row["status"] for row in rows] == statuses
+        assert server.num_requests == len(statuses)
+        assert bool(progress.stopped) == stops
+        assert (request.fingerprint in ledger) == (statuses[-1] in PAID)
+        # A second run asks only for what was not paid.
+        run_requests([request], settings, ledger)
+        assert (server.num_requests == len(statuses)) == (statuses[-1] in PAID)
+    if statuses[-1] == "ok":
+        assert rows[-1]["reply"] == GOOD.text
+        assert progress.done == 1 and not progress.failed
+    elif statuses[-1] in PAID:
+        assert progress.rejected == {statuses[-1]: 1}
+    else:
+        assert progress.failed and rows[-1]["reason"]
+    assert KEY not in ledger.path.read_text()
+    if name == "wrong_key":
+        assert KEY not in progress.stopped and "OPENAI_API_KEY" in progress.stopped
+
+
+def test_forms_step_down_once_for_all(make_settings, make_requests, ledger):
+    """After the endpoint has said that it knows no schema, nobody tries again."""
+
+    def script(body, number):
+        if body.get("response_format", {}).get("type") == "json_schema":
+            return _error(400, "json_schema is not supported")
+        return GOOD
+
+    with ChatServer(script) as server:
+        settings = make_settings(server, max_in_flight=1)
+        run_requests(make_requests(settings, 5, schema=SCHEMA), settings, ledger)
+        assert [body.get("response_format", {}).get("type") for body in server.bodies] == [
+            "json_schema", *["json_object"] * 5
+        ]  # fmt: skip
+        assert ledger.counts == {"schema_unsupported": 1, "ok": 5}
+
+
+def test_unreachable_endpoint_ends_the_run(make_settings, make_requests, ledger):
+    with ChatServer() as server:
+        settings = make_settings(server, max_attempts=2, max_failures=3, max_in_flight=2, prices=None)
+    progress = run_requests(make_requests(settings, 50), settings, ledger)
+    assert "in a row failed" in progress.stopped
+    assert len(ledger) == 0 and ledger.counts["dropped"] <= 10
+    # Nothing was sent, so nothing can be billed.
+    assert ledger.usd_spent == 0.0

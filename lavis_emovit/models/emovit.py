@@ -19,9 +19,13 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from lavis_emovit.errors import ConfigError, WeightsError
-from lavis_emovit.models import text, trained_parts
+from lavis_emovit.models import lora, text, trained_parts
 from lavis_emovit.models.answering import Answering
+from lavis_emovit.models.lengths import longer_than
 from lavis_emovit.models.loading import PRECISIONS, LoadedParts, load_parts
+from lavis_emovit.models.loss import answer_loss
+from lavis_emovit.models.quantize import QUANTIZED, quantize_language_model
+from lavis_emovit.models.recompute import recompute_layers
 from lavis_emovit.models.settings import ModelSettings
 from lavis_emovit.settings import parse_settings
 
@@ -34,13 +38,18 @@ class EmoVIT(Answering):
 
     def __init__(self, parts: LoadedParts, settings: ModelSettings):
         super().__init__(parts, settings)
+        frozen_dtype = PRECISIONS[settings.frozen_precision]
+        _check_text_length(self.core, settings)
+        if settings.frozen_precision in QUANTIZED:
+            quantize_language_model(self.core.language_model, settings.frozen_precision, frozen_dtype)
+        if settings.lora is not None:
+            lora.inject(self.core, settings.lora)
         self._trained = trained_parts.freeze_all_but(
-            self.core, settings.trained_parts, PRECISIONS[settings.frozen_precision]
+            self.core, settings.trained_parts, frozen_dtype, settings.qformer_text_input
         )
         if settings.use_grad_checkpoint:
-            self.core.language_model.gradient_checkpointing_enable(
-                gradient_checkpointing_kwargs={"use_reentrant": False}
-            )
+            for part in settings.grad_checkpoint_parts:
+                recompute_layers(self.core.get_submodule(trained_parts.PART_PREFIXES[part].rstrip(".")))
         self.train(self.training)
 
     @classmethod
@@ -90,8 +99,12 @@ class EmoVIT(Answering):
 
     def parameter_counts(self) -> dict[str, int]:
         """Numbers of parameters, `trained` and `total`."""
-        trained = sum(parameter.numel() for parameter in self.core.parameters() if parameter.requires_grad)
-        return {"trained": trained, "total": sum(parameter.numel() for parameter in self.core.parameters())}
+        return trained_parts.count_parameters(self.core)
+
+    def dead_parameters(self) -> list[str]:
+        """Names, inside the InstructBLIP modules, of trained tensors whose gradient is zero whatever the data."""
+        dead = set(trained_parts.dead_parameters(self.core, self.settings.qformer_text_input))
+        return [name for name in self._trained if name in dead]
 
     def load_checkpoint(self, url_or_filename: str) -> Any:
         """Load tuned tensors: a `.safetensors` file of ours, or a checkpoint folder of a run.
@@ -113,64 +126,101 @@ class EmoVIT(Answering):
     def forward(self, samples: Mapping[str, Any]) -> dict[str, Any]:
         """Loss on the answers' tokens.
 
+        Pairs of similar length run together (`model.group_by_length`), which changes the loss by rounding only.
+
         Args:
-            samples: `image` float [B, 3, H, W]; `image_index` long [N] (left out: one question an image);
-                `text_input` and `text_output`, N strings each.
+            samples: `image` float [B, 3, H, W] or [B, 3, F, H, W]; `image_index` long [N] (left out: one question an
+                image); `text_input` and `text_output`, N strings each.
 
         Returns:
             `loss`, the mean over supervised tokens (natural log); `loss_sum` and `num_tokens`, its parts, so that
-            batches can be weighed by tokens; `num_truncated`, answers cut at `max_output_txt_len`.
+            batches can be weighed by tokens; `num_truncated_questions` (cut at `max_txt_len` for the language model or
+            the Q-Former), `num_truncated_answers` (cut at `max_output_txt_len`) and `num_unsupervised` (an empty
+            answer, with nothing but its end to learn); `noted`, for each of these three the numbers of the pairs.
+
+        Raises:
+            ValueError: the batch is empty, a tensor has a wrong shape or type, or questions, answers and image indices
+                are not of the same number.
         """
         questions = self._questions(samples)
+        wanted = samples.get("text_output")
+        if isinstance(wanted, str) or wanted is None:
+            raise ValueError("samples need 'text_output', a list of N answers")
+        if len(wanted) != len(questions):
+            raise ValueError(f"{len(wanted)} answers for {len(questions)} questions")
+        answers, _ = text.encode_answers(self.llm_tokenizer, list(wanted), self.settings.max_output_txt_len)
+        prompts = self._prompt_rows(questions)
         prefix_NQD = self._visual_prefix(samples, questions)
-        answers, truncated = text.encode_answers(
-            self.llm_tokenizer, list(samples["text_output"]), self.settings.max_output_txt_len
-        )
-        if len(answers) != len(questions):
-            raise ValueError(f"{len(answers)} answers for {len(questions)} questions")
-        loss_sum, num_tokens = (
-            self._loss_seq2seq(prefix_NQD, questions, answers)
-            if self.is_seq2seq
-            else self._loss_causal(prefix_NQD, questions, answers)
-        )
+        loss_sum = prefix_NQD.new_zeros((), dtype=torch.float32)
+        for group in self._groups(self._row_lengths(prefix_NQD, prompts, answers)):
+            run = self._loss_seq2seq if self.is_seq2seq else self._loss_causal
+            prefix = prefix_NQD if len(group) == len(questions) else prefix_NQD[group]
+            loss_sum = loss_sum + run(prefix, [prompts[row] for row in group], [answers[row] for row in group])
+        num_tokens = sum(len(answer) for answer in answers)
+        noted = self._note_texts(questions, answers)
+        counts = {name: len(pairs) for name, pairs in noted.items()}
         return {
             "loss": loss_sum / num_tokens,
             "loss_sum": loss_sum,
             "num_tokens": num_tokens,
-            "num_truncated": truncated,
+            **counts,
+            "noted": noted,
         }
 
+    def _row_lengths(
+        self, prefix_NQD: torch.Tensor, prompts: list[list[int]], answers: list[list[int]]
+    ) -> list[tuple[int, ...]]:
+        """Positions that each pair takes in the language model; those of encoder and decoder are padded apart."""
+        lengths = [(prefix_NQD.shape[1] + len(prompt), len(answer)) for prompt, answer in zip(prompts, answers)]
+        return list(lengths) if self.is_seq2seq else [(sum(pair),) for pair in lengths]
+
     def _loss_causal(
-        self, prefix_NQD: torch.Tensor, questions: list[str], answers: list[list[int]]
-    ) -> tuple[torch.Tensor, int]:
-        batch = text.join_prompts_and_answers(self._prompt_rows(questions), answers, self.llm_tokenizer.pad_token_id)
-        ids_NT, labels_NT = batch.input_ids.to(self.device), batch.labels.to(self.device)
-        embeds = self._embed(ids_NT)
-        num_queries = prefix_NQD.shape[1]
-        query_mask = torch.ones(prefix_NQD.shape[:2], dtype=torch.long, device=self.device)
-        hidden = self.core.language_model.get_decoder()(
+        self, prefix_NQD: torch.Tensor, prompts: list[list[int]], answers: list[list[int]]
+    ) -> torch.Tensor:
+        batch = text.join_prompts_and_answers(prompts, answers, self.llm_tokenizer.pad_token_id)
+        embeds = self._embed(batch.input_ids.to(self.device))
+        # Position t predicts token t + 1; the query tokens come first and the last position predicts nothing.
+        labels_NT = F.pad(batch.labels, (prefix_NQD.shape[1] - 1, 1), value=text.IGNORED)
+        # Padding comes last, where a causal model cannot see it: a mask would only keep fast attention away.
+        return answer_loss(
+            self.core.language_model,
+            labels_NT,
             inputs_embeds=torch.cat([prefix_NQD.to(embeds.dtype), embeds], dim=1),
-            attention_mask=torch.cat([query_mask, batch.attention_mask.to(self.device)], dim=1),
-            use_cache=False,
-        ).last_hidden_state
-        # Position t predicts token t + 1; logits are needed where that token is part of an answer, and nowhere else.
-        predicting = hidden[:, num_queries - 1 : -1]
-        supervised = labels_NT != text.IGNORED
-        logits_SV = self.core.language_model.get_output_embeddings()(predicting[supervised]).float()
-        return F.cross_entropy(logits_SV, labels_NT[supervised], reduction="sum"), int(supervised.sum())
+        )
 
     def _loss_seq2seq(
-        self, prefix_NQD: torch.Tensor, questions: list[str], answers: list[list[int]]
-    ) -> tuple[torch.Tensor, int]:
-        inputs, mask = self._seq2seq_inputs(prefix_NQD, questions)
-        labels_NT, label_mask = text.pad(answers, text.IGNORED)
-        labels_NT = labels_NT.to(self.device)
-        logits = self.core.language_model(
+        self, prefix_NQD: torch.Tensor, prompts: list[list[int]], answers: list[list[int]]
+    ) -> torch.Tensor:
+        inputs, mask = self._encoder_inputs(prefix_NQD, prompts)
+        labels_NT, _ = text.pad(answers, text.IGNORED)
+        language_model: Any = self.core.language_model
+        return answer_loss(
+            language_model,
+            labels_NT,
             inputs_embeds=inputs,
             attention_mask=mask,
-            labels=labels_NT,
-            decoder_attention_mask=label_mask.to(self.device),
-            use_cache=False,
-        ).logits.float()
-        loss = F.cross_entropy(logits.flatten(0, 1), labels_NT.flatten(), ignore_index=text.IGNORED, reduction="sum")
-        return loss, int(label_mask.sum())
+            decoder_input_ids=language_model.prepare_decoder_input_ids_from_labels(labels=labels_NT.to(self.device)),
+        )
+
+    def _note_texts(self, questions: list[str], answers: list[list[int]]) -> dict[str, list[int]]:
+        """Numbers of the pairs whose text was cut or gives nothing to learn."""
+        most, end = self.settings.max_txt_len, self.llm_tokenizer.eos_token_id
+        begin = not self.is_seq2seq and self.llm_tokenizer.bos_token_id is not None
+        cut = set(longer_than(self.llm_tokenizer, questions, most - begin, self.is_seq2seq))
+        if self.settings.qformer_text_input:
+            cut |= set(longer_than(self.qformer_tokenizer, questions, most, True))
+        return {
+            "num_truncated_questions": sorted(cut),
+            # A cut answer has no end token: the text does not end there.
+            "num_truncated_answers": [pair for pair, answer in enumerate(answers) if answer[-1] != end],
+            "num_unsupervised": [pair for pair, answer in enumerate(answers) if answer == [end]],
+        }
+
+
+def _check_text_length(core: Any, settings: ModelSettings) -> None:
+    room = core.config.qformer_config.max_position_embeddings
+    if settings.qformer_text_input and settings.max_txt_len > room:
+        raise ConfigError(
+            [f"model.max_txt_len: {settings.max_txt_len} tokens, the Q-Former has {room} positions for text"],
+            "the model configuration",
+        )

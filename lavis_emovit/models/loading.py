@@ -24,11 +24,13 @@ from lavis_emovit.models import tokenization
 from lavis_emovit.models.architecture import LAVIS_EPS_KEY, infer_config
 from lavis_emovit.models.lavis_format import Translation, from_eva, from_lavis
 from lavis_emovit.models.pickled import read_state_dict
+from lavis_emovit.models.quantize import QUANTIZED
 from lavis_emovit.models.settings import ModelSettings
 from lavis_emovit.models.weights import WeightsSource, find_weights, is_offline, missing_weights_message
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # What is quantised is quantised after loading; everything else is bf16 beside it.
+PRECISIONS |= dict.fromkeys(QUANTIZED, torch.bfloat16)
 LLM = "language_model."
 # How many rows of the language model's vocabulary are the original's: an exported folder has one more, the placeholder
 # that transformers' processor writes where the picture goes. It must not take part in any probability.
@@ -293,10 +295,11 @@ def prepare_tokenizers(parts: LoadedParts) -> None:
 
 def _check_sizes(settings: ModelSettings, parts: LoadedParts, source: str) -> None:
     vision_config: Any = parts.core.config.vision_config
-    image_size, num_queries = vision_config.image_size, parts.core.query_tokens.shape[1]
+    patch_size, num_queries = vision_config.patch_size, parts.core.query_tokens.shape[1]
     problems = []
-    if image_size != settings.image_size:
-        problems.append(f"image_size is {image_size}, model.image_size says {settings.image_size}")
+    # Another size than the weights' own is read with interpolated positions.
+    if settings.image_size % patch_size:
+        problems.append(f"model.image_size is {settings.image_size}, no multiple of the patches' {patch_size} pixels")
     if num_queries != settings.num_query_token:
         problems.append(f"{num_queries} query tokens, model.num_query_token says {settings.num_query_token}")
     embedding: Any = parts.core.get_input_embeddings()

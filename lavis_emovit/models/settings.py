@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.models.generation_settings import GenerationSettings
 from lavis_emovit.settings import Settings
@@ -24,6 +24,31 @@ PART_GROUPS = {
     "all": TRAINED_PARTS,
     "none": (),
 }
+
+
+def _listed(value: Any) -> Any:
+    """A list as YAML or a command line writes it: `a` and `a, b` are lists too."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class LoraSettings(Settings):
+    """Low-rank adapters (Hu et al. 2021, https://arxiv.org/abs/2106.09685) beside the frozen weights of a part.
+
+    An adapter adds `alpha / rank * B A x` to a linear layer; A [rank, in] and B [out, rank] learn, B starts at zero.
+    """
+
+    parts: tuple[Literal["qformer", "language_model"], ...] = Field(min_length=1)
+    rank: int = Field(8, ge=1)
+    alpha: float = Field(16.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1, description="on the adapter's input, in training")
+    # Last parts of module names, such as q_proj; empty: every linear layer of the part but the output head.
+    target_modules: tuple[str, ...] | None = None
+    seed: int = Field(0, ge=0, description="of the adapters' first values")
+
+    @field_validator("parts", "target_modules", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return _listed(value)
 
 
 class ModelSettings(Settings):
@@ -47,18 +72,30 @@ class ModelSettings(Settings):
     image_size: int = Field(224, ge=8)
     num_query_token: int = Field(32, ge=1)
     trained_parts: tuple[str, ...] = PART_GROUPS["emovit"]
-    frozen_precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    lora: LoraSettings | None = None
+    # Of what does not learn. int8 and nf4 quantise the language model through bitsandbytes; the rest is bf16 then.
+    frozen_precision: Literal["fp32", "bf16", "fp16", "int8", "nf4"] = "fp32"
+    # Recompute the layers of these parts in the backward pass instead of keeping their activations.
     use_grad_checkpoint: bool = False
+    grad_checkpoint_parts: tuple[Literal["vision_encoder", "qformer", "language_model"], ...] = ("language_model",)
+    # Run the pairs of a batch in groups of similar length, so that little padding is computed.
+    group_by_length: bool = True
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
 
     prompt: str = ""
     max_txt_len: int = Field(128, ge=1)
     max_output_txt_len: int = Field(256, ge=1)
+    # False: the Q-Former reads the picture only, not the question.
     qformer_text_input: bool = True
     # How answers in words are generated where a call says nothing else.
     generation: GenerationSettings = GenerationSettings()
     # Image-question pairs whose candidates are scored in one pass: bounds memory, changes no score.
     scoring_pairs_per_pass: int = Field(default=32, ge=1)
+
+    @field_validator("grad_checkpoint_parts", mode="before")
+    @classmethod
+    def _split_checkpointed(cls, value: Any) -> Any:
+        return _listed(value)
 
     @field_validator("trained_parts", mode="before")
     @classmethod
@@ -85,3 +122,20 @@ class ModelSettings(Settings):
         if value is not None and not Path(value).expanduser().exists():
             raise ValueError("no such file or folder")
         return value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> ModelSettings:
+        adapted = self.lora.parts if self.lora is not None else ()
+        both = [part for part in adapted if part in self.trained_parts]
+        if both:
+            rest = ",".join(part for part in self.trained_parts if part not in both) or "none"
+            raise ValueError(
+                f"model.lora adapts {', '.join(both)}, whose own weights stay frozen then; "
+                f"set model.trained_parts={rest}"
+            )
+        if self.frozen_precision in ("int8", "nf4") and "language_model" in self.trained_parts:
+            raise ValueError(
+                f"model.frozen_precision={self.frozen_precision} quantises the language model, which cannot learn "
+                "then; take it out of model.trained_parts (adapters of model.lora can learn on top of it)"
+            )
+        return self

@@ -1,4 +1,7 @@
-"""Which tensors learn: parts by name, freezing, and the state dict that a checkpoint keeps."""
+"""Which tensors learn: parts by name, freezing, and the state dict that a checkpoint keeps.
+
+Adapters (`model.lora`) learn wherever they stand; the weights beside them belong to their part and are frozen with it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ import torch
 from torch import nn
 
 from lavis_emovit.errors import WeightsError
+from lavis_emovit.models.lora import base_name, is_adapter, set_dropout_mode
+from lavis_emovit.models.quantize import num_elements
 
 # Part name -> prefix of its parameters inside transformers' InstructBlipForConditionalGeneration.
 PART_PREFIXES = {
@@ -31,21 +36,72 @@ def part_of(name: str) -> str:
     raise WeightsError(f"parameter '{name}' belongs to no part of the model; parts are {', '.join(PART_PREFIXES)}")
 
 
-def freeze_all_but(core: nn.Module, parts: Iterable[str], frozen_dtype: torch.dtype) -> list[str]:
+def freeze_all_but(
+    core: nn.Module, parts: Iterable[str], frozen_dtype: torch.dtype, qformer_reads_text: bool = True
+) -> list[str]:
     """Freeze every parameter outside `parts`; trained ones are float32 master weights, frozen ones `frozen_dtype`.
+
+    What no gradient reaches is frozen too (`unreached_parameters`), in float32 where its part learns.
 
     Returns:
         the names of the trained parameters, in the module's order.
     """
     wanted = set(parts)
+    unreached = set(unreached_parameters(core, qformer_reads_text))
+    kept = _kept_in_float32(core, frozen_dtype)
     trained = []
     for name, parameter in core.named_parameters():
-        learns = part_of(name) in wanted
+        in_part = part_of(name) in wanted or is_adapter(name)
+        learns = in_part and name not in unreached
         parameter.requires_grad_(learns)
-        parameter.data = parameter.data.to(torch.float32 if learns else frozen_dtype)
+        if parameter.is_floating_point():
+            full = in_part or kept & set(name.split("."))
+            parameter.data = parameter.data.to(torch.float32 if full else frozen_dtype)
         if learns:
             trained.append(name)
     return trained
+
+
+def _kept_in_float32(core: nn.Module, frozen_dtype: torch.dtype) -> set[str]:
+    """Modules of the language model that overflow in float16 (T5's `wo`), as transformers knows them."""
+    language_model = core.get_submodule("language_model")
+    kept = getattr(language_model, "_keep_in_fp32_modules", None) or ()
+    return set(kept) if frozen_dtype == torch.float16 else set()
+
+
+def unreached_parameters(core: nn.Module, qformer_reads_text: bool = True) -> list[str]:
+    """Parameters that take no part in any computation: what the Q-Former keeps for a question that it is not shown."""
+    if qformer_reads_text:
+        return []
+    return [name for name, _ in core.named_parameters() if _reads_question(base_name(name))]
+
+
+def dead_parameters(core: nn.Module, qformer_reads_text: bool = True) -> list[str]:
+    """Parameters whose gradient is zero whatever the data, up to rounding, so that they never learn.
+
+    - The feed-forward layer for text of the Q-Former's last layer: only the query tokens' output is read. Its gradient
+      is exactly zero, and the original code carries it along in the same way.
+    - Biases of the Q-Former's keys: they shift all scores of a query alike, which the softmax takes out again.
+    - `unreached_parameters`, which have no gradient at all and are frozen for that reason.
+
+    All others have a gradient from the first step on, so data-parallel training need not look for unused ones.
+    """
+    config = core.config.qformer_config  # type: ignore[union-attr]
+    last = f"qformer.encoder.layer.{config.num_hidden_layers - 1}."  # type: ignore[union-attr]
+    dead = set(unreached_parameters(core, qformer_reads_text))
+    for name, _ in core.named_parameters():
+        if name.startswith((f"{last}intermediate.", f"{last}output.")):
+            dead.add(name)
+        if name.startswith("qformer.") and base_name(name).endswith(".attention.key.bias"):
+            dead.add(name)
+    return [name for name, _ in core.named_parameters() if name in dead]
+
+
+def _reads_question(name: str) -> bool:
+    if name.startswith(("qformer.embeddings.word_embeddings.", "qformer.embeddings.position_embeddings.")):
+        return True
+    part = name.split(".")
+    return part[:3] == ["qformer", "encoder", "layer"] and part[4] in ("intermediate", "output")
 
 
 def set_modes(core: nn.Module, parts: Iterable[str], training: bool) -> None:
@@ -58,6 +114,13 @@ def set_modes(core: nn.Module, parts: Iterable[str], training: bool) -> None:
         core.get_submodule(prefix.rstrip(".")).train(training and part in wanted)
     # The layer norm lies inside the encoder, whose mode was set after it.
     core.get_submodule("vision_model.post_layernorm").train(training and "vision_layernorm" in wanted)
+    set_dropout_mode(core, training)
+
+
+def count_parameters(core: nn.Module) -> dict[str, int]:
+    """Numbers of parameters, `trained` and `total`."""
+    sizes = [(num_elements(parameter), parameter.requires_grad) for parameter in core.parameters()]
+    return {"trained": sum(size for size, learns in sizes if learns), "total": sum(size for size, _ in sizes)}
 
 
 def load_trained(core: nn.Module, trained: list[str], state: Mapping[str, torch.Tensor], source: str) -> None:
@@ -79,7 +142,7 @@ def load_trained(core: nn.Module, trained: list[str], state: Mapping[str, torch.
         more = f"\n  ... and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise WeightsError(
             f"{source} does not fit the trained parts of this model:\n{shown}{more}\n"
-            "Set model.trained_parts as in the run that wrote it."
+            "Set model.trained_parts and model.lora as in the run that wrote it."
         )
     with torch.no_grad():
         for name in trained:
@@ -89,13 +152,13 @@ def load_trained(core: nn.Module, trained: list[str], state: Mapping[str, torch.
 def fingerprint(core: nn.Module, trained: Iterable[str]) -> str:
     """sha256 over the names, shapes and a sample of the values of the frozen tensors.
 
-    Values are sampled (64 a tensor, evenly spaced, as float32) so that a 7B model takes a moment, not minutes.
+    Values are sampled (64 a tensor, evenly spaced, as float32) so that a 7B model takes a moment, not minutes. Adapters
+    learn and do not count; the weights beside them go by the names that they have without any.
     """
     digest = hashlib.sha256()
     learns = set(trained)
-    for name, parameter in sorted(core.named_parameters()):
-        if name in learns:
-            continue
+    frozen = {base_name(name): parameter for name, parameter in core.named_parameters() if name not in learns}
+    for name, parameter in sorted(frozen.items()):
         flat = parameter.detach().reshape(-1)
         step = max(1, flat.numel() // 64)
         digest.update(f"{name}{list(parameter.shape)}".encode())

@@ -19,11 +19,11 @@ from lavis_emovit.models.settings import ModelSettings
 
 def test_images_are_encoded_once(model, batch, monkeypatch):
     seen = []
-    original = model.core.vision_model.forward
+    original = model.core.vision_model.encoder.forward
     monkeypatch.setattr(
-        model.core.vision_model,
+        model.core.vision_model.encoder,
         "forward",
-        lambda **inputs: seen.append(len(inputs["pixel_values"])) or original(**inputs),
+        lambda **inputs: seen.append(len(inputs["inputs_embeds"])) or original(**inputs),
     )
     once = model(batch)
     repeated = model({**batch, "image": batch["image"][batch["image_index"]], "image_index": None})
@@ -54,7 +54,7 @@ def test_long_answers_are_cut_and_counted(build_parts):
     out = short(
         {"image": torch.zeros(1, 3, 16, 16), "text_input": ["What?"], "text_output": ["It is dark, says the girl."]}
     )
-    assert (out["num_tokens"], out["num_truncated"]) == (4, 1)
+    assert (out["num_tokens"], out["num_truncated_answers"]) == (4, 1)
 
 
 @pytest.mark.parametrize(

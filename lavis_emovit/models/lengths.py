@@ -1,0 +1,74 @@
+"""Lengths of texts: groups of rows of similar length, so that little padding is computed, and texts too long.
+
+A group is run as one rectangle, its rows padded to the longest of the group. Every rectangle costs something besides
+its tokens: starting the kernels, and on a GPU reading all weights once more. The groups are the cheapest ones so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+# What one more pass costs, in tokens. On a CPU it is hardly anything; a GPU has to read every weight again, which takes
+# as long as computing a few hundred tokens (weights of 2 bytes, about 300 operations for each byte of bandwidth).
+PASS_COST_TOKENS = {"cpu": 16, "cuda": 384}
+
+
+def length_groups(lengths: Sequence[Sequence[int]], pass_cost_tokens: int) -> list[list[int]]:
+    """Split rows into groups that cost least when each is padded to its longest row.
+
+    A row may have several lengths (encoder and decoder), each padded on its own. Rows are sorted by the sum of theirs,
+    and the cheapest split of that order into runs is found by dynamic programming: quadratic in the rows of a batch,
+    which are at most hundreds.
+
+    Args:
+        lengths: for each of N rows its lengths in tokens.
+        pass_cost_tokens: what a group costs besides its rectangle.
+
+    Returns:
+        row numbers of each group, in the given order; every row is in one group. Groups go from short to long.
+    """
+    order = sorted(range(len(lengths)), key=lambda row: (sum(lengths[row]), row))
+    best: list[tuple[float, int]] = [(0.0, 0)]  # cost of the first k rows, and where their last group begins
+    for end in range(1, len(order) + 1):
+        longest = [0] * len(lengths[order[0]])
+        cheapest = (float("inf"), 0)
+        for start in range(end - 1, -1, -1):
+            longest = [max(pair) for pair in zip(longest, lengths[order[start]])]
+            cost = best[start][0] + pass_cost_tokens + (end - start) * sum(longest)
+            cheapest = min(cheapest, (cost, start))
+        best.append(cheapest)
+    groups: list[list[int]] = []
+    end = len(order)
+    while end:
+        start = best[end][1]
+        groups.insert(0, sorted(order[start:end]))
+        end = start
+    return groups
+
+
+def pass_cost(device: torch.device) -> int:
+    """What one more pass costs on a device, in tokens."""
+    return PASS_COST_TOKENS.get(device.type, PASS_COST_TOKENS["cuda"])
+
+
+def in_given_order(parts: Sequence[torch.Tensor], groups: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Join the results of groups, row by row where the rows stood before grouping."""
+    if len(parts) == 1:
+        return parts[0]
+    order = [row for group in groups for row in group]
+    places = torch.empty(len(order), dtype=torch.long)
+    places[torch.tensor(order)] = torch.arange(len(order))
+    return torch.cat(list(parts))[places.to(parts[0].device)]
+
+
+def longer_than(tokenizer: Any, texts: Sequence[str], max_tokens: int, with_special_tokens: bool) -> list[int]:
+    """Numbers of the texts that have more tokens than fit, told without cutting them."""
+    # A token covers a byte or more, so most texts need not be counted.
+    long = [number for number, text in enumerate(texts) if len(text.encode()) + 2 > max_tokens]
+    if not long:
+        return []
+    rows = tokenizer([texts[number] for number in long], add_special_tokens=with_special_tokens)["input_ids"]
+    return [number for number, row in zip(long, rows) if len(row) > max_tokens]

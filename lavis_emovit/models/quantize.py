@@ -1,0 +1,98 @@
+"""The frozen language model in 8 or 4 bits, through bitsandbytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from lavis_emovit.errors import ConfigError
+
+INSTALL_LINE = "pip install 'lavis-emovit[quantize]' (or: pip install 'bitsandbytes>=0.49')"
+QUANTIZED = ("int8", "nf4")
+
+
+def quantize_language_model(language_model: Any, precision: str, compute_dtype: torch.dtype) -> list[str]:
+    """Replace the linear layers of a frozen language model by quantised ones, in place.
+
+    int8 is LLM.int8() (Dettmers et al. 2022, https://arxiv.org/abs/2208.07339), nf4 the 4-bit format of QLoRA (Dettmers
+    et al. 2023, https://arxiv.org/abs/2305.14314). The output head, the embeddings, and what transformers keeps in full
+    precision (T5's `wo`) are left as they are.
+
+    Args:
+        language_model: a model of transformers.
+        precision: `int8` or `nf4`.
+        compute_dtype: of activations, for nf4.
+
+    Returns:
+        names of the replaced layers.
+
+    Raises:
+        ConfigError: bitsandbytes is missing, or does not work on the device that the model lies on.
+    """
+    library = _bitsandbytes()
+    device = next(language_model.parameters()).device
+    supported = getattr(library, "supported_torch_devices", {"cuda"})
+    if device.type not in supported:
+        raise ConfigError(
+            [
+                f"model.frozen_precision: bitsandbytes {library.__version__} does not quantise on {device.type}, only "
+                f"on {', '.join(sorted(supported))}; set model.frozen_precision=bf16, or get a newer one: "
+                f"{INSTALL_LINE}"
+            ],
+            "the model configuration",
+        )
+    kept = set(getattr(language_model, "_keep_in_fp32_modules", None) or ())
+    head = language_model.get_output_embeddings()
+    layers = [
+        (name, module)
+        for name, module in language_model.named_modules()
+        if isinstance(module, nn.Linear) and module is not head and not kept & set(name.split("."))
+    ]
+    for name, layer in layers:
+        parent, _, own = name.rpartition(".")
+        make = _int8_layer if precision == "int8" else _nf4_layer
+        setattr(language_model.get_submodule(parent), own, make(library, layer, compute_dtype).to(device))
+    # What peft looks at to choose its kind of adapter.
+    setattr(language_model, "is_loaded_in_8bit" if precision == "int8" else "is_loaded_in_4bit", True)
+    return [name for name, _ in layers]
+
+
+def num_elements(parameter: torch.Tensor) -> int:
+    """Numbers that a parameter stands for; a 4-bit one keeps two of them in a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else int(torch.Size(state.shape).numel())
+
+
+def _int8_layer(library: Any, layer: nn.Linear, compute_dtype: torch.dtype) -> nn.Module:
+    made = library.nn.Linear8bitLt(
+        layer.in_features, layer.out_features, bias=layer.bias is not None, has_fp16_weights=False, threshold=6.0
+    )
+    made.weight = library.nn.Int8Params(layer.weight.data, requires_grad=False, has_fp16_weights=False)
+    made.bias = layer.bias
+    return made
+
+
+def _nf4_layer(library: Any, layer: nn.Linear, compute_dtype: torch.dtype) -> nn.Module:
+    made = library.nn.Linear4bit(
+        layer.in_features,
+        layer.out_features,
+        bias=layer.bias is not None,
+        compute_dtype=compute_dtype,
+        quant_type="nf4",
+    )
+    made.weight = library.nn.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4")
+    made.bias = layer.bias
+    return made
+
+
+def _bitsandbytes() -> Any:
+    try:
+        import bitsandbytes
+    except ImportError as error:
+        raise ConfigError(
+            [f"model.frozen_precision: int8 and nf4 need the package bitsandbytes: {INSTALL_LINE}"],
+            "the model configuration",
+        ) from error
+    return bitsandbytes

@@ -7,7 +7,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,41 @@ class RunLog:
         self._file.close()
         if self._tensorboard is not None:
             self._tensorboard.close()
+
+
+# Counts of pairs in the rows of steps -> what has happened to them, and what to do.
+NOTES = {
+    "num_truncated_questions": "questions were cut at model.max_txt_len and lost their beginning; raise it",
+    "num_truncated_answers": "answers were cut at model.max_output_txt_len and lost their end; raise it",
+    "num_unsupervised": "answers are empty: nothing but their end is learned; look at the instruction data",
+}
+
+
+class TextNotes:
+    """Pairs whose texts were cut or teach nothing: a word when each kind first happens, totals at the end."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def warn(self, noted: Mapping[str, Sequence[str]]) -> None:
+        """Tell of a kind when it first happens, with one instance to look at.
+
+        Args:
+            noted: name of the count -> instance ids of a step.
+        """
+        for name, instance_ids in noted.items():
+            if instance_ids and name not in self._told:
+                self._told.add(name)
+                what = NOTES.get(name, name)
+                logger.warning("%s (first: %s; the run goes on, log.jsonl counts them)", what, instance_ids[0])
+
+    def log_totals(self, log_path: Path) -> None:
+        """Tell how many pairs of all steps there were, those of earlier starts of the run among them."""
+        steps = [row for row in read_log(log_path) if row.get("event") == "step"]
+        for name, what in NOTES.items():
+            total = sum(row.get(name, 0) for row in steps)
+            if total:
+                logger.warning("over the whole run, each epoch counted: %d %s", total, what)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

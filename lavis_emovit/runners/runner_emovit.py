@@ -20,7 +20,7 @@ from lavis_emovit.runners.engines.base import Batch, NonFiniteError, StepResult
 from lavis_emovit.runners.engines.torch_engine import TorchEngine
 from lavis_emovit.runners.evaluator import AFTER, BEFORE, DURING, Evaluator
 from lavis_emovit.runners.loaders import train_steps
-from lavis_emovit.runners.logs import RunLog, progress
+from lavis_emovit.runners.logs import RunLog, TextNotes, progress
 from lavis_emovit.runners.machine import package_versions
 from lavis_emovit.runners.resume import check_belongs, find_start, find_trained
 from lavis_emovit.runners.run_folder import RunFolder
@@ -64,6 +64,7 @@ class RunnerEmoVIT:
         self.engine = TorchEngine(model, task, self.settings)
         self.model = model
         self._frozen_fingerprint = model.frozen_fingerprint()
+        self._notes = TextNotes()
         self._evaluator = Evaluator(self.engine, model, task, self.settings, self.folder)
 
     # Training
@@ -92,6 +93,7 @@ class RunnerEmoVIT:
                 position = self._train_epoch(position, log)
                 position = self._validate(position, log)
                 self._save(position)
+            self._notes.log_totals(self.folder.log_path)
             chosen = self._load_best(position)
             after = self._evaluate_tests(AFTER, log, position)
         return self._finish(position, chosen, {BEFORE: before, AFTER: after})
@@ -138,6 +140,7 @@ class RunnerEmoVIT:
                 except NonFiniteError as error:
                     raise self._explain(error, position, micro_batches) from None
                 position = position.after_step()
+                self._notes.warn(result.noted)
                 step_s = time.perf_counter() - started
                 log.write(_step_row(position, result, learning_rate, micro_batches, step_s, read_s))
                 line.advance(f"loss {result.loss:.4f}  lr {learning_rate:.2e}")
@@ -369,5 +372,6 @@ def _step_row(
         "samples_per_s": num_images / step_s,
         "step_s": step_s,
         "read_s": read_s,
+        **{name: len(instance_ids) for name, instance_ids in result.noted.items()},
     }
     return row if result.applied else {**row, "skipped": True}

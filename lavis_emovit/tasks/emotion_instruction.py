@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,10 +23,12 @@ class TokenLoss:
     Attributes:
         loss_sum: scalar tensor, summed over answer tokens (natural log).
         num_tokens: answer tokens.
+        noted: name of a count -> instance ids of the pairs that it counts, such as `num_truncated_answers`.
     """
 
     loss_sum: torch.Tensor
     num_tokens: int
+    noted: dict[str, list[str]] = field(default_factory=dict)
 
 
 @registry.register_task("emotion_instruction")
@@ -52,9 +54,12 @@ class EmotionInstructionTask(BaseTask):
         return cls(**{name: cfg.run_cfg[name] for name in names if name in cfg.run_cfg})
 
     def token_loss(self, model: Any, samples: Mapping[str, Any]) -> TokenLoss:
-        """Summed loss of a batch and the number of its answer tokens."""
+        """Summed loss of a batch, the number of its answer tokens, and the pairs whose texts are worth a word."""
         output = model(samples)
-        return TokenLoss(output["loss_sum"], int(output["num_tokens"]))
+        noted = {
+            name: [samples["instance_id"][pair] for pair in pairs] for name, pairs in output.get("noted", {}).items()
+        }
+        return TokenLoss(output["loss_sum"], int(output["num_tokens"]), noted)
 
     def before_evaluation(self, model: Any, dataset: Any, **kwargs: Any) -> None:
         """Take the labels to choose from out of the dataset."""

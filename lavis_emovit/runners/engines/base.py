@@ -7,7 +7,7 @@ the optimizer. Everything that crosses the line is free of rank layout, so a run
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -31,12 +31,14 @@ class StepResult:
         num_tokens: answer tokens of the global batch.
         grad_norm: norm of the gradient of that loss, before clipping.
         applied: False where fp16 gradients overflowed and the step was left out to lower the loss scale.
+        noted: name of a count -> instance ids of the pairs that it counts, such as `num_truncated_answers`.
     """
 
     loss: float
     num_tokens: int
     grad_norm: float
     applied: bool = True
+    noted: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class Engine(Protocol):

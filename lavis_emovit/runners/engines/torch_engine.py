@@ -39,6 +39,7 @@ class TorchEngine:
     def train_step(self, micro_batches: Sequence[Batch], learning_rate: float) -> StepResult:
         """Accumulate sums over tokens, divide once: any cut into micro-batches gives the mean over all tokens."""
         loss_sum, num_tokens = 0.0, 0
+        noted: dict[str, list[str]] = {}
         self._optimizer.zero_grad(set_to_none=True)
         for batch in micro_batches:
             with self.autocast():
@@ -46,6 +47,8 @@ class TorchEngine:
             self._scaler.scale(sums.loss_sum).backward()
             loss_sum += sums.loss_sum.item()
             num_tokens += sums.num_tokens
+            for name, instance_ids in sums.noted.items():
+                noted.setdefault(name, []).extend(instance_ids)
         if num_tokens == 0:
             raise DataError("a batch has no answer token to learn from")
         loss = loss_sum / num_tokens
@@ -66,7 +69,7 @@ class TorchEngine:
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
-        return StepResult(loss=loss, num_tokens=num_tokens, grad_norm=grad_norm, applied=applied)
+        return StepResult(loss=loss, num_tokens=num_tokens, grad_norm=grad_norm, applied=applied, noted=noted)
 
     def to_device(self, batch: Batch) -> dict[str, Any]:
         return {

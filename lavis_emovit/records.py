@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
@@ -55,6 +56,20 @@ class Instruction(_Part):
     provenance: str = Field(min_length=1)
 
 
+class Utterance(_Part):
+    """What a person wrote about the image: why they feel so (ArtEmis), or a caption that is meant to be funny.
+
+    Attributes:
+        text: as written.
+        emotion: the emotion that it explains, a member of the record's label set.
+        score: the dataset's own rating of the text; its meaning and range are the dataset's.
+    """
+
+    text: str = Field(min_length=1)
+    emotion: str | None = None
+    score: float | None = None
+
+
 class EmotionRecord(_Part):
     """One image and all that is known about it.
 
@@ -64,9 +79,12 @@ class EmotionRecord(_Part):
         split: `train`, `val`, `test`, or a name of the dataset's own.
         source: name of the dataset.
         emotion: label, a member of the label set `label_set`.
+        labels: members of `label_set` that all apply, where a dataset gives several at once.
         votes: label -> share of the annotators, summing to 1, where a dataset gives them.
-        valence, arousal: in [-1, 1].
+        valence, arousal, dominance: in [-1, 1].
         action_units: number of the facial action unit -> intensity, 0 for absent.
+        box: the person that the record is about, as (left, top, right, bottom) in pixels of the image.
+        utterances: what people wrote about the image.
         instructions: the questions that training asks about the image.
         group: the person or session; splits never cut through a group.
         extra: anything else a dataset gives, as plain values.
@@ -78,12 +96,16 @@ class EmotionRecord(_Part):
     source: str = Field(min_length=1)
     emotion: str | None = None
     label_set: str | None = None
+    labels: list[str] | None = None
     votes: dict[str, float] | None = None
     attributes: Attributes = Attributes()
     caption: str | None = None
     valence: float | None = Field(default=None, ge=-1.0, le=1.0)
     arousal: float | None = Field(default=None, ge=-1.0, le=1.0)
+    dominance: float | None = Field(default=None, ge=-1.0, le=1.0)
     action_units: dict[int, float] | None = None
+    box: tuple[float, float, float, float] | None = None
+    utterances: list[Utterance] = Field(default_factory=list)
     instructions: list[Instruction] = Field(default_factory=list)
     group: str | None = None
     extra: dict[str, str | int | float | bool] = Field(default_factory=dict)
@@ -103,6 +125,15 @@ class EmotionRecord(_Part):
             return value
         if any(share < 0.0 for share in value.values()) or abs(sum(value.values()) - 1.0) > _VOTE_SUM_TOLERANCE:
             raise ValueError("must be shares of the annotators: none negative, together 1")
+        return value
+
+    @field_validator("box")
+    @classmethod
+    def _box_has_an_area(
+        cls, value: tuple[float, float, float, float] | None
+    ) -> tuple[float, float, float, float] | None:
+        if value is not None and not (value[0] < value[2] and value[1] < value[3]):
+            raise ValueError("must be (left, top, right, bottom) with left < right and top < bottom")
         return value
 
     def to_json(self) -> str:
@@ -245,8 +276,11 @@ def from_conversations(
             if draft.setdefault("emotion", emotion) != emotion:
                 raise DataError(f"{where}: image '{image}' is '{emotion}' here and '{draft['emotion']}' before")
             draft["label_set"] = label_set
+    # `a.jpg` and `a.png` are two images; their suffixes keep them apart.
+    stems = Counter(_without_suffix(image) for image in drafts)
+    names = {image: stem if stems[stem := _without_suffix(image)] == 1 else image for image in drafts}
     return [
-        parse_record(json.dumps({"id": f"{source}/{_without_suffix(image)}", **draft}), f"{place}: image '{image}'")
+        parse_record(json.dumps({"id": f"{source}/{names[image]}", **draft}), f"{place}: image '{image}'")
         for image, draft in drafts.items()
     ]
 
@@ -272,7 +306,11 @@ def _describe(item: Any) -> str:
     """One pydantic problem as a phrase; an unknown key gets the nearest valid one."""
     location = [str(part) for part in item["loc"]]
     if item["type"] == "extra_forbidden":
-        owners: dict[str, type[BaseModel]] = {"attributes": Attributes, "instructions": Instruction}
+        owners: dict[str, type[BaseModel]] = {
+            "attributes": Attributes,
+            "instructions": Instruction,
+            "utterances": Utterance,
+        }
         owner = owners.get(location[0], EmotionRecord) if len(location) > 1 else EmotionRecord
         return f"unknown key '{'.'.join(location)}'{nearest_name(location[-1], list(owner.model_fields))}"
     if item["type"] == "missing":

@@ -4,6 +4,7 @@
 - A wrong key, value or line is refused with file, line, key and the nearest valid name.
 - Ids repeat neither in a file that is written nor in one that is read.
 - A records file appears whole or not at all.
+- A line that was written before the schema grew reads as ever, and a record that uses no new field writes the same line.
 - LLaVA-style conversations keep every question and answer on the way out and back; items whose ids repeat become
   records whose ids don't, and a categorical answer names the emotion.
 """
@@ -22,6 +23,7 @@ from lavis_emovit.records import (
     Attributes,
     EmotionRecord,
     Instruction,
+    Utterance,
     from_conversations,
     parse_record,
     read_records,
@@ -58,6 +60,12 @@ records = st.builds(
         st.builds(Instruction, kind=st.sampled_from(INSTRUCTION_KINDS), question=texts, answer=texts, provenance=texts),
         max_size=3,
     ),
+    labels=st.none() | st.lists(texts, max_size=3),
+    dominance=st.none() | signed,
+    box=st.none() | st.just((0.0, 1.5, 20.0, 30.0)),
+    utterances=st.lists(
+        st.builds(Utterance, text=texts, emotion=st.none() | texts, score=st.none() | st.floats(-9, 9)), max_size=2
+    ),
     group=st.none() | texts,
     extra=st.dictionaries(texts, st.text() | st.integers(-(2**40), 2**40) | st.booleans() | st.floats(-9, 9)),
 )
@@ -68,6 +76,16 @@ def test_a_record_survives_its_json(record):
     line = record.to_json()
     assert "\n" not in line
     assert parse_record(line, "here") == record
+
+
+def test_lines_of_the_first_schema_stay_as_they_are():
+    line = (
+        '{"id":"a/1","image":"a/1.jpg","split":"test","source":"a","emotion":"awe","label_set":"mikels8",'
+        '"votes":{"awe":1.0},"attributes":{"brightness":0.5},"valence":0.1,"arousal":-0.2,"action_units":{"12":2.0},'
+        '"instructions":[{"kind":"reasoning","question":"Why?","answer":"So.","provenance":"human"}],'
+        '"group":"p1","extra":{"age":"30"}}'
+    )
+    assert parse_record(line, "old").to_json() == line
 
 
 def _record(**changes):
@@ -85,6 +103,8 @@ def _record(**changes):
         ({"image": "C:/1.jpg"}, r"key 'image': must be a path below the image root"),
         ({"valence": 2}, r"key 'valence': .*less than or equal to 1 \(got 2\)"),
         ({"votes": {"awe": 0.4, "fear": 0.4}}, r"key 'votes': must be shares"),
+        ({"box": [4, 0, 2, 9]}, r"key 'box': must be .left, top, right, bottom."),
+        ({"utterances": [{"txt": "x"}]}, r"unknown key 'utterances.0.txt' \(did you mean 'text'\?\)"),
         ({"instructions": [{"kind": "poem"}]}, r"key 'instructions.0.kind'.*key 'instructions.0.question' is missing"),
     ],
 )
@@ -163,6 +183,8 @@ def test_published_items_with_repeating_ids_become_records_of_their_own():
     ]
     assert (second.id, second.emotion) == ("emovit/fear_00001", None)
     assert [i.answer for i in second.instructions] == ["A man.", "At home."]
+    twins = from_conversations([item("a.jpg", "?", "!"), item("a.png", "?", "!"), item("b.jpg", "?", "!")])
+    assert [record.id for record in twins] == [f"conversations/{name}" for name in ("a.jpg", "a.png", "b")]
 
 
 @pytest.mark.parametrize(

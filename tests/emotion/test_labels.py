@@ -2,6 +2,7 @@
 
 - Every set is in alphabetical order, gives each label a polarity and brings every alias to one of its labels.
 - EmoSet's two-class mode agrees with the polarity of `mikels8` (positive: amusement, awe, contentment, excitement).
+- A hierarchy leads from a fine set to a coarse one; a set of one's own is spelt out in its name.
 - Case, blanks and underscores don't matter; anything else is refused with the nearest name.
 """
 
@@ -9,13 +10,14 @@ from __future__ import annotations
 
 import pytest
 
-from lavis_emovit.emotion.labels import LABEL_SETS, LabelSet, get_label_set
+from lavis_emovit.emotion.labels import LABEL_SETS, LabelSet, coarser_label, get_label_set
 from lavis_emovit.errors import DataError
 
 
 @pytest.mark.parametrize("label_set", LABEL_SETS.values(), ids=lambda item: item.name)
 def test_every_set_is_consistent(label_set):
     assert list(label_set.labels) == sorted(label_set.labels)
+    assert len(label_set) == int("".join(c for c in label_set.name if c.isdigit()))
     assert set(label_set.polarity) == set(label_set.labels)
     assert set(label_set.polarity.values()) <= {"positive", "negative", "neutral"}
     for alias, label in label_set.aliases.items():
@@ -46,6 +48,28 @@ def test_strangers_are_refused_with_the_nearest_name():
         get_label_set("mikels")
     with pytest.raises(DataError, match="known: mikels8, ekman6"):
         get_label_set("zzz")
+
+
+def test_a_set_of_ones_own_is_spelt_out_in_its_name():
+    mine = get_label_set("labels: Wild,calm , very  tense")
+    assert mine.labels == ("calm", "very tense", "wild")
+    assert mine.canonical("Very_Tense") == "very tense"
+    for name in ("labels:", "labels:calm", "labels:calm,,tense", "labels:calm,Calm"):
+        with pytest.raises(DataError, match="two or more different labels"):
+            get_label_set(name)
+
+
+def test_levels_of_a_hierarchy():
+    """WEBEmo's 25 classes fall to Parrott's 6, each in one place, and to 2 polarities; surprise has none."""
+    fine = get_label_set("webemo25")
+    middle = {label: coarser_label(label, "webemo25", "parrott6") for label in fine.labels}
+    assert set(middle.values()) == set(get_label_set("parrott6").labels)
+    assert (middle["rage"], middle["zest"], middle["affection"], middle["horror"]) == ("anger", "joy", "love", "fear")
+    assert coarser_label("cheerfullness", "webemo25", "polarity2") == "positive"
+    assert coarser_label("surprise", "webemo25", "polarity2") is None
+    assert coarser_label("awe", "mikels8", "polarity2") == "positive"
+    with pytest.raises(DataError, match="no hierarchy leads from 'mikels8' to 'ekman6'"):
+        coarser_label("awe", "mikels8", "ekman6")
 
 
 def test_a_set_that_contradicts_itself_cannot_be_made():

@@ -1,0 +1,66 @@
+"""A label set: the classes of a dataset, with the other spellings that its files use."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from lavis_emovit.errors import DataError
+
+POSITIVE, NEGATIVE, NEUTRAL = "positive", "negative", "neutral"
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The classes of a dataset.
+
+    Attributes:
+        name: how configs and records call it.
+        labels: canonical names in alphabetical order; the order of every confusion matrix and option list.
+        aliases: other spellings, in lower case -> canonical name.
+        polarity: canonical name -> `positive`, `negative` or `neutral`.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    polarity: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        known = set(self.labels)
+        strays = {*self.aliases.values(), *self.polarity} - known
+        clashes = known & set(self.aliases)
+        if len(known) != len(self.labels) or strays or clashes:
+            raise ValueError(f"label set '{self.name}' contradicts itself: {sorted(strays | clashes)}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def index(self, text: str) -> int:
+        """Class number of a label or alias."""
+        return self.labels.index(self.canonical(text))
+
+    def canonical(self, text: str) -> str:
+        """The label that a text names: case, surrounding blanks, underscores and aliases don't matter.
+
+        Raises:
+            DataError: no label of this set; the nearest one is named.
+        """
+        key = re.sub(r"[\s_]+", " ", text).strip().casefold()
+        if key in self.labels:
+            return key
+        if key in self.aliases:
+            return self.aliases[key]
+        close = difflib.get_close_matches(key, [*self.labels, *self.aliases], n=1, cutoff=0.6)
+        hint = f"did you mean '{self.aliases.get(close[0], close[0])}'? " if close else ""
+        raise DataError(
+            f"unknown emotion '{text}' for label set '{self.name}' ({hint}its labels: {', '.join(self.labels)})"
+        )
+
+
+def polarity_of(positive: Iterable[str], negative: Iterable[str], neutral: Iterable[str] = ()) -> dict[str, str]:
+    """Label -> polarity, from the labels of each polarity."""
+    shares = ((POSITIVE, positive), (NEGATIVE, negative), (NEUTRAL, neutral))
+    return {label: name for name, labels in shares for label in labels}

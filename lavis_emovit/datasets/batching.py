@@ -10,13 +10,13 @@ The last step of an epoch is short where G does not divide the samples; it is tr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 
 from torch.utils.data import Sampler
 
-from lavis_emovit.shards.order import num_micro_batches, num_steps, sample_order, step_slices
-
-SampleKey = tuple[int, int]  # (epoch, sample number)
+from lavis_emovit.datasets.token_lengths import TokenLengths
+from lavis_emovit.shards.order import EpochOrder, SampleKey, SampleOrder, num_micro_batches, num_steps, step_slices
 
 
 class GlobalBatchSampler(Sampler[list[SampleKey]]):
@@ -35,6 +35,10 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         rank, world_size: which rank of how many.
         micro_batch: most samples that a rank takes at once.
         start_step: first step to yield, to go on in the middle of an epoch.
+        order: the epoch's order; None shuffles all samples together.
+        token_lengths: text lengths of the samples, for `max_tokens`.
+        max_tokens: most text tokens, padding included, that a rank takes at once; a sample that alone has more is
+            taken alone. `micro_batch` bounds the samples all the same.
     """
 
     def __init__(
@@ -48,6 +52,10 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         world_size: int = 1,
         micro_batch: int | None = None,
         start_step: int = 0,
+        *,
+        order: SampleOrder | None = None,
+        token_lengths: TokenLengths | None = None,
+        max_tokens: int | None = None,
     ):
         self.micro_batch = micro_batch if micro_batch is not None else -(-global_batch // world_size)
         if min(num_samples, global_batch, world_size, self.micro_batch) < 1 or not 0 <= rank < world_size:
@@ -61,29 +69,87 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         if not 0 <= start_step <= self.num_steps:
             raise ValueError(f"start_step {start_step} lies outside the epoch of {self.num_steps} steps")
         self.start_step = start_step
+        self.order = order if order is not None else EpochOrder(index_hash, seed, epoch, [num_samples])
+        if len(self.order) != num_samples:
+            raise ValueError(f"the order has {len(self.order)} positions for {num_samples} samples")
+        if max_tokens is not None and token_lengths is None:
+            raise ValueError("max_tokens needs token_lengths")
+        self.token_lengths, self.max_tokens = token_lengths, max_tokens
+        self._planned: tuple[int, list[list[list[SampleKey]]]] = (-1, [])
 
     def micro_batches_in_step(self, step: int) -> int:
         """How many of the yielded lists belong to a step."""
+        if self.max_tokens is not None:
+            return len(self._token_batches(step)[0])
         return num_micro_batches(self.num_samples, self.global_batch, step, self.world_size, self.micro_batch)
+
+    def micro_batch_counts(self) -> Iterator[int]:
+        """`micro_batches_in_step` of every step from `start_step` on; may be read beside the sampler itself."""
+        counting = copy.copy(self)
+        if counting.max_tokens is not None:
+            # The order keeps the window that it is at; two readers at different places would fight over it.
+            counting.order = copy.copy(self.order)
+        return (counting.micro_batches_in_step(step) for step in range(self.start_step, self.num_steps))
 
     def samples_in_step(self, step: int) -> int:
         """Samples of a step over all ranks: the global batch, or what is left for the last step."""
         return min(self.global_batch, self.num_samples - step * self.global_batch)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        order = sample_order(self.index_hash, self.seed, self.epoch, self.num_samples)
         for step in range(self.start_step, self.num_steps):
+            if self.max_tokens is not None:
+                yield from self._token_batches(step)[self.rank]
+                continue
             slices = step_slices(
                 self.num_samples, self.global_batch, step, self.rank, self.world_size, self.micro_batch
             )
             for first, last in slices:
-                yield [(self.epoch, int(sample)) for sample in order[first:last]]
+                yield self.order.keys(first, last)
 
     def __len__(self) -> int:
         full = self.num_steps - 1
         if self.start_step >= self.num_steps:
             return 0
+        if self.max_tokens is not None:
+            return sum(self.micro_batches_in_step(step) for step in range(self.start_step, self.num_steps))
         return (full - self.start_step) * self.micro_batches_in_step(0) + self.micro_batches_in_step(full)
+
+    def _token_batches(self, step: int) -> list[list[list[SampleKey]]]:
+        """Micro-batches of a step within the token budget, for every rank the same number of them."""
+        if self._planned[0] != step:
+            ranks = []
+            for rank in range(self.world_size):
+                start, size = step * self.global_batch, self.samples_in_step(step)
+                first, last = size * rank // self.world_size, size * (rank + 1) // self.world_size
+                ranks.append(self._cut(self.order.keys(start + first, start + last)))
+            count = max(len(batches) for batches in ranks)
+            self._planned = (step, [_as_many(batches, count) for batches in ranks])
+        return self._planned[1]
+
+    def _cut(self, keys: Sequence[SampleKey]) -> list[list[SampleKey]]:
+        assert self.token_lengths is not None and self.max_tokens is not None
+        batches: list[list[SampleKey]] = []
+        num_pairs = longest = 0
+        for key in keys:
+            pairs, tokens = self.token_lengths.of(key[1])
+            num_pairs, longest = num_pairs + pairs, max(longest, tokens)
+            fits = bool(batches) and len(batches[-1]) < self.micro_batch and num_pairs * longest <= self.max_tokens
+            if not fits:
+                batches.append([])
+                num_pairs, longest = pairs, tokens
+            batches[-1].append(key)
+        return batches or [[]]
+
+
+def _as_many(batches: list[list[SampleKey]], count: int) -> list[list[SampleKey]]:
+    """So many batches: the largest are halved, and where all hold one sample, empty ones are added."""
+    batches = list(batches)
+    while len(batches) < count:
+        largest = max(range(len(batches)), key=lambda number: len(batches[number]))
+        batch = batches[largest]
+        middle = -(-len(batch) // 2)
+        batches[largest : largest + 1] = [batch[:middle], batch[middle:]]
+    return batches
 
 
 class SequentialBatchSampler(Sampler[list[SampleKey]]):

@@ -6,11 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from lavis_emovit.datasets.faults import FaultSettings
+from lavis_emovit.datasets.token_lengths import LengthBucketSettings
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.generation.categorical import CATEGORICAL_WORDINGS
 from lavis_emovit.processors.settings import ImageEvalSettings, ImageTrainSettings, TextSettings
 from lavis_emovit.records import InstructionKind
 from lavis_emovit.settings import Settings
+from lavis_emovit.shards.order import DEFAULT_WINDOW_SHARDS
 from lavis_emovit.sources.table import TableColumns
 
 ImageProcessorSettings = Annotated[ImageTrainSettings | ImageEvalSettings, Field(discriminator="name")]
@@ -169,6 +172,9 @@ class DatasetSettings(Settings):
         eval_wording: wording of evaluation's question.
         seed: seed of augmentation.
         verify_hashes: compare the sha256 of each shard when it is first opened.
+        faults: what to do with samples that cannot be read while training.
+        window_shards: shards that are shuffled together in an epoch's order; fewer need a smaller cache of remote ones.
+        length_buckets: steps of like text length; null mixes all lengths.
     """
 
     type: str = "default"
@@ -182,6 +188,9 @@ class DatasetSettings(Settings):
     eval_wording: int = Field(default=1, ge=1, le=len(CATEGORICAL_WORDINGS))
     seed: int = 42
     verify_hashes: bool = False
+    faults: FaultSettings = FaultSettings()
+    window_shards: int = Field(default=DEFAULT_WINDOW_SHARDS, ge=1)
+    length_buckets: LengthBucketSettings | None = None
 
     @field_validator("label_set")
     @classmethod

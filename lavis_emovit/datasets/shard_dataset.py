@@ -9,18 +9,26 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from lavis_emovit.datasets.collate import collate
+from lavis_emovit.datasets.faults import FaultLog, FaultSettings
+from lavis_emovit.datasets.token_lengths import LengthBucketSettings, TokenLengths
 from lavis_emovit.errors import DataError
 from lavis_emovit.processors.decode import decode_image
 from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord
 from lavis_emovit.settings import nearest_name
+from lavis_emovit.shards.faults import SampleFaultError
 from lavis_emovit.shards.index import ShardIndex
+from lavis_emovit.shards.order import DEFAULT_WINDOW_SHARDS, EpochOrder, LengthBucketOrder
 from lavis_emovit.shards.reader import ShardReader, ShardSample
 
 Pair = tuple[str, str, str, str | None]  # question, answer, instance id, label
+
+# Others that are tried in the place of a faulty sample; with so many faults in a row the shards are not worth reading.
+_MAX_REPLACEMENTS = 20
 
 
 class EmotionShardDataset(Dataset[dict[str, Any]]):
@@ -28,7 +36,8 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
 
     An item is a pure function of (seed, epoch, number), whichever process makes it: `dataset[(epoch, number)]`, or
     `dataset[number]` for epoch 0. It holds `image` float32 [3, H, W], `pairs`, a list of (question, answer, instance
-    id, label), and `record_id`.
+    id, label), and `record_id`. A faulty sample is replaced by another one, which the same three numbers decide; the
+    item then has a key `fault` besides, which goes into `fault_log` by way of the batch.
 
     Args:
         index: the shards, or the path of their index.
@@ -38,6 +47,9 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
         kinds: kinds of instructions to train on; None for all. Samples without one of them are left out.
         max_pairs: most questions of a picture in one epoch, chosen anew in every epoch; None for all.
         verify_hashes: compare each shard's sha256 when it is first opened.
+        faults: what to do with samples that cannot be read; None stops at the first.
+        window_shards: shards that are shuffled together in an epoch's order.
+        length_buckets: steps of like text length; None mixes all lengths.
 
     Raises:
         DataError: unknown kinds, or no sample with a question.
@@ -53,6 +65,9 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
         kinds: Sequence[str] | None = None,
         max_pairs: int | None = None,
         verify_hashes: bool = False,
+        faults: FaultSettings | None = None,
+        window_shards: int = DEFAULT_WINDOW_SHARDS,
+        length_buckets: LengthBucketSettings | None = None,
     ):
         self.index = index if isinstance(index, ShardIndex) else ShardIndex.load(index)
         for kind in kinds or ():
@@ -67,6 +82,14 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
             raise DataError(
                 f"{self.index.folder}: none of its {self.index.num_samples} samples has {self._needed()}. "
                 "Write instructions before building shards, or choose other kinds."
+            )
+        self.window_shards, self.length_buckets = window_shards, length_buckets
+        self.replace_faulty = faults is not None and faults.replace
+        self.fault_log = FaultLog(self.index, faults or FaultSettings(), len(self.samples))
+        self.token_lengths: TokenLengths | None = None
+        if length_buckets is not None:
+            self.token_lengths = TokenLengths.from_index(
+                self.index, self.samples, length_buckets, kinds=self.kinds, max_pairs=max_pairs
             )
 
     def _choose_samples(self) -> Any:
@@ -92,6 +115,23 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
         )
         return hashlib.sha256(selection.encode()).hexdigest()
 
+    @property
+    def block_sizes(self) -> np.ndarray:
+        """Chosen samples of each shard, int64."""
+        return np.diff(np.searchsorted(self.samples, self.index.sample_starts))
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Most text tokens of a micro-batch."""
+        return self.length_buckets.max_tokens if self.length_buckets is not None else None
+
+    def epoch_order(self, seed: int, epoch: int, global_batch: int) -> EpochOrder | LengthBucketOrder:
+        """The order of an epoch, a pure function of the shards, the choice from them, and the arguments."""
+        order = EpochOrder(self.index_hash, seed, epoch, self.block_sizes, self.window_shards)
+        if self.length_buckets is None or self.token_lengths is None:
+            return order
+        return LengthBucketOrder(order, self.token_lengths.longest, global_batch, self.length_buckets.window_steps)
+
     def __len__(self) -> int:
         return len(self.samples)
 
@@ -99,12 +139,12 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
         epoch, number = key if isinstance(key, tuple) else (0, key)
         if not 0 <= number < len(self):
             raise IndexError(f"item {number} of {len(self)}")
-        sample = self.read(number)
-        return {
-            "image": self._image(sample, epoch, number),
-            "pairs": self._pairs(sample.record, epoch, number),
-            "record_id": sample.record.id,
-        }
+        try:
+            return self._item(epoch, number)
+        except SampleFaultError as fault:
+            if not self.replace_faulty:
+                raise
+            return self._replacement(epoch, number, fault)
 
     def read(self, number: int) -> ShardSample:
         """Record and image bytes of an item, as they lie in the shard."""
@@ -114,13 +154,43 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
         """LAVIS's name for `collate`."""
         return collate(items)
 
+    def _item(self, epoch: int, number: int) -> dict[str, Any]:
+        sample = self.read(number)
+        return {
+            "image": self._image(sample, epoch, number),
+            "pairs": self._pairs(sample.record, epoch, number),
+            "record_id": sample.record.id,
+        }
+
+    def _replacement(self, epoch: int, number: int, fault: SampleFaultError) -> dict[str, Any]:
+        """Another sample's item: the first that can be read of a row that (seed, epoch, number) decides."""
+        for attempt in range(_MAX_REPLACEMENTS):
+            other = self._item_seed(f"reserve {attempt}", epoch, number) % len(self)
+            try:
+                item = self._item(epoch, other)
+            except SampleFaultError:
+                continue
+            sample = int(self.samples[number])
+            item["fault"] = {
+                "sample": sample,
+                "place": self.index.key_of(sample),
+                "kind": fault.kind,
+                "label": self.index.label_of(sample),
+                "reason": str(fault),
+                "epoch": epoch,
+                "replaced_by": int(self.samples[other]),
+            }
+            return item
+        raise DataError(f"{fault}\nThe {_MAX_REPLACEMENTS} samples that were tried in its place cannot be read either.")
+
     def _image(self, sample: ShardSample, epoch: int, number: int) -> torch.Tensor:
         try:
             image = decode_image(sample.image_bytes, min_side_px=getattr(self.image_processor, "min_side_px", None))
         except DataError as error:
             place = self.index.folder / self.index.key_of(int(self.samples[number]))
-            raise DataError(
-                f"{place} ('{sample.record.id}'): {error}. Build the shards again without this picture (`--skip-bad`)."
+            raise SampleFaultError(
+                f"{place} ('{sample.record.id}'): {error}. Build the shards again without this picture (`--skip-bad`).",
+                "bad_image",
             ) from None
         return self.image_processor(image, seed=self._item_seed("image", epoch, number))
 

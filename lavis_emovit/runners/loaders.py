@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
 from lavis_emovit.datasets.batching import GlobalBatchSampler, SequentialBatchSampler
+from lavis_emovit.datasets.faults import QUARANTINE_NAME
 from lavis_emovit.errors import UserError
 from lavis_emovit.runners.engines.base import Batch
 from lavis_emovit.runners.settings import RunSettings
@@ -19,8 +21,13 @@ def train_steps(
 ) -> Iterator[list[Batch]]:
     """The micro-batches of this rank, one list for each optimizer step of an epoch from `start_step` on.
 
-    Nothing is replayed: the order of an epoch is computed, and reading begins at the position.
+    Nothing is replayed: the order of an epoch is computed, and reading begins at the position. Faulty samples come
+    replaced; they are listed in the run's folder.
+
+    Raises:
+        UserError: more samples are faulty than the dataset's settings allow, or a worker process was killed.
     """
+    make_order = getattr(dataset, "epoch_order", None)
     sampler = GlobalBatchSampler(
         num_samples=len(dataset),
         index_hash=dataset.index_hash,
@@ -31,10 +38,21 @@ def train_steps(
         world_size=world_size,
         micro_batch=settings.micro_batch,
         start_step=start_step,
+        order=make_order(settings.seed, epoch, settings.global_batch_size) if make_order is not None else None,
+        token_lengths=getattr(dataset, "token_lengths", None),
+        max_tokens=getattr(dataset, "max_tokens", None),
     )
+    fault_log = getattr(dataset, "fault_log", None)
+    if fault_log is not None and Path(settings.output_dir).is_dir():
+        fault_log.path = Path(settings.output_dir) / QUARANTINE_NAME
     batches = iter(_loader(dataset, settings, sampler))
-    for step in range(start_step, sampler.num_steps):
-        yield [_next(batches) for _ in range(sampler.micro_batches_in_step(step))]
+    # Counted apart from the loader's own look at the sampler, which runs ahead of it.
+    for count in sampler.micro_batch_counts():
+        step = [dict(_next(batches)) for _ in range(count)]
+        for batch in step:
+            for fault in batch.pop("faults", ()):
+                dataset.fault_log.add(fault)
+        yield list[Batch](step)
 
 
 def eval_batches(
@@ -67,6 +85,14 @@ def _next(batches: Iterator[Batch]) -> Batch:
     """The next batch; an error from a worker process comes without the worker's traceback in its text."""
     try:
         return next(batches)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            f"a worker process that reads images ended ({str(error).strip().splitlines()[0]}). It was probably killed "
+            "for want of memory: set run.num_workers lower, or give the machine more memory (in a container, also "
+            "shared memory, /dev/shm). The run goes on from its last checkpoint when started again."
+        ) from error
     except UserError as error:
         text = str(error)
         if not text.startswith("Caught "):

@@ -60,7 +60,7 @@ def typed_column(name: str, values: object) -> np.ndarray:
 
 def checksum(column: np.ndarray) -> str:
     """CRC-32 of a piece of a column, 8 hex digits."""
-    return f"{zlib.crc32(memoryview(np.ascontiguousarray(column)).cast('B')):08x}" if len(column) else "00000000"
+    return f"{zlib.crc32(np.ascontiguousarray(column).data.cast('B')):08x}" if len(column) else "00000000"
 
 
 def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:

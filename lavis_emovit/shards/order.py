@@ -2,21 +2,46 @@
 
 Positions in that order are the only data state that a run has. Step s of global batch G consumes the positions
 [s*G, (s+1)*G), and ranks and micro-batches are slices inside them, so neither the number of ranks nor that of workers
-moves a sample.
+moves a sample. Only the positions that are asked for are computed, so going on anywhere takes the same time.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
+SampleKey = tuple[int, int]  # (epoch, sample number)
 
-def sample_order(index_hash: str, seed: int, epoch: int, num_samples: int) -> np.ndarray:
-    """The sample number at each position of an epoch.
+# Shards that are shuffled together: 256 shards of 1,000 samples hold a quarter of a million.
+DEFAULT_WINDOW_SHARDS = 256
+
+
+class SampleOrder(Protocol):
+    """The samples of one epoch by position."""
+
+    def __len__(self) -> int: ...
+
+    def keys(self, start: int, stop: int) -> list[SampleKey]:
+        """(epoch, sample number) at the positions start .. stop - 1."""
+        ...
+
+
+def permutation(name: str, size: int) -> np.ndarray:
+    """A permutation of 0 .. size - 1 that a name decides, int64.
 
     Only the raw output of the PCG64 bit generator is used, which numpy keeps the same in every version, unlike
     `Generator.permutation`.
+    """
+    digest = hashlib.sha256(name.encode()).digest()
+    random_keys = np.random.PCG64(int.from_bytes(digest[:16], "big")).random_raw(size)
+    return np.argsort(random_keys, kind="stable").astype(np.int64, copy=False)
+
+
+def sample_order(index_hash: str, seed: int, epoch: int, num_samples: int) -> np.ndarray:
+    """The sample number at each position of an epoch in which all samples are shuffled together.
 
     Args:
         index_hash: `ShardIndex.hash`, or a hash that also covers a selection of samples.
@@ -27,9 +52,122 @@ def sample_order(index_hash: str, seed: int, epoch: int, num_samples: int) -> np
     Returns:
         int64 [num_samples], a permutation of 0 .. num_samples - 1.
     """
-    digest = hashlib.sha256(f"{index_hash}/{seed}/{epoch}".encode()).digest()
-    random_keys = np.random.PCG64(int.from_bytes(digest[:16], "big")).random_raw(num_samples)
-    return np.argsort(random_keys, kind="stable").astype(np.int64, copy=False)
+    return permutation(f"{index_hash}/{seed}/{epoch}", num_samples)
+
+
+class EpochOrder:
+    """Every sample once, block-shuffled: shards in random order, the samples of each window of shards together.
+
+    With no more shards than a window holds, all samples are shuffled together, as `sample_order` does. A window of W
+    shards keeps reading inside W shards at a time, which a cache of remote shards needs; on input whose shards hold
+    one class each, labels of neighbours then correlate by 1/W.
+
+    Args:
+        index_hash: names the shards, and the selection from them.
+        seed: seed of the run.
+        epoch: 0, 1, 2, ...
+        block_sizes: samples of each shard, in the order of the sample numbers.
+        window_blocks: shards that are shuffled together.
+    """
+
+    def __init__(
+        self,
+        index_hash: str,
+        seed: int,
+        epoch: int,
+        block_sizes: Sequence[int] | np.ndarray,
+        window_blocks: int = DEFAULT_WINDOW_SHARDS,
+    ):
+        if window_blocks < 1:
+            raise ValueError(f"window_blocks must be at least 1, got {window_blocks}")
+        self.name, self.epoch = f"{index_hash}/{seed}/{epoch}", epoch
+        sizes = np.asarray(block_sizes, dtype=np.int64)
+        starts = np.cumsum(sizes) - sizes
+        self.num_windows = max(1, -(-len(sizes) // window_blocks))
+        shuffled = np.arange(len(sizes)) if self.num_windows == 1 else permutation(f"{self.name}/shards", len(sizes))
+        self._blocks = [
+            [(int(starts[block]), int(sizes[block])) for block in shuffled[first : first + window_blocks]]
+            for first in range(0, max(1, len(sizes)), window_blocks)
+        ]
+        self.window_starts = np.cumsum([0, *(sum(size for _, size in blocks) for blocks in self._blocks)])
+        self._window: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
+
+    def __len__(self) -> int:
+        return int(self.window_starts[-1])
+
+    def take(self, start: int, stop: int) -> np.ndarray:
+        """int64: the sample numbers at the positions start .. stop - 1."""
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"positions {start} to {stop} of {len(self)}")
+        pieces = [np.zeros(0, np.int64)]
+        while start < stop:
+            number = int(np.searchsorted(self.window_starts, start, side="right")) - 1
+            first = int(self.window_starts[number])
+            window = self._shuffled_window(number)
+            pieces.append(window[start - first : stop - first])
+            start += len(pieces[-1])
+        return np.concatenate(pieces)
+
+    def keys(self, start: int, stop: int) -> list[SampleKey]:
+        """(epoch, sample number) at the positions start .. stop - 1."""
+        return [(self.epoch, sample) for sample in self.take(start, stop).tolist()]
+
+    def _shuffled_window(self, number: int) -> np.ndarray:
+        if self._window[0] != number:
+            samples = np.concatenate([np.arange(start, start + size) for start, size in self._blocks[number]])
+            name = self.name if self.num_windows == 1 else f"{self.name}/{number}"
+            self._window = (number, samples[permutation(name, len(samples))])
+        return self._window[1]
+
+
+class LengthBucketOrder:
+    """Another order's samples, those of like text length in the same step.
+
+    The positions of each window of so many steps are sorted by length, cut into steps, and the steps shuffled. An epoch
+    still has every sample once and the same number of steps.
+
+    Args:
+        order: what is rearranged.
+        lengths: length of each sample number.
+        step_size: samples of a step (the global batch).
+        window_steps: steps in whose samples the like are sought; more of them pad less and mix less.
+    """
+
+    def __init__(self, order: EpochOrder, lengths: np.ndarray, step_size: int, window_steps: int):
+        self.order, self.lengths = order, lengths
+        self.step_size, self.window_size = step_size, step_size * window_steps
+        self._window: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def take(self, start: int, stop: int) -> np.ndarray:
+        """int64: the sample numbers at the positions start .. stop - 1."""
+        pieces = [np.zeros(0, np.int64)]
+        while start < stop:
+            number = start // self.window_size
+            first = number * self.window_size
+            pieces.append(self._arranged_window(number)[start - first : stop - first])
+            start += len(pieces[-1])
+        return np.concatenate(pieces)
+
+    def keys(self, start: int, stop: int) -> list[SampleKey]:
+        """(epoch, sample number) at the positions start .. stop - 1."""
+        return [(self.order.epoch, sample) for sample in self.take(start, stop).tolist()]
+
+    def _arranged_window(self, number: int) -> np.ndarray:
+        if self._window[0] != number:
+            start = number * self.window_size
+            samples = self.order.take(start, min(start + self.window_size, len(self)))
+            samples = samples[np.argsort(self.lengths[samples], kind="stable")]
+            num_full, rest = divmod(len(samples), self.step_size)
+            name = f"{self.order.name}/steps/{number}"
+            # A short step must come last; which lengths it holds is left to chance like everything else.
+            first = int(permutation(f"{name}/rest", num_full + 1)[0]) * self.step_size
+            short = samples[first : first + rest]
+            full = np.delete(samples, slice(first, first + rest)).reshape(num_full, self.step_size)
+            self._window = (number, np.concatenate([full[permutation(name, num_full)].reshape(-1), short]))
+        return self._window[1]
 
 
 def num_steps(num_samples: int, global_batch: int) -> int:

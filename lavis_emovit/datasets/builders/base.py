@@ -62,9 +62,18 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
 
     @property
     def indexes(self) -> dict[str, Path]:
-        """Split -> path of its shard index."""
+        """Split -> path of its shard index, for the splits that lie on this machine."""
         root = paths.data_root()
-        return {split: root / path for split, path in self.settings.build_info.annotations.indexes().items()}
+        return {split: root / place for split, place in self._places.items() if "://" not in place}
+
+    @property
+    def remote_indexes(self) -> dict[str, str]:
+        """Split -> URL of its shard index, for the splits that lie elsewhere (`https://`, `s3://`, `gs://`)."""
+        return {split: place for split, place in self._places.items() if "://" in place}
+
+    @property
+    def _places(self) -> dict[str, str]:
+        return self.settings.build_info.annotations.indexes()
 
     def build_datasets(self) -> dict[str, Any]:
         """Split -> dataset; shards that are not there yet are made first.
@@ -82,7 +91,8 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
         """Open the datasets."""
         settings = self.settings
         datasets: dict[str, Any] = {}
-        for split, index_path in self.indexes.items():
+        places: dict[str, Path | str] = {**self.indexes, **self.remote_indexes}
+        for split, index_path in ((split, places[split]) for split in self._places):
             if split == "train":
                 datasets[split] = self.train_dataset_cls(
                     index_path,
@@ -92,6 +102,9 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
                     kinds=settings.kinds,
                     max_pairs=settings.max_pairs,
                     verify_hashes=settings.verify_hashes,
+                    faults=settings.faults,
+                    window_shards=settings.window_shards,
+                    length_buckets=settings.length_buckets,
                 )
             else:
                 datasets[split] = self.eval_dataset_cls(
@@ -107,7 +120,7 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
     def _download_data(self) -> None:
         """LAVIS's hook for getting the data. Nothing is ever downloaded: it is made from what lies on this machine."""
         prepare = self.settings.build_info.prepare
-        if prepare is not None:
+        if prepare is not None and self.indexes:
             prepare_dataset(self.dataset_name, prepare, self.storage, self.indexes, self.where_to_get)
             return
         missing = [(split, path) for split, path in self.indexes.items() if not path.is_file()]

@@ -1,0 +1,105 @@
+"""Faulty samples while training: replaced by a rule, counted by kind, listed, and too many of them stop the run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.settings import Settings
+from lavis_emovit.shards.faults import FAULT_KINDS
+from lavis_emovit.shards.index import ShardIndex
+
+logger = logging.getLogger(__name__)
+
+QUARANTINE_NAME = "quarantine.jsonl"
+_MAX_LOGGED = 10
+_MAX_NAMED = 5
+
+
+class FaultSettings(Settings):
+    """What to do with samples that cannot be read while training.
+
+    Attributes:
+        replace: take another sample, which the position decides, so that neither order nor the number of steps moves;
+            false stops at the first fault.
+        max_share: most samples, as a share of all, that may be faulty.
+        max_class_share: the same for the samples of each emotion.
+    """
+
+    replace: bool = True
+    max_share: float = Field(default=0.001, ge=0.0, le=1.0)
+    max_class_share: float = Field(default=0.01, ge=0.0, le=1.0)
+
+
+class FaultLog:
+    """Keeps the faults that one process of a run has met, and holds them against the budget.
+
+    A sample counts once, however often it comes.
+
+    Args:
+        index: the shards, for the sizes of the classes.
+        settings: the budget.
+        num_samples: samples that the run chooses from.
+    """
+
+    def __init__(self, index: ShardIndex, settings: FaultSettings, num_samples: int):
+        self.folder, self.settings, self.num_samples = index.folder, settings, num_samples
+        self.class_sizes = index.label_histogram
+        self.path: Path | None = None
+        self.faults: dict[int, dict[str, Any]] = {}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Kind of fault -> samples."""
+        return dict(Counter(fault["kind"] for fault in self.faults.values()))
+
+    def add(self, fault: dict[str, Any]) -> None:
+        """Note a fault.
+
+        Args:
+            fault: `sample`, its number in the index; `kind`, `reason`, `label`; `replaced_by`, the other's number.
+
+        Raises:
+            DataError: the budget is passed.
+        """
+        if fault["sample"] in self.faults:
+            return
+        self.faults[fault["sample"]] = fault
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(fault, ensure_ascii=False) + "\n")
+        if len(self.faults) <= _MAX_LOGGED:
+            logger.warning("replaced by sample %d: %s", fault["replaced_by"], fault["reason"])
+        elif len(self.faults) == _MAX_LOGGED + 1:
+            logger.warning("more samples are replaced; they are listed in %s", self.path or "the fault log")
+        self._check_budget(fault["label"])
+
+    def _check_budget(self, label: str | None) -> None:
+        passed = []
+        if len(self.faults) > self.settings.max_share * self.num_samples:
+            passed.append(f"{len(self.faults)} of {self.num_samples} samples, allowed is {self.settings.max_share:.2%}")
+        if label is not None:
+            count = sum(fault["label"] == label for fault in self.faults.values())
+            size = self.class_sizes.get(label, 0)
+            if count > self.settings.max_class_share * size:
+                allowed = f"{self.settings.max_class_share:.2%}"
+                passed.append(f"{count} of {size} samples of '{label}', allowed is {allowed}")
+        if passed:
+            raise DataError(self._text(passed))
+
+    def _text(self, passed: list[str]) -> str:
+        kinds = "\n".join(f"  - {count} x {kind}: {FAULT_KINDS[kind]}" for kind, count in sorted(self.counts.items()))
+        named = "\n".join(f"  - {fault['reason']}" for fault in list(self.faults.values())[:_MAX_NAMED])
+        listed = f" All of them are listed in {self.path}." if self.path is not None else ""
+        return (
+            f"{self.folder}: too many samples cannot be used: {'; '.join(passed)}.\n{kinds}\n"
+            f"The first of them:\n{named}\n"
+            "Run `emovit shards verify` on the folder and restore what it names, or build the shards again; or allow "
+            f"more with `faults.max_share` and `faults.max_class_share` of the dataset.{listed}"
+        )

@@ -1,0 +1,105 @@
+"""How long the texts of each sample are, from the index: what length buckets and token budgets go by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from pydantic import Field
+
+from lavis_emovit.settings import Settings
+from lavis_emovit.shards.index import ShardIndex
+
+
+class LengthBucketSettings(Settings):
+    """Steps of like text length.
+
+    Attributes:
+        window_steps: steps in whose samples the like are sought.
+        max_tokens: most text tokens, padding included, of one micro-batch; null bounds only the number of samples.
+        chars_per_token: characters that make a token; the index holds characters, since it knows no tokenizer.
+        fixed_tokens: tokens that every question has besides its text (query tokens, prompt frame).
+    """
+
+    window_steps: int = Field(default=16, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    chars_per_token: float = Field(default=4.0, gt=0.0)
+    fixed_tokens: int = Field(default=36, ge=0)
+
+
+class TokenLengths:
+    """Pairs of each sample and the tokens of its longest one; N samples.
+
+    Args:
+        num_pairs: int [N].
+        longest: int [N], tokens of the longest pair.
+        total: int [N], tokens of all pairs together.
+    """
+
+    def __init__(self, num_pairs: np.ndarray, longest: np.ndarray, total: np.ndarray):
+        self.num_pairs, self.longest, self.total = num_pairs, longest, total
+
+    @classmethod
+    def from_index(
+        cls,
+        index: ShardIndex,
+        samples: np.ndarray,
+        settings: LengthBucketSettings,
+        *,
+        kinds: Sequence[str] | None = None,
+        max_pairs: int | None = None,
+    ) -> TokenLengths:
+        """Lengths of chosen samples.
+
+        With `max_pairs` the pairs are chosen anew in every epoch; the lengths are then what they can be at most.
+        """
+        tokens = (
+            np.ceil(index.columns["pair_chars"] / settings.chars_per_token).astype(np.int64) + settings.fixed_tokens
+        )
+        tokens[~index.pairs_of_kinds(kinds)] = 0
+        sums = np.concatenate([[0], np.cumsum(tokens)])
+        counts = np.concatenate([[0], np.cumsum(tokens > 0)])
+        starts, stops = index.pair_starts[samples], index.pair_starts[samples + 1]
+        longest = np.zeros(len(samples), np.int64)
+        if len(samples):
+            # Every other piece is what lies between two chosen samples; a last zero keeps all bounds inside.
+            bounds = np.stack([starts, stops], axis=1).reshape(-1)
+            longest = np.maximum.reduceat(np.append(tokens, 0), bounds)[::2]
+        num_pairs, total = counts[stops] - counts[starts], sums[stops] - sums[starts]
+        longest = np.where(num_pairs > 0, longest, 0)
+        if max_pairs is not None:
+            kept = np.minimum(num_pairs, max_pairs)
+            total = np.where(num_pairs > 0, total * kept // np.maximum(num_pairs, 1), 0)
+            num_pairs = kept
+        return cls(num_pairs, longest, total)
+
+    @classmethod
+    def joined(cls, parts: Sequence[TokenLengths]) -> TokenLengths:
+        """Those of several datasets, one after the other."""
+        return cls(
+            np.concatenate([part.num_pairs for part in parts]),
+            np.concatenate([part.longest for part in parts]),
+            np.concatenate([part.total for part in parts]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.longest)
+
+    def of(self, number: int) -> tuple[int, int]:
+        """(pairs, tokens of the longest) of a sample."""
+        return int(self.num_pairs[number]), int(self.longest[number])
+
+
+def padding_share(lengths: TokenLengths, batches: Iterable[Sequence[int]]) -> float:
+    """Share of the text tokens of batches that is padding, every pair being as long as the batch's longest one.
+
+    Args:
+        batches: sample numbers of each batch.
+    """
+    used = padded = 0
+    for batch in batches:
+        numbers = np.asarray(batch, dtype=np.int64)
+        if len(numbers):
+            used += int(lengths.total[numbers].sum())
+            padded += int(lengths.num_pairs[numbers].sum()) * int(lengths.longest[numbers].max())
+    return 1.0 - used / padded if padded else 0.0

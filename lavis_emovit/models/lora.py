@@ -93,9 +93,10 @@ def set_dropout_mode(core: nn.Module, training: bool) -> None:
 def _targets(core: nn.Module, part: str, settings: LoraSettings) -> list[str]:
     """Names, inside the part, of the linear layers that get an adapter."""
     root: Any = core.get_submodule(part)
+    config: Any = core.config
     head = root.get_output_embeddings() if part == "language_model" else None
     # Nothing reads what the last layer of the Q-Former makes of the question's own tokens.
-    unread = f"encoder.layer.{core.config.qformer_config.num_hidden_layers - 1}." if part == "qformer" else None  # type: ignore[union-attr]
+    unread = f"encoder.layer.{config.qformer_config.num_hidden_layers - 1}." if part == "qformer" else None
     linear = [
         name
         for name, module in root.named_modules()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -11,14 +12,15 @@ from lavis_emovit.errors import ConfigError
 
 INSTALL_LINE = "pip install 'lavis-emovit[quantize]' (or: pip install 'bitsandbytes>=0.49')"
 QUANTIZED = ("int8", "nf4")
+NF4_BLOCK = 64
 
 
 def quantize_language_model(language_model: Any, precision: str, compute_dtype: torch.dtype) -> list[str]:
     """Replace the linear layers of a frozen language model by quantised ones, in place.
 
     int8 is LLM.int8() (Dettmers et al. 2022, https://arxiv.org/abs/2208.07339), nf4 the 4-bit format of QLoRA (Dettmers
-    et al. 2023, https://arxiv.org/abs/2305.14314). The output head, the embeddings, and what transformers keeps in full
-    precision (T5's `wo`) are left as they are.
+    et al. 2023, https://arxiv.org/abs/2305.14314). The output head, the embeddings, what transformers keeps in full
+    precision (T5's `wo`), and for nf4 layers whose input width 64 does not divide, are left as they are.
 
     Args:
         language_model: a model of transformers.
@@ -43,12 +45,18 @@ def quantize_language_model(language_model: Any, precision: str, compute_dtype: 
             ],
             "the model configuration",
         )
+    if precision == "int8":
+        _quiet_casts()
     kept = set(getattr(language_model, "_keep_in_fp32_modules", None) or ())
     head = language_model.get_output_embeddings()
     layers = [
         (name, module)
         for name, module in language_model.named_modules()
-        if isinstance(module, nn.Linear) and module is not head and not kept & set(name.split("."))
+        if isinstance(module, nn.Linear)
+        and module is not head
+        and not kept & set(name.split("."))
+        # 4-bit kernels go over a row in blocks; every published model's widths are multiples of theirs.
+        and not (precision == "nf4" and module.in_features % NF4_BLOCK)
     ]
     for name, layer in layers:
         parent, _, own = name.rpartition(".")
@@ -82,9 +90,32 @@ def _nf4_layer(library: Any, layer: nn.Linear, compute_dtype: torch.dtype) -> nn
         compute_dtype=compute_dtype,
         quant_type="nf4",
     )
+    # On CPUs, bitsandbytes would repack the weights at the first call without gradients, and from then on give none.
+    made.support_avx512bf16_for_cpu = False
     made.weight = library.nn.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4")
     made.bias = layer.bias
     return made
+
+
+def _quiet_casts() -> None:
+    """bitsandbytes says at every call of every layer that it casts bfloat16 to float16; once is enough."""
+    name = "bitsandbytes.autograd._functions"
+    if not any(isinstance(known, _Once) for known in logging.getLogger(name).filters):
+        logging.getLogger(name).addFilter(_Once())
+
+
+class _Once(logging.Filter):
+    """Lets every message through once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        is_new = message not in self._seen
+        self._seen.add(message)
+        return is_new
 
 
 def _bitsandbytes() -> Any:

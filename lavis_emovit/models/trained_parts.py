@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -86,8 +87,8 @@ def dead_parameters(core: nn.Module, qformer_reads_text: bool = True) -> list[st
 
     All others have a gradient from the first step on, so data-parallel training need not look for unused ones.
     """
-    config = core.config.qformer_config  # type: ignore[union-attr]
-    last = f"qformer.encoder.layer.{config.num_hidden_layers - 1}."  # type: ignore[union-attr]
+    config: Any = core.config
+    last = f"qformer.encoder.layer.{config.qformer_config.num_hidden_layers - 1}."
     dead = set(unreached_parameters(core, qformer_reads_text))
     for name, _ in core.named_parameters():
         if name.startswith((f"{last}intermediate.", f"{last}output.")):

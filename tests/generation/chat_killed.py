@@ -17,22 +17,14 @@ from lavis_emovit.generation.chat.settings import ChatSettings
 def run(url: str, path: str, count: int, report: IO[str]) -> None:
     """Ask all requests; every one that is done is a line of `report`, and "end" the last."""
     settings = ChatSettings(model="m", base_url=url, max_in_flight=16)
+    parameters = settings.parameters()
     requests = (
-        ChatRequest(
-            settings.model,
-            (Message("user", f"item {number}"),),
-            settings.parameters(),
-            "test/1",
-            about={"record": f"item {number}"},
-        )  # fmt: skip
-        for number in range(count)
+        ChatRequest("m", (Message("user", f"item {n}"),), parameters, "test/1", about={"record": f"item {n}"})
+        for n in range(count)
     )
     with Ledger(path) as ledger:
         run_requests(
-            requests,
-            settings,
-            ledger,
-            on_row=lambda request, _: print(request.about["record"], file=report, flush=True),
+            requests, settings, ledger, on_row=lambda row: print(row["about"]["record"], file=report, flush=True)
         )
     print("end", file=report, flush=True)
 

@@ -19,10 +19,10 @@ def _error(status, message="scripted", code=None, **more):
 
 
 GOOD = Action(text='{"answer": "A tree."}')
-# Name -> (what the server does, one after the other, the last one for ever; classes of the attempts; does the run stop).
+# Name -> (what the server does, the last of it for ever; classes of the attempts; whether the run stops).
 FAULTS = {
     "rate_limit_with_pause": ([_error(429, headers={"retry-after": "0.05"}), GOOD], ["rate_limited", "ok"], False),
-    "rate_limit_in_milliseconds": ([_error(429, headers={"retry-after-ms": "20"}), GOOD], ["rate_limited", "ok"], False),
+    "rate_limit_in_ms": ([_error(429, headers={"retry-after-ms": "20"}), GOOD], ["rate_limited", "ok"], False),
     "rate_limit_bare": ([_error(429), _error(429), GOOD], ["rate_limited", "rate_limited", "ok"], False),
     "rate_limit_for_hours": ([_error(429, headers={"retry-after": "9000"})], ["rate_limited"], True),
     "server_error": ([_error(500), GOOD], ["server_error", "ok"], False),

@@ -15,7 +15,7 @@ from lavis_emovit.generation.chat.client import Answer, ChatClient
 from lavis_emovit.generation.chat.faults import ADAPTABLE, FATAL, MAY_BE_BILLED, TRANSIENT
 from lavis_emovit.generation.chat.ledger import FINISHED, Ledger, now
 from lavis_emovit.generation.chat.limits import RateLimiter, pause
-from lavis_emovit.generation.chat.prices import Price, likely, load_prices, worst_case
+from lavis_emovit.generation.chat.prices import Price, Usage, likely, load_prices, worst_case
 from lavis_emovit.generation.chat.progress import RunProgress
 from lavis_emovit.generation.chat.request import ChatRequest
 from lavis_emovit.generation.chat.settings import ChatSettings
@@ -23,7 +23,7 @@ from lavis_emovit.generation.chat.settings import ChatSettings
 # Statuses after which the same call in a simpler form is worth a try; more of them than forms exist is a loop.
 _MAX_ADAPTATIONS = 4
 
-OnRow = Callable[[ChatRequest, dict[str, Any]], None]
+OnRow = Callable[[dict[str, Any]], None]
 
 
 def run_requests(
@@ -72,19 +72,35 @@ async def ask_all(
     return run.progress
 
 
-def attempt_row(
-    request: ChatRequest, answer: Answer, attempt: int, price: Price | None, *, batch: str | None = None
-) -> dict[str, Any]:
-    """The ledger's row of one attempt."""
-    row: dict[str, Any] = {
+def request_head(request: ChatRequest) -> dict[str, Any]:
+    """What a row says about the request itself."""
+    return {
         "request": request.fingerprint,
-        "time": now(),
-        "attempt": attempt,
-        "status": answer.status,
         "model": request.model,
         "prompt": request.prompt,
         "sample": request.sample,
         "about": dict(request.about),
+    }
+
+
+def attempt_row(
+    head: dict[str, Any], worst: Usage, answer: Answer, attempt: int, price: Price | None, *, batch: str | None = None
+) -> dict[str, Any]:
+    """The ledger's row of one attempt.
+
+    Args:
+        head: see `request_head`.
+        worst: the most tokens that the request can use.
+        answer: what came of the call.
+        attempt: number of the call within its run, from 1.
+        price: of the model, or None; then the row has no cost.
+        batch: id of the batch that it was part of.
+    """
+    row: dict[str, Any] = {
+        **head,
+        "time": now(),
+        "attempt": attempt,
+        "status": answer.status,
         "latency_s": round(answer.latency_s, 3),
     }
     optional = {
@@ -100,18 +116,18 @@ def attempt_row(
     if answer.usage is not None:
         row["usage"] = {"input": answer.usage.input, "cached": answer.usage.cached, "output": answer.usage.output}
     if price is not None:
-        row.update(_cost(request, answer, price, batch is not None))
+        row.update(_cost(worst, answer, price, batch is not None))
     return row
 
 
-def _cost(request: ChatRequest, answer: Answer, price: Price, batch: bool) -> dict[str, float]:
+def _cost(worst: Usage, answer: Answer, price: Price, batch: bool) -> dict[str, float]:
     """`usd` where the cost is known, else `usd_bound`, the most that it can be."""
     if answer.usage is not None:
         return {"usd": round(price.usd(answer.usage, batch=batch), 9)}
     fault = answer.fault
     if fault is not None and not (fault.status in MAY_BE_BILLED and fault.was_sent):
         return {"usd": 0.0}
-    return {"usd_bound": round(price.usd(worst_case(request, price), batch=batch), 9)}
+    return {"usd_bound": round(price.usd(worst, batch=batch), 9)}
 
 
 class _Run:
@@ -166,7 +182,7 @@ class _Run:
             row = self.ledger.finished(request.fingerprint)
             if row is not None:
                 self.progress.from_ledger += 1
-                self._finish(request, row)
+                self._finish(row)
                 num_known += 1
                 if num_known % 64 == 0:
                     await asyncio.sleep(0)  # let the display and the other workers have their turn
@@ -194,7 +210,7 @@ class _Run:
             if status in FINISHED:
                 self.failures_in_a_row = 0
                 self.limiter.success()
-                self._finish(request, row)
+                self._finish(row)
                 return
             if status in FATAL:
                 self._fail(status, str(row.get("reason")))
@@ -215,7 +231,8 @@ class _Run:
         expected = likely(request, self.price, float(request.parameters.get("max_output_tokens", 0)))
         tokens = expected.input + expected.output
         await self.limiter.acquire(tokens, self.stopping)
-        worst_usd = self.price.usd(worst_case(request, self.price)) if self.price else 0.0
+        worst = worst_case(request, self.price)
+        worst_usd = self.price.usd(worst) if self.price else 0.0
         if self.stopping.is_set():
             return None
         await self.budget.reserve(worst_usd)
@@ -224,7 +241,7 @@ class _Run:
             if self.stopping.is_set():
                 return None
             answer = await self.client.ask(request)
-            row = attempt_row(request, answer, attempt, self.price)
+            row = attempt_row(request_head(request), worst, answer, attempt, self.price)
             await self.ledger.append(row)
         finally:
             self.progress.in_flight -= 1
@@ -247,12 +264,12 @@ class _Run:
         elif answer.status == "rate_limited" or asked_s is not None:
             self.limiter.pause(asked_s)
 
-    def _finish(self, request: ChatRequest, row: dict[str, Any]) -> None:
+    def _finish(self, row: dict[str, Any]) -> None:
         self.progress.done += 1
         if row["status"] != "ok":
             self.progress.rejected[row["status"]] += 1
         if self.on_row is not None:
-            self.on_row(request, row)
+            self.on_row(row)
 
     def _fail(self, status: str, reason: str) -> None:
         self.progress.failed[status] += 1

@@ -1,0 +1,141 @@
+"""Batch mode on the ledger of single calls.
+
+- Submit, wait, collect: every request is answered once, at the batch's price; single calls know what batches paid.
+- A batch that expires brings what was done; the rest goes up again and nothing else.
+- Killed anywhere between planning and collecting, the next run finds its batches and sends nothing twice.
+- Large inputs are split; the budget holds for batches under way too; a refused batch ends the run with its reason.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from chat_server import Action, ChatServer, complete_batch, render
+from conftest import SCHEMA
+
+from lavis_emovit.generation.chat.batch import run_batches
+from lavis_emovit.generation.chat.ledger import Ledger
+from lavis_emovit.generation.chat.run import run_requests
+
+
+def test_submit_wait_collect(make_settings, make_requests, ledger):
+    with ChatServer() as server:
+        settings = make_settings(server, stream=True)
+        requests = make_requests(settings, 7, schema=SCHEMA)
+        progress = run_batches(requests, settings, ledger, poll_s=0.01, max_requests=3)
+        assert (progress.done, len(ledger), len(server.batches)) == (7, 7, 3)
+        # 100 tokens in and 20 out, 0.4 and 1.6 dollars a million, half of it in a batch.
+        assert progress.usd == pytest.approx(7 * (100 * 0.4 + 20 * 1.6) / 1e6 / 2)
+        assert all(json.loads(row["reply"])["answer"] for row in ledger.attempts())
+        # Nothing is left to ask, neither singly nor in a batch.
+        run_requests(requests, settings, ledger)
+        again = run_batches(requests, settings, ledger, poll_s=0.01)
+        assert server.num_requests == 0 and len(server.batches) == 3 and again.from_ledger == 7
+
+
+def test_partial_expiry(make_settings, make_requests, ledger):
+    def expire(batch, lines):
+        if batch["id"] != "batch-1":
+            return complete_batch(batch, lines)
+        done = complete_batch(batch, lines[:3])["output"]
+        error = {"code": "batch_expired", "message": "This request could not be executed before the window expired."}
+        missed = [{"id": "e", "custom_id": line["custom_id"], "response": None, "error": error} for line in lines[3:6]]
+        filtered = {"custom_id": lines[6]["custom_id"], "error": None, "response": {"status_code": 400}}
+        filtered["response"]["body"] = {"error": {"code": "content_filter", "message": "filtered"}}
+        # The last one is in neither file.
+        return {"status": "expired", "output": done, "error": [*missed, filtered]}
+
+    with ChatServer() as server:
+        server.batch_script = expire
+        settings = make_settings(server)
+        requests = make_requests(settings, 8)
+        progress = run_batches(requests, settings, ledger, poll_s=0.01)
+        second = [
+            json.loads(line)["custom_id"]
+            for line in server.files[server.batches["batch-2"]["input_file_id"]].splitlines()
+        ]
+        assert second == [request.fingerprint for request in (*requests[3:6], requests[7])]
+        assert ledger.counts == {"ok": 7, "refused": 1, "expired": 4}
+        assert progress.done == 8 and progress.rejected == {"refused": 1}
+
+
+@pytest.mark.parametrize("moment", ["upload", "create", "submitted", "collect"])
+def test_killed_at_any_moment(moment, make_settings, make_requests, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    path = tmp_path / "ledger.jsonl"
+    with ChatServer() as server:
+        settings = make_settings(server)
+        requests = make_requests(settings, 4)
+        append_now = Ledger.append_now
+
+        def dying(self, row):
+            stage = {"batch_planned": "upload", "batch_submitted": "submitted", "batch_ended": "collect"}
+            reached = stage.get(row.get("event"))
+            if moment == "create" and reached == "submitted":
+                raise Killed  # the batch exists, and nobody wrote it down
+            append_now(self, row)
+            if reached == moment:
+                raise Killed
+
+        if moment == "collect":
+            # Before the end is written down, with all rows written.
+            def dying(self, row):
+                if row.get("event") == "batch_ended":
+                    raise Killed
+                append_now(self, row)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, "append_now", dying)
+            with pytest.raises(Killed), Ledger(path) as ledger:
+                run_batches(requests, settings, ledger, poll_s=0.01)
+        with Ledger(path) as ledger:
+            progress = run_batches(requests, settings, ledger, poll_s=0.01)
+            assert progress.done == 4 and ledger.counts == {"ok": 4}
+        assert len(server.batches) == 1
+
+
+def test_without_waiting(make_settings, make_requests, tmp_path):
+    with ChatServer() as server:
+        settings = make_settings(server)
+        requests = make_requests(settings, 3)
+        server.batch_script = lambda batch, lines: {"status": "in_progress"}
+        for _ in range(2):  # a second call neither waits nor submits again
+            with Ledger(tmp_path / "ledger.jsonl") as ledger:
+                progress = run_batches(requests, settings, ledger, wait=False)
+                assert progress.done == 0 and progress.in_flight == 3
+        server.batch_script = complete_batch
+        with Ledger(tmp_path / "ledger.jsonl") as ledger:
+            assert run_batches(requests, settings, ledger, wait=False).done == 3
+        assert len(server.batches) == 1
+
+
+def test_budget_and_failed_batch(make_settings, make_requests, ledger):
+    with ChatServer() as server:
+        settings = make_settings(server, max_usd=0.003)
+        requests = make_requests(settings, 100)
+        # One request costs at most about 0.00083 dollars in a batch.
+        progress = run_batches(requests, settings, ledger, wait=False)
+        assert "could exceed the limit of $0.003" in progress.stopped
+        assert len(server.files["file-1"].splitlines()) == 3
+        server.batch_script = lambda batch, lines: {"status": "failed"}
+        progress = run_batches(requests, make_settings(server), ledger, poll_s=0.01)
+        assert progress.stopped == "the batch batch-1 failed: no reason given"
+
+
+def test_replies_in_batches_have_the_same_classes(make_settings, make_requests, ledger):
+    actions = [Action(refusal="no"), Action(finish="length"), Action(text="{bad"), Action(text="")]
+
+    def script(batch, lines):
+        output = complete_batch(batch, lines)
+        for line, action, source in zip(output["output"], actions, lines):
+            line["response"]["body"] = json.loads(render(action, source["body"])[1])
+        return output
+
+    with ChatServer() as server:
+        server.batch_script = script
+        settings = make_settings(server)
+        progress = run_batches(make_requests(settings, 4, schema=SCHEMA), settings, ledger, poll_s=0.01)
+        assert progress.rejected == {"refused": 1, "cut": 1, "bad_json": 1, "empty": 1}

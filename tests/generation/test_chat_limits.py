@@ -1,0 +1,195 @@
+"""Limits and money.
+
+- Requests and tokens per minute hold in every window of a minute, at no less than nine tenths of the speed.
+- The endpoint's headers lower the limits, an empty budget and a 429 pause everybody, once for all that fail together.
+- As many calls are in flight as set, up to 1,000.
+- The budget is never exceeded, whatever replies cost, also over several runs and after a killed one.
+- Prices come from the dated table or the user's file; a budget without a price is refused.
+- Ctrl-C waits for what is paid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import threading
+
+import pytest
+from chat_server import Action, ChatServer
+
+from lavis_emovit.errors import UserError
+from lavis_emovit.generation.chat import limits
+from lavis_emovit.generation.chat.faults import duration_s, retry_after_s
+from lavis_emovit.generation.chat.ledger import Ledger
+from lavis_emovit.generation.chat.limits import RateLimiter
+from lavis_emovit.generation.chat.prices import Usage, load_prices, worst_case
+from lavis_emovit.generation.chat.run import run_requests
+
+
+class _Clock:
+    """Time that passes only by sleeping."""
+
+    def __init__(self, monkeypatch):
+        self.now = 100.0
+        monkeypatch.setattr(limits.asyncio, "sleep", self.sleep)
+
+    def __call__(self):
+        return self.now
+
+    async def sleep(self, seconds):
+        self.now += seconds + 1e-9
+
+
+@pytest.mark.parametrize(("rpm", "tpm", "tokens"), [(60, None, 1), (3, None, 1), (None, 6000, 250), (600, 30000, 100)])
+def test_every_minute_keeps_the_limit(rpm, tpm, tokens, monkeypatch):
+    clock = _Clock(monkeypatch)
+    times = []
+
+    async def send():
+        limiter = RateLimiter(rpm, tpm, clock=clock)
+        while clock.now < 500:
+            await limiter.acquire(tokens)
+            times.append(clock.now)
+
+    asyncio.run(send())
+    allowed = min(rpm or 1e9, (tpm or 1e9) / tokens)
+    windows = [sum(start <= time < start + 60 for time in times) for start in times]
+    assert max(windows) <= allowed + 1
+    assert len(times) >= 0.9 * allowed * 400 / 60 - (allowed if rpm == 3 else 0)
+
+
+def test_headers_and_pauses(monkeypatch):
+    clock = _Clock(monkeypatch)
+    limiter = RateLimiter(rpm=600, clock=clock, seed=0)
+
+    async def seconds():
+        begin = clock.now
+        for _ in range(10):
+            await limiter.acquire(10)
+        return clock.now - begin
+
+    async def scenario():
+        assert await seconds() < 1
+        limiter.observe({"x-ratelimit-limit-requests": "60", "x-ratelimit-limit-tokens": "nonsense"})
+        assert 8 < await seconds() < 12
+        limiter.observe({"x-ratelimit-limit-requests": "100000"})  # the setting still holds
+        await seconds()
+        assert await seconds() < 2
+        limiter.observe({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "30s"})
+        assert 30 < await seconds() < 32
+        limiter.pause(5.0)
+        assert 5 < await seconds() < 7
+        # A hundred calls that fail together are one reason to pause; in a row, pauses grow.
+        monkeypatch.setattr(limits, "_FIRST_PAUSE_S", 4.0)
+        lengths = []
+        for _ in range(3):
+            for _ in range(100):
+                limiter.pause()
+            lengths.append(await seconds())
+        assert lengths[0] < 5 and lengths[0] < lengths[1] < lengths[2] <= 18
+
+    asyncio.run(scenario())
+
+
+def test_header_forms():
+    assert retry_after_s({"retry-after": "7"}) == 7.0
+    assert retry_after_s({"retry-after-ms": "250", "retry-after": "7"}) == 0.25
+    assert retry_after_s({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
+    assert retry_after_s({"retry-after": "Fri, 01 Jan 2100 00:00:00 GMT"}) > 1e9
+    assert retry_after_s({"retry-after": "soon"}) is None and retry_after_s({}) is None
+    assert [duration_s(text) for text in ("6m0s", "120ms", "1h2m3.5s", "4", "x")] == [360.0, 0.12, 3723.5, 4.0, None]
+
+
+@pytest.mark.parametrize("width", [1, 40, 1000])
+def test_in_flight(width, make_settings, make_requests, ledger):
+    with ChatServer(latency_s=1.5 if width == 1000 else 0.05) as server:
+        settings = make_settings(server, max_in_flight=width, timeout_s=60)
+        count = {1: 3, 40: 120, 1000: 1000}[width]
+        progress = run_requests(make_requests(settings, count), settings, ledger)
+        assert progress.done == count and progress.in_flight == 0
+        assert 0.9 * width <= server.max_in_flight <= width
+
+
+@pytest.mark.parametrize("output", [20, 1024])
+def test_budget_is_never_exceeded(output, make_settings, make_requests, tmp_path):
+    """With cheap replies the run gets far beyond what worst cases would allow; with the dearest ones it stops in time."""
+    usage = {"prompt_tokens": 30, "completion_tokens": output}
+    limit = 0.02
+    with ChatServer(lambda body, number: Action(usage=usage)) as server:
+        settings = make_settings(server, max_usd=limit, max_in_flight=50)
+        requests = make_requests(settings, 2000)
+        for _ in range(2):
+            with Ledger(tmp_path / "ledger.jsonl") as ledger:
+                progress = run_requests(requests, settings, ledger)
+                assert "could exceed the limit of $0.02" in progress.stopped
+                price = load_prices().find(settings.model)
+                cost = price.usd(Usage(30, output))
+                assert ledger.usd_spent == pytest.approx(server.num_requests * cost)
+                worst = price.usd(worst_case(requests[0], price))
+                assert limit - worst - 1e-9 <= ledger.usd_spent <= limit
+        # The whole budget was used: at the price of real replies, not of worst cases.
+        assert server.num_requests == pytest.approx(limit / cost, rel=0.12)
+
+
+def test_what_a_killed_run_may_have_cost_counts(make_settings, make_requests, tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    with ChatServer() as server:
+        settings = make_settings(server, max_usd=1.0, max_in_flight=4)
+        with Ledger(path) as ledger:
+            ledger.reserve(0.03)
+            sound = path.read_bytes()
+        path.write_bytes(sound)  # as if the process had died here
+        with Ledger(path) as ledger:
+            assert 0.03 <= ledger.usd_in_doubt <= 0.06
+            assert ledger.usd_spent == ledger.usd_in_doubt
+        with Ledger(path) as ledger:  # counted once
+            assert 0.03 <= ledger.usd_in_doubt <= 0.06
+            run_requests(make_requests(settings, 5), settings.model_copy(update={"max_usd": 0.02}), ledger)
+        assert server.num_requests == 0
+
+
+def test_timeouts_count_with_the_most_that_they_may_cost(make_settings, make_requests, ledger):
+    with ChatServer(lambda body, number: Action(wait_s=1.0)) as server:
+        settings = make_settings(server, timeout_s=0.1, max_attempts=2)
+        request = make_requests(settings, 1)[0]
+        run_requests([request], settings, ledger)
+    price = load_prices().find(settings.model)
+    assert ledger.usd_spent == pytest.approx(2 * price.usd(worst_case(request, price)))
+
+
+def test_prices(tmp_path, make_settings, make_requests, ledger):
+    table = load_prices()
+    assert table.date[:2] == "20" and table.find("gpt-4o-2024-08-06") == table.find("openai/gpt-4o") is not None
+    assert table.find("gpt-4o").usd(Usage(1_000_000, 100_000, 400_000)) == pytest.approx(0.6 * 2.5 + 0.4 * 1.25 + 1.0)
+    own = tmp_path / "prices.json"
+    own.write_text(json.dumps({"date": "2026-11-01", "models": {"mine": {"input": 0, "output": 0}}}))
+    assert load_prices(own).date == "2026-11-01" and load_prices(own).find("gpt-4o") is not None
+    with ChatServer() as server:
+        settings = make_settings(server, model="mine", max_usd=0.0)
+        with pytest.raises(UserError, match="no price is known for the model 'mine'.*--prices"):
+            run_requests(make_requests(settings, 1), settings, ledger)
+        settings = make_settings(server, model="mine", max_usd=0.0, prices=str(own))
+        assert run_requests(make_requests(settings, 2), settings, ledger).done == 2
+    for bad, message in (
+        ("{", "not JSON"),
+        ("[]", "'date'"),
+        ('{"date": "x", "models": {"m": {"inputs": 1}}}', "input"),
+    ):
+        own.write_text(bad)
+        with pytest.raises(UserError, match=message):
+            load_prices(own)
+
+
+def test_interrupt_waits_for_what_is_paid(make_settings, make_requests, ledger):
+    def script(body, number):
+        if number == 8:
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        return Action(wait_s=0.2)
+
+    with ChatServer(script) as server:
+        settings = make_settings(server)
+        progress = run_requests(make_requests(settings, 500), settings, ledger)
+        assert progress.stopped.startswith("interrupted")
+        assert len(ledger) == server.num_requests == progress.done < 100

@@ -1,19 +1,31 @@
-"""`emovit shards`: build, verify and describe shards."""
+"""`emovit shards`: build, merge, index, verify and describe shards."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from collections.abc import Callable, Iterator
 
     from lavis_emovit.records import EmotionRecord
     from lavis_emovit.shards.index import ShardIndex
 
-app = typer.Typer(help="Build, verify and describe shards.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Build, merge, index, verify and describe shards.", no_args_is_help=True, add_completion=False)
+
+# A set from this size on is worth starting processes for.
+PARALLEL_FROM_SAMPLES = 5000
+PADDING_BATCH_SIZE = 16
+
+Processes = Annotated[
+    int | None, typer.Option(min=1, help="Processes that share the work; without it, all cores for large sets.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace finished shards.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unusable pictures out instead of stopping.")]
+Place = Annotated[str, typer.Argument(help="Folder or URL with index.json, or a folder above such folders.")]
 
 
 @app.command()
@@ -26,22 +38,23 @@ def build(
     ] = None,
     samples_per_shard: Annotated[int, typer.Option(min=1, help="Samples in each shard.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the order in which samples are laid down.")] = 0,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave unusable pictures out instead of stopping.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace finished shards.")] = False,
+    processes: Processes = None,
+    resize: Annotated[
+        int | None, typer.Option(min=8, help="Shrink pictures whose shorter side is longer than that many pixels.")
+    ] = None,
+    part: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Only the I-th of N parts; `emovit shards merge` joins them.")
+    ] = None,
+    skip_bad: SkipBad = False,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Write records with their pictures as shuffled, indexed webdataset shards."""
-    from functools import partial
-
-    from rich.progress import Progress
-
+    """Write records with their pictures as shuffled, indexed webdataset shards. A stopped build goes on."""
     from lavis_emovit.records import read_records
     from lavis_emovit.shards.writer import write_shards
 
+    numbers = _part(part)
     for name, chosen, folder in _by_split(list(read_records(records)), records, split, out):
-        with Progress(transient=True) as bar:
-            task = bar.add_task(f"building {name}")
+        with _progress(f"building {name}") as show:
             index = write_shards(
                 chosen,
                 images if images is not None else records.parent,
@@ -50,25 +63,84 @@ def build(
                 seed=seed,
                 skip_bad=skip_bad,
                 overwrite=overwrite,
-                progress=partial(_show, bar, task),
+                progress=show,
+                processes=_num_processes(processes, len(chosen)),
+                resize_px=resize,
+                part=numbers,
             )
         skipped = len(index.build["skipped"])
         left_out = f", {skipped} pictures left out (`emovit shards stats` lists them)" if skipped else ""
-        typer.echo(f"{name}: {index.num_samples} samples in {len(index.shards)} shards in {folder}{left_out}")
+        what = f"{name}, part {part}" if part else name
+        typer.echo(f"{what}: {index.num_samples} samples in {len(index.shards)} shards in {index.folder}{left_out}")
+
+
+@app.command()
+def merge(
+    out: Annotated[Path, typer.Argument(help="Folder for the whole set, or one above folders with parts.")],
+    parts: Annotated[
+        list[Path] | None, typer.Argument(help="Folders of the parts; without them, those in OUT.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Join the parts of a build (`emovit shards build --part`) into one set with one index."""
+    from lavis_emovit.shards.merge import PART_PATTERN, merge_parts
+
+    above = sorted({path.parent for path in out.glob(f"*/{PART_PATTERN}")})
+    targets = above if not parts and above and not any(out.glob(PART_PATTERN)) else [out]
+    for target in targets:
+        index = merge_parts(target, parts or (), overwrite=overwrite)
+        typer.echo(f"{target}: {index.num_samples} samples in {len(index.shards)} shards")
+
+
+@app.command("index")
+def index_command(
+    folder: Annotated[Path, typer.Argument(help="Folder with webdataset tars that were made elsewhere.")],
+    source: Annotated[str, typer.Option(help="Name of the dataset, the first part of every record's id.")],
+    pattern: Annotated[str, typer.Option(help="Which files are the tars.")] = "*.tar",
+    split: Annotated[str, typer.Option(help="Split of the records.")] = "train",
+    label_set: Annotated[str | None, typer.Option(help="Label set that the labels belong to.")] = None,
+    classes: Annotated[str | None, typer.Option(help="Names behind class numbers, with commas between.")] = None,
+    label_key: Annotated[str | None, typer.Option(help="Key of the samples' JSON that holds the label.")] = None,
+    categorical: Annotated[bool, typer.Option(help="Add the categorical question to labelled pictures.")] = True,
+    skip_bad: SkipBad = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Index webdataset tars where they lie: pictures with json, cls or txt beside them. The tars are not changed."""
+    from lavis_emovit.shards.foreign import Reading, index_tars
+
+    names = tuple(name.strip() for name in classes.split(",")) if classes else None
+    reading = Reading(source=source, split=split, label_set=label_set, classes=names, label_key=label_key)
+    with _progress("indexing") as show:
+        index = index_tars(
+            folder,
+            reading,
+            pattern=pattern,
+            instruct=_categorical if categorical and label_set is not None else None,
+            skip_bad=skip_bad,
+            overwrite=overwrite,
+            progress=show,
+        )
+    skipped = len(index.build["skipped"])
+    left_out = f", {skipped} samples left out" if skipped else ""
+    typer.echo(f"{folder}: {index.num_samples} samples in {len(index.shards)} tars{left_out}")
 
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(help="Folder with index.json, or one above such folders.")],
+    folder: Place,
     decode: Annotated[bool, typer.Option(help="Also decode every picture.")] = True,
+    processes: Processes = None,
 ) -> None:
     """Compare every byte, member and record of shards with their index."""
     from lavis_emovit.errors import DataError
+    from lavis_emovit.shards.index import ShardIndex
     from lavis_emovit.shards.verify import verify_shards
 
     broken = []
-    for place in _index_folders(folder):
-        report = verify_shards(place, decode_images=decode)
+    for place in _index_places(folder):
+        count = _num_processes(processes, ShardIndex.load(place).num_samples)
+        with _progress("verifying") as show:
+            report = verify_shards(place, decode_images=decode, processes=count, progress=show)
         state = "sound" if report.ok else f"{len(report.problems)} problem(s)"
         typer.echo(f"{place}: {report.num_samples} samples in {report.num_shards} shards, {state}")
         for stray in report.strays:
@@ -82,16 +154,53 @@ def verify(
 
 
 @app.command()
-def stats(folder: Annotated[Path, typer.Argument(help="Folder with index.json, or one above such folders.")]) -> None:
+def stats(folder: Place) -> None:
     """Count what shards hold, from their index alone."""
     from lavis_emovit.shards.index import ShardIndex
 
-    for place in _index_folders(folder):
-        typer.echo("\n".join(_describe(ShardIndex.load(place))))
+    for place in _index_places(folder):
+        typer.echo("\n".join(_describe(place, ShardIndex.load(place))))
 
 
-def _show(bar: Progress, task: TaskID, done: int, total: int) -> None:
-    bar.update(task, completed=done, total=total)
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; gives the function that moves it."""
+    from rich.progress import Progress
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task(what)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield show
+
+
+def _num_processes(asked: int | None, num_samples: int) -> int:
+    if asked is not None:
+        return asked
+    if num_samples < PARALLEL_FROM_SAMPLES:
+        return 1
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _part(text: str | None) -> tuple[int, int] | None:
+    from lavis_emovit.errors import DataError
+
+    if text is None:
+        return None
+    number, _, count = text.partition("/")
+    if not (number.isdigit() and count.isdigit()):
+        raise DataError(f"--part {text}: must be I/N, for example 1/4 for the first of four parts")
+    return int(number), int(count)
+
+
+def _categorical(record: EmotionRecord) -> EmotionRecord:
+    from lavis_emovit.generation.categorical import add_categorical
+
+    return next(iter(add_categorical([record])))
 
 
 def _by_split(
@@ -113,28 +222,32 @@ def _by_split(
     ]
 
 
-def _index_folders(folder: Path) -> list[Path]:
-    """The folder itself where it has an index, else those below it that do."""
+def _index_places(place: str) -> list[str]:
+    """The place itself where it is a URL or has an index, else the folders below it that do."""
     from lavis_emovit.errors import DataError
     from lavis_emovit.shards.index import INDEX_NAME
 
-    if (folder / INDEX_NAME).is_file():
-        return [folder]
-    found = sorted(path.parent for path in folder.glob(f"*/{INDEX_NAME}"))
+    folder = Path(place)
+    if "://" in place or (folder / INDEX_NAME).is_file():
+        return [place]
+    found = sorted(str(path.parent) for path in folder.glob(f"*/{INDEX_NAME}"))
     if not found:
         raise DataError(
-            f"{folder}: neither it nor a folder in it has an {INDEX_NAME}. Shards are complete only with it; build "
-            f"them with `emovit shards build records.jsonl --out {folder}`."
+            f"{place}: neither it nor a folder in it has an {INDEX_NAME}. Shards are complete only with it; build "
+            f"them with `emovit shards build records.jsonl --out {place}`."
         )
     return found
 
 
-def _describe(index: ShardIndex) -> list[str]:
+def _describe(place: str, index: ShardIndex) -> list[str]:
     import numpy as np
 
     size_mb = sum(shard.size_bytes for shard in index.shards) / 1e6
-    lines = [f"{index.folder}", f"  samples     {index.num_samples} in {len(index.shards)} shards, {size_mb:.1f} MB"]
+    lines = [place, f"  samples     {index.num_samples} in {len(index.shards)} shards, {size_mb:.1f} MB"]
     lines.append(f"  hash        {index.hash}")
+    resize = index.build.get("resize")
+    if resize:
+        lines.append(f"  pictures    shrunk to {resize['short_side_px']} px on the shorter side")
     lines.append(f"  label sets  {', '.join(index.label_sets) or 'none'}")
     for label, count in index.label_histogram.items():
         lines.append(f"    {label:<16}{count:>8}  {count / index.num_samples:6.1%}")
@@ -151,6 +264,28 @@ def _describe(index: ShardIndex) -> list[str]:
                 f"    {kind:<16}{len(own):>8}  characters: 5 % {low:.0f}, half {middle:.0f}, 95 % {high:.0f}, "
                 f"longest {own.max()}"
             )
+    if index.num_pairs:
+        lines.append(_padding_line(index))
     for item in index.build.get("skipped", []):
         lines.append(f"  left out    {item['id']}: {item['reason']}")
     return lines
+
+
+def _padding_line(index: ShardIndex) -> str:
+    """Padding of text in batches, mixed and in length buckets."""
+    from lavis_emovit.shards.order import EpochOrder, LengthBucketOrder
+    from lavis_emovit.shards.token_lengths import LengthBucketSettings, TokenLengths, padding_share
+
+    settings, samples = LengthBucketSettings(), index.samples_with()
+    lengths = TokenLengths.from_index(index, samples, settings)
+    mixed = EpochOrder(index.hash, 0, 0, [len(samples)])
+    like = LengthBucketOrder(mixed, lengths.longest, PADDING_BATCH_SIZE, settings.window_steps)
+    starts = range(0, len(samples), PADDING_BATCH_SIZE)
+    shares = [
+        padding_share(lengths, (order.take(start, min(start + PADDING_BATCH_SIZE, len(samples))) for start in starts))
+        for order in (mixed, like)
+    ]
+    return (
+        f"  padding     of text in batches of {PADDING_BATCH_SIZE} pictures: {shares[0]:.0%} mixed, {shares[1]:.0%} in "
+        f"length buckets of {settings.window_steps} steps"
+    )

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 
 from torch.utils.data import Sampler
 
-from lavis_emovit.datasets.token_lengths import TokenLengths
 from lavis_emovit.shards.order import EpochOrder, SampleKey, SampleOrder, num_micro_batches, num_steps, step_slices
+from lavis_emovit.shards.token_lengths import TokenLengths
 
 
 class GlobalBatchSampler(Sampler[list[SampleKey]]):

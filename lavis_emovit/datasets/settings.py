@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.datasets.faults import FaultSettings
-from lavis_emovit.datasets.token_lengths import LengthBucketSettings
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.generation.categorical import CATEGORICAL_WORDINGS
 from lavis_emovit.processors.settings import ImageEvalSettings, ImageTrainSettings, TextSettings
 from lavis_emovit.records import InstructionKind
 from lavis_emovit.settings import Settings
 from lavis_emovit.shards.order import DEFAULT_WINDOW_SHARDS
+from lavis_emovit.shards.token_lengths import LengthBucketSettings
 from lavis_emovit.sources.table import TableColumns
 
 ImageProcessorSettings = Annotated[ImageTrainSettings | ImageEvalSettings, Field(discriminator="name")]

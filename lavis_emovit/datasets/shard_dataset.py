@@ -15,7 +15,6 @@ from torch.utils.data import Dataset
 
 from lavis_emovit.datasets.collate import collate
 from lavis_emovit.datasets.faults import FaultLog, FaultSettings
-from lavis_emovit.datasets.token_lengths import LengthBucketSettings, TokenLengths
 from lavis_emovit.errors import DataError
 from lavis_emovit.processors.decode import decode_image
 from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord
@@ -24,6 +23,7 @@ from lavis_emovit.shards.faults import SampleFaultError
 from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.order import DEFAULT_WINDOW_SHARDS, EpochOrder, LengthBucketOrder
 from lavis_emovit.shards.reader import ShardReader, ShardSample
+from lavis_emovit.shards.token_lengths import LengthBucketSettings, TokenLengths
 
 Pair = tuple[str, str, str, str | None]  # question, answer, instance id, label
 

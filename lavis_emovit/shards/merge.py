@@ -15,6 +15,8 @@ from lavis_emovit.shards.columns import COLUMNS_NAME, PAIR_COLUMNS
 from lavis_emovit.shards.index import INDEX_NAME, ShardIndex, ShardInfo
 from lavis_emovit.shards.reader import file_sha256
 
+PART_PATTERN = "part-*-of-*"
+
 
 def merge_parts(
     out_dir: str | os.PathLike[str], parts: Sequence[str | os.PathLike[str]] = (), *, overwrite: bool = False
@@ -36,7 +38,7 @@ def merge_parts(
         DataError: parts that are missing, doubled, unfinished, damaged or of different builds.
     """
     out_dir = Path(out_dir)
-    folders = [Path(part) for part in parts] or sorted(path for path in out_dir.glob("part-*-of-*") if path.is_dir())
+    folders = [Path(part) for part in parts] or sorted(path for path in out_dir.glob(PART_PATTERN) if path.is_dir())
     if not folders:
         raise DataError(
             f"{out_dir}: no part is in it. Build them with `emovit shards build ... --part 1/2`, or name them."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.shards.columns import COLUMNS_NAME
 from lavis_emovit.shards.images import BadImageError, check_image
 from lavis_emovit.shards.index import INDEX_NAME, ShardIndex
+from lavis_emovit.shards.pool import run_all
 from lavis_emovit.shards.reader import ShardReader, file_sha256
 from lavis_emovit.shards.tar import pair_members, scan_tar
 
@@ -39,12 +41,20 @@ class VerifyReport:
             )
 
 
-def verify_shards(folder: str | os.PathLike[str], *, decode_images: bool = True) -> VerifyReport:
+def verify_shards(
+    folder: str | os.PathLike[str],
+    *,
+    decode_images: bool = True,
+    processes: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> VerifyReport:
     """Compare shards with their index.
 
     Args:
-        folder: the folder with `index.json`.
+        folder: the folder with `index.json`, on this machine or as a URL.
         decode_images: also decode every picture.
+        processes: how many share the work.
+        progress: called with (shards done, shards in all).
 
     Returns:
         the report; a fault of one shard does not keep the others from being checked.
@@ -57,21 +67,73 @@ def verify_shards(folder: str | os.PathLike[str], *, decode_images: bool = True)
     if index.cache is None:
         own = {*(shard.name for shard in index.shards), INDEX_NAME, COLUMNS_NAME, index.records_name}
         report.strays = sorted(item.name for item in index.folder.iterdir() if item.name not in own)
-    # Each shard is checked just before it is read, and a broken one must not keep the others from being read.
-    reader = ShardReader(index, check_files=False, max_open=1)
+        if index.records_name is not None:
+            report.problems += _records_problems(index)
+    done = 0
+
+    def count(job: _Job) -> None:
+        nonlocal done
+        done += len(job.shards)
+        if progress is not None:
+            progress(done, len(index.shards))
+
+    # The index goes along with every job, so a job is several shards.
+    size = max(1, -(-len(index.shards) // (processes * 8)))
+    jobs = [
+        _Job(index, range(first, min(first + size, len(index.shards))), decode_images)
+        for first in range(0, len(index.shards), size)
+    ]
+    if processes > 1 and len(jobs) > 1:
+        results = run_all(_verify, jobs, processes, count)
+    else:
+        results = []
+        for job in jobs:
+            results.append(_verify(job))
+            count(job)
     ids: dict[str, str] = {}
-    start = 0
-    for number, shard in enumerate(index.shards):
-        samples = range(start, start + shard.num_samples)
-        start += shard.num_samples
-        try:
-            _check_shard(index, number, samples)
-        except DataError as error:
-            report.problems.append(str(error))
-            continue
-        report.problems.extend(_sample_problems(reader, samples, ids, decode_images))
-    reader.close()
+    for problems, places in results:
+        report.problems += problems
+        for record_id, place in places:
+            first_place = ids.setdefault(record_id, place)
+            if first_place != place:
+                report.problems.append(f"{place}: id '{record_id}' stands in {first_place} already")
     return report
+
+
+@dataclass(frozen=True)
+class _Job:
+    index: ShardIndex
+    shards: range
+    decode_images: bool
+
+
+def _verify(job: _Job) -> tuple[list[str], list[tuple[str, str]]]:
+    """What is wrong with some shards, and (id, place) of their samples."""
+    problems: list[str] = []
+    places: list[tuple[str, str]] = []
+    # Each shard is checked just before it is read, and a broken one must not keep the others from being read.
+    reader = ShardReader(job.index, check_files=False, max_open=1)
+    starts = job.index.sample_starts
+    for number in job.shards:
+        samples = range(int(starts[number]), int(starts[number + 1]))
+        try:
+            _check_shard(job.index, number, samples)
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        problems += _sample_problems(reader, samples, places, job.decode_images)
+    reader.close()
+    return problems, places
+
+
+def _records_problems(index: ShardIndex) -> list[str]:
+    name = str(index.records_name)
+    path = index.folder / name
+    if not path.is_file():
+        return [f"{name}: missing, it holds the records of the tars"]
+    if file_sha256(path) != index.build["records_sha256"]:
+        return [f"{name}: changed after the index was written, its sha256 does not fit"]
+    return []
 
 
 def _check_shard(index: ShardIndex, number: int, samples: range) -> None:
@@ -101,7 +163,9 @@ def _check_shard(index: ShardIndex, number: int, samples: range) -> None:
         raise DataError(f"{shard.name}: its members don't lie where the index says")
 
 
-def _sample_problems(reader: ShardReader, samples: range, ids: dict[str, str], decode_images: bool) -> list[str]:
+def _sample_problems(
+    reader: ShardReader, samples: range, places: list[tuple[str, str]], decode_images: bool
+) -> list[str]:
     problems = []
     for sample in samples:
         place = reader.index.key_of(sample)
@@ -112,9 +176,7 @@ def _sample_problems(reader: ShardReader, samples: range, ids: dict[str, str], d
         except (DataError, BadImageError) as error:
             problems.append(f"{place}: {error}")
             continue
-        first = ids.setdefault(content.record.id, place)
-        if first != place:
-            problems.append(f"{place}: id '{content.record.id}' stands in {first} already")
+        places.append((content.record.id, place))
         label = content.record.emotion
         if label != reader.index.label_of(sample):
             problems.append(f"{place}: emotion '{label}' is not the one in the index")

@@ -9,16 +9,11 @@ the work, and however often it is stopped.
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import re
 import shutil
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing.connection import wait as wait_for_handles
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +26,7 @@ from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord
 from lavis_emovit.shards.columns import COLUMNS_NAME, PAIR_COLUMNS, SAMPLE_COLUMNS
 from lavis_emovit.shards.images import RESIZE_JPEG_QUALITY
 from lavis_emovit.shards.index import INDEX_NAME, ShardIndex
+from lavis_emovit.shards.pool import run_all
 from lavis_emovit.shards.shard_file import WORK_FOLDER, ShardDraft, ShardJob, build_shard
 
 PART_FOLDER = "part-{number:04d}-of-{count:04d}"
@@ -239,50 +235,7 @@ def _build_all(jobs: Sequence[ShardJob], processes: int, progress: Progress | No
 
     if processes == 1 or len(jobs) < 2:
         return [build_shard(job, count) for job in jobs]
-    drafts: dict[int, ShardDraft] = {}
-    pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=_start_method(), initializer=_end_with_parent)
-    try:
-        # Few at a time, so that the records of all jobs are not pickled at once.
-        waiting = list(enumerate(jobs))[::-1]
-        running: dict[Future[ShardDraft], int] = {}
-        while waiting or running:
-            while waiting and len(running) < 2 * processes:
-                number, job = waiting.pop()
-                running[pool.submit(build_shard, job)] = number
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                number = running.pop(future)
-                drafts[number] = future.result()
-                count(len(jobs[number].records))
-    except BrokenProcessPool:
-        raise DataError(
-            "a process of the build was killed, perhaps for want of memory. Run the same command again, it goes on "
-            "where it was; with fewer `--processes` it needs less memory."
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-    return [drafts[number] for number in range(len(jobs))]
-
-
-def _start_method() -> Any:
-    """Fresh processes: a fork of one that has threads (a progress bar, torch) may hang."""
-    name = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(name)
-    if name == "forkserver":
-        # Loaded once, then inherited by all: webdataset brings torch with it.
-        context.set_forkserver_preload(["webdataset", __name__])
-    return context
-
-
-def _end_with_parent() -> None:
-    """Let this process of a pool end when the one that started it was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
-
-
-def _exit_after(sentinel: int) -> None:
-    wait_for_handles([sentinel])
-    os._exit(1)
+    return run_all(build_shard, jobs, processes, lambda job: count(len(job.records)))
 
 
 def _bad_text(image_root: Path, bad: list[tuple[str, str]], num_records: int, max_reported: int) -> str:

@@ -25,7 +25,7 @@ from filelock import FileLock
 from PIL import Image
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.shards import shard_file, writer
+from lavis_emovit.shards import pool, shard_file, writer
 from lavis_emovit.shards.images import check_image, shrink_image
 from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.merge import merge_parts
@@ -158,8 +158,8 @@ def _die(job, on_sample=None):
 
 def test_a_killed_process_of_a_build_is_told(pictures, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "build_shard", _die)
-    monkeypatch.setattr(writer, "_start_method", lambda: multiprocessing.get_context("fork"))
-    with pytest.raises(DataError, match="a process of the build was killed"):
+    monkeypatch.setattr(pool, "start_method", lambda: multiprocessing.get_context("fork"))
+    with pytest.raises(DataError, match="one of the processes was killed"):
         build(pictures, tmp_path, processes=2)
     monkeypatch.undo()
     build(pictures, tmp_path)

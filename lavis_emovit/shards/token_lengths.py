@@ -90,7 +90,7 @@ class TokenLengths:
         return int(self.num_pairs[number]), int(self.longest[number])
 
 
-def padding_share(lengths: TokenLengths, batches: Iterable[Sequence[int]]) -> float:
+def padding_share(lengths: TokenLengths, batches: Iterable[Sequence[int] | np.ndarray]) -> float:
     """Share of the text tokens of batches that is padding, every pair being as long as the batch's longest one.
 
     Args:

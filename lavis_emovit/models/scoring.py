@@ -107,13 +107,20 @@ def score_causal(
     return score(language_model, prefix_NQD, prompts, candidates)
 
 
+def decoder_of(language_model: Any) -> Any:
+    """What gives hidden states, without the output head."""
+    decoder = language_model.get_decoder()
+    # Older transformers give some models back whole.
+    return getattr(language_model, language_model.base_model_prefix) if decoder is language_model else decoder
+
+
 def takes_packed_rows(language_model: Any, longest_row: int) -> bool:
     """Whether a decoder-only model can read several candidates in one row.
 
     It needs attention that takes any mask, positions that can be given, and no window shorter than the text.
     """
     config = language_model.config
-    positions = "position_ids" in inspect.signature(language_model.get_decoder().forward).parameters
+    positions = "position_ids" in inspect.signature(decoder_of(language_model).forward).parameters
     window = getattr(config, "sliding_window", None)
     return positions and config._attn_implementation in MASKED_ATTENTION and (window is None or longest_row <= window)
 
@@ -129,7 +136,7 @@ def _score_packed(
     inputs_NLD = torch.cat([prefix_NQD.to(embeds_NTD.dtype), embeds_NTD], dim=1)
     starts = [num_queries + len(prompt) for prompt in prompts]
     allowed, positions_NL = _packed_layout(tree, starts, inputs_NLD.shape[1])
-    hidden_NLD = language_model.get_decoder()(
+    hidden_NLD = decoder_of(language_model)(
         inputs_embeds=inputs_NLD,
         attention_mask=_additive(allowed, inputs_NLD.dtype, device),
         position_ids=positions_NL.to(device),
@@ -187,7 +194,7 @@ def _score_repeated(
 ) -> torch.Tensor:
     """The same, one row for each candidate over a repeated cache, for attention that takes no mask of any pattern."""
     device, num_pairs, num_candidates = prefix_NQD.device, len(prompts), len(candidates.rows)
-    embed, decoder = language_model.get_input_embeddings(), language_model.get_decoder()
+    embed, decoder = language_model.get_input_embeddings(), decoder_of(language_model)
     takes_positions = "position_ids" in inspect.signature(decoder.forward).parameters
     # Padding stands in front: between a prompt and its answer it would count as distance in windowed attention.
     ids, prompt_mask = (tensor.to(device) for tensor in pad(prompts, pad_id=0, side="left"))

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 import torch
@@ -154,22 +155,19 @@ def test_a_joined_stream_is_the_answer(model, batch, how):
 def test_closing_a_stream_stops_the_work(build_parts, batch):
     settings = ModelSettings(arch="emovit_test", pretrained="none", image_size=16, num_query_token=3)
     tuned = EmoVIT(build_parts("causal"), settings).train()
-    forward, steps, gate = tuned.core.language_model.forward, [], threading.Semaphore(0)
+    forward, steps = tuned.core.language_model.forward, []
 
     def counted(*args, **inputs):
         steps.append(torch.is_grad_enabled())
-        if len(steps) > 6:
-            gate.acquire(timeout=10)  # until the reader has closed the stream
+        time.sleep(0.005)
         return forward(*args, **inputs)
 
     tuned.core.language_model.forward = counted
-    stream = tuned.generate_stream(alone(batch, 0), min_length=200, max_length=200)
+    stream = tuned.generate_stream(alone(batch, 0), min_length=1500, max_length=1500)
     assert not steps, "nothing runs before the first piece is asked for"
     next(stream)
-    for _ in range(2):
-        gate.release()
     stream.close()
-    assert len(steps) <= 10 and not any(steps)
+    assert len(steps) < 300 and not any(steps)
     assert not any(thread.name == "emovit-generation" for thread in threading.enumerate())
     assert tuned.training
 

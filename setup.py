@@ -53,6 +53,7 @@ REQUIREMENTS = [
     "pydantic>=2.6",
     "pyyaml>=6.0.1",
     "webdataset>=1.0",
+    "fsspec[http]>=2024.2",  # remote shards; s3fs or gcsfs besides for s3:// and gs://
     "filelock>=3.13",
     "imagehash>=4.3.1",
     # metrics and the report

@@ -20,12 +20,11 @@ import numpy as np
 
 from lavis_emovit.emotion.labels import LabelSet, get_label_set
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import atomic_writer
+from lavis_emovit.files import atomic_writer, file_sha256
 from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord, from_conversations, parse_record
 from lavis_emovit.shards.columns import COLUMNS_NAME, NO_LABEL, PAIR_COLUMNS, SAMPLE_COLUMNS
 from lavis_emovit.shards.images import BadImageError, check_image
 from lavis_emovit.shards.index import INDEX_NAME, ShardIndex, ShardInfo
-from lavis_emovit.shards.reader import file_sha256
 from lavis_emovit.shards.tar import Member, scan_tar
 
 logger = logging.getLogger(__name__)

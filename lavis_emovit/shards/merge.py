@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import TEMPORARY_SUFFIX
+from lavis_emovit.files import TEMPORARY_SUFFIX, file_sha256
 from lavis_emovit.shards.columns import COLUMNS_NAME, PAIR_COLUMNS
 from lavis_emovit.shards.index import INDEX_NAME, ShardIndex, ShardInfo
-from lavis_emovit.shards.reader import file_sha256
 
 PART_PATTERN = "part-*-of-*"
 

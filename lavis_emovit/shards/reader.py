@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zlib
 from collections import OrderedDict
@@ -12,6 +11,7 @@ from threading import Lock
 from typing import Any
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.files import file_sha256 as file_sha256
 from lavis_emovit.records import EmotionRecord, parse_record
 from lavis_emovit.shards.faults import SampleFaultError
 from lavis_emovit.shards.index import ShardIndex
@@ -61,6 +61,7 @@ class ShardReader:
 
         Raises:
             SampleFaultError: the shard is missing, cut or changed; names shard and sample.
+            DataError: a remote shard cannot be fetched.
         """
         columns = self.index.columns
         shard = self.index.shard_of(sample)
@@ -172,12 +173,3 @@ def _read_at(handle: int, start: int, size_bytes: int) -> bytes:
         return os.pread(handle, size_bytes, start)
     os.lseek(handle, start, os.SEEK_SET)
     return os.read(handle, size_bytes)
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Hex sha256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()

@@ -12,14 +12,14 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from filelock import FileLock
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import TEMPORARY_SUFFIX
+from lavis_emovit.files import TEMPORARY_SUFFIX, file_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,9 @@ CACHE_VARIABLE = "EMOVIT_CACHE"
 CACHE_BYTES_VARIABLE = "EMOVIT_CACHE_GB"
 DEFAULT_MAX_BYTES = 50 * 10**9
 _LOCK_SUFFIX = ".lock"
-_PIECE_BYTES = 1 << 20
+_RESERVED_SUFFIX = ".reserved"
+_POLL_S = 0.05
+_TIMEOUT_S = 60.0  # without a byte
 
 ResultT = TypeVar("ResultT")
 
@@ -132,8 +134,8 @@ class ShardCache:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / f".{name}{_LOCK_SUFFIX}"):
             if not self._is_there(path, size_bytes):
-                self._make_room(size_bytes or 0)
-                self._retry(name, lambda: self._download(name, size_bytes, sha256))
+                with self._room(name, size_bytes or 0):
+                    self._retry(name, lambda: self._download(name, size_bytes, sha256))
         return path
 
     def _is_there(self, path: Path, size_bytes: int | None) -> bool:
@@ -146,74 +148,82 @@ class ShardCache:
             return False
         return True
 
-    def _make_room(self, size_bytes: int) -> None:
-        """Remove the shards that were opened longest ago until so many bytes fit."""
+    @contextlib.contextmanager
+    def _room(self, name: str, size_bytes: int) -> Iterator[None]:
+        """Room for a file while it is fetched: the shards that were opened longest ago make it, or it is waited for."""
+        reserved = self._temporary(name).with_suffix(_RESERVED_SUFFIX)
+        while not self._reserve(reserved, size_bytes):
+            time.sleep(_POLL_S)  # other processes' transfers take what is left
+        try:
+            yield
+        finally:
+            reserved.unlink(missing_ok=True)
+
+    def _reserve(self, reserved: Path, size_bytes: int) -> bool:
         with FileLock(self.root / f".room{_LOCK_SUFFIX}"):
+            total = size_bytes
             files = []
             for path in self.root.glob("*/*.tar"):
                 with contextlib.suppress(FileNotFoundError):
                     status = path.stat()
                     files.append((status.st_mtime_ns, status.st_size, path))
-            # Transfers that are under way take room as well.
-            total = sum(size for _, size, _ in files) + sum(
-                path.stat().st_size for path in self.root.glob(f"*/.*{TEMPORARY_SUFFIX}") if self._lives(path)
-            )
+                    total += status.st_size
+            for path in self.root.glob(f"*/.*{_RESERVED_SUFFIX}"):
+                with contextlib.suppress(FileNotFoundError):
+                    if _writer_lives(path):
+                        total += int(path.read_text() or 0)
+                    else:
+                        path.with_suffix(TEMPORARY_SUFFIX).unlink(missing_ok=True)
+                        path.unlink()
             for _, size, path in sorted(files):
-                if total + size_bytes <= self.max_bytes:
+                if total <= self.max_bytes:
                     break
                 path.unlink(missing_ok=True)
                 total -= size
-
-    @staticmethod
-    def _lives(path: Path) -> bool:
-        """Whether the process that writes a temporary file still runs; what a dead one left is removed."""
-        try:
-            os.kill(int(path.name.removesuffix(TEMPORARY_SUFFIX).rpartition(".")[2]), 0)
-        except (ProcessLookupError, ValueError):
-            path.unlink(missing_ok=True)
-            return False
-        except PermissionError:
-            pass
-        return path.exists()
+            if total > self.max_bytes:
+                return False
+            reserved.write_text(str(size_bytes))
+            return True
 
     def _temporary(self, name: str) -> Path:
         return self.folder / f".{name}.{os.getpid()}{TEMPORARY_SUFFIX}"
 
     def _download(self, name: str, size_bytes: int | None, sha256: str | None) -> None:
         temporary = self._temporary(name)
-        digest, received = hashlib.sha256(), 0
         try:
-            with (
-                self._file_system().open(f"{self.url}/{name}", "rb", block_size=0) as remote,
-                temporary.open("wb") as file,
-            ):
-                while piece := remote.read(_PIECE_BYTES):
-                    digest.update(piece)
-                    received += len(piece)
-                    file.write(piece)
+            system, path = self._open(name)
+            system.get_file(path, str(temporary))
+            received = temporary.stat().st_size
             if size_bytes is not None and received != size_bytes:
                 raise OSError(f"{received} bytes arrived, {size_bytes} are indexed")
-            if sha256 is not None and digest.hexdigest() != sha256:
-                raise OSError("its sha256 is not the one in the index")
+            if sha256 is not None and file_sha256(temporary) != sha256:
+                raise OSError("what arrived is not what was indexed, its sha256 does not fit")
             temporary.replace(self.folder / name)
         finally:
             temporary.unlink(missing_ok=True)
 
     def _read(self, name: str) -> bytes:
-        with self._file_system().open(f"{self.url}/{name}", "rb", block_size=0) as remote:
-            return remote.read()
+        system, path = self._open(name)
+        return system.cat_file(path)
 
-    def _file_system(self) -> Any:
-        import fsspec
+    def _open(self, name: str) -> tuple[Any, str]:
+        """The file system of the URL, and the path of a file in it."""
+        from fsspec.core import url_to_fs
 
         protocol = self.url.partition("://")[0]
+        options = dict(self.options)
+        if protocol in ("http", "https"):
+            from aiohttp import ClientTimeout
+
+            # By default a transfer may take five minutes in all, which a large shard on a slow line exceeds.
+            timeout = ClientTimeout(total=None, sock_connect=_TIMEOUT_S, sock_read=_TIMEOUT_S)
+            options.setdefault("client_kwargs", {"timeout": timeout})
         try:
-            return fsspec.filesystem(protocol, **self.options)
+            return url_to_fs(f"{self.url}/{name}", **options)
         except (ImportError, ValueError) as error:
-            package = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}.get(protocol, "the package that it names")
-            raise DataError(
-                f"{self.url}: fsspec cannot open {protocol}:// here ({error}). Install {package}."
-            ) from None
+            package = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}.get(protocol)
+            advice = f"Install {package}." if package else "Give an address that starts with https://, s3:// or gs://."
+            raise DataError(f"{self.url}: cannot be opened here ({error}). {advice}") from None
 
     def _retry(self, name: str, action: Callable[[], ResultT]) -> ResultT:
         last: Exception = OSError("nothing was tried")
@@ -239,6 +249,17 @@ class ShardCache:
             f"{self.url}/{name}: {self.attempts} tries failed, the last with: {_text(last)}. "
             "Run the same command again when the connection is back, or copy the shards to this machine."
         ) from None
+
+
+def _writer_lives(path: Path) -> bool:
+    """Whether the process whose number stands in a file's name still runs."""
+    try:
+        os.kill(int(path.stem.rpartition(".")[2]), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _text(error: Exception) -> str:

@@ -17,12 +17,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lavis_emovit.files import atomic_writer
+from lavis_emovit.files import atomic_writer, file_sha256
 from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord
 from lavis_emovit.shards.columns import NO_LABEL, PAIR_COLUMNS, SAMPLE_COLUMNS
 from lavis_emovit.shards.images import BadImageError, check_image, shrink_image
 from lavis_emovit.shards.index import ShardInfo
-from lavis_emovit.shards.reader import file_sha256
 from lavis_emovit.shards.tar import RECORD_SUFFIX, Member, pair_members, scan_tar
 
 SHARD_NAME = "shard-{number:06d}.tar"

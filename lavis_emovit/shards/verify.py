@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.files import file_sha256
 from lavis_emovit.shards.columns import COLUMNS_NAME
 from lavis_emovit.shards.images import BadImageError, check_image
 from lavis_emovit.shards.index import INDEX_NAME, ShardIndex
 from lavis_emovit.shards.pool import run_all
-from lavis_emovit.shards.reader import ShardReader, file_sha256
+from lavis_emovit.shards.reader import ShardReader
 from lavis_emovit.shards.tar import pair_members, scan_tar
 
 

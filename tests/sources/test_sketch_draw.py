@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lavis_emovit.pictures import brightness, colorfulness
 from lavis_emovit.sources.sketch.canvas import TINTS
 from lavis_emovit.sources.sketch.cues import ACTIONS, AIR, OBJECTS, PLACES
 from lavis_emovit.sources.sketch.draw import render
-from lavis_emovit.sources.sketch.measure import brightness, colorfulness
 from lavis_emovit.sources.sketch.scene import SketchScene, sample_scene
 
 

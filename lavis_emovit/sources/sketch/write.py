@@ -15,9 +15,9 @@ from typing import Any
 from PIL import Image
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.pictures import brightness, colorfulness
 from lavis_emovit.sources.sketch.cues import ACTIONS, EMOTIONS, EXPRESSIONS, OBJECTS, PLACES
 from lavis_emovit.sources.sketch.draw import render
-from lavis_emovit.sources.sketch.measure import brightness, colorfulness
 from lavis_emovit.sources.sketch.scene import SketchScene, sample_scene
 
 logger = logging.getLogger(__name__)

@@ -280,11 +280,11 @@ def _padding_line(index: ShardIndex) -> str:
     lengths = TokenLengths.from_index(index, samples, settings)
     mixed = EpochOrder(index.hash, 0, 0, [len(samples)])
     like = LengthBucketOrder(mixed, lengths.longest, PADDING_BATCH_SIZE, settings.window_steps)
-    starts = range(0, len(samples), PADDING_BATCH_SIZE)
-    shares = [
-        padding_share(lengths, (order.take(start, min(start + PADDING_BATCH_SIZE, len(samples))) for start in starts))
-        for order in (mixed, like)
-    ]
+    shares = []
+    for order in (mixed, like):
+        numbers = [number for _, number in order.keys(0, len(samples))]
+        starts = range(0, len(numbers), PADDING_BATCH_SIZE)
+        shares.append(padding_share(lengths, (numbers[start : start + PADDING_BATCH_SIZE] for start in starts)))
     return (
         f"  padding     of text in batches of {PADDING_BATCH_SIZE} pictures: {shares[0]:.0%} mixed, {shares[1]:.0%} in "
         f"length buckets of {settings.window_steps} steps"

@@ -21,7 +21,7 @@ from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord
 from lavis_emovit.settings import nearest_name
 from lavis_emovit.shards.faults import SampleFaultError
 from lavis_emovit.shards.index import ShardIndex
-from lavis_emovit.shards.order import DEFAULT_WINDOW_SHARDS, EpochOrder, LengthBucketOrder
+from lavis_emovit.shards.order import DEFAULT_WINDOW_SHARDS, EpochOrder, LengthBucketOrder, SampleOrder
 from lavis_emovit.shards.reader import ShardReader, ShardSample
 from lavis_emovit.shards.token_lengths import LengthBucketSettings, TokenLengths
 
@@ -125,7 +125,7 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
         """Most text tokens of a micro-batch."""
         return self.length_buckets.max_tokens if self.length_buckets is not None else None
 
-    def epoch_order(self, seed: int, epoch: int, global_batch: int) -> EpochOrder | LengthBucketOrder:
+    def epoch_order(self, seed: int, epoch: int, global_batch: int) -> SampleOrder:
         """The order of an epoch, a pure function of the shards, the choice from them, and the arguments."""
         order = EpochOrder(self.index_hash, seed, epoch, self.block_sizes, self.window_shards)
         if self.length_buckets is None or self.token_lengths is None:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.pictures import strict_decoding
+from lavis_emovit.pictures import MAX_PIXELS, strict_decoding
 
 
 def decode_image(data: bytes, *, min_side_px: int | None = None) -> Image.Image:
@@ -30,6 +30,8 @@ def decode_image(data: bytes, *, min_side_px: int | None = None) -> Image.Image:
         with warnings.catch_warnings(), strict_decoding():
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data))
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS}")
             if min_side_px is not None:
                 image.draft("RGB", (min_side_px, min_side_px))
             image.load()
@@ -45,6 +47,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """An image of any mode as RGB; RGB passes untouched."""
     if image.mode == "RGB":
         return image
+    if image.mode == "I":
+        # 16-bit grey in formats that Pillow reads as 32 bits.
+        values = np.asarray(image)
+        image = Image.fromarray(
+            (np.clip(values, 0, 65535) >> (8 if values.max(initial=0) > 255 else 0)).astype(np.uint8)
+        )
+        return image.convert("RGB")
     if image.mode.startswith("I;16"):
         # Pillow would clip 16-bit grey at 255 rather than scale it.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")

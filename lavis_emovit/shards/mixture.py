@@ -54,7 +54,7 @@ class MixtureOrder:
         self.index_hashes, self.block_sizes = list(index_hashes), [np.asarray(sizes) for sizes in block_sizes]
         self.sizes = [int(sizes.sum()) for sizes in self.block_sizes]
         self.offsets = np.cumsum([0, *self.sizes])
-        self.name = f"{'+'.join(self.index_hashes)}/{seed}"
+        self.name = f"{'+'.join(self.index_hashes)}/{seed}/{epoch}"
         self._all: EpochOrder | None = None
         self._passes: dict[int, tuple[int, EpochOrder]] = {}
         if ratios is None:
@@ -87,7 +87,7 @@ class MixtureOrder:
     def _pattern_keys(self, pattern: int) -> list[SampleKey]:
         number = self.epoch * self.num_patterns + pattern
         datasets = np.repeat(np.arange(len(self.counts)), self.counts)
-        datasets = datasets[permutation(f"{self.name}/pattern/{number}", len(datasets))]
+        datasets = datasets[permutation(f"{self.name}/pattern/{pattern}", len(datasets))]
         keys: list[SampleKey] = [(0, 0)] * len(datasets)
         for dataset, count in enumerate(self.counts):
             draws = range(number * count, (number + 1) * count)

@@ -20,7 +20,10 @@ DEFAULT_WINDOW_SHARDS = 256
 
 
 class SampleOrder(Protocol):
-    """The samples of one epoch by position."""
+    """The samples of one epoch by position; `name` says what decides them."""
+
+    @property
+    def name(self) -> str: ...
 
     def __len__(self) -> int: ...
 
@@ -133,40 +136,43 @@ class LengthBucketOrder:
         window_steps: steps in whose samples the like are sought; more of them pad less and mix less.
     """
 
-    def __init__(self, order: EpochOrder, lengths: np.ndarray, step_size: int, window_steps: int):
+    def __init__(self, order: SampleOrder, lengths: np.ndarray, step_size: int, window_steps: int):
         self.order, self.lengths = order, lengths
         self.step_size, self.window_size = step_size, step_size * window_steps
-        self._window: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
+        self._window: tuple[int, list[SampleKey]] = (-1, [])
+
+    @property
+    def name(self) -> str:
+        """What decides the order."""
+        return self.order.name
 
     def __len__(self) -> int:
         return len(self.order)
 
-    def take(self, start: int, stop: int) -> np.ndarray:
-        """int64: the sample numbers at the positions start .. stop - 1."""
-        pieces = [np.zeros(0, np.int64)]
-        while start < stop:
-            number = start // self.window_size
-            first = number * self.window_size
-            pieces.append(self._arranged_window(number)[start - first : stop - first])
-            start += len(pieces[-1])
-        return np.concatenate(pieces)
-
     def keys(self, start: int, stop: int) -> list[SampleKey]:
         """(epoch, sample number) at the positions start .. stop - 1."""
-        return [(self.order.epoch, sample) for sample in self.take(start, stop).tolist()]
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"positions {start} to {stop} of {len(self)}")
+        keys: list[SampleKey] = []
+        for number in range(start // self.window_size, -(-stop // self.window_size)):
+            first = number * self.window_size
+            keys += self._arranged_window(number)[max(0, start - first) : stop - first]
+        return keys
 
-    def _arranged_window(self, number: int) -> np.ndarray:
+    def _arranged_window(self, number: int) -> list[SampleKey]:
         if self._window[0] != number:
             start = number * self.window_size
-            samples = self.order.take(start, min(start + self.window_size, len(self)))
-            samples = samples[np.argsort(self.lengths[samples], kind="stable")]
-            num_full, rest = divmod(len(samples), self.step_size)
+            keys = self.order.keys(start, min(start + self.window_size, len(self)))
+            keys.sort(key=lambda key: self.lengths[key[1]])
+            num_full, rest = divmod(len(keys), self.step_size)
             name = f"{self.order.name}/steps/{number}"
             # A short step must come last; which lengths it holds is left to chance like everything else.
             first = int(permutation(f"{name}/rest", num_full + 1)[0]) * self.step_size
-            short = samples[first : first + rest]
-            full = np.delete(samples, slice(first, first + rest)).reshape(num_full, self.step_size)
-            self._window = (number, np.concatenate([full[permutation(name, num_full)].reshape(-1), short]))
+            short = keys[first : first + rest]
+            del keys[first : first + rest]
+            steps = [keys[step * self.step_size : (step + 1) * self.step_size] for step in range(num_full)]
+            arranged = [key for step in permutation(name, num_full).tolist() for key in steps[step]]
+            self._window = (number, arranged + short)
         return self._window[1]
 
 

@@ -4,19 +4,31 @@
   changes.
 - The slices of all ranks of a step make up exactly its positions, in order, for any number of ranks and micro-batches:
   nothing is lost, doubled or moved, and all ranks have the same number of micro-batches.
-- Neighbours in the order are not neighbours in the index: labels of class-sorted input show no correlation.
+- Neighbours in the order are not neighbours in the index: labels of class-sorted input show no correlation where all
+  shards are shuffled together, and one of 1/W where W of many are.
+- Shards of any sizes, empty ones too, make an exact order; reading stays inside a window of shards; any piece of an
+  order is computed alone, in the same time at every place of ten million samples.
+- Length buckets keep an epoch exact and its steps as long as before, put like lengths together, and stay a pure function.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lavis_emovit.shards.order import num_micro_batches, num_steps, sample_order, step_slices
+from lavis_emovit.shards.order import (
+    EpochOrder,
+    LengthBucketOrder,
+    num_micro_batches,
+    num_steps,
+    sample_order,
+    step_slices,
+)
 
 
 @given(st.integers(0, 2**31), st.integers(0, 100), st.integers(1, 500))
@@ -39,11 +51,94 @@ def test_the_order_is_the_stored_one():
     assert digest == "193f881027eaa073497147e143f93be6e6ea397f7f138d841b6542489d71dead"
 
 
+def autocorrelation(labels):
+    labels = labels - labels.mean()
+    return np.mean(labels[:-1] * labels[1:]) / np.mean(labels**2)
+
+
 def test_labels_of_sorted_input_are_not_correlated():
-    labels = np.repeat(np.arange(8), 1000)[sample_order("abc", 0, 0, 8000)] - 3.5
-    correlation = np.mean(labels[:-1] * labels[1:]) / np.mean(labels**2)
+    labels = np.repeat(np.arange(8), 1000)
     # Of 8,000 independent draws, 99.9 % lie within 3.3 / sqrt(8000).
-    assert abs(correlation) < 0.037
+    assert abs(autocorrelation(labels[sample_order("abc", 0, 0, 8000)])) < 0.037
+    assert abs(autocorrelation(labels[EpochOrder("abc", 0, 0, [100] * 80).take(0, 8000)])) < 0.037
+
+
+def test_labels_in_windows_correlate_by_one_part_of_the_window():
+    labels = np.repeat(np.arange(8), 25_000)
+    found = [
+        autocorrelation(labels[EpochOrder("abc", seed, 0, [100] * 2000, window_blocks=16).take(0, 200_000)])
+        for seed in range(3)
+    ]
+    assert np.mean(found) == pytest.approx(1 / 16, rel=0.25)
+
+
+@given(
+    sizes=st.lists(st.sampled_from([0, 1, 2, 7, 40]), min_size=1, max_size=12).filter(any),
+    window=st.integers(1, 14),
+    seed=st.integers(0, 9),
+    data=st.data(),
+)
+def test_block_shuffling_is_exact(sizes, window, seed, data):
+    total = sum(sizes)
+    order = EpochOrder("hash", seed, 2, sizes, window)
+    whole = order.take(0, total)
+    assert sorted(whole) == list(range(total)) and len(order) == total
+    if window >= len(sizes):
+        np.testing.assert_array_equal(whole, sample_order("hash", seed, 2, total))
+    start = data.draw(st.integers(0, total))
+    stop = data.draw(st.integers(start, total))
+    again = EpochOrder("hash", seed, 2, np.array(sizes), window)
+    np.testing.assert_array_equal(again.take(start, stop), whole[start:stop])
+    assert order.keys(start, stop) == [(2, sample) for sample in whole[start:stop].tolist()]
+    # Positions of a window come from no more shards than it holds.
+    shard_of = np.repeat(np.arange(len(sizes)), sizes)
+    for first, last in zip(order.window_starts[:-1], order.window_starts[1:]):
+        assert len(set(shard_of[whole[first:last]])) <= window
+    with pytest.raises(IndexError):
+        order.take(0, total + 1)
+
+
+def test_a_jump_takes_the_same_time_anywhere():
+    sizes = np.full(10_000, 1000)
+    times = []
+    for position in (0, 5_000_000, 9_999_990):
+        start = time.process_time()
+        piece = EpochOrder("hash", 0, 1, sizes).take(position, position + 10)
+        times.append(time.process_time() - start)
+        assert len(set(piece.tolist())) == 10
+    assert max(times) < 1.0
+
+
+@given(
+    num_samples=st.integers(1, 150),
+    step_size=st.integers(1, 20),
+    window_steps=st.integers(1, 6),
+    data=st.data(),
+)
+def test_length_buckets_are_exact(num_samples, step_size, window_steps, data):
+    rng = np.random.default_rng(num_samples)
+    lengths = rng.integers(1, 500, num_samples)
+    order = EpochOrder("hash", 1, 4, [num_samples])
+    buckets = LengthBucketOrder(order, lengths, step_size, window_steps)
+    whole = buckets.keys(0, num_samples)
+    assert sorted(whole) == [(4, sample) for sample in range(num_samples)] and len(buckets) == num_samples
+    start = data.draw(st.integers(0, num_samples))
+    assert LengthBucketOrder(order, lengths, step_size, window_steps).keys(start, num_samples) == whole[start:]
+    # A window's steps hold the samples that its positions have in the other order.
+    size = step_size * window_steps
+    for first in range(0, num_samples, size):
+        last = min(first + size, num_samples)
+        assert sorted(whole[first:last]) == sorted(order.keys(first, last))
+
+
+def test_length_buckets_put_like_lengths_together():
+    lengths = np.random.default_rng(0).integers(1, 500, 3000)
+    buckets = LengthBucketOrder(EpochOrder("hash", 1, 0, [3000]), lengths, 16, 32)
+    found = lengths[[sample for _, sample in buckets.keys(0, 2992)]].reshape(-1, 16)
+    spread = (found.max(axis=1) - found.min(axis=1)).mean()
+    assert spread < 40
+    # Steps themselves come in random order, so that training does not go from short to long.
+    assert abs(autocorrelation(found.mean(axis=1))) < 0.2
 
 
 @given(

@@ -24,6 +24,7 @@ COMMANDS = {
     "doctor": "lavis_emovit.cli.doctor",
     "data": "lavis_emovit.cli.data",
     "shards": "lavis_emovit.cli.shards",
+    "convert": "lavis_emovit.cli.convert",
     "report": "lavis_emovit.cli.report",
 }
 
@@ -44,7 +45,10 @@ class LazyGroup(TyperGroup):
 
 
 app = typer.Typer(
-    cls=LazyGroup, no_args_is_help=True, add_completion=False, help="EmoVIT: data, shards, reports and a health check."
+    cls=LazyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    help="EmoVIT: data, shards, weights, reports and a health check.",
 )
 
 

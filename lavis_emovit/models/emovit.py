@@ -15,15 +15,16 @@ from typing import Any, ClassVar
 
 import torch
 from omegaconf import OmegaConf
-from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.models import lora, text, trained_parts
 from lavis_emovit.models.answering import Answering
+from lavis_emovit.models.lavis_format import from_lavis
 from lavis_emovit.models.lengths import longer_than
-from lavis_emovit.models.loading import PRECISIONS, LoadedParts, load_parts
+from lavis_emovit.models.loading import LLM, PRECISIONS, LoadedParts, load_parts, read_tensor_file
 from lavis_emovit.models.loss import answer_loss
+from lavis_emovit.models.pickled import read_state_dict
 from lavis_emovit.models.quantize import QUANTIZED, quantize_language_model
 from lavis_emovit.models.recompute import recompute_layers
 from lavis_emovit.models.settings import ModelSettings
@@ -107,7 +108,10 @@ class EmoVIT(Answering):
         return [name for name in self._trained if name in dead]
 
     def load_checkpoint(self, url_or_filename: str) -> Any:
-        """Load tuned tensors: a `.safetensors` file of ours, or a checkpoint folder of a run.
+        """Load tuned tensors: a checkpoint folder of a run, a `.safetensors` file of ours, or a LAVIS `.pth` file.
+
+        From a `.pth` file all is taken but a language model, frozen or not: Q-Former, query tokens, projection and
+        layer norm must be in it, an image encoder may be. No published file has another language model than its base.
 
         Raises:
             WeightsError: no such file, or tensors of another model.
@@ -116,10 +120,17 @@ class EmoVIT(Answering):
         if path.is_dir():
             path = path / "model.safetensors"
         if not path.is_file():
-            raise WeightsError(f"no checkpoint at {path}: name a checkpoint folder of a run, or a .safetensors file")
-        if path.suffix != ".safetensors":
-            raise WeightsError(f"{path} is no .safetensors file; LAVIS .pth files go into model.pretrained")
-        self.load_trained_state_dict(load_file(str(path)), str(path))
+            raise WeightsError(
+                f"no checkpoint at {path}: name a checkpoint folder of a run, a .safetensors or a LAVIS .pth file"
+            )
+        if path.suffix in (".pth", ".pt"):
+            state = from_lavis(read_state_dict(path), str(path)).state
+            kept = {name: tensor for name, tensor in state.items() if not name.startswith(LLM)}
+            trained_parts.load_values(self.core, kept, str(path))
+        elif path.suffix == ".safetensors":
+            self.load_trained_state_dict(read_tensor_file(path), str(path))
+        else:
+            raise WeightsError(f"{path} is neither a .safetensors nor a .pth file")
 
     # Training
 

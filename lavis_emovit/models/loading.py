@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer, InstructBlipConfig, InstructBlipForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
@@ -95,7 +96,7 @@ def read_weights(settings: ModelSettings) -> RawWeights:
     except (OSError, ValueError) as error:
         reason = f"which could not be loaded ({_first_line(error)})"
         raise WeightsError(missing_weights_message(settings, source, reason)) from error
-    return RawWeights(_read_tensors(folder), config, llm_tokenizer, qformer_tokenizer, source.location)
+    return RawWeights(read_tensors(folder), config, llm_tokenizer, qformer_tokenizer, source.location)
 
 
 def _fetch(settings: ModelSettings, source: WeightsSource) -> Path:
@@ -109,7 +110,12 @@ def _fetch(settings: ModelSettings, source: WeightsSource) -> Path:
     return Path(folder)
 
 
-def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
+def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a transformers folder by name, in the precision of its safetensors files.
+
+    Raises:
+        WeightsError: a file is missing, cut off or damaged.
+    """
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
@@ -117,16 +123,18 @@ def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
         names = ["model.safetensors"]
     state: dict[str, torch.Tensor] = {}
     for name in names:
-        file = folder / name
-        if not file.is_file():
+        if not (folder / name).is_file():
             raise WeightsError(f"{folder} lacks {name}; weights are read from safetensors files only")
-        try:
-            with safe_open(str(file), framework="pt") as opened:
-                for key in opened.keys():  # noqa: SIM118 (no mapping)
-                    state[key] = opened.get_tensor(key)
-        except SafetensorError as error:
-            raise WeightsError(f"{file} is cut off or damaged ({_first_line(error)}); fetch it again") from error
+        state |= read_tensor_file(folder / name)
     return {key: tensor for key, tensor in state.items() if not key.endswith(_BUFFERS)}
+
+
+def read_tensor_file(file: Path) -> dict[str, torch.Tensor]:
+    """The tensors of one safetensors file; WeightsError where it is cut off or damaged."""
+    try:
+        return load_file(str(file))
+    except SafetensorError as error:
+        raise WeightsError(f"{file} is cut off or damaged ({_first_line(error)}); fetch or write it again") from error
 
 
 def _read_lavis(settings: ModelSettings, source: WeightsSource) -> RawWeights:
@@ -242,7 +250,7 @@ def _load_llm(raw: RawWeights, language_class: Any, settings: ModelSettings) -> 
         own = language_class(text_config).state_dict()
     # Tied tensors may be saved once for all their names, so that only shapes and unknown names are compared here.
     compare_shapes(state, {name: own[name] for name in own if name in state}, raw.source, prefix=LLM)
-    with _quiet():
+    with quiet():
         model, info = language_class.from_pretrained(
             None, config=text_config, state_dict=state, output_loading_info=True, **options
         )
@@ -318,8 +326,8 @@ def _check_sizes(settings: ModelSettings, parts: LoadedParts, source: str) -> No
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    # transformers' own bar would count tensors that are in memory already.
+def quiet() -> Iterator[None]:
+    """Without transformers' progress bar, which would count tensors that are in memory already."""
     shows = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:

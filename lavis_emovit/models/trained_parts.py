@@ -150,6 +150,30 @@ def load_trained(core: nn.Module, trained: list[str], state: Mapping[str, torch.
             own[name].copy_(state[name])
 
 
+def load_values(core: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:
+    """Copy tensors into a model, whether they learn or not; all parts but encoder and language model must be there.
+
+    Raises:
+        WeightsError: a tensor is missing, unknown or of another shape; the text names each.
+    """
+    own = {base_name(name): parameter for name, parameter in core.named_parameters() if not is_adapter(name)}
+    needed = [name for name in own if part_of(name) not in ("vision_encoder", "language_model")]
+    problems = [f"missing: {name}" for name in needed if name not in state]
+    problems += [f"unknown: {name}" for name in state if name not in own]
+    problems += [
+        f"shape of {name}: {list(tensor.shape)}, expected {list(own[name].shape)}"
+        for name, tensor in state.items()
+        if name in own and own[name].shape != tensor.shape
+    ]
+    if problems:
+        shown = "\n".join(f"  - {problem}" for problem in problems[:10])
+        more = f"\n  ... and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise WeightsError(f"{source} does not fit this model:\n{shown}{more}")
+    with torch.no_grad():
+        for name, tensor in state.items():
+            own[name].copy_(tensor)
+
+
 def fingerprint(core: nn.Module, trained: Iterable[str]) -> str:
     """sha256 over the names, shapes and a sample of the values of the frozen tensors.
 

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -113,3 +119,26 @@ def _naive_score(model: EmoVIT, image: torch.Tensor, question: str, answer_ids: 
             logits = model.core.language_model(inputs_embeds=inputs).logits[0, -len(answer_ids) - 1 : -1]
         scores = logits.log_softmax(-1)[torch.arange(len(answer_ids)), answer[0]]
     return float(scores[num_shared:].sum())
+
+
+@pytest.fixture(scope="session")
+def make_reference() -> ModuleType:
+    """The tool that writes golden data: a model in LAVIS's layout with what its plain reading computes."""
+    path = Path(__file__).resolve().parents[2] / "tools" / "make_reference.py"
+    spec = importlib.util.spec_from_file_location("make_reference", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def llm_folder():
+    """Function (folder, reference folder, sizes) -> a language model's own folder: configuration and tokenizer."""
+
+    def write(folder: Path, reference: Path, sizes: dict) -> Path:
+        LlamaConfig(**sizes).save_pretrained(folder)
+        shutil.copy(reference / "tokenizer.model", folder)
+        return folder
+
+    return write

@@ -4,26 +4,22 @@
   relative; token ids, class ranks and greedy ids exactly;
 - the folder is `EMOVIT_REFERENCE_DIR`, else the reference data of the original code where they are found; two more of
   other shapes are made on the spot by `tools/make_reference.py`, a plain second implementation that is itself held to
-  the same folder;
-- the export to transformers, read back, repeats them as well.
+  the same folder.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from transformers import LlamaConfig
 
+from lavis_emovit.models import text
 from lavis_emovit.models.emovit import EmoVIT
 from lavis_emovit.models.lavis_format import to_lavis
 from lavis_emovit.models.loading import load_parts
@@ -39,17 +35,6 @@ SHAPES = {
         "llm_depth": 1,
     },
 }  # fmt: skip
-
-
-def load_tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_reference", ROOT / "tools" / "make_reference.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-make_reference = load_tool()
 
 
 @dataclass
@@ -91,7 +76,7 @@ def settings_of(folder: Path, content: dict, llm: Path) -> ModelSettings:
 
 
 @pytest.fixture(scope="module", params=["given", *SHAPES])
-def reference(request, tmp_path_factory) -> Reference:
+def reference(request, tmp_path_factory, make_reference, llm_folder) -> Reference:
     if request.param == "given":
         if not (GIVEN / "reference.json").is_file():
             pytest.skip(f"no golden data at {GIVEN}; name a folder in EMOVIT_REFERENCE_DIR")
@@ -100,16 +85,13 @@ def reference(request, tmp_path_factory) -> Reference:
         folder = tmp_path_factory.mktemp("reference")
         make_reference.write_reference(folder, make_reference.Sizes(**SHAPES[request.param]), seed=3)
     content = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
-    # What a user has beside the file: the language model's own folder.
-    llm = tmp_path_factory.mktemp("llm")
-    LlamaConfig(**content["config"]["llm"]).save_pretrained(llm)
-    shutil.copy(folder / "tokenizer.model", llm)
+    llm = llm_folder(tmp_path_factory.mktemp("llm"), folder, content["config"]["llm"])
     settings = settings_of(folder, content, llm)
     model = EmoVIT(load_parts(settings), settings).eval()
     return Reference(folder, content, dict(np.load(folder / "reference.npz")), model)
 
 
-def test_second_implementation_repeats_the_originals_numbers():
+def test_second_implementation_repeats_the_originals_numbers(make_reference):
     if not (GIVEN / "reference.json").is_file():
         pytest.skip(f"no golden data at {GIVEN}; name a folder in EMOVIT_REFERENCE_DIR")
     content = json.loads((GIVEN / "reference.json").read_text(encoding="utf-8"))
@@ -140,8 +122,6 @@ def test_token_ids(reference):
     read = model.qformer_tokenizer(questions, padding="longest", truncation=True, max_length=model.settings.max_txt_len)
     assert read["input_ids"] == tokens["qformer_input_ids"]
     assert read["attention_mask"] == tokens["qformer_attention_mask"]
-    from lavis_emovit.models import text
-
     prompts = text.encode_prompts(model.llm_tokenizer, questions, model.settings.max_txt_len, False)
     answers, _ = text.encode_answers(
         model.llm_tokenizer, reference.content["answers"], model.settings.max_output_txt_len

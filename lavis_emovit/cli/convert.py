@@ -1,0 +1,73 @@
+"""`emovit convert`: weights from one format into another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Convert weights between LAVIS, transformers and checkpoints of runs.", add_completion=False)
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A LAVIS .pth file, a transformers folder or hub id, a checkpoint folder of a run, or .safetensors."
+        ),
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(help="*.pth: LAVIS's format. *.safetensors: trained tensors alone. Else a transformers folder."),
+    ],
+    base: Annotated[
+        str | None, typer.Option(help="What trained tensors belong to, if no config.yaml of a run is beside them.")
+    ] = None,
+    llm_model: Annotated[
+        str | None, typer.Option(help="Folder or hub id of the language model that a .pth file was trained with.")
+    ] = None,
+    qformer_tokenizer: Annotated[
+        str | None, typer.Option(help="vocab.txt, folder or hub id; bert-base-uncased if left out.")
+    ] = None,
+    vision_weights: Annotated[
+        str | None, typer.Option(help="EVA's encoder file (eva_vit_g.pth), for a trimmed .pth file.")
+    ] = None,
+    vision_heads: Annotated[
+        int | None, typer.Option(help="Attention heads of the image encoder, if it is not ViT-g.")
+    ] = None,
+    qformer_heads: Annotated[
+        int | None, typer.Option(help="Attention heads of the Q-Former, if it is not BERT-base.")
+    ] = None,
+    parts: Annotated[
+        str, typer.Option(help="For a .safetensors target: the parts to write, as model.trained_parts names them.")
+    ] = "emovit",
+    trimmed: Annotated[
+        bool, typer.Option("--trimmed", help="For a .pth target: without image encoder and language model.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing target.")] = False,
+) -> None:
+    """Convert weights, bit for bit, and say what was written, added and left out."""
+    from lavis_emovit.models.convert import CHECKPOINT_MARK
+    from lavis_emovit.models.convert import convert as convert_weights
+    from lavis_emovit.runners.checkpoint import verify_checkpoint
+
+    folder = Path(source).expanduser()
+    if (folder / CHECKPOINT_MARK).is_file():
+        verify_checkpoint(folder)
+    report = convert_weights(
+        source, target, base=base, llm_model=llm_model, qformer_tokenizer=qformer_tokenizer,
+        vision_weights=vision_weights, vision_heads=vision_heads, qformer_heads=qformer_heads, parts=parts,
+        trimmed=trimmed, overwrite=overwrite,
+    )  # fmt: skip
+    typer.echo(f"wrote {report.target} ({report.kind}) from {report.source}")
+    for part, count in report.parameters.items():
+        typer.echo(f"  {part:<20} {count:>14,} parameters read")
+    for title, lines in (("added", report.added), ("left out", report.left_out)):
+        if lines:
+            typer.echo(f"{title} ({len(lines)}):")
+            for line in lines[:20]:
+                typer.echo(f"  {line}")
+            if len(lines) > 20:
+                typer.echo(f"  ... and {len(lines) - 20} more")

@@ -1,0 +1,182 @@
+"""Weights out into files: a transformers folder, a LAVIS `.pth`, or the trained tensors alone.
+
+Every tensor keeps its values and its precision. A file or folder appears under its name only when it is complete and
+has been read back equal.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import save_torch_state_dict
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig, InstructBlipProcessor
+from transformers.models.blip.image_processing_blip import BlipImageProcessor
+
+from lavis_emovit.errors import WeightsError
+from lavis_emovit.files import atomic_writer, sync_folder
+from lavis_emovit.models.lavis_format import to_lavis
+from lavis_emovit.models.loading import LLM, LLM_ROWS_KEY, RawWeights, quiet, read_tensors
+from lavis_emovit.models.pickled import read_state_dict
+from lavis_emovit.models.tokenization import IMAGE_PLACEHOLDER
+from lavis_emovit.models.trained_parts import part_of
+from lavis_emovit.models.weights import is_offline
+
+# OpenAI CLIP's, which EVA-CLIP and InstructBLIP share.
+CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
+CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
+_EMBEDDING_ROWS = ("embed_tokens.weight", "shared.weight", "lm_head.weight")
+
+
+def save_transformers(raw: RawWeights, folder: Path, shard_size: str = "5GB") -> list[str]:
+    """Write a folder that `InstructBlipForConditionalGeneration` and `InstructBlipProcessor` load.
+
+    transformers writes a placeholder token where the picture goes. Where the vocabulary has none, it is added behind
+    it: one row of embeddings that is never read, and one of the output head equal to the pad token's. Our own loader
+    leaves both out again, so that no probability changes.
+
+    Returns:
+        what was added, for the report.
+
+    Raises:
+        WeightsError: the folder cannot be written, or did not read back equal.
+    """
+    state = {**raw.state, **_language_model(raw)}
+    config = copy.deepcopy(raw.config)
+    text_config: Any = config.text_config
+    vision_config: Any = config.vision_config
+    tokenizer, qformer_tokenizer = copy.deepcopy(raw.llm_tokenizer), copy.deepcopy(raw.qformer_tokenizer)
+    for one in (tokenizer, qformer_tokenizer):
+        for how_it_was_loaded in ("is_local", "local_files_only"):
+            one.init_kwargs.pop(how_it_was_loaded, None)
+    size = vision_config.image_size
+    processor = InstructBlipProcessor(
+        BlipImageProcessor(size={"height": size, "width": size}, image_mean=CLIP_MEAN, image_std=CLIP_STD),
+        tokenizer,
+        qformer_tokenizer,
+        num_query_tokens=config.num_query_tokens,
+    )
+    added = []
+    config.image_token_index = tokenizer.convert_tokens_to_ids(IMAGE_PLACEHOLDER)
+    rows = _vocabulary_rows(state)
+    if config.image_token_index >= rows:
+        setattr(config, LLM_ROWS_KEY, rows)
+        state |= _with_placeholder(state, config.image_token_index + 1, tokenizer.pad_token_id)
+        added.append(
+            f"{IMAGE_PLACEHOLDER} as token {config.image_token_index}, {config.image_token_index + 1 - rows} rows"
+        )
+    text_config.vocab_size = _vocabulary_rows(state)
+    for key in ("pad_token_id", "eos_token_id", "bos_token_id"):
+        if getattr(tokenizer, key) is not None:
+            setattr(text_config, key, getattr(tokenizer, key))
+    config.architectures = ["InstructBlipForConditionalGeneration"]
+    precisions = {tensor.dtype for tensor in state.values()}
+    config.dtype = next(iter(precisions)) if len(precisions) == 1 else torch.float32
+
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        config.save_pretrained(temporary)
+        GenerationConfig.from_model_config(text_config).save_pretrained(temporary)
+        processor.save_pretrained(temporary)
+        save_torch_state_dict(
+            {name: tensor.contiguous() for name, tensor in state.items()}, temporary, max_shard_size=shard_size
+        )
+        for file in temporary.glob("*.safetensors"):
+            file.chmod(0o644)  # the library writes for the owner alone
+        _compare(read_tensors(temporary), state, folder)
+        sync_folder(temporary)
+        temporary.replace(folder)
+        sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return added
+
+
+def save_lavis(raw: RawWeights, path: Path, trimmed: bool = False) -> list[str]:
+    """Write `{"model": state dict}` under LAVIS's names, as its `load_checkpoint` reads it.
+
+    Args:
+        raw: the weights.
+        path: the `.pth` file.
+        trimmed: leave out the image encoder and the language model, which LAVIS brings itself, as in the files that
+            LAVIS publishes.
+
+    Returns:
+        what was left out, for the report.
+    """
+    is_seq2seq = not raw.config.use_decoder_only_language_model
+    rows = getattr(raw.config, LLM_ROWS_KEY, None)
+    state = {
+        name: tensor[:rows] if rows is not None and name.startswith(LLM) and name.endswith(_EMBEDDING_ROWS) else tensor
+        for name, tensor in raw.state.items()
+        if not trimmed or part_of(name) not in ("vision_encoder", "language_model")
+    }
+    translated = to_lavis(state, is_seq2seq)
+    with atomic_writer(path, "wb") as file:
+        torch.save({"model": {name: tensor.clone() for name, tensor in translated.state.items()}}, file)
+    written = read_state_dict(path)
+    _compare(written, translated.state, path)
+    return translated.left_out
+
+
+def save_trained(raw: RawWeights, path: Path, parts: Sequence[str]) -> None:
+    """Write the tensors of some parts as one safetensors file, which `model.finetuned` loads over the same base."""
+    chosen = {name: tensor.contiguous() for name, tensor in raw.state.items() if part_of(name) in parts}
+    if not chosen:
+        raise WeightsError(f"{raw.source} has no tensor of {', '.join(parts)}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(chosen, str(temporary), metadata={"format": "pt", "trained_parts": json.dumps(list(parts))})
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _language_model(raw: RawWeights) -> dict[str, torch.Tensor]:
+    """The language model's tensors where they lie in a folder of their own, in that folder's precision."""
+    if raw.llm_location is None:
+        return {}
+    text_config: Any = raw.config.text_config
+    kind: Any = AutoModelForCausalLM if raw.config.use_decoder_only_language_model else AutoModelForSeq2SeqLM
+    with quiet():
+        model = kind.from_pretrained(raw.llm_location, dtype="auto", local_files_only=is_offline())
+    if model.get_input_embeddings().weight.shape[0] < text_config.vocab_size:
+        model.resize_token_embeddings(text_config.vocab_size, mean_resizing=False)
+    return {LLM + name: tensor for name, tensor in model.state_dict().items()}
+
+
+def _vocabulary_rows(state: Mapping[str, torch.Tensor]) -> int:
+    for name in ("model.embed_tokens.weight", "shared.weight"):
+        if LLM + name in state:
+            return len(state[LLM + name])
+    raise WeightsError("the language model has no table of token embeddings that we know (Llama's or T5's)")
+
+
+def _with_placeholder(state: Mapping[str, torch.Tensor], rows: int, pad_id: int) -> dict[str, torch.Tensor]:
+    longer = {}
+    for name, tensor in state.items():
+        if name.startswith(LLM) and name.endswith(_EMBEDDING_ROWS):
+            # Equal to the pad token's: never likelier than it, so that nothing else is generated than before.
+            longer[name] = torch.cat([tensor, tensor[pad_id : pad_id + 1].expand(rows - len(tensor), -1)])
+    return longer
+
+
+def _compare(written: Mapping[str, torch.Tensor], meant: Mapping[str, torch.Tensor], target: Path) -> None:
+    # Tied tensors are written once for all their names.
+    tied = {tensor.data_ptr() for name, tensor in meant.items() if name in written}
+    for name, tensor in meant.items():
+        if name not in written and tensor.data_ptr() in tied:
+            continue
+        if name not in written or written[name].dtype != tensor.dtype or not torch.equal(written[name], tensor):
+            raise WeightsError(f"{target}: {name} did not read back as it was written; is the disk full or failing?")

@@ -1,0 +1,360 @@
+"""Weights from one format into another.
+
+- LAVIS -> transformers -> LAVIS and transformers -> LAVIS -> transformers give back every bit, in any precision, for
+  decoder-only and encoder-decoder language models;
+- an exported folder is loaded by plain transformers, which generates the same there, and by us, with the same scores;
+- a trimmed file is completed from EVA's file or over a base, trained tensors and adapters go over their base, and a
+  run's checkpoint finds its base by itself;
+- what does not fit, is cut off or would be overwritten is refused by name, and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import InstructBlipForConditionalGeneration, InstructBlipProcessor, LlamaConfig
+
+from lavis_emovit.cli.main import main
+from lavis_emovit.errors import ConfigError, WeightsError
+from lavis_emovit.models import lora
+from lavis_emovit.models.convert import convert
+from lavis_emovit.models.emovit import EmoVIT
+from lavis_emovit.models.lavis_format import EVA_BLOCKS_USED, from_eva, from_lavis, to_lavis
+from lavis_emovit.models.loading import load_parts, read_tensors
+from lavis_emovit.models.pickled import read_state_dict
+from lavis_emovit.models.settings import ModelSettings
+
+CANDIDATES = ["amusement", "awe", "fear"]
+COMPUTED = ("position_ids", "inv_freq")
+
+
+class Lavis:
+    """A LAVIS file with its language model's folder, and the arguments that convert it."""
+
+    def __init__(self, folder: Path, llm: Path, sizes: dict):
+        self.folder, self.file, self.llm = folder, folder / "model.pth", llm
+        self.beside = {
+            "llm_model": str(llm),
+            "qformer_tokenizer": str(folder / "vocab.txt"),
+            "vision_heads": sizes["vision_heads"],
+            "qformer_heads": sizes["qformer_heads"],
+        }
+        self.image_size, self.queries = sizes["image_size"], sizes["queries"]
+
+    def settings(self, pretrained, **changes) -> ModelSettings:
+        return ModelSettings(
+            arch="emovit_test", pretrained=str(pretrained), image_size=self.image_size, num_query_token=self.queries,
+            **changes,
+        )  # fmt: skip
+
+    def model(self, pretrained=None, **changes) -> EmoVIT:
+        beside = self.beside if pretrained is None else {}
+        settings = self.settings(pretrained or self.file, **(beside | changes))
+        return EmoVIT(load_parts(settings), settings).eval()
+
+
+@pytest.fixture(scope="module")
+def lavis(tmp_path_factory, make_reference, llm_folder) -> Lavis:
+    folder = tmp_path_factory.mktemp("lavis")
+    sizes = make_reference.Sizes(image_size=28, vision_depth=1, qformer_depth=3, llm_depth=2)
+    make_reference.write_reference(folder, sizes, seed=5)
+    config = json.loads((folder / "reference.json").read_text(encoding="utf-8"))["config"]
+    return Lavis(folder, llm_folder(tmp_path_factory.mktemp("llm"), folder, config["llm"]), asdict(sizes))
+
+
+@pytest.fixture(scope="module")
+def exported(lavis, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "weights"
+    convert(str(lavis.file), folder, **lavis.beside)
+    return folder
+
+
+def without_buffers(state: dict) -> dict:
+    return {name: tensor for name, tensor in state.items() if not name.endswith(COMPUTED)}
+
+
+def assert_equal(first: dict, second: dict) -> None:
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert tensor.dtype == second[name].dtype and torch.equal(tensor, second[name]), name
+
+
+@pytest.fixture
+def asked(lavis) -> dict:
+    torch.manual_seed(0)
+    return {
+        "image": torch.randn(3, 3, lavis.image_size, lavis.image_size),
+        "prompt": ["Is it dark?", "Which of these: awe, fear?", "Why  do they laugh at the café?"],
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_lavis_to_transformers_and_back_keeps_every_bit(lavis, tmp_path, dtype):
+    state = read_state_dict(lavis.file)
+    # As the published files: encoder and language model in half precision, the rest in full.
+    half = ("visual_encoder.", "llm_model.")
+    state = {name: tensor.to(dtype) if name.startswith(half) else tensor for name, tensor in state.items()}
+    torch.save({"model": state}, tmp_path / "in.pth")
+    report = convert(str(tmp_path / "in.pth"), tmp_path / "folder", **lavis.beside)
+    assert all("a buffer that every model computes" in line for line in report.left_out)
+    convert(str(tmp_path / "folder"), tmp_path / "out.pth")
+    written = read_state_dict(tmp_path / "out.pth")
+    assert_equal(without_buffers(written), without_buffers(state))
+    positions = "Qformer.bert.embeddings.position_ids"
+    assert torch.equal(written[positions], state[positions])
+
+
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+def test_transformers_to_lavis_and_back_keeps_every_bit(build_parts, kind):
+    core = build_parts(kind).core
+    for layer in core.vision_model.encoder.layers:
+        layer.self_attn.qkv.bias.data.chunk(3)[1].zero_()
+    state = core.state_dict()
+    translated = to_lavis(state, is_seq2seq=kind == "seq2seq")
+    assert translated.left_out == []
+    prefix = "t5" if kind == "seq2seq" else "llm"
+    assert {f"{prefix}_proj.weight", "ln_vision.weight", "visual_encoder.blocks.1.attn.q_bias"} <= set(translated.state)
+    assert any(name.startswith(f"{prefix}_model.") for name in translated.state)
+    assert_equal(from_lavis(translated.state).state, state)
+
+
+def test_key_bias_is_named_where_it_is_lost(build_parts):
+    core = build_parts("causal").core
+    bias = core.vision_model.encoder.layers[1].self_attn.qkv.bias
+    torch.nn.init.constant_(bias, 1.0)
+    (line,) = to_lavis(core.state_dict(), False).left_out
+    assert line.startswith("vision_model.encoder.layers.1.self_attn.qkv.bias (the key's third")
+    image = torch.randn(1, 3, 16, 16)
+    with torch.no_grad():
+        before = core.vision_model(image).last_hidden_state
+        bias.chunk(3)[1].zero_()
+        torch.testing.assert_close(core.vision_model(image).last_hidden_state, before)
+
+
+def test_plain_transformers_generates_the_same(lavis, exported, asked):
+    ours = lavis.model()
+    core = InstructBlipForConditionalGeneration.from_pretrained(exported).eval()
+    processor = InstructBlipProcessor.from_pretrained(exported)
+    _, expected = ours.generate(asked, max_length=8, return_ids=True)
+    for row, prompt in enumerate(asked["prompt"]):
+        texts = processor(text=prompt, images=Image.new("RGB", (40, 30)), return_tensors="pt")
+        texts["pixel_values"] = asked["image"][row : row + 1]
+        ids = core.generate(**texts, max_new_tokens=8, do_sample=False)[0, texts["input_ids"].shape[1] :].tolist()
+        ends = [place for place, token in enumerate(ids) if token in (ours.llm_tokenizer.all_special_ids)]
+        assert ids[: ends[0] if ends else None] == expected[row]
+        assert len(expected[row]) > 2, "an answer that ends at once would prove nothing"
+
+
+def test_exported_processor_sees_what_our_processor_sees(lavis, exported):
+    from lavis_emovit.processors.emovit_image_eval import EmovitImageEvalProcessor
+
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (37, 51, 3), dtype=np.uint8))
+    theirs = InstructBlipProcessor.from_pretrained(exported)(images=picture, text="a", return_tensors="pt")
+    ours = EmovitImageEvalProcessor.from_config({"image_size": lavis.image_size})(picture)
+    # A step of the 8-bit scale, in units of the smallest standard deviation; resizing rounds in between.
+    torch.testing.assert_close(theirs["pixel_values"][0], ours, atol=2 / 255 / 0.26, rtol=0)
+
+
+def test_we_read_the_export_with_the_same_scores(lavis, exported, asked):
+    ours, again = lavis.model(), lavis.model(exported)
+    assert again.core.get_input_embeddings().weight.shape == ours.core.get_input_embeddings().weight.shape
+    assert torch.equal(again.score_candidates(asked, CANDIDATES), ours.score_candidates(asked, CANDIDATES))
+    assert again.generate(asked, max_length=8) == ours.generate(asked, max_length=8)
+
+
+def test_large_weights_are_written_in_shards(lavis, tmp_path, exported, monkeypatch):
+    from lavis_emovit.models import export
+
+    raw = export.read_tensors(exported)
+    monkeypatch.setattr(export.save_transformers, "__defaults__", ("200KB",))
+    convert(str(exported), tmp_path / "shards")
+    assert len(list((tmp_path / "shards").glob("model-*.safetensors"))) > 1
+    assert_equal(read_tensors(tmp_path / "shards"), raw)
+    next((tmp_path / "shards").glob("model-00001*")).unlink()
+    with pytest.raises(WeightsError, match=r"lacks model-00001"):
+        read_tensors(tmp_path / "shards")
+
+
+def test_trimmed_file_is_completed_from_evas_file(lavis, exported, asked, tmp_path):
+    convert(str(exported), tmp_path / "trimmed.pth", trimmed=True)
+    trimmed = read_state_dict(tmp_path / "trimmed.pth")
+    assert not any(name.startswith(("visual_encoder.", "llm_model.")) for name in trimmed)
+    # The language model in a folder of its own, the image encoder as EVA publishes it.
+    core = lavis.model().core
+    core.language_model.save_pretrained(tmp_path / "llm")
+    (tmp_path / "llm" / "tokenizer.model").write_bytes((lavis.llm / "tokenizer.model").read_bytes())
+    eva = {
+        name.removeprefix("visual_encoder."): tensor
+        for name, tensor in read_state_dict(lavis.file).items()
+        if name.startswith("visual_encoder.")
+    }
+    torch.save(eva | {"norm.weight": torch.zeros(2), "head.bias": torch.zeros(2)}, tmp_path / "eva.pth")
+    beside = lavis.beside | {"llm_model": str(tmp_path / "llm")}
+    with pytest.raises(WeightsError, match=r"trimmed\.pth is a trimmed file.*model\.vision_weights"):
+        lavis.model(tmp_path / "trimmed.pth", **beside)
+    whole = lavis.model(tmp_path / "trimmed.pth", **beside, vision_weights=str(tmp_path / "eva.pth"))
+    assert torch.equal(whole.score_candidates(asked, CANDIDATES), lavis.model().score_candidates(asked, CANDIDATES))
+    convert(str(tmp_path / "trimmed.pth"), tmp_path / "whole", **beside, vision_weights=str(tmp_path / "eva.pth"))
+    assert_equal(read_tensors(tmp_path / "whole"), read_tensors(exported))
+
+
+def test_evas_last_block_is_left_out_and_named():
+    state = {f"blocks.{block}.norm1.weight": torch.zeros(1) for block in range(EVA_BLOCKS_USED + 1)}
+    translated = from_eva(state | {"fc_norm.bias": torch.zeros(1)})
+    assert len(translated.state) == 39 and "visual_encoder.blocks.38.norm1.weight" in translated.state
+    assert [line.split(" ")[0] for line in translated.left_out] == ["blocks.39.norm1.weight", "fc_norm.bias"]
+
+
+def tuned(lavis: Lavis, exported: Path, **changes) -> EmoVIT:
+    model = lavis.model(exported, **changes)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for tensor in model.trained_state_dict().values():
+            tensor.add_(torch.randn_like(tensor) * 0.1)
+    return model
+
+
+def test_lavis_file_goes_over_a_base(lavis, exported, asked, tmp_path):
+    model = tuned(lavis, exported)
+    save_file(model.trained_state_dict(), str(tmp_path / "tuned.safetensors"))
+    convert(str(tmp_path / "tuned.safetensors"), tmp_path / "tuned.pth", base=str(exported), trimmed=True)
+    for parts in ("emovit", "none", "qformer"):
+        other = lavis.model(exported, trained_parts=parts)
+        other.load_checkpoint(str(tmp_path / "tuned.pth"))
+        scores = other.score_candidates(asked, CANDIDATES)
+        torch.testing.assert_close(scores, model.score_candidates(asked, CANDIDATES), atol=1e-4, rtol=0)
+    lacking = read_state_dict(tmp_path / "tuned.pth")
+    lacking.pop("query_tokens")
+    torch.save(lacking, tmp_path / "lacking.pth")
+    with pytest.raises(WeightsError, match=r"lacking\.pth does not fit this model:\n  - missing: query_tokens"):
+        other.load_checkpoint(str(tmp_path / "lacking.pth"))
+
+
+def test_trained_tensors_alone_out_and_over_their_base_again(lavis, exported, tmp_path):
+    convert(str(exported), tmp_path / "parts.safetensors", parts="qformer,query_tokens")
+    tensors = load_file(str(tmp_path / "parts.safetensors"))
+    assert {name.split(".")[0] for name in tensors} == {"qformer", "query_tokens"}
+    convert(str(tmp_path / "parts.safetensors"), tmp_path / "again", base=str(exported))
+    assert_equal(read_tensors(tmp_path / "again"), read_tensors(exported))
+    with pytest.raises(WeightsError, match=r"no config\.yaml of a run lies beside it.*--base"):
+        convert(str(tmp_path / "parts.safetensors"), tmp_path / "other")
+
+
+def write_checkpoint(folder: Path, model: EmoVIT, settings: dict) -> None:
+    folder.mkdir()
+    save_file({name: tensor.contiguous() for name, tensor in model.trained_state_dict().items()},
+              str(folder / "model.safetensors"))  # fmt: skip
+    (folder / "config.yaml").write_text(json.dumps({"model": settings}), encoding="utf-8")
+    (folder / "MANIFEST.json").write_text("{}", encoding="utf-8")
+
+
+def test_checkpoint_of_a_run_finds_its_base(lavis, exported, asked, tmp_path):
+    model = tuned(lavis, exported)
+    settings = model.settings.model_dump(mode="json", exclude_unset=True)
+    write_checkpoint(tmp_path / "ckpt-7", model, settings)
+    convert(str(tmp_path / "ckpt-7"), tmp_path / "weights")
+    again = lavis.model(tmp_path / "weights")
+    assert torch.equal(again.score_candidates(asked, CANDIDATES), model.score_candidates(asked, CANDIDATES))
+
+
+def test_adapters_are_folded_in(lavis, exported, asked, tmp_path):
+    pytest.importorskip("peft", reason="adapters need the extra `lora`")
+    adapters = {"parts": ["qformer", "language_model"], "rank": 3, "alpha": 5.0}
+    model = tuned(lavis, exported, trained_parts="query_tokens", lora=adapters)
+    write_checkpoint(tmp_path / "ckpt-7", model, model.settings.model_dump(mode="json", exclude_unset=True))
+    convert(str(tmp_path / "ckpt-7"), tmp_path / "weights")
+    scores = lavis.model(tmp_path / "weights").score_candidates(asked, CANDIDATES)
+    torch.testing.assert_close(scores, model.score_candidates(asked, CANDIDATES), atol=1e-4, rtol=0)
+    lora.merge(model.core)
+    merged = model.core.state_dict()
+    for name, tensor in read_tensors(tmp_path / "weights").items():
+        torch.testing.assert_close(tensor[: len(merged[name])], merged[name], atol=1e-6, rtol=1e-6)
+
+
+def test_another_language_model_is_refused_by_name(lavis, tmp_path, llm_folder):
+    small = llm_folder(
+        tmp_path / "small", lavis.folder, {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2,
+                                           "intermediate_size": 100, "vocab_size": 331},
+    )  # fmt: skip
+    with pytest.raises(WeightsError, match=r"model of width 56, this one \(llama\) has width 32.*llm_model"):
+        convert(str(lavis.file), tmp_path / "out", **(lavis.beside | {"llm_model": str(small)}))
+    sizes = LlamaConfig.from_pretrained(lavis.llm).to_dict()
+    deep = llm_folder(tmp_path / "deep", lavis.folder, {**sizes, "num_hidden_layers": 3})
+    with pytest.raises(WeightsError, match=r"lacks 9 tensors of the language model.*layers\.2\."):
+        lavis.model(**(lavis.beside | {"llm_model": str(deep)}))
+    assert list(tmp_path.glob("out*")) == [] and list(tmp_path.glob(".out*")) == []
+
+
+def broken(lavis: Lavis, tmp_path: Path, change) -> Path:
+    state = read_state_dict(lavis.file)
+    change(state)
+    torch.save({"model": state}, tmp_path / "broken.pth")
+    return tmp_path / "broken.pth"
+
+
+LAYER = "Qformer.bert.encoder.layer.1."
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda s: s.pop("query_tokens"), "lacks query_tokens"),
+        (lambda s: s.update({LAYER + "output.dense.bias": torch.zeros(3)}), r"layer\.1\.output\.dense\.bias: \[3\]"),
+        (lambda s: s.pop(LAYER + "output.dense.bias"), r"missing: qformer\.encoder\.layer\.1\.output\.dense\.bias"),
+        (lambda s: s.update({"mystery.weight": torch.zeros(1)}), r"not LAVIS InstructBLIP's: mystery\.weight"),
+        (lambda s: s.pop("visual_encoder.blocks.0.attn.v_bias"), "only one of q_bias and v_bias"),
+        (
+            lambda s: [s.pop(name) for name in list(s) if name.startswith(LAYER)],
+            r"layers \[0, 2\] are not all there",
+        ),
+        (
+            lambda s: s.update({"Qformer.bert.embeddings.word_embeddings.weight": torch.zeros(9, 48)}),
+            "Q-Former has 9 token embeddings, its tokenizer",
+        ),
+        (
+            lambda s: s.update(
+                {f"llm_model.{name}.weight": torch.zeros(9, 56) for name in ("model.embed_tokens", "lm_head")}
+            ),
+            "language model has 9 token embeddings, its tokenizer",
+        ),
+    ],
+)  # fmt: skip
+def test_files_that_do_not_fit_are_refused_by_name(lavis, tmp_path, change, reason):
+    file = broken(lavis, tmp_path, change)
+    with pytest.raises(WeightsError, match=reason) as error:
+        lavis.model(file, **lavis.beside)
+    assert "broken.pth" in str(error.value)
+
+
+def test_command_says_what_it_did_and_refuses_what_it_must(lavis, exported, tmp_path, capsys):
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in lavis.beside.items()]
+    assert main(["convert", str(lavis.file), str(tmp_path / "out"), *flags]) == 0
+    said = capsys.readouterr().out
+    assert "qformer" in said and "left out (1)" in said and "<image> as token" in said
+    assert main(["convert", str(lavis.file), str(tmp_path / "out"), *flags]) == 2
+    assert "--overwrite replaces it" in capsys.readouterr().err
+    assert main(["convert", str(lavis.file), str(tmp_path / "out"), *flags, "--overwrite"]) == 0
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
+    assert main(["convert", str(exported), str(tmp_path / "photos"), "--overwrite"]) == 2
+    assert "a folder of something else" in capsys.readouterr().err and (tmp_path / "photos" / "a.jpg").is_file()
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    for file in exported.iterdir():
+        if file.is_file():
+            (cut / file.name).write_bytes(file.read_bytes()[: 1000 if file.suffix == ".safetensors" else None])
+    (cut / "qformer_tokenizer").symlink_to(exported / "qformer_tokenizer")
+    assert main(["convert", str(cut), str(tmp_path / "x.pth")]) == 2
+    assert "model.safetensors is cut off or damaged" in capsys.readouterr().err
+    assert main(["convert", str(tmp_path / "absent.pth"), str(tmp_path / "y")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="unknown part 'qfomer'"):
+        convert(str(exported), tmp_path / "z.safetensors", parts="qfomer")
+    assert not list(tmp_path.glob("[xyz].*")) and not list(tmp_path.glob(".*"))

@@ -30,7 +30,14 @@ CATEGORICAL_WORDINGS: tuple[str, ...] = (
     "Reply with 'Predict emotion: ' followed by one allowed word.",
 )
 
-OptionOrder = Literal["fixed", "shuffled"]
+# The same without a list, for models that are to find the word themselves. Append, never reorder.
+OPEN_WORDINGS: tuple[str, ...] = (
+    "What emotion does this picture call up? Answer in the form 'Predict emotion: <emotion>'.",
+    "Find the one word for the feeling that this image conveys, and write it behind 'Predict emotion: '.",
+    "How would most people feel in front of this picture? Reply with 'Predict emotion: ' and a single noun.",
+)
+
+OptionOrder = Literal["fixed", "shuffled", "rotated"]
 
 
 def categorical_prompt(label_set: LabelSet, options_order: Sequence[str] | None = None, wording: int = 1) -> str:
@@ -75,12 +82,41 @@ def categorical_instruction(
     )
 
 
+def open_instruction(record: EmotionRecord, label_set: LabelSet, wording: int = 1) -> Instruction:
+    """Question without options, and answer, for one record.
+
+    Raises:
+        DataError: the record has no emotion, or one outside the label set, or there is no such wording.
+    """
+    if record.emotion is None:
+        raise DataError(f"record '{record.id}' has no emotion, so it cannot be asked for one")
+    if not 1 <= wording <= len(OPEN_WORDINGS):
+        raise DataError(f"open wording {wording} does not exist; there are 1 to {len(OPEN_WORDINGS)}")
+    return Instruction(
+        kind="categorical",
+        question=OPEN_WORDINGS[wording - 1],
+        answer=categorical_answer(label_set.canonical(record.emotion)),
+        provenance=f"template:categorical-open/{wording}",
+    )
+
+
+def _ordered(labels: Sequence[str], order: OptionOrder, choose: random.Random) -> list[str]:
+    ordered = list(labels)
+    if order == "shuffled":
+        choose.shuffle(ordered)
+    elif order == "rotated":
+        start = choose.randrange(len(ordered))
+        ordered = ordered[start:] + ordered[:start]
+    return ordered
+
+
 def add_categorical(
     records: Iterable[EmotionRecord],
     *,
     wordings: Sequence[int] = (1,),
     option_order: OptionOrder = "fixed",
     seed: int = 0,
+    open_set: bool = False,
 ) -> Iterator[EmotionRecord]:
     """Append a categorical instruction to every record that has an emotion; the others pass as they are.
 
@@ -89,8 +125,13 @@ def add_categorical(
     Args:
         records: records whose label set is known.
         wordings: the wordings to choose from, each as likely.
-        option_order: `fixed` lists the labels alphabetically, `shuffled` in a new order for every record.
+        option_order: `fixed` lists the labels alphabetically, `shuffled` in a new order for every record, `rotated`
+            alphabetically from another label on, so that each stands at every place equally often.
         seed: seed of both choices.
+        open_set: ask without a list of options, in the words of `OPEN_WORDINGS`.
+
+    Raises:
+        DataError: a record's label set is missing or unknown, its emotion is no member, or a wording does not exist.
     """
     for record in records:
         if record.emotion is None:
@@ -102,8 +143,9 @@ def add_categorical(
         digest = hashlib.sha256(f"categorical/{seed}/{record.id}".encode()).digest()
         choose = random.Random(int.from_bytes(digest[:8], "big"))
         wording = choose.choice(list(wordings))
-        options = list(label_set.labels)
-        if option_order == "shuffled":
-            choose.shuffle(options)
-        instruction = categorical_instruction(record, label_set, wording, options)
+        options = _ordered(label_set.labels, option_order, choose)
+        if open_set:
+            instruction = open_instruction(record, label_set, wording)
+        else:
+            instruction = categorical_instruction(record, label_set, wording, options)
         yield record.model_copy(update={"instructions": [*record.instructions, instruction]})

@@ -10,12 +10,11 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.pictures import strict_decoding
-
-MAX_PICTURE_PIXELS = 100_000_000
+from lavis_emovit.pictures import MAX_PIXELS, strict_decoding
 
 
 @dataclass(frozen=True)
@@ -78,13 +77,13 @@ def load_rgb(data: bytes, path: Path, min_side_px: int | None = None) -> Image.I
         min_side_px: a JPEG may be decoded smaller, as long as it keeps this many pixels a side.
 
     Raises:
-        DataError: not a picture, damaged, or larger than `MAX_PICTURE_PIXELS`.
+        DataError: not a picture, damaged, or larger than `lavis_emovit.pictures.MAX_PIXELS`.
     """
     try:
         with warnings.catch_warnings(), strict_decoding():
             warnings.simplefilter("ignore")
             image: Image.Image = Image.open(io.BytesIO(data))
-            if image.width * image.height > MAX_PICTURE_PIXELS:
+            if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{image.width} x {image.height} pixels are too many")
             if min_side_px is not None:
                 image.draft("RGB", (min_side_px, min_side_px))
@@ -94,6 +93,8 @@ def load_rgb(data: bytes, path: Path, min_side_px: int | None = None) -> Image.I
                 image = image.convert("RGBA")
                 page = Image.new("RGBA", image.size, (255, 255, 255, 255))
                 image = Image.alpha_composite(page, image)
+            if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip rather than scale
+                image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
             return image.convert("RGB")
     except Exception as error:
         # Pillow's decoders raise many kinds; whichever it is, this file cannot be shown.

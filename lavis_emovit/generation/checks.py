@@ -1,0 +1,195 @@
+"""Checks of a written pair, each with a name. A pair that fails is kept apart with its reasons, never mended.
+
+All of them are deterministic and know English; what only a reader can judge is left to the optional judge model.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lavis_emovit.emotion.answers import read_emotion
+from lavis_emovit.emotion.inflections import word_forms
+from lavis_emovit.emotion.labels import NEUTRAL, LabelSet
+from lavis_emovit.generation.kinds import Kind
+from lavis_emovit.generation.reading import Pair
+
+# Name -> what it means, for reports.
+REASONS = {
+    "unreadable": "the reply holds no question and answer that can be read",
+    "refused": "the model refused",
+    "cut": "the reply was cut at the output limit",
+    "bad_json": "JSON was demanded and not delivered",
+    "empty": "the reply is empty",
+    "missing_pair": "fewer questions than asked for",
+    "extra_pair": "more questions than asked for; the first ones were taken",
+    "too_short": "the answer or the question has too few words",
+    "too_long": "the answer or the question has too many words",
+    "not_english": "not English",
+    "not_a_question": "the question asks nothing",
+    "label_leak": "the question gives the label away",
+    "contradicts_label": "the answer claims another emotion than the label",
+    "mentions_source": "it speaks of captions, attributes or scores, not of the picture",
+    "talks_about_itself": "the model talks about itself or to its user",
+    "near_duplicate": "nearly the same as an earlier pair",
+    "judge": "the judge model would not keep it",
+}
+
+_WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
+_SOURCE = re.compile(
+    r"\bcaption(?:s|ed)?\b|\battributes?\b|\bannotat(?:ed|ion|ions)\b|\bmetadata\b|\bdataset\b|"
+    r"\b(?:brightness|colou?rfulness)\b[^.?!]{0,30}\b(?:score|value|level|rating|is|of)\b[^.?!]{0,12}\d|"
+    r"\b(?:score|value|rating|level) of \d?\.?\d|\b[01]\.\d\b|"
+    r"\b(?:according to|based on|as stated in|as given in|from) the (?:given |provided )?"
+    r"(?:text|notes?|description|information|data|labels?|tags?)\b|"
+    r"\b(?:given|provided|known|labell?ed|stated|intended|target) (?:emotion|label|information|description)\b|"
+    r"\bthe emotion label\b",
+    re.IGNORECASE,
+)
+_ABOUT_ITSELF = re.compile(
+    r"\bas an? (?:ai|artificial intelligence|language model)\b|\b(?:hope this helps|let me know if|feel free to ask)\b|"
+    r"\bi(?:'m| am) (?:unable|not able) to\b|\bi (?:can't|cannot) (?:see|view|help|assist|provide)\b|"
+    r"\bhere (?:is|are) (?:the|your|a|three|two|one) (?:question|pair|answer)",
+    re.IGNORECASE,
+)
+_COMMON_WORDS = frozenset(
+    """a an and are as at be by can for from has have he her his how in is it its not of on or she so that the their
+    there they this to was what where which who why with would you your""".split()
+)
+_ASKS = re.compile(
+    r"\?|^\s*(?:describe|name|give|tell|explain|say|list|look|write|imagine|suppose|compare|choose|pick)\b",
+    re.IGNORECASE,
+)
+_MAX_QUESTION_WORDS = 80
+_MIN_QUESTION_WORDS = 2
+# Texts with fewer words than this are too short to tell their language by common words.
+_MIN_WORDS_TO_TELL_LANGUAGE = 8
+_MIN_SHARE_OF_COMMON_WORDS = 0.12
+_MIN_SHARE_OF_LATIN_LETTERS = 0.9
+
+
+def check_pair(pair: Pair, kind: Kind, label: str | None, label_set: LabelSet | None) -> list[str]:
+    """The names of the checks that a pair fails, see `REASONS`.
+
+    Args:
+        pair: question and answer.
+        kind: what kind of instruction it is to be.
+        label: the picture's emotion, or None where it has none.
+        label_set: the label's set.
+    """
+    question_words, answer_words = _WORD.findall(pair.question), _WORD.findall(pair.answer)
+    low, high = kind.words
+    failed = []
+    if len(answer_words) < low or len(question_words) < _MIN_QUESTION_WORDS:
+        failed.append("too_short")
+    if len(answer_words) > high or len(question_words) > _MAX_QUESTION_WORDS:
+        failed.append("too_long")
+    if not (is_english(pair.question) and is_english(pair.answer)):
+        failed.append("not_english")
+    if not _ASKS.search(pair.question):
+        failed.append("not_a_question")
+    if label is not None and label_set is not None:
+        if leaks_label(pair.question, label, label_set):
+            failed.append("label_leak")
+        # What an explanation announces is ours; its reason has to agree.
+        _, _, reason = pair.answer.partition(" Reason: ") if kind.name == "explanation" else ("", "", pair.answer)
+        if contradicts_label(reason, label, label_set):
+            failed.append("contradicts_label")
+    if _SOURCE.search(pair.question) or _SOURCE.search(pair.answer):
+        failed.append("mentions_source")
+    if _ABOUT_ITSELF.search(pair.question) or _ABOUT_ITSELF.search(pair.answer):
+        failed.append("talks_about_itself")
+    return failed
+
+
+def leaks_label(question: str, label: str, label_set: LabelSet) -> bool:
+    """Whether a question holds a word that names the picture's own label ("Why is the man so sad?" for sadness).
+
+    Whole words and their inflections only: "danger" is no anger. A question that lists all labels of the set, as the
+    categorical one does, tells nothing.
+    """
+    forms = word_forms(label_set)
+    words = [word.casefold().replace("\u2019", "'").removesuffix("'s") for word in _WORD.findall(question)]
+    longest = max((len(form.split()) for form in forms), default=1)
+    named = {
+        forms[phrase]
+        for length in range(1, longest + 1)
+        for start in range(len(words) - length + 1)
+        if (phrase := " ".join(words[start : start + length])) in forms
+    }
+    return label_set.canonical(label) in named and len(named) < len(label_set)
+
+
+def contradicts_label(answer: str, label: str, label_set: LabelSet) -> bool:
+    """Whether an answer claims another emotion than the label.
+
+    Claims are read as evaluation reads them (`emotion/answers.py`). People in a picture may feel something else than
+    who looks at it, so a claim of another label counts only where its polarity is another one, too.
+    """
+    read = read_emotion(answer, label_set)
+    own = label_set.canonical(label)
+    if read.label is None or read.label == own:
+        return False
+    polarities = {label_set.polarity.get(read.label, NEUTRAL), label_set.polarity.get(own, NEUTRAL)}
+    return len(polarities) == 2 and NEUTRAL not in polarities
+
+
+def is_english(text: str) -> bool:
+    """Latin letters, and in longer texts the little words that English cannot do without."""
+    letters = [character for character in text if character.isalpha()]
+    if not letters:
+        return False
+    latin = sum(character.isascii() or "\u00c0" <= character <= "\u024f" for character in letters)
+    if latin < _MIN_SHARE_OF_LATIN_LETTERS * len(letters):
+        return False
+    words = [word.casefold() for word in _WORD.findall(text)]
+    if len(words) < _MIN_WORDS_TO_TELL_LANGUAGE:
+        return True
+    return sum(word in _COMMON_WORDS for word in words) >= _MIN_SHARE_OF_COMMON_WORDS * len(words)
+
+
+@dataclass
+class NearDuplicates:
+    """Finds pairs that are nearly the same as an earlier one, by MinHash over runs of three words.
+
+    Broder, "On the resemblance and containment of documents" (1997): the share of equal minima of many hash functions
+    estimates the Jaccard index of two sets. Minima are kept in bands; pairs that share a band are compared.
+
+    Args:
+        threshold: estimated Jaccard index from which a pair counts as a duplicate.
+    """
+
+    threshold: float = 0.85
+    _bands: dict[bytes, int] = field(default_factory=dict, repr=False)
+    _minima: list[np.ndarray] = field(default_factory=list, repr=False)
+
+    def seen(self, text: str) -> bool:
+        """Whether an earlier text was nearly the same; if not, this one is remembered."""
+        minima = _minima(text)
+        keys = [bytes([band]) + minima[4 * band : 4 * band + 4].tobytes() for band in range(_NUM_HASHES // 4)]
+        candidates = {self._bands[key] for key in keys if key in self._bands}
+        if any(np.mean(self._minima[number] == minima) >= self.threshold for number in candidates):
+            return True
+        for key in keys:
+            self._bands.setdefault(key, len(self._minima))
+        self._minima.append(minima)
+        return False
+
+
+_NUM_HASHES = 64
+_MASKS = np.random.default_rng(7).integers(1, 2**32, size=(2, _NUM_HASHES), dtype=np.uint64)
+_PRIME = np.uint64(4294967311)  # the first prime above 2^32
+
+
+def _minima(text: str) -> np.ndarray:
+    """uint32 [64], the minimum of every hash function over the text's runs of three words."""
+    words = [word.casefold() for word in _WORD.findall(text)]
+    runs: Sequence[str] = [" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))]
+    hashes = np.array([zlib.crc32(run.encode()) for run in set(runs)], dtype=np.uint64)
+    # a x + b stays below 2^64, since a, b, x are below 2^32.
+    mixed = (hashes[:, None] * _MASKS[0] + _MASKS[1]) % _PRIME
+    return mixed.min(axis=0).astype(np.uint32)

@@ -1,0 +1,55 @@
+"""What is known about a picture, as the lines of text that a model is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from lavis_emovit.records import EmotionRecord
+
+FactName = Literal[
+    "emotion", "caption", "brightness", "colorfulness", "scene", "object", "facial_expression", "human_action"
+]
+ALL_FACTS: tuple[FactName, ...] = get_args(FactName)
+# What the published scripts of EmoVIT pass on: all but the scene.
+RELEASED_FACTS: tuple[FactName, ...] = tuple(name for name in ALL_FACTS if name != "scene")
+
+_EXPLAINED = {
+    "emotion": "emotion that people feel",
+    "caption": "caption",
+    "brightness": "brightness, from 0 (darkest) to 1",
+    "colorfulness": "colourfulness, from 0 (black and white) to 1",
+    "scene": "place",
+    "object": "things",
+    "facial_expression": "expression of the face",
+    "human_action": "what the person is doing",
+}
+
+
+def facts_text(record: EmotionRecord, facts: Sequence[FactName] = ALL_FACTS) -> str:
+    """One line a fact, in a fixed order; what is unknown has no line."""
+    lines = []
+    for name in ALL_FACTS:
+        value = fact(record, name) if name in facts else None
+        if value:
+            lines.append(f"{_EXPLAINED[name]}: {value}")
+    return "\n".join(lines)
+
+
+def fact(record: EmotionRecord, name: FactName) -> str | None:
+    """One fact as text, or None where it is unknown."""
+    if name in ("emotion", "caption"):
+        return getattr(record, name)
+    value = getattr(record.attributes, name)
+    if value is None or value == []:
+        return None
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    if isinstance(value, list):
+        return ", ".join(plain(item) for item in value)
+    return plain(value)
+
+
+def plain(name: str) -> str:
+    """A term of a vocabulary as words (`dining_room` is `dining room`)."""
+    return " ".join(name.replace("_", " ").replace("/", " or ").split())

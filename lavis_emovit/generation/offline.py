@@ -1,0 +1,208 @@
+"""The offline writer: replies from templates and what is known about a picture, without any model.
+
+It is the default, so that the whole way runs anywhere and for nothing. What it writes is true to the record, simple and
+repetitive; it is there to try, test and teach the pipeline, and as a floor to measure real writers against. The same
+record, seed and sample give the same words.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+
+from lavis_emovit.generation.facts import plain
+from lavis_emovit.generation.kinds import chooser
+from lavis_emovit.records import EmotionRecord
+
+OFFLINE_WRITER = "offline/1"
+
+# Emotion -> how it comes about, as a clause that fits behind "because".
+_CAUSES = {
+    "amusement": "things meet that do not belong together, and nobody is hurt by it",
+    "anger": "something stands in the way that should not be there, and somebody seems to be at fault",
+    "awe": "there is more to see than one can take in at once, and one feels small before it",
+    "contentment": "nothing is missing and nothing asks for haste",
+    "disgust": "one would rather not touch it or have it near",
+    "excitement": "much is about to happen, and one would like to take part",
+    "fear": "a danger may be near, and there is no telling what comes next",
+    "sadness": "something is lost or out of reach, and nobody can change it",
+}
+_ADVICE = {
+    "amusement": "It is best to share such a moment, since laughing together makes it last.",
+    "anger": "It helps to step back and wait until the first heat is over before saying anything.",
+    "awe": "It is worth standing still for a while and leaving the camera in the pocket.",
+    "contentment": "There is nothing to improve here, so the best one can do is to stay a little longer.",
+    "disgust": "Keeping a distance and washing one's hands afterwards is a sound instinct.",
+    "excitement": "Joining in is the obvious thing to do, with an eye on one's own strength.",
+    "fear": "It helps to find light and company first, and to know the way out.",
+    "sadness": "It does good to sit with somebody and to say nothing until they want to speak.",
+}
+_LIGHT = (
+    (0.2, "very dark"),
+    (0.4, "rather dark"),
+    (0.6, "neither dark nor bright"),
+    (0.8, "bright"),
+    (1.1, "very bright"),
+)
+_COLOUR = ((0.15, "almost without colour"), (0.4, "pale"), (0.65, "of middling strength"), (1.1, "strong"))
+_FACES = {
+    "angry": "tense, with the brows drawn together",
+    "disgust": "wrinkled at the nose",
+    "fear": "wide-eyed",
+    "happy": "bright, with a smile",
+    "sad": "drawn, with the corners of the mouth down",
+    "surprise": "open-mouthed",
+}
+_COMPLEX_QUESTIONS = (
+    "How do the parts of this picture work together on somebody who looks at it?",
+    "What makes people react to this picture the way they do?",
+    "If one had to say where the mood of this scene comes from, what would one point at?",
+    "What does this moment do to a viewer, and through what?",
+)
+_REASONING_QUESTIONS = (
+    "What would you advise somebody who finds themselves in this situation?",
+    "Why might a person remember this moment later on?",
+    "What would have to change for this picture to affect people in another way?",
+    "What does this scene tell about what people need?",
+)
+
+
+class OfflineWriter:
+    """Writes the reply that a model would give, as JSON text.
+
+    Args:
+        seed: another seed chooses other wordings.
+    """
+
+    name = OFFLINE_WRITER
+
+    def __init__(self, seed: int = 0):
+        self.seed = seed
+
+    def reply(self, record: EmotionRecord, kind: str, sample: int = 0) -> str:
+        """The reply for a record.
+
+        Args:
+            record: what is known; a fact that is missing is not spoken of.
+            kind: `conversation`, `reasoning`, `description` or `explanation`.
+            sample: another number gives another choice of words.
+        """
+        choose = chooser(f"offline/{kind}/{sample}", record.id, self.seed)
+        write: Callable[[EmotionRecord, random.Random], dict[str, object]] = getattr(self, f"_{kind}")
+        return json.dumps(write(record, choose), ensure_ascii=False)
+
+    def caption(self, record: EmotionRecord) -> str | None:
+        """A caption from the annotated place, things and action; None where none of them is known."""
+        known = record.attributes
+        place = f"a {plain(known.scene)}" if known.scene else ""
+        things = _list(known.object)
+        action = f"a person, {plain(known.human_action)}" if known.human_action else ""
+        parts = [part for part in (action, things) if part]
+        if place and parts:
+            return f"{place} with {' and '.join(parts)}"
+        return place or " and ".join(parts) or None
+
+    def _conversation(self, record: EmotionRecord, choose: random.Random) -> dict[str, object]:
+        topics = _topics(record)
+        simple = choose.sample(topics, min(2, len(topics)))
+        reply: dict[str, object] = {
+            f"simple_{number}": {"question": choose.choice(questions), "answer": answer}
+            for number, (questions, answer) in enumerate(simple, start=1)
+        }
+        answer = " ".join([*_seen(record, choose), _conclusion(record)])
+        reply["complex"] = {"question": choose.choice(_COMPLEX_QUESTIONS), "answer": answer}
+        return reply
+
+    def _reasoning(self, record: EmotionRecord, choose: random.Random) -> dict[str, object]:
+        advice = _ADVICE.get(record.emotion or "", "It is worth asking oneself where that impression comes from.")
+        answer = " ".join([*_seen(record, choose), _conclusion(record), advice])
+        return {"question": choose.choice(_REASONING_QUESTIONS), "answer": answer}
+
+    def _description(self, record: EmotionRecord, choose: random.Random) -> dict[str, object]:
+        mood = f"All of it together makes a mood of {record.emotion}." if record.emotion else ""
+        close = "That is what one can see, and one takes it in at a glance before the details come forward."
+        return {"description": " ".join(part for part in (*_seen(record, choose), close, mood) if part)}
+
+    def _explanation(self, record: EmotionRecord, choose: random.Random) -> dict[str, object]:
+        cause = _CAUSES.get(record.emotion or "", "it all points the same way, and nothing in it speaks against it")
+        return {"reason": " ".join([*_seen(record, choose), f"It works this way because {cause}."])}
+
+
+def _topics(record: EmotionRecord) -> list[tuple[tuple[str, ...], str]]:
+    """Questions about what can be seen, each with its answer; only what is known."""
+    known = record.attributes
+    topics: list[tuple[tuple[str, ...], str]] = []
+    if known.scene:
+        topics.append((("What kind of place is it?", "Where is this?"), f"It is a {plain(known.scene)}."))
+    if known.object:
+        topics.append(
+            (("Which things stand out?", "What can one see in the picture?"), f"One can see {_list(known.object)}.")
+        )
+    if known.human_action:
+        topics.append(
+            (("What is the person doing?", "What goes on here?"), f"The action is {plain(known.human_action)}.")
+        )
+    if known.facial_expression:
+        face = _FACES.get(known.facial_expression, plain(known.facial_expression))
+        topics.append((("What does the face look like?", "How would you describe the face?"), f"The face is {face}."))
+    if known.brightness is not None:
+        topics.append(
+            (("How bright is the picture?", "What is the light like?"), f"It is {_step(_LIGHT, known.brightness)}.")
+        )
+    if known.colorfulness is not None:
+        topics.append(
+            (
+                ("How strong are the colours?", "What are the colours like?"),
+                f"The colours are {_step(_COLOUR, known.colorfulness)}.",
+            )
+        )
+    if record.caption:
+        topics.append((("What does the picture show?", "What is in the picture?"), _sentence(record.caption)))
+    return topics
+
+
+def _seen(record: EmotionRecord, choose: random.Random) -> list[str]:
+    """Sentences about what can be seen, in a random order of opening."""
+    known = record.attributes
+    sentences = []
+    if record.caption:
+        sentences.append(f"The picture shows {record.caption.strip().rstrip('.')}.")
+    if known.scene and not (record.caption and plain(known.scene) in record.caption):
+        sentences.append(f"The place is a {plain(known.scene)}.")
+    if known.object:
+        opening = choose.choice(("The eye goes to", "One notices", "What stands out is"))
+        sentences.append(f"{opening} {_list(known.object)}.")
+    if known.human_action:
+        sentences.append(
+            choose.choice(("Somebody is there:", "A person gives it life:")) + f" {plain(known.human_action)}."
+        )
+    if known.facial_expression:
+        sentences.append(f"The face is {_FACES.get(known.facial_expression, plain(known.facial_expression))}.")
+    if known.brightness is not None and known.colorfulness is not None:
+        sentences.append(
+            f"The light is {_step(_LIGHT, known.brightness)}, and the colours are {_step(_COLOUR, known.colorfulness)}."
+        )
+    return sentences
+
+
+def _conclusion(record: EmotionRecord) -> str:
+    if record.emotion is None:
+        return "What to feel about it is left to whoever looks."
+    cause = _CAUSES.get(record.emotion)
+    because = f" because {cause}" if cause else ""
+    return f"That leads to {record.emotion}{because}." if cause else f"Most people would call that {record.emotion}."
+
+
+def _list(names: list[str] | None) -> str:
+    words = [plain(name).lower() for name in names or ()]
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1] if words else ""]))
+
+
+def _sentence(text: str) -> str:
+    text = text.strip().rstrip(".")
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _step(steps: tuple[tuple[float, str], ...], value: float) -> str:
+    return next(words for limit, words in steps if value < limit)

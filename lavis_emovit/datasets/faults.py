@@ -63,7 +63,7 @@ class FaultLog:
         """Note a fault.
 
         Args:
-            fault: `sample`, its number in the index; `kind`, `reason`, `label`; `replaced_by`, the other's number.
+            fault: `sample`, its number in the index, and `place`; `kind`, `reason`, `label`; `replaced_by`, the other's number.
 
         Raises:
             DataError: the budget is passed.
@@ -75,7 +75,9 @@ class FaultLog:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(fault, ensure_ascii=False) + "\n")
         if len(self.faults) <= _MAX_LOGGED:
-            logger.warning("replaced by sample %d: %s", fault["replaced_by"], fault["reason"])
+            logger.warning(
+                "%s is replaced by sample %d: %s", fault["place"], fault["replaced_by"], _short(fault["reason"])
+            )
         elif len(self.faults) == _MAX_LOGGED + 1:
             logger.warning("more samples are replaced; they are listed in %s", self.path or "the fault log")
         self._check_budget(fault["label"])
@@ -95,7 +97,9 @@ class FaultLog:
 
     def _text(self, passed: list[str]) -> str:
         kinds = "\n".join(f"  - {count} x {kind}: {FAULT_KINDS[kind]}" for kind, count in sorted(self.counts.items()))
-        named = "\n".join(f"  - {fault['reason']}" for fault in list(self.faults.values())[:_MAX_NAMED])
+        named = "\n".join(
+            f"  - {fault['place']}: {_short(fault['reason'])}" for fault in list(self.faults.values())[:_MAX_NAMED]
+        )
         listed = f" All of them are listed in {self.path}." if self.path is not None else ""
         return (
             f"{self.folder}: too many samples cannot be used: {'; '.join(passed)}.\n{kinds}\n"
@@ -103,3 +107,8 @@ class FaultLog:
             "Run `emovit shards verify` on the folder and restore what it names, or build the shards again; or allow "
             f"more with `faults.max_share` and `faults.max_class_share` of the dataset.{listed}"
         )
+
+
+def _short(reason: str) -> str:
+    """The first sentence; what to do stands once at the end of the message."""
+    return reason.partition(". ")[0]

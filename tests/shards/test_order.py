@@ -8,7 +8,7 @@
   shards are shuffled together, and one of 1/W where W of many are.
 - Shards of any sizes, empty ones too, make an exact order; reading stays inside a window of shards; any piece of an
   order is computed alone, in the same time at every place of ten million samples.
-- Length buckets keep an epoch exact and its steps as long as before, put like lengths together, and stay a pure function.
+- Length buckets keep an epoch exact and its steps as long as before, put like lengths together, and stay pure.
 """
 
 from __future__ import annotations

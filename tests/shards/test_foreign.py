@@ -1,0 +1,218 @@
+"""Webdataset tars that were made elsewhere.
+
+- Tars written by webdataset or by tarfile, with json, cls or txt beside the picture, are indexed where they lie and
+  read like our own; our own shards, too, and records keep what their JSON says.
+- Names that webdataset would misread, members that repeat, and tars that are cut or compressed are refused by name,
+  each case of the list; upper-case and unicode names are read.
+- Samples that cannot be used are named, or left out and listed.
+- Labels are brought to their label set; numbers need names.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import shutil
+import tarfile
+
+import pytest
+import webdataset
+from PIL import Image
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.generation.categorical import add_categorical
+from lavis_emovit.shards.foreign import Reading, index_tars
+from lavis_emovit.shards.index import ShardIndex
+from lavis_emovit.shards.reader import ShardReader
+from lavis_emovit.shards.tar import scan_tar
+from lavis_emovit.shards.verify import verify_shards
+
+READING = Reading("other")
+CLASSES = ("amusement", "anger", "awe")
+
+
+def picture(number):
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 20), (number * 20 % 256, 80, 90)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def write_tar(path, members):
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+
+def plain(number, **more):
+    """Members of one sample."""
+    members = {"jpg": picture(number), "cls": str(number % 3).encode(), "txt": f"picture {number}".encode(), **more}
+    return [(f"{number:05d}.{suffix}", data) for suffix, data in members.items() if data is not None]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two tars of four samples with class numbers and captions."""
+    for tar in range(2):
+        write_tar(tmp_path / f"train-{tar}.tar", [m for n in range(4) for m in plain(4 * tar + n)])
+    return tmp_path
+
+
+def test_classes_and_captions(folder):
+    instruct = lambda record: next(iter(add_categorical([record])))  # noqa: E731
+    index = index_tars(folder, Reading("other", label_set="mikels8", classes=CLASSES), instruct=instruct)
+    assert [shard.num_samples for shard in index.shards] == [4, 4]
+    assert index.label_sets == ("mikels8",)
+    assert index.label_histogram == {"amusement": 3, "anger": 3, "awe": 2}
+    loaded = ShardIndex.load(folder)
+    assert loaded.hash == index.hash
+    reader = ShardReader(loaded, max_open=1)
+    for number in (7, 0, 3, 4, 1):
+        sample = reader.read(number)
+        assert sample.image_bytes == picture(number)
+        assert sample.record.id == f"other/train-{number // 4}/{number:05d}"
+        assert sample.record.emotion == CLASSES[number % 3]
+        assert sample.record.caption == f"picture {number}"
+        assert sample.record.instructions[0].kind == "categorical"
+    assert verify_shards(folder).ok
+    with pytest.raises(DataError, match=r"index.json: there already. Say `--overwrite`"):
+        index_tars(folder, READING)
+
+
+def test_json_of_webdatasets_writer(tmp_path):
+    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A lamp."}]
+    with webdataset.ShardWriter(str(tmp_path / "%03d.tar"), maxcount=3, verbose=0) as writer:
+        for number in range(5):
+            content = {"feeling": "Anger", "caption": "c", "width": 20, "list": [1], "conversations": turns}
+            writer.write({"__key__": f"Ünï/Key{number}", "png": Image.new("RGB", (9, 9)), "json": content})
+    index_tars(tmp_path, Reading("wds", split="val", label_set="mikels8", label_key="feeling"))
+    record = ShardReader(ShardIndex.load(tmp_path)).read(4).record
+    assert (record.id, record.split, record.emotion) == ("wds/001/Ünï/Key4", "val", "anger")
+    assert record.extra == {"width": 20}
+    assert [(item.question, item.answer) for item in record.instructions] == [("What?", "A lamp.")]
+
+
+def test_our_own_shards_can_be_indexed_again(shards_copy, built):
+    shutil.copy(shards_copy / "shard-000000.tar", shards_copy / "mine.tar")
+    index = index_tars(shards_copy, READING, pattern="mine.tar", overwrite=True)
+    assert index.num_samples == 10
+    assert ShardReader(index).read(4).record == ShardReader(built[2]).read(4).record
+
+
+def cut_in_a_member(path):
+    os.truncate(path, scan_tar(path)[7].offset + 100)
+
+
+def cut_at_a_member_boundary(path):
+    os.truncate(path, scan_tar(path)[6].offset - 512)
+
+
+def zero_bytes(path):
+    path.write_bytes(b"")
+
+
+def compressed(path):
+    path.write_bytes(gzip.compress(path.read_bytes()))
+
+
+def html(path):
+    path.write_bytes(b"<html>not found</html>" * 100)
+
+
+def members(change):
+    return lambda path: write_tar(path, change)
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        pytest.param(cut_in_a_member, "train-0.tar: .*(cut|not a readable tar)", id="cut in a member"),
+        pytest.param(cut_at_a_member_boundary, "train-0.tar: the tar file is cut", id="cut at a member boundary"),
+        pytest.param(zero_bytes, "train-0.tar: not a readable tar file", id="zero bytes"),
+        pytest.param(compressed, "train-0.tar: not a readable tar file .*uncompressed", id="compressed"),
+        pytest.param(html, "train-0.tar: not a readable tar file", id="a web page"),
+        pytest.param(
+            members([(f"img.v1.{number}.jpg", picture(number)) for number in range(3)]),
+            "key 'img' has several pictures .img.v1.0.jpg, img.v1.1.jpg.*first dot",
+            id="dotted keys",
+        ),
+        pytest.param(members([*plain(0), *plain(1), *plain(0)]), "key '00000' stands in two places", id="apart"),
+        pytest.param(members([*plain(0), ("00000.txt", b"x")]), "'00000.txt' stands in it twice", id="doubled member"),
+    ],
+)
+def test_tars_that_cannot_be_trusted_are_refused(folder, damage, expected):
+    damage(folder / "train-0.tar")
+    for skip_bad in (False, True):
+        with pytest.raises(DataError, match=expected):
+            index_tars(folder, Reading("other", classes=CLASSES), skip_bad=skip_bad)
+    assert not (folder / "index.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("sample", "expected"),
+    [
+        pytest.param(plain(9, jpg=None), "no picture among its members .00009.cls, 00009.txt", id="no picture"),
+        pytest.param(plain(9, jpg=b"<html>"), "a web page", id="HTML named .jpg"),
+        pytest.param(plain(9, jpg=picture(1)[:-99]), "truncated|Truncated", id="cut picture"),
+        pytest.param(plain(9, json=b"{"), "00009.json is not JSON", id="broken JSON"),
+        pytest.param(plain(9, json=b"[1]"), "00009.json holds list, not an object", id="JSON of another kind"),
+        pytest.param(plain(9, cls=b"7"), "number 7, there are 3 names", id="class out of range"),
+    ],
+)
+def test_samples_that_cannot_be_used_are_named_or_left_out(folder, sample, expected):
+    write_tar(folder / "train-2.tar", [*plain(8), *sample, *plain(10)])
+    reading = Reading("other", classes=CLASSES)
+    with pytest.raises(DataError, match=rf"1 samples cannot be used:\n  - train-2.tar, key '00009': .*({expected})"):
+        index_tars(folder, reading)
+    index = index_tars(folder, reading, skip_bad=True)
+    assert index.num_samples == 10
+    assert index.build["skipped"][0]["id"] == "train-2.tar, key '00009'"
+
+
+def test_odd_names_are_read(folder):
+    odd = [("SUB/Ünï Cöde.JPG", picture(1)), ("SUB/Ünï Cöde.CLS", b"2"), ("./b.jpeg", picture(2)), ("README", b"x")]
+    write_tar(folder / "train-1.tar", odd)
+    index = index_tars(folder, Reading("other", classes=CLASSES))
+    reader = ShardReader(index)
+    assert [reader.read(number).record.id for number in (4, 5)] == ["other/train-1/SUB/Ünï Cöde", "other/train-1/b"]
+    assert [reader.read(number).record.emotion for number in (4, 5)] == ["awe", None]
+
+
+@pytest.mark.parametrize(
+    ("reading", "expected"),
+    [
+        (Reading("other"), "its label is the number 0; say which names"),
+        (Reading("other", label_key="mood"), "its JSON has no key 'mood' .it has none"),
+        (Reading("other", label_set="ekman6", classes=CLASSES), "unknown emotion 'amusement'"),
+    ],
+)
+def test_labels_need_names_that_fit(folder, reading, expected):
+    with pytest.raises(DataError, match=expected):
+        index_tars(folder, reading)
+
+
+def test_nothing_to_index_is_told(tmp_path, folder):
+    with pytest.raises(DataError, match=r"no file in it is called x\*.tar"):
+        index_tars(tmp_path, READING, pattern="x*.tar")
+    own = {"id": "same", "image": "a.jpg", "split": "train", "source": "x"}
+    for tar in range(2):
+        write_tar(folder / f"train-{tar}.tar", [("a.jpg", picture(0)), ("a.json", json.dumps(own).encode())])
+    with pytest.raises(DataError, match=r"id 'same' stands in train-0.tar, key 'a' and in train-1.tar"):
+        index_tars(folder, READING)
+
+
+def test_damage_after_indexing_is_noticed(folder):
+    index_tars(folder, Reading("other", classes=CLASSES))
+    records = folder / "index.records.jsonl"
+    records.write_bytes(records.read_bytes().replace(b"picture 3", b"picture 4"))
+    report = verify_shards(folder)
+    assert any("index.records.jsonl: changed" in problem for problem in report.problems)
+    with pytest.raises(DataError, match="sample 3: its bytes changed"):
+        ShardReader(ShardIndex.load(folder)).read(3)
+    records.unlink()
+    assert any("index.records.jsonl: missing" in problem for problem in verify_shards(folder).problems)
+    with pytest.raises(DataError, match=r"index.records.jsonl: the shard cannot be opened"):
+        ShardReader(ShardIndex.load(folder)).read(3)

@@ -51,7 +51,13 @@ class Answering(Generating):
         if inference_method != "generate":
             raise ValueError(f"inference_method is 'generate' or 'rank', not '{inference_method}'")
         return self.generate(
-            asked, num_beams=num_beams, max_length=max_len, min_length=min_len, length_penalty=length_penalty
+            asked,
+            use_nucleus_sampling=False,
+            num_beams=num_beams,
+            max_length=max_len,
+            min_length=min_len,
+            length_penalty=length_penalty,
+            num_captions=1,
         )
 
     def predict_class(

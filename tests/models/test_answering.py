@@ -53,7 +53,7 @@ def test_greedy_takes_the_likeliest_token(model, batch, naive_score):
     question = batch["text_input"][1]
     for step in range(2):
         image = batch["image"][batch["image_index"][1]]
-        scores = [naive_score(model, image, question, [*row[:step], token], step) for token in range(3, 60)]
+        scores = [naive_score(model, image, question, [*row[:step], token], step) for token in range(3, 30)]
         taken = naive_score(model, image, question, row[: step + 1], step)
         assert taken >= max(scores) - 1e-4
 

@@ -29,20 +29,19 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
-from transformers import BlipImageProcessor, InstructBlipConfig, InstructBlipForConditionalGeneration, LlamaConfig
+from transformers import InstructBlipConfig, InstructBlipForConditionalGeneration, LlamaConfig
 
 from lavis_emovit.models.emovit import EmoVIT
+from lavis_emovit.models.export import CLIP_MEAN, CLIP_STD, save_transformers
+from lavis_emovit.models.loading import LoadedParts, RawWeights
 from lavis_emovit.models.settings import ModelSettings
 from lavis_emovit.models.text import encode_answers, encode_prompts, join_prompts_and_answers
-from lavis_emovit.models.loading import LoadedParts
 from lavis_emovit.sources.sketch.draw import render
 from lavis_emovit.sources.sketch.scene import FACT_VALUES, sample_scene, scene_facts
 from tiny_texts import corpus, language_practice, picture_pairs, train_llm_tokenizer, train_qformer_tokenizer
 
 IMAGE_SIZE_PX = 96
 NUM_QUERIES = 8
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def build_config(llm_tokenizer, qformer_tokenizer) -> InstructBlipConfig:
@@ -107,9 +106,7 @@ class Pool:
         self.facts = {
             name: torch.tensor([values.index(fact[name]) for fact in facts]) for name, values in FACT_VALUES.items()
         }
-        normalise = v2.Compose(
-            [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean=list(CLIP_MEAN), std=list(CLIP_STD))]
-        )
+        normalise = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean=CLIP_MEAN, std=CLIP_STD)])
         self.eval_view = v2.Compose([v2.Resize(IMAGE_SIZE_PX, antialias=True), normalise])
         self.crop = v2.RandomResizedCrop(IMAGE_SIZE_PX, scale=(0.5, 1.0), antialias=True)
         self.normalise = normalise
@@ -318,16 +315,9 @@ def report_answers(model: EmoVIT, held_out: Pool) -> None:
 
 def save(core, llm_tokenizer, qformer_tokenizer, out: Path) -> None:
     """A transformers InstructBLIP folder, tensors in half precision."""
-    temporary = out.with_name(out.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    core.half().save_pretrained(temporary)
-    llm_tokenizer.save_pretrained(temporary)
-    qformer_tokenizer.save_pretrained(temporary / "qformer_tokenizer")
-    BlipImageProcessor(
-        size={"height": IMAGE_SIZE_PX, "width": IMAGE_SIZE_PX}, image_mean=list(CLIP_MEAN), image_std=list(CLIP_STD)
-    ).save_pretrained(temporary)
+    core.half()
     shutil.rmtree(out, ignore_errors=True)
-    temporary.rename(out)
+    save_transformers(RawWeights(core.state_dict(), core.config, llm_tokenizer, qformer_tokenizer, "this tool"), out)
 
 
 def main() -> None:

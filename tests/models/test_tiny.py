@@ -1,7 +1,7 @@
 """The tiny model that ships with the package.
 
 - it loads through LAVIS by its name alone, with its processors, and tells how a drawn mouth is shaped;
-- its folder loads with plain transformers, to the same language model inputs;
+- its folder loads with plain transformers, to the same language model inputs and the same answers;
 - it has 2 to 5 million parameters, a few MB on disk, and trains what EmoVIT's code trains unless told otherwise;
 - emotions are words to it, each of few tokens, and the categorical question fits whole into its text length.
 """
@@ -13,7 +13,7 @@ import random
 import pytest
 import torch
 from lavis.models import load_model_and_preprocess
-from transformers import InstructBlipForConditionalGeneration
+from transformers import InstructBlipForConditionalGeneration, InstructBlipProcessor
 
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.generation.categorical import CATEGORICAL_ANSWER_PREFIX, CATEGORICAL_WORDINGS, categorical_prompt
@@ -83,3 +83,15 @@ def test_emotions_are_words_and_questions_fit(loaded):
         question = categorical_prompt(labels, wording=wording)
         for tokenizer in (model.llm_tokenizer, model.qformer_tokenizer):
             assert len(tokenizer(question)["input_ids"]) <= model.settings.max_txt_len
+
+
+def test_plain_transformers_answers_the_same(loaded):
+    model, vis_processors, _ = loaded
+    plain = InstructBlipForConditionalGeneration.from_pretrained(FOLDER, dtype=torch.float32).eval()
+    processor = InstructBlipProcessor.from_pretrained(FOLDER)
+    picture = render(sample_scene(random.Random(3), "awe"))
+    for question in ("What place is it?", "How is the light?", "Describe the picture."):
+        ours = model.generate({"image": vis_processors["eval"](picture)[None], "prompt": question}, max_length=12)
+        inputs = processor(images=picture, text=question, return_tensors="pt")
+        ids = plain.generate(**inputs, max_new_tokens=12, do_sample=False)[:, inputs["input_ids"].shape[1] :]
+        assert [text.strip() for text in processor.batch_decode(ids, skip_special_tokens=True)] == ours

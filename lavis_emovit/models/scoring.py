@@ -11,6 +11,7 @@ it would have behind the prompt. Keys and values of the prefix exist once, and n
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,9 @@ from lavis_emovit.models.token_tree import TokenTree
 
 # Attention of transformers that takes a mask of any pattern.
 MASKED_ATTENTION = ("sdpa", "eager")
+# Tokens of candidates in one row. No label set comes near; a list of thousands of answers takes several passes, since
+# attention and logits of one row would not fit into memory.
+MAX_CANDIDATE_TOKENS = 256
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,22 @@ class CandidateTokens:
     def num_scored(self) -> list[int]:
         """Scored tokens of each candidate."""
         return [len(row) - given for row, given in zip(self.rows, self.num_given)]
+
+    def take(self, columns: Sequence[int]) -> CandidateTokens:
+        """Some of the candidates."""
+        return CandidateTokens([self.rows[c] for c in columns], [self.num_given[c] for c in columns])
+
+    def groups(self, max_tokens: int) -> list[list[int]]:
+        """Columns of at most `max_tokens` tokens together (or one longer one); those that begin alike side by side."""
+        groups: list[list[int]] = []
+        num_tokens = 0
+        for column in sorted(range(len(self.rows)), key=lambda column: self.rows[column]):
+            if not groups or num_tokens + len(self.rows[column]) > max_tokens:
+                groups.append([])
+                num_tokens = 0
+            groups[-1].append(column)
+            num_tokens += len(self.rows[column])
+        return groups
 
 
 def candidate_tokens(
@@ -104,7 +124,14 @@ def score_causal(
     """
     longest_row = prefix_NQD.shape[1] + max(len(row) for row in prompts) + max(len(row) for row in candidates.rows)
     score = _score_packed if takes_packed_rows(language_model, longest_row) else _score_repeated
-    return score(language_model, prefix_NQD, prompts, candidates)
+    return _group_by_group(lambda group: score(language_model, prefix_NQD, prompts, group), candidates)
+
+
+def _group_by_group(score: Callable[[CandidateTokens], torch.Tensor], candidates: CandidateTokens) -> torch.Tensor:
+    groups = candidates.groups(MAX_CANDIDATE_TOKENS)
+    scores = torch.cat([score(candidates.take(columns)) for columns in groups], dim=1)
+    places = {column: place for place, column in enumerate(column for columns in groups for column in columns)}
+    return scores[:, [places[column] for column in range(len(places))]]
 
 
 def decoder_of(language_model: Any) -> Any:
@@ -203,7 +230,7 @@ def _score_repeated(
         torch.cat([padded[: len(padded) - len(prompt)], prefix.to(padded.dtype), padded[len(padded) - len(prompt) :]])
         for padded, prefix, prompt in zip(embeds, prefix_NQD, prompts)
     ]
-    mask_NT = torch.cat([prompt_mask, torch.ones_like(prompt_mask[:, :1]).expand(-1, prefix_NQD.shape[1])], dim=1)
+    mask_NT = torch.cat([prompt_mask, prompt_mask.new_ones(prefix_NQD.shape[:2])], dim=1)
     positions_NT = mask_NT.cumsum(dim=1) - 1
     prefill = decoder(
         inputs_embeds=torch.stack(rows),
@@ -261,9 +288,8 @@ def score_seq2seq(
         float32 [N, C], summed log-probabilities (natural log).
     """
     encoded = language_model.get_encoder()(inputs_embeds=inputs_NTD, attention_mask=mask_NT)
-    if takes_packed_answers(language_model):
-        return _score_answers_packed(language_model, encoded, mask_NT, candidates)
-    return _score_answers_repeated(language_model, encoded, mask_NT, candidates)
+    score = _score_answers_packed if takes_packed_answers(language_model) else _score_answers_repeated
+    return _group_by_group(lambda group: score(language_model, encoded, mask_NT, group), candidates)
 
 
 def takes_packed_answers(language_model: Any) -> bool:
@@ -303,11 +329,11 @@ def _score_answers_repeated(
     language_model: Any, encoded: Any, mask_NT: torch.Tensor, candidates: CandidateTokens
 ) -> torch.Tensor:
     num_pairs, num_candidates = mask_NT.shape[0], len(candidates.rows)
-    encoded.last_hidden_state = encoded.last_hidden_state.repeat_interleave(num_candidates, dim=0)
+    repeated = type(encoded)(last_hidden_state=encoded.last_hidden_state.repeat_interleave(num_candidates, dim=0))
     rows_CT, mask_CT = (tensor.to(mask_NT.device) for tensor in pad(candidates.rows, pad_id=0))
     labels = rows_CT.repeat(num_pairs, 1)
     logits = language_model(
-        encoder_outputs=encoded,
+        encoder_outputs=repeated,
         attention_mask=mask_NT.repeat_interleave(num_candidates, dim=0),
         decoder_input_ids=language_model.prepare_decoder_input_ids_from_labels(labels=labels),
         use_cache=False,

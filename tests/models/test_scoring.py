@@ -127,6 +127,15 @@ def test_scores_of_the_model_equal_naive_scoring(model, batch, naive_score, pref
     assert scores.std(dim=1).min() > 0.1, "candidates that all score alike would prove nothing"
 
 
+def test_empty_questions_are_scored_too():
+    model, prefix = random_model(LANGUAGE_MODELS["grouped queries"]), torch.randn(2, 4, 32)
+    with torch.no_grad():
+        scores, repeated = (score(model, prefix, [[], []], ROWS) for score in (score_causal, scoring._score_repeated))
+    expected = plain_scores(model, prefix, [[], []], ROWS)
+    torch.testing.assert_close(scores, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(repeated, expected, atol=1e-4, rtol=0)
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_scores_depend_on_nothing_else(model, batch, data):
@@ -142,6 +151,17 @@ def test_scores_depend_on_nothing_else(model, batch, data):
     some = {**everything, "image_index": torch.tensor(index)[pairs], "prompt": [questions[pair] for pair in pairs]}
     part = model.score_candidates(some, [CANDIDATES[column] for column in columns], PREFIX, normalize)
     torch.testing.assert_close(part, whole[pairs][:, columns], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("most", [1, 5, 12])
+def test_long_lists_of_candidates_in_several_passes_score_the_same(model, batch, monkeypatch, most):
+    whole = model.score_candidates(batch, CANDIDATES, PREFIX)
+    monkeypatch.setattr(scoring, "MAX_CANDIDATE_TOKENS", most)
+    tokens = candidate_tokens(model.llm_tokenizer, CANDIDATES, PREFIX)
+    groups = tokens.groups(most)
+    assert sorted(column for group in groups for column in group) == list(range(len(CANDIDATES)))
+    assert all(len(group) == 1 or sum(len(tokens.rows[column]) for column in group) <= most for group in groups)
+    torch.testing.assert_close(model.score_candidates(batch, CANDIDATES, PREFIX), whole, atol=1e-4, rtol=0)
 
 
 def test_one_pass_reads_nothing_twice(model, batch, monkeypatch):

@@ -1,0 +1,485 @@
+"""A training step on EmoVIT's mix of lengths: ours beside the plain way of the original code, in alternating rounds.
+
+    python tools/bench/training_step.py                                      # about 100 M parameters, on the CPU
+    python tools/bench/training_step.py --device cuda --shapes vicuna7b      # 7B shapes in bf16, on one GPU
+
+Weights are random, sizes are those below; both sides train the same weights (Q-Former, query tokens, projection, layer
+norm) on the same batches, with a learning rate of zero, so that their losses must stay equal. The plain way encodes the
+image again for each of its questions, pads every row to the longest of its batch, computes attention eagerly and logits
+at every position. It is measured at several sizes of its batch; `ratio` is against the whole batch at once, and
+`ratio_to_best_plain` against the best of them.
+
+On a CPU, time is the processor time of this process, so that other work on the machine counts little; on a GPU it is
+wall time.
+
+Model FLOPs utilisation counts what the samples need and not what is computed: real tokens T without padding, images
+once. Frozen language model: forward 2NT and backward 2NT (gradients of activations, none of weights), its head at
+supervised positions only; frozen image encoder: 2NT; Q-Former, which learns: 6NT. Attention scores are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch.nn import functional as F
+from transformers import InstructBlipConfig, InstructBlipForConditionalGeneration, LlamaConfig, PreTrainedTokenizerFast
+
+ROOT = Path(__file__).resolve().parents[2]
+MAX_TXT_LEN, MAX_OUTPUT_TXT_LEN = 128, 256  # EmoVIT's
+NUM_WORDS = 8000
+LOSS_TOLERANCE = 1e-3
+# Dense bf16 peaks of the makers' data sheets, in TFLOP/s.
+PEAK_TFLOPS = {"H100": 989.4, "H200": 989.4, "A100": 312.0, "L40S": 362.0, "RTX 4090": 165.2}
+
+# EmoVIT's mix: 82 % of the pairs are categorical, one an image; 7 % of the images have the three questions of a
+# conversation as well, and 0.7 % one of reasoning. Lengths in tokens, (question), (answer), are drawn evenly from these
+# ranges: our estimate of what the prompts ask for, since the data are not public.
+LENGTHS = {
+    "categorical": ((44, 64), (6, 9)),
+    "conversation": ((8, 24), (12, 48)),
+    "complex": ((15, 30), (60, 160)),
+    "reasoning": ((15, 40), (120, 250)),
+}
+SHARE_CONVERSATION, SHARE_REASONING = 0.07, 0.007
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "toy": {
+        "vision": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
+        "image": {"image_size": 28, "patch_size": 14},
+        "qformer": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
+        "text": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2},
+        "vocab_size": 9000,
+        "num_query_tokens": 4,
+    },
+    "cpu100m": {
+        "vision": {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6, "num_attention_heads": 6},
+        "image": {"image_size": 224, "patch_size": 14},
+        "qformer": {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 4},
+        "text": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 12, "num_attention_heads": 9},
+        "vocab_size": 32000,
+        "num_query_tokens": 32,
+    },
+    "vicuna7b": {
+        "vision": {"hidden_size": 1408, "intermediate_size": 6144, "num_hidden_layers": 39, "num_attention_heads": 16},
+        "image": {"image_size": 224, "patch_size": 14},
+        "qformer": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12},
+        "text": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32},
+        "vocab_size": 32001,
+        "num_query_tokens": 32,
+    },
+}
+
+
+@dataclass
+class Side:
+    """One way of doing the step, and what was measured of it."""
+
+    name: str
+    loss: Callable[[dict[str, Any]], float]  # forward and backward of a batch; the mean loss over its answer tokens
+    attention: str
+    seconds: list[float]
+    tokens_run: int = 0
+    tokens_real: int = 0
+    peak_memory_bytes: int = 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print the table and write the result."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--shapes", choices=SHAPES, default="cpu100m")
+    parser.add_argument("--images", type=int, default=32, help="images of a batch")
+    parser.add_argument("--batches", type=int, default=1, help="different batches, all of them in every round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--plain-batch-sizes", type=int, nargs="*", default=[8, 1], help="besides the whole batch")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--peak-tflops", type=float, help="of the device, where its name is not known here")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/training_step.json, with _<shapes> on a GPU")
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(arguments.threads)
+    suffix = "" if arguments.shapes == "cpu100m" else f"_{arguments.shapes}"
+    out = arguments.out or ROOT / "benchmarks" / f"training_step{suffix}.json"
+    result = {**measure(arguments), **circumstances(argv if argv is not None else sys.argv[1:])}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(table(result))
+    return 0
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run all sides in alternating rounds.
+
+    Raises:
+        AssertionError: the losses of two sides differ by more than LOSS_TOLERANCE, so that they do not do the same.
+    """
+    device = torch.device(arguments.device)
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    is_half = device.type == "cuda"
+    model = build_model(arguments.shapes, device, torch.bfloat16 if is_half else torch.float32, arguments.seed)
+    image_size = SHAPES[arguments.shapes]["image"]["image_size"]
+    batches = make_batches(arguments.batches, arguments.images, image_size, arguments.seed)
+    sides = [Side("ours", lambda batch: our_loss(model, batch), "sdpa", [])]
+    largest = max(len(batch["text_input"]) for batch in batches)
+    for size in [largest, *sorted((size for size in arguments.plain_batch_sizes if size < largest), reverse=True)]:
+        name = "plain" if size == largest else f"plain, {size} at a time"
+        sides.append(Side(name, lambda batch, size=size: plain_loss(model, batch, size), "eager", []))
+
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0)
+    losses: dict[str, list[float]] = {side.name: [] for side in sides}
+    for round_number in range(arguments.rounds + 1):
+        is_warm_up = round_number == 0  # two pairs, not timed
+        for side in list(sides):
+            model.core.set_attn_implementation(side.attention)
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            for batch in [first_pairs(batches[0], 2)] if is_warm_up else batches:
+                _wait(device)
+                started = clock()
+                try:
+                    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_half), counting(model, side):
+                        loss = side.loss(batch)
+                except torch.cuda.OutOfMemoryError:
+                    if side.name == "ours":
+                        raise
+                    sides.remove(side)  # a batch that does not fit is no batch size for the plain way
+                    optimizer.zero_grad(set_to_none=True)
+                    break
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                _wait(device)
+                if not is_warm_up:
+                    side.seconds.append(clock() - started)
+                    losses[side.name].append(loss)
+            if is_warm_up:
+                side.tokens_run = 0
+            if device.type == "cuda":
+                side.peak_memory_bytes = torch.cuda.max_memory_allocated()
+    tolerance = LOSS_TOLERANCE if not is_half else 0.02  # bf16 activations round differently in other kernels
+    for side in sides[1:]:
+        for ours, theirs in zip(losses["ours"], losses[side.name]):
+            assert abs(ours - theirs) < tolerance, f"loss of {side.name} is {theirs}, ours {ours}"
+    difference = max(
+        abs(ours - theirs) for side in sides[1:] for ours, theirs in zip(losses["ours"], losses[side.name])
+    )
+    return summarise(model, batches, sides, arguments, difference)
+
+
+def build_model(shapes: str, device: torch.device, frozen_dtype: torch.dtype, seed: int) -> Any:
+    """An EmoVIT model of random weights, without dropout, in train mode."""
+    from lavis_emovit.models.emovit import EmoVIT
+    from lavis_emovit.models.loading import LoadedParts, prepare_tokenizers
+    from lavis_emovit.models.settings import ModelSettings
+
+    sizes = SHAPES[shapes]
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    text = LlamaConfig(**sizes["text"], vocab_size=sizes["vocab_size"], max_position_embeddings=2048, **special)
+    config = InstructBlipConfig(
+        vision_config={**sizes["vision"], **sizes["image"]},
+        qformer_config={
+            **sizes["qformer"],
+            "vocab_size": NUM_WORDS + 8,
+            "encoder_hidden_size": sizes["vision"]["hidden_size"],
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+        },
+        text_config=text.to_dict(),
+        num_query_tokens=sizes["num_query_tokens"],
+    )
+    config._attn_implementation = "sdpa"
+    torch.manual_seed(seed)
+    with device:
+        core = InstructBlipForConditionalGeneration._from_config(config, dtype=frozen_dtype)
+    with torch.no_grad():
+        core.query_tokens.normal_(std=0.02)
+    parts = LoadedParts(core, word_tokenizer(), word_tokenizer())
+    prepare_tokenizers(parts)
+    settings = ModelSettings(
+        arch="emovit_benchmark",
+        pretrained="none",
+        image_size=sizes["image"]["image_size"],
+        num_query_token=sizes["num_query_tokens"],
+        frozen_precision="fp32" if frozen_dtype == torch.float32 else "bf16",
+        max_txt_len=MAX_TXT_LEN,
+        max_output_txt_len=MAX_OUTPUT_TXT_LEN,
+    )
+    return EmoVIT(parts, settings).to(device).train()
+
+
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """One token for each of the words w0 to w7999, so that a text is as long as it is meant to be."""
+    words = ["[PAD]", "<s>", "</s>", "[UNK]", *(f"w{number}" for number in range(NUM_WORDS))]
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="[PAD]", unk_token="[UNK]"
+    )
+
+
+def make_batches(num_batches: int, num_images: int, image_size: int, seed: int) -> list[dict[str, Any]]:
+    """Random batches of EmoVIT's mix: a categorical question for every image, a conversation or a reasoning for some.
+
+    The shares hold over all batches together; which image of which batch has the long rows is drawn.
+    """
+    rng = random.Random(seed)
+    total = num_batches * num_images
+    talked = set(rng.sample(range(total), max(1, round(SHARE_CONVERSATION * total))))
+    reasoned = set(rng.sample(range(total), max(1, round(SHARE_REASONING * total))))
+
+    def words(length: tuple[int, int]) -> str:
+        return " ".join(f"w{rng.randrange(NUM_WORDS)}" for _ in range(rng.randint(*length)))
+
+    batches = []
+    for number in range(num_batches):
+        pairs: list[tuple[int, str]] = []
+        for image in range(num_images):
+            place = number * num_images + image
+            kinds = ["categorical"]
+            kinds += ["conversation", "conversation", "complex"] if place in talked else []
+            kinds += ["reasoning"] if place in reasoned else []
+            pairs += [(image, kind) for kind in kinds]
+        pixels = torch.Generator().manual_seed(seed + number)
+        batches.append(
+            {
+                "image": torch.randn(num_images, 3, image_size, image_size, generator=pixels),
+                "image_index": torch.tensor([image for image, _ in pairs]),
+                "text_input": [words(LENGTHS[kind][0]) for _, kind in pairs],
+                "text_output": [words(LENGTHS[kind][1]) for _, kind in pairs],
+                "kind": [kind for _, kind in pairs],
+            }
+        )
+    return batches
+
+
+def first_pairs(batch: dict[str, Any], count: int) -> dict[str, Any]:
+    """The first pairs of a batch, with all its images."""
+    return {name: values if name == "image" else values[:count] for name, values in batch.items()}
+
+
+def our_loss(model: Any, batch: dict[str, Any]) -> float:
+    """Forward and backward of the model as it is."""
+    loss = model(batch)["loss"]
+    loss.backward()
+    return loss.item()
+
+
+def plain_loss(model: Any, batch: dict[str, Any], rows_at_once: int) -> float:
+    """Forward and backward as in the original code, on the same weights."""
+    from lavis_emovit.models import text
+
+    core, device = model.core, model.device
+    prompts = text.encode_prompts(model.llm_tokenizer, batch["text_input"], MAX_TXT_LEN, False)
+    answers, _ = text.encode_answers(model.llm_tokenizer, batch["text_output"], MAX_OUTPUT_TXT_LEN)
+    total = sum(len(answer) for answer in answers)
+    loss_sum = 0.0
+    for first in range(0, len(prompts), rows_at_once):
+        rows = slice(first, first + rows_at_once)
+        image = batch["image"][batch["image_index"][rows]].to(device)
+        embeds = model.encode_images(image)
+        words = model.qformer_tokenizer(
+            batch["text_input"][rows], padding="longest", truncation=True, max_length=MAX_TXT_LEN, return_tensors="pt"
+        ).to(device)
+        queries = core.query_tokens.expand(len(image), -1, -1)
+        query_mask = torch.ones(queries.shape[:2], dtype=torch.long, device=device)
+        read = core.qformer(
+            input_ids=words.input_ids,
+            attention_mask=torch.cat([query_mask, words.attention_mask], dim=1),
+            query_embeds=queries,
+            encoder_hidden_states=embeds,
+            encoder_attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long, device=device),
+        ).last_hidden_state[:, : queries.shape[1]]
+        prefix = core.language_projection(read)
+        joined = text.join_prompts_and_answers(prompts[rows], answers[rows], model.llm_tokenizer.pad_token_id)
+        tokens = core.get_input_embeddings()(joined.input_ids.to(device))
+        logits = core.language_model(
+            inputs_embeds=torch.cat([prefix.to(tokens.dtype), tokens], dim=1),
+            attention_mask=torch.cat([query_mask, joined.attention_mask.to(device)], dim=1),
+            use_cache=False,
+        ).logits.float()
+        labels = F.pad(joined.labels, (queries.shape[1], 0), value=text.IGNORED).to(device)
+        losses = F.cross_entropy(
+            logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=text.IGNORED, reduction="sum"
+        )
+        (losses / total).backward()
+        loss_sum += losses.item()
+    return loss_sum / total
+
+
+@contextmanager
+def counting(model: Any, side: Side) -> Iterator[None]:
+    """Count the positions that the language model runs over."""
+
+    def count(module: Any, args: Any, kwargs: Any) -> None:
+        side.tokens_run += math.prod(kwargs["inputs_embeds"].shape[:2])
+
+    handle = model.core.language_model.register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def summarise(
+    model: Any, batches: list[dict[str, Any]], sides: list[Side], arguments: argparse.Namespace, difference: float
+) -> dict[str, Any]:
+    """Figures of all sides, as medians over rounds of the time for all batches together."""
+    pairs = sum(len(batch["text_input"]) for batch in batches)
+    real, supervised = _real_tokens(model, batches)
+    flops = useful_flops(model, batches)
+    peak = arguments.peak_tflops or next(
+        (value for name, value in PEAK_TFLOPS.items() if model.device.type == "cuda" and name in _device_name()), None
+    )
+    measured = {}
+    for side in sides:
+        rounds = [
+            sum(side.seconds[first : first + len(batches)]) for first in range(0, len(side.seconds), len(batches))
+        ]
+        seconds = statistics.median(rounds)
+        measured[side.name] = {
+            "samples_per_s": pairs / seconds,
+            "tokens_per_s": real / seconds,
+            "padding_share": 1 - real * arguments.rounds / side.tokens_run,
+            "seconds_by_round": [round(value, 3) for value in rounds],
+            "useful_tflops": flops / seconds / 1e12,
+            "mfu": flops / seconds / 1e12 / peak if peak else None,
+            "peak_memory_gib": side.peak_memory_bytes / 2**30 if side.peak_memory_bytes else None,
+        }
+    speed = {name: figures["samples_per_s"] for name, figures in measured.items()}
+    best_plain = max(value for name, value in speed.items() if name != "ours")
+    sizes = {
+        part: sum(parameter.numel() for parameter in module.parameters())
+        for part, module in (
+            ("image_encoder", model.core.vision_model),
+            ("qformer", model.core.qformer),
+            ("language_model", model.core.language_model),
+        )
+    }
+    kinds = [kind for batch in batches for kind in batch["kind"]]
+    whole = [name for name in speed if name == "plain"]
+    return {
+        "benchmark": "training_step",
+        "shapes": arguments.shapes,
+        "sizes": {**SHAPES[arguments.shapes], "parameters": {**sizes, **model.parameter_counts()}},
+        "precision": model.settings.frozen_precision,
+        "batch": {
+            "images": arguments.images * len(batches),
+            "pairs": pairs,
+            "share_categorical": kinds.count("categorical") / pairs,
+            "real_tokens": real,
+            "supervised_tokens": supervised,
+            "num_batches": len(batches),
+        },
+        "lengths_tokens": LENGTHS,
+        "rounds": arguments.rounds,
+        "clock": "wall time" if model.device.type == "cuda" else "processor time of this process",
+        "sides": measured,
+        "ratio": speed["ours"] / speed["plain"] if whole else None,
+        "ratio_to_best_plain": speed["ours"] / best_plain,
+        "largest_loss_difference": difference,
+        "peak_tflops": peak,
+    }
+
+
+def useful_flops(model: Any, batches: list[dict[str, Any]]) -> float:
+    """Operations that the samples need, padding and repeated images not counted; see the top of this file."""
+    core = model.core
+    real, supervised = _real_tokens(model, batches)
+    head = core.language_model.get_output_embeddings().weight.numel()
+    embedding = core.get_input_embeddings().weight.numel()
+    body = sum(parameter.numel() for parameter in core.language_model.parameters()) - head - embedding
+    words = sum(parameter.numel() for parameter in core.qformer.embeddings.parameters())
+    qformer = sum(parameter.numel() for parameter in core.qformer.parameters()) - words
+    # A position of the Q-Former goes through one of its two feed-forward layers, and text through no cross-attention.
+    text_layers = sum(
+        p.numel()
+        for n, p in core.qformer.named_parameters()
+        if ".intermediate." in n or (".output." in n and "attention" not in n)
+    )
+    crossed = sum(p.numel() for n, p in core.qformer.named_parameters() if ".crossattention." in n)
+    own = qformer - crossed - text_layers  # attention and the feed-forward layer for queries, as large as that for text
+    pairs = sum(len(batch["text_input"]) for batch in batches)
+    queries = core.query_tokens.shape[1]
+    question_tokens = sum(len(row.split()) for batch in batches for row in batch["text_input"])
+    vision = sum(parameter.numel() for parameter in core.vision_model.encoder.parameters())
+    patches = core.vision_model.embeddings.num_positions
+    images = sum(len(batch["image"]) for batch in batches)
+    return (
+        4.0 * body * real
+        + 4.0 * head * supervised
+        + 2.0 * vision * patches * images
+        + 6.0 * own * (queries * pairs + question_tokens)
+        + 6.0 * crossed / 2 * (queries + patches) * pairs
+    )
+
+
+def _real_tokens(model: Any, batches: list[dict[str, Any]]) -> tuple[int, int]:
+    """Positions of the language model without padding, and how many of them are supervised."""
+    pairs = sum(len(batch["text_input"]) for batch in batches)
+    questions = sum(min(len(row.split()), MAX_TXT_LEN - 1) + 1 for batch in batches for row in batch["text_input"])
+    answers = sum(min(len(row.split()) + 1, MAX_OUTPUT_TXT_LEN) for batch in batches for row in batch["text_output"])
+    return model.core.query_tokens.shape[1] * pairs + questions + answers, answers
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _device_name() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def circumstances(argv: Sequence[str]) -> dict[str, Any]:
+    """What the numbers were measured with."""
+    from lavis_emovit.runners.machine import machine_facts, package_versions
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "lavis_emovit/models", "tools/bench/training_step.py")
+    return {
+        "command": " ".join(["python tools/bench/training_step.py", *argv]),
+        "date": date.today().isoformat(),
+        "commit": git("rev-parse", "HEAD") + ("+changes" if changed else ""),
+        "versions": package_versions(),
+        "machine": {**machine_facts(), "threads": torch.get_num_threads()},
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as a Markdown table."""
+    lines = [
+        "| | samples/s | tokens/s | padding | MFU | peak memory | ours is faster by |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    ours = result["sides"]["ours"]["samples_per_s"]
+    for name, side in result["sides"].items():
+        mfu = "" if side["mfu"] is None else f"{side['mfu']:.2f}"
+        memory = "" if side["peak_memory_gib"] is None else f"{side['peak_memory_gib']:.1f} GiB"
+        factor = "" if name == "ours" else f"{ours / side['samples_per_s']:.2f}"
+        padding = f"{100 * side['padding_share']:.0f} %"
+        lines.append(
+            f"| {name} | {side['samples_per_s']:.2f} | {side['tokens_per_s']:.0f} | {padding} | {mfu} | {memory} "
+            f"| {factor} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

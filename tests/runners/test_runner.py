@@ -350,6 +350,38 @@ def test_not_finite_stops_with_the_samples_named(recipe: Callable[..., Path], tm
     assert [row["step"] for row in read_log(tmp_path / "run" / "log.jsonl") if row["event"] == "step"][-1] == 6
 
 
+def test_cut_texts_are_counted_told_once_and_summed_up(
+    recipe: Callable[..., Path], tmp_path: Path, stand_in, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Pairs of every image that is the first of its batch, in micro-batches, over a start that was stopped."""
+    real, firsts = stand_in.StandInModel.forward, []
+
+    def forward(self: Any, samples: dict) -> dict:
+        pairs = [pair for pair, image in enumerate(samples["image_index"].tolist()) if image == 0]
+        firsts.append([samples["instance_id"][pair] for pair in pairs])
+        return {**real(self, samples), "noted": {"num_truncated_answers": pairs, "num_unsupervised": []}}
+
+    path = recipe(micro_batch_size=2, save_every_steps=1, evaluate_before=False)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(stand_in.StandInModel, "forward", forward)
+        with pytest.MonkeyPatch.context() as stopped:
+            stop_after(stopped, 4)
+            with pytest.raises(KeyboardInterrupt):
+                run_recipe(path)
+        rows = [row for row in read_log(tmp_path / "run" / "log.jsonl") if row["event"] == "step"]
+        # A batch of five images goes in three micro-batches of 2, 2 and 1.
+        assert [row["num_truncated_answers"] for row in rows] == [
+            sum(len(ids) for ids in firsts[3 * step : 3 * step + 3]) for step in range(4)
+        ]
+        assert {row["num_unsupervised"] for row in rows} == {0}
+        (warning,) = [record.getMessage() for record in caplog.records if "first:" in record.getMessage()]
+        assert "answers were cut at model.max_output_txt_len" in warning and f"(first: {firsts[0][0]};" in warning
+        run_recipe(path)
+    total = sum(len(ids) for ids in firsts)
+    (summary,) = [record.getMessage() for record in caplog.records if "over the whole run" in record.getMessage()]
+    assert f": {total} answers were cut" in summary
+
+
 def test_nothing_is_written_outside_the_output_folder(recipe: Callable[..., Path], tmp_path: Path) -> None:
     library = Path(registry.get_path("library_root"))
     in_library = {path for path in library.rglob("*") if "__pycache__" not in path.parts}

@@ -132,7 +132,9 @@ def test_one_registered_class_a_file_and_all_in_the_list():
         assert len(classes) <= 1, f"{path} registers {classes}"
         if classes:
             registering[".".join(path.relative_to(ROOT).with_suffix("").parts)] = classes[0]
-    assert sorted(registering) == sorted(REGISTERING_MODULES)
+    # This one makes its classes from YAML files.
+    declared = "lavis_emovit.datasets.builders.declared"
+    assert sorted([*registering, declared]) == sorted(REGISTERING_MODULES)
 
 
 def _run(code: str, **environment: str) -> str:

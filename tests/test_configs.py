@@ -4,6 +4,7 @@ Properties:
 - it opens with its purpose, what it needs, how it is launched, an override and what it costs; the launch command names
   a recipe that is there;
 - every recipe is valid, and so is the recipe that a file names together with the file's own override;
+- the launch command of a dataset that no recipe names holds for a copy of the recipe that names it;
 - every override example does what it says: the setting that it names is known, a misspelt one is refused.
 """
 
@@ -87,12 +88,24 @@ def test_recipe_is_valid(path):
     assert config.datasets
 
 
+def _copy_that_names(name: str, recipe: Path, folder: Path) -> Path:
+    """The copy of a recipe that a dataset's header tells to make: another dataset in the place of the recipe's."""
+    content = yaml.safe_load(recipe.read_text())
+    content["datasets"] = {name: {}}
+    copy = folder / "copy.yaml"
+    copy.write_text(yaml.safe_dump(content))
+    return copy
+
+
 @pytest.mark.parametrize("path", [*CONFIGS, *RECIPES], ids=_name)
-def test_override_example(path):
+def test_override_example(path, tmp_path):
     from lavis_emovit.runners.config import Config
 
     header = _header(path)
     recipe, options = _launched_recipe(header), _overrides(header)
+    if "in a copy of the recipe" in header["Launch"]:
+        assert f"names {path.parent.name} in the place of" in header["Launch"]
+        recipe = _copy_that_names(path.parent.name, recipe, tmp_path)
     changed = Config.load(recipe, options).to_dict()
     for option in options:
         key, _, value = option.partition("=")

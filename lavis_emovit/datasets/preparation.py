@@ -4,7 +4,7 @@ Everything goes into one storage folder:
 
     records.jsonl        all records with their instructions
     <split>/index.json   the shards of a split
-    drawn/               pictures and annotations of the sample set, where it is drawn
+    drawn/               pictures that were made here: those of the sample set, or of tables that hold them
     prepared.json        written last: with which settings, and from what
 
 Processes that start together wait for each other at a file lock; the first one does the work, the others find it done.
@@ -32,8 +32,9 @@ from lavis_emovit.shards.index import INDEX_NAME
 from lavis_emovit.shards.reader import file_sha256
 from lavis_emovit.shards.writer import write_shards
 from lavis_emovit.sources.emoset import EMOSET_SPLITS, read_emoset
-from lavis_emovit.sources.splits import hold_out_by_group, split_by_group
-from lavis_emovit.sources.table import read_table
+from lavis_emovit.sources.layouts import LAYOUT_NODES, OpenDataset, list_files, open_dataset
+from lavis_emovit.sources.problems import Notes
+from lavis_emovit.sources.splits import resplit
 
 logger = logging.getLogger(__name__)
 
@@ -122,8 +123,12 @@ def _prepare(name: str, prepare: PrepareSettings, storage: Path, splits: list[st
     (storage / UNFINISHED_NAME).touch()
     if prepare.source == "sketch":
         _draw(prepare, root)
-    records = _instructed(_split(_read(name, prepare, root, splits), prepare), prepare)
-    write_records(storage / RECORDS_NAME, records)
+    notes = Notes()
+    dataset = _read(name, prepare, root, storage, splits, notes)
+    fractions = prepare.fractions.model_dump() if prepare.fractions is not None else None
+    records = resplit(dataset.records, fractions, prepare.split_seed, prepare.stratify)
+    write_records(storage / RECORDS_NAME, _instructed(records, prepare))
+    notes.log(name)
     state: dict[str, Any] = {
         "dataset": name,
         "settings": _identity(prepare),
@@ -135,7 +140,7 @@ def _prepare(name: str, prepare: PrepareSettings, storage: Path, splits: list[st
         try:
             index = write_shards(
                 chosen,
-                root,
+                dataset.image_root,
                 storage / split,
                 samples_per_shard=prepare.shards.samples_per_shard,
                 seed=prepare.shards.seed,
@@ -174,31 +179,13 @@ def _draw(prepare: PrepareSettings, root: Path) -> None:
     write_sketch(root, **prepare.draw.model_dump(), progress=_progress_log("drawing"))
 
 
-def _read(name: str, prepare: PrepareSettings, root: Path, splits: list[str]) -> Iterable[EmotionRecord]:
-    if prepare.source == "table":
-        table = prepare.table
-        return read_table(
-            root / table.file,
-            table.columns,
-            source=name,
-            label_set=table.label_set,
-            image_root=root,
-            delimiter=table.delimiter,
-        )
-    own_splits = [split for split in EMOSET_SPLITS if prepare.split_seed is not None or split in splits]
-    return read_emoset(root, source=name, splits=own_splits)
-
-
-def _split(records: Iterable[EmotionRecord], prepare: PrepareSettings) -> Iterable[EmotionRecord]:
-    fractions = prepare.fractions
-    if fractions is None:
-        return records
-    if prepare.split_seed is not None:
-        return split_by_group(records, fractions.model_dump(), prepare.split_seed)
-    records = list(records)
-    if fractions.val > 0 and not any(record.split == "val" for record in records):
-        return hold_out_by_group(records, fractions.val / (fractions.train + fractions.val), seed=0)
-    return records
+def _read(
+    name: str, prepare: PrepareSettings, root: Path, storage: Path, splits: list[str], notes: Notes
+) -> OpenDataset:
+    own_splits = tuple(split for split in EMOSET_SPLITS if prepare.split_seed is not None or split in splits)
+    if prepare.source == "sketch":
+        return OpenDataset(read_emoset(root, source=name, splits=own_splits), root)
+    return open_dataset(root, prepare, source=name, notes=notes, extract_to=storage / DRAWN_NAME, splits=own_splits)
 
 
 def _instructed(records: Iterable[EmotionRecord], prepare: PrepareSettings) -> Iterable[EmotionRecord]:
@@ -219,8 +206,9 @@ def _identity(prepare: PrepareSettings) -> dict[str, Any]:
         settings["draw"]["version"] = DRAWING_VERSION
     else:
         settings.pop("draw")
-    if prepare.source != "table":
-        settings.pop("table")
+    for node in LAYOUT_NODES:
+        if prepare.source != node:
+            settings.pop(node)
     return {"version": PREPARATION_VERSION, **settings}
 
 
@@ -229,8 +217,8 @@ def _fingerprint(prepare: PrepareSettings) -> str | None:
     if prepare.root is None or prepare.source == "sketch":
         return None
     root = Path(prepare.root).expanduser().resolve()
-    names = [prepare.table.file] if prepare.source == "table" else [f"{split}.json" for split in EMOSET_SPLITS]
-    hashes = {name: file_sha256(root / name) for name in names if (root / name).is_file()}
+    paths = list_files(root, prepare) if root.is_dir() else []
+    hashes = {path.relative_to(root).as_posix(): file_sha256(path) for path in paths if path.is_file()}
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest() if hashes else None
 
 

@@ -14,7 +14,8 @@ from lavis_emovit.records import InstructionKind
 from lavis_emovit.settings import Settings
 from lavis_emovit.shards.order import DEFAULT_WINDOW_SHARDS
 from lavis_emovit.shards.token_lengths import LengthBucketSettings
-from lavis_emovit.sources.table import TableColumns
+from lavis_emovit.sources.catalogue import AboutSettings
+from lavis_emovit.sources.layouts import LayoutName, LayoutSettings
 
 ImageProcessorSettings = Annotated[ImageTrainSettings | ImageEvalSettings, Field(discriminator="name")]
 
@@ -45,22 +46,6 @@ class DrawSettings(Settings):
     seed: int = Field(default=0, ge=0)
     size_px: int = Field(default=192, ge=32, le=2048)
     label_noise: float = Field(default=0.04, ge=0.0, lt=0.5)
-
-
-class TableSettings(Settings):
-    """A CSV file beside the pictures."""
-
-    file: str = "labels.csv"
-    label_set: str | None = None
-    columns: TableColumns = TableColumns()
-    delimiter: str = Field(default=",", min_length=1, max_length=1)
-
-    @field_validator("label_set")
-    @classmethod
-    def _label_set_exists(cls, value: str | None) -> str | None:
-        if value is not None:
-            get_label_set(value)
-        return value
 
 
 class FractionSettings(Settings):
@@ -106,23 +91,24 @@ class ShardSettings(Settings):
     seed: int = 0
 
 
-class PrepareSettings(Settings):
+class PrepareSettings(LayoutSettings):
     """How shards are made on first use, where there are none yet.
 
     Attributes:
-        source: `sketch` draws the sample set, `emoset` reads EmoSet's published layout, `table` a CSV file.
+        source: `sketch` draws the sample set, any other name is the layout of a published dataset.
         root: folder of the published dataset (not for `sketch`); a relative path starts at the working directory.
         split_seed: draw new splits, group by group, with this seed; null keeps the dataset's own.
         fractions: shares of the splits. With the dataset's own splits, `val` is held out of `train` where it has none.
+        stratify: give every new split its share of every label.
         skip_bad: leave pictures that cannot be opened out, instead of refusing them.
     """
 
-    source: Literal["sketch", "emoset", "table"]
+    source: Literal["sketch"] | LayoutName  # type: ignore[assignment]
     root: str | None = None
     draw: DrawSettings = DrawSettings()
-    table: TableSettings = TableSettings()
     split_seed: int | None = None
     fractions: FractionSettings | None = None
+    stratify: bool = False
     instructions: InstructionSettings = InstructionSettings()
     shards: ShardSettings = ShardSettings()
     skip_bad: bool = False
@@ -133,9 +119,10 @@ class PrepareSettings(Settings):
             raise ValueError(f"source '{self.source}' needs `root`, the folder of the published dataset")
         if self.split_seed is not None and self.fractions is None:
             raise ValueError("`split_seed` draws new splits, so `fractions` must say how large they are")
-        for name, source in (("draw", "sketch"), ("table", "table")):
-            if name in self.model_fields_set and self.source != source:
-                raise ValueError(f"`{name}` belongs to source '{source}', this one is '{self.source}'")
+        if self.stratify and self.split_seed is None:
+            raise ValueError("`stratify` is a way to draw new splits, so it needs `split_seed`")
+        if "draw" in self.model_fields_set and self.source != "sketch":
+            raise ValueError(f"`draw` belongs to source 'sketch', this one is '{self.source}'")
         return self
 
 
@@ -163,6 +150,7 @@ class DatasetSettings(Settings):
     Attributes:
         type: which of the dataset's default configs lies under the node.
         data_type: LAVIS's word for the modality.
+        about: where to get the dataset, its licence, and what its publisher counts.
         build_info: `annotations.<split>.storage`, the shard index of each split; `images.storage`, the folder of all
             that is prepared; `prepare`, how.
         vis_processor, text_processor: processors for `train` and `eval`.
@@ -179,6 +167,7 @@ class DatasetSettings(Settings):
 
     type: str = "default"
     data_type: Literal["images"] = "images"
+    about: AboutSettings | None = None
     build_info: BuildInfoSettings
     vis_processor: ImageProcessorPair = ImageProcessorPair()
     text_processor: TextProcessorPair = TextProcessorPair()

@@ -20,6 +20,7 @@ REGISTERING_MODULES = (
     "lavis_emovit.datasets.builders.emoset_sketch",
     "lavis_emovit.datasets.builders.emoset",
     "lavis_emovit.datasets.builders.london_faces",
+    "lavis_emovit.datasets.builders.declared",
     "lavis_emovit.tasks.emotion_instruction",
     "lavis_emovit.runners.runner_emovit",
 )

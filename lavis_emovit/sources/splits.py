@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from math import isclose
 
@@ -10,13 +11,18 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord
 
 
-def split_by_group(records: Iterable[EmotionRecord], fractions: Mapping[str, float], seed: int) -> list[EmotionRecord]:
+def split_by_group(
+    records: Iterable[EmotionRecord], fractions: Mapping[str, float], seed: int, *, stratify: bool = False
+) -> list[EmotionRecord]:
     """Give every record a new split by its group; a record without one is a group of its own.
 
     Args:
         records: the records; the split they have is forgotten.
-        fractions: split name -> share of the groups, together 1. Every split named with a share above 0 gets a group.
+        fractions: split name -> share, together 1: of the groups, or with `stratify` of the records. Every split named
+            with a share above 0 gets a group.
         seed: seed of the draw. The result depends on the set of groups and the seed only, not on the records' order.
+        stratify: give every split its share of every label as well, as near as whole groups allow. The label of a
+            record is its emotion; of a record with several labels, the rarest one.
 
     Returns:
         the records in their order.
@@ -28,14 +34,17 @@ def split_by_group(records: Iterable[EmotionRecord], fractions: Mapping[str, flo
     if any(share < 0 for share in fractions.values()) or not isclose(sum(fractions.values()), 1.0, abs_tol=1e-6):
         raise DataError(f"split fractions must be positive and sum to 1, got {dict(fractions)}")
     names = [name for name, share in fractions.items() if share > 0]
-    groups = sorted({_group_of(record) for record in records})
+    groups = sorted({group_of(record) for record in records})
     if len(groups) < len(names):
         raise DataError(f"{len(groups)} groups cannot be shared among the splits {', '.join(names)}")
     random.Random(seed).shuffle(groups)
-    split_of: dict[str, str] = {}
-    for name, (first, last) in zip(names, _bounds([fractions[name] for name in names], len(groups))):
-        split_of.update(dict.fromkeys(groups[first:last], name))
-    return [record.model_copy(update={"split": split_of[_group_of(record)]}) for record in records]
+    if stratify:
+        split_of = _stratified(records, groups, {name: fractions[name] for name in names})
+    else:
+        split_of = {}
+        for name, (first, last) in zip(names, _bounds([fractions[name] for name in names], len(groups))):
+            split_of.update(dict.fromkeys(groups[first:last], name))
+    return [record.model_copy(update={"split": split_of[group_of(record)]}) for record in records]
 
 
 def hold_out_by_group(
@@ -58,9 +67,75 @@ def hold_out_by_group(
     return [record.model_copy(update={"split": target}) if record.id in moved else record for record in records]
 
 
-def _group_of(record: EmotionRecord) -> str:
+def resplit(
+    records: Iterable[EmotionRecord],
+    fractions: Mapping[str, float] | None,
+    split_seed: int | None,
+    stratify: bool = False,
+) -> Iterable[EmotionRecord]:
+    """The splits that a dataset's settings ask for.
+
+    Args:
+        records: the records with the dataset's own splits.
+        fractions: shares of the splits; None keeps the dataset's own.
+        split_seed: draw all splits anew; None keeps the dataset's own, and holds `val` out of `train` where there is
+            none.
+        stratify: as in `split_by_group`.
+    """
+    if fractions is None:
+        return records
+    if split_seed is not None:
+        return split_by_group(records, fractions, split_seed, stratify=stratify)
+    records = list(records)
+    if fractions.get("val", 0) > 0 and not any(record.split == "val" for record in records):
+        return hold_out_by_group(records, fractions["val"] / (fractions["train"] + fractions["val"]), seed=0)
+    return records
+
+
+def group_of(record: EmotionRecord) -> str:
+    """What a split must not cut: the record's group, or the record alone."""
     # The prefixes keep a group and a lone record of the same name apart.
     return f"group {record.group}" if record.group is not None else f"record {record.id}"
+
+
+def _stratified(records: list[EmotionRecord], groups: list[str], shares: dict[str, float]) -> dict[str, str]:
+    """Group -> split, so that every split gets its share of every label.
+
+    Groups are dealt one after the other, those with the rarest label first, each to the split that lacks most of that
+    label (after Sechidis, Tsoumakas and Vlahavas, ECML PKDD 2011, for groups in the place of single examples).
+    """
+    totals = Counter(label for record in records for label in _labels(record))
+    counts: dict[str, Counter[str]] = {group: Counter() for group in groups}
+    sizes: Counter[str] = Counter()
+    for record in records:
+        label = min(_labels(record), key=lambda name: (totals[name], name))
+        counts[group_of(record)][label] += 1
+        sizes[group_of(record)] += 1
+    kept = sum((counts[group] for group in groups), Counter())
+    wanted = {name: {label: share * count for label, count in kept.items()} for name, share in shares.items()}
+    room = {name: share * len(records) for name, share in shares.items()}
+    rank = {group: number for number, group in enumerate(groups)}
+    # Large groups first among those of one label: small ones even out what the large ones leave.
+    order = sorted(groups, key=lambda g: (min(kept[label] for label in counts[g]), -sizes[g], rank[g]))
+    split_of: dict[str, str] = {}
+    for group in order:
+        label = min(counts[group], key=lambda name: (kept[name], name))
+        # Lacking relative to the share, so that a small split fills at the same pace as a large one.
+        name = max(shares, key=lambda s: (wanted[s][label] / shares[s], room[s] / shares[s]))
+        split_of[group] = name
+        room[name] -= sizes[group]
+        for one, count in counts[group].items():
+            wanted[name][one] -= count
+    # No split stays empty: it takes the smallest group of the largest split.
+    for name in shares:
+        if name not in split_of.values():
+            largest = Counter(split_of.values()).most_common(1)[0][0]
+            split_of[min((g for g in groups if split_of[g] == largest), key=lambda g: (sizes[g], rank[g]))] = name
+    return split_of
+
+
+def _labels(record: EmotionRecord) -> list[str]:
+    return [record.emotion] if record.emotion is not None else list(record.labels or ()) or [""]
 
 
 def _bounds(shares: list[float], total: int) -> list[tuple[int, int]]:

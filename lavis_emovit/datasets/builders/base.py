@@ -23,8 +23,8 @@ from lavis_emovit.settings import Settings, parse_settings
 class EmotionDatasetBuilder(BaseDatasetBuilder):
     """Builder of a dataset that lies in shards.
 
-    A sub-class names itself (`dataset_name`), its default config (`DATASET_CONFIG_DICT`) and where the published
-    dataset is to be had (`where_to_get`); nothing else is needed.
+    A sub-class names itself (`dataset_name`) and its default config (`DATASET_CONFIG_DICT`); nothing else is needed.
+    The config's node `about` says where the published dataset is to be had.
 
     Args:
         cfg: the node `datasets.<name>` of a config, a path of a config file, or None for the defaults. What a node
@@ -38,7 +38,6 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
     eval_dataset_cls = EmotionEvalDataset
     settings_class = DatasetSettings
     dataset_name = ""
-    where_to_get = ""
     DATASET_CONFIG_DICT: Mapping[str, str] = {}
 
     def __init__(self, cfg: Any = None):
@@ -54,6 +53,11 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
         if settings is None:
             raise ConfigError(problems, f"the config of dataset '{self.dataset_name}'")
         self.settings = settings
+
+    @property
+    def where_to_get(self) -> str:
+        """Where a person gets the published dataset."""
+        return self.settings.about.where_to_get if self.settings.about is not None else ""
 
     @property
     def storage(self) -> Path:

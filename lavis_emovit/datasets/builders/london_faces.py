@@ -13,9 +13,4 @@ class LondonFacesBuilder(EmotionDatasetBuilder):
     """Face Research Lab London Set (DeBruine and Jones, 2017, CC BY 4.0)."""
 
     dataset_name = "london_faces"
-    where_to_get = (
-        "Get the Face Research Lab London Set at https://doi.org/10.6084/m9.figshare.5047666.v5 and put the frontal "
-        "pictures into FOLDER/images as 001_neutral.jpg, 001_happy.jpg, ... (smiling counts as happy), with a table "
-        "FOLDER/labels.csv of the columns image, emotion, identity, age, gender, ethnicity, split."
-    )
     DATASET_CONFIG_DICT = {"default": str(config_root() / "datasets" / "london_faces" / "defaults.yaml")}  # noqa: RUF012

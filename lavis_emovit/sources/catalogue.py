@@ -1,0 +1,142 @@
+"""The catalogue of datasets: every `lavis_configs/datasets/<name>/defaults.yaml`, and those of one's own.
+
+A dataset is one YAML file in LAVIS's layout. `build_info.prepare` says how it lies on disk and how it is split, `about`
+where to get it, under which licence, and what its publisher counts. Folders named in `EMOVIT_DATASETS` (separated as in
+`PATH`) are searched as well, so a dataset of one's own needs a file and no code.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import Field
+
+from lavis_emovit.errors import ConfigError, DataError
+from lavis_emovit.paths import config_root
+from lavis_emovit.settings import Settings, nearest_name, parse_settings
+from lavis_emovit.sources.layouts import LAYOUT_NODES, LayoutSettings
+
+CONFIG_NAME = "defaults.yaml"
+SEARCH_VARIABLE = "EMOVIT_DATASETS"
+
+
+class PublishedCounts(Settings):
+    """What the publisher, or the paper, says the dataset holds; `reference` says where that stands."""
+
+    total: int | None = None
+    splits: dict[str, int] = Field(default_factory=dict)
+    labels: dict[str, int] = Field(default_factory=dict)
+    groups: int | None = None
+    reference: str = ""
+
+
+class AboutSettings(Settings):
+    """What a person must know about a dataset before using it.
+
+    Attributes:
+        where_to_get: one sentence: where it is to be had, and how its folder must look.
+        licence: what its terms allow, or who must be asked.
+        layout_status: `verified`, the layout was read on a real copy; `documented`, it is known from documentation and
+            public code only, and nobody here has seen the files.
+        layout_note: what is uncertain about it.
+        published: counts to compare an import with.
+    """
+
+    where_to_get: str = Field(min_length=1)
+    licence: str = Field(min_length=1)
+    layout_status: Literal["documented", "verified"]
+    layout_note: str = ""
+    published: PublishedCounts = PublishedCounts()
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """A dataset as its YAML declares it.
+
+    Attributes:
+        name: name of its folder and of its builder in LAVIS.
+        path: the YAML file.
+        layout: how it lies on disk.
+        about: where to get it, its licence, its counts.
+        fractions, split_seed, stratify: the splits that its settings ask for.
+    """
+
+    name: str
+    path: Path
+    layout: LayoutSettings
+    about: AboutSettings
+    fractions: dict[str, float] | None
+    split_seed: int | None
+    stratify: bool
+
+
+def config_files() -> dict[str, Path]:
+    """Name -> YAML file of every dataset that is declared, ours first; one's own with the same name win."""
+    found: dict[str, Path] = {}
+    folders = [config_root() / "datasets"]
+    folders += [Path(item).expanduser() for item in os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep) if item]
+    for folder in folders:
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder, though {SEARCH_VARIABLE} names it")
+        for path in sorted(folder.glob(f"*/{CONFIG_NAME}")):
+            found[path.parent.name] = path
+    return found
+
+
+def find_entry(name: str) -> CatalogueEntry | None:
+    """A dataset by its name or by the path of its YAML file; None for one that is no published dataset.
+
+    Raises:
+        ConfigError: the file is not such a YAML; all that is wrong is told.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else config_files().get(name)
+    return _read_entry(path) if path is not None else None
+
+
+def known_names() -> list[str]:
+    """Names of all datasets that `find_entry` gives an entry for."""
+    return sorted(name for name, path in config_files().items() if _read_entry(path) is not None)
+
+
+def unknown_dataset(name: str, also: list[str]) -> DataError:
+    """The error for a name that is neither a dataset nor one of the general layouts `also`."""
+    return DataError(f"unknown dataset '{name}'{nearest_name(name, [*known_names(), *also])}")
+
+
+def _read_entry(path: Path) -> CatalogueEntry | None:
+    try:
+        content: Any = OmegaConf.load(path)
+        node = content["datasets"]
+        ((name, values),) = node.items()
+        tree: Any = OmegaConf.to_container(values["build_info"]["prepare"], resolve=True)
+        about: Any = values.get("about")
+        about = OmegaConf.to_container(about, resolve=True) if about is not None else None
+    except OSError as error:
+        raise ConfigError([f"cannot be read ({error.strerror})"], str(path)) from None
+    except (OmegaConfBaseException, ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"not a dataset in LAVIS's layout, `datasets: <name>: build_info: prepare:` ({error})"
+        raise ConfigError([problem], str(path)) from None
+    except Exception as error:  # PyYAML's own errors share no base with the others
+        raise ConfigError([f"not YAML ({error})"], str(path)) from None
+    if tree.get("source") == "sketch":
+        return None
+    keys = {"source", "alternatives", *LAYOUT_NODES}
+    prefix = f"datasets.{name}.build_info.prepare"
+    layout, problems = parse_settings(LayoutSettings, {key: tree[key] for key in tree if key in keys}, prefix)
+    known, more = parse_settings(AboutSettings, about or {}, f"datasets.{name}.about")
+    if layout is None or known is None:
+        raise ConfigError([*problems, *more], str(path))
+    return CatalogueEntry(
+        name=str(name),
+        path=path,
+        layout=layout,
+        about=known,
+        fractions=tree.get("fractions"),
+        split_seed=tree.get("split_seed"),
+        stratify=bool(tree.get("stratify", False)),
+    )

@@ -1,0 +1,46 @@
+"""Frames of videos as numbered picture files, and the number tables that annotate them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.sources.folder import PICTURE_SUFFIXES
+
+_NUMBER_AT_END = re.compile(r"(\d+)$")
+
+
+def frames_in(folder: Path) -> dict[int, Path]:
+    """Frame number -> file, by the digits at the end of each picture's name, whatever their width."""
+    found: dict[int, Path] = {}
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            match = _NUMBER_AT_END.search(path.stem)
+            if match and path.suffix.lower() in PICTURE_SUFFIXES:
+                found[int(match.group(1))] = path
+    return found
+
+
+def number_rows(path: Path, *, header: bool = False) -> tuple[list[str], list[list[float]]]:
+    """The numbers of a text file, one row a line, separated by commas, semicolons or blanks.
+
+    Returns:
+        the cells of the first row, if it is a header, and the rows.
+
+    Raises:
+        DataError: cannot be read, or a cell is no number; the line is named.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as text ({error})") from None
+    names = [cell.strip() for cell in re.split(r"[,;\t]", lines[0])] if header and lines else []
+    rows = []
+    for number, line in enumerate(lines[1:] if header else lines, start=2 if header else 1):
+        if line.strip():
+            try:
+                rows.append([float(cell) for cell in re.split(r"[,;\s]+", line.strip())])
+            except ValueError:
+                raise DataError(f"{path}, line {number}: expected numbers, got '{line.strip()[:60]}'") from None
+    return names, rows

@@ -1,0 +1,206 @@
+"""Rows of table files: CSV, lines of JSON, a JSON list, Parquet. A row is column -> value, with its place."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.settings import nearest_name
+from lavis_emovit.sources.table_settings import WHITESPACE, TableSettings
+
+FORMAT_OF_SUFFIX = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+}
+_DELIMITERS = (",", ";", "\t", "|")
+_BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+
+Row = dict[str, Any]
+
+
+class Fault(str):
+    """What is wrong with a row, in the place of the row."""
+
+
+def read_rows(path: Path, settings: TableSettings, named: Sequence[str]) -> Iterator[tuple[str, Row | str]]:
+    """Rows of a table, one after the other.
+
+    Args:
+        path: the file.
+        settings: how it is written.
+        named: columns that it must have.
+
+    Yields:
+        the place of the row for messages (`line 3`), and the row, or what is wrong with it.
+
+    Raises:
+        DataError: no such file or column, or a file that is not of its format.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such table. It must be a file with the columns {', '.join(named)}.")
+    kind = settings.format or FORMAT_OF_SUFFIX.get(path.suffix.lower())
+    if kind is None:
+        raise DataError(f"{path}: its ending does not tell the format; set `format` to csv, jsonl, json or parquet")
+    if kind == "parquet":
+        yield from _parquet_rows(path, named)
+    elif kind == "csv":
+        yield from _csv_rows(path, settings, named)
+    else:
+        yield from _json_rows(path, kind, settings, named)
+
+
+def check_columns(path: Path, present: Sequence[str], named: Sequence[str], hint: str = "") -> None:
+    """Refuse a table that lacks columns; the nearest names are told.
+
+    Raises:
+        DataError: columns are missing.
+    """
+    missing = [f"'{name}'{nearest_name(name, list(present))}" for name in named if name not in present]
+    if missing:
+        raise DataError(f"{path}: the table has no column {'; no column '.join(missing)}{hint}")
+
+
+def holds_pictures(path: Path, settings: TableSettings) -> bool:
+    """Whether the picture column of a Parquet file holds the pictures themselves, as Hugging Face's files do."""
+    if (settings.format or FORMAT_OF_SUFFIX.get(path.suffix.lower())) != "parquet" or not path.is_file():
+        return False
+    schema = _pyarrow(path).read_schema(path)
+    column = settings.columns.image
+    return column in schema.names and str(schema.field(column).type).startswith(("struct", "binary", "large_binary"))
+
+
+# ---- CSV --------------------------------------------------------------------------------------------------------
+
+
+def _csv_rows(path: Path, settings: TableSettings, named: Sequence[str]) -> Iterator[tuple[str, Row | str]]:
+    with path.open("rb") as file:
+        encoding = _BYTE_ORDER_MARKS.get(file.read(2), settings.encoding)
+    with path.open(encoding=encoding, newline="") as file:
+        try:
+            for _ in range(settings.skip_rows):
+                file.readline()
+            start = file.tell()
+            first = file.readline()
+            file.seek(start)
+            delimiter = settings.delimiter or _delimiter_of(first, settings, named)
+            cells: Iterator[list[str]]
+            if delimiter == WHITESPACE:
+                width = len(settings.header) if settings.header else 0
+                cells = (line.split(None, width - 1) if width else line.split() for line in file)
+            else:
+                cells = csv.reader(file, delimiter=delimiter, quotechar=settings.quote)
+            header = list(settings.header) if settings.header else [name.strip() for name in next(cells, [])]
+            check_columns(path, header, named, _other_delimiter(first, delimiter, settings, named))
+            before = settings.skip_rows + (0 if settings.header else 1)
+            for count, row in enumerate(cells, start=1):
+                # A quoted cell may hold line ends, so the CSV reader's own count is the better one.
+                line_num = getattr(cells, "line_num", None)
+                place = f"line {before + count if line_num is None else settings.skip_rows + line_num}"
+                if not row:
+                    continue
+                if len(row) != len(header):
+                    yield place, f"expected {len(header)} cells, as in the first row, got {len(row)}"
+                    continue
+                yield place, dict(zip(header, row))
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}: not {encoding} text (byte 0x{error.object[error.start]:02x}: {error.reason}). Set "
+                "`encoding`, for example to cp1252, or save the table as UTF-8."
+            ) from None
+        except csv.Error as error:
+            raise DataError(f"{path}: not a CSV file ({error})") from None
+
+
+def _delimiter_of(first: str, settings: TableSettings, named: Sequence[str]) -> str:
+    """The delimiter that splits the first row best: into most of the wanted columns, or into the most cells."""
+
+    def quality(delimiter: str) -> tuple[int, int]:
+        cells = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter, quotechar=settings.quote), [])]
+        return len(set(cells) & set(named)), len(cells) if settings.header is None else -abs(
+            len(cells) - len(settings.header)
+        )
+
+    return max(_DELIMITERS, key=quality)
+
+
+def _other_delimiter(first: str, used: str, settings: TableSettings, named: Sequence[str]) -> str:
+    """A hint where another delimiter would give the missing columns."""
+    for delimiter in _DELIMITERS:
+        cells = next(csv.reader([first], delimiter=delimiter, quotechar=settings.quote), [])
+        if delimiter != used and set(named) <= {cell.strip() for cell in cells}:
+            return f". It has them with the delimiter '{delimiter}'."
+    return ""
+
+
+# ---- JSON and Parquet -------------------------------------------------------------------------------------------
+
+
+def _json_rows(path: Path, kind: str, settings: TableSettings, named: Sequence[str]) -> Iterator[tuple[str, Row | str]]:
+    try:
+        if kind == "json":
+            items = json.loads(path.read_text(encoding=settings.encoding))
+            if not isinstance(items, list):
+                raise DataError(f"{path}: expected a list of objects, got {type(items).__name__}")
+            places: Iterator[tuple[str, Any]] = ((f"item {number}", item) for number, item in enumerate(items))
+        else:
+            places = _json_lines(path, settings.encoding)
+        for place, item in places:
+            if not isinstance(item, dict):
+                yield place, item if isinstance(item, Fault) else f"expected an object, got {type(item).__name__}"
+                continue
+            missing = [name for name in named if name not in item]
+            if missing:
+                yield place, "; ".join(f"no key '{name}'{nearest_name(name, list(item))}" for name in missing)
+                continue
+            yield place, item
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not {settings.encoding} text ({error.reason}). Set `encoding`.") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: not JSON ({error})") from None
+
+
+def _json_lines(path: Path, encoding: str) -> Iterator[tuple[str, Any]]:
+    with path.open(encoding=encoding) as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield f"line {number}", json.loads(line)
+            except json.JSONDecodeError as error:
+                yield f"line {number}", Fault(f"not JSON ({error})")
+
+
+def _parquet_rows(path: Path, named: Sequence[str]) -> Iterator[tuple[str, Row | str]]:
+    parquet = _pyarrow(path)
+    try:
+        file = parquet.ParquetFile(path)
+        check_columns(path, file.schema_arrow.names, named)
+        number = 0
+        for batch in file.iter_batches(batch_size=256, columns=list(dict.fromkeys(named))):
+            for row in batch.to_pylist():
+                yield f"row {number}", row
+                number += 1
+    except OSError as error:
+        raise DataError(f"{path}: not a Parquet file, or a damaged one ({error})") from None
+
+
+def _pyarrow(path: Path) -> Any:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise DataError(f"{path}: Parquet needs pyarrow: pip install 'lavis-emovit[tables]'") from None
+    if path.is_file():
+        try:
+            pyarrow.parquet.read_schema(path)
+        except (OSError, pyarrow.ArrowInvalid) as error:
+            raise DataError(f"{path}: not a Parquet file, or a damaged one ({error})") from None
+    return pyarrow.parquet

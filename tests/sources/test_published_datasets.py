@@ -1,0 +1,292 @@
+"""Every dataset of the catalogue, from its published layout to records and through its LAVIS builder.
+
+- Every dataset that a YAML declares has a tiny copy in its published layout, reads from it with the expected number of
+  records and, for one record, the expected fields; no id repeats, no label is outside its set.
+- Every dataset says where to get it, under which licence, whether its layout was verified on a real copy, and no copy
+  of another size passes for the published one.
+- LAVIS knows a builder for it by name, which makes shards of all splits from the copy; people lie in one split only.
+- Where a dataset is published in several layouts, the one that lies there is read.
+- A dataset of one's own is one YAML file: read by its path, or registered in LAVIS from a folder.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+from lavis.common.registry import registry
+from PIL import Image
+
+from lavis_emovit.datasets.builders.declared import register_declared
+from lavis_emovit.emotion.labels import get_label_set
+from lavis_emovit.errors import ConfigError, DataError
+from lavis_emovit.shards.index import ShardIndex
+from lavis_emovit.shards.reader import ShardReader
+from lavis_emovit.sources.catalogue import PublishedCounts, config_files, find_entry, known_names
+from lavis_emovit.sources.layouts import LayoutSettings, open_dataset
+from lavis_emovit.sources.problems import Notes
+from lavis_emovit.sources.published import compare_counts
+
+NAMES = known_names()
+# Ratings, action units, several labels or captions, and no one emotion to ask for.
+WITHOUT_QUESTIONS = ("oasis", "bass", "emotic", "disfa", "bp4d", "oxford_hic")
+
+
+def _read(name, root, tmp_path, **changes):
+    entry = find_entry(name)
+    layout = entry.layout.model_copy(update=changes)
+    notes = Notes()
+    dataset = open_dataset(root, layout, source=name, notes=notes, extract_to=tmp_path / "extracted")
+    return list(dataset.records), dataset.image_root, notes
+
+
+def _fields(record):
+    return json.loads(record.model_dump_json())
+
+
+def test_all_of_the_field_are_there(draw_published):
+    assert set(NAMES) == set(draw_published)
+    assert len(NAMES) == 23
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reads_as_published(name, draw_published, tmp_path):
+    expected = draw_published[name](tmp_path / "set")
+    records, image_root, _ = _read(name, tmp_path / "set", tmp_path)
+    assert len(records) == expected.total
+    assert len({record.id for record in records}) == len(records)
+    for record in records:
+        assert record.source == name
+        assert (image_root / record.image).is_file()
+        if record.emotion is not None:
+            assert record.emotion in get_label_set(record.label_set).labels
+    fields = _fields(next(record for record in records if record.id == expected.record_id))
+    for key, value in expected.fields.items():
+        if key == "utterances":
+            given = [{k: v for k, v in item.items() if v is not None} for item in fields[key]]
+            assert given == value
+        elif key == "action_units":
+            assert {int(k): v for k, v in fields[key].items()} == value
+        elif key == "extra":
+            assert fields[key].items() >= value.items()
+        else:
+            assert fields[key] == value, key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tells_what_a_person_must_know(name, draw_published, tmp_path):
+    about = find_entry(name).about
+    assert "http" in about.where_to_get and about.licence
+    assert about.layout_status == ("verified" if name in ("london_faces", "oasis", "bass") else "documented")
+    published = about.published
+    if published != PublishedCounts():
+        assert published.reference
+        draw_published[name](tmp_path / "set")
+        records, _, _ = _read(name, tmp_path / "set", tmp_path)
+        differences = compare_counts(records, published)
+        assert differences or published == PublishedCounts(reference=published.reference)
+        assert all("published are" in line for line in differences)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "emoset"])
+def test_builder_makes_shards(name, draw_published, tmp_path, monkeypatch):
+    monkeypatch.setenv("EMOVIT_DATA", str(tmp_path / "data"))
+    expected = draw_published[name](tmp_path / "set")
+    builder = registry.get_builder_class(name)({"build_info": {"prepare": {"root": str(tmp_path / "set")}}})
+    assert builder.where_to_get == find_entry(name).about.where_to_get
+    if name in WITHOUT_QUESTIONS:
+        # The shards are made; what is missing is told when training opens them.
+        with pytest.raises(DataError, match="Write instructions before building shards"):
+            builder.build_datasets()
+    else:
+        assert set(builder.build_datasets()) == set(builder.indexes)
+    groups = Counter()
+    total = 0
+    for split, path in builder.indexes.items():
+        reader = ShardReader(ShardIndex.load(path))
+        records = [reader.read(number).record for number in range(len(reader))]
+        total += len(records)
+        assert records and {record.split for record in records} == {split}
+        groups.update({record.group for record in records if record.group is not None})
+        for record in records:
+            has_question = any(instruction.kind == "categorical" for instruction in record.instructions)
+            assert has_question == (record.emotion is not None)
+    assert total == expected.total
+    assert set(groups.values()) <= {1}
+
+
+def test_counts_that_agree_are_no_difference(draw_published, tmp_path):
+    draw_published["raf_db"](tmp_path)
+    records, _, _ = _read("raf_db", tmp_path, tmp_path)
+    right = PublishedCounts(total=14, splits={"train": 11, "test": 3}, labels={"anger": 2}, groups=0)
+    assert compare_counts(records, right) == []
+    wrong = PublishedCounts(total=14, splits={"train": 12}, labels={"anger": 3}, groups=1, reference="the paper")
+    assert compare_counts(records, wrong) == [
+        "0 groups, published are 1 (the paper)",
+        "11 records in split 'train', published are 12 (the paper)",
+        "2 records of 'anger', published are 3 (the paper)",
+    ]
+    assert len(compare_counts(records, wrong, own_splits=False)) == 2
+
+
+def test_ties_are_dropped_or_kept_as_soft_labels(draw_published, tmp_path):
+    draw_published["abstract"](tmp_path)
+    table = find_entry("abstract").layout.table
+    _, _, notes = _read("abstract", tmp_path, tmp_path)
+    assert notes.report() == ["1 left out: the most votes are tied"]
+    assert notes.serious() == []
+    soft, _, notes = _read("abstract", tmp_path, tmp_path, table=table.model_copy(update={"ties": "soft"}))
+    assert len(soft) == 10 and notes.report() == []
+    tied = soft[-1]
+    assert tied.emotion is None and tied.label_set == "mikels8"
+    assert tied.votes["anger"] == tied.votes["contentment"] == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(("level", "classes", "count"), [("parrott6", {"joy", "anger"}, 12), ("polarity2", None, 12)])
+def test_coarser_levels_of_webemo(level, classes, count, draw_published, tmp_path):
+    draw_published["webemo"](tmp_path)
+    folder = find_entry("webemo").layout.folder.model_copy(update={"coarsen_to": level})
+    records, _, _ = _read("webemo", tmp_path, tmp_path, folder=folder)
+    assert len(records) == count
+    assert {record.label_set for record in records} == {level}
+    assert {record.emotion for record in records} == (classes or {"negative", "positive"})
+
+
+def test_other_layouts_of_a_dataset(tmp_path):
+    for number, label in enumerate(("angry", "happy")):
+        for split in ("train", "test"):
+            path = tmp_path / "fer" / split / label / f"{number}.png"
+            path.parent.mkdir(parents=True)
+            Image.new("L", (48, 48), number * 50).save(path)
+    records, root, notes = _read("fer2013", tmp_path / "fer", tmp_path)
+    assert root == tmp_path / "fer"
+    assert Counter((record.split, record.emotion) for record in records) == {
+        (split, label): 1 for split in ("train", "test") for label in ("anger", "happiness")
+    }
+    # Five classes have no picture here, and that is told.
+    assert len(notes.serious()) == 5 and "'surprise'" in " ".join(notes.serious())
+
+    import numpy
+
+    for folder, value in (("train_set", "3"), ("val_set", 0)):
+        (tmp_path / "affectnet" / folder / "images").mkdir(parents=True)
+        (tmp_path / "affectnet" / folder / "annotations").mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / "affectnet" / folder / "images" / "17.jpg")
+        for key, content in (("exp", value), ("val", "-0.5"), ("aro", 0.25)):
+            numpy.save(tmp_path / "affectnet" / folder / "annotations" / f"17_{key}.npy", numpy.array(content))
+    records, _, _ = _read("affectnet", tmp_path / "affectnet", tmp_path)
+    assert [(r.split, r.emotion, r.valence, r.arousal) for r in records] == [
+        ("train", "surprise", -0.5, 0.25),
+        ("test", "neutral", -0.5, 0.25),
+    ]
+
+
+def test_pixels_become_the_pictures_that_they_are(draw_published, tmp_path):
+    draw_published["fer2013"](tmp_path / "set")
+    records, root, _ = _read("fer2013", tmp_path / "set", tmp_path)
+    assert root == tmp_path / "extracted"
+    with Image.open(root / records[3].image) as image:
+        assert (image.mode, image.size) == ("L", (48, 48))
+        assert list(image.getdata())[:5] == [21, 22, 23, 24, 25]
+    before = (root / records[3].image).stat().st_mtime_ns
+    assert [r.id for r in _read("fer2013", tmp_path / "set", tmp_path)[0]] == [r.id for r in records]
+    assert (root / records[3].image).stat().st_mtime_ns == before
+
+
+OWN = """
+datasets:
+  my_moods:
+    data_type: images
+    about:
+      where_to_get: On my disk.
+      licence: Mine.
+      layout_status: verified
+    build_info:
+      annotations:
+        train: {storage: my_moods/train/index.json}
+        test: {storage: my_moods/test/index.json}
+      images: {storage: my_moods}
+      prepare:
+        source: table
+        root: ROOT
+        table:
+          file: moods.csv
+          label_set: "labels: calm, tense"
+          columns: {image: file, emotion: mood, split: part}
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A YAML file and the dataset that it describes."""
+    rows = ["file;mood;part"]
+    for number in range(6):
+        Image.new("RGB", (9, 9), (number * 30, 0, 0)).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png;{('Calm', 'tense')[number % 2]};{('train', 'test')[number // 4]}")
+    (tmp_path / "moods.csv").write_text("\n".join(rows))
+    path = tmp_path / "configs" / "my_moods" / "defaults.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(OWN.replace("ROOT", str(tmp_path)))
+    return path
+
+
+def test_a_dataset_of_ones_own_is_one_yaml_file(own, tmp_path, monkeypatch):
+    entry = find_entry(str(own))
+    assert entry.name == "my_moods"
+    records = list(open_dataset(tmp_path, entry.layout, source=entry.name).records)
+    assert [record.emotion for record in records] == ["calm", "tense"] * 3
+    monkeypatch.setenv("EMOVIT_DATASETS", str(own.parent.parent))
+    monkeypatch.setenv("EMOVIT_DATA", str(tmp_path / "data"))
+    assert "my_moods" in known_names()
+    assert "my_moods" in [*register_declared(), *registry.list_datasets()]
+    datasets = registry.get_builder_class("my_moods")().build_datasets()
+    assert {split: len(dataset) for split, dataset in datasets.items()} == {"train": 4, "test": 2}
+    assert datasets["test"].label_set.labels == ("calm", "tense")
+    question, answer = datasets["train"][0]["pairs"][0][:2]
+    assert "calm, tense" in question and answer.startswith("Predict emotion: ")
+
+
+def test_a_wrong_yaml_is_refused_with_all_that_is_wrong(own, monkeypatch, tmp_path):
+    text = own.read_text()
+    own.write_text(
+        text.replace("licence: Mine.", "").replace("mood,", "mood, spilt: x,").replace("file: moods", "fil: m")
+    )
+    with pytest.raises(ConfigError) as caught:
+        find_entry(str(own))
+    problems = " ".join(caught.value.problems)
+    assert "about.licence: missing" in problems
+    assert "table.columns.spilt: unknown key (did you mean 'split'?)" in problems
+    assert "table.fil: unknown key (did you mean 'file'?)" in problems
+    for wrong, expected in (("[", "not YAML"), ("datasets: 3", "not a dataset in LAVIS's layout")):
+        own.write_text(wrong)
+        with pytest.raises(ConfigError, match=expected):
+            find_entry(str(own))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        find_entry(str(tmp_path / "gone.yaml"))
+    monkeypatch.setenv("EMOVIT_DATASETS", str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="nowhere: no such folder, though EMOVIT_DATASETS names it"):
+        config_files()
+    assert register_declared() == []
+
+
+def test_settings_of_layouts_hold_together():
+    for values, expected in (
+        ({"source": "folder", "table": {}}, "`table` belongs to source 'table', this one is 'folder'"),
+        ({"source": "folder", "folder": {"pattern": "{label}/x"}}, "must hold {name}"),
+        ({"source": "table", "table": {"label_pattern": "("}}, "is no regular expression"),
+        ({"source": "table", "table": {"scales": {"valence": [3, 1]}}}, "a scale is .lowest, highest."),
+        ({"source": "table", "table": {"encoding": "klingon"}}, "no encoding that Python knows"),
+    ):
+        with pytest.raises(ValueError, match=expected):
+            LayoutSettings.model_validate(values)
+
+
+def test_the_catalogue_needs_neither_torch_nor_lavis():
+    code = (
+        "import sys; from lavis_emovit.sources.catalogue import known_names; assert len(known_names()) == 23;"
+        "assert not {'torch', 'lavis', 'pandas', 'scipy', 'pyarrow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

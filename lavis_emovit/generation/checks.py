@@ -56,6 +56,8 @@ _ABOUT_ITSELF = re.compile(
     r"\bhere (?:is|are) (?:the|your|a|three|two|one) (?:question|pair|answer)",
     re.IGNORECASE,
 )
+# Places that are called after an emotion claim none.
+_PLACE_NAMES = re.compile(r"\bamusement[ _](?:park|arcade|ride|centre|center)s?\b", re.IGNORECASE)
 _COMMON_WORDS = frozenset(
     """a an and are as at be by can for from has have he her his how in is it its not of on or she so that the their
     there they this to was what where which who why with would you your""".split()
@@ -130,7 +132,7 @@ def contradicts_label(answer: str, label: str, label_set: LabelSet) -> bool:
     Claims are read as evaluation reads them (`emotion/answers.py`). People in a picture may feel something else than
     who looks at it, so a claim of another label counts only where its polarity is another one, too.
     """
-    read = read_emotion(answer, label_set)
+    read = read_emotion(_PLACE_NAMES.sub("place", answer), label_set)
     own = label_set.canonical(label)
     if read.label is None or read.label == own:
         return False

@@ -92,8 +92,8 @@ def write_kind(job: Job, name: str, ids: Iterable[str] | None = None) -> StepRes
         _ask_rounds(job, job.chat, kind, chosen, outcomes, label_sets, result)
     if job.dry_run:
         return result
-    mode = job.settings.near_duplicates or ("image" if job.chat is None else "dataset")
-    _drop_duplicates(chosen, outcomes, mode)
+    if job.chat is None:
+        _drop_duplicates(chosen, outcomes, job.settings.near_duplicates or "image")
     if job.judge is not None:
         _judge(job, job.judge, kind, chosen, outcomes, result)
     _write_into(job, kind, chosen, outcomes, result)
@@ -168,6 +168,7 @@ def _ask_rounds(
                 _take(outcomes[record.id], kind, record, label_sets, row["status"], row.get("reply"), sample)
             elif not outcomes[record.id].answered:
                 result.missing["no_reply"] += 1
+        _drop_duplicates(chosen, outcomes, job.settings.near_duplicates or "dataset")
 
 
 def _take(
@@ -215,6 +216,7 @@ def _why_unreadable(status: str, text: str) -> str:
 
 
 def _drop_duplicates(chosen: list[EmotionRecord], outcomes: dict[str, _Outcome], mode: str) -> None:
+    """Take pairs out that are nearly the same as an earlier one; in the order of the records, so always the same ones."""
     if mode == "off":
         return
     found = NearDuplicates()
@@ -226,6 +228,7 @@ def _drop_duplicates(chosen: list[EmotionRecord], outcomes: dict[str, _Outcome],
         for pair in outcome.pairs:
             if found.seen(f"{pair.question} {pair.answer}"):
                 outcome.rejected.append(_Rejected(["near_duplicate"], outcome.sample, pair))
+                outcome.complete = False
             else:
                 kept.append(pair)
         outcome.pairs = kept

@@ -95,7 +95,7 @@ class OfflineWriter:
     def caption(self, record: EmotionRecord) -> str | None:
         """A caption from the annotated place, things and action; None where none of them is known."""
         known = record.attributes
-        place = f"a {plain(known.scene)}" if known.scene else ""
+        place = _a(plain(known.scene)) if known.scene else ""
         things = _list(known.object)
         action = f"a person, {plain(known.human_action)}" if known.human_action else ""
         parts = [part for part in (action, things) if part]
@@ -134,7 +134,7 @@ def _topics(record: EmotionRecord) -> list[tuple[tuple[str, ...], str]]:
     known = record.attributes
     topics: list[tuple[tuple[str, ...], str]] = []
     if known.scene:
-        topics.append((("What kind of place is it?", "Where is this?"), f"It is a {plain(known.scene)}."))
+        topics.append((("What kind of place is it?", "Where is this?"), f"It is {_a(plain(known.scene))}."))
     if known.object:
         topics.append(
             (("Which things stand out?", "What can one see in the picture?"), f"One can see {_list(known.object)}.")
@@ -169,8 +169,8 @@ def _seen(record: EmotionRecord, choose: random.Random) -> list[str]:
     if record.caption:
         sentences.append(f"The picture shows {record.caption.strip().rstrip('.')}.")
     if known.scene and not (record.caption and plain(known.scene) in record.caption):
-        sentences.append(f"The place is a {plain(known.scene)}.")
-    if known.object:
+        sentences.append(f"The place is {_a(plain(known.scene))}.")
+    if known.object and not (record.caption and _list(known.object) in record.caption):
         opening = choose.choice(("The eye goes to", "One notices", "What stands out is"))
         sentences.append(f"{opening} {_list(known.object)}.")
     if known.human_action:
@@ -192,6 +192,10 @@ def _conclusion(record: EmotionRecord) -> str:
     cause = _CAUSES.get(record.emotion)
     because = f" because {cause}" if cause else ""
     return f"That leads to {record.emotion}{because}." if cause else f"Most people would call that {record.emotion}."
+
+
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun[:1].lower() in "aeiou" else f"a {noun}"
 
 
 def _list(names: list[str] | None) -> str:

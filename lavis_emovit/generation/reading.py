@@ -64,7 +64,9 @@ def read_pairs(text: str) -> Reading:
             return reading
     lines = _INLINE.sub("\n", without_fences(text)).split("\n")
     found = _read_marked(lines) or _read_numbered(lines)
-    return found or Reading(problems=[f"no question and answer found: {_shown(text)}"])
+    if found is None or not (found.pairs or found.problems):
+        return Reading(problems=[f"no question and answer found: {_shown(text)}"])
+    return found
 
 
 def read_text(text: str, key: str) -> Reading:

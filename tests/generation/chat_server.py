@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import random
 import re
 import threading
 from collections.abc import Callable
@@ -41,6 +42,12 @@ class Action:
 Script = Callable[[dict[str, Any], int], Action]
 
 
+_NOUNS = """apple basket bench bird boat book bottle bridge brush bucket candle carpet chair clock cloud coat corner cup
+curtain desk door fence field floor garden gate glass hall hat hill hut kettle lake lamp leaf letter market meadow mirror
+mountain path pillow pond porch road roof rope shelf shoe shore spoon stairs stone stove table tent tower train tray tree
+tunnel valley vase village wagon wall window wood yard""".split()
+
+
 def fill(schema: dict[str, Any], words: str) -> Any:
     """A value that a JSON schema allows."""
     if "enum" in schema:
@@ -56,7 +63,15 @@ def fill(schema: dict[str, Any], words: str) -> Any:
         return schema.get("minimum", 0)
     if kind == "boolean":
         return True
-    return f"What can one see in {words}?" if "question" in words else f"One can see {words} in the picture."
+    # Other words for every request and key, in whole English sentences that pass the checks of written pairs.
+    rng = random.Random(words)
+    one, two, three, *more = rng.sample(_NOUNS, 12)
+    if words.endswith("question"):
+        return f"What could the {one} have to do with the {two} and the {three} of this scene?"
+    listed = ", ".join(f"a {noun}" for noun in more)
+    return (
+        f"There is a {one} in front of the {two}, and behind the {three} one can see {listed} and nothing else of note."
+    )
 
 
 def words_of(body: dict[str, Any]) -> str:
@@ -220,8 +235,9 @@ def render(action: Action, body: dict[str, Any]) -> tuple[str, bytes]:
     text = action.text
     if text is None and action.refusal is None:
         form = body.get("response_format") or {}
-        words = re.sub(r"\s+", " ", words_of(body))[:40].replace('"', "")
-        text = json.dumps(fill(form["json_schema"]["schema"], words)) if "json_schema" in form else f"{words}."
+        words = f"{json.dumps(body['messages'])}/{body.get('seed')}"
+        plain = re.sub(r"\s+", " ", words_of(body))[:40]
+        text = json.dumps(fill(form["json_schema"]["schema"], words)) if "json_schema" in form else f"{plain}."
     message = {"role": "assistant", "content": text, "refusal": action.refusal}
     common = {"id": "c1", "created": 1, "model": body["model"]}
     if not body.get("stream"):

@@ -1,0 +1,165 @@
+"""What a job leaves in its folder: records, a summary, a manifest with hashes, LLaVA-style JSON, and the preview."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lavis_emovit import __version__
+from lavis_emovit.errors import DataError
+from lavis_emovit.files import atomic_writer
+from lavis_emovit.generation.chat.ledger import now
+from lavis_emovit.generation.job import Job, StepResult
+from lavis_emovit.generation.mix import Mix
+from lavis_emovit.generation.preview import write_preview
+from lavis_emovit.records import to_conversations, write_records
+
+RECORDS = "records.jsonl"
+SUMMARY = "summary.json"
+MANIFEST = "manifest.json"
+CONVERSATIONS = "conversations.json"
+PREVIEW = "preview.html"
+REJECTED = "rejected"
+
+
+def write_outputs(
+    job: Job,
+    results: Sequence[StepResult],
+    *,
+    source: Path,
+    source_sha256: str,
+    mix: tuple[str, Mix] | None = None,
+    conversations: bool = False,
+    num_preview: int = 24,
+) -> dict[str, Any]:
+    """Write everything that a job leaves behind.
+
+    Args:
+        job: after its steps.
+        results: of the steps of this run; those of earlier runs in the same folder are kept.
+        source: the input records.
+        source_sha256: of the input, taken before it was replaced.
+        mix: name and parts of the mix, where one was drawn.
+        conversations: write LLaVA-style JSON as well.
+        num_preview: pictures on the preview page; 0 writes none.
+
+    Returns:
+        the manifest.
+    """
+    write_records(job.folder / RECORDS, job.records)
+    outputs = [RECORDS]
+    if conversations:
+        with atomic_writer(job.folder / CONVERSATIONS) as file:
+            json.dump(to_conversations(job.records), file, ensure_ascii=False, indent=1)
+        outputs.append(CONVERSATIONS)
+    steps = _merge_steps(job.folder / SUMMARY, results)
+    costs = ledger_line(job)
+    summary = {"steps": steps, "ledger": _ledger_summary(job)}
+    _write_json(job.folder / SUMMARY, summary)
+    manifest = {
+        "made_by": f"lavis-emovit {__version__}",
+        "created": now(),
+        "input": {"records": source.name, "sha256": source_sha256},
+        "output": {name: {"sha256": file_sha256(job.folder / name)} for name in outputs},
+        "settings": job.settings.model_dump(mode="json"),
+        "chat": job.chat.model_dump(mode="json") if job.chat else None,
+        "judge": job.judge.model_dump(mode="json") if job.judge else None,
+        "mix": {"name": mix[0], **mix[1].model_dump(mode="json")} if mix else None,
+        "prompts": {step["step"]: step["prompt"] for step in steps if step["prompt"]},
+        "instructions": count_instructions(job),
+    }
+    _write_json(job.folder / MANIFEST, manifest)
+    if num_preview:
+        counted = sum(len(record.instructions) for record in job.records)
+        write_preview(
+            job.folder / PREVIEW,
+            job.records,
+            job.image_root,
+            steps,
+            title=f"Instruction data of {source.parent.name or source.name}",
+            subtitle=f"{len(job.records)} records, {counted} instructions",
+            costs=costs,
+            rejected_folder=job.folder / REJECTED,
+            num_pictures=num_preview,
+            seed=job.settings.seed,
+        )
+    return manifest
+
+
+def count_instructions(job: Job) -> dict[str, dict[str, int]]:
+    """Pairs by kind and class."""
+    counts: dict[str, Counter[str]] = {}
+    for record in job.records:
+        for instruction in record.instructions:
+            counts.setdefault(instruction.kind, Counter())[record.emotion or "none"] += 1
+    return {kind: dict(sorted(by_class.items())) for kind, by_class in sorted(counts.items())}
+
+
+def ledger_line(job: Job) -> str:
+    """Requests, tokens and cost of everything in the ledger, in one sentence."""
+    ledger = job.ledger
+    if not ledger.counts:
+        return "No paid request was made."
+    doubt = f", of which up to ${ledger.usd_in_doubt:.4f} is in doubt" if ledger.usd_in_doubt else ""
+    return (
+        f"The ledger holds {sum(ledger.counts.values())} calls with {ledger.tokens['input']} input tokens "
+        f"({ledger.tokens['cached']} of them cached) and {ledger.tokens['output']} output tokens, "
+        f"${ledger.usd_spent:.4f} in all{doubt}."
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, in hex.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}). Make records with `emovit data import`, or give the path of a "
+            "file that exists."
+        ) from None
+    return digest.hexdigest()
+
+
+def _ledger_summary(job: Job) -> dict[str, Any]:
+    ledger = job.ledger
+    return {
+        "attempts": dict(ledger.counts),
+        "tokens": dict(ledger.tokens),
+        "usd": round(ledger.usd_spent, 6),
+        "usd_in_doubt": round(ledger.usd_in_doubt, 6),
+    }
+
+
+def _merge_steps(path: Path, results: Sequence[StepResult]) -> list[dict[str, Any]]:
+    steps: dict[str, dict[str, Any]] = {}
+    try:
+        steps = {step["step"]: step for step in json.loads(path.read_bytes())["steps"]}
+    except OSError:
+        pass
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{path}: not a summary of ours; move it away") from None
+    for result in results:
+        steps[result.step] = {
+            **vars(result),
+            "reasons": dict(result.reasons.most_common()),
+            "missing": dict(result.missing),
+            "leak_rate": result.leak_rate,
+        }
+    return list(steps.values())
+
+
+def _write_json(path: Path, content: Any) -> None:
+    with atomic_writer(path) as file:
+        json.dump(content, file, ensure_ascii=False, indent=2)
+        file.write("\n")

@@ -1,0 +1,108 @@
+"""The steps of EmoVIT's instruction data, one or all: records in, records with instructions out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from lavis_emovit.errors import ConfigError
+from lavis_emovit.generation.attributes import write_attributes
+from lavis_emovit.generation.captions import write_captions
+from lavis_emovit.generation.categorical import add_categorical
+from lavis_emovit.generation.instructions import without_generated, write_kind
+from lavis_emovit.generation.job import Job, StepResult
+from lavis_emovit.generation.kinds import KINDS
+from lavis_emovit.generation.mix import Mix, draw_mix
+from lavis_emovit.generation.overlap import refuse_overlap
+from lavis_emovit.records import read_records
+from lavis_emovit.settings import nearest_name
+
+STEPS = ("captions", "attributes", "categorical", *KINDS)
+
+
+def run_steps(
+    job: Job,
+    steps: Sequence[str],
+    *,
+    mix: Mix | None = None,
+    allow_short: bool = False,
+    captioner: str | None = None,
+    redo_captions: bool = False,
+    vocabulary: Path | None = None,
+    device: str = "cpu",
+    held_out: Sequence[Path] = (),
+    check_overlap: bool = True,
+) -> Iterator[StepResult]:
+    """Run steps one after the other; each result is given as soon as it is there.
+
+    Args:
+        job: what to work on; its records change.
+        steps: names out of `STEPS`.
+        mix: which pictures get which kinds; None is every kind for every picture of the split.
+        allow_short: take fewer pictures than the mix wants where a class has too few.
+        captioner, redo_captions, device: see `write_captions`.
+        vocabulary: see `write_attributes`.
+        held_out: further records files that training must not touch.
+        check_overlap: refuse pictures that get instructions and are in another split, or in `held_out`.
+
+    Raises:
+        ConfigError: no such step.
+        DataError: overlap with held-out pictures, or a mix that cannot be drawn.
+    """
+    unknown = [f"no step '{step}'{nearest_name(step, list(STEPS))}" for step in steps if step not in STEPS]
+    if unknown:
+        raise ConfigError(unknown, "the steps")
+    chosen = draw_mix(job.chosen(), mix, seed=job.settings.seed, allow_short=allow_short) if mix is not None else None
+    ids = None if chosen is None else set(chosen)
+    if check_overlap and job.settings.split is not None:
+        _refuse_overlap(job, ids, held_out)
+    for step in steps:
+        if step == "captions":
+            result = write_captions(job, ids, captioner=captioner, redo=redo_captions, device=device)
+        elif step == "attributes":
+            result = write_attributes(job, ids, vocabulary=vocabulary)
+        else:
+            of_step = None if chosen is None else {name for name, kinds in chosen.items() if step in kinds}
+            result = write_categorical(job, of_step) if step == "categorical" else write_kind(job, step, of_step)
+        yield result
+        if result.stopped:
+            return
+
+
+def write_categorical(job: Job, ids: Iterable[str] | None = None) -> StepResult:
+    """Write the categorical instruction into records; it replaces the ones that were written by us before.
+
+    Args:
+        job: records and settings.
+        ids: the records; None is all of the split. Records without emotion pass.
+    """
+    chosen = job.chosen(ids)
+    settings = job.settings
+    bare = (
+        record.model_copy(update={"instructions": without_generated(record, "categorical")})
+        for record in chosen
+        if record.emotion is not None
+    )
+    written = {
+        record.id: record
+        for record in add_categorical(
+            bare,
+            wordings=settings.wordings,
+            option_order=settings.option_order,
+            seed=settings.seed,
+            open_set=settings.open_set,
+        )
+    }
+    job.replace(written)
+    num = len(written)
+    return StepResult(
+        "categorical", "template:categorical", "", num_records=len(chosen), num_done=num, num_pairs=num, num_read=num
+    )
+
+
+def _refuse_overlap(job: Job, ids: set[str] | None, held_out: Sequence[Path]) -> None:
+    training = job.chosen(ids)
+    others = [record for record in job.records if record.split != job.settings.split]
+    refuse_overlap(training, others, job.image_root, job.image_root)
+    for path in held_out:
+        refuse_overlap(training, read_records(path), job.image_root, path.parent)

@@ -1,0 +1,284 @@
+"""The steps, offline and with the local server.
+
+- Offline, all kinds are written into the drawn set; the same seed writes the same, whatever else is in the file.
+- With a server, everything is asked once; a second run asks nothing, changes nothing, and keeps what people wrote.
+- Replies that cannot be used are kept with their reasons; `regenerate` asks again for these records only.
+- The judge's no rejects, its silence does not. Captions and attributes of the source stay; terms outside of the
+  vocabulary are left out; light and colour are measured. Broken pictures are counted and cost nobody else anything.
+- A LAVIS captioner is called once for each picture, whatever its path.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+
+import numpy as np
+import pytest
+from chat_server import Action, ChatServer
+from PIL import Image
+
+from lavis_emovit.errors import DataError, UserError
+from lavis_emovit.generation import captions as captions_module
+from lavis_emovit.generation.attributes import write_attributes
+from lavis_emovit.generation.captions import write_captions
+from lavis_emovit.generation.chat.ledger import Ledger
+from lavis_emovit.generation.instructions import write_kind
+from lavis_emovit.generation.job import Job, JobSettings
+from lavis_emovit.generation.kinds import KINDS
+from lavis_emovit.generation.pipeline import run_steps
+from lavis_emovit.records import Attributes, EmotionRecord, Instruction
+from lavis_emovit.sources.emoset import read_emoset
+from lavis_emovit.sources.sketch.write import write_sketch
+
+
+@pytest.fixture(scope="module")
+def sketch(tmp_path_factory):
+    root = tmp_path_factory.mktemp("sketch") / "sketch"
+    write_sketch(root, images_per_class=10, size_px=48, label_noise=0.0)
+    return root, list(read_emoset(root))
+
+
+@pytest.fixture
+def make_job(sketch, tmp_path):
+    """Jobs on the drawn set; one folder, so later ones find the earlier ones' ledger."""
+    opened = []
+
+    def make(chat=None, records=None, **changes):
+        while opened:
+            opened.pop().close()
+        opened.append(Ledger(tmp_path / "ledger.jsonl"))
+        settings = JobSettings(**{"num_examples": 1, **changes.pop("settings", {})})
+        return Job(
+            list(records if records is not None else sketch[1]),
+            sketch[0],
+            tmp_path,
+            opened[-1],
+            settings,
+            chat,
+            **changes,
+        )
+
+    yield make
+    for ledger in opened:
+        ledger.close()
+
+
+def _pairs(job):
+    return {record.id: [(i.kind, i.question, i.answer) for i in record.instructions] for record in job.records}
+
+
+STEPS = ("captions", "attributes", "categorical", *KINDS)
+
+
+def test_offline(make_job, sketch):
+    job = make_job()
+    results = {result.step: result for result in run_steps(job, STEPS)}
+    train = [record for record in job.records if record.split == "train"]
+    assert 0 < len(train) < len(job.records)
+    assert all(not record.instructions for record in job.records if record.split != "train")
+    for record in train:
+        assert Counter(item.kind for item in record.instructions).keys() >= {"categorical", "reasoning", "explanation"}
+        explained = next(item for item in record.instructions if item.kind == "explanation")
+        assert explained.answer.startswith(f"Predict emotion: {record.emotion}. Reason: ")
+    assert results["conversation"].num_pairs >= 2.8 * len(train)
+    assert all(result.leak_rate in (0.0, None) for result in results.values())
+    # Records alone, in another order, get the same words.
+    alone = make_job(records=[record for record in reversed(sketch[1]) if record.split == "train"][:5])
+    list(run_steps(alone, STEPS))
+    assert all(_pairs(job)[name] == pairs for name, pairs in _pairs(alone).items())
+    other = make_job(settings={"seed": 1})
+    list(run_steps(other, STEPS))
+    assert _pairs(other) != _pairs(job)
+
+
+def test_with_a_server_everything_is_paid_once(make_job, make_settings):
+    with ChatServer() as server:
+        chat = make_settings(server, seed=1)
+        own = Instruction(kind="reasoning", question="Mine?", answer="Mine.", provenance="human")
+        job = make_job(chat, settings={"vision": True, "seed": 1})
+        job.records[0] = job.records[0].model_copy(update={"split": "train", "instructions": [own]})
+        first = list(run_steps(job, STEPS))
+        num_train = len(job.chosen())
+        assert server.num_requests == 5 * num_train + sum(
+            not any(
+                [r.attributes.scene, r.attributes.object, r.attributes.facial_expression, r.attributes.human_action]
+            )
+            for r in job.chosen()
+        )
+        assert [result.num_pairs for result in first[2:]] == [num_train, 3 * num_train, *[num_train] * 3]
+        assert own in job.records[0].instructions
+        schemas = [set(body["response_format"]["json_schema"]["schema"]["properties"]) for body in server.bodies]
+        assert {"simple_1", "simple_2", "complex"} in schemas
+        content = server.bodies[-1]["messages"][1]["content"]
+        assert content[0]["image_url"]["url"].startswith("data:image/jpeg;base64,")
+        assert f"emotion that people feel: {job.chosen()[-1].emotion}" in content[1]["text"]
+
+        again = make_job(chat, settings={"vision": True, "seed": 1}, records=job.records)
+        paid = server.num_requests
+        second = list(run_steps(again, STEPS))
+        assert server.num_requests == paid and again.records == job.records
+        assert [result.num_pairs for result in second] == [result.num_pairs for result in first]
+
+
+def test_rejected_replies_are_kept_and_asked_for_again(make_job, make_settings, sketch, tmp_path):
+    """Every third record's first reply is bad, each in its own way; the second one is good."""
+    good = "The things in the scene lead the eye to its middle, and from there one slowly takes in all the rest of it."
+    asked = Counter()
+    bad = [
+        Action(text="Nothing of use."),
+        Action(text="I'm sorry, I can't help with that."),
+        Action(refusal="No."),
+        Action(finish="length"),
+        Action(text=json.dumps({"question": "Why does one feel so {label} here?", "answer": good})),
+        Action(text=json.dumps({"question": "What next?", "answer": "Short."})),
+    ]
+
+    def script(body, number):
+        text = body["messages"][1]["content"]
+        asked[text] += 1
+        place = sorted(texts).index(text) if text in texts else 0
+        if place % 3 == 0 and asked[text] == 1:
+            action = bad[place // 3 % len(bad)]
+            label = text.partition("feel: ")[2].partition("\n")[0]
+            return Action(**{**vars(action), "text": action.text and action.text.replace("{label}", label)})
+        own = " ".join(str(ord(letter)) for letter in text[-30:] + str(place))  # no near-duplicates
+        words = "".join("abcdefghij"[int(digit)] if digit.isdigit() else " " for digit in own)
+        answer = f"{good} In it there is a {words}."
+        return Action(text=json.dumps({"question": "What leads the eye in this scene?", "answer": answer}))
+
+    from lavis_emovit.generation.facts import facts_text
+
+    train = [record for record in sketch[1] if record.split == "train"]
+    texts = {f"Known about the picture:\n{facts_text(record)}" for record in train}
+    assert len(texts) == len(train) >= 16
+    with ChatServer(script) as server:
+        chat = make_settings(server, structured="text", max_in_flight=1)
+        job = make_job(chat, settings={"near_duplicates": "off"})
+        result = write_kind(job, "reasoning")
+        num_bad = -(-len(train) // 3)
+        assert server.num_requests == len(train) and result.num_done == len(train) - num_bad
+        reasons = {"unreadable", "refused", "cut", "label_leak", "too_short"}
+        assert set(result.reasons) >= reasons if num_bad >= 6 else set(result.reasons) <= reasons
+        rows = [json.loads(line) for line in (tmp_path / "rejected" / "reasoning.jsonl").read_text().splitlines()]
+        assert len(rows) == num_bad == result.num_rejected
+        assert any(row.get("reply") == "Nothing of use." for row in rows)
+        assert result.leak_rate == pytest.approx(result.reasons["label_leak"] / result.num_read)
+
+        job = make_job(chat, settings={"near_duplicates": "off", "regenerate": 2})
+        result = write_kind(job, "reasoning")
+        assert server.num_requests == len(train) + num_bad  # only the bad ones, and only once more
+        assert result.num_done == len(train) and result.num_rejected == num_bad
+        samples = Counter(item.provenance[-2:] for record in job.chosen() for item in record.instructions)
+        assert samples == {"#0": len(train) - num_bad, "#1": num_bad}
+
+
+def test_same_replies_are_near_duplicates(make_job, make_settings):
+    text = json.dumps({"question": "What does it do?", "answer": "It leads the eye to the middle. " * 4})
+    with ChatServer(lambda body, number: Action(text=text)) as server:
+        result = write_kind(make_job(make_settings(server)), "reasoning")
+        assert result.num_pairs == 1 and result.reasons == {"near_duplicate": result.num_records - 1}
+
+
+def test_judge(make_job, make_settings):
+    def script(body, number):
+        if "keep" in body["response_format"]["json_schema"]["schema"]["properties"]:
+            verdicts = ['{"keep": false, "reason": "dull"}', '{"keep": true, "reason": ""}', '"maybe"', "?"]
+            return Action(text=verdicts[len(judged.append(1) or judged) % 4])
+        return Action()
+
+    judged: list[int] = []
+    with ChatServer(script) as server:
+        chat = make_settings(server, max_in_flight=1)
+        result = write_kind(make_job(chat, judge=chat), "reasoning")
+        assert len(judged) == result.num_records
+        expected = sum(number % 4 == 0 for number in range(1, len(judged) + 1))
+        assert result.reasons == {"judge": expected} and result.num_pairs == len(judged) - expected
+        assert result.notes["judged"]["without verdict"] == sum(n % 4 >= 2 for n in range(1, len(judged) + 1))
+
+
+def test_captions_and_attributes(make_job, make_settings, sketch, tmp_path):
+    vocabulary = tmp_path / "info.json"
+    terms = {
+        "scene": ["sea_shore"],
+        "object": ["Dog", "Kite"],
+        "facial_expression": ["happy"],
+        "human_action": ["running"],
+    }
+    vocabulary.write_text(json.dumps({name: {"label2idx": dict.fromkeys(words, 0)} for name, words in terms.items()}))
+    reply = {"scene": "Sea shore", "object": ["kite", "unicorn"], "facial_expression": None, "human_action": "flying"}
+
+    def script(body, number):
+        schema = body["response_format"]["json_schema"]["schema"]["properties"]
+        return Action(text=json.dumps(reply if "scene" in schema else {"caption": "A dog with a kite."}))
+
+    root = sketch[0]
+    Image.fromarray(np.full((40, 40, 3), 255, np.uint8)).save(root / "white.png")
+    (root / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
+    common = {"split": "train", "source": "a", "emotion": "awe", "label_set": "mikels8"}
+    records = [
+        EmotionRecord(id="new", image="white.png", **common),
+        EmotionRecord(
+            id="known",
+            image="white.png",
+            caption="Mine.",
+            attributes=Attributes(scene="yard", brightness=0.3),
+            **common,
+        ),
+        EmotionRecord(id="broken", image="broken.jpg", **common),
+        EmotionRecord(id="gone", image="gone.jpg", **common),
+    ]
+    with ChatServer(script) as server:
+        job = make_job(make_settings(server), records=records)
+        captions = write_captions(job)
+        attributes = write_attributes(job, vocabulary=vocabulary)
+        new, known, broken, _ = job.records
+        assert new.caption == "A dog with a kite." and known.caption == "Mine." and broken.caption is None
+        assert captions.missing == {"bad_picture": 1, "no_reply": 1} and captions.num_done == 2
+        assert new.attributes.model_dump() == {
+            "brightness": 1.0, "colorfulness": 0.0, "scene": "sea_shore", "object": ["Kite"],
+            "facial_expression": None, "human_action": None,
+        }  # fmt: skip
+        assert known.attributes.scene == "yard" and known.attributes.brightness == 0.3
+        assert attributes.notes["terms outside the vocabulary"] == 2
+        assert "sea_shore" in server.bodies[-1]["messages"][1]["content"][1]["text"]
+        # White pictures with the same bytes are one picture.
+        assert server.num_requests == 2
+
+
+def test_lavis_captioner_is_called_once_for_each_picture(make_job, sketch, monkeypatch):
+    import torch
+
+    calls = []
+
+    class Captioner:
+        def generate(self, samples):
+            calls.append(len(samples["image"]))
+            return [f"a picture of mean {image.mean():.2f}" for image in samples["image"]]
+
+    def processor(image):
+        return torch.from_numpy(np.asarray(image.resize((8, 8)), dtype=np.float32))
+
+    monkeypatch.setattr(captions_module, "_load_captioner", lambda name, kind, device: (Captioner(), processor))
+    job = make_job()
+    result = write_captions(job, captioner="lavis:some/type", batch_size=5)
+    assert sum(calls) == result.num_done == len(job.chosen()) and max(calls) == 5
+    shutil.copytree(sketch[0] / "image", sketch[0] / "copied")
+    moved = [record.model_copy(update={"image": record.image.replace("image/", "copied/", 1)}) for record in sketch[1]]
+    again = make_job(records=moved)
+    write_captions(again, captioner="lavis:some/type")
+    assert sum(calls) == len(job.chosen())
+    assert [record.caption for record in again.records] == [record.caption for record in job.records]
+    with pytest.raises(UserError, match="no captioner; give lavis"):
+        write_captions(again, captioner="blip2")
+
+
+def test_records_without_emotion_get_what_makes_sense(make_job, sketch):
+    bare = [record.model_copy(update={"emotion": None, "label_set": None}) for record in sketch[1]]
+    results = {result.step: result for result in run_steps(make_job(records=bare), STEPS)}
+    assert results["conversation"].num_done > 0
+    assert results["explanation"].num_records == results["categorical"].num_done == 0
+    strange = [record.model_copy(update={"label_set": None}) for record in sketch[1]]
+    with pytest.raises(DataError, match="name no label set"):
+        write_kind(make_job(records=strange), "conversation")

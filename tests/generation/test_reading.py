@@ -1,0 +1,137 @@
+"""Reading what models write.
+
+- Numbered, bold, fenced and multi-line questions and answers, "Complex question" in all its forms, and JSON of any nesting
+  give the pairs that are there, in order, and nothing else.
+- What cannot be read is a problem with its text; nothing is invented: every pair's words stand in the reply.
+- No text, however broken, raises.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lavis_emovit.generation.chat.json_text import find_json
+from lavis_emovit.generation.reading import Pair, read_pairs, read_text
+
+THREE = [Pair("What is there?", "A dog."), Pair("Who is it?", "A man."), Pair("Why so?", "Because of the rain.")]
+FORMS = {
+    "numbered": "Question 1: What is there?\nAnswer 1: A dog.\nQuestion 2: Who is it?\nAnswer 2: A man.\n"
+    "Question 3: Why so?\nAnswer 3: Because of the rain.",
+    "complex_on_its_own_line": "Question: What is there?\nAnswer: A dog.\n\nQuestion: Who is it?\nAnswer: A man.\n\n"
+    "Complex Question:\nQuestion: Why so?\nAnswer: Because of\nthe rain.",
+    "complex_in_the_marker": "**Question:** What is there?\n**Answer:** A dog.\n**Question 2:** Who is it?\n"
+    "**Answer 2:** A man.\n**Complex Question:** Why so?\n**Answer:** Because of the rain.",
+    "headings": "### Simple Questions\n\n1. Question: What is there?\n   Answer: A dog.\n2. Question: Who is it?\n"
+    "   Answer: A man.\n\n---\n\n### Complex Question\n\nWhy so?\n\n### Answer\n\nBecause of the rain.",
+    "one_line": "Question: What is there? Answer: A dog. Question: Who is it? Answer: A man. Complex question: Why so? "
+    "Answer: Because of the rain.",
+    "short_markers": "Q1: What is there?\nA1: A dog.\nQ2: Who is it?\nA2: A man.\nQ3: Why so?\nA3: Because of the rain.",
+    "numbered_questions": "1. What is there?\n- A dog.\n2. Who is it?\n- A man.\n\n3. Why so?\nBecause of the rain.",
+    "preamble_and_fence": "Sure, here [1] they are:\n```\nQuestion: What is there?\nAnswer: A dog.\nQuestion: Who is it?\n"
+    "Answer: A man.\nQuestion: Why so?\nAnswer: Because of the rain.\n```",
+    "thoughts": "<think>\nQuestion: no?\nAnswer: no.\n</think>\nQ: What is there?\nA: A dog.\nQ: Who is it?\nA: A man.\n"
+    "Q: Why so?\nA: Because of the rain.",
+    "json_list": json.dumps([{"question": pair.question, "answer": pair.answer} for pair in THREE]),
+    "json_short_keys": json.dumps({"pairs": [{"Q": pair.question, "A": pair.answer} for pair in THREE]}),
+    "json_nested_in_a_fence": "Here you are:\n```json\n"
+    + json.dumps({
+        "simple": [{"question": THREE[0].question, "answer": THREE[0].answer}],
+        "more": {"two": {"question": THREE[1].question, "answer": THREE[1].answer}},
+        "complex": {"Question": THREE[2].question, "Answer": THREE[2].answer},
+    }, indent=2)
+    + "\n```\nHave fun!",
+    "windows_line_ends": "Question 1: What is there?\r\nAnswer 1: A dog.\r\nQuestion 2: Who is it?\r\nAnswer 2: A man.\r\n"
+    "Question 3: Why so?\r\nAnswer 3: Because of the rain.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms(form):
+    reading = read_pairs(FORMS[form])
+    assert reading.pairs == THREE
+    assert reading.problems == []
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs", "problem"),
+    [
+        ("I like this picture.", 0, "no question and answer found: I like this picture."),
+        ("", 0, "no question and answer found"),
+        ("Question 1: What?\nQuestion 2: Who?\nAnswer 2: Me.", 1, "a question without answer: What?"),
+        ("Answer: Me.\nQuestion: Who?\nAnswer: You.", 1, "an answer without question: Me."),
+        ("Question: Who?\nAnswer: You.\nAnswer: Me.", 1, "an answer without question: Me."),
+        ("Question: Who?\nAnswer:", 0, "a question without answer: Who?"),
+        ('{"simple_1": {"question": "Who?", "answer": "You."}, "complex": {"question": "Why?"}}', 1, "without answer"),
+        ('{"question": "Who?", "answer": ["a", "b"]}', 0, "without answer"),
+        ('{"question": "Who?", "answer": "  "}', 0, "without answer"),
+        ('{"question": "Who?", "answer": "Yo', 0, "no question and answer found"),
+        ("1. A dog\n2. A man", 0, "no question and answer found"),
+    ],
+)
+def test_what_cannot_be_read(text, pairs, problem):
+    reading = read_pairs(text)
+    assert len(reading.pairs) == pairs
+    assert len(reading.problems) == 1 and problem in reading.problems[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Question: Is it A or B?\nAnswer: A. It is the first.\nB. is not.",
+        "Question: What is it?\nAnswer: A - a - q: letters. The question is hard, the answer long.",
+        "Question: What is it?\nAnswer: The sign says:\nquestion everything\nand ask.",
+    ],
+)
+def test_words_that_look_like_markers(text):
+    reading = read_pairs(text)
+    assert len(reading.pairs) == 1 and not reading.problems
+    assert _words(reading.pairs[0].answer) == _words(text.partition("Answer:")[2])
+
+
+def _words(text):
+    return re.findall(r"\w+", text)
+
+
+_PIECES = st.sampled_from([
+    "Question", "Answer", "Complex", " ", "\n", ":", "1", "2.", "**", "?", "```", "{", "}", "[", '"question"', '"answer"',
+    '"a"', ",", "Q", "A", "\r", "the dog", "\u2028", "<think>", "</think>", "\ufeff", "###",
+])  # fmt: skip
+
+
+@given(st.lists(_PIECES, max_size=40).map("".join) | st.text(max_size=200))
+def test_nothing_raises_and_nothing_is_invented(text):
+    reading = read_pairs(text)
+    spoken = " ".join(_words(text))
+    for pair in reading.pairs:
+        assert pair.question and pair.answer
+        for part in (pair.question, pair.answer):
+            assert set(_words(part)) <= set(_words(spoken)) or find_json(text) is not None
+    assert reading.pairs or reading.problems
+    read_text(text, "caption")
+
+
+def test_single_texts():
+    for text in (
+        '{"caption": "A dog."}',
+        "A dog.",
+        "Caption: A dog.",
+        '```json\n{"Caption": "A dog."}\n```',
+        '"A dog."',
+    ):
+        assert read_text(text, "caption").pairs == [Pair("", "A dog.")]
+    for text in ("", '{"caption": ""}', '{"title": "x"}', '{"caption": "A d', "[1, 2]"):
+        reading = read_text(text, "caption")
+        assert not reading.pairs and len(reading.problems) == 1
+
+
+def test_json_is_not_mended():
+    assert find_json('{"a": 1') is None
+    assert find_json("{'a': 1}") is None
+    assert find_json('x {"a": {"b": 1}} y') == {"a": {"b": 1}}
+    assert find_json("[" * 100_000) is None
+    assert find_json("3") is None

@@ -202,7 +202,7 @@ class EmoVIT(Answering):
     def _loss_seq2seq(
         self, prefix_NQD: torch.Tensor, prompts: list[list[int]], answers: list[list[int]]
     ) -> torch.Tensor:
-        inputs, mask = self._encoder_inputs(prefix_NQD, prompts)
+        inputs, mask = self._language_inputs(prefix_NQD, prompts)
         labels_NT, _ = text.pad(answers, text.IGNORED)
         language_model: Any = self.core.language_model
         return answer_loss(

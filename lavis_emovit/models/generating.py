@@ -199,18 +199,6 @@ class Generating(Perception):
     def _full_prompt_rows(self, questions: list[str]) -> list[list[int]]:
         return text.encode_prompts(self.llm_tokenizer, questions, None, self.is_seq2seq)
 
-    def _language_inputs(
-        self, prefix_NQD: torch.Tensor, rows: list[list[int]], side: str = "right"
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embedded `[visual prefix][prompt]` [N, Q + T, D] and its mask; prompts are padded on the side given."""
-        ids, mask = text.pad(rows, self.llm_tokenizer.pad_token_id, side=side)
-        embeds = self._embed(ids.to(self.device))
-        query_mask = torch.ones(prefix_NQD.shape[:2], dtype=torch.long, device=self.device)
-        return (
-            torch.cat([prefix_NQD.to(embeds.dtype), embeds], dim=1),
-            torch.cat([query_mask, mask.to(self.device)], dim=1),
-        )
-
     def _check_context(self, questions: list[str], prompts: list[list[int]], num_visual: int, num_answer: int) -> None:
         """Refuse what positions of the language model do not reach to; an encoder's are relative and have no end."""
         context = getattr(self.core.language_model.config, "max_position_embeddings", None)

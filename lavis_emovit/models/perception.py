@@ -173,11 +173,11 @@ class Perception(BaseModel):
     def _embed(self, ids: torch.Tensor) -> torch.Tensor:
         return self.core.get_input_embeddings()(ids)
 
-    def _seq2seq_inputs(self, prefix_NQD: torch.Tensor, questions: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._encoder_inputs(prefix_NQD, self._prompt_rows(questions))
-
-    def _encoder_inputs(self, prefix_NQD: torch.Tensor, prompts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        ids, mask = text.pad(prompts, self.llm_tokenizer.pad_token_id)
+    def _language_inputs(
+        self, prefix_NQD: torch.Tensor, prompts: list[list[int]], side: str = "right"
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embedded `[visual prefix][prompt]` [N, Q + T, D] and its mask; prompts are padded on the side given."""
+        ids, mask = text.pad(prompts, self.llm_tokenizer.pad_token_id, side=side)
         embeds = self._embed(ids.to(self.device))
         query_mask = torch.ones(prefix_NQD.shape[:2], dtype=torch.long, device=self.device)
         return (

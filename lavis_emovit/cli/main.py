@@ -23,6 +23,7 @@ EXIT_USER_ERROR = 2
 COMMANDS = {
     "doctor": "lavis_emovit.cli.doctor",
     "data": "lavis_emovit.cli.data",
+    "generate": "lavis_emovit.cli.generate",
     "shards": "lavis_emovit.cli.shards",
     "convert": "lavis_emovit.cli.convert",
     "report": "lavis_emovit.cli.report",

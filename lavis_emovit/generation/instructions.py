@@ -216,7 +216,7 @@ def _why_unreadable(status: str, text: str) -> str:
 
 
 def _drop_duplicates(chosen: list[EmotionRecord], outcomes: dict[str, _Outcome], mode: str) -> None:
-    """Take pairs out that are nearly the same as an earlier one; in the order of the records, so always the same ones."""
+    """Take pairs out that are nearly the same as an earlier one, in the order of the records: always the same ones."""
     if mode == "off":
         return
     found = NearDuplicates()
@@ -275,7 +275,6 @@ def _write_into(
     changed = {}
     for record in chosen:
         outcome = outcomes[record.id]
-        kept = without_generated(record, kind.name)
         new = [
             Instruction(
                 kind=kind.name,
@@ -285,7 +284,7 @@ def _write_into(
             )
             for pair in outcome.pairs
         ]
-        changed[record.id] = record.model_copy(update={"instructions": [*kept, *new]})
+        changed[record.id] = with_instructions(record, kind.name, new)
         result.num_done += bool(new)
         result.num_pairs += len(new)
         result.num_read += outcome.num_read
@@ -295,9 +294,15 @@ def _write_into(
     job.replace(changed)
 
 
-def without_generated(record: EmotionRecord, kind: str) -> list[Instruction]:
-    """A record's instructions without those of a kind that were written by us; people's and imported ones stay."""
-    return [item for item in record.instructions if item.kind != kind or not item.provenance.startswith(GENERATED)]
+def with_instructions(record: EmotionRecord, kind: str, new: list[Instruction]) -> EmotionRecord:
+    """The record with new instructions of a kind in the place of those that we wrote before, or at the end.
+
+    People's and imported ones stay.
+    """
+    old = [item.kind == kind and item.provenance.startswith(GENERATED) for item in record.instructions]
+    place = old.index(True) if any(old) else len(old)
+    kept = [item for item, is_old in zip(record.instructions, old) if not is_old]
+    return record.model_copy(update={"instructions": [*kept[:place], *new, *kept[place:]]})
 
 
 def _write_rejected(path: Path, chosen: list[EmotionRecord], outcomes: dict[str, _Outcome], kind: Kind) -> None:

@@ -9,7 +9,7 @@ from lavis_emovit.errors import ConfigError
 from lavis_emovit.generation.attributes import write_attributes
 from lavis_emovit.generation.captions import write_captions
 from lavis_emovit.generation.categorical import add_categorical
-from lavis_emovit.generation.instructions import without_generated, write_kind
+from lavis_emovit.generation.instructions import with_instructions, write_kind
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.kinds import KINDS
 from lavis_emovit.generation.mix import Mix, draw_mix
@@ -78,20 +78,16 @@ def write_categorical(job: Job, ids: Iterable[str] | None = None) -> StepResult:
     """
     chosen = job.chosen(ids)
     settings = job.settings
-    bare = (
-        record.model_copy(update={"instructions": without_generated(record, "categorical")})
-        for record in chosen
-        if record.emotion is not None
+    known = [record for record in chosen if record.emotion is not None]
+    asked = add_categorical(
+        (record.model_copy(update={"instructions": []}) for record in known),
+        wordings=settings.wordings,
+        option_order=settings.option_order,
+        seed=settings.seed,
+        open_set=settings.open_set,
     )
     written = {
-        record.id: record
-        for record in add_categorical(
-            bare,
-            wordings=settings.wordings,
-            option_order=settings.option_order,
-            seed=settings.seed,
-            open_set=settings.open_set,
-        )
+        record.id: with_instructions(record, "categorical", new.instructions) for record, new in zip(known, asked)
     }
     job.replace(written)
     num = len(written)

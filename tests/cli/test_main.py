@@ -25,6 +25,31 @@ SURFACE = {
     " --wording LAYOUT PATH",
     "data preview": "--images --out --per-label --seed --split --tile-px ROOT",
     "doctor": "--json",
+    "generate all": "--allow-short --base-url --batch --captioner --check-overlap --config"
+    " --conversations --device --dry-run --examples --held-out --images --in-flight"
+    " --judge --max-usd --mix --model --open-set --option-order --out --preview --prices"
+    " --redo-captions --regenerate --rpm --seed --shards --split --stream --tpm --vision"
+    " --vocabulary --wait --wording RECORDS",
+    "generate attributes": "--base-url --batch --check-overlap --config --conversations --dry-run --held-out"
+    " --images --in-flight --max-usd --model --out --preview --prices --rpm --seed"
+    " --shards --split --stream --tpm --vocabulary --wait RECORDS",
+    "generate captions": "--base-url --batch --captioner --check-overlap --config --conversations --device"
+    " --dry-run --held-out --images --in-flight --max-usd --model --out --preview --prices"
+    " --redo-captions --rpm --seed --shards --split --stream --tpm --wait RECORDS",
+    "generate categorical": "--check-overlap --config --conversations --held-out --images --open-set"
+    " --option-order --out --preview --seed --shards --split --wording RECORDS",
+    "generate conversation": "--base-url --batch --check-overlap --config --conversations --dry-run --examples"
+    " --held-out --images --in-flight --judge --max-usd --model --out --preview --prices"
+    " --regenerate --rpm --seed --shards --split --stream --tpm --vision --wait RECORDS",
+    "generate description": "--base-url --batch --check-overlap --config --conversations --dry-run --examples"
+    " --held-out --images --in-flight --judge --max-usd --model --out --preview --prices"
+    " --regenerate --rpm --seed --shards --split --stream --tpm --vision --wait RECORDS",
+    "generate explanation": "--base-url --batch --check-overlap --config --conversations --dry-run --examples"
+    " --held-out --images --in-flight --judge --max-usd --model --out --preview --prices"
+    " --regenerate --rpm --seed --shards --split --stream --tpm --vision --wait RECORDS",
+    "generate reasoning": "--base-url --batch --check-overlap --config --conversations --dry-run --examples"
+    " --held-out --images --in-flight --judge --max-usd --model --out --preview --prices"
+    " --regenerate --rpm --seed --shards --split --stream --tpm --vision --wait RECORDS",
     "report": "--out RUN_DIRS",
     "shards build": "--images --out --overwrite --samples-per-shard --seed --skip-bad --split RECORDS",
     "shards stats": "FOLDER",

@@ -42,10 +42,10 @@ class Action:
 Script = Callable[[dict[str, Any], int], Action]
 
 
-_NOUNS = """apple basket bench bird boat book bottle bridge brush bucket candle carpet chair clock cloud coat corner cup
-curtain desk door fence field floor garden gate glass hall hat hill hut kettle lake lamp leaf letter market meadow mirror
-mountain path pillow pond porch road roof rope shelf shoe shore spoon stairs stone stove table tent tower train tray tree
-tunnel valley vase village wagon wall window wood yard""".split()
+_NOUNS = """apple basket bench bird boat book bottle bridge brush bucket candle carpet chair clock cloud coat corner
+cup curtain desk door fence field floor garden gate glass hall hat hill hut kettle lake lamp leaf letter market meadow
+mirror mountain path pillow pond porch road roof rope shelf shoe shore spoon stairs stone stove table tent tower train
+tray tree tunnel valley vase village wagon wall window wood yard""".split()
 
 
 def fill(schema: dict[str, Any], words: str) -> Any:

@@ -114,7 +114,7 @@ def test_in_flight(width, make_settings, make_requests, ledger):
 
 @pytest.mark.parametrize("output", [20, 1024])
 def test_budget_is_never_exceeded(output, make_settings, make_requests, tmp_path):
-    """With cheap replies the run gets far beyond what worst cases would allow; with the dearest ones it stops in time."""
+    """With cheap replies a run gets far beyond what worst cases would allow; with the dearest it stops in time."""
     usage = {"prompt_tokens": 30, "completion_tokens": output}
     limit = 0.02
     with ChatServer(lambda body, number: Action(usage=usage)) as server:
@@ -168,7 +168,7 @@ def test_prices(tmp_path, make_settings, make_requests, ledger):
     assert load_prices(own).date == "2026-11-01" and load_prices(own).find("gpt-4o") is not None
     with ChatServer() as server:
         settings = make_settings(server, model="mine", max_usd=0.0)
-        with pytest.raises(UserError, match="no price is known for the model 'mine'.*--prices"):
+        with pytest.raises(UserError, match=r"no price is known for the model 'mine'.*--prices"):
             run_requests(make_requests(settings, 1), settings, ledger)
         settings = make_settings(server, model="mine", max_usd=0.0, prices=str(own))
         assert run_requests(make_requests(settings, 2), settings, ledger).done == 2

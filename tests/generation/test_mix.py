@@ -83,5 +83,5 @@ def test_overlap(tmp_path):
         refuse_overlap(
             training, [*fine, record("seven", b"z" * 20), record("eight", b"t", group="p1")], tmp_path, tmp_path
         )
-    with pytest.raises(DataError, match="'one' .* is in the training part as well"):
+    with pytest.raises(DataError, match=r"'one' .* is in the training part as well"):
         refuse_overlap(training, training[:1], tmp_path, tmp_path)

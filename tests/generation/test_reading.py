@@ -1,6 +1,6 @@
 """Reading what models write.
 
-- Numbered, bold, fenced and multi-line questions and answers, "Complex question" in all its forms, and JSON of any nesting
+- Numbered, bold, fenced and multi-line questions and answers, "Complex question" in all its forms, and nested JSON
   give the pairs that are there, in order, and nothing else.
 - What cannot be read is a problem with its text; nothing is invented: every pair's words stand in the reply.
 - No text, however broken, raises.
@@ -30,12 +30,13 @@ FORMS = {
     "   Answer: A man.\n\n---\n\n### Complex Question\n\nWhy so?\n\n### Answer\n\nBecause of the rain.",
     "one_line": "Question: What is there? Answer: A dog. Question: Who is it? Answer: A man. Complex question: Why so? "
     "Answer: Because of the rain.",
-    "short_markers": "Q1: What is there?\nA1: A dog.\nQ2: Who is it?\nA2: A man.\nQ3: Why so?\nA3: Because of the rain.",
+    "short_markers": "Q1: What is there?\nA1: A dog.\nQ2: Who is it?\nA2: A man.\nQ3: Why so?\n"
+    "A3: Because of the rain.",
     "numbered_questions": "1. What is there?\n- A dog.\n2. Who is it?\n- A man.\n\n3. Why so?\nBecause of the rain.",
-    "preamble_and_fence": "Sure, here [1] they are:\n```\nQuestion: What is there?\nAnswer: A dog.\nQuestion: Who is it?\n"
-    "Answer: A man.\nQuestion: Why so?\nAnswer: Because of the rain.\n```",
-    "thoughts": "<think>\nQuestion: no?\nAnswer: no.\n</think>\nQ: What is there?\nA: A dog.\nQ: Who is it?\nA: A man.\n"
-    "Q: Why so?\nA: Because of the rain.",
+    "preamble_and_fence": "Sure, here [1] they are:\n```\nQuestion: What is there?\nAnswer: A dog.\n"
+    "Question: Who is it?\nAnswer: A man.\nQuestion: Why so?\nAnswer: Because of the rain.\n```",
+    "thoughts": "<think>\nQuestion: no?\nAnswer: no.\n</think>\nQ: What is there?\nA: A dog.\nQ: Who is it?\n"
+    "A: A man.\nQ: Why so?\nA: Because of the rain.",
     "json_list": json.dumps([{"question": pair.question, "answer": pair.answer} for pair in THREE]),
     "json_short_keys": json.dumps({"pairs": [{"Q": pair.question, "A": pair.answer} for pair in THREE]}),
     "json_nested_in_a_fence": "Here you are:\n```json\n"
@@ -45,7 +46,8 @@ FORMS = {
         "complex": {"Question": THREE[2].question, "Answer": THREE[2].answer},
     }, indent=2)
     + "\n```\nHave fun!",
-    "windows_line_ends": "Question 1: What is there?\r\nAnswer 1: A dog.\r\nQuestion 2: Who is it?\r\nAnswer 2: A man.\r\n"
+    "windows_line_ends": "Question 1: What is there?\r\nAnswer 1: A dog.\r\nQuestion 2: Who is it?\r\n"
+    "Answer 2: A man.\r\n"
     "Question 3: Why so?\r\nAnswer 3: Because of the rain.",
 }  # fmt: skip
 
@@ -98,8 +100,8 @@ def _words(text):
 
 
 _PIECES = st.sampled_from([
-    "Question", "Answer", "Complex", " ", "\n", ":", "1", "2.", "**", "?", "```", "{", "}", "[", '"question"', '"answer"',
-    '"a"', ",", "Q", "A", "\r", "the dog", "\u2028", "<think>", "</think>", "\ufeff", "###",
+    "Question", "Answer", "Complex", " ", "\n", ":", "1", "2.", "**", "?", "```", "{", "}", "[", '"question"',
+    '"answer"', '"a"', ",", "Q", "A", "\r", "the dog", "\u2028", "<think>", "</think>", "\ufeff", "###",
 ])  # fmt: skip
 
 

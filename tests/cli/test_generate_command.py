@@ -1,0 +1,244 @@
+"""`emovit generate` from the outside.
+
+- Offline by default: records, manifest with true hashes, summary, preview with pictures, LLaVA-style JSON and shards
+  that verify; one step after the other gives what all at once give.
+- A dry run asks nothing and tells the cost; a budget ends the run with exit code 2 and what was paid in hand; the same
+  command goes on. A batch is submitted, left, and collected.
+- A settings file and options, which win; all mistakes are told at once, by name; bad input names the file.
+- Pictures of a test set are refused. Progress goes to the error output, line by line where it is no terminal.
+- Asking needs `openai` only then: offline, neither it nor torch is loaded.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lavis_emovit.cli.main import EXIT_USER_ERROR, main
+from lavis_emovit.records import from_conversations, read_records, write_records
+from lavis_emovit.shards.verify import verify_shards
+from lavis_emovit.sources.emoset import read_emoset
+from lavis_emovit.sources.sketch.write import write_sketch
+
+_spec = importlib.util.spec_from_file_location(
+    "chat_server", Path(__file__).parents[1] / "generation" / "chat_server.py"
+)
+chat_server = importlib.util.module_from_spec(_spec)
+sys.modules.setdefault("chat_server", chat_server)
+_spec.loader.exec_module(chat_server)
+
+
+@pytest.fixture(scope="module")
+def sketch(tmp_path_factory):
+    root = tmp_path_factory.mktemp("sketch") / "sketch"
+    write_sketch(root, images_per_class=10, size_px=48, label_noise=0.0)
+    write_records(root / "records.jsonl", read_emoset(root))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def endpoint_key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", chat_server.KEY)
+
+
+def _sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_offline(sketch, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["generate", "all", str(sketch / "records.jsonl"), "--out", str(out)]
+    assert (
+        main([*arguments, "--mix", "small", "--allow-short", "--conversations", "--shards", "--images", str(sketch)])
+        == 0
+    )
+    shown = capsys.readouterr().out
+    assert "conversation: 16 of 16 records; 48 pairs" in shown and "No paid request was made." in shown
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["input"]["sha256"] == _sha256(sketch / "records.jsonl")
+    assert {name: entry["sha256"] for name, entry in manifest["output"].items()} == {
+        name: _sha256(out / name) for name in ("records.jsonl", "conversations.json")
+    }
+    assert manifest["mix"]["name"] == "small"
+    assert manifest["instructions"]["conversation"] == dict.fromkeys(manifest["instructions"]["conversation"], 6)
+    assert sum(manifest["instructions"]["categorical"].values()) == 40  # 5 a class are left of 7
+    records = list(read_records(out / "records.jsonl"))
+    assert len(records) == 80
+    items = json.loads((out / "conversations.json").read_text())
+    assert len(items) == sum(map(len, (record.instructions for record in records)))
+    assert len(from_conversations(items, label_set="mikels8")) == sum(bool(record.instructions) for record in records)
+    assert verify_shards(out / "shards" / "train").ok
+    page = (out / "preview.html").read_text()
+    pictures = re.findall(r"data:image/jpeg;base64,([^\"]+)", page)
+    assert len(pictures) == 24 and base64.b64decode(pictures[0])[:2] == b"\xff\xd8"
+    assert "http" not in re.sub(r"<meta[^>]*>", "", page).replace("https://platform", "")
+
+
+def test_one_step_after_the_other(sketch, tmp_path, capsys):
+    together, apart = tmp_path / "together", tmp_path / "apart"
+    images = ["--images", str(sketch), "--preview", "0"]
+    assert main(["generate", "all", str(sketch / "records.jsonl"), "--out", str(together), *images]) == 0
+    source = sketch / "records.jsonl"
+    for step in ("captions", "attributes", "categorical", "conversation", "reasoning", "description", "explanation"):
+        assert main(["generate", step, str(source), "--out", str(apart), *images]) == 0
+        source = apart / "records.jsonl"
+    assert (apart / "records.jsonl").read_bytes() == (together / "records.jsonl").read_bytes()
+    steps = json.loads((apart / "summary.json").read_text())["steps"]
+    assert [step["step"] for step in steps][-1] == "explanation" and len(steps) == 7
+    assert not (apart / "preview.html").exists()
+    # A run on its own result changes nothing.
+    before = (apart / "records.jsonl").read_bytes()
+    assert main(["generate", "reasoning", str(source), "--out", str(apart), *images]) == 0
+    assert (apart / "records.jsonl").read_bytes() == before
+
+
+def test_dry_run_budget_and_going_on(sketch, tmp_path, capsys):
+    out = tmp_path / "out"
+    with chat_server.ChatServer() as server:
+        arguments = ["generate", "reasoning", str(sketch / "records.jsonl"), "--out", str(out), "--images", str(sketch)]
+        arguments += ["--model", "gpt-4.1-mini", "--base-url", server.url, "--preview", "0", "--in-flight", "4"]
+        assert main([*arguments, "--dry-run"]) == 0
+        shown = capsys.readouterr().out
+        assert server.num_requests == 0 and not (out / "records.jsonl").exists()
+        assert "reasoning: 56 requests" in shown and "prices of 20" in shown
+        about, worst = map(float, re.search(r"together about \$([\d.]+), at most \$([\d.]+)", shown).groups())
+        assert about < worst
+        assert main([*arguments, "--max-usd", "0.006"]) == EXIT_USER_ERROR
+        captured = capsys.readouterr()
+        assert "could exceed the limit of $0.006" in captured.err and "Run the same command again" in captured.err
+        assert "reasoning: " in captured.err and "done" in captured.err  # the progress, in plain lines
+        paid = server.num_requests
+        written = [record for record in read_records(out / "records.jsonl") if record.instructions]
+        assert 10 < paid == len(written) < 56
+        assert main(arguments) == 0
+        assert server.num_requests == 56
+        provenance = next(iter(read_records(out / "records.jsonl"))).instructions[0].provenance
+        assert provenance == "chat:gpt-4.1-mini:reasoning/1#0"
+    assert chat_server.KEY not in "".join(path.read_text() for path in out.rglob("*.json*"))
+
+
+def test_batch_without_waiting(sketch, tmp_path, capsys):
+    with chat_server.ChatServer() as server:
+        arguments = [
+            "generate",
+            "description",
+            str(sketch / "records.jsonl"),
+            "--out",
+            str(tmp_path),
+            "--batch",
+            "--no-wait",
+        ]
+        arguments += ["--images", str(sketch), "--model", "gpt-4.1-mini", "--base-url", server.url]
+        server.batch_script = lambda batch, lines: {"status": "in_progress"}
+        assert main(arguments) == 0
+        assert "0 of 56 records" in capsys.readouterr().out
+        server.batch_script = chat_server.complete_batch
+        assert main(arguments) == 0
+        assert "56 of 56 records" in capsys.readouterr().out
+        assert len(server.batches) == 1 and server.num_requests == 0
+
+
+def test_settings_file(sketch, tmp_path, capsys):
+    config = tmp_path / "generate.yaml"
+    with chat_server.ChatServer() as server:
+        config.write_text(
+            f"chat: {{model: m, base_url: '{server.url}', temperature: 0.5, extra_body: {{min_p: 0.1}}}}\n"
+            "job: {facts: [emotion, caption], num_examples: 0}\n"
+            "mix: {parts: [{kinds: [reasoning], per_class: 1}]}\n"
+        )
+        arguments = [
+            "generate",
+            "all",
+            str(sketch / "records.jsonl"),
+            "--out",
+            str(tmp_path / "out"),
+            "--config",
+            str(config),
+        ]
+        assert main([*arguments, "--images", str(sketch), "--model", "other", "--preview", "0"]) == 0
+        body = server.bodies[-1]
+        assert (body["model"], body["temperature"], body["min_p"]) == ("other", 0.5, 0.1)
+        assert "place" not in body["messages"][1]["content"]
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["mix"]["name"] == "own" and manifest["chat"]["model"] == "other"
+    config.write_text("chat: {modle: m, temperature: 9}\njob: {sead: 1}\n")
+    assert main(arguments) == EXIT_USER_ERROR
+    shown = capsys.readouterr().err
+    for problem in ("chat.modle: unknown key (did you mean 'model'?)", "temperature", "job.sead: unknown key"):
+        assert problem in shown or "mean nothing without a model" in shown
+    assert "job.sead" in shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--mix", "papr"], "no mix 'papr' (did you mean 'paper'?)"),
+        (["--base-url", "http://x/v1"], "mean nothing without a model"),
+        (["--model", "m", "--base-url", "x"], "chat.base_url: must be an address"),
+        (["--split", "dev"], "no records of split 'dev' (there are: test, train, val)"),
+        (["--mix", "released"], "the mix wants more pictures than there are"),
+        (["--config", "gone.yaml"], "gone.yaml"),
+        (["--captioner", "blip"], "'blip' is no captioner"),
+        (["--vocabulary", "gone.json"], "gone.json: the vocabulary cannot be read"),
+        (["--images", "gone"], "gone: no such folder of pictures"),
+        (
+            ["--judge", "m", "--model", "n", "--base-url", "http://127.0.0.1:9/v1", "--max-usd", "1"],
+            "no price is known",
+        ),
+    ],
+)
+def test_user_errors(changes, message, sketch, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["generate", "all", str(sketch / "records.jsonl"), "--out", "out"]
+    images = [] if "--images" in changes else ["--images", str(sketch)]
+    assert main([*arguments, *images, *changes]) == EXIT_USER_ERROR
+    shown = capsys.readouterr().err
+    assert message in shown and "Traceback" not in shown
+
+
+def test_missing_records_and_missing_key(sketch, tmp_path, capsys, monkeypatch):
+    assert (
+        main(["generate", "reasoning", str(tmp_path / "gone.jsonl"), "--out", str(tmp_path / "out")]) == EXIT_USER_ERROR
+    )
+    assert "gone.jsonl" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    monkeypatch.delenv("OPENAI_API_KEY")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    arguments = ["generate", "reasoning", str(sketch / "records.jsonl"), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--images", str(sketch), "--model", "gpt-4.1-mini"]) == EXIT_USER_ERROR
+    assert "OPENAI_API_KEY holds no key for https://api.openai.com/v1" in capsys.readouterr().err
+
+
+def test_overlap_is_refused(sketch, tmp_path, capsys):
+    records = list(read_records(sketch / "records.jsonl"))
+    train = next(record for record in records if record.split == "train")
+    folder = tmp_path / "other"
+    folder.mkdir()
+    shutil.copy(sketch / train.image, folder / "copy.jpg")
+    held_out = train.model_copy(update={"id": "other/1", "image": "copy.jpg", "split": "test", "source": "other"})
+    write_records(folder / "records.jsonl", [held_out])
+    arguments = ["generate", "categorical", str(sketch / "records.jsonl"), "--out", str(tmp_path / "out")]
+    arguments += ["--images", str(sketch), "--held-out", str(folder / "records.jsonl"), "--preview", "0"]
+    assert main(arguments) == EXIT_USER_ERROR
+    assert f"'other/1' (test) is the same picture as '{train.id}'" in capsys.readouterr().err
+    assert main([*arguments, "--no-check-overlap"]) == 0
+
+
+def test_offline_loads_neither_openai_nor_torch(sketch, tmp_path):
+    code = (
+        "import sys; from lavis_emovit.cli.main import main;"
+        f"code = main(['generate', 'all', {str(sketch / 'records.jsonl')!r}, '--out', {str(tmp_path / 'o')!r},"
+        f" '--images', {str(sketch)!r}, '--preview', '0', '--mix', 'small', '--allow-short']);"
+        "print(code, {'openai', 'torch', 'lavis', 'httpx'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.splitlines()[-1] == "0 set()"

@@ -1,4 +1,4 @@
-"""`emovit data`: draw the sample set, import a published dataset, look at one."""
+"""`emovit data`: draw the sample set, import a dataset, look at it, count it, check it, split it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from typing import Annotated
 
 import typer
 
-from lavis_emovit.cli.data_import import import_dataset
+from lavis_emovit.cli.data_checks import split, stats, verify
+from lavis_emovit.cli.data_import import import_dataset, list_datasets
 
-app = typer.Typer(help="Make and look at datasets.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Make, check and look at datasets.", no_args_is_help=True, add_completion=False)
 app.command("import")(import_dataset)
+app.command("list")(list_datasets)
+app.command("stats")(stats)
+app.command("verify")(verify)
+app.command("split")(split)
 
 
 @app.command()
@@ -50,11 +55,22 @@ def preview(
     per_label: Annotated[int, typer.Option(min=1, help="Pictures of each label.")] = 10,
     tile_px: Annotated[int, typer.Option(min=16, max=1024, help="Side of a picture on the sheet.")] = 128,
     seed: Annotated[int, typer.Option(help="Another seed shows other pictures.")] = 0,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 2 where a picture cannot be read.")] = False,
 ) -> None:
     """Put pictures of a dataset with their labels on one page."""
+    from lavis_emovit.errors import DataError
     from lavis_emovit.sources.contact_sheet import find_records, pick_tiles, write_contact_sheet
 
     records, image_root = find_records(root, images)
-    tiles = pick_tiles(records, image_root, per_label, seed=seed, split=split)
-    write_contact_sheet(tiles, out, tile_px)
-    typer.echo(f"{sum(len(row) for row in tiles.values())} pictures of {len(tiles)} labels in {out}")
+    found = list(records)
+    tiles = pick_tiles(found, image_root, per_label, seed=seed, split=split)
+    sources = ", ".join(sorted({record.source for record in found}))
+    chosen = sum(split is None or record.split == split for record in found)
+    subtitle = f"{chosen} records{f' of split {split}' if split else ''}, up to {per_label} of each row, seed {seed}"
+    broken = write_contact_sheet(tiles, out, tile_px, sources, subtitle)
+    shown = sum(len(row) for row in tiles.values())
+    typer.echo(f"{shown} pictures of {len(tiles)} labels in {out}")
+    for line in broken:
+        typer.echo(f"  {line}")
+    if strict and broken:
+        raise DataError(f"refused by --strict: {len(broken)} of {shown} pictures cannot be read")

@@ -16,19 +16,38 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.records import EmotionRecord, read_records
 from lavis_emovit.sources.emoset import EMOSET_SPLITS, read_emoset
+from lavis_emovit.sources.picture_checks import open_picture
+from lavis_emovit.sources.statistics import NO_LABEL, labels_of
 
-NO_LABEL = "no label"
+__all__ = ["NO_LABEL", "Tile", "find_records", "note_of", "pick_tiles", "rows_of", "write_contact_sheet"]
+
 _CAPTION_PX = 16
 _NUMBER_FORMAT = "{:.1f}"
+_MAX_WORDS_OF_A_TEXT = 24
+_STYLE = """
+:root { color-scheme: light dark; font: 15px/1.4 system-ui, sans-serif; }
+body { margin: 1.5rem; }
+h1 { font-size: 1.3rem; margin: 0 0 .2rem; }
+h2 { font-size: 1.05rem; margin: 1.6rem 0 .5rem; border-bottom: 1px solid #8886; padding-bottom: .2rem; }
+h2 small, p { font-weight: normal; color: #777; }
+div { display: grid; grid-template-columns: repeat(auto-fill, minmax(TILEpx, 1fr)); gap: .7rem .6rem; }
+figure { margin: 0; min-width: 0; }
+img, .broken { display: block; max-width: 100%; height: auto; border-radius: 3px; }
+.broken { aspect-ratio: 1; padding: .5rem; border: 1px dashed #c33; color: #c33; font-size: .75rem; }
+figcaption { font-size: .72rem; line-height: 1.3; margin-top: .25rem; overflow-wrap: anywhere; color: #777; }
+figcaption strong { font-weight: 600; color: CanvasText; }
+"""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of the sheet: its file, its label, and a line of what else is known."""
+    """One picture of the sheet: its file, its label, a line of what else is known, its split, and a box to draw."""
 
     image: Path
     label: str
     note: str
+    split: str = ""
+    box: tuple[float, float, float, float] | None = None
 
 
 def find_records(root: Path, images: Path | None = None) -> tuple[Iterable[EmotionRecord], Path]:
@@ -63,23 +82,43 @@ def find_records(root: Path, images: Path | None = None) -> tuple[Iterable[Emoti
 def pick_tiles(
     records: Iterable[EmotionRecord], image_root: Path, per_label: int, seed: int = 0, split: str | None = None
 ) -> dict[str, list[Tile]]:
-    """Up to `per_label` random pictures of every label, labels in alphabetical order.
+    """Up to `per_label` random pictures of every row, rows in alphabetical order; see `rows_of`.
 
     Raises:
         DataError: there is no record (of that split).
     """
-    by_label: dict[str, list[Tile]] = {}
+    by_row: dict[str, list[EmotionRecord]] = {}
     splits: set[str] = set()
     for record in records:
         splits.add(record.split)
         if split is None or record.split == split:
-            label = record.emotion or NO_LABEL
-            by_label.setdefault(label, []).append(Tile(image_root / record.image, label, note_of(record)))
-    if not by_label:
+            for row in rows_of(record):
+                by_row.setdefault(row, []).append(record)
+    if not by_row:
         wanted = f" of split '{split}' (there are: {', '.join(sorted(splits)) or 'none'})" if split else ""
         raise DataError(f"no records{wanted} to show")
     rng = random.Random(seed)
-    return {label: rng.sample(tiles, min(per_label, len(tiles))) for label, tiles in sorted(by_label.items())}
+    return {
+        row: [
+            Tile(image_root / record.image, row, note_of(record), record.split, record.box)
+            for record in rng.sample(found, min(per_label, len(found)))
+        ]
+        for row, found in sorted(by_row.items())
+    }
+
+
+def rows_of(record: EmotionRecord) -> list[str]:
+    """The rows of the sheet that a record belongs to: its labels, or what else it can be sorted by."""
+    labels = labels_of(record)
+    if labels:
+        return labels
+    if record.action_units:
+        return [f"AU{unit:02d}" for unit, intensity in record.action_units.items() if intensity > 0] or [
+            "no action unit"
+        ]
+    if record.valence is not None and record.arousal is not None:
+        return [f"valence {'+' if record.valence >= 0 else '-'}, arousal {'+' if record.arousal >= 0 else '-'}"]
+    return [NO_LABEL]
 
 
 def note_of(record: EmotionRecord) -> str:
@@ -89,42 +128,69 @@ def note_of(record: EmotionRecord) -> str:
     for name, value in (("brightness", attributes.brightness), ("colour", attributes.colorfulness)):
         if value is not None:
             parts.append(f"{name} {_NUMBER_FORMAT.format(value)}")
+    for name, value in (("V", record.valence), ("A", record.arousal), ("D", record.dominance)):
+        if value is not None:
+            parts.append(f"{name} {value:+.2f}")
+    if record.votes is not None:
+        most = sorted(record.votes.items(), key=lambda item: -item[1])
+        parts.append("votes: " + " ".join(f"{label} {share:.0%}" for label, share in most if share > 0))
+    if record.labels is not None and len(record.labels) > 1:
+        parts.append("all: " + " ".join(record.labels))
+    if record.action_units:
+        present = [f"{unit}:{intensity:g}" for unit, intensity in sorted(record.action_units.items()) if intensity > 0]
+        parts.append("AU " + " ".join(present))
+    parts += [f"“{_short(said.text)}”" for said in record.utterances[:2]]
+    if record.caption:
+        parts.append(f"“{_short(record.caption)}”")
     return ", ".join(part.strip() for part in parts if part)
 
 
-def write_contact_sheet(tiles: dict[str, list[Tile]], path: Path, tile_px: int = 128) -> None:
+def write_contact_sheet(
+    tiles: dict[str, list[Tile]], path: Path, tile_px: int = 128, title: str = "Contact sheet", subtitle: str = ""
+) -> list[str]:
     """Write the sheet as HTML, PNG or JPEG, by the ending of `path`; one row a label.
 
-    The HTML page holds its pictures and shows the notes; the picture formats show labels only.
+    The HTML page holds its pictures and shows the notes; the picture formats show labels only. A picture that cannot be
+    read is shown as a place that says so.
+
+    Returns:
+        a line for each picture that cannot be read.
 
     Raises:
-        DataError: another ending, or a picture that cannot be read.
+        DataError: another ending, or not one picture that can be read.
     """
     ending = path.suffix.lower()
+    broken: list[str] = []
     if ending in (".html", ".htm"):
-        content = _html_page(tiles, tile_px).encode("utf-8")
+        content = _html_page(tiles, tile_px, title, subtitle, broken).encode("utf-8")
     elif ending in (".png", ".jpg", ".jpeg"):
         buffer = io.BytesIO()
-        _sheet_image(tiles, tile_px).save(buffer, "PNG" if ending == ".png" else "JPEG", quality=80, optimize=True)
+        sheet = _sheet_image(tiles, tile_px, broken)
+        sheet.save(buffer, "PNG" if ending == ".png" else "JPEG", quality=80, optimize=True)
         content = buffer.getvalue()
     else:
         raise DataError(f"{path}: a contact sheet ends in .html, .png or .jpg")
+    if broken and len(broken) == sum(map(len, tiles.values())):
+        raise DataError(f"not one picture can be read; where do their paths start (`--images`)? The first: {broken[0]}")
     with atomic_writer(path, "wb") as file:
         file.write(content)
+    return broken
 
 
 def _thumbnail(tile: Tile, tile_px: int) -> Image.Image:
-    try:
-        with Image.open(tile.image) as picture:
-            picture.draft("RGB", (tile_px, tile_px))
-            small = picture.convert("RGB")
-    except OSError as error:
-        raise DataError(f"{tile.image}: the picture cannot be read ({error})") from None
-    small.thumbnail((tile_px, tile_px), Image.Resampling.BICUBIC)
+    small = open_picture(tile.image, 2 * tile_px)
+    if tile.box is not None:
+        # The box is in pixels of the file; the decoder may have made the picture smaller.
+        with Image.open(tile.image) as image:
+            width = image.width
+        scale = small.width / width
+        pen_px = max(2, round(small.width / 100))
+        ImageDraw.Draw(small).rectangle([scale * side for side in tile.box], outline=(255, 60, 0), width=pen_px)
+    small.thumbnail((tile_px, tile_px), Image.Resampling.LANCZOS)
     return small
 
 
-def _sheet_image(tiles: dict[str, list[Tile]], tile_px: int) -> Image.Image:
+def _sheet_image(tiles: dict[str, list[Tile]], tile_px: int, broken: list[str]) -> Image.Image:
     columns = max(len(row) for row in tiles.values())
     row_px = tile_px + _CAPTION_PX
     sheet = Image.new("RGB", (columns * tile_px, len(tiles) * row_px), (255, 255, 255))
@@ -132,32 +198,51 @@ def _sheet_image(tiles: dict[str, list[Tile]], tile_px: int) -> Image.Image:
     for row, (label, pictures) in enumerate(tiles.items()):
         pen.text((4, row * row_px + 2), label, fill=(20, 20, 20), font=font)
         for column, tile in enumerate(pictures):
-            small = _thumbnail(tile, tile_px)
+            top = row * row_px + _CAPTION_PX
+            try:
+                small = _thumbnail(tile, tile_px)
+            except DataError as error:
+                broken.append(str(error))
+                corner = (column * tile_px + 2, top + 2)
+                pen.rectangle([*corner, corner[0] + tile_px - 5, top + tile_px - 3], outline=(200, 50, 50))
+                pen.text((corner[0] + 4, top + 6), "cannot be read", fill=(200, 50, 50), font=font)
+                continue
             left = column * tile_px + (tile_px - small.width) // 2
-            sheet.paste(small, (left, row * row_px + _CAPTION_PX + (tile_px - small.height) // 2))
+            sheet.paste(small, (left, top + (tile_px - small.height) // 2))
     return sheet
 
 
-def _html_page(tiles: dict[str, list[Tile]], tile_px: int) -> str:
+def _html_page(tiles: dict[str, list[Tile]], tile_px: int, title: str, subtitle: str, broken: list[str]) -> str:
     sections = []
     for label, pictures in tiles.items():
-        figures = []
-        for tile in pictures:
-            buffer = io.BytesIO()
-            _thumbnail(tile, tile_px).save(buffer, "JPEG", quality=85)
-            data = base64.b64encode(buffer.getvalue()).decode("ascii")
-            name, note = html.escape(tile.image.name), html.escape(tile.note)
-            source = f"data:image/jpeg;base64,{data}"
-            figures.append(
-                f'<figure><img src="{source}" alt="{name}" title="{name}"><figcaption>{note}</figcaption></figure>'
-            )
-        sections.append(f"<h2>{html.escape(label)}</h2>\n<div>{''.join(figures)}</div>")
-    style = (
-        "body{font-family:sans-serif;margin:1rem}div{display:flex;flex-wrap:wrap;gap:.5rem}"
-        f"figure{{margin:0;width:{tile_px}px}}figcaption{{font-size:.7rem;color:#444}}"
-    )
+        figures = "".join(_figure(tile, tile_px, broken) for tile in pictures)
+        count = f" <small>{len(pictures)} shown</small>"
+        sections.append(f"<h2>{html.escape(label)}{count}</h2>\n<div>{figures}</div>")
     body = "\n".join(sections)
+    style = _STYLE.replace("TILE", str(tile_px))
+    about = f"<p>{html.escape(subtitle)}</p>\n" if subtitle else ""
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Contact sheet</title>'
-        f"<style>{style}</style></head>\n<body>\n{body}\n</body></html>\n"
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
+        f"<style>{style}</style></head>\n<body>\n<h1>{html.escape(title)}</h1>\n{about}{body}\n</body></html>\n"
     )
+
+
+def _figure(tile: Tile, tile_px: int, broken: list[str]) -> str:
+    name = html.escape(tile.image.name)
+    split = f"<strong>{html.escape(tile.split)}</strong> " if tile.split else ""
+    caption = f"<figcaption>{split}{name}<br>{html.escape(tile.note)}</figcaption>"
+    try:
+        small = _thumbnail(tile, 2 * tile_px)
+    except DataError as error:
+        broken.append(str(error))
+        return f'<figure><span class="broken">{html.escape(str(error))}</span>{caption}</figure>'
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=85)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<figure><img src="data:image/jpeg;base64,{data}" alt="{name}" title="{name}">{caption}</figure>'
+
+
+def _short(text: str) -> str:
+    words = text.split()
+    return " ".join(words[:_MAX_WORDS_OF_A_TEXT]) + (" …" if len(words) > _MAX_WORDS_OF_A_TEXT else "")

@@ -3,7 +3,9 @@
 - Records are found in a folder in EmoSet's layout, beside `records.jsonl`, and in a records file.
 - A sheet has one row a label, so many pictures in it as asked for, and opens in the format of its ending.
 - The page escapes what it shows.
-- Unknown endings, empty choices, missing folders and broken pictures are refused by name.
+- A broken picture leaves a place that says so; where none can be read, nothing is written.
+- Records without an emotion are sorted by several labels, action units, or valence and arousal.
+- Unknown endings, empty choices and missing folders are refused by name.
 - `emovit data draw` and `emovit data preview` do it from the command line.
 """
 
@@ -18,7 +20,7 @@ from typer.testing import CliRunner
 from lavis_emovit.cli.data import app
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import Attributes, EmotionRecord, write_records
-from lavis_emovit.sources.contact_sheet import NO_LABEL, find_records, note_of, pick_tiles, write_contact_sheet
+from lavis_emovit.sources.contact_sheet import NO_LABEL, find_records, note_of, pick_tiles, rows_of, write_contact_sheet
 from lavis_emovit.sources.emoset import read_emoset
 from lavis_emovit.sources.sketch.write import write_sketch
 
@@ -102,9 +104,25 @@ def test_what_cannot_be_shown_is_refused(sketch_root, tmp_path):
         find_records(tmp_path)
     (tmp_path / "bad.png").write_bytes(b"no picture")
     bad = pick_tiles([_record("bad", "awe")], tmp_path, 1)
-    with pytest.raises(DataError, match=r"bad\.png"):
+    with pytest.raises(DataError, match=r"not one picture can be read.*`--images`.*bad\.png"):
         write_contact_sheet(bad, tmp_path / "sheet.png")
     assert not (tmp_path / "sheet.png").exists()
+    Image.new("CMYK", (30, 10), (200, 0, 0, 0)).save(tmp_path / "good.jpg")
+    good = _record("good", "awe").model_copy(update={"image": "good.jpg", "box": (2, 2, 20, 8)})
+    for ending in ("png", "html"):
+        both = pick_tiles([_record("bad", "awe"), good], tmp_path, 2)
+        (broken,) = write_contact_sheet(both, tmp_path / f"sheet.{ending}")
+        assert "bad.png: the picture cannot be read" in broken
+    assert "bad.png: the picture cannot be read" in (tmp_path / "sheet.html").read_text()
+
+
+def test_rows_without_emotions():
+    assert rows_of(_record("a", None, labels=["fear", "pain"])) == ["fear", "pain"]
+    assert rows_of(_record("a", None, valence=-0.5, arousal=0.2)) == ["valence -, arousal +"]
+    assert rows_of(_record("a", None, action_units={12: 2.0, 1: 0.0})) == ["AU12"]
+    assert rows_of(_record("a", None, action_units={1: 0.0})) == ["no action unit"]
+    note = note_of(_record("a", "awe", votes={"awe": 0.75, "fear": 0.25}, valence=-0.5, caption="Hills. " * 30))
+    assert note.startswith("V -0.50, votes: awe 75% fear 25%, “Hills.") and note.endswith("Hills. …”")
 
 
 def test_commands_draw_and_show(tmp_path):

@@ -1,0 +1,211 @@
+"""`emovit data stats`, `verify` and `split`: count records, check them with their pictures, split them anew."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lavis_emovit.cli.data_import import DEFAULT_FRACTIONS, parse_fractions
+
+if TYPE_CHECKING:
+    from lavis_emovit.records import EmotionRecord
+    from lavis_emovit.sources.statistics import RecordStatistics
+
+_MAX_PAIRS = 15
+_BAR_WIDTH = 24
+
+RecordsArgument = Annotated[
+    list[Path], typer.Argument(help="Records files, or folders with records.jsonl or in EmoSet's layout.")
+]
+ImagesOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="Where picture paths start, if not beside the records; once, or once for each records file."),
+]
+
+
+def stats(
+    records: RecordsArgument,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Also write all counts as JSON.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse records without a label, and labels without a record.")
+    ] = False,
+) -> None:
+    """Count records: splits, label balance, labels that go together, ratings, action units."""
+    from lavis_emovit.errors import DataError
+    from lavis_emovit.files import atomic_writer
+    from lavis_emovit.sources.contact_sheet import find_records
+    from lavis_emovit.sources.statistics import NO_LABEL, count_records
+
+    found: dict[str, Any] = {}
+    problems = []
+    for path in records:
+        counted = count_records(find_records(path)[0])
+        found[str(path)] = counted.to_dict()
+        typer.echo("\n".join(_describe(path, counted)))
+        problems += [f"{path}: no record of '{label}'" for label in counted.absent()]
+        unlabelled = counted.totals().get(NO_LABEL, 0)
+        problems += [f"{path}: {unlabelled} records have no label"] if unlabelled else []
+    if json_out is not None:
+        with atomic_writer(json_out) as file:
+            json.dump(found, file, indent=1, ensure_ascii=False)
+            file.write("\n")
+    if strict and problems:
+        raise DataError("refused by --strict:\n" + "\n".join(f"  - {line}" for line in problems))
+
+
+def verify(
+    records: RecordsArgument,
+    images: ImagesOption = None,
+    near: Annotated[
+        int, typer.Option(min=-1, max=16, help="Bits of 64 by which near duplicates may differ; -1 looks for none.")
+    ] = 4,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that open pictures.")] = 1,
+    show: Annotated[int, typer.Option(min=1, help="Findings of each kind to show.")] = 20,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Also write all findings as JSON.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse any finding, with exit code 2.")] = False,
+) -> None:
+    """Look for missing and broken pictures, duplicates, and leaks between splits and between datasets."""
+    from rich.progress import Progress
+
+    from lavis_emovit.errors import ConfigError, DataError
+    from lavis_emovit.files import atomic_writer
+    from lavis_emovit.sources.checks import CheckedFile, check_records
+    from lavis_emovit.sources.contact_sheet import find_records
+
+    roots: list[Path | None] = list(images or [])
+    if len(roots) not in (0, 1, len(records)):
+        raise ConfigError([f"{len(roots)} folders for {len(records)} records files"], "--images")
+    roots = roots * len(records) if len(roots) == 1 else roots or [None] * len(records)
+    files = []
+    for path, root in zip(records, roots):
+        found, image_root = find_records(path, root)
+        files.append(CheckedFile(str(path), list(found), image_root))
+    with Progress(transient=True) as bar:
+        task = bar.add_task("looking at pictures")
+        report = check_records(
+            files,
+            near_bits=near if near >= 0 else None,
+            num_workers=workers,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    typer.echo(f"{report.num_records} records with {report.num_pictures} pictures: {report.num_findings} findings")
+    for title, lines in report.findings().items():
+        if lines:
+            typer.echo(f"{title}: {len(lines)}")
+            for line in lines[:show]:
+                typer.echo(f"  - {line}")
+            if len(lines) > show:
+                typer.echo(f"  ... and {len(lines) - show} more (--show, --json)")
+    if report.odd:
+        kinds = ", ".join(f"{kind} ({count})" for kind, count in report.odd.most_common())
+        typer.echo(f"no faults, but worth knowing: {kinds}")
+    if json_out is not None:
+        with atomic_writer(json_out) as file:
+            json.dump({**report.findings(), "odd": dict(report.odd)}, file, indent=1, ensure_ascii=False)
+            file.write("\n")
+    if strict and report.num_findings:
+        kinds = ", ".join(f"{len(lines)} {title}" for title, lines in report.findings().items() if lines)
+        raise DataError(f"refused by --strict: {kinds}")
+
+
+def split(
+    records: Annotated[Path, typer.Argument(help="Records file.")],
+    out: Annotated[Path, typer.Option(help="Records file to write; picture paths stay as they are.")],
+    fractions: Annotated[str, typer.Option(help="Shares of the splits.")] = DEFAULT_FRACTIONS,
+    seed: Annotated[int, typer.Option(help="Another seed gives other splits.")] = 0,
+    stratify: Annotated[bool, typer.Option(help="Give each split its share of every label.")] = True,
+    group_by: Annotated[
+        str | None, typer.Option(help="Key of `extra` that becomes the group, for example the person.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse a split that lacks a label, or is off its share by 5 points.")
+    ] = False,
+) -> None:
+    """Draw new splits: seeded, stratified by label, never through a group (a person, a video)."""
+    from lavis_emovit.errors import DataError
+    from lavis_emovit.records import read_records, write_records
+    from lavis_emovit.sources.splits import split_by_group
+    from lavis_emovit.sources.statistics import count_records
+
+    found = list(read_records(records))
+    if group_by is not None:
+        found = [_grouped(record, group_by) for record in found]
+    shares = parse_fractions(fractions)
+    done = split_by_group(found, shares, seed, stratify=stratify)
+    counted = count_records(done)
+    problems = []
+    for name, share in shares.items():
+        got = counted.splits[name] / len(done)
+        if abs(got - share) > 0.05:
+            problems.append(f"split '{name}' got {got:.1%} instead of {share:.1%}; groups are too large for it")
+        lacking = sorted(set(counted.totals()) - set(counted.labels.get(name, {})))
+        if share > 0 and lacking:
+            problems.append(f"split '{name}' has no record of {', '.join(lacking)}")
+    if strict and problems:
+        raise DataError("refused by --strict, nothing written:\n" + "\n".join(f"  - {line}" for line in problems))
+    write_records(out, done)
+    typer.echo("\n".join(_describe(out, counted)))
+    for line in problems:
+        typer.echo(f"  note: {line}")
+    if out.parent.resolve() != records.parent.resolve():
+        typer.echo(f"  picture paths start where those of {records} do: give --images to later commands")
+
+
+def _grouped(record: EmotionRecord, key: str) -> EmotionRecord:
+    from lavis_emovit.errors import DataError
+    from lavis_emovit.settings import nearest_name
+
+    if key not in record.extra:
+        raise DataError(f"record '{record.id}' has no extra '{key}'{nearest_name(key, list(record.extra))}")
+    return record.model_copy(update={"group": str(record.extra[key])})
+
+
+def _describe(path: Path, counted: RecordStatistics) -> list[str]:
+    from lavis_emovit.sources.statistics import describe_numbers
+
+    splits = sorted(counted.splits)
+    shares = ", ".join(f"{name} {counted.splits[name]} ({_share(counted.splits[name], counted)})" for name in splits)
+    lines = [f"{path}: {counted.num_records} records of {len(counted.images)} pictures; {shares}"]
+    for name, groups in sorted(counted.groups.items()):
+        lines.append(f"  {len(groups)} groups in {name}")
+    totals = counted.totals()
+    wide = max(map(len, totals), default=0)
+    lines.append("  " + "label".ljust(wide) + "".join(f"{name:>10}" for name in splits) + f"{'all':>10}")
+    most = max(totals.values(), default=1)
+    for label, count in sorted(totals.items()):
+        cells = "".join(f"{counted.labels[name][label]:>10}" for name in splits)
+        bar = "█" * max(1, round(_BAR_WIDTH * count / most))
+        lines.append(f"  {label.ljust(wide)}{cells}{count:>10}  {bar} {_share(count, counted)}")
+    ratio = counted.imbalance()
+    if ratio is not None:
+        lines.append(f"  the most frequent label has {ratio:.1f} times the records of the rarest")
+    if counted.absent():
+        lines.append(f"  no record of: {', '.join(counted.absent())}")
+    if counted.together:
+        pairs = counted.together.most_common(_MAX_PAIRS)
+        lines.append("  labels together (several labels, or votes for both):")
+        lines += [f"    {count:>8}  {one} + {other}" for (one, other), count in pairs]
+        if len(counted.together) > _MAX_PAIRS:
+            lines.append(f"    ... and {len(counted.together) - _MAX_PAIRS} more pairs (--json)")
+    for name, values in counted.ratings.items():
+        d = describe_numbers(values)
+        lines.append(
+            f"  {name}: {d['count']} records, mean {d['mean']:+.3f}, std {d['std']:.3f}, "
+            f"{d['min']:+.2f} to {d['max']:+.2f}"
+        )
+    for unit, (coded, there) in sorted(counted.action_units.items()):
+        lines.append(f"  AU{unit:02d}: coded in {coded} records, there in {there} ({there / coded:.1%})")
+    others = (
+        (counted.num_votes, "records with shares of votes"),
+        (counted.num_utterances, "utterances"),
+        (counted.num_boxes, "records with a box"),
+        *((count, f"{kind} instructions") for kind, count in sorted(counted.instructions.items())),
+    )
+    return lines + [f"  {count} {what}" for count, what in others if count]
+
+
+def _share(count: int, counted: RecordStatistics) -> str:
+    return f"{count / max(counted.num_records, 1):.1%}"

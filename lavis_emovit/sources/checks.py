@@ -1,0 +1,219 @@
+"""Checks of records with their pictures: files that fail, duplicates, leaks between splits and between datasets.
+
+Duplicates are exact (the same bytes) or near: perceptual hashes of 64 bits that differ in few. Near pairs are found
+through bands of the hash, so that not every picture is compared with every other: two hashes that differ in at most `d`
+bits agree wholly in at least one of `d + 1` bands.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from itertools import combinations, pairwise
+from multiprocessing import get_context
+from pathlib import Path
+
+from lavis_emovit.records import EmotionRecord
+from lavis_emovit.sources.picture_checks import PictureFacts, look_at
+from lavis_emovit.sources.statistics import labels_of
+
+_HASH_BITS = 64
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class CheckedFile:
+    """Records of one file, and where their picture paths start."""
+
+    name: str
+    records: Sequence[EmotionRecord]
+    image_root: Path
+
+
+@dataclass
+class CheckReport:
+    """What was found. Findings are lists of sentences; `odd` counts what is no fault.
+
+    Attributes:
+        num_records, num_pictures: what was looked at.
+        faults: pictures that are missing or broken.
+        exact, near: pairs of pictures with the same bytes, or nearly the same look, within a split of a file.
+        leaks: pairs of such pictures in two splits or two files, and groups in two splits.
+        conflicts: pictures with the same bytes and different labels.
+        odd: kind of oddity -> pictures.
+    """
+
+    num_records: int = 0
+    num_pictures: int = 0
+    faults: list[str] = field(default_factory=list)
+    exact: list[str] = field(default_factory=list)
+    near: list[str] = field(default_factory=list)
+    leaks: list[str] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
+    odd: Counter[str] = field(default_factory=Counter)
+
+    def findings(self) -> dict[str, list[str]]:
+        """Title -> sentences, for everything that a strict check refuses."""
+        return {
+            "missing or broken pictures": self.faults,
+            "leaks between splits or files": self.leaks,
+            "same picture, different labels": self.conflicts,
+            "exact duplicates": self.exact,
+            "near duplicates": self.near,
+        }
+
+    @property
+    def num_findings(self) -> int:
+        return sum(map(len, self.findings().values()))
+
+
+@dataclass(frozen=True)
+class _Use:
+    """A picture in a split of a file, with the records that show it."""
+
+    file: str
+    split: str
+    path: str
+    ids: tuple[str, ...]
+    labels: tuple[str, ...]
+
+    def __str__(self) -> str:
+        more = f" and {len(self.ids) - 1} more" if len(self.ids) > 1 else ""
+        return f"{self.ids[0]}{more} ({self.split})"
+
+
+def check_records(
+    files: Sequence[CheckedFile],
+    *,
+    near_bits: int | None = 4,
+    num_workers: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> CheckReport:
+    """Look at every picture of records files, and compare all of them with each other.
+
+    Args:
+        files: the records; pictures of several files are compared as well.
+        near_bits: bits by which the hashes of near duplicates may differ (of 64); None looks for exact ones only.
+        num_workers: processes that decode pictures.
+        progress: called with (pictures done, pictures in all).
+    """
+    report = CheckReport(num_records=sum(len(file.records) for file in files))
+    uses = [use for file in files for use in _uses(file)]
+    paths = sorted({use.path for use in uses})
+    report.num_pictures = len(paths)
+    facts = {fact.path: fact for fact in _looked_at(paths, num_workers, progress)}
+    users: dict[str, list[_Use]] = {}
+    for use in uses:
+        users.setdefault(use.path, []).append(use)
+    for path in paths:
+        if facts[path].fault is not None:
+            report.faults.append(f"{users[path][0]}: {path}: {facts[path].fault}")
+        report.odd.update(facts[path].odd)
+    _compare(uses, facts, near_bits, report)
+    for file in files:
+        report.leaks += _group_leaks(file)
+    return report
+
+
+def _uses(file: CheckedFile) -> list[_Use]:
+    """Several records may show one picture (people in it, for example): that is no duplicate."""
+    shown: dict[tuple[str, str], list[EmotionRecord]] = {}
+    for record in file.records:
+        path = os.path.normpath(file.image_root / record.image)
+        shown.setdefault((record.split, path), []).append(record)
+    return [
+        _Use(
+            file.name,
+            split,
+            path,
+            tuple(r.id for r in records),
+            tuple(sorted({n for r in records for n in labels_of(r)})),
+        )
+        for (split, path), records in shown.items()
+    ]
+
+
+def _looked_at(paths: list[str], num_workers: int, progress: Callable[[int, int], None]) -> Iterable[PictureFacts]:
+    if num_workers <= 1 or len(paths) < _CHUNK:
+        for done, path in enumerate(paths, start=1):
+            yield look_at(path)
+            progress(done, len(paths))
+        return
+    # Spawned, not forked: a fork of a process with threads (torch, tqdm) can hang.
+    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+        for done, fact in enumerate(pool.map(look_at, paths, chunksize=_CHUNK), start=1):
+            yield fact
+            progress(done, len(paths))
+
+
+def _compare(uses: list[_Use], facts: dict[str, PictureFacts], near_bits: int | None, report: CheckReport) -> None:
+    same: dict[str, list[_Use]] = {}
+    for use in uses:
+        if facts[use.path].fault is None:
+            same.setdefault(facts[use.path].sha256, []).append(use)
+    for group in same.values():
+        # The first of each split and file stands for the others there, so that n copies are not n squared lines.
+        first: dict[tuple[str, str], _Use] = {}
+        for use in group:
+            twin = first.setdefault((use.file, use.split), use)
+            if twin is not use:
+                report.exact.append(f"{twin} and {use} have the same bytes")
+        for one, other in combinations(first.values(), 2):
+            report.leaks.append(f"{one}{_of(one, other)} and {other}{_of(other, one)} have the same bytes")
+        labels = {use.labels for use in group if use.labels}
+        if len(labels) > 1:
+            named = "; ".join(f"{use} is {', '.join(use.labels)}" for use in group if use.labels)
+            report.conflicts.append(named)
+    if near_bits is None:
+        return
+    hashes: dict[int, list[str]] = {}
+    for sha256, group in same.items():
+        phash = facts[group[0].path].phash
+        if phash is not None:
+            hashes.setdefault(phash, []).append(sha256)
+    for bits, one_sha, other_sha in _near_pairs(hashes, near_bits):
+        one, other = same[one_sha][0], same[other_sha][0]
+        if (one.file, one.split) == (other.file, other.split):
+            report.near.append(f"{one} and {other} look alike ({bits} of {_HASH_BITS} bits differ)")
+        else:
+            report.leaks.append(
+                f"{one}{_of(one, other)} and {other}{_of(other, one)} look alike ({bits} of {_HASH_BITS} bits differ)"
+            )
+
+
+def _of(use: _Use, other: _Use) -> str:
+    """The file's name, where two files are compared."""
+    return f" of {use.file}" if use.file != other.file else ""
+
+
+def _near_pairs(hashes: dict[int, list[str]], near_bits: int) -> list[tuple[int, str, str]]:
+    """(bits that differ, content, content) for every two contents whose hashes are near, each pair once."""
+    pairs = [(0, one, other) for group in hashes.values() for one, other in pairwise(group)]
+    bands = near_bits + 1
+    edges = [_HASH_BITS * band // bands for band in range(bands + 1)]
+    found: set[tuple[int, int]] = set()
+    for low, high in pairwise(edges):
+        buckets: dict[int, list[int]] = {}
+        for value in hashes:
+            buckets.setdefault((value >> low) & ((1 << (high - low)) - 1), []).append(value)
+        for bucket in buckets.values():
+            for one, other in combinations(bucket, 2):
+                if (one ^ other).bit_count() <= near_bits:
+                    found.add((min(one, other), max(one, other)))
+    pairs += [((one ^ other).bit_count(), hashes[one][0], hashes[other][0]) for one, other in sorted(found)]
+    return sorted(pairs)
+
+
+def _group_leaks(file: CheckedFile) -> list[str]:
+    splits: dict[str, set[str]] = {}
+    for record in file.records:
+        if record.group is not None:
+            splits.setdefault(record.group, set()).add(record.split)
+    return [
+        f"group '{group}' of {file.name} is in the splits {', '.join(sorted(found))}"
+        for group, found in splits.items()
+        if len(found) > 1
+    ]

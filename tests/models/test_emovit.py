@@ -83,6 +83,28 @@ def test_gradients_reach_the_trained_parts_only(build_parts, batch, parts, prefi
     assert trained.parameter_counts()["trained"] == sum(p.numel() for p in trained.parameters() if p.requires_grad)
 
 
+def test_trained_parameters_are_counted(build_parts):
+    """By hand, from the sizes of the random model: width 32, feed-forward 48, two layers, pictures in the first."""
+    vocabulary = len(build_parts("causal").qformer_tokenizer)
+    attention, norm = 4 * (32 * 32 + 32), 2 * 32
+    crossed = 2 * (32 * 32 + 32) + 2 * (24 * 32 + 32)
+    feed_forward = 32 * 48 + 48 + 48 * 32 + 32 + norm
+    qformer = (vocabulary + 128) * 32 + norm + 2 * (attention + norm + 2 * feed_forward) + crossed + norm
+    counts = {
+        "qformer": qformer,
+        "query_tokens": 3 * 32,
+        "language_projection": 32 * 32 + 32,
+        "vision_layernorm": 2 * 24,
+        "emovit": qformer + 3 * 32 + 32 * 32 + 32 + 2 * 24,
+        "none": 0,
+    }
+    for parts, expected in counts.items():
+        settings = ModelSettings(
+            arch="emovit_test", pretrained="none", image_size=16, num_query_token=3, trained_parts=parts
+        )
+        assert EmoVIT(build_parts("causal"), settings).parameter_counts()["trained"] == expected, parts
+
+
 def test_frozen_parts_keep_eval_mode(build_parts, batch):
     settings = ModelSettings(arch="emovit_test", pretrained="none", image_size=16, num_query_token=3)
     tuned = EmoVIT(build_parts("causal"), settings).train()

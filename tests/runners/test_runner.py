@@ -95,6 +95,14 @@ def test_a_run_learns_and_its_files_are_whole(straight: Path) -> None:
     assert summary["splits"]["test"]["after"]["accuracy"] == pytest.approx(accuracy)
 
 
+def test_what_learns_is_counted_at_the_start(recipe: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        run_recipe(recipe(max_epoch=1))
+    # Width 8: norm, eight places and 26 letters learn; the encoder of 48 values does not.
+    learns = 2 * 8 + 8 * 8 + 26 * 8 + 26
+    assert any(f"{learns} of {learns + 48 * 8 + 8} parameters learn" in message for message in caplog.messages)
+
+
 def test_a_report_is_written(recipe: Callable[..., Path], tmp_path: Path) -> None:
     run_recipe(recipe(report=True, max_epoch=1))
     page = (tmp_path / "run" / "report.html").read_text()

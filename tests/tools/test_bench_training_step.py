@@ -1,5 +1,5 @@
-"""`tools/bench/training_step.py` at a toy size: both sides compute the same loss, batches are of EmoVIT's mix, counts
-and operations are those worked out by hand, and the path of a GPU run (utilisation, batch sizes) is walked on the CPU."""
+"""`tools/bench/training_step.py` at a toy size: both sides compute the same loss, batches are of EmoVIT's mix,
+counts and operations are those worked out by hand, and the path of a GPU run is walked on the CPU."""
 
 from __future__ import annotations
 

@@ -125,7 +125,15 @@ def _generate(
     from lavis_emovit.errors import UserError
     from lavis_emovit.generation.chat.ledger import Ledger
     from lavis_emovit.generation.job import Job, find_image_root
-    from lavis_emovit.generation.outputs import MANIFEST, PREVIEW, RECORDS, file_sha256, ledger_line, write_outputs
+    from lavis_emovit.generation.outputs import (
+        MANIFEST,
+        PREVIEW,
+        RECORDS,
+        check_folder,
+        file_sha256,
+        ledger_line,
+        write_outputs,
+    )
     from lavis_emovit.generation.pipeline import run_steps
     from lavis_emovit.records import read_records
 
@@ -144,6 +152,7 @@ def _generate(
     if settings.split == "every":
         settings = settings.model_copy(update={"split": None})
     source_sha256 = file_sha256(records)
+    check_folder(out)
     with Ledger(out / "ledger.jsonl") as ledger:
         job = Job(
             records=list(read_records(records)),
@@ -213,8 +222,14 @@ def _describe(result: StepResult) -> str:
         parts.append(f"label leaks {result.leak_rate:.1%}")
     if result.missing:
         parts.append("without: " + ", ".join(f"{reason} {count}" for reason, count in result.missing.items()))
-    parts += [f"{name}: {value}" for name, value in result.notes.items() if value]
+    parts += [f"{name}: {_plain(value)}" for name, value in result.notes.items() if value]
     return "; ".join(parts)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {item}" for name, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _print_estimates(job: Job) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.generation.categorical import OptionOrder
@@ -23,9 +23,10 @@ from lavis_emovit.generation.chat.request import ChatRequest
 from lavis_emovit.generation.chat.run import run_requests
 from lavis_emovit.generation.chat.settings import ChatSettings
 from lavis_emovit.generation.facts import ALL_FACTS, FactName
+from lavis_emovit.generation.prompts import LATEST
 from lavis_emovit.generation.writers import ChatWriter
 from lavis_emovit.records import EmotionRecord
-from lavis_emovit.settings import Settings
+from lavis_emovit.settings import Settings, nearest_name
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +60,17 @@ class JobSettings(Settings):
     prompt_files: dict[str, str] = Field(default_factory=dict)
     regenerate: int = Field(default=0, ge=0, le=20)
     near_duplicates: str | None = Field(default=None, pattern="^(dataset|image|off)$")
-    wordings: tuple[int, ...] = (1,)
+    wordings: tuple[int, ...] = Field(default=(1,), min_length=1)
     option_order: OptionOrder = "fixed"
     open_set: bool = False
+
+    @field_validator("prompt_files")
+    @classmethod
+    def _prompts_exist(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if name not in LATEST:
+                raise ValueError(f"no prompt '{name}'{nearest_name(name, list(LATEST))}")
+        return value
 
 
 @dataclass

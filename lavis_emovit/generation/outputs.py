@@ -141,14 +141,28 @@ def _ledger_summary(job: Job) -> dict[str, Any]:
     }
 
 
-def _merge_steps(path: Path, results: Sequence[StepResult]) -> list[dict[str, Any]]:
-    steps: dict[str, dict[str, Any]] = {}
+def check_folder(folder: Path) -> None:
+    """Look whether a job can write into a folder, before anything is asked.
+
+    Raises:
+        DataError: it is a file, or holds a summary that is not ours.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: a file; give the folder that results go into")
+    _read_steps(folder / SUMMARY)
+
+
+def _read_steps(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        steps = {step["step"]: step for step in json.loads(path.read_bytes())["steps"]}
+        return {step["step"]: step for step in json.loads(path.read_bytes())["steps"]}
     except OSError:
-        pass
+        return {}
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{path}: not a summary of ours; move it away") from None
+
+
+def _merge_steps(path: Path, results: Sequence[StepResult]) -> list[dict[str, Any]]:
+    steps = _read_steps(path)
     for result in results:
         steps[result.step] = {
             **vars(result),

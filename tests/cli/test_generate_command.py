@@ -190,6 +190,8 @@ def test_settings_file(sketch, tmp_path, capsys):
         (["--captioner", "blip"], "'blip' is no captioner"),
         (["--vocabulary", "gone.json"], "gone.json: the vocabulary cannot be read"),
         (["--images", "gone"], "gone: no such folder of pictures"),
+        (["--out", "taken"], "taken: a file; give the folder"),
+        (["--out", "other"], "summary.json: not a summary of ours"),
         (
             ["--judge", "m", "--model", "n", "--base-url", "http://127.0.0.1:9/v1", "--max-usd", "1"],
             "no price is known",
@@ -198,6 +200,9 @@ def test_settings_file(sketch, tmp_path, capsys):
 )
 def test_user_errors(changes, message, sketch, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "summary.json").write_text("[]")
     arguments = ["generate", "all", str(sketch / "records.jsonl"), "--out", "out"]
     images = [] if "--images" in changes else ["--images", str(sketch)]
     assert main([*arguments, *images, *changes]) == EXIT_USER_ERROR

@@ -160,6 +160,15 @@ def test_what_is_no_sound_ledger_is_refused(tmp_path):
     path.write_bytes(b"".join(lines) + b"\0" * 100)
     with Ledger(path) as ledger:
         assert len(ledger) == 3
+    # A run that died within the first line has paid nothing yet.
+    path.write_bytes(lines[0][:9])
+    with Ledger(path) as ledger:
+        assert len(ledger) == 0
+    for other in ("some text\nof somebody", '{"id": "a"}', "x"):
+        path.write_text(other)
+        with pytest.raises(DataError, match="not a ledger"):
+            Ledger(path)
+        assert path.read_text() == other
     records = tmp_path / "records.jsonl"
     records.write_text('{"id": "a", "image": "a.jpg"}\n' * 200)
     with pytest.raises(DataError, match="not a ledger"):

@@ -30,6 +30,8 @@ from lavis_emovit.files import sync_folder
 
 LEDGER_VERSION = 1
 
+_HEADER = {"event": "ledger", "version": LEDGER_VERSION}
+
 # Statuses of attempts that were answered and are over: good or bad, they are kept and not paid for again.
 FINISHED = frozenset({"ok", "refused", "cut", "bad_json", "empty"})
 
@@ -79,7 +81,7 @@ class Ledger:
             try:
                 self._load()
                 if self._size == 0:
-                    self.append_now({"event": "ledger", "version": LEDGER_VERSION})
+                    self.append_now(_HEADER)
                     sync_folder(self.path.parent)
             except BaseException:
                 os.close(self._file)
@@ -163,7 +165,7 @@ class Ledger:
         for offset, line in _lines(self._file, size):
             number += 1
             row = _decode(line)
-            if number == 1 and row is not None and row.get("event") != "ledger":
+            if number == 1 and not _opens_a_ledger(line, row):
                 raise DataError(f"{self.path}: not a ledger of chat requests; give another folder, or move it away")
             if row is None:
                 bad_line = bad_line or number
@@ -175,8 +177,6 @@ class Ledger:
                 )
             self._note(row, offset)
             sound = offset + len(line)
-        if bad_line == 1 and size > 4096:
-            raise DataError(f"{self.path}: not a ledger of chat requests; give another folder, or move it away")
         if sound < size:
             self._move_end_aside(sound, size)
         self._size = sound
@@ -268,6 +268,13 @@ class Ledger:
 def now() -> str:
     """The time, as rows have it."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _opens_a_ledger(line: bytes, row: dict[str, Any] | None) -> bool:
+    """Whether a file's first line is that of a ledger, or the beginning of it that a killed run left."""
+    if row is not None:
+        return row == _HEADER
+    return not line.endswith(b"\n") and _encode(_HEADER).startswith(line)
 
 
 def _encode(row: dict[str, Any]) -> bytes:

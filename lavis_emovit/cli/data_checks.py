@@ -61,7 +61,7 @@ def verify(
     images: ImagesOption = None,
     near: Annotated[
         int, typer.Option(min=-1, max=16, help="Bits of 64 by which near duplicates may differ; -1 looks for none.")
-    ] = 4,
+    ] = 2,
     workers: Annotated[int, typer.Option(min=1, help="Processes that open pictures.")] = 1,
     show: Annotated[int, typer.Option(min=1, help="Findings of each kind to show.")] = 20,
     json_out: Annotated[Path | None, typer.Option("--json", help="Also write all findings as JSON.")] = None,
@@ -140,7 +140,7 @@ def split(
     for name, share in shares.items():
         got = counted.splits[name] / len(done)
         if abs(got - share) > 0.05:
-            problems.append(f"split '{name}' got {got:.1%} instead of {share:.1%}; groups are too large for it")
+            problems.append(f"split '{name}' got {got:.1%} instead of {share:.1%}; whole groups are dealt")
         lacking = sorted(set(counted.totals()) - set(counted.labels.get(name, {})))
         if share > 0 and lacking:
             problems.append(f"split '{name}' has no record of {', '.join(lacking)}")

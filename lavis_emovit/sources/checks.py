@@ -88,7 +88,7 @@ class _Use:
 def check_records(
     files: Sequence[CheckedFile],
     *,
-    near_bits: int | None = 4,
+    near_bits: int | None = 2,
     num_workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CheckReport:
@@ -96,7 +96,8 @@ def check_records(
 
     Args:
         files: the records; pictures of several files are compared as well.
-        near_bits: bits by which the hashes of near duplicates may differ (of 64); None looks for exact ones only.
+        near_bits: bits by which the hashes of near duplicates may differ (of 64); None looks for exact ones only. Two
+            bits find pictures that were scaled or compressed again; posed faces of different people differ in four.
         num_workers: processes that decode pictures.
         progress: called with (pictures done, pictures in all).
     """
@@ -165,8 +166,8 @@ def _compare(uses: list[_Use], facts: dict[str, PictureFacts], near_bits: int | 
             report.leaks.append(f"{one}{_of(one, other)} and {other}{_of(other, one)} have the same bytes")
         labels = {use.labels for use in group if use.labels}
         if len(labels) > 1:
-            named = "; ".join(f"{use} is {', '.join(use.labels)}" for use in group if use.labels)
-            report.conflicts.append(named)
+            named = dict.fromkeys(f"{use} is {', '.join(use.labels)}" for use in group if use.labels)
+            report.conflicts.append("; ".join(named))
     if near_bits is None:
         return
     hashes: dict[int, list[str]] = {}

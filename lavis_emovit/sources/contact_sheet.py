@@ -41,13 +41,23 @@ figcaption strong { font-weight: 600; color: CanvasText; }
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of the sheet: its file, its label, a line of what else is known, its split, and a box to draw."""
+    """One picture of the sheet.
+
+    Attributes:
+        image: its file.
+        label: the row that it stands in.
+        note: a line of what else is known.
+        split: its split.
+        box: what to draw a frame around, (left, top, right, bottom) in pixels of the file.
+        num_in_row: how many pictures belong to the row, shown or not.
+    """
 
     image: Path
     label: str
     note: str
     split: str = ""
     box: tuple[float, float, float, float] | None = None
+    num_in_row: int | None = None
 
 
 def find_records(root: Path, images: Path | None = None) -> tuple[Iterable[EmotionRecord], Path]:
@@ -97,10 +107,11 @@ def pick_tiles(
     if not by_row:
         wanted = f" of split '{split}' (there are: {', '.join(sorted(splits)) or 'none'})" if split else ""
         raise DataError(f"no records{wanted} to show")
-    rng = random.Random(seed)
+    # Not the bare seed: splits are drawn with that, and the same numbers would pick pictures of one split.
+    rng = random.Random(f"contact sheet {seed}")
     return {
         row: [
-            Tile(image_root / record.image, row, note_of(record), record.split, record.box)
+            Tile(image_root / record.image, row, note_of(record), record.split, record.box, len(found))
             for record in rng.sample(found, min(per_label, len(found)))
         ]
         for row, found in sorted(by_row.items())
@@ -130,7 +141,7 @@ def note_of(record: EmotionRecord) -> str:
             parts.append(f"{name} {_NUMBER_FORMAT.format(value)}")
     for name, value in (("V", record.valence), ("A", record.arousal), ("D", record.dominance)):
         if value is not None:
-            parts.append(f"{name} {value:+.2f}")
+            parts.append(f"{name} {round(value, 2) + 0.0:+.2f}")
     if record.votes is not None:
         most = sorted(record.votes.items(), key=lambda item: -item[1])
         parts.append("votes: " + " ".join(f"{label} {share:.0%}" for label, share in most if share > 0))
@@ -216,7 +227,8 @@ def _html_page(tiles: dict[str, list[Tile]], tile_px: int, title: str, subtitle:
     sections = []
     for label, pictures in tiles.items():
         figures = "".join(_figure(tile, tile_px, broken) for tile in pictures)
-        count = f" <small>{len(pictures)} shown</small>"
+        total = pictures[0].num_in_row
+        count = f" <small>{len(pictures)}{f' of {total}' if total is not None else ''} shown</small>"
         sections.append(f"<h2>{html.escape(label)}{count}</h2>\n<div>{figures}</div>")
     body = "\n".join(sections)
     style = _STYLE.replace("TILE", str(tile_px))

@@ -39,7 +39,9 @@ class PictureFolder:
             DataError: nothing of the kind, or bytes that are no picture.
         """
         if isinstance(content, dict):
-            content = content.get("bytes")
+            inside, outside = content.get("bytes"), content.get("path")
+            # An object that was made of files holds their paths until it is stored.
+            content = Path(outside).read_bytes() if not inside and outside and Path(outside).is_file() else inside
         if isinstance(content, Image.Image):
             buffer = io.BytesIO()
             # Pixels as they are: PNG keeps grey, palette and 16-bit pictures.

@@ -101,29 +101,35 @@ def group_of(record: EmotionRecord) -> str:
 def _stratified(records: list[EmotionRecord], groups: list[str], shares: dict[str, float]) -> dict[str, str]:
     """Group -> split, so that every split gets its share of every label.
 
-    Groups are dealt one after the other, those with the rarest label first, each to the split that lacks most of that
-    label (after Sechidis, Tsoumakas and Vlahavas, ECML PKDD 2011, for groups in the place of single examples).
+    Groups are dealt one after the other, those with the rarest label first (after Sechidis, Tsoumakas and Vlahavas,
+    ECML PKDD 2011, with groups in the place of single examples): each to the split that lacks most of that label,
+    relative to its share, among those that lack enough of it; where none does, to the split that is furthest behind
+    its share of all records.
     """
     totals = Counter(label for record in records for label in _labels(record))
     counts: dict[str, Counter[str]] = {group: Counter() for group in groups}
-    sizes: Counter[str] = Counter()
     for record in records:
-        label = min(_labels(record), key=lambda name: (totals[name], name))
-        counts[group_of(record)][label] += 1
-        sizes[group_of(record)] += 1
+        counts[group_of(record)][min(_labels(record), key=lambda name: (totals[name], name))] += 1
+    sizes = {group: sum(counter.values()) for group, counter in counts.items()}
     kept = sum((counts[group] for group in groups), Counter())
     wanted = {name: {label: share * count for label, count in kept.items()} for name, share in shares.items()}
-    room = {name: share * len(records) for name, share in shares.items()}
+    filled = dict.fromkeys(shares, 0)
     rank = {group: number for number, group in enumerate(groups)}
     # Large groups first among those of one label: small ones even out what the large ones leave.
     order = sorted(groups, key=lambda g: (min(kept[label] for label in counts[g]), -sizes[g], rank[g]))
     split_of: dict[str, str] = {}
+    dealt = 0
     for group in order:
         label = min(counts[group], key=lambda name: (kept[name], name))
-        # Lacking relative to the share, so that a small split fills at the same pace as a large one.
-        name = max(shares, key=lambda s: (wanted[s][label] / shares[s], room[s] / shares[s]))
+        dealt += sizes[group]
+        behind = {name: share * dealt - filled[name] for name, share in shares.items()}
+        fitting = [name for name in shares if wanted[name][label] >= counts[group][label]]
+        if fitting:
+            name = max(fitting, key=lambda s: (wanted[s][label] / shares[s], behind[s]))
+        else:
+            name = max(shares, key=lambda s: behind[s])
         split_of[group] = name
-        room[name] -= sizes[group]
+        filled[name] += sizes[group]
         for one, count in counts[group].items():
             wanted[name][one] -= count
     # No split stays empty: it takes the smallest group of the largest split.

@@ -167,6 +167,7 @@ class _TableReader:
         self.settings, self.source, self.notes, self.pictures = settings, source, notes, pictures
         self.labels = get_label_set(settings.label_set) if settings.label_set is not None else None
         self._first_place: dict[str, str] = {}
+        self._num_embedded = 0
         self._drafts: dict[str, tuple[str, dict[str, Any]]] = {}
 
     def take(
@@ -273,14 +274,12 @@ class _TableReader:
         settings, column = self.settings, self.settings.columns.image
         if settings.pixels is not None or (self.pictures is not None and not isinstance(row.get(column), str)):
             assert self.pictures is not None
-            name = (
-                values.get("id") or cells.get(column) or f"{table.path.rpartition('.')[0]}_{len(self._first_place):07d}"
-            )
+            # Names inside a table repeat; the row's number does not.
+            name = values.get("id") or f"{PurePosixPath(table.path).stem}_{self._num_embedded:07d}"
+            self._num_embedded += 1
             if settings.pixels is not None:
-                return self.pictures.add_pixels(PurePosixPath(name).stem, cells[settings.pixels])
-            content = row[column]
-            inside = content.get("path") if isinstance(content, dict) else None
-            return self.pictures.add(values.get("id") or (PurePosixPath(inside).stem if inside else name), content)
+                return self.pictures.add_pixels(name, cells[settings.pixels])
+            return self.pictures.add(name, row[column])
         image = fill(settings.image, cells) if settings.image is not None else cells[column]
         if not image:
             if settings.missing == "leave_out":

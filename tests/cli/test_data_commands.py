@@ -1,0 +1,178 @@
+"""`emovit data import`, `list`, `stats`, `verify`, `split` and `preview`, as a person calls them.
+
+- A dataset is imported by its name: counts that differ from the published ones, and what is left out, are reported;
+  with --strict they are refused and nothing is written.
+- Its YAML's splits are drawn, or its own kept, or new ones drawn; its layout can be changed with --set.
+- Names, keys and folders that are wrong are told with the nearest right one.
+- Tables that hold pictures write them beside the records, so that the next commands find them.
+- stats, verify and split report by default; --strict ends with exit code 2.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+
+import pytest
+from PIL import Image
+
+from lavis_emovit.cli.main import main
+from lavis_emovit.records import read_records
+
+
+@pytest.fixture
+def emovit(capsys):
+    """Function (arguments) -> (exit code, output, errors) of the command `emovit data ...`."""
+
+    def run(*arguments):
+        code = main(["data", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def abstract(tmp_path):
+    """Abstract with 12 paintings, one of them tied."""
+    root = tmp_path / "abstract"
+    root.mkdir()
+    lines = ["'','Amusement','Anger','Awe','Content','Disgust','Excitement','Fear','Sad'"]
+    for number in range(12):
+        votes = [1] * 8
+        votes[number % 4] += 5
+        votes[7] += 5 if number == 0 else 0
+        Image.effect_noise((40, 40), 90).save(root / f"abstract_{number:04d}.jpg")
+        lines.append(f"'abstract_{number:04d}.jpg'," + ",".join(map(str, votes)))
+    (root / "ABSTRACT_groundTruth.csv").write_text("\n".join(lines))
+    return root
+
+
+def test_a_dataset_by_its_name(emovit, abstract, tmp_path):
+    out = tmp_path / "out" / "records.jsonl"
+    code, text, _ = emovit("import", "abstract", abstract, "--out", out)
+    assert code == 0
+    assert "11 records in" in text and "note: 1 left out: the most votes are tied" in text
+    assert "differs: 11 records, published are 229 (count after ties are dropped, VECBench)" in text
+    assert "known from documentation only" in text and "licence: Paintings" in text
+    assert f"give --images {abstract} to later commands" in text
+    records = list(read_records(out))
+    assert set(Counter(record.split for record in records)) == {"train", "val", "test"}
+    assert all(record.instructions[0].kind == "categorical" for record in records)
+
+    strict = tmp_path / "strict.jsonl"
+    code, _, errors = emovit("import", "abstract", abstract, "--out", strict, "--strict")
+    assert code == 2 and "not imported, because --strict refuses" in errors and "published are 229" in errors
+    assert not strict.exists()
+
+
+def test_splits_and_layout_can_be_changed(emovit, abstract, tmp_path):
+    out = tmp_path / "r.jsonl"
+    assert "12 records" in emovit("import", "abstract", abstract, "--out", out, "--set", "ties=soft")[1]
+    emovit("import", "abstract", abstract, "--out", out, "--own-splits", "--set", "default_split=test")
+    assert {record.split for record in read_records(out)} == {"test"}
+    emovit("import", "abstract", abstract, "--out", out, "--split-seed", 1, "--fractions", "a=0.5,b=0.5", "--stratify")
+    assert Counter(record.split for record in read_records(out)) == {"a": 6, "b": 5}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("abstrakt", "."), "unknown dataset 'abstrakt' (did you mean 'abstract'?)"),
+        (("tabel", "."), "unknown dataset 'tabel' (did you mean 'table'?)"),
+        (("abstract", "gone"), "gone: no such folder. Get testImages_abstract at https://www.imageemotion.org"),
+        (("abstract", "."), "no such table. It must be a CSV, JSON or Parquet file"),
+        (("abstract", ".", "--set", "tie=soft"), "--set tie: unknown key (did you mean 'ties'?)"),
+        (("abstract", ".", "--set", "ties"), "'ties' is not KEY=VALUE"),
+        (("abstract", ".", "--set", "ties=maybe"), "Input should be 'drop' or 'soft'"),
+        (("fi", ".", "--column", "image=x"), "'fi' has no table, so its columns cannot be named"),
+        (("folder", ".", "--label-set", "mikels"), "unknown label set 'mikels' (did you mean 'mikels8'?"),
+        (("gone.yaml", "."), "gone.yaml"),
+        (("huggingface", "gone"), "gone: no such folder; expected one that `save_to_disk` wrote"),
+    ],
+)
+def test_wrong_arguments_are_told_with_the_right_ones(arguments, expected, emovit, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    code, text, errors = emovit("import", *arguments)
+    assert code == 2 and expected in errors, (text, errors)
+    assert not (tmp_path / "here" / "records.jsonl").exists()
+
+
+def test_all_datasets_are_listed(emovit):
+    code, text, _ = emovit("list")
+    assert code == 0
+    for name in ("emoset: emoset layout, documented", "london_faces: table layout, verified", "oxford_hic: table"):
+        assert name in text
+    assert "general layouts: table, folder, conversations, huggingface" in text
+
+
+def test_from_pixels_to_a_sheet(emovit, tmp_path):
+    """FER2013's table holds its pictures; what comes out can be verified and looked at without further paths."""
+    (tmp_path / "fer").mkdir()
+    rows = [f"{n % 7},{' '.join(str((n * 31 + i * 7) % 256) for i in range(2304))},Training" for n in range(7)]
+    (tmp_path / "fer" / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *rows]))
+    out = tmp_path / "records" / "records.jsonl"
+    code, text, _ = emovit("import", "fer2013", tmp_path / "fer", "--out", out, "--own-splits")
+    assert code == 0 and "--images" not in text
+    assert len(list((tmp_path / "records" / "pictures").iterdir())) == 7
+    assert list((tmp_path / "fer").iterdir()) == [tmp_path / "fer" / "fer2013.csv"]
+    code, text, _ = emovit("verify", out, "--near", -1, "--strict")
+    assert code == 0 and "7 records with 7 pictures: 0 findings" in text
+    code, text, _ = emovit("preview", out, "--out", tmp_path / "sheet.html")
+    assert code == 0 and "7 pictures of 7 labels" in text
+    assert "1 of 1 shown" in (tmp_path / "sheet.html").read_text()
+
+
+def test_counts_are_shown_and_written(emovit, abstract, tmp_path):
+    out = tmp_path / "r.jsonl"
+    emovit("import", "abstract", abstract, "--out", out)
+    code, text, _ = emovit("stats", out, "--json", tmp_path / "stats.json")
+    assert code == 0
+    assert "11 records of 11 pictures" in text and "no record of: disgust, excitement, fear, sadness" in text
+    assert "amusement + anger" in text and "11 records with shares of votes" in text
+    counts = json.loads((tmp_path / "stats.json").read_text())[str(out)]
+    assert counts["num_records"] == 11 and sum(counts["splits"].values()) == 11
+    code, _, errors = emovit("stats", out, "--strict")
+    assert code == 2 and "no record of 'fear'" in errors
+
+
+def test_findings_are_reported_and_refused_when_strict(emovit, abstract, tmp_path):
+    out = tmp_path / "r.jsonl"
+    emovit("import", "abstract", abstract, "--out", out)
+    assert emovit("verify", out, "--images", abstract, "--strict")[0] == 0
+    first, second, third = [abstract / record.image for record in list(read_records(out))[:3]]
+    shutil.copy(first, second)
+    third.write_bytes(b"<html>")
+    code, text, _ = emovit("verify", out, "--images", abstract, "--json", tmp_path / "found.json")
+    assert code == 0 and "a web page or XML text, not a picture" in text and "have the same bytes" in text
+    assert "same picture, different labels: 1" in text
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert len(found["missing or broken pictures"]) == 1
+    code, _, errors = emovit("verify", out, "--images", abstract, "--strict")
+    assert code == 2 and "refused by --strict: 1 missing or broken pictures" in errors
+    code, _, errors = emovit("verify", out, out, "--images", "a", "--images", "b", "--images", "c")
+    assert code == 2 and "3 folders for 2 records files" in errors
+    # Another file with the same pictures leaks.
+    shutil.copy(out, tmp_path / "s.jsonl")
+    code, text, _ = emovit("verify", out, tmp_path / "s.jsonl", "--images", abstract, "--show", 12)
+    assert f"of {tmp_path / 's.jsonl'} have the same bytes" in text and "more (--show, --json)" in text
+    code, _, errors = emovit("preview", out, "--images", abstract, "--out", tmp_path / "s.png", "--strict")
+    assert code == 2 and "1 of 11 pictures cannot be read" in errors
+
+
+def test_new_splits(emovit, abstract, tmp_path):
+    source, out = tmp_path / "r.jsonl", tmp_path / "split.jsonl"
+    emovit("import", "abstract", abstract, "--out", source)
+    code, text, _ = emovit("split", source, "--out", out, "--fractions", "train=0.7,test=0.3", "--seed", 3)
+    assert code == 0 and "11 records of 11 pictures; test 3" in text
+    before = {record.id: record for record in read_records(source)}
+    for record in read_records(out):
+        assert record.model_copy(update={"split": ""}) == before[record.id].model_copy(update={"split": ""})
+    code, _, errors = emovit(
+        "split", source, "--out", tmp_path / "no.jsonl", "--fractions", "a=0.95,b=0.05", "--strict"
+    )
+    assert code == 2 and "split 'b' has no record of a" in errors and not (tmp_path / "no.jsonl").exists()
+    code, _, errors = emovit("split", source, "--out", out, "--group-by", "person")
+    assert code == 2 and "has no extra 'person'" in errors

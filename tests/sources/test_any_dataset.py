@@ -1,0 +1,239 @@
+"""Anything else than the catalogue's datasets: folders, tables of all formats, Hugging Face objects, conversations.
+
+- A folder of pictures by class reads with the classes that it has, or with a label set; odd folders are told.
+- CSV with any usual delimiter, byte order mark and encoding, lines of JSON, a JSON list and Parquet give the same.
+- A `datasets` object keeps its pictures' bytes, class names and splits; one that was saved reads from its folder.
+- EmoVIT's instruction files, whose ids repeat, become records with ids of their own.
+- Every kind of bad input is refused by file and row, or noted, never passed over: see the parameters.
+"""
+
+from __future__ import annotations
+
+import json
+
+import datasets
+import pyarrow
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.sources.conversations import ConversationSettings, read_conversations
+from lavis_emovit.sources.folder import FolderSettings, read_folder
+from lavis_emovit.sources.huggingface import read_huggingface
+from lavis_emovit.sources.problems import Notes
+from lavis_emovit.sources.table import read_tables
+from lavis_emovit.sources.table_settings import TableSettings
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Pictures by class: happy (2), sad (1), and an empty folder for fear."""
+    for name in ("happy/1.jpg", "happy/2.PNG", "sad/1.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (20, 20), (len(name) * 9, 0, 0)).save(tmp_path / name)
+    (tmp_path / "fear").mkdir()
+    return tmp_path
+
+
+def _folder(root, notes=None, **settings):
+    return list(read_folder(root, FolderSettings(**settings), source="mine", notes=notes))
+
+
+def test_a_folder_by_class(root):
+    first, second, third = _folder(root)
+    assert (first.id, first.emotion, first.label_set) == ("mine/happy/1", "happy", "labels:happy, sad")
+    assert (second.image, third.emotion) == ("happy/2.PNG", "sad")
+    notes = Notes()
+    records = _folder(root, notes, label_set="ekman6")
+    assert [record.emotion for record in records] == ["happiness", "happiness", "sadness"]
+    assert "no picture of 'fear': its folder is empty or missing" in notes.serious()
+    assert len(notes.serious()) == 4
+    names = {"sad": None, "happy": "Very happy"}
+    chosen = _folder(root, label_names=names, label_set="labels:very happy, other")
+    assert [record.id for record in chosen] == ["mine/happy/1", "mine/happy/2"]
+
+
+def test_what_a_folder_cannot_be(root):
+    with pytest.raises(DataError, match=r"happy/1.jpg: unknown emotion 'happy' for label set 'mikels8'") as caught:
+        _folder(root, label_set="mikels8")
+    # One line for the folder, not one for each of its pictures.
+    assert "2.PNG" not in str(caught.value) and "1 fault" in str(caught.value)
+    with pytest.raises(
+        DataError, match=r"no picture fits \{split\}/\{label\}/\{name\}.* there is, for example, happy/1"
+    ):
+        _folder(root, pattern="{split}/{label}/{name}")
+    with pytest.raises(DataError, match="gone: no such folder"):
+        _folder(root / "gone")
+    with pytest.raises(DataError, match="no pictures at all"):
+        _folder(root / "fear")
+    with pytest.raises(DataError, match=r"1 class only .sad."):
+        _folder(root, pattern="{label}/{name}", label_names={"happy": None})
+    Image.new("RGB", (5, 5)).save(root / "stray.png")
+    Image.new("RGB", (5, 5)).save(root / "happy" / "1.png")
+    notes = Notes()
+    records = _folder(root, notes, pattern="{label}/{name}")
+    assert notes.serious() == ["1 left out: pictures that don't fit {label}/{name}, for example stray.png"]
+    assert [record.id for record in records] == ["mine/happy/1", "mine/happy/1.png", "mine/happy/2", "mine/sad/1"]
+
+
+ROWS = [
+    {"file": "happy/1.jpg", "mood": "Happy", "text": 'Æ, "quoted"\nline', "v": 1, "n": "a"},
+    {"file": "happy/2.PNG", "mood": "joy", "text": "", "v": 5, "n": "b"},
+    {"file": "sad/1.jpg", "mood": "sad", "text": "plain", "v": 3.0, "n": "c"},
+]
+COLUMNS = {"image": "file", "emotion": "mood", "caption": "text", "valence": "v", "id": "n"}
+
+
+def _csv(delimiter, encoding, quoting=True):
+    def cell(value):
+        text = str(value).replace('"', '""')
+        return f'"{text}"' if quoting else text
+
+    lines = [delimiter.join(ROWS[0]), *(delimiter.join(cell(value) for value in row.values()) for row in ROWS)]
+    return "\r\n".join(lines).encode(encoding)
+
+
+def _write(root, kind):
+    if kind == "parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), root / "t.parquet")
+        return {"file": "t.parquet"}
+    contents = {
+        "comma": _csv(",", "utf-8"), "semicolon": _csv(";", "utf-8"), "tab": _csv("\t", "utf-8"),
+        "bom": _csv(",", "utf-8-sig"), "utf-16": _csv(",", "utf-16"), "cp1252": _csv(";", "cp1252"),
+        "jsonl": "\n".join(json.dumps(row) for row in ROWS).encode(), "json": json.dumps(ROWS).encode(),
+    }  # fmt: skip
+    name = f"t.{kind if kind.startswith('json') else 'csv'}"
+    (root / name).write_bytes(contents[kind])
+    return {"file": name, **({"encoding": "cp1252"} if kind == "cp1252" else {})}
+
+
+@pytest.mark.parametrize("kind", ["comma", "semicolon", "tab", "bom", "utf-16", "cp1252", "jsonl", "json", "parquet"])
+def test_tables_of_all_formats(root, kind):
+    settings = TableSettings(**_write(root, kind), columns=COLUMNS, label_set="ekman6", scales={"valence": (1, 5)})
+    records = list(read_tables(root, settings, source="mine"))
+    assert [(r.id, r.emotion, r.valence) for r in records] == [
+        ("mine/a", "happiness", -1.0), ("mine/b", "happiness", 1.0), ("mine/c", "sadness", 0.0),
+    ]  # fmt: skip
+    captions = [r.caption.replace("\r\n", "\n") if r.caption else None for r in records]
+    assert captions == ['Æ, "quoted"\nline', None, "plain"]
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "expected"),
+    [
+        (b"file;mood\nx", {"delimiter": ","}, r"no column 'file'.*It has them with the delimiter ';'"),
+        (b"file,mod\nx,y", {}, r"no column 'mood' \(did you mean 'mod'\?\)"),
+        (b"", {}, "no column 'file'"),
+        (b"file,mood\nhappy/1.jpg,Fr\xf6hlich", {}, "not utf-8-sig text .byte 0xf6.*Set `encoding`, for example"),
+        (b"file,mood\nhappy/1.jpg,hapy", {}, "line 2: unknown emotion 'hapy' .*did you mean 'happiness'"),
+        (b"file,mood\nhappy/1.jpg,sad\nhappy/1.jpg,sad", {}, "line 3: id 'mine/1' stands in line 2 already"),
+        (b"file,mood\n../../etc/passwd,sad", {}, "line 2: the picture ../../etc/passwd is missing"),
+        (b"file,mood\n/etc/hostname,sad", {}, "line 2: record: key 'image': must be a path below the image root"),
+        (b'file,mood\n"happy/1.jpg,sad\nhappy/2.PNG,sad', {}, "expected 2 cells"),
+        (b"file,mood\n\nhappy/1.jpg,sad,more", {}, "line 3: expected 2 cells, as in the first row, got 3"),
+        (b"file,mood,v\nhappy/1.jpg,sad,nan", {"valence": "v"}, "column 'v': 'nan' is not a number"),
+        (b"file,mood,v\nhappy/1.jpg,sad,9", {"valence": "v", "scale": 5}, "'v': 9 is outside the scale 1 to 5"),
+        (b"file,mood,b\nhappy/1.jpg,sad,1 2 3", {"box": ("b",)}, "column 'b': expected four numbers"),
+        (b"file,mood,b\nhappy/1.jpg,sad,4 2 3 1", {"box": ("b",)}, "key 'box': must be .left, top, right, bottom."),
+        (b"file,mood\nhappy/1.jpg,sad", {"kind": "parquet"}, "not a Parquet file"),
+        (b'{"file": "happy/1.jpg", "mod": 1}', {"kind": "jsonl"}, r"line 1: no key 'mood' \(did you mean 'mod'"),
+        (b'{"file": ', {"kind": "jsonl"}, "line 1: not JSON"),
+        (b'["x"]', {"kind": "json"}, "item 0: expected an object, got str"),
+        (b'{"x": 1}', {"kind": "json"}, "expected a list of objects, got dict"),
+        (b"x", {"name": "t.dat"}, "its ending does not tell the format"),
+    ],
+)  # fmt: skip
+def test_bad_tables_are_refused_with_the_place(root, content, settings, expected):
+    columns = {"image": "file", "emotion": "mood"}
+    columns |= {key: settings[key] for key in ("valence", "box") if key in settings}
+    scales = {"valence": (1, settings["scale"])} if "scale" in settings else {}
+    kind, name = settings.get("kind"), settings.get("name", "t.csv")
+    (root / name).write_bytes(content)
+    table = TableSettings(
+        file=name, format=kind, columns=columns, label_set="ekman6", scales=scales, delimiter=settings.get("delimiter")
+    )
+    with pytest.raises(DataError, match=expected) as caught:
+        list(read_tables(root, table, source="mine"))
+    assert str(root / name) in str(caught.value)
+
+
+def test_missing_pictures_may_be_left_out_and_are_counted(root):
+    (root / "t.csv").write_text("file,mood\nhappy/1.jpg,sad\ngone.jpg,sad\n,sad\n")
+    table = TableSettings(
+        file="t.csv", columns={"image": "file", "emotion": "mood"}, label_set="ekman6", missing="leave_out"
+    )
+    notes = Notes()
+    assert len(list(read_tables(root, table, source="mine", notes=notes))) == 1
+    assert notes.serious() == ["1 left out: the picture is not there"]
+    assert len(notes.report()) == 2
+
+
+def _dataset(root):
+    label = datasets.ClassLabel(names=["Happy", "sad"])
+    features = datasets.Features({"image": datasets.Image(), "label": label, "who": datasets.Value("string")})
+    rows = {
+        "image": [str(root / name) for name in ("happy/1.jpg", "happy/2.PNG", "sad/1.jpg")],
+        "label": [0, 0, 1],
+        "who": ["p", None, "q"],
+    }
+    return datasets.Dataset.from_dict(rows, features=features)
+
+
+def test_a_huggingface_object(root, tmp_path):
+    settings = TableSettings(columns={"emotion": "label", "group": "who"})
+    records = list(read_huggingface(_dataset(root), settings, source="hub", extract_to=tmp_path / "out"))
+    assert [(r.emotion, r.group, r.split) for r in records] == [
+        ("happy", "p", "train"), ("happy", None, "train"), ("sad", "q", "train"),
+    ]  # fmt: skip
+    assert records[0].label_set == "labels:Happy, sad"
+    assert (tmp_path / "out" / records[0].image).read_bytes() == (root / "happy/1.jpg").read_bytes()
+    assert records[1].image.endswith(".png")
+
+    saved = datasets.DatasetDict(train=_dataset(root).select([0, 2]), validation=_dataset(root).select([1]))
+    saved.save_to_disk(tmp_path / "saved")
+    settings = TableSettings(columns={"emotion": "label"}, label_set="ekman6")
+    again = list(read_huggingface(tmp_path / "saved", settings, source="hub", extract_to=tmp_path / "out2"))
+    assert [(r.id, r.split, r.emotion) for r in again] == [
+        ("hub/train_0000000", "train", "happiness"),
+        ("hub/train_0000001", "train", "sadness"),
+        ("hub/validation_0000000", "val", "happiness"),
+    ]
+
+    # The same pictures from the hub's Parquet form.
+    _dataset(root).to_parquet(tmp_path / "t.parquet")
+    table = TableSettings(file="t.parquet", columns={"emotion": "label"}, label_set="ekman6",
+                          label_names={"0": "happy", "1": "sad"})  # fmt: skip
+    inside = list(read_tables(tmp_path, table, source="hub", extract_to=tmp_path / "out3"))
+    assert [record.emotion for record in inside] == ["happiness", "happiness", "sadness"]
+    assert len({record.image for record in inside}) == 3
+    assert (tmp_path / "out3" / inside[0].image).read_bytes() == (root / "happy/1.jpg").read_bytes()
+
+
+def test_what_is_no_huggingface_object(root, tmp_path):
+    settings = TableSettings(columns={"emotion": "lable"})
+    for wrong, expected in (
+        (3, "expected a datasets.Dataset or DatasetDict, got int"),
+        (_dataset(root), r"no column 'lable' \(did you mean 'label'\?\)"),
+        (tmp_path / "gone", "no such folder"),
+        (root, "not a dataset that `save_to_disk` wrote"),
+    ):
+        with pytest.raises(DataError, match=expected):
+            list(read_huggingface(wrong, settings, source="hub", extract_to=tmp_path))
+
+
+def test_emovits_own_instruction_files(root):
+    def item(image, answer, number="00001"):
+        turns = [{"from": "human", "value": "<image>\nWhich?"}, {"from": "gpt", "value": answer}]
+        return {"id": number, "image": image, "conversations": turns}
+
+    items = [item("1.jpg", "Predict emotion: happy"), item("1.jpg", "A smile."), item("2.PNG", "Predict emotion: joy")]
+    (root / "train.json").write_text(json.dumps(items))
+    first, second = read_conversations(root, ConversationSettings(images="happy", label_set="ekman6"), source="emovit")
+    assert (first.id, first.image, first.emotion) == ("emovit/1", "happy/1.jpg", "happiness")
+    assert [i.kind for i in first.instructions] == ["categorical", "conversation"]
+    assert (second.id, second.emotion) == ("emovit/2", "happiness")
+    with pytest.raises(DataError, match=r"image '1.jpg': the picture 1.jpg is missing"):
+        list(read_conversations(root, ConversationSettings(), source="emovit"))
+    with pytest.raises(DataError, match=r"unknown emotion 'happy' for label set 'mikels8'"):
+        list(read_conversations(root, ConversationSettings(images="happy", label_set="mikels8"), source="emovit"))

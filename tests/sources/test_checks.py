@@ -1,0 +1,274 @@
+"""Records counted and checked with their pictures, and split anew.
+
+- Counts agree with a hand count: splits, labels (several of a record each count), labels together, ratings, units.
+- Missing, empty, cut and faked pictures are faults; CMYK, 16-bit, animated, turned and misnamed ones are told as odd.
+- The same bytes, and a scaled or newly compressed picture, are found within a split, as a leak between splits, and as a
+  leak between files; different pictures, and pictures of one tone, are not. Several records of one picture are fine.
+- The bands find every pair of hashes that a comparison of all with all finds.
+- A stratified split gives each split its share of every label, never cuts a group, and depends on groups and seed only.
+- The three real sets go from their tables to shards and back without a difference.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections import Counter
+from itertools import combinations
+from pathlib import Path
+
+import numpy
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.records import EmotionRecord, read_records, write_records
+from lavis_emovit.shards.reader import ShardReader
+from lavis_emovit.shards.verify import verify_shards
+from lavis_emovit.shards.writer import write_shards
+from lavis_emovit.sources.catalogue import find_entry
+from lavis_emovit.sources.checks import CheckedFile, _near_pairs, check_records
+from lavis_emovit.sources.layouts import open_dataset
+from lavis_emovit.sources.picture_checks import look_at
+from lavis_emovit.sources.splits import split_by_group
+from lavis_emovit.sources.statistics import count_records
+
+SHARED = Path(os.environ.get("EMOVIT_SHARED", "../shared")) / "data"
+
+
+def _record(name: str, split: str = "train", emotion: str | None = None, **fields) -> EmotionRecord:
+    values = {"image": f"{name}.png", "label_set": "mikels8" if emotion else None, **fields}
+    return EmotionRecord(id=f"s/{name}", split=split, source="s", emotion=emotion, **values)
+
+
+def _scene(number: int, side: int = 96) -> Image.Image:
+    """A picture with structure of its own."""
+    rng = random.Random(number)
+    image = Image.new("RGB", (side, side), tuple(rng.randrange(256) for _ in range(3)))
+    pen = ImageDraw.Draw(image)
+    for _ in range(12):
+        x, y = rng.randrange(side), rng.randrange(side)
+        colour = tuple(rng.randrange(256) for _ in range(3))
+        pen.ellipse([x, y, x + rng.randrange(8, 50), y + rng.randrange(8, 50)], fill=colour)
+    return image
+
+
+def test_counts_agree_with_a_hand_count():
+    counted = count_records([
+        _record("a", emotion="awe", valence=0.5, group="p", action_units={1: 0.0, 12: 2.0}),
+        _record("b", emotion="awe", votes={"awe": 0.5, "fear": 0.5}, valence=-0.5),
+        _record("c", "test", emotion="fear", image="a.png"),
+        _record("d", "test", labels=["anger", "awe", "fear"], label_set="mikels8", box=(0, 0, 1, 1)),
+        _record("e", "test"),
+    ])  # fmt: skip
+    assert counted.num_records == 5 and counted.images == {"a.png", "b.png", "d.png", "e.png"}
+    assert counted.splits == {"train": 2, "test": 3}
+    assert counted.labels == {"train": {"awe": 2}, "test": {"fear": 2, "anger": 1, "awe": 1, "no label": 1}}
+    assert counted.together == {("awe", "fear"): 2, ("anger", "awe"): 1, ("anger", "fear"): 1}
+    assert counted.imbalance() == 3.0
+    assert "sadness" in counted.absent() and "awe" not in counted.absent()
+    assert counted.ratings == {"valence": [0.5, -0.5]}
+    assert counted.action_units == {1: [1, 0], 12: [1, 1]}
+    assert counted.groups == {"train": {"p"}} and counted.num_boxes == 1 and counted.num_votes == 1
+    plain = counted.to_dict()
+    assert plain["ratings"]["valence"] == {"count": 2, "mean": 0.0, "std": 0.5, "min": -0.5, "max": 0.5}
+    assert plain["labels_together"]["awe + fear"] == 2
+
+
+def _save_odd_pictures(root: Path) -> dict[str, str]:
+    """File name -> what must be said of it; what begins with '!' is a fault."""
+    _scene(1).convert("CMYK").save(root / "cmyk.jpg")
+    Image.fromarray((numpy.arange(4096).reshape(64, 64) * 16).astype("uint16")).save(root / "deep.png")
+    frames = [_scene(n).convert("P") for n in (1, 2, 3)]
+    frames[0].save(root / "moving.gif", save_all=True, append_images=frames[1:])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    _scene(4).save(root / "turned.jpg", exif=exif)
+    _scene(5).save(root / "misnamed.png", "JPEG")
+    _scene(6).convert("RGBA").save(root / "clear.png")
+    Image.new("RGB", (1, 1)).save(root / "dot.png")
+    _scene(7).save(root / "cut.jpg")
+    (root / "cut.jpg").write_bytes((root / "cut.jpg").read_bytes()[:-600])
+    (root / "empty.png").write_bytes(b"")
+    (root / "page.jpg").write_bytes(b"<html>Sign in</html>")
+    (root / "noise.jpg").write_bytes(bytes(range(256)))
+    return {
+        "cmyk.jpg": "CMYK", "deep.png": "16-bit", "moving.gif": "animated", "turned.jpg": "turned by EXIF",
+        "misnamed.png": "JPEG called .png", "clear.png": "transparent", "dot.png": "smaller than 16 px",
+        "cut.jpg": "!truncated", "empty.png": "!the file is empty", "page.jpg": "!a web page or XML text",
+        "noise.jpg": "!not a picture of a known format", "gone.jpg": "!missing",
+    }  # fmt: skip
+
+
+def test_pictures_that_fail_or_are_odd(tmp_path):
+    for name, expected in _save_odd_pictures(tmp_path).items():
+        facts = look_at(str(tmp_path / name))
+        if expected.startswith("!"):
+            assert expected[1:] in (facts.fault or ""), (name, facts)
+        else:
+            assert facts.fault is None and facts.odd == (expected,), (name, facts)
+    # What is turned on the way to the eye is turned for the hash as well.
+    upright = _scene(4).rotate(270, expand=True)
+    upright.save(tmp_path / "upright.png")
+    turned, straight = look_at(str(tmp_path / "turned.jpg")), look_at(str(tmp_path / "upright.png"))
+    assert (turned.phash ^ straight.phash).bit_count() <= 4
+
+
+@pytest.fixture
+def duplicated(tmp_path) -> Path:
+    """Pictures a to d that differ; `a2` has a's bytes, `b2` is b made small, `c2` is c compressed again."""
+    for number, name in enumerate("abcd"):
+        _scene(number + 20, 192).save(tmp_path / f"{name}.png")
+    shutil.copy(tmp_path / "a.png", tmp_path / "a2.png")
+    Image.open(tmp_path / "b.png").resize((96, 96)).save(tmp_path / "b2.png")
+    Image.open(tmp_path / "c.png").save(tmp_path / "c2.jpg", quality=60)
+    Image.new("RGB", (64, 64), (250, 250, 250)).save(tmp_path / "white.png")
+    Image.new("RGB", (64, 64), (10, 10, 10)).save(tmp_path / "black.png")
+    return tmp_path
+
+
+def test_duplicates_within_a_split_between_splits_and_between_files(duplicated):
+    names = ["a", "b", "c", "d", "white", "black"]
+    first = [_record(name, emotion="awe") for name in names]
+    within = [*first, _record("a2", emotion="fear"), _record("b2"), _record("c2", image="c2.jpg")]
+    report = check_records([CheckedFile("one", within, duplicated)])
+    assert report.exact == ["s/a (train) and s/a2 (train) have the same bytes"]
+    assert report.conflicts == ["s/a (train) is awe; s/a2 (train) is fear"]
+    assert sorted(line.partition(" look")[0] for line in report.near) == [
+        "s/b (train) and s/b2 (train)",
+        "s/c (train) and s/c2 (train)",
+    ]
+    assert report.leaks == report.faults == []
+
+    across = [r.model_copy(update={"split": "test"}) if "2" in r.id else r for r in within]
+    report = check_records([CheckedFile("one", across, duplicated)])
+    assert len(report.leaks) == 3 and report.exact == report.near == []
+    assert "s/a (train) and s/a2 (test) have the same bytes" in report.leaks
+
+    (duplicated / "other").mkdir()
+    shutil.copy(duplicated / "d.png", duplicated / "other" / "x.png")
+    Image.open(duplicated / "a.png").save(duplicated / "other" / "y.png", compress_level=0)
+    other = [_record("x"), _record("y")]
+    report = check_records(
+        [CheckedFile("one", first, duplicated), CheckedFile("two", other, duplicated / "other")], num_workers=1
+    )
+    assert "s/d (train) of one and s/x (train) of two have the same bytes" in report.leaks
+    assert any(line.startswith("s/a (train) of one and s/y (train) of two look alike (0") for line in report.leaks)
+    assert report.num_findings == 2
+    assert check_records([CheckedFile("one", within, duplicated)], near_bits=None).near == []
+
+
+def test_people_in_one_picture_and_groups_in_two_splits(duplicated):
+    people = [_record("a"), _record("a").model_copy(update={"id": "s/a#1"})]
+    assert check_records([CheckedFile("one", people, duplicated)]).num_findings == 0
+    groups = [_record("a", group="p"), _record("b", "test", group="p"), _record("c", "test", group="q")]
+    report = check_records([CheckedFile("one", groups, duplicated)])
+    assert report.leaks == ["group 'p' of one is in the splits test, train"]
+
+
+def test_processes_find_the_same(duplicated):
+    records = []
+    for number in range(70):
+        _scene(100 + number // 2).save(duplicated / f"n{number}.png")
+        records.append(_record(f"n{number}", ("train", "test")[number % 2]))
+    seen = []
+    alone = check_records([CheckedFile("one", records, duplicated)], progress=lambda *done: seen.append(done))
+    together = check_records([CheckedFile("one", records, duplicated)], num_workers=2)
+    assert alone == together and len(alone.leaks) == 35 and seen[-1] == (70, 70)
+
+
+@hypothesis_settings(max_examples=40)
+@given(st.integers(0, 2**32), st.integers(0, 6))
+def test_bands_find_every_near_pair(seed, near_bits):
+    rng = random.Random(seed)
+    centres = [rng.getrandbits(64) for _ in range(4)]
+    hashes = {}
+    for _ in range(40):
+        value = rng.choice(centres)
+        for _ in range(rng.randrange(8)):
+            value ^= 1 << rng.randrange(64)
+        hashes[value] = [str(value)]
+    expected = {
+        ((one ^ other).bit_count(), *sorted((str(one), str(other))))
+        for one, other in combinations(hashes, 2)
+        if (one ^ other).bit_count() <= near_bits
+    }
+    assert {(bits, *sorted(pair)) for bits, *pair in _near_pairs(hashes, near_bits)} == expected
+
+
+@hypothesis_settings(max_examples=30)
+@given(st.integers(0, 2**32))
+def test_stratified_splits(seed):
+    rng = random.Random(seed)
+    records = []
+    for group in range(60):
+        for number in range(rng.choice((1, 1, 2, 4))):
+            label = rng.choices(("awe", "fear", "sadness"), (6, 3, 1))[0]
+            records.append(_record(f"{group}_{number}", emotion=label, group=f"g{group}"))
+    shares = {"train": 0.6, "val": 0.15, "test": 0.25}
+    done = split_by_group(records, shares, seed, stratify=True)
+    assert [record.id for record in done] == [record.id for record in records]
+    of_group: dict[str, set[str]] = {}
+    for record in done:
+        of_group.setdefault(record.group, set()).add(record.split)
+    assert all(len(splits) == 1 for splits in of_group.values())
+    totals = Counter(record.emotion for record in records)
+    found = Counter((record.split, record.emotion) for record in done)
+    for split, share in shares.items():
+        for label, count in totals.items():
+            # Whole groups of up to four are dealt.
+            assert abs(found[split, label] - share * count) <= 5, (split, label, found, totals)
+        assert abs(sum(found[split, label] for label in totals) - share * len(records)) <= 5
+    shuffled = rng.sample(records, len(records))
+    again = {record.id: record.split for record in split_by_group(shuffled, shares, seed, stratify=True)}
+    assert again == {record.id: record.split for record in done}
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.5])
+def test_single_records_are_shared_out_to_the_record(share):
+    """Of 8 labels with 5 records each, and of one with 330, each split has its share of every label and of all."""
+    labels = [f"l{number}" for number in range(8) for _ in range(5)] + ["many"] * 330
+    records = [_record(str(n), labels=[label], label_set="x") for n, label in enumerate(labels)]
+    done = split_by_group(records, {"train": 1 - share, "test": share}, 4, stratify=True)
+    test = Counter(record.labels[0] for record in done if record.split == "test")
+    assert abs(sum(test.values()) - share * 370) <= 1
+    assert abs(test["many"] - share * 330) <= 2
+    assert all(abs(test[label] - share * 5) <= 1 for label in set(labels) - {"many"})
+
+
+def test_a_stratified_split_leaves_no_split_empty():
+    records = [_record(str(number), emotion="awe") for number in range(3)]
+    done = split_by_group(records, {"train": 0.98, "val": 0.01, "test": 0.01}, 0, stratify=True)
+    assert Counter(record.split for record in done) == {"train": 1, "val": 1, "test": 1}
+    with pytest.raises(DataError, match="3 groups cannot be shared"):
+        split_by_group(records, {"a": 0.25, "b": 0.25, "c": 0.25, "d": 0.25}, 0, stratify=True)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not at hand")
+@pytest.mark.parametrize(("name", "total"), [("london_faces", 204), ("oasis", 610), ("bass", 502)])
+def test_real_sets_to_shards_and_back(name, total, tmp_path):
+    entry = find_entry(name)
+    records = list(open_dataset(SHARED / name, entry.layout, source=name).records)
+    assert len(records) == total
+    write_records(tmp_path / "records.jsonl", records)
+    back = list(read_records(tmp_path / "records.jsonl"))
+    assert back == records
+    report = check_records([CheckedFile(name, back, SHARED / name)])
+    assert report.num_pictures == total
+    assert report.faults == report.exact == report.leaks == report.conflicts == []
+    # Two silhouettes of BASS are nearly one.
+    assert [line.partition(" look")[0] for line in report.near] == (
+        ["bass/tennis2 (train) and bass/badminton (train)"] if name == "bass" else []
+    )
+    index = write_shards(back, SHARED / name, tmp_path / "train", samples_per_shard=200)
+    assert verify_shards(index.folder).ok
+    reader = ShardReader(index)
+    stored = {sample.record.id: sample for sample in map(reader.read, range(len(reader)))}
+    assert len(stored) == total
+    for record in records:
+        assert stored[record.id].record == record
+        assert stored[record.id].image_bytes == (SHARED / name / record.image).read_bytes()

@@ -156,6 +156,23 @@ def test_every_trained_tensor_has_a_gradient_but_the_dead(build, mixed, kind, re
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("reads_text", [True, False])
+def test_data_parallel_training_has_no_unused_parameters(build, mixed, reads_text, tmp_path):
+    """The second step of torch's own wrapper fails where a trained tensor had no gradient in the first."""
+    model = build("causal", qformer_text_input=reads_text)
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        wrapped = torch.nn.parallel.DistributedDataParallel(model)
+        losses = []
+        for _ in range(2):
+            losses.append(wrapped(mixed)["loss"])
+            losses[-1].backward()
+        assert torch.equal(losses[0], losses[1])
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
 def test_recomputed_activations_give_the_same_gradients(build, mixed, kind):
     kept = gradients(build(kind), mixed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,7 +84,7 @@ def verify(
     for path, root in zip(records, roots):
         found, image_root = find_records(path, root)
         files.append(CheckedFile(str(path), list(found), image_root))
-    with Progress(transient=True) as bar:
+    with Progress(transient=True, disable=not sys.stdout.isatty()) as bar:
         task = bar.add_task("looking at pictures")
         report = check_records(
             files,

@@ -240,6 +240,8 @@ def _set_value(values: dict[str, Any], pair: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         value = text
+    if isinstance(value, dict) and None in value.values():
+        value = text  # a pattern such as {label}/{name}, which YAML takes for a mapping
     *parents, last = key.split(".")
     for parent in parents:
         nested = values.get(parent)

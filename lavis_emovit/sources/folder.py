@@ -118,7 +118,13 @@ def read_folder(
 
 
 def _pictures_below(folder: Path) -> Iterator[Path]:
+    seen: set[str] = set()
     for directory, folders, files in os.walk(folder, followlinks=True):
+        # A link may lead to a folder above it; each folder is walked once.
+        if (real := os.path.realpath(directory)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         # Sorted, so that every machine gives the same order; hidden folders hold thumbnails and the like.
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         for name in sorted(files):

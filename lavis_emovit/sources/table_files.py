@@ -22,6 +22,8 @@ FORMAT_OF_SUFFIX = {
     ".parquet": "parquet",
 }
 _DELIMITERS = (",", ";", "\t", "|")
+# A cell may hold the pixels of a picture; the csv module's own limit is 131,072 characters, for the whole process.
+_MAX_CELL_CHARS = 2**24
 _BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 Row = dict[str, Any]
@@ -82,6 +84,7 @@ def holds_pictures(path: Path, settings: TableSettings) -> bool:
 
 
 def _csv_rows(path: Path, settings: TableSettings, named: Sequence[str]) -> Iterator[tuple[str, Row | str]]:
+    csv.field_size_limit(max(csv.field_size_limit(), _MAX_CELL_CHARS))
     with path.open("rb") as file:
         encoding = _BYTE_ORDER_MARKS.get(file.read(2), settings.encoding)
     with path.open(encoding=encoding, newline="") as file:

@@ -69,6 +69,9 @@ def test_what_a_folder_cannot_be(root):
         _folder(root / "fear")
     with pytest.raises(DataError, match=r"1 class only .sad."):
         _folder(root, pattern="{label}/{name}", label_names={"happy": None})
+    # A link to a folder above does not multiply the pictures.
+    (root / "happy" / "loop").symlink_to(root)
+    assert len(_folder(root)) == 3
     Image.new("RGB", (5, 5)).save(root / "stray.png")
     Image.new("RGB", (5, 5)).save(root / "happy" / "1.png")
     notes = Notes()
@@ -141,6 +144,7 @@ def test_tables_of_all_formats(root, kind):
         (b'{"file": ', {"kind": "jsonl"}, "line 1: not JSON"),
         (b'["x"]', {"kind": "json"}, "item 0: expected an object, got str"),
         (b'{"x": 1}', {"kind": "json"}, "expected a list of objects, got dict"),
+        (b"file,mood\n" + b"x" * 200_000 + b",sad", {}, "line 2: the picture x.* is missing"),
         (b"x", {"name": "t.dat"}, "its ending does not tell the format"),
     ],
 )  # fmt: skip

@@ -25,14 +25,14 @@ def _live(label: str, progress: RunProgress) -> Iterator[None]:
     from rich.console import Console, Group
     from rich.live import Live
     from rich.progress_bar import ProgressBar
+    from rich.table import Table
     from rich.text import Text
 
     def render() -> Group:
-        total = progress.total or None
         done = progress.done + sum(progress.failed.values())
-        return Group(
-            Text(label, style="bold"), ProgressBar(total=total, completed=done, width=60), Text(progress.line())
-        )
+        bar = Table.grid()  # a bar alone ends no line
+        bar.add_row(ProgressBar(total=progress.total or None, completed=done, width=60))
+        return Group(Text(label, style="bold"), bar, Text(progress.line()))
 
     with Live(get_renderable=render, console=Console(stderr=True), refresh_per_second=4):
         yield

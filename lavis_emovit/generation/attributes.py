@@ -19,6 +19,7 @@ from lavis_emovit.records import EmotionRecord
 
 _NAMED = ("scene", "object", "facial_expression", "human_action")
 _MAX_OBJECTS = 6
+_MAX_TERM_WORDS = 4
 _OUTPUT_TOKENS = 60
 # Means over the picture; more pixels than these change nothing that is left after rounding.
 _SIDE_PX = 512
@@ -159,7 +160,11 @@ def _known_terms(
         for item in items:
             if _plain(item) in ("", "none", "null", "unknown", "n a"):
                 continue
-            term = item.strip() if allowed is None else allowed.get(_plain(item))
+            if allowed is None:
+                # Without a list, a term is at least no sentence.
+                term = item.strip() if len(item.split()) <= _MAX_TERM_WORDS else None
+            else:
+                term = allowed.get(_plain(item))
             if term is None:
                 strange[f"{name} '{item.strip()[:40]}'"] += 1
             elif term not in good:

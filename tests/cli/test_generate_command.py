@@ -19,11 +19,14 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from lavis_emovit.cli import generate_progress
 from lavis_emovit.cli.main import EXIT_USER_ERROR, main
+from lavis_emovit.generation.chat.progress import RunProgress
 from lavis_emovit.records import from_conversations, read_records, write_records
 from lavis_emovit.shards.verify import verify_shards
 from lavis_emovit.sources.emoset import read_emoset
@@ -236,6 +239,27 @@ def test_overlap_is_refused(sketch, tmp_path, capsys):
     assert main(arguments) == EXIT_USER_ERROR
     assert f"'other/1' (test) is the same picture as '{train.id}'" in capsys.readouterr().err
     assert main([*arguments, "--no-check-overlap"]) == 0
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress(terminal, capsys, monkeypatch):
+    class Stream:
+        def isatty(self):
+            return terminal
+
+    monkeypatch.setattr(generate_progress, "PLAIN_INTERVAL_S", 0.02)
+    progress = RunProgress(total=10)
+    with generate_progress.make_display(Stream())("captions", progress):
+        progress.done, progress.usd, progress.in_flight = 4, 0.25, 3
+        progress.rejected["cut"] += 1
+        progress.tokens.update({"input": 500, "output": 60})
+        time.sleep(0.3)
+        progress.done = 5
+    shown = capsys.readouterr().err
+    assert "captions" in shown
+    line = "5/10 done · 3 in flight · 1 rejected (cut 1) · 500 + 60 tokens · $0.2500 · 0:0"
+    assert line in " ".join(shown.split())
+    assert terminal or shown.count("captions: 4/10 done") >= 2
 
 
 def test_offline_loads_neither_openai_nor_torch(sketch, tmp_path):

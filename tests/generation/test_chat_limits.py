@@ -5,12 +5,16 @@
 - As many calls are in flight as set, up to 1,000.
 - The budget is never exceeded, whatever replies cost, also over several runs and after a killed one.
 - Prices come from the dated table or the user's file; a budget without a price is refused.
-- Ctrl-C waits for what is paid.
+- Ctrl-C waits for what is paid; calls that are broken off all the same are written down with their worst case.
+- Pictures are sent in bounded size; broken ones cost nobody else anything.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
+import io
 import json
 import os
 import signal
@@ -18,14 +22,17 @@ import threading
 
 import pytest
 from chat_server import Action, ChatServer
+from PIL import Image
 
 from lavis_emovit.errors import UserError
 from lavis_emovit.generation.chat import limits
 from lavis_emovit.generation.chat.faults import duration_s, retry_after_s
 from lavis_emovit.generation.chat.ledger import Ledger
 from lavis_emovit.generation.chat.limits import RateLimiter
+from lavis_emovit.generation.chat.pictures import picture_of
 from lavis_emovit.generation.chat.prices import Usage, load_prices, worst_case
-from lavis_emovit.generation.chat.run import run_requests
+from lavis_emovit.generation.chat.request import ChatRequest, Message
+from lavis_emovit.generation.chat.run import ask_all, run_requests
 
 
 class _Clock:
@@ -180,6 +187,38 @@ def test_prices(tmp_path, make_settings, make_requests, ledger):
         own.write_text(bad)
         with pytest.raises(UserError, match=message):
             load_prices(own)
+
+
+def test_broken_off_calls_are_written_down(make_settings, make_requests, tmp_path):
+    """What a second Ctrl-C does: calls under way have a row with their worst case, and the ledger goes on."""
+    with ChatServer(latency_s=1.0) as server, Ledger(tmp_path / "ledger.jsonl") as ledger:
+        settings = make_settings(server, max_usd=1.0)
+        requests = make_requests(settings, 20)
+
+        async def break_off():
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(ask_all(requests, settings, ledger), timeout=0.3)
+
+        asyncio.run(break_off())
+        assert ledger.counts == {"dropped": 8} and ledger.usd_spent > 0
+        server.latency_s = 0.0
+        assert run_requests(requests, settings, ledger).done == 20
+
+
+def test_broken_pictures_do_not_end_a_run(make_settings, tmp_path, ledger):
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    Image.new("RGB", (2000, 1000)).save(tmp_path / "good.png")
+    with ChatServer() as server:
+        settings = make_settings(server, max_failures=2)
+        pictures = [picture_of(tmp_path / name, 256) for name in ("bad.jpg",) * 10 + ("good.png",)]
+        requests = [
+            ChatRequest("m", (Message("user", f"{n}", (picture,)),), {}, "p/1") for n, picture in enumerate(pictures)
+        ]
+        progress = run_requests(requests, settings, ledger)
+        assert progress.failed == {"bad_picture": 10} and progress.done == 1 and progress.stopped is None
+        url = server.bodies[0]["messages"][0]["content"][0]["image_url"]["url"]
+    with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as sent:
+        assert sent.size == (256, 128)
 
 
 def test_interrupt_waits_for_what_is_paid(make_settings, make_requests, ledger):

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
 
@@ -93,11 +94,11 @@ def test_offline(make_job, sketch):
     assert _pairs(other) != _pairs(job)
 
 
-def test_with_a_server_everything_is_paid_once(make_job, make_settings):
+def test_with_a_server_everything_is_paid_once(make_job, make_settings, sketch):
     with ChatServer() as server:
         chat = make_settings(server, seed=1)
         own = Instruction(kind="reasoning", question="Mine?", answer="Mine.", provenance="human")
-        job = make_job(chat, settings={"vision": True, "seed": 1})
+        job = make_job(chat, settings={"vision": True, "seed": 1}, records=sketch[1][::3])
         job.records[0] = job.records[0].model_copy(update={"split": "train", "instructions": [own]})
         first = list(run_steps(job, STEPS))
         num_train = len(job.chosen())
@@ -113,7 +114,7 @@ def test_with_a_server_everything_is_paid_once(make_job, make_settings):
         assert {"simple_1", "simple_2", "complex"} in schemas
         content = server.bodies[-1]["messages"][1]["content"]
         assert content[0]["image_url"]["url"].startswith("data:image/jpeg;base64,")
-        assert f"emotion that people feel: {job.chosen()[-1].emotion}" in content[1]["text"]
+        assert re.search(r"emotion that people feel: \w+\ncaption: .*\n", content[1]["text"])
 
         again = make_job(chat, settings={"vision": True, "seed": 1}, records=job.records)
         paid = server.num_requests

@@ -101,6 +101,10 @@ class Ledger:
         if self._file < 0:
             return
         try:
+            # Answers that had arrived when a run was broken off.
+            waiting, self._waiting = self._waiting, []
+            for row, _, _ in waiting:
+                self.append_now(row)
             if self._reserved:
                 self.append_now({"event": "closed"})
         finally:
@@ -136,7 +140,7 @@ class Ledger:
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((row, _encode(row), done))
-        if self._flusher is None:
+        if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.get_running_loop().create_task(self._flush())
         # A cancelled caller must not keep a paid answer from the disk.
         await asyncio.shield(done)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -12,13 +13,15 @@ from typing import Any
 from lavis_emovit.errors import DataError
 from lavis_emovit.generation.chat.budget import Budget, BudgetReached
 from lavis_emovit.generation.chat.client import Answer, ChatClient
-from lavis_emovit.generation.chat.faults import ADAPTABLE, FATAL, MAY_BE_BILLED, TRANSIENT
+from lavis_emovit.generation.chat.faults import ADAPTABLE, FATAL, MAY_BE_BILLED, TRANSIENT, Fault
 from lavis_emovit.generation.chat.ledger import FINISHED, Ledger, now
 from lavis_emovit.generation.chat.limits import RateLimiter, pause
 from lavis_emovit.generation.chat.prices import Price, Usage, likely, load_prices, worst_case
 from lavis_emovit.generation.chat.progress import RunProgress
 from lavis_emovit.generation.chat.request import ChatRequest
 from lavis_emovit.generation.chat.settings import ChatSettings
+
+logger = logging.getLogger(__name__)
 
 # Statuses after which the same call in a simpler form is worth a try; more of them than forms exist is a loop.
 _MAX_ADAPTATIONS = 4
@@ -202,7 +205,9 @@ class _Run:
             try:
                 row = await self._attempt(request, attempt)
             except DataError as error:
-                self._fail("bad_picture", str(error))
+                # Nothing was sent, and it says nothing about the endpoint.
+                logger.warning("%s", error)
+                self.progress.failed["bad_picture"] += 1
                 return
             if row is None:
                 return
@@ -240,7 +245,7 @@ class _Run:
         try:
             if self.stopping.is_set():
                 return None
-            answer = await self.client.ask(request)
+            answer = await self._ask(request, worst, attempt)
             row = attempt_row(request_head(request), worst, answer, attempt, self.price)
             await self.ledger.append(row)
         finally:
@@ -253,6 +258,16 @@ class _Run:
         if answer.status in ("rate_limited", "server_error"):
             self._pause(answer)
         return row
+
+    async def _ask(self, request: ChatRequest, worst: Usage, attempt: int) -> Answer:
+        """One call; one that is broken off from outside may be billed all the same, so it gets its row."""
+        try:
+            return await self.client.ask(request)
+        except asyncio.CancelledError:
+            fault = Fault("dropped", "the run was broken off while the call was under way")
+            answer = Answer(fault.status, message=fault.message, fault=fault)
+            self.ledger.append_now(attempt_row(request_head(request), worst, answer, attempt, self.price))
+            raise
 
     def _pause(self, answer: Answer) -> None:
         asked_s = answer.fault.retry_after_s if answer.fault else None

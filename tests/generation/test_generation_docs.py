@@ -1,0 +1,85 @@
+"""docs/generation.md says what is true.
+
+- Every command in it parses, and every option that it names exists.
+- Its settings file is accepted; its mixes, reasons and statuses are those of the code.
+- Its figures are those of the JSON results.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.main import get_command
+
+from lavis_emovit.cli.generate_settings import read_settings
+from lavis_emovit.cli.main import app
+from lavis_emovit.generation.chat.faults import ADAPTABLE, FATAL, TRANSIENT
+from lavis_emovit.generation.chat.ledger import FINISHED
+from lavis_emovit.generation.checks import REASONS
+from lavis_emovit.generation.mix import MIXES
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "generation.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^ {4}(?:# )?(emovit .*?)(?:\s{2,}#.*)?$", PAGE, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_parse(line):
+    group = get_command(app)
+    _, *words = shlex.split(line)
+    context = group.make_context("emovit", list(words), resilient_parsing=False)
+    while hasattr(group, "commands") or hasattr(group, "list_commands"):
+        name, group, words = group.resolve_command(context, words)
+        parsed = group.make_context(name, list(words), parent=context)
+        if hasattr(group, "list_commands"):
+            context = parsed
+    assert parsed.params
+
+
+def test_options_exist():
+    assert len(COMMANDS) >= 7
+    group = get_command(app)
+    generate = group.get_command(group.make_context("emovit", ["doctor"], resilient_parsing=True), "generate")
+    known = {
+        option for command in generate.commands.values() for parameter in command.params for option in parameter.opts
+    }
+    known |= {option for command in generate.commands.values() for p in command.params for option in p.secondary_opts}
+    named = set(re.findall(r"`[^`\n]*?(--[a-z-]+)", PAGE))
+    assert named and named <= known
+
+
+def test_settings_file(tmp_path):
+    block = PAGE.partition("## Settings file")[2].partition("Options of the command")[0]
+    content = "\n".join(line[4:] for line in block.splitlines() if line.startswith("    "))
+    path = tmp_path / "generate.yaml"
+    path.write_text(content)
+    chat, judge, job, mix = read_settings(path, {}, {}, None, None)
+    assert chat is not None and judge is None and mix is not None
+    assert set(yaml.safe_load(content)) == {"chat", "job", "mix"} and "scene" not in job.facts
+
+
+def test_names():
+    for name in (*MIXES, *REASONS, *FINISHED, *TRANSIENT, *FATAL, *ADAPTABLE):
+        assert f"`{name}`" in PAGE, name
+
+
+def test_figures():
+    costs = json.loads((ROOT / "benchmarks" / "generation_costs.json").read_text())
+    for model, kinds in costs["models"].items():
+        cells = " | ".join(f"${kind['usd']:.2f}" for kind in kinds.values())
+        assert f"| {model} | {cells} |" in PAGE
+    assert costs["prices"] in PAGE
+    speed = json.loads((ROOT / "benchmarks" / "generation.json").read_text())
+    for name in ("no latency", "one second"):
+        assert f"**{speed[name]['rows_per_second']:.0f} rows a second**" in PAGE
+    memory = [item["rss_mib"] for item in speed["no latency"]["memory"]]
+    assert f"from {memory[0]:.0f} to {memory[-1]:.0f} MiB" in PAGE
+    kills = speed["kills"]
+    assert (kills["finished_requests_sent_again"], kills["rows_lost"], kills["rows_twice"]) == (0, 0, 0)
+    assert f"{kills['kills']} times" in PAGE
+    assert f"{kills['asked_twice_since_under_way_at_a_kill']} requests that were under way" in PAGE

@@ -1,0 +1,90 @@
+"""What the prompts of the package cost for 1,000 pictures, as `emovit generate all --dry-run` estimates it.
+
+    python tools/bench/generation_costs.py        # writes benchmarks/generation_costs.json, prints the docs' table
+
+Estimated on the drawn set without any call: from the length of prompts and typical replies, and the dated price table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from lavis_emovit import __version__
+from lavis_emovit.generation.captions import write_captions
+from lavis_emovit.generation.chat.ledger import Ledger
+from lavis_emovit.generation.chat.prices import load_prices
+from lavis_emovit.generation.chat.settings import ChatSettings
+from lavis_emovit.generation.instructions import write_kind
+from lavis_emovit.generation.job import Job, JobSettings
+from lavis_emovit.generation.kinds import KINDS
+from lavis_emovit.sources.emoset import read_emoset
+from lavis_emovit.sources.sketch.write import write_sketch
+
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = ("gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano")
+PICTURES = 1000
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Estimate, write the JSON result, print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "generation_costs.json")
+    arguments = parser.parse_args(argv)
+    result = {
+        "benchmark": "generation_costs",
+        "command": "python tools/bench/generation_costs.py",
+        "date": date.today().isoformat(),
+        "versions": {"lavis-emovit": __version__},
+        "prices": load_prices().date,
+        "pictures": PICTURES,
+        "models": estimate_models(),
+    }
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(table(result))
+    return 0
+
+
+def estimate_models() -> dict[str, dict[str, dict[str, float]]]:
+    """US dollars for 1,000 pictures, by model and kind: probably and at most."""
+    costs: dict[str, dict[str, dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "sketch"
+        write_sketch(root, images_per_class=10, size_px=48)
+        records = [record for record in read_emoset(root) if record.split == "train"]
+        with Ledger(Path(folder) / "ledger.jsonl") as ledger:
+            offline = Job(records, root, Path(folder), ledger)
+            write_captions(offline)  # prompts hold a caption, as they do in earnest
+            for model in MODELS:
+                chat = ChatSettings(model=model)
+                job = Job(offline.records, root, Path(folder), ledger, JobSettings(), chat, dry_run=True)
+                for kind in KINDS:
+                    write_kind(job, kind)
+                scale = PICTURES / len(records)
+                costs[model] = {
+                    item.label: {
+                        "usd": round((item.usd or 0.0) * scale, 2),
+                        "usd_worst": round((item.usd_worst or 0.0) * scale, 2),
+                    }
+                    for item in job.estimates
+                }
+    return costs
+
+
+def table(result: dict[str, Any]) -> str:
+    """The likely costs as a Markdown table."""
+    kinds = list(KINDS)
+    lines = [f"| model | {' | '.join(kinds)} |", f"|---|{'---:|' * len(kinds)}"]
+    for model, costs in result["models"].items():
+        cells = " | ".join(f"${costs[kind]['usd']:.2f}" for kind in kinds)
+        lines.append(f"| {model} | {cells} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

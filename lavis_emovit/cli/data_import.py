@@ -242,9 +242,20 @@ def _set_value(values: dict[str, Any], pair: str) -> None:
         value = text
     if isinstance(value, dict) and None in value.values():
         value = text  # a pattern such as {label}/{name}, which YAML takes for a mapping
-    *parents, last = key.split(".")
-    for parent in parents:
-        nested = values.get(parent)
-        values[parent] = dict(nested) if isinstance(nested, dict) else {}
-        values = values[parent]
-    values[last] = value
+    _put(values, key.split("."), value, pair)
+
+
+def _put(node: Any, keys: list[str], value: Any, pair: str) -> Any:
+    """`node` with `value` at a path of keys, where a number counts into a list; mappings are changed in place."""
+    from lavis_emovit.errors import ConfigError
+
+    if not keys:
+        return value
+    key, *rest = keys
+    if isinstance(node, (list, tuple)):
+        if not key.isdigit() or int(key) >= len(node):
+            raise ConfigError([f"'{pair}': '{key}' is none of the numbers 0 to {len(node) - 1}"], "--set")
+        return [_put(one, rest, value, pair) if n == int(key) else one for n, one in enumerate(node)]
+    node = node if isinstance(node, dict) else {}
+    node[key] = _put(node.get(key), rest, value, pair)
+    return node

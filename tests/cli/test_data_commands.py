@@ -84,6 +84,8 @@ def test_splits_and_layout_can_be_changed(emovit, abstract, tmp_path):
         (("abstract", "gone"), "gone: no such folder. Get testImages_abstract at https://www.imageemotion.org"),
         (("abstract", "."), "no such table. It must be a CSV, JSON or Parquet file"),
         (("abstract", ".", "--set", "tie=soft"), "--set tie: unknown key (did you mean 'ties'?)"),
+        (("ferplus", ".", "--set", "files.7.images=x"), "'7' is none of the numbers 0 to 2"),
+        (("ferplus", ".", "--set", "files.0.path=other.csv"), "other.csv: no such table"),
         (("abstract", ".", "--set", "ties"), "'ties' is not KEY=VALUE"),
         (("abstract", ".", "--set", "ties=maybe"), "Input should be 'drop' or 'soft'"),
         (("fi", ".", "--column", "image=x"), "'fi' has no table, so its columns cannot be named"),

@@ -85,5 +85,5 @@ def test_lavis_loads_every_file(tool, tmp_path, capfd):
 def test_paths_in_the_files_are_relative():
     for name, content in _ours().items():
         for line in content.decode().splitlines():
-            value = line.partition("#")[0].partition(":")[2].strip().strip("\"'")
+            value = line.partition("#")[0].partition(": ")[2].strip().strip("\"'")
             assert not value.startswith(("/", "~")), f"{name}: {line}"

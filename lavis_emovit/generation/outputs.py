@@ -6,10 +6,10 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lavis_emovit import __version__
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.generation.chat.ledger import now
@@ -61,7 +61,7 @@ def write_outputs(
     summary = {"steps": steps, "ledger": _ledger_summary(job)}
     _write_json(job.folder / SUMMARY, summary)
     manifest = {
-        "made_by": f"lavis-emovit {__version__}",
+        "made_by": f"lavis-emovit {version('lavis-emovit')}",
         "created": now(),
         "input": {"records": source.name, "sha256": source_sha256},
         "output": {name: {"sha256": file_sha256(job.folder / name)} for name in outputs},

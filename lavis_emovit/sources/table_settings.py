@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -67,6 +67,11 @@ class TableFile(Settings):
     split: str | None = None
     images: str | None = None
     where: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def _values_are_text(cls, value: Any) -> Any:
+        return {key: str(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 class VoteSettings(Settings):
@@ -152,6 +157,12 @@ class TableSettings(Settings):
         if value is not None:
             get_label_set(value)
         return value
+
+    @field_validator("label_names", "split_names", mode="before")
+    @classmethod
+    def _codes_are_text(cls, value: Any) -> Any:
+        # A code stands as a number in YAML and as text in the table.
+        return {str(key): item for key, item in value.items()} if isinstance(value, dict) else value
 
     @field_validator("delimiter")
     @classmethod

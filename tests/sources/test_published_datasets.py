@@ -155,6 +155,15 @@ def test_coarser_levels_of_webemo(level, classes, count, draw_published, tmp_pat
     assert {record.emotion for record in records} == (classes or {"negative", "positive"})
 
 
+def test_lists_of_affectnet_in_a_folder_of_their_own(draw_published, tmp_path):
+    expected = draw_published["affectnet"](tmp_path)
+    (tmp_path / "Manually_Annotated_file_lists").mkdir()
+    for name in ("training.csv", "validation.csv"):
+        (tmp_path / name).rename(tmp_path / "Manually_Annotated_file_lists" / name)
+    records, _, _ = _read("affectnet", tmp_path, tmp_path)
+    assert len(records) == expected.total
+
+
 def test_other_layouts_of_a_dataset(tmp_path):
     for number, label in enumerate(("angry", "happy")):
         for split in ("train", "test"):
@@ -273,6 +282,9 @@ def test_a_wrong_yaml_is_refused_with_all_that_is_wrong(own, monkeypatch, tmp_pa
 
 
 def test_settings_of_layouts_hold_together():
+    numbers = {"label_names": {0: "anger"}, "files": [{"path": "a.csv", "where": {"part": 1}}]}
+    table = LayoutSettings.model_validate({"source": "table", "table": numbers}).table
+    assert table.label_names == {"0": "anger"} and table.files[0].where == {"part": "1"}
     for values, expected in (
         ({"source": "folder", "table": {}}, "`table` belongs to source 'table', this one is 'folder'"),
         ({"source": "folder", "folder": {"pattern": "{label}/x"}}, "must hold {name}"),

@@ -32,8 +32,9 @@ h2 { font-size: 1.05rem; margin: 1.6rem 0 .5rem; border-bottom: 1px solid #8886;
 h2 small, p { font-weight: normal; color: #777; }
 div { display: grid; grid-template-columns: repeat(auto-fill, minmax(TILEpx, 1fr)); gap: .7rem .6rem; }
 figure { margin: 0; min-width: 0; }
-img, .broken { display: block; max-width: 100%; height: auto; border-radius: 3px; }
-.broken { aspect-ratio: 1; padding: .5rem; border: 1px dashed #c33; color: #c33; font-size: .75rem; }
+img, .broken { display: block; box-sizing: border-box; width: 100%; aspect-ratio: 1; border-radius: 3px; }
+img { object-fit: contain; background: #8881; }
+.broken { padding: .5rem; border: 1px dashed #c33; color: #c33; font-size: .75rem; overflow: hidden; }
 figcaption { font-size: .72rem; line-height: 1.3; margin-top: .25rem; overflow-wrap: anywhere; color: #777; }
 figcaption strong { font-weight: 600; color: CanvasText; }
 """

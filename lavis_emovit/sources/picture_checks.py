@@ -87,9 +87,10 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     """A loaded picture as a viewer shows it: turned as its EXIF says, transparent parts on white, 16 bits scaled."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
-        _, high = image.getextrema()
-        top = 65535 if float(high) > 255 else 255  # type: ignore[arg-type]
-        return image.convert("F").point(lambda value: value * (255.0 / top)).convert("L").convert("RGB")
+        highest = float(image.getextrema()[1])  # type: ignore[arg-type]
+        # Whole numbers of 16 bits, fractions of 1, or whole numbers of 8 bits.
+        scale = 255 / 65535 if highest > 255 else 255.0 if image.mode == "F" and highest <= 1 else 1.0
+        return image.convert("F").point(lambda value: value * scale).convert("L").convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "P") and ("transparency" in image.info or image.mode != "P"):
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, (255, 255, 255, 255))

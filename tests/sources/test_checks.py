@@ -33,7 +33,7 @@ from lavis_emovit.shards.writer import write_shards
 from lavis_emovit.sources.catalogue import find_entry
 from lavis_emovit.sources.checks import CheckedFile, _near_pairs, check_records
 from lavis_emovit.sources.layouts import open_dataset
-from lavis_emovit.sources.picture_checks import look_at
+from lavis_emovit.sources.picture_checks import look_at, open_picture
 from lavis_emovit.sources.splits import split_by_group
 from lavis_emovit.sources.statistics import count_records
 
@@ -111,6 +111,14 @@ def test_pictures_that_fail_or_are_odd(tmp_path):
             assert expected[1:] in (facts.fault or ""), (name, facts)
         else:
             assert facts.fault is None and facts.odd == (expected,), (name, facts)
+    # Sixteen bits, and fractions, keep their tones.
+    steps = numpy.linspace(0, 1, 4096).reshape(64, 64)
+    Image.fromarray(steps.astype("float32")).save(tmp_path / "fractions.tif")
+    Image.fromarray((steps * 65535).astype("int32")).save(tmp_path / "wide.tif")
+    for name in ("deep.png", "fractions.tif", "wide.tif"):
+        shown = numpy.asarray(open_picture(tmp_path / name, 64))
+        assert shown.shape == (64, 64, 3)
+        assert shown[0, 0, 0] <= 1 and shown[-1, -1, 0] >= 254 and 110 < shown.mean() < 145, name
     # What is turned on the way to the eye is turned for the hash as well.
     upright = _scene(4).rotate(270, expand=True)
     upright.save(tmp_path / "upright.png")

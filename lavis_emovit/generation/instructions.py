@@ -94,8 +94,8 @@ def write_kind(job: Job, name: str, ids: Iterable[str] | None = None) -> StepRes
         return result
     if job.chat is None:
         _drop_duplicates(chosen, outcomes, job.settings.near_duplicates or "image")
-    if job.judge is not None:
-        _judge(job, job.judge, kind, chosen, outcomes, result)
+        if job.judge is not None:
+            _judge(job, job.judge, kind, chosen, outcomes, result)
     _write_into(job, kind, chosen, outcomes, result)
     _write_rejected(job.folder / "rejected" / f"{name}.jsonl", chosen, outcomes, kind)
     return result
@@ -158,6 +158,8 @@ def _ask_rounds(
         progress = job.ask(label, writer, requests, output_tokens=kind.output_tokens, on_row=count)
         result.stopped = progress.stopped
         if job.dry_run:
+            if job.judge is not None:
+                _estimate_judge(job, job.judge, kind, todo)
             return
         for number, record in enumerate(todo):
             if number in requests.problems:
@@ -169,6 +171,8 @@ def _ask_rounds(
             elif not outcomes[record.id].answered:
                 result.missing["no_reply"] += 1
         _drop_duplicates(chosen, outcomes, job.settings.near_duplicates or "dataset")
+        if job.judge is not None:
+            _judge(job, job.judge, kind, chosen, outcomes, result)
 
 
 def _take(
@@ -258,7 +262,20 @@ def _judge(
             outcome = outcomes[record.id]
             outcome.pairs = [other for other in outcome.pairs if other != pair]
             outcome.rejected.append(_Rejected(["judge"], outcome.sample, pair, detail=str(verdict.get("reason"))))
+            outcome.complete = False
     result.notes["judged"] = {"pairs": len(items), "without verdict": num_silent, "model": chat.model}
+
+
+def _estimate_judge(job: Job, chat: ChatSettings, kind: Kind, chosen: list[EmotionRecord]) -> None:
+    """For a dry run: the judge would see as many pairs as asked for, each of the usual length."""
+    writer = make_writer(job, chat, "judge", _JUDGE_SCHEMA)
+    items = [
+        (record, Pair("?" * 80, f"{number}" + "." * (4 * kind.output_tokens // kind.num_pairs)))
+        for record in chosen
+        for number in range(kind.num_pairs)
+    ]
+    requests = Requests(items, lambda item: _judge_request(writer, *item))
+    job.ask(f"{kind.name}, judged", writer, requests, output_tokens=_JUDGE_OUTPUT_TOKENS)
 
 
 def _judge_request(writer: ChatWriter, record: EmotionRecord, pair: Pair) -> Any:

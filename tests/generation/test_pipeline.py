@@ -191,12 +191,17 @@ def test_judge(make_job, make_settings):
 
     judged: list[int] = []
     with ChatServer(script) as server:
-        chat = make_settings(server, max_in_flight=1)
+        chat = make_settings(server, max_in_flight=1, seed=0)
         result = write_kind(make_job(chat, judge=chat), "reasoning")
         assert len(judged) == result.num_records
         expected = sum(number % 4 == 0 for number in range(1, len(judged) + 1))
         assert result.reasons == {"judge": expected} and result.num_pairs == len(judged) - expected
         assert result.notes["judged"]["without verdict"] == sum(n % 4 >= 2 for n in range(1, len(judged) + 1))
+        # Asked for again: only what the judge took out, which is then judged anew.
+        num_judged, num_asked = len(judged), server.num_requests
+        again = write_kind(make_job(chat, judge=chat, settings={"regenerate": 1}), "reasoning")
+        assert server.num_requests - num_asked == 2 * expected and len(judged) == num_judged + expected
+        assert again.num_pairs >= result.num_pairs
 
 
 def test_captions_and_attributes(make_job, make_settings, sketch, tmp_path):

@@ -231,7 +231,7 @@ class ChatClient:
                 self._structured = _STEPS_DOWN[structured]
         else:
             other = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}[parameter]
-            if self.settings.token_parameter != "auto" or other not in fault.message:
+            if self.settings.token_parameter != "auto":
                 return Fault("bad_request", fault.message, fault.http)
             self._token_parameter = other
         return fault

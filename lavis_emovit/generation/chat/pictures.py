@@ -119,6 +119,13 @@ def file_sha256(path: Path) -> str:
         DataError: the file cannot be read.
     """
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        state = path.stat()
+        return _file_sha256(path, state.st_size, state.st_mtime_ns)
     except OSError as error:
         raise DataError(f"{path}: the picture cannot be read ({error.strerror})") from None
+
+
+@functools.lru_cache(maxsize=1 << 18)
+def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
+    """Every step asks for the hashes of the same files; size and time of change tell whether a file is the same."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

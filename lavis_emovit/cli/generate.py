@@ -54,7 +54,7 @@ ONLY_FOR = {
     "option_order": ("categorical", "all"),
     "open_set": ("categorical", "all"),
     "vision": ("conversation", "reasoning", "description", "explanation", "all"),
-    "regenerate": ("conversation", "reasoning", "description", "explanation", "all"),
+    "regenerate": ("captions", "attributes", "conversation", "reasoning", "description", "explanation", "all"),
     "examples": ("conversation", "reasoning", "description", "explanation", "all"),
     "judge": ("conversation", "reasoning", "description", "explanation", "all"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,27 +124,40 @@ def _by_chat(job: Job, ids: list[str], terms: Mapping[str, tuple[str, ...]], res
     result.writer = f"measured, {writer.name}"
     result.prompt = f"{writer.prompt.name} sha256:{writer.prompt.sha256}"
     lists = "\n".join(f"Terms for {name}: {', '.join(terms[name])}" for name in _NAMED if name in terms)
-    requests = Requests(todo, lambda record: writer.request(record, more=lists))
-    progress = job.ask("attributes", writer, requests, output_tokens=_OUTPUT_TOKENS)
-    result.stopped = progress.stopped
     changed: dict[str, EmotionRecord] = {}
     strange: Counter[str] = Counter()
-    for number, record in enumerate(todo if not job.dry_run else ()):
-        if number in requests.problems:
-            result.missing["bad_picture"] += 1
-            continue
-        row = job.ledger.finished(writer.request(record, more=lists).fingerprint)
-        if row is None:
-            result.missing["no_reply"] += 1
-            continue
-        value = find_json(row.get("reply") or "") if row["status"] == "ok" else None
-        if not isinstance(value, dict):
-            result.reasons[row["status"] if row["status"] != "ok" else "unreadable"] += 1
-            result.num_rejected += 1
-            continue
-        found = _known_terms(value, terms, strange)
-        changed[record.id] = record.model_copy(update={"attributes": record.attributes.model_copy(update=found)})
+    num_unanswered = 0
+    for sample in range(1 + job.settings.regenerate):
+        left = [record for record in todo if record.id not in changed]
+        requests = Requests(left, partial(writer.request, sample=sample, more=lists))
+        label = "attributes" if sample == 0 else f"attributes, again ({sample})"
+        progress = job.ask(label, writer, requests, output_tokens=_OUTPUT_TOKENS)
+        result.stopped = progress.stopped
+        if job.dry_run:
+            break
+        num_unanswered = 0
+        # Most of these were counted when they were measured.
+        result.missing["bad_picture"] = max(result.missing["bad_picture"], len(requests.problems))
+        for number, record in enumerate(left):
+            if number in requests.problems:
+                continue
+            row = job.ledger.finished(writer.request(record, sample, lists).fingerprint)
+            value = find_json(row.get("reply") or "") if row is not None and row["status"] == "ok" else None
+            if isinstance(value, dict):
+                found = _known_terms(value, terms, strange)
+                known = record.attributes.model_copy(update=found)
+                changed[record.id] = record.model_copy(update={"attributes": known})
+            elif row is None:
+                num_unanswered += 1
+            else:
+                result.reasons[row["status"] if row["status"] != "ok" else "unreadable"] += 1
+                result.num_rejected += 1
+        if result.stopped or len(changed) == len(todo):
+            break
     job.replace(changed)
+    result.missing += Counter()  # without zeros
+    if num_unanswered:
+        result.missing["no_reply"] = num_unanswered
     result.notes["terms outside the vocabulary"] = sum(strange.values())
     result.notes["most frequent of them"] = [term for term, _ in strange.most_common(5)]
 

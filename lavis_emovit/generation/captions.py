@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,24 +93,32 @@ def _by_chat(job: Job, todo: list[EmotionRecord], result: StepResult) -> dict[st
         if row["status"] == "ok" and _usable(row["reply"])[1]:
             progress.rejected[_usable(row["reply"])[1]] += 1
 
-    requests = Requests(todo, writer.request)
-    progress = job.ask("captions", writer, requests, output_tokens=_OUTPUT_TOKENS, on_row=count)
-    result.stopped = progress.stopped
     captions: dict[str, str] = {}
-    for number, record in enumerate(todo if not job.dry_run else ()):
-        if number in requests.problems:
-            result.missing["bad_picture"] += 1
-            continue
-        row = job.ledger.finished(writer.request(record).fingerprint)
-        if row is None:
-            result.missing["no_reply"] += 1
-            continue
-        text, reason = _usable(row["reply"]) if row["status"] == "ok" else ("", row["status"])
-        if reason:
-            result.reasons[reason] += 1
-            result.num_rejected += 1
-        else:
-            captions[record.id] = text
+    for sample in range(1 + job.settings.regenerate):
+        left = [record for record in todo if record.id not in captions]
+        requests = Requests(left, partial(writer.request, sample=sample))
+        label = "captions" if sample == 0 else f"captions, again ({sample})"
+        progress = job.ask(label, writer, requests, output_tokens=_OUTPUT_TOKENS, on_row=count)
+        result.stopped = progress.stopped
+        if job.dry_run:
+            break
+        result.missing.clear()
+        for number, record in enumerate(left):
+            if number in requests.problems:
+                result.missing["bad_picture"] += 1
+                continue
+            row = job.ledger.finished(writer.request(record, sample).fingerprint)
+            if row is None:
+                result.missing["no_reply"] += 1
+                continue
+            text, reason = _usable(row["reply"]) if row["status"] == "ok" else ("", row["status"])
+            if reason:
+                result.reasons[reason] += 1
+                result.num_rejected += 1
+            else:
+                captions[record.id] = text
+        if result.stopped or len(captions) == len(todo):
+            break
     return captions
 
 

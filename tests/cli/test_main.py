@@ -31,11 +31,11 @@ SURFACE = {
     " --redo-captions --regenerate --rpm --seed --shards --split --stream --tpm --vision"
     " --vocabulary --wait --wording RECORDS",
     "generate attributes": "--base-url --batch --check-overlap --config --conversations --dry-run --held-out"
-    " --images --in-flight --max-usd --model --out --preview --prices --rpm --seed"
+    " --images --in-flight --max-usd --model --out --preview --prices --regenerate --rpm --seed"
     " --shards --split --stream --tpm --vocabulary --wait RECORDS",
     "generate captions": "--base-url --batch --captioner --check-overlap --config --conversations --device"
     " --dry-run --held-out --images --in-flight --max-usd --model --out --preview --prices"
-    " --redo-captions --rpm --seed --shards --split --stream --tpm --wait RECORDS",
+    " --redo-captions --regenerate --rpm --seed --shards --split --stream --tpm --wait RECORDS",
     "generate categorical": "--check-overlap --config --conversations --held-out --images --open-set"
     " --option-order --out --preview --seed --shards --split --wording RECORDS",
     "generate conversation": "--base-url --batch --check-overlap --config --conversations --dry-run --examples"

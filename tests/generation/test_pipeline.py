@@ -253,6 +253,22 @@ def test_captions_and_attributes(make_job, make_settings, sketch, tmp_path):
         assert server.num_requests == 2
 
 
+def test_captions_and_attributes_are_asked_for_again(make_job, make_settings, sketch):
+    bare = [record.model_copy(update={"attributes": Attributes()}) for record in sketch[1] if record.split == "train"][
+        :6
+    ]
+
+    def script(body, number):
+        return Action(refusal="No.") if number in (1, 3, 6, 10) else Action()
+
+    with ChatServer(script) as server:
+        job = make_job(make_settings(server, max_in_flight=1, seed=0), records=bare, settings={"regenerate": 2})
+        captions = write_captions(job)
+        assert captions.num_done == 6 and captions.reasons == {"refused": 3} and server.num_requests == 9
+        attributes = write_attributes(job)
+        assert attributes.reasons == {"refused": 1} and server.num_requests == 16 and not attributes.missing
+
+
 def test_lavis_captioner_is_called_once_for_each_picture(make_job, sketch, monkeypatch):
     import torch
 

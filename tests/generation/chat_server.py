@@ -244,6 +244,7 @@ def render(action: Action, body: dict[str, Any]) -> tuple[str, bytes]:
         choices = [{"index": 0, "message": message, "finish_reason": action.finish}]
         whole = {**common, "object": "chat.completion", "choices": choices, "usage": action.usage}
         return "application/json", json.dumps(whole).encode()
+    has_halves = bool(re.search("[\ud800-\udfff]", text or ""))  # these can only travel as escapes
     chunks: list[dict[str, Any]] = []
     pieces = [text[i : i + 7] for i in range(0, len(text), 7)] if text else []
     deltas = [{"role": "assistant", "content": ""}, *({"content": piece} for piece in pieces)]
@@ -253,7 +254,7 @@ def render(action: Action, body: dict[str, Any]) -> tuple[str, bytes]:
         chunks.append({**common, "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta}]})
     chunks.append({**common, "choices": [{"index": 0, "delta": {}, "finish_reason": action.finish}]})
     chunks.append({**common, "choices": [], "usage": action.usage})
-    events = "".join(f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n" for chunk in chunks)
+    events = "".join(f"data: {json.dumps(chunk, ensure_ascii=has_halves)}\n\n" for chunk in chunks)
     return "text/event-stream", (": hello\n\n" + events + "data: [DONE]\n\n").encode()
 
 

@@ -22,7 +22,8 @@ SCHEMA = {"type": "object", "properties": {"answer": {"type": "string"}}, "requi
 @pytest.fixture(autouse=True)
 def endpoint_key(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setattr(limits, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(limits, "_FIRST_PAUSE_S", 0.002)
+    monkeypatch.setattr(limits, "_LONGEST_PAUSE_S", 0.02)
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ FAULTS = {
     "rate_limit_with_pause": ([_error(429, headers={"retry-after": "0.05"}), GOOD], ["rate_limited", "ok"], False),
     "rate_limit_in_ms": ([_error(429, headers={"retry-after-ms": "20"}), GOOD], ["rate_limited", "ok"], False),
     "rate_limit_bare": ([_error(429), _error(429), GOOD], ["rate_limited", "rate_limited", "ok"], False),
+    "busy_for_long": ([_error(429)] * 12 + [GOOD], ["rate_limited"] * 12 + ["ok"], False),
+    "busy_for_ever": ([_error(429)], ["rate_limited"] * 15, False),
     "rate_limit_for_hours": ([_error(429, headers={"retry-after": "9000"})], ["rate_limited"], True),
     "server_error": ([_error(500), GOOD], ["server_error", "ok"], False),
     "overloaded": ([_error(503, headers={"retry-after": "0.02"}), GOOD], ["server_error", "ok"], False),

@@ -212,6 +212,20 @@ def test_changed_prompt_asks_again_and_old_rows_stay(make_settings, make_request
         assert server.num_requests == 8 and len(ledger) == 8
 
 
+def test_any_text_survives(make_settings, make_requests, tmp_path):
+    """Line ends of all kinds, zeros, and half a surrogate pair, whole and streamed."""
+    text = 'a\u2028b\x85c\x0bd\r\ne\x00f "q" \\ \ud83d\ude00 \U0001f600'
+    for stream in (False, True):
+        path = tmp_path / f"{stream}.jsonl"
+        with ChatServer(lambda body, number: Action(text=text + "\ud800")) as server, Ledger(path) as ledger:
+            settings = make_settings(server, stream=stream)
+            run_requests(make_requests(settings, 1), settings, ledger)
+        with Ledger(path) as ledger:
+            row = ledger.finished(make_requests(settings, 1)[0].fingerprint)
+            whole = text.encode("utf-16", "surrogatepass").decode("utf-16")
+            assert row["reply"] == whole + "\ufffd"
+
+
 def test_full_disk(make_settings, make_requests, tmp_path, monkeypatch):
     path = tmp_path / "ledger.jsonl"
     write = os.write

@@ -90,6 +90,7 @@ def test_headers_and_pauses(monkeypatch):
         assert 5 < await seconds() < 7
         # A hundred calls that fail together are one reason to pause; in a row, pauses grow.
         monkeypatch.setattr(limits, "_FIRST_PAUSE_S", 4.0)
+        monkeypatch.setattr(limits, "_LONGEST_PAUSE_S", 60.0)
         lengths = []
         for _ in range(3):
             for _ in range(100):

@@ -21,6 +21,7 @@ from lavis_emovit.generation.chat.settings import ChatSettings
 # httpx looks at every connection of a pool for every request, so many small pools are faster than one large one.
 _CONNECTIONS_PER_POOL = 8
 _LIBRARY_LOGGERS = ("openai", "httpx", "httpx2", "httpcore", "httpcore2")
+_HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 # Only these end a line of a stream; str.splitlines would cut inside of texts.
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _STEPS_DOWN = {"json_schema": "json_object", "json_object": "text"}
@@ -207,7 +208,10 @@ class ChatClient:
         )
 
     def scrub(self, text: str) -> str:
-        """A text without our key, and without what looks like one."""
+        """A text without our key, without what looks like one, and without half characters, which no file can hold."""
+        if _HALF_CHARACTER.search(text):
+            # Halves that a stream had torn apart find each other again; lonely ones become a question mark.
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         key = self._key.get_secret_value()
         if len(key) >= 6 and key in text:
             text = text.replace(key, "***")

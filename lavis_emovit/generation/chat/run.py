@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 # Statuses after which the same call in a simpler form is worth a try; more of them than forms exist is a loop.
 _MAX_ADAPTATIONS = 4
+# So many times `max_attempts` a request is sent again to an endpoint that is busy.
+_BUSY_FACTOR = 5
 
 OnRow = Callable[[dict[str, Any]], None]
 
@@ -200,6 +203,7 @@ class _Run:
 
     async def _ask_until_done(self, request: ChatRequest) -> None:
         attempt = adaptations = 0
+        faults: Counter[str] = Counter()
         while True:
             attempt += 1
             try:
@@ -225,11 +229,17 @@ class _Run:
                 adaptations += 1
                 attempt -= 1
                 continue
-            if status not in TRANSIENT or attempt >= self.settings.max_attempts or self.stopping.is_set():
+            faults[status] += 1
+            if status not in TRANSIENT or self._is_enough(faults) or self.stopping.is_set():
                 self._fail(status, str(row.get("reason")))
                 return
             self.progress.retries[status] += 1
             await pause(self.limiter.backoff_s(attempt), self.stopping)
+
+    def _is_enough(self, faults: Counter[str]) -> bool:
+        """Whether a request has failed often enough. That the endpoint is busy is not the request's fault."""
+        limit = self.settings.max_attempts
+        return faults.total() - faults["rate_limited"] >= limit or faults["rate_limited"] >= _BUSY_FACTOR * limit
 
     async def _attempt(self, request: ChatRequest, attempt: int) -> dict[str, Any] | None:
         """One call, from waiting for its turn to its row on disk; None where the run stopped before it was sent."""

@@ -32,7 +32,8 @@ class ChatSettings(Settings):
         token_parameter: name of the output limit; `auto` takes the endpoint's.
         stream: receive replies piece by piece (the timeout then guards the pauses as well).
         timeout_s: the longest that one call may take, in seconds.
-        max_attempts: how often a request is sent when faults that pass come back.
+        max_attempts: how often a request is sent when faults that pass come back; five times as often where the
+            endpoint only says that it is busy.
         max_in_flight: calls at the same time.
         rpm, tpm: requests and tokens per minute; the endpoint's headers lower them further.
         max_wait_s: an endpoint that asks for a longer pause ends the run.

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from chat_server import ChatServer
 from typer.main import get_command
 
 from lavis_emovit.cli.generate_settings import read_settings
@@ -61,6 +62,17 @@ def test_settings_file(tmp_path):
     chat, judge, job, mix = read_settings(path, {}, {}, None, None)
     assert chat is not None and judge is None and mix is not None
     assert set(yaml.safe_load(content)) == {"chat", "job", "mix"} and "scene" not in job.facts
+
+
+def test_python_example(tmp_path, monkeypatch):
+    block = PAGE.partition("## From Python")[2].partition("## Speed")[0]
+    code = "\n".join(line[4:] for line in block.splitlines() if line.startswith("    "))
+    monkeypatch.chdir(tmp_path)
+    with ChatServer() as server:
+        names: dict[str, object] = {}
+        exec(code.replace("http://localhost:8000/v1", server.url), names)
+        assert server.num_requests == 8 and {body["seed"] for body in server.bodies} == set(range(8))
+        assert [row["status"] for row in names["replies"]] == ["ok"] * 8
 
 
 def test_names():

@@ -13,7 +13,7 @@ from lavis_emovit.errors import ConfigError, UserError
 from lavis_emovit.generation.chat.request import ChatRequest
 from lavis_emovit.settings import Settings, parse_settings
 
-BUILT_IN = Path(__file__).resolve().parent / "data" / "prices.json"
+BUILT_IN = Path(__file__).resolve().parent / "prices.json"
 
 # Dated names (`gpt-4o-2024-08-06`) cost what the plain name costs.
 _DATE = re.compile(r"-\d{4}-\d{2}-\d{2}$")

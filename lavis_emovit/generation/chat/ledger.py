@@ -128,8 +128,9 @@ class Ledger:
 
     def attempts(self) -> Iterator[dict[str, Any]]:
         """All rows of attempts, in the order in which they were written."""
-        for _, row in self._rows(0, self._size):
-            if "request" in row:
+        for _, line in _lines(self._file, self._size):
+            row = _decode(line)
+            if row is not None and "request" in row:
                 yield row
 
     async def append(self, row: dict[str, Any]) -> None:
@@ -197,15 +198,13 @@ class Ledger:
         os.ftruncate(self._file, start)
         os.fsync(self._file)
 
-    def _rows(self, start: int, end: int) -> Iterator[tuple[int, dict[str, Any]]]:
-        for offset, line in _lines(self._file, end, start):
+    def _row_at(self, offset: int) -> dict[str, Any]:
+        # Most rows are a few thousand bytes; a whole block for each would read the file many times over.
+        for _, line in _lines(self._file, self._size, offset, block_bytes=4096):
             row = _decode(line)
             if row is not None:
-                yield offset, row
-
-    def _row_at(self, offset: int) -> dict[str, Any]:
-        for _, row in self._rows(offset, self._size):
-            return row
+                return row
+            break
         raise DataError(f"{self.path}: the row at byte {offset} is gone; the file was changed while it was used")
 
     def _note(self, row: dict[str, Any], offset: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,16 +54,17 @@ class ChatWriter:
         known = facts_text(record, self.facts)
         text = f"Known about the picture:\n{known}" if known else "What does this picture show?"
         pictures: tuple[Picture, ...] = ()
+        if self.image_root is not None and record.box is not None:
+            text = f"The second picture is a part of the first one: the person that this is about.\n{text}"
         if self.image_root is not None:
             settings = self.settings
-            pictures = (
-                picture_of(
-                    self.image_root / record.image,
-                    settings.image_max_side_px,
-                    settings.image_quality,
-                    settings.image_detail,
-                ),
+            whole = picture_of(
+                self.image_root / record.image,
+                settings.image_max_side_px,
+                settings.image_quality,
+                settings.image_detail,
             )
+            pictures = (whole,) if record.box is None else (whole, replace(whole, box=record.box))
         return ChatRequest(
             model=self.settings.model,
             messages=(

@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -251,6 +253,26 @@ def test_captions_and_attributes(make_job, make_settings, sketch, tmp_path):
         assert "sea_shore" in server.bodies[-1]["messages"][1]["content"][1]["text"]
         # White pictures with the same bytes are one picture.
         assert server.num_requests == 2
+
+
+def test_a_person_in_a_crowd_is_shown_alone_as_well(make_job, make_settings, sketch):
+    picture = Image.new("RGB", (200, 100), "white")
+    picture.paste("red", (150, 20, 170, 60))
+    picture.save(sketch[0] / "crowd.png")
+    common = {"image": "crowd.png", "split": "train", "source": "a", "emotion": "awe", "label_set": "mikels8"}
+    boxes = [(149.5, 20.0, 170.0, 60.4), (0.0, 0.0, 30.0, 500.0), (300.0, 0.0, 310.0, 5.0)]
+    records = [EmotionRecord(id=str(number), box=box, **common) for number, box in enumerate(boxes)]
+    with ChatServer() as server:
+        job = make_job(make_settings(server), records=records, settings={"vision": True})
+        result = write_kind(job, "reasoning")
+        assert result.num_done == 2 and result.missing == {"no_reply": 1}
+        sizes = set()
+        for body in server.bodies:
+            parts = body["messages"][1]["content"]
+            assert "the person that this is about" in parts[-1]["text"]
+            urls = [part["image_url"]["url"].partition(",")[2] for part in parts[:-1]]
+            sizes.add(tuple(Image.open(io.BytesIO(base64.b64decode(url))).size for url in urls))
+        assert sizes == {((200, 100), (21, 41)), ((200, 100), (30, 100))}
 
 
 def test_captions_and_attributes_are_asked_for_again(make_job, make_settings, sketch):

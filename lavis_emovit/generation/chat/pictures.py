@@ -6,9 +6,11 @@ import base64
 import functools
 import hashlib
 import io
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -27,6 +29,7 @@ class Picture:
         max_side_px: the longer side at most, in pixels; smaller pictures stay as they are.
         quality: of the JPEG that is sent.
         detail: `auto`, `low` or `high`, passed on.
+        box: the part to show, as (left, top, right, bottom) in pixels of the upright picture; None is all of it.
     """
 
     path: Path
@@ -34,15 +37,17 @@ class Picture:
     max_side_px: int = 768
     quality: int = 85
     detail: str = "auto"
+    box: tuple[float, float, float, float] | None = None
 
-    def identity(self) -> dict[str, str | int]:
+    def identity(self) -> dict[str, Any]:
         """What the fingerprint is made of."""
-        return {
+        identity: dict[str, Any] = {
             "sha256": self.sha256,
             "max_side_px": self.max_side_px,
             "quality": self.quality,
             "detail": self.detail,
         }
+        return identity if self.box is None else {**identity, "box": list(self.box)}
 
     def data_url(self) -> str:
         """The picture as `data:image/jpeg;base64,...`: upright, RGB on white, at most `max_side_px` wide and high.
@@ -61,11 +66,34 @@ def _data_url(picture: Picture) -> str:
         raise DataError(f"{picture.path}: the picture cannot be read ({error.strerror})") from None
     if hashlib.sha256(data).hexdigest() != picture.sha256:
         raise DataError(f"{picture.path}: the picture changed while it was used; start again")
-    image = load_rgb(data, picture.path, picture.max_side_px)
+    # Boxes are in pixels of the full size.
+    image = load_rgb(data, picture.path, picture.max_side_px if picture.box is None else None)
+    if picture.box is not None:
+        image = image.crop(_whole_pixels(picture, image.size))
     image.thumbnail((picture.max_side_px, picture.max_side_px), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=picture.quality)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _whole_pixels(picture: Picture, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The box within the picture, in whole pixels.
+
+    Raises:
+        DataError: nothing of the box lies in the picture.
+    """
+    left, top, right, bottom = picture.box or (0.0, 0.0, float(size[0]), float(size[1]))
+    box = (
+        max(0, math.floor(left)),
+        max(0, math.floor(top)),
+        min(size[0], math.ceil(right)),
+        min(size[1], math.ceil(bottom)),
+    )
+    if box[0] >= box[2] or box[1] >= box[3]:
+        raise DataError(
+            f"{picture.path}: the box {picture.box} lies outside of the picture ({size[0]} x {size[1]} pixels)"
+        )
+    return box
 
 
 def load_rgb(data: bytes, path: Path, min_side_px: int | None = None) -> Image.Image:

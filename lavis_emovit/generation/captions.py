@@ -28,6 +28,7 @@ CAPTION_SCHEMA = {
 _OUTPUT_TOKENS = 35
 _MAX_WORDS = 60
 _LAVIS = "lavis:"
+_INSTRUCTION = "Say in one sentence what the picture shows."
 
 
 def write_captions(
@@ -193,8 +194,13 @@ def _caption_batch(
         usable.append(item)
     if not usable:
         return []
+    samples: dict[str, Any] = {"image": torch.stack(pictures).to(device)}
+    # LAVIS's captioners bring their own prompt, which one in the samples would replace; models that follow instructions
+    # have none, or an empty one.
+    if not hasattr(model, "prompt") or (not model.prompt and "instruct" in type(model).__name__.lower()):
+        samples["prompt"] = _INSTRUCTION
     with torch.inference_mode():
-        texts = model.generate({"image": torch.stack(pictures).to(device), "prompt": ""})
+        texts = model.generate(samples)
     if len(texts) != len(usable):
         raise UserError(f"the captioner gave {len(texts)} captions for {len(usable)} pictures; it cannot be used here")
     return [(item, " ".join(str(text).split())) for item, text in zip(usable, texts) if str(text).strip()]

@@ -297,7 +297,10 @@ def test_lavis_captioner_is_called_once_for_each_picture(make_job, sketch, monke
     calls = []
 
     class Captioner:
+        prompt = "a photo of"
+
         def generate(self, samples):
+            assert "prompt" not in samples  # its own one counts
             calls.append(len(samples["image"]))
             return [f"a picture of mean {image.mean():.2f}" for image in samples["image"]]
 

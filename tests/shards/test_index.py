@@ -7,7 +7,7 @@
 - A sample's shard and its selection by kind and label agree with the records.
 - Columns keep their values; what does not fit is refused.
 - A million samples open in under a second, take under 200 bytes each, and are mapped, not copied, by every process
-  (`tools/bench/shard_index.py` measures ten million).
+  (`tools/bench/shards.py` measures ten million).
 """
 
 from __future__ import annotations

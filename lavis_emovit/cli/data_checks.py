@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lavis_emovit.cli.data_import import DEFAULT_FRACTIONS, parse_fractions
+from lavis_emovit.cli.data_output import OverwriteOption, check_output
 
 if TYPE_CHECKING:
     from lavis_emovit.records import EmotionRecord
@@ -115,6 +116,7 @@ def verify(
 def split(
     records: Annotated[Path, typer.Argument(help="Records file.")],
     out: Annotated[Path, typer.Option(help="Records file to write; picture paths stay as they are.")],
+    overwrite: OverwriteOption = False,
     fractions: Annotated[str, typer.Option(help="Shares of the splits.")] = DEFAULT_FRACTIONS,
     seed: Annotated[int, typer.Option(help="Another seed gives other splits.")] = 0,
     stratify: Annotated[bool, typer.Option(help="Give each split its share of every label.")] = True,
@@ -131,6 +133,7 @@ def split(
     from lavis_emovit.sources.splits import split_by_group
     from lavis_emovit.sources.statistics import count_records
 
+    check_output(out, [records], overwrite=overwrite)
     found = list(read_records(records))
     if group_by is not None:
         found = [_grouped(record, group_by) for record in found]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lavis_emovit.cli.data_output import OverwriteOption, check_output
+
 if TYPE_CHECKING:
     from lavis_emovit.sources.catalogue import CatalogueEntry
     from lavis_emovit.sources.layouts import OpenDataset
@@ -35,6 +37,7 @@ def import_dataset(
     ],
     path: Annotated[Path, typer.Argument(help="Folder of the dataset, or the file of a table or of conversations.")],
     out: Annotated[Path | None, typer.Option(help="Records file; by default records.jsonl in the folder.")] = None,
+    overwrite: OverwriteOption = False,
     name: Annotated[str | None, typer.Option(help="Name of the dataset; by default its own or its folder's.")] = None,
     column: Annotated[
         list[str] | None,
@@ -74,9 +77,11 @@ def import_dataset(
     entry = _entry(dataset)
     root = path if path.is_dir() else path.parent
     out = out if out is not None else root / "records.jsonl"
+    # A folder is no file that could be lost; the files in it are known when its layout is.
+    check_output(out, [path] if path.is_file() else [], overwrite=overwrite)
     notes = Notes()
     source = name or (entry.name if entry is not None else root.resolve().name)
-    opened = _open(dataset, entry, path, source, column or [], label_set, change or [], out.parent, notes)
+    opened = _open(dataset, entry, path, source, column or [], label_set, change or [], out, notes)
     records = list(opened.records)
     differences = compare_counts(records, entry.about.published) if entry is not None else []
     if strict and (differences or notes.serious()):
@@ -159,12 +164,12 @@ def _open(
     columns: list[str],
     label_set: str | None,
     changes: list[str],
-    extract_to: Path,
+    out: Path,
     notes: Notes,
 ) -> OpenDataset:
     from lavis_emovit.errors import ConfigError, DataError
     from lavis_emovit.settings import parse_settings
-    from lavis_emovit.sources.layouts import LayoutSettings, OpenDataset, open_dataset, present_layout
+    from lavis_emovit.sources.layouts import LayoutSettings, OpenDataset, list_files, open_dataset, present_layout
     from lavis_emovit.sources.table_settings import TableSettings
 
     if entry is not None and not path.is_dir():
@@ -196,14 +201,16 @@ def _open(
         settings, problems = parse_settings(TableSettings, values, "--set")
         if settings is None:
             raise ConfigError(_plain(problems, "--set."), "the command line")
-        records = read_huggingface(path, settings, source=source, extract_to=extract_to, notes=notes)
-        return OpenDataset(records, extract_to)
+        records = read_huggingface(path, settings, source=source, extract_to=out.parent, notes=notes)
+        return OpenDataset(records, out.parent)
     given: dict[str, Any] = {"source": node, **({node: values} if values else {})}
     parsed, problems = parse_settings(LayoutSettings, given, "--set")
     if parsed is None:
         raise ConfigError(_plain(problems, f"--set.{node}."), "the command line")
     root = path if path.is_dir() or entry is not None or dataset == "folder" else path.parent
-    return open_dataset(root, parsed, source=source, notes=notes, extract_to=extract_to)
+    # Whether an existing file may be replaced was asked before; here no list of the dataset may be that file.
+    check_output(out, list_files(root, parsed), overwrite=True)
+    return open_dataset(root, parsed, source=source, notes=notes, extract_to=out.parent)
 
 
 def _plain(problems: list[str], prefix: str) -> list[str]:

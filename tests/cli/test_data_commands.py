@@ -5,6 +5,7 @@
 - Its YAML's splits are drawn, or its own kept, or new ones drawn; its layout can be changed with --set.
 - Names, keys and folders that are wrong are told with the nearest right one.
 - Tables that hold pictures write them beside the records, so that the next commands find them.
+- Neither import nor split writes over what it reads, nor over another file without --overwrite.
 - stats, verify and split report by default; --strict ends with exit code 2.
 """
 
@@ -70,9 +71,12 @@ def test_a_dataset_by_its_name(emovit, abstract, tmp_path):
 def test_splits_and_layout_can_be_changed(emovit, abstract, tmp_path):
     out = tmp_path / "r.jsonl"
     assert "12 records" in emovit("import", "abstract", abstract, "--out", out, "--set", "ties=soft")[1]
-    emovit("import", "abstract", abstract, "--out", out, "--own-splits", "--set", "default_split=test")
+    emovit("import", "abstract", abstract, "--out", out, "--overwrite", "--own-splits", "--set", "default_split=test")
     assert {record.split for record in read_records(out)} == {"test"}
-    emovit("import", "abstract", abstract, "--out", out, "--split-seed", 1, "--fractions", "a=0.5,b=0.5", "--stratify")
+    emovit(
+        "import", "abstract", abstract, "--out", out, "--overwrite",
+        "--split-seed", 1, "--fractions", "a=0.5,b=0.5", "--stratify",
+    )  # fmt: skip
     assert Counter(record.split for record in read_records(out)) == {"a": 6, "b": 5}
 
 
@@ -176,5 +180,34 @@ def test_new_splits(emovit, abstract, tmp_path):
         "split", source, "--out", tmp_path / "no.jsonl", "--fractions", "a=0.95,b=0.05", "--strict"
     )
     assert code == 2 and "split 'b' has no record of a" in errors and not (tmp_path / "no.jsonl").exists()
-    code, _, errors = emovit("split", source, "--out", out, "--group-by", "person")
+    code, _, errors = emovit("split", source, "--out", out, "--overwrite", "--group-by", "person")
     assert code == 2 and "has no extra 'person'" in errors
+
+
+def test_nothing_is_written_over_unasked(emovit, abstract, tmp_path):
+    out = tmp_path / "r.jsonl"
+    emovit("import", "abstract", abstract, "--out", out)
+    table, picture = abstract / "ABSTRACT_groundTruth.csv", abstract / "abstract_0000.jpg"
+    lines = tmp_path / "records.jsonl"
+    lines.write_text('{"id": "a", "image": "abstract/abstract_0001.jpg", "split": "x", "source": "y"}\n')
+    (tmp_path / "link.jsonl").symlink_to(out)
+    (tmp_path / "other.jsonl").write_text(out.read_text())
+    before = {path: path.read_bytes() for path in (out, table, picture, lines, tmp_path / "other.jsonl")}
+    read = "it is the file that is read"
+    for arguments, expected in (
+        (("split", out, "--out", out, "--overwrite"), read),
+        (("split", out, "--out", tmp_path / "link.jsonl", "--overwrite"), read),
+        (("split", out, "--out", tmp_path / "abstract" / ".." / "r.jsonl", "--overwrite"), read),
+        (("split", out, "--out", tmp_path / "other.jsonl"), "exists already; give another --out, or --overwrite"),
+        (("split", out, "--out", tmp_path), "it is a folder"),
+        (("import", "table", lines, "--overwrite"), read),  # the default --out is the table
+        (("import", "abstract", abstract, "--out", table, "--overwrite"), "is no records file"),
+        (("import", "table", tmp_path, "--set", "file=records.jsonl", "--overwrite"), read),
+        (("import", "abstract", abstract, "--out", picture, "--overwrite"), "is no records file"),
+        (("import", "abstract", abstract, "--out", out), "r.jsonl: exists already"),
+    ):
+        code, text, errors = emovit(*arguments)
+        assert code == 2 and expected in errors, (arguments, text, errors)
+        assert {path: path.read_bytes() for path in before} == before, arguments
+    assert emovit("split", out, "--out", tmp_path / "other.jsonl", "--seed", 5, "--overwrite")[0] == 0
+    assert (tmp_path / "other.jsonl").read_bytes() != before[tmp_path / "other.jsonl"]

@@ -23,11 +23,11 @@ SURFACE = {
     "convert": "--base --llm-model --overwrite --parts --qformer-heads --qformer-tokenizer --trimmed"
     " --vision-heads --vision-weights SOURCE TARGET",
     "data draw": "--images-per-class --label-noise --out --seed --size-px",
-    "data import": "--categorical --column --fractions --label-set --name --option-order --out --own-splits"
+    "data import": "--categorical --column --fractions --label-set --name --option-order --out --overwrite --own-splits"
     " --seed --set --split-seed --stratify --strict --wording DATASET PATH",
     "data list": "",
     "data preview": "--images --out --per-label --seed --split --strict --tile-px ROOT",
-    "data split": "--fractions --group-by --out --seed --stratify --strict RECORDS",
+    "data split": "--fractions --group-by --out --overwrite --seed --stratify --strict RECORDS",
     "data stats": "--json --strict RECORDS",
     "data verify": "--images --json --near --show --strict --workers RECORDS",
     "doctor": "--json",

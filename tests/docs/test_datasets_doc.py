@@ -62,7 +62,7 @@ def test_the_example_of_a_yaml_file_is_read(example, tmp_path, monkeypatch, caps
     assert {record.split for record in records} == {"train", "val", "test"}
     assert {record.emotion for record in records} == {"calm", "tense"}
     monkeypatch.setenv("EMOVIT_DATASETS", str(path.parent.parent))
-    assert main(["data", "import", "my_moods", str(root), "--out", str(out)]) == 0
+    assert main(["data", "import", "my_moods", str(root), "--out", str(out), "--overwrite"]) == 0
     assert list(read_records(out)) == records
     assert main(["data", "list"]) == 0
     assert "my_moods: table layout, verified" in capsys.readouterr().out

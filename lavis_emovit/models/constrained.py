@@ -24,6 +24,8 @@ class Choices:
     """
 
     def __init__(self, tokenizer: Any, choices: Sequence[str], num_start_tokens: int = 0):
+        if isinstance(choices, str):
+            raise ValueError(f"choices should be a list of strings, not the string {choices!r}")
         self.choices = list(choices)
         rows = candidate_tokens(tokenizer, self.choices).rows
         for index, row in enumerate(rows):

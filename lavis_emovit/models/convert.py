@@ -22,6 +22,7 @@ from lavis_emovit.models.loading import RawWeights, read_tensor_file, read_weigh
 from lavis_emovit.models.lora import base_name, is_adapter
 from lavis_emovit.models.settings import LoraSettings, ModelSettings
 from lavis_emovit.models.trained_parts import part_of
+from lavis_emovit.models.weights import CONVERTER
 from lavis_emovit.settings import parse_settings
 
 Kind = Literal["lavis", "transformers", "trained"]
@@ -75,6 +76,8 @@ def convert(
     kind = target_kind(target)
     if target.exists() and not overwrite:
         raise WeightsError(f"{target} exists; --overwrite replaces it")
+    if target.resolve() == Path(source).expanduser().resolve():
+        raise WeightsError(f"{target} is the source itself; name another target")
     beside = {
         "llm_model": llm_model, "qformer_tokenizer": qformer_tokenizer, "vision_weights": vision_weights,
         "vision_heads": vision_heads, "qformer_heads": qformer_heads,
@@ -94,14 +97,19 @@ def convert(
     elif kind == "lavis":
         report.left_out += save_lavis(raw, target, trimmed)
     else:
-        save_trained(raw, target, wanted.trained_parts)
+        report.left_out += save_trained(raw, target, wanted.trained_parts)
     return report
 
 
 def target_kind(target: Path) -> Kind:
-    """The format that a target's name asks for."""
+    """The format that a target's name asks for; WeightsError for the name of a file in no format of ours."""
     if target.suffix in (".pth", ".pt"):
         return "lavis"
+    if target.suffix in (".bin", ".ckpt", ".pkl", ".safetensor", ".json"):
+        raise WeightsError(
+            f"{target}: no format is called {target.suffix}; *.pth is LAVIS's, *.safetensors holds trained tensors, "
+            "any other name is a transformers folder"
+        )
     return "trained" if target.suffix == ".safetensors" else "transformers"
 
 
@@ -115,7 +123,7 @@ def trained_file(source: str) -> Path | None:
 
 def settings_for(pretrained: str, **changes: Any) -> ModelSettings:
     """Model settings that name one source of weights; ConfigError for values that cannot be."""
-    values = {"arch": "emovit_convert", "pretrained": pretrained, **changes}
+    values = {"arch": CONVERTER, "pretrained": pretrained, **changes}
     settings, problems = parse_settings(ModelSettings, values, "convert")
     if settings is None:
         raise ConfigError(problems, "the conversion")

@@ -121,6 +121,10 @@ def save_lavis(raw: RawWeights, path: Path, trimmed: bool = False) -> list[str]:
         if not trimmed or part_of(name) not in ("vision_encoder", "language_model")
     }
     translated = to_lavis(state, is_seq2seq)
+    if trimmed:
+        translated.left_out += ["the image encoder and the language model (trimmed)"]
+    elif raw.llm_location is not None:
+        translated.left_out += [f"the language model, which stays in {raw.llm_location}"]
     with atomic_writer(path, "wb") as file:
         torch.save({"model": {name: tensor.clone() for name, tensor in translated.state.items()}}, file)
     written = read_state_dict(path)
@@ -128,8 +132,12 @@ def save_lavis(raw: RawWeights, path: Path, trimmed: bool = False) -> list[str]:
     return translated.left_out
 
 
-def save_trained(raw: RawWeights, path: Path, parts: Sequence[str]) -> None:
-    """Write the tensors of some parts as one safetensors file, which `model.finetuned` loads over the same base."""
+def save_trained(raw: RawWeights, path: Path, parts: Sequence[str]) -> list[str]:
+    """Write the tensors of some parts as one safetensors file, which `model.finetuned` loads over the same base.
+
+    Returns:
+        the parts that were left out, for the report.
+    """
     chosen = {name: tensor.contiguous() for name, tensor in raw.state.items() if part_of(name) in parts}
     if not chosen:
         raise WeightsError(f"{raw.source} has no tensor of {', '.join(parts)}")
@@ -141,6 +149,7 @@ def save_trained(raw: RawWeights, path: Path, parts: Sequence[str]) -> None:
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+    return [f"{part} (not asked for)" for part in sorted({part_of(name) for name in raw.state} - set(parts))]
 
 
 def _language_model(raw: RawWeights) -> dict[str, torch.Tensor]:
@@ -178,5 +187,13 @@ def _compare(written: Mapping[str, torch.Tensor], meant: Mapping[str, torch.Tens
     for name, tensor in meant.items():
         if name not in written and tensor.data_ptr() in tied:
             continue
-        if name not in written or written[name].dtype != tensor.dtype or not torch.equal(written[name], tensor):
+        if name not in written or written[name].dtype != tensor.dtype or not _same_bits(written[name], tensor):
             raise WeightsError(f"{target}: {name} did not read back as it was written; is the disk full or failing?")
+
+
+def _same_bits(first: torch.Tensor, second: torch.Tensor) -> bool:
+    # NaN is equal to itself here.
+    if first.shape != second.shape:
+        return False
+    flat = (tensor.contiguous().view(-1).view(torch.uint8) for tensor in (first, second))
+    return torch.equal(*flat)

@@ -37,6 +37,7 @@ LLM = "language_model."
 # that transformers' processor writes where the picture goes. It must not take part in any probability.
 LLM_ROWS_KEY = "emovit_llm_vocab_size"
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+QFORMER_TOKENIZER = "bert-base-uncased"
 _BUFFERS = ("position_ids", "rotary_emb.inv_freq")
 
 
@@ -145,27 +146,19 @@ def _read_lavis(settings: ModelSettings, source: WeightsSource) -> RawWeights:
             f"{source.location} is a LAVIS-format file: it needs model.llm_model, the folder or hub id of the language "
             "model that it was trained with (lmsys/vicuna-7b-v1.1 for EmoVIT's released weights)"
         )
-    options: dict[str, Any] = {"local_files_only": is_offline()}
-    try:
-        text_config = AutoConfig.from_pretrained(settings.llm_model, **options)
-        llm_tokenizer = tokenization.load_llm_tokenizer(settings.llm_model, **options)
-        qformer_tokenizer = tokenization.load_qformer_tokenizer(
-            settings.qformer_tokenizer or "bert-base-uncased", **options
-        )
-    except WeightsError:
-        raise
-    except (OSError, ValueError) as error:
-        reason = (
-            f"but its language model '{settings.llm_model}' or its Q-Former tokenizer could not be loaded "
-            f"({_first_line(error)})"
-        )
-        raise WeightsError(missing_weights_message(settings, source, reason)) from error
-    tokenization.add_original_tokens(llm_tokenizer, qformer_tokenizer, text_config.model_type == "llama")
-
     path = Path(source.location)
+    # Before anything is fetched for a file that cannot be used.
     translated = from_lavis(read_state_dict(path), str(path))
     _add_vision(translated, settings, path)
     state = translated.state
+    options: dict[str, Any] = {"local_files_only": is_offline()}
+    with _naming("model.llm_model", settings.llm_model):
+        text_config = AutoConfig.from_pretrained(settings.llm_model, **options)
+        llm_tokenizer = tokenization.load_llm_tokenizer(settings.llm_model, **options)
+    words = settings.qformer_tokenizer or QFORMER_TOKENIZER
+    with _naming("model.qformer_tokenizer", words):
+        qformer_tokenizer = tokenization.load_qformer_tokenizer(words, **options)
+    tokenization.add_original_tokens(llm_tokenizer, qformer_tokenizer, text_config.model_type == "llama")
     config = infer_config(
         state,
         text_config,
@@ -181,6 +174,25 @@ def _read_lavis(settings: ModelSettings, source: WeightsSource) -> RawWeights:
         state, config, llm_tokenizer, qformer_tokenizer, str(path), None if brings_llm else settings.llm_model,
         translated.left_out,
     )  # fmt: skip
+
+
+@contextmanager
+def _naming(key: str, location: str) -> Iterator[None]:
+    """Errors of what is loaded inside name the key and the place."""
+    path = Path(location).expanduser()
+    looks_local = location.startswith((".", "/", "~")) or path.suffix != "" or location.count("/") > 1
+    if looks_local and not path.exists():
+        raise WeightsError(f"{key}: nothing at {location}")
+    try:
+        yield
+    except WeightsError:
+        raise
+    except (OSError, ValueError) as error:
+        offline = " (EMOVIT_OFFLINE or HF_HUB_OFFLINE forbids to fetch it)" if is_offline() else ""
+        raise WeightsError(
+            f"{key}: '{location}' is neither a folder with a tokenizer here nor can it be fetched{offline}: "
+            f"{_first_line(error)}"
+        ) from error
 
 
 def _add_vision(translated: Translation, settings: ModelSettings, path: Path) -> None:

@@ -118,8 +118,7 @@ class Perception(BaseModel):
         if not isinstance(image, torch.Tensor):
             raise ValueError(f"samples need 'image', a tensor [B, 3, H, W]; got {type(image).__name__}")
         index = samples.get("image_index")
-        if index is None:
-            index = torch.arange(image.shape[0])
+        index = torch.arange(image.shape[0]) if index is None else torch.as_tensor(index)
         if len(index) != len(questions):
             raise ValueError(f"{len(questions)} questions for {len(index)} image indices")
         if index.dim() != 1 or index.dtype not in (torch.int64, torch.int32):
@@ -162,6 +161,8 @@ class Perception(BaseModel):
         if isinstance(given, str):
             index = samples.get("image_index")
             given = [given] * (len(index) if index is not None else samples["image"].shape[0])
+        if not isinstance(given, (list, tuple)) or not all(isinstance(question, str) for question in given):
+            raise ValueError(f"questions should be a string or a list of N strings, not {given!r}")
         questions = list(given)
         if not questions:
             raise ValueError("no question: samples need 'prompt' or 'text_input', a string or a list of N strings")

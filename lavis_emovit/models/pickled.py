@@ -123,7 +123,9 @@ def _read_inert(path: Path) -> Any:
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    said = str(error).strip().splitlines()
+    # An index or key error says a bare number.
+    reason = said[0] if said and not said[0].isdigit() else type(error).__name__
     return WeightsError(
         f"{path} cannot be read as weights ({reason}). It is cut off, damaged, or no file of torch.save."
     )

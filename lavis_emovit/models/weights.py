@@ -22,6 +22,13 @@ from lavis_emovit.models.settings import ModelSettings
 from lavis_emovit.paths import PACKAGE_ROOT
 
 PACKAGE_PREFIX = "package:"
+CONVERTER = "emovit_convert"  # the name that `emovit convert` asks for weights under; no model is called so
+_HUB_IDS = {
+    "emovit_vicuna7b": "Salesforce/instructblip-vicuna-7b",
+    "emovit_vicuna13b": "Salesforce/instructblip-vicuna-13b",
+    "emovit_flant5xl": "Salesforce/instructblip-flan-t5-xl",
+    "emovit_flant5xxl": "Salesforce/instructblip-flan-t5-xxl",
+}
 
 
 @dataclass(frozen=True)
@@ -94,22 +101,15 @@ def check_weights(settings: ModelSettings) -> str | None:
 def missing_weights_message(settings: ModelSettings, source: WeightsSource, reason: str) -> str:
     """What to fetch and where to put it."""
     variable = environment_variable(settings.arch)
+    if settings.arch == CONVERTER:
+        return f"no weights at '{source.location}' ({source.named_by}), {reason}"
+    hub_id = _HUB_IDS.get(settings.arch, "Salesforce/instructblip-vicuna-7b")
     return (
         f"no weights for {settings.arch}: {source.named_by} names '{source.location}', {reason}.\n"
         f"Do one of these:\n"
-        f"  - on a machine with a network: hf download {_hub_id(settings)} --local-dir ./weights/{settings.arch}\n"
+        f"  - on a machine with a network: hf download {hub_id} --local-dir ./weights/{settings.arch}\n"
         f"    then here: export {variable}=./weights/{settings.arch}\n"
         f"  - name a local transformers InstructBLIP folder, or a LAVIS .pth file together with model.llm_model, in "
         f"model.pretrained or {variable}\n"
         f"  - for a first look without large weights, use emovit_tiny, which ships with the package"
     )
-
-
-def _hub_id(settings: ModelSettings) -> str:
-    known = {
-        "emovit_vicuna7b": "Salesforce/instructblip-vicuna-7b",
-        "emovit_vicuna13b": "Salesforce/instructblip-vicuna-13b",
-        "emovit_flant5xl": "Salesforce/instructblip-flan-t5-xl",
-        "emovit_flant5xxl": "Salesforce/instructblip-flan-t5-xxl",
-    }
-    return known.get(settings.arch, settings.pretrained)

@@ -107,6 +107,25 @@ def test_a_seed_repeats_sampling_and_leaves_the_generators_alone(model, batch):
 
 
 @pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"prompt": None}, "questions should be a string or a list of N strings, not None"),
+        ({"prompt": [1, 2, 3]}, r"not \[1, 2, 3\]"),
+    ],
+)
+def test_questions_that_are_no_strings_are_refused(model, batch, change, reason):
+    with pytest.raises(ValueError, match=reason):
+        model.generate({**batch, **change})
+
+
+def test_choices_are_a_list_and_image_numbers_may_be_one(model, batch):
+    with pytest.raises(ValueError, match="choices should be a list of strings, not the string 'awe'"):
+        model.generate(batch, choices="awe")
+    listed = {**batch, "image_index": batch["image_index"].tolist()}
+    assert torch.equal(model.score_candidates(listed, ["awe"]), model.score_candidates(batch, ["awe"]))
+
+
+@pytest.mark.parametrize(
     "how", [{"num_beams": 4}, {"num_beams": 4, "num_captions": 3}, {"use_nucleus_sampling": True, "num_captions": 8}]
 )
 def test_chosen_answers_are_choices(model, batch, how):

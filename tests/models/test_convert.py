@@ -125,6 +125,14 @@ def test_transformers_to_lavis_and_back_keeps_every_bit(build_parts, kind):
     assert_equal(from_lavis(translated.state).state, state)
 
 
+def test_what_is_no_number_goes_through_as_it_is(lavis, tmp_path):
+    state = read_state_dict(lavis.file)
+    state["llm_proj.weight"] = torch.full_like(state["llm_proj.weight"], float("nan"))
+    torch.save(state, tmp_path / "nan.pth")
+    convert(str(tmp_path / "nan.pth"), tmp_path / "out", **lavis.beside)
+    assert read_tensors(tmp_path / "out")["language_projection.weight"].isnan().all()
+
+
 def test_key_bias_is_named_where_it_is_lost(build_parts):
     core = build_parts("causal").core
     bias = core.vision_model.encoder.layers[1].self_attn.qkv.bias
@@ -341,6 +349,16 @@ def test_command_says_what_it_did_and_refuses_what_it_must(lavis, exported, tmp_
     assert main(["convert", str(lavis.file), str(tmp_path / "out"), *flags]) == 2
     assert "--overwrite replaces it" in capsys.readouterr().err
     assert main(["convert", str(lavis.file), str(tmp_path / "out"), *flags, "--overwrite"]) == 0
+    assert main(["convert", str(exported), str(tmp_path / "trimmed.pth"), "--trimmed"]) == 0
+    assert "the image encoder and the language model (trimmed)" in capsys.readouterr().out
+    assert main(["convert", str(tmp_path / "trimmed.pth"), str(tmp_path / "trimmed.pth"), "--overwrite"]) == 2
+    assert "is the source itself" in capsys.readouterr().err
+    assert main(["convert", str(exported), str(tmp_path / "y.bin")]) == 2
+    assert "no format is called .bin" in capsys.readouterr().err
+    flags[1] = f"--qformer-tokenizer={tmp_path / 'words.txt'}"
+    assert main(["convert", str(lavis.file), str(tmp_path / "y"), *flags]) == 2
+    said = capsys.readouterr().err
+    assert "model.qformer_tokenizer: nothing at" in said and "words.txt" in said
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
     assert main(["convert", str(exported), str(tmp_path / "photos"), "--overwrite"]) == 2
@@ -354,7 +372,8 @@ def test_command_says_what_it_did_and_refuses_what_it_must(lavis, exported, tmp_
     assert main(["convert", str(cut), str(tmp_path / "x.pth")]) == 2
     assert "model.safetensors is cut off or damaged" in capsys.readouterr().err
     assert main(["convert", str(tmp_path / "absent.pth"), str(tmp_path / "y")]) == 2
-    assert "does not exist" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "absent.pth" in said and "does not exist" in said and "hf download" not in said
     with pytest.raises(ConfigError, match="unknown part 'qfomer'"):
         convert(str(exported), tmp_path / "z.safetensors", parts="qfomer")
     assert not list(tmp_path.glob("[xyz].*")) and not list(tmp_path.glob(".*"))

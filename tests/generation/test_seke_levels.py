@@ -221,7 +221,7 @@ def test_verified_levels_are_closer_to_the_truth(shared):
         # Without a review, and every face kept, only errors that are not shared can be voted away.
         assert votes[level]["kept"] > 0.99
         assert votes[level]["low"] > single[level]["value"] or shared > 0.0, level
-    assert verified["expression"]["auroc"] > 0.65 and verified["units"]["auroc"] > 0.65
+    assert all(verified[level]["auroc"] > 0.6 for level in LEVELS)
     perfect, _ = _run(
         records[:40],
         truth,

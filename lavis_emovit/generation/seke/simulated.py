@@ -26,11 +26,13 @@ class Errors(Settings):
     Attributes:
         expression: how often an answer's expression is wrong, over all faces; faces differ in difficulty.
         valence_bias, arousal_bias: added to every answer.
-        affect_noise: standard deviation of an answer's valence and arousal around the truth, bias aside.
+        affect_noise: standard deviation of an answer's valence and arousal around the truth, bias aside, on a face of
+            mean difficulty.
         missed, imagined: how often an active unit is not named, and an inactive one is.
         shared: correlation of a face's errors: with this probability a class or unit answer repeats the mistake (or
             the truth) that the face brings about every time; this share of the variance of valence and arousal is the
             face's own.
+        even: all faces are equally hard; else some are up to twice as hard as the mean, and others not hard at all.
         prior_gain: share of the errors that go away when the answer is told what the tables make likely.
         unreadable: how often an answer is no JSON.
         caught: how often a review finds a wrong level; of these it corrects `corrected`, and discards the others.
@@ -44,6 +46,7 @@ class Errors(Settings):
     missed: float = Field(default=0.2, ge=0.0, le=1.0)
     imagined: float = Field(default=0.08, ge=0.0, le=1.0)
     shared: float = Field(default=0.3, ge=0.0, le=1.0)
+    even: bool = False
     prior_gain: float = Field(default=0.2, ge=0.0, le=1.0)
     unreadable: float = Field(default=0.01, ge=0.0, le=1.0)
     caught: float = Field(default=0.5, ge=0.0, le=1.0)
@@ -91,11 +94,12 @@ class SimulatedAnnotator:
             return Reply("I am not sure what to say about this face.")
         rate = 1.0 - errors.prior_gain if question.hinted else 1.0
         face = self._rng("face", name)
-        # Mean 1 over faces: some are hard, most are not.
-        difficulty = 2.0 * face.betavariate(1.0, 1.0)
+        difficulty = 2.0 * face.random()  # mean 1 over faces
+        if errors.even:
+            difficulty = 1.0
         levels = Levels(
             self._expression(truth, case, min(0.9, errors.expression * rate * difficulty), face, own),
-            *self._point(truth, rate, face, own),
+            *self._point(truth, rate, difficulty, face, own),
             {unit: self._unit(truth.units[unit], rate, difficulty, face, own) for unit in FACIAL_UNITS},
         )
         units = {unit: levels.units[unit] for unit in case.units}
@@ -110,12 +114,14 @@ class SimulatedAnnotator:
         of_answer = own.choice(wrong) if own.random() < rate else truth.expression
         return of_face if own.random() < self._errors.shared else of_answer
 
-    def _point(self, truth: Levels, rate: float, face: random.Random, own: random.Random) -> tuple[float, float]:
+    def _point(
+        self, truth: Levels, rate: float, difficulty: float, face: random.Random, own: random.Random
+    ) -> tuple[float, float]:
         errors, found = self._errors, []
         for value, bias in ((truth.valence, errors.valence_bias), (truth.arousal, errors.arousal_bias)):
             assert value is not None
             noise = errors.shared**0.5 * face.gauss(0, 1) + (1 - errors.shared) ** 0.5 * own.gauss(0, 1)
-            moved = value + rate * (bias + errors.affect_noise * noise)
+            moved = value + rate * (bias + difficulty * errors.affect_noise * noise)
             found.append(round(min(1.0, max(-1.0, moved)), 3))
         return found[0], found[1]
 

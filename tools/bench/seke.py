@@ -74,8 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             outcomes = complete(cases, annotator, settings, priors)
             pairs = [Pair(truth[item.case.record.id], item.levels, item.estimate) for item in outcomes]
             ways[way] = {"calls_per_face": annotator.num_calls / len(cases), "levels": measure(pairs)}
-            if settings.num_first > 1 and settings.verification == "off":
-                # The same calls, each taken as an answer of its own.
+            if settings.num_first > 1 and not settings.adaptive:
+                # The same calls, each taken as an answer of its own. Adaptive sampling asks more about hard faces, so
+                # its calls would make single answers look worse than they are.
                 each = [Pair(truth[item.case.record.id], answer, None) for item in outcomes for answer in item.answers]
                 own = measure(each, num_resamples=0)
                 ways[way]["single_answers_of_the_same_calls"] = {level: own[level]["value"] for level in LEVELS}

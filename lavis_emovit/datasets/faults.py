@@ -63,7 +63,8 @@ class FaultLog:
         """Note a fault.
 
         Args:
-            fault: `sample`, its number in the index, and `place`; `kind`, `reason`, `label`; `replaced_by`, the other's number.
+            fault: `sample`, its number in the index, and `place`; `kind`, `reason`, `label`; `replaced_by`, another's
+                number.
 
         Raises:
             DataError: the budget is passed.

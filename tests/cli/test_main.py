@@ -20,43 +20,52 @@ from lavis_emovit.errors import DataError
 
 # Every sub-command with its options; arguments in capitals.
 SURFACE = {
+    "convert": "--base --llm-model --overwrite --parts --qformer-heads --qformer-tokenizer --trimmed"
+    " --vision-heads --vision-weights SOURCE TARGET",
     "data draw": "--images-per-class --label-noise --out --seed --size-px",
-    "data import": "--categorical --column --fractions --label-set --name --option-order --out --seed --split-seed"
-    " --wording LAYOUT PATH",
-    "data preview": "--images --out --per-label --seed --split --tile-px ROOT",
+    "data import": "--categorical --column --fractions --label-set --name --option-order --out --own-splits"
+    " --seed --set --split-seed --stratify --strict --wording DATASET PATH",
+    "data list": "",
+    "data preview": "--images --out --per-label --seed --split --strict --tile-px ROOT",
+    "data split": "--fractions --group-by --out --seed --stratify --strict RECORDS",
+    "data stats": "--json --strict RECORDS",
+    "data verify": "--images --json --near --show --strict --workers RECORDS",
     "doctor": "--json",
-    "generate all": "--allow-short --base-url --batch --captioner --check-overlap --config"
-    " --conversations --device --dry-run --examples --held-out --images --in-flight"
-    " --judge --max-usd --mix --model --open-set --option-order --out --preview --prices"
-    " --redo-captions --regenerate --rpm --seed --shards --split --stream --tpm --vision"
-    " --vocabulary --wait --wording RECORDS",
+    "generate all": "--allow-short --base-url --batch --captioner --check-overlap --config --conversations"
+    " --device --dry-run --examples --held-out --images --in-flight --judge --max-usd --mix --model --open-set"
+    " --option-order --out --preview --prices --redo-captions --regenerate --rpm --seed --shards --split --stream"
+    " --tpm --vision --vocabulary --wait --wording RECORDS",
     "generate attributes": "--base-url --batch --check-overlap --config --conversations --dry-run --held-out"
-    " --images --in-flight --max-usd --model --out --preview --prices --regenerate --rpm --seed"
-    " --shards --split --stream --tpm --vocabulary --wait RECORDS",
+    " --images --in-flight --max-usd --model --out --preview --prices --regenerate --rpm --seed --shards --split"
+    " --stream --tpm --vocabulary --wait RECORDS",
     "generate captions": "--base-url --batch --captioner --check-overlap --config --conversations --device"
-    " --dry-run --held-out --images --in-flight --max-usd --model --out --preview --prices"
-    " --redo-captions --regenerate --rpm --seed --shards --split --stream --tpm --wait RECORDS",
+    " --dry-run --held-out --images --in-flight --max-usd --model --out --preview --prices --redo-captions"
+    " --regenerate --rpm --seed --shards --split --stream --tpm --wait RECORDS",
     "generate categorical": "--check-overlap --config --conversations --held-out --images --open-set"
     " --option-order --out --preview --seed --shards --split --wording RECORDS",
     "generate conversation": "--base-url --batch --check-overlap --config --conversations --dry-run --examples"
-    " --held-out --images --in-flight --judge --max-usd --model --out --preview --prices"
-    " --regenerate --rpm --seed --shards --split --stream --tpm --vision --wait RECORDS",
+    " --held-out --images --in-flight --judge --max-usd --model --out --preview --prices --regenerate --rpm --seed"
+    " --shards --split --stream --tpm --vision --wait RECORDS",
     "generate description": "--base-url --batch --check-overlap --config --conversations --dry-run --examples"
-    " --held-out --images --in-flight --judge --max-usd --model --out --preview --prices"
-    " --regenerate --rpm --seed --shards --split --stream --tpm --vision --wait RECORDS",
+    " --held-out --images --in-flight --judge --max-usd --model --out --preview --prices --regenerate --rpm --seed"
+    " --shards --split --stream --tpm --vision --wait RECORDS",
     "generate explanation": "--base-url --batch --check-overlap --config --conversations --dry-run --examples"
-    " --held-out --images --in-flight --judge --max-usd --model --out --preview --prices"
-    " --regenerate --rpm --seed --shards --split --stream --tpm --vision --wait RECORDS",
+    " --held-out --images --in-flight --judge --max-usd --model --out --preview --prices --regenerate --rpm --seed"
+    " --shards --split --stream --tpm --vision --wait RECORDS",
     "generate reasoning": "--base-url --batch --check-overlap --config --conversations --dry-run --examples"
-    " --held-out --images --in-flight --judge --max-usd --model --out --preview --prices"
-    " --regenerate --rpm --seed --shards --split --stream --tpm --vision --wait RECORDS",
+    " --held-out --images --in-flight --judge --max-usd --model --out --preview --prices --regenerate --rpm --seed"
+    " --shards --split --stream --tpm --vision --wait RECORDS",
     "generate seke": "--adaptive --base-url --check --check-overlap --config --dry-run --held-out --images"
     " --in-flight --max-usd --model --n-max --n0 --out --preview --prices --prior --priors --rpm --sampling"
     " --seed --split --tpm --verification RECORDS",
     "report": "--out RUN_DIRS",
-    "shards build": "--images --out --overwrite --samples-per-shard --seed --skip-bad --split RECORDS",
+    "shards build": "--images --out --overwrite --part --processes --resize --samples-per-shard --seed"
+    " --skip-bad --split RECORDS",
+    "shards index": "--categorical --classes --label-key --label-set --overwrite --pattern --skip-bad --source"
+    " --split FOLDER",
+    "shards merge": "--overwrite OUT PARTS",
     "shards stats": "FOLDER",
-    "shards verify": "--decode FOLDER",
+    "shards verify": "--decode --processes FOLDER",
 }
 
 

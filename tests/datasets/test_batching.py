@@ -4,12 +4,16 @@
   micro-batches, nothing lost or doubled, the short last step included.
 - Going on at any step yields exactly the rest of the epoch.
 - The samples of a step do not depend on the number of ranks or the size of micro-batches.
-- A DataLoader yields the same batches for any number of workers.
+- A DataLoader yields the same batches for any number of workers: for 1, 2, 3, 4 and 6 ranks with 0, 1 and 3 workers
+  the samples of every step are the same.
+- With a token budget no micro-batch passes it, save a sample that is too long alone; ranks have equally many.
+- Length buckets of a dataset cut its padding and keep everything else exact.
 - Evaluation batches hold every sample once, shared out among ranks.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -19,7 +23,8 @@ from torch.utils.data import DataLoader
 from lavis_emovit.datasets.batching import GlobalBatchSampler, SequentialBatchSampler
 from lavis_emovit.datasets.collate import collate
 from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
-from lavis_emovit.shards.order import sample_order
+from lavis_emovit.shards.order import EpochOrder, sample_order
+from lavis_emovit.shards.token_lengths import LengthBucketSettings, TokenLengths, padding_share
 
 
 def _steps(world_size=1, micro_batch=None, start_step=0, num_samples=50, global_batch=12, epoch=3):
@@ -116,3 +121,112 @@ def test_empty_shares_become_empty_batches():
     empty = collate([])
     assert empty["image"].shape[0] == 0
     assert empty["text_input"] == [] and empty["image_index"].dtype == torch.long
+
+
+class Keys(torch.utils.data.Dataset):
+    """Gives back what it is asked for."""
+
+    def __getitem__(self, key):
+        return key
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("num_workers", [0, 1, 3])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 6])
+def test_ranks_and_workers_never_move_a_sample(world_size, num_workers):
+    sizes = [9, 0, 14, 7]
+    order = EpochOrder("h", 7, 3, sizes, 2)
+    expected = order.keys(0, 30)
+
+    def loaded(start_step):
+        """Keys of each step, the ranks' shares put together."""
+        samplers = [
+            GlobalBatchSampler(
+                30, "h", 12, 7, 3, rank, world_size, 5, start_step, order=EpochOrder("h", 7, 3, sizes, 2)
+            )
+            for rank in range(world_size)
+        ]
+        streams = [
+            iter(DataLoader(Keys(), batch_sampler=sampler, num_workers=num_workers, collate_fn=list))
+            for sampler in samplers
+        ]
+        counts = list(samplers[0].micro_batch_counts())
+        steps = [[key for stream in streams for _ in range(count) for key in next(stream)] for count in counts]
+        assert all(next(stream, None) is None for stream in streams)
+        return steps
+
+    whole = loaded(0)
+    assert whole == [expected[:12], expected[12:24], expected[24:]]
+    if num_workers == 0:  # where a sampler begins has nothing to do with workers, which take long to start
+        for start_step in range(1, 4):
+            assert loaded(start_step) == whole[start_step:]
+
+
+@given(
+    tokens=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 90)), min_size=1, max_size=60),
+    global_batch=st.integers(1, 25),
+    world_size=st.sampled_from([1, 2, 3, 4, 6]),
+    micro_batch=st.integers(1, 12),
+    max_tokens=st.integers(20, 400),
+    start_step=st.integers(0, 2),
+)
+def test_token_budgets_are_kept(tokens, global_batch, world_size, micro_batch, max_tokens, start_step):
+    pairs, longest = (np.array(column) for column in zip(*tokens))
+    lengths = TokenLengths(pairs, longest, pairs * longest)
+    total = len(tokens)
+    samplers = [
+        GlobalBatchSampler(
+            total, "h", global_batch, 1, 0, rank, world_size, micro_batch, token_lengths=lengths, max_tokens=max_tokens
+        )
+        for rank in range(world_size)
+    ]
+    batches = [list(sampler) for sampler in samplers]
+    counts = [list(sampler.micro_batch_counts()) for sampler in samplers]
+    assert all(found == counts[0] for found in counts)
+    assert {len(found) for found in batches} == {sum(counts[0])} == {len(samplers[0])}
+    order = sample_order("h", 1, 0, total).tolist()
+    first = 0
+    for step, count in enumerate(counts[0]):
+        own = [batch for found in batches for batch in found[first : first + count]]
+        first += count
+        numbers = [number for batch in own for _, number in batch]
+        assert numbers == order[step * global_batch : (step + 1) * global_batch]
+        for batch in own:
+            used = [number for _, number in batch]
+            assert len(used) <= micro_batch
+            padded = int(pairs[used].sum() * longest[used].max()) if used else 0
+            assert padded <= max_tokens or len(used) == 1
+    again = GlobalBatchSampler(
+        total, "h", global_batch, 1, 0, 0, world_size, micro_batch, min(start_step, samplers[0].num_steps),
+        token_lengths=lengths, max_tokens=max_tokens,
+    )  # fmt: skip
+    assert list(again) == batches[0][sum(counts[0][: min(start_step, len(counts[0]))]) :]
+
+
+def test_a_token_budget_needs_lengths_and_the_order_must_fit():
+    with pytest.raises(ValueError, match="max_tokens needs token_lengths"):
+        GlobalBatchSampler(9, "h", 3, 0, 0, max_tokens=10)
+    with pytest.raises(ValueError, match="the order has 8 positions for 9 samples"):
+        GlobalBatchSampler(9, "h", 3, 0, 0, order=EpochOrder("h", 0, 0, [8]))
+
+
+def test_length_buckets_of_a_dataset(index, processors):
+    settings = LengthBucketSettings(window_steps=4, max_tokens=120, fixed_tokens=10, chars_per_token=1.0)
+    plain = EmotionShardDataset(index, *processors[1:], seed=5)
+    dataset = EmotionShardDataset(index, *processors[1:], seed=5, length_buckets=settings)
+    assert plain.max_tokens is None and plain.token_lengths is None
+    shares, found = [], []
+    for one in (plain, dataset):
+        numbers = [number for _, number in one.epoch_order(3, 1, 4).keys(0, 29)]
+        found.append(sorted(numbers))
+        shares.append(padding_share(dataset.token_lengths, [numbers[n : n + 4] for n in range(0, 29, 4)]))
+    assert found[0] == found[1] == list(range(29))
+    assert shares[1] < 0.85 * shares[0]
+    sampler = GlobalBatchSampler(
+        29, dataset.index_hash, 4, 3, 1, order=dataset.epoch_order(3, 1, 4),
+        token_lengths=dataset.token_lengths, max_tokens=dataset.max_tokens,
+    )  # fmt: skip
+    for batch in sampler:
+        items = [dataset[key] for key in batch]
+        lengths = [len(pair[0]) + len(pair[1]) + 10 for item in items for pair in item["pairs"]]
+        assert len(lengths) * max(lengths) <= 120 or len(items) == 1

@@ -52,6 +52,17 @@ def test_figures_are_those_of_the_benchmarks(name):
     assert result["mean_accuracy"] >= 0.80 > result["mean_accuracy_before"]
 
 
+def test_speed_figures_are_those_of_the_benchmarks():
+    scoring = json.loads((ROOT / "benchmarks" / "scoring.json").read_text())
+    row = next(line for line in TEXT.splitlines() if "(benchmarks/scoring.json)" in line)
+    few, many = (labels["ratio_of_processor_time"] for labels in scoring["label_sets"])
+    assert f"8 labels is {few:.1f} times, 25 labels {many:.1f} times" in row and scoring["command"] in row
+    step = json.loads((ROOT / "benchmarks" / "training_step.json").read_text())
+    row = next(line for line in TEXT.splitlines() if "(benchmarks/training_step.json)" in line)
+    assert f"{step['ratio']:.1f} times as fast as the plain way on" in row and step["command"] in row
+    assert f"{step['ratio_to_best_plain']:.1f} times as fast as the plain way one question at a time" in row
+
+
 def test_named_recipes_and_tools_exist():
     named = set(re.findall(r"\b((?:projects|tools|docs|lavis_configs)/[\w./-]+\.\w+)", TEXT))
     assert len(named) >= 6

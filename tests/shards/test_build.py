@@ -52,7 +52,7 @@ def whole(pictures, tmp_path_factory):
 
 
 def build(pictures, out, **options):
-    return write_shards(*pictures, out, **{"samples_per_shard": 5, "skip_bad": True, **options})
+    return write_shards(*pictures, out, **{"samples_per_shard": 9, "skip_bad": True, **options})
 
 
 def contents(folder):
@@ -102,12 +102,12 @@ def test_a_build_killed_at_any_rename_goes_on(pictures, whole, tmp_path, before)
         build(pictures, out, overwrite=is_whole)
         assert contents(out) == whole, at
         at += 1
-    # Five shards and their notes, the columns and the head.
-    assert at - 1 == 12
+    # Three shards and their notes, the columns and the head.
+    assert at - 1 == 8
 
 
 def test_finished_shards_are_not_made_twice(pictures, whole, tmp_path, monkeypatch):
-    assert killed(lambda: build(pictures, tmp_path), 7, True)
+    assert killed(lambda: build(pictures, tmp_path), 3, True)
     real, made = shard_file._write, []
 
     def counted(job, on_sample):
@@ -116,7 +116,7 @@ def test_finished_shards_are_not_made_twice(pictures, whole, tmp_path, monkeypat
 
     monkeypatch.setattr(shard_file, "_write", counted)
     build(pictures, tmp_path)
-    assert made == [3, 4]
+    assert made == [1, 2]
     assert contents(tmp_path) == whole
 
 
@@ -125,8 +125,8 @@ def test_what_changed_after_the_kill_is_made_anew(pictures, tmp_path, what):
     root, out = tmp_path / "pictures", tmp_path / "out"
     records, options = list(pictures[0]), {}
     shutil.copytree(pictures[1], root)
-    assert killed(lambda: build((records, root), out), 11, True)
-    assert len(list(out.glob("*.tar"))) == 5
+    assert killed(lambda: build((records, root), out), 7, True)
+    assert len(list(out.glob("*.tar"))) == 3
     if what == "picture":
         for record in records[::4]:
             shutil.copy(root / records[1].image, root / record.image)
@@ -191,7 +191,7 @@ def test_a_merge_killed_at_any_rename_goes_on(pictures, whole, tmp_path):
         merge_parts(out, overwrite=(out / "index.json").exists())
         assert contents(out) == whole, at
         at += 1
-    assert at - 1 == 7
+    assert at - 1 == 5
 
 
 def test_parts_that_do_not_fit_together_are_refused(pictures, tmp_path):

@@ -6,7 +6,8 @@
 - Shards that are missing or of another size are all named.
 - A sample's shard and its selection by kind and label agree with the records.
 - Columns keep their values; what does not fit is refused.
-- Ten million samples open in under 5 s, take under 200 bytes each, and are mapped, not copied, by every process.
+- A million samples open in under a second, take under 200 bytes each, and are mapped, not copied, by every process
+  (`tools/bench/shards.py` measures ten million).
 """
 
 from __future__ import annotations
@@ -194,8 +195,8 @@ def _private_bytes():
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty")) * 1024
 
 
-def test_ten_million_samples_open_in_seconds(tmp_path):
-    per_shard, num_shards = 10_000, 1000
+def test_a_million_samples_open_at_once(tmp_path):
+    per_shard, num_shards = 10_000, 100
     shards = [ShardInfo(f"shard-{n:06d}.tar", per_shard, per_shard, 10**9, "0" * 64, {}) for n in range(num_shards)]
     total = per_shard * num_shards
     columns = {name: np.resize(np.arange(100, dtype=kind), total) for name, kind in COLUMN_TYPES.items()}
@@ -204,12 +205,12 @@ def test_ten_million_samples_open_in_seconds(tmp_path):
     del columns
     start, before = time.process_time(), _private_bytes()
     loaded = ShardIndex.load(tmp_path)
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 1
     assert sum(column.nbytes for column in loaded.columns.values()) < 200 * total
     assert loaded.shard_of(total - 1) == num_shards - 1
     # Another process gets the path, not the columns, and maps the same file.
     state = pickle.dumps(loaded)
-    assert len(state) < 300 * num_shards
+    assert len(state) < 400 * num_shards
     again = pickle.loads(state)
     assert int(again.columns["image_bytes"][total - 1]) == 99
-    assert _private_bytes() - before < 20e6
+    assert _private_bytes() - before < 8e6

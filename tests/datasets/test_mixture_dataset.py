@@ -1,0 +1,108 @@
+"""A mixture of datasets behind the interface of one.
+
+- Items are those of the datasets, in exact ratios, the same in every step for any number of workers.
+- Its hash changes with datasets and ratios; faults go to the dataset they belong to.
+- Mixtures that cannot be are refused.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+
+import pytest
+import torch
+
+from lavis_emovit.datasets.faults import FaultSettings
+from lavis_emovit.datasets.mixture import EmotionMixtureDataset
+from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
+from lavis_emovit.errors import DataError
+from lavis_emovit.runners.loaders import train_steps
+from lavis_emovit.runners.settings import RunSettings
+from lavis_emovit.shards.index import ShardIndex
+from lavis_emovit.shards.token_lengths import LengthBucketSettings
+from lavis_emovit.shards.writer import write_shards
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory, make_records):
+    """Shards of seven more samples."""
+    root = tmp_path_factory.mktemp("more")
+    records = [record.model_copy(update={"id": f"more/{record.id}"}) for record in make_records(root, 7)]
+    return write_shards(records, root, root / "out", samples_per_shard=3)
+
+
+@pytest.fixture
+def datasets(index, other, processors):
+    return [EmotionShardDataset(item, *processors[1:], seed=5) for item in (index, other)]
+
+
+def steps_of(dataset, epoch=0, num_workers=0):
+    values = {"output_dir": "nowhere", "max_epoch": 2, "global_batch_size": 8, "init_lr": 1e-3, "device": "cpu"}
+    return list(train_steps(dataset, RunSettings(**values, num_workers=num_workers), epoch=epoch, start_step=0))
+
+
+def ids_of(steps):
+    return [record_id for step in steps for batch in step for record_id in batch["record_id"]]
+
+
+def test_without_ratios_everything_comes_once(datasets):
+    mixture = EmotionMixtureDataset(datasets)
+    found = ids_of(steps_of(mixture))
+    assert len(mixture) == len(found) == len(set(found)) == 36
+    assert found != ids_of(steps_of(mixture, epoch=1))
+    # Mixed, not one after the other.
+    assert len({name.startswith("more/") for name in found[:18]}) == 2
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_ratios_are_exact_in_batches(datasets):
+    mixture = EmotionMixtureDataset(datasets, ratios=[0.75, 0.25])
+    steps = steps_of(mixture)
+    found = ids_of(steps)
+    assert len(mixture) == 64
+    assert Counter(name.startswith("more/") for name in found) == {False: 48, True: 16}
+    # The small set comes more than twice, each sample once a pass.
+    own = [name for name in found if name.startswith("more/")]
+    assert len(set(own[:7])) == len(set(own[7:14])) == 7
+    again = steps_of(mixture, num_workers=2)
+    assert ids_of(again) == found
+    assert all(torch.equal(a["image"], b["image"]) for one, two in zip(steps, again) for a, b in zip(one, two))
+
+
+def test_the_hash_names_datasets_and_ratios(datasets):
+    hashes = {
+        EmotionMixtureDataset(*arguments).index_hash
+        for arguments in [(datasets,), (datasets, [1, 1]), (datasets, [2, 1]), (datasets[:1],), (datasets, [2, 1], 90)]
+    }
+    assert len(hashes) == 5
+
+
+def test_faults_go_to_their_dataset(datasets, other, processors, tmp_path):
+    folder = shutil.copytree(other.folder, tmp_path / "damaged")
+    damaged = ShardIndex.load(folder)
+    data = bytearray(damaged.local_path(0).read_bytes())
+    data[int(damaged.columns["image_offset"][1]) + 9] ^= 1
+    damaged.local_path(0).write_bytes(data)
+    allowed = FaultSettings(max_share=0.5, max_class_share=1.0)
+    second = EmotionShardDataset(damaged, *processors[1:], seed=5, faults=allowed)
+    mixture = EmotionMixtureDataset([datasets[0], second])
+    assert len(ids_of(steps_of(mixture))) == 36
+    assert second.fault_log.counts == {"changed_bytes": 1}
+    assert not datasets[0].fault_log.counts
+
+
+def test_length_buckets_hold_for_mixtures_too(index, other, processors, datasets):
+    settings = LengthBucketSettings(window_steps=4, max_tokens=200)
+    bucketed = [EmotionShardDataset(item, *processors[1:], seed=5, length_buckets=settings) for item in (index, other)]
+    mixture = EmotionMixtureDataset(bucketed)
+    assert sorted(ids_of(steps_of(mixture))) == sorted(ids_of(steps_of(EmotionMixtureDataset(datasets))))
+    with pytest.raises(DataError, match="must have the same `length_buckets`"):
+        EmotionMixtureDataset([datasets[0], bucketed[1]])
+
+
+def test_mixtures_that_cannot_be_are_refused(datasets):
+    with pytest.raises(DataError, match="needs at least one dataset"):
+        EmotionMixtureDataset([])
+    with pytest.raises(DataError, match="3 ratios for 2 datasets"):
+        EmotionMixtureDataset(datasets, ratios=[1, 1, 1])

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lavis_emovit.cli.generate_seke import seke
+
 if TYPE_CHECKING:
     from lavis_emovit.generation.job import Estimate, Job, StepResult
 
@@ -294,3 +296,4 @@ def _command(name: str) -> Callable[..., None]:
 
 for _name in COMMANDS:
     app.command(_name)(_command(_name))
+app.command("seke")(seke)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     SettingsT = TypeVar("SettingsT", bound=Settings)
 
 OFFLINE = "offline"
-SECTIONS = ("chat", "judge", "job", "mix")
+SECTIONS = ("chat", "judge", "job", "mix", "seke")
 
 
 def read_settings(
@@ -69,6 +69,15 @@ def read_settings(
     if problems or job_settings is None:
         raise ConfigError(problems, str(config) if config and not (chat or job) else "the settings of this command")
     return endpoint, judge_endpoint, job_settings, chosen
+
+
+def read_section(config: Path | None, name: str) -> dict[str, Any]:
+    """One section of the settings file, as it stands there.
+
+    Raises:
+        ConfigError: the file cannot be read, or has sections that nobody knows.
+    """
+    return _read_file(config)[name]
 
 
 def _read_file(path: Path | None) -> dict[str, dict[str, Any]]:

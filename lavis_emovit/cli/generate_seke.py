@@ -1,0 +1,172 @@
+"""`emovit generate seke`: missing levels of faces, verified, and instructions from coarse to fine."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from lavis_emovit.generation.job import Job
+    from lavis_emovit.generation.seke.settings import SekeSettings
+
+
+class Verification(str, Enum):
+    """Who looks at what the answers come to."""
+
+    OFF = "off"
+    RULES = "rules"
+    DOUBTFUL = "doubtful"
+    ALWAYS = "always"
+
+
+def seke(
+    records: Annotated[Path, typer.Argument(help="Records of faces (`emovit data import` makes them).")],
+    out: Annotated[Path, typer.Option(help="Folder for records.jsonl, the ledger, the trail and the preview.")],
+    images: Annotated[Path | None, typer.Option(help="Where picture paths start, if not beside the records.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML with settings; options of this command win.")] = None,
+    split: Annotated[str | None, typer.Option(help="Records of this split only; 'every' takes all.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of wordings.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Vision chat model, or 'offline' for the tables of priors alone (the default).")
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="OpenAI-compatible address up to /v1; the key is in OPENAI_API_KEY.")
+    ] = None,
+    in_flight: Annotated[int | None, typer.Option(help="Calls at the same time, up to 1000.")] = None,
+    rpm: Annotated[float | None, typer.Option(help="Requests per minute.")] = None,
+    tpm: Annotated[float | None, typer.Option(help="Tokens per minute.")] = None,
+    max_usd: Annotated[float | None, typer.Option(help="Hard limit on the cost of everything in the ledger.")] = None,
+    prices: Annotated[Path | None, typer.Option(help="JSON file with prices of models.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask nothing; print what it would cost.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Hide known levels and measure how well they come back; no records.")
+    ] = False,
+    n0: Annotated[int | None, typer.Option(help="Answers for each face at first.")] = None,
+    n_max: Annotated[int | None, typer.Option(help="Answers for each face at most.")] = None,
+    prior: Annotated[bool | None, typer.Option(help="Use the tables, in questions and rules.")] = None,
+    sampling: Annotated[bool | None, typer.Option(help="Ask many times; without, once.")] = None,
+    adaptive: Annotated[
+        bool | None, typer.Option(help="Ask more where answers disagree; without, n0 times each.")
+    ] = None,
+    verification: Annotated[Verification | None, typer.Option(help="Rules, and the model's own review.")] = None,
+    priors: Annotated[Path | None, typer.Option(help="JSON file with tables of your own.")] = None,
+    held_out: Annotated[
+        list[Path] | None, typer.Option(help="Records of test sets that training must not touch.")
+    ] = None,
+    check_overlap: Annotated[bool, typer.Option(help="Refuse pictures that are in a test set as well.")] = True,
+    preview: Annotated[int, typer.Option(min=0, help="Pictures on the preview page; 0 writes none.")] = 24,
+) -> None:
+    """Complete expression, valence and arousal, and action units of faces; write instructions from coarse to fine."""
+    from lavis_emovit.cli.generate import _describe, _given, _print_estimates
+    from lavis_emovit.cli.generate_progress import make_display
+    from lavis_emovit.cli.generate_settings import read_settings
+    from lavis_emovit.errors import UserError
+    from lavis_emovit.generation.chat.ledger import Ledger
+    from lavis_emovit.generation.job import Job, find_image_root
+    from lavis_emovit.generation.outputs import PREVIEW, RECORDS, check_folder, file_sha256, ledger_line, write_outputs
+    from lavis_emovit.generation.seke.step import CHECK, TRAIL, check_levels, complete_levels
+    from lavis_emovit.records import read_records
+
+    chat_options = {
+        "model": model, "base_url": base_url, "max_in_flight": in_flight, "rpm": rpm, "tpm": tpm, "max_usd": max_usd,
+        "prices": str(prices) if prices else None,
+    }  # fmt: skip
+    seke_options = {
+        "n0": n0, "n_max": n_max, "prior": prior, "sampling": sampling, "adaptive": adaptive,
+        "verification": verification.value if verification else None, "priors": str(priors) if priors else None,
+    }  # fmt: skip
+    chat, _, job_settings, _ = read_settings(
+        config, _given(chat_options), _given({"seed": seed, "split": split}), None, None
+    )
+    settings = _seke_settings(config, _given(seke_options))
+    if job_settings.split == "every":
+        job_settings = job_settings.model_copy(update={"split": None})
+    source_sha256 = file_sha256(records)
+    check_folder(out)
+    with Ledger(out / "ledger.jsonl") as ledger:
+        job = Job(
+            records=list(read_records(records)),
+            image_root=find_image_root(records, images),
+            folder=out,
+            ledger=ledger,
+            settings=job_settings,
+            chat=chat,
+            dry_run=dry_run,
+            display=make_display(),
+        )
+        if not job.chosen():
+            splits = ", ".join(sorted({record.split for record in job.records})) or "none at all"
+            raise UserError(f"{records}: no records of split '{job_settings.split}' (there are: {splits}); see --split")
+        if check:
+            report = check_levels(job, settings)
+            if dry_run:
+                _print_estimates(job)
+                return
+            _print_check(report)
+            typer.echo(ledger_line(job))
+            typer.echo(str(out / CHECK))
+            _raise_stopped(report["stopped"])
+            return
+        if check_overlap and job_settings.split is not None and settings.instructions:
+            _refuse_overlap(job, held_out or ())
+        result = complete_levels(job, settings)
+        if dry_run:
+            _print_estimates(job)
+            return
+        typer.echo(_describe(result))
+        result.notes["settings"] = settings.model_dump(mode="json")
+        write_outputs(job, [result], source=records, source_sha256=source_sha256, num_preview=preview)
+        typer.echo(ledger_line(job))
+        typer.echo(f"{out / RECORDS}, {out / TRAIL}" + (f", {out / PREVIEW}" if preview else ""))
+        _raise_stopped(result.stopped)
+
+
+def _raise_stopped(reason: str | None) -> None:
+    from lavis_emovit.errors import UserError
+
+    if reason:
+        raise UserError(f"stopped early: {reason}. Run the same command again to go on; nothing is paid twice.")
+
+
+def _seke_settings(config: Path | None, given: dict[str, Any]) -> SekeSettings:
+    from lavis_emovit.cli.generate_settings import read_section
+    from lavis_emovit.errors import ConfigError
+    from lavis_emovit.generation.seke.settings import SekeSettings
+    from lavis_emovit.settings import parse_settings
+
+    settings, problems = parse_settings(SekeSettings, {**read_section(config, "seke"), **given}, "seke")
+    if settings is None:
+        raise ConfigError(problems, str(config) if config and not given else "the settings of this command")
+    return settings
+
+
+def _refuse_overlap(job: Job, held_out: list[Path] | tuple[Path, ...]) -> None:
+    from lavis_emovit.generation.overlap import refuse_overlap
+    from lavis_emovit.records import read_records
+
+    training = job.chosen()
+    others = [record for record in job.records if record.split != job.settings.split]
+    refuse_overlap(training, others, job.image_root, job.image_root)
+    for path in held_out:
+        refuse_overlap(training, read_records(path), job.image_root, path.parent)
+
+
+def _print_check(report: dict[str, Any]) -> None:
+    if not report["levels"]:
+        typer.echo("no level is known of any face, so there is nothing to hide and compare")
+    for level, found in report["levels"].items():
+        value = "none" if found["value"] is None else f"{found['value']:.3f}"
+        if found["low"] is not None:
+            value += f" ({found['low']:.3f} to {found['high']:.3f})"
+        parts = [
+            f"{level}: {found['measure']} {value}, came back for {found['kept']:.1%} of {found['num_faces']} faces"
+        ]
+        parts.append(f"{found['calls_per_face']:g} calls a face")
+        if found["auroc"] is not None:
+            parts.append(f"uncertainty ranks errors with AUROC {found['auroc']:.3f}")
+        if found["without"]:
+            parts.append("without: " + ", ".join(f"{reason} {count}" for reason, count in found["without"].items()))
+        typer.echo("; ".join(parts))

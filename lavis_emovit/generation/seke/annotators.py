@@ -1,0 +1,192 @@
+"""Who answers: a chat model that sees the face, or the tables of priors alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from lavis_emovit.emotion.facial import FacialPriors
+from lavis_emovit.errors import UserError
+from lavis_emovit.generation.chat.progress import RunProgress
+from lavis_emovit.generation.chat.request import ChatRequest
+from lavis_emovit.generation.chat.settings import ChatSettings
+from lavis_emovit.generation.job import Job, Requests
+from lavis_emovit.generation.prompts import load_prompt
+from lavis_emovit.generation.seke.levels import Case, Levels, schema_of
+from lavis_emovit.generation.seke.settings import SekeSettings
+from lavis_emovit.generation.writers import ChatWriter
+
+_OUTPUT_TOKENS = 60
+_BAD_PICTURE = "bad_picture"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked about a face.
+
+    Attributes:
+        case: the face.
+        text: what is known, what the tables say, what is wanted.
+        sample: number of the answer, from 0.
+        proposal: what a review is to judge; None asks for an answer.
+        hinted: whether the text holds what the tables say.
+    """
+
+    case: Case
+    text: str
+    sample: int = 0
+    proposal: Levels | None = None
+    hinted: bool = True
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back: a text, or why there is none. `request` is its fingerprint in the ledger."""
+
+    text: str | None
+    status: str = "ok"
+    request: str | None = None
+
+
+class Annotator(Protocol):
+    """Answers questions about faces.
+
+    Attributes:
+        name: as the trail has it.
+        kind: `model` or `prior`, what gave the levels.
+        stopped: why it answers no more (a budget, a fault), or None.
+    """
+
+    name: str
+    kind: Literal["model", "prior"]
+    stopped: str | None
+
+    def ask(self, label: str, questions: Sequence[Question]) -> list[Reply | None]:
+        """A reply to each question; None where there is none yet (the run was stopped, or only estimates)."""
+
+
+def review_schema(case: Case) -> dict[str, Any]:
+    """JSON schema of a review."""
+    schema = schema_of(case)
+    verdict = {"type": "string", "enum": ["keep", "correct", "discard"]}
+    properties = {f"{level}_verdict": verdict for level in case.wanted}
+    properties |= {**schema["properties"], "reason": {"type": "string"}}
+    return {**schema, "properties": properties, "required": list(properties)}
+
+
+class ChatAnnotator:
+    """Asks a chat model, through the job's ledger; the picture goes along.
+
+    Args:
+        job: endpoint, ledger and pictures.
+        settings: prompts.
+
+    Raises:
+        UserError: the temperature is 0, which makes many answers one.
+    """
+
+    kind: Literal["model", "prior"] = "model"
+
+    def __init__(self, job: Job, settings: SekeSettings):
+        assert job.chat is not None
+        if job.chat.temperature == 0.0 and settings.num_first > 1:
+            raise UserError(
+                "at temperature 0 all answers are the same, and their agreement says nothing: set chat.temperature "
+                "above 0, or ask once (--no-sampling)"
+            )
+        self.name = f"chat:{job.chat.model}"
+        self.stopped: str | None = None
+        self._job = job
+        self._answers = self._writer(job.chat, "answers", settings)
+        review = job.chat if job.chat.temperature is None else job.chat.model_copy(update={"temperature": 0.0})
+        self._review = self._writer(review, "review", settings)
+
+    @property
+    def prompts(self) -> str:
+        """Names and hashes of the prompts."""
+        prompts = (self._answers.prompt, self._review.prompt)
+        return ", ".join(f"{prompt.name} sha256:{prompt.sha256}" for prompt in prompts)
+
+    def _writer(self, chat: ChatSettings, name: Literal["answers", "review"], settings: SekeSettings) -> ChatWriter:
+        own = settings.prompt_files.get(name)
+        prompt = load_prompt(f"seke_{name}", file=Path(own) if own else None)
+        return ChatWriter(chat, prompt, f"seke_{name}", None, self._job.image_root, ())
+
+    def _request(self, question: Question) -> ChatRequest:
+        is_review = question.proposal is not None
+        schema = review_schema(question.case) if is_review else schema_of(question.case)
+        writer = replace(self._review if is_review else self._answers, schema=schema)
+        return writer.request(question.case.record, sample=question.sample, more=question.text)
+
+    def ask(self, label: str, questions: Sequence[Question]) -> list[Reply | None]:
+        """See `Annotator`. A question is known again by its record and sample, so no label may hold one twice."""
+        items = list(questions)
+        replies: dict[tuple[str, int], Reply] = {}
+
+        def on_row(row: dict[str, Any], progress: RunProgress) -> None:
+            status = row["status"]
+            text = row.get("reply") if status == "ok" else None
+            key = (row["about"]["record"], row["sample"])
+            replies[key] = Reply(text, status if status != "ok" or text else "empty", row["request"])
+
+        requests = Requests(items, self._request)
+        is_review = bool(items) and items[0].proposal is not None
+        writer = self._review if is_review else self._answers
+        progress = self._job.ask(label, writer, requests, output_tokens=_OUTPUT_TOKENS, on_row=on_row)
+        self.stopped = progress.stopped
+        for number in requests.problems:
+            replies[items[number].case.record.id, items[number].sample] = Reply(None, _BAD_PICTURE)
+        return [replies.get((item.case.record.id, item.sample)) for item in items]
+
+
+class PriorAnnotator:
+    """Answers from the tables alone, the same every time: what most faces with the known levels have.
+
+    It looks at no picture, and has nothing to say where no level is known.
+    """
+
+    kind: Literal["model", "prior"] = "prior"
+    prompts = ""
+
+    def __init__(self, priors: FacialPriors):
+        self.name = f"offline/priors:{priors.version}"
+        self.stopped: str | None = None
+        self._priors = priors
+
+    def ask(self, label: str, questions: Sequence[Question]) -> list[Reply | None]:
+        """See `Annotator`."""
+        return [self._reply(question.case) for question in questions]
+
+    def _reply(self, case: Case) -> Reply:
+        levels = self.guess(case)
+        if levels is None:
+            return Reply(None, "nothing_known")
+        return Reply(json.dumps(levels.only(case.wanted).plain()))
+
+    def guess(self, case: Case) -> Levels | None:
+        """The usual values of the wanted levels, or None where the known ones lead nowhere."""
+        known, priors = case.known, self._priors
+        expression = known.expression
+        if expression is None:
+            expression = self._expression(case)
+        if expression is None or expression not in priors.expressions:
+            return None
+        valence, arousal = priors.region(expression).middle()
+        shares = priors.unit_shares(expression, case.units)
+        return Levels(expression, valence, arousal, {unit: share >= 0.5 for unit, share in shares.items()})
+
+    def _expression(self, case: Case) -> str | None:
+        known = case.known
+        point = None
+        if known.valence is not None and known.arousal is not None:
+            point = (known.valence, known.arousal)
+        inside = self._priors.expressions_of_point(*point) if point else list(self._priors.expressions)
+        inside = [name for name in inside if name in case.classes]
+        if known.units:
+            scored = self._priors.expressions_of_units(known.active(), known.units)
+            fitting = [name for name, _ in scored if name in case.classes]
+            return next((name for name in fitting if name in inside), fitting[0] if fitting else None)
+        return inside[0] if point and inside else None

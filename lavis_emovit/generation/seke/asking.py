@@ -1,0 +1,108 @@
+"""What a question about a face says: what is known, what the tables make likely, what is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors
+from lavis_emovit.generation.seke.levels import Case, Levels
+from lavis_emovit.generation.seke.rules import Finding
+
+_MOST_LIKELY = 3
+
+
+def answer_text(case: Case, priors: FacialPriors, *, hinted: bool) -> str:
+    """Ask for the wanted levels.
+
+    Args:
+        case: the face.
+        priors: tables; unit names come from them even without hints.
+        hinted: say what the tables make likely.
+    """
+    return "\n\n".join([*_context(case, priors, hinted), _wanted(case, priors)])
+
+
+def review_text(
+    case: Case, proposal: Levels, findings: Sequence[Finding], doubts: Sequence[str], priors: FacialPriors, hinted: bool
+) -> str:
+    """Ask to judge a proposal.
+
+    Args:
+        case: the face.
+        proposal: values of the wanted levels.
+        findings: contradictions to look at.
+        doubts: levels that the answers disagree on.
+        priors, hinted: see `answer_text`.
+    """
+    parts = [*_context(case, priors, hinted), "Proposal:\n" + _in_words(proposal.only(case.wanted), priors)]
+    notes = [finding.text for finding in findings] + [f"the answers disagree on {level}" for level in doubts]
+    if notes:
+        parts.append("Noted as unusual:\n" + "\n".join(f"- {note}" for note in notes))
+    return "\n\n".join([*parts, _wanted(case, priors)])
+
+
+def hints(case: Case, priors: FacialPriors) -> list[str]:
+    """What the tables make likely, given the known levels; nothing where they say nothing."""
+    known, lines = case.known, []
+    if known.expression in priors.expressions:
+        region = priors.region(known.expression)
+        if "affect" in case.wanted:
+            lines.append(
+                f"{known.expression}: valence mostly {region.valence[0]:g} to {region.valence[1]:g}, arousal mostly "
+                f"{region.arousal[0]:g} to {region.arousal[1]:g}"
+            )
+        if "units" in case.wanted:
+            listed = [
+                "+".join(map(str, units)) or "no unit"
+                for prototype in priors.expressions[known.expression].prototypes
+                if (units := [unit for unit in prototype.units if unit in FACIAL_UNITS]) or not prototype.units
+            ]
+            lines.append(f"{known.expression}: in its full form units {' or '.join(dict.fromkeys(listed))}")
+    if "expression" in case.wanted and known.units:
+        likely = priors.expressions_of_units(known.active(), known.units)[:_MOST_LIKELY]
+        if likely:
+            scored = ", ".join(f"{name} ({score:.2f})" for name, score in likely)
+            lines.append(f"expressions whose units agree best with the known ones (1 is full agreement): {scored}")
+    if "expression" in case.wanted and known.valence is not None and known.arousal is not None:
+        nearest = priors.expressions_of_point(known.valence, known.arousal)[:_MOST_LIKELY]
+        if nearest:
+            lines.append(f"expressions that mostly lie at such a valence and arousal: {', '.join(nearest)}")
+    return lines
+
+
+def _context(case: Case, priors: FacialPriors, hinted: bool) -> list[str]:
+    known = _in_words(case.known, priors)
+    parts = [f"Known, from people:\n{known}" if known else "Nothing is known yet."]
+    usual = hints(case, priors) if hinted else []
+    if usual:
+        parts.append("Usual connections:\n" + "\n".join(f"- {line}" for line in usual))
+    return parts
+
+
+def _wanted(case: Case, priors: FacialPriors) -> str:
+    lines = []
+    if "expression" in case.wanted:
+        lines.append(f"- expression: one of {', '.join(case.classes)}")
+    if "affect" in case.wanted:
+        lines.append("- valence: a number from -1 to 1\n- arousal: a number from -1 to 1")
+    if "units" in case.wanted:
+        listed = ", ".join(f"{unit} {priors.units[unit]}" for unit in case.units)
+        lines.append(f"- units: the active ones of {listed}")
+    return "Wanted:\n" + "\n".join(lines)
+
+
+def _in_words(levels: Levels, priors: FacialPriors) -> str:
+    lines = []
+    if levels.expression is not None:
+        lines.append(f"- expression: {levels.expression}")
+    if levels.valence is not None:
+        lines.append(f"- valence: {levels.valence:.2f}")
+    if levels.arousal is not None:
+        lines.append(f"- arousal: {levels.arousal:.2f}")
+    if levels.units:
+        groups = (("active", True), ("not active", False))
+        for name, is_active in groups:
+            listed = sorted(unit for unit, value in levels.units.items() if value is is_active)
+            words = ", ".join(f"{unit} {priors.units.get(unit, '')}".strip() for unit in listed)
+            lines.append(f"- units that are {name}: {words or 'none'}")
+    return "\n".join(lines)

@@ -1,0 +1,126 @@
+"""Instructions from coarse to fine: expression, valence and arousal, action units, and from units to expression."""
+
+from __future__ import annotations
+
+import random
+
+from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors
+from lavis_emovit.generation.categorical import add_categorical
+from lavis_emovit.generation.seke.levels import MARK, Levels, known_levels
+from lavis_emovit.generation.seke.rules import contradictions
+from lavis_emovit.generation.seke.settings import SekeSettings
+from lavis_emovit.records import EmotionRecord, Instruction, InstructionKind
+
+# Numbers of the versions are written into provenance: append, never reorder.
+AFFECT_QUESTIONS = (
+    "On scales from -1 to 1, how pleasant does the state of this person look (valence), and how stirred up (arousal)?",
+    "Estimate valence and arousal of this face, each as a number between -1 and 1.",
+)
+UNITS_QUESTIONS = (
+    "Which of these facial action units are active here: {units}?",
+    "Look at the muscles of this face. Out of {units}, which action units can be seen?",
+)
+REASONING_QUESTIONS = (
+    "Which facial muscles are at work in this face, and what expression do they add up to?",
+    "Start from the active action units and explain which expression this face shows.",
+)
+
+
+def write_instructions(
+    record: EmotionRecord, priors: FacialPriors, settings: SekeSettings, *, seed: int = 0
+) -> list[Instruction]:
+    """The instructions for what is there of the levels; provenance says who gave the level, and how uncertain it is.
+
+    The reasoning is left out where the tables say that the units fit another expression much better.
+
+    Args:
+        record: with its marks, see `with_levels`.
+        priors: unit names and prototypes.
+        settings: when a unit is active, and what counts as a contradiction.
+        seed: of the wordings.
+    """
+    levels = known_levels(record, settings.active_from)
+    rng = random.Random(f"seke/{seed}/{record.id}")
+    found: list[Instruction] = []
+
+    def add(
+        name: str, level: str, kind: InstructionKind, questions: tuple[str, ...], answer: str, **words: str
+    ) -> None:
+        number = rng.randrange(len(questions))
+        provenance = f"seke:{name}/{number + 1} {origin(record, level)}"
+        question = questions[number].format(**words)
+        found.append(Instruction(kind=kind, question=question, answer=answer, provenance=provenance))
+
+    if record.emotion is not None and record.label_set is not None:
+        bare = record.model_copy(update={"instructions": []})
+        for asked in next(iter(add_categorical([bare], seed=seed))).instructions:
+            provenance = f"seke:expression/1 {origin(record, 'expression')}"
+            found.append(asked.model_copy(update={"provenance": provenance}))
+    if levels.valence is not None and levels.arousal is not None:
+        answer = f"Valence: {levels.valence:.2f}, arousal: {levels.arousal:.2f}."
+        add("affect", "affect", "conversation", AFFECT_QUESTIONS, answer)
+    looked_for = [unit for unit in FACIAL_UNITS if unit in levels.units]
+    active = [unit for unit in looked_for if levels.units[unit]]
+    if looked_for:
+        answer = ", ".join(f"AU{unit} ({priors.units[unit]})" for unit in active) + "." if active else "None of them."
+        listed = ", ".join(f"AU{unit} ({priors.units[unit]})" for unit in looked_for)
+        add("units", "units", "conversation", UNITS_QUESTIONS, answer, units=listed)
+        reasons = _reasoning(levels, looked_for, active, priors, settings)
+        if reasons is not None:
+            add("reasoning", "units", "reasoning", REASONING_QUESTIONS, reasons)
+    return found
+
+
+def origin(record: EmotionRecord, level: str) -> str:
+    """Who gave a level, with its uncertainty where it has one."""
+    by = str(record.extra.get(f"{MARK}{level}_by", "person"))
+    axes = ("valence", "arousal") if level == "affect" else (level,)
+    stated = [record.extra[key] for axis in axes if (key := f"{MARK}{axis}_uncertainty") in record.extra]
+    return f"{by} uncertainty={max(map(float, stated)):g}" if stated else by
+
+
+def _reasoning(
+    levels: Levels, looked_for: list[int], active: list[int], priors: FacialPriors, settings: SekeSettings
+) -> str | None:
+    expression = levels.expression
+    if expression is None or expression not in priors.expressions:
+        return None
+    found = contradictions(Levels(), levels, priors, settings)
+    if any(finding.rule == "prototype" for finding in found):
+        return None
+    sentences = []
+    if active:
+        sentences.append(f"Active are {_listed([f'the {priors.units[unit]} (AU{unit})' for unit in active])}.")
+    else:
+        sentences.append("No action unit is active; the face is at rest.")
+    prototypes = [
+        [unit for unit in item.units if unit in looked_for] for item in priors.expressions[expression].prototypes
+    ]
+    best = max(prototypes, key=lambda units: 2 * len(set(units) & set(active)) / max(1, len(units) + len(active)))
+    seen = [unit for unit in best if unit in active]
+    absent = [unit for unit in best if unit not in active]
+    if best and not absent:
+        sentences.append(f"{_sum(best)} is the prototype of {expression}.")
+    elif seen:
+        sentences.append(f"Of {_sum(best)}, the prototype of {expression}, {_sum(seen)} can be seen.")
+    elif best:
+        sentences.append(f"The prototype of {expression}, {_sum(best)}, is not there; the face as a whole decides.")
+    elif active:
+        sentences.append("They are too slight for any expression.")
+    if levels.valence is not None and levels.arousal is not None:
+        region = priors.region(expression)
+        inside = not region.distance(levels.valence, levels.arousal)
+        where = "lie where" if inside else "lie outside of where"
+        sentences.append(
+            f"A valence of {levels.valence:.2f} and an arousal of {levels.arousal:.2f} {where} {expression} mostly is."
+        )
+    sentences.append(f"The expression is {expression}.")
+    return " ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)
+
+
+def _sum(units: list[int]) -> str:
+    return "+".join(f"AU{unit}" for unit in units)
+
+
+def _listed(items: list[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

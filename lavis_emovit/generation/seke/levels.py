@@ -1,0 +1,234 @@
+"""The three levels of a face: what is known, what is wanted, and what an answer holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lavis_emovit.emotion.facial import FACIAL_UNITS
+from lavis_emovit.emotion.labels import get_label_set
+from lavis_emovit.emotion.labels_faces import EXPRESSIONS8, FACE_SETS
+from lavis_emovit.errors import DataError
+from lavis_emovit.generation.chat.json_text import find_json
+from lavis_emovit.generation.seke.settings import LEVELS, LevelName
+from lavis_emovit.records import EmotionRecord
+
+MARK = "seke_"
+"""What keys of `extra` begin with that say where a level comes from."""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Values of the levels, as far as there are any.
+
+    Attributes:
+        expression: as `expressions8` spells it; a person's label that has no place there stays as it is.
+        valence, arousal: in [-1, 1].
+        units: action unit -> active or not.
+    """
+
+    expression: str | None = None
+    valence: float | None = None
+    arousal: float | None = None
+    units: Mapping[int, bool] = field(default_factory=dict)
+
+    def active(self) -> tuple[int, ...]:
+        """The active units."""
+        return tuple(sorted(unit for unit, is_active in self.units.items() if is_active))
+
+    def over(self, other: Levels) -> Levels:
+        """These values, and where there are none the other's."""
+        return Levels(
+            self.expression if self.expression is not None else other.expression,
+            self.valence if self.valence is not None else other.valence,
+            self.arousal if self.arousal is not None else other.arousal,
+            {**other.units, **self.units},
+        )
+
+    def has(self, level: LevelName) -> bool:
+        """Whether there is anything of a level (of valence and arousal: both)."""
+        if level == "expression":
+            return self.expression is not None
+        return bool(self.units) if level == "units" else self.valence is not None and self.arousal is not None
+
+    def only(self, levels: tuple[LevelName, ...] | list[LevelName]) -> Levels:
+        """The values of some levels."""
+        affect = "affect" in levels
+        return Levels(
+            self.expression if "expression" in levels else None,
+            self.valence if affect else None,
+            self.arousal if affect else None,
+            dict(self.units) if "units" in levels else {},
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON, without what is not there."""
+        content: dict[str, Any] = {"expression": self.expression, "valence": self.valence, "arousal": self.arousal}
+        content = {name: value for name, value in content.items() if value is not None}
+        return {**content, "units": list(self.active())} if self.units else content
+
+
+@dataclass(frozen=True)
+class Case:
+    """A face with levels that are missing.
+
+    Attributes:
+        record: of the face.
+        known: what people gave.
+        wanted: the missing levels.
+        classes: expressions to choose from.
+        units: action units to decide on, those that people left open.
+    """
+
+    record: EmotionRecord
+    known: Levels
+    wanted: tuple[LevelName, ...]
+    classes: tuple[str, ...] = EXPRESSIONS8.labels
+    units: tuple[int, ...] = FACIAL_UNITS
+
+
+def without_generated(record: EmotionRecord) -> EmotionRecord:
+    """The record without levels that an earlier run gave, and without the trail of that run."""
+    trail = {name: value for name, value in record.extra.items() if name.startswith(MARK)}
+    if not trail:
+        return record
+    changes: dict[str, Any] = {
+        "extra": {name: value for name, value in record.extra.items() if name not in trail},
+        "instructions": [item for item in record.instructions if not item.provenance.startswith("seke:")],
+    }
+    given = str(trail.get(f"{MARK}given", "")).split()
+    if "expression" in given:
+        changes |= {"emotion": None}
+        changes |= {"label_set": None} if f"{MARK}label_set" in trail else {}
+    changes |= {name: None for name in ("valence", "arousal") if name in given}
+    units = {int(word.removeprefix("unit:")) for word in given if word.startswith("unit:")}
+    if units and record.action_units is not None:
+        kept = {unit: value for unit, value in record.action_units.items() if unit not in units}
+        changes["action_units"] = kept or None
+    return record.model_copy(update=changes)
+
+
+def case_of(record: EmotionRecord, *, active_from: float, hide: LevelName | None = None) -> Case | None:
+    """What is known about a face and what is missing, or None where nothing is.
+
+    Args:
+        record: levels that an earlier run gave count as missing.
+        active_from: intensity from which a unit is active.
+        hide: take this level for missing, and only this one (to measure how well it comes back).
+
+    Raises:
+        DataError: its emotion is no facial expression.
+    """
+    record = without_generated(record)
+    known = known_levels(record, active_from)
+    if hide is not None:
+        if not known.has(hide):
+            return None
+        others: list[LevelName] = [level for level in LEVELS if level != hide]
+        units = tuple(sorted(set(known.units) & set(FACIAL_UNITS))) if hide == "units" else ()
+        if hide == "units" and not units:
+            return None
+        return Case(record, known.only(others), (hide,), _classes(record), units)
+    open_units = tuple(unit for unit in FACIAL_UNITS if unit not in known.units)
+    missing = {"expression": not known.has("expression"), "affect": not known.has("affect"), "units": bool(open_units)}
+    wanted: tuple[LevelName, ...] = tuple(level for level in LEVELS if missing[level])
+    return Case(record, known, wanted, _classes(record), open_units) if wanted else None
+
+
+def known_levels(record: EmotionRecord, active_from: float) -> Levels:
+    """What people gave, out of a record without generated levels.
+
+    Raises:
+        DataError: its emotion is no facial expression.
+    """
+    units = {unit: intensity >= active_from for unit, intensity in (record.action_units or {}).items()}
+    return Levels(_expression(record), record.valence, record.arousal, units)
+
+
+def _expression(record: EmotionRecord) -> str | None:
+    if record.emotion is None:
+        return None
+    names = {label_set.name for label_set in FACE_SETS}
+    if record.label_set not in names and not str(record.label_set).startswith("labels:"):
+        raise DataError(
+            f"record '{record.id}': label set '{record.label_set}' is not one of facial expressions "
+            f"({', '.join(sorted(names))}); this step is for faces"
+        )
+    return _canonical(record.emotion) or record.emotion
+
+
+def _canonical(label: str) -> str | None:
+    try:
+        return EXPRESSIONS8.canonical(label)
+    except DataError:
+        return None
+
+
+def _classes(record: EmotionRecord) -> tuple[str, ...]:
+    """The classes of the record's own label set where all of them are expressions, else all eight."""
+    if record.label_set is None:
+        return EXPRESSIONS8.labels
+    own = [_canonical(label) for label in get_label_set(record.label_set).labels]
+    found = tuple(label for label in own if label is not None)
+    return found if len(found) == len(own) else EXPRESSIONS8.labels
+
+
+def schema_of(case: Case) -> dict[str, Any]:
+    """JSON schema of an answer that gives the wanted levels."""
+    properties: dict[str, Any] = {}
+    if "expression" in case.wanted:
+        properties["expression"] = {"type": "string", "enum": list(case.classes)}
+    if "affect" in case.wanted:
+        properties |= {name: {"type": "number", "minimum": -1, "maximum": 1} for name in ("valence", "arousal")}
+    if "units" in case.wanted:
+        properties["units"] = {"type": "array", "items": {"type": "integer", "enum": list(case.units)}}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def read_answer(text: str, case: Case) -> Levels | str:
+    """The levels of an answer, or what is wrong with it; nothing is mended.
+
+    Every wanted level must be there: an expression out of the classes, numbers within [-1, 1], and a list of units out
+    of those that were asked for, none of them twice.
+    """
+    value = find_json(text)
+    if not isinstance(value, dict):
+        return "not a JSON object"
+    return read_levels(value, case, case.wanted)
+
+
+def read_levels(value: Mapping[str, Any], case: Case, wanted: tuple[LevelName, ...] | list[LevelName]) -> Levels | str:
+    """The levels `wanted` of a JSON object, or what is wrong with it."""
+    expression: str | None = None
+    point: list[float] = []
+    units: dict[int, bool] = {}
+    if "expression" in wanted:
+        given = value.get("expression")
+        expression = _canonical(given) if isinstance(given, str) else None
+        if expression not in case.classes:
+            return f"expression {given!r} is none of {', '.join(case.classes)}"
+    if "affect" in wanted:
+        for name in ("valence", "arousal"):
+            number = value.get(name)
+            # Booleans are integers to Python.
+            if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+                return f"{name} {number!r} is no number"
+            if not -1.0 <= number <= 1.0:
+                return f"{name} {number!r} is not within -1 and 1"
+            point.append(float(number))
+    if "units" in wanted:
+        listed = value.get("units")
+        if not isinstance(listed, list) or any(isinstance(item, bool) or not isinstance(item, int) for item in listed):
+            return f"units {listed!r} is no list of whole numbers"
+        if len(set(listed)) != len(listed) or set(listed) - set(case.units):
+            return f"units {listed} are not different ones out of {list(case.units)}"
+        units = {unit: unit in listed for unit in case.units}
+    valence, arousal = point if point else (None, None)
+    return Levels(expression, valence, arousal, units)

@@ -1,0 +1,64 @@
+"""Levels that don't go together, by the tables of priors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors
+from lavis_emovit.generation.seke.levels import Levels
+from lavis_emovit.generation.seke.settings import LevelName, SekeSettings
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Two levels that contradict each other.
+
+    Attributes:
+        rule: `region` (valence and arousal lie off the expression's region) or `prototype` (another expression's
+            prototype fits the units much better).
+        levels: those of the two that were generated.
+        text: in words, for the review and the trail.
+    """
+
+    rule: str
+    levels: tuple[LevelName, ...]
+    text: str
+
+
+def contradictions(known: Levels, generated: Levels, priors: FacialPriors, settings: SekeSettings) -> list[Finding]:
+    """Compare what people gave and what was generated with the tables.
+
+    Faces are not bound to prototypes, so the second rule only speaks where another expression fits far better.
+    """
+    together = known.over(generated)
+    expression, valence, arousal = together.expression, together.valence, together.arousal
+    if expression is None or expression not in priors.expressions:
+        return []
+    found: list[Finding] = []
+    levels = _generated(generated, "expression", "affect")
+    if valence is not None and arousal is not None and levels:
+        region = priors.region(expression)
+        if region.distance(valence, arousal) > settings.region_tolerance:
+            text = (
+                f"valence {valence:.2f} and arousal {arousal:.2f} are unusual for {expression}, which mostly has "
+                f"{_range(region.valence)} and {_range(region.arousal)}"
+            )
+            found.append(Finding("region", levels, text))
+    levels = _generated(generated, "expression", "units")
+    looked_for = [unit for unit in FACIAL_UNITS if unit in together.units]
+    if levels and looked_for:
+        own = priors.agreement(expression, together.active(), looked_for)
+        others = [item for item in priors.expressions_of_units(together.active(), looked_for) if item[0] != expression]
+        if others and others[0][1] > own + settings.units_margin:
+            units = "+".join(map(str, together.active())) or "none"
+            text = f"the active units ({units}) fit {others[0][0]} better than {expression}"
+            found.append(Finding("prototype", levels, text))
+    return found
+
+
+def _generated(generated: Levels, *levels: LevelName) -> tuple[LevelName, ...]:
+    return tuple(level for level in levels if generated.has(level))
+
+
+def _range(value: tuple[float, float]) -> str:
+    return f"{value[0]:g} to {value[1]:g}"

@@ -1,0 +1,148 @@
+"""`emovit generate seke` from the outside, with the local server and offline.
+
+- With a server, missing levels come into the records with who gave them and how sure; people's stay; every attempt is
+  in the trail; the second run asks nothing and writes the same; levels of an earlier run are not taken for people's.
+- Instructions go from coarse to fine, say where their level comes from, and replace those of an earlier run only.
+- `--check` hides one known level at a time: what the server is told never holds it. A dry run asks nothing.
+- Offline, the tables alone answer. What cannot work is told in one line.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lavis_emovit.cli.main import EXIT_USER_ERROR, main
+from lavis_emovit.emotion.facial import FACIAL_UNITS
+from lavis_emovit.records import EmotionRecord, Instruction, read_records, write_records
+
+_spec = importlib.util.spec_from_file_location(
+    "chat_server", Path(__file__).parents[1] / "generation" / "chat_server.py"
+)
+chat_server = importlib.util.module_from_spec(_spec)
+sys.modules.setdefault("chat_server", chat_server)
+_spec.loader.exec_module(chat_server)
+Action, ChatServer, words_of = chat_server.Action, chat_server.ChatServer, chat_server.words_of
+
+SMILE = {"expression": "happiness", "valence": 0.6, "arousal": 0.3, "units": [6, 12]}
+VERDICTS = {"expression_verdict": "keep", "affect_verdict": "keep", "units_verdict": "keep", "reason": "it is so"}
+
+
+@pytest.fixture(autouse=True)
+def endpoint_key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", chat_server.KEY)
+
+
+@pytest.fixture
+def faces(tmp_path):
+    """Four faces: one unlabelled, one with an expression, one with some units, one with all levels."""
+    human = Instruction(kind="conversation", question="Who is it?", answer="A person.", provenance="human")
+    known = [
+        {},
+        {"emotion": "happy", "label_set": "neutral_happy2", "instructions": [human]},
+        {"action_units": {6: 3.0, 12: 4.0, 4: 0.0}, "valence": 0.5},
+        {"emotion": "happiness", "label_set": "ekman6", "valence": 0.7, "arousal": 0.2,
+         "action_units": {unit: 2.0 * (unit in (6, 12)) for unit in FACIAL_UNITS}},
+    ]  # fmt: skip
+    records = []
+    for number, values in enumerate(known):
+        Image.new("RGB", (40, 40), (40 * number, 90, 120)).save(tmp_path / f"{number}.png")
+        records.append(EmotionRecord(id=f"f/{number}", image=f"{number}.png", split="train", source="f", **values))
+    write_records(tmp_path / "records.jsonl", records)
+    return tmp_path
+
+
+def script(body, num_before):
+    schema = body["response_format"]["json_schema"]["schema"]["properties"]
+    values = {**SMILE, **VERDICTS}
+    if "units" in schema:
+        values["units"] = [unit for unit in SMILE["units"] if unit in schema["units"]["items"]["enum"]]
+    return Action(json.dumps({name: values[name] for name in schema}))
+
+
+def run(faces, out, *more, server=None):
+    address = ["--model", "gpt-4.1-mini", "--base-url", server.url] if server else []
+    return main(["generate", "seke", str(faces / "records.jsonl"), "--out", str(out), *address, *more])
+
+
+def test_with_a_server(faces, capsys):
+    out = faces / "out"
+    with ChatServer(script) as server:
+        assert run(faces, out, "--dry-run", server=server) == 0 and not server.bodies
+        assert "further answers at most" in capsys.readouterr().out
+        assert run(faces, out, server=server) == 0
+        assert len(server.bodies) == 3 * (3 + 1)
+        first = (out / "records.jsonl").read_bytes()
+        trail = [json.loads(line) for line in (out / "seke.jsonl").read_text().splitlines()]
+        assert run(faces, out, server=server) == 0
+        # The result as the input of a further run: what the model gave is missing again, and paid already.
+        write_records(faces / "records.jsonl", read_records(out / "records.jsonl"))
+        assert run(faces, out, server=server) == 0
+        assert len(server.bodies) == 3 * (3 + 1) and (out / "records.jsonl").read_bytes() == first
+    bare, smile, coded, full = read_records(out / "records.jsonl")
+    assert (bare.emotion, bare.label_set, bare.valence) == ("happiness", "expressions8", 0.6)
+    assert bare.extra["seke_expression_by"] == "chat:gpt-4.1-mini" and bare.extra["seke_expression_uncertainty"] == 0.0
+    assert (smile.emotion, smile.label_set) == ("happy", "neutral_happy2")
+    assert smile.extra["seke_expression_by"] == "person" and smile.extra["seke_units_by"] == "chat:gpt-4.1-mini"
+    assert smile.instructions[0].provenance == "human"
+    assert coded.action_units[12] == 4.0 and len(coded.action_units) == 17 and coded.action_units[1] == 0.0
+    assert coded.extra["seke_units_by"] == "person + chat:gpt-4.1-mini" and (coded.valence, coded.arousal) == (0.5, 0.3)
+    assert not any(name.startswith("seke_") for name in full.extra)
+    assert [item.provenance.split()[0].split("/")[0] for item in full.instructions] == [
+        "seke:expression", "seke:affect", "seke:units", "seke:reasoning",
+    ]  # fmt: skip
+    assert all(item.provenance.endswith(" person") for item in full.instructions)
+    assert full.instructions[0].answer == "Predict emotion: happiness"
+    assert "AU6+AU12 is the prototype of happiness" in full.instructions[-1].answer
+    assert bare.instructions[1].provenance.endswith("chat:gpt-4.1-mini uncertainty=0")
+    assert [len(row["attempts"]) for row in trail] == [3, 3, 3] and all(row["review"]["verdicts"] for row in trail)
+    assert all(re.fullmatch("[0-9a-f]{64}", item["request"]) for row in trail for item in row["attempts"])
+
+
+def test_check_hides_what_it_asks_for(faces, capsys):
+    with ChatServer(script) as server:
+        assert run(faces, faces / "checked", "--check", server=server) == 0
+        asked = [(words_of(body).split("Wanted:")[0], body["response_format"]) for body in server.bodies]
+    shown = capsys.readouterr().out
+    assert "expression: accuracy 1.000" in shown and "of 2 faces" in shown
+    report = json.loads((faces / "checked" / "check.json").read_text())["levels"]
+    assert report["units"]["value"] == 1.0 and report["expression"]["calls_per_face"] == 4.0
+    assert len(asked) == 4 * (2 + 1 + 2)
+    for text, form in asked:
+        known = text.split("Proposal:")[0].split("Usual")[0]
+        wanted = set(form["json_schema"]["schema"]["properties"]) & set(SMILE)
+        assert not [name for name in wanted if f"- {name}" in known]
+    assert not (faces / "checked" / "records.jsonl").exists()
+
+
+def test_offline(faces, capsys):
+    assert run(faces, faces / "offline") == 0
+    bare, smile, coded, _ = read_records(faces / "offline" / "records.jsonl")
+    assert bare.emotion is None and not bare.instructions
+    assert smile.action_units[6] == 1.0 and smile.extra["seke_units_by"] == "offline/priors:1"
+    assert coded.emotion == "happiness" and coded.valence == 0.5
+    assert "nothing_known 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--n0", "9"], "n0 (9) must not be above n_max (8)"),
+        (["--priors", "gone.json"], "gone.json"),
+        (["--split", "test"], "no records of split 'test'"),
+        (["--config", "CONFIG", "--model", "m", "--base-url", "http://localhost:9/v1"], "temperature 0"),
+        (["--config", "WRONG"], "did you mean 'n_max'"),
+    ],
+)
+def test_errors(faces, more, message, capsys):
+    (faces / "config.yaml").write_text("chat: {temperature: 0}\n")
+    (faces / "wrong.yaml").write_text("seke: {nmax: 3}\n")
+    named = {"CONFIG": str(faces / "config.yaml"), "WRONG": str(faces / "wrong.yaml")}
+    assert run(faces, faces / "out", *(named.get(word, word) for word in more)) == EXIT_USER_ERROR
+    assert message in capsys.readouterr().err

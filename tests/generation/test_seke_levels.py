@@ -1,0 +1,244 @@
+"""Completing levels of faces, without any endpoint.
+
+- Answers are read strictly: anything but the wanted levels, in range and out of the lists, is refused with its reason.
+- Votes, means and uncertainties are calculated by hand; measures agree with scikit-learn and the definition.
+- Asking goes on while answers disagree, and no further: a sure face costs n0, a doubtful one n_max; switches hold.
+- Reviews keep, correct and discard; a review that cannot be read changes nothing; rules discard only what is generated.
+- With a simulated annotator, verified levels are closer to the truth than single answers, and stated uncertainty ranks
+  the errors.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lavis_emovit.emotion.facial import FACIAL_UNITS, facial_priors
+from lavis_emovit.errors import DataError
+from lavis_emovit.generation.seke.annotators import PriorAnnotator, Reply
+from lavis_emovit.generation.seke.asking import answer_text, hints
+from lavis_emovit.generation.seke.completion import complete
+from lavis_emovit.generation.seke.levels import Case, Levels, case_of, read_answer
+from lavis_emovit.generation.seke.measures import Pair, auroc, concordance, measure
+from lavis_emovit.generation.seke.rules import contradictions
+from lavis_emovit.generation.seke.settings import LEVELS, SekeSettings
+from lavis_emovit.generation.seke.simulated import Errors, SimulatedAnnotator, simulated_faces
+from lavis_emovit.generation.seke.votes import combine
+from lavis_emovit.records import EmotionRecord
+
+PRIORS = facial_priors()
+
+
+def record(**values):
+    return EmotionRecord(**{"id": "a/1", "image": "a.jpg", "split": "train", "source": "a", **values})
+
+
+def face(**values):
+    return case_of(record(**values), active_from=1.0)
+
+
+class Scripted:
+    """Gives texts in turn; reviews get the last one."""
+
+    name, kind, stopped = "scripted", "model", None
+
+    def __init__(self, answers, review=None):
+        self.answers, self.review, self.asked = answers, review, []
+
+    def ask(self, label, questions):
+        self.asked += questions
+        return [
+            Reply(json.dumps(self.review if item.proposal else self.answers[item.sample % len(self.answers)]))
+            for item in questions
+        ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"expression": "joy", "valence": 0.5, "arousal": 0, "units": [6, 12]}', None),
+        ('```json\n{"expression": "fear", "valence": -1, "arousal": 1.0, "units": []}\n```', None),
+        ("happy", "not a JSON object"),
+        ('{"expression": "awe", "valence": 0.5, "arousal": 0, "units": []}', "none of"),
+        ('{"expression": "fear", "valence": 1.01, "arousal": 0, "units": []}', "not within"),
+        ('{"expression": "fear", "valence": true, "arousal": 0, "units": []}', "no number"),
+        ('{"expression": "fear", "valence": NaN, "arousal": 0, "units": []}', "no number"),
+        ('{"expression": "fear", "arousal": 0, "units": []}', "no number"),
+        ('{"expression": "fear", "valence": 0, "arousal": 0, "units": [3]}', "different ones"),
+        ('{"expression": "fear", "valence": 0, "arousal": 0, "units": [1, 1]}', "different ones"),
+        ('{"expression": "fear", "valence": 0, "arousal": 0, "units": ["1"]}', "whole numbers"),
+        ('{"expression": "fear", "valence": 0, "arousal": 0}', "whole numbers"),
+    ],
+)
+def test_strict_reading(text, problem):
+    answer = read_answer(text, face())
+    assert isinstance(answer, Levels) if problem is None else problem in answer
+    if problem is None:
+        assert len(answer.units) == 17 and answer.expression in ("happiness", "fear")
+
+
+def test_cases():
+    assert face(emotion="happy", label_set="neutral_happy2").known.expression == "happiness"
+    partly = face(action_units={1: 0, 4: 3.0, 6: 0.5})
+    assert (
+        partly.known.units == {1: False, 4: True, 6: False}
+        and partly.units == FACIAL_UNITS[1:2] + FACIAL_UNITS[3:4] + FACIAL_UNITS[5:]
+    )
+    assert face(emotion="fear", label_set="ekman6").classes == (
+        "anger",
+        "disgust",
+        "fear",
+        "happiness",
+        "sadness",
+        "surprise",
+    )
+    full = record(
+        emotion="fear", label_set="ekman6", valence=-0.5, arousal=0.5, action_units=dict.fromkeys(FACIAL_UNITS, 0)
+    )
+    assert case_of(full, active_from=1.0) is None
+    hidden = case_of(full, active_from=1.0, hide="expression")
+    assert hidden.known.expression is None and hidden.wanted == ("expression",)
+    assert "fear" not in answer_text(hidden, PRIORS, hinted=False).replace(", ".join(hidden.classes), "")
+    with pytest.raises(DataError, match="mikels8"):
+        face(emotion="awe", label_set="mikels8")
+
+
+def test_by_hand():
+    case = face()
+    answers = [
+        Levels(name, valence, 0.0, {unit: unit == 1 or (unit == 2 and name == "fear") for unit in FACIAL_UNITS})
+        for name, valence in (("fear", -0.2), ("fear", -0.4), ("surprise", 0.0), ("fear", -0.6))
+    ]
+    found = combine(answers, case)
+    assert found.levels.expression == "fear" and found.levels.active() == (1, 2)
+    assert found.expression == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(8))
+    assert found.levels.valence == pytest.approx(-0.3) and found.valence == pytest.approx(math.sqrt(0.2 / 3))
+    assert found.units[2] == pytest.approx(0.75 * 0.25) and found.units[1] == 0.0
+    assert combine(answers[:1], case).uncertainty("expression") is None
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=2, max_size=40))
+def test_measures(rows):
+    from sklearn.metrics import roc_auc_score
+
+    scores, errors = [row[0] for row in rows], [row[1] for row in rows]
+    if len(set(errors)) == 2:
+        assert auroc(scores, errors) == pytest.approx(roc_auc_score(errors, scores))
+    else:
+        assert auroc(scores, errors) is None
+    assert concordance([0.0, 1.0, 2.0], [0.0, 1.0, 2.0]) == 1.0
+    # cov 2/3, var 2/3 each, means 1 apart: (4/3) / (4/3 + 1)
+    assert concordance([0.0, 1.0, 2.0], [1.0, 2.0, 3.0]) == pytest.approx(4 / 7)
+
+
+SURE = {"expression": "fear", "valence": -0.5, "arousal": 0.6, "units": [1, 2, 4, 5]}
+OTHER = {"expression": "sadness", "valence": -0.5, "arousal": 0.6, "units": [1, 4, 15]}
+KEEP = {"expression_verdict": "keep", "affect_verdict": "keep", "units_verdict": "keep", "reason": ""}
+
+
+@pytest.mark.parametrize(
+    ("changes", "answers", "num_answers", "num_reviews"),
+    [
+        ({}, [SURE], 3, 1),
+        ({}, [SURE, OTHER], 8, 1),
+        ({"adaptive": False, "n0": 5}, [SURE, OTHER], 5, 1),
+        ({"sampling": False}, [SURE, OTHER], 1, 1),
+        ({"verification": "rules"}, [SURE], 3, 0),
+        ({"verification": "doubtful"}, [SURE], 3, 0),
+        ({"verification": "doubtful"}, [SURE, OTHER], 8, 1),
+        ({"verification": "off", "n_max": 4}, [SURE, OTHER], 4, 0),
+        ({}, [{"expression": "none"}], 8, 0),
+    ],
+)
+def test_how_often_is_asked(changes, answers, num_answers, num_reviews):
+    annotator = Scripted(answers, {**SURE, **KEEP})
+    (outcome,) = complete([face()], annotator, SekeSettings(**changes), PRIORS)
+    reviews = [item for item in annotator.asked if item.proposal]
+    assert (len(annotator.asked) - len(reviews), len(reviews)) == (num_answers, num_reviews)
+    assert outcome.num_calls == len(annotator.asked)
+    assert (outcome.missing_reason == "unreadable") == (answers[0] != SURE)
+
+
+def test_reviews():
+    def run(review, **known):
+        case = face(**known)
+        return complete([case], Scripted([{**SURE}], review), SekeSettings(), PRIORS)[0]
+
+    changed = run({**OTHER, **KEEP, "expression_verdict": "correct", "units_verdict": "discard"})
+    assert changed.levels.expression == "sadness" and changed.levels.valence == pytest.approx(-0.5)
+    assert changed.verdicts == {"expression": "corrected", "affect": "kept", "units": "discarded"}
+    assert not changed.levels.units and changed.reasons == {"units": "review"}
+    broken = run({**SURE, **KEEP, "expression": "awe", "expression_verdict": "correct"})
+    assert broken.levels.expression == "fear" and broken.review["status"] == "unreadable"
+    # Known happiness, generated valence of -0.5: no review that can be read, so the rules take it out.
+    ruled = run({"x": 1}, emotion="happiness", label_set="ekman6")
+    assert ruled.reasons == {"affect": "rules"} and ruled.levels.valence is None and ruled.levels.units
+    assert {finding.rule for finding in ruled.findings} == {"region", "prototype"}
+    confirmed = run({**SURE, **KEEP}, emotion="happiness", label_set="ekman6")
+    assert confirmed.levels.valence == pytest.approx(-0.5)
+
+
+def test_priors_both_ways():
+    known = face(emotion="sadness", label_set="ekman6")
+    assert any("1+4+15" in line for line in hints(known, PRIORS)) and any(
+        "-1 to -0.1" in line for line in hints(known, PRIORS)
+    )
+    coded = face(action_units={unit: 5 * (unit in (6, 12)) for unit in FACIAL_UNITS})
+    assert "happiness (1.00)" in " ".join(hints(coded, PRIORS))
+    annotator = PriorAnnotator(PRIORS)
+    seke = SekeSettings()
+    outcomes = complete([known, coded], annotator, seke, PRIORS)
+    assert outcomes[0].levels.active() == (1, 4, 15) and outcomes[1].levels.expression == "happiness"
+    assert complete([face()], annotator, seke, PRIORS)[0].missing_reason == "nothing_known"
+    assert not contradictions(outcomes[0].case.known, outcomes[0].levels, PRIORS, seke)
+
+
+def _run(records, truth, errors, **changes):
+    cases = [Case(item, Levels(), LEVELS) for item in records]
+    annotator = SimulatedAnnotator(truth, errors)
+    outcomes = complete(cases, annotator, SekeSettings(**changes), PRIORS)
+    pairs = [Pair(truth[item.case.record.id], item.levels, item.estimate) for item in outcomes]
+    assert sum(item.num_calls for item in outcomes) == annotator.num_calls
+    return measure(pairs, num_resamples=100), annotator.num_calls / len(cases)
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.5])
+def test_verified_levels_are_closer_to_the_truth(shared):
+    records, truth = simulated_faces(200, PRIORS)
+    errors = Errors(shared=shared)
+    single, _ = _run(records, truth, errors, sampling=False, verification="off")
+    votes, _ = _run(records, truth, errors, verification="off")
+    verified, num_calls = _run(records, truth, errors)
+    assert 4 <= num_calls <= 9
+    for level in LEVELS:
+        assert verified[level]["low"] > single[level]["value"], level
+        assert verified[level]["kept"] > 0.6
+        # Without a review, and every face kept, only errors that are not shared can be voted away.
+        assert votes[level]["kept"] > 0.99
+        assert votes[level]["low"] > single[level]["value"] or shared > 0.0, level
+    assert all(verified[level]["auroc"] > 0.6 for level in LEVELS)
+    perfect, _ = _run(
+        records[:40],
+        truth,
+        Errors(
+            **dict.fromkeys(
+                (
+                    "expression",
+                    "missed",
+                    "imagined",
+                    "affect_noise",
+                    "unreadable",
+                    "valence_bias",
+                    "arousal_bias",
+                    "false_alarm",
+                ),
+                0.0,
+            )
+        ),
+    )
+    assert {level: perfect[level]["value"] for level in LEVELS} == {"expression": 1.0, "affect": 1.0, "units": 1.0}

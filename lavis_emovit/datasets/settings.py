@@ -15,28 +15,10 @@ from lavis_emovit.settings import Settings
 from lavis_emovit.shards.order import DEFAULT_WINDOW_SHARDS
 from lavis_emovit.shards.token_lengths import LengthBucketSettings
 from lavis_emovit.sources.catalogue import AboutSettings
-from lavis_emovit.sources.layouts import LayoutName, LayoutSettings
+from lavis_emovit.sources.declaration import DeclaredPreparation, SplitSettings, StorageSettings
+from lavis_emovit.sources.layouts import LayoutName
 
 ImageProcessorSettings = Annotated[ImageTrainSettings | ImageEvalSettings, Field(discriminator="name")]
-
-
-class StorageSettings(Settings):
-    """A path; a relative one starts at the data folder (`EMOVIT_DATA`, or `data` under the working directory)."""
-
-    storage: str = Field(min_length=1)
-
-
-class SplitSettings(Settings):
-    """The shard index of every split that the dataset has."""
-
-    train: StorageSettings | None = None
-    val: StorageSettings | None = None
-    test: StorageSettings | None = None
-
-    def indexes(self) -> dict[str, str]:
-        """Split -> storage of its index, for the splits that there are."""
-        found = {"train": self.train, "val": self.val, "test": self.test}
-        return {name: place.storage for name, place in found.items() if place is not None}
 
 
 class DrawSettings(Settings):
@@ -46,21 +28,6 @@ class DrawSettings(Settings):
     seed: int = Field(default=0, ge=0)
     size_px: int = Field(default=192, ge=32, le=2048)
     label_noise: float = Field(default=0.04, ge=0.0, lt=0.5)
-
-
-class FractionSettings(Settings):
-    """Share of the groups (people, sessions) that each split gets."""
-
-    train: float = Field(ge=0.0, le=1.0)
-    val: float = Field(default=0.0, ge=0.0, le=1.0)
-    test: float = Field(default=0.0, ge=0.0, le=1.0)
-
-    @model_validator(mode="after")
-    def _sum_is_one(self) -> FractionSettings:
-        total = self.train + self.val + self.test
-        if abs(total - 1.0) > 1e-6:
-            raise ValueError(f"train, val and test must sum to 1, they sum to {total:g}")
-        return self
 
 
 class CategoricalSettings(Settings):
@@ -91,36 +58,27 @@ class ShardSettings(Settings):
     seed: int = 0
 
 
-class PrepareSettings(LayoutSettings):
+class PrepareSettings(DeclaredPreparation):
     """How shards are made on first use, where there are none yet.
 
     Attributes:
         source: `sketch` draws the sample set, any other name is the layout of a published dataset.
-        root: folder of the published dataset (not for `sketch`); a relative path starts at the working directory.
-        split_seed: draw new splits, group by group, with this seed; null keeps the dataset's own.
-        fractions: shares of the splits. With the dataset's own splits, `val` is held out of `train` where it has none.
-        stratify: give every new split its share of every label.
-        skip_bad: leave pictures that cannot be opened out, instead of refusing them.
+        draw: how the sample set is drawn.
+        instructions: which instructions are written into the records.
+        shards: how the shards are written.
+
+    `root`, the folder of the published dataset, must be there for all sources but `sketch`.
     """
 
     source: Literal["sketch"] | LayoutName  # type: ignore[assignment]
-    root: str | None = None
     draw: DrawSettings = DrawSettings()
-    split_seed: int | None = None
-    fractions: FractionSettings | None = None
-    stratify: bool = False
     instructions: InstructionSettings = InstructionSettings()
     shards: ShardSettings = ShardSettings()
-    skip_bad: bool = False
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> PrepareSettings:
         if self.source != "sketch" and not self.root:
             raise ValueError(f"source '{self.source}' needs `root`, the folder of the published dataset")
-        if self.split_seed is not None and self.fractions is None:
-            raise ValueError("`split_seed` draws new splits, so `fractions` must say how large they are")
-        if self.stratify and self.split_seed is None:
-            raise ValueError("`stratify` is a way to draw new splits, so it needs `split_seed`")
         if "draw" in self.model_fields_set and self.source != "sketch":
             raise ValueError(f"`draw` belongs to source 'sketch', this one is '{self.source}'")
         return self

@@ -8,6 +8,7 @@ where to get it, under which licence, and what its publisher counts. Folders nam
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +20,12 @@ from pydantic import Field
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.paths import config_root
 from lavis_emovit.settings import Settings, nearest_name, parse_settings
-from lavis_emovit.sources.layouts import LAYOUT_NODES, LayoutSettings
+from lavis_emovit.sources.declaration import DeclaredBuildInfo
+from lavis_emovit.sources.layouts import LayoutSettings
 
 CONFIG_NAME = "defaults.yaml"
 SEARCH_VARIABLE = "EMOVIT_DATASETS"
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class PublishedCounts(Settings):
@@ -52,6 +55,32 @@ class AboutSettings(Settings):
     layout_status: Literal["documented", "verified"]
     layout_note: str = ""
     published: PublishedCounts = PublishedCounts()
+
+
+class DeclaredDataset(Settings):
+    """One node `datasets.<name>`, as far as an import needs it; `datasets.settings.DatasetSettings` knows the rest.
+
+    Attributes:
+        about: what a person must know.
+        build_info: where the shards lie, the layout and the splits.
+    """
+
+    about: AboutSettings
+    build_info: DeclaredBuildInfo
+    data_type: Literal["images"] = "images"
+    # What only training and evaluation read: the keys are known here, their values are not looked at.
+    type: Any = None
+    vis_processor: Any = None
+    text_processor: Any = None
+    kinds: Any = None
+    max_pairs: Any = None
+    label_set: Any = None
+    eval_wording: Any = None
+    seed: Any = None
+    verify_hashes: Any = None
+    faults: Any = None
+    window_shards: Any = None
+    length_buckets: Any = None
 
 
 @dataclass(frozen=True)
@@ -112,10 +141,9 @@ def _read_entry(path: Path) -> CatalogueEntry | None:
     try:
         content: Any = OmegaConf.load(path)
         node = content["datasets"]
-        ((name, values),) = node.items()
-        tree: Any = OmegaConf.to_container(values["build_info"]["prepare"], resolve=True)
-        about: Any = values.get("about")
-        about = OmegaConf.to_container(about, resolve=True) if about is not None else None
+        ((name, dataset),) = node.items()
+        values: Any = OmegaConf.to_container(dataset, resolve=True)
+        is_sketch = values["build_info"]["prepare"].get("source") == "sketch"
     except OSError as error:
         raise ConfigError([f"cannot be read ({error.strerror})"], str(path)) from None
     except (OmegaConfBaseException, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -123,20 +151,22 @@ def _read_entry(path: Path) -> CatalogueEntry | None:
         raise ConfigError([problem], str(path)) from None
     except Exception as error:  # PyYAML's own errors share no base with the others
         raise ConfigError([f"not YAML ({error})"], str(path)) from None
-    if tree.get("source") == "sketch":
+    if is_sketch:
         return None
-    keys = {"source", "alternatives", *LAYOUT_NODES}
-    prefix = f"datasets.{name}.build_info.prepare"
-    layout, problems = parse_settings(LayoutSettings, {key: tree[key] for key in tree if key in keys}, prefix)
-    known, more = parse_settings(AboutSettings, about or {}, f"datasets.{name}.about")
-    if layout is None or known is None:
+    problems = []
+    if not _NAME.fullmatch(str(name)):
+        problems.append(f"datasets: '{name}' is no name of a dataset; names are letters, digits, _ and -")
+    # Without `about`, each of its keys is told as missing.
+    declared, more = parse_settings(DeclaredDataset, {"about": {}, **values}, f"datasets.{name}")
+    if problems or declared is None:
         raise ConfigError([*problems, *more], str(path))
+    prepare = declared.build_info.prepare
     return CatalogueEntry(
         name=str(name),
         path=path,
-        layout=layout,
-        about=known,
-        fractions=tree.get("fractions"),
-        split_seed=tree.get("split_seed"),
-        stratify=bool(tree.get("stratify", False)),
+        layout=prepare,
+        about=declared.about,
+        fractions=prepare.fractions.model_dump() if prepare.fractions is not None else None,
+        split_seed=prepare.split_seed,
+        stratify=prepare.stratify,
     )

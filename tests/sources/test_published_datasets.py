@@ -7,6 +7,7 @@
 - LAVIS knows a builder for it by name, which makes shards of all splits from the copy; people lie in one split only.
 - Where a dataset is published in several layouts, the one that lies there is read.
 - A dataset of one's own is one YAML file: read by its path, or registered in LAVIS from a folder.
+  All its keys are checked before an import, and they are the same that its builder takes.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from lavis.common.registry import registry
 from PIL import Image
 
 from lavis_emovit.datasets.builders.declared import register_declared
+from lavis_emovit.datasets.settings import BuildInfoSettings, DatasetSettings, PrepareSettings
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.reader import ShardReader
-from lavis_emovit.sources.catalogue import PublishedCounts, config_files, find_entry, known_names
+from lavis_emovit.sources.catalogue import DeclaredDataset, PublishedCounts, config_files, find_entry, known_names
+from lavis_emovit.sources.declaration import DeclaredBuildInfo, DeclaredPreparation
 from lavis_emovit.sources.layouts import LayoutSettings, open_dataset
 from lavis_emovit.sources.problems import Notes
 from lavis_emovit.sources.published import compare_counts
@@ -279,6 +282,54 @@ def test_a_wrong_yaml_is_refused_with_all_that_is_wrong(own, monkeypatch, tmp_pa
     with pytest.raises(DataError, match="nowhere: no such folder, though EMOVIT_DATASETS names it"):
         config_files()
     assert register_declared() == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "        root:",
+            "        splitseed: 0\n        root:",
+            "prepare.splitseed: unknown key (did you mean 'split_seed'?)",
+        ),
+        (
+            "        root:",
+            "        stratify: perhaps\n        root:",
+            "prepare.stratify: Input should be a valid boolean",
+        ),
+        ("        root:", "        fractions: 3\n        root:", "prepare.fractions: Input should be"),
+        (
+            "        root:",
+            "        fractions: {train: 2}\n        root:",
+            "prepare.fractions.train: Input should be less",
+        ),
+        (
+            "        root:",
+            "        fractions: {train: 0.5}\n        root:",
+            "prepare.fractions: train, val and test must sum",
+        ),
+        ("        root:", "        split_seed: 0\n        root:", "`fractions` must say how large they are"),
+        ("data_type", "data_typ", "datasets.my_moods.data_typ: unknown key (did you mean 'data_type'?)"),
+        ("images: {storage", "images: {storag", "build_info.images.storag: unknown key (did you mean 'storage'?)"),
+        ("test: {storage", "tset: {storage", "annotations.tset: unknown key (did you mean 'test'?)"),
+        ("annotations:", "anotations:", "build_info.anotations: unknown key (did you mean 'annotations'?)"),
+        ("  my_moods:", "  other moods:", "'other moods' is no name of a dataset; names are letters, digits, _ and -"),
+        ("  my_moods:", "  ../../evil:", "'../../evil' is no name of a dataset"),
+    ],
+)
+def test_every_key_of_a_yaml_is_checked_before_an_import(own, old, new, expected):
+    text = own.read_text()
+    assert old in text
+    own.write_text(text.replace(old, new, 1))
+    with pytest.raises(ConfigError) as caught:
+        find_entry(str(own))
+    assert str(own) in str(caught.value) and expected in str(caught.value)
+
+
+def test_an_import_knows_the_keys_that_the_builders_know():
+    assert set(DeclaredDataset.model_fields) == set(DatasetSettings.model_fields)
+    assert set(DeclaredPreparation.model_fields) == set(PrepareSettings.model_fields)
+    assert set(DeclaredBuildInfo.model_fields) == set(BuildInfoSettings.model_fields)
 
 
 def test_settings_of_layouts_hold_together():

@@ -72,6 +72,9 @@ def complete_levels(job: Job, settings: SekeSettings, annotator: Annotator | Non
             result.reasons.update(f"{level} {reason}" for level, reason in outcome.reasons.items())
         kept = [item for item in new.instructions if not item.provenance.startswith("seke:")]
         written = write_instructions(new, priors, settings, seed=job.settings.seed) if settings.instructions else []
+        # The record may ask for the expression already, in the same words.
+        there = {(item.question, item.answer) for item in kept}
+        written = [item for item in written if (item.question, item.answer) not in there]
         result.num_pairs += len(written)
         changed[record.id] = new.model_copy(update={"instructions": [*kept, *written]})
     result.num_rejected = sum(result.reasons.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,11 +62,17 @@ def read_rows(path: Path, settings: TableSettings, named: Sequence[str]) -> Iter
 
 
 def check_columns(path: Path, present: Sequence[str], named: Sequence[str], hint: str = "") -> None:
-    """Refuse a table that lacks columns; the nearest names are told.
+    """Refuse a table that lacks columns, or has two of one name; the nearest names are told.
 
     Raises:
-        DataError: columns are missing.
+        DataError: columns are missing, or their names repeat.
     """
+    # Columns without a name, as spreadsheets leave them at the right, cannot be asked for and do no harm.
+    repeated = [f"'{name}'" for name, count in Counter(present).items() if count > 1 and name]
+    if repeated:
+        raise DataError(f"{path}: several columns are called {', '.join(repeated)}; rename all but one of them")
+    if named and not any(present):
+        raise DataError(f"{path}: its first row is blank; expected the names of the columns {', '.join(named)}")
     missing = [f"'{name}'{nearest_name(name, list(present))}" for name in named if name not in present]
     if missing:
         raise DataError(f"{path}: the table has no column {'; no column '.join(missing)}{hint}")
@@ -78,6 +85,16 @@ def holds_pictures(path: Path, settings: TableSettings) -> bool:
     schema = _pyarrow(path).read_schema(path)
     column = settings.columns.image
     return column in schema.names and str(schema.field(column).type).startswith(("struct", "binary", "large_binary"))
+
+
+def _not_text(path: Path, encoding: str, error: UnicodeError) -> DataError:
+    # A codec that misses its byte order mark raises the plain UnicodeError, which has no place in it.
+    reason = str(error)
+    if isinstance(error, UnicodeDecodeError):
+        reason = f"byte 0x{error.object[error.start]:02x}: {error.reason}"
+    return DataError(
+        f"{path}: not {encoding} text ({reason}). Set `encoding`, for example to cp1252, or save the table as UTF-8."
+    )
 
 
 # ---- CSV --------------------------------------------------------------------------------------------------------
@@ -93,6 +110,9 @@ def _csv_rows(path: Path, settings: TableSettings, named: Sequence[str]) -> Iter
                 file.readline()
             start = file.tell()
             first = file.readline()
+            if not first:
+                after = f" behind the {settings.skip_rows} rows of `skip_rows`" if settings.skip_rows else ""
+                raise DataError(f"{path}: the file is empty{after}; expected a table with {', '.join(named)}")
             file.seek(start)
             delimiter = settings.delimiter or _delimiter_of(first, settings, named)
             cells: Iterator[list[str]]
@@ -114,11 +134,8 @@ def _csv_rows(path: Path, settings: TableSettings, named: Sequence[str]) -> Iter
                     yield place, f"expected {len(header)} cells, as in the first row, got {len(row)}"
                     continue
                 yield place, dict(zip(header, row))
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{path}: not {encoding} text (byte 0x{error.object[error.start]:02x}: {error.reason}). Set "
-                "`encoding`, for example to cp1252, or save the table as UTF-8."
-            ) from None
+        except UnicodeError as error:
+            raise _not_text(path, encoding, error) from None
         except csv.Error as error:
             raise DataError(f"{path}: not a CSV file ({error})") from None
 
@@ -165,8 +182,8 @@ def _json_rows(path: Path, kind: str, settings: TableSettings, named: Sequence[s
                 yield place, "; ".join(f"no key '{name}'{nearest_name(name, list(item))}" for name in missing)
                 continue
             yield place, item
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not {settings.encoding} text ({error.reason}). Set `encoding`.") from None
+    except UnicodeError as error:
+        raise _not_text(path, settings.encoding, error) from None
     except json.JSONDecodeError as error:
         raise DataError(f"{path}: not JSON ({error})") from None
 

@@ -127,7 +127,7 @@ def test_tables_of_all_formats(root, kind):
     [
         (b"file;mood\nx", {"delimiter": ","}, r"no column 'file'.*It has them with the delimiter ';'"),
         (b"file,mod\nx,y", {}, r"no column 'mood' \(did you mean 'mod'\?\)"),
-        (b"", {}, "no column 'file'"),
+        (b"", {}, "t.csv: the file is empty; expected a table with file, mood"),
         (b"file,mood\nhappy/1.jpg,Fr\xf6hlich", {}, "not utf-8-sig text .byte 0xf6.*Set `encoding`, for example"),
         (b"file,mood\nhappy/1.jpg,hapy", {}, "line 2: unknown emotion 'hapy' .*did you mean 'happiness'"),
         (b"file,mood\nhappy/1.jpg,sad\nhappy/1.jpg,sad", {}, "line 3: id 'mine/1' stands in line 2 already"),

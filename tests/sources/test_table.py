@@ -1,6 +1,7 @@
 """Tables of pictures.
 
 - Every field comes from the column that the map names; empty cells stay unknown; labels become canonical.
+- A file that is empty, in another encoding, or with two columns of one name is refused, with its name.
 - Faulty rows are named by line with the reason, all together; unknown columns with the nearest name.
 - The photographs and the two rated sets that lie in the shared data are read as their tables say.
 """
@@ -16,6 +17,8 @@ import pytest
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.sources.table import TableColumns, read_table
+from lavis_emovit.sources.table_files import read_rows
+from lavis_emovit.sources.table_settings import TableSettings
 
 SHARED = Path(os.environ.get("EMOVIT_SHARED", "../shared")) / "data"
 COLUMNS = TableColumns(
@@ -50,6 +53,34 @@ def test_every_field_comes_from_its_column(table):
     assert (first.caption, first.valence, first.arousal, first.extra) == ("one, two", -0.5, 1.0, {"age": "30"})
     assert (second.image, second.split, second.emotion, second.label_set) == ("sub/b.jpg", "train", None, None)
     assert second.extra == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "expected"),
+    [
+        (b"image,emotion,image\na.jpg,sad,b.jpg\n", {}, "labels.csv: several columns are called 'image'; rename"),
+        (b"a.jpg,sad\n", {"header": ("image", "image")}, "labels.csv: several columns are called 'image'"),
+        (b"image,emotion\na.jpg,caf\xe9\n", {"encoding": "utf-16"}, "labels.csv: not utf-16 text (.*). Set `encoding`"),
+        (b"image,emotion\na.jpg,caf\xe9\n", {}, "labels.csv: not utf-8-sig text (byte 0xe9: .*). Set `encoding`"),
+        (b"[1]", {"encoding": "utf-16", "format": "json"}, "labels.csv: not utf-16 text"),
+        (b'[{"image": "1"}]', {"encoding": "utf-16", "format": "jsonl"}, "labels.csv: not utf-16 text (.*). Set `enc"),
+        (b"", {}, "labels.csv: the file is empty; expected a table with image"),
+        (b"\xef\xbb\xbf", {}, "labels.csv: the file is empty"),
+        (b"\n\n", {}, "labels.csv: its first row is blank; expected the names of the columns image"),
+        (b"", {"header": ("image", "emotion")}, "labels.csv: the file is empty"),
+        (b"a\nb\n", {"skip_rows": 2}, "labels.csv: the file is empty behind the 2 rows of `skip_rows`"),
+    ],
+)
+def test_a_file_that_is_no_such_table(content, settings, expected, tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=expected.replace("(", r"\(").replace(")", r"\)")):
+        list(read_rows(path, TableSettings(**settings), ["image"]))
+
+
+def test_columns_without_a_name_do_no_harm(tmp_path):
+    (tmp_path / "labels.csv").write_text("image,,\na.jpg,,\n")
+    assert [row["image"] for _, row in read_rows(tmp_path / "labels.csv", TableSettings(), ["image"])] == ["a.jpg"]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@
 - A wrong key, value or line is refused with file, line, key and the nearest valid name.
 - Ids repeat neither in a file that is written nor in one that is read.
 - A records file appears whole or not at all.
-- A line that was written before the schema grew reads as ever, and a record that uses no new field writes the same line.
+- A line that was written before the schema grew reads as ever; a record that uses no new field writes the same line.
 - LLaVA-style conversations keep every question and answer on the way out and back; items whose ids repeat become
   records whose ids don't, and a categorical answer names the emotion.
 """

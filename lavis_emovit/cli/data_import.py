@@ -51,7 +51,9 @@ def import_dataset(
         typer.Option("--set", help="KEY=VALUE in the dataset's layout, as often as needed, for example ties=soft."),
     ] = None,
     split_seed: Annotated[int | None, typer.Option(help="Draw new splits with this seed, group by group.")] = None,
-    fractions: Annotated[str, typer.Option(help="Shares of the new splits.")] = DEFAULT_FRACTIONS,
+    fractions: Annotated[
+        str | None, typer.Option(help=f"Shares of the splits that --split-seed draws; by default {DEFAULT_FRACTIONS}.")
+    ] = None,
     stratify: Annotated[bool, typer.Option("--stratify", help="Give each new split its share of every label.")] = False,
     own_splits: Annotated[
         bool, typer.Option("--own-splits", help="Keep the splits as published, whatever the dataset's YAML draws.")
@@ -67,13 +69,17 @@ def import_dataset(
     """Read a dataset and write its records, ready for `emovit shards build`. Nothing is downloaded."""
     from collections import Counter
 
-    from lavis_emovit.errors import DataError
+    from lavis_emovit.errors import ConfigError, DataError
     from lavis_emovit.generation.categorical import add_categorical
     from lavis_emovit.records import write_records
+    from lavis_emovit.sources.catalogue import DATASET_NAME
     from lavis_emovit.sources.problems import Notes
     from lavis_emovit.sources.published import compare_counts
     from lavis_emovit.sources.splits import resplit
 
+    shares = _new_splits(split_seed, fractions, stratify=stratify, own_splits=own_splits)
+    if name is not None and not DATASET_NAME.fullmatch(name):
+        raise ConfigError([f"'{name}' is no name of a dataset; names are letters, digits, _ and -"], "--name")
     entry = _entry(dataset)
     root = path if path.is_dir() else path.parent
     out = out if out is not None else root / "records.jsonl"
@@ -88,7 +94,7 @@ def import_dataset(
         lines = "\n".join(f"  - {line}" for line in (*differences, *notes.serious()))
         raise DataError(f"{path}: not imported, because --strict refuses what differs or is left out:\n{lines}")
     if split_seed is not None:
-        records = list(resplit(records, parse_fractions(fractions), split_seed, stratify))
+        records = list(resplit(records, shares, split_seed, stratify))
     elif entry is not None and not own_splits:
         records = list(resplit(records, entry.fractions, entry.split_seed, entry.stratify))
     if categorical and dataset != "conversations":
@@ -143,6 +149,21 @@ def parse_fractions(text: str) -> dict[str, float]:
         except ValueError:
             raise ConfigError([f"'{part}' is not SPLIT=SHARE, as in train=0.8"], "--fractions") from None
     return fractions
+
+
+def _new_splits(split_seed: int | None, fractions: str | None, *, stratify: bool, own_splits: bool) -> dict[str, float]:
+    """Shares of the splits to draw; refuses options that would do nothing."""
+    from lavis_emovit.errors import ConfigError
+
+    problems = []
+    if split_seed is None:
+        given = {"--fractions": fractions is not None, "--stratify": stratify}
+        problems = [f"{option} is about new splits, which only --split-seed draws" for option in given if given[option]]
+    elif own_splits:
+        problems = ["--own-splits keeps the published splits, --split-seed draws new ones: give one of them"]
+    if problems:
+        raise ConfigError(problems, "the command line")
+    return parse_fractions(fractions if fractions is not None else DEFAULT_FRACTIONS)
 
 
 def _entry(dataset: str) -> CatalogueEntry | None:

@@ -25,7 +25,7 @@ from lavis_emovit.sources.layouts import LayoutSettings
 
 CONFIG_NAME = "defaults.yaml"
 SEARCH_VARIABLE = "EMOVIT_DATASETS"
-_NAME = re.compile(r"[A-Za-z0-9_-]+")
+DATASET_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class PublishedCounts(Settings):
@@ -154,7 +154,7 @@ def _read_entry(path: Path) -> CatalogueEntry | None:
     if is_sketch:
         return None
     problems = []
-    if not _NAME.fullmatch(str(name)):
+    if not DATASET_NAME.fullmatch(str(name)):
         problems.append(f"datasets: '{name}' is no name of a dataset; names are letters, digits, _ and -")
     # Without `about`, each of its keys is told as missing.
     declared, more = parse_settings(DeclaredDataset, {"about": {}, **values}, f"datasets.{name}")

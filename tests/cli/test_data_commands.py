@@ -95,6 +95,10 @@ def test_splits_and_layout_can_be_changed(emovit, abstract, tmp_path):
         (("fi", ".", "--column", "image=x"), "'fi' has no table, so its columns cannot be named"),
         (("folder", ".", "--label-set", "mikels"), "unknown label set 'mikels' (did you mean 'mikels8'?"),
         (("gone.yaml", "."), "gone.yaml"),
+        (("abstract", ".", "--fractions", "train=2"), "--fractions is about new splits, which only --split-seed draws"),
+        (("abstract", ".", "--stratify"), "--stratify is about new splits, which only --split-seed draws"),
+        (("abstract", ".", "--split-seed", 1, "--own-splits"), "--split-seed draws new ones: give one of them"),
+        (("abstract", ".", "--name", "../../evil"), "'../../evil' is no name of a dataset; names are letters"),
         (("huggingface", "gone"), "gone: no such folder; expected one that `save_to_disk` wrote"),
     ],
 )

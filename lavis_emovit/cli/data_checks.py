@@ -101,6 +101,10 @@ def verify(
                 typer.echo(f"  - {line}")
             if len(lines) > show:
                 typer.echo(f"  ... and {len(lines) - show} more (--show, --json)")
+    if report.num_missing and report.num_missing == report.num_pictures:
+        looked = ", ".join(sorted({str(file.image_root) for file in files}))
+        hint = "give --images, the folder where their paths start" if not images else "is --images the right folder?"
+        typer.echo(f"none of the pictures is in {looked}: {hint}")
     if report.odd:
         kinds = ", ".join(f"{kind} ({count})" for kind, count in report.odd.most_common())
         typer.echo(f"no faults, but worth knowing: {kinds}")

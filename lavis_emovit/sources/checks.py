@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from lavis_emovit.records import EmotionRecord
-from lavis_emovit.sources.picture_checks import PictureFacts, look_at
+from lavis_emovit.sources.picture_checks import MISSING, PictureFacts, look_at
 from lavis_emovit.sources.statistics import labels_of
 
 _HASH_BITS = 64
@@ -39,6 +39,7 @@ class CheckReport:
 
     Attributes:
         num_records, num_pictures: what was looked at.
+        num_missing: pictures that are not there at all.
         faults: pictures that are missing or broken.
         exact, near: pairs of pictures with the same bytes, or nearly the same look, within a split of a file.
         leaks: pairs of such pictures in two splits or two files, and groups in two splits.
@@ -48,6 +49,7 @@ class CheckReport:
 
     num_records: int = 0
     num_pictures: int = 0
+    num_missing: int = 0
     faults: list[str] = field(default_factory=list)
     exact: list[str] = field(default_factory=list)
     near: list[str] = field(default_factory=list)
@@ -111,6 +113,7 @@ def check_records(
         users.setdefault(use.path, []).append(use)
     for path in paths:
         if facts[path].fault is not None:
+            report.num_missing += facts[path].fault == MISSING
             report.faults.append(f"{users[path][0]}: {path}: {facts[path].fault}")
         report.odd.update(facts[path].odd)
     _compare(uses, facts, near_bits, report)

@@ -13,6 +13,8 @@ from PIL import Image, ImageOps
 from lavis_emovit.errors import DataError
 from lavis_emovit.pictures import MAX_PIXELS, strict_decoding
 
+# The fault of a picture that is not there at all.
+MISSING = "missing"
 SMALL_PX = 16
 _HASH_SIDE = 8
 # A picture of nearly one tone has no structure that a perceptual hash could hold on to.
@@ -54,7 +56,7 @@ def look_at(path: str) -> PictureFacts:
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
-        return PictureFacts(path, fault="missing")
+        return PictureFacts(path, fault=MISSING)
     except OSError as error:
         return PictureFacts(path, fault=f"cannot be read ({error.strerror})")
     sha256 = hashlib.sha256(data).hexdigest()

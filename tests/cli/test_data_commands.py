@@ -151,7 +151,12 @@ def test_counts_are_shown_and_written(emovit, abstract, tmp_path):
 def test_findings_are_reported_and_refused_when_strict(emovit, abstract, tmp_path):
     out = tmp_path / "r.jsonl"
     emovit("import", "abstract", abstract, "--out", out)
-    assert emovit("verify", out, "--images", abstract, "--strict")[0] == 0
+    text = emovit("verify", out, "--images", abstract, "--strict")[1]
+    assert "11 pictures: 0 findings" in text and "none of the pictures" not in text
+    text = emovit("verify", out)[1]
+    assert f"none of the pictures is in {tmp_path}: give --images, the folder where their paths start" in text
+    text = emovit("verify", out, "--images", tmp_path / "gone")[1]
+    assert f"none of the pictures is in {tmp_path / 'gone'}: is --images the right folder?" in text
     first, second, third = [abstract / record.image for record in list(read_records(out))[:3]]
     shutil.copy(first, second)
     third.write_bytes(b"<html>")

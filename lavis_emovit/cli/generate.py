@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lavis_emovit.cli.generate_job import describe, given, open_job, print_estimates, refuse_stopped
 from lavis_emovit.cli.generate_seke import seke
 
 if TYPE_CHECKING:
-    from lavis_emovit.generation.job import Estimate, Job, StepResult
+    from lavis_emovit.generation.job import Job, StepResult
 
 app = typer.Typer(
     help="Write captions, attributes and instructions, by a chat model or offline.",
@@ -122,22 +123,9 @@ def _generate(
     ] = False,
     preview: Annotated[int, typer.Option(min=0, help="Pictures on the preview page; 0 writes none.")] = 24,
 ) -> None:
-    from lavis_emovit.cli.generate_progress import make_display
     from lavis_emovit.cli.generate_settings import read_settings
-    from lavis_emovit.errors import UserError
-    from lavis_emovit.generation.chat.ledger import Ledger
-    from lavis_emovit.generation.job import Job, find_image_root
-    from lavis_emovit.generation.outputs import (
-        MANIFEST,
-        PREVIEW,
-        RECORDS,
-        check_folder,
-        file_sha256,
-        ledger_line,
-        write_outputs,
-    )
+    from lavis_emovit.generation.outputs import MANIFEST, PREVIEW, RECORDS, ledger_line, write_outputs
     from lavis_emovit.generation.pipeline import run_steps
-    from lavis_emovit.records import read_records
 
     chat_options = {
         "model": model, "base_url": base_url, "max_in_flight": in_flight, "rpm": rpm, "tpm": tpm, "max_usd": max_usd,
@@ -148,30 +136,10 @@ def _generate(
         "wordings": tuple(wording) if wording else None, "open_set": open_set or None,
         "option_order": option_order.value if option_order else None,
     }  # fmt: skip
-    chat, judge_chat, settings, chosen_mix = read_settings(
-        config, _given(chat_options), _given(job_options), judge, mix
-    )
-    if settings.split == "every":
-        settings = settings.model_copy(update={"split": None})
-    source_sha256 = file_sha256(records)
-    check_folder(out)
-    with Ledger(out / "ledger.jsonl") as ledger:
-        job = Job(
-            records=list(read_records(records)),
-            image_root=find_image_root(records, images),
-            folder=out,
-            ledger=ledger,
-            settings=settings,
-            chat=chat,
-            judge=judge_chat,
-            batch=batch,
-            wait=wait,
-            dry_run=dry_run,
-            display=make_display(),
-        )
-        if not job.chosen():
-            splits = ", ".join(sorted({record.split for record in job.records})) or "none at all"
-            raise UserError(f"{records}: no records of split '{settings.split}' (there are: {splits}); see --split")
+    chat, judge_chat, settings, chosen_mix = read_settings(config, given(chat_options), given(job_options), judge, mix)
+    with open_job(
+        records, images, out, settings, chat=chat, judge=judge_chat, batch=batch, wait=wait, dry_run=dry_run
+    ) as (job, source_sha256):
         results: list[StepResult] = []
         for result in run_steps(
             job,
@@ -187,9 +155,9 @@ def _generate(
         ):
             results.append(result)
             if not dry_run:
-                typer.echo(_describe(result))
+                typer.echo(describe(result))
         if dry_run:
-            _print_estimates(job)
+            print_estimates(job)
             return
         write_outputs(
             job,
@@ -204,60 +172,7 @@ def _generate(
             _build_shards(job, out / "shards")
         typer.echo(ledger_line(job))
         typer.echo(f"{out / RECORDS}, {out / MANIFEST}" + (f", {out / PREVIEW}" if preview else ""))
-        stopped = results[-1].stopped
-        if stopped:
-            raise UserError(f"stopped early: {stopped}. Run the same command again to go on; nothing is paid twice.")
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _describe(result: StepResult) -> str:
-    parts = [f"{result.step}: {result.num_done} of {result.num_records} records"]
-    if result.num_pairs:
-        parts.append(f"{result.num_pairs} pairs")
-    if result.num_rejected:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in result.reasons.most_common())
-        parts.append(f"{result.num_rejected} rejected ({reasons})")
-    if result.leak_rate is not None and result.step != "categorical":
-        parts.append(f"label leaks {result.leak_rate:.1%}")
-    if result.missing:
-        parts.append("without: " + ", ".join(f"{reason} {count}" for reason, count in result.missing.items()))
-    parts += [f"{name}: {_plain(value)}" for name, value in result.notes.items() if value]
-    return "; ".join(parts)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {item}" for name, item in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _print_estimates(job: Job) -> None:
-    from lavis_emovit.generation.chat.prices import load_prices
-
-    if not job.estimates:
-        typer.echo("nothing would be asked: the offline writer costs nothing")
-        return
-    for item in job.estimates:
-        typer.echo(_describe_estimate(item))
-    table = load_prices(job.chat.prices if job.chat else None)
-    known = [item for item in job.estimates if item.usd is not None and item.usd_worst is not None]
-    if known:
-        usd, worst = sum(item.usd or 0.0 for item in known), sum(item.usd_worst or 0.0 for item in known)
-        typer.echo(f"together about ${usd:.2f}, at most ${worst:.2f} (prices of {table.date}: {table.source})")
-    if len(known) < len(job.estimates):
-        typer.echo("the model has no price in the table; give one with --prices to have costs counted")
-
-
-def _describe_estimate(item: Estimate) -> str:
-    cost = f", about ${item.usd:.2f}, at most ${item.usd_worst:.2f}" if item.usd is not None else ""
-    paid = f", {item.num_paid} of them paid already" if item.num_paid else ""
-    return (
-        f"{item.label}: {item.num_requests} requests{paid}, about {item.input_tokens} input and {item.output_tokens} "
-        f"output tokens{cost}"
-    )
+        refuse_stopped(results[-1].stopped)
 
 
 def _build_shards(job: Job, folder: Path) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lavis_emovit.cli.generate_job import describe, given, open_job, print_estimates, refuse_stopped
+
 if TYPE_CHECKING:
-    from lavis_emovit.generation.job import Job
     from lavis_emovit.generation.seke.settings import SekeSettings
 
 
@@ -60,15 +61,10 @@ def seke(
     preview: Annotated[int, typer.Option(min=0, help="Pictures on the preview page; 0 writes none.")] = 24,
 ) -> None:
     """Complete expression, valence and arousal, and action units of faces; write instructions from coarse to fine."""
-    from lavis_emovit.cli.generate import _describe, _given, _print_estimates
-    from lavis_emovit.cli.generate_progress import make_display
     from lavis_emovit.cli.generate_settings import read_settings
-    from lavis_emovit.errors import UserError
-    from lavis_emovit.generation.chat.ledger import Ledger
-    from lavis_emovit.generation.job import Job, find_image_root
-    from lavis_emovit.generation.outputs import PREVIEW, RECORDS, check_folder, file_sha256, ledger_line, write_outputs
+    from lavis_emovit.generation.outputs import PREVIEW, RECORDS, ledger_line, write_outputs
+    from lavis_emovit.generation.pipeline import refuse_held_out
     from lavis_emovit.generation.seke.step import CHECK, TRAIL, check_levels, complete_levels
-    from lavis_emovit.records import read_records
 
     chat_options = {
         "model": model, "base_url": base_url, "max_in_flight": in_flight, "rpm": rpm, "tpm": tpm, "max_usd": max_usd,
@@ -79,79 +75,44 @@ def seke(
         "verification": verification.value if verification else None, "priors": str(priors) if priors else None,
     }  # fmt: skip
     chat, _, job_settings, _ = read_settings(
-        config, _given(chat_options), _given({"seed": seed, "split": split}), None, None
+        config, given(chat_options), given({"seed": seed, "split": split}), None, None
     )
-    settings = _seke_settings(config, _given(seke_options))
-    if job_settings.split == "every":
-        job_settings = job_settings.model_copy(update={"split": None})
-    source_sha256 = file_sha256(records)
-    check_folder(out)
-    with Ledger(out / "ledger.jsonl") as ledger:
-        job = Job(
-            records=list(read_records(records)),
-            image_root=find_image_root(records, images),
-            folder=out,
-            ledger=ledger,
-            settings=job_settings,
-            chat=chat,
-            dry_run=dry_run,
-            display=make_display(),
-        )
-        if not job.chosen():
-            splits = ", ".join(sorted({record.split for record in job.records})) or "none at all"
-            raise UserError(f"{records}: no records of split '{job_settings.split}' (there are: {splits}); see --split")
+    settings = _seke_settings(config, given(seke_options))
+    with open_job(records, images, out, job_settings, chat=chat, dry_run=dry_run) as (job, source_sha256):
         if check:
             report = check_levels(job, settings)
             if dry_run:
-                _print_estimates(job)
+                print_estimates(job)
                 return
             _print_check(report)
             typer.echo(ledger_line(job))
             typer.echo(str(out / CHECK))
-            _raise_stopped(report["stopped"])
+            refuse_stopped(report["stopped"])
             return
-        if check_overlap and job_settings.split is not None and settings.instructions:
-            _refuse_overlap(job, held_out or ())
+        if check_overlap and job.settings.split is not None and settings.instructions:
+            refuse_held_out(job, None, held_out or ())
         result = complete_levels(job, settings)
         if dry_run:
-            _print_estimates(job)
+            print_estimates(job)
             return
-        typer.echo(_describe(result))
+        typer.echo(describe(result))
         result.notes["settings"] = settings.model_dump(mode="json")
         write_outputs(job, [result], source=records, source_sha256=source_sha256, num_preview=preview)
         typer.echo(ledger_line(job))
         typer.echo(f"{out / RECORDS}, {out / TRAIL}" + (f", {out / PREVIEW}" if preview else ""))
-        _raise_stopped(result.stopped)
+        refuse_stopped(result.stopped)
 
 
-def _raise_stopped(reason: str | None) -> None:
-    from lavis_emovit.errors import UserError
-
-    if reason:
-        raise UserError(f"stopped early: {reason}. Run the same command again to go on; nothing is paid twice.")
-
-
-def _seke_settings(config: Path | None, given: dict[str, Any]) -> SekeSettings:
+def _seke_settings(config: Path | None, options: dict[str, Any]) -> SekeSettings:
     from lavis_emovit.cli.generate_settings import read_section
     from lavis_emovit.errors import ConfigError
     from lavis_emovit.generation.seke.settings import SekeSettings
     from lavis_emovit.settings import parse_settings
 
-    settings, problems = parse_settings(SekeSettings, {**read_section(config, "seke"), **given}, "seke")
+    settings, problems = parse_settings(SekeSettings, {**read_section(config, "seke"), **options}, "seke")
     if settings is None:
-        raise ConfigError(problems, str(config) if config and not given else "the settings of this command")
+        raise ConfigError(problems, str(config) if config and not options else "the settings of this command")
     return settings
-
-
-def _refuse_overlap(job: Job, held_out: list[Path] | tuple[Path, ...]) -> None:
-    from lavis_emovit.generation.overlap import refuse_overlap
-    from lavis_emovit.records import read_records
-
-    training = job.chosen()
-    others = [record for record in job.records if record.split != job.settings.split]
-    refuse_overlap(training, others, job.image_root, job.image_root)
-    for path in held_out:
-        refuse_overlap(training, read_records(path), job.image_root, path.parent)
 
 
 def _print_check(report: dict[str, Any]) -> None:

@@ -55,7 +55,7 @@ def run_steps(
     chosen = draw_mix(job.chosen(), mix, seed=job.settings.seed, allow_short=allow_short) if mix is not None else None
     ids = None if chosen is None else set(chosen)
     if check_overlap and job.settings.split is not None:
-        _refuse_overlap(job, ids, held_out)
+        refuse_held_out(job, ids, held_out)
     for step in steps:
         if step == "captions":
             result = write_captions(job, ids, captioner=captioner, redo=redo_captions, device=device)
@@ -96,7 +96,8 @@ def write_categorical(job: Job, ids: Iterable[str] | None = None) -> StepResult:
     )
 
 
-def _refuse_overlap(job: Job, ids: set[str] | None, held_out: Sequence[Path]) -> None:
+def refuse_held_out(job: Job, ids: set[str] | None, held_out: Sequence[Path]) -> None:
+    """Refuse records that get instructions and are in another split, or in further files, as well (DataError)."""
     training = job.chosen(ids)
     others = [record for record in job.records if record.split != job.settings.split]
     refuse_overlap(training, others, job.image_root, job.image_root)

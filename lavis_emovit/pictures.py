@@ -13,6 +13,10 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image, ImageFile
 
+# Channel statistics of the pictures that CLIP and EVA-CLIP were trained on.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
 # Hasler and Suesstrunk call a picture of this colourfulness "extremely colourful"; it becomes 1.0.
 _EXTREMELY_COLOURFUL = 109.0
 

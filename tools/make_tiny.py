@@ -32,10 +32,11 @@ from torchvision.transforms import v2
 from transformers import InstructBlipConfig, InstructBlipForConditionalGeneration, LlamaConfig
 
 from lavis_emovit.models.emovit import EmoVIT
-from lavis_emovit.models.export import CLIP_MEAN, CLIP_STD, save_transformers
+from lavis_emovit.models.export import save_transformers
 from lavis_emovit.models.loading import LoadedParts, RawWeights
 from lavis_emovit.models.settings import ModelSettings
 from lavis_emovit.models.text import encode_answers, encode_prompts, join_prompts_and_answers
+from lavis_emovit.pictures import CLIP_MEAN, CLIP_STD
 from lavis_emovit.sources.sketch.draw import render
 from lavis_emovit.sources.sketch.scene import FACT_VALUES, sample_scene, scene_facts
 from tiny_texts import corpus, language_practice, picture_pairs, train_llm_tokenizer, train_qformer_tokenizer
@@ -106,7 +107,9 @@ class Pool:
         self.facts = {
             name: torch.tensor([values.index(fact[name]) for fact in facts]) for name, values in FACT_VALUES.items()
         }
-        normalise = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean=CLIP_MEAN, std=CLIP_STD)])
+        normalise = v2.Compose(
+            [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean=list(CLIP_MEAN), std=list(CLIP_STD))]
+        )
         self.eval_view = v2.Compose([v2.Resize(IMAGE_SIZE_PX, antialias=True), normalise])
         self.crop = v2.RandomResizedCrop(IMAGE_SIZE_PX, scale=(0.5, 1.0), antialias=True)
         self.normalise = normalise

@@ -28,10 +28,8 @@ from lavis_emovit.models.pickled import read_state_dict
 from lavis_emovit.models.tokenization import IMAGE_PLACEHOLDER
 from lavis_emovit.models.trained_parts import part_of
 from lavis_emovit.models.weights import is_offline
+from lavis_emovit.pictures import CLIP_MEAN, CLIP_STD
 
-# OpenAI CLIP's, which EVA-CLIP and InstructBLIP share.
-CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
-CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
 _EMBEDDING_ROWS = ("embed_tokens.weight", "shared.weight", "lm_head.weight")
 
 
@@ -58,7 +56,7 @@ def save_transformers(raw: RawWeights, folder: Path, shard_size: str = "5GB") ->
             one.init_kwargs.pop(how_it_was_loaded, None)
     size = vision_config.image_size
     processor = InstructBlipProcessor(
-        BlipImageProcessor(size={"height": size, "width": size}, image_mean=CLIP_MEAN, image_std=CLIP_STD),
+        BlipImageProcessor(size={"height": size, "width": size}, image_mean=list(CLIP_MEAN), image_std=list(CLIP_STD)),
         tokenizer,
         qformer_tokenizer,
         num_query_tokens=config.num_query_tokens,

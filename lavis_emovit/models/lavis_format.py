@@ -159,11 +159,6 @@ def from_eva(state: Mapping[str, torch.Tensor]) -> Translation:
     return result
 
 
-def is_lavis_state(state: Mapping[str, torch.Tensor]) -> bool:
-    """Whether the names look like LAVIS's."""
-    return any(_VISION_BIAS.match(name) or _rename(name, 0) not in (None, name) for name in state)
-
-
 def _rename(name: str, side: int) -> str | None:
     for rule in RULES:
         pattern: re.Pattern[str] = rule[side]  # type: ignore[assignment]

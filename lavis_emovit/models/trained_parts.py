@@ -131,18 +131,10 @@ def load_trained(core: nn.Module, trained: list[str], state: Mapping[str, torch.
         WeightsError: a tensor is missing, unknown or of another shape; the text names each.
     """
     own = dict(core.named_parameters())
-    problems = [f"missing: {name}" for name in trained if name not in state]
-    problems += [f"not a trained tensor of this model: {name}" for name in state if name not in set(trained)]
-    problems += [
-        f"shape of {name}: {list(state[name].shape)}, expected {list(own[name].shape)}"
-        for name in trained
-        if name in state and state[name].shape != own[name].shape
-    ]
-    if problems:
-        shown = "\n".join(f"  - {problem}" for problem in problems[:10])
-        more = f"\n  ... and {len(problems) - 10} more" if len(problems) > 10 else ""
+    learning = {name: own[name] for name in trained}
+    if problems := _misfits(state, learning, needed=trained, unknown="not a trained tensor of this model"):
         raise WeightsError(
-            f"{source} does not fit the trained parts of this model:\n{shown}{more}\n"
+            f"{source} does not fit the trained parts of this model:\n{problems}\n"
             "Set model.trained_parts and model.lora as in the run that wrote it."
         )
     with torch.no_grad():
@@ -158,20 +150,26 @@ def load_values(core: nn.Module, state: Mapping[str, torch.Tensor], source: str)
     """
     own = {base_name(name): parameter for name, parameter in core.named_parameters() if not is_adapter(name)}
     needed = [name for name in own if part_of(name) not in ("vision_encoder", "language_model")]
+    if problems := _misfits(state, own, needed=needed, unknown="unknown"):
+        raise WeightsError(f"{source} does not fit this model:\n{problems}")
+    with torch.no_grad():
+        for name, tensor in state.items():
+            own[name].copy_(tensor)
+
+
+def _misfits(
+    state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], needed: Iterable[str], unknown: str
+) -> str:
+    """What keeps a state dict from going into a model's own tensors, a line each; empty where it fits."""
     problems = [f"missing: {name}" for name in needed if name not in state]
-    problems += [f"unknown: {name}" for name in state if name not in own]
+    problems += [f"{unknown}: {name}" for name in state if name not in own]
     problems += [
         f"shape of {name}: {list(tensor.shape)}, expected {list(own[name].shape)}"
         for name, tensor in state.items()
         if name in own and own[name].shape != tensor.shape
     ]
-    if problems:
-        shown = "\n".join(f"  - {problem}" for problem in problems[:10])
-        more = f"\n  ... and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise WeightsError(f"{source} does not fit this model:\n{shown}{more}")
-    with torch.no_grad():
-        for name, tensor in state.items():
-            own[name].copy_(tensor)
+    more = f"\n  ... and {len(problems) - 10} more" if len(problems) > 10 else ""
+    return "\n".join(f"  - {problem}" for problem in problems[:10]) + more
 
 
 def fingerprint(core: nn.Module, trained: Iterable[str]) -> str:

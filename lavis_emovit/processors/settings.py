@@ -8,11 +8,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, model_validator
 
 from lavis_emovit.errors import ConfigError
+from lavis_emovit.pictures import CLIP_MEAN, CLIP_STD
 from lavis_emovit.settings import Settings, nearest_name, parse_settings
-
-# Channel statistics of the pictures that CLIP and EVA-CLIP were trained on.
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class ImageEvalSettings(Settings):

@@ -213,7 +213,7 @@ def bare(paths: Sequence[str]) -> None:
     """Decode, resize and normalise, and nothing else."""
     from torchvision.transforms.v2 import functional as F
 
-    from lavis_emovit.processors.settings import CLIP_MEAN, CLIP_STD
+    from lavis_emovit.pictures import CLIP_MEAN, CLIP_STD
 
     for path in paths:
         image = Image.open(path)

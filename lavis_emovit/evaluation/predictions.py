@@ -1,7 +1,8 @@
 """Predictions as JSON lines: one row for each evaluated instance, written as it comes, readable after a crash.
 
 A row says which instance it is, what is true, what the model chose, and how it scored every label, so that every
-metric and the whole report can be computed again from this file alone.
+metric and the whole report can be computed again from this file alone. What a row does not have is left out of its
+line, except for the seven keys that every line has had from the start.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
+from lavis_emovit.emotion.answers import AnswerStatus
 from lavis_emovit.errors import DataError
+
+# On every line, `null` where a row has none; other keys stand only on the lines of rows that have them.
+_ALWAYS_WRITTEN = frozenset({"instance_id", "record_id", "label", "prediction", "scores", "image", "answer"})
+_VOTE_SUM_TOLERANCE = 0.01
 
 
 class PredictionRow(BaseModel):
@@ -29,6 +35,16 @@ class PredictionRow(BaseModel):
         scores: log-probability (natural log) of each label; need not be normalised over the labels.
         image: path of a thumbnail, relative to the run folder, or None.
         answer: the text that the model generated, or None.
+        status: how a generated answer was read, or None where none was.
+        error: why the instance could not be answered at all, such as a picture that cannot be decoded. Such a row has
+            no prediction, scores, values or status; it is counted apart and measured as nothing.
+        votes: label -> share of the annotators, together 1: the truth of soft labels.
+        true_values: name -> number, the truth of what is a number: `valence` and `arousal` in [-1, 1], `AU12` as an
+            intensity or as 1 and 0.
+        values: name -> what the model said, None where its answer held no usable number. A name of `true_values` that
+            is missing here counts as None: invalid, not left out.
+        slices: name of a field -> its value, by which metrics can be broken down (`person`, `scene`).
+        variant: which wording or order of the question this is, where one instance is asked in several.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
@@ -40,6 +56,30 @@ class PredictionRow(BaseModel):
     scores: dict[str, FiniteFloat] | None = None
     image: str | None = None
     answer: str | None = None
+    status: AnswerStatus | None = None
+    error: str | None = Field(default=None, min_length=1)
+    votes: dict[str, FiniteFloat] | None = None
+    true_values: dict[str, FiniteFloat] | None = None
+    values: dict[str, FiniteFloat | None] | None = None
+    slices: dict[str, str] | None = None
+    variant: str | None = None
+
+    @field_validator("votes")
+    @classmethod
+    def _votes_are_shares(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        if value is not None and (
+            any(share < 0 for share in value.values()) or abs(sum(value.values()) - 1) > _VOTE_SUM_TOLERANCE
+        ):
+            raise ValueError("must be shares of the annotators: none negative, together 1")
+        return value
+
+    @model_validator(mode="after")
+    def _an_error_is_no_answer(self) -> PredictionRow:
+        if self.error is not None:
+            said = [name for name in ("prediction", "scores", "values", "status") if getattr(self, name) is not None]
+            if said:
+                raise ValueError(f"a row with an 'error' is no answer, yet it has {', '.join(said)}")
+        return self
 
 
 class PredictionWriter:
@@ -136,8 +176,9 @@ def read_predictions(path: str | os.PathLike[str], *, drop_partial_last_line: bo
 
 def encode_row(row: PredictionRow) -> bytes:
     """The line of a row, newline included. The same row always gives the same bytes."""
+    content = {key: value for key, value in row.model_dump().items() if value is not None or key in _ALWAYS_WRITTEN}
     try:
-        text = json.dumps(row.model_dump(), ensure_ascii=False, allow_nan=False)
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False)
         return text.encode() + b"\n"
     except ValueError as error:  # NaN and infinity, or a lone surrogate; neither is JSON that others can read
         raise DataError(f"prediction of instance '{row.instance_id}' cannot be written: {error}") from None
@@ -160,8 +201,12 @@ def decode_row(line: bytes) -> PredictionRow:
     try:
         return PredictionRow.model_validate(values)
     except ValidationError as error:
-        problems = [f"key '{'.'.join(map(str, item['loc']))}': {item['msg']}" for item in error.errors()]
-        raise ValueError("; ".join(problems)) from None
+        raise ValueError("; ".join(map(_problem, error.errors()))) from None
+
+
+def _problem(item: Any) -> str:
+    message = item["msg"].removeprefix("Value error, ")
+    return f"key '{'.'.join(map(str, item['loc']))}': {message}" if item["loc"] else message
 
 
 def repair_last_line(path: str | os.PathLike[str]) -> bool:

@@ -30,9 +30,10 @@ class EmotionMixtureDataset(Dataset[dict[str, Any]]):
         ratios: share of each in any unit; None takes every sample of all of them once an epoch.
         epoch_size: samples of an epoch with ratios, rounded up to a whole number of patterns; None takes as many as
             there are samples.
+        names: what messages call the datasets; None takes the folders of their shards.
 
     Raises:
-        DataError: no datasets, ratios that don't fit them, or length buckets that differ.
+        DataError: no datasets, the same shards twice, ratios that don't fit them, or length buckets that differ.
     """
 
     def __init__(
@@ -40,10 +41,13 @@ class EmotionMixtureDataset(Dataset[dict[str, Any]]):
         datasets: Sequence[EmotionShardDataset],
         ratios: Sequence[float] | None = None,
         epoch_size: int | None = None,
+        names: Sequence[str] | None = None,
     ):
         if not datasets:
             raise DataError("a mixture needs at least one dataset")
         self.datasets = list(datasets)
+        self.names = list(names) if names is not None else [str(dataset.index.folder) for dataset in datasets]
+        self._refuse_the_same_shards()
         self.ratios, self.epoch_size = list(ratios) if ratios is not None else None, epoch_size
         self.offsets = np.cumsum([0, *(len(dataset) for dataset in datasets)])
         self.length_buckets = datasets[0].length_buckets
@@ -89,6 +93,15 @@ class EmotionMixtureDataset(Dataset[dict[str, Any]]):
     def collater(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """LAVIS's name for `collate`."""
         return collate(items)
+
+    def _refuse_the_same_shards(self) -> None:
+        """Samples of a set that is in the mixture twice would come twice as often as the ratios say."""
+        names: dict[str, str] = {}
+        for name, dataset in zip(self.names, self.datasets):
+            if dataset.order_hash in names:
+                other = names[dataset.order_hash]
+                raise DataError(f"'{other}' and '{name}' are the same shards; leave one out, or weigh it by its ratio")
+            names[dataset.order_hash] = name
 
     def _mixed(self, seed: int, epoch: int) -> MixtureOrder:
         return MixtureOrder(

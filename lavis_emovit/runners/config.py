@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.paths import find_recipe
 from lavis_emovit.runners.settings import FREE_RUN_KEYS, LAVIS_RUN_KEYS, RunSettings
+from lavis_emovit.runners.splits import mixture_problems
 from lavis_emovit.settings import Settings, nearest_name, parse_settings
 
 logger = logging.getLogger(__name__)
@@ -74,6 +75,8 @@ class Config:
         datasets_tree, datasets = _resolve_datasets(nodes["datasets"], problems)
         problems += _check_registered_task(run)
         problems += _check_image_sizes(model, datasets)
+        if run is not None and len(datasets) == len(nodes["datasets"]):
+            problems += mixture_problems(run, datasets)
         if problems or run is None or model is None:
             raise ConfigError(problems, str(cfg_path))
         merged = OmegaConf.create({"run": run.model_dump(mode="json"), "model": model_tree, "datasets": datasets_tree})
@@ -252,8 +255,6 @@ def _resolve_datasets(node: dict[str, Any], problems: list[str]) -> tuple[dict[s
         problems += found
         if settings is not None:
             parsed[name] = settings
-    if len(node) > 1:
-        problems.append(f"datasets: one dataset a run, this recipe names {', '.join(node)}")
     return trees, parsed
 
 

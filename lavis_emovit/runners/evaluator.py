@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 from itertools import islice
@@ -98,7 +99,9 @@ class Evaluator:
     def _thumbnail(self, dataset: Any, number: int) -> str:
         """A small JPEG of an item, as a path relative to the run's folder."""
         sample = dataset.read(number)
-        name = f"{_file_name(sample.record.id)}.jpg"
+        # Two datasets of a run may have records of one name; the picture tells them apart.
+        digest = hashlib.sha256(sample.image_bytes).hexdigest()[:8]
+        name = f"{_file_name(sample.record.id)}-{digest}.jpg"
         path = self._folder.predictions / "images" / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,6 @@ from typing import Any
 
 from lavis.common.registry import registry
 
-from lavis_emovit.errors import ConfigError
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.runners.checkpoint import checkpoint_name, purge_checkpoints, save_checkpoint
 from lavis_emovit.runners.config import Config
@@ -26,6 +25,7 @@ from lavis_emovit.runners.resume import check_belongs, find_start, find_trained
 from lavis_emovit.runners.run_folder import RunFolder
 from lavis_emovit.runners.schedule import LinearWarmupCosine
 from lavis_emovit.runners.seeding import seed_everything
+from lavis_emovit.runners.splits import RecipeSplits
 from lavis_emovit.runners.training_state import Best, Position, TrainingState, read_state, writers_of
 from lavis_emovit.shards.order import num_steps
 
@@ -59,7 +59,7 @@ class RunnerEmoVIT:
     ):
         self.config, self.settings = cfg, cfg.run
         self.task, self.job_id = task, job_id
-        self._splits = self._needed_splits(datasets)
+        self._splits = RecipeSplits.of(datasets, self.settings, cfg.source)
         self.folder = folder or RunFolder.open(cfg)
         self.engine = TorchEngine(model, task, self.settings)
         self.model = model
@@ -105,7 +105,7 @@ class RunnerEmoVIT:
 
     @property
     def _train_dataset(self) -> Any:
-        return self._splits[self.settings.train_splits[0]]
+        return self._splits.train
 
     @property
     def _steps_per_epoch(self) -> int:
@@ -153,12 +153,12 @@ class RunnerEmoVIT:
     def _validate(self, position: Position, log: RunLog) -> Position:
         """Evaluate the validation splits after an epoch; the first of them decides which checkpoint is the best."""
         value = -math.inf
-        for number, split in enumerate(self.settings.valid_splits):
-            metrics = self._evaluate(split, DURING, log, position)
+        for number, (split, dataset) in enumerate(self._splits.valid.items()):
+            metrics = self._evaluate(dataset, split, DURING, log, position)
             if number == 0:
                 value = metrics[self.settings.best_metric]
         best = position.best
-        if self.settings.valid_splits and (best is None or value > best.value):
+        if self._splits.valid and (best is None or value > best.value):
             best = Best(position.step, self.settings.best_metric, value)
         return replace(position, best=best)
 
@@ -265,16 +265,18 @@ class RunnerEmoVIT:
         if position.step == 0:
             return self._evaluate_tests(BEFORE, log, position)
         measured = {
-            split: self._evaluator.measure(self._splits[split], split, BEFORE) for split in self.settings.test_splits
+            split: self._evaluator.measure(dataset, split, BEFORE) for split, dataset in self._splits.test.items()
         }
         return {split: metrics for split, metrics in measured.items() if metrics is not None}
 
     def _evaluate_tests(self, stage: str, log: RunLog, position: Position) -> dict[str, Any]:
-        return {split: self._evaluate(split, stage, log, position) for split in self.settings.test_splits}
+        return {
+            split: self._evaluate(dataset, split, stage, log, position) for split, dataset in self._splits.test.items()
+        }
 
-    def _evaluate(self, split: str, stage: str, log: RunLog, position: Position) -> dict[str, Any]:
+    def _evaluate(self, dataset: Any, split: str, stage: str, log: RunLog, position: Position) -> dict[str, Any]:
         when = {BEFORE: "before tuning", DURING: f"after epoch {position.epoch}", AFTER: "after tuning"}[stage]
-        metrics = self._evaluator.evaluate(self._splits[split], split, stage, when)
+        metrics = self._evaluator.evaluate(dataset, split, stage, when)
         log.write(
             {
                 "event": "eval",
@@ -288,20 +290,6 @@ class RunnerEmoVIT:
         return metrics
 
     # Start and end
-
-    def _needed_splits(self, datasets: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-        """The splits of the recipe's dataset, after a look whether all that will be needed are there."""
-        ((name, splits),) = datasets.items()
-        run = self.settings
-        needed = run.test_splits if run.evaluate else (*run.train_splits, *run.valid_splits, *run.test_splits)
-        missing = [split for split in needed if split not in splits]
-        if missing:
-            found = ", ".join(splits)
-            raise ConfigError(
-                [f"run: split '{split}' is not in dataset '{name}', which has {found}" for split in missing],
-                self.config.source,
-            )
-        return splits
 
     def _log_start(self) -> None:
         counts = self.model.parameter_counts()
@@ -333,7 +321,7 @@ class RunnerEmoVIT:
             "best": asdict(position.best) if position.best else None,
             "splits": {
                 split: {stage: metrics[split] for stage, metrics in results.items() if split in metrics}
-                for split in self.settings.test_splits
+                for split in self._splits.test
             },
             "parameters": self.model.parameter_counts(),
             "config_hash": self.config.identity_hash,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -72,6 +72,12 @@ class RunSettings(Settings):
     micro_batch_size: int | None = Field(None, ge=1, description="images of one forward pass; empty: all at once")
     batch_size_eval: int = Field(16, ge=1)
     num_workers: int = Field(0, ge=0, description="processes that read and prepare images")
+    train_dataset_ratios: dict[str, Annotated[float, Field(ge=0)]] | None = Field(
+        None, description="share of each dataset in training, 0 to evaluate it only; empty: every sample once an epoch"
+    )
+    epoch_size: int | None = Field(
+        None, ge=1, description="with train_dataset_ratios, images of an epoch; empty: as many as there are"
+    )
 
     # Optimizer (AdamW) and schedule.
     lr_sched: Literal["linear_warmup_cosine_lr"] = "linear_warmup_cosine_lr"
@@ -99,6 +105,9 @@ class RunSettings(Settings):
     evaluate_before: bool = Field(True, description="evaluate the test splits before tuning as well")
     checkpoint: str | None = Field(None, description="evaluation: a checkpoint folder, or a run's folder for its best")
     best_metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "weighted_f1"] = "accuracy"
+    best_dataset: str | None = Field(
+        None, description="validation of this one chooses the best; empty: the first"
+    )
     score_normalisation: Literal["mean", "sum"] = Field(
         "mean", description="candidate log-likelihood per token (mean) or of the whole label (sum)"
     )
@@ -136,6 +145,13 @@ class RunSettings(Settings):
             raise ValueError("run.overwrite deletes the earlier run, so it needs run.resume=never beside it")
         if not self.evaluate and len(self.train_splits) != 1:
             raise ValueError("run.train_splits needs exactly one split to train on")
+        if self.train_dataset_ratios is not None and not any(self.train_dataset_ratios.values()):
+            raise ValueError("run.train_dataset_ratios: give at least one dataset a share above 0")
+        if self.epoch_size is not None and self.train_dataset_ratios is None:
+            raise ValueError(
+                "run.epoch_size needs run.train_dataset_ratios (with one dataset: its name and 1); without ratios an "
+                "epoch is every sample once"
+            )
         if self.evaluate and not self.test_splits:
             raise ValueError("run.test_splits is empty, so there is nothing to evaluate")
         if self.min_lr > self.init_lr:

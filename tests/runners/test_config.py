@@ -88,7 +88,6 @@ def test_everything_wrong_comes_in_one_error(recipe: Callable[..., Path]) -> Non
         ({"datasets": {"coco_caption": None}}, "it takes "),
         ({"datasets": {"emo_stand_in": {"type": "small"}}}, "no type 'small'"),
         ({"datasets": {"emo_stand_in": 3}}, "expected a mapping"),
-        ({"datasets": {"emo_stand_in": None, "emoset": None}}, "one dataset a run"),
         ({"run": None}, "run: missing"),
     ],
 )

@@ -1,0 +1,249 @@
+"""Recipes with several datasets, on shards of two label sets.
+
+- Training takes the datasets in exactly the ratios of the recipe; a run that was stopped and started again ends bit for
+  bit like one that was not.
+- Each dataset's own splits are evaluated with its own labels, under names of their own in metrics, log and predictions;
+  the named dataset chooses the best checkpoint; thumbnails of records of one name are kept apart.
+- Ratios, names, splits and length buckets that do not fit are refused by key, before a weight is loaded where possible.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lavis_emovit.datasets.mixture import EmotionMixtureDataset
+from lavis_emovit.errors import ConfigError
+from lavis_emovit.runners.checkpoint import list_checkpoints
+from lavis_emovit.runners.config import Config
+from lavis_emovit.runners.engines.torch_engine import TorchEngine
+from lavis_emovit.runners.logs import read_log
+from lavis_emovit.shards.writer import write_shards
+from lavis_emovit.train import run_recipe
+
+RUN = {
+    "task": "emotion_instruction",
+    "output_dir": "run",
+    "max_epoch": 2,
+    "global_batch_size": 16,
+    "init_lr": 1e-3,
+    "device": "cpu",
+    "num_threads": 1,
+    "keep_last": 9,
+    "tensorboard": False,
+    "report": False,
+    "num_report_answers": 2,
+}
+RATIOS = {"emoset": 3, "london_faces": 1}
+
+
+@pytest.fixture(scope="module")
+def data_folder(tmp_path_factory: pytest.TempPathFactory, make_records: Callable) -> Path:
+    """Shards of pictures with eight emotions, and of faces with two; their records have the same ids."""
+    folder = tmp_path_factory.mktemp("data")
+    for split, count in (("train", 40), ("val", 8), ("test", 8)):
+        pictures = folder / "pictures" / split
+        records = make_records(pictures, count, split=split)
+        write_shards(records, pictures, folder / "emoset" / split)
+        faces = [
+            record.model_copy(
+                update={
+                    "image": records[-1 - number].image,
+                    "emotion": ("happy", "neutral")[number % 2],
+                    "label_set": "neutral_happy2",
+                }
+            )
+            for number, record in enumerate(records[: count // 2])
+        ]
+        write_shards(faces, pictures, folder / "london_faces" / split)
+    return folder
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_folder: Path) -> Callable[..., Path]:
+    monkeypatch.setenv("EMOVIT_DATA", str(data_folder))
+    monkeypatch.chdir(tmp_path)
+
+    def write(datasets: Any = None, **run: Any) -> Path:
+        values = {
+            "model": {"arch": "emovit_tiny"},
+            "datasets": datasets or {"emoset": None, "london_faces": None},
+            "run": {**RUN, **run},
+        }
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
+        return tmp_path / "recipe.yaml"
+
+    return write
+
+
+def test_two_datasets_train_together_and_resume_exactly(recipe: Callable[..., Path], tmp_path: Path) -> None:
+    seen: dict[str, list[list[str]]] = {}
+    real = TorchEngine.train_step
+
+    def run(name: str, stop_at: int | None = None) -> dict[str, Any]:
+        steps = seen.setdefault(name, [])
+
+        def train_step(self: TorchEngine, micro_batches: Any, *rest: Any) -> Any:
+            if len(steps) == stop_at:
+                raise KeyboardInterrupt
+            # The label of each picture, by its first question.
+            steps.append(
+                [
+                    batch["label"][batch["image_index"].tolist().index(image)]
+                    for batch in micro_batches
+                    for image in range(len(batch["record_id"]))
+                ]
+            )
+            return real(self, micro_batches, *rest)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(TorchEngine, "train_step", train_step)
+            return run_recipe(
+                recipe(
+                    output_dir=name,
+                    train_dataset_ratios=RATIOS,
+                    epoch_size=64,
+                    best_dataset="london_faces",
+                    save_every_steps=3,
+                )
+            )
+
+    straight = run("straight")
+    with pytest.raises(KeyboardInterrupt):
+        run("stopped", stop_at=5)
+    seen["stopped"] = seen["stopped"][:3]
+    assert run("stopped") == straight
+    assert seen["stopped"][:4] == seen["straight"][:4] and len(seen["straight"]) == 8
+    last, other = (list_checkpoints(tmp_path / name / "checkpoints")[-1] for name in ("straight", "stopped"))
+    assert last.name == other.name == "ckpt-00000008"
+    for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
+        assert (last / name).read_bytes() == (other / name).read_bytes(), name
+
+    # 64 pictures an epoch, one in four of them a face.
+    for epoch in (seen["straight"][:4], seen["straight"][4:]):
+        faces = Counter(label in ("happy", "neutral") for step in epoch for label in step)
+        assert faces == {False: 48, True: 16}
+
+    # Each dataset's own splits, with its own labels.
+    folder = tmp_path / "straight"
+    assert list(straight["splits"]) == ["emoset-test", "london_faces-test"]
+    for name, num_labels, count in (("emoset-test", 8, 8), ("london_faces-test", 2, 4)):
+        after = straight["splits"][name]["after"]
+        assert (after["num_samples"], after["chance"]) == (count, pytest.approx(1 / num_labels))
+        rows = [json.loads(line) for line in (folder / f"predictions/{name}-after.jsonl").read_text().splitlines()]
+        assert {len(row["scores"]) for row in rows} == {num_labels} and len(rows) == count
+    images = [
+        json.loads((folder / f"predictions/{name}-after.jsonl").read_text().splitlines()[0])["image"]
+        for name in straight["splits"]
+    ]
+    assert len(set(images)) == 2 and all((folder / image).is_file() for image in images)
+    validations = [row for row in read_log(folder / "log.jsonl") if row.get("stage") == "during"]
+    assert [row["split"] for row in validations] == ["london_faces-val", "emoset-val"] * 2
+    best = max(row["metrics"]["accuracy"] for row in validations if row["split"] == "london_faces-val")
+    assert straight["best"]["value"] == best
+
+
+def test_one_is_trained_on_and_both_are_evaluated(recipe: Callable[..., Path], tmp_path: Path) -> None:
+    options = {"valid_splits": [], "max_epoch": 1, "evaluate_before": False, "report": True}
+    summary = run_recipe(recipe(train_dataset_ratios={"emoset": 1, "london_faces": 0}, **options))
+    assert summary["step"] == 3
+    assert list(summary["splits"]) == ["emoset-test", "london_faces-test"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "emoset-test" in page and "london_faces-test" in page
+    evaluated = run_recipe(
+        recipe(output_dir="evaluation", evaluate=True, checkpoint=str(tmp_path / "run"), report=False)
+    )
+    assert {name: stages["after"] for name, stages in evaluated["splits"].items()} == {
+        name: stages["after"] for name, stages in summary["splits"].items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("run", "datasets", "words"),
+    [
+        ({"train_dataset_ratios": {"emoset": 1}}, {}, "run.train_dataset_ratios.london_faces: missing"),
+        (
+            {"train_dataset_ratios": {**RATIOS, "london_face": 1}},
+            {},
+            "run.train_dataset_ratios.london_face: the recipe has no such dataset (did you mean 'london_faces'?)",
+        ),
+        ({"train_dataset_ratios": {"emoset": 0, "london_faces": 0}}, {}, "give at least one dataset a share above 0"),
+        (
+            {"train_dataset_ratios": {"emoset": -1, "london_faces": 1}},
+            {},
+            "run.train_dataset_ratios.emoset: Input should",
+        ),
+        ({"epoch_size": 64}, {}, "run.epoch_size needs run.train_dataset_ratios"),
+        ({"best_dataset": "london"}, {}, "run.best_dataset: the recipe has no dataset 'london'"),
+        (
+            {},
+            {"london_faces": {"length_buckets": {"window_steps": 3}}},
+            "datasets.london_faces.length_buckets: must be as that of 'emoset'",
+        ),
+        (
+            {},
+            {"london_faces": {"vis_processor": {"train": {"image_size": 64}}}},
+            "datasets.london_faces.vis_processor.train.image_size: 64, the model reads pictures of 96",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_recipe(
+    recipe: Callable[..., Path], run: dict, datasets: dict, words: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        Config.load(recipe({"emoset": None, "london_faces": None, **datasets}, **run))
+    assert any(words in problem for problem in error.value.problems), error.value.problems
+
+
+WITHOUT_VAL = {"build_info": {"annotations": {"val": None}}}
+WITHOUT_TRAIN = {"build_info": {"annotations": {"train": None}, "prepare": None}}
+
+
+@pytest.mark.parametrize(
+    ("run", "faces", "words"),
+    [
+        (
+            {"best_dataset": "london_faces"},
+            WITHOUT_VAL,
+            "run.best_dataset: 'london_faces' has none of run.valid_splits",
+        ),
+        (
+            {"test_splits": ["dev"]},
+            None,
+            "split 'dev' is in none of the datasets, which have emoset: train, val, test; lo",
+        ),
+        (
+            {"train_dataset_ratios": RATIOS},
+            WITHOUT_TRAIN,
+            "run.train_dataset_ratios.london_faces: 'london_faces' has no",
+        ),
+        ({"test_splits": ["train"]}, None, "split 'train' of dataset 'emoset' is there to train on"),
+        (
+            {"train_dataset_ratios": {"emoset": 1, "london_faces": 0}, "valid_splits": ["val"], "test_splits": []},
+            WITHOUT_VAL,
+            "datasets.london_faces: none of the run's splits is in it",
+        ),
+        ({"train_dataset_ratios": {"emoset": 0.123457, "london_faces": 1}}, None, "round them to fewer digits"),
+    ],
+)
+def test_splits_that_do_not_fit_are_refused(recipe: Callable[..., Path], run: dict, faces: Any, words: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        run_recipe(recipe({"emoset": None, "london_faces": faces}, **run))
+    assert any(words in problem for problem in error.value.problems), error.value.problems
+
+
+def test_a_dataset_without_a_split_is_passed_over_there(recipe: Callable[..., Path]) -> None:
+    from lavis.tasks import setup_task
+
+    from lavis_emovit.runners.splits import RecipeSplits
+
+    config = Config.load(recipe({"emoset": None, "london_faces": WITHOUT_VAL}))
+    splits = RecipeSplits.of(setup_task(config).build_datasets(config), config.run, config.source)
+    assert list(splits.valid) == ["emoset-val"]
+    assert isinstance(splits.train, EmotionMixtureDataset) and len(splits.train) == 60

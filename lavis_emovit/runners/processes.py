@@ -1,0 +1,238 @@
+"""The processes of a run: what the launch says, how they meet, and the few things that they tell each other.
+
+A rank is one process of the run. torchrun, the `deepspeed` launcher and Slurm's `srun` each say in the environment
+which rank a process is; without any of them the run has one process. Everything here has a form for one process that
+needs no group and costs nothing, so callers never ask how many ranks there are.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from lavis_emovit.errors import UserError
+
+T = TypeVar("T")
+
+DEFAULT_TIMEOUT_S = 1800.0
+# Ports that neither systems nor people use by habit, for Slurm jobs that name none.
+_FIRST_PORT, _NUM_PORTS = 20000, 20000
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Which process this is.
+
+    Attributes:
+        rank, world_size: of all processes of the run.
+        local_rank, local_world_size: of those on this machine.
+        launcher: `python`, `torchrun`, `deepspeed`, `slurm` or `environment` (RANK and its like, set by hand).
+        master: host and port where the processes meet, None for one process.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
+    launcher: str = "python"
+    master: tuple[str, int] | None = None
+
+    @property
+    def is_alone(self) -> bool:
+        return self.world_size == 1
+
+
+def read_launch(environ: Mapping[str, str] | None = None) -> Launch:
+    """What the environment says about this process.
+
+    Slurm counts only inside a step of several tasks (`srun`): a batch script or a shell of an allocation runs once,
+    whatever number of tasks the allocation has.
+
+    Raises:
+        UserError: the variables contradict each other, or some are missing.
+    """
+    environ = os.environ if environ is None else environ
+    if "WORLD_SIZE" in environ or "RANK" in environ:
+        return _from_rank_variables(environ)
+    if _number(environ, "SLURM_STEP_NUM_TASKS", 1) > 1:
+        return _from_slurm(environ)
+    return Launch()
+
+
+def start(
+    launch: Launch, *, device: torch.device, timeout_s: float = DEFAULT_TIMEOUT_S, even_alone: bool = False
+) -> None:
+    """Join the process group: gloo for tensors on the CPU, NCCL beside it for those on GPUs.
+
+    Args:
+        launch: which process this is.
+        device: where this rank computes.
+        timeout_s: a collective that waits longer for another rank ends with an error.
+        even_alone: make a group of one process as well, for libraries that need one.
+
+    Raises:
+        UserError: the other processes cannot be reached.
+    """
+    if dist.is_initialized() or (launch.is_alone and not even_alone):
+        return
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    timeout = timedelta(seconds=timeout_s)
+    if launch.is_alone:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
+        return
+    assert launch.master is not None
+    host, port = launch.master
+    # libuv's server and torch's rendezvous read the same variables; the launchers set them, srun does not.
+    os.environ.setdefault("MASTER_ADDR", host)
+    os.environ.setdefault("MASTER_PORT", str(port))
+    try:
+        dist.init_process_group(
+            backend, init_method="env://", rank=launch.rank, world_size=launch.world_size, timeout=timeout
+        )
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"rank {launch.rank} of {launch.world_size} cannot meet the other processes at {host}:{port} within "
+            f"{timeout_s:g} s: {_first_line(error)}. Check that all were started, that the host can be reached from "
+            "every node and that the port is free (MASTER_ADDR, MASTER_PORT)."
+        ) from error
+
+
+def stop() -> None:
+    """Leave the process group, where there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes the run has."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this is rank 0, the only one that writes the run's folder."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait until all ranks have come here."""
+    if world_size() > 1:
+        # By way of the CPU: NCCL's barrier needs to be told the device, and waits on the GPU.
+        dist.all_reduce(torch.zeros(1))
+
+
+def broadcast_object(value: T, source: int = 0) -> T:
+    """What rank `source` has given, on all ranks; small things that pickle can take."""
+    if world_size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=source, device=torch.device("cpu"))
+    return box[0]
+
+
+def gather_objects(value: T) -> list[T]:
+    """What each rank has given, in the order of ranks, on all ranks."""
+    if world_size() == 1:
+        return [value]
+    gathered: list[Any] = [None] * world_size()
+    dist.all_gather_object(gathered, value)
+    return gathered
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is set on at least one rank; all ranks get the same answer."""
+    if world_size() == 1:
+        return flag
+    box = torch.tensor([int(flag)])
+    dist.all_reduce(box, op=dist.ReduceOp.MAX)
+    return bool(box.item())
+
+
+def _from_rank_variables(environ: Mapping[str, str]) -> Launch:
+    missing = [name for name in ("RANK", "WORLD_SIZE") if name not in environ]
+    if missing:
+        raise UserError(
+            f"the environment has only a part of what tells the processes of a run apart: {missing[0]} is not set. "
+            "Start several processes with torchrun, deepspeed or srun, or unset RANK and WORLD_SIZE."
+        )
+    own, total = _number(environ, "RANK"), _number(environ, "WORLD_SIZE")
+    # The deepspeed launcher's own name for it is LOCAL_SIZE.
+    local_total = _number(environ, "LOCAL_WORLD_SIZE", _number(environ, "LOCAL_SIZE", total))
+    local = _number(environ, "LOCAL_RANK", own % max(1, local_total))
+    if not (0 <= own < total and 0 <= local < local_total <= total):
+        raise UserError(
+            f"RANK={own} WORLD_SIZE={total} LOCAL_RANK={local} LOCAL_WORLD_SIZE={local_total} contradict each other; "
+            "ranks count from 0 and stay below their sizes"
+        )
+    if total == 1:
+        return Launch(launcher=_launcher(environ))
+    if "MASTER_ADDR" not in environ or "MASTER_PORT" not in environ:
+        raise UserError(
+            f"started as rank {own} of {total}, but MASTER_ADDR and MASTER_PORT do not say where the processes meet; "
+            "torchrun and deepspeed set them"
+        )
+    master = environ["MASTER_ADDR"], _number(environ, "MASTER_PORT")
+    return Launch(own, total, local, local_total, _launcher(environ), master)
+
+
+def _launcher(environ: Mapping[str, str]) -> str:
+    if "TORCHELASTIC_RUN_ID" in environ:
+        return "torchrun"
+    return "deepspeed" if "CROSS_RANK" in environ else "environment"
+
+
+def _from_slurm(environ: Mapping[str, str]) -> Launch:
+    own, total = _number(environ, "SLURM_PROCID"), _number(environ, "SLURM_STEP_NUM_TASKS")
+    local = _number(environ, "SLURM_LOCALID")
+    tasks = environ.get("SLURM_STEP_TASKS_PER_NODE", environ.get("SLURM_TASKS_PER_NODE", str(total)))
+    local_total = _tasks_of_node(tasks, _number(environ, "SLURM_NODEID", 0))
+    hosts = environ.get("SLURM_STEP_NODELIST", environ.get("SLURM_JOB_NODELIST", "localhost"))
+    host = environ.get("MASTER_ADDR", first_host(hosts))
+    # Two jobs on one node must not meet each other: the job's number decides the port.
+    port = _FIRST_PORT + _number(environ, "SLURM_JOB_ID", 0) % _NUM_PORTS
+    return Launch(own, total, local, local_total, "slurm", (host, _number(environ, "MASTER_PORT", port)))
+
+
+def first_host(nodelist: str) -> str:
+    """The first name of a Slurm node list: `gpu[003-007,9],login1` -> `gpu003`."""
+    first = re.split(r",(?![^\[]*\])", nodelist)[0]
+    return re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", first)
+
+
+def _tasks_of_node(tasks_per_node: str, node: int) -> int:
+    """Tasks of one node out of Slurm's short form: `4(x2),3` is 4, 4, 3."""
+    counts: list[int] = []
+    for part in tasks_per_node.split(","):
+        match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part.strip())
+        if match is None:
+            raise UserError(f"SLURM_TASKS_PER_NODE={tasks_per_node} is not of the form 4(x2),3")
+        counts += [int(match[1])] * int(match[2] or 1)
+    return counts[min(node, len(counts) - 1)]
+
+
+def _number(environ: Mapping[str, str], name: str, default: int | None = None) -> int:
+    value = environ.get(name)
+    if value is None and default is not None:
+        return default
+    try:
+        return int(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        found = "is not set" if value is None else f"is '{value}'"
+        raise UserError(f"{name} {found}, expected a whole number; the launcher sets it") from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

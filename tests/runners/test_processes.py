@@ -1,5 +1,5 @@
-"""Properties: the environment of each launcher is read as that launcher means it, and what contradicts itself is refused
-by name; one process needs no group; the ranks of a group see the same values."""
+"""Properties: the environment of each launcher is read as that launcher means it, and what contradicts itself is
+refused by name; one process needs no group; the ranks of a group see the same values."""
 
 from __future__ import annotations
 

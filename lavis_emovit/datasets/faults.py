@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,10 @@ class FaultSettings(Settings):
 
 
 class FaultLog:
-    """Keeps the faults that one process of a run has met, and holds them against the budget.
+    """Keeps the faults that a run has met, and holds them against the budget.
 
-    A sample counts once, however often it comes.
+    A sample counts once, however often it comes. Where `path` names the run's list, what stands there counts too: what
+    earlier starts of the run and its other processes have met.
 
     Args:
         index: the shards, for the sizes of the classes.
@@ -51,8 +53,21 @@ class FaultLog:
     def __init__(self, index: ShardIndex, settings: FaultSettings, num_samples: int):
         self.folder, self.settings, self.num_samples = index.folder, settings, num_samples
         self.class_sizes = index.label_histogram
-        self.path: Path | None = None
+        self.index_name = index.hash[:12]
         self.faults: dict[int, dict[str, Any]] = {}
+        self._path: Path | None = None
+        self._read_bytes = 0
+
+    @property
+    def path(self) -> Path | None:
+        """The file that lists the run's faults, one JSON object a line; of several datasets, all in one file."""
+        return self._path
+
+    @path.setter
+    def path(self, value: Path | None) -> None:
+        if value != self._path:
+            self._path, self._read_bytes = value, 0
+            self._take_over()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -69,12 +84,12 @@ class FaultLog:
         Raises:
             DataError: the budget is passed.
         """
+        self._take_over()
         if fault["sample"] in self.faults:
             return
         self.faults[fault["sample"]] = fault
         if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(fault, ensure_ascii=False) + "\n")
+            self._append(fault)
         if len(self.faults) <= _MAX_LOGGED:
             logger.warning(
                 "%s is replaced by sample %d: %s", fault["place"], fault["replaced_by"], _short(fault["reason"])
@@ -82,6 +97,31 @@ class FaultLog:
         elif len(self.faults) == _MAX_LOGGED + 1:
             logger.warning("more samples are replaced; they are listed in %s", self.path or "the fault log")
         self._check_budget(fault["label"])
+
+    def _append(self, fault: dict[str, Any]) -> None:
+        """A line in one write, so that those of several processes don't mix; a half line of a crash is ended first."""
+        assert self._path is not None
+        line = json.dumps({**fault, "index": self.index_name}, ensure_ascii=False) + "\n"
+        with self._path.open("ab+") as file:
+            if file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+                line = f"\n{line}"
+            file.write(line.encode())
+
+    def _take_over(self) -> None:
+        """Read what was listed since the last look: faults of these shards, whichever process met them."""
+        if self._path is None or not self._path.is_file():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._read_bytes)
+            whole = file.read().rpartition(b"\n")[0]
+        self._read_bytes += len(whole) + bool(whole)
+        for line in whole.splitlines():
+            try:
+                fault = json.loads(line)
+            except ValueError:
+                continue  # what a crash left of a line
+            if isinstance(fault, dict) and fault.get("index") == self.index_name and fault.get("kind") in FAULT_KINDS:
+                self.faults.setdefault(fault["sample"], fault)
 
     def _check_budget(self, label: str | None) -> None:
         passed = []
@@ -101,7 +141,11 @@ class FaultLog:
         named = "\n".join(
             f"  - {fault['place']}: {_short(fault['reason'])}" for fault in list(self.faults.values())[:_MAX_NAMED]
         )
-        listed = f" All of them are listed in {self.path}." if self.path is not None else ""
+        listed = (
+            f" All of them are listed in {self.path}, and count when the run goes on; delete it when they are mended."
+            if self.path is not None
+            else ""
+        )
         return (
             f"{self.folder}: too many samples cannot be used: {'; '.join(passed)}.\n{kinds}\n"
             f"The first of them:\n{named}\n"

@@ -5,6 +5,7 @@ log.jsonl              one JSON object for each step and each evaluation
 tensorboard/           the same figures for TensorBoard
 checkpoints/           ckpt-<step>/, see `lavis_emovit.runners.checkpoint`
 predictions/           <split>-before.jsonl and <split>-after.jsonl, images/ with thumbnails
+quarantine.jsonl       samples that could not be read, where there are any
 metrics.json           what the report and other programs start from
 report.html            written last: a run that has both is finished
 """
@@ -31,7 +32,7 @@ from lavis_emovit.runners.config import Config, changed_settings
 logger = logging.getLogger(__name__)
 
 # All that a run writes: what `run.overwrite` deletes, and nothing else.
-RUN_FILES = ("config.yaml", "log.jsonl", "metrics.json", "report.html", "nonfinite.json")
+RUN_FILES = ("config.yaml", "log.jsonl", "metrics.json", "report.html", "nonfinite.json", "quarantine.jsonl")
 RUN_FOLDERS = ("checkpoints", "predictions", "tensorboard")
 
 

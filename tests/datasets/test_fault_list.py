@@ -30,7 +30,7 @@ from lavis_emovit.datasets.eval_dataset import EmotionEvalDataset
 from lavis_emovit.datasets.faults import FaultSettings
 from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
 from lavis_emovit.errors import DataError, UserError
-from lavis_emovit.processors.decode import decode_image
+from lavis_emovit.pictures import decode_image
 from lavis_emovit.runners.loaders import train_steps
 from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.shards import shard_file
@@ -260,6 +260,51 @@ def test_replacements_are_the_same_everywhere_and_listed(built, tmp_path, proces
     assert sorted(fault["sample"] for fault in listed) == [3, 17]
     assert {fault["kind"] for fault in listed} == {"changed_bytes"}
     assert running.fault_log.counts == {"changed_bytes": 2}
+
+
+def test_the_budget_counts_over_starts_and_processes(built, tmp_path, processors):
+    folder = damaged(built, tmp_path, [3, 17, 20])
+
+    def log(max_share=0.1):
+        dataset = EmotionShardDataset(
+            folder, *processors[1:], seed=5, faults=FaultSettings(max_share=max_share, max_class_share=1.0)
+        )
+        dataset.fault_log.path = tmp_path / "quarantine.jsonl"
+        return dataset
+
+    def fault(sample):
+        return {
+            "sample": sample,
+            "place": f"p{sample}",
+            "kind": "bad_image",
+            "reason": "r",
+            "label": None,
+            "replaced_by": 1,
+        }
+
+    first, second = log(), log()
+    first.fault_log.add(fault(3))
+    with (tmp_path / "quarantine.jsonl").open("a") as file:
+        file.write('{"sample": 9, "kind": "bad_im')  # what a crash left
+    second.fault_log.add(fault(17))
+    second.fault_log.add(fault(3))
+    assert sorted(second.fault_log.faults) == [3, 17]
+    # A third fault is one too many, whichever process meets it, and also after a restart.
+    for late in (first, log()):
+        with pytest.raises(
+            DataError, match=r"3 of 24 samples, .*\n(.*\n)*.*quarantine.jsonl, and count when the run goes on"
+        ):
+            late.fault_log.add(fault(20))
+        (tmp_path / "quarantine.jsonl").write_text(
+            "".join((tmp_path / "quarantine.jsonl").read_text().splitlines(keepends=True)[:3])
+        )
+    lines = (tmp_path / "quarantine.jsonl").read_text().splitlines()
+    assert [json.loads(line)["sample"] for line in (lines[0], lines[2])] == [3, 17]
+    # Other shards have a budget of their own.
+    other = EmotionShardDataset(built[2], *processors[1:], seed=5, faults=FaultSettings())
+    other.fault_log.index_name = "other"
+    other.fault_log.path = tmp_path / "quarantine.jsonl"
+    assert not other.fault_log.faults
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,21 @@
-"""Pictures: Pillow without its leniency, and how bright and colourful a picture is on EmoSet's scales.
+"""Pictures: strictly from bytes to upright RGB pixels; brightness and colourfulness on EmoSet's scales.
 
 Both measures are numbers from 0 to 1 in EmoSet's steps of 0.1.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
+
+from lavis_emovit.errors import DataError
 
 # Channel statistics of the pictures that CLIP and EVA-CLIP were trained on.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -48,6 +52,58 @@ def strict_decoding() -> Iterator[None]:
             _num_inside -= 1
             if _num_inside == 0:
                 ImageFile.LOAD_TRUNCATED_IMAGES = _value_outside
+
+
+def decode_image(data: bytes, *, min_side_px: int | None = None) -> Image.Image:
+    """Decode a picture as a viewer shows it: turned as its EXIF says, first frame, transparent parts on white.
+
+    Args:
+        data: the file's bytes, any format that Pillow reads.
+        min_side_px: a large JPEG may be decoded at a half, a quarter or an eighth of its size, as long as both sides
+            keep this many pixels; None decodes at full size.
+
+    Returns:
+        an RGB image.
+
+    Raises:
+        DataError: not a picture, or a damaged one.
+    """
+    try:
+        with warnings.catch_warnings(), strict_decoding():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data))
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS}")
+            if min_side_px is not None:
+                image.draft("RGB", (min_side_px, min_side_px))
+            image.load()
+            # In place, since it would copy every picture that needs no turning.
+            ImageOps.exif_transpose(image, in_place=True)
+            return to_rgb(image)
+    except Exception as error:
+        # Pillow's decoders raise many kinds; whichever it is, these bytes cannot be used.
+        raise DataError(f"the picture cannot be decoded ({type(error).__name__}: {error})") from None
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode as RGB; RGB passes untouched."""
+    if image.mode == "RGB":
+        return image
+    if image.mode == "I":
+        # 16-bit grey in formats that Pillow reads as 32 bits.
+        values = np.asarray(image)
+        image = Image.fromarray(
+            (np.clip(values, 0, 65535) >> (8 if values.max(initial=0) > 255 else 0)).astype(np.uint8)
+        )
+        return image.convert("RGB")
+    if image.mode.startswith("I;16"):
+        # Pillow would clip 16-bit grey at 255 rather than scale it.
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        page = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(page, image).convert("RGB")
+    return image.convert("RGB")
 
 
 def brightness(image: Image.Image) -> float:

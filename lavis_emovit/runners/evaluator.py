@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions, write_predictions
-from lavis_emovit.processors.decode import decode_image
+from lavis_emovit.pictures import decode_image
 from lavis_emovit.runners.engines.base import Engine
 from lavis_emovit.runners.loaders import eval_batches
 from lavis_emovit.runners.logs import progress

@@ -7,16 +7,14 @@ import functools
 import hashlib
 import io
 import math
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.pictures import MAX_PIXELS, strict_decoding
+from lavis_emovit.pictures import decode_image
 
 
 @dataclass(frozen=True)
@@ -108,25 +106,9 @@ def load_rgb(data: bytes, path: Path, min_side_px: int | None = None) -> Image.I
         DataError: not a picture, damaged, or larger than `lavis_emovit.pictures.MAX_PIXELS`.
     """
     try:
-        with warnings.catch_warnings(), strict_decoding():
-            warnings.simplefilter("ignore")
-            image: Image.Image = Image.open(io.BytesIO(data))
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"{image.width} x {image.height} pixels are too many")
-            if min_side_px is not None:
-                image.draft("RGB", (min_side_px, min_side_px))
-            image.load()
-            image = ImageOps.exif_transpose(image)
-            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                image = image.convert("RGBA")
-                page = Image.new("RGBA", image.size, (255, 255, 255, 255))
-                image = Image.alpha_composite(page, image)
-            if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip rather than scale
-                image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
-            return image.convert("RGB")
-    except Exception as error:
-        # Pillow's decoders raise many kinds; whichever it is, this file cannot be shown.
-        raise DataError(f"{path}: the picture cannot be decoded ({type(error).__name__}: {error})") from None
+        return decode_image(data, min_side_px=min_side_px)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def picture_of(

@@ -66,12 +66,12 @@ class Config:
         path = find_recipe(cfg_path)
         if path is None:
             raise ConfigError([f"{cfg_path}: no such recipe file; check the path of --cfg-path"], "the command line")
-        tree, problems = _read_user_tree(path, options, overrides)
+        tree, problems = read_user_tree(path, options, overrides)
         nodes = {key: _mapping_at(tree, key, problems) for key in ROOT_KEYS}
         problems += [f"{key}: unknown key{nearest_name(key, list(ROOT_KEYS))}" for key in tree if key not in ROOT_KEYS]
         run, run_problems = parse_settings(RunSettings, nodes["run"], "run")
         problems += [_with_lavis_hint(line) for line in run_problems]
-        model_tree, model = _resolve_model(nodes["model"], problems)
+        model_tree, model = resolve_model(nodes["model"], problems)
         datasets_tree, datasets = _resolve_datasets(nodes["datasets"], problems)
         problems += _check_registered_task(run)
         problems += _check_image_sizes(model, datasets)
@@ -141,7 +141,7 @@ def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     )
 
 
-def _read_user_tree(path: Path, options: Sequence[str], overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+def read_user_tree(path: Path, options: Sequence[str], overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """The recipe with the options over it, as plain values, and what is wrong with either."""
     dotlist, problems = _dotlist(options)
     try:
@@ -187,7 +187,14 @@ def _with_lavis_hint(line: str) -> str:
     return f"{key}: a key of LAVIS's runner, not of this one: {hint}" if separator and hint else line
 
 
-def _resolve_model(node: dict[str, Any], problems: list[str]) -> tuple[dict[str, Any], Settings | None]:
+def resolve_model(
+    node: dict[str, Any], problems: list[str], place: str = "model"
+) -> tuple[dict[str, Any], Settings | None]:
+    """A model's node over the defaults of its type, as plain values and typed; what is wrong goes to `problems`.
+
+    Args:
+        place: where the node stands, for the messages.
+    """
     from lavis.common.registry import registry
 
     from lavis_emovit.models.settings import ModelSettings
@@ -196,26 +203,26 @@ def _resolve_model(node: dict[str, Any], problems: list[str]) -> tuple[dict[str,
         return {}, None
     arch = node.get("arch")
     if arch is None:
-        problems.append("model.arch: missing, for example emovit_tiny")
+        problems.append(f"{place}.arch: missing, for example emovit_tiny")
         return {}, None
     model_class = registry.get_model_class(arch)
     if model_class is None:
-        problems.append(f"model.arch: no model '{arch}' is registered{_near(arch, registry.list_models())}")
+        problems.append(f"{place}.arch: no model '{arch}' is registered{_near(arch, registry.list_models())}")
         return {}, None
     settings_class = getattr(model_class, "settings_class", ModelSettings)
     if not hasattr(model_class, "trained_state_dict"):
         ours = sorted(name for name in registry.list_models() if name.startswith("emovit_"))
-        problems.append(f"model.arch: runner_emovit cannot train '{arch}'; it trains {', '.join(ours)}")
+        problems.append(f"{place}.arch: '{arch}' is no model of this plugin; those are {', '.join(ours)}")
         return {}, None
     types = model_class.PRETRAINED_MODEL_CONFIG_DICT
     model_type = node.get("model_type") or getattr(model_class, "DEFAULT_MODEL_TYPE", None)
     if model_type not in types:
         problems.append(
-            f"model.model_type: '{arch}' has no type '{model_type}'{nearest_name(str(model_type), list(types))}"
+            f"{place}.model_type: '{arch}' has no type '{model_type}'{nearest_name(str(model_type), list(types))}"
         )
         return {}, None
     merged = _over_defaults(model_class.default_config_path(model_type), ("model",), {**node, "model_type": model_type})
-    settings, found = parse_settings(settings_class, merged, "model")
+    settings, found = parse_settings(settings_class, merged, place)
     problems += found
     return merged, settings
 

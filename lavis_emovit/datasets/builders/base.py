@@ -76,6 +76,11 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
         return {split: place for split, place in self._places.items() if "://" in place}
 
     @property
+    def _all_indexes(self) -> dict[str, Path | str]:
+        found: dict[str, Path | str] = {**self.indexes, **self.remote_indexes}
+        return {split: found[split] for split in self._places}
+
+    @property
     def _places(self) -> dict[str, str]:
         return self.settings.build_info.annotations.indexes()
 
@@ -91,12 +96,20 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
         self._download_data()
         return self.build()
 
+    def prepare(self) -> dict[str, Path | str]:
+        """Split -> place of its shard index; shards that are not there yet are made first, as by `build_datasets`.
+
+        Raises:
+            DataError: there are no shards and they cannot be made.
+        """
+        self._download_data()
+        return self._all_indexes
+
     def build(self) -> dict[str, Any]:
         """Open the datasets."""
         settings = self.settings
         datasets: dict[str, Any] = {}
-        places: dict[str, Path | str] = {**self.indexes, **self.remote_indexes}
-        for split, index_path in ((split, places[split]) for split in self._places):
+        for split, index_path in self._all_indexes.items():
             if split == "train":
                 datasets[split] = self.train_dataset_cls(
                     index_path,

@@ -36,6 +36,9 @@ FREE_RUN_KEYS = frozenset(
         "num_workers",
         "num_threads",
         "device",
+        "engine",
+        "deepspeed_config",
+        "timeout_s",
         "save_every_steps",
         "keep_last",
         "log_every_steps",
@@ -59,7 +62,10 @@ class RunSettings(Settings):
 
     runner: Literal["runner_emovit"] = "runner_emovit"
     task: str = "emotion_instruction"
-    engine: Literal["torch"] = "torch"
+    engine: Literal["torch", "deepspeed"] = "torch"
+    deepspeed_config: str = Field(
+        "projects/emovit/deepspeed/zero2.json", min_length=1, description="ZeRO stage and its tuning, for deepspeed"
+    )
 
     # Where results go, and what to do with what lies there already.
     output_dir: str = Field(min_length=1, description="relative paths start at the working directory")
@@ -95,7 +101,8 @@ class RunSettings(Settings):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     amp: Literal["off", "bf16", "fp16"] = "off"
     seed: int = Field(42, ge=0)
-    num_threads: int | None = Field(None, ge=1, description="CPU threads of torch; empty: one for each usable core")
+    num_threads: int | None = Field(None, ge=1, description="CPU threads of torch; empty: a fair share of the cores")
+    timeout_s: float = Field(1800.0, gt=0, description="a process that others wait for so long ends the run")
 
     # Evaluation.
     train_splits: tuple[str, ...] = ("train",)

@@ -239,7 +239,7 @@ GOOD_SCORES = dict.fromkeys(LABELS, -1.0)
 def test_a_bad_row_is_named(bad_row, message):
     with pytest.raises(DataError, match=message) as caught:
         classification_metrics([*random_rows(3), bad_row], LABELS)
-    assert "prediction 4 (instance 'bad-one')" in str(caught.value)
+    assert "prediction of instance 'bad-one'" in str(caught.value)
 
 
 def test_empty_input_and_bad_label_sets_are_refused():

@@ -293,7 +293,7 @@ def test_rows_without_a_label_are_refused_by_name(make_run):
     path = run / "predictions" / "test-after.jsonl"
     rows = read_predictions(path)
     write_predictions(path, [rows[0].model_copy(update={"label": None}), *rows[1:]])
-    with pytest.raises(DataError, match=r"split 'test': prediction 1 \(instance 'sketch_00000'\) has no true label"):
+    with pytest.raises(DataError, match=r"split 'test': prediction of instance 'sketch_00000' has no true label"):
         write_report(run)
 
 

@@ -1,0 +1,200 @@
+"""Facial action units: whether each is active (F1), and how strongly (ICC).
+
+An invalid answer stays in the denominator as the wrong one: a missed unit where it is active, a false alarm where it is
+not, and the farther end of the scale for its intensity.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.metrics.dimensional import farther_end
+from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
+from lavis_emovit.evaluation.metrics.results import Interval, Result
+from lavis_emovit.evaluation.metrics.rows import group_indices, value_arrays, without_errors
+from lavis_emovit.evaluation.predictions import PredictionRow
+
+_UNIT = re.compile(r"AU(\d+)$")
+
+
+class UnitMetrics(Result):
+    """One action unit.
+
+    Attributes:
+        name: `AU12`.
+        num_samples: answered rows that know whether it is active; everything is over these.
+        num_invalid: those without a usable answer, counted as the wrong one.
+        support, predicted: how often it is active, and is said to be (an invalid answer where it is not included).
+        precision, recall, f1: None where their denominators are zero.
+        accuracy: share of right decisions.
+        icc: ICC(3,1) of the intensities, None where none were asked for or all are the same.
+    """
+
+    name: str
+    num_samples: int
+    num_invalid: int
+    support: int
+    predicted: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    f1_interval: Interval | None
+    accuracy: float
+    icc: float | None
+    icc_interval: Interval | None
+
+
+class ActionUnitMetrics(Result):
+    """All units; the means are unweighted, over the units for which the metric is defined.
+
+    `num_f1` and `num_icc` say over how many units the means are.
+    """
+
+    threshold: float
+    num_errors: int
+    units: dict[str, UnitMetrics]
+    mean_f1: float | None
+    mean_f1_interval: Interval | None
+    num_f1: int
+    mean_accuracy: float
+    mean_icc: float | None
+    mean_icc_interval: Interval | None
+    num_icc: int
+
+
+def action_unit_metrics(
+    rows: Sequence[PredictionRow],
+    units: Sequence[str] | None = None,
+    *,
+    threshold: float = 0.5,
+    intensity_scale: tuple[float, float] | None = None,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+    group_by: str | None = None,
+) -> ActionUnitMetrics:
+    """F1, accuracy and ICC of each unit and their means.
+
+    Args:
+        rows: predictions; a row without a true value for a unit (a dataset that does not code it) is no part of it.
+        units: names such as `AU12`; None for all that any row has a true value for, by number.
+        threshold: from which value on a unit is active, true or said: 0.5 for 1 and 0, 2 for DISFA's intensities.
+        intensity_scale: both ends of the scale where values are intensities, (0, 5) in FACS; None for no ICC.
+        num_resamples, seed, group_by: of the intervals, as in `classification_metrics`.
+
+    Raises:
+        DataError: no answered rows, no units, a unit that no row knows, or a row without its group.
+    """
+    answered = without_errors(rows)
+    names = list(units) if units is not None else _units_of(answered)
+    if not names:
+        raise DataError("no row has a true value for an action unit (a key such as 'AU12' in true_values)")
+    resamples = Resamples(len(answered), group_indices(answered, group_by), num_resamples=num_resamples, seed=seed)
+    found = [_unit(answered, name, threshold, intensity_scale, resamples) for name in names]
+    metrics = [unit for unit, _, _ in found]
+    f1s = [(unit.f1, resampled) for unit, resampled, _ in found if unit.f1 is not None]
+    iccs = [(unit.icc, resampled) for unit, _, resampled in found if unit.icc is not None]
+    mean_f1, mean_f1_interval = _mean(f1s, resamples)
+    mean_icc, mean_icc_interval = _mean(iccs, resamples)
+    return ActionUnitMetrics(
+        threshold=threshold,
+        num_errors=len(rows) - len(answered),
+        units={unit.name: unit for unit in metrics},
+        mean_f1=mean_f1,
+        mean_f1_interval=mean_f1_interval,
+        num_f1=len(f1s),
+        mean_accuracy=float(np.mean([unit.accuracy for unit in metrics])),
+        mean_icc=mean_icc,
+        mean_icc_interval=mean_icc_interval,
+        num_icc=len(iccs),
+    )
+
+
+def intraclass_correlation(sums_RF: np.ndarray) -> np.ndarray:
+    """ICC(3,1) of two raters, truth and model: two-way mixed, single, consistency (Shrout and Fleiss 1979).
+
+    ICC = (BMS - EMS) / (BMS + (k - 1) EMS) with k = 2, the mean squares between targets and of the residual. A constant
+    offset between the two does not lower it.
+
+    Args:
+        sums_RF: [R, 6], sums of 1, x, y, x^2, y^2 and x y over each draw.
+
+    Returns:
+        float64 [R], in [-1, 1]; NaN with fewer than two targets or without any variance.
+    """
+    count, x, y, xx, yy, xy = sums_RF.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # With two raters, BMS and EMS are (s_x^2 + s_y^2 + 2 s_xy) / 2 and (s_x^2 + s_y^2 - 2 s_xy) / 2, with variances
+        # over n - 1, so that ICC = 2 s_xy / (s_x^2 + s_y^2).
+        spread = (xx - x**2 / count) + (yy - y**2 / count)
+        both = 2 * (xy - x * y / count)
+        scale = np.maximum(xx + yy, 1e-300)
+        return np.where((count < 2) | (spread <= 1e-12 * scale), np.nan, both / spread)
+
+
+def _unit(
+    rows: Sequence[PredictionRow],
+    name: str,
+    threshold: float,
+    intensity_scale: tuple[float, float] | None,
+    resamples: Resamples,
+) -> tuple[UnitMetrics, np.ndarray, np.ndarray]:
+    """The metrics of one unit, its F1 [R] and its ICC [R] on the draws."""
+    known, true_M, said_M = value_arrays(rows, name)
+    if not known:
+        raise DataError(f"no row has a true value for '{name}', so it cannot be measured")
+    is_valid_M = np.isfinite(said_M)
+    is_active_M = true_M >= threshold
+    said_active_M = np.where(is_valid_M, np.where(is_valid_M, said_M, 0.0) >= threshold, ~is_active_M)
+    decisions_NF = np.zeros((len(rows), 3))
+    decisions_NF[known] = np.column_stack([is_active_M & said_active_M, is_active_M, said_active_M])
+    hits, support, predicted = (int(total) for total in decisions_NF.sum(axis=0))
+    hits_R, support_R, predicted_R = resamples.sums(decisions_NF).T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        f1_R = 2 * hits_R / (support_R + predicted_R)
+    f1 = 2 * hits / (support + predicted) if support + predicted else None
+    icc, icc_R = None, np.empty(0)
+    if intensity_scale is not None:
+        filled_M = np.where(is_valid_M, said_M, farther_end(true_M, intensity_scale))
+        products_NF = np.zeros((len(rows), 6))
+        columns = (np.ones_like(true_M), true_M, filled_M, true_M**2, filled_M**2, true_M * filled_M)
+        products_NF[known] = np.column_stack(columns)
+        value = float(intraclass_correlation(products_NF.sum(axis=0)[None])[0])
+        icc = value if np.isfinite(value) else None
+        icc_R = intraclass_correlation(resamples.sums(products_NF))
+    metrics = UnitMetrics(
+        name=name,
+        num_samples=len(known),
+        num_invalid=int((~is_valid_M).sum()),
+        support=support,
+        predicted=predicted,
+        precision=hits / predicted if predicted else None,
+        recall=hits / support if support else None,
+        f1=f1,
+        f1_interval=None if f1 is None else resamples.interval(f1_R, f1, (0.0, 1.0)),
+        accuracy=float((is_active_M == said_active_M).mean()),
+        icc=icc,
+        icc_interval=None if icc is None else resamples.interval(icc_R, icc),
+    )
+    return metrics, f1_R, icc_R
+
+
+def _mean(found: Sequence[tuple[float, np.ndarray]], resamples: Resamples) -> tuple[float | None, Interval | None]:
+    """Mean over the units, and its interval; a draw on which a unit is undefined takes the mean over the others."""
+    if not found:
+        return None, None
+    mean = float(np.mean([value for value, _ in found]))
+    values_RU = np.column_stack([resampled for _, resampled in found])
+    defined_RU = np.isfinite(values_RU)
+    count_R = defined_RU.sum(axis=1)
+    sums_R = np.where(defined_RU, values_RU, 0.0).sum(axis=1)
+    mean_R = np.divide(sums_R, count_R, out=np.full(len(count_R), np.nan), where=count_R > 0)
+    return mean, resamples.interval(mean_R, mean)
+
+
+def _units_of(rows: Sequence[PredictionRow]) -> list[str]:
+    names = {name for row in rows for name in (row.true_values or {}) if _UNIT.match(name)}
+    return sorted(names, key=lambda name: int(name[2:]))

@@ -1,0 +1,219 @@
+"""How far scores can be read as probabilities, and whether confidence tells right answers from wrong ones."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field
+
+from lavis_emovit.evaluation.metrics.resampling import Resamples
+from lavis_emovit.evaluation.metrics.results import Interval, Result
+
+NUM_CALIBRATION_BINS = 15
+"""Equal-width confidence bins of the expected calibration error, as in Guo et al. 2017."""
+
+COVERAGES = tuple(percent / 100 for percent in range(5, 101, 5))
+"""Shares of the answers at which the risk-coverage curve is kept."""
+
+
+class CalibrationBin(Result):
+    """Predictions whose confidence lies in (low, high]; the means are None where there are none."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float | None
+    accuracy: float | None
+
+
+class CoveragePoint(Result):
+    """A model that answers only the most confident share `coverage` is wrong on the share `risk` of those."""
+
+    coverage: float
+    risk: float
+
+
+class Calibration(Result):
+    """How far the softmaxed scores can be read as probabilities.
+
+    `auroc` is None where all answers are right or all are wrong; intervals are None where none were asked for.
+    """
+
+    ece: float
+    brier: float
+    mean_confidence: float
+    bins: list[CalibrationBin]
+    auroc: float | None = None
+    aurc: float | None = None
+    risk_coverage: list[CoveragePoint] = Field(default_factory=list)
+    ece_interval: Interval | None = None
+    brier_interval: Interval | None = None
+    auroc_interval: Interval | None = None
+    aurc_interval: Interval | None = None
+
+
+def softmax(scores_NC: np.ndarray) -> np.ndarray:
+    """float64 [N, C], log-probabilities of candidates made to add up to 1 over the candidates, at temperature 1."""
+    return np.exp(log_softmax(scores_NC))
+
+
+def log_softmax(scores_NC: np.ndarray) -> np.ndarray:
+    """float64 [N, C], the natural logarithm of `softmax`, finite where that is too small for a float."""
+    shifted = scores_NC - scores_NC.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def calibration(
+    probabilities_NC: np.ndarray,
+    true_N: np.ndarray,
+    num_bins: int = NUM_CALIBRATION_BINS,
+    resamples: Resamples | None = None,
+) -> Calibration:
+    """Expected calibration error, Brier score, and the quality of confidence as a sign of being right.
+
+    Confidence is the highest probability. The answer with it is right or wrong; where several labels share it, it is
+    right with the probability that a fair draw among them would be, so that the order of the labels cannot matter.
+
+    ECE is the mean, weighted by count, of |accuracy - confidence| over equal-width bins of confidence (Guo et al. 2017,
+    "On Calibration of Modern Neural Networks", equation 3). Brier is the mean squared distance to the one-hot truth,
+    summed over the classes (Brier 1950, equation 2), so it lies in [0, 2]. AUROC and AURC are those of
+    `confidence_auroc` and `risk_coverage_area`.
+
+    The bootstrap of ECE lies above it, since draws repeat rows and so fill the bins more unevenly; its interval is
+    therefore the basic one, mirrored at the value (Davison and Hinkley 1997, section 5.2), the others percentiles.
+
+    Args:
+        probabilities_NC: float [N, C], each row adding up to 1.
+        true_N: int [N].
+        num_bins: number of confidence bins.
+        resamples: draws for the intervals.
+    """
+    num_samples = len(true_N)
+    confidence_N = probabilities_NC.max(axis=1)
+    correct_N = _share_right(probabilities_NC, true_N)
+    edges = np.linspace(0, 1, num_bins + 1)
+    bin_N = np.clip(np.searchsorted(edges, confidence_N, side="left") - 1, 0, num_bins - 1)
+    in_bin_NB = np.eye(num_bins)[bin_N]
+    count_B = in_bin_NB.sum(axis=0)
+    confidence_B, correct_B = confidence_N @ in_bin_NB, correct_N @ in_bin_NB
+    filled = np.where(count_B > 0, count_B, 1)
+    bins = [
+        CalibrationBin(
+            low=float(edges[b]),
+            high=float(edges[b + 1]),
+            count=int(count_B[b]),
+            confidence=float(confidence_B[b] / filled[b]) if count_B[b] else None,
+            accuracy=float(correct_B[b] / filled[b]) if count_B[b] else None,
+        )
+        for b in range(num_bins)
+    ]
+    squared_N = ((probabilities_NC - np.eye(probabilities_NC.shape[1])[true_N]) ** 2).sum(axis=1)
+    ece = float(np.abs(correct_B - confidence_B).sum() / num_samples)
+    brier = float(squared_N.mean())
+    ones = np.ones((1, num_samples))
+    auroc = confidence_auroc(confidence_N, correct_N, ones)[0]
+    aurc = risk_coverage_area(confidence_N, correct_N, ones)[0]
+    intervals: dict[str, Interval | None] = {}
+    if resamples is not None:
+        gaps_NB = in_bin_NB * (correct_N - confidence_N)[:, None]
+        means = resamples.means(np.column_stack([gaps_NB, squared_N]))
+        mirrored_R = 2 * ece - np.abs(means[:, :num_bins]).sum(axis=1)
+        intervals = {
+            "ece_interval": resamples.interval(np.clip(mirrored_R, 0, None), ece),
+            "brier_interval": resamples.interval(means[:, num_bins], brier),
+            "auroc_interval": resamples.interval(
+                resamples.map(lambda weights: confidence_auroc(confidence_N, correct_N, weights)), float(auroc)
+            ),
+            "aurc_interval": resamples.interval(
+                resamples.map(lambda weights: risk_coverage_area(confidence_N, correct_N, weights)), float(aurc)
+            ),
+        }
+    return Calibration(
+        ece=ece,
+        brier=brier,
+        mean_confidence=float(confidence_N.mean()),
+        bins=bins,
+        auroc=float(auroc) if np.isfinite(auroc) else None,
+        aurc=float(aurc),
+        risk_coverage=risk_coverage_curve(confidence_N, correct_N),
+        **intervals,
+    )
+
+
+def confidence_auroc(confidence_N: np.ndarray, correct_N: np.ndarray, weights_RN: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve of confidence as a detector of right answers, ties counting half (Hanley, McNeil 1982).
+
+    Args:
+        confidence_N: float [N].
+        correct_N: float [N], 1 for right, 0 for wrong, or a share between.
+        weights_RN: float [R, N], how often each row counts, for each of R draws.
+
+    Returns:
+        float64 [R]; NaN where all counted answers are right or all are wrong.
+    """
+    order = np.argsort(confidence_N, kind="stable")
+    starts = _tie_starts(confidence_N[order])
+    weights_RN = weights_RN[:, order]
+    right_RG = np.add.reduceat(weights_RN * correct_N[order], starts, axis=1)
+    wrong_RG = np.add.reduceat(weights_RN, starts, axis=1) - right_RG
+    wrong_below_RG = np.cumsum(wrong_RG, axis=1) - wrong_RG
+    pairs_R = right_RG.sum(axis=1) * wrong_RG.sum(axis=1)
+    won_R = (right_RG * (wrong_below_RG + wrong_RG / 2)).sum(axis=1)
+    return np.divide(won_R, pairs_R, out=np.full(len(pairs_R), np.nan), where=pairs_R > 1e-9)
+
+
+def risk_coverage_area(confidence_N: np.ndarray, correct_N: np.ndarray, weights_RN: np.ndarray) -> np.ndarray:
+    """Area under the risk-coverage curve: the mean, over n = 1 ... N, of the share of wrong answers among the n surest.
+
+    Geifman and El-Yaniv 2017, "Selective Classification for Deep Neural Networks", with the empirical area of Geifman,
+    Uziel and El-Yaniv 2019. Lower is better; confidence that says nothing gives the share of wrong answers. Among equal
+    confidences the area is the mean over all orders of theirs.
+
+    Args:
+        confidence_N, correct_N, weights_RN: as in `confidence_auroc`; weights are whole numbers.
+
+    Returns:
+        float64 [R], in [0, 1].
+    """
+    order = np.argsort(-confidence_N, kind="stable")
+    starts = _tie_starts(confidence_N[order])
+    weights_RN = weights_RN[:, order]
+    count_RG = np.add.reduceat(weights_RN, starts, axis=1)
+    wrong_RG = np.add.reduceat(weights_RN * (1 - correct_N[order]), starts, axis=1)
+    count_before_RG = np.cumsum(count_RG, axis=1) - count_RG
+    wrong_before_RG = np.cumsum(wrong_RG, axis=1) - wrong_RG
+    total_R = count_RG.sum(axis=1)
+    # The j-th of n ties has a risk of (E + j e / n) / (S + j), with E of S wrong before and e of n wrong among them.
+    # Summed over j, with H the harmonic numbers: E (H(S + n) - H(S)) + e / n (n - S (H(S + n) - H(S))).
+    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, int(total_R.max()) + 1))])
+    before = count_before_RG.astype(np.int64)
+    steps_RG = harmonic[before + count_RG.astype(np.int64)] - harmonic[before]
+    share_wrong_RG = np.divide(wrong_RG, count_RG, out=np.zeros_like(wrong_RG), where=count_RG > 0)
+    area_RG = wrong_before_RG * steps_RG + share_wrong_RG * (count_RG - count_before_RG * steps_RG)
+    return area_RG.sum(axis=1) / total_R
+
+
+def risk_coverage_curve(confidence_N: np.ndarray, correct_N: np.ndarray) -> list[CoveragePoint]:
+    """The share of wrong answers among the surest 5 %, 10 %, ... 100 %, rounded up to whole answers.
+
+    Of answers of equal confidence, of which only some are covered, the mean counts.
+    """
+    order = np.argsort(-confidence_N, kind="stable")
+    starts = _tie_starts(confidence_N[order])
+    sizes = np.diff([*starts, len(order)])
+    wrong_G = np.add.reduceat(1 - correct_N[order], starts)
+    wrong_up_to = np.cumsum(np.repeat(wrong_G / sizes, sizes))
+    points = []
+    for coverage in COVERAGES:
+        covered = max(1, int(np.ceil(coverage * len(order) - 1e-9)))
+        points.append(CoveragePoint(coverage=coverage, risk=float(np.clip(wrong_up_to[covered - 1] / covered, 0, 1))))
+    return points
+
+
+def _share_right(probabilities_NC: np.ndarray, true_N: np.ndarray) -> np.ndarray:
+    is_best_NC = probabilities_NC == probabilities_NC.max(axis=1, keepdims=True)
+    return is_best_NC[np.arange(len(true_N)), true_N] / is_best_NC.sum(axis=1)
+
+
+def _tie_starts(sorted_N: np.ndarray) -> np.ndarray:
+    """Where each run of equal values begins."""
+    return np.concatenate([[0], np.flatnonzero(np.diff(sorted_N)) + 1])

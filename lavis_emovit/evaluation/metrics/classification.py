@@ -1,0 +1,239 @@
+"""Classification metrics over prediction rows, on numpy and scikit-learn.
+
+What is not a label stays in the denominator: an invalid answer is a wrong answer and gets a column of its own in the
+confusion matrix. Every metric is computed from the rows alone, so it can be computed again from the file.
+
+scikit-learn is imported where it is used: importing it sets environment variables, which an import of ours must not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from lavis_emovit.evaluation.metrics.calibration import Calibration, calibration, softmax
+from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
+from lavis_emovit.evaluation.metrics.results import Interval, Result
+from lavis_emovit.evaluation.metrics.rows import (
+    group_indices,
+    label_indices,
+    prediction_indices,
+    score_matrix,
+    without_errors,
+)
+from lavis_emovit.evaluation.predictions import PredictionRow
+
+INVALID = "invalid"
+"""Name of the confusion matrix's last column: predictions that are not in the label set."""
+
+
+class ClassMetrics(Result):
+    """One class. Precision is None where the class was never predicted, recall where it never occurs."""
+
+    label: str
+    support: int
+    predicted: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+class ClassificationMetrics(Result):
+    """All that is measured on one list of predictions; shares and scores lie in [0, 1] (Brier in [0, 2]).
+
+    `num_samples` counts the answered rows, over which everything is; rows with an error are in `num_errors` alone.
+    `statuses` counts how generated answers were read and is empty where none were.
+    """
+
+    labels: list[str]
+    num_samples: int
+    num_invalid: int
+    num_errors: int = 0
+    statuses: dict[str, int] = Field(default_factory=dict)
+    accuracy: float
+    accuracy_interval: Interval
+    balanced_accuracy: float
+    balanced_accuracy_interval: Interval | None = None
+    macro_f1: float
+    macro_f1_interval: Interval | None = None
+    weighted_f1: float
+    weighted_f1_interval: Interval | None = None
+    chance: float
+    majority_baseline: float
+    majority_label: str
+    per_class: list[ClassMetrics]
+    confusion: list[list[int]]
+    top_k: dict[int, float] | None
+    top_k_intervals: dict[int, Interval] | None = None
+    calibration: Calibration | None
+
+
+def classification_metrics(
+    rows: Sequence[PredictionRow],
+    labels: Sequence[str],
+    *,
+    top_k: Sequence[int] = (1, 2, 3),
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+    group_by: str | None = None,
+) -> ClassificationMetrics:
+    """Everything at once.
+
+    Args:
+        rows: predictions, each with a true label; those with an error are counted and left out.
+        labels: the C labels of the set, in the order of the confusion matrix.
+        top_k: the values of k below C for which the top-k accuracy is wanted; needs scores.
+        num_resamples: bootstrap samples of the intervals.
+        seed: of the bootstrap.
+        group_by: a key of the rows' `slices`, such as `person`, or `record_id`: whole groups are drawn then.
+
+    Returns:
+        the metrics; `top_k` and `calibration` are None where no row has scores.
+
+    Raises:
+        DataError: no answered rows; a true label that is missing or not in the set; scores that only some rows have,
+            that lack a label or are not finite; a row without its group. The row is named.
+    """
+    from sklearn.metrics import f1_score
+
+    answered = without_errors(rows)
+    true_N = label_indices(answered, labels)
+    predicted_N = prediction_indices(answered, labels)
+    num_samples, num_labels = len(answered), len(labels)
+    support_C = np.bincount(true_N, minlength=num_labels)
+    majority = int(support_C.argmax())
+    # As scikit-learn does by default, the mean F1 leaves out classes that neither occur nor are predicted.
+    seen = [c for c in range(num_labels) if support_C[c] or (predicted_N == c).any()]
+    resamples = Resamples(num_samples, group_indices(answered, group_by), num_resamples=num_resamples, seed=seed)
+    resampled = summaries(
+        resamples.counts(true_N * (num_labels + 1) + predicted_N, num_labels * (num_labels + 1)), num_labels
+    )
+    values: dict[str, Any] = {
+        "accuracy": float((true_N == predicted_N).mean()),
+        "balanced_accuracy": _balanced_accuracy(true_N, predicted_N),
+        "macro_f1": float(f1_score(true_N, predicted_N, labels=seen, average="macro", zero_division=0)),
+        "weighted_f1": float(f1_score(true_N, predicted_N, labels=seen, average="weighted", zero_division=0)),
+    }
+    intervals: dict[str, Any] = {
+        f"{name}_interval": resamples.share_interval(resampled[name], value) for name, value in values.items()
+    }
+    by_scores = _by_scores(answered, labels, true_N, top_k, resamples)
+    return ClassificationMetrics(
+        labels=list(labels),
+        num_samples=num_samples,
+        num_invalid=int((predicted_N == num_labels).sum()),
+        num_errors=len(rows) - num_samples,
+        statuses=dict(sorted(Counter(row.status for row in answered if row.status is not None).items())),
+        **values,
+        **intervals,
+        chance=1 / num_labels,
+        majority_baseline=float(support_C[majority] / num_samples),
+        majority_label=labels[majority],
+        per_class=_per_class(true_N, predicted_N, labels),
+        confusion=confusion_counts(answered, labels).tolist(),
+        **by_scores,
+    )
+
+
+def confusion_counts(rows: Sequence[PredictionRow], labels: Sequence[str]) -> np.ndarray:
+    """int64 [C, C + 1]: truth down, prediction across, the last column for invalid predictions."""
+    from sklearn.metrics import confusion_matrix
+
+    size = len(labels) + 1
+    counts = confusion_matrix(label_indices(rows, labels), prediction_indices(rows, labels), labels=list(range(size)))
+    return counts[:-1].astype(np.int64)
+
+
+def summaries(counts_RK: np.ndarray, num_labels: int) -> dict[str, np.ndarray]:
+    """Accuracy, balanced accuracy, macro and weighted F1 of many confusion matrices at once.
+
+    Args:
+        counts_RK: [R, C * (C + 1)], each row a confusion matrix with truth down and the invalid column last.
+
+    Returns:
+        name -> float64 [R], by the same rules as the metrics of these names.
+    """
+    counts = counts_RK.reshape(-1, num_labels, num_labels + 1)
+    right_RC = np.diagonal(counts, axis1=1, axis2=2)
+    support_RC, predicted_RC = counts.sum(axis=2), counts.sum(axis=1)[:, :num_labels]
+    total_R = support_RC.sum(axis=1)
+    occurs_RC, seen_RC = support_RC > 0, support_RC + predicted_RC > 0
+    recall_RC = right_RC / np.where(occurs_RC, support_RC, 1)
+    f1_RC = 2 * right_RC / np.where(seen_RC, support_RC + predicted_RC, 1)
+    return {
+        "accuracy": right_RC.sum(axis=1) / total_R,
+        "balanced_accuracy": recall_RC.sum(axis=1) / occurs_RC.sum(axis=1),
+        "macro_f1": f1_RC.sum(axis=1) / seen_RC.sum(axis=1),
+        "weighted_f1": (f1_RC * support_RC).sum(axis=1) / total_R,
+    }
+
+
+def top_k_accuracy(scores_NC: np.ndarray, true_N: np.ndarray, k: int) -> float:
+    """Share of rows whose true label is among the k best scored.
+
+    Ties at the border count with the probability that a fair draw would let the true label in, so the order of the
+    labels cannot matter.
+    """
+    return float(_top_k_shares(scores_NC, true_N, k).mean())
+
+
+def _top_k_shares(scores_NC: np.ndarray, true_N: np.ndarray, k: int) -> np.ndarray:
+    if not 1 <= k <= scores_NC.shape[1]:
+        raise ValueError(f"k must lie between 1 and the number of labels {scores_NC.shape[1]}, got {k}")
+    true_score_N1 = np.take_along_axis(scores_NC, true_N[:, None], axis=1)
+    num_better_N = (scores_NC > true_score_N1).sum(axis=1)
+    num_tied_N = (scores_NC == true_score_N1).sum(axis=1)
+    return np.clip((k - num_better_N) / num_tied_N, 0, 1)
+
+
+def _by_scores(
+    rows: Sequence[PredictionRow],
+    labels: Sequence[str],
+    true_N: np.ndarray,
+    top_k: Sequence[int],
+    resamples: Resamples,
+) -> dict[str, Any]:
+    if all(row.scores is None for row in rows):
+        return {"top_k": None, "calibration": None}
+    probabilities_NC = softmax(score_matrix(rows, labels))
+    ks = [k for k in top_k if k < len(labels)]
+    shares_NK = np.array([_top_k_shares(probabilities_NC, true_N, k) for k in ks]).reshape(len(ks), -1).T
+    values, means_RK = shares_NK.mean(axis=0), resamples.means(shares_NK)
+    return {
+        "top_k": {k: float(values[i]) for i, k in enumerate(ks)},
+        "top_k_intervals": {k: resamples.share_interval(means_RK[:, i], float(values[i])) for i, k in enumerate(ks)},
+        "calibration": calibration(probabilities_NC, true_N, resamples=resamples),
+    }
+
+
+def _balanced_accuracy(true_N: np.ndarray, predicted_N: np.ndarray) -> float:
+    # The mean recall over the classes that occur. scikit-learn's own function warns about predictions that never occur
+    # as truth, which invalid answers are by design.
+    present = np.unique(true_N)
+    return float(np.mean([(predicted_N[true_N == c] == c).mean() for c in present]))
+
+
+def _per_class(true_N: np.ndarray, predicted_N: np.ndarray, labels: Sequence[str]) -> list[ClassMetrics]:
+    from sklearn.metrics import precision_recall_fscore_support
+
+    precision, recall, f1, support = precision_recall_fscore_support(
+        true_N, predicted_N, labels=list(range(len(labels))), zero_division=0
+    )
+    result = []
+    for c, label in enumerate(labels):
+        predicted = int((predicted_N == c).sum())
+        result.append(
+            ClassMetrics(
+                label=label,
+                support=int(support[c]),
+                predicted=predicted,
+                precision=float(precision[c]) if predicted else None,
+                recall=float(recall[c]) if support[c] else None,
+                f1=float(f1[c]) if predicted or support[c] else None,
+            )
+        )
+    return result

@@ -1,0 +1,156 @@
+"""Two models on the same instances: the difference, its paired interval, and McNemar's test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.metrics.classification import summaries
+from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples, bootstrap_interval
+from lavis_emovit.evaluation.metrics.results import Interval, Result
+from lavis_emovit.evaluation.metrics.rows import group_indices, label_indices, prediction_indices
+from lavis_emovit.evaluation.predictions import PredictionRow
+
+
+class PairedComparison(Result):
+    """A metric of two models on the same instances.
+
+    Attributes:
+        metric: `accuracy`, `balanced_accuracy`, `macro_f1` or `weighted_f1`.
+        num_pairs: instances that both answered; `num_left_out` are those on which either failed with an error.
+        before, after, difference: the metric of each, and after minus before.
+        interval: paired bootstrap of the difference; both models are measured on the same draws.
+        num_only_before, num_only_after: instances that only one of the two has right.
+        p_value: of McNemar's exact test on these, two-sided; it is about accuracy, whatever the metric.
+    """
+
+    metric: str
+    num_pairs: int
+    num_left_out: int
+    before: float
+    after: float
+    difference: float
+    interval: Interval
+    num_only_before: int
+    num_only_after: int
+    p_value: float
+
+
+def compare_models(
+    before: Sequence[PredictionRow],
+    after: Sequence[PredictionRow],
+    labels: Sequence[str],
+    *,
+    metric: str = "accuracy",
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+    group_by: str | None = None,
+) -> PairedComparison:
+    """Compare two models that answered the same instances.
+
+    Args:
+        before, after: rows of the two, in any order.
+        labels: of the set; what is not among them is a wrong answer.
+        metric: one of those that `PairedComparison` names.
+        num_resamples, seed, group_by: of the bootstrap, as in `classification_metrics`.
+
+    Raises:
+        DataError: other instances, other labels, no pair that both answered; or a metric that is none.
+    """
+    pairs = _pairs(before, after)
+    answered = [(first, second) for first, second in pairs if first.error is None and second.error is None]
+    if not answered:
+        raise DataError(f"no instance was answered by both models; {len(pairs)} failed with an error")
+    firsts, seconds = [first for first, _ in answered], [second for _, second in answered]
+    true_N = label_indices(firsts, labels)
+    num_labels = len(labels)
+    resamples = Resamples(len(firsts), group_indices(firsts, group_by), num_resamples=num_resamples, seed=seed)
+    values, resampled, right = [], [], []
+    for rows in (firsts, seconds):
+        predicted_N = prediction_indices(rows, labels)
+        cells_N = true_N * (num_labels + 1) + predicted_N
+        num_cells = num_labels * (num_labels + 1)
+        all_rows = summaries(np.bincount(cells_N, minlength=num_cells)[None].astype(float), num_labels)
+        if metric not in all_rows:
+            raise DataError(f"unknown metric '{metric}' to compare models by (valid: {', '.join(all_rows)})")
+        values.append(float(all_rows[metric][0]))
+        resampled.append(summaries(resamples.counts(cells_N, num_cells), num_labels)[metric])
+        right.append(predicted_N == true_N)
+    difference = values[1] - values[0]
+    interval = resamples.interval(resampled[1] - resampled[0], difference, (-1.0, 1.0))
+    assert interval is not None
+    only_before, only_after = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    return PairedComparison(
+        metric=metric,
+        num_pairs=len(answered),
+        num_left_out=len(pairs) - len(answered),
+        before=values[0],
+        after=values[1],
+        difference=difference,
+        interval=interval,
+        num_only_before=only_before,
+        num_only_after=only_after,
+        p_value=mcnemar_exact(only_before, only_after),
+    )
+
+
+def mcnemar_exact(num_only_before: int, num_only_after: int) -> float:
+    """Two-sided p value of McNemar's exact test (McNemar 1947): would a fair coin split them so unevenly?
+
+    Args:
+        num_only_before, num_only_after: instances that only the one or only the other model has right.
+
+    Returns:
+        in (0, 1]; 1 where there are none.
+    """
+    from scipy.stats import binomtest
+
+    total = num_only_before + num_only_after
+    return float(binomtest(num_only_before, total, 0.5).pvalue) if total else 1.0
+
+
+def paired_difference(
+    before: Sequence[PredictionRow],
+    after: Sequence[PredictionRow],
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, Interval]:
+    """Accuracy after minus accuracy before on the same instances, with its paired bootstrap interval.
+
+    Instances on which either failed with an error are left out.
+
+    Raises:
+        DataError: the two lists are not about the same instances with the same labels.
+    """
+    values_N = np.array(
+        [
+            float(second.prediction == second.label) - float(first.prediction == first.label)
+            for first, second in _pairs(before, after)
+            if first.error is None and second.error is None
+        ]
+    )
+    interval = bootstrap_interval(values_N, num_resamples=num_resamples, seed=seed, value_range=(-1.0, 1.0))
+    return float(values_N.mean()), interval
+
+
+def _pairs(
+    before: Sequence[PredictionRow], after: Sequence[PredictionRow]
+) -> list[tuple[PredictionRow, PredictionRow]]:
+    """The rows of each instance, by instance id."""
+    row_before = {row.instance_id: row for row in before}
+    row_after = {row.instance_id: row for row in after}
+    if row_before.keys() != row_after.keys():
+        odd = min(row_before.keys() ^ row_after.keys())
+        raise DataError(f"instance '{odd}' is in only one of the two lists; a paired comparison needs the same ones")
+    if not row_before:
+        raise DataError("no predictions to compare: the lists of rows are empty")
+    pairs = [(row_before[instance_id], row_after[instance_id]) for instance_id in sorted(row_before)]
+    for first, second in pairs:
+        if first.label != second.label or first.label is None:
+            raise DataError(
+                f"instance '{first.instance_id}': labels '{first.label}' and '{second.label}' cannot be compared"
+            )
+    return pairs

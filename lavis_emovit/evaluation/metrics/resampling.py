@@ -1,0 +1,141 @@
+"""The bootstrap: what a metric would be on other draws of the same rows, or of the same people.
+
+Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979. Draws are kept as weights (how often each row is in a
+draw), so that a metric made of sums is one matrix product for all draws at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.metrics.results import Interval
+
+NUM_RESAMPLES = 1000
+LEVEL = 0.95
+_WEIGHTS_AT_ONCE = 4_000_000  # bounds the memory at 32 MB an array
+
+
+class Resamples:
+    """Draws with replacement of N rows; the same seed gives the same draws.
+
+    Args:
+        num_rows: N.
+        groups_N: number of each row's group, from 0. Groups are drawn then, each with all its rows: rows of one person
+            are no independent evidence. None draws rows.
+        num_resamples: R.
+        seed: of the draws.
+        level: of the intervals, 0.95 for 95 %.
+    """
+
+    def __init__(
+        self,
+        num_rows: int,
+        groups_N: np.ndarray | None = None,
+        *,
+        num_resamples: int = NUM_RESAMPLES,
+        seed: int = 0,
+        level: float = LEVEL,
+    ):
+        if num_rows == 0:
+            raise DataError("no values to take an interval of")
+        if num_resamples < 1 or not 0 < level < 1:
+            raise ValueError("a bootstrap needs at least one resample and a level between 0 and 1")
+        self.num_rows = num_rows
+        self.num_units = num_rows if groups_N is None else int(groups_N.max()) + 1
+        self._groups_N, self._num_resamples, self._seed, self._level = groups_N, num_resamples, seed, level
+
+    def weights(self) -> Iterator[np.ndarray]:
+        """float64 [r, N], how often each row is in each of r draws, until R draws were given."""
+        units = self.num_units
+        generator = np.random.default_rng(self._seed)
+        at_once = max(1, _WEIGHTS_AT_ONCE // max(units, self.num_rows))
+        for start in range(0, self._num_resamples, at_once):
+            r = min(at_once, self._num_resamples - start)
+            drawn = generator.integers(units, size=(r, units)) + units * np.arange(r)[:, None]
+            weights = np.bincount(drawn.ravel(), minlength=r * units).reshape(r, units).astype(np.float64)
+            yield weights if self._groups_N is None else weights[:, self._groups_N]
+
+    def map(self, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """What `function` makes of the weights [r, N], put together: [R, ...]."""
+        return np.concatenate([function(weights) for weights in self.weights()])
+
+    def sums(self, features_NF: np.ndarray) -> np.ndarray:
+        """float64 [R, F], each feature summed over each draw."""
+        return self.map(lambda weights: weights @ features_NF)
+
+    def means(self, features_NF: np.ndarray) -> np.ndarray:
+        """float64 [R, F], each feature's mean over each draw."""
+        return self.map(lambda weights: (weights @ features_NF) / weights.sum(axis=1, keepdims=True))
+
+    def counts(self, codes_N: np.ndarray, num_codes: int) -> np.ndarray:
+        """float64 [R, K], how many rows with each code from 0 to K - 1 are in each draw."""
+
+        def count(weights: np.ndarray) -> np.ndarray:
+            return np.stack([np.bincount(codes_N, weights=row, minlength=num_codes) for row in weights])
+
+        return self.map(count)
+
+    def interval(
+        self, values_R: np.ndarray, value: float, value_range: tuple[float, float] | None = None
+    ) -> Interval | None:
+        """Percentile interval of a metric from its values on the draws.
+
+        Args:
+            values_R: the metric on each draw; NaN where it is not defined there.
+            value: the metric itself.
+            value_range: least and greatest value that the mean of one row can have, for metrics that are means of such.
+
+        Returns:
+            the interval, or None where most draws leave the metric undefined. Where all draws give the same, a
+            bootstrap has no width and would claim certainty; with a `value_range`, the exact binomial bound for an
+            event that was never seen (Clopper and Pearson 1934) is put around the value instead.
+        """
+        defined = values_R[np.isfinite(values_R)]
+        if 2 * len(defined) < len(values_R):
+            return None
+        tail = (1 - self._level) / 2
+        if value_range is not None and np.ptp(defined) < 1e-12:
+            width = 1 - tail ** (1 / self.num_units)
+            low, high = max(value_range[0], value - width), min(value_range[1], value + width)
+        else:
+            low, high = np.quantile(defined, [tail, 1 - tail])
+        return Interval(low=float(low), high=float(high), level=self._level)
+
+    def share_interval(self, values_R: np.ndarray, value: float) -> Interval:
+        """As `interval`, for what is defined on every draw and lies in [0, 1]."""
+        interval = self.interval(values_R, value, (0.0, 1.0))
+        assert interval is not None
+        return interval
+
+
+def bootstrap_interval(
+    values_N: np.ndarray,
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+    value_range: tuple[float, float] = (0.0, 1.0),
+    groups_N: np.ndarray | None = None,
+) -> Interval:
+    """Percentile bootstrap interval of the mean.
+
+    Args:
+        values_N: one value a row: 1 or 0 for right and wrong, or the difference of two models on the same row.
+        num_resamples: how often N rows are drawn with replacement.
+        level: of confidence.
+        seed: the same seed gives the same interval.
+        value_range: the least and the greatest value that a row can have.
+        groups_N: number of each row's group, from 0, where groups are drawn and not rows.
+
+    Returns:
+        the interval; where all values are the same, see `Resamples.interval`.
+    """
+    values_N = np.asarray(values_N, dtype=np.float64)
+    resamples = Resamples(len(values_N), groups_N, num_resamples=num_resamples, seed=seed, level=level)
+    means_R = resamples.means(values_N[:, None])[:, 0]
+    interval = resamples.interval(means_R, float(values_N.mean()), value_range)
+    assert interval is not None
+    return interval

@@ -1,0 +1,134 @@
+"""Prediction rows as arrays: labels, predictions, scores, numbers and groups, each row checked and named when wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.predictions import PredictionRow
+
+RECORD = "record_id"
+"""The group that every row has: the record that it asks about."""
+
+
+def row_name(row: PredictionRow) -> str:
+    """How messages call a row."""
+    return f"prediction of instance '{row.instance_id}'"
+
+
+def without_errors(rows: Sequence[PredictionRow]) -> list[PredictionRow]:
+    """The rows that were answered, rightly or not; those with an `error` measure nothing.
+
+    Raises:
+        DataError: no rows, or nothing but errors, of which the first is quoted.
+    """
+    if not rows:
+        raise DataError("no predictions to measure: the list of rows is empty")
+    answered = [row for row in rows if row.error is None]
+    if not answered:
+        raise DataError(f"all {len(rows)} rows are errors, so nothing can be measured; the first says: {rows[0].error}")
+    return answered
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Raise DataError for an empty label set or one that names a label twice."""
+    if not labels:
+        raise DataError("the label set is empty")
+    if len(set(labels)) != len(labels):
+        raise DataError(f"the label set names a label twice: {', '.join(labels)}")
+
+
+def label_indices(rows: Sequence[PredictionRow], labels: Sequence[str]) -> np.ndarray:
+    """int64 [N], the index of each row's true label. Raises DataError for no rows, no label, or an unknown one."""
+    check_labels(labels)
+    if not rows:
+        raise DataError("no predictions to measure: the list of rows is empty")
+    index_of = {label: index for index, label in enumerate(labels)}
+    indices = np.empty(len(rows), dtype=np.int64)
+    for i, row in enumerate(rows):
+        if row.label is None:
+            raise DataError(f"{row_name(row)} has no true label, so nothing can be measured on it")
+        if row.label not in index_of:
+            raise DataError(f"{row_name(row)}: label '{row.label}' is not in the label set ({', '.join(labels)})")
+        indices[i] = index_of[row.label]
+    return indices
+
+
+def prediction_indices(rows: Sequence[PredictionRow], labels: Sequence[str]) -> np.ndarray:
+    """int64 [N], the index of each row's prediction, and C for what is not in the label set."""
+    check_labels(labels)
+    index_of: dict[str | None, int] = {label: index for index, label in enumerate(labels)}
+    return np.array([index_of.get(row.prediction, len(labels)) for row in rows], dtype=np.int64)
+
+
+def score_matrix(rows: Sequence[PredictionRow], labels: Sequence[str]) -> np.ndarray:
+    """float64 [N, C], the scores in the order of `labels`. Raises DataError for missing, extra or non-finite ones."""
+    check_labels(labels)
+    scores_NC = np.empty((len(rows), len(labels)))
+    for i, row in enumerate(rows):
+        if row.scores is None:
+            raise DataError(f"{row_name(row)} has no scores; top-k and calibration need one for every label")
+        if row.scores.keys() != set(labels):
+            missing = [label for label in labels if label not in row.scores]
+            extra = sorted(row.scores.keys() - set(labels))
+            what = f"no score for '{missing[0]}'" if missing else f"a score for '{extra[0]}', which is not a label"
+            raise DataError(f"{row_name(row)} has {what}")
+        scores_NC[i] = [row.scores[label] for label in labels]
+    not_finite = ~np.isfinite(scores_NC)
+    if not_finite.any():
+        i, c = np.argwhere(not_finite)[0]
+        raise DataError(f"{row_name(rows[i])}: score of '{labels[c]}' is {scores_NC[i, c]}, not a finite number")
+    return scores_NC
+
+
+def vote_matrix(rows: Sequence[PredictionRow], labels: Sequence[str]) -> np.ndarray:
+    """float64 [N, C], the annotators' shares, each row adding up to 1. Raises DataError for none or a stray label."""
+    check_labels(labels)
+    index_of = {label: index for index, label in enumerate(labels)}
+    votes_NC = np.zeros((len(rows), len(labels)))
+    for i, row in enumerate(rows):
+        if row.votes is None:
+            raise DataError(f"{row_name(row)} has no votes, so nothing soft can be measured on it")
+        for label, share in row.votes.items():
+            if label not in index_of:
+                raise DataError(f"{row_name(row)}: votes for '{label}', which is not in the label set ({labels})")
+            votes_NC[i, index_of[label]] = share
+    return votes_NC / votes_NC.sum(axis=1, keepdims=True)
+
+
+def value_arrays(rows: Sequence[PredictionRow], name: str) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """The numbers called `name`, over the rows that know the true one.
+
+    Returns:
+        indices of those M rows; float64 [M], what is true; float64 [M], what the model said, NaN for an invalid answer.
+    """
+    known = [i for i, row in enumerate(rows) if row.true_values is not None and name in row.true_values]
+    true_M = np.array([(rows[i].true_values or {})[name] for i in known], dtype=np.float64)
+    said = [(rows[i].values or {}).get(name) for i in known]
+    return known, true_M, np.array([np.nan if value is None else value for value in said], dtype=np.float64)
+
+
+def group_indices(rows: Sequence[PredictionRow], group_by: str | None) -> np.ndarray | None:
+    """int64 [N], the number of each row's group, or None where rows stand for themselves.
+
+    Args:
+        group_by: a key of the rows' `slices`, or `record_id`; None for no groups.
+
+    Raises:
+        DataError: a row without that key.
+    """
+    if group_by is None:
+        return None
+    number_of: dict[str, int] = {}
+    groups = np.empty(len(rows), dtype=np.int64)
+    for i, row in enumerate(rows):
+        group = row.record_id if group_by == RECORD else (row.slices or {}).get(group_by)
+        if group is None:
+            raise DataError(
+                f"{row_name(row)} names no '{group_by}', by which rows should be resampled (its slices: "
+                f"{', '.join(row.slices or {}) or 'none'})"
+            )
+        groups[i] = number_of.setdefault(group, len(number_of))
+    return groups

@@ -1,0 +1,112 @@
+"""Soft labels: the model's distribution and its answer against the votes of several annotators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lavis_emovit.evaluation.metrics.calibration import log_softmax
+from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
+from lavis_emovit.evaluation.metrics.results import Interval, Result
+from lavis_emovit.evaluation.metrics.rows import (
+    group_indices,
+    prediction_indices,
+    score_matrix,
+    vote_matrix,
+    without_errors,
+)
+from lavis_emovit.evaluation.predictions import PredictionRow
+
+
+class SoftLabelMetrics(Result):
+    """Means over all answered rows; an invalid answer has no votes, so it counts as 0 in the last three.
+
+    Attributes:
+        kl: Kullback-Leibler divergence of the model's distribution from the votes, in nats, or None without scores.
+        cosine: cosine of the two distributions, in [0, 1], or None without scores.
+        top1_in_vote: share of rows whose answer is the most voted label; of several such, any.
+        top1_has_votes: share of rows whose answer got at least one vote.
+        vote_of_top1: mean share of the annotators who gave the model's answer: accuracy against one drawn at random.
+        intervals: name of each of these -> its interval.
+    """
+
+    num_samples: int
+    num_invalid: int
+    num_errors: int
+    kl: float | None
+    cosine: float | None
+    top1_in_vote: float
+    top1_has_votes: float
+    vote_of_top1: float
+    intervals: dict[str, Interval]
+
+
+def soft_label_metrics(
+    rows: Sequence[PredictionRow],
+    labels: Sequence[str],
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+    group_by: str | None = None,
+) -> SoftLabelMetrics:
+    """Measure predictions against votes.
+
+    The model's distribution is the softmax of the rows' scores at temperature 1, whatever they are: sums of token
+    log-probabilities, or means, which make it flatter. So KL and cosine compare models scored in the same way only.
+
+    Args:
+        rows: predictions with `votes`; scores on all of them or on none.
+        labels: the C labels of the set.
+        num_resamples, seed, group_by: of the intervals, as in `classification_metrics`.
+
+    Raises:
+        DataError: no answered rows, a row without votes, votes or scores for what is not a label, scores on some rows
+            only, a row without its group.
+    """
+    answered = without_errors(rows)
+    votes_NC = vote_matrix(answered, labels)
+    predicted_N = prediction_indices(answered, labels)
+    is_valid_N = predicted_N < len(labels)
+    share_N = np.where(is_valid_N, votes_NC[np.arange(len(answered)), np.minimum(predicted_N, len(labels) - 1)], 0.0)
+    values_N = {
+        "top1_in_vote": is_valid_N & (share_N >= votes_NC.max(axis=1) - 1e-9),
+        "top1_has_votes": share_N > 0,
+        "vote_of_top1": share_N,
+    }
+    if any(row.scores is not None for row in answered):
+        log_probabilities_NC = log_softmax(score_matrix(answered, labels))
+        values_N["kl"] = divergence(votes_NC, log_probabilities_NC)
+        values_N["cosine"] = cosine(votes_NC, np.exp(log_probabilities_NC))
+    features_NF = np.column_stack(list(values_N.values())).astype(np.float64)
+    resamples = Resamples(len(answered), group_indices(answered, group_by), num_resamples=num_resamples, seed=seed)
+    means_RF = resamples.means(features_NF)
+    means: dict[str, Any] = {"kl": None, "cosine": None}
+    intervals = {}
+    for f, name in enumerate(values_N):
+        mean = float(features_NF[:, f].mean())
+        interval = resamples.interval(means_RF[:, f], mean, None if name == "kl" else (0.0, 1.0))
+        means[name] = mean
+        if interval is not None:
+            intervals[name] = interval
+    return SoftLabelMetrics(
+        num_samples=len(answered),
+        num_invalid=int((~is_valid_N).sum()),
+        num_errors=len(rows) - len(answered),
+        intervals=intervals,
+        **means,
+    )
+
+
+def divergence(votes_NC: np.ndarray, log_probabilities_NC: np.ndarray) -> np.ndarray:
+    """float64 [N], KL(votes || model) = sum of v (ln v - ln p), in nats, at least 0 (Kullback and Leibler 1951)."""
+    has_votes = votes_NC > 0
+    log_votes_NC = np.log(np.where(has_votes, votes_NC, 1.0))
+    return np.where(has_votes, votes_NC * (log_votes_NC - log_probabilities_NC), 0.0).sum(axis=1).clip(min=0.0)
+
+
+def cosine(votes_NC: np.ndarray, probabilities_NC: np.ndarray) -> np.ndarray:
+    """float64 [N], v p / (|v| |p|), in [0, 1] for distributions."""
+    lengths_N = np.linalg.norm(votes_NC, axis=1) * np.linalg.norm(probabilities_NC, axis=1)
+    return (votes_NC * probabilities_NC).sum(axis=1) / lengths_N

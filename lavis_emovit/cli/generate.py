@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from enum import Enum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lavis_emovit.cli.generate_job import describe, given, open_job, print_estimates, refuse_stopped
+from lavis_emovit.cli.generate_job import describe, finish, open_job, print_estimates
+from lavis_emovit.cli.generate_options import JobOptions, with_job_options
 from lavis_emovit.cli.generate_seke import seke
+from lavis_emovit.cli.generate_seke_tests import seke_tests
 
 if TYPE_CHECKING:
-    from lavis_emovit.generation.job import Job, StepResult
+    from lavis_emovit.generation.job import StepResult
 
 app = typer.Typer(
     help="Write captions, attributes and instructions, by a chat model or offline.",
@@ -68,30 +68,9 @@ _CHAT_OPTIONS = (
 
 
 def _generate(
+    options: JobOptions,
     command: str,
-    records: Annotated[Path, typer.Argument(help="Records file (`emovit data import` makes one).")],
-    out: Annotated[Path, typer.Option(help="Folder for records.jsonl, the ledger, rejected pairs and the preview.")],
-    images: Annotated[Path | None, typer.Option(help="Where picture paths start, if not beside the records.")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML with settings; options of this command win.")] = None,
-    split: Annotated[str | None, typer.Option(help="Records of this split only; 'every' takes all.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of wordings, examples and the mix.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Chat model, or 'offline' for templates without any model (the default).")
-    ] = None,
-    base_url: Annotated[
-        str | None, typer.Option(help="OpenAI-compatible address up to /v1; the key is in OPENAI_API_KEY.")
-    ] = None,
-    in_flight: Annotated[int | None, typer.Option(help="Calls at the same time, up to 1000.")] = None,
-    rpm: Annotated[float | None, typer.Option(help="Requests per minute.")] = None,
-    tpm: Annotated[float | None, typer.Option(help="Tokens per minute.")] = None,
-    max_usd: Annotated[float | None, typer.Option(help="Hard limit on the cost of everything in the ledger.")] = None,
-    prices: Annotated[Path | None, typer.Option(help="JSON file with prices of models.")] = None,
-    stream: Annotated[bool, typer.Option("--stream", help="Receive replies piece by piece.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask nothing; print what it would cost.")] = False,
-    batch: Annotated[bool, typer.Option("--batch", help="Use the Batch API: half the price, within a day.")] = False,
-    wait: Annotated[
-        bool, typer.Option(help="Wait for batches; with --no-wait the same command collects later.")
-    ] = True,
+    *,
     vision: Annotated[bool, typer.Option("--vision", help="Send the picture along with what is known.")] = False,
     examples: Annotated[int | None, typer.Option(help="Worked examples in the prompt.")] = None,
     regenerate: Annotated[int | None, typer.Option(help="How often rejected replies are asked for again.")] = None,
@@ -107,39 +86,26 @@ def _generate(
         bool, typer.Option("--redo-captions", help="Write new captions for records that have one.")
     ] = False,
     device: Annotated[str, typer.Option(help="Where the LAVIS captioner runs.")] = "cpu",
-    vocabulary: Annotated[Path | None, typer.Option(help="EmoSet's info.json, for the terms of attributes.")] = None,
+    vocabulary: Annotated[
+        str | None, typer.Option(help="Terms of attributes: 'emoset' (the default), 'open', or an info.json.")
+    ] = None,
     wording: Annotated[list[int] | None, typer.Option(help="Categorical wordings to choose from.")] = None,
     option_order: Annotated[Order | None, typer.Option(help="Order of the options in the question.")] = None,
     open_set: Annotated[bool, typer.Option("--open-set", help="Ask without a list of options.")] = False,
-    held_out: Annotated[
-        list[Path] | None, typer.Option(help="Records of test sets that training must not touch.")
-    ] = None,
-    check_overlap: Annotated[bool, typer.Option(help="Refuse pictures that are in a test set as well.")] = True,
-    conversations: Annotated[
-        bool, typer.Option("--conversations", help="Write LLaVA-style conversations.json as well.")
-    ] = False,
-    shards: Annotated[
-        bool, typer.Option("--shards", help="Build shards of every split in OUT/shards as well.")
-    ] = False,
-    preview: Annotated[int, typer.Option(min=0, help="Pictures on the preview page; 0 writes none.")] = 24,
 ) -> None:
     from lavis_emovit.cli.generate_settings import read_settings
-    from lavis_emovit.generation.outputs import MANIFEST, PREVIEW, RECORDS, ledger_line, write_outputs
     from lavis_emovit.generation.pipeline import run_steps
 
-    chat_options = {
-        "model": model, "base_url": base_url, "max_in_flight": in_flight, "rpm": rpm, "tpm": tpm, "max_usd": max_usd,
-        "prices": str(prices) if prices else None, "stream": stream or None,
-    }  # fmt: skip
-    job_options = {
-        "seed": seed, "split": split, "vision": vision or None, "num_examples": examples, "regenerate": regenerate,
-        "wordings": tuple(wording) if wording else None, "open_set": open_set or None,
-        "option_order": option_order.value if option_order else None,
-    }  # fmt: skip
-    chat, judge_chat, settings, chosen_mix = read_settings(config, given(chat_options), given(job_options), judge, mix)
-    with open_job(
-        records, images, out, settings, chat=chat, judge=judge_chat, batch=batch, wait=wait, dry_run=dry_run
-    ) as (job, source_sha256):
+    job_options = options.job(
+        vision=vision or None,
+        num_examples=examples,
+        regenerate=regenerate,
+        wordings=tuple(wording) if wording else None,
+        open_set=open_set or None,
+        option_order=option_order.value if option_order else None,
+    )
+    chat, judge_chat, settings, chosen_mix = read_settings(options.config, options.chat(), job_options, judge, mix)
+    with open_job(options, settings, chat=chat, judge=judge_chat) as (job, source_sha256):
         results: list[StepResult] = []
         for result in run_steps(
             job,
@@ -150,65 +116,25 @@ def _generate(
             redo_captions=redo_captions,
             vocabulary=vocabulary,
             device=device,
-            held_out=held_out or (),
-            check_overlap=check_overlap,
+            held_out=options.held_out or (),
+            check_overlap=options.check_overlap,
         ):
             results.append(result)
-            if not dry_run:
+            if not options.dry_run:
                 typer.echo(describe(result))
-        if dry_run:
+        if options.dry_run:
             print_estimates(job)
             return
-        write_outputs(
-            job,
-            results,
-            source=records,
-            source_sha256=source_sha256,
-            mix=chosen_mix if command == "all" else None,
-            conversations=conversations,
-            num_preview=preview,
-        )
-        if shards:
-            _build_shards(job, out / "shards")
-        typer.echo(ledger_line(job))
-        typer.echo(f"{out / RECORDS}, {out / MANIFEST}" + (f", {out / PREVIEW}" if preview else ""))
-        refuse_stopped(results[-1].stopped)
+        finish(job, options, results, source_sha256=source_sha256, mix=chosen_mix if command == "all" else None)
 
 
-def _build_shards(job: Job, folder: Path) -> None:
-    from lavis_emovit.shards.writer import write_shards
-
-    for split in sorted({record.split for record in job.records}):
-        chosen = [record for record in job.records if record.split == split]
-        index = write_shards(chosen, job.image_root, folder / split, seed=job.settings.seed, overwrite=True)
-        typer.echo(f"{split}: {index.num_samples} samples in {len(index.shards)} shards in {folder / split}")
+def _left_out(command: str) -> set[str]:
+    """Options that mean nothing for a command."""
+    names = {name for name, commands in ONLY_FOR.items() if command not in commands}
+    return names | {"command"} | (set(_CHAT_OPTIONS) if command == "categorical" else set())
 
 
-def _command(name: str) -> Callable[..., None]:
-    """`_generate` for one command, with the options that mean something for it."""
-
-    signature = inspect.signature(_generate, eval_str=True)
-    parameters = [
-        parameter
-        for parameter in signature.parameters.values()
-        if parameter.name != "command"
-        and name in ONLY_FOR.get(parameter.name, (name,))
-        and not (name == "categorical" and parameter.name in _CHAT_OPTIONS)
-    ]
-    defaults = {
-        parameter.name: parameter.default for parameter in signature.parameters.values() if parameter not in parameters
-    }
-    defaults.pop("command", None)
-
-    def with_defaults(**options: Any) -> None:
-        _generate(name, **{**defaults, **options})
-
-    with_defaults.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    with_defaults.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    with_defaults.__doc__ = COMMANDS[name][1]
-    return with_defaults
-
-
-for _name in COMMANDS:
-    app.command(_name)(_command(_name))
-app.command("seke")(seke)
+for _name, (_, _help) in COMMANDS.items():
+    app.command(_name)(with_job_options(partial(_generate, command=_name), leave_out=_left_out(_name), doc=_help))
+app.command("seke")(with_job_options(seke))
+app.command("seke-tests")(seke_tests)

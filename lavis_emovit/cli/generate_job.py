@@ -2,61 +2,126 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from lavis_emovit.cli.generate_options import JobOptions
+
 if TYPE_CHECKING:
+    from lavis_emovit.generation.chat.settings import ChatSettings
     from lavis_emovit.generation.job import Estimate, Job, JobSettings, StepResult
+    from lavis_emovit.generation.mix import Mix
+    from lavis_emovit.generation.seke.settings import SekeSettings
 
 
 @contextmanager
 def open_job(
-    records: Path, images: Path | None, out: Path, settings: JobSettings, **options: Any
+    options: JobOptions, settings: JobSettings, *, chat: ChatSettings | None, judge: ChatSettings | None = None
 ) -> Iterator[tuple[Job, str]]:
     """A job over a records file, with the ledger of its folder locked while the block runs.
 
     Args:
-        records: records file.
-        images: where picture paths start, if not beside the records.
-        out: folder of the job.
+        options: records file, pictures, folder, and how to ask.
         settings: how instructions are written; the split `every` means all records.
-        options: further fields of `Job`.
+        chat, judge: endpoints, see `Job`.
 
     Yields:
         the job, and the sha256 of the records file.
 
     Raises:
+        ConfigError: options that would do nothing.
         UserError: no record is of the split.
     """
     from lavis_emovit.cli.generate_progress import make_display
-    from lavis_emovit.errors import UserError
+    from lavis_emovit.errors import ConfigError, UserError
     from lavis_emovit.generation.chat.ledger import Ledger
     from lavis_emovit.generation.job import Job, find_image_root
     from lavis_emovit.generation.outputs import check_folder, file_sha256
     from lavis_emovit.records import read_records
 
+    problems = options.problems(has_model=chat is not None)
+    if problems:
+        raise ConfigError(problems, "the options")
     if settings.split == "every":
         settings = settings.model_copy(update={"split": None})
+    records, out = options.records, options.out
     source_sha256 = file_sha256(records)
     check_folder(out)
     with Ledger(out / "ledger.jsonl") as ledger:
         job = Job(
             records=list(read_records(records)),
-            image_root=find_image_root(records, images),
+            image_root=find_image_root(records, options.images),
             folder=out,
             ledger=ledger,
             settings=settings,
+            chat=chat,
+            judge=judge,
+            batch=options.batch,
+            wait=options.wait,
+            dry_run=options.dry_run,
             display=make_display(),
-            **options,
         )
         if not job.chosen():
             splits = ", ".join(sorted({record.split for record in job.records})) or "none at all"
             raise UserError(f"{records}: no records of split '{settings.split}' (there are: {splits}); see --split")
         yield job, source_sha256
+
+
+def finish(
+    job: Job,
+    options: JobOptions,
+    results: Sequence[StepResult],
+    *,
+    source_sha256: str,
+    mix: tuple[str, Mix] | None = None,
+    seke: SekeSettings | None = None,
+    also: Sequence[str] = (),
+) -> None:
+    """Write everything that a job leaves behind and say where it is.
+
+    Args:
+        job: after its steps.
+        options: what is exported.
+        results: of the steps.
+        source_sha256: of the records file.
+        mix: name and parts of the mix, where one was drawn.
+        seke: how levels of faces were completed.
+        also: further files in the folder to name.
+
+    Raises:
+        UserError: the run stopped early; what there is was written.
+    """
+    from lavis_emovit.generation.outputs import MANIFEST, PREVIEW, RECORDS, ledger_line, write_outputs
+
+    write_outputs(
+        job,
+        results,
+        source=options.records,
+        source_sha256=source_sha256,
+        mix=mix,
+        seke=seke,
+        conversations=options.conversations,
+        num_preview=options.preview,
+    )
+    if options.shards:
+        _build_shards(job, options.out / "shards")
+    typer.echo(ledger_line(job))
+    names = [RECORDS, MANIFEST, *also, *([PREVIEW] if options.preview else [])]
+    typer.echo(", ".join(str(options.out / name) for name in names))
+    refuse_stopped(results[-1].stopped)
+
+
+def _build_shards(job: Job, folder: Path) -> None:
+    from lavis_emovit.shards.writer import write_shards
+
+    for split in sorted({record.split for record in job.records}):
+        chosen = [record for record in job.records if record.split == split]
+        index = write_shards(chosen, job.image_root, folder / split, seed=job.settings.seed, overwrite=True)
+        typer.echo(f"{split}: {index.num_samples} samples in {len(index.shards)} shards in {folder / split}")
 
 
 def refuse_stopped(reason: str | None) -> None:
@@ -65,11 +130,6 @@ def refuse_stopped(reason: str | None) -> None:
 
     if reason:
         raise UserError(f"stopped early: {reason}. Run the same command again to go on; nothing is paid twice.")
-
-
-def given(options: dict[str, Any]) -> dict[str, Any]:
-    """Options that stand on the command line."""
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def describe(result: StepResult) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lavis_emovit.cli.generate_job import describe, given, open_job, print_estimates, refuse_stopped
+from lavis_emovit.cli.generate_job import describe, finish, open_job, print_estimates, refuse_stopped
+from lavis_emovit.cli.generate_options import JobOptions, given
 
 if TYPE_CHECKING:
     from lavis_emovit.generation.seke.settings import SekeSettings
@@ -24,24 +25,8 @@ class Verification(str, Enum):
 
 
 def seke(
-    records: Annotated[Path, typer.Argument(help="Records of faces (`emovit data import` makes them).")],
-    out: Annotated[Path, typer.Option(help="Folder for records.jsonl, the ledger, the trail and the preview.")],
-    images: Annotated[Path | None, typer.Option(help="Where picture paths start, if not beside the records.")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML with settings; options of this command win.")] = None,
-    split: Annotated[str | None, typer.Option(help="Records of this split only; 'every' takes all.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of wordings.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Vision chat model, or 'offline' for the tables of priors alone (the default).")
-    ] = None,
-    base_url: Annotated[
-        str | None, typer.Option(help="OpenAI-compatible address up to /v1; the key is in OPENAI_API_KEY.")
-    ] = None,
-    in_flight: Annotated[int | None, typer.Option(help="Calls at the same time, up to 1000.")] = None,
-    rpm: Annotated[float | None, typer.Option(help="Requests per minute.")] = None,
-    tpm: Annotated[float | None, typer.Option(help="Tokens per minute.")] = None,
-    max_usd: Annotated[float | None, typer.Option(help="Hard limit on the cost of everything in the ledger.")] = None,
-    prices: Annotated[Path | None, typer.Option(help="JSON file with prices of models.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask nothing; print what it would cost.")] = False,
+    options: JobOptions,
+    *,
     check: Annotated[
         bool, typer.Option("--check", help="Hide known levels and measure how well they come back; no records.")
     ] = False,
@@ -54,53 +39,41 @@ def seke(
     ] = None,
     verification: Annotated[Verification | None, typer.Option(help="Rules, and the model's own review.")] = None,
     priors: Annotated[Path | None, typer.Option(help="JSON file with tables of your own.")] = None,
-    held_out: Annotated[
-        list[Path] | None, typer.Option(help="Records of test sets that training must not touch.")
-    ] = None,
-    check_overlap: Annotated[bool, typer.Option(help="Refuse pictures that are in a test set as well.")] = True,
-    preview: Annotated[int, typer.Option(min=0, help="Pictures on the preview page; 0 writes none.")] = 24,
 ) -> None:
     """Complete expression, valence and arousal, and action units of faces; write instructions from coarse to fine."""
     from lavis_emovit.cli.generate_settings import read_settings
-    from lavis_emovit.generation.outputs import PREVIEW, RECORDS, ledger_line, write_outputs
+    from lavis_emovit.errors import ConfigError
+    from lavis_emovit.generation.outputs import ledger_line
     from lavis_emovit.generation.pipeline import refuse_held_out
     from lavis_emovit.generation.seke.step import CHECK, TRAIL, check_levels, complete_levels
 
-    chat_options = {
-        "model": model, "base_url": base_url, "max_in_flight": in_flight, "rpm": rpm, "tpm": tpm, "max_usd": max_usd,
-        "prices": str(prices) if prices else None,
-    }  # fmt: skip
     seke_options = {
         "n0": n0, "n_max": n_max, "prior": prior, "sampling": sampling, "adaptive": adaptive,
         "verification": verification.value if verification else None, "priors": str(priors) if priors else None,
     }  # fmt: skip
-    chat, _, job_settings, _ = read_settings(
-        config, given(chat_options), given({"seed": seed, "split": split}), None, None
-    )
-    settings = _seke_settings(config, given(seke_options))
-    with open_job(records, images, out, job_settings, chat=chat, dry_run=dry_run) as (job, source_sha256):
+    chat, _, job_settings, _ = read_settings(options.config, options.chat(), options.job(), None, None)
+    settings = _seke_settings(options.config, given(seke_options))
+    if check and (options.conversations or options.shards):
+        raise ConfigError(["--check writes no records, so there is nothing to export"], "the options")
+    with open_job(options, job_settings, chat=chat) as (job, source_sha256):
         if check:
             report = check_levels(job, settings)
-            if dry_run:
+            if options.dry_run:
                 print_estimates(job)
                 return
             _print_check(report)
             typer.echo(ledger_line(job))
-            typer.echo(str(out / CHECK))
+            typer.echo(str(options.out / CHECK))
             refuse_stopped(report["stopped"])
             return
-        if check_overlap and job.settings.split is not None and settings.instructions:
-            refuse_held_out(job, None, held_out or ())
+        if options.check_overlap and job.settings.split is not None and settings.instructions:
+            refuse_held_out(job, None, options.held_out or ())
         result = complete_levels(job, settings)
-        if dry_run:
+        if options.dry_run:
             print_estimates(job)
             return
         typer.echo(describe(result))
-        result.notes["settings"] = settings.model_dump(mode="json")
-        write_outputs(job, [result], source=records, source_sha256=source_sha256, num_preview=preview)
-        typer.echo(ledger_line(job))
-        typer.echo(f"{out / RECORDS}, {out / TRAIL}" + (f", {out / PREVIEW}" if preview else ""))
-        refuse_stopped(result.stopped)
+        finish(job, options, [result], source_sha256=source_sha256, seke=settings, also=(TRAIL,))
 
 
 def _seke_settings(config: Path | None, options: dict[str, Any]) -> SekeSettings:

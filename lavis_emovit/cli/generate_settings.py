@@ -51,11 +51,12 @@ def read_settings(
 
     chat_values = {"model": OFFLINE, **sections["chat"], **chat}
     endpoint = parse(ChatSettings, chat_values, "chat") if chat_values["model"] != OFFLINE else None
-    if endpoint is None and not problems and set(chat_values) > {"model"}:
+    wants_judge = bool(judge or sections["judge"])
+    # Without a writer, the address and the limits are the judge's.
+    if endpoint is None and not wants_judge and not problems and set(chat_values) > {"model"}:
         given = sorted(set(chat_values) - {"model"})
         problems.append(f"chat: {', '.join(given)} mean nothing without a model; name one with --model")
     judge_values = {**chat_values, "temperature": 0.0, **sections["judge"], **({"model": judge} if judge else {})}
-    wants_judge = bool(judge or sections["judge"])
     judge_endpoint = parse(ChatSettings, judge_values, "judge") if wants_judge else None
     job_settings = parse(JobSettings, {**sections["job"], **job}, "job")
     chosen: tuple[str, Mix] | None = None

@@ -136,6 +136,7 @@ class Job:
         dry_run: ask nothing, only estimate.
         display: shows the progress of a run.
         estimates: what the steps of a dry run would ask.
+        processed: ids of the records that a step has written, be it the same as before.
     """
 
     records: list[EmotionRecord]
@@ -150,6 +151,7 @@ class Job:
     dry_run: bool = False
     display: Display = _no_display
     estimates: list[Estimate] = field(default_factory=list)
+    processed: set[str] = field(default_factory=set)
 
     def chosen(self, ids: Iterable[str] | None = None) -> list[EmotionRecord]:
         """The records of the split, or those of them with these ids."""
@@ -163,6 +165,7 @@ class Job:
 
     def replace(self, changed: dict[str, EmotionRecord]) -> None:
         """Put changed records in the place of those with the same id."""
+        self.processed.update(changed)
         self.records = [changed.get(record.id, record) for record in self.records]
 
     def ask(

@@ -16,6 +16,7 @@ from lavis_emovit.generation.chat.ledger import now
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.mix import Mix
 from lavis_emovit.generation.preview import write_preview
+from lavis_emovit.generation.seke.settings import SekeSettings
 from lavis_emovit.records import to_conversations, write_records
 
 RECORDS = "records.jsonl"
@@ -33,6 +34,7 @@ def write_outputs(
     source: Path,
     source_sha256: str,
     mix: tuple[str, Mix] | None = None,
+    seke: SekeSettings | None = None,
     conversations: bool = False,
     num_preview: int = 24,
 ) -> dict[str, Any]:
@@ -44,6 +46,7 @@ def write_outputs(
         source: the input records.
         source_sha256: of the input, taken before it was replaced.
         mix: name and parts of the mix, where one was drawn.
+        seke: how levels of faces were completed.
         conversations: write LLaVA-style JSON as well.
         num_preview: pictures on the preview page; 0 writes none.
 
@@ -69,6 +72,7 @@ def write_outputs(
         "chat": job.chat.model_dump(mode="json") if job.chat else None,
         "judge": job.judge.model_dump(mode="json") if job.judge else None,
         "mix": {"name": mix[0], **mix[1].model_dump(mode="json")} if mix else None,
+        "seke": seke.model_dump(mode="json") if seke else None,
         "prompts": {step["step"]: step["prompt"] for step in steps if step["prompt"]},
         "instructions": count_instructions(job),
     }
@@ -77,11 +81,14 @@ def write_outputs(
         counted = sum(len(record.instructions) for record in job.records)
         write_preview(
             job.folder / PREVIEW,
-            job.records,
+            [record for record in job.records if record.id in job.processed],
             job.image_root,
             steps,
             title=f"Instruction data of {source.parent.name or source.name}",
-            subtitle=f"{len(job.records)} records, {counted} instructions",
+            subtitle=(
+                f"{len(job.records)} records, {counted} instructions; this run was for {len(job.processed)} records, "
+                "and the pictures are out of these"
+            ),
             costs=costs,
             rejected_folder=job.folder / REJECTED,
             num_pictures=num_preview,

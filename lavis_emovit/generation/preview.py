@@ -38,7 +38,7 @@ def write_preview(
 
     Args:
         path: the file.
-        records: those with instructions are drawn from.
+        records: that the run was for; those with instructions are drawn from, where there are any.
         image_root: where picture paths start.
         steps: results of steps, as `summary.json` has them.
         title, subtitle, costs: texts of the page.

@@ -3,6 +3,8 @@
 - With a server, missing levels come into the records with who gave them and how sure; people's stay; every attempt is
   in the trail; the second run asks nothing and writes the same; levels of an earlier run are not taken for people's.
 - Instructions go from coarse to fine, say where their level comes from, and replace those of an earlier run only.
+- Batches: a face goes on where the last call left it, one round a call with `--no-wait`; the result is that of single
+  calls, and so are conversations and shards. The manifest holds the settings; the preview shows processed faces only.
 - `--check` hides one known level at a time: what the server is told never holds it. A dry run asks nothing.
 - Offline, the tables alone answer. What cannot work is told in one line.
 """
@@ -21,6 +23,7 @@ from PIL import Image
 from lavis_emovit.cli.main import EXIT_USER_ERROR, main
 from lavis_emovit.emotion.facial import FACIAL_UNITS
 from lavis_emovit.records import EmotionRecord, Instruction, read_records, write_records
+from lavis_emovit.shards.verify import verify_shards
 
 _spec = importlib.util.spec_from_file_location(
     "chat_server", Path(__file__).parents[1] / "generation" / "chat_server.py"
@@ -105,6 +108,46 @@ def test_with_a_server(faces, capsys):
     assert all(re.fullmatch("[0-9a-f]{64}", item["request"]) for row in trail for item in row["attempts"])
 
 
+def test_batches_and_exports(faces, tmp_path, capsys):
+    other = EmotionRecord(id="f/other", image="0.png", split="val", source="f", emotion="fear", label_set="ekman6")
+    asked = Instruction(kind="conversation", question="Not of this run?", answer="No.", provenance="human")
+    records = [*read_records(faces / "records.jsonl"), other.model_copy(update={"instructions": [asked]})]
+    write_records(faces / "records.jsonl", records)
+
+    def batched(batch, lines):
+        bodies = [line["body"] for line in lines]
+        replies = [json.loads(chat_server.render(script(body, 0), body)[1]) for body in bodies]
+        output = [
+            {"custom_id": line["custom_id"], "response": {"status_code": 200, "body": reply}, "error": None}
+            for line, reply in zip(lines, replies)
+        ]
+        return {"status": "completed", "output": output}
+
+    single, batches = faces / "single", faces / "batches"
+    more = ["--conversations", "--shards", "--no-check-overlap"]
+    with ChatServer(script) as server:
+        server.batch_script = batched
+        assert run(faces, single, "--no-check-overlap", server=server) == 0
+        num_single = server.num_requests
+        for unfinished in (3, 3, 0):  # answers go up; they come down and reviews go up; these come down
+            assert run(faces, batches, "--batch", "--no-wait", *more, server=server) == 0
+            assert (f"unfinished {unfinished}" in capsys.readouterr().out) == bool(unfinished)
+        assert server.num_requests == num_single and len(server.batches) == 2
+        waited = faces / "waited"
+        assert run(faces, waited, "--batch", *more, server=server) == 0 and len(server.batches) == 4
+    expected = (single / "records.jsonl").read_bytes()
+    assert (batches / "records.jsonl").read_bytes() == (waited / "records.jsonl").read_bytes() == expected
+    written = list(read_records(waited / "records.jsonl"))
+    items = json.loads((waited / "conversations.json").read_text())
+    assert len(items) == sum(len(record.instructions) for record in written) > 10
+    assert verify_shards(waited / "shards" / "train").ok and (waited / "shards" / "val" / "index.json").exists()
+    manifest = json.loads((waited / "manifest.json").read_text())
+    assert manifest["seke"]["n_max"] == 8 and manifest["seke"]["enough"]["units"] == 0.06
+    assert set(manifest["output"]) == {"records.jsonl", "conversations.json"}
+    page = (waited / "preview.html").read_text()
+    assert "f/3" in page and "f/other" not in page and "Not of this run?" not in page
+
+
 def test_check_hides_what_it_asks_for(faces, capsys):
     with ChatServer(script) as server:
         assert run(faces, faces / "checked", "--check", server=server) == 0
@@ -138,6 +181,9 @@ def test_offline(faces, capsys):
         (["--split", "test"], "no records of split 'test'"),
         (["--config", "CONFIG", "--model", "m", "--base-url", "http://localhost:9/v1"], "temperature 0"),
         (["--config", "WRONG"], "did you mean 'n_max'"),
+        (["--batch"], "--batch means nothing without a model"),
+        (["--no-wait"], "--no-wait is about batches"),
+        (["--check", "--shards"], "--check writes no records"),
     ],
 )
 def test_errors(faces, more, message, capsys):

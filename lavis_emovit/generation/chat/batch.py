@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import uuid
 from collections.abc import Iterable, Iterator
@@ -17,13 +18,15 @@ from typing import Any
 
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.generation.chat.client import Answer, ChatClient
-from lavis_emovit.generation.chat.faults import FATAL, Fault, classify_exception, classify_status
+from lavis_emovit.generation.chat.faults import FATAL, TRANSIENT, Fault, classify_exception, classify_status
 from lavis_emovit.generation.chat.ledger import FINISHED, Ledger
 from lavis_emovit.generation.chat.prices import Price, Usage, load_prices, worst_case
 from lavis_emovit.generation.chat.progress import RunProgress
 from lavis_emovit.generation.chat.request import ChatRequest
 from lavis_emovit.generation.chat.run import OnRow, attempt_row, request_head
 from lavis_emovit.generation.chat.settings import ChatSettings
+
+logger = logging.getLogger(__name__)
 
 # The Batch API's own limits are 50,000 requests and 200 MB a file.
 MAX_REQUESTS = 50_000
@@ -88,7 +91,9 @@ class _BatchRun:
         self.max_requests = max_requests
         self.max_bytes = max_bytes
         self.folder = ledger.path.with_name(ledger.path.name + ".batches")
+        self.asked: set[str] = set()
         self.seen: set[str] = set()
+        self.given_up: set[str] = set()
 
     async def all(self, requests: Iterable[ChatRequest], wait: bool) -> RunProgress:
         async with ChatClient(self.settings) as client:
@@ -131,18 +136,20 @@ class _BatchRun:
     def _heads(self, submission: str) -> Iterator[tuple[dict[str, Any], Usage]]:
         path = self.folder / f"{submission}.requests.jsonl"
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            # Only line feeds end a line; `splitlines` would cut at others that stand in ids.
+            lines = path.read_text(encoding="utf-8").split("\n")
         except OSError as error:
             raise DataError(
                 f"{path}: cannot be read ({error.strerror}). It says what the batch {submission} was asked; without "
                 "it the batch's answers cannot be written down. Put it back."
             ) from None
-        for line in lines:
+        for line in filter(None, lines):
             entry = json.loads(line)
             yield entry["head"], Usage(*entry["worst"])
 
     def _count_known(self, requests: Iterable[ChatRequest]) -> None:
         for request in requests:
+            self.asked.add(request.fingerprint)
             row = self.ledger.finished(request.fingerprint)
             if row is not None and request.fingerprint not in self.seen:
                 self.progress.from_ledger += 1
@@ -203,6 +210,8 @@ class _BatchRun:
                 self._finish(row)
             elif row["status"] != "expired":
                 self.progress.failed[row["status"]] += 1
+                if row["status"] not in TRANSIENT:
+                    self.given_up.add(row["request"])
                 if row["status"] in FATAL:
                     self.progress.stopped = f"{row['status']}: {row.get('reason')}"
         self.ledger.append_now({"event": "batch_ended", "submission": name, "status": batch.status})
@@ -231,6 +240,8 @@ class _BatchRun:
         return [attempt_row(head, worst, answer, 1, self.price, batch=batch_id)]
 
     def _finish(self, row: dict[str, Any]) -> None:
+        if row["request"] not in self.asked:
+            return  # of another step, whose batch came back meanwhile
         self.seen.add(row["request"])
         self.progress.done += 1
         if row["status"] != "ok":
@@ -243,7 +254,7 @@ class _BatchRun:
     async def _submit(self, requests: Iterable[ChatRequest]) -> bool:
         """Submit everything that has no reply and is in no open batch; False where there is nothing."""
         open_batches = self._open()
-        taken = {head["request"] for name in open_batches for head, _ in self._heads(name)}
+        taken = {head["request"] for name in open_batches for head, _ in self._heads(name)} | self.given_up
         left_usd = None
         if self.settings.max_usd is not None:
             under_way = sum(entry.get("usd_bound", 0.0) for entry in open_batches.values())
@@ -260,7 +271,13 @@ class _BatchRun:
             if left_usd is not None and usd + cost > left_usd:
                 self.progress.stopped = f"the next request could exceed the limit of ${self.settings.max_usd:g}"
                 break
-            body = self.client.body(request)
+            try:
+                body = self.client.body(request)
+            except DataError as error:
+                logger.warning("%s", error)
+                self.progress.failed["bad_picture"] += 1
+                self.given_up.add(request.fingerprint)
+                continue
             line = {"custom_id": request.fingerprint, "method": "POST", "url": "/v1/chat/completions", "body": body}
             data = json.dumps(line, ensure_ascii=False).encode() + b"\n"
             if parts and (len(parts) >= self.max_requests or size + len(data) > self.max_bytes):

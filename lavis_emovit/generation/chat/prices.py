@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from lavis_emovit.errors import ConfigError, UserError
 from lavis_emovit.generation.chat.request import ChatRequest
@@ -33,6 +33,8 @@ class Price(Settings):
         batch_factor: share of the price that the Batch API asks.
         image_tokens_max: the most tokens that one picture counts for.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     input: float = Field(ge=0.0)
     output: float = Field(ge=0.0)

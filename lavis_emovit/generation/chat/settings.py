@@ -6,7 +6,7 @@ import os
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from lavis_emovit.errors import UserError
 from lavis_emovit.settings import Settings
@@ -42,6 +42,8 @@ class ChatSettings(Settings):
         prices: file with prices that replace or extend the built-in table.
         image_max_side_px, image_quality, image_detail: bounds of pictures that are sent (JPEG).
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     model: str = Field(min_length=1)
     base_url: str | None = None

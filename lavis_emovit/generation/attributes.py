@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lavis_emovit.generation.chat.pictures import load_rgb
 from lavis_emovit.generation.chat.progress import RunProgress
 from lavis_emovit.generation.instructions import make_writer
 from lavis_emovit.generation.job import Job, Requests, StepResult
+from lavis_emovit.generation.prompts import with_text
 from lavis_emovit.pictures import brightness, colorfulness
 from lavis_emovit.records import EmotionRecord
 
@@ -25,10 +27,10 @@ _OUTPUT_TOKENS = 60
 # Means over the picture; more pixels than these change nothing that is left after rounding.
 _SIDE_PX = 512
 
-# EmoSet's six expressions. Its other vocabularies (254 scenes, 409 objects, 264 actions) come with the dataset.
-BUILT_IN_VOCABULARY: Mapping[str, tuple[str, ...]] = {
-    "facial_expression": ("angry", "disgust", "fear", "happy", "sad", "surprise")
-}
+# EmoSet's terms: 254 scenes, 409 objects, 6 expressions, 264 actions.
+_EMOSET_TERMS = Path(__file__).with_name("attribute_terms.json")
+EMOSET, OPEN = "emoset", "open"
+
 ATTRIBUTES_SCHEMA = {
     "type": "object",
     "properties": {
@@ -42,14 +44,21 @@ ATTRIBUTES_SCHEMA = {
 }
 
 
-def read_vocabulary(path: Path | None) -> dict[str, tuple[str, ...]]:
-    """Terms of each attribute, from EmoSet's `info.json`; without it, only the expressions are limited.
+def read_vocabulary(name: str | None = None) -> dict[str, tuple[str, ...]]:
+    """Terms of each attribute.
+
+    Args:
+        name: `emoset` (also None), EmoSet's terms; `open`, no lists but that of the expressions; else a file of the
+            form of EmoSet's `info.json`.
 
     Raises:
         UserError: the file is not of that form.
     """
-    if path is None:
-        return dict(BUILT_IN_VOCABULARY)
+    if name in (None, EMOSET, OPEN):
+        packaged = json.loads(_EMOSET_TERMS.read_text(encoding="utf-8"))
+        limited = ("facial_expression",) if name == OPEN else _NAMED
+        return {attribute: tuple(packaged[attribute]) for attribute in limited}
+    path = Path(str(name))
     try:
         content = json.loads(path.read_bytes())
         return {name: tuple(term.strip() for term in content[name]["label2idx"]) for name in _NAMED}
@@ -62,7 +71,7 @@ def read_vocabulary(path: Path | None) -> dict[str, tuple[str, ...]]:
         ) from None
 
 
-def write_attributes(job: Job, ids: Iterable[str] | None = None, *, vocabulary: Path | None = None) -> StepResult:
+def write_attributes(job: Job, ids: Iterable[str] | None = None, *, vocabulary: str | None = None) -> StepResult:
     """Fill in attributes that records lack. What the source has stays as it is.
 
     Brightness and colourfulness are measured (`lavis_emovit.pictures`). With a chat model, the other four are named by
@@ -71,7 +80,7 @@ def write_attributes(job: Job, ids: Iterable[str] | None = None, *, vocabulary: 
     Args:
         job: records, writer and ledger.
         ids: the records; None is all of the split.
-        vocabulary: EmoSet's `info.json`.
+        vocabulary: see `read_vocabulary`.
     """
     chosen = job.chosen(ids)
     terms = read_vocabulary(vocabulary)
@@ -120,16 +129,18 @@ def _by_chat(job: Job, ids: list[str], terms: Mapping[str, tuple[str, ...]], res
     todo = [
         record for record in job.chosen(ids) if all(getattr(record.attributes, name) in (None, []) for name in _NAMED)
     ]
+    lists = "\n".join(f"Terms for {name}: {', '.join(terms[name])}" for name in _NAMED if name in terms)
     writer = make_writer(job, job.chat, "attributes", ATTRIBUTES_SCHEMA, facts=False)
+    # The lists stand with what is the same for all pictures, which endpoints that cache prefixes charge less for.
+    writer = replace(writer, prompt=with_text(writer.prompt, lists))
     result.writer = f"measured, {writer.name}"
     result.prompt = f"{writer.prompt.name} sha256:{writer.prompt.sha256}"
-    lists = "\n".join(f"Terms for {name}: {', '.join(terms[name])}" for name in _NAMED if name in terms)
     changed: dict[str, EmotionRecord] = {}
     strange: Counter[str] = Counter()
     num_unanswered = 0
     for sample in range(1 + job.settings.regenerate):
         left = [record for record in todo if record.id not in changed]
-        requests = Requests(left, partial(writer.request, sample=sample, more=lists))
+        requests = Requests(left, partial(writer.request, sample=sample))
         label = "attributes" if sample == 0 else f"attributes, again ({sample})"
         progress = job.ask(label, writer, requests, output_tokens=_OUTPUT_TOKENS)
         result.stopped = progress.stopped
@@ -141,7 +152,7 @@ def _by_chat(job: Job, ids: list[str], terms: Mapping[str, tuple[str, ...]], res
         for number, record in enumerate(left):
             if number in requests.problems:
                 continue
-            row = job.ledger.finished(writer.request(record, sample, lists).fingerprint)
+            row = job.ledger.finished(writer.request(record, sample).fingerprint)
             value = find_json(row.get("reply") or "") if row is not None and row["status"] == "ok" else None
             if isinstance(value, dict):
                 found = _known_terms(value, terms, strange)

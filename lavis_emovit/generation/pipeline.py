@@ -28,7 +28,7 @@ def run_steps(
     allow_short: bool = False,
     captioner: str | None = None,
     redo_captions: bool = False,
-    vocabulary: Path | None = None,
+    vocabulary: str | None = None,
     device: str = "cpu",
     held_out: Sequence[Path] = (),
     check_overlap: bool = True,

@@ -4,7 +4,7 @@
 - With a server, everything is asked once; a second run asks nothing, changes nothing, and keeps what people wrote.
 - Replies that cannot be used are kept with their reasons; `regenerate` asks again for these records only.
 - The judge's no rejects, its silence does not. Captions and attributes of the source stay; terms outside of the
-  vocabulary are left out; light and colour are measured. Broken pictures are counted and cost nobody else anything.
+  vocabulary are left out, and the packaged one is EmoSet's; light and colour are measured. Broken pictures are counted and cost nobody else anything.
 - A LAVIS captioner is called once for each picture, whatever its path.
 """
 
@@ -13,9 +13,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from PIL import Image
 
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.generation import captions as captions_module
-from lavis_emovit.generation.attributes import write_attributes
+from lavis_emovit.generation.attributes import read_vocabulary, write_attributes
 from lavis_emovit.generation.captions import write_captions
 from lavis_emovit.generation.chat.ledger import Ledger
 from lavis_emovit.generation.instructions import write_kind
@@ -240,7 +242,7 @@ def test_captions_and_attributes(make_job, make_settings, sketch, tmp_path):
     with ChatServer(script) as server:
         job = make_job(make_settings(server), records=records)
         captions = write_captions(job)
-        attributes = write_attributes(job, vocabulary=vocabulary)
+        attributes = write_attributes(job, vocabulary=str(vocabulary))
         new, known, broken, _ = job.records
         assert new.caption == "A dog with a kite." and known.caption == "Mine." and broken.caption is None
         assert captions.missing == {"bad_picture": 1, "no_reply": 1} and captions.num_done == 2
@@ -250,9 +252,22 @@ def test_captions_and_attributes(make_job, make_settings, sketch, tmp_path):
         }  # fmt: skip
         assert known.attributes.scene == "yard" and known.attributes.brightness == 0.3
         assert attributes.notes["terms outside the vocabulary"] == 2
-        assert "sea_shore" in server.bodies[-1]["messages"][1]["content"][1]["text"]
+        assert "sea_shore" in server.bodies[-1]["messages"][0]["content"]
         # White pictures with the same bytes are one picture.
         assert server.num_requests == 2
+
+
+def test_vocabularies(tmp_path):
+    ours = read_vocabulary()
+    counts = {name: len(set(terms)) for name, terms in ours.items()}
+    # The counts of EmoSet (Yang et al., ICCV 2023).
+    assert counts == {"scene": 254, "object": 409, "facial_expression": 6, "human_action": 264}
+    assert all(term == term.strip() for terms in ours.values() for term in terms)
+    assert list(read_vocabulary("open")) == ["facial_expression"]
+    published = Path(os.environ.get("EMOVIT_SHARED", "../shared")) / "data" / "emoset_info" / "info.json"
+    if not published.is_file():
+        pytest.skip(f"{published} is not here, so the terms cannot be compared with the published ones")
+    assert read_vocabulary(str(published)) == ours
 
 
 def test_a_person_in_a_crowd_is_shown_alone_as_well(make_job, make_settings, sketch):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -26,6 +28,10 @@ LATEST = {
     "judge": 1,
 }
 _EXAMPLES = "examples.1.json"
+# What a template of another program would fill in; JSON that is shown to a model has quotes behind its brace.
+_PLACEHOLDER = re.compile(r"\{\{?\w+\}?\}")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,13 +69,18 @@ def load_prompt(
         seed: of the choice of examples.
 
     Raises:
-        UserError: no such prompt, version or file, or more examples than there are.
+        UserError: no such prompt, version or file, an empty file, or more examples than there are.
     """
     if file is not None:
         try:
             text = file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{file}: the prompt cannot be read ({error})") from None
+        if not text:
+            raise UserError(f"{file}: the prompt is empty; it must say what the model is to do, and how to reply")
+        strays = sorted(set(_PLACEHOLDER.findall(text)))
+        if strays:
+            logger.warning("%s: %s is sent as it stands; prompts have no placeholders", file, ", ".join(strays))
         title = f"{file.stem}@{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     else:
         number = version or LATEST.get(name, 1)
@@ -81,6 +92,12 @@ def load_prompt(
     if num_examples:
         text += "\n\n" + _examples_text(name, num_examples, facts, seed)
     return Prompt(title, text, hashlib.sha256(text.encode()).hexdigest())
+
+
+def with_text(prompt: Prompt, more: str) -> Prompt:
+    """The prompt with further text behind it."""
+    text = f"{prompt.text}\n\n{more}"
+    return Prompt(prompt.name, text, hashlib.sha256(text.encode()).hexdigest())
 
 
 @cache

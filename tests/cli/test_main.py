@@ -55,9 +55,11 @@ SURFACE = {
     "generate reasoning": "--base-url --batch --check-overlap --config --conversations --dry-run --examples"
     " --held-out --images --in-flight --judge --max-usd --model --out --preview --prices --regenerate --rpm --seed"
     " --shards --split --stream --tpm --vision --wait RECORDS",
-    "generate seke": "--adaptive --base-url --check --check-overlap --config --dry-run --held-out --images"
-    " --in-flight --max-usd --model --n-max --n0 --out --preview --prices --prior --priors --rpm --sampling"
-    " --seed --split --tpm --verification RECORDS",
+    "generate seke": "--adaptive --base-url --batch --check --check-overlap --config --conversations --dry-run"
+    " --held-out --images --in-flight --max-usd --model --n-max --n0 --out --preview --prices --prior --priors --rpm"
+    " --sampling --seed --shards --split --stream --tpm --verification --wait RECORDS",
+    "generate seke-tests": "--active-from --balanced --images --level --out --overwrite --per-class --seed --split"
+    " --strict RECORDS",
     "report": "--out RUN_DIRS",
     "shards build": "--images --out --overwrite --part --processes --resize --samples-per-shard --seed"
     " --skip-bad --split RECORDS",

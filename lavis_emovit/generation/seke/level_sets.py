@@ -1,0 +1,102 @@
+"""Test sets of faces, one a level: what people labelled and nothing else, as many of each class where that is asked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors
+from lavis_emovit.generation.seke.instructions import write_instructions
+from lavis_emovit.generation.seke.levels import Levels, known_levels, without_generated
+from lavis_emovit.generation.seke.settings import LevelName, SekeSettings
+from lavis_emovit.records import EmotionRecord
+
+NO_UNIT = "no unit"
+
+
+def classes_of(levels: Levels, level: LevelName) -> list[str]:
+    """What a face counts for in a level; nothing where the level is not labelled.
+
+    Expression: its name. Affect: the quadrant, 0 counting as positive and high. Units: each that is active (`AU12`), or
+    `no unit`.
+    """
+    if not levels.has(level):
+        return []
+    if level == "expression":
+        return [str(levels.expression)]
+    if level == "affect":
+        valence, arousal = float(levels.valence or 0.0), float(levels.arousal or 0.0)
+        return [f"{'positive' if valence >= 0 else 'negative'}, {'high' if arousal >= 0 else 'low'}"]
+    coded = [unit for unit in FACIAL_UNITS if unit in levels.units]
+    return ([f"AU{unit}" for unit in coded if levels.units[unit]] or [NO_UNIT]) if coded else []
+
+
+def level_set(
+    records: Iterable[EmotionRecord],
+    level: LevelName,
+    settings: SekeSettings,
+    priors: FacialPriors,
+    *,
+    per_class: int | None = None,
+    balanced: bool = False,
+    seed: int = 0,
+) -> list[EmotionRecord]:
+    """The records that test a level: without anything that a model gave, and with the questions of this level only.
+
+    Classes are filled one after the other, the rarest first, up to the limit. A face with several active units counts
+    for each, so frequent units can come to more.
+
+    Args:
+        records: to choose from; those without people's labels of the level are left out.
+        level: `expression`, `affect` or `units`.
+        settings: intensity from which a unit is active.
+        priors: names of the units.
+        per_class: the most of each class; None has no limit.
+        balanced: no more of each class than the rarest one has.
+        seed: of the draw and of the wordings. The draw depends on seed and ids only.
+
+    Raises:
+        DataError: an emotion is no facial expression.
+    """
+    found: list[tuple[EmotionRecord, list[str]]] = []
+    for record in map(without_generated, records):
+        names = classes_of(known_levels(record, settings.active_from), level)
+        if names:
+            found.append((record, names))
+    totals = Counter(name for _, names in found for name in names)
+    limit = min([*([per_class] if per_class is not None else []), *(totals.values() if balanced else [])], default=None)
+    chosen = {record.id for record, _ in found} if limit is None else _draw(found, totals, limit, f"{level}/{seed}")
+    return [_asked(record, level, settings, priors, seed) for record, _ in found if record.id in chosen]
+
+
+def count_classes(records: Sequence[EmotionRecord], level: LevelName, active_from: float) -> dict[str, int]:
+    """Class -> number of faces by people's labels; the classes in alphabetical order, units by number."""
+    known = (known_levels(without_generated(record), active_from) for record in records)
+    counts = Counter(name for levels in known for name in classes_of(levels, level))
+    return dict(sorted(counts.items(), key=lambda item: (len(item[0]) if level == "units" else 0, item[0])))
+
+
+def _draw(found: Sequence[tuple[EmotionRecord, list[str]]], totals: Counter[str], limit: int, key: str) -> set[str]:
+    order = sorted(found, key=lambda item: hashlib.sha256(f"{key}/{item[0].id}".encode()).digest())
+    chosen: set[str] = set()
+    counts: Counter[str] = Counter()
+    for name in sorted(totals, key=lambda one: (totals[one], one)):
+        for record, names in order:
+            if counts[name] >= limit:
+                break
+            if name in names and record.id not in chosen:
+                chosen.add(record.id)
+                counts.update(names)
+    return chosen
+
+
+def _asked(
+    record: EmotionRecord, level: LevelName, settings: SekeSettings, priors: FacialPriors, seed: int
+) -> EmotionRecord:
+    bare = record.model_copy(update={"instructions": []})
+    prefix = f"seke:{level}/"
+    asked = [
+        item for item in write_instructions(bare, priors, settings, seed=seed) if item.provenance.startswith(prefix)
+    ]
+    return bare.model_copy(update={"instructions": asked})

@@ -4,7 +4,8 @@
 - With a server, everything is asked once; a second run asks nothing, changes nothing, and keeps what people wrote.
 - Replies that cannot be used are kept with their reasons; `regenerate` asks again for these records only.
 - The judge's no rejects, its silence does not. Captions and attributes of the source stay; terms outside of the
-  vocabulary are left out, and the packaged one is EmoSet's; light and colour are measured. Broken pictures are counted and cost nobody else anything.
+  vocabulary are left out, and the packaged one is EmoSet's; light and colour are measured. Broken pictures are counted
+  and cost nobody else anything.
 - A LAVIS captioner is called once for each picture, whatever its path.
 """
 

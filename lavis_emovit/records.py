@@ -27,6 +27,7 @@ INSTRUCTION_KINDS: tuple[str, ...] = get_args(InstructionKind)
 _CATEGORICAL_ANSWER = re.compile(r"^\s*predict(?:ed)? emotion:\s*([^.\n]+?)\s*\.?\s*$", re.IGNORECASE)
 _IMAGE_TOKEN = re.compile(r"\s*<image>\s*")
 _VOTE_SUM_TOLERANCE = 0.01
+_MAX_BAD_LINES = 20
 
 
 class _Part(BaseModel):
@@ -162,7 +163,8 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[EmotionRecord]:
     """Records of a JSON-lines file, one after the other.
 
     Raises:
-        DataError: the file is missing, or a line is not a record or repeats an id; names file, line and key.
+        DataError: the file is missing, or lines are not records or repeat an id. The error comes at the first of them
+            and names file, line and key of all of them, up to a bound.
     """
     path = Path(path)
     if not path.is_file():
@@ -170,15 +172,27 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[EmotionRecord]:
             f"{path}: no such records file. Make one with `emovit data import`, or give the path of one that exists."
         )
     seen: dict[str, int] = {}
+    problems: list[str] = []
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
-            record = parse_record(line, f"{path}:{number}")
+            try:
+                record = parse_record(line, f"{path}:{number}")
+            except DataError as error:
+                problems.append(str(error))
+                continue
             first = seen.setdefault(record.id, number)
             if first != number:
-                raise DataError(f"{path}:{number}: id '{record.id}' stands in line {first} already; ids must be unique")
-            yield record
+                problems.append(f"{path}:{number}: id '{record.id}' stands in line {first} already; ids must be unique")
+            elif not problems:
+                yield record
+    if len(problems) == 1:
+        raise DataError(problems[0])
+    if problems:
+        lines = "\n".join(f"  - {line}" for line in problems[:_MAX_BAD_LINES])
+        more = f"\n  ... and {len(problems) - _MAX_BAD_LINES} more" if len(problems) > _MAX_BAD_LINES else ""
+        raise DataError(f"{path}: {len(problems)} lines cannot be used:\n{lines}{more}")
 
 
 def write_records(path: str | os.PathLike[str], records: Iterable[EmotionRecord]) -> int:

@@ -39,7 +39,16 @@ def parse_settings(cls: type[SettingsT], values: Mapping[str, Any], prefix: str)
     try:
         return cls.model_validate(dict(values)), []
     except ValidationError as error:
-        return None, [_problem_line(cls, prefix, item) for item in error.errors()]
+        found = error.errors()
+        return None, [_problem_line(cls, prefix, item) for item in found if not _follows_from_others(item, found)]
+
+
+def _follows_from_others(item: Any, found: list[Any]) -> bool:
+    """Whether a list is called too short only because its wrong items were not counted."""
+    place = item["loc"]
+    return item["type"] == "too_short" and any(
+        len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in found
+    )
 
 
 def _problem_line(cls: type[BaseModel], prefix: str, item: Any) -> str:

@@ -41,6 +41,7 @@ class _Page(Settings):
     shape: Annotated[_Round | _Square, Field(discriminator="name")] = _Round()
     ranges: dict[str, _Range] = Field(default_factory=dict)
     limits: _Range | None = None
+    sides: tuple[Literal["left", "right"], ...] = Field(default=("left",), min_length=1)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,11 @@ class _Page(Settings):
             ],
         ),
         ({"title": "x", "limits": {"low": 5}}, ["page.limits: low 5 is above high 1"]),
+        ({"title": "x", "sides": ["nope"]}, ["page.sides.0: Input should be 'left' or 'right' (got 'nope')"]),
+        (
+            {"title": "x", "sides": []},
+            ["page.sides: Tuple should have at least 1 item after validation, not 0 (got [])"],
+        ),
     ],
 )
 def test_problems_are_named(values, expected):

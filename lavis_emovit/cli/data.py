@@ -63,6 +63,8 @@ def preview(
 
     records, image_root = find_records(root, images)
     found = list(records)
+    if not found:
+        raise DataError(f"{root}: there are no records in it; make some with `emovit data import`")
     tiles = pick_tiles(found, image_root, per_label, seed=seed, split=split)
     sources = ", ".join(sorted({record.source for record in found}))
     chosen = sum(split is None or record.split == split for record in found)

@@ -13,6 +13,8 @@ from lavis_emovit.cli.data_import import DEFAULT_FRACTIONS, parse_fractions
 from lavis_emovit.cli.data_output import OverwriteOption, check_output
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lavis_emovit.records import EmotionRecord
     from lavis_emovit.sources.statistics import RecordStatistics
 
@@ -44,7 +46,7 @@ def stats(
     found: dict[str, Any] = {}
     problems = []
     for path in records:
-        counted = count_records(find_records(path)[0])
+        counted = count_records(_some(find_records(path)[0], path))
         found[str(path)] = counted.to_dict()
         typer.echo("\n".join(_describe(path, counted)))
         problems += [f"{path}: no record of '{label}'" for label in counted.absent()]
@@ -84,7 +86,7 @@ def verify(
     files = []
     for path, root in zip(records, roots):
         found, image_root = find_records(path, root)
-        files.append(CheckedFile(str(path), list(found), image_root))
+        files.append(CheckedFile(str(path), _some(found, path), image_root))
     with Progress(transient=True, disable=not sys.stdout.isatty()) as bar:
         task = bar.add_task("looking at pictures")
         report = check_records(
@@ -138,7 +140,7 @@ def split(
     from lavis_emovit.sources.statistics import count_records
 
     check_output(out, [records], overwrite=overwrite)
-    found = list(read_records(records))
+    found = _some(read_records(records), records)
     if group_by is not None:
         found = [_grouped(record, group_by) for record in found]
     shares = parse_fractions(fractions)
@@ -160,6 +162,16 @@ def split(
         typer.echo(f"  note: {line}")
     if out.parent.resolve() != records.parent.resolve():
         typer.echo(f"  picture paths start where those of {records} do: give --images to later commands")
+
+
+def _some(records: Iterable[EmotionRecord], path: Path) -> list[EmotionRecord]:
+    """The records as a list; an empty file is a mistake wherever records are looked at."""
+    from lavis_emovit.errors import DataError
+
+    found = list(records)
+    if not found:
+        raise DataError(f"{path}: there are no records in it; make some with `emovit data import`")
+    return found
 
 
 def _grouped(record: EmotionRecord, key: str) -> EmotionRecord:

@@ -137,17 +137,32 @@ def parse_fractions(text: str) -> dict[str, float]:
     """`train=0.8,test=0.2` as split -> share.
 
     Raises:
-        ConfigError: not of that form.
+        ConfigError: not of that form, a split twice, or shares that are not together 1.
     """
+    from math import isclose
+
     from lavis_emovit.errors import ConfigError
 
     fractions: dict[str, float] = {}
+    problems = []
     for part in text.split(","):
         name, _, share = part.partition("=")
+        name = name.strip()
         try:
-            fractions[name.strip()] = float(share)
+            value = float(share)
         except ValueError:
-            raise ConfigError([f"'{part}' is not SPLIT=SHARE, as in train=0.8"], "--fractions") from None
+            value = -1.0
+        if not name or not 0 <= value <= 1:
+            problems.append(f"'{part}' is not SPLIT=SHARE with a share from 0 to 1, as in train=0.8")
+        elif name in fractions:
+            problems.append(f"split '{name}' has two shares")
+        else:
+            fractions[name] = value
+    total = sum(fractions.values())
+    if not problems and not isclose(total, 1.0, abs_tol=1e-6):
+        problems.append(f"the shares must sum to 1, those of '{text}' sum to {total:g}")
+    if problems:
+        raise ConfigError(problems, "--fractions")
     return fractions
 
 

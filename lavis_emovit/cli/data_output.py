@@ -34,6 +34,9 @@ def check_output(out: Path, inputs: Iterable[Path], *, overwrite: bool) -> None:
             raise DataError(f"{out}: it is the file that is read, and would be lost; give another --out")
     if out.is_dir():
         raise DataError(f"{out}: it is a folder; --out must name a file, for example {out / 'records.jsonl'}")
+    in_the_way = next((place for place in out.parents if place.exists() and not place.is_dir()), None)
+    if in_the_way is not None:
+        raise DataError(f"{out}: {in_the_way} is a file, so nothing can be written below it; give another --out")
     if not out.exists():
         return
     if not overwrite:

@@ -49,29 +49,41 @@ def build(
     overwrite: Overwrite = False,
 ) -> None:
     """Write records with their pictures as shuffled, indexed webdataset shards. A stopped build goes on."""
+    from lavis_emovit.errors import DataError
     from lavis_emovit.records import read_records
     from lavis_emovit.shards.writer import write_shards
 
     numbers = _part(part)
+    image_root = images if images is not None else records.parent
+    if not image_root.is_dir():
+        raise DataError(f"--images {image_root}: no such folder; give the one where the records' picture paths start")
+    refused = []
     for name, chosen, folder in _by_split(list(read_records(records)), records, split, out):
-        with _progress(f"building {name}") as show:
-            index = write_shards(
-                chosen,
-                images if images is not None else records.parent,
-                folder,
-                samples_per_shard=samples_per_shard,
-                seed=seed,
-                skip_bad=skip_bad,
-                overwrite=overwrite,
-                progress=show,
-                processes=_num_processes(processes, len(chosen)),
-                resize_px=resize,
-                part=numbers,
-            )
+        try:
+            with _progress(f"building {name}") as show:
+                index = write_shards(
+                    chosen,
+                    image_root,
+                    folder,
+                    samples_per_shard=samples_per_shard,
+                    seed=seed,
+                    skip_bad=skip_bad,
+                    overwrite=overwrite,
+                    progress=show,
+                    processes=_num_processes(processes, len(chosen)),
+                    resize_px=resize,
+                    part=numbers,
+                )
+        except DataError as error:
+            # The other splits are worth having, and their faults worth knowing at once.
+            refused.append(f"split '{name}': {error}")
+            continue
         skipped = len(index.build["skipped"])
         left_out = f", {skipped} pictures left out (`emovit shards stats` lists them)" if skipped else ""
         what = f"{name}, part {part}" if part else name
         typer.echo(f"{what}: {index.num_samples} samples in {len(index.shards)} shards in {index.folder}{left_out}")
+    if refused:
+        raise DataError("\n".join(refused))
 
 
 @app.command()
@@ -136,11 +148,16 @@ def verify(
     from lavis_emovit.shards.index import ShardIndex
     from lavis_emovit.shards.verify import verify_shards
 
-    broken = []
+    broken = _unfinished(folder)
     for place in _index_places(folder):
-        count = _num_processes(processes, ShardIndex.load(place).num_samples)
-        with _progress("verifying") as show:
-            report = verify_shards(place, decode_images=decode, processes=count, progress=show)
+        try:
+            count = _num_processes(processes, ShardIndex.load(place).num_samples)
+            with _progress("verifying") as show:
+                report = verify_shards(place, decode_images=decode, processes=count, progress=show)
+        except DataError as error:
+            typer.echo(f"{place}: its index cannot be used")
+            broken.append(str(error))
+            continue
         state = "sound" if report.ok else f"{len(report.problems)} problem(s)"
         typer.echo(f"{place}: {report.num_samples} samples in {report.num_shards} shards, {state}")
         for stray in report.strays:
@@ -237,6 +254,19 @@ def _index_places(place: str) -> list[str]:
             f"them with `emovit shards build records.jsonl --out {place}`."
         )
     return found
+
+
+def _unfinished(place: str) -> list[str]:
+    """What to say of folders below a place that have shards and no index: beside finished ones nobody misses them."""
+    from lavis_emovit.shards.index import INDEX_NAME
+
+    folders = {path.parent for path in Path(place).glob("*/shard-*.tar")} if "://" not in place else set()
+    return [
+        f"{folder}: shards without {INDEX_NAME}, as an unfinished build leaves them. Give the command that builds them "
+        "again: it goes on where it was."
+        for folder in sorted(folders)
+        if not (folder / INDEX_NAME).is_file()
+    ]
 
 
 def _describe(place: str, index: ShardIndex) -> list[str]:

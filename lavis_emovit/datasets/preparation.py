@@ -135,6 +135,7 @@ def _prepare(name: str, prepare: PrepareSettings, storage: Path, splits: list[st
         "fingerprint": _fingerprint(prepare),
         "splits": {},
     }
+    refused = []
     for split in splits:
         chosen = (record for record in read_records(storage / RECORDS_NAME) if record.split == split)
         try:
@@ -149,9 +150,12 @@ def _prepare(name: str, prepare: PrepareSettings, storage: Path, splits: list[st
                 progress=_progress_log(f"{name}: {split}"),
             )
         except DataError as error:
-            raise DataError(f"datasets.{name}, split '{split}': {error}") from None
+            refused.append(f"datasets.{name}, split '{split}': {error}")
+            continue
         state["splits"][split] = {"num_samples": index.num_samples, "hash": index.hash}
         logger.info("%s: %s holds %d samples in %d shards", name, split, index.num_samples, len(index.shards))
+    if refused:
+        raise DataError("\n".join(refused))
     with atomic_writer(storage / STATE_NAME) as file:
         json.dump(state, file, indent=1)
         file.write("\n")

@@ -305,6 +305,8 @@ def _load(path: Path) -> ShardIndex:
             for name in names
         }
     else:
+        if not columns_path.is_file():
+            raise DataError(f"{columns_path}: missing, it is the other half of {path.name}. {_REBUILD}")
         columns = map_columns(columns_path)
     index = ShardIndex(
         path.parent,

@@ -13,8 +13,10 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.files import TEMPORARY_SUFFIX, file_sha256
 from lavis_emovit.shards.columns import COLUMNS_NAME, PAIR_COLUMNS
 from lavis_emovit.shards.index import INDEX_NAME, ShardIndex, ShardInfo
+from lavis_emovit.shards.writer import make_folder
 
 PART_PATTERN = "part-*-of-*"
+_BUILD_AGAIN = "Restore it from its copy, or build this part again with `--overwrite`."
 
 
 def merge_parts(
@@ -44,15 +46,22 @@ def merge_parts(
         )
     if (out_dir / INDEX_NAME).exists() and not overwrite:
         raise DataError(f"{out_dir}: holds finished shards already. Take another folder, or say `--overwrite`.")
+    unfinished = [folder for folder in folders if not (folder / INDEX_NAME).is_file()]
+    if unfinished:
+        named = ", ".join(str(folder) for folder in unfinished)
+        raise DataError(
+            f"{named}: no {INDEX_NAME}, so {'it is no' if len(unfinished) == 1 else 'they are no'} finished part. Give "
+            "the command that builds it (`emovit shards build ... --part I/N`) again: it goes on where it was."
+        )
     indexes = [ShardIndex.load(folder) for folder in folders]
-    _check_together(indexes)
+    _check_together(out_dir, indexes)
     placed = sorted(
         ((number, *part) for number, index in enumerate(indexes) for part in index.parts()),
         key=lambda item: item[1].name,
     )
     if not placed:
         raise DataError(f"{out_dir}: none of the parts has a shard, there is nothing to merge")
-    out_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(out_dir, out_dir)
     (out_dir / INDEX_NAME).unlink(missing_ok=True)
     for number, shard, _, _ in placed:
         _place(
@@ -91,10 +100,12 @@ def merge_parts(
     return merged
 
 
-def _check_together(indexes: Sequence[ShardIndex]) -> None:
+def _check_together(out_dir: Path, indexes: Sequence[ShardIndex]) -> None:
     for index in indexes:
         if "part" not in index.build:
-            raise DataError(f"{index.folder}: a whole set, not a part of one; only parts of one build can be merged")
+            raise DataError(
+                f"{index.folder}: a whole set, not a part of one. Only parts of one build can be merged; leave it out."
+            )
     first = indexes[0].build["part"]
     by_number: dict[int, ShardIndex] = {}
     for index in indexes:
@@ -106,10 +117,15 @@ def _check_together(indexes: Sequence[ShardIndex]) -> None:
             )
         other = by_number.setdefault(part["number"], index)
         if other is not index:
-            raise DataError(f"{index.folder}: part {part['number']}, and so is {other.folder}")
+            raise DataError(
+                f"{index.folder}: part {part['number']}/{part['count']}, and so is {other.folder}. Name one of them."
+            )
     missing = [f"{number}/{first['count']}" for number in range(1, first["count"] + 1) if number not in by_number]
     if missing:
-        raise DataError(f"parts {', '.join(missing)} are missing; build them with `--part` and merge again")
+        raise DataError(
+            f"{out_dir}: of the parts, {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing. Build with "
+            f"`--part {missing[0]}`, the rest of the command as for {indexes[0].folder}, and merge again."
+        )
 
 
 def _in_build_order(skipped: dict[str, dict[str, str]], seed: int) -> list[dict[str, str]]:
@@ -134,9 +150,9 @@ def _place(source: Path, target: Path, shard: ShardInfo, *, move: bool) -> None:
             and file_sha256(target) == shard.sha256
         ):
             return
-        raise DataError(f"{source}: the shard is missing. Build this part again.")
+        raise DataError(f"{source}: the shard is missing. {_BUILD_AGAIN}")
     if source.stat().st_size != shard.size_bytes or file_sha256(source) != shard.sha256:
-        raise DataError(f"{source}: changed after its index was written. Build this part again.")
+        raise DataError(f"{source}: changed after its index was written. {_BUILD_AGAIN}")
     if move:
         source.replace(target)
         return

@@ -91,8 +91,9 @@ def write_shards(
         the index; of a part, the part's own.
 
     Raises:
-        DataError: no records, ids that repeat, shards there already, bad pictures (all of them are counted), another
-            build at work in `out_dir`, or a process of this one was killed.
+        DataError: no records, ids that repeat, no `image_root`, an `out_dir` that can be no folder, shards there
+            already, bad pictures (all of them are counted), another build at work in `out_dir`, or a process of this
+            one was killed.
     """
     for name, value, least in (
         ("samples_per_shard", samples_per_shard, 1),
@@ -102,6 +103,10 @@ def write_shards(
         if value < least:
             raise DataError(f"{name} must be at least {least}, got {value}")
     out_dir, image_root = Path(out_dir), Path(image_root)
+    if not image_root.is_dir():
+        raise DataError(
+            f"{image_root}: no such folder, and the pictures should lie in it; give another with `--images`"
+        )
     if part is not None:
         if not 1 <= part[0] <= part[1] <= 9999:
             raise DataError(f"part {part[0]}/{part[1]}: parts are numbered 1/n to n/n, n at most 9999")
@@ -188,7 +193,7 @@ def _sole_build(out_dir: Path, overwrite: bool) -> Iterator[None]:
     """A folder for this build alone; a finished set in it is given up first, if that is wanted."""
     _refuse_finished(out_dir, overwrite)
     work = out_dir / WORK_FOLDER
-    work.mkdir(parents=True, exist_ok=True)
+    make_folder(work, out_dir)
     lock = FileLock(work / "lock")
     try:
         lock.acquire(timeout=0)
@@ -204,6 +209,16 @@ def _sole_build(out_dir: Path, overwrite: bool) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def make_folder(path: Path, named: Path) -> None:
+    """Make a folder; where that cannot be, say so of the one that a person named."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        in_the_way = next((place for place in (named, *named.parents) if place.exists() and not place.is_dir()), None)
+        why = f"{in_the_way} is a file" if in_the_way is not None else error.strerror
+        raise DataError(f"{named}: cannot be a folder for shards, since {why}; give another `--out`") from None
 
 
 def _refuse_finished(out_dir: Path, overwrite: bool) -> None:

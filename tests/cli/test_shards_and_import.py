@@ -121,7 +121,7 @@ def test_wrong_arguments_are_named(table):
         _run(import_app, "table", table / "labels.csv", "--column", "emotion")
     with pytest.raises(ConfigError, match="'train' is not SPLIT=SHARE"):
         _import(table, "--split-seed", 1, "--fractions", "train")
-    with pytest.raises(DataError, match="sum to 1"):
+    with pytest.raises(ConfigError, match="sum to 1, those of"):
         _import(table, "--split-seed", 1, "--fractions", "train=0.5,test=0.1")
     with pytest.raises(DataError, match="no such folder"):
         _run(import_app, "emoset", table / "gone")

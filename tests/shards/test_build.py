@@ -199,8 +199,8 @@ def test_parts_that_do_not_fit_together_are_refused(pictures, tmp_path):
     other = build(pictures, tmp_path / "other", part=(2, 2), seed=1).folder
     whole = build(pictures, tmp_path / "whole").folder
     for parts, expected in (
-        ([one], r"parts 2/2 are missing"),
-        ([one, one, two], "part 1, and so is"),
+        ([one], r"of the parts, 2/2 is missing"),
+        ([one, one, two], "part 1/2, and so is"),
         ([one, other], "a part of another build"),
         ([one, whole], "a whole set, not a part"),
         ([], "no part is in it"),

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from lavis.models.base_model import BaseModel
 
-from lavis_emovit.errors import ConfigError
+from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.models import text
 from lavis_emovit.models.lengths import in_given_order, length_groups, pass_cost
 from lavis_emovit.models.loading import PRECISIONS, LoadedParts
@@ -23,7 +23,13 @@ from lavis_emovit.models.settings import ModelSettings
 
 
 class Perception(BaseModel):
-    """The parts of the model and what leads from pictures and questions to the language model."""
+    """The parts of the model and what leads from pictures and questions to the language model.
+
+    Attributes:
+        in_step: set where weights are spread over processes, which all have to call each module equally often.
+    """
+
+    in_step = False
 
     def __init__(self, parts: LoadedParts, settings: ModelSettings):
         super().__init__()
@@ -47,7 +53,7 @@ class Perception(BaseModel):
             [B, P, D of the encoder], or [B, F, P, D].
 
         Raises:
-            ValueError: the tensor is not a batch of pictures of the model's size.
+            ValueError: the tensor is not a batch of pictures of the model's size, or, in evaluation, holds NaN.
         """
         self._check_images(image)
         self._check_autocast(image.device.type)
@@ -109,7 +115,7 @@ class Perception(BaseModel):
 
     def _groups(self, lengths: Sequence[Sequence[int]]) -> list[list[int]]:
         """Pairs that are run together, by the lengths of their rows."""
-        if not self.settings.group_by_length:
+        if self.in_step or not self.settings.group_by_length:
             return [list(range(len(lengths)))]
         return length_groups(lengths, pass_cost(self.device))
 
@@ -139,6 +145,11 @@ class Perception(BaseModel):
             raise ValueError(f"image has shape {list(shape)}, expected {expected}")
         if not image.is_floating_point():
             raise ValueError(f"image has type {image.dtype}, expected floats as the image processor gives them")
+        # In training the loss is looked at anyway, and this would make the host wait for the device in every step.
+        if not self.training and not image.isfinite().all():
+            bad = (~image.isfinite().flatten(1).all(dim=1)).nonzero().flatten().tolist()
+            named = f"{', '.join(map(str, bad[:8]))}{' ...' if len(bad) > 8 else ''}"
+            raise DataError(f"image has pixels that are NaN or infinite (in picture {named} of the batch, from 0)")
 
     def _check_autocast(self, device_type: str) -> None:
         """torch's autocast refuses, deep inside, tensors of the half precision that is not its own."""

@@ -2,7 +2,8 @@
 
 - another image size than the weights' reads positions interpolated as LAVIS does, the weights stay as they are;
 - a clip is its frames read one by one, their query tokens behind each other, in training, scoring and generation alike;
-  a clip of one frame is a picture.
+  a clip of one frame is a picture;
+- pixels that are no numbers are refused by the picture's number, save in training, where the loss tells.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lavis_emovit.errors import WeightsError
+from lavis_emovit.errors import DataError, WeightsError
 from lavis_emovit.models.emovit import EmoVIT
 from lavis_emovit.models.loading import load_parts
 from lavis_emovit.models.settings import ModelSettings
@@ -114,3 +115,14 @@ def test_a_clip_of_one_frame_is_a_picture(model, clips):
     assert torch.equal(model(still)["loss_sum"], model(clip)["loss_sum"])
     assert torch.equal(model.score_candidates(still, ["awe", "fear"]), model.score_candidates(clip, ["awe", "fear"]))
     assert model.generate(still, max_length=4) == model.generate(clip, max_length=4)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_pixels_that_are_no_numbers_are_refused(build_parts, value):
+    settings = ModelSettings(arch="emovit_test", pretrained="x", image_size=16, num_query_token=3)
+    model = EmoVIT(build_parts("causal"), settings).eval()
+    image = torch.zeros(4, 3, 16, 16)
+    image[2, 1, 3, 5] = image[3, 0, 0, 0] = value
+    with pytest.raises(DataError, match=r"NaN or infinite \(in picture 2, 3 of the batch, from 0\)"):
+        model.score_candidates({"image": image, "text_input": ["Which?"] * 4}, ["awe", "fear"])
+    assert model.train().encode_images(image).isfinite().all(dim=(1, 2)).tolist() == [True, True, False, False]

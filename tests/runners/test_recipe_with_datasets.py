@@ -40,28 +40,35 @@ RUN = {
     "report": False,
     "num_report_answers": 2,
 }
-RATIOS = {"emoset": 3, "london_faces": 1}
+RATIOS = {"emoset": 3, "unbiasedemo": 1}
+
+
+def _small(node: Any) -> dict[str, Any]:
+    """A dataset's node with pictures of the tiny model's size."""
+    given = (node or {}).get("vis_processor", {})
+    sizes = {part: {"image_size": 96, **given.get(part, {})} for part in ("train", "eval")}
+    return {**(node or {}), "vis_processor": sizes}
 
 
 @pytest.fixture(scope="module")
 def data_folder(tmp_path_factory: pytest.TempPathFactory, make_records: Callable) -> Path:
-    """Shards of pictures with eight emotions, and of faces with two; their records have the same ids."""
+    """Shards of pictures with eight emotions, and of others with six; their records have the same ids."""
     folder = tmp_path_factory.mktemp("data")
     for split, count in (("train", 40), ("val", 8), ("test", 8)):
         pictures = folder / "pictures" / split
         records = make_records(pictures, count, split=split)
         write_shards(records, pictures, folder / "emoset" / split)
-        faces = [
+        others = [
             record.model_copy(
                 update={
                     "image": records[-1 - number].image,
-                    "emotion": ("happy", "neutral")[number % 2],
-                    "label_set": "neutral_happy2",
+                    "emotion": ("joy", "love")[number % 2],
+                    "label_set": "parrott6",
                 }
             )
             for number, record in enumerate(records[: count // 2])
         ]
-        write_shards(faces, pictures, folder / "london_faces" / split)
+        write_shards(others, pictures, folder / "unbiasedemo" / split)
     return folder
 
 
@@ -73,7 +80,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_folder: Path) -
     def write(datasets: Any = None, **run: Any) -> Path:
         values = {
             "model": {"arch": "emovit_tiny"},
-            "datasets": datasets or {"emoset": None, "london_faces": None},
+            "datasets": {name: _small(node) for name, node in (datasets or dict.fromkeys(RATIOS)).items()},
             "run": {**RUN, **run},
         }
         (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
@@ -109,7 +116,7 @@ def test_two_datasets_train_together_and_resume_exactly(recipe: Callable[..., Pa
                     output_dir=name,
                     train_dataset_ratios=RATIOS,
                     epoch_size=64,
-                    best_dataset="london_faces",
+                    best_dataset="unbiasedemo",
                     save_every_steps=3,
                 )
             )
@@ -125,15 +132,15 @@ def test_two_datasets_train_together_and_resume_exactly(recipe: Callable[..., Pa
     for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
         assert (last / name).read_bytes() == (other / name).read_bytes(), name
 
-    # 64 pictures an epoch, one in four of them a face.
+    # 64 pictures an epoch, one in four of them of the second dataset.
     for epoch in (seen["straight"][:4], seen["straight"][4:]):
-        faces = Counter(label in ("happy", "neutral") for step in epoch for label in step)
-        assert faces == {False: 48, True: 16}
+        others = Counter(label in ("joy", "love") for step in epoch for label in step)
+        assert others == {False: 48, True: 16}
 
     # Each dataset's own splits, with its own labels.
     folder = tmp_path / "straight"
-    assert list(straight["splits"]) == ["emoset-test", "london_faces-test"]
-    for name, num_labels, count in (("emoset-test", 8, 8), ("london_faces-test", 2, 4)):
+    assert list(straight["splits"]) == ["emoset-test", "unbiasedemo-test"]
+    for name, num_labels, count in (("emoset-test", 8, 8), ("unbiasedemo-test", 6, 4)):
         after = straight["splits"][name]["after"]
         assert (after["num_samples"], after["chance"]) == (count, pytest.approx(1 / num_labels))
         rows = [json.loads(line) for line in (folder / f"predictions/{name}-after.jsonl").read_text().splitlines()]
@@ -144,18 +151,18 @@ def test_two_datasets_train_together_and_resume_exactly(recipe: Callable[..., Pa
     ]
     assert len(set(images)) == 2 and all((folder / image).is_file() for image in images)
     validations = [row for row in read_log(folder / "log.jsonl") if row.get("stage") == "during"]
-    assert [row["split"] for row in validations] == ["london_faces-val", "emoset-val"] * 2
-    best = max(row["metrics"]["accuracy"] for row in validations if row["split"] == "london_faces-val")
+    assert [row["split"] for row in validations] == ["unbiasedemo-val", "emoset-val"] * 2
+    best = max(row["metrics"]["accuracy"] for row in validations if row["split"] == "unbiasedemo-val")
     assert straight["best"]["value"] == best
 
 
 def test_one_is_trained_on_and_both_are_evaluated(recipe: Callable[..., Path], tmp_path: Path) -> None:
     options = {"valid_splits": [], "max_epoch": 1, "evaluate_before": False, "report": True}
-    summary = run_recipe(recipe(train_dataset_ratios={"emoset": 1, "london_faces": 0}, **options))
+    summary = run_recipe(recipe(train_dataset_ratios={"emoset": 1, "unbiasedemo": 0}, **options))
     assert summary["step"] == 3
-    assert list(summary["splits"]) == ["emoset-test", "london_faces-test"]
+    assert list(summary["splits"]) == ["emoset-test", "unbiasedemo-test"]
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "emoset-test" in page and "london_faces-test" in page
+    assert "emoset-test" in page and "unbiasedemo-test" in page
     evaluated = run_recipe(
         recipe(output_dir="evaluation", evaluate=True, checkpoint=str(tmp_path / "run"), report=False)
     )
@@ -167,29 +174,29 @@ def test_one_is_trained_on_and_both_are_evaluated(recipe: Callable[..., Path], t
 @pytest.mark.parametrize(
     ("run", "datasets", "words"),
     [
-        ({"train_dataset_ratios": {"emoset": 1}}, {}, "run.train_dataset_ratios.london_faces: missing"),
+        ({"train_dataset_ratios": {"emoset": 1}}, {}, "run.train_dataset_ratios.unbiasedemo: missing"),
         (
-            {"train_dataset_ratios": {**RATIOS, "london_face": 1}},
+            {"train_dataset_ratios": {**RATIOS, "unbiasedem": 1}},
             {},
-            "run.train_dataset_ratios.london_face: the recipe has no such dataset (did you mean 'london_faces'?)",
+            "run.train_dataset_ratios.unbiasedem: the recipe has no such dataset (did you mean 'unbiasedemo'?)",
         ),
-        ({"train_dataset_ratios": {"emoset": 0, "london_faces": 0}}, {}, "give at least one dataset a share above 0"),
+        ({"train_dataset_ratios": {"emoset": 0, "unbiasedemo": 0}}, {}, "give at least one dataset a share above 0"),
         (
-            {"train_dataset_ratios": {"emoset": -1, "london_faces": 1}},
+            {"train_dataset_ratios": {"emoset": -1, "unbiasedemo": 1}},
             {},
             "run.train_dataset_ratios.emoset: Input should",
         ),
         ({"epoch_size": 64}, {}, "run.epoch_size needs run.train_dataset_ratios"),
-        ({"best_dataset": "london"}, {}, "run.best_dataset: the recipe has no dataset 'london'"),
+        ({"best_dataset": "unbias"}, {}, "run.best_dataset: the recipe has no dataset 'unbias'"),
         (
             {},
-            {"london_faces": {"length_buckets": {"window_steps": 3}}},
-            "datasets.london_faces.length_buckets: must be as that of 'emoset'",
+            {"unbiasedemo": {"length_buckets": {"window_steps": 3}}},
+            "datasets.unbiasedemo.length_buckets: must be as that of 'emoset'",
         ),
         (
             {},
-            {"london_faces": {"vis_processor": {"train": {"image_size": 64}}}},
-            "datasets.london_faces.vis_processor.train.image_size: 64, the model reads pictures of 96",
+            {"unbiasedemo": {"vis_processor": {"train": {"image_size": 64}}}},
+            "datasets.unbiasedemo.vis_processor.train.image_size: 64, the model reads pictures of 96",
         ),
     ],
 )
@@ -197,7 +204,7 @@ def test_what_does_not_fit_is_refused_with_the_recipe(
     recipe: Callable[..., Path], run: dict, datasets: dict, words: str
 ) -> None:
     with pytest.raises(ConfigError) as error:
-        Config.load(recipe({"emoset": None, "london_faces": None, **datasets}, **run))
+        Config.load(recipe({"emoset": None, "unbiasedemo": None, **datasets}, **run))
     assert any(words in problem for problem in error.value.problems), error.value.problems
 
 
@@ -206,35 +213,35 @@ WITHOUT_TRAIN = {"build_info": {"annotations": {"train": None}, "prepare": None}
 
 
 @pytest.mark.parametrize(
-    ("run", "faces", "words"),
+    ("run", "others", "words"),
     [
         (
-            {"best_dataset": "london_faces"},
+            {"best_dataset": "unbiasedemo"},
             WITHOUT_VAL,
-            "run.best_dataset: 'london_faces' has none of run.valid_splits",
+            "run.best_dataset: 'unbiasedemo' has none of run.valid_splits",
         ),
         (
             {"test_splits": ["dev"]},
             None,
-            "split 'dev' is in none of the datasets, which have emoset: train, val, test; lo",
+            "split 'dev' is in none of the datasets, which have emoset: train, val, test; un",
         ),
         (
             {"train_dataset_ratios": RATIOS},
             WITHOUT_TRAIN,
-            "run.train_dataset_ratios.london_faces: 'london_faces' has no",
+            "run.train_dataset_ratios.unbiasedemo: 'unbiasedemo' has no",
         ),
         ({"test_splits": ["train"]}, None, "split 'train' of dataset 'emoset' is there to train on"),
         (
-            {"train_dataset_ratios": {"emoset": 1, "london_faces": 0}, "valid_splits": ["val"], "test_splits": []},
+            {"train_dataset_ratios": {"emoset": 1, "unbiasedemo": 0}, "valid_splits": ["val"], "test_splits": []},
             WITHOUT_VAL,
-            "datasets.london_faces: none of the run's splits is in it",
+            "datasets.unbiasedemo: none of the run's splits is in it",
         ),
-        ({"train_dataset_ratios": {"emoset": 0.123457, "london_faces": 1}}, None, "round them to fewer digits"),
+        ({"train_dataset_ratios": {"emoset": 0.123457, "unbiasedemo": 1}}, None, "round them to fewer digits"),
     ],
 )
-def test_splits_that_do_not_fit_are_refused(recipe: Callable[..., Path], run: dict, faces: Any, words: str) -> None:
+def test_splits_that_do_not_fit_are_refused(recipe: Callable[..., Path], run: dict, others: Any, words: str) -> None:
     with pytest.raises(ConfigError) as error:
-        run_recipe(recipe({"emoset": None, "london_faces": faces}, **run))
+        run_recipe(recipe({"emoset": None, "unbiasedemo": others}, **run))
     assert any(words in problem for problem in error.value.problems), error.value.problems
 
 
@@ -243,7 +250,7 @@ def test_a_dataset_without_a_split_is_passed_over_there(recipe: Callable[..., Pa
 
     from lavis_emovit.runners.splits import RecipeSplits
 
-    config = Config.load(recipe({"emoset": None, "london_faces": WITHOUT_VAL}))
+    config = Config.load(recipe({"emoset": None, "unbiasedemo": WITHOUT_VAL}))
     splits = RecipeSplits.of(setup_task(config).build_datasets(config), config.run, config.source)
     assert list(splits.valid) == ["emoset-val"]
     assert isinstance(splits.train, EmotionMixtureDataset) and len(splits.train) == 60

@@ -1,10 +1,11 @@
-"""`python -m lavis.evaluate`, or `python -m lavis_emovit.evaluate`: evaluate a model, tuned or not."""
+"""`python -m lavis.evaluate`, or `python -m lavis_emovit.evaluate`: evaluate models, tuned or not."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from lavis_emovit.train import launch
+from lavis_emovit.train import launch, run_recipe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -12,9 +13,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     return launch(
         argv,
         prog="python -m lavis.evaluate",
-        description="Evaluate a model on the test splits of a recipe, with the weights that run.checkpoint names.",
-        overrides=["run.evaluate=true"],
+        description="Evaluate models on benchmarks, as the suite of a recipe says; or, for a recipe like those of "
+        "training, its model on its test splits with the weights that run.checkpoint names.",
+        run=run_evaluation,
     )
+
+
+def run_evaluation(cfg_path: str, options: Sequence[str] = ()) -> dict[str, Any]:
+    """Run a suite, or a recipe like those of training, in this process.
+
+    Returns:
+        what its metrics.json holds.
+
+    Raises:
+        UserError: something that the user can put right.
+    """
+    from lavis_emovit.runners.suite import load_suite, run_suite
+
+    suite = load_suite(cfg_path, options)
+    return run_recipe(cfg_path, options, ["run.evaluate=true"]) if suite is None else run_suite(suite)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lavis_emovit.errors import DataError, UserError
@@ -26,12 +26,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
-def launch(argv: Sequence[str] | None, *, prog: str, description: str, overrides: Sequence[str] = ()) -> int:
+def launch(
+    argv: Sequence[str] | None,
+    *,
+    prog: str,
+    description: str,
+    run: Callable[[str, Sequence[str]], Any] | None = None,
+) -> int:
     """Read the command line and run a recipe; what both commands have in common.
 
     Args:
         argv: arguments, those of the process if None.
-        overrides: settings that the command itself makes, over those of the command line.
+        run: what is done with the recipe and the options; `run_recipe` if None.
     """
     parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument(
@@ -52,7 +58,7 @@ def launch(argv: Sequence[str] | None, *, prog: str, description: str, overrides
         from lavis_emovit.plugin import activate
 
         activate()
-        run_recipe(arguments.cfg_path, arguments.options, overrides)
+        (run or run_recipe)(arguments.cfg_path, arguments.options)
         return 0
     except UserError as error:
         if arguments.debug:

@@ -1,0 +1,1 @@
+"""Models that can be evaluated: one small adapter for each family."""

@@ -1,0 +1,119 @@
+"""Any model behind an OpenAI-compatible endpoint; it writes, and its answers are read strictly.
+
+Every reply goes to a ledger first. Where the temperature is 0 the ledger serves as a cache between runs; replies that
+are drawn by chance are never taken from another run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from lavis_emovit.errors import UserError
+from lavis_emovit.evaluation.adapters.base import Failure
+from lavis_emovit.evaluation.benchmarks import Way
+from lavis_emovit.evaluation.questions import Question
+from lavis_emovit.generation.chat.ledger import Ledger
+from lavis_emovit.generation.chat.pictures import Picture
+from lavis_emovit.generation.chat.request import ChatRequest, Message
+from lavis_emovit.generation.chat.run import run_requests
+from lavis_emovit.generation.chat.settings import ChatSettings
+from lavis_emovit.pictures import decode_image
+from lavis_emovit.settings import Settings
+
+
+class ChatModelSettings(Settings):
+    """`adapter: chat`; the settings of the endpoint stand below `chat`, with temperature 0 where none is given."""
+
+    adapter: Literal["chat"]
+    chat: dict[str, Any] = Field(min_length=1)
+
+    def endpoint(self) -> ChatSettings:
+        """The endpoint's settings."""
+        return ChatSettings.model_validate({"temperature": 0.0, **self.chat})
+
+    def is_deterministic(self) -> bool:
+        """Whether the same request may be answered out of an earlier run."""
+        return self.endpoint().temperature == 0.0
+
+
+class ChatModel:
+    """See `lavis_emovit.evaluation.adapters.base.LanguageModel`.
+
+    Args:
+        settings: the endpoint.
+        ledger_path: where replies are kept.
+    """
+
+    ways: frozenset[Way] = frozenset({"generation"})
+
+    def __init__(self, settings: ChatModelSettings, ledger_path: Path):
+        self.settings = settings.endpoint()
+        self._ledger = Ledger(ledger_path)
+        self._folder = tempfile.TemporaryDirectory(prefix="emovit-pictures-")
+
+    def identity(self) -> dict[str, Any]:
+        """The model's name and what shapes its replies; not the address, which does not change the model."""
+        return {
+            "adapter": "chat",
+            "model": self.settings.model,
+            **self.settings.parameters(),
+            "image_max_side_px": self.settings.image_max_side_px,
+            "image_quality": self.settings.image_quality,
+            "image_detail": self.settings.image_detail,
+        }
+
+    def prepare(self, image_bytes: bytes) -> bytes:
+        """The bytes themselves, after a look whether they are a picture."""
+        decode_image(image_bytes, min_side_px=self.settings.image_max_side_px)
+        return image_bytes
+
+    def score(
+        self, pictures: Sequence[Any], image_index: Sequence[int], questions: Sequence[Question], way: Way
+    ) -> list[list[float]]:
+        """Endpoints give no likelihood of a text that one chooses; `ways` says so."""
+        raise UserError("a chat endpoint has no candidate likelihoods; ask it by generation")
+
+    def write(
+        self, pictures: Sequence[bytes], image_index: Sequence[int], questions: Sequence[Question]
+    ) -> list[str | Failure]:
+        """See `LanguageModel.write`."""
+        shown = [self._picture(data) for data in pictures]
+        requests = [self._request(shown[place], question) for place, question in zip(image_index, questions)]
+        progress = run_requests(requests, self.settings, self._ledger)
+        if progress.stopped:
+            raise UserError(
+                f"{self.settings.model}: {progress.stopped}. Started again, the evaluation goes on from here."
+            )
+        answers: list[str | Failure] = []
+        for request in requests:
+            row = self._ledger.finished(request.fingerprint)
+            if row is None:
+                answers.append(Failure(f"no answer after all attempts ({', '.join(sorted(progress.failed))})"))
+            else:
+                # A refusal is an answer, and so is one that reached the limit; the reader decides what it says.
+                answers.append(str(row.get("reply") or ""))
+        return answers
+
+    def close(self) -> None:
+        """Let go of the ledger."""
+        self._ledger.close()
+        self._folder.cleanup()
+
+    def _request(self, picture: Picture, question: Question) -> ChatRequest:
+        parameters = {**self.settings.parameters(), "max_output_tokens": question.max_new_tokens}
+        message = Message("user", question.text, (picture,))
+        return ChatRequest(self.settings.model, (message,), parameters, prompt=f"evaluation/{question.key}")
+
+    def _picture(self, data: bytes) -> Picture:
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = Path(self._folder.name, sha256)
+        if not path.exists():
+            path.write_bytes(data)
+        chat = self.settings
+        return Picture(path, sha256, chat.image_max_side_px, chat.image_quality, chat.image_detail)

@@ -1,0 +1,161 @@
+"""CLIP as a baseline: zero-shot with prompts about the label, and a linear probe on its picture features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from lavis_emovit.emotion.labels import LabelSet
+from lavis_emovit.errors import UserError
+from lavis_emovit.evaluation.adapters.base import Item
+from lavis_emovit.evaluation.adapters.heads import LinearHead
+from lavis_emovit.evaluation.adapters.transformers_model import _weights_hash
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind
+from lavis_emovit.pictures import decode_image
+from lavis_emovit.settings import Settings
+
+_PICTURES_PER_PASS = 32
+
+# Prompts are ours. Features of all of them are averaged for a label.
+LABEL_PROMPTS = (
+    "a picture that makes people feel {label}",
+    "a photo with a mood of {label}",
+    "an image of {label}",
+)
+AXIS_PROMPTS = {
+    "valence": ("an unpleasant picture with a negative mood", "a pleasant picture with a positive mood"),
+    "arousal": ("a calm picture, quiet and still", "an exciting picture, intense and stirring"),
+}
+
+
+class ClipSettings(Settings):
+    """`adapter: clip` (zero-shot) or `adapter: clip_probe` (a linear head on its features).
+
+    Attributes:
+        path: folder of a CLIP model with its processor, or its name on the hub.
+        prompts: with `{label}` in each.
+        device: `auto` takes the GPU where there is one.
+    """
+
+    adapter: Literal["clip", "clip_probe"]
+    path: str = Field(default="openai/clip-vit-large-patch14", min_length=1)
+    prompts: tuple[str, ...] = Field(default=LABEL_PROMPTS, min_length=1)
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+
+    @field_validator("prompts")
+    @classmethod
+    def _prompts_name_the_label(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any("{label}" not in prompt for prompt in value):
+            raise ValueError("every prompt needs {label} in it")
+        return value
+
+
+class ClipBaseline:
+    """See `lavis_emovit.evaluation.adapters.base.Baseline`.
+
+    Zero-shot: the log-softmax of cosine similarity times the model's own scale. An axis of affect is the difference
+    between its two prompts' shares, in [-1, 1]. Action units are beyond zero-shot prompts; the probe learns them.
+
+    Raises:
+        UserError: the model cannot be loaded.
+    """
+
+    def __init__(self, settings: ClipSettings):
+        import torch
+        import transformers
+
+        self.settings = settings
+        self.learns = settings.adapter == "clip_probe"
+        zero_shot: frozenset[Kind] = frozenset({"emotion", "valence_arousal"})
+        self.kinds: frozenset[Kind] = zero_shot | {"action_units"} if self.learns else zero_shot
+        device = settings.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            self._processor = transformers.CLIPProcessor.from_pretrained(settings.path)
+            model: Any = transformers.CLIPModel.from_pretrained(settings.path)
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"{settings.path}: no CLIP model that transformers can load ({reason})") from None
+        self._torch, self._model = torch, model.to(device).eval()
+        self._head = LinearHead()
+        self._labels: tuple[str, ...] | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """The weights and the prompts."""
+        folder = Path(self.settings.path)
+        known: dict[str, Any] = {
+            "adapter": self.settings.adapter,
+            "path": folder.name if folder.is_dir() else self.settings.path,
+            "weights": _weights_hash(folder) if folder.is_dir() else getattr(self._model.config, "_commit_hash", None),
+        }
+        return known if self.learns else {**known, "prompts": list(self.settings.prompts)}
+
+    def fit(self, items: Iterable[Item], benchmark: BenchmarkSettings, label_set: LabelSet | None) -> None:
+        """See `Baseline.fit`; the zero-shot classifier only takes the labels."""
+        self._labels = label_set.labels if label_set is not None else None
+        if not self.learns:
+            return
+        features, truths = [], []
+        source = iter(items)
+        while part := list(islice(source, _PICTURES_PER_PASS)):
+            features.append(self._picture_features(part))
+            truths += [item.truth for item in part]
+        joined = np.concatenate(features) if features else np.zeros((0, 1))
+        self._head.fit(joined, truths, self._labels)
+
+    def predict(self, items: Sequence[Item]) -> list[dict[str, float]]:
+        """See `Baseline.predict`."""
+        features_ND = np.concatenate(
+            [
+                self._picture_features(items[start : start + _PICTURES_PER_PASS])
+                for start in range(0, len(items), _PICTURES_PER_PASS)
+            ]
+        )
+        if self.learns:
+            return self._head.predict(features_ND)
+        if self._labels is not None:
+            prompts = [[prompt.format(label=label) for prompt in self.settings.prompts] for label in self._labels]
+            log_shares = self._log_shares(features_ND, prompts)
+            return [dict(zip(self._labels, row)) for row in log_shares.tolist()]
+        axes = {
+            axis: np.exp(self._log_shares(features_ND, [[low], [high]])) for axis, (low, high) in AXIS_PROMPTS.items()
+        }
+        return [
+            {axis: float(shares[row, 1] - shares[row, 0]) for axis, shares in axes.items()}
+            for row in range(len(features_ND))
+        ]
+
+    def _log_shares(self, features_ND: np.ndarray, prompts: Sequence[Sequence[str]]) -> np.ndarray:
+        """Log-softmax over the choices [N, C]; a choice's text feature is the mean over its prompts."""
+        means = []
+        for texts in prompts:
+            features = self._text_features(texts).mean(axis=0)
+            means.append(features / np.linalg.norm(features))
+        pictures = features_ND / np.linalg.norm(features_ND, axis=1, keepdims=True)
+        logits = float(self._model.logit_scale.exp()) * pictures @ np.stack(means).T
+        logits -= logits.max(axis=1, keepdims=True)
+        return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+    def _picture_features(self, items: Sequence[Item]) -> np.ndarray:
+        images = [decode_image(item.image_bytes) for item in items]
+        inputs = self._processor(images=images, return_tensors="pt").to(self._model.device)
+        with self._torch.inference_mode():
+            return _pooled(self._model.get_image_features(**inputs))
+
+    def _text_features(self, texts: Sequence[str]) -> np.ndarray:
+        inputs = self._processor(text=list(texts), padding=True, truncation=True, return_tensors="pt")
+        with self._torch.inference_mode():
+            features = _pooled(self._model.get_text_features(**inputs.to(self._model.device)))
+        return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
+def _pooled(output: Any) -> np.ndarray:
+    """The projected features; transformers 5 wraps them into an output object."""
+    tensor = getattr(output, "pooler_output", output)
+    return tensor.float().cpu().numpy()

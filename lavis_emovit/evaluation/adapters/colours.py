@@ -1,0 +1,78 @@
+"""A baseline on brightness and colours alone: how much of a benchmark needs no understanding of the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from lavis_emovit.emotion.labels import LabelSet
+from lavis_emovit.evaluation.adapters.base import Item
+from lavis_emovit.evaluation.adapters.heads import LinearHead
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind
+from lavis_emovit.pictures import brightness, colorfulness, decode_image
+from lavis_emovit.settings import Settings
+
+_SIDE_PX = 64
+_HUES, _STEPS = 12, 4
+
+
+class ColoursSettings(Settings):
+    """`adapter: colours`."""
+
+    adapter: Literal["colours"]
+
+
+class ColoursBaseline:
+    """See `lavis_emovit.evaluation.adapters.base.Baseline`: a linear head on `colour_features`."""
+
+    kinds: frozenset[Kind] = frozenset({"emotion", "valence_arousal", "action_units"})
+    learns = True
+
+    def __init__(self, settings: ColoursSettings):
+        self.settings = settings
+        self._head = LinearHead()
+
+    def identity(self) -> dict[str, Any]:
+        """Its name and the number of features."""
+        return {"adapter": "colours", "features": 2 + _HUES + 2 * _STEPS + 6}
+
+    def fit(self, items: Iterable[Item], benchmark: BenchmarkSettings, label_set: LabelSet | None) -> None:
+        """See `Baseline.fit`."""
+        features, truths = [], []
+        for item in items:
+            features.append(colour_features(item.image_bytes))
+            truths.append(item.truth)
+        self._head.fit(np.array(features), truths, label_set.labels if label_set is not None else None)
+
+    def predict(self, items: Sequence[Item]) -> list[dict[str, float]]:
+        """See `Baseline.predict`."""
+        return self._head.predict(np.array([colour_features(item.image_bytes) for item in items]))
+
+
+def colour_features(image_bytes: bytes) -> np.ndarray:
+    """Brightness, colourfulness, histograms of hue (by saturation), saturation and value, means and spreads of RGB.
+
+    Returns:
+        float64 [28].
+    """
+    image = decode_image(image_bytes, min_side_px=_SIDE_PX)
+    small = image.resize((_SIDE_PX, _SIDE_PX))
+    hsv = np.asarray(small.convert("HSV"), dtype=np.float64) / 255
+    rgb = np.asarray(small, dtype=np.float64) / 255
+    hue, saturation, value = (hsv[..., channel].ravel() for channel in range(3))
+    hues, _ = np.histogram(hue, bins=_HUES, range=(0, 1), weights=saturation)
+    saturations, _ = np.histogram(saturation, bins=_STEPS, range=(0, 1))
+    values, _ = np.histogram(value, bins=_STEPS, range=(0, 1))
+    num_pixels = _SIDE_PX * _SIDE_PX
+    return np.concatenate(
+        [
+            [brightness(small), colorfulness(small)],
+            hues / num_pixels,
+            saturations / num_pixels,
+            values / num_pixels,
+            rgb.mean(axis=(0, 1)),
+            rgb.std(axis=(0, 1)),
+        ]
+    )

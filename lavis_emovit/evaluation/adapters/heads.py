@@ -1,0 +1,75 @@
+"""Linear heads on picture features: logistic regression for labels, ridge regression for values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.benchmarks import Truth
+
+_TINY = 1e-12
+
+
+class LinearHead:
+    """Standardised features, then a linear model of scikit-learn with its standard settings (C = 1, alpha = 1).
+
+    Values of action units are intensities; a unit that a picture says nothing about is left out of that unit's fit.
+    """
+
+    def __init__(self) -> None:
+        self._labels: list[str] = []
+        self._models: dict[str, Any] = {}
+
+    def fit(self, features_ND: np.ndarray, truths: Sequence[Truth], labels: Sequence[str] | None) -> None:
+        """Learn labels where they are given, else the named values.
+
+        Raises:
+            DataError: nothing to learn from.
+        """
+        if not len(features_ND):
+            raise DataError("the training split has no record with a truth to learn from")
+        if labels is not None:
+            self._labels = list(labels)
+            self._models = {"": _classifier(features_ND, [truth.label or "" for truth in truths])}
+            return
+        self._labels, self._models = [], {}
+        names = sorted({name for truth in truths for name in truth.values or {}})
+        for name in names:
+            known = [number for number, truth in enumerate(truths) if name in (truth.values or {})]
+            targets = [(truths[number].values or {})[name] for number in known]
+            self._models[name] = _regressor(features_ND[known], targets)
+
+    def predict(self, features_ND: np.ndarray) -> list[dict[str, float]]:
+        """Label -> log-probability (labels never seen in training are very unlikely), or name -> value."""
+        if self._labels:
+            model = self._models[""]
+            probabilities = np.full((len(features_ND), len(self._labels)), _TINY)
+            if isinstance(model, str):
+                probabilities[:, self._labels.index(model)] = 1.0
+            else:
+                columns = [self._labels.index(label) for label in model.classes_]
+                probabilities[:, columns] = np.maximum(model.predict_proba(features_ND), _TINY)
+            return [dict(zip(self._labels, np.log(row).tolist())) for row in probabilities]
+        predicted = {name: model.predict(features_ND) for name, model in self._models.items()}
+        return [{name: float(values[row]) for name, values in predicted.items()} for row in range(len(features_ND))]
+
+
+def _classifier(features_ND: np.ndarray, labels: Sequence[str]) -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if len(set(labels)) == 1:
+        return labels[0]
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(features_ND, list(labels))
+
+
+def _regressor(features_ND: np.ndarray, targets: Sequence[float]) -> Any:
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), Ridge()).fit(features_ND, list(targets))

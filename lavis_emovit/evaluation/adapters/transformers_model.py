@@ -1,0 +1,177 @@
+"""Any image-text model of transformers (LLaVA, Qwen-VL, Gemma, ...) through `AutoModelForImageTextToText`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+from pydantic import Field
+
+from lavis_emovit.errors import UserError
+from lavis_emovit.evaluation.adapters.base import Failure
+from lavis_emovit.evaluation.benchmarks import Way
+from lavis_emovit.evaluation.questions import Question
+from lavis_emovit.pictures import decode_image
+from lavis_emovit.settings import Settings
+
+
+class TransformersModelSettings(Settings):
+    """`adapter: transformers`.
+
+    Attributes:
+        path: folder of the model and its processor, or its name on the hub (fetched by transformers).
+        revision: of the hub's repository.
+        dtype: of the weights.
+        device: `auto` takes the GPU where there is one.
+        prompt: for models without a chat template: the text, with `{question}` in it and the model's picture token.
+        max_side_px: larger pictures are made smaller before the model's own processor sees them.
+        rows_per_pass: question-candidate rows of one forward pass.
+    """
+
+    adapter: Literal["transformers"]
+    path: str = Field(min_length=1)
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    prompt: str | None = None
+    max_side_px: int = Field(default=1024, ge=32)
+    rows_per_pass: int = Field(default=8, ge=1)
+
+
+class TransformersModel:
+    """See `lavis_emovit.evaluation.adapters.base.LanguageModel`.
+
+    A candidate's tokens are those behind the longest common beginning of the token rows with and without it, so it
+    does not matter how a tokenizer joins the words at the seam. Each row has its picture encoded for itself; models of
+    this plugin share that work.
+
+    Raises:
+        UserError: the model cannot be loaded, or has no chat template and `prompt` is not set.
+    """
+
+    ways: frozenset[Way] = frozenset({"likelihood", "likelihood_sum", "generation"})
+
+    def __init__(self, settings: TransformersModelSettings):
+        import torch
+        import transformers
+
+        self.settings = settings
+        device = settings.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            self.processor = transformers.AutoProcessor.from_pretrained(settings.path, revision=settings.revision)
+            model: Any = transformers.AutoModelForImageTextToText.from_pretrained(
+                settings.path, revision=settings.revision, dtype=getattr(torch, settings.dtype)
+            )
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"{settings.path}: no image-text model that transformers can load ({reason})") from None
+        self._torch, self.model = torch, model.to(device).eval()
+        if settings.prompt is None and not getattr(self.processor, "chat_template", None):
+            raise UserError(
+                f"{settings.path}: its processor has no chat template; set `prompt`, such as '<image>\\n{{question}}'"
+            )
+        if settings.prompt is not None and "{question}" not in settings.prompt:
+            raise UserError("`prompt` must have {question} in it, where the question goes")
+
+    def identity(self) -> dict[str, Any]:
+        """The place of the weights, their hash where they lie in a folder, and the settings."""
+        folder = Path(self.settings.path)
+        commit = getattr(self.model.config, "_commit_hash", None)
+        return {
+            "adapter": "transformers",
+            "path": self.settings.path if not folder.is_dir() else folder.name,
+            "weights": _weights_hash(folder) if folder.is_dir() else commit,
+            "dtype": self.settings.dtype,
+            "prompt": self.settings.prompt,
+            "max_side_px": self.settings.max_side_px,
+        }
+
+    def prepare(self, image_bytes: bytes) -> Image.Image:
+        """An upright RGB picture."""
+        image = decode_image(image_bytes)
+        image.thumbnail((self.settings.max_side_px, self.settings.max_side_px))
+        return image
+
+    def score(
+        self, pictures: Sequence[Image.Image], image_index: Sequence[int], questions: Sequence[Question], way: Way
+    ) -> list[list[float]]:
+        """See `LanguageModel.score`."""
+        rows: list[tuple[Image.Image, str, str]] = []
+        for place, question in zip(image_index, questions):
+            prompt = self._prompt(question.text) + question.answer_prefix
+            rows += [(pictures[place], prompt, prompt + candidate) for candidate in question.candidates]
+        scores: list[float] = []
+        for start in range(0, len(rows), self.settings.rows_per_pass):
+            scores += self._score_rows(rows[start : start + self.settings.rows_per_pass], mean=way == "likelihood")
+        width = len(questions[0].candidates)
+        return [scores[start : start + width] for start in range(0, len(scores), width)]
+
+    def write(
+        self, pictures: Sequence[Image.Image], image_index: Sequence[int], questions: Sequence[Question]
+    ) -> list[str | Failure]:
+        """See `LanguageModel.write`; greedy."""
+        answers: list[str | Failure] = []
+        for start in range(0, len(questions), self.settings.rows_per_pass):
+            part = range(start, min(start + self.settings.rows_per_pass, len(questions)))
+            images = [pictures[image_index[number]] for number in part]
+            inputs = self._inputs(images, [self._prompt(questions[number].text) for number in part], "left")
+            with self._torch.inference_mode():
+                output = self.model.generate(**inputs, max_new_tokens=questions[start].max_new_tokens, do_sample=False)
+            new = output[:, inputs["input_ids"].shape[1] :]
+            answers += [text.strip() for text in self.processor.batch_decode(new, skip_special_tokens=True)]
+        return answers
+
+    def _score_rows(self, rows: Sequence[tuple[Image.Image, str, str]], *, mean: bool) -> list[float]:
+        images = [image for image, _, _ in rows]
+        inputs = self._inputs(images, [full for _, _, full in rows], "right")
+        without = self._inputs(images, [prompt for _, prompt, _ in rows], "right")
+        with self._torch.inference_mode():
+            logits = self.model(**inputs).logits.float()
+        log_probs = self._torch.log_softmax(logits[:, :-1], dim=-1)
+        ids, lengths = inputs["input_ids"], inputs["attention_mask"].sum(dim=1).tolist()
+        found = []
+        for number, length in enumerate(lengths):
+            prompt_length = int(without["attention_mask"][number].sum())
+            shared = min(prompt_length, length)
+            same = ids[number, :shared] == without["input_ids"][number, :shared]
+            begin = int(same.long().cumprod(dim=0).sum())
+            if begin >= length:
+                raise UserError(f"a candidate has no token of its own behind '{rows[number][1][-40:]}'")
+            targets = ids[number, begin:length]
+            tokens = log_probs[number, begin - 1 : length - 1].gather(1, targets[:, None])[:, 0]
+            found.append(float(tokens.mean() if mean else tokens.sum()))
+        return found
+
+    def _prompt(self, question: str) -> str:
+        if self.settings.prompt is not None:
+            return self.settings.prompt.replace("{question}", question)
+        turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
+        return self.processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
+
+    def _inputs(self, images: Sequence[Image.Image], texts: Sequence[str], padding_side: str) -> Any:
+        self.processor.tokenizer.padding_side = padding_side
+        if self.processor.tokenizer.pad_token is None:
+            self.processor.tokenizer.pad_token = self.processor.tokenizer.eos_token
+        inputs = self.processor(images=list(images), text=list(texts), padding=True, return_tensors="pt")
+        moved = inputs.to(self.model.device)
+        for name, value in moved.items():
+            if self._torch.is_tensor(value) and value.is_floating_point():
+                moved[name] = value.to(self.model.dtype)
+        return moved
+
+
+def _weights_hash(folder: Path) -> str:
+    """sha256 over names and bytes of the weight files and the configuration."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*")):
+        if path.suffix in (".safetensors", ".bin", ".json", ".model", ".jinja"):
+            digest.update(path.name.encode())
+            with path.open("rb") as file:
+                while chunk := file.read(1 << 20):
+                    digest.update(chunk)
+    return digest.hexdigest()

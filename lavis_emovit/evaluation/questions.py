@@ -1,0 +1,184 @@
+"""What is asked about a record, and what its answers say: questions in the words of training, rows of predictions.
+
+Two ways. *Likelihood* gives the candidates of a question to the model and takes their scores; nothing is parsed.
+*Generation* lets the model write and reads its words strictly.
+
+Valence and arousal by likelihood: each is asked on a scale from 1 to 9, and the answer is the mean of the scale under
+the softmax of the nine candidates' scores, laid on [-1, 1]. Action units by likelihood: a yes-or-no question each; the
+value is the share of "yes" under the softmax of the two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lavis_emovit.emotion.answers import AnswerStatus, read_emotion
+from lavis_emovit.emotion.facial import facial_priors
+from lavis_emovit.emotion.labels import LabelSet
+from lavis_emovit.evaluation.benchmarks import AXES, BenchmarkSettings, Truth, Variant, Way, units_asked
+from lavis_emovit.generation.categorical import CATEGORICAL_ANSWER_PREFIX, OPEN_WORDINGS, categorical_prompt
+from lavis_emovit.generation.kinds import EXPLANATION_QUESTIONS
+from lavis_emovit.generation.seke.instructions import AFFECT_QUESTIONS, UNITS_QUESTIONS
+from lavis_emovit.records import EmotionRecord
+
+SCALE = tuple(str(step) for step in range(1, 10))
+YES_NO = ("yes", "no")
+_DEFAULT_NEW_TOKENS = {"emotion": 32, "valence_arousal": 32, "action_units": 96, "explanation": 160, "caption": 48}
+
+# Numbers of wordings stand in settings: append, never reorder.
+PICTURE_AFFECT_QUESTIONS = (
+    "On scales from -1 to 1, how pleasant is the feeling that this picture calls up (valence), and how strongly does "
+    "it stir (arousal)?",
+    "Estimate valence and arousal of the feeling that this image conveys, each as a number between -1 and 1.",
+)
+SCALE_QUESTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "picture": {
+        "valence": (
+            "How pleasant is the feeling that this picture calls up, from 1 (very unpleasant) to 9 (very pleasant)? "
+            "Answer with one number.",
+            "Rate the picture's valence with a number from 1, as negative as can be, to 9, as positive as can be.",
+        ),
+        "arousal": (
+            "How strongly does this picture stir, from 1 (very calm) to 9 (very exciting)? Answer with one number.",
+            "Rate the picture's arousal with a number from 1, fully calm, to 9, highly excited.",
+        ),
+    },
+    "face": {
+        "valence": (
+            "How pleasant does the state of this person look, from 1 (very unpleasant) to 9 (very pleasant)? Answer "
+            "with one number.",
+            "Rate the valence of this face with a number from 1, as negative as can be, to 9, as positive as can be.",
+        ),
+        "arousal": (
+            "How stirred up does this person look, from 1 (very calm) to 9 (very excited)? Answer with one number.",
+            "Rate the arousal of this face with a number from 1, fully calm, to 9, highly excited.",
+        ),
+    },
+}
+UNIT_QUESTIONS = (
+    "Is AU{unit} ({name}) active in this face? Answer yes or no.",
+    "Look at the muscles of this face: can the {name} (AU{unit}) be seen? Say yes or no.",
+)
+CAPTION_QUESTIONS = (
+    "Write one short caption for this picture that makes people laugh.",
+    "Give this image a funny caption, one sentence long.",
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question about one picture.
+
+    Attributes:
+        key: what of the record it asks for: `emotion`, `valence`, `AU12`, `affect`, `units`, `caption`.
+        text: as the model reads it.
+        candidates: the answers to choose from; empty where the model is to write.
+        answer_prefix: what every candidate stands behind; read, not scored.
+        max_new_tokens: the longest written answer.
+    """
+
+    key: str
+    text: str
+    candidates: tuple[str, ...] = ()
+    answer_prefix: str = ""
+    max_new_tokens: int = 32
+
+
+def questions_about(
+    record: EmotionRecord,
+    truth: Truth,
+    benchmark: BenchmarkSettings,
+    variant: Variant,
+    way: Way,
+    label_set: LabelSet | None,
+) -> list[Question]:
+    """The questions of one record in one variant, asked one way; none where the way does not suit the kind."""
+    number = variant.wording - 1
+    new_tokens = benchmark.max_new_tokens or _DEFAULT_NEW_TOKENS[benchmark.kind]
+    by_likelihood = way != "generation"
+    if benchmark.kind == "emotion":
+        assert label_set is not None
+        options = variant.options(label_set, record.id)
+        text = categorical_prompt(label_set, options, variant.wording) if variant.order else OPEN_WORDINGS[number]
+        if by_likelihood:
+            return [Question("emotion", text, label_set.labels, CATEGORICAL_ANSWER_PREFIX)]
+        return [Question("emotion", text, max_new_tokens=new_tokens)]
+    if benchmark.kind == "valence_arousal":
+        if by_likelihood:
+            texts = SCALE_QUESTIONS[benchmark.subject]
+            return [Question(axis, texts[axis][number], SCALE) for axis in AXES]
+        written: tuple[str, ...] = AFFECT_QUESTIONS if benchmark.subject == "face" else PICTURE_AFFECT_QUESTIONS
+        return [Question("affect", written[number], max_new_tokens=new_tokens)]
+    if benchmark.kind == "action_units":
+        names = facial_priors().units
+        units = units_asked(truth.values)
+        if by_likelihood:
+            return [
+                Question(f"AU{unit}", UNIT_QUESTIONS[number].format(unit=unit, name=names[unit]), YES_NO)
+                for unit in units
+            ]
+        listed = ", ".join(f"AU{unit} ({names[unit]})" for unit in units)
+        return [Question("units", UNITS_QUESTIONS[number].format(units=listed), max_new_tokens=new_tokens)]
+    if by_likelihood:
+        return []
+    free: tuple[str, ...] = EXPLANATION_QUESTIONS if benchmark.kind == "explanation" else CAPTION_QUESTIONS
+    return [Question(benchmark.kind, free[number], max_new_tokens=new_tokens)]
+
+
+def wordings_of(benchmark: BenchmarkSettings, label_set: LabelSet | None) -> list[str]:
+    """The words of all questions that a benchmark asks, for a fingerprint."""
+    blank = EmotionRecord(id="any", image="any", split="any", source="any")
+    texts = []
+    for variant in benchmark.variants:
+        for way in ("likelihood", "generation"):
+            asked = questions_about(blank, Truth(), benchmark, variant, way, label_set)  # type: ignore[arg-type]
+            texts += [f"{question.text}|{question.answer_prefix}|{question.candidates}" for question in asked]
+    return texts
+
+
+def suits(way: Way, benchmark: BenchmarkSettings) -> bool:
+    """Whether a way of asking exists for a benchmark: free text has no candidates, numbers are not read out of text."""
+    if benchmark.kind in ("valence_arousal", "action_units"):
+        return way != "generation"
+    return way == "generation" or benchmark.kind == "emotion"
+
+
+def values_from_scores(questions: Sequence[Question], scores: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Valence, arousal or shares of active units out of the candidates' scores, see the module.
+
+    Args:
+        questions: with the candidates `SCALE` or `YES_NO`.
+        scores: one list a question, one log-score a candidate.
+    """
+    values = {}
+    for question, row in zip(questions, scores):
+        shares = _softmax(row)
+        if question.candidates == SCALE:
+            mean = sum(share * int(step) for share, step in zip(shares, SCALE))
+            values[question.key] = (mean - 5.0) / 4.0
+        else:
+            values[question.key] = shares[0]
+    return values
+
+
+def label_from_scores(scores: Mapping[str, float]) -> str:
+    """The likeliest label; of equals the first in the alphabet."""
+    return max(sorted(scores), key=lambda label: scores[label])
+
+
+def label_from_text(text: str, label_set: LabelSet, options: Sequence[str] | None) -> tuple[str | None, AnswerStatus]:
+    """The label that a written answer asserts, or None, and the status of reading.
+
+    Args:
+        options: the options in the order in which the question listed them, or None where it listed none.
+    """
+    answer = read_emotion(text, label_set)
+    return answer.label, answer.status
+
+
+def _softmax(row: Sequence[float]) -> list[float]:
+    top = max(row)
+    powers = [math.exp(value - top) for value in row]
+    return [power / sum(powers) for power in powers]

@@ -1,0 +1,188 @@
+"""From the rows of a suite to its figures: one result for each model, benchmark and way, each with a headline.
+
+Everything is computed from the rows, so a change of metrics needs no model. The headline of a benchmark of labels is
+its accuracy, of valence and arousal the mean CCC, of action units the mean F1, of explanations the share whose emotion
+is the true one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lavis_emovit.emotion.labels import LabelSet
+from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
+from lavis_emovit.evaluation.metrics import (
+    accuracy_of_variants,
+    action_unit_metrics,
+    classification_metrics,
+    compare_models,
+    dimensional_metrics,
+    hierarchy_metrics,
+    sensitivity,
+    slice_metrics,
+    soft_label_metrics,
+)
+from lavis_emovit.evaluation.predictions import PredictionRow
+
+GROUP = "group"
+"""The slice that names a row's person or session; intervals draw whole groups where all rows have one."""
+
+# Ends of the intensity scale of the Facial Action Coding System, A to E as 1 to 5.
+FACS_INTENSITIES = (0.0, 5.0)
+
+
+@dataclass(frozen=True)
+class AskedBenchmark:
+    """A benchmark with the rows of all that were asked about it.
+
+    Attributes:
+        name: in the tables.
+        settings: what was asked.
+        label_set: what it was asked with, or None for kinds without labels.
+        rows: (model, way) -> rows, in the order of the suite.
+    """
+
+    name: str
+    settings: BenchmarkSettings
+    label_set: LabelSet | None
+    rows: Mapping[tuple[str, str], Sequence[PredictionRow]]
+
+
+def benchmark_summary(asked: AskedBenchmark) -> dict[str, Any]:
+    """All figures of a benchmark as plain values.
+
+    Returns:
+        `kind`, `dataset`, `split`, `label_set`, `headline` (name of the metric), `results`, one for each model and way
+        (`model`, `way`, `headline` with `value` and `interval`, `num_samples`, `num_invalid`, `num_errors`,
+        `metrics`), and `comparisons`, each later result against the first.
+    """
+    settings = asked.settings
+    results = []
+    for (model, way), rows in asked.rows.items():
+        result: dict[str, Any] = {"model": model, "way": way, "num_errors": sum(row.error is not None for row in rows)}
+        try:
+            result |= _measured(rows, asked)
+        except DataError as error:
+            result["problem"] = str(error)
+        results.append(result)
+    return {
+        "kind": settings.kind,
+        "dataset": settings.dataset,
+        "split": settings.split,
+        "label_set": asked.label_set.name if asked.label_set is not None else None,
+        "results": results,
+        "comparisons": _comparisons(asked),
+    }
+
+
+def suite_sensitivity(benchmarks: Sequence[AskedBenchmark]) -> list[dict[str, Any]]:
+    """How much each model's accuracy depends on the wording, over the benchmarks with several variants."""
+    scores: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
+    for asked in benchmarks:
+        if asked.label_set is None or len(asked.settings.variants) < 2:
+            continue
+        for key, rows in asked.rows.items():
+            if all(row.variant is not None for row in rows):
+                scores.setdefault(key, {})[asked.name] = accuracy_of_variants(rows)
+    return [
+        {"model": model, "way": way, **sensitivity(of_tasks).model_dump(mode="json")}
+        for (model, way), of_tasks in scores.items()
+    ]
+
+
+def _measured(rows: Sequence[PredictionRow], asked: AskedBenchmark) -> dict[str, Any]:
+    """Headline and metrics of the first variant, and what is known of the others."""
+    settings, label_set = asked.settings, asked.label_set
+    if settings.kind == "caption":
+        return {"num_samples": len(rows), "num_invalid": sum(not (row.answer or "").strip() for row in rows)}
+    plain = settings.variants[0].name
+    first = [row for row in rows if row.variant in (None, plain)]
+    group_by = GROUP if all((row.slices or {}).get(GROUP) is not None for row in first) else None
+    if label_set is not None:
+        found = _of_labels(first, asked, label_set, group_by)
+    elif settings.kind == "valence_arousal":
+        affect = dimensional_metrics(first, group_by=group_by).model_dump(mode="json")
+        found = {
+            "headline": _headline("mean CCC", affect["mean_ccc"], affect["mean_ccc_interval"]),
+            "num_samples": max(axis["num_samples"] for axis in affect["dimensions"].values()),
+            "num_invalid": max(axis["num_invalid"] for axis in affect["dimensions"].values()),
+            "metrics": {"affect": affect},
+        }
+    else:
+        found = _of_units(first, settings, group_by)
+    if len(settings.variants) > 1 and label_set is not None and any(row.variant is not None for row in rows):
+        found["metrics"]["variants"] = accuracy_of_variants(rows)
+    return found
+
+
+def _of_labels(
+    rows: Sequence[PredictionRow], asked: AskedBenchmark, label_set: LabelSet, group_by: str | None
+) -> dict[str, Any]:
+    settings = asked.settings
+    classification = classification_metrics(rows, label_set.labels, group_by=group_by).model_dump(mode="json")
+    metrics: dict[str, Any] = {"classification": classification}
+    if settings.coarser:
+        levels = hierarchy_metrics(rows, label_set.name, settings.coarser, group_by=group_by)
+        metrics["levels"] = levels.model_dump(mode="json")["levels"]
+    if all(row.votes is not None for row in rows):
+        metrics["soft_labels"] = soft_label_metrics(rows, label_set.labels, group_by=group_by).model_dump(mode="json")
+    for field in settings.slices:
+        slices = slice_metrics(rows, field, lambda part: _accuracy(part, label_set))
+        metrics.setdefault("slices", {})[field] = [vars(one) for one in slices]
+    return {
+        "headline": _headline("accuracy", classification["accuracy"], classification["accuracy_interval"]),
+        "num_samples": classification["num_samples"],
+        "num_invalid": classification["num_invalid"],
+        "metrics": metrics,
+    }
+
+
+def _accuracy(rows: Sequence[PredictionRow], label_set: LabelSet) -> dict[str, Any]:
+    metrics = classification_metrics(rows, label_set.labels)
+    return {"accuracy": metrics.accuracy, "interval": metrics.accuracy_interval.model_dump()}
+
+
+def _of_units(rows: Sequence[PredictionRow], settings: BenchmarkSettings, group_by: str | None) -> dict[str, Any]:
+    """Rows of language models hold decisions (1 and 0 in truth), those of baselines intensities."""
+    graded = any(value not in (0.0, 1.0) for row in rows for value in (row.true_values or {}).values())
+    units = action_unit_metrics(
+        rows,
+        threshold=settings.active_from if graded else 0.5,
+        intensity_scale=FACS_INTENSITIES if graded else None,
+        group_by=group_by,
+    ).model_dump(mode="json")
+    return {
+        "headline": _headline("mean F1", units["mean_f1"], units["mean_f1_interval"]),
+        "num_samples": max(unit["num_samples"] for unit in units["units"].values()),
+        "num_invalid": max(unit["num_invalid"] for unit in units["units"].values()),
+        "metrics": {"action_units": units},
+    }
+
+
+def _comparisons(asked: AskedBenchmark) -> list[dict[str, Any]]:
+    """Each later result against the first, on the plain variant of the records that both were asked about."""
+    if asked.label_set is None or len(asked.rows) < 2:
+        return []
+    plain = asked.settings.variants[0].name
+
+    def comparable(rows: Sequence[PredictionRow]) -> list[PredictionRow]:
+        kept = [row for row in rows if row.variant in (None, plain)]
+        return [row.model_copy(update={"instance_id": row.record_id}) for row in kept]
+
+    (first, *others) = asked.rows.items()
+    found = []
+    for (model, way), rows in others:
+        try:
+            compared = compare_models(comparable(first[1]), comparable(rows), asked.label_set.labels)
+        except DataError as error:
+            found.append({"model": model, "way": way, "against": list(first[0]), "problem": str(error)})
+            continue
+        found.append({"model": model, "way": way, "against": list(first[0]), **compared.model_dump(mode="json")})
+    return found
+
+
+def _headline(name: str, value: float | None, interval: Mapping[str, float] | None) -> dict[str, Any]:
+    return {"name": name, "value": value, "interval": dict(interval) if interval is not None else None}

@@ -1,0 +1,274 @@
+"""Running a suite: every model asked about every benchmark, rows written as they come, then tables and report.
+
+    suite.yaml                                         the settings with every default filled in
+    predictions/<benchmark>/<model>.<way>.jsonl        one row for each question put, in the order of the shards
+    predictions/<benchmark>/<model>.<way>.json         what the rows were made with: model, data, questions, settings
+    metrics.json, table.md, table.tex, report.html     computed from the rows, again at every start
+
+A killed suite goes on after the last whole row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from lavis_emovit.errors import ConfigError, DataError, UserError
+from lavis_emovit.evaluation import asking
+from lavis_emovit.evaluation.adapters.base import Baseline, Item
+from lavis_emovit.evaluation.benchmarks import Way
+from lavis_emovit.evaluation.predictions import read_predictions
+from lavis_emovit.evaluation.questions import suits, wordings_of
+from lavis_emovit.evaluation.suite_settings import SuiteSettings
+from lavis_emovit.evaluation.summaries import AskedBenchmark, benchmark_summary, suite_sensitivity
+from lavis_emovit.evaluation.tables import DIRECT, latex, markdown
+from lavis_emovit.files import atomic_writer
+from lavis_emovit.paths import find_recipe, output_root
+from lavis_emovit.runners import processes
+from lavis_emovit.runners.config import read_user_tree
+from lavis_emovit.runners.machine import package_versions
+from lavis_emovit.runners.seeding import limit_threads
+from lavis_emovit.runners.suite_data import BenchmarkPictures, OpenBenchmark, open_benchmarks, picture_batches
+from lavis_emovit.runners.suite_models import open_baseline, open_language_model
+from lavis_emovit.runners.suite_rows import SuiteRows
+from lavis_emovit.settings import parse_settings
+
+logger = logging.getLogger(__name__)
+
+
+def load_suite(cfg_path: str | Path, options: Sequence[str] = ()) -> SuiteSettings | None:
+    """The suite of a recipe, or None for a recipe without the node `suite`.
+
+    Raises:
+        ConfigError: everything that is wrong with it.
+    """
+    path = find_recipe(cfg_path)
+    if path is None:
+        raise ConfigError([f"{cfg_path}: no such recipe file; check the path of --cfg-path"], "the command line")
+    tree, problems = read_user_tree(path, options, ())
+    if "suite" not in tree:
+        return None
+    problems += [f"{key}: unknown key beside `suite`" for key in tree if key != "suite"]
+    node = tree["suite"]
+    if not isinstance(node, Mapping):
+        raise ConfigError([*problems, f"suite: expected a mapping (got {node!r})"], str(path))
+    settings, found = parse_settings(SuiteSettings, node, "suite")
+    problems += found
+    if settings is None or problems:
+        raise ConfigError(problems, str(path))
+    return settings
+
+
+def run_suite(settings: SuiteSettings) -> dict[str, Any]:
+    """Ask what has not been asked yet, then write metrics, tables and report.
+
+    Returns:
+        what metrics.json holds; on other ranks than 0 an empty mapping.
+
+    Raises:
+        UserError: something that the user can put right.
+    """
+    limit_threads(settings.num_threads)
+    with SuiteFolder(settings) as folder:
+        benchmarks, absent = open_benchmarks(settings)
+        for name, reason in absent.items():
+            logger.warning("benchmark '%s' is left out: %s", name, reason)
+        if processes.is_main():
+            with atomic_writer(folder.settings_path) as file:
+                yaml.safe_dump({"suite": settings.model_dump(mode="json")}, file, sort_keys=False, allow_unicode=True)
+        left_out = ask_all(settings, folder, benchmarks)
+        processes.barrier()
+        if not processes.is_main():
+            return {}
+        return summarise(settings, folder, benchmarks, left_out, absent)
+
+
+def summarise(
+    settings: SuiteSettings,
+    folder: SuiteFolder,
+    benchmarks: Mapping[str, OpenBenchmark],
+    left_out: Mapping[str, Any],
+    absent: Mapping[str, str],
+) -> dict[str, Any]:
+    """Compute every figure from the rows on disk, and write metrics.json, the tables and the report."""
+    asked = [folder.asked(benchmark, settings) for benchmark in benchmarks.values()]
+    summary = {
+        "suite": settings.name,
+        "models": list(settings.models),
+        "benchmarks": {one.name: benchmark_summary(one) for one in asked},
+        "sensitivity": suite_sensitivity(asked),
+        "left_out": left_out,
+        "absent": absent,
+        "references": [],
+        "versions": package_versions(),
+    }
+    with atomic_writer(folder.metrics_path) as file:
+        json.dump(summary, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+    for name, text in (("table.md", markdown(summary)), ("table.tex", latex(summary))):
+        with atomic_writer(folder.path / name) as file:
+            file.write(text)
+    logger.info("figures: %s", folder.path / "table.md")
+    return summary
+
+
+class SuiteFolder:
+    """The output folder of a suite, locked for this run; only rank 0 writes to it."""
+
+    def __init__(self, settings: SuiteSettings):
+        self.path = output_root() / Path(settings.output_dir).expanduser()
+        self.settings_path = self.path / "suite.yaml"
+        self.metrics_path = self.path / "metrics.json"
+        self.report_path = self.path / "report.html"
+        self._lock = FileLock(self.path / ".lock")
+
+    def __enter__(self) -> SuiteFolder:
+        problem = ""
+        if processes.is_main():
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                problem = f"{self.path} is in use by another process. Wait for it, or choose another suite.output_dir."
+            except OSError as error:
+                problem = f"suite.output_dir: {self.path} cannot be written to: {error}"
+        problem = processes.broadcast_object(problem)
+        if problem:
+            raise UserError(problem)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._lock.release()
+
+    def predictions(self, benchmark: str, model: str, way: str) -> Path:
+        """The file of one model's rows on one benchmark."""
+        return self.path / "predictions" / benchmark / f"{model}.{way}.jsonl"
+
+    def asked(self, benchmark: OpenBenchmark, settings: SuiteSettings) -> AskedBenchmark:
+        """A benchmark with all rows about it, models in the order of the suite."""
+        rows = {}
+        for model in settings.models:
+            for way in (*settings.ways, DIRECT):
+                path = self.predictions(benchmark.name, model, way)
+                if path.exists():
+                    rows[model, way] = read_predictions(path)
+        return AskedBenchmark(benchmark.name, benchmark.settings, benchmark.label_set, rows)
+
+
+def ask_all(settings: SuiteSettings, folder: SuiteFolder, benchmarks: Mapping[str, OpenBenchmark]) -> dict[str, Any]:
+    """Ask every model about every benchmark; what is on disk already is not asked again.
+
+    Returns:
+        what could not be asked: benchmark -> model -> way -> reason.
+    """
+    left_out: dict[str, Any] = {}
+
+    def leave_out(benchmark: str, model: str, way: str, reason: str) -> None:
+        left_out.setdefault(benchmark, {}).setdefault(model, {})[way] = reason
+        logger.info("%s is not asked about %s (%s): %s", model, benchmark, way, reason)
+
+    for name, entry in settings.models.items():
+        baseline = open_baseline(entry)
+        if baseline is not None:
+            for benchmark in benchmarks.values():
+                if benchmark.settings.kind not in baseline.kinds:
+                    leave_out(benchmark.name, name, DIRECT, f"no baseline for kind '{benchmark.settings.kind}'")
+                elif baseline.learns and benchmark.train_index is None:
+                    leave_out(benchmark.name, name, DIRECT, "no training split to learn from")
+                else:
+                    _Asking(settings, folder, benchmark, name, DIRECT, baseline.identity()).of_baseline(baseline)
+            continue
+        model = open_language_model(name, entry, settings, folder.path)
+        try:
+            for benchmark in benchmarks.values():
+                for way in settings.ways:
+                    if not suits(way, benchmark.settings):
+                        continue
+                    if way not in model.ways:
+                        leave_out(benchmark.name, name, way, "the model does not know this way of asking")
+                        continue
+                    _Asking(settings, folder, benchmark, name, way, model.identity()).of_language_model(model, way)
+        finally:
+            close = getattr(model, "close", None)
+            if close is not None:
+                close()
+    return left_out
+
+
+class _Asking:
+    """One model, one benchmark, one way: from the samples to the file of rows."""
+
+    def __init__(
+        self,
+        settings: SuiteSettings,
+        folder: SuiteFolder,
+        benchmark: OpenBenchmark,
+        model_name: str,
+        way: str,
+        identity: Mapping[str, Any],
+    ):
+        self._settings, self._benchmark = settings, benchmark
+        self._label = f"{model_name} on {benchmark.name} ({way})"
+        self._path = folder.predictions(benchmark.name, model_name, way)
+        self._made_with = _made_with(benchmark, way, identity)
+
+    def of_language_model(self, model: Any, way: Way) -> None:
+        """Ask in batches, this rank its share of them; rank 0 writes the rows of all in their order."""
+        benchmark = self._benchmark
+        with self._open() as rows:
+            if rows.is_done:
+                return
+            loader = picture_batches(BenchmarkPictures(benchmark, model, rows.done_records), self._settings)
+            for batch in rows.rounds(loader):
+                rows.write(asking.ask(model, batch, benchmark.settings, way, benchmark.label_set) if batch else [])
+
+    def of_baseline(self, baseline: Baseline) -> None:
+        """Learn from the training split, then predict."""
+        benchmark = self._benchmark
+        with self._open() as rows:
+            if rows.is_done:
+                return
+            learnt: Iterable[Item] = ()
+            if baseline.learns and benchmark.train_index is not None:
+                learnt = benchmark.items(benchmark.train_index, range(benchmark.train_index.num_samples))
+            try:
+                baseline.fit(learnt, benchmark.settings, benchmark.label_set)
+            except DataError as error:
+                raise DataError(f"{self._label}: {error}") from None
+            loader = picture_batches(BenchmarkPictures(benchmark, None, rows.done_records), self._settings)
+            for batch in rows.rounds(loader):
+                items = [prepared.item for prepared in batch]
+                rows.write(asking.predict(baseline, items, benchmark.settings, benchmark.label_set) if items else [])
+
+    def _open(self) -> SuiteRows:
+        return SuiteRows(self._path, self._made_with, self._label, overwrite=self._settings.overwrite)
+
+
+def _made_with(benchmark: OpenBenchmark, way: str, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """All that decides the rows, as plain values."""
+    settings = benchmark.settings
+    asked = settings.model_dump(mode="json", exclude={"config", "train_split", "coarser"})
+    return {
+        "model": dict(identity),
+        "way": way,
+        "benchmark": asked,
+        "variants": [variant.name for variant in settings.variants] if way != DIRECT else ["direct"],
+        "labels": list(benchmark.label_set.labels) if benchmark.label_set is not None else None,
+        "questions": _questions_hash(benchmark),
+        "data": benchmark.index.hash,
+        "train_data": benchmark.train_index.hash if way == DIRECT and benchmark.train_index is not None else None,
+        "versions": package_versions(),
+    }
+
+
+def _questions_hash(benchmark: OpenBenchmark) -> str:
+    """sha256 over the words of all questions that a record could be asked."""
+    texts = wordings_of(benchmark.settings, benchmark.label_set)
+    return hashlib.sha256(json.dumps(texts, ensure_ascii=False).encode()).hexdigest()

@@ -21,7 +21,7 @@ from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.models import lora, text, trained_parts
 from lavis_emovit.models.answering import Answering
 from lavis_emovit.models.lavis_format import from_lavis
-from lavis_emovit.models.lengths import longer_than
+from lavis_emovit.models.lengths import PassSizes, longer_than, positions_of
 from lavis_emovit.models.loading import LLM, PRECISIONS, LoadedParts, load_parts, read_tensor_file
 from lavis_emovit.models.loss import answer_loss
 from lavis_emovit.models.pickled import read_state_dict
@@ -36,6 +36,8 @@ class EmoVIT(Answering):
 
     DEFAULT_MODEL_TYPE: ClassVar[str]
     PRETRAINED_MODEL_CONFIG_DICT: ClassVar[dict[str, str]] = {}
+    # Of the last pass of `forward`; what a batch costs and how much of it is padding follow from it.
+    pass_sizes: PassSizes | None = None
 
     def __init__(self, parts: LoadedParts, settings: ModelSettings):
         super().__init__(parts, settings)
@@ -163,11 +165,14 @@ class EmoVIT(Answering):
         prompts = self._prompt_rows(questions)
         prefix_NQD = self._visual_prefix(samples, questions)
         loss_sum = prefix_NQD.new_zeros((), dtype=torch.float32)
-        for group in self._groups(self._row_lengths(prefix_NQD, prompts, answers)):
+        lengths = self._row_lengths(prefix_NQD, prompts, answers)
+        groups = self._groups(lengths)
+        for group in groups:
             run = self._loss_seq2seq if self.is_seq2seq else self._loss_causal
             prefix = prefix_NQD if len(group) == len(questions) else prefix_NQD[group]
             loss_sum = loss_sum + run(prefix, [prompts[row] for row in group], [answers[row] for row in group])
         num_tokens = sum(len(answer) for answer in answers)
+        self.pass_sizes = self._sizes(samples["image"], prompts, num_tokens, positions_of(lengths, groups))
         noted = self._note_texts(questions, answers)
         counts = {name: len(pairs) for name, pairs in noted.items()}
         return {
@@ -178,12 +183,48 @@ class EmoVIT(Answering):
             "noted": noted,
         }
 
+    def num_answer_tokens(self, samples: Mapping[str, Any]) -> int:
+        """Supervised tokens of a batch, `num_tokens` of `forward`, without a forward pass."""
+        answers, _ = text.encode_answers(self.llm_tokenizer, samples["text_output"], self.settings.max_output_txt_len)
+        return sum(len(answer) for answer in answers)
+
+    def blank_batch(self) -> dict[str, Any]:
+        """A batch with one black picture and a word about it, for a process that has to run along without a sample."""
+        size = self.settings.image_size
+        return {
+            "image": torch.zeros(1, 3, size, size),
+            "image_index": torch.zeros(1, dtype=torch.long),
+            "text_input": ["blank"],
+            "text_output": ["blank"],
+            "instance_id": ["blank"],
+            "label": [None],
+            "record_id": ["blank"],
+        }
+
     def _row_lengths(
         self, prefix_NQD: torch.Tensor, prompts: list[list[int]], answers: list[list[int]]
     ) -> list[tuple[int, ...]]:
         """Positions that each pair takes in the language model; those of encoder and decoder are padded apart."""
         lengths = [(prefix_NQD.shape[1] + len(prompt), len(answer)) for prompt, answer in zip(prompts, answers)]
         return list(lengths) if self.is_seq2seq else [(sum(pair),) for pair in lengths]
+
+    def _sizes(
+        self,
+        image: torch.Tensor,
+        prompts: list[list[int]],
+        num_tokens: int,
+        positions: tuple[tuple[int, ...], tuple[int, ...]],
+    ) -> PassSizes:
+        num_frames = image.shape[2] if image.dim() == 5 else 1
+        words = sum(map(len, prompts)) if self.settings.qformer_text_input else 0
+        return PassSizes(
+            num_images=image.shape[0] * num_frames,
+            num_reads=len(prompts) * num_frames,
+            num_question_tokens=words * num_frames,
+            real_positions=positions[0],
+            run_positions=positions[1],
+            num_supervised=num_tokens,
+        )
 
     def _loss_causal(
         self, prefix_NQD: torch.Tensor, prompts: list[list[int]], answers: list[list[int]]

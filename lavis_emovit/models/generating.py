@@ -161,6 +161,9 @@ class Generating(Perception):
         return self._language_inputs(prefix_NQD, prompts, "right" if self.is_seq2seq else "left")
 
     def _generate_ids(self, inputs: torch.Tensor, mask: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
+        if self.in_step:
+            # A process whose answers have ended goes on until those of all others have.
+            options = {**options, "synced_gpus": True}
         return self.core.language_model.generate(
             inputs_embeds=inputs,
             attention_mask=mask,

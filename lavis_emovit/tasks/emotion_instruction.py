@@ -61,6 +61,10 @@ class EmotionInstructionTask(BaseTask):
         }
         return TokenLoss(output["loss_sum"], int(output["num_tokens"]), noted)
 
+    def num_tokens(self, model: Any, samples: Mapping[str, Any]) -> int:
+        """Answer tokens of a batch, as `token_loss` counts them, before any forward pass."""
+        return model.num_answer_tokens(samples)
+
     def before_evaluation(self, model: Any, dataset: Any, **kwargs: Any) -> None:
         """Take the labels to choose from out of the dataset."""
         super().before_evaluation(model=model, dataset=dataset, **kwargs)

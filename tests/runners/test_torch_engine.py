@@ -16,7 +16,8 @@ from torch import nn
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.runners.engines import torch_engine
 from lavis_emovit.runners.engines.base import NonFiniteError
-from lavis_emovit.runners.engines.torch_engine import TorchEngine, choose_device
+from lavis_emovit.runners.engines.devices import choose_device
+from lavis_emovit.runners.engines.torch_engine import TorchEngine
 from lavis_emovit.runners.settings import RunSettings
 
 SETTINGS = {"output_dir": "x", "max_epoch": 1, "global_batch_size": 8, "init_lr": 0.1, "device": "cpu"}

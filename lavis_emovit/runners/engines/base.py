@@ -6,9 +6,9 @@ the optimizer. Everything that crosses the line is free of rank layout, so a run
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -16,6 +16,7 @@ from lavis_emovit.errors import UserError
 from lavis_emovit.runners.training_state import EngineState
 
 Batch = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class NonFiniteError(UserError):
@@ -42,18 +43,33 @@ class StepResult:
 
 
 class Engine(Protocol):
-    """One way of training: a process with a device, later several processes with or without sharded state."""
+    """One way of training: on one process or several, with whole or sharded state.
+
+    Every method but `to_device` and `autocast` is called by all ranks together, the same number of times.
+
+    Attributes:
+        rank, world_size: which process of how many.
+        device: where this rank computes.
+        in_step: whether `run` has to be called equally often by all ranks, since each call fetches sharded weights.
+    """
 
     rank: int
     world_size: int
     device: torch.device
+    in_step: bool
 
     def train_step(self, micro_batches: Sequence[Batch], learning_rate: float) -> StepResult:
         """Gradients of all micro-batches of this rank, then one optimizer step over all ranks.
 
+        Ranks have the same number of micro-batches; some may be empty. The result is the same on all ranks.
+
         Raises:
-            NonFiniteError: before the weights are touched.
+            NonFiniteError: on all ranks, before the weights are touched.
         """
+        ...
+
+    def run(self, function: Callable[[], T]) -> T:
+        """Call something that uses the model without learning, with autocast and with weights at hand."""
         ...
 
     def to_device(self, batch: Batch) -> dict[str, Any]:
@@ -64,10 +80,31 @@ class Engine(Protocol):
         """Context in which forward passes run, in training and in evaluation."""
         ...
 
+    def trained_state(self) -> dict[str, torch.Tensor]:
+        """The tensors that learn, whole, by the model's names; on ranks other than 0 it may be empty."""
+        ...
+
+    def load_trained(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Put back what `trained_state` gave on rank 0; every rank has it whole."""
+        ...
+
     def state(self) -> EngineState:
-        """Optimizer state, by parameter name."""
+        """Optimizer state, by parameter name; on ranks other than 0 its tensors may be left out."""
         ...
 
     def load_state(self, state: EngineState) -> None:
         """Put back what `state` gave, here or on another engine."""
         ...
+
+
+def is_empty(batch: Batch) -> bool:
+    """Whether a micro-batch holds no sample: a rank's share where the last step of an epoch does not go round."""
+    return not batch.get("record_id", True)
+
+
+def to_device(batch: Batch, device: torch.device) -> dict[str, Any]:
+    """The batch with its tensors on a device."""
+    return {
+        key: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+        for key, value in batch.items()
+    }

@@ -1,0 +1,287 @@
+"""DeepSpeed: optimizer state, gradients and weights spread over the ranks (ZeRO stages 0 to 3)."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from lavis_emovit.errors import ConfigError, DataError
+from lavis_emovit.runners import processes
+from lavis_emovit.runners.engines.base import Batch, NonFiniteError, StepResult, T, is_empty, to_device
+from lavis_emovit.runners.engines.deepspeed_config import full_config, offloads_optimizer, read_deepspeed_config
+from lavis_emovit.runners.engines.deepspeed_state import load_partitioned_state, partitioned_state
+from lavis_emovit.runners.engines.devices import choose_device
+from lavis_emovit.runners.engines.loss_scale import LossScale
+from lavis_emovit.runners.engines.sums import broadcast_parameters, join_facts
+from lavis_emovit.runners.engines.torch_engine import AMP_DTYPES, MAX_SKIPPED_IN_A_ROW
+from lavis_emovit.runners.optimizer import adamw_state, build_adamw, load_adamw_state
+from lavis_emovit.runners.settings import RunSettings
+from lavis_emovit.runners.training_state import EngineState
+
+logger = logging.getLogger(__name__)
+
+INSTALL_LINE = "pip install 'lavis-emovit[deepspeed]'"
+
+
+class DeepSpeedEngine:
+    """See `lavis_emovit.runners.engines.base.Engine`.
+
+    DeepSpeed averages gradients over ranks. So that a step's gradient is the mean over all answer tokens, the tokens of
+    the global batch are counted before the first forward pass, and each summed loss is weighed by ranks / tokens.
+    """
+
+    def __init__(self, model: nn.Module, task: Any, settings: RunSettings):
+        self.device = choose_device(settings.device)
+        deepspeed = load_deepspeed(self.device)
+        self.rank, self.world_size = processes.rank(), processes.world_size()
+        said = read_deepspeed_config(settings.deepspeed_config)
+        self.stage: int = said["zero_optimization"]["stage"]
+        self.in_step = self.stage == 3 and self.world_size > 1
+        self.model, self._task, self._settings = model, task, settings
+        self._check_model()
+        self._scale = LossScale(enabled=settings.amp == "fp16")
+        self._skipped_in_a_row = 0
+        config = full_config(said, settings, self.world_size)
+        self._root = root = _Root(model)
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        # Before anything is spread: which parameters decay depends on their shapes.
+        optimizer = self._build_optimizer(said)
+        if self.stage == 3:
+            # Each weight goes to the device only to be cut up, so the model need not fit there as a whole.
+            deepspeed.zero.Init(module=root, config_dict_or_path=config)
+            for buffer in root.buffers():
+                buffer.data = buffer.data.to(self.device)
+        else:
+            model.to(self.device)
+            broadcast_parameters(trained)
+        self._engine, *_ = deepspeed.initialize(
+            model=root, optimizer=optimizer, config=config, dist_init_required=False
+        )
+        self._engine.set_gradient_accumulation_boundary(True)
+        logger.debug("DeepSpeed runs ZeRO stage %d on %d ranks", self.stage, self.world_size)
+
+    # Steps
+
+    def train_step(self, micro_batches: Sequence[Batch], learning_rate: float) -> StepResult:
+        """One optimizer step; gradients travel as DeepSpeed's stage has it."""
+        batches = list(micro_batches)
+        own_tokens = sum(self._task.num_tokens(self.model, batch) for batch in batches if not is_empty(batch))
+        zero = torch.zeros((), dtype=torch.float64, device=self.device)
+        num_tokens = join_facts(zero, own_tokens, (), {}).num_tokens
+        if num_tokens == 0:
+            raise DataError("a batch has no answer token to learn from")
+        weight = self.world_size / num_tokens
+        if self._scale.enabled and self.stage:
+            self._engine.optimizer.override_loss_scale(self._scale.value)
+        elif self._scale.enabled:
+            weight *= self._scale.value
+        loss_sum = zero.clone()
+        noted: dict[str, list[str]] = {}
+        for number, batch in enumerate(batches):
+            self._engine.set_gradient_accumulation_boundary(number == len(batches) - 1)
+            counts = not is_empty(batch)
+            # Every rank has to take part in every exchange: one without a sample runs a blank one that counts nothing.
+            given = self.to_device(batch if counts else self.model.blank_batch())  # type: ignore[operator]
+            sums = self._forward(partial(self._task.token_loss, self.model, given))
+            self._engine.backward(sums.loss_sum * (weight if counts else 0.0), scale_wrt_gas=False)
+            if counts:
+                loss_sum += sums.loss_sum.detach()
+                for name, instance_ids in sums.noted.items():
+                    noted.setdefault(name, []).extend(instance_ids)
+        facts = join_facts(loss_sum, own_tokens, (), noted)
+        loss = facts.loss_sum / num_tokens
+        if not math.isfinite(loss):
+            raise NonFiniteError(f"loss is {loss:g}")
+        for group in self._engine.basic_optimizer.param_groups:
+            group["lr"] = learning_rate
+        grad_norm = self._step_with_zero() if self.stage else self._step_without_zero(loss)
+        applied = math.isfinite(grad_norm)
+        self._scale.update(overflow=not applied)
+        self._skipped_in_a_row = 0 if applied else self._skipped_in_a_row + 1
+        if not applied and not (self._scale.enabled and self._skipped_in_a_row <= MAX_SKIPPED_IN_A_ROW):
+            raise NonFiniteError(f"loss is {loss:g} and the gradient's norm {grad_norm:g}")
+        return StepResult(loss=loss, num_tokens=num_tokens, grad_norm=grad_norm, applied=applied, noted=facts.noted)
+
+    def _step_with_zero(self) -> float:
+        """DeepSpeed's own step, which leaves the weights alone where the norm is not finite; returns the norm."""
+        self._engine.step()
+        norm = self._engine.get_global_grad_norm()
+        return math.inf if self._engine.optimizer.overflow else float(norm)
+
+    def _step_without_zero(self, loss: float) -> float:
+        """Clip and step the gradients that DeepSpeed has averaged; returns their norm."""
+        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        if self._scale.enabled:
+            for parameter in parameters:
+                parameter.grad.div_(self._scale.value)  # type: ignore[union-attr]
+        norm = nn.utils.clip_grad_norm_(parameters, self._settings.max_grad_norm or math.inf).item()
+        if math.isfinite(norm):
+            self._engine.step()
+        else:
+            self._engine.zero_grad()
+        return norm
+
+    def _forward(self, function: Callable[[], T]) -> T:
+        """Call model code from inside the module that DeepSpeed watches, so that weights are fetched where needed."""
+        self._root.call = lambda: self._with_autocast(function)
+        self._engine()
+        result, self._root.result = self._root.result, None
+        return result
+
+    def _with_autocast(self, function: Callable[[], T]) -> T:
+        # Autocast begins inside the forward pass: DeepSpeed switches off one that is on outside.
+        with self.autocast():
+            return function()
+
+    def run(self, function: Callable[[], T]) -> T:
+        with torch.no_grad():
+            return self._forward(function)
+
+    def to_device(self, batch: Batch) -> dict[str, Any]:
+        return to_device(batch, self.device)
+
+    def autocast(self) -> Any:
+        dtype = AMP_DTYPES.get(self._settings.amp)
+        return torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext()
+
+    # State
+
+    def trained_state(self) -> dict[str, torch.Tensor]:
+        if self.stage < 3:
+            return self.model.trained_state_dict()  # type: ignore[operator]
+        state: dict[str, torch.Tensor] = {}
+        names = self.model.trained_parameter_names()  # type: ignore[operator]
+        # One at a time: where everything learns, the weights together may not fit on one device.
+        for name, parameter in zip(names, self._trained().values(), strict=True):
+            with _gathered([parameter]):
+                if processes.is_main():
+                    state[name] = parameter.detach().cpu().clone()
+        return state
+
+    def load_trained(self, state: Mapping[str, torch.Tensor]) -> None:
+        with _gathered(list(self._trained().values()), writes=True) if self.stage == 3 else nullcontext():
+            self.model.load_trained_state_dict(state)  # type: ignore[operator]
+        if self.stage:
+            self._engine.optimizer.refresh_fp32_params()
+
+    def state(self) -> EngineState:
+        if self.stage:
+            state = partitioned_state(self._engine.optimizer, self._trained())
+        else:
+            state = adamw_state(self._engine.basic_optimizer, self.model.named_parameters())
+        return EngineState(state.tensors, {**state.values, "scaler": self._scale.state()})
+
+    def load_state(self, state: EngineState) -> None:
+        if self.stage:
+            load_partitioned_state(self._engine.optimizer, self._trained(), state)
+        else:
+            load_adamw_state(self._engine.basic_optimizer, self.model.named_parameters(), state)
+        self._scale.load(state.values.get("scaler") or {})
+
+    def _trained(self) -> dict[str, nn.Parameter]:
+        return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+
+    def close(self) -> None:
+        """Take DeepSpeed's hooks off the model; nothing can be trained afterwards."""
+        self._engine.destroy()
+
+    # Start
+
+    def _check_model(self) -> None:
+        if self.stage < 3:
+            return
+        packed = [name for name, parameter in self.model.named_parameters() if not parameter.is_floating_point()]
+        if packed:
+            raise ConfigError(
+                [
+                    "run.deepspeed_config: ZeRO stage 3 cannot spread quantised weights; set model.frozen_precision to "
+                    "bf16, or take projects/emovit/deepspeed/zero2.json"
+                ]
+            )
+        if self.in_step:
+            # Every call of a module fetches its weights from all ranks, so the ranks have to call alike.
+            self.model.in_step = True  # type: ignore[assignment]
+
+    def _build_optimizer(self, said: Mapping[str, Any]) -> torch.optim.Optimizer:
+        """Our AdamW; for state on the CPU of a machine with GPUs DeepSpeed's own where it can be built."""
+        offloaded = offloads_optimizer(said)
+        plain = build_adamw(
+            self.model.named_parameters(), self._settings, torch.device("cpu") if offloaded else self.device
+        )
+        if not offloaded:
+            return plain
+        reason = "there is no GPU"
+        if self.device.type == "cuda":
+            try:
+                from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+                return DeepSpeedCPUAdam(plain.param_groups, adamw_mode=True, fp32_optimizer_states=True)
+            except Exception as error:  # its compiler, driver and library checks each raise their own kind
+                reason = f"DeepSpeed's optimizer for CPUs cannot be built here: {str(error).strip().splitlines()[0]}"
+        logger.info("the offloaded optimizer is torch's AdamW (%s)", reason)
+        return plain
+
+
+class _Root(nn.Module):
+    """What DeepSpeed wraps: calls a function inside its forward pass.
+
+    The model is called in several ways (loss, scores, generation), and DeepSpeed looks for weights to fetch only while
+    the forward pass of the module that it was given runs.
+    """
+
+    call: Callable[[], Any]
+    result: Any = None
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self) -> torch.Tensor | tuple[()]:
+        # What comes out is left here: DeepSpeed's hooks take the output of a module apart and copy its containers.
+        self.result = self.call()
+        loss = getattr(self.result, "loss_sum", None)
+        return loss if isinstance(loss, torch.Tensor) else ()
+
+
+def load_deepspeed(device: torch.device) -> Any:
+    """The package, told to compute on this device, with its own talk kept to warnings.
+
+    Raises:
+        ConfigError: it is not installed, or was loaded for another device before.
+    """
+    if device.type == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    # What it reads without asking; a launcher sets it.
+    os.environ.setdefault("LOCAL_RANK", str(processes.read_launch().local_rank))
+    try:
+        import deepspeed
+        from deepspeed.accelerator import get_accelerator
+    except ImportError as error:
+        raise ConfigError(
+            [f"run.engine: deepspeed is not installed or does not load ({error}): {INSTALL_LINE}"]
+        ) from None
+    found = get_accelerator().device_name()
+    if found != device.type:
+        raise ConfigError([f"run.device: DeepSpeed was loaded for {found} in this process, not for {device.type}"])
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    if device.type == "cpu":
+        # It would compile its exchange through shared memory at the first start; gloo does without a compiler.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    processes.start(processes.Launch(), device=device, even_alone=True)
+    deepspeed.init_distributed(dist_init_required=False, verbose=False)
+    return deepspeed
+
+
+def _gathered(parameters: Sequence[nn.Parameter], *, writes: bool = False) -> Any:
+    """Parameters whole inside the block; with `writes`, rank 0's values are everybody's afterwards."""
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=0 if writes else None)

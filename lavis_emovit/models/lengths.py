@@ -7,6 +7,7 @@ its tokens: starting the kernels, and on a GPU reading all weights once more. Th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +15,52 @@ import torch
 # What one more pass costs, in tokens. On a CPU it is hardly anything; a GPU has to read every weight again, which takes
 # as long as computing a few hundred tokens (weights of 2 bytes, about 300 operations for each byte of bandwidth).
 PASS_COST_TOKENS = {"cpu": 16, "cuda": 384}
+
+
+@dataclass(frozen=True)
+class PassSizes:
+    """What one forward pass of a model ran over, for those who measure it; sizes of several passes add up.
+
+    Attributes:
+        num_images: pictures encoded, the frames of clips each on its own.
+        num_reads: pictures read by the Q-Former, once for each question.
+        num_question_tokens: tokens of these questions that the Q-Former reads beside its queries, as the language
+            model's tokenizer counts them.
+        real_positions: positions of the language model that hold something; of encoder and decoder, where it has both.
+        run_positions: the same with padding.
+        num_supervised: answer tokens, where logits are computed.
+    """
+
+    num_images: int
+    num_reads: int
+    num_question_tokens: int
+    real_positions: tuple[int, ...]
+    run_positions: tuple[int, ...]
+    num_supervised: int
+
+    def __add__(self, other: PassSizes) -> PassSizes:
+        return PassSizes(
+            self.num_images + other.num_images,
+            self.num_reads + other.num_reads,
+            self.num_question_tokens + other.num_question_tokens,
+            tuple(map(sum, zip(self.real_positions, other.real_positions))),
+            tuple(map(sum, zip(self.run_positions, other.run_positions))),
+            self.num_supervised + other.num_supervised,
+        )
+
+    @property
+    def padding_share(self) -> float:
+        """Share of the language model's positions that hold nothing."""
+        return 1.0 - sum(self.real_positions) / max(1, sum(self.run_positions))
+
+
+def positions_of(
+    lengths: Sequence[Sequence[int]], groups: Sequence[Sequence[int]]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Real positions, and those run with padding, of rows that are run in groups; for each of a row's lengths."""
+    real = tuple(sum(side) for side in zip(*lengths))
+    longest = [(len(group), [max(side) for side in zip(*(lengths[row] for row in group))]) for group in groups]
+    return real, tuple(sum(count * sides[side] for count, sides in longest) for side in range(len(real)))
 
 
 def length_groups(lengths: Sequence[Sequence[int]], pass_cost_tokens: int) -> list[list[int]]:

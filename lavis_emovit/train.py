@@ -18,7 +18,8 @@ EXIT_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train; the exit code is 0, 2 for something that the user can put right, or 130 after Ctrl-C."""
+    """Train; the exit code is 0, 2 for something that the user can put right, 75 after SIGTERM or SIGUSR1 with all
+    saved that is needed to go on, or 130 after Ctrl-C."""
     return launch(
         argv,
         prog="python -m lavis.train",
@@ -70,6 +71,13 @@ def launch(
             raise
         print("stopped; the same command goes on from the newest checkpoint", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except Exception as error:
+        from lavis_emovit.runners.signals import EXIT_STOPPED, RunStopped  # LAVIS is loaded by now
+
+        if not isinstance(error, RunStopped):
+            raise
+        print(f"{error}; the same command goes on from there", file=sys.stderr)
+        return EXIT_STOPPED
 
 
 def run_recipe(cfg_path: str, options: Sequence[str] = (), overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 MANIFEST_NAME = "MANIFEST.json"
 FORMAT_VERSION = 1
 _FINAL_NAME = re.compile(r"ckpt-(\d+)")
-_LEFTOVER_NAME = re.compile(r"ckpt-\d+\.(tmp|old)-[0-9a-f]+")
+_LEFTOVER_NAME = re.compile(r"ckpt-\d+\.(tmp|old|replaced)-[0-9a-f]+")
 _HASH_CHUNK_BYTES = 1 << 20
 
 
@@ -115,12 +115,16 @@ def save_checkpoint(
         raise CheckpointError(
             f"{final} cannot be saved: {error}. Earlier checkpoints are whole; put this right and start the run again."
         ) from error
-    if final.exists():
-        # Only a folder that was rejected, or one from a run that went back further, can stand here.
-        final.rename(root / f"{final.name}.old-{nonce}")
-    temporary.rename(final)
-    sync_folder(root)
-    remove_leftovers(root)
+    try:
+        if final.exists():
+            # One that was rejected, or one of the same step that another save follows. A machine that stops between
+            # the two renames has it put back by `remove_leftovers`.
+            final.rename(root / f"{final.name}.replaced-{nonce}")
+        temporary.rename(final)
+        sync_folder(root)
+        remove_leftovers(root)
+    except OSError as error:
+        raise CheckpointError(f"{final} cannot be put into its place: {error}") from error
     return final
 
 
@@ -203,13 +207,34 @@ def purge_checkpoints(root: Path, *, newest_step: int, keep_last: int, keep_step
 
 
 def remove_leftovers(root: Path) -> list[Path]:
-    """Delete what saves that were cut off left behind. The caller holds the lock of the run's folder."""
+    """Delete what saves that were cut off left behind. The caller holds the lock of the run's folder.
+
+    A whole checkpoint that was moved aside for one that never came is put back instead: it may be the only one.
+    """
     if not root.is_dir():
         return []
-    leftovers = [path for path in sorted(root.iterdir()) if _LEFTOVER_NAME.fullmatch(path.name)]
-    for path in leftovers:
+    removed = []
+    for path in sorted(root.iterdir()):
+        if not _LEFTOVER_NAME.fullmatch(path.name):
+            continue
+        if ".replaced-" in path.name and _put_back(path):
+            logger.info("put back %s, for which a save was cut off", path.name.split(".")[0])
+            continue
         shutil.rmtree(path)
-    return leftovers
+        removed.append(path)
+    return removed
+
+
+def _put_back(path: Path) -> bool:
+    final = path.with_name(path.name.split(".")[0])
+    if final.exists():
+        return False
+    try:
+        verify_checkpoint(path)
+    except CheckpointError:
+        return False
+    path.rename(final)
+    return True
 
 
 def step_of(path: Path) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -20,34 +21,61 @@ from lavis_emovit.files import atomic_writer
 logger = logging.getLogger(__name__)
 
 
+class Sink(Protocol):
+    """Something else that takes the numbers of the log, such as TensorBoard."""
+
+    def write(self, row: Mapping[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class RunLog:
-    """log.jsonl with one object a line, and TensorBoard beside it.
+    """log.jsonl with one object a line, and other sinks beside it.
 
     Opening it cuts off what lies after `step`: a run that goes on from a checkpoint does the steps after it again, and
     each step stands in the log once.
+
+    Args:
+        path: log.jsonl.
+        tensorboard_folder: where TensorBoard's files go, or None for none.
+        step: the step that the run goes on from; -1 cuts everything off.
+        validate_again: the validation after that step is done again, so its rows go as well.
+        sinks: other takers of the rows; closed with the log.
     """
 
-    def __init__(self, path: Path, tensorboard_folder: Path | None, *, step: int):
+    def __init__(
+        self,
+        path: Path,
+        tensorboard_folder: Path | None,
+        *,
+        step: int,
+        validate_again: bool = False,
+        sinks: Sequence[Sink] = (),
+    ):
         self.path = path
-        keep_rows_until(path, step)
-        self._file = path.open("a", encoding="utf-8")
-        self._tensorboard = None
+        keep_rows_until(path, step, validate_again=validate_again)
+        # Without a buffer: a row is in the file or an error is raised, and closing cannot fail again.
+        self._file = path.open("ab", buffering=0)
+        self._sinks = list(sinks)
         if tensorboard_folder is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._tensorboard = SummaryWriter(str(tensorboard_folder), purge_step=step + 1 if step else None)
+            self._sinks.append(TensorboardSink(tensorboard_folder, purge_step=step + 1 if step else None))
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append one row. `event` and `step` are required; its numbers also go to TensorBoard."""
-        self._file.write(json.dumps(_json_safe(row), ensure_ascii=False, allow_nan=False) + "\n")
-        self._file.flush()
-        if self._tensorboard is not None:
-            group = "train" if row["event"] == "step" else f"{row['event']}/{row.get('split', '')}"
-            numbers = row.get("metrics", row)
-            for key, value in numbers.items():
-                is_number = isinstance(value, int | float) and not isinstance(value, bool)
-                if is_number and key not in ("step", "epoch"):
-                    self._tensorboard.add_scalar(f"{group}/{key}", value, row["step"])
+        """Append one row. `event` and `step` are required; its numbers also go to the sinks.
+
+        Raises:
+            OSError: the disk is full; a line that was begun is cut off when the run goes on.
+        """
+        line = (json.dumps(_json_safe(row), ensure_ascii=False, allow_nan=False) + "\n").encode()
+        while line:
+            line = line[self._file.write(line) :]
+        for sink in self._sinks:
+            sink.write(row)
+
+    def sync(self) -> None:
+        """Flush the rows to the disk, so that no checkpoint is ahead of the log after a power cut."""
+        if not self._file.closed:
+            os.fsync(self._file.fileno())
 
     def __enter__(self) -> RunLog:
         return self
@@ -57,8 +85,51 @@ class RunLog:
 
     def close(self) -> None:
         self._file.close()
-        if self._tensorboard is not None:
-            self._tensorboard.close()
+        for sink in self._sinks:
+            sink.close()
+
+
+class SilentLog(RunLog):
+    """What ranks other than the first write into: nothing."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        pass
+
+    def sync(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class TensorboardSink:
+    """The numbers of the rows as TensorBoard's scalars."""
+
+    def __init__(self, folder: Path, *, purge_step: int | None):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=purge_step)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        for name, value in scalars_of(row).items():
+            self._writer.add_scalar(name, value, row["step"])
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def scalars_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a row under names with a group: `train/loss`, `eval/val/accuracy`."""
+    group = "train" if row["event"] == "step" else f"{row['event']}/{row.get('split', '')}"
+    numbers = row.get("metrics", row)
+    return {
+        f"{group}/{key}": value
+        for key, value in numbers.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and key not in ("step", "epoch")
+    }
 
 
 # Counts of pairs in the rows of steps -> what has happened to them, and what to do.
@@ -109,10 +180,12 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def keep_rows_until(path: Path, step: int) -> None:
+def keep_rows_until(path: Path, step: int, *, validate_again: bool = False) -> None:
     """Cut a log back to the rows up to and including `step`, without a final evaluation, which is done again."""
     rows = read_log(path)
     kept = [row for row in rows if row.get("step", 0) <= step and row.get("stage") != "after"]
+    if validate_again:
+        kept = [row for row in kept if row.get("stage") != "during" or row.get("step") != step]
     if not path.exists() or (len(kept) == len(rows) and path.read_bytes().endswith(b"\n")):
         return
     with atomic_writer(path) as file:
@@ -141,6 +214,19 @@ class ProgressLine:
             )
             self._task = self._bar.add_task(label, total=total, completed=done, note="")
             self._bar.start()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside the block, something else may show a line of its own; its time does not count."""
+        stopped = time.monotonic()
+        if self._bar is not None:
+            self._bar.stop()
+        try:
+            yield
+        finally:
+            self._started += time.monotonic() - stopped
+            if self._bar is not None:
+                self._bar.start()
 
     def advance(self, note: str = "") -> None:
         self._done += 1

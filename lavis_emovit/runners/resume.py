@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from lavis_emovit.errors import ConfigError, UserError, WeightsError
+from lavis_emovit.runners.changes import find_changes, how_to_allow, listed, refused_changes
 from lavis_emovit.runners.checkpoint import (
     MANIFEST_NAME,
     CheckpointError,
@@ -18,7 +19,7 @@ from lavis_emovit.runners.checkpoint import (
     step_of,
     verify_checkpoint,
 )
-from lavis_emovit.runners.config import Config, changed_settings
+from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.run_folder import RunFolder
 from lavis_emovit.runners.training_state import read_position
 
@@ -41,8 +42,16 @@ def find_start(folder: RunFolder, config: Config) -> tuple[Path, Manifest] | Non
     manifest = verify_checkpoint(path)
     if manifest.config_hash != config.identity_hash:
         written = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-        changes = changed_settings(written, config.to_dict())
-        raise ConfigError([f"run.resume: {path} is of a run with other settings. Changed:{changes}"], config.source)
+        changes = find_changes(written, config.to_dict())
+        if refused := refused_changes(changes, config.run.allow_changed):
+            raise ConfigError(
+                [
+                    f"run.resume: {path} is of a run with other settings; go back to its settings, or allow what may "
+                    f"change with {how_to_allow(refused)}. Changed:{listed(refused)}"
+                ],
+                config.source,
+            )
+        logger.warning("going on with other settings, as run.allow_changed says:%s", listed(changes))
     later = [other.name for other in list_checkpoints(folder.checkpoints) if step_of(other) > manifest.step]
     if later:
         raise ConfigError(

@@ -4,29 +4,40 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 from lavis.common.registry import registry
 
+from lavis_emovit.errors import UserError
 from lavis_emovit.files import atomic_writer
-from lavis_emovit.runners.checkpoint import checkpoint_name, purge_checkpoints, save_checkpoint
+from lavis_emovit.runners import processes
+from lavis_emovit.runners.best import BestMetric
+from lavis_emovit.runners.checkpoint import Manifest, checkpoint_name
+from lavis_emovit.runners.compiling import compile_parts
 from lavis_emovit.runners.config import Config
+from lavis_emovit.runners.ema import WeightAverage
 from lavis_emovit.runners.engines.base import Batch, NonFiniteError, StepResult
 from lavis_emovit.runners.engines.torch_engine import TorchEngine
 from lavis_emovit.runners.evaluator import AFTER, BEFORE, DURING, Evaluator
 from lavis_emovit.runners.loaders import train_steps
-from lavis_emovit.runners.logs import RunLog, TextNotes, progress
+from lavis_emovit.runners.logs import RunLog, SilentLog, TextNotes, progress, read_log
 from lavis_emovit.runners.machine import package_versions
+from lavis_emovit.runners.plan import Plan
 from lavis_emovit.runners.resume import check_belongs, find_start, find_trained
-from lavis_emovit.runners.run_folder import RunFolder
-from lavis_emovit.runners.schedule import LinearWarmupCosine
+from lavis_emovit.runners.run_folder import RunFolder, explain_full_disk
+from lavis_emovit.runners.saving import CheckpointFacts, CheckpointSaver
+from lavis_emovit.runners.schedule import LinearWarmup, build_schedule
 from lavis_emovit.runners.seeding import seed_everything
+from lavis_emovit.runners.signals import RunStopped, StopRequest
 from lavis_emovit.runners.splits import RecipeSplits
-from lavis_emovit.runners.training_state import Best, Position, TrainingState, read_state, writers_of
+from lavis_emovit.runners.training_state import Best, Position, TrainingState, read_model, read_position, read_state
+from lavis_emovit.runners.wandb_log import WandbSink
+from lavis_emovit.runners.watch import WINDOW_STEPS, LossWatch, RankStep, StepMeter
 from lavis_emovit.shards.order import num_steps
 
 logger = logging.getLogger(__name__)
@@ -35,6 +46,8 @@ logger = logging.getLogger(__name__)
 @registry.register_runner("runner_emovit")
 class RunnerEmoVIT:
     """Trains and evaluates an EmoVIT model; made as LAVIS makes its runners.
+
+    With several processes every rank has a runner. All of them take every step; rank 0 writes what there is to write.
 
     Args:
         cfg: the recipe.
@@ -59,12 +72,23 @@ class RunnerEmoVIT:
     ):
         self.config, self.settings = cfg, cfg.run
         self.task, self.job_id = task, job_id
+        self._best_metric = BestMetric.of(self.settings)
         self._splits = RecipeSplits.of(datasets, self.settings, cfg.source)
         self.folder = folder or RunFolder.open(cfg)
+        self._frozen_fingerprint = model.frozen_fingerprint()
         self.engine = TorchEngine(model, task, self.settings)
         self.model = model
-        self._frozen_fingerprint = model.frozen_fingerprint()
-        self._notes = TextNotes()
+        compile_parts(model, self.settings.compile, self.engine.device)
+        self._average: WeightAverage | None = None
+        self._saver = CheckpointSaver(
+            self.folder.checkpoints,
+            self._checkpoint_facts,
+            keep_last=self.settings.keep_last,
+            is_async=self.settings.async_save,
+        )
+        self._stop = StopRequest()
+        self._saved: Position | None = None
+        self._notes, self._losses = TextNotes(), LossWatch(None)
         self._evaluator = Evaluator(self.engine, model, task, self.settings, self.folder)
 
     # Training
@@ -77,48 +101,57 @@ class RunnerEmoVIT:
 
         Raises:
             NonFiniteError: loss or gradients are not finite; the weights are those of the step before.
+            RunStopped: SIGTERM or SIGUSR1 asked for it; what is needed to go on is saved.
+            UserError: the disk is full, or a checkpoint cannot be used.
         """
         if self.settings.evaluate:
             return self.evaluate()
-        finished = self.folder.finished_metrics(with_report=self.settings.report)
+        finished = processes.broadcast_object(self.folder.finished_metrics(with_report=self.settings.report))
         if finished is not None:
             logger.info("the run in %s is finished; nothing is trained again", self.folder.path)
             return finished
-        self._log_start()
-        position = self._resume()
-        # A start from the beginning keeps nothing of an earlier one's log, not even its evaluation at step 0.
-        with self._open_log(position.step or -1) as log:
-            before = self._before_tuning(position, log)
-            while position.epoch < self.settings.max_epoch:
-                position = self._train_epoch(position, log)
-                position = self._validate(position, log)
-                self._save(position)
-            self._notes.log_totals(self.folder.log_path)
-            chosen = self._load_best(position)
-            after = self._evaluate_tests(AFTER, log, position)
-        return self._finish(position, chosen, {BEFORE: before, AFTER: after})
+        with explain_full_disk(self.folder.path), self._stop:
+            self.folder.begin(self.config)
+            self._log_start()
+            if self.settings.ema_decay is not None:
+                self._average = WeightAverage(self.model.trained_state_dict(), self.settings.ema_decay)
+            position = self._resume()
+            is_validation_due = self._is_validation_due(position)
+            # A start from the beginning keeps nothing of an earlier one's log, not even its evaluation at step 0.
+            with self._open_log(position.step or -1, is_validation_due) as log, self._saver:
+                self._losses = LossWatch(self.settings.loss_spike_mads, _last_losses(log.path))
+                before = self._before_tuning(position, log)
+                if is_validation_due:
+                    position = self._validate(position, log)
+                    self._save(position, log)
+                while not self._plan.is_over(position):
+                    position = self._train_epoch(position, log)
+                self._log_end(position)
+                chosen = self._load_best(position)
+                after = self._evaluate_tests(AFTER, log, position)
+            return self._finish(position, chosen, {BEFORE: before, AFTER: after})
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps of the whole run."""
-        return self._steps_per_epoch * self.settings.max_epoch
+        """Optimizer steps of the whole run, if it is not stopped early."""
+        return self._plan.total_steps
 
     @property
     def _train_dataset(self) -> Any:
         return self._splits.train
 
     @property
-    def _steps_per_epoch(self) -> int:
-        return num_steps(len(self._train_dataset), self.settings.global_batch_size)
+    def _plan(self) -> Plan:
+        return Plan.of(self.settings, num_steps(len(self._train_dataset), self.settings.global_batch_size))
 
     @property
-    def _schedule(self) -> LinearWarmupCosine:
-        run = self.settings
-        return LinearWarmupCosine(run.init_lr, run.min_lr, run.warmup_lr, run.warmup_steps, self.total_steps)
+    def _schedule(self) -> LinearWarmup:
+        plan = self._plan
+        return build_schedule(self.settings, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch)
 
     def _train_epoch(self, position: Position, log: RunLog) -> Position:
-        """The rest of the epoch that a position lies in."""
-        run, schedule = self.settings, self._schedule
+        """The rest of the epoch that a position lies in, with the validations and saves that fall into it."""
+        run, plan, schedule = self.settings, self._plan, self._schedule
         self.model.train()
         steps = train_steps(
             self._train_dataset,
@@ -129,7 +162,10 @@ class RunnerEmoVIT:
             world_size=self.engine.world_size,
         )
         label = f"epoch {position.epoch + 1}/{run.max_epoch}"
-        with progress(label, self._steps_per_epoch, done=position.step_in_epoch, every=run.log_every_steps) as line:
+        with (
+            progress(label, plan.steps_per_epoch, done=position.step_in_epoch, every=run.log_every_steps) as line,
+            closing(StepMeter(self.model, run, self.engine.device)) as meter,
+        ):
             started = time.perf_counter()
             for micro_batches in steps:
                 read_s = time.perf_counter() - started
@@ -139,35 +175,86 @@ class RunnerEmoVIT:
                     result = self.engine.train_step(micro_batches, learning_rate)
                 except NonFiniteError as error:
                     raise self._explain(error, position, micro_batches) from None
+                if self._average is not None and result.applied:
+                    self._average.update(position.step)
                 position = position.after_step()
-                self._notes.warn(result.noted)
+                own = meter.take(sum(len(batch["record_id"]) for batch in micro_batches))
+                told = processes.gather_objects((self._stop.received, own))
                 step_s = time.perf_counter() - started
-                log.write(_step_row(position, result, learning_rate, micro_batches, step_s, read_s))
+                row = _step_row(position, result, learning_rate, [step for _, step in told], step_s, read_s)
+                row |= meter.fields([step for _, step in told], step_s)
+                self._note_step(row, result)
+                log.write(row)
                 line.advance(f"loss {result.loss:.4f}  lr {learning_rate:.2e}")
-                is_epoch_end = position.step_in_epoch == self._steps_per_epoch
-                if run.save_every_steps and position.step % run.save_every_steps == 0 and not is_epoch_end:
-                    self._save(position)
+                if position.step_in_epoch == plan.steps_per_epoch:
+                    position = position.after_epoch()
+                stop = next((name for name, _ in told if name is not None), None)
+                if stop is not None:
+                    self._save_and_stop(position, log, stop)
+                with line.paused():
+                    position = self._after_step(position, log)
+                if plan.is_over(position):
+                    break
                 started = time.perf_counter()
-        return position.after_epoch()
+        return position
+
+    def _after_step(self, position: Position, log: RunLog) -> Position:
+        """Validate and save where the plan has it."""
+        if self._plan.validates_after(position.step):
+            position = self._validate(position, log)
+            self.model.train()
+        if self._plan.saves_after(position.step):
+            self._save(position, log)
+        self._saver.check()
+        return position
+
+    def _note_step(self, row: dict[str, Any], result: StepResult) -> None:
+        """Mark and tell of what is out of the ordinary in a step."""
+        self._notes.warn(result.noted)
+        limit = self._losses.limit()
+        if self._losses.is_spike(result.loss):
+            row["loss_spike"] = True
+            logger.warning(
+                "step %d: loss %.4f is out of line, steps before it stay below %.4f; the run goes on",
+                row["step"],
+                result.loss,
+                limit,
+            )
 
     def _validate(self, position: Position, log: RunLog) -> Position:
-        """Evaluate the validation splits after an epoch; the first of them decides which checkpoint is the best."""
-        value = -math.inf
-        for number, (split, dataset) in enumerate(self._splits.valid.items()):
-            metrics = self._evaluate(dataset, split, DURING, log, position)
-            if number == 0:
-                value = metrics[self.settings.best_metric]
+        """Evaluate the validation splits; the first of them decides which checkpoint is the best."""
         best = position.best
-        if self._splits.valid and (best is None or value > best.value):
-            best = Best(position.step, self.settings.best_metric, value)
+        try:
+            with self._average.in_place() if self._average is not None else nullcontext():
+                for number, (split, dataset) in enumerate(self._splits.valid.items()):
+                    metrics = self._evaluate(dataset, split, DURING, log, position)
+                    if number == 0:
+                        value = self._best_metric.value(metrics, split)
+                        if best is None or self._best_metric.is_better(value, best.value):
+                            best = Best(position.step, self._best_metric.name, value)
+        except RunStopped:
+            # The validation is done anew by the start that goes on from here.
+            self._save_and_stop(position, log, str(self._stop.received))
         return replace(position, best=best)
 
+    def _is_validation_due(self, position: Position) -> bool:
+        """Whether an earlier start was asked to stop between a step and its validation."""
+        if not self._plan.validates_after(position.step):
+            return False
+        if processes.is_main():
+            rows = read_log(self.folder.log_path)
+            during = [row for row in rows if row.get("stage") == DURING and row.get("step") == position.step]
+            missing = set(self._splits.valid) - {row.get("split") for row in during}
+        return processes.broadcast_object(bool(missing) if processes.is_main() else False)
+
     def _explain(self, error: NonFiniteError, position: Position, micro_batches: Sequence[Batch]) -> NonFiniteError:
-        """The error with the samples that led to it, which also go to a file."""
-        ids = [instance_id for batch in micro_batches for instance_id in batch["instance_id"]]
+        """The error with the samples that led to it, which also go to a file; called by all ranks."""
+        own = [instance_id for batch in micro_batches for instance_id in batch["instance_id"]]
+        ids = [instance_id for of_rank in processes.gather_objects(own) for instance_id in of_rank]
         facts = {"step": position.step, "epoch": position.epoch, "problem": str(error), "instance_ids": ids}
-        with atomic_writer(self.folder.nonfinite_path) as file:
-            file.write(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+        if processes.is_main():
+            with atomic_writer(self.folder.nonfinite_path) as file:
+                file.write(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
         shown = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
         return NonFiniteError(
             f"step {position.step}: {error}. The weights were not touched. Samples: {shown} (all in "
@@ -176,32 +263,45 @@ class RunnerEmoVIT:
 
     # Saving and going on
 
-    def _save(self, position: Position) -> None:
-        run = self.settings
-        state = TrainingState(
-            trained=self.model.trained_state_dict(),
-            engine=self.engine.state(),
-            position=position,
-            config_yaml=self.config.to_yaml(),
-        )
-        path = save_checkpoint(
-            self.folder.checkpoints,
-            step=position.step,
-            epoch=position.epoch,
-            index_hash=self._train_dataset.index_hash,
+    @property
+    def _checkpoint_facts(self) -> CheckpointFacts:
+        return CheckpointFacts(
+            index_hash=self._train_dataset.index_hash if self._train_dataset is not None else "",
             config_hash=self.config.identity_hash,
             frozen_fingerprint=self._frozen_fingerprint,
             versions=package_versions(),
-            writers=writers_of(state),
         )
-        best_step = {position.best.step} if position.best else set()
-        purge_checkpoints(
-            self.folder.checkpoints, newest_step=position.step, keep_last=run.keep_last, keep_steps=best_step
+
+    def _save(self, position: Position, log: RunLog) -> None:
+        """Save a position, once; all ranks give what they hold, rank 0 writes."""
+        if position == self._saved:
+            return
+        state = TrainingState(
+            trained=self.engine.trained_state(),
+            engine=self.engine.state(),
+            position=position,
+            config_yaml=self.config.to_yaml(),
+            average=self._average.state_dict() if self._average is not None else None,
         )
-        logger.info("saved %s", path)
+        if processes.is_main():
+            self._saver.save(state, before=log.sync)
+        self._saved = position
+
+    def _save_and_stop(self, position: Position, log: RunLog, signal_name: str) -> NoReturn:
+        self._save(position, log)
+        self._saver.wait()
+        raise RunStopped(
+            f"{signal_name}: stopped after step {position.step} of {self.total_steps}, which is saved in "
+            f"{self.folder.checkpoints / checkpoint_name(position.step)}"
+        )
+
+    def _stop_evaluation(self) -> None:
+        """Called between batches: one process alone need not finish a long evaluation when it is asked to stop."""
+        if self._stop.received is not None and processes.world_size() == 1:
+            raise RunStopped(f"{self._stop.received}: stopped in an evaluation; nothing but it is lost")
 
     def _resume(self) -> Position:
-        start = find_start(self.folder, self.config)
+        start = self._on_main(lambda: find_start(self.folder, self.config))
         if start is None:
             seed_everything("start", self.settings.seed)
             return Position()
@@ -213,9 +313,12 @@ class RunnerEmoVIT:
             frozen_fingerprint=self._frozen_fingerprint,
         )
         state = read_state(path)
-        self.model.load_trained_state_dict(state.trained)
+        self.engine.load_trained(state.trained)
         self.engine.load_state(state.engine)
+        if self._average is not None:
+            self._average.load_state_dict(state.trained if state.average is None else state.average)
         position = state.position
+        self._saved = position
         logger.info(
             "going on from %s: step %d of %d, epoch %d, next sample %d of %d in the order of index %s",
             path.name,
@@ -228,12 +331,29 @@ class RunnerEmoVIT:
         )
         return position
 
+    def _on_main(self, find: Callable[[], tuple[Path, Manifest] | None]) -> tuple[Path, Manifest] | None:
+        """What rank 0 finds, on all ranks; an error of it is raised on all of them."""
+        found, problem = None, None
+        if processes.is_main():
+            try:
+                found = find()
+            except UserError as error:
+                problem = error
+        text = processes.broadcast_object(None if problem is None else str(problem))
+        if text is not None:
+            raise problem if problem is not None else UserError(text)
+        return processes.broadcast_object(found)
+
     def _load_best(self, position: Position) -> str:
         """Put the best weights into the model, and say which they are."""
         best = position.best
         if best is not None and best.step != position.step:
+            self._saver.wait()
+            processes.barrier()
             path, _ = find_trained(self.folder.checkpoints / checkpoint_name(best.step))
-            self.model.load_trained_state_dict(read_state(path).trained)
+            self.engine.load_trained(read_model(path))
+        elif self._average is not None:
+            self.engine.load_trained(self._average.state_dict())
         return checkpoint_name(best.step if best is not None else position.step)
 
     # Evaluation
@@ -243,20 +363,21 @@ class RunnerEmoVIT:
 
         The arguments are those of LAVIS's runners; with `skip_reload` the model's own weights are taken in any case.
         """
-        self._log_start()
         checkpoint = None if skip_reload else self.settings.checkpoint
         position = Position()
-        if checkpoint is not None:
-            path, manifest = find_trained(checkpoint)
-            check_belongs(path, manifest, index_hash=None, frozen_fingerprint=self._frozen_fingerprint)
-            state = read_state(path)
-            self.model.load_trained_state_dict(state.trained)
-            position = state.position
-            logger.info("evaluating %s", path)
-        stage = BEFORE if checkpoint is None else AFTER
-        with self._open_log(-1) as log:
-            results = {stage: self._evaluate_tests(stage, log, position)}
-        return self._finish(position, checkpoint, results)
+        with explain_full_disk(self.folder.path), self._stop:
+            self.folder.begin(self.config)
+            self._log_start()
+            if checkpoint is not None:
+                path, manifest = find_trained(checkpoint)
+                check_belongs(path, manifest, index_hash=None, frozen_fingerprint=self._frozen_fingerprint)
+                self.engine.load_trained(read_model(path))
+                position = read_position(path)
+                logger.info("evaluating %s", path)
+            stage = BEFORE if checkpoint is None else AFTER
+            with self._open_log(-1) as log:
+                results = {stage: self._evaluate_tests(stage, log, position)}
+            return self._finish(position, checkpoint, results)
 
     def _before_tuning(self, position: Position, log: RunLog) -> dict[str, Any]:
         """Metrics of the test splits before tuning; a run that goes on takes them from the predictions of its start."""
@@ -275,7 +396,9 @@ class RunnerEmoVIT:
         }
 
     def _evaluate(self, dataset: Any, split: str, stage: str, log: RunLog, position: Position) -> dict[str, Any]:
-        when = {BEFORE: "before tuning", DURING: f"after epoch {position.epoch}", AFTER: "after tuning"}[stage]
+        epochs = self._plan.epochs_done(position) if self._train_dataset is not None else position.epoch
+        during = f"after epoch {epochs}" if isinstance(epochs, int) else f"after step {position.step}"
+        when = {BEFORE: "before tuning", DURING: during, AFTER: "after tuning"}[stage]
         metrics = self._evaluator.evaluate(dataset, split, stage, when)
         log.write(
             {
@@ -283,7 +406,7 @@ class RunnerEmoVIT:
                 "split": split,
                 "stage": stage,
                 "step": position.step,
-                "epoch": position.epoch,
+                "epoch": epochs,
                 "metrics": metrics,
             }
         )
@@ -309,8 +432,31 @@ class RunnerEmoVIT:
                 self.total_steps,
             )
 
-    def _open_log(self, step: int) -> RunLog:
-        return RunLog(self.folder.log_path, self.folder.tensorboard if self.settings.tensorboard else None, step=step)
+    def _log_end(self, position: Position) -> None:
+        self._notes.log_totals(self.folder.log_path)
+        if position.step < self.total_steps and position.best is not None:
+            logger.info(
+                "stopped early after step %d: %d validations were not better than %s %.4f of step %d",
+                position.step,
+                self._plan.patience,
+                position.best.metric,
+                position.best.value,
+                position.best.step,
+            )
+
+    def _open_log(self, step: int, validate_again: bool = False) -> RunLog:
+        if not processes.is_main():
+            return SilentLog(self.folder.log_path)
+        sinks = []
+        if self.settings.wandb:
+            sinks.append(WandbSink(self.settings.wandb_project, self.folder.path, self.config.to_dict()))
+        return RunLog(
+            self.folder.log_path,
+            self.folder.tensorboard if self.settings.tensorboard else None,
+            step=step,
+            validate_again=validate_again,
+            sinks=sinks,
+        )
 
     def _finish(self, position: Position, checkpoint: str | None, results: dict[str, Any]) -> dict[str, Any]:
         """Write metrics.json and then the report: once both are there, the run is finished."""
@@ -328,6 +474,8 @@ class RunnerEmoVIT:
             "frozen_fingerprint": self._frozen_fingerprint,
             "versions": package_versions(),
         }
+        if not processes.is_main():
+            return summary
         with atomic_writer(self.folder.metrics_path) as file:
             json.dump(summary, file, indent=1)
             file.write("\n")
@@ -339,15 +487,21 @@ class RunnerEmoVIT:
         return summary
 
 
+def _last_losses(log_path: Path) -> list[float]:
+    """Losses of the last steps in the log, which a run that goes on judges its next ones by."""
+    rows = read_log(log_path)[-2 * WINDOW_STEPS :] if processes.is_main() else []
+    return [row["loss"] for row in rows if row.get("event") == "step" and isinstance(row.get("loss"), float)]
+
+
 def _step_row(
     position: Position,
     result: StepResult,
     learning_rate: float,
-    micro_batches: Sequence[Batch],
+    ranks: Sequence[RankStep],
     step_s: float,
     read_s: float,
 ) -> dict[str, Any]:
-    num_images = sum(len(batch["record_id"]) for batch in micro_batches)
+    num_images = sum(rank.num_images for rank in ranks)
     row = {
         "event": "step",
         "step": position.step,

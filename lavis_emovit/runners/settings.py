@@ -15,8 +15,9 @@ LAVIS_RUN_KEYS = {
     "accum_grad_iters": "it follows from run.global_batch_size and run.micro_batch_size; leave it out",
     "resume_ckpt_path": "set run.resume (auto, never or a checkpoint folder)",
     "log_freq": "set run.log_every_steps",
-    "max_iters": "this runner counts epochs; set run.max_epoch",
-    "iters_per_inner_epoch": "this runner counts epochs; set run.max_epoch",
+    "max_iters": "LAVIS counts micro-batches; set run.max_steps, which counts optimizer steps",
+    "iters_per_inner_epoch": "set run.eval_every_steps, which counts optimizer steps",
+    "lr_decay_rate": "set run.lr_step_decay, for run.lr_sched=linear_warmup_step_lr",
     "distributed": "it follows from how the command is launched; leave it out",
     "world_size": "it follows from how the command is launched; leave it out",
     "dist_url": "it follows from how the command is launched; leave it out",
@@ -31,6 +32,7 @@ FREE_RUN_KEYS = frozenset(
         "output_dir",
         "resume",
         "overwrite",
+        "allow_changed",
         "micro_batch_size",
         "batch_size_eval",
         "num_workers",
@@ -39,10 +41,16 @@ FREE_RUN_KEYS = frozenset(
         "engine",
         "deepspeed_config",
         "timeout_s",
+        "compile",
         "save_every_steps",
+        "async_save",
         "keep_last",
         "log_every_steps",
         "tensorboard",
+        "wandb",
+        "wandb_project",
+        "loss_spike_mads",
+        "peak_tflops",
         "report",
         "num_report_answers",
     }
@@ -71,9 +79,13 @@ class RunSettings(Settings):
     output_dir: str = Field(min_length=1, description="relative paths start at the working directory")
     resume: str = Field("auto", min_length=1, description="auto, never, or the folder of one checkpoint")
     overwrite: bool = Field(False, description="with resume=never: delete the earlier run in output_dir first")
+    allow_changed: tuple[str, ...] = Field(
+        (), description="settings that may differ from those of the run gone on from, such as run.init_lr"
+    )
 
     # Length and batches.
     max_epoch: int = Field(1, ge=1)
+    max_steps: int | None = Field(None, ge=1, description="optimizer steps after which the run ends; empty: max_epoch")
     global_batch_size: int = Field(1, ge=1, description="images of one optimizer step, all processes together")
     micro_batch_size: int | None = Field(None, ge=1, description="images of one forward pass; empty: all at once")
     batch_size_eval: int = Field(16, ge=1)
@@ -86,9 +98,12 @@ class RunSettings(Settings):
     )
 
     # Optimizer (AdamW) and schedule.
-    lr_sched: Literal["linear_warmup_cosine_lr"] = "linear_warmup_cosine_lr"
+    lr_sched: Literal["linear_warmup_cosine_lr", "linear_warmup_linear_lr", "linear_warmup_step_lr", "constant_lr"] = (
+        "linear_warmup_cosine_lr"
+    )
     init_lr: float = Field(1e-5, gt=0)
     min_lr: float = Field(0.0, ge=0)
+    lr_step_decay: float = Field(1.0, gt=0, le=1, description="linear_warmup_step_lr: factor of each epoch")
     warmup_lr: float = Field(1e-8, ge=0)
     warmup_steps: int = Field(0, ge=0)
     weight_decay: float = Field(0.05, ge=0)
@@ -96,6 +111,9 @@ class RunSettings(Settings):
     beta2: float = Field(0.999, ge=0, lt=1)
     adam_epsilon: float = Field(1e-8, gt=0)
     max_grad_norm: float | None = Field(None, gt=0, description="gradients are clipped to this norm; empty: never")
+    ema_decay: float | None = Field(
+        None, gt=0, lt=1, description="keep a moving average of the weights, evaluate it and save it; empty: none"
+    )
 
     # Machine.
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
@@ -103,6 +121,9 @@ class RunSettings(Settings):
     seed: int = Field(42, ge=0)
     num_threads: int | None = Field(None, ge=1, description="CPU threads of torch; empty: a fair share of the cores")
     timeout_s: float = Field(1800.0, gt=0, description="a process that others wait for so long ends the run")
+    compile: tuple[Literal["vision_encoder", "qformer", "language_model"], ...] = Field(
+        (), description="parts that torch.compile translates; the first steps take minutes then"
+    )
 
     # Evaluation.
     train_splits: tuple[str, ...] = ("train",)
@@ -111,10 +132,20 @@ class RunSettings(Settings):
     evaluate: bool = Field(False, description="evaluate the test splits and train nothing")
     evaluate_before: bool = Field(True, description="evaluate the test splits before tuning as well")
     checkpoint: str | None = Field(None, description="evaluation: a checkpoint folder, or a run's folder for its best")
-    best_metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "weighted_f1"] = "accuracy"
-    best_dataset: str | None = Field(
-        None, description="validation of this one chooses the best; empty: the first"
+    eval_every_steps: int | None = Field(None, ge=1, description="optimizer steps between two validations")
+    eval_every_epochs: int | None = Field(
+        None, ge=1, description="epochs between two; empty: 1, or none where eval_every_steps is set"
     )
+    best_metric: str = Field(
+        "accuracy", min_length=1, description="any number of metrics.json, such as macro_f1 or calibration.ece"
+    )
+    best_mode: Literal["auto", "max", "min"] = Field(
+        "auto", description="auto: the least of losses and of errors of calibration, the highest of all others"
+    )
+    early_stop_patience: int | None = Field(
+        None, ge=1, description="validations without a better value after which the run ends; empty: it does not"
+    )
+    best_dataset: str | None = Field(None, description="validation of this one chooses the best; empty: the first")
     score_normalisation: Literal["mean", "sum"] = Field(
         "mean", description="candidate log-likelihood per token (mean) or of the whole label (sum)"
     )
@@ -125,16 +156,34 @@ class RunSettings(Settings):
     report: bool = True
 
     # Saving and logging.
-    save_every_steps: int | None = Field(None, ge=1, description="besides the end of each epoch; empty: only there")
+    save_every_steps: int | None = Field(
+        None, ge=1, description="besides each validation and the end of each epoch; empty: only there"
+    )
+    async_save: bool = Field(True, description="write checkpoints beside the training, from a copy in host memory")
     keep_last: int = Field(2, ge=1, description="newest checkpoints kept; the best one is kept besides")
     log_every_steps: int = Field(10, ge=1, description="plain progress lines; log.jsonl has every step")
     tensorboard: bool = True
+    wandb: bool = Field(False, description="log to Weights & Biases as well; WANDB_MODE=offline keeps it on the disk")
+    wandb_project: str = Field("lavis-emovit", min_length=1)
+    loss_spike_mads: float | None = Field(
+        8.0, gt=0, description="a loss so many deviations above the median of the last steps is flagged; empty: none"
+    )
+    peak_tflops: float | None = Field(
+        None, gt=0, description="of one device, for the MFU in the log; empty: by the GPU's name"
+    )
 
     @field_validator("amp", mode="before")
     @classmethod
     def _amp_from_yaml(cls, value: Any) -> Any:
         # YAML reads a bare `off` as false, and LAVIS's recipes say `amp: True`.
         return {False: "off", True: "bf16"}.get(value, value) if isinstance(value, bool) else value
+
+    @field_validator("compile", "allow_changed", mode="before")
+    @classmethod
+    def _one_name_is_a_list(cls, value: Any) -> Any:
+        if value is None:
+            return ()
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("train_splits", "valid_splits", "test_splits", mode="before")
     @classmethod
@@ -161,6 +210,12 @@ class RunSettings(Settings):
             )
         if self.evaluate and not self.test_splits:
             raise ValueError("run.test_splits is empty, so there is nothing to evaluate")
+        if not self.evaluate and not self.valid_splits:
+            needless = [key for key in ("early_stop_patience", "eval_every_steps") if getattr(self, key) is not None]
+            if needless:
+                raise ValueError(f"run.{needless[0]} needs a split in run.valid_splits")
+        if self.lr_step_decay != 1.0 and self.lr_sched != "linear_warmup_step_lr":
+            raise ValueError(f"run.lr_step_decay has no meaning with run.lr_sched={self.lr_sched}; leave it out")
         if self.min_lr > self.init_lr:
             raise ValueError(f"run.min_lr ({self.min_lr:g}) is above run.init_lr ({self.init_lr:g})")
         return self

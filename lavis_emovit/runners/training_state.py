@@ -18,6 +18,8 @@ from safetensors.torch import load_file, save_file
 from lavis_emovit.runners.checkpoint import CheckpointError
 
 MODEL_FILE = "model.safetensors"
+# Only where a moving average is kept: that is the model then, and these are the weights that training goes on with.
+RAW_FILE = "model_raw.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
 CONFIG_FILE = "config.yaml"
@@ -70,19 +72,35 @@ class EngineState:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Everything that a run needs to go on as if it had not stopped."""
+    """Everything that a run needs to go on as if it had not stopped.
+
+    Attributes:
+        trained: the weights that training goes on with, by name.
+        engine: optimizer and loss scaler.
+        position: where the run stands.
+        config_yaml: its settings.
+        average: the moving average of the weights, where one is kept.
+    """
 
     trained: dict[str, torch.Tensor]
     engine: EngineState
     position: Position
     config_yaml: str
+    average: dict[str, torch.Tensor] | None = None
+
+    @property
+    def model(self) -> dict[str, torch.Tensor]:
+        """The weights to evaluate and to use: the moving average where there is one."""
+        return self.trained if self.average is None else self.average
 
 
 def writers_of(state: TrainingState) -> dict[str, Callable[[Path], None]]:
     """The functions that write each file of a checkpoint."""
     values = {"position": asdict(state.position), "engine": state.engine.values}
+    raw = {RAW_FILE: lambda path: save_file(_on_cpu(state.trained), path)} if state.average is not None else {}
     return {
-        MODEL_FILE: lambda path: save_file(_on_cpu(state.trained), path),
+        MODEL_FILE: lambda path: save_file(_on_cpu(state.model), path),
+        **raw,
         OPTIMIZER_FILE: lambda path: save_file(_on_cpu(state.engine.tensors), path),
         STATE_FILE: lambda path: _write_text(path, json.dumps(values, indent=1, sort_keys=True) + "\n"),
         CONFIG_FILE: lambda path: _write_text(path, state.config_yaml),
@@ -92,11 +110,14 @@ def writers_of(state: TrainingState) -> dict[str, Callable[[Path], None]]:
 def read_state(path: Path) -> TrainingState:
     """Read a checkpoint folder that `verify_checkpoint` has found whole."""
     try:
+        model = load_file(path / MODEL_FILE)
+        raw = load_file(path / RAW_FILE) if (path / RAW_FILE).exists() else None
         return TrainingState(
-            trained=load_file(path / MODEL_FILE),
+            trained=model if raw is None else raw,
             engine=EngineState(load_file(path / OPTIMIZER_FILE), _values(path)["engine"]),
             position=read_position(path),
             config_yaml=(path / CONFIG_FILE).read_text(encoding="utf-8"),
+            average=None if raw is None else model,
         )
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path}: whole, but not a training state that can be read: {error}") from None
@@ -107,6 +128,14 @@ def read_position(path: Path) -> Position:
     values = _values(path)["position"]
     best = values.pop("best")
     return Position(**values, best=Best(**best) if best else None)
+
+
+def read_model(path: Path) -> dict[str, torch.Tensor]:
+    """Only the weights to use, without the optimizer's state."""
+    try:
+        return load_file(path / MODEL_FILE)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: whole, but its weights cannot be read: {error}") from None
 
 
 def _values(path: Path) -> dict[str, Any]:

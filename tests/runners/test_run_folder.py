@@ -1,4 +1,5 @@
-"""Properties: a second process on an output folder is refused and told who is there; a process that died leaves no
+"""Properties: a start that never began leaves nothing and deletes nothing; changed settings are allowed by name or node
+and refused otherwise; a second process on an output folder is refused and told who is there; a process that died leaves no
 lock; faults of a folder's own files are named; relative folders start at the working directory."""
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def test_a_second_process_is_refused_until_the_first_has_died(recipe: Callable[.
         holder.wait()
     with RunFolder.open(config) as opened:
         assert json.loads((folder / ".lock-owner.json").read_text())["pid"] == os.getpid()
+        opened.begin(config)
         assert opened.config_path.exists()
     assert not (folder / ".lock-owner.json").exists()
 
@@ -54,12 +56,61 @@ def test_relative_folders_start_at_the_working_directory(recipe: Callable[..., P
 
 def test_a_refusal_lets_the_lock_go(recipe: Callable[..., Path]) -> None:
     path = recipe()
-    with RunFolder.open(Config.load(path)):
-        pass
+    with RunFolder.open(Config.load(path)) as folder:
+        folder.begin(Config.load(path))
     with pytest.raises(ConfigError):
         RunFolder.open(Config.load(path, ["run.seed=99"]))
     with RunFolder.open(Config.load(path)):
         pass
+
+
+def test_a_start_that_never_began_leaves_nothing(recipe: Callable[..., Path], tmp_path: Path) -> None:
+    """Refused for its weights or data, a run must not stand in the way of the one that is put right."""
+    with RunFolder.open(Config.load(recipe(output_dir="deep/er/run"))):
+        assert (tmp_path / "deep/er/run/.lock").exists()
+    assert not (tmp_path / "deep").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with RunFolder.open(Config.load(recipe(output_dir="mine"))):
+        pass
+    assert [path.name for path in (tmp_path / "mine").iterdir() if path.name != ".lock"] == ["notes.txt"]
+
+
+def test_an_earlier_run_is_not_deleted_by_a_start_that_never_began(recipe: Callable[..., Path]) -> None:
+    config = Config.load(recipe())
+    with RunFolder.open(config) as folder:
+        folder.begin(config)
+        folder.metrics_path.write_text("{}")
+    again = Config.load(recipe(), ["run.seed=99", "run.resume=never", "run.overwrite=true"])
+    with RunFolder.open(again) as folder:
+        assert folder.finished_metrics(with_report=False) is None, "the run that is to be deleted is not this one"
+    assert folder.metrics_path.exists() and "seed: 3" in folder.config_path.read_text()
+    with RunFolder.open(again) as folder:
+        folder.begin(again)
+    assert not folder.metrics_path.exists() and "seed: 99" in folder.config_path.read_text()
+
+
+def test_changes_are_allowed_by_name_or_by_node(recipe: Callable[..., Path]) -> None:
+    path = recipe()
+    with RunFolder.open(Config.load(path)) as folder:
+        folder.begin(Config.load(path))
+    changed = ["run.init_lr=0.01", "model.width=16", "model.dropout=0.5"]
+    with pytest.raises(ConfigError) as refusal:
+        RunFolder.open(Config.load(path, [*changed, "run.allow_changed=[model.width,run.init_lr]"]))
+    assert "run.allow_changed=[model.dropout]" in str(refusal.value)
+    assert "init_lr" not in str(refusal.value), "what is allowed is not complained of"
+    with pytest.raises(ConfigError, match=r"no setting 'run\.initlr' \(did you mean 'run\.init_lr'"):
+        RunFolder.open(Config.load(path, [*changed, "run.allow_changed=[run.initlr]"]))
+    allowed = Config.load(path, [*changed, "run.allow_changed=[model,run.init_lr]"])
+    with RunFolder.open(allowed) as folder:
+        assert folder.changes == {
+            "model.dropout": (0.2, 0.5),
+            "model.width": (8, 16),
+            "run.init_lr": (0.05, 0.01),
+        }
+        folder.begin(allowed)
+    with RunFolder.open(Config.load(path, changed)) as folder:
+        assert not folder.changes, "from then on these are the settings of the run"
 
 
 def test_a_path_that_cannot_be_a_folder(recipe: Callable[..., Path], tmp_path: Path) -> None:

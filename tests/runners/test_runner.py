@@ -28,7 +28,7 @@ from lavis_emovit.runners.logs import read_log
 from lavis_emovit.train import run_recipe
 
 LAST_STEP = 15  # 22 pictures in batches of 5, three epochs
-CLOCKS = {"samples_per_s", "step_s", "read_s"}
+CLOCKS = {"samples_per_s", "step_s", "read_s", "tokens_per_s", "mfu", "memory_gib", "gpu_memory_gib"}
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, num_steps: int) -> None:

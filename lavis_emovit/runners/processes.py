@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from lavis_emovit.errors import UserError
 
@@ -24,6 +25,8 @@ T = TypeVar("T")
 DEFAULT_TIMEOUT_S = 1800.0
 # Ports that neither systems nor people use by habit, for Slurm jobs that name none.
 _FIRST_PORT, _NUM_PORTS = 20000, 20000
+
+_store: Any = None
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,19 @@ def start(
         return
     assert launch.master is not None
     host, port = launch.master
-    # libuv's server and torch's rendezvous read the same variables; the launchers set them, srun does not.
+    # torch's rendezvous reads these; the launchers set them, srun does not.
     os.environ.setdefault("MASTER_ADDR", host)
     os.environ.setdefault("MASTER_PORT", str(port))
+    global _store
     try:
+        store, _, _ = next(iter(rendezvous("env://", launch.rank, launch.world_size, timeout=timeout)))
+        store.set_timeout(timeout)
         dist.init_process_group(
-            backend, init_method="env://", rank=launch.rank, world_size=launch.world_size, timeout=timeout
+            backend,
+            store=dist.PrefixStore("group", store),
+            rank=launch.rank,
+            world_size=launch.world_size,
+            timeout=timeout,
         )
     except (RuntimeError, ValueError) as error:
         raise UserError(
@@ -105,9 +115,20 @@ def start(
             "every node and that the port is free (MASTER_ADDR, MASTER_PORT)."
         ) from error
 
+    _store = store
+
+
+def store(prefix: str) -> Any:
+    """A connection of its own to the store where the ranks have met, with names of its own; None with one process."""
+    if _store is None:
+        return None
+    return dist.PrefixStore(prefix, _store.clone() if hasattr(_store, "clone") else _store)
+
 
 def stop() -> None:
     """Leave the process group, where there is one."""
+    global _store
+    _store = None
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -150,6 +171,26 @@ def gather_objects(value: T) -> list[T]:
     gathered: list[Any] = [None] * world_size()
     dist.all_gather_object(gathered, value)
     return gathered
+
+
+def on_main(function: Callable[[], T]) -> T:
+    """Call something on rank 0 alone; its result, which pickle can take, goes to all ranks.
+
+    Raises:
+        UserError: what rank 0 raised, on all ranks; of others they have the text.
+    """
+    if world_size() == 1:
+        return function()
+    outcome: tuple[Any, UserError | None, str | None] = (None, None, None)
+    if is_main():
+        try:
+            outcome = function(), None, None
+        except UserError as error:
+            outcome = None, error, str(error)
+    result, text = broadcast_object((outcome[0], outcome[2]))
+    if text is not None:
+        raise outcome[1] if outcome[1] is not None else UserError(text)
+    return result
 
 
 def any_rank(flag: bool) -> bool:

@@ -1,0 +1,293 @@
+"""Ranks that watch each other: one that fails, dies or hangs ends the run with a message, not with silence.
+
+Ranks meet in collectives and wait there for whoever is missing. So each has a thread that writes to the common store,
+every second, what its process is doing. Rank 0 reads all of them, the others read rank 0's. A rank is lost when its
+process has gone or has written nothing for `SILENT_S`; the run hangs when no rank has moved for `run.timeout_s`, and
+then those that are furthest behind are named. A rank that stops with an error leaves its text for all.
+
+`note` is called wherever a run gets on; with one process it does nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from lavis_emovit.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+INTERVAL_S = 1.0
+# A rank is missed after so long without a word; a machine that swaps may keep a thread for some seconds.
+SILENT_S = 30.0
+# How long the main thread gets to end by itself before the process is ended.
+GRACE_S = 5.0
+# EX_OSERR of sysexits.h: another process or its machine has failed, and a start of the same command goes on.
+EXIT_RANK_LOST = 71
+
+_STOP_KEY = "stop"
+
+
+class RankLostError(UserError):
+    """The run cannot go on for something that happened to another rank; the text says to which, and where it was."""
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What one rank has last said.
+
+    Attributes:
+        rank: whose.
+        count: how often it has written.
+        moves: how often it has got on.
+        doing: for people, such as `reading`.
+        step: optimizer step, or None outside of training.
+        place: the shard or sample that it read last, or None.
+        may_take_long: whether it is at something of no known length.
+        host, pid: its process.
+    """
+
+    rank: int
+    count: int
+    moves: int
+    doing: str
+    step: int | None
+    place: str | None
+    may_take_long: bool
+    host: str
+    pid: int
+
+    def where(self) -> str:
+        """`in step 12, reading, last shard train/000003.tar`"""
+        parts = [f"in step {self.step}"] if self.step is not None else []
+        parts.append(self.doing)
+        if self.place is not None:
+            parts.append(f"last shard {self.place}")
+        return ", ".join(parts)
+
+
+class Heartbeat:
+    """The thread of one rank.
+
+    Args:
+        store: a torch.distributed store that all ranks reach.
+        rank, world_size: which of how many.
+        timeout_s: the run hangs when no rank has moved for so long.
+        interval_s, silent_s: as the module's constants.
+        end: ends this process with a code; for tests.
+    """
+
+    def __init__(
+        self,
+        store: Any,
+        rank: int,
+        world_size: int,
+        timeout_s: float,
+        *,
+        interval_s: float = INTERVAL_S,
+        silent_s: float = SILENT_S,
+        end: Callable[[int], None] = os._exit,
+    ):
+        self._store, self._rank, self._world_size = store, rank, world_size
+        self._timeout_s, self._interval_s, self._silent_s = timeout_s, interval_s, silent_s
+        self._end = end
+        self._own = Beat(rank, 0, 0, "starting", None, None, True, socket.gethostname(), os.getpid())
+        self._lock = threading.Lock()
+        self._done, self._judged = threading.Event(), threading.Event()
+        self._verdict: tuple[int, str] | None = None
+        # Rank -> its last beat, when it last wrote and when it last moved, on this rank's clock.
+        self._seen: dict[int, tuple[Beat, float, float]] = {}
+        self._began = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        self._write()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """The process ends as it should."""
+        self._done.set()
+        self._thread.join(timeout=2 * self._interval_s)
+
+    def note(self, doing: str, *, step: int | None = None, place: str | None = None, long: bool = False) -> None:
+        """This rank has got on; kept in memory, the thread writes it."""
+        with self._lock:
+            own = self._own
+            self._own = Beat(
+                own.rank, own.count, own.moves + 1, doing, step, place or own.place, long, own.host, own.pid
+            )
+
+    def leave_word(self, text: str) -> None:
+        """This rank stops with an error; the first to do so is the one that all others name."""
+        self._done.set()
+        try:
+            self._post(self._rank, f"rank {self._rank}: {text}")
+        except Exception as error:  # the store may be gone together with rank 0
+            logger.debug("the error cannot be told to the other ranks: %s", error)
+
+    def verdict(self, wait_s: float = 0.0) -> RankLostError | None:
+        """What has happened to another rank, or None; waits for the thread to find out."""
+        self._judged.wait(wait_s)
+        return None if self._verdict is None else RankLostError(self._verdict[1])
+
+    # The thread
+
+    def _run(self) -> None:
+        while not self._done.wait(self._interval_s):
+            try:
+                self._write()
+                problem = self._look()
+            except Exception as error:
+                # The store is on rank 0 or with the launcher; its end is a rank's end unless this one ends as well.
+                if self._done.wait(self._interval_s):
+                    return
+                problem = 0, f"the ranks can no longer reach each other: {str(error).strip().splitlines()[0]}"
+            if problem is not None:
+                self._judge(problem)
+                return
+
+    def _write(self) -> None:
+        with self._lock:
+            own = self._own
+            self._own = Beat(**{**vars(own), "count": own.count + 1})
+        self._store.set(f"beat/{self._rank}", json.dumps(vars(self._own)))
+
+    def _look(self) -> tuple[int, str] | None:
+        """Rank and text of what has gone wrong, or None."""
+        if self._store.check([_STOP_KEY]):
+            word = json.loads(self._store.get(_STOP_KEY))
+            if word["rank"] != self._rank:
+                return word["rank"], word["text"]
+        watched = range(1, self._world_size) if self._rank == 0 else (0,)
+        now = time.monotonic()
+        for rank in watched:
+            beat = self._read(rank)
+            earlier, wrote, moved = self._seen.get(rank, (None, self._began, self._began))
+            if beat is None:
+                continue
+            if earlier is None or beat.count != earlier.count:
+                wrote = now
+            if earlier is None or beat.moves != earlier.moves:
+                moved = now
+            self._seen[rank] = beat, wrote, moved
+            if self._is_gone(beat) or now - wrote > self._silent_s:
+                return self._tell(rank, _lost_text(beat))
+        return self._find_hang(now) if self._rank == 0 else None
+
+    def _find_hang(self, now: float) -> tuple[int, str] | None:
+        own = self._own
+        earlier, _, moved = self._seen.get(0, (None, now, now))
+        if earlier is None or own.moves != earlier.moves:
+            moved = now
+        self._seen[0] = own, now, moved
+        if len(self._seen) < self._world_size or any(beat.may_take_long for beat, _, _ in self._seen.values()):
+            return None
+        idle_s = now - max(moved for _, _, moved in self._seen.values())
+        if idle_s < self._timeout_s:
+            return None
+        beats = [beat for beat, _, _ in self._seen.values()]
+        fewest = min(beat.moves for beat in beats)
+        behind = [beat for beat in beats if beat.moves == fewest]
+        places = "; ".join(f"rank {beat.rank}: {beat.where()}" for beat in behind)
+        return self._tell(
+            behind[0].rank,
+            f"the run hangs: no process has got on for {idle_s:.0f} s (run.timeout_s). Furthest behind: {places}",
+        )
+
+    def _tell(self, rank: int, text: str) -> tuple[int, str]:
+        """Give a finding to all ranks."""
+        self._post(rank, text)
+        return rank, text
+
+    def _post(self, rank: int, text: str) -> None:
+        # Only the first word stays: what comes after it is a consequence.
+        self._store.compare_set(_STOP_KEY, "", json.dumps({"rank": rank, "text": text}))
+
+    def _read(self, rank: int) -> Beat | None:
+        key = f"beat/{rank}"
+        if not self._store.check([key]):
+            return None
+        return Beat(**json.loads(self._store.get(key)))
+
+    def _is_gone(self, beat: Beat) -> bool:
+        """Whether the process has ended; only to be seen on the same machine."""
+        if beat.host != self._own.host:
+            return False
+        try:
+            return psutil.Process(beat.pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+        except psutil.Error:
+            return False
+
+    def _judge(self, problem: tuple[int, str]) -> None:
+        """Let the main thread end with the verdict; a collective that never returns is ended with the process."""
+        self._verdict = problem
+        self._judged.set()
+        if self._done.wait(GRACE_S):
+            return
+        if self._rank == 0 or problem[0] == 0:
+            print(f"error: {problem[1]}", file=sys.stderr, flush=True)
+        self._end(EXIT_RANK_LOST)
+
+
+def _lost_text(beat: Beat) -> str:
+    return (
+        f"rank {beat.rank} (process {beat.pid} on {beat.host}) has ended or cannot be reached; it was last "
+        f"{beat.where()}. Look at the end of its output and at the memory of its machine; the same command goes on "
+        "from the newest checkpoint."
+    )
+
+
+_current: Heartbeat | None = None
+
+
+def begin(store: Any, rank: int, world_size: int, timeout_s: float, **options: Any) -> Heartbeat:
+    """Start this process's heartbeat; `note` and the other functions here are about it from now on."""
+    global _current
+    _current = Heartbeat(store, rank, world_size, timeout_s, **options)
+    _current.start()
+    return _current
+
+
+def end() -> None:
+    """Stop it, where there is one."""
+    global _current
+    if _current is not None:
+        _current.stop()
+        _current = None
+
+
+def current() -> Heartbeat | None:
+    """This process's heartbeat, or None with one process."""
+    return _current
+
+
+def note(doing: str, *, step: int | None = None, place: str | None = None, long: bool = False) -> None:
+    """The run has got on in this process.
+
+    Args:
+        doing: for people, such as `reading`.
+        step: optimizer step, if any.
+        place: shard that is being read; the last one is kept where it is left out.
+        long: what comes now takes as long as it takes, such as preparing a dataset.
+    """
+    if _current is not None:
+        _current.note(doing, step=step, place=place, long=long)
+
+
+def is_exchange_error(error: BaseException) -> bool:
+    """Whether an error is that of a collective which another rank has left."""
+    text = f"{type(error).__name__} {error}".lower()
+    marks = ("gloo", "nccl", "connection closed", "connection reset", "socket", "timed out", "store", "peer")
+    return isinstance(error, RuntimeError) and any(mark in text for mark in marks)

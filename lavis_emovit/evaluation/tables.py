@@ -75,7 +75,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
     lines = [f"# {summary['suite']}", ""]
     if table.rows:
         head = ["model", "asked by", *(f"{name} ({metric})" for name, metric in table.columns)]
-        lines += [_row(head), _row(["---"] * len(head))]
+        lines += [markdown_row(head), markdown_row(["---"] * len(head))]
         notes: list[str] = []
         for (model, way), cells in table.rows.items():
             shown = []
@@ -83,7 +83,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
                 interval = f" ({cell.low} to {cell.high})" if cell.low is not None else ""
                 shown.append(f"{cell.text}{interval}{'*' if cell.notes else ''}")
                 notes += [f"{model}{f' ({way})' if way else ''} on {name}: {note}" for note in cell.notes]
-            lines.append(_row([model, way, *shown]))
+            lines.append(markdown_row([model, way, *shown]))
         lines += ["", "Figures are shares in percent with bootstrap intervals of 95 %, CCC in [-1, 1]."]
         if notes:
             lines += ["", *(f"\\* {note}" for note in notes)]
@@ -95,7 +95,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
 def latex(summary: Mapping[str, Any]) -> str:
     """The table alone, for a paper; needs the package booktabs."""
     table = table_of(summary)
-    head = ["model", *(f"{_tex(name)} ({_tex(metric)})" for name, metric in table.columns)]
+    head = ["model", *(f"{latex_text(name)} ({latex_text(metric)})" for name, metric in table.columns)]
     lines = [
         "% needs \\usepackage{booktabs}",
         f"\\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
@@ -104,11 +104,13 @@ def latex(summary: Mapping[str, Any]) -> str:
         "\\midrule",
     ]
     for (model, way), cells in table.rows.items():
-        name = _tex(f"{model}, {way}" if way else model)
+        name = latex_text(f"{model}, {way}" if way else model)
         shown = []
         for cell in cells:
-            text = "--" if cell.text == "-" else _tex(cell.text)
-            interval = f" {{\\scriptsize [{_tex(cell.low)}, {_tex(cell.high)}]}}" if cell.low and cell.high else ""
+            text = "--" if cell.text == "-" else latex_text(cell.text)
+            interval = (
+                f" {{\\scriptsize [{latex_text(cell.low)}, {latex_text(cell.high)}]}}" if cell.low and cell.high else ""
+            )
             shown.append(f"{text}{interval}")
         lines.append(" & ".join([name, *shown]) + " \\\\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
@@ -157,11 +159,12 @@ def _references(references: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     lines = ["", "## Figures of papers", "", "Quoted, not measured here; each as its source has it.", ""]
     head = ["model", "benchmark", "metric", "value", "n", "status", "source", "caveat"]
-    lines += [_row(head), _row(["---"] * len(head))]
-    return lines + [_row([str(reference.get(key) or "") for key in head]) for reference in references]
+    lines += [markdown_row(head), markdown_row(["---"] * len(head))]
+    return lines + [markdown_row([str(reference.get(key) or "") for key in head]) for reference in references]
 
 
-def _row(cells: Sequence[str]) -> str:
+def markdown_row(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
@@ -173,5 +176,6 @@ _TEX = {
 }
 
 
-def _tex(text: str | None) -> str:
+def latex_text(text: str | None) -> str:
+    """Text with the characters that LaTeX would take for commands escaped."""
     return "".join(_TEX.get(character, character) for character in text or "")

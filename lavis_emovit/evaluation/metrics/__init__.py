@@ -44,6 +44,11 @@ from lavis_emovit.evaluation.metrics.dimensional import (
     dimensional_metrics,
 )
 from lavis_emovit.evaluation.metrics.hierarchy import HierarchyMetrics, LevelMetrics, hierarchy_metrics
+from lavis_emovit.evaluation.metrics.paired_numbers import (
+    NumbersComparison,
+    compare_action_units,
+    compare_dimensional,
+)
 from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples, bootstrap_interval
 from lavis_emovit.evaluation.metrics.results import Interval
 from lavis_emovit.evaluation.metrics.rows import (
@@ -81,6 +86,7 @@ __all__ = [
     "HierarchyMetrics",
     "Interval",
     "LevelMetrics",
+    "NumbersComparison",
     "PairedComparison",
     "Resamples",
     "Sensitivity",
@@ -93,6 +99,8 @@ __all__ = [
     "bootstrap_interval",
     "calibration",
     "classification_metrics",
+    "compare_action_units",
+    "compare_dimensional",
     "compare_models",
     "confidence_auroc",
     "confusion_counts",

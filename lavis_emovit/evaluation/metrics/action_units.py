@@ -89,16 +89,16 @@ def action_unit_metrics(
         DataError: no answered rows, no units, a unit that no row knows, or a row without its group.
     """
     answered = without_errors(rows)
-    names = list(units) if units is not None else _units_of(answered)
+    names = list(units) if units is not None else units_of(answered)
     if not names:
         raise DataError("no row has a true value for an action unit (a key such as 'AU12' in true_values)")
     resamples = Resamples(len(answered), group_indices(answered, group_by), num_resamples=num_resamples, seed=seed)
-    found = [_unit(answered, name, threshold, intensity_scale, resamples) for name in names]
+    found = [measure_unit(answered, name, threshold, intensity_scale, resamples) for name in names]
     metrics = [unit for unit, _, _ in found]
     f1s = [(unit.f1, resampled) for unit, resampled, _ in found if unit.f1 is not None]
     iccs = [(unit.icc, resampled) for unit, _, resampled in found if unit.icc is not None]
-    mean_f1, mean_f1_interval = _mean(f1s, resamples)
-    mean_icc, mean_icc_interval = _mean(iccs, resamples)
+    mean_f1, mean_f1_interval = mean_of_units(f1s, resamples)
+    mean_icc, mean_icc_interval = mean_of_units(iccs, resamples)
     return ActionUnitMetrics(
         threshold=threshold,
         num_errors=len(rows) - len(answered),
@@ -135,7 +135,7 @@ def intraclass_correlation(sums_RF: np.ndarray) -> np.ndarray:
         return np.where((count < 2) | (spread <= 1e-12 * scale), np.nan, both / spread)
 
 
-def _unit(
+def measure_unit(
     rows: Sequence[PredictionRow],
     name: str,
     threshold: float,
@@ -182,19 +182,25 @@ def _unit(
     return metrics, f1_R, icc_R
 
 
-def _mean(found: Sequence[tuple[float, np.ndarray]], resamples: Resamples) -> tuple[float | None, Interval | None]:
-    """Mean over the units, and its interval; a draw on which a unit is undefined takes the mean over the others."""
+def mean_of_units(
+    found: Sequence[tuple[float, np.ndarray]], resamples: Resamples
+) -> tuple[float | None, Interval | None]:
+    """Mean over the units, and its interval."""
     if not found:
         return None, None
     mean = float(np.mean([value for value, _ in found]))
-    values_RU = np.column_stack([resampled for _, resampled in found])
+    return mean, resamples.interval(mean_on_draws([resampled for _, resampled in found]), mean)
+
+
+def mean_on_draws(values_UR: Sequence[np.ndarray]) -> np.ndarray:
+    """float64 [R], the mean over the units; a draw on which a unit is undefined takes the mean over the others."""
+    values_RU = np.column_stack(values_UR)
     defined_RU = np.isfinite(values_RU)
     count_R = defined_RU.sum(axis=1)
     sums_R = np.where(defined_RU, values_RU, 0.0).sum(axis=1)
-    mean_R = np.divide(sums_R, count_R, out=np.full(len(count_R), np.nan), where=count_R > 0)
-    return mean, resamples.interval(mean_R, mean)
+    return np.divide(sums_R, count_R, out=np.full(len(count_R), np.nan), where=count_R > 0)
 
 
-def _units_of(rows: Sequence[PredictionRow]) -> list[str]:
+def units_of(rows: Sequence[PredictionRow]) -> list[str]:
     names = {name for row in rows for name in (row.true_values or {}) if _UNIT.match(name)}
     return sorted(names, key=lambda name: int(name[2:]))

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from lavis.common.registry import registry
 
-from lavis_emovit.errors import UserError
+from lavis_emovit.errors import UserError, WeightsError
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.runners import processes
 from lavis_emovit.runners.best import BestMetric
@@ -21,8 +21,8 @@ from lavis_emovit.runners.checkpoint import Manifest, checkpoint_name
 from lavis_emovit.runners.compiling import compile_parts
 from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.ema import WeightAverage
+from lavis_emovit.runners.engines import build_engine
 from lavis_emovit.runners.engines.base import Batch, NonFiniteError, StepResult
-from lavis_emovit.runners.engines.torch_engine import TorchEngine
 from lavis_emovit.runners.evaluator import AFTER, BEFORE, DURING, Evaluator
 from lavis_emovit.runners.loaders import train_steps
 from lavis_emovit.runners.logs import RunLog, SilentLog, TextNotes, progress, read_log
@@ -75,8 +75,10 @@ class RunnerEmoVIT:
         self._best_metric = BestMetric.of(self.settings)
         self._splits = RecipeSplits.of(datasets, self.settings, cfg.source)
         self.folder = folder or RunFolder.open(cfg)
-        self._frozen_fingerprint = model.frozen_fingerprint()
-        self.engine = TorchEngine(model, task, self.settings)
+        # Before an engine spreads the weights over the ranks.
+        self._frozen_fingerprint, self._parameter_counts = model.frozen_fingerprint(), model.parameter_counts()
+        check_same_weights(self._frozen_fingerprint)
+        self.engine = build_engine(model, task, self.settings)
         self.model = model
         compile_parts(model, self.settings.compile, self.engine.device)
         self._average: WeightAverage | None = None
@@ -89,7 +91,7 @@ class RunnerEmoVIT:
         self._stop = StopRequest()
         self._saved: Position | None = None
         self._notes, self._losses = TextNotes(), LossWatch(None)
-        self._evaluator = Evaluator(self.engine, model, task, self.settings, self.folder)
+        self._evaluator = Evaluator(self.engine, model, task, self.settings, self.folder, self._stop_evaluation)
 
     # Training
 
@@ -290,6 +292,8 @@ class RunnerEmoVIT:
     def _save_and_stop(self, position: Position, log: RunLog, signal_name: str) -> NoReturn:
         self._save(position, log)
         self._saver.wait()
+        # A launcher ends all ranks when the first has ended, so none ends before rank 0 has saved.
+        processes.barrier()
         raise RunStopped(
             f"{signal_name}: stopped after step {position.step} of {self.total_steps}, which is saved in "
             f"{self.folder.checkpoints / checkpoint_name(position.step)}"
@@ -415,7 +419,7 @@ class RunnerEmoVIT:
     # Start and end
 
     def _log_start(self) -> None:
-        counts = self.model.parameter_counts()
+        counts = self._parameter_counts
         logger.info(
             "results go to %s; device %s, %s of %s parameters learn",
             self.folder.path,
@@ -469,7 +473,7 @@ class RunnerEmoVIT:
                 split: {stage: metrics[split] for stage, metrics in results.items() if split in metrics}
                 for split in self._splits.test
             },
-            "parameters": self.model.parameter_counts(),
+            "parameters": self._parameter_counts,
             "config_hash": self.config.identity_hash,
             "frozen_fingerprint": self._frozen_fingerprint,
             "versions": package_versions(),
@@ -485,6 +489,21 @@ class RunnerEmoVIT:
             write_report(self.folder.path)
             logger.info("report: %s", self.folder.report_path)
         return summary
+
+
+def check_same_weights(fingerprint: str) -> None:
+    """Refuse to train beside other frozen weights on one rank than on another.
+
+    Raises:
+        WeightsError: on all ranks; the text names the ranks.
+    """
+    prints = processes.gather_objects(fingerprint)
+    others = [str(rank) for rank, other in enumerate(prints) if other != prints[0]]
+    if others:
+        raise WeightsError(
+            f"the frozen weights of rank {', '.join(others)} are not those of rank 0; model.pretrained has to name the "
+            "same weights on every machine"
+        )
 
 
 def _last_losses(log_path: Path) -> list[float]:

@@ -27,6 +27,9 @@ _EXTREMELY_COLOURFUL = 109.0
 # Twice Pillow's own warning limit: where Pillow calls a picture a decompression bomb.
 MAX_PIXELS = 178_956_970
 
+# In Pillow's `info` of a decoded picture: at which part of its size.
+REDUCED_KEY = "emovit_reduced"
+
 _lock = threading.Lock()
 _num_inside = 0
 _value_outside = False
@@ -63,7 +66,7 @@ def decode_image(data: bytes, *, min_side_px: int | None = None) -> Image.Image:
             keep this many pixels; None decodes at full size.
 
     Returns:
-        an RGB image.
+        an RGB image; `info[REDUCED_KEY]` is 2, 4 or 8 where it was decoded at that part of its size.
 
     Raises:
         DataError: not a picture, or a damaged one.
@@ -75,7 +78,10 @@ def decode_image(data: bytes, *, min_side_px: int | None = None) -> Image.Image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS}")
             if min_side_px is not None:
+                full_width = image.width
                 image.draft("RGB", (min_side_px, min_side_px))
+                if image.width < full_width:
+                    image.info[REDUCED_KEY] = round(full_width / image.width)
             image.load()
             # In place, since it would copy every picture that needs no turning.
             ImageOps.exif_transpose(image, in_place=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from lavis.processors.base_processor import BaseProcessor
 from PIL import Image
 
 from lavis_emovit.pictures import to_rgb
-from lavis_emovit.processors.image import normalized_tensor, resize_square
+from lavis_emovit.processors.image import normalize, resize_square
 from lavis_emovit.processors.settings import ImageEvalSettings, read_processor_settings
 
 
@@ -23,13 +24,16 @@ class EmovitImageEvalProcessor(BaseProcessor):
 
     def __call__(self, item: Image.Image, seed: int | None = None) -> torch.Tensor:
         """A picture as model input, float32 [3, image_size, image_size]; `seed` changes nothing."""
-        image = resize_square(to_rgb(item), self.settings.image_size)
-        return normalized_tensor(image, self.settings.mean, self.settings.std)
+        pixels = resize_square(to_rgb(item), self.settings.image_size)
+        return normalize(pixels, self.settings.mean, self.settings.std)
 
     @property
     def min_side_px(self) -> int | None:
-        """The size below which a picture must not be decoded; None asks for full size."""
-        return 2 * self.settings.image_size if self.settings.draft else None
+        """The size below which a picture must not be decoded; None asks for full size.
+
+        One and a half times the input: what that changes is measured in tests and in docs/shards.md.
+        """
+        return math.ceil(1.5 * self.settings.image_size) if self.settings.draft else None
 
     @classmethod
     def from_config(cls, cfg: Any = None) -> EmovitImageEvalProcessor:

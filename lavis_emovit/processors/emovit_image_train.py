@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from lavis.processors.base_processor import BaseProcessor
 from PIL import Image
 
 from lavis_emovit.pictures import to_rgb
-from lavis_emovit.processors.image import normalized_tensor, random_crop_and_flip, seeded_generator
+from lavis_emovit.processors.image import CROP_RATIO, normalize, random_crop_and_flip, seeded_generator
 from lavis_emovit.processors.settings import ImageTrainSettings, read_processor_settings
 
 
@@ -33,19 +34,25 @@ class EmovitImageTrainProcessor(BaseProcessor):
             float32 [3, image_size, image_size].
         """
         settings = self.settings
-        image = random_crop_and_flip(
+        pixels = random_crop_and_flip(
             to_rgb(item),
             settings.image_size,
             (settings.min_scale, settings.max_scale),
             settings.flip_probability,
             seeded_generator(seed),
         )
-        return normalized_tensor(image, settings.mean, settings.std)
+        return normalize(pixels, settings.mean, settings.std)
 
     @property
     def min_side_px(self) -> int | None:
-        """The size below which a picture must not be decoded; None asks for full size."""
-        return 2 * self.settings.image_size if self.settings.draft else None
+        """The size below which a picture must not be decoded; None asks for full size.
+
+        The smallest crop, of `min_scale` of the area and the narrowest shape, still has the input's size, so that none
+        is enlarged that would not be at full size.
+        """
+        if not self.settings.draft:
+            return None
+        return math.ceil(self.settings.image_size / math.sqrt(self.settings.min_scale * CROP_RATIO[0]))
 
     @classmethod
     def from_config(cls, cfg: Any = None) -> EmovitImageTrainProcessor:

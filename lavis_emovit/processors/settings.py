@@ -16,7 +16,7 @@ class ImageEvalSettings(Settings):
     """`emovit_image_eval`: the whole picture at `image_size` x `image_size`.
 
     With `draft`, a JPEG that is much larger than that is decoded at a half, a quarter or an eighth, but never below
-    twice the size needed.
+    one and a half times the size needed.
     """
 
     name: Literal["emovit_image_eval"] = "emovit_image_eval"
@@ -29,7 +29,8 @@ class ImageEvalSettings(Settings):
 class ImageTrainSettings(Settings):
     """`emovit_image_train`: a random part of the picture, `min_scale` to `max_scale` of its area, half of them flipped.
 
-    The default scales are EmoVIT's.
+    The default scales are EmoVIT's. With `draft`, a JPEG is decoded at a half, a quarter or an eighth as long as every
+    part that may be taken of it keeps `image_size` pixels on both sides.
     """
 
     name: Literal["emovit_image_train"] = "emovit_image_train"

@@ -164,7 +164,8 @@ class ShardReader:
         self._start_empty()
 
     def __del__(self) -> None:
-        if hasattr(self, "_handles"):
+        # When Python ends, modules go before what they made.
+        if hasattr(self, "_handles") and os is not None:
             self.close()
 
 

@@ -14,11 +14,11 @@ from typing import Any
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
+from lavis_emovit.evaluation.comparisons import compare_askings, group_key, plain_rows
 from lavis_emovit.evaluation.metrics import (
     accuracy_of_variants,
     action_unit_metrics,
     classification_metrics,
-    compare_models,
     dimensional_metrics,
     hierarchy_metrics,
     sensitivity,
@@ -26,9 +26,6 @@ from lavis_emovit.evaluation.metrics import (
     soft_label_metrics,
 )
 from lavis_emovit.evaluation.predictions import PredictionRow
-
-GROUP = "group"
-"""The slice that names a row's person or session; intervals draw whole groups where all rows have one."""
 
 # Ends of the intensity scale of the Facial Action Coding System, A to E as 1 to 5.
 FACS_INTENSITIES = (0.0, 5.0)
@@ -98,9 +95,8 @@ def _measured(rows: Sequence[PredictionRow], asked: AskedBenchmark) -> dict[str,
     settings, label_set = asked.settings, asked.label_set
     if settings.kind == "caption":
         return {"num_samples": len(rows), "num_invalid": sum(not (row.answer or "").strip() for row in rows)}
-    plain = settings.variants[0].name
-    first = [row for row in rows if row.variant in (None, plain)]
-    group_by = GROUP if all((row.slices or {}).get(GROUP) is not None for row in first) else None
+    first = plain_rows(settings, rows)
+    group_by = group_key(first)
     if label_set is not None:
         found = _of_labels(first, asked, label_set, group_by)
     elif settings.kind == "valence_arousal":
@@ -164,24 +160,14 @@ def _of_units(rows: Sequence[PredictionRow], settings: BenchmarkSettings, group_
 
 def _comparisons(asked: AskedBenchmark) -> list[dict[str, Any]]:
     """Each later result against the first, on the plain variant of the records that both were asked about."""
-    if asked.label_set is None or len(asked.rows) < 2:
+    if asked.settings.kind == "caption" or len(asked.rows) < 2:
         return []
-    plain = asked.settings.variants[0].name
-
-    def comparable(rows: Sequence[PredictionRow]) -> list[PredictionRow]:
-        kept = [row for row in rows if row.variant in (None, plain)]
-        return [row.model_copy(update={"instance_id": row.record_id}) for row in kept]
-
     (first, *others) = asked.rows.items()
-    found = []
-    for (model, way), rows in others:
-        try:
-            compared = compare_models(comparable(first[1]), comparable(rows), asked.label_set.labels)
-        except DataError as error:
-            found.append({"model": model, "way": way, "against": list(first[0]), "problem": str(error)})
-            continue
-        found.append({"model": model, "way": way, "against": list(first[0]), **compared.model_dump(mode="json")})
-    return found
+    return [
+        {"model": model, "way": way, "against": list(first[0])}
+        | compare_askings(asked.settings, asked.label_set, first[1], rows)
+        for (model, way), rows in others
+    ]
 
 
 def _headline(name: str, value: float | None, interval: Mapping[str, float] | None) -> dict[str, Any]:

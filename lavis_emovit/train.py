@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ logger = logging.getLogger(__name__)
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+
+# How long a rank that fails waits with its end: launchers end all ranks then, and rank 0 has to tell why.
+_TELL_S = 3.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,6 +56,8 @@ def launch(
         metavar="KEY=VALUE",
         help="settings over those of the recipe, for example run.max_epoch=2 model.trained_parts=all",
     )
+    # The deepspeed launcher passes it; the environment says the same.
+    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
     arguments = parser.parse_args(argv)
     set_up_logging(debug=arguments.debug)
@@ -60,24 +66,61 @@ def launch(
 
         activate()
         (run or run_recipe)(arguments.cfg_path, arguments.options)
+        _leave_ranks()
         return 0
-    except UserError as error:
-        if arguments.debug:
+    except (Exception, KeyboardInterrupt) as error:
+        code = _tell(error)
+        if code is None or (arguments.debug and code in (EXIT_USER_ERROR, EXIT_INTERRUPTED)):
             raise
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        if arguments.debug:
-            raise
-        print("stopped; the same command goes on from the newest checkpoint", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except Exception as error:
-        from lavis_emovit.runners.signals import EXIT_STOPPED, RunStopped  # LAVIS is loaded by now
+        return code
 
-        if not isinstance(error, RunStopped):
-            raise
-        print(f"{error}; the same command goes on from there", file=sys.stderr)
+
+def _tell(error: BaseException) -> int | None:
+    """Tell of the end of a run, here and to the other ranks; the exit code, or None for what is a bug.
+
+    A message that all ranks have is printed by rank 0 alone.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        _print_once("stopped; the same command goes on from the newest checkpoint")
+        return EXIT_INTERRUPTED
+    from lavis_emovit.runners import heartbeat  # LAVIS is loaded by now, or cannot be
+    from lavis_emovit.runners.signals import EXIT_STOPPED, RunStopped
+
+    if isinstance(error, RunStopped):
+        _print_once(f"{error}; the same command goes on from there")
         return EXIT_STOPPED
+    watch = heartbeat.current()
+    if watch is not None:
+        # A collective fails when another rank has left it: that rank is the news.
+        lost = watch.verdict(wait_s=_TELL_S if heartbeat.is_exchange_error(error) else 0.0)
+        if lost is not None:
+            watch.stop()
+            return heartbeat.EXIT_RANK_LOST
+        watch.leave_word(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+    if isinstance(error, UserError):
+        _print_once(f"error: {error}")
+        if watch is not None:
+            time.sleep(_TELL_S)
+        return EXIT_USER_ERROR
+    return None
+
+
+def _print_once(text: str) -> None:
+    """To standard error, on rank 0; before the ranks have met, on the first rank of each machine."""
+    from lavis_emovit.runners import heartbeat
+
+    name = "RANK" if heartbeat.current() is not None else "LOCAL_RANK"
+    if os.environ.get(name, os.environ.get("SLURM_PROCID" if name == "RANK" else "SLURM_LOCALID", "0")) == "0":
+        print(text, file=sys.stderr)
+
+
+def _leave_ranks() -> None:
+    """Go when all ranks have come to the end."""
+    from lavis_emovit.runners import heartbeat, processes
+
+    processes.barrier()
+    heartbeat.end()
+    processes.stop()
 
 
 def run_recipe(cfg_path: str, options: Sequence[str] = (), overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -96,23 +139,26 @@ def run_recipe(cfg_path: str, options: Sequence[str] = (), overrides: Sequence[s
 
     from lavis_emovit.models.settings import ModelSettings
     from lavis_emovit.models.weights import check_weights
+    from lavis_emovit.runners import processes
     from lavis_emovit.runners.config import Config
     from lavis_emovit.runners.resume import find_trained
     from lavis_emovit.runners.run_folder import RunFolder
     from lavis_emovit.runners.seeding import limit_threads, seed_everything
 
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    if world_size > 1:
-        raise UserError(
-            f"started as one of {world_size} processes; run.engine=torch trains in one: start it with python -m"
-        )
+    launch = processes.read_launch()
     config = Config.load(cfg_path, options, overrides)
-    with RunFolder.open(config) as folder:
-        finished = None if config.run.evaluate else folder.finished_metrics(with_report=config.run.report)
+    _join_ranks(launch, config.run)
+    # Rank 0 locks the folder and looks at it; what it refuses, all refuse.
+    opened: list[RunFolder] = []
+    processes.on_main(lambda: opened.append(RunFolder.open(config)))
+    with opened[0] if opened else RunFolder.open(config) as folder:
+        finished = None
+        if not config.run.evaluate:
+            finished = processes.on_main(lambda: folder.finished_metrics(with_report=config.run.report))
         if finished is not None:
             logger.info("the run in %s is finished, see %s; nothing is trained again", folder.path, folder.metrics_path)
             return finished
-        num_threads = limit_threads(config.run.num_threads)
+        num_threads = limit_threads(config.run.num_threads, launch.local_world_size)
         logger.debug("torch uses %d CPU threads", num_threads)
         seed_everything("start", config.run.seed)
         task = setup_task(config)
@@ -126,6 +172,22 @@ def run_recipe(cfg_path: str, options: Sequence[str] = (), overrides: Sequence[s
         model = task.build_model(config)
         runner_class = registry.get_runner_class(config.run.runner)
         return runner_class(cfg=config, task=task, model=model, datasets=datasets, folder=folder).train()
+
+
+def _join_ranks(launch: Any, run: Any) -> None:
+    """Meet the other processes of the run, and begin to watch each other."""
+    from lavis_emovit.runners import heartbeat, processes
+    from lavis_emovit.runners.engines.devices import choose_device
+
+    if launch.is_alone or processes.world_size() > 1:
+        return
+    # The heartbeat, which knows who is late, is to speak before a collective gives up.
+    processes.start(launch, device=choose_device(run.device, launch), timeout_s=run.timeout_s + 60.0)
+    heartbeat.begin(processes.store("heartbeat"), launch.rank, launch.world_size, run.timeout_s)
+    heartbeat.note("starting", long=True)
+    if launch.rank:
+        logging.getLogger("lavis_emovit").setLevel(logging.WARNING)
+    logger.info("%d processes (%s), each on %s", launch.world_size, launch.launcher, run.device)
 
 
 def set_up_logging(*, debug: bool = False) -> None:

@@ -153,7 +153,9 @@ def _as_many(batches: list[list[SampleKey]], count: int) -> list[list[SampleKey]
 
 
 class SequentialBatchSampler(Sampler[list[SampleKey]]):
-    """Batch sampler for evaluation: every sample once, in the order of the shards, each rank a contiguous part.
+    """Batch sampler for evaluation: every sample once, in the order of the shards, each rank some batches in a row.
+
+    The batches are the same for every number of ranks, so that what a model makes of them is the same to the last bit.
 
     Args:
         num_samples: length of the dataset.
@@ -167,7 +169,9 @@ class SequentialBatchSampler(Sampler[list[SampleKey]]):
             raise ValueError(f"cannot batch by {batch_size} for rank {rank} of {world_size}")
         total = num_samples if limit is None else min(limit, num_samples)
         self.batch_size = batch_size
-        self.first, self.last = total * rank // world_size, total * (rank + 1) // world_size
+        num_batches = -(-total // batch_size)
+        self.first = min(total, num_batches * rank // world_size * batch_size)
+        self.last = min(total, num_batches * (rank + 1) // world_size * batch_size)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         for start in range(self.first, self.last, self.batch_size):

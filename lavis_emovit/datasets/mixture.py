@@ -90,6 +90,11 @@ class EmotionMixtureDataset(Dataset[dict[str, Any]]):
             item["fault"]["dataset"] = dataset
         return item
 
+    def place_of(self, number: int) -> str:
+        """The shard that an item lies in, for messages."""
+        dataset = int(np.searchsorted(self.offsets, number, side="right")) - 1
+        return self.datasets[dataset].place_of(number - int(self.offsets[dataset]))
+
     def collater(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """LAVIS's name for `collate`."""
         return collate(items)

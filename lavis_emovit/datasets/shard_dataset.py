@@ -150,6 +150,10 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
         """Record and image bytes of an item, as they lie in the shard."""
         return self.reader.read(int(self.samples[number]))
 
+    def place_of(self, number: int) -> str:
+        """The shard that an item lies in, for messages."""
+        return f"{self.index.folder.name}/{self.index.shards[self.index.shard_of(int(self.samples[number]))].name}"
+
     def collater(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """LAVIS's name for `collate`."""
         return collate(items)

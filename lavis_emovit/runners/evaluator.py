@@ -110,6 +110,7 @@ class Evaluator:
                 made += given if own is not None else []
                 if line is not None:
                     line.advance()
+                self._between_batches()
         return [item for of_rank in processes.gather_objects(made) for item in of_rank]
 
     def _with_answers(self, dataset: Any, rows: list[PredictionRow]) -> list[PredictionRow]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader
 from lavis_emovit.datasets.batching import GlobalBatchSampler, SequentialBatchSampler
 from lavis_emovit.datasets.faults import QUARANTINE_NAME
 from lavis_emovit.errors import UserError
+from lavis_emovit.runners import heartbeat
 from lavis_emovit.runners.engines.base import Batch
 from lavis_emovit.runners.settings import RunSettings
 
@@ -46,12 +48,18 @@ def train_steps(
     if fault_log is not None and Path(settings.output_dir).is_dir():
         fault_log.path = Path(settings.output_dir) / QUARANTINE_NAME
     batches = iter(_loader(dataset, settings, sampler))
+    steps_per_epoch = sampler.num_steps
+    places = _places(dataset, sampler) if world_size > 1 else None
     # Counted apart from the loader's own look at the sampler, which runs ahead of it.
-    for count in sampler.micro_batch_counts():
+    for number, count in enumerate(sampler.micro_batch_counts(), start=start_step):
+        if places is not None:
+            first, *_ = [next(places) for _ in range(count)]
+            heartbeat.note("reading", step=epoch * steps_per_epoch + number, place=first)
         step = [dict(_next(batches)) for _ in range(count)]
         for batch in step:
             for fault in batch.pop("faults", ()):
                 dataset.fault_log.add(fault)
+        heartbeat.note("computing", step=epoch * steps_per_epoch + number)
         yield list[Batch](step)
 
 
@@ -66,6 +74,15 @@ def eval_batches(
     sampler = SequentialBatchSampler(len(dataset), settings.batch_size_eval, rank, world_size, limit=limit)
     batches = iter(_loader(dataset, settings, sampler))
     return (_next(batches) for _ in range(len(sampler))), len(sampler)
+
+
+def _places(dataset: Any, sampler: GlobalBatchSampler) -> Iterator[str | None]:
+    """For each micro-batch of a rank the shard of its first sample, for the message that names a rank that is lost."""
+    reader = copy.copy(sampler)
+    reader.order = copy.copy(sampler.order)  # an order keeps the window that it is at
+    place_of = getattr(dataset, "place_of", None)
+    for keys in reader:
+        yield place_of(keys[0][1]) if keys and place_of is not None else None
 
 
 def _loader(dataset: Any, settings: RunSettings, sampler: Any) -> DataLoader:

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from lavis_emovit.files import atomic_writer
+from lavis_emovit.runners import processes
 
 logger = logging.getLogger(__name__)
 
@@ -201,7 +202,7 @@ class ProgressLine:
         self._started = time.monotonic()
         self._bar: Progress | None = None
         console = Console(file=sys.stderr)
-        if console.is_terminal:
+        if console.is_terminal and processes.is_main():
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),

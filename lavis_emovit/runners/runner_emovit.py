@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,11 +13,11 @@ from typing import Any, NoReturn
 
 from lavis.common.registry import registry
 
-from lavis_emovit.errors import UserError, WeightsError
+from lavis_emovit.errors import WeightsError
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.runners import processes
 from lavis_emovit.runners.best import BestMetric
-from lavis_emovit.runners.checkpoint import Manifest, checkpoint_name
+from lavis_emovit.runners.checkpoint import checkpoint_name
 from lavis_emovit.runners.compiling import compile_parts
 from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.ema import WeightAverage
@@ -305,7 +305,7 @@ class RunnerEmoVIT:
             raise RunStopped(f"{self._stop.received}: stopped in an evaluation; nothing but it is lost")
 
     def _resume(self) -> Position:
-        start = self._on_main(lambda: find_start(self.folder, self.config))
+        start = processes.on_main(lambda: find_start(self.folder, self.config))
         if start is None:
             seed_everything("start", self.settings.seed)
             return Position()
@@ -334,19 +334,6 @@ class RunnerEmoVIT:
             manifest.index_hash[:12],
         )
         return position
-
-    def _on_main(self, find: Callable[[], tuple[Path, Manifest] | None]) -> tuple[Path, Manifest] | None:
-        """What rank 0 finds, on all ranks; an error of it is raised on all of them."""
-        found, problem = None, None
-        if processes.is_main():
-            try:
-                found = find()
-            except UserError as error:
-                problem = error
-        text = processes.broadcast_object(None if problem is None else str(problem))
-        if text is not None:
-            raise problem if problem is not None else UserError(text)
-        return processes.broadcast_object(found)
 
     def _load_best(self, position: Position) -> str:
         """Put the best weights into the model, and say which they are."""

@@ -36,8 +36,16 @@ def usable_cpus() -> int:
     return count
 
 
-def limit_threads(num_threads: int | None) -> int:
-    """Set torch's CPU threads: as asked for, or one a usable core and never more than torch itself would take."""
-    chosen = num_threads or min(torch.get_num_threads(), usable_cpus())
+def limit_threads(num_threads: int | None, num_ranks: int = 1) -> int:
+    """Set torch's CPU threads: as asked for, or one a usable core and never more than torch itself would take.
+
+    Args:
+        num_threads: as asked for, or None.
+        num_ranks: processes of the run on this machine, which share its cores.
+    """
+    most = torch.get_num_threads()
+    if num_ranks > 1 and os.environ.get("OMP_NUM_THREADS") == "1":
+        most = usable_cpus()  # torchrun sets it where nobody has, whatever number of cores there is
+    chosen = num_threads or max(1, min(most, usable_cpus() // num_ranks))
     torch.set_num_threads(chosen)
     return chosen

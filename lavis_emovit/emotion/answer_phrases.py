@@ -13,7 +13,8 @@ from collections.abc import Sequence
 _TELLS = r"[\"'\])]*\s*(?::|=>?|->)|\s+is\b"
 # From the most to the least explicit; only the most explicit kind that occurs in an answer is read.
 ANNOUNCEMENTS = (
-    re.compile(rf"\b(?:predict(?:ed|s)?\s+emotions?|prediction)(?:{_TELLS})"),
+    re.compile(r"<(?:final[ _])?answer>"),
+    re.compile(rf"\b(?:predict(?:ed|s)?[\s_]+emotions?|prediction)(?:{_TELLS})"),
     re.compile(rf"\b(?:answer|final\s+emotion)(?:{_TELLS})"),
     re.compile(
         r"\b(?:emotion|feeling|sentiment|label|class|category)(?:\s+(?:label|class|category))?[\"'\])]*\s*(?::|=>?|->)"
@@ -27,12 +28,20 @@ CONNECTION = re.compile(
 )
 REASON = re.compile(r"\b(?:reason(?:ing)?|explanation|because)\b")
 
+# What a model thought before it answered; a thought without an end was cut off before any answer came.
+THOUGHT = re.compile(r"^.*</think(?:ing)?>|<think(?:ing)?>.*$", re.DOTALL)
+# Words of scripts without blanks between words, where a Latin word begins or ends in the midst of them.
+SCRIPT_BORDER = re.compile(r"(?<=[\u3040-\u30ff\u3400-\u9fff])(?=[a-z])|(?<=[a-z])(?=[\u3040-\u30ff\u3400-\u9fff])")
+
 # ---- Sentences and clauses --------------------------------------------------------------------------------------
 
 SENTENCE_END = re.compile(r"[!?;\n]|\.(?!\d)")
 QUESTION_OPENING = re.compile(
     r"\s*(?:and |so |now,? )?(?:is|are|was|do|does|did|what|which|how|why|who|can|could|would|should|will)\b"
 )
+# The reply to a question that the answer asks itself.
+YES = re.compile(r"\?[\"')\s]*(?:yes|yeah|yep|indeed|definitely|certainly|absolutely)\b(?! (?:and|or|but) no\b)")
+NO = re.compile(r"\?[\"')\s]*(?:no|nope|not|never|hardly|far from)\b")
 # Where a refusal ends and a guess begins.
 TURN = re.compile(
     r"\b(?:but|however|though|although|yet|nevertheless|nonetheless|except that)\b|;|"
@@ -56,11 +65,34 @@ IDIOMS = (
     ),
     re.compile(r"\bhappy (?:birthday|new year|holidays?|hour|meal|anniversary|easter|halloween|christmas|ending)\b"),
     re.compile(
-        r"\b(?:no|little|small) (?:big )?surprise\b|\bnot surprising(?:ly)?\b|\bsurprise (?:party|gift|visit)\b"
+        r"\b(?:no|little|small) (?:big )?surprise\b|\bnot surprising(?:ly)?\b|\bsurprise (?:party|gift|visit)\b|"
+        r"\bto (?:my|our|his|her|their|everyone's) (?:\w+ )?surprise\b"
     ),
-    re.compile(r"\banger management\b|\bpride (?:parade|flag|march|month)\b|\bfor the love of\b|\ba shame that\b"),
+    re.compile(r"\banger management\b|\bangry birds\b|\bfear and loathing\b|\ball the rage\b|\bfor the love of\b"),
+    re.compile(r"\bpride (?:parade|flag|march|month)\b|\bpride of lions\b|\b(?:a shame that|what a shame)\b"),
+    re.compile(r"\b(?:lemon|lime|orange|citrus|grapefruit)(?:'s)? zest\b|\bzest of (?:an? )?(?:lemon|lime|orange)\b"),
     re.compile(
-        r"\bneutral(?:[- ]+\w+)? (?:colou?r|tone|background|light|palette|backdrop|wall|shade|hue|gr[ae]y)\w*\b"
+        r"\bbas-relief\b|\b(?:disaster|famine|flood|tax|pain) relief\b|"
+        r"\brelief (?:sculpture|carving|map|printing|effort|fund|worker|agency|supplies|pitcher)s?\b"
+    ),
+    re.compile(
+        r"\bhorror[- ](?:movie|film|story|stories|game|novel|show|fiction|genre)s?\b|\bsympathy cards?\b|"
+        r"\bnervous system\b"
+    ),
+    re.compile(
+        r"\bnegative (?:space|film|number|temperature|ion)s?\b|\b(?:film|photo|photographic|glass) negatives?\b|"
+        r"\b(?:false|true|blood|hiv|rh)[- ](?:positive|negative)s?\b|\btest(?:s|ed)? (?:positive|negative)\b|"
+        r"\bi(?:'m| am) (?:\w+ )?positive(?= (?:that|it|this|about|of|the|there)\b)"
+    ),
+    re.compile(
+        r"\bneutral(?:[- ]+\w+)? (?:colou?r|tone|background|light|palette|backdrop|wall|shade|hue|gr[ae]y)\w*\b|"
+        r"\b(?:colou?rs?|tones?|background|light(?:ing)?|palette|backdrop|walls?|cloth(?:es|ing)) (?:is|are) (?:\w+ )?"
+        r"neutral\b"
+    ),
+    # "Other" is a label of some sets and a plain word everywhere else.
+    re.compile(
+        r"\b(?:each|the|every|any) other\b(?! (?:category|class|emotion|expression)\b)|"
+        r"\bother(?= (?!category|class|emotion|expression)\w)"
     ),
     re.compile(r"\bno (?:doubt|question|mistaking|denying)\b|\bwithout (?:a |any )?(?:doubt|question)\b"),
     re.compile(r"\bnot (?:only|just|merely|simply|solely)\b|\b(?:hard|difficult|impossible) not to\b"),
@@ -75,12 +107,12 @@ SENTENCE_ADVERB = re.compile(r"\w+ly$")
 CONTENT_BEFORE = frozenset(
     """is are was were be being been feel feels feeling felt look looks looking appear appears seem seems very quite so
     rather deeply completely fully truly perfectly and or not but from more less happy calm peaceful relaxed simply as
-    isn't aren't they're he's she's it's i'm we're you're""".split()
+    am isn't aren't they're he's she's it's i'm we're you're""".split()
 )
 CONTENT_AFTER = frozenset(
     "smile expression face look mood feeling emotion state person man woman child baby cat".split()
 )
-CONTENT_AFTER_NOUN = frozenset("of is was shows suggests that which in warning itself creator".split())
+CONTENT_AFTER_NOUN = frozenset("of is was shows suggests that which in warning itself creator :".split())
 
 # ---- Refusals ---------------------------------------------------------------------------------------------------
 
@@ -115,6 +147,15 @@ REFUSALS: Sequence[re.Pattern[str]] = (
         r"\b(?:it|emotion|expression|feeling|mood)(?:'s| is) (?:\w+ )?(?:unclear|not clear|unknown|undetermined)\b"
     ),
     re.compile(r"(?:^|[:.\n]) *(?:unknown|unclear|n/a|undetermined|indeterminate|not applicable|no idea)\b"),
+    re.compile(
+        r"\bno (?:image|picture|photo|photograph)(?: \w+){0,3} (?:provided|attached|given|included|available|shared|"
+        r"uploaded)\b|\b(?:don't|do not) see (?:an|any|the|your) (?:image|picture|photo)|"
+        r"\bplease (?:\w+ )?(?:provide|share|upload|attach|send) (?:an?|the|your) (?:image|picture|photo)"
+    ),
+    re.compile(
+        rf"\b(?:i|model|assistant) (?:\w+ )?(?:{_CANNOT}|do not|don't|does not|doesn't) (?:\w+ )?"
+        r"(?:feel|have|experience|perceive) (?:\w+ )?(?:emotions?|feelings?)\b"
+    ),
     re.compile(r"\b(?:insufficient|not enough) (?:information|context|detail)|\b(?:decline|refuse) to\b|\bno idea\b"),
 )
 # Polite openings that refuse only where nothing else is said.
@@ -126,10 +167,12 @@ SOFT_REFUSALS = re.compile(
 
 # One that reaches to the end of its clause, and one that only reaches the words that directly follow it.
 CLAUSE_DENIAL = re.compile(
-    r"\b(?:not|never|cannot|cant|dont|isnt|doesnt|\w+n't|nobody|no one|none|nothing|nowhere|unlikely|denies|deny)\b"
+    r"\b(?:not|never|cannot|cant|dont|isnt|aint|doesnt|\w+n't|nobody|no one|none|nothing|nowhere|unlikely|"
+    r"denies|deny)\b"
 )
 PHRASE_DENIAL = re.compile(
-    r"\b(?:no|without|lack(?:s|ing|ed)?|absence|devoid|free (?:of|from)|neither|nor|rather than|instead of|"
+    r"\b(?:no|zero|without|sans|avoid(?:s|ed|ing)?|(?:fails?|failed|refuses|refused) to|too \w+ to|"
+    r"lack(?:s|ing|ed)?|absence|devoid|free (?:of|from)|neither|nor|rather than|instead of|"
     r"as opposed to|than|less|except(?: for)?|excluding|excludes|excluded|rules? out|ruled out|unlike|opposite of|"
     r"anything but|far from|hardly|barely|scarcely|"
     r"(?:mistaken|mistake it|confused|confuse it|misread) (?:for|with|as))\b(?!\s*[,.;:!?\n])"
@@ -147,7 +190,8 @@ COORDINATION = frozenset(
 )
 DENIED_BEFORE_HYPHEN = re.compile(r"\b(?:non|un|anti|no)-$")
 DENIED_AFTER = re.compile(
-    r"-(?:free|less)\b|[\"']?\s*[?:]\s*(?:no|not|never|false|absent|0(?!\.?\d))\b|"
+    r"-(?:free|less)\b|[\"']?\s*[?:]\s*(?:no|not|nope|never|hardly|false|absent|0(?!\.?\d))\b|"
+    r"\s+not\s*(?:[.!?,;\n]|$)|\s+(?:of\s+)?(?:nothing|nobody|no\s+one)\b(?!\s+(?:but|other|more|less|short|else))|"
     r"\s+(?:(?:is|are|was|were|does|do|has|would|could)(?:\s+not|\s+never|n't)|seems\s+not|can(?:not|'t|\s+not)|"
     r"(?:is|are|was|were|seems)(?:\s+\w+)?\s+(?:absent|missing|lacking|unlikely|nowhere|out\s+of\s+the\s+question))\b"
 )

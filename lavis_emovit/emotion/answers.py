@@ -11,13 +11,16 @@ whoever counts keeps such answers in the denominator.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from lavis_emovit.emotion import answer_phrases as phrases
+from lavis_emovit.emotion.answer_options import chosen_option
 from lavis_emovit.emotion.inflections import word_forms
 from lavis_emovit.emotion.labels import LabelSet
 
@@ -42,17 +45,41 @@ class EmotionAnswer:
     status: AnswerStatus
 
 
-def read_emotion(text: str, label_set: LabelSet) -> EmotionAnswer:
+def read_emotion(text: str, label_set: LabelSet, options: Sequence[str] | None = None) -> EmotionAnswer:
     """The emotion that an answer asserts.
 
     Args:
         text: a generated answer, of any length.
         label_set: the labels that count.
+        options: the labels in the order in which the question listed them, if it marked them by letters or numbers;
+            then "(b)" and "2" are answers, too, and one that contradicts the word beside it is ambiguous.
+
+    Raises:
+        DataError: an option that is no label of the set.
     """
     words = _label_words(label_set.labels, tuple(sorted(label_set.aliases.items())))
     plain = _normalise(text)
     announced = _announced_answer(plain, words)
-    return announced if announced is not None else _running_text_answer(_Text(plain, words))
+    answer = announced if announced is not None else _running_text_answer(_Text(plain, words))
+    if options is None:
+        return answer
+    listed = [label_set.canonical(option) for option in options]
+    chosen = {listed[index] for index in chosen_option(plain, len(listed))}
+    return _with_option(answer, chosen, plain, words) if chosen else answer
+
+
+def _with_option(
+    answer: EmotionAnswer, chosen: set[str], plain: str, words: dict[tuple[str, ...], str]
+) -> EmotionAnswer:
+    """What an answer says in words, together with the options that it names by their marks."""
+    if len(chosen) > 1:
+        return EmotionAnswer(None, "ambiguous")
+    label = next(iter(chosen))
+    if answer.status == "ok":
+        return answer if answer.label == label else EmotionAnswer(None, "ambiguous")
+    of_label = {form: name for form, name in words.items() if name == label}
+    is_denied = _running_text_answer(_Text(plain, of_label)).status == "negated"
+    return EmotionAnswer(None, "ambiguous") if is_denied else EmotionAnswer(label, "ok")
 
 
 # ---- Words ------------------------------------------------------------------------------------------------------
@@ -81,6 +108,8 @@ class _Text:
         self.starts = [match.start() for match in matches]
         self.ends = [match.end() for match in matches]
         self.idioms = [match.span() for pattern in phrases.IDIOMS for match in pattern.finditer(plain)]
+        self._sentence_ends = [match.span() for match in phrases.SENTENCE_END.finditer(plain)]
+        self._clause_ends = [match.start() for match in phrases.CLAUSE_END.finditer(plain)]
         self.mentions = [mention for mention in self._find(words) if not self._names_no_emotion(mention)]
 
     def in_idiom(self, position: int) -> bool:
@@ -89,12 +118,14 @@ class _Text:
 
     def sentence_around(self, position: int) -> tuple[int, int]:
         """Start and end of the sentence; `end` is the place of its full stop, or the end of the text."""
-        start = 0
-        for match in phrases.SENTENCE_END.finditer(self.plain):
-            if match.start() >= position:
-                return start, match.start()
-            start = match.end()
-        return start, len(self.plain)
+        i = bisect.bisect_left(self._sentence_ends, (position, position))
+        start = self._sentence_ends[i - 1][1] if i else 0
+        return start, self._sentence_ends[i][0] if i < len(self._sentence_ends) else len(self.plain)
+
+    def clause_end_after(self, position: int) -> int:
+        """Where the clause ends that goes on at `position`."""
+        i = bisect.bisect_left(self._clause_ends, position)
+        return self._clause_ends[i] if i < len(self._clause_ends) else len(self.plain)
 
     def _find(self, words: dict[tuple[str, ...], str]) -> list[_Mention]:
         longest = max(map(len, words), default=0)
@@ -134,7 +165,7 @@ class _Text:
         if phrases.SENTENCE_ADVERB.match(mention.form) and (opens_sentence or before == ","):
             return True
         if mention.form == "content" and not mention.denies:
-            if after in phrases.CONTENT_AFTER_NOUN:
+            if self.tokens[mention.last].endswith("'s") or after in phrases.CONTENT_AFTER_NOUN:
                 return True
             opens = opens_sentence or not re.search(r"\w", before)
             return not (opens or before in phrases.CONTENT_BEFORE or after in phrases.CONTENT_AFTER)
@@ -153,6 +184,7 @@ def _normalise(text: str) -> str:
     text = unicodedata.normalize("NFKC", text).casefold()
     text = "".join(c for c in text if unicodedata.category(c) != "Cf")
     text = text.translate(str.maketrans("\u2018\u2019\u02bc\u201c\u201d\u2014", "'''\"\";"))
+    text = phrases.SCRIPT_BORDER.sub(" ", phrases.THOUGHT.sub(" ", text))
     text = re.sub(r"\s-{1,2}\s|\s\u2013\s", " ; ", text)
     text = re.sub(r"[*`#~|]+|(?<!\w)_+|_+(?!\w)", " ", text)
     return re.sub(r"[^\S\n]+", " ", text)
@@ -165,8 +197,10 @@ def _announced_answer(plain: str, words: dict[tuple[str, ...], str]) -> EmotionA
     """The answer after "Predict emotion:" and its like, or the label that is the whole first sentence; else None."""
     for pattern in phrases.ANNOUNCEMENTS:
         answers = []
-        for match in pattern.finditer(plain):
-            answer = _head_answer(plain[match.end() :], words)
+        matches = list(pattern.finditer(plain))
+        ends = [*(match.start() for match in matches[1:]), len(plain)]
+        for match, end in zip(matches, ends):
+            answer = _head_answer(plain[match.end() : end], words)
             # "The answer is in her eyes" announces nothing; "answer:" always does.
             if answer.status != "invalid" or not match.group().endswith("is"):
                 answers.append(answer)
@@ -223,7 +257,12 @@ def _running_text_answer(text: _Text) -> EmotionAnswer:
     claimed: set[str] = set()
     denied: set[str] = set()
     for mention in text.mentions:
-        if _in_question(text, mention) or any(_same_clause(text, mention, refusal) for refusal in refusals):
+        if _in_question(text, mention):
+            reply = _reply(text, mention)
+            if reply is not None:
+                (claimed if reply else denied).add(mention.label)
+            continue
+        if any(_same_clause(text, mention, refusal) for refusal in refusals):
             continue
         (denied if mention in denied_mentions else claimed).add(mention.label)
     if len(claimed) == 1 and not claimed & denied:
@@ -241,6 +280,15 @@ def _in_question(text: _Text, mention: _Mention) -> bool:
     return text.plain[end : end + 1] == "?" and bool(phrases.QUESTION_OPENING.match(text.plain[start:end]))
 
 
+def _reply(text: _Text, mention: _Mention) -> bool | None:
+    """Whether the question is answered by a plain yes or no, which only a question about one emotion can be."""
+    start, end = text.sentence_around(mention.start)
+    if any(start <= other.start < end and other.label != mention.label for other in text.mentions):
+        return None
+    rest = text.plain[end:]
+    return True if phrases.YES.match(rest) else False if phrases.NO.match(rest) else None
+
+
 def _same_clause(text: _Text, mention: _Mention, span: tuple[int, int]) -> bool:
     """Whether no sentence end and no "but" lies between a mention and a refusal."""
     between = text.plain[min(mention.end, span[1]) : max(mention.start, span[0])]
@@ -253,14 +301,16 @@ def _denied_mentions(text: _Text) -> set[_Mention]:
         mention: int(mention.denies) + bool(phrases.DENIED_AFTER.match(text.plain[mention.end :]))
         for mention in text.mentions
     }
+    mention_starts = [mention.start for mention in text.mentions]
+    mention_at = {mention.first: mention for mention in text.mentions}
     for cue in phrases.CLAUSE_DENIAL.finditer(text.plain):
         if not text.in_idiom(cue.start()):
-            clause_end = phrases.CLAUSE_END.search(text.plain, cue.end())
-            reach = clause_end.start() if clause_end else len(text.plain)
-            for mention in text.mentions:
-                num_denials[mention] += cue.end() <= mention.start < reach
+            reach = text.clause_end_after(cue.end())
+            first, end = (bisect.bisect_left(mention_starts, position) for position in (cue.end(), reach))
+            for mention in text.mentions[first:end]:
+                num_denials[mention] += 1
     for cue in phrases.PHRASE_DENIAL.finditer(text.plain):
-        reached = None if text.in_idiom(cue.start()) else _mention_after(text, cue.end())
+        reached = None if text.in_idiom(cue.start()) else _mention_after(text, mention_at, cue.end())
         if reached:
             num_denials[reached] += 1
     denied = {mention for mention, count in num_denials.items() if count % 2}
@@ -270,15 +320,12 @@ def _denied_mentions(text: _Text) -> set[_Mention]:
     return denied
 
 
-def _mention_after(text: _Text, position: int) -> _Mention | None:
+def _mention_after(text: _Text, mention_at: dict[int, _Mention], position: int) -> _Mention | None:
     """The mention that follows a place in the text with nothing but little words between ("no sign of any fear")."""
-    mention_at = {mention.first: mention for mention in text.mentions}
-    for i, token in enumerate(text.tokens):
-        if text.starts[i] < position:
-            continue
+    for i in range(bisect.bisect_left(text.starts, position), len(text.tokens)):
         if i in mention_at:
             return mention_at[i]
-        if token not in phrases.SEE_THROUGH:
+        if text.tokens[i] not in phrases.SEE_THROUGH:
             return None
     return None
 

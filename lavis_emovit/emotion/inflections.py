@@ -35,15 +35,16 @@ _FAMILIES = tuple(
     gratitude grateful gratefully
     happiness happy happily happier happiest
     horror horrified horrifying
-    irritability irritable irritably
-    irritation irritated irritating
+    irritability irritable irritably irritation irritated irritating
     joy joyful joyfully joyfulness joyous joyously joys overjoyed
     love loved loves loving lovingly
     lust lustful lustfully
+    negative negatively negativity
     neglect neglected
     nervousness nervous nervously
     neutrality neutral neutrally
     optimism optimistic optimistically
+    positive positively positivity
     pride proud proudly
     rage enraged raging
     relief relieved

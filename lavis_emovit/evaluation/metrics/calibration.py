@@ -153,8 +153,8 @@ def confidence_auroc(confidence_N: np.ndarray, correct_N: np.ndarray, weights_RN
     order = np.argsort(confidence_N, kind="stable")
     starts = _tie_starts(confidence_N[order])
     weights_RN = weights_RN[:, order]
-    right_RG = np.add.reduceat(weights_RN * correct_N[order], starts, axis=1)
-    wrong_RG = np.add.reduceat(weights_RN, starts, axis=1) - right_RG
+    right_RG = _sum_ties(weights_RN * correct_N[order], starts)
+    wrong_RG = _sum_ties(weights_RN, starts) - right_RG
     wrong_below_RG = np.cumsum(wrong_RG, axis=1) - wrong_RG
     pairs_R = right_RG.sum(axis=1) * wrong_RG.sum(axis=1)
     won_R = (right_RG * (wrong_below_RG + wrong_RG / 2)).sum(axis=1)
@@ -177,16 +177,16 @@ def risk_coverage_area(confidence_N: np.ndarray, correct_N: np.ndarray, weights_
     order = np.argsort(-confidence_N, kind="stable")
     starts = _tie_starts(confidence_N[order])
     weights_RN = weights_RN[:, order]
-    count_RG = np.add.reduceat(weights_RN, starts, axis=1)
-    wrong_RG = np.add.reduceat(weights_RN * (1 - correct_N[order]), starts, axis=1)
+    count_RG = _sum_ties(weights_RN, starts)
+    wrong_RG = _sum_ties(weights_RN * (1 - correct_N[order]), starts)
     count_before_RG = np.cumsum(count_RG, axis=1) - count_RG
     wrong_before_RG = np.cumsum(wrong_RG, axis=1) - wrong_RG
     total_R = count_RG.sum(axis=1)
     # The j-th of n ties has a risk of (E + j e / n) / (S + j), with E of S wrong before and e of n wrong among them.
     # Summed over j, with H the harmonic numbers: E (H(S + n) - H(S)) + e / n (n - S (H(S + n) - H(S))).
     harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, int(total_R.max()) + 1))])
-    before = count_before_RG.astype(np.int64)
-    steps_RG = harmonic[before + count_RG.astype(np.int64)] - harmonic[before]
+    reached = harmonic[np.cumsum(count_RG, axis=1).astype(np.int64)]
+    steps_RG = np.diff(reached, axis=1, prepend=0.0)
     share_wrong_RG = np.divide(wrong_RG, count_RG, out=np.zeros_like(wrong_RG), where=count_RG > 0)
     area_RG = wrong_before_RG * steps_RG + share_wrong_RG * (count_RG - count_before_RG * steps_RG)
     return area_RG.sum(axis=1) / total_R
@@ -217,3 +217,7 @@ def _share_right(probabilities_NC: np.ndarray, true_N: np.ndarray) -> np.ndarray
 def _tie_starts(sorted_N: np.ndarray) -> np.ndarray:
     """Where each run of equal values begins."""
     return np.concatenate([[0], np.flatnonzero(np.diff(sorted_N)) + 1])
+
+
+def _sum_ties(values_RN: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    return values_RN if len(starts) == values_RN.shape[1] else np.add.reduceat(values_RN, starts, axis=1)

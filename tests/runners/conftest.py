@@ -12,6 +12,7 @@ import yaml
 
 STAND_IN_FOLDER = Path(__file__).resolve().parent / "stand_in"
 sys.path.insert(0, str(STAND_IN_FOLDER))
+pytest.register_assert_rewrite("runs")
 
 RUN = {
     "task": "emotion_instruction",
@@ -60,3 +61,12 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_in) -> Callabl
         return path
 
     return write
+
+
+@pytest.fixture
+def straight(recipe: Callable[..., Path], tmp_path: Path) -> Path:
+    """A run that nothing disturbed."""
+    from lavis_emovit.train import run_recipe
+
+    run_recipe(recipe("straight.yaml", output_dir="straight", save_every_steps=2))
+    return tmp_path / "straight"

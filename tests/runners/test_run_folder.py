@@ -1,6 +1,6 @@
 """Properties: a start that never began leaves nothing and deletes nothing; changed settings are allowed by name or node
-and refused otherwise; a second process on an output folder is refused and told who is there; a process that died leaves no
-lock; faults of a folder's own files are named; relative folders start at the working directory."""
+and refused otherwise; a second process on an output folder is refused and told who is there; a process that died leaves
+no lock; faults of a folder's own files are named; relative folders start at the working directory."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ refused by name; nothing is written outside the output folder; a finished run do
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -17,57 +16,15 @@ from typing import Any
 import pytest
 import torch
 from lavis.common.registry import registry
+from runs import LAST_STEP, assert_same_run, exit_code_of, in_fork, stop_after
 from safetensors.torch import load_file
 
 from lavis_emovit.errors import ConfigError, UserError, WeightsError
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.runners.checkpoint import list_checkpoints, verify_checkpoint
 from lavis_emovit.runners.engines.base import NonFiniteError
-from lavis_emovit.runners.engines.torch_engine import TorchEngine
 from lavis_emovit.runners.logs import read_log
 from lavis_emovit.train import run_recipe
-
-LAST_STEP = 15  # 22 pictures in batches of 5, three epochs
-CLOCKS = {"samples_per_s", "step_s", "read_s", "tokens_per_s", "mfu", "memory_gib", "gpu_memory_gib"}
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, num_steps: int) -> None:
-    """The process is stopped when `num_steps` steps are done and the next one is due."""
-    real, done = TorchEngine.train_step, 0
-
-    def train_step(self: TorchEngine, *args: Any) -> Any:
-        nonlocal done
-        if done == num_steps:
-            raise KeyboardInterrupt
-        done += 1
-        return real(self, *args)
-
-    monkeypatch.setattr(TorchEngine, "train_step", train_step)
-
-
-def log_without_clocks(run: Path) -> list[dict]:
-    return [{key: value for key, value in row.items() if key not in CLOCKS} for row in read_log(run / "log.jsonl")]
-
-
-def assert_same_run(run: Path, other: Path, last_step: int = LAST_STEP) -> None:
-    """Final checkpoint, log and predictions are equal, byte for byte where there are no clock times in it."""
-    last, other_last = (list_checkpoints(folder / "checkpoints")[-1] for folder in (run, other))
-    assert last.name == other_last.name == f"ckpt-{last_step:08d}"
-    for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
-        assert (last / name).read_bytes() == (other_last / name).read_bytes(), name
-    assert log_without_clocks(run) == log_without_clocks(other)
-    for stage in ("before", "after"):
-        name = f"predictions/test-{stage}.jsonl"
-        assert (run / name).read_bytes() == (other / name).read_bytes(), name
-    summary, other_summary = (json.loads((folder / "metrics.json").read_text()) for folder in (run, other))
-    assert summary == other_summary
-
-
-@pytest.fixture
-def straight(recipe: Callable[..., Path], tmp_path: Path) -> Path:
-    """A run that nothing disturbed."""
-    run_recipe(recipe("straight.yaml", output_dir="straight", save_every_steps=2))
-    return tmp_path / "straight"
 
 
 def test_a_run_learns_and_its_files_are_whole(straight: Path) -> None:
@@ -172,23 +129,6 @@ def test_micro_batches_give_the_same_weights(recipe: Callable[..., Path], tmp_pa
         assert other_losses == pytest.approx(losses[0], rel=1e-5)
         for name, tensor in weights[0].items():
             torch.testing.assert_close(other_weights[name], tensor, rtol=1e-4, atol=1e-5)
-
-
-def in_fork(action: Callable[[], object]) -> multiprocessing.Process:
-    """A process of its own that has everything loaded already."""
-
-    def act() -> None:
-        action()
-        os._exit(0)
-
-    process = multiprocessing.get_context("fork").Process(target=act)
-    process.start()
-    return process
-
-
-def exit_code_of(process: multiprocessing.Process) -> int | None:
-    process.join(120)
-    return process.exitcode
 
 
 def test_killed_at_random_moments_ends_the_same(straight: Path, recipe: Callable[..., Path], tmp_path: Path) -> None:

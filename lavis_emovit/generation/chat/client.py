@@ -16,7 +16,7 @@ from lavis_emovit.generation.chat.faults import Fault, classify_exception, class
 from lavis_emovit.generation.chat.json_text import find_json
 from lavis_emovit.generation.chat.prices import Usage
 from lavis_emovit.generation.chat.request import ChatRequest
-from lavis_emovit.generation.chat.settings import ChatSettings
+from lavis_emovit.generation.chat.settings import KEY_LIKE, ChatSettings
 
 # httpx looks at every connection of a pool for every request, so many small pools are faster than one large one.
 _CONNECTIONS_PER_POOL = 8
@@ -25,8 +25,6 @@ _HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 # Only these end a line of a stream; str.splitlines would cut inside of texts.
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _STEPS_DOWN = {"json_schema": "json_object", "json_object": "text"}
-# What looks like a key in a text that is not ours.
-_KEY_LIKE = re.compile(r"\b(?:sk|key|token)-[\w-]{12,}|\bBearer\s+[\w.~+/-]{8,}=*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -215,7 +213,7 @@ class ChatClient:
         key = self._key.get_secret_value()
         if len(key) >= 6 and key in text:
             text = text.replace(key, "***")
-        return _KEY_LIKE.sub("***", text) if ("-" in text or "earer" in text) else text
+        return KEY_LIKE.sub("***", text) if ("-" in text or "earer" in text) else text
 
     def _error_in_reply(self, error: Any) -> Answer:
         """Some routers answer 200 with an error inside."""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, SecretStr, field_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from lavis_emovit.errors import UserError
 from lavis_emovit.settings import Settings
 
 Structured = Literal["auto", "json_schema", "json_object", "text"]
+# What looks like a key in a text that is not ours.
+KEY_LIKE = re.compile(r"\b(?:sk|key|token)-[\w-]{12,}|\bBearer\s+[\w.~+/-]{8,}=*", re.IGNORECASE)
+_KEY_NAME = re.compile(r"api[-_ ]?key|authorization|password|secret|access[-_ ]?token", re.IGNORECASE)
+_NO_KEY_IN_ADDRESS = "must hold neither a password nor a query; keys come from the environment (api_key_env)"
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BODY_KEYS_OF_OURS = ("model", "messages", "stream", "stream_options", "response_format", "n", "seed", "temperature")
 
 
@@ -72,14 +79,12 @@ class ChatSettings(Settings):
 
     @field_validator("base_url")
     @classmethod
-    def _address_without_secrets(cls, value: str | None) -> str | None:
+    def _is_an_address(cls, value: str | None) -> str | None:
         if value is None:
             return value
         parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _may_hide_a_key(value) and (parts.scheme not in ("http", "https") or not parts.hostname):
             raise ValueError("must be an address such as http://localhost:8000/v1")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("must hold neither a password nor a query; keys come from the environment (api_key_env)")
         return value.rstrip("/")
 
     @field_validator("extra_body")
@@ -89,6 +94,20 @@ class ChatSettings(Settings):
         if ours:
             raise ValueError(f"must not set {', '.join(ours)}; there are settings for that")
         return value
+
+    @model_validator(mode="after")
+    def _holds_no_key(self) -> ChatSettings:
+        """Settings go into manifests. A rule of the whole, for messages about a single key repeat its value."""
+        if self.base_url is not None and _may_hide_a_key(self.base_url):
+            raise ValueError(f"base_url {_NO_KEY_IN_ADDRESS}")
+        if not _VARIABLE.fullmatch(self.api_key_env):
+            raise ValueError("api_key_env must be the name of an environment variable, not the key itself")
+        if KEY_LIKE.search(self.model):
+            raise ValueError("model must be a name, and this looks like a key; keys come from the environment")
+        body = json.dumps(self.extra_body, default=str)
+        if KEY_LIKE.search(body) or _KEY_NAME.search(body):
+            raise ValueError("extra_body must hold no key or password; keys come from the environment (api_key_env)")
+        return self
 
     def parameters(self) -> dict[str, Any]:
         """The parameters that shape a reply, and so belong to a request's fingerprint."""
@@ -114,12 +133,24 @@ class ChatSettings(Settings):
         """The key, from the environment.
 
         Raises:
-            UserError: the endpoint needs one and the variable is not set.
+            UserError: the endpoint needs one and the variable is not set, it holds what no key can be, or
+                `OPENAI_BASE_URL` holds a password.
         """
+        if self.base_url is None and _may_hide_a_key(self.address()):
+            raise UserError(f"the environment variable OPENAI_BASE_URL {_NO_KEY_IN_ADDRESS}")
         key = os.environ.get(self.api_key_env, "").strip()
+        if not all("!" <= character <= "~" for character in key):
+            raise UserError(
+                f"the environment variable {self.api_key_env} holds blanks, line ends or characters that no key has; "
+                "set it again"
+            )
         if not key and self.is_official():
             raise UserError(
                 f"the environment variable {self.api_key_env} holds no key for {self.address()}. Set it (`export "
                 f"{self.api_key_env}=...`), or name another variable with `api_key_env`."
             )
         return SecretStr(key or "none")
+
+
+def _may_hide_a_key(address: str) -> bool:
+    return any(character in address for character in "@?#")

@@ -3,12 +3,19 @@
 - Submit, wait, collect: every request is answered once, at the batch's price; single calls know what batches paid.
 - A batch that expires brings what was done; the rest goes up again and nothing else.
 - Killed anywhere between planning and collecting, the next run finds its batches and sends nothing twice.
+- What cannot be sent (a broken picture) or is refused for good ends its request, not the batch, and is tried once.
+  Any id goes there and back. Rows of another step's batch are kept, and not given to this one.
+- Interrupted while it waits, it returns at once, and the next call collects.
 - Large inputs are split; the budget holds for batches under way too; a refused batch ends the run with its reason.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
+from dataclasses import replace
 
 import pytest
 from chat_server import Action, ChatServer, complete_batch, render
@@ -16,6 +23,8 @@ from conftest import SCHEMA
 
 from lavis_emovit.generation.chat.batch import run_batches
 from lavis_emovit.generation.chat.ledger import Ledger
+from lavis_emovit.generation.chat.pictures import picture_of
+from lavis_emovit.generation.chat.request import Message
 from lavis_emovit.generation.chat.run import run_requests
 
 
@@ -139,3 +148,48 @@ def test_replies_in_batches_have_the_same_classes(make_settings, make_requests, 
         settings = make_settings(server)
         progress = run_batches(make_requests(settings, 4, schema=SCHEMA), settings, ledger, poll_s=0.01)
         assert progress.rejected == {"refused": 1, "cut": 1, "bad_json": 1, "empty": 1}
+
+
+def test_odd_requests(make_settings, make_requests, ledger, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
+
+    def refuse_second(batch, lines):
+        done = complete_batch(batch, [lines[0], *lines[2:]])["output"]
+        bad = {"custom_id": lines[1]["custom_id"], "error": None, "response": {"status_code": 400}}
+        bad["response"]["body"] = {"error": {"code": "invalid_value", "message": "no"}}
+        return {"status": "completed", "output": [*done, bad]}
+
+    with ChatServer() as server:
+        server.batch_script = refuse_second
+        settings = make_settings(server)
+        requests = make_requests(settings, 4)
+        requests[0] = replace(requests[0], about={"record": "line\u2028and\x85paragraph\u2029"})
+        broken = Message("user", "look", (picture_of(tmp_path / "broken.jpg"),))
+        requests[3] = replace(requests[3], messages=(broken,))
+        progress = run_batches(requests, settings, ledger, poll_s=0.01)
+        assert len(server.batches) == 1 and progress.done == 2
+        assert progress.failed == {"bad_picture": 1, "bad_request": 1}
+        assert ledger.finished(requests[0].fingerprint)["about"]["record"] == "line\u2028and\x85paragraph\u2029"
+
+
+def test_another_steps_batch(make_settings, make_requests, ledger):
+    with ChatServer() as server:
+        settings = make_settings(server)
+        first, second = make_requests(settings, 3), make_requests(settings, 2, first=10)
+        run_batches(first, settings, ledger, wait=False)
+        rows = []
+        progress = run_batches(second, settings, ledger, poll_s=0.01, on_row=rows.append)
+        assert [row["request"] for row in rows] == [request.fingerprint for request in second]
+        assert progress.done == 2 and len(ledger) == 5 and len(server.batches) == 2
+
+
+def test_interrupted_while_waiting(make_settings, make_requests, ledger):
+    with ChatServer() as server:
+        settings = make_settings(server)
+        requests = make_requests(settings, 3)
+        server.batch_script = lambda batch, lines: {"status": "in_progress"}
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        progress = run_batches(requests, settings, ledger, poll_s=60.0)
+        assert progress.stopped.startswith("interrupted") and progress.done == 0
+        server.batch_script = complete_batch
+        assert run_batches(requests, settings, ledger, poll_s=0.01).done == 3 and len(server.batches) == 1

@@ -222,10 +222,11 @@ def test_broken_pictures_do_not_end_a_run(make_settings, tmp_path, ledger):
         assert sent.size == (256, 128)
 
 
-def test_interrupt_waits_for_what_is_paid(make_settings, make_requests, ledger):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_waits_for_what_is_paid(sent, make_settings, make_requests, ledger):
     def script(body, number):
         if number == 8:
-            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+            threading.Timer(0.05, os.kill, (os.getpid(), sent)).start()
         return Action(wait_s=0.2)
 
     with ChatServer(script) as server:

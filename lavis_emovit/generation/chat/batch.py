@@ -20,10 +20,11 @@ from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.generation.chat.client import Answer, ChatClient
 from lavis_emovit.generation.chat.faults import FATAL, TRANSIENT, Fault, classify_exception, classify_status
 from lavis_emovit.generation.chat.ledger import FINISHED, Ledger
+from lavis_emovit.generation.chat.limits import pause
 from lavis_emovit.generation.chat.prices import Price, Usage, load_prices, worst_case
 from lavis_emovit.generation.chat.progress import RunProgress
 from lavis_emovit.generation.chat.request import ChatRequest
-from lavis_emovit.generation.chat.run import OnRow, attempt_row, request_head
+from lavis_emovit.generation.chat.run import OnRow, attempt_row, interruptible, request_head
 from lavis_emovit.generation.chat.settings import ChatSettings
 
 logger = logging.getLogger(__name__)
@@ -94,12 +95,16 @@ class _BatchRun:
         self.asked: set[str] = set()
         self.seen: set[str] = set()
         self.given_up: set[str] = set()
+        self.stopping = asyncio.Event()
 
     async def all(self, requests: Iterable[ChatRequest], wait: bool) -> RunProgress:
         async with ChatClient(self.settings) as client:
             self.client = client
             try:
-                await self._rounds(requests, wait)
+                with interruptible(
+                    self.stop, "interrupted; batches under way go on without us and are collected later"
+                ):
+                    await self._rounds(requests, wait)
             except (UserError, OSError):
                 raise
             except Exception as error:
@@ -109,6 +114,11 @@ class _BatchRun:
                     f"{client.scrub(fault.message)}). Nothing is lost: the same command goes on from here."
                 ) from None
         return self.progress
+
+    def stop(self, reason: str) -> None:
+        """Submit nothing more, and wait no longer."""
+        self.progress.stopped = reason
+        self.stopping.set()
 
     async def _rounds(self, requests: Iterable[ChatRequest], wait: bool) -> None:
         self._count_known(requests)
@@ -183,7 +193,7 @@ class _BatchRun:
             self.progress.in_flight = under_way
             if not under_way or not wait or self.progress.stopped is not None:
                 return
-            await asyncio.sleep(self.poll_s)
+            await pause(self.poll_s, self.stopping)
 
     async def _write_down(self, name: str, batch: Any) -> None:
         heads = {head["request"]: (head, worst) for head, worst in self._heads(name)}
@@ -194,7 +204,7 @@ class _BatchRun:
             content = await self.client.api.files.content(file_id)
             for line in content.text.split("\n"):
                 if line.strip():
-                    rows += self._row(json.loads(line), heads, batch.id)
+                    rows += self._row(_entry(line, file_id), heads, batch.id)
         # Whatever the files leave out was not done.
         for head, worst in heads.values():
             fault = Fault("expired", f"the batch ended as {batch.status} without an answer")
@@ -313,6 +323,18 @@ class _BatchRun:
         )
         self.ledger.append_now({"event": "batch_submitted", "submission": name, "batch": batch.id})
         self.progress.in_flight += len(parts)
+
+
+def _entry(line: str, file_id: str) -> dict[str, Any]:
+    """A line of a result file; its request counts as not answered where the line cannot be read."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        entry = None
+    if isinstance(entry, dict):
+        return entry
+    logger.warning("a line of the batch's file %s cannot be read; its request is sent again", file_id)
+    return {}
 
 
 def _write_flushed(path: Path, data: bytes) -> None:

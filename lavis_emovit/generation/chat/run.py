@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 # Statuses after which the same call in a simpler form is worth a try; more of them than forms exist is a loop.
 _MAX_ADAPTATIONS = 4
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # So many times `max_attempts` a request is sent again to an endpoint that is busy.
 _BUSY_FACTOR = 5
 
@@ -73,7 +74,8 @@ async def ask_all(
     limiter = RateLimiter(settings.rpm, settings.tpm)
     async with ChatClient(settings, on_headers=limiter.observe) as client:
         run = _Run(settings, client, ledger, limiter, price, progress or RunProgress(), on_row)
-        with _interruptible(run):
+        # What is under way is paid, so it is waited for and written down.
+        with interruptible(run.stop, "interrupted; calls under way were waited for"):
             await run.all(requests)
     return run.progress
 
@@ -313,23 +315,32 @@ def _explain(status: str, reason: str, settings: ChatSettings) -> str:
 
 
 @contextmanager
-def _interruptible(run: _Run) -> Iterator[None]:
-    """Ctrl-C ends the run gently the first time: what is under way is paid, so it is waited for and written down."""
+def interruptible(stop: Callable[[str], None], reason: str) -> Iterator[None]:
+    """Ctrl-C or a request to end (SIGTERM) stops a run gently the first time; the second time, at once.
+
+    Args:
+        stop: called the first time, with `reason`.
+    """
     loop = asyncio.get_running_loop()
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
+    def restore() -> None:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
     def interrupt() -> None:
-        loop.remove_signal_handler(signal.SIGINT)
-        run.stop("interrupted; calls under way were waited for")
+        restore()
+        stop(reason)
 
     try:
-        loop.add_signal_handler(signal.SIGINT, interrupt)
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, interrupt)
     except (NotImplementedError, RuntimeError):
         yield
         return
     try:
         yield
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        restore()

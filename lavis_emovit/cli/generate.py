@@ -85,7 +85,7 @@ def _generate(
     redo_captions: Annotated[
         bool, typer.Option("--redo-captions", help="Write new captions for records that have one.")
     ] = False,
-    device: Annotated[str, typer.Option(help="Where the LAVIS captioner runs.")] = "cpu",
+    device: Annotated[str | None, typer.Option(help="Where the LAVIS captioner runs, by default cpu.")] = None,
     vocabulary: Annotated[
         str | None, typer.Option(help="Terms of attributes: 'emoset' (the default), 'open', or an info.json.")
     ] = None,
@@ -105,17 +105,33 @@ def _generate(
         option_order=option_order.value if option_order else None,
     )
     chat, judge_chat, settings, chosen_mix = read_settings(options.config, options.chat(), job_options, judge, mix)
-    with open_job(options, settings, chat=chat, judge=judge_chat) as (job, source_sha256):
+    steps = COMMANDS[command][0]
+    # What would do nothing beside the other options; the same keys in a settings file may wait there for a model.
+    idle = {
+        "--allow-short is about mixes; give one with --mix": allow_short and chosen_mix is None,
+        "--device is about the LAVIS captioner; give one with --captioner": device is not None and captioner is None,
+        "--option-order orders a list of options, which --open-set leaves out": open_set and option_order is not None,
+        "--vision sends pictures to a chat model; name one with --model": vision and chat is None,
+        "--examples are for a chat model; name one with --model": examples is not None and chat is None,
+        "--vocabulary is for a chat model; name one with --model": vocabulary is not None and chat is None,
+    }
+    sends = chat is not None and (settings.vision or steps in (("captions",), ("attributes",)))
+    pictures_for = "--captioner" if captioner is not None else "the model" if sends else None
+    problems = [text for text, is_idle in idle.items() if is_idle]
+    with open_job(options, settings, chat=chat, judge=judge_chat, problems=problems, pictures_for=pictures_for) as (
+        job,
+        source_sha256,
+    ):
         results: list[StepResult] = []
         for result in run_steps(
             job,
-            COMMANDS[command][0],
+            steps,
             mix=chosen_mix[1] if chosen_mix and command == "all" else None,
             allow_short=allow_short,
             captioner=captioner,
             redo_captions=redo_captions,
             vocabulary=vocabulary,
-            device=device,
+            device=device or "cpu",
             held_out=options.held_out or (),
             check_overlap=options.check_overlap,
         ):

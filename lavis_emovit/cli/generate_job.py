@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +18,18 @@ if TYPE_CHECKING:
     from lavis_emovit.generation.mix import Mix
     from lavis_emovit.generation.seke.settings import SekeSettings
 
+logger = logging.getLogger(__name__)
+
 
 @contextmanager
 def open_job(
-    options: JobOptions, settings: JobSettings, *, chat: ChatSettings | None, judge: ChatSettings | None = None
+    options: JobOptions,
+    settings: JobSettings,
+    *,
+    chat: ChatSettings | None,
+    judge: ChatSettings | None = None,
+    problems: Sequence[str] = (),
+    pictures_for: str | None = None,
 ) -> Iterator[tuple[Job, str]]:
     """A job over a records file, with the ledger of its folder locked while the block runs.
 
@@ -28,24 +37,30 @@ def open_job(
         options: records file, pictures, folder, and how to ask.
         settings: how instructions are written; the split `every` means all records.
         chat, judge: endpoints, see `Job`.
+        problems: options of the command itself that would do nothing.
+        pictures_for: what needs the pictures, for the message where none is there; None can do without.
 
     Yields:
         the job, and the sha256 of the records file.
 
     Raises:
         ConfigError: options that would do nothing.
-        UserError: no record is of the split.
+        UserError: no record is of the split, no picture is there, or an endpoint without a key, or, where costs are
+            limited, without a price.
     """
     from lavis_emovit.cli.generate_progress import make_display
     from lavis_emovit.errors import ConfigError, UserError
     from lavis_emovit.generation.chat.ledger import Ledger
-    from lavis_emovit.generation.job import Job, find_image_root
+    from lavis_emovit.generation.job import Job, check_endpoint, find_image_root
     from lavis_emovit.generation.outputs import check_folder, file_sha256
     from lavis_emovit.records import read_records
 
-    problems = options.problems(has_model=chat is not None)
-    if problems:
-        raise ConfigError(problems, "the options")
+    found = [*options.problems(has_model=chat is not None), *problems]
+    if found:
+        raise ConfigError(found, "the options")
+    for endpoint in (chat, judge):
+        if endpoint is not None:
+            check_endpoint(endpoint, needs_key=not options.dry_run)
     if settings.split == "every":
         settings = settings.model_copy(update={"split": None})
     records, out = options.records, options.out
@@ -68,6 +83,7 @@ def open_job(
         if not job.chosen():
             splits = ", ".join(sorted({record.split for record in job.records})) or "none at all"
             raise UserError(f"{records}: no records of split '{settings.split}' (there are: {splits}); see --split")
+        _look_for_pictures(job, "--shards" if options.shards else pictures_for)
         yield job, source_sha256
 
 
@@ -107,20 +123,43 @@ def finish(
         conversations=options.conversations,
         num_preview=options.preview,
     )
-    if options.shards:
-        _build_shards(job, options.out / "shards")
     typer.echo(ledger_line(job))
     names = [RECORDS, MANIFEST, *also, *([PREVIEW] if options.preview else [])]
     typer.echo(", ".join(str(options.out / name) for name in names))
+    if options.shards:
+        _build_shards(job, options.out)
     refuse_stopped(results[-1].stopped)
 
 
-def _build_shards(job: Job, folder: Path) -> None:
+def _look_for_pictures(job: Job, purpose: str | None) -> None:
+    from lavis_emovit.errors import UserError
+
+    chosen = job.chosen()
+    if any((job.image_root / record.image).is_file() for record in chosen):
+        return
+    text = (
+        f"none of the {len(chosen)} pictures is in {job.image_root}: give --images, the folder where their paths start"
+    )
+    if purpose is not None:
+        raise UserError(f"{text} ({purpose} needs them)")
+    logger.warning("%s", text)
+
+
+def _build_shards(job: Job, out: Path) -> None:
+    from lavis_emovit.errors import DataError
+    from lavis_emovit.generation.outputs import RECORDS
     from lavis_emovit.shards.writer import write_shards
 
+    folder = out / "shards"
     for split in sorted({record.split for record in job.records}):
         chosen = [record for record in job.records if record.split == split]
-        index = write_shards(chosen, job.image_root, folder / split, seed=job.settings.seed, overwrite=True)
+        try:
+            index = write_shards(chosen, job.image_root, folder / split, seed=job.settings.seed, overwrite=True)
+        except DataError as error:
+            raise DataError(
+                f"{out / RECORDS} is written, the shards of '{split}' are not:\n{error}\n(`emovit shards build "
+                f"{out / RECORDS} --images {job.image_root} --out {folder} --skip-bad`)"
+            ) from None
         typer.echo(f"{split}: {index.num_samples} samples in {len(index.shards)} shards in {folder / split}")
 
 

@@ -42,7 +42,6 @@ def seke(
 ) -> None:
     """Complete expression, valence and arousal, and action units of faces; write instructions from coarse to fine."""
     from lavis_emovit.cli.generate_settings import read_settings
-    from lavis_emovit.errors import ConfigError
     from lavis_emovit.generation.outputs import ledger_line
     from lavis_emovit.generation.pipeline import refuse_held_out
     from lavis_emovit.generation.seke.step import CHECK, TRAIL, check_levels, complete_levels
@@ -53,9 +52,11 @@ def seke(
     }  # fmt: skip
     chat, _, job_settings, _ = read_settings(options.config, options.chat(), options.job(), None, None)
     settings = _seke_settings(options.config, given(seke_options))
+    idle = []
     if check and (options.conversations or options.shards):
-        raise ConfigError(["--check writes no records, so there is nothing to export"], "the options")
-    with open_job(options, job_settings, chat=chat) as (job, source_sha256):
+        idle.append("--check writes no records, so there is nothing to export with --conversations or --shards")
+    pictures_for = "the model" if chat is not None else None
+    with open_job(options, job_settings, chat=chat, problems=idle, pictures_for=pictures_for) as (job, source_sha256):
         if check:
             report = check_levels(job, settings)
             if options.dry_run:

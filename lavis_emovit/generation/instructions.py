@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -76,7 +76,7 @@ def write_kind(job: Job, name: str, ids: Iterable[str] | None = None) -> StepRes
     """
     kind = KINDS[name]
     chosen = [record for record in job.chosen(ids) if record.emotion is not None or not kind.needs_emotion]
-    label_sets = _label_sets(chosen)
+    label_sets = check_labels(chosen)
     result = StepResult(name, num_records=len(chosen))
     outcomes = {record.id: _Outcome() for record in chosen}
     if job.chat is None:
@@ -116,14 +116,30 @@ def make_writer(job: Job, chat: ChatSettings, purpose: str, schema: Any = None, 
     return ChatWriter(chat, prompt, purpose, schema, image_root, settings.facts if facts else ())
 
 
-def _label_sets(records: list[EmotionRecord]) -> dict[str, LabelSet]:
+def check_labels(records: Sequence[EmotionRecord]) -> dict[str, LabelSet]:
+    """The label sets of records by name, every emotion being a member of its own.
+
+    Raises:
+        DataError: an emotion of no label set, of an unknown one, or not in it; the record is named.
+    """
     without = [record.id for record in records if record.emotion is not None and record.label_set is None]
     if without:
         raise DataError(
             f"{len(without)} of {len(records)} records have an emotion and name no label set (first: '{without[0]}'); "
             "set `label_set` (`emovit data import ... --label-set`)"
         )
-    return {name: get_label_set(name) for name in {record.label_set for record in records} if name is not None}
+    found: dict[str, LabelSet] = {}
+    for record in records:
+        if record.label_set is None:
+            continue
+        try:
+            if record.label_set not in found:
+                found[record.label_set] = get_label_set(record.label_set)
+            if record.emotion is not None:
+                found[record.label_set].canonical(record.emotion)
+        except DataError as error:
+            raise DataError(f"record '{record.id}': {error}") from None
+    return found
 
 
 # ---- Asking and reading -----------------------------------------------------------------------------------------

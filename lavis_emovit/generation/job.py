@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.errors import DataError, UserError
-from lavis_emovit.generation.categorical import OptionOrder
+from lavis_emovit.generation.categorical import CATEGORICAL_WORDINGS, OPEN_WORDINGS, OptionOrder
 from lavis_emovit.generation.chat.batch import run_batches
 from lavis_emovit.generation.chat.ledger import Ledger
 from lavis_emovit.generation.chat.prices import likely, load_prices, worst_case
@@ -71,6 +71,15 @@ class JobSettings(Settings):
             if name not in LATEST:
                 raise ValueError(f"no prompt '{name}'{nearest_name(name, list(LATEST))}")
         return value
+
+    @model_validator(mode="after")
+    def _wordings_exist(self) -> JobSettings:
+        available = len(OPEN_WORDINGS if self.open_set else CATEGORICAL_WORDINGS)
+        strange = [number for number in self.wordings if not 1 <= number <= available]
+        if strange:
+            kind = "open" if self.open_set else "categorical"
+            raise ValueError(f"{kind} wording {strange[0]} does not exist; there are 1 to {available}")
+        return self
 
 
 @dataclass
@@ -271,6 +280,19 @@ def estimate(
             usd_worst += price.usd(worst_case(request, price), batch=batch)
     costs = (usd, usd_worst) if price is not None else (None, None)
     return Estimate(label, num_requests, num_paid, num_input, num_output, *costs)
+
+
+def check_endpoint(settings: ChatSettings, *, needs_key: bool = True) -> None:
+    """Look whether an endpoint could be asked, before anything is: its key, the prices, the price where one is needed.
+
+    Raises:
+        UserError: no key, a file with prices that cannot be used, or a limit on costs for a model without a price.
+    """
+    if needs_key:
+        settings.api_key()
+    table = load_prices(settings.prices)
+    if settings.max_usd is not None:
+        table.require(settings.model)
 
 
 def find_image_root(records: Path, images: Path | None) -> Path:

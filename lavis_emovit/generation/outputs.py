@@ -152,10 +152,13 @@ def check_folder(folder: Path) -> None:
     """Look whether a job can write into a folder, before anything is asked.
 
     Raises:
-        DataError: it is a file, or holds a summary that is not ours.
+        DataError: it is a file, holds a summary that is not ours, or a folder where a file is to be written.
     """
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: a file; give the folder that results go into")
+    for name in (RECORDS, SUMMARY, MANIFEST, CONVERSATIONS, PREVIEW):
+        if (folder / name).is_dir():
+            raise DataError(f"{folder / name}: a folder, where a file is to be written; move it away")
     _read_steps(folder / SUMMARY)
 
 

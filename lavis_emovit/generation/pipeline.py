@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lavis_emovit.errors import ConfigError
-from lavis_emovit.generation.attributes import write_attributes
+from lavis_emovit.generation.attributes import read_vocabulary, write_attributes
 from lavis_emovit.generation.captions import write_captions
 from lavis_emovit.generation.categorical import add_categorical
-from lavis_emovit.generation.instructions import with_instructions, write_kind
+from lavis_emovit.generation.instructions import check_labels, make_writer, with_instructions, write_kind
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.kinds import KINDS
 from lavis_emovit.generation.mix import Mix, draw_mix
 from lavis_emovit.generation.overlap import refuse_overlap
-from lavis_emovit.records import read_records
+from lavis_emovit.records import INSTRUCTION_KINDS, read_records
 from lavis_emovit.settings import nearest_name
 
 STEPS = ("captions", "attributes", "categorical", *KINDS)
@@ -56,6 +56,14 @@ def run_steps(
     ids = None if chosen is None else set(chosen)
     if check_overlap and job.settings.split is not None:
         refuse_held_out(job, ids, held_out)
+    # Before anything is asked for and paid.
+    if any(step in INSTRUCTION_KINDS for step in steps):
+        check_labels(job.chosen(ids))
+    if "attributes" in steps:
+        read_vocabulary(vocabulary)
+    for step in steps:
+        if job.chat is not None and step in KINDS:
+            make_writer(job, job.chat, step)
     for step in steps:
         if step == "captions":
             result = write_captions(job, ids, captioner=captioner, redo=redo_captions, device=device)

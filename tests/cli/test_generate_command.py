@@ -40,6 +40,10 @@ sys.modules.setdefault("chat_server", chat_server)
 _spec.loader.exec_module(chat_server)
 
 
+# Nothing listens there.
+NOWHERE = ("--model", "gpt-4.1-mini", "--base-url", "http://127.0.0.1:9/v1")
+
+
 @pytest.fixture(scope="module")
 def sketch(tmp_path_factory):
     root = tmp_path_factory.mktemp("sketch") / "sketch"
@@ -191,14 +195,29 @@ def test_settings_file(sketch, tmp_path, capsys):
         (["--mix", "released"], "the mix wants more pictures than there are"),
         (["--config", "gone.yaml"], "gone.yaml"),
         (["--captioner", "blip"], "'blip' is no captioner"),
-        (["--vocabulary", "gone.json"], "gone.json: the vocabulary cannot be read"),
+        (["--vocabulary", "gone.json", *NOWHERE], "gone.json: the vocabulary cannot be read"),
+        (["--vocabulary", "open"], "--vocabulary is for a chat model"),
         (["--images", "gone"], "gone: no such folder of pictures"),
+        (["--images", ".", "--shards"], "none of the 56 pictures is in .: give --images"),
+        (["--images", ".", "--vision", *NOWHERE], "none of the 56 pictures is in .: give --images"),
         (["--out", "taken"], "taken: a file; give the folder"),
         (["--out", "other"], "summary.json: not a summary of ours"),
-        (
-            ["--judge", "m", "--model", "n", "--base-url", "http://127.0.0.1:9/v1", "--max-usd", "1"],
-            "no price is known",
-        ),
+        (["--out", "full"], "records.jsonl: a folder, where a file is to be written"),
+        (["--out", "strange"], "ledger.jsonl: the ledger cannot be opened"),
+        (["--judge", "m", *NOWHERE, "--max-usd", "1"], "no price is known for the model 'm'"),
+        (["--prices", "other/summary.json", *NOWHERE], "summary.json: expected an object with 'date'"),
+        (["--config", "prompt.yaml", *NOWHERE], "empty.txt: the prompt is empty"),
+        (["--examples", "99", *NOWHERE], "has 6 examples, 99 were asked for"),
+        (["--max-usd", "nan", *NOWHERE], "chat.max_usd: Input should be a finite number"),
+        (["--wording", "9"], "categorical wording 9 does not exist; there are 1 to 4"),
+        (["--wording", "4", "--open-set"], "open wording 4 does not exist; there are 1 to 3"),
+        (["--open-set", "--option-order", "shuffled"], "--option-order orders a list of options"),
+        (["--allow-short"], "--allow-short is about mixes"),
+        (["--device", "cuda"], "--device is about the LAVIS captioner"),
+        (["--vision", "--examples", "1"], "--vision sends pictures to a chat model"),
+        (["--batch"], "--batch means nothing without a model"),
+        (["--batch", "--stream", *NOWHERE], "give one of them"),
+        (["--no-wait", *NOWHERE], "--no-wait is about batches"),
     ],
 )
 def test_user_errors(changes, message, sketch, tmp_path, capsys, monkeypatch):
@@ -206,11 +225,85 @@ def test_user_errors(changes, message, sketch, tmp_path, capsys, monkeypatch):
     (tmp_path / "taken").write_text("")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "summary.json").write_text("[]")
+    (tmp_path / "full" / "records.jsonl").mkdir(parents=True)
+    (tmp_path / "strange" / "ledger.jsonl").mkdir(parents=True)
+    (tmp_path / "empty.txt").write_text(" \n")
+    (tmp_path / "prompt.yaml").write_text("job: {prompt_files: {reasoning: empty.txt}}")
     arguments = ["generate", "all", str(sketch / "records.jsonl"), "--out", "out"]
     images = [] if "--images" in changes else ["--images", str(sketch)]
     assert main([*arguments, *images, *changes]) == EXIT_USER_ERROR
     shown = capsys.readouterr().err
     assert message in shown and "Traceback" not in shown
+    assert "done" not in shown  # nothing was begun
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"emotion": "joyness"}, "record '{id}': unknown emotion 'joyness'"),
+        ({"label_set": "mikels9"}, "record '{id}': unknown label set 'mikels9'"),
+        ({"label_set": None}, "name no label set (first: '{id}')"),
+    ],
+)
+def test_labels_are_looked_at_before_anything_is_asked(changes, message, sketch, tmp_path, capsys):
+    records = [record for record in read_records(sketch / "records.jsonl") if record.split == "train"]
+    records[-1] = records[-1].model_copy(update=changes)
+    write_records(tmp_path / "records.jsonl", records)
+    with chat_server.ChatServer() as server:
+        arguments = ["generate", "all", str(tmp_path / "records.jsonl"), "--out", str(tmp_path / "out"), "--vision"]
+        arguments += ["--images", str(sketch), "--model", "m", "--base-url", server.url, "--redo-captions"]
+        assert main(arguments) == EXIT_USER_ERROR
+        assert message.format(id=records[-1].id) in capsys.readouterr().err and server.num_requests == 0
+
+
+SECRET = "sk-0123456789abcdefghij"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (f"chat: {{model: m, base_url: 'http://me:{SECRET}@localhost/v1'}}", "base_url must hold neither a password"),
+        (f"chat: {{model: m, base_url: 'me:{SECRET}@localhost/v1'}}", "base_url must hold neither a password"),
+        (f"chat: {{model: m, base_url: 'http://localhost/v1?key={SECRET}'}}", "base_url must hold neither a password"),
+        (f"chat: {{model: m, api_key_env: {SECRET}}}", "api_key_env must be the name of an environment variable"),
+        (f"chat: {{model: {SECRET}}}", "model must be a name"),
+        (f"chat: {{model: m, extra_body: {{user: {SECRET}}}}}", "extra_body must hold no key"),
+        ("chat: {model: m, extra_body: {a: {Api-Key: 0123}}}", "extra_body must hold no key"),
+        (f"chat: {{model: m, api_key: {SECRET}}}", "chat.api_key: unknown key (did you mean 'api_key_env'?)"),
+    ],
+)
+def test_keys_in_odd_places_are_refused_and_not_shown(config, message, sketch, tmp_path, capsys):
+    (tmp_path / "c.yaml").write_text(config)
+    arguments = ["generate", "reasoning", str(sketch / "records.jsonl"), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--config", str(tmp_path / "c.yaml")]) == EXIT_USER_ERROR
+    captured = capsys.readouterr()
+    assert message in captured.err and not (tmp_path / "out").exists()
+    assert SECRET not in captured.err + captured.out and "0123" not in captured.err
+
+
+@pytest.mark.parametrize("key", ["sk-\u0444\u00fc-0123456789", "sk-0123456789\nabc", "a b"])
+def test_keys_that_are_none_are_refused_and_not_shown(key, sketch, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    arguments = ["generate", "reasoning", str(sketch / "records.jsonl"), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--images", str(sketch), *NOWHERE]) == EXIT_USER_ERROR
+    shown = capsys.readouterr().err
+    assert "OPENAI_API_KEY holds blanks, line ends" in shown and "0123" not in shown and key not in shown
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://me:{SECRET}@localhost/v1")
+    assert main([*arguments, "--images", str(sketch), "--model", "m"]) == EXIT_USER_ERROR
+    shown = capsys.readouterr().err
+    assert "OPENAI_BASE_URL must hold neither a password" in shown and SECRET not in shown
+
+
+def test_shards_with_a_broken_picture(sketch, tmp_path, capsys):
+    records = [record for record in read_records(sketch / "records.jsonl") if record.split == "train"][:3]
+    records[1] = records[1].model_copy(update={"image": "gone.jpg"})
+    write_records(tmp_path / "records.jsonl", records)
+    arguments = ["generate", "categorical", str(tmp_path / "records.jsonl"), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--images", str(sketch), "--shards"]) == EXIT_USER_ERROR
+    shown = capsys.readouterr().err
+    assert "records.jsonl is written, the shards of 'train' are not" in shown and "--skip-bad" in shown
+    assert all(record.instructions for record in read_records(tmp_path / "out" / "records.jsonl"))
 
 
 def test_missing_records_and_missing_key(sketch, tmp_path, capsys, monkeypatch):

@@ -68,16 +68,23 @@ class Ledger:
         self._writing = threading.Lock()
         self._flusher: asyncio.Task[None] | None = None
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(f"{self.path}.lock")
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
         except Timeout:
             raise UserError(
                 f"{self.path}: another run is using this ledger. Wait for it to end, or give this run another folder."
             ) from None
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: the ledger cannot be opened ({error.strerror}); give a folder that can be written to"
+            ) from None
         try:
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            except OSError as error:
+                raise UserError(f"{self.path}: the ledger cannot be opened ({error.strerror})") from None
             try:
                 self._load()
                 if self._size == 0:

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import io
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from PIL import Image
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.pictures import decode_image
+
+_NO_FORMAT = re.compile(r"UnidentifiedImageError: cannot identify image file <[^>]*>")
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,9 @@ def load_rgb(data: bytes, path: Path, min_side_px: int | None = None) -> Image.I
     try:
         return decode_image(data, min_side_px=min_side_px)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+        # Pillow names an object in memory.
+        reason = _NO_FORMAT.sub("its format is not known", str(error))
+        raise DataError(f"{path}: {reason}") from None
 
 
 def picture_of(

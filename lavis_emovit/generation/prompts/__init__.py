@@ -73,7 +73,7 @@ def load_prompt(
     """
     if file is not None:
         try:
-            text = file.read_text(encoding="utf-8").strip()
+            text = file.read_text(encoding="utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{file}: the prompt cannot be read ({error})") from None
         if not text:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from lavis_emovit.emotion.labels import LabelSet
-from lavis_emovit.errors import DataError
+from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.base import Baseline, Failure, Item, LanguageModel
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Variant, Way, slice_values
 from lavis_emovit.evaluation.predictions import PredictionRow
@@ -22,6 +23,16 @@ from lavis_emovit.evaluation.questions import (
 
 T = TypeVar("T")
 
+logger = logging.getLogger(__name__)
+
+# Pictures that fail one after the other before it is the model that is at fault and not the pictures.
+MOST_FAILURES_IN_A_ROW = 16
+# The facts that an explanation can mention; they go along in its rows.
+EXPLAINED_FACTS = tuple(
+    f"attributes.{name}"
+    for name in ("brightness", "colorfulness", "scene", "object", "facial_expression", "human_action")
+)
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -30,6 +41,26 @@ class Prepared:
     item: Item
     picture: Any = None
     problem: str | None = None
+
+
+class Patience:
+    """Ends an evaluation whose model fails on one picture after the other."""
+
+    def __init__(self, most: int = MOST_FAILURES_IN_A_ROW):
+        self._most, self._failed = most, 0
+
+    def note(self, failure: Failure | None) -> None:
+        """Count a picture.
+
+        Raises:
+            UserError: too many in a row have failed.
+        """
+        self._failed = self._failed + 1 if failure is not None else 0
+        if failure is not None and self._failed >= self._most:
+            raise UserError(
+                f"the model failed on {self._failed} pictures in a row, at last with: {failure.reason}. Mend it and "
+                "start again, with suite.ask_errors_again=true for those that have failed; --debug tells more."
+            )
 
 
 @dataclass(frozen=True)
@@ -56,8 +87,19 @@ def ask(
     benchmark: BenchmarkSettings,
     way: Way,
     label_set: LabelSet | None,
+    patience: Patience | None = None,
 ) -> list[PredictionRow]:
-    """The rows of a batch: by item, and for each item by variant."""
+    """The rows of a batch: by item, and for each item by variant.
+
+    Where the model raises an error, the pictures of the batch are put to it one by one: those on which it fails again
+    are errors in the table, the others are answered.
+
+    Args:
+        patience: counts failures over batches; None ends at none.
+
+    Raises:
+        UserError: the model cannot go on at all.
+    """
     readable = [prepared for prepared in batch if prepared.problem is None]
     puts = [
         _Put(
@@ -71,7 +113,7 @@ def ask(
     ]
     pictures = [prepared.picture for prepared in readable]
     asked = [(put.place, question) for put in puts for question in put.questions]
-    answers = iter(_answers(model, pictures, asked, way))
+    answers = iter(_answers(model, pictures, asked, way, patience or Patience(len(batch) + 1)))
     made: dict[tuple[str, str], PredictionRow] = {}
     for put in puts:
         own = [next(answers) for _ in put.questions]
@@ -90,30 +132,65 @@ def predict(
     """The rows of a baseline, one an item: it reads no question, so there are no variants."""
     plain = benchmark.variants[0]
     rows: list[PredictionRow] = []
-    for item in items:
+    for item, values in zip(items, _predictions(baseline, items)):
         base = _empty_row(item, benchmark, plain, error=None)
-        try:
-            (values,) = baseline.predict([item])
-        except DataError as error:
-            rows.append(base.model_copy(update={"error": str(error)}))
-            continue
-        rows.append(_with_scores(base, values) if label_set is not None else _with_values(base, values))
-    return [row.model_copy(update={"instance_id": row.record_id, "variant": None}) for row in rows]
+        base = base.model_copy(update={"instance_id": base.record_id, "variant": None})
+        if isinstance(values, Failure):
+            rows.append(base.model_copy(update={"error": values.reason}))
+        elif not all(map(math.isfinite, values.values())):
+            rows.append(base.model_copy(update={"error": _NO_NUMBER}))
+        else:
+            rows.append(_with_scores(base, values) if label_set is not None else _with_values(base, values))
+    return rows
+
+
+_NO_NUMBER = "the model gave a score that is no number"
+
+
+def _predictions(baseline: Baseline, items: Sequence[Item]) -> list[dict[str, float] | Failure]:
+    """All at once; one by one where a picture among them cannot be decoded."""
+    try:
+        return list(baseline.predict(items))
+    except DataError as error:
+        if len(items) == 1:
+            return [Failure(str(error))]
+        return [values for item in items for values in _predictions(baseline, [item])]
 
 
 def _answers(
-    model: LanguageModel, pictures: Sequence[Any], asked: Sequence[tuple[int, Question]], way: Way
+    model: LanguageModel,
+    pictures: Sequence[Any],
+    asked: Sequence[tuple[int, Question]],
+    way: Way,
+    patience: Patience,
 ) -> list[Any]:
     """An answer for each question, those that share their candidates asked together."""
 
-    def put(group: list[tuple[int, Question]]) -> Sequence[Any]:
+    def put(group: list[tuple[int, Question]]) -> list[Any]:
         places = sorted({place for place, _ in group})
         shown = [pictures[place] for place in places]
         index = [places.index(place) for place, _ in group]
         questions = [question for _, question in group]
-        return (
-            model.write(shown, index, questions) if way == "generation" else model.score(shown, index, questions, way)
-        )
+        try:
+            found: list[Any] = []
+            if way == "generation":
+                found += model.write(shown, index, questions)
+            else:
+                found += model.score(shown, index, questions, way)
+        except UserError:
+            raise
+        # Whatever a model's library raises; it becomes an error in the table, and too many of them end the evaluation.
+        except Exception as error:
+            logger.debug("a batch of %d pictures failed", len(places), exc_info=True)
+            if len(places) > 1:
+                return _by_group(group, lambda pair: pair[0], put)
+            failure = Failure(f"{type(error).__name__}: {error}".strip().splitlines()[0])
+            patience.note(failure)
+            return [failure] * len(group)
+        if len(found) != len(questions):
+            raise UserError(f"the model gave {len(found)} answers to {len(questions)} questions")
+        patience.note(None)
+        return found
 
     return _by_group(asked, lambda pair: (pair[1].candidates, pair[1].answer_prefix, pair[1].max_new_tokens), put)
 
@@ -143,7 +220,7 @@ def _row(
     if way == "generation":
         return _with_text(base, put, str(answers[0]), label_set)
     if any(not math.isfinite(score) for row in answers for score in row):
-        return base.model_copy(update={"error": "the model gave a score that is no number"})
+        return base.model_copy(update={"error": _NO_NUMBER})
     if label_set is not None:
         return _with_scores(base, dict(zip(put.questions[0].candidates, answers[0])))
     return _with_values(base, values_from_scores(put.questions, answers))
@@ -166,7 +243,7 @@ def _with_values(base: PredictionRow, values: dict[str, float]) -> PredictionRow
 def _with_text(base: PredictionRow, put: _Put, text: str, label_set: LabelSet | None) -> PredictionRow:
     if label_set is None:
         return base.model_copy(update={"answer": text})
-    options = put.variant.options(label_set, base.record_id) if put.variant.order else None
+    options = put.variant.options(label_set, base.record_id) if put.variant.marks != "none" else None
     label, status = label_from_text(text, label_set, options)
     return base.model_copy(update={"answer": text, "prediction": label, "status": status})
 
@@ -174,7 +251,8 @@ def _with_text(base: PredictionRow, put: _Put, text: str, label_set: LabelSet | 
 def _empty_row(item: Item, benchmark: BenchmarkSettings, variant: Variant, *, error: str | None) -> PredictionRow:
     record = item.record
     several = len(benchmark.variants) > 1
-    slices = slice_values(record, benchmark.slices)
+    facts = EXPLAINED_FACTS if benchmark.kind == "explanation" else ()
+    slices = slice_values(record, (*benchmark.slices, *facts))
     if record.group is not None:
         slices = {"group": record.group, **slices}
     return PredictionRow(

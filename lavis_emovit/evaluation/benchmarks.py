@@ -25,6 +25,7 @@ from lavis_emovit.settings import Settings
 Kind = Literal["emotion", "valence_arousal", "action_units", "explanation", "caption"]
 Way = Literal["likelihood", "likelihood_sum", "likelihood_calibrated", "generation"]
 OptionOrder = Literal["fixed", "reversed", "shuffled"]
+OptionMarks = Literal["none", "letters", "numbers"]
 
 AXES = ("valence", "arousal")
 
@@ -43,6 +44,8 @@ class BenchmarkSettings(Settings):
         coarser: coarser label sets, whose metrics are computed from the same answers (`parrott6`, `polarity2`).
         wordings: wordings of the question, numbered from 1; several measure how much they matter.
         option_orders: orders of the listed options; `shuffled` is another one for every record.
+        option_marks: how the listed options are marked: by nothing, as `(a) awe` or as `1. awe`. An answer by its mark
+            ("b") counts only where the question has marks.
         with_options: whether the question lists the options; both may be asked.
         limit: only the first so many records of the split; the shards are shuffled, so these are a fair choice.
         slices: fields of the records by which metrics are also given (`source`, `attributes.scene`, `extra.gender`).
@@ -61,6 +64,7 @@ class BenchmarkSettings(Settings):
     coarser: tuple[str, ...] = ()
     wordings: tuple[int, ...] = Field(default=(1,), min_length=1)
     option_orders: tuple[OptionOrder, ...] = Field(default=("fixed",), min_length=1)
+    option_marks: tuple[OptionMarks, ...] = Field(default=("none",), min_length=1)
     with_options: tuple[bool, ...] = Field(default=(True,), min_length=1)
     limit: int | None = Field(default=None, ge=1)
     slices: tuple[str, ...] = ()
@@ -75,7 +79,7 @@ class BenchmarkSettings(Settings):
             get_label_set(value)
         return value
 
-    @field_validator("wordings", "option_orders", "with_options")
+    @field_validator("wordings", "option_orders", "option_marks", "with_options")
     @classmethod
     def _each_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(value)) != len(value):
@@ -93,7 +97,7 @@ class BenchmarkSettings(Settings):
     @model_validator(mode="after")
     def _fits_the_kind(self) -> BenchmarkSettings:
         if self.kind != "emotion":
-            asked = {"coarser", "option_orders", "with_options"} & self.model_fields_set
+            asked = {"coarser", "option_orders", "option_marks", "with_options"} & self.model_fields_set
             if asked:
                 raise ValueError(f"{', '.join(sorted(asked))} belongs to kind 'emotion', this one is '{self.kind}'")
         available = len(CATEGORICAL_WORDINGS) if self.kind == "emotion" else NUM_WORDINGS[self.kind]
@@ -106,10 +110,11 @@ class BenchmarkSettings(Settings):
     @property
     def variants(self) -> tuple[Variant, ...]:
         """Every way in which the question is put, the plainest first."""
-        made = []
-        for wording, options, order in itertools.product(self.wordings, self.with_options, self.option_orders):
-            # Without a list there is no order of it.
-            variant = Variant(wording, order if options else None)
+        made: list[Variant] = []
+        choices = itertools.product(self.wordings, self.with_options, self.option_orders, self.option_marks)
+        for wording, options, order, marks in choices:
+            # Without a list there is no order of it, and nothing to mark.
+            variant = Variant(wording, order, marks) if options else Variant(wording, None)
             if variant not in made:
                 made.append(variant)
         return tuple(made)
@@ -124,11 +129,13 @@ class Variant:
 
     wording: int
     order: OptionOrder | None
+    marks: OptionMarks = "none"
 
     @property
     def name(self) -> str:
-        """For example `wording 2, options shuffled`."""
-        options = f"options {self.order}" if self.order else "no options"
+        """For example `wording 2, options shuffled`, or `wording 1, options fixed by letters`."""
+        marks = f" by {self.marks}" if self.marks != "none" else ""
+        options = f"options {self.order}{marks}" if self.order else "no options"
         return f"wording {self.wording}, {options}"
 
     def options(self, label_set: LabelSet, record_id: str) -> tuple[str, ...]:
@@ -158,10 +165,13 @@ class Truth:
 
 
 def truth_of(record: EmotionRecord, benchmark: BenchmarkSettings, label_set: LabelSet | None) -> Truth | None:
-    """What is true about a record, or None where the record does not say it.
+    """What is true about a record, or None where the record does not say it, or not in these labels.
+
+    Votes for what the label set does not have (a neutral share beside six emotions) are left out, and the others made
+    to add up to 1 again.
 
     Raises:
-        DataError: an emotion that the label set does not have.
+        DataError: an emotion that neither the label set nor a hierarchy above it knows.
     """
     if benchmark.kind == "valence_arousal":
         if record.valence is None or record.arousal is None:
@@ -175,28 +185,34 @@ def truth_of(record: EmotionRecord, benchmark: BenchmarkSettings, label_set: Lab
         return Truth()
     if record.emotion is None or label_set is None:
         return None
-    votes = None
-    if record.votes is not None:
-        votes = dict.fromkeys(label_set.labels, 0.0)
-        for name, share in record.votes.items():
-            votes[label_set.canonical(name)] += share
-    return Truth(label=_label_in(record, label_set), votes=votes)
-
-
-def _label_in(record: EmotionRecord, label_set: LabelSet) -> str:
-    """A record's emotion in the label set that is asked with, which may be coarser than the record's own."""
-    own = record.label_set
-    if own is not None and own != label_set.name:
-        try:
-            coarse = coarser_label(record.emotion or "", own, label_set.name)
-        except DataError:
-            coarse = None
-        if coarse is not None:
-            return coarse
     try:
-        return label_set.canonical(record.emotion or "")
+        label = _label_in(record.emotion, record.label_set, label_set)
     except DataError as error:
         raise DataError(f"record '{record.id}': {error}") from None
+    return Truth(label=label, votes=_votes_in(record, label_set)) if label is not None else None
+
+
+def _label_in(name: str, own: str | None, label_set: LabelSet) -> str | None:
+    """A label of the set `own` in the one that is asked with, which may be coarser; None without a place there."""
+    if own is not None and own != label_set.name:
+        try:
+            return coarser_label(name, own, label_set.name)
+        except DataError:
+            pass  # no hierarchy joins the two; they may still spell the label alike
+    return label_set.canonical(name)
+
+
+def _votes_in(record: EmotionRecord, label_set: LabelSet) -> dict[str, float] | None:
+    votes = dict.fromkeys(label_set.labels, 0.0)
+    for name, share in (record.votes or {}).items():
+        try:
+            label = _label_in(name, record.label_set, label_set)
+        except DataError:
+            continue
+        if label is not None:
+            votes[label] += share
+    total = sum(votes.values())
+    return {label: share / total for label, share in votes.items()} if total > 0 else None
 
 
 def label_set_of(benchmark: BenchmarkSettings, names: Sequence[str], place: str) -> LabelSet | None:

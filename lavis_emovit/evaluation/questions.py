@@ -14,11 +14,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lavis_emovit.emotion.answer_options import option_marks
 from lavis_emovit.emotion.answers import AnswerStatus, read_emotion
 from lavis_emovit.emotion.facial import facial_priors
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.evaluation.benchmarks import AXES, BenchmarkSettings, Truth, Variant, Way, units_asked
-from lavis_emovit.generation.categorical import CATEGORICAL_ANSWER_PREFIX, OPEN_WORDINGS, categorical_prompt
+from lavis_emovit.generation.categorical import (
+    CATEGORICAL_ANSWER_PREFIX,
+    CATEGORICAL_WORDINGS,
+    OPEN_WORDINGS,
+    categorical_prompt,
+)
 from lavis_emovit.generation.kinds import EXPLANATION_QUESTIONS
 from lavis_emovit.generation.seke.instructions import AFFECT_QUESTIONS, UNITS_QUESTIONS
 from lavis_emovit.records import EmotionRecord
@@ -100,8 +106,7 @@ def questions_about(
     by_likelihood = way != "generation"
     if benchmark.kind == "emotion":
         assert label_set is not None
-        options = variant.options(label_set, record.id)
-        text = categorical_prompt(label_set, options, variant.wording) if variant.order else OPEN_WORDINGS[number]
+        text = _emotion_question(label_set, variant, record.id)
         if by_likelihood:
             return [Question("emotion", text, label_set.labels, CATEGORICAL_ANSWER_PREFIX)]
         return [Question("emotion", text, max_new_tokens=new_tokens)]
@@ -125,6 +130,15 @@ def questions_about(
         return []
     free: tuple[str, ...] = EXPLANATION_QUESTIONS if benchmark.kind == "explanation" else CAPTION_QUESTIONS
     return [Question(benchmark.kind, free[number], max_new_tokens=new_tokens)]
+
+
+def _emotion_question(label_set: LabelSet, variant: Variant, record_id: str) -> str:
+    if variant.order is None:
+        return OPEN_WORDINGS[variant.wording - 1]
+    options = variant.options(label_set, record_id)
+    if variant.marks == "none":
+        return categorical_prompt(label_set, options, variant.wording)
+    return CATEGORICAL_WORDINGS[variant.wording - 1].format(options=", ".join(option_marks(options, variant.marks)))
 
 
 def wordings_of(benchmark: BenchmarkSettings, label_set: LabelSet | None) -> list[str]:
@@ -172,9 +186,9 @@ def label_from_text(text: str, label_set: LabelSet, options: Sequence[str] | Non
     """The label that a written answer asserts, or None, and the status of reading.
 
     Args:
-        options: the options in the order in which the question listed them, or None where it listed none.
+        options: the options in the order in which the question listed them, where it marked them by letters or numbers.
     """
-    answer = read_emotion(text, label_set)
+    answer = read_emotion(text, label_set, options)
     return answer.label, answer.status
 
 

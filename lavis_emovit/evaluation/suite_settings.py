@@ -68,6 +68,7 @@ class SuiteSettings(Settings):
         num_workers: processes that read and prepare pictures.
         missing: a benchmark whose data are not on this machine: `refuse` the suite, or `skip` it and say so.
         overwrite: delete predictions that were made with other settings, instead of refusing.
+        ask_errors_again: ask again about the records that failed at an earlier start.
         num_pictures: of the report, for each model and benchmark.
         report: write report.html.
         cache_dir: where replies of endpoints at temperature 0 are kept between suites.
@@ -83,6 +84,7 @@ class SuiteSettings(Settings):
     num_workers: int = Field(default=0, ge=0)
     missing: Literal["refuse", "skip"] = "refuse"
     overwrite: bool = False
+    ask_errors_again: bool = False
     num_pictures: int = Field(default=12, ge=0)
     report: bool = True
     cache_dir: str = "output/emovit/eval/cache"

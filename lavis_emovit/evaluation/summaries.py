@@ -40,12 +40,14 @@ class AskedBenchmark:
         settings: what was asked.
         label_set: what it was asked with, or None for kinds without labels.
         rows: (model, way) -> rows, in the order of the suite.
+        num_records: records of the split that were looked at, None where nobody knows.
     """
 
     name: str
     settings: BenchmarkSettings
     label_set: LabelSet | None
     rows: Mapping[tuple[str, str], Sequence[PredictionRow]]
+    num_records: int | None = None
 
 
 def benchmark_summary(asked: AskedBenchmark) -> dict[str, Any]:
@@ -54,12 +56,18 @@ def benchmark_summary(asked: AskedBenchmark) -> dict[str, Any]:
     Returns:
         `kind`, `dataset`, `split`, `label_set`, `headline` (name of the metric), `results`, one for each model and way
         (`model`, `way`, `headline` with `value` and `interval`, `num_samples`, `num_invalid`, `num_errors`,
-        `metrics`), and `comparisons`, each later result against the first.
+        `num_without_truth`, `metrics`), and `comparisons`, each later result against the first.
     """
     settings = asked.settings
     results = []
     for (model, way), rows in asked.rows.items():
-        result: dict[str, Any] = {"model": model, "way": way, "num_errors": sum(row.error is not None for row in rows)}
+        num_asked = len({row.record_id for row in rows})
+        result: dict[str, Any] = {
+            "model": model,
+            "way": way,
+            "num_errors": sum(row.error is not None for row in rows),
+            "num_without_truth": (asked.num_records or num_asked) - num_asked,
+        }
         try:
             result |= _measured(rows, asked)
         except DataError as error:

@@ -13,16 +13,19 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.distributed as dist
 import yaml
 from filelock import FileLock, Timeout
 
 from lavis_emovit.errors import ConfigError, DataError, UserError
 from lavis_emovit.evaluation import asking
-from lavis_emovit.evaluation.adapters.base import Baseline, Item
+from lavis_emovit.evaluation.adapters.base import Baseline
 from lavis_emovit.evaluation.benchmarks import Way
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.evaluation.questions import suits, wordings_of
@@ -35,7 +38,7 @@ from lavis_emovit.runners import processes
 from lavis_emovit.runners.config import read_user_tree
 from lavis_emovit.runners.machine import package_versions
 from lavis_emovit.runners.seeding import limit_threads
-from lavis_emovit.runners.suite_data import BenchmarkPictures, OpenBenchmark, open_benchmarks, picture_batches
+from lavis_emovit.runners.suite_data import OpenBenchmark, open_benchmarks, picture_batches
 from lavis_emovit.runners.suite_models import open_baseline, open_language_model
 from lavis_emovit.runners.suite_rows import SuiteRows
 from lavis_emovit.settings import parse_settings
@@ -76,7 +79,7 @@ def run_suite(settings: SuiteSettings) -> dict[str, Any]:
         UserError: something that the user can put right.
     """
     limit_threads(settings.num_threads)
-    with SuiteFolder(settings) as folder:
+    with _process_group(), SuiteFolder(settings) as folder:
         benchmarks, absent = open_benchmarks(settings)
         for name, reason in absent.items():
             logger.warning("benchmark '%s' is left out: %s", name, reason)
@@ -90,6 +93,20 @@ def run_suite(settings: SuiteSettings) -> dict[str, Any]:
         return summarise(settings, folder, benchmarks, left_out, absent)
 
 
+@contextmanager
+def _process_group() -> Iterator[None]:
+    """Join the other processes that the launcher has started, by way of the CPU: ranks tell each other rows only."""
+    joined_before = dist.is_initialized()
+    processes.start(processes.read_launch(), device=torch.device("cpu"))
+    if not processes.is_main():
+        logging.getLogger("lavis_emovit").setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        if not joined_before:
+            processes.stop()
+
+
 def summarise(
     settings: SuiteSettings,
     folder: SuiteFolder,
@@ -98,7 +115,7 @@ def summarise(
     absent: Mapping[str, str],
 ) -> dict[str, Any]:
     """Compute every figure from the rows on disk, and write metrics.json, the tables and the report."""
-    asked = [folder.asked(benchmark, settings) for benchmark in benchmarks.values()]
+    asked = [folder.asked(benchmark, settings, left_out.get(name, {})) for name, benchmark in benchmarks.items()]
     summary = {
         "suite": settings.name,
         "models": list(settings.models),
@@ -151,15 +168,16 @@ class SuiteFolder:
         """The file of one model's rows on one benchmark."""
         return self.path / "predictions" / benchmark / f"{model}.{way}.jsonl"
 
-    def asked(self, benchmark: OpenBenchmark, settings: SuiteSettings) -> AskedBenchmark:
-        """A benchmark with all rows about it, models in the order of the suite."""
+    def asked(self, benchmark: OpenBenchmark, settings: SuiteSettings, left_out: Mapping[str, Any]) -> AskedBenchmark:
+        """A benchmark with all rows about it, models in the order of the suite; not those of askings left out."""
         rows = {}
         for model in settings.models:
             for way in (*settings.ways, DIRECT):
                 path = self.predictions(benchmark.name, model, way)
-                if path.exists():
+                if path.exists() and way not in left_out.get(model, {}):
                     rows[model, way] = read_predictions(path)
-        return AskedBenchmark(benchmark.name, benchmark.settings, benchmark.label_set, rows)
+        num_records = len(benchmark.numbers())
+        return AskedBenchmark(benchmark.name, benchmark.settings, benchmark.label_set, rows, num_records)
 
 
 def ask_all(settings: SuiteSettings, folder: SuiteFolder, benchmarks: Mapping[str, OpenBenchmark]) -> dict[str, Any]:
@@ -225,9 +243,12 @@ class _Asking:
         with self._open() as rows:
             if rows.is_done:
                 return
-            loader = picture_batches(BenchmarkPictures(benchmark, model, rows.done_records), self._settings)
+            patience = asking.Patience()
+            loader = picture_batches(benchmark, model, rows.done_records, self._settings)
             for batch in rows.rounds(loader):
-                rows.write(asking.ask(model, batch, benchmark.settings, way, benchmark.label_set) if batch else [])
+                rows.write(
+                    asking.ask(model, batch, benchmark.settings, way, benchmark.label_set, patience) if batch else []
+                )
 
     def of_baseline(self, baseline: Baseline) -> None:
         """Learn from the training split, then predict."""
@@ -235,20 +256,25 @@ class _Asking:
         with self._open() as rows:
             if rows.is_done:
                 return
-            learnt: Iterable[Item] = ()
-            if baseline.learns and benchmark.train_index is not None:
-                learnt = benchmark.items(benchmark.train_index, range(benchmark.train_index.num_samples))
             try:
-                baseline.fit(learnt, benchmark.settings, benchmark.label_set)
+                baseline.fit(benchmark.learnt() if baseline.learns else (), benchmark.settings, benchmark.label_set)
             except DataError as error:
                 raise DataError(f"{self._label}: {error}") from None
-            loader = picture_batches(BenchmarkPictures(benchmark, None, rows.done_records), self._settings)
+            loader = picture_batches(benchmark, None, rows.done_records, self._settings)
             for batch in rows.rounds(loader):
                 items = [prepared.item for prepared in batch]
                 rows.write(asking.predict(baseline, items, benchmark.settings, benchmark.label_set) if items else [])
 
     def _open(self) -> SuiteRows:
-        return SuiteRows(self._path, self._made_with, self._label, overwrite=self._settings.overwrite)
+        settings = self._settings
+        return SuiteRows(
+            self._path,
+            self._made_with,
+            self._label,
+            overwrite=settings.overwrite,
+            ask_errors_again=settings.ask_errors_again,
+            order=lambda: (item.record.id for item in self._benchmark.asked()),
+        )
 
 
 def _made_with(benchmark: OpenBenchmark, way: str, identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.errors import ConfigError, DataError
@@ -41,11 +41,27 @@ class OpenBenchmark:
         count = self.index.num_samples
         return range(count if self.settings.limit is None else min(count, self.settings.limit))
 
+    def asked(self) -> Iterator[Item]:
+        """The items that are asked about."""
+        return self.items(self.index, self.numbers())
+
+    def learnt(self) -> Iterator[Item]:
+        """The items that baselines learn from; nothing without a training split."""
+        if self.train_index is not None:
+            yield from self.items(self.train_index, range(self.train_index.num_samples))
+
     def items(self, index: ShardIndex, numbers: Iterable[int]) -> Iterator[Item]:
-        """Records that say what the benchmark asks for, with their pictures; the others are passed over."""
+        """Records that say what the benchmark asks for, with their pictures; the others are passed over.
+
+        Raises:
+            DataError: a sample cannot be read. It cannot even be named in a table, so the benchmark would be another.
+        """
         reader = ShardReader(index)
         for number in numbers:
-            sample = reader.read(number)
+            try:
+                sample = reader.read(number)
+            except SampleFaultError as error:
+                raise DataError(f"{error} A benchmark is asked about whole or not at all.") from None
             truth = truth_of(sample.record, self.settings, self.label_set)
             if truth is not None:
                 yield Item(sample.record, sample.image_bytes, truth)
@@ -87,64 +103,86 @@ def _open(name: str, settings: BenchmarkSettings) -> OpenBenchmark:
         raise DataError(f"'{settings.dataset}' has no split '{settings.split}', it has {', '.join(indexes)}")
     index = ShardIndex.load(indexes[settings.split])
     train = indexes.get(settings.train_split) if settings.train_split is not None else None
-    place = f"{index.folder}"
-    return OpenBenchmark(
+    opened = OpenBenchmark(
         name,
         settings,
         index,
         ShardIndex.load(train) if train is not None else None,
-        label_set_of(settings, index.label_sets, place),
+        label_set_of(settings, index.label_sets, str(index.folder)),
     )
+    if next(opened.asked(), None) is None:
+        raise DataError(
+            f"none of the {len(opened.numbers())} records of '{settings.dataset}' ({settings.split}) that it would ask "
+            f"about says {_TRUTHS[settings.kind]}; choose another `kind`, `split` or dataset"
+        )
+    return opened
 
 
-class BenchmarkPictures:
-    """Map-style dataset of prepared items; `None` for samples that are done or that the benchmark does not ask about.
+_TRUTHS = {
+    "emotion": "its emotion in these labels",
+    "explanation": "its emotion in these labels",
+    "valence_arousal": "both valence and arousal",
+    "action_units": "action units",
+    "caption": "anything",
+}
+
+
+class BenchmarkBatches:
+    """Map-style dataset whose items are batches of prepared items; an empty one where all of it is done.
+
+    A batch that is done in part is made again whole, so that a run that was stopped puts the same batches to the model
+    as one that was not. What is wrong with the data comes as a value: raised in a loader's process, its text would be
+    buried in a traceback.
 
     Args:
         model: prepares pictures; None leaves them as bytes.
+        done_records: ids of the records whose rows are all there.
+        size: samples of a batch.
     """
 
-    def __init__(self, benchmark: OpenBenchmark, model: Any, done_records: frozenset[str]):
-        self._benchmark, self._model, self._done = benchmark, model, done_records
-        self._reader = ShardReader(benchmark.index)
-        self.numbers = list(benchmark.numbers())
+    def __init__(self, benchmark: OpenBenchmark, model: Any, done_records: frozenset[str], size: int):
+        self._benchmark, self._model, self._done, self._size = benchmark, model, done_records, size
+        self._numbers = benchmark.numbers()
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return -(-len(self._numbers) // self._size)
 
-    def __getitem__(self, position: int) -> asking.Prepared | None:
+    def __getitem__(self, number: int) -> list[asking.Prepared] | DataError:
         benchmark = self._benchmark
+        numbers = self._numbers[number * self._size : (number + 1) * self._size]
         try:
-            sample = self._reader.read(self.numbers[position])
-        except SampleFaultError as error:
-            # A record that cannot be read cannot even be named in the table, so the benchmark would not be the same.
-            raise DataError(f"{error} A benchmark is asked about whole or not at all.") from None
-        if sample.record.id in self._done:
-            return None
-        truth = truth_of(sample.record, benchmark.settings, benchmark.label_set)
-        if truth is None:
-            return None
-        item = Item(sample.record, sample.image_bytes, truth)
-        return asking.Prepared(item) if self._model is None else asking.prepare(item, self._model)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__
+            items = list(benchmark.items(benchmark.index, numbers))
+        except DataError as error:
+            return error
+        if all(item.record.id in self._done for item in items):
+            return []
+        return [asking.Prepared(item) if self._model is None else asking.prepare(item, self._model) for item in items]
 
 
-def picture_batches(pictures: BenchmarkPictures, settings: SuiteSettings) -> Any:
+class Batches(Protocol):
+    """Batches whose number is known; what is wrong with the data stands in the place of a batch."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[list[asking.Prepared] | DataError]: ...
+
+
+def picture_batches(
+    benchmark: OpenBenchmark, model: Any, done_records: frozenset[str], settings: SuiteSettings
+) -> Batches:
     """Batches of this rank: every world-size-th one, so that the rows of a round of all ranks stand in order."""
     from torch.utils.data import DataLoader
 
-    rank, world_size, size = processes.rank(), processes.world_size(), settings.batch_size
-    starts = range(rank * size, len(pictures), world_size * size)
-    batches = [list(range(start, min(start + size, len(pictures)))) for start in starts]
-    return DataLoader(
-        pictures,  # type: ignore[arg-type]
-        batch_sampler=batches,
+    size = max(settings.batch_size, getattr(model, "pictures_at_once", 0))
+    batches = BenchmarkBatches(benchmark, model, done_records, size)
+    return DataLoader(  # type: ignore[return-value]
+        batches,  # type: ignore[arg-type]
+        batch_size=None,
+        sampler=range(processes.rank(), len(batches), processes.world_size()),
         num_workers=settings.num_workers,
-        collate_fn=_without_none,
+        collate_fn=_as_it_is,
     )
 
 
-def _without_none(items: list[asking.Prepared | None]) -> list[asking.Prepared]:
-    return [item for item in items if item is not None]
+def _as_it_is(batch: Any) -> Any:
+    return batch

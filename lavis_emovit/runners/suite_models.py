@@ -18,6 +18,7 @@ from lavis_emovit.evaluation.adapters.transformers_model import TransformersMode
 from lavis_emovit.evaluation.suite_settings import LavisModelSettings, ModelEntry, SuiteSettings
 from lavis_emovit.paths import output_root
 from lavis_emovit.runners import processes
+from lavis_emovit.runners.engines.devices import choose_device
 
 # Settings of a model that change its answers, besides its weights.
 _ANSWER_KEYS = ("image_size", "max_txt_len", "prompt", "qformer_text_input", "frozen_precision")
@@ -30,7 +31,7 @@ def open_baseline(entry: ModelEntry) -> Baseline | None:
     if isinstance(entry, ColoursSettings):
         return ColoursBaseline(entry)
     if isinstance(entry, ClipSettings):
-        return ClipBaseline(entry)
+        return ClipBaseline(entry, choose_device(entry.device))
     return None
 
 
@@ -43,7 +44,7 @@ def open_language_model(name: str, entry: ModelEntry, suite: SuiteSettings, fold
     if isinstance(entry, LavisModelSettings):
         return _lavis_model(name, entry)
     if isinstance(entry, TransformersModelSettings):
-        return TransformersModel(entry)
+        return TransformersModel(entry, choose_device(entry.device))
     assert isinstance(entry, ChatModelSettings)
     if processes.world_size() > 1:
         raise ConfigError(
@@ -57,9 +58,10 @@ def ledger_of(name: str, entry: ChatModelSettings, suite: SuiteSettings, folder:
     """Where the replies of an endpoint are kept: shared by all suites only where they do not depend on chance."""
     if not entry.is_deterministic():
         return folder / "ledgers" / f"{name}.jsonl"
-    model = entry.endpoint().model
-    plain = "".join(character if character.isalnum() or character in "-." else "_" for character in model)
-    return output_root() / suite.cache_dir / f"{plain}-{hashlib.sha256(model.encode()).hexdigest()[:8]}.jsonl"
+    endpoint = entry.endpoint()
+    plain = "".join(character if character.isalnum() or character in "-." else "_" for character in endpoint.model)
+    digest = hashlib.sha256(f"{endpoint.address()}\n{endpoint.model}".encode()).hexdigest()
+    return output_root() / Path(suite.cache_dir).expanduser() / f"{plain}-{digest[:12]}.jsonl"
 
 
 def _lavis_model(name: str, entry: LavisModelSettings) -> LavisModel:
@@ -70,7 +72,7 @@ def _lavis_model(name: str, entry: LavisModelSettings) -> LavisModel:
     from lavis_emovit.processors.emovit_text import EmovitTextProcessor
     from lavis_emovit.processors.settings import ImageEvalSettings
     from lavis_emovit.runners.config import resolve_model
-    from lavis_emovit.runners.engines.torch_engine import AMP_DTYPES, choose_device
+    from lavis_emovit.runners.engines.torch_engine import AMP_DTYPES
     from lavis_emovit.runners.resume import find_trained
     from lavis_emovit.runners.training_state import read_state
 

@@ -7,40 +7,52 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lavis_emovit.errors import DataError, UserError
-from lavis_emovit.evaluation.predictions import PredictionRow, PredictionWriter, read_predictions
+from lavis_emovit.evaluation.predictions import PredictionRow, PredictionWriter, read_predictions, write_predictions
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.runners import processes
 from lavis_emovit.runners.logs import progress
+from lavis_emovit.runners.suite_data import Batches
 
 logger = logging.getLogger(__name__)
 
 
 class SuiteRows:
-    """The file of rows of one asking, and the record beside it of what they were made with."""
+    """The file of rows of one asking, and the record beside it of what they were made with.
 
-    def __init__(self, path: Path, made_with: Mapping[str, Any], label: str, *, overwrite: bool):
+    Args:
+        path: the JSON lines.
+        made_with: all that decides the rows.
+        label: what messages call it.
+        overwrite: make rows anew that were made with something else.
+        ask_errors_again: ask again about the records of rows that are errors.
+        order: the ids of all records in the order of the shards; read only where rows have to be put back into it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        made_with: Mapping[str, Any],
+        label: str,
+        *,
+        overwrite: bool,
+        ask_errors_again: bool,
+        order: Callable[[], Iterable[str]],
+    ):
         self._path, self._made_with, self._label = path, dict(made_with), label
         self._beside = path.with_suffix(".json")
-        self._overwrite = overwrite
+        self._overwrite, self._ask_errors_again, self._order = overwrite, ask_errors_again, order
         self._writer: PredictionWriter | None = None
+        self._earlier_ids: frozenset[str] = frozenset()
         self.is_done = False
         self.done_records: frozenset[str] = frozenset()
 
     def __enter__(self) -> SuiteRows:
-        problem, done, records = "", False, frozenset[str]()
-        if processes.is_main():
-            try:
-                done, records = self._settle()
-            except UserError as error:
-                problem = str(error)
-        problem, self.is_done, self.done_records = processes.broadcast_object((problem, done, records))
-        if problem:
-            raise DataError(problem)
+        self.is_done, self.done_records = processes.on_main(self._settle)
         if self.is_done:
             logger.info("%s: done before, taken from %s", self._label, self._path)
         elif self.done_records:
@@ -51,23 +63,32 @@ class SuiteRows:
         if self._writer is not None:
             self._writer.close()
             if kind is None:
+                if self._ask_errors_again:
+                    self._put_in_order()
                 self._write_beside(finished=True)
 
-    def rounds(self, batches: Iterable[Any]) -> Iterator[Any]:
+    def rounds(self, batches: Batches) -> Iterator[Any]:
         """Batches of this rank, and empty ones while other ranks still have some; with a progress line on rank 0."""
         source = iter(batches)
-        total = max(processes.gather_objects(len(batches)))  # type: ignore[arg-type]
+        total = max(processes.gather_objects(len(batches)))
         with progress(self._label, max(1, total), every=10) as line:
             for _ in range(total):
-                yield next(source, [])
+                batch = _next(source)
+                if isinstance(batch, DataError):
+                    raise batch
+                yield batch
                 line.advance()
 
     def write(self, rows: list[PredictionRow]) -> None:
-        """Append the rows of all ranks in the order of ranks."""
+        """Append the rows of all ranks in the order of ranks, but those that an earlier start has written.
+
+        Raises:
+            DataError: two records of the benchmark share an id.
+        """
         for part in processes.gather_objects(rows):
             if self._writer is not None:
                 for row in part:
-                    if row.instance_id not in self._writer.instance_ids:
+                    if row.instance_id not in self._earlier_ids:
                         self._writer.write(row)
 
     def _settle(self) -> tuple[bool, frozenset[str]]:
@@ -86,16 +107,35 @@ class SuiteRows:
                 earlier = None
         elif self._path.exists():
             raise UserError(f"{self._path}: what it was made with ({self._beside.name}) is missing; delete it")
-        if earlier is not None and earlier.get("finished") and self._path.exists():
+        again = self._ask_errors_again and earlier is not None and self._drop_errors()
+        if earlier is not None and earlier.get("finished") and self._path.exists() and not again:
             return True, frozenset()
         self._write_beside(finished=False)
         self._writer = PredictionWriter(self._path)
         per_record: dict[str, int] = {}
-        if self._writer.instance_ids:
+        self._earlier_ids = frozenset(self._writer.instance_ids)
+        if self._earlier_ids:
             for row in read_predictions(self._path):
                 per_record[row.record_id] = per_record.get(row.record_id, 0) + 1
         whole = self._made_with["variants"]
         return False, frozenset(record for record, count in per_record.items() if count >= len(whole))
+
+    def _drop_errors(self) -> bool:
+        """Take the records with a failed row out of the file; whether there were any."""
+        if not self._path.exists():
+            return False
+        rows = read_predictions(self._path, drop_partial_last_line=True)
+        failed = {row.record_id for row in rows if row.error is not None}
+        if failed:
+            logger.info("%s: %d records that failed are asked about again", self._label, len(failed))
+            self._write_beside(finished=False)
+            write_predictions(self._path, (row for row in rows if row.record_id not in failed))
+        return bool(failed)
+
+    def _put_in_order(self) -> None:
+        place = {record_id: number for number, record_id in enumerate(self._order())}
+        rows = read_predictions(self._path)
+        write_predictions(self._path, sorted(rows, key=lambda row: place[row.record_id]))
 
     def _read_beside(self) -> dict[str, Any] | None:
         try:
@@ -109,6 +149,19 @@ class SuiteRows:
         with atomic_writer(self._beside) as file:
             json.dump({"finished": finished, "made_with": self._made_with}, file, indent=1, ensure_ascii=False)
             file.write("\n")
+
+
+def _next(source: Iterator[Any]) -> Any:
+    """The next batch, an empty one at the end."""
+    try:
+        return next(source, [])
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            f"a worker process that reads pictures ended ({str(error).strip().splitlines()[0]}). It was probably "
+            "killed for want of memory: set suite.num_workers lower. Started again, the evaluation goes on from here."
+        ) from error
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> str:

@@ -38,9 +38,15 @@ class LanguageModel(Protocol):
 
     Attributes:
         ways: the ways of asking that it knows.
+        pictures_at_once: least pictures of a batch that it is quick with; 0 leaves that to the suite.
     """
 
     ways: frozenset[Way]
+
+    @property
+    def pictures_at_once(self) -> int:
+        """See the class."""
+        ...
 
     def identity(self) -> dict[str, Any]:
         """What decides its answers: names and hashes of weights, settings. Plain values."""

@@ -52,16 +52,22 @@ class ChatModel:
 
     ways: frozenset[Way] = frozenset({"generation"})
 
+    @property
+    def pictures_at_once(self) -> int:
+        """Twice what may be in flight, so that the last calls of a batch seldom wait alone."""
+        return 2 * self.settings.max_in_flight
+
     def __init__(self, settings: ChatModelSettings, ledger_path: Path):
         self.settings = settings.endpoint()
         self._ledger = Ledger(ledger_path)
         self._folder = tempfile.TemporaryDirectory(prefix="emovit-pictures-")
 
     def identity(self) -> dict[str, Any]:
-        """The model's name and what shapes its replies; not the address, which does not change the model."""
+        """The model's name, the address that it is asked at, and what shapes its replies."""
         return {
             "adapter": "chat",
             "model": self.settings.model,
+            "address": self.settings.address(),
             **self.settings.parameters(),
             "image_max_side_px": self.settings.image_max_side_px,
             "image_quality": self.settings.image_quality,
@@ -90,6 +96,8 @@ class ChatModel:
             raise UserError(
                 f"{self.settings.model}: {progress.stopped}. Started again, the evaluation goes on from here."
             )
+        for picture in shown:
+            picture.path.unlink(missing_ok=True)
         answers: list[str | Failure] = []
         for request in requests:
             row = self._ledger.finished(request.fingerprint)
@@ -97,7 +105,7 @@ class ChatModel:
                 answers.append(Failure(f"no answer after all attempts ({', '.join(sorted(progress.failed))})"))
             else:
                 # A refusal is an answer, and so is one that reached the limit; the reader decides what it says.
-                answers.append(str(row.get("reply") or ""))
+                answers.append(str(row.get("reply") or row.get("reason") or ""))
         return answers
 
     def close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ from pydantic import Field, field_validator
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.adapters.base import Item
-from lavis_emovit.evaluation.adapters.heads import LinearHead
+from lavis_emovit.evaluation.adapters.heads import LinearHead, learnable
 from lavis_emovit.evaluation.adapters.transformers_model import _weights_hash
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind
 from lavis_emovit.pictures import decode_image
@@ -61,11 +60,15 @@ class ClipBaseline:
     Zero-shot: the log-softmax of cosine similarity times the model's own scale. An axis of affect is the difference
     between its two prompts' shares, in [-1, 1]. Action units are beyond zero-shot prompts; the probe learns them.
 
+    Args:
+        settings: which model, and how.
+        device: where it computes (`settings.device` is the caller's to resolve).
+
     Raises:
         UserError: the model cannot be loaded.
     """
 
-    def __init__(self, settings: ClipSettings):
+    def __init__(self, settings: ClipSettings, device: Any):
         import torch
         import transformers
 
@@ -73,9 +76,6 @@ class ClipBaseline:
         self.learns = settings.adapter == "clip_probe"
         zero_shot: frozenset[Kind] = frozenset({"emotion", "valence_arousal"})
         self.kinds: frozenset[Kind] = zero_shot | {"action_units"} if self.learns else zero_shot
-        device = settings.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             self._processor = transformers.CLIPProcessor.from_pretrained(settings.path)
             model: Any = transformers.CLIPModel.from_pretrained(settings.path)
@@ -101,22 +101,14 @@ class ClipBaseline:
         self._labels = label_set.labels if label_set is not None else None
         if not self.learns:
             return
-        features, truths = [], []
-        source = iter(items)
-        while part := list(islice(source, _PICTURES_PER_PASS)):
-            features.append(self._picture_features(part))
-            truths += [item.truth for item in part]
-        joined = np.concatenate(features) if features else np.zeros((0, 1))
-        self._head.fit(joined, truths, self._labels)
+        features, truths = learnable(items, self._picture_features, _PICTURES_PER_PASS)
+        self._head.fit(features, truths, self._labels)
 
     def predict(self, items: Sequence[Item]) -> list[dict[str, float]]:
         """See `Baseline.predict`."""
-        features_ND = np.concatenate(
-            [
-                self._picture_features(items[start : start + _PICTURES_PER_PASS])
-                for start in range(0, len(items), _PICTURES_PER_PASS)
-            ]
-        )
+        starts = range(0, len(items), _PICTURES_PER_PASS)
+        parts = [[item.image_bytes for item in items[start : start + _PICTURES_PER_PASS]] for start in starts]
+        features_ND = np.concatenate([self._picture_features(part) for part in parts])
         if self.learns:
             return self._head.predict(features_ND)
         if self._labels is not None:
@@ -142,8 +134,8 @@ class ClipBaseline:
         logits -= logits.max(axis=1, keepdims=True)
         return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
-    def _picture_features(self, items: Sequence[Item]) -> np.ndarray:
-        images = [decode_image(item.image_bytes) for item in items]
+    def _picture_features(self, pictures: Sequence[bytes]) -> np.ndarray:
+        images = [decode_image(data) for data in pictures]
         inputs = self._processor(images=images, return_tensors="pt").to(self._model.device)
         with self._torch.inference_mode():
             return _pooled(self._model.get_image_features(**inputs))

@@ -9,7 +9,7 @@ import numpy as np
 
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.evaluation.adapters.base import Item
-from lavis_emovit.evaluation.adapters.heads import LinearHead
+from lavis_emovit.evaluation.adapters.heads import LinearHead, learnable
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind
 from lavis_emovit.pictures import brightness, colorfulness, decode_image
 from lavis_emovit.settings import Settings
@@ -40,15 +40,16 @@ class ColoursBaseline:
 
     def fit(self, items: Iterable[Item], benchmark: BenchmarkSettings, label_set: LabelSet | None) -> None:
         """See `Baseline.fit`."""
-        features, truths = [], []
-        for item in items:
-            features.append(colour_features(item.image_bytes))
-            truths.append(item.truth)
-        self._head.fit(np.array(features), truths, label_set.labels if label_set is not None else None)
+        features, truths = learnable(items, _features)
+        self._head.fit(features, truths, label_set.labels if label_set is not None else None)
 
     def predict(self, items: Sequence[Item]) -> list[dict[str, float]]:
         """See `Baseline.predict`."""
-        return self._head.predict(np.array([colour_features(item.image_bytes) for item in items]))
+        return self._head.predict(_features([item.image_bytes for item in items]))
+
+
+def _features(pictures: Sequence[bytes]) -> np.ndarray:
+    return np.array([colour_features(data) for data in pictures])
 
 
 def colour_features(image_bytes: bytes) -> np.ndarray:

@@ -2,15 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.adapters.base import Item
 from lavis_emovit.evaluation.benchmarks import Truth
 
+logger = logging.getLogger(__name__)
+
 _TINY = 1e-12
+
+
+def learnable(
+    items: Iterable[Item], features_of: Callable[[Sequence[bytes]], np.ndarray], at_once: int = 1
+) -> tuple[np.ndarray, list[Truth]]:
+    """Features and truths of the pictures that can be decoded; the others are told and left out of the learning.
+
+    Args:
+        items: the training split, read as it goes.
+        features_of: pictures -> features [N, D].
+        at_once: pictures of one call.
+
+    Returns:
+        [N, D] and N truths; nothing at all is [0, 1].
+    """
+    features: list[np.ndarray] = []
+    truths: list[Truth] = []
+    faulty: list[str] = []
+    source = iter(items)
+    while part := list(islice(source, at_once)):
+        try:
+            found = [(features_of([item.image_bytes for item in part]), part)]
+        except DataError:
+            found = []
+            for item in part:
+                try:
+                    found.append((features_of([item.image_bytes]), [item]))
+                except DataError as error:
+                    faulty.append(f"'{item.record.id}': {error}")
+        for rows, kept in found:
+            features.append(rows)
+            truths += [item.truth for item in kept]
+    if faulty:
+        logger.warning("%d pictures to learn from cannot be decoded and are left out, first %s", len(faulty), faulty[0])
+    return np.concatenate(features) if features else np.zeros((0, 1)), truths
 
 
 class LinearHead:

@@ -28,6 +28,7 @@ class LavisModel:
     """
 
     ways: frozenset[Way] = frozenset({"likelihood", "likelihood_sum", "likelihood_calibrated", "generation"})
+    pictures_at_once = 0
 
     def __init__(
         self,

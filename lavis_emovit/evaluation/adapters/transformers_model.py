@@ -48,20 +48,22 @@ class TransformersModel:
     does not matter how a tokenizer joins the words at the seam. Each row has its picture encoded for itself; models of
     this plugin share that work.
 
+    Args:
+        settings: which model, and how.
+        device: where it computes (`settings.device` is the caller's to resolve).
+
     Raises:
         UserError: the model cannot be loaded, or has no chat template and `prompt` is not set.
     """
 
     ways: frozenset[Way] = frozenset({"likelihood", "likelihood_sum", "generation"})
+    pictures_at_once = 0
 
-    def __init__(self, settings: TransformersModelSettings):
+    def __init__(self, settings: TransformersModelSettings, device: Any):
         import torch
         import transformers
 
         self.settings = settings
-        device = settings.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             self.processor = transformers.AutoProcessor.from_pretrained(settings.path, revision=settings.revision)
             model: Any = transformers.AutoModelForImageTextToText.from_pretrained(
@@ -127,18 +129,22 @@ class TransformersModel:
         return answers
 
     def _score_rows(self, rows: Sequence[tuple[Image.Image, str, str]], *, mean: bool) -> list[float]:
-        images = [image for image, _, _ in rows]
-        inputs = self._inputs(images, [full for _, _, full in rows], "right")
-        without = self._inputs(images, [prompt for _, prompt, _ in rows], "right")
+        inputs = self._inputs([image for image, _, _ in rows], [full for _, _, full in rows], "right")
+        # Candidates of one question share their prompt, so it is tokenised once for all of them.
+        prompts = {(id(image), prompt): (image, prompt) for image, prompt, _ in rows}
+        place_of = {key: place for place, key in enumerate(prompts)}
+        without = self._inputs(
+            [image for image, _ in prompts.values()], [prompt for _, prompt in prompts.values()], "right"
+        )
         with self._torch.inference_mode():
             logits = self.model(**inputs).logits.float()
         log_probs = self._torch.log_softmax(logits[:, :-1], dim=-1)
         ids, lengths = inputs["input_ids"], inputs["attention_mask"].sum(dim=1).tolist()
         found = []
         for number, length in enumerate(lengths):
-            prompt_length = int(without["attention_mask"][number].sum())
-            shared = min(prompt_length, length)
-            same = ids[number, :shared] == without["input_ids"][number, :shared]
+            place = place_of[id(rows[number][0]), rows[number][1]]
+            shared = min(int(without["attention_mask"][place].sum()), length)
+            same = ids[number, :shared] == without["input_ids"][place, :shared]
             begin = int(same.long().cumprod(dim=0).sum())
             if begin >= length:
                 raise UserError(f"a candidate has no token of its own behind '{rows[number][1][-40:]}'")
@@ -157,7 +163,15 @@ class TransformersModel:
         self.processor.tokenizer.padding_side = padding_side
         if self.processor.tokenizer.pad_token is None:
             self.processor.tokenizer.pad_token = self.processor.tokenizer.eos_token
-        inputs = self.processor(images=list(images), text=list(texts), padding=True, return_tensors="pt")
+        # A chat template writes the token that begins a text itself; a tokenizer would put a second one before it.
+        begin = self.processor.tokenizer.bos_token
+        inputs = self.processor(
+            images=list(images),
+            text=list(texts),
+            padding=True,
+            return_tensors="pt",
+            add_special_tokens=not (begin and texts[0].startswith(begin)),
+        )
         moved = inputs.to(self.model.device)
         for name, value in moved.items():
             if self._torch.is_tensor(value) and value.is_floating_point():

@@ -50,6 +50,9 @@ OPTIONS = (
 )
 COMPARED_FILES = ("model.safetensors", "model_raw.safetensors", "optimizer.safetensors", "state.json")
 
+# Of the starts, these are ended at a moment that may lie before the first step.
+SHARE_EARLY = 0.25
+
 # Signal -> how often, and the exit codes that it may lead to: before a run has begun, nothing is there to be saved and
 # the signal ends the process as it ends any other.
 SIGNALS = {
@@ -63,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run it, print what happened and write the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=30.0, help="of disturbed runs; the last one is finished")
-    parser.add_argument("--longest-wait-s", type=float, default=60.0, help="between a start and its end")
+    parser.add_argument("--longest-wait-s", type=float, default=40.0, help="between a start and its end")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and signals")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "soak.json")
     arguments = parser.parse_args(argv)
@@ -130,7 +133,12 @@ def disturbed_run(place: Path, name: str, rng: random.Random, longest_wait_s: fl
         starts += 1
         process = start(place, name)
         number = rng.choices(list(SIGNALS), weights=[share for share, _ in SIGNALS.values()])[0]
-        wait_until = time.monotonic() + rng.uniform(0, longest_wait_s)
+        if rng.random() < SHARE_EARLY:
+            wait_until = time.monotonic() + rng.uniform(0, longest_wait_s)
+        else:
+            # Loading takes most of a start on a busy machine; from the first new row on, the run is at work.
+            wait_for_rows(place / name, process)
+            wait_until = time.monotonic() + rng.uniform(0, longest_wait_s / 2)
         aims_at_save = number == signal.SIGKILL and rng.random() < 0.5
         while process.poll() is None and time.monotonic() < wait_until:
             time.sleep(0.01)
@@ -161,6 +169,17 @@ def disturbed_run(place: Path, name: str, rng: random.Random, longest_wait_s: fl
         "ended_before_the_first_step": early,
         "steps_in_the_log_at_each_end": resumed_from,
     }
+
+
+def wait_for_rows(run: Path, process: subprocess.Popen) -> None:
+    """Return when the process writes into the log of its run, or has ended."""
+
+    def stamp() -> int:
+        return (run / "log.jsonl").stat().st_mtime_ns if (run / "log.jsonl").exists() else 0
+
+    before = stamp()
+    while process.poll() is None and stamp() == before:
+        time.sleep(0.02)
 
 
 def is_saving(run: Path) -> bool:

@@ -28,13 +28,9 @@ def run_evaluation(cfg_path: str, options: Sequence[str] = ()) -> dict[str, Any]
     Raises:
         UserError: something that the user can put right.
     """
-    from lavis_emovit.errors import UserError
-    from lavis_emovit.runners.processes import read_launch
     from lavis_emovit.runners.suite import load_suite, run_suite
 
     suite = load_suite(cfg_path, options)
-    if suite is not None and not read_launch().is_alone:
-        raise UserError("a suite runs in one process; start it with python -m lavis.evaluate")
     return run_recipe(cfg_path, options, ["run.evaluate=true"]) if suite is None else run_suite(suite)
 
 

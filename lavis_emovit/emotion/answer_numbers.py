@@ -1,0 +1,160 @@
+"""Reading valence, arousal and other numbers out of a generated answer: what is not clearly one number is none.
+
+A number counts where it is tied to its name ("valence: 0.3", "a valence of about 0.3", "0.3 for valence"), or where the
+answer is nothing but as many numbers as were asked for. It must lie on the scale that the question named. Ranges, two
+different numbers for one name, a rating out of something else than the scale's top, and words alone are no number.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lavis_emovit.emotion.answer_phrases import REFUSALS, SOFT_REFUSALS, THOUGHT
+
+NumberStatus = Literal["ok", "invalid", "ambiguous", "refused"]
+
+VALENCE_AROUSAL = ("valence", "arousal")
+# Other words for a dimension.
+SYNONYMS: Mapping[str, tuple[str, ...]] = {"valence": ("pleasantness", "pleasure"), "arousal": ("activation",)}
+
+_NUMBER = r"[+-]?\s?(?:\d+(?:\.\d+)?|\.\d+)(?:e[+-]?\d+)?"
+# What may stand between a name and its number.
+_LINK_WORDS = (
+    "score|scores|value|values|level|rating|rate|rated|dimension|axis|is|are|was|at|of|about|approximately|approx|roughly|"
+    "around|near|nearly|would|be|should|could|may|might|must|estimated|estimate|estimates|predicted|prediction|equals|"
+    "equal|to|likely|probably|seems|appears|slightly|mildly|moderately|highly|very|fairly|quite|rather|strongly|somewhat|"
+    "positive|negative|neutral|high|low|medium|moderate|i|it|as|an|a|the|my|minus|plus"
+)
+_LINK = rf"(?:\s|[:=,(\[\"'~>]|->|\b(?:{_LINK_WORDS})\b\.?)*?"
+_SCALE_NOTE = r"(?:\s*[\"']?\s*[(\[][^()\[\]]{0,40}?(?:to|\.\.|,|/|scale|-)[^()\[\]]{0,40}[)\]])?"
+_AFTER = re.compile(
+    r"\s*[)\]\"']*\s*(?:(?:/|\bout of\b)\s*(?P<of>\d+(?:\.\d+)?)|(?P<percent>%|percent\b)|"
+    r"(?:\([^)]*\)\s*)?(?P<range>(?:to|through|or|-|\.\.+|\band(?! \w+ (?:is|of)\b))\s*[+-]?\.?\d))"
+)
+
+
+@dataclass(frozen=True)
+class NumberAnswer:
+    """One number of an answer.
+
+    Attributes:
+        value: None unless the status is `ok`.
+        status: `ok`; `invalid`, no number or one off the scale; `ambiguous`, several numbers, a range, or a word that
+            contradicts the sign; `refused`, it says that it cannot or will not tell.
+    """
+
+    value: float | None
+    status: NumberStatus
+
+
+def read_numbers(
+    text: str,
+    names: Sequence[str] = VALENCE_AROUSAL,
+    scale: tuple[float, float] = (-1.0, 1.0),
+    target: tuple[float, float] | None = None,
+) -> dict[str, NumberAnswer]:
+    """The numbers that an answer gives.
+
+    Args:
+        text: a generated answer.
+        names: what was asked for, in the order of the question.
+        scale: both ends of the scale that the question named, such as (1, 9).
+        target: both ends of the scale on which the values are wanted, such as (-1, 1); None for the question's own.
+
+    Returns:
+        name -> its number, for each of `names`.
+    """
+    if not scale[0] < scale[1] or (target is not None and not target[0] < target[1]):
+        raise ValueError(f"a scale runs from its lower to its higher end, got {scale} and {target}")
+    plain = _normalise(text)
+    bare = _bare_numbers(plain, len(names))
+    # "V: 0.3, A: -0.2"; alone, "A:" is where an answer begins.
+    letters = len(names) > 1 and all(re.search(_lettered(name), plain) for name in names)
+    refused = any(pattern.search(plain) for pattern in (*REFUSALS, SOFT_REFUSALS))
+    answers = {}
+    for i, name in enumerate(names):
+        found = [bare[i]] if bare else _numbers_of(plain, name, scale, letters)
+        answers[name] = _answer(found, refused, scale, target)
+    return answers
+
+
+def rescale(value: float, scale: tuple[float, float], target: tuple[float, float]) -> float:
+    """A value carried linearly from one scale to another: (1, 9) to (-1, 1) makes 5 into 0."""
+    share = (value - scale[0]) / (scale[1] - scale[0])
+    return target[0] + share * (target[1] - target[0])
+
+
+def _answer(
+    found: Sequence[float | NumberStatus], refused: bool, scale: tuple[float, float], target: tuple[float, float] | None
+) -> NumberAnswer:
+    if not found:
+        return NumberAnswer(None, "refused" if refused else "invalid")
+    for status in ("ambiguous", "invalid"):
+        if status in found:
+            return NumberAnswer(None, status)
+    values = {float(value) for value in found}
+    if len(values) > 1:
+        return NumberAnswer(None, "ambiguous")
+    value = values.pop()
+    if not scale[0] <= value <= scale[1]:
+        return NumberAnswer(None, "invalid")
+    return NumberAnswer(value if target is None else rescale(value, scale, target), "ok")
+
+
+def _normalise(text: str) -> str:
+    text = unicodedata.normalize("NFKC", text).casefold()
+    text = re.sub("[\u2212\u2010-\u2015]", "-", THOUGHT.sub(" ", text))
+    text = text.replace("\u2248", "~").translate(str.maketrans("\u2018\u2019\u201c\u201d", "''\"\""))
+    return re.sub(r"[ \t]+", " ", re.sub(r"[*`#|]+|(?<!\w)_+|_+(?!\w)", " ", text))
+
+
+def _bare_numbers(plain: str, count: int) -> list[float] | None:
+    """The numbers of an answer that is nothing but as many numbers as were asked for."""
+    numbers = re.findall(rf"(?<![\w.]){_NUMBER}", plain)
+    rest = re.sub(rf"(?<![\w.]){_NUMBER}", "", plain)
+    if len(numbers) != count or not re.fullmatch(r"[\s,;:()\[\]{}.'\"]*", rest) or re.search(r"\d,\d", plain):
+        return None
+    return [float(number.replace(" ", "")) for number in numbers]
+
+
+def _lettered(name: str) -> str:
+    return rf"(?<![\w'])[\"']?{re.escape(name[0])}[\"']?(?=\s*[:=])"
+
+
+def _numbers_of(plain: str, name: str, scale: tuple[float, float], letters: bool) -> list[float | NumberStatus]:
+    """Every number that the text ties to a name, each as a value or as the reason why it is none."""
+    words = "|".join(re.escape(word) for word in (name, *SYNONYMS.get(name, ())))
+    named = rf"(?:\b(?:{words})\b{'|' + _lettered(name) if letters else ''})"
+    after_name = re.compile(rf"{named}[\"']?{_SCALE_NOTE}(?P<link>{_LINK})(?P<number>(?<![\w.]){_NUMBER})(?!\w|\.\d)")
+    before_name = re.compile(
+        rf"(?<![\w.])(?P<number>{_NUMBER})(?P<link>\s*(?:\(|\b(?:for|in|on|as)\b)\s*(?:the\s+)?)(?:{words})\b"
+    )
+    found: list[float | NumberStatus] = [_value(plain, match, name, scale) for match in after_name.finditer(plain)]
+    return found or [_value(plain, match, name, scale) for match in before_name.finditer(plain)]
+
+
+def _value(plain: str, match: re.Match[str], name: str, scale: tuple[float, float]) -> float | NumberStatus:
+    digits, link = match["number"], match["link"]
+    value = float(re.sub(r"\s", "", digits))
+    end = match.end("number")
+    if re.match(r",\d", plain[end:]):  # a decimal comma, or two numbers
+        return "ambiguous"
+    sign_stands_off = re.match(r"[+-]\s", digits) is not None
+    if sign_stands_off and not re.search(r"[:=(]|\b(?:is|of)\b", link):  # "valence - 0.3": a dash or a minus
+        return "ambiguous"
+    if "minus" in link or (scale[0] < 0 and "negative" in link and "positive" not in link and value > 0):
+        return "ambiguous"
+    if scale[0] < 0 and "positive" in link and "negative" not in link and value < 0:
+        return "ambiguous"
+    after = _AFTER.match(plain, end)
+    if after is None:
+        return value
+    if after["range"]:
+        return "ambiguous"
+    if after["percent"]:
+        return value if scale[1] == 100 else "invalid"
+    return value if float(after["of"]) == scale[1] else "invalid"

@@ -1,0 +1,237 @@
+"""Reading facial action units out of a generated answer, by number ("AU6 and AU12", "AU 4+7") or by FACS name.
+
+A unit that the answer names is active, one that it denies or leaves out is not, and an answer that names none counts
+only where it says that there are none. A number beside a unit is its intensity, a letter from A to E as in FACS.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+import unicodedata
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from lavis_emovit.emotion.answer_phrases import REFUSALS, SOFT_REFUSALS, THOUGHT
+from lavis_emovit.emotion.facial import FACIAL_UNITS, facial_priors
+
+UnitStatus = Literal["ok", "invalid", "ambiguous", "refused"]
+
+MAX_INTENSITY = 5.0
+_HIGHEST_UNIT = 64  # of FACS, head and eye positions included
+_LETTERS = "abcde"
+
+# "au6", "au 06", "aus 6", "action unit 6", "au12_r", each with a FACS letter or none, and "r12a" for one side.
+_UNIT = r"0?(?P<unit>\d{1,2})(?:_[rc])?(?P<letter>[a-e])?(?![\w%]|\.\d)"
+_NAMED_UNIT = re.compile(rf"(?<![a-z])(?:action[\s_]*units?|aus?)[\s_#:.(\[\"'-]*[lr]?{_UNIT}")
+# Further numbers of a list that a named unit opens: "6 and 12", "4+7".
+_FURTHER = re.compile(
+    rf"(?:\s*\([^)\n]*\))?[\"')\]]*\s*(?:,|\+|&|/|;|\band\b|\bor\b|\bnor\b|,\s*(?:and|or)\b)\s*[\"'(]*[lr]?{_UNIT}"
+    r"(?!\s*(?:others?|more|people|persons?|faces?|units?|aus?|percent|points?)\b)"
+)
+_NUMBER_LIST = re.compile(r"[\s\[({\"']*(?:[lr]?\d{1,2}[a-e]?(?![\w.])(?:[\s,+&/;\"']|\band\b)*)+[\])}.\s]*$")
+_ELEMENT = re.compile(rf"[lr]?{_UNIT}")
+# What a unit is said to be: ": 3", "(intensity 2)", "= 0.8", ": absent".
+_SAID = re.compile(
+    r"[\"')\]]*\s*(?:\((?![^)]*\d)[^)\n]*\)\s*)?"
+    r"(?:[:=]|->|\(?\s*(?:at |with )?(?:an )?(?:intensity|level)(?: of)?\s*[:=]?)\s*[\"']?"
+    r"(?:(?P<number>\d+(?:\.\d+)?|\.\d+)(?!\.?\d)(?P<percent>\s*%)?(?!\s*[,+]\s*\d)|"
+    r"(?P<no>no|not|none|absent|inactive|false|off)\b|(?P<yes>yes|present|active|true|on)\b)"
+)
+_NONE = re.compile(
+    r"\b(?:no|none of the|without(?: any)?|zero|not any)\s+"
+    r"(?:(?:facial|visible|active|other|clear|specific|of the)\s+)*(?:action units?|aus?)\b(?!\s*[:#]?\s*\d)|"
+    r"\b(?:aus?|action[ _]units?)[\"']?\s*[:=]\s*[\"']?(?:none|no|null|nil|n/a|\[\s*\])"
+)
+_ONLY_NONE = re.compile(r"[\s\"'(\[]*(?:none|\[\s*\]|no(?:ne)? (?:active|present|visible))?[\s\"')\].]*$")
+
+_DENIAL = re.compile(r"\b(?:no|not|without|neither|nor|never|absent|lacks?|lacking|absence of|\w+n't)\b[:\s]*")
+_DENIED_AFTER = re.compile(
+    r"[\s,\"')\]]*\b(?:(?:is|are|was|were|seems?|appears?)\s+(?:\w+\s+)?(?:not|absent|inactive|missing|neither|off)\b|"
+    r"(?:is|are|was|were|do|does)n't\b|(?:do|does)\s+not\b|not (?:active|present|visible|activated)\b|"
+    r"(?:absent|inactive)\b)"
+)
+# What may stand between the units of one list, and besides that between a denial and its unit.
+_LIST_WORDS = r"and|or|nor|the|an?|aus?|action units?"
+_JOINT = re.compile(rf"(?:[\s,/&+\"'()\[\]]|\b(?:{_LIST_WORDS})\b)*")
+_REACH = re.compile(
+    rf"(?:[\s,/&+\"'()\[\]]|\b(?:{_LIST_WORDS}|any|visible|active|clear|signs?|evidence|activation|of|show|shows|see|"
+    r"display|have|involve|include|exhibit|contain|activate|use)\b)*"
+)
+
+
+class _Mention(NamedTuple):
+    """A unit in the text: characters [start, end), and what is said of it."""
+
+    unit: int
+    start: int
+    end: int
+    value: float | None
+
+
+@dataclass(frozen=True)
+class UnitAnswer:
+    """What an answer says of the units that were asked for.
+
+    Attributes:
+        values: `AU12` -> 1 for active, 0 for not, or the intensity that was given; None for a unit that is both claimed
+            and denied, or given off the scale. All None unless the status is `ok`.
+        status: `ok`; `invalid`, no unit is named and none denied; `ambiguous`, every named unit is None; `refused`.
+    """
+
+    values: dict[str, float | None]
+    status: UnitStatus
+
+
+def read_action_units(text: str, units: Collection[int] = FACIAL_UNITS) -> UnitAnswer:
+    """The action units that an answer names.
+
+    Args:
+        text: a generated answer.
+        units: numbers of the units that were asked for; others that it names are left out.
+    """
+    plain = _normalise(text)
+    mentions = _mentions(plain)
+    said: dict[int, set[float | None]] = {}
+    for mention, is_denied in zip(mentions, _denied(plain, mentions)):
+        said.setdefault(mention.unit, set()).add(0.0 if is_denied else mention.value)
+    says_none = bool(_NONE.search(plain) or (plain.strip() and _ONLY_NONE.match(plain)))
+    if not said and not says_none:
+        refused = any(pattern.search(plain) for pattern in (*REFUSALS, SOFT_REFUSALS))
+        return UnitAnswer({f"AU{unit}": None for unit in units}, "refused" if refused else "invalid")
+    values = {f"AU{unit}": _agreed(said.get(unit, {0.0})) for unit in units}
+    asked = [values[f"AU{unit}"] for unit in units if unit in said]
+    if asked and all(value is None for value in asked):
+        return UnitAnswer(dict.fromkeys(values), "ambiguous")
+    return UnitAnswer(values, "ok")
+
+
+def _agreed(values: set[float | None]) -> float | None:
+    """The one thing that is said of a unit; a number besides "active" is the more exact word for it."""
+    if len(values) == 2 and 1.0 in values:
+        exact = next(value for value in values if value != 1.0)
+        return exact if exact is None or exact > 0 else None
+    return next(iter(values)) if len(values) == 1 else None
+
+
+def _mentions(plain: str) -> list[_Mention]:
+    """Every mention, in the order of the text."""
+    matches: list[re.Match[str]] = []
+    if _NUMBER_LIST.match(plain):
+        matches = list(_ELEMENT.finditer(plain))
+    else:
+        for match in _NAMED_UNIT.finditer(plain):
+            following: re.Match[str] | None = match
+            while following:
+                matches.append(following)
+                following = None if _has_value(plain, following) else _FURTHER.match(plain, following.end())
+    by_number = [
+        _Mention(int(match["unit"]), match.start(), match.end(), _intensity(plain, match))
+        for match in matches
+        if 1 <= int(match["unit"]) <= _HIGHEST_UNIT
+    ]
+    unit_from = {mention.start: mention.unit for mention in by_number}
+    unit_to = {mention.end: mention.unit for mention in by_number}
+    by_name = []
+    for match in _names().finditer(plain):
+        unit = _unit_of(match.group())
+        # "AU6 (cheek raiser)" and "cheek raiser (AU6)" are one mention.
+        beside = {unit_to.get(match.start() - gap) for gap in range(6)}
+        beside |= {unit_from.get(match.end() + gap) for gap in range(6)}
+        if unit not in beside:
+            by_name.append(_Mention(unit, match.start(), match.end(), _intensity(plain, match)))
+    return sorted([*by_number, *by_name], key=lambda mention: mention.start)
+
+
+def _has_value(plain: str, match: re.Match[str]) -> bool:
+    return _SAID.match(plain, match.end()) is not None
+
+
+def _intensity(plain: str, match: re.Match[str]) -> float | None:
+    """What is said of a unit: its intensity, 1 where it is only named, None for a number off the scale."""
+    letter = match.groupdict().get("letter")
+    if letter:
+        return float(_LETTERS.index(letter) + 1)
+    said = _SAID.match(plain, match.end())
+    if said is None or said["yes"]:
+        return 1.0
+    if said["no"]:
+        return 0.0
+    value = float(said["number"]) / (100 if said["percent"] else 1)
+    return value if value <= MAX_INTENSITY else None
+
+
+def _denied(plain: str, mentions: list[_Mention]) -> list[bool]:
+    """Of each mention, whether it, or the list that it stands in, follows a denial or is followed by one."""
+    joints = [_joint(plain, left, right) for left, right in itertools.pairwise(mentions)]
+    followed, goes_on_to_or = [False] * len(mentions), [False] * len(mentions)
+    for i in reversed(range(len(mentions))):
+        joint = joints[i] if i < len(joints) else None
+        if joint is None:
+            followed[i] = _DENIED_AFTER.match(plain, mentions[i].end) is not None
+        else:
+            followed[i] = followed[i + 1]
+            goes_on_to_or[i] = goes_on_to_or[i + 1] or _says(joint, "or|nor")
+    preceded: list[bool] = []
+    for i, mention in enumerate(mentions):
+        joint = joints[i - 1] if i else None
+        # A comma passes a denial on inside a list that goes on to an "or"; "and" does between direct neighbours.
+        is_passed_on = joint is not None and (
+            goes_on_to_or[i - 1] or ("," not in joint and (_says(joint, "and") or "+" in joint or "/" in joint))
+        )
+        before = plain[max(0, mention.start - 60) : mention.start]
+        cues = list(_DENIAL.finditer(before))
+        follows_cue = bool(cues) and _REACH.fullmatch(before, cues[-1].end()) is not None
+        preceded.append(follows_cue or (is_passed_on and preceded[i - 1]))
+    return [one or other for one, other in zip(followed, preceded)]
+
+
+def _joint(plain: str, left: _Mention, right: _Mention) -> str | None:
+    """What stands between two neighbours of one list, or None where they are in none."""
+    between = plain[left.end : right.start]
+    return between if _JOINT.fullmatch(between) else None
+
+
+def _says(joint: str, words: str) -> bool:
+    return re.search(rf"\b(?:{words})\b", joint) is not None
+
+
+def _normalise(text: str) -> str:
+    plain = unicodedata.normalize("NFKC", THOUGHT.sub(" ", text.casefold()))
+    plain = plain.translate(str.maketrans("\u2018\u2019\u201c\u201d", "''\"\""))
+    return re.sub(r"[ \t]+", " ", re.sub(r"[*`#|]+|(?<!\w)_+|_+(?!\w)", " ", plain))
+
+
+_VERBS = {
+    "raiser": "rais(?:er|ers|e|es|ed|ing)",
+    "lowerer": "lower(?:er|s|ed|ing)?",
+    "wrinkler": "wrinkl(?:er|e|es|ed|ing)",
+    "puller": "pull(?:er|s|ed|ing)?",
+    "tightener": "tighten(?:er|s|ed|ing)?",
+    "depressor": "depress(?:or|ed|ing)",
+    "stretcher": "stretch(?:er|ed|ing)?",
+    "pressor": "press(?:or|er|ed|ing)",
+    "part": "part(?:ed|ing)?",
+    "drop": "drop(?:s|ped|ping)?",
+}
+
+
+@functools.cache
+def _patterns() -> dict[int, re.Pattern[str]]:
+    """Unit -> its FACS name, with the verb in other forms."""
+    patterns = {}
+    for unit, name in facial_priors().units.items():
+        words = [_VERBS.get(word, rf"{word}s?") for word in name.split()]
+        patterns[unit] = re.compile(r"[\s-]+".join(words))
+    return patterns
+
+
+@functools.cache
+def _names() -> re.Pattern[str]:
+    return re.compile(rf"\b(?:{'|'.join(pattern.pattern for pattern in _patterns().values())})\b")
+
+
+def _unit_of(name: str) -> int:
+    return next(unit for unit, pattern in _patterns().items() if pattern.fullmatch(name))

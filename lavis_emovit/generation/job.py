@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.generation.categorical import CATEGORICAL_WORDINGS, OPEN_WORDINGS, OptionOrder
-from lavis_emovit.generation.chat.batch import run_batches
+from lavis_emovit.generation.chat.batch import open_submissions, run_batches
 from lavis_emovit.generation.chat.ledger import Ledger
 from lavis_emovit.generation.chat.prices import likely, load_prices, worst_case
 from lavis_emovit.generation.chat.progress import RunProgress
@@ -186,11 +186,22 @@ class Job:
         output_tokens: int,
         on_row: Callable[[dict[str, Any], RunProgress], None] | None = None,
     ) -> RunProgress:
-        """Ask requests, singly or in batches; in a dry run, estimate them."""
+        """Ask requests, singly or in batches; in a dry run, estimate them.
+
+        Raises:
+            UserError: requests would go out singly while batches are under way, so that some could be paid twice.
+        """
         progress = RunProgress(total=len(requests))
         if self.dry_run:
             self.estimates.append(estimate(label, requests, writer.settings, self.ledger, output_tokens, self.batch))
             return progress
+        under_way = open_submissions(self.ledger)
+        if under_way and not self.batch:
+            count = sum(entry.get("requests", 0) for entry in under_way.values())
+            raise UserError(
+                f"{self.ledger.path}: batches with {count} requests are under way, and asking now would pay twice. "
+                "Collect them first with --batch, or give this run another folder."
+            )
 
         def seen(row: dict[str, Any]) -> None:
             if on_row is not None:

@@ -148,6 +148,9 @@ def test_batch_without_waiting(sketch, tmp_path, capsys):
         server.batch_script = lambda batch, lines: {"status": "in_progress"}
         assert main(arguments) == 0
         assert "0 of 56 records" in capsys.readouterr().out
+        alone = [word for word in arguments if word not in ("--batch", "--no-wait")]
+        assert main(alone) == EXIT_USER_ERROR and server.num_requests == 0
+        assert "batches with 56 requests are under way" in capsys.readouterr().err
         server.batch_script = chat_server.complete_batch
         assert main(arguments) == 0
         assert "56 of 56 records" in capsys.readouterr().out

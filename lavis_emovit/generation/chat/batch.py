@@ -71,6 +71,17 @@ def run_batches(
     return asyncio.run(run.all(requests, wait))
 
 
+def open_submissions(ledger: Ledger) -> dict[str, dict[str, Any]]:
+    """Submissions that have not ended, by name, with all that their events say."""
+    submissions: dict[str, dict[str, Any]] = {}
+    for event in ledger.events:
+        if event["event"] == "batch_ended":
+            submissions.pop(event["submission"], None)
+        elif event["event"] in ("batch_planned", "batch_submitted"):
+            submissions.setdefault(event["submission"], {}).update(event)
+    return submissions
+
+
 class _BatchRun:
     def __init__(
         self,
@@ -133,16 +144,6 @@ class _BatchRun:
 
     # ---- What is open ----
 
-    def _open(self) -> dict[str, dict[str, Any]]:
-        """Submissions that have not ended, by name, with all that their events say."""
-        submissions: dict[str, dict[str, Any]] = {}
-        for event in self.ledger.events:
-            if event["event"] == "batch_ended":
-                submissions.pop(event["submission"], None)
-            elif event["event"] in ("batch_planned", "batch_submitted"):
-                submissions.setdefault(event["submission"], {}).update(event)
-        return submissions
-
     def _heads(self, submission: str) -> Iterator[tuple[dict[str, Any], Usage]]:
         path = self.folder / f"{submission}.requests.jsonl"
         try:
@@ -167,7 +168,7 @@ class _BatchRun:
 
     async def _find_lost(self) -> None:
         """Batches of a run that was killed between submitting and writing it down."""
-        lost = {name for name, entry in self._open().items() if "batch" not in entry}
+        lost = {name for name, entry in open_submissions(self.ledger).items() if "batch" not in entry}
         if not lost:
             return
         async for batch in self.client.api.batches.list(limit=100):
@@ -184,7 +185,7 @@ class _BatchRun:
         """Write down what open batches brought; with `wait`, until none is open."""
         while True:
             under_way = 0
-            for name, entry in self._open().items():
+            for name, entry in open_submissions(self.ledger).items():
                 batch = await self.client.api.batches.retrieve(entry["batch"])
                 if batch.status in _ENDED:
                     await self._write_down(name, batch)
@@ -263,7 +264,7 @@ class _BatchRun:
 
     async def _submit(self, requests: Iterable[ChatRequest]) -> bool:
         """Submit everything that has no reply and is in no open batch; False where there is nothing."""
-        open_batches = self._open()
+        open_batches = open_submissions(self.ledger)
         taken = {head["request"] for name in open_batches for head, _ in self._heads(name)} | self.given_up
         left_usd = None
         if self.settings.max_usd is not None:

@@ -2,7 +2,8 @@
 
 Properties: a number counts where it is tied to its name, or where the answer is numbers alone; on the scale of the
 question only; ranges, decimal commas, contradictions and two numbers for one name are ambiguous; nothing is invented
-out of words, counts, percentages or ratings on other scales; values are carried to the wanted scale; no text makes it fail.
+out of words, counts, percentages or ratings on other scales; values are carried to the wanted scale; no text
+makes it fail.
 
 The answers are written by hand.
 """

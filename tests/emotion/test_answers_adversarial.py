@@ -1,9 +1,9 @@
 """Reading an emotion out of answers that are hard to read.
 
 Properties: over the label sets of scenes, faces, polarity and compounds, answers with other word order, denials,
-several labels, refusals, idioms, Markdown, JSON, thoughts before the answer, cut-off words, other languages and probabilities
-read as a strict person would read them; whatever is in doubt is no label; runaway repetition takes no longer than its
-length.
+several labels, refusals, idioms, Markdown, JSON, thoughts before the answer, cut-off words, other languages and
+probabilities read as a strict person would read them; whatever is in doubt is no label; runaway repetition is read in
+a time that its length explains.
 
 The answers are written by hand. Where a person might guess and the reader declines, the table says so by its status.
 """

@@ -97,7 +97,10 @@ class BenchmarkSettings(Settings):
     @model_validator(mode="after")
     def _fits_the_kind(self) -> BenchmarkSettings:
         if self.kind != "emotion":
-            asked = {"coarser", "option_orders", "option_marks", "with_options"} & self.model_fields_set
+            # Compared with the defaults, so that settings with every default written out can be read back.
+            fields = type(self).model_fields
+            names = ("coarser", "option_orders", "option_marks", "with_options")
+            asked = [name for name in names if getattr(self, name) != fields[name].default]
             if asked:
                 raise ValueError(f"{', '.join(sorted(asked))} belongs to kind 'emotion', this one is '{self.kind}'")
         available = len(CATEGORICAL_WORDINGS) if self.kind == "emotion" else NUM_WORDINGS[self.kind]

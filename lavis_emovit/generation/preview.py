@@ -79,9 +79,22 @@ def _card(record: EmotionRecord, image_root: Path) -> dict[str, Any]:
         "picture": picture,
         "alt": record.caption or f"picture of {record.id}",
         "emotion": record.emotion or "no emotion given",
-        "facts": [(name.replace("_", " "), value) for name in ALL_FACTS[1:] if (value := fact(record, name))],
+        "facts": [
+            *((name.replace("_", " "), value) for name in ALL_FACTS[1:] if (value := fact(record, name))),
+            *_levels(record),
+        ],
         "pairs": record.instructions,
     }
+
+
+def _levels(record: EmotionRecord) -> list[tuple[str, str]]:
+    """Valence, arousal and action units, and who gave which level."""
+    found = [(name, f"{value:.2f}") for name in ("valence", "arousal") if (value := getattr(record, name)) is not None]
+    if record.action_units:
+        active = [str(unit) for unit, intensity in sorted(record.action_units.items()) if intensity > 0.0]
+        found.append(("action units", f"{', '.join(active) or 'none'}, of {len(record.action_units)}"))
+    by = ((level, record.extra.get(f"seke_{level}_by")) for level in ("expression", "affect", "units"))
+    return found + [(f"{level} by", str(name)) for level, name in by if name is not None]
 
 
 def _draw_rejected(folder: Path | None, count: int, rng: random.Random) -> list[dict[str, Any]]:

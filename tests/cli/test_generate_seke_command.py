@@ -146,6 +146,10 @@ def test_batches_and_exports(faces, tmp_path, capsys):
     assert set(manifest["output"]) == {"records.jsonl", "conversations.json"}
     page = (waited / "preview.html").read_text()
     assert "f/3" in page and "f/other" not in page and "Not of this run?" not in page
+    assert (
+        "<dt>affect by</dt><dd>chat:gpt-4.1-mini</dd>" in page and "<dt>action units</dt><dd>6, 12, of 17</dd>" in page
+    )
+    assert "levels: affect kept 3" in page
 
 
 def test_check_hides_what_it_asks_for(faces, capsys):

@@ -12,6 +12,7 @@ from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.base import Baseline, Failure, Item, LanguageModel
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Variant, Way, slice_values
+from lavis_emovit.evaluation.explanations import EXPLAINED_FACTS
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.questions import (
     Question,
@@ -19,6 +20,7 @@ from lavis_emovit.evaluation.questions import (
     label_from_text,
     questions_about,
     values_from_scores,
+    values_from_text,
 )
 
 T = TypeVar("T")
@@ -27,11 +29,6 @@ logger = logging.getLogger(__name__)
 
 # Pictures that fail one after the other before it is the model that is at fault and not the pictures.
 MOST_FAILURES_IN_A_ROW = 16
-# The facts that an explanation can mention; they go along in its rows.
-EXPLAINED_FACTS = tuple(
-    f"attributes.{name}"
-    for name in ("brightness", "colorfulness", "scene", "object", "facial_expression", "human_action")
-)
 
 
 @dataclass(frozen=True)
@@ -218,7 +215,7 @@ def _row(
     if failures:
         return base.model_copy(update={"error": failures[0]})
     if way == "generation":
-        return _with_text(base, put, str(answers[0]), label_set)
+        return _with_text(base, put, str(answers[0]), benchmark, label_set)
     if any(not math.isfinite(score) for row in answers for score in row):
         return base.model_copy(update={"error": _NO_NUMBER})
     if label_set is not None:
@@ -240,7 +237,12 @@ def _with_values(base: PredictionRow, values: dict[str, float]) -> PredictionRow
     return base.model_copy(update={"values": {name: values.get(name) for name in base.true_values or values}})
 
 
-def _with_text(base: PredictionRow, put: _Put, text: str, label_set: LabelSet | None) -> PredictionRow:
+def _with_text(
+    base: PredictionRow, put: _Put, text: str, benchmark: BenchmarkSettings, label_set: LabelSet | None
+) -> PredictionRow:
+    if benchmark.kind in ("valence_arousal", "action_units"):
+        values, read = values_from_text(text, benchmark, put.prepared.item.truth)
+        return base.model_copy(update={"answer": text, "values": values, "status": read})
     if label_set is None:
         return base.model_copy(update={"answer": text})
     options = put.variant.options(label_set, base.record_id) if put.variant.marks != "none" else None

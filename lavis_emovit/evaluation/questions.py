@@ -14,7 +14,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lavis_emovit.emotion.answer_numbers import read_numbers
 from lavis_emovit.emotion.answer_options import option_marks
+from lavis_emovit.emotion.answer_units import read_action_units
 from lavis_emovit.emotion.answers import AnswerStatus, read_emotion
 from lavis_emovit.emotion.facial import facial_priors
 from lavis_emovit.emotion.labels import LabelSet
@@ -153,9 +155,10 @@ def wordings_of(benchmark: BenchmarkSettings, label_set: LabelSet | None) -> lis
 
 
 def suits(way: Way, benchmark: BenchmarkSettings) -> bool:
-    """Whether a way of asking exists for a benchmark: free text has no candidates, numbers are not read out of text."""
+    """Whether a way of asking exists for a benchmark: free text has no candidates to choose from, and numbers that come
+    from the candidates of one question need no sum or calibration of their own."""
     if benchmark.kind in ("valence_arousal", "action_units"):
-        return way != "generation"
+        return way in ("generation", "likelihood")
     return way == "generation" or benchmark.kind == "emotion"
 
 
@@ -175,6 +178,23 @@ def values_from_scores(questions: Sequence[Question], scores: Sequence[Sequence[
         else:
             values[question.key] = shares[0]
     return values
+
+
+def values_from_text(
+    text: str, benchmark: BenchmarkSettings, truth: Truth
+) -> tuple[dict[str, float | None], AnswerStatus]:
+    """The numbers that a written answer gives, None for one that it does not, and the status of reading.
+
+    Valence and arousal lie on [-1, 1], the scale of the question. An action unit is 1 where the answer says that it is
+    active, with whatever intensity, and 0 where it does not.
+    """
+    if benchmark.kind == "valence_arousal":
+        numbers = read_numbers(text, AXES, scale=(-1.0, 1.0))
+        failed = [answer.status for answer in numbers.values() if answer.status != "ok"]
+        return {name: answer.value for name, answer in numbers.items()}, failed[0] if failed else "ok"
+    units = read_action_units(text, units_asked(truth.values))
+    decided = {name: None if value is None else float(value > 0) for name, value in units.values.items()}
+    return decided, units.status
 
 
 def label_from_scores(scores: Mapping[str, float]) -> str:

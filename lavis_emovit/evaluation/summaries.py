@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lavis_emovit.emotion.answer_original import read_emotion_original
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
 from lavis_emovit.evaluation.comparisons import compare_askings, group_key, plain_rows
+from lavis_emovit.evaluation.explanations import explanation_metrics
 from lavis_emovit.evaluation.metrics import (
     accuracy_of_variants,
     action_unit_metrics,
@@ -133,6 +135,10 @@ def _of_labels(
         metrics["levels"] = levels.model_dump(mode="json")["levels"]
     if all(row.votes is not None for row in rows):
         metrics["soft_labels"] = soft_label_metrics(rows, label_set.labels, group_by=group_by).model_dump(mode="json")
+    if any(row.status is not None for row in rows):
+        metrics["original"] = original_rule(rows, label_set)
+    if settings.kind == "explanation":
+        metrics["explanations"] = explanation_metrics(rows, label_set, group_by=group_by).model_dump(mode="json")
     for field in settings.slices:
         slices = slice_metrics(rows, field, lambda part: _accuracy(part, label_set))
         metrics.setdefault("slices", {})[field] = [vars(one) for one in slices]
@@ -141,6 +147,24 @@ def _of_labels(
         "num_samples": classification["num_samples"],
         "num_invalid": classification["num_invalid"],
         "metrics": metrics,
+    }
+
+
+def original_rule(rows: Sequence[PredictionRow], label_set: LabelSet) -> dict[str, Any]:
+    """What the published rule of reading makes of the same answers, for comparison with published numbers only.
+
+    Returns:
+        `accuracy`, over the answers in which the rule finds a label, as published, or None where it finds none;
+        `num_dropped`, the others; `accuracy_of_all`, with those counted as wrong.
+    """
+    answered = [row for row in rows if row.error is None and row.answer is not None]
+    read = [read_emotion_original(row.answer or "", label_set.labels) for row in answered]
+    num_right = sum(said == row.label for said, row in zip(read, answered))
+    num_read = sum(said is not None for said in read)
+    return {
+        "accuracy": num_right / num_read if num_read else None,
+        "num_dropped": len(answered) - num_read,
+        "accuracy_of_all": num_right / len(answered) if answered else None,
     }
 
 

@@ -1,0 +1,171 @@
+"""Explanations, measured from their words: which emotion they name, whether they hang together, what they speak of.
+
+No model judges here. All measures are deterministic and made for English; what only a reader can tell is left to people
+and to the optional judge (`lavis_emovit.evaluation.judging`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from lavis_emovit.emotion.labels import LabelSet
+from lavis_emovit.evaluation.metrics import Interval, Resamples, group_indices, without_errors
+from lavis_emovit.evaluation.metrics.results import Result
+from lavis_emovit.evaluation.predictions import PredictionRow
+from lavis_emovit.generation.checks import contradicts_label, is_english
+
+# The facts in words that an explanation can mention; they go along in its rows.
+EXPLAINED_FACTS = tuple(f"attributes.{name}" for name in ("scene", "object", "facial_expression", "human_action"))
+
+# Fewer words than this behind the emotion are no reason.
+MIN_REASON_WORDS = 5
+
+_WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
+_SENTENCE = re.compile(r"[^.!?]*[^\W_][^.!?]*(?:[.!?]+|$)")
+_REASON_MARK = re.compile(r"\b(?:reason|explanation|because)\b\s*:?", re.IGNORECASE)
+_LITTLE_WORDS = frozenset("a an and at by for in of on or the to with".split())
+_VOWELS = "aeiouy"
+
+
+class ExplanationMetrics(Result):
+    """Measures of explanations; shares are over the answered rows unless said otherwise.
+
+    Attributes:
+        num_samples: answered rows; `num_errors` are the others.
+        consistency, consistency_interval: share whose emotion is the true one; invalid answers count as wrong.
+        num_without_reason: answers with fewer than `MIN_REASON_WORDS` words behind the emotion.
+        contradiction: share of those with an emotion and a reason whose reason claims an emotion of the other polarity;
+            None where there are none.
+        grounding, grounding_interval: mean share of a record's facts that the answer mentions, over the
+            `num_with_facts` records that have any; None where there are none.
+        num_words: mean number of words of an answer; num_sentences: of sentences.
+        repetition: mean share of runs of three words that stood in the same answer before.
+        english: share in English, by letters and common words; `finished`: share that ends with a sentence's end.
+    """
+
+    num_samples: int
+    num_errors: int
+    consistency: float
+    consistency_interval: Interval
+    num_without_reason: int
+    contradiction: float | None
+    grounding: float | None
+    grounding_interval: Interval | None
+    num_with_facts: int
+    num_words: float
+    num_sentences: float
+    repetition: float
+    english: float
+    finished: float
+
+
+def explanation_metrics(
+    rows: Sequence[PredictionRow], label_set: LabelSet, *, group_by: str | None = None
+) -> ExplanationMetrics:
+    """Measure written explanations.
+
+    Args:
+        rows: with `answer`, `prediction` and the record's facts in `slices`, named as in `EXPLAINED_FACTS`.
+        label_set: of the labels.
+        group_by: the slice whose groups the intervals draw whole; None draws rows.
+
+    Raises:
+        DataError: no rows, or nothing but errors.
+    """
+    answered = without_errors(rows)
+    texts = [row.answer or "" for row in answered]
+    reasons = [reason_of(text) for text in texts]
+    right_N = np.array([row.prediction is not None and row.prediction == row.label for row in answered], dtype=float)
+    consistency = Resamples(len(answered), group_indices(answered, group_by))
+    has_reason = [len(_WORD.findall(reason)) >= MIN_REASON_WORDS for reason in reasons]
+    claims = [
+        contradicts_label(reason, row.prediction, label_set)
+        for row, reason, is_one in zip(answered, reasons, has_reason)
+        if is_one and row.prediction is not None
+    ]
+    grounded = [
+        (row, share) for row, text in zip(answered, texts) if (share := grounding(text, row.slices or {})) is not None
+    ]
+    grounding_interval = None
+    if grounded:
+        shares_M = np.array([share for _, share in grounded])
+        resamples = Resamples(len(grounded), group_indices([row for row, _ in grounded], group_by))
+        grounding_interval = resamples.share_interval(resamples.means(shares_M[:, None])[:, 0], float(shares_M.mean()))
+    return ExplanationMetrics(
+        num_samples=len(answered),
+        num_errors=len(rows) - len(answered),
+        consistency=float(right_N.mean()),
+        consistency_interval=consistency.share_interval(
+            consistency.means(right_N[:, None])[:, 0], float(right_N.mean())
+        ),
+        num_without_reason=has_reason.count(False),
+        contradiction=float(np.mean(claims)) if claims else None,
+        grounding=float(np.mean([share for _, share in grounded])) if grounded else None,
+        grounding_interval=grounding_interval,
+        num_with_facts=len(grounded),
+        num_words=float(np.mean([len(_WORD.findall(text)) for text in texts])),
+        num_sentences=float(np.mean([len(_SENTENCE.findall(text)) for text in texts])),
+        repetition=float(np.mean([repetition(text) for text in texts])),
+        english=float(np.mean([is_english(text) for text in texts])),
+        finished=float(np.mean([text.rstrip("\"')\u201d ").endswith((".", "!", "?")) for text in texts])),
+    )
+
+
+def reason_of(text: str) -> str:
+    """What stands behind "Reason:" or "because", or else behind the first sentence."""
+    mark = _REASON_MARK.search(text)
+    if mark is not None:
+        return text[mark.end() :].strip()
+    sentences = _SENTENCE.findall(text)
+    return " ".join(part.strip() for part in sentences[1:])
+
+
+def grounding(text: str, slices: Mapping[str, str]) -> float | None:
+    """The share of a record's facts that a text mentions, or None where the record has none.
+
+    A fact is mentioned where all of its words stand in the text, in any order and with any regular ending ("riding a
+    horse" in "she rides her horses"). Of alternatives ("beach/coast") one is enough; several objects are several facts.
+    """
+    facts = [fact for name in EXPLAINED_FACTS if name in slices for fact in slices[name].split(", ") if fact.strip()]
+    if not facts:
+        return None
+    said = {stem(word) for word in _WORD.findall(text)}
+    return sum(_is_mentioned(fact, said) for fact in facts) / len(facts)
+
+
+def _is_mentioned(fact: str, said: set[str]) -> bool:
+    for alternative in re.split(r"/|\bor\b", fact.replace("_", " ")):
+        words = [stem(word) for word in _WORD.findall(alternative) if word.casefold() not in _LITTLE_WORDS]
+        if words and said.issuperset(words):
+            return True
+    return False
+
+
+def stem(word: str) -> str:
+    """A word without its regular ending, so that its inflections meet: `horses`, `riding`, `smiled`, `parties`.
+
+    Only plural and verb endings go; words that merely begin alike (`cat`, `cathedral`) stay apart.
+    """
+    word = word.casefold().replace("\u2019", "'").removesuffix("'s").removesuffix("'")
+    if len(word) > 4 and word.endswith(("ies", "ied")):
+        return word[:-3] + "i"
+    for ending in ("ing", "ed", "es", "s"):
+        rest = word.removesuffix(ending)
+        if rest != word and len(rest) >= 3 and any(letter in _VOWELS for letter in rest) and not word.endswith("ss"):
+            # "running" and "run": a doubled consonant belongs to the ending.
+            if ending in ("ing", "ed") and rest[-1] == rest[-2] and rest[-1] not in "lsz":
+                rest = rest[:-1]
+            word = rest
+            break
+    word = word.removesuffix("e") if len(word) > 3 else word
+    return word[:-1] + "i" if len(word) > 3 and word.endswith("y") else word
+
+
+def repetition(text: str) -> float:
+    """The share of runs of three words that stood in the text before; 0 for texts too short to have one."""
+    words = [word.casefold() for word in _WORD.findall(text)]
+    runs = list(zip(words, words[1:], words[2:]))
+    return 1.0 - len(set(runs)) / len(runs) if runs else 0.0

@@ -8,6 +8,9 @@ from typing import Any, TypeVar, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+# pydantic's names for a value where keys and values were expected.
+_NO_MAPPING = ("model_type", "model_attributes_type", "dict_type", "dict_attributes_type")
+
 SettingsT = TypeVar("SettingsT", bound="Settings")
 
 
@@ -59,6 +62,11 @@ def _problem_line(cls: type[BaseModel], prefix: str, item: Any) -> str:
         return f"{key}: unknown key{hint}"
     if item["type"] == "missing":
         return f"{key}: missing, it has no default"
+    if item["type"] in _NO_MAPPING:
+        return f"{key}: expected a mapping of settings (got {item['input']!r})"
+    if item["type"] == "union_tag_invalid":
+        chosen, valid = str(item["ctx"]["tag"]), item["ctx"]["expected_tags"].replace("'", "").split(", ")
+        return f"{key}.{item['ctx']['discriminator'].strip(chr(39))}: unknown '{chosen}'{nearest_name(chosen, valid)}"
     message = item["msg"].removeprefix("Value error, ")
     if not item["loc"] or (item["type"] == "value_error" and isinstance(item["input"], Mapping)):
         # A rule between several keys names them itself; printing the whole node would bury it.

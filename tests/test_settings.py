@@ -72,6 +72,9 @@ class _Page(Settings):
             ],
         ),
         ({"title": "x", "limits": {"low": 5}}, ["page.limits: low 5 is above high 1"]),
+        ({"title": "x", "limits": "some/path"}, ["page.limits: expected a mapping of settings (got 'some/path')"]),
+        ({"title": "x", "shape": "some/path"}, ["page.shape: expected a mapping of settings (got 'some/path')"]),
+        ({"title": "x", "shape": {"name": "rund"}}, ["page.shape.name: unknown 'rund' (did you mean 'round'?)"]),
         ({"title": "x", "sides": ["nope"]}, ["page.sides.0: Input should be 'left' or 'right' (got 'nope')"]),
         (
             {"title": "x", "sides": []},

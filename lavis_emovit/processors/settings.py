@@ -77,7 +77,13 @@ def read_processor_settings(cls: type[ProcessorSettingsT], cfg: Any) -> Processo
         ConfigError: an unknown key or a wrong value; all of them are named.
     """
     name = str(cls.model_fields["name"].default)
-    settings, problems = parse_settings(cls, plain_mapping(cfg), name)
+    values = plain_values(cfg)
+    if not isinstance(values, Mapping):
+        raise ConfigError(
+            [f"expected a mapping of settings, such as {{image_size: 224}} (got {values!r})"],
+            f"the settings of processor '{name}'",
+        )
+    settings, problems = parse_settings(cls, values, name)
     if settings is None:
         raise ConfigError(problems, f"the settings of processor '{name}'")
     return settings
@@ -95,12 +101,10 @@ def processor_problems(node: Mapping[str, Any], prefix: str) -> list[str]:
     return []
 
 
-def plain_mapping(cfg: Any) -> dict[str, Any]:
-    """A config node, a mapping or None as a plain dict with plain values."""
+def plain_values(cfg: Any) -> Any:
+    """A config node as plain values, None as an empty mapping, anything else as it is."""
     if cfg is None:
         return {}
     from omegaconf import OmegaConf
 
-    if OmegaConf.is_config(cfg):
-        cfg = OmegaConf.to_container(cfg, resolve=True)
-    return dict(cfg)
+    return OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg

@@ -183,6 +183,9 @@ def test_wrong_settings_are_refused_together():
         TRAIN.from_config(OmegaConf.create({"image_siz": 64, "min_scale": 0.0}))
     assert "unknown key (did you mean 'image_size'?)" in str(caught.value)
     assert "emovit_image_train.min_scale" in str(caught.value)
+    for wrong in ("some/path", 3, OmegaConf.create([1])):
+        with pytest.raises(ConfigError, match=r"expected a mapping of settings, such as \{image_size: 224\}"):
+            TRAIN.from_config(wrong)
     with pytest.raises(ConfigError, match=r"min_scale 0\.9 is larger than max_scale 0\.5"):
         TRAIN.from_config({"min_scale": 0.9, "max_scale": 0.5})
 

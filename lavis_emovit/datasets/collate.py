@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.utils.data import default_collate
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -22,7 +23,8 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     pairs = [(number, pair) for number, item in enumerate(items) for pair in item["pairs"]]
     batch = {
-        "image": torch.stack([item["image"] for item in items]) if items else torch.zeros(0, 3, 0, 0),
+        # In a worker process this stacks straight into memory that it shares with the run's process.
+        "image": default_collate([item["image"] for item in items]) if items else torch.zeros(0, 3, 0, 0),
         "image_index": torch.tensor([number for number, _ in pairs], dtype=torch.long),
         "text_input": [question for _, (question, _, _, _) in pairs],
         "text_output": [answer for _, (_, answer, _, _) in pairs],

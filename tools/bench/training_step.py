@@ -12,9 +12,8 @@ at every position. It is measured at several sizes of its batch; `ratio` is agai
 On a CPU, time is the processor time of this process, so that other work on the machine counts little; on a GPU it is
 wall time.
 
-Model FLOPs utilisation counts what the samples need and not what is computed: real tokens T without padding, images
-once. Frozen language model: forward 2NT and backward 2NT (gradients of activations, none of weights), its head at
-supervised positions only; frozen image encoder: 2NT; Q-Former, which learns: 6NT. Attention scores are left out.
+Model FLOPs utilisation counts what the samples need and not what is computed, as `lavis_emovit.runners.flops` does for
+the log of a run: 4NT for the frozen language model behind the Q-Former, and no padding.
 """
 
 from __future__ import annotations
@@ -43,8 +42,6 @@ ROOT = Path(__file__).resolve().parents[2]
 MAX_TXT_LEN, MAX_OUTPUT_TXT_LEN = 128, 256  # EmoVIT's
 NUM_WORDS = 8000
 LOSS_TOLERANCE = 1e-3
-# Dense bf16 peaks of the makers' data sheets, in TFLOP/s.
-PEAK_TFLOPS = {"H100": 989.4, "H200": 989.4, "A100": 312.0, "L40S": 362.0, "RTX 4090": 165.2}
 
 # EmoVIT's mix: 82 % of the pairs are categorical, one an image; 7 % of the images have the three questions of a
 # conversation as well, and 0.7 % one of reasoning. Lengths in tokens, (question), (answer), are drawn evenly from these
@@ -342,9 +339,7 @@ def summarise(
     pairs = sum(len(batch["text_input"]) for batch in batches)
     real, supervised = _real_tokens(model, batches)
     flops = useful_flops(model, batches)
-    peak = arguments.peak_tflops or next(
-        (value for name, value in PEAK_TFLOPS.items() if model.device.type == "cuda" and name in _device_name()), None
-    )
+    peak = arguments.peak_tflops or _peak_tflops(model.device)
     measured = {}
     for side in sides:
         rounds = [
@@ -398,34 +393,21 @@ def summarise(
 
 def useful_flops(model: Any, batches: list[dict[str, Any]]) -> float:
     """Operations that the samples need, padding and repeated images not counted; see the top of this file."""
-    core = model.core
+    from lavis_emovit.models.lengths import PassSizes
+    from lavis_emovit.runners.flops import StepFlops
+
+    flops = StepFlops.of(model)
+    assert flops is not None
     real, supervised = _real_tokens(model, batches)
-    head = core.language_model.get_output_embeddings().weight.numel()
-    embedding = core.get_input_embeddings().weight.numel()
-    body = sum(parameter.numel() for parameter in core.language_model.parameters()) - head - embedding
-    words = sum(parameter.numel() for parameter in core.qformer.embeddings.parameters())
-    qformer = sum(parameter.numel() for parameter in core.qformer.parameters()) - words
-    # A position of the Q-Former goes through one of its two feed-forward layers, and text through no cross-attention.
-    text_layers = sum(
-        p.numel()
-        for n, p in core.qformer.named_parameters()
-        if ".intermediate." in n or (".output." in n and "attention" not in n)
+    sizes = PassSizes(
+        num_images=sum(len(batch["image"]) for batch in batches),
+        num_reads=sum(len(batch["text_input"]) for batch in batches),
+        num_question_tokens=sum(len(row.split()) for batch in batches for row in batch["text_input"]),
+        real_positions=(real,),
+        run_positions=(real,),
+        num_supervised=supervised,
     )
-    crossed = sum(p.numel() for n, p in core.qformer.named_parameters() if ".crossattention." in n)
-    own = qformer - crossed - text_layers  # attention and the feed-forward layer for queries, as large as that for text
-    pairs = sum(len(batch["text_input"]) for batch in batches)
-    queries = core.query_tokens.shape[1]
-    question_tokens = sum(len(row.split()) for batch in batches for row in batch["text_input"])
-    vision = sum(parameter.numel() for parameter in core.vision_model.encoder.parameters())
-    patches = core.vision_model.embeddings.num_positions
-    images = sum(len(batch["image"]) for batch in batches)
-    return (
-        4.0 * body * real
-        + 4.0 * head * supervised
-        + 2.0 * vision * patches * images
-        + 6.0 * own * (queries * pairs + question_tokens)
-        + 6.0 * crossed / 2 * (queries + patches) * pairs
-    )
+    return flops.total(sizes)
 
 
 def _real_tokens(model: Any, batches: list[dict[str, Any]]) -> tuple[int, int]:
@@ -436,13 +418,19 @@ def _real_tokens(model: Any, batches: list[dict[str, Any]]) -> tuple[int, int]:
     return model.core.query_tokens.shape[1] * pairs + questions + answers, answers
 
 
+def _peak_tflops(device: torch.device) -> float | None:
+    """Of bf16 on this GPU, where its name is known."""
+    from lavis_emovit.runners.flops import peak_flops
+
+    if device.type != "cuda":
+        return None
+    peak = peak_flops(torch.cuda.get_device_name(device), is_half=True)
+    return peak / 1e12 if peak else None
+
+
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
-
-
-def _device_name() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def circumstances(argv: Sequence[str]) -> dict[str, Any]:

@@ -113,6 +113,9 @@ class DatasetSettings(Settings):
             that is prepared; `prepare`, how.
         vis_processor, text_processor: processors for `train` and `eval`.
         kinds: kinds of instructions to train on; null for all.
+        share: how much of the training split is trained on, the labels in their proportions. A smaller share is part of
+            every larger one of the same `share_seed`.
+        share_seed: which samples the share takes.
         max_pairs: most questions of a picture in an epoch; null for all.
         label_set: what evaluation asks with; null takes the records' own.
         eval_wording: wording of evaluation's question.
@@ -130,6 +133,8 @@ class DatasetSettings(Settings):
     vis_processor: ImageProcessorPair = ImageProcessorPair()
     text_processor: TextProcessorPair = TextProcessorPair()
     kinds: tuple[InstructionKind, ...] | None = None
+    share: float = Field(default=1.0, gt=0.0, le=1.0)
+    share_seed: int = 0
     max_pairs: int | None = Field(default=None, ge=1)
     label_set: str | None = None
     eval_wording: int = Field(default=1, ge=1, le=len(CATEGORICAL_WORDINGS))

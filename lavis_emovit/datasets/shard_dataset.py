@@ -21,7 +21,7 @@ from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord
 from lavis_emovit.settings import nearest_name
 from lavis_emovit.shards.faults import SampleFaultError
 from lavis_emovit.shards.index import ShardIndex
-from lavis_emovit.shards.order import DEFAULT_WINDOW_SHARDS, EpochOrder, LengthBucketOrder, SampleOrder
+from lavis_emovit.shards.order import DEFAULT_WINDOW_SHARDS, EpochOrder, LengthBucketOrder, SampleOrder, permutation
 from lavis_emovit.shards.reader import ShardReader, ShardSample
 from lavis_emovit.shards.token_lengths import LengthBucketSettings, TokenLengths
 
@@ -45,6 +45,8 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
         text_processor: called on every question.
         seed: seed of augmentation and of the choice of pairs.
         kinds: kinds of instructions to train on; None for all. Samples without one of them are left out.
+        share: how much of those samples is trained on, see `nested_share`.
+        share_seed: which samples the share takes.
         max_pairs: most questions of a picture in one epoch, chosen anew in every epoch; None for all.
         verify_hashes: compare each shard's sha256 when it is first opened.
         faults: what to do with samples that cannot be read; None stops at the first.
@@ -63,6 +65,8 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
         *,
         seed: int,
         kinds: Sequence[str] | None = None,
+        share: float = 1.0,
+        share_seed: int = 0,
         max_pairs: int | None = None,
         verify_hashes: bool = False,
         faults: FaultSettings | None = None,
@@ -77,7 +81,10 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
         self.image_processor, self.text_processor = image_processor, text_processor
         self.seed, self.max_pairs = seed, max_pairs
         self.kinds = tuple(kinds) if kinds is not None else None
+        self.share, self.share_seed = share, share_seed
         self.samples = self._choose_samples()
+        if share < 1.0:
+            self.samples = nested_share(self.index, self.samples, share, share_seed)
         if not len(self.samples):
             raise DataError(
                 f"{self.index.folder}: none of its {self.index.num_samples} samples has {self._needed()}. "
@@ -106,14 +113,14 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
     @property
     def order_hash(self) -> str:
         """Names the shards and the choice of samples from them; the order of an epoch is computed from it."""
-        selection = json.dumps(
-            {
-                "index": self.index.hash,
-                "kinds": sorted(self.kinds) if self.kinds is not None else None,
-                "samples": len(self.samples),
-            }
-        )
-        return hashlib.sha256(selection.encode()).hexdigest()
+        selection: dict[str, Any] = {
+            "index": self.index.hash,
+            "kinds": sorted(self.kinds) if self.kinds is not None else None,
+            "samples": len(self.samples),
+        }
+        if self.share < 1.0:
+            selection["share"] = [self.share, self.share_seed]
+        return hashlib.sha256(json.dumps(selection).encode()).hexdigest()
 
     @property
     def block_sizes(self) -> np.ndarray:
@@ -221,3 +228,27 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
         """63 bits out of (seed, epoch, number), other ones for every purpose."""
         digest = hashlib.sha256(f"{purpose}/{self.seed}/{epoch}/{number}".encode()).digest()
         return int.from_bytes(digest[:8], "big") >> 1
+
+
+def nested_share(index: ShardIndex, samples: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """A share of samples with the labels in their proportions; a smaller share is part of every larger one.
+
+    Each label's samples (those without one are a label of their own) stand in an order that the seed decides, and the
+    share takes the first of them, rounded to the nearest number and one at least.
+
+    Args:
+        index: names the labels.
+        samples: int64, ascending.
+        share: in (0, 1].
+        seed: of the order.
+
+    Returns:
+        int64, ascending.
+    """
+    labels = index.columns["label"][samples]
+    taken = []
+    for number in np.unique(labels):
+        own = samples[labels == number]
+        count = max(1, int(share * len(own) + 0.5))
+        taken.append(own[permutation(f"{index.hash}/share/{seed}/{int(number)}", len(own))[:count]])
+    return np.sort(np.concatenate(taken)) if taken else samples

@@ -4,6 +4,8 @@
 - Its pairs are the record's instructions, filtered by kind and number; samples without any are left out of the epoch.
 - Evaluation asks every labelled picture the one categorical question, options in fixed order, with the true label.
 - A batch encodes a picture once for all its questions.
+- A share of the samples keeps the labels in their proportions and is part of every larger share; the order's hash
+  names it, and the whole has the hash that it always had.
 - A picture that cannot be decoded is named with shard and record.
 """
 
@@ -147,3 +149,22 @@ def test_an_undecodable_picture_is_named(tmp_path, processors, monkeypatch):
     dataset = EmotionEvalDataset(write_shards([record], tmp_path, tmp_path / "out"), *processors[1:])
     with pytest.raises(DataError, match=r"shard-000000.tar, sample 0 \('a/1'\): the picture cannot be decoded"):
         dataset[0]
+
+
+def test_share_is_nested_stratified_and_part_of_the_order(index, processors):
+    image, _, text = processors
+    train = [
+        EmotionShardDataset(index, image, text, seed=0, share=share, share_seed=seed)
+        for share, seed in ((0.3, 0), (0.6, 0), (1.0, 0), (0.6, 1))
+    ]
+    small, large, whole, other = (set(dataset.samples.tolist()) for dataset in train)
+    assert small < large < whole == set(range(index.num_samples))
+    assert large != other and len(large) == len(other)
+    counts = {label: [sum(index.label_of(n) == label for n in taken) for taken in (small, large, whole)]
+              for label in index.labels}  # fmt: skip
+    assert all(
+        few == max(1, int(0.3 * all_ + 0.5)) and more == int(0.6 * all_ + 0.5) for few, more, all_ in counts.values()
+    )
+    assert len({dataset.order_hash for dataset in train}) == 4
+    assert train[2].order_hash == EmotionShardDataset(index, image, text, seed=0).order_hash
+    assert train[0][len(small) - 1]["record_id"]

@@ -117,6 +117,8 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
                     _processor(settings.text_processor.train),
                     seed=settings.seed,
                     kinds=settings.kinds,
+                    share=settings.share,
+                    share_seed=settings.share_seed,
                     max_pairs=settings.max_pairs,
                     verify_hashes=settings.verify_hashes,
                     faults=settings.faults,

@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lavis_emovit.evaluation.metrics import Calibration
@@ -65,7 +66,7 @@ _STYLE: Any = {
 }
 
 
-def _styled(draw: Callable[Drawn, Markup]) -> Callable[Drawn, Markup]:
+def styled_chart(draw: Callable[Drawn, Markup]) -> Callable[Drawn, Markup]:
     """Draw in the report's style, whatever matplotlib's settings are elsewhere in the process."""
 
     @functools.wraps(draw)
@@ -76,10 +77,16 @@ def _styled(draw: Callable[Drawn, Markup]) -> Callable[Drawn, Markup]:
     return styled
 
 
-@_styled
-def loss_chart(key: str, steps: Sequence[int], losses: Sequence[float]) -> Markup:
-    """Training loss by step: every value faintly, and their running mean."""
-    figure, axes = _new("step", "loss per answer token")
+@styled_chart
+def loss_chart(key: str, steps: Sequence[int], losses: Sequence[float], spikes: Sequence[int] = ()) -> Markup:
+    """Training loss by step: every value faintly, and their running mean.
+
+    Args:
+        key: start of the ids inside the chart.
+        steps, losses: one of each for every step.
+        spikes: steps whose loss was flagged as out of line; they get a mark at the top.
+    """
+    figure, axes = new_axes("step", "loss per answer token")
     x, y = np.asarray(steps, dtype=float), np.asarray(losses, dtype=float)
     window = max(1, len(y) // 40)
     raw_x, raw_y = _thinned(x, y)
@@ -88,23 +95,53 @@ def loss_chart(key: str, steps: Sequence[int], losses: Sequence[float]) -> Marku
         axes.plot(*_thinned(x, _running_mean(y, window)), color=AFTER, linewidth=2)
     else:
         axes.plot(raw_x, raw_y, color=AFTER, linewidth=2, marker="o", markersize=3)
-    axes.set_ylim(bottom=0, top=_loss_ceiling(y))
+    top = _loss_ceiling(y)
+    if spikes:
+        axes.plot(spikes, [0.97 * top] * len(spikes), color=BEFORE, linestyle="none", marker="v", markersize=5)
+    axes.set_ylim(bottom=0, top=top)
     label = f"Training loss from step {int(x[0])} to {int(x[-1])}: {y[:window].mean():.3f} at first, "
-    return _svg(figure, key, label + f"{y[-window:].mean():.3f} at the end, lowest {y.min():.3f}.")
+    label += f"{y[-window:].mean():.3f} at the end, lowest {y.min():.3f}."
+    return svg(figure, key, label + (f" {len(spikes)} steps are marked as out of line." if spikes else ""))
 
 
-@_styled
+@styled_chart
+def step_chart(
+    key: str, steps: Sequence[int], values: Sequence[float], *, y_label: str, name: str, is_share: bool = False
+) -> Markup:
+    """Something that is measured at every step: every value faintly, and their running mean.
+
+    Args:
+        key: start of the ids inside the chart.
+        steps, values: one of each for every step that measured it.
+        y_label: of the axis, with the unit.
+        name: for those who cannot see it.
+        is_share: from 0 to 1, shown in percent.
+    """
+    figure, axes = new_axes("step", y_label)
+    x, y = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
+    window = max(1, len(y) // 40)
+    axes.plot(*_thinned(x, y), color=AFTER, linewidth=0.8, alpha=0.35)
+    axes.plot(*_thinned(x, _running_mean(y, window)), color=AFTER, linewidth=2)
+    axes.set_ylim(bottom=0, top=_loss_ceiling(y))
+    if is_share:
+        percent_axis(axes.yaxis)
+    unit, scale = (" %", 100) if is_share else ("", 1)
+    described = f"median {scale * np.median(y):.3g}{unit}, from {scale * y.min():.3g} to {scale * y.max():.3g}{unit}"
+    return svg(figure, key, f"{name} by step: {described}.")
+
+
+@styled_chart
 def learning_rate_chart(key: str, steps: Sequence[int], rates: Sequence[float]) -> Markup:
     """Learning rate by step."""
-    figure, axes = _new("step", "learning rate")
+    figure, axes = new_axes("step", "learning rate")
     axes.plot(*_thinned(np.asarray(steps, dtype=float), np.asarray(rates, dtype=float)), color=AFTER, linewidth=2)
     axes.set_ylim(bottom=0)
     axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     axes.yaxis.get_offset_text().set_color(MUTED)
-    return _svg(figure, key, f"Learning rate by step: highest {max(rates):.2e}, {rates[-1]:.2e} at the end.")
+    return svg(figure, key, f"Learning rate by step: highest {max(rates):.2e}, {rates[-1]:.2e} at the end.")
 
 
-@_styled
+@styled_chart
 def validation_chart(
     key: str,
     epochs: Sequence[float],
@@ -112,9 +149,11 @@ def validation_chart(
     intervals: Sequence[tuple[float, float] | None],
     macro_f1: Sequence[float | None],
     chance: float | None,
+    *,
+    x_label: str = "epoch",
 ) -> Markup:
-    """Validation accuracy with its intervals and macro F1, by epoch."""
-    figure, axes = _new("epoch", "")
+    """Validation accuracy with its intervals and macro F1, by epoch or, where `x_label` says so, by step."""
+    figure, axes = new_axes(x_label, "")
     bars = [(x, y, *band) for x, y, band in zip(epochs, accuracies, intervals) if band is not None]
     for x, y, low, high in bars:
         axes.plot([x, x], [min(low, y), max(high, y)], color=AFTER, linewidth=5, alpha=0.25)
@@ -125,43 +164,46 @@ def validation_chart(
                   label="macro F1")  # fmt: skip
     if chance is not None:
         axes.axhline(chance, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), label="chance")
-    _percent(axes.yaxis)
+    percent_axis(axes.yaxis)
     axes.set_ylim(0, 1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend_above(axes)
-    described = ", ".join(f"epoch {x:g}: {100 * y:.1f} %" for x, y in zip(epochs, accuracies))
-    return _svg(figure, key, f"Validation accuracy by epoch. {described}.")
+    legend_above(axes)
+    described = ", ".join(f"{x_label} {x:g}: {100 * y:.1f} %" for x, y in zip(epochs, accuracies))
+    return svg(figure, key, f"Validation accuracy by {x_label}. {described}.")
 
 
-@_styled
+@styled_chart
 def reliability_chart(key: str, calibrations: Sequence[tuple[str, Calibration]]) -> Markup:
     """Accuracy against confidence; the diagonal is a model that is as often right as it says.
 
     Args:
         key: start of the ids inside the chart.
-        calibrations: (`before` or `after`, figures), one or two.
+        calibrations: (`before` or `after`, figures), one or two; or one of a model that was not tuned here, under "".
     """
-    figure, axes = _new("confidence", "accuracy")
+    figure, axes = new_axes("confidence", "accuracy")
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
-    looks = {"before": (BEFORE, "s", (0, (4, 2))), "after": (AFTER, "o", "solid")}
+    looks = {"before": (BEFORE, "s", (0, (4, 2)))}
     described = []
     for stage, figures in calibrations:
-        colour, marker, line = looks[stage]
+        colour, marker, line = looks.get(stage, (AFTER, "o", "solid"))
+        when = f"{stage} tuning" if stage else ""
         filled = [b for b in figures.bins if b.count]
         largest = max(b.count for b in filled)
         x, y = np.array([[b.confidence, b.accuracy] for b in filled], dtype=float).T
-        axes.plot(x, y, color=colour, linewidth=1.5, linestyle=line, label=f"{stage} tuning")
+        axes.plot(x, y, color=colour, linewidth=1.5, linestyle=line, label=when)
         axes.scatter(x, y, s=[12 + 70 * b.count / largest for b in filled], color=colour, marker=marker, alpha=0.8)
-        described.append(f"{stage} tuning the expected calibration error is {100 * figures.ece:.1f} %")
+        described.append(f"{when} the expected calibration error is {100 * figures.ece:.1f} %".strip())
     for axis in (axes.xaxis, axes.yaxis):
-        _percent(axis)
+        percent_axis(axis)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
     figure.subplots_adjust(right=0.95)
-    _legend_above(axes)
-    return _svg(figure, key, f"Accuracy by confidence: {'; '.join(described)}.")
+    if any(stage for stage, _ in calibrations):
+        legend_above(axes)
+    return svg(figure, key, f"Accuracy by confidence: {'; '.join(described)}.")
 
 
-def _new(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+def new_axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+    """An empty chart."""
     figure = Figure(figsize=_SIZE_INCHES)
     axes = figure.subplots()
     axes.set(xlabel=x_label, ylabel=y_label)
@@ -169,7 +211,7 @@ def _new(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure, key: str, description: str) -> Markup:
+def svg(figure: Figure, key: str, description: str) -> Markup:
     """The figure as an SVG element that takes its colours from the page and says to a screen reader what it shows."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -185,10 +227,12 @@ def _svg(figure: Figure, key: str, description: str) -> Markup:
     return Markup(re.sub(r'^<svg(?: (?:width|height)="[^"]*")*', opening, svg))
 
 
-def _legend_above(axes: Axes) -> None:
-    """Outside the axes, where it can hide no point."""
-    axes.figure.subplots_adjust(top=0.88)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=3, borderaxespad=0)
+def legend_above(axes: Axes, lines: Sequence[Line2D] = (), names: Sequence[str] = (), *, columns: int = 3) -> None:
+    """A legend outside the axes, where it can hide no point; of the labelled lines, or of those that are given."""
+    num_rows = -(-max(1, len(names)) // columns)
+    axes.figure.subplots_adjust(top=0.94 - 0.065 * num_rows)
+    given = {"handles": list(lines), "labels": list(names)} if names else {}
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=columns, borderaxespad=0, **given)
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -213,5 +257,6 @@ def _loss_ceiling(y: np.ndarray) -> float:
     return max(min(float(y.max()) * 1.05, typical), 1e-6)
 
 
-def _percent(axis: Axis) -> None:
+def percent_axis(axis: Axis) -> None:
+    """Let an axis show shares in percent."""
     axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))

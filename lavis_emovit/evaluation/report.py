@@ -1,61 +1,112 @@
-"""The report of a run: one HTML file that needs nothing else, neither scripts nor fonts nor a network.
+"""Reports of runs and of suites: one HTML file that needs nothing else, neither scripts nor fonts nor a network.
 
-Figures are computed again from the predictions, so a report can be written for any run folder, at any time, finished or
-not. `report_views.py` gathers what the page shows, templates/ holds the page.
+Figures are computed again from the predictions, so a report can be written for any folder, at any time, finished or
+not. `report_views.py` and `report_suite.py` gather what the page shows, templates/ holds the page; the same tables are
+written as Markdown or LaTeX where the file's ending asks for it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.report_comparison import (
+    between_runs,
+    between_suites,
+    comparison_grid,
+    several_note,
+)
+from lavis_emovit.evaluation.report_grid import Grid, number, percent, points
+from lavis_emovit.evaluation.report_suite import headline_grid, suite_view
+from lavis_emovit.evaluation.report_text import latex_report, markdown_report
 from lavis_emovit.evaluation.report_views import run_view
 from lavis_emovit.evaluation.run_contents import RunContents, read_run
+from lavis_emovit.evaluation.suite_contents import SuiteContents, is_suite, read_suite
 from lavis_emovit.files import atomic_writer
+
+Contents = RunContents | SuiteContents
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Several runs, or several suites, held against the first of them.
+
+    Attributes:
+        key: start of the ids in the page.
+        heading: what they are.
+        headline: table of all; None for runs, which have one of their own form.
+        differences: from the first, or None where there are none to show.
+        note: what it means that there are several.
+        problems: why comparisons could not be made.
+        runs: views of the runs; empty for suites.
+    """
+
+    key: str
+    heading: str
+    headline: Grid | None
+    differences: Grid | None
+    note: str
+    problems: list[str]
+    runs: list[Any]
 
 
 def write_report(run_dir: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path:
-    """Write the report of one run.
+    """Write the report of one run or suite.
 
     Args:
-        run_dir: output folder of a run, finished or not.
-        out: the HTML file; `report.html` in the folder where left out.
+        run_dir: output folder of a run or a suite, finished or not.
+        out: the file; its ending says what it is: `.html`, `.md` or `.tex`. `report.html` in the folder where left out.
 
     Returns:
         the path of the file, which appears whole or not at all.
 
     Raises:
-        DataError: the folder is not a run's, or a prediction in it cannot be used.
+        DataError: the folder is neither a run's nor a suite's, a prediction in it cannot be used, or the ending of the
+            file is another one.
     """
-    run = read_run(run_dir)
-    return _write([run], Path(out) if out is not None else run.path / "report.html")
+    contents = _read(run_dir)
+    return _write([contents], Path(out) if out is not None else contents.path / "report.html")
+
+
+def write_suite_report(
+    suite_dir: str | os.PathLike[str],
+    summary: Mapping[str, Any] | None = None,
+    out: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Write the report of a suite whose figures have just been computed.
+
+    Args:
+        suite_dir: output folder of the suite.
+        summary: what metrics.json holds; None computes it from the rows.
+        out: as in `write_report`.
+
+    Raises:
+        DataError: as `write_report`.
+    """
+    suite = read_suite(suite_dir, summary)
+    return _write([suite], Path(out) if out is not None else suite.path / "report.html")
 
 
 def write_comparison(run_dirs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Path:
-    """Write several runs into one report, with a table of all of them at the head.
+    """Write several runs or suites into one report, held against the first of them.
 
     Raises:
         DataError: as `write_report`, and for no folder at all.
     """
     if not run_dirs:
         raise DataError("no run folder to report on")
-    return _write([read_run(run_dir) for run_dir in run_dirs], Path(out))
+    contents = [_read(run_dir) for run_dir in run_dirs]
+    _tell_apart(contents)
+    return _write(contents, Path(out))
 
 
-def _write(runs: list[RunContents], out: Path) -> Path:
-    html = render(runs)
-    if out.is_dir():
-        raise DataError(f"{out}: a folder; give the name of the HTML file to write")
-    with atomic_writer(out) as file:
-        file.write(html)
-    return out
-
-
-def render(runs: Sequence[RunContents]) -> str:
+def render(contents: Sequence[Contents]) -> str:
     """The page as text."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lavis_emovit.evaluation"),
@@ -64,24 +115,71 @@ def render(runs: Sequence[RunContents]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "points": _points, "number": _number}
-    views = [run_view(run, f"r{number}") for number, run in enumerate(runs, start=1)]
-    return environment.get_template("report.html.jinja").render(runs=views)
+    environment.filters |= {"percent": percent, "points": points, "number": number}
+    views = [
+        suite_view(one, f"s{place}") if isinstance(one, SuiteContents) else run_view(one, f"r{place}")
+        for place, one in enumerate(contents, start=1)
+    ]
+    runs = [view for view in views if not view.is_suite]
+    return environment.get_template("report.html.jinja").render(
+        entries=views, has_runs=bool(runs), together=_together(contents, runs)
+    )
 
 
-# Numbers as people read them
+def _together(contents: Sequence[Contents], run_views: Sequence[Any] = ()) -> list[SideBySide]:
+    """What is said of several runs, and of several suites."""
+    found = []
+    runs = [one for one in contents if isinstance(one, RunContents)]
+    suites = [one for one in contents if isinstance(one, SuiteContents)]
+    if len(runs) > 1:
+        compared, problems = between_runs(runs)
+        grid = comparison_grid(
+            "runs-differences", f"Accuracy less that of {runs[0].name}, on the same pictures", compared
+        )
+        note = several_note(len(compared))
+        found.append(SideBySide("runs", f"{len(runs)} runs side by side", None, grid, note, problems, list(run_views)))
+    if len(suites) > 1:
+        compared, problems = between_suites(suites)
+        caption = f"Differences from {suites[0].folder_name}, on the same pictures"
+        grid = comparison_grid("suites-differences", caption, compared)
+        headline = headline_grid(suites, "suites-headline")
+        note = several_note(sum("problem" not in one for _, one in compared))
+        found.append(SideBySide("suites", f"{len(suites)} suites side by side", headline, grid, note, problems, []))
+    return found
 
-_THIN_SPACE = "\u202f"
+
+def _read(folder: str | os.PathLike[str]) -> Contents:
+    return read_suite(folder) if is_suite(folder) else read_run(folder)
 
 
-def _percent(value: float | None, decimals: int = 1) -> str:
-    return "none" if value is None else f"{100 * value:.{decimals}f}{_THIN_SPACE}%"
+def _write(contents: list[Contents], out: Path) -> Path:
+    makers: dict[str, Callable[[], str]] = {
+        ".html": lambda: render(contents),
+        ".htm": lambda: render(contents),
+        ".md": lambda: markdown_report(
+            contents, [(one.heading, one.headline, one.differences) for one in _together(contents)]
+        ),
+        ".tex": lambda: latex_report(
+            contents, [(one.heading, one.headline, one.differences) for one in _together(contents)]
+        ),
+    }
+    if out.is_dir():
+        raise DataError(f"{out}: a folder; give the name of the HTML, Markdown or LaTeX file to write")
+    make = makers.get(out.suffix.lower())
+    if make is None:
+        raise DataError(f"{out}: a report ends in .html, .md or .tex, which says what is written")
+    text = make()
+    with atomic_writer(out) as file:
+        file.write(text)
+    return out
 
 
-def _points(value: float) -> str:
-    """A difference of two shares in percentage points, always with its sign."""
-    return f"{100 * value:+.1f}".replace("-", "\u2212")
-
-
-def _number(value: float | None, decimals: int = 3) -> str:
-    return "none" if value is None else f"{value:.{decimals}f}"
+def _tell_apart(contents: Sequence[Contents]) -> None:
+    """Give folders of one name as much of their path as tells them apart."""
+    names = [one.path.name for one in contents]
+    for one in contents:
+        if names.count(one.path.name) > 1:
+            others = [other.path for other in contents if other is not one and other.path.name == one.path.name]
+            parts = one.path.parts
+            length = next((n for n in range(2, len(parts)) if all(o.parts[-n:] != parts[-n:] for o in others)), 2)
+            one.label = "/".join(parts[-length:])

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import re
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
-from PIL import Image
 
 from lavis_emovit.emotion.answers import read_emotion
 from lavis_emovit.emotion.labels import LABEL_SETS, LabelSet
@@ -28,10 +22,11 @@ from lavis_emovit.evaluation.metrics import (
     softmax,
 )
 from lavis_emovit.evaluation.predictions import PredictionRow
-from lavis_emovit.evaluation.run_contents import AFTER, BEFORE, RunContents, finite
+from lavis_emovit.evaluation.report_pictures import data_url
+from lavis_emovit.evaluation.report_training import training_charts, training_facts
+from lavis_emovit.evaluation.run_contents import AFTER, BEFORE, RunContents
 
 MAX_PICTURES = 24
-PICTURE_PX = 320
 MAX_MISTAKES = 5
 
 # Settings that a reader looks for first; the whole recipe stands below them.
@@ -143,6 +138,7 @@ class RunView:
     config_text: str | None
     versions: dict[str, str]
     notes: list[str] = field(default_factory=list)
+    is_suite: bool = False
 
 
 def run_view(run: RunContents, key: str) -> RunView:
@@ -158,8 +154,8 @@ def run_view(run: RunContents, key: str) -> RunView:
         model=_setting(run.config, "model.arch"),
         dataset=", ".join(datasets) if isinstance(datasets, Mapping) else None,
         splits=splits,
-        charts=_training_charts(run, key),
-        facts=_training_facts(run),
+        charts=training_charts(run, key),
+        facts=training_facts(run),
         settings=[(label, value) for path, label in _KEY_SETTINGS if (value := _setting(run.config, path)) is not None],
         config_text=run.config_text,
         versions=run.versions,
@@ -230,7 +226,7 @@ def _pictures(run: RunContents, labels: list[str], rows_by_stage: Mapping[str, l
             continue
         rows = [(stage, row_of[stage].get(row.instance_id)) for stage in stages]
         verdicts = [_verdict(stage, r, labels, label_set) for stage, r in rows if r is not None]
-        pictures.append(Picture(row.record_id, str(row.label), _data_url(run.path / row.image), verdicts))
+        pictures.append(Picture(row.record_id, str(row.label), data_url(run.path / row.image), verdicts))
     if pictures and not any(picture.data_url for picture in pictures):
         run.notes.append("The sample pictures cannot be read any more, so only the answers are shown.")
     return sorted(pictures, key=lambda picture: picture.is_right)
@@ -251,89 +247,6 @@ def _verdict(stage: str, row: PredictionRow, labels: list[str], label_set: Label
     return Verdict(stage, prediction, row.prediction == row.label, candidates, row.answer, reads)
 
 
-def _data_url(path: Path) -> str | None:
-    """A picture as a small JPEG inside the page; None where it is missing or no picture."""
-    try:
-        with Image.open(path) as image:
-            image.draft("RGB", (PICTURE_PX, PICTURE_PX))
-            small = image.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return None
-    small.thumbnail((PICTURE_PX, PICTURE_PX))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _training_charts(run: RunContents, key: str) -> list[tuple[str, Markup]]:
-    """(heading, chart) of the curves that the log has."""
-    found: list[tuple[str, Markup]] = []
-    losses = [(row["step"], loss) for row in run.steps if (loss := finite(row.get("loss"))) is not None]
-    if len(losses) < len(run.steps):
-        run.notes.append(f"{len(run.steps) - len(losses)} steps have no finite loss; they are not in the curve.")
-    if losses:
-        found.append(("Training loss", charts.loss_chart(f"{key}-loss", *zip(*losses))))
-    validations = [
-        (float(row["epoch"]), row["metrics"])
-        for row in run.evaluations
-        if row.get("stage") == "during"
-        and row.get("split") == _first_validation_split(run)
-        and finite(row.get("epoch")) is not None
-        and finite(row["metrics"].get("accuracy")) is not None
-    ]
-    if validations:
-        epochs = [epoch for epoch, _ in validations]
-        metrics = [values for _, values in validations]
-        chart = charts.validation_chart(
-            f"{key}-validation",
-            epochs,
-            [float(values["accuracy"]) for values in metrics],
-            [_interval(values.get("accuracy_interval")) for values in metrics],
-            [finite(values.get("macro_f1")) for values in metrics],
-            finite(metrics[-1].get("chance")),
-        )
-        found.append(("Validation", chart))
-    rates = [(row["step"], rate) for row in run.steps if (rate := finite(row.get("lr"))) is not None]
-    if rates:
-        found.append(("Learning rate", charts.learning_rate_chart(f"{key}-rate", *zip(*rates))))
-    return found
-
-
-def _first_validation_split(run: RunContents) -> str | None:
-    """The split that chose the best checkpoint."""
-    return next((row.get("split") for row in run.evaluations if row.get("stage") == "during"), None)
-
-
-def _interval(value: Any) -> tuple[float, float] | None:
-    if not isinstance(value, Mapping):
-        return None
-    low, high = finite(value.get("low")), finite(value.get("high"))
-    return None if low is None or high is None else (low, high)
-
-
-def _training_facts(run: RunContents) -> list[tuple[str, str]]:
-    facts: list[tuple[str, str]] = []
-    if run.steps:
-        facts.append(("Steps", f"{len(run.steps):,}"))
-        epochs = [epoch for row in run.steps if (epoch := finite(row.get("epoch"))) is not None]
-        if epochs:
-            facts.append(("Epochs", f"{max(epochs):g}"))
-        seconds = [s for row in run.steps if (s := finite(row.get("step_s"))) is not None]
-        if seconds:
-            facts.append(("Time in training steps", _duration(sum(seconds))))
-        rates = [rate for row in run.steps if (rate := finite(row.get("samples_per_s"))) is not None]
-        if rates:
-            facts.append(("Images a second", f"{statistics.median(rates):,.1f}"))
-    parameters = run.summary.get("parameters")
-    if isinstance(parameters, Mapping) and {"trained", "total"} <= parameters.keys():
-        facts.append(("Parameters that learn", f"{_count(parameters['trained'])} of {_count(parameters['total'])}"))
-    if run.summary.get("checkpoint"):
-        name = str(run.summary["checkpoint"])
-        step = re.fullmatch(r"ckpt-0*(\d+)", name)
-        facts.append(("Weights evaluated", f"step {int(step[1]):,}" if step else name))
-    return facts
-
-
 def _setting(config: Mapping[str, Any], path: str) -> str | None:
     value: Any = config
     for key in path.split("."):
@@ -343,17 +256,3 @@ def _setting(config: Mapping[str, Any], path: str) -> str | None:
     if value is None:
         return None
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
-
-
-def _count(count: Any) -> str:
-    if count < 100_000:
-        return f"{count:,}"
-    return f"{count / 1e6:,.{2 if count < 1e8 else 0}f}\u00a0M"

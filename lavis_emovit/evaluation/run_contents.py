@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +39,9 @@ class RunContents:
         predictions: split -> stage (`before`, `after`) -> rows; the test split first.
         summary: metrics.json, which a run writes at its end; empty before.
         versions: packages that the run used.
+        faults: kind -> training samples that could not be read and were replaced.
         notes: what is missing or could not be read, for people.
+        label: the folder's name where its last part alone does not tell it from another one.
     """
 
     path: Path
@@ -49,12 +52,14 @@ class RunContents:
     predictions: dict[str, dict[str, list[PredictionRow]]] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    label: str = ""
 
     @property
     def name(self) -> str:
         """The folder's own name."""
-        return self.path.name
+        return self.label or self.path.name
 
 
 def read_run(run_dir: str | os.PathLike[str]) -> RunContents:
@@ -71,6 +76,7 @@ def read_run(run_dir: str | os.PathLike[str]) -> RunContents:
     _read_log(run)
     _read_predictions(run)
     _read_summary(run)
+    _read_faults(run)
     if not (run.steps or run.evaluations or run.predictions):
         raise DataError(
             f"{run_dir}: no log.jsonl and no predictions in it; give the output folder of a run that has begun"
@@ -150,6 +156,18 @@ def _read_summary(run: RunContents) -> None:
         run.notes.append("metrics.json cannot be read; the figures here are computed from the predictions anyway.")
     else:
         run.summary = summary
+
+
+def _read_faults(run: RunContents) -> None:
+    path = run.path / "quarantine.jsonl"
+    if not path.exists():
+        return
+    kinds: Counter[str] = Counter()
+    for line in path.read_bytes().splitlines():
+        row = _json_object(line)
+        if row is not None:
+            kinds[str(row.get("kind", "unknown"))] += 1
+    run.faults = dict(kinds.most_common())
 
 
 def _versions(run: RunContents) -> dict[str, str]:

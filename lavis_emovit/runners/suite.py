@@ -3,6 +3,7 @@
     suite.yaml                                         the settings with every default filled in
     predictions/<benchmark>/<model>.<way>.jsonl        one row for each question put, in the order of the shards
     predictions/<benchmark>/<model>.<way>.json         what the rows were made with: model, data, questions, settings
+    pictures/<benchmark>/                              small copies of the pictures that the report shows
     metrics.json, table.md, table.tex, report.html     computed from the rows, again at every start
 
 A killed suite goes on after the last whole row.
@@ -29,6 +30,7 @@ from lavis_emovit.evaluation.adapters.base import Baseline
 from lavis_emovit.evaluation.benchmarks import Way
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.evaluation.questions import suits, wordings_of
+from lavis_emovit.evaluation.report_pictures import keep_pictures
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.evaluation.summaries import AskedBenchmark, benchmark_summary, suite_sensitivity
 from lavis_emovit.evaluation.tables import DIRECT, latex, markdown
@@ -133,7 +135,26 @@ def summarise(
         with atomic_writer(folder.path / name) as file:
             file.write(text)
     logger.info("figures: %s", folder.path / "table.md")
+    if settings.report:
+        _write_report(settings, folder, asked, benchmarks, summary)
     return summary
+
+
+def _write_report(
+    settings: SuiteSettings,
+    folder: SuiteFolder,
+    asked: Sequence[AskedBenchmark],
+    benchmarks: Mapping[str, OpenBenchmark],
+    summary: Mapping[str, Any],
+) -> None:
+    from lavis_emovit.evaluation.report import write_suite_report  # matplotlib is slow to load
+
+    for one in asked:
+        benchmark = benchmarks[one.name]
+        items = benchmark.items(benchmark.index, benchmark.numbers())
+        pictures = ((item.record.id, item.image_bytes) for item in items)
+        keep_pictures(folder.path, one, settings.num_pictures, pictures)
+    logger.info("report: %s", write_suite_report(folder.path, summary))
 
 
 class SuiteFolder:

@@ -78,8 +78,9 @@ def calibration(
     summed over the classes (Brier 1950, equation 2), so it lies in [0, 2]. AUROC and AURC are those of
     `confidence_auroc` and `risk_coverage_area`.
 
-    The bootstrap of ECE lies above it, since draws repeat rows and so fill the bins more unevenly; its interval is
-    therefore the basic one, mirrored at the value (Davison and Hinkley 1997, section 5.2), the others percentiles.
+    The bootstrap of ECE lies above it, since draws repeat rows and so fill the bins more unevenly; its draws are
+    therefore shifted to have their mean at the value. That gives its spread; it does not say that ECE itself is too
+    high where bins hold few answers.
 
     Args:
         probabilities_NC: float [N, C], each row adding up to 1.
@@ -116,9 +117,9 @@ def calibration(
     if resamples is not None:
         gaps_NB = in_bin_NB * (correct_N - confidence_N)[:, None]
         means = resamples.means(np.column_stack([gaps_NB, squared_N]))
-        mirrored_R = 2 * ece - np.abs(means[:, :num_bins]).sum(axis=1)
+        ece_R = np.abs(means[:, :num_bins]).sum(axis=1)
         intervals = {
-            "ece_interval": resamples.interval(np.clip(mirrored_R, 0, None), ece),
+            "ece_interval": resamples.interval(np.clip(ece_R - ece_R.mean() + ece, 0, 1), ece),
             "brier_interval": resamples.interval(means[:, num_bins], brier),
             "auroc_interval": resamples.interval(
                 resamples.map(lambda weights: confidence_auroc(confidence_N, correct_N, weights)), float(auroc)

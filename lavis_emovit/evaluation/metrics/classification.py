@@ -46,7 +46,8 @@ class ClassificationMetrics(Result):
     """All that is measured on one list of predictions; shares and scores lie in [0, 1] (Brier in [0, 2]).
 
     `num_samples` counts the answered rows, over which everything is; rows with an error are in `num_errors` alone.
-    `statuses` counts how generated answers were read and is empty where none were.
+    `statuses` counts how generated answers were read and is empty where none were. `accuracy_of_valid` leaves invalid
+    answers out, as published evaluations do that drop them: for comparison with those, never for a headline.
     """
 
     labels: list[str]
@@ -56,6 +57,7 @@ class ClassificationMetrics(Result):
     statuses: dict[str, int] = Field(default_factory=dict)
     accuracy: float
     accuracy_interval: Interval
+    accuracy_of_valid: float | None = None
     balanced_accuracy: float
     balanced_accuracy_interval: Interval | None = None
     macro_f1: float
@@ -104,6 +106,7 @@ def classification_metrics(
     true_N = label_indices(answered, labels)
     predicted_N = prediction_indices(answered, labels)
     num_samples, num_labels = len(answered), len(labels)
+    is_valid_N = predicted_N < num_labels
     support_C = np.bincount(true_N, minlength=num_labels)
     majority = int(support_C.argmax())
     # As scikit-learn does by default, the mean F1 leaves out classes that neither occur nor are predicted.
@@ -125,11 +128,12 @@ def classification_metrics(
     return ClassificationMetrics(
         labels=list(labels),
         num_samples=num_samples,
-        num_invalid=int((predicted_N == num_labels).sum()),
+        num_invalid=int((~is_valid_N).sum()),
         num_errors=len(rows) - num_samples,
         statuses=dict(sorted(Counter(row.status for row in answered if row.status is not None).items())),
         **values,
         **intervals,
+        accuracy_of_valid=float((true_N == predicted_N)[is_valid_N].mean()) if is_valid_N.any() else None,
         chance=1 / num_labels,
         majority_baseline=float(support_C[majority] / num_samples),
         majority_label=labels[majority],

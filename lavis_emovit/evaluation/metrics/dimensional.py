@@ -119,7 +119,7 @@ def farther_end(true_M: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
     low, high = scale
     if not low < high:
         raise ValueError(f"a scale runs from its lower to its higher end, got {scale}")
-    return np.where(true_M - low >= high - true_M, low, high).astype(np.float64)
+    return np.where(true_M >= (low + high) / 2, low, high).astype(np.float64)
 
 
 # 1, x, y, x^2, y^2, x y, |x - y|, and whether the signs agree.

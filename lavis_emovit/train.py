@@ -186,8 +186,16 @@ def _join_ranks(launch: Any, run: Any) -> None:
     heartbeat.begin(processes.store("heartbeat"), launch.rank, launch.world_size, run.timeout_s)
     heartbeat.note("starting", long=True)
     if launch.rank:
-        logging.getLogger("lavis_emovit").setLevel(logging.WARNING)
+        _name_rank(launch.rank)
     logger.info("%d processes (%s), each on %s", launch.world_size, launch.launcher, run.device)
+
+
+def _name_rank(rank: int) -> None:
+    """What all ranks would say is left to rank 0; of the others one hears what only they can know: of their data."""
+    logging.getLogger("lavis_emovit").setLevel(logging.ERROR)
+    logging.getLogger("lavis_emovit.datasets").setLevel(logging.WARNING)
+    for handler in logging.getLogger("lavis_emovit").handlers:
+        handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s rank {rank}: %(message)s", "%H:%M:%S"))
 
 
 def set_up_logging(*, debug: bool = False) -> None:

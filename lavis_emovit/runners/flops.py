@@ -59,7 +59,7 @@ class StepFlops:
         table = id(core.get_input_embeddings().weight)
         body = [_count(side.parameters(), learns_before_llm, lambda p: id(p) != table) for side in sides]
         encoder = core.vision_model.encoder
-        patches, queries = core.vision_model.embeddings.num_positions, core.query_tokens.shape[1]
+        patches, queries = core.vision_model.embeddings.num_positions, core.config.num_query_tokens
         qformer = core.qformer
         words = {id(parameter) for parameter in qformer.embeddings.parameters()}
         crossed = {id(p) for name, p in qformer.named_parameters() if ".crossattention." in name}

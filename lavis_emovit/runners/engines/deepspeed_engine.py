@@ -90,8 +90,8 @@ class DeepSpeedEngine:
             counts = not is_empty(batch)
             # Every rank has to take part in every exchange: one without a sample runs a blank one that counts nothing.
             given = self.to_device(batch if counts else self.model.blank_batch())  # type: ignore[operator]
-            sums = self._forward(partial(self._task.token_loss, self.model, given))
-            self._engine.backward(sums.loss_sum * (weight if counts else 0.0), scale_wrt_gas=False)
+            sums, own_loss = self._forward(partial(self._task.token_loss, self.model, given))
+            self._engine.backward(own_loss * (weight if counts else 0.0), scale_wrt_gas=False)
             if counts:
                 loss_sum += sums.loss_sum.detach()
                 for name, instance_ids in sums.noted.items():
@@ -129,12 +129,17 @@ class DeepSpeedEngine:
             self._engine.zero_grad()
         return norm
 
-    def _forward(self, function: Callable[[], T]) -> T:
-        """Call model code from inside the module that DeepSpeed watches, so that weights are fetched where needed."""
+    def _forward(self, function: Callable[[], T]) -> tuple[T, Any]:
+        """Call model code from inside the module that DeepSpeed watches, so that weights are fetched where needed.
+
+        Returns:
+            what the function gave, and its `loss_sum`, if it has one, in the form to go backward from: DeepSpeed puts
+            its hooks on what comes out of the module.
+        """
         self._root.call = lambda: self._with_autocast(function)
-        self._engine()
+        loss_sum = self._engine()
         result, self._root.result = self._root.result, None
-        return result
+        return result, loss_sum
 
     def _with_autocast(self, function: Callable[[], T]) -> T:
         # Autocast begins inside the forward pass: DeepSpeed switches off one that is on outside.
@@ -143,7 +148,7 @@ class DeepSpeedEngine:
 
     def run(self, function: Callable[[], T]) -> T:
         with torch.no_grad():
-            return self._forward(function)
+            return self._forward(function)[0]
 
     def to_device(self, batch: Batch) -> dict[str, Any]:
         return to_device(batch, self.device)
@@ -198,14 +203,18 @@ class DeepSpeedEngine:
     def _check_model(self) -> None:
         if self.stage < 3:
             return
-        packed = [name for name, parameter in self.model.named_parameters() if not parameter.is_floating_point()]
-        if packed:
-            raise ConfigError(
-                [
-                    "run.deepspeed_config: ZeRO stage 3 cannot spread quantised weights; set model.frozen_precision to "
-                    "bf16, or take projects/emovit/deepspeed/zero2.json"
-                ]
+        instead = "or take projects/emovit/deepspeed/zero2.json"
+        problems = []
+        if not all(parameter.is_floating_point() for parameter in self.model.parameters()):
+            problems.append(f"ZeRO stage 3 cannot spread quantised weights; set model.frozen_precision=bf16, {instead}")
+        if self._settings.ema_decay is not None:
+            problems.append(
+                f"ZeRO stage 3 keeps no rank's weights whole to average; leave run.ema_decay out, {instead}"
             )
+        if self._settings.compile:
+            problems.append(f"ZeRO stage 3 fetches weights inside the modules; leave run.compile out, {instead}")
+        if problems:
+            raise ConfigError([f"run.deepspeed_config: {problem}" for problem in problems])
         if self.in_step:
             # Every call of a module fetches its weights from all ranks, so the ranks have to call alike.
             self.model.in_step = True  # type: ignore[assignment]

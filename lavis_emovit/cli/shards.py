@@ -19,6 +19,8 @@ app = typer.Typer(help="Build, merge, index, verify and describe shards.", no_ar
 # A set from this size on is worth starting processes for.
 PARALLEL_FROM_SAMPLES = 5000
 PADDING_BATCH_SIZE = 16
+# Where there is no terminal, a line of progress comes that often.
+LINE_INTERVAL_S = 10.0
 
 Processes = Annotated[
     int | None, typer.Option(min=1, help="Processes that share the work; without it, all cores for large sets.")
@@ -55,8 +57,8 @@ def build(
 
     numbers = _part(part)
     image_root = images if images is not None else records.parent
-    if not image_root.is_dir():
-        raise DataError(f"--images {image_root}: no such folder; give the one where the records' picture paths start")
+    if images is not None and not images.is_dir():
+        raise DataError(f"--images {images}: no such folder; give the one where the records' picture paths start")
     refused = []
     for name, chosen, folder in _by_split(list(read_records(records)), records, split, out):
         try:
@@ -181,10 +183,25 @@ def stats(folder: Place) -> None:
 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal; gives the function that moves it."""
+    """A bar on a terminal, a line now and then elsewhere; gives the function that moves it."""
+    import sys
+    import time
+
+    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(transient=True) as bar:
+    if not sys.stderr.isatty():
+        last_s = time.monotonic()
+
+        def tell(done: int, total: int) -> None:
+            nonlocal last_s
+            if time.monotonic() - last_s >= LINE_INTERVAL_S:
+                last_s = time.monotonic()
+                typer.echo(f"{what}: {done} of {total}", err=True)
+
+        yield tell
+        return
+    with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what)
 
         def show(done: int, total: int) -> None:
@@ -247,6 +264,8 @@ def _index_places(place: str) -> list[str]:
     folder = Path(place)
     if "://" in place or (folder / INDEX_NAME).is_file():
         return [place]
+    if not folder.is_dir():
+        raise DataError(f"{place}: no such folder")
     found = sorted(str(path.parent) for path in folder.glob(f"*/{INDEX_NAME}"))
     if not found:
         raise DataError(

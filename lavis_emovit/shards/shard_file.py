@@ -6,6 +6,7 @@ killed reads the notes and goes on after them; a shard whose records, settings o
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -26,6 +27,7 @@ from lavis_emovit.shards.tar import RECORD_SUFFIX, Member, pair_members, scan_ta
 
 SHARD_NAME = "shard-{number:06d}.tar"
 WORK_FOLDER = ".build"
+NOT_FOUND = f"cannot be read ({os.strerror(errno.ENOENT)})"
 # Counted up when the same input would give other bytes than before.
 WRITER_VERSION = 2
 

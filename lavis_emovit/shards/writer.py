@@ -27,7 +27,7 @@ from lavis_emovit.shards.columns import COLUMNS_NAME, PAIR_COLUMNS, SAMPLE_COLUM
 from lavis_emovit.shards.images import RESIZE_JPEG_QUALITY
 from lavis_emovit.shards.index import INDEX_NAME, ShardIndex
 from lavis_emovit.shards.pool import run_all
-from lavis_emovit.shards.shard_file import WORK_FOLDER, ShardDraft, ShardJob, build_shard
+from lavis_emovit.shards.shard_file import NOT_FOUND, WORK_FOLDER, ShardDraft, ShardJob, build_shard
 
 PART_FOLDER = "part-{number:04d}-of-{count:04d}"
 _OUR_FILES = re.compile(r"^\.?shard-\d{6}\.tar(\..*)?$")
@@ -254,6 +254,9 @@ def _build_all(jobs: Sequence[ShardJob], processes: int, progress: Progress | No
 
 
 def _bad_text(image_root: Path, bad: list[tuple[str, str]], num_records: int, max_reported: int) -> str:
+    if len(bad) == num_records and all(reason.startswith(NOT_FOUND) for _, reason in bad):
+        first = bad[0][1].removeprefix(f"{NOT_FOUND}: ")
+        return f"{image_root}: none of the {num_records} pictures is in it ({first}, ...); give another with `--images`"
     lines = "\n".join(f"  - {record_id}: {reason}" for record_id, reason in bad[:max_reported])
     more = f"\n  ... and {len(bad) - max_reported} more" if len(bad) > max_reported else ""
     return (

@@ -97,7 +97,7 @@ def read_tables(
     if settings.columns.emotion is not None and settings.label_set is None:
         raise DataError(
             f"{root / settings.tables()[0].path}: column '{settings.columns.emotion}' holds emotions; say which label "
-            "set they come from"
+            "set they come from, as label_set (`--label-set mikels8`, or one of your own: 'labels:calm, tense')"
         )
     pictures = None
     if extracts_pictures(root, settings):

@@ -91,6 +91,10 @@ def test_places_that_cannot_be(records, refused, tmp_path):
     assert text == (
         f"error: --images {tmp_path / 'nosuch'}: no such folder; give the one where the records' picture paths start"
     )
+    (tmp_path / "empty").mkdir()
+    text = refused("shards", "build", records, "--out", out, "--images", tmp_path / "empty", "--split", "val")
+    assert f"{tmp_path / 'empty'}: none of the 4 pictures is in it (image/" in text and len(text) < 400
+    assert refused("shards", "verify", tmp_path / "nosuch") == f"error: {tmp_path / 'nosuch'}: no such folder"
     for place in (records, records / "below"):
         text = refused("shards", "build", records, "--out", place)
         assert f"cannot be a folder for shards, since {records} is a file; give another `--out`" in text

@@ -1,6 +1,7 @@
 """The file of predictions.
 
-Properties: rows come back as they were written, whatever characters they hold; the same rows give the same bytes; a row
+Properties: rows come back as they were written, whatever characters they hold, and a line has no more keys than its row
+has things to say; a row that contradicts itself is refused; the same rows give the same bytes; a row
 is on the file before the next is asked for; reopening goes on after a crash at any byte, without losing a whole row or
 keeping half a one; a wrong line is named by file and line; an instance is predicted once; no number that JSON does not
 know is written or read.
@@ -64,6 +65,47 @@ def test_keys_on_disk_are_the_published_ones(tmp_path):
         "image": "thumbnails/1.jpg",
         "answer": "Predict emotion: fear",
     }
+
+
+FULL = {
+    "status": "ok",
+    "votes": {"awe": 0.75, "fear": 0.25},
+    "true_values": {"valence": -0.5, "AU12": 3.0},
+    "values": {"valence": 0.25, "AU12": None},
+    "slices": {"person": "017", "scene": "beach"},
+    "variant": "wording-2",
+}
+
+
+def test_what_a_row_does_not_have_is_left_out_of_its_line_and_what_it_has_comes_back(tmp_path):
+    failed = make_row(2, prediction=None, scores=None, answer=None, error="picture 2.jpg: not an image")
+    write_predictions(tmp_path / "p.jsonl", [make_row(0), make_row(1, **FULL), failed])
+    plain, full, error = map(json.loads, (tmp_path / "p.jsonl").read_text().splitlines())
+    assert len(plain) == 7
+    assert full == {**plain, "instance_id": "id-1", "record_id": "rec-1", **FULL}
+    assert set(error) == {*plain, "error"}
+    assert read_predictions(tmp_path / "p.jsonl") == [make_row(0), make_row(1, **FULL), failed]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"error": "broken", "scores": None}, "a row with an 'error' is no answer, yet it has prediction"),
+        ({"error": "broken", "prediction": None, "values": {"valence": 0.0}}, "it has scores, values"),
+        ({"error": ""}, "key 'error'"),
+        ({"votes": {"awe": 0.5, "fear": 0.4}}, "key 'votes': must be shares"),
+        ({"votes": {"awe": 1.5, "fear": -0.5}}, "key 'votes': must be shares"),
+        ({"status": "fine"}, "key 'status'"),
+        ({"true_values": {"valence": None}}, r"key 'true_values\.valence'"),
+        ({"values": {"valence": "high"}}, r"key 'values\.valence'"),
+    ],
+)
+def test_rows_that_contradict_themselves_are_refused_by_line(tmp_path, changes, said):
+    path = tmp_path / "p.jsonl"
+    path.write_text(json.dumps({**make_row(1).model_dump(), **changes}) + "\n")
+    with pytest.raises(DataError, match=said) as caught:
+        read_predictions(path)
+    assert "p.jsonl:1:" in str(caught.value)
 
 
 def test_same_rows_give_same_bytes_at_once_or_one_by_one(tmp_path):

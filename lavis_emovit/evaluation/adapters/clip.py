@@ -130,7 +130,7 @@ class ClipBaseline:
             features = self._text_features(texts).mean(axis=0)
             means.append(features / np.linalg.norm(features))
         pictures = features_ND / np.linalg.norm(features_ND, axis=1, keepdims=True)
-        logits = float(self._model.logit_scale.exp()) * pictures @ np.stack(means).T
+        logits = float(self._model.logit_scale.detach().exp()) * pictures @ np.stack(means).T
         logits -= logits.max(axis=1, keepdims=True)
         return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 

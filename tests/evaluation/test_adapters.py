@@ -1,0 +1,274 @@
+"""Adapters of models that are evaluated.
+
+- transformers: candidate scores are the log-probabilities that a row alone has, computed here with the bare model, with
+  one token that begins the text, whoever writes it;
+  neither rows of a pass nor padding nor the seam between prompt and candidate changes them; a tokenizer without a
+  padding token and a prompt instead of a chat template work; writing is deterministic and the same in any batch.
+- What cannot be loaded or has no template is a user's error that says what to do.
+- CLIP: zero-shot shares are those of a computation by hand; an axis is a difference of shares; the probe separates
+  what is separable, and its unseen labels are very unlikely.
+- Constant and colour baselines predict what was counted by hand; a damaged picture is left out of the learning.
+- Chat: many requests are in flight at once, a temperature of 0 is served from the cache, another one never; refusals
+  are answers, requests that fail are errors.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "generation"))
+
+from chat_server import Action, ChatServer
+from tiny_models import item, make_clip, make_llava, picture
+
+from lavis_emovit.emotion.labels import get_label_set
+from lavis_emovit.errors import DataError, UserError
+from lavis_emovit.evaluation.adapters.base import Baseline, Failure, LanguageModel
+from lavis_emovit.evaluation.adapters.chat_model import ChatModel, ChatModelSettings
+from lavis_emovit.evaluation.adapters.clip import ClipBaseline, ClipSettings
+from lavis_emovit.evaluation.adapters.colours import ColoursBaseline, ColoursSettings, colour_features
+from lavis_emovit.evaluation.adapters.constant import ConstantBaseline, ConstantSettings
+from lavis_emovit.evaluation.adapters.transformers_model import TransformersModel, TransformersModelSettings
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
+from lavis_emovit.evaluation.questions import Question
+
+LABELS = ("amusement", "awe", "fear", "sadness")
+QUESTIONS = [
+    Question("emotion", "Which emotion is it?", LABELS, "Predict emotion: "),
+    Question("emotion", "Look again, for longer than before: which of them?", LABELS, "Predict emotion: "),
+    Question("emotion", "And?", LABELS, "Predict emotion: "),
+]
+EMOTION = BenchmarkSettings(dataset="x")
+AFFECT = BenchmarkSettings(dataset="x", kind="valence_arousal")
+SADNESS_OR_JOY = get_label_set("labels:joy, sadness")
+
+
+@pytest.fixture(scope="module")
+def llava_folder(tmp_path_factory):
+    return make_llava(tmp_path_factory.mktemp("llava"))
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory):
+    return make_clip(tmp_path_factory.mktemp("clip"))
+
+
+def _llava(folder, **settings):
+    values = {"adapter": "transformers", "path": str(folder), "dtype": "float32", **settings}
+    return TransformersModel(TransformersModelSettings(**values), "cpu")
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"prompt": "USER: <image>\n{question} ASSISTANT:"}], ids=["template", "prompt"]
+)
+def test_candidate_scores_are_those_of_a_row_alone(llava_folder, changes):
+    adapter = _llava(llava_folder, rows_per_pass=5, **changes)
+    assert isinstance(adapter, LanguageModel)
+    pictures = [adapter.prepare(picture(seed)) for seed in (1, 2)]
+    index = [0, 1, 1]
+    sums = np.array(adapter.score(pictures, index, QUESTIONS, "likelihood_sum"))
+    means = np.array(adapter.score(pictures, index, QUESTIONS, "likelihood"))
+
+    model = transformers.LlavaForConditionalGeneration.from_pretrained(llava_folder).eval()
+    processor = transformers.AutoProcessor.from_pretrained(llava_folder)
+    for n, question in enumerate(QUESTIONS):
+        text = f"USER: <image>\n{question.text} ASSISTANT:Predict emotion: "
+        for c, label in enumerate(LABELS):
+            inputs = processor(images=pictures[index[n]], text=text + label, return_tensors="pt")
+            before = processor(images=pictures[index[n]], text=text, return_tensors="pt")["input_ids"][0].tolist()
+            ids = inputs["input_ids"][0].tolist()
+            # The seam may lie inside a token: what both rows begin with is the prompt.
+            start = next(i for i in range(len(ids)) if i >= len(before) or ids[i] != before[i])
+            with torch.no_grad():
+                log_probs = model(**inputs).logits[0].log_softmax(-1)
+            tokens = [float(log_probs[i - 1, ids[i]]) for i in range(start, len(ids))]
+            assert sums[n, c] == pytest.approx(sum(tokens), abs=1e-4)
+            assert means[n, c] == pytest.approx(sum(tokens) / len(tokens), abs=1e-4)
+
+
+def test_rows_of_a_pass_and_padding_change_nothing(llava_folder, tmp_path):
+    one, many = _llava(llava_folder, rows_per_pass=1), _llava(llava_folder, rows_per_pass=12)
+    without_padding = _llava(make_llava(tmp_path / "llava", pad_token=None), rows_per_pass=12)
+    pictures = [one.prepare(picture(seed)) for seed in (1, 2, 3)]
+    scores = [np.array(adapter.score(pictures, [2, 0, 1], QUESTIONS, "likelihood")) for adapter in (one, many)]
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
+    assert np.ptp(scores[0]) > 0.1
+    answers = [adapter.write(pictures, [2, 0, 1], QUESTIONS) for adapter in (one, many, many, without_padding)]
+    assert answers[0] == answers[1] == answers[2] == answers[3]
+    assert all(isinstance(answer, str) for answer in answers[0])
+
+
+def test_identity_changes_with_the_weights_and_names_no_folder(llava_folder, tmp_path):
+    other = make_llava(tmp_path / "elsewhere" / llava_folder.name)
+    same, moved = _llava(llava_folder).identity(), _llava(other).identity()
+    assert same == moved
+    weights = other / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+    assert _llava(other).identity() != same
+
+
+def test_models_that_cannot_be_used_are_told(llava_folder, tmp_path):
+    with pytest.raises(UserError, match="no image-text model that transformers can load"):
+        _llava(tmp_path)
+    with pytest.raises(UserError, match="no chat template; set `prompt`"):
+        _llava(make_llava(tmp_path / "bare", chat_template=None))
+    with pytest.raises(UserError, match=r"must have \{question\}"):
+        _llava(llava_folder, prompt="<image>")
+    empty = [Question("emotion", "Which?", ("", "awe"), "Predict emotion: ")]
+    adapter = _llava(llava_folder)
+    with pytest.raises(UserError, match="no token of its own"):
+        adapter.score([adapter.prepare(picture(1))], [0], empty, "likelihood")
+
+
+def test_clip_zero_shot_is_the_computation_by_hand(clip_folder):
+    settings = ClipSettings(adapter="clip", path=str(clip_folder), prompts=("a {label} day", "so {label}"))
+    baseline = ClipBaseline(settings, "cpu")
+    assert isinstance(baseline, Baseline) and not baseline.learns
+    label_set = get_label_set("labels:awe, fear, joy")
+    baseline.fit((), EMOTION, label_set)
+    items = [item(n, picture(n)) for n in range(3)]
+    predicted = baseline.predict(items)
+
+    model = transformers.CLIPModel.from_pretrained(clip_folder).eval()
+    processor = transformers.CLIPProcessor.from_pretrained(clip_folder)
+
+    def unit(tensor):
+        tensor = getattr(tensor, "pooler_output", tensor)
+        return tensor / tensor.norm(dim=-1, keepdim=True)
+
+    from lavis_emovit.pictures import decode_image
+
+    with torch.no_grad():
+        images = unit(
+            model.get_image_features(
+                **processor(images=[decode_image(one.image_bytes) for one in items], return_tensors="pt")
+            )
+        )
+        columns = []
+        for label in label_set.labels:
+            texts = processor(text=[f"a {label} day", f"so {label}"], return_tensors="pt", padding=True)
+            columns.append(unit(unit(model.get_text_features(**texts)).mean(dim=0)))
+        expected = (model.logit_scale.exp() * images @ torch.stack(columns).T).log_softmax(-1)
+    for row, values in zip(predicted, expected):
+        assert list(row) == list(label_set.labels)
+        np.testing.assert_allclose(list(row.values()), values.numpy(), atol=1e-4)
+
+    baseline.fit((), AFFECT, None)
+    axes = baseline.predict(items[:1])[0]
+    assert set(axes) == {"valence", "arousal"} and all(-1 <= value <= 1 for value in axes.values())
+    with pytest.raises(ValueError, match=r"needs \{label\}"):
+        ClipSettings(adapter="clip", prompts=("a day",))
+
+
+def test_clip_probe_learns_what_is_separable(clip_folder, caplog):
+    baseline = ClipBaseline(ClipSettings(adapter="clip_probe", path=str(clip_folder)), "cpu")
+    red, blue = (230, 30, 30), (30, 30, 230)
+    items = [
+        item(n, picture(n, red if n % 2 else blue), label=("sadness", "joy")[n % 2], values={"AU12": float(n % 2)})
+        for n in range(24)
+    ]
+    broken = item(99, b"no picture", label="joy", values={"AU12": 1.0})
+    baseline.fit([*items[:16], broken], EMOTION, SADNESS_OR_JOY)
+    assert "1 pictures to learn from cannot be decoded" in caplog.text and "t/99" in caplog.text
+    assert [max(row, key=row.get) for row in baseline.predict(items[16:])] == [one.truth.label for one in items[16:]]
+    baseline.fit(items[:16], BenchmarkSettings(dataset="x", kind="action_units"), None)
+    values = [row["AU12"] for row in baseline.predict(items[16:])]
+    np.testing.assert_allclose(values, [one.truth.values["AU12"] for one in items[16:]], atol=0.25)
+    baseline.fit([one for one in items if one.truth.label == "joy"], EMOTION, SADNESS_OR_JOY)
+    only = baseline.predict(items[:1])[0]
+    assert only["joy"] == pytest.approx(0.0) and only["sadness"] < -20
+
+
+def test_constant_baselines_say_what_was_counted():
+    items = [item(n, b"", label=label, values={"valence": v}) for n, (label, v) in
+             enumerate([("joy", 0.5), ("joy", 0.25), ("joy", 0.0), ("sadness", -0.75)])]  # fmt: skip
+    prior, majority = (ConstantBaseline(ConstantSettings(adapter=name)) for name in ("prior", "majority"))
+    prior.fit(items, EMOTION, SADNESS_OR_JOY)
+    assert prior.predict(items[:1]) == [
+        {"joy": pytest.approx(math.log(4 / 6)), "sadness": pytest.approx(math.log(2 / 6))}
+    ]
+    majority.fit(items, EMOTION, SADNESS_OR_JOY)
+    assert majority.predict(items[:1]) == [{"joy": 0.0, "sadness": -30.0}]
+    majority.fit(items, AFFECT, None)
+    assert majority.predict(items[:1]) == [{"valence": 0.0}]
+    with pytest.raises(DataError, match="no record with a truth"):
+        prior.fit([], EMOTION, SADNESS_OR_JOY)
+
+
+def test_colours_see_colours_only():
+    baseline = ColoursBaseline(ColoursSettings(adapter="colours"))
+    green, grey = (20, 200, 40), (120, 120, 120)
+    items = [item(n, picture(n, green if n % 2 else grey), label=("sadness", "joy")[n % 2]) for n in range(12)]
+    baseline.fit(items[:8], EMOTION, SADNESS_OR_JOY)
+    assert [max(row, key=row.get) for row in baseline.predict(items[8:])] == ["sadness", "joy"] * 2
+    features = colour_features(picture(0, (255, 255, 255)))
+    assert features.shape == (28,) == (baseline.identity()["features"],)
+    # White: full brightness, all pixels in the top bin of value and the bottom bin of saturation.
+    assert features[0] == pytest.approx(1.0, abs=0.03)
+    assert features[14] == pytest.approx(1.0, abs=0.01) and features[21] == pytest.approx(1.0, abs=0.01)
+
+
+def _chat(server, path, **chat):
+    values = {"model": "m", "base_url": server.url, "max_in_flight": 6, "max_attempts": 2, "timeout_s": 5.0, **chat}
+    return ChatModel(ChatModelSettings(adapter="chat", chat=values), path)
+
+
+def _ask(adapter, count):
+    pictures = [picture(seed, size_px=8) for seed in range(count)]
+    question = Question("emotion", "Which emotion?", max_new_tokens=9)
+    return adapter.write([adapter.prepare(data) for data in pictures], range(count), [question] * count)
+
+
+def test_chat_is_asked_in_parallel_and_repeated_only_where_chance_plays(tmp_path, monkeypatch):
+    from lavis_emovit.generation.chat import limits
+
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    monkeypatch.setattr(limits, "_FIRST_PAUSE_S", 0.002)
+    with ChatServer(lambda body, number: Action(text="Predict emotion: awe"), latency_s=0.05) as server:
+        first = _chat(server, tmp_path / "cache.jsonl")
+        assert isinstance(first, LanguageModel) and first.pictures_at_once >= 6
+        assert _ask(first, 12) == ["Predict emotion: awe"] * 12
+        assert server.max_in_flight == 6 and server.num_requests == 12
+        assert {body["temperature"] for body in server.bodies} == {0.0}
+        first.close()
+        again = _chat(server, tmp_path / "cache.jsonl")
+        assert _ask(again, 12) == ["Predict emotion: awe"] * 12
+        assert server.num_requests == 12
+        again.close()
+        assert ChatModelSettings(adapter="chat", chat={"model": "m"}).is_deterministic()
+        assert not ChatModelSettings(adapter="chat", chat={"model": "m", "temperature": 0.1}).is_deterministic()
+
+
+def test_chat_refusals_are_answers_and_failures_are_errors(tmp_path, monkeypatch):
+    from lavis_emovit.generation.chat import limits
+
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    monkeypatch.setattr(limits, "_FIRST_PAUSE_S", 0.002)
+    monkeypatch.setattr(limits, "_LONGEST_PAUSE_S", 0.01)
+
+    def script(body, number):
+        url = body["messages"][-1]["content"][0]["image_url"]["url"]
+        if url not in seen:
+            seen.append(url)
+        place = seen.index(url)
+        return (Action(refusal="I cannot look at people."), Action(status=500), Action(text="Fear."))[place]
+
+    seen: list[str] = []
+    with ChatServer(script) as server:
+        adapter = _chat(server, tmp_path / "ledger.jsonl", max_in_flight=1)
+        refused, failed, answered = _ask(adapter, 3)
+        adapter.close()
+    assert refused == "I cannot look at people." and answered == "Fear."
+    assert isinstance(failed, Failure) and "after all attempts" in failed.reason
+    with pytest.raises(UserError, match="no candidate likelihoods"):
+        adapter.score([], [], [], "likelihood")
+    with pytest.raises(DataError):
+        adapter.prepare(b"no picture")

@@ -1,0 +1,110 @@
+"""Folders with tiny models of transformers, random weights and a tokenizer of bytes: a LLaVA and a CLIP."""
+
+from __future__ import annotations
+
+import io
+import random
+from pathlib import Path
+
+import torch
+import transformers
+from PIL import Image
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+from lavis_emovit.evaluation.adapters.base import Item
+from lavis_emovit.evaluation.benchmarks import Truth
+from lavis_emovit.records import EmotionRecord
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ message['role'] | upper }}: {% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }} {% endif %}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+
+
+def _tokenizer(**options: object) -> transformers.PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<pad>", "<s>", "</s>", "<image>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    words = ["Predict emotion: awe", "anger and sadness", "a picture that makes people feel fear"] * 3
+    tokenizer.train_from_iterator(
+        words, trainers.BpeTrainer(vocab_size=290, special_tokens=special, initial_alphabet=alphabet)
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", **{"pad_token": "<pad>", **options}
+    )
+
+
+def make_llava(folder: Path, *, chat_template: str | None = CHAT_TEMPLATE, pad_token: str | None = "<pad>") -> Path:
+    """A LLaVA of two layers that reads pictures of 16 pixels."""
+    torch.manual_seed(0)
+    tokenizer = _tokenizer(pad_token=pad_token)
+    vision = transformers.CLIPVisionConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=8
+    )
+    text = transformers.LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2, initializer_range=0.4,
+    )  # fmt: skip
+    config = transformers.LlavaConfig(
+        vision_config=vision, text_config=text, image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=4, vision_feature_layer=-1,
+    )  # fmt: skip
+    transformers.LlavaForConditionalGeneration(config).save_pretrained(folder)
+    size = {"height": 16, "width": 16}
+    processor = transformers.LlavaProcessor(
+        image_processor=transformers.CLIPImageProcessor(size=size, crop_size=size),
+        tokenizer=tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token="<image>",
+        chat_template=chat_template,
+    )
+    processor.save_pretrained(folder)
+    return folder
+
+
+def make_clip(folder: Path) -> Path:
+    """A CLIP of one layer a side that reads pictures of 16 pixels."""
+    torch.manual_seed(1)
+    tokenizer = _tokenizer()
+    text = transformers.CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=0.4,
+    )  # fmt: skip
+    vision = transformers.CLIPVisionConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=8,
+        initializer_range=0.4,
+    )  # fmt: skip
+    config = transformers.CLIPConfig(
+        text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=8, logit_scale_init_value=1.5
+    )
+    transformers.CLIPModel(config).save_pretrained(folder)
+    size = {"height": 16, "width": 16}
+    transformers.CLIPProcessor(
+        image_processor=transformers.CLIPImageProcessor(size=size, crop_size=size), tokenizer=tokenizer
+    ).save_pretrained(folder)
+    return folder
+
+
+def picture(seed: int, colour: tuple[int, int, int] | None = None, *, size_px: int = 32) -> bytes:
+    """A picture as PNG: noise, or a colour with a little noise."""
+    rng = random.Random(seed)
+    image = Image.new("RGB", (size_px, size_px), colour or (0, 0, 0))
+    for x in range(size_px):
+        for y in range(size_px):
+            base = colour or tuple(rng.randrange(256) for _ in range(3))
+            image.putpixel((x, y), tuple(max(0, min(255, c + rng.randrange(-9, 10))) for c in base))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def item(number: int, data: bytes, **truth: object) -> Item:
+    """An item of a benchmark."""
+    record = EmotionRecord(id=f"t/{number}", image="t.png", split="test", source="t")
+    return Item(record, data, Truth(**truth))

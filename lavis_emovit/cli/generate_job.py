@@ -128,6 +128,9 @@ def finish(
     typer.echo(", ".join(str(options.out / name) for name in names))
     if options.shards:
         _build_shards(job, options.out)
+    num_under_way = sum(result.under_way for result in results)
+    if num_under_way:
+        typer.echo(f"{num_under_way} requests are under way in batches; the same command collects them and goes on")
     refuse_stopped(results[-1].stopped)
 
 

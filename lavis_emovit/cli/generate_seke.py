@@ -55,6 +55,8 @@ def seke(
     idle = []
     if check and (options.conversations or options.shards):
         idle.append("--check writes no records, so there is nothing to export with --conversations or --shards")
+    if check and not options.wait:
+        idle.append("--check measures when all answers are there, so it waits for its batches; leave out --no-wait")
     pictures_for = "the model" if chat is not None else None
     with open_job(options, job_settings, chat=chat, problems=idle, pictures_for=pictures_for) as (job, source_sha256):
         if check:

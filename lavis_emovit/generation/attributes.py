@@ -143,7 +143,7 @@ def _by_chat(job: Job, ids: list[str], terms: Mapping[str, tuple[str, ...]], res
         requests = Requests(left, partial(writer.request, sample=sample))
         label = "attributes" if sample == 0 else f"attributes, again ({sample})"
         progress = job.ask(label, writer, requests, output_tokens=_OUTPUT_TOKENS)
-        result.stopped = progress.stopped
+        result.stopped, result.under_way = progress.stopped, progress.in_flight
         if job.dry_run:
             break
         num_unanswered = 0
@@ -163,12 +163,12 @@ def _by_chat(job: Job, ids: list[str], terms: Mapping[str, tuple[str, ...]], res
             else:
                 result.reasons[row["status"] if row["status"] != "ok" else "unreadable"] += 1
                 result.num_rejected += 1
-        if result.stopped or len(changed) == len(todo):
+        if result.stopped or result.under_way or len(changed) == len(todo):
             break
     job.replace(changed)
     result.missing += Counter()  # without zeros
     if num_unanswered:
-        result.missing["no_reply"] = num_unanswered
+        result.missing[result.no_reply] = num_unanswered
     result.notes["terms outside the vocabulary"] = sum(strange.values())
     result.notes["most frequent of them"] = [term for term, _ in strange.most_common(5)]
 

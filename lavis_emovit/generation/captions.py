@@ -100,7 +100,7 @@ def _by_chat(job: Job, todo: list[EmotionRecord], result: StepResult) -> dict[st
         requests = Requests(left, partial(writer.request, sample=sample))
         label = "captions" if sample == 0 else f"captions, again ({sample})"
         progress = job.ask(label, writer, requests, output_tokens=_OUTPUT_TOKENS, on_row=count)
-        result.stopped = progress.stopped
+        result.stopped, result.under_way = progress.stopped, progress.in_flight
         if job.dry_run:
             break
         result.missing.clear()
@@ -110,7 +110,7 @@ def _by_chat(job: Job, todo: list[EmotionRecord], result: StepResult) -> dict[st
                 continue
             row = job.ledger.finished(writer.request(record, sample).fingerprint)
             if row is None:
-                result.missing["no_reply"] += 1
+                result.missing[result.no_reply] += 1
                 continue
             text, reason = _usable(row["reply"]) if row["status"] == "ok" else ("", row["status"])
             if reason:
@@ -118,7 +118,7 @@ def _by_chat(job: Job, todo: list[EmotionRecord], result: StepResult) -> dict[st
                 result.num_rejected += 1
             else:
                 captions[record.id] = text
-        if result.stopped or len(captions) == len(todo):
+        if result.stopped or result.under_way or len(captions) == len(todo):
             break
     return captions
 

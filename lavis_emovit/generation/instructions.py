@@ -159,7 +159,7 @@ def _ask_rounds(
     by_id = {record.id: record for record in chosen}
     for sample in range(1 + job.settings.regenerate):
         todo = [record for record in chosen if not outcomes[record.id].complete]
-        if not todo or result.stopped:
+        if not todo or result.stopped or result.under_way:
             break
 
         def count(row: dict[str, Any], progress: RunProgress) -> None:
@@ -172,7 +172,7 @@ def _ask_rounds(
         requests = Requests(todo, partial(writer.request, sample=sample))
         label = kind.name if sample == 0 else f"{kind.name}, again ({sample})"
         progress = job.ask(label, writer, requests, output_tokens=kind.output_tokens, on_row=count)
-        result.stopped = progress.stopped
+        result.stopped, result.under_way = progress.stopped, progress.in_flight
         if job.dry_run:
             if job.judge is not None:
                 _estimate_judge(job, job.judge, kind, todo)
@@ -185,7 +185,7 @@ def _ask_rounds(
             if row is not None:
                 _take(outcomes[record.id], kind, record, label_sets, row["status"], row.get("reply"), sample)
             elif not outcomes[record.id].answered:
-                result.missing["no_reply"] += 1
+                result.missing[result.no_reply] += 1
         _drop_duplicates(chosen, outcomes, job.settings.near_duplicates or "dataset")
         if job.judge is not None:
             _judge(job, job.judge, kind, chosen, outcomes, result)
@@ -268,6 +268,7 @@ def _judge(
     requests = Requests(items, lambda item: _judge_request(writer, *item))
     progress = job.ask(f"{kind.name}, judged", writer, requests, output_tokens=_JUDGE_OUTPUT_TOKENS)
     result.stopped = result.stopped or progress.stopped
+    result.under_way += progress.in_flight
     num_silent = 0
     for record, pair in items:
         row = job.ledger.finished(_judge_request(writer, record, pair).fingerprint)

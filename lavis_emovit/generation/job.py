@@ -97,6 +97,7 @@ class StepResult:
         reasons: pairs and replies that were rejected, by reason; one may have several.
         num_rejected: pairs and replies that were rejected.
         missing: records without any reply, by class of fault.
+        under_way: requests that are in batches which nobody waited for.
         stopped: why asking ended early, or None.
         notes: further counts, by name.
     """
@@ -111,8 +112,14 @@ class StepResult:
     reasons: Counter[str] = field(default_factory=Counter)
     num_rejected: int = 0
     missing: Counter[str] = field(default_factory=Counter)
+    under_way: int = 0
     stopped: str | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def no_reply(self) -> str:
+        """Why a record has no reply yet, as a key of `missing`."""
+        return "under_way" if self.under_way else "no_reply"
 
     @property
     def leak_rate(self) -> float | None:

@@ -35,6 +35,9 @@ def run_steps(
 ) -> Iterator[StepResult]:
     """Run steps one after the other; each result is given as soon as it is there.
 
+    What a chat model writes waits for captions and attributes that are under way in batches: it is left out then, and
+    the next call goes on.
+
     Args:
         job: what to work on; its records change.
         steps: names out of `STEPS`.
@@ -64,7 +67,11 @@ def run_steps(
     for step in steps:
         if job.chat is not None and step in KINDS:
             make_writer(job, job.chat, step)
+    num_before = 0
     for step in steps:
+        if num_before and step in KINDS:
+            # Written without these captions and attributes, the prompts would be others, and be paid for again.
+            return
         if step == "captions":
             result = write_captions(job, ids, captioner=captioner, redo=redo_captions, device=device)
         elif step == "attributes":
@@ -73,6 +80,7 @@ def run_steps(
             of_step = None if chosen is None else {name for name, kinds in chosen.items() if step in kinds}
             result = write_categorical(job, of_step) if step == "categorical" else write_kind(job, step, of_step)
         yield result
+        num_before += result.under_way if step in ("captions", "attributes") else 0
         if result.stopped:
             return
 

@@ -27,7 +27,7 @@ import pytest
 from lavis_emovit.cli import generate_progress
 from lavis_emovit.cli.main import EXIT_USER_ERROR, main
 from lavis_emovit.generation.chat.progress import RunProgress
-from lavis_emovit.records import from_conversations, read_records, write_records
+from lavis_emovit.records import Attributes, from_conversations, read_records, write_records
 from lavis_emovit.shards.verify import verify_shards
 from lavis_emovit.sources.emoset import read_emoset
 from lavis_emovit.sources.sketch.write import write_sketch
@@ -155,6 +155,30 @@ def test_batch_without_waiting(sketch, tmp_path, capsys):
         assert main(arguments) == 0
         assert "56 of 56 records" in capsys.readouterr().out
         assert len(server.batches) == 1 and server.num_requests == 0
+
+
+def test_batches_of_all_steps_without_waiting(sketch, tmp_path, capsys):
+    records = [
+        record.model_copy(update={"caption": None, "attributes": Attributes()})
+        for record in read_records(sketch / "records.jsonl")
+        if record.split == "train"
+    ][:6]
+    write_records(tmp_path / "records.jsonl", records)
+    arguments = ["generate", "all", str(tmp_path / "records.jsonl"), "--images", str(sketch), "--regenerate", "2"]
+    arguments += ["--preview", "0", "--model", "gpt-4.1-mini"]
+    with chat_server.ChatServer() as server:
+        arguments += ["--base-url", server.url, "--batch", "--no-wait"]
+        # Captions and attributes first, since what is written is told of them; nothing is asked again meanwhile.
+        for num_batches, num_under_way in ((2, 12), (6, 24), (6, 0)):
+            assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+            assert (f"{num_under_way} requests are under way" in capsys.readouterr().out) == bool(num_under_way)
+            assert len(server.batches) == num_batches
+        assert server.num_requests == 0
+    rows = [json.loads(line) for line in (tmp_path / "out" / "ledger.jsonl").read_text().splitlines()]
+    asked = [row["request"] for row in rows if "request" in row]
+    assert len(asked) == len(set(asked)) == 36
+    written = list(read_records(tmp_path / "out" / "records.jsonl"))
+    assert all(record.caption and len(record.instructions) == 7 for record in written)
 
 
 def test_settings_file(sketch, tmp_path, capsys):

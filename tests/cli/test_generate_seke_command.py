@@ -188,6 +188,7 @@ def test_offline(faces, capsys):
         (["--batch"], "--batch means nothing without a model"),
         (["--no-wait"], "--no-wait is about batches"),
         (["--check", "--shards"], "--check writes no records"),
+        (["--check", "--no-wait"], "--check measures when all answers are there"),
     ],
 )
 def test_errors(faces, more, message, capsys):

@@ -124,6 +124,8 @@ class _BatchRun:
                     f"the endpoint {self.settings.address()} did not take the batch ({fault.status}: "
                     f"{client.scrub(fault.message)}). Nothing is lost: the same command goes on from here."
                 ) from None
+        # While it waits, the display shows everything that is under way; the caller wants to know of its own requests.
+        self.progress.in_flight = len(self.asked & self._under_way())
         return self.progress
 
     def stop(self, reason: str) -> None:
@@ -157,6 +159,10 @@ class _BatchRun:
         for line in filter(None, lines):
             entry = json.loads(line)
             yield entry["head"], Usage(*entry["worst"])
+
+    def _under_way(self) -> set[str]:
+        """Fingerprints of all requests in open batches."""
+        return {head["request"] for name in open_submissions(self.ledger) for head, _ in self._heads(name)}
 
     def _count_known(self, requests: Iterable[ChatRequest]) -> None:
         for request in requests:
@@ -265,7 +271,7 @@ class _BatchRun:
     async def _submit(self, requests: Iterable[ChatRequest]) -> bool:
         """Submit everything that has no reply and is in no open batch; False where there is nothing."""
         open_batches = open_submissions(self.ledger)
-        taken = {head["request"] for name in open_batches for head, _ in self._heads(name)} | self.given_up
+        taken = self._under_way() | self.given_up
         left_usd = None
         if self.settings.max_usd is not None:
             under_way = sum(entry.get("usd_bound", 0.0) for entry in open_batches.values())

@@ -99,6 +99,7 @@ class ChatAnnotator:
             )
         self.name = f"chat:{job.chat.model}"
         self.stopped: str | None = None
+        self.under_way = 0
         self._job = job
         self._answers = self._writer(job.chat, "answers", settings)
         review = job.chat if job.chat.temperature is None else job.chat.model_copy(update={"temperature": 0.0})
@@ -137,6 +138,7 @@ class ChatAnnotator:
         writer = self._review if is_review else self._answers
         progress = self._job.ask(label, writer, requests, output_tokens=_OUTPUT_TOKENS, on_row=on_row)
         self.stopped = progress.stopped
+        self.under_way += progress.in_flight
         for number in requests.problems:
             replies[items[number].case.record.id, items[number].sample] = Reply(None, _BAD_PICTURE)
         return [replies.get((item.case.record.id, item.sample)) for item in items]

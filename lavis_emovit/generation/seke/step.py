@@ -78,7 +78,7 @@ def complete_levels(job: Job, settings: SekeSettings, annotator: Annotator | Non
         result.num_pairs += len(written)
         changed[record.id] = new.model_copy(update={"instructions": [*kept, *written]})
     result.num_rejected = sum(result.reasons.values())
-    result.stopped = annotator.stopped
+    result.stopped, result.under_way = annotator.stopped, getattr(annotator, "under_way", 0)
     num_calls = sum(outcome.num_calls for outcome in outcomes)
     result.notes = {
         "levels": dict(sorted(verdicts.items())),

@@ -211,7 +211,7 @@ def new_axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def svg(figure: Figure, key: str, description: str) -> Markup:
+def svg(figure: Figure, key: str, description: str, css_class: str = "chart") -> Markup:
     """The figure as an SVG element that takes its colours from the page and says to a screen reader what it shows."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -223,7 +223,7 @@ def svg(figure: Figure, key: str, description: str) -> Markup:
     # Ids must be unique in the page that many charts go into.
     svg = re.sub(r'\bid="', f'id="{key}-', svg)
     svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{key}-", svg)
-    opening = f'<svg class="chart" role="img" aria-label="{escape(description)}"'
+    opening = f'<svg class="{css_class}" role="img" aria-label="{escape(description)}"'
     return Markup(re.sub(r'^<svg(?: (?:width|height)="[^"]*")*', opening, svg))
 
 

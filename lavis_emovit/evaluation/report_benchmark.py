@@ -99,7 +99,17 @@ def _no_parts(asked: AskedBenchmark, results: Sequence[Result], key: str) -> lis
 
 
 # What has a part of its own; everything else that a benchmark measures comes into one last table.
-_SHOWN = {"classification", "levels", "soft_labels", "slices", "variants", "affect", "action_units"}
+_SHOWN = {
+    "classification",
+    "levels",
+    "soft_labels",
+    "slices",
+    "variants",
+    "affect",
+    "action_units",
+    "original",
+    "explanations",
+}
 
 
 def _other_part(results: Sequence[Result], key: str) -> Part | None:
@@ -120,7 +130,9 @@ def _other_part(results: Sequence[Result], key: str) -> Part | None:
         (name, [number_cell(numbers[column]) if column in numbers else NOTHING for column in columns])
         for name, numbers in found
     ]
-    grid = Grid(f"{key}-other-grid", "Other figures", "Model", [name.replace("_", " ") for name in columns], rows)
+    grid = Grid(
+        f"{key}-other-grid", "What has no part of its own", "Model", [name.replace("_", " ") for name in columns], rows
+    )
     return Part(f"{key}-other", "Other figures", "", [grid])
 
 

@@ -71,7 +71,10 @@ def points(value: float) -> str:
 
 def number(value: float | None, decimals: int = 3) -> str:
     """A number, its minus as long as a plus."""
-    return "none" if value is None else f"{value:.{decimals}f}".replace("-", MINUS)
+    if value is None:
+        return "none"
+    # What rounds to zero has no sign.
+    return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", MINUS)
 
 
 def signed(value: float, decimals: int = 3) -> str:
@@ -81,7 +84,7 @@ def signed(value: float, decimals: int = 3) -> str:
 
 def p_value(value: float) -> str:
     """A p value to three places, very small ones as a bound."""
-    return f"< {0.001}" if value < 0.001 else f"{value:.3f}"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def share_cell(value: float | None, interval: Mapping[str, Any] | None = None, detail: str = "") -> GridCell:

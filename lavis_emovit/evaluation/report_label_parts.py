@@ -9,7 +9,10 @@ from lavis_emovit.evaluation.charts import reliability_chart
 from lavis_emovit.evaluation.metrics import ClassificationMetrics
 from lavis_emovit.evaluation.report_grid import NOTHING, Grid, GridCell, number_cell, percent, share_cell
 from lavis_emovit.evaluation.report_parts import Matrix, Part, Result, invalid_cell, name_of, plain
+from lavis_emovit.evaluation.report_written_parts import written_parts
 from lavis_emovit.evaluation.summaries import AskedBenchmark
+
+MAX_SLICES = 20
 
 
 def label_parts(asked: AskedBenchmark, results: Sequence[Result], key: str) -> list[Part | None]:
@@ -27,7 +30,7 @@ def label_parts(asked: AskedBenchmark, results: Sequence[Result], key: str) -> l
         _levels_part(results, key),
         _soft_part(results, key),
         _slices_part(results, key),
-        _status_part(measured, key),
+        *written_parts(results, key),
         _variants_part(results, key),
     ]
 
@@ -62,22 +65,22 @@ def _figures_part(measured: Measured, key: str) -> Part:
 
 
 def _confusion_part(measured: Measured, key: str) -> Part:
-    matrices, remarks = [], []
+    matrices, always = [], []
     for number, (result, metrics) in enumerate(measured, start=1):
         said = [
             label for label, row in zip([*metrics.labels, "an invalid answer"], zip(*metrics.confusion)) if any(row)
         ]
         if len(said) == 1:
-            remarks.append(f"{name_of(result)} always gives {said[0]}, so it has no matrix here.")
+            always.append(f"{name_of(result)}: {said[0]}")
         else:
             matrices.append(Matrix(f"{key}-matrix-{number}", name_of(result), metrics))
     note = (
         "Each row holds the pictures of one true label; the stronger the colour of a cell, the larger its share of the "
         "row. Right answers lie on the outlined diagonal, invalid ones in the striped column."
     )
-    return Part(
-        f"{key}-confusion", "What is taken for what", note if matrices else "", matrices=matrices, remarks=remarks
-    )
+    remarks = [f"Without a matrix, since they always give the same: {', '.join(always)}."] if always else []
+    heading = "What is taken for what"
+    return Part(f"{key}-confusion", heading, note if matrices else "", matrices=matrices, remarks=remarks)
 
 
 def _classes_part(measured: Measured, key: str) -> Part:
@@ -118,17 +121,23 @@ def _calibration_part(measured: Measured, key: str) -> Part | None:
         "Area under risk (AURC)",
     ]
     grid = Grid(f"{key}-calibration-grid", "How far confidence can be believed", "Model", columns, rows)
+    varying = [(name, figures) for name, figures in scored if sum(bool(one.count) for one in figures.bins) > 1]
     charts = [
-        (f"{name}: accuracy by confidence", reliability_chart(f"{key}-reliability-{number}", [("", figures)]))
-        for number, (name, figures) in enumerate(scored, start=1)
+        (f"{name}: accuracy by confidence", reliability_chart(f"{key}-reliability-{place}", [("", figures)]))
+        for place, (name, figures) in enumerate(varying, start=1)
     ]
-    curves = [(name, figures) for name, figures in scored if figures.risk_coverage][: suite_charts.MAX_CURVES]
+    curves = [(name, figures) for name, figures in varying if figures.risk_coverage][: suite_charts.MAX_CURVES]
     if curves:
         chart = suite_charts.risk_coverage_chart(f"{key}-risk", curves)
         charts.insert(0, ("Risk by coverage: wrong answers if only the surest are given", chart))
-    remarks = (
-        [] if len(scored) == len(measured) else ["Models that only wrote answers have no confidence to calibrate."]
-    )
+    remarks = []
+    if len(varying) < len(scored):
+        constant = [name for name, figures in scored if (name, figures) not in varying]
+        remarks.append(f"Without curves, since their confidence hardly varies: {', '.join(constant)}.")
+    if len(varying) > len(curves):
+        remarks.append(f"The curves of risk are those of the first {len(curves)} models.")
+    if len(scored) < len(measured):
+        remarks.append("Models that only wrote answers have no confidence to calibrate.")
     note = (
         "On the dotted line 70 % of confidence is right in 70 of 100 cases; below it the model is too sure of itself. "
         "Larger marks hold more pictures. A risk curve that falls to the left belongs to a model that knows when "
@@ -188,7 +197,12 @@ def _slices_part(results: Sequence[Result], key: str) -> Part | None:
     grids = []
     for place, name in enumerate(fields, start=1):
         having = [result for result in results if name in result["metrics"].get("slices", {})]
-        values = dict.fromkeys(one["value"] for result in having for one in result["metrics"]["slices"][name])
+        counts: dict[str | None, int] = {}
+        for result in having:
+            for one in result["metrics"]["slices"][name]:
+                counts[one["value"]] = max(counts.get(one["value"], 0), one["num_samples"])
+        most = sorted(counts, key=lambda value: -counts[value])[:MAX_SLICES]
+        values = [value for value in counts if value in most]
         rows, has_small = [], False
         for value in values:
             cells = []
@@ -209,31 +223,11 @@ def _slices_part(results: Sequence[Result], key: str) -> Part | None:
                 cells.append(cell)
             rows.append((value if value is not None else "(none)", cells))
         notes = ["so few pictures that the figure says little"] if has_small else []
+        if len(counts) > len(values):
+            notes.append(f"the {len(values)} most frequent of {len(counts)} values; metrics.json has all")
         columns = [name_of(result) for result in having]
         grids.append(Grid(f"{key}-slices-{place}", f"Accuracy by {name}", name, columns, rows, notes))
     return Part(f"{key}-slices", "Slices", "", grids) if grids else None
-
-
-def _status_part(measured: Measured, key: str) -> Part | None:
-    written = [(result, metrics) for result, metrics in measured if metrics.statuses]
-    if not written:
-        return None
-    statuses = dict.fromkeys(["ok", *(status for _, metrics in written for status in metrics.statuses)])
-    rows = [
-        (
-            name_of(result),
-            [
-                share_cell(
-                    metrics.statuses.get(status, 0) / metrics.num_samples, detail=f"{metrics.statuses.get(status, 0)}"
-                )
-                for status in statuses
-            ],
-        )
-        for result, metrics in written
-    ]
-    note = "Written answers are read strictly. What is not ok names no single label of the set and counts as wrong."
-    grid = Grid(f"{key}-status-grid", "Written answers by how they were read", "Model", list(statuses), rows)
-    return Part(f"{key}-status", "How answers were read", note, [grid])
 
 
 def _variants_part(results: Sequence[Result], key: str) -> Part | None:

@@ -86,9 +86,8 @@ def pictures_to_keep(asked: AskedBenchmark, num_pictures: int) -> dict[str, None
         num_pictures: for each model, its ways of being asked in turn. Baselines have their say on the pictures of
             language models; where there are none of these, their own mistakes are shown.
     """
-    keys = [key for key in asked.rows if key[1] != DIRECT] or list(asked.rows)
     by_model: dict[str, list[list[str]]] = {}
-    for model, way in keys:
+    for model, way in _choosing(asked):
         ids = [row.record_id for row in mistakes(asked, asked.rows[model, way])]
         by_model.setdefault(model, []).append(ids)
     chosen = [list(islice(_in_turn(ways), num_pictures)) for ways in by_model.values()]
@@ -123,13 +122,14 @@ def suite_pictures(folder: Path, asked: AskedBenchmark, num_pictures: int) -> li
     ranks = {
         key: {row.record_id: rank for rank, row in enumerate(mistakes(asked, rows)[:num_pictures], start=1)}
         for key, rows in asked.rows.items()
+        if key in _choosing(asked)
     }
     thresholds = {key: unit_threshold(rows, asked.settings) for key, rows in asked.rows.items()}
     found = []
     for record_id in pictures_to_keep(asked, num_pictures):
         rows = {key: of_model[record_id] for key, of_model in by_key.items() if record_id in of_model}
         sayings = [
-            _saying(result_name(*key), row, asked, thresholds[key], ranks[key].get(record_id))
+            _saying(result_name(*key), row, asked, thresholds[key], ranks.get(key, {}).get(record_id))
             for key, row in rows.items()
         ]
         key = next(iter(rows))
@@ -187,6 +187,11 @@ def _jpeg(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def _choosing(asked: AskedBenchmark) -> list[tuple[str, str]]:
+    """Those whose mistakes are shown: language models, or baselines where there are no others."""
+    return [key for key in asked.rows if key[1] != DIRECT] or list(asked.rows)
+
+
 def _in_turn(lists: Iterable[Iterable[str]]) -> Iterable[str]:
     """The first of each, then the second of each, and so on, each only once."""
     return dict.fromkeys(one for one in chain.from_iterable(zip_longest(*lists)) if one is not None)
@@ -219,7 +224,7 @@ def _truth(row: PredictionRow, asked: AskedBenchmark, threshold: float) -> str:
 
 def _axes(values: dict[str, float | None] | dict[str, float] | None) -> str:
     found = [
-        f"{name} {number(value, 2)}"
+        f"{name}\u00a0{number(value, 2)}"
         for name in ("valence", "arousal")
         if (value := (values or {}).get(name)) is not None
     ]

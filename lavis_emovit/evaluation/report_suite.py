@@ -8,7 +8,7 @@ from typing import Any
 
 from lavis_emovit.evaluation.report_benchmark import BenchmarkView, benchmark_view
 from lavis_emovit.evaluation.report_comparison import comparison_grid, several_note, within_suite
-from lavis_emovit.evaluation.report_grid import NOTHING, Grid, GridCell, number_cell
+from lavis_emovit.evaluation.report_grid import NOTHING, Grid, GridCell, number_cell, percent
 from lavis_emovit.evaluation.report_pictures import result_name
 from lavis_emovit.evaluation.suite_contents import SuiteContents
 from lavis_emovit.evaluation.tables import table_of
@@ -137,9 +137,11 @@ def _references(references: Sequence[Mapping[str, Any]], key: str) -> Grid | Non
     if not references:
         return None
     names = ("benchmark", "metric", "value", "n", "status", "source", "caveat")
-    rows = [
-        (str(one.get("model") or "unnamed"), [GridCell(_words(one.get(name))) for name in names]) for one in references
-    ]
+    rows = []
+    for one in references:
+        # Figures of papers are shares; they are shown as ours are.
+        shown = {**one, "value": percent(one["value"]), "metric": str(one.get("metric", "")).replace("_", " ")}
+        rows.append((str(one.get("model") or "unnamed"), [GridCell(_words(shown.get(name))) for name in names]))
     heads = [name if name == "n" else name.capitalize() for name in names]
     return Grid(key, "Figures of papers, quoted and not measured here", "Model", heads, rows, is_text=True)
 

@@ -59,10 +59,10 @@ def risk_coverage_chart(key: str, curves: Sequence[tuple[str, Calibration]]) -> 
     for axis in (axes.xaxis, axes.yaxis):
         percent_axis(axis)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
-    figure.subplots_adjust(left=0.1, right=0.97, bottom=0.145)
+    figure.subplots_adjust(left=0.115, right=0.97, bottom=0.15)
     names = [name for name, _ in curves]
     legend_above(axes, lines, names, columns=2 if max(map(len, names)) > 14 else 3)
-    return svg(figure, key, f"Risk by coverage: {'; '.join(described)}.")
+    return svg(figure, key, f"Risk by coverage: {'; '.join(described)}.", "chart broad")
 
 
 @styled_chart

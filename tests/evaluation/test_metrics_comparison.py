@@ -91,6 +91,19 @@ def test_all_right_claims_no_certainty_for_any_headline_figure():
         assert getattr(found, f"{name}_interval").low == pytest.approx(0.025 ** (1 / 20))
 
 
+def test_draws_are_the_same_each_time_kept_or_not(monkeypatch):
+    resamples = Resamples(50, num_resamples=30, seed=4)
+    first, again = (np.concatenate(list(resamples.weights())) for _ in range(2))
+    monkeypatch.setattr("lavis_emovit.evaluation.metrics.resampling._WEIGHTS_KEPT", 0)
+    monkeypatch.setattr("lavis_emovit.evaluation.metrics.resampling._WEIGHTS_AT_ONCE", 150)
+    in_pieces = list(Resamples(50, num_resamples=30, seed=4).weights())
+    assert len(in_pieces) == 10
+    assert (first == again).all()
+    assert (first.sum(axis=1) == 50).all()
+    assert (np.concatenate(in_pieces) == first).all()
+    assert (first != np.concatenate(list(Resamples(50, num_resamples=30, seed=5).weights()))).any()
+
+
 def test_groups_are_drawn_whole():
     groups = np.array([0, 0, 0, 1, 2, 2])
     for weights in Resamples(6, groups, num_resamples=50).weights():

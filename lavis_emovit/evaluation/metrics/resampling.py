@@ -16,6 +16,7 @@ from lavis_emovit.evaluation.metrics.results import Interval
 NUM_RESAMPLES = 1000
 LEVEL = 0.95
 _WEIGHTS_AT_ONCE = 4_000_000  # bounds the memory at 32 MB an array
+_WEIGHTS_KEPT = 64_000_000  # draws are kept for the next metric up to 64 MB, as bytes
 
 
 class Resamples:
@@ -46,17 +47,30 @@ class Resamples:
         self.num_rows = num_rows
         self.num_units = num_rows if groups_N is None else int(groups_N.max()) + 1
         self._groups_N, self._num_resamples, self._seed, self._level = groups_N, num_resamples, seed, level
+        self._kept: list[np.ndarray] = []
 
     def weights(self) -> Iterator[np.ndarray]:
         """float64 [r, N], how often each row is in each of r draws, until R draws were given."""
+        for counts in self._kept or self._draws():
+            weights = counts.astype(np.float64)
+            yield weights if self._groups_N is None else weights[:, self._groups_N]
+
+    def _draws(self) -> Iterator[np.ndarray]:
+        """Whole numbers [r, units], how often each row or group is in each draw."""
         units = self.num_units
         generator = np.random.default_rng(self._seed)
         at_once = max(1, _WEIGHTS_AT_ONCE // max(units, self.num_rows))
+        kept: list[np.ndarray] = []
         for start in range(0, self._num_resamples, at_once):
             r = min(at_once, self._num_resamples - start)
             drawn = generator.integers(units, size=(r, units)) + units * np.arange(r)[:, None]
-            weights = np.bincount(drawn.ravel(), minlength=r * units).reshape(r, units).astype(np.float64)
-            yield weights if self._groups_N is None else weights[:, self._groups_N]
+            counts = np.bincount(drawn.ravel(), minlength=r * units).reshape(r, units)
+            if self._num_resamples * units <= _WEIGHTS_KEPT and counts.max() < 256:
+                counts = counts.astype(np.uint8)
+                kept.append(counts)
+            yield counts
+        if sum(map(len, kept)) == self._num_resamples:
+            self._kept = kept
 
     def map(self, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """What `function` makes of the weights [r, N], put together: [R, ...]."""

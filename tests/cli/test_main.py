@@ -116,7 +116,7 @@ def test_user_errors(arguments, tmp_path, monkeypatch, capsys):
     assert command.main(arguments) == command.EXIT_USER_ERROR
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err.startswith("error: gone: neither it nor a folder in it has an index.json")
+    assert output.err.startswith("error: gone: no such folder")
 
 
 def test_wrong_command_line(capsys):

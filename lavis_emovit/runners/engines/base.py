@@ -96,6 +96,10 @@ class Engine(Protocol):
         """Put back what `state` gave, here or on another engine."""
         ...
 
+    def close(self) -> None:
+        """Take what the engine has put onto the model off again; nothing is trained afterwards."""
+        ...
+
 
 def is_empty(batch: Batch) -> bool:
     """Whether a micro-batch holds no sample: a rank's share where the last step of an epoch does not go round."""

@@ -117,3 +117,6 @@ class TorchEngine:
         load_adamw_state(self._optimizer, self.model.named_parameters(), state)
         if self._scaler.is_enabled() and state.values.get("scaler"):
             self._scaler.load_state_dict(state.values["scaler"])
+
+    def close(self) -> None:
+        """Nothing is left behind on the model."""

@@ -1,34 +1,34 @@
 """One rank of a job that trains under every engine, one after the other, and writes down what came out.
 
-Usage: matrix.py OUT_FOLDER STATES_FOLDER; with states of another job it goes on from each of them.
+Usage: matrix.py OUT_FOLDER CONFIGS_FOLDER [STATES_FOLDER]; with states of another job it goes on from each of them.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import no_lavis  # noqa: F401
 import torch
 from safetensors.torch import load_file, save_file
 from small import SmallModel, SmallTask, learning_rate, settings, steps
 
 from lavis_emovit.runners import processes
 from lavis_emovit.runners.engines import build_engine
+from lavis_emovit.runners.engines.base import NonFiniteError
 from lavis_emovit.runners.training_state import EngineState
 
-NUM_STEPS, SAVED_AT = 20, 10
+NUM_STEPS, SAVED_AT, NUM_HALF_STEPS = 20, 10, 6
 ENGINES = ("torch", "zero0", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload")
 
 
-def make(name: str, configs: Path, **changes: Any) -> tuple[Any, SmallModel]:
-    model = SmallModel()
-    if name == "torch":
-        return build_engine(model, SmallTask(), settings(**changes)), model
-    changed = {"engine": "deepspeed", "deepspeed_config": str(configs / f"{name}.json"), **changes}
-    return build_engine(model, SmallTask(), settings(**changed)), model
+def make(name: str, configs: Path, **changes: Any) -> Any:
+    if name != "torch":
+        changes = {"engine": "deepspeed", "deepspeed_config": str(configs / f"{name}.json"), **changes}
+    return build_engine(SmallModel(), SmallTask(), settings(**changes))
 
 
 def train(engine: Any, first: int, last: int) -> list[dict[str, Any]]:
@@ -41,7 +41,8 @@ def train(engine: Any, first: int, last: int) -> list[dict[str, Any]]:
                 "loss": result.loss,
                 "grad_norm": result.grad_norm,
                 "num_tokens": result.num_tokens,
-                "noted": result.noted["num_long"] if result.noted else [],
+                "applied": result.applied,
+                "noted": result.noted.get("num_long", []),
                 "ids": [name for own in processes.gather_objects(ids) for name in own],
             }
         )
@@ -62,28 +63,50 @@ def load(engine: Any, stem: Path) -> None:
     engine.load_state(EngineState(load_file(f"{stem}.safetensors"), json.loads(Path(f"{stem}.json").read_text())))
 
 
-def main(out: Path, states: Path | None, configs: Path, names: list[str]) -> None:
-    launch = processes.read_launch()
-    processes.start(launch, device=torch.device("cpu"), timeout_s=60, even_alone=True)
+def scores(engine: Any) -> list[Any]:
+    image = torch.arange(24.0).reshape(2, 3, 2, 2) / 24
+    return engine.run(partial(engine.model.logits, image)).float().cpu().tolist()
+
+
+def stops_at_nan(engine: Any) -> dict[str, Any]:
+    """A step with NaN on the last rank alone, and with nothing else changed."""
+    (batches,) = steps(0, 1, engine.rank, engine.world_size)
+    if engine.rank == engine.world_size - 1:
+        batches[0]["factor"] = float("nan")
+    before = scores(engine)
+    try:
+        engine.train_step(batches, 0.1)
+        message = None
+    except NonFiniteError as error:
+        message = str(error)
+    return {"messages": processes.gather_objects(message), "is_unchanged": scores(engine) == before}
+
+
+def main(out: Path, configs: Path, states: Path | None) -> None:
+    processes.start(processes.read_launch(), device=torch.device("cpu"), timeout_s=60, even_alone=True)
     torch.set_num_threads(1)
     results: dict[str, Any] = {}
-    for name in names:
-        began = time.perf_counter()
-        engine, model = make(name, configs)
+    for name in ENGINES:
+        engine = make(name, configs)
+        first_scores = scores(engine)  # evaluation comes before training, as in a run
         if states is None:
-            first = train(engine, 0, SAVED_AT)
+            rows = train(engine, 0, SAVED_AT)
             save(engine, out / name)
-            rows = first + train(engine, SAVED_AT, NUM_STEPS)
-            save(engine, out / f"{name}-end")
+            rows += train(engine, SAVED_AT, NUM_STEPS)
         else:
             load(engine, states / name)
             save(engine, out / f"{name}-back")
             rows = train(engine, SAVED_AT, NUM_STEPS)
-            save(engine, out / f"{name}-end")
-        image = torch.arange(24.0).reshape(2, 3, 2, 2) / 24
-        scores = engine.run(lambda model=model, image=image: model.logits(image)).float().cpu()
-        results[name] = {"rows": rows, "scores": scores.tolist(), "seconds": time.perf_counter() - began}
-        if name != "torch":
+        save(engine, out / f"{name}-end")
+        results[name] = {"rows": rows, "first_scores": first_scores, "scores": scores(engine)}
+        if states is None:
+            results[name]["nan"] = stops_at_nan(engine)
+        engine.close()
+    if states is None:
+        for name in ("torch", "zero0", "zero2", "zero3"):
+            engine = make(name, configs, amp="fp16")
+            rows = train(engine, 0, NUM_HALF_STEPS)
+            results[f"{name}-fp16"] = {"rows": rows, "scaler": engine.state().values["scaler"]}
             engine.close()
     if processes.is_main():
         (out / "results.json").write_text(json.dumps(results))
@@ -91,9 +114,4 @@ def main(out: Path, states: Path | None, configs: Path, names: list[str]) -> Non
 
 
 if __name__ == "__main__":
-    main(
-        Path(sys.argv[1]),
-        Path(sys.argv[2]) if sys.argv[2] != "-" else None,
-        Path(sys.argv[3]),
-        sys.argv[4].split(",") if len(sys.argv) > 4 else list(ENGINES),
-    )
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else None)

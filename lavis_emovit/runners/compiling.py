@@ -47,7 +47,7 @@ def _modules_of(model: Any, part: str) -> list[tuple[str, nn.Module]]:
     language_model = core.language_model
     if model.is_seq2seq:
         return [(f"core.language_model.{side}", getattr(language_model, side)) for side in ("encoder", "decoder")]
-    return [("core.language_model", language_model.base_model)]
+    return [("core.language_model.base_model", language_model.base_model)]
 
 
 def _try_compiler(device: torch.device) -> None:

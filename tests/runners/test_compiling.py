@@ -1,0 +1,104 @@
+"""Properties of `run.compile`: the parts named are translated where they are called, losses and gradients stay the
+same, and so do the names of weights; a machine without a compiler is told of it before anything is read.
+
+Translation stops short of machine code here, which would take minutes; a slow test goes all the way.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from lavis.models import load_model
+from torch import nn
+
+from lavis_emovit.errors import ConfigError
+from lavis_emovit.runners.compiling import compile_parts
+
+CPU = torch.device("cpu")
+
+
+def batch(num_pairs: int) -> dict[str, Any]:
+    pixels = torch.Generator().manual_seed(num_pairs)
+    return {
+        "image": torch.randn(num_pairs, 3, 96, 96, generator=pixels),
+        "text_input": ["What is it? " * (number + 1) for number in range(num_pairs)],
+        "text_output": ["A dog sits."] * num_pairs,
+    }
+
+
+def losses_and_gradients(model: Any) -> list[torch.Tensor]:
+    found = []
+    for num_pairs in (2, 3):
+        model.zero_grad()
+        loss = model(batch(num_pairs))["loss"]
+        loss.backward()
+        found += [loss.detach(), model.core.query_tokens.grad.clone()]
+    return found
+
+
+def check(parts: list[str], modules: list[str]) -> None:
+    model: Any = load_model("emovit_tiny").train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    expected, names = losses_and_gradients(model), list(model.state_dict())
+    assert compile_parts(model, parts, CPU) == modules
+    for ours, theirs in zip(losses_and_gradients(model), expected):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert list(model.state_dict()) == names
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the graphs that were translated."""
+    graphs: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        graphs.append(len(graph.graph.nodes))
+        return graph.forward
+
+    real_compile, real_module_compile = torch.compile, nn.Module.compile
+    monkeypatch.setattr(torch, "compile", lambda *args, **kwargs: real_compile(*args, **{**kwargs, "backend": backend}))
+    monkeypatch.setattr(
+        nn.Module,
+        "compile",
+        lambda self, *args, **kwargs: real_module_compile(self, *args, **{**kwargs, "backend": backend}),
+    )
+    return graphs
+
+
+@pytest.mark.parametrize(
+    ("part", "module"),
+    [
+        ("vision_encoder", "core.vision_model.encoder"),
+        ("qformer", "core.qformer"),
+        ("language_model", "core.language_model.base_model"),
+    ],
+)
+def test_a_part_is_translated_and_computes_the_same(traced: list[int], part: str, module: str) -> None:
+    torch._dynamo.reset()
+    check([part], [module])
+    assert max(traced) > 50, "only the probe went through the compiler"
+
+
+@pytest.mark.slow
+def test_with_the_real_compiler() -> None:
+    torch._dynamo.reset()
+    try:
+        torch.compile(lambda x: x + 1)(torch.ones(2))
+    except Exception as error:
+        pytest.skip(f"torch.compile does not work here: {str(error).splitlines()[0]}")
+    check(["vision_encoder"], ["core.vision_model.encoder"])
+
+
+def test_without_a_compiler_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("no C++ compiler found\nand more")
+
+    monkeypatch.setattr(torch, "compile", lambda function: broken)
+    model = load_model("emovit_tiny")
+    with pytest.raises(ConfigError, match=r"run\.compile: .*\(no C\+\+ compiler found\).*leave run\.compile empty"):
+        compile_parts(model, ["qformer"], CPU)
+    assert compile_parts(model, [], CPU) == []

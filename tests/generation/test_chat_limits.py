@@ -229,8 +229,9 @@ def test_interrupt_waits_for_what_is_paid(sent, make_settings, make_requests, le
             threading.Timer(0.05, os.kill, (os.getpid(), sent)).start()
         return Action(wait_s=0.2)
 
+    before = signal.getsignal(sent)
     with ChatServer(script) as server:
         settings = make_settings(server)
         progress = run_requests(make_requests(settings, 500), settings, ledger)
-        assert progress.stopped.startswith("interrupted")
+        assert progress.stopped.startswith("interrupted") and signal.getsignal(sent) is before
         assert len(ledger) == server.num_requests == progress.done < 100

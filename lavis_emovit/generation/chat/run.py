@@ -326,9 +326,12 @@ def interruptible(stop: Callable[[str], None], reason: str) -> Iterator[None]:
         yield
         return
 
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
     def restore() -> None:
-        for number in _SIGNALS:
-            loop.remove_signal_handler(number)
+        for number, handler in before.items():
+            if loop.remove_signal_handler(number) and handler is not None:
+                signal.signal(number, handler)
 
     def interrupt() -> None:
         restore()

@@ -190,9 +190,9 @@ def test_interval_of_a_constant_is_the_exact_binomial_one(num_right):
 
 def test_intervals_on_a_large_test_set_are_fast():
     rows = random_rows(17_716)
-    start = time.perf_counter()
+    start = time.process_time()
     classification_metrics(rows, LABELS, num_resamples=1000)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_paired_difference():

@@ -1,0 +1,85 @@
+"""docs/metrics.md says what is so.
+
+- Every figure, function and module that it names exists; every field of every result is named on it.
+- Its example runs; its seconds are those of the benchmark, which was run at the size that the page states.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from lavis_emovit.evaluation import metrics
+from lavis_emovit.evaluation.metrics import dimensional
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+RESULT = json.loads((ROOT / "benchmarks" / "metrics.json").read_text(encoding="utf-8"))
+
+# Heading -> the results whose figures it explains.
+RESULTS = {
+    "Labels": [metrics.ClassificationMetrics, metrics.ClassMetrics],
+    "From coarse to fine": [metrics.LevelMetrics],
+    "Confidence": [metrics.Calibration],
+    "Valence, arousal and other numbers": [dimensional.AgreementOfNumbers, metrics.DimensionalMetrics],
+    "Action units": [metrics.UnitMetrics, metrics.ActionUnitMetrics],
+    "Soft labels": [metrics.SoftLabelMetrics],
+    "Two models": [metrics.PairedComparison],
+}
+# Fields that name or count what is measured, and are no figures.
+PLAIN = {
+    "before", "after", "bins", "calibration", "dimensions", "intervals", "label", "label_set", "labels", "levels",
+    "majority_label", "metric", "name", "num_errors", "num_invalid", "num_labels",
+    "num_only_after", "num_only_before", "num_pairs", "num_samples", "predicted", "scale", "support", "threshold",
+    "units",
+}  # fmt: skip
+
+
+def section(heading: str) -> str:
+    (text,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", PAGE, flags=re.DOTALL | re.MULTILINE)
+    return text
+
+
+@pytest.mark.parametrize("heading", RESULTS)
+def test_every_figure_of_a_result_is_explained_and_every_explained_figure_exists(heading):
+    named = set(re.findall(r"`(\w+)`", section(heading)))
+    fields = {name for result in RESULTS[heading] for name in result.model_fields}
+    figures = {name for name in fields - PLAIN if not name.endswith(("_interval", "_intervals"))}
+    in_words = set(re.findall(r"\w+", section(heading).lower()))
+    assert not {name for name in figures if name not in named and name not in in_words}
+    explained = {
+        name
+        for row in re.findall(r"^\| (`.*?) \|", section(heading), flags=re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", row)
+    }
+    assert explained <= fields
+
+
+def test_functions_and_modules_exist():
+    for name, arguments in re.findall(r"`([a-z_]+)\(([^`]*)\)`", PAGE):
+        assert callable(getattr(metrics, name)), (name, arguments)
+    for name in re.findall(r"`(lavis_emovit\.[\w.]+)`", PAGE):
+        module, _, attribute = name.rpartition(".")
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:
+            assert hasattr(importlib.import_module(module), attribute), name
+
+
+def test_the_example_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    exec(compile(code, "docs/metrics.md", "exec"), {})
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("0.5 ") and shown[0].endswith(" 1")
+    assert shown[1] == "0.5"
+
+
+def test_the_seconds_are_those_of_the_benchmark():
+    assert (RESULT["num_rows"], RESULT["num_resamples"]) == (17_716, 1000)
+    few, many = (RESULT["processor_s"][name]["everything about labels"] for name in ("mikels8", "webemo25"))
+    assert f"take {few:.1f} s with 8 labels and {many:.1f} s\nwith 25" in section("Speed")
+    assert max(few, many) < 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.settings import Settings, nearest_name
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -104,10 +107,15 @@ def _train(datasets: Mapping[str, Mapping[str, Any]], run: RunSettings, problems
         return parts[0]
     shares = [ratios[name] for name in present] if ratios is not None else None
     try:
-        return EmotionMixtureDataset(parts, ratios=shares, epoch_size=run.epoch_size, names=present)
+        mixture = EmotionMixtureDataset(parts, ratios=shares, epoch_size=run.epoch_size, names=present)
     except DataError as error:
         problems.append(f"datasets: {error}")
         return None
+    of_each = [
+        f"{name} ({len(part)}{f', share {ratios[name]:g}' if ratios else ''})" for name, part in zip(present, parts)
+    ]
+    logger.info("training on %s; %d pictures an epoch", ", ".join(of_each), len(mixture))
+    return mixture
 
 
 def _evaluated(

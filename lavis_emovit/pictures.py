@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -33,6 +34,9 @@ REDUCED_KEY = "emovit_reduced"
 _lock = threading.Lock()
 _num_inside = 0
 _value_outside = False
+
+
+_BUFFER = re.compile(r"\s*<_io\.[^>]*>")
 
 
 @contextmanager
@@ -88,7 +92,9 @@ def decode_image(data: bytes, *, min_side_px: int | None = None) -> Image.Image:
             return to_rgb(image)
     except Exception as error:
         # Pillow's decoders raise many kinds; whichever it is, these bytes cannot be used.
-        raise DataError(f"the picture cannot be decoded ({type(error).__name__}: {error})") from None
+        # Pillow names the buffer by its address, which would make every message another one.
+        reason = _BUFFER.sub("", str(error))
+        raise DataError(f"the picture cannot be decoded ({type(error).__name__}: {reason})") from None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -26,6 +26,7 @@ COMMANDS = {
     "generate": "lavis_emovit.cli.generate",
     "shards": "lavis_emovit.cli.shards",
     "convert": "lavis_emovit.cli.convert",
+    "judge": "lavis_emovit.cli.judge",
     "report": "lavis_emovit.cli.report",
 }
 
@@ -49,7 +50,7 @@ app = typer.Typer(
     cls=LazyGroup,
     no_args_is_help=True,
     add_completion=False,
-    help="EmoVIT: data, shards, weights, reports and a health check.",
+    help="EmoVIT: data, shards, weights, reports, people's judgements and a health check.",
 )
 
 

@@ -189,14 +189,18 @@ def truth_of(record: EmotionRecord, benchmark: BenchmarkSettings, label_set: Lab
     if record.emotion is None or label_set is None:
         return None
     try:
-        label = _label_in(record.emotion, record.label_set, label_set)
+        label = label_in(record.emotion, record.label_set, label_set)
     except DataError as error:
         raise DataError(f"record '{record.id}': {error}") from None
     return Truth(label=label, votes=_votes_in(record, label_set)) if label is not None else None
 
 
-def _label_in(name: str, own: str | None, label_set: LabelSet) -> str | None:
-    """A label of the set `own` in the one that is asked with, which may be coarser; None without a place there."""
+def label_in(name: str, own: str | None, label_set: LabelSet) -> str | None:
+    """A label of the set `own` in the one that is asked with, which may be coarser; None without a place there.
+
+    Raises:
+        DataError: neither the label set nor a hierarchy above `own` knows it.
+    """
     if own is not None and own != label_set.name:
         try:
             return coarser_label(name, own, label_set.name)
@@ -209,7 +213,7 @@ def _votes_in(record: EmotionRecord, label_set: LabelSet) -> dict[str, float] | 
     votes = dict.fromkeys(label_set.labels, 0.0)
     for name, share in (record.votes or {}).items():
         try:
-            label = _label_in(name, record.label_set, label_set)
+            label = label_in(name, record.label_set, label_set)
         except DataError:
             continue
         if label is not None:

@@ -12,6 +12,7 @@ from lavis_emovit.evaluation.adapters.colours import ColoursSettings
 from lavis_emovit.evaluation.adapters.constant import ConstantSettings
 from lavis_emovit.evaluation.adapters.transformers_model import TransformersModelSettings
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Way
+from lavis_emovit.evaluation.judging import JudgeSettings
 from lavis_emovit.settings import Settings
 
 
@@ -72,6 +73,7 @@ class SuiteSettings(Settings):
         num_pictures: of the report, for each model and benchmark.
         report: write report.html.
         cache_dir: where replies of endpoints at temperature 0 are kept between suites.
+        judge: a chat model that scores explanations; null has none. Its scores are in no headline.
         num_threads: CPU threads of torch; null takes one for each usable core.
     """
 
@@ -88,6 +90,7 @@ class SuiteSettings(Settings):
     num_pictures: int = Field(default=12, ge=0)
     report: bool = True
     cache_dir: str = "output/emovit/eval/cache"
+    judge: JudgeSettings | None = None
     num_threads: int | None = Field(default=None, ge=1)
 
     @field_validator("models", "benchmarks", mode="before")
@@ -108,4 +111,6 @@ class SuiteSettings(Settings):
     def _ways_are_named_once(self) -> SuiteSettings:
         if len(set(self.ways)) != len(self.ways):
             raise ValueError("ways names the same one twice")
+        if self.judge is not None and all(benchmark.kind != "explanation" for benchmark in self.benchmarks.values()):
+            raise ValueError("judge has nothing to judge: no benchmark is of kind 'explanation'")
         return self

@@ -8,7 +8,7 @@ is the true one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lavis_emovit.emotion.answer_original import read_emotion_original
@@ -17,6 +17,7 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
 from lavis_emovit.evaluation.comparisons import compare_askings, group_key, plain_rows
 from lavis_emovit.evaluation.explanations import explanation_metrics
+from lavis_emovit.evaluation.judging import Judgement, judge_metrics
 from lavis_emovit.evaluation.metrics import (
     accuracy_of_variants,
     action_unit_metrics,
@@ -43,6 +44,7 @@ class AskedBenchmark:
         label_set: what it was asked with, or None for kinds without labels.
         rows: (model, way) -> rows, in the order of the suite.
         num_records: records of the split that were looked at, None where nobody knows.
+        judgements: (model, way) -> what the suite's judge said of the explanations.
     """
 
     name: str
@@ -50,6 +52,7 @@ class AskedBenchmark:
     label_set: LabelSet | None
     rows: Mapping[tuple[str, str], Sequence[PredictionRow]]
     num_records: int | None = None
+    judgements: Mapping[tuple[str, str], Sequence[Judgement]] = field(default_factory=dict)
 
 
 def benchmark_summary(asked: AskedBenchmark) -> dict[str, Any]:
@@ -74,6 +77,9 @@ def benchmark_summary(asked: AskedBenchmark) -> dict[str, Any]:
             result |= _measured(rows, asked)
         except DataError as error:
             result["problem"] = str(error)
+        judged = judge_metrics(asked.judgements.get((model, way), ()))
+        if judged is not None:
+            result["judge"] = judged.model_dump(mode="json")
         results.append(result)
     return {
         "kind": settings.kind,
@@ -139,9 +145,9 @@ def _of_labels(
         metrics["original"] = original_rule(rows, label_set)
     if settings.kind == "explanation":
         metrics["explanations"] = explanation_metrics(rows, label_set, group_by=group_by).model_dump(mode="json")
-    for field in settings.slices:
-        slices = slice_metrics(rows, field, lambda part: _accuracy(part, label_set))
-        metrics.setdefault("slices", {})[field] = [vars(one) for one in slices]
+    for name in settings.slices:
+        slices = slice_metrics(rows, name, lambda part: _accuracy(part, label_set))
+        metrics.setdefault("slices", {})[name] = [vars(one) for one in slices]
     return {
         "headline": _headline("accuracy", classification["accuracy"], classification["accuracy_interval"]),
         "num_samples": classification["num_samples"],

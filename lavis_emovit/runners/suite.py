@@ -3,6 +3,7 @@
     suite.yaml                                         the settings with every default filled in
     predictions/<benchmark>/<model>.<way>.jsonl        one row for each question put, in the order of the shards
     predictions/<benchmark>/<model>.<way>.json         what the rows were made with: model, data, questions, settings
+    judgements/, ledgers/                              what a judge said, replies of endpoints that depend on chance
     pictures/<benchmark>/                              small copies of the pictures that the report shows
     metrics.json, table.md, table.tex, report.html     computed from the rows, again at every start
 
@@ -16,6 +17,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,8 @@ from lavis_emovit.runners.config import read_user_tree
 from lavis_emovit.runners.machine import package_versions
 from lavis_emovit.runners.seeding import limit_threads
 from lavis_emovit.runners.suite_data import OpenBenchmark, open_benchmarks, picture_batches
-from lavis_emovit.runners.suite_models import open_baseline, open_language_model
+from lavis_emovit.runners.suite_judge import judge_explanations
+from lavis_emovit.runners.suite_models import ledger_path, open_baseline, open_language_model
 from lavis_emovit.runners.suite_rows import SuiteRows
 from lavis_emovit.settings import parse_settings
 
@@ -118,6 +121,8 @@ def summarise(
 ) -> dict[str, Any]:
     """Compute every figure from the rows on disk, and write metrics.json, the tables and the report."""
     asked = [folder.asked(benchmark, settings, left_out.get(name, {})) for name, benchmark in benchmarks.items()]
+    if settings.judge is not None:
+        asked = [_judged(one, benchmarks[one.name], settings, folder) for one in asked]
     summary = {
         "suite": settings.name,
         "models": list(settings.models),
@@ -138,6 +143,18 @@ def summarise(
     if settings.report:
         _write_report(settings, folder, asked, benchmarks, summary)
     return summary
+
+
+def _judged(
+    asked: AskedBenchmark, benchmark: OpenBenchmark, settings: SuiteSettings, folder: SuiteFolder
+) -> AskedBenchmark:
+    """The benchmark with the judge's scores, where it is one of explanations."""
+    if settings.judge is None or asked.settings.kind != "explanation":
+        return asked
+    chat = settings.judge.endpoint()
+    ledger = ledger_path("judge", chat, settings, folder.path)
+    judgements = judge_explanations(settings.judge, benchmark, asked.rows, folder.path, ledger)
+    return replace(asked, judgements=judgements)
 
 
 def _write_report(

@@ -10,7 +10,7 @@ from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation import asking
 from lavis_emovit.evaluation.adapters.base import Item
-from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, label_set_of, truth_of
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, label_in, label_set_of, truth_of
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.runners import processes
 from lavis_emovit.shards.faults import SampleFaultError
@@ -110,6 +110,10 @@ def _open(name: str, settings: BenchmarkSettings) -> OpenBenchmark:
         ShardIndex.load(train) if train is not None else None,
         label_set_of(settings, index.label_sets, str(index.folder)),
     )
+    if opened.label_set is not None and len(index.label_sets) == 1:
+        for label, count in index.label_histogram.items():
+            if count:
+                label_in(label, index.label_sets[0], opened.label_set)
     if next(opened.asked(), None) is None:
         raise DataError(
             f"none of the {len(opened.numbers())} records of '{settings.dataset}' ({settings.split}) that it would ask "

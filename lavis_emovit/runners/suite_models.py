@@ -16,6 +16,7 @@ from lavis_emovit.evaluation.adapters.constant import ConstantBaseline, Constant
 from lavis_emovit.evaluation.adapters.lavis_model import LavisModel
 from lavis_emovit.evaluation.adapters.transformers_model import TransformersModel, TransformersModelSettings
 from lavis_emovit.evaluation.suite_settings import LavisModelSettings, ModelEntry, SuiteSettings
+from lavis_emovit.generation.chat.settings import ChatSettings
 from lavis_emovit.paths import output_root
 from lavis_emovit.runners import processes
 from lavis_emovit.runners.engines.devices import choose_device
@@ -51,14 +52,13 @@ def open_language_model(name: str, entry: ModelEntry, suite: SuiteSettings, fold
             [f"suite.models.{name}: an endpoint is asked by one process, which has many requests in flight anyway"],
             f"suite '{suite.name}'",
         )
-    return ChatModel(entry, ledger_of(name, entry, suite, folder))
+    return ChatModel(entry, ledger_path(name, entry.endpoint(), suite, folder))
 
 
-def ledger_of(name: str, entry: ChatModelSettings, suite: SuiteSettings, folder: Path) -> Path:
+def ledger_path(name: str, endpoint: ChatSettings, suite: SuiteSettings, folder: Path) -> Path:
     """Where the replies of an endpoint are kept: shared by all suites only where they do not depend on chance."""
-    if not entry.is_deterministic():
+    if endpoint.temperature != 0.0:
         return folder / "ledgers" / f"{name}.jsonl"
-    endpoint = entry.endpoint()
     plain = "".join(character if character.isalnum() or character in "-." else "_" for character in endpoint.model)
     digest = hashlib.sha256(f"{endpoint.address()}\n{endpoint.model}".encode()).hexdigest()
     return output_root() / Path(suite.cache_dir).expanduser() / f"{plain}-{digest[:12]}.jsonl"

@@ -37,10 +37,6 @@ class ChatModelSettings(Settings):
         """The endpoint's settings."""
         return ChatSettings.model_validate({"temperature": 0.0, **self.chat})
 
-    def is_deterministic(self) -> bool:
-        """Whether the same request may be answered out of an earlier run."""
-        return self.endpoint().temperature == 0.0
-
 
 class ChatModel:
     """See `lavis_emovit.evaluation.adapters.base.LanguageModel`.
@@ -60,7 +56,7 @@ class ChatModel:
     def __init__(self, settings: ChatModelSettings, ledger_path: Path):
         self.settings = settings.endpoint()
         self._ledger = Ledger(ledger_path)
-        self._folder = tempfile.TemporaryDirectory(prefix="emovit-pictures-")
+        self._pictures = PictureFiles(self.settings)
 
     def identity(self) -> dict[str, Any]:
         """The model's name, the address that it is asked at, and what shapes its replies."""
@@ -89,15 +85,14 @@ class ChatModel:
         self, pictures: Sequence[bytes], image_index: Sequence[int], questions: Sequence[Question]
     ) -> list[str | Failure]:
         """See `LanguageModel.write`."""
-        shown = [self._picture(data) for data in pictures]
+        shown = [self._pictures.put(data) for data in pictures]
         requests = [self._request(shown[place], question) for place, question in zip(image_index, questions)]
         progress = run_requests(requests, self.settings, self._ledger)
         if progress.stopped:
             raise UserError(
                 f"{self.settings.model}: {progress.stopped}. Started again, the evaluation goes on from here."
             )
-        for picture in shown:
-            picture.path.unlink(missing_ok=True)
+        self._pictures.clear()
         answers: list[str | Failure] = []
         for request in requests:
             row = self._ledger.finished(request.fingerprint)
@@ -111,17 +106,41 @@ class ChatModel:
     def close(self) -> None:
         """Let go of the ledger."""
         self._ledger.close()
-        self._folder.cleanup()
+        self._pictures.close()
 
     def _request(self, picture: Picture, question: Question) -> ChatRequest:
         parameters = {**self.settings.parameters(), "max_output_tokens": question.max_new_tokens}
         message = Message("user", question.text, (picture,))
         return ChatRequest(self.settings.model, (message,), parameters, prompt=f"evaluation/{question.key}")
 
-    def _picture(self, data: bytes) -> Picture:
+
+class PictureFiles:
+    """Pictures out of shards as the files that requests are made of; a context manager that leaves none behind."""
+
+    def __init__(self, settings: ChatSettings):
+        self._settings = settings
+        self._folder = tempfile.TemporaryDirectory(prefix="emovit-pictures-")
+
+    def __enter__(self) -> PictureFiles:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def put(self, data: bytes) -> Picture:
+        """Write a picture, once for the same bytes."""
         sha256 = hashlib.sha256(data).hexdigest()
         path = Path(self._folder.name, sha256)
         if not path.exists():
             path.write_bytes(data)
-        chat = self.settings
+        chat = self._settings
         return Picture(path, sha256, chat.image_max_side_px, chat.image_quality, chat.image_detail)
+
+    def clear(self) -> None:
+        """Delete the files; what is put again is written again."""
+        for path in Path(self._folder.name).iterdir():
+            path.unlink()
+
+    def close(self) -> None:
+        """Delete the folder."""
+        self._folder.cleanup()

@@ -1,0 +1,68 @@
+"""`emovit judge`: people choose between captions on a blinded sheet, and their choices become a win rate."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Let people judge captions: write a blinded sheet, and read filled sheets back.",
+)
+
+
+@app.command()
+def sheet(
+    suite_dir: Annotated[Path, typer.Argument(help="Output folder of a suite with captions (suite.output_dir).")],
+    first: Annotated[str, typer.Option(help="The model that is judged.")],
+    out: Annotated[Path, typer.Option(help="Folder for sheet.html, choices.csv and key.json.")],
+    second: Annotated[
+        str, typer.Option(help="Another model, or `human`: the dataset's caption with the highest score.")
+    ] = "human",
+    benchmark: Annotated[str | None, typer.Option(help="Which benchmark, where the suite has several.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Pictures on the sheet at most.")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed gives another order of pictures and captions.")] = 0,
+) -> None:
+    """Write pictures with two captions each, A and B; who wrote which stands in key.json alone."""
+    from lavis_emovit.plugin import activate
+
+    activate()
+    from lavis_emovit.runners.caption_sheets import sheet_of_suite
+
+    made = sheet_of_suite(suite_dir, out, first=first, second=second, benchmark=benchmark, seed=seed, limit=limit)
+    typer.echo(f"{len(made.pairs)} pictures: {out / 'sheet.html'}, to be filled in: {out / 'choices.csv'}")
+    typer.echo(f"keep to yourself until all have answered: {out / 'key.json'}")
+    for reason in sorted(set(made.left_out.values())):
+        typer.echo(f"left out, {reason}: {sum(one == reason for one in made.left_out.values())}")
+
+
+@app.command()
+def score(
+    key: Annotated[Path, typer.Argument(help="key.json of the sheet.")],
+    filled: Annotated[list[Path], typer.Argument(metavar="FILLED...", help="Filled copies of choices.csv.")],
+    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the interval.")] = 0,
+) -> None:
+    """Print the win rate of filled sheets, with an interval over raters and their agreement."""
+    from lavis_emovit.evaluation.sheets import score_sheets
+
+    found = score_sheets(key, filled, seed)
+    if json:
+        typer.echo(json_module.dumps(found.model_dump(mode="json"), indent=1, ensure_ascii=False))
+        return
+    interval = "no interval from one rater"
+    if found.interval is not None:
+        interval = f"{100 * found.interval.low:.1f} to {100 * found.interval.high:.1f}"
+    typer.echo(f"{found.first} against {found.second}: win rate {100 * found.win_rate:.1f} % ({interval})")
+    typer.echo(
+        f"{found.num_wins} wins, {found.num_losses} losses, {found.num_ties} ties (half a win each) by "
+        f"{found.num_raters} raters on {found.num_pairs} pictures; {found.num_blank} left blank"
+    )
+    agreement = "not defined" if found.agreement is None else f"{found.agreement:.2f}"
+    typer.echo(f"agreement of raters (Krippendorff's alpha): {agreement}")
+    if found.share_of_a is not None:
+        typer.echo(f"share of A among A and B: {100 * found.share_of_a:.1f} %")

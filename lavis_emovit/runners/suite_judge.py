@@ -1,0 +1,81 @@
+"""Putting the explanations of a suite to its judge; only replies that are not on the ledger yet are paid for.
+
+judgements/<benchmark>/<model>.<way>.jsonl         one judgement a line, with judge, prompt, score and raw reply
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+from lavis_emovit.errors import UserError
+from lavis_emovit.evaluation.adapters.base import Item
+from lavis_emovit.evaluation.adapters.chat_model import PictureFiles
+from lavis_emovit.evaluation.judging import Judgement, JudgeSettings, judge_request, read_judgement
+from lavis_emovit.evaluation.predictions import PredictionRow
+from lavis_emovit.files import atomic_writer
+from lavis_emovit.generation.chat.ledger import Ledger
+from lavis_emovit.generation.chat.run import run_requests
+from lavis_emovit.runners.suite_data import OpenBenchmark
+
+logger = logging.getLogger(__name__)
+
+
+def judge_explanations(
+    settings: JudgeSettings,
+    benchmark: OpenBenchmark,
+    rows: Mapping[tuple[str, str], Sequence[PredictionRow]],
+    folder: Path,
+    ledger_path: Path,
+) -> dict[tuple[str, str], list[Judgement]]:
+    """Judge every answered explanation of a benchmark.
+
+    Args:
+        settings: the judge.
+        benchmark: of kind `explanation`.
+        rows: (model, way) -> rows.
+        folder: of the suite.
+        ledger_path: where replies are kept.
+
+    Returns:
+        (model, way) -> judgements, in the order of the rows.
+
+    Raises:
+        UserError: the endpoint stopped; what was paid is kept, and a new start goes on behind it.
+    """
+    judged: dict[tuple[str, str], list[Judgement]] = {}
+    with Ledger(ledger_path) as ledger:
+        for (model, way), of_model in rows.items():
+            found = list(_judge(settings, benchmark, of_model, ledger))
+            judged[model, way] = found
+            path = folder / "judgements" / benchmark.name / f"{model}.{way}.jsonl"
+            with atomic_writer(path) as file:
+                for judgement in found:
+                    file.write(judgement.to_json() + "\n")
+            logger.info("%s on %s: %d explanations judged", model, benchmark.name, len(found))
+    return judged
+
+
+def _judge(
+    settings: JudgeSettings, benchmark: OpenBenchmark, rows: Sequence[PredictionRow], ledger: Ledger
+) -> Iterator[Judgement]:
+    chat, prompt = settings.endpoint(), settings.load_prompt()
+    asked = [row for row in rows if row.error is None and (row.answer or "").strip()][: settings.limit]
+    waiting: dict[str, list[PredictionRow]] = {}
+    for row in asked:
+        waiting.setdefault(row.record_id, []).append(row)
+    items: Iterator[Item] = (item for item in benchmark.asked() if item.record.id in waiting)
+    with PictureFiles(chat) as pictures:
+        while part := list(islice(items, 2 * chat.max_in_flight)):
+            pairs = [(row, pictures.put(item.image_bytes)) for item in part for row in waiting[item.record.id]]
+            requests = [judge_request(row, picture, prompt, chat) for row, picture in pairs]
+            progress = run_requests(requests, chat, ledger)
+            pictures.clear()
+            if progress.stopped:
+                raise UserError(f"judge {chat.model}: {progress.stopped}. Started again, it goes on from here.")
+            for (row, _), request in zip(pairs, requests):
+                reply = ledger.finished(request.fingerprint)
+                text = reply.get("reply") if reply is not None else None
+                yield read_judgement(row, text, prompt, chat)

@@ -1,0 +1,142 @@
+"""Blinded sheets of caption pairs, and what filled sheets say.
+
+- Sides and order depend on the seed and the record alone, both sides come up, and the sheet's page does not say who
+  wrote what; pictures without two different captions are left out with the reason.
+- The page loads nothing from elsewhere, and captions are never markup; a sheet is not overwritten.
+- Win rate, ties, raters and the share of A are those of a count by hand; the agreement is that of Krippendorff's own
+  worked example; the interval draws raters.
+- Filled sheets as spreadsheets write them are read; every row that cannot be used is named.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+
+import pytest
+from tiny_models import picture
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.sheets import human_caption, make_pairs, nominal_alpha, score_sheets, write_sheet
+from lavis_emovit.records import EmotionRecord, Utterance
+
+NAMES = [f"r{number}" for number in range(20)]
+OURS = {name: f"ours <b>{name}</b>" for name in NAMES}
+THEIRS = {name: f"theirs {name}" for name in NAMES}
+
+
+def test_pairs_are_decided_by_seed_and_record():
+    made = make_pairs(("m", OURS), ("human", THEIRS), seed=1)
+    assert {pair.record_id for pair in made.pairs} == set(NAMES)
+    for pair in made.pairs:
+        assert (pair.a, pair.b)[not pair.a_is_first] == OURS[pair.record_id]
+    assert 4 <= sum(pair.a_is_first for pair in made.pairs) <= 16
+    assert made == make_pairs(("m", OURS), ("human", dict(reversed(THEIRS.items()))), seed=1)
+    assert made.pairs != make_pairs(("m", OURS), ("human", THEIRS), seed=2).pairs
+    # Fewer pictures do not move the sides of those that stay.
+    few = make_pairs(("m", {name: OURS[name] for name in NAMES[:9]}), ("human", THEIRS), seed=1)
+    assert set(few.pairs) < set(made.pairs) and len(few.left_out) == 11
+    assert make_pairs(("m", OURS), ("human", THEIRS), seed=1, limit=5).pairs == made.pairs[:5]
+
+
+def test_what_cannot_be_compared_is_left_out_with_the_reason():
+    made = make_pairs(
+        ("m", {"a": " Same  words", "b": "", "c": "x"}), ("n", {"a": "same words", "b": "y", "c": "z"}), 0
+    )
+    assert [pair.record_id for pair in made.pairs] == ["c"]
+    assert made.left_out == {"a": "both captions are the same", "b": "no caption of m"}
+    with pytest.raises(DataError, match="with itself"):
+        make_pairs(("m", OURS), ("m", OURS), 0)
+    with pytest.raises(DataError, match="no picture has two different captions"):
+        make_pairs(("m", OURS), ("n", {}), 0)
+
+
+def test_the_best_caption_of_people():
+    record = EmotionRecord(id="a", image="a.png", split="test", source="s")
+    assert human_caption(record) is None
+    written = [Utterance(text="none"), Utterance(text="good", score=9.5), Utterance(text="as good", score=9.5)]
+    assert human_caption(record.model_copy(update={"utterances": written})) == "good"
+
+
+@pytest.fixture
+def sheet(tmp_path):
+    made = make_pairs(("m", {name: OURS[name] for name in NAMES[:4]}), ("human", THEIRS), seed=3)
+    name = write_sheet(tmp_path / "sheet", made, {name: picture(1, size_px=8) for name in NAMES}, seed=3)
+    return tmp_path / "sheet", name, made.pairs
+
+
+def test_the_page_is_blind_whole_and_never_overwritten(sheet):
+    folder, name, pairs = sheet
+    page = (folder / "sheet.html").read_text()
+    for pair in pairs:
+        assert pair.record_id not in re.sub(r"(ours|theirs)[^<]*?r\d+|&lt;b&gt;r\d+", "", page)
+    assert "human" not in page and "key" not in page and name in page
+    assert "ours &lt;b&gt;r0&lt;/b&gt;" in page and "<script" not in page and "http" not in page
+    assert page.count("data:image/jpeg;base64,") == 4
+    rows = list(csv.reader((folder / "choices.csv").open()))
+    assert rows[0] == ["sheet", "number", "rater", "choice"] and len(rows) == 5 and rows[1] == [name, "1", "", ""]
+    with pytest.raises(DataError, match="a sheet lies here already"):
+        write_sheet(folder, make_pairs(("m", OURS), ("human", THEIRS), 3), {}, 3)
+
+
+def _fill(folder, name, file_name, choices, rater="", delimiter=",", start=""):
+    lines = [delimiter.join(["sheet", "number", "rater", "choice"])]
+    lines += [delimiter.join([name, str(number), rater, choice]) for number, choice in choices]
+    (folder / file_name).write_text(start + "\n".join(lines) + "\n", encoding="utf-8")
+    return folder / file_name
+
+
+def test_win_rate_is_that_of_a_count_by_hand(sheet):
+    folder, name, pairs = sheet
+    first = ["A" if pair.a_is_first else "B" for pair in pairs]
+    second = ["B" if pair.a_is_first else "A" for pair in pairs]
+    files = [
+        # Three wins and a tie; two wins and a loss, one blank; as spreadsheets of some countries write it.
+        _fill(folder, name, "ann.csv", [(1, first[0]), (2, first[1].lower()), (3, first[2]), (4, "tie")]),
+        _fill(folder, name, "bob.csv", [(1, first[0]), (2, first[1]), (3, second[2]), (4, " ")], "Bob", ";", "\ufeff"),
+    ]
+    found = score_sheets(folder / "key.json", files)
+    assert (found.first, found.second) == ("m", "human")
+    assert (found.num_wins, found.num_losses, found.num_ties, found.num_blank) == (5, 1, 1, 1)
+    assert (found.num_raters, found.num_pairs) == (2, 4)
+    assert found.win_rate == pytest.approx(5.5 / 7)
+    # Draws of two raters have the rates 3.5/4, 2/3 or both together.
+    assert (found.interval.low, found.interval.high) == (pytest.approx(2 / 3), pytest.approx(3.5 / 4))
+    # Three pictures with two choices each: two that agree, one that does not.
+    assert found.agreement == pytest.approx(nominal_alpha([["w", "w"], ["w", "w"], ["w", "l"]]))
+    chosen = [*first[:3], first[0], first[1], second[2]]
+    assert found.share_of_a == pytest.approx(chosen.count("A") / 6)
+    alone = score_sheets(folder / "key.json", files[:1])
+    assert alone.interval is None and alone.agreement is None
+
+
+def test_agreement_is_krippendorffs():
+    # Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011), section C: nominal data of four observers with
+    # missing values; the alpha given there is 0.743.
+    units = ["111", "2232", "3333", "3333", "2222", "1234", "4444", "1121", "2222", "555", "11", "3"]
+    assert nominal_alpha([list(unit) for unit in units]) == pytest.approx(0.743, abs=5e-4)
+    # Section A of the same: two observers of ten binary units; alpha 0.095.
+    binary = list(zip("0100000000", "1110010000"))
+    assert nominal_alpha(binary) == pytest.approx(0.095, abs=5e-4)
+    assert nominal_alpha([["a", "a"], ["a"]]) is None
+
+
+def test_every_row_that_cannot_be_used_is_named(sheet):
+    folder, name, _ = sheet
+    bad = _fill(folder, name, "bad.csv", [(1, "A"), (1, "B"), (9, "A"), (2, "first"), ("x", "A")])
+    other = _fill(folder, "another", "other.csv", [(1, "A")])
+    with pytest.raises(DataError) as refused:
+        score_sheets(folder / "key.json", [bad, other])
+    text = str(refused.value)
+    for part in ("bad.csv:3: rater 'bad' has chosen for picture 1", "bad.csv:4: no picture '9'", "choice 'first'",
+                 "no picture 'x'", "belongs to sheet 'another'"):  # fmt: skip
+        assert part in text
+    with pytest.raises(DataError, match="no choice in any"):
+        score_sheets(folder / "key.json", [folder / "choices.csv"])
+    (folder / "text.csv").write_text("just,words\n")
+    with pytest.raises(DataError, match="no column 'sheet'"):
+        score_sheets(folder / "key.json", [folder / "text.csv"])
+    with pytest.raises(DataError, match="no key of a sheet"):
+        score_sheets(folder / "choices.csv", [bad])
+    assert json.loads((folder / "key.json").read_text())["seed"] == 3

@@ -1,0 +1,357 @@
+"""Running a suite.
+
+- The files of rows are the same, byte for byte, whatever the number of ranks and of the loader's processes, and however
+  often the suite was killed on the way; the batch size changes scores by rounding only. A second start asks nothing.
+- A picture that cannot be decoded, one on which the model fails, and a score that is no number are errors of their own
+  rows; a model that fails on everything ends the suite. Errors can be asked again, and the rows keep their order.
+- Rows that were made with something else are refused with what has changed, or made anew where that is asked for; a
+  folder is used by one suite at a time.
+- A benchmark that cannot be opened is named with all others, or skipped; one without any truth is told before a model
+  is loaded, and so are emotions that the labels do not know.
+- An endpoint is asked each question once for all suites at temperature 0, and for each suite otherwise.
+- Every shipped suite runs on tiny copies of its datasets in their published layout, with the tiny model in the place of
+  the large ones, and its figures are those that a count of its rows gives.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "generation"))
+from chat_server import Action, ChatServer
+
+from lavis_emovit.errors import ConfigError, UserError
+from lavis_emovit.evaluation import asking
+from lavis_emovit.evaluation.predictions import PredictionWriter, encode_row, read_predictions
+from lavis_emovit.pictures import decode_image
+from lavis_emovit.runners import suite as suite_module
+from lavis_emovit.runners.suite import load_suite, run_suite
+from lavis_emovit.shards import shard_file
+from lavis_emovit.shards.writer import write_shards
+
+ROOT = Path(__file__).resolve().parents[2]
+SUITES = sorted(path for path in (ROOT / "projects/emovit/eval").glob("*.yaml") if "\nsuite:" in path.read_text())
+
+
+class FakeModel:
+    """Scores and words that the picture decides; `fails` says where it raises, `nan` where it has no number."""
+
+    ways = frozenset({"likelihood", "generation"})
+    pictures_at_once = 0
+
+    def __init__(self, fails=lambda mean: False, nan=lambda mean: False):
+        self.fails, self.nan = fails, nan
+        self.num_asked = 0
+
+    def identity(self):
+        return {"adapter": "fake"}
+
+    def prepare(self, image_bytes):
+        image = decode_image(image_bytes)
+        return float(np.asarray(image.convert("L")).mean())
+
+    def _check(self, pictures):
+        if any(self.fails(mean) for mean in pictures):
+            raise RuntimeError("the chip is on fire\nand more")
+
+    def score(self, pictures, image_index, questions, way):
+        self._check(pictures)
+        self.num_asked += len(questions)
+        return [
+            [
+                float("nan") if self.nan(pictures[i]) else -((pictures[i] * (c + 3)) % 7)
+                for c in range(len(q.candidates))
+            ]
+            for i, q in zip(image_index, questions)
+        ]
+
+    def write(self, pictures, image_index, questions):
+        self._check(pictures)
+        self.num_asked += len(questions)
+        return [("Predict emotion: fear. Reason: dark.", "no idea")[int(pictures[i]) % 2] for i in image_index]
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory, make_records):
+    """Shards of 40, 8 and 30 pictures as a person would have built them, in the storage folder `fixture`."""
+    data = tmp_path_factory.mktemp("data")
+    for number, (split, count) in enumerate((("train", 40), ("val", 8), ("test", 30))):
+        pictures = tmp_path_factory.mktemp(split)
+        records = make_records(pictures, count, split=split)
+        records = [record.model_copy(update={"id": f"{split}/{record.id}", "group": str(n % 5)})
+                   for n, record in enumerate(records)]  # fmt: skip
+        if split == "test":
+            (pictures / records[7].image).write_bytes(b"this is no picture")
+            records[3] = records[3].model_copy(update={"emotion": None, "label_set": None})
+        with pytest.MonkeyPatch.context() as patch:
+            # A build refuses damaged pictures; here one has slipped through.
+            patch.setattr(shard_file, "check_image", lambda data: "jpg")
+            write_shards(records, pictures, data / "fixture" / split, samples_per_shard=12, seed=number)
+    return data
+
+
+@pytest.fixture
+def suite(tmp_path, monkeypatch, data_root):
+    """Makes settings of a suite over those shards; `output_dir` is below the test's own folder."""
+    monkeypatch.setenv("EMOVIT_DATA", str(data_root))
+    monkeypatch.chdir(tmp_path)
+    config = {"build_info": {"images": {"storage": "fixture"}}}
+
+    def make(output_dir="out", *, benchmark=None, models=None, options=(), **values):
+        content = {
+            "name": "test",
+            "output_dir": output_dir,
+            "models": models or {"tiny": {"adapter": "lavis", "arch": "emovit_tiny", "device": "cpu"}},
+            "benchmarks": {"set": {"dataset": "emoset", "config": config, **(benchmark or {})}},
+            "batch_size": 4,
+            "num_threads": 1,
+            "report": False,
+            **values,
+        }
+        path = tmp_path / "suite.yaml"
+        path.write_text(yaml.safe_dump({"suite": content}))
+        return load_suite(path, options)
+
+    return make
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """Puts a fake model in the place of every language model."""
+
+    def place(**options):
+        model = FakeModel(**options)
+        monkeypatch.setattr(suite_module, "open_language_model", lambda *_: model)
+        return model
+
+    return place
+
+
+def _rows(output_dir, name="set/tiny.likelihood"):
+    return Path(output_dir, "predictions", f"{name}.jsonl").read_bytes()
+
+
+def _fork(work, *arguments):
+    process = multiprocessing.get_context("fork").Process(target=work, args=arguments)
+    process.start()
+    return process
+
+
+def _as_rank(rank, port, settings):
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2",
+                      MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))  # fmt: skip
+    run_suite(settings)
+
+
+def test_batches_workers_and_ranks_change_no_row(suite):
+    models = {
+        "tiny": {"adapter": "lavis", "arch": "emovit_tiny", "device": "cpu"},
+        "colours": {"adapter": "colours"},
+    }
+    ask = {"models": models, "ways": ["likelihood", "generation"], "benchmark": {"max_new_tokens": 4}}
+    one = run_suite(suite("one", **ask))
+    run_suite(suite("many", **ask, batch_size=32, num_workers=2))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = [_fork(_as_rank, rank, port, suite("ranks", **ask)) for rank in (0, 1)]
+    for process in ranks:
+        process.join(120)
+    assert [process.exitcode for process in ranks] == [0, 0]
+    for name in ("set/tiny.likelihood", "set/tiny.generation", "set/colours.direct"):
+        assert _rows("ranks", name) == _rows("one", name)
+        first, second = (read_predictions(f"{folder}/predictions/{name}.jsonl") for folder in ("one", "many"))
+        assert [row.model_copy(update={"scores": None}) for row in first] == [
+            row.model_copy(update={"scores": None}) for row in second
+        ]
+        for a, b in zip(first, second):
+            assert (a.scores or {}) == pytest.approx(b.scores or {}, abs=1e-5)
+    assert json.loads(Path("ranks/metrics.json").read_text()) == one
+    likelihood = one["benchmarks"]["set"]["results"][0]
+    assert (likelihood["num_samples"], likelihood["num_errors"], likelihood["num_without_truth"]) == (28, 1, 1)
+    error = next(row for row in read_predictions("one/predictions/set/tiny.likelihood.jsonl") if row.error)
+    assert "cannot be decoded" in error.error or "cannot identify" in error.error
+
+
+def _killed(settings, at_row, half):
+    """Run until so many rows are written, then die by SIGKILL, with half a row more on disk or none."""
+    model, written = FakeModel(), [0]
+    write = PredictionWriter.write
+
+    def write_and_die(writer, row):
+        written[0] += 1
+        if written[0] > at_row:
+            writer._file.write(encode_row(row)[: 40 if half else 0])
+            writer._file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(writer, row)
+
+    PredictionWriter.write = write_and_die
+    suite_module.open_language_model = lambda *_: model
+    run_suite(settings)
+
+
+def test_killed_at_any_row_it_ends_as_if_undisturbed(suite, fake):
+    asked = {"benchmark": {"wordings": [1, 2, 3]}, "ways": ["likelihood", "generation"]}
+    fake()
+    expected = run_suite(suite("whole", **asked))
+    settings = suite("killed", **asked)
+    for at_row, half in ((0, True), (1, True), (11, False), (30, True), (40, True), (29, False)):
+        process = _fork(_killed, settings, at_row, half)
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
+    model = fake()
+    assert run_suite(settings) == expected
+    for name in ("set/tiny.likelihood", "set/tiny.generation"):
+        assert _rows("killed", name) == _rows("whole", name)
+    num_asked = model.num_asked
+    assert run_suite(settings) == expected and model.num_asked == num_asked
+    assert read_predictions("whole/predictions/set/tiny.likelihood.jsonl")[1].variant == "wording 2, options fixed"
+
+
+def test_one_failing_picture_is_one_error(suite, fake):
+    model = fake(fails=lambda mean: int(mean) % 9 == 2, nan=lambda mean: int(mean) % 9 == 4)
+    summary = run_suite(suite())
+    rows = read_predictions("out/predictions/set/tiny.likelihood.jsonl")
+    reasons = {row.error for row in rows if row.error}
+    assert "RuntimeError: the chip is on fire" in reasons and "the model gave a score that is no number" in reasons
+    result = summary["benchmarks"]["set"]["results"][0]
+    assert result["num_errors"] == sum(row.error is not None for row in rows) > 2
+    assert result["num_samples"] + result["num_errors"] == 29
+    assert "samples failed" in Path("out/table.md").read_text()
+
+    model.fails = model.nan = lambda mean: False
+    asked_before = model.num_asked
+    run_suite(suite())
+    assert model.num_asked == asked_before
+    run_suite(suite(ask_errors_again=True))
+    again = read_predictions("out/predictions/set/tiny.likelihood.jsonl")
+    assert [row.instance_id for row in again] == [row.instance_id for row in rows]
+    # The picture that is damaged is so still.
+    assert len([row for row in again if row.error]) == 1
+
+    fake(fails=lambda mean: True)
+    with pytest.raises(UserError, match=f"failed on {asking.MOST_FAILURES_IN_A_ROW} pictures in a row.*on fire"):
+        run_suite(suite("broken"))
+
+
+def test_what_was_made_with_something_else_is_refused(suite, fake):
+    fake()
+    run_suite(suite())
+    before = _rows("out")
+    with pytest.raises(
+        UserError, match=r"(?s)made with something else.*overwrite=true.*benchmark\.wordings: \[1\] -> \[2\]"
+    ):
+        run_suite(suite(benchmark={"wordings": [2]}))
+    assert _rows("out") == before
+    run_suite(suite(benchmark={"wordings": [2]}, overwrite=True))
+    Path("out/predictions/set/tiny.likelihood.json").unlink()
+    with pytest.raises(UserError, match="what it was made with"):
+        run_suite(suite(benchmark={"wordings": [2]}))
+    with suite_module.SuiteFolder(suite("busy")), pytest.raises(UserError, match="in use by another process"):
+        run_suite(suite("busy"))
+
+
+def test_benchmarks_that_cannot_be_asked_are_told_first(suite, monkeypatch):
+    monkeypatch.setattr(suite_module, "open_language_model", lambda *_: pytest.fail("a model was loaded"))
+    with pytest.raises(ConfigError, match="says both valence and arousal"):
+        run_suite(suite(benchmark={"kind": "valence_arousal"}))
+    with pytest.raises(ConfigError, match="has no split 'trial', it has train, val, test"):
+        run_suite(suite(benchmark={"split": "trial"}))
+    with pytest.raises(ConfigError, match="unknown emotion"):
+        run_suite(suite(benchmark={"label_set": "parrott6"}))
+    settings = suite()
+    absent = settings.benchmarks["set"].model_copy(update={"dataset": "fi", "config": {}})
+    both = settings.model_copy(update={"benchmarks": {"gone": absent, "lost": absent}})
+    with pytest.raises(ConfigError) as refused:
+        run_suite(both)
+    assert "suite.benchmarks.gone" in str(refused.value) and "suite.benchmarks.lost" in str(refused.value)
+
+
+def test_missing_benchmarks_are_skipped_where_that_is_asked_for(suite, fake):
+    fake()
+    settings = suite(missing="skip")
+    absent = settings.benchmarks["set"].model_copy(update={"dataset": "fi", "config": {}})
+    summary = run_suite(settings.model_copy(update={"benchmarks": {**settings.benchmarks, "gone": absent}}))
+    assert list(summary["benchmarks"]) == ["set"] and "gone" in summary["absent"]
+    assert "- gone:" in Path("out/table.md").read_text()
+
+
+def test_an_endpoint_is_asked_once_for_all_suites_unless_chance_plays(suite, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    with ChatServer(
+        lambda body, number: Action(text=f"(b), or: Predict emotion: {'fear' if number % 2 else 'awe'}")
+    ) as server:
+        for temperature, calls in ((0.0, 28), (0.7, 3 * 28)):
+            chat = {"model": "m", "base_url": server.url, "temperature": temperature, "max_in_flight": 4}
+            models = {"chat": {"adapter": "chat", "chat": chat}}
+            for folder in ("a", "b"):
+                made = suite(f"{folder}{temperature}", models=models, ways=["generation", "likelihood"])
+                summary = run_suite(made)
+                assert "does not know this way" in summary["left_out"]["set"]["chat"]["likelihood"]
+            assert server.num_requests == calls
+        assert _rows("a0.0", "set/chat.generation") == _rows("b0.0", "set/chat.generation")
+        run_suite(made)
+        assert server.num_requests == 3 * 28
+    # "(b)" is an answer only where the question has marks.
+    marked = suite("marked", models=models, ways=["generation"], benchmark={"option_marks": ["letters"]})
+    assert [variant.name for variant in marked.benchmarks["set"].variants] == ["wording 1, options fixed by letters"]
+
+
+@pytest.fixture(scope="module")
+def drawers():
+    """Dataset -> function that draws a tiny copy in its published layout."""
+    spec = importlib.util.spec_from_file_location("drawers", ROOT / "tests" / "sources" / "conftest.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.DRAWERS
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
+def test_shipped_suites_run_on_published_layouts(path, drawers, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EMOVIT_DATA", str(tmp_path / "data"))
+    content = load_suite(path).model_dump(mode="json", exclude_unset=True)
+    trained = [name for name, entry in content["models"].items() if entry["adapter"] == "lavis"]
+    content["models"] = {
+        **{name: {"adapter": "lavis", "arch": "emovit_tiny", "device": "cpu"} for name in trained[:1]},
+        **{
+            name: entry
+            for name, entry in content["models"].items()
+            if entry["adapter"] in ("colours", "prior", "majority")
+        },
+    }
+    for benchmark in content["benchmarks"].values():
+        name = benchmark["dataset"]
+        if not (tmp_path / name).exists():
+            drawers[name](tmp_path / name)
+        benchmark["config"] = {"build_info": {"prepare": {"root": str(tmp_path / name)}}}
+        benchmark["max_new_tokens"] = 3
+        benchmark["limit"] = 3
+    content |= {"output_dir": "out", "num_workers": 0, "num_threads": 1, "report": False}
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump({"suite": content}))
+    summary = run_suite(load_suite(tmp_path / "suite.yaml"))
+    assert set(summary["benchmarks"]) == set(content["benchmarks"]) and not summary["absent"]
+    table = Path("out/table.md").read_text()
+    for name, of in summary["benchmarks"].items():
+        assert of["results"], name
+        for result in of["results"]:
+            rows = read_predictions(f"out/predictions/{name}/{result['model']}.{result['way']}.jsonl")
+            assert "problem" not in result, (name, result)
+            assert len({row.record_id for row in rows}) == result["num_samples"] <= 3
+            if "classification" in result.get("metrics", {}):
+                plain = [row for row in rows if row.variant in (None, rows[0].variant)]
+                right = sum(row.prediction == row.label for row in plain)
+                assert result["headline"]["value"] == pytest.approx(right / len(plain))
+                assert f"{name} (accuracy)" in table

@@ -18,9 +18,13 @@ import yaml
 from lavis_emovit.emotion.labels import LABEL_SETS, SPELT_OUT, LabelSet, get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.predictions import read_predictions
-from lavis_emovit.evaluation.references import reference_rows
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
-from lavis_emovit.evaluation.summaries import AskedBenchmark, benchmark_summary, suite_sensitivity
+from lavis_emovit.evaluation.summaries import (
+    AskedBenchmark,
+    benchmark_references,
+    benchmark_summary,
+    suite_sensitivity,
+)
 from lavis_emovit.evaluation.tables import DIRECT
 from lavis_emovit.settings import parse_settings
 
@@ -145,13 +149,8 @@ def _figures(suite: SuiteContents) -> dict[str, Any]:
         "models": list(suite.settings.models),
         "benchmarks": {one.name: benchmark_summary(one) for one in suite.asked},
         "sensitivity": suite_sensitivity(suite.asked),
-        "references": [row for one in suite.asked for row in _references(one)],
+        "references": [row for one in suite.asked for row in benchmark_references(one)],
     }
-
-
-def _references(asked: AskedBenchmark) -> list[dict[str, Any]]:
-    num_labels = len(asked.label_set.labels) if asked.label_set is not None else None
-    return reference_rows(asked.name, asked.settings.dataset, num_labels)
 
 
 def _earlier_summary(suite: SuiteContents) -> dict[str, Any]:

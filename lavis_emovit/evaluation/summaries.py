@@ -29,6 +29,7 @@ from lavis_emovit.evaluation.metrics import (
     soft_label_metrics,
 )
 from lavis_emovit.evaluation.predictions import PredictionRow
+from lavis_emovit.evaluation.references import reference_rows
 
 # Ends of the intensity scale of the Facial Action Coding System, A to E as 1 to 5.
 FACS_INTENSITIES = (0.0, 5.0)
@@ -89,6 +90,15 @@ def benchmark_summary(asked: AskedBenchmark) -> dict[str, Any]:
         "results": results,
         "comparisons": _comparisons(asked),
     }
+
+
+def benchmark_references(asked: AskedBenchmark) -> list[dict[str, Any]]:
+    """Figures of papers on a benchmark's dataset with as many labels, see `reference_rows`; none for other kinds."""
+    settings = asked.settings
+    if settings.kind not in ("emotion", "caption"):
+        return []
+    num_labels = len(asked.label_set) if asked.label_set is not None else None
+    return reference_rows(asked.name, settings.dataset, num_labels)
 
 
 def suite_sensitivity(benchmarks: Sequence[AskedBenchmark]) -> list[dict[str, Any]]:

@@ -87,6 +87,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
         lines += ["", "Figures are shares in percent with bootstrap intervals of 95 %, CCC in [-1, 1]."]
         if notes:
             lines += ["", *(f"\\* {note}" for note in notes)]
+    lines += _answers(summary)
     lines += _left_out(summary)
     lines += _references(summary.get("references", []))
     return "\n".join(lines) + "\n"
@@ -146,6 +147,37 @@ def _figure(value: float, is_share: bool) -> str:
     return f"{100 * value:.1f}" if is_share else f"{value:.3f}"
 
 
+def _answers(summary: Mapping[str, Any]) -> list[str]:
+    """How many answers every figure is over, and what became of the others; always printed."""
+    head = ["benchmark", "model", "asked by", "n", "invalid", "errors", "no truth", "published rule of reading"]
+    rows = []
+    for name, of in summary["benchmarks"].items():
+        for result in of["results"]:
+            total = result.get("num_samples")
+            invalid = "-" if not total else f"{100 * result['num_invalid'] / total:.1f} % ({result['num_invalid']})"
+            rows.append(
+                [
+                    *(name, result["model"], _WAYS[result["way"]], "-" if total is None else str(total), invalid),
+                    *(str(result["num_errors"]), str(result.get("num_without_truth", "-"))),
+                    _published_rule(result.get("metrics", {}).get("original")),
+                ]
+            )
+    if not rows:
+        return []
+    note = (
+        "Invalid answers count as wrong; errors and pictures without a truth are left out of n. The published rule "
+        "reads any run of letters as a label and drops what matches none: for comparison with published figures only."
+    )
+    return ["", "## Answers", "", *map(markdown_row, [head, ["---"] * len(head), *rows]), "", note]
+
+
+def _published_rule(original: Mapping[str, Any] | None) -> str:
+    if original is None:
+        return ""
+    accuracy = "-" if original["accuracy"] is None else f"{100 * original['accuracy']:.1f}"
+    return f"{accuracy} ({original['num_dropped']} dropped)"
+
+
 def _left_out(summary: Mapping[str, Any]) -> list[str]:
     lines = [f"- {name}: {reason}" for name, reason in summary.get("absent", {}).items()]
     for benchmark, models in summary.get("left_out", {}).items():
@@ -160,7 +192,10 @@ def _references(references: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = ["", "## Figures of papers", "", "Quoted, not measured here; each as its source has it.", ""]
     head = ["model", "benchmark", "metric", "value", "n", "status", "source", "caveat"]
     lines += [markdown_row(head), markdown_row(["---"] * len(head))]
-    return lines + [markdown_row([str(reference.get(key) or "") for key in head]) for reference in references]
+    for reference in references:
+        shown = {**reference, "value": f"{100 * reference['value']:.2f} %"}
+        lines.append(markdown_row([str(shown.get(key) or "") for key in head]))
+    return lines
 
 
 def markdown_row(cells: Sequence[str]) -> str:

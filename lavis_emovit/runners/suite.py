@@ -34,7 +34,7 @@ from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.evaluation.questions import suits, wordings_of
 from lavis_emovit.evaluation.report_pictures import keep_pictures
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
-from lavis_emovit.evaluation.summaries import AskedBenchmark, benchmark_summary, suite_sensitivity
+from lavis_emovit.evaluation.summaries import AskedBenchmark, benchmark_references, benchmark_summary, suite_sensitivity
 from lavis_emovit.evaluation.tables import DIRECT, latex, markdown
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.paths import find_recipe, output_root
@@ -130,7 +130,7 @@ def summarise(
         "sensitivity": suite_sensitivity(asked),
         "left_out": left_out,
         "absent": absent,
-        "references": [],
+        "references": [row for one in asked for row in benchmark_references(one)],
         "versions": package_versions(),
     }
     with atomic_writer(folder.metrics_path) as file:

@@ -69,10 +69,18 @@ def launch(
         _leave_ranks()
         return 0
     except (Exception, KeyboardInterrupt) as error:
-        code = _tell(error)
+        code = _tell(_worker_ended(error) or error)
         if code is None or (arguments.debug and code in (EXIT_USER_ERROR, EXIT_INTERRUPTED)):
             raise
         return code
+
+
+def _worker_ended(error: BaseException) -> UserError | None:
+    if not isinstance(error, RuntimeError):
+        return None  # LAVIS may be missing, and the loaders need it
+    from lavis_emovit.runners.loaders import worker_ended
+
+    return worker_ended(error)
 
 
 def _tell(error: BaseException) -> int | None:

@@ -98,18 +98,29 @@ def _loader(dataset: Any, settings: RunSettings, sampler: Any) -> DataLoader:
     )
 
 
+def worker_ended(error: BaseException) -> UserError | None:
+    """What to tell where an error is torch's about a worker process that was killed; None for any other error.
+
+    torch raises it from a signal handler, so it comes wherever the run happens to be, mostly in the middle of a step.
+    """
+    if not isinstance(error, RuntimeError) or "DataLoader worker" not in str(error):
+        return None
+    return UserError(
+        f"a worker process that reads images ended ({str(error).strip().splitlines()[0]}). It was probably killed "
+        "for want of memory: set run.num_workers lower, or give the machine more memory (in a container, also "
+        "shared memory, /dev/shm). The run goes on from its last checkpoint when started again."
+    )
+
+
 def _next(batches: Iterator[Batch]) -> Batch:
     """The next batch; an error from a worker process comes without the worker's traceback in its text."""
     try:
         return next(batches)
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        told = worker_ended(error)
+        if told is None:
             raise
-        raise UserError(
-            f"a worker process that reads images ended ({str(error).strip().splitlines()[0]}). It was probably killed "
-            "for want of memory: set run.num_workers lower, or give the machine more memory (in a container, also "
-            "shared memory, /dev/shm). The run goes on from its last checkpoint when started again."
-        ) from error
+        raise told from error
     except UserError as error:
         text = str(error)
         if not text.startswith("Caught "):

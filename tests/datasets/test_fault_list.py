@@ -39,6 +39,7 @@ from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.tar import scan_tar
 from lavis_emovit.shards.verify import verify_shards
 from lavis_emovit.shards.writer import write_shards
+from lavis_emovit.train import launch
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
@@ -342,9 +343,12 @@ def test_when_nothing_can_be_read_it_is_told(built, tmp_path, processors):
 
 
 class Deadly(EmotionShardDataset):
+    deadly_number = 7
+    delay_s = 0.5  # the run waits for it by then
+
     def __getitem__(self, key):
-        if key[1] == 7:
-            time.sleep(0.5)  # the run waits for it by now
+        if key[1] == self.deadly_number:
+            time.sleep(self.delay_s)
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__getitem__(key)
 
@@ -353,6 +357,27 @@ def test_a_killed_worker_is_an_error_and_no_hang(built, processors):
     dataset = Deadly(built[2], *processors[1:], seed=5)
     with pytest.raises(UserError, match=r"a worker process that reads images ended .*run.num_workers lower"):
         steps_of(dataset, num_workers=2)
+
+
+def test_a_worker_killed_in_the_middle_of_a_step_is_told_as_such(built, processors, capsys):
+    """torch raises from a signal handler then, outside of the loader."""
+    dataset = Deadly(built[2], *processors[1:], seed=5)
+    # Of the second step: the first worker is done with the first by then, and so the run is in it.
+    dataset.deadly_number = dataset.epoch_order(42, 1, 5).keys(7, 8)[0][1]
+    dataset.delay_s = 1.5
+    in_step = []
+
+    def run(*_):
+        settings = RunSettings(
+            output_dir="nowhere", max_epoch=2, global_batch_size=5, init_lr=1e-3, device="cpu", num_workers=2
+        )
+        for _ in train_steps(dataset, settings, epoch=1, start_step=0):
+            in_step.append(True)
+            time.sleep(3)
+            in_step.pop()
+
+    assert launch(["--cfg-path", "x"], prog="test", description="", run=run) == 2
+    assert in_step and "error: a worker process that reads images ended" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("sizes", [[1, 7, 100], [100, 1], [3], [0, 5, 0]], ids=str)

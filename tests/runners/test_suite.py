@@ -355,3 +355,66 @@ def test_shipped_suites_run_on_published_layouts(path, drawers, tmp_path, monkey
                 right = sum(row.prediction == row.label for row in plain)
                 assert result["headline"]["value"] == pytest.approx(right / len(plain))
                 assert f"{name} (accuracy)" in table
+
+
+def test_people_judge_the_captions_of_a_suite(drawers, tmp_path, monkeypatch, capsys):
+    from lavis_emovit.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EMOVIT_DATA", str(tmp_path / "data"))
+    drawers["oxford_hic"](tmp_path / "hic")
+    config = {"build_info": {"prepare": {"root": str(tmp_path / "hic")}}}
+    content = {
+        "name": "humour",
+        "output_dir": "out",
+        "models": {"tiny": {"adapter": "lavis", "arch": "emovit_tiny"}, "prior": {"adapter": "prior"}},
+        "benchmarks": {"hic": {"dataset": "oxford_hic", "kind": "caption", "split": "train", "config": config}},
+        "ways": ["generation"],
+        "report": False,
+        "num_threads": 1,
+    }
+    Path("suite.yaml").write_text(yaml.safe_dump({"suite": content}))
+    monkeypatch.setattr(suite_module, "open_language_model", lambda *_: FakeModel())
+    run_suite(load_suite("suite.yaml"))
+    # Two models that write the same leave nothing to choose, and a baseline writes no captions.
+    assert main(["judge", "sheet", "out", "--first", "prior", "--out", "sheet"]) == 2
+    assert "no such prediction file" in capsys.readouterr().err
+    assert main(["judge", "sheet", "out", "--first", "tini", "--out", "sheet"]) == 2
+    assert "no model 'tini' (did you mean 'tiny'?)" in capsys.readouterr().err
+    assert main(["judge", "sheet", "out", "--first", "tiny", "--out", "sheet"]) == 0
+    num_pictures = int(capsys.readouterr().out.split()[0])
+    key = json.loads(Path("sheet/key.json").read_text())
+    assert num_pictures == len(key["pairs"]) >= 2
+    assert all("Again" in (pair["a"], pair["b"]) for pair in key["pairs"])
+    lines = Path("sheet/choices.csv").read_text().splitlines()
+    filled = [
+        f"{line.rsplit(',', 2)[0]},me,{'A' if pair['a_is_first'] else 'B'}"
+        for line, pair in zip(lines[1:], key["pairs"])
+    ]
+    Path("filled.csv").write_text("\n".join([lines[0], *filled]))
+    assert main(["judge", "score", "sheet/key.json", "filled.csv"]) == 0
+    assert "tiny against human: win rate 100.0 % (no interval from one rater)" in capsys.readouterr().out
+
+
+def test_a_judge_scores_explanations_beside_the_headline(suite, fake, monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    fake()
+    replies = ['{"score": 5, "reason": "it is so"}', '{"score": 2, "reason": "no"}', "I would rather not"]
+    explained = {"benchmark": {"kind": "explanation", "limit": 12}, "ways": ["generation"]}
+    with ChatServer(lambda body, number: Action(text=replies[number % 3])) as server:
+        judge = {"chat": {"model": "judge", "base_url": server.url, "structured": "text", "max_in_flight": 1}}
+        summary = run_suite(suite(**explained, judge=judge))
+        result = summary["benchmarks"]["set"]["results"][0]
+        lines = Path("out/judgements/set/tiny.generation.jsonl").read_text().splitlines()
+        judged = [json.loads(line) for line in lines]
+        # "no idea" is an explanation to judge as well; the damaged picture has none.
+        assert len(judged) == server.num_requests == result["num_samples"]
+        assert result["judge"]["num_judged"] + result["judge"]["num_unusable"] == len(judged)
+        assert {one["score"] for one in judged} == {5, 2, None} and {one["judge"] for one in judged} == {"judge"}
+        assert result["headline"]["name"] == "accuracy" and "explanations" in result["metrics"]
+        calls = server.num_requests
+        assert run_suite(suite(**explained, judge=judge)) == summary and server.num_requests == calls
+    without = run_suite(suite("plain", **explained))["benchmarks"]["set"]["results"][0]
+    assert without["headline"] == result["headline"] and "judge" not in without
+    with pytest.raises(ConfigError, match="nothing to judge"):
+        suite(judge=judge)

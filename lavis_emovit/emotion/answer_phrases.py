@@ -15,16 +15,22 @@ _TELLS = r"[\"'\])]*\s*(?::|=>?|->)|\s+is\b"
 ANNOUNCEMENTS = (
     re.compile(r"<(?:final[ _])?answer>"),
     re.compile(rf"\b(?:predict(?:ed|s)?[\s_]+emotions?|prediction)(?:{_TELLS})"),
-    re.compile(rf"\b(?:answer|final\s+emotion)(?:{_TELLS})"),
+    re.compile(rf"(?<!wrong )(?<!incorrect )\b(?:answer|final\s+emotion)(?:{_TELLS})"),
     re.compile(
         r"\b(?:emotion|feeling|sentiment|label|class|category)(?:\s+(?:label|class|category))?[\"'\])]*\s*(?::|=>?|->)"
+    ),
+    re.compile(
+        r"\bi(?:'d|'ll| would| will)?(?: have to)? (?:choose|select|pick|go with|say|vote for)\b|"
+        r"\bthe (?:best|closest|most (?:likely|fitting|appropriate|suitable|probable))"
+        r"(?: (?:answer|option|choice|fit|match|emotion|label|one|description))? (?:is|would be)\b"
     ),
 )
 # What may stand between an announcement and its label: quotes, brackets, "3." or "(c)", articles, "most likely".
 OPENING = re.compile(r"[\s\"'(\[{<:]*(?:(?:\d+|[a-h])[.)]\s*)?(?:(?:an?|the|is|most|likely|probably)\s+)*[\"'(\[{]*")
 # What joins a second label to the first.
 CONNECTION = re.compile(
-    r"[\"')\]}]*\s*(?:,|/|&|\+|\b(?:and/or|and|or)\b)+\s*(?:(?:and|or)\s+)?(?:(?:an?|the)\s+)?[\"'(\[{]*"
+    r"[\"')\]}]*\s*\(?\s*(?:,|/|&|\+|\b(?:and/or|and|or)\b)+\s*(?:(?:and|or)\s+)?"
+    r"(?:(?:an?|the|possibly|perhaps|maybe|probably|also|even)\s+)*[\"'(\[{]*"
 )
 REASON = re.compile(r"\b(?:reason(?:ing)?|explanation|because)\b")
 
@@ -50,7 +56,8 @@ TURN = re.compile(
 )
 CLAUSE_END = re.compile(
     r"[.!?;:,\n()]|\b(?:but|and|because|since|which|who|while|although|though|however|yet|instead|so)\b|"
-    r"(?<!think )(?<!believe )(?<!say )\bit(?:'s| is)\b"
+    r"(?<!think )(?<!believe )(?<!say )(?<!doubt )(?<!think that )(?<!believe that )(?<!say that )(?<!doubt that )"
+    r"\bit(?:'s| is)\b"
 )
 
 # ---- Idioms: an emotion word that names no emotion, or a "no" that denies nothing ---------------------------------
@@ -68,7 +75,10 @@ IDIOMS = (
         r"\b(?:no|little|small) (?:big )?surprise\b|\bnot surprising(?:ly)?\b|\bsurprise (?:party|gift|visit)\b|"
         r"\bto (?:my|our|his|her|their|everyone's) (?:\w+ )?surprise\b"
     ),
-    re.compile(r"\banger management\b|\bangry birds\b|\bfear and loathing\b|\ball the rage\b|\bfor the love of\b"),
+    re.compile(
+        r"\bamusement (?:park|arcade|ride)s?\b|\banger management\b|\bangry birds\b|\bfear and loathing\b|"
+        r"\ball the rage\b|\bfor the love of\b"
+    ),
     re.compile(r"\bpride (?:parade|flag|march|month)\b|\bpride of lions\b|\b(?:a shame that|what a shame)\b"),
     re.compile(r"\b(?:lemon|lime|orange|citrus|grapefruit)(?:'s)? zest\b|\bzest of (?:an? )?(?:lemon|lime|orange)\b"),
     re.compile(
@@ -98,6 +108,7 @@ IDIOMS = (
     re.compile(r"\bnot (?:only|just|merely|simply|solely)\b|\b(?:hard|difficult|impossible) not to\b"),
     re.compile(r"\b(?:nothing|none) (?:but|other than|more than|less than|short of)\b|\bmore than\b"),
     re.compile(rf"\b{_CANNOT} (?:\w+ )?(?:help|deny|hide|miss|mistake|ignore|contain|wait)\b"),
+    re.compile(rf"\b{_CANNOT} be anything (?:but|other than|except)\b"),
     re.compile(rf"\b(?:{_CANNOT} be|never (?:been|felt|looked|so)) (?:more\b|(?=\w+ier\b))"),
 )
 # Adverbs that comment on the whole sentence: "Sadly, ..." is no sadness.
@@ -107,7 +118,7 @@ SENTENCE_ADVERB = re.compile(r"\w+ly$")
 CONTENT_BEFORE = frozenset(
     """is are was were be being been feel feels feeling felt look looks looking appear appears seem seems very quite so
     rather deeply completely fully truly perfectly and or not but from more less happy calm peaceful relaxed simply as
-    am isn't aren't they're he's she's it's i'm we're you're""".split()
+    am now isn't aren't they're he's she's it's i'm we're you're""".split()
 )
 CONTENT_AFTER = frozenset(
     "smile expression face look mood feeling emotion state person man woman child baby cat".split()
@@ -168,18 +179,22 @@ SOFT_REFUSALS = re.compile(
 # One that reaches to the end of its clause, and one that only reaches the words that directly follow it.
 CLAUSE_DENIAL = re.compile(
     r"\b(?:not|never|cannot|cant|dont|isnt|aint|doesnt|\w+n't|nobody|no one|none|nothing|nowhere|unlikely|"
-    r"denies|deny)\b"
+    r"denies|deny|i doubt|by no means|in no way|(?:wrong|incorrect|misleading|a mistake) to|"
+    r"(?:wrong|incorrect) (?:answer|choice|option|label)|"
+    r"least (?:likely|fitting|probable|applicable|appropriate))\b"
 )
 PHRASE_DENIAL = re.compile(
     r"\b(?:no|zero|without|sans|avoid(?:s|ed|ing)?|(?:fails?|failed|refuses|refused) to|too \w+ to|"
     r"lack(?:s|ing|ed)?|absence|devoid|free (?:of|from)|neither|nor|rather than|instead of|"
     r"as opposed to|than|less|except(?: for)?|excluding|excludes|excluded|rules? out|ruled out|unlike|opposite of|"
-    r"anything but|far from|hardly|barely|scarcely|"
+    r"anything but|far from|hardly|barely|scarcely|rarely|seldom|"
+    r"used to (?:be|feel|look)|lost (?:all|any|his|her|their|its)|"
     r"(?:mistaken|mistake it|confused|confuse it|misread) (?:for|with|as))\b(?!\s*[,.;:!?\n])"
 )
 SEE_THROUGH = frozenset(
     """a an the any all at of in to for as like be is are was being been it there this feel feels feeling feelings felt
-    look looks looking appear appears appearing seem seems show shows showing express expresses expressing expression
+    longer look looks looking
+    appear appears appearing seem seems show shows showing express expresses expressing expression
     expressions convey conveys conveying evoke evokes evoking very really truly particularly especially overly quite
     exactly necessarily entirely sign signs sense hint hints trace traces touch emotion emotions emotional visible clear
     clearly apparent obvious obviously real strong such other than indication evidence reason kind sort more much single
@@ -188,12 +203,15 @@ SEE_THROUGH = frozenset(
 COORDINATION = frozenset(
     {",", "or", "nor", "and", "/", "&", "a", "an", "any", "the", "even", "very", "really", '"', "'"}
 )
-DENIED_BEFORE_HYPHEN = re.compile(r"\b(?:non|un|anti|no)-$")
+DENIED_BEFORE = re.compile(r"\b(?:non|un|dis|anti|no)-$|(?:\[ \]|\u2610) ?$")
+UNCHECKED = re.compile(r"\[ \]|\u2610")
 DENIED_AFTER = re.compile(
-    r"-(?:free|less)\b|[\"']?\s*[?:]\s*(?:no|not|nope|never|hardly|false|absent|0(?!\.?\d))\b|"
+    r"-(?:free|less)\b|[\"']?\s*[?:]\s*(?:no|not|nope|never|hardly|false|absent|unlikely|0(?!\.?\d))\b|"
+    r"\s*\((?:no|not present|not shown|unlikely|absent|false|0\s?%?)\)|"
+    r"\s*[\u2717\u2718\u274c]|\s+is\s+(?:what|something)\s+\w+\s+lacks?\b|"
     r"\s+not\s*(?:[.!?,;\n]|$)|\s+(?:of\s+)?(?:nothing|nobody|no\s+one)\b(?!\s+(?:but|other|more|less|short|else))|"
     r"\s+(?:(?:is|are|was|were|does|do|has|would|could)(?:\s+not|\s+never|n't)|seems\s+not|can(?:not|'t|\s+not)|"
-    r"(?:is|are|was|were|seems)(?:\s+\w+)?\s+(?:absent|missing|lacking|unlikely|nowhere|out\s+of\s+the\s+question))\b"
+    r"(?:is|are|was|were|seems)(?:\s+\w+)?\s+(?:absent|missing|lacking|unlikely|nowhere|gone|over|lost|wrong|incorrect|out\s+of\s+the\s+question))\b"
 )
 # Words that deny by themselves what the set may call something else.
 ANTONYMS = {"discontent": "content", "discontented": "contented", "discontentment": "contentment"}

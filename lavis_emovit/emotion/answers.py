@@ -148,7 +148,7 @@ class _Text:
                 return (
                     length,
                     form,
-                    bool(phrases.DENIED_BEFORE_HYPHEN.search(self.plain[max(0, self.starts[i] - 8) : self.starts[i]])),
+                    bool(phrases.DENIED_BEFORE.search(self.plain[max(0, self.starts[i] - 8) : self.starts[i]])),
                 )
         word = self.tokens[i]
         stems = [phrases.ANTONYMS.get(word, ""), word[2:] if word.startswith("un") else ""]
@@ -202,13 +202,15 @@ def _announced_answer(plain: str, words: dict[tuple[str, ...], str]) -> EmotionA
         for match, end in zip(matches, ends):
             answer = _head_answer(plain[match.end() : end], words)
             # "The answer is in her eyes" announces nothing; "answer:" always does.
-            if answer.status != "invalid" or not match.group().endswith("is"):
+            if answer.status != "invalid" or match.group().endswith((":", "=", ">")):
                 answers.append(answer)
         if answers:
             return _agreement(answers)
     sentences = [part for part in phrases.SENTENCE_END.split(plain) if part.strip()]
     bare = [_bare_label(sentence, words) for sentence in sentences]
     if bare and bare[0] and set(bare) <= {bare[0], None} and not plain.lstrip().startswith("?"):
+        if phrases.UNCHECKED.search(sentences[0]):
+            return None
         rest = plain[plain.index(sentences[0]) + len(sentences[0]) :]
         return None if phrases.DENIED_AFTER.match(rest) else EmotionAnswer(bare[0], "ok")
     return None

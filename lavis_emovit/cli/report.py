@@ -1,4 +1,4 @@
-"""`emovit report`: write the report of runs, finished or not."""
+"""`emovit report`: write the report of runs and suites, finished or not."""
 
 from __future__ import annotations
 
@@ -13,19 +13,27 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def report(
     run_dirs: Annotated[
-        list[Path], typer.Argument(metavar="RUN_DIR...", help="Output folders of runs (run.output_dir of a recipe).")
+        list[Path],
+        typer.Argument(
+            metavar="RUN_OR_SUITE...",
+            help="Output folders of runs (run.output_dir of a recipe) and of suites (suite.output_dir).",
+        ),
     ],
     out: Annotated[
-        Path | None,
-        typer.Option(help="The HTML file, for several runs one page of all; left out: report.html in each folder."),
+        list[Path] | None,
+        typer.Option(
+            help="The file to write; its ending tells the form: .html, or .md or .tex for the tables alone. Several "
+            "folders become one file, held against the first of them. May be given several times; left out: "
+            "report.html in each folder."
+        ),
     ] = None,
 ) -> None:
-    """Write what runs have learned as an HTML page that needs nothing else: figures, curves, pictures, settings."""
+    """Write what runs have learned and suites have measured: a page that needs nothing else, or its tables as text."""
     from lavis_emovit.evaluation.report import write_comparison, write_report
 
-    if out is not None and len(run_dirs) > 1:
-        written = [write_comparison(run_dirs, out)]
+    if out:
+        written = [write_comparison(run_dirs, path) for path in out]
     else:
-        written = [write_report(run_dir, out) for run_dir in run_dirs]
+        written = [write_report(run_dir) for run_dir in run_dirs]
     for path in written:
         typer.echo(f"report: {path}")

@@ -9,51 +9,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation.report_comparison import (
-    between_runs,
-    between_suites,
-    comparison_grid,
-    several_note,
-)
-from lavis_emovit.evaluation.report_grid import Grid, number, percent, points
-from lavis_emovit.evaluation.report_suite import headline_grid, suite_view
+from lavis_emovit.evaluation.report_grid import number, percent, points
+from lavis_emovit.evaluation.report_suite import suite_view
 from lavis_emovit.evaluation.report_text import latex_report, markdown_report
-from lavis_emovit.evaluation.report_views import run_view
+from lavis_emovit.evaluation.report_together import side_by_side
+from lavis_emovit.evaluation.report_views import RunView, run_view
 from lavis_emovit.evaluation.run_contents import RunContents, read_run
 from lavis_emovit.evaluation.suite_contents import SuiteContents, is_suite, read_suite
 from lavis_emovit.files import atomic_writer
 
 Contents = RunContents | SuiteContents
-
-
-@dataclass(frozen=True)
-class SideBySide:
-    """Several runs, or several suites, held against the first of them.
-
-    Attributes:
-        key: start of the ids in the page.
-        heading: what they are.
-        headline: table of all; None for runs, which have one of their own form.
-        differences: from the first, or None where there are none to show.
-        note: what it means that there are several.
-        problems: why comparisons could not be made.
-        runs: views of the runs; empty for suites.
-    """
-
-    key: str
-    heading: str
-    headline: Grid | None
-    differences: Grid | None
-    note: str
-    problems: list[str]
-    runs: list[Any]
 
 
 def write_report(run_dir: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path:
@@ -120,32 +91,10 @@ def render(contents: Sequence[Contents]) -> str:
         suite_view(one, f"s{place}") if isinstance(one, SuiteContents) else run_view(one, f"r{place}")
         for place, one in enumerate(contents, start=1)
     ]
-    runs = [view for view in views if not view.is_suite]
+    runs = [view for view in views if isinstance(view, RunView)]
     return environment.get_template("report.html.jinja").render(
-        entries=views, has_runs=bool(runs), together=_together(contents, runs)
+        entries=views, has_runs=bool(runs), together=side_by_side(contents, runs)
     )
-
-
-def _together(contents: Sequence[Contents], run_views: Sequence[Any] = ()) -> list[SideBySide]:
-    """What is said of several runs, and of several suites."""
-    found = []
-    runs = [one for one in contents if isinstance(one, RunContents)]
-    suites = [one for one in contents if isinstance(one, SuiteContents)]
-    if len(runs) > 1:
-        compared, problems = between_runs(runs)
-        grid = comparison_grid(
-            "runs-differences", f"Accuracy less that of {runs[0].name}, on the same pictures", compared
-        )
-        note = several_note(len(compared))
-        found.append(SideBySide("runs", f"{len(runs)} runs side by side", None, grid, note, problems, list(run_views)))
-    if len(suites) > 1:
-        compared, problems = between_suites(suites)
-        caption = f"Differences from {suites[0].folder_name}, on the same pictures"
-        grid = comparison_grid("suites-differences", caption, compared)
-        headline = headline_grid(suites, "suites-headline")
-        note = several_note(sum("problem" not in one for _, one in compared))
-        found.append(SideBySide("suites", f"{len(suites)} suites side by side", headline, grid, note, problems, []))
-    return found
 
 
 def _read(folder: str | os.PathLike[str]) -> Contents:
@@ -156,12 +105,8 @@ def _write(contents: list[Contents], out: Path) -> Path:
     makers: dict[str, Callable[[], str]] = {
         ".html": lambda: render(contents),
         ".htm": lambda: render(contents),
-        ".md": lambda: markdown_report(
-            contents, [(one.heading, one.headline, one.differences) for one in _together(contents)]
-        ),
-        ".tex": lambda: latex_report(
-            contents, [(one.heading, one.headline, one.differences) for one in _together(contents)]
-        ),
+        ".md": lambda: markdown_report(contents, side_by_side(contents)),
+        ".tex": lambda: latex_report(contents, side_by_side(contents)),
     }
     if out.is_dir():
         raise DataError(f"{out}: a folder; give the name of the HTML, Markdown or LaTeX file to write")

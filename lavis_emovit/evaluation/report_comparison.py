@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lavis_emovit.errors import DataError
@@ -14,18 +15,27 @@ from lavis_emovit.evaluation.run_contents import AFTER, BEFORE, RunContents
 from lavis_emovit.evaluation.suite_contents import SuiteContents
 from lavis_emovit.evaluation.summaries import AskedBenchmark
 
-Compared = tuple[str, Mapping[str, Any]]
-"""(what is compared, in words; the values of `compare_askings`)."""
 
-COLUMNS = (
-    "Difference",
-    "95 % interval",
-    "Pairs",
-    "Only the later right",
-    "Only the first right",
-    "McNemar p",
-    "Holm p",
-)
+@dataclass(frozen=True)
+class Compared:
+    """One comparison.
+
+    Attributes:
+        later, first: whose difference it is: that of the later from the first.
+        values: of `compare_askings`.
+    """
+
+    later: str
+    first: str
+    values: Mapping[str, Any]
+
+    @property
+    def problem(self) -> str | None:
+        """Why there is no difference."""
+        return self.values.get("problem")
+
+
+COLUMNS = ("Less", "Difference", "Pairs", "Only the later right", "Only the first right", "McNemar p", "Holm p")
 
 
 def within_suite(suite: SuiteContents) -> list[Compared]:
@@ -33,8 +43,8 @@ def within_suite(suite: SuiteContents) -> list[Compared]:
     found = []
     for name, figures in suite.summary["benchmarks"].items():
         for one in figures.get("comparisons", []):
-            words = f"{name}: {result_name(one['model'], one['way'])} less {result_name(*one['against'])}"
-            found.append((words, one))
+            later = f"{name}: {result_name(one['model'], one['way'])}"
+            found.append(Compared(later, result_name(*one["against"]), one))
     return found
 
 
@@ -62,11 +72,9 @@ def between_suites(suites: Sequence[SuiteContents]) -> tuple[list[Compared], lis
                 continue
             for key, rows in asked.rows.items():
                 against = key if key in own.rows else next(iter(own.rows))
-                words = (
-                    f"{asked.name}: {suite.folder_name}, {result_name(*key)} less {first.folder_name}, "
-                    f"{result_name(*against)}"
-                )
-                found.append((words, compare_askings(asked.settings, asked.label_set, own.rows[against], rows)))
+                name = f"{asked.name}: {suite.folder_name}, {result_name(*key)}"
+                values = compare_askings(asked.settings, asked.label_set, own.rows[against], rows)
+                found.append(Compared(name, f"{first.folder_name}, {result_name(*against)}", values))
     return found, problems
 
 
@@ -87,36 +95,38 @@ def between_runs(runs: Sequence[RunContents]) -> tuple[list[Compared], list[str]
             before, after = (one.predictions[split] for one in (first, run))
             firsts, seconds = (stages.get(AFTER) or stages[BEFORE] for stages in (before, after))
             labels = sorted({row.label for row in [*firsts, *seconds] if row.label is not None})
-            words = f"{split}: {run.name} less {first.name}"
             try:
-                found.append((words, compare_models(firsts, seconds, labels).model_dump(mode="json")))
+                values = compare_models(firsts, seconds, labels).model_dump(mode="json")
             except DataError as error:
-                found.append((words, {"problem": str(error)}))
+                values = {"problem": str(error)}
+            found.append(Compared(f"{split}: {run.name}", first.name, values))
     return found, problems
 
 
 def comparison_grid(key: str, caption: str, compared: Sequence[Compared]) -> Grid | None:
     """A table of differences, or None for none. Its last column adjusts the p values for all tests of the table."""
-    measured = [(words, one) for words, one in compared if "problem" not in one]
-    adjusted = iter(holm([one["p_value"] for _, one in measured if "p_value" in one]))
-    notes = [f"{words}: {one['problem']}" for words, one in compared if "problem" in one]
-    if not measured:
-        return Grid(key, caption, "Compared", COLUMNS, [], notes) if notes else None
+    measured = [one for one in compared if one.problem is None]
+    adjusted = iter(holm([one.values["p_value"] for one in measured if "p_value" in one.values]))
+    notes = [f"{one.later} less {one.first}: {one.problem}" for one in compared if one.problem is not None]
+    if not compared:
+        return None
     rows = []
-    for words, one in measured:
-        show = signed if one["metric"].endswith("CCC") else points
-        interval = one["interval"]
-        span = GridCell(f"{show(interval['low'])} to {show(interval['high'])}") if interval else NOTHING
-        unit = "" if one["metric"].endswith("CCC") else "points of "
-        left_out = f"{one['num_left_out']} failed" if one["num_left_out"] else ""
-        cells = [GridCell(show(one["difference"]), f"{unit}{one['metric'].replace('_', ' ')}"), span]
-        cells.append(GridCell(f"{one['num_pairs']:,}", left_out))
-        if "p_value" in one:
-            cells += [GridCell(str(one["num_only_after"])), GridCell(str(one["num_only_before"]))]
-            cells += [GridCell(p_value(one["p_value"])), GridCell(p_value(next(adjusted)))]
+    for one in measured:
+        values = one.values
+        is_share = not values["metric"].endswith("CCC")
+        show = points if is_share else signed
+        interval = values["interval"]
+        span = f"{show(interval['low'])} to {show(interval['high'])}" if interval else ""
+        metric = values["metric"].replace("_", " ") + (", in points" if is_share else "")
+        left_out = f"{values['num_left_out']} failed" if values["num_left_out"] else ""
+        cells = [GridCell(one.first, metric), GridCell(show(values["difference"]), span)]
+        cells.append(GridCell(f"{values['num_pairs']:,}", left_out))
+        if "p_value" in values:
+            cells += [GridCell(str(values["num_only_after"])), GridCell(str(values["num_only_before"]))]
+            cells += [GridCell(p_value(values["p_value"])), GridCell(p_value(next(adjusted)))]
         else:
             cells += [NOTHING] * 4
-        rows.append((words, cells))
+        rows.append((one.later, cells))
     return Grid(key, caption, "Compared", COLUMNS, rows, notes)
 
 
@@ -144,4 +154,8 @@ def _differ(first: SuiteContents, own: AskedBenchmark, suite: SuiteContents, ask
     ]
     if all(hashes) and hashes[0] != hashes[1]:
         return "other data (their fingerprints differ)"
+    records = [{row.record_id for rows in one.rows.values() for row in rows} for one in (own, asked)]
+    if records[0] != records[1]:
+        shared = len(records[0] & records[1])
+        return f"other pictures ({len(records[1]):,} and {len(records[0]):,}, {shared:,} of them in both)"
     return ""

@@ -58,6 +58,11 @@ class Grid:
     notes: Sequence[str] = field(default_factory=tuple)
     is_text: bool = False
 
+    @property
+    def has_bars(self) -> bool:
+        """Whether bars are drawn, which asks for columns of one width."""
+        return any(cell.share is not None for _, cells in self.rows for cell in cells)
+
 
 def percent(value: float | None, decimals: int = 1) -> str:
     """A share in percent."""

@@ -41,7 +41,7 @@ class SuiteView:
 def suite_view(suite: SuiteContents, key: str) -> SuiteView:
     """Everything about one suite; `key` starts the ids of its parts in the page."""
     compared = within_suite(suite)
-    num_compared = sum("problem" not in one for _, one in compared)
+    num_compared = sum(one.problem is None for one in compared)
     benchmarks = [benchmark_view(suite, asked, f"{key}-{number}") for number, asked in enumerate(suite.asked, start=1)]
     return SuiteView(
         key=key,

@@ -14,21 +14,20 @@ from lavis_emovit.evaluation.report_grid import (
     share_cell,
 )
 from lavis_emovit.evaluation.report_suite import SuiteView, suite_view
+from lavis_emovit.evaluation.report_together import SideBySide
 from lavis_emovit.evaluation.report_views import RunView, run_view
 from lavis_emovit.evaluation.run_contents import RunContents
 from lavis_emovit.evaluation.suite_contents import SuiteContents
 
-Together = tuple[str, Grid | None, Grid | None]
-"""(heading, table of all, differences) of several runs or suites."""
 
-
-def markdown_report(contents: Sequence[RunContents | SuiteContents], together: Sequence[Together]) -> str:
+def markdown_report(contents: Sequence[RunContents | SuiteContents], together: Sequence[SideBySide]) -> str:
     """All tables with their notes; no pictures and no charts."""
     lines: list[str] = []
-    for heading, headline, differences in together:
-        lines += [f"# {heading}", ""]
-        for grid in (headline, differences):
-            lines += grid_markdown(grid) if grid is not None else []
+    for group in together:
+        lines += [f"# {group.heading}", ""]
+        lines += grid_markdown(group.headline) if group.headline is not None else []
+        lines += [line for problem in group.problems for line in (problem, "")]
+        lines += [*grid_markdown(group.differences), group.note, ""] if group.differences is not None else []
     for one in contents:
         view = _view(one)
         lines += [f"# {view.name}", ""]
@@ -45,12 +44,12 @@ def markdown_report(contents: Sequence[RunContents | SuiteContents], together: S
     return "\n".join(lines).rstrip() + "\n"
 
 
-def latex_report(contents: Sequence[RunContents | SuiteContents], together: Sequence[Together]) -> str:
+def latex_report(contents: Sequence[RunContents | SuiteContents], together: Sequence[SideBySide]) -> str:
     """All tables, one tabular each, to be taken into a paper."""
     lines = ["% needs \\usepackage{booktabs}", ""]
-    for heading, headline, differences in together:
-        lines += [f"% {heading}"]
-        for grid in (headline, differences):
+    for group in together:
+        lines += [f"% {group.heading}", *(f"% {problem}" for problem in group.problems)]
+        for grid in (group.headline, group.differences):
             lines += grid_latex(grid) if grid is not None else []
     for one in contents:
         view = _view(one)

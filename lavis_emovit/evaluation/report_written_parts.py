@@ -74,7 +74,7 @@ def _explanations_part(results: Sequence[Result], key: str) -> Part | None:
     columns += ["Repeated", "English", "Finished"]
     note = (
         "Surface measures: the emotion that an explanation names, whether its reason claims one of the other polarity, "
-        "which share of the record's known attributes it mentions, and its form. None of them judges whether it is good."
+        "which share of the record's known attributes it mentions, and its form. None of them tells if it is good."
     )
     grid = Grid(f"{key}-explanations-grid", "Explanations, with 95 % intervals", "Model", columns, rows)
     return Part(f"{key}-explanations", "Explanations", note, [grid])

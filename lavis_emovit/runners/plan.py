@@ -49,7 +49,7 @@ class Plan:
             return False
         if step == self.total_steps or (self.eval_every_steps and step % self.eval_every_steps == 0):
             return True
-        return bool(self.eval_every_epochs) and step % (self.eval_every_epochs * self.steps_per_epoch) == 0
+        return self.eval_every_epochs is not None and step % (self.eval_every_epochs * self.steps_per_epoch) == 0
 
     def saves_after(self, step: int) -> bool:
         """Whether a checkpoint is saved when `step` optimizer steps are done.

@@ -59,6 +59,31 @@ def test_everything_at_once_stopped_and_started_again(recipe: Callable[..., Path
     assert validations == [p for p in [(4, 0.8), (8, 1.6), (10, 2), (12, 2.4), (13, 2.6)] for _ in range(2)]
 
 
+@pytest.mark.parametrize("micro_batch", [16, 17, 18])
+def test_stopped_between_micro_batches_goes_back_to_the_last_save(
+    recipe: Callable[..., Path], tmp_path: Path, stand_in: Any, micro_batch: int
+) -> None:
+    """A step has three micro-batches; the 16th is the first of step 6, which follows on the save after step 5."""
+    settings = {"micro_batch_size": 2, "save_every_steps": 5, "ema_decay": 0.9}
+    run_recipe(recipe("straight.yaml", output_dir="straight", **settings))
+    path = recipe("stopped.yaml", output_dir="stopped", **settings)
+    real, calls = stand_in.StandInModel.forward, [0]
+
+    def forward(self: Any, samples: dict) -> dict:
+        calls[0] += 1
+        if calls[0] == micro_batch:
+            raise KeyboardInterrupt
+        return real(self, samples)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(stand_in.StandInModel, "forward", forward)
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(path)
+    assert [row["step"] for row in rows(tmp_path / "stopped", "step")][-1] == 5
+    run_recipe(path)
+    assert_same_run(tmp_path / "straight", tmp_path / "stopped")
+
+
 def test_the_average_is_evaluated_saved_and_what_training_does_not_see(
     recipe: Callable[..., Path], tmp_path: Path
 ) -> None:

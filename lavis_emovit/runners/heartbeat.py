@@ -151,7 +151,9 @@ class Heartbeat:
                 # The store is on rank 0 or with the launcher; its end is a rank's end unless this one ends as well.
                 if self._done.wait(self._interval_s):
                     return
-                problem = 0, f"the ranks can no longer reach each other: {str(error).strip().splitlines()[0]}"
+                seen = self._seen.get(0)
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                problem = 0, _lost_text(seen[0]) if seen else f"the ranks can no longer reach each other: {reason}"
             if problem is not None:
                 self._judge(problem)
                 return
@@ -232,13 +234,13 @@ class Heartbeat:
 
     def _judge(self, problem: tuple[int, str]) -> None:
         """Let the main thread end with the verdict; a collective that never returns is ended with the process."""
-        self._verdict = problem
-        self._judged.set()
-        if self._done.wait(GRACE_S):
-            return
+        # Printed before anything else: launchers end all ranks as soon as one has ended.
         if self._rank == 0 or problem[0] == 0:
             print(f"error: {problem[1]}", file=sys.stderr, flush=True)
-        self._end(EXIT_RANK_LOST)
+        self._verdict = problem
+        self._judged.set()
+        if not self._done.wait(GRACE_S):
+            self._end(EXIT_RANK_LOST)
 
 
 def _lost_text(beat: Beat) -> str:

@@ -87,7 +87,8 @@ def _generate(
     ] = False,
     device: Annotated[str | None, typer.Option(help="Where the LAVIS captioner runs, by default cpu.")] = None,
     vocabulary: Annotated[
-        str | None, typer.Option(help="Terms of attributes: 'emoset' (the default), 'open', or an info.json.")
+        str | None,
+        typer.Option(help="EmoSet's info.json: the terms that a model may name attributes with; without it any."),
     ] = None,
     wording: Annotated[list[int] | None, typer.Option(help="Categorical wordings to choose from.")] = None,
     option_order: Annotated[Order | None, typer.Option(help="Order of the options in the question.")] = None,

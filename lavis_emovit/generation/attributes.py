@@ -27,9 +27,10 @@ _OUTPUT_TOKENS = 60
 # Means over the picture; more pixels than these change nothing that is left after rounding.
 _SIDE_PX = 512
 
-# EmoSet's terms: 254 scenes, 409 objects, 6 expressions, 264 actions.
-_EMOSET_TERMS = Path(__file__).with_name("attribute_terms.json")
-EMOSET, OPEN = "emoset", "open"
+# EmoSet's six expressions. Its other vocabularies (254 scenes, 409 objects, 264 actions) come with the dataset.
+BUILT_IN_VOCABULARY: Mapping[str, tuple[str, ...]] = {
+    "facial_expression": ("angry", "disgust", "fear", "happy", "sad", "surprise")
+}
 
 ATTRIBUTES_SCHEMA = {
     "type": "object",
@@ -44,23 +45,16 @@ ATTRIBUTES_SCHEMA = {
 }
 
 
-def read_vocabulary(name: str | None = None) -> dict[str, tuple[str, ...]]:
-    """Terms of each attribute.
-
-    Args:
-        name: `emoset` (also None), EmoSet's terms; `open`, no lists but that of the expressions; else a file of the
-            form of EmoSet's `info.json`.
+def read_vocabulary(path: str | Path | None = None) -> dict[str, tuple[str, ...]]:
+    """Terms of each attribute, from EmoSet's `info.json`; without it, only the expressions are limited.
 
     Raises:
         UserError: the file is not of that form.
     """
-    if name in (None, EMOSET, OPEN):
-        packaged = json.loads(_EMOSET_TERMS.read_text(encoding="utf-8"))
-        limited = ("facial_expression",) if name == OPEN else _NAMED
-        return {attribute: tuple(packaged[attribute]) for attribute in limited}
-    path = Path(str(name))
+    if path is None:
+        return dict(BUILT_IN_VOCABULARY)
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(Path(path).read_bytes())
         return {name: tuple(term.strip() for term in content[name]["label2idx"]) for name in _NAMED}
     except OSError as error:
         raise UserError(f"{path}: the vocabulary cannot be read ({error.strerror})") from None

@@ -1,0 +1,165 @@
+"""What is asked and what is true.
+
+- Truth: aliases, labels that are finer than those that are asked with, votes outside of them; a label without a place
+  in the set is no truth, one that nobody knows is refused with the record's name.
+- Questions: every variant once and in a stable order, options in the order that the record decides, marks listed and
+  read back; numbers from candidates and from words are those of a computation by hand.
+- The published rule of reading is measured as published: what it cannot read is dropped.
+- Settings that do not fit a kind are refused.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from lavis_emovit.emotion.labels import get_label_set
+from lavis_emovit.errors import ConfigError, DataError
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Truth, Variant, label_set_of, slice_values, truth_of
+from lavis_emovit.evaluation.predictions import PredictionRow
+from lavis_emovit.evaluation.questions import (
+    SCALE,
+    label_from_text,
+    questions_about,
+    values_from_scores,
+    values_from_text,
+)
+from lavis_emovit.evaluation.summaries import original_rule
+from lavis_emovit.records import EmotionRecord
+from lavis_emovit.settings import parse_settings
+
+EMOTION = BenchmarkSettings(dataset="x")
+AFFECT = BenchmarkSettings(dataset="x", kind="valence_arousal", subject="face")
+UNITS = BenchmarkSettings(dataset="x", kind="action_units")
+EMOTION6, PARROTT6, POLARITY2 = (get_label_set(name) for name in ("emotion6", "parrott6", "polarity2"))
+MIKELS8 = get_label_set("mikels8")
+
+
+def _record(**fields):
+    return EmotionRecord(id="r/1", image="a.png", split="test", source="s", **fields)
+
+
+@pytest.mark.parametrize(
+    ("emotion", "own", "asked", "label"),
+    [
+        ("joy", "emotion6", "emotion6", "joy"),
+        ("Happy", None, "emotion6", "joy"),
+        ("rage", "webemo25", "parrott6", "anger"),
+        ("zest", "webemo25", "polarity2", "positive"),
+        # No hierarchy joins the two, but they spell it alike.
+        ("fear", "mikels8", "emotion6", "fear"),
+        # Surprise is neither positive nor negative.
+        ("surprise", "emotion6", "polarity2", None),
+        (None, None, "emotion6", None),
+    ],
+)
+def test_truth_in_the_labels_that_are_asked_with(emotion, own, asked, label):
+    truth = truth_of(_record(emotion=emotion, label_set=own), EMOTION, get_label_set(asked))
+    assert (truth.label if truth else None) == label
+
+
+def test_truth_of_votes_and_values():
+    votes = {"anger": 0.25, "disgust": 0.5, "neutral": 0.25}
+    truth = truth_of(_record(emotion="joy", label_set="emotion6", votes=votes), EMOTION, EMOTION6)
+    assert truth.votes == pytest.approx(dict.fromkeys(EMOTION6.labels, 0.0) | {"anger": 1 / 3, "disgust": 2 / 3})
+    coarse = truth_of(_record(emotion="joy", label_set="emotion6", votes=votes), EMOTION, POLARITY2)
+    assert coarse.votes == {"negative": 1.0, "positive": 0.0}
+    assert (
+        truth_of(_record(emotion="joy", label_set="emotion6", votes={"neutral": 1.0}), EMOTION, EMOTION6).votes is None
+    )
+    with pytest.raises(DataError, match=r"record 'r/1'.*unknown emotion 'awe'"):
+        truth_of(_record(emotion="awe", label_set="mikels8"), EMOTION, PARROTT6)
+    assert truth_of(_record(valence=0.5), AFFECT, None) is None
+    assert truth_of(_record(valence=0.5, arousal=-1.0), AFFECT, None).values == {"valence": 0.5, "arousal": -1.0}
+    assert truth_of(_record(action_units={12: 3.0, 1: 0.0}), UNITS, None).values == {"AU1": 0.0, "AU12": 3.0}
+    with pytest.raises(DataError, match="say which one to ask with"):
+        label_set_of(EMOTION, ("emotion6", "mikels8"), "here")
+
+
+def test_variants_are_each_once_and_stable():
+    settings = BenchmarkSettings(
+        dataset="x", wordings=(1, 2), option_orders=("fixed", "shuffled"), option_marks=("none", "letters"),
+        with_options=(True, False),
+    )  # fmt: skip
+    names = [variant.name for variant in settings.variants]
+    assert names == [
+        *("wording 1, options fixed", "wording 1, options fixed by letters"),
+        *("wording 1, options shuffled", "wording 1, options shuffled by letters", "wording 1, no options"),
+        *("wording 2, options fixed", "wording 2, options fixed by letters"),
+        *("wording 2, options shuffled", "wording 2, options shuffled by letters", "wording 2, no options"),
+    ]
+    shuffled = [Variant(1, "shuffled").options(MIKELS8, f"r/{number}") for number in range(20)]
+    assert len(set(shuffled)) > 10 and all(sorted(order) == sorted(MIKELS8.labels) for order in shuffled)
+    assert Variant(2, "shuffled", "letters").options(MIKELS8, "r/3") == shuffled[3]
+    assert Variant(1, "reversed").options(MIKELS8, "r/1") == MIKELS8.labels[::-1]
+
+
+def test_marked_options_are_listed_and_read_back():
+    record, variant = _record(), Variant(1, "reversed", "letters")
+    (marked,) = questions_about(record, Truth(), EMOTION, variant, "generation", MIKELS8)
+    assert "(a) sadness, (b) fear," in marked.text and not marked.candidates
+    (plain,) = questions_about(record, Truth(), EMOTION, Variant(1, "fixed"), "likelihood", MIKELS8)
+    assert plain.candidates == MIKELS8.labels and "(a)" not in plain.text
+    options = variant.options(MIKELS8, record.id)
+    assert label_from_text("(b)", MIKELS8, options) == ("fear", "ok")
+    assert label_from_text("(b)", MIKELS8, None) == (None, "invalid")
+    assert label_from_text("(b) awe", MIKELS8, options) == (None, "ambiguous")
+
+
+def test_numbers_from_candidates_and_from_words():
+    questions = questions_about(_record(), Truth(), AFFECT, Variant(1, "fixed"), "likelihood", None)
+    assert [question.key for question in questions] == ["valence", "arousal"]
+    assert all(question.candidates == SCALE for question in questions)
+    # Half on 9 and half on 5 is 7, which is 0.5; all alike is 5, which is 0.
+    certain = [-100.0] * 4 + [math.log(0.5)] + [-100.0] * 3 + [math.log(0.5)]
+    assert values_from_scores(questions, [certain, [-2.0] * 9]) == pytest.approx({"valence": 0.5, "arousal": 0.0})
+    truth = Truth(values={"AU1": 0.0, "AU12": 3.0})
+    asked = questions_about(_record(), truth, UNITS, Variant(1, "fixed"), "likelihood", None)
+    assert values_from_scores(asked, [[0.0, 0.0], [math.log(3), 0.0]]) == pytest.approx({"AU1": 0.5, "AU12": 0.75})
+    assert values_from_text("Valence: -0.5, arousal: 0.25.", AFFECT, Truth()) == (
+        {"valence": -0.5, "arousal": 0.25},
+        "ok",
+    )
+    values, status = values_from_text("Valence is 7", AFFECT, Truth())
+    assert values == {"valence": None, "arousal": None} and status == "invalid"
+    assert values_from_text("AU12 is active.", UNITS, truth) == ({"AU1": 0.0, "AU12": 1.0}, "ok")
+
+
+def test_the_published_rule_drops_what_it_cannot_read():
+    rows = [
+        PredictionRow(instance_id=str(n), record_id=str(n), label=label, prediction=None, answer=answer)
+        for n, (label, answer) in enumerate(
+            [("anger", "There is danger here."), ("awe", "awe\nfear"), ("fear", "no idea"), ("fear", "sadness or fear")]
+        )
+    ]
+    # Danger is read as anger, what stands behind a newline is not read, the alphabet decides between several.
+    assert original_rule(rows, MIKELS8) == {"accuracy": 1.0, "num_dropped": 1, "accuracy_of_all": 0.75}
+    assert original_rule(rows[2:3], MIKELS8) == {"accuracy": None, "num_dropped": 1, "accuracy_of_all": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"kind": "caption", "coarser": ["polarity2"]}, "belongs to kind 'emotion'"),
+        ({"kind": "action_units", "option_marks": ["letters"]}, "belongs to kind 'emotion'"),
+        ({"wordings": [9]}, "numbered 1 to 4"),
+        ({"wordings": [4], "with_options": [True, False]}, "numbered 1 to 3"),
+        ({"wordings": [1, 1]}, "the same choice twice"),
+        ({"slices": ["attribute.scene"]}, "no field of a record"),
+        ({"label_set": "mikels"}, "did you mean 'mikels8'"),
+        ({"split_": "test"}, "unknown key"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(given, named):
+    settings, problems = parse_settings(BenchmarkSettings, {"dataset": "x", **given}, "b")
+    assert settings is None and named in " ".join(problems)
+    assert ConfigError(problems)
+
+
+def test_slices_are_text():
+    record = _record(attributes={"object": ["Cat", "Dog"], "brightness": 0.5}, extra={"age": 30})
+    fields = ("attributes.object", "attributes.brightness", "extra.age", "attributes.scene")
+    assert slice_values(record, fields) == {
+        "attributes.object": "Cat, Dog", "attributes.brightness": "0.5", "extra.age": "30",
+    }  # fmt: skip

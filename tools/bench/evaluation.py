@@ -1,0 +1,237 @@
+"""Evaluation by likelihood, end to end from shards: our scoring against plain repetition, and two ranks against one.
+
+    python tools/bench/evaluation.py
+    python tools/bench/evaluation.py --shapes tiny --pictures 8 --out /tmp/evaluation.json
+
+Pictures are read from shards, decoded, resized, put to the model with the eight labels of EmoSet, and made into rows
+of predictions, by the code that suites run. Plain repetition is that of `scoring.py`: each candidate in a row of its
+own, image encoder and Q-Former once for a picture. Both sides take turns in one process with one thread; compared is
+the processor's time, which neighbours on a shared machine disturb less than that on the clock. Before anything is
+timed, the scores of both are compared.
+
+Two ranks are timed on the clock, each with one thread, and so need two idle cores to say anything; the load of the
+machine before they start is written into the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import scoring
+
+from lavis_emovit.emotion.labels import get_label_set
+from lavis_emovit.evaluation import asking
+from lavis_emovit.evaluation.adapters.lavis_model import LavisModel
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
+from lavis_emovit.evaluation.predictions import PredictionRow
+from lavis_emovit.plugin import activate
+from lavis_emovit.records import EmotionRecord
+from lavis_emovit.runners import processes
+from lavis_emovit.runners.suite_data import OpenBenchmark, picture_batches
+from lavis_emovit.shards.index import ShardIndex
+from lavis_emovit.shards.writer import write_shards
+
+ROOT = Path(__file__).resolve().parents[2]
+LABELS = get_label_set("mikels8")
+
+
+class OurModel(LavisModel):
+    """The adapter of suites, without the opening of answers: plain repetition knows none."""
+
+    def score(self, pictures: Any, image_index: Any, questions: Any, way: Any) -> list[list[float]]:
+        """See `LavisModel.score`."""
+        return super().score(pictures, image_index, [replace(one, answer_prefix="") for one in questions], way)
+
+
+class PlainModel(OurModel):
+    """The same model, each candidate in a row of its own."""
+
+    def score(self, pictures: Any, image_index: Any, questions: Any, way: Any) -> list[list[float]]:
+        """Sums of log-probabilities."""
+        with torch.inference_mode():
+            samples = self._samples(pictures, image_index, questions)
+            return scoring.plain_scores(self._model, samples, list(questions[0].candidates), 1).tolist()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print and write the result."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--shapes", choices=scoring.SHAPES, default="100m")
+    parser.add_argument("--pictures", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3, help="timed rounds; both sides once in each")
+    parser.add_argument("--no-ranks", action="store_true", help="leave out two ranks against one")
+    parser.add_argument("--only-ranks", action="store_true", help="measure these anew, and keep the rest of --out")
+    parser.add_argument("--as-rank", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "evaluation.json")
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    activate()
+    if arguments.as_rank is not None:
+        return as_rank(arguments)
+    result: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.only_ranks else {}
+    with tempfile.TemporaryDirectory() as folder:
+        index = draw_shards(Path(folder), arguments.pictures)
+        if not arguments.only_ranks:
+            result = {
+                "benchmark": "evaluation",
+                "shapes": arguments.shapes,
+                "pictures": arguments.pictures,
+                "batch_size": arguments.batch_size,
+                "labels": len(LABELS),
+                "threads": 1,
+                **against_repetition(arguments, index),
+            }
+        if not arguments.no_ranks:
+            result["ranks"] = against_one_rank(arguments, index.folder)
+    result["command"] = " ".join(["python tools/bench/evaluation.py", *(sys.argv[1:] if argv is None else argv)])
+    result |= scoring.circumstances()
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({key: result[key] for key in ("ratio_of_processor_time", "largest_score_difference")}))
+    print(json.dumps(result.get("ranks")))
+    return 0
+
+
+def draw_shards(folder: Path, count: int) -> ShardIndex:
+    """Shards of JPEG pictures of 640 x 480 pixels, as large as photographs on the web."""
+    records = []
+    for number in range(count):
+        rng = random.Random(number)
+        small = Image.new("RGB", (16, 12))
+        small.putdata([(rng.randrange(256), rng.randrange(256), rng.randrange(256)) for _ in range(16 * 12)])
+        small.resize((640, 480), Image.Resampling.BICUBIC).save(folder / f"{number}.jpg", quality=90)
+        label = LABELS.labels[number % len(LABELS)]
+        records.append(
+            EmotionRecord(id=f"b/{number}", image=f"{number}.jpg", split="test", source="b", emotion=label,
+                          label_set=LABELS.name)
+        )  # fmt: skip
+    return write_shards(records, folder, folder / "shards")
+
+
+def adapter_of(kind: type[LavisModel], model: Any) -> LavisModel:
+    """The model with the processors of evaluation."""
+    from lavis_emovit.processors.emovit_image_eval import EmovitImageEvalProcessor
+    from lavis_emovit.processors.emovit_text import EmovitTextProcessor
+    from lavis_emovit.processors.settings import ImageEvalSettings
+
+    image_processor = EmovitImageEvalProcessor(ImageEvalSettings(image_size=model.settings.image_size))
+    return kind(model, image_processor, EmovitTextProcessor(), {}, nullcontext)
+
+
+def evaluate(model: LavisModel, index: ShardIndex, batch_size: int) -> list[PredictionRow]:
+    """All rows, as a suite makes them; this rank's pictures, gathered."""
+    settings = BenchmarkSettings(dataset="drawn")
+    benchmark = OpenBenchmark("drawn", settings, index, None, LABELS)
+    rows: list[PredictionRow] = []
+    loading: Any = SimpleNamespace(batch_size=batch_size, num_workers=0)
+    for batch in picture_batches(benchmark, model, frozenset(), loading):
+        assert isinstance(batch, list)
+        answered = asking.ask(model, batch, settings, "likelihood_sum", LABELS)
+        for part in processes.gather_objects(answered):
+            rows += part
+    return rows
+
+
+def against_repetition(arguments: argparse.Namespace, index: ShardIndex) -> dict[str, Any]:
+    """Both sides in turns, after a look that they score alike."""
+    model = scoring.build_model(arguments.shapes, "cpu")
+    sides = {"plain": adapter_of(PlainModel, model), "ours": adapter_of(OurModel, model)}
+    rows = {name: evaluate(side, index, arguments.batch_size) for name, side in sides.items()}
+    difference = max(
+        abs((plain.scores or {})[label] - (ours.scores or {})[label])
+        for plain, ours in zip(rows["plain"], rows["ours"], strict=True)
+        for label in LABELS.labels
+    )
+    if difference > 1e-4:
+        raise SystemExit(f"the scores of both sides differ by {difference}")
+    clock: dict[str, list[float]] = {name: [] for name in sides}
+    processor: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(arguments.rounds):
+        for name, side in sides.items():
+            started, used = time.perf_counter(), time.process_time()
+            evaluate(side, index, arguments.batch_size)
+            clock[name].append(time.perf_counter() - started)
+            processor[name].append(time.process_time() - used)
+    medians = {name: statistics.median(times) for name, times in processor.items()}
+    return {
+        "largest_score_difference": difference,
+        "same_predictions": [row.prediction for row in rows["plain"]] == [row.prediction for row in rows["ours"]],
+        "processor_seconds": medians,
+        "ratio_of_processor_time": medians["plain"] / medians["ours"],
+        "ratio_on_the_clock": statistics.median(clock["plain"]) / statistics.median(clock["ours"]),
+        "ratio_of_each_round": [round(a / b, 2) for a, b in zip(processor["plain"], processor["ours"])],
+        "pictures_per_processor_second": arguments.pictures / medians["ours"],
+    }
+
+
+def against_one_rank(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Seconds on the clock of one rank and of two, each with one thread."""
+    load = os.getloadavg()[0]
+    seconds = {count: _ranks(arguments, folder, count) for count in (1, 2)}
+    return {
+        "load_before": round(load, 2),
+        "one_rank_s": seconds[1],
+        "two_ranks_s": seconds[2],
+        "ratio": seconds[1] / seconds[2],
+    }
+
+
+def _ranks(arguments: argparse.Namespace, folder: Path, count: int) -> float:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, __file__, "--as-rank", str(folder), "--shapes", arguments.shapes]
+    command += ["--batch-size", str(arguments.batch_size), "--rounds", str(arguments.rounds)]
+    started = []
+    for rank in range(count):
+        place = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": count}
+        environ = {**os.environ, **{name: str(value) for name, value in place.items()}, "OMP_NUM_THREADS": "1",
+                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
+        started.append(subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True))
+    outputs = [process.communicate()[0] for process in started]
+    if any(process.returncode for process in started):
+        raise SystemExit("a rank failed, see above")
+    return float(outputs[0].split()[-1])
+
+
+def as_rank(arguments: argparse.Namespace) -> int:
+    """One rank: evaluate its part in each round; rank 0 prints the median seconds."""
+    processes.start(processes.read_launch(), device=torch.device("cpu"))
+    index = ShardIndex.load(arguments.as_rank / "index.json")
+    model = adapter_of(OurModel, scoring.build_model(arguments.shapes, "cpu"))
+    evaluate(model, index, arguments.batch_size)
+    times = []
+    for _ in range(arguments.rounds):
+        processes.barrier()
+        started = time.perf_counter()
+        evaluate(model, index, arguments.batch_size)
+        processes.barrier()
+        times.append(time.perf_counter() - started)
+    if processes.is_main():
+        print(statistics.median(times))
+    processes.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -36,29 +36,46 @@ _ELEMENT = re.compile(rf"[lr]?{_UNIT}")
 # What a unit is said to be: ": 3", "(intensity 2)", "= 0.8", ": absent".
 _SAID = re.compile(
     r"[\"')\]]*\s*(?:\((?![^)]*\d)[^)\n]*\)\s*)?"
-    r"(?:[:=]|->|\(?\s*(?:at |with )?(?:an )?(?:intensity|level)(?: of)?\s*[:=]?)\s*[\"']?"
+    r"(?:[:=]|->|\((?=\s*\d(?:\.\d+)?\s*\))|\(?\s*(?:at |with )?(?:an )?(?:intensity|level)(?: of)?\s*[:=]?)\s*[\"']?"
     r"(?:(?P<number>\d+(?:\.\d+)?|\.\d+)(?!\.?\d)(?P<percent>\s*%)?(?!\s*[,+]\s*\d)|"
     r"(?P<no>no|not|none|absent|inactive|false|off)\b|(?P<yes>yes|present|active|true|on)\b)"
 )
 _NONE = re.compile(
     r"\b(?:no|none of the|without(?: any)?|zero|not any)\s+"
     r"(?:(?:facial|visible|active|other|clear|specific|of the)\s+)*(?:action units?|aus?)\b(?!\s*[:#]?\s*\d)|"
+    r"\bnone of (?:them|these|those|the units)\b|"
     r"\b(?:aus?|action[ _]units?)[\"']?\s*[:=]\s*[\"']?(?:none|no|null|nil|n/a|\[\s*\])"
 )
 _ONLY_NONE = re.compile(r"[\s\"'(\[]*(?:none|\[\s*\]|no(?:ne)? (?:active|present|visible))?[\s\"')\].]*$")
 
-_DENIAL = re.compile(r"\b(?:no|not|without|neither|nor|never|absent|lacks?|lacking|absence of|\w+n't)\b[:\s]*")
+_DENIAL = re.compile(r"\b(?:no|not|without|neither|nor|never|lacks?|lacking|absence of|cannot|\w+n't)\b[:\s]*")
+# "Absent: AU4, AU7." denies all that stands in its line.
+_ABSENT_HEADING = re.compile(
+    r"\b(?:absent|inactive|missing|not (?:active|present|visible|seen))(?: (?:aus?|action units?))?\s*:[^.;\n]*"
+)
+# What names units without listing them: "all AUs except AU6", "AU1 to AU7".
+_NO_LIST = re.compile(
+    r"\b(?:all|every|each)(?: of)?(?: the)?(?: other)? (?:aus?|action units?)\b|"
+    r"\b(?:aus?|action units?)\s*\d+ *(?:-|\u2013|\bto\b|\bthrough\b) *(?:aus? *)?\d"
+)
+# A table of units and numbers without signs: "AU6,1" and "AU12 0", line by line.
+_PAIR = re.compile(
+    r"(?:aus?|action[ _]units?)[\s_]*(?P<unit>\d{1,2})\s*[,\s]\s*(?P<number>[0-5](?:\.\d+)?)(?![\w.])[\s,;()\[\]]*"
+)
 _DENIED_AFTER = re.compile(
-    r"[\s,\"')\]]*\b(?:(?:is|are|was|were|seems?|appears?)\s+(?:\w+\s+)?(?:not|absent|inactive|missing|neither|off)\b|"
-    r"(?:is|are|was|were|do|does)n't\b|(?:do|does)\s+not\b|not (?:active|present|visible|activated)\b|"
-    r"(?:absent|inactive)\b)"
+    r"(?:\s*\([^()\n]*\))?[\s,\"')\]-]*\b(?:"
+    r"(?:is|are|was|were|seems?|appears?)\s+(?:\w+\s+)?"
+    r"(?:not|absent|inactive|missing|neither|off|hardly|barely|scarcely|unlikely)\b|"
+    r"(?:is|are|was|were|do|does)n't\b|(?:do|does)\s+not\b|(?:can|could)(?:not|n't|'t|\s+not)\b|"
+    r"(?:not (?:active|present|visible|activated|seen)|absent|inactive|unlikely)\b(?!\s*:))"
 )
 # What may stand between the units of one list, and besides that between a denial and its unit.
 _LIST_WORDS = r"and|or|nor|the|an?|aus?|action units?"
-_JOINT = re.compile(rf"(?:[\s,/&+\"'()\[\]]|\b(?:{_LIST_WORDS})\b)*")
+_JOINT = re.compile(rf"(?:\([^()\n]*\)|[\s,/&+\"'()\[\]]|\b(?:{_LIST_WORDS})\b)*")
 _REACH = re.compile(
     rf"(?:[\s,/&+\"'()\[\]]|\b(?:{_LIST_WORDS}|any|visible|active|clear|signs?|evidence|activation|of|show|shows|see|"
-    r"display|have|involve|include|exhibit|contain|activate|use)\b)*"
+    r"display|have|involve|include|exhibit|contain|activate|use|"
+    r"think|believe|that|find|detect|observe|identify|confirm)\b)*"
 )
 
 
@@ -94,6 +111,8 @@ def read_action_units(text: str, units: Collection[int] = FACIAL_UNITS) -> UnitA
     """
     plain = _normalise(text)
     mentions = _mentions(plain)
+    if _NO_LIST.search(plain):
+        return UnitAnswer({f"AU{unit}": None for unit in units}, "ambiguous")
     said: dict[int, set[float | None]] = {}
     for mention, is_denied in zip(mentions, _denied(plain, mentions)):
         said.setdefault(mention.unit, set()).add(0.0 if is_denied else mention.value)
@@ -119,8 +138,13 @@ def _agreed(values: set[float | None]) -> float | None:
 def _mentions(plain: str) -> list[_Mention]:
     """Every mention, in the order of the text."""
     matches: list[re.Match[str]] = []
+    pairs = _pairs(plain)
+    if pairs:
+        return pairs
     if _NUMBER_LIST.match(plain):
         matches = list(_ELEMENT.finditer(plain))
+        if any(int(match["unit"]) == 0 for match in matches):  # a row of ones and zeros names nothing
+            return []
     else:
         for match in _NAMED_UNIT.finditer(plain):
             following: re.Match[str] | None = match
@@ -143,6 +167,17 @@ def _mentions(plain: str) -> list[_Mention]:
         if unit not in beside:
             by_name.append(_Mention(unit, match.start(), match.end(), _intensity(plain, match)))
     return sorted([*by_number, *by_name], key=lambda mention: mention.start)
+
+
+def _pairs(plain: str) -> list[_Mention]:
+    """The mentions of a bare table, which some zero or fraction must show to be one; empty for any other text."""
+    pairs = list(_PAIR.finditer(plain))
+    covered = sum(match.end() - match.start() for match in pairs)
+    begin = pairs[0].start() if pairs else 0
+    is_table = len(pairs) > 1 and not plain[:begin].strip(" \n([") and begin + covered == len(plain)
+    if not is_table or all(match["number"] in ("1", "2", "3", "4", "5") for match in pairs):
+        return []
+    return [_Mention(int(match["unit"]), *match.span(), float(match["number"])) for match in pairs]
 
 
 def _has_value(plain: str, match: re.Match[str]) -> bool:
@@ -174,6 +209,7 @@ def _denied(plain: str, mentions: list[_Mention]) -> list[bool]:
         else:
             followed[i] = followed[i + 1]
             goes_on_to_or[i] = goes_on_to_or[i + 1] or _says(joint, "or|nor")
+    headings = [match.span() for match in _ABSENT_HEADING.finditer(plain)]
     preceded: list[bool] = []
     for i, mention in enumerate(mentions):
         joint = joints[i - 1] if i else None
@@ -185,6 +221,7 @@ def _denied(plain: str, mentions: list[_Mention]) -> list[bool]:
         cues = list(_DENIAL.finditer(before))
         follows_cue = bool(cues) and _REACH.fullmatch(before, cues[-1].end()) is not None
         preceded.append(follows_cue or (is_passed_on and preceded[i - 1]))
+        preceded[i] = preceded[i] or any(start <= mention.start < end for start, end in headings)
     return [one or other for one, other in zip(followed, preceded)]
 
 

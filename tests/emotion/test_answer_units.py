@@ -2,7 +2,8 @@
 
 Properties: units are read by number, list and FACS name, each mention once; intensities by number and FACS letter; what
 is denied or left out is not active; an answer that names no unit counts only where it says that there is none; what is
-both claimed and denied, or off the scale, is no value; numbers that are counts are no units; no text makes it fail.
+both claimed and denied, or off the scale, is no value; numbers that are counts are no units; answers in the words of
+our own instructions come back as they were meant; no text makes it fail.
 
 The answers are written by hand.
 """
@@ -13,8 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lavis_emovit.emotion.answer_numbers import read_numbers
 from lavis_emovit.emotion.answer_units import read_action_units
 from lavis_emovit.emotion.facial import FACIAL_UNITS, facial_priors
+from lavis_emovit.generation.seke.instructions import write_instructions
+from lavis_emovit.generation.seke.settings import SekeSettings
+from lavis_emovit.records import EmotionRecord
 
 INVALID, AMBIGUOUS, REFUSED = "invalid", "ambiguous", "refused"
 
@@ -122,7 +127,56 @@ ANSWERS = [
     ("AU6 (strong) and AU12 (weak)", {6: 1, 12: 1}),
     ("I see AU6; I see no AU12.", {6: 1}),
     ("\uff21\uff35\uff16", {6: 1}),
+    ("None of them.", {}),
+    ("None of these is active.", {}),
+    ("No AU6 (cheek raiser) or AU12 (lip corner puller)", {}),
+    ("AU6 (cheek raiser) and AU12 (lip corner puller) are not active; AU4 is", {4: 1}),
     ("AU6 AND AU12", {6: 1, 12: 1}),
+    ("AU6 (cheek raiser) is absent, AU12 (lip corner puller) is present", {12: 1}),
+    ("No, AU6 is not active.", {}),
+    ("Yes, AU6 is active.", {6: 1}),
+    ("AU6: not active", {}),
+    ("AU6 - absent", {}),
+    ("AU6: absent; AU12: strong", {12: 1}),
+    ("Inactive: AU6, AU12. Active: AU4", {4: 1}),
+    ("Absent: AU4, AU7", {}),
+    ("Not active: AU4", {}),
+    ("AU6 is slightly active", {6: 1}),
+    ("AU6 cannot be seen", {}),
+    ("AU6 is hardly visible", {}),
+    ("There is no evidence of AU6 or AU12 but AU4 is strong", {4: 1}),
+    ("The face lacks AU12", {}),
+    ("No signs of AU6. AU12 is visible.", {12: 1}),
+    ("AU6 is unlikely", {}),
+    ("I do not see AU6", {}),
+    ("I don't think AU6 is active", {}),
+    ("AU6 might be active", {6: 1}),
+    ("only AU6", {6: 1}),
+    ("all AUs except AU6", AMBIGUOUS),
+    ("AU1 through AU7", AMBIGUOUS),
+    ("AU1-AU7", AMBIGUOUS),
+    ("AU1-7", AMBIGUOUS),
+    ("AU25-26", AMBIGUOUS),
+    ("AU6, AU12, AU25, and no others", {6: 1, 12: 1, 25: 1}),
+    ("AU6 and AU12 but no other action units", {6: 1, 12: 1}),
+    ("no other AUs than AU6", {6: 1}),
+    ("AU 6 = cheek raiser, AU 12 = lip corner puller", {6: 1, 12: 1}),
+    ("1. AU6\n2. AU12", {6: 1, 12: 1}),
+    ("1. Cheek Raiser (AU6)\n2. Lip Corner Puller (AU12)", {6: 1, 12: 1}),
+    ("(AU6, 0.8), (AU12, 0.2)", {6: 0.8, 12: 0.2}),
+    ("AU6=1;AU12=0;AU4=0", {6: 1}),
+    ("AU6,1\nAU12,0", {6: 1}),
+    ("AU6 1 AU12 0", {6: 1}),
+    ("AU6: 1, AU12: 0, AU4: 0", {6: 1}),
+    ("[1, 0, 0, 1]", INVALID),
+    ("AU6 intensity 0", {}),
+    ("AU6 (0)", {}),
+    ("AU6 (2), AU12 (3)", {6: 2, 12: 3}),
+    ("AU6 at level B", {6: 1}),
+    ("Lips parted.", {25: 1}),
+    ("lip corner puller is not active", {}),
+    ("no lip corner puller", {}),
+    ("cheek raiser: yes, lip corner puller: no", {6: 1}),
 ]
 
 
@@ -148,6 +202,21 @@ def test_every_unit_is_read_by_its_number_and_by_its_facs_name():
 
 def test_only_the_units_that_were_asked_for_are_reported():
     assert read_action_units("AU6, AU12 and AU25", (12, 4)).values == {"AU12": 1.0, "AU4": 0.0}
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(st.sampled_from(FACIAL_UNITS), st.integers(0, 1), min_size=1), st.integers(-100, 100))
+def test_answers_of_our_own_instructions_are_read_as_they_were_meant(units, hundredths):
+    record = EmotionRecord(
+        id="f", image="f.jpg", split="train", source="x", action_units=units, valence=hundredths / 100, arousal=-0.5
+    )
+    answers = {
+        instruction.provenance.split("/")[0]: instruction.answer
+        for instruction in write_instructions(record, facial_priors(), SekeSettings())
+    }
+    assert read_action_units(answers["seke:units"], units).values == {f"AU{unit}": units[unit] for unit in units}
+    affect = read_numbers(answers["seke:affect"])
+    assert (affect["valence"].value, affect["arousal"].value) == (hundredths / 100, -0.5)
 
 
 @settings(max_examples=200, deadline=None)

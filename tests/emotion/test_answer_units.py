@@ -80,7 +80,7 @@ ANSWERS = [
     ("AU6: yes\nAU12: no", {6: 1}),
     ("- AU6\n- AU12", {6: 1, 12: 1}),
     ("**AU6**, **AU12**", {6: 1, 12: 1}),
-    ("| AU6 | 1 |\n| AU12 | 0 |", {6: 1, 12: 1}),
+    ("| AU6 | 1 |\n| AU12 | 0 |", {6: 1}),
     ("cheek raiser and lip corner puller", {6: 1, 12: 1}),
     ("The inner brow raiser is active", {1: 1}),
     ("Brow lowerer, no cheek raiser", {4: 1}),

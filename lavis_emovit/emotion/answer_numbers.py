@@ -7,6 +7,7 @@ different numbers for one name, a rating out of something else than the scale's 
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ _LINK_WORDS = (
     "equal|to|likely|probably|seems|appears|slightly|mildly|moderately|highly|very|fairly|quite|rather|strongly|somewhat|"
     "positive|negative|neutral|high|low|medium|moderate|i|it|as|an|a|the|my|minus|plus"
 )
-_LINK = rf"(?:\s|[:=,(\[\"'~>]|->|\b(?:{_LINK_WORDS})\b\.?)*?"
+_LINK = rf"(?:\s|[:=,(\[\"'~$\\]|->|\b(?:{_LINK_WORDS})\b\.?)*?"
 _SCALE_NOTE = r"(?:\s*[\"']?\s*[(\[][^()\[\]]{0,40}?(?:to|\.\.|,|/|scale|-)[^()\[\]]{0,40}[)\]])?"
 _AFTER = re.compile(
     r"\s*[)\]\"']*\s*(?:(?:/|\bout of\b)\s*(?P<of>\d+(?:\.\d+)?)|(?P<percent>%|percent\b)|"
@@ -74,10 +75,13 @@ def read_numbers(
     bare = _bare_numbers(plain, len(names))
     # "V: 0.3, A: -0.2"; alone, "A:" is where an answer begins.
     letters = len(names) > 1 and all(re.search(_lettered(name), plain) for name in names)
+    plain, together = _joined_numbers(plain, names)
     refused = any(pattern.search(plain) for pattern in (*REFUSALS, SOFT_REFUSALS))
     answers = {}
     for i, name in enumerate(names):
-        found = [bare[i]] if bare else _numbers_of(plain, name, scale, letters)
+        found: list[float | NumberStatus] = [bare[i]] if bare else [values[name] for values in together]
+        if not bare:
+            found += _numbers_of(plain, name, scale, letters)
         answers[name] = _answer(found, refused, scale, target)
     return answers
 
@@ -121,13 +125,36 @@ def _bare_numbers(plain: str, count: int) -> list[float] | None:
     return [float(number.replace(" ", "")) for number in numbers]
 
 
+def _joined_numbers(plain: str, names: Sequence[str]) -> tuple[str, list[dict[str, float]]]:
+    """What is said of all names in one breath, "(valence, arousal) = (0.3, -0.2)", and the text without it.
+
+    Names joined in this way take no single number, so they are taken out of the text where no fitting list follows.
+    """
+    together: list[dict[str, float]] = []
+    if len(names) < 2:
+        return plain, together
+    numbers = r"\s*(?:,|/|;|\band\b|\s)\s*".join([rf"({_NUMBER})(?![\w%]|\.\d)"] * len(names))
+    for ordered in itertools.permutations(names):
+        head = r"\s*(?:,|/|&|\band\b)+\s*(?:(?:and|the)\s+)*".join(rf"\b(?:{_words(name)})\b" for name in ordered)
+        said = re.compile(rf"\(?{head}\)?(?:{_LINK}{numbers}(?!\s*(?:,|/|;|\band\b)\s*[-+]?\.?\d))?")
+        for match in said.finditer(plain):
+            if match[1] is not None:
+                together.append(dict(zip(ordered, (float(re.sub(r"\s", "", number)) for number in match.groups()))))
+        plain = said.sub(" ", plain)
+    return plain, together
+
+
+def _words(name: str) -> str:
+    return "|".join(map(re.escape, (name, *SYNONYMS.get(name, ()))))
+
+
 def _lettered(name: str) -> str:
     return rf"(?<![\w'])[\"']?{re.escape(name[0])}[\"']?(?=\s*[:=])"
 
 
 def _numbers_of(plain: str, name: str, scale: tuple[float, float], letters: bool) -> list[float | NumberStatus]:
     """Every number that the text ties to a name, each as a value or as the reason why it is none."""
-    words = "|".join(re.escape(word) for word in (name, *SYNONYMS.get(name, ())))
+    words = _words(name)
     named = rf"(?:\b(?:{words})\b{'|' + _lettered(name) if letters else ''})"
     after_name = re.compile(rf"{named}[\"']?{_SCALE_NOTE}(?P<link>{_LINK})(?P<number>(?<![\w.]){_NUMBER})(?!\w|\.\d)")
     before_name = re.compile(

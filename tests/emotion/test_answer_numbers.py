@@ -107,6 +107,22 @@ ANSWERS = [
     ("valence of 6 and arousal of 4", NINE, (6.0, 4.0)),
     ("valence 6 and arousal 4", NINE, (6.0, 4.0)),
     ("valence: 0.8 and 0.2", UNIT, (AMBIGUOUS, INVALID)),
+    ("valence/arousal: 0.3/0.1", UNIT, (0.3, 0.1)),
+    ("valence, arousal = 0.3, 0.1", UNIT, (0.3, 0.1)),
+    ("Valence and arousal are 0.3 and 0.1", UNIT, (0.3, 0.1)),
+    ("(valence, arousal) = (0.3, -0.1)", UNIT, (0.3, -0.1)),
+    ("Arousal and valence: 0.3, 0.1", UNIT, (0.1, 0.3)),
+    ("Valence and arousal: 0.3", UNIT, (INVALID, INVALID)),
+    ("Valence and arousal: 0.3, 0.2, 0.1", UNIT, (INVALID, INVALID)),
+    ("As to valence and arousal of this face: valence 0.3, arousal 0.1", UNIT, (0.3, 0.1)),
+    ("valence: $0.3$, arousal: \\(0.1\\)", UNIT, (0.3, 0.1)),
+    ("valence: >0.3, arousal: <0.1>", UNIT, (INVALID, INVALID)),
+    ("Valence (1=negative, 9=positive): 7; Arousal (1-9): 3", NINE, (7.0, 3.0)),
+    ("valence: 7 on a scale of 1 to 9, arousal: 3", NINE, (7.0, 3.0)),
+    ("Valence: not 0.3 but 0.5", UNIT, (INVALID, INVALID)),
+    ("I can't tell the valence, but arousal is 0.5", UNIT, (REFUSED, 0.5)),
+    ("valence\n0.3\narousal\n-0.2", UNIT, (0.3, -0.2)),
+    ("7/3", NINE, (INVALID, INVALID)),
 ]
 
 

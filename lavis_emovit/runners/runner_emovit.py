@@ -20,22 +20,23 @@ from lavis_emovit.runners.best import BestMetric
 from lavis_emovit.runners.checkpoint import checkpoint_name
 from lavis_emovit.runners.compiling import compile_parts
 from lavis_emovit.runners.config import Config
+from lavis_emovit.runners.continuation import Continuation
 from lavis_emovit.runners.ema import WeightAverage
 from lavis_emovit.runners.engines import build_engine
-from lavis_emovit.runners.engines.base import Batch, NonFiniteError, StepResult
+from lavis_emovit.runners.engines.base import NonFiniteError, StepResult
 from lavis_emovit.runners.evaluator import AFTER, BEFORE, DURING, Evaluator
 from lavis_emovit.runners.loaders import train_steps
 from lavis_emovit.runners.logs import RunLog, SilentLog, TextNotes, progress, read_log
 from lavis_emovit.runners.machine import package_versions
+from lavis_emovit.runners.nonfinite import name_samples
 from lavis_emovit.runners.plan import Plan
-from lavis_emovit.runners.resume import check_belongs, find_start, find_trained
+from lavis_emovit.runners.resume import check_belongs, find_trained
 from lavis_emovit.runners.run_folder import RunFolder, explain_full_disk
-from lavis_emovit.runners.saving import CheckpointFacts, CheckpointSaver
 from lavis_emovit.runners.schedule import LinearWarmup, build_schedule
 from lavis_emovit.runners.seeding import seed_everything
 from lavis_emovit.runners.signals import RunStopped, StopRequest
 from lavis_emovit.runners.splits import RecipeSplits
-from lavis_emovit.runners.training_state import Best, Position, TrainingState, read_model, read_position, read_state
+from lavis_emovit.runners.training_state import Best, Position, read_model, read_position
 from lavis_emovit.runners.wandb_log import WandbSink
 from lavis_emovit.runners.watch import WINDOW_STEPS, LossWatch, RankStep, StepMeter
 from lavis_emovit.shards.order import num_steps
@@ -82,14 +83,13 @@ class RunnerEmoVIT:
         self.model = model
         compile_parts(model, self.settings.compile, self.engine.device)
         self._average: WeightAverage | None = None
-        self._saver = CheckpointSaver(
-            self.folder.checkpoints,
-            self._checkpoint_facts,
-            keep_last=self.settings.keep_last,
-            is_async=self.settings.async_save,
-        )
+        if not self.settings.evaluate:
+            if self.settings.ema_decay is not None:
+                self._average = WeightAverage(model.trained_state_dict(), self.settings.ema_decay)
+            self._continuation = Continuation(
+                cfg, self.folder, self.engine, self._train_dataset, self._frozen_fingerprint, self._average
+            )
         self._stop = StopRequest()
-        self._saved: Position | None = None
         self._notes, self._losses = TextNotes(), LossWatch(None)
         self._evaluator = Evaluator(self.engine, model, task, self.settings, self.folder, self._stop_evaluation)
 
@@ -115,21 +115,22 @@ class RunnerEmoVIT:
         with explain_full_disk(self.folder.path), self._stop:
             self.folder.begin(self.config)
             self._log_start()
-            if self.settings.ema_decay is not None:
-                self._average = WeightAverage(self.model.trained_state_dict(), self.settings.ema_decay)
-            position = self._resume()
+            position = self._continuation.resume(self.total_steps)
+            if position is None:
+                seed_everything("start", self.settings.seed)
+                position = Position()
             is_validation_due = self._is_validation_due(position)
             # A start from the beginning keeps nothing of an earlier one's log, not even its evaluation at step 0.
-            with self._open_log(position.step or -1, is_validation_due) as log, self._saver:
+            with self._open_log(position.step or -1, is_validation_due) as log, self._continuation:
                 self._losses = LossWatch(self.settings.loss_spike_mads, _last_losses(log.path))
                 before = self._before_tuning(position, log)
                 if is_validation_due:
                     position = self._validate(position, log)
-                    self._save(position, log)
+                    self._continuation.save(position, log)
                 while not self._plan.is_over(position):
                     position = self._train_epoch(position, log)
                 self._log_end(position)
-                chosen = self._load_best(position)
+                chosen = self._continuation.load_best(position)
                 after = self._evaluate_tests(AFTER, log, position)
             return self._finish(position, chosen, {BEFORE: before, AFTER: after})
 
@@ -176,7 +177,7 @@ class RunnerEmoVIT:
                 try:
                     result = self.engine.train_step(micro_batches, learning_rate)
                 except NonFiniteError as error:
-                    raise self._explain(error, position, micro_batches) from None
+                    raise name_samples(error, position, micro_batches, self.folder.nonfinite_path) from None
                 if self._average is not None and result.applied:
                     self._average.update(position.step)
                 position = position.after_step()
@@ -206,8 +207,8 @@ class RunnerEmoVIT:
             position = self._validate(position, log)
             self.model.train()
         if self._plan.saves_after(position.step):
-            self._save(position, log)
-        self._saver.check()
+            self._continuation.save(position, log)
+        self._continuation.check()
         return position
 
     def _note_step(self, row: dict[str, Any], result: StepResult) -> None:
@@ -249,51 +250,12 @@ class RunnerEmoVIT:
             missing = set(self._splits.valid) - {row.get("split") for row in during}
         return processes.broadcast_object(bool(missing) if processes.is_main() else False)
 
-    def _explain(self, error: NonFiniteError, position: Position, micro_batches: Sequence[Batch]) -> NonFiniteError:
-        """The error with the samples that led to it, which also go to a file; called by all ranks."""
-        own = [instance_id for batch in micro_batches for instance_id in batch["instance_id"]]
-        ids = [instance_id for of_rank in processes.gather_objects(own) for instance_id in of_rank]
-        facts = {"step": position.step, "epoch": position.epoch, "problem": str(error), "instance_ids": ids}
-        if processes.is_main():
-            with atomic_writer(self.folder.nonfinite_path) as file:
-                file.write(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-        shown = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
-        return NonFiniteError(
-            f"step {position.step}: {error}. The weights were not touched. Samples: {shown} (all in "
-            f"{self.folder.nonfinite_path}). Look at these samples, or lower run.init_lr or set run.max_grad_norm."
-        )
-
-    # Saving and going on
-
-    @property
-    def _checkpoint_facts(self) -> CheckpointFacts:
-        return CheckpointFacts(
-            index_hash=self._train_dataset.index_hash if self._train_dataset is not None else "",
-            config_hash=self.config.identity_hash,
-            frozen_fingerprint=self._frozen_fingerprint,
-            versions=package_versions(),
-        )
-
-    def _save(self, position: Position, log: RunLog) -> None:
-        """Save a position, once; all ranks give what they hold, rank 0 writes."""
-        if position == self._saved:
-            return
-        state = TrainingState(
-            trained=self.engine.trained_state(),
-            engine=self.engine.state(),
-            position=position,
-            config_yaml=self.config.to_yaml(),
-            average=self._average.state_dict() if self._average is not None else None,
-        )
-        if processes.is_main():
-            self._saver.save(state, before=log.sync)
-        self._saved = position
+    # Stopping
 
     def _save_and_stop(self, position: Position, log: RunLog, signal_name: str) -> NoReturn:
-        self._save(position, log)
-        self._saver.wait()
+        self._continuation.save(position, log)
         # A launcher ends all ranks when the first has ended, so none ends before rank 0 has saved.
-        processes.barrier()
+        self._continuation.wait()
         raise RunStopped(
             f"{signal_name}: stopped after step {position.step} of {self.total_steps}, which is saved in "
             f"{self.folder.checkpoints / checkpoint_name(position.step)}"
@@ -303,49 +265,6 @@ class RunnerEmoVIT:
         """Called between batches: one process alone need not finish a long evaluation when it is asked to stop."""
         if self._stop.received is not None and processes.world_size() == 1:
             raise RunStopped(f"{self._stop.received}: stopped in an evaluation; nothing but it is lost")
-
-    def _resume(self) -> Position:
-        start = processes.on_main(lambda: find_start(self.folder, self.config))
-        if start is None:
-            seed_everything("start", self.settings.seed)
-            return Position()
-        path, manifest = start
-        check_belongs(
-            path,
-            manifest,
-            index_hash=self._train_dataset.index_hash,
-            frozen_fingerprint=self._frozen_fingerprint,
-        )
-        state = read_state(path)
-        self.engine.load_trained(state.trained)
-        self.engine.load_state(state.engine)
-        if self._average is not None:
-            self._average.load_state_dict(state.trained if state.average is None else state.average)
-        position = state.position
-        self._saved = position
-        logger.info(
-            "going on from %s: step %d of %d, epoch %d, next sample %d of %d in the order of index %s",
-            path.name,
-            position.step,
-            self.total_steps,
-            position.epoch + 1,
-            min(position.step_in_epoch * self.settings.global_batch_size, len(self._train_dataset)),
-            len(self._train_dataset),
-            manifest.index_hash[:12],
-        )
-        return position
-
-    def _load_best(self, position: Position) -> str:
-        """Put the best weights into the model, and say which they are."""
-        best = position.best
-        if best is not None and best.step != position.step:
-            self._saver.wait()
-            processes.barrier()
-            path, _ = find_trained(self.folder.checkpoints / checkpoint_name(best.step))
-            self.engine.load_trained(read_model(path))
-        elif self._average is not None:
-            self.engine.load_trained(self._average.state_dict())
-        return checkpoint_name(best.step if best is not None else position.step)
 
     # Evaluation
 

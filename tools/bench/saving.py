@@ -7,8 +7,8 @@ A step here is AdamW on weights of that size behind matrix products that take a 
 save that the step waits for, and one beside the training. `stall_s` is how much longer the step with the save took than
 the median of the steps without; `slowdown_after` is what the thread costs the steps that follow it.
 
-Going on: a run of the shipped tiny model is stopped at several positions of a long epoch, and the time from the start
-of `_resume` to the first batch is taken. It must not grow with the position, since nothing is replayed.
+Going on: a run of the shipped tiny model is stopped at several positions of a long epoch, and the time from looking
+for its checkpoint to the first batch is taken. It must not grow with the position, since nothing is replayed.
 """
 
 from __future__ import annotations
@@ -211,11 +211,10 @@ def resume_once(runner: Any, steps_done: int, train_steps: Any) -> float:
 
     for path in list_checkpoints(runner.folder.checkpoints):
         shutil.rmtree(path)
-    runner._saved = None
-    runner._save(Position(step=steps_done, epoch=0, step_in_epoch=steps_done), NoLog())
-    runner._saver.wait()
+    runner._continuation.save(Position(step=steps_done, epoch=0, step_in_epoch=steps_done), NoLog())
+    runner._continuation.wait()
     started = time.perf_counter()
-    position = runner._resume()
+    position = runner._continuation.resume(runner.total_steps)
     steps = train_steps(runner._train_dataset, runner.settings, epoch=0, start_step=position.step_in_epoch)
     next(iter(steps))
     return time.perf_counter() - started

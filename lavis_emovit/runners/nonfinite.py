@@ -1,0 +1,38 @@
+"""The samples that led to a loss or gradient that is not finite, told and written down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from lavis_emovit.files import atomic_writer
+from lavis_emovit.runners import processes
+from lavis_emovit.runners.engines.base import Batch, NonFiniteError
+from lavis_emovit.runners.training_state import Position
+
+NUM_SHOWN = 8
+
+
+def name_samples(
+    error: NonFiniteError, position: Position, micro_batches: Sequence[Batch], path: Path
+) -> NonFiniteError:
+    """The error with the samples of the step, all of which also go to a file; called by all ranks.
+
+    Args:
+        error: as the engine raised it.
+        position: before the step.
+        micro_batches: of this rank.
+        path: of the file, which rank 0 writes.
+    """
+    own = [instance_id for batch in micro_batches for instance_id in batch["instance_id"]]
+    ids = [instance_id for of_rank in processes.gather_objects(own) for instance_id in of_rank]
+    facts = {"step": position.step, "epoch": position.epoch, "problem": str(error), "instance_ids": ids}
+    if processes.is_main():
+        with atomic_writer(path) as file:
+            file.write(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    shown = ", ".join(ids[:NUM_SHOWN]) + (f" and {len(ids) - NUM_SHOWN} more" if len(ids) > NUM_SHOWN else "")
+    return NonFiniteError(
+        f"step {position.step}: {error}. The weights were not touched. Samples: {shown} (all in {path}). Look at these "
+        "samples, or lower run.init_lr or set run.max_grad_norm."
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from PIL import Image, ImageDraw
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.evaluation.metrics import classification_metrics
 from lavis_emovit.evaluation.predictions import PredictionRow, write_predictions
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 MIKELS = get_label_set("mikels8").labels
 

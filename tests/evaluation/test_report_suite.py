@@ -1,0 +1,328 @@
+"""The report on suites.
+
+Properties: the page loads nothing, its references lead somewhere, and it can be read aloud; its figures are those of
+scikit-learn and of Lin's formula on the rows, the same whether the suite's own figures are given or computed again;
+most confident mistakes are chosen, their pictures kept small, and those of other answers deleted; text from data is
+never markup, neither in HTML nor in LaTeX; what is missing, unfinished, failed or left out is named; two suites are
+compared record by record, never over other data, and several tests are adjusted for; Markdown and LaTeX hold the same
+tables; the same folder gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+from report_page import check_page, page_of
+from sklearn import metrics as reference
+from suite_folder import MIKELS, make_suite, scene_rows, write_rows
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.comparisons import holm
+from lavis_emovit.evaluation.predictions import read_predictions
+from lavis_emovit.evaluation.report import write_comparison, write_report, write_suite_report
+from lavis_emovit.evaluation.report_pictures import keep_pictures, mistakes, picture_path, pictures_to_keep
+from lavis_emovit.evaluation.suite_contents import read_suite
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory):
+    folder = make_suite(tmp_path_factory.mktemp("suites") / "trial")
+    contents = read_suite(folder)
+    for asked in contents.asked:
+        ids = dict.fromkeys(row.record_id for rows in asked.rows.values() for row in rows)
+        keep_pictures(folder, asked, 3, ((record_id, jpeg(200)) for record_id in ids))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(suite):
+    return page_of(write_report(suite))
+
+
+def jpeg(shade: int, size: tuple[int, int] = (900, 600)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (shade, 90, 60)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def rows_of(suite, benchmark: str, name: str):
+    return read_predictions(suite / "predictions" / benchmark / f"{name}.jsonl")
+
+
+def table_with(page, *words: str) -> dict[str, list[str]]:
+    """The rows, by their head, of the first table whose head has these words."""
+    for table in page.tables:
+        if all(any(word in cell for cell in table[0]) for word in words):
+            return {
+                "": table[0][1:],
+                **{row[0]: [cell.replace("\u202f", " ") for cell in row[1:]] for row in table[1:]},
+            }
+    raise AssertionError(f"no table with {words}")
+
+
+def test_the_page_stands_alone_and_can_be_read_aloud(page):
+    check_page(page)
+    for name in ("Result", "Differences", "Sensitivity", "scenes", "affect", "units", "Settings"):
+        assert f">{name}</a>" in page.html
+
+
+def test_the_headline_and_the_figures_are_those_of_scikit_learn(suite, page):
+    rows = [row for row in rows_of(suite, "scenes", "tiny.generation") if row.variant.startswith("wording 1")]
+    truth, said = [row.label for row in rows], [row.prediction or "none" for row in rows]
+    accuracy = f"{100 * reference.accuracy_score(truth, said):.1f} %"
+    headline = table_with(page, "scenes: accuracy", "affect: mean CCC", "units: mean F1")
+    assert headline["tiny (generation)"][0].startswith(f"{accuracy}*")
+    assert headline["tiny (generation)"][1].strip() == "\u2013"
+    figures = table_with(page, "Macro F1", "Invalid answers")
+    cells = dict(zip(figures[""], figures["tiny (generation)"]))
+    assert cells["Accuracy"].startswith(accuracy)
+    assert cells["Macro F1"].startswith(f"{reference.f1_score(truth, said, labels=MIKELS, average='macro'):.3f}")
+    assert cells["Invalid answers"].split() == ["20.0", "%", "12", "of", "60"]
+    assert "20.0 % of the answers are invalid (12); they count as wrong" in page.text
+
+
+def test_the_confusion_matrix_has_a_column_of_invalid_answers(suite, page):
+    matrices = [table for table in page.tables if table[0][0].startswith("true")]
+    # Majority always says the same, which is said in words.
+    assert [table[0][-1] == "(invalid)" for table in matrices] == [False, True, False]
+    assert f"majority: {MIKELS[0]}" in page.text
+    rows = [row for row in rows_of(suite, "scenes", "tiny.generation") if row.variant.startswith("wording 1")]
+    counts = reference.confusion_matrix(
+        [row.label for row in rows], [row.prediction or "none" for row in rows], labels=[*MIKELS, "none"]
+    )
+    assert [[int(cell) for cell in row[1:]] for row in matrices[1][1:]] == counts[:-1].tolist()
+
+
+def test_numbers_are_those_of_the_formulas(suite, page):
+    rows = rows_of(suite, "affect", "colours.direct")
+    true, said = (np.array([getattr(row, name)["valence"] for row in rows]) for name in ("true_values", "values"))
+    ccc = 2 * np.cov(true, said, bias=True)[0, 1] / (true.var() + said.var() + (true.mean() - said.mean()) ** 2)
+    assert table_with(page, "CCC", "PCC")["colours"][0].startswith(f"{ccc:.3f}")
+    rows = rows_of(suite, "units", "tiny.likelihood")
+    f1 = [
+        reference.f1_score([row.true_values[unit] for row in rows], [row.values[unit] for row in rows])
+        for unit in ("AU4", "AU6", "AU12")
+    ]
+    assert table_with(page, "Mean F1")["tiny (likelihood)"][0].startswith(f"{np.mean(f1):.3f}")
+    by_unit = table_with(page, "Active", "tiny (likelihood)")
+    assert [cells[1].split()[0] for head, cells in by_unit.items() if head] == [f"{one:.2f}" for one in f1]
+
+
+def test_every_measured_part_is_there_and_no_other(page):
+    headings = page.text
+    for heading in ("From coarse to fine", "Slices", "How answers were read", "Calibration", "Each action unit"):
+        assert heading in headings
+    for heading in ("Soft labels Against", "Other figures", "Left out"):
+        assert heading not in headings
+    assert "said valence" in page.html
+    assert table_with(page, "polarity2 (2)", "mikels8 (8)")
+    assert table_with(page, "attributes.scene", "tiny (likelihood)")["beach"]
+    assert "Spread" in table_with(page, "Variant", "tiny (likelihood)")
+
+
+def test_figures_given_and_computed_again_make_the_same_page(suite, page, tmp_path):
+    known = read_suite(suite).summary
+    (suite / "metrics.json").write_text(json.dumps(known))
+    try:
+        again = write_report(suite, tmp_path / "again.html").read_bytes()
+        assert write_suite_report(suite, known, tmp_path / "given.html").read_bytes() == again
+        assert write_report(suite, tmp_path / "third.html").read_bytes() == again
+    finally:
+        (suite / "metrics.json").unlink()
+
+
+def test_figures_of_papers_stand_apart_with_source_and_status(page):
+    papers = table_with(page, "Status", "Source")
+    assert len(papers) > 2
+    assert {cells[4] for head, cells in papers.items() if head} <= {"quoted", "second hand", "inferred"}
+    assert not set(papers) & set(table_with(page, "scenes: accuracy")) - {""}
+
+
+def test_most_confident_mistakes_are_chosen_and_their_pictures_kept(suite, page):
+    asked = read_suite(suite).asked[0]
+    wrong = mistakes(asked, asked.rows["tiny", "likelihood"])
+    assert all(row.prediction != row.label for row in wrong)
+    sure = []
+    for row in wrong:
+        powers = {label: math.exp(score) for label, score in row.scores.items()}
+        sure.append(powers[row.prediction] / sum(powers.values()))
+    assert sure == sorted(sure, reverse=True)
+    chosen = list(pictures_to_keep(asked, 3))
+    written = mistakes(asked, asked.rows["tiny", "generation"])
+    # One model, asked in two ways, which take turns.
+    assert chosen[:2] == [wrong[0].record_id, written[0].record_id]
+    assert len(chosen) == 3
+    assert len(page.of("img")) == 3 * 3
+    assert f"{100 * sure[0]:.0f} %" in page.text
+    kept = sorted((suite / "pictures" / "scenes").iterdir())
+    assert [path.name for path in kept] == sorted(picture_path("scenes", one).name for one in chosen)
+    with Image.open(kept[0]) as image:
+        assert max(image.size) == 240
+
+
+def test_pictures_are_read_as_far_as_needed_and_old_ones_go(tmp_path):
+    folder = make_suite(tmp_path / "trial")
+    (asked, *_) = read_suite(folder).asked
+    chosen = list(pictures_to_keep(asked, 2))
+    seen = []
+
+    def items():
+        for record_id in [chosen[0], "emoset/other", chosen[1], "emoset/never"]:
+            seen.append(record_id)
+            yield record_id, jpeg(10) if record_id == chosen[0] else b"no picture"
+
+    old = folder / "pictures" / "scenes" / "old.jpg"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(jpeg(1))
+    keep_pictures(folder, asked, 2, items())
+    assert seen == [chosen[0], "emoset/other", chosen[1]]
+    assert [path.name for path in old.parent.iterdir()] == [picture_path("scenes", chosen[0]).name]
+    seen.clear()
+    keep_pictures(folder, asked, 1, items())
+    assert seen == []
+    assert page_of(write_report(folder)).html.count(">no picture<") >= 1
+
+
+def test_text_from_data_is_never_markup(tmp_path):
+    nasty = '<script>alert("1")</script>&amp;{{ 7 * 7 }}$x_1^2$ \\input{a}% #'
+    folder = make_suite(tmp_path / "<b>trial<b>", name=nasty)
+    rows = scene_rows("tiny", "generation", 20, 0)
+    rows = [row.model_copy(update={"record_id": f"{nasty}{row.record_id}", "answer": nasty}) for row in rows]
+    rows = [row.model_copy(update={"slices": {"attributes.scene": nasty}}) for row in rows]
+    write_rows(folder, "scenes", "tiny", "generation", rows)
+    page = page_of(write_report(folder))
+    check_page(page)
+    assert not page.of("script")
+    assert "&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;&amp;amp;{{ 7 * 7 }}" in page.html
+    tex = write_report(folder, tmp_path / "page.tex").read_text()
+    shown = [line for line in tex.splitlines() if not line.startswith("%")]
+    assert any("\\textbackslash{}input\\{a\\}\\% \\#" in line for line in shown)
+    assert not any("\\input" in line for line in shown)
+
+
+def test_what_is_missing_is_named(tmp_path):
+    folder = make_suite(tmp_path / "trial")
+    beside = folder / "predictions" / "scenes" / "tiny.generation.json"
+    made = json.loads(beside.read_text())
+    beside.write_text(json.dumps({**made, "finished": False}))
+    path = folder / "predictions" / "units" / "colours.direct.jsonl"
+    rows = read_predictions(path)
+    rows[3] = rows[3].model_copy(update={"values": None, "error": "cannot be decoded"})
+    write_rows(folder, "units", "colours", "direct", rows)
+    (folder / "predictions" / "affect" / "majority.direct.json").unlink()
+    left_out = {"affect": {"tiny": {"generation": "no reason"}}}
+    (folder / "metrics.json").write_text(json.dumps({"left_out": left_out, "absent": {"fi": "not on this machine"}}))
+    text = page_of(write_report(folder)).text
+    for words in (
+        "tiny on scenes (generation), 120 rows",
+        "majority.direct.jsonl: what it was made with is missing",
+        "tiny (generation) on affect: no reason",
+        "fi: not on this machine",
+        "colours on units: 1",
+        "disfa/3 , colours: cannot be decoded",
+        "1 samples failed; the figure is over the other 59",
+    ):
+        assert words in text, words
+    (folder / "metrics.json").write_text("{")
+    assert "metrics.json cannot be read" in page_of(write_report(folder)).text
+
+
+def test_a_suite_before_its_first_batch_has_a_page_and_damage_is_refused(tmp_path):
+    folder = make_suite(tmp_path / "trial", num_rows=6)
+    damaged = folder / "predictions" / "scenes" / "tiny.likelihood.jsonl"
+    damaged.write_text("{}\n" + damaged.read_text())
+    with pytest.raises(DataError, match=r"tiny\.likelihood\.jsonl:1: key 'instance_id'"):
+        write_report(folder)
+    (empty := tmp_path / "empty").mkdir()
+    (empty / "suite.yaml").write_bytes((folder / "suite.yaml").read_bytes())
+    page = page_of(write_report(empty))
+    check_page(page)
+    assert "There are no predictions yet" in page.text
+    for text, problem in (("a: [", "damaged"), ("{}", "no node 'suite'"), ("suite: {name: x}", r"suite\.output_dir")):
+        (empty / "suite.yaml").write_text(text)
+        with pytest.raises(DataError, match=problem):
+            write_report(empty)
+
+
+def test_two_suites_side_by_side(suite, tmp_path):
+    other = make_suite(tmp_path / "trial", seed=1)
+    page = page_of(write_comparison([suite, other], tmp_path / "both.html"))
+    check_page(page)
+    names = [path.parts[-2] + "/trial" for path in (suite, other)]
+    differences = table_with(page, "Less", "Holm p")
+    found = differences[f"scenes: {names[1]}, colours"]
+    right = [
+        {row.record_id: row.prediction == row.label for row in rows_of(one, "scenes", "colours.direct")}
+        for one in (suite, other)
+    ]
+    difference = 100 * (sum(right[1].values()) - sum(right[0].values())) / 60
+    assert found[1].replace("\u2212", "-").startswith(f"{difference:+.1f}")
+    assert found[2].strip() == "60"
+    assert int(found[3]) == sum(right[1][n] and not right[0][n] for n in right[0])
+    assert found[0].startswith(f"{names[0]}, colours")
+    assert "10 comparisons stand here" in page.text
+    assert "about 0.5 of their intervals" in page.text
+
+
+def test_suites_over_other_data_are_not_compared(suite, tmp_path):
+    fewer = make_suite(tmp_path / "fewer", num_rows=50)
+    for name in ("tiny.likelihood", "majority.direct", "colours.direct"):
+        write_rows(fewer, "affect", *name.split("."), rows_of(fewer, "affect", name), data="00" * 32)
+    text = page_of(write_comparison([suite, fewer], tmp_path / "both.html")).text
+    assert "scenes in fewer and trial: other pictures (50 and 60, 50 of them in both)." in text
+    assert "affect in fewer and trial: other data (their fingerprints differ)." in text
+
+
+def test_runs_and_suites_on_one_page(suite, make_run, tmp_path):
+    runs = [make_run("first"), make_run("second", seed=5)]
+    page = page_of(write_comparison([*runs, suite], tmp_path / "all.html"))
+    check_page(page)
+    found = table_with(page, "Less", "Holm p")["test: second"]
+    rows = [read_predictions(run / "predictions" / "test-after.jsonl") for run in runs]
+    accuracies = [np.mean([row.prediction == row.label for row in of_run]) for of_run in rows]
+    shown = found[1].replace("\u2212", "-")
+    assert shown.startswith(f"{100 * (accuracies[1] - accuracies[0]):+.1f}")
+    assert "2 runs side by side" in page.text
+
+
+def test_markdown_and_latex_hold_the_same_tables(suite, page, tmp_path):
+    lines = write_report(suite, tmp_path / "page.md").read_text().splitlines()
+    tables = [line for line in lines if line.startswith("|")]
+    headline = table_with(page, "scenes: accuracy")
+    first = next(line for line in tables if line.startswith("| colours |"))
+    assert [cell.split()[0] for cell in headline["colours"]] == [
+        cell.split()[0] for cell in first.strip("| ").split(" | ")[1:]
+    ]
+    for line, after in itertools.pairwise(tables):
+        if after.startswith("| ---"):
+            assert line.count(" | ") == after.count(" | ")
+    tex = write_report(suite, tmp_path / "page.tex").read_text()
+    assert (
+        tex.count("\\begin{tabular}") == tex.count("\\end{tabular}") == sum(line.startswith("| ---") for line in lines)
+    )
+    columns = 0
+    for line in tex.splitlines():
+        if line.startswith("\\begin{tabular}"):
+            columns = len(line.rpartition("{")[2].strip("}"))
+        elif line.endswith("\\\\"):
+            assert line.count(" & ") == columns - 1
+        assert not set(line) & {"\u202f", "\u2212", "\u2013"}
+
+
+def test_the_ending_says_what_is_written(suite, tmp_path):
+    with pytest.raises(DataError, match=r"page\.pdf: a report ends in \.html, \.md or \.tex"):
+        write_report(suite, tmp_path / "page.pdf")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_holm_is_that_of_r():
+    # p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm") in R 4.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert holm([0.9, 0.8]) == [1.0, 1.0]

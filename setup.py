@@ -58,6 +58,7 @@ REQUIREMENTS = [
     "imagehash>=4.3.1",
     # metrics and the report
     "scikit-learn>=1.3",
+    "scipy>=1.11",
     "torchmetrics>=1.6",
     "matplotlib>=3.8",
     "jinja2>=3.1",

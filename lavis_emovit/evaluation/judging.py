@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from lavis_emovit.evaluation.endpoints import checked_endpoint
 from lavis_emovit.evaluation.explanations import EXPLAINED_FACTS
 from lavis_emovit.evaluation.metrics import Interval, bootstrap_interval
 from lavis_emovit.evaluation.metrics.results import Result
@@ -54,6 +55,11 @@ class JudgeSettings(Settings):
     chat: dict[str, Any] = Field(min_length=1)
     limit: int | None = Field(default=None, ge=1)
     prompt: str | None = None
+
+    @field_validator("chat")
+    @classmethod
+    def _endpoint_is_valid(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return checked_endpoint(value)
 
     def endpoint(self) -> ChatSettings:
         """The endpoint's settings."""

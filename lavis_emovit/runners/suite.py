@@ -12,17 +12,17 @@ A killed suite goes on after the last whole row.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import yaml
 from filelock import FileLock, Timeout
 
@@ -38,7 +38,7 @@ from lavis_emovit.evaluation.summaries import AskedBenchmark, benchmark_referenc
 from lavis_emovit.evaluation.tables import DIRECT, latex, markdown
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.paths import find_recipe, output_root
-from lavis_emovit.runners import processes
+from lavis_emovit.runners import heartbeat, processes
 from lavis_emovit.runners.config import read_user_tree
 from lavis_emovit.runners.machine import package_versions
 from lavis_emovit.runners.seeding import limit_threads
@@ -49,6 +49,10 @@ from lavis_emovit.runners.suite_rows import SuiteRows
 from lavis_emovit.settings import parse_settings
 
 logger = logging.getLogger(__name__)
+
+_ADAPTER_IN_PATH = re.compile(
+    r"^(suite\.models\.[^.:]+)\.(?:lavis|transformers|chat|majority|prior|clip|clip_probe|colours)(?=[.:])"
+)
 
 
 def load_suite(cfg_path: str | Path, options: Sequence[str] = ()) -> SuiteSettings | None:
@@ -68,7 +72,8 @@ def load_suite(cfg_path: str | Path, options: Sequence[str] = ()) -> SuiteSettin
     if not isinstance(node, Mapping):
         raise ConfigError([*problems, f"suite: expected a mapping (got {node!r})"], str(path))
     settings, found = parse_settings(SuiteSettings, node, "suite")
-    problems += found
+    # Which adapter's settings a key belongs to is no part of its path.
+    problems += [_ADAPTER_IN_PATH.sub(r"\1", problem) for problem in found]
     if settings is None or problems:
         raise ConfigError(problems, str(path))
     return settings
@@ -83,8 +88,10 @@ def run_suite(settings: SuiteSettings) -> dict[str, Any]:
     Raises:
         UserError: something that the user can put right.
     """
-    limit_threads(settings.num_threads)
-    with _process_group(), SuiteFolder(settings) as folder:
+    launch = processes.read_launch()
+    limit_threads(settings.num_threads, launch.local_world_size)
+    has_joined = _join_ranks(launch)
+    with SuiteFolder(settings) as folder:
         benchmarks, absent = open_benchmarks(settings)
         for name, reason in absent.items():
             logger.warning("benchmark '%s' is left out: %s", name, reason)
@@ -92,24 +99,33 @@ def run_suite(settings: SuiteSettings) -> dict[str, Any]:
             with atomic_writer(folder.settings_path) as file:
                 yaml.safe_dump({"suite": settings.model_dump(mode="json")}, file, sort_keys=False, allow_unicode=True)
         left_out = ask_all(settings, folder, benchmarks)
+        is_main = processes.is_main()
         processes.barrier()
-        if not processes.is_main():
+        if has_joined:
+            heartbeat.end()
+            processes.stop()
+        # What is left needs one process only, and a judge may take its time.
+        if not is_main:
             return {}
         return summarise(settings, folder, benchmarks, left_out, absent)
 
 
-@contextmanager
-def _process_group() -> Iterator[None]:
-    """Join the other processes that the launcher has started, by way of the CPU: ranks tell each other rows only."""
-    joined_before = dist.is_initialized()
-    processes.start(processes.read_launch(), device=torch.device("cpu"))
-    if not processes.is_main():
-        logging.getLogger("lavis_emovit").setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        if not joined_before:
-            processes.stop()
+def _join_ranks(launch: processes.Launch) -> bool:
+    """Meet the other processes that the launcher has started, by way of the CPU: ranks tell each other rows only.
+
+    Returns:
+        whether there was a group to join; after an error it is left as it is, so that the others hear of it.
+    """
+    if launch.is_alone or processes.world_size() > 1:
+        return False
+    timeout_s = processes.DEFAULT_TIMEOUT_S
+    # The heartbeat, which knows who is late, is to speak before a collective gives up.
+    processes.start(launch, device=torch.device("cpu"), timeout_s=timeout_s + 60.0)
+    heartbeat.begin(processes.store("heartbeat"), launch.rank, launch.world_size, timeout_s)
+    heartbeat.note("starting", long=True)
+    if launch.rank:
+        logging.getLogger("lavis_emovit").setLevel(logging.ERROR)
+    return True
 
 
 def summarise(
@@ -231,6 +247,7 @@ def ask_all(settings: SuiteSettings, folder: SuiteFolder, benchmarks: Mapping[st
         logger.info("%s is not asked about %s (%s): %s", model, benchmark, way, reason)
 
     for name, entry in settings.models.items():
+        heartbeat.note(f"loading {name}", long=True)
         baseline = open_baseline(entry)
         if baseline is not None:
             for benchmark in benchmarks.values():
@@ -255,6 +272,11 @@ def ask_all(settings: SuiteSettings, folder: SuiteFolder, benchmarks: Mapping[st
             close = getattr(model, "close", None)
             if close is not None:
                 close()
+            # The next model must not have to find room beside this one.
+            del model, close
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
     return left_out
 
 
@@ -294,6 +316,7 @@ class _Asking:
         with self._open() as rows:
             if rows.is_done:
                 return
+            heartbeat.note("learning", long=True)
             try:
                 baseline.fit(benchmark.learnt() if baseline.learns else (), benchmark.settings, benchmark.label_set)
             except DataError as error:

@@ -14,7 +14,7 @@ from typing import Any
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.predictions import PredictionRow, PredictionWriter, read_predictions, write_predictions
 from lavis_emovit.files import atomic_writer
-from lavis_emovit.runners import processes
+from lavis_emovit.runners import heartbeat, processes
 from lavis_emovit.runners.logs import progress
 from lavis_emovit.runners.suite_data import Batches
 
@@ -76,6 +76,7 @@ class SuiteRows:
                 batch = _next(source)
                 if isinstance(batch, DataError):
                     raise batch
+                heartbeat.note("evaluating")
                 yield batch
                 line.advance()
 

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.adapters.base import Failure
 from lavis_emovit.evaluation.benchmarks import Way
+from lavis_emovit.evaluation.endpoints import checked_endpoint
 from lavis_emovit.evaluation.questions import Question
 from lavis_emovit.generation.chat.ledger import Ledger
 from lavis_emovit.generation.chat.pictures import Picture
@@ -32,6 +33,11 @@ class ChatModelSettings(Settings):
 
     adapter: Literal["chat"]
     chat: dict[str, Any] = Field(min_length=1)
+
+    @field_validator("chat")
+    @classmethod
+    def _endpoint_is_valid(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return checked_endpoint(value)
 
     def endpoint(self) -> ChatSettings:
         """The endpoint's settings."""

@@ -1,0 +1,20 @@
+"""Settings of endpoints inside those of a suite, checked when the suite is read and not when it comes to asking."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lavis_emovit.generation.chat.settings import ChatSettings
+from lavis_emovit.settings import parse_settings
+
+
+def checked_endpoint(values: dict[str, Any]) -> dict[str, Any]:
+    """The values as they are.
+
+    Raises:
+        ValueError: a key is unknown or holds a wrong value; all of them are named.
+    """
+    settings, problems = parse_settings(ChatSettings, values, "")
+    if settings is None or problems:
+        raise ValueError("; ".join(problem.removeprefix(".") for problem in problems))
+    return values

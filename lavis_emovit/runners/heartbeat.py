@@ -1,9 +1,10 @@
 """Ranks that watch each other: one that fails, dies or hangs ends the run with a message, not with silence.
 
-Ranks meet in collectives and wait there for whoever is missing. So each has a thread that writes to the common store,
-every second, what its process is doing. Rank 0 reads all of them, the others read rank 0's. A rank is lost when its
-process has gone or has written nothing for `SILENT_S`; the run hangs when no rank has moved for `run.timeout_s`, and
-then those that are furthest behind are named. A rank that stops with an error leaves its text for all.
+Ranks meet in collectives and wait there for whoever is missing. So each has a thread that writes to the common store
+what its process is doing, whenever that changes and every second. Rank 0 reads all of them, the others read rank 0's. A
+rank is lost when its process has gone or has written nothing for `SILENT_S`; the run hangs when no rank has moved for
+`run.timeout_s`, and then those that are furthest behind are named. A rank that stops with an error leaves its text for
+all.
 
 `note` is called wherever a run gets on; with one process it does nothing.
 """
@@ -103,7 +104,7 @@ class Heartbeat:
         self._end = end
         self._own = Beat(rank, 0, 0, "starting", None, None, True, socket.gethostname(), os.getpid())
         self._lock = threading.Lock()
-        self._done, self._judged = threading.Event(), threading.Event()
+        self._done, self._judged, self._news = threading.Event(), threading.Event(), threading.Event()
         self._verdict: tuple[int, str] | None = None
         # Rank -> its last beat, when it last wrote and when it last moved, on this rank's clock.
         self._seen: dict[int, tuple[Beat, float, float]] = {}
@@ -117,15 +118,17 @@ class Heartbeat:
     def stop(self) -> None:
         """The process ends as it should."""
         self._done.set()
+        self._news.set()
         self._thread.join(timeout=2 * self._interval_s)
 
     def note(self, doing: str, *, step: int | None = None, place: str | None = None, long: bool = False) -> None:
-        """This rank has got on; kept in memory, the thread writes it."""
+        """This rank has got on; the thread writes it, so that nothing waits for the store."""
         with self._lock:
             own = self._own
             self._own = Beat(
                 own.rank, own.count, own.moves + 1, doing, step, place or own.place, long, own.host, own.pid
             )
+        self._news.set()
 
     def leave_word(self, text: str) -> None:
         """This rank stops with an error; the first to do so is the one that all others name."""
@@ -143,9 +146,17 @@ class Heartbeat:
     # The thread
 
     def _run(self) -> None:
-        while not self._done.wait(self._interval_s):
+        looked = time.monotonic()
+        while not self._done.is_set():
+            self._news.wait(max(0.0, looked + self._interval_s - time.monotonic()))
+            self._news.clear()
+            if self._done.is_set():
+                return
             try:
                 self._write()
+                if time.monotonic() - looked < self._interval_s:
+                    continue
+                looked = time.monotonic()
                 problem = self._look()
             except Exception as error:
                 # The store is on rank 0 or with the launcher; its end is a rank's end unless this one ends as well.

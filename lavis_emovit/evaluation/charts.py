@@ -122,7 +122,9 @@ def step_chart(
     window = max(1, len(y) // 40)
     axes.plot(*_thinned(x, y), color=AFTER, linewidth=0.8, alpha=0.35)
     axes.plot(*_thinned(x, _running_mean(y, window)), color=AFTER, linewidth=2)
-    axes.set_ylim(bottom=0, top=_loss_ceiling(y))
+    # A share that stays at zero still needs an axis that can be read.
+    axes.set_ylim(bottom=0, top=max(_loss_ceiling(y), 0.05) if is_share else _loss_ceiling(y))
+    figure.subplots_adjust(left=0.175)
     if is_share:
         percent_axis(axes.yaxis)
     unit, scale = (" %", 100) if is_share else ("", 1)

@@ -39,7 +39,6 @@ class RunContents:
         predictions: split -> stage (`before`, `after`) -> rows; the test split first.
         summary: metrics.json, which a run writes at its end; empty before.
         versions: packages that the run used.
-        faults: kind -> training samples that could not be read and were replaced.
         notes: what is missing or could not be read, for people.
         label: the folder's name where its last part alone does not tell it from another one.
     """
@@ -52,7 +51,6 @@ class RunContents:
     predictions: dict[str, dict[str, list[PredictionRow]]] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
-    faults: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     label: str = ""
 
@@ -76,7 +74,7 @@ def read_run(run_dir: str | os.PathLike[str]) -> RunContents:
     _read_log(run)
     _read_predictions(run)
     _read_summary(run)
-    _read_faults(run)
+    _note_faults(run)
     if not (run.steps or run.evaluations or run.predictions):
         raise DataError(
             f"{run_dir}: no log.jsonl and no predictions in it; give the output folder of a run that has begun"
@@ -158,7 +156,8 @@ def _read_summary(run: RunContents) -> None:
         run.summary = summary
 
 
-def _read_faults(run: RunContents) -> None:
+def _note_faults(run: RunContents) -> None:
+    """Say how many training samples could not be read."""
     path = run.path / "quarantine.jsonl"
     if not path.exists():
         return
@@ -167,7 +166,10 @@ def _read_faults(run: RunContents) -> None:
         row = _json_object(line)
         if row is not None:
             kinds[str(row.get("kind", "unknown"))] += 1
-    run.faults = dict(kinds.most_common())
+    if kinds:
+        listed = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in kinds.most_common())
+        what = f"{kinds.total()} training samples could not be read and were replaced by others ({listed})"
+        run.notes.append(f"{what}; {path.name} lists them.")
 
 
 def _versions(run: RunContents) -> dict[str, str]:

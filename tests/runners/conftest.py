@@ -50,10 +50,10 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_in) -> Callabl
     """Writes a recipe for the stand-in model; the working directory is the test's own folder."""
     monkeypatch.chdir(tmp_path)
 
-    def write(name: str = "recipe.yaml", **run: object) -> Path:
+    def write(name: str = "recipe.yaml", model: dict | None = None, **run: object) -> Path:
         path = tmp_path / name
         values = {
-            "model": {"arch": "emovit_stand_in"},
+            "model": model or {"arch": "emovit_stand_in"},
             "datasets": {"emo_stand_in": {}},
             "run": {**RUN, **run},
         }

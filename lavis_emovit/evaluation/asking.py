@@ -189,7 +189,14 @@ def _answers(
         patience.note(None)
         return found
 
-    return _by_group(asked, lambda pair: (pair[1].candidates, pair[1].answer_prefix, pair[1].max_new_tokens), put)
+    # Several wordings of many pictures would be more at once than the batch size promises; neighbours in the list are
+    # about the same picture, so it is still looked at once for most of its questions.
+    size = max(1, len(pictures), model.pictures_at_once)
+
+    def put_all(group: list[tuple[int, Question]]) -> list[Any]:
+        return [answer for start in range(0, len(group), size) for answer in put(group[start : start + size])]
+
+    return _by_group(asked, lambda pair: (pair[1].candidates, pair[1].answer_prefix, pair[1].max_new_tokens), put_all)
 
 
 def _by_group(members: Sequence[T], key: Callable[[T], Any], work: Callable[[list[T]], Iterable[Any]]) -> list[Any]:

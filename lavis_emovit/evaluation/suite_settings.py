@@ -65,7 +65,7 @@ class SuiteSettings(Settings):
         ways: how language models are asked. `likelihood` scores candidates by the mean log-probability of their
             tokens, `likelihood_sum` by the sum, `likelihood_calibrated` by the sum less that behind a blank picture;
             `generation` lets the model write and reads its words.
-        batch_size: pictures of a batch.
+        batch_size: pictures of a batch, and questions that are put to a model at once.
         num_workers: processes that read and prepare pictures.
         missing: a benchmark whose data are not on this machine: `refuse` the suite, or `skip` it and say so.
         overwrite: delete predictions that were made with other settings, instead of refusing.

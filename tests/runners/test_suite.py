@@ -52,7 +52,7 @@ class FakeModel:
 
     def __init__(self, fails=lambda mean: False, nan=lambda mean: False):
         self.fails, self.nan = fails, nan
-        self.num_asked = 0
+        self.num_asked = self.most_at_once = 0
 
     def identity(self):
         return {"adapter": "fake"}
@@ -61,12 +61,13 @@ class FakeModel:
         image = decode_image(image_bytes)
         return float(np.asarray(image.convert("L")).mean())
 
-    def _check(self, pictures):
+    def _check(self, pictures, questions):
+        self.most_at_once = max(self.most_at_once, len(questions))
         if any(self.fails(mean) for mean in pictures):
             raise RuntimeError("the chip is on fire\nand more")
 
     def score(self, pictures, image_index, questions, way):
-        self._check(pictures)
+        self._check(pictures, questions)
         self.num_asked += len(questions)
         return [
             [
@@ -77,7 +78,7 @@ class FakeModel:
         ]
 
     def write(self, pictures, image_index, questions):
-        self._check(pictures)
+        self._check(pictures, questions)
         self.num_asked += len(questions)
         return [("Predict emotion: fear. Reason: dark.", "no idea")[int(pictures[i]) % 2] for i in image_index]
 
@@ -204,8 +205,9 @@ def _killed(settings, at_row, half):
 
 def test_killed_at_any_row_it_ends_as_if_undisturbed(suite, fake):
     asked = {"benchmark": {"wordings": [1, 2, 3]}, "ways": ["likelihood", "generation"]}
-    fake()
+    model = fake()
     expected = run_suite(suite("whole", **asked))
+    assert model.most_at_once == 4  # the batch size, though there are three questions for each picture
     settings = suite("killed", **asked)
     for at_row, half in ((0, True), (1, True), (11, False), (30, True), (40, True), (29, False)):
         process = _fork(_killed, settings, at_row, half)

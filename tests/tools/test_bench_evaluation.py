@@ -1,5 +1,5 @@
-"""`tools/bench/evaluation.py`: it runs on tiny shapes from drawn shards, both sides give the same rows, and ratios are of
-the times beside them."""
+"""`tools/bench/evaluation.py`: on tiny shapes and drawn shards, both sides give the same rows, and ratios are of the
+times beside them."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ from lavis_emovit.runners.engines.memory import state_bytes
 RANKS = Path(__file__).resolve().parent / "ranks"
 sys.path.insert(0, str(RANKS))
 
-from jobs import finish, logs, start_ranks  # noqa: E402
+from jobs import finish, load_deepspeed, logs, start_ranks  # noqa: E402
+from memory import count_bytes  # noqa: E402
 
 STAGES = {"torch": 0, "zero0": 0, "zero1": 1, "zero2": 2, "zero3": 3}
 
@@ -23,6 +24,7 @@ STAGES = {"torch": 0, "zero0": 0, "zero1": 1, "zero2": 2, "zero3": 3}
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     pytest.importorskip("deepspeed")
+    load_deepspeed()
     root = tmp_path_factory.mktemp("memory")
     for stage in range(4):
         # Buckets and what stays whole have fixed sizes, beside which so small a model would be nothing.
@@ -30,7 +32,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
         if stage == 3:
             zero["stage3_param_persistence_threshold"] = 0
         (root / f"zero{stage}.json").write_text(json.dumps({"zero_optimization": zero}))
-    assert finish(start_ranks(2, "memory.py", [root, root], root), root) == [0, 0], logs(root)
+    assert finish(start_ranks(2, count_bytes, [root, root], root)) == [0, 0], logs(root)
     return [json.loads((root / f"bytes{rank}.json").read_text()) for rank in range(2)]
 
 

@@ -20,8 +20,8 @@ from torch import nn
 RANKS = Path(__file__).resolve().parent / "ranks"
 sys.path.insert(0, str(RANKS))
 
-from jobs import REPOSITORY, finish, logs, start_ranks  # noqa: E402
-from matrix import ENGINES, NUM_STEPS, SAVED_AT  # noqa: E402
+from jobs import REPOSITORY, finish, load_deepspeed, logs, start_ranks  # noqa: E402
+from matrix import ENGINES, NUM_STEPS, SAVED_AT, train_under_every_engine  # noqa: E402
 from small import SmallModel, learning_rate, steps  # noqa: E402
 
 pytest.importorskip("deepspeed")
@@ -73,14 +73,16 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             said["zero_optimization"] |= {"stage3_param_persistence_threshold": 0, "sub_group_size": 50}
         (configs / path.name).write_text(json.dumps(said))
     assert {path.stem for path in configs.glob("*.json")} == set(ENGINES) - {"torch"}
+    load_deepspeed()
     folders = {name: root / name for name in ("two", "one", "three")}
-    started = [(folders["two"], start_ranks(2, "matrix.py", [folders["two"], configs], folders["two"]))]
-    assert finish(started[0][1], folders["two"]) == [0, 0], logs(folders["two"])
+    ranks = start_ranks(2, train_under_every_engine, [folders["two"], configs], folders["two"])
+    assert finish(ranks) == [0, 0], logs(folders["two"])
+    started = {}
     for name, num_ranks in (("one", 1), ("three", 3)):
         arguments = [folders[name], configs, folders["two"]]
-        started.append((folders[name], start_ranks(num_ranks, "matrix.py", arguments, folders[name])))
-    for folder, ranks in started[1:]:
-        assert set(finish(ranks, folder)) == {0}, logs(folder)
+        started[name] = start_ranks(num_ranks, train_under_every_engine, arguments, folders[name])
+    for name, ranks in started.items():
+        assert set(finish(ranks)) == {0}, logs(folders[name])
     return folders
 
 

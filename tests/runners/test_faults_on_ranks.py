@@ -3,7 +3,6 @@ of their own, and rank 0 prints one message that names the rank, what happened, 
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +11,8 @@ import pytest
 RANKS = Path(__file__).resolve().parent / "ranks"
 sys.path.insert(0, str(RANKS))
 
-from jobs import finish, start_ranks  # noqa: E402
+from faults import train_until  # noqa: E402
+from jobs import Ranks, finish, start_ranks  # noqa: E402
 
 # Mode and faulty rank -> seconds without progress that are allowed; exit codes of the two ranks; the message.
 CASES = {
@@ -32,11 +32,11 @@ CASES = {
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], tuple[Path, list[int]]]:
     """All cases at once: folder with the logs, and exit codes."""
     root = tmp_path_factory.mktemp("faults")
-    started: dict[tuple[str, int], tuple[Path, list[subprocess.Popen]]] = {}
+    started: dict[tuple[str, int], tuple[Path, Ranks]] = {}
     for (mode, rank), (timeout_s, _, _) in CASES.items():
         folder = root / f"{mode}-{rank}"
-        started[mode, rank] = folder, start_ranks(2, "faults.py", [mode, rank, timeout_s], folder)
-    return {case: (folder, finish(ranks, folder)) for case, (folder, ranks) in started.items()}
+        started[mode, rank] = folder, start_ranks(2, train_until, [mode, rank, timeout_s], folder)
+    return {case: (folder, finish(ranks)) for case, (folder, ranks) in started.items()}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-on-rank-{case[1]}")

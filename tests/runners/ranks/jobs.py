@@ -1,16 +1,31 @@
-"""Starting the ranks of a job as a launcher does."""
+"""Jobs of several processes that a launcher would have started, forked off with everything loaded already."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
-import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
+Ranks = list[Any]
+
+
+def load_deepspeed() -> None:
+    """Load it for the CPU in this process, so that no rank has to, and leave the environment as it was."""
+    before = os.environ.get("DS_ACCELERATOR")
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    import deepspeed
+    import deepspeed.runtime.superoffload.superoffload_stage3
+    import deepspeed.runtime.zero.stage3  # noqa: F401
+    from deepspeed.accelerator import get_accelerator
+
+    get_accelerator()
+    if before is None:
+        del os.environ["DS_ACCELERATOR"]
 
 
 def free_port() -> int:
@@ -19,38 +34,43 @@ def free_port() -> int:
         return own.getsockname()[1]
 
 
-def start_ranks(num_ranks: int, script: str, arguments: Sequence[object], folder: Path) -> list[subprocess.Popen]:
-    """One process for each rank; what they print goes to `folder`/rank<r>.log."""
+def start_ranks(num_ranks: int, function: Callable[..., Any], arguments: Sequence[Any], folder: Path) -> Ranks:
+    """One process for each rank that calls a function; what they print goes to `folder`/rank<r>.log."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    ranks = []
-    for rank in range(num_ranks):
-        environment = {
-            **os.environ,
+    context = multiprocessing.get_context("fork")
+
+    def run(rank: int) -> None:
+        os.environ |= {
             "RANK": str(rank),
             "WORLD_SIZE": str(num_ranks),
             "LOCAL_RANK": str(rank),
             "LOCAL_WORLD_SIZE": str(num_ranks),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
-            "OMP_NUM_THREADS": "1",
-            "LAVIS_PLUGINS": "0",
-            "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
         }
-        command = [sys.executable, str(HERE / script), *map(str, arguments)]
-        with (folder / f"rank{rank}.log").open("w") as log:
-            ranks.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
+        log = (folder / f"rank{rank}.log").open("w", buffering=1)
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        sys.stdout = sys.stderr = log
+        raise SystemExit(function(*arguments))
+
+    ranks = [context.Process(target=run, args=(rank,)) for rank in range(num_ranks)]
+    for rank in ranks:
+        rank.start()
     return ranks
 
 
-def finish(ranks: Sequence[subprocess.Popen], folder: Path, timeout_s: float = 300) -> list[int]:
-    """Exit codes; ranks that do not end are killed."""
-    try:
-        return [rank.wait(timeout_s) for rank in ranks]
-    finally:
-        for rank in ranks:
-            if rank.poll() is None:
-                rank.kill()
+def finish(ranks: Ranks, timeout_s: float = 240) -> list[int | None]:
+    """Exit codes; ranks that do not end are killed and have none."""
+    for rank in ranks:
+        rank.join(timeout_s)
+    codes = [rank.exitcode for rank in ranks]
+    for rank in ranks:
+        if rank.is_alive():
+            rank.kill()
+            rank.join()
+    return codes
 
 
 def logs(folder: Path) -> str:

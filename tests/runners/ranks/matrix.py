@@ -1,17 +1,12 @@
-"""One rank of a job that trains under every engine, one after the other, and writes down what came out.
-
-Usage: matrix.py OUT_FOLDER CONFIGS_FOLDER [STATES_FOLDER]; with states of another job it goes on from each of them.
-"""
+"""One rank of a job that trains under every engine, one after the other, and writes down what came out."""
 
 from __future__ import annotations
 
 import json
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import no_lavis  # noqa: F401
 import torch
 from safetensors.torch import load_file, save_file
 from small import SmallModel, SmallTask, learning_rate, settings, steps
@@ -82,7 +77,8 @@ def stops_at_nan(engine: Any) -> dict[str, Any]:
     return {"messages": processes.gather_objects(message), "is_unchanged": scores(engine) == before}
 
 
-def main(out: Path, configs: Path, states: Path | None) -> None:
+def train_under_every_engine(out: Path, configs: Path, states: Path | None = None) -> None:
+    """All engines from the beginning; or, with states of another job, each from the middle of its training."""
     processes.start(processes.read_launch(), device=torch.device("cpu"), timeout_s=60, even_alone=True)
     torch.set_num_threads(1)
     results: dict[str, Any] = {}
@@ -111,7 +107,3 @@ def main(out: Path, configs: Path, states: Path | None) -> None:
     if processes.is_main():
         (out / "results.json").write_text(json.dumps(results))
     processes.stop()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else None)

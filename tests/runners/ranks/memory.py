@@ -1,19 +1,14 @@
-"""One rank that holds the tensors of the tiny model under each engine and counts the bytes that are there.
-
-Usage: memory.py OUT_FOLDER CONFIGS_FOLDER
-"""
+"""One rank that holds the tensors of the tiny model under each engine and counts the bytes that are there."""
 
 from __future__ import annotations
 
 import gc
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import no_lavis  # noqa: F401
 import torch
 from safetensors.torch import load_file
 from small import settings
@@ -75,7 +70,8 @@ def bytes_held() -> int:
     return sum(size for place, size in sizes.items() if place)
 
 
-def main(out: Path, configs: Path) -> None:
+def count_bytes(out: Path, configs: Path) -> None:
+    gc.freeze()  # what the process was forked with is not looked at
     processes.start(processes.read_launch(), device=torch.device("cpu"), timeout_s=60)
     found: dict[str, Any] = {}
     for name in ("torch", "zero0", "zero1", "zero2", "zero3"):
@@ -113,7 +109,3 @@ def main(out: Path, configs: Path) -> None:
         del engine, model, target, real, measured
     (out / f"bytes{processes.rank()}.json").write_text(json.dumps(found))
     processes.stop()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))

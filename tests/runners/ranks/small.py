@@ -1,6 +1,8 @@
-"""A model, a task and data for jobs of several ranks that need nothing of LAVIS: quick to load, with all that makes
-sharding hard. A parameter that is used outside the module that owns it, modules that are called twice, frozen weights
-between learning ones, sizes that no number of ranks divides, questions and pictures of different numbers."""
+"""A model, a task and data for jobs of several ranks: quick to train, with all that makes sharding hard.
+
+A parameter that is used outside the module that owns it, modules that are called twice, frozen weights between learning
+ones, sizes that no number of ranks divides, questions and pictures of different numbers.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-import no_lavis  # noqa: F401
 import torch
 from torch import nn
 

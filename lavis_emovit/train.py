@@ -195,7 +195,13 @@ def _join_ranks(launch: Any, run: Any) -> None:
     heartbeat.note("starting", long=True)
     if launch.rank:
         _name_rank(launch.rank)
-    logger.info("%d processes (%s), each on %s", launch.world_size, launch.launcher, run.device)
+    logger.info("%d processes (%s), device %s", launch.world_size, launch.launcher, run.device)
+    if not run.evaluate and run.global_batch_size < launch.world_size:
+        logger.warning(
+            "run.global_batch_size is %d for all processes together, so %d of them have nothing to do; set it higher",
+            run.global_batch_size,
+            launch.world_size - run.global_batch_size,
+        )
 
 
 def _name_rank(rank: int) -> None:

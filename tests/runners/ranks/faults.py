@@ -27,7 +27,7 @@ def train_until(mode: str, faulty_rank: int, timeout_s: float) -> int:
 
 def _run(mode: str, faulty_rank: int, timeout_s: float) -> None:
     torch.set_num_threads(1)
-    train._join_ranks(processes.read_launch(), SimpleNamespace(device="cpu", timeout_s=timeout_s))
+    train._join_ranks(processes.read_launch(), SimpleNamespace(device="cpu", timeout_s=timeout_s, evaluate=True))
     engine = build_engine(SmallModel(), SmallTask(), settings())
     for step, batches in enumerate(steps(0, 1000, engine.rank, engine.world_size)):
         heartbeat.note("reading", step=step, place=f"train/{step:06d}.tar")

@@ -77,4 +77,21 @@ def _explanations_part(results: Sequence[Result], key: str) -> Part | None:
         "which share of the record's known attributes it mentions, and its form. None of them tells if it is good."
     )
     grid = Grid(f"{key}-explanations-grid", "Explanations, with 95 % intervals", "Model", columns, rows)
-    return Part(f"{key}-explanations", "Explanations", note, [grid])
+    judged = _judge_grid(explained, key)
+    return Part(f"{key}-explanations", "Explanations", note, [grid, judged] if judged is not None else [grid])
+
+
+def _judge_grid(explained: Sequence[Result], key: str) -> Grid | None:
+    judged = [(name_of(result), result["judge"]) for result in explained if result.get("judge")]
+    if not judged:
+        return None
+    rows = []
+    for name, one in judged:
+        counts = {int(score): count for score, count in one["counts"].items()}
+        cells = [number_cell(one["mean"], one["interval"], 2), GridCell(str(one["num_judged"]))]
+        cells += [GridCell(str(one["num_unusable"])), *(GridCell(str(counts.get(score, 0))) for score in range(1, 6))]
+        rows.append((name, cells))
+    columns = ["Mean score", "Judged", "Unusable replies", *(f"Score {score}" for score in range(1, 6))]
+    who = ", ".join(dict.fromkeys(f"{one['judge']} by the prompt {one['prompt']}" for _, one in judged))
+    caption = f"Scores from 1 to 5 of a judge, which is a model itself: {who}"
+    return Grid(f"{key}-judge-grid", caption, "Model", columns, rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import yaml
 
 from lavis_emovit.emotion.labels import LABEL_SETS, SPELT_OUT, LabelSet, get_label_set
 from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.judging import Judgement
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.evaluation.summaries import (
@@ -125,11 +126,29 @@ def _read_benchmark(suite: SuiteContents, name: str, known: Mapping[str, Any], u
                 labels = labels or beside["made_with"].get("labels")
     if rows:
         label_set = _label_set(labels, earlier.get("label_set") or settings.benchmarks[name].label_set)
-        num_records = max(len({row.record_id for row in found}) for found in rows.values())
         # Records without the truth that was asked for left no rows; only the suite itself could count them.
-        without_truth = [result.get("num_without_truth", 0) for result in earlier.get("results", [])]
-        num_records += min(without_truth, default=0)
-        suite.asked.append(AskedBenchmark(name, settings.benchmarks[name], label_set, rows, num_records))
+        counted = [result.get("num_without_truth") for result in earlier.get("results", [])]
+        without_truth = min((count for count in counted if isinstance(count, int)), default=None)
+        num_records = None
+        if without_truth is not None:
+            num_records = without_truth + max(len({row.record_id for row in found}) for found in rows.values())
+        judgements = _judgements(suite, name, rows) if settings.judge is not None else {}
+        benchmark = settings.benchmarks[name]
+        suite.asked.append(AskedBenchmark(name, benchmark, label_set, rows, num_records, judgements))
+
+
+def _judgements(suite: SuiteContents, name: str, rows: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Any]:
+    """What the suite's judge said; a damaged line is left out and counted."""
+    found: dict[tuple[str, str], list[Judgement]] = {}
+    for model, way in rows:
+        path = suite.path / "judgements" / name / f"{model}.{way}.jsonl"
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        for line in lines:
+            try:
+                found.setdefault((model, way), []).append(Judgement(**json.loads(line)))
+            except (ValueError, TypeError):
+                suite.notes.append(f"{path.relative_to(suite.path)} has a line that cannot be read; it is left out.")
+    return found
 
 
 def _label_set(labels: list[str] | None, name: str | None) -> LabelSet | None:
@@ -138,8 +157,12 @@ def _label_set(labels: list[str] | None, name: str | None) -> LabelSet | None:
         return None
     spelt_out = f"{SPELT_OUT}{', '.join(labels)}"
     for known in (name, *LABEL_SETS, spelt_out):
-        if known is not None and get_label_set(known).labels == tuple(labels):
-            return get_label_set(known)
+        try:
+            label_set = get_label_set(known) if known is not None else None
+        except DataError:  # a name out of a file that people may have changed
+            continue
+        if label_set is not None and label_set.labels == tuple(labels):
+            return label_set
     return LabelSet(spelt_out, tuple(labels))
 
 

@@ -47,7 +47,7 @@ def make_suite(folder: Path, *, seed: int = 0, num_rows: int = 60, **changes: An
         folder: where to.
         seed: of what the models say; the truth is always the same.
         num_rows: records of each benchmark.
-        changes: over the settings of the suite.
+        changes: over the settings of the suite; other benchmarks get no rows.
     """
     settings, problems = parse_settings(SuiteSettings, {**SUITE, **changes}, "suite")
     assert not problems
@@ -61,8 +61,8 @@ def make_suite(folder: Path, *, seed: int = 0, num_rows: int = 60, **changes: An
             ("majority", "direct"),
             ("colours", "direct"),
         ):
-            made = {"scenes": scene_rows, "affect": affect_rows, "units": unit_rows}[benchmark]
-            rows = made(model, way, num_rows, seed) if model in settings.models else None
+            made = {"scenes": scene_rows, "affect": affect_rows, "units": unit_rows}.get(benchmark)
+            rows = made(model, way, num_rows, seed) if made is not None and model in settings.models else None
             if rows is not None:
                 write_rows(folder, benchmark, model, way, rows)
     return folder

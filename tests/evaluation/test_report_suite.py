@@ -24,7 +24,7 @@ from suite_folder import MIKELS, make_suite, scene_rows, write_rows
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.comparisons import holm
-from lavis_emovit.evaluation.predictions import read_predictions
+from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions
 from lavis_emovit.evaluation.report import write_comparison, write_report, write_suite_report
 from lavis_emovit.evaluation.report_pictures import keep_pictures, mistakes, picture_path, pictures_to_keep
 from lavis_emovit.evaluation.suite_contents import read_suite
@@ -313,6 +313,46 @@ def test_markdown_and_latex_hold_the_same_tables(suite, page, tmp_path):
         elif line.endswith("\\\\"):
             assert line.count(" & ") == columns - 1
         assert not set(line) & {"\u202f", "\u2212", "\u2013"}
+
+
+def test_explanations_with_what_a_judge_said(tmp_path):
+    settings = {
+        "benchmarks": {"why": {"dataset": "emoset", "kind": "explanation"}},
+        "ways": ["generation"],
+        "judge": {"chat": {"base_url": "http://127.0.0.1:9/v1", "model": "judge-1"}},
+    }
+    folder = make_suite(tmp_path / "trial", **settings)
+    reason = "The sea lies still under a low sun, and people walk slowly along the beach, which calms whoever looks."
+    rows = [
+        PredictionRow(
+            instance_id=str(n),
+            record_id=str(n),
+            label="contentment",
+            prediction="contentment" if n % 4 else "fear",
+            answer=f"{'contentment' if n % 4 else 'fear'}. {reason}",
+            status="ok",
+            slices={"attributes.scene": "beach"},
+        )
+        for n in range(20)
+    ]
+    write_rows(folder, "why", "tiny", "generation", rows, labels=list(MIKELS))
+    said = [
+        {"instance_id": str(n), "judge": "judge-1", "prompt": "p1", "prompt_sha256": "0" * 64, "score": 1 + n % 5}
+        | {"reason": "so", "reply": "so"}
+        for n in range(10)
+    ]
+    path = folder / "judgements" / "why" / "tiny.generation.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(json.dumps(one) + "\n" for one in said) + '{"cut')
+    page = page_of(write_report(folder))
+    check_page(page)
+    explained = table_with(page, "True emotion", "Facts mentioned")["tiny (generation)"]
+    assert explained[0].startswith("75.0 %")
+    judged = table_with(page, "Mean score", "Score 5")["tiny (generation)"]
+    assert judged[0].startswith("3.00")
+    assert [cell.strip() for cell in judged[1:]] == ["10", "0", "2", "2", "2", "2", "2"]
+    assert "judge-1 by the prompt p1" in page.text
+    assert "has a line that cannot be read" in page.text
 
 
 def test_the_ending_says_what_is_written(suite, tmp_path):

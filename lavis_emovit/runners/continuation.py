@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from lavis_emovit.errors import UserError
 from lavis_emovit.runners import processes
 from lavis_emovit.runners.checkpoint import checkpoint_name
 from lavis_emovit.runners.config import Config
@@ -103,6 +104,11 @@ class Continuation:
         if start is None:
             return None
         path, manifest = start
+        if not path.is_dir():
+            raise UserError(
+                f"{path} is there for rank 0, but not for rank {processes.rank()}: run.output_dir has to lie on a disk "
+                "that all machines of the run share"
+            )
         check_belongs(
             path,
             manifest,

@@ -194,7 +194,8 @@ class RunnerEmoVIT:
                 stop = next((name for name, _ in told if name is not None), None)
                 if stop is not None:
                     self._save_and_stop(position, log, stop)
-                with line.paused():
+                # An evaluation shows a line of its own.
+                with line.paused() if plan.validates_after(position.step) else nullcontext():
                     position = self._after_step(position, log)
                 if plan.is_over(position):
                     break

@@ -74,3 +74,30 @@ def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: py
     assert "epoch 1/1" in shown
     assert "4/4" in shown
     assert "loss 1.0" in shown
+
+
+def test_a_bar_makes_room_for_another(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "150")
+    with progress("epoch 1/1", 4) as line:
+        line.advance()
+        with line.paused(), progress("val after step 1", 2) as other:
+            other.advance()
+            other.advance()
+        line.advance("loss 0.5")
+    shown = capsys.readouterr().err
+    assert "2/2" in shown and "val after step 1" in shown
+    assert "2/4" in shown and "loss 0.5" in shown
+
+
+def test_time_in_a_pause_does_not_count(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("lavis_emovit.runners.logs.time.monotonic", lambda: now[0])
+    with caplog.at_level("INFO"), progress("epoch 1/1", 10, every=2) as line:
+        now[0] += 5
+        line.advance()
+        with line.paused():
+            now[0] += 3600
+        now[0] += 5
+        line.advance()
+    assert "0:40 left" in caplog.text, "two steps took ten seconds, eight are left"

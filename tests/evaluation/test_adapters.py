@@ -4,6 +4,7 @@
   one token that begins the text, whoever writes it;
   neither rows of a pass nor padding nor the seam between prompt and candidate changes them; a tokenizer without a
   padding token and a prompt instead of a chat template work; writing is deterministic and the same in any batch.
+- The same code asks a Qwen2-VL and a Gemma 3: rows of a pass change nothing, and the picture counts.
 - What cannot be loaded or has no template is a user's error that says what to do.
 - CLIP: zero-shot shares are those of a computation by hand; an axis is a difference of shares; the probe separates
   what is separable, and its unseen labels are very unlikely.
@@ -27,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "generation"))
 
 from chat_server import Action, ChatServer
-from tiny_models import item, make_clip, make_llava, picture
+from tiny_models import item, make_clip, make_gemma3, make_llava, make_qwen2_vl, picture
 
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import DataError, UserError
@@ -104,6 +105,23 @@ def test_rows_of_a_pass_and_padding_change_nothing(llava_folder, tmp_path):
     answers = [adapter.write(pictures, [2, 0, 1], QUESTIONS) for adapter in (one, many, many, without_padding)]
     assert answers[0] == answers[1] == answers[2] == answers[3]
     assert all(isinstance(answer, str) for answer in answers[0])
+
+
+@pytest.mark.parametrize("make", [make_qwen2_vl, make_gemma3])
+def test_other_families_are_asked_alike(make, tmp_path):
+    make(tmp_path / "model")
+    found = []
+    for rows in (1, 8):
+        adapter = _llava(tmp_path / "model", rows_per_pass=rows)
+        pictures = [adapter.prepare(picture(seed)) for seed in (1, 2)]
+        scores = adapter.score(pictures, [0, 1, 1], QUESTIONS, "likelihood")
+        swapped = adapter.score(pictures[::-1], [0, 1, 1], QUESTIONS, "likelihood")
+        found.append((np.array(scores), np.array(swapped), adapter.write(pictures, [0, 1, 1], QUESTIONS)))
+    np.testing.assert_allclose(found[0][0], found[1][0], atol=1e-5)
+    np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-5)
+    assert found[0][2] == found[1][2]
+    # The picture counts.
+    assert np.abs(found[0][0] - found[0][1]).max() > 1e-3
 
 
 def test_identity_changes_with_the_weights_and_names_no_folder(llava_folder, tmp_path):

@@ -1,4 +1,4 @@
-"""Folders with tiny models of transformers, random weights and a tokenizer of bytes: a LLaVA and a CLIP."""
+"""Folders with tiny models of transformers, random weights and a tokenizer of bytes: LLaVA, Qwen2-VL, Gemma 3, CLIP."""
 
 from __future__ import annotations
 
@@ -65,6 +65,69 @@ def make_llava(folder: Path, *, chat_template: str | None = CHAT_TEMPLATE, pad_t
         chat_template=chat_template,
     )
     processor.save_pretrained(folder)
+    return folder
+
+
+def make_qwen2_vl(folder: Path) -> Path:
+    """A Qwen2-VL of two layers, with its rotary positions in three parts."""
+    torch.manual_seed(2)
+    tokenizer = _tokenizer()
+    names = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": names})
+    start, end, image, video = (tokenizer.convert_tokens_to_ids(name) for name in names)
+    text = {
+        "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.4, "pad_token_id": 0,
+        "bos_token_id": 1, "eos_token_id": 2,
+        "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 2], "rope_type": "default"},
+    }  # fmt: skip
+    vision = {"depth": 1, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "patch_size": 14, "mlp_ratio": 1}
+    config = transformers.Qwen2VLConfig(
+        text_config=text, vision_config=vision, image_token_id=image, video_token_id=video,
+        vision_start_token_id=start, vision_end_token_id=end,
+    )  # fmt: skip
+    transformers.Qwen2VLForConditionalGeneration(config).save_pretrained(folder)
+    transformers.Qwen2VLProcessor(
+        image_processor=transformers.Qwen2VLImageProcessor(min_pixels=56 * 56, max_pixels=56 * 56),
+        tokenizer=tokenizer,
+        video_processor=transformers.Qwen2VLVideoProcessor(),
+        chat_template=CHAT_TEMPLATE.replace("<image>", "<|vision_start|><|image_pad|><|vision_end|>"),
+    ).save_pretrained(folder)
+    return folder
+
+
+def make_gemma3(folder: Path) -> Path:
+    """A Gemma 3 of two layers, whose processor wants a list of pictures for each text."""
+    torch.manual_seed(3)
+    plain = _tokenizer()
+    special = {"image_token": "<img>", "boi_token": "<boi>", "eoi_token": "<eoi>"}
+    plain.add_special_tokens({"additional_special_tokens": list(special.values())})
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=plain.backend_tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>",
+        extra_special_tokens=special,
+    )  # fmt: skip
+    image, begin, end = (tokenizer.convert_tokens_to_ids(token) for token in special.values())
+    text = {
+        "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 32,
+        "initializer_range": 0.4, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    }  # fmt: skip
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+              "image_size": 16, "patch_size": 4}  # fmt: skip
+    config = transformers.Gemma3Config(
+        text_config=text, vision_config=vision, mm_tokens_per_image=4, image_token_index=image, boi_token_index=begin,
+        eoi_token_index=end,
+    )  # fmt: skip
+    model = transformers.Gemma3ForConditionalGeneration(config)
+    # It begins at zero, and the model would be blind.
+    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight)
+    model.save_pretrained(folder)
+    transformers.Gemma3Processor(
+        image_processor=transformers.Gemma3ImageProcessor(size={"height": 16, "width": 16}),
+        tokenizer=tokenizer,
+        image_seq_length=4,
+        chat_template=CHAT_TEMPLATE.replace("<image>", "<boi>"),
+    ).save_pretrained(folder)
     return folder
 
 

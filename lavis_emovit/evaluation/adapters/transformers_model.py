@@ -166,7 +166,8 @@ class TransformersModel:
         # A chat template writes the token that begins a text itself; a tokenizer would put a second one before it.
         begin = self.processor.tokenizer.bos_token
         inputs = self.processor(
-            images=list(images),
+            # A list for each text: some processors (Gemma's) take a flat list for the pictures of one.
+            images=[[image] for image in images],
             text=list(texts),
             padding=True,
             return_tensors="pt",

@@ -73,13 +73,25 @@ def test_named_recipes_and_tools_exist():
 def test_recipes_load_with_their_options(line, monkeypatch):
     from lavis_emovit.plugin import activate
     from lavis_emovit.runners.config import Config
+    from lavis_emovit.runners.suite import load_suite
 
     activate()
     monkeypatch.chdir(ROOT)
     words = shlex.split(line)
     assert words[2] in ("lavis.train", "lavis.evaluate")
     options = words[words.index("--options") + 1 :] if "--options" in words else []
-    Config.load(words[words.index("--cfg-path") + 1], options)
+    recipe = words[words.index("--cfg-path") + 1]
+    if words[2] == "lavis.train" or load_suite(recipe, options) is None:
+        Config.load(recipe, options)
+
+
+def test_launches_are_those_of_the_page_on_scaling():
+    # That page's table is held to the launchers and recipes themselves.
+    table = TEXT[TEXT.index("| your hardware") : TEXT.index("docs/scaling.md")]
+    shown = re.findall(r"`((?:python|torchrun|sbatch) [^`]+)`", table)
+    assert len(shown) == 3
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    assert not [command for command in shown if f"`{command}`" not in page]
 
 
 @pytest.mark.parametrize("line", lines_of("emovit"))

@@ -91,14 +91,14 @@ def _tell(error: BaseException) -> int | None:
     if isinstance(error, KeyboardInterrupt):
         _print_once("stopped; the same command goes on from the newest checkpoint")
         return EXIT_INTERRUPTED
-    from lavis_emovit.runners import heartbeat  # LAVIS is loaded by now, or cannot be
-    from lavis_emovit.runners.signals import EXIT_STOPPED, RunStopped
-
-    if isinstance(error, RunStopped):
+    # Looked up and not imported: where LAVIS itself is missing, these cannot be loaded.
+    signals = sys.modules.get("lavis_emovit.runners.signals")
+    if signals is not None and isinstance(error, signals.RunStopped):
         _print_once(f"{error}; the same command goes on from there")
-        return EXIT_STOPPED
-    watch = heartbeat.current()
-    if watch is not None:
+        return signals.EXIT_STOPPED
+    heartbeat = sys.modules.get("lavis_emovit.runners.heartbeat")
+    watch = heartbeat.current() if heartbeat is not None else None
+    if heartbeat is not None and watch is not None:
         # A collective fails when another rank has left it: that rank is the news.
         lost = watch.verdict(wait_s=_TELL_S if heartbeat.is_exchange_error(error) else 0.0)
         if lost is not None:
@@ -115,9 +115,8 @@ def _tell(error: BaseException) -> int | None:
 
 def _print_once(text: str) -> None:
     """To standard error, on rank 0; before the ranks have met, on the first rank of each machine."""
-    from lavis_emovit.runners import heartbeat
-
-    name = "RANK" if heartbeat.current() is not None else "LOCAL_RANK"
+    heartbeat = sys.modules.get("lavis_emovit.runners.heartbeat")
+    name = "RANK" if heartbeat is not None and heartbeat.current() is not None else "LOCAL_RANK"
     if os.environ.get(name, os.environ.get("SLURM_PROCID" if name == "RANK" else "SLURM_LOCALID", "0")) == "0":
         print(text, file=sys.stderr)
 

@@ -51,13 +51,14 @@ def benchmark_view(suite: SuiteContents, asked: AskedBenchmark, key: str) -> Ben
     by_kind = {"valence_arousal": affect_parts, "action_units": unit_parts}
     make = by_kind.get(asked.settings.kind, label_parts if asked.label_set is not None else _no_parts)
     failed = [(result_name(*asking), row) for asking, rows in asked.rows.items() for row in rows if row.error]
+    pictures = suite_pictures(suite.path, asked, suite.settings.num_pictures)
     return BenchmarkView(
         key=key,
         name=asked.name,
         lede=_lede(asked),
         parts=[part for part in [*make(asked, results, key), _other_part(results, key)] if part is not None],
-        pictures=suite_pictures(suite.path, asked, suite.settings.num_pictures),
-        pictures_note=_pictures_note(asked, suite.settings.num_pictures),
+        pictures=pictures,
+        pictures_note=_pictures_note(asked, suite.settings.num_pictures, pictures),
         errors=[(name, row.record_id, str(row.error)) for name, row in failed[:MAX_ERRORS]],
         num_errors=len(failed),
         problems=[f"{name_of(result)}: {result['problem']}" for result in figures["results"] if "problem" in result],
@@ -82,7 +83,7 @@ def _lede(asked: AskedBenchmark) -> str:
     return "; ".join(parts) + "."
 
 
-def _pictures_note(asked: AskedBenchmark, num_pictures: int) -> str:
+def _pictures_note(asked: AskedBenchmark, num_pictures: int, pictures: Sequence[SuitePicture]) -> str:
     kind = asked.settings.kind
     which = {
         "emotion": "The mistakes of which each model was surest; of written answers, which say nothing about how sure "
@@ -91,7 +92,10 @@ def _pictures_note(asked: AskedBenchmark, num_pictures: int) -> str:
         "valence_arousal": "The pictures on which each model was farthest from the truth.",
         "action_units": "The pictures with most wrong decisions.",
     }.get(kind, "The first pictures.")
-    return f"{which} Up to {num_pictures} for each model; below each picture what all models said about it."
+    note = f"{which} Up to {num_pictures} for each model; below each picture what all models said about it."
+    if not any(picture.data_url for picture in pictures):
+        note += " Their small copies are missing, so only the answers are shown; the suite writes them when it ends."
+    return note
 
 
 def _no_parts(asked: AskedBenchmark, results: Sequence[Result], key: str) -> list[Part | None]:

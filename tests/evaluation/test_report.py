@@ -197,6 +197,33 @@ def test_a_step_that_was_done_again_counts_once(make_run):
     assert "Steps 180" in page_of(write_report(run)).text
 
 
+def test_what_a_log_measures_is_drawn_and_what_is_out_of_line_is_told(make_run):
+    run = make_run()
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    for row in rows:
+        if row["event"] == "step":
+            row |= {"tokens_per_s": 900.0 + row["step"], "padding_share": 0.25, "mfu": 0.3, "gpu_memory_gib": 31.5}
+            row |= {"loss_spike": True} if row["step"] in (50, 70) else {}
+    rows.append({**rows[-1], "split": "other"})
+    (run / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    kinds = ["cut_shard", "cut_shard", "bad_record"]
+    (run / "quarantine.jsonl").write_text("".join(json.dumps({"kind": kind}) + "\n" for kind in kinds))
+    page = page_of(write_report(run))
+    labels = " ".join(svg["aria-label"] for svg in page.of("svg"))
+    for words in (
+        "2 steps are marked as out of line",
+        "Throughput in tokens by step: median 990, from 901 to 1.08e+03",
+        "Padding by step: median 25 %",
+        "Model FLOPs utilisation by step: median 30 %",
+        "GPU memory by step: median 31.5",
+    ):
+        assert words in labels
+    assert "Losses out of line 2" in page.text
+    assert "Validation on val" in page.text
+    assert "Validation on other" in page.text
+    assert "3 training samples could not be read and were replaced by others (cut shard 2, bad record 1)" in page.text
+
+
 def test_a_row_cut_by_a_crash_is_left_out_and_a_damaged_one_is_refused(make_run):
     run = make_run()
     path = run / "predictions" / "test-after.jsonl"

@@ -355,6 +355,21 @@ def test_explanations_with_what_a_judge_said(tmp_path):
     assert "has a line that cannot be read" in page.text
 
 
+def test_captions_have_no_figures_but_are_shown(tmp_path):
+    settings = {"benchmarks": {"jokes": {"dataset": "oasis", "kind": "caption"}}, "ways": ["generation"]}
+    folder = make_suite(tmp_path / "trial", **settings)
+    rows = [
+        PredictionRow(instance_id=str(n), record_id=str(n), label=None, prediction=None, answer=f"Caption no. {n}")
+        for n in range(5)
+    ]
+    write_rows(folder, "jokes", "tiny", "generation", rows)
+    page = page_of(write_report(folder))
+    check_page(page)
+    assert [f"Caption no. {n}" in page.text for n in range(5)] == [True] * 3 + [False] * 2
+    assert "Result Headline" not in page.text
+    assert "small copies are missing" in page.text
+
+
 def test_the_ending_says_what_is_written(suite, tmp_path):
     with pytest.raises(DataError, match=r"page\.pdf: a report ends in \.html, \.md or \.tex"):
         write_report(suite, tmp_path / "page.pdf")

@@ -126,7 +126,9 @@ def _cell(result: Mapping[str, Any] | None) -> Cell:
     notes = []
     if result["num_invalid"]:
         share = result["num_invalid"] / result["num_samples"]
-        notes.append(f"{100 * share:.1f} % of the answers are invalid ({result['num_invalid']}); they count as wrong")
+        counted = "the farther end of the scale" if headline["name"].endswith("CCC") else "wrong"
+        invalid = f"{100 * share:.1f} % of the answers are invalid ({result['num_invalid']})"
+        notes.append(f"{invalid}; they count as {counted}")
     if result["num_errors"]:
         notes.append(f"{result['num_errors']} samples failed; the figure is over the other {result['num_samples']}")
     if headline["value"] is None:
@@ -165,8 +167,9 @@ def _answers(summary: Mapping[str, Any]) -> list[str]:
     if not rows:
         return []
     note = (
-        "Invalid answers count as wrong; errors and pictures without a truth are left out of n. The published rule "
-        "reads any run of letters as a label and drops what matches none: for comparison with published figures only."
+        "Invalid answers count as wrong, as numbers as the farther end of the scale; errors and pictures without a "
+        "truth are left out of n. The published rule reads any run of letters as a label and "
+        "drops what matches none: for comparison with published figures only."
     )
     return ["", "## Answers", "", *map(markdown_row, [head, ["---"] * len(head), *rows]), "", note]
 

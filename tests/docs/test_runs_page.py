@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -57,3 +58,21 @@ def test_files_that_the_page_names_exist() -> None:
     assert not [name for name in named if not (ROOT / name).exists()]
     presets = re.findall(r"`(\w+\.yaml)`", PAGE)
     assert all((ROOT / "projects" / "emovit" / "presets" / name).is_file() for name in presets) and len(presets) == 3
+
+
+def test_figures_are_those_of_the_benchmarks() -> None:
+    soak, saving = (json.loads((ROOT / "benchmarks" / f"{name}.json").read_text()) for name in ("soak", "saving"))
+    text = " ".join(PAGE.split())
+    ended = soak["ended_by"]
+    for words in (
+        f"{soak['minutes']:g} minutes, {soak['starts']} starts of {soak['runs']} runs, {ended['SIGKILL']} ended by SIGKILL",
+        f"{ended['SIGTERM']} by SIGTERM and {ended['SIGUSR1']} by SIGUSR1, {soak['ended_in_a_save']} of them",
+        f"{len(soak['differences'])} differences",
+        f"takes {saving['saves']['waited for']['median_stall_steps']:.1f} steps",
+    ):
+        assert words in text
+    assert soak["minutes"] >= 30 and soak["differences"] == []
+    assert saving["saves"]["beside"]["median_stall_steps"] < 1, "a save stalls the training by less than one step"
+    seconds = [place["median_s"] for place in saving["resume"]]
+    assert f"{min(seconds):.2f} to {max(seconds):.2f} s" in text
+    assert max(seconds) < 1.5 * min(seconds), "going on takes the same time at any position"

@@ -72,7 +72,6 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize(
     ("part", "module"),
     [
-        ("vision_encoder", "core.vision_model.encoder"),
         ("qformer", "core.qformer"),
         ("language_model", "core.language_model.base_model"),
     ],

@@ -3,7 +3,8 @@
   at once in plain torch, micro-batches without a sample included; the samples are the same in the same order;
 - what is saved on two processes, one and three go on from, and end the same; it goes in and out without a change;
 - NaN on one process stops all of them before the weights change;
-- fp16 overflows are skipped by all ranks alike and halve the loss scale."""
+- fp16 overflows are skipped by all ranks alike and halve the loss scale; bf16 autocast works beside frozen bf16
+  weights."""
 
 from __future__ import annotations
 
@@ -156,6 +157,16 @@ def test_fp16_overflows_are_skipped_and_halve_the_scale(jobs: dict[str, Path], n
         assert skipped == [not row["applied"] for row in unsharded["rows"]]
         for row, wanted in zip(own["rows"], unsharded["rows"]):
             assert row["loss"] == pytest.approx(wanted["loss"], rel=1e-2)
+
+
+@pytest.mark.parametrize("name", ["zero0", "zero2", "zero3"])
+def test_bf16_beside_frozen_weights_in_bf16(jobs: dict[str, Path], name: str) -> None:
+    """Weights of two types are spread and fetched together, and autocast is on."""
+    plain, own = (results(jobs["two"], f"{engine}-bf16")["rows"] for engine in ("torch", name))
+    full = results(jobs["two"], "torch")["rows"]
+    for row, wanted, exact in zip(own, plain, full):
+        assert row["loss"] == pytest.approx(wanted["loss"], rel=1e-2)
+        assert row["loss"] != exact["loss"]
 
 
 def test_evaluation_before_training_is_the_same_everywhere(jobs: dict[str, Path]) -> None:

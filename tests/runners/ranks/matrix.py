@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,14 @@ ENGINES = ("torch", "zero0", "zero1", "zero2", "zero3", "zero2_offload", "zero3_
 
 
 def make(name: str, configs: Path, **changes: Any) -> Any:
+    """An engine around a new model; with bf16 autocast its frozen parts are in bf16 as well."""
     if name != "torch":
         changes = {"engine": "deepspeed", "deepspeed_config": str(configs / f"{name}.json"), **changes}
-    return build_engine(SmallModel(), SmallTask(), settings(**changes))
+    model = SmallModel()
+    if changes.get("amp") == "bf16":
+        model.encoder.bfloat16()
+        model.head.bfloat16()
+    return build_engine(model, SmallTask(), settings(**changes))
 
 
 def train(engine: Any, first: int, last: int) -> list[dict[str, Any]]:
@@ -99,10 +105,10 @@ def train_under_every_engine(out: Path, configs: Path, states: Path | None = Non
             results[name]["nan"] = stops_at_nan(engine)
         engine.close()
     if states is None:
-        for name in ("torch", "zero0", "zero2", "zero3"):
-            engine = make(name, configs, amp="fp16")
+        for amp, name in product(("fp16", "bf16"), ("torch", "zero0", "zero2", "zero3")):
+            engine = make(name, configs, amp=amp)
             rows = train(engine, 0, NUM_HALF_STEPS)
-            results[f"{name}-fp16"] = {"rows": rows, "scaler": engine.state().values["scaler"]}
+            results[f"{name}-{amp}"] = {"rows": rows, "scaler": engine.state().values["scaler"]}
             engine.close()
     if processes.is_main():
         (out / "results.json").write_text(json.dumps(results))

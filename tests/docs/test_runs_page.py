@@ -65,7 +65,8 @@ def test_figures_are_those_of_the_benchmarks() -> None:
     text = " ".join(PAGE.split())
     ended = soak["ended_by"]
     for words in (
-        f"{soak['minutes']:g} minutes, {soak['starts']} starts of {soak['runs']} runs, {ended['SIGKILL']} ended by SIGKILL",
+        f"{soak['minutes']:g} minutes, {soak['starts']} starts of {soak['runs']} runs",
+        f"{ended['SIGKILL']} ended by SIGKILL",
         f"{ended['SIGTERM']} by SIGTERM and {ended['SIGUSR1']} by SIGUSR1, {soak['ended_in_a_save']} of them",
         f"{len(soak['differences'])} differences",
         f"takes {saving['saves']['waited for']['median_stall_steps']:.1f} steps",

@@ -29,7 +29,7 @@ def report(
     ] = None,
 ) -> None:
     """Write what runs have learned and suites have measured: a page that needs nothing else, or its tables as text."""
-    from lavis_emovit.evaluation.report import write_comparison, write_report
+    from lavis_emovit.evaluation.report.page import write_comparison, write_report
 
     if out:
         written = [write_comparison(run_dirs, path) for path in out]

@@ -391,7 +391,7 @@ class RunnerEmoVIT:
             json.dump(summary, file, indent=1)
             file.write("\n")
         if self.settings.report:
-            from lavis_emovit.evaluation.report import write_report  # matplotlib is slow to load
+            from lavis_emovit.evaluation.report.page import write_report  # matplotlib is slow to load
 
             write_report(self.folder.path)
             logger.info("report: %s", self.folder.report_path)

@@ -32,7 +32,7 @@ from lavis_emovit.evaluation.adapters.base import Baseline
 from lavis_emovit.evaluation.benchmarks import Way
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.evaluation.questions import suits, wordings_of
-from lavis_emovit.evaluation.report_pictures import keep_pictures
+from lavis_emovit.evaluation.report.pictures import keep_pictures
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.evaluation.summaries import AskedBenchmark, benchmark_references, benchmark_summary, suite_sensitivity
 from lavis_emovit.evaluation.tables import DIRECT, latex, markdown
@@ -180,7 +180,7 @@ def _write_report(
     benchmarks: Mapping[str, OpenBenchmark],
     summary: Mapping[str, Any],
 ) -> None:
-    from lavis_emovit.evaluation.report import write_suite_report  # matplotlib is slow to load
+    from lavis_emovit.evaluation.report.page import write_suite_report  # matplotlib is slow to load
 
     for one in asked:
         benchmark = benchmarks[one.name]

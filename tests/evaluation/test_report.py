@@ -16,10 +16,10 @@ from PIL import Image
 from report_page import check_can_be_read_aloud, check_loads_nothing, check_references, page_of
 from sklearn import metrics as reference
 
-import lavis_emovit.evaluation.report_pictures as report_pictures
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions, write_predictions
-from lavis_emovit.evaluation.report import write_comparison, write_report
+from lavis_emovit.evaluation.report import pictures as report_pictures
+from lavis_emovit.evaluation.report.page import write_comparison, write_report
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ from suite_folder import MIKELS, make_suite, scene_rows, write_rows
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.comparisons import holm
 from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions
-from lavis_emovit.evaluation.report import write_comparison, write_report, write_suite_report
-from lavis_emovit.evaluation.report_pictures import keep_pictures, mistakes, picture_path, pictures_to_keep
-from lavis_emovit.evaluation.suite_contents import read_suite
+from lavis_emovit.evaluation.report.page import write_comparison, write_report, write_suite_report
+from lavis_emovit.evaluation.report.pictures import keep_pictures, mistakes, picture_path, pictures_to_keep
+from lavis_emovit.evaluation.report.suite_contents import read_suite
 
 
 @pytest.fixture(scope="module")

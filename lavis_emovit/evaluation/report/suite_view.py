@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lavis_emovit.evaluation.report_benchmark import BenchmarkView, benchmark_view
-from lavis_emovit.evaluation.report_comparison import comparison_grid, several_note, within_suite
-from lavis_emovit.evaluation.report_grid import NOTHING, Grid, GridCell, number_cell, percent
-from lavis_emovit.evaluation.report_pictures import result_name
-from lavis_emovit.evaluation.suite_contents import SuiteContents
+from lavis_emovit.evaluation.report.benchmark import BenchmarkView, benchmark_view
+from lavis_emovit.evaluation.report.comparison import comparison_grid, several_note, within_suite
+from lavis_emovit.evaluation.report.grid import NOTHING, Grid, GridCell, number_cell, percent
+from lavis_emovit.evaluation.report.pictures import result_name
+from lavis_emovit.evaluation.report.suite_contents import SuiteContents
 from lavis_emovit.evaluation.tables import table_of
 
 _HASH_LENGTH = 12

@@ -23,7 +23,7 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.comparisons import plain_rows, unit_threshold
 from lavis_emovit.evaluation.metrics import score_matrix, softmax
 from lavis_emovit.evaluation.predictions import PredictionRow
-from lavis_emovit.evaluation.report_grid import number, percent
+from lavis_emovit.evaluation.report.grid import number, percent
 from lavis_emovit.evaluation.summaries import AskedBenchmark
 from lavis_emovit.evaluation.tables import DIRECT
 from lavis_emovit.pictures import decode_image

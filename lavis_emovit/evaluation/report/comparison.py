@@ -9,10 +9,10 @@ from typing import Any
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.comparisons import compare_askings, holm
 from lavis_emovit.evaluation.metrics import compare_models
-from lavis_emovit.evaluation.report_grid import NOTHING, Grid, GridCell, p_value, points, signed
-from lavis_emovit.evaluation.report_pictures import result_name
-from lavis_emovit.evaluation.run_contents import AFTER, BEFORE, RunContents
-from lavis_emovit.evaluation.suite_contents import SuiteContents
+from lavis_emovit.evaluation.report.grid import NOTHING, Grid, GridCell, p_value, points, signed
+from lavis_emovit.evaluation.report.pictures import result_name
+from lavis_emovit.evaluation.report.run_contents import AFTER, BEFORE, RunContents
+from lavis_emovit.evaluation.report.suite_contents import SuiteContents
 from lavis_emovit.evaluation.summaries import AskedBenchmark
 
 

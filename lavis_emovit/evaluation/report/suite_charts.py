@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from lavis_emovit.evaluation.charts import (
+from lavis_emovit.evaluation.metrics import Calibration
+from lavis_emovit.evaluation.report.charts import (
     AFTER,
     BEFORE,
     INK,
@@ -22,7 +23,6 @@ from lavis_emovit.evaluation.charts import (
     styled_chart,
     svg,
 )
-from lavis_emovit.evaluation.metrics import Calibration
 
 MAX_CURVES = 8
 MAX_POINTS = 400

@@ -11,7 +11,6 @@ from markupsafe import Markup
 from lavis_emovit.emotion.answers import read_emotion
 from lavis_emovit.emotion.labels import LABEL_SETS, LabelSet
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation import charts
 from lavis_emovit.evaluation.metrics import (
     ClassificationMetrics,
     ClassMetrics,
@@ -22,9 +21,10 @@ from lavis_emovit.evaluation.metrics import (
     softmax,
 )
 from lavis_emovit.evaluation.predictions import PredictionRow
-from lavis_emovit.evaluation.report_pictures import data_url
-from lavis_emovit.evaluation.report_training import training_charts, training_facts
-from lavis_emovit.evaluation.run_contents import AFTER, BEFORE, RunContents
+from lavis_emovit.evaluation.report import charts
+from lavis_emovit.evaluation.report.pictures import data_url
+from lavis_emovit.evaluation.report.run_contents import AFTER, BEFORE, RunContents
+from lavis_emovit.evaluation.report.training import training_charts, training_facts
 
 MAX_PICTURES = 24
 MAX_MISTAKES = 5

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lavis_emovit.evaluation.report_grid import NOTHING, Grid, GridCell, number_cell, share_cell
-from lavis_emovit.evaluation.report_parts import Part, Result, name_of
+from lavis_emovit.evaluation.report.grid import NOTHING, Grid, GridCell, number_cell, share_cell
+from lavis_emovit.evaluation.report.parts import Part, Result, name_of
 
 
 def written_parts(results: Sequence[Result], key: str) -> list[Part | None]:

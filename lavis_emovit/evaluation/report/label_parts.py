@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lavis_emovit.evaluation import suite_charts
-from lavis_emovit.evaluation.charts import reliability_chart
 from lavis_emovit.evaluation.metrics import ClassificationMetrics
-from lavis_emovit.evaluation.report_grid import NOTHING, Grid, GridCell, number_cell, percent, share_cell
-from lavis_emovit.evaluation.report_parts import Matrix, Part, Result, invalid_cell, name_of, plain
-from lavis_emovit.evaluation.report_written_parts import written_parts
+from lavis_emovit.evaluation.report import suite_charts
+from lavis_emovit.evaluation.report.charts import reliability_chart
+from lavis_emovit.evaluation.report.grid import NOTHING, Grid, GridCell, number_cell, percent, share_cell
+from lavis_emovit.evaluation.report.parts import Matrix, Part, Result, invalid_cell, name_of, plain
+from lavis_emovit.evaluation.report.written_parts import written_parts
 from lavis_emovit.evaluation.summaries import AskedBenchmark
 
 MAX_SLICES = 20

@@ -1,7 +1,7 @@
 """Reports of runs and of suites: one HTML file that needs nothing else, neither scripts nor fonts nor a network.
 
 Figures are computed again from the predictions, so a report can be written for any folder, at any time, finished or
-not. `report_views.py` and `report_suite.py` gather what the page shows, templates/ holds the page; the same tables are
+not. `run_view.py` and `suite_view.py` gather what the page shows, templates/ holds the page; the same tables are
 written as Markdown or LaTeX where the file's ending asks for it.
 """
 
@@ -15,13 +15,13 @@ from typing import Any
 import jinja2
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation.report_grid import number, percent, points
-from lavis_emovit.evaluation.report_suite import suite_view
-from lavis_emovit.evaluation.report_text import latex_report, markdown_report
-from lavis_emovit.evaluation.report_together import side_by_side
-from lavis_emovit.evaluation.report_views import RunView, run_view
-from lavis_emovit.evaluation.run_contents import RunContents, read_run
-from lavis_emovit.evaluation.suite_contents import SuiteContents, is_suite, read_suite
+from lavis_emovit.evaluation.report.grid import number, percent, points
+from lavis_emovit.evaluation.report.run_contents import RunContents, read_run
+from lavis_emovit.evaluation.report.run_view import RunView, run_view
+from lavis_emovit.evaluation.report.suite_contents import SuiteContents, is_suite, read_suite
+from lavis_emovit.evaluation.report.suite_view import suite_view
+from lavis_emovit.evaluation.report.text import latex_report, markdown_report
+from lavis_emovit.evaluation.report.together import side_by_side
 from lavis_emovit.files import atomic_writer
 
 Contents = RunContents | SuiteContents
@@ -80,7 +80,7 @@ def write_comparison(run_dirs: Sequence[str | os.PathLike[str]], out: str | os.P
 def render(contents: Sequence[Contents]) -> str:
     """The page as text."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lavis_emovit.evaluation"),
+        loader=jinja2.PackageLoader("lavis_emovit.evaluation.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

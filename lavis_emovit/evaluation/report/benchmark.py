@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lavis_emovit.evaluation.comparisons import group_key, plain_rows
-from lavis_emovit.evaluation.report_grid import NOTHING, Grid, number_cell
-from lavis_emovit.evaluation.report_label_parts import label_parts
-from lavis_emovit.evaluation.report_number_parts import affect_parts, unit_parts
-from lavis_emovit.evaluation.report_parts import Part, Result, name_of
-from lavis_emovit.evaluation.report_pictures import SuitePicture, result_name, suite_pictures
-from lavis_emovit.evaluation.suite_contents import SuiteContents
+from lavis_emovit.evaluation.report.grid import NOTHING, Grid, number_cell
+from lavis_emovit.evaluation.report.label_parts import label_parts
+from lavis_emovit.evaluation.report.number_parts import affect_parts, unit_parts
+from lavis_emovit.evaluation.report.parts import Part, Result, name_of
+from lavis_emovit.evaluation.report.pictures import SuitePicture, result_name, suite_pictures
+from lavis_emovit.evaluation.report.suite_contents import SuiteContents
 from lavis_emovit.evaluation.summaries import AskedBenchmark
 
 MAX_ERRORS = 10

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from lavis_emovit.emotion.facial import facial_priors
-from lavis_emovit.evaluation import suite_charts
 from lavis_emovit.evaluation.comparisons import plain_rows
 from lavis_emovit.evaluation.metrics import value_arrays
-from lavis_emovit.evaluation.report_grid import NOTHING, Grid, GridCell, number_cell, share_cell
-from lavis_emovit.evaluation.report_parts import Part, Result, invalid_cell, name_of
-from lavis_emovit.evaluation.report_pictures import result_name
+from lavis_emovit.evaluation.report import suite_charts
+from lavis_emovit.evaluation.report.grid import NOTHING, Grid, GridCell, number_cell, share_cell
+from lavis_emovit.evaluation.report.parts import Part, Result, invalid_cell, name_of
+from lavis_emovit.evaluation.report.pictures import result_name
 from lavis_emovit.evaluation.summaries import AskedBenchmark
 
 

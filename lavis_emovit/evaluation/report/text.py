@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lavis_emovit.evaluation.metrics import ClassificationMetrics
-from lavis_emovit.evaluation.report_grid import (
+from lavis_emovit.evaluation.report.grid import (
     Grid,
     GridCell,
     grid_latex,
@@ -13,11 +13,11 @@ from lavis_emovit.evaluation.report_grid import (
     number_cell,
     share_cell,
 )
-from lavis_emovit.evaluation.report_suite import SuiteView, suite_view
-from lavis_emovit.evaluation.report_together import SideBySide
-from lavis_emovit.evaluation.report_views import RunView, run_view
-from lavis_emovit.evaluation.run_contents import RunContents
-from lavis_emovit.evaluation.suite_contents import SuiteContents
+from lavis_emovit.evaluation.report.run_contents import RunContents
+from lavis_emovit.evaluation.report.run_view import RunView, run_view
+from lavis_emovit.evaluation.report.suite_contents import SuiteContents
+from lavis_emovit.evaluation.report.suite_view import SuiteView, suite_view
+from lavis_emovit.evaluation.report.together import SideBySide
 
 
 def markdown_report(contents: Sequence[RunContents | SuiteContents], together: Sequence[SideBySide]) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lavis_emovit.evaluation.report_comparison import between_runs, between_suites, comparison_grid, several_note
-from lavis_emovit.evaluation.report_grid import Grid
-from lavis_emovit.evaluation.report_suite import headline_grid
-from lavis_emovit.evaluation.report_views import RunView
-from lavis_emovit.evaluation.run_contents import RunContents
-from lavis_emovit.evaluation.suite_contents import SuiteContents
+from lavis_emovit.evaluation.report.comparison import between_runs, between_suites, comparison_grid, several_note
+from lavis_emovit.evaluation.report.grid import Grid
+from lavis_emovit.evaluation.report.run_contents import RunContents
+from lavis_emovit.evaluation.report.run_view import RunView
+from lavis_emovit.evaluation.report.suite_contents import SuiteContents
+from lavis_emovit.evaluation.report.suite_view import headline_grid
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from lavis_emovit.evaluation import charts
-from lavis_emovit.evaluation.run_contents import RunContents, finite
+from lavis_emovit.evaluation.report import charts
+from lavis_emovit.evaluation.report.run_contents import RunContents, finite
 
 # Fields of the log -> heading of the chart, unit of the axis; shares have no unit.
 _MEASURES = (

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil
@@ -52,7 +52,7 @@ class Beat:
         count: how often it has written.
         moves: how often it has got on.
         doing: for people, such as `reading`.
-        step: optimizer step, or None outside of training.
+        step: optimizer step that it has last been at, or None before the first.
         place: the shard or sample that it read last, or None.
         may_take_long: whether it is at something of no known length.
         host, pid: its process.
@@ -125,8 +125,13 @@ class Heartbeat:
         """This rank has got on; the thread writes it, so that nothing waits for the store."""
         with self._lock:
             own = self._own
-            self._own = Beat(
-                own.rank, own.count, own.moves + 1, doing, step, place or own.place, long, own.host, own.pid
+            self._own = replace(
+                own,
+                moves=own.moves + 1,
+                doing=doing,
+                step=own.step if step is None else step,
+                place=place or own.place,
+                may_take_long=long,
             )
         self._news.set()
 
@@ -172,7 +177,7 @@ class Heartbeat:
     def _write(self) -> None:
         with self._lock:
             own = self._own
-            self._own = Beat(**{**vars(own), "count": own.count + 1})
+            self._own = replace(own, count=own.count + 1)
         self._store.set(f"beat/{self._rank}", json.dumps(vars(self._own)))
 
     def _look(self) -> tuple[int, str] | None:
@@ -291,8 +296,8 @@ def note(doing: str, *, step: int | None = None, place: str | None = None, long:
 
     Args:
         doing: for people, such as `reading`.
-        step: optimizer step, if any.
-        place: shard that is being read; the last one is kept where it is left out.
+        step: optimizer step.
+        place: shard that is being read. Of both the last one is kept where they are left out.
         long: what comes now takes as long as it takes, such as preparing a dataset.
     """
     if _current is not None:

@@ -16,6 +16,7 @@ from lavis_emovit.errors import UserError
 from lavis_emovit.runners import heartbeat
 from lavis_emovit.runners.engines.base import Batch
 from lavis_emovit.runners.settings import RunSettings
+from lavis_emovit.runners.signals import leave_stopping_to_run
 
 
 def train_steps(
@@ -95,6 +96,7 @@ def _loader(dataset: Any, settings: RunSettings, sampler: Any) -> DataLoader:
         # Without a generator of its own, a loader draws from torch's global one, and the numbers of a run would depend
         # on how often a loader was made.
         generator=torch.Generator().manual_seed(settings.seed),
+        worker_init_fn=leave_stopping_to_run,
     )
 
 

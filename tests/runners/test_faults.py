@@ -79,6 +79,27 @@ def test_a_stop_signal_finishes_the_step_and_saves(
     assert_same_run(straight, run)
 
 
+def test_a_stop_signal_to_the_whole_process_group_lets_the_readers_finish(
+    straight: Path, recipe: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Schedulers signal every process of a job, those that read images among them; the step needs them to its end."""
+    path = recipe("stopped.yaml", output_dir="stopped", save_every_steps=2, num_workers=1)
+
+    def command() -> int:
+        os.setsid()
+        slowed(TorchEngine, "train_step", 0.1)
+        return train.main(["--cfg-path", str(path)])
+
+    run = tmp_path / "stopped"
+    process = in_fork(command)
+    wait_for(lambda: num_steps(run) >= 2)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert exit_code_of(process) == EXIT_STOPPED
+    assert cp.verify_checkpoint(cp.list_checkpoints(run / "checkpoints")[-1]).step == num_steps(run)
+    run_recipe(path)
+    assert_same_run(straight, run)
+
+
 def test_a_second_signal_ends_the_run_at_once(recipe: Callable[..., Path], tmp_path: Path) -> None:
     path = recipe(evaluate_before=False)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lavis_emovit.runners.config import flatten, identity_of
+from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.settings import nearest_name
 
 ABSENT = "(not set)"
@@ -15,13 +16,22 @@ Changes = dict[str, tuple[Any, Any]]
 
 
 def find_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:
-    """What differs of the settings that decide what a run computes; `run.init_lr` -> (0.001, 0.002)."""
-    old, new = identity_of(before), identity_of(now)
+    """What differs of the settings that decide what a run computes; `run.init_lr` -> (0.001, 0.002).
+
+    A setting of `run` that the earlier run does not know, because an older version wrote it, had its default then.
+    """
+    old, new = {**_defaults(), **identity_of(before)}, {**_defaults(), **identity_of(now)}
     return {
         key: (old.get(key, ABSENT), new.get(key, ABSENT))
         for key in sorted(old.keys() | new.keys())
         if old.get(key, ABSENT) != new.get(key, ABSENT)
     }
+
+
+def _defaults() -> dict[str, Any]:
+    """Defaults of the settings of `run` that decide what a run computes, as they are written down."""
+    least = RunSettings(output_dir="none", evaluate=True).model_dump(mode="json")
+    return identity_of({"run": {key: value for key, value in least.items() if key not in ("output_dir", "evaluate")}})
 
 
 def refused_changes(changes: Changes, allowed: Sequence[str]) -> Changes:
@@ -50,4 +60,4 @@ def listed(changes: Changes) -> str:
 
 def how_to_allow(changes: Changes) -> str:
     """The option that allows them all."""
-    return f"run.allow_changed=[{','.join(changes)}]"
+    return f"run.allow_changed={','.join(changes)}"

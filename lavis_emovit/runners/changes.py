@@ -30,7 +30,7 @@ def find_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:
 
 def _defaults() -> dict[str, Any]:
     """Defaults of the settings of `run` that decide what a run computes, as they are written down."""
-    least = RunSettings(output_dir="none", evaluate=True).model_dump(mode="json")
+    least = RunSettings.model_validate({"output_dir": "none", "evaluate": True}).model_dump(mode="json")
     return identity_of({"run": {key: value for key, value in least.items() if key not in ("output_dir", "evaluate")}})
 
 

@@ -63,6 +63,16 @@ def test_speed_figures_are_those_of_the_benchmarks():
     assert f"{step['ratio_to_best_plain']:.1f} times as fast as the plain way one question at a time" in row
 
 
+def test_figures_of_runs_and_suites_are_those_of_the_benchmarks():
+    soak = json.loads((ROOT / "benchmarks" / "soak.json").read_text())
+    row = next(line for line in TEXT.splitlines() if "(benchmarks/soak.json)" in line)
+    assert f"{sum(soak['ended_by'].values())} random kills and stops in {soak['minutes']:.0f} minutes" in row
+    assert soak["command"] in row and soak["differences"] == []
+    suite = json.loads((ROOT / "benchmarks" / "evaluation.json").read_text())
+    row = next(line for line in TEXT.splitlines() if "(benchmarks/evaluation.json)" in line)
+    assert f"is {suite['ratio_of_processor_time']:.1f} times as fast" in row and suite["command"] in row
+
+
 def test_named_recipes_and_tools_exist():
     named = set(re.findall(r"\b((?:projects|tools|docs|lavis_configs)/[\w./-]+\.\w+)", TEXT))
     assert len(named) >= 6

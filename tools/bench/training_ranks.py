@@ -3,9 +3,10 @@
     python tools/bench/training_ranks.py                     # on a machine with nothing else to do
     python tools/bench/training_ranks.py --steps 12 --rounds 1 --out /tmp/ranks.json    # does it work?
 
-Ranks: the training command itself, once as one process with one core and once as two with one core each, same global
-batch, samples/s from the log of the run (median of the steps behind the first five). That is time on the clock, so it
-means something on a quiet machine only; the share of the cores that was free at the start is in the result.
+Ranks: the training command itself, as one process with one core, as two with one core each and the same global batch,
+and as two runs side by side that know nothing of each other, which is the most that the machine can bring. samples/s
+from the log of the run (median of the steps behind the first five). That is time on the clock, so it means something
+on a quiet machine only; the share of the cores that was busy at the start is in the result.
 
 Runner: steps of the runner (reading, step, log, progress) against a loop of twelve lines that reads the same batches
 and does forward, backward, clipping and AdamW, both in processor time of this process, in alternating rounds.
@@ -171,34 +172,59 @@ def runner_steps(config: Any, task: Any, model: Any, datasets: Any) -> list[floa
 
 
 def measure_ranks(folder: Path, steps: int, rounds: int) -> dict[str, Any]:
-    """Medians of samples/s of one process on one core and of two on one core each."""
-    cores = sorted(os.sched_getaffinity(0))[:2]
+    """Medians of samples/s of one process on one core, of two ranks on one core each, and of two runs side by side that
+    know nothing of each other: what two cores of this machine can bring at most."""
+    cores = [str(core) for core in sorted(os.sched_getaffinity(0))[:2]]
     if len(cores) < 2:
         return {"skipped": "this machine has one usable core"}
-    rates: dict[int, list[float]] = {1: [], 2: []}
+    alone = [sys.executable, "-m"]
+    together = [*alone, "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
+    rates: dict[str, list[float]] = {"one": [], "two": [], "apart": []}
     for number in range(rounds):
-        for num_ranks in rates:
-            output = folder / f"ranks{num_ranks}-{number}"
-            pinned = ["taskset", "-c", ",".join(map(str, cores[:num_ranks]))]
-            launcher = [sys.executable, "-m"]
-            if num_ranks > 1:
-                launcher += ["torch.distributed.run", "--standalone", f"--nproc_per_node={num_ranks}", "-m"]
-            subprocess.run(
-                [*pinned, *launcher, "lavis.train", "--cfg-path", RECIPE, "--options", *options(output, steps)],
-                cwd=ROOT,
-                check=True,
-                capture_output=True,
-            )
-            rows = [json.loads(line) for line in (output / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-            full = [row for row in rows if row["event"] == "step" and row["num_images"] == GLOBAL_BATCH]
-            rates[num_ranks].append(statistics.median(row["samples_per_s"] for row in full[WARM_UP:]))
-    one, two = (statistics.median(rates[num_ranks]) for num_ranks in (1, 2))
+        for name, launches in (
+            ("one", [(alone, cores[0])]),
+            ("two", [(together, ",".join(cores))]),
+            ("apart", [(alone, core) for core in cores]),
+        ):
+            outputs = [folder / f"{name}-{number}-{place}" for place in range(len(launches))]
+            started = [
+                subprocess.Popen(
+                    [
+                        "taskset",
+                        "-c",
+                        pinned,
+                        *launcher,
+                        "lavis.train",
+                        "--cfg-path",
+                        RECIPE,
+                        "--options",
+                        *options(output, steps),
+                    ],
+                    cwd=ROOT,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+                for (launcher, pinned), output in zip(launches, outputs)
+            ]
+            if any(process.wait() for process in started):
+                raise SystemExit(f"the training command failed; try it by hand: {options(outputs[0], steps)}")
+            rates[name].append(sum(samples_per_s(output) for output in outputs))
+    one, two, apart = (statistics.median(rates[name]) for name in ("one", "two", "apart"))
     return {
         "one_rank_samples_per_s": round(one, 1),
         "two_ranks_samples_per_s": round(two, 1),
+        "two_runs_side_by_side_samples_per_s": round(apart, 1),
         "ratio": round(two / one, 2),
+        "ratio_of_runs_side_by_side": round(apart / one, 2),
         "rounds": rounds,
     }
+
+
+def samples_per_s(output: Path) -> float:
+    """Median over the full steps of a run behind the first ones."""
+    rows = [json.loads(line) for line in (output / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    full = [row for row in rows if row["event"] == "step" and row["num_images"] == GLOBAL_BATCH]
+    return statistics.median(row["samples_per_s"] for row in full[WARM_UP:])
 
 
 if __name__ == "__main__":

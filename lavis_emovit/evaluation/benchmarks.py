@@ -79,6 +79,13 @@ class BenchmarkSettings(Settings):
             get_label_set(value)
         return value
 
+    @field_validator("coarser")
+    @classmethod
+    def _coarser_sets_exist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            get_label_set(name)
+        return value
+
     @field_validator("wordings", "option_orders", "option_marks", "with_options")
     @classmethod
     def _each_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:

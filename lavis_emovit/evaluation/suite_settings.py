@@ -103,8 +103,10 @@ class SuiteSettings(Settings):
     @classmethod
     def _names_are_file_names(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in value:
-            if not name or any(not (character.isalnum() or character in "-_.") for character in name):
-                raise ValueError(f"'{name}' becomes a file's name: use letters, digits, '-', '_' and '.' only")
+            if not name.strip(".") or any(not (character.isalnum() or character in "-_.") for character in name):
+                raise ValueError(
+                    f"'{name}' becomes a file's name: use letters, digits, '-', '_' and '.', not dots alone"
+                )
         return value
 
     @model_validator(mode="after")

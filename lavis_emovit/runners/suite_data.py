@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from lavis_emovit.emotion.labels import LabelSet
+from lavis_emovit.emotion.labels import LabelSet, coarser_label
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation import asking
 from lavis_emovit.evaluation.adapters.base import Item
@@ -82,7 +82,10 @@ def open_benchmarks(settings: SuiteSettings) -> tuple[dict[str, OpenBenchmark], 
         try:
             found[name] = _open(name, benchmark)
         except DataError as error:
-            absent[name] = str(error)
+            # Advice about a dataset speaks of the recipes of training; here its settings stand below the benchmark's.
+            absent[name] = str(error).replace(
+                f"--options datasets.{benchmark.dataset}.", f"--options suite.benchmarks.{name}.config."
+            )
     if absent and (settings.missing == "refuse" or not found):
         hint = "" if not found else " Set suite.missing=skip to evaluate the others."
         raise ConfigError(
@@ -102,6 +105,9 @@ def _open(name: str, settings: BenchmarkSettings) -> OpenBenchmark:
     if settings.split not in indexes:
         raise DataError(f"'{settings.dataset}' has no split '{settings.split}', it has {', '.join(indexes)}")
     index = ShardIndex.load(indexes[settings.split])
+    # Only the default may be missing: many benchmarks are nothing but a test split.
+    if settings.train_split not in (None, "train", *indexes):
+        raise DataError(f"'{settings.dataset}' has no split '{settings.train_split}', it has {', '.join(indexes)}")
     train = indexes.get(settings.train_split) if settings.train_split is not None else None
     opened = OpenBenchmark(
         name,
@@ -114,6 +120,10 @@ def _open(name: str, settings: BenchmarkSettings) -> OpenBenchmark:
         for label, count in index.label_histogram.items():
             if count:
                 label_in(label, index.label_sets[0], opened.label_set)
+    if opened.label_set is not None:
+        for coarser in settings.coarser:
+            for label in opened.label_set.labels:
+                coarser_label(label, opened.label_set.name, coarser)
     if next(opened.asked(), None) is None:
         raise DataError(
             f"none of the {len(opened.numbers())} records of '{settings.dataset}' ({settings.split}) that it would ask "

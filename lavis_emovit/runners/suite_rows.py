@@ -13,7 +13,7 @@ from typing import Any
 
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.predictions import PredictionRow, PredictionWriter, read_predictions, write_predictions
-from lavis_emovit.files import atomic_writer
+from lavis_emovit.files import atomic_writer, file_sha256
 from lavis_emovit.runners import heartbeat, processes
 from lavis_emovit.runners.logs import progress
 from lavis_emovit.runners.suite_data import Batches
@@ -63,7 +63,7 @@ class SuiteRows:
         if self._writer is not None:
             self._writer.close()
             if kind is None:
-                if self._ask_errors_again:
+                if self._ask_errors_again or self._earlier_ids:
                     self._put_in_order()
                 self._write_beside(finished=True)
 
@@ -95,19 +95,23 @@ class SuiteRows:
     def _settle(self) -> tuple[bool, frozenset[str]]:
         """Open the file for what is missing in it; whether nothing is, and the records that are whole."""
         earlier = self._read_beside()
+        if earlier is None and self._path.exists():
+            if not self._overwrite:
+                raise UserError(
+                    f"{self._path}: what it was made with ({self._beside.name}) is missing; delete it, or set "
+                    "suite.overwrite=true to make it anew"
+                )
+            self._make_anew()
         if earlier is not None:
-            changes = _changes(earlier["made_with"], self._made_with)
+            changes = _changes(earlier["made_with"], self._made_with) or self._edited(earlier)
             if changes and not self._overwrite:
                 raise UserError(
                     f"{self._path} was made with something else; delete it, choose another suite.output_dir, or set "
                     f"suite.overwrite=true to make it anew. Changed:{changes}"
                 )
             if changes:
-                logger.warning("%s: made anew, as suite.overwrite asks for", self._path)
-                self._path.unlink(missing_ok=True)
+                self._make_anew()
                 earlier = None
-        elif self._path.exists():
-            raise UserError(f"{self._path}: what it was made with ({self._beside.name}) is missing; delete it")
         again = self._ask_errors_again and earlier is not None and self._drop_errors()
         if earlier is not None and earlier.get("finished") and self._path.exists() and not again:
             return True, frozenset()
@@ -120,6 +124,18 @@ class SuiteRows:
                 per_record[row.record_id] = per_record.get(row.record_id, 0) + 1
         whole = self._made_with["variants"]
         return False, frozenset(record for record, count in per_record.items() if count >= len(whole))
+
+    def _make_anew(self) -> None:
+        logger.warning("%s: made anew, as suite.overwrite asks for", self._path)
+        self._path.unlink(missing_ok=True)
+
+    def _edited(self, earlier: Mapping[str, Any]) -> str:
+        """A line where finished rows are no longer those that were written; figures of such rows are nobody's."""
+        before = earlier.get("sha256")
+        if not earlier.get("finished") or before is None or not self._path.exists():
+            return ""
+        now = file_sha256(self._path)
+        return "" if now == before else f"\n      sha256 of the rows: {before} -> {now}"
 
     def _drop_errors(self) -> bool:
         """Take the records with a failed row out of the file; whether there were any."""
@@ -134,21 +150,40 @@ class SuiteRows:
         return bool(failed)
 
     def _put_in_order(self) -> None:
+        """Rows in the order of the shards, and of the variants of a record.
+
+        Raises:
+            DataError: a row is about a record that the benchmark does not have.
+        """
         place = {record_id: number for number, record_id in enumerate(self._order())}
+        variants = {name: number for number, name in enumerate(self._made_with["variants"])}
         rows = read_predictions(self._path)
-        write_predictions(self._path, sorted(rows, key=lambda row: place[row.record_id]))
+        for row in rows:
+            if row.record_id not in place or (row.variant is not None and row.variant not in variants):
+                raise DataError(
+                    f"{self._path}: instance '{row.instance_id}' is not asked about by this benchmark; was the file "
+                    f"edited? Delete it and {self._beside.name}"
+                )
+        ordered = sorted(rows, key=lambda row: (place[row.record_id], variants.get(row.variant or "", 0)))
+        if ordered != rows:
+            write_predictions(self._path, ordered)
 
     def _read_beside(self) -> dict[str, Any] | None:
         try:
-            return json.loads(self._beside.read_text(encoding="utf-8"))
+            earlier = json.loads(self._beside.read_text(encoding="utf-8"))
+            if not isinstance(earlier, dict) or not isinstance(earlier.get("made_with"), dict):
+                raise ValueError("no 'made_with' in it")
+            return earlier
         except FileNotFoundError:
             return None
         except ValueError as error:
             raise UserError(f"{self._beside}: damaged ({error}); delete it and {self._path.name}") from None
 
     def _write_beside(self, *, finished: bool) -> None:
+        sha256 = file_sha256(self._path) if finished else None
+        content = {"finished": finished, "sha256": sha256, "made_with": self._made_with}
         with atomic_writer(self._beside) as file:
-            json.dump({"finished": finished, "made_with": self._made_with}, file, indent=1, ensure_ascii=False)
+            json.dump(content, file, indent=1, ensure_ascii=False)
             file.write("\n")
 
 

@@ -5,7 +5,8 @@
 - A picture that cannot be decoded, one on which the model fails, and a score that is no number are errors of their own
   rows; a model that fails on everything ends the suite. Errors can be asked again, and the rows keep their order.
 - Rows that were made with something else are refused with what has changed, or made anew where that is asked for; a
-  folder is used by one suite at a time.
+  folder is used by one suite at a time. Finished rows that were edited are refused, unfinished ones put in order, and
+  no record counts twice.
 - A benchmark that cannot be opened is named with all others, or skipped; one without any truth is told before a model
   is loaded, and so are emotions that the labels do not know.
 - An endpoint is asked each question once for all suites at temperature 0, and for each suite otherwise.
@@ -31,12 +32,13 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "generation"))
 from chat_server import Action, ChatServer
 
-from lavis_emovit.errors import ConfigError, UserError
+from lavis_emovit.errors import ConfigError, DataError, UserError
 from lavis_emovit.evaluation import asking
 from lavis_emovit.evaluation.predictions import PredictionWriter, encode_row, read_predictions
 from lavis_emovit.pictures import decode_image
 from lavis_emovit.runners import suite as suite_module
 from lavis_emovit.runners.suite import load_suite, run_suite
+from lavis_emovit.runners.suite_data import OpenBenchmark
 from lavis_emovit.shards import shard_file
 from lavis_emovit.shards.writer import write_shards
 
@@ -261,8 +263,78 @@ def test_what_was_made_with_something_else_is_refused(suite, fake):
     Path("out/predictions/set/tiny.likelihood.json").unlink()
     with pytest.raises(UserError, match="what it was made with"):
         run_suite(suite(benchmark={"wordings": [2]}))
+    run_suite(suite(overwrite=True))
+    assert _rows("out") == before
     with suite_module.SuiteFolder(suite("busy")), pytest.raises(UserError, match="in use by another process"):
         run_suite(suite("busy"))
+
+
+def test_edited_rows_are_refused_or_put_right(suite, fake):
+    fake()
+    settings = suite(benchmark={"wordings": [1, 2]})
+    run_suite(settings)
+    rows, beside = (Path(f"out/predictions/set/tiny.likelihood.{end}") for end in ("jsonl", "json"))
+    whole, finished = rows.read_bytes(), beside.read_text()
+    lines = whole.splitlines(keepends=True)
+    first, third = lines[0], lines[2]
+    for edited in (b"", whole[:-40], b"".join(lines[1:]), whole + first, whole.replace(b'"fear"', b'"awe"', 1)):
+        rows.write_bytes(edited)
+        with pytest.raises(UserError, match=r"(?s)jsonl was made with something else.*sha256 of the rows"):
+            run_suite(settings)
+    # What a stop has left has no hash yet: rows that went lost are asked again, in their place.
+    unfinished = json.dumps({**json.loads(finished), "finished": False, "sha256": None})
+    for edited in (b"".join(lines[1:]), b"".join(reversed(lines)), b"".join([third, *lines[3:9]])):
+        rows.write_bytes(edited)
+        beside.write_text(unfinished)
+        run_suite(settings)
+        assert rows.read_bytes() == whole and beside.read_text() == finished
+    for edited, told in (
+        (whole + first, "stands at line 1 already"),
+        (whole + first.replace(json.loads(first)["record_id"].encode(), b"stranger"), "stranger.*is not asked about"),
+    ):
+        rows.write_bytes(edited)
+        beside.write_text(unfinished)
+        with pytest.raises(DataError, match=told):
+            run_suite(settings)
+    for damaged in ("[]", "{}", "{"):
+        beside.write_text(damaged)
+        with pytest.raises(UserError, match=r"likelihood\.json: damaged"):
+            run_suite(settings)
+
+
+def test_two_records_with_one_id_are_refused(suite, fake, data_root, make_records, tmp_path, monkeypatch):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    records = make_records(pictures, 3, split="test")
+    monkeypatch.setenv("EMOVIT_DATA", str(tmp_path / "data"))
+    # The writer of shards refuses one id twice within a split.
+    with pytest.raises(DataError, match=records[0].id):
+        write_shards([*records, records[0]], pictures, tmp_path / "data/fixture/test", samples_per_shard=12, seed=0)
+    fake()
+    monkeypatch.setenv("EMOVIT_DATA", str(data_root))
+    monkeypatch.setattr(OpenBenchmark, "numbers", lambda self: (0, 1, 2, 3, 4, 5, 0))
+    with pytest.raises(DataError, match="is there already; each is predicted once"):
+        run_suite(suite("twice"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"coarser": ["polarity3"]}, "unknown label set 'polarity3'"),
+        ({"coarser": ["parrott6"]}, "no hierarchy leads from 'mikels8' to 'parrott6'"),
+        ({"train_split": "trian"}, "has no split 'trian', it has train, val, test"),
+        ({"dataset": "fi", "config": {}}, "--options suite.benchmarks.set.config.build_info.prepare.root="),
+    ],
+)
+def test_settings_that_would_leave_something_out_are_told(suite, wrong, told):
+    with pytest.raises(ConfigError) as refused:
+        run_suite(suite(benchmark=wrong))
+    assert told in str(refused.value)
+
+
+def test_names_cannot_lead_out_of_the_folder(suite):
+    with pytest.raises(ConfigError, match=r"'\.\.' becomes a file's name"):
+        suite(models={"..": {"adapter": "prior"}})
 
 
 def test_benchmarks_that_cannot_be_asked_are_told_first(suite, monkeypatch):

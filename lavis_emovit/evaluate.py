@@ -16,6 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Evaluate models on benchmarks, as the suite of a recipe says; or, for a recipe like those of "
         "training, its model on its test splits with the weights that run.checkpoint names.",
         run=run_evaluation,
+        goes_on="behind the answers that are written",
     )
 
 

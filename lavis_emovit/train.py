@@ -37,12 +37,14 @@ def launch(
     prog: str,
     description: str,
     run: Callable[[str, Sequence[str]], Any] | None = None,
+    goes_on: str = "from the newest checkpoint",
 ) -> int:
     """Read the command line and run a recipe; what both commands have in common.
 
     Args:
         argv: arguments, those of the process if None.
         run: what is done with the recipe and the options; `run_recipe` if None.
+        goes_on: where the same command goes on after Ctrl-C.
     """
     parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument(
@@ -69,7 +71,7 @@ def launch(
         _leave_ranks()
         return 0
     except (Exception, KeyboardInterrupt) as error:
-        code = _tell(_worker_ended(error) or error)
+        code = _tell(_worker_ended(error) or error, goes_on)
         if code is None or (arguments.debug and code in (EXIT_USER_ERROR, EXIT_INTERRUPTED)):
             raise
         return code
@@ -83,13 +85,13 @@ def _worker_ended(error: BaseException) -> UserError | None:
     return worker_ended(error)
 
 
-def _tell(error: BaseException) -> int | None:
+def _tell(error: BaseException, goes_on: str) -> int | None:
     """Tell of the end of a run, here and to the other ranks; the exit code, or None for what is a bug.
 
     A message that all ranks have is printed by rank 0 alone.
     """
     if isinstance(error, KeyboardInterrupt):
-        _print_once("stopped; the same command goes on from the newest checkpoint")
+        _print_once(f"stopped; the same command goes on {goes_on}")
         return EXIT_INTERRUPTED
     # Looked up and not imported: where LAVIS itself is missing, these cannot be loaded.
     signals = sys.modules.get("lavis_emovit.runners.signals")

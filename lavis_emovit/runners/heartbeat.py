@@ -263,7 +263,7 @@ def _lost_text(beat: Beat) -> str:
     return (
         f"rank {beat.rank} (process {beat.pid} on {beat.host}) has ended or cannot be reached; it was last "
         f"{beat.where()}. Look at the end of its output and at the memory of its machine; the same command goes on "
-        "from the newest checkpoint."
+        "from what was saved last."
     )
 
 

@@ -85,7 +85,7 @@ EXTRAS = {
     # For uv, which is told in pyproject.toml to leave LAVIS's pins aside. With pip:
     # pip install --no-deps salesforce-lavis==1.0.2
     "lavis": ["salesforce-lavis==1.0.2"],
-    "deepspeed": ["deepspeed>=0.16; sys_platform == 'linux'"],
+    "deepspeed": ["deepspeed>=0.19; sys_platform == 'linux'"],
     # Parquet tables and Hugging Face `datasets` objects as sources.
     "tables": ["datasets>=2.19", "pyarrow>=15"],
     # model.lora: adapters beside frozen weights

@@ -49,8 +49,12 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
-def explain_full_disk(folder: Path) -> Iterator[None]:
+def explain_full_disk(folder: Path, goes_on: str = "from the newest checkpoint") -> Iterator[None]:
     """Turn the system's word that nothing more can be written into one that says what to do.
+
+    Args:
+        folder: that is written to.
+        goes_on: where the same command goes on.
 
     Raises:
         UserError: in the place of such an OSError; others pass.
@@ -62,7 +66,7 @@ def explain_full_disk(folder: Path) -> Iterator[None]:
             raise
         raise UserError(
             f"{error.filename or folder} cannot be written: {error.strerror}. Make room and start the same command "
-            "again: it goes on from the newest checkpoint, and earlier files are whole."
+            f"again: it goes on {goes_on}, and earlier files are whole."
         ) from error
 
 

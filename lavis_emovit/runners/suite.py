@@ -41,6 +41,7 @@ from lavis_emovit.paths import find_recipe, output_root
 from lavis_emovit.runners import heartbeat, processes
 from lavis_emovit.runners.config import read_user_tree
 from lavis_emovit.runners.machine import package_versions
+from lavis_emovit.runners.run_folder import explain_full_disk
 from lavis_emovit.runners.seeding import limit_threads
 from lavis_emovit.runners.suite_data import OpenBenchmark, open_benchmarks, picture_batches
 from lavis_emovit.runners.suite_judge import judge_explanations
@@ -91,7 +92,7 @@ def run_suite(settings: SuiteSettings) -> dict[str, Any]:
     launch = processes.read_launch()
     limit_threads(settings.num_threads, launch.local_world_size)
     has_joined = _join_ranks(launch)
-    with SuiteFolder(settings) as folder:
+    with SuiteFolder(settings) as folder, explain_full_disk(folder.path, "behind the answers that are written"):
         benchmarks, absent = open_benchmarks(settings)
         for name, reason in absent.items():
             logger.warning("benchmark '%s' is left out: %s", name, reason)

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import multiprocessing
@@ -330,6 +331,24 @@ def test_settings_that_would_leave_something_out_are_told(suite, wrong, told):
     with pytest.raises(ConfigError) as refused:
         run_suite(suite(benchmark=wrong))
     assert told in str(refused.value)
+
+
+def test_a_full_disk_says_what_to_do(suite, fake, monkeypatch):
+    fake()
+    run_suite(suite("whole"))
+    write = PredictionWriter.write
+
+    def fill(self, row):
+        if len(self.instance_ids) == 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(self, row)
+
+    monkeypatch.setattr(PredictionWriter, "write", fill)
+    with pytest.raises(UserError, match=r"No space left.*Make room.*behind the answers that are written"):
+        run_suite(suite())
+    monkeypatch.setattr(PredictionWriter, "write", write)
+    run_suite(suite())
+    assert _rows("out") == _rows("whole")
 
 
 def test_names_cannot_lead_out_of_the_folder(suite):

@@ -150,6 +150,13 @@ def summarise(
         "references": [row for one in asked for row in benchmark_references(one)],
         "versions": package_versions(),
     }
+    for name, of in summary["benchmarks"].items():
+        for result in of["results"]:
+            if result["num_errors"]:
+                asking_of = f"{result['model']} on {name} ({result['way']})"
+                logger.warning(
+                    "%s: %d rows are errors; suite.ask_errors_again=true asks again", asking_of, result["num_errors"]
+                )
     with atomic_writer(folder.metrics_path) as file:
         json.dump(summary, file, indent=1, ensure_ascii=False)
         file.write("\n")

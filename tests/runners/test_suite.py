@@ -225,7 +225,7 @@ def test_killed_at_any_row_it_ends_as_if_undisturbed(suite, fake):
     assert read_predictions("whole/predictions/set/tiny.likelihood.jsonl")[1].variant == "wording 2, options fixed"
 
 
-def test_one_failing_picture_is_one_error(suite, fake):
+def test_one_failing_picture_is_one_error(suite, fake, caplog):
     model = fake(fails=lambda mean: int(mean) % 9 == 2, nan=lambda mean: int(mean) % 9 == 4)
     summary = run_suite(suite())
     rows = read_predictions("out/predictions/set/tiny.likelihood.jsonl")
@@ -235,6 +235,7 @@ def test_one_failing_picture_is_one_error(suite, fake):
     assert result["num_errors"] == sum(row.error is not None for row in rows) > 2
     assert result["num_samples"] + result["num_errors"] == 29
     assert "samples failed" in Path("out/table.md").read_text()
+    assert f"tiny on set (likelihood): {result['num_errors']} rows are errors" in caplog.text
 
     model.fails = model.nan = lambda mean: False
     asked_before = model.num_asked

@@ -140,7 +140,7 @@ def summarise(
     asked = [folder.asked(benchmark, settings, left_out.get(name, {})) for name, benchmark in benchmarks.items()]
     if settings.judge is not None:
         asked = [_judged(one, benchmarks[one.name], settings, folder) for one in asked]
-    summary = {
+    summary: dict[str, Any] = {
         "suite": settings.name,
         "models": list(settings.models),
         "benchmarks": {one.name: benchmark_summary(one) for one in asked},

@@ -81,6 +81,8 @@ class DeclaredDataset(Settings):
     faults: Any = None
     window_shards: Any = None
     length_buckets: Any = None
+    share: Any = None
+    share_seed: Any = None
 
 
 @dataclass(frozen=True)

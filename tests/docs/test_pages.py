@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -64,3 +65,21 @@ def test_yaml_parses_and_models_have_known_keys(block):
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         node = {"arch": "emovit_tiny", "pretrained": "package:emovit_tiny", **content["model"]}
         assert parse_settings(ModelSettings, node, "model")[1] == []
+
+
+def test_figures_of_shards_and_ranks_are_those_of_the_results():
+    def result(name: str) -> dict:
+        return json.loads((ROOT / "benchmarks" / f"{name}.json").read_text())
+
+    shards, page = result("shards"), PAGES["shards.md"]
+    shapes = [shards["loader"][shape] for shape in ("1024x1024", "1024x768")]
+    for workers, title in (("one_process", "one process"), ("two_workers", "two workers")):
+        bare, lavis = ([shape[workers][f"ours_over_{other}"] for shape in shapes] for other in ("bare", "lavis"))
+        assert re.search(
+            rf"^\| {title}, over the bare loop.* \| {bare[0]:.2f} \| {bare[1]:.2f} \|$", page, re.MULTILINE
+        )
+        assert re.search(rf"^\| {title}, over LAVIS's.* \| {lavis[0]:.1f} \| {lavis[1]:.1f} \|$", page, re.MULTILINE)
+    assert f"shards {2 * shards['build']['scaling']:.2f} times as fast as one" in page
+    ranks = result("training_ranks")
+    assert f"{ranks['two_ranks_over_one']['ratio']:.2f} times as fast as one" in PAGES["scaling.md"]
+    assert f"({100 * ranks['runner_over_bare_loop']['overhead_share']:.0f} %" in PAGES["scaling.md"]

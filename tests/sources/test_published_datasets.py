@@ -297,7 +297,7 @@ def test_a_wrong_yaml_is_refused_with_all_that_is_wrong(own, monkeypatch, tmp_pa
             "        stratify: perhaps\n        root:",
             "prepare.stratify: Input should be a valid boolean",
         ),
-        ("        root:", "        fractions: 3\n        root:", "prepare.fractions: Input should be"),
+        ("        root:", "        fractions: 3\n        root:", "prepare.fractions: expected a mapping of settings"),
         (
             "        root:",
             "        fractions: {train: 2}\n        root:",

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lavis_emovit.errors import ConfigError
 
 # pydantic's names for a value where keys and values were expected.
 _NO_MAPPING = ("model_type", "model_attributes_type", "dict_type", "dict_attributes_type")
@@ -44,6 +48,26 @@ def parse_settings(cls: type[SettingsT], values: Mapping[str, Any], prefix: str)
     except ValidationError as error:
         found = error.errors()
         return None, [_problem_line(cls, prefix, item) for item in found if not _follows_from_others(item, found)]
+
+
+def read_settings_file(cls: type[SettingsT], path: Path, prefix: str) -> SettingsT:
+    """Settings out of a JSON file.
+
+    Raises:
+        ConfigError: it cannot be read or is not of that form; all problems are named.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError([f"cannot be read ({error.strerror})"], str(path)) from None
+    except ValueError as error:
+        raise ConfigError([f"not JSON ({error})"], str(path)) from None
+    if not isinstance(content, dict):
+        raise ConfigError([f"expected one JSON object with {', '.join(cls.model_fields)}"], str(path))
+    settings, problems = parse_settings(cls, content, prefix)
+    if settings is None:
+        raise ConfigError(problems, str(path))
+    return settings
 
 
 def _follows_from_others(item: Any, found: list[Any]) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.datasets.faults import FaultSettings
-from lavis_emovit.emotion.labels import get_label_set
+from lavis_emovit.emotion.labels import LabelSetName
 from lavis_emovit.generation.categorical import CATEGORICAL_WORDINGS
 from lavis_emovit.processors.settings import ImageEvalSettings, ImageTrainSettings, TextSettings
 from lavis_emovit.records import InstructionKind
@@ -136,17 +136,10 @@ class DatasetSettings(Settings):
     share: float = Field(default=1.0, gt=0.0, le=1.0)
     share_seed: int = 0
     max_pairs: int | None = Field(default=None, ge=1)
-    label_set: str | None = None
+    label_set: LabelSetName | None = None
     eval_wording: int = Field(default=1, ge=1, le=len(CATEGORICAL_WORDINGS))
     seed: int = 42
     verify_hashes: bool = False
     faults: FaultSettings = FaultSettings()
     window_shards: int = Field(default=DEFAULT_WINDOW_SHARDS, ge=1)
     length_buckets: LengthBucketSettings | None = None
-
-    @field_validator("label_set")
-    @classmethod
-    def _label_set_exists(cls, value: str | None) -> str | None:
-        if value is not None:
-            get_label_set(value)
-        return value

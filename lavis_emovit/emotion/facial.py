@@ -7,7 +7,6 @@ expressions.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection
 from functools import cache
@@ -15,8 +14,8 @@ from pathlib import Path
 
 from pydantic import field_validator, model_validator
 
-from lavis_emovit.errors import ConfigError, DataError
-from lavis_emovit.settings import Settings, nearest_name, parse_settings
+from lavis_emovit.errors import DataError
+from lavis_emovit.settings import Settings, nearest_name, read_settings_file
 
 # The union of the units that DISFA, BP4D and Aff-Wild2 code (12 each).
 FACIAL_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 24, 25, 26)
@@ -159,24 +158,9 @@ def facial_priors(path: str | os.PathLike[str] | None = None) -> FacialPriors:
     Raises:
         ConfigError: it cannot be read or is not of that form; all problems are named.
     """
-    return _packaged() if path is None else _read(Path(path))
+    return _packaged() if path is None else read_settings_file(FacialPriors, Path(path), "priors")
 
 
 @cache
 def _packaged() -> FacialPriors:
-    return _read(_PACKAGED)
-
-
-def _read(path: Path) -> FacialPriors:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError([f"cannot be read ({error.strerror})"], str(path)) from None
-    except ValueError as error:
-        raise ConfigError([f"not JSON ({error})"], str(path)) from None
-    if not isinstance(content, dict):
-        raise ConfigError([f"expected one JSON object with {', '.join(FacialPriors.model_fields)}"], str(path))
-    priors, problems = parse_settings(FacialPriors, content, "priors")
-    if priors is None:
-        raise ConfigError(problems, str(path))
-    return priors
+    return read_settings_file(FacialPriors, _PACKAGED, "priors")

@@ -8,13 +8,25 @@ from __future__ import annotations
 
 import difflib
 import functools
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from lavis_emovit.emotion.label_set import NEGATIVE, NEUTRAL, POSITIVE, LabelSet
 from lavis_emovit.emotion.labels_faces import FACE_SETS
 from lavis_emovit.emotion.labels_scenes import COARSER, MIKELS8, SCENE_SETS
 from lavis_emovit.errors import DataError
 
-__all__ = ["LABEL_SETS", "NEGATIVE", "NEUTRAL", "POSITIVE", "LabelSet", "coarser_label", "get_label_set"]
+__all__ = [
+    "LABEL_SETS",
+    "NEGATIVE",
+    "NEUTRAL",
+    "POSITIVE",
+    "LabelSet",
+    "LabelSetName",
+    "coarser_label",
+    "get_label_set",
+]
 
 SPELT_OUT = "labels:"
 # The sets with which a question usually means to be answered come first.
@@ -34,6 +46,15 @@ def get_label_set(name: str) -> LabelSet:
     close = difflib.get_close_matches(name, LABEL_SETS, n=1, cutoff=0.6)
     hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(LABEL_SETS)}"
     raise DataError(f"unknown label set '{name}' ({hint} One of your own is written '{SPELT_OUT}calm, tense, wild')")
+
+
+def _known(name: str) -> str:
+    get_label_set(name)
+    return name
+
+
+LabelSetName = Annotated[str, AfterValidator(_known)]
+"""Type of a setting that names a label set; an unknown one is refused with the nearest name."""
 
 
 @functools.lru_cache(maxsize=64)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.emotion.facial import FACIAL_UNITS
-from lavis_emovit.emotion.labels import LabelSet, coarser_label, get_label_set
+from lavis_emovit.emotion.labels import LabelSet, LabelSetName, coarser_label, get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.generation.categorical import CATEGORICAL_WORDINGS, OPEN_WORDINGS
 from lavis_emovit.records import EmotionRecord
@@ -60,7 +60,7 @@ class BenchmarkSettings(Settings):
     split: str = "test"
     train_split: str | None = "train"
     config: dict[str, Any] = Field(default_factory=dict)
-    label_set: str | None = None
+    label_set: LabelSetName | None = None
     coarser: tuple[str, ...] = ()
     wordings: tuple[int, ...] = Field(default=(1,), min_length=1)
     option_orders: tuple[OptionOrder, ...] = Field(default=("fixed",), min_length=1)
@@ -71,13 +71,6 @@ class BenchmarkSettings(Settings):
     max_new_tokens: int | None = Field(default=None, ge=1)
     subject: Literal["picture", "face"] = "picture"
     active_from: float = Field(default=1.0, gt=0.0)
-
-    @field_validator("label_set")
-    @classmethod
-    def _label_set_exists(cls, value: str | None) -> str | None:
-        if value is not None:
-            get_label_set(value)
-        return value
 
     @field_validator("coarser")
     @classmethod

@@ -6,7 +6,6 @@ come from other splits, prompts and parsers; the caveats say what is known of th
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection
 from functools import cache
@@ -15,8 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from lavis_emovit.errors import ConfigError
-from lavis_emovit.settings import Settings, parse_settings
+from lavis_emovit.settings import Settings, read_settings_file
 
 Status = Literal["quoted", "second hand", "from memory", "inferred"]
 
@@ -135,24 +133,9 @@ def reference_results(path: str | os.PathLike[str] | None = None) -> References:
     Raises:
         ConfigError: it cannot be read or is not of that form; all problems are named.
     """
-    return _packaged() if path is None else _read(Path(path))
+    return _packaged() if path is None else read_settings_file(References, Path(path), "references")
 
 
 @cache
 def _packaged() -> References:
-    return _read(_PACKAGED)
-
-
-def _read(path: Path) -> References:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError([f"cannot be read ({error.strerror})"], str(path)) from None
-    except ValueError as error:
-        raise ConfigError([f"not JSON ({error})"], str(path)) from None
-    if not isinstance(content, dict):
-        raise ConfigError([f"expected one JSON object with {', '.join(References.model_fields)}"], str(path))
-    references, problems = parse_settings(References, content, "references")
-    if references is None:
-        raise ConfigError(problems, str(path))
-    return references
+    return read_settings_file(References, _PACKAGED, "references")

@@ -7,9 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import field_validator
-
-from lavis_emovit.emotion.labels import get_label_set
+from lavis_emovit.emotion.labels import LabelSetName, get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord, from_conversations
 from lavis_emovit.settings import Settings
@@ -31,16 +29,9 @@ class ConversationSettings(Settings):
 
     file: str = "train.json"
     images: str = ""
-    label_set: str | None = None
+    label_set: LabelSetName | None = None
     split: str = "train"
     check_images: bool = True
-
-    @field_validator("label_set")
-    @classmethod
-    def _label_set_exists(cls, value: str | None) -> str | None:
-        if value is not None:
-            get_label_set(value)
-        return value
 
 
 def read_conversations(

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from lavis_emovit.emotion.labels import coarser_label, get_label_set
+from lavis_emovit.emotion.labels import LabelSetName, coarser_label, get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord, parse_record
 from lavis_emovit.settings import Settings
@@ -39,19 +39,12 @@ class FolderSettings(Settings):
     """
 
     pattern: str = "{label}/{name*}"
-    label_set: str | None = None
+    label_set: LabelSetName | None = None
     label_names: dict[str, str | None] = Field(default_factory=dict)
     split_names: dict[str, str] = Field(default_factory=dict)
     default_split: str = "train"
-    coarsen_to: str | None = None
+    coarsen_to: LabelSetName | None = None
     id_from: str = Field(default="path", pattern="^(path|name)$")
-
-    @field_validator("label_set", "coarsen_to")
-    @classmethod
-    def _label_set_exists(cls, value: str | None) -> str | None:
-        if value is not None:
-            get_label_set(value)
-        return value
 
     @field_validator("pattern")
     @classmethod

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lavis_emovit.emotion.labels import get_label_set
+from lavis_emovit.emotion.labels import LabelSetName, get_label_set
 from lavis_emovit.settings import Settings
 
 WHITESPACE = "whitespace"
@@ -133,7 +133,7 @@ class TableSettings(Settings):
     encoding: str = "utf-8-sig"
     header: tuple[str, ...] | None = None
     skip_rows: int = Field(default=0, ge=0)
-    label_set: str | None = None
+    label_set: LabelSetName | None = None
     columns: TableColumns = TableColumns()
     image: str | None = None
     pixels: str | None = None
@@ -147,16 +147,9 @@ class TableSettings(Settings):
     gather: bool = False
     scales: dict[Literal["valence", "arousal", "dominance"], tuple[float, float]] = Field(default_factory=dict)
     separator: str = Field(default=",", min_length=1)
-    coarsen_to: str | None = None
+    coarsen_to: LabelSetName | None = None
     id_from: Literal["name", "path"] = "name"
     missing: Literal["refuse", "leave_out"] = "refuse"
-
-    @field_validator("label_set", "coarsen_to")
-    @classmethod
-    def _label_set_exists(cls, value: str | None) -> str | None:
-        if value is not None:
-            get_label_set(value)
-        return value
 
     @field_validator("label_names", "split_names", mode="before")
     @classmethod

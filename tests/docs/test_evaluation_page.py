@@ -58,3 +58,5 @@ def test_figures_are_those_of_the_results():
     assert f"{speed['ratio_of_processor_time']:.1f} times" in PAGE
     assert speed["ratio_of_processor_time"] >= 4 and speed["largest_score_difference"] <= 1e-4
     assert speed["same_predictions"]
+    assert f"two of them are {speed['ranks']['ratio']:.2f} times as fast as one" in PAGE
+    assert speed["ranks"]["ratio"] >= 1.7

@@ -103,8 +103,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             }
         if not arguments.no_ranks:
             result["ranks"] = against_one_rank(arguments, index.folder)
-    result["command"] = " ".join(["python tools/bench/evaluation.py", *(sys.argv[1:] if argv is None else argv)])
-    result |= scoring.circumstances()
+    told = {
+        "command": " ".join(["python tools/bench/evaluation.py", *(sys.argv[1:] if argv is None else argv)]),
+        **scoring.circumstances(),
+    }
+    # What was kept was measured by another command, which stays beside it.
+    (result["ranks"] if arguments.only_ranks else result).update(told)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({key: result[key] for key in ("ratio_of_processor_time", "largest_score_difference")}))

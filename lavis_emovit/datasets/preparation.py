@@ -25,11 +25,10 @@ from filelock import FileLock, Timeout
 
 from lavis_emovit.datasets.settings import PrepareSettings
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import atomic_writer
+from lavis_emovit.files import atomic_writer, file_sha256
 from lavis_emovit.generation.categorical import add_categorical
 from lavis_emovit.records import EmotionRecord, read_records, write_records
 from lavis_emovit.shards.index import INDEX_NAME
-from lavis_emovit.shards.reader import file_sha256
 from lavis_emovit.shards.writer import write_shards
 from lavis_emovit.sources.emoset import EMOSET_SPLITS, read_emoset
 from lavis_emovit.sources.layouts import LAYOUT_NODES, OpenDataset, list_files, open_dataset

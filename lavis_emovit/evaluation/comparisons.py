@@ -26,10 +26,14 @@ def group_key(rows: Sequence[PredictionRow]) -> str | None:
     return GROUP if all((row.slices or {}).get(GROUP) is not None for row in rows) else None
 
 
+def holds_intensities(rows: Sequence[PredictionRow]) -> bool:
+    """Whether truths of action units are intensities, as in rows of baselines, and not decisions (1 and 0)."""
+    return any(value not in (0.0, 1.0) for row in rows for value in (row.true_values or {}).values())
+
+
 def unit_threshold(rows: Sequence[PredictionRow], settings: BenchmarkSettings) -> float:
-    """Intensity from which a unit is active: rows of baselines hold intensities, of language models decisions."""
-    graded = any(value not in (0.0, 1.0) for row in rows for value in (row.true_values or {}).values())
-    return settings.active_from if graded else 0.5
+    """Value from which a unit is active in these rows."""
+    return settings.active_from if holds_intensities(rows) else 0.5
 
 
 def compare_askings(

@@ -15,7 +15,13 @@ from lavis_emovit.emotion.answer_original import read_emotion_original
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
-from lavis_emovit.evaluation.comparisons import compare_askings, group_key, plain_rows
+from lavis_emovit.evaluation.comparisons import (
+    compare_askings,
+    group_key,
+    holds_intensities,
+    plain_rows,
+    unit_threshold,
+)
 from lavis_emovit.evaluation.explanations import explanation_metrics
 from lavis_emovit.evaluation.judging import Judgement, judge_metrics
 from lavis_emovit.evaluation.metrics import (
@@ -190,12 +196,10 @@ def _accuracy(rows: Sequence[PredictionRow], label_set: LabelSet) -> dict[str, A
 
 
 def _of_units(rows: Sequence[PredictionRow], settings: BenchmarkSettings, group_by: str | None) -> dict[str, Any]:
-    """Rows of language models hold decisions (1 and 0 in truth), those of baselines intensities."""
-    graded = any(value not in (0.0, 1.0) for row in rows for value in (row.true_values or {}).values())
     units = action_unit_metrics(
         rows,
-        threshold=settings.active_from if graded else 0.5,
-        intensity_scale=FACS_INTENSITIES if graded else None,
+        threshold=unit_threshold(rows, settings),
+        intensity_scale=FACS_INTENSITIES if holds_intensities(rows) else None,
         group_by=group_by,
     ).model_dump(mode="json")
     return {

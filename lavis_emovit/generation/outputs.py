@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from lavis_emovit import files
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.generation.chat.ledger import now
@@ -125,17 +125,13 @@ def file_sha256(path: Path) -> str:
     Raises:
         DataError: it cannot be read.
     """
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        return files.file_sha256(path)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}). Make records with `emovit data import`, or give the path of a "
             "file that exists."
         ) from None
-    return digest.hexdigest()
 
 
 def _ledger_summary(job: Job) -> dict[str, Any]:

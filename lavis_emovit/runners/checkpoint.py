@@ -22,7 +22,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from lavis_emovit.errors import UserError
-from lavis_emovit.files import sync_folder
+from lavis_emovit.files import file_sha256, sync_folder
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,6 @@ MANIFEST_NAME = "MANIFEST.json"
 FORMAT_VERSION = 1
 _FINAL_NAME = re.compile(r"ckpt-(\d+)")
 _LEFTOVER_NAME = re.compile(r"ckpt-\d+\.(tmp|old|replaced)-[0-9a-f]+")
-_HASH_CHUNK_BYTES = 1 << 20
 
 
 class CheckpointError(UserError):
@@ -242,14 +241,6 @@ def step_of(path: Path) -> int:
     if match is None:
         raise CheckpointError(f"{path}: not a checkpoint folder, their names are like {checkpoint_name(120)}")
     return int(match[1])
-
-
-def file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_HASH_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _write_folder(folder: Path, facts: Mapping[str, Any], writers: Mapping[str, Callable[[Path], None]]) -> None:

@@ -191,9 +191,7 @@ def _write_report(
     from lavis_emovit.evaluation.report.page import write_suite_report  # matplotlib is slow to load
 
     for one in asked:
-        benchmark = benchmarks[one.name]
-        items = benchmark.items(benchmark.index, benchmark.numbers())
-        pictures = ((item.record.id, item.image_bytes) for item in items)
+        pictures = ((item.record.id, item.image_bytes) for item in benchmarks[one.name].asked())
         keep_pictures(folder.path, one, settings.num_pictures, pictures)
     logger.info("report: %s", write_suite_report(folder.path, summary))
 

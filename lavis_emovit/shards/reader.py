@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Any
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import file_sha256 as file_sha256
+from lavis_emovit.files import file_sha256
 from lavis_emovit.records import EmotionRecord, parse_record
 from lavis_emovit.shards.faults import SampleFaultError
 from lavis_emovit.shards.index import ShardIndex

@@ -13,7 +13,7 @@ from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.adapters.base import Item
 from lavis_emovit.evaluation.adapters.heads import LinearHead, learnable
-from lavis_emovit.evaluation.adapters.transformers_model import _weights_hash
+from lavis_emovit.evaluation.adapters.transformers_model import weights_hash
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind
 from lavis_emovit.pictures import decode_image
 from lavis_emovit.settings import Settings
@@ -92,7 +92,7 @@ class ClipBaseline:
         known: dict[str, Any] = {
             "adapter": self.settings.adapter,
             "path": folder.name if folder.is_dir() else self.settings.path,
-            "weights": _weights_hash(folder) if folder.is_dir() else getattr(self._model.config, "_commit_hash", None),
+            "weights": weights_hash(folder) if folder.is_dir() else getattr(self._model.config, "_commit_hash", None),
         }
         return known if self.learns else {**known, "prompts": list(self.settings.prompts)}
 

@@ -87,7 +87,7 @@ class TransformersModel:
         return {
             "adapter": "transformers",
             "path": self.settings.path if not folder.is_dir() else folder.name,
-            "weights": _weights_hash(folder) if folder.is_dir() else commit,
+            "weights": weights_hash(folder) if folder.is_dir() else commit,
             "dtype": self.settings.dtype,
             "prompt": self.settings.prompt,
             "max_side_px": self.settings.max_side_px,
@@ -180,7 +180,7 @@ class TransformersModel:
         return moved
 
 
-def _weights_hash(folder: Path) -> str:
+def weights_hash(folder: Path) -> str:
     """sha256 over names and bytes of the weight files and the configuration."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*")):

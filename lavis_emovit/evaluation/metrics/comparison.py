@@ -59,11 +59,7 @@ def compare_models(
     Raises:
         DataError: other instances, other labels, no pair that both answered; or a metric that is none.
     """
-    pairs = _pairs(before, after)
-    answered = [(first, second) for first, second in pairs if first.error is None and second.error is None]
-    if not answered:
-        raise DataError(f"no instance was answered by both models; {len(pairs)} failed with an error")
-    firsts, seconds = [first for first, _ in answered], [second for _, second in answered]
+    firsts, seconds, num_left_out = answered_by_both(_labelled_pairs(before, after))
     true_N = label_indices(firsts, labels)
     num_labels = len(labels)
     resamples = Resamples(len(firsts), group_indices(firsts, group_by), num_resamples=num_resamples, seed=seed)
@@ -84,8 +80,8 @@ def compare_models(
     only_before, only_after = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
     return PairedComparison(
         metric=metric,
-        num_pairs=len(answered),
-        num_left_out=len(pairs) - len(answered),
+        num_pairs=len(firsts),
+        num_left_out=num_left_out,
         before=values[0],
         after=values[1],
         difference=difference,
@@ -128,7 +124,7 @@ def paired_difference(
     values_N = np.array(
         [
             float(second.prediction == second.label) - float(first.prediction == first.label)
-            for first, second in _pairs(before, after)
+            for first, second in _labelled_pairs(before, after)
             if first.error is None and second.error is None
         ]
     )
@@ -136,10 +132,14 @@ def paired_difference(
     return float(values_N.mean()), interval
 
 
-def _pairs(
+def paired_rows(
     before: Sequence[PredictionRow], after: Sequence[PredictionRow]
 ) -> list[tuple[PredictionRow, PredictionRow]]:
-    """The rows of each instance, by instance id."""
+    """The two rows of each instance, by instance id.
+
+    Raises:
+        DataError: the two lists are not about the same instances, or there are none.
+    """
     row_before = {row.instance_id: row for row in before}
     row_after = {row.instance_id: row for row in after}
     if row_before.keys() != row_after.keys():
@@ -147,7 +147,29 @@ def _pairs(
         raise DataError(f"instance '{odd}' is in only one of the two lists; a paired comparison needs the same ones")
     if not row_before:
         raise DataError("no predictions to compare: the lists of rows are empty")
-    pairs = [(row_before[instance_id], row_after[instance_id]) for instance_id in sorted(row_before)]
+    return [(row_before[instance_id], row_after[instance_id]) for instance_id in sorted(row_before)]
+
+
+def answered_by_both(
+    pairs: Sequence[tuple[PredictionRow, PredictionRow]],
+) -> tuple[list[PredictionRow], list[PredictionRow], int]:
+    """The rows of the first and of the second model where neither failed, and the number of the other pairs.
+
+    Raises:
+        DataError: no pair is left.
+    """
+    answered = [(first, second) for first, second in pairs if first.error is None and second.error is None]
+    if not answered:
+        raise DataError(f"no instance was answered by both models; {len(pairs)} failed with an error")
+    firsts, seconds = zip(*answered)
+    return list(firsts), list(seconds), len(pairs) - len(answered)
+
+
+def _labelled_pairs(
+    before: Sequence[PredictionRow], after: Sequence[PredictionRow]
+) -> list[tuple[PredictionRow, PredictionRow]]:
+    """As `paired_rows`, after a look whether both rows of a pair have the same label."""
+    pairs = paired_rows(before, after)
     for first, second in pairs:
         if first.label != second.label or first.label is None:
             raise DataError(

@@ -12,6 +12,7 @@ import numpy as np
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics.action_units import mean_on_draws, measure_unit, units_of
+from lavis_emovit.evaluation.metrics.comparison import answered_by_both, paired_rows
 from lavis_emovit.evaluation.metrics.dimensional import NUM_FEATURES, agreement_features, agreements, farther_end
 from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
@@ -57,7 +58,7 @@ def compare_dimensional(
     Raises:
         DataError: other instances, no pair that both answered, a dimension that no row knows or whose CCC is undefined.
     """
-    firsts, seconds, num_left_out = _answered_pairs(before, after)
+    firsts, seconds, num_left_out = answered_by_both(paired_rows(before, after))
     resamples = Resamples(len(firsts), group_indices(firsts, group_by), num_resamples=num_resamples, seed=seed)
     values, on_draws = [], []
     for rows in (firsts, seconds):
@@ -96,7 +97,7 @@ def compare_action_units(
     Raises:
         DataError: other instances, no pair that both answered, no unit with an F1 of both.
     """
-    firsts, seconds, num_left_out = _answered_pairs(before, after)
+    firsts, seconds, num_left_out = answered_by_both(paired_rows(before, after))
     resamples = Resamples(len(firsts), group_indices(firsts, group_by), num_resamples=num_resamples, seed=seed)
     found: tuple[list[float], list[float]] = ([], [])
     drawn: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
@@ -128,20 +129,3 @@ def _comparison(
         difference=difference,
         interval=resamples.interval(on_draws[1] - on_draws[0], difference),
     )
-
-
-def _answered_pairs(
-    before: Sequence[PredictionRow], after: Sequence[PredictionRow]
-) -> tuple[list[PredictionRow], list[PredictionRow], int]:
-    """The rows of the two in one order, those that failed left out and counted."""
-    second_of = {row.instance_id: row for row in after}
-    if {row.instance_id for row in before} != second_of.keys():
-        odd = min({row.instance_id for row in before} ^ second_of.keys())
-        raise DataError(f"instance '{odd}' is in only one of the two lists; a paired comparison needs the same ones")
-    ordered = sorted(before, key=lambda row: row.instance_id)
-    pairs = [(row, second_of[row.instance_id]) for row in ordered]
-    answered = [(first, second) for first, second in pairs if first.error is None and second.error is None]
-    if not answered:
-        raise DataError(f"no instance was answered by both models; {len(pairs)} failed with an error")
-    firsts, seconds = zip(*answered)
-    return list(firsts), list(seconds), len(pairs) - len(answered)

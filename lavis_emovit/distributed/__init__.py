@@ -1,0 +1,1 @@
+"""Processes that work together: joining, watching, signals, seeds and devices."""

@@ -1,0 +1,1 @@
+"""Suites: models asked about benchmarks, rows on disk, tables and report."""

@@ -111,7 +111,7 @@ EXTRAS = {
 # Everything in the package folder that is no module of a package.
 PACKAGE_DATA = [
     "py.typed",
-    "plugin/grafts/*.py",
+    "grafts/*.py",
     "**/*.json",
     "**/*.jinja",
     "**/*.md",

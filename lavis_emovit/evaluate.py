@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lavis_emovit.train import launch, run_recipe
+from lavis_emovit.launch import launch
+from lavis_emovit.train import run_recipe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +30,7 @@ def run_evaluation(cfg_path: str, options: Sequence[str] = ()) -> dict[str, Any]
     Raises:
         UserError: something that the user can put right.
     """
-    from lavis_emovit.runners.suite import load_suite, run_suite
+    from lavis_emovit.evaluation.suite.suite import load_suite, run_suite
 
     suite = load_suite(cfg_path, options)
     return run_recipe(cfg_path, options, ["run.evaluate=true"]) if suite is None else run_suite(suite)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from lavis_emovit.errors import UserError
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -60,3 +63,29 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+# What the system says where a disk, a quota or the largest allowed file is full.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def explain_full_disk(folder: Path, goes_on: str = "from the newest checkpoint") -> Iterator[None]:
+    """Turn the system's word that nothing more can be written into one that says what to do.
+
+    Args:
+        folder: that is written to.
+        goes_on: where the same command goes on.
+
+    Raises:
+        UserError: in the place of such an OSError; others pass.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise UserError(
+            f"{error.filename or folder} cannot be written: {error.strerror}. Make room and start the same command "
+            f"again: it goes on {goes_on}, and earlier files are whole."
+        ) from error

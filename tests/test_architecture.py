@@ -27,14 +27,15 @@ MAX_LINES = 600
 
 # Room -> floor. What stands on one floor does not know its neighbours, save on the two top floors.
 FLOORS = {
-    **dict.fromkeys(["errors", "files", "paths", "pictures", "settings"], 0),
-    **dict.fromkeys(["emotion", "records"], 1),
-    **dict.fromkeys(["generation", "models", "processors", "shards", "sources"], 2),
+    **dict.fromkeys(["distributed", "errors", "files", "images", "paths", "progress", "settings"], 0),
+    **dict.fromkeys(["chat", "checkpoints", "emotion", "models", "processors", "records", "sample_set"], 1),
+    **dict.fromkeys(["generation", "recipes", "shards", "sources"], 2),
     **dict.fromkeys(["datasets", "evaluation"], 3),
-    **dict.fromkeys(["runners", "tasks"], 4),
-    **dict.fromkeys(["__init__", "cli", "evaluate", "plugin", "train"], 5),
+    **dict.fromkeys(["tasks"], 4),
+    **dict.fromkeys(["runners"], 5),
+    **dict.fromkeys(["__init__", "cli", "evaluate", "grafts", "launch", "plugin", "train"], 6),
 }
-SHARED_FLOORS = {0, 4, 5}
+SHARED_FLOORS = {0, 6}
 
 LIGHT_MODULES = (
     "lavis_emovit",
@@ -44,7 +45,7 @@ LIGHT_MODULES = (
     "lavis_emovit.records",
     "lavis_emovit.emotion.labels",
     "lavis_emovit.sources.emoset",
-    "lavis_emovit.generation.categorical",
+    "lavis_emovit.emotion.questions",
     "lavis_emovit.evaluation.metrics",
     "lavis_emovit.evaluation.predictions",
     "lavis_emovit.plugin.bootstrap",

@@ -85,8 +85,8 @@ def _is_suite(path: Path) -> bool:
 
 def _resolved(path: Path, options: list[str]) -> dict:
     """A recipe with all its defaults and the options over it."""
+    from lavis_emovit.evaluation.suite.suite import load_suite
     from lavis_emovit.runners.config import Config
-    from lavis_emovit.runners.suite import load_suite
 
     if _is_suite(path):
         return {"suite": load_suite(path, options).model_dump(mode="json")}

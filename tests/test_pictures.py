@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.pictures import decode_image
+from lavis_emovit.images import decode_image
 
 
 def _bytes(image, kind, **options):

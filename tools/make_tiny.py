@@ -31,14 +31,14 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 from transformers import InstructBlipConfig, InstructBlipForConditionalGeneration, LlamaConfig
 
-from lavis_emovit.models.emovit import EmoVIT
-from lavis_emovit.models.export import save_transformers
-from lavis_emovit.models.loading import LoadedParts, RawWeights
-from lavis_emovit.models.settings import ModelSettings
-from lavis_emovit.models.text import encode_answers, encode_prompts, join_prompts_and_answers
-from lavis_emovit.pictures import CLIP_MEAN, CLIP_STD
-from lavis_emovit.sources.sketch.draw import render
-from lavis_emovit.sources.sketch.scene import FACT_VALUES, sample_scene, scene_facts
+from lavis_emovit.images import CLIP_MEAN, CLIP_STD
+from lavis_emovit.models.instructblip.export import save_transformers
+from lavis_emovit.models.instructblip.loading import LoadedParts, RawWeights
+from lavis_emovit.models.instructblip.model import EmoVIT
+from lavis_emovit.models.instructblip.settings import ModelSettings
+from lavis_emovit.models.instructblip.text import encode_answers, encode_prompts, join_prompts_and_answers
+from lavis_emovit.sample_set.draw import render
+from lavis_emovit.sample_set.scene import FACT_VALUES, sample_scene, scene_facts
 from tiny_texts import corpus, language_practice, picture_pairs, train_llm_tokenizer, train_qformer_tokenizer
 
 IMAGE_SIZE_PX = 96
@@ -377,7 +377,7 @@ def main() -> None:
 
 def tokenizers(work: Path, seed: int):
     from lavis_emovit.emotion.labels import get_label_set
-    from lavis_emovit.generation.categorical import categorical_prompt
+    from lavis_emovit.emotion.questions import categorical_prompt
 
     prompt = categorical_prompt(get_label_set("mikels8"))
     lines = list(corpus(3000, seed, [prompt, f"Predict emotion: {prompt}"]))

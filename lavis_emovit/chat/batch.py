@@ -16,16 +16,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from lavis_emovit.chat.client import Answer, ChatClient
+from lavis_emovit.chat.faults import FATAL, TRANSIENT, Fault, classify_exception, classify_status
+from lavis_emovit.chat.ledger import FINISHED, Ledger
+from lavis_emovit.chat.limits import pause
+from lavis_emovit.chat.prices import Price, Usage, load_prices, worst_case
+from lavis_emovit.chat.progress import RunProgress
+from lavis_emovit.chat.request import ChatRequest
+from lavis_emovit.chat.run import OnRow, attempt_row, interruptible, request_head
+from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.errors import DataError, UserError
-from lavis_emovit.generation.chat.client import Answer, ChatClient
-from lavis_emovit.generation.chat.faults import FATAL, TRANSIENT, Fault, classify_exception, classify_status
-from lavis_emovit.generation.chat.ledger import FINISHED, Ledger
-from lavis_emovit.generation.chat.limits import pause
-from lavis_emovit.generation.chat.prices import Price, Usage, load_prices, worst_case
-from lavis_emovit.generation.chat.progress import RunProgress
-from lavis_emovit.generation.chat.request import ChatRequest
-from lavis_emovit.generation.chat.run import OnRow, attempt_row, interruptible, request_head
-from lavis_emovit.generation.chat.settings import ChatSettings
 
 logger = logging.getLogger(__name__)
 

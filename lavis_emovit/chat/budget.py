@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from lavis_emovit.generation.chat.ledger import Ledger
+from lavis_emovit.chat.ledger import Ledger
 
 
 class BudgetReached(Exception):  # noqa: N818 - an end, not an error

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lavis_emovit.generation.chat.faults import Fault, classify_exception, classify_status
-from lavis_emovit.generation.chat.json_text import find_json
-from lavis_emovit.generation.chat.prices import Usage
-from lavis_emovit.generation.chat.request import ChatRequest
-from lavis_emovit.generation.chat.settings import KEY_LIKE, ChatSettings
+from lavis_emovit.chat.faults import Fault, classify_exception, classify_status
+from lavis_emovit.chat.json_text import find_json
+from lavis_emovit.chat.prices import Usage
+from lavis_emovit.chat.request import ChatRequest
+from lavis_emovit.chat.settings import KEY_LIKE, ChatSettings
 
 # httpx looks at every connection of a pool for every request, so many small pools are faster than one large one.
 _CONNECTIONS_PER_POOL = 8

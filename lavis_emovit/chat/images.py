@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.pictures import decode_image
+from lavis_emovit.images import decode_image
 
 _NO_FORMAT = re.compile(r"UnidentifiedImageError: cannot identify image file <[^>]*>")
 
@@ -106,7 +106,7 @@ def load_rgb(data: bytes, path: Path, min_side_px: int | None = None) -> Image.I
         min_side_px: a JPEG may be decoded smaller, as long as it keeps this many pixels a side.
 
     Raises:
-        DataError: not a picture, damaged, or larger than `lavis_emovit.pictures.MAX_PIXELS`.
+        DataError: not a picture, damaged, or larger than `lavis_emovit.images.MAX_PIXELS`.
     """
     try:
         return decode_image(data, min_side_px=min_side_px)

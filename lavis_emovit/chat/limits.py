@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from lavis_emovit.generation.chat.faults import duration_s
+from lavis_emovit.chat.faults import duration_s
 
 _MINUTE_S = 60.0
 _FIRST_PAUSE_S = 0.5

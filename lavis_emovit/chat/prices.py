@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import ConfigDict, Field
 
+from lavis_emovit.chat.request import ChatRequest
 from lavis_emovit.errors import ConfigError, UserError
-from lavis_emovit.generation.chat.request import ChatRequest
 from lavis_emovit.settings import Settings, parse_settings
 
 BUILT_IN = Path(__file__).resolve().parent / "prices.json"

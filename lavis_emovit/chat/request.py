@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from lavis_emovit.generation.chat.pictures import Picture
+from lavis_emovit.chat.images import Picture
 
 
 @dataclass(frozen=True)

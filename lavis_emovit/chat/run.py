@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from lavis_emovit.chat.budget import Budget, BudgetReached
+from lavis_emovit.chat.client import Answer, ChatClient
+from lavis_emovit.chat.faults import ADAPTABLE, FATAL, MAY_BE_BILLED, TRANSIENT, Fault
+from lavis_emovit.chat.ledger import FINISHED, Ledger, now
+from lavis_emovit.chat.limits import RateLimiter, pause
+from lavis_emovit.chat.prices import Price, Usage, likely, load_prices, worst_case
+from lavis_emovit.chat.progress import RunProgress
+from lavis_emovit.chat.request import ChatRequest
+from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.errors import DataError
-from lavis_emovit.generation.chat.budget import Budget, BudgetReached
-from lavis_emovit.generation.chat.client import Answer, ChatClient
-from lavis_emovit.generation.chat.faults import ADAPTABLE, FATAL, MAY_BE_BILLED, TRANSIENT, Fault
-from lavis_emovit.generation.chat.ledger import FINISHED, Ledger, now
-from lavis_emovit.generation.chat.limits import RateLimiter, pause
-from lavis_emovit.generation.chat.prices import Price, Usage, likely, load_prices, worst_case
-from lavis_emovit.generation.chat.progress import RunProgress
-from lavis_emovit.generation.chat.request import ChatRequest
-from lavis_emovit.generation.chat.settings import ChatSettings
 
 logger = logging.getLogger(__name__)
 

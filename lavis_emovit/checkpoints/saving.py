@@ -1,7 +1,7 @@
 """Saving beside the training: a step waits only while the state is copied; a thread hashes and writes.
 
-The order of things is that of `lavis_emovit.runners.checkpoint`, whoever does them: whole or not there at all. One save
-runs at a time. What goes wrong in the thread stops the run at its next step.
+The order of things is that of `lavis_emovit.checkpoints.checkpoint`, whoever does them: whole or not there at all. One
+save runs at a time. What goes wrong in the thread stops the run at its next step.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from lavis_emovit.runners.checkpoint import purge_checkpoints, save_checkpoint
-from lavis_emovit.runners.training_state import EngineState, TrainingState, writers_of
+from lavis_emovit.checkpoints.checkpoint import purge_checkpoints, save_checkpoint
+from lavis_emovit.checkpoints.training_state import EngineState, TrainingState, writers_of
 
 logger = logging.getLogger(__name__)
 

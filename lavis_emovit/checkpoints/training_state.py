@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from lavis_emovit.runners.checkpoint import CheckpointError
+from lavis_emovit.checkpoints.checkpoint import CheckpointError
 
 MODEL_FILE = "model.safetensors"
 # Only where a moving average is kept: that is the model then, and these are the weights that training goes on with.

@@ -219,8 +219,8 @@ def check_weights() -> Iterator[Finding]:
     from lavis.common.registry import registry
     from omegaconf import OmegaConf
 
-    from lavis_emovit.models.settings import ModelSettings
-    from lavis_emovit.models.weights import environment_variable, find_weights
+    from lavis_emovit.models.instructblip.settings import ModelSettings
+    from lavis_emovit.models.instructblip.weights import environment_variable, find_weights
 
     for name in sorted(name for name in registry.list_models() if name.startswith("emovit_")):
         model_class = registry.get_model_class(name)

@@ -49,9 +49,9 @@ def convert(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing target.")] = False,
 ) -> None:
     """Convert weights, bit for bit, and say what was written, added and left out."""
-    from lavis_emovit.models.convert import CHECKPOINT_MARK
-    from lavis_emovit.models.convert import convert as convert_weights
-    from lavis_emovit.runners.checkpoint import verify_checkpoint
+    from lavis_emovit.checkpoints.checkpoint import verify_checkpoint
+    from lavis_emovit.models.instructblip.convert import CHECKPOINT_MARK
+    from lavis_emovit.models.instructblip.convert import convert as convert_weights
 
     folder = Path(source).expanduser()
     if (folder / CHECKPOINT_MARK).is_file():

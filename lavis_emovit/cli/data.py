@@ -30,7 +30,7 @@ def draw(
     """Draw the sample set: small scenes whose emotion follows from what is in them."""
     from rich.progress import Progress
 
-    from lavis_emovit.sources.sketch.write import write_sketch
+    from lavis_emovit.sample_set.write import write_sketch
 
     with Progress(transient=True, disable=not sys.stdout.isatty()) as bar:
         task = bar.add_task("drawing")

@@ -13,7 +13,7 @@ import typer
 from lavis_emovit.cli.generate_options import JobOptions
 
 if TYPE_CHECKING:
-    from lavis_emovit.generation.chat.settings import ChatSettings
+    from lavis_emovit.chat.settings import ChatSettings
     from lavis_emovit.generation.job import Estimate, Job, JobSettings, StepResult
     from lavis_emovit.generation.mix import Mix
     from lavis_emovit.generation.seke.settings import SekeSettings
@@ -48,9 +48,9 @@ def open_job(
         UserError: no record is of the split, no picture is there, or an endpoint without a key, or, where costs are
             limited, without a price.
     """
+    from lavis_emovit.chat.ledger import Ledger
     from lavis_emovit.cli.generate_progress import make_display
     from lavis_emovit.errors import ConfigError, UserError
-    from lavis_emovit.generation.chat.ledger import Ledger
     from lavis_emovit.generation.job import Job, check_endpoint, find_image_root
     from lavis_emovit.generation.outputs import check_folder, file_sha256
     from lavis_emovit.records import read_records
@@ -198,7 +198,7 @@ def _plain(value: Any) -> str:
 
 def print_estimates(job: Job) -> None:
     """What a dry run found: requests, tokens and their cost."""
-    from lavis_emovit.generation.chat.prices import load_prices
+    from lavis_emovit.chat.prices import load_prices
 
     if not job.estimates:
         typer.echo("nothing would be asked: the offline writer costs nothing")

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lavis_emovit.generation.chat.progress import RunProgress
+    from lavis_emovit.chat.progress import RunProgress
 
 PLAIN_INTERVAL_S = 10.0
 

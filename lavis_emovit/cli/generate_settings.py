@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from lavis_emovit.generation.chat.settings import ChatSettings
+    from lavis_emovit.chat.settings import ChatSettings
     from lavis_emovit.generation.job import JobSettings
     from lavis_emovit.generation.mix import Mix
     from lavis_emovit.settings import Settings
@@ -35,8 +35,8 @@ def read_settings(
     Raises:
         ConfigError: unknown keys or wrong values, all of them.
     """
+    from lavis_emovit.chat.settings import ChatSettings
     from lavis_emovit.errors import ConfigError
-    from lavis_emovit.generation.chat.settings import ChatSettings
     from lavis_emovit.generation.job import JobSettings
     from lavis_emovit.generation.mix import MIXES, Mix
     from lavis_emovit.settings import nearest_name, parse_settings

@@ -31,7 +31,7 @@ def sheet(
     from lavis_emovit.plugin import activate
 
     activate()
-    from lavis_emovit.runners.caption_sheets import sheet_of_suite
+    from lavis_emovit.evaluation.suite.caption_sheets import sheet_of_suite
 
     made = sheet_of_suite(suite_dir, out, first=first, second=second, benchmark=benchmark, seed=seed, limit=limit)
     typer.echo(f"{len(made.pairs)} pictures: {out / 'sheet.html'}, to be filled in: {out / 'choices.csv'}")

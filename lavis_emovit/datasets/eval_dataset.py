@@ -7,8 +7,8 @@ from typing import Any
 
 from lavis_emovit.datasets.shard_dataset import EmotionShardDataset, Pair
 from lavis_emovit.emotion.labels import LabelSet, get_label_set
+from lavis_emovit.emotion.questions import categorical_answer, categorical_prompt
 from lavis_emovit.errors import DataError
-from lavis_emovit.generation.categorical import categorical_answer, categorical_prompt
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.shards.index import ShardIndex
 

@@ -175,7 +175,7 @@ def _progress_log(what: str) -> Callable[[int, int], None]:
 
 
 def _draw(prepare: PrepareSettings, root: Path) -> None:
-    from lavis_emovit.sources.sketch.write import write_sketch
+    from lavis_emovit.sample_set.write import write_sketch
 
     # What a killed preparation drew may have been drawn with other settings.
     shutil.rmtree(root, ignore_errors=True)
@@ -204,7 +204,7 @@ def _identity(prepare: PrepareSettings) -> dict[str, Any]:
     """The settings that decide what the shards hold; where the published dataset lies is not one of them."""
     settings = prepare.model_dump(mode="json", exclude={"root"})
     if prepare.source == "sketch":
-        from lavis_emovit.sources.sketch.write import DRAWING_VERSION
+        from lavis_emovit.sample_set.write import DRAWING_VERSION
 
         settings["draw"]["version"] = DRAWING_VERSION
     else:

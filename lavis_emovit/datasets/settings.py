@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.datasets.faults import FaultSettings
 from lavis_emovit.emotion.labels import LabelSetName
-from lavis_emovit.generation.categorical import CATEGORICAL_WORDINGS
+from lavis_emovit.emotion.questions import CATEGORICAL_WORDINGS
 from lavis_emovit.processors.settings import ImageEvalSettings, ImageTrainSettings, TextSettings
 from lavis_emovit.records import InstructionKind
 from lavis_emovit.settings import Settings

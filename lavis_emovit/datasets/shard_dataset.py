@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from lavis_emovit.datasets.collate import collate
 from lavis_emovit.datasets.faults import FaultLog, FaultSettings
 from lavis_emovit.errors import DataError
-from lavis_emovit.pictures import decode_image
+from lavis_emovit.images import decode_image
 from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord
 from lavis_emovit.settings import nearest_name
 from lavis_emovit.shards.faults import SampleFaultError

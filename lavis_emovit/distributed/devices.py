@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from lavis_emovit.distributed.processes import Launch, read_launch
 from lavis_emovit.errors import ConfigError
-from lavis_emovit.runners.processes import Launch, read_launch
+
+AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str, launch: Launch | None = None) -> torch.device:

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lavis_emovit.runners.seeding import usable_cpus
+from lavis_emovit.distributed.seeding import usable_cpus
 
 PACKAGES = ("lavis-emovit", "torch", "transformers", "salesforce-lavis", "numpy")
 

@@ -1,18 +1,18 @@
-"""The categorical instruction: name the picture's emotion, one out of a list of options. It needs no language model.
+"""All questions: their wordings, and how options are listed in them.
 
-Training and evaluation ask with the same words, so both take them from here.
+Training, generation and evaluation ask with the same words, so all of them take the wordings from here. Numbers of
+wordings are written into provenance and settings: append, never reorder.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from lavis_emovit.emotion.labels import LabelSet, get_label_set
+from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.errors import DataError
-from lavis_emovit.records import EmotionRecord, Instruction
 
 # What stands before the label in every answer; evaluation scores the candidates behind it.
 CATEGORICAL_ANSWER_PREFIX = "Predict emotion: "
@@ -64,88 +64,77 @@ def categorical_answer(label: str) -> str:
     return CATEGORICAL_ANSWER_PREFIX + label
 
 
-def categorical_instruction(
-    record: EmotionRecord, label_set: LabelSet, wording: int = 1, options_order: Sequence[str] | None = None
-) -> Instruction:
-    """Question and answer for one record.
-
-    Raises:
-        DataError: the record has no emotion, or one outside the label set.
-    """
-    if record.emotion is None:
-        raise DataError(f"record '{record.id}' has no emotion, so it cannot be asked for one")
-    return Instruction(
-        kind="categorical",
-        question=categorical_prompt(label_set, options_order, wording),
-        answer=categorical_answer(label_set.canonical(record.emotion)),
-        provenance=f"template:categorical/{wording}",
-    )
+def chooser(purpose: str, record_id: str, seed: int = 0) -> random.Random:
+    """Random numbers that depend on purpose, record and seed only."""
+    digest = hashlib.sha256(f"{purpose}/{seed}/{record_id}".encode()).digest()
+    return random.Random(int.from_bytes(digest[:8], "big"))
 
 
-def open_instruction(record: EmotionRecord, label_set: LabelSet, wording: int = 1) -> Instruction:
-    """Question without options, and answer, for one record.
+# Questions of the kinds whose question is always the same one; chosen by record id. None names an emotion.
+DESCRIPTION_QUESTIONS = (
+    "Describe this picture in detail, and the mood that it has.",
+    "What does the picture show? Go through the place, the things in it, the light, and how it all feels.",
+    "Tell somebody who cannot see the picture what is in it and what mood it creates.",
+    "Give a full account of this image, from what is visible to its atmosphere.",
+)
+EXPLANATION_QUESTIONS = (
+    "Which emotion does this picture evoke, and why? Begin with 'Predict emotion: <emotion>.', then give the reason.",
+    "What would people feel when they look at this image? Write 'Predict emotion: <emotion>. Reason: <why>'.",
+    "Name the emotion that fits this picture as 'Predict emotion: <emotion>', and explain what in it leads there.",
+)
 
-    Raises:
-        DataError: the record has no emotion, or one outside the label set, or there is no such wording.
-    """
-    if record.emotion is None:
-        raise DataError(f"record '{record.id}' has no emotion, so it cannot be asked for one")
-    if not 1 <= wording <= len(OPEN_WORDINGS):
-        raise DataError(f"open wording {wording} does not exist; there are 1 to {len(OPEN_WORDINGS)}")
-    return Instruction(
-        kind="categorical",
-        question=OPEN_WORDINGS[wording - 1],
-        answer=categorical_answer(label_set.canonical(record.emotion)),
-        provenance=f"template:categorical-open/{wording}",
-    )
+# Numbers of the versions are written into provenance: append, never reorder.
+AFFECT_QUESTIONS = (
+    "On scales from -1 to 1, how pleasant does the state of this person look (valence), and how stirred up (arousal)?",
+    "Estimate valence and arousal of this face, each as a number between -1 and 1.",
+)
+UNITS_QUESTIONS = (
+    "Which of these facial action units are active here: {units}?",
+    "Look at the muscles of this face. Out of {units}, which action units can be seen?",
+)
+REASONING_QUESTIONS = (
+    "Which facial muscles are at work in this face, and what expression do they add up to?",
+    "Start from the active action units and explain which expression this face shows.",
+)
 
+SCALE = tuple(str(step) for step in range(1, 10))
+YES_NO = ("yes", "no")
 
-def _ordered(labels: Sequence[str], order: OptionOrder, choose: random.Random) -> list[str]:
-    ordered = list(labels)
-    if order == "shuffled":
-        choose.shuffle(ordered)
-    elif order == "rotated":
-        start = choose.randrange(len(ordered))
-        ordered = ordered[start:] + ordered[:start]
-    return ordered
-
-
-def add_categorical(
-    records: Iterable[EmotionRecord],
-    *,
-    wordings: Sequence[int] = (1,),
-    option_order: OptionOrder = "fixed",
-    seed: int = 0,
-    open_set: bool = False,
-) -> Iterator[EmotionRecord]:
-    """Append a categorical instruction to every record that has an emotion; the others pass as they are.
-
-    Wording and order of options depend on seed and id only, never on the records around.
-
-    Args:
-        records: records whose label set is known.
-        wordings: the wordings to choose from, each as likely.
-        option_order: `fixed` lists the labels alphabetically, `shuffled` in a new order for every record, `rotated`
-            alphabetically from another label on, so that each stands at every place equally often.
-        seed: seed of both choices.
-        open_set: ask without a list of options, in the words of `OPEN_WORDINGS`.
-
-    Raises:
-        DataError: a record's label set is missing or unknown, its emotion is no member, or a wording does not exist.
-    """
-    for record in records:
-        if record.emotion is None:
-            yield record
-            continue
-        if record.label_set is None:
-            raise DataError(f"record '{record.id}' has an emotion but names no label set; set `label_set`")
-        label_set = get_label_set(record.label_set)
-        digest = hashlib.sha256(f"categorical/{seed}/{record.id}".encode()).digest()
-        choose = random.Random(int.from_bytes(digest[:8], "big"))
-        wording = choose.choice(list(wordings))
-        options = _ordered(label_set.labels, option_order, choose)
-        if open_set:
-            instruction = open_instruction(record, label_set, wording)
-        else:
-            instruction = categorical_instruction(record, label_set, wording, options)
-        yield record.model_copy(update={"instructions": [*record.instructions, instruction]})
+# Numbers of wordings stand in settings: append, never reorder.
+PICTURE_AFFECT_QUESTIONS = (
+    "On scales from -1 to 1, how pleasant is the feeling that this picture calls up (valence), and how strongly does "
+    "it stir (arousal)?",
+    "Estimate valence and arousal of the feeling that this image conveys, each as a number between -1 and 1.",
+)
+SCALE_QUESTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "picture": {
+        "valence": (
+            "How pleasant is the feeling that this picture calls up, from 1 (very unpleasant) to 9 (very pleasant)? "
+            "Answer with one number.",
+            "Rate the picture's valence with a number from 1, as negative as can be, to 9, as positive as can be.",
+        ),
+        "arousal": (
+            "How strongly does this picture stir, from 1 (very calm) to 9 (very exciting)? Answer with one number.",
+            "Rate the picture's arousal with a number from 1, fully calm, to 9, highly excited.",
+        ),
+    },
+    "face": {
+        "valence": (
+            "How pleasant does the state of this person look, from 1 (very unpleasant) to 9 (very pleasant)? Answer "
+            "with one number.",
+            "Rate the valence of this face with a number from 1, as negative as can be, to 9, as positive as can be.",
+        ),
+        "arousal": (
+            "How stirred up does this person look, from 1 (very calm) to 9 (very excited)? Answer with one number.",
+            "Rate the arousal of this face with a number from 1, fully calm, to 9, highly excited.",
+        ),
+    },
+}
+UNIT_QUESTIONS = (
+    "Is AU{unit} ({name}) active in this face? Answer yes or no.",
+    "Look at the muscles of this face: can the {name} (AU{unit}) be seen? Say yes or no.",
+)
+CAPTION_QUESTIONS = (
+    "Write one short caption for this picture that makes people laugh.",
+    "Give this image a funny caption, one sentence long.",
+)

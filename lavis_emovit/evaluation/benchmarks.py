@@ -17,8 +17,8 @@ from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.emotion.facial import FACIAL_UNITS
 from lavis_emovit.emotion.labels import LabelSet, LabelSetName, coarser_label, get_label_set
+from lavis_emovit.emotion.questions import CATEGORICAL_WORDINGS, OPEN_WORDINGS
 from lavis_emovit.errors import DataError
-from lavis_emovit.generation.categorical import CATEGORICAL_WORDINGS, OPEN_WORDINGS
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
 

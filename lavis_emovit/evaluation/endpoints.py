@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lavis_emovit.generation.chat.settings import ChatSettings
+from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.settings import parse_settings
 
 

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from pydantic import Field, field_validator
 
+from lavis_emovit.chat.images import Picture
+from lavis_emovit.chat.json_text import find_json
+from lavis_emovit.chat.request import ChatRequest, Message
+from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.evaluation.endpoints import checked_endpoint
 from lavis_emovit.evaluation.explanations import EXPLAINED_FACTS
 from lavis_emovit.evaluation.metrics import Interval, bootstrap_interval
 from lavis_emovit.evaluation.metrics.results import Result
 from lavis_emovit.evaluation.predictions import PredictionRow
-from lavis_emovit.generation.chat.json_text import find_json
-from lavis_emovit.generation.chat.pictures import Picture
-from lavis_emovit.generation.chat.request import ChatRequest, Message
-from lavis_emovit.generation.chat.settings import ChatSettings
 from lavis_emovit.generation.prompts import Prompt, load_prompt
 from lavis_emovit.settings import Settings
 

@@ -20,59 +20,25 @@ from lavis_emovit.emotion.answer_units import read_action_units
 from lavis_emovit.emotion.answers import AnswerStatus, read_emotion
 from lavis_emovit.emotion.facial import facial_priors
 from lavis_emovit.emotion.labels import LabelSet
-from lavis_emovit.evaluation.benchmarks import AXES, BenchmarkSettings, Truth, Variant, Way, units_asked
-from lavis_emovit.generation.categorical import (
+from lavis_emovit.emotion.questions import (
+    AFFECT_QUESTIONS,
+    CAPTION_QUESTIONS,
     CATEGORICAL_ANSWER_PREFIX,
     CATEGORICAL_WORDINGS,
+    EXPLANATION_QUESTIONS,
     OPEN_WORDINGS,
+    PICTURE_AFFECT_QUESTIONS,
+    SCALE,
+    SCALE_QUESTIONS,
+    UNIT_QUESTIONS,
+    UNITS_QUESTIONS,
+    YES_NO,
     categorical_prompt,
 )
-from lavis_emovit.generation.kinds import EXPLANATION_QUESTIONS
-from lavis_emovit.generation.seke.instructions import AFFECT_QUESTIONS, UNITS_QUESTIONS
+from lavis_emovit.evaluation.benchmarks import AXES, BenchmarkSettings, Truth, Variant, Way, units_asked
 from lavis_emovit.records import EmotionRecord
 
-SCALE = tuple(str(step) for step in range(1, 10))
-YES_NO = ("yes", "no")
 _DEFAULT_NEW_TOKENS = {"emotion": 32, "valence_arousal": 32, "action_units": 96, "explanation": 160, "caption": 48}
-
-# Numbers of wordings stand in settings: append, never reorder.
-PICTURE_AFFECT_QUESTIONS = (
-    "On scales from -1 to 1, how pleasant is the feeling that this picture calls up (valence), and how strongly does "
-    "it stir (arousal)?",
-    "Estimate valence and arousal of the feeling that this image conveys, each as a number between -1 and 1.",
-)
-SCALE_QUESTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
-    "picture": {
-        "valence": (
-            "How pleasant is the feeling that this picture calls up, from 1 (very unpleasant) to 9 (very pleasant)? "
-            "Answer with one number.",
-            "Rate the picture's valence with a number from 1, as negative as can be, to 9, as positive as can be.",
-        ),
-        "arousal": (
-            "How strongly does this picture stir, from 1 (very calm) to 9 (very exciting)? Answer with one number.",
-            "Rate the picture's arousal with a number from 1, fully calm, to 9, highly excited.",
-        ),
-    },
-    "face": {
-        "valence": (
-            "How pleasant does the state of this person look, from 1 (very unpleasant) to 9 (very pleasant)? Answer "
-            "with one number.",
-            "Rate the valence of this face with a number from 1, as negative as can be, to 9, as positive as can be.",
-        ),
-        "arousal": (
-            "How stirred up does this person look, from 1 (very calm) to 9 (very excited)? Answer with one number.",
-            "Rate the arousal of this face with a number from 1, fully calm, to 9, highly excited.",
-        ),
-    },
-}
-UNIT_QUESTIONS = (
-    "Is AU{unit} ({name}) active in this face? Answer yes or no.",
-    "Look at the muscles of this face: can the {name} (AU{unit}) be seen? Say yes or no.",
-)
-CAPTION_QUESTIONS = (
-    "Write one short caption for this picture that makes people laugh.",
-    "Give this image a funny caption, one sentence long.",
-)
 
 
 @dataclass(frozen=True)

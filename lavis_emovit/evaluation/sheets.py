@@ -28,7 +28,7 @@ from lavis_emovit.evaluation.metrics import Interval, Resamples
 from lavis_emovit.evaluation.metrics.results import Result
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.generation.kinds import chooser
-from lavis_emovit.pictures import decode_image
+from lavis_emovit.images import decode_image
 from lavis_emovit.records import EmotionRecord
 
 HUMAN = "human"

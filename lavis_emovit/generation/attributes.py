@@ -10,14 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lavis_emovit.chat.images import load_rgb
+from lavis_emovit.chat.json_text import find_json
+from lavis_emovit.chat.progress import RunProgress
 from lavis_emovit.errors import DataError, UserError
-from lavis_emovit.generation.chat.json_text import find_json
-from lavis_emovit.generation.chat.pictures import load_rgb
-from lavis_emovit.generation.chat.progress import RunProgress
 from lavis_emovit.generation.instructions import make_writer
 from lavis_emovit.generation.job import Job, Requests, StepResult
 from lavis_emovit.generation.prompts import with_text
-from lavis_emovit.pictures import brightness, colorfulness
+from lavis_emovit.images import brightness, colorfulness
 from lavis_emovit.records import EmotionRecord
 
 _NAMED = ("scene", "object", "facial_expression", "human_action")
@@ -68,7 +68,7 @@ def read_vocabulary(path: str | Path | None = None) -> dict[str, tuple[str, ...]
 def write_attributes(job: Job, ids: Iterable[str] | None = None, *, vocabulary: str | None = None) -> StepResult:
     """Fill in attributes that records lack. What the source has stays as it is.
 
-    Brightness and colourfulness are measured (`lavis_emovit.pictures`). With a chat model, the other four are named by
+    Brightness and colourfulness are measured (`lavis_emovit.images`). With a chat model, the other four are named by
     it from the picture; terms outside the vocabulary are left out and counted. Without one they stay unknown.
 
     Args:

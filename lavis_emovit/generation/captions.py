@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lavis_emovit.chat.images import load_rgb, picture_of
+from lavis_emovit.chat.ledger import now
+from lavis_emovit.chat.progress import RunProgress
+from lavis_emovit.chat.request import ChatRequest, Message
 from lavis_emovit.errors import DataError, UserError
-from lavis_emovit.generation.chat.ledger import now
-from lavis_emovit.generation.chat.pictures import load_rgb, picture_of
-from lavis_emovit.generation.chat.progress import RunProgress
-from lavis_emovit.generation.chat.request import ChatRequest, Message
 from lavis_emovit.generation.instructions import make_writer
 from lavis_emovit.generation.job import Job, Requests, StepResult
 from lavis_emovit.generation.offline import OFFLINE_WRITER, OfflineWriter

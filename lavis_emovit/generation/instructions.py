@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lavis_emovit.chat.json_text import find_json
+from lavis_emovit.chat.progress import RunProgress
+from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.emotion.answer_phrases import REFUSALS, SOFT_REFUSALS
 from lavis_emovit.emotion.labels import LabelSet, get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer
-from lavis_emovit.generation.chat.json_text import find_json
-from lavis_emovit.generation.chat.progress import RunProgress
-from lavis_emovit.generation.chat.settings import ChatSettings
 from lavis_emovit.generation.checks import NearDuplicates, check_pair
 from lavis_emovit.generation.job import Job, Requests, StepResult
 from lavis_emovit.generation.kinds import KINDS, Kind

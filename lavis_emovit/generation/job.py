@@ -13,15 +13,15 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
+from lavis_emovit.chat.batch import open_submissions, run_batches
+from lavis_emovit.chat.ledger import Ledger
+from lavis_emovit.chat.prices import likely, load_prices, worst_case
+from lavis_emovit.chat.progress import RunProgress
+from lavis_emovit.chat.request import ChatRequest
+from lavis_emovit.chat.run import run_requests
+from lavis_emovit.chat.settings import ChatSettings
+from lavis_emovit.emotion.questions import CATEGORICAL_WORDINGS, OPEN_WORDINGS, OptionOrder
 from lavis_emovit.errors import DataError, UserError
-from lavis_emovit.generation.categorical import CATEGORICAL_WORDINGS, OPEN_WORDINGS, OptionOrder
-from lavis_emovit.generation.chat.batch import open_submissions, run_batches
-from lavis_emovit.generation.chat.ledger import Ledger
-from lavis_emovit.generation.chat.prices import likely, load_prices, worst_case
-from lavis_emovit.generation.chat.progress import RunProgress
-from lavis_emovit.generation.chat.request import ChatRequest
-from lavis_emovit.generation.chat.run import run_requests
-from lavis_emovit.generation.chat.settings import ChatSettings
 from lavis_emovit.generation.facts import ALL_FACTS, FactName
 from lavis_emovit.generation.prompts import LATEST
 from lavis_emovit.generation.writers import ChatWriter

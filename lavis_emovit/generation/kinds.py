@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lavis_emovit.generation.categorical import categorical_answer
+from lavis_emovit.emotion.questions import (
+    DESCRIPTION_QUESTIONS,
+    EXPLANATION_QUESTIONS,
+    categorical_answer,
+    chooser,
+)
 from lavis_emovit.generation.reading import Pair, Reading, read_pairs, read_text
 from lavis_emovit.records import EmotionRecord, InstructionKind
 
@@ -48,19 +51,6 @@ def _object(**properties: Any) -> dict[str, Any]:
 _TEXT = {"type": "string"}
 _PAIR = _object(question=_TEXT, answer=_TEXT)
 
-# Questions of the kinds whose question is always the same one; chosen by record id. None names an emotion.
-DESCRIPTION_QUESTIONS = (
-    "Describe this picture in detail, and the mood that it has.",
-    "What does the picture show? Go through the place, the things in it, the light, and how it all feels.",
-    "Tell somebody who cannot see the picture what is in it and what mood it creates.",
-    "Give a full account of this image, from what is visible to its atmosphere.",
-)
-EXPLANATION_QUESTIONS = (
-    "Which emotion does this picture evoke, and why? Begin with 'Predict emotion: <emotion>.', then give the reason.",
-    "What would people feel when they look at this image? Write 'Predict emotion: <emotion>. Reason: <why>'.",
-    "Name the emotion that fits this picture as 'Predict emotion: <emotion>', and explain what in it leads there.",
-)
-
 
 def _described(text: str, record: EmotionRecord) -> Reading:
     return _with_question(read_text(text, "description"), DESCRIPTION_QUESTIONS, record, "")
@@ -74,12 +64,6 @@ def _explained(text: str, record: EmotionRecord) -> Reading:
 def _with_question(reading: Reading, questions: tuple[str, ...], record: EmotionRecord, opening: str) -> Reading:
     question = chooser("question", record.id).choice(questions)
     return Reading([Pair(question, opening + pair.answer) for pair in reading.pairs], reading.problems)
-
-
-def chooser(purpose: str, record_id: str, seed: int = 0) -> random.Random:
-    """Random numbers that depend on purpose, record and seed only."""
-    digest = hashlib.sha256(f"{purpose}/{seed}/{record_id}".encode()).digest()
-    return random.Random(int.from_bytes(digest[:8], "big"))
 
 
 KINDS: dict[str, Kind] = {

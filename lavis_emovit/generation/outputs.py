@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from lavis_emovit import files
+from lavis_emovit.chat.ledger import now
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer
-from lavis_emovit.generation.chat.ledger import now
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.mix import Mix
 from lavis_emovit.generation.preview import write_preview

@@ -10,9 +10,9 @@ from typing import Any
 
 import jinja2
 
+from lavis_emovit.chat.images import picture_of
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer
-from lavis_emovit.generation.chat.pictures import picture_of
 from lavis_emovit.generation.checks import REASONS
 from lavis_emovit.generation.facts import ALL_FACTS, fact
 from lavis_emovit.records import EmotionRecord

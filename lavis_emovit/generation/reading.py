@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from lavis_emovit.generation.chat.json_text import find_json, without_fences, without_thoughts
+from lavis_emovit.chat.json_text import find_json, without_fences, without_thoughts
 
 _ROLES = r"simple|complex|basic|advanced|first|second|third|fourth|final|last|follow[- ]?up|reasoning|bonus"
 _NUMBER = r"(?:\s*#?\s*(?:\d+|one|two|three|four|i{1,3}))?"

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lavis_emovit.generation.chat.pictures import Picture, picture_of
-from lavis_emovit.generation.chat.request import ChatRequest, Message
-from lavis_emovit.generation.chat.settings import ChatSettings
+from lavis_emovit.chat.images import Picture, picture_of
+from lavis_emovit.chat.request import ChatRequest, Message
+from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.generation.facts import ALL_FACTS, FactName, facts_text
 from lavis_emovit.generation.prompts import Prompt
 from lavis_emovit.records import EmotionRecord

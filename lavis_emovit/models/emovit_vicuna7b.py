@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lavis.common.registry import registry
 
-from lavis_emovit.models.emovit import EmoVIT
+from lavis_emovit.models.instructblip.model import EmoVIT
 from lavis_emovit.paths import config_root
 
 

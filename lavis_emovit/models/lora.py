@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lavis_emovit.errors import ConfigError, WeightsError
-from lavis_emovit.models.settings import LoraSettings
+from lavis_emovit.models.instructblip.settings import LoraSettings
 
 INSTALL_LINE = "pip install 'lavis-emovit[lora]' (or: pip install 'peft>=0.15')"
 _MARKS = (".lora_A.", ".lora_B.")

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lavis_emovit.models.text import IGNORED
+from lavis_emovit.models.instructblip.text import IGNORED
 
 
 def answer_loss(language_model: Any, labels_NT: torch.Tensor, **inputs: Any) -> torch.Tensor:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from lavis_emovit.models.text import pad
+from lavis_emovit.models.instructblip.text import pad
 from lavis_emovit.models.token_tree import TokenTree
 
 # Attention of transformers that takes a mask of any pattern.

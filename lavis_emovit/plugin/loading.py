@@ -12,7 +12,7 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-GRAFTS = Path(__file__).resolve().parent / "grafts"
+GRAFTS = Path(__file__).resolve().parents[1] / "grafts"
 
 # What activation did in this process, for `emovit doctor`.
 report: dict[str, Any] = {"shims": [], "failures": []}

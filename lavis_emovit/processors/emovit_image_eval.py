@@ -10,7 +10,7 @@ from lavis.common.registry import registry
 from lavis.processors.base_processor import BaseProcessor
 from PIL import Image
 
-from lavis_emovit.pictures import to_rgb
+from lavis_emovit.images import to_rgb
 from lavis_emovit.processors.image import normalize, resize_square
 from lavis_emovit.processors.settings import ImageEvalSettings, read_processor_settings
 

@@ -10,7 +10,7 @@ from lavis.common.registry import registry
 from lavis.processors.base_processor import BaseProcessor
 from PIL import Image
 
-from lavis_emovit.pictures import to_rgb
+from lavis_emovit.images import to_rgb
 from lavis_emovit.processors.image import CROP_RATIO, normalize, random_crop_and_flip, seeded_generator
 from lavis_emovit.processors.settings import ImageTrainSettings, read_processor_settings
 

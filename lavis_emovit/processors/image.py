@@ -16,7 +16,7 @@ from PIL import Image
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from lavis_emovit.pictures import REDUCED_KEY
+from lavis_emovit.images import REDUCED_KEY
 
 CROP_RATIO = (3.0 / 4.0, 4.0 / 3.0)
 CROP_ATTEMPTS = 10

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, model_validator
 
 from lavis_emovit.errors import ConfigError
-from lavis_emovit.pictures import CLIP_MEAN, CLIP_STD
+from lavis_emovit.images import CLIP_MEAN, CLIP_STD
 from lavis_emovit.settings import Settings, nearest_name, parse_settings
 
 

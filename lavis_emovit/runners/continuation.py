@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from lavis_emovit.checkpoints.checkpoint import checkpoint_name
+from lavis_emovit.checkpoints.finding import check_belongs, find_trained
+from lavis_emovit.checkpoints.saving import CheckpointFacts, CheckpointSaver
+from lavis_emovit.checkpoints.training_state import Position, TrainingState, read_model, read_state
+from lavis_emovit.distributed import processes
+from lavis_emovit.distributed.machine import package_versions
 from lavis_emovit.errors import UserError
-from lavis_emovit.runners import processes
-from lavis_emovit.runners.checkpoint import checkpoint_name
 from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.ema import WeightAverage
 from lavis_emovit.runners.engines.base import Engine
 from lavis_emovit.runners.logs import RunLog
-from lavis_emovit.runners.machine import package_versions
-from lavis_emovit.runners.resume import check_belongs, find_start, find_trained
+from lavis_emovit.runners.resume import find_start
 from lavis_emovit.runners.run_folder import RunFolder
-from lavis_emovit.runners.saving import CheckpointFacts, CheckpointSaver
-from lavis_emovit.runners.training_state import Position, TrainingState, read_model, read_state
 
 logger = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lavis_emovit.distributed import heartbeat, processes
 from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions, write_predictions
-from lavis_emovit.pictures import decode_image
-from lavis_emovit.runners import heartbeat, processes
+from lavis_emovit.images import decode_image
+from lavis_emovit.progress import progress
 from lavis_emovit.runners.engines.base import Engine
 from lavis_emovit.runners.loaders import eval_batches
-from lavis_emovit.runners.logs import progress
 from lavis_emovit.runners.run_folder import RunFolder
 from lavis_emovit.runners.settings import RunSettings
 

@@ -12,11 +12,11 @@ from torch.utils.data import DataLoader
 
 from lavis_emovit.datasets.batching import GlobalBatchSampler, SequentialBatchSampler
 from lavis_emovit.datasets.faults import QUARANTINE_NAME
+from lavis_emovit.distributed import heartbeat
+from lavis_emovit.distributed.signals import leave_stopping_to_run
 from lavis_emovit.errors import UserError
-from lavis_emovit.runners import heartbeat
 from lavis_emovit.runners.engines.base import Batch
 from lavis_emovit.runners.settings import RunSettings
-from lavis_emovit.runners.signals import leave_stopping_to_run
 
 
 def train_steps(

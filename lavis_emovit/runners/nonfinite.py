@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from lavis_emovit.checkpoints.training_state import Position
+from lavis_emovit.distributed import processes
 from lavis_emovit.files import atomic_writer
-from lavis_emovit.runners import processes
 from lavis_emovit.runners.engines.base import Batch, NonFiniteError
-from lavis_emovit.runners.training_state import Position
 
 NUM_SHOWN = 8
 

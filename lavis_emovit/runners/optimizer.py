@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from lavis_emovit.checkpoints.training_state import EngineState
 from lavis_emovit.errors import WeightsError
 from lavis_emovit.runners.settings import RunSettings
-from lavis_emovit.runners.training_state import EngineState
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 

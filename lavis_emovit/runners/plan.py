@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lavis_emovit.checkpoints.training_state import Position
 from lavis_emovit.runners.settings import RunSettings
-from lavis_emovit.runners.training_state import Position
 
 
 @dataclass(frozen=True)

@@ -7,21 +7,17 @@ from pathlib import Path
 
 import yaml
 
-from lavis_emovit.errors import ConfigError, UserError, WeightsError
-from lavis_emovit.runners.changes import find_changes, how_to_allow, listed, refused_changes
-from lavis_emovit.runners.checkpoint import (
-    MANIFEST_NAME,
-    CheckpointError,
+from lavis_emovit.checkpoints.checkpoint import (
     Manifest,
-    checkpoint_name,
     list_checkpoints,
     newest_checkpoint,
     step_of,
     verify_checkpoint,
 )
+from lavis_emovit.errors import ConfigError, UserError
+from lavis_emovit.runners.changes import find_changes, how_to_allow, listed, refused_changes
 from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.run_folder import RunFolder
-from lavis_emovit.runners.training_state import read_position
 
 logger = logging.getLogger(__name__)
 
@@ -77,45 +73,3 @@ def _newest(folder: RunFolder) -> tuple[Path, Manifest] | None:
             "Restore one from a copy, or start anew with run.resume=never run.overwrite=true."
         )
     return None
-
-
-def check_belongs(path: Path, manifest: Manifest, *, index_hash: str | None, frozen_fingerprint: str) -> None:
-    """Refuse a checkpoint whose tensors were trained on other data (where that matters) or beside other frozen weights.
-
-    Raises:
-        UserError, WeightsError: the text says which of the two differs.
-    """
-    if index_hash is not None and manifest.index_hash != index_hash:
-        raise UserError(
-            f"{path}: trained on data with index {manifest.index_hash[:12]}, the training data has {index_hash[:12]}. "
-            "Restore the shards of that run, or choose another run.output_dir."
-        )
-    if manifest.frozen_fingerprint != frozen_fingerprint:
-        raise WeightsError(
-            f"{path}: trained beside frozen weights {manifest.frozen_fingerprint[:12]}, this model's are "
-            f"{frozen_fingerprint[:12]}. Point model.pretrained to the weights of that run."
-        )
-
-
-def find_trained(location: str | Path) -> tuple[Path, Manifest]:
-    """The checkpoint that a place names, verified: a checkpoint folder itself, or the best one of a run's folder.
-
-    Raises:
-        CheckpointError: there is none that verifies.
-    """
-    path = Path(location).expanduser()
-    if (path / MANIFEST_NAME).is_file():
-        return path, verify_checkpoint(path)
-    root = path / "checkpoints"
-    newest, manifest, rejected = newest_checkpoint(root)
-    if newest is None or manifest is None:
-        why = f": {rejected[0].reason}" if rejected else ""
-        raise CheckpointError(
-            f"{path}: neither a checkpoint folder nor the folder of a run with a checkpoint that verifies{why}. "
-            "Train first, or name another run.checkpoint."
-        )
-    best = read_position(newest).best
-    if best is None:
-        return newest, manifest
-    path = root / checkpoint_name(best.step)
-    return path, verify_checkpoint(path)

@@ -3,7 +3,7 @@
 config.yaml            the recipe with every default filled in
 log.jsonl              one JSON object for each step and each evaluation
 tensorboard/           the same figures for TensorBoard
-checkpoints/           ckpt-<step>/, see `lavis_emovit.runners.checkpoint`
+checkpoints/           ckpt-<step>/, see `lavis_emovit.checkpoints.checkpoint`
 predictions/           <split>-before.jsonl and <split>-after.jsonl, images/ with thumbnails
 quarantine.jsonl       samples that could not be read, where there are any
 wandb/                 only with run.wandb
@@ -13,26 +13,23 @@ report.html            written last: a run that has both is finished
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
 import shutil
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
 
+from lavis_emovit.checkpoints.checkpoint import list_checkpoints, remove_leftovers
+from lavis_emovit.distributed import processes
 from lavis_emovit.errors import ConfigError, UserError
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.paths import output_root
-from lavis_emovit.runners import processes
 from lavis_emovit.runners.changes import Changes, find_changes, how_to_allow, listed, refused_changes, unknown_names
-from lavis_emovit.runners.checkpoint import list_checkpoints, remove_leftovers
 from lavis_emovit.runners.config import Config
 
 logger = logging.getLogger(__name__)
@@ -42,32 +39,6 @@ RUN_FILES = ("config.yaml", "log.jsonl", "metrics.json", "report.html", "nonfini
 RUN_FOLDERS = ("checkpoints", "predictions", "tensorboard")
 # What other programs write there on our behalf, where a recipe asks for them; it belongs to the run as well.
 FOREIGN_FOLDERS = ("wandb",)
-
-
-# What the system says where a disk, a quota or the largest allowed file is full.
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-@contextmanager
-def explain_full_disk(folder: Path, goes_on: str = "from the newest checkpoint") -> Iterator[None]:
-    """Turn the system's word that nothing more can be written into one that says what to do.
-
-    Args:
-        folder: that is written to.
-        goes_on: where the same command goes on.
-
-    Raises:
-        UserError: in the place of such an OSError; others pass.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise UserError(
-            f"{error.filename or folder} cannot be written: {error.strerror}. Make room and start the same command "
-            f"again: it goes on {goes_on}, and earlier files are whole."
-        ) from error
 
 
 class RunFolder:

@@ -13,11 +13,17 @@ from typing import Any, NoReturn
 
 from lavis.common.registry import registry
 
+from lavis_emovit.checkpoints.checkpoint import checkpoint_name
+from lavis_emovit.checkpoints.finding import check_belongs, find_trained
+from lavis_emovit.checkpoints.training_state import Best, Position, read_model, read_position
+from lavis_emovit.distributed import processes
+from lavis_emovit.distributed.machine import package_versions
+from lavis_emovit.distributed.seeding import seed_everything
+from lavis_emovit.distributed.signals import RunStopped, StopRequest
 from lavis_emovit.errors import WeightsError
-from lavis_emovit.files import atomic_writer
-from lavis_emovit.runners import processes
+from lavis_emovit.files import atomic_writer, explain_full_disk
+from lavis_emovit.progress import progress
 from lavis_emovit.runners.best import BestMetric
-from lavis_emovit.runners.checkpoint import checkpoint_name
 from lavis_emovit.runners.compiling import compile_parts
 from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.continuation import Continuation
@@ -26,17 +32,12 @@ from lavis_emovit.runners.engines import build_engine
 from lavis_emovit.runners.engines.base import NonFiniteError, StepResult
 from lavis_emovit.runners.evaluator import AFTER, BEFORE, DURING, Evaluator
 from lavis_emovit.runners.loaders import train_steps
-from lavis_emovit.runners.logs import RunLog, SilentLog, TextNotes, progress, read_log
-from lavis_emovit.runners.machine import package_versions
+from lavis_emovit.runners.logs import RunLog, SilentLog, TextNotes, read_log
 from lavis_emovit.runners.nonfinite import name_samples
 from lavis_emovit.runners.plan import Plan
-from lavis_emovit.runners.resume import check_belongs, find_trained
-from lavis_emovit.runners.run_folder import RunFolder, explain_full_disk
+from lavis_emovit.runners.run_folder import RunFolder
 from lavis_emovit.runners.schedule import LinearWarmup, build_schedule
-from lavis_emovit.runners.seeding import seed_everything
-from lavis_emovit.runners.signals import RunStopped, StopRequest
 from lavis_emovit.runners.splits import RecipeSplits
-from lavis_emovit.runners.training_state import Best, Position, read_model, read_position
 from lavis_emovit.runners.wandb_log import WandbSink
 from lavis_emovit.runners.watch import WINDOW_STEPS, LossWatch, RankStep, StepMeter
 from lavis_emovit.shards.order import num_steps

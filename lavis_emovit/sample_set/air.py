@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import random
 
-from lavis_emovit.sources.sketch.canvas import Canvas, Colour, shade, star_points
-from lavis_emovit.sources.sketch.cues import NIGHT_AIR
+from lavis_emovit.sample_set.canvas import Canvas, Colour, shade, star_points
+from lavis_emovit.sample_set.cues import NIGHT_AIR
 
 _CONFETTI: tuple[Colour, ...] = (
     (240, 60, 70),

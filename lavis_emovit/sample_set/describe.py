@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 
-from lavis_emovit.sources.sketch.cues import INDOOR_PLACES
-from lavis_emovit.sources.sketch.questions import questions
-from lavis_emovit.sources.sketch.scene import SketchScene
-from lavis_emovit.sources.sketch.words import (
+from lavis_emovit.sample_set.cues import INDOOR_PLACES
+from lavis_emovit.sample_set.questions import questions
+from lavis_emovit.sample_set.scene import SketchScene
+from lavis_emovit.sample_set.words import (
     ACTION_WORDS,
     AIR_WORDS,
     BRIGHTNESS_WORDS,

@@ -6,14 +6,14 @@ import random
 
 from PIL import Image
 
-from lavis_emovit.sources.sketch.air import draw_front, draw_sky
-from lavis_emovit.sources.sketch.canvas import TINTS, Canvas
-from lavis_emovit.sources.sketch.cues import INDOOR_PLACES
-from lavis_emovit.sources.sketch.figures import draw_person, draw_tiny_person
-from lavis_emovit.sources.sketch.objects import HIGH_OBJECTS, OBJECT_PAINTERS, Placed
-from lavis_emovit.sources.sketch.places_indoor import INDOOR_PAINTERS
-from lavis_emovit.sources.sketch.places_outdoor import OUTDOOR_PAINTERS
-from lavis_emovit.sources.sketch.scene import SketchScene
+from lavis_emovit.sample_set.air import draw_front, draw_sky
+from lavis_emovit.sample_set.canvas import TINTS, Canvas
+from lavis_emovit.sample_set.cues import INDOOR_PLACES
+from lavis_emovit.sample_set.figures import draw_person, draw_tiny_person
+from lavis_emovit.sample_set.objects import HIGH_OBJECTS, OBJECT_PAINTERS, Placed
+from lavis_emovit.sample_set.places_indoor import INDOOR_PAINTERS
+from lavis_emovit.sample_set.places_outdoor import OUTDOOR_PAINTERS
+from lavis_emovit.sample_set.scene import SketchScene
 
 # Mean lightness of the background (0..255), and how persons and objects follow it: gain and lift, weaker so that they
 # stand out in the dark.

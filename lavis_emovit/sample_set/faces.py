@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lavis_emovit.sources.sketch.canvas import Canvas, Colour, mix, shade
-from lavis_emovit.sources.sketch.scene import SketchScene
+from lavis_emovit.sample_set.canvas import Canvas, Colour, mix, shade
+from lavis_emovit.sample_set.scene import SketchScene
 
 SKINS: tuple[Colour, ...] = ((250, 212, 178), (236, 188, 148), (198, 140, 98), (146, 96, 64), (255, 224, 196))
 HAIRS: tuple[Colour, ...] = ((50, 34, 26), (110, 66, 32), (214, 168, 80), (24, 22, 28), (150, 60, 30))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lavis_emovit.sources.sketch.canvas import Canvas, Colour, Point, shade
-from lavis_emovit.sources.sketch.faces import draw_head, skin_of
-from lavis_emovit.sources.sketch.scene import SketchScene
+from lavis_emovit.sample_set.canvas import Canvas, Colour, Point, shade
+from lavis_emovit.sample_set.faces import draw_head, skin_of
+from lavis_emovit.sample_set.scene import SketchScene
 
 CLOTHES: tuple[Colour, ...] = (
     (214, 64, 60), (58, 110, 200), (70, 160, 90), (236, 178, 52), (150, 84, 180), (90, 96, 110), (238, 238, 232),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from lavis_emovit.sources.sketch.canvas import Canvas, Colour, Point, shade
+from lavis_emovit.sample_set.canvas import Canvas, Colour, Point, shade
 
 INK: Colour = (32, 28, 32)
 WHITE: Colour = (250, 250, 250)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from lavis_emovit.sources.sketch.canvas import Canvas, Colour, shade
-from lavis_emovit.sources.sketch.places_outdoor import Painter
+from lavis_emovit.sample_set.canvas import Canvas, Colour, shade
+from lavis_emovit.sample_set.places_outdoor import Painter
 
 
 def _room(canvas: Canvas, wall: Colour, floor: Colour, floor_top: float = 70) -> None:

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 
-from lavis_emovit.sources.sketch.canvas import Canvas, Colour, Point, shade
+from lavis_emovit.sample_set.canvas import Canvas, Colour, Point, shade
 
 Painter = Callable[[Canvas, random.Random], None]
 GRASS: Colour = (98, 168, 74)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from lavis_emovit.sources.sketch.scene import SketchScene, scene_facts
-from lavis_emovit.sources.sketch.words import (
+from lavis_emovit.sample_set.scene import SketchScene, scene_facts
+from lavis_emovit.sample_set.words import (
     ACTION_WORDS,
     AIR_WORDS,
     BRIGHTNESS_WORDS,

@@ -6,7 +6,7 @@ import math
 import random
 from dataclasses import dataclass
 
-from lavis_emovit.sources.sketch.cues import (
+from lavis_emovit.sample_set.cues import (
     ACTIONS,
     AIR,
     BRIGHTNESS,

@@ -15,10 +15,10 @@ from typing import Any
 from PIL import Image
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.pictures import brightness, colorfulness
-from lavis_emovit.sources.sketch.cues import ACTIONS, EMOTIONS, EXPRESSIONS, OBJECTS, PLACES
-from lavis_emovit.sources.sketch.draw import render
-from lavis_emovit.sources.sketch.scene import SketchScene, sample_scene
+from lavis_emovit.images import brightness, colorfulness
+from lavis_emovit.sample_set.cues import ACTIONS, EMOTIONS, EXPRESSIONS, OBJECTS, PLACES
+from lavis_emovit.sample_set.draw import render
+from lavis_emovit.sample_set.scene import SketchScene, sample_scene
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from lavis_emovit.pictures import MAX_PIXELS, strict_decoding
+from lavis_emovit.images import MAX_PIXELS, strict_decoding
 
 # Pillow's format name -> the member suffix in the shard. The bytes go in as they are.
 SUFFIX_OF_FORMAT = {

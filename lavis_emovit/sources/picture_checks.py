@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.pictures import MAX_PIXELS, strict_decoding
+from lavis_emovit.images import MAX_PIXELS, strict_decoding
 
 # The fault of a picture that is not there at all.
 MISSING = "missing"

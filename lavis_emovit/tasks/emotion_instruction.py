@@ -10,10 +10,10 @@ import torch
 from lavis.common.registry import registry
 from lavis.tasks.base_task import BaseTask
 
+from lavis_emovit.emotion.questions import CATEGORICAL_ANSWER_PREFIX
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics import ClassificationMetrics, classification_metrics
 from lavis_emovit.evaluation.predictions import PredictionRow
-from lavis_emovit.generation.categorical import CATEGORICAL_ANSWER_PREFIX
 
 
 @dataclass(frozen=True)

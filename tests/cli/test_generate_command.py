@@ -24,13 +24,13 @@ from pathlib import Path
 
 import pytest
 
+from lavis_emovit.chat.progress import RunProgress
 from lavis_emovit.cli import generate_progress
 from lavis_emovit.cli.main import EXIT_USER_ERROR, main
-from lavis_emovit.generation.chat.progress import RunProgress
 from lavis_emovit.records import Attributes, from_conversations, read_records, write_records
+from lavis_emovit.sample_set.write import write_sketch
 from lavis_emovit.shards.verify import verify_shards
 from lavis_emovit.sources.emoset import read_emoset
-from lavis_emovit.sources.sketch.write import write_sketch
 
 _spec = importlib.util.spec_from_file_location(
     "chat_server", Path(__file__).parents[1] / "generation" / "chat_server.py"

@@ -30,7 +30,7 @@ from lavis_emovit.datasets.eval_dataset import EmotionEvalDataset
 from lavis_emovit.datasets.faults import FaultSettings
 from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
 from lavis_emovit.errors import DataError, UserError
-from lavis_emovit.pictures import decode_image
+from lavis_emovit.images import decode_image
 from lavis_emovit.runners.loaders import train_steps
 from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.shards import shard_file

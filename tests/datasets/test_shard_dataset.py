@@ -20,8 +20,8 @@ from lavis_emovit.datasets.collate import collate
 from lavis_emovit.datasets.eval_dataset import EmotionEvalDataset
 from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
 from lavis_emovit.emotion.labels import get_label_set
+from lavis_emovit.emotion.questions import categorical_prompt
 from lavis_emovit.errors import DataError
-from lavis_emovit.generation.categorical import categorical_prompt
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.shards import shard_file
 from lavis_emovit.shards.writer import write_shards

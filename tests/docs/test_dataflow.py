@@ -82,9 +82,9 @@ def written_keys(file: str, function: str, beside: str) -> set[str]:
 
 
 def annotation_keys(tmp_path: Path, make_records: Callable) -> set[str]:
-    from lavis_emovit.sources.sketch.draw import render
-    from lavis_emovit.sources.sketch.scene import sample_scene
-    from lavis_emovit.sources.sketch.write import annotation_of
+    from lavis_emovit.sample_set.draw import render
+    from lavis_emovit.sample_set.scene import sample_scene
+    from lavis_emovit.sample_set.write import annotation_of
 
     found: set[str] = set()
     for seed in range(40):
@@ -144,8 +144,8 @@ def run_files(tmp_path: Path, make_records: Callable) -> set[str]:
 
 
 def saved_checkpoint(tmp_path: Path) -> Path:
-    from lavis_emovit.runners.checkpoint import save_checkpoint
-    from lavis_emovit.runners.training_state import EngineState, Position, TrainingState, writers_of
+    from lavis_emovit.checkpoints.checkpoint import save_checkpoint
+    from lavis_emovit.checkpoints.training_state import EngineState, Position, TrainingState, writers_of
 
     state = TrainingState(trained={}, engine=EngineState(), position=Position(), config_yaml="run: {}\n")
     return save_checkpoint(
@@ -169,7 +169,7 @@ def manifest_keys(tmp_path: Path, make_records: Callable) -> set[str]:
 
 
 def position_keys(tmp_path: Path, make_records: Callable) -> set[str]:
-    from lavis_emovit.runners.training_state import Position
+    from lavis_emovit.checkpoints.training_state import Position
 
     state = json.loads((saved_checkpoint(tmp_path) / "state.json").read_text())
     assert set(state) == {"position", "engine"}

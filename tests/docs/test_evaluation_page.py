@@ -16,7 +16,7 @@ import yaml
 
 from lavis_emovit.evaluation.benchmarks import Kind, Way
 from lavis_emovit.evaluation.explanations import MIN_REASON_WORDS, ExplanationMetrics
-from lavis_emovit.evaluation.suite_settings import SuiteSettings
+from lavis_emovit.evaluation.suite.settings import SuiteSettings
 from lavis_emovit.settings import parse_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +41,7 @@ def test_names_exist():
     for measure in ("consistency", "contradiction", "grounding", "repetition", "english", "finished"):
         assert f"`{measure}`" in PAGE and measure in ExplanationMetrics.model_fields
     assert MIN_REASON_WORDS == 5
-    from lavis_emovit.evaluation.asking import MOST_FAILURES_IN_A_ROW
+    from lavis_emovit.evaluation.suite.requests import MOST_FAILURES_IN_A_ROW
 
     assert f"fails on {MOST_FAILURES_IN_A_ROW} pictures in a row" in PAGE
     for path in re.findall(r"`((?:lavis_emovit|tools)/[^`]+)`", PAGE):

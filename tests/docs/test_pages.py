@@ -58,7 +58,7 @@ def test_commands_have_the_options_shown(line):
 
 @pytest.mark.parametrize("block", yaml_blocks(), ids=range(len(yaml_blocks())))
 def test_yaml_parses_and_models_have_known_keys(block):
-    from lavis_emovit.models.settings import ModelSettings
+    from lavis_emovit.models.instructblip.settings import ModelSettings
     from lavis_emovit.settings import parse_settings
 
     content = yaml.safe_load(block)

@@ -81,9 +81,9 @@ def test_named_recipes_and_tools_exist():
 
 @pytest.mark.parametrize("line", lines_of("python -m lavis."))
 def test_recipes_load_with_their_options(line, monkeypatch):
+    from lavis_emovit.evaluation.suite.suite import load_suite
     from lavis_emovit.plugin import activate
     from lavis_emovit.runners.config import Config
-    from lavis_emovit.runners.suite import load_suite
 
     activate()
     monkeypatch.chdir(ROOT)

@@ -6,9 +6,10 @@ import json
 import re
 from pathlib import Path
 
-from lavis_emovit.runners import heartbeat, signals, watch
+from lavis_emovit.distributed import heartbeat, signals
+from lavis_emovit.launch import EXIT_INTERRUPTED, EXIT_USER_ERROR
+from lavis_emovit.runners import watch
 from lavis_emovit.runners.settings import FREE_RUN_KEYS, RunSettings
-from lavis_emovit.train import EXIT_INTERRUPTED, EXIT_USER_ERROR
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "runs.md").read_text(encoding="utf-8")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from lavis_emovit.distributed import heartbeat, signals
+from lavis_emovit.launch import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from lavis_emovit.paths import find_recipe
-from lavis_emovit.runners import heartbeat, signals
 from lavis_emovit.runners.engines.deepspeed_config import ALLOWED
 from lavis_emovit.runners.engines.memory import state_bytes
 from lavis_emovit.runners.settings import RunSettings
-from lavis_emovit.train import EXIT_INTERRUPTED, EXIT_USER_ERROR
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")

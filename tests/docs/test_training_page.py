@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lavis_emovit.models.settings import PART_GROUPS, TRAINED_PARTS, LoraSettings, ModelSettings
+from lavis_emovit.models.instructblip.settings import PART_GROUPS, TRAINED_PARTS, LoraSettings, ModelSettings
 from lavis_emovit.runners.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]

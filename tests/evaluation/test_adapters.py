@@ -162,7 +162,7 @@ def test_clip_zero_shot_is_the_computation_by_hand(clip_folder):
         tensor = getattr(tensor, "pooler_output", tensor)
         return tensor / tensor.norm(dim=-1, keepdim=True)
 
-    from lavis_emovit.pictures import decode_image
+    from lavis_emovit.images import decode_image
 
     with torch.no_grad():
         images = unit(
@@ -246,7 +246,7 @@ def _ask(adapter, count):
 
 
 def test_chat_is_asked_in_parallel_and_not_again_for_what_is_on_the_ledger(tmp_path, monkeypatch):
-    from lavis_emovit.generation.chat import limits
+    from lavis_emovit.chat import limits
 
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     monkeypatch.setattr(limits, "_FIRST_PAUSE_S", 0.002)
@@ -264,7 +264,7 @@ def test_chat_is_asked_in_parallel_and_not_again_for_what_is_on_the_ledger(tmp_p
 
 
 def test_chat_refusals_are_answers_and_failures_are_errors(tmp_path, monkeypatch):
-    from lavis_emovit.generation.chat import limits
+    from lavis_emovit.chat import limits
 
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     monkeypatch.setattr(limits, "_FIRST_PAUSE_S", 0.002)

@@ -14,12 +14,12 @@ import json
 
 import pytest
 
+from lavis_emovit.chat.images import Picture
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.explanations import explanation_metrics, grounding, reason_of, repetition, stem
 from lavis_emovit.evaluation.judging import JudgeSettings, judge_metrics, judge_request, read_judgement
 from lavis_emovit.evaluation.predictions import PredictionRow
-from lavis_emovit.generation.chat.pictures import Picture
 
 MIKELS = get_label_set("mikels8")
 

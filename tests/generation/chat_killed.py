@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from typing import IO
 
-from lavis_emovit.generation.chat.ledger import Ledger
-from lavis_emovit.generation.chat.request import ChatRequest, Message
-from lavis_emovit.generation.chat.run import run_requests
-from lavis_emovit.generation.chat.settings import ChatSettings
+from lavis_emovit.chat.ledger import Ledger
+from lavis_emovit.chat.request import ChatRequest, Message
+from lavis_emovit.chat.run import run_requests
+from lavis_emovit.chat.settings import ChatSettings
 
 
 def run(url: str, path: str, count: int, report: IO[str]) -> None:

@@ -11,10 +11,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from chat_server import KEY
 
-from lavis_emovit.generation.chat import limits
-from lavis_emovit.generation.chat.ledger import Ledger
-from lavis_emovit.generation.chat.request import ChatRequest, Message
-from lavis_emovit.generation.chat.settings import ChatSettings
+from lavis_emovit.chat import limits
+from lavis_emovit.chat.ledger import Ledger
+from lavis_emovit.chat.request import ChatRequest, Message
+from lavis_emovit.chat.settings import ChatSettings
 
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
 

@@ -11,14 +11,9 @@ from __future__ import annotations
 import pytest
 
 from lavis_emovit.emotion.labels import get_label_set
+from lavis_emovit.emotion.questions import CATEGORICAL_ANSWER_PREFIX, CATEGORICAL_WORDINGS, categorical_prompt
 from lavis_emovit.errors import DataError
-from lavis_emovit.generation.categorical import (
-    CATEGORICAL_ANSWER_PREFIX,
-    CATEGORICAL_WORDINGS,
-    add_categorical,
-    categorical_instruction,
-    categorical_prompt,
-)
+from lavis_emovit.generation.categorical import add_categorical, categorical_instruction
 from lavis_emovit.records import EmotionRecord
 
 MIKELS = get_label_set("mikels8")

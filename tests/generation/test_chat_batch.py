@@ -21,11 +21,11 @@ import pytest
 from chat_server import Action, ChatServer, complete_batch, render
 from conftest import SCHEMA
 
-from lavis_emovit.generation.chat.batch import run_batches
-from lavis_emovit.generation.chat.ledger import Ledger
-from lavis_emovit.generation.chat.pictures import picture_of
-from lavis_emovit.generation.chat.request import Message
-from lavis_emovit.generation.chat.run import run_requests
+from lavis_emovit.chat.batch import run_batches
+from lavis_emovit.chat.images import picture_of
+from lavis_emovit.chat.ledger import Ledger
+from lavis_emovit.chat.request import Message
+from lavis_emovit.chat.run import run_requests
 
 
 def test_submit_wait_collect(make_settings, make_requests, ledger):

@@ -11,7 +11,7 @@ import pytest
 from chat_server import KEY, Action, ChatServer
 from conftest import SCHEMA
 
-from lavis_emovit.generation.chat.run import run_requests
+from lavis_emovit.chat.run import run_requests
 
 
 def _error(status, message="scripted", code=None, **more):

@@ -26,13 +26,13 @@ import pytest
 from chat_server import KEY, Action, ChatServer
 from PIL import Image
 
+from lavis_emovit.chat import ledger as ledger_module
+from lavis_emovit.chat.images import picture_of
+from lavis_emovit.chat.ledger import Ledger
+from lavis_emovit.chat.request import ChatRequest, Message
+from lavis_emovit.chat.run import run_requests
+from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.errors import DataError, UserError
-from lavis_emovit.generation.chat import ledger as ledger_module
-from lavis_emovit.generation.chat.ledger import Ledger
-from lavis_emovit.generation.chat.pictures import picture_of
-from lavis_emovit.generation.chat.request import ChatRequest, Message
-from lavis_emovit.generation.chat.run import run_requests
-from lavis_emovit.generation.chat.settings import ChatSettings
 
 
 def test_finished_requests_are_never_sent_again(make_settings, make_requests, tmp_path):
@@ -278,7 +278,9 @@ def test_key_stays_secret(make_settings, make_requests, ledger, caplog, capsys):
         run_requests(iter([make_requests(settings, 1)[0], None]), settings, ledger)
     except AttributeError as error:
         frames = traceback.StackSummary.extract(traceback.walk_tb(error.__traceback__), capture_locals=True)
-        shown += "".join(frame for name, frame in zip(frames, frames.format()) if "/generation/chat/" in name.filename)
+        shown += "".join(
+            frame for name, frame in zip(frames, frames.format()) if "/lavis_emovit/chat/" in name.filename
+        )
     assert KEY not in shown + ledger.path.read_text() + "".join(capsys.readouterr())
     for address in (f"http://me:{KEY}@host/v1", f"http://host/v1?key={KEY}", "host/v1"):
         with pytest.raises(ValueError, match="must"):

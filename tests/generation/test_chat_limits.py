@@ -24,15 +24,15 @@ import pytest
 from chat_server import Action, ChatServer
 from PIL import Image
 
+from lavis_emovit.chat import limits
+from lavis_emovit.chat.faults import duration_s, retry_after_s
+from lavis_emovit.chat.images import picture_of
+from lavis_emovit.chat.ledger import Ledger
+from lavis_emovit.chat.limits import RateLimiter
+from lavis_emovit.chat.prices import Usage, load_prices, worst_case
+from lavis_emovit.chat.request import ChatRequest, Message
+from lavis_emovit.chat.run import ask_all, run_requests
 from lavis_emovit.errors import UserError
-from lavis_emovit.generation.chat import limits
-from lavis_emovit.generation.chat.faults import duration_s, retry_after_s
-from lavis_emovit.generation.chat.ledger import Ledger
-from lavis_emovit.generation.chat.limits import RateLimiter
-from lavis_emovit.generation.chat.pictures import picture_of
-from lavis_emovit.generation.chat.prices import Usage, load_prices, worst_case
-from lavis_emovit.generation.chat.request import ChatRequest, Message
-from lavis_emovit.generation.chat.run import ask_all, run_requests
 
 
 class _Clock:

@@ -17,10 +17,10 @@ import yaml
 from chat_server import ChatServer
 from typer.main import get_command
 
+from lavis_emovit.chat.faults import ADAPTABLE, FATAL, TRANSIENT
+from lavis_emovit.chat.ledger import FINISHED
 from lavis_emovit.cli.generate_settings import read_settings
 from lavis_emovit.cli.main import app
-from lavis_emovit.generation.chat.faults import ADAPTABLE, FATAL, TRANSIENT
-from lavis_emovit.generation.chat.ledger import FINISHED
 from lavis_emovit.generation.checks import REASONS
 from lavis_emovit.generation.mix import MIXES
 

@@ -25,18 +25,18 @@ import pytest
 from chat_server import Action, ChatServer
 from PIL import Image
 
+from lavis_emovit.chat.ledger import Ledger
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.generation import captions as captions_module
 from lavis_emovit.generation.attributes import read_vocabulary, write_attributes
 from lavis_emovit.generation.captions import write_captions
-from lavis_emovit.generation.chat.ledger import Ledger
 from lavis_emovit.generation.instructions import write_kind
 from lavis_emovit.generation.job import Job, JobSettings
 from lavis_emovit.generation.kinds import KINDS
 from lavis_emovit.generation.pipeline import run_steps
 from lavis_emovit.records import Attributes, EmotionRecord, Instruction
+from lavis_emovit.sample_set.write import write_sketch
 from lavis_emovit.sources.emoset import read_emoset
-from lavis_emovit.sources.sketch.write import write_sketch
 
 
 @pytest.fixture(scope="module")

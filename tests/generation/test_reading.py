@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lavis_emovit.generation.chat.json_text import find_json
+from lavis_emovit.chat.json_text import find_json
 from lavis_emovit.generation.reading import Pair, read_pairs, read_text
 
 THREE = [Pair("What is there?", "A dog."), Pair("Who is it?", "A man."), Pair("Why so?", "Because of the rain.")]

@@ -38,7 +38,7 @@ def test_files(contents, checkout):
     expected = {"lavis_emovit.pth"} | _files(checkout, "lavis_emovit") | _files(checkout, "lavis_configs") | recipes
     assert {name for name in contents if ".dist-info/" not in name} == expected
     assert len(_files(checkout, "lavis_configs")) >= 8
-    assert "lavis_emovit/plugin/grafts/train.py" in contents
+    assert "lavis_emovit/grafts/train.py" in contents
     assert "lavis_emovit/recipes/quickstart.yaml" in contents
     assert any(name.endswith(".safetensors") for name in contents)
 

@@ -19,9 +19,9 @@ from transformers import (
     T5Config,
 )
 
-from lavis_emovit.models.emovit import EmoVIT
-from lavis_emovit.models.loading import LoadedParts, prepare_tokenizers
-from lavis_emovit.models.settings import ModelSettings
+from lavis_emovit.models.instructblip.loading import LoadedParts, prepare_tokenizers
+from lavis_emovit.models.instructblip.model import EmoVIT
+from lavis_emovit.models.instructblip.settings import ModelSettings
 
 LINES = ["Which emotion is it: amusement, anger, awe, sadness?", "Predict emotion: awe", "It is dark, says the girl."]
 

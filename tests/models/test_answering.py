@@ -18,11 +18,11 @@ import pytest
 import torch
 
 from lavis_emovit.errors import ConfigError
-from lavis_emovit.models.constrained import Choices
-from lavis_emovit.models.emovit import EmoVIT
 from lavis_emovit.models.generation_settings import GenerationSettings
+from lavis_emovit.models.instructblip.constrained import Choices
+from lavis_emovit.models.instructblip.model import EmoVIT
+from lavis_emovit.models.instructblip.settings import ModelSettings
 from lavis_emovit.models.scoring import candidate_tokens
-from lavis_emovit.models.settings import ModelSettings
 
 CANDIDATES = ["amusement", "anger", "awe", "sadness", "it is dark"]
 # One inside another, and one that shares a beginning with others.

@@ -24,12 +24,12 @@ from transformers import InstructBlipForConditionalGeneration, InstructBlipProce
 from lavis_emovit.cli.main import main
 from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.models import lora
-from lavis_emovit.models.convert import convert
-from lavis_emovit.models.emovit import EmoVIT
-from lavis_emovit.models.lavis_format import EVA_BLOCKS_USED, from_eva, from_lavis, to_lavis
-from lavis_emovit.models.loading import load_parts, read_tensors
-from lavis_emovit.models.pickled import read_state_dict
-from lavis_emovit.models.settings import ModelSettings
+from lavis_emovit.models.instructblip.convert import convert
+from lavis_emovit.models.instructblip.lavis_format import EVA_BLOCKS_USED, from_eva, from_lavis, to_lavis
+from lavis_emovit.models.instructblip.loading import load_parts, read_tensors
+from lavis_emovit.models.instructblip.model import EmoVIT
+from lavis_emovit.models.instructblip.pickled import read_state_dict
+from lavis_emovit.models.instructblip.settings import ModelSettings
 
 CANDIDATES = ["amusement", "awe", "fear"]
 COMPUTED = ("position_ids", "inv_freq")
@@ -178,7 +178,7 @@ def test_we_read_the_export_with_the_same_scores(lavis, exported, asked):
 
 
 def test_large_weights_are_written_in_shards(lavis, tmp_path, exported, monkeypatch):
-    from lavis_emovit.models import export
+    from lavis_emovit.models.instructblip import export
 
     raw = export.read_tensors(exported)
     monkeypatch.setattr(export.save_transformers, "__defaults__", ("200KB",))

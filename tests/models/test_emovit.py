@@ -13,8 +13,8 @@ import torch
 from pydantic import ValidationError
 
 from lavis_emovit.errors import WeightsError
-from lavis_emovit.models.emovit import EmoVIT
-from lavis_emovit.models.settings import ModelSettings
+from lavis_emovit.models.instructblip.model import EmoVIT
+from lavis_emovit.models.instructblip.settings import ModelSettings
 
 
 def test_images_are_encoded_once(model, batch, monkeypatch):

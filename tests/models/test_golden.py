@@ -19,11 +19,11 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from lavis_emovit.models import text
-from lavis_emovit.models.emovit import EmoVIT
-from lavis_emovit.models.lavis_format import to_lavis
-from lavis_emovit.models.loading import load_parts
-from lavis_emovit.models.settings import ModelSettings
+from lavis_emovit.models.instructblip import text
+from lavis_emovit.models.instructblip.lavis_format import to_lavis
+from lavis_emovit.models.instructblip.loading import load_parts
+from lavis_emovit.models.instructblip.model import EmoVIT
+from lavis_emovit.models.instructblip.settings import ModelSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("EMOVIT_SHARED", ROOT.parent / "shared"))

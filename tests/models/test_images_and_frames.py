@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from lavis_emovit.errors import DataError, WeightsError
-from lavis_emovit.models.emovit import EmoVIT
-from lavis_emovit.models.loading import load_parts
-from lavis_emovit.models.settings import ModelSettings
+from lavis_emovit.models.instructblip.loading import load_parts
+from lavis_emovit.models.instructblip.model import EmoVIT
+from lavis_emovit.models.instructblip.settings import ModelSettings
 
 
 def cubic(t: float) -> list[float]:

@@ -14,14 +14,14 @@ import sys
 import pytest
 import torch
 
+from lavis_emovit.checkpoints.checkpoint import save_checkpoint, verify_checkpoint
+from lavis_emovit.checkpoints.training_state import Position, TrainingState, read_state, writers_of
 from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.models import lora
-from lavis_emovit.models.emovit import EmoVIT
-from lavis_emovit.models.settings import ModelSettings
-from lavis_emovit.runners.checkpoint import save_checkpoint, verify_checkpoint
+from lavis_emovit.models.instructblip.model import EmoVIT
+from lavis_emovit.models.instructblip.settings import ModelSettings
 from lavis_emovit.runners.engines.torch_engine import TorchEngine
 from lavis_emovit.runners.settings import RunSettings
-from lavis_emovit.runners.training_state import Position, TrainingState, read_state, writers_of
 from lavis_emovit.settings import parse_settings
 from lavis_emovit.tasks.emotion_instruction import EmotionInstructionTask
 

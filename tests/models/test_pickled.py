@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from lavis_emovit.errors import WeightsError
-from lavis_emovit.models.pickled import read_state_dict
+from lavis_emovit.models.instructblip.pickled import read_state_dict
 
 FORMATS = pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
 

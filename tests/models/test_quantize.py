@@ -16,9 +16,9 @@ from pydantic import ValidationError
 
 from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.models import lora
-from lavis_emovit.models.emovit import EmoVIT
-from lavis_emovit.models.loading import LoadedParts
-from lavis_emovit.models.settings import ModelSettings
+from lavis_emovit.models.instructblip.loading import LoadedParts
+from lavis_emovit.models.instructblip.model import EmoVIT
+from lavis_emovit.models.instructblip.settings import ModelSettings
 
 bitsandbytes = pytest.importorskip("bitsandbytes", reason="needs bitsandbytes: pip install 'lavis-emovit[quantize]'")
 pytestmark = pytest.mark.skipif(

@@ -16,10 +16,10 @@ from lavis.models import load_model_and_preprocess
 from transformers import InstructBlipForConditionalGeneration, InstructBlipProcessor
 
 from lavis_emovit.emotion.labels import get_label_set
-from lavis_emovit.generation.categorical import CATEGORICAL_ANSWER_PREFIX, CATEGORICAL_WORDINGS, categorical_prompt
+from lavis_emovit.emotion.questions import CATEGORICAL_ANSWER_PREFIX, CATEGORICAL_WORDINGS, categorical_prompt
 from lavis_emovit.paths import PACKAGE_ROOT
-from lavis_emovit.sources.sketch.draw import render
-from lavis_emovit.sources.sketch.scene import sample_scene
+from lavis_emovit.sample_set.draw import render
+from lavis_emovit.sample_set.scene import sample_scene
 
 FOLDER = PACKAGE_ROOT / "models" / "data" / "emovit_tiny"
 MOUTHS = ("curved up", "curved down")

@@ -19,7 +19,7 @@ from tokenizers import BertWordPieceTokenizer
 from transformers import AutoTokenizer
 
 from lavis_emovit.errors import WeightsError
-from lavis_emovit.models.tokenization import (
+from lavis_emovit.models.instructblip.tokenization import (
     add_original_tokens,
     load_llm_tokenizer,
     load_qformer_tokenizer,

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lavis_emovit.errors import ConfigError
-from lavis_emovit.models.emovit import EmoVIT
+from lavis_emovit.models.instructblip.model import EmoVIT
+from lavis_emovit.models.instructblip.settings import ModelSettings
 from lavis_emovit.models.lengths import length_groups
-from lavis_emovit.models.settings import ModelSettings
 
 MIXED = {
     "text_input": ["Is it dark?", "Which emotion is it: amusement, anger, awe or sadness?", "Why?", "Is it dark? " * 4],

@@ -16,11 +16,11 @@ import torch
 from lavis.common.registry import registry
 
 from lavis_emovit.errors import ConfigError, WeightsError
-from lavis_emovit.models.emovit import EmoVIT
-from lavis_emovit.models.lavis_format import from_lavis
-from lavis_emovit.models.loading import load_parts
-from lavis_emovit.models.settings import ModelSettings
-from lavis_emovit.models.weights import check_weights, find_weights
+from lavis_emovit.models.instructblip.lavis_format import from_lavis
+from lavis_emovit.models.instructblip.loading import load_parts
+from lavis_emovit.models.instructblip.model import EmoVIT
+from lavis_emovit.models.instructblip.settings import ModelSettings
+from lavis_emovit.models.instructblip.weights import check_weights, find_weights
 
 NAMES = ["emovit_tiny", "emovit_vicuna7b", "emovit_vicuna13b", "emovit_flant5xl", "emovit_flant5xxl"]
 

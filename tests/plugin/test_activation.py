@@ -161,8 +161,8 @@ def test_grafted_modules_in_this_process_and_a_spawned_one(stub_child):
     stub_child.write({"work/graft_check.py": code})
     origins = stub_child.output("import runpy; runpy.run_path('graft_check.py', run_name='__main__')").split()
     assert [origin.split("/")[-3:] for origin in origins] == [
-        ["plugin", "grafts", "train.py"],
-        ["plugin", "grafts", "evaluate.py"],
+        ["grafts", "train.py"],
+        ["grafts", "evaluate.py"],
     ] * 2
 
 

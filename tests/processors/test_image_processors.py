@@ -25,7 +25,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from lavis_emovit.errors import ConfigError
-from lavis_emovit.pictures import REDUCED_KEY, decode_image
+from lavis_emovit.images import REDUCED_KEY, decode_image
 from lavis_emovit.processors.image import _crop_box, resize_square, seeded_generator
 from lavis_emovit.processors.settings import CLIP_STD
 

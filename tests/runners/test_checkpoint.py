@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lavis_emovit.runners import checkpoint as cp
-from lavis_emovit.runners.training_state import (
+from lavis_emovit.checkpoints import checkpoint as cp
+from lavis_emovit.checkpoints.training_state import (
     CONFIG_FILE,
     MODEL_FILE,
     OPTIMIZER_FILE,

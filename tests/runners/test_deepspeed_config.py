@@ -12,6 +12,9 @@ import pytest
 import torch
 from torch import nn
 
+from lavis_emovit.checkpoints.training_state import EngineState
+from lavis_emovit.distributed.devices import choose_device
+from lavis_emovit.distributed.processes import Launch
 from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.runners.engines.deepspeed_config import (
     DECIDED_BY_RECIPE,
@@ -20,11 +23,8 @@ from lavis_emovit.runners.engines.deepspeed_config import (
     read_deepspeed_config,
 )
 from lavis_emovit.runners.engines.deepspeed_state import load_partitioned_state
-from lavis_emovit.runners.engines.devices import choose_device
 from lavis_emovit.runners.engines.loss_scale import LossScale
-from lavis_emovit.runners.processes import Launch
 from lavis_emovit.runners.settings import RunSettings
-from lavis_emovit.runners.training_state import EngineState
 
 FOLDER = Path(__file__).resolve().parents[2] / "projects" / "emovit" / "deepspeed"
 _MOMENTS = ("exp_avg", "exp_avg_sq")

@@ -21,11 +21,11 @@ import pytest
 from runs import LAST_STEP, assert_same_run, exit_code_of, in_fork, make_saver, make_state
 
 from lavis_emovit import train
-from lavis_emovit.runners import checkpoint as cp
+from lavis_emovit.checkpoints import checkpoint as cp
+from lavis_emovit.distributed.signals import EXIT_STOPPED
 from lavis_emovit.runners.engines.torch_engine import TorchEngine
 from lavis_emovit.runners.logs import read_log
 from lavis_emovit.runners.run_folder import RunFolder
-from lavis_emovit.runners.signals import EXIT_STOPPED
 from lavis_emovit.tasks.emotion_instruction import EmotionInstructionTask
 from lavis_emovit.train import run_recipe
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lavis_emovit.runners.logs import RunLog, progress, read_log
+from lavis_emovit.progress import progress
+from lavis_emovit.runners.logs import RunLog, read_log
 
 
 def write_steps(path: Path, first: int, last: int, tensorboard: Path | None = None, *, at: int = -1) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from lavis_emovit.checkpoints.training_state import Best, Position
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.runners.best import BestMetric
 from lavis_emovit.runners.ema import WeightAverage
 from lavis_emovit.runners.plan import Plan
 from lavis_emovit.runners.settings import RunSettings
-from lavis_emovit.runners.training_state import Best, Position
 from lavis_emovit.settings import parse_settings
 
 RUN = {"output_dir": "out", "max_epoch": 3, "global_batch_size": 1, "init_lr": 1e-3}

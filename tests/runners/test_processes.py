@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
+from lavis_emovit.distributed import processes
+from lavis_emovit.distributed.processes import Launch, first_host, read_launch
 from lavis_emovit.errors import UserError
-from lavis_emovit.runners import processes
-from lavis_emovit.runners.processes import Launch, first_host, read_launch
 
 MEET = {"MASTER_ADDR": "node7", "MASTER_PORT": "29501"}
 TORCHRUN = {"RANK": "9", "WORLD_SIZE": "16", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "8", "TORCHELASTIC_RUN_ID": "none"}

@@ -15,8 +15,8 @@ import torch
 from runs import assert_same_run, stop_after
 from safetensors.torch import load_file
 
+from lavis_emovit.checkpoints.checkpoint import list_checkpoints
 from lavis_emovit.errors import ConfigError, UserError
-from lavis_emovit.runners.checkpoint import list_checkpoints
 from lavis_emovit.runners.logs import read_log
 from lavis_emovit.tasks.emotion_instruction import EmotionInstructionTask
 from lavis_emovit.train import run_recipe

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from runs import make_saver, make_state
 
-from lavis_emovit.runners import checkpoint as cp
-from lavis_emovit.runners import saving
-from lavis_emovit.runners.training_state import read_state
+from lavis_emovit.checkpoints import checkpoint as cp
+from lavis_emovit.checkpoints import saving
+from lavis_emovit.checkpoints.training_state import read_state
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lavis_emovit.runners.seeding import limit_threads, seed_everything, usable_cpus
+from lavis_emovit.distributed.seeding import limit_threads, seed_everything, usable_cpus
 
 
 def draw() -> tuple[float, float, float]:

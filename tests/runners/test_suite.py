@@ -34,12 +34,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "generation"))
 from chat_server import Action, ChatServer
 
 from lavis_emovit.errors import ConfigError, DataError, UserError
-from lavis_emovit.evaluation import asking
 from lavis_emovit.evaluation.predictions import PredictionWriter, encode_row, read_predictions
-from lavis_emovit.pictures import decode_image
-from lavis_emovit.runners import suite as suite_module
-from lavis_emovit.runners.suite import load_suite, run_suite
-from lavis_emovit.runners.suite_data import OpenBenchmark
+from lavis_emovit.evaluation.suite import requests as asking
+from lavis_emovit.evaluation.suite import suite as suite_module
+from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark
+from lavis_emovit.evaluation.suite.suite import load_suite, run_suite
+from lavis_emovit.images import decode_image
 from lavis_emovit.shards import shard_file
 from lavis_emovit.shards.writer import write_shards
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import nn
 
+from lavis_emovit.distributed.devices import choose_device
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.runners.engines import torch_engine
 from lavis_emovit.runners.engines.base import NonFiniteError
-from lavis_emovit.runners.engines.devices import choose_device
 from lavis_emovit.runners.engines.torch_engine import TorchEngine
 from lavis_emovit.runners.settings import RunSettings
 

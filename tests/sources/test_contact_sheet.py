@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 from lavis_emovit.cli.data import app
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import Attributes, EmotionRecord, write_records
+from lavis_emovit.sample_set.write import write_sketch
 from lavis_emovit.sources.contact_sheet import NO_LABEL, find_records, note_of, pick_tiles, rows_of, write_contact_sheet
 from lavis_emovit.sources.emoset import read_emoset
-from lavis_emovit.sources.sketch.write import write_sketch
 
 
 @pytest.fixture(scope="module")

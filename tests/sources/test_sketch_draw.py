@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lavis_emovit.pictures import brightness, colorfulness
-from lavis_emovit.sources.sketch.canvas import TINTS
-from lavis_emovit.sources.sketch.cues import ACTIONS, AIR, OBJECTS, PLACES
-from lavis_emovit.sources.sketch.draw import render
-from lavis_emovit.sources.sketch.scene import SketchScene, sample_scene
+from lavis_emovit.images import brightness, colorfulness
+from lavis_emovit.sample_set.canvas import TINTS
+from lavis_emovit.sample_set.cues import ACTIONS, AIR, OBJECTS, PLACES
+from lavis_emovit.sample_set.draw import render
+from lavis_emovit.sample_set.scene import SketchScene, sample_scene
 
 
 def _plain_scene(**facts: str) -> SketchScene:

@@ -16,7 +16,7 @@ from itertools import product
 
 import pytest
 
-from lavis_emovit.sources.sketch.cues import (
+from lavis_emovit.sample_set.cues import (
     CLOSE_ACTIONS,
     CUE_WEIGHTS,
     EMOTIONS,
@@ -25,7 +25,7 @@ from lavis_emovit.sources.sketch.cues import (
     INDOOR_PLACES,
     NIGHT_AIR,
 )
-from lavis_emovit.sources.sketch.scene import (
+from lavis_emovit.sample_set.scene import (
     CUE_OF_FACT,
     FACT_VALUES,
     MIN_MARGIN,

@@ -13,9 +13,9 @@ import re
 
 import pytest
 
-from lavis_emovit.sources.sketch.describe import describe, emotion_words_in, questions
-from lavis_emovit.sources.sketch.scene import FACT_VALUES, SketchScene, sample_scene
-from lavis_emovit.sources.sketch.words import (
+from lavis_emovit.sample_set.describe import describe, emotion_words_in, questions
+from lavis_emovit.sample_set.scene import FACT_VALUES, SketchScene, sample_scene
+from lavis_emovit.sample_set.words import (
     ACTION_WORDS,
     AIR_WORDS,
     BROW_WORDS,

@@ -38,15 +38,15 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import scoring
 
+from lavis_emovit.distributed import processes
 from lavis_emovit.emotion.labels import get_label_set
-from lavis_emovit.evaluation import asking
 from lavis_emovit.evaluation.adapters.lavis_model import LavisModel
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
 from lavis_emovit.evaluation.predictions import PredictionRow
+from lavis_emovit.evaluation.suite import requests as asking
+from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark, picture_batches
 from lavis_emovit.plugin import activate
 from lavis_emovit.records import EmotionRecord
-from lavis_emovit.runners import processes
-from lavis_emovit.runners.suite_data import OpenBenchmark, picture_batches
 from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.writer import write_shards
 

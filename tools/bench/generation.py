@@ -81,10 +81,10 @@ def ask(path: Path, count: int, *, latency_s: float, in_flight: int) -> dict[str
     """Ask `count` requests and measure time and memory; the clock starts with the client, imports apart."""
     import psutil
 
-    from lavis_emovit.generation.chat.ledger import Ledger
-    from lavis_emovit.generation.chat.request import ChatRequest, Message
-    from lavis_emovit.generation.chat.run import run_requests
-    from lavis_emovit.generation.chat.settings import ChatSettings
+    from lavis_emovit.chat.ledger import Ledger
+    from lavis_emovit.chat.request import ChatRequest, Message
+    from lavis_emovit.chat.run import run_requests
+    from lavis_emovit.chat.settings import ChatSettings
 
     import openai  # noqa: F401  # isort: skip - a second that belongs to no request
 
@@ -176,7 +176,7 @@ def circumstances(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the numbers were measured with."""
     from importlib.metadata import version
 
-    from lavis_emovit.runners.machine import machine_facts, package_versions
+    from lavis_emovit.distributed.machine import machine_facts, package_versions
 
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     options = f"--rows {arguments.rows} --slow-rows {arguments.slow_rows} --kills {arguments.kills}"

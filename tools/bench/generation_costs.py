@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from lavis_emovit import __version__
+from lavis_emovit.chat.ledger import Ledger
+from lavis_emovit.chat.prices import load_prices
+from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.generation.captions import write_captions
-from lavis_emovit.generation.chat.ledger import Ledger
-from lavis_emovit.generation.chat.prices import load_prices
-from lavis_emovit.generation.chat.settings import ChatSettings
 from lavis_emovit.generation.instructions import write_kind
 from lavis_emovit.generation.job import Job, JobSettings
 from lavis_emovit.generation.kinds import KINDS
+from lavis_emovit.sample_set.write import write_sketch
 from lavis_emovit.sources.emoset import read_emoset
-from lavis_emovit.sources.sketch.write import write_sketch
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano")

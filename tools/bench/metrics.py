@@ -27,6 +27,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 
+from lavis_emovit.distributed.machine import machine_facts, package_versions  # noqa: E402
 from lavis_emovit.emotion.labels import get_label_set  # noqa: E402
 from lavis_emovit.evaluation.metrics import (  # noqa: E402
     action_unit_metrics,
@@ -37,7 +38,6 @@ from lavis_emovit.evaluation.metrics import (  # noqa: E402
     soft_label_metrics,
 )
 from lavis_emovit.evaluation.predictions import PredictionRow  # noqa: E402
-from lavis_emovit.runners.machine import machine_facts, package_versions  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_ROWS = 17_716

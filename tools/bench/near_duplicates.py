@@ -25,7 +25,7 @@ from typing import Any
 import imagehash
 from PIL import Image
 
-from lavis_emovit.runners.machine import machine_facts, package_versions
+from lavis_emovit.distributed.machine import machine_facts, package_versions
 from lavis_emovit.sources.checks import _near_pairs
 from lavis_emovit.sources.picture_checks import look_at, open_picture
 

@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from scoring import circumstances
 
 from lavis_emovit.evaluate import run_evaluation
+from lavis_emovit.launch import set_up_logging
 from lavis_emovit.plugin import activate
-from lavis_emovit.train import set_up_logging
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = "projects/emovit/eval/photos.yaml"

@@ -59,9 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure_saves(place: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Steps without saves, with saves that are waited for, and with saves beside them, in turns."""
+    from lavis_emovit.checkpoints.saving import CheckpointFacts, CheckpointSaver
+    from lavis_emovit.checkpoints.training_state import Position, TrainingState
     from lavis_emovit.runners.optimizer import adamw_state
-    from lavis_emovit.runners.saving import CheckpointFacts, CheckpointSaver
-    from lavis_emovit.runners.training_state import Position, TrainingState
 
     device = torch.device(arguments.device)
     model = make_model(round(arguments.parameters_m * 1e6), device)
@@ -200,8 +200,8 @@ def measure_resume(place: Path) -> list[dict[str, Any]]:
 
 def resume_once(runner: Any, steps_done: int, train_steps: Any) -> float:
     """Save a position by itself, then go on from it up to the first batch."""
-    from lavis_emovit.runners.checkpoint import list_checkpoints
-    from lavis_emovit.runners.training_state import Position
+    from lavis_emovit.checkpoints.checkpoint import list_checkpoints
+    from lavis_emovit.checkpoints.training_state import Position
 
     class NoLog:
         def sync(self) -> None:
@@ -222,7 +222,7 @@ def resume_once(runner: Any, steps_done: int, train_steps: Any) -> float:
 
 def circumstances(argv: Sequence[str]) -> dict[str, Any]:
     """What the result was measured with."""
-    from lavis_emovit.runners.machine import machine_facts, package_versions
+    from lavis_emovit.distributed.machine import machine_facts, package_versions
 
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     return {

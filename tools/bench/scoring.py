@@ -35,12 +35,12 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from torch.nn import functional as F
 from transformers import InstructBlipConfig, InstructBlipForConditionalGeneration, PreTrainedTokenizerFast
 
+from lavis_emovit.distributed.machine import machine_facts, package_versions
 from lavis_emovit.emotion.labels import get_label_set
-from lavis_emovit.generation.categorical import categorical_prompt
-from lavis_emovit.models.emovit import EmoVIT
-from lavis_emovit.models.loading import LoadedParts, prepare_tokenizers
-from lavis_emovit.models.settings import ModelSettings
-from lavis_emovit.runners.machine import machine_facts, package_versions
+from lavis_emovit.emotion.questions import categorical_prompt
+from lavis_emovit.models.instructblip.loading import LoadedParts, prepare_tokenizers
+from lavis_emovit.models.instructblip.model import EmoVIT
+from lavis_emovit.models.instructblip.settings import ModelSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 LABEL_SETS = {"EmoSet": "mikels8", "WEBEmo": "webemo25"}

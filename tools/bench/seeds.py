@@ -89,7 +89,7 @@ def summarise(recipe: str, summaries: Mapping[int, Mapping[str, Any]]) -> dict[s
 
 def circumstances(recipe: str, seeds: Sequence[int]) -> dict[str, Any]:
     """What the numbers were measured with."""
-    from lavis_emovit.runners.machine import machine_facts, package_versions
+    from lavis_emovit.distributed.machine import machine_facts, package_versions
 
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     changed = subprocess.run(

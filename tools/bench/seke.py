@@ -20,13 +20,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from lavis_emovit.distributed.machine import machine_facts, package_versions
 from lavis_emovit.emotion.facial import facial_priors
 from lavis_emovit.generation.seke.completion import complete
 from lavis_emovit.generation.seke.levels import Case, Levels
 from lavis_emovit.generation.seke.measures import Pair, measure
 from lavis_emovit.generation.seke.settings import LEVELS, SekeSettings
 from lavis_emovit.generation.seke.simulated import Errors, SimulatedAnnotator, simulated_faces
-from lavis_emovit.runners.machine import machine_facts, package_versions
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     import torch
 
-    from lavis_emovit.runners.machine import machine_facts, package_versions
+    from lavis_emovit.distributed.machine import machine_facts, package_versions
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -249,7 +249,7 @@ def bare(paths: Sequence[str]) -> None:
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2 import functional as F
 
-    from lavis_emovit.pictures import CLIP_MEAN, CLIP_STD
+    from lavis_emovit.images import CLIP_MEAN, CLIP_STD
 
     for path in paths:
         image = Image.open(path)

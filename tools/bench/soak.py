@@ -199,7 +199,7 @@ def rows_of(run: Path) -> list[dict[str, Any]]:
 
 def compare(run: Path, other: Path) -> list[str]:
     """What differs between two finished runs, clock times left out; a line each."""
-    from lavis_emovit.runners.checkpoint import list_checkpoints
+    from lavis_emovit.checkpoints.checkpoint import list_checkpoints
     from lavis_emovit.runners.watch import computed_fields
 
     last, other_last = (list_checkpoints(folder / "checkpoints")[-1] for folder in (run, other))
@@ -217,7 +217,7 @@ def compare(run: Path, other: Path) -> list[str]:
 
 def circumstances(argv: Sequence[str]) -> dict[str, Any]:
     """What the result was measured with."""
-    from lavis_emovit.runners.machine import machine_facts, package_versions
+    from lavis_emovit.distributed.machine import machine_facts, package_versions
 
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     return {

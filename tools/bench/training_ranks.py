@@ -48,7 +48,7 @@ def main() -> None:
     from lavis_emovit.plugin import activate
 
     activate()
-    from lavis_emovit.runners.machine import machine_facts, package_versions
+    from lavis_emovit.distributed.machine import machine_facts, package_versions
 
     busy_share = psutil.cpu_percent(interval=2.0) / 100
     with tempfile.TemporaryDirectory() as folder:

@@ -180,9 +180,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def build_model(shapes: str, device: torch.device, frozen_dtype: torch.dtype, seed: int) -> Any:
     """An EmoVIT model of random weights, without dropout, in train mode."""
-    from lavis_emovit.models.emovit import EmoVIT
-    from lavis_emovit.models.loading import LoadedParts, prepare_tokenizers
-    from lavis_emovit.models.settings import ModelSettings
+    from lavis_emovit.models.instructblip.loading import LoadedParts, prepare_tokenizers
+    from lavis_emovit.models.instructblip.model import EmoVIT
+    from lavis_emovit.models.instructblip.settings import ModelSettings
 
     sizes = SHAPES[shapes]
     special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -278,7 +278,7 @@ def our_loss(model: Any, batch: dict[str, Any]) -> float:
 
 def plain_loss(model: Any, batch: dict[str, Any], rows_at_once: int) -> float:
     """Forward and backward as in the original code, on the same weights."""
-    from lavis_emovit.models import text
+    from lavis_emovit.models.instructblip import text
 
     core, device = model.core, model.device
     prompts = text.encode_prompts(model.llm_tokenizer, batch["text_input"], MAX_TXT_LEN, False)
@@ -435,7 +435,7 @@ def _wait(device: torch.device) -> None:
 
 def circumstances(argv: Sequence[str]) -> dict[str, Any]:
     """What the numbers were measured with."""
-    from lavis_emovit.runners.machine import machine_facts, package_versions
+    from lavis_emovit.distributed.machine import machine_facts, package_versions
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.strip()

@@ -14,17 +14,17 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from lavis_emovit.chat.images import Picture
+from lavis_emovit.chat.ledger import Ledger
+from lavis_emovit.chat.request import ChatRequest, Message
+from lavis_emovit.chat.run import run_requests
+from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.adapters.base import Failure
 from lavis_emovit.evaluation.benchmarks import Way
 from lavis_emovit.evaluation.endpoints import checked_endpoint
 from lavis_emovit.evaluation.questions import Question
-from lavis_emovit.generation.chat.ledger import Ledger
-from lavis_emovit.generation.chat.pictures import Picture
-from lavis_emovit.generation.chat.request import ChatRequest, Message
-from lavis_emovit.generation.chat.run import run_requests
-from lavis_emovit.generation.chat.settings import ChatSettings
-from lavis_emovit.pictures import decode_image
+from lavis_emovit.images import decode_image
 from lavis_emovit.settings import Settings
 
 

@@ -15,7 +15,7 @@ from lavis_emovit.evaluation.adapters.base import Item
 from lavis_emovit.evaluation.adapters.heads import LinearHead, learnable
 from lavis_emovit.evaluation.adapters.transformers_model import weights_hash
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind
-from lavis_emovit.pictures import decode_image
+from lavis_emovit.images import decode_image
 from lavis_emovit.settings import Settings
 
 _PICTURES_PER_PASS = 32

@@ -11,7 +11,7 @@ from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.evaluation.adapters.base import Item
 from lavis_emovit.evaluation.adapters.heads import LinearHead, learnable
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind
-from lavis_emovit.pictures import brightness, colorfulness, decode_image
+from lavis_emovit.images import brightness, colorfulness, decode_image
 from lavis_emovit.settings import Settings
 
 _SIDE_PX = 64

@@ -11,7 +11,7 @@ import torch
 from lavis_emovit.evaluation.adapters.base import Failure
 from lavis_emovit.evaluation.benchmarks import Way
 from lavis_emovit.evaluation.questions import Question
-from lavis_emovit.pictures import decode_image
+from lavis_emovit.images import decode_image
 
 NORMALIZE = {"likelihood": "mean", "likelihood_sum": "sum", "likelihood_calibrated": "calibrated"}
 

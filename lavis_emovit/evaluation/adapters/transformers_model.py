@@ -14,7 +14,7 @@ from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.adapters.base import Failure
 from lavis_emovit.evaluation.benchmarks import Way
 from lavis_emovit.evaluation.questions import Question
-from lavis_emovit.pictures import decode_image
+from lavis_emovit.images import decode_image
 from lavis_emovit.settings import Settings
 
 

@@ -26,7 +26,7 @@ from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.report.grid import number, percent
 from lavis_emovit.evaluation.summaries import AskedBenchmark
 from lavis_emovit.evaluation.tables import DIRECT
-from lavis_emovit.pictures import decode_image
+from lavis_emovit.images import decode_image
 
 PICTURE_PX = 320
 THUMBNAIL_PX = 240

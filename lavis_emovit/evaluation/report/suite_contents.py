@@ -19,7 +19,7 @@ from lavis_emovit.emotion.labels import LABEL_SETS, SPELT_OUT, LabelSet, get_lab
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.judging import Judgement
 from lavis_emovit.evaluation.predictions import read_predictions
-from lavis_emovit.evaluation.suite_settings import SuiteSettings
+from lavis_emovit.evaluation.suite.settings import SuiteSettings
 from lavis_emovit.evaluation.summaries import (
     AskedBenchmark,
     benchmark_references,

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from lavis_emovit.distributed import processes
 from lavis_emovit.emotion.labels import LabelSet, coarser_label
 from lavis_emovit.errors import ConfigError, DataError
-from lavis_emovit.evaluation import asking
 from lavis_emovit.evaluation.adapters.base import Item
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, label_in, label_set_of, truth_of
-from lavis_emovit.evaluation.suite_settings import SuiteSettings
-from lavis_emovit.runners import processes
+from lavis_emovit.evaluation.suite import requests as asking
+from lavis_emovit.evaluation.suite.settings import SuiteSettings
 from lavis_emovit.shards.faults import SampleFaultError
 from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.reader import ShardReader

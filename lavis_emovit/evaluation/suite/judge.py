@@ -10,15 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
+from lavis_emovit.chat.ledger import Ledger
+from lavis_emovit.chat.run import run_requests
 from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.adapters.base import Item
 from lavis_emovit.evaluation.adapters.chat_model import PictureFiles
 from lavis_emovit.evaluation.judging import Judgement, JudgeSettings, judge_request, read_judgement
 from lavis_emovit.evaluation.predictions import PredictionRow
+from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark
 from lavis_emovit.files import atomic_writer
-from lavis_emovit.generation.chat.ledger import Ledger
-from lavis_emovit.generation.chat.run import run_requests
-from lavis_emovit.runners.suite_data import OpenBenchmark
 
 logger = logging.getLogger(__name__)
 

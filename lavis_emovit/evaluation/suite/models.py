@@ -7,6 +7,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from lavis_emovit.chat.settings import ChatSettings
+from lavis_emovit.distributed import processes
+from lavis_emovit.distributed.devices import choose_device
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.evaluation.adapters.base import Baseline, LanguageModel
 from lavis_emovit.evaluation.adapters.chat_model import ChatModel, ChatModelSettings
@@ -15,11 +18,8 @@ from lavis_emovit.evaluation.adapters.colours import ColoursBaseline, ColoursSet
 from lavis_emovit.evaluation.adapters.constant import ConstantBaseline, ConstantSettings
 from lavis_emovit.evaluation.adapters.lavis_model import LavisModel
 from lavis_emovit.evaluation.adapters.transformers_model import TransformersModel, TransformersModelSettings
-from lavis_emovit.evaluation.suite_settings import LavisModelSettings, ModelEntry, SuiteSettings
-from lavis_emovit.generation.chat.settings import ChatSettings
+from lavis_emovit.evaluation.suite.settings import LavisModelSettings, ModelEntry, SuiteSettings
 from lavis_emovit.paths import output_root
-from lavis_emovit.runners import processes
-from lavis_emovit.runners.engines.devices import choose_device
 
 # Settings of a model that change its answers, besides its weights.
 _ANSWER_KEYS = ("image_size", "max_txt_len", "prompt", "qformer_text_input", "frozen_precision")
@@ -68,13 +68,13 @@ def _lavis_model(name: str, entry: LavisModelSettings) -> LavisModel:
     import torch
     from lavis.common.registry import registry
 
+    from lavis_emovit.checkpoints.finding import find_trained
+    from lavis_emovit.checkpoints.training_state import read_state
+    from lavis_emovit.distributed.devices import AMP_DTYPES
     from lavis_emovit.processors.emovit_image_eval import EmovitImageEvalProcessor
     from lavis_emovit.processors.emovit_text import EmovitTextProcessor
     from lavis_emovit.processors.settings import ImageEvalSettings
-    from lavis_emovit.runners.config import resolve_model
-    from lavis_emovit.runners.engines.torch_engine import AMP_DTYPES
-    from lavis_emovit.runners.resume import find_trained
-    from lavis_emovit.runners.training_state import read_state
+    from lavis_emovit.recipes import resolve_model
 
     node = {**entry.config, "arch": entry.arch}
     if entry.model_type is not None:

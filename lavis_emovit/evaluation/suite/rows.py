@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lavis_emovit.distributed import heartbeat, processes
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.predictions import PredictionRow, PredictionWriter, read_predictions, write_predictions
+from lavis_emovit.evaluation.suite.benchmark_data import Batches
 from lavis_emovit.files import atomic_writer, file_sha256
-from lavis_emovit.runners import heartbeat, processes
-from lavis_emovit.runners.logs import progress
-from lavis_emovit.runners.suite_data import Batches
+from lavis_emovit.progress import progress
 
 logger = logging.getLogger(__name__)
 

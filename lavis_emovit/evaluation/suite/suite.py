@@ -26,27 +26,26 @@ import torch
 import yaml
 from filelock import FileLock, Timeout
 
+from lavis_emovit.distributed import heartbeat, processes
+from lavis_emovit.distributed.machine import package_versions
+from lavis_emovit.distributed.seeding import limit_threads
 from lavis_emovit.errors import ConfigError, DataError, UserError
-from lavis_emovit.evaluation import asking
 from lavis_emovit.evaluation.adapters.base import Baseline
 from lavis_emovit.evaluation.benchmarks import Way
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.evaluation.questions import suits, wordings_of
 from lavis_emovit.evaluation.report.pictures import keep_pictures
-from lavis_emovit.evaluation.suite_settings import SuiteSettings
+from lavis_emovit.evaluation.suite import requests as asking
+from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark, open_benchmarks, picture_batches
+from lavis_emovit.evaluation.suite.judge import judge_explanations
+from lavis_emovit.evaluation.suite.models import ledger_path, open_baseline, open_language_model
+from lavis_emovit.evaluation.suite.rows import SuiteRows
+from lavis_emovit.evaluation.suite.settings import SuiteSettings
 from lavis_emovit.evaluation.summaries import AskedBenchmark, benchmark_references, benchmark_summary, suite_sensitivity
 from lavis_emovit.evaluation.tables import DIRECT, latex, markdown
-from lavis_emovit.files import atomic_writer
+from lavis_emovit.files import atomic_writer, explain_full_disk
 from lavis_emovit.paths import find_recipe, output_root
-from lavis_emovit.runners import heartbeat, processes
-from lavis_emovit.runners.config import read_user_tree
-from lavis_emovit.runners.machine import package_versions
-from lavis_emovit.runners.run_folder import explain_full_disk
-from lavis_emovit.runners.seeding import limit_threads
-from lavis_emovit.runners.suite_data import OpenBenchmark, open_benchmarks, picture_batches
-from lavis_emovit.runners.suite_judge import judge_explanations
-from lavis_emovit.runners.suite_models import ledger_path, open_baseline, open_language_model
-from lavis_emovit.runners.suite_rows import SuiteRows
+from lavis_emovit.recipes import read_user_tree
 from lavis_emovit.settings import parse_settings
 
 logger = logging.getLogger(__name__)

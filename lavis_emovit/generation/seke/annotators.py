@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from lavis_emovit.chat.progress import RunProgress
+from lavis_emovit.chat.request import ChatRequest
+from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.emotion.facial import FacialPriors
 from lavis_emovit.errors import UserError
-from lavis_emovit.generation.chat.progress import RunProgress
-from lavis_emovit.generation.chat.request import ChatRequest
-from lavis_emovit.generation.chat.settings import ChatSettings
 from lavis_emovit.generation.job import Job, Requests
 from lavis_emovit.generation.prompts import load_prompt
 from lavis_emovit.generation.seke.levels import Case, Levels, schema_of

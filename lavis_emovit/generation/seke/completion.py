@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lavis_emovit.chat.json_text import find_json
 from lavis_emovit.emotion.facial import FacialPriors
-from lavis_emovit.generation.chat.json_text import find_json
 from lavis_emovit.generation.seke.annotators import Annotator, Question, Reply
 from lavis_emovit.generation.seke.asking import answer_text, review_text
 from lavis_emovit.generation.seke.levels import Case, Levels, read_answer, read_levels

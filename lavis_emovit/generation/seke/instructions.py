@@ -5,25 +5,12 @@ from __future__ import annotations
 import random
 
 from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors
+from lavis_emovit.emotion.questions import AFFECT_QUESTIONS, REASONING_QUESTIONS, UNITS_QUESTIONS
 from lavis_emovit.generation.categorical import add_categorical
 from lavis_emovit.generation.seke.levels import MARK, Levels, known_levels
 from lavis_emovit.generation.seke.rules import contradictions
 from lavis_emovit.generation.seke.settings import SekeSettings
 from lavis_emovit.records import EmotionRecord, Instruction, InstructionKind
-
-# Numbers of the versions are written into provenance: append, never reorder.
-AFFECT_QUESTIONS = (
-    "On scales from -1 to 1, how pleasant does the state of this person look (valence), and how stirred up (arousal)?",
-    "Estimate valence and arousal of this face, each as a number between -1 and 1.",
-)
-UNITS_QUESTIONS = (
-    "Which of these facial action units are active here: {units}?",
-    "Look at the muscles of this face. Out of {units}, which action units can be seen?",
-)
-REASONING_QUESTIONS = (
-    "Which facial muscles are at work in this face, and what expression do they add up to?",
-    "Start from the active action units and explain which expression this face shows.",
-)
 
 
 def write_instructions(

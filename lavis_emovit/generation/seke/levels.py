@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lavis_emovit.chat.json_text import find_json
 from lavis_emovit.emotion.facial import FACIAL_UNITS
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.emotion.labels_faces import EXPRESSIONS8, FACE_SETS
 from lavis_emovit.errors import DataError
-from lavis_emovit.generation.chat.json_text import find_json
 from lavis_emovit.generation.seke.settings import LEVELS, LevelName
 from lavis_emovit.records import EmotionRecord
 

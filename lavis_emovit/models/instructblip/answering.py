@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from lavis_emovit.models.generating import Generating
+from lavis_emovit.models.instructblip.generating import Generating
 from lavis_emovit.models.scoring import CandidateTokens, candidate_tokens, score_causal, score_seq2seq
 
 NORMALIZATIONS = ("sum", "mean", "calibrated")

@@ -22,13 +22,13 @@ from transformers.models.blip.image_processing_blip import BlipImageProcessor
 
 from lavis_emovit.errors import WeightsError
 from lavis_emovit.files import atomic_writer, sync_folder
-from lavis_emovit.models.lavis_format import to_lavis
-from lavis_emovit.models.loading import LLM, LLM_ROWS_KEY, RawWeights, quiet, read_tensors
-from lavis_emovit.models.pickled import read_state_dict
-from lavis_emovit.models.tokenization import IMAGE_PLACEHOLDER
+from lavis_emovit.images import CLIP_MEAN, CLIP_STD
+from lavis_emovit.models.instructblip.lavis_format import to_lavis
+from lavis_emovit.models.instructblip.loading import LLM, LLM_ROWS_KEY, RawWeights, quiet, read_tensors
+from lavis_emovit.models.instructblip.pickled import read_state_dict
+from lavis_emovit.models.instructblip.tokenization import IMAGE_PLACEHOLDER
+from lavis_emovit.models.instructblip.weights import is_offline
 from lavis_emovit.models.trained_parts import part_of
-from lavis_emovit.models.weights import is_offline
-from lavis_emovit.pictures import CLIP_MEAN, CLIP_STD
 
 _EMBEDDING_ROWS = ("embed_tokens.weight", "shared.weight", "lm_head.weight")
 

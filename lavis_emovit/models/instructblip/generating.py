@@ -14,10 +14,10 @@ from typing import Any, Literal, overload
 
 import torch
 
-from lavis_emovit.models import text
-from lavis_emovit.models.constrained import Choices
-from lavis_emovit.models.perception import Perception
-from lavis_emovit.models.streaming import stream_text
+from lavis_emovit.models.instructblip import text
+from lavis_emovit.models.instructblip.constrained import Choices
+from lavis_emovit.models.instructblip.perception import Perception
+from lavis_emovit.models.instructblip.streaming import stream_text
 
 
 class Generating(Perception):

@@ -21,13 +21,13 @@ from transformers import AutoConfig, AutoTokenizer, InstructBlipConfig, Instruct
 from transformers.utils import logging as transformers_logging
 
 from lavis_emovit.errors import WeightsError
-from lavis_emovit.models import tokenization
-from lavis_emovit.models.architecture import LAVIS_EPS_KEY, infer_config
-from lavis_emovit.models.lavis_format import Translation, from_eva, from_lavis
-from lavis_emovit.models.pickled import read_state_dict
+from lavis_emovit.models.instructblip import tokenization
+from lavis_emovit.models.instructblip.architecture import LAVIS_EPS_KEY, infer_config
+from lavis_emovit.models.instructblip.lavis_format import Translation, from_eva, from_lavis
+from lavis_emovit.models.instructblip.pickled import read_state_dict
+from lavis_emovit.models.instructblip.settings import ModelSettings
+from lavis_emovit.models.instructblip.weights import WeightsSource, find_weights, is_offline, missing_weights_message
 from lavis_emovit.models.quantize import QUANTIZED
-from lavis_emovit.models.settings import ModelSettings
-from lavis_emovit.models.weights import WeightsSource, find_weights, is_offline, missing_weights_message
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # What is quantised is quantised after loading; everything else is bf16 beside it.

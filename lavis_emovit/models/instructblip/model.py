@@ -18,16 +18,17 @@ from omegaconf import OmegaConf
 from torch.nn import functional as F
 
 from lavis_emovit.errors import ConfigError, WeightsError
-from lavis_emovit.models import lora, text, trained_parts
-from lavis_emovit.models.answering import Answering
-from lavis_emovit.models.lavis_format import from_lavis
+from lavis_emovit.models import lora, trained_parts
+from lavis_emovit.models.instructblip import text
+from lavis_emovit.models.instructblip.answering import Answering
+from lavis_emovit.models.instructblip.lavis_format import from_lavis
+from lavis_emovit.models.instructblip.loading import LLM, PRECISIONS, LoadedParts, load_parts, read_tensor_file
+from lavis_emovit.models.instructblip.pickled import read_state_dict
+from lavis_emovit.models.instructblip.settings import ModelSettings
 from lavis_emovit.models.lengths import PassSizes, longer_than, positions_of
-from lavis_emovit.models.loading import LLM, PRECISIONS, LoadedParts, load_parts, read_tensor_file
 from lavis_emovit.models.loss import answer_loss
-from lavis_emovit.models.pickled import read_state_dict
 from lavis_emovit.models.quantize import QUANTIZED, quantize_language_model
 from lavis_emovit.models.recompute import recompute_layers
-from lavis_emovit.models.settings import ModelSettings
 from lavis_emovit.settings import parse_settings
 
 

@@ -16,10 +16,10 @@ import torch
 from lavis.models.base_model import BaseModel
 
 from lavis_emovit.errors import ConfigError, DataError
-from lavis_emovit.models import text
+from lavis_emovit.models.instructblip import text
+from lavis_emovit.models.instructblip.loading import PRECISIONS, LoadedParts
+from lavis_emovit.models.instructblip.settings import ModelSettings
 from lavis_emovit.models.lengths import in_given_order, length_groups, pass_cost
-from lavis_emovit.models.loading import PRECISIONS, LoadedParts
-from lavis_emovit.models.settings import ModelSettings
 
 
 class Perception(BaseModel):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from lavis_emovit.errors import WeightsError
-from lavis_emovit.models.settings import ModelSettings
+from lavis_emovit.models.instructblip.settings import ModelSettings
 from lavis_emovit.paths import PACKAGE_ROOT
 
 PACKAGE_PREFIX = "package:"

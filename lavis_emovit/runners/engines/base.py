@@ -12,8 +12,8 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
+from lavis_emovit.checkpoints.training_state import EngineState
 from lavis_emovit.errors import UserError
-from lavis_emovit.runners.training_state import EngineState
 
 Batch = Mapping[str, Any]
 T = TypeVar("T")

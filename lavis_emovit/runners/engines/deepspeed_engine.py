@@ -13,18 +13,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from lavis_emovit.checkpoints.training_state import EngineState
+from lavis_emovit.distributed import processes
+from lavis_emovit.distributed.devices import choose_device
 from lavis_emovit.errors import ConfigError, DataError
-from lavis_emovit.runners import processes
 from lavis_emovit.runners.engines.base import Batch, NonFiniteError, StepResult, T, is_empty, to_device
 from lavis_emovit.runners.engines.deepspeed_config import full_config, offloads_optimizer, read_deepspeed_config
 from lavis_emovit.runners.engines.deepspeed_state import load_partitioned_state, partitioned_state
-from lavis_emovit.runners.engines.devices import choose_device
 from lavis_emovit.runners.engines.loss_scale import LossScale
 from lavis_emovit.runners.engines.sums import broadcast_parameters, join_facts
 from lavis_emovit.runners.engines.torch_engine import AMP_DTYPES, MAX_SKIPPED_IN_A_ROW
 from lavis_emovit.runners.optimizer import adamw_state, build_adamw, load_adamw_state
 from lavis_emovit.runners.settings import RunSettings
-from lavis_emovit.runners.training_state import EngineState
 
 logger = logging.getLogger(__name__)
 

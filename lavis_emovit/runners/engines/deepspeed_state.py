@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from lavis_emovit.checkpoints.training_state import EngineState
+from lavis_emovit.distributed import processes
 from lavis_emovit.errors import WeightsError
-from lavis_emovit.runners import processes
-from lavis_emovit.runners.training_state import EngineState
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from lavis_emovit.runners import processes
+from lavis_emovit.distributed import processes
 
 BUCKET_BYTES = 64 * 2**20
 

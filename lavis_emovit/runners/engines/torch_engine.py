@@ -10,16 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from lavis_emovit.checkpoints.training_state import EngineState
+from lavis_emovit.distributed import processes
+from lavis_emovit.distributed.devices import AMP_DTYPES, choose_device
 from lavis_emovit.errors import DataError
-from lavis_emovit.runners import processes
 from lavis_emovit.runners.engines.base import Batch, NonFiniteError, StepResult, T, is_empty, to_device
-from lavis_emovit.runners.engines.devices import choose_device
 from lavis_emovit.runners.engines.sums import StepFacts, broadcast_parameters, join_facts, sum_gradients
 from lavis_emovit.runners.optimizer import adamw_state, build_adamw, load_adamw_state
 from lavis_emovit.runners.settings import RunSettings
-from lavis_emovit.runners.training_state import EngineState
-
-AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 # A loss scale falls by half at every overflow: from 65536 it is at its useful end long before this many in a row.
 MAX_SKIPPED_IN_A_ROW = 32

@@ -12,8 +12,8 @@ import torch
 from small import SmallModel, SmallTask, settings, steps
 
 from lavis_emovit import train
+from lavis_emovit.distributed import heartbeat, processes
 from lavis_emovit.errors import DataError
-from lavis_emovit.runners import heartbeat, processes
 from lavis_emovit.runners.engines import build_engine
 
 FAULT_STEP = 3

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from small import SmallModel, SmallTask, learning_rate, settings, steps
 
-from lavis_emovit.runners import processes
+from lavis_emovit.checkpoints.training_state import EngineState
+from lavis_emovit.distributed import processes
 from lavis_emovit.runners.engines import build_engine
 from lavis_emovit.runners.engines.base import NonFiniteError
-from lavis_emovit.runners.training_state import EngineState
 
 NUM_STEPS, SAVED_AT, NUM_HALF_STEPS = 20, 10, 6
 ENGINES = ("torch", "zero0", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload")

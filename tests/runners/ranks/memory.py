@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from small import settings
 from torch import nn
 
+from lavis_emovit.distributed import processes
 from lavis_emovit.models import trained_parts
-from lavis_emovit.runners import processes
 from lavis_emovit.runners.engines import build_engine
 
 WEIGHTS = Path(trained_parts.__file__).parent / "data" / "emovit_tiny" / "model.safetensors"

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from lavis_emovit.runners.checkpoint import list_checkpoints
+from lavis_emovit.checkpoints.checkpoint import list_checkpoints
+from lavis_emovit.checkpoints.saving import CheckpointFacts, CheckpointSaver
+from lavis_emovit.checkpoints.training_state import Best, EngineState, Position, TrainingState
 from lavis_emovit.runners.engines.torch_engine import TorchEngine
 from lavis_emovit.runners.logs import read_log
-from lavis_emovit.runners.saving import CheckpointFacts, CheckpointSaver
-from lavis_emovit.runners.training_state import Best, EngineState, Position, TrainingState
 from lavis_emovit.runners.watch import computed_fields
 
 LAST_STEP = 15  # 22 pictures in batches of 5, three epochs

@@ -1,0 +1,38 @@
+"""Meeting the other processes of a run."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from lavis_emovit.distributed import heartbeat, processes
+from lavis_emovit.distributed.devices import choose_device
+
+logger = logging.getLogger(__name__)
+
+
+def join_ranks(launch: Any, run: Any) -> None:
+    """Meet the other processes of the run, and begin to watch each other."""
+    if launch.is_alone or processes.world_size() > 1:
+        return
+    # The heartbeat, which knows who is late, is to speak before a collective gives up.
+    processes.start(launch, device=choose_device(run.device, launch), timeout_s=run.timeout_s + 60.0)
+    heartbeat.begin(processes.store("heartbeat"), launch.rank, launch.world_size, run.timeout_s)
+    heartbeat.note("starting", long=True)
+    if launch.rank:
+        _name_rank(launch.rank)
+    logger.info("%d processes (%s), device %s", launch.world_size, launch.launcher, run.device)
+    if not run.evaluate and run.global_batch_size < launch.world_size:
+        logger.warning(
+            "run.global_batch_size is %d for all processes together, so %d of them have nothing to do; set it higher",
+            run.global_batch_size,
+            launch.world_size - run.global_batch_size,
+        )
+
+
+def _name_rank(rank: int) -> None:
+    """What all ranks would say is left to rank 0; of the others one hears what only they can know: of their data."""
+    logging.getLogger("lavis_emovit").setLevel(logging.ERROR)
+    logging.getLogger("lavis_emovit.datasets").setLevel(logging.WARNING)
+    for handler in logging.getLogger("lavis_emovit").handlers:
+        handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s rank {rank}: %(message)s", "%H:%M:%S"))

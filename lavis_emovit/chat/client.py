@@ -143,7 +143,7 @@ class ChatClient:
             DataError: a picture of the request that cannot be used; nothing was sent.
         """
         form = self._structured, self._token_parameter
-        if request.num_pictures():
+        if request.num_images():
             body = await asyncio.to_thread(self.body, request)
         else:
             body = self.body(request)

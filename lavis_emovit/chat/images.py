@@ -21,7 +21,7 @@ _NO_FORMAT = re.compile(r"UnidentifiedImageError: cannot identify image file <[^
 
 
 @dataclass(frozen=True)
-class Picture:
+class ChatImage:
     """A picture as a request shows it.
 
     Attributes:
@@ -60,7 +60,7 @@ class Picture:
 
 
 @functools.lru_cache(maxsize=16)
-def _data_url(picture: Picture) -> str:
+def _data_url(picture: ChatImage) -> str:
     try:
         data = picture.path.read_bytes()
     except OSError as error:
@@ -77,7 +77,7 @@ def _data_url(picture: Picture) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _whole_pixels(picture: Picture, size: tuple[int, int]) -> tuple[int, int, int, int]:
+def _whole_pixels(picture: ChatImage, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """The box within the picture, in whole pixels.
 
     Raises:
@@ -116,15 +116,15 @@ def load_rgb(data: bytes, path: Path, min_side_px: int | None = None) -> Image.I
         raise DataError(f"{path}: {reason}") from None
 
 
-def picture_of(
+def image_of(
     path: Path, max_side_px: int = 768, quality: int = 85, detail: str = "auto", sha256: str | None = None
-) -> Picture:
+) -> ChatImage:
     """A picture file with its hash.
 
     Raises:
         DataError: the file cannot be read.
     """
-    return Picture(path, sha256 or file_sha256(path), max_side_px, quality, detail)
+    return ChatImage(path, sha256 or file_sha256(path), max_side_px, quality, detail)
 
 
 def file_sha256(path: Path) -> str:

@@ -131,7 +131,7 @@ def worst_case(request: ChatRequest, price: Price | None) -> Usage:
     """The most tokens that a request can use: every byte a token, the longest reply."""
     per_picture = price.image_tokens_max if price else _IMAGE_TOKENS_MAX_UNKNOWN
     text = request.num_text_bytes() + _TOKENS_AROUND_MESSAGE * (len(request.messages) + 1)
-    return Usage(text + per_picture * request.num_pictures(), int(request.parameters.get("max_output_tokens", 0)))
+    return Usage(text + per_picture * request.num_images(), int(request.parameters.get("max_output_tokens", 0)))
 
 
 def likely(request: ChatRequest, price: Price | None, output_tokens: float) -> Usage:
@@ -144,4 +144,4 @@ def likely(request: ChatRequest, price: Price | None, output_tokens: float) -> U
     """
     per_picture = price.image_tokens_max if price else _IMAGE_TOKENS_MAX_UNKNOWN
     text = request.num_text_bytes() / _CHARACTERS_PER_TOKEN + _TOKENS_AROUND_MESSAGE / 2 * len(request.messages)
-    return Usage(round(text + per_picture / 5 * request.num_pictures()), round(output_tokens))
+    return Usage(round(text + per_picture / 5 * request.num_images()), round(output_tokens))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from lavis_emovit.chat.images import Picture
+from lavis_emovit.chat.images import ChatImage
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Message:
 
     role: str
     text: str
-    pictures: tuple[Picture, ...] = ()
+    images: tuple[ChatImage, ...] = ()
 
     def body(self) -> dict[str, Any]:
         """The message as the protocol has it; pictures are decoded and encoded here.
@@ -26,11 +26,11 @@ class Message:
         Raises:
             DataError: a picture that cannot be used.
         """
-        if not self.pictures:
+        if not self.images:
             return {"role": self.role, "content": self.text}
         parts: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": picture.data_url(), "detail": picture.detail}}
-            for picture in self.pictures
+            {"type": "image_url", "image_url": {"url": image.data_url(), "detail": image.detail}}
+            for image in self.images
         ]
         return {"role": self.role, "content": [*parts, {"type": "text", "text": self.text}]}
 
@@ -67,7 +67,7 @@ class ChatRequest:
         content = {
             "model": self.model,
             "messages": [
-                [message.role, message.text, [picture.identity() for picture in message.pictures]]
+                [message.role, message.text, [image.identity() for image in message.images]]
                 for message in self.messages
             ],
             "parameters": dict(self.parameters),
@@ -83,6 +83,6 @@ class ChatRequest:
         size = sum(len(message.text.encode("utf-8", "surrogatepass")) for message in self.messages)
         return size + (len(json.dumps(self.schema)) if self.schema else 0)
 
-    def num_pictures(self) -> int:
+    def num_images(self) -> int:
         """Pictures in all messages."""
-        return sum(len(message.pictures) for message in self.messages)
+        return sum(len(message.images) for message in self.messages)

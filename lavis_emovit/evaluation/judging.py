@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field, field_validator
 
-from lavis_emovit.chat.images import Picture
+from lavis_emovit.chat.images import ChatImage
 from lavis_emovit.chat.json_text import find_json
 from lavis_emovit.chat.request import ChatRequest, Message
 from lavis_emovit.chat.settings import ChatSettings
@@ -119,7 +119,7 @@ class JudgeMetrics(Result):
     counts: dict[int, int]
 
 
-def judge_request(row: PredictionRow, picture: Picture, prompt: Prompt, settings: ChatSettings) -> ChatRequest:
+def judge_request(row: PredictionRow, picture: ChatImage, prompt: Prompt, settings: ChatSettings) -> ChatRequest:
     """The request about one explanation: picture, what is known about it, and the answer."""
     known = [f"{_NAMES[name]}: {(row.slices or {})[name]}" for name in EXPLAINED_FACTS if name in (row.slices or {})]
     text = "\n".join([f"Emotion that people feel: {row.label}", *known, "", f"Explanation to judge:\n{row.answer}"])

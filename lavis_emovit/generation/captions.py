@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lavis_emovit.chat.images import load_rgb, picture_of
+from lavis_emovit.chat.images import image_of, load_rgb
 from lavis_emovit.chat.ledger import now
 from lavis_emovit.chat.progress import RunProgress
 from lavis_emovit.chat.request import ChatRequest, Message
@@ -185,7 +185,7 @@ def _caption_batch(
 
     pictures, usable = [], []
     for item in batch:
-        path = item[1].messages[0].pictures[0].path
+        path = item[1].messages[0].images[0].path
         try:
             pictures.append(processor(load_rgb(path.read_bytes(), path)))
         except DataError:
@@ -209,7 +209,7 @@ def _caption_batch(
 def _lavis_request(captioner: str, path: Path, record: EmotionRecord) -> ChatRequest:
     return ChatRequest(
         model=captioner,
-        messages=(Message("user", "", (picture_of(path),)),),
+        messages=(Message("user", "", (image_of(path),)),),
         parameters={},
         prompt="caption/lavis",
         about={"record": record.id, "kind": "caption"},

@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from lavis_emovit.chat.images import picture_of
+from lavis_emovit.chat.images import image_of
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.generation.checks import REASONS
@@ -71,7 +71,7 @@ def write_preview(
 
 def _card(record: EmotionRecord, image_root: Path) -> dict[str, Any]:
     try:
-        picture = picture_of(image_root / record.image, _SIDE_PX, 80).data_url()
+        picture = image_of(image_root / record.image, _SIDE_PX, 80).data_url()
     except DataError:
         picture = None
     return {

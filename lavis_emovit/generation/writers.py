@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lavis_emovit.chat.images import Picture, picture_of
+from lavis_emovit.chat.images import ChatImage, image_of
 from lavis_emovit.chat.request import ChatRequest, Message
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.generation.facts import ALL_FACTS, FactName, facts_text
@@ -53,12 +53,12 @@ class ChatWriter:
         """
         known = facts_text(record, self.facts)
         text = f"Known about the picture:\n{known}" if known else "What does this picture show?"
-        pictures: tuple[Picture, ...] = ()
+        pictures: tuple[ChatImage, ...] = ()
         if self.image_root is not None and record.box is not None:
             text = f"The second picture is a part of the first one: the person that this is about.\n{text}"
         if self.image_root is not None:
             settings = self.settings
-            whole = picture_of(
+            whole = image_of(
                 self.image_root / record.image,
                 settings.image_max_side_px,
                 settings.image_quality,

@@ -32,9 +32,7 @@ from lavis_emovit.sample_set.write import write_sketch
 from lavis_emovit.shards.verify import verify_shards
 from lavis_emovit.sources.emoset import read_emoset
 
-_spec = importlib.util.spec_from_file_location(
-    "chat_server", Path(__file__).parents[1] / "generation" / "chat_server.py"
-)
+_spec = importlib.util.spec_from_file_location("chat_server", Path(__file__).parents[1] / "chat" / "chat_server.py")
 chat_server = importlib.util.module_from_spec(_spec)
 sys.modules.setdefault("chat_server", chat_server)
 _spec.loader.exec_module(chat_server)

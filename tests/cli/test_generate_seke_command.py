@@ -25,9 +25,7 @@ from lavis_emovit.emotion.facial import FACIAL_UNITS
 from lavis_emovit.records import EmotionRecord, Instruction, read_records, write_records
 from lavis_emovit.shards.verify import verify_shards
 
-_spec = importlib.util.spec_from_file_location(
-    "chat_server", Path(__file__).parents[1] / "generation" / "chat_server.py"
-)
+_spec = importlib.util.spec_from_file_location("chat_server", Path(__file__).parents[1] / "chat" / "chat_server.py")
 chat_server = importlib.util.module_from_spec(_spec)
 sys.modules.setdefault("chat_server", chat_server)
 _spec.loader.exec_module(chat_server)

@@ -25,7 +25,7 @@ import torch
 import transformers
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "generation"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "chat"))
 
 from chat_server import Action, ChatServer
 from tiny_models import item, make_clip, make_gemma3, make_llava, make_qwen2_vl, picture

@@ -14,7 +14,7 @@ import json
 
 import pytest
 
-from lavis_emovit.chat.images import Picture
+from lavis_emovit.chat.images import ChatImage
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.explanations import explanation_metrics, grounding, reason_of, repetition, stem
@@ -123,9 +123,9 @@ def test_judge_figures_and_request(tmp_path):
     prompt, chat = settings.load_prompt(), settings.endpoint()
     assert chat.temperature == 0.0 and prompt.name.startswith("explanation_judge.1@")
     row = _row(1, "fear", "fear", "Fear, because of the wolf.", object="Wolf")
-    request = judge_request(row, Picture(tmp_path / "x", "0"), prompt, chat)
+    request = judge_request(row, ChatImage(tmp_path / "x", "0"), prompt, chat)
     text = request.messages[1].text
-    assert "fear" in text and "things: Wolf" in text and row.answer in text and request.messages[1].pictures
+    assert "fear" in text and "things: Wolf" in text and row.answer in text and request.messages[1].images
     replies = ['{"score": 5, "reason": ""}', '{"score": 2, "reason": ""}', '{"score": 2, "reason": ""}', "no"]
     found = judge_metrics([read_judgement(row, reply, prompt, chat) for reply in replies])
     assert (found.num_judged, found.num_unusable, found.mean) == (3, 1, 3.0)

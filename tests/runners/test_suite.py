@@ -30,7 +30,7 @@ import numpy as np
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "generation"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "chat"))
 from chat_server import Action, ChatServer
 
 from lavis_emovit.errors import ConfigError, DataError, UserError

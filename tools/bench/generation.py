@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVER = ROOT / "tests" / "generation" / "chat_server.py"
-KILLED = ROOT / "tests" / "generation" / "chat_killed.py"
+SERVER = ROOT / "tests" / "chat" / "chat_server.py"
+KILLED = ROOT / "tests" / "chat" / "chat_killed.py"
 # As long as the prompts of this package with three examples.
 SYSTEM_CHARACTERS = 6000
 USER_CHARACTERS = 400

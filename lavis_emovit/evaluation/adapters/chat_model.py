@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from lavis_emovit.chat.images import Picture
+from lavis_emovit.chat.images import ChatImage
 from lavis_emovit.chat.ledger import Ledger
 from lavis_emovit.chat.request import ChatRequest, Message
 from lavis_emovit.chat.run import run_requests
@@ -114,7 +114,7 @@ class ChatModel:
         self._ledger.close()
         self._pictures.close()
 
-    def _request(self, picture: Picture, question: Question) -> ChatRequest:
+    def _request(self, picture: ChatImage, question: Question) -> ChatRequest:
         parameters = {**self.settings.parameters(), "max_output_tokens": question.max_new_tokens}
         message = Message("user", question.text, (picture,))
         return ChatRequest(self.settings.model, (message,), parameters, prompt=f"evaluation/{question.key}")
@@ -133,14 +133,14 @@ class PictureFiles:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def put(self, data: bytes) -> Picture:
+    def put(self, data: bytes) -> ChatImage:
         """Write a picture, once for the same bytes."""
         sha256 = hashlib.sha256(data).hexdigest()
         path = Path(self._folder.name, sha256)
         if not path.exists():
             path.write_bytes(data)
         chat = self._settings
-        return Picture(path, sha256, chat.image_max_side_px, chat.image_quality, chat.image_detail)
+        return ChatImage(path, sha256, chat.image_max_side_px, chat.image_quality, chat.image_detail)
 
     def clear(self) -> None:
         """Delete the files; what is put again is written again."""

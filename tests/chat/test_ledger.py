@@ -27,7 +27,7 @@ from chat_server import KEY, Action, ChatServer
 from PIL import Image
 
 from lavis_emovit.chat import ledger as ledger_module
-from lavis_emovit.chat.images import picture_of
+from lavis_emovit.chat.images import image_of
 from lavis_emovit.chat.ledger import Ledger
 from lavis_emovit.chat.request import ChatRequest, Message
 from lavis_emovit.chat.run import run_requests
@@ -191,7 +191,7 @@ def test_fingerprint(tmp_path):
     (tmp_path / "c.png").write_bytes((tmp_path / "a.png").read_bytes())
 
     def request(name="a.png", model="m", system="s", temperature=1.0, prompt="p/1", schema=None, sample=0, about="x"):
-        messages = (Message("system", system), Message("user", "u", (picture_of(tmp_path / name),)))
+        messages = (Message("system", system), Message("user", "u", (image_of(tmp_path / name),)))
         return ChatRequest(model, messages, {"temperature": temperature}, prompt, schema, sample, {"record": about})
 
     changes = [

@@ -1,6 +1,6 @@
 """A run that tests kill: asks `count` requests of a server and prints how many are done, one line each.
 
-python tests/generation/chat_killed.py URL LEDGER COUNT
+python tests/chat/chat_killed.py URL LEDGER COUNT
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A script is a function (body of the request, how many requests came before) -> `Action`. Replies that a JSON schema is
 demanded for are filled in from the schema, so any pipeline step gets something that it can read.
 
-    python tests/generation/chat_server.py --latency 0.05 --log requests.log      # prints its address
+    python tests/chat/chat_server.py --latency 0.05 --log requests.log      # prints its address
 """
 
 from __future__ import annotations

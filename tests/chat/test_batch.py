@@ -18,11 +18,11 @@ import threading
 from dataclasses import replace
 
 import pytest
+from chat_fixtures import SCHEMA
 from chat_server import Action, ChatServer, complete_batch, render
-from conftest import SCHEMA
 
 from lavis_emovit.chat.batch import run_batches
-from lavis_emovit.chat.images import picture_of
+from lavis_emovit.chat.images import image_of
 from lavis_emovit.chat.ledger import Ledger
 from lavis_emovit.chat.request import Message
 from lavis_emovit.chat.run import run_requests
@@ -164,7 +164,7 @@ def test_odd_requests(make_settings, make_requests, ledger, tmp_path):
         settings = make_settings(server)
         requests = make_requests(settings, 4)
         requests[0] = replace(requests[0], about={"record": "line\u2028and\x85paragraph\u2029"})
-        broken = Message("user", "look", (picture_of(tmp_path / "broken.jpg"),))
+        broken = Message("user", "look", (image_of(tmp_path / "broken.jpg"),))
         requests[3] = replace(requests[3], messages=(broken,))
         progress = run_batches(requests, settings, ledger, poll_s=0.01)
         assert len(server.batches) == 1 and progress.done == 2

@@ -8,8 +8,8 @@ of their own, kept and not repeated; bad requests end the request; quota, key an
 from __future__ import annotations
 
 import pytest
+from chat_fixtures import SCHEMA
 from chat_server import KEY, Action, ChatServer
-from conftest import SCHEMA
 
 from lavis_emovit.chat.run import run_requests
 

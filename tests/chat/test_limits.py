@@ -26,7 +26,7 @@ from PIL import Image
 
 from lavis_emovit.chat import limits
 from lavis_emovit.chat.faults import duration_s, retry_after_s
-from lavis_emovit.chat.images import picture_of
+from lavis_emovit.chat.images import image_of
 from lavis_emovit.chat.ledger import Ledger
 from lavis_emovit.chat.limits import RateLimiter
 from lavis_emovit.chat.prices import Usage, load_prices, worst_case
@@ -211,7 +211,7 @@ def test_broken_pictures_do_not_end_a_run(make_settings, tmp_path, ledger):
     Image.new("RGB", (2000, 1000)).save(tmp_path / "good.png")
     with ChatServer() as server:
         settings = make_settings(server, max_failures=2)
-        pictures = [picture_of(tmp_path / name, 256) for name in ("bad.jpg",) * 10 + ("good.png",)]
+        pictures = [image_of(tmp_path / name, 256) for name in ("bad.jpg",) * 10 + ("good.png",)]
         requests = [
             ChatRequest("m", (Message("user", f"{n}", (picture,)),), {}, "p/1") for n, picture in enumerate(pictures)
         ]

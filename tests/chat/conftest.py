@@ -1,0 +1,10 @@
+"""The fixtures of `tests/chat/chat_fixtures.py`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from chat_fixtures import endpoint_key, ledger, make_requests, make_settings  # noqa: F401

@@ -23,7 +23,7 @@ from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
 
 Kind = Literal["emotion", "valence_arousal", "action_units", "explanation", "caption"]
-Way = Literal["likelihood", "likelihood_sum", "likelihood_calibrated", "generation"]
+Method = Literal["likelihood", "likelihood_sum", "likelihood_calibrated", "generation"]
 OptionOrder = Literal["fixed", "reversed", "shuffled"]
 OptionMarks = Literal["none", "letters", "numbers"]
 

@@ -1,6 +1,6 @@
 """What is asked about a record, and what its answers say: questions in the words of training, rows of predictions.
 
-Two ways. *Likelihood* gives the candidates of a question to the model and takes their scores; nothing is parsed.
+Two methods. *Likelihood* gives the candidates of a question to the model and takes their scores; nothing is parsed.
 *Generation* lets the model write and reads its words strictly.
 
 Valence and arousal by likelihood: each is asked on a scale from 1 to 9, and the answer is the mean of the scale under
@@ -35,7 +35,7 @@ from lavis_emovit.emotion.questions import (
     YES_NO,
     categorical_prompt,
 )
-from lavis_emovit.evaluation.benchmarks import AXES, BenchmarkSettings, Truth, Variant, Way, units_asked
+from lavis_emovit.evaluation.benchmarks import AXES, BenchmarkSettings, Method, Truth, Variant, units_asked
 from lavis_emovit.records import EmotionRecord
 
 _DEFAULT_NEW_TOKENS = {"emotion": 32, "valence_arousal": 32, "action_units": 96, "explanation": 160, "caption": 48}
@@ -65,13 +65,13 @@ def questions_about(
     truth: Truth,
     benchmark: BenchmarkSettings,
     variant: Variant,
-    way: Way,
+    method: Method,
     label_set: LabelSet | None,
 ) -> list[Question]:
-    """The questions of one record in one variant, asked one way; none where the way does not suit the kind."""
+    """The questions of one record in one variant, asked one method; none where the method does not suit the kind."""
     number = variant.wording - 1
     new_tokens = benchmark.max_new_tokens or _DEFAULT_NEW_TOKENS[benchmark.kind]
-    by_likelihood = way != "generation"
+    by_likelihood = method != "generation"
     if benchmark.kind == "emotion":
         assert label_set is not None
         text = _emotion_question(label_set, variant, record.id)
@@ -114,18 +114,18 @@ def wordings_of(benchmark: BenchmarkSettings, label_set: LabelSet | None) -> lis
     blank = EmotionRecord(id="any", image="any", split="any", source="any")
     texts = []
     for variant in benchmark.variants:
-        for way in ("likelihood", "generation"):
-            asked = questions_about(blank, Truth(), benchmark, variant, way, label_set)  # type: ignore[arg-type]
+        for method in ("likelihood", "generation"):
+            asked = questions_about(blank, Truth(), benchmark, variant, method, label_set)  # type: ignore[arg-type]
             texts += [f"{question.text}|{question.answer_prefix}|{question.candidates}" for question in asked]
     return texts
 
 
-def suits(way: Way, benchmark: BenchmarkSettings) -> bool:
+def suits(method: Method, benchmark: BenchmarkSettings) -> bool:
     """Whether a way of asking exists for a benchmark: free text has no candidates to choose from, and numbers that come
     from the candidates of one question need no sum or calibration of their own."""
     if benchmark.kind in ("valence_arousal", "action_units"):
-        return way in ("generation", "likelihood")
-    return way == "generation" or benchmark.kind == "emotion"
+        return method in ("generation", "likelihood")
+    return method == "generation" or benchmark.kind == "emotion"
 
 
 def values_from_scores(questions: Sequence[Question], scores: Sequence[Sequence[float]]) -> dict[str, float]:

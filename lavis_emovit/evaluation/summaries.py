@@ -1,4 +1,4 @@
-"""From the rows of a suite to its figures: one result for each model, benchmark and way, each with a headline.
+"""From the rows of a suite to its figures: one result for each model, benchmark and method, each with a headline.
 
 Everything is computed from the rows, so a change of metrics needs no model. The headline of a benchmark of labels is
 its accuracy, of valence and arousal the mean CCC, of action units the mean F1, of explanations the share whose emotion
@@ -49,9 +49,9 @@ class AskedBenchmark:
         name: in the tables.
         settings: what was asked.
         label_set: what it was asked with, or None for kinds without labels.
-        rows: (model, way) -> rows, in the order of the suite.
+        rows: (model, method) -> rows, in the order of the suite.
         num_records: records of the split that were looked at, None where nobody knows.
-        judgements: (model, way) -> what the suite's judge said of the explanations.
+        judgements: (model, method) -> what the suite's judge said of the explanations.
     """
 
     name: str
@@ -66,17 +66,17 @@ def benchmark_summary(asked: AskedBenchmark) -> dict[str, Any]:
     """All figures of a benchmark as plain values.
 
     Returns:
-        `kind`, `dataset`, `split`, `label_set`, `headline` (name of the metric), `results`, one for each model and way
-        (`model`, `way`, `headline` with `value` and `interval`, `num_samples`, `num_invalid`, `num_errors`,
-        `num_without_truth`, `metrics`), and `comparisons`, each later result against the first.
+        `kind`, `dataset`, `split`, `label_set`, `headline` (name of the metric), `results`, one for each model
+        and method (`model`, `method`, `headline` with `value` and `interval`, `num_samples`, `num_invalid`,
+        `num_errors`, `num_without_truth`, `metrics`), and `comparisons`, each later result against the first.
     """
     settings = asked.settings
     results = []
-    for (model, way), rows in asked.rows.items():
+    for (model, method), rows in asked.rows.items():
         num_asked = len({row.record_id for row in rows})
         result: dict[str, Any] = {
             "model": model,
-            "way": way,
+            "method": method,
             "num_errors": sum(row.error is not None for row in rows),
             "num_without_truth": (asked.num_records or num_asked) - num_asked,
         }
@@ -84,7 +84,7 @@ def benchmark_summary(asked: AskedBenchmark) -> dict[str, Any]:
             result |= _measured(rows, asked)
         except DataError as error:
             result["problem"] = str(error)
-        judged = judge_metrics(asked.judgements.get((model, way), ()))
+        judged = judge_metrics(asked.judgements.get((model, method), ()))
         if judged is not None:
             result["judge"] = judged.model_dump(mode="json")
         results.append(result)
@@ -117,8 +117,8 @@ def suite_sensitivity(benchmarks: Sequence[AskedBenchmark]) -> list[dict[str, An
             if all(row.variant is not None for row in rows):
                 scores.setdefault(key, {})[asked.name] = accuracy_of_variants(rows)
     return [
-        {"model": model, "way": way, **sensitivity(of_tasks).model_dump(mode="json")}
-        for (model, way), of_tasks in scores.items()
+        {"model": model, "method": method, **sensitivity(of_tasks).model_dump(mode="json")}
+        for (model, method), of_tasks in scores.items()
     ]
 
 
@@ -216,9 +216,9 @@ def _comparisons(asked: AskedBenchmark) -> list[dict[str, Any]]:
         return []
     (first, *others) = asked.rows.items()
     return [
-        {"model": model, "way": way, "against": list(first[0])}
+        {"model": model, "method": method, "against": list(first[0])}
         | compare_askings(asked.settings, asked.label_set, first[1], rows)
-        for (model, way), rows in others
+        for (model, method), rows in others
     ]
 
 

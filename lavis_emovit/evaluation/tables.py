@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 DIRECT = "direct"
-"""The way of a baseline, which reads no question."""
+"""The method of a baseline, which reads no question."""
 
-_WAYS = {
+_METHODS = {
     "likelihood": "likelihood",
     "likelihood_sum": "likelihood, sum",
     "likelihood_calibrated": "likelihood, calibrated",
@@ -40,7 +40,7 @@ class Table:
 
     Attributes:
         columns: (benchmark, metric) of each.
-        rows: (model, way in words) -> one cell a column.
+        rows: (model, method in words) -> one cell a column.
     """
 
     columns: list[tuple[str, str]]
@@ -56,16 +56,16 @@ def table_of(summary: Mapping[str, Any]) -> Table:
     for name, of in measured.items():
         first = next(result["headline"] for result in of["results"] if "headline" in result)
         columns.append((name, first["name"]))
-        keys += [key for result in of["results"] if (key := (result["model"], result["way"])) not in keys]
+        keys += [key for result in of["results"] if (key := (result["model"], result["method"])) not in keys]
     order = list(summary.get("models", []))
-    keys.sort(key=lambda key: (order.index(key[0]) if key[0] in order else len(order), list(_WAYS).index(key[1])))
+    keys.sort(key=lambda key: (order.index(key[0]) if key[0] in order else len(order), list(_METHODS).index(key[1])))
     rows = {}
-    for model, way in keys:
+    for model, method in keys:
         cells = []
         for of in measured.values():
-            result = next((one for one in of["results"] if (one["model"], one["way"]) == (model, way)), None)
+            result = next((one for one in of["results"] if (one["model"], one["method"]) == (model, method)), None)
             cells.append(_cell(result))
-        rows[model, _WAYS[way]] = cells
+        rows[model, _METHODS[method]] = cells
     return Table(columns, rows)
 
 
@@ -77,13 +77,13 @@ def markdown(summary: Mapping[str, Any]) -> str:
         head = ["model", "asked by", *(f"{name} ({metric})" for name, metric in table.columns)]
         lines += [markdown_row(head), markdown_row(["---"] * len(head))]
         notes: list[str] = []
-        for (model, way), cells in table.rows.items():
+        for (model, method), cells in table.rows.items():
             shown = []
             for (name, _), cell in zip(table.columns, cells):
                 interval = f" ({cell.low} to {cell.high})" if cell.low is not None else ""
                 shown.append(f"{cell.text}{interval}{'*' if cell.notes else ''}")
-                notes += [f"{model}{f' ({way})' if way else ''} on {name}: {note}" for note in cell.notes]
-            lines.append(markdown_row([model, way, *shown]))
+                notes += [f"{model}{f' ({method})' if method else ''} on {name}: {note}" for note in cell.notes]
+            lines.append(markdown_row([model, method, *shown]))
         lines += ["", "Figures are shares in percent with bootstrap intervals of 95 %, CCC in [-1, 1]."]
         if notes:
             lines += ["", *(f"\\* {note}" for note in notes)]
@@ -104,8 +104,8 @@ def latex(summary: Mapping[str, Any]) -> str:
         " & ".join(head) + " \\\\",
         "\\midrule",
     ]
-    for (model, way), cells in table.rows.items():
-        name = latex_text(f"{model}, {way}" if way else model)
+    for (model, method), cells in table.rows.items():
+        name = latex_text(f"{model}, {method}" if method else model)
         shown = []
         for cell in cells:
             text = "--" if cell.text == "-" else latex_text(cell.text)
@@ -159,7 +159,7 @@ def _answers(summary: Mapping[str, Any]) -> list[str]:
             invalid = "-" if not total else f"{100 * result['num_invalid'] / total:.1f} % ({result['num_invalid']})"
             rows.append(
                 [
-                    *(name, result["model"], _WAYS[result["way"]], "-" if total is None else str(total), invalid),
+                    *(name, result["model"], _METHODS[result["method"]], "-" if total is None else str(total), invalid),
                     *(str(result["num_errors"]), str(result.get("num_without_truth", "-"))),
                     _published_rule(result.get("metrics", {}).get("original")),
                 ]
@@ -184,8 +184,8 @@ def _published_rule(original: Mapping[str, Any] | None) -> str:
 def _left_out(summary: Mapping[str, Any]) -> list[str]:
     lines = [f"- {name}: {reason}" for name, reason in summary.get("absent", {}).items()]
     for benchmark, models in summary.get("left_out", {}).items():
-        for model, ways in models.items():
-            lines += [f"- {model} on {benchmark} ({way}): {reason}" for way, reason in ways.items()]
+        for model, methods in models.items():
+            lines += [f"- {model} on {benchmark} ({method}): {reason}" for method, reason in methods.items()]
     return ["", "## Left out", "", *lines] if lines else []
 
 

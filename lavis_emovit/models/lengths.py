@@ -54,6 +54,13 @@ class PassSizes:
         return 1.0 - sum(self.real_positions) / max(1, sum(self.run_positions))
 
 
+def add_sizes(first: PassSizes | None, second: PassSizes | None) -> PassSizes | None:
+    """The sum of two sizes; None stands for nothing measured."""
+    if first is None or second is None:
+        return first or second
+    return first + second
+
+
 def positions_of(
     lengths: Sequence[Sequence[int]], groups: Sequence[Sequence[int]]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:

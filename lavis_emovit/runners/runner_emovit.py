@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -168,8 +168,8 @@ class RunnerEmoVIT:
         label = f"epoch {position.epoch + 1}/{run.max_epoch}"
         with (
             progress(label, plan.steps_per_epoch, done=position.step_in_epoch, every=run.log_every_steps) as line,
-            closing(StepMeter(self.model, run, self.engine.device)) as meter,
         ):
+            meter = StepMeter(self.model, run, self.engine.device)
             started = time.perf_counter()
             for micro_batches in steps:
                 read_s = time.perf_counter() - started
@@ -182,7 +182,7 @@ class RunnerEmoVIT:
                 if self._average is not None and result.applied:
                     self._average.update(position.step)
                 position = position.after_step()
-                own = meter.take(sum(len(batch["record_id"]) for batch in micro_batches))
+                own = meter.take(sum(len(batch["record_id"]) for batch in micro_batches), result.sizes)
                 told = processes.gather_objects((self._stop.received, own))
                 step_s = time.perf_counter() - started
                 row = _step_row(position, result, learning_rate, [step for _, step in told], step_s, read_s)

@@ -68,10 +68,10 @@ class RankStep:
 
 
 class StepMeter:
-    """Adds up what a model's forward passes run over, and says what that means for a step of all ranks.
+    """Turns what a step ran over into measured fields of the log.
 
     Args:
-        model: a model that sets `pass_sizes` in `forward`; of others only time and memory are measured.
+        model: an emotion model; without `AnswerLoss.sizes` only time and memory are measured.
         settings: for the precision and `run.peak_tflops`.
         device: where the rank computes.
     """
@@ -81,16 +81,9 @@ class StepMeter:
         self._flops = StepFlops.of(model)
         self._peak = _peak(settings, device)
         self._process = psutil.Process()
-        self._sizes: PassSizes | None = None
-        self._hook = model.register_forward_hook(self._after_forward)
 
-    def close(self) -> None:
-        """Leave the model as it was."""
-        self._hook.remove()
-
-    def take(self, num_images: int) -> RankStep:
+    def take(self, num_images: int, sizes: PassSizes | None) -> RankStep:
         """What this rank did since the last call."""
-        sizes, self._sizes = self._sizes, None
         gpu_memory = None
         if self._device.type == "cuda":
             gpu_memory = torch.cuda.max_memory_allocated(self._device) / 2**30
@@ -117,11 +110,6 @@ class StepMeter:
         row["memory_gib"] = max(rank.memory_gib for rank in ranks)
         on_gpu = [rank.gpu_memory_gib for rank in ranks if rank.gpu_memory_gib is not None]
         return {**row, "gpu_memory_gib": max(on_gpu)} if on_gpu else row
-
-    def _after_forward(self, module: Any, arguments: Any, output: Any) -> None:
-        sizes = getattr(module, "pass_sizes", None)
-        if sizes is not None and module.training:
-            self._sizes = sizes if self._sizes is None else self._sizes + sizes
 
 
 # Fields of a row that are clock times or follow from them, or from the state of the machine.

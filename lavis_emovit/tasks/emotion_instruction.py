@@ -14,6 +14,8 @@ from lavis_emovit.emotion.questions import CATEGORICAL_ANSWER_PREFIX
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics import ClassificationMetrics, classification_metrics
 from lavis_emovit.evaluation.predictions import PredictionRow
+from lavis_emovit.models.lengths import PassSizes
+from lavis_emovit.models.protocol import EmotionModel
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,13 @@ class TokenLoss:
         loss_sum: scalar tensor, summed over answer tokens (natural log).
         num_tokens: answer tokens.
         noted: name of a count -> instance ids of the pairs that it counts, such as `num_truncated_answers`.
+        sizes: what the forward pass ran over, or None if the model does not measure it.
     """
 
     loss_sum: torch.Tensor
     num_tokens: int
     noted: dict[str, list[str]] = field(default_factory=dict)
+    sizes: PassSizes | None = None
 
 
 @registry.register_task("emotion_instruction")
@@ -53,13 +57,11 @@ class EmotionInstructionTask(BaseTask):
         names = ("score_normalisation", "max_len", "min_len", "num_beams")
         return cls(**{name: cfg.run_cfg[name] for name in names if name in cfg.run_cfg})
 
-    def token_loss(self, model: Any, samples: Mapping[str, Any]) -> TokenLoss:
+    def token_loss(self, model: EmotionModel, samples: Mapping[str, Any]) -> TokenLoss:
         """Summed loss of a batch, the number of its answer tokens, and the pairs whose texts are worth a word."""
-        output = model(samples)
-        noted = {
-            name: [samples["instance_id"][pair] for pair in pairs] for name, pairs in output.get("noted", {}).items()
-        }
-        return TokenLoss(output["loss_sum"], int(output["num_tokens"]), noted)
+        loss = model.answer_loss(samples)
+        noted = {name: [samples["instance_id"][pair] for pair in pairs] for name, pairs in loss.noted.items()}
+        return TokenLoss(loss.loss_sum, loss.num_tokens, noted, loss.sizes)
 
     def num_tokens(self, model: Any, samples: Mapping[str, Any]) -> int:
         """Answer tokens of a batch, as `token_loss` counts them, before any forward pass."""

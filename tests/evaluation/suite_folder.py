@@ -25,7 +25,7 @@ SUITE: dict[str, Any] = {
         "majority": {"adapter": "majority"},
         "colours": {"adapter": "colours"},
     },
-    "ways": ["likelihood", "generation"],
+    "methods": ["likelihood", "generation"],
     "num_pictures": 3,
     "benchmarks": {
         "scenes": {
@@ -55,26 +55,28 @@ def make_suite(folder: Path, *, seed: int = 0, num_rows: int = 60, **changes: An
     dumped = {"suite": settings.model_dump(mode="json")}
     (folder / "suite.yaml").write_text(yaml.safe_dump(dumped, sort_keys=False))
     for benchmark in settings.benchmarks:
-        for model, way in (
+        for model, method in (
             ("tiny", "likelihood"),
             ("tiny", "generation"),
             ("majority", "direct"),
             ("colours", "direct"),
         ):
             made = {"scenes": scene_rows, "affect": affect_rows, "units": unit_rows}.get(benchmark)
-            rows = made(model, way, num_rows, seed) if made is not None and model in settings.models else None
+            rows = made(model, method, num_rows, seed) if made is not None and model in settings.models else None
             if rows is not None:
-                write_rows(folder, benchmark, model, way, rows)
+                write_rows(folder, benchmark, model, method, rows)
     return folder
 
 
-def write_rows(folder: Path, benchmark: str, model: str, way: str, rows: list[PredictionRow], **made_with: Any) -> None:
+def write_rows(
+    folder: Path, benchmark: str, model: str, method: str, rows: list[PredictionRow], **made_with: Any
+) -> None:
     """Write the rows of an asking with the record of what they were made with beside them."""
-    path = folder / "predictions" / benchmark / f"{model}.{way}.jsonl"
+    path = folder / "predictions" / benchmark / f"{model}.{method}.jsonl"
     write_predictions(path, rows)
     beside = {
         "model": {"name": model, "weights": "ab" * 32},
-        "way": way,
+        "method": method,
         "labels": list(MIKELS) if benchmark == "scenes" else None,
         "questions": "cd" * 32,
         "data": "ef" * 32,
@@ -84,12 +86,12 @@ def write_rows(folder: Path, benchmark: str, model: str, way: str, rows: list[Pr
     path.with_suffix(".json").write_text(json.dumps({"finished": True, "made_with": beside}))
 
 
-def scene_rows(model: str, way: str, num_rows: int, seed: int) -> list[PredictionRow]:
+def scene_rows(model: str, method: str, num_rows: int, seed: int) -> list[PredictionRow]:
     truth = np.random.default_rng(99).integers(len(MIKELS), size=num_rows)
-    generator = np.random.default_rng([seed, len(model), len(way)])
+    generator = np.random.default_rng([seed, len(model), len(method)])
     skill = {"tiny": 2.0, "majority": 0.0, "colours": 1.0}[model]
     rows = []
-    for variant in (1, 2) if way != "direct" else (None,):
+    for variant in (1, 2) if method != "direct" else (None,):
         for n in range(num_rows):
             scores = generator.normal(size=len(MIKELS))
             scores[truth[n]] += skill
@@ -97,18 +99,18 @@ def scene_rows(model: str, way: str, num_rows: int, seed: int) -> list[Predictio
                 scores = -np.arange(len(MIKELS), dtype=float)
             said = MIKELS[int(scores.argmax())]
             name = f"wording {variant}, options fixed"
-            is_invalid = way == "generation" and n % 5 == 0
+            is_invalid = method == "generation" and n % 5 == 0
             rows.append(
                 PredictionRow(
                     instance_id=f"emoset/{n:03d}" + (f"#{name}" if variant else ""),
                     record_id=f"emoset/{n:03d}",
                     label=MIKELS[truth[n]],
                     prediction=None if is_invalid else said,
-                    scores=dict(zip(MIKELS, scores.round(4).tolist())) if way != "generation" else None,
+                    scores=dict(zip(MIKELS, scores.round(4).tolist())) if method != "generation" else None,
                     answer=("it looks dangerous" if is_invalid else f"predict emotion: {said}")
-                    if way == "generation"
+                    if method == "generation"
                     else None,
-                    status=("invalid" if is_invalid else "ok") if way == "generation" else None,
+                    status=("invalid" if is_invalid else "ok") if method == "generation" else None,
                     slices={"attributes.scene": ("beach", "street")[n % 2]},
                     variant=name if variant else None,
                 )
@@ -116,8 +118,8 @@ def scene_rows(model: str, way: str, num_rows: int, seed: int) -> list[Predictio
     return rows
 
 
-def affect_rows(model: str, way: str, num_rows: int, seed: int) -> list[PredictionRow] | None:
-    if way == "generation":
+def affect_rows(model: str, method: str, num_rows: int, seed: int) -> list[PredictionRow] | None:
+    if method == "generation":
         return None
     truth = np.random.default_rng(7).uniform(-0.9, 0.9, size=(num_rows, 2))
     generator = np.random.default_rng([seed, len(model)])
@@ -126,12 +128,12 @@ def affect_rows(model: str, way: str, num_rows: int, seed: int) -> list[Predicti
     return [_number_row(f"oasis/{n}", ("valence", "arousal"), truth[n], said[n]) for n in range(num_rows)]
 
 
-def unit_rows(model: str, way: str, num_rows: int, seed: int) -> list[PredictionRow] | None:
-    if way == "generation":
+def unit_rows(model: str, method: str, num_rows: int, seed: int) -> list[PredictionRow] | None:
+    if method == "generation":
         return None
     levels = np.random.default_rng(8).integers(0, 6, size=(num_rows, len(UNITS))).astype(float)
     generator = np.random.default_rng([seed, len(model)])
-    is_graded = way == "direct"
+    is_graded = method == "direct"
     truth = levels if is_graded else (levels >= 1).astype(float)
     wrong = generator.random(truth.shape) < {"tiny": 0.2, "majority": 0.0, "colours": 0.4}[model]
     said = np.where(wrong, truth.max() - truth, truth) if model != "majority" else np.zeros_like(truth)

@@ -155,7 +155,7 @@ def test_most_confident_mistakes_are_chosen_and_their_pictures_kept(suite, page)
     assert sure == sorted(sure, reverse=True)
     chosen = list(pictures_to_keep(asked, 3))
     written = mistakes(asked, asked.rows["tiny", "generation"])
-    # One model, asked in two ways, which take turns.
+    # One model, asked in two methods, which take turns.
     assert chosen[:2] == [wrong[0].record_id, written[0].record_id]
     assert len(chosen) == 3
     assert len(page.of("img")) == 3 * 3
@@ -318,7 +318,7 @@ def test_markdown_and_latex_hold_the_same_tables(suite, page, tmp_path):
 def test_explanations_with_what_a_judge_said(tmp_path):
     settings = {
         "benchmarks": {"why": {"dataset": "emoset", "kind": "explanation"}},
-        "ways": ["generation"],
+        "methods": ["generation"],
         "judge": {"chat": {"base_url": "http://127.0.0.1:9/v1", "model": "judge-1"}},
     }
     folder = make_suite(tmp_path / "trial", **settings)
@@ -356,7 +356,7 @@ def test_explanations_with_what_a_judge_said(tmp_path):
 
 
 def test_captions_have_no_figures_but_are_shown(tmp_path):
-    settings = {"benchmarks": {"jokes": {"dataset": "oasis", "kind": "caption"}}, "ways": ["generation"]}
+    settings = {"benchmarks": {"jokes": {"dataset": "oasis", "kind": "caption"}}, "methods": ["generation"]}
     folder = make_suite(tmp_path / "trial", **settings)
     rows = [
         PredictionRow(instance_id=str(n), record_id=str(n), label=None, prediction=None, answer=f"Caption no. {n}")

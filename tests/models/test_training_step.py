@@ -228,17 +228,16 @@ def test_parts_of_different_precision_work_together(build, mixed, kind, precisio
 
 def test_cut_and_empty_texts_are_noted_by_pair(build, mixed):
     model = build("causal", max_txt_len=12, max_output_txt_len=6)
-    out = model({**mixed, "text_output": ["No.", "It is dark, says the girl.", "", "awe"]})
+    loss = model.answer_loss({**mixed, "text_output": ["No.", "It is dark, says the girl.", "", "awe"]})
     count = lambda text: len(model.llm_tokenizer(text, add_special_tokens=False)["input_ids"])  # noqa: E731
     long = [number for number, text in enumerate(MIXED["text_input"]) if count(text) + 1 > 12]
     assert 0 < len(long) < 4
-    assert out["noted"] == {
+    assert loss.noted == {
         "num_truncated_questions": long,
         "num_truncated_answers": [1],
         "num_unsupervised": [2],
     }
-    assert {name: out[name] for name in out["noted"]} == {name: len(pairs) for name, pairs in out["noted"].items()}
-    assert out["num_tokens"] == (count("No.") + 1) + 6 + 1 + (count("awe") + 1)
+    assert loss.num_tokens == (count("No.") + 1) + 6 + 1 + (count("awe") + 1)
 
 
 @pytest.mark.parametrize(

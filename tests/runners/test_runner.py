@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from safetensors.torch import load_file
 from lavis_emovit.checkpoints.checkpoint import list_checkpoints, verify_checkpoint
 from lavis_emovit.errors import ConfigError, UserError, WeightsError
 from lavis_emovit.evaluation.predictions import read_predictions
+from lavis_emovit.models.protocol import AnswerLoss
 from lavis_emovit.runners.engines.base import NonFiniteError
 from lavis_emovit.runners.logs import read_log
 from lavis_emovit.train import run_recipe
@@ -302,16 +304,16 @@ def test_cut_texts_are_counted_told_once_and_summed_up(
     recipe: Callable[..., Path], tmp_path: Path, stand_in, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Pairs of every image that is the first of its batch, in micro-batches, over a start that was stopped."""
-    real, firsts = stand_in.StandInModel.forward, []
+    real, firsts = stand_in.StandInModel.answer_loss, []
 
-    def forward(self: Any, samples: dict) -> dict:
+    def answer_loss(self: Any, samples: dict) -> AnswerLoss:
         pairs = [pair for pair, image in enumerate(samples["image_index"].tolist()) if image == 0]
         firsts.append([samples["instance_id"][pair] for pair in pairs])
-        return {**real(self, samples), "noted": {"num_truncated_answers": pairs, "num_unsupervised": []}}
+        return replace(real(self, samples), noted={"num_truncated_answers": pairs, "num_unsupervised": []})
 
     path = recipe(micro_batch_size=2, save_every_steps=1, evaluate_before=False)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(stand_in.StandInModel, "forward", forward)
+        patched.setattr(stand_in.StandInModel, "answer_loss", answer_loss)
         with pytest.MonkeyPatch.context() as stopped:
             stop_after(stopped, 4)
             with pytest.raises(KeyboardInterrupt):

@@ -1,7 +1,7 @@
 """Running a suite.
 
 - The files of rows are the same, byte for byte, whatever the number of ranks and of the loader's processes, and however
-  often the suite was killed on the way; the batch size changes scores by rounding only. A second start asks nothing.
+  often the suite was killed; the batch size changes scores by rounding only. A second start asks nothing.
 - A picture that cannot be decoded, one on which the model fails, and a score that is no number are errors of their own
   rows; a model that fails on everything ends the suite. Errors can be asked again, and the rows keep their order.
 - Rows that were made with something else are refused with what has changed, or made anew where that is asked for; a
@@ -50,7 +50,7 @@ SUITES = sorted(path for path in (ROOT / "projects/emovit/eval").glob("*.yaml") 
 class FakeModel:
     """Scores and words that the picture decides; `fails` says where it raises, `nan` where it has no number."""
 
-    ways = frozenset({"likelihood", "generation"})
+    methods = frozenset({"likelihood", "generation"})
     pictures_at_once = 0
 
     def __init__(self, fails=lambda mean: False, nan=lambda mean: False):
@@ -69,7 +69,7 @@ class FakeModel:
         if any(self.fails(mean) for mean in pictures):
             raise RuntimeError("the chip is on fire\nand more")
 
-    def score(self, pictures, image_index, questions, way):
+    def score(self, pictures, image_index, questions, method):
         self._check(pictures, questions)
         self.num_asked += len(questions)
         return [
@@ -163,7 +163,7 @@ def test_batches_workers_and_ranks_change_no_row(suite):
         "tiny": {"adapter": "lavis", "arch": "emovit_tiny", "device": "cpu"},
         "colours": {"adapter": "colours"},
     }
-    ask = {"models": models, "ways": ["likelihood", "generation"], "benchmark": {"max_new_tokens": 4}}
+    ask = {"models": models, "methods": ["likelihood", "generation"], "benchmark": {"max_new_tokens": 4}}
     one = run_suite(suite("one", **ask))
     run_suite(suite("many", **ask, batch_size=32, num_workers=2))
     with socket.socket() as free:
@@ -207,7 +207,7 @@ def _killed(settings, at_row, half):
 
 
 def test_killed_at_any_row_it_ends_as_if_undisturbed(suite, fake):
-    asked = {"benchmark": {"wordings": [1, 2, 3]}, "ways": ["likelihood", "generation"]}
+    asked = {"benchmark": {"wordings": [1, 2, 3]}, "methods": ["likelihood", "generation"]}
     model = fake()
     expected = run_suite(suite("whole", **asked))
     assert model.most_at_once == 4  # the batch size, though there are three questions for each picture
@@ -391,15 +391,15 @@ def test_an_endpoint_is_asked_once_for_all_suites_unless_chance_plays(suite, mon
             chat = {"model": "m", "base_url": server.url, "temperature": temperature, "max_in_flight": 4}
             models = {"chat": {"adapter": "chat", "chat": chat}}
             for folder in ("a", "b"):
-                made = suite(f"{folder}{temperature}", models=models, ways=["generation", "likelihood"])
+                made = suite(f"{folder}{temperature}", models=models, methods=["generation", "likelihood"])
                 summary = run_suite(made)
-                assert "does not know this way" in summary["left_out"]["set"]["chat"]["likelihood"]
+                assert "does not support this scoring method" in summary["left_out"]["set"]["chat"]["likelihood"]
             assert server.num_requests == calls
         assert _rows("a0.0", "set/chat.generation") == _rows("b0.0", "set/chat.generation")
         run_suite(made)
         assert server.num_requests == 3 * 28
     # "(b)" is an answer only where the question has marks.
-    marked = suite("marked", models=models, ways=["generation"], benchmark={"option_marks": ["letters"]})
+    marked = suite("marked", models=models, methods=["generation"], benchmark={"option_marks": ["letters"]})
     assert [variant.name for variant in marked.benchmarks["set"].variants] == ["wording 1, options fixed by letters"]
 
 
@@ -441,7 +441,7 @@ def test_shipped_suites_run_on_published_layouts(path, drawers, tmp_path, monkey
     for name, of in summary["benchmarks"].items():
         assert of["results"], name
         for result in of["results"]:
-            rows = read_predictions(f"out/predictions/{name}/{result['model']}.{result['way']}.jsonl")
+            rows = read_predictions(f"out/predictions/{name}/{result['model']}.{result['method']}.jsonl")
             assert "problem" not in result, (name, result)
             assert len({row.record_id for row in rows}) == result["num_samples"] <= 3
             if "classification" in result.get("metrics", {}):
@@ -463,7 +463,7 @@ def test_people_judge_the_captions_of_a_suite(drawers, tmp_path, monkeypatch, ca
         "output_dir": "out",
         "models": {"tiny": {"adapter": "lavis", "arch": "emovit_tiny"}, "prior": {"adapter": "prior"}},
         "benchmarks": {"hic": {"dataset": "oxford_hic", "kind": "caption", "split": "train", "config": config}},
-        "ways": ["generation"],
+        "methods": ["generation"],
         "report": False,
         "num_threads": 1,
     }
@@ -494,7 +494,7 @@ def test_a_judge_scores_explanations_beside_the_headline(suite, fake, monkeypatc
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     fake()
     replies = ['{"score": 5, "reason": "it is so"}', '{"score": 2, "reason": "no"}', "I would rather not"]
-    explained = {"benchmark": {"kind": "explanation", "limit": 12}, "ways": ["generation"]}
+    explained = {"benchmark": {"kind": "explanation", "limit": 12}, "methods": ["generation"]}
     with ChatServer(lambda body, number: Action(text=replies[number % 3])) as server:
         judge = {"chat": {"model": "judge", "base_url": server.url, "structured": "text", "max_in_flight": 1}}
         summary = run_suite(suite(**explained, judge=judge))

@@ -29,7 +29,9 @@ class SumTask:
     def token_loss(self, model: nn.Module, batch: dict) -> SimpleNamespace:
         per_row = model(batch["x"]).square().sum(-1)
         loss_sum = (per_row * batch["tokens"]).sum() * batch.get("factor", 1.0)
-        return SimpleNamespace(loss_sum=loss_sum, num_tokens=int(batch["tokens"].sum()), noted=batch.get("noted", {}))
+        return SimpleNamespace(
+            loss_sum=loss_sum, num_tokens=int(batch["tokens"].sum()), noted=batch.get("noted", {}), sizes=None
+        )
 
 
 def make_engine(**settings) -> TorchEngine:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from lavis_emovit.models.lengths import PassSizes, length_groups, positions_of
+from lavis_emovit.models.lengths import PassSizes, add_sizes, length_groups, positions_of
 from lavis_emovit.runners.flops import PEAKS_PATH, StepFlops, peak_flops
 from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.runners.watch import MIN_STEPS, LossWatch, RankStep, StepMeter
@@ -130,9 +130,9 @@ def test_the_benchmark_of_the_step_counts_the_same() -> None:
     assert flops.positions[0] == pytest.approx(4 * layers, rel=0.01)
     tiny.train()
     image = torch.zeros(1, 3, 96, 96)
-    tiny({"image": image, "image_index": torch.tensor([0, 0]), "text_input": ["What?", "Why is that so, and how?"],
-          "text_output": ["A dog.", "No."]})  # fmt: skip
-    sizes = tiny.pass_sizes
+    questions = ["What?", "Why is that so, and how?"]
+    batch = {"image": image, "image_index": torch.tensor([0, 0]), "text_input": questions}
+    sizes = tiny.answer_loss({**batch, "text_output": ["A dog.", "No."]}).sizes
     assert (sizes.num_images, sizes.num_reads) == (1, 2)
     assert sum(sizes.run_positions) >= sum(sizes.real_positions) > 2 * tiny.core.query_tokens.shape[1]
     assert sizes.num_supervised < sum(sizes.real_positions)
@@ -176,27 +176,14 @@ def test_a_normal_run_is_not_flagged_and_a_new_level_only_at_first() -> None:
     assert not even.is_spike(1.01), "rounding noise around a loss that stands still is no spike"
 
 
-class Told(nn.Module):
-    """A model that tells what it ran over."""
-
-    pass_sizes: PassSizes | None = None
-
-    def forward(self, sizes: PassSizes) -> None:
-        self.pass_sizes = sizes
-
-
-def test_meter_adds_up_micro_batches_and_ranks() -> None:
-    network = Told()
-    meter = StepMeter(network, settings(peak_tflops=1e-6), torch.device("cpu"))
+def test_meter_adds_up_ranks() -> None:
+    meter = StepMeter(nn.Module(), settings(peak_tflops=1e-6), torch.device("cpu"))
     meter._flops = StepFlops(image=10, read=0, question_token=0, positions=(2,), supervised=0)
-    network(SIZES)
-    network(SIZES)
-    network.eval()
-    network(SIZES)  # an evaluation in between counts for nothing
-    step = meter.take(4)
+    step = meter.take(4, add_sizes(SIZES, SIZES))
     assert step.num_images == 4 and step.sizes == SIZES + SIZES and step.gpu_memory_gib is None
     assert 0.01 < step.memory_gib < 100
-    assert meter.take(0).sizes is None
+    assert meter.take(0, None).sizes is None
+    assert add_sizes(None, SIZES) == add_sizes(SIZES, None) == SIZES
     row = meter.fields([step, RankStep(3, SIZES, 1e6, None)], step_s=2.0)
     assert row["tokens_per_s"] == 300 / 2.0
     assert row["padding_share"] == pytest.approx(1 - 300 / 360)
@@ -204,13 +191,10 @@ def test_meter_adds_up_micro_batches_and_ranks() -> None:
     assert row["mfu"] == pytest.approx((60 + 600) / 2.0 / 2e6)
     assert row["memory_gib"] == 1e6
     assert "gpu_memory_gib" not in row
-    meter.close()
-    network.train()(SIZES)
-    assert meter.take(1).sizes is None
 
 
 def test_no_mfu_without_a_peak() -> None:
-    meter = StepMeter(Told(), settings(), torch.device("cpu"))
+    meter = StepMeter(nn.Module(), settings(), torch.device("cpu"))
     assert "mfu" not in meter.fields([RankStep(1, SIZES, 1.0, None)], 1.0)
 
 

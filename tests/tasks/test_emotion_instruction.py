@@ -11,6 +11,7 @@ import torch
 from lavis.common.registry import registry
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.models.protocol import AnswerLoss
 from lavis_emovit.tasks.emotion_instruction import EmotionInstructionTask
 
 LABELS = ("awe", "excitement", "fear")
@@ -31,7 +32,10 @@ class FixedModel:
         self.prepared_for = kwargs["task_type"]
 
     def __call__(self, samples: dict) -> dict:
-        return {"loss": torch.tensor(2.5), "loss_sum": torch.tensor(10.0), "num_tokens": 4}
+        return {"loss": torch.tensor(2.5)}
+
+    def answer_loss(self, samples: dict) -> AnswerLoss:
+        return AnswerLoss(torch.tensor(10.0), 4)
 
     def score_candidates(self, samples: dict, candidates: list[str], answer_prefix: str) -> torch.Tensor:
         self.asked.append((candidates, answer_prefix))

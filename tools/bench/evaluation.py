@@ -57,15 +57,15 @@ LABELS = get_label_set("mikels8")
 class OurModel(LavisModel):
     """The adapter of suites, without the opening of answers: plain repetition knows none."""
 
-    def score(self, pictures: Any, image_index: Any, questions: Any, way: Any) -> list[list[float]]:
+    def score(self, pictures: Any, image_index: Any, questions: Any, method: Any) -> list[list[float]]:
         """See `LavisModel.score`."""
-        return super().score(pictures, image_index, [replace(one, answer_prefix="") for one in questions], way)
+        return super().score(pictures, image_index, [replace(one, answer_prefix="") for one in questions], method)
 
 
 class PlainModel(OurModel):
     """The same model, each candidate in a row of its own."""
 
-    def score(self, pictures: Any, image_index: Any, questions: Any, way: Any) -> list[list[float]]:
+    def score(self, pictures: Any, image_index: Any, questions: Any, method: Any) -> list[list[float]]:
         """Sums of log-probabilities."""
         with torch.inference_mode():
             samples = self._samples(pictures, image_index, questions)

@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def figures(benchmark: dict[str, Any]) -> dict[str, Any]:
     """What a benchmark's table shows, and its valence and arousal apart."""
-    kept = ("model", "way", "headline", "num_samples", "num_invalid", "num_errors", "num_without_truth")
+    kept = ("model", "method", "headline", "num_samples", "num_invalid", "num_errors", "num_without_truth")
     results = []
     for found in benchmark["results"]:
         result = {key: found.get(key) for key in kept}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from lavis_emovit.emotion.labels import LabelSet
-from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind, Truth, Way
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind, Method, Truth
 from lavis_emovit.evaluation.questions import Question
 from lavis_emovit.records import EmotionRecord
 
@@ -37,11 +37,11 @@ class LanguageModel(Protocol):
     """A model that answers questions about pictures.
 
     Attributes:
-        ways: the ways of asking that it knows.
+        methods: the methods of asking that it knows.
         pictures_at_once: least pictures of a batch that it is quick with; 0 leaves that to the suite.
     """
 
-    ways: frozenset[Way]
+    methods: frozenset[Method]
 
     @property
     def pictures_at_once(self) -> int:
@@ -61,7 +61,7 @@ class LanguageModel(Protocol):
         ...
 
     def score(
-        self, pictures: Sequence[Any], image_index: Sequence[int], questions: Sequence[Question], way: Way
+        self, pictures: Sequence[Any], image_index: Sequence[int], questions: Sequence[Question], method: Method
     ) -> list[list[float]]:
         """Log-scores of each question's candidates.
 
@@ -69,7 +69,7 @@ class LanguageModel(Protocol):
             pictures: B prepared pictures.
             image_index: the picture of each of the N questions.
             questions: N questions with the same candidates and the same answer prefix.
-            way: how a candidate's score is made of its tokens' log-probabilities.
+            method: how a candidate's score is made of its tokens' log-probabilities.
 
         Returns:
             N lists of one number a candidate.

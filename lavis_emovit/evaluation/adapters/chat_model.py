@@ -21,7 +21,7 @@ from lavis_emovit.chat.run import run_requests
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.adapters.base import Failure
-from lavis_emovit.evaluation.benchmarks import Way
+from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.endpoints import checked_endpoint
 from lavis_emovit.evaluation.questions import Question
 from lavis_emovit.images import decode_image
@@ -52,7 +52,7 @@ class ChatModel:
         ledger_path: where replies are kept.
     """
 
-    ways: frozenset[Way] = frozenset({"generation"})
+    methods: frozenset[Method] = frozenset({"generation"})
 
     @property
     def pictures_at_once(self) -> int:
@@ -82,9 +82,9 @@ class ChatModel:
         return image_bytes
 
     def score(
-        self, pictures: Sequence[Any], image_index: Sequence[int], questions: Sequence[Question], way: Way
+        self, pictures: Sequence[Any], image_index: Sequence[int], questions: Sequence[Question], method: Method
     ) -> list[list[float]]:
-        """Endpoints give no likelihood of a text that one chooses; `ways` says so."""
+        """Endpoints give no likelihood of a text that one chooses; `methods` says so."""
         raise UserError("a chat endpoint has no candidate likelihoods; ask it by generation")
 
     def write(

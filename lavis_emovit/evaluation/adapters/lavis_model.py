@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from lavis_emovit.evaluation.adapters.base import Failure
-from lavis_emovit.evaluation.benchmarks import Way
+from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.questions import Question
 from lavis_emovit.images import decode_image
 
@@ -27,7 +27,7 @@ class LavisModel:
         autocast: context of forward passes.
     """
 
-    ways: frozenset[Way] = frozenset({"likelihood", "likelihood_sum", "likelihood_calibrated", "generation"})
+    methods: frozenset[Method] = frozenset({"likelihood", "likelihood_sum", "likelihood_calibrated", "generation"})
     pictures_at_once = 0
 
     def __init__(
@@ -52,7 +52,11 @@ class LavisModel:
         return self._image_processor(image)
 
     def score(
-        self, pictures: Sequence[torch.Tensor], image_index: Sequence[int], questions: Sequence[Question], way: Way
+        self,
+        pictures: Sequence[torch.Tensor],
+        image_index: Sequence[int],
+        questions: Sequence[Question],
+        method: Method,
     ) -> list[list[float]]:
         """See `LanguageModel.score`."""
         first = questions[0]
@@ -61,7 +65,7 @@ class LavisModel:
                 self._samples(pictures, image_index, questions),
                 list(first.candidates),
                 answer_prefix=first.answer_prefix,
-                normalize=NORMALIZE[way],
+                normalize=NORMALIZE[method],
             )
         return scores_NC.float().cpu().tolist()
 

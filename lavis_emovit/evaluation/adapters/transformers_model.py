@@ -12,7 +12,7 @@ from pydantic import Field
 
 from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.adapters.base import Failure
-from lavis_emovit.evaluation.benchmarks import Way
+from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.questions import Question
 from lavis_emovit.images import decode_image
 from lavis_emovit.settings import Settings
@@ -56,7 +56,7 @@ class TransformersModel:
         UserError: the model cannot be loaded, or has no chat template and `prompt` is not set.
     """
 
-    ways: frozenset[Way] = frozenset({"likelihood", "likelihood_sum", "generation"})
+    methods: frozenset[Method] = frozenset({"likelihood", "likelihood_sum", "generation"})
     pictures_at_once = 0
 
     def __init__(self, settings: TransformersModelSettings, device: Any):
@@ -100,7 +100,7 @@ class TransformersModel:
         return image
 
     def score(
-        self, pictures: Sequence[Image.Image], image_index: Sequence[int], questions: Sequence[Question], way: Way
+        self, pictures: Sequence[Image.Image], image_index: Sequence[int], questions: Sequence[Question], method: Method
     ) -> list[list[float]]:
         """See `LanguageModel.score`."""
         rows: list[tuple[Image.Image, str, str]] = []
@@ -109,7 +109,7 @@ class TransformersModel:
             rows += [(pictures[place], prompt, prompt + candidate) for candidate in question.candidates]
         scores: list[float] = []
         for start in range(0, len(rows), self.settings.rows_per_pass):
-            scores += self._score_rows(rows[start : start + self.settings.rows_per_pass], mean=way == "likelihood")
+            scores += self._score_rows(rows[start : start + self.settings.rows_per_pass], mean=method == "likelihood")
         width = len(questions[0].candidates)
         return [scores[start : start + width] for start in range(0, len(scores), width)]
 

@@ -43,13 +43,13 @@ def within_suite(suite: SuiteContents) -> list[Compared]:
     found = []
     for name, figures in suite.summary["benchmarks"].items():
         for one in figures.get("comparisons", []):
-            later = f"{name}: {result_name(one['model'], one['way'])}"
+            later = f"{name}: {result_name(one['model'], one['method'])}"
             found.append(Compared(later, result_name(*one["against"]), one))
     return found
 
 
 def between_suites(suites: Sequence[SuiteContents]) -> tuple[list[Compared], list[str]]:
-    """Results of later suites against the first suite: the same model and way where it has them, else its first result.
+    """Results of later suites against the first suite: the same model and method, else the first suite's first result.
 
     Returns:
         the comparisons, and why others could not be made.

@@ -39,8 +39,8 @@ class Part:
 
 
 def name_of(result: Result) -> str:
-    """The model of a result, with the way in which it was asked."""
-    return result_name(result["model"], result["way"])
+    """The model of a result, with the method in which it was asked."""
+    return result_name(result["model"], result["method"])
 
 
 def invalid_cell(num_invalid: int, num_samples: int) -> GridCell:

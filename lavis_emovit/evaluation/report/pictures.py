@@ -38,7 +38,7 @@ class Saying:
     """What one model said about a picture.
 
     Attributes:
-        name: of the model, with the way of asking.
+        name: of the model, with the method of asking.
         text: its answer as it was read.
         is_right: None where nothing tells right from wrong.
         confidence: of a scored answer, as text.
@@ -83,14 +83,14 @@ def pictures_to_keep(asked: AskedBenchmark, num_pictures: int) -> dict[str, None
 
     Args:
         asked: a benchmark with all rows about it.
-        num_pictures: for each model, its ways of being asked in turn. Baselines have their say on the pictures of
+        num_pictures: for each model, its methods of being asked in turn. Baselines have their say on the pictures of
             language models; where there are none of these, their own mistakes are shown.
     """
     by_model: dict[str, list[list[str]]] = {}
-    for model, way in _choosing(asked):
-        ids = [row.record_id for row in mistakes(asked, asked.rows[model, way])]
+    for model, method in _choosing(asked):
+        ids = [row.record_id for row in mistakes(asked, asked.rows[model, method])]
         by_model.setdefault(model, []).append(ids)
-    chosen = [list(islice(_in_turn(ways), num_pictures)) for ways in by_model.values()]
+    chosen = [list(islice(_in_turn(methods), num_pictures)) for methods in by_model.values()]
     return dict.fromkeys(_in_turn(chosen))
 
 
@@ -138,9 +138,9 @@ def suite_pictures(folder: Path, asked: AskedBenchmark, num_pictures: int) -> li
     return found
 
 
-def result_name(model: str, way: str) -> str:
-    """A model with the way in which it was asked; baselines are not asked."""
-    return model if way == DIRECT else f"{model} ({way.replace('_', ', ', 1)})"
+def result_name(model: str, method: str) -> str:
+    """A model with the method in which it was asked; baselines are not asked."""
+    return model if method == DIRECT else f"{model} ({method.replace('_', ', ', 1)})"
 
 
 def picture_path(benchmark: str, record_id: str) -> Path:

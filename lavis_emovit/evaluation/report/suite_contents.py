@@ -32,7 +32,7 @@ from lavis_emovit.settings import parse_settings
 SETTINGS_NAME, METRICS_NAME = "suite.yaml", "metrics.json"
 
 Asking = tuple[str, str, str]
-"""Benchmark, model, way."""
+"""Benchmark, model, method."""
 
 
 @dataclass
@@ -108,21 +108,21 @@ def _read_benchmark(suite: SuiteContents, name: str, known: Mapping[str, Any], u
     left_out = known.get("left_out", {}).get(name, {})
     rows, labels = {}, None
     for model in settings.models:
-        for way in (*settings.ways, DIRECT):
-            if way in left_out.get(model, {}):
+        for method in (*settings.methods, DIRECT):
+            if method in left_out.get(model, {}):
                 continue  # rows of an earlier start, which asked what is not asked any more
-            path = suite.path / "predictions" / name / f"{model}.{way}.jsonl"
+            path = suite.path / "predictions" / name / f"{model}.{method}.jsonl"
             beside = _json(path.with_suffix(".json"))
             if path.exists():
                 found = read_predictions(path, drop_partial_last_line=True)
                 if found:
-                    rows[model, way] = found
+                    rows[model, method] = found
                 if beside is None:
                     suite.notes.append(f"{path.relative_to(suite.path)}: what it was made with is missing or damaged.")
                 elif not beside.get("finished"):
-                    unfinished.append(f"{model} on {name} ({way}), {len(found)} rows")
+                    unfinished.append(f"{model} on {name} ({method}), {len(found)} rows")
             if beside is not None and isinstance(beside.get("made_with"), Mapping):
-                suite.made_with[name, model, way] = dict(beside["made_with"])
+                suite.made_with[name, model, method] = dict(beside["made_with"])
                 labels = labels or beside["made_with"].get("labels")
     if rows:
         label_set = _label_set(labels, earlier.get("label_set") or settings.benchmarks[name].label_set)
@@ -140,12 +140,12 @@ def _read_benchmark(suite: SuiteContents, name: str, known: Mapping[str, Any], u
 def _judgements(suite: SuiteContents, name: str, rows: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Any]:
     """What the suite's judge said; a damaged line is left out and counted."""
     found: dict[tuple[str, str], list[Judgement]] = {}
-    for model, way in rows:
-        path = suite.path / "judgements" / name / f"{model}.{way}.jsonl"
+    for model, method in rows:
+        path = suite.path / "judgements" / name / f"{model}.{method}.jsonl"
         lines = path.read_bytes().splitlines() if path.exists() else []
         for line in lines:
             try:
-                found.setdefault((model, way), []).append(Judgement(**json.loads(line)))
+                found.setdefault((model, method), []).append(Judgement(**json.loads(line)))
             except (ValueError, TypeError):
                 suite.notes.append(f"{path.relative_to(suite.path)} has a line that cannot be read; it is left out.")
     return found

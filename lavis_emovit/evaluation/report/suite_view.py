@@ -74,8 +74,8 @@ def headline_grid(suites: Sequence[SuiteContents], key: str) -> Grid | None:
         return None
     rows, notes = [], []
     for suite, table in tables:
-        for (model, way), cells in table.rows.items():
-            name = f"{model} ({way})" if way else model
+        for (model, method), cells in table.rows.items():
+            name = f"{model} ({method})" if method else model
             if len(suites) > 1:
                 name = f"{suite.folder_name}: {name}"
             by_column = dict(zip(table.columns, cells))
@@ -128,8 +128,8 @@ def _notes(suite: SuiteContents) -> list[str]:
 def _left_out(summary: Mapping[str, Any]) -> list[str]:
     found = [f"{name}: {reason}" for name, reason in (summary.get("absent") or {}).items()]
     for benchmark, models in (summary.get("left_out") or {}).items():
-        for model, ways in models.items():
-            found += [f"{result_name(model, way)} on {benchmark}: {reason}" for way, reason in ways.items()]
+        for model, methods in models.items():
+            found += [f"{result_name(model, method)} on {benchmark}: {reason}" for method, reason in methods.items()]
     return found
 
 
@@ -154,7 +154,7 @@ def _sensitivity(found: Sequence[Mapping[str, Any]], key: str) -> Grid | None:
     for one in found:
         cells = [number_cell(one["sensitivity"])]
         cells += [number_cell(one["tasks"][task]["ratio"]) if task in one["tasks"] else NOTHING for task in tasks]
-        rows.append((result_name(one["model"], one["way"]), cells))
+        rows.append((result_name(one["model"], one["method"]), cells))
     return Grid(
         key, "Standard deviation over variants of the question, divided by the mean", "Model", ["All", *tasks], rows
     )
@@ -166,18 +166,18 @@ def _settings(suite: SuiteContents) -> list[tuple[str, str]]:
     return [
         ("Models", models),
         ("Benchmarks", ", ".join(settings.benchmarks)),
-        ("Asked by", ", ".join(way.replace("_", ", ", 1) for way in settings.ways)),
+        ("Asked by", ", ".join(method.replace("_", ", ", 1) for method in settings.methods)),
         ("Batch size", str(settings.batch_size)),
     ]
 
 
 def _fingerprints(suite: SuiteContents, key: str) -> Grid | None:
     rows = []
-    for (benchmark, model, way), made in suite.made_with.items():
+    for (benchmark, model, method), made in suite.made_with.items():
         identity = made.get("model") or {}
         weights = ", ".join(f"{name} {_words(value)}" for name, value in identity.items() if value not in (None, ""))
         cells = [GridCell(_words(made.get(name))) for name in ("data", "train_data", "questions")]
-        rows.append((f"{benchmark}: {result_name(model, way)}", [*cells, GridCell(weights or NOTHING.text)]))
+        rows.append((f"{benchmark}: {result_name(model, method)}", [*cells, GridCell(weights or NOTHING.text)]))
     if not rows:
         return None
     columns = ("Data", "Learnt from", "Questions", "Model")

@@ -1,6 +1,6 @@
 """Putting the explanations of a suite to its judge; only replies that are not on the ledger yet are paid for.
 
-judgements/<benchmark>/<model>.<way>.jsonl         one judgement a line, with judge, prompt, score and raw reply
+judgements/<benchmark>/<model>.<method>.jsonl         one judgement a line, with judge, prompt, score and raw reply
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ def judge_explanations(
     Args:
         settings: the judge.
         benchmark: of kind `explanation`.
-        rows: (model, way) -> rows.
+        rows: (model, method) -> rows.
         folder: of the suite.
         ledger_path: where replies are kept.
 
     Returns:
-        (model, way) -> judgements, in the order of the rows.
+        (model, method) -> judgements, in the order of the rows.
 
     Raises:
         UserError: the endpoint stopped; what was paid is kept, and a new start goes on behind it.
     """
     judged: dict[tuple[str, str], list[Judgement]] = {}
     with Ledger(ledger_path) as ledger:
-        for (model, way), of_model in rows.items():
+        for (model, method), of_model in rows.items():
             found = list(_judge(settings, benchmark, of_model, ledger))
-            judged[model, way] = found
-            path = folder / "judgements" / benchmark.name / f"{model}.{way}.jsonl"
+            judged[model, method] = found
+            path = folder / "judgements" / benchmark.name / f"{model}.{method}.jsonl"
             with atomic_writer(path) as file:
                 for judgement in found:
                     file.write(judgement.to_json() + "\n")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.base import Baseline, Failure, Item, LanguageModel
-from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Variant, Way, slice_values
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Method, Variant, slice_values
 from lavis_emovit.evaluation.explanations import EXPLAINED_FACTS
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.questions import (
@@ -82,7 +82,7 @@ def ask(
     model: LanguageModel,
     batch: Sequence[Prepared],
     benchmark: BenchmarkSettings,
-    way: Way,
+    method: Method,
     label_set: LabelSet | None,
     patience: Patience | None = None,
 ) -> list[PredictionRow]:
@@ -103,18 +103,18 @@ def ask(
             prepared,
             place,
             variant,
-            questions_about(prepared.item.record, prepared.item.truth, benchmark, variant, way, label_set),
+            questions_about(prepared.item.record, prepared.item.truth, benchmark, variant, method, label_set),
         )
         for place, prepared in enumerate(readable)
         for variant in benchmark.variants
     ]
     pictures = [prepared.picture for prepared in readable]
     asked = [(put.place, question) for put in puts for question in put.questions]
-    answers = iter(_answers(model, pictures, asked, way, patience or Patience(len(batch) + 1)))
+    answers = iter(_answers(model, pictures, asked, method, patience or Patience(len(batch) + 1)))
     made: dict[tuple[str, str], PredictionRow] = {}
     for put in puts:
         own = [next(answers) for _ in put.questions]
-        made[put.prepared.item.record.id, put.variant.name] = _row(put, own, benchmark, way, label_set)
+        made[put.prepared.item.record.id, put.variant.name] = _row(put, own, benchmark, method, label_set)
     rows = []
     for prepared in batch:
         for variant in benchmark.variants:
@@ -158,7 +158,7 @@ def _answers(
     model: LanguageModel,
     pictures: Sequence[Any],
     asked: Sequence[tuple[int, Question]],
-    way: Way,
+    method: Method,
     patience: Patience,
 ) -> list[Any]:
     """An answer for each question, those that share their candidates asked together."""
@@ -170,10 +170,10 @@ def _answers(
         questions = [question for _, question in group]
         try:
             found: list[Any] = []
-            if way == "generation":
+            if method == "generation":
                 found += model.write(shown, index, questions)
             else:
-                found += model.score(shown, index, questions, way)
+                found += model.score(shown, index, questions, method)
         except UserError:
             raise
         # Whatever a model's library raises; it becomes an error in the table, and too many of them end the evaluation.
@@ -212,7 +212,7 @@ def _by_group(members: Sequence[T], key: Callable[[T], Any], work: Callable[[lis
 
 
 def _row(
-    put: _Put, answers: Sequence[Any], benchmark: BenchmarkSettings, way: Way, label_set: LabelSet | None
+    put: _Put, answers: Sequence[Any], benchmark: BenchmarkSettings, method: Method, label_set: LabelSet | None
 ) -> PredictionRow:
     item = put.prepared.item
     base = _empty_row(item, benchmark, put.variant, error=None)
@@ -221,7 +221,7 @@ def _row(
     failures = [answer.reason for answer in answers if isinstance(answer, Failure)]
     if failures:
         return base.model_copy(update={"error": failures[0]})
-    if way == "generation":
+    if method == "generation":
         return _with_text(base, put, str(answers[0]), benchmark, label_set)
     if any(not math.isfinite(score) for row in answers for score in row):
         return base.model_copy(update={"error": _NO_NUMBER})

@@ -11,7 +11,7 @@ from lavis_emovit.evaluation.adapters.clip import ClipSettings
 from lavis_emovit.evaluation.adapters.colours import ColoursSettings
 from lavis_emovit.evaluation.adapters.constant import ConstantSettings
 from lavis_emovit.evaluation.adapters.transformers_model import TransformersModelSettings
-from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Way
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Method
 from lavis_emovit.evaluation.judging import JudgeSettings
 from lavis_emovit.settings import Settings
 
@@ -62,7 +62,7 @@ class SuiteSettings(Settings):
         output_dir: where everything goes; relative paths start at the working directory.
         models: name in the tables -> model; null leaves an entry out.
         benchmarks: name in the tables -> benchmark; null leaves an entry out.
-        ways: how language models are asked. `likelihood` scores candidates by the mean log-probability of their
+        methods: how language models are asked. `likelihood` scores candidates by the mean log-probability of their
             tokens, `likelihood_sum` by the sum, `likelihood_calibrated` by the sum less that behind a blank picture;
             `generation` lets the model write and reads its words.
         batch_size: pictures of a batch, and questions that are put to a model at once.
@@ -81,7 +81,7 @@ class SuiteSettings(Settings):
     output_dir: str = Field(min_length=1)
     models: dict[str, ModelEntry] = Field(min_length=1)
     benchmarks: dict[str, BenchmarkSettings] = Field(min_length=1)
-    ways: tuple[Way, ...] = Field(default=("likelihood",), min_length=1)
+    methods: tuple[Method, ...] = Field(default=("likelihood",), min_length=1)
     batch_size: int = Field(default=16, ge=1)
     num_workers: int = Field(default=0, ge=0)
     missing: Literal["refuse", "skip"] = "refuse"
@@ -92,6 +92,13 @@ class SuiteSettings(Settings):
     cache_dir: str = "output/emovit/eval/cache"
     judge: JudgeSettings | None = None
     num_threads: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed_keys(cls, values: Any) -> Any:
+        """Suites written by version 0.1.0 use these names."""
+        renamed = {"ways": "methods"}
+        return {renamed.get(key, key): value for key, value in values.items()} if isinstance(values, dict) else values
 
     @field_validator("models", "benchmarks", mode="before")
     @classmethod
@@ -110,9 +117,9 @@ class SuiteSettings(Settings):
         return value
 
     @model_validator(mode="after")
-    def _ways_are_named_once(self) -> SuiteSettings:
-        if len(set(self.ways)) != len(self.ways):
-            raise ValueError("ways names the same one twice")
+    def _methods_are_named_once(self) -> SuiteSettings:
+        if len(set(self.methods)) != len(self.methods):
+            raise ValueError("methods names the same one twice")
         if self.judge is not None and all(benchmark.kind != "explanation" for benchmark in self.benchmarks.values()):
             raise ValueError("judge has nothing to judge: no benchmark is of kind 'explanation'")
         return self

@@ -1,8 +1,8 @@
 """Running a suite: every model asked about every benchmark, rows written as they come, then tables and report.
 
     suite.yaml                                         the settings with every default filled in
-    predictions/<benchmark>/<model>.<way>.jsonl        one row for each question put, in the order of the shards
-    predictions/<benchmark>/<model>.<way>.json         what the rows were made with: model, data, questions, settings
+    predictions/<benchmark>/<model>.<method>.jsonl        one row for each question put, in the order of the shards
+    predictions/<benchmark>/<model>.<method>.json         what the rows were made with: model, data, questions, settings
     judgements/, ledgers/                              what a judge said, replies of endpoints that depend on chance
     pictures/<benchmark>/                              small copies of the pictures that the report shows
     metrics.json, table.md, table.tex, report.html     computed from the rows, again at every start
@@ -31,7 +31,7 @@ from lavis_emovit.distributed.machine import package_versions
 from lavis_emovit.distributed.seeding import limit_threads
 from lavis_emovit.errors import ConfigError, DataError, UserError
 from lavis_emovit.evaluation.adapters.base import Baseline
-from lavis_emovit.evaluation.benchmarks import Way
+from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.evaluation.questions import suits, wordings_of
 from lavis_emovit.evaluation.report.pictures import keep_pictures
@@ -152,7 +152,7 @@ def summarise(
     for name, of in summary["benchmarks"].items():
         for result in of["results"]:
             if result["num_errors"]:
-                asking_of = f"{result['model']} on {name} ({result['way']})"
+                asking_of = f"{result['model']} on {name} ({result['method']})"
                 logger.warning(
                     "%s: %d rows are errors; suite.ask_errors_again=true asks again", asking_of, result["num_errors"]
                 )
@@ -223,18 +223,18 @@ class SuiteFolder:
     def __exit__(self, *exception: object) -> None:
         self._lock.release()
 
-    def predictions(self, benchmark: str, model: str, way: str) -> Path:
+    def predictions(self, benchmark: str, model: str, method: str) -> Path:
         """The file of one model's rows on one benchmark."""
-        return self.path / "predictions" / benchmark / f"{model}.{way}.jsonl"
+        return self.path / "predictions" / benchmark / f"{model}.{method}.jsonl"
 
     def asked(self, benchmark: OpenBenchmark, settings: SuiteSettings, left_out: Mapping[str, Any]) -> AskedBenchmark:
         """A benchmark with all rows about it, models in the order of the suite; not those of askings left out."""
         rows = {}
         for model in settings.models:
-            for way in (*settings.ways, DIRECT):
-                path = self.predictions(benchmark.name, model, way)
-                if path.exists() and way not in left_out.get(model, {}):
-                    rows[model, way] = read_predictions(path)
+            for method in (*settings.methods, DIRECT):
+                path = self.predictions(benchmark.name, model, method)
+                if path.exists() and method not in left_out.get(model, {}):
+                    rows[model, method] = read_predictions(path)
         num_records = len(benchmark.numbers())
         return AskedBenchmark(benchmark.name, benchmark.settings, benchmark.label_set, rows, num_records)
 
@@ -243,13 +243,13 @@ def ask_all(settings: SuiteSettings, folder: SuiteFolder, benchmarks: Mapping[st
     """Ask every model about every benchmark; what is on disk already is not asked again.
 
     Returns:
-        what could not be asked: benchmark -> model -> way -> reason.
+        what could not be asked: benchmark -> model -> method -> reason.
     """
     left_out: dict[str, Any] = {}
 
-    def leave_out(benchmark: str, model: str, way: str, reason: str) -> None:
-        left_out.setdefault(benchmark, {}).setdefault(model, {})[way] = reason
-        logger.info("%s is not asked about %s (%s): %s", model, benchmark, way, reason)
+    def leave_out(benchmark: str, model: str, method: str, reason: str) -> None:
+        left_out.setdefault(benchmark, {}).setdefault(model, {})[method] = reason
+        logger.info("%s is not asked about %s (%s): %s", model, benchmark, method, reason)
 
     for name, entry in settings.models.items():
         heartbeat.note(f"loading {name}", long=True)
@@ -266,13 +266,15 @@ def ask_all(settings: SuiteSettings, folder: SuiteFolder, benchmarks: Mapping[st
         model = open_language_model(name, entry, settings, folder.path)
         try:
             for benchmark in benchmarks.values():
-                for way in settings.ways:
-                    if not suits(way, benchmark.settings):
+                for method in settings.methods:
+                    if not suits(method, benchmark.settings):
                         continue
-                    if way not in model.ways:
-                        leave_out(benchmark.name, name, way, "the model does not know this way of asking")
+                    if method not in model.methods:
+                        leave_out(benchmark.name, name, method, "the model does not support this scoring method")
                         continue
-                    _Asking(settings, folder, benchmark, name, way, model.identity()).of_language_model(model, way)
+                    _Asking(settings, folder, benchmark, name, method, model.identity()).of_language_model(
+                        model, method
+                    )
         finally:
             close = getattr(model, "close", None)
             if close is not None:
@@ -286,7 +288,7 @@ def ask_all(settings: SuiteSettings, folder: SuiteFolder, benchmarks: Mapping[st
 
 
 class _Asking:
-    """One model, one benchmark, one way: from the samples to the file of rows."""
+    """One model, one benchmark, one method: from the samples to the file of rows."""
 
     def __init__(
         self,
@@ -294,15 +296,15 @@ class _Asking:
         folder: SuiteFolder,
         benchmark: OpenBenchmark,
         model_name: str,
-        way: str,
+        method: str,
         identity: Mapping[str, Any],
     ):
         self._settings, self._benchmark = settings, benchmark
-        self._label = f"{model_name} on {benchmark.name} ({way})"
-        self._path = folder.predictions(benchmark.name, model_name, way)
-        self._made_with = _made_with(benchmark, way, identity)
+        self._label = f"{model_name} on {benchmark.name} ({method})"
+        self._path = folder.predictions(benchmark.name, model_name, method)
+        self._made_with = _made_with(benchmark, method, identity)
 
-    def of_language_model(self, model: Any, way: Way) -> None:
+    def of_language_model(self, model: Any, method: Method) -> None:
         """Ask in batches, this rank its share of them; rank 0 writes the rows of all in their order."""
         benchmark = self._benchmark
         with self._open() as rows:
@@ -312,7 +314,7 @@ class _Asking:
             loader = picture_batches(benchmark, model, rows.done_records, self._settings)
             for batch in rows.rounds(loader):
                 rows.write(
-                    asking.ask(model, batch, benchmark.settings, way, benchmark.label_set, patience) if batch else []
+                    asking.ask(model, batch, benchmark.settings, method, benchmark.label_set, patience) if batch else []
                 )
 
     def of_baseline(self, baseline: Baseline) -> None:
@@ -343,19 +345,19 @@ class _Asking:
         )
 
 
-def _made_with(benchmark: OpenBenchmark, way: str, identity: Mapping[str, Any]) -> dict[str, Any]:
+def _made_with(benchmark: OpenBenchmark, method: str, identity: Mapping[str, Any]) -> dict[str, Any]:
     """All that decides the rows, as plain values."""
     settings = benchmark.settings
     asked = settings.model_dump(mode="json", exclude={"config", "train_split", "coarser"})
     return {
         "model": dict(identity),
-        "way": way,
+        "method": method,
         "benchmark": asked,
-        "variants": [variant.name for variant in settings.variants] if way != DIRECT else ["direct"],
+        "variants": [variant.name for variant in settings.variants] if method != DIRECT else ["direct"],
         "labels": list(benchmark.label_set.labels) if benchmark.label_set is not None else None,
         "questions": _questions_hash(benchmark),
         "data": benchmark.index.hash,
-        "train_data": benchmark.train_index.hash if way == DIRECT and benchmark.train_index is not None else None,
+        "train_data": benchmark.train_index.hash if method == DIRECT and benchmark.train_index is not None else None,
         "versions": package_versions(),
     }
 

@@ -27,6 +27,7 @@ from lavis_emovit.models.instructblip.pickled import read_state_dict
 from lavis_emovit.models.instructblip.settings import ModelSettings
 from lavis_emovit.models.lengths import PassSizes, longer_than, positions_of
 from lavis_emovit.models.loss import answer_loss
+from lavis_emovit.models.protocol import AnswerLoss
 from lavis_emovit.models.quantize import QUANTIZED, quantize_language_model
 from lavis_emovit.models.recompute import recompute_layers
 from lavis_emovit.settings import parse_settings
@@ -37,8 +38,6 @@ class EmoVIT(Answering):
 
     DEFAULT_MODEL_TYPE: ClassVar[str]
     PRETRAINED_MODEL_CONFIG_DICT: ClassVar[dict[str, str]] = {}
-    # Of the last pass of `forward`; what a batch costs and how much of it is padding follow from it.
-    pass_sizes: PassSizes | None = None
 
     def __init__(self, parts: LoadedParts, settings: ModelSettings):
         super().__init__(parts, settings)
@@ -138,6 +137,15 @@ class EmoVIT(Answering):
     # Training
 
     def forward(self, samples: Mapping[str, Any]) -> dict[str, Any]:
+        """LAVIS's method name for `answer_loss`.
+
+        Returns:
+            `loss`, the mean over supervised tokens (natural log), and `loss_sum` and `num_tokens`, its parts.
+        """
+        parts = self.answer_loss(samples)
+        return {"loss": parts.loss_sum / parts.num_tokens, "loss_sum": parts.loss_sum, "num_tokens": parts.num_tokens}
+
+    def answer_loss(self, samples: Mapping[str, Any]) -> AnswerLoss:
         """Loss on the answers' tokens.
 
         Pairs of similar length run together (`model.group_by_length`), which changes the loss by rounding only.
@@ -147,10 +155,9 @@ class EmoVIT(Answering):
                 image); `text_input` and `text_output`, N strings each.
 
         Returns:
-            `loss`, the mean over supervised tokens (natural log); `loss_sum` and `num_tokens`, its parts, so that
-            batches can be weighed by tokens; `num_truncated_questions` (cut at `max_txt_len` for the language model or
-            the Q-Former), `num_truncated_answers` (cut at `max_output_txt_len`) and `num_unsupervised` (an empty
-            answer, with nothing but its end to learn); `noted`, for each of these three the numbers of the pairs.
+            the sum over supervised tokens. Its `noted` has `num_truncated_questions` (cut at `max_txt_len` for the
+            language model or the Q-Former), `num_truncated_answers` (cut at `max_output_txt_len`) and
+            `num_unsupervised` (an empty answer, with nothing but its end to learn).
 
         Raises:
             ValueError: the batch is empty, a tensor has a wrong shape or type, or questions, answers and image indices
@@ -173,16 +180,12 @@ class EmoVIT(Answering):
             prefix = prefix_NQD if len(group) == len(questions) else prefix_NQD[group]
             loss_sum = loss_sum + run(prefix, [prompts[row] for row in group], [answers[row] for row in group])
         num_tokens = sum(len(answer) for answer in answers)
-        self.pass_sizes = self._sizes(samples["image"], prompts, num_tokens, positions_of(lengths, groups))
-        noted = self._note_texts(questions, answers)
-        counts = {name: len(pairs) for name, pairs in noted.items()}
-        return {
-            "loss": loss_sum / num_tokens,
-            "loss_sum": loss_sum,
-            "num_tokens": num_tokens,
-            **counts,
-            "noted": noted,
-        }
+        sizes = self._sizes(samples["image"], prompts, num_tokens, positions_of(lengths, groups))
+        return AnswerLoss(loss_sum, num_tokens, self._note_texts(questions, answers), sizes)
+
+    def call_in_step(self, enabled: bool) -> None:
+        """See `EmotionModel.call_in_step`: texts are not grouped by length, and generation runs as long everywhere."""
+        self.in_step = enabled
 
     def num_answer_tokens(self, samples: Mapping[str, Any]) -> int:
         """Supervised tokens of a batch, `num_tokens` of `forward`, without a forward pass."""

@@ -14,6 +14,7 @@ import torch
 
 from lavis_emovit.checkpoints.training_state import EngineState
 from lavis_emovit.errors import UserError
+from lavis_emovit.models.lengths import PassSizes
 
 Batch = Mapping[str, Any]
 T = TypeVar("T")
@@ -33,6 +34,7 @@ class StepResult:
         grad_norm: norm of the gradient of that loss, before clipping.
         applied: False where fp16 gradients overflowed and the step was left out to lower the loss scale.
         noted: name of a count -> instance ids of the pairs that it counts, such as `num_truncated_answers`.
+        sizes: what the forward passes of this rank ran over, or None if the model does not measure it.
     """
 
     loss: float
@@ -40,6 +42,7 @@ class StepResult:
     grad_norm: float
     applied: bool = True
     noted: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    sizes: PassSizes | None = None
 
 
 class Engine(Protocol):

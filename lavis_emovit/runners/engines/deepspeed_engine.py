@@ -17,6 +17,7 @@ from lavis_emovit.checkpoints.training_state import EngineState
 from lavis_emovit.distributed import processes
 from lavis_emovit.distributed.devices import choose_device
 from lavis_emovit.errors import ConfigError, DataError
+from lavis_emovit.models.lengths import PassSizes, add_sizes
 from lavis_emovit.runners.engines.base import Batch, NonFiniteError, StepResult, T, is_empty, to_device
 from lavis_emovit.runners.engines.deepspeed_config import full_config, offloads_optimizer, read_deepspeed_config
 from lavis_emovit.runners.engines.deepspeed_state import load_partitioned_state, partitioned_state
@@ -85,6 +86,7 @@ class DeepSpeedEngine:
             weight *= self._scale.value
         loss_sum = zero.clone()
         noted: dict[str, list[str]] = {}
+        sizes: PassSizes | None = None
         for number, batch in enumerate(batches):
             self._engine.set_gradient_accumulation_boundary(number == len(batches) - 1)
             counts = not is_empty(batch)
@@ -94,6 +96,7 @@ class DeepSpeedEngine:
             self._engine.backward(own_loss * (weight if counts else 0.0), scale_wrt_gas=False)
             if counts:
                 loss_sum += sums.loss_sum.detach()
+                sizes = add_sizes(sizes, sums.sizes)
                 for name, instance_ids in sums.noted.items():
                     noted.setdefault(name, []).extend(instance_ids)
         facts = join_facts(loss_sum, own_tokens, (), noted)
@@ -108,7 +111,7 @@ class DeepSpeedEngine:
         self._skipped_in_a_row = 0 if applied else self._skipped_in_a_row + 1
         if not applied and not (self._scale.enabled and self._skipped_in_a_row <= MAX_SKIPPED_IN_A_ROW):
             raise NonFiniteError(f"loss is {loss:g} and the gradient's norm {grad_norm:g}")
-        return StepResult(loss=loss, num_tokens=num_tokens, grad_norm=grad_norm, applied=applied, noted=facts.noted)
+        return StepResult(loss, num_tokens, grad_norm, applied, facts.noted, sizes)
 
     def _step_with_zero(self) -> float:
         """DeepSpeed's own step, which leaves the weights alone where the norm is not finite; returns the norm."""
@@ -217,7 +220,7 @@ class DeepSpeedEngine:
             raise ConfigError([f"run.deepspeed_config: {problem}" for problem in problems])
         if self.in_step:
             # Every call of a module fetches its weights from all ranks, so the ranks have to call alike.
-            self.model.in_step = True  # type: ignore[assignment]
+            self.model.call_in_step(True)  # type: ignore[operator]
 
     def _build_optimizer(self, said: Mapping[str, Any]) -> torch.optim.Optimizer:
         """Our AdamW; for state on the CPU of a machine with GPUs DeepSpeed's own where it can be built."""

@@ -14,6 +14,7 @@ from lavis_emovit.checkpoints.training_state import EngineState
 from lavis_emovit.distributed import processes
 from lavis_emovit.distributed.devices import AMP_DTYPES, choose_device
 from lavis_emovit.errors import DataError
+from lavis_emovit.models.lengths import PassSizes, add_sizes
 from lavis_emovit.runners.engines.base import Batch, NonFiniteError, StepResult, T, is_empty, to_device
 from lavis_emovit.runners.engines.sums import StepFacts, broadcast_parameters, join_facts, sum_gradients
 from lavis_emovit.runners.optimizer import adamw_state, build_adamw, load_adamw_state
@@ -41,7 +42,7 @@ class TorchEngine:
 
     def train_step(self, micro_batches: Sequence[Batch], learning_rate: float) -> StepResult:
         """Accumulate sums over tokens, divide once: any cut into micro-batches and ranks gives the mean over all."""
-        facts = self._accumulate(micro_batches)
+        facts, sizes = self._accumulate(micro_batches)
         if facts.num_tokens == 0:
             raise DataError("a batch has no answer token to learn from")
         loss = facts.loss_sum / facts.num_tokens
@@ -65,14 +66,20 @@ class TorchEngine:
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
         return StepResult(
-            loss=loss, num_tokens=facts.num_tokens, grad_norm=grad_norm, applied=applied, noted=facts.noted
+            loss=loss,
+            num_tokens=facts.num_tokens,
+            grad_norm=grad_norm,
+            applied=applied,
+            noted=facts.noted,
+            sizes=sizes,
         )
 
-    def _accumulate(self, micro_batches: Sequence[Batch]) -> StepFacts:
-        """Gradients of this rank's micro-batches, and the facts of all ranks'."""
+    def _accumulate(self, micro_batches: Sequence[Batch]) -> tuple[StepFacts, PassSizes | None]:
+        """Gradients and pass sizes of this rank's micro-batches, and the facts of all ranks'."""
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         num_tokens = 0
         noted: dict[str, list[str]] = {}
+        sizes: PassSizes | None = None
         self._optimizer.zero_grad(set_to_none=True)
         for batch in micro_batches:
             if is_empty(batch):
@@ -83,12 +90,13 @@ class TorchEngine:
             # Read once, when all micro-batches are through: a GPU need not be waited for in between.
             loss_sum += sums.loss_sum.detach()
             num_tokens += sums.num_tokens
+            sizes = add_sizes(sizes, sums.sizes)
             for name, instance_ids in sums.noted.items():
                 noted.setdefault(name, []).extend(instance_ids)
         if self._scaler.is_enabled() and not num_tokens:
             self._scaler.scale(loss_sum)  # its scale comes into being with the first use
         present = [parameter.grad is not None for parameter in self._parameters]
-        return join_facts(loss_sum, num_tokens, present, noted)
+        return join_facts(loss_sum, num_tokens, present, noted), sizes
 
     def run(self, function: Callable[[], T]) -> T:
         with torch.no_grad(), self.autocast():

@@ -52,7 +52,7 @@ class Holder(nn.Module):
 
 class Task:
     def token_loss(self, model: nn.Module, batch: Mapping[str, Any]) -> SimpleNamespace:
-        return SimpleNamespace(loss_sum=model(batch), num_tokens=1, noted={})
+        return SimpleNamespace(loss_sum=model(batch), num_tokens=1, noted={}, sizes=None)
 
     def num_tokens(self, model: TinyTensors, batch: Mapping[str, Any]) -> int:
         return 1

@@ -62,6 +62,9 @@ class SmallModel(nn.Module):
             "record_id": ["blank"],
         }
 
+    def call_in_step(self, enabled: bool) -> None:
+        pass
+
     def trained_parameter_names(self) -> list[str]:
         return [name for name, parameter in self.named_parameters() if parameter.requires_grad]
 
@@ -81,7 +84,7 @@ class SmallTask:
     def token_loss(self, model: SmallModel, batch: Mapping[str, Any]) -> SimpleNamespace:
         output = model(batch)
         noted = {"num_long": [name for name, text in zip(batch["instance_id"], batch["text_output"]) if len(text) > 5]}
-        return SimpleNamespace(loss_sum=output["loss_sum"], num_tokens=output["num_tokens"], noted=noted)
+        return SimpleNamespace(loss_sum=output["loss_sum"], num_tokens=output["num_tokens"], noted=noted, sizes=None)
 
     def num_tokens(self, model: SmallModel, batch: Mapping[str, Any]) -> int:
         return model.num_answer_tokens(batch)

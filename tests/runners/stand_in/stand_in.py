@@ -17,6 +17,7 @@ from torch import nn
 
 from lavis_emovit.datasets.collate import collate
 from lavis_emovit.emotion.labels import LabelSet
+from lavis_emovit.models.protocol import AnswerLoss
 from lavis_emovit.settings import Settings
 
 HERE = Path(__file__).resolve().parent
@@ -69,6 +70,10 @@ class StandInModel(BaseModel):
         return self.head(read_BD[:, None] + self.letter_place.weight)
 
     def forward(self, samples: dict[str, Any]) -> dict[str, Any]:
+        parts = self.answer_loss(samples)
+        return {"loss": parts.loss_sum / max(1, parts.num_tokens)}
+
+    def answer_loss(self, samples: dict[str, Any]) -> AnswerLoss:
         logits_NTV = self._logits(samples["image"])[samples["image_index"]]
         loss_sum = logits_NTV.new_zeros(())
         num_tokens = 0
@@ -79,7 +84,7 @@ class StandInModel(BaseModel):
         if self.calls == self.poison_step:
             loss_sum = loss_sum * float("nan")
         self.calls += 1
-        return {"loss": loss_sum / max(1, num_tokens), "loss_sum": loss_sum, "num_tokens": num_tokens}
+        return AnswerLoss(loss_sum, num_tokens)
 
     @torch.no_grad()
     def score_candidates(self, samples: dict[str, Any], candidates: list[str], answer_prefix: str = "") -> torch.Tensor:

@@ -1,0 +1,165 @@
+"""What every emotion model offers: all that tasks, runner and evaluation ask of it.
+
+Legend: `B` images, `N` image-question pairs, `C` candidates.
+
+A *batch* is a mapping with `image` (whatever `ImageProcessor.stack` of the model's processor makes of B images),
+`image_index` long [N] (the image of each pair), `text_input` or `prompt` (N questions) and, for training,
+`text_output` (N answers). Model families implement `EmotionModel` by inheriting from `lavis_emovit.models.base`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import nn
+
+from lavis_emovit.models.lengths import PassSizes
+from lavis_emovit.settings import Settings
+
+Batch = Mapping[str, Any]
+Normalization = Literal["sum", "mean", "calibrated"]
+
+
+@dataclass(frozen=True)
+class AnswerLoss:
+    """The loss of a batch as a sum and its weight, so that batches join without a mean of means.
+
+    Attributes:
+        loss_sum: scalar tensor, cross-entropy summed over the answers' tokens (natural log).
+        num_tokens: answer tokens.
+        noted: name of a count -> numbers of the pairs that it counts, for example `num_truncated_answers`.
+        sizes: what the forward pass ran over, or None if the model does not measure it.
+    """
+
+    loss_sum: torch.Tensor
+    num_tokens: int
+    noted: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    sizes: PassSizes | None = None
+
+
+class StepFlops(Protocol):
+    """Floating-point operations of a training step."""
+
+    def total(self, sizes: PassSizes) -> float:
+        """Operations of a step that ran over `sizes`."""
+        ...
+
+
+@runtime_checkable
+class EmotionModel(Protocol):
+    """An emotion model; an `nn.Module` that LAVIS's registry builds with `from_config`.
+
+    Attributes:
+        settings: the parsed `model:` node of the recipe.
+        settings_class: the type of `settings`, which recipes are checked against before any weight is loaded.
+        PART_NAMES: names of the parts that `trained_parts` and `compile_targets` accept.
+        device: where the weights are.
+        training: whether the trained parts are in train mode.
+    """
+
+    settings_class: ClassVar[type[Settings]]
+    PART_NAMES: ClassVar[tuple[str, ...]]
+    settings: Any
+    training: bool
+
+    @property
+    def device(self) -> torch.device: ...
+
+    # Training
+
+    def answer_loss(self, batch: Batch) -> AnswerLoss:
+        """The loss of the answers of a batch."""
+        ...
+
+    def num_answer_tokens(self, batch: Batch) -> int:
+        """`AnswerLoss.num_tokens` of a batch, without a forward pass."""
+        ...
+
+    def answer_log_probs(self, batch: Batch) -> torch.Tensor:
+        """Summed log-probability of each pair's own answer with its end token, float32 [N], with gradients."""
+        ...
+
+    def blank_batch(self) -> dict[str, Any]:
+        """A batch of one blank image with a question and an answer, for a process that runs along without samples."""
+        ...
+
+    def call_in_step(self, enabled: bool) -> None:
+        """Call every module equally often on all processes, because each call gathers weights from all of them."""
+        ...
+
+    # Answers
+
+    def score_candidates(
+        self, batch: Batch, candidates: Sequence[str], answer_prefix: str = "", normalize: Normalization = "sum"
+    ) -> torch.Tensor:
+        """Log-likelihood of every candidate answer, float32 [N, C]."""
+        ...
+
+    def candidate_lengths(self, candidates: Sequence[str], answer_prefix: str = "") -> torch.Tensor:
+        """Scored tokens of each candidate, float32 [C]: `sum` scores divided by them are `mean` scores."""
+        ...
+
+    def generate(self, batch: Batch, **settings: Any) -> list[str]:
+        """Written answers, one for each pair."""
+        ...
+
+    # Weights
+
+    def trained_parameter_names(self) -> list[str]:
+        """Names of the trained tensors, in the order of the module."""
+        ...
+
+    def trained_state_dict(self) -> dict[str, torch.Tensor]:
+        """The trained tensors by name: all that a checkpoint of the model needs."""
+        ...
+
+    def load_trained_state_dict(self, state: Mapping[str, torch.Tensor], source: str = ...) -> None:
+        """Load what `trained_state_dict` returned; names and shapes must match."""
+        ...
+
+    def frozen_fingerprint(self) -> str:
+        """Identifies the frozen weights; trained tensors only work beside the ones that they were trained with."""
+        ...
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Numbers of parameters, `trained` and `total`."""
+        ...
+
+    def dead_parameters(self) -> list[str]:
+        """Names of trained tensors whose gradient is zero for any data."""
+        ...
+
+    # Description
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the answers of the model besides its trained tensors: architecture, frozen weights, settings."""
+        ...
+
+    def processors(self) -> tuple[Any, Any]:
+        """The image processor of evaluation and the text processor that the model expects."""
+        ...
+
+    def compile_targets(self, part: str) -> list[tuple[str, nn.Module]]:
+        """Names and modules that `torch.compile` translates for a part of `PART_NAMES`."""
+        ...
+
+    def step_flops(self) -> StepFlops | None:
+        """Operations of a training step, or None if the model does not count them."""
+        ...
+
+    # The parts of `nn.Module` that runner and evaluation use
+
+    def train(self, mode: bool = True) -> Any: ...
+
+    def eval(self) -> Any: ...
+
+    def to(self, device: Any) -> Any: ...
+
+    @property
+    def named_parameters(self) -> Callable[..., Any]: ...
+
+    @property
+    def parameters(self) -> Callable[..., Any]: ...

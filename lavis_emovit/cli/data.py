@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -28,19 +27,17 @@ def draw(
     label_noise: Annotated[float, typer.Option(help="Share of labels that are wrong on purpose.")] = 0.04,
 ) -> None:
     """Draw the sample set: small scenes whose emotion follows from what is in them."""
-    from rich.progress import Progress
-
+    from lavis_emovit.progress import progress
     from lavis_emovit.sample_set.write import write_sketch
 
-    with Progress(transient=True, disable=not sys.stdout.isatty()) as bar:
-        task = bar.add_task("drawing")
+    with progress("drawing", 8 * images_per_class) as line:
         root = write_sketch(
             out,
             images_per_class=images_per_class,
             seed=seed,
             size_px=size_px,
             label_noise=label_noise,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=line.update,
         )
     typer.echo(f"{8 * images_per_class} images in {root}")
 

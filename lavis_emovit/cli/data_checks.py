@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,10 +71,9 @@ def verify(
     strict: Annotated[bool, typer.Option("--strict", help="Refuse any finding, with exit code 2.")] = False,
 ) -> None:
     """Look for missing and broken pictures, duplicates, and leaks between splits and between datasets."""
-    from rich.progress import Progress
-
     from lavis_emovit.errors import ConfigError, DataError
     from lavis_emovit.files import atomic_writer
+    from lavis_emovit.progress import progress
     from lavis_emovit.sources.checks import CheckedFile, check_records
     from lavis_emovit.sources.contact_sheet import find_records
 
@@ -87,13 +85,12 @@ def verify(
     for path, root in zip(records, roots):
         found, image_root = find_records(path, root)
         files.append(CheckedFile(str(path), _some(found, path), image_root))
-    with Progress(transient=True, disable=not sys.stdout.isatty()) as bar:
-        task = bar.add_task("looking at pictures")
+    with progress("checking images") as line:
         report = check_records(
             files,
             near_bits=near if near >= 0 else None,
             num_workers=workers,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=line.update,
         )
     typer.echo(f"{report.num_records} records with {report.num_pictures} pictures: {report.num_findings} findings")
     for title, lines in report.findings().items():

@@ -49,7 +49,7 @@ def open_job(
             limited, without a price.
     """
     from lavis_emovit.chat.ledger import Ledger
-    from lavis_emovit.cli.generate_progress import make_display
+    from lavis_emovit.chat.progress import show_progress
     from lavis_emovit.errors import ConfigError, UserError
     from lavis_emovit.generation.job import Job, check_endpoint, find_image_root
     from lavis_emovit.generation.outputs import check_folder, file_sha256
@@ -78,7 +78,7 @@ def open_job(
             batch=options.batch,
             wait=options.wait,
             dry_run=options.dry_run,
-            display=make_display(),
+            display=show_progress,
         )
         if not job.chosen():
             splits = ", ".join(sorted({record.split for record in job.records})) or "none at all"

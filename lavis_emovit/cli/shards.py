@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from lavis_emovit.records import EmotionRecord
     from lavis_emovit.shards.index import ShardIndex
 
@@ -19,8 +16,6 @@ app = typer.Typer(help="Build, merge, index, verify and describe shards.", no_ar
 # A set from this size on is worth starting processes for.
 PARALLEL_FROM_SAMPLES = 5000
 PADDING_BATCH_SIZE = 16
-# Where there is no terminal, a line of progress comes that often.
-LINE_INTERVAL_S = 10.0
 
 Processes = Annotated[
     int | None, typer.Option(min=1, help="Processes that share the work; without it, all cores for large sets.")
@@ -52,6 +47,7 @@ def build(
 ) -> None:
     """Write records with their pictures as shuffled, indexed webdataset shards. A stopped build goes on."""
     from lavis_emovit.errors import DataError
+    from lavis_emovit.progress import progress
     from lavis_emovit.records import read_records
     from lavis_emovit.shards.writer import write_shards
 
@@ -62,7 +58,7 @@ def build(
     refused = []
     for name, chosen, folder in _by_split(list(read_records(records)), records, split, out):
         try:
-            with _progress(f"building {name}") as show:
+            with progress(f"building {name}") as line:
                 index = write_shards(
                     chosen,
                     image_root,
@@ -71,7 +67,7 @@ def build(
                     seed=seed,
                     skip_bad=skip_bad,
                     overwrite=overwrite,
-                    progress=show,
+                    progress=line.update,
                     processes=_num_processes(processes, len(chosen)),
                     resize_px=resize,
                     part=numbers,
@@ -120,11 +116,12 @@ def index_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Index webdataset tars where they lie: pictures with json, cls or txt beside them. The tars are not changed."""
+    from lavis_emovit.progress import progress
     from lavis_emovit.shards.foreign import Reading, index_tars
 
     names = tuple(name.strip() for name in classes.split(",")) if classes else None
     reading = Reading(source=source, split=split, label_set=label_set, classes=names, label_key=label_key)
-    with _progress("indexing") as show:
+    with progress("indexing") as line:
         index = index_tars(
             folder,
             reading,
@@ -132,7 +129,7 @@ def index_command(
             instruct=_categorical if categorical and label_set is not None else None,
             skip_bad=skip_bad,
             overwrite=overwrite,
-            progress=show,
+            progress=line.update,
         )
     skipped = len(index.build["skipped"])
     left_out = f", {skipped} samples left out" if skipped else ""
@@ -147,6 +144,7 @@ def verify(
 ) -> None:
     """Compare every byte, member and record of shards with their index."""
     from lavis_emovit.errors import DataError
+    from lavis_emovit.progress import progress
     from lavis_emovit.shards.index import ShardIndex
     from lavis_emovit.shards.verify import verify_shards
 
@@ -154,8 +152,8 @@ def verify(
     for place in _index_places(folder):
         try:
             count = _num_processes(processes, ShardIndex.load(place).num_samples)
-            with _progress("verifying") as show:
-                report = verify_shards(place, decode_images=decode, processes=count, progress=show)
+            with progress("verifying") as line:
+                report = verify_shards(place, decode_images=decode, processes=count, progress=line.update)
         except DataError as error:
             typer.echo(f"{place}: its index cannot be used")
             broken.append(str(error))
@@ -179,35 +177,6 @@ def stats(folder: Place) -> None:
 
     for place in _index_places(folder):
         typer.echo("\n".join(_describe(place, ShardIndex.load(place))))
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, a line now and then elsewhere; gives the function that moves it."""
-    import sys
-    import time
-
-    from rich.console import Console
-    from rich.progress import Progress
-
-    if not sys.stderr.isatty():
-        last_s = time.monotonic()
-
-        def tell(done: int, total: int) -> None:
-            nonlocal last_s
-            if time.monotonic() - last_s >= LINE_INTERVAL_S:
-                last_s = time.monotonic()
-                typer.echo(f"{what}: {done} of {total}", err=True)
-
-        yield tell
-        return
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what)
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield show
 
 
 def _num_processes(asked: int | None, num_samples: int) -> int:

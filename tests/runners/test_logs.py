@@ -1,6 +1,5 @@
 """Properties: every row of the log is JSON that others can read; a log is cut back to the step that a run goes on from;
-what a crash left at its end does no harm; progress is a bar on a terminal, and plain lines at the stated distance
-elsewhere."""
+what a crash left at its end does no harm."""
 
 from __future__ import annotations
 
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lavis_emovit.progress import progress
 from lavis_emovit.runners.logs import RunLog, read_log
 
 
@@ -55,50 +53,3 @@ def test_tensorboard_has_each_step_once(tmp_path: Path) -> None:
     events = EventAccumulator(str(folder))
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(n, float(n)) for n in range(1, 9)]
-
-
-def test_plain_lines_away_from_a_terminal(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO"), progress("epoch 1/1", 25, done=3, every=10) as line:
-        for _ in range(22):
-            line.advance("loss 1.0")
-    assert [record.getMessage().split()[2] for record in caplog.records] == ["10/25", "20/25", "25/25"]
-    assert all("loss 1.0" in record.getMessage() for record in caplog.records)
-
-
-def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "150")
-    with progress("epoch 1/1", 4) as line:
-        for _ in range(4):
-            line.advance("loss 1.0")
-    shown = capsys.readouterr().err
-    assert "epoch 1/1" in shown
-    assert "4/4" in shown
-    assert "loss 1.0" in shown
-
-
-def test_a_bar_makes_room_for_another(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "150")
-    with progress("epoch 1/1", 4) as line:
-        line.advance()
-        with line.paused(), progress("val after step 1", 2) as other:
-            other.advance()
-            other.advance()
-        line.advance("loss 0.5")
-    shown = capsys.readouterr().err
-    assert "2/2" in shown and "val after step 1" in shown
-    assert "2/4" in shown and "loss 0.5" in shown
-
-
-def test_time_in_a_pause_does_not_count(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr("lavis_emovit.runners.logs.time.monotonic", lambda: now[0])
-    with caplog.at_level("INFO"), progress("epoch 1/1", 10, every=2) as line:
-        now[0] += 5
-        line.advance()
-        with line.paused():
-            now[0] += 3600
-        now[0] += 5
-        line.advance()
-    assert "0:40 left" in caplog.text, "two steps took ten seconds, eight are left"

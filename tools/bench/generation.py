@@ -110,7 +110,7 @@ def ask(path: Path, count: int, *, latency_s: float, in_flight: int) -> dict[str
         begin, cpu = time.perf_counter(), time.process_time()
         progress = run_requests(requests, settings, ledger, on_row=seen)
         seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
-        assert progress.done == len(ledger) == count and not progress.failed, progress.line()
+        assert progress.done == len(ledger) == count and not progress.failed, progress.note()
     return {
         "rows": count,
         "in_flight": in_flight,

@@ -85,12 +85,12 @@ def verify(
     for path, root in zip(records, roots):
         found, image_root = find_records(path, root)
         files.append(CheckedFile(str(path), _some(found, path), image_root))
-    with progress("checking images") as line:
+    with progress("checking images") as display:
         report = check_records(
             files,
             near_bits=near if near >= 0 else None,
             num_workers=workers,
-            progress=line.update,
+            progress=display.update,
         )
     typer.echo(f"{report.num_records} records with {report.num_pictures} pictures: {report.num_findings} findings")
     for title, lines in report.findings().items():

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import torch
 from small import SmallModel, SmallTask, settings, steps
 
-from lavis_emovit import train
-from lavis_emovit.distributed import heartbeat, processes
+from lavis_emovit import launch
+from lavis_emovit.distributed import heartbeat, joining, processes
 from lavis_emovit.errors import DataError
 from lavis_emovit.runners.engines import build_engine
 
@@ -22,12 +22,12 @@ FAULT_STEP = 3
 def train_until(mode: str, faulty_rank: int, timeout_s: float) -> int:
     """The exit code of the command."""
     run = partial(_run, mode, faulty_rank, timeout_s)
-    return train.launch(["--cfg-path", "none"], prog="faults", description="", run=lambda path, options: run())
+    return launch.launch(["--cfg-path", "none"], prog="faults", description="", run=lambda path, options: run())
 
 
 def _run(mode: str, faulty_rank: int, timeout_s: float) -> None:
     torch.set_num_threads(1)
-    train._join_ranks(processes.read_launch(), SimpleNamespace(device="cpu", timeout_s=timeout_s, evaluate=True))
+    joining.join_ranks(processes.read_launch(), SimpleNamespace(device="cpu", timeout_s=timeout_s, evaluate=True))
     engine = build_engine(SmallModel(), SmallTask(), settings())
     for step, batches in enumerate(steps(0, 1000, engine.rank, engine.world_size)):
         heartbeat.note("reading", step=step, place=f"train/{step:06d}.tar")

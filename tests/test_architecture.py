@@ -1,16 +1,21 @@
 """The package keeps its layout: rooms on floors, short files, light imports.
 
+The floors are read from the tables in docs/architecture.md.
+
 Properties:
-- a room imports only rooms of lower floors (imports inside functions count too);
+- a room imports only rooms on lower floors (imports inside functions count too); so does a part inside a room;
+- no two modules import each other, directly or in a circle;
+- the picture of the architecture is the one that the page's tables give;
 - no Python file has more than 600 lines, every module of the package opens with a docstring;
 - a file registers at most one class in LAVIS, and every registering module is in the plugin's list;
-- `import lavis_emovit` takes under 0.3 s; what needs neither torch nor LAVIS does not load them;
+- `import lavis_emovit` takes under 0.3 s; modules that need neither torch nor LAVIS do not load them;
 - importing a module changes neither the environment, nor a global random state, nor torch's settings.
 """
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import os
 import subprocess
 import sys
@@ -25,17 +30,17 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "lavis_emovit"
 MAX_LINES = 600
 
-# Room -> floor. What stands on one floor does not know its neighbours, save on the two top floors.
-FLOORS = {
-    **dict.fromkeys(["distributed", "errors", "files", "images", "paths", "progress", "settings"], 0),
-    **dict.fromkeys(["chat", "checkpoints", "emotion", "models", "processors", "records", "sample_set"], 1),
-    **dict.fromkeys(["generation", "recipes", "shards", "sources"], 2),
-    **dict.fromkeys(["datasets", "evaluation"], 3),
-    **dict.fromkeys(["tasks"], 4),
-    **dict.fromkeys(["runners"], 5),
-    **dict.fromkeys(["__init__", "cli", "evaluate", "grafts", "launch", "plugin", "train"], 6),
+sys.path.insert(0, str(ROOT / "tools"))
+import draw_architecture  # noqa: E402
+
+FLOORS = {"__init__": 6, **draw_architecture.floors()}
+# On these floors, neighbours may import each other.
+SHARED_FLOORS = {min(FLOORS.values()), max(FLOORS.values())}
+# Room -> its parts from the ground up; the first part is the room's files that are not named.
+PARTS = {
+    room.strip("`"): [part.strip(" `/") for part in parts.split(",")]
+    for room, parts in draw_architecture.table("inside")
 }
-SHARED_FLOORS = {0, 6}
 
 LIGHT_MODULES = (
     "lavis_emovit",
@@ -63,22 +68,38 @@ def _room(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def _imported_rooms(tree: ast.Module, path: Path) -> Iterator[tuple[str, int]]:
-    """Rooms of ours that a file imports, each with the line."""
-    for node in ast.walk(tree):
+def _imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Names in our package that a file imports, `a.b.c` below `lavis_emovit`, each with the line."""
+    for node in _runtime_nodes(ast.parse(path.read_text())):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}:{node.lineno}: relative import"
-            if node.module == "lavis_emovit":
-                names = [f"lavis_emovit.{alias.name}" for alias in node.names]
-            else:
-                names = [node.module or ""]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
         for name in names:
-            parts = name.split(".")
-            if parts[0] == "lavis_emovit":
-                yield (parts[1] if len(parts) > 1 and parts[1] in FLOORS else "__init__"), node.lineno
+            if name.partition(".")[0] == "lavis_emovit":
+                yield name.partition(".")[2], node.lineno
+
+
+def _runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those that only type checkers see."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)):
+            yield child
+            yield from _runtime_nodes(child)
+
+
+def _imported_rooms(path: Path) -> Iterator[tuple[str, int]]:
+    for name, line in _imports(path):
+        room = name.partition(".")[0]
+        yield (room if room in FLOORS else "__init__"), line
+
+
+def _part(room: str, name: str) -> int:
+    """Floor of a module inside its room; `name` is its name below the package."""
+    inside = name.split(".")[1:2]
+    return PARTS[room].index(inside[0]) if inside and inside[0] in PARTS[room] else 0
 
 
 def test_every_room_has_a_floor():
@@ -92,12 +113,52 @@ def test_rooms_import_lower_floors_only(room):
     for path in _python_files(PACKAGE):
         if _room(path) != room:
             continue
-        for other, line in _imported_rooms(ast.parse(path.read_text()), path):
+        for other, line in _imported_rooms(path):
             is_lower = FLOORS[other] < FLOORS[room]
             is_neighbour = FLOORS[other] == FLOORS[room] and FLOORS[room] in SHARED_FLOORS
             if not (other == room or is_lower or is_neighbour):
                 wrong.append(f"{path.relative_to(ROOT)}:{line} imports {other}")
     assert not wrong
+
+
+@pytest.mark.parametrize("room", sorted(PARTS))
+def test_parts_of_a_room_import_parts_below_them(room):
+    folder = PACKAGE / room
+    assert [name for name in PARTS[room][1:] if not list(folder.glob(f"{name}*"))] == []
+    wrong = []
+    for path in _python_files(folder):
+        own = _part(room, _module(path).partition(".")[2])
+        for name, line in _imports(path):
+            if name.partition(".")[0] == room and _part(room, name) > own:
+                wrong.append(f"{path.relative_to(ROOT)}:{line} imports {name}")
+    assert not wrong
+
+
+def test_modules_do_not_import_in_circles():
+    modules = {_module(path): path for path in _python_files(PACKAGE)}
+    graph = {
+        name: {_nearest(f"lavis_emovit.{imported}", modules) for imported, _ in _imports(path)} - {name}
+        for name, path in modules.items()
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _nearest(name: str, modules: dict[str, Path]) -> str:
+    """The module that an imported name is, or is in."""
+    while name not in modules:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def test_picture_is_the_one_of_the_tables():
+    assert draw_architecture.PICTURE.read_text(encoding="utf-8") == draw_architecture.draw()
 
 
 def test_files_are_short():
@@ -133,7 +194,7 @@ def test_one_registered_class_a_file_and_all_in_the_list():
         assert len(classes) <= 1, f"{path} registers {classes}"
         if classes:
             registering[".".join(path.relative_to(ROOT).with_suffix("").parts)] = classes[0]
-    # This one makes its classes from YAML files.
+    # This module makes its classes from YAML files.
     declared = "lavis_emovit.datasets.builders.declared"
     assert sorted([*registering, declared]) == sorted(REGISTERING_MODULES)
 
@@ -190,5 +251,4 @@ print(len(modules))
 
 
 def _all_modules() -> list[str]:
-    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in _python_files(PACKAGE)]
-    return [name.removesuffix(".__init__") for name in names if ".grafts." not in name]
+    return [name for path in _python_files(PACKAGE) if ".grafts." not in (name := _module(path))]

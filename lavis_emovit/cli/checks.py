@@ -133,7 +133,7 @@ def check_lavis() -> Iterator[Finding]:
     if find_spec("lavis") is None:
         yield Finding("lavis", "failed", "not installed", LAVIS_LINE)
         return
-    from lavis_emovit.plugin import activate, entry_points, loading, stand_ins
+    from lavis_emovit.plugin import activate, compat, entry_points, loading, stand_ins
 
     try:
         activate()
@@ -143,13 +143,18 @@ def check_lavis() -> Iterator[Finding]:
         return
     from lavis.common.registry import registry
 
-    shims = f"{len(loading.report['shims'])} names put back for it"
+    broken = loading.import_everything()
+    shims = f"{len(compat.put_back)} names put back for it"
     missing = stand_ins.missing_packages()
     stood_in = f"; stand-ins for {', '.join(missing)} (EmoVIT needs none of them)" if missing else ""
     yield Finding(
         "lavis", "ok", f"{version or 'of unknown version'}, {len(registry.list_models())} models, {shims}{stood_in}"
     )
-    for failure in loading.report["failures"]:
+    for module, fault in broken.items():
+        is_ours = module.startswith("lavis_emovit.")
+        fix = REINSTALL_FIX if is_ours else "nothing, unless you use this part of LAVIS"
+        yield Finding("lavis", "failed" if is_ours else "warning", f"{module}: {type(fault).__name__}: {fault}", fix)
+    for failure in loading.failures:
         yield Finding("lavis", "failed", failure, REINSTALL_FIX)
     for name, reason in entry_points.broken.items():
         state: State = "failed" if name == entry_points.OUR_ENTRY_POINT.name else "warning"

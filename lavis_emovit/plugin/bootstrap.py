@@ -1,6 +1,6 @@
-"""Start-up hook: waits for the first `import lavis` and hands over to `loading`.
+"""Start-up hook: waits for the first `import lavis` and passes it to `loading`.
 
-`lavis_emovit.pth` imports this module whenever a Python starts, so it needs nothing but `sys` and `os.environ`, costs
+`lavis_emovit.pth` imports this module at every start of Python. It therefore needs only `sys` and `os.environ`, costs
 about a millisecond and never raises. The environment variable `LAVIS_PLUGINS=0` switches it off.
 """
 
@@ -13,40 +13,41 @@ SWITCH = "LAVIS_PLUGINS"
 SWITCHED_OFF = ("0", "off", "no", "false")
 
 
+def find_elsewhere(finder, name, path=None, target=None):
+    """The spec that the other finders of `sys.meta_path` give for a module, or None."""
+    for other in list(sys.meta_path):
+        find = None if isinstance(other, type(finder)) else getattr(other, "find_spec", None)
+        spec = find(name, path, target) if find else None
+        if spec is not None:
+            return spec
+    return None
+
+
 class LavisFinder:
-    """Meta-path finder that finds `lavis` where the other finders find it, and wraps its loader."""
+    """Meta-path finder that finds LAVIS where the other finders find it, and wraps its loaders."""
 
     def find_spec(self, name, path=None, target=None):
-        """The real spec of `lavis` with a loader that activates the plugins after the load; None for any other name."""
-        if name != "lavis":
+        """The real spec of `lavis` or one of its modules, with our loader around its own; None for any other name."""
+        if name != "lavis" and not name.startswith("lavis."):
             return None
         try:
-            spec = self._real_spec(name, path, target)
+            spec = find_elsewhere(self, name, path, target)
             if spec is None or spec.loader is None:
                 return spec
-            from lavis_emovit.plugin.loading import PluginLoader
+            from lavis_emovit.plugin import loading
 
-            spec.loader = PluginLoader(spec.loader)
-            return spec
-        except Exception:  # LAVIS must be importable without us, whatever is left of this package
+            return loading.wrap(spec)
+        except Exception:  # LAVIS must stay importable, even if only half of this package is installed
             return None
-
-    def _real_spec(self, name, path, target):
-        for finder in list(sys.meta_path):
-            find = None if isinstance(finder, LavisFinder) else getattr(finder, "find_spec", None)
-            spec = find(name, path, target) if find else None
-            if spec is not None:
-                return spec
-        return None
 
 
 def switched_off() -> bool:
-    """Whether the environment says that LAVIS is to be left alone."""
+    """Whether the environment switches the plugin off."""
     return os.environ.get(SWITCH, "").strip().lower() in SWITCHED_OFF
 
 
 def install() -> bool:
-    """Put the finder in front, once a process. False where the environment switched it off."""
+    """Put the finder first, once a process. False if the environment switches it off."""
     if switched_off():
         return False
     if not any(isinstance(finder, LavisFinder) for finder in sys.meta_path):

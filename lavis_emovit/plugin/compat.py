@@ -1,7 +1,7 @@
 """Names that LAVIS 1.0.2 imports from transformers and that newer releases of transformers dropped.
 
-Each is put back where LAVIS looks for it: the function itself where transformers only moved it, else an equivalent from
-here. Nothing that transformers still has is replaced.
+Each is put back where LAVIS looks for it, when that module of transformers is imported: the function itself if
+transformers only moved it, otherwise an equivalent from here. Nothing that transformers still has is replaced.
 """
 
 from __future__ import annotations
@@ -9,40 +9,83 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from lavis_emovit.plugin.bootstrap import find_elsewhere
+from lavis_emovit.plugin.wrapped_loader import WrappedLoader
 
-def apply() -> list[str]:
-    """Put the missing names back.
+PATCHED = ("transformers.modeling_utils", "transformers.pytorch_utils")
+MODEL_PARALLEL = "transformers.utils.model_parallel_utils"
 
-    Returns:
-        the dotted names that were missing, for `emovit doctor`.
+# The dotted names that were missing, for `emovit doctor`.
+put_back: list[str] = []
+
+
+class ShimFinder:
+    """Meta-path finder that puts the missing names back when transformers is imported.
+
+    Args:
+        report: takes what failed and its error; the import itself then succeeds without the names.
     """
-    put_back = []
-    pytorch_utils = importlib.import_module("transformers.pytorch_utils")
-    modeling_utils = importlib.import_module("transformers.modeling_utils")
-    for function in (apply_chunking_to_forward, find_pruneable_heads_and_indices, prune_linear_layer):
-        name = function.__name__
-        for module in (pytorch_utils, modeling_utils):
-            if not hasattr(module, name):
-                setattr(module, name, getattr(pytorch_utils, name, function))
-                put_back.append(f"{module.__name__}.{name}")
-    if _add_module("transformers.utils.model_parallel_utils", (assert_device_map, get_device_map)):
-        put_back.append("transformers.utils.model_parallel_utils")
-    return put_back
+
+    def __init__(self, report: Callable[[str, Exception], None]):
+        self._report = report
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """A spec with our loader for the modules that miss names, None for any other."""
+        if name not in PATCHED and name != MODEL_PARALLEL:
+            return None
+        spec = find_elsewhere(self, name, path, target)
+        if spec is None and name == MODEL_PARALLEL:
+            return ModuleSpec(name, _ModelParallelUtils())  # type: ignore[arg-type]
+        if spec is not None and spec.loader is not None and name in PATCHED:
+            spec.loader = WrappedLoader(spec.loader, self._run_and_patch)  # type: ignore[assignment]
+        return spec
+
+    def patch(self, module: ModuleType) -> None:
+        """Put back the names that a module of transformers misses."""
+        try:
+            for function in (apply_chunking_to_forward, find_pruneable_heads_and_indices, prune_linear_layer):
+                name = function.__name__
+                if not hasattr(module, name):
+                    pytorch_utils = importlib.import_module("transformers.pytorch_utils")
+                    setattr(module, name, getattr(pytorch_utils, name, function))
+                    put_back.append(f"{module.__name__}.{name}")
+        except Exception as error:
+            self._report(f"putting back names that {module.__name__} dropped", error)
+
+    def _run_and_patch(self, module: ModuleType, loader: Any) -> None:
+        loader.exec_module(module)
+        self.patch(module)
 
 
-def _add_module(name: str, functions: Iterable[Callable[..., Any]]) -> bool:
-    try:
-        importlib.import_module(name)
-        return False
-    except ModuleNotFoundError:
-        module = ModuleType(name, "Layer-to-device maps, kept for LAVIS.")
-        for function in functions:
+class _ModelParallelUtils:
+    """Loader of a module that transformers dropped as a whole."""
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return ModuleType(spec.name, "Layer-to-device maps, kept for LAVIS.")
+
+    def exec_module(self, module: ModuleType) -> None:
+        for function in (assert_device_map, get_device_map):
             setattr(module, function.__name__, function)
-        sys.modules[name] = module
-        return True
+        put_back.append(module.__name__)
+
+
+def install(report: Callable[[str, Exception], None]) -> None:
+    """Put the missing names back: now in modules that are loaded, in the others when they are imported.
+
+    Args:
+        report: takes what failed and its error.
+    """
+    if any(isinstance(finder, ShimFinder) for finder in sys.meta_path):
+        return
+    finder = ShimFinder(report)
+    sys.meta_path.insert(0, finder)
+    for name in PATCHED:
+        if name in sys.modules:
+            finder.patch(sys.modules[name])
 
 
 def apply_chunking_to_forward(forward: Callable[..., Any], chunk_size: int, chunk_dim: int, *tensors: Any) -> Any:

@@ -14,7 +14,7 @@ FUNCTIONS = ("load_model", "load_model_and_preprocess")
 
 
 def make_optional(models: ModuleType) -> None:
-    """Wrap LAVIS's two loading functions, in `lavis.models` and wherever LAVIS star-imported them.
+    """Wrap LAVIS's two loading functions, in `lavis.models` and in `lavis`, which star-imports them.
 
     Args:
         models: the module `lavis.models`.
@@ -25,7 +25,7 @@ def make_optional(models: ModuleType) -> None:
             continue
         wrapped = _with_optional_type(function)
         for module in (models, sys.modules["lavis"]):
-            if getattr(module, name, None) is function:
+            if vars(module).get(name) is function:
                 setattr(module, name, wrapped)
 
 
@@ -39,11 +39,11 @@ def _with_optional_type(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def resolve_model_type(name: str, model_type: str | None) -> str:
-    """The given type, or the default one that the model class names in `DEFAULT_MODEL_TYPE`.
+    """The given type, or the default type of the model class, `DEFAULT_MODEL_TYPE`.
 
     Raises:
         ValueError: no model of that name is registered.
-        TypeError: no type is given and the class names no default, as LAVIS itself raises it.
+        TypeError: no type is given and the class has no default type. LAVIS raises the same error.
     """
     from lavis.common.registry import registry
 
@@ -57,4 +57,4 @@ def resolve_model_type(name: str, model_type: str | None) -> str:
     if default is not None:
         return default
     types = ", ".join(getattr(model_class, "PRETRAINED_MODEL_CONFIG_DICT", {}))
-    raise TypeError(f"the model '{name}' needs a model_type, it names no default one; its types: {types}")
+    raise TypeError(f"the model '{name}' needs a model_type, it has no default; its types: {types}")

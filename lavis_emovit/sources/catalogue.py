@@ -7,7 +7,6 @@ where to get it, under which licence, and what its publisher counts. Folders nam
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,11 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field
 
 from lavis_emovit.errors import ConfigError, DataError
-from lavis_emovit.paths import config_root
+from lavis_emovit.registered import dataset_files
 from lavis_emovit.settings import Settings, nearest_name, parse_settings
 from lavis_emovit.sources.declaration import DeclaredBuildInfo
 from lavis_emovit.sources.layouts import LayoutSettings
 
-CONFIG_NAME = "defaults.yaml"
-SEARCH_VARIABLE = "EMOVIT_DATASETS"
 DATASET_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -106,32 +103,19 @@ class CatalogueEntry:
     stratify: bool
 
 
-def config_files() -> dict[str, Path]:
-    """Name -> YAML file of every dataset that is declared, ours first; one's own with the same name win."""
-    found: dict[str, Path] = {}
-    folders = [config_root() / "datasets"]
-    folders += [Path(item).expanduser() for item in os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep) if item]
-    for folder in folders:
-        if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder, though {SEARCH_VARIABLE} names it")
-        for path in sorted(folder.glob(f"*/{CONFIG_NAME}")):
-            found[path.parent.name] = path
-    return found
-
-
 def find_entry(name: str) -> CatalogueEntry | None:
     """A dataset by its name or by the path of its YAML file; None for one that is no published dataset.
 
     Raises:
         ConfigError: the file is not such a YAML; all that is wrong is told.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else config_files().get(name)
+    path = Path(name) if name.endswith((".yaml", ".yml")) else dataset_files().get(name)
     return _read_entry(path) if path is not None else None
 
 
 def known_names() -> list[str]:
     """Names of all datasets that `find_entry` gives an entry for."""
-    return sorted(name for name, path in config_files().items() if _read_entry(path) is not None)
+    return sorted(name for name, path in dataset_files().items() if _read_entry(path) is not None)
 
 
 def unknown_dataset(name: str, also: list[str]) -> DataError:

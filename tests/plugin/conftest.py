@@ -98,7 +98,9 @@ class Child:
     ) -> subprocess.CompletedProcess[str]:
         """Run `code`; the options go to the interpreter."""
         variables = {key: value for key, value in os.environ.items() if key != "LAVIS_PLUGINS"}
-        variables |= {"PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1", **(environment or {})}
+        # This checkout's package, also if another one is installed; `-S` is for tests that bring their own.
+        path = [str(self.folder)] if "-S" in options else [str(self.folder), str(ROOT)]
+        variables |= {"PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1", **(environment or {})}
         command = [sys.executable, *options, "-c", textwrap.dedent(code)]
         return subprocess.run(
             command, cwd=self.work, env=variables, capture_output=True, text=True, timeout=600, check=False

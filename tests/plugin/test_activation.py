@@ -6,7 +6,8 @@ Properties:
 - nobody else is fooled: the package cannot be found or imported outside LAVIS, nor by LAVIS after its load;
 - a package that is there is used, one that is there but broken is stood in for with its reason;
 - names that transformers dropped are back, those that it still has stay its own;
-- every plugin of the group `lavis.plugins` is loaded; broken ones are reported by name and reason, the others go on;
+- every plugin of the group `lavis.plugins` is loaded; broken ones are reported by name and reason, the others work;
+- our own classes are listed at once, and imported when they are asked for;
 - grafted modules are there, in child processes too, and never replace a module of LAVIS;
 - `model_type` may be left out where the class names a default one, and is refused clearly elsewhere;
 - `activate` does all this where the hook is switched off, and does it once only.
@@ -104,7 +105,10 @@ def test_broken_package_is_stood_in_for_with_its_reason(stub_child):
 
 def test_missing_package_outside_the_list_is_an_ordinary_error(stub_child):
     stub_child.write({"lavis/datasets/__init__.py": "import package_that_is_not_there"})
-    assert "ModuleNotFoundError: No module named 'package_that_is_not_there'" in stub_child.run("import lavis").stderr
+    assert (
+        "ModuleNotFoundError: No module named 'package_that_is_not_there'"
+        in stub_child.run("import lavis.datasets").stderr
+    )
 
 
 def test_dropped_names_are_back_and_kept_ones_stay(stub_child):
@@ -132,10 +136,9 @@ def test_plugins_are_loaded_and_broken_ones_named(stub_child):
     """
     done = stub_child.run(code)
     count, loaded, broken = json.loads(done.stdout)
-    assert (count, loaded) == (2, ["good_before", "very_good"])
+    assert (count, loaded) == (2, ["emovit", "good_before", "very_good"])
     assert broken["broken_plugin"] == "ModuleNotFoundError: No module named 'numpi'"
     assert broken["exiting_plugin"] == "SystemExit: not today"
-    assert "this test has no torch" in broken["emovit"]
     for name, reason in broken.items():
         assert f"LAVIS plugin {name}" in done.stderr and reason in done.stderr
     assert "Traceback" not in done.stderr
@@ -188,7 +191,7 @@ def test_model_type(stub_child):
         "large base ('large', True)",
         "('ours', 'large', False, 'cuda') ('stock', 'base', True, 'cpu')",
         "True load_model True",
-        "TypeError the model 'stock' needs a model_type, it names no default one; its types: base, large",
+        "TypeError the model 'stock' needs a model_type, it has no default; its types: base, large",
         "ValueError LAVIS has no model named 'stok' (did you mean 'stock'?)",
     ]
 
@@ -236,6 +239,20 @@ def test_activate_without_lavis_says_what_to_install(child):
 
 def test_failing_step_leaves_lavis_usable(stub_child):
     stub_child.write({"transformers/pytorch_utils.py": "raise RuntimeError('a future transformers')"})
-    done = stub_child.run("import lavis; print(lavis.load_model('ours')[1])")
+    done = stub_child.run("import lavis, transformers.modeling_utils; print(lavis.load_model('ours')[1])")
     assert done.stdout.strip() == "large"
-    assert "putting back names that transformers dropped failed: RuntimeError: a future transformers" in done.stderr
+    reason = "RuntimeError: a future transformers"
+    assert f"putting back names that transformers.modeling_utils dropped failed: {reason}" in done.stderr
+
+
+def test_class_of_ours_is_imported_when_it_is_asked_for(stub_child):
+    code = """
+        from lavis.common.registry import registry
+        models, tasks = (registry.mapping[f"{kind}_name_mapping"] for kind in ("model", "task"))
+        print("emovit_tiny" in models, "emotion_instruction" in tasks)
+        try:
+            registry.get_model_class("emovit_tiny")
+        except ImportError as error:
+            print(error)
+    """
+    assert stub_child.output(code).splitlines() == ["True True", "this test has no torch"]

@@ -27,7 +27,7 @@ from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.reader import ShardReader
-from lavis_emovit.sources.catalogue import DeclaredDataset, PublishedCounts, config_files, find_entry, known_names
+from lavis_emovit.sources.catalogue import DeclaredDataset, PublishedCounts, dataset_files, find_entry, known_names
 from lavis_emovit.sources.declaration import DeclaredBuildInfo, DeclaredPreparation
 from lavis_emovit.sources.layouts import LayoutSettings, open_dataset
 from lavis_emovit.sources.problems import Notes
@@ -279,8 +279,8 @@ def test_a_wrong_yaml_is_refused_with_all_that_is_wrong(own, monkeypatch, tmp_pa
     with pytest.raises(ConfigError, match="cannot be read"):
         find_entry(str(tmp_path / "gone.yaml"))
     monkeypatch.setenv("EMOVIT_DATASETS", str(tmp_path / "nowhere"))
-    with pytest.raises(DataError, match="nowhere: no such folder, though EMOVIT_DATASETS names it"):
-        config_files()
+    with pytest.raises(DataError, match="nowhere: no such folder, but EMOVIT_DATASETS names it"):
+        dataset_files()
     assert register_declared() == []
 
 

@@ -1,23 +1,21 @@
-"""LAVIS datasets that a YAML file declares: one builder is registered for every file of the catalogue.
+"""LAVIS datasets that a YAML file declares: one builder for every file of the catalogue.
 
 `lavis_configs/datasets/<name>/defaults.yaml` makes the dataset `<name>`, and so does such a file in a folder that
-`EMOVIT_DATASETS` names. A dataset with a builder class of its own keeps it.
+`EMOVIT_DATASETS` names.
 """
 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from lavis.common.registry import registry
 
 from lavis_emovit.datasets.builders.base import EmotionDatasetBuilder
 from lavis_emovit.errors import DataError
-from lavis_emovit.sources.catalogue import config_files
+from lavis_emovit.registered import dataset_files
 
 logger = logging.getLogger(__name__)
-
-# Datasets whose builder classes stand in files of this folder.
-BUILDERS_OF_THEIR_OWN = ("emoset", "emoset_sketch", "london_faces")
 
 
 def register_declared() -> list[str]:
@@ -26,15 +24,9 @@ def register_declared() -> list[str]:
     Returns:
         the names that were registered.
     """
-    try:
-        files = config_files()
-    except DataError as error:
-        # A wrong EMOVIT_DATASETS must not take LAVIS away from who doesn't use it; `emovit data` refuses it.
-        logger.warning("datasets of one's own are not registered: %s", error)
-        return []
     made = []
-    for name, path in files.items():
-        if name in BUILDERS_OF_THEIR_OWN or registry.get_builder_class(name) is not None:
+    for name, path in _files().items():
+        if registry.get_builder_class(name) is not None:
             continue
         members = {
             "__doc__": f"Dataset `{name}`, declared in {path.parent.name}/{path.name}.",
@@ -46,6 +38,15 @@ def register_declared() -> list[str]:
         registry.register_builder(name)(type(class_name, (EmotionDatasetBuilder,), members))
         made.append(name)
     return made
+
+
+def _files() -> dict[str, Path]:
+    try:
+        return dataset_files()
+    except DataError as error:
+        # `emovit data` refuses a wrong EMOVIT_DATASETS; LAVIS must stay usable with it.
+        logger.warning("custom datasets are not registered: %s", error)
+        return dataset_files(custom=False)
 
 
 register_declared()

@@ -1,0 +1,68 @@
+"""The names that this package registers in LAVIS and the module of each, read from the files without importing them.
+
+A decorator `@registry.register_task("name")` at the start of a line registers a class, and so does every YAML file
+of the catalogue of datasets.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.paths import PACKAGE_ROOT, config_root
+
+CONFIG_NAME = "defaults.yaml"
+SEARCH_VARIABLE = "EMOVIT_DATASETS"
+DECLARED_DATASETS = "lavis_emovit.datasets.builders.declared"
+
+# Folders whose files register classes.
+REGISTERING_FOLDERS = ("models", "processors", "datasets/builders", "tasks", "runners")
+
+_REGISTRATION = re.compile(r'^@registry\.register_(\w+)\("([^"]+)"\)', re.MULTILINE)
+
+
+def registered_names(*, custom: bool = True) -> dict[str, dict[str, str]]:
+    """Kind (`model`, `builder`, `processor`, `task`, `runner`) -> name -> module that registers it.
+
+    Args:
+        custom: include the datasets in the folders that `EMOVIT_DATASETS` names.
+
+    Raises:
+        DataError: `EMOVIT_DATASETS` names a folder that does not exist.
+    """
+    names: dict[str, dict[str, str]] = {}
+    for kind, name, module in _decorated():
+        names.setdefault(kind, {})[name] = module
+    for name in dataset_files(custom=custom):
+        names.setdefault("builder", {}).setdefault(name, DECLARED_DATASETS)
+    return names
+
+
+def _decorated() -> Iterator[tuple[str, str, str]]:
+    for folder in REGISTERING_FOLDERS:
+        for path in sorted((PACKAGE_ROOT / folder).glob("*.py")):
+            module = ".".join([PACKAGE_ROOT.name, *folder.split("/"), path.stem])
+            for kind, name in _REGISTRATION.findall(path.read_text(encoding="utf-8")):
+                yield kind, name, module
+
+
+def dataset_files(*, custom: bool = True) -> dict[str, Path]:
+    """Name -> YAML file of every declared dataset, ours first; a custom one replaces ours of the same name.
+
+    Args:
+        custom: include the datasets in the folders that `EMOVIT_DATASETS` names.
+
+    Raises:
+        DataError: `EMOVIT_DATASETS` names a folder that does not exist.
+    """
+    found: dict[str, Path] = {}
+    named = os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep) if custom else []
+    for folder in [config_root() / "datasets", *(Path(item).expanduser() for item in named if item)]:
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder, but {SEARCH_VARIABLE} names it")
+        for path in sorted(folder.glob(f"*/{CONFIG_NAME}")):
+            found[path.parent.name] = path
+    return found

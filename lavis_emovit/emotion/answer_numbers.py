@@ -1,8 +1,8 @@
-"""Reading valence, arousal and other numbers out of a generated answer: what is not clearly one number is none.
+"""Read valence, arousal and other numbers from a generated answer, strictly.
 
-A number counts where it is tied to its name ("valence: 0.3", "a valence of about 0.3", "0.3 for valence"), or where the
-answer is nothing but as many numbers as were asked for. It must lie on the scale that the question named. Ranges, two
-different numbers for one name, a rating out of something else than the scale's top, and words alone are no number.
+A number counts if it is tied to its name ("valence: 0.3", "a valence of about 0.3", "0.3 for valence"), or if the answer
+contains nothing but as many numbers as were requested. It must be on the scale of the question. Ranges, two different
+numbers for one name, ratings out of another maximum than that of the scale, and words alone do not count.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lavis_emovit.emotion.answer_phrases import REFUSALS, SOFT_REFUSALS, THOUGHT
+from lavis_emovit.emotion.answer_phrases import THOUGHT, is_refusal, without_markup
 
 NumberStatus = Literal["ok", "invalid", "ambiguous", "refused"]
 
@@ -23,7 +23,7 @@ VALENCE_AROUSAL = ("valence", "arousal")
 SYNONYMS: Mapping[str, tuple[str, ...]] = {"valence": ("pleasantness", "pleasure"), "arousal": ("activation",)}
 
 _NUMBER = r"[+-]?\s?(?:\d+(?:\.\d+)?|\.\d+)(?:e[+-]?\d+)?"
-# What may stand between a name and its number.
+# Words allowed between a name and its number.
 _LINK_WORDS = (
     "score|scores|value|values|level|rating|rate|rated|dimension|axis|is|are|was|at|of|about|approximately|approx|roughly|"
     "around|near|nearly|would|be|should|could|may|might|must|estimated|estimate|estimates|predicted|prediction|equals|"
@@ -44,8 +44,8 @@ class NumberAnswer:
 
     Attributes:
         value: None unless the status is `ok`.
-        status: `ok`; `invalid`, no number or one off the scale; `ambiguous`, several numbers, a range, or a word that
-            contradicts the sign; `refused`, it says that it cannot or will not tell.
+        status: `ok`; `invalid`: no number, or one off the scale; `ambiguous`: several numbers, a range, or a word that
+            contradicts the sign; `refused`: the answer declines to give one.
     """
 
     value: float | None
@@ -58,25 +58,25 @@ def read_numbers(
     scale: tuple[float, float] = (-1.0, 1.0),
     target: tuple[float, float] | None = None,
 ) -> dict[str, NumberAnswer]:
-    """The numbers that an answer gives.
+    """Read the requested numbers from an answer.
 
     Args:
         text: a generated answer.
-        names: what was asked for, in the order of the question.
-        scale: both ends of the scale that the question named, such as (1, 9).
-        target: both ends of the scale on which the values are wanted, such as (-1, 1); None for the question's own.
+        names: the requested quantities, in the order of the question.
+        scale: lower and upper end of the question's scale, such as (1, 9).
+        target: lower and upper end of the scale of the returned values, such as (-1, 1). None: the question's scale.
 
     Returns:
-        name -> its number, for each of `names`.
+        name -> number, for each of `names`.
     """
     if not scale[0] < scale[1] or (target is not None and not target[0] < target[1]):
-        raise ValueError(f"a scale runs from its lower to its higher end, got {scale} and {target}")
+        raise ValueError(f"a scale is given as (lower end, upper end), got {scale} and {target}")
     plain = _normalise(text)
     bare = _bare_numbers(plain, len(names))
-    # "V: 0.3, A: -0.2"; alone, "A:" is where an answer begins.
+    # "V: 0.3, A: -0.2". A single "A:" only opens an answer.
     letters = len(names) > 1 and all(re.search(_lettered(name), plain) for name in names)
     plain, together = _joined_numbers(plain, names)
-    refused = any(pattern.search(plain) for pattern in (*REFUSALS, SOFT_REFUSALS))
+    refused = is_refusal(plain)
     answers = {}
     for i, name in enumerate(names):
         found: list[float | NumberStatus] = [bare[i]] if bare else [values[name] for values in together]
@@ -87,7 +87,7 @@ def read_numbers(
 
 
 def rescale(value: float, scale: tuple[float, float], target: tuple[float, float]) -> float:
-    """A value carried linearly from one scale to another: (1, 9) to (-1, 1) makes 5 into 0."""
+    """Map a value linearly from one scale to another: 5 on (1, 9) becomes 0 on (-1, 1)."""
     share = (value - scale[0]) / (scale[1] - scale[0])
     return target[0] + share * (target[1] - target[0])
 
@@ -112,12 +112,11 @@ def _answer(
 def _normalise(text: str) -> str:
     text = unicodedata.normalize("NFKC", text).casefold()
     text = re.sub("[\u2212\u2010-\u2015]", "-", THOUGHT.sub(" ", text))
-    text = text.replace("\u2248", "~").translate(str.maketrans("\u2018\u2019\u201c\u201d", "''\"\""))
-    return re.sub(r"[ \t]+", " ", re.sub(r"[*`#|]+|(?<!\w)_+|_+(?!\w)", " ", text))
+    return without_markup(text.replace("\u2248", "~"))
 
 
 def _bare_numbers(plain: str, count: int) -> list[float] | None:
-    """The numbers of an answer that is nothing but as many numbers as were asked for."""
+    """The numbers of an answer that consists of exactly the requested count of numbers, else None."""
     numbers = re.findall(rf"(?<![\w.]){_NUMBER}", plain)
     rest = re.sub(rf"(?<![\w.]){_NUMBER}", "", plain)
     if len(numbers) != count or not re.fullmatch(r"[\s,;:()\[\]{}.'\"]*", rest) or re.search(r"\d,\d", plain):
@@ -126,9 +125,9 @@ def _bare_numbers(plain: str, count: int) -> list[float] | None:
 
 
 def _joined_numbers(plain: str, names: Sequence[str]) -> tuple[str, list[dict[str, float]]]:
-    """What is said of all names in one breath, "(valence, arousal) = (0.3, -0.2)", and the text without it.
+    """Numbers given for all names at once, "(valence, arousal) = (0.3, -0.2)", and the text without these phrases.
 
-    Names joined in this way take no single number, so they are taken out of the text where no fitting list follows.
+    Joined names never take a single number, so they are removed from the text even if no matching list follows.
     """
     together: list[dict[str, float]] = []
     if len(names) < 2:
@@ -136,11 +135,11 @@ def _joined_numbers(plain: str, names: Sequence[str]) -> tuple[str, list[dict[st
     numbers = r"\s*(?:,|/|;|\band\b|\s)\s*".join([rf"({_NUMBER})(?![\w%]|\.\d)"] * len(names))
     for ordered in itertools.permutations(names):
         head = r"\s*(?:,|/|&|\band\b)+\s*(?:(?:and|the)\s+)*".join(rf"\b(?:{_words(name)})\b" for name in ordered)
-        said = re.compile(rf"\(?{head}\)?(?:{_LINK}{numbers}(?!\s*(?:,|/|;|\band\b)\s*[-+]?\.?\d))?")
-        for match in said.finditer(plain):
+        phrase = re.compile(rf"\(?{head}\)?(?:{_LINK}{numbers}(?!\s*(?:,|/|;|\band\b)\s*[-+]?\.?\d))?")
+        for match in phrase.finditer(plain):
             if match[1] is not None:
                 together.append(dict(zip(ordered, (float(re.sub(r"\s", "", number)) for number in match.groups()))))
-        plain = said.sub(" ", plain)
+        plain = phrase.sub(" ", plain)
     return plain, together
 
 
@@ -153,7 +152,7 @@ def _lettered(name: str) -> str:
 
 
 def _numbers_of(plain: str, name: str, scale: tuple[float, float], letters: bool) -> list[float | NumberStatus]:
-    """Every number that the text ties to a name, each as a value or as the reason why it is none."""
+    """Every number that the text ties to a name, each as a value or as the status that rejects it."""
     words = _words(name)
     named = rf"(?:\b(?:{words})\b{'|' + _lettered(name) if letters else ''})"
     after_name = re.compile(rf"{named}[\"']?{_SCALE_NOTE}(?P<link>{_LINK})(?P<number>(?<![\w.]){_NUMBER})(?!\w|\.\d)")
@@ -170,8 +169,8 @@ def _value(plain: str, match: re.Match[str], name: str, scale: tuple[float, floa
     end = match.end("number")
     if re.match(r",\d", plain[end:]):  # a decimal comma, or two numbers
         return "ambiguous"
-    sign_stands_off = re.match(r"[+-]\s", digits) is not None
-    if sign_stands_off and not re.search(r"[:=(]|\b(?:is|of)\b", link):  # "valence - 0.3": a dash or a minus
+    has_space_after_sign = re.match(r"[+-]\s", digits) is not None
+    if has_space_after_sign and not re.search(r"[:=(]|\b(?:is|of)\b", link):  # "valence - 0.3": a dash or a minus
         return "ambiguous"
     if "minus" in link or (scale[0] < 0 and "negative" in link and "positive" not in link and value > 0):
         return "ambiguous"

@@ -1,7 +1,7 @@
-"""Answers by the mark of an option: "(b)", "3", "Option C: fear", where the question marked its options so.
+"""Read answers that name an option by its letter or number: "(b)", "3", "Option C: fear".
 
-Only what can be nothing but a mark counts: the whole answer, one that is announced, or one at the head that punctuation
-sets off. So "A sad man" and "I see a dog" choose nothing.
+A letter or number counts only if it cannot be an ordinary word: it is the whole answer, it is announced, or it opens the
+answer and punctuation separates it. So "A sad man" and "I see a dog" choose nothing.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _ANNOUNCED = re.compile(
     rf"\s*(?:{_NOUN}\s*)?{_OPEN}{_MARK}{_CLOSE}(?![\w'%/]|\.\d)"
 )
 _HEAD = re.compile(rf"[^\S\n]*(?:{_NOUN}\s*)?{_OPEN}{_MARK}(?:{_CLOSE}\s*[.):,;\]]|{_CLOSE}\s*(?:\n|$))(?!\d)", re.M)
-# Nothing but marks: "A and C".
+# Marks alone: "A and C".
 _SEVERAL = re.compile(rf"\s*{_OPEN}{_MARK}{_CLOSE}(?:\s*(?:,|/|&|\+|\band\b|\bor\b)\s*{_OPEN}[a-z\d]{_CLOSE})+[\s.]*$")
 _FURTHER = re.compile(rf"[\s.)]*(?:,|/|&|\+|\band\b|\bor\b)\s*(?:{_NOUN}\s*)?{_OPEN}{_MARK}{_CLOSE}(?=[\s.,;)]|$)")
 _DENIED = re.compile(r"(?:\bnot|\bnever|\bn't|\bneither)\s*(?:the\s+)?$")
 
 
 def chosen_option(plain: str, num_options: int) -> tuple[int, ...]:
-    """The options that an answer names by letter or number, from 0; more than one where it cannot decide.
+    """Indices (from 0) of the options that an answer names by letter or number; several if it names several.
 
     Args:
         plain: the answer, in lower case.
-        num_options: how many were listed; a mark beyond them is none.
+        num_options: number of listed options; marks beyond them do not count.
     """
     announced = [
         _with_further(plain, match, num_options)
@@ -44,7 +44,7 @@ def chosen_option(plain: str, num_options: int) -> tuple[int, ...]:
         text = plain.strip()
         head = _SEVERAL.match(text) or _HEAD.match(text)
         if head:
-            # Further lines that open with a mark of the same kind repeat the list; numbers below a letter are reasons.
+            # Further lines that open with a mark of the same kind repeat the list; numbers below a letter count reasons.
             heads = [head, *(line for line in _HEAD.finditer(text, head.end()) if _opens_line(text, line))]
             same_kind = [match for match in heads if match["mark"].isdigit() == head["mark"].isdigit()]
             found = {index for match in same_kind for index in _with_further(text, match, num_options)}
@@ -52,21 +52,21 @@ def chosen_option(plain: str, num_options: int) -> tuple[int, ...]:
 
 
 def option_marks(labels: Sequence[str], style: str = "letters") -> list[str]:
-    """The options as a question lists them: `(a) awe`, or `1. awe` in the style `numbers`.
+    """Options as a question lists them: `(a) awe`, or `1. awe` with the style `numbers`.
 
     Raises:
-        ValueError: another style, or more options than there are letters.
+        ValueError: unknown style, or more options than letters.
     """
     if style not in ("letters", "numbers"):
-        raise ValueError(f"options are marked by 'letters' or 'numbers', got '{style}'")
+        raise ValueError(f"style must be 'letters' or 'numbers', got '{style}'")
     if style == "letters" and len(labels) > len(string.ascii_lowercase):
-        raise ValueError(f"{len(labels)} options are more than there are letters; mark them by numbers")
+        raise ValueError(f"{len(labels)} options are too many for letters; use numbers")
     marks = [f"({letter})" for letter in string.ascii_lowercase] if style == "letters" else None
     return [f"{marks[i] if marks else f'{i + 1}.'} {label}" for i, label in enumerate(labels)]
 
 
 def _with_further(plain: str, match: re.Match[str], num_options: int) -> list[int]:
-    """The option of a match and those joined to it: "A and C"."""
+    """The option of a match and the options joined to it: "A and C"."""
     indices = [_index(match["mark"], num_options)]
     position = match.end("mark")
     while further := _FURTHER.match(plain, position):

@@ -1,6 +1,6 @@
-"""The English that the answer reader knows: announcements, idioms, refusals and denials, as regular expressions.
+"""English phrases that the answer readers know: announcements, idioms, refusals and denials, as regular expressions.
 
-All patterns are for normalised text: lower case, straight quotes, dashes between words turned into semicolons.
+All patterns expect normalised text: lower case, straight quotes, semicolons in place of dashes between words.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 # ---- Announced answers ------------------------------------------------------------------------------------------
 
-_TELLS = r"[\"'\])]*\s*(?::|=>?|->)|\s+is\b"
-# From the most to the least explicit; only the most explicit kind that occurs in an answer is read.
+_INTRODUCES = r"[\"'\])]*\s*(?::|=>?|->)|\s+is\b"
+# From most to least explicit. Only the most explicit kind in an answer is read.
 ANNOUNCEMENTS = (
     re.compile(r"<(?:final[ _])?answer>"),
-    re.compile(rf"\b(?:predict(?:ed|s)?[\s_]+emotions?|prediction)(?:{_TELLS})"),
-    re.compile(rf"(?<!wrong )(?<!incorrect )\b(?:answer|final\s+emotion)(?:{_TELLS})"),
+    re.compile(rf"\b(?:predict(?:ed|s)?[\s_]+emotions?|prediction)(?:{_INTRODUCES})"),
+    re.compile(rf"(?<!wrong )(?<!incorrect )\b(?:answer|final\s+emotion)(?:{_INTRODUCES})"),
     re.compile(
         r"\b(?:emotion|feeling|sentiment|label|class|category)(?:\s+(?:label|class|category))?[\"'\])]*\s*(?::|=>?|->)"
     ),
@@ -25,18 +25,18 @@ ANNOUNCEMENTS = (
         r"(?: (?:answer|option|choice|fit|match|emotion|label|one|description))? (?:is|would be)\b"
     ),
 )
-# What may stand between an announcement and its label: quotes, brackets, "3." or "(c)", articles, "most likely".
+# Allowed between an announcement and its label: quotes, brackets, "3." or "(c)", articles, "most likely".
 OPENING = re.compile(r"[\s\"'(\[{<:]*(?:(?:\d+|[a-h])[.)]\s*)?(?:(?:an?|the|is|most|likely|probably)\s+)*[\"'(\[{]*")
-# What joins a second label to the first.
+# Joins a second label to the first.
 CONNECTION = re.compile(
     r"[\"')\]}]*\s*\(?\s*(?:,|/|&|\+|\b(?:and/or|and|or)\b)+\s*(?:(?:and|or)\s+)?"
     r"(?:(?:an?|the|possibly|perhaps|maybe|probably|also|even)\s+)*[\"'(\[{]*"
 )
 REASON = re.compile(r"\b(?:reason(?:ing)?|explanation|because)\b")
 
-# What a model thought before it answered; a thought without an end was cut off before any answer came.
+# The reasoning before an answer. Reasoning without an end was cut off, so no answer follows.
 THOUGHT = re.compile(r"^.*</think(?:ing)?>|<think(?:ing)?>.*$", re.DOTALL)
-# Words of scripts without blanks between words, where a Latin word begins or ends in the midst of them.
+# Where a Latin word begins or ends inside a script that is written without spaces.
 SCRIPT_BORDER = re.compile(r"(?<=[\u3040-\u30ff\u3400-\u9fff])(?=[a-z])|(?<=[a-z])(?=[\u3040-\u30ff\u3400-\u9fff])")
 
 # ---- Sentences and clauses --------------------------------------------------------------------------------------
@@ -45,10 +45,10 @@ SENTENCE_END = re.compile(r"[!?;\n]|\.(?!\d)")
 QUESTION_OPENING = re.compile(
     r"\s*(?:and |so |now,? )?(?:is|are|was|do|does|did|what|which|how|why|who|can|could|would|should|will)\b"
 )
-# The reply to a question that the answer asks itself.
+# The reply to a question inside the answer.
 YES = re.compile(r"\?[\"')\s]*(?:yes|yeah|yep|indeed|definitely|certainly|absolutely)\b(?! (?:and|or|but) no\b)")
 NO = re.compile(r"\?[\"')\s]*(?:no|nope|not|never|hardly|far from)\b")
-# Where a refusal ends and a guess begins.
+# Ends a refusal and begins a guess.
 TURN = re.compile(
     r"\b(?:but|however|though|although|yet|nevertheless|nonetheless|except that)\b|;|"
     r", (?:so )?(?:maybe|perhaps|possibly|probably|i(?:'d| would) (?:guess|say)|i guess|if i (?:had|have) to|"
@@ -111,10 +111,10 @@ IDIOMS = (
     re.compile(rf"\b{_CANNOT} be anything (?:but|other than|except)\b"),
     re.compile(rf"\b(?:{_CANNOT} be|never (?:been|felt|looked|so)) (?:more\b|(?=\w+ier\b))"),
 )
-# Adverbs that comment on the whole sentence: "Sadly, ..." is no sadness.
+# Adverbs that comment on the whole sentence: "Sadly, ..." does not claim sadness.
 SENTENCE_ADVERB = re.compile(r"\w+ly$")
 
-# "content" is a mood only after a verb of state or before what can look content; elsewhere it is what a thing contains.
+# "content" is a mood only after a linking verb or before something that can look content; elsewhere it means contents.
 CONTENT_BEFORE = frozenset(
     """is are was were be being been feel feels feeling felt look looks looking appear appears seem seems very quite so
     rather deeply completely fully truly perfectly and or not but from more less happy calm peaceful relaxed simply as
@@ -127,12 +127,12 @@ CONTENT_AFTER_NOUN = frozenset("of is was shows suggests that which in warning i
 
 # ---- Refusals ---------------------------------------------------------------------------------------------------
 
-_TELL = (
+_ABILITY = (
     r"(?:determine|identify|tell|say|predict|recogni[sz]e|assess|see|view|provide|answer|assist|help|analy[sz]e|infer|"
     r"discern|judge|comply|do|access|process|make|give|name|choose|classify|interpret|confirm|describe|detect|"
     r"decide|select|pick|read|speculate|offer)"
 )
-# "I can't say why", "I can't identify the person": a limit that is not about the emotion.
+# "I can't say why", "I can't identify the person": not about the emotion.
 _OTHER_MATTER = (
     r"(?! (?:exactly |for sure )?"
     r"(?:why|who|whom|where|when|whose|him|her|them|the (?:person|people|man|woman|individual))\b)"
@@ -140,7 +140,7 @@ _OTHER_MATTER = (
 REFUSALS: Sequence[re.Pattern[str]] = (
     re.compile(
         rf"(?:\b(?:i|we|model|assistant)\b(?: \w+)?|^|[.!\n;,] *)(?: am| are|'m|'re)? ?"
-        rf"\b(?:{_CANNOT}|won't|will not|not able to|unable to) (?:\w+ ){{0,2}}?{_TELL}\b{_OTHER_MATTER}"
+        rf"\b(?:{_CANNOT}|won't|will not|not able to|unable to) (?:\w+ ){{0,2}}?{_ABILITY}\b{_OTHER_MATTER}"
     ),
     re.compile(
         r"\b(?:impossible|difficult|hard|tricky|not possible|no way|not easy) (?:for me )?to (?:\w+ )?"
@@ -169,14 +169,26 @@ REFUSALS: Sequence[re.Pattern[str]] = (
     ),
     re.compile(r"\b(?:insufficient|not enough) (?:information|context|detail)|\b(?:decline|refuse) to\b|\bno idea\b"),
 )
-# Polite openings that refuse only where nothing else is said.
+# Polite openings that refuse only if the answer contains nothing else.
 SOFT_REFUSALS = re.compile(
     r"\bi(?:'m| am) (?:so |very )?sorry\b|\bi apologi[sz]e\b|\bas an? (?:ai|artificial|language|large)\b"
 )
 
+
+def is_refusal(plain: str) -> bool:
+    """Whether normalised text refuses to answer or apologises."""
+    return any(pattern.search(plain) for pattern in (*REFUSALS, SOFT_REFUSALS))
+
+
+def without_markup(text: str) -> str:
+    """Text with straight quotes and single spaces, without Markdown emphasis."""
+    text = text.translate(str.maketrans("\u2018\u2019\u201c\u201d", "''\"\""))
+    return re.sub(r"[ \t]+", " ", re.sub(r"[*`#|]+|(?<!\w)_+|_+(?!\w)", " ", text))
+
+
 # ---- Denials ----------------------------------------------------------------------------------------------------
 
-# One that reaches to the end of its clause, and one that only reaches the words that directly follow it.
+# CLAUSE_DENIAL applies up to the end of its clause, PHRASE_DENIAL only to the words that directly follow.
 CLAUSE_DENIAL = re.compile(
     r"\b(?:not|never|cannot|cant|dont|isnt|aint|doesnt|\w+n't|nobody|no one|none|nothing|nowhere|unlikely|"
     r"denies|deny|i doubt|by no means|in no way|(?:wrong|incorrect|misleading|a mistake) to|"
@@ -213,5 +225,5 @@ DENIED_AFTER = re.compile(
     r"\s+(?:(?:is|are|was|were|does|do|has|would|could)(?:\s+not|\s+never|n't)|seems\s+not|can(?:not|'t|\s+not)|"
     r"(?:is|are|was|were|seems)(?:\s+\w+)?\s+(?:absent|missing|lacking|unlikely|nowhere|gone|over|lost|wrong|incorrect|out\s+of\s+the\s+question))\b"
 )
-# Words that deny by themselves what the set may call something else.
+# Words that deny a label by themselves.
 ANTONYMS = {"discontent": "content", "discontented": "contented", "discontentment": "contentment"}

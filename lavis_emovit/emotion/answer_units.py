@@ -1,7 +1,7 @@
-"""Reading facial action units out of a generated answer, by number ("AU6 and AU12", "AU 4+7") or by FACS name.
+"""Read facial action units from a generated answer, by number ("AU6 and AU12", "AU 4+7") or by FACS name.
 
-A unit that the answer names is active, one that it denies or leaves out is not, and an answer that names none counts
-only where it says that there are none. A number beside a unit is its intensity, a letter from A to E as in FACS.
+A named unit is active; a denied or unmentioned unit is not. An answer that names no unit counts only if it states that
+no unit is active. A number beside a unit is its intensity; so is a letter from A to E, as in FACS.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from lavis_emovit.emotion.answer_phrases import REFUSALS, SOFT_REFUSALS, THOUGHT
+from lavis_emovit.emotion.answer_phrases import THOUGHT, is_refusal, without_markup
 from lavis_emovit.emotion.facial import FACIAL_UNITS, facial_priors
 
 UnitStatus = Literal["ok", "invalid", "ambiguous", "refused"]
 
 MAX_INTENSITY = 5.0
-_HIGHEST_UNIT = 64  # of FACS, head and eye positions included
+_HIGHEST_UNIT = 64  # FACS includes head and eye positions
 _LETTERS = "abcde"
 
-# "au6", "au 06", "aus 6", "action unit 6", "au12_r", each with a FACS letter or none, and "r12a" for one side.
+# "au6", "au 06", "aus 6", "action unit 6", "au12_r", with or without a FACS letter, and "r12a" for one side.
 _UNIT = r"0?(?P<unit>\d{1,2})(?:_[rc])?(?P<letter>[a-e])?(?![\w%]|\.\d)"
 _NAMED_UNIT = re.compile(rf"(?<![a-z])(?:action[\s_]*units?|aus?)[\s_#:.(\[\"'-]*[lr]?{_UNIT}")
 # Further numbers of a list that a named unit opens: "6 and 12", "4+7".
@@ -33,8 +33,8 @@ _FURTHER = re.compile(
 )
 _NUMBER_LIST = re.compile(r"[\s\[({\"']*(?:[lr]?\d{1,2}[a-e]?(?![\w.])(?:[\s,+&/;\"']|\band\b)*)+[\])}.\s]*$")
 _ELEMENT = re.compile(rf"[lr]?{_UNIT}")
-# What a unit is said to be: ": 3", "(intensity 2)", "= 0.8", ": absent".
-_SAID = re.compile(
+# The value of a unit: ": 3", "(intensity 2)", "= 0.8", ": absent".
+_VALUE = re.compile(
     r"[\"')\]]*\s*(?:\((?![^)]*\d)[^)\n]*\)\s*)?"
     r"(?:[:=]|->|\((?=\s*\d(?:\.\d+)?\s*\))|\(?\s*(?:at |with )?(?:an )?(?:intensity|level)(?: of)?\s*[:=]?)\s*[\"']?"
     r"(?:(?P<number>\d+(?:\.\d+)?|\.\d+)(?!\.?\d)(?P<percent>\s*%)?(?!\s*[,+]\s*\d)|"
@@ -49,11 +49,11 @@ _NONE = re.compile(
 _ONLY_NONE = re.compile(r"[\s\"'(\[]*(?:none|\[\s*\]|no(?:ne)? (?:active|present|visible))?[\s\"')\].]*$")
 
 _DENIAL = re.compile(r"\b(?:no|not|without|neither|nor|never|lacks?|lacking|absence of|cannot|\w+n't)\b[:\s]*")
-# "Absent: AU4, AU7." denies all that stands in its line.
+# "Absent: AU4, AU7." denies every unit on its line.
 _ABSENT_HEADING = re.compile(
     r"\b(?:absent|inactive|missing|not (?:active|present|visible|seen))(?: (?:aus?|action units?))?\s*:[^.;\n]*"
 )
-# What names units without listing them: "all AUs except AU6", "AU1 to AU7".
+# Phrases that name units without listing them: "all AUs except AU6", "AU1 to AU7".
 _NO_LIST = re.compile(
     r"\b(?:all|every|each)(?: of)?(?: the)?(?: other)? (?:aus?|action units?)\b|"
     r"\b(?:aus?|action units?)\s*\d+ *(?:-|\u2013|\bto\b|\bthrough\b) *(?:aus? *)?\d"
@@ -69,7 +69,7 @@ _DENIED_AFTER = re.compile(
     r"(?:is|are|was|were|do|does)n't\b|(?:do|does)\s+not\b|(?:can|could)(?:not|n't|'t|\s+not)\b|"
     r"(?:not (?:active|present|visible|activated|seen)|absent|inactive|unlikely)\b(?!\s*:))"
 )
-# What may stand between the units of one list, and besides that between a denial and its unit.
+# Words allowed between the units of one list, and further words allowed between a denial and its unit.
 _LIST_WORDS = r"and|or|nor|the|an?|aus?|action units?"
 _JOINT = re.compile(rf"(?:\([^()\n]*\)|[\s,/&+\"'()\[\]]|\b(?:{_LIST_WORDS})\b)*")
 _REACH = re.compile(
@@ -80,7 +80,7 @@ _REACH = re.compile(
 
 
 class _Mention(NamedTuple):
-    """A unit in the text: characters [start, end), and what is said of it."""
+    """A unit in the text: characters [start, end), and its value."""
 
     unit: int
     start: int
@@ -90,12 +90,12 @@ class _Mention(NamedTuple):
 
 @dataclass(frozen=True)
 class UnitAnswer:
-    """What an answer says of the units that were asked for.
+    """The requested units as an answer describes them.
 
     Attributes:
-        values: `AU12` -> 1 for active, 0 for not, or the intensity that was given; None for a unit that is both claimed
-            and denied, or given off the scale. All None unless the status is `ok`.
-        status: `ok`; `invalid`, no unit is named and none denied; `ambiguous`, every named unit is None; `refused`.
+        values: `AU12` -> 1 for active, 0 for inactive, or the stated intensity; None for a unit that is both claimed and
+            denied, or off the scale. All None unless the status is `ok`.
+        status: `ok`; `invalid`: no unit is named or denied; `ambiguous`: every named unit is None; `refused`.
     """
 
     values: dict[str, float | None]
@@ -103,32 +103,31 @@ class UnitAnswer:
 
 
 def read_action_units(text: str, units: Collection[int] = FACIAL_UNITS) -> UnitAnswer:
-    """The action units that an answer names.
+    """Read the requested action units from an answer.
 
     Args:
         text: a generated answer.
-        units: numbers of the units that were asked for; others that it names are left out.
+        units: numbers of the requested units; other units in the answer are ignored.
     """
     plain = _normalise(text)
     mentions = _mentions(plain)
     if _NO_LIST.search(plain):
         return UnitAnswer({f"AU{unit}": None for unit in units}, "ambiguous")
-    said: dict[int, set[float | None]] = {}
+    found: dict[int, set[float | None]] = {}
     for mention, is_denied in zip(mentions, _denied(plain, mentions)):
-        said.setdefault(mention.unit, set()).add(0.0 if is_denied else mention.value)
-    says_none = bool(_NONE.search(plain) or (plain.strip() and _ONLY_NONE.match(plain)))
-    if not said and not says_none:
-        refused = any(pattern.search(plain) for pattern in (*REFUSALS, SOFT_REFUSALS))
-        return UnitAnswer({f"AU{unit}": None for unit in units}, "refused" if refused else "invalid")
-    values = {f"AU{unit}": _agreed(said.get(unit, {0.0})) for unit in units}
-    asked = [values[f"AU{unit}"] for unit in units if unit in said]
-    if asked and all(value is None for value in asked):
+        found.setdefault(mention.unit, set()).add(0.0 if is_denied else mention.value)
+    states_none = bool(_NONE.search(plain) or (plain.strip() and _ONLY_NONE.match(plain)))
+    if not found and not states_none:
+        return UnitAnswer({f"AU{unit}": None for unit in units}, "refused" if is_refusal(plain) else "invalid")
+    values = {f"AU{unit}": _agreed(found.get(unit, {0.0})) for unit in units}
+    named = [values[f"AU{unit}"] for unit in units if unit in found]
+    if named and all(value is None for value in named):
         return UnitAnswer(dict.fromkeys(values), "ambiguous")
     return UnitAnswer(values, "ok")
 
 
 def _agreed(values: set[float | None]) -> float | None:
-    """The one thing that is said of a unit; a number besides "active" is the more exact word for it."""
+    """The value on which all mentions of a unit agree, else None; an intensity is more exact than "active"."""
     if len(values) == 2 and 1.0 in values:
         exact = next(value for value in values if value != 1.0)
         return exact if exact is None or exact > 0 else None
@@ -136,21 +135,22 @@ def _agreed(values: set[float | None]) -> float | None:
 
 
 def _mentions(plain: str) -> list[_Mention]:
-    """Every mention, in the order of the text."""
+    """All mentions, in the order of the text."""
     matches: list[re.Match[str]] = []
     pairs = _pairs(plain)
     if pairs:
         return pairs
     if _NUMBER_LIST.match(plain):
         matches = list(_ELEMENT.finditer(plain))
-        if any(int(match["unit"]) == 0 for match in matches):  # a row of ones and zeros names nothing
+        if any(int(match["unit"]) == 0 for match in matches):  # a list of ones and zeros names no unit
             return []
     else:
         for match in _NAMED_UNIT.finditer(plain):
             following: re.Match[str] | None = match
             while following:
                 matches.append(following)
-                following = None if _has_value(plain, following) else _FURTHER.match(plain, following.end())
+                has_value = _VALUE.match(plain, following.end()) is not None
+                following = None if has_value else _FURTHER.match(plain, following.end())
     by_number = [
         _Mention(int(match["unit"]), match.start(), match.end(), _intensity(plain, match))
         for match in matches
@@ -170,7 +170,7 @@ def _mentions(plain: str) -> list[_Mention]:
 
 
 def _pairs(plain: str) -> list[_Mention]:
-    """The mentions of a bare table, which some zero or fraction must show to be one; empty for any other text."""
+    """The mentions of a bare table, empty for any other text. Only a zero or a fraction proves that it is a table."""
     pairs = list(_PAIR.finditer(plain))
     covered = sum(match.end() - match.start() for match in pairs)
     begin = pairs[0].start() if pairs else 0
@@ -180,42 +180,38 @@ def _pairs(plain: str) -> list[_Mention]:
     return [_Mention(int(match["unit"]), *match.span(), float(match["number"])) for match in pairs]
 
 
-def _has_value(plain: str, match: re.Match[str]) -> bool:
-    return _SAID.match(plain, match.end()) is not None
-
-
 def _intensity(plain: str, match: re.Match[str]) -> float | None:
-    """What is said of a unit: its intensity, 1 where it is only named, None for a number off the scale."""
+    """The intensity of a mention: 1 if the unit is only named, None for a number off the scale."""
     letter = match.groupdict().get("letter")
     if letter:
         return float(_LETTERS.index(letter) + 1)
-    said = _SAID.match(plain, match.end())
-    if said is None or said["yes"]:
+    stated = _VALUE.match(plain, match.end())
+    if stated is None or stated["yes"]:
         return 1.0
-    if said["no"]:
+    if stated["no"]:
         return 0.0
-    value = float(said["number"]) / (100 if said["percent"] else 1)
+    value = float(stated["number"]) / (100 if stated["percent"] else 1)
     return value if value <= MAX_INTENSITY else None
 
 
 def _denied(plain: str, mentions: list[_Mention]) -> list[bool]:
-    """Of each mention, whether it, or the list that it stands in, follows a denial or is followed by one."""
+    """Whether a denial precedes or follows each mention, or the list that contains it."""
     joints = [_joint(plain, left, right) for left, right in itertools.pairwise(mentions)]
-    followed, goes_on_to_or = [False] * len(mentions), [False] * len(mentions)
+    followed, continues_to_or = [False] * len(mentions), [False] * len(mentions)
     for i in reversed(range(len(mentions))):
         joint = joints[i] if i < len(joints) else None
         if joint is None:
             followed[i] = _DENIED_AFTER.match(plain, mentions[i].end) is not None
         else:
             followed[i] = followed[i + 1]
-            goes_on_to_or[i] = goes_on_to_or[i + 1] or _says(joint, "or|nor")
+            continues_to_or[i] = continues_to_or[i + 1] or _contains(joint, "or|nor")
     headings = [match.span() for match in _ABSENT_HEADING.finditer(plain)]
     preceded: list[bool] = []
     for i, mention in enumerate(mentions):
         joint = joints[i - 1] if i else None
-        # A comma passes a denial on inside a list that goes on to an "or"; "and" does between direct neighbours.
+        # A comma passes a denial on only inside a list that continues to an "or", "and" only to the direct neighbour.
         is_passed_on = joint is not None and (
-            goes_on_to_or[i - 1] or ("," not in joint and (_says(joint, "and") or "+" in joint or "/" in joint))
+            continues_to_or[i - 1] or ("," not in joint and (_contains(joint, "and") or "+" in joint or "/" in joint))
         )
         before = plain[max(0, mention.start - 60) : mention.start]
         cues = list(_DENIAL.finditer(before))
@@ -226,19 +222,17 @@ def _denied(plain: str, mentions: list[_Mention]) -> list[bool]:
 
 
 def _joint(plain: str, left: _Mention, right: _Mention) -> str | None:
-    """What stands between two neighbours of one list, or None where they are in none."""
+    """The text between two neighbours of one list, or None if they are not in one list."""
     between = plain[left.end : right.start]
     return between if _JOINT.fullmatch(between) else None
 
 
-def _says(joint: str, words: str) -> bool:
+def _contains(joint: str, words: str) -> bool:
     return re.search(rf"\b(?:{words})\b", joint) is not None
 
 
 def _normalise(text: str) -> str:
-    plain = unicodedata.normalize("NFKC", THOUGHT.sub(" ", text.casefold()))
-    plain = plain.translate(str.maketrans("\u2018\u2019\u201c\u201d", "''\"\""))
-    return re.sub(r"[ \t]+", " ", re.sub(r"[*`#|]+|(?<!\w)_+|_+(?!\w)", " ", plain))
+    return without_markup(unicodedata.normalize("NFKC", THOUGHT.sub(" ", text.casefold())))
 
 
 _VERBS = {
@@ -257,7 +251,7 @@ _VERBS = {
 
 @functools.cache
 def _patterns() -> dict[int, re.Pattern[str]]:
-    """Unit -> its FACS name, with the verb in other forms."""
+    """Unit -> pattern of its FACS name, with all forms of the verb."""
     patterns = {}
     for unit, name in facial_priors().units.items():
         words = [_VERBS.get(word, rf"{word}s?") for word in name.split()]

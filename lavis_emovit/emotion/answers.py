@@ -1,12 +1,12 @@
-"""Reading an emotion out of a generated answer, strictly: what is not clearly one label of the set is not a label.
+"""Read an emotion from a generated answer, strictly: the answer must clearly name one label of the set.
 
-Whole words only, so "danger" is no anger. Inflections and aliases count ("amused" is amusement), negated mentions don't
-("not sad"), several labels are ambiguous, a refusal is a refusal, and idioms are no emotions ("I'm afraid I can't
-tell", "happy to help", "the content of the image"). An announced answer ("Predict emotion: awe"), or a first sentence
-that is nothing but a label, wins over whatever is said around it.
+Only whole words count, so "danger" does not count as anger. Inflections and aliases count ("amused" is amusement);
+negated mentions ("not sad") and idioms ("happy to help", "the content of the image") do not. Several labels are
+ambiguous. An announced answer ("Predict emotion: awe"), or a first sentence that consists of a label, takes precedence
+over the rest of the text.
 
-The reader knows English (`answer_phrases.py`) and makes no guess: in doubt it gives a status other than `ok`, and
-whoever counts keeps such answers in the denominator.
+The reader knows English (`answer_phrases.py`) and never guesses: in doubt it returns a status other than `ok`. Metrics
+keep such answers in the denominator.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _WORD = re.compile(r"\w+(?:'\w+)*")
 
 @dataclass(frozen=True)
 class EmotionAnswer:
-    """What an answer says.
+    """The emotion that an answer claims.
 
     Attributes:
-        label: the one label that it asserts; None unless the status is `ok`.
-        status: `ok`; `invalid`, no label of the set is named; `ambiguous`, several are, or one is both claimed and
-            denied; `refused`, it says that it cannot or will not tell; `negated`, it only says what it is not.
+        label: the claimed label; None unless the status is `ok`.
+        status: `ok`; `invalid`: no label of the set is named; `ambiguous`: several are, or one is both claimed and
+            denied; `refused`: the answer declines; `negated`: it only names what the emotion is not.
     """
 
     label: str | None
@@ -46,16 +46,16 @@ class EmotionAnswer:
 
 
 def read_emotion(text: str, label_set: LabelSet, options: Sequence[str] | None = None) -> EmotionAnswer:
-    """The emotion that an answer asserts.
+    """Read the emotion that an answer claims.
 
     Args:
         text: a generated answer, of any length.
         label_set: the labels that count.
-        options: the labels in the order in which the question listed them, if it marked them by letters or numbers;
-            then "(b)" and "2" are answers, too, and one that contradicts the word beside it is ambiguous.
+        options: labels in the order of the question, if the question marked them by letters or numbers. Then "(b)" and
+            "2" are valid answers, and a mark that contradicts the word beside it is ambiguous.
 
     Raises:
-        DataError: an option that is no label of the set.
+        DataError: an option is not a label of the set.
     """
     words = _label_words(label_set.labels, tuple(sorted(label_set.aliases.items())))
     plain = _normalise(text)
@@ -71,7 +71,7 @@ def read_emotion(text: str, label_set: LabelSet, options: Sequence[str] | None =
 def _with_option(
     answer: EmotionAnswer, chosen: set[str], plain: str, words: dict[tuple[str, ...], str]
 ) -> EmotionAnswer:
-    """What an answer says in words, together with the options that it names by their marks."""
+    """Combine the answer in words with the options that the answer names by their marks."""
     if len(chosen) > 1:
         return EmotionAnswer(None, "ambiguous")
     label = next(iter(chosen))
@@ -95,11 +95,11 @@ class _Mention:
     last: int
     start: int
     end: int
-    denies: bool  # the word itself says no: "unamused", "fearless"
+    denies: bool  # the word itself denies: "unamused", "fearless"
 
 
 class _Text:
-    """Normalised text with its tokens and the mentions in it that are not part of an idiom."""
+    """Normalised text with its tokens and its mentions of labels, except those inside idioms."""
 
     def __init__(self, plain: str, words: dict[tuple[str, ...], str]):
         self.plain = plain
@@ -113,17 +113,17 @@ class _Text:
         self.mentions = [mention for mention in self._find(words) if not self._names_no_emotion(mention)]
 
     def in_idiom(self, position: int) -> bool:
-        """Whether the character at `position` belongs to an idiom."""
+        """Whether the character at `position` is part of an idiom."""
         return any(start <= position < end for start, end in self.idioms)
 
     def sentence_around(self, position: int) -> tuple[int, int]:
-        """Start and end of the sentence; `end` is the place of its full stop, or the end of the text."""
+        """Start and end of the sentence; `end` is the position of its full stop, or the end of the text."""
         i = bisect.bisect_left(self._sentence_ends, (position, position))
         start = self._sentence_ends[i - 1][1] if i else 0
         return start, self._sentence_ends[i][0] if i < len(self._sentence_ends) else len(self.plain)
 
     def clause_end_after(self, position: int) -> int:
-        """Where the clause ends that goes on at `position`."""
+        """Where the clause at `position` ends."""
         i = bisect.bisect_left(self._clause_ends, position)
         return self._clause_ends[i] if i < len(self._clause_ends) else len(self.plain)
 
@@ -141,15 +141,12 @@ class _Text:
         return found
 
     def _form_at(self, i: int, words: dict[tuple[str, ...], str], longest: int) -> tuple[int, tuple[str, ...], bool]:
-        """Length in tokens of the longest form at token `i` (0 for none), the form, and whether it denies."""
+        """Number of tokens of the longest form at token `i` (0 for none), the form, and whether it denies."""
         for length in range(min(longest, len(self.tokens) - i), 0, -1):
             form = tuple(token.removesuffix("'s") for token in self.tokens[i : i + length])
             if form in words:
-                return (
-                    length,
-                    form,
-                    bool(phrases.DENIED_BEFORE.search(self.plain[max(0, self.starts[i] - 8) : self.starts[i]])),
-                )
+                before = self.plain[max(0, self.starts[i] - 8) : self.starts[i]]
+                return length, form, bool(phrases.DENIED_BEFORE.search(before))
         word = self.tokens[i]
         stems = [phrases.ANTONYMS.get(word, ""), word[2:] if word.startswith("un") else ""]
         stems += [word.removesuffix(ending) for ending in ("less", "lessly") if word.endswith(ending)]
@@ -180,7 +177,7 @@ def _label_words(labels: tuple[str, ...], aliases: tuple[tuple[str, str], ...]) 
 
 
 def _normalise(text: str) -> str:
-    """Lower case, straight quotes, no invisible characters, no Markdown emphasis, a semicolon for a dash."""
+    """Lower case, straight quotes, no invisible characters, no Markdown emphasis, semicolons in place of dashes."""
     text = unicodedata.normalize("NFKC", text).casefold()
     text = "".join(c for c in text if unicodedata.category(c) != "Cf")
     text = text.translate(str.maketrans("\u2018\u2019\u02bc\u201c\u201d\u2014", "'''\"\";"))
@@ -194,14 +191,14 @@ def _normalise(text: str) -> str:
 
 
 def _announced_answer(plain: str, words: dict[tuple[str, ...], str]) -> EmotionAnswer | None:
-    """The answer after "Predict emotion:" and its like, or the label that is the whole first sentence; else None."""
+    """The answer after "Predict emotion:" or a similar phrase, or the label that is the whole first sentence."""
     for pattern in phrases.ANNOUNCEMENTS:
         answers = []
         matches = list(pattern.finditer(plain))
         ends = [*(match.start() for match in matches[1:]), len(plain)]
         for match, end in zip(matches, ends):
             answer = _head_answer(plain[match.end() : end], words)
-            # "The answer is in her eyes" announces nothing; "answer:" always does.
+            # "The answer is in her eyes" announces no label; "answer:" always does.
             if answer.status != "invalid" or match.group().endswith((":", "=", ">")):
                 answers.append(answer)
         if answers:
@@ -217,7 +214,7 @@ def _announced_answer(plain: str, words: dict[tuple[str, ...], str]) -> EmotionA
 
 
 def _agreement(answers: list[EmotionAnswer]) -> EmotionAnswer:
-    """One answer from several announced ones: an echo of the question may stand before the real one."""
+    """One answer from several announced ones: the first may be an echo of the question."""
     labels = {answer.label for answer in answers if answer.status == "ok"}
     if len(labels) == 1:
         return EmotionAnswer(labels.pop(), "ok")
@@ -227,7 +224,7 @@ def _agreement(answers: list[EmotionAnswer]) -> EmotionAnswer:
 
 
 def _head_answer(rest: str, words: dict[tuple[str, ...], str]) -> EmotionAnswer:
-    """What stands directly after an announcement: a label at its head, or else what its first sentence says."""
+    """The answer directly after an announcement: a label at its head, else the claim of its first sentence."""
     opening = phrases.OPENING.match(rest)
     sentence = phrases.SENTENCE_END.split(rest[opening.end() if opening else 0 :], maxsplit=1)[0]
     head = _Text(sentence, words)
@@ -244,16 +241,16 @@ def _head_answer(rest: str, words: dict[tuple[str, ...], str]) -> EmotionAnswer:
 
 
 def _bare_label(sentence: str, words: dict[tuple[str, ...], str]) -> str | None:
-    """The label of a sentence that says nothing else, bar an article, a number or quotes."""
-    spoken = [word for word in _WORD.findall(sentence) if not word.isdigit() and word not in ("a", "an", "the")]
-    return words.get(tuple(spoken))
+    """The label of a sentence that contains nothing else except articles, numbers or quotes."""
+    content = [word for word in _WORD.findall(sentence) if not word.isdigit() and word not in ("a", "an", "the")]
+    return words.get(tuple(content))
 
 
 # ---- Running text -----------------------------------------------------------------------------------------------
 
 
 def _running_text_answer(text: _Text) -> EmotionAnswer:
-    """The one label that the text claims, or why there is none."""
+    """The one label that the text claims, or the status that explains why there is none."""
     refusals = [match.span() for pattern in phrases.REFUSALS for match in pattern.finditer(text.plain)]
     denied_mentions = _denied_mentions(text)
     claimed: set[str] = set()
@@ -277,13 +274,13 @@ def _running_text_answer(text: _Text) -> EmotionAnswer:
 
 
 def _in_question(text: _Text, mention: _Mention) -> bool:
-    """Whether the mention stands in a question, which claims nothing ("Is the person sad?")."""
+    """Whether the mention is part of a question, which claims nothing ("Is the person sad?")."""
     start, end = text.sentence_around(mention.start)
     return text.plain[end : end + 1] == "?" and bool(phrases.QUESTION_OPENING.match(text.plain[start:end]))
 
 
 def _reply(text: _Text, mention: _Mention) -> bool | None:
-    """Whether the question is answered by a plain yes or no, which only a question about one emotion can be."""
+    """The plain yes or no that answers the question, else None. Only questions about one emotion have such a reply."""
     start, end = text.sentence_around(mention.start)
     if any(start <= other.start < end and other.label != mention.label for other in text.mentions):
         return None
@@ -292,13 +289,13 @@ def _reply(text: _Text, mention: _Mention) -> bool | None:
 
 
 def _same_clause(text: _Text, mention: _Mention, span: tuple[int, int]) -> bool:
-    """Whether no sentence end and no "but" lies between a mention and a refusal."""
+    """Whether neither a sentence end nor a "but" separates a mention from a refusal."""
     between = text.plain[min(mention.end, span[1]) : max(mention.start, span[0])]
     return not (phrases.SENTENCE_END.search(between) or phrases.TURN.search(between))
 
 
 def _denied_mentions(text: _Text) -> set[_Mention]:
-    """The mentions with an odd number of denials; two cancel out ("not without sadness")."""
+    """The mentions with an odd number of denials; two denials cancel out ("not without sadness")."""
     num_denials = {
         mention: int(mention.denies) + bool(phrases.DENIED_AFTER.match(text.plain[mention.end :]))
         for mention in text.mentions
@@ -323,7 +320,7 @@ def _denied_mentions(text: _Text) -> set[_Mention]:
 
 
 def _mention_after(text: _Text, mention_at: dict[int, _Mention], position: int) -> _Mention | None:
-    """The mention that follows a place in the text with nothing but little words between ("no sign of any fear")."""
+    """The mention after a position, if only function words come between ("no sign of any fear")."""
     for i in range(bisect.bisect_left(text.starts, position), len(text.tokens)):
         if i in mention_at:
             return mention_at[i]
@@ -333,21 +330,21 @@ def _mention_after(text: _Text, mention_at: dict[int, _Mention], position: int) 
 
 
 def _coordinated_pairs(text: _Text) -> list[tuple[_Mention, _Mention]]:
-    """Neighbours in one list, through which a denial of the first is passed on: "not sad, angry, or afraid".
+    """Neighbours in one list where a denial of the first also denies the second: "not sad, angry, or afraid".
 
-    A comma alone passes it on only inside a list that goes on to an "or"; "and" only between direct neighbours. So the
-    last word of "not sad, angry" and of "neither sad nor angry, happy instead" is free.
+    A comma passes a denial on only inside a list that continues to an "or", "and" only between direct neighbours. So the
+    last words of "not sad, angry" and "neither sad nor angry, happy instead" are not denied.
     """
     pairs = []
-    goes_on_to_or = False
+    continues_to_or = False
     for earlier, later in reversed(list(zip(text.mentions, text.mentions[1:]))):
         joint = set(text.tokens[earlier.last + 1 : later.first])
         if not joint or joint - phrases.COORDINATION:
-            goes_on_to_or = False
+            continues_to_or = False
             continue
-        # The "or" may stand before a word that is no label of this set: "not sad, angry, or bored".
+        # The "or" may come before a word that is not a label of this set: "not sad, angry, or bored".
         following = [token for token in text.tokens[later.last + 1 : later.last + 3] if token != ","]
-        goes_on_to_or = goes_on_to_or or not _OR.isdisjoint(joint) or not _OR.isdisjoint(following[:1])
-        if goes_on_to_or or ("and" in joint and "," not in joint):
+        continues_to_or = continues_to_or or not _OR.isdisjoint(joint) or not _OR.isdisjoint(following[:1])
+        if continues_to_or or ("and" in joint and "," not in joint):
             pairs.append((earlier, later))
     return pairs[::-1]

@@ -1,8 +1,7 @@
-"""What is known about faces: which action units make an expression, and where it lies in valence and arousal.
+"""Prior knowledge about faces: the action units of each expression, and its region of valence and arousal.
 
-The tables stand in `facial_priors.json` with their sources; a file of one's own of the same form takes their place.
-They are used both ways: from an expression to its likely units and region, and from units or a point to the likely
-expressions.
+`facial_priors.json` contains the tables and their sources; users can pass a file of the same format. The tables work in
+both directions: from an expression to likely units and a region, and from units or a point to likely expressions.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ _PACKAGED = Path(__file__).with_name("facial_priors.json")
 
 
 class Prototype(Settings):
-    """Action units that together make an expression, and who says so (a key of `sources`)."""
+    """Action units that together form an expression, with the source (a key of `sources`)."""
 
     units: tuple[int, ...]
     source: str
 
 
 class Region(Settings):
-    """Where an expression lies: lowest and highest valence and arousal, in [-1, 1], and who says so."""
+    """Lowest and highest valence and arousal of an expression, in [-1, 1], with the source."""
 
     valence: tuple[float, float]
     arousal: tuple[float, float]
@@ -41,21 +40,21 @@ class Region(Settings):
     @classmethod
     def _is_a_range(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not -1.0 <= value[0] < value[1] <= 1.0:
-            raise ValueError("must be lowest and highest, within -1 and 1")
+            raise ValueError("must be the lowest and the highest value, between -1 and 1")
         return value
 
     def distance(self, valence: float, arousal: float) -> float:
-        """How far a point lies outside, along the axis where it is farther; 0 inside."""
+        """How far a point is outside, on the axis with the larger distance; 0 inside."""
         sides = ((valence, self.valence), (arousal, self.arousal))
         return max(max(low - value, value - high, 0.0) for value, (low, high) in sides)
 
-    def middle(self) -> tuple[float, float]:
-        """Valence and arousal in the middle."""
+    def center(self) -> tuple[float, float]:
+        """Valence and arousal of the center."""
         return sum(self.valence) / 2, sum(self.arousal) / 2
 
 
 class ExpressionPrior(Settings):
-    """What is known about one expression."""
+    """Prototypes and region of one expression."""
 
     prototypes: tuple[Prototype, ...]
     region: Region
@@ -64,7 +63,7 @@ class ExpressionPrior(Settings):
     @classmethod
     def _has_one(cls, value: tuple[Prototype, ...]) -> tuple[Prototype, ...]:
         if not value:
-            raise ValueError("must have at least one prototype (one without units for a face at rest)")
+            raise ValueError("must have at least one prototype (without units for a neutral face)")
         return value
 
 
@@ -72,7 +71,7 @@ class FacialPriors(Settings):
     """The tables.
 
     Attributes:
-        version: of the tables; it is part of what a model is told, so results name it.
+        version: version of the tables, recorded with results.
         sources: key -> citation.
         units: number of an action unit -> its FACS name.
         expressions: expression -> prototypes and region.
@@ -84,79 +83,76 @@ class FacialPriors(Settings):
     expressions: dict[str, ExpressionPrior]
 
     @model_validator(mode="after")
-    def _hangs_together(self) -> FacialPriors:
+    def _is_consistent(self) -> FacialPriors:
         for name, prior in self.expressions.items():
             strays = sorted({unit for prototype in prior.prototypes for unit in prototype.units} - set(self.units))
             if strays:
-                raise ValueError(f"expression '{name}' names action units without an entry in 'units': {strays}")
+                raise ValueError(f"expression '{name}' uses action units that are missing in 'units': {strays}")
             cited = {prototype.source for prototype in prior.prototypes} | {prior.region.source}
             if cited - set(self.sources):
-                raise ValueError(f"expression '{name}' cites {sorted(cited - set(self.sources))}, not in 'sources'")
-        lacking = sorted(set(FACIAL_UNITS) - set(self.units))
-        if lacking:
-            raise ValueError(f"'units' must name action units {lacking}, too")
+                raise ValueError(f"expression '{name}' cites {sorted(cited - set(self.sources))}, missing in 'sources'")
+        missing = sorted(set(FACIAL_UNITS) - set(self.units))
+        if missing:
+            raise ValueError(f"'units' must also name action units {missing}")
         return self
 
     def unit_shares(self, expression: str, units: Collection[int] = FACIAL_UNITS) -> dict[int, float]:
-        """From an expression to its units: share of its prototypes that hold each of `units`."""
+        """For each of `units`, the share of the expression's prototypes that contain it."""
         prototypes = self._prior(expression).prototypes
         return {unit: sum(unit in item.units for item in prototypes) / len(prototypes) for unit in units}
 
     def region(self, expression: str) -> Region:
-        """From an expression to its region. Raises DataError for an expression that the tables lack."""
+        """Region of an expression. Raises DataError if the tables do not contain the expression."""
         return self._prior(expression).region
 
     def agreement(self, expression: str, active: Collection[int], units: Collection[int] = FACIAL_UNITS) -> float:
-        """How well active units fit an expression: Dice coefficient with its best prototype, in [0, 1].
+        """Dice coefficient of active units with the expression's best prototype, in [0, 1].
 
         Args:
-            expression: as in the tables.
-            active: the units that are seen.
-            units: those that were looked for; a prototype's other units don't count.
+            expression: a key of `expressions`.
+            active: the active units.
+            units: the coded units; all other units are ignored.
         """
         seen = set(active) & set(units)
         scores = []
         for prototype in self._prior(expression).prototypes:
             wanted = set(prototype.units) & set(units)
             total = len(wanted) + len(seen)
-            # Nothing wanted and nothing seen is a full agreement only where nothing was ever wanted.
-            alone = 1.0 if not prototype.units else 0.0
-            scores.append(2 * len(wanted & seen) / total if total else alone)
+            # Without expected and active units, only a prototype without any unit agrees.
+            if_empty = 1.0 if not prototype.units else 0.0
+            scores.append(2 * len(wanted & seen) / total if total else if_empty)
         return max(scores)
 
     def expressions_of_units(
         self, active: Collection[int], units: Collection[int] = FACIAL_UNITS
     ) -> list[tuple[str, float]]:
-        """From units to expressions: those that agree at all, with their agreement, best first."""
+        """Expressions that agree at all with active units, with their agreement, best first."""
         scored = [(name, self.agreement(name, active, units)) for name in self.expressions]
         return sorted((item for item in scored if item[1] > 0.0), key=lambda item: (-item[1], item[0]))
 
     def expressions_of_point(self, valence: float, arousal: float) -> list[str]:
-        """From a point to expressions: those whose region holds it, the nearest middle first."""
+        """Expressions whose region contains a point, the nearest center first."""
 
-        def off_middle(name: str) -> float:
-            middle = self.expressions[name].region.middle()
-            return (middle[0] - valence) ** 2 + (middle[1] - arousal) ** 2
+        def squared_distance(name: str) -> float:
+            center = self.expressions[name].region.center()
+            return (center[0] - valence) ** 2 + (center[1] - arousal) ** 2
 
-        holding = [name for name, prior in self.expressions.items() if not prior.region.distance(valence, arousal)]
-        return sorted(holding, key=lambda name: (off_middle(name), name))
+        found = [name for name, prior in self.expressions.items() if not prior.region.distance(valence, arousal)]
+        return sorted(found, key=lambda name: (squared_distance(name), name))
 
     def _prior(self, expression: str) -> ExpressionPrior:
         if expression not in self.expressions:
             raise DataError(
-                f"no prior for the expression '{expression}'{nearest_name(expression, list(self.expressions))}"
+                f"the tables contain no expression '{expression}'{nearest_name(expression, list(self.expressions))}"
             )
         return self.expressions[expression]
 
 
 def facial_priors(path: str | os.PathLike[str] | None = None) -> FacialPriors:
-    """Read the tables.
-
-    Args:
-        path: JSON file of the form of the packaged one, or None for that.
+    """Read the tables from a JSON file, or the packaged ones (None).
 
     Raises:
-        ConfigError: it cannot be read or is not of that form; all problems are named.
+        ConfigError: the file cannot be read or has another format; lists all problems.
     """
     return _packaged() if path is None else read_settings_file(FacialPriors, Path(path), "priors")
 

@@ -1,15 +1,15 @@
-"""The words by which an emotion label goes in running text: `amusement` is also `amused` and `amusing`.
+"""Word forms of emotion labels in running text: `amusement` also appears as `amused` and `amusing`.
 
-Only inflections and plain derivations stand here, words that name the same emotion by the same stem. Synonyms
-(`frightened` for fear) are a label set's own business, as aliases; words that merely share letters with a label
-(`awesome`, `awful`, `contemptible`, `lovely`) are left out on purpose.
+The table contains only inflections and direct derivations: the same emotion and the same stem. Synonyms (`frightened` for
+fear) are aliases of label sets. Words that only share letters with a label (`awesome`, `awful`, `contemptible`, `lovely`)
+are excluded on purpose.
 """
 
 from __future__ import annotations
 
 from lavis_emovit.emotion.labels import LabelSet
 
-# One family a line; which member is the label does not matter.
+# One family per line; any member can be the label.
 _FAMILIES = tuple(
     tuple(line.split())
     for line in """
@@ -64,8 +64,7 @@ _FAMILIES = tuple(
 def word_forms(label_set: LabelSet) -> dict[str, str]:
     """Every word or phrase, in lower case, that names a label of the set -> that label.
 
-    The labels and the aliases of the set come first; each brings its family along. A form that two labels would bring
-    along belongs to neither.
+    These are the labels, the aliases and their families. A form in the families of two labels belongs to neither.
     """
     explicit = {label: label for label in label_set.labels} | {k.casefold(): v for k, v in label_set.aliases.items()}
     inherited: dict[str, set[str]] = {}

@@ -1,4 +1,4 @@
-"""A label set: the classes of a dataset, with the other spellings that its files use."""
+"""A label set: the classes of a dataset, with alternative spellings."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class LabelSet:
     """The classes of a dataset.
 
     Attributes:
-        name: how configs and records call it.
+        name: name in configs and records.
         labels: canonical names in alphabetical order; the order of every confusion matrix and option list.
-        aliases: other spellings, in lower case -> canonical name.
+        aliases: alternative spelling in lower case -> canonical name.
         polarity: canonical name -> `positive`, `negative` or `neutral`.
     """
 
@@ -33,20 +33,20 @@ class LabelSet:
         strays = {*self.aliases.values(), *self.polarity} - known
         clashes = known & set(self.aliases)
         if len(known) != len(self.labels) or strays or clashes:
-            raise ValueError(f"label set '{self.name}' contradicts itself: {sorted(strays | clashes)}")
+            raise ValueError(f"label set '{self.name}' is inconsistent: {sorted(strays | clashes)}")
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def index(self, text: str) -> int:
-        """Class number of a label or alias."""
+        """Class index of a label or alias."""
         return self.labels.index(self.canonical(text))
 
     def canonical(self, text: str) -> str:
-        """The label that a text names: case, surrounding blanks, underscores and aliases don't matter.
+        """Canonical name of a label or alias; ignores case, surrounding spaces and underscores.
 
         Raises:
-            DataError: no label of this set; the nearest one is named.
+            DataError: not a label of this set; the message names the nearest label.
         """
         key = re.sub(r"[\s_]+", " ", text).strip().casefold()
         if key in self.labels:
@@ -62,5 +62,5 @@ class LabelSet:
 
 def polarity_of(positive: Iterable[str], negative: Iterable[str], neutral: Iterable[str] = ()) -> dict[str, str]:
     """Label -> polarity, from the labels of each polarity."""
-    shares = ((POSITIVE, positive), (NEGATIVE, negative), (NEUTRAL, neutral))
-    return {label: name for name, labels in shares for label in labels}
+    by_polarity = ((POSITIVE, positive), (NEGATIVE, negative), (NEUTRAL, neutral))
+    return {label: name for name, labels in by_polarity for label in labels}

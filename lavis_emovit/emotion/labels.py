@@ -1,7 +1,6 @@
-"""Label sets of the field: canonical names, the other spellings that datasets use, and polarity.
+"""Published label sets: canonical names, alternative spellings and polarity.
 
-A set that is not among them needs no registration: its name spells it out, `labels:calm, tense, wild`, so that whoever
-reads a record knows its classes.
+Your own label set needs no registration: its name lists its labels, `labels:calm, tense, wild`.
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ __all__ = [
 ]
 
 SPELT_OUT = "labels:"
-# The sets with which a question usually means to be answered come first.
+# Sets that questions use most come first.
 LABEL_SETS: dict[str, LabelSet] = {label_set.name: label_set for label_set in (MIKELS8, *FACE_SETS, *SCENE_SETS[1:])}
 
 
 def get_label_set(name: str) -> LabelSet:
-    """A label set by its name, or the one that a name of the form `labels:a, b, c` spells out.
+    """A label set by name, or the set that a name of the form `labels:a, b, c` lists.
 
     Raises:
-        DataError: no such set, the nearest name is given; or fewer than two labels, or one twice, spelt out.
+        DataError: unknown name (the message names the nearest one), or a list with fewer than two or repeated labels.
     """
     if name in LABEL_SETS:
         return LABEL_SETS[name]
@@ -45,7 +44,7 @@ def get_label_set(name: str) -> LabelSet:
         return _spelt_out(name)
     close = difflib.get_close_matches(name, LABEL_SETS, n=1, cutoff=0.6)
     hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(LABEL_SETS)}"
-    raise DataError(f"unknown label set '{name}' ({hint} One of your own is written '{SPELT_OUT}calm, tense, wild')")
+    raise DataError(f"unknown label set '{name}' ({hint} Write your own as '{SPELT_OUT}calm, tense, wild')")
 
 
 def _known(name: str) -> str:
@@ -54,29 +53,29 @@ def _known(name: str) -> str:
 
 
 LabelSetName = Annotated[str, AfterValidator(_known)]
-"""Type of a setting that names a label set; an unknown one is refused with the nearest name."""
+"""Type of a setting that names a label set; rejects unknown names."""
 
 
 @functools.lru_cache(maxsize=64)
 def _spelt_out(name: str) -> LabelSet:
     labels = [" ".join(label.split()).casefold() for label in name.removeprefix(SPELT_OUT).split(",")]
     if len(labels) < 2 or not all(labels) or len(set(labels)) != len(labels):
-        raise DataError(f"label set '{name}': expected two or more different labels behind '{SPELT_OUT}'")
+        raise DataError(f"label set '{name}': expected two or more different labels after '{SPELT_OUT}'")
     return LabelSet(name=name, labels=tuple(sorted(labels)))
 
 
 def coarser_label(label: str, fine_set: str, coarse_set: str) -> str | None:
-    """What a label is in a coarser set: by the hierarchy that a dataset is built on, or by polarity.
+    """Map a label to a coarser set, by the hierarchy of a dataset or by polarity.
 
     Args:
         label: a label or alias of `fine_set`.
         fine_set, coarse_set: names of label sets; `polarity2` is coarser than any set with polarities.
 
     Returns:
-        the label of `coarse_set`, or None for a label without a place there (a neutral one has no polarity).
+        the label of `coarse_set`, or None if it has no counterpart (neutral labels have no polarity).
 
     Raises:
-        DataError: an unknown label or set, or sets that no hierarchy joins.
+        DataError: unknown label or set, or no hierarchy between the sets.
     """
     fine = get_label_set(fine_set)
     get_label_set(coarse_set)
@@ -87,4 +86,4 @@ def coarser_label(label: str, fine_set: str, coarse_set: str) -> str | None:
         polarity = fine.polarity[name]
         return None if polarity == NEUTRAL else polarity
     known = ", ".join(f"{one} to {other}" for one, other in COARSER)
-    raise DataError(f"no hierarchy leads from '{fine_set}' to '{coarse_set}' (known: {known}, any set to polarity2)")
+    raise DataError(f"no hierarchy leads from '{fine_set}' to '{coarse_set}' (available: {known}, any set to polarity2)")

@@ -20,7 +20,7 @@ _NEUTRAL_ALIASES = {"neutrality": "neutral"}
 _CONTEMPT_ALIASES = {"contemptuous": "contempt"}
 _BAD = ("anger", "disgust", "fear", "sadness")
 
-# Ekman, Cognition and Emotion 6 (1992). Surprise has no sign of its own.
+# Ekman, Cognition and Emotion 6 (1992). Surprise is neither positive nor negative.
 EKMAN6 = LabelSet(
     name="ekman6",
     labels=("anger", "disgust", "fear", "happiness", "sadness", "surprise"),
@@ -36,7 +36,7 @@ EKMAN7 = LabelSet(
     polarity=polarity_of(("happiness",), (*_BAD, "contempt"), ("surprise",)),
 )
 
-# The six and a face at rest: FER2013, the basic part of RAF-DB.
+# The six with neutral: FER2013, the basic part of RAF-DB.
 EXPRESSIONS7 = LabelSet(
     name="expressions7",
     labels=("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"),
@@ -52,7 +52,7 @@ EXPRESSIONS8 = LabelSet(
     polarity=polarity_of(("happiness",), (*_BAD, "contempt"), ("neutral", "surprise")),
 )
 
-# With what is none of them: Aff-Wild2.
+# With "other": Aff-Wild2.
 AFF_WILD8 = LabelSet(
     name="aff_wild8",
     labels=("anger", "disgust", "fear", "happiness", "neutral", "other", "sadness", "surprise"),
@@ -77,7 +77,7 @@ COMPOUND11 = LabelSet(
     ),
 )  # fmt: skip
 
-# The two faces of each person in the Face Research Lab London Set.
+# The two expressions of each person in the Face Research Lab London Set.
 NEUTRAL_HAPPY2 = LabelSet(
     name="neutral_happy2",
     labels=("happy", "neutral"),

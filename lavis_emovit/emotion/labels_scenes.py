@@ -28,7 +28,7 @@ _JOY_ALIASES = {
 }
 
 # Mikels et al., Behavior Research Methods 37 (2005): the eight classes of EmoSet, FI, ArtPhoto and Abstract.
-# The aliases are the spellings of those datasets' own files.
+# The aliases are spellings in the files of these datasets.
 MIKELS8 = LabelSet(
     name="mikels8",
     labels=("amusement", "anger", "awe", "contentment", "disgust", "excitement", "fear", "sadness"),
@@ -36,7 +36,7 @@ MIKELS8 = LabelSet(
     polarity=polarity_of(("amusement", "awe", "contentment", "excitement"), ("anger", "disgust", "fear", "sadness")),
 )
 
-# The eight and what fits none of them: ArtEmis (Achlioptas et al., CVPR 2021).
+# The eight with "something else": ArtEmis (Achlioptas et al., CVPR 2021).
 ARTEMIS9 = LabelSet(
     name="artemis9",
     labels=(*MIKELS8.labels, "something else"),
@@ -44,7 +44,7 @@ ARTEMIS9 = LabelSet(
     polarity={**MIKELS8.polarity, "something else": "neutral"},
 )
 
-# Ekman's six with the word that Emotion6 (Peng et al., CVPR 2015) and EmotionROI (Peng et al., ICIP 2016) use for one.
+# Ekman's six with "joy", as Emotion6 (Peng et al., CVPR 2015) and EmotionROI (Peng et al., ICIP 2016) use it.
 EMOTION6 = LabelSet(
     name="emotion6",
     labels=("anger", "disgust", "fear", "joy", "sadness", "surprise"),
@@ -60,7 +60,7 @@ PARROTT6 = LabelSet(
     polarity=polarity_of(("joy", "love"), ("anger", "fear", "sadness"), ("surprise",)),
 )
 
-# WEBEmo (Panda et al., ECCV 2018); two aliases are the spellings of its own folders.
+# WEBEmo (Panda et al., ECCV 2018); two aliases are spellings of its folders.
 WEBEMO25 = LabelSet(
     name="webemo25",
     labels=(
@@ -89,7 +89,7 @@ POLARITY2 = LabelSet(
     polarity=polarity_of(("positive",), ("negative",)),
 )
 
-# EMOTIC (Kosti et al., CVPR 2017): categories that a person in a scene may show several of.
+# EMOTIC (Kosti et al., CVPR 2017): a person in a scene may have several categories.
 EMOTIC26 = LabelSet(
     name="emotic26",
     labels=(
@@ -116,7 +116,7 @@ _PARROTT_OF_WEBEMO = {
     "anger": ("disgust", "envy", "exasperation", "irritability", "rage"),
     "fear": ("horror", "nervousness"),
     "joy": ("cheerfulness", "contentment", "enthrallment", "optimism", "pride", "relief", "zest"),
-    # Gratitude and confusion are in no branch of Parrott's tree; these two places are ours.
+    # Gratitude and confusion are missing in Parrott's tree; we chose their branches.
     "love": ("affection", "gratitude", "lust"),
     "sadness": ("disappointment", "neglect", "sadness", "shame", "suffering", "sympathy"),
     "surprise": ("confusion", "surprise"),

@@ -1,7 +1,7 @@
-"""All questions: their wordings, and how options are listed in them.
+"""All question wordings, and how a question lists its options.
 
-Training, generation and evaluation ask with the same words, so all of them take the wordings from here. Numbers of
-wordings are written into provenance and settings: append, never reorder.
+Training, generation and evaluation take their wordings from here, so all of them ask with the same words. Provenance and
+settings contain the numbers of wordings, counted from 1: append wordings, never reorder or edit them.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from typing import Literal
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.errors import DataError
 
-# What stands before the label in every answer; evaluation scores the candidates behind it.
+OptionOrder = Literal["fixed", "shuffled", "rotated"]
+
+# ---- The emotion of an image ------------------------------------------------------------------------------------
+
+# Every categorical answer begins with this prefix; evaluation scores the candidate labels after it.
 CATEGORICAL_ANSWER_PREFIX = "Predict emotion: "
 
-# Several wordings of one question, for training with variety and for measuring how much the wording matters. Numbers
-# are written into provenance: append, never reorder.
 CATEGORICAL_WORDINGS: tuple[str, ...] = (
     "Which of these emotions fits the picture best: {options}? "
     "Give one of them, in the form 'Predict emotion: <emotion>'.",
@@ -29,48 +31,15 @@ CATEGORICAL_WORDINGS: tuple[str, ...] = (
     "What emotion comes across here? The allowed words are {options}. "
     "Reply with 'Predict emotion: ' followed by one allowed word.",
 )
-
-# The same without a list, for models that are to find the word themselves. Append, never reorder.
+# Without a list of options: the model has to find the word.
 OPEN_WORDINGS: tuple[str, ...] = (
     "What emotion does this picture call up? Answer in the form 'Predict emotion: <emotion>'.",
     "Find the one word for the feeling that this image conveys, and write it behind 'Predict emotion: '.",
     "How would most people feel in front of this picture? Reply with 'Predict emotion: ' and a single noun.",
 )
 
-OptionOrder = Literal["fixed", "shuffled", "rotated"]
+# ---- Free text about an image; no question names an emotion -----------------------------------------------------
 
-
-def categorical_prompt(label_set: LabelSet, options_order: Sequence[str] | None = None, wording: int = 1) -> str:
-    """The question.
-
-    Args:
-        label_set: where the options come from.
-        options_order: the labels in the order to list them; left out, the label set's own.
-        wording: which of `CATEGORICAL_WORDINGS`, counted from 1.
-
-    Raises:
-        DataError: no such wording, or an order that is not one of exactly these labels.
-    """
-    if not 1 <= wording <= len(CATEGORICAL_WORDINGS):
-        raise DataError(f"categorical wording {wording} does not exist; there are 1 to {len(CATEGORICAL_WORDINGS)}")
-    options = tuple(options_order) if options_order is not None else label_set.labels
-    if sorted(options) != sorted(label_set.labels):
-        raise DataError(f"options {list(options)} are not the labels of '{label_set.name}': {list(label_set.labels)}")
-    return CATEGORICAL_WORDINGS[wording - 1].format(options=", ".join(options))
-
-
-def categorical_answer(label: str) -> str:
-    """The answer that training teaches for a label."""
-    return CATEGORICAL_ANSWER_PREFIX + label
-
-
-def chooser(purpose: str, record_id: str, seed: int = 0) -> random.Random:
-    """Random numbers that depend on purpose, record and seed only."""
-    digest = hashlib.sha256(f"{purpose}/{seed}/{record_id}".encode()).digest()
-    return random.Random(int.from_bytes(digest[:8], "big"))
-
-
-# Questions of the kinds whose question is always the same one; chosen by record id. None names an emotion.
 DESCRIPTION_QUESTIONS = (
     "Describe this picture in detail, and the mood that it has.",
     "What does the picture show? Go through the place, the things in it, the light, and how it all feels.",
@@ -82,30 +51,29 @@ EXPLANATION_QUESTIONS = (
     "What would people feel when they look at this image? Write 'Predict emotion: <emotion>. Reason: <why>'.",
     "Name the emotion that fits this picture as 'Predict emotion: <emotion>', and explain what in it leads there.",
 )
-
-# Numbers of the versions are written into provenance: append, never reorder.
-AFFECT_QUESTIONS = (
-    "On scales from -1 to 1, how pleasant does the state of this person look (valence), and how stirred up (arousal)?",
-    "Estimate valence and arousal of this face, each as a number between -1 and 1.",
-)
-UNITS_QUESTIONS = (
-    "Which of these facial action units are active here: {units}?",
-    "Look at the muscles of this face. Out of {units}, which action units can be seen?",
-)
-REASONING_QUESTIONS = (
-    "Which facial muscles are at work in this face, and what expression do they add up to?",
-    "Start from the active action units and explain which expression this face shows.",
+CAPTION_QUESTIONS = (
+    "Write one short caption for this picture that makes people laugh.",
+    "Give this image a funny caption, one sentence long.",
 )
 
+# ---- Valence and arousal ----------------------------------------------------------------------------------------
+
+# Subject of the question -> wordings that ask for both numbers at once.
+AFFECT_QUESTIONS: Mapping[str, tuple[str, ...]] = {
+    "picture": (
+        "On scales from -1 to 1, how pleasant is the feeling that this picture calls up (valence), and how strongly "
+        "does it stir (arousal)?",
+        "Estimate valence and arousal of the feeling that this image conveys, each as a number between -1 and 1.",
+    ),
+    "face": (
+        "On scales from -1 to 1, how pleasant does the state of this person look (valence), and how stirred up "
+        "(arousal)?",
+        "Estimate valence and arousal of this face, each as a number between -1 and 1.",
+    ),
+}
+# The answers to `SCALE_QUESTIONS`.
 SCALE = tuple(str(step) for step in range(1, 10))
-YES_NO = ("yes", "no")
-
-# Numbers of wordings stand in settings: append, never reorder.
-PICTURE_AFFECT_QUESTIONS = (
-    "On scales from -1 to 1, how pleasant is the feeling that this picture calls up (valence), and how strongly does "
-    "it stir (arousal)?",
-    "Estimate valence and arousal of the feeling that this image conveys, each as a number between -1 and 1.",
-)
+# Subject -> dimension -> wordings that ask for one step of `SCALE`.
 SCALE_QUESTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "picture": {
         "valence": (
@@ -130,11 +98,52 @@ SCALE_QUESTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         ),
     },
 }
+
+# ---- Action units of a face -------------------------------------------------------------------------------------
+
+# Which units of a list are active?
+UNITS_QUESTIONS = (
+    "Which of these facial action units are active here: {units}?",
+    "Look at the muscles of this face. Out of {units}, which action units can be seen?",
+)
+# Is this one unit active? The answers are `YES_NO`.
 UNIT_QUESTIONS = (
     "Is AU{unit} ({name}) active in this face? Answer yes or no.",
     "Look at the muscles of this face: can the {name} (AU{unit}) be seen? Say yes or no.",
 )
-CAPTION_QUESTIONS = (
-    "Write one short caption for this picture that makes people laugh.",
-    "Give this image a funny caption, one sentence long.",
+YES_NO = ("yes", "no")
+# From units to the expression.
+REASONING_QUESTIONS = (
+    "Which facial muscles are at work in this face, and what expression do they add up to?",
+    "Start from the active action units and explain which expression this face shows.",
 )
+
+
+def categorical_prompt(label_set: LabelSet, options_order: Sequence[str] | None = None, wording: int = 1) -> str:
+    """The categorical question.
+
+    Args:
+        label_set: the options.
+        options_order: all labels in the order of the list. None: the order of the label set.
+        wording: number of the wording in `CATEGORICAL_WORDINGS`, from 1.
+
+    Raises:
+        DataError: unknown wording, or `options_order` does not contain exactly the labels of the set.
+    """
+    if not 1 <= wording <= len(CATEGORICAL_WORDINGS):
+        raise DataError(f"categorical wording {wording} does not exist; there are 1 to {len(CATEGORICAL_WORDINGS)}")
+    options = tuple(options_order) if options_order is not None else label_set.labels
+    if sorted(options) != sorted(label_set.labels):
+        raise DataError(f"options {list(options)} are not the labels of '{label_set.name}': {list(label_set.labels)}")
+    return CATEGORICAL_WORDINGS[wording - 1].format(options=", ".join(options))
+
+
+def categorical_answer(label: str) -> str:
+    """The answer that training teaches for a label."""
+    return CATEGORICAL_ANSWER_PREFIX + label
+
+
+def chooser(purpose: str, record_id: str, seed: int = 0) -> random.Random:
+    """A random generator that depends only on purpose, record and seed."""
+    digest = hashlib.sha256(f"{purpose}/{seed}/{record_id}".encode()).digest()
+    return random.Random(int.from_bytes(digest[:8], "big"))

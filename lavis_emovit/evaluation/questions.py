@@ -27,7 +27,6 @@ from lavis_emovit.emotion.questions import (
     CATEGORICAL_WORDINGS,
     EXPLANATION_QUESTIONS,
     OPEN_WORDINGS,
-    PICTURE_AFFECT_QUESTIONS,
     SCALE,
     SCALE_QUESTIONS,
     UNIT_QUESTIONS,
@@ -82,7 +81,7 @@ def questions_about(
         if by_likelihood:
             texts = SCALE_QUESTIONS[benchmark.subject]
             return [Question(axis, texts[axis][number], SCALE) for axis in AXES]
-        written: tuple[str, ...] = AFFECT_QUESTIONS if benchmark.subject == "face" else PICTURE_AFFECT_QUESTIONS
+        written = AFFECT_QUESTIONS[benchmark.subject]
         return [Question("affect", written[number], max_new_tokens=new_tokens)]
     if benchmark.kind == "action_units":
         names = facial_priors().units

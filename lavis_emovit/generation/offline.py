@@ -11,8 +11,8 @@ import json
 import random
 from collections.abc import Callable
 
+from lavis_emovit.emotion.questions import chooser
 from lavis_emovit.generation.facts import plain
-from lavis_emovit.generation.kinds import chooser
 from lavis_emovit.records import EmotionRecord
 
 OFFLINE_WRITER = "offline/1"

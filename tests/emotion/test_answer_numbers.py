@@ -1,9 +1,10 @@
-"""Valence and arousal out of answers.
+"""Reading valence and arousal from answers.
 
-Properties: a number counts where it is tied to its name, or where the answer is numbers alone; on the scale of the
-question only; ranges, decimal commas, contradictions and two numbers for one name are ambiguous; nothing is invented
-out of words, counts, percentages or ratings on other scales; values are carried to the wanted scale; no text
-makes it fail.
+Properties:
+- a number counts if it is tied to its name, or if the answer consists of numbers, and only on the scale of the question;
+- ranges, decimal commas, contradictions and two numbers for one name are ambiguous;
+- words, counts, percentages and ratings on other scales give no number;
+- values are converted to the requested scale; no text makes the reader fail.
 
 The answers are written by hand.
 """
@@ -19,7 +20,7 @@ from lavis_emovit.emotion.answer_numbers import NumberAnswer, read_numbers, resc
 INVALID, AMBIGUOUS, REFUSED = "invalid", "ambiguous", "refused"
 UNIT, NINE, PERCENT = (-1.0, 1.0), (1.0, 9.0), (0.0, 100.0)
 
-# (answer, scale of the question, valence and arousal that it gives or why it gives none).
+# (answer, scale of the question, (valence, arousal), each a number or a status).
 ANSWERS = [
     ("valence: 0.3, arousal -0.2", UNIT, (0.3, -0.2)),
     ("Valence: 0.3, Arousal: -0.2.", UNIT, (0.3, -0.2)),
@@ -133,12 +134,12 @@ def test_valence_and_arousal(text, scale, expected):
     assert list(answers) == ["valence", "arousal"]
 
 
-def test_values_are_carried_to_the_wanted_scale():
+def test_values_are_converted_to_the_target_scale():
     answers = read_numbers("Valence: 7, arousal: 1", scale=NINE, target=UNIT)
     assert answers == {"valence": NumberAnswer(0.5, "ok"), "arousal": NumberAnswer(-1.0, "ok")}
     assert rescale(5, NINE, UNIT) == 0
     assert rescale(0.25, UNIT, NINE) == 6
-    with pytest.raises(ValueError, match="lower to its higher end"):
+    with pytest.raises(ValueError, match="lower end, upper end"):
         read_numbers("0", scale=(1.0, -1.0))
 
 
@@ -153,7 +154,7 @@ def test_other_dimensions_are_read_in_the_order_of_the_question():
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from([text for text, *_ in ANSWERS] + ["-", "(", "1", "valence", ": "]), max_size=6))
-def test_whatever_is_read_lies_on_the_scale(parts):
+def test_all_values_are_on_the_scale(parts):
     for answer in read_numbers(" ".join(parts), scale=NINE).values():
         assert (answer.value is not None) == (answer.status == "ok")
         assert answer.value is None or 1 <= answer.value <= 9

@@ -1,8 +1,10 @@
-"""Answers by the mark of an option, and the published rule.
+"""Reading answers that name an option by its mark, and the published rule.
 
-Properties: letters and numbers in their usual forms choose the option in the order of the question; a mark that
-contradicts the word beside it, and several marks, are ambiguous; articles, pronouns, counts and marks beyond the list
-choose nothing; without listed options no mark counts. The published rule does what it is known to do, faults included.
+Properties:
+- letters and numbers in their usual forms choose the option, in the order of the question;
+- a mark that contradicts the word beside it, and several marks, are ambiguous;
+- articles, pronouns, counts and marks beyond the list choose nothing; without listed options no mark counts;
+- the published rule behaves as documented, including its mistakes.
 """
 
 from __future__ import annotations
@@ -101,7 +103,7 @@ OPTION_ANSWERS = [
     ("C is correct", INVALID),
 ]
 
-# (answer, what the published rule reads): the first label of the list that occurs before the first newline.
+# (answer, label by the published rule): the first label of the list that occurs on the first line.
 ORIGINAL_ANSWERS = [
     ("Predict emotion: awe", "awe"),
     ("AWE", "awe"),
@@ -131,13 +133,13 @@ def test_marks_of_options(text, outcome):
 
 
 @pytest.mark.parametrize("mark", ["(b)", "B", "2", "Answer: B", "Option 2"])
-def test_without_listed_options_a_mark_is_no_answer(mark):
+def test_marks_do_not_count_without_listed_options(mark):
     assert read_emotion(mark, EKMAN) == EmotionAnswer(None, "invalid")
 
 
 @pytest.mark.parametrize("style", ["letters", "numbers"])
 @pytest.mark.parametrize("name", ["mikels8", "webemo25", "polarity2"])
-def test_every_mark_that_a_question_shows_reads_as_its_option(name, style):
+def test_every_mark_of_a_question_reads_as_its_option(name, style):
     labels = get_label_set(name).labels[::-1]
     for label, shown in zip(labels, option_marks(labels, style)):
         mark = shown.removesuffix(label).strip()
@@ -147,10 +149,10 @@ def test_every_mark_that_a_question_shows_reads_as_its_option(name, style):
         assert read_emotion(shown, get_label_set(name), labels) == EmotionAnswer(label, "ok")
 
 
-def test_options_must_be_labels_and_marks_must_suffice():
+def test_invalid_options_and_marks_are_rejected():
     with pytest.raises(DataError, match="unknown emotion 'awe'"):
         read_emotion("(a)", EKMAN, ("awe", "fear"))
-    with pytest.raises(ValueError, match="more than there are letters"):
+    with pytest.raises(ValueError, match="too many for letters"):
         option_marks(["x"] * 27)
     with pytest.raises(ValueError, match="'letters' or 'numbers'"):
         option_marks(["x"], "roman")

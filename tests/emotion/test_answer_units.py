@@ -1,9 +1,10 @@
-"""Action units out of answers.
+"""Reading action units from answers.
 
-Properties: units are read by number, list and FACS name, each mention once; intensities by number and FACS letter; what
-is denied or left out is not active; an answer that names no unit counts only where it says that there is none; what is
-both claimed and denied, or off the scale, is no value; numbers that are counts are no units; answers in the words of
-our own instructions come back as they were meant; no text makes it fail.
+Properties:
+- units are read by number, list and FACS name, each mention once; intensities by number and FACS letter;
+- denied and unmentioned units are inactive; an answer without units counts only if it states that none is active;
+- a unit that is both claimed and denied, or off the scale, has no value; counts are not units;
+- answers of generated instructions are read back correctly; no text makes the reader fail.
 
 The answers are written by hand.
 """
@@ -23,7 +24,7 @@ from lavis_emovit.records import EmotionRecord
 
 INVALID, AMBIGUOUS, REFUSED = "invalid", "ambiguous", "refused"
 
-# (answer, the units that are not absent, or why there are none).
+# (answer, units with a value other than 0, or the status).
 ANSWERS = [
     ("AU6 and AU12", {6: 1, 12: 1}),
     ("AU6, AU12", {6: 1, 12: 1}),
@@ -200,13 +201,13 @@ def test_every_unit_is_read_by_its_number_and_by_its_facs_name():
                 assert active == {f"AU{unit}"}, text
 
 
-def test_only_the_units_that_were_asked_for_are_reported():
+def test_only_requested_units_are_returned():
     assert read_action_units("AU6, AU12 and AU25", (12, 4)).values == {"AU12": 1.0, "AU4": 0.0}
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.dictionaries(st.sampled_from(FACIAL_UNITS), st.integers(0, 1), min_size=1), st.integers(-100, 100))
-def test_answers_of_our_own_instructions_are_read_as_they_were_meant(units, hundredths):
+def test_answers_of_generated_instructions_are_read_back(units, hundredths):
     record = EmotionRecord(
         id="f", image="f.jpg", split="train", source="x", action_units=units, valence=hundredths / 100, arousal=-0.5
     )
@@ -221,7 +222,7 @@ def test_answers_of_our_own_instructions_are_read_as_they_were_meant(units, hund
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from([text for text, _ in ANSWERS] + ["AU", "not", ", ", "(", "7"]), max_size=6))
-def test_no_text_makes_it_fail(parts):
+def test_no_text_makes_the_reader_fail(parts):
     answer = read_action_units(" ".join(parts))
     assert all(value is None or 0 <= value <= 5 for value in answer.values.values())
     assert answer.status == "ok" or set(answer.values.values()) == {None}

@@ -1,10 +1,12 @@
-"""Reading an emotion out of an answer.
+"""Reading an emotion from an answer.
 
-Properties: whole words only; aliases and inflections count; a negated, refused or merely mentioned emotion is none; two
-labels are ambiguous; an announced answer and a first sentence that is only a label win; idioms and sentence adverbs are
-no emotions; the order of the labels, case, Markdown and typographic quotes change nothing; no text makes it fail.
+Properties:
+- only whole words count, with aliases and inflections; negated, refused and merely mentioned emotions do not count;
+- two labels are ambiguous; an announced answer, or a first sentence that is only a label, takes precedence;
+- idioms and sentence adverbs are not emotions;
+- the order of the labels, case, Markdown and typographic quotes change nothing; no text makes the reader fail.
 
-The answers are written by hand; the expected reading is what a person would call the strict one.
+The answers are written by hand; the expected result is the strict reading of a person.
 """
 
 from __future__ import annotations
@@ -26,9 +28,9 @@ FACES = get_label_set("neutral_happy2")
 
 INVALID, AMBIGUOUS, REFUSED, NEGATED = "invalid", "ambiguous", "refused", "negated"
 
-# (answer, the label it asserts or the status of an answer without one), all about the eight Mikels classes.
+# (answer, its label or its status), all for the eight Mikels classes.
 MIKELS_ANSWERS = [
-    # Nothing but a label.
+    # Only a label.
     ("awe", "awe"),
     ("Awe", "awe"),
     ("SADNESS.", "sadness"),
@@ -119,7 +121,7 @@ MIKELS_ANSWERS = [
     ("   \n\t ", INVALID),
     ("!!!", INVALID),
     ("悲しい", INVALID),
-    # "Content" as what a thing contains.
+    # "Content" in the sense of contents.
     ("The content of the image is unpleasant", INVALID),
     ("The content is disgusting", "disgust"),
     ("Its visual content evokes sadness", "sadness"),
@@ -278,7 +280,7 @@ def test_faces_answers(text, outcome):
     assert read_emotion(text, FACES) == expected(outcome)
 
 
-def test_the_tables_are_large_enough_and_cover_every_status():
+def test_tables_are_large_and_cover_every_status():
     answers = MIKELS_ANSWERS + EKMAN_ANSWERS + FACES_ANSWERS
     assert len(answers) == len({(text, outcome) for text, outcome in answers}) >= 150
     assert {INVALID, AMBIGUOUS, REFUSED, NEGATED} | set(MIKELS.labels) <= {outcome for _, outcome in answers}
@@ -286,8 +288,8 @@ def test_the_tables_are_large_enough_and_cover_every_status():
 
 @pytest.mark.parametrize(("text", "outcome"), MIKELS_ANSWERS)
 def test_case_and_order_of_the_labels_change_nothing(text, outcome):
-    turned = LabelSet("turned", MIKELS.labels[::-1], MIKELS.aliases)
-    assert read_emotion(text.upper(), turned) == expected(outcome)
+    reversed_set = LabelSet("reversed", MIKELS.labels[::-1], MIKELS.aliases)
+    assert read_emotion(text.upper(), reversed_set) == expected(outcome)
 
 
 @pytest.mark.parametrize("label_set", LABEL_SETS.values(), ids=lambda label_set: label_set.name)
@@ -306,7 +308,7 @@ def test_aliases_of_several_words_are_found():
     assert read_emotion("chest\nout", label_set).status == "invalid"
 
 
-def test_forms_that_two_labels_share_belong_to_neither():
+def test_forms_of_two_labels_belong_to_neither():
     label_set = LabelSet("custom", ("happiness", "joy"), {"happy": "happiness"})
     assert word_forms(label_set)["happily"] == "happiness"
     both = LabelSet("custom", ("amused", "amusing"))
@@ -323,7 +325,7 @@ def test_forms_that_two_labels_share_belong_to_neither():
         max_size=6,
     )
 )
-def test_no_text_makes_it_fail(parts):
+def test_no_text_makes_the_reader_fail(parts):
     answer = read_emotion(" ".join(parts), MIKELS)
     assert (answer.label in MIKELS.labels) == (answer.status == "ok")
 

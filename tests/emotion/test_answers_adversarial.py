@@ -1,11 +1,11 @@
-"""Reading an emotion out of answers that are hard to read.
+"""Reading an emotion from difficult answers.
 
-Properties: over the label sets of scenes, faces, polarity and compounds, answers with other word order, denials,
-several labels, refusals, idioms, Markdown, JSON, thoughts before the answer, cut-off words, other languages and
-probabilities read as a strict person would read them; whatever is in doubt is no label; runaway repetition is read in
-a time that its length explains.
+Properties, for label sets of scenes, faces, polarity and compounds:
+- unusual word order, denials, several labels, refusals, idioms, Markdown, JSON, reasoning before the answer, cut-off
+  words, other languages and probabilities are read as a strict person would read them; in doubt there is no label;
+- the time for long repetitive answers stays in proportion to their length.
 
-The answers are written by hand. Where a person might guess and the reader declines, the table says so by its status.
+The answers are written by hand. Where a person might guess but the reader declines, the table contains the status.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lavis_emovit.emotion.labels import get_label_set
 INVALID, AMBIGUOUS, REFUSED, NEGATED = "invalid", "ambiguous", "refused", "negated"
 STATUSES = {INVALID, AMBIGUOUS, REFUSED, NEGATED}
 
-# Label set -> (answer, the label that it asserts or the status of an answer without one).
+# Label set -> (answer, its label or its status).
 ANSWERS: dict[str, list[tuple[str, str]]] = {}
 ANSWERS["mikels8"] = [
     ("Fear is the predicted emotion.", "fear"),
@@ -504,7 +504,7 @@ def test_hard_answers(label_set, text, outcome):
     assert read_emotion(text, get_label_set(label_set)) == expected
 
 
-def test_the_tables_are_large_and_cover_every_status_and_kind_of_set():
+def test_tables_are_large_and_cover_every_status_and_kind_of_set():
     assert len(CASES) == len({(name, text) for name, text, _ in CASES}) >= 350
     assert {outcome for *_, outcome in CASES} >= STATUSES
     assert {"mikels8", "ekman6", "webemo25", "polarity2", "expressions8", "compound11"} <= set(ANSWERS)
@@ -513,7 +513,7 @@ def test_the_tables_are_large_and_cover_every_status_and_kind_of_set():
 @pytest.mark.parametrize(
     "piece", ["answer: ", "not sad, ", "sad? ", "answer: sad ", "i can't tell ", "no ", "<think>", "(", "not "]
 )
-def test_runaway_repetition_is_read_quickly(piece):
+def test_long_repetition_is_read_quickly(piece):
     label_set = get_label_set("ekman6")
     begin = time.process_time()
     read_emotion(piece * 3000, label_set, label_set.labels)

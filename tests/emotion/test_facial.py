@@ -1,8 +1,8 @@
-"""The tables about faces.
+"""The tables of prior knowledge about faces.
 
-- They hold the published prototypes (compared with a list written here by hand), and every entry cites a source.
-- Both ways agree: an expression's full prototype leads back to it before any other, the middle of its region, too.
-- A file of one's own takes their place; what is wrong in it is told all at once, with the file's name.
+- They contain the published prototypes (compared with a list written by hand), and every entry cites a source.
+- Both directions agree: the full prototype of an expression, and the center of its region, lead back to it.
+- Users can pass their own file; all its problems are reported at once, with the file name.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ PUBLISHED = {
 
 def test_published_tables():
     priors = facial_priors()
-    held = {
+    found = {
         name: ["+".join(map(str, item.units)) for item in prior.prototypes]
         for name, prior in priors.expressions.items()
     }
-    assert held == PUBLISHED
+    assert found == PUBLISHED
     assert set(priors.expressions) == set(get_label_set("expressions8").labels)
-    signs = {name: prior.region.middle() for name, prior in priors.expressions.items()}
+    signs = {name: prior.region.center() for name, prior in priors.expressions.items()}
     assert signs["happiness"][0] > 0 and all(signs[name][0] < 0 for name in ("sadness", "anger", "fear", "disgust"))
     assert signs["sadness"][1] < 0 < min(signs[name][1] for name in ("happiness", "anger", "fear", "surprise"))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_both_ways(name):
+def test_both_directions(name):
     priors = facial_priors()
     for prototype in priors.expressions[name].prototypes:
         best, second, *_ = [*priors.expressions_of_units(prototype.units), ("none", 0.0)]
@@ -50,7 +50,7 @@ def test_both_ways(name):
     shares = priors.unit_shares(name)
     assert set(shares) == set(FACIAL_UNITS) and all(0 <= share <= 1 for share in shares.values())
     region = priors.region(name)
-    assert name in priors.expressions_of_point(*region.middle())
+    assert name in priors.expressions_of_point(*region.center())
     assert region.distance(region.valence[1] + 0.25, region.arousal[0]) == pytest.approx(0.25)
 
 
@@ -58,22 +58,22 @@ def test_hand_calculated():
     priors = facial_priors()
     assert priors.unit_shares("anger", (4, 23, 24, 12)) == {4: 1.0, 23: 0.5, 24: 0.5, 12: 0.0}
     assert priors.agreement("happiness", {12}) == pytest.approx(2 / 3)  # 6+12 and 12: 2*1/(2+1)
-    assert priors.agreement("disgust", {9, 15}) == 1.0  # unit 16 is not looked for
+    assert priors.agreement("disgust", {9, 15}) == 1.0  # unit 16 is not among the coded units
     assert priors.expressions_of_units(()) == [("neutral", 1.0)]
     with pytest.raises(DataError, match="happiness"):
         priors.region("hapiness")
 
 
-def test_own_file(tmp_path):
+def test_custom_file(tmp_path):
     content = json.loads(facial._PACKAGED.read_text())
-    path = tmp_path / "mine.json"
+    path = tmp_path / "custom.json"
     content["expressions"]["anger"]["prototypes"] = [{"units": [4, 7], "source": "facs1978"}]
     path.write_text(json.dumps(content))
     assert facial_priors(path).agreement("anger", {4, 7}) == 1.0
     content["expressions"]["anger"]["region"]["valence"] = [0.5, -0.5]
     content["expressions"]["fear"]["regoin"] = {}
     path.write_text(json.dumps(content))
-    with pytest.raises(ConfigError, match=r"(?s)mine\.json.*lowest and highest.*did you mean 'region'"):
+    with pytest.raises(ConfigError, match=r"(?s)custom\.json.*lowest and the highest.*did you mean 'region'"):
         facial_priors(path)
     content = json.loads(facial._PACKAGED.read_text())
     content["expressions"]["anger"]["prototypes"][0]["units"] = [99]

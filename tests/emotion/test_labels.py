@@ -1,9 +1,9 @@
 """Label sets.
 
-- Every set is in alphabetical order, gives each label a polarity and brings every alias to one of its labels.
+- Every set is in alphabetical order, has a polarity for each label, and maps every alias to one of its labels.
 - EmoSet's two-class mode agrees with the polarity of `mikels8` (positive: amusement, awe, contentment, excitement).
-- A hierarchy leads from a fine set to a coarse one; a set of one's own is spelt out in its name.
-- Case, blanks and underscores don't matter; anything else is refused with the nearest name.
+- A hierarchy leads from a fine set to a coarse one; the name of a custom set lists its labels.
+- Case, spaces and underscores are ignored; other spellings are rejected with the nearest name.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def test_spellings_of_one_label(text):
     assert get_label_set("ekman6").canonical(text) == "anger"
 
 
-def test_strangers_are_refused_with_the_nearest_name():
+def test_unknown_names_are_rejected_with_the_nearest_name():
     with pytest.raises(DataError, match=r"unknown emotion 'contentmnt' .*did you mean 'contentment'"):
         get_label_set("mikels8").canonical("contentmnt")
     with pytest.raises(DataError, match=r"unknown emotion 'danger' .*its labels: amusement, anger"):
@@ -50,17 +50,17 @@ def test_strangers_are_refused_with_the_nearest_name():
         get_label_set("zzz")
 
 
-def test_a_set_of_ones_own_is_spelt_out_in_its_name():
-    mine = get_label_set("labels: Wild,calm , very  tense")
-    assert mine.labels == ("calm", "very tense", "wild")
-    assert mine.canonical("Very_Tense") == "very tense"
+def test_name_of_a_custom_set_lists_its_labels():
+    custom = get_label_set("labels: Wild,calm , very  tense")
+    assert custom.labels == ("calm", "very tense", "wild")
+    assert custom.canonical("Very_Tense") == "very tense"
     for name in ("labels:", "labels:calm", "labels:calm,,tense", "labels:calm,Calm"):
         with pytest.raises(DataError, match="two or more different labels"):
             get_label_set(name)
 
 
 def test_levels_of_a_hierarchy():
-    """WEBEmo's 25 classes fall to Parrott's 6, each in one place, and to 2 polarities; surprise has none."""
+    """WEBEmo's 25 classes map to Parrott's 6 classes and to 2 polarities; surprise has no polarity."""
     fine = get_label_set("webemo25")
     middle = {label: coarser_label(label, "webemo25", "parrott6") for label in fine.labels}
     assert set(middle.values()) == set(get_label_set("parrott6").labels)
@@ -72,8 +72,8 @@ def test_levels_of_a_hierarchy():
         coarser_label("awe", "mikels8", "ekman6")
 
 
-def test_a_set_that_contradicts_itself_cannot_be_made():
-    with pytest.raises(ValueError, match="contradicts itself"):
+def test_inconsistent_set_is_rejected():
+    with pytest.raises(ValueError, match="is inconsistent"):
         LabelSet("bad", ("a", "b"), aliases={"c": "d"})
-    with pytest.raises(ValueError, match="contradicts itself"):
+    with pytest.raises(ValueError, match="is inconsistent"):
         LabelSet("bad", ("a", "b"), aliases={"a": "b"})

@@ -176,7 +176,7 @@ class PriorAnnotator:
             expression = self._expression(case)
         if expression is None or expression not in priors.expressions:
             return None
-        valence, arousal = priors.region(expression).middle()
+        valence, arousal = priors.region(expression).center()
         shares = priors.unit_shares(expression, case.units)
         return Levels(expression, valence, arousal, {unit: share >= 0.5 for unit, share in shares.items()})
 

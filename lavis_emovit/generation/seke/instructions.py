@@ -45,7 +45,7 @@ def write_instructions(
             found.append(asked.model_copy(update={"provenance": provenance}))
     if levels.valence is not None and levels.arousal is not None:
         answer = f"Valence: {levels.valence:.2f}, arousal: {levels.arousal:.2f}."
-        add("affect", "affect", "conversation", AFFECT_QUESTIONS, answer)
+        add("affect", "affect", "conversation", AFFECT_QUESTIONS["face"], answer)
     looked_for = [unit for unit in FACIAL_UNITS if unit in levels.units]
     active = [unit for unit in looked_for if levels.units[unit]]
     if looked_for:

@@ -1,12 +1,12 @@
-"""What sampling and verification of facial levels bring, with a simulated annotator whose errors are known.
+"""Effect of sampling and verification on facial levels, with a simulated annotator whose errors are known.
 
     python tools/bench/seke.py
 
-Simulated faces know nothing; all three levels are completed. For each way of asking: accuracy, CCC and F1 against the
-truth with 95 % intervals (bootstrap over faces), the share of faces that keep the level, calls per face, and how well
-stated uncertainty ranks errors (AUROC). Single answers at equal cost are the same calls, each taken as an answer of
-its own. No picture and no model is involved: the figures show that the machinery does its work under the stated errors,
-and nothing about how any real model labels faces.
+The simulated faces have no labels; all three levels are completed. For each method: accuracy, CCC and F1 against the
+truth with 95 % intervals (bootstrap over faces), the share of faces that keep the level, calls per face, and the AUROC
+of the stated uncertainty. Single answers at equal cost are the same calls, each used as a separate answer. No image and
+no model is involved: the numbers show that the method works under the given errors, not how well a real model labels
+faces.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from simulated_faces import Errors, SimulatedAnnotator, simulated_faces
+
 from lavis_emovit.distributed.machine import machine_facts, package_versions
 from lavis_emovit.emotion.facial import facial_priors
 from lavis_emovit.generation.seke.completion import complete
 from lavis_emovit.generation.seke.levels import Case, Levels
 from lavis_emovit.generation.seke.measures import Pair, measure
 from lavis_emovit.generation.seke.settings import LEVELS, SekeSettings
-from lavis_emovit.generation.seke.simulated import Errors, SimulatedAnnotator, simulated_faces
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Way of asking -> settings.
-WAYS: dict[str, dict[str, Any]] = {
+# Method -> settings.
+METHODS: dict[str, dict[str, Any]] = {
     "single answer": {"sampling": False, "verification": "off"},
     "3 answers": {"adaptive": False, "n0": 3, "verification": "off"},
     "5 answers": {"adaptive": False, "n0": 5, "verification": "off"},
@@ -43,7 +44,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "default without priors": {"prior": False},
     "single answer, review always": {"sampling": False},
 }
-# How errors hang together -> settings of the annotator.
+# Kind of errors -> settings of the annotator.
 ERRORS: dict[str, dict[str, Any]] = {
     "independent errors": {"shared": 0.0},
     "partly shared errors (default)": {},
@@ -67,28 +68,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     result: dict[str, Any] = {"benchmark": "seke", "num_faces": len(cases), "annotators": {}}
     for name, values in ERRORS.items():
         errors = Errors(**values)
-        ways: dict[str, Any] = {}
-        for way, changes in WAYS.items():
+        methods: dict[str, Any] = {}
+        for method, changes in METHODS.items():
             settings = SekeSettings(**changes)
             annotator = SimulatedAnnotator(truth, errors, arguments.seed)
             outcomes = complete(cases, annotator, settings, priors)
             pairs = [Pair(truth[item.case.record.id], item.levels, item.estimate) for item in outcomes]
-            ways[way] = {"calls_per_face": annotator.num_calls / len(cases), "levels": measure(pairs)}
+            methods[method] = {"calls_per_face": annotator.num_calls / len(cases), "levels": measure(pairs)}
             if settings.num_first > 1 and not settings.adaptive:
-                # The same calls, each taken as an answer of its own. Adaptive sampling asks more about hard faces, so
-                # its calls would make single answers look worse than they are.
+                # Adaptive sampling asks more about difficult faces, so its single answers would look worse than they
+                # are.
                 each = [Pair(truth[item.case.record.id], answer, None) for item in outcomes for answer in item.answers]
-                own = measure(each, num_resamples=0)
-                ways[way]["single_answers_of_the_same_calls"] = {level: own[level]["value"] for level in LEVELS}
-        result["annotators"][name] = {"errors": errors.model_dump(), "ways": ways}
+                single = measure(each, num_resamples=0)
+                by_level = {level: single[level]["value"] for level in LEVELS}
+                methods[method]["single_answers_of_the_same_calls"] = by_level
+        result["annotators"][name] = {"errors": errors.model_dump(), "ways": methods}
         print(f"\n{name}")
-        for way, found in ways.items():
+        for method, found in methods.items():
             shown = "  ".join(
                 f"{row['measure']} {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}] kept {row['kept']:.2f} "
                 f"AUROC {'-' if row['auroc'] is None else format(row['auroc'], '.2f')}"
                 for row in found["levels"].values()
             )
-            print(f"  {way:34s} {found['calls_per_face']:5.2f} calls  {shown}")
+            print(f"  {method:34s} {found['calls_per_face']:5.2f} calls  {shown}")
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     result |= {
         "settings": SekeSettings().model_dump(mode="json"),

@@ -1,1 +1,1 @@
-"""Three levels of facial emotion, completed and verified: expression, valence and arousal, action units."""
+"""Complete and verify three levels of facial emotion: expression, valence and arousal, action units."""

@@ -1,4 +1,4 @@
-"""Who answers: a chat model that sees the face, or the tables of priors alone."""
+"""Annotators: a chat model that sees the face, or the tables of priors alone."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _BAD_PICTURE = "bad_picture"
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked about a face.
+    """A question about a face.
 
     Attributes:
         case: the face.
-        text: what is known, what the tables say, what is wanted.
+        text: known levels, likely values from the tables, missing levels.
         sample: number of the answer, from 0.
-        proposal: what a review is to judge; None asks for an answer.
-        hinted: whether the text holds what the tables say.
+        proposal: levels to review. None requests an answer.
+        hinted: whether the text contains likely values from the tables.
     """
 
     case: Case
@@ -44,7 +44,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: a text, or why there is none. `request` is its fingerprint in the ledger."""
+    """A text, or the status that explains why there is none. `request` is the fingerprint in the ledger."""
 
     text: str | None
     status: str = "ok"
@@ -55,17 +55,21 @@ class Annotator(Protocol):
     """Answers questions about faces.
 
     Attributes:
-        name: as the trail has it.
-        kind: `model` or `prior`, what gave the levels.
-        stopped: why it answers no more (a budget, a fault), or None.
+        name: name in the trail.
+        kind: `model` or `prior`.
+        prompts: names and hashes of the prompts, if any.
+        stopped: why it no longer answers (a budget, a fault), or None.
+        under_way: requests in batches that are not finished.
     """
 
     name: str
     kind: Literal["model", "prior"]
+    prompts: str
     stopped: str | None
+    under_way: int
 
     def ask(self, label: str, questions: Sequence[Question]) -> list[Reply | None]:
-        """A reply to each question; None where there is none yet (the run was stopped, or only estimates)."""
+        """A reply to each question, or None without a reply yet (the run was stopped, or it only estimates)."""
 
 
 def review_schema(case: Case) -> dict[str, Any]:
@@ -78,14 +82,14 @@ def review_schema(case: Case) -> dict[str, Any]:
 
 
 class ChatAnnotator:
-    """Asks a chat model, through the job's ledger; the picture goes along.
+    """Asks a chat model that sees the image, through the job's ledger.
 
     Args:
-        job: endpoint, ledger and pictures.
+        job: endpoint, ledger and images.
         settings: prompts.
 
     Raises:
-        UserError: the temperature is 0, which makes many answers one.
+        UserError: several answers at temperature 0, which would all be the same.
     """
 
     kind: Literal["model", "prior"] = "model"
@@ -94,8 +98,8 @@ class ChatAnnotator:
         assert job.chat is not None
         if job.chat.temperature == 0.0 and settings.num_first > 1:
             raise UserError(
-                "at temperature 0 all answers are the same, and their agreement says nothing: set chat.temperature "
-                "above 0, or ask once (--no-sampling)"
+                "at temperature 0 all answers are the same, so their agreement means nothing. Set chat.temperature "
+                "above 0, or request one answer (--no-sampling)."
             )
         self.name = f"chat:{job.chat.model}"
         self.stopped: str | None = None
@@ -104,16 +108,11 @@ class ChatAnnotator:
         self._answers = self._writer(job.chat, "answers", settings)
         review = job.chat if job.chat.temperature is None else job.chat.model_copy(update={"temperature": 0.0})
         self._review = self._writer(review, "review", settings)
-
-    @property
-    def prompts(self) -> str:
-        """Names and hashes of the prompts."""
-        prompts = (self._answers.prompt, self._review.prompt)
-        return ", ".join(f"{prompt.name} sha256:{prompt.sha256}" for prompt in prompts)
+        self.prompts = f"{self._answers.prompt.identity}, {self._review.prompt.identity}"
 
     def _writer(self, chat: ChatSettings, name: Literal["answers", "review"], settings: SekeSettings) -> ChatWriter:
-        own = settings.prompt_files.get(name)
-        prompt = load_prompt(f"seke_{name}", file=Path(own) if own else None)
+        custom = settings.prompt_files.get(name)
+        prompt = load_prompt(f"seke_{name}", file=Path(custom) if custom else None)
         return ChatWriter(chat, prompt, f"seke_{name}", None, self._job.image_root, ())
 
     def _request(self, question: Question) -> ChatRequest:
@@ -123,7 +122,7 @@ class ChatAnnotator:
         return writer.request(question.case.record, sample=question.sample, more=question.text)
 
     def ask(self, label: str, questions: Sequence[Question]) -> list[Reply | None]:
-        """See `Annotator`. A question is known again by its record and sample, so no label may hold one twice."""
+        """See `Annotator`. Replies are matched by record and sample, so one call must not repeat a question."""
         items = list(questions)
         replies: dict[tuple[str, int], Reply] = {}
 
@@ -145,13 +144,11 @@ class ChatAnnotator:
 
 
 class PriorAnnotator:
-    """Answers from the tables alone, the same every time: what most faces with the known levels have.
-
-    It looks at no picture, and has nothing to say where no level is known.
-    """
+    """Answers with the usual levels from the tables. It sees no image and needs at least one known level."""
 
     kind: Literal["model", "prior"] = "prior"
     prompts = ""
+    under_way = 0
 
     def __init__(self, priors: FacialPriors):
         self.name = f"offline/priors:{priors.version}"
@@ -169,9 +166,9 @@ class PriorAnnotator:
         return Reply(json.dumps(levels.only(case.wanted).plain()))
 
     def guess(self, case: Case) -> Levels | None:
-        """The usual values of the wanted levels, or None where the known ones lead nowhere."""
-        known, priors = case.known, self._priors
-        expression = known.expression
+        """The usual values of the missing levels, or None if the known levels suggest no expression."""
+        priors = self._priors
+        expression = case.known.expression
         if expression is None:
             expression = self._expression(case)
         if expression is None or expression not in priors.expressions:

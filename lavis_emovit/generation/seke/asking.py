@@ -1,4 +1,4 @@
-"""What a question about a face says: what is known, what the tables make likely, what is wanted."""
+"""Text of a question about a face: known levels, likely values from the tables, missing levels."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _MOST_LIKELY = 3
 
 
 def answer_text(case: Case, priors: FacialPriors, *, hinted: bool) -> str:
-    """Ask for the wanted levels.
+    """Question for the missing levels.
 
     Args:
         case: the face.
-        priors: tables; unit names come from them even without hints.
-        hinted: say what the tables make likely.
+        priors: the tables; they also contain the names of units.
+        hinted: include likely values from the tables.
     """
     return "\n\n".join([*_context(case, priors, hinted), _wanted(case, priors)])
 
@@ -25,13 +25,13 @@ def answer_text(case: Case, priors: FacialPriors, *, hinted: bool) -> str:
 def review_text(
     case: Case, proposal: Levels, findings: Sequence[Finding], doubts: Sequence[str], priors: FacialPriors, hinted: bool
 ) -> str:
-    """Ask to judge a proposal.
+    """Request for a review of a proposal.
 
     Args:
         case: the face.
-        proposal: values of the wanted levels.
-        findings: contradictions to look at.
-        doubts: levels that the answers disagree on.
+        proposal: values of the missing levels.
+        findings: contradictions to review.
+        doubts: levels on which the answers disagree.
         priors, hinted: see `answer_text`.
     """
     parts = [*_context(case, priors, hinted), "Proposal:\n" + _in_words(proposal.only(case.wanted), priors)]
@@ -42,7 +42,7 @@ def review_text(
 
 
 def hints(case: Case, priors: FacialPriors) -> list[str]:
-    """What the tables make likely, given the known levels; nothing where they say nothing."""
+    """Likely values from the tables, given the known levels."""
     known, lines = case.known, []
     if known.expression in priors.expressions:
         region = priors.region(known.expression)

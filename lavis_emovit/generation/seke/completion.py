@@ -1,4 +1,4 @@
-"""Completing missing levels: answers until they agree or no more are allowed, the aggregate, and its verification."""
+"""Complete missing levels: request answers until they agree or reach the limit, combine them, verify the result."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _VERDICTS = {"keep": "kept", "correct": "corrected", "discard": "discarded"}
 
 @dataclass
 class Outcome:
-    """What came of a face, with everything on the way.
+    """Result for one face, with all intermediate results.
 
     Attributes:
         case: the face.
-        answers: that could be read.
-        attempts: every answer, read or not: sample, status, request, levels.
-        estimate: of the answers; None without any.
-        findings: contradictions, before the review.
-        review: what the review said; empty without one.
-        levels: what is left in the end.
-        verdicts: wanted level -> `kept`, `corrected` or `discarded`; empty without an estimate.
+        answers: the readable answers.
+        attempts: every answer, readable or not: sample, status, request, levels.
+        estimate: combination of the answers; None without any.
+        findings: contradictions before the review.
+        review: content of the review; empty without one.
+        levels: the kept levels.
+        verdicts: missing level -> `kept`, `corrected` or `discarded`; empty without an estimate.
         reasons: level -> why it was discarded (`uncertain`, `rules`, `review`).
-        num_calls: answers and reviews that were asked for.
-        is_complete: False where a stopped run left something out; the next run goes on.
+        num_calls: number of answers and reviews.
+        is_complete: False if the run stopped before the face was finished; the next run resumes it.
     """
 
     case: Case
@@ -57,27 +57,37 @@ class Outcome:
 def complete(
     cases: Sequence[Case], annotator: Annotator, settings: SekeSettings, priors: FacialPriors, *, label: str = "faces"
 ) -> list[Outcome]:
-    """Give faces their missing levels.
+    """Complete the missing levels of faces.
 
     Args:
-        cases: each record once.
-        annotator: who answers.
-        settings: how often to ask, and what to keep.
-        priors: tables.
-        label: of the progress display.
+        cases: the faces, each record once.
+        annotator: gives the answers.
+        settings: number of answers, and what to keep.
+        priors: the tables.
+        label: label of the progress display.
 
     Returns:
-        an outcome for each case, in order.
+        one outcome per case, in order.
     """
     outcomes = [Outcome(case) for case in cases]
-    # The tables answer the same every time.
+
+    def ask(some: list[Outcome], samples: range, title: str) -> None:
+        texts = {id(outcome): answer_text(outcome.case, priors, hinted=settings.prior) for outcome in some}
+        items = [(outcome, sample) for sample in samples for outcome in some]
+        questions = [
+            Question(outcome.case, texts[id(outcome)], sample, hinted=settings.prior) for outcome, sample in items
+        ]
+        for (outcome, sample), reply in zip(items, annotator.ask(title, questions)):
+            _add_answer(outcome, sample, reply)
+
+    # The tables always give the same answer.
     first, most = (settings.num_first, settings.num_most) if annotator.kind == "model" else (1, 1)
-    _ask_round(outcomes, range(first), annotator, settings, priors, label)
+    ask(outcomes, range(first), label)
     for sample in range(first, most):
-        open_ones = [outcome for outcome in outcomes if outcome.is_complete and _needs_more(outcome, settings)]
-        if annotator.stopped or not open_ones:
+        open_outcomes = [outcome for outcome in outcomes if outcome.is_complete and _needs_more(outcome, settings)]
+        if annotator.stopped or not open_outcomes:
             break
-        _ask_round(open_ones, range(sample, sample + 1), annotator, settings, priors, f"{label}, answer {sample + 1}")
+        ask(open_outcomes, range(sample, sample + 1), f"{label}, answer {sample + 1}")
     for outcome in outcomes:
         if outcome.is_complete and outcome.answers:
             outcome.estimate = combine(outcome.answers, outcome.case)
@@ -88,39 +98,26 @@ def complete(
     return outcomes
 
 
-def _ask_round(
-    outcomes: list[Outcome],
-    samples: range,
-    annotator: Annotator,
-    settings: SekeSettings,
-    priors: FacialPriors,
-    label: str,
-) -> None:
-    asked = [(outcome, sample) for sample in samples for outcome in outcomes]
-    texts = {id(outcome): answer_text(outcome.case, priors, hinted=settings.prior) for outcome in outcomes}
-    questions = [Question(item.case, texts[id(item)], sample, hinted=settings.prior) for item, sample in asked]
-    for (outcome, sample), reply in zip(asked, annotator.ask(label, questions)):
-        if reply is None:
-            outcome.is_complete = False
-            continue
-        outcome.num_calls += 1
-        attempt: dict[str, Any] = {"sample": sample, "status": reply.status}
-        if reply.request is not None:
-            attempt["request"] = reply.request
-        if reply.text is not None:
-            answer = read_answer(reply.text, outcome.case)
-            if isinstance(answer, str):
-                attempt |= {"status": "unreadable", "detail": answer}
-            else:
-                attempt["levels"] = answer.plain()
-                outcome.answers.append(answer)
-        outcome.attempts.append(attempt)
+def _add_answer(outcome: Outcome, sample: int, reply: Reply | None) -> None:
+    if reply is None:
+        outcome.is_complete = False
+        return
+    outcome.num_calls += 1
+    attempt: dict[str, Any] = {"sample": sample, "status": reply.status}
+    if reply.request is not None:
+        attempt["request"] = reply.request
+    if reply.text is not None:
+        answer = read_answer(reply.text, outcome.case)
+        if isinstance(answer, str):
+            attempt |= {"status": "unreadable", "detail": answer}
+        else:
+            attempt["levels"] = answer.plain()
+            outcome.answers.append(answer)
+    outcome.attempts.append(attempt)
 
 
 def _needs_more(outcome: Outcome, settings: SekeSettings) -> bool:
-    """Whether the answers so far disagree, or are fewer than two."""
-    if not outcome.answers:
-        return True
+    """Whether there are fewer than two answers, or they disagree."""
     return len(outcome.answers) < 2 or bool(combine(outcome.answers, outcome.case).above(settings.enough))
 
 
@@ -133,10 +130,10 @@ def _verify(
         if settings.prior:
             outcome.findings = contradictions(outcome.case.known, outcome.levels, priors, settings)
         doubts = outcome.estimate.above(settings.enough)
-        wants = settings.verification == "always" or (
+        is_due = settings.verification == "always" or (
             settings.verification == "doubtful" and bool(outcome.findings or doubts)
         )
-        if annotator.kind == "model" and wants:
+        if annotator.kind == "model" and is_due:
             text = review_text(outcome.case, outcome.levels, outcome.findings, doubts, priors, settings.prior)
             question = Question(outcome.case, text, proposal=outcome.levels, hinted=settings.prior)
             to_review.append((outcome, question))
@@ -155,18 +152,18 @@ def _apply_review(outcome: Outcome, reply: Reply | None) -> None:
         return
     outcome.num_calls += 1
     outcome.review = {"status": reply.status, **({"request": reply.request} if reply.request else {})}
-    value = find_json(reply.text) if reply.text is not None else None
+    if reply.text is None:
+        return
+    value = find_json(reply.text)
     if not isinstance(value, dict):
-        if reply.text is not None:
-            outcome.review |= {"status": "unreadable", "detail": "not a JSON object"}
+        outcome.review |= {"status": "unreadable", "detail": "not a JSON object"}
         return
     decisions = {level: value.get(f"{level}_verdict") for level in outcome.case.wanted}
-    strange = [f"{level}_verdict {given!r}" for level, given in decisions.items() if given not in _VERDICTS]
+    unknown = [f"{level}_verdict {given!r}" for level, given in decisions.items() if given not in _VERDICTS]
     to_correct: list[LevelName] = [level for level, given in decisions.items() if given == "correct"]
     corrected: Levels | str = read_levels(value, outcome.case, to_correct)
-    if strange or isinstance(corrected, str):
-        detail = ", ".join(strange) or str(corrected)
-        outcome.review |= {"status": "unreadable", "detail": detail}
+    if unknown or isinstance(corrected, str):
+        outcome.review |= {"status": "unreadable", "detail": ", ".join(unknown) or str(corrected)}
         return
     outcome.review |= {"verdicts": decisions, "reason": str(value.get("reason", ""))[:300]}
     outcome.levels = corrected.over(outcome.levels)
@@ -177,14 +174,14 @@ def _apply_review(outcome: Outcome, reply: Reply | None) -> None:
 
 
 def _discard(outcome: Outcome, settings: SekeSettings) -> None:
-    """Take out what the review threw away, what stayed too uncertain, and contradictions that no review looked at."""
+    """Discard levels that the review rejected, that are too uncertain, or that contradict others without a review."""
     assert outcome.estimate is not None
     for level in outcome.estimate.above(settings.too_much):
         if outcome.verdicts[level] == "kept":
             outcome.reasons[level] = "uncertain"
     if "verdicts" not in outcome.review:
         for finding in outcome.findings:
-            # Prototypes are too loose to throw anything away without a look at the face.
+            # Prototypes vary too much to discard a level without a review.
             if finding.rule == "region":
                 outcome.reasons |= dict.fromkeys(finding.levels, "rules")
     for level in outcome.reasons:

@@ -1,4 +1,4 @@
-"""Instructions from coarse to fine: expression, valence and arousal, action units, and from units to expression."""
+"""Instructions from coarse to fine: expression, valence and arousal, action units, and reasoning from units."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lavis_emovit.records import EmotionRecord, Instruction, InstructionKind
 def write_instructions(
     record: EmotionRecord, priors: FacialPriors, settings: SekeSettings, *, seed: int = 0
 ) -> list[Instruction]:
-    """The instructions for what is there of the levels; provenance says who gave the level, and how uncertain it is.
+    """Instructions for the available levels; provenance contains the source of the level and its uncertainty.
 
-    The reasoning is left out where the tables say that the units fit another expression much better.
+    There is no reasoning if the tables indicate that the units fit another expression much better.
 
     Args:
-        record: with its marks, see `with_levels`.
+        record: a record with marks, see `with_levels`.
         priors: unit names and prototypes.
-        settings: when a unit is active, and what counts as a contradiction.
-        seed: of the wordings.
+        settings: definitions of active units and contradictions.
+        seed: seed of the wordings.
     """
     levels = known_levels(record, settings.active_from)
     rng = random.Random(f"seke/{seed}/{record.id}")
@@ -40,26 +40,26 @@ def write_instructions(
 
     if record.emotion is not None and record.label_set is not None:
         bare = record.model_copy(update={"instructions": []})
-        for asked in next(iter(add_categorical([bare], seed=seed))).instructions:
+        for item in next(iter(add_categorical([bare], seed=seed))).instructions:
             provenance = f"seke:expression/1 {origin(record, 'expression')}"
-            found.append(asked.model_copy(update={"provenance": provenance}))
+            found.append(item.model_copy(update={"provenance": provenance}))
     if levels.valence is not None and levels.arousal is not None:
         answer = f"Valence: {levels.valence:.2f}, arousal: {levels.arousal:.2f}."
         add("affect", "affect", "conversation", AFFECT_QUESTIONS["face"], answer)
-    looked_for = [unit for unit in FACIAL_UNITS if unit in levels.units]
-    active = [unit for unit in looked_for if levels.units[unit]]
-    if looked_for:
+    coded = [unit for unit in FACIAL_UNITS if unit in levels.units]
+    active = [unit for unit in coded if levels.units[unit]]
+    if coded:
         answer = ", ".join(f"AU{unit} ({priors.units[unit]})" for unit in active) + "." if active else "None of them."
-        listed = ", ".join(f"AU{unit} ({priors.units[unit]})" for unit in looked_for)
+        listed = ", ".join(f"AU{unit} ({priors.units[unit]})" for unit in coded)
         add("units", "units", "conversation", UNITS_QUESTIONS, answer, units=listed)
-        reasons = _reasoning(levels, looked_for, active, priors, settings)
+        reasons = _reasoning(levels, coded, active, priors, settings)
         if reasons is not None:
             add("reasoning", "units", "reasoning", REASONING_QUESTIONS, reasons)
     return found
 
 
 def origin(record: EmotionRecord, level: str) -> str:
-    """Who gave a level, with its uncertainty where it has one."""
+    """Source of a level, with its uncertainty if it has one."""
     by = str(record.extra.get(f"{MARK}{level}_by", "person"))
     axes = ("valence", "arousal") if level == "affect" else (level,)
     stated = [record.extra[key] for axis in axes if (key := f"{MARK}{axis}_uncertainty") in record.extra]
@@ -67,7 +67,7 @@ def origin(record: EmotionRecord, level: str) -> str:
 
 
 def _reasoning(
-    levels: Levels, looked_for: list[int], active: list[int], priors: FacialPriors, settings: SekeSettings
+    levels: Levels, coded: list[int], active: list[int], priors: FacialPriors, settings: SekeSettings
 ) -> str | None:
     expression = levels.expression
     if expression is None or expression not in priors.expressions:
@@ -80,9 +80,7 @@ def _reasoning(
         sentences.append(f"Active are {_listed([f'the {priors.units[unit]} (AU{unit})' for unit in active])}.")
     else:
         sentences.append("No action unit is active; the face is at rest.")
-    prototypes = [
-        [unit for unit in item.units if unit in looked_for] for item in priors.expressions[expression].prototypes
-    ]
+    prototypes = [[unit for unit in item.units if unit in coded] for item in priors.expressions[expression].prototypes]
     best = max(prototypes, key=lambda units: 2 * len(set(units) & set(active)) / max(1, len(units) + len(active)))
     seen = [unit for unit in best if unit in active]
     absent = [unit for unit in best if unit not in active]

@@ -1,4 +1,4 @@
-"""Test sets of faces, one a level: what people labelled and nothing else, as many of each class where that is asked."""
+"""Test sets of faces, one per level, from labels by people only, optionally balanced over classes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ NO_UNIT = "no unit"
 
 
 def classes_of(levels: Levels, level: LevelName) -> list[str]:
-    """What a face counts for in a level; nothing where the level is not labelled.
+    """Classes of a face in a level; empty if the level is not labelled.
 
-    Expression: its name. Affect: the quadrant, 0 counting as positive and high. Units: each that is active (`AU12`), or
-    `no unit`.
+    Expression: its name. Affect: the quadrant, where 0 counts as positive and high. Units: each active unit (`AU12`),
+    or `no unit`.
     """
     if not levels.has(level):
         return []
@@ -42,22 +42,22 @@ def level_set(
     balanced: bool = False,
     seed: int = 0,
 ) -> list[EmotionRecord]:
-    """The records that test a level: without anything that a model gave, and with the questions of this level only.
+    """The records that test a level, without generated levels and with the questions of this level only.
 
     Classes are filled one after the other, the rarest first, up to the limit. A face with several active units counts
-    for each, so frequent units can come to more.
+    for each of them, so frequent units can exceed the limit.
 
     Args:
-        records: to choose from; those without people's labels of the level are left out.
+        records: records to choose from; those without labels by people for the level are skipped.
         level: `expression`, `affect` or `units`.
-        settings: intensity from which a unit is active.
+        settings: lowest intensity of an active unit.
         priors: names of the units.
-        per_class: the most of each class; None has no limit.
-        balanced: no more of each class than the rarest one has.
-        seed: of the draw and of the wordings. The draw depends on seed and ids only.
+        per_class: highest number of faces per class. None: no limit.
+        balanced: limit every class to the size of the rarest one.
+        seed: seed of the choice and of the wordings. The choice depends only on seed and ids.
 
     Raises:
-        DataError: an emotion is no facial expression.
+        DataError: an emotion is not a facial expression.
     """
     found: list[tuple[EmotionRecord, list[str]]] = []
     for record in map(without_generated, records):
@@ -67,11 +67,11 @@ def level_set(
     totals = Counter(name for _, names in found for name in names)
     limit = min([*([per_class] if per_class is not None else []), *(totals.values() if balanced else [])], default=None)
     chosen = {record.id for record, _ in found} if limit is None else _draw(found, totals, limit, f"{level}/{seed}")
-    return [_asked(record, level, settings, priors, seed) for record, _ in found if record.id in chosen]
+    return [_with_questions(record, level, settings, priors, seed) for record, _ in found if record.id in chosen]
 
 
 def count_classes(records: Sequence[EmotionRecord], level: LevelName, active_from: float) -> dict[str, int]:
-    """Class -> number of faces by people's labels; the classes in alphabetical order, units by number."""
+    """Class -> number of faces, by labels of people; classes in alphabetical order, units by number."""
     known = (known_levels(without_generated(record), active_from) for record in records)
     counts = Counter(name for levels in known for name in classes_of(levels, level))
     return dict(sorted(counts.items(), key=lambda item: (len(item[0]) if level == "units" else 0, item[0])))
@@ -91,12 +91,10 @@ def _draw(found: Sequence[tuple[EmotionRecord, list[str]]], totals: Counter[str]
     return chosen
 
 
-def _asked(
+def _with_questions(
     record: EmotionRecord, level: LevelName, settings: SekeSettings, priors: FacialPriors, seed: int
 ) -> EmotionRecord:
     bare = record.model_copy(update={"instructions": []})
     prefix = f"seke:{level}/"
-    asked = [
-        item for item in write_instructions(bare, priors, settings, seed=seed) if item.provenance.startswith(prefix)
-    ]
-    return bare.model_copy(update={"instructions": asked})
+    written = write_instructions(bare, priors, settings, seed=seed)
+    return bare.model_copy(update={"instructions": [item for item in written if item.provenance.startswith(prefix)]})

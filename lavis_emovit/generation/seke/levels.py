@@ -1,4 +1,4 @@
-"""The three levels of a face: what is known, what is wanted, and what an answer holds."""
+"""The three levels of a face: known levels, missing levels, and the levels of an answer."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from lavis_emovit.emotion.facial import FACIAL_UNITS
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.emotion.labels_faces import EXPRESSIONS8, FACE_SETS
 from lavis_emovit.errors import DataError
+from lavis_emovit.generation.reading import object_schema
 from lavis_emovit.generation.seke.settings import LEVELS, LevelName
 from lavis_emovit.records import EmotionRecord
 
 MARK = "seke_"
-"""What keys of `extra` begin with that say where a level comes from."""
+"""Prefix of the keys of `extra` that record the source of a level."""
 
 
 @dataclass(frozen=True)
 class Levels:
-    """Values of the levels, as far as there are any.
+    """Values of the levels; each may be missing.
 
     Attributes:
-        expression: as `expressions8` spells it; a person's label that has no place there stays as it is.
+        expression: a label of `expressions8`. Labels by people without a counterpart there stay unchanged.
         valence, arousal: in [-1, 1].
         units: action unit -> active or not.
     """
@@ -39,7 +40,7 @@ class Levels:
         return tuple(sorted(unit for unit, is_active in self.units.items() if is_active))
 
     def over(self, other: Levels) -> Levels:
-        """These values, and where there are none the other's."""
+        """These values, completed by those of `other`."""
         return Levels(
             self.expression if self.expression is not None else other.expression,
             self.valence if self.valence is not None else other.valence,
@@ -48,7 +49,7 @@ class Levels:
         )
 
     def has(self, level: LevelName) -> bool:
-        """Whether there is anything of a level (of valence and arousal: both)."""
+        """Whether a level has a value (valence and arousal: both)."""
         if level == "expression":
             return self.expression is not None
         return bool(self.units) if level == "units" else self.valence is not None and self.arousal is not None
@@ -64,7 +65,7 @@ class Levels:
         )
 
     def plain(self) -> dict[str, Any]:
-        """For JSON, without what is not there."""
+        """The values that are not missing, for JSON."""
         content: dict[str, Any] = {"expression": self.expression, "valence": self.valence, "arousal": self.arousal}
         content = {name: value for name, value in content.items() if value is not None}
         return {**content, "units": list(self.active())} if self.units else content
@@ -72,14 +73,14 @@ class Levels:
 
 @dataclass(frozen=True)
 class Case:
-    """A face with levels that are missing.
+    """A face with missing levels.
 
     Attributes:
-        record: of the face.
-        known: what people gave.
+        record: the record of the face.
+        known: levels labelled by people.
         wanted: the missing levels.
         classes: expressions to choose from.
-        units: action units to decide on, those that people left open.
+        units: action units to decide on, those that people did not code.
     """
 
     record: EmotionRecord
@@ -90,7 +91,7 @@ class Case:
 
 
 def without_generated(record: EmotionRecord) -> EmotionRecord:
-    """The record without levels that an earlier run gave, and without the trail of that run."""
+    """The record without the levels, marks and instructions of an earlier run."""
     trail = {name: value for name, value in record.extra.items() if name.startswith(MARK)}
     if not trail:
         return record
@@ -111,15 +112,15 @@ def without_generated(record: EmotionRecord) -> EmotionRecord:
 
 
 def case_of(record: EmotionRecord, *, active_from: float, hide: LevelName | None = None) -> Case | None:
-    """What is known about a face and what is missing, or None where nothing is.
+    """Known and missing levels of a face, or None if nothing is missing.
 
     Args:
-        record: levels that an earlier run gave count as missing.
-        active_from: intensity from which a unit is active.
-        hide: take this level for missing, and only this one (to measure how well it comes back).
+        record: the record; levels of an earlier run count as missing.
+        active_from: lowest intensity of an active unit.
+        hide: treat only this level as missing (to measure how well it is completed). None if it is not known.
 
     Raises:
-        DataError: its emotion is no facial expression.
+        DataError: the emotion is not a facial expression.
     """
     record = without_generated(record)
     known = known_levels(record, active_from)
@@ -138,10 +139,10 @@ def case_of(record: EmotionRecord, *, active_from: float, hide: LevelName | None
 
 
 def known_levels(record: EmotionRecord, active_from: float) -> Levels:
-    """What people gave, out of a record without generated levels.
+    """The levels of a record without generated levels.
 
     Raises:
-        DataError: its emotion is no facial expression.
+        DataError: the emotion is not a facial expression.
     """
     units = {unit: intensity >= active_from for unit, intensity in (record.action_units or {}).items()}
     return Levels(_expression(record), record.valence, record.arousal, units)
@@ -153,8 +154,8 @@ def _expression(record: EmotionRecord) -> str | None:
     names = {label_set.name for label_set in FACE_SETS}
     if record.label_set not in names and not str(record.label_set).startswith("labels:"):
         raise DataError(
-            f"record '{record.id}': label set '{record.label_set}' is not one of facial expressions "
-            f"({', '.join(sorted(names))}); this step is for faces"
+            f"record '{record.id}': label set '{record.label_set}' has no facial expressions. This step needs faces "
+            f"with a label set of {', '.join(sorted(names))}."
         )
     return _canonical(record.emotion) or record.emotion
 
@@ -167,16 +168,16 @@ def _canonical(label: str) -> str | None:
 
 
 def _classes(record: EmotionRecord) -> tuple[str, ...]:
-    """The classes of the record's own label set where all of them are expressions, else all eight."""
+    """The labels of the record's label set if all of them are expressions, else all eight."""
     if record.label_set is None:
         return EXPRESSIONS8.labels
-    own = [_canonical(label) for label in get_label_set(record.label_set).labels]
-    found = tuple(label for label in own if label is not None)
-    return found if len(found) == len(own) else EXPRESSIONS8.labels
+    labels = [_canonical(label) for label in get_label_set(record.label_set).labels]
+    found = tuple(label for label in labels if label is not None)
+    return found if len(found) == len(labels) else EXPRESSIONS8.labels
 
 
 def schema_of(case: Case) -> dict[str, Any]:
-    """JSON schema of an answer that gives the wanted levels."""
+    """JSON schema of an answer with the missing levels."""
     properties: dict[str, Any] = {}
     if "expression" in case.wanted:
         properties["expression"] = {"type": "string", "enum": list(case.classes)}
@@ -184,19 +185,14 @@ def schema_of(case: Case) -> dict[str, Any]:
         properties |= {name: {"type": "number", "minimum": -1, "maximum": 1} for name in ("valence", "arousal")}
     if "units" in case.wanted:
         properties["units"] = {"type": "array", "items": {"type": "integer", "enum": list(case.units)}}
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+    return object_schema(**properties)
 
 
 def read_answer(text: str, case: Case) -> Levels | str:
-    """The levels of an answer, or what is wrong with it; nothing is mended.
+    """The levels of an answer, or a text that describes the problem; answers are never repaired.
 
-    Every wanted level must be there: an expression out of the classes, numbers within [-1, 1], and a list of units out
-    of those that were asked for, none of them twice.
+    All missing levels are required: an expression of the classes, numbers in [-1, 1], and a list of different units of
+    the case.
     """
     value = find_json(text)
     if not isinstance(value, dict):
@@ -205,7 +201,7 @@ def read_answer(text: str, case: Case) -> Levels | str:
 
 
 def read_levels(value: Mapping[str, Any], case: Case, wanted: tuple[LevelName, ...] | list[LevelName]) -> Levels | str:
-    """The levels `wanted` of a JSON object, or what is wrong with it."""
+    """The levels `wanted` of a JSON object, or a text that describes the problem."""
     expression: str | None = None
     point: list[float] = []
     units: dict[int, bool] = {}

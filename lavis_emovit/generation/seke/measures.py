@@ -1,4 +1,4 @@
-"""How close completed levels come to the truth, and whether stated uncertainty ranks the errors."""
+"""Agreement of completed levels with the truth, and whether the stated uncertainty ranks the errors."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from lavis_emovit.generation.seke.levels import Levels
+from lavis_emovit.generation.seke.settings import LEVELS, LevelName
 from lavis_emovit.generation.seke.votes import Estimate
 
 AFFECT_ERROR = 0.2
-"""A point farther off than this, on either axis, counts as an error where uncertainty is to rank errors."""
+"""A larger difference on an axis counts as an error in the ranking by uncertainty."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A face whose truth is known.
+    """A face with known truth.
 
     Attributes:
-        truth: by people.
-        levels: what came back; levels that were discarded are not there.
-        estimate: with the uncertainties and the values before verification, or None.
+        truth: levels labelled by people.
+        levels: completed levels, without discarded ones.
+        estimate: uncertainties and values before verification, or None.
     """
 
     truth: Levels
@@ -31,13 +32,13 @@ class Pair:
 
 
 def accuracy(pairs: Sequence[Pair]) -> float | None:
-    """Share of right expressions among those that were kept."""
+    """Share of correct expressions among the kept ones."""
     kept = [pair for pair in pairs if pair.truth.expression is not None and pair.levels.expression is not None]
     return sum(pair.levels.expression == pair.truth.expression for pair in kept) / len(kept) if kept else None
 
 
 def ccc(pairs: Sequence[Pair]) -> float | None:
-    """Mean of the concordance correlation coefficients of valence and arousal (Lin, Biometrics 45, 1989)."""
+    """Mean concordance correlation coefficient of valence and arousal (Lin, Biometrics 45, 1989)."""
     kept = [pair for pair in pairs if pair.truth.has("affect") and pair.levels.has("affect")]
     values = [
         concordance([getattr(pair.truth, name) for pair in kept], [getattr(pair.levels, name) for pair in kept])
@@ -48,7 +49,7 @@ def ccc(pairs: Sequence[Pair]) -> float | None:
 
 
 def concordance(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """2 cov / (var + var + (difference of means)^2); None below two values or without any spread."""
+    """2 cov / (var + var + (difference of means)^2); None for fewer than two values or without variance."""
     count = len(one)
     if count < 2:
         return None
@@ -60,7 +61,7 @@ def concordance(one: Sequence[float], other: Sequence[float]) -> float | None:
 
 
 def units_f1(pairs: Sequence[Pair]) -> float | None:
-    """Mean over units of the F1 score of their being active, without units that never are, nor are said to be."""
+    """Mean F1 score over units, except units that are inactive in truth and levels of every face."""
     counts: dict[int, list[int]] = {}
     for pair in pairs:
         for unit, active in pair.levels.units.items():
@@ -72,7 +73,7 @@ def units_f1(pairs: Sequence[Pair]) -> float | None:
     return sum(scores) / len(scores) if scores else None
 
 
-MEASURES: dict[str, tuple[str, Callable[[Sequence[Pair]], float | None]]] = {
+MEASURES: dict[LevelName, tuple[str, Callable[[Sequence[Pair]], float | None]]] = {
     "expression": ("accuracy", accuracy),
     "affect": ("CCC", ccc),
     "units": ("F1", units_f1),
@@ -80,38 +81,26 @@ MEASURES: dict[str, tuple[str, Callable[[Sequence[Pair]], float | None]]] = {
 
 
 def auroc(scores: Sequence[float], is_error: Sequence[bool]) -> float | None:
-    """Probability that an error has a higher score than what is right, ties counting half (Mann-Whitney).
-
-    None where there are only errors, or none.
-    """
-    order = sorted(range(len(scores)), key=lambda index: scores[index])
-    num_errors = sum(is_error)
-    num_right = len(scores) - num_errors
-    if not num_errors or not num_right:
+    """Probability that an error has a higher score than a correct value; None without errors or correct values."""
+    if len(set(is_error)) < 2:
         return None
-    rank_sum, start = 0.0, 0
-    while start < len(order):
-        end = start
-        while end < len(order) and scores[order[end]] == scores[order[start]]:
-            end += 1
-        # Ranks start + 1 to end share their mean.
-        rank_sum += (start + 1 + end) / 2 * sum(is_error[index] for index in order[start:end])
-        start = end
-    return (rank_sum - num_errors * (num_errors + 1) / 2) / (num_errors * num_right)
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(is_error, scores))
 
 
-def rank_errors(pairs: Sequence[Pair]) -> dict[str, float | None]:
-    """AUROC of the stated uncertainty against the errors of the aggregate, before verification, by level.
+def rank_errors(pairs: Sequence[Pair]) -> dict[LevelName, float | None]:
+    """AUROC of the stated uncertainty against the errors before verification, by level.
 
-    Expression: a wrong label. Affect: farther off than `AFFECT_ERROR`, on an axis; the axes are counted one by one.
-    Units: a wrong unit, one by one.
+    Expression: a wrong label. Affect: a difference above `AFFECT_ERROR`, counted per axis. Units: a wrong unit, counted
+    per unit.
     """
-    found: dict[str, tuple[list[float], list[bool]]] = {name: ([], []) for name in MEASURES}
+    found: dict[LevelName, tuple[list[float], list[bool]]] = {level: ([], []) for level in LEVELS}
 
-    def note(name: str, score: float | None, is_error: bool) -> None:
+    def note(level: LevelName, score: float | None, is_error: bool) -> None:
         if score is not None:
-            found[name][0].append(score)
-            found[name][1].append(is_error)
+            found[level][0].append(score)
+            found[level][1].append(is_error)
 
     for pair in pairs:
         if pair.estimate is None:
@@ -126,13 +115,13 @@ def rank_errors(pairs: Sequence[Pair]) -> dict[str, float | None]:
         for unit, active in before.units.items():
             if unit in truth.units:
                 note("units", pair.estimate.units.get(unit), active != truth.units[unit])
-    return {name: auroc(scores, errors) for name, (scores, errors) in found.items()}
+    return {level: auroc(scores, errors) for level, (scores, errors) in found.items()}
 
 
 def measure(
-    pairs: Sequence[Pair], levels: Sequence[str] = tuple(MEASURES), *, num_resamples: int = 300, seed: int = 0
+    pairs: Sequence[Pair], levels: Sequence[LevelName] = LEVELS, *, num_resamples: int = 300, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
-    """All measures, with 95 % intervals by the bootstrap over faces.
+    """All measures, with 95 % bootstrap intervals over faces.
 
     Returns:
         level -> name of the measure, `value`, `low`, `high`, `kept` (share of the faces that have the level), `auroc`.
@@ -142,10 +131,10 @@ def measure(
     result: dict[str, dict[str, Any]] = {}
     for level in levels:
         name, function = MEASURES[level]
-        relevant = [pair for pair in pairs if pair.truth.has(level)]  # type: ignore[arg-type]
+        relevant = [pair for pair in pairs if pair.truth.has(level)]
         if not relevant:
             continue
-        kept = [pair for pair in relevant if pair.levels.has(level)]  # type: ignore[arg-type]
+        kept = [pair for pair in relevant if pair.levels.has(level)]
         drawn = (function(rng.choices(kept, k=len(kept))) for _ in range(num_resamples if kept else 0))
         values = sorted(value for value in drawn if value is not None)
         result[level] = {

@@ -1,4 +1,4 @@
-"""Levels that don't go together, by the tables of priors."""
+"""Find levels that contradict each other, by the tables of priors."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Finding:
     """Two levels that contradict each other.
 
     Attributes:
-        rule: `region` (valence and arousal lie off the expression's region) or `prototype` (another expression's
-            prototype fits the units much better).
-        levels: those of the two that were generated.
-        text: in words, for the review and the trail.
+        rule: `region` (valence and arousal are outside the expression's region) or `prototype` (the prototype of
+            another expression fits the units much better).
+        levels: the generated ones of the two levels.
+        text: description for the review and the trail.
     """
 
     rule: str
@@ -26,9 +26,9 @@ class Finding:
 
 
 def contradictions(known: Levels, generated: Levels, priors: FacialPriors, settings: SekeSettings) -> list[Finding]:
-    """Compare what people gave and what was generated with the tables.
+    """Compare levels labelled by people and generated levels with the tables.
 
-    Faces are not bound to prototypes, so the second rule only speaks where another expression fits far better.
+    Real faces vary around prototypes, so the second rule applies only if another expression fits much better.
     """
     together = known.over(generated)
     expression, valence, arousal = together.expression, together.valence, together.arousal
@@ -45,11 +45,11 @@ def contradictions(known: Levels, generated: Levels, priors: FacialPriors, setti
             )
             found.append(Finding("region", levels, text))
     levels = _generated(generated, "expression", "units")
-    looked_for = [unit for unit in FACIAL_UNITS if unit in together.units]
-    if levels and looked_for:
-        own = priors.agreement(expression, together.active(), looked_for)
-        others = [item for item in priors.expressions_of_units(together.active(), looked_for) if item[0] != expression]
-        if others and others[0][1] > own + settings.units_margin:
+    coded = [unit for unit in FACIAL_UNITS if unit in together.units]
+    if levels and coded:
+        agreement = priors.agreement(expression, together.active(), coded)
+        others = [item for item in priors.expressions_of_units(together.active(), coded) if item[0] != expression]
+        if others and others[0][1] > agreement + settings.units_margin:
             units = "+".join(map(str, together.active())) or "none"
             text = f"the active units ({units}) fit {others[0][0]} better than {expression}"
             found.append(Finding("prototype", levels, text))

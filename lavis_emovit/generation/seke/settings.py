@@ -1,4 +1,4 @@
-"""How missing levels are asked for, when enough has been asked, and what is thrown away."""
+"""Settings of the completion: how often to ask, when to stop, what to discard."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Verification = Literal["off", "rules", "doubtful", "always"]
 
 
 class Limits(Settings):
-    """One number for each measure of uncertainty.
+    """One threshold per measure of uncertainty.
 
     Attributes:
-        expression: entropy of the votes over the logarithm of the number of classes, in [0, 1].
-        affect: standard deviation of valence or arousal, whichever is larger, on their scale of [-1, 1].
-        units: p (1 - p), p being the share of answers with the unit active, averaged over units; at most 0.25.
+        expression: entropy of the votes divided by the logarithm of the number of classes, in [0, 1].
+        affect: the larger standard deviation of valence and arousal, on their scale of [-1, 1].
+        units: mean over units of p (1 - p), where p is the share of answers with an active unit; at most 0.25.
     """
 
     expression: float = Field(ge=0.0, le=1.0)
@@ -29,24 +29,24 @@ class Limits(Settings):
 
 
 class SekeSettings(Settings):
-    """How missing levels are completed. The numbers are this package's own; those of the paper are not public.
+    """Settings of the completion. The default numbers are ours; those of the paper are not public.
 
     Attributes:
-        n0: answers that are asked for at first.
-        n_max: answers at most.
-        sampling: False asks once.
-        adaptive: False asks `n0` times, whatever the answers.
-        prior: tell the model what the tables say about the levels that are known, and let the rules use them.
-        priors: file with tables of one's own.
-        enough: no more is asked for when every missing level is at or below these.
-        too_much: levels above these are discarded in the end, unless the review corrects them.
-        verification: `off`; `rules` only; rules and, where they or the votes leave a doubt, the model (`doubtful`);
-            rules and the model for every face (`always`).
-        region_tolerance: how far outside its expression's region a point may lie.
-        units_margin: how much better than its own expression's another one's prototype may fit the units.
-        active_from: intensity from which a unit that a person coded counts as active.
+        n0: answers in the first round.
+        n_max: highest number of answers.
+        sampling: False requests one answer.
+        adaptive: False requests `n0` answers for every face.
+        prior: use the tables in prompts and rules.
+        priors: file with custom tables.
+        enough: request no further answer when every missing level is at or below these thresholds.
+        too_much: discard levels above these thresholds unless the review corrects them.
+        verification: `off`; `rules` only; rules, and a review by the model where rules or votes are in doubt
+            (`doubtful`); rules and a review of every face (`always`).
+        region_tolerance: allowed distance of a point from the region of its expression.
+        units_margin: how much better the prototype of another expression may fit the units.
+        active_from: lowest intensity of an active unit, for units coded by people.
         instructions: write instructions, from coarse to fine.
-        prompt_files: `answers` or `review` -> file with a prompt of one's own.
+        prompt_files: `answers` or `review` -> file with a custom prompt.
     """
 
     n0: int = Field(default=3, ge=1, le=100)
@@ -65,17 +65,17 @@ class SekeSettings(Settings):
     prompt_files: dict[Literal["answers", "review"], str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _first_is_not_above_the_most(self) -> SekeSettings:
+    def _n0_is_not_above_n_max(self) -> SekeSettings:
         if self.sampling and self.adaptive and self.n0 > self.n_max:
             raise ValueError(f"n0 ({self.n0}) must not be above n_max ({self.n_max})")
         return self
 
     @property
     def num_first(self) -> int:
-        """Answers in the first round."""
+        """Number of answers in the first round."""
         return self.n0 if self.sampling else 1
 
     @property
     def num_most(self) -> int:
-        """Answers at most."""
+        """Highest number of answers."""
         return self.n_max if self.sampling and self.adaptive else self.num_first

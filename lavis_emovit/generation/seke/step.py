@@ -1,4 +1,4 @@
-"""The step over a job's records: complete the levels and write instructions, or hide known levels and measure."""
+"""The step over a job's records: complete levels and write instructions, or hide known levels and measure."""
 
 from __future__ import annotations
 
@@ -18,51 +18,43 @@ from lavis_emovit.generation.seke.levels import Case, Levels, case_of, known_lev
 from lavis_emovit.generation.seke.measures import Pair, measure
 from lavis_emovit.generation.seke.settings import LEVELS, SekeSettings
 from lavis_emovit.generation.seke.trail import story, with_levels
+from lavis_emovit.records import EmotionRecord
 
 TRAIL = "seke.jsonl"
 CHECK = "check.json"
 
 
-def make_annotator(job: Job, settings: SekeSettings, priors: FacialPriors) -> Annotator:
-    """The job's chat model, or, without one, the tables alone."""
-    return ChatAnnotator(job, settings) if job.chat is not None else PriorAnnotator(priors)
+def complete_levels(job: Job, settings: SekeSettings) -> StepResult:
+    """Complete the missing levels of the job's records, and write instructions for all levels.
 
-
-def complete_levels(job: Job, settings: SekeSettings, annotator: Annotator | None = None) -> StepResult:
-    """Give the records of the job's split their missing levels, and instructions for all that is there.
-
-    What people gave stays. What an earlier run gave is taken out and completed anew; what is in the ledger is not asked
-    again. The whole story of each face goes into `seke.jsonl` in the job's folder. A face that a stopped run left
-    unfinished stays as it was.
+    Labels by people stay. Levels of an earlier run are removed and completed again; the ledger answers what was already
+    requested. `seke.jsonl` in the job's folder contains all details of each face. Faces that a stopped run did not
+    finish stay unchanged.
 
     Args:
-        job: records, pictures, endpoint and ledger.
-        settings: how.
-        annotator: who answers; None is the job's own.
+        job: records, images, endpoint and ledger.
+        settings: settings of the completion.
 
     Raises:
-        DataError: records whose emotion is no facial expression.
-        ConfigError: tables that cannot be used.
+        DataError: the emotion of a record is not a facial expression.
+        ConfigError: invalid tables.
     """
-    priors = facial_priors(settings.priors)
-    annotator = annotator or make_annotator(job, settings, priors)
+    priors, annotator = _tables_and_annotator(job, settings)
     chosen = job.chosen()
     cases = [case for record in chosen if (case := case_of(record, active_from=settings.active_from)) is not None]
-    result = StepResult("seke", annotator.name, getattr(annotator, "prompts", ""), num_records=len(chosen))
+    result = StepResult("seke", annotator.name, annotator.prompts, num_records=len(chosen))
     outcomes = complete(cases, annotator, settings, priors)
     if job.dry_run:
         _estimate_the_rest(cases, annotator, settings, priors)
         return result
-    finished = {outcome.case.record.id: outcome for outcome in outcomes if outcome.is_complete}
-    unfinished = {outcome.case.record.id for outcome in outcomes if not outcome.is_complete}
+    by_id = {outcome.case.record.id: outcome for outcome in outcomes}
     verdicts: Counter[str] = Counter()
-    changed = {}
+    changed: dict[str, EmotionRecord] = {}
     for record in chosen:
-        if record.id in unfinished:
+        outcome = by_id.get(record.id)
+        if outcome is not None and not outcome.is_complete:
             result.missing["unfinished"] += 1
             continue
-        outcome = finished.get(record.id)
-        new = with_levels(outcome, annotator.name) if outcome is not None else without_generated(record)
         if outcome is not None and outcome.missing_reason is not None:
             result.missing[outcome.missing_reason] += 1
         else:
@@ -70,15 +62,16 @@ def complete_levels(job: Job, settings: SekeSettings, annotator: Annotator | Non
         if outcome is not None:
             verdicts.update(f"{level} {verdict}" for level, verdict in outcome.verdicts.items())
             result.reasons.update(f"{level} {reason}" for level, reason in outcome.reasons.items())
+        new = with_levels(outcome, annotator.name) if outcome is not None else without_generated(record)
         kept = [item for item in new.instructions if not item.provenance.startswith("seke:")]
         written = write_instructions(new, priors, settings, seed=job.settings.seed) if settings.instructions else []
-        # The record may ask for the expression already, in the same words.
-        there = {(item.question, item.answer) for item in kept}
-        written = [item for item in written if (item.question, item.answer) not in there]
+        # The record may already contain the question about the expression, in the same words.
+        existing = {(item.question, item.answer) for item in kept}
+        written = [item for item in written if (item.question, item.answer) not in existing]
         result.num_pairs += len(written)
         changed[record.id] = new.model_copy(update={"instructions": [*kept, *written]})
     result.num_rejected = sum(result.reasons.values())
-    result.stopped, result.under_way = annotator.stopped, getattr(annotator, "under_way", 0)
+    result.stopped, result.under_way = annotator.stopped, annotator.under_way
     num_calls = sum(outcome.num_calls for outcome in outcomes)
     result.notes = {
         "levels": dict(sorted(verdicts.items())),
@@ -93,18 +86,17 @@ def complete_levels(job: Job, settings: SekeSettings, annotator: Annotator | Non
     return result
 
 
-def check_levels(job: Job, settings: SekeSettings, annotator: Annotator | None = None) -> dict[str, Any]:
-    """Hide each level that people gave, one at a time, complete it from the others, and measure how well it comes back.
+def check_levels(job: Job, settings: SekeSettings) -> dict[str, Any]:
+    """Hide each level labelled by people, one at a time, complete it from the others, and measure the result.
 
     Args:
-        job, settings, annotator: see `complete_levels`.
+        job, settings: see `complete_levels`.
 
     Returns:
-        annotator, settings, and by level what `measure` gives with `calls_per_face` and `without` (faces that got no
-        answer, by reason); also written to `check.json`, unless this is a dry run.
+        annotator, settings, and per level the result of `measure` with `calls_per_face` and `without` (faces without an
+        answer, by reason); also written to `check.json` unless this is a dry run.
     """
-    priors = facial_priors(settings.priors)
-    annotator = annotator or make_annotator(job, settings, priors)
+    priors, annotator = _tables_and_annotator(job, settings)
     levels: dict[str, Any] = {}
     for level in LEVELS:
         found = [case_of(record, active_from=settings.active_from, hide=level) for record in job.chosen()]
@@ -135,6 +127,11 @@ def check_levels(job: Job, settings: SekeSettings, annotator: Annotator | None =
     return report
 
 
+def _tables_and_annotator(job: Job, settings: SekeSettings) -> tuple[FacialPriors, Annotator]:
+    priors = facial_priors(settings.priors)
+    return priors, ChatAnnotator(job, settings) if job.chat is not None else PriorAnnotator(priors)
+
+
 def _pair(outcome: Outcome, settings: SekeSettings) -> Pair:
     truth = known_levels(without_generated(outcome.case.record), settings.active_from)
     return Pair(truth, outcome.levels, outcome.estimate)
@@ -143,7 +140,7 @@ def _pair(outcome: Outcome, settings: SekeSettings) -> Pair:
 def _estimate_the_rest(
     cases: Sequence[Case], annotator: Annotator, settings: SekeSettings, priors: FacialPriors, label: str = "faces"
 ) -> None:
-    """What a dry run cannot know: how often answers disagree. The most that there can be is estimated."""
+    """Estimate the highest number of further requests; a dry run cannot know how often answers disagree."""
     if annotator.kind != "model":
         return
     more = range(settings.num_first, settings.num_most)

@@ -1,9 +1,11 @@
-"""Where a level comes from: marks in the record, and the whole story in a file beside it."""
+"""Source of each level: marks in the record, and a row with all details in `seke.jsonl`."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from lavis_emovit.emotion.labels import get_label_set
+from lavis_emovit.errors import DataError
 from lavis_emovit.generation.seke.completion import Outcome
 from lavis_emovit.generation.seke.levels import MARK, without_generated
 from lavis_emovit.generation.seke.settings import LEVELS
@@ -13,15 +15,15 @@ _GENERATED_SET = "expressions8"
 
 
 def with_levels(outcome: Outcome, annotator: str) -> EmotionRecord:
-    """The record with the levels that are left, and with their marks in `extra`.
+    """The record with the kept levels, and with their marks in `extra`.
 
-    `seke_<level>_by` is `person`, the annotator's name, or both joined by ` + ` (units that people left open);
-    `seke_given` lists every value that was generated, so that the next run knows them; `seke_<level>_uncertainty` are
-    those of `Estimate`, left out where there was one answer only. Intensities of generated units are 1 and 0.
+    `seke_<level>_by` is `person`, the name of the annotator, or both joined by ` + ` (units that people did not code);
+    `seke_given` lists every generated value, so the next run recognises them; `seke_<level>_uncertainty` comes from
+    `Estimate` and is absent after a single answer. Intensities of generated units are 1 and 0.
 
     Args:
-        outcome: complete.
-        annotator: who answered.
+        outcome: a complete outcome.
+        annotator: name of the annotator.
     """
     record = without_generated(outcome.case.record)
     levels, estimate = outcome.levels, outcome.estimate
@@ -33,7 +35,7 @@ def with_levels(outcome: Outcome, annotator: str) -> EmotionRecord:
         if record.label_set is None:
             changes["label_set"] = marks["label_set"] = _GENERATED_SET
         else:
-            changes["emotion"] = _own_label(levels.expression, record.label_set)
+            changes["emotion"] = _label_in_set(levels.expression, record.label_set)
         given.append("expression")
     for axis in ("valence", "arousal"):
         if getattr(levels, axis) is not None and getattr(record, axis) is None:
@@ -72,7 +74,7 @@ def with_levels(outcome: Outcome, annotator: str) -> EmotionRecord:
 
 
 def story(outcome: Outcome, annotator: str) -> dict[str, Any]:
-    """Everything that happened to a face, for JSON."""
+    """All details of a face, for JSON."""
     estimate = outcome.estimate
     row: dict[str, Any] = {
         "record": outcome.case.record.id,
@@ -94,11 +96,8 @@ def story(outcome: Outcome, annotator: str) -> dict[str, Any]:
     return row
 
 
-def _own_label(expression: str, label_set: str) -> str:
-    """The record's own spelling of an expression (`happy` in a set that says so)."""
-    from lavis_emovit.emotion.labels import get_label_set
-    from lavis_emovit.errors import DataError
-
+def _label_in_set(expression: str, label_set: str) -> str:
+    """The spelling of an expression in the record's label set (`happy` for happiness)."""
     try:
         return get_label_set(label_set).canonical(expression)
     except DataError:

@@ -1,4 +1,4 @@
-"""Many answers to one: the vote, the means, and how far the answers are apart."""
+"""Combine several answers about a face: vote, means, and uncertainty."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lavis_emovit.generation.seke.levels import Case, Levels
-from lavis_emovit.generation.seke.settings import LevelName, Limits
+from lavis_emovit.generation.seke.settings import LEVELS, LevelName, Limits
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What answers come to together.
+    """Combined levels with their uncertainties.
 
     Attributes:
-        levels: majority of the expressions (of equal ones the one that was named first), mean valence and arousal,
-            units that more than half of the answers have.
-        expression: entropy of the votes over the logarithm of the number of classes, in [0, 1].
-        valence, arousal: standard deviation (of the sample, n - 1).
-        units: unit -> p (1 - p), p being the share of answers with the unit active; at most 0.25.
-        num_answers: that were used.
+        levels: majority expression (the first named one of a tie), mean valence and arousal, units that are active in
+            more than half of the answers.
+        expression: entropy of the votes divided by the logarithm of the number of classes, in [0, 1].
+        valence, arousal: standard deviation of the sample (n - 1).
+        units: unit -> p (1 - p), where p is the share of answers with the active unit; at most 0.25.
+        num_answers: number of answers.
 
-    Uncertainties are None where the level is not wanted, or where there is one answer only.
+    Uncertainties are None if the level is not requested, or after a single answer.
     """
 
     levels: Levels
@@ -34,7 +34,7 @@ class Estimate:
     num_answers: int = 0
 
     def uncertainty(self, level: LevelName) -> float | None:
-        """Of a level: the larger one of valence and arousal, the mean of the units."""
+        """Uncertainty of a level: the larger one of valence and arousal, the mean over units."""
         if level == "expression":
             return self.expression
         if level == "units":
@@ -42,20 +42,16 @@ class Estimate:
         return None if self.valence is None or self.arousal is None else max(self.valence, self.arousal)
 
     def above(self, limits: Limits) -> list[LevelName]:
-        """Levels whose uncertainty is above a limit."""
-        found: list[LevelName] = []
-        for level, limit in (("expression", limits.expression), ("affect", limits.affect), ("units", limits.units)):
-            value = self.uncertainty(level)  # type: ignore[arg-type]
-            if value is not None and value > limit:
-                found.append(level)  # type: ignore[arg-type]
-        return found
+        """Levels with an uncertainty above their limit."""
+        values = {level: self.uncertainty(level) for level in LEVELS}
+        return [level for level, value in values.items() if value is not None and value > getattr(limits, level)]
 
 
 def combine(answers: Sequence[Levels], case: Case) -> Estimate:
-    """Bring the answers about a face together.
+    """Combine the answers about a face.
 
     Args:
-        answers: one or more, each with all the wanted levels.
+        answers: one or more answers, each with all missing levels.
         case: the face.
     """
     count = len(answers)

@@ -1,7 +1,7 @@
-"""A simulated annotator: faces with known truth, and answers that are wrong in known ways.
+"""Simulated faces with known truth, and a simulated annotator with known errors.
 
-It stands in for a chat model in tests and in the benchmark. It shows whether sampling, voting and verification do what
-they are for under stated errors; it says nothing about how often a real model errs.
+The annotator replaces a chat model in the benchmark and in tests. It shows whether sampling, voting and verification
+work under given errors, not how often a real model errs.
 """
 
 from __future__ import annotations
@@ -21,22 +21,20 @@ from lavis_emovit.settings import Settings
 
 
 class Errors(Settings):
-    """How a simulated annotator errs.
+    """Error rates of a simulated annotator.
 
     Attributes:
-        expression: how often an answer's expression is wrong, over all faces; faces differ in difficulty.
+        expression: rate of wrong expressions over all faces; faces differ in difficulty.
         valence_bias, arousal_bias: added to every answer.
-        affect_noise: standard deviation of an answer's valence and arousal around the truth, bias aside, on a face of
-            mean difficulty.
-        missed, imagined: how often an active unit is not named, and an inactive one is.
-        shared: correlation of a face's errors: with this probability a class or unit answer repeats the mistake (or
-            the truth) that the face brings about every time; this share of the variance of valence and arousal is the
-            face's own.
-        even: all faces are equally hard; else some are up to twice as hard as the mean, and others not hard at all.
-        prior_gain: share of the errors that go away when the answer is told what the tables make likely.
-        unreadable: how often an answer is no JSON.
-        caught: how often a review finds a wrong level; of these it corrects `corrected`, and discards the others.
-        false_alarm: how often a review discards a right level.
+        affect_noise: standard deviation of valence and arousal around truth plus bias, for a face of mean difficulty.
+        missed, imagined: rate of active units that are not named, and of inactive units that are.
+        shared: correlation of the errors of a face. With this probability, an expression or unit repeats the fixed
+            error (or truth) of the face; this share of the variance of valence and arousal is fixed for the face.
+        even: all faces are equally difficult; else the difficulty varies from zero to twice the mean.
+        prior_gain: share of errors that disappear if the question contains likely values from the tables.
+        unreadable: rate of answers that are not JSON.
+        caught: rate at which a review finds a wrong level; it corrects the share `corrected` and discards the others.
+        false_alarm: rate at which a review discards a correct level.
     """
 
     expression: float = Field(default=0.3, ge=0.0, le=0.8)
@@ -54,21 +52,23 @@ class Errors(Settings):
     false_alarm: float = Field(default=0.04, ge=0.0, le=1.0)
 
 
-# A level counts as wrong to a review when valence or arousal is farther off, or more units are wrong, than this.
+# A review accepts smaller errors of valence and arousal, and fewer wrong units.
 AFFECT_TOLERANCE = 0.2
 UNITS_TOLERANCE = 2
 
 
 class SimulatedAnnotator:
-    """Answers from the truth, with errors; the same for the same seed, face and sample.
+    """Answers with the truth and random errors; the same for the same seed, face and sample.
 
     Args:
         truth: record id -> all three levels.
-        errors: how it errs.
-        seed: of all draws.
+        errors: error rates.
+        seed: seed of all random choices.
     """
 
     kind: Literal["model", "prior"] = "model"
+    prompts = ""
+    under_way = 0
 
     def __init__(self, truth: Mapping[str, Levels], errors: Errors | None = None, seed: int = 0):
         self.name = "simulated"
@@ -109,7 +109,7 @@ class SimulatedAnnotator:
     def _expression(self, truth: Levels, case: Case, rate: float, face: random.Random, own: random.Random) -> str:
         assert truth.expression is not None
         wrong = sorted(set(case.classes) - {truth.expression})
-        # Both draws are made every time, so that a face's own mistake does not depend on the sample.
+        # Always draw both, so the fixed error of the face does not depend on the sample.
         of_face = face.choice(wrong) if face.random() < rate else truth.expression
         of_answer = own.choice(wrong) if own.random() < rate else truth.expression
         return of_face if own.random() < self._errors.shared else of_answer
@@ -152,7 +152,7 @@ class SimulatedAnnotator:
 
 
 def is_right(levels: Levels, truth: Levels, level: str) -> bool:
-    """Whether a level is close enough to the truth for a review to let it pass."""
+    """Whether a level is close enough to the truth for a review to accept it."""
     if level == "expression":
         return levels.expression == truth.expression
     if level == "affect":
@@ -164,13 +164,13 @@ def is_right(levels: Levels, truth: Levels, level: str) -> bool:
 
 
 def simulated_faces(count: int, priors: FacialPriors, seed: int = 0) -> tuple[list[EmotionRecord], dict[str, Levels]]:
-    """Faces that follow the tables loosely, without any picture.
+    """Faces that roughly follow the tables, without images.
 
-    The classes are even; a point lies in its expression's region (a tenth of them anywhere); each unit of one prototype
-    is active in 3 of 4 faces, each other one in 1 of 20.
+    Classes are balanced. Nine of ten points are in the region of their expression, the others anywhere. Each unit of
+    one prototype is active in 3 of 4 faces, each other unit in 1 of 20.
 
     Returns:
-        records that know nothing, and the truth by record id.
+        records without labels, and the truth by record id.
     """
     rng = random.Random(f"faces/{seed}")
     records: list[EmotionRecord] = []

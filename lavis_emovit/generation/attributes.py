@@ -1,4 +1,4 @@
-"""The six attributes: kept where the source has them, else measured (light and colour) or named by a vision model."""
+"""The six attributes: from the source, else measured (light and colour) or named by a vision model."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lavis_emovit.chat.images import load_rgb
 from lavis_emovit.chat.json_text import find_json
 from lavis_emovit.chat.progress import RunProgress
+from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.errors import DataError, UserError
-from lavis_emovit.generation.instructions import make_writer
-from lavis_emovit.generation.job import Job, Requests, StepResult
-from lavis_emovit.generation.prompts import with_text
+from lavis_emovit.generation.job import Job, StepResult
+from lavis_emovit.generation.reading import object_schema
 from lavis_emovit.images import brightness, colorfulness
 from lavis_emovit.records import EmotionRecord
 
@@ -24,7 +23,7 @@ _NAMED = ("scene", "object", "facial_expression", "human_action")
 _MAX_OBJECTS = 6
 _MAX_TERM_WORDS = 4
 _OUTPUT_TOKENS = 60
-# Means over the picture; more pixels than these change nothing that is left after rounding.
+# Both measures are means over the image, so a larger image gives the same rounded value.
 _SIDE_PX = 512
 
 # EmoSet's six expressions. Its other vocabularies (254 scenes, 409 objects, 264 actions) come with the dataset.
@@ -32,24 +31,17 @@ BUILT_IN_VOCABULARY: Mapping[str, tuple[str, ...]] = {
     "facial_expression": ("angry", "disgust", "fear", "happy", "sad", "surprise")
 }
 
-ATTRIBUTES_SCHEMA = {
-    "type": "object",
-    "properties": {
-        "scene": {"type": ["string", "null"]},
-        "object": {"type": "array", "items": {"type": "string"}},
-        "facial_expression": {"type": ["string", "null"]},
-        "human_action": {"type": ["string", "null"]},
-    },
-    "required": list(_NAMED),
-    "additionalProperties": False,
-}
+_TERM = {"type": ["string", "null"]}
+_SCHEMA = object_schema(
+    scene=_TERM, object={"type": "array", "items": {"type": "string"}}, facial_expression=_TERM, human_action=_TERM
+)
 
 
 def read_vocabulary(path: str | Path | None = None) -> dict[str, tuple[str, ...]]:
-    """Terms of each attribute, from EmoSet's `info.json`; without it, only the expressions are limited.
+    """Terms of each attribute, from EmoSet's `info.json`; without a file, only the expressions are limited.
 
     Raises:
-        UserError: the file is not of that form.
+        UserError: the file has another format.
     """
     if path is None:
         return dict(BUILT_IN_VOCABULARY)
@@ -57,30 +49,29 @@ def read_vocabulary(path: str | Path | None = None) -> dict[str, tuple[str, ...]
         content = json.loads(Path(path).read_bytes())
         return {name: tuple(term.strip() for term in content[name]["label2idx"]) for name in _NAMED}
     except OSError as error:
-        raise UserError(f"{path}: the vocabulary cannot be read ({error.strerror})") from None
+        raise UserError(f"{path}: cannot read the vocabulary ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path}: not EmoSet's info.json ({type(error).__name__}: {error}); it must have 'label2idx' under each of "
-            f"{', '.join(_NAMED)}"
+            f"{path}: not EmoSet's info.json ({type(error).__name__}: {error}). It must contain 'label2idx' under each "
+            f"of {', '.join(_NAMED)}."
         ) from None
 
 
 def write_attributes(job: Job, ids: Iterable[str] | None = None, *, vocabulary: str | None = None) -> StepResult:
-    """Fill in attributes that records lack. What the source has stays as it is.
+    """Add missing attributes to records; attributes of the source stay unchanged.
 
-    Brightness and colourfulness are measured (`lavis_emovit.images`). With a chat model, the other four are named by
-    it from the picture; terms outside the vocabulary are left out and counted. Without one they stay unknown.
+    Brightness and colorfulness are measured (`lavis_emovit.images`). A chat model names the other four from the image;
+    terms outside the vocabulary are dropped and counted. Without a chat model they stay unknown.
 
     Args:
         job: records, writer and ledger.
-        ids: the records; None is all of the split.
+        ids: the records. None: all records of the split.
         vocabulary: see `read_vocabulary`.
     """
     chosen = job.chosen(ids)
     terms = read_vocabulary(vocabulary)
     result = StepResult("attributes", writer="measured", num_records=len(chosen))
     changed: dict[str, EmotionRecord] = {}
-    num_measured = 0
     progress = RunProgress(total=len(chosen))
     with job.display("light and colour", progress):
         for record in chosen:
@@ -89,86 +80,67 @@ def write_attributes(job: Job, ids: Iterable[str] | None = None, *, vocabulary: 
             if known.brightness is not None and known.colorfulness is not None:
                 continue
             try:
-                light, colour = _measure(job.image_root / record.image)
+                measured = _measure(job.image_root / record.image)
             except DataError:
                 result.missing["bad_picture"] += 1
                 continue
-            num_measured += 1
-            values = {
-                "brightness": light if known.brightness is None else known.brightness,
-                "colorfulness": colour if known.colorfulness is None else known.colorfulness,
-            }
+            values = {name: value for name, value in measured.items() if getattr(known, name) is None}
             changed[record.id] = record.model_copy(update={"attributes": known.model_copy(update=values)})
     job.replace(changed)
-    result.notes["measured"] = num_measured
+    result.notes["measured"] = len(changed)
     if job.chat is not None:
-        _by_chat(job, [record.id for record in chosen], terms, result)
+        _by_chat(job, job.chat, job.chosen(ids), terms, result)
     result.num_done = len(chosen) - result.missing["bad_picture"]
     return result
 
 
-def _measure(path: Path) -> tuple[float, float]:
+def _measure(path: Path) -> dict[str, float]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: the picture cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot read the image ({error.strerror})") from None
     image = load_rgb(data, path, _SIDE_PX)
     image.thumbnail((_SIDE_PX, _SIDE_PX))
-    return brightness(image), colorfulness(image)
+    return {"brightness": brightness(image), "colorfulness": colorfulness(image)}
 
 
-def _by_chat(job: Job, ids: list[str], terms: Mapping[str, tuple[str, ...]], result: StepResult) -> None:
-    assert job.chat is not None
-    # A source that annotates gives what it could find; a gap in it is an answer, too.
-    todo = [
-        record for record in job.chosen(ids) if all(getattr(record.attributes, name) in (None, []) for name in _NAMED)
-    ]
+def _by_chat(
+    job: Job, chat: ChatSettings, records: list[EmotionRecord], terms: Mapping[str, tuple[str, ...]], result: StepResult
+) -> None:
+    # A source that annotates any attribute annotates all that it can find, so its gaps stay.
+    todo = [record for record in records if all(getattr(record.attributes, name) in (None, []) for name in _NAMED)]
     lists = "\n".join(f"Terms for {name}: {', '.join(terms[name])}" for name in _NAMED if name in terms)
-    writer = make_writer(job, job.chat, "attributes", ATTRIBUTES_SCHEMA, facts=False)
-    # The lists stand with what is the same for all pictures, which endpoints that cache prefixes charge less for.
-    writer = replace(writer, prompt=with_text(writer.prompt, lists))
-    result.writer = f"measured, {writer.name}"
-    result.prompt = f"{writer.prompt.name} sha256:{writer.prompt.sha256}"
+    writer = job.writer(chat, "attributes", _SCHEMA, facts=False)
+    # The lists are part of the constant prompt: endpoints that cache prefixes charge less for it.
+    writer = replace(writer, prompt=replace(writer.prompt, text=f"{writer.prompt.text}\n\n{lists}"))
     changed: dict[str, EmotionRecord] = {}
-    strange: Counter[str] = Counter()
-    num_unanswered = 0
-    for sample in range(1 + job.settings.regenerate):
-        left = [record for record in todo if record.id not in changed]
-        requests = Requests(left, partial(writer.request, sample=sample))
-        label = "attributes" if sample == 0 else f"attributes, again ({sample})"
-        progress = job.ask(label, writer, requests, output_tokens=_OUTPUT_TOKENS)
-        result.stopped, result.under_way = progress.stopped, progress.in_flight
-        if job.dry_run:
-            break
-        num_unanswered = 0
-        # Most of these were counted when they were measured.
-        result.missing["bad_picture"] = max(result.missing["bad_picture"], len(requests.problems))
-        for number, record in enumerate(left):
-            if number in requests.problems:
-                continue
-            row = job.ledger.finished(writer.request(record, sample).fingerprint)
-            value = find_json(row.get("reply") or "") if row is not None and row["status"] == "ok" else None
-            if isinstance(value, dict):
-                found = _known_terms(value, terms, strange)
-                known = record.attributes.model_copy(update=found)
-                changed[record.id] = record.model_copy(update={"attributes": known})
-            elif row is None:
-                num_unanswered += 1
-            else:
-                result.reasons[row["status"] if row["status"] != "ok" else "unreadable"] += 1
-                result.num_rejected += 1
-        if result.stopped or result.under_way or len(changed) == len(todo):
-            break
+    unknown: Counter[str] = Counter()
+
+    def use(record: EmotionRecord, row: dict[str, Any], sample: int) -> None:
+        value = find_json(row.get("reply") or "") if row["status"] == "ok" else None
+        if isinstance(value, dict):
+            attributes = record.attributes.model_copy(update=_known_terms(value, terms, unknown))
+            changed[record.id] = record.model_copy(update={"attributes": attributes})
+        else:
+            result.reasons[row["status"] if row["status"] != "ok" else "unreadable"] += 1
+            result.num_rejected += 1
+
+    job.ask_about(
+        todo,
+        writer,
+        result,
+        label="attributes",
+        output_tokens=_OUTPUT_TOKENS,
+        use=use,
+        is_done=lambda record: record.id in changed,
+    )
     job.replace(changed)
-    result.missing += Counter()  # without zeros
-    if num_unanswered:
-        result.missing[result.no_reply] = num_unanswered
-    result.notes["terms outside the vocabulary"] = sum(strange.values())
-    result.notes["most frequent of them"] = [term for term, _ in strange.most_common(5)]
+    result.notes["terms outside the vocabulary"] = sum(unknown.values())
+    result.notes["most frequent of them"] = [term for term, _ in unknown.most_common(5)]
 
 
 def _known_terms(
-    value: Mapping[str, Any], terms: Mapping[str, tuple[str, ...]], strange: Counter[str]
+    value: Mapping[str, Any], terms: Mapping[str, tuple[str, ...]], unknown: Counter[str]
 ) -> dict[str, str | list[str]]:
     found: dict[str, str | list[str]] = {}
     for name in _NAMED:
@@ -180,12 +152,12 @@ def _known_terms(
             if _plain(item) in ("", "none", "null", "unknown", "n a"):
                 continue
             if allowed is None:
-                # Without a list, a term is at least no sentence.
+                # Without a vocabulary, only reject sentences.
                 term = item.strip() if len(item.split()) <= _MAX_TERM_WORDS else None
             else:
                 term = allowed.get(_plain(item))
             if term is None:
-                strange[f"{name} '{item.strip()[:40]}'"] += 1
+                unknown[f"{name} '{item.strip()[:40]}'"] += 1
             elif term not in good:
                 good.append(term)
         if good:

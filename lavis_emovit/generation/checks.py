@@ -1,13 +1,12 @@
-"""Checks of a written pair, each with a name. A pair that fails is kept apart with its reasons, never mended.
+"""Named checks of generated pairs. Pairs that fail are stored separately with the reasons; they are never repaired.
 
-All of them are deterministic and know English; what only a reader can judge is left to the optional judge model.
+All checks are deterministic and know only English. The optional judge model covers what they cannot see.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,25 +17,25 @@ from lavis_emovit.emotion.labels import NEUTRAL, LabelSet
 from lavis_emovit.generation.kinds import Kind
 from lavis_emovit.generation.reading import Pair
 
-# Name -> what it means, for reports.
+# Name -> meaning, for reports.
 REASONS = {
-    "unreadable": "the reply holds no question and answer that can be read",
-    "refused": "the model refused",
-    "cut": "the reply was cut at the output limit",
-    "bad_json": "JSON was demanded and not delivered",
+    "unreadable": "the reply contains no readable question and answer",
+    "refused": "the model refused to answer",
+    "cut": "the reply was cut off at the output limit",
+    "bad_json": "the reply is not the requested JSON",
     "empty": "the reply is empty",
-    "missing_pair": "fewer questions than asked for",
-    "extra_pair": "more questions than asked for; the first ones were taken",
+    "missing_pair": "fewer questions than requested",
+    "extra_pair": "more questions than requested; the first ones were used",
     "too_short": "the answer or the question has too few words",
     "too_long": "the answer or the question has too many words",
     "not_english": "not English",
-    "not_a_question": "the question asks nothing",
-    "label_leak": "the question gives the label away",
+    "not_a_question": "the question is not a question or request",
+    "label_leak": "the question reveals the label",
     "contradicts_label": "the answer claims another emotion than the label",
-    "mentions_source": "it speaks of captions, attributes or scores, not of the picture",
-    "talks_about_itself": "the model talks about itself or to its user",
-    "near_duplicate": "nearly the same as an earlier pair",
-    "judge": "the judge model would not keep it",
+    "mentions_source": "it mentions captions, attributes or scores instead of the image",
+    "talks_about_itself": "the model talks about itself or to the user",
+    "near_duplicate": "almost identical to an earlier pair",
+    "judge": "rejected by the judge model",
 }
 
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
@@ -56,7 +55,7 @@ _ABOUT_ITSELF = re.compile(
     r"\bhere (?:is|are) (?:the|your|a|three|two|one) (?:question|pair|answer)",
     re.IGNORECASE,
 )
-# Places that are called after an emotion claim none.
+# Places with the name of an emotion claim no emotion.
 _PLACE_NAMES = re.compile(r"\bamusement[ _](?:park|arcade|ride|centre|center)s?\b", re.IGNORECASE)
 _COMMON_WORDS = frozenset(
     """a an and are as at be by can for from has have he her his how in is it its not of on or she so that the their
@@ -68,20 +67,20 @@ _ASKS = re.compile(
 )
 _MAX_QUESTION_WORDS = 80
 _MIN_QUESTION_WORDS = 2
-# Texts with fewer words than this are too short to tell their language by common words.
-_MIN_WORDS_TO_TELL_LANGUAGE = 8
+# Shorter texts do not contain enough common words to identify their language.
+_MIN_WORDS_FOR_LANGUAGE = 8
 _MIN_SHARE_OF_COMMON_WORDS = 0.12
 _MIN_SHARE_OF_LATIN_LETTERS = 0.9
 
 
 def check_pair(pair: Pair, kind: Kind, label: str | None, label_set: LabelSet | None) -> list[str]:
-    """The names of the checks that a pair fails, see `REASONS`.
+    """Names of the checks that a pair fails, see `REASONS`.
 
     Args:
         pair: question and answer.
-        kind: what kind of instruction it is to be.
-        label: the picture's emotion, or None where it has none.
-        label_set: the label's set.
+        kind: the kind of instruction.
+        label: the emotion of the image, or None.
+        label_set: the label set of the emotion.
     """
     question_words, answer_words = _WORD.findall(pair.question), _WORD.findall(pair.answer)
     low, high = kind.words
@@ -97,9 +96,8 @@ def check_pair(pair: Pair, kind: Kind, label: str | None, label_set: LabelSet | 
     if label is not None and label_set is not None:
         if leaks_label(pair.question, label, label_set):
             failed.append("label_leak")
-        # What an explanation announces is ours; its reason has to agree.
-        _, _, reason = pair.answer.partition(" Reason: ") if kind.name == "explanation" else ("", "", pair.answer)
-        if contradicts_label(reason, label, label_set):
+        claims = pair.answer.partition(kind.claims_after)[2] if kind.claims_after else pair.answer
+        if contradicts_label(claims, label, label_set):
             failed.append("contradicts_label")
     if _SOURCE.search(pair.question) or _SOURCE.search(pair.answer):
         failed.append("mentions_source")
@@ -109,10 +107,10 @@ def check_pair(pair: Pair, kind: Kind, label: str | None, label_set: LabelSet | 
 
 
 def leaks_label(question: str, label: str, label_set: LabelSet) -> bool:
-    """Whether a question holds a word that names the picture's own label ("Why is the man so sad?" for sadness).
+    """Whether a question names the label of the image ("Why is the man so sad?" for sadness).
 
-    Whole words and their inflections only: "danger" is no anger. A question that lists all labels of the set, as the
-    categorical one does, tells nothing.
+    Only whole words and their inflections count: "danger" does not count as anger. A question that lists all labels of
+    the set, like the categorical question, reveals nothing.
     """
     forms = word_forms(label_set)
     words = [word.casefold().replace("\u2019", "'").removesuffix("'s") for word in _WORD.findall(question)]
@@ -127,21 +125,21 @@ def leaks_label(question: str, label: str, label_set: LabelSet) -> bool:
 
 
 def contradicts_label(answer: str, label: str, label_set: LabelSet) -> bool:
-    """Whether an answer claims another emotion than the label.
+    """Whether an answer claims an emotion of the opposite polarity.
 
-    Claims are read as evaluation reads them (`emotion/answers.py`). People in a picture may feel something else than
-    who looks at it, so a claim of another label counts only where its polarity is another one, too.
+    Claims are read as in evaluation (`emotion/answers.py`). Another label of the same polarity is no contradiction:
+    people in an image may feel something else than the viewer.
     """
     read = read_emotion(_PLACE_NAMES.sub("place", answer), label_set)
-    own = label_set.canonical(label)
-    if read.label is None or read.label == own:
+    expected = label_set.canonical(label)
+    if read.label is None or read.label == expected:
         return False
-    polarities = {label_set.polarity.get(read.label, NEUTRAL), label_set.polarity.get(own, NEUTRAL)}
+    polarities = {label_set.polarity.get(read.label, NEUTRAL), label_set.polarity.get(expected, NEUTRAL)}
     return len(polarities) == 2 and NEUTRAL not in polarities
 
 
 def is_english(text: str) -> bool:
-    """Latin letters, and in longer texts the little words that English cannot do without."""
+    """Whether a text has Latin letters and, if it is long enough, common English words."""
     letters = [character for character in text if character.isalpha()]
     if not letters:
         return False
@@ -149,20 +147,20 @@ def is_english(text: str) -> bool:
     if latin < _MIN_SHARE_OF_LATIN_LETTERS * len(letters):
         return False
     words = [word.casefold() for word in _WORD.findall(text)]
-    if len(words) < _MIN_WORDS_TO_TELL_LANGUAGE:
+    if len(words) < _MIN_WORDS_FOR_LANGUAGE:
         return True
     return sum(word in _COMMON_WORDS for word in words) >= _MIN_SHARE_OF_COMMON_WORDS * len(words)
 
 
 @dataclass
 class NearDuplicates:
-    """Finds pairs that are nearly the same as an earlier one, by MinHash over runs of three words.
+    """Finds pairs that are almost identical to an earlier one, by MinHash over trigrams of words.
 
     Broder, "On the resemblance and containment of documents" (1997): the share of equal minima of many hash functions
-    estimates the Jaccard index of two sets. Minima are kept in bands; pairs that share a band are compared.
+    estimates the Jaccard index of two sets. Minima are stored in bands; pairs that share a band are compared.
 
     Args:
-        threshold: estimated Jaccard index from which a pair counts as a duplicate.
+        threshold: smallest estimated Jaccard index of a duplicate.
     """
 
     threshold: float = 0.85
@@ -170,7 +168,7 @@ class NearDuplicates:
     _minima: list[np.ndarray] = field(default_factory=list, repr=False)
 
     def seen(self, text: str) -> bool:
-        """Whether an earlier text was nearly the same; if not, this one is remembered."""
+        """Whether an earlier text was almost identical; if not, store this one."""
         minima = _minima(text)
         keys = [bytes([band]) + minima[4 * band : 4 * band + 4].tobytes() for band in range(_NUM_HASHES // 4)]
         candidates = {self._bands[key] for key in keys if key in self._bands}
@@ -188,10 +186,10 @@ _PRIME = np.uint64(4294967311)  # the first prime above 2^32
 
 
 def _minima(text: str) -> np.ndarray:
-    """uint32 [64], the minimum of every hash function over the text's runs of three words."""
+    """uint32 [64], the minimum of every hash function over the trigrams of words."""
     words = [word.casefold() for word in _WORD.findall(text)]
-    runs: Sequence[str] = [" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))]
-    hashes = np.array([zlib.crc32(run.encode()) for run in set(runs)], dtype=np.uint64)
+    trigrams = {" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))}
+    hashes = np.array([zlib.crc32(trigram.encode()) for trigram in trigrams], dtype=np.uint64)
     # a x + b stays below 2^64, since a, b, x are below 2^32.
     mixed = (hashes[:, None] * _MASKS[0] + _MASKS[1]) % _PRIME
     return mixed.min(axis=0).astype(np.uint32)

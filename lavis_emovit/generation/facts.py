@@ -1,4 +1,4 @@
-"""What is known about a picture, as the lines of text that a model is given."""
+"""Facts about an image, as lines of text for a model."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ FactName = Literal[
     "emotion", "caption", "brightness", "colorfulness", "scene", "object", "facial_expression", "human_action"
 ]
 ALL_FACTS: tuple[FactName, ...] = get_args(FactName)
-# What the published scripts of EmoVIT pass on: all but the scene.
-RELEASED_FACTS: tuple[FactName, ...] = tuple(name for name in ALL_FACTS if name != "scene")
 
 _EXPLAINED = {
     "emotion": "emotion that people feel",
@@ -27,17 +25,13 @@ _EXPLAINED = {
 
 
 def facts_text(record: EmotionRecord, facts: Sequence[FactName] = ALL_FACTS) -> str:
-    """One line a fact, in a fixed order; what is unknown has no line."""
-    lines = []
-    for name in ALL_FACTS:
-        value = fact(record, name) if name in facts else None
-        if value:
-            lines.append(f"{_EXPLAINED[name]}: {value}")
-    return "\n".join(lines)
+    """One line per known fact, in a fixed order."""
+    known = {name: value for name in ALL_FACTS if name in facts and (value := fact(record, name))}
+    return "\n".join(f"{_EXPLAINED[name]}: {value}" for name, value in known.items())
 
 
 def fact(record: EmotionRecord, name: FactName) -> str | None:
-    """One fact as text, or None where it is unknown."""
+    """One fact as text, or None if unknown."""
     if name in ("emotion", "caption"):
         return getattr(record, name)
     value = getattr(record.attributes, name)
@@ -51,5 +45,5 @@ def fact(record: EmotionRecord, name: FactName) -> str | None:
 
 
 def plain(name: str) -> str:
-    """A term of a vocabulary as words (`dining_room` is `dining room`)."""
+    """A vocabulary term as words (`dining_room` becomes `dining room`)."""
     return " ".join(name.replace("_", " ").replace("/", " or ").split())

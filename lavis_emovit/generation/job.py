@@ -1,13 +1,14 @@
-"""A generation job: the records, the folder that it works in, who writes, and what came of every step."""
+"""A generation job: its records, folder, settings and endpoints, and the result of each step."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,38 +16,40 @@ from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.chat.batch import open_submissions, run_batches
 from lavis_emovit.chat.ledger import Ledger
-from lavis_emovit.chat.prices import likely, load_prices, worst_case
 from lavis_emovit.chat.progress import RunProgress
 from lavis_emovit.chat.request import ChatRequest
 from lavis_emovit.chat.run import run_requests
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.emotion.questions import CATEGORICAL_WORDINGS, OPEN_WORDINGS, OptionOrder
 from lavis_emovit.errors import DataError, UserError
+from lavis_emovit.generation.estimates import Estimate, estimate
 from lavis_emovit.generation.facts import ALL_FACTS, FactName
-from lavis_emovit.generation.prompts import LATEST
+from lavis_emovit.generation.kinds import KINDS
+from lavis_emovit.generation.prompts import load_prompt
 from lavis_emovit.generation.writers import ChatWriter
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings, nearest_name
 
 logger = logging.getLogger(__name__)
 
-# More faulty pictures than this are counted, not listed.
-_LISTED_PROBLEMS = 20
+# Further bad images are counted but not listed.
+_MAX_LISTED_PROBLEMS = 20
+_PURPOSES = [*KINDS, "caption", "attributes", "judge"]
 
 
 class JobSettings(Settings):
     """How instructions are written, apart from the endpoint.
 
     Attributes:
-        seed: of wordings, examples and mixes.
-        split: only records of this split get instructions; None is all of them.
-        vision: send the picture along with what is known.
-        facts: what the writer is told.
-        num_examples: worked examples in each prompt, each of another emotion.
-        prompt_files: kind -> file with a prompt of one's own.
-        regenerate: how many more times a reply that cannot be used in full is asked for.
-        near_duplicates: `dataset` rejects pairs like any earlier one of the kind, `image` like one of the same picture.
-            None is `dataset` for chat models and `image` for the offline writer, which repeats itself.
+        seed: seed of wordings, examples and mixes.
+        split: only records of this split get instructions. None: all records.
+        vision: send the image to the writer along with the facts.
+        facts: facts that the writer gets.
+        num_examples: worked examples in each prompt, each with another emotion.
+        prompt_files: kind -> file with a custom prompt.
+        regenerate: number of further attempts for replies that cannot be used in full.
+        near_duplicates: `dataset` rejects pairs like any earlier one of the kind, `image` like one of the same image.
+            None: `dataset` for chat models, `image` for the offline writer, which repeats itself.
         wordings: wordings of the categorical question to choose from.
         option_order: order of its options: `fixed`, `shuffled` or `rotated`.
         open_set: ask the categorical question without a list of options.
@@ -68,37 +71,37 @@ class JobSettings(Settings):
     @classmethod
     def _prompts_exist(cls, value: dict[str, str]) -> dict[str, str]:
         for name in value:
-            if name not in LATEST:
-                raise ValueError(f"no prompt '{name}'{nearest_name(name, list(LATEST))}")
+            if name not in _PURPOSES:
+                raise ValueError(f"unknown prompt '{name}'{nearest_name(name, _PURPOSES)}")
         return value
 
     @model_validator(mode="after")
     def _wordings_exist(self) -> JobSettings:
         available = len(OPEN_WORDINGS if self.open_set else CATEGORICAL_WORDINGS)
-        strange = [number for number in self.wordings if not 1 <= number <= available]
-        if strange:
+        unknown = [number for number in self.wordings if not 1 <= number <= available]
+        if unknown:
             kind = "open" if self.open_set else "categorical"
-            raise ValueError(f"{kind} wording {strange[0]} does not exist; there are 1 to {available}")
+            raise ValueError(f"{kind} wording {unknown[0]} does not exist; there are 1 to {available}")
         return self
 
 
 @dataclass
 class StepResult:
-    """What came of one step.
+    """Result of one step; `summary.json` contains all attributes.
 
     Attributes:
-        step: `captions`, `attributes` or a kind.
-        writer: who wrote, as provenance has it.
-        prompt: name and version of the prompt, with its hash; empty without one.
-        num_records: records that the step was for.
-        num_done: records that have what the step makes.
-        num_pairs: pairs that were accepted.
-        num_read: pairs that could be read, accepted or not.
-        reasons: pairs and replies that were rejected, by reason; one may have several.
-        num_rejected: pairs and replies that were rejected.
+        step: `captions`, `attributes`, `seke` or a kind.
+        writer: name of the writer, as in provenance.
+        prompt: name, version and hash of the prompt; empty without a prompt.
+        num_records: records that the step processes.
+        num_done: records that have the output of the step.
+        num_pairs: accepted pairs.
+        num_read: readable pairs, accepted or not.
+        reasons: rejected pairs and replies by reason; one may have several reasons.
+        num_rejected: rejected pairs and replies.
         missing: records without any reply, by class of fault.
-        under_way: requests that are in batches which nobody waited for.
-        stopped: why asking ended early, or None.
+        under_way: requests in batches that are not finished.
+        stopped: why the run ended early, or None.
         notes: further counts, by name.
     """
 
@@ -117,13 +120,8 @@ class StepResult:
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def no_reply(self) -> str:
-        """Why a record has no reply yet, as a key of `missing`."""
-        return "under_way" if self.under_way else "no_reply"
-
-    @property
     def leak_rate(self) -> float | None:
-        """Share of the questions that gave the label away, among all that could be read."""
+        """Share of readable questions that reveal the label."""
         return self.reasons["label_leak"] / self.num_read if self.num_read else None
 
 
@@ -137,22 +135,22 @@ def _no_display(label: str, progress: RunProgress) -> Iterator[None]:
 
 @dataclass
 class Job:
-    """Everything that the steps share. The steps replace `records` by records that know more.
+    """State that all steps share. Steps replace `records` by records with more content.
 
     Attributes:
-        records: all records of the input, also those that get nothing.
-        image_root: where picture paths start.
-        folder: where ledger, rejected pairs and results lie.
-        ledger: open.
+        records: all records of the input, including those that get no instructions.
+        image_root: folder that image paths are relative to.
+        folder: folder of ledger, rejected pairs and results.
+        ledger: the open ledger.
         settings: how to write.
-        chat: endpoint; None is the offline writer.
+        chat: endpoint. None: the offline writer.
         judge: endpoint of the judge, or None.
-        batch: submit batches instead of single calls.
+        batch: submit batches instead of single requests.
         wait: wait for batches.
-        dry_run: ask nothing, only estimate.
-        display: shows the progress of a run.
-        estimates: what the steps of a dry run would ask.
-        processed: ids of the records that a step has written, be it the same as before.
+        dry_run: send nothing, only estimate.
+        display: shows the progress of requests.
+        estimates: estimated requests of a dry run.
+        processed: ids of records that a step has written, changed or not.
     """
 
     records: list[EmotionRecord]
@@ -170,7 +168,7 @@ class Job:
     processed: set[str] = field(default_factory=set)
 
     def chosen(self, ids: Iterable[str] | None = None) -> list[EmotionRecord]:
-        """The records of the split, or those of them with these ids."""
+        """The records of the split, optionally limited to these ids."""
         wanted = None if ids is None else set(ids)
         return [
             record
@@ -179,10 +177,26 @@ class Job:
             and (wanted is None or record.id in wanted)
         ]
 
-    def replace(self, changed: dict[str, EmotionRecord]) -> None:
-        """Put changed records in the place of those with the same id."""
+    def replace(self, changed: Mapping[str, EmotionRecord]) -> None:
+        """Replace records by changed ones with the same id."""
         self.processed.update(changed)
         self.records = [changed.get(record.id, record) for record in self.records]
+
+    def writer(
+        self, chat: ChatSettings, purpose: str, schema: Mapping[str, Any] | None = None, *, facts: bool = True
+    ) -> ChatWriter:
+        """The chat writer of a step, with the prompt that the settings choose. Without facts it sees the image."""
+        settings = self.settings
+        custom = settings.prompt_files.get(purpose)
+        prompt = load_prompt(
+            purpose,
+            file=Path(custom) if custom else None,
+            num_examples=settings.num_examples if purpose in KINDS and not custom else 0,
+            facts=settings.facts,
+            seed=settings.seed,
+        )
+        image_root = self.image_root if settings.vision or not facts else None
+        return ChatWriter(chat, prompt, purpose, schema, image_root, settings.facts if facts else ())
 
     def ask(
         self,
@@ -193,21 +207,28 @@ class Job:
         output_tokens: int,
         on_row: Callable[[dict[str, Any], RunProgress], None] | None = None,
     ) -> RunProgress:
-        """Ask requests, singly or in batches; in a dry run, estimate them.
+        """Send requests, singly or in batches; in a dry run, estimate them.
+
+        Args:
+            label: of the progress display.
+            writer: makes the requests.
+            requests: what to send.
+            output_tokens: of a typical reply, for estimates.
+            on_row: called with every row of the ledger that finishes a request.
 
         Raises:
-            UserError: requests would go out singly while batches are under way, so that some could be paid twice.
+            UserError: single requests while batches are under way, which could pay for a request twice.
         """
         progress = RunProgress(total=len(requests))
         if self.dry_run:
             self.estimates.append(estimate(label, requests, writer.settings, self.ledger, output_tokens, self.batch))
             return progress
-        under_way = open_submissions(self.ledger)
-        if under_way and not self.batch:
-            count = sum(entry.get("requests", 0) for entry in under_way.values())
+        submissions = open_submissions(self.ledger)
+        if submissions and not self.batch:
+            count = sum(entry.get("requests", 0) for entry in submissions.values())
             raise UserError(
-                f"{self.ledger.path}: batches with {count} requests are under way, and asking now would pay twice. "
-                "Collect them first with --batch, or give this run another folder."
+                f"{self.ledger.path}: batches with {count} requests are under way, so single requests could be paid "
+                "twice. Collect the batches first with --batch, or choose another folder."
             )
 
         def seen(row: dict[str, Any]) -> None:
@@ -221,16 +242,68 @@ class Job:
                 run_requests(requests, writer.settings, self.ledger, progress=progress, on_row=seen)
         return progress
 
+    def ask_about(
+        self,
+        records: Sequence[EmotionRecord],
+        writer: ChatWriter,
+        result: StepResult,
+        *,
+        label: str,
+        output_tokens: int,
+        use: Callable[[EmotionRecord, dict[str, Any], int], None],
+        is_done: Callable[[EmotionRecord], bool],
+        on_row: Callable[[dict[str, Any], RunProgress], None] | None = None,
+        after_round: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Send one request per record, and up to `regenerate` more for records that are not done.
+
+        Args:
+            records: the records.
+            writer: makes the requests.
+            result: gets the names of writer and prompt, and the counts of missing replies.
+            label, output_tokens, on_row: see `ask`.
+            use: called with each record, its row in the ledger and the number of the attempt.
+            is_done: whether a record needs no further attempt.
+            after_round: called after each round of replies.
+        """
+        result.writer = f"{result.writer}, {writer.name}" if result.writer else writer.name
+        result.prompt = writer.prompt.identity
+        answered: set[str] = set()
+        for sample in range(1 + self.settings.regenerate):
+            left = [record for record in records if not is_done(record)]
+            if not left or result.stopped or result.under_way:
+                return
+            requests = Requests(left, partial(writer.request, sample=sample))
+            title = label if sample == 0 else f"{label}, again ({sample})"
+            progress = self.ask(title, writer, requests, output_tokens=output_tokens, on_row=on_row)
+            if self.dry_run:
+                return
+            result.stopped, result.under_way = progress.stopped, progress.in_flight
+            num_missing = 0
+            for number, record in enumerate(left):
+                if number in requests.problems:
+                    continue
+                row = self.ledger.finished(writer.request(record, sample).fingerprint)
+                if row is not None:
+                    answered.add(record.id)
+                    use(record, row, sample)
+                elif record.id not in answered:
+                    num_missing += 1
+            bad_images = max(result.missing["bad_picture"], len(requests.problems))
+            counts = {"bad_picture": bad_images, "under_way" if result.under_way else "no_reply": num_missing}
+            result.missing = Counter({name: count for name, count in counts.items() if count})
+            after_round()
+
 
 class Requests:
-    """Requests for records, made anew each time that they are read, so that none is kept.
+    """Requests that are made anew on each iteration, so memory stays small.
 
     Args:
-        items: what each request is made of.
-        make: the request of an item. An item whose picture cannot be read is left out and counted in `problems`.
+        items: one item per request.
+        make: makes the request of an item. Items with an unreadable image are skipped and listed in `problems`.
     """
 
-    def __init__(self, items: list[Any], make: Callable[[Any], ChatRequest]):
+    def __init__(self, items: Sequence[Any], make: Callable[[Any], ChatRequest]):
         self._items = items
         self._make = make
         self.problems: dict[int, str] = {}
@@ -243,83 +316,18 @@ class Requests:
             try:
                 yield self._make(item)
             except DataError as error:
-                if number not in self.problems and len(self.problems) < _LISTED_PROBLEMS:
+                if number not in self.problems and len(self.problems) < _MAX_LISTED_PROBLEMS:
                     logger.warning("%s", error)
                 self.problems[number] = str(error)
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """What a step would ask and cost.
-
-    Attributes:
-        label: the step.
-        num_requests: all of them; `num_paid` are in the ledger already.
-        input_tokens, output_tokens: probably.
-        usd: probably, in US dollars; None where the model has no price.
-        usd_worst: at most.
-    """
-
-    label: str
-    num_requests: int
-    num_paid: int
-    input_tokens: int
-    output_tokens: int
-    usd: float | None
-    usd_worst: float | None
-
-
-def estimate(
-    label: str, requests: Iterable[ChatRequest], settings: ChatSettings, ledger: Ledger, output_tokens: int, batch: bool
-) -> Estimate:
-    """Count what requests would cost. Replies are taken to be as long as those that the ledger has for the same prompt.
-
-    Raises:
-        UserError: the file with prices cannot be used.
-    """
-    price = load_prices(settings.prices).find(settings.model)
-    means: dict[str, tuple[int, int]] = {}
-    for row in ledger.attempts():
-        if row["status"] == "ok" and row.get("usage"):
-            count, total = means.get(row["prompt"], (0, 0))
-            means[row["prompt"]] = (count + 1, total + row["usage"]["output"])
-    num_requests = num_paid = num_input = num_output = 0
-    usd = usd_worst = 0.0
-    for request in requests:
-        num_requests += 1
-        if request.fingerprint in ledger:
-            num_paid += 1
-            continue
-        count, total = means.get(request.prompt, (1, output_tokens))
-        usage = likely(request, price, total / count)
-        num_input, num_output = num_input + usage.input, num_output + usage.output
-        if price is not None:
-            usd += price.usd(usage, batch=batch)
-            usd_worst += price.usd(worst_case(request, price), batch=batch)
-    costs = (usd, usd_worst) if price is not None else (None, None)
-    return Estimate(label, num_requests, num_paid, num_input, num_output, *costs)
-
-
-def check_endpoint(settings: ChatSettings, *, needs_key: bool = True) -> None:
-    """Look whether an endpoint could be asked, before anything is: its key, the prices, the price where one is needed.
-
-    Raises:
-        UserError: no key, a file with prices that cannot be used, or a limit on costs for a model without a price.
-    """
-    if needs_key:
-        settings.api_key()
-    table = load_prices(settings.prices)
-    if settings.max_usd is not None:
-        table.require(settings.model)
-
-
 def find_image_root(records: Path, images: Path | None) -> Path:
-    """Where picture paths start: the folder given, else that of the records.
+    """The folder that image paths are relative to: `images` if given, else the folder of the records.
 
     Raises:
         UserError: no such folder.
     """
     root = images if images is not None else records.parent
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder of pictures; name it with --images")
+        raise UserError(f"{root}: no such folder of images; pass it with --images")
     return root

@@ -1,19 +1,21 @@
-"""The kinds of instructions that a model writes: what it is asked for, and how its reply becomes pairs."""
+"""The kinds of instructions that a model writes: each is one `Kind` in `KINDS`, with its prompt in `prompts/`."""
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lavis_emovit.emotion.questions import (
-    DESCRIPTION_QUESTIONS,
-    EXPLANATION_QUESTIONS,
-    categorical_answer,
-    chooser,
-)
-from lavis_emovit.generation.reading import Pair, Reading, read_pairs, read_text
+from lavis_emovit.emotion.questions import DESCRIPTION_QUESTIONS, EXPLANATION_QUESTIONS, categorical_answer, chooser
+from lavis_emovit.generation import offline
+from lavis_emovit.generation.reading import Pair, Reading, object_schema, read_pairs, read_text
 from lavis_emovit.records import EmotionRecord, InstructionKind
+
+_TEXT = {"type": "string"}
+_PAIR = object_schema(question=_TEXT, answer=_TEXT)
+_REASON = " Reason: "
 
 
 @dataclass(frozen=True)
@@ -21,47 +23,49 @@ class Kind:
     """One kind of instruction.
 
     Attributes:
-        name: as records have it; also the prompt's name.
-        schema: JSON schema of the reply. All keys are required and no others allowed, as endpoints want it.
-        num_pairs: pairs that a good reply holds.
+        name: name in records; also the name of the command and of the prompt.
+        summary: help text of the command.
+        schema: JSON schema of the reply.
+        num_pairs: pairs in a complete reply.
         words: fewest and most words of an answer.
-        output_tokens: of a typical reply, for estimates before there is any.
+        output_tokens: tokens of a typical reply, for estimates.
         read: reply and record -> pairs.
-        needs_emotion: whether it makes no sense for a picture without emotion.
+        write_offline: record and random generator -> content of the reply of the offline writer.
+        needs_emotion: whether only images with an emotion get this kind.
+        claims_after: the model wrote the part of the answer after this text; empty if it wrote the whole answer.
     """
 
     name: InstructionKind
+    summary: str
     schema: Mapping[str, Any]
     num_pairs: int
     words: tuple[int, int]
     output_tokens: int
     read: Callable[[str, EmotionRecord], Reading]
+    write_offline: Callable[[EmotionRecord, random.Random], Mapping[str, Any]]
     needs_emotion: bool = False
+    claims_after: str = ""
+
+    def offline_reply(self, record: EmotionRecord, sample: int = 0, seed: int = 0) -> str:
+        """The reply of the offline writer, as JSON text. Another sample or seed gives other words."""
+        choose = chooser(f"offline/{self.name}/{sample}", record.id, seed)
+        return json.dumps(self.write_offline(record, choose), ensure_ascii=False)
 
 
-def _object(**properties: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+def _read_pairs(text: str, record: EmotionRecord) -> Reading:
+    return read_pairs(text)
 
 
-_TEXT = {"type": "string"}
-_PAIR = _object(question=_TEXT, answer=_TEXT)
+def _read_description(text: str, record: EmotionRecord) -> Reading:
+    return _with_question(read_text(text, "description"), DESCRIPTION_QUESTIONS, record)
 
 
-def _described(text: str, record: EmotionRecord) -> Reading:
-    return _with_question(read_text(text, "description"), DESCRIPTION_QUESTIONS, record, "")
-
-
-def _explained(text: str, record: EmotionRecord) -> Reading:
-    opening = f"{categorical_answer(record.emotion or '')}. Reason: "
+def _read_explanation(text: str, record: EmotionRecord) -> Reading:
+    opening = f"{categorical_answer(record.emotion or '')}.{_REASON}"
     return _with_question(read_text(text, "reason"), EXPLANATION_QUESTIONS, record, opening)
 
 
-def _with_question(reading: Reading, questions: tuple[str, ...], record: EmotionRecord, opening: str) -> Reading:
+def _with_question(reading: Reading, questions: tuple[str, ...], record: EmotionRecord, opening: str = "") -> Reading:
     question = chooser("question", record.id).choice(questions)
     return Reading([Pair(question, opening + pair.answer) for pair in reading.pairs], reading.problems)
 
@@ -71,36 +75,45 @@ KINDS: dict[str, Kind] = {
     for kind in (
         Kind(
             "conversation",
-            _object(simple_1=_PAIR, simple_2=_PAIR, complex=_PAIR),
+            "Write two simple questions and a complex one about each image.",
+            object_schema(simple_1=_PAIR, simple_2=_PAIR, complex=_PAIR),
             num_pairs=3,
             words=(1, 250),
             output_tokens=320,
-            read=lambda text, record: read_pairs(text),
+            read=_read_pairs,
+            write_offline=offline.conversation,
         ),
         Kind(
             "reasoning",
+            "Write one question beyond description, with a reasoned answer.",
             _PAIR,
             num_pairs=1,
             words=(15, 350),
             output_tokens=220,
-            read=lambda text, record: read_pairs(text),
+            read=_read_pairs,
+            write_offline=offline.reasoning,
         ),
         Kind(
             "description",
-            _object(description=_TEXT),
+            "Write a detailed description of the image and its mood.",
+            object_schema(description=_TEXT),
             num_pairs=1,
             words=(20, 350),
             output_tokens=180,
-            read=_described,
+            read=_read_description,
+            write_offline=offline.description,
         ),
         Kind(
             "explanation",
-            _object(reason=_TEXT),
+            "Write the emotion and the reason for it.",
+            object_schema(reason=_TEXT),
             num_pairs=1,
             words=(10, 250),
             output_tokens=120,
-            read=_explained,
+            read=_read_explanation,
+            write_offline=offline.explanation,
             needs_emotion=True,
+            claims_after=_REASON,
         ),
     )
 }

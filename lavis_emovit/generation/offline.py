@@ -1,23 +1,21 @@
-"""The offline writer: replies from templates and what is known about a picture, without any model.
+"""The offline writer: texts from templates and known facts about an image, without any model.
 
-It is the default, so that the whole way runs anywhere and for nothing. What it writes is true to the record, simple and
-repetitive; it is there to try, test and teach the pipeline, and as a floor to measure real writers against. The same
-record, seed and sample give the same words.
+It is the default, so the pipeline runs anywhere at no cost. Its texts agree with the record but are simple and
+repetitive: use them to try and test the pipeline, and as a baseline for real writers. Unknown facts are not mentioned.
+The same record, seed and sample give the same words.
 """
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Callable
+from typing import Any
 
-from lavis_emovit.emotion.questions import chooser
 from lavis_emovit.generation.facts import plain
 from lavis_emovit.records import EmotionRecord
 
-OFFLINE_WRITER = "offline/1"
+WRITER = "offline/1"
 
-# Emotion -> how it comes about, as a clause that fits behind "because".
+# Emotion -> cause, as a clause after "because".
 _CAUSES = {
     "amusement": "things meet that do not belong together, and nobody is hurt by it",
     "anger": "something stands in the way that should not be there, and somebody seems to be at fault",
@@ -68,69 +66,53 @@ _REASONING_QUESTIONS = (
 )
 
 
-class OfflineWriter:
-    """Writes the reply that a model would give, as JSON text.
+def caption(record: EmotionRecord) -> str | None:
+    """A caption from the annotated place, things and action; None if all are unknown."""
+    known = record.attributes
+    place = _a(plain(known.scene)) if known.scene else ""
+    things = _list(known.object)
+    action = f"a person, {plain(known.human_action)}" if known.human_action else ""
+    parts = [part for part in (action, things) if part]
+    if place and parts:
+        return f"{place} with {' and '.join(parts)}"
+    return place or " and ".join(parts) or None
 
-    Args:
-        seed: another seed chooses other wordings.
-    """
 
-    name = OFFLINE_WRITER
+def conversation(record: EmotionRecord, choose: random.Random) -> dict[str, Any]:
+    """Up to two simple pairs and a complex one."""
+    topics = _topics(record)
+    simple = choose.sample(topics, min(2, len(topics)))
+    reply: dict[str, Any] = {
+        f"simple_{number}": {"question": choose.choice(questions), "answer": answer}
+        for number, (questions, answer) in enumerate(simple, start=1)
+    }
+    answer = " ".join([*_seen(record, choose), _conclusion(record)])
+    reply["complex"] = {"question": choose.choice(_COMPLEX_QUESTIONS), "answer": answer}
+    return reply
 
-    def __init__(self, seed: int = 0):
-        self.seed = seed
 
-    def reply(self, record: EmotionRecord, kind: str, sample: int = 0) -> str:
-        """The reply for a record.
+def reasoning(record: EmotionRecord, choose: random.Random) -> dict[str, Any]:
+    """One pair with advice."""
+    advice = _ADVICE.get(record.emotion or "", "It is worth asking oneself where that impression comes from.")
+    answer = " ".join([*_seen(record, choose), _conclusion(record), advice])
+    return {"question": choose.choice(_REASONING_QUESTIONS), "answer": answer}
 
-        Args:
-            record: what is known; a fact that is missing is not spoken of.
-            kind: `conversation`, `reasoning`, `description` or `explanation`.
-            sample: another number gives another choice of words.
-        """
-        choose = chooser(f"offline/{kind}/{sample}", record.id, self.seed)
-        write: Callable[[EmotionRecord, random.Random], dict[str, object]] = getattr(self, f"_{kind}")
-        return json.dumps(write(record, choose), ensure_ascii=False)
 
-    def caption(self, record: EmotionRecord) -> str | None:
-        """A caption from the annotated place, things and action; None where none of them is known."""
-        known = record.attributes
-        place = _a(plain(known.scene)) if known.scene else ""
-        things = _list(known.object)
-        action = f"a person, {plain(known.human_action)}" if known.human_action else ""
-        parts = [part for part in (action, things) if part]
-        if place and parts:
-            return f"{place} with {' and '.join(parts)}"
-        return place or " and ".join(parts) or None
+def description(record: EmotionRecord, choose: random.Random) -> dict[str, Any]:
+    """A description with the mood."""
+    mood = f"All of it together makes a mood of {record.emotion}." if record.emotion else ""
+    close = "That is what one can see, and one takes it in at a glance before the details come forward."
+    return {"description": " ".join(part for part in (*_seen(record, choose), close, mood) if part)}
 
-    def _conversation(self, record: EmotionRecord, choose: random.Random) -> dict[str, object]:
-        topics = _topics(record)
-        simple = choose.sample(topics, min(2, len(topics)))
-        reply: dict[str, object] = {
-            f"simple_{number}": {"question": choose.choice(questions), "answer": answer}
-            for number, (questions, answer) in enumerate(simple, start=1)
-        }
-        answer = " ".join([*_seen(record, choose), _conclusion(record)])
-        reply["complex"] = {"question": choose.choice(_COMPLEX_QUESTIONS), "answer": answer}
-        return reply
 
-    def _reasoning(self, record: EmotionRecord, choose: random.Random) -> dict[str, object]:
-        advice = _ADVICE.get(record.emotion or "", "It is worth asking oneself where that impression comes from.")
-        answer = " ".join([*_seen(record, choose), _conclusion(record), advice])
-        return {"question": choose.choice(_REASONING_QUESTIONS), "answer": answer}
-
-    def _description(self, record: EmotionRecord, choose: random.Random) -> dict[str, object]:
-        mood = f"All of it together makes a mood of {record.emotion}." if record.emotion else ""
-        close = "That is what one can see, and one takes it in at a glance before the details come forward."
-        return {"description": " ".join(part for part in (*_seen(record, choose), close, mood) if part)}
-
-    def _explanation(self, record: EmotionRecord, choose: random.Random) -> dict[str, object]:
-        cause = _CAUSES.get(record.emotion or "", "it all points the same way, and nothing in it speaks against it")
-        return {"reason": " ".join([*_seen(record, choose), f"It works this way because {cause}."])}
+def explanation(record: EmotionRecord, choose: random.Random) -> dict[str, Any]:
+    """The reason for the emotion."""
+    cause = _CAUSES.get(record.emotion or "", "it all points the same way, and nothing in it speaks against it")
+    return {"reason": " ".join([*_seen(record, choose), f"It works this way because {cause}."])}
 
 
 def _topics(record: EmotionRecord) -> list[tuple[tuple[str, ...], str]]:
-    """Questions about what can be seen, each with its answer; only what is known."""
+    """Questions about known facts, each with its answer."""
     known = record.attributes
     topics: list[tuple[tuple[str, ...], str]] = []
     if known.scene:
@@ -163,7 +145,7 @@ def _topics(record: EmotionRecord) -> list[tuple[tuple[str, ...], str]]:
 
 
 def _seen(record: EmotionRecord, choose: random.Random) -> list[str]:
-    """Sentences about what can be seen, in a random order of opening."""
+    """Sentences about known facts, with random openings."""
     known = record.attributes
     sentences = []
     if record.caption:

@@ -1,4 +1,4 @@
-"""What a job leaves in its folder: records, a summary, a manifest with hashes, LLaVA-style JSON, and the preview."""
+"""Output files of a job: records, summary, manifest with hashes, LLaVA-style JSON, and the preview."""
 
 from __future__ import annotations
 
@@ -37,21 +37,18 @@ def write_outputs(
     seke: SekeSettings | None = None,
     conversations: bool = False,
     num_preview: int = 24,
-) -> dict[str, Any]:
-    """Write everything that a job leaves behind.
+) -> None:
+    """Write all output files of a job.
 
     Args:
-        job: after its steps.
-        results: of the steps of this run; those of earlier runs in the same folder are kept.
+        job: the job after its steps.
+        results: results of the steps; the summary keeps those of earlier runs in the same folder.
         source: the input records.
-        source_sha256: of the input, taken before it was replaced.
-        mix: name and parts of the mix, where one was drawn.
-        seke: how levels of faces were completed.
-        conversations: write LLaVA-style JSON as well.
-        num_preview: pictures on the preview page; 0 writes none.
-
-    Returns:
-        the manifest.
+        source_sha256: hash of the input before it was replaced.
+        mix: name and parts of the mix, if any.
+        seke: settings of the completion of faces, if any.
+        conversations: also write LLaVA-style JSON.
+        num_preview: images on the preview page; 0 writes no page.
     """
     write_records(job.folder / RECORDS, job.records)
     outputs = [RECORDS]
@@ -60,9 +57,14 @@ def write_outputs(
             json.dump(to_conversations(job.records), file, ensure_ascii=False, indent=1)
         outputs.append(CONVERSATIONS)
     steps = _merge_steps(job.folder / SUMMARY, results)
-    costs = ledger_line(job)
-    summary = {"steps": steps, "ledger": _ledger_summary(job)}
-    _write_json(job.folder / SUMMARY, summary)
+    ledger = job.ledger
+    costs = {
+        "attempts": dict(ledger.counts),
+        "tokens": dict(ledger.tokens),
+        "usd": round(ledger.usd_spent, 6),
+        "usd_in_doubt": round(ledger.usd_in_doubt, 6),
+    }
+    _write_json(job.folder / SUMMARY, {"steps": steps, "ledger": costs})
     manifest = {
         "made_by": f"lavis-emovit {version('lavis-emovit')}",
         "created": now(),
@@ -78,7 +80,7 @@ def write_outputs(
     }
     _write_json(job.folder / MANIFEST, manifest)
     if num_preview:
-        counted = sum(len(record.instructions) for record in job.records)
+        num_instructions = sum(len(record.instructions) for record in job.records)
         write_preview(
             job.folder / PREVIEW,
             [record for record in job.records if record.id in job.processed],
@@ -86,15 +88,14 @@ def write_outputs(
             steps,
             title=f"Instruction data of {source.parent.name or source.name}",
             subtitle=(
-                f"{len(job.records)} records, {counted} instructions; this run was for {len(job.processed)} records, "
-                "and the pictures are out of these"
+                f"{len(job.records)} records, {num_instructions} instructions. This run processed {len(job.processed)} "
+                "records; the images below are from these."
             ),
-            costs=costs,
+            costs=ledger_line(job),
             rejected_folder=job.folder / REJECTED,
-            num_pictures=num_preview,
+            num_images=num_preview,
             seed=job.settings.seed,
         )
-    return manifest
 
 
 def count_instructions(job: Job) -> dict[str, dict[str, int]]:
@@ -107,54 +108,40 @@ def count_instructions(job: Job) -> dict[str, dict[str, int]]:
 
 
 def ledger_line(job: Job) -> str:
-    """Requests, tokens and cost of everything in the ledger, in one sentence."""
+    """Requests, tokens and cost of the whole ledger, in one sentence."""
     ledger = job.ledger
     if not ledger.counts:
         return "No paid request was made."
-    doubt = f", of which up to ${ledger.usd_in_doubt:.4f} is in doubt" if ledger.usd_in_doubt else ""
+    doubt = f", of which up to ${ledger.usd_in_doubt:.4f} is uncertain" if ledger.usd_in_doubt else ""
     return (
-        f"The ledger holds {sum(ledger.counts.values())} calls with {ledger.tokens['input']} input tokens "
+        f"The ledger contains {sum(ledger.counts.values())} calls with {ledger.tokens['input']} input tokens "
         f"({ledger.tokens['cached']} of them cached) and {ledger.tokens['output']} output tokens, "
-        f"${ledger.usd_spent:.4f} in all{doubt}."
+        f"${ledger.usd_spent:.4f} in total{doubt}."
     )
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file, in hex.
-
-    Raises:
-        DataError: it cannot be read.
-    """
+    """sha256 of a file, in hex. Raises DataError if the file cannot be read."""
     try:
         return files.file_sha256(path)
     except OSError as error:
         raise DataError(
-            f"{path}: cannot be read ({error.strerror}). Make records with `emovit data import`, or give the path of a "
-            "file that exists."
+            f"{path}: cannot be read ({error.strerror}). Create records with `emovit data import`, or pass the path of "
+            "an existing file."
         ) from None
 
 
-def _ledger_summary(job: Job) -> dict[str, Any]:
-    ledger = job.ledger
-    return {
-        "attempts": dict(ledger.counts),
-        "tokens": dict(ledger.tokens),
-        "usd": round(ledger.usd_spent, 6),
-        "usd_in_doubt": round(ledger.usd_in_doubt, 6),
-    }
-
-
 def check_folder(folder: Path) -> None:
-    """Look whether a job can write into a folder, before anything is asked.
+    """Check that a job can write into a folder, before any request.
 
     Raises:
-        DataError: it is a file, holds a summary that is not ours, or a folder where a file is to be written.
+        DataError: it is a file, contains another program's summary, or a folder with the name of an output file.
     """
     if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder}: a file; give the folder that results go into")
+        raise DataError(f"{folder}: this is a file; pass a folder for the results")
     for name in (RECORDS, SUMMARY, MANIFEST, CONVERSATIONS, PREVIEW):
         if (folder / name).is_dir():
-            raise DataError(f"{folder / name}: a folder, where a file is to be written; move it away")
+            raise DataError(f"{folder / name}: this is a folder, but a file must be written here; move it away")
     _read_steps(folder / SUMMARY)
 
 
@@ -164,7 +151,7 @@ def _read_steps(path: Path) -> dict[str, dict[str, Any]]:
     except OSError:
         return {}
     except (ValueError, KeyError, TypeError):
-        raise DataError(f"{path}: not a summary of ours; move it away") from None
+        raise DataError(f"{path}: not a summary of this command; move it away") from None
 
 
 def _merge_steps(path: Path, results: Sequence[StepResult]) -> list[dict[str, Any]]:

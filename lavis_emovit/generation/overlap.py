@@ -1,32 +1,33 @@
-"""Pictures that are in training and in a held-out set alike are refused: by their bytes, their path and their group."""
+"""Reject images that are in both training and test data: by id, group (person) and file content."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.files import file_sha256
 from lavis_emovit.records import EmotionRecord
 
-_SHOWN = 5
+_MAX_SHOWN = 5
 
 
 def refuse_overlap(
     training: Sequence[EmotionRecord], held_out: Iterable[EmotionRecord], image_root: Path, held_out_root: Path
 ) -> None:
-    """Compare the pictures that get instructions with those that a model will be tested on.
+    """Compare the images that get instructions with held-out images.
 
-    Files are compared by size first, so nearly none has to be read. Groups (persons) count within one source only.
+    Only files of the same size are read. Groups (persons) are compared within one source.
 
     Args:
         training: records that get instructions.
         held_out: records of other splits or other files.
-        image_root, held_out_root: where their picture paths start.
+        image_root, held_out_root: folders that their image paths are relative to.
 
     Raises:
-        DataError: pictures, ids or groups that both hold; the first ones are named.
+        DataError: images, ids or groups are in both; names the first ones.
     """
     found: list[str] = []
     ids = {record.id for record in training}
@@ -36,32 +37,26 @@ def refuse_overlap(
         path = image_root / record.image
         if path.is_file():
             by_size[path.stat().st_size].append((record.id, path))
-    hashes: dict[Path, str] = {}
+    sha256 = cache(file_sha256)
     for record in held_out:
         name = f"'{record.id}' ({record.split})"
         if record.id in ids:
-            found.append(f"{name} is in the training part as well")
+            found.append(f"{name} is also in the training data")
             continue
         if record.group is not None and (record.source, record.group) in groups:
-            found.append(f"{name} shows group '{record.group}', which the training part holds")
+            found.append(f"{name} belongs to group '{record.group}', which is also in the training data")
             continue
         path = held_out_root / record.image
         if not path.is_file():
             continue
         for other_id, other in by_size.get(path.stat().st_size, ()):
-            if other.samefile(path) or _hash(path, hashes) == _hash(other, hashes):
-                found.append(f"{name} is the same picture as '{other_id}'")
+            if other.samefile(path) or sha256(path) == sha256(other):
+                found.append(f"{name} is the same image as '{other_id}'")
                 break
     if found:
-        shown = "\n".join(f"  - {line}" for line in found[:_SHOWN])
-        more = f"\n  and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        shown = "\n".join(f"  - {line}" for line in found[:_MAX_SHOWN])
+        more = f"\n  and {len(found) - _MAX_SHOWN} more" if len(found) > _MAX_SHOWN else ""
         raise DataError(
-            f"{len(found)} held-out pictures would be trained on:\n{shown}{more}\n"
-            "Take them out of one of the two, or split again (`emovit data import ... --split-seed`)."
+            f"{len(found)} held-out images overlap with the training data:\n{shown}{more}\n"
+            "Remove them from one of the two, or split again (`emovit data import ... --split-seed`)."
         )
-
-
-def _hash(path: Path, known: dict[Path, str]) -> str:
-    if path not in known:
-        known[path] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return known[path]

@@ -1,4 +1,4 @@
-"""The steps of EmoVIT's instruction data, one or all: records in, records with instructions out."""
+"""The steps of EmoVIT's instruction data: records in, records with instructions out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lavis_emovit.errors import ConfigError
 from lavis_emovit.generation.attributes import read_vocabulary, write_attributes
 from lavis_emovit.generation.captions import write_captions
 from lavis_emovit.generation.categorical import add_categorical
-from lavis_emovit.generation.instructions import check_labels, make_writer, with_instructions, write_kind
+from lavis_emovit.generation.instructions import check_labels, with_instructions, write_kind
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.kinds import KINDS
 from lavis_emovit.generation.mix import Mix, draw_mix
@@ -33,44 +33,44 @@ def run_steps(
     held_out: Sequence[Path] = (),
     check_overlap: bool = True,
 ) -> Iterator[StepResult]:
-    """Run steps one after the other; each result is given as soon as it is there.
+    """Run steps one after the other and yield each result.
 
-    What a chat model writes waits for captions and attributes that are under way in batches: it is left out then, and
-    the next call goes on.
+    Kinds that a chat model writes need captions and attributes. While these are in batches that are under way, the
+    kinds are skipped; the next call resumes with them.
 
     Args:
-        job: what to work on; its records change.
-        steps: names out of `STEPS`.
-        mix: which pictures get which kinds; None is every kind for every picture of the split.
-        allow_short: take fewer pictures than the mix wants where a class has too few.
+        job: the job; its records change.
+        steps: names from `STEPS`.
+        mix: which images get which kinds. None: every kind for every image of the split.
+        allow_short: see `draw_mix`.
         captioner, redo_captions, device: see `write_captions`.
         vocabulary: see `write_attributes`.
-        held_out: further records files that training must not touch.
-        check_overlap: refuse pictures that get instructions and are in another split, or in `held_out`.
+        held_out: further records files with test data.
+        check_overlap: reject images that get instructions and are also in another split or in `held_out`.
 
     Raises:
-        ConfigError: no such step.
-        DataError: overlap with held-out pictures, or a mix that cannot be drawn.
+        ConfigError: unknown step.
+        DataError: overlap with held-out images, or the mix needs more images.
     """
-    unknown = [f"no step '{step}'{nearest_name(step, list(STEPS))}" for step in steps if step not in STEPS]
+    unknown = [f"unknown step '{step}'{nearest_name(step, list(STEPS))}" for step in steps if step not in STEPS]
     if unknown:
         raise ConfigError(unknown, "the steps")
     chosen = draw_mix(job.chosen(), mix, seed=job.settings.seed, allow_short=allow_short) if mix is not None else None
     ids = None if chosen is None else set(chosen)
     if check_overlap and job.settings.split is not None:
         refuse_held_out(job, ids, held_out)
-    # Before anything is asked for and paid.
+    # Check everything before the first paid request.
     if any(step in INSTRUCTION_KINDS for step in steps):
         check_labels(job.chosen(ids))
     if "attributes" in steps:
         read_vocabulary(vocabulary)
     for step in steps:
         if job.chat is not None and step in KINDS:
-            make_writer(job, job.chat, step)
-    num_before = 0
+            job.writer(job.chat, step)
+    facts_under_way = 0
     for step in steps:
-        if num_before and step in KINDS:
-            # Written without these captions and attributes, the prompts would be others, and be paid for again.
+        if facts_under_way and step in KINDS:
+            # Without these captions and attributes the prompts would differ, and would be paid for again later.
             return
         if step == "captions":
             result = write_captions(job, ids, captioner=captioner, redo=redo_captions, device=device)
@@ -80,22 +80,22 @@ def run_steps(
             of_step = None if chosen is None else {name for name, kinds in chosen.items() if step in kinds}
             result = write_categorical(job, of_step) if step == "categorical" else write_kind(job, step, of_step)
         yield result
-        num_before += result.under_way if step in ("captions", "attributes") else 0
+        facts_under_way += result.under_way if step in ("captions", "attributes") else 0
         if result.stopped:
             return
 
 
 def write_categorical(job: Job, ids: Iterable[str] | None = None) -> StepResult:
-    """Write the categorical instruction into records; it replaces the ones that were written by us before.
+    """Write the categorical instruction into records, in place of an earlier generated one.
 
     Args:
         job: records and settings.
-        ids: the records; None is all of the split. Records without emotion pass.
+        ids: the records. None: all records of the split. Records without emotion stay unchanged.
     """
     chosen = job.chosen(ids)
     settings = job.settings
     known = [record for record in chosen if record.emotion is not None]
-    asked = add_categorical(
+    generated = add_categorical(
         (record.model_copy(update={"instructions": []}) for record in known),
         wordings=settings.wordings,
         option_order=settings.option_order,
@@ -103,7 +103,7 @@ def write_categorical(job: Job, ids: Iterable[str] | None = None) -> StepResult:
         open_set=settings.open_set,
     )
     written = {
-        record.id: with_instructions(record, "categorical", new.instructions) for record, new in zip(known, asked)
+        record.id: with_instructions(record, "categorical", new.instructions) for record, new in zip(known, generated)
     }
     job.replace(written)
     num = len(written)
@@ -113,7 +113,7 @@ def write_categorical(job: Job, ids: Iterable[str] | None = None) -> StepResult:
 
 
 def refuse_held_out(job: Job, ids: set[str] | None, held_out: Sequence[Path]) -> None:
-    """Refuse records that get instructions and are in another split, or in further files, as well (DataError)."""
+    """Reject records that get instructions and are also in another split or in further files (DataError)."""
     training = job.chosen(ids)
     others = [record for record in job.records if record.split != job.settings.split]
     refuse_overlap(training, others, job.image_root, job.image_root)

@@ -1,4 +1,4 @@
-"""A page to look at: the counts of every step, random pictures with what was written about them, random rejections."""
+"""Preview page: counts of every step, random images with their instructions, random rejections."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from lavis_emovit.generation.facts import ALL_FACTS, fact
 from lavis_emovit.records import EmotionRecord
 
 _SIDE_PX = 420
+_NUM_REJECTED = 24
 
 
 def write_preview(
@@ -27,28 +28,27 @@ def write_preview(
     steps: Sequence[dict[str, Any]],
     *,
     title: str,
-    subtitle: str = "",
-    costs: str = "",
-    rejected_folder: Path | None = None,
-    num_pictures: int = 24,
-    num_rejected: int = 24,
-    seed: int = 0,
-) -> Path:
-    """Write the page as one HTML file with the pictures in it.
+    subtitle: str,
+    costs: str,
+    rejected_folder: Path,
+    num_images: int,
+    seed: int,
+) -> None:
+    """Write the page as one HTML file that contains its images.
 
     Args:
         path: the file.
-        records: that the run was for; those with instructions are drawn from, where there are any.
-        image_root: where picture paths start.
-        steps: results of steps, as `summary.json` has them.
+        records: records of the run; the page shows those with instructions, if any.
+        image_root: folder that image paths are relative to.
+        steps: results of steps, as in `summary.json`.
         title, subtitle, costs: texts of the page.
-        rejected_folder: where rejected pairs lie, one file a kind.
-        num_pictures, num_rejected: how many are drawn.
-        seed: of the draws.
+        rejected_folder: folder of rejected pairs, one file per kind.
+        num_images: number of images.
+        seed: seed of the random choices.
     """
     rng = random.Random(f"preview/{seed}")
     written = [record for record in records if record.instructions] or list(records)
-    drawn = rng.sample(written, min(num_pictures, len(written)))
+    drawn = rng.sample(written, min(num_images, len(written)))
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lavis_emovit.generation"),
         autoescape=True,
@@ -62,23 +62,22 @@ def write_preview(
         steps=steps,
         meanings=REASONS,
         cards=[_card(record, image_root) for record in drawn],
-        rejected=_draw_rejected(rejected_folder, num_rejected, rng),
+        rejected=_draw_rejected(rejected_folder, rng),
     )
     with atomic_writer(path) as file:
         file.write(html)
-    return path
 
 
 def _card(record: EmotionRecord, image_root: Path) -> dict[str, Any]:
     try:
-        picture = image_of(image_root / record.image, _SIDE_PX, 80).data_url()
+        image = image_of(image_root / record.image, _SIDE_PX, 80).data_url()
     except DataError:
-        picture = None
+        image = None
     return {
         "id": record.id,
-        "picture": picture,
-        "alt": record.caption or f"picture of {record.id}",
-        "emotion": record.emotion or "no emotion given",
+        "image": image,
+        "alt": record.caption or f"image of {record.id}",
+        "emotion": record.emotion or "no emotion",
         "facts": [
             *((name.replace("_", " "), value) for name in ALL_FACTS[1:] if (value := fact(record, name))),
             *_levels(record),
@@ -88,7 +87,7 @@ def _card(record: EmotionRecord, image_root: Path) -> dict[str, Any]:
 
 
 def _levels(record: EmotionRecord) -> list[tuple[str, str]]:
-    """Valence, arousal and action units, and who gave which level."""
+    """Valence, arousal and action units, and the source of each level."""
     found = [(name, f"{value:.2f}") for name in ("valence", "arousal") if (value := getattr(record, name)) is not None]
     if record.action_units:
         active = [str(unit) for unit, intensity in sorted(record.action_units.items()) if intensity > 0.0]
@@ -97,16 +96,16 @@ def _levels(record: EmotionRecord) -> list[tuple[str, str]]:
     return found + [(f"{level} by", str(name)) for level, name in by if name is not None]
 
 
-def _draw_rejected(folder: Path | None, count: int, rng: random.Random) -> list[dict[str, Any]]:
-    """A fair draw from all files by reservoir sampling, since they may be large."""
+def _draw_rejected(folder: Path, rng: random.Random) -> list[dict[str, Any]]:
+    """A uniform random choice from all files by reservoir sampling, since the files may be large."""
     drawn: list[dict[str, Any]] = []
     number = 0
-    for path in sorted(folder.glob("*.jsonl")) if folder is not None and folder.is_dir() else ():
+    for path in sorted(folder.glob("*.jsonl")):
         with path.open(encoding="utf-8") as file:
             for line in file:
-                if number < count:
+                if number < _NUM_REJECTED:
                     drawn.append(_row(line))
-                elif (place := rng.randint(0, number)) < count:
+                elif (place := rng.randint(0, number)) < _NUM_REJECTED:
                     drawn[place] = _row(line)
                 number += 1
     return drawn

@@ -1,6 +1,6 @@
-"""Reading what a model wrote: JSON where it kept to it, else the ways in which models write questions and answers.
+"""Schemas of replies, and readers: JSON, or questions and answers as models write them in plain text.
 
-The reader takes what is there and invents nothing. What it cannot read is named as a problem with its text.
+A reader never invents content. It reports text that it cannot read as a problem.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _MARKER = re.compile(
     rf"(?:(?P<end>[:.\u2013\u2014-]|\))[ \t]*[*_]*[ \t]*(?P<rest>.*))?$",
     re.IGNORECASE,
 )
-# "... a cat. Answer 1: ...", all on one line: only behind the end of a sentence, and not behind the "1." of a list.
+# "... a cat. Answer 1: ..." on one line: only after the end of a sentence, and not after the "1." of a list.
 _INLINE = re.compile(
     rf"(?<=[^\d\s][.!?*)\"\u201d])[ \t]+(?=[*_]*(?:(?:{_ROLES})[ \t]+)?(?:question|answer){_NUMBER}[ \t]*[*_]*:)",
     re.IGNORECASE,
 )
-# "1. What is there?" on a line of its own, for replies that name neither questions nor answers.
+# "1. What is there?" on a separate line, for replies without the words "question" and "answer".
 _NUMBERED_QUESTION = re.compile(r"^[ \t]*[*_]*\(?\d+[.)][*_]*[ \t]*(?P<text>.*\?)[*_ \t]*$")
 _KEYS = {"question": "question", "q": "question", "answer": "answer", "a": "answer"}
 _RULE = re.compile(r"^[ \t]*(?:[-*_=]{3,}|#+[^?]*)[ \t]*$")
@@ -35,7 +35,7 @@ _SHOWN_CHARACTERS = 300
 
 @dataclass(frozen=True)
 class Pair:
-    """A question and its answer, as the model gave them."""
+    """A question and its answer."""
 
     question: str
     answer: str
@@ -43,17 +43,27 @@ class Pair:
 
 @dataclass
 class Reading:
-    """What a reply holds, and what in it could not be read."""
+    """The pairs of a reply, and its unreadable parts."""
 
     pairs: list[Pair] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
+def object_schema(**properties: Any) -> dict[str, Any]:
+    """JSON schema of an object: endpoints want all keys required and no others allowed."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
 def read_pairs(text: str) -> Reading:
     """All questions and answers of a reply, in order.
 
-    JSON: every object with a question and an answer, however deep. Text: marked questions and answers (numbered or not,
-    "Complex question", several lines, bold, in code fences), or numbered questions with the answer below.
+    JSON: every object with a question and an answer, at any depth. Text: marked questions and answers (numbered or not,
+    "Complex question", several lines, bold, in code fences), or numbered questions followed by their answers.
     """
     text = without_thoughts(text)
     value = find_json(text)
@@ -63,17 +73,17 @@ def read_pairs(text: str) -> Reading:
         if reading.pairs or reading.problems:
             return reading
     lines = _INLINE.sub("\n", without_fences(text)).split("\n")
-    found = _read_marked(lines) or _read_numbered(lines)
-    if found is None or not (found.pairs or found.problems):
+    reading = _pair_up(list(_marked_parts(lines)) or list(_numbered_parts(lines)))
+    if not (reading.pairs or reading.problems):
         return Reading(problems=[f"no question and answer found: {_shown(text)}"])
-    return found
+    return reading
 
 
 def read_text(text: str, key: str) -> Reading:
-    """A reply that is one text under a key of an object, or nothing but the text itself.
+    """Read a reply with one text, either under a key of an object or as plain text.
 
     Returns:
-        a reading with one pair, whose question is empty; or with a problem.
+        a reading with one pair, whose question is empty, or with one problem.
     """
     text = without_thoughts(text)
     value = find_json(text)
@@ -95,11 +105,7 @@ def _collect(value: Any, reading: Reading) -> None:
         return
     if not isinstance(value, dict):
         return
-    parts: dict[str, Any] = {}
-    for name, item in value.items():
-        key = _KEYS.get(str(name).strip().casefold())
-        if key is not None:
-            parts[key] = item
+    parts = {key: item for name, item in value.items() if (key := _KEYS.get(str(name).strip().casefold()))}
     if not parts:
         for item in value.values():
             _collect(item, reading)
@@ -114,33 +120,26 @@ def _collect(value: Any, reading: Reading) -> None:
         reading.problems.append(f"an object without {missing}: {_shown(str(value))}")
 
 
-def _read_marked(lines: list[str]) -> Reading | None:
-    """Questions and answers behind their markers; None where there is no marker."""
-    parts = list(_marked_parts(lines))
-    if not parts:
-        return None
+def _pair_up(parts: list[tuple[str, str]]) -> Reading:
+    """Pairs from ("question", text) and ("answer", text), in order."""
     reading = Reading()
     question: str | None = None
-    for kind, text in parts:
-        if kind == "question":
+    for kind, text in [*parts, ("question", "")]:
+        if kind == "question" or (question and not text):
             if question:
                 reading.problems.append(f"a question without answer: {_shown(question)}")
-            # "Complex question:" and "Question:" one after the other are one question.
-            question = text
+            # "Complex question:" directly before "Question:" is one question.
+            question = text if kind == "question" else None
         elif question:
-            if text:
-                reading.pairs.append(Pair(question, text))
-            else:
-                reading.problems.append(f"a question without answer: {_shown(question)}")
+            reading.pairs.append(Pair(question, text))
             question = None
         else:
             reading.problems.append(f"an answer without question: {_shown(text)}")
-    if question:
-        reading.problems.append(f"a question without answer: {_shown(question)}")
     return reading
 
 
 def _marked_parts(lines: list[str]) -> Iterator[tuple[str, str]]:
+    """Questions and answers with markers."""
     kind: str | None = None
     content: list[str] = []
     for line in lines:
@@ -160,7 +159,7 @@ def _marked_parts(lines: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _is_marker(marker: re.Match[str]) -> bool:
-    """Whether a line that looks like a marker is one: "A. ..." may be a choice, "a - ..." a word."""
+    """Whether a line that looks like a marker is a marker: "A. ..." may be a choice, "a - ..." a word."""
     word, end = marker["kind"], marker["end"]
     if word.lower() in ("q", "a"):
         return word.isupper() and (end == ":" or (end in (".", ")") and bool(re.search(r"[QA]\s*\d", marker.group()))))
@@ -171,30 +170,23 @@ def _is_marker(marker: re.Match[str]) -> bool:
     return end == ":" or bool(re.search(rf"{word}\s*#?\s*\d", marker.group(), re.IGNORECASE)) or not marker["rest"]
 
 
-def _read_numbered(lines: list[str]) -> Reading | None:
-    """Numbered questions with their answers in the lines below."""
-    reading = Reading()
+def _numbered_parts(lines: list[str]) -> Iterator[tuple[str, str]]:
+    """Numbered questions, each with the lines below it as the answer."""
     question: str | None = None
     content: list[str] = []
-    found = False
     for line in [*lines, None]:
         match = _NUMBERED_QUESTION.match(line) if line is not None else None
         if line is not None and match is None:
             content.append(re.sub(r"^[ \t]*[-*\u2022][ \t]+", "", line))
             continue
         if question is not None:
-            answer = _tidy("\n".join(content))
-            if answer:
-                reading.pairs.append(Pair(question, answer))
-            else:
-                reading.problems.append(f"a question without answer: {_shown(question)}")
-        found = found or match is not None
+            yield "question", question
+            yield "answer", _tidy("\n".join(content))
         question, content = (_tidy(match["text"]) if match else None), []
-    return reading if found else None
 
 
 def _tidy(text: str) -> str:
-    """Without bold marks, quotes around all of it, and blanks that mean nothing."""
+    """The text without bold marks, outer quotes and superfluous spaces."""
     text = re.sub(r"(\*\*|__)(.+?)\1", r"\2", text, flags=re.DOTALL).strip().strip("*").strip()
     text = re.sub(r"[ \t]*\n[ \t]*(?:\n[ \t]*)+", "\n\n", text)
     text = re.sub(r"[ \t]*(?<!\n)\n(?!\n)[ \t]*", " ", text)

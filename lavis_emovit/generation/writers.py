@@ -1,4 +1,4 @@
-"""Who writes: a chat model, through requests that are the same for the same record, or the offline writer."""
+"""From records to requests for a chat model; the same record always gives the same request."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from lavis_emovit.records import EmotionRecord
 
 @dataclass(frozen=True)
 class ChatWriter:
-    """Turns records into requests.
+    """Makes requests of records.
 
     Attributes:
         settings: endpoint and parameters.
         prompt: system message.
-        purpose: what the requests are for (`conversation`, `caption`, ...).
+        purpose: purpose of the requests (`conversation`, `caption`, ...).
         schema: JSON schema of the reply.
-        image_root: where picture paths start; None sends no pictures.
-        facts: what is told about a picture; empty tells nothing (captions and attributes).
+        image_root: folder that image paths are relative to; None sends no images.
+        facts: facts in the request; empty for captions and attributes.
     """
 
     settings: ChatSettings
@@ -37,25 +37,23 @@ class ChatWriter:
 
     @property
     def name(self) -> str:
-        """As provenance has it."""
+        """Name in provenance."""
         return f"chat:{self.settings.model}"
 
     def request(self, record: EmotionRecord, sample: int = 0, more: str = "") -> ChatRequest:
         """The request for a record.
 
         Args:
-            record: what is known.
-            sample: number of the sample; another one is another request.
-            more: further text behind the facts (the pair that a judge looks at).
+            record: the record.
+            sample: number of the sample; each number is a separate request.
+            more: text after the facts (for example the pair that a judge rates).
 
         Raises:
-            DataError: the picture cannot be read.
+            DataError: the image cannot be read.
         """
         known = facts_text(record, self.facts)
         text = f"Known about the picture:\n{known}" if known else "What does this picture show?"
-        pictures: tuple[ChatImage, ...] = ()
-        if self.image_root is not None and record.box is not None:
-            text = f"The second picture is a part of the first one: the person that this is about.\n{text}"
+        images: tuple[ChatImage, ...] = ()
         if self.image_root is not None:
             settings = self.settings
             whole = image_of(
@@ -64,12 +62,15 @@ class ChatWriter:
                 settings.image_quality,
                 settings.image_detail,
             )
-            pictures = (whole,) if record.box is None else (whole, replace(whole, box=record.box))
+            images = (whole,)
+            if record.box is not None:
+                text = f"The second picture is a part of the first one: the person that this is about.\n{text}"
+                images = (whole, replace(whole, box=record.box))
         return ChatRequest(
             model=self.settings.model,
             messages=(
                 Message("system", self.prompt.text),
-                Message("user", f"{text}\n\n{more}" if more else text, pictures),
+                Message("user", f"{text}\n\n{more}" if more else text, images),
             ),
             parameters=self.settings.parameters(),
             prompt=self.prompt.name,

@@ -1,9 +1,9 @@
 """The categorical instruction.
 
-- Every wording lists every label once, tells the form of the answer and reveals no more about one label than another.
+- Every wording contains every label once and the form of the answer.
 - The answer is the prefix and the canonical label.
-- Wording and order of options depend on seed and id, not on the records around; fixed order is the label set's.
-- Records without emotion pass; ones without a label set, and wordings or orders that don't exist, are refused.
+- Wording and order of options depend on seed and id, not on other records; the fixed order is that of the label set.
+- Records without emotion stay unchanged; missing label sets, unknown labels, wordings and orders are rejected.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.emotion.questions import CATEGORICAL_ANSWER_PREFIX, CATEGORICAL_WORDINGS, categorical_prompt
 from lavis_emovit.errors import DataError
-from lavis_emovit.generation.categorical import add_categorical, categorical_instruction
+from lavis_emovit.generation.categorical import add_categorical
 from lavis_emovit.records import EmotionRecord
 
 MIKELS = get_label_set("mikels8")
@@ -35,13 +35,12 @@ def test_every_wording_lists_all_options_and_the_answer_form(wording):
 
 
 def test_the_answer_is_prefix_and_canonical_label():
-    record = _records(1, emotion=" Contented ")[0]
-    instruction = categorical_instruction(record, MIKELS, wording=2)
+    (instruction,) = next(add_categorical(_records(1, emotion=" Contented "), wordings=(2,))).instructions
     assert instruction.answer == "Predict emotion: contentment"
     assert (instruction.kind, instruction.provenance) == ("categorical", "template:categorical/2")
 
 
-def test_fixed_order_and_one_wording_ask_everybody_the_same():
+def test_fixed_order_and_one_wording_give_one_question():
     questions = {record.instructions[0].question for record in add_categorical(_records(20))}
     assert questions == {categorical_prompt(MIKELS)}
 
@@ -61,21 +60,21 @@ def test_choices_depend_on_seed_and_id_only():
         assert all(label in record.instructions[0].question for label in MIKELS.labels)
 
 
-def test_earlier_instructions_stay_and_unlabelled_records_pass():
+def test_earlier_instructions_and_unlabelled_records_stay():
     record = next(add_categorical(add_categorical(_records(1))))
     assert len(record.instructions) == 2
     bare = _records(1, emotion=None)
     assert list(add_categorical(bare)) == bare
 
 
-def test_what_cannot_be_asked_is_refused():
+def test_invalid_records_and_wordings_are_rejected():
     with pytest.raises(DataError, match="names no label set"):
         list(add_categorical(_records(1, label_set=None)))
     with pytest.raises(DataError, match="unknown emotion 'joy'"):
         list(add_categorical(_records(1, emotion="joy")))
-    with pytest.raises(DataError, match="has no emotion"):
-        categorical_instruction(_records(1, emotion=None)[0], MIKELS)
-    with pytest.raises(DataError, match="wording 9 does not exist"):
+    with pytest.raises(DataError, match="categorical wording 9 does not exist"):
         categorical_prompt(MIKELS, wording=9)
+    with pytest.raises(DataError, match="open wording 9 does not exist"):
+        list(add_categorical(_records(1), wordings=(9,), open_set=True))
     with pytest.raises(DataError, match="are not the labels of 'mikels8'"):
         categorical_prompt(MIKELS, ["awe"])

@@ -1,10 +1,11 @@
-"""Checks of written pairs.
+"""Checks of generated pairs.
 
-- A question that holds the label or an inflection of it leaks; other words, and lists of all labels, don't.
-- An answer that claims an emotion of the other polarity contradicts the label; a denial or the same polarity does not.
-- Other languages, talk of captions and scores, talk about itself, lengths and non-questions are named.
-- Near-duplicates are found whatever the punctuation, and texts that differ in substance are not.
-- The worked examples of the prompts pass all checks, each for its own label, and hold several emotions.
+- A question with the label or an inflection of it reveals the label; other words, and lists of all labels, do not.
+- An answer that claims an emotion of the opposite polarity contradicts the label; a denial or the same polarity does
+  not.
+- Other languages, mentions of captions and scores, self-reference, wrong lengths and non-questions are reported.
+- Near-duplicates are found regardless of punctuation; texts with different content are not near-duplicates.
+- The worked examples of the prompts pass all checks and contain several emotions.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import json
 import pytest
 
 from lavis_emovit.emotion.labels import get_label_set
+from lavis_emovit.emotion.questions import DESCRIPTION_QUESTIONS, EXPLANATION_QUESTIONS
 from lavis_emovit.errors import UserError
 from lavis_emovit.generation.checks import REASONS, NearDuplicates, check_pair, is_english
-from lavis_emovit.generation.facts import RELEASED_FACTS, facts_text
-from lavis_emovit.generation.kinds import DESCRIPTION_QUESTIONS, EXPLANATION_QUESTIONS, KINDS
-from lavis_emovit.generation.prompts import LATEST, example_record, examples, load_prompt
+from lavis_emovit.generation.facts import ALL_FACTS, facts_text
+from lavis_emovit.generation.kinds import KINDS
+from lavis_emovit.generation.prompts import example_record, examples, load_prompt
 from lavis_emovit.generation.reading import Pair
 
 MIKELS = get_label_set("mikels8")
@@ -112,7 +114,7 @@ def test_near_duplicates():
     assert not any(found.seen(text) for text in texts)
 
 
-def test_examples_pass_their_own_checks():
+def test_examples_pass_all_checks():
     assert len({example["emotion"] for example in examples()}) == len(examples()) >= 5
     for example in examples():
         record = example_record(example)
@@ -126,16 +128,17 @@ def test_examples_pass_their_own_checks():
 
 
 def test_prompts():
-    for name in LATEST:
+    for name in (*KINDS, "caption", "attributes", "judge", "seke_answers", "seke_review"):
         prompt = load_prompt(name)
-        assert prompt.name == f"{name}/{LATEST[name]}" and "JSON" in prompt.text
+        assert prompt.name == f"{name}/1" and "JSON" in prompt.text
     shown = load_prompt("conversation", num_examples=3, seed=1)
     assert shown.text.count("Example ") == 3 and shown.text == load_prompt("conversation", num_examples=3, seed=1).text
     assert shown.text != load_prompt("conversation", num_examples=3, seed=2).text
-    # The scene, which the published scripts drop, is told; their subset can be had.
+    # The published scripts do not use the scene.
     record = example_record(examples()[0])
-    assert "place: mountain" in facts_text(record) and "place" not in facts_text(record, RELEASED_FACTS)
-    with pytest.raises(UserError, match="no prompt 'conversation' in version 99"):
-        load_prompt("conversation", version=99)
-    with pytest.raises(UserError, match="examples, 50 were asked for"):
+    released = [name for name in ALL_FACTS if name != "scene"]
+    assert "place: mountain" in facts_text(record) and "place" not in facts_text(record, released)
+    with pytest.raises(UserError, match=r"unknown prompt 'talk' \(available: attributes, caption, conversation"):
+        load_prompt("talk")
+    with pytest.raises(UserError, match="has 6 examples; 50 were requested"):
         load_prompt("reasoning", num_examples=50)

@@ -1,9 +1,9 @@
 """Mixes and overlap.
 
-- A mix gives each class the counts that are wanted, in parts that share no picture; seed and ids alone decide, and
-  the presets hold the numbers of the released scripts and of the paper.
-- Classes with too few pictures are all named.
-- Pictures, ids and groups that a held-out set has as well are refused; different pictures of one size are not.
+- A mix gives each class the requested counts, in parts without common images. The choice depends only on seed and ids,
+  and the presets contain the numbers of the released scripts and of the paper.
+- All classes with too few images are reported.
+- Images, ids and groups that are also in a held-out set are rejected; different images of the same size are not.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ LABELS = ("amusement", "anger", "awe", "contentment", "disgust", "excitement", "
 
 
 def _records(per_class, labels=LABELS):
-    """What a mix looks at, id and emotion; whole records by the ten thousand would take their time."""
+    """Only id and emotion; complete records would be slow."""
     return [SimpleNamespace(id=f"{label}/{n}", emotion=label) for label in labels for n in range(per_class)]
 
 
-@pytest.mark.parametrize(("name", "pictures", "counts"), [
+@pytest.mark.parametrize(("name", "num_images", "counts"), [
     ("released", 44_800, {"categorical": 36_800, "conversation": 8_000, "reasoning": 800}),
     ("paper", 51_200, {"categorical": 43_200, "conversation": 8_000, "reasoning": 800}),
 ])  # fmt: skip
-def test_presets(name, pictures, counts):
+def test_presets(name, num_images, counts):
     chosen = draw_mix(_records(6_500), MIXES[name])
-    assert len(chosen) == pictures
+    assert len(chosen) == num_images
     assert Counter(kind for kinds in chosen.values() for kind in kinds) == counts
-    assert Counter(name.split("/")[0] for name in chosen) == dict.fromkeys(LABELS, pictures // 8)
+    assert Counter(name.split("/")[0] for name in chosen) == dict.fromkeys(LABELS, num_images // 8)
     assert all("conversation" in kinds for kinds in chosen.values() if "reasoning" in kinds)
     assert not any({"categorical", "conversation"} <= set(kinds) for kinds in chosen.values())
 
 
-def test_seed_and_ids_decide():
+def test_choice_depends_on_seed_and_ids():
     mix = Mix(parts=(MixPart(kinds=("reasoning",), per_class=5), MixPart(kinds=("categorical",), per_class=10)))
     records = _records(40)
     chosen = draw_mix(records, mix, seed=1)
@@ -50,12 +50,12 @@ def test_seed_and_ids_decide():
     assert set(draw_mix(records, MIXES["all"]).values()) == {MIXES["all"].parts[0].kinds}
 
 
-def test_too_few():
-    with pytest.raises(DataError, match=r"anger: 3 pictures, 4 are wanted\n.*awe: 3 pictures(.|\n)*--allow-short"):
+def test_too_few_images():
+    with pytest.raises(DataError, match=r"anger: 3 images, the mix needs 4\n.*awe: 3 images(.|\n)*--allow-short"):
         draw_mix(_records(3, ("anger", "awe")), Mix(parts=(MixPart(kinds=("reasoning",), per_class=4),)))
     chosen = draw_mix(_records(3), MIXES["released"], allow_short=True)
     assert set(chosen.values()) == {("conversation", "reasoning")}
-    with pytest.raises(ValueError, match="no such kinds: humor"):
+    with pytest.raises(ValueError, match="unknown kinds: humor"):
         MixPart(kinds=("humor",))
 
 
@@ -74,10 +74,10 @@ def test_overlap(tmp_path):
     ]
     refuse_overlap(training, fine, tmp_path, tmp_path)
     with pytest.raises(
-        DataError, match=r"2 held-out(.|\n)*'seven' .* same picture as 'three'(.|\n)*'eight' .* group 'p1'"
+        DataError, match=r"2 held-out(.|\n)*'seven' .* same image as 'three'(.|\n)*'eight' .* group 'p1'"
     ):
         refuse_overlap(
             training, [*fine, record("seven", b"z" * 20), record("eight", b"t", group="p1")], tmp_path, tmp_path
         )
-    with pytest.raises(DataError, match=r"'one' .* is in the training part as well"):
+    with pytest.raises(DataError, match=r"'one' .* is also in the training data"):
         refuse_overlap(training, training[:1], tmp_path, tmp_path)

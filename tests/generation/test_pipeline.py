@@ -1,12 +1,12 @@
 """The steps, offline and with the local server.
 
-- Offline, all kinds are written into the drawn set; the same seed writes the same, whatever else is in the file.
-- With a server, everything is asked once; a second run asks nothing, changes nothing, and keeps what people wrote.
-- Replies that cannot be used are kept with their reasons; `regenerate` asks again for these records only.
-- The judge's no rejects, its silence does not. Captions and attributes of the source stay; terms outside of the
-  vocabulary are left out, and EmoSet's own file is read; light and colour are measured. Broken pictures are counted
-  and cost nobody else anything.
-- A LAVIS captioner is called once for each picture, whatever its path.
+- Offline, all kinds are written into the drawn set; the same seed writes the same texts, regardless of other records.
+- With a server, every request is sent once; a second run sends nothing, changes nothing, and keeps texts by people.
+- Unusable replies are stored with their reasons; `regenerate` requests only these records again.
+- The judge's "no" rejects a pair, a missing verdict does not. Captions and attributes of the source stay; terms outside
+  the vocabulary are dropped, and EmoSet's file is read; light and colour are measured. Broken images are counted and do
+  not affect other records.
+- A LAVIS captioner is called once per image, regardless of its path.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def sketch(tmp_path_factory):
 
 @pytest.fixture
 def make_job(sketch, tmp_path):
-    """Jobs on the drawn set; one folder, so later ones find the earlier ones' ledger."""
+    """Jobs on the drawn set, all in one folder and with one ledger."""
     opened = []
 
     def make(chat=None, records=None, **changes):
@@ -90,7 +90,7 @@ def test_offline(make_job, sketch):
         assert explained.answer.startswith(f"Predict emotion: {record.emotion}. Reason: ")
     assert results["conversation"].num_pairs >= 2.8 * len(train)
     assert all(result.leak_rate in (0.0, None) for result in results.values())
-    # Records alone, in another order, get the same words.
+    # Single records, in another order, get the same words.
     alone = make_job(records=[record for record in reversed(sketch[1]) if record.split == "train"][:5])
     list(run_steps(alone, STEPS))
     assert all(_pairs(job)[name] == pairs for name, pairs in _pairs(alone).items())
@@ -102,9 +102,9 @@ def test_offline(make_job, sketch):
 def test_with_a_server_everything_is_paid_once(make_job, make_settings, sketch):
     with ChatServer() as server:
         chat = make_settings(server, seed=1)
-        own = Instruction(kind="reasoning", question="Mine?", answer="Mine.", provenance="human")
+        human = Instruction(kind="reasoning", question="By a person?", answer="Yes.", provenance="human")
         job = make_job(chat, settings={"vision": True, "seed": 1}, records=sketch[1][::3])
-        job.records[0] = job.records[0].model_copy(update={"split": "train", "instructions": [own]})
+        job.records[0] = job.records[0].model_copy(update={"split": "train", "instructions": [human]})
         first = list(run_steps(job, STEPS))
         num_train = len(job.chosen())
         assert server.num_requests == 5 * num_train + sum(
@@ -114,7 +114,7 @@ def test_with_a_server_everything_is_paid_once(make_job, make_settings, sketch):
             for r in job.chosen()
         )
         assert [result.num_pairs for result in first[2:]] == [num_train, 3 * num_train, *[num_train] * 3]
-        assert own in job.records[0].instructions
+        assert human in job.records[0].instructions
         schemas = [set(body["response_format"]["json_schema"]["schema"]["properties"]) for body in server.bodies]
         assert {"simple_1", "simple_2", "complex"} in schemas
         content = server.bodies[-1]["messages"][1]["content"]
@@ -128,10 +128,10 @@ def test_with_a_server_everything_is_paid_once(make_job, make_settings, sketch):
         assert [result.num_pairs for result in second] == [result.num_pairs for result in first]
 
 
-def test_rejected_replies_are_kept_and_asked_for_again(make_job, make_settings, sketch, tmp_path):
-    """Every third record's first reply is bad, each in its own way; the second one is good."""
+def test_rejected_replies_are_stored_and_requested_again(make_job, make_settings, sketch, tmp_path):
+    """The first reply to every third record is bad, each in another way; the second one is good."""
     good = "The things in the scene lead the eye to its middle, and from there one slowly takes in all the rest of it."
-    asked = Counter()
+    num_requests = Counter()
     bad = [
         Action(text="Nothing of use."),
         Action(text="I'm sorry, I can't help with that."),
@@ -143,14 +143,14 @@ def test_rejected_replies_are_kept_and_asked_for_again(make_job, make_settings, 
 
     def script(body, number):
         text = body["messages"][1]["content"]
-        asked[text] += 1
+        num_requests[text] += 1
         place = sorted(texts).index(text) if text in texts else 0
-        if place % 3 == 0 and asked[text] == 1:
+        if place % 3 == 0 and num_requests[text] == 1:
             action = bad[place // 3 % len(bad)]
             label = text.partition("feel: ")[2].partition("\n")[0]
             return Action(**{**vars(action), "text": action.text and action.text.replace("{label}", label)})
-        own = " ".join(str(ord(letter)) for letter in text[-30:] + str(place))  # no near-duplicates
-        words = "".join("abcdefghij"[int(digit)] if digit.isdigit() else " " for digit in own)
+        codes = " ".join(str(ord(letter)) for letter in text[-30:] + str(place))  # no near-duplicates
+        words = "".join("abcdefghij"[int(digit)] if digit.isdigit() else " " for digit in codes)
         answer = f"{good} In it there is a {words}."
         return Action(text=json.dumps({"question": "What leads the eye in this scene?", "answer": answer}))
 
@@ -202,10 +202,10 @@ def test_judge(make_job, make_settings):
         expected = sum(number % 4 == 0 for number in range(1, len(judged) + 1))
         assert result.reasons == {"judge": expected} and result.num_pairs == len(judged) - expected
         assert result.notes["judged"]["without verdict"] == sum(n % 4 >= 2 for n in range(1, len(judged) + 1))
-        # Asked for again: only what the judge took out, which is then judged anew.
-        num_judged, num_asked = len(judged), server.num_requests
+        # Only the pairs that the judge rejected are requested and judged again.
+        num_judged, num_requests = len(judged), server.num_requests
         again = write_kind(make_job(chat, judge=chat, settings={"regenerate": 1}), "reasoning")
-        assert server.num_requests - num_asked == 2 * expected and len(judged) == num_judged + expected
+        assert server.num_requests - num_requests == 2 * expected and len(judged) == num_judged + expected
         assert again.num_pairs >= result.num_pairs
 
 
@@ -226,14 +226,14 @@ def test_captions_and_attributes(make_job, make_settings, sketch, tmp_path):
 
     root = sketch[0]
     Image.fromarray(np.full((40, 40, 3), 255, np.uint8)).save(root / "white.png")
-    (root / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
+    (root / "broken.jpg").write_bytes(b"\xff\xd8 no image")
     common = {"split": "train", "source": "a", "emotion": "awe", "label_set": "mikels8"}
     records = [
         EmotionRecord(id="new", image="white.png", **common),
         EmotionRecord(
             id="known",
             image="white.png",
-            caption="Mine.",
+            caption="By a person.",
             attributes=Attributes(scene="yard", brightness=0.3),
             **common,
         ),
@@ -245,7 +245,7 @@ def test_captions_and_attributes(make_job, make_settings, sketch, tmp_path):
         captions = write_captions(job)
         attributes = write_attributes(job, vocabulary=str(vocabulary))
         new, known, broken, _ = job.records
-        assert new.caption == "A dog with a kite." and known.caption == "Mine." and broken.caption is None
+        assert new.caption == "A dog with a kite." and known.caption == "By a person." and broken.caption is None
         assert captions.missing == {"bad_picture": 1, "no_reply": 1} and captions.num_done == 2
         assert new.attributes.model_dump() == {
             "brightness": 1.0, "colorfulness": 0.0, "scene": "sea_shore", "object": ["Kite"],
@@ -254,28 +254,28 @@ def test_captions_and_attributes(make_job, make_settings, sketch, tmp_path):
         assert known.attributes.scene == "yard" and known.attributes.brightness == 0.3
         assert attributes.notes["terms outside the vocabulary"] == 2
         assert "sea_shore" in server.bodies[-1]["messages"][0]["content"]
-        # White pictures with the same bytes are one picture.
+        # Images with the same bytes are one image.
         assert server.num_requests == 2
 
 
 def test_vocabularies():
-    ours = read_vocabulary()
-    assert list(ours) == ["facial_expression"]
+    built_in = read_vocabulary()
+    assert list(built_in) == ["facial_expression"]
     path = Path(os.environ.get("EMOVIT_SHARED", "../shared")) / "data" / "emoset_info" / "info.json"
     if not path.is_file():
-        pytest.skip(f"{path} is not here, so EmoSet's terms cannot be read")
+        pytest.skip(f"{path} is missing, so EmoSet's terms cannot be read")
     published = read_vocabulary(path)
     counts = {name: len(set(terms)) for name, terms in published.items()}
     # The counts of EmoSet (Yang et al., ICCV 2023).
     assert counts == {"scene": 254, "object": 409, "facial_expression": 6, "human_action": 264}
     assert all(term == term.strip() for terms in published.values() for term in terms)
-    assert published["facial_expression"] == ours["facial_expression"]
+    assert published["facial_expression"] == built_in["facial_expression"]
 
 
-def test_a_person_in_a_crowd_is_shown_alone_as_well(make_job, make_settings, sketch):
-    picture = Image.new("RGB", (200, 100), "white")
-    picture.paste("red", (150, 20, 170, 60))
-    picture.save(sketch[0] / "crowd.png")
+def test_a_person_in_a_crowd_is_also_sent_as_a_crop(make_job, make_settings, sketch):
+    image = Image.new("RGB", (200, 100), "white")
+    image.paste("red", (150, 20, 170, 60))
+    image.save(sketch[0] / "crowd.png")
     common = {"image": "crowd.png", "split": "train", "source": "a", "emotion": "awe", "label_set": "mikels8"}
     boxes = [(149.5, 20.0, 170.0, 60.4), (0.0, 0.0, 30.0, 500.0), (300.0, 0.0, 310.0, 5.0)]
     records = [EmotionRecord(id=str(number), box=box, **common) for number, box in enumerate(boxes)]
@@ -292,7 +292,7 @@ def test_a_person_in_a_crowd_is_shown_alone_as_well(make_job, make_settings, ske
         assert sizes == {((200, 100), (21, 41)), ((200, 100), (30, 100))}
 
 
-def test_captions_and_attributes_are_asked_for_again(make_job, make_settings, sketch):
+def test_captions_and_attributes_are_requested_again(make_job, make_settings, sketch):
     bare = [record.model_copy(update={"attributes": Attributes()}) for record in sketch[1] if record.split == "train"][
         :6
     ]
@@ -308,7 +308,7 @@ def test_captions_and_attributes_are_asked_for_again(make_job, make_settings, sk
         assert attributes.reasons == {"refused": 1} and server.num_requests == 16 and not attributes.missing
 
 
-def test_lavis_captioner_is_called_once_for_each_picture(make_job, sketch, monkeypatch):
+def test_lavis_captioner_is_called_once_per_image(make_job, sketch, monkeypatch):
     import torch
 
     calls = []
@@ -317,9 +317,9 @@ def test_lavis_captioner_is_called_once_for_each_picture(make_job, sketch, monke
         prompt = "a photo of"
 
         def generate(self, samples):
-            assert "prompt" not in samples  # its own one counts
+            assert "prompt" not in samples  # the captioner has its own prompt
             calls.append(len(samples["image"]))
-            return [f"a picture of mean {image.mean():.2f}" for image in samples["image"]]
+            return [f"an image of mean {image.mean():.2f}" for image in samples["image"]]
 
     def processor(image):
         return torch.from_numpy(np.asarray(image.resize((8, 8)), dtype=np.float32))
@@ -334,15 +334,15 @@ def test_lavis_captioner_is_called_once_for_each_picture(make_job, sketch, monke
     write_captions(again, captioner="lavis:some/type")
     assert sum(calls) == len(job.chosen())
     assert [record.caption for record in again.records] == [record.caption for record in job.records]
-    with pytest.raises(UserError, match="no captioner; give lavis"):
+    with pytest.raises(UserError, match="not a captioner; use lavis"):
         write_captions(again, captioner="blip2")
 
 
-def test_records_without_emotion_get_what_makes_sense(make_job, sketch):
+def test_records_without_emotion_get_the_other_kinds(make_job, sketch):
     bare = [record.model_copy(update={"emotion": None, "label_set": None}) for record in sketch[1]]
     results = {result.step: result for result in run_steps(make_job(records=bare), STEPS)}
     assert results["conversation"].num_done > 0
     assert results["explanation"].num_records == results["categorical"].num_done == 0
-    strange = [record.model_copy(update={"label_set": None}) for record in sketch[1]]
-    with pytest.raises(DataError, match="name no label set"):
-        write_kind(make_job(records=strange), "conversation")
+    without = [record.model_copy(update={"label_set": None}) for record in sketch[1]]
+    with pytest.raises(DataError, match="have an emotion but no label set"):
+        write_kind(make_job(records=without), "conversation")

@@ -1,9 +1,9 @@
-"""Reading what models write.
+"""Reading replies of models.
 
 - Numbered, bold, fenced and multi-line questions and answers, "Complex question" in all its forms, and nested JSON
-  give the pairs that are there, in order, and nothing else.
-- What cannot be read is a problem with its text; nothing is invented: every pair's words stand in the reply.
-- No text, however broken, raises.
+  give exactly their pairs, in order.
+- Unreadable parts are reported with their text; every word of a pair comes from the reply.
+- No text raises an error.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def test_forms(form):
         ("1. A dog\n2. A man", 0, "no question and answer found"),
     ],
 )
-def test_what_cannot_be_read(text, pairs, problem):
+def test_unreadable_replies(text, pairs, problem):
     reading = read_pairs(text)
     assert len(reading.pairs) == pairs
     assert len(reading.problems) == 1 and problem in reading.problems[0]
@@ -106,13 +106,13 @@ _PIECES = st.sampled_from([
 
 
 @given(st.lists(_PIECES, max_size=40).map("".join) | st.text(max_size=200))
-def test_nothing_raises_and_nothing_is_invented(text):
+def test_no_text_raises_and_pairs_come_from_the_text(text):
     reading = read_pairs(text)
-    spoken = " ".join(_words(text))
+    words = " ".join(_words(text))
     for pair in reading.pairs:
         assert pair.question and pair.answer
         for part in (pair.question, pair.answer):
-            assert set(_words(part)) <= set(_words(spoken)) or find_json(text) is not None
+            assert set(_words(part)) <= set(_words(words)) or find_json(text) is not None
     assert reading.pairs or reading.problems
     read_text(text, "caption")
 
@@ -131,7 +131,7 @@ def test_single_texts():
         assert not reading.pairs and len(reading.problems) == 1
 
 
-def test_json_is_not_mended():
+def test_json_is_not_repaired():
     assert find_json('{"a": 1') is None
     assert find_json("{'a': 1}") is None
     assert find_json('x {"a": {"b": 1}} y') == {"a": {"b": 1}}

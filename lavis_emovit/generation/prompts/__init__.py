@@ -1,4 +1,4 @@
-"""Prompts in versioned files: `<name>.<version>.txt`. A changed text is a new version, and a new fingerprint."""
+"""Prompt files `<name>.<version>.txt`. Ledgers and provenance name the version, so a changed text is a new file."""
 
 from __future__ import annotations
 
@@ -18,17 +18,8 @@ from lavis_emovit.generation.facts import ALL_FACTS, FactName, facts_text
 from lavis_emovit.records import Attributes, EmotionRecord
 
 FOLDER = Path(__file__).resolve().parent
-LATEST = {
-    "conversation": 1,
-    "reasoning": 1,
-    "description": 1,
-    "explanation": 1,
-    "caption": 1,
-    "attributes": 1,
-    "judge": 1,
-}
 _EXAMPLES = "examples.1.json"
-# What a template of another program would fill in; JSON that is shown to a model has quotes behind its brace.
+# A placeholder as other programs fill it in. JSON in a prompt has quotes after its brace.
 _PLACEHOLDER = re.compile(r"\{\{?\w+\}?\}")
 
 logger = logging.getLogger(__name__)
@@ -39,37 +30,43 @@ class Prompt:
     """The constant part of a request.
 
     Attributes:
-        name: `conversation/1`; a file of the user's own is `<its name>@<hash>`.
-        text: the system message, examples included. It is the same for a whole run, so endpoints can cache it.
-        sha256: of the text, in hex.
+        name: `conversation/1`; `<file name>@<hash>` for a custom file.
+        text: the system message with its examples. It is the same for a whole run, so endpoints can cache it.
     """
 
     name: str
     text: str
-    sha256: str
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the text, in hex."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def identity(self) -> str:
+        """Name and hash, as manifests and summaries contain them."""
+        return f"{self.name} sha256:{self.sha256}"
 
 
 def load_prompt(
     name: str,
     *,
-    version: int | None = None,
     file: Path | None = None,
     num_examples: int = 0,
     facts: Sequence[FactName] = ALL_FACTS,
     seed: int = 0,
 ) -> Prompt:
-    """A prompt with examples from several emotions.
+    """Load a prompt and append worked examples.
 
     Args:
-        name: `conversation`, `reasoning`, ...
-        version: of the built-in text; None is the latest.
-        file: a text of the user's own instead.
-        num_examples: worked examples, each of another emotion.
-        facts: what the examples show, as the requests do.
-        seed: of the choice of examples.
+        name: `conversation`, `reasoning`, ...; the newest version of the package.
+        file: a custom text instead.
+        num_examples: worked examples, each with another emotion.
+        facts: facts in the examples, as in the requests.
+        seed: seed of the choice of examples.
 
     Raises:
-        UserError: no such prompt, version or file, an empty file, or more examples than there are.
+        UserError: unknown prompt, unreadable or empty file, or more examples than there are.
     """
     if file is not None:
         try:
@@ -77,27 +74,21 @@ def load_prompt(
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{file}: the prompt cannot be read ({error})") from None
         if not text:
-            raise UserError(f"{file}: the prompt is empty; it must say what the model is to do, and how to reply")
-        strays = sorted(set(_PLACEHOLDER.findall(text)))
-        if strays:
-            logger.warning("%s: %s is sent as it stands; prompts have no placeholders", file, ", ".join(strays))
+            raise UserError(f"{file}: the prompt is empty. Write what the model should do and how it should reply.")
+        placeholders = sorted(set(_PLACEHOLDER.findall(text)))
+        if placeholders:
+            logger.warning("%s: %s is sent unchanged; prompts have no placeholders", file, ", ".join(placeholders))
         title = f"{file.stem}@{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     else:
-        number = version or LATEST.get(name, 1)
-        path = FOLDER / f"{name}.{number}.txt"
-        if not path.is_file():
-            known = sorted(found.name.removesuffix(".txt") for found in FOLDER.glob("*.txt"))
-            raise UserError(f"no prompt '{name}' in version {number} (there are: {', '.join(known)})")
-        text, title = path.read_text(encoding="utf-8").strip(), f"{name}/{number}"
+        versions = [int(path.suffixes[0][1:]) for path in FOLDER.glob(f"{name}.*.txt")]
+        if not versions:
+            known = sorted({path.name.partition(".")[0] for path in FOLDER.glob("*.txt")})
+            raise UserError(f"unknown prompt '{name}' (available: {', '.join(known)})")
+        title = f"{name}/{max(versions)}"
+        text = (FOLDER / f"{name}.{max(versions)}.txt").read_text(encoding="utf-8").strip()
     if num_examples:
         text += "\n\n" + _examples_text(name, num_examples, facts, seed)
-    return Prompt(title, text, hashlib.sha256(text.encode()).hexdigest())
-
-
-def with_text(prompt: Prompt, more: str) -> Prompt:
-    """The prompt with further text behind it."""
-    text = f"{prompt.text}\n\n{more}"
-    return Prompt(prompt.name, text, hashlib.sha256(text.encode()).hexdigest())
+    return Prompt(title, text)
 
 
 @cache
@@ -107,7 +98,7 @@ def examples() -> list[dict[str, Any]]:
 
 
 def example_record(example: dict[str, Any]) -> EmotionRecord:
-    """The record of the picture that an example is about; there is no such picture."""
+    """The record of an example. Its image does not exist."""
     facts = dict(example["facts"])
     caption = facts.pop("caption")
     return EmotionRecord(
@@ -125,7 +116,7 @@ def example_record(example: dict[str, Any]) -> EmotionRecord:
 def _examples_text(name: str, count: int, facts: Sequence[FactName], seed: int) -> str:
     usable = [example for example in examples() if name in example["replies"]]
     if count > len(usable):
-        raise UserError(f"the prompt '{name}' has {len(usable)} examples, {count} were asked for")
+        raise UserError(f"the prompt '{name}' has {len(usable)} examples; {count} were requested")
     chosen = random.Random(f"examples/{name}/{seed}").sample(usable, count)
     parts = [
         f"Example {number}. Known about the picture:\n{facts_text(example_record(example), facts)}\n"

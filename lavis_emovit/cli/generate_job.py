@@ -1,4 +1,4 @@
-"""What all commands of `emovit generate` share: opening a job in its folder, and the lines that tell of it."""
+"""Shared by the commands of `emovit generate`: open a job in its folder, write its results, print them."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ def open_job(
     chat: ChatSettings | None,
     judge: ChatSettings | None = None,
     problems: Sequence[str] = (),
-    pictures_for: str | None = None,
+    images_for: str | None = None,
 ) -> Iterator[tuple[Job, str]]:
-    """A job over a records file, with the ledger of its folder locked while the block runs.
+    """Open a job over a records file. The ledger of its folder is locked inside the block.
 
     Args:
-        options: records file, pictures, folder, and how to ask.
-        settings: how instructions are written; the split `every` means all records.
+        options: records file, images, folder, and the endpoint options.
+        settings: settings of the job; the split `every` means all records.
         chat, judge: endpoints, see `Job`.
-        problems: options of the command itself that would do nothing.
-        pictures_for: what needs the pictures, for the message where none is there; None can do without.
+        problems: invalid options of the command.
+        images_for: what needs the images, for the error message if all are missing. None: only warn.
 
     Yields:
         the job, and the sha256 of the records file.
 
     Raises:
-        ConfigError: options that would do nothing.
-        UserError: no record is of the split, no picture is there, or an endpoint without a key, or, where costs are
-            limited, without a price.
+        ConfigError: options without effect or in conflict.
+        UserError: no record of the split, no image, an endpoint without a key, or a cost limit without a price.
     """
     from lavis_emovit.chat.ledger import Ledger
     from lavis_emovit.chat.progress import show_progress
     from lavis_emovit.errors import ConfigError, UserError
-    from lavis_emovit.generation.job import Job, check_endpoint, find_image_root
+    from lavis_emovit.generation.estimates import check_endpoint
+    from lavis_emovit.generation.job import Job, find_image_root
     from lavis_emovit.generation.outputs import check_folder, file_sha256
     from lavis_emovit.records import read_records
 
@@ -81,9 +81,9 @@ def open_job(
             display=show_progress,
         )
         if not job.chosen():
-            splits = ", ".join(sorted({record.split for record in job.records})) or "none at all"
-            raise UserError(f"{records}: no records of split '{settings.split}' (there are: {splits}); see --split")
-        _look_for_pictures(job, "--shards" if options.shards else pictures_for)
+            splits = ", ".join(sorted({record.split for record in job.records})) or "none"
+            raise UserError(f"{records}: no records of split '{settings.split}' (available: {splits}); see --split")
+        _check_images(job, "--shards" if options.shards else images_for)
         yield job, source_sha256
 
 
@@ -97,19 +97,19 @@ def finish(
     seke: SekeSettings | None = None,
     also: Sequence[str] = (),
 ) -> None:
-    """Write everything that a job leaves behind and say where it is.
+    """Write all output files of a job and print their paths.
 
     Args:
-        job: after its steps.
-        options: what is exported.
-        results: of the steps.
-        source_sha256: of the records file.
-        mix: name and parts of the mix, where one was drawn.
-        seke: how levels of faces were completed.
-        also: further files in the folder to name.
+        job: the job after its steps.
+        options: what to export.
+        results: results of the steps.
+        source_sha256: hash of the records file.
+        mix: name and parts of the mix, if any.
+        seke: settings of the completion of faces, if any.
+        also: further files in the folder to print.
 
     Raises:
-        UserError: the run stopped early; what there is was written.
+        UserError: the run stopped early; the output files contain its results so far.
     """
     from lavis_emovit.generation.outputs import MANIFEST, PREVIEW, RECORDS, ledger_line, write_outputs
 
@@ -130,21 +130,19 @@ def finish(
         _build_shards(job, options.out)
     num_under_way = sum(result.under_way for result in results)
     if num_under_way:
-        typer.echo(f"{num_under_way} requests are under way in batches; the same command collects them and goes on")
+        typer.echo(f"{num_under_way} requests are under way in batches; run the same command again to collect them")
     refuse_stopped(results[-1].stopped)
 
 
-def _look_for_pictures(job: Job, purpose: str | None) -> None:
+def _check_images(job: Job, purpose: str | None) -> None:
     from lavis_emovit.errors import UserError
 
     chosen = job.chosen()
     if any((job.image_root / record.image).is_file() for record in chosen):
         return
-    text = (
-        f"none of the {len(chosen)} pictures is in {job.image_root}: give --images, the folder where their paths start"
-    )
+    text = f"none of the {len(chosen)} images is in {job.image_root}. Pass the folder of their paths with --images."
     if purpose is not None:
-        raise UserError(f"{text} ({purpose} needs them)")
+        raise UserError(f"{text} They are needed for {purpose}.")
     logger.warning("%s", text)
 
 
@@ -160,22 +158,22 @@ def _build_shards(job: Job, out: Path) -> None:
             index = write_shards(chosen, job.image_root, folder / split, seed=job.settings.seed, overwrite=True)
         except DataError as error:
             raise DataError(
-                f"{out / RECORDS} is written, the shards of '{split}' are not:\n{error}\n(`emovit shards build "
-                f"{out / RECORDS} --images {job.image_root} --out {folder} --skip-bad`)"
+                f"wrote {out / RECORDS}, but not the shards of '{split}':\n{error}\nTo skip such records, run `emovit "
+                f"shards build {out / RECORDS} --images {job.image_root} --out {folder} --skip-bad`."
             ) from None
         typer.echo(f"{split}: {index.num_samples} samples in {len(index.shards)} shards in {folder / split}")
 
 
 def refuse_stopped(reason: str | None) -> None:
-    """End a command whose run stopped early, by the reason (UserError)."""
+    """End a command whose run stopped early with the reason (UserError)."""
     from lavis_emovit.errors import UserError
 
     if reason:
-        raise UserError(f"stopped early: {reason}. Run the same command again to go on; nothing is paid twice.")
+        raise UserError(f"stopped early: {reason}. Run the same command again to resume; nothing is paid twice.")
 
 
 def describe(result: StepResult) -> str:
-    """A step's outcome on one line."""
+    """Result of a step on one line."""
     parts = [f"{result.step}: {result.num_done} of {result.num_records} records"]
     if result.num_pairs:
         parts.append(f"{result.num_pairs} pairs")
@@ -197,11 +195,11 @@ def _plain(value: Any) -> str:
 
 
 def print_estimates(job: Job) -> None:
-    """What a dry run found: requests, tokens and their cost."""
+    """Print the requests, tokens and cost of a dry run."""
     from lavis_emovit.chat.prices import load_prices
 
     if not job.estimates:
-        typer.echo("nothing would be asked: the offline writer costs nothing")
+        typer.echo("no requests would be sent, so the cost is zero")
         return
     for item in job.estimates:
         typer.echo(_describe_estimate(item))
@@ -209,14 +207,14 @@ def print_estimates(job: Job) -> None:
     known = [item for item in job.estimates if item.usd is not None and item.usd_worst is not None]
     if known:
         usd, worst = sum(item.usd or 0.0 for item in known), sum(item.usd_worst or 0.0 for item in known)
-        typer.echo(f"together about ${usd:.2f}, at most ${worst:.2f} (prices of {table.date}: {table.source})")
+        typer.echo(f"total about ${usd:.2f}, at most ${worst:.2f} (prices of {table.date}: {table.source})")
     if len(known) < len(job.estimates):
-        typer.echo("the model has no price in the table; give one with --prices to have costs counted")
+        typer.echo("the table contains no price of this model; pass one with --prices to estimate the cost")
 
 
 def _describe_estimate(item: Estimate) -> str:
     cost = f", about ${item.usd:.2f}, at most ${item.usd_worst:.2f}" if item.usd is not None else ""
-    paid = f", {item.num_paid} of them paid already" if item.num_paid else ""
+    paid = f", {item.num_paid} of them already paid" if item.num_paid else ""
     return (
         f"{item.label}: {item.num_requests} requests{paid}, about {item.input_tokens} input and {item.output_tokens} "
         f"output tokens{cost}"

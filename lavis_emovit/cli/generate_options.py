@@ -1,4 +1,4 @@
-"""The options that the commands of `emovit generate` share, declared once, and how a command comes by them."""
+"""The options that the commands of `emovit generate` share, declared once."""
 
 from __future__ import annotations
 
@@ -13,41 +13,45 @@ import typer
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What every command takes: one field an option, with its help text."""
+    """Options of every command: one field per option, with its help text."""
 
-    records: Annotated[Path, typer.Argument(help="Records file (`emovit data import` makes one).")]
+    records: Annotated[Path, typer.Argument(help="Records file, for example from `emovit data import`.")]
     out: Annotated[Path, typer.Option(help="Folder for records.jsonl, the ledger, rejected pairs and the preview.")]
-    images: Annotated[Path | None, typer.Option(help="Where picture paths start, if not beside the records.")] = None
-    config: Annotated[Path | None, typer.Option(help="YAML with settings; options of this command win.")] = None
-    split: Annotated[str | None, typer.Option(help="Records of this split only; 'every' takes all.")] = None
+    images: Annotated[
+        Path | None, typer.Option(help="Folder that image paths are relative to; by default that of the records.")
+    ] = None
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file with settings; options of the command take precedence.")
+    ] = None
+    split: Annotated[str | None, typer.Option(help="Only records of this split; 'every' for all.")] = None
     seed: Annotated[int | None, typer.Option(help="Seed of wordings, examples and mixes.")] = None
     model: Annotated[
         str | None, typer.Option(help="Chat model, or 'offline' (the default): templates, or tables for faces.")
     ] = None
     base_url: Annotated[
-        str | None, typer.Option(help="OpenAI-compatible address up to /v1; the key is in OPENAI_API_KEY.")
+        str | None, typer.Option(help="OpenAI-compatible address up to /v1; OPENAI_API_KEY contains the key.")
     ] = None
-    in_flight: Annotated[int | None, typer.Option(help="Calls at the same time, up to 1000.")] = None
+    in_flight: Annotated[int | None, typer.Option(help="Simultaneous requests, up to 1000.")] = None
     rpm: Annotated[float | None, typer.Option(help="Requests per minute.")] = None
     tpm: Annotated[float | None, typer.Option(help="Tokens per minute.")] = None
-    max_usd: Annotated[float | None, typer.Option(help="Hard limit on the cost of everything in the ledger.")] = None
+    max_usd: Annotated[float | None, typer.Option(help="Hard limit on the cost of the whole ledger.")] = None
     prices: Annotated[Path | None, typer.Option(help="JSON file with prices of models.")] = None
-    stream: Annotated[bool, typer.Option("--stream", help="Receive replies piece by piece.")] = False
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask nothing; print what it would cost.")] = False
+    stream: Annotated[bool, typer.Option("--stream", help="Stream the replies.")] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing; print the expected cost.")] = False
     batch: Annotated[bool, typer.Option("--batch", help="Use the Batch API: half the price, within a day.")] = False
-    wait: Annotated[bool, typer.Option(help="Wait for batches; with --no-wait the same command collects later.")] = True
-    held_out: Annotated[list[Path] | None, typer.Option(help="Records of test sets that training must not touch.")] = (
-        None
-    )
-    check_overlap: Annotated[bool, typer.Option(help="Refuse pictures that are in a test set as well.")] = True
+    wait: Annotated[bool, typer.Option(help="Wait for batches. With --no-wait, repeat the command to collect.")] = True
+    held_out: Annotated[
+        list[Path] | None, typer.Option(help="Records of test sets, which must not overlap with the training data.")
+    ] = None
+    check_overlap: Annotated[bool, typer.Option(help="Reject images that are also in a test set.")] = True
     conversations: Annotated[
-        bool, typer.Option("--conversations", help="Write LLaVA-style conversations.json as well.")
+        bool, typer.Option("--conversations", help="Also write LLaVA-style conversations.json.")
     ] = False
-    shards: Annotated[bool, typer.Option("--shards", help="Build shards of every split in OUT/shards as well.")] = False
-    preview: Annotated[int, typer.Option(min=0, help="Pictures on the preview page; 0 writes none.")] = 24
+    shards: Annotated[bool, typer.Option("--shards", help="Also build shards of every split in OUT/shards.")] = False
+    preview: Annotated[int, typer.Option(min=0, help="Images on the preview page; 0 writes no page.")] = 24
 
     def chat(self) -> dict[str, Any]:
-        """The options about the endpoint that were given, by the names of `ChatSettings`."""
+        """The given endpoint options, by the names of `ChatSettings`."""
         return given(
             {
                 "model": self.model,
@@ -62,39 +66,39 @@ class JobOptions:
         )
 
     def job(self, **more: Any) -> dict[str, Any]:
-        """The options about the job that were given, and `more`, by the names of `JobSettings`."""
+        """The given job options, and `more`, by the names of `JobSettings`."""
         return given({"seed": self.seed, "split": self.split, **more})
 
     def problems(self, *, has_model: bool) -> list[str]:
-        """Options that would do nothing beside the others.
+        """Options without effect or in conflict.
 
         Args:
-            has_model: whether a chat model is asked.
+            has_model: whether the command uses a chat model.
         """
         found = []
         if self.batch and not has_model:
-            found.append("--batch means nothing without a model; name one with --model")
+            found.append("--batch needs a chat model; add --model")
         if not self.wait and not self.batch:
-            found.append("--no-wait is about batches; give --batch, too")
+            found.append("--no-wait applies to batches; add --batch")
         if self.batch and self.stream:
-            found.append("--stream receives replies piece by piece, which a batch (--batch) does not: give one of them")
+            found.append("--batch cannot stream replies; remove --stream or --batch")
         return found
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
-    """Options that stand on the command line."""
+    """Options that the command line contains."""
     return {name: value for name, value in options.items() if value is not None}
 
 
 def with_job_options(
-    function: Callable[..., None], *, leave_out: Collection[str] = (), doc: str | None = None
+    function: Callable[..., None], *, exclude: Collection[str] = (), doc: str | None = None
 ) -> Callable[..., None]:
-    """A command for typer, which reads options out of signatures: those of `JobOptions` and the function's own.
+    """A typer command with the options of `JobOptions` and those in the function's signature.
 
     Args:
-        function: takes `JobOptions` first, and options of its own by name.
-        leave_out: names that the command does not have; they keep their defaults.
-        doc: help of the command; None is the function's docstring.
+        function: takes `JobOptions` first, and its other options by name.
+        exclude: options that the command does not have; they keep their defaults.
+        doc: help of the command. None: the docstring of the function.
     """
     hints = get_type_hints(JobOptions, include_extras=True)
     shared = {
@@ -106,11 +110,11 @@ def with_job_options(
         )
         for field in fields(JobOptions)
     }
-    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    special = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
     parameters = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in (*shared.values(), *own)
-        if parameter.name not in leave_out
+        for parameter in (*shared.values(), *special)
+        if parameter.name not in exclude
     ]
 
     def command(**values: Any) -> None:

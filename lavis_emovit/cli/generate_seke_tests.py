@@ -1,4 +1,4 @@
-"""`emovit generate seke-tests`: a test set of faces for each level, out of what people labelled."""
+"""`emovit generate seke-tests`: a test set of faces for each level, from labels by people."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MANIFEST = "manifest.json"
 
 
 class Level(str, Enum):
-    """What a test set is about."""
+    """Level of a test set. Typer has no lists of `Literal`."""
 
     EXPRESSION = "expression"
     AFFECT = "affect"
@@ -27,24 +27,25 @@ class Level(str, Enum):
 
 
 def seke_tests(
-    records: Annotated[Path, typer.Argument(help="Faces split by person (`emovit data split` does it).")],
+    records: Annotated[Path, typer.Argument(help="Records of faces, split by person (`emovit data split`).")],
     out: Annotated[Path, typer.Option(help="Folder for test_<level>.jsonl and manifest.json.")],
     overwrite: OverwriteOption = False,
-    images: Annotated[Path | None, typer.Option(help="Where picture paths start, if not beside the records.")] = None,
-    split: Annotated[str, typer.Option(help="The split that tests are made of.")] = "test",
+    images: Annotated[
+        Path | None, typer.Option(help="Folder that image paths are relative to; by default that of the records.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split to create the test sets from.")] = "test",
     level: Annotated[list[Level] | None, typer.Option(help="Only these levels; by default all.")] = None,
-    per_class: Annotated[int | None, typer.Option(min=1, help="Faces of each class at most.")] = None,
+    per_class: Annotated[int | None, typer.Option(min=1, help="Highest number of faces per class.")] = None,
     balanced: Annotated[
-        bool, typer.Option("--balanced", help="No more faces of a class than its level's rarest one has.")
+        bool, typer.Option("--balanced", help="Limit every class to the size of the rarest one.")
     ] = False,
-    active_from: Annotated[float, typer.Option(help="Intensity from which an action unit is active.")] = 1.0,
+    active_from: Annotated[float, typer.Option(help="Lowest intensity of an active action unit.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Another seed chooses other faces.")] = 0,
     strict: Annotated[
-        bool,
-        typer.Option("--strict", help="Refuse what is only noted: faces without a person, classes without a face."),
+        bool, typer.Option("--strict", help="Reject what is otherwise noted: faces without a person, empty classes.")
     ] = False,
 ) -> None:
-    """Make test sets of one split, one for each level that people labelled; no person may be in another split."""
+    """Create test sets of one split, one per level that people labelled; no person may be in another split."""
     from lavis_emovit.emotion.facial import facial_priors
     from lavis_emovit.errors import ConfigError, DataError
     from lavis_emovit.generation.job import find_image_root
@@ -60,7 +61,7 @@ def seke_tests(
     wanted = [name for name in LEVELS if not level or Level(name) in level]
     files = {name: out / f"test_{name}.jsonl" for name in LEVELS}
     if out.exists() and not out.is_dir():
-        raise DataError(f"{out}: a file; give the folder that results go into")
+        raise DataError(f"{out}: this is a file; pass a folder for the results")
     for path in files.values():
         check_output(path, [records], overwrite=overwrite)
     root = find_image_root(records, images)
@@ -68,8 +69,8 @@ def seke_tests(
     tested = [record for record in found if record.split == split]
     others = [record for record in found if record.split != split]
     if not tested:
-        there = ", ".join(sorted({record.split for record in found})) or "none at all"
-        raise DataError(f"{records}: no record is of split '{split}' (there are: {there}); see --split")
+        available = ", ".join(sorted({record.split for record in found})) or "none"
+        raise DataError(f"{records}: no records of split '{split}' (available: {available}); see --split")
     refuse_overlap(others, tested, root, root)
     sets = {
         name: level_set(tested, name, settings, facial_priors(), per_class=per_class, balanced=balanced, seed=seed)
@@ -77,47 +78,45 @@ def seke_tests(
     }
     if not any(sets.values()):
         raise DataError(
-            f"{records}: of split '{split}', people labelled none of {', '.join(wanted)}; nothing is written"
+            f"{records}: split '{split}' has no labels by people for {', '.join(wanted)}; nothing was written"
         )
     counts = {name: count_classes(sets[name], name, settings.active_from) for name in wanted}
     notes = _notes(tested, found, root)
     for name in wanted:
-        lacking = sorted(set(count_classes(others, name, settings.active_from)) - set(counts[name]))
-        notes += [f"test_{name} has no face of {', '.join(lacking)}, which other splits have"] if lacking else []
+        missing = sorted(set(count_classes(others, name, settings.active_from)) - set(counts[name]))
+        notes += [f"test_{name} has no face of {', '.join(missing)}; other splits have some"] if missing else []
     if strict and notes:
-        raise DataError("refused by --strict, nothing written:\n" + "\n".join(f"  - {line}" for line in notes))
+        raise DataError("rejected by --strict, nothing was written:\n" + "\n".join(f"  - {line}" for line in notes))
     for name, path in files.items():
         if sets.get(name):
             write_records(path, sets[name])
         else:
-            path.unlink(missing_ok=True)  # of an earlier run, which --overwrite replaces
+            path.unlink(missing_ok=True)  # left by an earlier run that --overwrite replaces
     choices = {
         "split": split, "seed": seed, "per_class": per_class, "balanced": balanced, "active_from": active_from,
     }  # fmt: skip
     _write_manifest(out, records, choices, found, {files[name]: (sets[name], counts[name]) for name in wanted}, notes)
     for name in wanted:
         listed = ", ".join(f"{one} {count}" for one, count in counts[name].items())
-        typer.echo(f"{files[name]}: {_size(sets[name])} ({listed})" if sets[name] else f"{name}: no face is labelled")
+        typer.echo(f"{files[name]}: {_size(sets[name])} ({listed})" if sets[name] else f"{name}: no labelled face")
     for line in notes:
         typer.echo(f"  note: {line}")
     typer.echo(f"{out / MANIFEST}")
     if out.resolve() != records.parent.resolve():
-        typer.echo(f"  picture paths start where those of {records} do: give --images to later commands")
+        typer.echo(f"  image paths are relative to the folder of {records}: pass it to later commands with --images")
 
 
 def _notes(tested: Sequence[EmotionRecord], found: Sequence[EmotionRecord], root: Path) -> list[str]:
-    """What makes the sets worth less than they look."""
+    """Limits of the test sets."""
     notes = []
     nameless = sum(record.group is None for record in tested)
     if nameless:
         notes.append(
-            f"{nameless} of {len(tested)} faces name no person (`group`), so nobody can tell whether training has them"
+            f"{nameless} of {len(tested)} faces do not name a person (`group`), so the training data may contain them"
         )
     missing = sum(not (root / record.image).is_file() for record in found)
     if missing:
-        notes.append(
-            f"{missing} of {len(found)} pictures are not in {root}, so their doubles were not found (--images)"
-        )
+        notes.append(f"{missing} of {len(found)} images are not in {root}, so duplicates were not found (--images)")
     return notes
 
 
@@ -126,7 +125,7 @@ def _size(chosen: Sequence[EmotionRecord]) -> str:
 
 
 def _num_persons(chosen: Sequence[EmotionRecord]) -> int:
-    """Persons; a face without one counts as one."""
+    """Number of persons; a face without a person counts as one."""
     from lavis_emovit.sources.splits import group_of
 
     return len({group_of(record) for record in chosen})

@@ -1,4 +1,4 @@
-"""From options and the settings file of `emovit generate` to typed settings; all that is wrong is told at once."""
+"""Typed settings of `emovit generate`, from options and the settings file; all problems are reported at once."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ SECTIONS = ("chat", "judge", "job", "mix", "seke")
 def read_settings(
     config: Path | None, chat: dict[str, Any], job: dict[str, Any], judge: str | None, mix: str | None
 ) -> tuple[ChatSettings | None, ChatSettings | None, JobSettings, tuple[str, Mix] | None]:
-    """Put the settings file and the options of the command line, which win, together.
+    """Combine the settings file with the options of the command line, which take precedence.
 
     Args:
         config: YAML with any of the sections `chat`, `judge`, `job` and `mix`.
-        chat, job: options that were given, by the names of the settings.
+        chat, job: given options, by the names of the settings.
         judge: model of the judge, or None.
         mix: name of a built-in mix, or None.
 
     Returns:
-        endpoint (None: the offline writer), endpoint of the judge or None, the job's settings, name and parts of the
+        endpoint (None: the offline writer), endpoint of the judge or None, settings of the job, name and parts of the
         mix or None.
 
     Raises:
-        ConfigError: unknown keys or wrong values, all of them.
+        ConfigError: unknown keys or wrong values; lists all.
     """
     from lavis_emovit.chat.settings import ChatSettings
     from lavis_emovit.errors import ConfigError
@@ -45,38 +45,38 @@ def read_settings(
     problems: list[str] = []
 
     def parse(cls: type[SettingsT], values: dict[str, Any], name: str) -> SettingsT | None:
-        parsed, own = parse_settings(cls, values, name)
-        problems.extend(own)
+        parsed, found = parse_settings(cls, values, name)
+        problems.extend(found)
         return parsed
 
     chat_values = {"model": OFFLINE, **sections["chat"], **chat}
     endpoint = parse(ChatSettings, chat_values, "chat") if chat_values["model"] != OFFLINE else None
     wants_judge = bool(judge or sections["judge"])
-    # Without a writer, the address and the limits are the judge's.
+    # Without a writer, address and limits apply to the judge.
     if endpoint is None and not wants_judge and not problems and set(chat_values) > {"model"}:
         given = sorted(set(chat_values) - {"model"})
-        problems.append(f"chat: {', '.join(given)} mean nothing without a model; name one with --model")
+        problems.append(f"chat: {', '.join(given)} need a chat model; add --model")
     judge_values = {**chat_values, "temperature": 0.0, **sections["judge"], **({"model": judge} if judge else {})}
     judge_endpoint = parse(ChatSettings, judge_values, "judge") if wants_judge else None
     job_settings = parse(JobSettings, {**sections["job"], **job}, "job")
     chosen: tuple[str, Mix] | None = None
     if mix is not None and mix not in MIXES:
-        problems.append(f"--mix: no mix '{mix}'{nearest_name(mix, list(MIXES))}")
+        problems.append(f"--mix: unknown mix '{mix}'{nearest_name(mix, list(MIXES))}")
     elif mix is not None:
         chosen = (mix, MIXES[mix])
     elif sections["mix"]:
-        own = parse(Mix, sections["mix"], "mix")
-        chosen = ("own", own) if own is not None else None
+        custom = parse(Mix, sections["mix"], "mix")
+        chosen = ("own", custom) if custom is not None else None
     if problems or job_settings is None:
         raise ConfigError(problems, str(config) if config and not (chat or job) else "the settings of this command")
     return endpoint, judge_endpoint, job_settings, chosen
 
 
 def read_section(config: Path | None, name: str) -> dict[str, Any]:
-    """One section of the settings file, as it stands there.
+    """One section of the settings file, unparsed.
 
     Raises:
-        ConfigError: the file cannot be read, or has sections that nobody knows.
+        ConfigError: the file cannot be read or contains unknown sections.
     """
     return _read_file(config)[name]
 
@@ -91,10 +91,8 @@ def _read_file(path: Path | None) -> dict[str, dict[str, Any]]:
         return {name: {} for name in SECTIONS}
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"cannot be read ({error})"], str(path)) from None
-    except yaml.YAMLError as error:
-        raise ConfigError([f"not YAML ({error})"], str(path)) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError([f"cannot be read as YAML ({error})"], str(path)) from None
     content = content if content is not None else {}
     if not isinstance(content, dict):
         raise ConfigError([f"expected the sections {', '.join(SECTIONS)}"], str(path))

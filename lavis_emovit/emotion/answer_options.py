@@ -1,7 +1,7 @@
 """Read answers that name an option by its letter or number: "(b)", "3", "Option C: fear".
 
-A letter or number counts only if it cannot be an ordinary word: it is the whole answer, it is announced, or it opens the
-answer and punctuation separates it. So "A sad man" and "I see a dog" choose nothing.
+A letter or number counts only if it cannot be an ordinary word: it is the whole answer, it is announced, or it opens
+the answer and punctuation separates it. So "A sad man" and "I see a dog" choose nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def chosen_option(plain: str, num_options: int) -> tuple[int, ...]:
         text = plain.strip()
         head = _SEVERAL.match(text) or _HEAD.match(text)
         if head:
-            # Further lines that open with a mark of the same kind repeat the list; numbers below a letter count reasons.
+            # Further lines that open with a mark of the same kind repeat the list; numbers below a letter count
+            # reasons.
             heads = [head, *(line for line in _HEAD.finditer(text, head.end()) if _opens_line(text, line))]
             same_kind = [match for match in heads if match["mark"].isdigit() == head["mark"].isdigit()]
             found = {index for match in same_kind for index in _with_further(text, match, num_options)}

@@ -93,8 +93,8 @@ class UnitAnswer:
     """The requested units as an answer describes them.
 
     Attributes:
-        values: `AU12` -> 1 for active, 0 for inactive, or the stated intensity; None for a unit that is both claimed and
-            denied, or off the scale. All None unless the status is `ok`.
+        values: `AU12` -> 1 for active, 0 for inactive, or the stated intensity; None for a unit that is both claimed
+            and denied, or off the scale. All None unless the status is `ok`.
         status: `ok`; `invalid`: no unit is named or denied; `ambiguous`: every named unit is None; `refused`.
     """
 

@@ -332,8 +332,8 @@ def _mention_after(text: _Text, mention_at: dict[int, _Mention], position: int) 
 def _coordinated_pairs(text: _Text) -> list[tuple[_Mention, _Mention]]:
     """Neighbours in one list where a denial of the first also denies the second: "not sad, angry, or afraid".
 
-    A comma passes a denial on only inside a list that continues to an "or", "and" only between direct neighbours. So the
-    last words of "not sad, angry" and "neither sad nor angry, happy instead" are not denied.
+    A comma passes a denial on only inside a list that continues to an "or", "and" only between direct neighbours. So
+    the last words of "not sad, angry" and "neither sad nor angry, happy instead" are not denied.
     """
     pairs = []
     continues_to_or = False

@@ -1,7 +1,7 @@
 """All question wordings, and how a question lists its options.
 
-Training, generation and evaluation take their wordings from here, so all of them ask with the same words. Provenance and
-settings contain the numbers of wordings, counted from 1: append wordings, never reorder or edit them.
+Training, generation and evaluation take their wordings from here, so all of them ask with the same words. Provenance
+and settings contain the numbers of wordings, counted from 1: append wordings, never reorder or edit them.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""`emovit generate` from the outside.
+"""`emovit generate` as a command.
 
-- Offline by default: records, manifest with true hashes, summary, preview with pictures, LLaVA-style JSON and shards
-  that verify; one step after the other gives what all at once give.
-- A dry run asks nothing and tells the cost; a budget ends the run with exit code 2 and what was paid in hand; the same
-  command goes on. A batch is submitted, left, and collected.
-- A settings file and options, which win; all mistakes are told at once, by name; bad input names the file.
-- Pictures of a test set are refused.
-- Asking needs `openai` only then: offline, neither it nor torch is loaded.
+- Offline by default: records, manifest with correct hashes, summary, preview with images, LLaVA-style JSON and shards
+  that verify; single steps give the same as all steps at once.
+- A dry run sends nothing and prints the cost. A budget ends the run with exit code 2 and keeps all paid replies; the
+  same command resumes. A batch is submitted, and collected by a later call.
+- Options take precedence over the settings file; all problems are reported at once, by name; bad input names the file.
+- Images of a test set are rejected.
+- Offline, neither `openai` nor torch is loaded.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def test_offline(sketch, tmp_path, capsys):
     }
     assert manifest["mix"]["name"] == "small"
     assert manifest["instructions"]["conversation"] == dict.fromkeys(manifest["instructions"]["conversation"], 6)
-    assert sum(manifest["instructions"]["categorical"].values()) == 40  # 5 a class are left of 7
+    assert sum(manifest["instructions"]["categorical"].values()) == 40  # 5 of 7 per class
     records = list(read_records(out / "records.jsonl"))
     assert len(records) == 80
     items = json.loads((out / "conversations.json").read_text())
@@ -80,12 +80,12 @@ def test_offline(sketch, tmp_path, capsys):
     assert len(from_conversations(items, label_set="mikels8")) == sum(bool(record.instructions) for record in records)
     assert verify_shards(out / "shards" / "train").ok
     page = (out / "preview.html").read_text()
-    pictures = re.findall(r"data:image/jpeg;base64,([^\"]+)", page)
-    assert len(pictures) == 24 and base64.b64decode(pictures[0])[:2] == b"\xff\xd8"
+    images = re.findall(r"data:image/jpeg;base64,([^\"]+)", page)
+    assert len(images) == 24 and base64.b64decode(images[0])[:2] == b"\xff\xd8"
     assert "http" not in re.sub(r"<meta[^>]*>", "", page).replace("https://platform", "")
 
 
-def test_one_step_after_the_other(sketch, tmp_path, capsys):
+def test_single_steps_give_the_same_as_all(sketch, tmp_path, capsys):
     together, apart = tmp_path / "together", tmp_path / "apart"
     images = ["--images", str(sketch), "--preview", "0"]
     assert main(["generate", "all", str(sketch / "records.jsonl"), "--out", str(together), *images]) == 0
@@ -97,13 +97,13 @@ def test_one_step_after_the_other(sketch, tmp_path, capsys):
     steps = json.loads((apart / "summary.json").read_text())["steps"]
     assert [step["step"] for step in steps][-1] == "explanation" and len(steps) == 7
     assert not (apart / "preview.html").exists()
-    # A run on its own result changes nothing.
+    # A run on its result changes nothing.
     before = (apart / "records.jsonl").read_bytes()
     assert main(["generate", "reasoning", str(source), "--out", str(apart), *images]) == 0
     assert (apart / "records.jsonl").read_bytes() == before
 
 
-def test_dry_run_budget_and_going_on(sketch, tmp_path, capsys):
+def test_dry_run_budget_and_resuming(sketch, tmp_path, capsys):
     out = tmp_path / "out"
     with chat_server.ChatServer() as server:
         arguments = ["generate", "reasoning", str(sketch / "records.jsonl"), "--out", str(out), "--images", str(sketch)]
@@ -112,7 +112,7 @@ def test_dry_run_budget_and_going_on(sketch, tmp_path, capsys):
         shown = capsys.readouterr().out
         assert server.num_requests == 0 and not (out / "records.jsonl").exists()
         assert "reasoning: 56 requests" in shown and "prices of 20" in shown
-        about, worst = map(float, re.search(r"together about \$([\d.]+), at most \$([\d.]+)", shown).groups())
+        about, worst = map(float, re.search(r"total about \$([\d.]+), at most \$([\d.]+)", shown).groups())
         assert about < worst
         assert main([*arguments, "--max-usd", "0.006"]) == EXIT_USER_ERROR
         captured = capsys.readouterr()
@@ -163,15 +163,15 @@ def test_batches_of_all_steps_without_waiting(sketch, tmp_path, capsys):
     arguments += ["--preview", "0", "--model", "gpt-4.1-mini"]
     with chat_server.ChatServer() as server:
         arguments += ["--base-url", server.url, "--batch", "--no-wait"]
-        # Captions and attributes first, since what is written is told of them; nothing is asked again meanwhile.
+        # Captions and attributes first, since the other steps use them; nothing is requested twice.
         for num_batches, num_under_way in ((2, 12), (6, 24), (6, 0)):
             assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
             assert (f"{num_under_way} requests are under way" in capsys.readouterr().out) == bool(num_under_way)
             assert len(server.batches) == num_batches
         assert server.num_requests == 0
     rows = [json.loads(line) for line in (tmp_path / "out" / "ledger.jsonl").read_text().splitlines()]
-    asked = [row["request"] for row in rows if "request" in row]
-    assert len(asked) == len(set(asked)) == 36
+    requests = [row["request"] for row in rows if "request" in row]
+    assert len(requests) == len(set(requests)) == 36
     written = list(read_records(tmp_path / "out" / "records.jsonl"))
     assert all(record.caption and len(record.instructions) == 7 for record in written)
 
@@ -203,43 +203,43 @@ def test_settings_file(sketch, tmp_path, capsys):
     assert main(arguments) == EXIT_USER_ERROR
     shown = capsys.readouterr().err
     for problem in ("chat.modle: unknown key (did you mean 'model'?)", "temperature", "job.sead: unknown key"):
-        assert problem in shown or "mean nothing without a model" in shown
+        assert problem in shown or "need a chat model" in shown
     assert "job.sead" in shown
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["--mix", "papr"], "no mix 'papr' (did you mean 'paper'?)"),
-        (["--base-url", "http://x/v1"], "mean nothing without a model"),
+        (["--mix", "papr"], "unknown mix 'papr' (did you mean 'paper'?)"),
+        (["--base-url", "http://x/v1"], "base_url need a chat model"),
         (["--model", "m", "--base-url", "x"], "chat.base_url: must be an address"),
-        (["--split", "dev"], "no records of split 'dev' (there are: test, train, val)"),
-        (["--mix", "released"], "the mix wants more pictures than there are"),
+        (["--split", "dev"], "no records of split 'dev' (available: test, train, val)"),
+        (["--mix", "released"], "the mix needs more images than there are"),
         (["--config", "gone.yaml"], "gone.yaml"),
-        (["--captioner", "blip"], "'blip' is no captioner"),
-        (["--vocabulary", "gone.json", *NOWHERE], "gone.json: the vocabulary cannot be read"),
-        (["--vocabulary", "open"], "--vocabulary is for a chat model"),
-        (["--images", "gone"], "gone: no such folder of pictures"),
-        (["--images", ".", "--shards"], "none of the 56 pictures is in .: give --images"),
-        (["--images", ".", "--vision", *NOWHERE], "none of the 56 pictures is in .: give --images"),
-        (["--out", "taken"], "taken: a file; give the folder"),
-        (["--out", "other"], "summary.json: not a summary of ours"),
-        (["--out", "full"], "records.jsonl: a folder, where a file is to be written"),
+        (["--captioner", "blip"], "'blip' is not a captioner"),
+        (["--vocabulary", "gone.json", *NOWHERE], "gone.json: cannot read the vocabulary"),
+        (["--vocabulary", "open"], "--vocabulary needs a chat model"),
+        (["--images", "gone"], "gone: no such folder of images"),
+        (["--images", ".", "--shards"], "none of the 56 images is in .. Pass the folder"),
+        (["--images", ".", "--vision", *NOWHERE], "with --images. They are needed for the model."),
+        (["--out", "taken"], "taken: this is a file; pass a folder"),
+        (["--out", "other"], "summary.json: not a summary of this command"),
+        (["--out", "full"], "records.jsonl: this is a folder, but a file must be written here"),
         (["--out", "strange"], "ledger.jsonl: the ledger cannot be opened"),
         (["--judge", "m", *NOWHERE, "--max-usd", "1"], "no price is known for the model 'm'"),
         (["--prices", "other/summary.json", *NOWHERE], "summary.json: expected an object with 'date'"),
         (["--config", "prompt.yaml", *NOWHERE], "empty.txt: the prompt is empty"),
-        (["--examples", "99", *NOWHERE], "has 6 examples, 99 were asked for"),
+        (["--examples", "99", *NOWHERE], "has 6 examples; 99 were requested"),
         (["--max-usd", "nan", *NOWHERE], "chat.max_usd: Input should be a finite number"),
         (["--wording", "9"], "categorical wording 9 does not exist; there are 1 to 4"),
         (["--wording", "4", "--open-set"], "open wording 4 does not exist; there are 1 to 3"),
-        (["--open-set", "--option-order", "shuffled"], "--option-order orders a list of options"),
-        (["--allow-short"], "--allow-short is about mixes"),
-        (["--device", "cuda"], "--device is about the LAVIS captioner"),
-        (["--vision", "--examples", "1"], "--vision sends pictures to a chat model"),
-        (["--batch"], "--batch means nothing without a model"),
-        (["--batch", "--stream", *NOWHERE], "give one of them"),
-        (["--no-wait", *NOWHERE], "--no-wait is about batches"),
+        (["--open-set", "--option-order", "shuffled"], "--option-order needs a list of options"),
+        (["--allow-short"], "--allow-short applies to mixes"),
+        (["--device", "cuda"], "--device applies to the LAVIS captioner"),
+        (["--vision", "--examples", "1"], "--vision needs a chat model"),
+        (["--batch"], "--batch needs a chat model"),
+        (["--batch", "--stream", *NOWHERE], "--batch cannot stream replies"),
+        (["--no-wait", *NOWHERE], "--no-wait applies to batches"),
     ],
 )
 def test_user_errors(changes, message, sketch, tmp_path, capsys, monkeypatch):
@@ -256,7 +256,7 @@ def test_user_errors(changes, message, sketch, tmp_path, capsys, monkeypatch):
     assert main([*arguments, *images, *changes]) == EXIT_USER_ERROR
     shown = capsys.readouterr().err
     assert message in shown and "Traceback" not in shown
-    assert "done" not in shown  # nothing was begun
+    assert "done" not in shown  # no step has started
 
 
 @pytest.mark.parametrize(
@@ -264,10 +264,10 @@ def test_user_errors(changes, message, sketch, tmp_path, capsys, monkeypatch):
     [
         ({"emotion": "joyness"}, "record '{id}': unknown emotion 'joyness'"),
         ({"label_set": "mikels9"}, "record '{id}': unknown label set 'mikels9'"),
-        ({"label_set": None}, "name no label set (first: '{id}')"),
+        ({"label_set": None}, "have an emotion but no label set (first: '{id}')"),
     ],
 )
-def test_labels_are_looked_at_before_anything_is_asked(changes, message, sketch, tmp_path, capsys):
+def test_labels_are_checked_before_any_request(changes, message, sketch, tmp_path, capsys):
     records = [record for record in read_records(sketch / "records.jsonl") if record.split == "train"]
     records[-1] = records[-1].model_copy(update=changes)
     write_records(tmp_path / "records.jsonl", records)
@@ -294,7 +294,7 @@ SECRET = "sk-0123456789abcdefghij"
         (f"chat: {{model: m, api_key: {SECRET}}}", "chat.api_key: unknown key (did you mean 'api_key_env'?)"),
     ],
 )
-def test_keys_in_odd_places_are_refused_and_not_shown(config, message, sketch, tmp_path, capsys):
+def test_keys_in_wrong_places_are_rejected_and_not_shown(config, message, sketch, tmp_path, capsys):
     (tmp_path / "c.yaml").write_text(config)
     arguments = ["generate", "reasoning", str(sketch / "records.jsonl"), "--out", str(tmp_path / "out")]
     assert main([*arguments, "--config", str(tmp_path / "c.yaml")]) == EXIT_USER_ERROR
@@ -304,7 +304,7 @@ def test_keys_in_odd_places_are_refused_and_not_shown(config, message, sketch, t
 
 
 @pytest.mark.parametrize("key", ["sk-\u0444\u00fc-0123456789", "sk-0123456789\nabc", "a b"])
-def test_keys_that_are_none_are_refused_and_not_shown(key, sketch, tmp_path, capsys, monkeypatch):
+def test_invalid_keys_are_rejected_and_not_shown(key, sketch, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", key)
     arguments = ["generate", "reasoning", str(sketch / "records.jsonl"), "--out", str(tmp_path / "out")]
     assert main([*arguments, "--images", str(sketch), *NOWHERE]) == EXIT_USER_ERROR
@@ -317,14 +317,14 @@ def test_keys_that_are_none_are_refused_and_not_shown(key, sketch, tmp_path, cap
     assert "OPENAI_BASE_URL must hold neither a password" in shown and SECRET not in shown
 
 
-def test_shards_with_a_broken_picture(sketch, tmp_path, capsys):
+def test_shards_with_a_missing_image(sketch, tmp_path, capsys):
     records = [record for record in read_records(sketch / "records.jsonl") if record.split == "train"][:3]
     records[1] = records[1].model_copy(update={"image": "gone.jpg"})
     write_records(tmp_path / "records.jsonl", records)
     arguments = ["generate", "categorical", str(tmp_path / "records.jsonl"), "--out", str(tmp_path / "out")]
     assert main([*arguments, "--images", str(sketch), "--shards"]) == EXIT_USER_ERROR
     shown = capsys.readouterr().err
-    assert "records.jsonl is written, the shards of 'train' are not" in shown and "--skip-bad" in shown
+    assert "records.jsonl, but not the shards of 'train'" in shown and "--skip-bad" in shown
     assert all(record.instructions for record in read_records(tmp_path / "out" / "records.jsonl"))
 
 
@@ -341,7 +341,7 @@ def test_missing_records_and_missing_key(sketch, tmp_path, capsys, monkeypatch):
     assert "OPENAI_API_KEY holds no key for https://api.openai.com/v1" in capsys.readouterr().err
 
 
-def test_overlap_is_refused(sketch, tmp_path, capsys):
+def test_overlap_is_rejected(sketch, tmp_path, capsys):
     records = list(read_records(sketch / "records.jsonl"))
     train = next(record for record in records if record.split == "train")
     folder = tmp_path / "other"
@@ -352,7 +352,7 @@ def test_overlap_is_refused(sketch, tmp_path, capsys):
     arguments = ["generate", "categorical", str(sketch / "records.jsonl"), "--out", str(tmp_path / "out")]
     arguments += ["--images", str(sketch), "--held-out", str(folder / "records.jsonl"), "--preview", "0"]
     assert main(arguments) == EXIT_USER_ERROR
-    assert f"'other/1' (test) is the same picture as '{train.id}'" in capsys.readouterr().err
+    assert f"'other/1' (test) is the same image as '{train.id}'" in capsys.readouterr().err
     assert main([*arguments, "--no-check-overlap"]) == 0
 
 

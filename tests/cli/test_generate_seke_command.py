@@ -1,12 +1,12 @@
-"""`emovit generate seke` from the outside, with the local server and offline.
+"""`emovit generate seke` as a command, with the local server and offline.
 
-- With a server, missing levels come into the records with who gave them and how sure; people's stay; every attempt is
-  in the trail; the second run asks nothing and writes the same; levels of an earlier run are not taken for people's.
-- Instructions go from coarse to fine, say where their level comes from, and replace those of an earlier run only.
-- Batches: a face goes on where the last call left it, one round a call with `--no-wait`; the result is that of single
-  calls, and so are conversations and shards. The manifest holds the settings; the preview shows processed faces only.
-- `--check` hides one known level at a time: what the server is told never holds it. A dry run asks nothing.
-- Offline, the tables alone answer. What cannot work is told in one line.
+- With a server, records get the missing levels with their source and uncertainty; labels by people stay; the trail
+  contains every attempt. A second run sends nothing and writes the same; it completes levels of an earlier run again.
+- Instructions go from coarse to fine, name the source of their level, and replace only those of an earlier run.
+- Batches: each call with `--no-wait` resumes all faces and adds one round. Records, conversations and shards are those
+  of single requests. The manifest contains the settings; the preview shows only processed faces.
+- `--check` hides one known level at a time, and never sends it. A dry run sends nothing.
+- Offline, the tables alone answer. Invalid options are reported on one line.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def test_with_a_server(faces, capsys):
         first = (out / "records.jsonl").read_bytes()
         trail = [json.loads(line) for line in (out / "seke.jsonl").read_text().splitlines()]
         assert run(faces, out, server=server) == 0
-        # The result as the input of a further run: what the model gave is missing again, and paid already.
+        # The result as input of another run: generated levels are missing again, and already paid.
         write_records(faces / "records.jsonl", read_records(out / "records.jsonl"))
         assert run(faces, out, server=server) == 0
         assert len(server.bodies) == 3 * (3 + 1) and (out / "records.jsonl").read_bytes() == first
@@ -108,8 +108,8 @@ def test_with_a_server(faces, capsys):
 
 def test_batches_and_exports(faces, tmp_path, capsys):
     other = EmotionRecord(id="f/other", image="0.png", split="val", source="f", emotion="fear", label_set="ekman6")
-    asked = Instruction(kind="conversation", question="Not of this run?", answer="No.", provenance="human")
-    records = [*read_records(faces / "records.jsonl"), other.model_copy(update={"instructions": [asked]})]
+    human = Instruction(kind="conversation", question="Not of this run?", answer="No.", provenance="human")
+    records = [*read_records(faces / "records.jsonl"), other.model_copy(update={"instructions": [human]})]
     write_records(faces / "records.jsonl", records)
 
     def batched(batch, lines):
@@ -127,7 +127,7 @@ def test_batches_and_exports(faces, tmp_path, capsys):
         server.batch_script = batched
         assert run(faces, single, "--no-check-overlap", server=server) == 0
         num_single = server.num_requests
-        for unfinished in (3, 3, 0):  # answers go up; they come down and reviews go up; these come down
+        for unfinished in (3, 3, 0):  # submit answers; collect them and submit reviews; collect reviews
             assert run(faces, batches, "--batch", "--no-wait", *more, server=server) == 0
             assert (f"unfinished {unfinished}" in capsys.readouterr().out) == bool(unfinished)
         assert server.num_requests == num_single and len(server.batches) == 2
@@ -150,16 +150,16 @@ def test_batches_and_exports(faces, tmp_path, capsys):
     assert "levels: affect kept 3" in page
 
 
-def test_check_hides_what_it_asks_for(faces, capsys):
+def test_check_hides_the_requested_level(faces, capsys):
     with ChatServer(script) as server:
         assert run(faces, faces / "checked", "--check", server=server) == 0
-        asked = [(words_of(body).split("Wanted:")[0], body["response_format"]) for body in server.bodies]
+        sent = [(words_of(body).split("Wanted:")[0], body["response_format"]) for body in server.bodies]
     shown = capsys.readouterr().out
     assert "expression: accuracy 1.000" in shown and "of 2 faces" in shown
     report = json.loads((faces / "checked" / "check.json").read_text())["levels"]
     assert report["units"]["value"] == 1.0 and report["expression"]["calls_per_face"] == 4.0
-    assert len(asked) == 4 * (2 + 1 + 2)
-    for text, form in asked:
+    assert len(sent) == 4 * (2 + 1 + 2)
+    for text, form in sent:
         known = text.split("Proposal:")[0].split("Usual")[0]
         wanted = set(form["json_schema"]["schema"]["properties"]) & set(SMILE)
         assert not [name for name in wanted if f"- {name}" in known]
@@ -183,10 +183,10 @@ def test_offline(faces, capsys):
         (["--split", "test"], "no records of split 'test'"),
         (["--config", "CONFIG", "--model", "m", "--base-url", "http://localhost:9/v1"], "temperature 0"),
         (["--config", "WRONG"], "did you mean 'n_max'"),
-        (["--batch"], "--batch means nothing without a model"),
-        (["--no-wait"], "--no-wait is about batches"),
+        (["--batch"], "--batch needs a chat model"),
+        (["--no-wait"], "--no-wait applies to batches"),
         (["--check", "--shards"], "--check writes no records"),
-        (["--check", "--no-wait"], "--check measures when all answers are there"),
+        (["--check", "--no-wait"], "--check needs all answers"),
     ],
 )
 def test_errors(faces, more, message, capsys):

@@ -1,10 +1,10 @@
-"""`emovit generate seke-tests` from the outside, behind `emovit data split`.
+"""`emovit generate seke-tests` as a command, after `emovit data split`.
 
-- Each level gets the faces that people labelled of it, with its own questions and nothing that a model gave; counts,
-  persons and hashes in the manifest are those of the files; the same seed gives the same bytes.
-- Balanced sets have as many of each class as of the rarest, units at least so many; no face stands in a set twice.
-- The recipe of docs/seke.md runs as it stands, and training gets none of the persons that test.
-- A person, or a picture, on both sides is refused, and what is only doubtful is noted, or refused with `--strict`.
+- Each level gets the faces that people labelled, with the questions of the level and without generated levels; counts,
+  persons and hashes in the manifest agree with the files; the same seed gives the same bytes.
+- Balanced sets have as many faces of each class as of the rarest one, for units at least as many; no face occurs twice.
+- The commands of docs/seke.md work, and no person of the tests is in the training data.
+- Persons and images in two splits are rejected; doubtful cases are noted, or rejected with `--strict`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FILES = {level: f"test_{level}.jsonl" for level in ("expression", "affect", "uni
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """200 faces of 40 persons, two thirds with each level, the person under `extra.subject` only."""
+    """200 faces of 40 persons; two thirds have each level; only `extra.subject` names the person."""
     root = tmp_path_factory.mktemp("faces")
     rng = random.Random(7)
     records = []
@@ -48,7 +48,7 @@ def drawn(tmp_path_factory):
         extra = {"subject": f"s{number % 40}"}
         record = EmotionRecord(id=f"f/{number}", image=f"{number}.png", split="all", source="f", extra=extra, **values)
         records.append(record)
-    # A level that a model gave is no truth.
+    # A generated level is not a label.
     generated = {"seke_given": "expression", "seke_label_set": "expressions8", "subject": "s0"}
     records[0] = records[0].model_copy(
         update={"emotion": "anger", "label_set": "expressions8", "extra": generated, "valence": 0.5, "arousal": 0.5}
@@ -117,7 +117,7 @@ def test_balanced(drawn, tmp_path, more):
     assert (tmp_path / "few" / FILES["affect"]).read_bytes() != (tmp_path / "other" / FILES["affect"]).read_bytes()
 
 
-def test_recipe_of_the_page(drawn, tmp_path, monkeypatch):
+def test_commands_of_the_page(drawn, tmp_path, monkeypatch):
     page = (Path(__file__).resolve().parents[2] / "docs" / "seke.md").read_text(encoding="utf-8")
     section = page.partition("## Test sets")[2].partition("\n## ")[0]
     lines = re.findall(r"(?:^|`)emovit ([^`\n]+)", section, flags=re.MULTILINE)
@@ -129,13 +129,13 @@ def test_recipe_of_the_page(drawn, tmp_path, monkeypatch):
     for line in lines:
         assert main(shlex.split(line)) == 0, line
     completed = list(read_records("faces/completed/records.jsonl"))
-    asked = {record.group for record in completed if record.instructions}
+    trained = {record.group for record in completed if record.instructions}
     tested = {record.group for name in FILES.values() for record in read_records(f"faces/tests/{name}")}
-    assert asked and tested and not asked & tested
+    assert trained and tested and not trained & tested
     assert verify_shards(Path("shards")).ok
 
 
-def test_refused_and_noted(drawn, tmp_path, capsys):
+def test_rejected_and_noted(drawn, tmp_path, capsys):
     records = list(read_records(drawn / "split.jsonl"))
     train = next(record for record in records if record.split == "train")
     test = next(record for record in records if record.split == "test")
@@ -149,25 +149,25 @@ def test_refused_and_noted(drawn, tmp_path, capsys):
         return code, captured.out + captured.err
 
     code, shown = attempt({test.id: test.model_copy(update={"group": train.group})})
-    assert code == EXIT_USER_ERROR and f"shows group '{train.group}'" in shown
+    assert code == EXIT_USER_ERROR and f"belongs to group '{train.group}'" in shown
     shutil.copy(folder / train.image, folder / test.image)
     code, shown = attempt({})
-    assert code == EXIT_USER_ERROR and f"is the same picture as '{train.id}'" in shown
+    assert code == EXIT_USER_ERROR and f"is the same image as '{train.id}'" in shown
     assert not (tmp_path / "out").exists()
     (folder / test.image).unlink()
     nameless = {test.id: test.model_copy(update={"group": None})}
     code, shown = attempt(nameless, "--strict")
-    assert code == EXIT_USER_ERROR and "name no person" in shown and "1 of 200 pictures are not in" in shown
+    assert code == EXIT_USER_ERROR and "do not name a person" in shown and "1 of 200 images are not in" in shown
     assert not (tmp_path / "out").exists()
     assert attempt(nameless)[0] == 0
     code, shown = attempt(nameless)
     assert code == EXIT_USER_ERROR and "exists already" in shown
-    # What --overwrite does not write anew is not left over from before.
+    # --overwrite removes files of an earlier run that it does not write again.
     assert attempt(nameless, "--overwrite", "--level", "units")[0] == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.json", "test_units.jsonl"]
     code, shown = attempt({}, "--split", "dev", "--overwrite")
-    assert code == EXIT_USER_ERROR and "no record is of split 'dev' (there are: test, train)" in shown
+    assert code == EXIT_USER_ERROR and "no records of split 'dev' (available: test, train)" in shown
     scenes = test.model_copy(update={"emotion": "awe", "label_set": "mikels8"})
     shutil.copy(drawn / test.image, folder / test.image)
     code, shown = attempt({test.id: scenes}, "--overwrite")
-    assert code == EXIT_USER_ERROR and f"record '{test.id}': label set 'mikels8' is not one of facial" in shown
+    assert code == EXIT_USER_ERROR and f"record '{test.id}': label set 'mikels8' has no facial expressions" in shown

@@ -1,7 +1,8 @@
 """Reading valence and arousal from answers.
 
 Properties:
-- a number counts if it is tied to its name, or if the answer consists of numbers, and only on the scale of the question;
+- a number counts if it is tied to its name, or if the answer consists of numbers, and only on the scale of the
+  question;
 - ranges, decimal commas, contradictions and two numbers for one name are ambiguous;
 - words, counts, percentages and ratings on other scales give no number;
 - values are converted to the requested scale; no text makes the reader fail.

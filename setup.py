@@ -59,7 +59,6 @@ REQUIREMENTS = [
     # metrics and the report
     "scikit-learn>=1.3",
     "scipy>=1.11",
-    "torchmetrics>=1.6",
     "matplotlib>=3.8",
     "jinja2>=3.1",
     # chat models that write instruction data; loaded only when one is asked
@@ -104,6 +103,7 @@ EXTRAS = {
         "pytest-xdist>=3.5",
         "ruff>=0.6",
         "setuptools>=77",
+        "torchmetrics>=1.6",
         "wheel>=0.43",
     ],
 }

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-DIRECT = "direct"
-"""The method of a baseline, which reads no question."""
+from lavis_emovit.evaluation.benchmark_rows import DIRECT
 
 _METHODS = {
     "likelihood": "likelihood",

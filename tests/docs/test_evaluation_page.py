@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from lavis_emovit.evaluation.benchmarks import Kind, Way
-from lavis_emovit.evaluation.explanations import MIN_REASON_WORDS, ExplanationMetrics
+from lavis_emovit.evaluation.metrics.explanations import MIN_REASON_WORDS, ExplanationMetrics
 from lavis_emovit.evaluation.suite.settings import SuiteSettings
 from lavis_emovit.settings import parse_settings
 

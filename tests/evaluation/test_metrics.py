@@ -1,8 +1,8 @@
 """Classification metrics.
 
-Properties: values agree with scikit-learn, torchmetrics or a calculation by hand; an invalid answer stays in the
-denominator and has its own column; ties and the order of labels or rows change nothing; an interval is the same for the
-same seed, covers what it should, and never claims certainty; every bad input is refused with the row's name.
+Properties: values agree with scikit-learn, torchmetrics or a calculation by hand; an invalid answer counts as wrong and
+has its own column; ties and the order of labels or rows have no effect; an interval is the same for the same seed, has
+the right coverage and never zero width; errors name the bad row.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def random_rows(num_rows: int, seed: int = 0, invalid_share: float = 0.0) -> lis
     return rows_of(pairs, scores)
 
 
-def test_a_case_counted_by_hand():
+def test_example_counted_by_hand():
     rows = rows_of(
         [
             ("anger", "anger"),
@@ -138,7 +138,7 @@ def test_calibration_counted_by_hand():
     assert result.mean_confidence == pytest.approx(0.75)
 
 
-def test_certain_probabilities_fall_into_the_last_bin():
+def test_probability_of_one_belongs_to_the_last_bin():
     result = calibration(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([0, 0]))
     assert result.bins[-1].count == 2
     assert result.ece == 0
@@ -151,7 +151,7 @@ def test_huge_scores_do_not_overflow():
     assert probabilities[1].tolist() == [1.0, 0.0]
 
 
-def test_top_k_ties_count_as_a_fair_draw():
+def test_top_k_ties_count_as_a_random_draw():
     scores = np.array([[1.0, 1.0, 1.0, 1.0]])
     assert [top_k_accuracy(scores, np.array([c]), 1) for c in range(4)] == [0.25] * 4
     assert top_k_accuracy(scores, np.array([2]), 3) == 0.75
@@ -160,7 +160,7 @@ def test_top_k_ties_count_as_a_fair_draw():
         top_k_accuracy(scores, np.array([0]), 5)
 
 
-def test_the_order_of_labels_and_rows_changes_no_figure():
+def test_order_of_labels_and_rows_has_no_effect():
     rows = random_rows(300, seed=5, invalid_share=0.1)
     first = classification_metrics(rows, LABELS)
     second = classification_metrics(rows[::-1], LABELS[::-1])
@@ -171,7 +171,7 @@ def test_the_order_of_labels_and_rows_changes_no_figure():
     assert {c.label: c.f1 for c in second.per_class} == pytest.approx({c.label: c.f1 for c in first.per_class})
 
 
-def test_interval_agrees_with_the_normal_approximation_and_repeats():
+def test_interval_agrees_with_the_normal_approximation_and_is_reproducible():
     values = np.array([1.0] * 800 + [0.0] * 200)
     interval = bootstrap_interval(values, num_resamples=4000, seed=1)
     half_width = 1.96 * math.sqrt(0.8 * 0.2 / 1000)
@@ -182,7 +182,7 @@ def test_interval_agrees_with_the_normal_approximation_and_repeats():
 
 
 @pytest.mark.parametrize("num_right", [0, 20])
-def test_interval_of_a_constant_is_the_exact_binomial_one(num_right):
+def test_interval_of_a_constant_is_the_exact_binomial_interval(num_right):
     interval = bootstrap_interval(np.array([float(num_right > 0)] * 20))
     expected = stats.binomtest(num_right, 20).proportion_ci(0.95, method="exact")
     assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
@@ -207,7 +207,7 @@ def test_paired_difference():
     assert around.low < 0 < around.high
 
 
-def test_paired_difference_refuses_other_instances():
+def test_paired_difference_refuses_different_instances():
     rows = rows_of([("awe", "awe"), ("anger", "awe")])
     with pytest.raises(DataError, match="instance 'i1' is in only one"):
         paired_difference(rows, rows[:1])
@@ -236,7 +236,7 @@ GOOD_SCORES = dict.fromkeys(LABELS, -1.0)
         (construct(scores={**GOOD_SCORES, "awe": -math.inf}), "score of 'awe' is -inf"),
     ],
 )
-def test_a_bad_row_is_named(bad_row, message):
+def test_error_names_the_bad_row(bad_row, message):
     with pytest.raises(DataError, match=message) as caught:
         classification_metrics([*random_rows(3), bad_row], LABELS)
     assert "prediction of instance 'bad-one'" in str(caught.value)
@@ -247,13 +247,13 @@ def test_empty_input_and_bad_label_sets_are_refused():
         classification_metrics([], LABELS)
     with pytest.raises(DataError, match="label set is empty"):
         classification_metrics(random_rows(2), ())
-    with pytest.raises(DataError, match="names a label twice"):
+    with pytest.raises(DataError, match="duplicate label"):
         classification_metrics(random_rows(2), ("awe", "awe"))
     with pytest.raises(DataError, match="no values"):
         bootstrap_interval(np.array([]))
 
 
-def test_single_functions_agree_with_the_whole():
+def test_single_functions_agree_with_classification_metrics():
     rows = random_rows(60, invalid_share=0.2)
     whole = classification_metrics(rows, LABELS)
     assert confusion_counts(rows, LABELS).tolist() == whole.confusion
@@ -261,6 +261,6 @@ def test_single_functions_agree_with_the_whole():
     assert score_matrix(rows, LABELS)[0].tolist() == [rows[0].scores[label] for label in LABELS]
 
 
-def test_metrics_survive_json():
+def test_metrics_can_be_read_back_from_json():
     result = classification_metrics(random_rows(50), LABELS)
     assert type(result).model_validate_json(result.model_dump_json()) == result

@@ -1,9 +1,9 @@
-"""Levels, pairs, slices, sensitivity, and what all metrics have in common.
+"""Levels, pairs, slices, sensitivity, and the properties of all metrics.
 
-Properties: on every draw the bootstrap's figures are scikit-learn's on that draw; rows of one group are drawn together;
-intervals cover a known truth as often as they say; McNemar's p value is the binomial sum written out; coarse levels
-read the same predictions through the published hierarchies; slices and levels add up to the whole; errors are in no
-denominator and always counted; sensitivity is the ratio written out; what cannot be measured is refused by name.
+Properties: metrics on each resample are those of scikit-learn; rows of one group are resampled together; intervals have
+the right coverage; McNemar's p value is the binomial sum; coarse levels use published hierarchies; slices and levels
+add up to the whole; errors are not in any denominator and always counted; sensitivity is the ratio from its definition;
+errors name what cannot be measured.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lavis_emovit.evaluation.metrics import (
     sensitivity,
     slice_metrics,
 )
-from lavis_emovit.evaluation.metrics.classification import summaries
+from lavis_emovit.evaluation.metrics.confusion import confusion_metrics
 from lavis_emovit.evaluation.predictions import PredictionRow
 
 LABELS = ("amusement", "anger", "awe", "sadness")
@@ -54,12 +54,12 @@ ERROR = row(990, "awe", None, error="the picture is cut off")
 # ---- Draws and intervals ---------------------------------------------------------------------------------------------
 
 
-def test_figures_on_every_draw_are_those_of_scikit_learn():
+def test_metrics_on_every_resample_agree_with_scikit_learn():
     rows = random_rows(60)
     true = np.array([LABELS.index(r.label) for r in rows])
     said = np.array([LABELS.index(r.prediction) if r.prediction in LABELS else 4 for r in rows])
     resamples = Resamples(60, num_resamples=25, seed=3)
-    found = summaries(resamples.counts(true * 5 + said, 20), 4)
+    found = confusion_metrics(resamples.counts(true * 5 + said, 20), 4)
     for r, weights in enumerate(np.concatenate(list(resamples.weights()))):
         picked = np.repeat(np.arange(60), weights.astype(int))
         x, y = true[picked], said[picked]
@@ -73,7 +73,7 @@ def test_figures_on_every_draw_are_those_of_scikit_learn():
             assert found[f"{average}_f1"][r] == pytest.approx(expected)
 
 
-def test_intervals_stand_around_their_values_and_cover_a_known_accuracy():
+def test_intervals_contain_their_values_and_cover_a_known_accuracy():
     covered = 0
     for seed in range(40):
         found = classification_metrics(random_rows(150, accuracy=0.7, seed=seed), LABELS, num_resamples=200)
@@ -85,13 +85,13 @@ def test_intervals_stand_around_their_values_and_cover_a_known_accuracy():
     assert 34 <= covered <= 40
 
 
-def test_all_right_claims_no_certainty_for_any_headline_figure():
+def test_intervals_of_perfect_predictions_have_a_width():
     found = classification_metrics([row(n, "awe", "awe") for n in range(20)], LABELS)
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1"):
         assert getattr(found, f"{name}_interval").low == pytest.approx(0.025 ** (1 / 20))
 
 
-def test_draws_are_the_same_each_time_kept_or_not(monkeypatch):
+def test_resamples_are_the_same_whether_kept_or_drawn_again(monkeypatch):
     resamples = Resamples(50, num_resamples=30, seed=4)
     first, again = (np.concatenate(list(resamples.weights())) for _ in range(2))
     monkeypatch.setattr("lavis_emovit.evaluation.metrics.resampling._WEIGHTS_KEPT", 0)
@@ -104,7 +104,7 @@ def test_draws_are_the_same_each_time_kept_or_not(monkeypatch):
     assert (first != np.concatenate(list(Resamples(50, num_resamples=30, seed=5).weights()))).any()
 
 
-def test_groups_are_drawn_whole():
+def test_groups_are_resampled_whole():
     groups = np.array([0, 0, 0, 1, 2, 2])
     for weights in Resamples(6, groups, num_resamples=50).weights():
         assert weights.shape == (50, 6)
@@ -125,7 +125,7 @@ def test_groups_are_drawn_whole():
 # ---- Errors and invalid answers --------------------------------------------------------------------------------------
 
 
-def test_an_error_is_in_no_denominator_and_always_counted():
+def test_errors_are_not_in_the_denominator_and_always_counted():
     rows = [row(0, "awe", "awe", status="ok"), row(1, "awe", None, status="refused"), row(2, "anger", "awe")]
     without, with_error = classification_metrics(rows, LABELS), classification_metrics([ERROR, *rows], LABELS)
     assert with_error == without.model_copy(update={"num_errors": 1})
@@ -164,7 +164,7 @@ def test_webemo_levels_counted_by_hand():
         assert level.accuracy_interval.low <= level.accuracy <= level.accuracy_interval.high
 
 
-def test_the_finest_level_is_the_classification_and_coarser_ones_are_never_worse():
+def test_finest_level_is_the_classification_and_coarser_levels_are_never_worse():
     labels = get_label_set("mikels8").labels
     rows = [*random_rows(200, labels=labels), ERROR]
     coarse, fine = hierarchy_metrics(rows, "mikels8").levels
@@ -183,7 +183,7 @@ def test_hierarchies_do_not_contradict_each_other():
 def test_levels_that_cannot_be_measured_are_refused():
     with pytest.raises(DataError, match="no hierarchy leads"):
         hierarchy_metrics([row(0, "awe", "awe")], "mikels8", ("parrott6",))
-    with pytest.raises(DataError, match="no true label has a place in 'polarity2'"):
+    with pytest.raises(DataError, match="no true label exists in 'polarity2'"):
         hierarchy_metrics([row(0, "surprise", "surprise")], "ekman6")
 
 
@@ -191,7 +191,7 @@ def test_levels_that_cannot_be_measured_are_refused():
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 9), (9, 1), (0, 6), (5, 5), (3, 8)])
-def test_mcnemar_is_the_binomial_sum_written_out(before, after):
+def test_mcnemar_is_the_binomial_sum(before, after):
     total, least = before + after, min(before, after)
     tail = sum(math.comb(total, k) for k in range(least + 1)) / 2**total
     assert mcnemar_exact(before, after) == pytest.approx(min(1.0, 2 * tail))
@@ -219,7 +219,7 @@ def test_two_models_on_the_same_rows(metric):
         assert (found.interval.low, found.interval.high) == pytest.approx((interval.low, interval.high))
 
 
-def test_pairs_with_an_error_on_either_side_are_left_out_and_counted():
+def test_pairs_with_an_error_on_either_side_are_skipped_and_counted():
     rows = random_rows(10)
     failed = rows[3].model_copy(update={"prediction": None, "error": "no picture"})
     found = compare_models(rows, [*rows[:3], failed, *rows[4:]], LABELS)
@@ -253,7 +253,7 @@ def test_slices_add_up_to_the_whole():
     assert [one.is_small for one in by_label] == [one.num_samples < 20 for one in by_label]
     broken = ERROR.model_copy(update={"slices": {"scene": "s9"}})
     assert slice_metrics([*rows, broken], "scene", len)[3].metrics is None
-    with pytest.raises(DataError, match=r"no row has a field 'person'.*there are: scene, label"):
+    with pytest.raises(DataError, match=r"no row has a field 'person'.*available: scene, label"):
         slice_metrics(rows, "person", len)
 
 
@@ -266,14 +266,14 @@ def test_sensitivity_is_the_mean_of_the_ratios():
     assert sensitivity({"fi": {"a": 0.0, "b": 0.0}}).sensitivity is None
     for scores, said in (
         ({}, "no task"),
-        ({"fi": {"a": 0.5}}, "two or more"),
+        ({"fi": {"a": 0.5}}, "at least two"),
         ({"fi": {"a": 1, "b": math.nan}}, "nan"),
     ):
         with pytest.raises(DataError, match=said):
             sensitivity(scores)
 
 
-def test_accuracy_of_variants_leaves_errors_out_and_counts_invalid_answers_as_wrong():
+def test_accuracy_of_variants_skips_errors_and_counts_invalid_answers_as_wrong():
     rows = [
         row(0, "awe", "awe", variant="w1"),
         row(1, "awe", None, variant="w1"),
@@ -281,7 +281,7 @@ def test_accuracy_of_variants_leaves_errors_out_and_counts_invalid_answers_as_wr
         ERROR.model_copy(update={"variant": "w2"}),
     ]
     assert accuracy_of_variants(rows) == {"w1": 0.5, "w2": 1.0}
-    with pytest.raises(DataError, match="'i004' names no variant"):
+    with pytest.raises(DataError, match="'i004' has no variant"):
         accuracy_of_variants([*rows, row(4, "awe", "awe")])
     with pytest.raises(DataError, match="all 1 rows of variant 'w2' are errors"):
         accuracy_of_variants([rows[0], rows[3]])

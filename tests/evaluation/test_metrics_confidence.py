@@ -1,8 +1,8 @@
 """Confidence and soft labels.
 
-Properties: AUROC is scikit-learn's, AURC the mean of the risks counted one by one, over all orders of equal
-confidences; both are the same for a weighted draw as for rows written out; KL and cosine are those of SciPy and of a
-calculation by hand; an invalid answer has no votes; ties favour no label; every bad input is refused by name.
+Properties: AUROC agrees with scikit-learn, AURC with the mean of the risks over all orders of equal confidences; both
+are the same for a weighted resample as for its repeated rows; KL and cosine agree with SciPy and a calculation by hand;
+an invalid answer has no votes; ties favour no label; errors name the bad row.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def random_answers(num: int, ties: bool, seed: int = 0) -> tuple[np.ndarray, np.
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_auroc_is_that_of_scikit_learn_also_with_weights(ties):
+def test_auroc_agrees_with_scikit_learn_with_and_without_weights(ties):
     confidence, correct = random_answers(300, ties)
     weights = np.random.default_rng(1).integers(0, 4, size=(5, 300)).astype(float)
     found = confidence_auroc(confidence, correct, weights)
@@ -55,8 +55,8 @@ def test_auroc_is_that_of_scikit_learn_also_with_weights(ties):
     assert np.isnan(confidence_auroc(confidence, np.ones(300), np.ones((1, 300)))[0])
 
 
-def test_area_under_the_risk_coverage_curve_is_the_one_counted_by_hand():
-    # Surest first: right, wrong, right, wrong. Risks 0, 1/2, 1/3, 2/4.
+def test_area_under_the_risk_coverage_curve_counted_by_hand():
+    # Most confident first: right, wrong, right, wrong. Risks 0, 1/2, 1/3, 2/4.
     confidence, correct = np.array([0.6, 0.9, 0.7, 0.8]), np.array([0.0, 1.0, 1.0, 0.0])
     ones = np.ones((1, 4))
     assert risk_coverage_area(confidence, correct, ones)[0] == pytest.approx((0 + 1 / 2 + 1 / 3 + 2 / 4) / 4)
@@ -66,7 +66,7 @@ def test_area_under_the_risk_coverage_curve_is_the_one_counted_by_hand():
     assert found == pytest.approx(counted_area(right[np.argsort(-many)]))
 
 
-def test_among_equal_confidences_the_area_is_the_mean_over_all_orders():
+def test_area_for_equal_confidences_is_the_mean_over_all_orders():
     confidence = np.array([0.9, 0.7, 0.7, 0.7, 0.5, 0.5])
     correct = np.array([1.0, 1.0, 0.0, 0.0, 1.0, 0.0])
     orders = itertools.product([correct[:1]], itertools.permutations(correct[1:4]), itertools.permutations(correct[4:]))
@@ -75,7 +75,7 @@ def test_among_equal_confidences_the_area_is_the_mean_over_all_orders():
 
 
 @pytest.mark.parametrize("measure", [confidence_auroc, risk_coverage_area])
-def test_a_weighted_draw_is_the_same_as_its_rows_written_out(measure):
+def test_weighted_resample_is_the_same_as_its_repeated_rows(measure):
     confidence, correct = random_answers(40, ties=True, seed=2)
     for weights in np.random.default_rng(3).integers(0, 4, size=(10, 40)):
         picked = np.repeat(np.arange(40), weights)
@@ -83,7 +83,7 @@ def test_a_weighted_draw_is_the_same_as_its_rows_written_out(measure):
         assert measure(confidence, correct, weights[None].astype(float)) == pytest.approx(written_out)
 
 
-def test_the_curve_ends_at_the_share_of_wrong_answers_and_follows_the_surest():
+def test_curve_ends_at_the_error_rate_and_starts_with_the_most_confident():
     confidence, correct = random_answers(250, ties=True, seed=4)
     curve = risk_coverage_curve(confidence, correct)
     assert [point.coverage for point in curve][::10] == [0.05, 0.55]
@@ -94,7 +94,7 @@ def test_the_curve_ends_at_the_share_of_wrong_answers_and_follows_the_surest():
     assert risk_coverage_curve(np.array([0.5]), np.array([0.0]))[0].risk == 1
 
 
-def test_calibration_takes_a_tie_as_a_fair_draw_and_intervals_hold_their_values():
+def test_calibration_counts_a_tie_as_a_random_draw_and_intervals_contain_their_values():
     tied = calibration(np.array([[0.4, 0.4, 0.2]] * 2), np.array([0, 2]))
     assert tied.bins[5].accuracy == pytest.approx(0.25)
     assert tied.ece == pytest.approx(0.15)

@@ -1,9 +1,9 @@
 """Valence, arousal and action units.
 
-Properties: CCC, PCC, RMSE and MAE are Lin's formula, SciPy's and scikit-learn's, and the same on a draw as on its rows
-written out; ICC is the analysis of variance of Shrout and Fleiss, whose published table the test repeats; F1 is
-scikit-learn's; an invalid answer counts as the worst that could be said, so no refusal is better than an answer; errors
-and rows that do not know a number are left out and counted; what cannot be measured is refused by name.
+Properties: CCC, PCC, RMSE and MAE agree with Lin's formula, SciPy and scikit-learn, also on a resample; ICC agrees with
+the analysis of variance and the published table of Shrout and Fleiss; F1 agrees with scikit-learn; an invalid answer
+counts as the worst answer, so refusing is never better; errors and rows without a true number are skipped and counted;
+errors name what cannot be measured.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def affect():
     return x, np.clip(0.7 * x + 0.2 + generator.normal(scale=0.3, size=80), -1, 1)
 
 
-def test_agreement_is_that_of_the_published_formulas(affect):
+def test_agreement_follows_the_published_formulas(affect):
     x, y = affect
     found = dimensional_metrics(affect_rows(x, y), ("valence",)).dimensions["valence"]
     assert found.all.ccc == pytest.approx(lin(x, y))
@@ -85,7 +85,7 @@ def test_agreement_is_that_of_the_published_formulas(affect):
         assert interval.low < getattr(found.all, name) < interval.high, name
 
 
-def test_lins_own_cases():
+def test_examples_of_lin():
     """Perfect agreement is 1, reversal is -1, a constant shift by d with variance v gives v / (v + d^2 / 2)."""
     x = np.array([-0.5, 0.0, 0.5, 1.0])
 
@@ -98,7 +98,7 @@ def test_lins_own_cases():
     assert ccc(np.full(4, 0.2)) == 0
 
 
-def test_a_draw_is_the_same_as_its_rows_written_out(affect):
+def test_resample_is_the_same_as_its_repeated_rows(affect):
     x, y = affect
     draws = np.concatenate(list(Resamples(80, num_resamples=20, seed=1).weights()))
     resampled = agreements(draws @ agreement_features(x, y))
@@ -149,15 +149,15 @@ def test_dimensions_errors_and_undefined_values():
     assert (constant.mean_ccc, constant.mean_ccc_interval) == (None, None)
     assert constant.dimensions["valence"].all.pcc is None
     assert set(constant.dimensions["valence"].intervals) == {"rmse", "mae", "sign_agreement"}
-    with pytest.raises(DataError, match="knows the true 'dominance'"):
+    with pytest.raises(DataError, match="no row has a true 'dominance'"):
         dimensional_metrics(rows, ("dominance",))
     with pytest.raises(DataError, match=r"all 1 rows are errors.*no picture"):
         dimensional_metrics([error])
-    with pytest.raises(ValueError, match="lower to its higher end"):
+    with pytest.raises(ValueError, match="lower end of a scale comes first"):
         dimensional_metrics(rows, scale=(1, -1))
 
 
-def test_icc_is_the_one_of_shrout_and_fleiss():
+def test_icc_agrees_with_shrout_and_fleiss():
     assert icc_by_anova(SHROUT_FLEISS) == pytest.approx(0.71, abs=0.005)
     for one, other in ((0, 1), (0, 3), (2, 3)):
         x, y = SHROUT_FLEISS[:, one], SHROUT_FLEISS[:, other]
@@ -191,7 +191,7 @@ def test_units_agree_with_scikit_learn_and_the_analysis_of_variance(unit_rows):
     assert found.mean_f1_interval.low < found.mean_f1 < found.mean_f1_interval.high
 
 
-def test_units_counted_by_hand_with_invalid_answers_as_the_wrong_ones():
+def test_units_counted_by_hand_with_invalid_answers_as_wrong():
     true = [{"AU1": 1, "AU2": 0}, {"AU1": 1, "AU2": 0}, {"AU1": 0, "AU2": 0}, {"AU1": 0}]
     rows = rows_of(true, [{"AU1": 1, "AU2": 0}, {"AU1": None, "AU2": 0}, {"AU1": None, "AU2": 0}, None])
     found = action_unit_metrics(rows)
@@ -200,7 +200,7 @@ def test_units_counted_by_hand_with_invalid_answers_as_the_wrong_ones():
     assert (one.num_samples, one.num_invalid, one.support, one.predicted) == (4, 3, 2, 3)
     assert one.f1 == pytest.approx(2 * 1 / (2 + 3))
     assert one.accuracy == 0.25
-    # Never active and never said to be: no F1, which the mean leaves out.
+    # Never active and never predicted: no F1, so the mean ignores it.
     assert (two.num_samples, two.f1, two.precision, two.recall, two.accuracy) == (3, None, None, None, 1.0)
     assert (found.mean_f1, found.num_f1) == (one.f1, 1)
     assert (found.mean_icc, found.num_icc) == (None, 0)
@@ -215,7 +215,7 @@ def test_units_that_cannot_be_measured_are_refused():
         action_unit_metrics(rows, ["AU12"])
 
 
-def test_people_and_not_rows_are_drawn_where_rows_name_them(affect):
+def test_people_are_resampled_if_rows_name_them(affect):
     x, y = affect
     repeated = [np.repeat(values[:20], 4) for values in (x, y)]
     people = [{"person": f"p{n // 4}"} for n in range(80)]
@@ -224,9 +224,9 @@ def test_people_and_not_rows_are_drawn_where_rows_name_them(affect):
     for group in (None, "person"):
         interval = dimensional_metrics(rows, ("valence",), group_by=group).dimensions["valence"].intervals["mae"]
         width[group] = interval.high - interval.low
-    # Four copies of a row tell nothing new: the interval is that of 20 rows, twice as wide as that of 80.
+    # Four copies of a row add no information: the interval is that of 20 rows, twice as wide as that of 80.
     assert width["person"] == pytest.approx(2 * width[None], rel=0.25)
     alone = dimensional_metrics(affect_rows(x[:20], y[:20]), ("valence",)).dimensions["valence"].intervals["mae"]
     assert width["person"] == pytest.approx(alone.high - alone.low)
-    with pytest.raises(DataError, match=r"names no 'face'.*its slices: person"):
+    with pytest.raises(DataError, match=r"has no 'face'.*its slices: person"):
         dimensional_metrics(rows, ("valence",), group_by="face")

@@ -1,8 +1,8 @@
 """Paired comparisons of numbers.
 
-Properties: the difference of mean CCC and its interval are those of Lin's formula, written out here, on the same draws;
-two equal models differ by nothing on every draw, although each alone has a wide interval; errors are left out by pair;
-intensities and decisions about the same units can be compared; what cannot be compared is refused by name.
+Properties: the difference of mean CCC and its interval follow Lin's formula on the same resamples; two equal models
+have no difference on any resample, although each has a wide interval; errors are skipped by pair; intensities and
+decisions about the same units can be compared; errors name what cannot be compared.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def numbers():
     return true, first, second
 
 
-def test_the_difference_of_mean_ccc_is_that_of_the_formula_on_the_same_draws(numbers):
+def test_difference_of_mean_ccc_follows_the_formula_on_the_same_resamples(numbers):
     true, first, second = numbers
     found = compare_dimensional(rows_of(true, first), rows_of(true, second)[::-1], num_resamples=50)
 
@@ -62,7 +62,7 @@ def test_the_difference_of_mean_ccc_is_that_of_the_formula_on_the_same_draws(num
     assert found.interval.low > 0
 
 
-def test_equal_models_differ_by_nothing(numbers):
+def test_equal_models_have_no_difference(numbers):
     true, first, _ = numbers
     found = compare_dimensional(rows_of(true, first), rows_of(true, first))
     assert (found.difference, found.interval.low, found.interval.high) == (0, 0, 0)
@@ -70,7 +70,7 @@ def test_equal_models_differ_by_nothing(numbers):
     assert alone.high - alone.low > 0.1
 
 
-def test_errors_go_with_their_pair_and_what_cannot_be_compared_is_refused(numbers):
+def test_errors_are_skipped_by_pair_and_incomparable_rows_are_refused(numbers):
     true, first, second = numbers
     before, after = rows_of(true, first), rows_of(true, second)
     before[4] = before[4].model_copy(update={"values": None, "error": "no picture"})
@@ -80,10 +80,10 @@ def test_errors_go_with_their_pair_and_what_cannot_be_compared_is_refused(number
         compare_dimensional(before, after[:-1])
     with pytest.raises(DataError, match="answered by both models; 1 failed"):
         compare_dimensional(before[4:5], after[4:5])
-    with pytest.raises(DataError, match="no row knows the true 'power'"):
+    with pytest.raises(DataError, match="no row has a true 'power'"):
         compare_dimensional(before, after, ("power",))
     constant = rows_of(np.zeros_like(true), np.zeros_like(true))
-    with pytest.raises(DataError, match="mean CCC of one of the two is undefined"):
+    with pytest.raises(DataError, match="mean CCC of one model is undefined"):
         compare_dimensional(constant, constant)
 
 

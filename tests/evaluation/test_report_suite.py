@@ -23,7 +23,7 @@ from sklearn import metrics as reference
 from suite_folder import MIKELS, make_suite, scene_rows, write_rows
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation.comparisons import holm
+from lavis_emovit.evaluation.metrics import holm
 from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions
 from lavis_emovit.evaluation.report.page import write_comparison, write_report, write_suite_report
 from lavis_emovit.evaluation.report.pictures import keep_pictures, mistakes, picture_path, pictures_to_keep
@@ -146,7 +146,7 @@ def test_figures_of_papers_stand_apart_with_source_and_status(page):
 
 def test_most_confident_mistakes_are_chosen_and_their_pictures_kept(suite, page):
     asked = read_suite(suite).asked[0]
-    wrong = mistakes(asked, asked.rows["tiny", "likelihood"])
+    wrong = mistakes(asked, ("tiny", "likelihood"))
     assert all(row.prediction != row.label for row in wrong)
     sure = []
     for row in wrong:
@@ -154,7 +154,7 @@ def test_most_confident_mistakes_are_chosen_and_their_pictures_kept(suite, page)
         sure.append(powers[row.prediction] / sum(powers.values()))
     assert sure == sorted(sure, reverse=True)
     chosen = list(pictures_to_keep(asked, 3))
-    written = mistakes(asked, asked.rows["tiny", "generation"])
+    written = mistakes(asked, ("tiny", "generation"))
     # One model, asked in two methods, which take turns.
     assert chosen[:2] == [wrong[0].record_id, written[0].record_id]
     assert len(chosen) == 3

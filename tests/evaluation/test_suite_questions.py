@@ -17,6 +17,7 @@ import pytest
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Truth, Variant, label_set_of, slice_values, truth_of
+from lavis_emovit.evaluation.metrics.original_rule import original_rule
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.questions import (
     SCALE,
@@ -25,7 +26,6 @@ from lavis_emovit.evaluation.questions import (
     values_from_scores,
     values_from_text,
 )
-from lavis_emovit.evaluation.summaries import original_rule
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import parse_settings
 
@@ -134,8 +134,8 @@ def test_the_published_rule_drops_what_it_cannot_read():
         )
     ]
     # Danger is read as anger, what stands behind a newline is not read, the alphabet decides between several.
-    assert original_rule(rows, MIKELS8) == {"accuracy": 1.0, "num_dropped": 1, "accuracy_of_all": 0.75}
-    assert original_rule(rows[2:3], MIKELS8) == {"accuracy": None, "num_dropped": 1, "accuracy_of_all": 0.0}
+    assert original_rule(rows, MIKELS8.labels) == {"accuracy": 1.0, "num_dropped": 1, "accuracy_of_all": 0.75}
+    assert original_rule(rows[2:3], MIKELS8.labels) == {"accuracy": None, "num_dropped": 1, "accuracy_of_all": 0.0}
 
 
 @pytest.mark.parametrize(

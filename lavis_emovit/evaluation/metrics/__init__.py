@@ -1,14 +1,14 @@
-"""Metrics of predictions, from the rows alone, each with its interval.
+"""Metrics of prediction rows, each with its interval.
 
-Two rules hold in all of them. An answer that cannot be read is a wrong answer and stays in the denominator; a row that
-failed with an `error` is no answer, is left out of the denominator and is counted beside it as `num_errors`.
-`docs/metrics.md` gives each formula, its source and its range.
+All metrics follow two rules. An answer that cannot be read counts as wrong. A row with an `error` has no answer: it is
+not measured and counts only in `num_errors`. `docs/metrics.md` lists each formula, its source and its range.
 """
 
 from lavis_emovit.evaluation.metrics.action_units import (
     ActionUnitMetrics,
     UnitMetrics,
     action_unit_metrics,
+    compare_action_units,
     intraclass_correlation,
 )
 from lavis_emovit.evaluation.metrics.calibration import (
@@ -28,27 +28,26 @@ from lavis_emovit.evaluation.metrics.classification import (
     ClassificationMetrics,
     ClassMetrics,
     classification_metrics,
-    confusion_counts,
     top_k_accuracy,
 )
 from lavis_emovit.evaluation.metrics.comparison import (
+    NumbersComparison,
     PairedComparison,
     compare_models,
+    holm,
     mcnemar_exact,
     paired_difference,
 )
+from lavis_emovit.evaluation.metrics.confusion import confusion_counts
 from lavis_emovit.evaluation.metrics.dimensional import (
     AgreementOfNumbers,
     DimensionalMetrics,
     DimensionMetrics,
+    compare_dimensional,
     dimensional_metrics,
 )
 from lavis_emovit.evaluation.metrics.hierarchy import HierarchyMetrics, LevelMetrics, hierarchy_metrics
-from lavis_emovit.evaluation.metrics.paired_numbers import (
-    NumbersComparison,
-    compare_action_units,
-    compare_dimensional,
-)
+from lavis_emovit.evaluation.metrics.registry import Headline, MeasuredRows, Metric, numbers_of, register_metric
 from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples, bootstrap_interval
 from lavis_emovit.evaluation.metrics.results import Interval
 from lavis_emovit.evaluation.metrics.rows import (
@@ -83,9 +82,12 @@ __all__ = [
     "CoveragePoint",
     "DimensionMetrics",
     "DimensionalMetrics",
+    "Headline",
     "HierarchyMetrics",
     "Interval",
     "LevelMetrics",
+    "MeasuredRows",
+    "Metric",
     "NumbersComparison",
     "PairedComparison",
     "Resamples",
@@ -107,12 +109,15 @@ __all__ = [
     "dimensional_metrics",
     "group_indices",
     "hierarchy_metrics",
+    "holm",
     "intraclass_correlation",
     "label_indices",
     "log_softmax",
     "mcnemar_exact",
+    "numbers_of",
     "paired_difference",
     "prediction_indices",
+    "register_metric",
     "risk_coverage_area",
     "risk_coverage_curve",
     "score_matrix",

@@ -1,7 +1,7 @@
 """Facial action units: whether each is active (F1), and how strongly (ICC).
 
-An invalid answer stays in the denominator as the wrong one: a missed unit where it is active, a false alarm where it is
-not, and the farther end of the scale for its intensity.
+An invalid answer counts as wrong: as a miss if the unit is active, as a false alarm if not, and as the farther end
+of the scale for the intensity.
 """
 
 from __future__ import annotations
@@ -12,11 +12,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.metrics.comparison import (
+    NumbersComparison,
+    answered_by_both,
+    compare_numbers,
+    paired_rows,
+)
 from lavis_emovit.evaluation.metrics.dimensional import farther_end
+from lavis_emovit.evaluation.metrics.registry import Headline, MeasuredRows, Metric, register_metric
 from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
 from lavis_emovit.evaluation.metrics.rows import group_indices, value_arrays, without_errors
 from lavis_emovit.evaluation.predictions import PredictionRow
+
+# Ends of the intensity scale of the Facial Action Coding System, A to E as 1 to 5.
+FACS_INTENSITIES = (0.0, 5.0)
 
 _UNIT = re.compile(r"AU(\d+)$")
 
@@ -26,12 +36,13 @@ class UnitMetrics(Result):
 
     Attributes:
         name: `AU12`.
-        num_samples: answered rows that know whether it is active; everything is over these.
-        num_invalid: those without a usable answer, counted as the wrong one.
-        support, predicted: how often it is active, and is said to be (an invalid answer where it is not included).
-        precision, recall, f1: None where their denominators are zero.
+        num_samples: answered rows with a true value for this unit; all metrics are over these.
+        num_invalid: those without a usable answer, counted as wrong.
+        support, predicted: how often it is active, and how often it is predicted (an invalid answer counts as a
+            prediction if the unit is not active).
+        precision, recall, f1: None if their denominators are zero.
         accuracy: share of right decisions.
-        icc: ICC(3,1) of the intensities, None where none were asked for or all are the same.
+        icc: ICC(3,1) of the intensities, None without intensities or if all of them are the same.
     """
 
     name: str
@@ -49,10 +60,7 @@ class UnitMetrics(Result):
 
 
 class ActionUnitMetrics(Result):
-    """All units; the means are unweighted, over the units for which the metric is defined.
-
-    `num_f1` and `num_icc` say over how many units the means are.
-    """
+    """All units; the means are unweighted, over the `num_f1` or `num_icc` units for which the metric is defined."""
 
     threshold: float
     num_errors: int
@@ -79,26 +87,27 @@ def action_unit_metrics(
     """F1, accuracy and ICC of each unit and their means.
 
     Args:
-        rows: predictions; a row without a true value for a unit (a dataset that does not code it) is no part of it.
-        units: names such as `AU12`; None for all that any row has a true value for, by number.
-        threshold: from which value on a unit is active, true or said: 0.5 for 1 and 0, 2 for DISFA's intensities.
-        intensity_scale: both ends of the scale where values are intensities, (0, 5) in FACS; None for no ICC.
+        rows: predictions; a row without a true value for a unit (its dataset does not code the unit) is skipped there.
+        units: names such as `AU12`; None for all units with a true value in any row, by number.
+        threshold: value from which a unit is active, in truth and prediction: 0.5 for 1 and 0, 2 for DISFA's
+            intensities.
+        intensity_scale: both ends of the scale if values are intensities, (0, 5) in FACS; None for no ICC.
         num_resamples, seed, group_by: of the intervals, as in `classification_metrics`.
 
     Raises:
-        DataError: no answered rows, no units, a unit that no row knows, or a row without its group.
+        DataError: no answered rows, no units, a unit without a true value in any row, or a row without its group.
     """
     answered = without_errors(rows)
-    names = list(units) if units is not None else units_of(answered)
+    names = list(units) if units is not None else _units_of(answered)
     if not names:
         raise DataError("no row has a true value for an action unit (a key such as 'AU12' in true_values)")
     resamples = Resamples(len(answered), group_indices(answered, group_by), num_resamples=num_resamples, seed=seed)
-    found = [measure_unit(answered, name, threshold, intensity_scale, resamples) for name in names]
+    found = [_measure_unit(answered, name, threshold, intensity_scale, resamples) for name in names]
     metrics = [unit for unit, _, _ in found]
     f1s = [(unit.f1, resampled) for unit, resampled, _ in found if unit.f1 is not None]
     iccs = [(unit.icc, resampled) for unit, _, resampled in found if unit.icc is not None]
-    mean_f1, mean_f1_interval = mean_of_units(f1s, resamples)
-    mean_icc, mean_icc_interval = mean_of_units(iccs, resamples)
+    mean_f1, mean_f1_interval = _mean_of_units(f1s, resamples)
+    mean_icc, mean_icc_interval = _mean_of_units(iccs, resamples)
     return ActionUnitMetrics(
         threshold=threshold,
         num_errors=len(rows) - len(answered),
@@ -116,14 +125,14 @@ def action_unit_metrics(
 def intraclass_correlation(sums_RF: np.ndarray) -> np.ndarray:
     """ICC(3,1) of two raters, truth and model: two-way mixed, single, consistency (Shrout and Fleiss 1979).
 
-    ICC = (BMS - EMS) / (BMS + (k - 1) EMS) with k = 2, the mean squares between targets and of the residual. A constant
-    offset between the two does not lower it.
+    ICC = (BMS - EMS) / (BMS + (k - 1) EMS) with k = 2, from the mean squares between targets and of the residual. A
+    constant offset between the two does not lower it.
 
     Args:
-        sums_RF: [R, 6], sums of 1, x, y, x^2, y^2 and x y over each draw.
+        sums_RF: [R, 6], sums of 1, x, y, x^2, y^2 and x y over each resample.
 
     Returns:
-        float64 [R], in [-1, 1]; NaN with fewer than two targets or without any variance.
+        float64 [R], in [-1, 1]; NaN for fewer than two targets or no variance.
     """
     count, x, y, xx, yy, xy = sums_RF.T
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -135,22 +144,22 @@ def intraclass_correlation(sums_RF: np.ndarray) -> np.ndarray:
         return np.where((count < 2) | (spread <= 1e-12 * scale), np.nan, both / spread)
 
 
-def measure_unit(
+def _measure_unit(
     rows: Sequence[PredictionRow],
     name: str,
     threshold: float,
     intensity_scale: tuple[float, float] | None,
     resamples: Resamples,
 ) -> tuple[UnitMetrics, np.ndarray, np.ndarray]:
-    """The metrics of one unit, its F1 [R] and its ICC [R] on the draws."""
-    known, true_M, said_M = value_arrays(rows, name)
+    """The metrics of one unit, its F1 [R] and its ICC [R] on the resamples."""
+    known, true_M, predicted_M = value_arrays(rows, name)
     if not known:
         raise DataError(f"no row has a true value for '{name}', so it cannot be measured")
-    is_valid_M = np.isfinite(said_M)
+    is_valid_M = np.isfinite(predicted_M)
     is_active_M = true_M >= threshold
-    said_active_M = np.where(is_valid_M, np.where(is_valid_M, said_M, 0.0) >= threshold, ~is_active_M)
+    predicted_active_M = np.where(is_valid_M, np.where(is_valid_M, predicted_M, 0.0) >= threshold, ~is_active_M)
     decisions_NF = np.zeros((len(rows), 3))
-    decisions_NF[known] = np.column_stack([is_active_M & said_active_M, is_active_M, said_active_M])
+    decisions_NF[known] = np.column_stack([is_active_M & predicted_active_M, is_active_M, predicted_active_M])
     hits, support, predicted = (int(total) for total in decisions_NF.sum(axis=0))
     hits_R, support_R, predicted_R = resamples.sums(decisions_NF).T
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -158,7 +167,7 @@ def measure_unit(
     f1 = 2 * hits / (support + predicted) if support + predicted else None
     icc, icc_R = None, np.empty(0)
     if intensity_scale is not None:
-        filled_M = np.where(is_valid_M, said_M, farther_end(true_M, intensity_scale))
+        filled_M = np.where(is_valid_M, predicted_M, farther_end(true_M, intensity_scale))
         products_NF = np.zeros((len(rows), 6))
         columns = (np.ones_like(true_M), true_M, filled_M, true_M**2, filled_M**2, true_M * filled_M)
         products_NF[known] = np.column_stack(columns)
@@ -175,25 +184,25 @@ def measure_unit(
         recall=hits / support if support else None,
         f1=f1,
         f1_interval=None if f1 is None else resamples.interval(f1_R, f1, (0.0, 1.0)),
-        accuracy=float((is_active_M == said_active_M).mean()),
+        accuracy=float((is_active_M == predicted_active_M).mean()),
         icc=icc,
         icc_interval=None if icc is None else resamples.interval(icc_R, icc),
     )
     return metrics, f1_R, icc_R
 
 
-def mean_of_units(
+def _mean_of_units(
     found: Sequence[tuple[float, np.ndarray]], resamples: Resamples
 ) -> tuple[float | None, Interval | None]:
-    """Mean over the units, and its interval."""
+    """The mean over the units, with its interval."""
     if not found:
         return None, None
     mean = float(np.mean([value for value, _ in found]))
-    return mean, resamples.interval(mean_on_draws([resampled for _, resampled in found]), mean)
+    return mean, resamples.interval(_mean_on_resamples([resampled for _, resampled in found]), mean)
 
 
-def mean_on_draws(values_UR: Sequence[np.ndarray]) -> np.ndarray:
-    """float64 [R], the mean over the units; a draw on which a unit is undefined takes the mean over the others."""
+def _mean_on_resamples(values_UR: Sequence[np.ndarray]) -> np.ndarray:
+    """float64 [R], the mean over the units that are defined on each resample."""
     values_RU = np.column_stack(values_UR)
     defined_RU = np.isfinite(values_RU)
     count_R = defined_RU.sum(axis=1)
@@ -201,6 +210,90 @@ def mean_on_draws(values_UR: Sequence[np.ndarray]) -> np.ndarray:
     return np.divide(sums_R, count_R, out=np.full(len(count_R), np.nan), where=count_R > 0)
 
 
-def units_of(rows: Sequence[PredictionRow]) -> list[str]:
+def _units_of(rows: Sequence[PredictionRow]) -> list[str]:
     names = {name for row in rows for name in (row.true_values or {}) if _UNIT.match(name)}
     return sorted(names, key=lambda name: int(name[2:]))
+
+
+def compare_action_units(
+    before: Sequence[PredictionRow],
+    after: Sequence[PredictionRow],
+    *,
+    thresholds: tuple[float, float] = (0.5, 0.5),
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+    group_by: str | None = None,
+) -> NumbersComparison:
+    """Compare the mean F1 of two models over the units for which both have one.
+
+    Args:
+        before, after: rows of the two models, in any order.
+        thresholds: value from which a unit is active, for the rows of each model, because one may have intensities and
+            the other decisions.
+        num_resamples, seed, group_by: as in `action_unit_metrics`.
+
+    Raises:
+        DataError: different instances, no pair that both answered, or no unit with an F1 of both.
+    """
+    firsts, seconds, num_left_out = answered_by_both(paired_rows(before, after))
+    resamples = Resamples(len(firsts), group_indices(firsts, group_by), num_resamples=num_resamples, seed=seed)
+    found: tuple[list[float], list[float]] = ([], [])
+    resampled: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for name in sorted({*_units_of(firsts)} & {*_units_of(seconds)}):
+        both = [_measure_unit(rows, name, at, None, resamples) for rows, at in zip((firsts, seconds), thresholds)]
+        if any(unit.f1 is None for unit, _, _ in both):
+            continue
+        for place, (unit, f1_R, _) in enumerate(both):
+            found[place].append(unit.f1 or 0.0)
+            resampled[place].append(f1_R)
+    if not found[0]:
+        raise DataError("there is no action unit for which both models have an F1")
+    values = [float(np.mean(of_model)) for of_model in found]
+    return compare_numbers("mean F1", values, [_mean_on_resamples(one) for one in resampled], resamples, num_left_out)
+
+
+def unit_threshold(rows: Sequence[PredictionRow], active_from: float) -> float:
+    """Value from which a unit is active in these rows.
+
+    Args:
+        rows: of one model. Truths are intensities (for baselines) or decisions (1 and 0).
+        active_from: the threshold for intensities.
+    """
+    return active_from if _has_intensities(rows) else 0.5
+
+
+def _has_intensities(rows: Sequence[PredictionRow]) -> bool:
+    return any(value not in (0.0, 1.0) for row in rows for value in (row.true_values or {}).values())
+
+
+def _measure(measured: MeasuredRows) -> ActionUnitMetrics:
+    return action_unit_metrics(
+        measured.rows,
+        threshold=unit_threshold(measured.rows, measured.settings.active_from),
+        intensity_scale=FACS_INTENSITIES if _has_intensities(measured.rows) else None,
+        group_by=measured.group_by,
+    )
+
+
+def _compare(before: MeasuredRows, after: MeasuredRows) -> NumbersComparison:
+    thresholds = [unit_threshold(one.rows, one.settings.active_from) for one in (before, after)]
+    return compare_action_units(
+        before.rows, after.rows, thresholds=(thresholds[0], thresholds[1]), group_by=before.group_by
+    )
+
+
+def _counts(result: ActionUnitMetrics) -> tuple[int, int]:
+    units = result.units.values()
+    return max(unit.num_samples for unit in units), max(unit.num_invalid for unit in units)
+
+
+register_metric(
+    Metric(
+        "action_units",
+        kinds=("action_units",),
+        result=ActionUnitMetrics,
+        less_is_better=frozenset({"num_errors"}),
+        measure=_measure,
+        headline=Headline("mean_f1", title="mean F1", counts=_counts, compare=_compare),
+    )
+)

@@ -1,4 +1,4 @@
-"""How far scores can be read as probabilities, and whether confidence tells right answers from wrong ones."""
+"""Calibration: whether scores are probabilities, and whether confidence separates right answers from wrong ones."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ NUM_CALIBRATION_BINS = 15
 """Equal-width confidence bins of the expected calibration error, as in Guo et al. 2017."""
 
 COVERAGES = tuple(percent / 100 for percent in range(5, 101, 5))
-"""Shares of the answers at which the risk-coverage curve is kept."""
+"""Shares of the answers at which the risk-coverage curve is recorded."""
 
 
 class CalibrationBin(Result):
-    """Predictions whose confidence lies in (low, high]; the means are None where there are none."""
+    """Predictions with a confidence in (low, high]; the means are None for an empty bin."""
 
     low: float
     high: float
@@ -26,16 +26,16 @@ class CalibrationBin(Result):
 
 
 class CoveragePoint(Result):
-    """A model that answers only the most confident share `coverage` is wrong on the share `risk` of those."""
+    """`risk` is the share of wrong answers among the most confident share `coverage` of the answers."""
 
     coverage: float
     risk: float
 
 
 class Calibration(Result):
-    """How far the softmaxed scores can be read as probabilities.
+    """Whether the softmax of the scores is a probability.
 
-    `auroc` is None where all answers are right or all are wrong; intervals are None where none were asked for.
+    `auroc` is None if all answers are right or all are wrong; intervals are None if none were requested.
     """
 
     ece: float
@@ -52,12 +52,12 @@ class Calibration(Result):
 
 
 def softmax(scores_NC: np.ndarray) -> np.ndarray:
-    """float64 [N, C], log-probabilities of candidates made to add up to 1 over the candidates, at temperature 1."""
+    """float64 [N, C], log-probabilities of candidates normalised over the candidates, at temperature 1."""
     return np.exp(log_softmax(scores_NC))
 
 
 def log_softmax(scores_NC: np.ndarray) -> np.ndarray:
-    """float64 [N, C], the natural logarithm of `softmax`, finite where that is too small for a float."""
+    """float64 [N, C], the natural logarithm of `softmax`, finite even if the softmax underflows."""
     shifted = scores_NC - scores_NC.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
@@ -68,25 +68,25 @@ def calibration(
     num_bins: int = NUM_CALIBRATION_BINS,
     resamples: Resamples | None = None,
 ) -> Calibration:
-    """Expected calibration error, Brier score, and the quality of confidence as a sign of being right.
+    """Expected calibration error, Brier score, and how well confidence predicts whether an answer is right.
 
-    Confidence is the highest probability. The answer with it is right or wrong; where several labels share it, it is
-    right with the probability that a fair draw among them would be, so that the order of the labels cannot matter.
+    Confidence is the highest probability, and its label is the answer. If several labels share it, the answer is right
+    with the probability of a random draw among them, so the order of the labels has no effect.
 
     ECE is the mean, weighted by count, of |accuracy - confidence| over equal-width bins of confidence (Guo et al. 2017,
     "On Calibration of Modern Neural Networks", equation 3). Brier is the mean squared distance to the one-hot truth,
-    summed over the classes (Brier 1950, equation 2), so it lies in [0, 2]. AUROC and AURC are those of
-    `confidence_auroc` and `risk_coverage_area`.
+    summed over the classes (Brier 1950, equation 2), so it is in [0, 2]. For AUROC and AURC see `confidence_auroc` and
+    `risk_coverage_area`.
 
-    The bootstrap of ECE lies above it, since draws repeat rows and so fill the bins more unevenly; its draws are
-    therefore shifted to have their mean at the value. That gives its spread; it does not say that ECE itself is too
-    high where bins hold few answers.
+    Bootstrap values of ECE are larger than ECE, because resamples repeat rows and so fill the bins more unevenly. They
+    are shifted to have their mean at ECE, so the interval shows its spread, but not its own bias in bins with few
+    answers.
 
     Args:
         probabilities_NC: float [N, C], each row adding up to 1.
         true_N: int [N].
         num_bins: number of confidence bins.
-        resamples: draws for the intervals.
+        resamples: for the intervals.
     """
     num_samples = len(true_N)
     confidence_N = probabilities_NC.max(axis=1)
@@ -141,15 +141,15 @@ def calibration(
 
 
 def confidence_auroc(confidence_N: np.ndarray, correct_N: np.ndarray, weights_RN: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve of confidence as a detector of right answers, ties counting half (Hanley, McNeil 1982).
+    """Area under the ROC curve of confidence as a detector of right answers; ties count half (Hanley, McNeil 1982).
 
     Args:
         confidence_N: float [N].
         correct_N: float [N], 1 for right, 0 for wrong, or a share between.
-        weights_RN: float [R, N], how often each row counts, for each of R draws.
+        weights_RN: float [R, N], how often each row counts, for each of R resamples.
 
     Returns:
-        float64 [R]; NaN where all counted answers are right or all are wrong.
+        float64 [R]; NaN if all counted answers are right or all are wrong.
     """
     order = np.argsort(confidence_N, kind="stable")
     starts = _tie_starts(confidence_N[order])
@@ -163,11 +163,11 @@ def confidence_auroc(confidence_N: np.ndarray, correct_N: np.ndarray, weights_RN
 
 
 def risk_coverage_area(confidence_N: np.ndarray, correct_N: np.ndarray, weights_RN: np.ndarray) -> np.ndarray:
-    """Area under the risk-coverage curve: the mean, over n = 1 ... N, of the share of wrong answers among the n surest.
+    """Area under the risk-coverage curve: the mean error rate of the n most confident answers over n = 1 ... N.
 
     Geifman and El-Yaniv 2017, "Selective Classification for Deep Neural Networks", with the empirical area of Geifman,
-    Uziel and El-Yaniv 2019. Lower is better; confidence that says nothing gives the share of wrong answers. Among equal
-    confidences the area is the mean over all orders of theirs.
+    Uziel and El-Yaniv 2019. Lower is better; uninformative confidence gives the share of wrong answers. For equal
+    confidences the area is the mean over all their orders.
 
     Args:
         confidence_N, correct_N, weights_RN: as in `confidence_auroc`; weights are whole numbers.
@@ -194,9 +194,9 @@ def risk_coverage_area(confidence_N: np.ndarray, correct_N: np.ndarray, weights_
 
 
 def risk_coverage_curve(confidence_N: np.ndarray, correct_N: np.ndarray) -> list[CoveragePoint]:
-    """The share of wrong answers among the surest 5 %, 10 %, ... 100 %, rounded up to whole answers.
+    """The share of wrong answers among the most confident 5 %, 10 %, ... 100 %, rounded up to whole answers.
 
-    Of answers of equal confidence, of which only some are covered, the mean counts.
+    If only some of several answers with equal confidence are covered, their mean counts.
     """
     order = np.argsort(-confidence_N, kind="stable")
     starts = _tie_starts(confidence_N[order])

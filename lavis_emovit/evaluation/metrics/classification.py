@@ -1,9 +1,6 @@
-"""Classification metrics over prediction rows, on numpy and scikit-learn.
+"""Metrics of label predictions, with numpy and scikit-learn.
 
-What is not a label stays in the denominator: an invalid answer is a wrong answer and gets a column of its own in the
-confusion matrix. Every metric is computed from the rows alone, so it can be computed again from the file.
-
-scikit-learn is imported where it is used: importing it sets environment variables, which an import of ours must not.
+An invalid answer counts as wrong: it stays in the denominator and has its own column in the confusion matrix.
 """
 
 from __future__ import annotations
@@ -16,6 +13,9 @@ import numpy as np
 from pydantic import Field
 
 from lavis_emovit.evaluation.metrics.calibration import Calibration, calibration, softmax
+from lavis_emovit.evaluation.metrics.comparison import compare_models
+from lavis_emovit.evaluation.metrics.confusion import confusion_counts, confusion_metrics
+from lavis_emovit.evaluation.metrics.registry import Headline, Metric, register_metric
 from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
 from lavis_emovit.evaluation.metrics.rows import (
@@ -28,11 +28,11 @@ from lavis_emovit.evaluation.metrics.rows import (
 from lavis_emovit.evaluation.predictions import PredictionRow
 
 INVALID = "invalid"
-"""Name of the confusion matrix's last column: predictions that are not in the label set."""
+"""Name of the last column of the confusion matrix: predictions that are not in the label set."""
 
 
 class ClassMetrics(Result):
-    """One class. Precision is None where the class was never predicted, recall where it never occurs."""
+    """One class. Precision is None if the class was never predicted, recall if it never occurs."""
 
     label: str
     support: int
@@ -43,11 +43,11 @@ class ClassMetrics(Result):
 
 
 class ClassificationMetrics(Result):
-    """All that is measured on one list of predictions; shares and scores lie in [0, 1] (Brier in [0, 2]).
+    """Metrics of a list of predictions, in [0, 1] except Brier, which is in [0, 2].
 
-    `num_samples` counts the answered rows, over which everything is; rows with an error are in `num_errors` alone.
-    `statuses` counts how generated answers were read and is empty where none were. `accuracy_of_valid` leaves invalid
-    answers out, as published evaluations do that drop them: for comparison with those, never for a headline.
+    All metrics are over the `num_samples` rows that were answered; rows with an error only count in `num_errors`.
+    `statuses` counts how generated answers were read; it is empty for scored answers. `accuracy_of_valid` ignores
+    invalid answers, for comparison with publications that drop them.
     """
 
     labels: list[str]
@@ -83,23 +83,24 @@ def classification_metrics(
     seed: int = 0,
     group_by: str | None = None,
 ) -> ClassificationMetrics:
-    """Everything at once.
+    """All metrics of label predictions.
 
     Args:
-        rows: predictions, each with a true label; those with an error are counted and left out.
+        rows: predictions, each with a true label; rows with an error are counted and skipped.
         labels: the C labels of the set, in the order of the confusion matrix.
-        top_k: the values of k below C for which the top-k accuracy is wanted; needs scores.
+        top_k: values of k for the top-k accuracy; values of C or more are ignored. Needs scores.
         num_resamples: bootstrap samples of the intervals.
         seed: of the bootstrap.
-        group_by: a key of the rows' `slices`, such as `person`, or `record_id`: whole groups are drawn then.
+        group_by: a key of the rows' `slices`, such as `person`, or `record_id`, to resample whole groups.
 
     Returns:
-        the metrics; `top_k` and `calibration` are None where no row has scores.
+        the metrics; `top_k` and `calibration` are None if no row has scores.
 
     Raises:
         DataError: no answered rows; a true label that is missing or not in the set; scores that only some rows have,
-            that lack a label or are not finite; a row without its group. The row is named.
+            that lack a label or are not finite; a row without its group. The message names the row.
     """
+    # scikit-learn is imported where it is used: importing it sets environment variables, which our import must not.
     from sklearn.metrics import f1_score
 
     answered = without_errors(rows)
@@ -109,10 +110,10 @@ def classification_metrics(
     is_valid_N = predicted_N < num_labels
     support_C = np.bincount(true_N, minlength=num_labels)
     majority = int(support_C.argmax())
-    # As scikit-learn does by default, the mean F1 leaves out classes that neither occur nor are predicted.
+    # The mean F1 ignores classes that neither occur nor are predicted, as scikit-learn does by default.
     seen = [c for c in range(num_labels) if support_C[c] or (predicted_N == c).any()]
     resamples = Resamples(num_samples, group_indices(answered, group_by), num_resamples=num_resamples, seed=seed)
-    resampled = summaries(
+    resampled = confusion_metrics(
         resamples.counts(true_N * (num_labels + 1) + predicted_N, num_labels * (num_labels + 1)), num_labels
     )
     values: dict[str, Any] = {
@@ -143,44 +144,11 @@ def classification_metrics(
     )
 
 
-def confusion_counts(rows: Sequence[PredictionRow], labels: Sequence[str]) -> np.ndarray:
-    """int64 [C, C + 1]: truth down, prediction across, the last column for invalid predictions."""
-    from sklearn.metrics import confusion_matrix
-
-    size = len(labels) + 1
-    counts = confusion_matrix(label_indices(rows, labels), prediction_indices(rows, labels), labels=list(range(size)))
-    return counts[:-1].astype(np.int64)
-
-
-def summaries(counts_RK: np.ndarray, num_labels: int) -> dict[str, np.ndarray]:
-    """Accuracy, balanced accuracy, macro and weighted F1 of many confusion matrices at once.
-
-    Args:
-        counts_RK: [R, C * (C + 1)], each row a confusion matrix with truth down and the invalid column last.
-
-    Returns:
-        name -> float64 [R], by the same rules as the metrics of these names.
-    """
-    counts = counts_RK.reshape(-1, num_labels, num_labels + 1)
-    right_RC = np.diagonal(counts, axis1=1, axis2=2)
-    support_RC, predicted_RC = counts.sum(axis=2), counts.sum(axis=1)[:, :num_labels]
-    total_R = support_RC.sum(axis=1)
-    occurs_RC, seen_RC = support_RC > 0, support_RC + predicted_RC > 0
-    recall_RC = right_RC / np.where(occurs_RC, support_RC, 1)
-    f1_RC = 2 * right_RC / np.where(seen_RC, support_RC + predicted_RC, 1)
-    return {
-        "accuracy": right_RC.sum(axis=1) / total_R,
-        "balanced_accuracy": recall_RC.sum(axis=1) / occurs_RC.sum(axis=1),
-        "macro_f1": f1_RC.sum(axis=1) / seen_RC.sum(axis=1),
-        "weighted_f1": (f1_RC * support_RC).sum(axis=1) / total_R,
-    }
-
-
 def top_k_accuracy(scores_NC: np.ndarray, true_N: np.ndarray, k: int) -> float:
     """Share of rows whose true label is among the k best scored.
 
-    Ties at the border count with the probability that a fair draw would let the true label in, so the order of the
-    labels cannot matter.
+    A tie for the last place counts with the probability that a random draw selects the true label, so the order of the
+    labels has no effect.
     """
     return float(_top_k_shares(scores_NC, true_N, k).mean())
 
@@ -215,8 +183,8 @@ def _by_scores(
 
 
 def _balanced_accuracy(true_N: np.ndarray, predicted_N: np.ndarray) -> float:
-    # The mean recall over the classes that occur. scikit-learn's own function warns about predictions that never occur
-    # as truth, which invalid answers are by design.
+    # The mean recall over the classes that occur. scikit-learn's function would warn about invalid answers, which never
+    # occur as a true label.
     present = np.unique(true_N)
     return float(np.mean([(predicted_N[true_N == c] == c).mean() for c in present]))
 
@@ -241,3 +209,22 @@ def _per_class(true_N: np.ndarray, predicted_N: np.ndarray, labels: Sequence[str
             )
         )
     return result
+
+
+register_metric(
+    Metric(
+        "classification",
+        kinds=("emotion", "explanation"),
+        result=ClassificationMetrics,
+        less_is_better=frozenset({"ece", "brier", "aurc", "num_invalid", "num_errors"}),
+        measure=lambda measured: classification_metrics(measured.rows, measured.labels, group_by=measured.group_by),
+        headline=Headline(
+            "accuracy",
+            title="accuracy",
+            counts=lambda result: (result.num_samples, result.num_invalid),
+            compare=lambda before, after: compare_models(
+                before.rows, after.rows, before.labels, group_by=before.group_by
+            ),
+        ),
+    )
+)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation.metrics.classification import summaries
+from lavis_emovit.evaluation.metrics.confusion import confusion_metrics
 from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples, bootstrap_interval
 from lavis_emovit.evaluation.metrics.results import Interval, Result
 from lavis_emovit.evaluation.metrics.rows import group_indices, label_indices, prediction_indices
@@ -20,9 +20,9 @@ class PairedComparison(Result):
     Attributes:
         metric: `accuracy`, `balanced_accuracy`, `macro_f1` or `weighted_f1`.
         num_pairs: instances that both answered; `num_left_out` are those on which either failed with an error.
-        before, after, difference: the metric of each, and after minus before.
-        interval: paired bootstrap of the difference; both models are measured on the same draws.
-        num_only_before, num_only_after: instances that only one of the two has right.
+        before, after, difference: the metric of each model, and after minus before.
+        interval: paired bootstrap of the difference; both models are measured on the same resamples.
+        num_only_before, num_only_after: instances that only one of the two predicted correctly.
         p_value: of McNemar's exact test on these, two-sided; it is about accuracy, whatever the metric.
     """
 
@@ -38,6 +38,25 @@ class PairedComparison(Result):
     p_value: float
 
 
+class NumbersComparison(Result):
+    """A metric of predicted numbers of two models on the same instances.
+
+    Attributes:
+        metric: `mean CCC` or `mean F1`.
+        num_pairs: instances that both answered; `num_left_out` are those on which either failed with an error.
+        before, after, difference: the metric of each model, and after minus before.
+        interval: paired bootstrap of the difference, None if it is undefined on most resamples.
+    """
+
+    metric: str
+    num_pairs: int
+    num_left_out: int
+    before: float
+    after: float
+    difference: float
+    interval: Interval | None
+
+
 def compare_models(
     before: Sequence[PredictionRow],
     after: Sequence[PredictionRow],
@@ -48,16 +67,16 @@ def compare_models(
     seed: int = 0,
     group_by: str | None = None,
 ) -> PairedComparison:
-    """Compare two models that answered the same instances.
+    """Compare the labels that two models predicted on the same instances.
 
     Args:
-        before, after: rows of the two, in any order.
-        labels: of the set; what is not among them is a wrong answer.
+        before, after: rows of the two models, in any order.
+        labels: of the set; a prediction that is not among them is wrong.
         metric: one of those that `PairedComparison` names.
         num_resamples, seed, group_by: of the bootstrap, as in `classification_metrics`.
 
     Raises:
-        DataError: other instances, other labels, no pair that both answered; or a metric that is none.
+        DataError: different instances, different labels, no pair that both answered, or an unknown metric.
     """
     firsts, seconds, num_left_out = answered_by_both(_labelled_pairs(before, after))
     true_N = label_indices(firsts, labels)
@@ -68,11 +87,11 @@ def compare_models(
         predicted_N = prediction_indices(rows, labels)
         cells_N = true_N * (num_labels + 1) + predicted_N
         num_cells = num_labels * (num_labels + 1)
-        all_rows = summaries(np.bincount(cells_N, minlength=num_cells)[None].astype(float), num_labels)
+        all_rows = confusion_metrics(np.bincount(cells_N, minlength=num_cells)[None].astype(float), num_labels)
         if metric not in all_rows:
             raise DataError(f"unknown metric '{metric}' to compare models by (valid: {', '.join(all_rows)})")
         values.append(float(all_rows[metric][0]))
-        resampled.append(summaries(resamples.counts(cells_N, num_cells), num_labels)[metric])
+        resampled.append(confusion_metrics(resamples.counts(cells_N, num_cells), num_labels)[metric])
         right.append(predicted_N == true_N)
     difference = values[1] - values[0]
     interval = resamples.interval(resampled[1] - resampled[0], difference, (-1.0, 1.0))
@@ -92,19 +111,62 @@ def compare_models(
     )
 
 
+def compare_numbers(
+    metric: str, values: Sequence[float], resampled: Sequence[np.ndarray], resamples: Resamples, num_left_out: int
+) -> NumbersComparison:
+    """The comparison of two models from a metric of each.
+
+    Args:
+        metric: its name.
+        values: the metric of the first and of the second model.
+        resampled: float64 [R] of each, the metric on the resamples.
+        resamples: of the pairs.
+        num_left_out: pairs that were skipped because of an error.
+
+    Raises:
+        DataError: the metric of one model is undefined.
+    """
+    difference = values[1] - values[0]
+    if not np.isfinite(difference):
+        raise DataError(f"the {metric} of one model is undefined, because its values and the true ones are constant")
+    return NumbersComparison(
+        metric=metric,
+        num_pairs=resamples.num_rows,
+        num_left_out=num_left_out,
+        before=values[0],
+        after=values[1],
+        difference=difference,
+        interval=resamples.interval(resampled[1] - resampled[0], difference),
+    )
+
+
 def mcnemar_exact(num_only_before: int, num_only_after: int) -> float:
     """Two-sided p value of McNemar's exact test (McNemar 1947): would a fair coin split them so unevenly?
 
     Args:
-        num_only_before, num_only_after: instances that only the one or only the other model has right.
+        num_only_before, num_only_after: instances that only the one or only the other model predicted correctly.
 
     Returns:
-        in (0, 1]; 1 where there are none.
+        in (0, 1]; 1 if there are none.
     """
     from scipy.stats import binomtest
 
     total = num_only_before + num_only_after
     return float(binomtest(num_only_before, total, 0.5).pvalue) if total else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P values adjusted for multiple tests (Holm 1979).
+
+    The k-th smallest of m is multiplied by m - k + 1, then raised to at least the one before it and capped at 1.
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    least = 0.0
+    for place, i in enumerate(order):
+        least = max(least, min(1.0, (len(order) - place) * p_values[i]))
+        adjusted[i] = least
+    return adjusted
 
 
 def paired_difference(
@@ -116,10 +178,10 @@ def paired_difference(
 ) -> tuple[float, Interval]:
     """Accuracy after minus accuracy before on the same instances, with its paired bootstrap interval.
 
-    Instances on which either failed with an error are left out.
+    Instances on which either failed with an error are skipped.
 
     Raises:
-        DataError: the two lists are not about the same instances with the same labels.
+        DataError: different instances or different labels.
     """
     values_N = np.array(
         [
@@ -138,7 +200,7 @@ def paired_rows(
     """The two rows of each instance, by instance id.
 
     Raises:
-        DataError: the two lists are not about the same instances, or there are none.
+        DataError: the instances differ, or there are none.
     """
     row_before = {row.instance_id: row for row in before}
     row_after = {row.instance_id: row for row in after}
@@ -168,7 +230,7 @@ def answered_by_both(
 def _labelled_pairs(
     before: Sequence[PredictionRow], after: Sequence[PredictionRow]
 ) -> list[tuple[PredictionRow, PredictionRow]]:
-    """As `paired_rows`, after a look whether both rows of a pair have the same label."""
+    """As `paired_rows`, after checking that both rows of a pair have the same label."""
     pairs = paired_rows(before, after)
     for first, second in pairs:
         if first.label != second.label or first.label is None:

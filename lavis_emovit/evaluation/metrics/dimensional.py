@@ -1,8 +1,7 @@
-"""Valence, arousal and other numbers: how near the model's numbers come to the true ones, and how well they move along.
+"""Valence, arousal and other numbers: how well the predicted numbers agree with the true ones.
 
-An invalid answer stays in the denominator as the worst answer that could have been given: the end of the scale that is
-farther from the truth. So an answer without a usable number is never better than one with a number on the scale. What
-the valid answers alone would give stands beside it.
+An invalid answer counts as the worst possible one: the end of the scale that is farther from the truth. So an answer
+without a usable number is never better than one with a number on the scale. Metrics of valid answers are also given.
 """
 
 from __future__ import annotations
@@ -12,6 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.metrics.comparison import (
+    NumbersComparison,
+    answered_by_both,
+    compare_numbers,
+    paired_rows,
+)
+from lavis_emovit.evaluation.metrics.registry import Headline, Metric, register_metric
 from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
 from lavis_emovit.evaluation.metrics.rows import group_indices, value_arrays, without_errors
@@ -19,7 +25,7 @@ from lavis_emovit.evaluation.predictions import PredictionRow
 
 
 class AgreementOfNumbers(Result):
-    """Said and true numbers. `ccc` and `pcc` are None where a constant leaves them undefined."""
+    """Predicted against true numbers. `ccc` and `pcc` are None if constants leave them undefined."""
 
     ccc: float | None
     pcc: float | None
@@ -32,10 +38,10 @@ class DimensionMetrics(Result):
     """One dimension.
 
     Attributes:
-        num_samples: answered rows that know the true number; everything is over these.
+        num_samples: answered rows with a true number; all metrics are over these.
         num_invalid: those without a usable answer, counted as the far end of the scale.
-        all, valid_only: the metrics over all of them, and over the valid answers alone (None where there are none).
-        intervals: metric -> its interval over all of them; a metric that most draws leave undefined is missing.
+        all, valid_only: the metrics over all of them, and over valid answers only (None if there are none).
+        intervals: metric -> its interval over all of them; metrics that are undefined on most resamples are missing.
     """
 
     name: str
@@ -47,7 +53,7 @@ class DimensionMetrics(Result):
 
 
 class DimensionalMetrics(Result):
-    """All dimensions; `mean_ccc` is their unweighted mean, None where one is undefined."""
+    """All dimensions; `mean_ccc` is their unweighted mean, None if one is undefined."""
 
     scale: tuple[float, float]
     num_errors: int
@@ -68,13 +74,13 @@ def dimensional_metrics(
     """Agreement of `values` with `true_values`.
 
     Args:
-        rows: predictions; a row without the true number of a dimension is no part of that dimension.
+        rows: predictions; a row without the true number of a dimension is skipped there.
         names: the dimensions, keys of the rows' `true_values`.
-        scale: both ends of the scale that the numbers are on; an invalid answer counts as the farther one.
+        scale: both ends of the scale; an invalid answer counts as the farther one.
         num_resamples, seed, group_by: of the intervals, as in `classification_metrics`.
 
     Raises:
-        DataError: no answered rows, a dimension that no row knows, or a row without its group.
+        DataError: no answered rows, a dimension without a true number in any row, or a row without its group.
     """
     answered = without_errors(rows)
     groups_N = group_indices(answered, group_by)
@@ -82,14 +88,12 @@ def dimensional_metrics(
     dimensions: dict[str, DimensionMetrics] = {}
     mean_ccc_R = np.zeros(num_resamples)
     for name in names:
-        known, true_M, said_M = value_arrays(answered, name)
+        known, true_M, predicted_M = value_arrays(answered, name)
         if not known:
-            raise DataError(f"no row knows the true '{name}', so it cannot be measured (true_values has no such key)")
-        is_valid_M = np.isfinite(said_M)
-        filled_M = np.where(is_valid_M, said_M, farther_end(true_M, scale))
-        # Rows that do not know the dimension take part in the draws with nothing in them.
-        features_NF = np.zeros((len(answered), NUM_FEATURES))
-        features_NF[known] = agreement_features(true_M, filled_M)
+            raise DataError(f"no row has a true '{name}', so it cannot be measured (true_values has no such key)")
+        is_valid_M = np.isfinite(predicted_M)
+        features_NF = _features(answered, known, true_M, predicted_M, scale)
+        filled_M = features_NF[known, 2]
         resampled = agreements(resamples.sums(features_NF))
         over_all = _agreement(true_M, filled_M)
         whole = {key: value for key, value in over_all.model_dump().items() if value is not None}
@@ -99,7 +103,7 @@ def dimensional_metrics(
             num_samples=len(known),
             num_invalid=int((~is_valid_M).sum()),
             all=over_all,
-            valid_only=_agreement(true_M[is_valid_M], said_M[is_valid_M]) if is_valid_M.any() else None,
+            valid_only=_agreement(true_M[is_valid_M], predicted_M[is_valid_M]) if is_valid_M.any() else None,
             intervals={key: interval for key, interval in found.items() if interval is not None},
         )
         mean_ccc_R += resampled["ccc"] / len(names)
@@ -114,11 +118,48 @@ def dimensional_metrics(
     )
 
 
+def compare_dimensional(
+    before: Sequence[PredictionRow],
+    after: Sequence[PredictionRow],
+    names: Sequence[str] = ("valence", "arousal"),
+    *,
+    scale: tuple[float, float] = (-1.0, 1.0),
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+    group_by: str | None = None,
+) -> NumbersComparison:
+    """Compare the mean CCC of two models.
+
+    Args:
+        before, after: rows of the two models, in any order.
+        names, scale, num_resamples, seed, group_by: as in `dimensional_metrics`.
+
+    Raises:
+        DataError: different instances, no pair that both answered, a dimension without a true number in any row or with
+            an undefined CCC.
+    """
+    firsts, seconds, num_left_out = answered_by_both(paired_rows(before, after))
+    resamples = Resamples(len(firsts), group_indices(firsts, group_by), num_resamples=num_resamples, seed=seed)
+    values, resampled = [], []
+    for rows in (firsts, seconds):
+        value, value_R = 0.0, np.zeros(num_resamples)
+        for name in names:
+            known, true_M, predicted_M = value_arrays(rows, name)
+            if not known:
+                raise DataError(f"no row has a true '{name}', so it cannot be compared")
+            features_NF = _features(rows, known, true_M, predicted_M, scale)
+            value += float(agreements(features_NF.sum(axis=0)[None])["ccc"][0]) / len(names)
+            value_R += agreements(resamples.sums(features_NF))["ccc"] / len(names)
+        values.append(value)
+        resampled.append(value_R)
+    return compare_numbers("mean CCC", values, resampled, resamples, num_left_out)
+
+
 def farther_end(true_M: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
-    """float64 [M], the end of the scale that lies farther from each true number; the lower one from the very middle."""
+    """float64 [M], the end of the scale that is farther from each true number; the lower one for the exact middle."""
     low, high = scale
     if not low < high:
-        raise ValueError(f"a scale runs from its lower to its higher end, got {scale}")
+        raise ValueError(f"the lower end of a scale comes first, got {scale}")
     return np.where(true_M >= (low + high) / 2, low, high).astype(np.float64)
 
 
@@ -126,24 +167,24 @@ def farther_end(true_M: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
 NUM_FEATURES = 8
 
 
-def agreement_features(true_M: np.ndarray, said_M: np.ndarray) -> np.ndarray:
-    """float64 [M, 8], what `agreements` needs the sums of."""
-    same_sign_M = np.sign(true_M) == np.sign(said_M)
-    columns = (
-        np.ones_like(true_M), true_M, said_M, true_M**2, said_M**2, true_M * said_M, abs(true_M - said_M), same_sign_M,
-    )  # fmt: skip
-    return np.column_stack(columns)
+def agreement_features(true_M: np.ndarray, predicted_M: np.ndarray) -> np.ndarray:
+    """float64 [M, 8], the features whose sums `agreements` takes."""
+    same_sign_M = np.sign(true_M) == np.sign(predicted_M)
+    products = (true_M**2, predicted_M**2, true_M * predicted_M)
+    return np.column_stack(
+        [np.ones_like(true_M), true_M, predicted_M, *products, abs(true_M - predicted_M), same_sign_M]
+    )
 
 
 def agreements(sums_RF: np.ndarray) -> dict[str, np.ndarray]:
-    """The metrics of many draws at once, from the sums of `agreement_features`.
+    """The metrics of R resamples, from the sums of `agreement_features`.
 
     CCC = 2 s_xy / (s_x^2 + s_y^2 + (m_x - m_y)^2), with variances over n (Lin 1989, "A Concordance Correlation
     Coefficient to Evaluate Reproducibility"); PCC = s_xy / (s_x s_y); RMSE and MAE in units of the scale; sign
     agreement is the share of numbers on the same side of zero, zero being a side itself (SAGR, Nicolaou et al. 2011).
 
     Returns:
-        name -> float64 [R]; NaN for an empty draw, for a PCC with a constant, for a CCC with two equal constants.
+        name -> float64 [R]; NaN for an empty resample, for a PCC of a constant, for a CCC of two equal constants.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         mean_x, mean_y, square_x, square_y, product, distance, same_sign = (sums_RF[:, 1:] / sums_RF[:, :1]).T
@@ -160,11 +201,48 @@ def agreements(sums_RF: np.ndarray) -> dict[str, np.ndarray]:
         }
 
 
-def _agreement(true_M: np.ndarray, said_M: np.ndarray) -> AgreementOfNumbers:
-    found = agreements(agreement_features(true_M, said_M).sum(axis=0)[None])
+def _features(
+    rows: Sequence[PredictionRow],
+    known: Sequence[int],
+    true_M: np.ndarray,
+    predicted_M: np.ndarray,
+    scale: tuple[float, float],
+) -> np.ndarray:
+    """float64 [N, 8], the features of the rows with a true number, invalid answers filled in; zeros for other rows."""
+    features_NF = np.zeros((len(rows), NUM_FEATURES))
+    filled_M = np.where(np.isfinite(predicted_M), predicted_M, farther_end(true_M, scale))
+    features_NF[known] = agreement_features(true_M, filled_M)
+    return features_NF
+
+
+def _agreement(true_M: np.ndarray, predicted_M: np.ndarray) -> AgreementOfNumbers:
+    found = agreements(agreement_features(true_M, predicted_M).sum(axis=0)[None])
     values = {name: float(value[0]) for name, value in found.items()}
     return AgreementOfNumbers.model_validate({k: value if np.isfinite(value) else None for k, value in values.items()})
 
 
 def _zero_if_tiny(variance: np.ndarray, square: np.ndarray) -> np.ndarray:
     return np.where(variance <= 1e-12 * np.maximum(square, 1e-300), 0.0, variance)
+
+
+def _counts(result: DimensionalMetrics) -> tuple[int, int]:
+    dimensions = result.dimensions.values()
+    return max(one.num_samples for one in dimensions), max(one.num_invalid for one in dimensions)
+
+
+register_metric(
+    Metric(
+        "affect",
+        kinds=("valence_arousal",),
+        result=DimensionalMetrics,
+        keys={"dimensions": ("valence", "arousal")},
+        less_is_better=frozenset({"rmse", "mae", "num_invalid", "num_errors"}),
+        measure=lambda measured: dimensional_metrics(measured.rows, group_by=measured.group_by),
+        headline=Headline(
+            "mean_ccc",
+            title="mean CCC",
+            counts=_counts,
+            compare=lambda before, after: compare_dimensional(before.rows, after.rows, group_by=before.group_by),
+        ),
+    )
+)

@@ -1,4 +1,4 @@
-"""From coarse to fine: is the polarity right, and is the emotion right given that?"""
+"""Accuracy from coarse to fine label sets: polarity first, then the emotion."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from lavis_emovit.emotion.labels import coarser_label, get_label_set
 from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.metrics.registry import MeasuredRows, Metric, register_metric
 from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
 from lavis_emovit.evaluation.metrics.rows import group_indices, label_indices, prediction_indices, without_errors
@@ -18,15 +19,15 @@ class LevelMetrics(Result):
     """One level.
 
     Attributes:
-        label_set: of the level; the finest is the rows' own.
+        label_set: of the level; the last level has the label set of the rows.
         num_labels: of the set.
-        num_samples: answered rows whose true label has a place on the level; a neutral one has no polarity.
-        num_without_place: the other answered rows; they are no part of this level.
-        num_invalid: predictions that are no label of the rows' own set; they are wrong on every level.
-        accuracy: share of the samples whose predicted label falls under the right label of the level.
+        num_samples: answered rows whose true label exists on the level; neutral has no polarity, for example.
+        num_without_place: the other answered rows, which this level ignores.
+        num_invalid: predictions that are not in the label set of the rows; they are wrong on every level.
+        accuracy: share of the samples whose predicted label belongs to the right label of the level.
         balanced_accuracy: its mean over the level's true labels.
         fine_accuracy_given_right: share with the right finest label among those that are right on this level, or None
-            where none is.
+            if none is.
     """
 
     label_set: str
@@ -57,17 +58,17 @@ def hierarchy_metrics(
     seed: int = 0,
     group_by: str | None = None,
 ) -> HierarchyMetrics:
-    """The same predictions, read on coarser levels and on their own.
+    """Measure the same predictions on coarser label sets and on their own.
 
     Args:
-        rows: predictions whose labels are of `label_set`.
+        rows: predictions with labels of `label_set`.
         label_set: name of a label set, such as `webemo25`.
         coarser: names of coarser sets, coarsest first, such as `("polarity2", "parrott6")`.
         num_resamples, seed, group_by: of the intervals, as in `classification_metrics`.
 
     Raises:
-        DataError: no answered rows, an unknown label or set, sets that no hierarchy joins, a level on which no true
-            label has a place, a row without its group.
+        DataError: no answered rows, an unknown label or set, sets without a common hierarchy, a level without any of
+            the true labels, a row without its group.
     """
     answered = without_errors(rows)
     fine = get_label_set(label_set)
@@ -76,12 +77,12 @@ def hierarchy_metrics(
     levels = []
     for name in (*coarser, label_set):
         coarse_labels = get_label_set(name).labels
-        # Fine label -> coarse one, -1 for none; the extra entry is that of invalid answers.
+        # Fine label -> coarse one, -1 for none; the extra entry is for invalid answers.
         places = [label if name == label_set else coarser_label(label, label_set, name) for label in fine.labels]
         coarse_of = np.array([*(-1 if place is None else coarse_labels.index(place) for place in places), -1])
         placed_N = coarse_of[true_N] >= 0
         if not placed_N.any():
-            raise DataError(f"no true label has a place in '{name}', so that level cannot be measured")
+            raise DataError(f"no true label exists in '{name}', so that level cannot be measured")
         coarse_true_M = coarse_of[true_N][placed_N]
         right_M = coarse_true_M == coarse_of[predicted_N][placed_N]
         fine_right_M = (true_N == predicted_N)[placed_N]
@@ -110,3 +111,13 @@ def hierarchy_metrics(
             )
         )
     return HierarchyMetrics(levels=levels, num_errors=len(rows) - len(answered))
+
+
+def _measure(measured: MeasuredRows) -> list[LevelMetrics] | None:
+    if not measured.settings.coarser or measured.label_set is None:
+        return None
+    name = measured.label_set.name
+    return hierarchy_metrics(measured.rows, name, measured.settings.coarser, group_by=measured.group_by).levels
+
+
+register_metric(Metric("levels", kinds=("emotion",), measure=_measure))

@@ -1,7 +1,7 @@
-"""The bootstrap: what a metric would be on other draws of the same rows, or of the same people.
+"""The bootstrap: a metric on resamples of the rows, or of groups of rows.
 
-Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979. Draws are kept as weights (how often each row is in a
-draw), so that a metric made of sums is one matrix product for all draws at once.
+Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979. Resamples are weights (how often each row is in a
+resample), so a metric made of sums is one matrix product for all resamples.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from lavis_emovit.evaluation.metrics.results import Interval
 
 NUM_RESAMPLES = 1000
 LEVEL = 0.95
-_WEIGHTS_AT_ONCE = 4_000_000  # bounds the memory at 32 MB an array
-_WEIGHTS_KEPT = 64_000_000  # draws are kept for the next metric up to 64 MB, as bytes
+_WEIGHTS_AT_ONCE = 4_000_000  # limits the memory of an array to 32 MB
+_WEIGHTS_KEPT = 64_000_000  # up to 64 MB of resamples are kept for the next metric, as bytes
 
 
 class Resamples:
-    """Draws with replacement of N rows; the same seed gives the same draws.
+    """R resamples of N rows with replacement; the same seed gives the same resamples.
 
     Args:
         num_rows: N.
-        groups_N: number of each row's group, from 0. Groups are drawn then, each with all its rows: rows of one person
-            are no independent evidence. None draws rows.
+        groups_N: number of each row's group, from 0, to draw whole groups, because rows of one person are not
+            independent. None draws rows.
         num_resamples: R.
-        seed: of the draws.
+        seed: of the resamples.
         level: of the intervals, 0.95 for 95 %.
     """
 
@@ -41,7 +41,7 @@ class Resamples:
         level: float = LEVEL,
     ):
         if num_rows == 0:
-            raise DataError("no values to take an interval of")
+            raise DataError("no values to compute an interval of")
         if num_resamples < 1 or not 0 < level < 1:
             raise ValueError("a bootstrap needs at least one resample and a level between 0 and 1")
         self.num_rows = num_rows
@@ -50,13 +50,13 @@ class Resamples:
         self._kept: list[np.ndarray] = []
 
     def weights(self) -> Iterator[np.ndarray]:
-        """float64 [r, N], how often each row is in each of r draws, until R draws were given."""
+        """float64 [r, N], how often each row is in each resample, in parts of r until R are reached."""
         for counts in self._kept or self._draws():
             weights = counts.astype(np.float64)
             yield weights if self._groups_N is None else weights[:, self._groups_N]
 
     def _draws(self) -> Iterator[np.ndarray]:
-        """Whole numbers [r, units], how often each row or group is in each draw."""
+        """Whole numbers [r, units], how often each row or group is in each resample."""
         units = self.num_units
         generator = np.random.default_rng(self._seed)
         at_once = max(1, _WEIGHTS_AT_ONCE // max(units, self.num_rows))
@@ -73,19 +73,19 @@ class Resamples:
             self._kept = kept
 
     def map(self, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """What `function` makes of the weights [r, N], put together: [R, ...]."""
+        """[R, ...], the results of `function` for the weights [r, N], concatenated."""
         return np.concatenate([function(weights) for weights in self.weights()])
 
     def sums(self, features_NF: np.ndarray) -> np.ndarray:
-        """float64 [R, F], each feature summed over each draw."""
+        """float64 [R, F], the sum of each feature over each resample."""
         return self.map(lambda weights: weights @ features_NF)
 
     def means(self, features_NF: np.ndarray) -> np.ndarray:
-        """float64 [R, F], each feature's mean over each draw."""
+        """float64 [R, F], the mean of each feature over each resample."""
         return self.map(lambda weights: (weights @ features_NF) / weights.sum(axis=1, keepdims=True))
 
     def counts(self, codes_N: np.ndarray, num_codes: int) -> np.ndarray:
-        """float64 [R, K], how many rows with each code from 0 to K - 1 are in each draw."""
+        """float64 [R, K], how many rows with each code from 0 to K - 1 are in each resample."""
 
         def count(weights: np.ndarray) -> np.ndarray:
             return np.stack([np.bincount(codes_N, weights=row, minlength=num_codes) for row in weights])
@@ -95,17 +95,17 @@ class Resamples:
     def interval(
         self, values_R: np.ndarray, value: float, value_range: tuple[float, float] | None = None
     ) -> Interval | None:
-        """Percentile interval of a metric from its values on the draws.
+        """Percentile interval of a metric from its values on the resamples.
 
         Args:
-            values_R: the metric on each draw; NaN where it is not defined there.
-            value: the metric itself.
-            value_range: least and greatest value that the mean of one row can have, for metrics that are means of such.
+            values_R: the metric on each resample; NaN if it is undefined.
+            value: the metric on all rows.
+            value_range: least and greatest value of a row, for metrics that are means over rows.
 
         Returns:
-            the interval, or None where most draws leave the metric undefined. Where all draws give the same, a
-            bootstrap has no width and would claim certainty; with a `value_range`, the exact binomial bound for an
-            event that was never seen (Clopper and Pearson 1934) is put around the value instead.
+            the interval, or None if the metric is undefined on most resamples. If all resamples give the same value,
+            the bootstrap interval would have no width. With a `value_range`, the exact binomial bound for an event
+            that was never seen (Clopper and Pearson 1934) replaces it.
         """
         defined = values_R[np.isfinite(values_R)]
         if 2 * len(defined) < len(values_R):
@@ -119,7 +119,7 @@ class Resamples:
         return Interval(low=float(low), high=float(high), level=self._level)
 
     def share_interval(self, values_R: np.ndarray, value: float) -> Interval:
-        """As `interval`, for what is defined on every draw and lies in [0, 1]."""
+        """As `interval`, for a metric in [0, 1] that is defined on every resample."""
         interval = self.interval(values_R, value, (0.0, 1.0))
         assert interval is not None
         return interval
@@ -138,14 +138,11 @@ def bootstrap_interval(
 
     Args:
         values_N: one value a row: 1 or 0 for right and wrong, or the difference of two models on the same row.
-        num_resamples: how often N rows are drawn with replacement.
-        level: of confidence.
-        seed: the same seed gives the same interval.
+        num_resamples, level, seed, groups_N: as in `Resamples`.
         value_range: the least and the greatest value that a row can have.
-        groups_N: number of each row's group, from 0, where groups are drawn and not rows.
 
     Returns:
-        the interval; where all values are the same, see `Resamples.interval`.
+        the interval; for values that are all the same, see `Resamples.interval`.
     """
     values_N = np.asarray(values_N, dtype=np.float64)
     resamples = Resamples(len(values_N), groups_N, num_resamples=num_resamples, seed=seed, level=level)

@@ -1,4 +1,4 @@
-"""What all metrics are made of: frozen results, and an interval."""
+"""Base class of the results of metrics, and intervals."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Result(BaseModel):
-    """Base of every result: frozen, and nothing but its fields goes in or out."""
+    """Base of every result: frozen, without extra fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""Prediction rows as arrays: labels, predictions, scores, numbers and groups, each row checked and named when wrong."""
+"""Prediction rows as arrays of labels, predictions, scores, numbers and groups; errors name the row."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.predictions import PredictionRow
 
 RECORD = "record_id"
-"""The group that every row has: the record that it asks about."""
+"""The group that every row has: its record."""
 
 
 def row_name(row: PredictionRow) -> str:
-    """How messages call a row."""
+    """The name of a row in messages."""
     return f"prediction of instance '{row.instance_id}'"
 
 
 def without_errors(rows: Sequence[PredictionRow]) -> list[PredictionRow]:
-    """The rows that were answered, rightly or not; those with an `error` measure nothing.
+    """The rows without an `error`.
 
     Raises:
-        DataError: no rows, or nothing but errors, of which the first is quoted.
+        DataError: no rows, or only errors, of which the message quotes the first.
     """
     if not rows:
         raise DataError("no predictions to measure: the list of rows is empty")
     answered = [row for row in rows if row.error is None]
     if not answered:
-        raise DataError(f"all {len(rows)} rows are errors, so nothing can be measured; the first says: {rows[0].error}")
+        raise DataError(f"all {len(rows)} rows are errors, so nothing can be measured; the first is: {rows[0].error}")
     return answered
 
 
 def check_labels(labels: Sequence[str]) -> None:
-    """Raise DataError for an empty label set or one that names a label twice."""
+    """Raise DataError for an empty label set or a duplicate label."""
     if not labels:
         raise DataError("the label set is empty")
     if len(set(labels)) != len(labels):
-        raise DataError(f"the label set names a label twice: {', '.join(labels)}")
+        raise DataError(f"the label set has a duplicate label: {', '.join(labels)}")
 
 
 def label_indices(rows: Sequence[PredictionRow], labels: Sequence[str]) -> np.ndarray:
@@ -57,7 +57,7 @@ def label_indices(rows: Sequence[PredictionRow], labels: Sequence[str]) -> np.nd
 
 
 def prediction_indices(rows: Sequence[PredictionRow], labels: Sequence[str]) -> np.ndarray:
-    """int64 [N], the index of each row's prediction, and C for what is not in the label set."""
+    """int64 [N], the index of each row's prediction, C for invalid ones."""
     check_labels(labels)
     index_of: dict[str | None, int] = {label: index for index, label in enumerate(labels)}
     return np.array([index_of.get(row.prediction, len(labels)) for row in rows], dtype=np.int64)
@@ -90,7 +90,7 @@ def vote_matrix(rows: Sequence[PredictionRow], labels: Sequence[str]) -> np.ndar
     votes_NC = np.zeros((len(rows), len(labels)))
     for i, row in enumerate(rows):
         if row.votes is None:
-            raise DataError(f"{row_name(row)} has no votes, so nothing soft can be measured on it")
+            raise DataError(f"{row_name(row)} has no votes, so soft labels cannot be measured on it")
         for label, share in row.votes.items():
             if label not in index_of:
                 raise DataError(f"{row_name(row)}: votes for '{label}', which is not in the label set ({labels})")
@@ -99,19 +99,19 @@ def vote_matrix(rows: Sequence[PredictionRow], labels: Sequence[str]) -> np.ndar
 
 
 def value_arrays(rows: Sequence[PredictionRow], name: str) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """The numbers called `name`, over the rows that know the true one.
+    """The numbers called `name` of the rows that have a true one.
 
     Returns:
-        indices of those M rows; float64 [M], what is true; float64 [M], what the model said, NaN for an invalid answer.
+        indices of those M rows; float64 [M], true values; float64 [M], predicted values, NaN for an invalid answer.
     """
     known = [i for i, row in enumerate(rows) if row.true_values is not None and name in row.true_values]
     true_M = np.array([(rows[i].true_values or {})[name] for i in known], dtype=np.float64)
-    said = [(rows[i].values or {}).get(name) for i in known]
-    return known, true_M, np.array([np.nan if value is None else value for value in said], dtype=np.float64)
+    predicted = [(rows[i].values or {}).get(name) for i in known]
+    return known, true_M, np.array([np.nan if value is None else value for value in predicted], dtype=np.float64)
 
 
 def group_indices(rows: Sequence[PredictionRow], group_by: str | None) -> np.ndarray | None:
-    """int64 [N], the number of each row's group, or None where rows stand for themselves.
+    """int64 [N], the number of each row's group, or None if rows are not grouped.
 
     Args:
         group_by: a key of the rows' `slices`, or `record_id`; None for no groups.
@@ -127,7 +127,7 @@ def group_indices(rows: Sequence[PredictionRow], group_by: str | None) -> np.nda
         group = row.record_id if group_by == RECORD else (row.slices or {}).get(group_by)
         if group is None:
             raise DataError(
-                f"{row_name(row)} names no '{group_by}', by which rows should be resampled (its slices: "
+                f"{row_name(row)} has no '{group_by}', by which rows are resampled (its slices: "
                 f"{', '.join(row.slices or {}) or 'none'})"
             )
         groups[i] = number_of.setdefault(group, len(number_of))

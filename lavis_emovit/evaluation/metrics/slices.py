@@ -1,18 +1,20 @@
-"""Metrics broken down by a field of the rows: by person, by scene, by how the answer was read."""
+"""Metrics by a field of the rows, such as the person, the scene or the status of the answer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.metrics.classification import classification_metrics
+from lavis_emovit.evaluation.metrics.registry import MeasuredRows, Metric, register_metric
 from lavis_emovit.evaluation.predictions import PredictionRow
 
 SMALL_SLICE = 30
-"""Slices with fewer answered rows are marked: their figures say little."""
+"""Slices with fewer answered rows are marked, because their metrics are uncertain."""
 
-_OWN_FIELDS = ("label", "status", "variant")
+_ROW_FIELDS = ("label", "status", "variant")
 
 MetricsT = TypeVar("MetricsT")
 
@@ -22,10 +24,10 @@ class Slice(Generic[MetricsT]):
     """The rows with one value of a field.
 
     Attributes:
-        value: of the field; None for the rows that have none.
+        value: of the field; None for the rows without one.
         num_samples: answered rows; `num_errors` are the others.
-        is_small: whether there are fewer than was asked for.
-        metrics: of these rows, or None where all are errors.
+        is_small: whether there are too few answered rows.
+        metrics: of these rows, or None if all are errors.
     """
 
     value: str | None
@@ -36,21 +38,21 @@ class Slice(Generic[MetricsT]):
 
 
 def slice_rows(rows: Sequence[PredictionRow], field: str) -> dict[str | None, list[PredictionRow]]:
-    """The rows by the value of a field, values in alphabetical order, those without one last under None.
+    """The rows by the value of a field, in alphabetical order; rows without a value come last, under None.
 
     Args:
         field: a key of the rows' `slices`, or `label`, `status` or `variant`.
 
     Raises:
-        DataError: no row has the field; those that there are are named.
+        DataError: no row has the field; the message lists the available ones.
     """
     by_value: dict[str | None, list[PredictionRow]] = {}
     for row in rows:
-        value = getattr(row, field) if field in _OWN_FIELDS else (row.slices or {}).get(field)
+        value = getattr(row, field) if field in _ROW_FIELDS else (row.slices or {}).get(field)
         by_value.setdefault(value, []).append(row)
     if set(by_value) <= {None}:
-        there = sorted({name for row in rows for name in row.slices or {}})
-        raise DataError(f"no row has a field '{field}' to slice by (there are: {', '.join([*there, *_OWN_FIELDS])})")
+        available = [*sorted({name for row in rows for name in row.slices or {}}), *_ROW_FIELDS]
+        raise DataError(f"no row has a field '{field}' to slice by (available: {', '.join(available)})")
     return {value: by_value[value] for value in sorted(by_value, key=lambda value: (value is None, value or ""))}
 
 
@@ -66,7 +68,7 @@ def slice_metrics(
     Args:
         rows: predictions.
         field: as in `slice_rows`.
-        measure: any of the metrics here, with its other arguments filled in, such as
+        measure: any metric of this folder with its other arguments bound, such as
             `lambda rows: classification_metrics(rows, labels)`.
         small: slices with fewer answered rows are marked.
     """
@@ -83,3 +85,17 @@ def slice_metrics(
             )
         )
     return slices
+
+
+def _measure(measured: MeasuredRows) -> dict[str, Any] | None:
+    def accuracy(rows: list[PredictionRow]) -> dict[str, Any]:
+        metrics = classification_metrics(rows, measured.labels)
+        return {"accuracy": metrics.accuracy, "interval": metrics.accuracy_interval.model_dump()}
+
+    found = {
+        name: [vars(one) for one in slice_metrics(measured.rows, name, accuracy)] for name in measured.settings.slices
+    }
+    return found or None
+
+
+register_metric(Metric("slices", kinds=("emotion", "explanation"), measure=_measure))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lavis_emovit.evaluation.metrics.calibration import log_softmax
+from lavis_emovit.evaluation.metrics.registry import MeasuredRows, Metric, register_metric
 from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
 from lavis_emovit.evaluation.metrics.rows import (
@@ -21,14 +22,14 @@ from lavis_emovit.evaluation.predictions import PredictionRow
 
 
 class SoftLabelMetrics(Result):
-    """Means over all answered rows; an invalid answer has no votes, so it counts as 0 in the last three.
+    """Means over all answered rows; an invalid answer has no votes and counts as 0 in the last three.
 
     Attributes:
         kl: Kullback-Leibler divergence of the model's distribution from the votes, in nats, or None without scores.
         cosine: cosine of the two distributions, in [0, 1], or None without scores.
-        top1_in_vote: share of rows whose answer is the most voted label; of several such, any.
-        top1_has_votes: share of rows whose answer got at least one vote.
-        vote_of_top1: mean share of the annotators who gave the model's answer: accuracy against one drawn at random.
+        top1_in_vote: share of rows whose answer is the label with the most votes, or one of several such labels.
+        top1_has_votes: share of rows whose answer has at least one vote.
+        vote_of_top1: mean share of annotators who gave the model's answer: the accuracy against a random annotator.
         intervals: name of each of these -> its interval.
     """
 
@@ -53,8 +54,8 @@ def soft_label_metrics(
 ) -> SoftLabelMetrics:
     """Measure predictions against votes.
 
-    The model's distribution is the softmax of the rows' scores at temperature 1, whatever they are: sums of token
-    log-probabilities, or means, which make it flatter. So KL and cosine compare models scored in the same way only.
+    The model's distribution is the softmax of the scores at temperature 1. Mean log-probabilities of tokens give a
+    flatter distribution than sums, so KL and cosine are comparable only between models with the same scoring method.
 
     Args:
         rows: predictions with `votes`; scores on all of them or on none.
@@ -62,7 +63,7 @@ def soft_label_metrics(
         num_resamples, seed, group_by: of the intervals, as in `classification_metrics`.
 
     Raises:
-        DataError: no answered rows, a row without votes, votes or scores for what is not a label, scores on some rows
+        DataError: no answered rows, a row without votes, votes or scores for an unknown label, scores on some rows
             only, a row without its group.
     """
     answered = without_errors(rows)
@@ -110,3 +111,19 @@ def cosine(votes_NC: np.ndarray, probabilities_NC: np.ndarray) -> np.ndarray:
     """float64 [N], v p / (|v| |p|), in [0, 1] for distributions."""
     lengths_N = np.linalg.norm(votes_NC, axis=1) * np.linalg.norm(probabilities_NC, axis=1)
     return (votes_NC * probabilities_NC).sum(axis=1) / lengths_N
+
+
+def _measure(measured: MeasuredRows) -> SoftLabelMetrics | None:
+    has_votes = all(row.votes is not None for row in measured.rows)
+    return soft_label_metrics(measured.rows, measured.labels, group_by=measured.group_by) if has_votes else None
+
+
+register_metric(
+    Metric(
+        "soft_labels",
+        kinds=("emotion", "explanation"),
+        result=SoftLabelMetrics,
+        less_is_better=frozenset({"kl", "num_invalid", "num_errors"}),
+        measure=_measure,
+    )
+)

@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lavis_emovit.evaluation.comparisons import group_key, plain_rows
+from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows, group_key, result_name
 from lavis_emovit.evaluation.report.grid import NOTHING, Grid, number_cell
 from lavis_emovit.evaluation.report.label_parts import label_parts
 from lavis_emovit.evaluation.report.number_parts import affect_parts, unit_parts
 from lavis_emovit.evaluation.report.parts import Part, Result, name_of
-from lavis_emovit.evaluation.report.pictures import SuitePicture, result_name, suite_pictures
+from lavis_emovit.evaluation.report.pictures import SuitePicture, suite_pictures
 from lavis_emovit.evaluation.report.suite_contents import SuiteContents
-from lavis_emovit.evaluation.summaries import AskedBenchmark
 
 MAX_ERRORS = 10
 KINDS = {
@@ -44,7 +43,7 @@ class BenchmarkView:
     problems: list[str] = field(default_factory=list)
 
 
-def benchmark_view(suite: SuiteContents, asked: AskedBenchmark, key: str) -> BenchmarkView:
+def benchmark_view(suite: SuiteContents, asked: BenchmarkRows, key: str) -> BenchmarkView:
     """Everything about one benchmark; `key` starts the ids of its parts in the page."""
     figures = suite.summary["benchmarks"][asked.name]
     results = [result for result in figures["results"] if "metrics" in result]
@@ -65,7 +64,7 @@ def benchmark_view(suite: SuiteContents, asked: AskedBenchmark, key: str) -> Ben
     )
 
 
-def _lede(asked: AskedBenchmark) -> str:
+def _lede(asked: BenchmarkRows) -> str:
     settings = asked.settings
     rows = next(iter(asked.rows.values()))
     num_records = len({row.record_id for row in rows})
@@ -76,14 +75,14 @@ def _lede(asked: AskedBenchmark) -> str:
         parts.append(f"{len(settings.variants)} variants of the question, of which the tables show the first")
     if settings.limit is not None:
         parts.append(f"only the first {settings.limit:,} records of the shuffled split")
-    grouping = group_key(plain_rows(settings, rows))
+    grouping = group_key(asked.plain(next(iter(asked.rows))))
     if grouping is not None:
         num_groups = len({(row.slices or {})[grouping] for row in rows})
         parts.append(f"intervals draw whole persons or sessions ({num_groups:,} of them), not single pictures")
     return "; ".join(parts) + "."
 
 
-def _pictures_note(asked: AskedBenchmark, num_pictures: int, pictures: Sequence[SuitePicture]) -> str:
+def _pictures_note(asked: BenchmarkRows, num_pictures: int, pictures: Sequence[SuitePicture]) -> str:
     kind = asked.settings.kind
     which = {
         "emotion": "The mistakes of which each model was surest; of written answers, which say nothing about how sure "
@@ -98,7 +97,7 @@ def _pictures_note(asked: AskedBenchmark, num_pictures: int, pictures: Sequence[
     return note
 
 
-def _no_parts(asked: AskedBenchmark, results: Sequence[Result], key: str) -> list[Part | None]:
+def _no_parts(asked: BenchmarkRows, results: Sequence[Result], key: str) -> list[Part | None]:
     return []
 
 

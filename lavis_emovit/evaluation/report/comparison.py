@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation.comparisons import compare_askings, holm
+from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows, result_name
 from lavis_emovit.evaluation.metrics import compare_models
+from lavis_emovit.evaluation.metrics.comparison import holm
 from lavis_emovit.evaluation.report.grid import NOTHING, Grid, GridCell, p_value, points, signed
-from lavis_emovit.evaluation.report.pictures import result_name
 from lavis_emovit.evaluation.report.run_contents import AFTER, BEFORE, RunContents
 from lavis_emovit.evaluation.report.suite_contents import SuiteContents
-from lavis_emovit.evaluation.summaries import AskedBenchmark
+from lavis_emovit.evaluation.summaries import compare
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Compared:
 
     Attributes:
         later, first: whose difference it is: that of the later from the first.
-        values: of `compare_askings`.
+        values: of `compare`.
     """
 
     later: str
@@ -70,10 +70,10 @@ def between_suites(suites: Sequence[SuiteContents]) -> tuple[list[Compared], lis
             if problem:
                 problems.append(f"{asked.name} in {suite.folder_name} and {first.folder_name}: {problem}.")
                 continue
-            for key, rows in asked.rows.items():
+            for key in asked.rows:
                 against = key if key in own.rows else next(iter(own.rows))
                 name = f"{asked.name}: {suite.folder_name}, {result_name(*key)}"
-                values = compare_askings(asked.settings, asked.label_set, own.rows[against], rows)
+                values = compare(own.measured(against), asked.measured(key))
                 found.append(Compared(name, f"{first.folder_name}, {result_name(*against)}", values))
     return found, problems
 
@@ -142,7 +142,7 @@ def several_note(num_comparisons: int) -> str:
     )
 
 
-def _differ(first: SuiteContents, own: AskedBenchmark, suite: SuiteContents, asked: AskedBenchmark) -> str:
+def _differ(first: SuiteContents, own: BenchmarkRows, suite: SuiteContents, asked: BenchmarkRows) -> str:
     """Why a benchmark of two suites is not the same one, or nothing."""
     if own.settings.kind != asked.settings.kind:
         return f"one asks for {asked.settings.kind}, the other for {own.settings.kind}"

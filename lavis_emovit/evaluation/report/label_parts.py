@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows
 from lavis_emovit.evaluation.metrics import ClassificationMetrics
 from lavis_emovit.evaluation.report import suite_charts
 from lavis_emovit.evaluation.report.charts import reliability_chart
 from lavis_emovit.evaluation.report.grid import NOTHING, Grid, GridCell, number_cell, percent, share_cell
 from lavis_emovit.evaluation.report.parts import Matrix, Part, Result, invalid_cell, name_of, plain
 from lavis_emovit.evaluation.report.written_parts import written_parts
-from lavis_emovit.evaluation.summaries import AskedBenchmark
 
 MAX_SLICES = 20
 
 
-def label_parts(asked: AskedBenchmark, results: Sequence[Result], key: str) -> list[Part | None]:
+def label_parts(asked: BenchmarkRows, results: Sequence[Result], key: str) -> list[Part | None]:
     """The parts about answers that are labels; None for what was not measured."""
     measured = [
         (result, ClassificationMetrics.model_validate(result["metrics"]["classification"])) for result in results

@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 
 from lavis_emovit.emotion.facial import facial_priors
-from lavis_emovit.evaluation.comparisons import plain_rows
+from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows, result_name
 from lavis_emovit.evaluation.metrics import value_arrays
 from lavis_emovit.evaluation.report import suite_charts
 from lavis_emovit.evaluation.report.grid import NOTHING, Grid, GridCell, number_cell, share_cell
 from lavis_emovit.evaluation.report.parts import Part, Result, invalid_cell, name_of
-from lavis_emovit.evaluation.report.pictures import result_name
-from lavis_emovit.evaluation.summaries import AskedBenchmark
 
 
-def affect_parts(asked: AskedBenchmark, results: Sequence[Result], key: str) -> list[Part | None]:
+def affect_parts(asked: BenchmarkRows, results: Sequence[Result], key: str) -> list[Part | None]:
     """The parts about valence and arousal."""
     if not results:
         return []
@@ -46,8 +44,8 @@ def affect_parts(asked: AskedBenchmark, results: Sequence[Result], key: str) -> 
         "counts as the far end of the scale."
     )
     charts = []
-    for number, (asking, rows_of) in enumerate(asked.rows.items(), start=1):
-        answered = [row for row in plain_rows(asked.settings, rows_of) if row.error is None]
+    for number, asking in enumerate(asked.rows, start=1):
+        answered = [row for row in asked.plain(asking) if row.error is None]
         for axis in axes:
             _, true_M, said_M = value_arrays(answered, axis)
             is_valid_M = np.isfinite(said_M)
@@ -62,7 +60,7 @@ def affect_parts(asked: AskedBenchmark, results: Sequence[Result], key: str) -> 
     return [Part(f"{key}-figures-part", "Figures", note, grids), scatter]
 
 
-def unit_parts(asked: AskedBenchmark, results: Sequence[Result], key: str) -> list[Part | None]:
+def unit_parts(asked: BenchmarkRows, results: Sequence[Result], key: str) -> list[Part | None]:
     """The parts about facial action units."""
     found = [(result, result["metrics"]["action_units"]) for result in results]
     if not found:

@@ -8,9 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from lavis_emovit.evaluation.benchmark_rows import result_name
 from lavis_emovit.evaluation.metrics import ClassificationMetrics, Interval
 from lavis_emovit.evaluation.report.grid import Grid, GridCell, percent
-from lavis_emovit.evaluation.report.pictures import result_name
 
 Result = Mapping[str, Any]
 """One of the `results` of a benchmark in metrics.json."""

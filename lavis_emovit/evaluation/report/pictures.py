@@ -12,7 +12,7 @@ import base64
 import hashlib
 import io
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from pathlib import Path
@@ -20,12 +20,11 @@ from pathlib import Path
 from PIL import Image
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation.comparisons import plain_rows, unit_threshold
+from lavis_emovit.evaluation.benchmark_rows import DIRECT, BenchmarkRows, ModelKey, result_name
 from lavis_emovit.evaluation.metrics import score_matrix, softmax
+from lavis_emovit.evaluation.metrics.action_units import unit_threshold
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.report.grid import number, percent
-from lavis_emovit.evaluation.summaries import AskedBenchmark
-from lavis_emovit.evaluation.tables import DIRECT
 from lavis_emovit.images import decode_image
 
 PICTURE_PX = 320
@@ -64,21 +63,21 @@ class SuitePicture:
     sayings: list[Saying]
 
 
-def mistakes(asked: AskedBenchmark, rows: Sequence[PredictionRow]) -> list[PredictionRow]:
+def mistakes(asked: BenchmarkRows, key: ModelKey) -> list[PredictionRow]:
     """The rows of one model that are worth a look, see the module; the first most."""
-    answered = [row for row in plain_rows(asked.settings, rows) if row.error is None]
+    answered = [row for row in asked.plain(key) if row.error is None]
     kind = asked.settings.kind
     if kind in ("emotion", "explanation"):
         wrong = [row for row in answered if row.prediction != row.label]
         return sorted(wrong, key=lambda row: -(_confidence(row) or 0.0))
     if kind == "caption":
         return answered
-    threshold = unit_threshold(rows, asked.settings)
+    threshold = unit_threshold(asked.rows[key], asked.settings.active_from)
     measure = _distance if kind == "valence_arousal" else lambda row: _num_wrong_units(row, threshold)
     return [row for row in sorted(answered, key=lambda row: -measure(row)) if measure(row)]
 
 
-def pictures_to_keep(asked: AskedBenchmark, num_pictures: int) -> dict[str, None]:
+def pictures_to_keep(asked: BenchmarkRows, num_pictures: int) -> dict[str, None]:
     """Ids of the records whose pictures the report shows, in its order.
 
     Args:
@@ -88,13 +87,13 @@ def pictures_to_keep(asked: AskedBenchmark, num_pictures: int) -> dict[str, None
     """
     by_model: dict[str, list[list[str]]] = {}
     for model, method in _choosing(asked):
-        ids = [row.record_id for row in mistakes(asked, asked.rows[model, method])]
+        ids = [row.record_id for row in mistakes(asked, (model, method))]
         by_model.setdefault(model, []).append(ids)
     chosen = [list(islice(_in_turn(methods), num_pictures)) for methods in by_model.values()]
     return dict.fromkeys(_in_turn(chosen))
 
 
-def keep_pictures(folder: Path, asked: AskedBenchmark, num_pictures: int, items: Iterable[tuple[str, bytes]]) -> None:
+def keep_pictures(folder: Path, asked: BenchmarkRows, num_pictures: int, items: Iterable[tuple[str, bytes]]) -> None:
     """Write small copies of the pictures that the report shows, and delete those that it shows no more.
 
     Args:
@@ -116,15 +115,15 @@ def keep_pictures(folder: Path, asked: AskedBenchmark, num_pictures: int, items:
         _write_thumbnails(place, missing, wanted, items)
 
 
-def suite_pictures(folder: Path, asked: AskedBenchmark, num_pictures: int) -> list[SuitePicture]:
+def suite_pictures(folder: Path, asked: BenchmarkRows, num_pictures: int) -> list[SuitePicture]:
     """The pictures of a benchmark with what every model said about them."""
-    by_key = {key: {row.record_id: row for row in plain_rows(asked.settings, rows)} for key, rows in asked.rows.items()}
+    by_key = {key: {row.record_id: row for row in asked.plain(key)} for key in asked.rows}
     ranks = {
-        key: {row.record_id: rank for rank, row in enumerate(mistakes(asked, rows)[:num_pictures], start=1)}
-        for key, rows in asked.rows.items()
+        key: {row.record_id: rank for rank, row in enumerate(mistakes(asked, key)[:num_pictures], start=1)}
+        for key in asked.rows
         if key in _choosing(asked)
     }
-    thresholds = {key: unit_threshold(rows, asked.settings) for key, rows in asked.rows.items()}
+    thresholds = {key: unit_threshold(rows, asked.settings.active_from) for key, rows in asked.rows.items()}
     found = []
     for record_id in pictures_to_keep(asked, num_pictures):
         rows = {key: of_model[record_id] for key, of_model in by_key.items() if record_id in of_model}
@@ -136,11 +135,6 @@ def suite_pictures(folder: Path, asked: AskedBenchmark, num_pictures: int) -> li
         truth = _truth(rows[key], asked, thresholds[key])
         found.append(SuitePicture(record_id, truth, data_url(folder / picture_path(asked.name, record_id)), sayings))
     return found
-
-
-def result_name(model: str, method: str) -> str:
-    """A model with the method in which it was asked; baselines are not asked."""
-    return model if method == DIRECT else f"{model} ({method.replace('_', ', ', 1)})"
 
 
 def picture_path(benchmark: str, record_id: str) -> Path:
@@ -187,7 +181,7 @@ def _jpeg(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _choosing(asked: AskedBenchmark) -> list[tuple[str, str]]:
+def _choosing(asked: BenchmarkRows) -> list[tuple[str, str]]:
     """Those whose mistakes are shown: language models, or baselines where there are no others."""
     return [key for key in asked.rows if key[1] != DIRECT] or list(asked.rows)
 
@@ -197,7 +191,7 @@ def _in_turn(lists: Iterable[Iterable[str]]) -> Iterable[str]:
     return dict.fromkeys(one for one in chain.from_iterable(zip_longest(*lists)) if one is not None)
 
 
-def _saying(name: str, row: PredictionRow, asked: AskedBenchmark, threshold: float, rank: int | None) -> Saying:
+def _saying(name: str, row: PredictionRow, asked: BenchmarkRows, threshold: float, rank: int | None) -> Saying:
     if row.error is not None:
         return Saying(name, f"failed: {row.error}", None)
     kind = asked.settings.kind
@@ -214,7 +208,7 @@ def _saying(name: str, row: PredictionRow, asked: AskedBenchmark, threshold: flo
     return Saying(name, active, _num_wrong_units(row, threshold) == 0, answer=row.answer, rank=rank)
 
 
-def _truth(row: PredictionRow, asked: AskedBenchmark, threshold: float) -> str:
+def _truth(row: PredictionRow, asked: BenchmarkRows, threshold: float) -> str:
     if asked.settings.kind == "valence_arousal":
         return _axes(row.true_values)
     if asked.settings.kind == "action_units":

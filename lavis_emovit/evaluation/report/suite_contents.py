@@ -17,16 +17,15 @@ import yaml
 
 from lavis_emovit.emotion.labels import LABEL_SETS, SPELT_OUT, LabelSet, get_label_set
 from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.benchmark_rows import DIRECT, BenchmarkRows
 from lavis_emovit.evaluation.judging import Judgement
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.evaluation.suite.settings import SuiteSettings
 from lavis_emovit.evaluation.summaries import (
-    AskedBenchmark,
     benchmark_references,
     benchmark_summary,
     suite_sensitivity,
 )
-from lavis_emovit.evaluation.tables import DIRECT
 from lavis_emovit.settings import parse_settings
 
 SETTINGS_NAME, METRICS_NAME = "suite.yaml", "metrics.json"
@@ -53,7 +52,7 @@ class SuiteContents:
     path: Path
     settings: SuiteSettings
     config_text: str
-    asked: list[AskedBenchmark] = field(default_factory=list)
+    asked: list[BenchmarkRows] = field(default_factory=list)
     made_with: dict[Asking, dict[str, Any]] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -134,7 +133,7 @@ def _read_benchmark(suite: SuiteContents, name: str, known: Mapping[str, Any], u
             num_records = without_truth + max(len({row.record_id for row in found}) for found in rows.values())
         judgements = _judgements(suite, name, rows) if settings.judge is not None else {}
         benchmark = settings.benchmarks[name]
-        suite.asked.append(AskedBenchmark(name, benchmark, label_set, rows, num_records, judgements))
+        suite.asked.append(BenchmarkRows(name, benchmark, label_set, rows, num_records, judgements))
 
 
 def _judgements(suite: SuiteContents, name: str, rows: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Any]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lavis_emovit.evaluation.benchmark_rows import result_name
 from lavis_emovit.evaluation.report.benchmark import BenchmarkView, benchmark_view
 from lavis_emovit.evaluation.report.comparison import comparison_grid, several_note, within_suite
 from lavis_emovit.evaluation.report.grid import NOTHING, Grid, GridCell, number_cell, percent
-from lavis_emovit.evaluation.report.pictures import result_name
 from lavis_emovit.evaluation.report.suite_contents import SuiteContents
 from lavis_emovit.evaluation.tables import table_of
 

@@ -12,7 +12,7 @@ from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.base import Baseline, Failure, Item, LanguageModel
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Method, Variant, slice_values
-from lavis_emovit.evaluation.explanations import EXPLAINED_FACTS
+from lavis_emovit.evaluation.metrics.explanations import EXPLAINED_FACTS
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.questions import (
     Question,

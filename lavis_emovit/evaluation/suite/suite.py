@@ -31,6 +31,7 @@ from lavis_emovit.distributed.machine import package_versions
 from lavis_emovit.distributed.seeding import limit_threads
 from lavis_emovit.errors import ConfigError, DataError, UserError
 from lavis_emovit.evaluation.adapters.base import Baseline
+from lavis_emovit.evaluation.benchmark_rows import DIRECT, BenchmarkRows
 from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.evaluation.questions import suits, wordings_of
@@ -41,8 +42,8 @@ from lavis_emovit.evaluation.suite.judge import judge_explanations
 from lavis_emovit.evaluation.suite.models import ledger_path, open_baseline, open_language_model
 from lavis_emovit.evaluation.suite.rows import SuiteRows
 from lavis_emovit.evaluation.suite.settings import SuiteSettings
-from lavis_emovit.evaluation.summaries import AskedBenchmark, benchmark_references, benchmark_summary, suite_sensitivity
-from lavis_emovit.evaluation.tables import DIRECT, latex, markdown
+from lavis_emovit.evaluation.summaries import benchmark_references, benchmark_summary, suite_sensitivity
+from lavis_emovit.evaluation.tables import latex, markdown
 from lavis_emovit.files import atomic_writer, explain_full_disk
 from lavis_emovit.paths import find_recipe, output_root
 from lavis_emovit.recipes import read_user_tree
@@ -169,8 +170,8 @@ def summarise(
 
 
 def _judged(
-    asked: AskedBenchmark, benchmark: OpenBenchmark, settings: SuiteSettings, folder: SuiteFolder
-) -> AskedBenchmark:
+    asked: BenchmarkRows, benchmark: OpenBenchmark, settings: SuiteSettings, folder: SuiteFolder
+) -> BenchmarkRows:
     """The benchmark with the judge's scores, where it is one of explanations."""
     if settings.judge is None or asked.settings.kind != "explanation":
         return asked
@@ -183,7 +184,7 @@ def _judged(
 def _write_report(
     settings: SuiteSettings,
     folder: SuiteFolder,
-    asked: Sequence[AskedBenchmark],
+    asked: Sequence[BenchmarkRows],
     benchmarks: Mapping[str, OpenBenchmark],
     summary: Mapping[str, Any],
 ) -> None:
@@ -227,7 +228,7 @@ class SuiteFolder:
         """The file of one model's rows on one benchmark."""
         return self.path / "predictions" / benchmark / f"{model}.{method}.jsonl"
 
-    def asked(self, benchmark: OpenBenchmark, settings: SuiteSettings, left_out: Mapping[str, Any]) -> AskedBenchmark:
+    def asked(self, benchmark: OpenBenchmark, settings: SuiteSettings, left_out: Mapping[str, Any]) -> BenchmarkRows:
         """A benchmark with all rows about it, models in the order of the suite; not those of askings left out."""
         rows = {}
         for model in settings.models:
@@ -236,7 +237,7 @@ class SuiteFolder:
                 if path.exists() and method not in left_out.get(model, {}):
                     rows[model, method] = read_predictions(path)
         num_records = len(benchmark.numbers())
-        return AskedBenchmark(benchmark.name, benchmark.settings, benchmark.label_set, rows, num_records)
+        return BenchmarkRows(benchmark.name, benchmark.settings, benchmark.label_set, rows, num_records)
 
 
 def ask_all(settings: SuiteSettings, folder: SuiteFolder, benchmarks: Mapping[str, OpenBenchmark]) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""Explanations, by their words and by a judge.
+"""Explanations: metrics of their words, and a judge.
 
-- A fact is mentioned by whole words with regular inflections, never by letters ("cat" in "cathedral"); of alternatives
-  one is enough, several objects count each; rows without facts are left out of grounding.
+- A text mentions a fact by whole words with regular inflections, not by letters ("cat" in "cathedral"); one of several
+  alternatives is enough, each object counts; rows without facts are not in the grounding.
 - Consistency counts invalid answers as wrong; contradictions are reasons of the other polarity; repetition, sentences,
-  unfinished and foreign answers are those that a person counts.
-- A judge's reply has a score only where it is a whole number from 1 to 5; figures are those of a count by hand, and the
-  request shows what is known but not the model's name.
+  unfinished answers and other languages are counted as by hand.
+- A judge's reply has a score only if it is a whole number from 1 to 5; the metrics agree with a count by hand; the
+  request contains the known facts but not the model's name.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pytest
 from lavis_emovit.chat.images import ChatImage
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import DataError, UserError
-from lavis_emovit.evaluation.explanations import explanation_metrics, grounding, reason_of, repetition, stem
 from lavis_emovit.evaluation.judging import JudgeSettings, judge_metrics, judge_request, read_judgement
+from lavis_emovit.evaluation.metrics.explanations import explanation_metrics, grounding, reason_of, repetition, stem
 from lavis_emovit.evaluation.predictions import PredictionRow
 
 MIKELS = get_label_set("mikels8")
@@ -33,7 +33,7 @@ MIKELS = get_label_set("mikels8")
         ("sing sin", False), ("red reed", False),
     ],
 )  # fmt: skip
-def test_inflections_meet_and_other_words_do_not(words, meet):
+def test_inflections_are_equal_and_other_words_are_not(words, meet):
     assert (len({stem(word) for word in words.split()}) == 1) is meet
 
 
@@ -65,7 +65,7 @@ def _row(number, label, prediction, answer, **slices):
     )
 
 
-def test_metrics_are_those_of_a_count_by_hand():
+def test_metrics_counted_by_hand():
     answer = "Predict emotion: fear. Reason:"
     rows = [
         _row(1, "fear", "fear", f"{answer} the dark wood and the wolf in it. It howls.", object="Wolf"),
@@ -82,14 +82,14 @@ def test_metrics_are_those_of_a_count_by_hand():
     assert (found.grounding, found.num_with_facts) == (0.5, 2)
     assert found.num_words == pytest.approx((14 + 12 + 8 + 3) / 4)
     assert found.num_sentences == pytest.approx((3 + 2 + 1 + 1) / 4)
-    # "the sea the sea ...": of six runs of three words two are new.
+    # "the sea the sea ...": of six three-word sequences two are new.
     assert repetition(rows[2].answer) == pytest.approx(4 / 6) and found.repetition == pytest.approx(4 / 24)
     assert found.finished == 0.75 and found.english == 1.0
     with pytest.raises(DataError, match="are errors"):
         explanation_metrics([error], MIKELS)
 
 
-def test_the_reason_is_what_explains():
+def test_reason_is_the_text_after_the_emotion():
     assert reason_of("Predict emotion: awe. Reason: it is high.") == "it is high."
     assert reason_of("I feel awe because it is high.") == "it is high."
     assert reason_of("Awe. It is high! So high.") == "It is high! So high."
@@ -109,7 +109,7 @@ def test_the_reason_is_what_explains():
         (None, None),
     ],
 )
-def test_a_judgement_is_a_whole_score_or_none(reply, score):
+def test_judgement_has_a_whole_score_or_none(reply, score):
     settings = JudgeSettings(chat={"model": "judge-1"})
     row = _row(1, "fear", "fear", "Fear, because of the wolf.", object="Wolf")
     judgement = read_judgement(row, reply, settings.load_prompt(), settings.endpoint())
@@ -118,7 +118,7 @@ def test_a_judgement_is_a_whole_score_or_none(reply, score):
     assert kept["judge"] == "judge-1" and kept["reply"] == reply and len(kept["prompt_sha256"]) == 64
 
 
-def test_judge_figures_and_request(tmp_path):
+def test_judge_metrics_and_request(tmp_path):
     settings = JudgeSettings(chat={"model": "judge-1"})
     prompt, chat = settings.load_prompt(), settings.endpoint()
     assert chat.temperature == 0.0 and prompt.name.startswith("explanation_judge.1@")

@@ -1,7 +1,7 @@
-"""Explanations, measured from their words: which emotion they name, whether they hang together, what they speak of.
+"""Metrics of explanations from their words: the emotion, contradictions, mentioned facts, and style.
 
-No model judges here. All measures are deterministic and made for English; what only a reader can tell is left to people
-and to the optional judge (`lavis_emovit.evaluation.judging`).
+All of them are deterministic, need no model and know only English. For quality, use people or the optional judge
+(`lavis_emovit.evaluation.judging`).
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lavis_emovit.emotion.labels import LabelSet
-from lavis_emovit.evaluation.metrics import Interval, Resamples, group_indices, without_errors
-from lavis_emovit.evaluation.metrics.results import Result
+from lavis_emovit.evaluation.metrics.registry import MeasuredRows, Metric, register_metric
+from lavis_emovit.evaluation.metrics.resampling import Resamples
+from lavis_emovit.evaluation.metrics.results import Interval, Result
+from lavis_emovit.evaluation.metrics.rows import group_indices, without_errors
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.generation.checks import contradicts_label, is_english
 
-# The facts in words that an explanation can mention; they go along in its rows.
+# Fields of a record that an explanation can mention; they are among the slices of its rows.
 EXPLAINED_FACTS = tuple(f"attributes.{name}" for name in ("scene", "object", "facial_expression", "human_action"))
 
-# Fewer words than this behind the emotion are no reason.
+# A reason has at least this many words after the emotion.
 MIN_REASON_WORDS = 5
 
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
@@ -31,19 +33,19 @@ _VOWELS = "aeiouy"
 
 
 class ExplanationMetrics(Result):
-    """Measures of explanations; shares are over the answered rows unless said otherwise.
+    """Metrics of explanations; shares are over the answered rows unless stated otherwise.
 
     Attributes:
         num_samples: answered rows; `num_errors` are the others.
-        consistency, consistency_interval: share whose emotion is the true one; invalid answers count as wrong.
-        num_without_reason: answers with fewer than `MIN_REASON_WORDS` words behind the emotion.
-        contradiction: share of those with an emotion and a reason whose reason claims an emotion of the other polarity;
-            None where there are none.
+        consistency, consistency_interval: share with the true emotion; invalid answers count as wrong.
+        num_without_reason: answers with fewer than `MIN_REASON_WORDS` words after the emotion.
+        contradiction: share, among answers with an emotion and a reason, whose reason claims an emotion of the other
+            polarity; None if there are no such answers.
         grounding, grounding_interval: mean share of a record's facts that the answer mentions, over the
-            `num_with_facts` records that have any; None where there are none.
-        num_words: mean number of words of an answer; num_sentences: of sentences.
-        repetition: mean share of runs of three words that stood in the same answer before.
-        english: share in English, by letters and common words; `finished`: share that ends with a sentence's end.
+            `num_with_facts` records with facts; None if there are none.
+        num_words, num_sentences: means of an answer.
+        repetition: mean share of three-word sequences that occurred earlier in the same answer.
+        english: share in English, by letters and common words; `finished`: share with a complete last sentence.
     """
 
     num_samples: int
@@ -70,10 +72,10 @@ def explanation_metrics(
     Args:
         rows: with `answer`, `prediction` and the record's facts in `slices`, named as in `EXPLAINED_FACTS`.
         label_set: of the labels.
-        group_by: the slice whose groups the intervals draw whole; None draws rows.
+        group_by: the slice whose groups intervals resample; None resamples rows.
 
     Raises:
-        DataError: no rows, or nothing but errors.
+        DataError: no rows, or only errors.
     """
     answered = without_errors(rows)
     texts = [row.answer or "" for row in answered]
@@ -115,7 +117,7 @@ def explanation_metrics(
 
 
 def reason_of(text: str) -> str:
-    """What stands behind "Reason:" or "because", or else behind the first sentence."""
+    """The text after "Reason:" or "because", or else after the first sentence."""
     mark = _REASON_MARK.search(text)
     if mark is not None:
         return text[mark.end() :].strip()
@@ -124,30 +126,30 @@ def reason_of(text: str) -> str:
 
 
 def grounding(text: str, slices: Mapping[str, str]) -> float | None:
-    """The share of a record's facts that a text mentions, or None where the record has none.
+    """The share of a record's facts that a text mentions, or None if the record has no facts.
 
-    A fact is mentioned where all of its words stand in the text, in any order and with any regular ending ("riding a
-    horse" in "she rides her horses"). Of alternatives ("beach/coast") one is enough; several objects are several facts.
+    A text mentions a fact if it contains all of its words, in any order and with any regular ending ("riding a horse"
+    in "she rides her horses"). One of several alternatives ("beach/coast") is enough. Each object is a fact.
     """
     facts = [fact for name in EXPLAINED_FACTS if name in slices for fact in slices[name].split(", ") if fact.strip()]
     if not facts:
         return None
-    said = {stem(word) for word in _WORD.findall(text)}
-    return sum(_is_mentioned(fact, said) for fact in facts) / len(facts)
+    words = {stem(word) for word in _WORD.findall(text)}
+    return sum(_is_mentioned(fact, words) for fact in facts) / len(facts)
 
 
-def _is_mentioned(fact: str, said: set[str]) -> bool:
+def _is_mentioned(fact: str, text_words: set[str]) -> bool:
     for alternative in re.split(r"/|\bor\b", fact.replace("_", " ")):
         words = [stem(word) for word in _WORD.findall(alternative) if word.casefold() not in _LITTLE_WORDS]
-        if words and said.issuperset(words):
+        if words and text_words.issuperset(words):
             return True
     return False
 
 
 def stem(word: str) -> str:
-    """A word without its regular ending, so that its inflections meet: `horses`, `riding`, `smiled`, `parties`.
+    """A word without its regular ending, so that its inflections are equal: `horses`, `riding`, `smiled`, `parties`.
 
-    Only plural and verb endings go; words that merely begin alike (`cat`, `cathedral`) stay apart.
+    Only plural and verb endings are removed, so words with the same beginning (`cat`, `cathedral`) stay different.
     """
     word = word.casefold().replace("\u2019", "'").removesuffix("'s").removesuffix("'")
     if len(word) > 4 and word.endswith(("ies", "ied")):
@@ -165,7 +167,23 @@ def stem(word: str) -> str:
 
 
 def repetition(text: str) -> float:
-    """The share of runs of three words that stood in the text before; 0 for texts too short to have one."""
+    """The share of three-word sequences that occurred earlier in the text; 0 for texts of fewer words."""
     words = [word.casefold() for word in _WORD.findall(text)]
-    runs = list(zip(words, words[1:], words[2:]))
-    return 1.0 - len(set(runs)) / len(runs) if runs else 0.0
+    sequences = list(zip(words, words[1:], words[2:]))
+    return 1.0 - len(set(sequences)) / len(sequences) if sequences else 0.0
+
+
+def _measure(measured: MeasuredRows) -> ExplanationMetrics:
+    assert measured.label_set is not None
+    return explanation_metrics(measured.rows, measured.label_set, group_by=measured.group_by)
+
+
+register_metric(
+    Metric(
+        "explanations",
+        kinds=("explanation",),
+        result=ExplanationMetrics,
+        less_is_better=frozenset({"contradiction", "repetition", "num_without_reason", "num_errors"}),
+        measure=_measure,
+    )
+)

@@ -1,0 +1,36 @@
+"""The published rule for reading answers, for comparison with published numbers only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lavis_emovit.emotion.answer_original import read_emotion_original
+from lavis_emovit.evaluation.metrics.registry import MeasuredRows, Metric, register_metric
+from lavis_emovit.evaluation.predictions import PredictionRow
+
+
+def original_rule(rows: Sequence[PredictionRow], labels: Sequence[str]) -> dict[str, Any]:
+    """The accuracy that the published rule gives for the same answers.
+
+    Returns:
+        `accuracy`, over the answers in which the rule finds a label, as published, or None where it finds none;
+        `num_dropped`, the other answers; `accuracy_of_all`, with those counted as wrong.
+    """
+    answered = [row for row in rows if row.error is None and row.answer is not None]
+    predicted = [read_emotion_original(row.answer or "", labels) for row in answered]
+    num_right = sum(label == row.label for label, row in zip(predicted, answered))
+    num_read = sum(label is not None for label in predicted)
+    return {
+        "accuracy": num_right / num_read if num_read else None,
+        "num_dropped": len(answered) - num_read,
+        "accuracy_of_all": num_right / len(answered) if answered else None,
+    }
+
+
+def _measure(measured: MeasuredRows) -> dict[str, Any] | None:
+    was_generated = any(row.status is not None for row in measured.rows)
+    return original_rule(measured.rows, measured.labels) if was_generated else None
+
+
+register_metric(Metric("original", kinds=("emotion", "explanation"), measure=_measure))

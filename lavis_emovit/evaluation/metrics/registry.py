@@ -1,0 +1,161 @@
+"""The metrics of each kind of benchmark, found by registration.
+
+A module in this folder adds a metric with one object; the summary of a suite, the report and the choice of the best
+checkpoint then know it. Modules elsewhere may register metrics too, once they are imported.
+
+    register_metric(Metric("answer_length", kinds=("emotion",), measure=lambda rows: {"words": mean_words(rows.rows)}))
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from lavis_emovit.evaluation.predictions import PredictionRow
+
+if TYPE_CHECKING:
+    from lavis_emovit.emotion.labels import LabelSet
+    from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
+
+
+@dataclass(frozen=True)
+class MeasuredRows:
+    """The rows of one model and scoring method on one benchmark.
+
+    Attributes:
+        rows: answers to the first variant of the question.
+        all_variants: answers to every variant.
+        settings: of the benchmark.
+        label_set: of the benchmark, or None for kinds without labels.
+        group_by: the slice whose groups intervals resample, such as a person; None resamples rows.
+    """
+
+    rows: Sequence[PredictionRow]
+    all_variants: Sequence[PredictionRow]
+    settings: BenchmarkSettings
+    label_set: LabelSet | None
+    group_by: str | None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of a benchmark of labels."""
+        assert self.label_set is not None, "this kind of benchmark has no labels"
+        return self.label_set.labels
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The number by which models are compared on a kind of benchmark.
+
+    Attributes:
+        field: of the metric's result; its interval is `<field>_interval`.
+        title: in tables.
+        counts: the result -> number of measured answers, and how many of them are invalid.
+        compare: rows of two models on the same instances -> the paired comparison.
+    """
+
+    field: str
+    title: str
+    counts: Callable[[Any], tuple[int, int]]
+    compare: Callable[[MeasuredRows, MeasuredRows], BaseModel]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric, or several that are computed together.
+
+    Attributes:
+        name: key among the `metrics` of a result in metrics.json.
+        kinds: of benchmarks.
+        measure: rows -> a result model or plain values; None where the metric does not apply to these rows.
+        result: class of the result, from which the names of its numbers are known; None for plain values.
+        keys: field of the result -> its keys, for fields that are mappings with known keys.
+        less_is_better: last parts of the names of numbers of which the lower is better.
+        headline: what a kind of benchmark is compared by; exactly one metric of each kind has one.
+    """
+
+    name: str
+    kinds: tuple[str, ...]
+    measure: Callable[[MeasuredRows], Any]
+    result: type[BaseModel] | None = None
+    keys: Mapping[str, tuple[str, ...]] | None = None
+    less_is_better: frozenset[str] = frozenset()
+    headline: Headline | None = None
+
+
+_METRICS: dict[str, Metric] = {}
+
+
+def register_metric(metric: Metric) -> None:
+    """Make a metric known.
+
+    Raises:
+        ValueError: another metric has this name, or this kind of benchmark already has a headline.
+    """
+    if metric.name in _METRICS:
+        raise ValueError(f"a metric '{metric.name}' is registered already; choose another name")
+    for other in _METRICS.values():
+        shared = sorted(set(metric.kinds) & set(other.kinds))
+        if metric.headline and other.headline and shared:
+            raise ValueError(f"kind '{shared[0]}' already has its headline from the metric '{other.name}'")
+    _METRICS[metric.name] = metric
+
+
+def metrics_of(kind: str) -> list[Metric]:
+    """The metrics of a kind of benchmark: first the one with the headline, then the others by name."""
+    _load_modules()
+    found = [metric for metric in _METRICS.values() if kind in metric.kinds]
+    return sorted(found, key=lambda metric: (metric.headline is None, metric.name))
+
+
+def headline_of(kind: str) -> tuple[Metric, Headline] | None:
+    """The metric by which models are compared on a kind of benchmark, or None for a kind that has no numbers."""
+    for metric in metrics_of(kind):
+        if metric.headline is not None:
+            return metric, metric.headline
+    return None
+
+
+def numbers_of(kind: str) -> dict[str, bool]:
+    """All numbers that metrics of a kind may have, by which checkpoints can be compared.
+
+    Returns:
+        name -> whether less is better. Numbers of the metric with the headline are named by their path in its result
+        (`accuracy`, `calibration.ece`), others start with their metric's name (`soft_labels.kl`).
+    """
+    found = {}
+    for metric in metrics_of(kind):
+        if metric.result is not None:
+            prefix = "" if metric.headline is not None else f"{metric.name}."
+            for name in _numbers_in(metric.result, metric.keys or {}):
+                found[prefix + name] = name.rpartition(".")[2] in metric.less_is_better
+    return found
+
+
+@cache
+def _load_modules() -> None:
+    """Import every module of this folder, so that each has registered its metrics."""
+    package = importlib.import_module(__package__)
+    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
+        importlib.import_module(f"{__package__}.{module.name}")
+
+
+def _numbers_in(result: type[BaseModel], keys: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+    for name, field in result.model_fields.items():
+        annotation = field.annotation
+        is_union = get_origin(annotation) in (Union, UnionType)
+        for kind in get_args(annotation) if is_union else (annotation,):
+            if kind in (int, float):
+                yield name
+            elif isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from (f"{name}.{inner}" for inner in _numbers_in(kind, {}))
+            elif get_origin(kind) is dict and name in keys:
+                value = get_args(kind)[1]
+                yield from (f"{name}.{key}.{inner}" for key in keys[name] for inner in _numbers_in(value, {}))

@@ -8,6 +8,7 @@ and the right direction; a second metric of the same name and a second headline 
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import get_args
 
 import pytest
@@ -50,6 +51,8 @@ def added_metric(tmp_path, monkeypatch):
     metrics_of("emotion")
     monkeypatch.setattr(registry, "_METRICS", dict(registry._METRICS))
     importlib.import_module("metric_of_a_user")
+    yield
+    del sys.modules["metric_of_a_user"]
 
 
 def test_a_metric_is_added_in_one_module(added_metric, tmp_path):

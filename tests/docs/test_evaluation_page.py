@@ -33,7 +33,7 @@ def test_suites_are_valid(block):
 def test_names_exist():
     recipes = {path.stem for path in (ROOT / "projects/emovit/eval").glob("*.yaml") if "\nsuite:" in path.read_text()}
     assert {name for name in recipes if f"[{name}](../projects/emovit/eval/{name}.yaml)" in PAGE} == recipes
-    assert all(f"`{kind}`" in PAGE for kind in get_args(Kind)) and all(f"`{method}`" in PAGE for method in get_args(Method))
+    assert all(f"`{name}`" in PAGE for name in (*get_args(Kind), *get_args(Method)))
     for option in re.findall(r"`suite\.(?!yaml)([a-z_]+)", PAGE):
         assert option in SuiteSettings.model_fields, option
     for adapter in ("lavis", "transformers", "chat", "majority", "prior", "clip", "clip_probe", "colours"):

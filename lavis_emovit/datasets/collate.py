@@ -19,7 +19,8 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     Returns:
         `image` float [B, 3, H, W]; `image_index` long [N], the picture of each pair; `text_input`, `text_output`,
         `instance_id`, `label` (None where unknown), lists of N; `record_id`, a list of B. N >= B: a picture is encoded
-        once for all its questions. `faults` besides, where items stand in for samples that cannot be read.
+        once for all its questions. `records`, a list of B, if the items have them. `faults` besides, where items stand
+        in for samples that cannot be read.
     """
     pairs = [(number, pair) for number, item in enumerate(items) for pair in item["pairs"]]
     batch = {
@@ -32,5 +33,7 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "label": [label for _, (_, _, _, label) in pairs],
         "record_id": [item["record_id"] for item in items],
     }
+    if items and "record" in items[0]:
+        batch["records"] = [item["record"] for item in items]
     faults = [item["fault"] for item in items if "fault" in item]
     return {**batch, "faults": faults} if faults else batch

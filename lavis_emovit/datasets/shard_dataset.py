@@ -80,6 +80,7 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
         self.reader = ShardReader(self.index, verify_hashes=verify_hashes)
         self.image_processor, self.text_processor = image_processor, text_processor
         self.seed, self.max_pairs = seed, max_pairs
+        self._includes_records = False
         self.kinds = tuple(kinds) if kinds is not None else None
         self.share, self.share_seed = share, share_seed
         self.samples = self._choose_samples()
@@ -161,17 +162,22 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
         """The shard that an item lies in, for messages."""
         return f"{self.index.folder.name}/{self.index.shards[self.index.shard_of(int(self.samples[number]))].name}"
 
+    def include_records(self) -> None:
+        """Put the `EmotionRecord` of each item under its key `record`, from now on."""
+        self._includes_records = True
+
     def collater(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """LAVIS's name for `collate`."""
         return collate(items)
 
     def _item(self, epoch: int, number: int) -> dict[str, Any]:
         sample = self.read(number)
-        return {
+        item = {
             "image": self._image(sample, epoch, number),
             "pairs": self._pairs(sample.record, epoch, number),
             "record_id": sample.record.id,
         }
+        return {**item, "record": sample.record} if self._includes_records else item
 
     def _replacement(self, epoch: int, number: int, fault: SampleFaultError) -> dict[str, Any]:
         """Another sample's item: the first that can be read of a row that (seed, epoch, number) decides."""

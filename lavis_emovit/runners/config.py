@@ -22,6 +22,7 @@ from lavis_emovit.recipes import ROOT_KEYS, flatten, mapping_at, near, read_user
 from lavis_emovit.runners.settings import FREE_RUN_KEYS, LAVIS_RUN_KEYS, RunSettings
 from lavis_emovit.runners.splits import mixture_problems
 from lavis_emovit.settings import Settings, nearest_name, parse_settings
+from lavis_emovit.tasks.settings import TaskSettings, parse_task_settings
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Config:
         problems += [_with_lavis_hint(line) for line in run_problems]
         model_tree, model = resolve_model(nodes["model"], problems)
         datasets_tree, datasets = resolve_datasets(nodes["datasets"], problems)
-        problems += _check_registered_task(run)
+        problems += _check_task(run)
         problems += _check_image_sizes(model, datasets)
         if run is not None and len(datasets) == len(nodes["datasets"]):
             problems += mixture_problems(run, datasets)
@@ -122,12 +123,21 @@ def _with_lavis_hint(line: str) -> str:
     return f"{key}: a key of LAVIS's runner, not of this one: {hint}" if separator and hint else line
 
 
-def _check_registered_task(run: RunSettings | None) -> list[str]:
-    from lavis.common.registry import registry
-
-    if run is None or registry.get_task_class(run.task) is not None:
+def _check_task(run: RunSettings | None) -> list[str]:
+    if run is None:
         return []
-    return [f"run.task: no task '{run.task}' is registered{near(run.task, registry.list_tasks())}"]
+    settings_class = TaskSettings.by_task.get(run.task)
+    if settings_class is None:
+        from lavis.common.registry import registry
+
+        task_class = registry.get_task_class(run.task)
+        if task_class is None:
+            return [f"run.task: no task '{run.task}' is registered{near(run.task, registry.list_tasks())}"]
+        settings_class = getattr(task_class, "settings_class", None)
+        if settings_class is None:
+            ours = ", ".join(sorted(TaskSettings.by_task))
+            return [f"run.task: runner_emovit cannot run '{run.task}', which is not an EmotionTask; use {ours}"]
+    return parse_task_settings(settings_class, run.model_dump())[1]
 
 
 def _check_image_sizes(model: Settings | None, datasets: Mapping[str, Settings]) -> list[str]:

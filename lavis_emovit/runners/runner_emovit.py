@@ -22,6 +22,7 @@ from lavis_emovit.distributed.seeding import seed_everything
 from lavis_emovit.distributed.signals import RunStopped, StopRequest
 from lavis_emovit.errors import WeightsError
 from lavis_emovit.files import atomic_writer, explain_full_disk
+from lavis_emovit.models.protocol import EmotionModel
 from lavis_emovit.progress import progress
 from lavis_emovit.runners.best import BestMetric
 from lavis_emovit.runners.compiling import compile_parts
@@ -41,6 +42,7 @@ from lavis_emovit.runners.splits import RecipeSplits
 from lavis_emovit.runners.wandb_log import WandbSink
 from lavis_emovit.runners.watch import WINDOW_STEPS, LossWatch, RankStep, StepMeter
 from lavis_emovit.shards.order import num_steps
+from lavis_emovit.tasks.base import EmotionTask
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +55,8 @@ class RunnerEmoVIT:
 
     Args:
         cfg: the recipe.
-        task: an `EmotionInstructionTask`.
-        model: an EmoVIT model.
+        task: owns the step and what is evaluated.
+        model: what is trained or evaluated.
         datasets: dataset name -> split -> dataset, as `task.build_datasets` gives them.
         job_id: LAVIS's name for a start of a run; only logged, since a run goes on in its folder across starts.
         folder: the output folder where it is open already; else it is opened here.
@@ -66,8 +68,8 @@ class RunnerEmoVIT:
     def __init__(
         self,
         cfg: Config,
-        task: Any,
-        model: Any,
+        task: EmotionTask,
+        model: EmotionModel,
         datasets: Mapping[str, Mapping[str, Any]],
         job_id: str = "",
         folder: RunFolder | None = None,
@@ -176,7 +178,7 @@ class RunnerEmoVIT:
                 seed_everything("step", run.seed, position.step, self.engine.rank)
                 learning_rate = schedule(position.step)
                 try:
-                    result = self.engine.train_step(micro_batches, learning_rate)
+                    result = self.engine.train_step(self.engine.prepare(micro_batches), learning_rate)
                 except NonFiniteError as error:
                     raise name_samples(error, position, micro_batches, self.folder.nonfinite_path) from None
                 if self._average is not None and result.applied:
@@ -436,11 +438,12 @@ def _step_row(
         "loss": result.loss,
         "lr": learning_rate,
         "grad_norm": result.grad_norm,
-        "num_tokens": result.num_tokens,
+        "num_tokens": result.weight,
         "num_images": num_images,
         "samples_per_s": num_images / step_s,
         "step_s": step_s,
         "read_s": read_s,
         **{name: len(instance_ids) for name, instance_ids in result.noted.items()},
+        **result.measures,
     }
     return row if result.applied else {**row, "skipped": True}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lavis_emovit.settings import Settings
+from lavis_emovit.tasks.settings import AnswerSettings
 
 # Keys of LAVIS's runner that mean something else here or follow from the launch, each with what to write instead.
 LAVIS_RUN_KEYS = {
@@ -61,7 +62,7 @@ FREE_RUN_KEYS = frozenset(
 TRAINING_KEYS = ("max_epoch", "global_batch_size", "init_lr")
 
 
-class RunSettings(Settings):
+class RunSettings(AnswerSettings):
     """How to train and evaluate.
 
     A global batch is counted in images; each image brings all its question-answer pairs. The loss of a step is the mean
@@ -69,7 +70,8 @@ class RunSettings(Settings):
     """
 
     runner: Literal["runner_emovit"] = "runner_emovit"
-    task: str = "emotion_instruction"
+    task: str = Field("emotion_instruction", description="name of a task, or a mapping of its `name` and its settings")
+    task_settings: dict[str, Any] = Field({}, description="where the settings of a task end up that are not keys here")
     engine: Literal["torch", "deepspeed"] = "torch"
     deepspeed_config: str = Field(
         "projects/emovit/deepspeed/zero2.json", min_length=1, description="ZeRO stage and its tuning, for deepspeed"
@@ -146,13 +148,6 @@ class RunSettings(Settings):
         None, ge=1, description="validations without a better value after which the run ends; empty: it does not"
     )
     best_dataset: str | None = Field(None, description="validation of this one chooses the best; empty: the first")
-    score_normalisation: Literal["mean", "sum"] = Field(
-        "mean", description="candidate log-likelihood per token (mean) or of the whole label (sum)"
-    )
-    max_len: int = Field(30, ge=1, description="generated answers: longest, in tokens")
-    min_len: int = Field(1, ge=0)
-    num_beams: int = Field(1, ge=1)
-    num_report_answers: int = Field(16, ge=0, description="test images whose answer is generated for the report")
     report: bool = True
 
     # Saving and logging.
@@ -171,6 +166,22 @@ class RunSettings(Settings):
     peak_tflops: float | None = Field(
         None, gt=0, description="of one device, for the MFU in the log; empty: by the GPU's name"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _task_as_a_node(cls, values: Any) -> Any:
+        """A name and settings: LAVIS knows `task` as a name, and keys that are also keys of `run` belong there."""
+        node = values.get("task") if isinstance(values, Mapping) else None
+        if not isinstance(node, Mapping):
+            return values
+        own = {key: value for key, value in node.items() if key != "name"}
+        flat = {key: own.pop(key) for key in AnswerSettings.model_fields if key in own}
+        for key, value in flat.items():
+            if values.get(key, value) != value:
+                raise ValueError(f"run.{key} and run.task.{key} differ; keep one of them")
+        if "name" not in node:
+            raise ValueError("run.task needs a `name`, such as emotion_instruction")
+        return {**values, **flat, "task": node["name"], "task_settings": own}
 
     @field_validator("amp", mode="before")
     @classmethod

@@ -1,71 +1,42 @@
-"""Emotion visual instruction tuning as a LAVIS task: the loss of answers, the choice of an emotion by likelihood."""
+"""Emotion visual instruction tuning: the loss of the answers' tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from lavis.common.registry import registry
-from lavis.tasks.base_task import BaseTask
 
 from lavis_emovit.emotion.questions import CATEGORICAL_ANSWER_PREFIX
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics import ClassificationMetrics, classification_metrics
 from lavis_emovit.evaluation.predictions import PredictionRow
-from lavis_emovit.models.lengths import PassSizes
-from lavis_emovit.models.protocol import EmotionModel
-
-
-@dataclass(frozen=True)
-class TokenLoss:
-    """The loss of a batch as a sum and its weight, so that batches can be joined without a mean of means.
-
-    Attributes:
-        loss_sum: scalar tensor, summed over answer tokens (natural log).
-        num_tokens: answer tokens.
-        noted: name of a count -> instance ids of the pairs that it counts, such as `num_truncated_answers`.
-        sizes: what the forward pass ran over, or None if the model does not measure it.
-    """
-
-    loss_sum: torch.Tensor
-    num_tokens: int
-    noted: dict[str, list[str]] = field(default_factory=dict)
-    sizes: PassSizes | None = None
+from lavis_emovit.models.protocol import Batch, EmotionModel
+from lavis_emovit.tasks.base import EmotionTask, StepLoss
+from lavis_emovit.tasks.settings import EmotionInstructionSettings, TaskSettings
 
 
 @registry.register_task("emotion_instruction")
-class EmotionInstructionTask(BaseTask):
-    """Trains on question-answer pairs about images; evaluates the question for the emotion by candidate likelihood.
+class EmotionInstructionTask(EmotionTask):
+    """Trains on question-answer pairs about images; evaluates the question for the emotion by candidate likelihood."""
 
-    Args:
-        score_normalisation: `mean` divides a label's log-likelihood by its tokens, so that long labels are not at a
-            disadvantage; `sum` does not.
-        max_len, min_len, num_beams: of generated answers.
-    """
+    settings_class = EmotionInstructionSettings
+    settings: EmotionInstructionSettings
 
-    def __init__(self, score_normalisation: str = "mean", max_len: int = 30, min_len: int = 1, num_beams: int = 1):
-        super().__init__()
-        self.score_normalisation = score_normalisation
-        self.max_len, self.min_len, self.num_beams = max_len, min_len, num_beams
+    def __init__(self, settings: TaskSettings | None = None):
+        super().__init__(settings)
         self.labels: tuple[str, ...] = ()
 
-    @classmethod
-    def setup_task(cls, cfg: Any = None, **kwargs: Any) -> EmotionInstructionTask:
-        """LAVIS's way of making a task from a config with `run_cfg`."""
-        names = ("score_normalisation", "max_len", "min_len", "num_beams")
-        return cls(**{name: cfg.run_cfg[name] for name in names if name in cfg.run_cfg})
+    def step_weight(self, model: EmotionModel, batch: Batch) -> int:
+        """Answer tokens of a batch."""
+        return model.num_answer_tokens(batch)
 
-    def token_loss(self, model: EmotionModel, samples: Mapping[str, Any]) -> TokenLoss:
-        """Summed loss of a batch, the number of its answer tokens, and the pairs whose texts are worth a word."""
-        loss = model.answer_loss(samples)
-        noted = {name: [samples["instance_id"][pair] for pair in pairs] for name, pairs in loss.noted.items()}
-        return TokenLoss(loss.loss_sum, loss.num_tokens, noted, loss.sizes)
-
-    def num_tokens(self, model: Any, samples: Mapping[str, Any]) -> int:
-        """Answer tokens of a batch, as `token_loss` counts them, before any forward pass."""
-        return model.num_answer_tokens(samples)
+    def step_loss(self, model: EmotionModel, batch: Batch) -> StepLoss:
+        """Cross-entropy summed over the answers' tokens (natural log)."""
+        loss = model.answer_loss(batch)
+        noted = {name: [batch["instance_id"][pair] for pair in pairs] for name, pairs in loss.noted.items()}
+        return StepLoss(loss.loss_sum, loss.num_tokens, noted, loss.sizes)
 
     def before_evaluation(self, model: Any, dataset: Any, **kwargs: Any) -> None:
         """Take the labels to choose from out of the dataset."""
@@ -79,7 +50,7 @@ class EmotionInstructionTask(BaseTask):
             raise DataError("no labels to choose from; call before_evaluation with the dataset first")
         labels = list(self.labels)
         scores_NC = model.score_candidates(samples, labels, answer_prefix=CATEGORICAL_ANSWER_PREFIX).float().cpu()
-        if self.score_normalisation == "mean":
+        if self.settings.score_normalisation == "mean":
             scores_NC = scores_NC / model.candidate_lengths(labels, answer_prefix=CATEGORICAL_ANSWER_PREFIX).cpu()
         best_N = scores_NC.argmax(dim=1).tolist()
         return [
@@ -98,7 +69,10 @@ class EmotionInstructionTask(BaseTask):
     @torch.no_grad()
     def generate_answers(self, model: Any, samples: Mapping[str, Any]) -> list[str]:
         """Answers in words to the questions of a batch, for people to read."""
-        return model.generate(samples, num_beams=self.num_beams, max_length=self.max_len, min_length=self.min_len)
+        answers = self.settings
+        return model.generate(
+            samples, num_beams=answers.num_beams, max_length=answers.max_len, min_length=answers.min_len
+        )
 
     def after_evaluation(
         self, val_result: Sequence[PredictionRow], split_name: str, epoch: Any, **kwargs: Any

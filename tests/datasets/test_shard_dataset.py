@@ -141,6 +141,12 @@ def test_a_batch_holds_each_picture_once(dataset):
     assert collate(items)["text_output"] == batch["text_output"]
 
 
+def test_records_are_in_the_items_if_asked_for(dataset):
+    assert "record" not in dataset[0]
+    dataset.include_records()
+    assert dataset[0]["record"] == dataset.read(0).record
+
+
 def test_an_undecodable_picture_is_named(tmp_path, processors, monkeypatch):
     """Such a picture gets past the check of the build only if it was switched off or the libraries differ."""
     (tmp_path / "a.jpg").write_bytes(b"not a picture")

@@ -140,7 +140,7 @@ def test_lavis_code_finds_what_it_reads(recipe: Callable[..., Path]) -> None:
     assert yaml.safe_load(config.to_yaml()) == config.to_dict()
     task = setup_task(config)
     assert isinstance(task, EmotionInstructionTask)
-    assert (task.score_normalisation, task.max_len) == ("sum", 7)
+    assert (task.settings.score_normalisation, task.settings.max_len) == ("sum", 7)
     assert set(task.build_datasets(config)["emo_stand_in"]) == {"train", "val", "test"}
     assert type(task.build_model(config)).__name__ == "StandInModel"
 

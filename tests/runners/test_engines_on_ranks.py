@@ -107,6 +107,7 @@ def test_every_engine_and_number_of_ranks_ends_as_plain_torch(
             assert row["loss"] == pytest.approx(wanted["loss"], rel=RELATIVE), job
             assert row["grad_norm"] == pytest.approx(wanted["grad_norm"], rel=RELATIVE), job
             assert (row["num_tokens"], row["ids"], row["applied"]) == (wanted["num_tokens"], wanted["ids"], True), job
+            assert row["measures"] == {"num_letters": row["num_tokens"], "num_prepared": row["num_batches"]}, job
         long = [[name for name, text in _texts(row["ids"]) if len(text) > 5] for row in rows]
         assert [sorted(row["noted"]) for row in rows] == [sorted(ids) for ids in long], job
         for stem, wanted_tensors in (("-end.model", expected["weights"]), ("-end", expected["moments"])):

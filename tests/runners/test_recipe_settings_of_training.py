@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 
 from lavis_emovit.checkpoints.checkpoint import list_checkpoints
 from lavis_emovit.errors import ConfigError, UserError
+from lavis_emovit.models.protocol import AnswerLoss
 from lavis_emovit.runners.logs import read_log
 from lavis_emovit.tasks.emotion_instruction import EmotionInstructionTask
 from lavis_emovit.train import run_recipe
@@ -67,16 +69,16 @@ def test_stopped_between_micro_batches_goes_back_to_the_last_save(
     settings = {"micro_batch_size": 2, "save_every_steps": 5, "ema_decay": 0.9}
     run_recipe(recipe("straight.yaml", output_dir="straight", **settings))
     path = recipe("stopped.yaml", output_dir="stopped", **settings)
-    real, calls = stand_in.StandInModel.forward, [0]
+    real, calls = stand_in.StandInModel.answer_loss, [0]
 
-    def forward(self: Any, samples: dict) -> dict:
+    def answer_loss(self: Any, samples: dict) -> AnswerLoss:
         calls[0] += 1
         if calls[0] == micro_batch:
             raise KeyboardInterrupt
         return real(self, samples)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(stand_in.StandInModel, "forward", forward)
+        patched.setattr(stand_in.StandInModel, "answer_loss", answer_loss)
         with pytest.raises(KeyboardInterrupt):
             run_recipe(path)
     assert [row["step"] for row in rows(tmp_path / "stopped", "step")][-1] == 5
@@ -189,16 +191,16 @@ def test_a_loss_out_of_line_is_flagged(
     recipe: Callable[..., Path], tmp_path: Path, stand_in, monkeypatch: pytest.MonkeyPatch, caplog
 ) -> None:
     """One batch of step 26 has ten times the loss; the run is stopped just before, so the window is read back."""
-    real = stand_in.StandInModel.forward
+    real = stand_in.StandInModel.answer_loss
     path = recipe(max_epoch=6, save_every_steps=25, valid_splits=[], init_lr=1e-4, warmup_steps=0)
     seen = [0]
 
-    def forward(self: Any, samples: dict) -> dict:
+    def answer_loss(self: Any, samples: dict) -> AnswerLoss:
         seen[0] += 1
-        output = real(self, samples)
-        return {**output, "loss_sum": output["loss_sum"] * 10} if seen[0] == 26 else output
+        loss = real(self, samples)
+        return replace(loss, loss_sum=loss.loss_sum * 10) if seen[0] == 26 else loss
 
-    monkeypatch.setattr(stand_in.StandInModel, "forward", forward)
+    monkeypatch.setattr(stand_in.StandInModel, "answer_loss", answer_loss)
     with pytest.MonkeyPatch.context() as patched:
         stop_after(patched, 25)
         with pytest.raises(KeyboardInterrupt):

@@ -51,9 +51,22 @@ def test_a_split_may_stand_alone() -> None:
     assert settings.valid_splits == ()
 
 
+def test_a_task_is_a_name_or_a_node_with_settings() -> None:
+    """Settings of answers belong to `run` whichever way they are written; others of a task are kept apart."""
+    node = {"name": "my_task", "max_len": 9, "num_rollouts": 4}
+    settings, problems = parse_settings(RunSettings, {**MINIMAL, "task": node}, "run")
+    assert problems == []
+    assert (settings.task, settings.max_len, settings.task_settings) == ("my_task", 9, {"num_rollouts": 4})
+    again, problems = parse_settings(RunSettings, settings.model_dump(mode="json"), "run")
+    assert problems == [] and again == settings
+    assert parse_settings(RunSettings, {**MINIMAL, "max_len": 9, "task": node}, "run")[1] == []
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"task": {"name": "my_task", "max_len": 9}, "max_len": 8}, "run.max_len and run.task.max_len differ"),
+        ({"task": {"max_len": 9}}, "run.task needs a `name`"),
         ({"overwrite": True}, "resume=never"),
         ({"min_lr": 0.1}, "above run.init_lr"),
         ({"train_splits": ["train", "val"]}, "exactly one split"),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,19 +18,21 @@ from lavis_emovit.runners.engines import torch_engine
 from lavis_emovit.runners.engines.base import NonFiniteError
 from lavis_emovit.runners.engines.torch_engine import TorchEngine
 from lavis_emovit.runners.settings import RunSettings
+from lavis_emovit.tasks.base import EmotionTask, StepLoss
+from lavis_emovit.tasks.settings import TaskSettings
 
 SETTINGS = {"output_dir": "x", "max_epoch": 1, "global_batch_size": 8, "init_lr": 0.1, "device": "cpu"}
 
 
-class SumTask:
-    """Loss of a batch: the sum over its rows of squared outputs; each row counts as many tokens as it says."""
+class SumTask(EmotionTask):
+    """Loss of a batch: the sum over its rows of squared outputs, each weighted by its `tokens`."""
 
-    def token_loss(self, model: nn.Module, batch: dict) -> SimpleNamespace:
+    settings_class = TaskSettings
+
+    def step_loss(self, model: nn.Module, batch: dict) -> StepLoss:
         per_row = model(batch["x"]).square().sum(-1)
         loss_sum = (per_row * batch["tokens"]).sum() * batch.get("factor", 1.0)
-        return SimpleNamespace(
-            loss_sum=loss_sum, num_tokens=int(batch["tokens"].sum()), noted=batch.get("noted", {}), sizes=None
-        )
+        return StepLoss(loss_sum, int(batch["tokens"].sum()), batch.get("noted", {}))
 
 
 def make_engine(**settings) -> TorchEngine:
@@ -60,7 +61,7 @@ def test_any_cut_gives_the_step_of_one_batch(sizes: list[int]) -> None:
     batch, engine = make_batch(), make_engine(max_grad_norm=0.5, weight_decay=0.1)
     expected = copy.deepcopy(engine.model)
     # The same step in plain torch: mean over all 50 tokens, clipped, AdamW with decay on the two matrices only.
-    loss = SumTask().token_loss(expected, batch).loss_sum / 50
+    loss = SumTask().step_loss(expected, batch).loss_sum / 50
     loss.backward()
     norm = nn.utils.clip_grad_norm_(expected.parameters(), 0.5).item()
     decayed = [parameter for parameter in expected.parameters() if parameter.ndim == 2]
@@ -70,7 +71,7 @@ def test_any_cut_gives_the_step_of_one_batch(sizes: list[int]) -> None:
     ).step()
 
     result = engine.train_step(cut(batch, sizes), learning_rate=0.02)
-    assert result.num_tokens == 50
+    assert result.weight == 50
     assert result.loss == pytest.approx(loss.item(), rel=1e-6)
     assert result.grad_norm == pytest.approx(norm, rel=1e-5)
     assert norm > 0.5, "the gradient must be long enough for clipping to act"
@@ -82,8 +83,8 @@ def test_any_cut_gives_the_step_of_one_batch(sizes: list[int]) -> None:
 def test_weighting_matters_here() -> None:
     """The mean of the micro-batches' means is another number, so the test above can fail."""
     batch, engine = make_batch(), make_engine()
-    losses = [SumTask().token_loss(engine.model, part) for part in cut(batch, [1, 7])]
-    mean_of_means = sum(loss.loss_sum.item() / loss.num_tokens for loss in losses) / 2
+    losses = [SumTask().step_loss(engine.model, part) for part in cut(batch, [1, 7])]
+    mean_of_means = sum(loss.loss_sum.item() / loss.weight for loss in losses) / 2
     assert abs(mean_of_means - engine.train_step(cut(batch, [1, 7]), 0.1).loss) > 0.05
 
 

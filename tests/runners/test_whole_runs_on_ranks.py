@@ -14,6 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from safetensors.torch import load_file
 from lavis_emovit import train
 from lavis_emovit.checkpoints.checkpoint import list_checkpoints, verify_checkpoint
 from lavis_emovit.distributed.signals import EXIT_STOPPED
+from lavis_emovit.models.protocol import AnswerLoss
 from lavis_emovit.runners.engines.torch_engine import TorchEngine
 from lavis_emovit.runners.logs import read_log
 from lavis_emovit.train import run_recipe
@@ -123,15 +125,15 @@ def test_not_finite_on_one_rank_stops_both_before_the_step(recipe: Callable[...,
     def poison(rank: int) -> None:
         import stand_in
 
-        real, calls = stand_in.StandInModel.forward, [0]
+        real, calls = stand_in.StandInModel.answer_loss, [0]
 
-        def forward(self: Any, samples: dict) -> dict:
-            output = real(self, samples)
+        def answer_loss(self: Any, samples: dict) -> AnswerLoss:
+            loss = real(self, samples)
             calls[0] += 1
             bad = rank == 1 and calls[0] == 4
-            return {**output, "loss_sum": output["loss_sum"] * (float("nan") if bad else 1.0)}
+            return replace(loss, loss_sum=loss.loss_sum * (float("nan") if bad else 1.0))
 
-        stand_in.StandInModel.forward = forward
+        stand_in.StandInModel.answer_loss = answer_loss
 
     assert finish(start_ranks(path, poison)) == [2, 2]
     message = capfd.readouterr().err

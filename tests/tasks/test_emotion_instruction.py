@@ -13,6 +13,7 @@ from lavis.common.registry import registry
 from lavis_emovit.errors import DataError
 from lavis_emovit.models.protocol import AnswerLoss
 from lavis_emovit.tasks.emotion_instruction import EmotionInstructionTask
+from lavis_emovit.tasks.settings import EmotionInstructionSettings
 
 LABELS = ("awe", "excitement", "fear")
 # Log-likelihoods of the whole label for two questions, and tokens a label. The sum prefers the short label, the mean
@@ -61,7 +62,7 @@ DATASET = SimpleNamespace(label_set=SimpleNamespace(labels=LABELS))
 
 
 def make_task(**settings: Any) -> EmotionInstructionTask:
-    task = EmotionInstructionTask(**settings)
+    task = EmotionInstructionTask(EmotionInstructionSettings(**settings))
     task.before_evaluation(model=FixedModel(), dataset=DATASET)
     return task
 
@@ -93,8 +94,8 @@ def test_evaluation_needs_labels() -> None:
 
 def test_losses_as_sum_and_as_lavis_has_it() -> None:
     task = EmotionInstructionTask()
-    loss = task.token_loss(FixedModel(), SAMPLES)
-    assert (loss.loss_sum.item(), loss.num_tokens) == (10.0, 4)
+    loss = task.step_loss(FixedModel(), SAMPLES)
+    assert (loss.loss_sum.item(), loss.weight) == (10.0, 4)
     assert task.train_step(FixedModel(), SAMPLES).item() == 2.5
 
 

@@ -1,22 +1,22 @@
-"""Engines: how one optimizer step is carried out on the machine at hand."""
+"""Engines: how one optimizer step is carried out."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from lavis_emovit.models.protocol import EmotionModel
 from lavis_emovit.runners.engines.base import Engine
 from lavis_emovit.runners.settings import RunSettings
+from lavis_emovit.tasks.base import EmotionTask
 
 
-def build_engine(model: Any, task: Any, settings: RunSettings) -> Engine:
-    """The engine that `run.engine` names; the process group, if there is to be one, has been joined.
+def build_engine(model: EmotionModel, task: EmotionTask, settings: RunSettings) -> Engine:
+    """The engine that `run.engine` names. A process group must be joined before.
 
     Args:
-        model: an EmoVIT model, which the engine takes to its device and may spread over the ranks.
-        task: an `EmotionInstructionTask`.
+        model: moves to the engine's device and may be spread over the ranks.
+        task: owns the step.
 
     Raises:
-        ConfigError: the engine is not installed, or cannot be what the settings ask for.
+        ConfigError: the engine is not installed, or does not support the settings.
     """
     if settings.engine == "deepspeed":
         from lavis_emovit.runners.engines.deepspeed_engine import DeepSpeedEngine

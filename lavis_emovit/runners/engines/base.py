@@ -1,7 +1,8 @@
-"""The protocol between the runner and what carries out its steps.
+"""The protocol between the runner and its engines.
 
-The runner knows the data, the schedule, evaluation, saving and logs; an engine knows devices, precision, processes and
-the optimizer. Everything that crosses the line is free of rank layout, so a run may change engine between two starts.
+The runner knows the data, the schedule, evaluation, saving and logs. The engine knows devices, precision, processes and
+the optimizer. The state that they exchange does not depend on the number of ranks, so a resumed run may use another
+engine.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import torch
 from lavis_emovit.checkpoints.training_state import EngineState
 from lavis_emovit.errors import UserError
 from lavis_emovit.models.lengths import PassSizes
+from lavis_emovit.models.protocol import Batch
 
-Batch = Mapping[str, Any]
 T = TypeVar("T")
 
 
 class NonFiniteError(UserError):
-    """Loss or gradient norm is NaN or infinite; raised before the optimizer could spread it into the weights."""
+    """Loss or gradient norm is NaN or infinite; raised before the optimizer changes the weights."""
 
 
 @dataclass(frozen=True)
@@ -29,31 +30,33 @@ class StepResult:
     """What one optimizer step measured.
 
     Attributes:
-        loss: mean over the answer tokens of the global batch (natural log).
-        num_tokens: answer tokens of the global batch.
+        loss: sum of the global batch's losses over `weight`; for answers the mean over their tokens (natural log).
+        weight: sum of `StepLoss.weight` over the global batch.
         grad_norm: norm of the gradient of that loss, before clipping.
-        applied: False where fp16 gradients overflowed and the step was left out to lower the loss scale.
+        applied: False if fp16 gradients overflowed, so that the step was skipped to lower the loss scale.
         noted: name of a count -> instance ids of the pairs that it counts, such as `num_truncated_answers`.
         sizes: what the forward passes of this rank ran over, or None if the model does not measure it.
+        measures: `StepLoss.measures`, summed over the global batch.
     """
 
     loss: float
-    num_tokens: int
+    weight: int
     grad_norm: float
     applied: bool = True
     noted: Mapping[str, Sequence[str]] = field(default_factory=dict)
     sizes: PassSizes | None = None
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 class Engine(Protocol):
-    """One way of training: on one process or several, with whole or sharded state.
+    """Runs the steps on one process or several, with whole or sharded state.
 
-    Every method but `to_device` and `autocast` is called by all ranks together, the same number of times.
+    All ranks call every method but `to_device` and `autocast` together, the same number of times.
 
     Attributes:
         rank, world_size: which process of how many.
         device: where this rank computes.
-        in_step: whether `run` has to be called equally often by all ranks, since each call fetches sharded weights.
+        in_step: whether all ranks must call `run` equally often, because each call gathers sharded weights.
     """
 
     rank: int
@@ -61,18 +64,22 @@ class Engine(Protocol):
     device: torch.device
     in_step: bool
 
+    def prepare(self, micro_batches: Sequence[Batch]) -> Sequence[Batch]:
+        """The micro-batches of a step as the task's `prepare_step` returns them."""
+        ...
+
     def train_step(self, micro_batches: Sequence[Batch], learning_rate: float) -> StepResult:
         """Gradients of all micro-batches of this rank, then one optimizer step over all ranks.
 
         Ranks have the same number of micro-batches; some may be empty. The result is the same on all ranks.
 
         Raises:
-            NonFiniteError: on all ranks, before the weights are touched.
+            NonFiniteError: on all ranks, before the weights change.
         """
         ...
 
     def run(self, function: Callable[[], T]) -> T:
-        """Call something that uses the model without learning, with autocast and with weights at hand."""
+        """Call a function that uses the model without gradients, with autocast and all weights available."""
         ...
 
     def to_device(self, batch: Batch) -> dict[str, Any]:
@@ -84,28 +91,28 @@ class Engine(Protocol):
         ...
 
     def trained_state(self) -> dict[str, torch.Tensor]:
-        """The tensors that learn, whole, by the model's names; on ranks other than 0 it may be empty."""
+        """The whole trained tensors, by the model's names; may be empty on ranks other than 0."""
         ...
 
     def load_trained(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Put back what `trained_state` gave on rank 0; every rank has it whole."""
+        """Restore what `trained_state` returned on rank 0; every rank passes all of it."""
         ...
 
     def state(self) -> EngineState:
-        """Optimizer state, by parameter name; on ranks other than 0 its tensors may be left out."""
+        """Optimizer state, by parameter name; may lack its tensors on ranks other than 0."""
         ...
 
     def load_state(self, state: EngineState) -> None:
-        """Put back what `state` gave, here or on another engine."""
+        """Restore what `state` returned, here or on another engine."""
         ...
 
     def close(self) -> None:
-        """Take what the engine has put onto the model off again; nothing is trained afterwards."""
+        """Remove the engine's hooks from the model; nothing can be trained afterwards."""
         ...
 
 
 def is_empty(batch: Batch) -> bool:
-    """Whether a micro-batch holds no sample: a rank's share where the last step of an epoch does not go round."""
+    """Whether a micro-batch has no samples, because the last step of an epoch is too short for all ranks."""
     return not batch.get("record_id", True)
 
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -17,15 +17,16 @@ from lavis_emovit.checkpoints.training_state import EngineState
 from lavis_emovit.distributed import processes
 from lavis_emovit.distributed.devices import choose_device
 from lavis_emovit.errors import ConfigError, DataError
-from lavis_emovit.models.lengths import PassSizes, add_sizes
-from lavis_emovit.runners.engines.base import Batch, NonFiniteError, StepResult, T, is_empty, to_device
+from lavis_emovit.models.protocol import Batch, EmotionModel
+from lavis_emovit.runners.engines.base import NonFiniteError, StepResult, T, is_empty, to_device
 from lavis_emovit.runners.engines.deepspeed_config import full_config, offloads_optimizer, read_deepspeed_config
 from lavis_emovit.runners.engines.deepspeed_state import load_partitioned_state, partitioned_state
 from lavis_emovit.runners.engines.loss_scale import LossScale
-from lavis_emovit.runners.engines.sums import broadcast_parameters, join_facts
+from lavis_emovit.runners.engines.sums import StepSums, broadcast_parameters
 from lavis_emovit.runners.engines.torch_engine import AMP_DTYPES, MAX_SKIPPED_IN_A_ROW
 from lavis_emovit.runners.optimizer import adamw_state, build_adamw, load_adamw_state
 from lavis_emovit.runners.settings import RunSettings
+from lavis_emovit.tasks.base import EmotionTask
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +36,11 @@ INSTALL_LINE = "pip install 'lavis-emovit[deepspeed]'"
 class DeepSpeedEngine:
     """See `lavis_emovit.runners.engines.base.Engine`.
 
-    DeepSpeed averages gradients over ranks. So that a step's gradient is the mean over all answer tokens, the tokens of
-    the global batch are counted before the first forward pass, and each summed loss is weighed by ranks / tokens.
+    DeepSpeed averages gradients over ranks. The gradient of a step is the mean over the global batch, so the weight of
+    the global batch is counted before the first forward pass, and each summed loss is multiplied by ranks / weight.
     """
 
-    def __init__(self, model: nn.Module, task: Any, settings: RunSettings):
+    def __init__(self, model: EmotionModel, task: EmotionTask, settings: RunSettings):
         self.device = choose_device(settings.device)
         deepspeed = load_deepspeed(self.device)
         self.rank, self.world_size = processes.rank(), processes.world_size()
@@ -51,7 +52,7 @@ class DeepSpeedEngine:
         self._scale = LossScale(enabled=settings.amp == "fp16")
         self._skipped_in_a_row = 0
         config = full_config(said, settings, self.world_size)
-        self._root = root = _Root(model)
+        self._root = root = _Root(cast(nn.Module, model))
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         # Before anything is spread: which parameters decay depends on their shapes.
         optimizer = self._build_optimizer(said)
@@ -71,47 +72,48 @@ class DeepSpeedEngine:
 
     # Steps
 
+    def prepare(self, micro_batches: Sequence[Batch]) -> Sequence[Batch]:
+        if not self._task.prepares_steps:
+            return micro_batches
+        batches = [self.to_device(batch) for batch in micro_batches]
+        return self.run(partial(self._task.prepare_step, self.model, batches))
+
     def train_step(self, micro_batches: Sequence[Batch], learning_rate: float) -> StepResult:
-        """One optimizer step; gradients travel as DeepSpeed's stage has it."""
+        """One optimizer step; DeepSpeed's stage decides how gradients are exchanged."""
         batches = list(micro_batches)
-        own_tokens = sum(self._task.num_tokens(self.model, batch) for batch in batches if not is_empty(batch))
-        zero = torch.zeros((), dtype=torch.float64, device=self.device)
-        num_tokens = join_facts(zero, own_tokens, (), {}).num_tokens
-        if num_tokens == 0:
+        before = StepSums(self.device)
+        before.weight = sum(self._task.step_weight(self.model, batch) for batch in batches if not is_empty(batch))
+        total_weight = before.joined().weight
+        if total_weight == 0:
             raise DataError("a batch has no answer token to learn from")
-        weight = self.world_size / num_tokens
+        factor = self.world_size / total_weight
         if self._scale.enabled and self.stage:
             self._engine.optimizer.override_loss_scale(self._scale.value)
         elif self._scale.enabled:
-            weight *= self._scale.value
-        loss_sum = zero.clone()
-        noted: dict[str, list[str]] = {}
-        sizes: PassSizes | None = None
+            factor *= self._scale.value
+        sums = StepSums(self.device, self._task.measure_names)
         for number, batch in enumerate(batches):
             self._engine.set_gradient_accumulation_boundary(number == len(batches) - 1)
             counts = not is_empty(batch)
-            # Every rank has to take part in every exchange: one without a sample runs a blank one that counts nothing.
-            given = self.to_device(batch if counts else self.model.blank_batch())  # type: ignore[operator]
-            sums, own_loss = self._forward(partial(self._task.token_loss, self.model, given))
-            self._engine.backward(own_loss * (weight if counts else 0.0), scale_wrt_gas=False)
+            # All ranks take part in all exchanges, so a rank without samples runs a blank batch that counts nothing.
+            given = self.to_device(batch if counts else self._task.blank_batch(self.model))
+            loss, own_loss = self._forward(partial(self._task.step_loss, self.model, given))
+            self._engine.backward(own_loss * (factor if counts else 0.0), scale_wrt_gas=False)
             if counts:
-                loss_sum += sums.loss_sum.detach()
-                sizes = add_sizes(sizes, sums.sizes)
-                for name, instance_ids in sums.noted.items():
-                    noted.setdefault(name, []).extend(instance_ids)
-        facts = join_facts(loss_sum, own_tokens, (), noted)
-        loss = facts.loss_sum / num_tokens
-        if not math.isfinite(loss):
-            raise NonFiniteError(f"loss is {loss:g}")
+                sums.add(loss)
+        facts = sums.joined()
+        loss_mean = facts.loss_sum / total_weight
+        if not math.isfinite(loss_mean):
+            raise NonFiniteError(f"loss is {loss_mean:g}")
         for group in self._engine.basic_optimizer.param_groups:
             group["lr"] = learning_rate
-        grad_norm = self._step_with_zero() if self.stage else self._step_without_zero(loss)
+        grad_norm = self._step_with_zero() if self.stage else self._step_without_zero()
         applied = math.isfinite(grad_norm)
         self._scale.update(overflow=not applied)
         self._skipped_in_a_row = 0 if applied else self._skipped_in_a_row + 1
         if not applied and not (self._scale.enabled and self._skipped_in_a_row <= MAX_SKIPPED_IN_A_ROW):
-            raise NonFiniteError(f"loss is {loss:g} and the gradient's norm {grad_norm:g}")
-        return StepResult(loss, num_tokens, grad_norm, applied, facts.noted, sizes)
+            raise NonFiniteError(f"loss is {loss_mean:g} and the gradient's norm {grad_norm:g}")
+        return StepResult(loss_mean, total_weight, grad_norm, applied, facts.noted, sums.sizes, facts.measures)
 
     def _step_with_zero(self) -> float:
         """DeepSpeed's own step, which leaves the weights alone where the norm is not finite; returns the norm."""
@@ -119,7 +121,7 @@ class DeepSpeedEngine:
         norm = self._engine.get_global_grad_norm()
         return math.inf if self._engine.optimizer.overflow else float(norm)
 
-    def _step_without_zero(self, loss: float) -> float:
+    def _step_without_zero(self) -> float:
         """Clip and step the gradients that DeepSpeed has averaged; returns their norm."""
         parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         if self._scale.enabled:
@@ -164,9 +166,9 @@ class DeepSpeedEngine:
 
     def trained_state(self) -> dict[str, torch.Tensor]:
         if self.stage < 3:
-            return self.model.trained_state_dict()  # type: ignore[operator]
+            return self.model.trained_state_dict()
         state: dict[str, torch.Tensor] = {}
-        names = self.model.trained_parameter_names()  # type: ignore[operator]
+        names = self.model.trained_parameter_names()
         # One at a time: where everything learns, the weights together may not fit on one device.
         for name, parameter in zip(names, self._trained().values(), strict=True):
             with _gathered([parameter]):
@@ -176,7 +178,7 @@ class DeepSpeedEngine:
 
     def load_trained(self, state: Mapping[str, torch.Tensor]) -> None:
         with _gathered(list(self._trained().values()), writes=True) if self.stage == 3 else nullcontext():
-            self.model.load_trained_state_dict(state)  # type: ignore[operator]
+            self.model.load_trained_state_dict(state)
         if self.stage:
             self._engine.optimizer.refresh_fp32_params()
 
@@ -220,7 +222,7 @@ class DeepSpeedEngine:
             raise ConfigError([f"run.deepspeed_config: {problem}" for problem in problems])
         if self.in_step:
             # Every call of a module fetches its weights from all ranks, so the ranks have to call alike.
-            self.model.call_in_step(True)  # type: ignore[operator]
+            self.model.call_in_step(True)
 
     def _build_optimizer(self, said: Mapping[str, Any]) -> torch.optim.Optimizer:
         """Our AdamW; for state on the CPU of a machine with GPUs DeepSpeed's own where it can be built."""

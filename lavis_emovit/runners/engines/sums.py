@@ -1,9 +1,8 @@
-"""Sums over ranks: of gradients, and of what a step has measured.
+"""Sums over ranks: of gradients, and of what a step measured.
 
-DistributedDataParallel is not used. It reduces the mean over ranks during the last backward pass and needs that pass on
-every rank, while the last step of an epoch may leave a rank without a sample. The trained part of the model is small
-beside the frozen one, so its gradients are summed once, when all micro-batches are through; the little overlap that is
-given up costs milliseconds a step, and the sum is weighted by tokens exactly.
+DistributedDataParallel is not used: it needs a backward pass on every rank, but the last step of an epoch may leave a
+rank without samples. The trained part of the model is small beside the frozen one, so summing its gradients once, after
+all micro-batches, costs milliseconds a step and weights them exactly.
 """
 
 from __future__ import annotations
@@ -16,58 +15,82 @@ import torch.distributed as dist
 from torch import nn
 
 from lavis_emovit.distributed import processes
+from lavis_emovit.models.lengths import PassSizes, add_sizes
+from lavis_emovit.tasks.base import StepLoss
 
 BUCKET_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
 class StepFacts:
-    """What the ranks know of a step after they have told each other.
+    """What all ranks together measured in a step.
 
     Attributes:
-        loss_sum: over the answer tokens of the global batch.
-        num_tokens: of the global batch.
+        loss_sum, weight, measures: as in `StepLoss`, summed.
         present: for each parameter whether any rank has a gradient for it.
-        noted: as in `StepResult`, the ranks' lists one behind the other.
+        noted: as in `StepLoss`; the lists of the ranks one after the other.
     """
 
     loss_sum: float
-    num_tokens: int
-    present: list[bool]
-    noted: dict[str, list[str]]
+    weight: int
+    present: Sequence[bool]
+    noted: Mapping[str, Sequence[str]]
+    measures: Mapping[str, float]
 
 
-def join_facts(
-    loss_sum: torch.Tensor, num_tokens: int, present: Sequence[bool], noted: Mapping[str, list[str]]
-) -> StepFacts:
-    """Sum the facts of a step over all ranks: one small collective, and a second one where pairs were noted.
+class StepSums:
+    """Adds up the losses of this rank's micro-batches, then those of all ranks.
 
     Args:
-        loss_sum: float64 scalar of this rank, on its device.
-        num_tokens: of this rank.
-        present: for each parameter whether this rank has a gradient.
-        noted: of this rank.
+        device: where the rank computes.
+        measure_names: the keys of `StepLoss.measures`.
     """
-    if processes.world_size() == 1:
-        return StepFacts(loss_sum.item(), num_tokens, list(present), dict(noted))
-    num_noted = sum(len(instance_ids) for instance_ids in noted.values())
-    numbers = torch.tensor([num_tokens, num_noted, *present], dtype=torch.float64, device=loss_sum.device)
-    facts = torch.cat([loss_sum.double().reshape(1), numbers])
-    dist.all_reduce(facts)
-    total_loss, total_tokens, total_noted, *total_present = facts.tolist()
-    joined = {name: list(instance_ids) for name, instance_ids in noted.items()}
-    if total_noted:
-        joined = {}
-        for own in processes.gather_objects(dict(noted)):
-            for name, instance_ids in own.items():
-                joined.setdefault(name, []).extend(instance_ids)
-    return StepFacts(total_loss, int(total_tokens), [count > 0 for count in total_present], joined)
+
+    def __init__(self, device: torch.device, measure_names: Sequence[str] = ()):
+        # Read once, after all micro-batches, so that nothing waits for a GPU in between.
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.weight = 0
+        self.sizes: PassSizes | None = None
+        self._noted: dict[str, list[str]] = {}
+        self._measures = dict.fromkeys(measure_names, 0.0)
+
+    def add(self, loss: StepLoss) -> None:
+        """Add the loss of a micro-batch."""
+        self.loss_sum += loss.loss_sum.detach()
+        self.weight += loss.weight
+        self.sizes = add_sizes(self.sizes, loss.sizes)
+        for name, instance_ids in loss.noted.items():
+            self._noted.setdefault(name, []).extend(instance_ids)
+        for name in self._measures:
+            self._measures[name] += loss.measures[name]
+
+    def joined(self, present: Sequence[bool] = ()) -> StepFacts:
+        """The sums over all ranks, in one small collective, and a second one if pairs were noted.
+
+        Args:
+            present: for each parameter whether this rank has a gradient.
+        """
+        if processes.world_size() == 1:
+            return StepFacts(self.loss_sum.item(), self.weight, present, self._noted, self._measures)
+        num_noted = sum(len(instance_ids) for instance_ids in self._noted.values())
+        numbers = [self.weight, num_noted, *self._measures.values(), *present]
+        facts = torch.cat(
+            [self.loss_sum.reshape(1), torch.tensor(numbers, dtype=torch.float64, device=self.loss_sum.device)]
+        )
+        dist.all_reduce(facts)
+        loss_sum, weight, total_noted, *rest = facts.tolist()
+        measures = dict(zip(self._measures, rest))
+        noted: dict[str, list[str]] = {}
+        for of_rank in processes.gather_objects(self._noted) if total_noted else ():
+            for name, instance_ids in of_rank.items():
+                noted.setdefault(name, []).extend(instance_ids)
+        return StepFacts(loss_sum, int(weight), [count > 0 for count in rest[len(measures) :]], noted, measures)
 
 
 def sum_gradients(parameters: Sequence[nn.Parameter], bucket_bytes: int = BUCKET_BYTES) -> None:
-    """Sum the gradients of these parameters over all ranks, in place; a rank without one has zeros.
+    """Sum the gradients of these parameters over all ranks, in place; a rank without a gradient counts as zero.
 
-    Gradients travel in their own precision, many in one message, and all messages at once.
+    Gradients are sent in their own precision, in buckets, all at once.
     """
     if processes.world_size() == 1:
         return
@@ -99,7 +122,7 @@ def broadcast_parameters(parameters: Sequence[nn.Parameter], bucket_bytes: int =
 
 
 def _buckets(parameters: Sequence[nn.Parameter], bucket_bytes: int) -> Iterator[list[nn.Parameter]]:
-    """Parameters of one type in a row that together do not exceed a size; one that alone exceeds it goes alone."""
+    """Consecutive parameters of one type up to a total size; a larger one forms its own bucket."""
     bucket: list[nn.Parameter] = []
     size = 0
     for parameter in parameters:

@@ -15,7 +15,7 @@ from small import SmallModel, SmallTask, learning_rate, settings, steps
 from lavis_emovit.checkpoints.training_state import EngineState
 from lavis_emovit.distributed import processes
 from lavis_emovit.runners.engines import build_engine
-from lavis_emovit.runners.engines.base import NonFiniteError
+from lavis_emovit.runners.engines.base import NonFiniteError, is_empty
 
 NUM_STEPS, SAVED_AT, NUM_HALF_STEPS = 20, 10, 6
 ENGINES = ("torch", "zero0", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload")
@@ -36,12 +36,14 @@ def train(engine: Any, first: int, last: int) -> list[dict[str, Any]]:
     rows = []
     for step, batches in enumerate(steps(first, last, engine.rank, engine.world_size), start=first):
         ids = [name for batch in batches for name in batch["instance_id"]]
-        result = engine.train_step(batches, learning_rate(step))
+        result = engine.train_step(engine.prepare(batches), learning_rate(step))
         rows.append(
             {
                 "loss": result.loss,
                 "grad_norm": result.grad_norm,
-                "num_tokens": result.num_tokens,
+                "num_tokens": result.weight,
+                "measures": result.measures,
+                "num_batches": sum(processes.gather_objects(sum(not is_empty(batch) for batch in batches))),
                 "applied": result.applied,
                 "noted": result.noted.get("num_long", []),
                 "ids": [name for own in processes.gather_objects(ids) for name in own],

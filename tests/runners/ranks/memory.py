@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -18,6 +17,8 @@ from torch import nn
 from lavis_emovit.distributed import processes
 from lavis_emovit.models import trained_parts
 from lavis_emovit.runners.engines import build_engine
+from lavis_emovit.tasks.base import EmotionTask, StepLoss
+from lavis_emovit.tasks.settings import TaskSettings
 
 WEIGHTS = Path(trained_parts.__file__).parent / "data" / "emovit_tiny" / "model.safetensors"
 TRAINED = ("qformer", "query_tokens", "language_projection", "vision_layernorm")
@@ -25,8 +26,6 @@ TRAINED = ("qformer", "query_tokens", "language_projection", "vision_layernorm")
 
 class TinyTensors(nn.Module):
     """The tensors of the tiny model, each in a module of its own; the loss is their sum of squares."""
-
-    in_step = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,8 +36,8 @@ class TinyTensors(nn.Module):
     def forward(self, samples: Mapping[str, Any]) -> torch.Tensor:
         return torch.stack([holder() for holder in self.holders]).sum()
 
-    def num_answer_tokens(self, samples: Mapping[str, Any]) -> int:
-        return 1
+    def call_in_step(self, enabled: bool) -> None:
+        pass
 
 
 class Holder(nn.Module):
@@ -50,12 +49,14 @@ class Holder(nn.Module):
         return self.value.square().sum()
 
 
-class Task:
-    def token_loss(self, model: nn.Module, batch: Mapping[str, Any]) -> SimpleNamespace:
-        return SimpleNamespace(loss_sum=model(batch), num_tokens=1, noted={}, sizes=None)
+class Task(EmotionTask):
+    settings_class = TaskSettings
 
-    def num_tokens(self, model: TinyTensors, batch: Mapping[str, Any]) -> int:
+    def step_weight(self, model: TinyTensors, batch: Mapping[str, Any]) -> int:
         return 1
+
+    def step_loss(self, model: TinyTensors, batch: Mapping[str, Any]) -> StepLoss:
+        return StepLoss(model(batch), 1)
 
 
 def settled_bytes() -> int:

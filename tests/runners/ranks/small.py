@@ -6,8 +6,7 @@ ones, sizes that no number of ranks divides, questions and pictures of different
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from types import SimpleNamespace
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +15,8 @@ from torch import nn
 from lavis_emovit.datasets.batching import GlobalBatchSampler
 from lavis_emovit.datasets.collate import collate
 from lavis_emovit.runners.settings import RunSettings
+from lavis_emovit.tasks.base import EmotionTask, StepLoss
+from lavis_emovit.tasks.settings import TaskSettings
 
 NUM_SAMPLES = 22
 GLOBAL_BATCH = 7  # three full steps an epoch and one with a single sample, which leaves ranks without any
@@ -80,14 +81,25 @@ class SmallModel(nn.Module):
                 own[name].copy_(value)
 
 
-class SmallTask:
-    def token_loss(self, model: SmallModel, batch: Mapping[str, Any]) -> SimpleNamespace:
+class SmallTask(EmotionTask):
+    """Counts the letters of the answers, as a measure also by their step's own `prepare_step`."""
+
+    settings_class = TaskSettings
+    prepares_steps = True
+    measure_names = ("num_letters", "num_prepared")
+
+    def prepare_step(self, model: SmallModel, micro_batches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        assert not torch.is_grad_enabled()
+        return [{**batch, "is_prepared": True} for batch in micro_batches]
+
+    def step_weight(self, model: SmallModel, batch: Mapping[str, Any]) -> int:
+        return model.num_answer_tokens(batch)
+
+    def step_loss(self, model: SmallModel, batch: Mapping[str, Any]) -> StepLoss:
         output = model(batch)
         noted = {"num_long": [name for name, text in zip(batch["instance_id"], batch["text_output"]) if len(text) > 5]}
-        return SimpleNamespace(loss_sum=output["loss_sum"], num_tokens=output["num_tokens"], noted=noted, sizes=None)
-
-    def num_tokens(self, model: SmallModel, batch: Mapping[str, Any]) -> int:
-        return model.num_answer_tokens(batch)
+        measures = {"num_letters": 1.0 * output["num_tokens"], "num_prepared": float(batch.get("is_prepared", False))}
+        return StepLoss(output["loss_sum"], output["num_tokens"], noted, measures=measures)
 
 
 class SmallData:

@@ -1,0 +1,107 @@
+"""What a task is: it owns the training step and decides what is evaluated.
+
+Engines and runner call the methods of `EmotionTask` and nothing else of a task. A new task is a subclass in a file of
+its own, registered in LAVIS under its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from lavis.tasks.base_task import BaseTask
+from omegaconf import OmegaConf
+
+from lavis_emovit.errors import ConfigError
+from lavis_emovit.models.lengths import PassSizes
+from lavis_emovit.models.protocol import Batch, EmotionModel
+from lavis_emovit.tasks.settings import TaskSettings, parse_task_settings
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """The loss of a batch as a sum and its weight, so that batches join without a mean of means.
+
+    Attributes:
+        loss_sum: scalar tensor, summed over what `weight` counts.
+        weight: what the summed loss of a step is divided by, such as the answer tokens of the batch.
+        noted: name of a count -> instance ids of the pairs that it counts, such as `num_truncated_answers`.
+        sizes: what the forward pass ran over, or None if the model does not measure it.
+        measures: a number for each of the task's `measure_names`; summed over the global batch and logged.
+    """
+
+    loss_sum: torch.Tensor
+    weight: int
+    noted: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    sizes: PassSizes | None = None
+    measures: Mapping[str, float] = field(default_factory=dict)
+
+
+class EmotionTask(BaseTask):
+    """Base of the tasks that `runner_emovit` runs.
+
+    Attributes:
+        settings: of the class `settings_class`.
+        prepares_steps: whether `prepare_step` does anything; if not, it is not called.
+        needs_records: whether batches have a key `records`, the B records of their images. Without it they travel
+            lighter from the processes that read them.
+        measure_names: the keys of `StepLoss.measures`, the same on all processes.
+    """
+
+    settings_class: ClassVar[type[TaskSettings]]
+    settings: TaskSettings
+    prepares_steps: ClassVar[bool] = False
+    needs_records: ClassVar[bool] = False
+    measure_names: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, settings: TaskSettings | None = None):
+        super().__init__()
+        self.settings = settings if settings is not None else self.settings_class()
+
+    @classmethod
+    def setup_task(cls, cfg: Any = None, **kwargs: Any) -> EmotionTask:
+        """The task of a config with `run_cfg`, as LAVIS makes tasks.
+
+        Raises:
+            ConfigError: its settings are wrong.
+        """
+        run: Any = cfg.run_cfg
+        if OmegaConf.is_config(run):
+            run = OmegaConf.to_container(run, resolve=True)
+        settings, problems = parse_task_settings(cls.settings_class, run)
+        if settings is None:
+            raise ConfigError(problems)
+        return cls(settings)
+
+    def build_datasets(self, cfg: Any) -> dict[str, Any]:
+        """Dataset name -> split -> dataset, with records in their batches if the task needs them."""
+        datasets = super().build_datasets(cfg)
+        if self.needs_records:
+            for splits in datasets.values():
+                for dataset in splits.values():
+                    dataset.include_records()
+        return datasets
+
+    # The training step
+
+    def prepare_step(self, model: EmotionModel, micro_batches: Sequence[Batch]) -> Sequence[Batch]:
+        """Turn the micro-batches of a step, on the device, into those that `step_loss` gets.
+
+        Called by all processes before the first forward pass of a step, without gradients. Their number must stay the
+        same.
+        """
+        return micro_batches
+
+    def step_weight(self, model: EmotionModel, batch: Batch) -> int:
+        """`StepLoss.weight` of a batch, without a forward pass."""
+        raise NotImplementedError
+
+    def step_loss(self, model: EmotionModel, batch: Batch) -> StepLoss:
+        """The loss of a micro-batch, with gradients."""
+        raise NotImplementedError
+
+    def blank_batch(self, model: EmotionModel) -> Batch:
+        """A batch for a process that takes part in a step without samples; its loss counts nothing."""
+        return model.blank_batch()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,13 @@ def atomic_writer(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write a JSON file, indented by 2."""
+    with atomic_writer(path) as file:
+        json.dump(content, file, ensure_ascii=False, indent=2)
+        file.write("\n")
 
 
 def sync_folder(path: str | os.PathLike[str]) -> None:

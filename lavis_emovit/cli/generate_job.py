@@ -50,9 +50,10 @@ def open_job(
     from lavis_emovit.chat.ledger import Ledger
     from lavis_emovit.chat.progress import show_progress
     from lavis_emovit.errors import ConfigError, UserError
+    from lavis_emovit.files import file_sha256
     from lavis_emovit.generation.estimates import check_endpoint
     from lavis_emovit.generation.job import Job, find_image_root
-    from lavis_emovit.generation.outputs import check_folder, file_sha256
+    from lavis_emovit.generation.outputs import check_folder
     from lavis_emovit.records import read_records
 
     found = [*options.problems(has_model=chat is not None), *problems]
@@ -63,14 +64,14 @@ def open_job(
             check_endpoint(endpoint, needs_key=not options.dry_run)
     if settings.split == "every":
         settings = settings.model_copy(update={"split": None})
-    records, out = options.records, options.out
-    source_sha256 = file_sha256(records)
-    check_folder(out)
-    with Ledger(out / "ledger.jsonl") as ledger:
+    records = list(read_records(options.records))
+    source_sha256 = file_sha256(options.records)
+    check_folder(options.out)
+    with Ledger(options.out / "ledger.jsonl") as ledger:
         job = Job(
-            records=list(read_records(records)),
-            image_root=find_image_root(records, options.images),
-            folder=out,
+            records=records,
+            image_root=find_image_root(options.records, options.images),
+            folder=options.out,
             ledger=ledger,
             settings=settings,
             chat=chat,
@@ -81,8 +82,10 @@ def open_job(
             display=show_progress,
         )
         if not job.chosen():
-            splits = ", ".join(sorted({record.split for record in job.records})) or "none"
-            raise UserError(f"{records}: no records of split '{settings.split}' (available: {splits}); see --split")
+            splits = ", ".join(sorted({record.split for record in records})) or "none"
+            raise UserError(
+                f"{options.records}: no records of split '{settings.split}' (available: {splits}); see --split"
+            )
         _check_images(job, "--shards" if options.shards else images_for)
         yield job, source_sha256
 

@@ -52,18 +52,9 @@ class JobOptions:
 
     def chat(self) -> dict[str, Any]:
         """The given endpoint options, by the names of `ChatSettings`."""
-        return given(
-            {
-                "model": self.model,
-                "base_url": self.base_url,
-                "max_in_flight": self.in_flight,
-                "rpm": self.rpm,
-                "tpm": self.tpm,
-                "max_usd": self.max_usd,
-                "prices": str(self.prices) if self.prices else None,
-                "stream": self.stream or None,
-            }
-        )
+        same_names = {name: getattr(self, name) for name in ("model", "base_url", "rpm", "tpm", "max_usd")}
+        prices = str(self.prices) if self.prices else None
+        return given({**same_names, "max_in_flight": self.in_flight, "prices": prices, "stream": self.stream or None})
 
     def job(self, **more: Any) -> dict[str, Any]:
         """The given job options, and `more`, by the names of `JobSettings`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -141,7 +140,7 @@ def _write_manifest(
 ) -> None:
     from importlib.metadata import version
 
-    from lavis_emovit.files import atomic_writer, file_sha256
+    from lavis_emovit.files import file_sha256, write_json
 
     by_split = {name: [record for record in found if record.split == name] for name in {r.split for r in found}}
     content = {
@@ -167,6 +166,4 @@ def _write_manifest(
         },
         "notes": notes,
     }
-    with atomic_writer(out / MANIFEST) as file:
-        json.dump(content, file, ensure_ascii=False, indent=2)
-        file.write("\n")
+    write_json(out / MANIFEST, content)

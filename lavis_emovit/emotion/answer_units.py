@@ -160,7 +160,7 @@ def _mentions(plain: str) -> list[_Mention]:
     unit_to = {mention.end: mention.unit for mention in by_number}
     by_name = []
     for match in _names().finditer(plain):
-        unit = _unit_of(match.group())
+        unit = int(str(match.lastgroup).removeprefix("unit"))
         # "AU6 (cheek raiser)" and "cheek raiser (AU6)" are one mention.
         beside = {unit_to.get(match.start() - gap) for gap in range(6)}
         beside |= {unit_from.get(match.end() + gap) for gap in range(6)}
@@ -250,19 +250,10 @@ _VERBS = {
 
 
 @functools.cache
-def _patterns() -> dict[int, re.Pattern[str]]:
-    """Unit -> pattern of its FACS name, with all forms of the verb."""
-    patterns = {}
-    for unit, name in facial_priors().units.items():
-        words = [_VERBS.get(word, rf"{word}s?") for word in name.split()]
-        patterns[unit] = re.compile(r"[\s-]+".join(words))
-    return patterns
-
-
-@functools.cache
 def _names() -> re.Pattern[str]:
-    return re.compile(rf"\b(?:{'|'.join(pattern.pattern for pattern in _patterns().values())})\b")
-
-
-def _unit_of(name: str) -> int:
-    return next(unit for unit, pattern in _patterns().items() if pattern.fullmatch(name))
+    """Pattern of the FACS names, with all forms of the verb; the group `unit6` is the name of unit 6."""
+    names = (
+        rf"(?P<unit{unit}>" + r"[\s-]+".join(_VERBS.get(word, rf"{word}s?") for word in name.split()) + ")"
+        for unit, name in facial_priors().units.items()
+    )
+    return re.compile(rf"\b(?:{'|'.join(names)})\b")

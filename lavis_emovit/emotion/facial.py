@@ -11,7 +11,7 @@ from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.settings import Settings, nearest_name, read_settings_file
@@ -54,17 +54,10 @@ class Region(Settings):
 
 
 class ExpressionPrior(Settings):
-    """Prototypes and region of one expression."""
+    """Prototypes and region of one expression. The prototype of a neutral face has no units."""
 
-    prototypes: tuple[Prototype, ...]
+    prototypes: tuple[Prototype, ...] = Field(min_length=1)
     region: Region
-
-    @field_validator("prototypes")
-    @classmethod
-    def _has_one(cls, value: tuple[Prototype, ...]) -> tuple[Prototype, ...]:
-        if not value:
-            raise ValueError("must have at least one prototype (without units for a neutral face)")
-        return value
 
 
 class FacialPriors(Settings):

@@ -60,7 +60,14 @@ class LabelSet:
         )
 
 
-def polarity_of(positive: Iterable[str], negative: Iterable[str], neutral: Iterable[str] = ()) -> dict[str, str]:
-    """Label -> polarity, from the labels of each polarity."""
+def label_set(
+    name: str,
+    positive: Iterable[str],
+    negative: Iterable[str],
+    neutral: Iterable[str] = (),
+    aliases: Mapping[str, str] | None = None,
+) -> LabelSet:
+    """A label set from the labels of each polarity."""
     by_polarity = ((POSITIVE, positive), (NEGATIVE, negative), (NEUTRAL, neutral))
-    return {label: name for name, labels in by_polarity for label in labels}
+    polarity = {label: name for name, labels in by_polarity for label in labels}
+    return LabelSet(name, tuple(sorted(polarity)), aliases or {}, polarity)

@@ -5,7 +5,6 @@ Your own label set needs no registration: its name lists its labels, `labels:cal
 
 from __future__ import annotations
 
-import difflib
 import functools
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from lavis_emovit.emotion.label_set import NEGATIVE, NEUTRAL, POSITIVE, LabelSet
 from lavis_emovit.emotion.labels_faces import FACE_SETS
 from lavis_emovit.emotion.labels_scenes import COARSER, MIKELS8, SCENE_SETS
 from lavis_emovit.errors import DataError
+from lavis_emovit.settings import nearest_name
 
 __all__ = [
     "LABEL_SETS",
@@ -27,7 +27,7 @@ __all__ = [
     "get_label_set",
 ]
 
-SPELT_OUT = "labels:"
+CUSTOM_PREFIX = "labels:"
 # Sets that questions use most come first.
 LABEL_SETS: dict[str, LabelSet] = {label_set.name: label_set for label_set in (MIKELS8, *FACE_SETS, *SCENE_SETS[1:])}
 
@@ -40,11 +40,10 @@ def get_label_set(name: str) -> LabelSet:
     """
     if name in LABEL_SETS:
         return LABEL_SETS[name]
-    if name.startswith(SPELT_OUT):
-        return _spelt_out(name)
-    close = difflib.get_close_matches(name, LABEL_SETS, n=1, cutoff=0.6)
-    hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(LABEL_SETS)}"
-    raise DataError(f"unknown label set '{name}' ({hint} Write your own as '{SPELT_OUT}calm, tense, wild')")
+    if name.startswith(CUSTOM_PREFIX):
+        return _custom_set(name)
+    hint = nearest_name(name, list(LABEL_SETS))
+    raise DataError(f"unknown label set '{name}'{hint}. Write your own as '{CUSTOM_PREFIX}calm, tense, wild'.")
 
 
 def _known(name: str) -> str:
@@ -57,10 +56,10 @@ LabelSetName = Annotated[str, AfterValidator(_known)]
 
 
 @functools.lru_cache(maxsize=64)
-def _spelt_out(name: str) -> LabelSet:
-    labels = [" ".join(label.split()).casefold() for label in name.removeprefix(SPELT_OUT).split(",")]
+def _custom_set(name: str) -> LabelSet:
+    labels = [" ".join(label.split()).casefold() for label in name.removeprefix(CUSTOM_PREFIX).split(",")]
     if len(labels) < 2 or not all(labels) or len(set(labels)) != len(labels):
-        raise DataError(f"label set '{name}': expected two or more different labels after '{SPELT_OUT}'")
+        raise DataError(f"label set '{name}': expected two or more different labels after '{CUSTOM_PREFIX}'")
     return LabelSet(name=name, labels=tuple(sorted(labels)))
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lavis_emovit.emotion.label_set import LabelSet, polarity_of
+from lavis_emovit.emotion.label_set import label_set
 
-MIKELS_ALIASES = {
+_MIKELS_ALIASES = {
     "amused": "amusement",
     "angry": "anger",
     "content": "contentment",
@@ -26,90 +26,58 @@ _JOY_ALIASES = {
     "sad": "sadness",
     "surprised": "surprise",
 }
+_GOOD, _BAD = ("amusement", "awe", "contentment", "excitement"), ("anger", "disgust", "fear", "sadness")
 
 # Mikels et al., Behavior Research Methods 37 (2005): the eight classes of EmoSet, FI, ArtPhoto and Abstract.
 # The aliases are spellings in the files of these datasets.
-MIKELS8 = LabelSet(
-    name="mikels8",
-    labels=("amusement", "anger", "awe", "contentment", "disgust", "excitement", "fear", "sadness"),
-    aliases=MIKELS_ALIASES,
-    polarity=polarity_of(("amusement", "awe", "contentment", "excitement"), ("anger", "disgust", "fear", "sadness")),
-)
+MIKELS8 = label_set("mikels8", _GOOD, _BAD, (), _MIKELS_ALIASES)
 
 # The eight with "something else": ArtEmis (Achlioptas et al., CVPR 2021).
-ARTEMIS9 = LabelSet(
-    name="artemis9",
-    labels=(*MIKELS8.labels, "something else"),
-    aliases={**MIKELS_ALIASES, "other": "something else"},
-    polarity={**MIKELS8.polarity, "something else": "neutral"},
-)
+ARTEMIS9 = label_set("artemis9", _GOOD, _BAD, ("something else",), {**_MIKELS_ALIASES, "other": "something else"})
 
 # Ekman's six with "joy", as Emotion6 (Peng et al., CVPR 2015) and EmotionROI (Peng et al., ICIP 2016) use it.
-EMOTION6 = LabelSet(
-    name="emotion6",
-    labels=("anger", "disgust", "fear", "joy", "sadness", "surprise"),
-    aliases=_JOY_ALIASES,
-    polarity=polarity_of(("joy",), ("anger", "disgust", "fear", "sadness"), ("surprise",)),
-)
+EMOTION6 = label_set("emotion6", ("joy",), _BAD, ("surprise",), _JOY_ALIASES)
 
 # Parrott, Emotions in Social Psychology (2001), first level: UnBiasedEmo, and the middle level of WEBEmo.
-PARROTT6 = LabelSet(
-    name="parrott6",
-    labels=("anger", "fear", "joy", "love", "sadness", "surprise"),
-    aliases={alias: label for alias, label in _JOY_ALIASES.items() if label != "disgust"},
-    polarity=polarity_of(("joy", "love"), ("anger", "fear", "sadness"), ("surprise",)),
+PARROTT6 = label_set(
+    "parrott6",
+    ("joy", "love"),
+    ("anger", "fear", "sadness"),
+    ("surprise",),
+    {alias: label for alias, label in _JOY_ALIASES.items() if label != "disgust"},
 )
 
 # WEBEmo (Panda et al., ECCV 2018); two aliases are spellings of its folders.
-WEBEMO25 = LabelSet(
-    name="webemo25",
-    labels=(
-        "affection", "cheerfulness", "confusion", "contentment", "disappointment", "disgust", "enthrallment", "envy",
-        "exasperation", "gratitude", "horror", "irritability", "lust", "neglect", "nervousness", "optimism", "pride",
-        "rage", "relief", "sadness", "shame", "suffering", "surprise", "sympathy", "zest",
+WEBEMO25 = label_set(
+    "webemo25",
+    (
+        "affection", "cheerfulness", "contentment", "enthrallment", "gratitude", "lust", "optimism", "pride", "relief",
+        "zest",
     ),
-    aliases={"cheerfullness": "cheerfulness", "irritabilty": "irritability"},
-    polarity=polarity_of(
-        (
-            "affection", "cheerfulness", "contentment", "enthrallment", "gratitude", "lust", "optimism", "pride",
-            "relief", "zest",
-        ),
-        (
-            "disappointment", "disgust", "envy", "exasperation", "horror", "irritability", "neglect", "nervousness",
-            "rage", "sadness", "shame", "suffering", "sympathy",
-        ),
-        ("confusion", "surprise"),
+    (
+        "disappointment", "disgust", "envy", "exasperation", "horror", "irritability", "neglect", "nervousness", "rage",
+        "sadness", "shame", "suffering", "sympathy",
     ),
+    ("confusion", "surprise"),
+    {"cheerfullness": "cheerfulness", "irritabilty": "irritability"},
 )  # fmt: skip
 
 # The coarsest level of WEBEmo, and any other set of polarities.
-POLARITY2 = LabelSet(
-    name="polarity2",
-    labels=("negative", "positive"),
-    polarity=polarity_of(("positive",), ("negative",)),
-)
+POLARITY2 = label_set("polarity2", ("positive",), ("negative",))
 
 # EMOTIC (Kosti et al., CVPR 2017): a person in a scene may have several categories.
-EMOTIC26 = LabelSet(
-    name="emotic26",
-    labels=(
-        "affection", "anger", "annoyance", "anticipation", "aversion", "confidence", "disapproval", "disconnection",
-        "disquietment", "doubt/confusion", "embarrassment", "engagement", "esteem", "excitement", "fatigue", "fear",
-        "happiness", "pain", "peace", "pleasure", "sadness", "sensitivity", "suffering", "surprise", "sympathy",
-        "yearning",
+EMOTIC26 = label_set(
+    "emotic26",
+    (
+        "affection", "anticipation", "confidence", "engagement", "esteem", "excitement", "happiness", "peace",
+        "pleasure",
     ),
-    aliases={"disquitement": "disquietment", "doubt": "doubt/confusion", "confusion": "doubt/confusion"},
-    polarity=polarity_of(
-        (
-            "affection", "anticipation", "confidence", "engagement", "esteem", "excitement", "happiness", "peace",
-            "pleasure",
-        ),
-        (
-            "anger", "annoyance", "aversion", "disapproval", "disconnection", "disquietment", "doubt/confusion",
-            "embarrassment", "fatigue", "fear", "pain", "sadness", "sensitivity", "suffering",
-        ),
-        ("surprise", "sympathy", "yearning"),
+    (
+        "anger", "annoyance", "aversion", "disapproval", "disconnection", "disquietment", "doubt/confusion",
+        "embarrassment", "fatigue", "fear", "pain", "sadness", "sensitivity", "suffering",
     ),
+    ("surprise", "sympathy", "yearning"),
+    {"disquitement": "disquietment", "doubt": "doubt/confusion", "confusion": "doubt/confusion"},
 )  # fmt: skip
 
 _PARROTT_OF_WEBEMO = {

@@ -9,10 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lavis_emovit import files
 from lavis_emovit.chat.ledger import now
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import atomic_writer
+from lavis_emovit.files import atomic_writer, file_sha256, write_json
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.mix import Mix
 from lavis_emovit.generation.preview import write_preview
@@ -64,7 +63,7 @@ def write_outputs(
         "usd": round(ledger.usd_spent, 6),
         "usd_in_doubt": round(ledger.usd_in_doubt, 6),
     }
-    _write_json(job.folder / SUMMARY, {"steps": steps, "ledger": costs})
+    write_json(job.folder / SUMMARY, {"steps": steps, "ledger": costs})
     manifest = {
         "made_by": f"lavis-emovit {version('lavis-emovit')}",
         "created": now(),
@@ -78,7 +77,7 @@ def write_outputs(
         "prompts": {step["step"]: step["prompt"] for step in steps if step["prompt"]},
         "instructions": count_instructions(job),
     }
-    _write_json(job.folder / MANIFEST, manifest)
+    write_json(job.folder / MANIFEST, manifest)
     if num_preview:
         num_instructions = sum(len(record.instructions) for record in job.records)
         write_preview(
@@ -120,17 +119,6 @@ def ledger_line(job: Job) -> str:
     )
 
 
-def file_sha256(path: Path) -> str:
-    """sha256 of a file, in hex. Raises DataError if the file cannot be read."""
-    try:
-        return files.file_sha256(path)
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}). Create records with `emovit data import`, or pass the path of "
-            "an existing file."
-        ) from None
-
-
 def check_folder(folder: Path) -> None:
     """Check that a job can write into a folder, before any request.
 
@@ -164,9 +152,3 @@ def _merge_steps(path: Path, results: Sequence[StepResult]) -> list[dict[str, An
             "leak_rate": result.leak_rate,
         }
     return list(steps.values())
-
-
-def _write_json(path: Path, content: Any) -> None:
-    with atomic_writer(path) as file:
-        json.dump(content, file, ensure_ascii=False, indent=2)
-        file.write("\n")

@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         methods: dict[str, Any] = {}
         for method, changes in METHODS.items():
             settings = SekeSettings(**changes)
-            annotator = SimulatedAnnotator(truth, errors, arguments.seed)
+            annotator = SimulatedAnnotator(truth, errors, arguments.seed, settings.prior)
             outcomes = complete(cases, annotator, settings, priors)
             pairs = [Pair(truth[item.case.record.id], item.levels, item.estimate) for item in outcomes]
             methods[method] = {"calls_per_face": annotator.num_calls / len(cases), "levels": measure(pairs)}

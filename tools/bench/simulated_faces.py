@@ -64,19 +64,21 @@ class SimulatedAnnotator:
         truth: record id -> all three levels.
         errors: error rates.
         seed: seed of all random choices.
+        hinted: whether questions contain likely values from the tables.
     """
 
     kind: Literal["model", "prior"] = "model"
     prompts = ""
     under_way = 0
 
-    def __init__(self, truth: Mapping[str, Levels], errors: Errors | None = None, seed: int = 0):
+    def __init__(self, truth: Mapping[str, Levels], errors: Errors | None = None, seed: int = 0, hinted: bool = True):
         self.name = "simulated"
         self.stopped: str | None = None
         self.num_calls = 0
         self._truth = truth
         self._errors = errors or Errors()
         self._seed = seed
+        self._hinted = hinted
 
     def ask(self, label: str, questions: Sequence[Question]) -> list[Reply | None]:
         """See `Annotator`."""
@@ -92,7 +94,7 @@ class SimulatedAnnotator:
         own = self._rng("answer", name, question.sample)
         if own.random() < errors.unreadable:
             return Reply("I am not sure what to say about this face.")
-        rate = 1.0 - errors.prior_gain if question.hinted else 1.0
+        rate = 1.0 - errors.prior_gain if self._hinted else 1.0
         face = self._rng("face", name)
         difficulty = 2.0 * face.random()  # mean 1 over faces
         if errors.even:

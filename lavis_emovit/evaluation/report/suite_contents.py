@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from lavis_emovit.emotion.labels import LABEL_SETS, SPELT_OUT, LabelSet, get_label_set
+from lavis_emovit.emotion.labels import CUSTOM_PREFIX, LABEL_SETS, LabelSet, get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.benchmark_rows import DIRECT, BenchmarkRows
 from lavis_emovit.evaluation.judging import Judgement
@@ -154,15 +154,15 @@ def _label_set(labels: list[str] | None, name: str | None) -> LabelSet | None:
     """The set that was asked with, by its name, or else by its labels."""
     if labels is None:
         return None
-    spelt_out = f"{SPELT_OUT}{', '.join(labels)}"
-    for known in (name, *LABEL_SETS, spelt_out):
+    custom = f"{CUSTOM_PREFIX}{', '.join(labels)}"
+    for known in (name, *LABEL_SETS, custom):
         try:
             label_set = get_label_set(known) if known is not None else None
         except DataError:  # a name out of a file that people may have changed
             continue
         if label_set is not None and label_set.labels == tuple(labels):
             return label_set
-    return LabelSet(spelt_out, tuple(labels))
+    return LabelSet(custom, tuple(labels))
 
 
 def _figures(suite: SuiteContents) -> dict[str, Any]:

@@ -32,14 +32,12 @@ class Question:
         text: known levels, likely values from the tables, missing levels.
         sample: number of the answer, from 0.
         proposal: levels to review. None requests an answer.
-        hinted: whether the text contains likely values from the tables.
     """
 
     case: Case
     text: str
     sample: int = 0
     proposal: Levels | None = None
-    hinted: bool = True
 
 
 @dataclass(frozen=True)

@@ -74,9 +74,7 @@ def complete(
     def ask(some: list[Outcome], samples: range, title: str) -> None:
         texts = {id(outcome): answer_text(outcome.case, priors, hinted=settings.prior) for outcome in some}
         items = [(outcome, sample) for sample in samples for outcome in some]
-        questions = [
-            Question(outcome.case, texts[id(outcome)], sample, hinted=settings.prior) for outcome, sample in items
-        ]
+        questions = [Question(outcome.case, texts[id(outcome)], sample) for outcome, sample in items]
         for (outcome, sample), reply in zip(items, annotator.ask(title, questions)):
             _add_answer(outcome, sample, reply)
 
@@ -135,8 +133,7 @@ def _verify(
         )
         if annotator.kind == "model" and is_due:
             text = review_text(outcome.case, outcome.levels, outcome.findings, doubts, priors, settings.prior)
-            question = Question(outcome.case, text, proposal=outcome.levels, hinted=settings.prior)
-            to_review.append((outcome, question))
+            to_review.append((outcome, Question(outcome.case, text, proposal=outcome.levels)))
     replies: list[Reply | None] = [None] * len(to_review)
     if to_review and not annotator.stopped:
         replies = annotator.ask(f"{label}, review", [question for _, question in to_review])

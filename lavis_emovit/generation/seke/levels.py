@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lavis_emovit.chat.json_text import find_json
@@ -41,12 +41,8 @@ class Levels:
 
     def over(self, other: Levels) -> Levels:
         """These values, completed by those of `other`."""
-        return Levels(
-            self.expression if self.expression is not None else other.expression,
-            self.valence if self.valence is not None else other.valence,
-            self.arousal if self.arousal is not None else other.arousal,
-            {**other.units, **self.units},
-        )
+        values = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(other, **{**values, "units": {**other.units, **self.units}})
 
     def has(self, level: LevelName) -> bool:
         """Whether a level has a value (valence and arousal: both)."""
@@ -56,18 +52,13 @@ class Levels:
 
     def only(self, levels: tuple[LevelName, ...] | list[LevelName]) -> Levels:
         """The values of some levels."""
-        affect = "affect" in levels
-        return Levels(
-            self.expression if "expression" in levels else None,
-            self.valence if affect else None,
-            self.arousal if affect else None,
-            dict(self.units) if "units" in levels else {},
-        )
+        point = (self.valence, self.arousal) if "affect" in levels else (None, None)
+        expression = self.expression if "expression" in levels else None
+        return Levels(expression, *point, self.units if "units" in levels else {})
 
     def plain(self) -> dict[str, Any]:
         """The values that are not missing, for JSON."""
-        content: dict[str, Any] = {"expression": self.expression, "valence": self.valence, "arousal": self.arousal}
-        content = {name: value for name, value in content.items() if value is not None}
+        content = {name: value for name, value in vars(self).items() if value is not None and name != "units"}
         return {**content, "units": list(self.active())} if self.units else content
 
 

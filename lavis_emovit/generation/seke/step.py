@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lavis_emovit.emotion.facial import FacialPriors, facial_priors
-from lavis_emovit.files import atomic_writer
+from lavis_emovit.files import atomic_writer, write_json
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.seke.annotators import Annotator, ChatAnnotator, PriorAnnotator, Question
 from lavis_emovit.generation.seke.asking import answer_text, review_text
@@ -121,9 +121,7 @@ def check_levels(job: Job, settings: SekeSettings) -> dict[str, Any]:
         "stopped": annotator.stopped,
     }
     if not job.dry_run:
-        with atomic_writer(job.folder / CHECK) as file:
-            json.dump(report, file, ensure_ascii=False, indent=2)
-            file.write("\n")
+        write_json(job.folder / CHECK, report)
     return report
 
 

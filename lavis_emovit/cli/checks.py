@@ -1,4 +1,4 @@
-"""What `emovit doctor` looks at. A check never raises: what it could not do is its finding."""
+"""The checks of `emovit doctor`. A check that raises an error becomes a finding."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ State = Literal["ok", "note", "warning", "failed"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's report. `note`: something optional is not there; `failed`: training cannot run."""
+    """One line of the report. `note`: something optional is missing; `failed`: training cannot run."""
 
     name: str
     state: State
@@ -38,11 +38,11 @@ class Finding:
     fix: str | None = None
 
     def as_dict(self) -> dict[str, str | None]:
-        """For `--json`."""
+        """The finding for `--json`."""
         return asdict(self)
 
     def as_lines(self) -> str:
-        """For a terminal."""
+        """The finding for a terminal."""
         indent = " " * 20
         lines = [f"{self.state:<8}{self.name:<12}{self.detail}".replace("\n", f"\n{indent}")]
         if self.fix:
@@ -51,11 +51,11 @@ class Finding:
 
 
 def run_checks() -> Iterator[Finding]:
-    """All checks, cheap ones first; the training step only where nothing before it failed."""
+    """All checks, fast ones first. The training step is skipped if an earlier check failed."""
     failed = False
     for name, check in CHECKS.items():
         if check is check_training_step and failed:
-            yield Finding(name, "note", "left out: repair what failed first")
+            yield Finding(name, "note", "skipped: fix the failed checks first")
             continue
         for finding in _guarded(name, check):
             failed = failed or finding.state == "failed"
@@ -73,7 +73,7 @@ def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Find
 
 
 def check_python() -> Iterator[Finding]:
-    """The interpreter's version."""
+    """Version of the interpreter."""
     detail = f"{platform.python_version()} at {sys.executable}, {platform.system()} {platform.machine()}"
     if (3, 10) <= sys.version_info[:2] <= (3, 13):
         yield Finding("python", "ok", detail)
@@ -82,13 +82,13 @@ def check_python() -> Iterator[Finding]:
 
 
 def check_packages() -> Iterator[Finding]:
-    """Our own requirements, against what is installed."""
+    """Requirements of this package and their installed versions."""
     from packaging.requirements import Requirement
 
     try:
         requirements = [Requirement(line) for line in metadata.requires(DISTRIBUTION) or []]
     except metadata.PackageNotFoundError:
-        yield Finding("packages", "failed", f"{DISTRIBUTION} itself is not installed", f"pip install {DISTRIBUTION}")
+        yield Finding("packages", "failed", f"{DISTRIBUTION} is not installed", f"pip install {DISTRIBUTION}")
         return
     wrong = []
     for requirement in requirements:
@@ -98,7 +98,7 @@ def check_packages() -> Iterator[Finding]:
         if version is None or not requirement.specifier.contains(version, prereleases=True):
             wrong.append((f"{requirement.name} {version or 'missing'}", f"'{requirement.name}{requirement.specifier}'"))
     if wrong:
-        detail = f"{', '.join(state for state, _ in wrong)}"
+        detail = ", ".join(state for state, _ in wrong)
         yield Finding("packages", "failed", detail, f"pip install {' '.join(wanted for _, wanted in wrong)}")
     else:
         shown = ", ".join(f"{name} {_version_of(name)}" for name in SHOWN_VERSIONS)
@@ -113,20 +113,20 @@ def _version_of(distribution: str) -> str | None:
 
 
 def check_hook() -> Iterator[Finding]:
-    """Whether interpreters start with the hook, which `python -m lavis.train` needs."""
+    """The start-up hook, which `python -m lavis.train` needs."""
     from lavis_emovit.plugin import bootstrap
 
     fallback = "python -m lavis_emovit.train works without it"
     if bootstrap.switched_off():
-        yield Finding("hook", "warning", f"switched off by {bootstrap.SWITCH}; {fallback}", f"unset {bootstrap.SWITCH}")
+        yield Finding("hook", "warning", f"disabled by {bootstrap.SWITCH}; {fallback}", f"unset {bootstrap.SWITCH}")
     elif any(isinstance(finder, bootstrap.LavisFinder) for finder in sys.meta_path):
-        yield Finding("hook", "ok", "live: python -m lavis.train and lavis.evaluate are there")
+        yield Finding("hook", "ok", "active: python -m lavis.train and lavis.evaluate are available")
     else:
-        yield Finding("hook", "warning", f"lavis_emovit.pth was not run at start; {fallback}", REINSTALL_FIX)
+        yield Finding("hook", "warning", f"lavis_emovit.pth was not run at start-up; {fallback}", REINSTALL_FIX)
 
 
 def check_lavis() -> Iterator[Finding]:
-    """LAVIS, what was done to it, and the plugins."""
+    """LAVIS, its compatibility changes, and its plugins."""
     version = _version_of("salesforce-lavis")
     from importlib.util import find_spec
 
@@ -139,16 +139,16 @@ def check_lavis() -> Iterator[Finding]:
         activate()
     except ImportError as error:
         fix = f"pip install {error.name}" if isinstance(error, ModuleNotFoundError) and error.name else LAVIS_LINE
-        yield Finding("lavis", "failed", f"does not import: {error}", fix)
+        yield Finding("lavis", "failed", f"cannot be imported: {error}", fix)
         return
     from lavis.common.registry import registry
 
     broken = loading.import_everything()
-    shims = f"{len(compat.put_back)} names put back for it"
+    shims = f"{len(compat.put_back)} removed names restored"
     missing = stand_ins.missing_packages()
-    stood_in = f"; stand-ins for {', '.join(missing)} (EmoVIT needs none of them)" if missing else ""
+    stood_in = f"; replaced by stand-ins: {', '.join(missing)} (EmoVIT needs none of them)" if missing else ""
     yield Finding(
-        "lavis", "ok", f"{version or 'of unknown version'}, {len(registry.list_models())} models, {shims}{stood_in}"
+        "lavis", "ok", f"{version or 'unknown version'}, {len(registry.list_models())} models, {shims}{stood_in}"
     )
     for module, fault in broken.items():
         is_ours = module.startswith("lavis_emovit.")
@@ -166,7 +166,7 @@ def check_lavis() -> Iterator[Finding]:
 
 
 def check_device() -> Iterator[Finding]:
-    """What torch can compute on."""
+    """Devices of torch."""
     import psutil
     import torch
 
@@ -180,15 +180,15 @@ def check_device() -> Iterator[Finding]:
         yield Finding(
             "device",
             "warning",
-            f"nvidia-smi is there, but torch {torch.__version__} sees no GPU; {memory}",
-            "update the NVIDIA driver, or install a torch build for the driver's CUDA version",
+            f"nvidia-smi is available, but torch {torch.__version__} finds no GPU; {memory}",
+            "update the NVIDIA driver, or install a torch build for its CUDA version",
         )
     else:
-        yield Finding("device", "ok", f"cpu, {memory}; enough for emovit_tiny, the 7B models need a GPU")
+        yield Finding("device", "ok", f"cpu, {memory}; enough for emovit_tiny, but the 7B models need a GPU")
 
 
 def check_deepspeed() -> Iterator[Finding]:
-    """DeepSpeed is optional."""
+    """DeepSpeed, which is optional."""
     version = _version_of("deepspeed")
     if version:
         yield Finding("deepspeed", "ok", version)
@@ -199,18 +199,16 @@ def check_deepspeed() -> Iterator[Finding]:
 
 
 def check_disk() -> Iterator[Finding]:
-    """Room and write permission where data and output go."""
+    """Free space and write permission for data and output."""
     for purpose, root in (("output", output_root()), ("data", data_root())):
         place = next(folder for folder in (root, *root.parents) if folder.exists())
         free_gb = shutil.disk_usage(place).free / 1e9
         detail = f"{free_gb:.1f} GB free for {purpose} in {root}"
         if not os.access(place, os.W_OK):
-            yield Finding(
-                "disk", "failed", f"{place} is not writable", f"work in another folder{_or_variable(purpose)}"
-            )
+            yield Finding("disk", "failed", f"{place} is not writable", f"use another folder{_or_variable(purpose)}")
         elif free_gb < LOW_DISK_GB:
             state: State = "failed" if free_gb < FULL_DISK_GB else "warning"
-            yield Finding("disk", state, detail, f"make room, or work in another folder{_or_variable(purpose)}")
+            yield Finding("disk", state, detail, f"free space, or use another folder{_or_variable(purpose)}")
         else:
             yield Finding("disk", "ok", detail)
 
@@ -220,7 +218,7 @@ def _or_variable(purpose: str) -> str:
 
 
 def check_weights() -> Iterator[Finding]:
-    """Which models could be loaded now. Only the tiny one must be there."""
+    """Models whose weights are available. Only the tiny one is required."""
     from lavis.common.registry import registry
     from omegaconf import OmegaConf
 
@@ -238,12 +236,12 @@ def check_weights() -> Iterator[Finding]:
             yield Finding("weights", "failed", f"{name}: {source.location} is missing", REINSTALL_FIX)
         else:
             fix = f"hf download {source.location}" if source.kind == "hub" else f"set {environment_variable(name)}"
-            where = "not on this machine, fetched at first use" if source.kind == "hub" else "missing"
+            where = "not on this machine, downloaded on first use" if source.kind == "hub" else "missing"
             yield Finding("weights", "note", f"{name}: {source.location}, {where} ({fix})")
 
 
 def check_training_step() -> Iterator[Finding]:
-    """One optimizer step of the tiny model on made-up pictures: what learns must move, what is frozen must not."""
+    """One optimizer step of the tiny model on random images: trained tensors must change, frozen ones must not."""
     import time
 
     import torch
@@ -267,7 +265,7 @@ def check_training_step() -> Iterator[Finding]:
     loss.backward()
     optimizer.step()
     moved = sum(not torch.equal(before[name], tensor) for name, tensor in model.trained_state_dict().items())
-    detail = f"emovit_tiny on {device}: loss {loss.item():.3f}, {moved} of {len(before)} trained tensors moved"
+    detail = f"emovit_tiny on {device}: loss {loss.item():.3f}, {moved} of {len(before)} trained tensors changed"
     if not torch.isfinite(loss) or not moved:
         yield Finding("step", "failed", detail, REINSTALL_FIX)
     elif model.frozen_fingerprint() != frozen:

@@ -1,4 +1,4 @@
-"""`emovit convert`: weights from one format into another."""
+"""`emovit convert`: convert weights between formats."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ def convert(
     source: Annotated[
         str,
         typer.Argument(
-            help="A LAVIS .pth file, a transformers folder or hub id, a checkpoint folder of a run, or .safetensors."
+            help="A LAVIS .pth file, a transformers folder or hub id, the checkpoint folder of a run, or .safetensors."
         ),
     ],
     target: Annotated[
         Path,
-        typer.Argument(help="*.pth: LAVIS's format. *.safetensors: trained tensors alone. Else a transformers folder."),
+        typer.Argument(help="*.pth: LAVIS format. *.safetensors: only trained tensors. Else: a transformers folder."),
     ],
     base: Annotated[
-        str | None, typer.Option(help="What trained tensors belong to, if no config.yaml of a run is beside them.")
+        str | None, typer.Option(help="Model of the trained tensors, if there is no config.yaml of a run beside them.")
     ] = None,
     llm_model: Annotated[
-        str | None, typer.Option(help="Folder or hub id of the language model that a .pth file was trained with.")
+        str | None, typer.Option(help="Folder or hub id of the language model of a .pth file.")
     ] = None,
     qformer_tokenizer: Annotated[
-        str | None, typer.Option(help="vocab.txt, folder or hub id; bert-base-uncased if left out.")
+        str | None, typer.Option(help="vocab.txt, folder or hub id; by default bert-base-uncased.")
     ] = None,
     vision_weights: Annotated[
-        str | None, typer.Option(help="EVA's encoder file (eva_vit_g.pth), for a trimmed .pth file.")
+        str | None, typer.Option(help="EVA encoder file (eva_vit_g.pth), for a trimmed .pth file.")
     ] = None,
     vision_heads: Annotated[
         int | None, typer.Option(help="Attention heads of the image encoder, if it is not ViT-g.")
@@ -41,14 +41,14 @@ def convert(
         int | None, typer.Option(help="Attention heads of the Q-Former, if it is not BERT-base.")
     ] = None,
     parts: Annotated[
-        str, typer.Option(help="For a .safetensors target: the parts to write, as model.trained_parts names them.")
+        str, typer.Option(help="For a .safetensors target: parts to write, as in model.trained_parts.")
     ] = "emovit",
     trimmed: Annotated[
-        bool, typer.Option("--trimmed", help="For a .pth target: without image encoder and language model.")
+        bool, typer.Option("--trimmed", help="For a .pth target: omit image encoder and language model.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing target.")] = False,
 ) -> None:
-    """Convert weights, bit for bit, and say what was written, added and left out."""
+    """Convert weights bit for bit, and report what was written, added and left out."""
     from lavis_emovit.checkpoints.checkpoint import verify_checkpoint
     from lavis_emovit.models.instructblip.convert import CHECKPOINT_MARK
     from lavis_emovit.models.instructblip.convert import convert as convert_weights

@@ -1,4 +1,4 @@
-"""`emovit doctor`: check this machine and print the fix for what is wrong."""
+"""`emovit doctor`: check this machine and print a fix for each problem."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ app = typer.Typer(add_completion=False)
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> None:
-    """Check versions, LAVIS, device, disk and weights, and take one training step on the tiny model.
+    """Check versions, LAVIS, device, disk and weights, and run one training step of the tiny model.
 
-    Exits with 1 where training cannot run.
+    Exits with 1 if training cannot run.
     """
     from lavis_emovit.cli.checks import run_checks
 

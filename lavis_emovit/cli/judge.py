@@ -1,4 +1,4 @@
-"""`emovit judge`: people choose between captions on a blinded sheet, and their choices become a win rate."""
+"""`emovit judge`: people choose between captions on a blinded sheet; their choices give a win rate."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ import typer
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Let people judge captions: write a blinded sheet, and read filled sheets back.",
+    help="Let people judge captions: write a blinded sheet, and score filled sheets.",
 )
 
 
 @app.command()
 def sheet(
     suite_dir: Annotated[Path, typer.Argument(help="Output folder of a suite with captions (suite.output_dir).")],
-    first: Annotated[str, typer.Option(help="The model that is judged.")],
+    first: Annotated[str, typer.Option(help="The judged model.")],
     out: Annotated[Path, typer.Option(help="Folder for sheet.html, choices.csv and key.json.")],
     second: Annotated[
-        str, typer.Option(help="Another model, or `human`: the dataset's caption with the highest score.")
+        str, typer.Option(help="Another model, or `human`: the caption of the dataset with the highest score.")
     ] = "human",
-    benchmark: Annotated[str | None, typer.Option(help="Which benchmark, where the suite has several.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Pictures on the sheet at most.")] = None,
-    seed: Annotated[int, typer.Option(help="Another seed gives another order of pictures and captions.")] = 0,
+    benchmark: Annotated[str | None, typer.Option(help="The benchmark, if the suite has several.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Highest number of images on the sheet.")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed gives another order of images and captions.")] = 0,
 ) -> None:
-    """Write pictures with two captions each, A and B; who wrote which stands in key.json alone."""
+    """Write images with two captions each, A and B; only key.json records who wrote which."""
     from lavis_emovit.plugin import activate
 
     activate()
     from lavis_emovit.evaluation.suite.caption_sheets import sheet_of_suite
 
     made = sheet_of_suite(suite_dir, out, first=first, second=second, benchmark=benchmark, seed=seed, limit=limit)
-    typer.echo(f"{len(made.pairs)} pictures: {out / 'sheet.html'}, to be filled in: {out / 'choices.csv'}")
-    typer.echo(f"keep to yourself until all have answered: {out / 'key.json'}")
+    typer.echo(f"{len(made.pairs)} images: {out / 'sheet.html'}; fill in {out / 'choices.csv'}")
+    typer.echo(f"do not share before everybody has answered: {out / 'key.json'}")
     for reason in sorted(set(made.left_out.values())):
         typer.echo(f"left out, {reason}: {sum(one == reason for one in made.left_out.values())}")
 
@@ -44,7 +44,7 @@ def sheet(
 def score(
     key: Annotated[Path, typer.Argument(help="key.json of the sheet.")],
     filled: Annotated[list[Path], typer.Argument(metavar="FILLED...", help="Filled copies of choices.csv.")],
-    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the interval.")] = 0,
 ) -> None:
     """Print the win rate of filled sheets, with an interval over raters and their agreement."""
@@ -60,7 +60,7 @@ def score(
     typer.echo(f"{found.first} against {found.second}: win rate {100 * found.win_rate:.1f} % ({interval})")
     typer.echo(
         f"{found.num_wins} wins, {found.num_losses} losses, {found.num_ties} ties (half a win each) by "
-        f"{found.num_raters} raters on {found.num_pairs} pictures; {found.num_blank} left blank"
+        f"{found.num_raters} raters on {found.num_pairs} images; {found.num_blank} left blank"
     )
     agreement = "not defined" if found.agreement is None else f"{found.agreement:.2f}"
     typer.echo(f"agreement of raters (Krippendorff's alpha): {agreement}")

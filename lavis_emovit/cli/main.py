@@ -1,6 +1,6 @@
-"""The command `emovit`: everything that is not training. Sub-commands are loaded when they are called.
+"""The command `emovit`, for everything except training and evaluation. Sub-commands are loaded when they are called.
 
-Training and evaluation are LAVIS's own: `python -m lavis.train` and `python -m lavis.evaluate`.
+Training and evaluation use LAVIS's commands: `python -m lavis.train` and `python -m lavis.evaluate`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lavis_emovit.errors import UserError
 
 EXIT_USER_ERROR = 2
 
-# Sub-command -> module of this package that holds its typer `app`.
+# Sub-command -> module with its typer `app`.
 COMMANDS = {
     "doctor": "lavis_emovit.cli.doctor",
     "data": "lavis_emovit.cli.data",
@@ -32,13 +32,13 @@ COMMANDS = {
 
 
 class LazyGroup(TyperGroup):
-    """Lists the sub-commands of `COMMANDS` and imports one when it is asked for."""
+    """Lists the sub-commands of `COMMANDS`, and imports one only when it is requested."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The sub-command, or None where there is none of that name."""
+        """The sub-command, or None if unknown."""
         if cmd_name not in COMMANDS:
             return None
         command: Any = get_command(importlib.import_module(COMMANDS[cmd_name]).app)
@@ -50,12 +50,12 @@ app = typer.Typer(
     cls=LazyGroup,
     no_args_is_help=True,
     add_completion=False,
-    help="EmoVIT: data, shards, weights, reports, people's judgements and a health check.",
+    help="EmoVIT: data, instructions, shards, weights, reports, human judgements and a health check.",
 )
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(requested: bool) -> None:
+    if requested:
         from lavis_emovit import __version__
 
         typer.echo(f"lavis-emovit {__version__}")
@@ -76,10 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: arguments, those of the process if None. `--debug` may stand anywhere among them.
+        argv: arguments. None: those of the process. `--debug` may be anywhere among them.
 
     Returns:
-        the exit code: 0, 2 for what the user can put right, 1 for a health check that failed.
+        the exit code: 0; 2 for an error that the user can fix; 1 for a failed health check.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments

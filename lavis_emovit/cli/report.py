@@ -1,4 +1,4 @@
-"""`emovit report`: write the report of runs and suites, finished or not."""
+"""`emovit report`: write a report of runs and suites, finished or not."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ def report(
     out: Annotated[
         list[Path] | None,
         typer.Option(
-            help="The file to write; its ending tells the form: .html, or .md or .tex for the tables alone. Several "
-            "folders become one file, held against the first of them. May be given several times; left out: "
-            "report.html in each folder."
+            help="Output file: .html for the report, .md or .tex for its tables. Several folders go into one file, "
+            "compared with the first of them. May be repeated; by default report.html in each folder."
         ),
     ] = None,
 ) -> None:
-    """Write what runs have learned and suites have measured: a page that needs nothing else, or its tables as text."""
+    """Write the results of runs and suites as a self-contained page, or its tables as text."""
     from lavis_emovit.evaluation.report.page import write_comparison, write_report
 
     if out:

@@ -1,9 +1,9 @@
 """`emovit doctor`.
 
 Properties:
-- on a sound machine all checks pass, the training step included, and the exit code is 0;
-- what is missing or too old is named with the line that repairs it, and the exit code is 1;
-- optional things that are missing are notes; a check that raises is a finding, not a crash;
+- on a working machine all checks pass, including the training step, and the exit code is 0;
+- missing and outdated packages are reported with the command that fixes them, and the exit code is 1;
+- missing optional parts are notes; a check that raises is a finding, not a crash;
 - `--json` prints one JSON object and nothing else.
 """
 
@@ -26,22 +26,22 @@ def _finding(name, **changes):
 
 @pytest.fixture
 def fake_checks(monkeypatch):
-    """Function that puts findings in the place of the real checks."""
+    """Function that replaces the real checks by findings."""
 
-    def put(**findings):
+    def replace(**findings):
         monkeypatch.setattr(checks, "CHECKS", {name: lambda f=f: iter([f]) for name, f in findings.items()})
 
-    return put
+    return replace
 
 
-def test_sound_machine(capsys):
+def test_working_machine(capsys):
     assert main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["ok"] is True
     findings = {finding["name"]: finding for finding in report["findings"]}
     assert set(findings) >= set(checks.CHECKS)
     assert "32 models" in findings["lavis"]["detail"]
-    assert "trained tensors moved" in findings["step"]["detail"]
+    assert "trained tensors changed" in findings["step"]["detail"]
     assert [finding for finding in report["findings"] if finding["state"] == "failed"] == []
 
 
@@ -61,7 +61,7 @@ def test_warning_and_note_do_not_fail(fake_checks, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == "Training can run on this machine."
 
 
-def test_training_step_waits_for_what_it_needs(monkeypatch):
+def test_training_step_is_skipped_after_a_failure(monkeypatch):
     failing = {"one": lambda: iter([_finding("one", state="failed")]), "step": checks.check_training_step}
     monkeypatch.setattr(checks, "CHECKS", failing)
     assert [finding.state for finding in checks.run_checks()] == ["failed", "note"]

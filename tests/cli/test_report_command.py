@@ -1,7 +1,7 @@
 """`emovit report`.
 
-Properties: one run gets report.html in its folder, or the file that --out names; several runs get one page with --out
-and one each without; what is wrong is a user's error, and nothing is written.
+Properties: one run gets report.html in its folder, or the file of --out; several runs get one page with --out and one
+each without; problems are user errors, and nothing is written.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def test_several_runs_on_one_page_or_one_each(run_dirs, tmp_path):
     assert all((run_dir / "report.html").exists() for run_dir in run_dirs)
 
 
-def test_a_wrong_folder_is_a_users_error(tmp_path):
+def test_wrong_folder_is_a_user_error(tmp_path):
     result = invoke(tmp_path / "absent")
     assert isinstance(result.exception, UserError)
     assert "no such folder" in str(result.exception)
@@ -57,7 +57,7 @@ def test_no_folder_is_a_usage_error():
     assert invoke().exit_code == 2
 
 
-def test_as_a_sub_command_it_ends_with_a_message_and_exit_code_2(run_dirs, tmp_path, capsys):
+def test_sub_command_prints_a_message_and_exits_with_2(run_dirs, tmp_path, capsys):
     assert main(["report", str(run_dirs[0])]) == 0
     assert str(run_dirs[0] / "report.html") in capsys.readouterr().out
     assert main(["report", str(tmp_path / "absent")]) == 2

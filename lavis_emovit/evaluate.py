@@ -30,10 +30,14 @@ def run_evaluation(cfg_path: str, options: Sequence[str] = ()) -> dict[str, Any]
     Raises:
         UserError: something that the user can put right.
     """
-    from lavis_emovit.evaluation.suite.suite import load_suite, run_suite
+    from lavis_emovit.evaluation.suite.recipe import load_suite
 
-    suite = load_suite(cfg_path, options)
-    return run_recipe(cfg_path, options, ["run.evaluate=true"]) if suite is None else run_suite(suite)
+    suite = load_suite(cfg_path, options, check_names=True)
+    if suite is None:
+        return run_recipe(cfg_path, options, ["run.evaluate=true"])
+    from lavis_emovit.evaluation.suite.suite import run_suite
+
+    return run_suite(suite)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""Reading recipes: LAVIS's YAML with the options of the command line over it, and the defaults that it refers to.
+"""Reading recipes: LAVIS's YAML, the command line's options over it, and the defaults under it.
 
-Defaults of the model and of each dataset come from the files that their registered classes name, as in LAVIS; the
-recipe goes over them and `--options` over the recipe.
+Defaults of the model and of each dataset come from the files that their registered classes name, as in LAVIS. Neither
+torch nor a module of LAVIS is loaded for the names of this plugin; any other name is looked up in LAVIS's registry.
 """
 
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lavis_emovit.errors import ConfigError
+from lavis_emovit.registered import DATASET_SETTINGS, MODEL_SETTINGS, dataset_files, model_files, registered_names
 from lavis_emovit.settings import Settings, nearest_name, parse_settings
 
 ROOT_KEYS = ("model", "datasets", "run")
@@ -74,80 +77,149 @@ def mapping_at(tree: Mapping[str, Any], key: str, problems: list[str]) -> dict[s
 def resolve_model(
     node: dict[str, Any], problems: list[str], place: str = "model"
 ) -> tuple[dict[str, Any], Settings | None]:
-    """A model's node over the defaults of its type, as plain values and typed; what is wrong goes to `problems`.
+    """A model's node over the defaults of its type, as plain values and typed.
 
     Args:
-        place: where the node stands, for the messages.
+        problems: gets a line for everything that is wrong.
+        place: where the node is, for the messages.
     """
-    from lavis.common.registry import registry
-
-    from lavis_emovit.models.instructblip.settings import ModelSettings
-
     if not node:
         return {}, None
     arch = node.get("arch")
     if arch is None:
         problems.append(f"{place}.arch: missing, for example emovit_tiny")
         return {}, None
-    model_class = registry.get_model_class(arch)
-    if model_class is None:
-        problems.append(f"{place}.arch: no model '{arch}' is registered{near(arch, registry.list_models())}")
+    declared = _declared_model(arch) or _registered_model(arch, problems, place)
+    if declared is None:
         return {}, None
-    settings_class = getattr(model_class, "settings_class", ModelSettings)
-    if not hasattr(model_class, "trained_state_dict"):
-        ours = sorted(name for name in registry.list_models() if name.startswith("emovit_"))
-        problems.append(f"{place}.arch: '{arch}' is no model of this plugin; those are {', '.join(ours)}")
+    model_type = node.get("model_type") or declared.default_type
+    if model_type not in declared.configs:
+        valid = nearest_name(str(model_type), list(declared.configs))
+        problems.append(f"{place}.model_type: '{arch}' has no type '{model_type}'{valid}")
         return {}, None
-    types = model_class.PRETRAINED_MODEL_CONFIG_DICT
-    model_type = node.get("model_type") or getattr(model_class, "DEFAULT_MODEL_TYPE", None)
-    if model_type not in types:
-        problems.append(
-            f"{place}.model_type: '{arch}' has no type '{model_type}'{nearest_name(str(model_type), list(types))}"
-        )
-        return {}, None
-    merged = _over_defaults(model_class.default_config_path(model_type), ("model",), {**node, "model_type": model_type})
-    settings, found = parse_settings(settings_class, merged, place)
+    merged = _over_defaults(declared.configs[model_type], ("model",), {**node, "model_type": model_type})
+    settings, found = parse_settings(declared.settings_class, merged, place)
     problems += found
     return merged, settings
 
 
 def resolve_datasets(node: dict[str, Any], problems: list[str]) -> tuple[dict[str, Any], dict[str, Settings]]:
-    from lavis.common.registry import registry
-
+    """The nodes of all datasets over their defaults, as plain values and typed; problems as for `resolve_model`."""
     trees: dict[str, Any] = {}
     parsed: dict[str, Settings] = {}
     for name, given in node.items():
-        builder = registry.get_builder_class(name)
-        if builder is None:
-            problems.append(f"datasets.{name}: no dataset '{name}' is registered{near(name, registry.list_datasets())}")
-            continue
-        if given is not None and not isinstance(given, Mapping):
-            problems.append(f"datasets.{name}: expected a mapping (got {given!r})")
-            continue
-        given = dict(given or {})
-        types = builder.DATASET_CONFIG_DICT
-        config_type = given.get("type", "default")
-        if config_type not in types:
-            problems.append(
-                f"datasets.{name}.type: no type '{config_type}'{nearest_name(str(config_type), list(types))}"
-            )
-            continue
-        trees[name] = _over_defaults(builder.default_config_path(config_type), ("datasets", name), given)
-        settings_class = getattr(builder, "settings_class", None)
-        if settings_class is None:
-            ours = [key for key, value in _builders().items() if hasattr(value, "settings_class")]
-            problems.append(
-                f"datasets.{name}: runner_emovit reads shards of records; it takes {', '.join(sorted(ours))}"
-            )
-            continue
-        settings, found = parse_settings(settings_class, trees[name], f"datasets.{name}")
-        problems += found
+        tree, settings = resolve_dataset(name, given, problems, f"datasets.{name}")
+        if tree is not None:
+            trees[name] = tree
         if settings is not None:
             parsed[name] = settings
     return trees, parsed
 
 
-def _over_defaults(default_path: str, keys: tuple[str, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_dataset(
+    name: str, given: Any, problems: list[str], place: str
+) -> tuple[dict[str, Any] | None, Settings | None]:
+    """The node of one dataset over its defaults, as plain values and typed; problems as for `resolve_model`."""
+    declared = _declared_dataset(name) or _registered_dataset(name, problems, place)
+    if declared is None:
+        return None, None
+    if given is not None and not isinstance(given, Mapping):
+        problems.append(f"{place}: expected a mapping (got {given!r})")
+        return None, None
+    given = dict(given or {})
+    config_type = given.get("type", declared.default_type)
+    if config_type not in declared.configs:
+        valid = nearest_name(str(config_type), list(declared.configs))
+        problems.append(f"{place}.type: no type '{config_type}'{valid}")
+        return None, None
+    tree = _over_defaults(declared.configs[config_type], ("datasets", name), given)
+    settings, found = parse_settings(declared.settings_class, tree, place)
+    problems += found
+    return tree, settings
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a recipe needs to know about a model or a dataset.
+
+    Attributes:
+        configs: type -> file of its defaults.
+        default_type: the type of a node that names none.
+        settings_class: of its node.
+    """
+
+    configs: Mapping[Any, str | Path]
+    default_type: str | None
+    settings_class: type[Settings]
+
+
+def _declared_model(arch: str) -> Declared | None:
+    """A model of ours, from its YAML file: neither torch nor LAVIS is loaded."""
+    path = model_files().get(arch)
+    if path is None:
+        return None
+    defaults: Any = OmegaConf.load(path)
+    model_type = defaults["model"]["model_type"]
+    return Declared({model_type: path}, model_type, _settings_class(MODEL_SETTINGS))
+
+
+def _declared_dataset(name: str) -> Declared | None:
+    """A dataset of the catalogue, from its YAML file: neither torch nor LAVIS is loaded."""
+    path = dataset_files().get(name)
+    return Declared({"default": path}, "default", _settings_class(DATASET_SETTINGS)) if path is not None else None
+
+
+def _settings_class(place: tuple[str, str]) -> type[Settings]:
+    module, name = place
+    return getattr(importlib.import_module(module), name)
+
+
+def is_dataset(name: str) -> bool:
+    """Whether a dataset of this name is registered."""
+    if name in dataset_files():
+        return True
+    from lavis.common.registry import registry
+
+    return name in registry.list_datasets()
+
+
+def _registered_model(arch: str, problems: list[str], place: str) -> Declared | None:
+    """A model that another package registers."""
+    from lavis.common.registry import registry
+
+    model_class = registry.get_model_class(arch)
+    if model_class is None:
+        problems.append(f"{place}.arch: no model '{arch}' is registered{near(arch, registry.list_models())}")
+        return None
+    if not hasattr(model_class, "trained_state_dict"):
+        ours = ", ".join(sorted(registered_names()["model"]))
+        problems.append(f"{place}.arch: '{arch}' is not a model of this plugin; those are {ours}")
+        return None
+    types = model_class.PRETRAINED_MODEL_CONFIG_DICT
+    return Declared(
+        {name: model_class.default_config_path(name) for name in types},
+        getattr(model_class, "DEFAULT_MODEL_TYPE", None),
+        getattr(model_class, "settings_class", _settings_class(MODEL_SETTINGS)),
+    )
+
+
+def _registered_dataset(name: str, problems: list[str], place: str) -> Declared | None:
+    """A dataset that another package registers."""
+    from lavis.common.registry import registry
+
+    builder = registry.get_builder_class(name)
+    if builder is None:
+        problems.append(f"{place}: no dataset '{name}' is registered{near(name, registry.list_datasets())}")
+        return None
+    if not hasattr(builder, "settings_class"):
+        ours = ", ".join(sorted(registered_names()["builder"]))
+        problems.append(f"{place}: runner_emovit reads shards of records; it takes {ours}")
+        return None
+    types = builder.DATASET_CONFIG_DICT
+    return Declared({key: builder.default_config_path(key) for key in types}, "default", builder.settings_class)
+
+
+def _over_defaults(default_path: str | Path, keys: tuple[str, ...], given: Mapping[str, Any]) -> dict[str, Any]:
     """The node of a LAVIS default file with `given` over it."""
     default: Any = OmegaConf.load(default_path)
     for key in keys:
@@ -155,15 +227,10 @@ def _over_defaults(default_path: str, keys: tuple[str, ...], given: Mapping[str,
     return OmegaConf.to_container(OmegaConf.merge(default, OmegaConf.create(dict(given))), resolve=True)  # type: ignore
 
 
-def _builders() -> dict[str, Any]:
-    from lavis.common.registry import registry
-
-    return registry.mapping["builder_name_mapping"]
-
-
 def near(name: str, valid: Sequence[str]) -> str:
     """The nearest registered name, or those of this plugin: LAVIS registers dozens of its own."""
     if difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.6):
         return nearest_name(str(name), list(valid))
-    ours = sorted(entry for entry in valid if entry.startswith(("emo", "london")))
+    known = {ours for names in registered_names(custom=False).values() for ours in names}
+    ours = sorted(known & set(valid))
     return f" (this plugin's: {', '.join(ours)})" if ours else ""

@@ -1,4 +1,4 @@
-"""The names that this package registers in LAVIS and the module of each, read from the files without importing them.
+"""The names that this package registers in LAVIS, read from its files without importing them.
 
 A decorator `@registry.register_task("name")` at the start of a line registers a class, and so does every YAML file
 of the catalogue of datasets.
@@ -17,6 +17,10 @@ from lavis_emovit.paths import PACKAGE_ROOT, config_root
 CONFIG_NAME = "defaults.yaml"
 SEARCH_VARIABLE = "EMOVIT_DATASETS"
 DECLARED_DATASETS = "lavis_emovit.datasets.builders.declared"
+
+# The settings of a node of a recipe, as module and class: recipes are checked before torch is loaded.
+MODEL_SETTINGS = ("lavis_emovit.models.instructblip.settings", "ModelSettings")
+DATASET_SETTINGS = ("lavis_emovit.datasets.settings", "DatasetSettings")
 
 # Folders whose files register classes.
 REGISTERING_FOLDERS = ("models", "processors", "datasets/builders", "tasks", "runners")
@@ -47,6 +51,11 @@ def _decorated() -> Iterator[tuple[str, str, str]]:
             module = ".".join([PACKAGE_ROOT.name, *folder.split("/"), path.stem])
             for kind, name in _REGISTRATION.findall(path.read_text(encoding="utf-8")):
                 yield kind, name, module
+
+
+def model_files() -> dict[str, Path]:
+    """Name -> YAML file of every declared model."""
+    return {path.stem: path for path in sorted((config_root() / "models" / "emovit").glob("*.yaml"))}
 
 
 def dataset_files(*, custom: bool = True) -> dict[str, Path]:

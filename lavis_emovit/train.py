@@ -34,6 +34,10 @@ def run_recipe(cfg_path: str, options: Sequence[str] = (), overrides: Sequence[s
     Raises:
         UserError: something that the user can put right.
     """
+    from lavis_emovit.runners.config import Config
+
+    config = Config.load(cfg_path, options, overrides)
+    # Only now: a wrong recipe is refused before torch is loaded.
     from lavis.common.registry import registry
     from lavis.tasks import setup_task
 
@@ -43,11 +47,9 @@ def run_recipe(cfg_path: str, options: Sequence[str] = (), overrides: Sequence[s
     from lavis_emovit.distributed.seeding import limit_threads, seed_everything
     from lavis_emovit.models.instructblip.settings import ModelSettings
     from lavis_emovit.models.instructblip.weights import check_weights
-    from lavis_emovit.runners.config import Config
     from lavis_emovit.runners.run_folder import RunFolder
 
     launch = processes.read_launch()
-    config = Config.load(cfg_path, options, overrides)
     join_ranks(launch, config.run)
     # Rank 0 locks the folder and looks at it; what it refuses, all refuse.
     opened: list[RunFolder] = []

@@ -85,11 +85,11 @@ def _is_suite(path: Path) -> bool:
 
 def _resolved(path: Path, options: list[str]) -> dict:
     """A recipe with all its defaults and the options over it."""
-    from lavis_emovit.evaluation.suite.suite import load_suite
+    from lavis_emovit.evaluation.suite.recipe import load_suite
     from lavis_emovit.runners.config import Config
 
     if _is_suite(path):
-        return {"suite": load_suite(path, options).model_dump(mode="json")}
+        return {"suite": load_suite(path, options, check_names=True).model_dump(mode="json")}
     return Config.load(path, options).to_dict()
 
 

@@ -83,7 +83,7 @@ def test_named_recipes_and_tools_exist():
 
 @pytest.mark.parametrize("line", lines_of("python -m lavis."))
 def test_recipes_load_with_their_options(line, monkeypatch):
-    from lavis_emovit.evaluation.suite.suite import load_suite
+    from lavis_emovit.evaluation.suite.recipe import load_suite
     from lavis_emovit.plugin import activate
     from lavis_emovit.runners.config import Config
 
@@ -93,7 +93,7 @@ def test_recipes_load_with_their_options(line, monkeypatch):
     assert words[2] in ("lavis.train", "lavis.evaluate")
     options = words[words.index("--options") + 1 :] if "--options" in words else []
     recipe = words[words.index("--cfg-path") + 1]
-    if words[2] == "lavis.train" or load_suite(recipe, options) is None:
+    if words[2] == "lavis.train" or load_suite(recipe, options, check_names=True) is None:
         Config.load(recipe, options)
 
 

@@ -1,8 +1,16 @@
-"""Properties: the commands end with 0, with 2 and a message without traceback, or with a traceback when asked."""
+"""The commands of training and evaluation.
+
+Properties:
+- they end with 0, with 2 and a message without traceback, or with a traceback if `--debug` is set;
+- `--help` and a refused recipe load neither torch, transformers nor a family of LAVIS;
+- a recipe may name models and datasets that only another package registers.
+"""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,3 +79,71 @@ def test_help_needs_no_recipe(capsys: pytest.CaptureFixture[str]) -> None:
             command.main(["--help"])
         assert end.value.code == 0
         assert "--cfg-path" in capsys.readouterr().out
+
+
+SHOW_LOADED = """
+import runpy, sys
+command, *sys.argv[1:] = sys.argv[1:]
+try:
+    runpy.run_module(command, run_name="__main__", alter_sys=True)
+finally:
+    heavy = {"torch", "transformers", "numpy", "pandas", "lavis.models", "lavis.tasks", "lavis.datasets.builders"}
+    print("loaded:", *sorted(heavy & set(sys.modules)))
+"""
+
+
+def _run_and_show_loaded(*arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard error, and the heavy modules that a command loaded."""
+    command = [sys.executable, "-c", SHOW_LOADED, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return done.returncode, done.stderr, done.stdout.rpartition("loaded:")[2].strip()
+
+
+@pytest.mark.parametrize("command", ["lavis.train", "lavis.evaluate", "lavis_emovit.train"])
+def test_help_loads_nothing_heavy(command: str) -> None:
+    code, error, loaded = _run_and_show_loaded(command, "--help")
+    assert (code, error, loaded) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "recipe_file", "options", "problems"),
+    [
+        ("lavis.train", "nowhere.yaml", [], ["nowhere.yaml: no such recipe file"]),
+        (
+            "lavis.train",
+            "projects/emovit/quickstart.yaml",
+            ["run.init_lrr=1", "model.prompts=x", "datasets.emoset_sketch.kindz=1", "datasets.emosett.kinds=null"],
+            ["did you mean 'init_lr'", "did you mean 'prompt'", "did you mean 'kinds'", "did you mean 'emoset'"],
+        ),
+        (
+            "lavis.train",
+            "projects/emovit/quickstart.yaml",
+            ["model.arch=emovit_tine", "run.task=emotion_instructions", "datasets.emoset_sketch.type=large"],
+            ["did you mean 'emovit_tiny'", "did you mean 'emotion_instruction'", "no type 'large' (valid: default)"],
+        ),
+        (
+            "lavis.evaluate",
+            "projects/emovit/eval/photos.yaml",
+            [
+                "suite.models.emovit_tiny.arch=emovit_tine",
+                "suite.benchmarks.bass.dataset=bas",
+                "suite.benchmarks.oasis.config.kindz=1",
+                "suite.batchsize=1",
+            ],
+            [
+                "suite.models.emovit_tiny.arch: no model 'emovit_tine' is registered (did you mean 'emovit_tiny'?)",
+                "suite.benchmarks.bass.dataset: no dataset 'bas' is registered (did you mean 'bass'?)",
+                "suite.benchmarks.oasis.config.kindz: unknown key (did you mean 'kinds'?)",
+                "suite.batchsize: unknown key (did you mean 'batch_size'?)",
+            ],
+        ),
+    ],
+)
+def test_refused_recipe_loads_nothing_heavy(
+    command: str, recipe_file: str, options: list[str], problems: list[str]
+) -> None:
+    arguments = ["--cfg-path", recipe_file, *(["--options", *options] if options else [])]
+    code, error, loaded = _run_and_show_loaded(command, *arguments)
+    assert code == 2
+    assert [problem for problem in problems if problem not in error] == []
+    assert set(loaded.split()) <= {"numpy"}

@@ -81,7 +81,7 @@ def test_everything_wrong_comes_in_one_error(recipe: Callable[..., Path]) -> Non
     [
         ({"model": {"arch": "emovit_stand_inn"}}, "did you mean 'emovit_stand_in'"),
         ({"model": {"arch": "zzz"}}, "this plugin's: emovit_"),
-        ({"model": {"arch": "albef_vqa"}}, "'albef_vqa' is no model of this plugin"),
+        ({"model": {"arch": "albef_vqa"}}, "'albef_vqa' is not a model of this plugin"),
         ({"model": {"arch": "emovit_stand_in", "model_type": "huge"}}, "has no type 'huge'"),
         ({"model": None}, "model: missing"),
         ({"model": [1]}, "model: expected a mapping"),

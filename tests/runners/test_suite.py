@@ -38,7 +38,8 @@ from lavis_emovit.evaluation.predictions import PredictionWriter, encode_row, re
 from lavis_emovit.evaluation.suite import requests as asking
 from lavis_emovit.evaluation.suite import suite as suite_module
 from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark
-from lavis_emovit.evaluation.suite.suite import load_suite, run_suite
+from lavis_emovit.evaluation.suite.recipe import load_suite
+from lavis_emovit.evaluation.suite.suite import run_suite
 from lavis_emovit.images import decode_image
 from lavis_emovit.shards import shard_file
 from lavis_emovit.shards.writer import write_shards

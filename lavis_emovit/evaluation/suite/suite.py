@@ -16,7 +16,6 @@ import gc
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from filelock import FileLock, Timeout
 from lavis_emovit.distributed import heartbeat, processes
 from lavis_emovit.distributed.machine import package_versions
 from lavis_emovit.distributed.seeding import limit_threads
-from lavis_emovit.errors import ConfigError, DataError, UserError
+from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.base import Baseline
 from lavis_emovit.evaluation.benchmark_rows import DIRECT, BenchmarkRows
 from lavis_emovit.evaluation.benchmarks import Method
@@ -45,39 +44,9 @@ from lavis_emovit.evaluation.suite.settings import SuiteSettings
 from lavis_emovit.evaluation.summaries import benchmark_references, benchmark_summary, suite_sensitivity
 from lavis_emovit.evaluation.tables import latex, markdown
 from lavis_emovit.files import atomic_writer, explain_full_disk
-from lavis_emovit.paths import find_recipe, output_root
-from lavis_emovit.recipes import read_user_tree
-from lavis_emovit.settings import parse_settings
+from lavis_emovit.paths import output_root
 
 logger = logging.getLogger(__name__)
-
-_ADAPTER_IN_PATH = re.compile(
-    r"^(suite\.models\.[^.:]+)\.(?:lavis|transformers|chat|majority|prior|clip|clip_probe|colours)(?=[.:])"
-)
-
-
-def load_suite(cfg_path: str | Path, options: Sequence[str] = ()) -> SuiteSettings | None:
-    """The suite of a recipe, or None for a recipe without the node `suite`.
-
-    Raises:
-        ConfigError: everything that is wrong with it.
-    """
-    path = find_recipe(cfg_path)
-    if path is None:
-        raise ConfigError([f"{cfg_path}: no such recipe file; check the path of --cfg-path"], "the command line")
-    tree, problems = read_user_tree(path, options, ())
-    if "suite" not in tree:
-        return None
-    problems += [f"{key}: unknown key beside `suite`" for key in tree if key != "suite"]
-    node = tree["suite"]
-    if not isinstance(node, Mapping):
-        raise ConfigError([*problems, f"suite: expected a mapping (got {node!r})"], str(path))
-    settings, found = parse_settings(SuiteSettings, node, "suite")
-    # Which adapter's settings a key belongs to is no part of its path.
-    problems += [_ADAPTER_IN_PATH.sub(r"\1", problem) for problem in found]
-    if settings is None or problems:
-        raise ConfigError(problems, str(path))
-    return settings
 
 
 def run_suite(settings: SuiteSettings) -> dict[str, Any]:

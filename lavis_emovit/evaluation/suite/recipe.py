@@ -1,0 +1,79 @@
+"""Reading the recipe of a suite. Neither torch nor a module of LAVIS is loaded for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lavis_emovit.errors import ConfigError
+from lavis_emovit.evaluation.suite.settings import SuiteSettings
+from lavis_emovit.paths import find_recipe
+from lavis_emovit.recipes import is_dataset, read_user_tree, resolve_dataset, resolve_model
+from lavis_emovit.settings import parse_settings
+
+_ADAPTER_IN_PATH = re.compile(
+    r"^(suite\.models\.[^.:]+)\.(?:lavis|transformers|chat|majority|prior|clip|clip_probe|colours)(?=[.:])"
+)
+
+
+def load_suite(cfg_path: str | Path, options: Sequence[str] = (), *, check_names: bool = False) -> SuiteSettings | None:
+    """The suite of a recipe, or None for a recipe without the node `suite`.
+
+    Args:
+        cfg_path: the file, or `projects/emovit/...` for one that ships with the package.
+        options: of the form `a.b=c`.
+        check_names: check the models and datasets that the suite names, and their `config`, too.
+
+    Raises:
+        ConfigError: everything that is wrong with it.
+    """
+    path = find_recipe(cfg_path)
+    if path is None:
+        raise ConfigError([f"{cfg_path}: no such recipe file; check the path of --cfg-path"], "the command line")
+    tree, problems = read_user_tree(path, options, ())
+    if "suite" not in tree:
+        return None
+    problems += [f"{key}: unknown key beside `suite`" for key in tree if key != "suite"]
+    node = tree["suite"]
+    if not isinstance(node, Mapping):
+        raise ConfigError([*problems, f"suite: expected a mapping (got {node!r})"], str(path))
+    settings, found = parse_settings(SuiteSettings, node, "suite")
+    # Which adapter's settings a key belongs to is no part of its path.
+    problems += [_ADAPTER_IN_PATH.sub(r"\1", problem) for problem in found]
+    if check_names:
+        problems += _problems_of_models(node)
+        problems += _problems_of_datasets(node)
+    if settings is None or problems:
+        raise ConfigError(problems, str(path))
+    return settings
+
+
+def _problems_of_models(node: Mapping[str, Any]) -> list[str]:
+    problems: list[str] = []
+    for name, entry in _entries(node, "models"):
+        config = entry.get("config") or {}
+        if entry.get("adapter") != "lavis" or not isinstance(config, Mapping):
+            continue
+        keys = {key: entry[key] for key in ("arch", "model_type") if entry.get(key) is not None}
+        if "arch" in keys:
+            resolve_model({**config, **keys}, problems, f"suite.models.{name}.config")
+    # These two are keys of the entry itself.
+    return [re.sub(r"\.config\.(arch|model_type):", r".\1:", problem) for problem in problems]
+
+
+def _problems_of_datasets(node: Mapping[str, Any]) -> list[str]:
+    problems: list[str] = []
+    for name, entry in _entries(node, "benchmarks"):
+        dataset = entry.get("dataset")
+        if isinstance(dataset, str) and (is_dataset(dataset) or node.get("missing") != "skip"):
+            resolve_dataset(dataset, entry.get("config"), problems, f"suite.benchmarks.{name}.config")
+    return [problem.replace(".config: no dataset", ".dataset: no dataset") for problem in problems]
+
+
+def _entries(node: Mapping[str, Any], key: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """The entries that are mappings; the settings report the others."""
+    entries = node.get(key)
+    items = entries.items() if isinstance(entries, Mapping) else ()
+    return [(name, entry) for name, entry in items if isinstance(entry, Mapping)]

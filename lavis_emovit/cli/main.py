@@ -12,36 +12,61 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from lavis_emovit.errors import UserError
 
 EXIT_USER_ERROR = 2
 
-# Sub-command -> module with its typer `app`.
+# Sub-command -> module with its typer `app`, and its summary: `emovit --help` imports none of the modules.
 COMMANDS = {
-    "doctor": "lavis_emovit.cli.doctor",
-    "data": "lavis_emovit.cli.data",
-    "generate": "lavis_emovit.cli.generate",
-    "shards": "lavis_emovit.cli.shards",
-    "convert": "lavis_emovit.cli.convert",
-    "judge": "lavis_emovit.cli.judge",
-    "report": "lavis_emovit.cli.report",
+    "doctor": (
+        "lavis_emovit.cli.doctor",
+        "Check versions, LAVIS, device, disk and weights, and run one training step of the tiny model.",
+    ),
+    "data": ("lavis_emovit.cli.data", "Make, check and look at datasets."),
+    "generate": (
+        "lavis_emovit.cli.generate",
+        "Write captions, attributes and instructions, by a chat model or offline.",
+    ),
+    "shards": ("lavis_emovit.cli.shards", "Build, merge, index, verify and describe shards."),
+    "convert": (
+        "lavis_emovit.cli.convert",
+        "Convert weights bit for bit, and report what was written, added and left out.",
+    ),
+    "judge": ("lavis_emovit.cli.judge", "Let people judge captions: write a blinded sheet, and score filled sheets."),
+    "report": (
+        "lavis_emovit.cli.report",
+        "Write the results of runs and suites as a self-contained page, or its tables as text.",
+    ),
 }
 
 
 class LazyGroup(TyperGroup):
     """Lists the sub-commands of `COMMANDS`, and imports one only when it is requested."""
 
+    _is_listing = False
+
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, which lists the sub-commands without importing them."""
+        self._is_listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._is_listing = False
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The sub-command, or None if unknown."""
         if cmd_name not in COMMANDS:
             return None
-        command: Any = get_command(importlib.import_module(COMMANDS[cmd_name]).app)
+        module, summary = COMMANDS[cmd_name]
+        if self._is_listing:
+            return TyperCommand(cmd_name, help=summary)
+        command: Any = get_command(importlib.import_module(module).app)
         command.name = cmd_name
         return command
 

@@ -97,6 +97,10 @@ def test_help_lists_all(capsys):
     assert command.main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in command.COMMANDS)
+    group = get_command(command.app)
+    context = group.make_context("emovit", ["doctor"], resilient_parsing=True)
+    for name, (_, summary) in command.COMMANDS.items():
+        assert group.get_command(context, name).get_short_help_str(limit=1000) == summary
 
 
 def test_version(capsys):
@@ -128,7 +132,7 @@ def test_wrong_command_line(capsys):
 
 
 def test_broken_sub_command_does_not_affect_the_others(monkeypatch, capsys):
-    monkeypatch.setitem(command.COMMANDS, "report", "package_that_is_not_there")
+    monkeypatch.setitem(command.COMMANDS, "report", ("package_that_is_not_there", "Fails."))
     assert command.main(["shards", "--help"]) == 0
     with pytest.raises(ModuleNotFoundError):
         command.main(["report", "x"])
@@ -142,6 +146,15 @@ def test_help_loads_no_heavy_package():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_list_of_sub_commands_imports_none_of_them():
+    code = (
+        "import sys; from lavis_emovit.cli.main import main; main(['--help']);"
+        "print([name for name in sys.modules if name.startswith('lavis_emovit.cli.') or name == 'pydantic'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.splitlines()[-1] == "['lavis_emovit.cli.main']"
 
 
 def test_exit_code_of_a_sub_command(monkeypatch):

@@ -2,8 +2,8 @@
 
     python tools/bench/startup.py --before ../before
 
-Each round runs every case with both versions in turn, each in its own process with one thread. A case's time is user and
-system time of that process, the minimum over all rounds; `faster` says how many times less of it this version needs.
+Each round runs every case with both versions in turn, each in its own process with one thread. A case's time is user
+and system time of that process, the minimum over all rounds; `faster` is how many times less this version needs.
 With `--steps` the training step, scoring and the loader are measured too (tools/bench/versions.py).
 """
 

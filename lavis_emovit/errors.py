@@ -1,4 +1,4 @@
-"""Errors that a person can act on. The commands print their text and end with exit code 2; anything else is a bug."""
+"""Errors that a user can act on. The commands print their text and exit with code 2; any other exception is a bug."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class UserError(ValueError):
-    """Something given to us is wrong: the text names the file, record or key, what was expected, and what to do."""
+    """Bad input. The message names the file, record or key, what was expected, and what to do."""
 
 
 class DataError(UserError):
@@ -18,14 +18,19 @@ class WeightsError(UserError):
 
 
 class LavisMissingError(UserError, ImportError):
-    """LAVIS itself is not installed."""
+    """LAVIS is not installed."""
 
 
 class ConfigError(UserError):
-    """All that is wrong with a configuration, gathered before anything heavy is loaded."""
+    """All problems of a configuration, collected before any weights are loaded."""
 
     def __init__(self, problems: Sequence[str], source: str = "the configuration"):
         self.problems = list(problems)
-        lines = "\n".join(f"  - {problem}" for problem in self.problems)
         count = len(self.problems)
-        super().__init__(f"{count} problem{'s' if count != 1 else ''} in {source}:\n{lines}")
+        super().__init__(f"{count} problem{'s' if count != 1 else ''} in {source}:\n{bullet_list(self.problems)}")
+
+
+def bullet_list(lines: Sequence[str], limit: int | None = None) -> str:
+    """The lines as a bulleted list; those beyond `limit` are only counted."""
+    shown = "\n".join(f"  - {line}" for line in lines[:limit])
+    return shown if limit is None or len(lines) <= limit else f"{shown}\n  ... and {len(lines) - limit} more"

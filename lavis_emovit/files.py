@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written under a temporary name, flushed to disk, then renamed."""
+"""Atomic writes: a file appears under its final name only when it is complete and flushed to disk."""
 
 from __future__ import annotations
 
@@ -17,25 +17,13 @@ TEMPORARY_SUFFIX = ".tmp"
 
 
 @contextmanager
-def atomic_writer(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a file for writing that appears under its name only when the block ends without an error.
-
-    Args:
-        path: final name; its folder is made where missing.
-        mode: `w` (text, UTF-8, `\\n` line ends) or `wb`.
-
-    Yields:
-        the open temporary file, in the same folder as the final one.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The process id keeps two writers of one file apart; the last to finish wins, and neither file is a mixture.
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`. When the block succeeds, the file there is flushed and renamed to `path`."""
+    # The process id keeps two writers of one file apart: the last to finish wins, and neither file is a mixture.
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     try:
-        with temporary.open(mode, **text) as file:
-            yield file
-            file.flush()
+        yield temporary
+        with temporary.open("r+b") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
@@ -50,8 +38,23 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
         file.write("\n")
 
 
+@contextmanager
+def atomic_writer(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file that appears under its name only if the block ends without an error.
+
+    Args:
+        path: final name; its folder is created if missing.
+        mode: `w` (text, UTF-8, `\\n` line ends) or `wb`.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    with atomic_path(path) as temporary, temporary.open(mode, **text) as file:
+        yield file
+
+
 def sync_folder(path: str | os.PathLike[str]) -> None:
-    """Flush a folder's own entries, so that a rename survives a power cut. Does nothing where the system cannot."""
+    """Flush a folder's entries, so that a rename survives a power cut. No-op where the system does not support it."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -73,20 +76,20 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-# What the system says where a disk, a quota or the largest allowed file is full.
+# A full disk, a full quota, and a file that has reached the largest size allowed.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
-def explain_full_disk(folder: Path, goes_on: str = "from the newest checkpoint") -> Iterator[None]:
-    """Turn the system's word that nothing more can be written into one that says what to do.
+def explain_full_disk(folder: Path, resumes_from: str = "the newest checkpoint") -> Iterator[None]:
+    """Replace the system's error about a full disk with one that says what to do.
 
     Args:
-        folder: that is written to.
-        goes_on: where the same command goes on.
+        folder: the folder that is written to.
+        resumes_from: where the same command resumes.
 
     Raises:
-        UserError: in the place of such an OSError; others pass.
+        UserError: instead of such an OSError; other errors pass through.
     """
     try:
         yield
@@ -94,6 +97,6 @@ def explain_full_disk(folder: Path, goes_on: str = "from the newest checkpoint")
         if error.errno not in _FULL:
             raise
         raise UserError(
-            f"{error.filename or folder} cannot be written: {error.strerror}. Make room and start the same command "
-            f"again: it goes on {goes_on}, and earlier files are whole."
+            f"{error.filename or folder} cannot be written: {error.strerror}. Free some space and run the same command "
+            f"again: it resumes from {resumes_from}, and earlier files are complete."
         ) from error

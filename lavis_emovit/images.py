@@ -1,7 +1,4 @@
-"""Pictures: strictly from bytes to upright RGB pixels; brightness and colourfulness on EmoSet's scales.
-
-Both measures are numbers from 0 to 1 in EmoSet's steps of 0.1.
-"""
+"""Images: strict decoding to upright RGB; brightness and colourfulness on EmoSet's scales (0 to 1, in steps of 0.1)."""
 
 from __future__ import annotations
 
@@ -12,39 +9,41 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from lavis_emovit.errors import DataError
 
-# Channel statistics of the pictures that CLIP and EVA-CLIP were trained on.
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+
+# Channel statistics of the images that CLIP and EVA-CLIP were trained on.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-# Hasler and Suesstrunk call a picture of this colourfulness "extremely colourful"; it becomes 1.0.
+# Hasler and Suesstrunk call an image of this colourfulness "extremely colourful"; it becomes 1.0.
 _EXTREMELY_COLOURFUL = 109.0
 
-# Twice Pillow's own warning limit: where Pillow calls a picture a decompression bomb.
+# Twice Pillow's own warning limit: where Pillow reports a decompression bomb.
 MAX_PIXELS = 178_956_970
 
-# In Pillow's `info` of a decoded picture: at which part of its size.
+# Key in Pillow's `info`: the factor by which decoding reduced the image.
 REDUCED_KEY = "emovit_reduced"
 
 _lock = threading.Lock()
 _num_inside = 0
 _value_outside = False
 
-
 _BUFFER = re.compile(r"\s*<_io\.[^>]*>")
 
 
 @contextmanager
 def strict_decoding() -> Iterator[None]:
-    """Let Pillow raise on cut pictures while the block runs.
+    """Make Pillow raise on truncated images inside the block.
 
-    Importing LAVIS switches `ImageFile.LOAD_TRUNCATED_IMAGES` on for the whole process (its COCO caption dataset does),
-    and Pillow then fills what is missing with grey. The switch is put back for LAVIS when the last thread has left.
+    Importing LAVIS sets `ImageFile.LOAD_TRUNCATED_IMAGES` for the whole process (its COCO caption dataset does), and
+    Pillow then fills what is missing with grey. The flag is restored when the last thread leaves its block.
     """
     global _num_inside, _value_outside
     with _lock:
@@ -61,44 +60,64 @@ def strict_decoding() -> Iterator[None]:
                 ImageFile.LOAD_TRUNCATED_IMAGES = _value_outside
 
 
-def decode_image(data: bytes, *, min_side_px: int | None = None) -> Image.Image:
-    """Decode a picture as a viewer shows it: turned as its EXIF says, first frame, transparent parts on white.
-
-    Args:
-        data: the file's bytes, any format that Pillow reads.
-        min_side_px: a large JPEG may be decoded at a half, a quarter or an eighth of its size, as long as both sides
-            keep this many pixels; None decodes at full size.
-
-    Returns:
-        an RGB image; `info[REDUCED_KEY]` is 2, 4 or 8 where it was decoded at that part of its size.
+@contextmanager
+def open_strictly(source: bytes | Path) -> Iterator[Image.Image]:
+    """Open an image file, or its bytes, with strict decoding inside the block; Pillow's warnings are silenced.
 
     Raises:
-        DataError: not a picture, or a damaged one.
+        ValueError: the image has more than `MAX_PIXELS`. Pillow's decoders raise many other kinds of exceptions.
     """
-    try:
-        with warnings.catch_warnings(), strict_decoding():
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data))
+    with warnings.catch_warnings(), strict_decoding():
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS}")
+            yield image
+
+
+def decode_image(data: bytes, *, min_side_px: int | None = None) -> Image.Image:
+    """Decode an image as a viewer shows it: rotated as its EXIF data says, first frame, transparent parts on white.
+
+    Args:
+        data: the file's bytes, in any format that Pillow reads.
+        min_side_px: a large JPEG may be decoded at a half, a quarter or an eighth of its size, as long as both sides
+            keep this many pixels. None: always full size.
+
+    Returns:
+        an RGB image; `info[REDUCED_KEY]` is 2, 4 or 8 if it was decoded at a reduced size.
+
+    Raises:
+        DataError: not an image, or a damaged one.
+    """
+    try:
+        with open_strictly(data) as image:
             if min_side_px is not None:
                 full_width = image.width
                 image.draft("RGB", (min_side_px, min_side_px))
                 if image.width < full_width:
                     image.info[REDUCED_KEY] = round(full_width / image.width)
             image.load()
-            # In place, since it would copy every picture that needs no turning.
+            # In place: otherwise it copies every image, rotated or not.
             ImageOps.exif_transpose(image, in_place=True)
             return to_rgb(image)
     except Exception as error:
-        # Pillow's decoders raise many kinds; whichever it is, these bytes cannot be used.
-        # Pillow names the buffer by its address, which would make every message another one.
+        # Pillow puts the buffer's address into some messages, which would make each of them unique.
         reason = _BUFFER.sub("", str(error))
-        raise DataError(f"the picture cannot be decoded ({type(error).__name__}: {reason})") from None
+        raise DataError(f"the image cannot be decoded ({type(error).__name__}: {reason})") from None
+
+
+def describe_failure(error: Exception, data: bytes, noun: str = "an image") -> str:
+    """One line that says why the bytes could not be decoded."""
+    if data.lstrip()[:1] == b"<":
+        return f"a web page or XML text, not {noun}"
+    text = str(error).partition("\n")[0]
+    if text.startswith("cannot identify image file"):
+        return f"not {noun} of a known format"
+    return text or type(error).__name__
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode as RGB; RGB passes untouched."""
+    """An image of any mode as RGB; RGB images are returned unchanged."""
     if image.mode == "RGB":
         return image
     if image.mode == "I":
@@ -119,7 +138,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def brightness(image: Image.Image) -> float:
-    """Mean luma (ITU-R BT.601) of the picture, from 0.0 (black) to 1.0 (white), rounded to 0.1."""
+    """Mean luma (ITU-R BT.601) of the image, from 0.0 (black) to 1.0 (white), rounded to 0.1."""
     luma = np.asarray(image.convert("L"), dtype=np.float32)
     return round(float(luma.mean()) / 255, 1)
 

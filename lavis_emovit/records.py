@@ -1,7 +1,7 @@
-"""The record: one image and all that is known about it, one JSON object a line.
+"""The record: one image and everything known about it, one JSON object per line.
 
-Readers of published datasets make records, generation adds instructions to them, shards carry them to training. The
-LLaVA-style `conversations` JSON, the form in which EmoVIT's own instruction data is kept, goes in and out as well.
+Readers of published datasets create records, generation adds instructions, and shards store them for training. They can
+be converted from and to LLaVA-style `conversations` JSON, the format of EmoVIT's own instruction data.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from lavis_emovit.errors import DataError
+from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.settings import nearest_name
 
 InstructionKind = Literal["categorical", "conversation", "reasoning", "description", "explanation"]
 INSTRUCTION_KINDS: tuple[str, ...] = get_args(InstructionKind)
 
-# A categorical answer of the form that EmoVIT's instruction data uses; the label is what follows the colon.
+# A categorical answer in EmoVIT's instruction data; the label follows the colon.
 _CATEGORICAL_ANSWER = re.compile(r"^\s*predict(?:ed)? emotion:\s*([^.\n]+?)\s*\.?\s*$", re.IGNORECASE)
 _IMAGE_TOKEN = re.compile(r"\s*<image>\s*")
 _VOTE_SUM_TOLERANCE = 0.01
@@ -35,9 +35,9 @@ class _Part(BaseModel):
 
 
 class Attributes(_Part):
-    """The six visual attributes of EmoSet; each is optional, as it is there.
+    """The six visual attributes of EmoSet, each optional.
 
-    `brightness` runs from 0 (darkest) to 1, `colorfulness` from 0 (black and white) to 1.
+    `brightness` ranges from 0 (darkest) to 1, `colorfulness` from 0 (black and white) to 1.
     """
 
     brightness: float | None = Field(default=None, ge=0.0, le=1.0)
@@ -49,7 +49,7 @@ class Attributes(_Part):
 
 
 class Instruction(_Part):
-    """A question about the image and its answer; `provenance` says who wrote it (`template:categorical/1`, `human`)."""
+    """A question about the image and its answer; `provenance` is its author (`template:categorical/1`, `human`)."""
 
     kind: InstructionKind
     question: str = Field(min_length=1)
@@ -58,12 +58,12 @@ class Instruction(_Part):
 
 
 class Utterance(_Part):
-    """What a person wrote about the image: why they feel so (ArtEmis), or a caption that is meant to be funny.
+    """Text that a person wrote about the image: the reason for an emotion (ArtEmis), or a funny caption.
 
     Attributes:
         text: as written.
         emotion: the emotion that it explains, a member of the record's label set.
-        score: the dataset's own rating of the text; its meaning and range are the dataset's.
+        score: rating of the text, with the meaning and range that the dataset defines.
     """
 
     text: str = Field(min_length=1)
@@ -72,23 +72,23 @@ class Utterance(_Part):
 
 
 class EmotionRecord(_Part):
-    """One image and all that is known about it.
+    """One image and everything known about it.
 
     Attributes:
-        id: unique within everything that is trained or evaluated together, for example `emoset/awe_06628`.
+        id: unique among all records that are trained or evaluated together, for example `emoset/awe_06628`.
         image: path relative to the image root, with forward slashes.
-        split: `train`, `val`, `test`, or a name of the dataset's own.
+        split: `train`, `val`, `test`, or a name that the dataset defines.
         source: name of the dataset.
         emotion: label, a member of the label set `label_set`.
-        labels: members of `label_set` that all apply, where a dataset gives several at once.
-        votes: label -> share of the annotators, summing to 1, where a dataset gives them.
+        labels: members of `label_set` that all apply, in datasets with several labels per image.
+        votes: label -> share of the annotators; the shares sum to 1.
         valence, arousal, dominance: in [-1, 1].
-        action_units: number of the facial action unit -> intensity, 0 for absent.
-        box: the person that the record is about, as (left, top, right, bottom) in pixels of the image.
-        utterances: what people wrote about the image.
-        instructions: the questions that training asks about the image.
-        group: the person or session; splits never cut through a group.
-        extra: anything else a dataset gives, as plain values.
+        action_units: number of the facial action unit -> intensity, 0 if absent.
+        box: the person that the record describes, as (left, top, right, bottom) in pixels of the image.
+        utterances: texts that people wrote about the image.
+        instructions: the questions about the image for training.
+        group: the person or session; splits never divide a group.
+        extra: any other plain values of the dataset.
     """
 
     id: str = Field(min_length=1)
@@ -138,19 +138,19 @@ class EmotionRecord(_Part):
         return value
 
     def to_json(self) -> str:
-        """One line of JSON, without the fields that hold nothing."""
+        """One line of JSON, without the fields that have their default value."""
         return self.model_dump_json(exclude_defaults=True)
 
 
 def parse_record(line: str | bytes, place: str) -> EmotionRecord:
-    """Read one record.
+    """Parse one record.
 
     Args:
         line: JSON of the record.
-        place: where it stands, for the message (`records.jsonl:12`).
+        place: its position for error messages (`records.jsonl:12`).
 
     Raises:
-        DataError: not JSON, or a key that is missing, unknown or holds a wrong value; all of them are named.
+        DataError: not JSON, or missing keys, unknown keys or wrong values; names all of them.
     """
     try:
         return EmotionRecord.model_validate_json(line)
@@ -159,17 +159,22 @@ def parse_record(line: str | bytes, place: str) -> EmotionRecord:
         raise DataError(f"{place}: {problems}") from None
 
 
+def build_record(values: Mapping[str, Any], place: str) -> EmotionRecord:
+    """A record from plain values; raises like `parse_record`."""
+    return parse_record(json.dumps(values), place)
+
+
 def read_records(path: str | os.PathLike[str]) -> Iterator[EmotionRecord]:
-    """Records of a JSON-lines file, one after the other.
+    """Records of a JSON-lines file.
 
     Raises:
-        DataError: the file is missing, or lines are not records or repeat an id. The error comes at the first of them
-            and names file, line and key of all of them, up to a bound.
+        DataError: the file is missing, or lines are not records or repeat an id. No record is yielded after the first
+            bad line, and the error names file, line and key of all bad lines, up to a limit.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(
-            f"{path}: no such records file. Make one with `emovit data import`, or give the path of one that exists."
+            f"{path}: no such records file. Create one with `emovit data import`, or pass the path of an existing one."
         )
     seen: dict[str, int] = {}
     problems: list[str] = []
@@ -184,19 +189,17 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[EmotionRecord]:
                 continue
             first = seen.setdefault(record.id, number)
             if first != number:
-                problems.append(f"{path}:{number}: id '{record.id}' stands in line {first} already; ids must be unique")
+                problems.append(f"{path}:{number}: id '{record.id}' is already used in line {first}; ids must be unique")
             elif not problems:
                 yield record
     if len(problems) == 1:
         raise DataError(problems[0])
     if problems:
-        lines = "\n".join(f"  - {line}" for line in problems[:_MAX_BAD_LINES])
-        more = f"\n  ... and {len(problems) - _MAX_BAD_LINES} more" if len(problems) > _MAX_BAD_LINES else ""
-        raise DataError(f"{path}: {len(problems)} lines cannot be used:\n{lines}{more}")
+        raise DataError(f"{path}: {len(problems)} lines cannot be used:\n{bullet_list(problems, _MAX_BAD_LINES)}")
 
 
 def write_records(path: str | os.PathLike[str], records: Iterable[EmotionRecord]) -> int:
-    """Write records as JSON lines; the file appears only when all of them are in it.
+    """Write records as JSON lines, atomically.
 
     Returns:
         the number of records.
@@ -216,10 +219,10 @@ def write_records(path: str | os.PathLike[str], records: Iterable[EmotionRecord]
 
 
 def to_conversations(records: Iterable[EmotionRecord]) -> list[dict[str, Any]]:
-    """LLaVA-style items, one for each question, with ids that are unique (`<record id>/<kind>/<number>`).
+    """LLaVA-style items, one per question, with unique ids (`<record id>/<kind>/<number>`).
 
-    `kind`, `provenance`, `split` and, where known, `emotion` stand beside the usual keys; LLaVA's readers pass over
-    keys that they don't know.
+    They have the additional keys `kind`, `provenance`, `split` and, if known, `emotion`; LLaVA's readers ignore unknown
+    keys.
     """
     items: list[dict[str, Any]] = []
     for record in records:
@@ -249,18 +252,18 @@ def from_conversations(
     label_set: str | None = None,
     place: str = "conversations",
 ) -> list[EmotionRecord]:
-    """Records from LLaVA-style items, one for each image, in the order of first appearance.
+    """Records from LLaVA-style items, one per image, in the order of first appearance.
 
-    The items' own ids are not used: in published instruction files they repeat. An item of several turns gives one
-    instruction a turn. Where the kind is not given, an answer of the form `Predict emotion: <label>` is categorical and
-    names the emotion; everything else counts as conversation.
+    The items' own ids are not used, because they repeat in published instruction files. Each turn of an item becomes
+    one instruction. In items without a kind, an answer of the form `Predict emotion: <label>` is categorical and gives
+    the emotion; all others are conversation.
 
     Args:
         items: the parsed JSON list.
         source: name of the dataset, also the first part of each id.
-        split: split of the items that name none.
+        split: split of items without one.
         label_set: label set of the emotions found.
-        place: where the list stands, for messages (a file name).
+        place: name of the list (its file) for error messages.
 
     Raises:
         DataError: an item without image or turns, turns that don't alternate, or two emotions for one image.
@@ -272,7 +275,7 @@ def from_conversations(
             raise DataError(f"{where}: expected an object with 'image' and 'conversations', got {type(item).__name__}")
         image = item.get("image")
         if not isinstance(image, str) or not image:
-            raise DataError(f"{where}: 'image' is missing; every item needs the path of its picture")
+            raise DataError(f"{where}: 'image' is missing; every item needs the path of its image")
         draft = drafts.setdefault(
             image, {"image": image, "split": item.get("split", split), "source": source, "instructions": []}
         )
@@ -294,7 +297,7 @@ def from_conversations(
     stems = Counter(_without_suffix(image) for image in drafts)
     names = {image: stem if stems[stem := _without_suffix(image)] == 1 else image for image in drafts}
     return [
-        parse_record(json.dumps({"id": f"{source}/{names[image]}", **draft}), f"{place}: image '{image}'")
+        build_record({"id": f"{source}/{names[image]}", **draft}, f"{place}: image '{image}'")
         for image, draft in drafts.items()
     ]
 
@@ -317,7 +320,7 @@ def _without_suffix(path: str) -> str:
 
 
 def _describe(item: Any) -> str:
-    """One pydantic problem as a phrase; an unknown key gets the nearest valid one."""
+    """One pydantic problem as a phrase; suggests the nearest valid name for an unknown key."""
     location = [str(part) for part in item["loc"]]
     if item["type"] == "extra_forbidden":
         owners: dict[str, type[BaseModel]] = {

@@ -1,4 +1,4 @@
-"""LAVIS processor `emovit_text`: one form of a question for training and inference."""
+"""LAVIS processor `emovit_text`: formats a question for training and inference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lavis_emovit.processors.settings import TextSettings, read_processor_settin
 
 @registry.register_processor("emovit_text")
 class EmovitTextProcessor(BaseProcessor):
-    """Tidies blanks, nothing else, unless the original's treatment or a word limit is asked for."""
+    """Normalises white space; optionally limits the words or applies the treatment of the original EmoVIT code."""
 
     def __init__(self, settings: TextSettings | None = None):
         self.settings = settings or TextSettings()
@@ -24,7 +24,7 @@ class EmovitTextProcessor(BaseProcessor):
             self._original = BlipCaptionProcessor(max_words=self.settings.max_words or 50)
 
     def __call__(self, item: str) -> str:
-        """The text with single blanks; line breaks stay."""
+        """The text with single spaces; line breaks are kept."""
         if self._original is not None:
             return self._original(item)
         lines = [re.sub(r"[^\S\n]+", " ", line).strip() for line in item.strip().splitlines()]

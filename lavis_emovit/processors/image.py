@@ -1,18 +1,15 @@
-"""Pixels to model input: crop, resize, flip, normalise, on torchvision's v2 functions.
-
-Random choices are drawn with the same calls, in the same order, as torchvision's RandomResizedCrop and
-RandomHorizontalFlip make them, but from a generator of our own where a seed is given: equal to LAVIS's
-`blip2_image_train` after `torch.manual_seed(seed)`, without touching the global state.
-"""
+"""Pixels to model input: crop, resize, flip, normalise, with torchvision's v2 functions."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 import torch
 from PIL import Image
+from torch.utils.data import default_collate
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
@@ -23,12 +20,12 @@ CROP_ATTEMPTS = 10
 
 
 def resize_square(image: Image.Image, size_px: int) -> torch.Tensor:
-    """The whole picture, squeezed to a square, bicubic; uint8 [3, size_px, size_px].
+    """The whole image resized to a square, bicubic; uint8 [3, size_px, size_px].
 
-    A picture that was decoded at full size is resized by Pillow and equals what LAVIS's `blip_image_eval` makes of it.
-    One that was decoded smaller is near to that anyway, and goes through torch's kernel for bytes, which is several
-    times faster; it is at most 1/255 away from Pillow's where that takes rows before columns, which depends on Pillow's
-    version and the picture's shape.
+    An image that was decoded at full size is resized by Pillow, with the same result as LAVIS's `blip_image_eval`. An
+    image that was decoded at a reduced size differs slightly anyway, so it uses torch's byte kernel, which is several
+    times faster. That kernel is within 1/255 of Pillow where Pillow resizes rows before columns, which depends on
+    Pillow's version and the shape of the image.
     """
     size = [size_px, size_px]
     if REDUCED_KEY in image.info:
@@ -43,14 +40,17 @@ def random_crop_and_flip(
     flip_probability: float,
     generator: torch.Generator | None,
 ) -> torch.Tensor:
-    """A random part of the picture as a square, bicubic, flipped left to right with the given probability.
+    """A random part of the image as a square, bicubic, flipped left to right with the given probability.
+
+    The random calls and their order are those of torchvision's RandomResizedCrop and RandomHorizontalFlip. With a
+    seeded generator the result equals LAVIS's `blip2_image_train` after `torch.manual_seed(seed)`.
 
     Args:
         image: RGB image.
         size_px: side of the result.
         scale: smallest and largest share of the area.
         flip_probability: in [0, 1].
-        generator: where the random numbers come from; None for torch's global one.
+        generator: source of the random numbers; None: torch's global one.
 
     Returns:
         uint8 [3, size_px, size_px].
@@ -63,31 +63,31 @@ def random_crop_and_flip(
 
 
 def normalize(pixels: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
-    """float32 [3, H, W]: (value / 255 - mean) / std for each channel of bytes, looked up in a table."""
+    """float32 [3, H, W]: (value / 255 - mean) / std of uint8 channels, through a lookup table."""
     values = pixels.numpy()
     found = np.empty(values.shape, np.float32)
     for channel, table in enumerate(_normalized_bytes(mean, std)):
-        # `clip` spares numpy a check and a buffer; a byte is never outside the table.
+        # `clip` saves numpy a bounds check and a buffer; a byte is never outside the table.
         np.take(table, values[channel], out=found[channel], mode="clip")
     return torch.from_numpy(found)
 
 
 @lru_cache
 def _normalized_bytes(mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
-    """float32 [3, 256]: what each byte becomes in each channel."""
+    """float32 [3, 256]: the normalised value of each byte in each channel."""
     every_byte = torch.arange(256, dtype=torch.uint8).expand(len(mean), 1, 256)
     return F.normalize(F.to_dtype(every_byte, torch.float32, scale=True), list(mean), list(std))[:, 0].numpy()
 
 
 def seeded_generator(seed: int | None) -> torch.Generator | None:
-    """A CPU generator at a seed; None, for torch's global one, without."""
+    """A CPU generator with this seed; None (torch's global generator) without a seed."""
     return None if seed is None else torch.Generator().manual_seed(seed)
 
 
 def _crop_box(
     height: int, width: int, scale: tuple[float, float], generator: torch.Generator | None
 ) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of a random part whose shape is not too far from square."""
+    """(top, left, height, width) of a random part with an aspect ratio in `CROP_RATIO`."""
     area = height * width
     log_ratio = torch.log(torch.tensor(CROP_RATIO))
     for _ in range(CROP_ATTEMPTS):
@@ -99,7 +99,13 @@ def _crop_box(
             top = int(torch.randint(0, height - crop_height + 1, size=(1,), generator=generator).item())
             left = int(torch.randint(0, width - crop_width + 1, size=(1,), generator=generator).item())
             return top, left, crop_height, crop_width
-    # Very long pictures: the middle, as near to square as is allowed.
+    # Very long images: the middle, as close to square as allowed.
     crop_width = min(width, round(height * CROP_RATIO[1]))
     crop_height = min(height, round(width / CROP_RATIO[0]))
     return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
+
+
+def stack_images(images: Sequence[torch.Tensor]) -> torch.Tensor:
+    """[B, 3, H, W] out of B images of one size; no images give an empty batch."""
+    # In a DataLoader worker `default_collate` stacks straight into memory that it shares with the main process.
+    return default_collate(list(images)) if images else torch.zeros(0, 3, 0, 0)

@@ -1,22 +1,22 @@
-"""Settings of the processors, as they stand in a config's `vis_processor` and `text_processor`."""
+"""Settings of the processors, in a config's `vis_processor` and `text_processor`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.images import CLIP_MEAN, CLIP_STD
-from lavis_emovit.settings import Settings, nearest_name, parse_settings
+from lavis_emovit.settings import Settings, SettingsT, parse_settings
 
 
 class ImageEvalSettings(Settings):
-    """`emovit_image_eval`: the whole picture at `image_size` x `image_size`.
+    """`emovit_image_eval`: the whole image at `image_size` x `image_size`.
 
-    With `draft`, a JPEG that is much larger than that is decoded at a half, a quarter or an eighth, but never below
-    one and a half times the size needed.
+    With `draft`, a much larger JPEG is decoded at a half, a quarter or an eighth of its size, but never below one and a
+    half times the input size.
     """
 
     name: Literal["emovit_image_eval"] = "emovit_image_eval"
@@ -27,10 +27,10 @@ class ImageEvalSettings(Settings):
 
 
 class ImageTrainSettings(Settings):
-    """`emovit_image_train`: a random part of the picture, `min_scale` to `max_scale` of its area, half of them flipped.
+    """`emovit_image_train`: a random part of the image, `min_scale` to `max_scale` of its area, half of them flipped.
 
-    The default scales are EmoVIT's. With `draft`, a JPEG is decoded at a half, a quarter or an eighth as long as every
-    part that may be taken of it keeps `image_size` pixels on both sides.
+    The default scales are EmoVIT's. With `draft`, a JPEG is decoded at a half, a quarter or an eighth of its size, as
+    long as every possible crop keeps `image_size` pixels on both sides.
     """
 
     name: Literal["emovit_image_train"] = "emovit_image_train"
@@ -50,10 +50,10 @@ class ImageTrainSettings(Settings):
 
 
 class TextSettings(Settings):
-    """`emovit_text`: questions as the model reads them, the same in training and inference.
+    """`emovit_text`: formats questions the same way in training and inference.
 
-    `original` brings back what the EmoVIT code did to questions in training: LAVIS's caption processor, which lowers
-    the case, drops punctuation and cuts at 50 words.
+    `original` restores the treatment of questions in the original EmoVIT training code: LAVIS's caption processor,
+    which lowers the case, drops punctuation and cuts at 50 words.
     """
 
     name: Literal["emovit_text"] = "emovit_text"
@@ -61,23 +61,16 @@ class TextSettings(Settings):
     original: bool = False
 
 
-PROCESSOR_SETTINGS: dict[str, type[Settings]] = {
-    "emovit_image_train": ImageTrainSettings,
-    "emovit_image_eval": ImageEvalSettings,
-    "emovit_text": TextSettings,
-}
-
-ProcessorSettingsT = TypeVar("ProcessorSettingsT", bound=Settings)
-
-
-def read_processor_settings(cls: type[ProcessorSettingsT], cfg: Any) -> ProcessorSettingsT:
-    """Settings from what LAVIS hands to `from_config`: None, a mapping or a config node.
+def read_processor_settings(cls: type[SettingsT], cfg: Any) -> SettingsT:
+    """Settings from the argument of LAVIS's `from_config`: None, a mapping or a config node.
 
     Raises:
-        ConfigError: an unknown key or a wrong value; all of them are named.
+        ConfigError: unknown keys or wrong values; names all of them.
     """
+    from omegaconf import OmegaConf
+
     name = str(cls.model_fields["name"].default)
-    values = plain_values(cfg)
+    values = {} if cfg is None else OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
     if not isinstance(values, Mapping):
         raise ConfigError(
             [f"expected a mapping of settings, such as {{image_size: 224}} (got {values!r})"],
@@ -87,24 +80,3 @@ def read_processor_settings(cls: type[ProcessorSettingsT], cfg: Any) -> Processo
     if settings is None:
         raise ConfigError(problems, f"the settings of processor '{name}'")
     return settings
-
-
-def processor_problems(node: Mapping[str, Any], prefix: str) -> list[str]:
-    """What is wrong with a processor node, one line for each; other packages' processors are not judged."""
-    name = node.get("name")
-    if not isinstance(name, str):
-        return [f"{prefix}.name: missing, it says which processor to take"]
-    if name in PROCESSOR_SETTINGS:
-        return parse_settings(PROCESSOR_SETTINGS[name], node, prefix)[1]
-    if name.startswith("emovit"):
-        return [f"{prefix}.name: unknown processor '{name}'{nearest_name(name, list(PROCESSOR_SETTINGS))}"]
-    return []
-
-
-def plain_values(cfg: Any) -> Any:
-    """A config node as plain values, None as an empty mapping, anything else as it is."""
-    if cfg is None:
-        return {}
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg

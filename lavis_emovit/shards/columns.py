@@ -1,6 +1,6 @@
-"""The columns of an index: what there is one number of for every sample, or for every question-answer pair.
+"""The columns of an index: one value per sample, or one per question-answer pair.
 
-They lie in `index.safetensors` beside `index.json`, each with one fixed type, and are mapped into memory, not read: all
+They are stored in `index.safetensors` beside `index.json`, each with a fixed type. They are memory-mapped, not read: all
 processes of a machine share one copy, and opening takes the same time for any number of samples.
 """
 
@@ -11,16 +11,20 @@ import json
 import mmap
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from lavis_emovit.files import TEMPORARY_SUFFIX, sync_folder
+from lavis_emovit.files import atomic_path
+from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord
+from lavis_emovit.shards.tar import Member
 
+INDEX_NAME = "index.json"
 COLUMNS_NAME = "index.safetensors"
 
-# Column -> type. The first group has one value for each sample, the second one for each pair of the samples in turn.
+# Column -> type. The first group has one value per sample, the second one per pair, sample after sample.
 SAMPLE_TYPES = {
     "image_offset": "<u8",
     "image_bytes": "<u4",
@@ -35,13 +39,58 @@ COLUMN_TYPES = {**SAMPLE_TYPES, **PAIR_TYPES}
 SAMPLE_COLUMNS, PAIR_COLUMNS = tuple(SAMPLE_TYPES), tuple(PAIR_TYPES)
 NO_LABEL = -1
 
-# The names of our types in safetensors' header.
+# Our types as safetensors' header names them.
 _SAFETENSORS_TYPES = {"<u8": "U64", "<u4": "U32", "<u1": "U8", "<i4": "I32"}
 _HEADER_LENGTH_BYTES = 8
 
 
+def empty_columns() -> dict[str, list[int]]:
+    """Columns to append samples to."""
+    return {name: [] for name in COLUMN_TYPES}
+
+
+def append_sample(
+    columns: dict[str, list[int]],
+    record: EmotionRecord,
+    image: Member,
+    *,
+    record_offset: int,
+    record_bytes: int,
+    crc32: int,
+    label: int,
+) -> None:
+    """Append one sample: its label number, the checksum over image and record, and where the bytes of both are."""
+    values = {
+        "image_offset": image.offset,
+        "image_bytes": image.size_bytes,
+        "record_offset": record_offset,
+        "record_bytes": record_bytes,
+        "crc32": crc32,
+        "label": label,
+        "num_pairs": len(record.instructions),
+    }
+    for name, value in values.items():
+        columns[name].append(value)
+    for instruction in record.instructions:
+        columns["pair_kind"].append(INSTRUCTION_KINDS.index(instruction.kind))
+        columns["pair_chars"].append(len(instruction.question) + len(instruction.answer))
+
+
+def join_columns(parts: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """The columns of several shards, one after the other."""
+    return {
+        name: np.concatenate([np.zeros(0, kind), *(typed_column(name, part[name]) for part in parts)])
+        for name, kind in COLUMN_TYPES.items()
+    }
+
+
+def sample_crc32(image_bytes: bytes, record_bytes: bytes) -> int:
+    """Checksum over both members of a sample."""
+    return zlib.crc32(record_bytes, zlib.crc32(image_bytes))
+
+
 def typed_column(name: str, values: object) -> np.ndarray:
-    """Values as the type of their column.
+    """Values as an array of the column's type.
 
     Raises:
         ValueError: a value does not fit into it.
@@ -54,7 +103,7 @@ def typed_column(name: str, values: object) -> np.ndarray:
         limits = np.iinfo(kind)
         low, high = int(column.min()), int(column.max())
         if low < limits.min or high > limits.max:
-            raise ValueError(f"column '{name}' holds {low} to {high}, its type {kind.str} does not")
+            raise ValueError(f"column '{name}' has values from {low} to {high}, outside the range of {kind.str}")
     return column.astype(kind)
 
 
@@ -64,25 +113,18 @@ def checksum(column: np.ndarray) -> str:
 
 
 def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Write columns as a safetensors file, whole or not at all."""
+    """Write columns atomically as a safetensors file."""
     from safetensors.numpy import save_file
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-    try:
+    with atomic_path(path) as temporary:
         save_file({name: np.ascontiguousarray(column) for name, column in columns.items()}, temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def map_columns(path: Path) -> dict[str, np.ndarray]:
     """Map the columns of a file into memory, read-only.
 
     Raises:
-        ValueError: not such a file, cut, or a column is missing or of another type.
+        ValueError: the file is truncated or of another format, or a column is missing or of another type.
         OSError: the file cannot be opened.
     """
     with path.open("rb") as file:
@@ -92,22 +134,22 @@ def map_columns(path: Path) -> dict[str, np.ndarray]:
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     start = _HEADER_LENGTH_BYTES + int.from_bytes(memory[:_HEADER_LENGTH_BYTES], "little")
     if start > size_bytes:
-        raise ValueError(f"{path.name} is cut")
+        raise ValueError(f"{path.name} is truncated")
     header = json.loads(memory[_HEADER_LENGTH_BYTES:start])
     columns = {}
     for name, kind in COLUMN_TYPES.items():
-        place = header.get(name)
-        if place is None or place["dtype"] != _SAFETENSORS_TYPES[kind]:
+        entry = header.get(name)
+        if entry is None or entry["dtype"] != _SAFETENSORS_TYPES[kind]:
             raise ValueError(f"{path.name} has no column '{name}' of type {kind}")
-        first, last = place["data_offsets"]
+        first, last = entry["data_offsets"]
         if start + last > size_bytes:
-            raise ValueError(f"{path.name} is cut")
+            raise ValueError(f"{path.name} is truncated")
         count = (last - first) // np.dtype(kind).itemsize
         columns[name] = np.frombuffer(memory, kind, count, start + first) if count else np.zeros(0, kind)
     return columns
 
 
 def decode_version_1(text: str) -> np.ndarray:
-    """A column of an index of version 1: `<type>:<base64>` of little-endian integers."""
+    """A column of a version 1 index: `<type>:<base64>` of little-endian integers."""
     kind, _, data = text.partition(":")
     return np.frombuffer(base64.b64decode(data, validate=True), dtype=np.dtype(kind))

@@ -1,26 +1,22 @@
-"""What can be wrong with one sample, by kind; where a fault was found it is told, counted and never passed over."""
+"""The faults that a single sample may have, by kind."""
 
 from __future__ import annotations
 
 from lavis_emovit.errors import DataError
 
-# Kind -> what a person reads in a summary.
+# Kind -> its description in a summary.
 FAULT_KINDS = {
     "missing_shard": "the shard is missing or cannot be opened",
-    "other_shard": "the shard is not the one that was indexed",
-    "cut_shard": "the shard ends inside the sample",
-    "changed_bytes": "the sample's bytes are not those that were indexed",
+    "other_shard": "the shard is not the indexed one",
+    "cut_shard": "the shard is truncated inside the sample",
+    "changed_bytes": "the sample's bytes are not the indexed ones",
     "bad_record": "the record cannot be read",
-    "bad_image": "the picture cannot be decoded",
+    "bad_image": "the image cannot be decoded",
 }
 
 
 class SampleFaultError(DataError):
-    """A sample that cannot be used.
-
-    Attributes:
-        kind: a key of `FAULT_KINDS`.
-    """
+    """A sample that cannot be used; `kind` is a key of `FAULT_KINDS`."""
 
     def __init__(self, text: str, kind: str = "bad_record"):
         super().__init__(text)

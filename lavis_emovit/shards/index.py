@@ -1,7 +1,7 @@
-"""The index of a set of shards: what lies where, kept beside the shards as two files that are written after them.
+"""The index of a set of shards: two files beside the shards, written after them.
 
 `index.json` is the head: the shards with their sizes and hashes, and the names behind numbers. `index.safetensors`
-holds the columns: what there is one number of for every sample. Ten million samples open in about a second that way.
+holds the per-sample columns. This way ten million samples open in about a second.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ import numpy as np
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.shards.columns import (
+    COLUMN_TYPES,
     COLUMNS_NAME,
+    INDEX_NAME,
     NO_LABEL,
     PAIR_COLUMNS,
-    SAMPLE_COLUMNS,
     checksum,
     decode_version_1,
+    join_columns,
     map_columns,
     typed_column,
     write_columns,
@@ -33,12 +35,11 @@ from lavis_emovit.shards.columns import (
 if TYPE_CHECKING:
     from lavis_emovit.shards.remote import ShardCache
 
-INDEX_NAME = "index.json"
 INDEX_FORMAT = "emovit-shards"
 INDEX_VERSION = 2
 READABLE_VERSIONS = (1, 2)
 
-_REBUILD = "Build the shards again (`emovit shards build`), or restore the folder from its copy."
+_REBUILD = "Build the shards again (`emovit shards build`), or restore the folder from a backup."
 
 
 @dataclass(frozen=True)
@@ -54,18 +55,18 @@ class ShardInfo:
 
 
 class ShardIndex:
-    """What lies where in a folder of shards.
+    """The contents of a folder of shards.
 
     Attributes:
-        folder: where the shards lie; for remote shards, their place in the cache.
-        shards: the tar files in their order.
+        folder: folder of the shards; for remote shards, their folder in the cache.
+        shards: the tar files in order.
         labels, kinds: names behind the numbers in the columns `label` and `pair_kind`.
         label_sets: names of the label sets that the labels come from.
-        build: how the shards were made (seed, samples per shard, what was left out).
+        build: how the shards were built (seed, samples per shard, skipped samples).
         columns: name -> array, see `lavis_emovit.shards.columns`.
-        hash: sha256 over everything above; equal for equal content wherever it lies.
+        hash: sha256 over everything above except `folder`.
         num_samples, num_pairs: totals.
-        cache: where remote shards are fetched from; None for shards that lie in `folder`.
+        cache: where remote shards are fetched from; None for local shards.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class ShardIndex:
         build: Mapping[str, Any],
         content_hash: str | None = None,
     ):
-        """See the class; `content_hash` is for `load`, which has computed it already."""
+        """See the class; `load` passes the `content_hash` that it has already computed."""
         self.folder = Path(folder)
         self.shards = tuple(shards)
         self.labels, self.kinds, self.label_sets = tuple(labels), tuple(kinds), tuple(label_sets)
@@ -88,7 +89,7 @@ class ShardIndex:
         self.cache: ShardCache | None = None
         self.num_samples = sum(shard.num_samples for shard in self.shards)
         self.num_pairs = sum(shard.num_pairs for shard in self.shards)
-        self.columns = {name: typed_column(name, columns[name]) for name in (*SAMPLE_COLUMNS, *PAIR_COLUMNS)}
+        self.columns = {name: typed_column(name, columns[name]) for name in COLUMN_TYPES}
         for name, column in self.columns.items():
             expected = self.num_pairs if name in PAIR_COLUMNS else self.num_samples
             if len(column) != expected:
@@ -102,19 +103,19 @@ class ShardIndex:
 
     @property
     def label_histogram(self) -> dict[str, int]:
-        """Label -> number of samples, in the order of `labels`; samples without a label are not counted."""
+        """Label -> number of samples, in the order of `labels`, without unlabelled samples."""
         numbers = self.columns["label"]
         counts = np.bincount(numbers[numbers >= 0], minlength=len(self.labels))
         return {label: int(count) for label, count in zip(self.labels, counts)}
 
     @property
     def records_name(self) -> str | None:
-        """The file that holds the records where they don't lie in the shards themselves."""
+        """The file with the records of tars made by other tools; None if the shards contain their records."""
         return self.build.get("records")
 
     @property
     def pair_starts(self) -> np.ndarray:
-        """int64 [num_samples + 1]: where the pairs of each sample begin in the pair columns."""
+        """int64 [num_samples + 1]: where the pairs of each sample start in the pair columns."""
         if self._pair_starts is None:
             self._pair_starts = _starts(self.columns["num_pairs"])
         return self._pair_starts
@@ -135,12 +136,8 @@ class ShardIndex:
         number = int(self.columns["label"][sample])
         return None if number == NO_LABEL else self.labels[number]
 
-    def pair_slice(self, sample: int) -> slice:
-        """Where the pairs of a sample stand in the pair columns."""
-        return slice(int(self.pair_starts[sample]), int(self.pair_starts[sample + 1]))
-
     def samples_with(self, *, kinds: Sequence[str] | None = None, labelled: bool = False) -> np.ndarray:
-        """Numbers of the samples that have a pair of one of the kinds (any pair, if None), or a label.
+        """Numbers of the samples with a pair of one of the kinds (None: any pair), or of the labelled ones.
 
         Returns:
             int64, ascending.
@@ -154,17 +151,25 @@ class ShardIndex:
             chosen = totals[starts[1:]] > totals[starts[:-1]]
         return np.flatnonzero(chosen).astype(np.int64, copy=False)
 
-    def parts(self) -> list[tuple[ShardInfo, slice, slice]]:
-        """Every shard with the places of its samples and of its pairs in the columns."""
+    def pairs_of_kinds(self, kinds: Sequence[str] | None) -> np.ndarray:
+        """bool [num_pairs]: which pairs are of one of the kinds."""
+        if kinds is None:
+            return np.ones(self.num_pairs, dtype=bool)
+        return np.isin(self.columns["pair_kind"], [self.kinds.index(kind) for kind in kinds if kind in self.kinds])
+
+    def parts(self) -> list[tuple[ShardInfo, dict[str, np.ndarray]]]:
+        """Every shard with its part of the columns."""
         starts = self.sample_starts.tolist()
         pair_starts = _starts([shard.num_pairs for shard in self.shards]).tolist()
-        return [
-            (shard, slice(*starts[number : number + 2]), slice(*pair_starts[number : number + 2]))
-            for number, shard in enumerate(self.shards)
-        ]
+        parts = []
+        for number, shard in enumerate(self.shards):
+            samples, pairs = slice(*starts[number : number + 2]), slice(*pair_starts[number : number + 2])
+            columns = {name: self.columns[name][pairs if name in PAIR_COLUMNS else samples] for name in COLUMN_TYPES}
+            parts.append((shard, columns))
+        return parts
 
     def local_path(self, number: int) -> Path:
-        """Where a shard lies on this machine; a remote one is fetched first.
+        """Path of a shard on this machine; fetches a remote shard first.
 
         Raises:
             DataError: it cannot be fetched.
@@ -174,17 +179,11 @@ class ShardIndex:
             return self.cache.fetch(shard.name, shard.size_bytes, shard.sha256)
         return self.folder / shard.name
 
-    def pairs_of_kinds(self, kinds: Sequence[str] | None) -> np.ndarray:
-        """bool [num_pairs]: which pairs are of one of the kinds."""
-        if kinds is None:
-            return np.ones(self.num_pairs, dtype=bool)
-        return np.isin(self.columns["pair_kind"], [self.kinds.index(kind) for kind in kinds if kind in self.kinds])
-
     def check_files(self) -> None:
-        """Compare the shards' names and sizes with the folder; remote shards are compared when they are fetched.
+        """Compare names and sizes of local shards with the folder; remote shards are checked when they are fetched.
 
         Raises:
-            DataError: shards that are missing or have another size; all of them are named.
+            DataError: shards that are missing or have another size; names all of them.
         """
         if self.cache is not None:
             return
@@ -197,12 +196,12 @@ class ShardIndex:
                 problems.append(f"{shard.name} is missing")
                 continue
             if size_bytes != shard.size_bytes:
-                problems.append(f"{shard.name} has {size_bytes} bytes, its index says {shard.size_bytes}")
+                problems.append(f"{shard.name} has {size_bytes} bytes, expected {shard.size_bytes}")
         if problems:
             raise DataError(f"{self.folder}: {'; '.join(problems)}. {_REBUILD}")
 
     def save(self) -> Path:
-        """Write the index beside the shards: first the columns, then `index.json`, each whole or not at all."""
+        """Write the index beside the shards: first the columns, then `index.json`, each atomically."""
         path = self.folder / INDEX_NAME
         self.folder.mkdir(parents=True, exist_ok=True)
         write_columns(self.folder / COLUMNS_NAME, self.columns)
@@ -216,11 +215,11 @@ class ShardIndex:
         """Open an index.
 
         Args:
-            path: `index.json` or the folder that holds it, on this machine or as a URL (`https://`, `s3://`, `gs://`).
-            cache: where remote shards are kept; None takes the default cache.
+            path: `index.json` or its folder, on this machine or as a URL (`https://`, `s3://`, `gs://`).
+            cache: where remote shards are kept; None: the default cache.
 
         Raises:
-            DataError: no index there, or it is not one, or it was changed after it was written.
+            DataError: the index is missing, has another format, or was changed after it was written.
         """
         if "://" in os.fspath(path):
             from lavis_emovit.shards.remote import ShardCache
@@ -232,7 +231,7 @@ class ShardIndex:
             path = path / INDEX_NAME
         if not path.is_file():
             raise DataError(
-                f"{path}: no shard index there. Shards are complete only with it; build them with "
+                f"{path}: no shard index. Shards are complete only with an index; build them with "
                 f"`emovit shards build RECORDS --images FOLDER --out {path.parent}`."
             )
         try:
@@ -245,11 +244,6 @@ class ShardIndex:
         return index
 
     def _content(self) -> dict[str, Any]:
-        shards = []
-        for shard, samples, pairs in self.parts():
-            sums = {name: checksum(self.columns[name][samples]) for name in SAMPLE_COLUMNS}
-            sums.update({name: checksum(self.columns[name][pairs]) for name in PAIR_COLUMNS})
-            shards.append({**asdict(shard), "columns": sums})
         return {
             "format": INDEX_FORMAT,
             "version": INDEX_VERSION,
@@ -260,11 +254,14 @@ class ShardIndex:
             "kinds": list(self.kinds),
             "label_histogram": self.label_histogram,
             "build": self.build,
-            "shards": shards,
+            "shards": [
+                {**asdict(shard), "columns": {name: checksum(column) for name, column in columns.items()}}
+                for shard, columns in self.parts()
+            ],
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        # Mapped columns don't travel to another process: it maps the file itself.
+        # Mapped columns are not pickled: the other process maps the file itself.
         state = {**self.__dict__, "_pair_starts": None}
         if self._columns_path is not None:
             del state["columns"]
@@ -282,11 +279,11 @@ def _load(path: Path) -> ShardIndex:
     if content["format"] != INDEX_FORMAT or content["version"] not in READABLE_VERSIONS:
         versions = " and ".join(str(version) for version in READABLE_VERSIONS)
         raise DataError(
-            f"{path}: format {content['format']} {content['version']}, this version of the package reads "
+            f"{path}: format {content['format']} {content['version']}, but this version of the package reads "
             f"{INDEX_FORMAT} {versions}. Build the shards again, or install a newer version of the package."
         )
     if _content_hash(content) != stored_hash:
-        raise DataError(f"{path}: changed after it was written, its hash does not fit. {_REBUILD}")
+        raise DataError(f"{path}: changed after it was written, its hash does not match. {_REBUILD}")
     shards, sums = [], []
     for item in content["shards"]:
         info = dict(item)
@@ -297,16 +294,11 @@ def _load(path: Path) -> ShardIndex:
             raise ValueError(f"'{name}' is not a plain file name")
     columns_path = path.with_name(COLUMNS_NAME) if content["version"] > 1 else None
     if columns_path is None:
-        names = (*SAMPLE_COLUMNS, *PAIR_COLUMNS)
-        columns = {
-            name: np.concatenate(
-                [np.zeros(0, np.int64), *(decode_version_1(parts[name]).astype(np.int64) for parts in sums)]
-            )
-            for name in names
-        }
+        # Version 1 has the columns themselves where version 2 has their checksums.
+        columns = join_columns([{name: decode_version_1(part[name]) for name in COLUMN_TYPES} for part in sums])
     else:
         if not columns_path.is_file():
-            raise DataError(f"{columns_path}: missing, it is the other half of {path.name}. {_REBUILD}")
+            raise DataError(f"{columns_path}: missing, but {path.name} needs it. {_REBUILD}")
         columns = map_columns(columns_path)
     index = ShardIndex(
         path.parent,
@@ -325,17 +317,17 @@ def _load(path: Path) -> ShardIndex:
 
 
 def _check_columns(index: ShardIndex, sums: list[dict[str, str]], path: Path) -> None:
-    for (shard, samples, pairs), expected in zip(index.parts(), sums):
-        for name, column in index.columns.items():
-            if checksum(column[pairs if name in PAIR_COLUMNS else samples]) != expected[name]:
+    for (shard, columns), expected in zip(index.parts(), sums):
+        for name, column in columns.items():
+            if checksum(column) != expected[name]:
                 raise DataError(
-                    f"{path}: changed after it was written, its column '{name}' does not fit shard {shard.name}. "
+                    f"{path}: changed after it was written, its column '{name}' does not match shard {shard.name}. "
                     f"{_REBUILD}"
                 )
 
 
 def _starts(counts: Any) -> np.ndarray:
-    """Running totals with a zero in front."""
+    """Running totals, starting with zero."""
     starts = np.zeros(len(counts) + 1, dtype=np.int64)
     np.cumsum(counts, out=starts[1:])
     return starts

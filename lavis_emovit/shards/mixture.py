@@ -1,8 +1,8 @@
-"""The order of a mixture of datasets, as exact as that of one.
+"""The sample order of a mixture of datasets, as exact as that of a single one.
 
-Without ratios an epoch has every sample of every dataset once. With ratios it is made of patterns: in each of them
-every dataset has exactly its share, in shuffled places, and goes through its own samples pass by pass, each once a
-pass, across the ends of patterns and epochs.
+Without ratios an epoch has every sample of every dataset once. With ratios it consists of patterns. In each pattern
+every dataset has exactly its share, in shuffled positions. A dataset goes through its own samples pass by pass, each
+once per pass, across the ends of patterns and epochs.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ _MAX_PATTERN = 100_000
 class MixtureOrder:
     """Positions of an epoch of several datasets.
 
-    A sample number counts through the datasets one after the other. The epoch in a key is the dataset's own pass, so
-    that a sample that comes again in the same epoch of the mixture is augmented anew.
+    Sample numbers run through the datasets one after the other. The epoch in a key is the pass of the sample's own
+    dataset, so that a sample that repeats within an epoch of the mixture is augmented differently.
 
     Args:
-        index_hashes: one for each dataset.
+        index_hashes: one per dataset.
         seed: seed of the run.
         epoch: 0, 1, 2, ...
         block_sizes: samples of each shard, for each dataset.
-        ratios: share of each dataset, in any unit (`[3, 1]`, `[0.75, 0.25]`); None takes every sample once.
-        epoch_size: samples of an epoch with ratios, rounded up to whole patterns; None takes as many as there are.
+        ratios: share of each dataset, in any unit (`[3, 1]`, `[0.75, 0.25]`); None: every sample once.
+        epoch_size: samples of an epoch with ratios, rounded up to whole patterns; None: as many as there are samples.
         window_blocks: shards of a dataset that are shuffled together.
 
     Raises:
-        DataError: ratios that are not positive, not one for each dataset, or need too long a pattern.
+        DataError: ratios that are not positive, not one per dataset, or need too long a pattern.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class MixtureOrder:
         return len(self._all) if self._all is not None else self.num_patterns * sum(self.counts)
 
     def keys(self, start: int, stop: int) -> list[SampleKey]:
-        """(pass of the dataset, sample number in the mixture) at the positions start .. stop - 1."""
+        """(pass of the dataset, sample number in the mixture) at positions start .. stop - 1."""
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"positions {start} to {stop} of {len(self)}")
         if self._all is not None:
@@ -96,7 +96,7 @@ class MixtureOrder:
         return keys
 
     def _draws(self, dataset: int, draws: range) -> list[SampleKey]:
-        """What a dataset gives at its draws, counted from the start of training."""
+        """Samples that a dataset contributes at its draws, counted from the start of training."""
         size, offset = self.sizes[dataset], int(self.offsets[dataset])
         keys: list[SampleKey] = []
         start = draws.start
@@ -115,16 +115,16 @@ class MixtureOrder:
 
 
 def pattern_counts(ratios: Sequence[float], num_datasets: int) -> list[int]:
-    """How often each dataset stands in a pattern: whole numbers in exactly the ratios.
+    """How often each dataset appears in a pattern: whole numbers in exactly the given ratios.
 
     Raises:
         DataError: see `MixtureOrder`.
     """
     if len(ratios) != num_datasets:
-        raise DataError(f"{len(ratios)} ratios for {num_datasets} datasets; give one for each")
+        raise DataError(f"{len(ratios)} ratios for {num_datasets} datasets; give one per dataset")
     if any(not math.isfinite(ratio) or ratio <= 0 for ratio in ratios):
         raise DataError(f"ratios must be above 0, got {', '.join(f'{ratio:g}' for ratio in ratios)}")
-    # As written: 0.1 is one tenth, not the binary number next to it.
+    # The decimal as written: 0.1 is one tenth, not the binary number next to it.
     exact = [Fraction(str(ratio)) for ratio in ratios]
     common = math.lcm(*(ratio.denominator for ratio in exact))
     counts = [int(ratio * common) for ratio in exact]

@@ -1,8 +1,8 @@
-"""The order of samples in an epoch, computed and never discovered: a pure function of (index hash, seed, epoch).
+"""The sample order of an epoch: a pure function of (index hash, seed, epoch).
 
-Positions in that order are the only data state that a run has. Step s of global batch G consumes the positions
-[s*G, (s+1)*G), and ranks and micro-batches are slices inside them, so neither the number of ranks nor that of workers
-moves a sample. Only the positions that are asked for are computed, so going on anywhere takes the same time.
+The position in that order is the only data state of a run. Step s of global batch G takes the positions
+[s*G, (s+1)*G), and ranks and micro-batches are slices of these, so the number of ranks and workers does not change the
+order. Only the requested positions are computed, so resuming takes the same time everywhere.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DEFAULT_WINDOW_SHARDS = 256
 
 
 class SampleOrder(Protocol):
-    """The samples of one epoch by position; `name` says what decides them."""
+    """The samples of one epoch by position; `name` identifies the order."""
 
     @property
     def name(self) -> str: ...
@@ -28,14 +28,14 @@ class SampleOrder(Protocol):
     def __len__(self) -> int: ...
 
     def keys(self, start: int, stop: int) -> list[SampleKey]:
-        """(epoch, sample number) at the positions start .. stop - 1."""
+        """(epoch, sample number) at positions start .. stop - 1."""
         ...
 
 
 def permutation(name: str, size: int) -> np.ndarray:
-    """A permutation of 0 .. size - 1 that a name decides, int64.
+    """The permutation of 0 .. size - 1 that belongs to a name, int64.
 
-    Only the raw output of the PCG64 bit generator is used, which numpy keeps the same in every version, unlike
+    Uses only the raw output of the PCG64 bit generator, which numpy keeps the same in every version, unlike
     `Generator.permutation`.
     """
     digest = hashlib.sha256(name.encode()).digest()
@@ -43,30 +43,15 @@ def permutation(name: str, size: int) -> np.ndarray:
     return np.argsort(random_keys, kind="stable").astype(np.int64, copy=False)
 
 
-def sample_order(index_hash: str, seed: int, epoch: int, num_samples: int) -> np.ndarray:
-    """The sample number at each position of an epoch in which all samples are shuffled together.
-
-    Args:
-        index_hash: `ShardIndex.hash`, or a hash that also covers a selection of samples.
-        seed: seed of the run.
-        epoch: 0, 1, 2, ...
-        num_samples: how many samples there are.
-
-    Returns:
-        int64 [num_samples], a permutation of 0 .. num_samples - 1.
-    """
-    return permutation(f"{index_hash}/{seed}/{epoch}", num_samples)
-
-
 class EpochOrder:
     """Every sample once, block-shuffled: shards in random order, the samples of each window of shards together.
 
-    With no more shards than a window holds, all samples are shuffled together, as `sample_order` does. A window of W
-    shards keeps reading inside W shards at a time, which a cache of remote shards needs; on input whose shards hold
-    one class each, labels of neighbours then correlate by 1/W.
+    If all shards fit into one window, all samples are shuffled together. A window of W shards limits reading to W
+    shards at a time, which a cache of remote shards needs. If each shard holds a single class, labels of neighbours
+    then correlate by 1/W.
 
     Args:
-        index_hash: names the shards, and the selection from them.
+        index_hash: identifies the shards and the selection of samples from them.
         seed: seed of the run.
         epoch: 0, 1, 2, ...
         block_sizes: samples of each shard, in the order of the sample numbers.
@@ -99,7 +84,7 @@ class EpochOrder:
         return int(self.window_starts[-1])
 
     def take(self, start: int, stop: int) -> np.ndarray:
-        """int64: the sample numbers at the positions start .. stop - 1."""
+        """int64: the sample numbers at positions start .. stop - 1."""
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"positions {start} to {stop} of {len(self)}")
         pieces = [np.zeros(0, np.int64)]
@@ -112,7 +97,7 @@ class EpochOrder:
         return np.concatenate(pieces)
 
     def keys(self, start: int, stop: int) -> list[SampleKey]:
-        """(epoch, sample number) at the positions start .. stop - 1."""
+        """(epoch, sample number) at positions start .. stop - 1."""
         return [(self.epoch, sample) for sample in self.take(start, stop).tolist()]
 
     def _shuffled_window(self, number: int) -> np.ndarray:
@@ -124,16 +109,16 @@ class EpochOrder:
 
 
 class LengthBucketOrder:
-    """Another order's samples, those of like text length in the same step.
+    """The samples of another order, rearranged so that the samples of a step have similar text lengths.
 
-    The positions of each window of so many steps are sorted by length, cut into steps, and the steps shuffled. An epoch
+    The positions of each window of steps are sorted by length and cut into steps, and the steps are shuffled. An epoch
     still has every sample once and the same number of steps.
 
     Args:
-        order: what is rearranged.
-        lengths: length of each sample number.
+        order: the order to rearrange.
+        lengths: length of each sample, by number.
         step_size: samples of a step (the global batch).
-        window_steps: steps in whose samples the like are sought; more of them pad less and mix less.
+        window_steps: steps that are sorted together; more steps need less padding and mix less.
     """
 
     def __init__(self, order: SampleOrder, lengths: np.ndarray, step_size: int, window_steps: int):
@@ -143,14 +128,14 @@ class LengthBucketOrder:
 
     @property
     def name(self) -> str:
-        """What decides the order."""
+        """Identifies the order."""
         return self.order.name
 
     def __len__(self) -> int:
         return len(self.order)
 
     def keys(self, start: int, stop: int) -> list[SampleKey]:
-        """(epoch, sample number) at the positions start .. stop - 1."""
+        """(epoch, sample number) at positions start .. stop - 1."""
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"positions {start} to {stop} of {len(self)}")
         keys: list[SampleKey] = []
@@ -166,7 +151,7 @@ class LengthBucketOrder:
             keys.sort(key=lambda key: self.lengths[key[1]])
             num_full, rest = divmod(len(keys), self.step_size)
             name = f"{self.order.name}/steps/{number}"
-            # A short step must come last; which lengths it holds is left to chance like everything else.
+            # A short step must come last; its lengths are chosen at random like those of any other step.
             first = int(permutation(f"{name}/rest", num_full + 1)[0]) * self.step_size
             short = keys[first : first + rest]
             del keys[first : first + rest]
@@ -177,12 +162,12 @@ class LengthBucketOrder:
 
 
 def num_steps(num_samples: int, global_batch: int) -> int:
-    """Steps of an epoch; the last one is short where the global batch does not divide the samples."""
+    """Steps of an epoch; the last one is short if the global batch does not divide the samples."""
     return -(-num_samples // global_batch)
 
 
 def num_micro_batches(num_samples: int, global_batch: int, step: int, world_size: int, micro_batch: int) -> int:
-    """Micro-batches that every rank takes in a step, the same for all of them."""
+    """Micro-batches of every rank in a step, the same number on all ranks."""
     size = min(global_batch, num_samples - step * global_batch)
     largest_rank = -(-size // world_size)
     return -(-largest_rank // micro_batch)
@@ -191,16 +176,16 @@ def num_micro_batches(num_samples: int, global_batch: int, step: int, world_size
 def step_slices(
     num_samples: int, global_batch: int, step: int, rank: int, world_size: int, micro_batch: int
 ) -> list[tuple[int, int]]:
-    """Positions in the order that a rank takes in a step, one (start, stop) for each micro-batch.
+    """Positions in the order that a rank takes in a step: (start, stop) of each micro-batch.
 
-    The ranks share the step's positions in contiguous pieces whose lengths differ by one at most; a rank shares its
-    piece among its micro-batches in the same way. All ranks get the same number of micro-batches. Only where the step
-    has too few samples to go round (the short last step of an epoch on many ranks) one is empty, start == stop.
+    The positions of the step are divided among the ranks in contiguous pieces whose lengths differ by at most one, and
+    each piece among micro-batches in the same way. All ranks get the same number of micro-batches. One is empty
+    (start == stop) only if the step has too few samples, as the short last step of an epoch may have on many ranks.
     """
     start = step * global_batch
     size = min(global_batch, num_samples - start)
     if step < 0 or size <= 0:
-        raise IndexError(f"step {step} lies outside the epoch of {num_steps(num_samples, global_batch)} steps")
+        raise IndexError(f"step {step} is outside the epoch of {num_steps(num_samples, global_batch)} steps")
     count = num_micro_batches(num_samples, global_batch, step, world_size, micro_batch)
     first, last = start + size * rank // world_size, start + size * (rank + 1) // world_size
     length = last - first

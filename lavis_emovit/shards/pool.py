@@ -1,4 +1,4 @@
-"""Work shared among processes: fresh ones, that end with the one that started them, and whose death is told."""
+"""Runs jobs in fresh processes that end with their parent; a killed process is reported."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def run_all(
     """Call a function with every job.
 
     Args:
-        function: of a module, so that other processes find it.
-        jobs: what it is called with, one after the other.
-        processes: how many work at once.
-        on_done: called here after each job.
+        function: a module-level function, so that other processes can import it.
+        jobs: its arguments, one per call.
+        processes: number of processes; with one process or one job, the calling process does the work.
+        on_done: called in this process after each job.
 
     Returns:
         the results, in the order of the jobs.
@@ -35,6 +35,11 @@ def run_all(
         DataError: a process was killed.
     """
     results: dict[int, ResultT] = {}
+    if processes == 1 or len(jobs) < 2:
+        for number, job in enumerate(jobs):
+            results[number] = function(job)
+            on_done(job)
+        return list(results.values())
     pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=start_method(), initializer=_end_with_parent)
     try:
         # Few at a time, so that not all jobs are pickled at once.
@@ -50,8 +55,8 @@ def run_all(
                 on_done(jobs[number])
     except BrokenProcessPool:
         raise DataError(
-            "one of the processes was killed, perhaps for want of memory. Run the same command again (a build goes on "
-            "where it was); with fewer `--processes` it needs less memory."
+            "one of the processes was killed, perhaps because memory ran out. Run the same command again; a build "
+            "resumes, and fewer `--processes` need less memory."
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -59,17 +64,17 @@ def run_all(
 
 
 def start_method() -> Any:
-    """Fresh processes: a fork of one that has threads (a progress bar, torch) may hang."""
+    """Starts fresh processes: a fork of a process with threads (a progress bar, torch) may hang."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    # Loaded once, then inherited by all: webdataset brings torch with it, which is slow to load.
+    # Loaded once and inherited by all: webdataset imports torch, which is slow.
     context.set_forkserver_preload(["webdataset", "lavis_emovit.shards.writer"])
     return context
 
 
 def _end_with_parent() -> None:
-    """Let this process of a pool end when the one that started it was killed."""
+    """Make this process exit if its parent was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()

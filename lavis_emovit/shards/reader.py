@@ -1,9 +1,8 @@
-"""Strict reading of one sample by its number: any missing, cut or changed shard is named, never passed over."""
+"""Strict reading of one sample by its number: a missing, truncated or changed shard is an error that names it."""
 
 from __future__ import annotations
 
 import os
-import zlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +12,20 @@ from typing import Any
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import file_sha256
 from lavis_emovit.records import EmotionRecord, parse_record
+from lavis_emovit.shards.columns import sample_crc32
 from lavis_emovit.shards.faults import SampleFaultError
 from lavis_emovit.shards.index import ShardIndex
 
-_RESTORE = "Run `emovit shards verify` on the folder; restore the shard from its copy or build the shards again."
-# A record file beside the shards has this number among the open files.
+_RESTORE = "Run `emovit shards verify` on the folder; restore the shard from a backup or build the shards again."
+# Number of the records file beside the shards, among the open files.
 _RECORDS_FILE = -1
-# A remote shard may be removed from the cache between fetching and opening; that often in a row, something is wrong.
+# Another process may evict a remote shard between fetching and opening it.
 _FETCH_ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
 class ShardSample:
-    """A sample as it lies in the shard."""
+    """A sample as stored in the shard."""
 
     record: EmotionRecord
     image_bytes: bytes
@@ -34,15 +34,15 @@ class ShardSample:
 class ShardReader:
     """Reads samples of a `ShardIndex` in any order, in any process.
 
-    Names and sizes of all shards are compared at the start, the checksum of a sample at every read. File handles are
+    Names and sizes of all shards are checked at the start, the checksum of a sample at every read. File handles are
     opened when first needed and read by position, so a reader can be shared by threads, forked and pickled. Remote
     shards are fetched when first needed.
 
     Args:
         index: the index of the shards.
-        verify_hashes: compare the sha256 of a shard when it is first opened (reads it wholly).
-        check_files: compare names and sizes of all shards now rather than each when it is opened.
-        max_open: how many shards stay open; of remote ones, which the cache may remove, only one.
+        verify_hashes: compare the sha256 of a shard when it is first opened (reads the whole file).
+        check_files: check names and sizes of all shards now, instead of each when it is opened.
+        max_open: how many shards stay open. Only one if they are remote, since the cache may evict them.
     """
 
     def __init__(self, index: ShardIndex, *, verify_hashes: bool = False, check_files: bool = True, max_open: int = 64):
@@ -60,7 +60,7 @@ class ShardReader:
         """The record and the image bytes of a sample.
 
         Raises:
-            SampleFaultError: the shard is missing, cut or changed; names shard and sample.
+            SampleFaultError: the shard is missing, truncated or changed; names shard and sample.
             DataError: a remote shard cannot be fetched.
         """
         columns = self.index.columns
@@ -72,12 +72,12 @@ class ShardReader:
             image_bytes = self._read_bytes(shard, image_start, image_end - image_start, sample)
             record_bytes = self._read_bytes(_RECORDS_FILE, record_start, record_end - record_start, sample)
         else:
-            # Picture and record lie side by side: one read serves both.
+            # Image and record are side by side, so one read gets both.
             first = min(image_start, record_start)
             data = self._read_bytes(shard, first, max(image_end, record_end) - first, sample)
             image_bytes = data[image_start - first : image_end - first]
             record_bytes = data[record_start - first : record_end - first]
-        if zlib.crc32(record_bytes, zlib.crc32(image_bytes)) != int(columns["crc32"][sample]):
+        if sample_crc32(image_bytes, record_bytes) != int(columns["crc32"][sample]):
             text = f"{self._place(sample)}: its bytes changed after the index was written. {_RESTORE}"
             raise SampleFaultError(text, "changed_bytes")
         try:
@@ -86,7 +86,7 @@ class ShardReader:
             raise SampleFaultError(str(error), "bad_record") from None
 
     def close(self) -> None:
-        """Close all file handles; the reader opens them again when asked."""
+        """Close all file handles; the next read opens them again."""
         while self._handles:
             os.close(self._handles.popitem()[1])
 
@@ -97,7 +97,7 @@ class ShardReader:
 
     def _read_bytes(self, number: int, start: int, size_bytes: int, sample: int) -> bytes:
         if self._process != os.getpid():
-            # A fork may have copied the lock while another thread held it: start afresh in the child.
+            # A fork may have copied the lock while another thread held it, so the child starts with new state.
             self.close()
             self._start_empty()
         with self._lock:
@@ -109,10 +109,10 @@ class ShardReader:
                     os.close(self._handles.popitem(last=False)[1])
             else:
                 self._handles.move_to_end(number)
-            # The lock is held while reading, so that no other thread closes the handle under us.
+            # Read under the lock, so that no other thread closes the handle.
             data = _read_at(handle, start, size_bytes)
         if len(data) != size_bytes:
-            raise SampleFaultError(f"{self._place(sample)}: the shard is cut. {_RESTORE}", "cut_shard")
+            raise SampleFaultError(f"{self._place(sample)}: the shard is truncated. {_RESTORE}", "cut_shard")
         return data
 
     def _open(self, number: int) -> int:
@@ -131,13 +131,11 @@ class ShardReader:
         size_bytes = os.fstat(handle).st_size
         if size_bytes != expected_bytes:
             os.close(handle)
-            raise SampleFaultError(
-                f"{path}: {size_bytes} bytes, its index says {expected_bytes}. {_RESTORE}", "other_shard"
-            )
-        # What was fetched has been compared on arrival.
+            raise SampleFaultError(f"{path}: {size_bytes} bytes, expected {expected_bytes}. {_RESTORE}", "other_shard")
+        # Fetched shards were verified on arrival.
         if self.verify_hashes and self.index.cache is None and file_sha256(path) != sha256:
             os.close(handle)
-            text = f"{path}: changed after the index was written, its sha256 does not fit. {_RESTORE}"
+            text = f"{path}: changed after the index was written, its sha256 does not match. {_RESTORE}"
             raise SampleFaultError(text, "other_shard")
         return handle
 
@@ -150,13 +148,13 @@ class ShardReader:
                 return os.open(self.index.cache.fetch(name, size_bytes, sha256), flags)
             except FileNotFoundError:
                 continue
-        raise OSError("the shard cache is too small for the processes that use it, set EMOVIT_CACHE_GB")
+        raise OSError("the shard cache is too small for the processes that use it; increase EMOVIT_CACHE_GB")
 
     def _place(self, sample: int) -> str:
         return f"{self.index.folder / self.index.key_of(sample)}"
 
     def __getstate__(self) -> dict[str, Any]:
-        # Handles and locks don't travel to another process.
+        # Handles and locks cannot be pickled.
         return {"index": self.index, "verify_hashes": self.verify_hashes, "max_open": self.max_open}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -164,7 +162,7 @@ class ShardReader:
         self._start_empty()
 
     def __del__(self) -> None:
-        # When Python ends, modules go before what they made.
+        # At interpreter exit the module `os` may be gone before the reader.
         if hasattr(self, "_handles") and os is not None:
             self.close()
 

@@ -1,7 +1,7 @@
-"""Remote shards: fetched through fsspec when first needed, verified by hash, kept in a folder bounded in bytes.
+"""Remote shards: fetched through fsspec when first needed, verified by hash, kept in a cache folder of limited size.
 
-Any process of a machine may use the cache at once. A shard is fetched under a lock of its own and appears under its
-name only when its hash fits; when the folder would grow over its bound, the shards opened longest ago go first.
+All processes of a machine may share the cache. A shard is fetched under its own lock and appears under its name only
+if its hash matches. When the folder would exceed its limit, the least recently opened shards are removed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import TEMPORARY_SUFFIX, file_sha256
+from lavis_emovit.shards.columns import COLUMNS_NAME, INDEX_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ DEFAULT_MAX_BYTES = 50 * 10**9
 _LOCK_SUFFIX = ".lock"
 _RESERVED_SUFFIX = ".reserved"
 _POLL_S = 0.05
-_TIMEOUT_S = 60.0  # without a byte
+_TIMEOUT_S = 60.0  # without receiving a byte
 
 ResultT = TypeVar("ResultT")
 
@@ -58,13 +59,13 @@ def default_max_bytes() -> int:
 
 
 class ShardCache:
-    """A bounded folder of files from one remote place.
+    """A cache folder of limited size for the files of one URL.
 
     Args:
-        folder: the cache's folder, shared by all places; None takes `default_cache_folder()`.
-        max_bytes: most bytes that all shards in the folder take together; None takes `default_max_bytes()`.
+        folder: the cache's folder, shared by all URLs; None: `default_cache_folder()`.
+        max_bytes: largest total size of all shards in the folder; None: `default_max_bytes()`.
         attempts: how often a transfer is tried.
-        wait_s: pause before the second try; it doubles with each.
+        wait_s: pause before the second attempt; it doubles with each further one.
         options: passed on to the fsspec file system (credentials, endpoint).
     """
 
@@ -92,20 +93,17 @@ class ShardCache:
         return found
 
     def fetch_index(self) -> Path:
-        """Fetch the two files of the index, anew where they changed, and give the path of `index.json`.
+        """Fetch the two files of the index, again if they changed, and return the path of `index.json`.
 
         Raises:
             DataError: there is no index, or it cannot be fetched.
         """
-        from lavis_emovit.shards.columns import COLUMNS_NAME
-        from lavis_emovit.shards.index import INDEX_NAME
-
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / f".index{_LOCK_SUFFIX}"):
             head = self._retry(INDEX_NAME, lambda: self._read(INDEX_NAME))
             path = self.folder / INDEX_NAME
             if not (path.is_file() and path.read_bytes() == head and (self.folder / COLUMNS_NAME).is_file()):
-                # Another set lies there now: nothing of the earlier one may be taken for its own.
+                # The URL has another set now: delete all files of the earlier one.
                 for stale in [path, *self.folder.glob("[!.]*")]:
                     stale.unlink(missing_ok=True)
                 if b'"version": 1,' not in head[:200]:
@@ -116,44 +114,44 @@ class ShardCache:
         return path
 
     def fetch(self, name: str, size_bytes: int | None, sha256: str | None) -> Path:
-        """The local copy of a file, fetched if it is not there.
+        """The local copy of a file; fetches it if it is missing.
 
-        The file may be removed for another one at any time: open it at once, and ask again where it is gone.
+        Another process may evict the file at any time: open it at once, and fetch again if it is gone.
 
         Raises:
-            DataError: it cannot be fetched, is not the one that was indexed, or is larger than the whole cache.
+            DataError: it cannot be fetched, is not the indexed one, or is larger than the whole cache.
         """
         path = self.folder / name
-        if self._is_there(path, size_bytes):
+        if self._is_cached(path, size_bytes):
             return path
         if size_bytes is not None and size_bytes > self.max_bytes:
             raise DataError(
                 f"{self.url}/{name}: {size_bytes} bytes, more than the whole shard cache of {self.max_bytes}. "
-                f"Set {CACHE_BYTES_VARIABLE} (gigabytes) to several shards' size."
+                f"Set {CACHE_BYTES_VARIABLE} (gigabytes) to the size of several shards."
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / f".{name}{_LOCK_SUFFIX}"):
-            if not self._is_there(path, size_bytes):
+            if not self._is_cached(path, size_bytes):
                 with self._room(name, size_bytes or 0):
                     self._retry(name, lambda: self._download(name, size_bytes, sha256))
         return path
 
-    def _is_there(self, path: Path, size_bytes: int | None) -> bool:
+    def _is_cached(self, path: Path, size_bytes: int | None) -> bool:
         try:
             found = path.stat().st_size
             if size_bytes is not None and found != size_bytes:
                 return False
-            os.utime(path)  # what was opened last is kept longest
+            os.utime(path)  # the least recently opened shards are evicted first
         except FileNotFoundError:
             return False
         return True
 
     @contextlib.contextmanager
     def _room(self, name: str, size_bytes: int) -> Iterator[None]:
-        """Room for a file while it is fetched: the shards that were opened longest ago make it, or it is waited for."""
+        """Reserve space for a file while it is fetched: evict old shards, or wait for other processes."""
         reserved = self._temporary(name).with_suffix(_RESERVED_SUFFIX)
         while not self._reserve(reserved, size_bytes):
-            time.sleep(_POLL_S)  # other processes' transfers take what is left
+            time.sleep(_POLL_S)  # transfers of other processes hold the rest
         try:
             yield
         finally:
@@ -195,9 +193,9 @@ class ShardCache:
             system.get_file(path, str(temporary))
             received = temporary.stat().st_size
             if size_bytes is not None and received != size_bytes:
-                raise OSError(f"{received} bytes arrived, {size_bytes} are indexed")
+                raise OSError(f"received {received} bytes, expected {size_bytes}")
             if sha256 is not None and file_sha256(temporary) != sha256:
-                raise OSError("what arrived is not what was indexed, its sha256 does not fit")
+                raise OSError("received other content than the indexed one, its sha256 does not match")
             temporary.replace(self.folder / name)
         finally:
             temporary.unlink(missing_ok=True)
@@ -207,7 +205,7 @@ class ShardCache:
         return system.cat_file(path)
 
     def _open(self, name: str) -> tuple[Any, str]:
-        """The file system of the URL, and the path of a file in it."""
+        """The file system of the URL, and a file's path in it."""
         from fsspec.core import url_to_fs
 
         protocol = self.url.partition("://")[0]
@@ -215,44 +213,42 @@ class ShardCache:
         if protocol in ("http", "https"):
             from aiohttp import ClientTimeout
 
-            # By default a transfer may take five minutes in all, which a large shard on a slow line exceeds.
+            # The default limit of five minutes per transfer is too short for a large shard on a slow connection.
             timeout = ClientTimeout(total=None, sock_connect=_TIMEOUT_S, sock_read=_TIMEOUT_S)
             options.setdefault("client_kwargs", {"timeout": timeout})
         try:
             return url_to_fs(f"{self.url}/{name}", **options)
         except (ImportError, ValueError) as error:
             package = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}.get(protocol)
-            advice = f"Install {package}." if package else "Give an address that starts with https://, s3:// or gs://."
-            raise DataError(f"{self.url}: cannot be opened here ({error}). {advice}") from None
+            advice = f"Install {package}." if package else "Use a URL that starts with https://, s3:// or gs://."
+            raise DataError(f"{self.url}: cannot be opened ({error}). {advice}") from None
 
     def _retry(self, name: str, action: Callable[[], ResultT]) -> ResultT:
-        last: Exception = OSError("nothing was tried")
+        last: Exception = OSError("no attempt")
         for attempt in range(self.attempts):
             if attempt:
-                # Jitter keeps the workers of a run from asking all at once again.
+                # Jitter keeps the workers of a run from retrying all at once.
                 time.sleep(self.wait_s * 2 ** (attempt - 1) * (0.5 + random.Random(os.getpid() + attempt).random()))
             try:
                 return action()
             except DataError:
                 raise
             except FileNotFoundError:
-                raise DataError(
-                    f"{self.url}/{name}: not there. Is the address right, and is the set complete?"
-                ) from None
+                raise DataError(f"{self.url}/{name}: not found. Check the URL and that the set is complete.") from None
             except Exception as error:
-                # Every file system of fsspec has its own exceptions for a broken transfer.
+                # Each fsspec file system has its own exceptions for failed transfers.
                 last = error
                 logger.warning(
-                    "%s/%s: try %d of %d failed: %s", self.url, name, attempt + 1, self.attempts, _text(error)
+                    "%s/%s: attempt %d of %d failed: %s", self.url, name, attempt + 1, self.attempts, _text(error)
                 )
         raise DataError(
-            f"{self.url}/{name}: {self.attempts} tries failed, the last with: {_text(last)}. "
-            "Run the same command again when the connection is back, or copy the shards to this machine."
+            f"{self.url}/{name}: {self.attempts} attempts failed, the last with: {_text(last)}. "
+            "Run the same command again when the connection works, or copy the shards to this machine."
         ) from None
 
 
 def _writer_lives(path: Path) -> bool:
-    """Whether the process whose number stands in a file's name still runs."""
+    """Whether the process whose id is in the file's name still runs."""
     try:
         os.kill(int(path.stem.rpartition(".")[2]), 0)
     except (ProcessLookupError, ValueError):

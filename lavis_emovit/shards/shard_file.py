@@ -1,7 +1,7 @@
-"""One shard: pictures and records of its slot into one tar file, and what the index must know about it.
+"""Builds one shard: writes images and records of its slot into a tar file and collects its part of the index.
 
-A finished shard leaves a note in the build's hidden folder: of what it was made and what it holds. A build that was
-killed reads the notes and goes on after them; a shard whose records, settings or pictures changed since is made anew.
+A finished shard leaves a note in the build's hidden folder: its inputs and its contents. An interrupted build reads the
+notes and resumes after them. A shard whose records, settings or images changed since is built again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import os
-import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -19,30 +18,30 @@ from pathlib import Path
 from typing import Any
 
 from lavis_emovit.files import atomic_writer, file_sha256
-from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord
-from lavis_emovit.shards.columns import NO_LABEL, PAIR_COLUMNS, SAMPLE_COLUMNS
+from lavis_emovit.records import EmotionRecord
+from lavis_emovit.shards.columns import NO_LABEL, append_sample, empty_columns, sample_crc32
 from lavis_emovit.shards.images import BadImageError, check_image, shrink_image
 from lavis_emovit.shards.index import ShardInfo
-from lavis_emovit.shards.tar import RECORD_SUFFIX, Member, pair_members, scan_tar
+from lavis_emovit.shards.tar import RECORD_SUFFIX, pair_members, scan_tar
 
 SHARD_NAME = "shard-{number:06d}.tar"
 WORK_FOLDER = ".build"
 NOT_FOUND = f"cannot be read ({os.strerror(errno.ENOENT)})"
-# Counted up when the same input would give other bytes than before.
+# Increase it when the same input gives different bytes than before.
 WRITER_VERSION = 2
 
 
 @dataclass(frozen=True)
 class ShardJob:
-    """What makes one shard.
+    """The inputs of one shard.
 
     Attributes:
-        number: of the slot, from which its name comes.
-        records: JSON lines of the records, in the order in which they are laid down.
+        number: of the slot; determines the shard's name.
+        records: JSON lines of the records, in the order in which they are written.
         keys: member names of the records.
         image_root, out_dir: folders.
-        labels: all labels of the set; a sample's label is its number here.
-        resize_px: shrink pictures whose shorter side is longer than that; None keeps all bytes as they are.
+        labels: all labels of the set; a sample's label is stored as its position here.
+        resize_px: shrink images whose shorter side is longer; None: keep all bytes unchanged.
     """
 
     number: int
@@ -55,17 +54,17 @@ class ShardJob:
 
     @property
     def path(self) -> Path:
-        """Where the shard will lie."""
+        """Path of the shard."""
         return Path(self.out_dir, SHARD_NAME.format(number=self.number))
 
     @property
     def note_path(self) -> Path:
-        """Where the finished shard leaves its note."""
+        """Path of the finished shard's note."""
         return Path(self.out_dir, WORK_FOLDER, f"{self.path.stem}.json")
 
     @property
     def plan_hash(self) -> str:
-        """sha256 over everything that decides the shard's bytes, save the pictures."""
+        """sha256 over everything that determines the shard's bytes, except the images."""
         plan: list[Any] = [WRITER_VERSION, self.number, self.records, self.keys, self.labels, self.resize_px]
         if self.resize_px is not None:
             plan.append(_pillow_version())
@@ -74,58 +73,36 @@ class ShardJob:
 
 @dataclass
 class ShardDraft:
-    """What the index must know about one shard; `shard` is None where no picture of the slot can be used."""
+    """One shard's part of the index; `shard` is None if no image of the slot can be used."""
 
     shard: ShardInfo | None = None
-    columns: dict[str, list[int]] = field(default_factory=lambda: {n: [] for n in (*SAMPLE_COLUMNS, *PAIR_COLUMNS)})
+    columns: dict[str, list[int]] = field(default_factory=empty_columns)
     bad: list[tuple[str, str]] = field(default_factory=list)
 
-    def add_sample(
-        self, image: Member, record_member: Member, record: EmotionRecord, crc32: int, labels: tuple[str, ...]
-    ) -> None:
-        """Append one sample to the columns."""
-        values = {
-            "image_offset": image.offset,
-            "image_bytes": image.size_bytes,
-            "record_offset": record_member.offset,
-            "record_bytes": record_member.size_bytes,
-            "crc32": crc32,
-            "label": NO_LABEL if record.emotion is None else labels.index(record.emotion),
-            "num_pairs": len(record.instructions),
-        }
-        for name, value in values.items():
-            self.columns[name].append(value)
-        for instruction in record.instructions:
-            self.columns["pair_kind"].append(INSTRUCTION_KINDS.index(instruction.kind))
-            self.columns["pair_chars"].append(len(instruction.question) + len(instruction.answer))
 
-
-def build_shard(job: ShardJob, on_sample: Callable[[], None] | None = None) -> ShardDraft:
-    """Make a shard, or take the one that an earlier build finished.
-
-    Args:
-        on_sample: called after each record.
-    """
-    pictures = _pictures_hash(job)
-    draft = _finished(job, pictures)
+def build_shard(job: ShardJob, on_sample: Callable[[], None] = lambda: None) -> ShardDraft:
+    """Build a shard, or reuse the one that an earlier build finished; `on_sample` is called after each record."""
+    images = _images_hash(job)
+    draft = _finished(job, images)
     if draft is not None:
-        for _ in job.records if on_sample is not None else ():
-            on_sample()  # type: ignore[misc]
+        for _ in job.records:
+            on_sample()
         return draft
     draft = _write(job, on_sample)
-    if _pictures_hash(job) != pictures:
-        return draft  # somebody changed them meanwhile: a later build must look again
-    note = {"plan": job.plan_hash, "pictures": pictures, **asdict(draft)}
+    if _images_hash(job) != images:
+        return draft  # the images changed in the meantime: a later build must check again
+    # The key `pictures` belongs to the format of the notes.
+    note = {"plan": job.plan_hash, "pictures": images, **asdict(draft)}
     with atomic_writer(job.note_path) as file:
         json.dump(note, file)
     return draft
 
 
-def _finished(job: ShardJob, pictures: str) -> ShardDraft | None:
-    """What an earlier build noted, if that shard is the one that would be made now."""
+def _finished(job: ShardJob, images: str) -> ShardDraft | None:
+    """The note of an earlier build, if its shard is the one that would be built now."""
     try:
         note = json.loads(job.note_path.read_text(encoding="utf-8"))
-        if note["plan"] != job.plan_hash or note["pictures"] != pictures:
+        if note["plan"] != job.plan_hash or note["pictures"] != images:
             return None
         bad = [(record_id, reason) for record_id, reason in note["bad"]]
         if note["shard"] is None:
@@ -135,11 +112,11 @@ def _finished(job: ShardJob, pictures: str) -> ShardDraft | None:
             return None
         return ShardDraft(shard, note["columns"], bad)
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # no note, or one that cannot be trusted: the shard is made anew
+        return None  # no usable note: build the shard again
 
 
-def _pictures_hash(job: ShardJob) -> str:
-    """Over names, sizes and times of the pictures: changes when one is replaced."""
+def _images_hash(job: ShardJob) -> str:
+    """Hash over names, sizes and times of the images: changes when one is replaced."""
     digest = hashlib.sha256()
     for line in job.records:
         name = json.loads(line)["image"]
@@ -151,8 +128,8 @@ def _pictures_hash(job: ShardJob) -> str:
     return digest.hexdigest()
 
 
-def _write(job: ShardJob, on_sample: Callable[[], None] | None) -> ShardDraft:
-    # webdataset loads torch when imported, which nothing else in this module needs.
+def _write(job: ShardJob, on_sample: Callable[[], None]) -> ShardDraft:
+    # webdataset imports torch, which nothing else in this module needs.
     from webdataset import TarWriter
 
     draft = ShardDraft()
@@ -170,18 +147,26 @@ def _write(job: ShardJob, on_sample: Callable[[], None] | None) -> ShardDraft:
                     else:
                         record_bytes = line.encode("utf-8")
                         tar.write({"__key__": key, suffix: image_bytes, RECORD_SUFFIX: record_bytes})
-                        written.append((record, zlib.crc32(record_bytes, zlib.crc32(image_bytes))))
-                    if on_sample is not None:
-                        on_sample()
+                        written.append((record, sample_crc32(image_bytes, record_bytes)))
+                    on_sample()
             if not written:
                 raise _NothingToWriteError
     except _NothingToWriteError:
         job.path.unlink(missing_ok=True)
         return draft
-    # Offsets are taken from the finished file, as any reader sees it, rather than computed beside the writer.
+    # Offsets come from the finished file, as any reader finds them.
     members = pair_members(job.path, scan_tar(job.path))
     for (image, record_member), (record, crc32) in zip(members, written, strict=True):
-        draft.add_sample(image, record_member, record, crc32, job.labels)
+        label = NO_LABEL if record.emotion is None else job.labels.index(record.emotion)
+        append_sample(
+            draft.columns,
+            record,
+            image,
+            record_offset=record_member.offset,
+            record_bytes=record_member.size_bytes,
+            crc32=crc32,
+            label=label,
+        )
     histogram = Counter(record.emotion for record, _ in written if record.emotion is not None)
     draft.shard = ShardInfo(
         name=job.path.name,
@@ -195,11 +180,11 @@ def _write(job: ShardJob, on_sample: Callable[[], None] | None) -> ShardDraft:
 
 
 class _NothingToWriteError(Exception):
-    """Keeps a shard without samples from appearing under its name."""
+    """Prevents a shard without samples from appearing under its name."""
 
 
 def _read_image(job: ShardJob, record: EmotionRecord) -> tuple[str, bytes]:
-    """(suffix, bytes) of a record's picture."""
+    """(suffix, bytes) of a record's image."""
     try:
         data = Path(job.image_root, record.image).read_bytes()
     except OSError as error:
@@ -212,7 +197,7 @@ def _read_image(job: ShardJob, record: EmotionRecord) -> tuple[str, bytes]:
 
 
 class _HashingFile(io.RawIOBase):
-    """Passes writes on to a file and keeps their sha256."""
+    """Forwards writes to a file and computes their sha256."""
 
     def __init__(self, file: Any):
         self.file = file

@@ -1,4 +1,4 @@
-"""Members of a tar file and where their bytes lie."""
+"""Members of a tar file and the positions of their bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BLOCK_BYTES = 512
 
 @dataclass(frozen=True)
 class Member:
-    """A file in a tar: key and suffix of its name (webdataset's split at the first dot of the last part), its bytes."""
+    """A file in a tar. Like webdataset, `key` and `suffix` split its name at the first dot of the last path part."""
 
     key: str
     suffix: str
@@ -25,11 +25,10 @@ class Member:
 
 
 def scan_tar(path: str | os.PathLike[str]) -> list[Member]:
-    """All members in the order of the file; only headers are read.
+    """All members in file order; reads only headers.
 
     Raises:
-        DataError: not a plain tar file, or cut: in a member, or between two of them, where the mark of the end is
-            missing.
+        DataError: not a plain tar file, or truncated. A file cut between two members lacks its end marker.
     """
     try:
         with tarfile.open(path, mode="r:") as archive:
@@ -40,10 +39,12 @@ def scan_tar(path: str | os.PathLike[str]) -> list[Member]:
             mark = file.read(2 * _BLOCK_BYTES)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise DataError(
-            f"{path}: not a readable tar file ({error}). Take a complete, uncompressed copy, or build it again."
+            f"{path}: not a readable tar file ({error}). Get a complete, uncompressed copy, or build it again."
         ) from None
     if mark != bytes(2 * _BLOCK_BYTES):
-        raise DataError(f"{path}: the tar file is cut, its end is missing. Take a complete copy, or build it again.")
+        raise DataError(
+            f"{path}: the tar file is truncated, its end is missing. Get a complete copy, or build it again."
+        )
     found = []
     for item in members:
         folder, _, name = item.name.rpartition("/")
@@ -57,17 +58,17 @@ def pair_members(path: str | os.PathLike[str], members: list[Member]) -> list[tu
     """(image, record) of every sample.
 
     Raises:
-        DataError: a key that has not exactly one image and one record, side by side.
+        DataError: a key without exactly one image and one record, side by side.
     """
     if len(members) % 2:
-        raise DataError(f"{path}: {len(members)} members, every sample needs a picture and its record. Build it again.")
+        raise DataError(f"{path}: {len(members)} members, but every sample needs an image and a record. Build it again.")
     pairs, seen = [], set()
     for first, second in zip(members[0::2], members[1::2]):
         image, record = (second, first) if first.suffix == RECORD_SUFFIX else (first, second)
         if image.key != record.key or record.suffix != RECORD_SUFFIX or image.suffix == RECORD_SUFFIX:
-            raise DataError(f"{path}: '{first.key}' has no picture and record side by side. Build the shard again.")
+            raise DataError(f"{path}: '{first.key}' has no image and record side by side. Build the shard again.")
         if image.key in seen:
-            raise DataError(f"{path}: key '{image.key}' stands in it twice. Build the shard again.")
+            raise DataError(f"{path}: it contains key '{image.key}' twice. Build the shard again.")
         seen.add(image.key)
         pairs.append((image, record))
     return pairs

@@ -1,4 +1,4 @@
-"""How long the texts of each sample are, from the index: what length buckets and token budgets go by."""
+"""Text lengths of samples, estimated from the index, for length buckets and token budgets."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from lavis_emovit.shards.index import ShardIndex
 
 
 class LengthBucketSettings(Settings):
-    """Steps of like text length.
+    """Steps of similar text length.
 
     Attributes:
-        window_steps: steps in whose samples the like are sought.
-        max_tokens: most text tokens, padding included, of one micro-batch; null bounds only the number of samples.
-        chars_per_token: characters that make a token; the index holds characters, since it knows no tokenizer.
-        fixed_tokens: tokens that every question has besides its text (query tokens, prompt frame).
+        window_steps: steps that are sorted by length together.
+        max_tokens: most text tokens of one micro-batch, including padding; null: only the number of samples is limited.
+        chars_per_token: characters per token; the index counts characters because it has no tokenizer.
+        fixed_tokens: tokens that every question has in addition to its text (query tokens, prompt frame).
     """
 
     window_steps: int = Field(default=16, ge=1)
@@ -28,7 +28,7 @@ class LengthBucketSettings(Settings):
 
 
 class TokenLengths:
-    """Pairs of each sample and the tokens of its longest one; N samples.
+    """Pairs of each sample and their tokens; N samples.
 
     Args:
         num_pairs: int [N].
@@ -49,9 +49,9 @@ class TokenLengths:
         kinds: Sequence[str] | None = None,
         max_pairs: int | None = None,
     ) -> TokenLengths:
-        """Lengths of chosen samples.
+        """Lengths of selected samples.
 
-        With `max_pairs` the pairs are chosen anew in every epoch; the lengths are then what they can be at most.
+        With `max_pairs` every epoch selects other pairs; the lengths are then upper bounds.
         """
         tokens = (
             np.ceil(index.columns["pair_chars"] / settings.chars_per_token).astype(np.int64) + settings.fixed_tokens
@@ -62,7 +62,7 @@ class TokenLengths:
         starts, stops = index.pair_starts[samples], index.pair_starts[samples + 1]
         longest = np.zeros(len(samples), np.int64)
         if len(samples):
-            # Every other piece is what lies between two chosen samples; a last zero keeps all bounds inside.
+            # Every other piece is what lies between two selected samples; a final zero keeps all bounds inside.
             bounds = np.stack([starts, stops], axis=1).reshape(-1)
             longest = np.maximum.reduceat(np.append(tokens, 0), bounds)[::2]
         num_pairs, total = counts[stops] - counts[starts], sums[stops] - sums[starts]
@@ -75,25 +75,20 @@ class TokenLengths:
 
     @classmethod
     def joined(cls, parts: Sequence[TokenLengths]) -> TokenLengths:
-        """Those of several datasets, one after the other."""
-        return cls(
-            np.concatenate([part.num_pairs for part in parts]),
-            np.concatenate([part.longest for part in parts]),
-            np.concatenate([part.total for part in parts]),
-        )
-
-    def __len__(self) -> int:
-        return len(self.longest)
+        """The lengths of several datasets, one after the other."""
+        columns = zip(*((part.num_pairs, part.longest, part.total) for part in parts))
+        return cls(*map(np.concatenate, columns))
 
     def of(self, number: int) -> tuple[int, int]:
-        """(pairs, tokens of the longest) of a sample."""
+        """(pairs, tokens of the longest one) of a sample."""
         return int(self.num_pairs[number]), int(self.longest[number])
 
 
 def padding_share(lengths: TokenLengths, batches: Iterable[Sequence[int] | np.ndarray]) -> float:
-    """Share of the text tokens of batches that is padding, every pair being as long as the batch's longest one.
+    """Share of padding among the text tokens of batches, with every pair padded to the longest one of its batch.
 
     Args:
+        lengths: the lengths of all samples.
         batches: sample numbers of each batch.
     """
     used = padded = 0

@@ -1,4 +1,4 @@
-"""Full check of a folder of shards against its index: every byte, every member, every record, every picture."""
+"""Full check of a folder of shards against its index: every byte, member, record and image."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lavis_emovit.errors import DataError
+from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import file_sha256
-from lavis_emovit.shards.columns import COLUMNS_NAME
+from lavis_emovit.shards.columns import COLUMNS_NAME, INDEX_NAME
 from lavis_emovit.shards.images import BadImageError, check_image
-from lavis_emovit.shards.index import INDEX_NAME, ShardIndex
+from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.pool import run_all
 from lavis_emovit.shards.reader import ShardReader
 from lavis_emovit.shards.tar import pair_members, scan_tar
 
+_MAX_REPORTED = 20
+
 
 @dataclass
 class VerifyReport:
-    """What a check found. `problems` is empty for a sound folder; `strays` are files that belong to no shard."""
+    """The result of a check. `problems` is empty for a sound folder; `strays` are files that belong to no shard."""
 
     folder: Path
     num_shards: int = 0
@@ -31,14 +33,13 @@ class VerifyReport:
     def ok(self) -> bool:
         return not self.problems
 
-    def raise_if_bad(self, limit: int = 20) -> None:
-        """Raise a DataError with the first `limit` problems, where there are any."""
+    def raise_if_bad(self) -> None:
+        """Raise a DataError with the first problems, if there are any."""
         if self.problems:
-            more = f"\n  ... and {len(self.problems) - limit} more" if len(self.problems) > limit else ""
-            lines = "\n".join(f"  - {problem}" for problem in self.problems[:limit])
             raise DataError(
-                f"{self.folder}: {len(self.problems)} problem(s) in the shards:\n{lines}{more}\n"
-                "Restore the shards named here from their copy, or build them again with `emovit shards build`."
+                f"{self.folder}: {len(self.problems)} problem(s) in the shards:\n"
+                f"{bullet_list(self.problems, _MAX_REPORTED)}\n"
+                "Restore these shards from a backup, or build them again with `emovit shards build`."
             )
 
 
@@ -53,12 +54,12 @@ def verify_shards(
 
     Args:
         folder: the folder with `index.json`, on this machine or as a URL.
-        decode_images: also decode every picture.
-        processes: how many share the work.
-        progress: called with (shards done, shards in all).
+        decode_images: also decode every image.
+        processes: number of processes.
+        progress: called with (shards done, number of shards).
 
     Returns:
-        the report; a fault of one shard does not keep the others from being checked.
+        the report; a fault in one shard does not prevent the others from being checked.
 
     Raises:
         DataError: there is no usable index.
@@ -78,26 +79,19 @@ def verify_shards(
         if progress is not None:
             progress(done, len(index.shards))
 
-    # The index goes along with every job, so a job is several shards.
+    # Every job carries the index, so a job is several shards.
     size = max(1, -(-len(index.shards) // (processes * 8)))
     jobs = [
         _Job(index, range(first, min(first + size, len(index.shards))), decode_images)
         for first in range(0, len(index.shards), size)
     ]
-    if processes > 1 and len(jobs) > 1:
-        results = run_all(_verify, jobs, processes, count)
-    else:
-        results = []
-        for job in jobs:
-            results.append(_verify(job))
-            count(job)
     ids: dict[str, str] = {}
-    for problems, places in results:
+    for problems, places in run_all(_verify, jobs, processes, count):
         report.problems += problems
         for record_id, place in places:
             first_place = ids.setdefault(record_id, place)
             if first_place != place:
-                report.problems.append(f"{place}: id '{record_id}' stands in {first_place} already")
+                report.problems.append(f"{place}: id '{record_id}' is already used by {first_place}")
     return report
 
 
@@ -109,10 +103,10 @@ class _Job:
 
 
 def _verify(job: _Job) -> tuple[list[str], list[tuple[str, str]]]:
-    """What is wrong with some shards, and (id, place) of their samples."""
+    """The problems of some shards, and (id, place) of their samples."""
     problems: list[str] = []
     places: list[tuple[str, str]] = []
-    # Each shard is checked just before it is read, and a broken one must not keep the others from being read.
+    # Without `check_files`: each shard is checked just before it is read, and a broken one must not stop the others.
     reader = ShardReader(job.index, check_files=False, max_open=1)
     starts = job.index.sample_starts
     for number in job.shards:
@@ -131,9 +125,9 @@ def _records_problems(index: ShardIndex) -> list[str]:
     name = str(index.records_name)
     path = index.folder / name
     if not path.is_file():
-        return [f"{name}: missing, it holds the records of the tars"]
+        return [f"{name}: missing, it contains the records of the tars"]
     if file_sha256(path) != index.build["records_sha256"]:
-        return [f"{name}: changed after the index was written, its sha256 does not fit"]
+        return [f"{name}: changed after the index was written, its sha256 does not match"]
     return []
 
 
@@ -143,25 +137,23 @@ def _check_shard(index: ShardIndex, number: int, samples: range) -> None:
     if not path.is_file():
         raise DataError(f"{shard.name}: missing")
     if path.stat().st_size != shard.size_bytes:
-        raise DataError(f"{shard.name}: {path.stat().st_size} bytes, the index says {shard.size_bytes}")
+        raise DataError(f"{shard.name}: {path.stat().st_size} bytes, expected {shard.size_bytes}")
     if file_sha256(path) != shard.sha256:
-        raise DataError(f"{shard.name}: changed after the index was written, its sha256 does not fit")
-    columns = index.columns
+        raise DataError(f"{shard.name}: changed after the index was written, its sha256 does not match")
     members = scan_tar(path)
+
+    def indexed(*names: str) -> list[tuple[int, ...]]:
+        return list(zip(*(index.columns[name][samples.start : samples.stop].tolist() for name in names)))
+
     if index.records_name is not None:
-        # Made elsewhere: the pictures must be members, and other members may lie between them.
-        places = {(member.offset, member.size_bytes) for member in members}
-        images = zip(
-            columns["image_offset"][samples.start : samples.stop], columns["image_bytes"][samples.start : samples.stop]
-        )
-        fits = all((int(offset), int(size)) in places for offset, size in images)
+        # From another tool: there may be other members between the images.
+        fits = set(indexed("image_offset", "image_bytes")) <= {(item.offset, item.size_bytes) for item in members}
     else:
         pairs = pair_members(shard.name, members)
         found = [(image.offset, image.size_bytes, record.offset, record.size_bytes) for image, record in pairs]
-        names = ("image_offset", "image_bytes", "record_offset", "record_bytes")
-        fits = found == [tuple(int(columns[column][sample]) for column in names) for sample in samples]
+        fits = found == indexed("image_offset", "image_bytes", "record_offset", "record_bytes")
     if not fits:
-        raise DataError(f"{shard.name}: its members don't lie where the index says")
+        raise DataError(f"{shard.name}: its members are not at the indexed positions")
 
 
 def _sample_problems(

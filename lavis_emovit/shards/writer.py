@@ -1,9 +1,9 @@
-"""Records and their pictures into webdataset tar shards with an index; a shard has its final name only when whole.
+"""Writes records with their images as webdataset tar shards with an index.
 
-Members of a sample are `<key>.<jpg|png|...>` and `<key>.json`, the record, side by side. Headers carry no time and no
-user, the samples' order comes from a hash of seed and id, and which samples a shard holds is settled before the first
-is read. So the same input gives the same bytes, in whatever order it arrives, however many processes or machines share
-the work, and however often it is stopped.
+The members of a sample are `<key>.<jpg|png|...>` and `<key>.json`, the record, side by side. Headers contain no time
+and no user, the sample order comes from a hash of seed and id, and the samples of each shard are determined before the
+first is read. So the same input gives the same bytes, whatever its order, the number of processes and machines, and the
+interruptions of the build.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
 
-from lavis_emovit.errors import DataError
+from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import TEMPORARY_SUFFIX
 from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord
-from lavis_emovit.shards.columns import COLUMNS_NAME, PAIR_COLUMNS, SAMPLE_COLUMNS
+from lavis_emovit.shards.columns import COLUMNS_NAME, INDEX_NAME, join_columns
 from lavis_emovit.shards.images import RESIZE_JPEG_QUALITY
-from lavis_emovit.shards.index import INDEX_NAME, ShardIndex
+from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.pool import run_all
 from lavis_emovit.shards.shard_file import NOT_FOUND, WORK_FOLDER, ShardDraft, ShardJob, build_shard
 
@@ -39,10 +38,10 @@ Part = tuple[int, int]  # (number from 1, how many)
 
 
 def sample_key(record_id: str) -> str:
-    """The member name of a record: its id where that is plain, else a plain form of it with a hash of the id.
+    """The member name of a record: its id if that is plain, else a plain form of it with a hash of the id.
 
-    Plain is lower case ASCII without dots: webdataset cuts a name at its first dot, and some file systems don't tell
-    upper from lower case.
+    Plain means lower case ASCII without dots: webdataset splits a name at its first dot, and some file systems ignore
+    case.
     """
     if _PLAIN_KEY.fullmatch(record_id) and len(record_id) <= _MAX_KEY_LENGTH:
         return record_id
@@ -66,34 +65,32 @@ def write_shards(
     resize_px: int | None = None,
     part: Part | None = None,
 ) -> ShardIndex:
-    """Write records with their pictures as shuffled shards.
+    """Write records with their images as shuffled shards.
 
-    A build that was stopped at any moment goes on when it is called again with the same input, and ends with the same
-    bytes.
+    An interrupted build resumes when it is called again with the same input, and ends with the same bytes.
 
     Args:
-        records: what to write; ids must be unique.
-        image_root: the folder that the records' image paths start from.
+        records: the records; ids must be unique.
+        image_root: the folder that the records' image paths are relative to.
         out_dir: folder for the shards and their index, which is written last.
-        samples_per_shard: records in each shard but the last; pictures that are left out leave their shard smaller.
-        seed: seed of the order in which samples are laid down.
-        skip_bad: leave samples with a missing or damaged picture out, and list them in the index under
-            `build.skipped`; otherwise any such sample refuses the whole build.
+        samples_per_shard: records in each shard but the last; skipped images leave their shard smaller.
+        seed: seed of the order in which samples are written.
+        skip_bad: skip samples with a missing or damaged image and list them in the index under `build.skipped`.
+            Otherwise any such sample refuses the whole build.
         overwrite: replace a finished set of shards in `out_dir`.
-        max_reported: how many bad pictures the error message names.
-        progress: called with (samples done, samples in all).
-        processes: how many processes share the work. With more than one, a script that calls this must keep its own
-            work under `if __name__ == "__main__"`.
-        resize_px: shrink pictures whose shorter side is longer than that; None keeps the pictures' own bytes.
-        part: (i, n) makes only the i-th of n parts, into `out_dir/part-000i-of-000n`; `merge_parts` joins them.
+        max_reported: how many bad images the error message names.
+        progress: called with (samples done, number of samples).
+        processes: number of processes. With more than one, a calling script must keep its own work under
+            `if __name__ == "__main__"`.
+        resize_px: shrink images whose shorter side is longer; None: keep the images' own bytes.
+        part: (i, n) builds only the i-th of n parts, into `out_dir/part-000i-of-000n`; `merge_parts` joins them.
 
     Returns:
         the index; of a part, the part's own.
 
     Raises:
-        DataError: no records, ids that repeat, no `image_root`, an `out_dir` that can be no folder, shards there
-            already, bad pictures (all of them are counted), another build at work in `out_dir`, or a process of this
-            one was killed.
+        DataError: no records, duplicate ids, a missing `image_root`, an `out_dir` that cannot be created or already has
+            shards, bad images (all are counted), another build running in `out_dir`, or a process was killed.
     """
     for name, value, least in (
         ("samples_per_shard", samples_per_shard, 1),
@@ -104,12 +101,10 @@ def write_shards(
             raise DataError(f"{name} must be at least {least}, got {value}")
     out_dir, image_root = Path(out_dir), Path(image_root)
     if not image_root.is_dir():
-        raise DataError(
-            f"{image_root}: no such folder, and the pictures should lie in it; give another with `--images`"
-        )
+        raise DataError(f"{image_root}: no such folder; pass the folder of the images with `--images`")
     if part is not None:
         if not 1 <= part[0] <= part[1] <= 9999:
-            raise DataError(f"part {part[0]}/{part[1]}: parts are numbered 1/n to n/n, n at most 9999")
+            raise DataError(f"part {part[0]}/{part[1]}: parts are numbered 1/n to n/n, with n at most 9999")
         out_dir = out_dir / PART_FOLDER.format(number=part[0], count=part[1])
     ordered = _shuffled(records, seed)
     jobs = _jobs(ordered, image_root, out_dir, samples_per_shard, resize_px)
@@ -128,15 +123,12 @@ def write_shards(
             raise DataError(_bad_text(image_root, bad, sum(len(job.records) for job in jobs), max_reported))
         shards = [draft.shard for draft in drafts if draft.shard is not None]
         if not shards and part is None:
-            raise DataError(f"{image_root}: none of the {len(ordered)} pictures can be used, there is nothing to write")
+            raise DataError(f"{image_root}: none of the {len(ordered)} images can be used, there is nothing to write")
         build["skipped"] = [{"id": record_id, "reason": reason} for record_id, reason in bad]
         index = ShardIndex(
             out_dir,
             shards,
-            {
-                name: np.concatenate([np.zeros(0, np.int64), *(np.array(d.columns[name], np.int64) for d in drafts)])
-                for name in (*SAMPLE_COLUMNS, *PAIR_COLUMNS)
-            },
+            join_columns([draft.columns for draft in drafts]),
             labels=sorted({record.emotion for record in ordered if record.emotion is not None}),
             kinds=INSTRUCTION_KINDS,
             label_sets=sorted({record.label_set for record in ordered if record.label_set is not None}),
@@ -148,12 +140,12 @@ def write_shards(
 
 
 def sample_rank(seed: int, record_id: str) -> bytes:
-    """What the samples of a set are sorted by: a hash, the same wherever it is computed."""
+    """The sort key of a set's samples: a hash, the same on every machine."""
     return hashlib.sha256(f"{seed}/{record_id}".encode()).digest()
 
 
 def _shuffled(records: Iterable[EmotionRecord], seed: int) -> list[EmotionRecord]:
-    """By the hash of seed and id: the same order whatever the order of the input."""
+    """Sorted by the hash of seed and id, independent of the input order."""
     by_rank: dict[bytes, EmotionRecord] = {}
     for record in records:
         rank = sample_rank(seed, record.id)
@@ -161,7 +153,7 @@ def _shuffled(records: Iterable[EmotionRecord], seed: int) -> list[EmotionRecord
             raise DataError(f"two records have the id '{record.id}'; ids must be unique. Rename one of them.")
         by_rank[rank] = record
     if not by_rank:
-        raise DataError("there are no records to write; is the split name right?")
+        raise DataError("there are no records to write; check the name of the split")
     return [by_rank[rank] for rank in sorted(by_rank)]
 
 
@@ -173,7 +165,7 @@ def _jobs(
     for record in ordered:
         first = keys.setdefault(sample_key(record.id), record.id)
         if first != record.id:
-            raise DataError(f"ids '{record.id}' and '{first}' give one member name '{sample_key(record.id)}'")
+            raise DataError(f"ids '{record.id}' and '{first}' give the same member name '{sample_key(record.id)}'")
     return [
         ShardJob(
             number=start // samples_per_shard,
@@ -190,19 +182,19 @@ def _jobs(
 
 @contextmanager
 def _sole_build(out_dir: Path, overwrite: bool) -> Iterator[None]:
-    """A folder for this build alone; a finished set in it is given up first, if that is wanted."""
-    _refuse_finished(out_dir, overwrite)
+    """Lock the folder for this build; with `overwrite`, first remove the index of a finished set in it."""
+    refuse_finished(out_dir, overwrite)
     work = out_dir / WORK_FOLDER
     make_folder(work, out_dir)
     lock = FileLock(work / "lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise DataError(f"{out_dir}: another build is at work there. Wait for it, or take another folder.") from None
+        raise DataError(f"{out_dir}: another build is running there. Wait for it, or use another folder.") from None
     try:
-        _refuse_finished(out_dir, overwrite)
+        refuse_finished(out_dir, overwrite)
         if (out_dir / INDEX_NAME).exists():
-            # The index goes first: without it the folder counts as unfinished at every moment from here on.
+            # Remove the index first: from here on the folder counts as unfinished.
             (out_dir / INDEX_NAME).unlink()
             for path in work.glob("*.json"):
                 path.unlink()
@@ -212,22 +204,23 @@ def _sole_build(out_dir: Path, overwrite: bool) -> Iterator[None]:
 
 
 def make_folder(path: Path, named: Path) -> None:
-    """Make a folder; where that cannot be, say so of the one that a person named."""
+    """Create a folder; an error names `named`, the folder that the user specified."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         in_the_way = next((place for place in (named, *named.parents) if place.exists() and not place.is_dir()), None)
         why = f"{in_the_way} is a file" if in_the_way is not None else error.strerror
-        raise DataError(f"{named}: cannot be a folder for shards, since {why}; give another `--out`") from None
+        raise DataError(f"{named}: cannot be a folder for shards, because {why}; use another `--out`") from None
 
 
-def _refuse_finished(out_dir: Path, overwrite: bool) -> None:
+def refuse_finished(out_dir: Path, overwrite: bool) -> None:
+    """Refuse a folder with finished shards, unless they may be overwritten."""
     if (out_dir / INDEX_NAME).exists() and not overwrite:
-        raise DataError(f"{out_dir}: holds finished shards already. Take another folder, or say `--overwrite`.")
+        raise DataError(f"{out_dir}: already contains finished shards. Use another folder, or pass `--overwrite`.")
 
 
 def _remove_strays(out_dir: Path, jobs: Sequence[ShardJob]) -> None:
-    """Remove shards that this build will not have and half-written files; what is not ours is not touched."""
+    """Remove partial files and shards that are not part of this build, and nothing else."""
     wanted = {job.path.name for job in jobs}
     for path in out_dir.iterdir():
         leftover = path.name.endswith(TEMPORARY_SUFFIX) and path.name.startswith(
@@ -256,11 +249,10 @@ def _build_all(jobs: Sequence[ShardJob], processes: int, progress: Progress | No
 def _bad_text(image_root: Path, bad: list[tuple[str, str]], num_records: int, max_reported: int) -> str:
     if len(bad) == num_records and all(reason.startswith(NOT_FOUND) for _, reason in bad):
         first = bad[0][1].removeprefix(f"{NOT_FOUND}: ")
-        return f"{image_root}: none of the {num_records} pictures is in it ({first}, ...); give another with `--images`"
-    lines = "\n".join(f"  - {record_id}: {reason}" for record_id, reason in bad[:max_reported])
-    more = f"\n  ... and {len(bad) - max_reported} more" if len(bad) > max_reported else ""
+        return f"{image_root}: contains none of the {num_records} images ({first}, ...); pass another with `--images`"
+    lines = [f"{record_id}: {reason}" for record_id, reason in bad]
     return (
-        f"{image_root}: {len(bad)} of {num_records} pictures cannot be used:\n{lines}{more}\n"
-        "Replace these files, or leave the samples out with `--skip-bad` (`skip_bad: true` in a dataset's `prepare`). "
-        "Sound shards are kept: the next build goes on from them."
+        f"{image_root}: {len(bad)} of {num_records} images cannot be used:\n{bullet_list(lines, max_reported)}\n"
+        "Replace these files, or skip the samples with `--skip-bad` (`skip_bad: true` in a dataset's `prepare`). "
+        "Sound shards are kept: the next build reuses them."
     )

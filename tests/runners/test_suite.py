@@ -346,7 +346,7 @@ def test_a_full_disk_says_what_to_do(suite, fake, monkeypatch):
         write(self, row)
 
     monkeypatch.setattr(PredictionWriter, "write", fill)
-    with pytest.raises(UserError, match=r"No space left.*Make room.*behind the answers that are written"):
+    with pytest.raises(UserError, match=r"No space left.*Free some space.*resumes from the last answer written"):
         run_suite(suite())
     monkeypatch.setattr(PredictionWriter, "write", write)
     run_suite(suite())

@@ -61,7 +61,7 @@ def run_suite(settings: SuiteSettings) -> dict[str, Any]:
     launch = processes.read_launch()
     limit_threads(settings.num_threads, launch.local_world_size)
     has_joined = _join_ranks(launch)
-    with SuiteFolder(settings) as folder, explain_full_disk(folder.path, "behind the answers that are written"):
+    with SuiteFolder(settings) as folder, explain_full_disk(folder.path, "the last answer written"):
         benchmarks, absent = open_benchmarks(settings)
         for name, reason in absent.items():
             logger.warning("benchmark '%s' is left out: %s", name, reason)

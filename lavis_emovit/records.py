@@ -189,7 +189,9 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[EmotionRecord]:
                 continue
             first = seen.setdefault(record.id, number)
             if first != number:
-                problems.append(f"{path}:{number}: id '{record.id}' is already used in line {first}; ids must be unique")
+                problems.append(
+                    f"{path}:{number}: id '{record.id}' is already used in line {first}; ids must be unique"
+                )
             elif not problems:
                 yield record
     if len(problems) == 1:

@@ -49,7 +49,7 @@ LIGHT_MODULES = (
     "lavis_emovit.paths",
     "lavis_emovit.records",
     "lavis_emovit.emotion.labels",
-    "lavis_emovit.sources.emoset",
+    "lavis_emovit.sources.readers.emoset",
     "lavis_emovit.emotion.questions",
     "lavis_emovit.evaluation.metrics",
     "lavis_emovit.evaluation.predictions",

@@ -1,12 +1,12 @@
 """Records.
 
-- A record comes back from its JSON line equal to what went in, whatever its fields hold.
+- A record read from its JSON line equals the original, for any content of its fields.
 - A wrong key, value or line is refused with file, line, key and the nearest valid name.
-- Ids repeat neither in a file that is written nor in one that is read.
-- A records file appears whole or not at all.
-- A line that was written before the schema grew reads as ever; a record that uses no new field writes the same line.
-- LLaVA-style conversations keep every question and answer on the way out and back; items whose ids repeat become
-  records whose ids don't, and a categorical answer names the emotion.
+- Ids are unique in files that are written and read.
+- A records file is written atomically.
+- A line of the first schema is read and written unchanged.
+- LLaVA-style conversations keep every question and answer in both directions; items with duplicate ids become records
+  with unique ids, and a categorical answer gives the emotion.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ records = st.builds(
 
 
 @given(records)
-def test_a_record_survives_its_json(record):
+def test_a_record_is_read_as_it_was_written(record):
     line = record.to_json()
     assert "\n" not in line
     assert parse_record(line, "here") == record
 
 
-def test_lines_of_the_first_schema_stay_as_they_are():
+def test_lines_of_the_first_schema_stay_unchanged():
     line = (
         '{"id":"a/1","image":"a/1.jpg","split":"test","source":"a","emotion":"awe","label_set":"mikels8",'
         '"votes":{"awe":1.0},"attributes":{"brightness":0.5},"valence":0.1,"arousal":-0.2,"action_units":{"12":2.0},'
@@ -124,11 +124,11 @@ def test_other_broken_files_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"records.jsonl:1: not one JSON object"):
         list(read_records(path))
     path.write_text(f"{_record().to_json()}\n{_record().to_json()}\n")
-    with pytest.raises(DataError, match=r"records.jsonl:2: id 'a/1' stands in line 1 already"):
+    with pytest.raises(DataError, match=r"records.jsonl:2: id 'a/1' is already used in line 1"):
         list(read_records(path))
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+def test_a_file_is_written_atomically(tmp_path):
     path = tmp_path / "deep" / "records.jsonl"
     assert write_records(path, [_record(), _record(id="a/2")]) == 2
     before = path.read_bytes()
@@ -146,7 +146,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     assert [item.name for item in path.parent.iterdir()] == ["records.jsonl"]
 
 
-def test_conversations_there_and_back():
+def test_conversations_in_both_directions():
     instructions = [
         Instruction(kind="categorical", question="Which?", answer="Predict emotion: awe", provenance="template:x/1"),
         Instruction(kind="reasoning", question="Why?", answer="Because.\nReally.", provenance="model:m"),
@@ -161,7 +161,7 @@ def test_conversations_there_and_back():
     assert from_conversations(json.loads(json.dumps(items)), source="a", label_set="mikels8") == given_records
 
 
-def test_published_items_with_repeating_ids_become_records_of_their_own():
+def test_published_items_with_duplicate_ids_become_separate_records():
     def item(image, *turns):
         sides = ("human", "gpt") * (len(turns) // 2)
         return {

@@ -1,7 +1,7 @@
 """Settings behind the YAML.
 
-- Unknown keys are named with their whole path and the nearest valid name, at any depth, in mappings and choices too.
-- All problems come at once; a rule between keys is told without the node it stands in.
+- Unknown keys are named with their full path and the nearest valid name, at any depth, in mappings and unions too.
+- All problems are reported at once; a rule about several keys is reported without their values.
 - Good values become frozen settings.
 """
 

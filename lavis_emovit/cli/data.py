@@ -1,4 +1,4 @@
-"""`emovit data`: draw the sample set, import a dataset, look at it, count it, check it, split it."""
+"""`emovit data`: draw the sample set; import, preview, count, check and split datasets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from lavis_emovit.cli.data_checks import split, stats, verify
 from lavis_emovit.cli.data_import import import_dataset, list_datasets
 
-app = typer.Typer(help="Make, check and look at datasets.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Create, check and preview datasets.", no_args_is_help=True, add_completion=False)
 app.command("import")(import_dataset)
 app.command("list")(list_datasets)
 app.command("stats")(stats)
@@ -20,13 +20,13 @@ app.command("split")(split)
 
 @app.command()
 def draw(
-    out: Annotated[Path, typer.Option(help="Folder to make, in EmoSet's layout.")],
-    images_per_class: Annotated[int, typer.Option(help="Images for each of the 8 emotions.")] = 150,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same pictures.")] = 0,
-    size_px: Annotated[int, typer.Option(help="Side of the square pictures.")] = 192,
+    out: Annotated[Path, typer.Option(help="Folder to create, in EmoSet's layout.")],
+    images_per_class: Annotated[int, typer.Option(help="Images per emotion, for 8 emotions.")] = 150,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
+    size_px: Annotated[int, typer.Option(help="Side of the square images.")] = 192,
     label_noise: Annotated[float, typer.Option(help="Share of labels that are wrong on purpose.")] = 0.04,
 ) -> None:
-    """Draw the sample set: small scenes whose emotion follows from what is in them."""
+    """Draw the sample set: small scenes whose content determines their emotion."""
     from lavis_emovit.progress import progress
     from lavis_emovit.sample_set.write import write_sketch
 
@@ -48,29 +48,29 @@ def preview(
         Path, typer.Argument(help="Folder in EmoSet's layout, folder with records.jsonl, or records file.")
     ],
     out: Annotated[Path, typer.Option(help="The sheet: .html (with notes), .png or .jpg.")] = Path("preview.html"),
-    images: Annotated[Path | None, typer.Option(help="Where picture paths start, if not beside the records.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the image paths, if not the records'.")] = None,
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
-    per_label: Annotated[int, typer.Option(min=1, help="Pictures of each label.")] = 10,
-    tile_px: Annotated[int, typer.Option(min=16, max=1024, help="Side of a picture on the sheet.")] = 128,
-    seed: Annotated[int, typer.Option(help="Another seed shows other pictures.")] = 0,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit code 2 where a picture cannot be read.")] = False,
+    per_label: Annotated[int, typer.Option(min=1, help="Images per label.")] = 10,
+    tile_px: Annotated[int, typer.Option(min=16, max=1024, help="Side of an image on the sheet.")] = 128,
+    seed: Annotated[int, typer.Option(help="Another seed shows other images.")] = 0,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 2 if an image cannot be read.")] = False,
 ) -> None:
-    """Put pictures of a dataset with their labels on one page."""
+    """Show images of a dataset with their labels on one page."""
     from lavis_emovit.errors import DataError
     from lavis_emovit.sources.contact_sheet import find_records, pick_tiles, write_contact_sheet
 
     records, image_root = find_records(root, images)
     found = list(records)
     if not found:
-        raise DataError(f"{root}: there are no records in it; make some with `emovit data import`")
-    tiles = pick_tiles(found, image_root, per_label, seed=seed, split=split)
+        raise DataError(f"{root}: contains no records; create some with `emovit data import`")
+    rows = pick_tiles(found, image_root, per_label, seed=seed, split=split)
     sources = ", ".join(sorted({record.source for record in found}))
     chosen = sum(split is None or record.split == split for record in found)
     subtitle = f"{chosen} records{f' of split {split}' if split else ''}, up to {per_label} of each row, seed {seed}"
-    broken = write_contact_sheet(tiles, out, tile_px, sources, subtitle)
-    shown = sum(len(row) for row in tiles.values())
-    typer.echo(f"{shown} pictures of {len(tiles)} labels in {out}")
+    broken = write_contact_sheet(rows, out, tile_px, sources, subtitle)
+    shown = sum(len(row.tiles) for row in rows.values())
+    typer.echo(f"{shown} images of {len(rows)} labels in {out}")
     for line in broken:
         typer.echo(f"  {line}")
     if strict and broken:
-        raise DataError(f"refused by --strict: {len(broken)} of {shown} pictures cannot be read")
+        raise DataError(f"refused by --strict: {len(broken)} of {shown} images cannot be read")

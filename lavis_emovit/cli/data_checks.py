@@ -1,4 +1,4 @@
-"""`emovit data stats`, `verify` and `split`: count records, check them with their pictures, split them anew."""
+"""`emovit data stats`, `verify` and `split`: count records, check them with their images, draw new splits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RecordsArgument = Annotated[
 ]
 ImagesOption = Annotated[
     list[Path] | None,
-    typer.Option(help="Where picture paths start, if not beside the records; once, or once for each records file."),
+    typer.Option(help="Folder of the image paths, if not the records'; once, or once per records file."),
 ]
 
 
@@ -36,9 +36,8 @@ def stats(
         bool, typer.Option("--strict", help="Refuse records without a label, and labels without a record.")
     ] = False,
 ) -> None:
-    """Count records: splits, label balance, labels that go together, ratings, action units."""
-    from lavis_emovit.errors import DataError
-    from lavis_emovit.files import atomic_writer
+    """Count records: splits, label balance, label pairs, ratings, action units."""
+    from lavis_emovit.errors import DataError, bullet_list
     from lavis_emovit.sources.contact_sheet import find_records
     from lavis_emovit.sources.statistics import NO_LABEL, count_records
 
@@ -51,28 +50,24 @@ def stats(
         problems += [f"{path}: no record of '{label}'" for label in counted.absent()]
         unlabelled = counted.totals().get(NO_LABEL, 0)
         problems += [f"{path}: {unlabelled} records have no label"] if unlabelled else []
-    if json_out is not None:
-        with atomic_writer(json_out) as file:
-            json.dump(found, file, indent=1, ensure_ascii=False)
-            file.write("\n")
+    _write_json(json_out, found)
     if strict and problems:
-        raise DataError("refused by --strict:\n" + "\n".join(f"  - {line}" for line in problems))
+        raise DataError(f"refused by --strict:\n{bullet_list(problems)}")
 
 
 def verify(
     records: RecordsArgument,
     images: ImagesOption = None,
     near: Annotated[
-        int, typer.Option(min=-1, max=16, help="Bits of 64 by which near duplicates may differ; -1 looks for none.")
+        int, typer.Option(min=-1, max=16, help="Bits of 64 by which near duplicates may differ; -1: none.")
     ] = 2,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that open pictures.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that decode images.")] = 1,
     show: Annotated[int, typer.Option(min=1, help="Findings of each kind to show.")] = 20,
     json_out: Annotated[Path | None, typer.Option("--json", help="Also write all findings as JSON.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse any finding, with exit code 2.")] = False,
 ) -> None:
-    """Look for missing and broken pictures, duplicates, and leaks between splits and between datasets."""
-    from lavis_emovit.errors import ConfigError, DataError
-    from lavis_emovit.files import atomic_writer
+    """Find missing and broken images, duplicates, and leaks between splits and between datasets."""
+    from lavis_emovit.errors import ConfigError, DataError, bullet_list
     from lavis_emovit.progress import progress
     from lavis_emovit.sources.checks import CheckedFile, check_records
     from lavis_emovit.sources.contact_sheet import find_records
@@ -92,46 +87,39 @@ def verify(
             num_workers=workers,
             progress=display.update,
         )
-    typer.echo(f"{report.num_records} records with {report.num_pictures} pictures: {report.num_findings} findings")
-    for title, lines in report.findings().items():
-        if lines:
-            typer.echo(f"{title}: {len(lines)}")
-            for line in lines[:show]:
-                typer.echo(f"  - {line}")
-            if len(lines) > show:
-                typer.echo(f"  ... and {len(lines) - show} more (--show, --json)")
-    if report.num_missing and report.num_missing == report.num_pictures:
-        looked = ", ".join(sorted({str(file.image_root) for file in files}))
-        hint = "give --images, the folder where their paths start" if not images else "is --images the right folder?"
-        typer.echo(f"none of the pictures is in {looked}: {hint}")
+    typer.echo(f"{report.num_records} records with {report.num_images} images: {report.num_findings} findings")
+    findings = {title.replace("picture", "image"): lines for title, lines in report.findings().items() if lines}
+    for title, lines in findings.items():
+        more = " (--show, --json)" if len(lines) > show else ""
+        typer.echo(f"{title}: {len(lines)}\n{bullet_list(lines, show)}{more}")
+    if report.num_missing and report.num_missing == report.num_images:
+        roots_used = ", ".join(sorted({str(file.image_root) for file in files}))
+        hint = "check --images" if images else "pass the folder of the image paths with --images"
+        typer.echo(f"none of the images is in {roots_used}: {hint}")
     if report.odd:
-        kinds = ", ".join(f"{kind} ({count})" for kind, count in report.odd.most_common())
-        typer.echo(f"no faults, but worth knowing: {kinds}")
-    if json_out is not None:
-        with atomic_writer(json_out) as file:
-            json.dump({**report.findings(), "odd": dict(report.odd)}, file, indent=1, ensure_ascii=False)
-            file.write("\n")
-    if strict and report.num_findings:
-        kinds = ", ".join(f"{len(lines)} {title}" for title, lines in report.findings().items() if lines)
+        typer.echo(f"special cases: {', '.join(f'{kind} ({count})' for kind, count in report.odd.most_common())}")
+    _write_json(json_out, {**report.findings(), "odd": dict(report.odd)})
+    if strict and findings:
+        kinds = ", ".join(f"{len(lines)} {title}" for title, lines in findings.items())
         raise DataError(f"refused by --strict: {kinds}")
 
 
 def split(
     records: Annotated[Path, typer.Argument(help="Records file.")],
-    out: Annotated[Path, typer.Option(help="Records file to write; picture paths stay as they are.")],
+    out: Annotated[Path, typer.Option(help="Records file to write; image paths stay unchanged.")],
     overwrite: OverwriteOption = False,
     fractions: Annotated[str, typer.Option(help="Shares of the splits.")] = DEFAULT_FRACTIONS,
     seed: Annotated[int, typer.Option(help="Another seed gives other splits.")] = 0,
     stratify: Annotated[bool, typer.Option(help="Give each split its share of every label.")] = True,
     group_by: Annotated[
-        str | None, typer.Option(help="Key of `extra` that becomes the group, for example the person.")
+        str | None, typer.Option(help="Key of `extra` to use as the group, for example the person.")
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse a split that lacks a label, or is off its share by 5 points.")
+        bool, typer.Option("--strict", help="Refuse a split that lacks a label, or misses its share by 5 points.")
     ] = False,
 ) -> None:
-    """Draw new splits: seeded, stratified by label, never through a group (a person, a video)."""
-    from lavis_emovit.errors import DataError
+    """Draw new splits: seeded, stratified by label, never dividing a group (a person, a video)."""
+    from lavis_emovit.errors import DataError, bullet_list
     from lavis_emovit.records import read_records, write_records
     from lavis_emovit.sources.splits import split_by_group
     from lavis_emovit.sources.statistics import count_records
@@ -147,28 +135,37 @@ def split(
     for name, share in shares.items():
         got = counted.splits[name] / len(done)
         if abs(got - share) > 0.05:
-            problems.append(f"split '{name}' got {got:.1%} instead of {share:.1%}; whole groups are dealt")
+            problems.append(f"split '{name}' has {got:.1%} instead of {share:.1%}, because groups are not divided")
         lacking = sorted(set(counted.totals()) - set(counted.labels.get(name, {})))
         if share > 0 and lacking:
             problems.append(f"split '{name}' has no record of {', '.join(lacking)}")
     if strict and problems:
-        raise DataError("refused by --strict, nothing written:\n" + "\n".join(f"  - {line}" for line in problems))
+        raise DataError(f"refused by --strict, nothing written:\n{bullet_list(problems)}")
     write_records(out, done)
     typer.echo("\n".join(_describe(out, counted)))
     for line in problems:
         typer.echo(f"  note: {line}")
     if out.parent.resolve() != records.parent.resolve():
-        typer.echo(f"  picture paths start where those of {records} do: give --images to later commands")
+        typer.echo(f"  image paths are relative to {records.parent}: pass --images {records.parent} to later commands")
 
 
 def _some(records: Iterable[EmotionRecord], path: Path) -> list[EmotionRecord]:
-    """The records as a list; an empty file is a mistake wherever records are looked at."""
+    """The records as a list; refuses an empty file."""
     from lavis_emovit.errors import DataError
 
     found = list(records)
     if not found:
-        raise DataError(f"{path}: there are no records in it; make some with `emovit data import`")
+        raise DataError(f"{path}: contains no records; create some with `emovit data import`")
     return found
+
+
+def _write_json(path: Path | None, content: Any) -> None:
+    from lavis_emovit.files import atomic_writer
+
+    if path is not None:
+        with atomic_writer(path) as file:
+            json.dump(content, file, indent=1, ensure_ascii=False)
+            file.write("\n")
 
 
 def _grouped(record: EmotionRecord, key: str) -> EmotionRecord:
@@ -185,7 +182,7 @@ def _describe(path: Path, counted: RecordStatistics) -> list[str]:
 
     splits = sorted(counted.splits)
     shares = ", ".join(f"{name} {counted.splits[name]} ({_share(counted.splits[name], counted)})" for name in splits)
-    lines = [f"{path}: {counted.num_records} records of {len(counted.images)} pictures; {shares}"]
+    lines = [f"{path}: {counted.num_records} records of {len(counted.images)} images; {shares}"]
     for name, groups in sorted(counted.groups.items()):
         lines.append(f"  {len(groups)} groups in {name}")
     totals = counted.totals()
@@ -203,7 +200,7 @@ def _describe(path: Path, counted: RecordStatistics) -> list[str]:
         lines.append(f"  no record of: {', '.join(counted.absent())}")
     if counted.together:
         pairs = counted.together.most_common(_MAX_PAIRS)
-        lines.append("  labels together (several labels, or votes for both):")
+        lines.append("  label pairs (several labels, or votes for both):")
         lines += [f"    {count:>8}  {one} + {other}" for (one, other), count in pairs]
         if len(counted.together) > _MAX_PAIRS:
             lines.append(f"    ... and {len(counted.together) - _MAX_PAIRS} more pairs (--json)")
@@ -213,8 +210,8 @@ def _describe(path: Path, counted: RecordStatistics) -> list[str]:
             f"  {name}: {d['count']} records, mean {d['mean']:+.3f}, std {d['std']:.3f}, "
             f"{d['min']:+.2f} to {d['max']:+.2f}"
         )
-    for unit, (coded, there) in sorted(counted.action_units.items()):
-        lines.append(f"  AU{unit:02d}: coded in {coded} records, there in {there} ({there / coded:.1%})")
+    for unit, (coded, present) in sorted(counted.action_units.items()):
+        lines.append(f"  AU{unit:02d}: coded in {coded} records, present in {present} ({present / coded:.1%})")
     others = (
         (counted.num_votes, "records with shares of votes"),
         (counted.num_utterances, "utterances"),

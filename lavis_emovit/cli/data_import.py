@@ -1,4 +1,4 @@
-"""`emovit data import`: a published dataset, or one of one's own, as records with the categorical question in them."""
+"""`emovit data import` and `list`: turns a published or custom dataset into records with the categorical question."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ import typer
 from lavis_emovit.cli.data_output import OverwriteOption, check_output
 
 if TYPE_CHECKING:
+    from lavis_emovit.sources.base import Reader
     from lavis_emovit.sources.catalogue import CatalogueEntry
-    from lavis_emovit.sources.layouts import OpenDataset
-    from lavis_emovit.sources.problems import Notes
 
-# Layouts that belong to no dataset in particular.
-GENERAL_LAYOUTS = ("table", "folder", "conversations", "huggingface")
 DEFAULT_FRACTIONS = "train=0.8,val=0.05,test=0.15"
 
 
 class Order(str, Enum):
-    """How the options of a question are listed."""
+    """Order of the options in a question."""
 
     FIXED = "fixed"
     SHUFFLED = "shuffled"
@@ -31,24 +28,24 @@ def import_dataset(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="Name of a dataset (`emovit data list`), a dataset's YAML file, or a general layout: table (CSV, "
-            "JSON, Parquet), folder (one a class), conversations (LLaVA-style JSON), huggingface (`save_to_disk`)."
+            help="Name of a dataset (`emovit data list`), a dataset's YAML file, or a layout: table (CSV, JSON, "
+            "Parquet), folder (one per class), conversations (LLaVA-style JSON), huggingface (`save_to_disk`)."
         ),
     ],
-    path: Annotated[Path, typer.Argument(help="Folder of the dataset, or the file of a table or of conversations.")],
+    path: Annotated[Path, typer.Argument(help="Folder of the dataset, or the file of a table or conversations.")],
     out: Annotated[Path | None, typer.Option(help="Records file; by default records.jsonl in the folder.")] = None,
     overwrite: OverwriteOption = False,
-    name: Annotated[str | None, typer.Option(help="Name of the dataset; by default its own or its folder's.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the dataset; by default that of its folder.")] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(help="FIELD=COLUMN of a table, as often as needed; fields are image, emotion, split, group, ..."),
+        typer.Option(help="FIELD=COLUMN of a table, repeatable; fields are image, emotion, split, group, ..."),
     ] = None,
     label_set: Annotated[
-        str | None, typer.Option(help="Label set, for example mikels8, or one of your own: 'labels:calm, tense'.")
+        str | None, typer.Option(help="Label set, for example mikels8, or your own: 'labels:calm, tense'.")
     ] = None,
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", help="KEY=VALUE in the dataset's layout, as often as needed, for example ties=soft."),
+        typer.Option("--set", help="KEY=VALUE in the dataset's layout, repeatable, for example ties=soft."),
     ] = None,
     split_seed: Annotated[int | None, typer.Option(help="Draw new splits with this seed, group by group.")] = None,
     fractions: Annotated[
@@ -56,53 +53,52 @@ def import_dataset(
     ] = None,
     stratify: Annotated[bool, typer.Option("--stratify", help="Give each new split its share of every label.")] = False,
     own_splits: Annotated[
-        bool, typer.Option("--own-splits", help="Keep the splits as published, whatever the dataset's YAML draws.")
+        bool, typer.Option("--own-splits", help="Keep the published splits instead of those of the dataset's YAML.")
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse what differs from the published counts, or was left out.")
+        bool, typer.Option("--strict", help="Refuse differences from the published counts, and skipped images.")
     ] = False,
     categorical: Annotated[bool, typer.Option(help="Write the categorical instruction into each record.")] = True,
-    wording: Annotated[list[int] | None, typer.Option(help="Wordings to choose from, as often as needed.")] = None,
+    wording: Annotated[list[int] | None, typer.Option(help="Wordings to choose from, repeatable.")] = None,
     option_order: Annotated[Order, typer.Option(help="Order of the options in the question.")] = Order.FIXED,
     seed: Annotated[int, typer.Option(help="Seed of wordings and option orders.")] = 0,
 ) -> None:
-    """Read a dataset and write its records, ready for `emovit shards build`. Nothing is downloaded."""
+    """Read a dataset and write its records for `emovit shards build`. Nothing is downloaded."""
     from collections import Counter
 
-    from lavis_emovit.errors import ConfigError, DataError
+    from lavis_emovit.errors import ConfigError, DataError, bullet_list
     from lavis_emovit.generation.categorical import add_categorical
     from lavis_emovit.records import write_records
     from lavis_emovit.sources.catalogue import DATASET_NAME
-    from lavis_emovit.sources.problems import Notes
-    from lavis_emovit.sources.published import compare_counts
     from lavis_emovit.sources.splits import resplit
+    from lavis_emovit.sources.statistics import compare_counts
 
     shares = _new_splits(split_seed, fractions, stratify=stratify, own_splits=own_splits)
     if name is not None and not DATASET_NAME.fullmatch(name):
-        raise ConfigError([f"'{name}' is no name of a dataset; names are letters, digits, _ and -"], "--name")
+        raise ConfigError([f"'{name}' is not a valid name; a name consists of letters, digits, _ and -"], "--name")
     entry = _entry(dataset)
     root = path if path.is_dir() else path.parent
     out = out if out is not None else root / "records.jsonl"
-    # A folder is no file that could be lost; the files in it are known when its layout is.
+    # `_open` checks the files inside a folder, once its layout is known.
     check_output(out, [path] if path.is_file() else [], overwrite=overwrite)
-    notes = Notes()
     source = name or (entry.name if entry is not None else root.resolve().name)
-    opened = _open(dataset, entry, path, source, column or [], label_set, change or [], out, notes)
-    records = list(opened.records)
+    reader = _open(dataset, entry, path, source, column or [], label_set, change or [], out)
+    notes = reader.notes
+    records = list(reader.read())
     differences = compare_counts(records, entry.about.published) if entry is not None else []
     if strict and (differences or notes.serious()):
-        lines = "\n".join(f"  - {line}" for line in (*differences, *notes.serious()))
-        raise DataError(f"{path}: not imported, because --strict refuses what differs or is left out:\n{lines}")
+        lines = bullet_list([*differences, *notes.serious()])
+        raise DataError(f"{path}: not imported, because --strict refuses differences and skipped images:\n{lines}")
     if split_seed is not None:
         records = list(resplit(records, shares, split_seed, stratify))
     elif entry is not None and not own_splits:
-        records = list(resplit(records, entry.fractions, entry.split_seed, entry.stratify))
+        records = list(entry.layout.resplit(records))
     if categorical and dataset != "conversations":
         records = list(
             add_categorical(records, wordings=tuple(wording or (1,)), option_order=option_order.value, seed=seed)
         )
     if not records:
-        raise DataError(f"{path}: no record came out of it\n" + "\n".join(notes.report()))
+        raise DataError(f"{path}: has no usable records\n" + "\n".join(notes.report()))
     total = write_records(out, records)
     splits = Counter(record.split for record in records)
     typer.echo(f"{total} records in {out}: {', '.join(f'{split} {count}' for split, count in sorted(splits.items()))}")
@@ -112,10 +108,12 @@ def import_dataset(
         typer.echo(f"  differs: {line}")
     if entry is not None:
         if entry.about.layout_status == "documented":
-            typer.echo("  its layout is known from documentation only; look at it with `emovit data preview`")
+            typer.echo("  its layout is known only from documentation; check it with `emovit data preview`")
         typer.echo(f"  licence: {entry.about.licence}")
-    if opened.image_root.resolve() != out.parent.resolve():
-        typer.echo(f"  picture paths start at {opened.image_root}: give --images {opened.image_root} to later commands")
+    if reader.image_root.resolve() != out.parent.resolve():
+        typer.echo(
+            f"  image paths are relative to {reader.image_root}: pass --images {reader.image_root} to later commands"
+        )
 
 
 def list_datasets() -> None:
@@ -130,14 +128,21 @@ def list_datasets() -> None:
         typer.echo(f"    licence: {about.licence}")
         if about.layout_note:
             typer.echo(f"    {about.layout_note}")
-    typer.echo(f"general layouts: {', '.join(GENERAL_LAYOUTS)}")
+    typer.echo(f"general layouts: {', '.join(_general_layouts())}")
+
+
+def _general_layouts() -> list[str]:
+    """The layouts that do not belong to a particular dataset."""
+    from lavis_emovit.sources.layouts import LAYOUTS
+
+    return [name for name, reader in LAYOUTS.items() if reader.imported_from is not None]
 
 
 def parse_fractions(text: str) -> dict[str, float]:
     """`train=0.8,test=0.2` as split -> share.
 
     Raises:
-        ConfigError: not of that form, a split twice, or shares that are not together 1.
+        ConfigError: another form, a duplicate split, or shares that don't sum to 1.
     """
     from math import isclose
 
@@ -167,15 +172,15 @@ def parse_fractions(text: str) -> dict[str, float]:
 
 
 def _new_splits(split_seed: int | None, fractions: str | None, *, stratify: bool, own_splits: bool) -> dict[str, float]:
-    """Shares of the splits to draw; refuses options that would do nothing."""
+    """Shares of the splits to draw; refuses options without effect."""
     from lavis_emovit.errors import ConfigError
 
     problems = []
     if split_seed is None:
         given = {"--fractions": fractions is not None, "--stratify": stratify}
-        problems = [f"{option} is about new splits, which only --split-seed draws" for option in given if given[option]]
+        problems = [f"{option} needs --split-seed, which draws new splits" for option in given if given[option]]
     elif own_splits:
-        problems = ["--own-splits keeps the published splits, --split-seed draws new ones: give one of them"]
+        problems = ["--own-splits keeps the published splits, --split-seed draws new ones: use only one of them"]
     if problems:
         raise ConfigError(problems, "the command line")
     return parse_fractions(fractions if fractions is not None else DEFAULT_FRACTIONS)
@@ -184,11 +189,12 @@ def _new_splits(split_seed: int | None, fractions: str | None, *, stratify: bool
 def _entry(dataset: str) -> CatalogueEntry | None:
     from lavis_emovit.sources.catalogue import find_entry, unknown_dataset
 
-    if dataset in GENERAL_LAYOUTS:
+    general = _general_layouts()
+    if dataset in general:
         return None
     entry = find_entry(dataset)
     if entry is None:
-        raise unknown_dataset(dataset, list(GENERAL_LAYOUTS))
+        raise unknown_dataset(dataset, general)
     return entry
 
 
@@ -201,56 +207,47 @@ def _open(
     label_set: str | None,
     changes: list[str],
     out: Path,
-    notes: Notes,
-) -> OpenDataset:
+) -> Reader:
     from lavis_emovit.errors import ConfigError, DataError
     from lavis_emovit.settings import parse_settings
-    from lavis_emovit.sources.layouts import LayoutSettings, OpenDataset, list_files, open_dataset, present_layout
-    from lavis_emovit.sources.table_settings import TableSettings
+    from lavis_emovit.sources.layouts import LAYOUTS, LayoutSettings, list_files, open_dataset, present_layout
 
     if entry is not None and not path.is_dir():
         raise DataError(f"{path}: no such folder. {entry.about.where_to_get}")
+    root = path
     values: dict[str, Any] = {}
     if entry is not None:
         layout = present_layout(path, entry.layout)
         node = layout.source
-        if node != "emoset":
-            values = getattr(layout, node).model_dump()
+        values = layout.node.model_dump() if layout.node is not None else {}
     else:
-        node = "table" if dataset == "huggingface" else dataset  # type: ignore[assignment]
-        if dataset in ("table", "conversations"):
+        node = dataset
+        if LAYOUTS[node].imported_from == "file":
+            root = path if path.is_dir() else path.parent
             values["file"] = path.name
     if dataset == "conversations" and "check_images" not in {pair.partition("=")[0] for pair in changes}:
-        # Instruction files travel without their pictures; `emovit data verify` looks for those.
+        # Instruction files are published without their images; `emovit data verify` checks those.
         values["check_images"] = False
     if columns:
-        if node != "table":
-            raise ConfigError([f"'{dataset}' has no table, so its columns cannot be named"], "--column")
+        settings_class = LAYOUTS[node].settings_class
+        if settings_class is None or "columns" not in settings_class.model_fields:
+            raise ConfigError([f"'{dataset}' has no table, so it has no columns to name"], "--column")
         values["columns"] = {**values.get("columns", {}), **_parse_columns(columns)}
     if label_set is not None:
         values["label_set"] = label_set
     for pair in changes:
         _set_value(values, pair)
-    if dataset == "huggingface":
-        from lavis_emovit.sources.huggingface import read_huggingface
-
-        settings, problems = parse_settings(TableSettings, values, "--set")
-        if settings is None:
-            raise ConfigError(_plain(problems, "--set."), "the command line")
-        records = read_huggingface(path, settings, source=source, extract_to=out.parent, notes=notes)
-        return OpenDataset(records, out.parent)
     given: dict[str, Any] = {"source": node, **({node: values} if values else {})}
     parsed, problems = parse_settings(LayoutSettings, given, "--set")
     if parsed is None:
         raise ConfigError(_plain(problems, f"--set.{node}."), "the command line")
-    root = path if path.is_dir() or entry is not None or dataset == "folder" else path.parent
-    # Whether an existing file may be replaced was asked before; here no list of the dataset may be that file.
+    # The caller has checked whether an existing file may be replaced; here, that it is not a file of the dataset.
     check_output(out, list_files(root, parsed), overwrite=True)
-    return open_dataset(root, parsed, source=source, notes=notes, extract_to=out.parent)
+    return open_dataset(root, parsed, source=source, extract_to=out.parent)
 
 
 def _plain(problems: list[str], prefix: str) -> list[str]:
-    """Problems under the names of the options: columns are named by --column, all else by --set."""
+    """Problems with the names of the options: --column for columns, --set for everything else."""
     lines = []
     for line in problems:
         key = line.removeprefix(prefix)
@@ -271,7 +268,7 @@ def _parse_columns(pairs: list[str]) -> dict[str, object]:
 
 
 def _set_value(values: dict[str, Any], pair: str) -> None:
-    """Put `a.b=value` into nested mappings; the value is read as YAML."""
+    """Set `a.b=value` in nested mappings; the value is parsed as YAML."""
     import yaml
 
     from lavis_emovit.errors import ConfigError
@@ -284,12 +281,12 @@ def _set_value(values: dict[str, Any], pair: str) -> None:
     except yaml.YAMLError:
         value = text
     if isinstance(value, dict) and None in value.values():
-        value = text  # a pattern such as {label}/{name}, which YAML takes for a mapping
+        value = text  # a pattern such as {label}/{name}, which YAML parses as a mapping
     _put(values, key.split("."), value, pair)
 
 
 def _put(node: Any, keys: list[str], value: Any, pair: str) -> Any:
-    """`node` with `value` at a path of keys, where a number counts into a list; mappings are changed in place."""
+    """`node` with `value` at a path of keys and list positions; mappings are changed in place."""
     from lavis_emovit.errors import ConfigError
 
     if not keys:
@@ -297,7 +294,7 @@ def _put(node: Any, keys: list[str], value: Any, pair: str) -> Any:
     key, *rest = keys
     if isinstance(node, (list, tuple)):
         if not key.isdigit() or int(key) >= len(node):
-            raise ConfigError([f"'{pair}': '{key}' is none of the numbers 0 to {len(node) - 1}"], "--set")
+            raise ConfigError([f"'{pair}': '{key}' is not a number from 0 to {len(node) - 1}"], "--set")
         return [_put(one, rest, value, pair) if n == int(key) else one for n, one in enumerate(node)]
     node = node if isinstance(node, dict) else {}
     node[key] = _put(node.get(key), rest, value, pair)

@@ -13,39 +13,35 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Build, merge, index, verify and describe shards.", no_args_is_help=True, add_completion=False)
 
-# A set from this size on is worth starting processes for.
+# Smaller sets are not worth starting processes for.
 PARALLEL_FROM_SAMPLES = 5000
 PADDING_BATCH_SIZE = 16
 
-Processes = Annotated[
-    int | None, typer.Option(min=1, help="Processes that share the work; without it, all cores for large sets.")
-]
+Processes = Annotated[int | None, typer.Option(min=1, help="Number of processes; by default all cores for large sets.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace finished shards.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unusable pictures out instead of stopping.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip unusable images instead of stopping.")]
 Place = Annotated[str, typer.Argument(help="Folder or URL with index.json, or a folder above such folders.")]
 
 
 @app.command()
 def build(
-    records: Annotated[Path, typer.Argument(help="Records, one JSON object a line (`emovit data import` makes them).")],
+    records: Annotated[Path, typer.Argument(help="Records file (`emovit data import` creates one).")],
     out: Annotated[Path, typer.Option(help="Folder for the shards.")],
-    images: Annotated[Path | None, typer.Option(help="Where picture paths start, if not beside the records.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the image paths, if not the records'.")] = None,
     split: Annotated[
-        str | None, typer.Option(help="Only this split, right into OUT; else all, in OUT/<split>.")
+        str | None, typer.Option(help="Only this split, directly in OUT; by default all, in OUT/<split>.")
     ] = None,
     samples_per_shard: Annotated[int, typer.Option(min=1, help="Samples in each shard.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of the order in which samples are laid down.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the order in which samples are written.")] = 0,
     processes: Processes = None,
-    resize: Annotated[
-        int | None, typer.Option(min=8, help="Shrink pictures whose shorter side is longer than that many pixels.")
-    ] = None,
+    resize: Annotated[int | None, typer.Option(min=8, help="Shrink images whose shorter side has more pixels.")] = None,
     part: Annotated[
         str | None, typer.Option(metavar="I/N", help="Only the I-th of N parts; `emovit shards merge` joins them.")
     ] = None,
     skip_bad: SkipBad = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write records with their pictures as shuffled, indexed webdataset shards. A stopped build goes on."""
+    """Write records with their images as shuffled, indexed webdataset shards. An interrupted build resumes."""
     from lavis_emovit.errors import DataError
     from lavis_emovit.progress import progress
     from lavis_emovit.records import read_records
@@ -54,7 +50,7 @@ def build(
     numbers = _part(part)
     image_root = images if images is not None else records.parent
     if images is not None and not images.is_dir():
-        raise DataError(f"--images {images}: no such folder; give the one where the records' picture paths start")
+        raise DataError(f"--images {images}: no such folder; pass the folder that the records' image paths start in")
     refused = []
     for name, chosen, folder in _by_split(list(read_records(records)), records, split, out):
         try:
@@ -73,23 +69,21 @@ def build(
                     part=numbers,
                 )
         except DataError as error:
-            # The other splits are worth having, and their faults worth knowing at once.
+            # Still build the other splits, and report all faults together.
             refused.append(f"split '{name}': {error}")
             continue
         skipped = len(index.build["skipped"])
-        left_out = f", {skipped} pictures left out (`emovit shards stats` lists them)" if skipped else ""
+        note = f", {skipped} images skipped (`emovit shards stats` lists them)" if skipped else ""
         what = f"{name}, part {part}" if part else name
-        typer.echo(f"{what}: {index.num_samples} samples in {len(index.shards)} shards in {index.folder}{left_out}")
+        typer.echo(f"{what}: {index.num_samples} samples in {len(index.shards)} shards in {index.folder}{note}")
     if refused:
         raise DataError("\n".join(refused))
 
 
 @app.command()
 def merge(
-    out: Annotated[Path, typer.Argument(help="Folder for the whole set, or one above folders with parts.")],
-    parts: Annotated[
-        list[Path] | None, typer.Argument(help="Folders of the parts; without them, those in OUT.")
-    ] = None,
+    out: Annotated[Path, typer.Argument(help="Folder of the merged set, or one above several such folders.")],
+    parts: Annotated[list[Path] | None, typer.Argument(help="Folders of the parts; by default those in OUT.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Join the parts of a build (`emovit shards build --part`) into one set with one index."""
@@ -104,18 +98,18 @@ def merge(
 
 @app.command("index")
 def index_command(
-    folder: Annotated[Path, typer.Argument(help="Folder with webdataset tars that were made elsewhere.")],
+    folder: Annotated[Path, typer.Argument(help="Folder with webdataset tars made by another tool.")],
     source: Annotated[str, typer.Option(help="Name of the dataset, the first part of every record's id.")],
-    pattern: Annotated[str, typer.Option(help="Which files are the tars.")] = "*.tar",
+    pattern: Annotated[str, typer.Option(help="Pattern of the tars' names.")] = "*.tar",
     split: Annotated[str, typer.Option(help="Split of the records.")] = "train",
-    label_set: Annotated[str | None, typer.Option(help="Label set that the labels belong to.")] = None,
-    classes: Annotated[str | None, typer.Option(help="Names behind class numbers, with commas between.")] = None,
-    label_key: Annotated[str | None, typer.Option(help="Key of the samples' JSON that holds the label.")] = None,
-    categorical: Annotated[bool, typer.Option(help="Add the categorical question to labelled pictures.")] = True,
+    label_set: Annotated[str | None, typer.Option(help="Label set of the labels.")] = None,
+    classes: Annotated[str | None, typer.Option(help="Names of the class numbers, separated by commas.")] = None,
+    label_key: Annotated[str | None, typer.Option(help="Key of the label in the samples' JSON.")] = None,
+    categorical: Annotated[bool, typer.Option(help="Add the categorical question to labelled images.")] = True,
     skip_bad: SkipBad = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Index webdataset tars where they lie: pictures with json, cls or txt beside them. The tars are not changed."""
+    """Index webdataset tars made by another tool: images with json, cls or txt. The tars are not changed."""
     from lavis_emovit.progress import progress
     from lavis_emovit.shards.foreign import Reading, index_tars
 
@@ -132,14 +126,14 @@ def index_command(
             progress=line.update,
         )
     skipped = len(index.build["skipped"])
-    left_out = f", {skipped} samples left out" if skipped else ""
-    typer.echo(f"{folder}: {index.num_samples} samples in {len(index.shards)} tars{left_out}")
+    note = f", {skipped} samples skipped" if skipped else ""
+    typer.echo(f"{folder}: {index.num_samples} samples in {len(index.shards)} tars{note}")
 
 
 @app.command()
 def verify(
     folder: Place,
-    decode: Annotated[bool, typer.Option(help="Also decode every picture.")] = True,
+    decode: Annotated[bool, typer.Option(help="Also decode every image.")] = True,
     processes: Processes = None,
 ) -> None:
     """Compare every byte, member and record of shards with their index."""
@@ -172,16 +166,16 @@ def verify(
 
 @app.command()
 def stats(folder: Place) -> None:
-    """Count what shards hold, from their index alone."""
+    """Describe the contents of shards, from their index alone."""
     from lavis_emovit.shards.index import ShardIndex
 
     for place in _index_places(folder):
         typer.echo("\n".join(_describe(place, ShardIndex.load(place))))
 
 
-def _num_processes(asked: int | None, num_samples: int) -> int:
-    if asked is not None:
-        return asked
+def _num_processes(requested: int | None, num_samples: int) -> int:
+    if requested is not None:
+        return requested
     if num_samples < PARALLEL_FROM_SAMPLES:
         return 1
     import os
@@ -215,7 +209,7 @@ def _by_split(
 
     names = sorted({record.split for record in records})
     if not names:
-        raise DataError(f"{path}: there are no records in it")
+        raise DataError(f"{path}: contains no records")
     if split is not None and split not in names:
         raise DataError(f"{path}: no record is in split '{split}'{nearest_name(split, names)}")
     wanted = [split] if split is not None else names
@@ -226,9 +220,9 @@ def _by_split(
 
 
 def _index_places(place: str) -> list[str]:
-    """The place itself where it is a URL or has an index, else the folders below it that do."""
+    """The place itself if it is a URL or has an index, else the folders below it with one."""
     from lavis_emovit.errors import DataError
-    from lavis_emovit.shards.index import INDEX_NAME
+    from lavis_emovit.shards.columns import INDEX_NAME
 
     folder = Path(place)
     if "://" in place or (folder / INDEX_NAME).is_file():
@@ -238,20 +232,20 @@ def _index_places(place: str) -> list[str]:
     found = sorted(str(path.parent) for path in folder.glob(f"*/{INDEX_NAME}"))
     if not found:
         raise DataError(
-            f"{place}: neither it nor a folder in it has an {INDEX_NAME}. Shards are complete only with it; build "
-            f"them with `emovit shards build records.jsonl --out {place}`."
+            f"{place}: no {INDEX_NAME} in it or in its folders. Shards are complete only with an index; build them "
+            f"with `emovit shards build records.jsonl --out {place}`."
         )
     return found
 
 
 def _unfinished(place: str) -> list[str]:
-    """What to say of folders below a place that have shards and no index: beside finished ones nobody misses them."""
-    from lavis_emovit.shards.index import INDEX_NAME
+    """Problems of folders below a place that have shards but no index."""
+    from lavis_emovit.shards.columns import INDEX_NAME
 
     folders = {path.parent for path in Path(place).glob("*/shard-*.tar")} if "://" not in place else set()
     return [
-        f"{folder}: shards without {INDEX_NAME}, as an unfinished build leaves them. Give the command that builds them "
-        "again: it goes on where it was."
+        f"{folder}: has shards but no {INDEX_NAME}, so their build is unfinished. Run the command that builds them "
+        "again; it resumes."
         for folder in sorted(folders)
         if not (folder / INDEX_NAME).is_file()
     ]
@@ -265,7 +259,7 @@ def _describe(place: str, index: ShardIndex) -> list[str]:
     lines.append(f"  hash        {index.hash}")
     resize = index.build.get("resize")
     if resize:
-        lines.append(f"  pictures    shrunk to {resize['short_side_px']} px on the shorter side")
+        lines.append(f"  images      shrunk to {resize['short_side_px']} px on the shorter side")
     lines.append(f"  label sets  {', '.join(index.label_sets) or 'none'}")
     for label, count in index.label_histogram.items():
         lines.append(f"    {label:<16}{count:>8}  {count / index.num_samples:6.1%}")
@@ -285,12 +279,12 @@ def _describe(place: str, index: ShardIndex) -> list[str]:
     if index.num_pairs:
         lines.append(_padding_line(index))
     for item in index.build.get("skipped", []):
-        lines.append(f"  left out    {item['id']}: {item['reason']}")
+        lines.append(f"  skipped     {item['id']}: {item['reason']}")
     return lines
 
 
 def _padding_line(index: ShardIndex) -> str:
-    """Padding of text in batches, mixed and in length buckets."""
+    """Share of padding in batches, with mixed lengths and in length buckets."""
     from lavis_emovit.shards.order import EpochOrder, LengthBucketOrder
     from lavis_emovit.shards.token_lengths import LengthBucketSettings, TokenLengths, padding_share
 
@@ -304,6 +298,6 @@ def _padding_line(index: ShardIndex) -> str:
         starts = range(0, len(numbers), PADDING_BATCH_SIZE)
         shares.append(padding_share(lengths, (numbers[start : start + PADDING_BATCH_SIZE] for start in starts)))
     return (
-        f"  padding     of text in batches of {PADDING_BATCH_SIZE} pictures: {shares[0]:.0%} mixed, {shares[1]:.0%} in "
+        f"  padding     of text in batches of {PADDING_BATCH_SIZE} images: {shares[0]:.0%} mixed, {shares[1]:.0%} in "
         f"length buckets of {settings.window_steps} steps"
     )

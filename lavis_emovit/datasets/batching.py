@@ -1,11 +1,8 @@
-"""Which samples a rank takes at which step.
+"""Batch samplers: which samples a rank takes at which step.
 
-An epoch's order is computed from (index hash, seed, epoch). Step s of global batch G takes the positions
-[s*G, (s+1)*G) of it; a rank's share and its micro-batches are slices of that (`shards/order.py`). So the samples of a
-step are the same for every number of ranks, workers and micro-batches, and the position of a run is (epoch, step):
-going on at a step is a jump, nothing is read again.
-
-The last step of an epoch is short where G does not divide the samples; it is trained on like the others.
+The order of an epoch is computed from (index hash, seed, epoch), and ranks and micro-batches are slices of it
+(`shards/order.py`). So the samples of a step are the same for every number of ranks, workers and micro-batches, and
+resuming jumps to (epoch, step) without reading anything again.
 """
 
 from __future__ import annotations
@@ -20,11 +17,11 @@ from lavis_emovit.shards.token_lengths import TokenLengths
 
 
 class GlobalBatchSampler(Sampler[list[SampleKey]]):
-    """Batch sampler of one rank for one epoch; yields one list of (epoch, sample) keys for each micro-batch.
+    """Batch sampler of one rank for one epoch; yields one list of (epoch, sample) keys per micro-batch.
 
-    `micro_batches_in_step(step)` says how many of them make up a step, the same on all ranks. On many ranks the short
-    last step may leave one with an empty list; `collate` turns that into a batch without samples, so that every rank
-    runs the same number of micro-batches.
+    Step s of global batch G takes the positions [s*G, (s+1)*G) of the order; the last step is short if G does not
+    divide the samples. A step has `micro_batches_in_step(step)` micro-batches, the same number on all ranks. If the
+    last step has fewer samples than ranks, some lists are empty; `collate` turns them into batches without samples.
 
     Args:
         num_samples: length of the dataset.
@@ -32,13 +29,13 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         global_batch: samples of one optimizer step over all ranks.
         seed: seed of the order.
         epoch: number of the epoch.
-        rank, world_size: which rank of how many.
-        micro_batch: most samples that a rank takes at once.
-        start_step: first step to yield, to go on in the middle of an epoch.
-        order: the epoch's order; None shuffles all samples together.
+        rank, world_size: number of the rank, and of ranks.
+        micro_batch: most samples of a micro-batch.
+        start_step: first step to yield, to resume in the middle of an epoch.
+        order: the epoch's order; None: all samples shuffled together.
         token_lengths: text lengths of the samples, for `max_tokens`.
-        max_tokens: most text tokens, padding included, that a rank takes at once; a sample that alone has more is
-            taken alone. `micro_batch` bounds the samples all the same.
+        max_tokens: most text tokens of a micro-batch, including padding; a longer sample gets a micro-batch of its own.
+            `micro_batch` still limits the number of samples.
     """
 
     def __init__(
@@ -61,13 +58,13 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         if min(num_samples, global_batch, world_size, self.micro_batch) < 1 or not 0 <= rank < world_size:
             raise ValueError(
                 f"cannot batch {num_samples} samples by {global_batch} (micro-batch {self.micro_batch}) "
-                f"for rank {rank} of {world_size}: sizes start at 1, ranks at 0"
+                f"for rank {rank} of {world_size}: sizes must be at least 1, and 0 <= rank < world_size"
             )
         self.num_samples, self.index_hash, self.global_batch = num_samples, index_hash, global_batch
         self.seed, self.epoch, self.rank, self.world_size = seed, epoch, rank, world_size
         self.num_steps = num_steps(num_samples, global_batch)
         if not 0 <= start_step <= self.num_steps:
-            raise ValueError(f"start_step {start_step} lies outside the epoch of {self.num_steps} steps")
+            raise ValueError(f"start_step {start_step} is outside the epoch of {self.num_steps} steps")
         self.start_step = start_step
         self.order = order if order is not None else EpochOrder(index_hash, seed, epoch, [num_samples])
         if len(self.order) != num_samples:
@@ -78,21 +75,21 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         self._planned: tuple[int, list[list[list[SampleKey]]]] = (-1, [])
 
     def micro_batches_in_step(self, step: int) -> int:
-        """How many of the yielded lists belong to a step."""
+        """Number of micro-batches of a step."""
         if self.max_tokens is not None:
             return len(self._token_batches(step)[0])
         return num_micro_batches(self.num_samples, self.global_batch, step, self.world_size, self.micro_batch)
 
     def micro_batch_counts(self) -> Iterator[int]:
-        """`micro_batches_in_step` of every step from `start_step` on; may be read beside the sampler itself."""
+        """`micro_batches_in_step` of every step from `start_step` on; independent of iterating the sampler."""
         counting = copy.copy(self)
         if counting.max_tokens is not None:
-            # The order keeps the window that it is at; two readers at different places would fight over it.
+            # The order caches its current window; two readers at different positions would keep replacing it.
             counting.order = copy.copy(self.order)
         return (counting.micro_batches_in_step(step) for step in range(self.start_step, self.num_steps))
 
     def samples_in_step(self, step: int) -> int:
-        """Samples of a step over all ranks: the global batch, or what is left for the last step."""
+        """Samples of a step over all ranks: the global batch, or fewer in the last step."""
         return min(self.global_batch, self.num_samples - step * self.global_batch)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
@@ -115,7 +112,7 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         return (full - self.start_step) * self.micro_batches_in_step(0) + self.micro_batches_in_step(full)
 
     def _token_batches(self, step: int) -> list[list[list[SampleKey]]]:
-        """Micro-batches of a step within the token budget, for every rank the same number of them."""
+        """The micro-batches of a step within the token budget, the same number for every rank."""
         if self._planned[0] != step:
             ranks = []
             for rank in range(self.world_size):
@@ -142,7 +139,7 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
 
 
 def _as_many(batches: list[list[SampleKey]], count: int) -> list[list[SampleKey]]:
-    """So many batches: the largest are halved, and where all hold one sample, empty ones are added."""
+    """Exactly `count` batches: halves the largest ones, and adds empty ones once all have a single sample."""
     batches = list(batches)
     while len(batches) < count:
         largest = max(range(len(batches)), key=lambda number: len(batches[number]))
@@ -153,15 +150,15 @@ def _as_many(batches: list[list[SampleKey]], count: int) -> list[list[SampleKey]
 
 
 class SequentialBatchSampler(Sampler[list[SampleKey]]):
-    """Batch sampler for evaluation: every sample once, in the order of the shards, each rank some batches in a row.
+    """Batch sampler for evaluation: every sample once, in shard order, a contiguous part of the batches per rank.
 
-    The batches are the same for every number of ranks, so that what a model makes of them is the same to the last bit.
+    The batches do not depend on the number of ranks, so a model's results are the same bit for bit.
 
     Args:
         num_samples: length of the dataset.
         batch_size: samples of a batch.
-        rank, world_size: which rank of how many.
-        limit: only the first so many samples; the shards are shuffled, so these are a fair choice.
+        rank, world_size: number of the rank, and of ranks.
+        limit: use only the first samples; the shards are shuffled, so these are a random selection.
     """
 
     def __init__(self, num_samples: int, batch_size: int, rank: int = 0, world_size: int = 1, limit: int | None = None):

@@ -1,4 +1,4 @@
-"""Evaluation items out of shards: a picture and the categorical question about it, the same for every picture."""
+"""Evaluation items from shards: an image and the categorical question, the same for every image."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from lavis_emovit.shards.index import ShardIndex
 
 
 class EmotionEvalDataset(EmotionShardDataset):
-    """Samples that have an emotion, each with one pair: the categorical question, options in the label set's order.
+    """The labelled samples, each with one pair: the categorical question, with options in the label set's order.
 
     Args:
         index: the shards, or the path of their index.
         image_processor, text_processor: as for training.
-        seed: passed on to the image processor by way of the item's number.
-        label_set: name of the label set; None takes the one that the records name.
+        seed: together with the item's number, the seed for the image processor.
+        label_set: name of the label set; None: the one that the records name.
         wording: wording of the question.
         verify_hashes: compare each shard's sha256 when it is first opened.
 
@@ -28,7 +28,7 @@ class EmotionEvalDataset(EmotionShardDataset):
         label_set: the label set; its labels are the candidates of every item.
 
     Raises:
-        DataError: no sample has an emotion, or the label set cannot be told or does not fit.
+        DataError: no sample has an emotion, or the label set is ambiguous or does not fit.
     """
 
     label_set: LabelSet
@@ -49,8 +49,8 @@ class EmotionEvalDataset(EmotionShardDataset):
         if len(names) != 1:
             found = ", ".join(names) if names else "none"
             raise DataError(
-                f"{self.index.folder}: its records name the label sets {found}; say which one to ask with, "
-                "as `label_set` of the dataset"
+                f"{self.index.folder}: its records name the label sets {found}; choose one for the question "
+                "with `label_set` of the dataset"
             )
         self.label_set = get_label_set(names[0])
         for label in self.index.labels:

@@ -1,4 +1,4 @@
-"""Faulty samples while training: replaced by a rule, counted by kind, listed, and too many of them stop the run."""
+"""Faulty samples during training: replaced by a fixed rule, counted by kind and listed; too many stop the run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
-from lavis_emovit.errors import DataError
+from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.settings import Settings
 from lavis_emovit.shards.faults import FAULT_KINDS
 from lavis_emovit.shards.index import ShardIndex
@@ -24,12 +24,12 @@ _MAX_NAMED = 5
 
 
 class FaultSettings(Settings):
-    """What to do with samples that cannot be read while training.
+    """How training treats samples that cannot be read.
 
     Attributes:
-        replace: take another sample, which the position decides, so that neither order nor the number of steps moves;
-            false stops at the first fault.
-        max_share: most samples, as a share of all, that may be faulty.
+        replace: use another sample, determined by the position, so that neither order nor the number of steps changes;
+            false: stop at the first fault.
+        max_share: largest share of all samples that may be faulty.
         max_class_share: the same for the samples of each emotion.
     """
 
@@ -39,15 +39,15 @@ class FaultSettings(Settings):
 
 
 class FaultLog:
-    """Keeps the faults that a run has met, and holds them against the budget.
+    """Collects the faults of a run and compares them with the budget.
 
-    A sample counts once, however often it comes. Where `path` names the run's list, what stands there counts too: what
-    earlier starts of the run and its other processes have met.
+    A sample counts once, however often it is read. If `path` is set, the faults listed in that file count too: those
+    of earlier starts of the run and of its other processes.
 
     Args:
         index: the shards, for the sizes of the classes.
         settings: the budget.
-        num_samples: samples that the run chooses from.
+        num_samples: number of samples that the run uses.
     """
 
     def __init__(self, index: ShardIndex, settings: FaultSettings, num_samples: int):
@@ -60,14 +60,14 @@ class FaultLog:
 
     @property
     def path(self) -> Path | None:
-        """The file that lists the run's faults, one JSON object a line; of several datasets, all in one file."""
+        """The file that lists the faults of the run, one JSON object per line, for all of its datasets."""
         return self._path
 
     @path.setter
     def path(self, value: Path | None) -> None:
         if value != self._path:
             self._path, self._read_bytes = value, 0
-            self._take_over()
+            self._read_listed()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -75,16 +75,16 @@ class FaultLog:
         return dict(Counter(fault["kind"] for fault in self.faults.values()))
 
     def add(self, fault: dict[str, Any]) -> None:
-        """Note a fault.
+        """Record a fault.
 
         Args:
-            fault: `sample`, its number in the index, and `place`; `kind`, `reason`, `label`; `replaced_by`, another's
-                number.
+            fault: `sample`, its number in the index, and `place`; `kind`, `reason`, `label`; `replaced_by`, the number
+                of another sample.
 
         Raises:
-            DataError: the budget is passed.
+            DataError: the budget is exceeded.
         """
-        self._take_over()
+        self._read_listed()
         if fault["sample"] in self.faults:
             return
         self.faults[fault["sample"]] = fault
@@ -95,11 +95,11 @@ class FaultLog:
                 "%s is replaced by sample %d: %s", fault["place"], fault["replaced_by"], _short(fault["reason"])
             )
         elif len(self.faults) == _MAX_LOGGED + 1:
-            logger.warning("more samples are replaced; they are listed in %s", self.path or "the fault log")
+            logger.warning("more samples are replaced; all are listed in %s", self.path or "the fault log")
         self._check_budget(fault["label"])
 
     def _append(self, fault: dict[str, Any]) -> None:
-        """A line in one write, so that those of several processes don't mix; a half line of a crash is ended first."""
+        """Append a line in one write, so that those of several processes don't mix; first end a partial line."""
         assert self._path is not None
         line = json.dumps({**fault, "index": self.index_name}, ensure_ascii=False) + "\n"
         with self._path.open("ab+") as file:
@@ -107,8 +107,8 @@ class FaultLog:
                 line = f"\n{line}"
             file.write(line.encode())
 
-    def _take_over(self) -> None:
-        """Read what was listed since the last look: faults of these shards, whichever process met them."""
+    def _read_listed(self) -> None:
+        """Read the faults of these shards that any process has listed since the last call."""
         if self._path is None or not self._path.is_file():
             return
         with self._path.open("rb") as file:
@@ -119,41 +119,40 @@ class FaultLog:
             try:
                 fault = json.loads(line)
             except ValueError:
-                continue  # what a crash left of a line
+                continue  # a partial line after a crash
             if isinstance(fault, dict) and fault.get("index") == self.index_name and fault.get("kind") in FAULT_KINDS:
                 self.faults.setdefault(fault["sample"], fault)
 
     def _check_budget(self, label: str | None) -> None:
-        passed = []
+        exceeded = []
         if len(self.faults) > self.settings.max_share * self.num_samples:
-            passed.append(f"{len(self.faults)} of {self.num_samples} samples, allowed is {self.settings.max_share:.2%}")
+            share = self.settings.max_share
+            exceeded.append(f"{len(self.faults)} of {self.num_samples} samples, allowed is {share:.2%}")
         if label is not None:
             count = sum(fault["label"] == label for fault in self.faults.values())
             size = self.class_sizes.get(label, 0)
             if count > self.settings.max_class_share * size:
                 allowed = f"{self.settings.max_class_share:.2%}"
-                passed.append(f"{count} of {size} samples of '{label}', allowed is {allowed}")
-        if passed:
-            raise DataError(self._text(passed))
+                exceeded.append(f"{count} of {size} samples of '{label}', allowed is {allowed}")
+        if exceeded:
+            raise DataError(self._text(exceeded))
 
-    def _text(self, passed: list[str]) -> str:
-        kinds = "\n".join(f"  - {count} x {kind}: {FAULT_KINDS[kind]}" for kind, count in sorted(self.counts.items()))
-        named = "\n".join(
-            f"  - {fault['place']}: {_short(fault['reason'])}" for fault in list(self.faults.values())[:_MAX_NAMED]
-        )
+    def _text(self, exceeded: list[str]) -> str:
+        kinds = [f"{count} x {kind}: {FAULT_KINDS[kind]}" for kind, count in sorted(self.counts.items())]
+        first = [f"{fault['place']}: {_short(fault['reason'])}" for fault in list(self.faults.values())[:_MAX_NAMED]]
         listed = (
-            f" All of them are listed in {self.path}, and count when the run goes on; delete it when they are mended."
+            f" All of them are listed in {self.path} and count when the run resumes; delete that file after the repair."
             if self.path is not None
             else ""
         )
         return (
-            f"{self.folder}: too many samples cannot be used: {'; '.join(passed)}.\n{kinds}\n"
-            f"The first of them:\n{named}\n"
-            "Run `emovit shards verify` on the folder and restore what it names, or build the shards again; or allow "
+            f"{self.folder}: too many samples cannot be used: {'; '.join(exceeded)}.\n{bullet_list(kinds)}\n"
+            f"The first of them:\n{bullet_list(first)}\n"
+            "Run `emovit shards verify` on the folder and restore the shards it names, or build them again; or allow "
             f"more with `faults.max_share` and `faults.max_class_share` of the dataset.{listed}"
         )
 
 
 def _short(reason: str) -> str:
-    """The first sentence; what to do stands once at the end of the message."""
+    """The first sentence; the advice is given once, at the end of the message."""
     return reason.partition(". ")[0]

@@ -1,13 +1,13 @@
-"""From a published dataset to shards on first use: read, split, write instructions, write shards.
+"""Builds shards of a published dataset on first use: read, split, write instructions, write shards.
 
-Everything goes into one storage folder:
+Everything is in one storage folder:
 
     records.jsonl        all records with their instructions
     <split>/index.json   the shards of a split
-    drawn/               pictures that were made here: those of the sample set, or of tables that hold them
-    prepared.json        written last: with which settings, and from what
+    drawn/               images created here: those of the sample set, or those stored inside tables
+    prepared.json        written last: the settings and the fingerprint of the source
 
-Processes that start together wait for each other at a file lock; the first one does the work, the others find it done.
+Processes that start together wait at a file lock; the first one does the work.
 """
 
 from __future__ import annotations
@@ -16,24 +16,23 @@ import hashlib
 import json
 import logging
 import shutil
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from lavis_emovit.datasets.settings import PrepareSettings
-from lavis_emovit.errors import DataError
+from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import atomic_writer, file_sha256
 from lavis_emovit.generation.categorical import add_categorical
+from lavis_emovit.progress import progress
 from lavis_emovit.records import EmotionRecord, read_records, write_records
-from lavis_emovit.shards.index import INDEX_NAME
+from lavis_emovit.shards.columns import INDEX_NAME
 from lavis_emovit.shards.writer import write_shards
-from lavis_emovit.sources.emoset import EMOSET_SPLITS, read_emoset
-from lavis_emovit.sources.layouts import LAYOUT_NODES, OpenDataset, list_files, open_dataset
-from lavis_emovit.sources.problems import Notes
-from lavis_emovit.sources.splits import resplit
+from lavis_emovit.sources.base import LAYOUTS, Reader
+from lavis_emovit.sources.layouts import list_files, open_dataset
+from lavis_emovit.sources.readers.emoset import EMOSET_SPLITS, EmosetReader
 
 logger = logging.getLogger(__name__)
 
@@ -41,25 +40,24 @@ RECORDS_NAME = "records.jsonl"
 STATE_NAME = "prepared.json"
 UNFINISHED_NAME = "unfinished"
 DRAWN_NAME = "drawn"
-# Counted up when the same settings would give other shards than before.
+# Increase it when the same settings give different shards than before.
 PREPARATION_VERSION = 1
-PROGRESS_INTERVAL_S = 10.0
 
 
 def prepare_dataset(
     name: str, prepare: PrepareSettings, storage: Path, indexes: Mapping[str, Path], where_to_get: str = ""
 ) -> None:
-    """Make the shards of a dataset, unless they are there already.
+    """Build the shards of a dataset, unless they exist.
 
     Args:
         name: registered name of the dataset; also the source of its records.
-        prepare: how to make them.
+        prepare: how to build them.
         storage: the folder for everything.
-        indexes: split -> path of its `index.json`, which must lie in the storage folder.
-        where_to_get: where a person gets the published dataset, for the message when it is missing.
+        indexes: split -> path of its `index.json`, which must be in the storage folder.
+        where_to_get: where to get the published dataset, for the error message if it is missing.
 
     Raises:
-        DataError: the published dataset is missing or faulty, or the folder holds shards made with other settings.
+        DataError: the published dataset is missing or faulty, or the folder has shards built with other settings.
     """
     for split, path in indexes.items():
         if path != storage / split / INDEX_NAME:
@@ -72,7 +70,7 @@ def prepare_dataset(
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        logger.info("%s: waiting for another process that prepares %s", name, storage)
+        logger.info("%s: waiting for another process to prepare %s", name, storage)
         lock.acquire()
     try:
         if not _is_done(name, prepare, storage, indexes):
@@ -82,26 +80,25 @@ def prepare_dataset(
 
 
 def _is_done(name: str, prepare: PrepareSettings, storage: Path, indexes: Mapping[str, Path]) -> bool:
-    """Whether the folder holds what these settings make; refuses one that holds something else."""
+    """Whether the folder has the shards of these settings; refuses one with other shards."""
     state_path = storage / STATE_NAME
     present = [path.is_file() for path in indexes.values()]
     if not state_path.is_file():
-        # Shards that a person built and put here are taken as they are; a killed preparation left its mark.
+        # Shards that the user built are used as they are; an interrupted preparation leaves a marker file.
         return all(present) and not (storage / UNFINISHED_NAME).exists()
     try:
         stored = json.loads(state_path.read_text(encoding="utf-8"))
-        differences = _differences(stored["settings"], _identity(prepare))
+        differences = _differences(_own_nodes(stored["settings"]), _identity(prepare))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{state_path}: cannot be read ({type(error).__name__}: {error}). Delete {storage}.") from None
     fingerprint = _fingerprint(prepare)
     if fingerprint is not None and fingerprint != stored.get("fingerprint"):
-        differences.append(f"the files in {prepare.root} are others than those it was made from")
+        differences.append(f"the files in {prepare.root} have changed since")
     if differences:
-        lines = "\n".join(f"  - {line}" for line in differences)
         raise DataError(
-            f"datasets.{name}: {storage} was made with other settings:\n{lines}\n"
-            f"Give this run a folder of its own (`datasets.{name}.build_info.images.storage`), or delete {storage} "
-            "to make it anew."
+            f"datasets.{name}: {storage} was prepared with other settings:\n{bullet_list(differences)}\n"
+            f"Use another folder for this run (`datasets.{name}.build_info.images.storage`), or delete {storage} "
+            "to prepare it again."
         )
     if not all(present):
         logger.warning("%s: %s is incomplete, preparing it again", name, storage)
@@ -112,7 +109,7 @@ def _prepare(name: str, prepare: PrepareSettings, storage: Path, splits: list[st
     root = storage / DRAWN_NAME if prepare.source == "sketch" else Path(str(prepare.root)).expanduser().resolve()
     if prepare.source != "sketch" and not root.is_dir():
         raise DataError(
-            f"datasets.{name}: its shards are not in {storage} yet, and there is nothing to make them from: "
+            f"datasets.{name}: there are no shards in {storage}, and the dataset to build them from is missing: "
             f"{root} does not exist. {where_to_get}\nThen run the same command again with "
             f"`--options datasets.{name}.build_info.prepare.root=FOLDER`."
         )
@@ -122,12 +119,15 @@ def _prepare(name: str, prepare: PrepareSettings, storage: Path, splits: list[st
     (storage / UNFINISHED_NAME).touch()
     if prepare.source == "sketch":
         _draw(prepare, root)
-    notes = Notes()
-    dataset = _read(name, prepare, root, storage, splits, notes)
-    fractions = prepare.fractions.model_dump() if prepare.fractions is not None else None
-    records = resplit(dataset.records, fractions, prepare.split_seed, prepare.stratify)
-    write_records(storage / RECORDS_NAME, _instructed(records, prepare))
-    notes.log(name)
+    # A new split needs the records of all published ones.
+    own_splits = [split for split in EMOSET_SPLITS if prepare.split_seed is not None or split in splits]
+    reader: Reader
+    if prepare.source == "sketch":
+        reader = EmosetReader(root, source=name, splits=own_splits)
+    else:
+        reader = open_dataset(root, prepare, source=name, extract_to=storage / DRAWN_NAME, splits=own_splits)
+    write_records(storage / RECORDS_NAME, _instructed(prepare.resplit(reader.read()), prepare))
+    reader.notes.log(name)
     state: dict[str, Any] = {
         "dataset": name,
         "settings": _identity(prepare),
@@ -138,21 +138,22 @@ def _prepare(name: str, prepare: PrepareSettings, storage: Path, splits: list[st
     for split in splits:
         chosen = (record for record in read_records(storage / RECORDS_NAME) if record.split == split)
         try:
-            index = write_shards(
-                chosen,
-                dataset.image_root,
-                storage / split,
-                samples_per_shard=prepare.shards.samples_per_shard,
-                seed=prepare.shards.seed,
-                skip_bad=prepare.skip_bad,
-                overwrite=True,
-                progress=_progress_log(f"{name}: {split}"),
-            )
+            with progress(f"{name}: {split}", every=1000) as line:
+                index = write_shards(
+                    chosen,
+                    reader.image_root,
+                    storage / split,
+                    samples_per_shard=prepare.shards.samples_per_shard,
+                    seed=prepare.shards.seed,
+                    skip_bad=prepare.skip_bad,
+                    overwrite=True,
+                    progress=line.update,
+                )
         except DataError as error:
             refused.append(f"datasets.{name}, split '{split}': {error}")
             continue
         state["splits"][split] = {"num_samples": index.num_samples, "hash": index.hash}
-        logger.info("%s: %s holds %d samples in %d shards", name, split, index.num_samples, len(index.shards))
+        logger.info("%s: %s has %d samples in %d shards", name, split, index.num_samples, len(index.shards))
     if refused:
         raise DataError("\n".join(refused))
     with atomic_writer(storage / STATE_NAME) as file:
@@ -161,34 +162,13 @@ def _prepare(name: str, prepare: PrepareSettings, storage: Path, splits: list[st
     (storage / UNFINISHED_NAME).unlink()
 
 
-def _progress_log(what: str) -> Callable[[int, int], None]:
-    """A progress function that writes a line now and then, for work that takes long."""
-    last_s = time.monotonic()
-
-    def show(done: int, total: int) -> None:
-        nonlocal last_s
-        if time.monotonic() - last_s >= PROGRESS_INTERVAL_S:
-            last_s = time.monotonic()
-            logger.info("%s: %d of %d pictures", what, done, total)
-
-    return show
-
-
 def _draw(prepare: PrepareSettings, root: Path) -> None:
     from lavis_emovit.sample_set.write import write_sketch
 
-    # What a killed preparation drew may have been drawn with other settings.
+    # An interrupted preparation may have drawn with other settings.
     shutil.rmtree(root, ignore_errors=True)
-    write_sketch(root, **prepare.draw.model_dump(), progress=_progress_log("drawing"))
-
-
-def _read(
-    name: str, prepare: PrepareSettings, root: Path, storage: Path, splits: list[str], notes: Notes
-) -> OpenDataset:
-    own_splits = tuple(split for split in EMOSET_SPLITS if prepare.split_seed is not None or split in splits)
-    if prepare.source == "sketch":
-        return OpenDataset(read_emoset(root, source=name, splits=own_splits), root)
-    return open_dataset(root, prepare, source=name, notes=notes, extract_to=storage / DRAWN_NAME, splits=own_splits)
+    with progress("drawing", every=1000) as line:
+        write_sketch(root, **prepare.draw.model_dump(), progress=line.update)
 
 
 def _instructed(records: Iterable[EmotionRecord], prepare: PrepareSettings) -> Iterable[EmotionRecord]:
@@ -201,22 +181,25 @@ def _instructed(records: Iterable[EmotionRecord], prepare: PrepareSettings) -> I
 
 
 def _identity(prepare: PrepareSettings) -> dict[str, Any]:
-    """The settings that decide what the shards hold; where the published dataset lies is not one of them."""
-    settings = prepare.model_dump(mode="json", exclude={"root"})
+    """The settings that determine the content of the shards; the location of the published dataset does not."""
+    settings = _own_nodes(prepare.model_dump(mode="json", exclude={"root"}))
     if prepare.source == "sketch":
         from lavis_emovit.sample_set.write import DRAWING_VERSION
 
         settings["draw"]["version"] = DRAWING_VERSION
     else:
         settings.pop("draw")
-    for node in LAYOUT_NODES:
-        if prepare.source != node:
-            settings.pop(node)
     return {"version": PREPARATION_VERSION, **settings}
 
 
+def _own_nodes(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without the nodes of other layouts, which have no effect, here and in the alternatives."""
+    own = {key: value for key, value in settings.items() if key not in LAYOUTS or key == settings["source"]}
+    return {**own, "alternatives": [_own_nodes(item) for item in settings.get("alternatives") or ()]}
+
+
 def _fingerprint(prepare: PrepareSettings) -> str | None:
-    """Hash of the published dataset's lists; None where they are not there (any more) or there is nothing to read."""
+    """Hash of the published dataset's files; None if they are missing or the layout has none."""
     if prepare.root is None or prepare.source == "sketch":
         return None
     root = Path(prepare.root).expanduser().resolve()
@@ -232,4 +215,4 @@ def _differences(stored: Any, wanted: Any, prefix: str = "prepare") -> list[str]
         for key in sorted({*stored, *wanted}):
             lines += _differences(stored.get(key), wanted.get(key), f"{prefix}.{key}")
         return lines
-    return [] if stored == wanted else [f"{prefix}: made with {json.dumps(stored)}, now {json.dumps(wanted)}"]
+    return [] if stored == wanted else [f"{prefix}: was {json.dumps(stored)}, now {json.dumps(wanted)}"]

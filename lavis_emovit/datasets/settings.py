@@ -1,8 +1,8 @@
-"""Settings of a dataset, as one node `datasets.<name>` of a config holds them."""
+"""Settings of a dataset: one node `datasets.<name>` of a config."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -16,7 +16,6 @@ from lavis_emovit.shards.order import DEFAULT_WINDOW_SHARDS
 from lavis_emovit.shards.token_lengths import LengthBucketSettings
 from lavis_emovit.sources.catalogue import AboutSettings
 from lavis_emovit.sources.declaration import DeclaredPreparation, SplitSettings, StorageSettings
-from lavis_emovit.sources.layouts import LayoutName
 
 ImageProcessorSettings = Annotated[ImageTrainSettings | ImageEvalSettings, Field(discriminator="name")]
 
@@ -31,7 +30,7 @@ class DrawSettings(Settings):
 
 
 class CategoricalSettings(Settings):
-    """The categorical instruction that every labelled picture gets."""
+    """The categorical instruction of every labelled image."""
 
     wordings: tuple[int, ...] = Field(default=(1,), min_length=1)
     option_order: Literal["fixed", "shuffled"] = "fixed"
@@ -46,7 +45,7 @@ class CategoricalSettings(Settings):
 
 
 class InstructionSettings(Settings):
-    """Which instructions are written into the records; `null` leaves a kind out."""
+    """The instructions written into the records; `null` disables a kind."""
 
     categorical: CategoricalSettings | None = CategoricalSettings()
 
@@ -59,18 +58,16 @@ class ShardSettings(Settings):
 
 
 class PrepareSettings(DeclaredPreparation):
-    """How shards are made on first use, where there are none yet.
+    """How shards are built on first use.
 
     Attributes:
-        source: `sketch` draws the sample set, any other name is the layout of a published dataset.
+        source: `sketch` draws the sample set; any other name is the layout of a published dataset and needs `root`.
         draw: how the sample set is drawn.
         instructions: which instructions are written into the records.
         shards: how the shards are written.
-
-    `root`, the folder of the published dataset, must be there for all sources but `sketch`.
     """
 
-    source: Literal["sketch"] | LayoutName  # type: ignore[assignment]
+    other_sources: ClassVar[tuple[str, ...]] = ("sketch",)
     draw: DrawSettings = DrawSettings()
     instructions: InstructionSettings = InstructionSettings()
     shards: ShardSettings = ShardSettings()
@@ -85,7 +82,7 @@ class PrepareSettings(DeclaredPreparation):
 
 
 class BuildInfoSettings(Settings):
-    """Where the shards of a dataset lie, and how they are made."""
+    """Where the shards of a dataset are, and how they are built."""
 
     annotations: SplitSettings
     images: StorageSettings
@@ -106,24 +103,24 @@ class DatasetSettings(Settings):
     """One node `datasets.<name>`.
 
     Attributes:
-        type: which of the dataset's default configs lies under the node.
-        data_type: LAVIS's word for the modality.
-        about: where to get the dataset, its licence, and what its publisher counts.
+        type: which of the dataset's default configs to use.
+        data_type: LAVIS's name for the modality.
+        about: where to get the dataset, its licence, and its published counts.
         build_info: `annotations.<split>.storage`, the shard index of each split; `images.storage`, the folder of all
-            that is prepared; `prepare`, how.
+            prepared files; `prepare`, how to prepare them.
         vis_processor, text_processor: processors for `train` and `eval`.
-        kinds: kinds of instructions to train on; null for all.
-        share: how much of the training split is trained on, the labels in their proportions. A smaller share is part of
-            every larger one of the same `share_seed`.
-        share_seed: which samples the share takes.
-        max_pairs: most questions of a picture in an epoch; null for all.
-        label_set: what evaluation asks with; null takes the records' own.
-        eval_wording: wording of evaluation's question.
-        seed: seed of augmentation.
+        kinds: kinds of instructions to train on; null: all.
+        share: share of the training split to train on, with the same label proportions. A smaller share is a subset of
+            every larger one with the same `share_seed`.
+        share_seed: determines the samples of the share.
+        max_pairs: most questions per image in an epoch; null: all.
+        label_set: label set of the evaluation question; null: the one in the records.
+        eval_wording: wording of the evaluation question.
+        seed: seed of the augmentation.
         verify_hashes: compare the sha256 of each shard when it is first opened.
-        faults: what to do with samples that cannot be read while training.
-        window_shards: shards that are shuffled together in an epoch's order; fewer need a smaller cache of remote ones.
-        length_buckets: steps of like text length; null mixes all lengths.
+        faults: how training treats samples that cannot be read.
+        window_shards: shards that are shuffled together; fewer need a smaller cache of remote shards.
+        length_buckets: steps of similar text length; null: mix all lengths.
     """
 
     type: str = "default"

@@ -1,4 +1,4 @@
-"""Training items out of shards: a picture, augmented, with its questions and answers."""
+"""Training items from shards: an augmented image with its questions and answers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
-from lavis_emovit.datasets.collate import collate
+from lavis_emovit.datasets.base import OrderedDataset
 from lavis_emovit.datasets.faults import FaultLog, FaultSettings
 from lavis_emovit.errors import DataError
 from lavis_emovit.images import decode_image
@@ -21,37 +20,37 @@ from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord
 from lavis_emovit.settings import nearest_name
 from lavis_emovit.shards.faults import SampleFaultError
 from lavis_emovit.shards.index import ShardIndex
-from lavis_emovit.shards.order import DEFAULT_WINDOW_SHARDS, EpochOrder, LengthBucketOrder, SampleOrder, permutation
+from lavis_emovit.shards.order import DEFAULT_WINDOW_SHARDS, EpochOrder, permutation
 from lavis_emovit.shards.reader import ShardReader, ShardSample
 from lavis_emovit.shards.token_lengths import LengthBucketSettings, TokenLengths
 
 Pair = tuple[str, str, str, str | None]  # question, answer, instance id, label
 
-# Others that are tried in the place of a faulty sample; with so many faults in a row the shards are not worth reading.
+# Samples that are tried in place of a faulty one; after so many faults in a row the shards are unusable.
 _MAX_REPLACEMENTS = 20
 
 
-class EmotionShardDataset(Dataset[dict[str, Any]]):
-    """Samples of a shard index that have a question to ask.
+class EmotionShardDataset(OrderedDataset):
+    """The samples of a shard index that have questions.
 
-    An item is a pure function of (seed, epoch, number), whichever process makes it: `dataset[(epoch, number)]`, or
-    `dataset[number]` for epoch 0. It holds `image` float32 [3, H, W], `pairs`, a list of (question, answer, instance
-    id, label), and `record_id`. A faulty sample is replaced by another one, which the same three numbers decide; the
-    item then has a key `fault` besides, which goes into `fault_log` by way of the batch.
+    An item is a pure function of (seed, epoch, number), in whichever process: `dataset[(epoch, number)]`, or
+    `dataset[number]` for epoch 0. It has `image` float32 [3, H, W], `pairs`, a list of (question, answer, instance id,
+    label), and `record_id`. A faulty sample is replaced by another one, determined by the same three numbers; the item
+    then also has a key `fault`, which reaches `fault_log` through the batch.
 
     Args:
         index: the shards, or the path of their index.
         image_processor: called as `processor(image, seed=...)`.
         text_processor: called on every question.
-        seed: seed of augmentation and of the choice of pairs.
-        kinds: kinds of instructions to train on; None for all. Samples without one of them are left out.
-        share: how much of those samples is trained on, see `nested_share`.
-        share_seed: which samples the share takes.
-        max_pairs: most questions of a picture in one epoch, chosen anew in every epoch; None for all.
+        seed: seed of the augmentation and of the selection of pairs.
+        kinds: kinds of instructions to train on; None: all. Samples without any of them are skipped.
+        share: share of those samples to train on, see `nested_share`.
+        share_seed: determines the samples of the share.
+        max_pairs: most questions per image in an epoch, selected again in every epoch; None: all.
         verify_hashes: compare each shard's sha256 when it is first opened.
-        faults: what to do with samples that cannot be read; None stops at the first.
+        faults: how to treat samples that cannot be read; None: stop at the first.
         window_shards: shards that are shuffled together in an epoch's order.
-        length_buckets: steps of like text length; None mixes all lengths.
+        length_buckets: steps of similar text length; None: mix all lengths.
 
     Raises:
         DataError: unknown kinds, or no sample with a question.
@@ -89,7 +88,7 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
         if not len(self.samples):
             raise DataError(
                 f"{self.index.folder}: none of its {self.index.num_samples} samples has {self._needed()}. "
-                "Write instructions before building shards, or choose other kinds."
+                "Write instructions before building shards, or select other kinds."
             )
         self.window_shards, self.length_buckets = window_shards, length_buckets
         self.replace_faulty = faults is not None and faults.replace
@@ -108,12 +107,12 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
 
     @property
     def index_hash(self) -> str:
-        """Names the shards."""
+        """Identifies the shards."""
         return self.index.hash
 
     @property
     def order_hash(self) -> str:
-        """Names the shards and the choice of samples from them; the order of an epoch is computed from it."""
+        """Identifies the shards and the samples selected from them."""
         selection: dict[str, Any] = {
             "index": self.index.hash,
             "kinds": sorted(self.kinds) if self.kinds is not None else None,
@@ -125,20 +124,11 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
 
     @property
     def block_sizes(self) -> np.ndarray:
-        """Chosen samples of each shard, int64."""
+        """Selected samples of each shard, int64."""
         return np.diff(np.searchsorted(self.samples, self.index.sample_starts))
 
-    @property
-    def max_tokens(self) -> int | None:
-        """Most text tokens of a micro-batch."""
-        return self.length_buckets.max_tokens if self.length_buckets is not None else None
-
-    def epoch_order(self, seed: int, epoch: int, global_batch: int) -> SampleOrder:
-        """The order of an epoch, a pure function of the shards, the choice from them, and the arguments."""
-        order = EpochOrder(self.index_hash, seed, epoch, self.block_sizes, self.window_shards)
-        if self.length_buckets is None or self.token_lengths is None:
-            return order
-        return LengthBucketOrder(order, self.token_lengths.longest, global_batch, self.length_buckets.window_steps)
+    def _mixed_order(self, seed: int, epoch: int) -> EpochOrder:
+        return EpochOrder(self.index_hash, seed, epoch, self.block_sizes, self.window_shards)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -155,20 +145,16 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
             return self._replacement(epoch, number, fault)
 
     def read(self, number: int) -> ShardSample:
-        """Record and image bytes of an item, as they lie in the shard."""
+        """Record and image bytes of an item, as stored in the shard."""
         return self.reader.read(int(self.samples[number]))
 
     def place_of(self, number: int) -> str:
-        """The shard that an item lies in, for messages."""
+        """The shard of an item, for messages."""
         return f"{self.index.folder.name}/{self.index.shards[self.index.shard_of(int(self.samples[number]))].name}"
 
     def include_records(self) -> None:
-        """Put the `EmotionRecord` of each item under its key `record`, from now on."""
+        """From now on, put the `EmotionRecord` of each item under its key `record`."""
         self._includes_records = True
-
-    def collater(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """LAVIS's name for `collate`."""
-        return collate(items)
 
     def _item(self, epoch: int, number: int) -> dict[str, Any]:
         sample = self.read(number)
@@ -180,7 +166,7 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
         return {**item, "record": sample.record} if self._includes_records else item
 
     def _replacement(self, epoch: int, number: int, fault: SampleFaultError) -> dict[str, Any]:
-        """Another sample's item: the first that can be read of a row that (seed, epoch, number) decides."""
+        """The item of another sample: the first readable one of a sequence determined by (seed, epoch, number)."""
         for attempt in range(_MAX_REPLACEMENTS):
             other = self._item_seed(f"reserve {attempt}", epoch, number) % len(self)
             try:
@@ -198,7 +184,7 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
                 "replaced_by": int(self.samples[other]),
             }
             return item
-        raise DataError(f"{fault}\nThe {_MAX_REPLACEMENTS} samples that were tried in its place cannot be read either.")
+        raise DataError(f"{fault}\nThe {_MAX_REPLACEMENTS} samples tried as replacements cannot be read either.")
 
     def _image(self, sample: ShardSample, epoch: int, number: int) -> torch.Tensor:
         try:
@@ -206,7 +192,7 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
         except DataError as error:
             place = self.index.folder / self.index.key_of(int(self.samples[number]))
             raise SampleFaultError(
-                f"{place} ('{sample.record.id}'): {error}. Build the shards again without this picture (`--skip-bad`).",
+                f"{place} ('{sample.record.id}'): {error}. Build the shards again without this image (`--skip-bad`).",
                 "bad_image",
             ) from None
         return self.image_processor(image, seed=self._item_seed("image", epoch, number))
@@ -231,22 +217,22 @@ class EmotionShardDataset(Dataset[dict[str, Any]]):
         ]
 
     def _item_seed(self, purpose: str, epoch: int, number: int) -> int:
-        """63 bits out of (seed, epoch, number), other ones for every purpose."""
+        """63 bits derived from (seed, epoch, number), different for every purpose."""
         digest = hashlib.sha256(f"{purpose}/{self.seed}/{epoch}/{number}".encode()).digest()
         return int.from_bytes(digest[:8], "big") >> 1
 
 
 def nested_share(index: ShardIndex, samples: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """A share of samples with the labels in their proportions; a smaller share is part of every larger one.
+    """A share of samples that keeps the label proportions; a smaller share is a subset of every larger one.
 
-    Each label's samples (those without one are a label of their own) stand in an order that the seed decides, and the
-    share takes the first of them, rounded to the nearest number and one at least.
+    The seed determines an order of each label's samples (unlabelled ones count as a label). The share takes the first
+    of them, rounded to the nearest number, at least one.
 
     Args:
-        index: names the labels.
+        index: has the labels.
         samples: int64, ascending.
         share: in (0, 1].
-        seed: of the order.
+        seed: seed of the order.
 
     Returns:
         int64, ascending.

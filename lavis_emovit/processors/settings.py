@@ -70,7 +70,7 @@ def read_processor_settings(cls: type[SettingsT], cfg: Any) -> SettingsT:
     from omegaconf import OmegaConf
 
     name = str(cls.model_fields["name"].default)
-    values = {} if cfg is None else OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
+    values: Any = {} if cfg is None else OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
     if not isinstance(values, Mapping):
         raise ConfigError(
             [f"expected a mapping of settings, such as {{image_size: 224}} (got {values!r})"],

@@ -1,6 +1,6 @@
 """The columns of an index: one value per sample, or one per question-answer pair.
 
-They are stored in `index.safetensors` beside `index.json`, each with a fixed type. They are memory-mapped, not read: all
+They are in `index.safetensors` beside `index.json`, each with a fixed type, and memory-mapped rather than read: all
 processes of a machine share one copy, and opening takes the same time for any number of samples.
 """
 

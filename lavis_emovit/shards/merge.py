@@ -37,7 +37,7 @@ def merge_parts(
     folders = [Path(part) for part in parts] or sorted(path for path in out_dir.glob(PART_PATTERN) if path.is_dir())
     if not folders:
         raise DataError(
-            f"{out_dir}: contains no parts. Build them with `emovit shards build ... --part 1/2`, or pass their folders."
+            f"{out_dir}: contains no parts. Build some with `emovit shards build ... --part 1/2`, or pass folders."
         )
     refuse_finished(out_dir, overwrite)
     unfinished = [str(folder) for folder in folders if not (folder / INDEX_NAME).is_file()]

@@ -61,7 +61,7 @@ def pair_members(path: str | os.PathLike[str], members: list[Member]) -> list[tu
         DataError: a key without exactly one image and one record, side by side.
     """
     if len(members) % 2:
-        raise DataError(f"{path}: {len(members)} members, but every sample needs an image and a record. Build it again.")
+        raise DataError(f"{path}: {len(members)} members, but a sample is an image and a record. Build it again.")
     pairs, seen = [], set()
     for first, second in zip(members[0::2], members[1::2]):
         image, record = (second, first) if first.suffix == RECORD_SUFFIX else (first, second)

@@ -1,8 +1,8 @@
-"""The catalogue of datasets: every `lavis_configs/datasets/<name>/defaults.yaml`, and those of one's own.
+"""The catalogue of datasets: every `lavis_configs/datasets/<name>/defaults.yaml`, and custom ones.
 
-A dataset is one YAML file in LAVIS's layout. `build_info.prepare` says how it lies on disk and how it is split, `about`
-where to get it, under which licence, and what its publisher counts. Folders named in `EMOVIT_DATASETS` (separated as in
-`PATH`) are searched as well, so a dataset of one's own needs a file and no code.
+A dataset is one YAML file in LAVIS's layout. `build_info.prepare` has its layout on disk and its splits, `about` where
+to get it, its licence and its published counts. Custom datasets are found in the folders in `EMOVIT_DATASETS`
+(separated as in `PATH`); they need no code.
 """
 
 from __future__ import annotations
@@ -19,30 +19,19 @@ from pydantic import Field
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.registered import dataset_files
 from lavis_emovit.settings import Settings, nearest_name, parse_settings
-from lavis_emovit.sources.declaration import DeclaredBuildInfo
-from lavis_emovit.sources.layouts import LayoutSettings
+from lavis_emovit.sources.declaration import DeclaredBuildInfo, DeclaredPreparation
+from lavis_emovit.sources.statistics import PublishedCounts
 
 DATASET_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
-class PublishedCounts(Settings):
-    """What the publisher, or the paper, says the dataset holds; `reference` says where that stands."""
-
-    total: int | None = None
-    splits: dict[str, int] = Field(default_factory=dict)
-    labels: dict[str, int] = Field(default_factory=dict)
-    groups: int | None = None
-    reference: str = ""
-
-
 class AboutSettings(Settings):
-    """What a person must know about a dataset before using it.
+    """What a user must know about a dataset before using it.
 
     Attributes:
-        where_to_get: one sentence: where it is to be had, and how its folder must look.
-        licence: what its terms allow, or who must be asked.
-        layout_status: `verified`, the layout was read on a real copy; `documented`, it is known from documentation and
-            public code only, and nobody here has seen the files.
+        where_to_get: one sentence: where to get it, and the expected contents of its folder.
+        licence: what its terms allow, or whom to ask.
+        layout_status: `verified` with a real copy, or `documented`: known only from documentation and public code.
         layout_note: what is uncertain about it.
         published: counts to compare an import with.
     """
@@ -55,17 +44,12 @@ class AboutSettings(Settings):
 
 
 class DeclaredDataset(Settings):
-    """One node `datasets.<name>`, as far as an import needs it; `datasets.settings.DatasetSettings` knows the rest.
-
-    Attributes:
-        about: what a person must know.
-        build_info: where the shards lie, the layout and the splits.
-    """
+    """One node `datasets.<name>`, as far as an import needs it; `datasets.settings.DatasetSettings` has the rest."""
 
     about: AboutSettings
     build_info: DeclaredBuildInfo
     data_type: Literal["images"] = "images"
-    # What only training and evaluation read: the keys are known here, their values are not looked at.
+    # Keys that only training and evaluation read; their values are not checked here.
     type: Any = None
     vis_processor: Any = None
     text_processor: Any = None
@@ -89,37 +73,33 @@ class CatalogueEntry:
     Attributes:
         name: name of its folder and of its builder in LAVIS.
         path: the YAML file.
-        layout: how it lies on disk.
+        layout: its layout and splits.
         about: where to get it, its licence, its counts.
-        fractions, split_seed, stratify: the splits that its settings ask for.
     """
 
     name: str
     path: Path
-    layout: LayoutSettings
+    layout: DeclaredPreparation
     about: AboutSettings
-    fractions: dict[str, float] | None
-    split_seed: int | None
-    stratify: bool
 
 
 def find_entry(name: str) -> CatalogueEntry | None:
-    """A dataset by its name or by the path of its YAML file; None for one that is no published dataset.
+    """A dataset by its name or by the path of its YAML file; None if it is not a published dataset.
 
     Raises:
-        ConfigError: the file is not such a YAML; all that is wrong is told.
+        ConfigError: the YAML file is not valid; lists all problems.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else dataset_files().get(name)
     return _read_entry(path) if path is not None else None
 
 
 def known_names() -> list[str]:
-    """Names of all datasets that `find_entry` gives an entry for."""
+    """Names of all datasets for which `find_entry` returns an entry."""
     return sorted(name for name, path in dataset_files().items() if _read_entry(path) is not None)
 
 
 def unknown_dataset(name: str, also: list[str]) -> DataError:
-    """The error for a name that is neither a dataset nor one of the general layouts `also`."""
+    """The error for a name that is neither a dataset nor one of the layouts `also`."""
     return DataError(f"unknown dataset '{name}'{nearest_name(name, [*known_names(), *also])}")
 
 
@@ -141,18 +121,9 @@ def _read_entry(path: Path) -> CatalogueEntry | None:
         return None
     problems = []
     if not DATASET_NAME.fullmatch(str(name)):
-        problems.append(f"datasets: '{name}' is no name of a dataset; names are letters, digits, _ and -")
-    # Without `about`, each of its keys is told as missing.
+        problems.append(f"datasets: '{name}' is not a valid name; a name consists of letters, digits, _ and -")
+    # The empty `about` makes each of its missing keys a problem of its own.
     declared, more = parse_settings(DeclaredDataset, {"about": {}, **values}, f"datasets.{name}")
     if problems or declared is None:
         raise ConfigError([*problems, *more], str(path))
-    prepare = declared.build_info.prepare
-    return CatalogueEntry(
-        name=str(name),
-        path=path,
-        layout=prepare,
-        about=declared.about,
-        fractions=prepare.fractions.model_dump() if prepare.fractions is not None else None,
-        split_seed=prepare.split_seed,
-        stratify=prepare.stratify,
-    )
+    return CatalogueEntry(str(name), path, declared.build_info.prepare, declared.about)

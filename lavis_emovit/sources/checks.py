@@ -1,8 +1,6 @@
-"""Checks of records with their pictures: files that fail, duplicates, leaks between splits and between datasets.
+"""Checks of records with their images: broken files, duplicates, leaks between splits and between datasets.
 
-Duplicates are exact (the same bytes) or near: perceptual hashes of 64 bits that differ in few. Near pairs are found
-through bands of the hash, so that not every picture is compared with every other: two hashes that differ in at most `d`
-bits agree wholly in at least one of `d + 1` bands.
+Duplicates are exact (the same bytes) or near (64-bit perceptual hashes that differ in a few bits).
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from lavis_emovit.records import EmotionRecord
-from lavis_emovit.sources.picture_checks import MISSING, PictureFacts, look_at
+from lavis_emovit.sources.image_checks import MISSING, ImageFacts, check_file
 from lavis_emovit.sources.statistics import labels_of
 
 _HASH_BITS = 64
@@ -26,7 +24,7 @@ _CHUNK = 64
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """Records of one file, and where their picture paths start."""
+    """Records of one file, and the folder that their image paths are relative to."""
 
     name: str
     records: Sequence[EmotionRecord]
@@ -35,20 +33,20 @@ class CheckedFile:
 
 @dataclass
 class CheckReport:
-    """What was found. Findings are lists of sentences; `odd` counts what is no fault.
+    """The results. Findings are lists of sentences; `odd` counts special cases that are not faults.
 
     Attributes:
-        num_records, num_pictures: what was looked at.
-        num_missing: pictures that are not there at all.
-        faults: pictures that are missing or broken.
-        exact, near: pairs of pictures with the same bytes, or nearly the same look, within a split of a file.
-        leaks: pairs of such pictures in two splits or two files, and groups in two splits.
-        conflicts: pictures with the same bytes and different labels.
-        odd: kind of oddity -> pictures.
+        num_records, num_images: number of checked records and images.
+        num_missing: images that do not exist.
+        faults: images that are missing or broken.
+        exact, near: pairs of images with the same bytes, or nearly the same content, within a split of a file.
+        leaks: pairs of such images in two splits or two files, and groups in two splits.
+        conflicts: images with the same bytes and different labels.
+        odd: kind of oddity -> images.
     """
 
     num_records: int = 0
-    num_pictures: int = 0
+    num_images: int = 0
     num_missing: int = 0
     faults: list[str] = field(default_factory=list)
     exact: list[str] = field(default_factory=list)
@@ -58,7 +56,10 @@ class CheckReport:
     odd: Counter[str] = field(default_factory=Counter)
 
     def findings(self) -> dict[str, list[str]]:
-        """Title -> sentences, for everything that a strict check refuses."""
+        """Title -> sentences, for everything that a strict check refuses.
+
+        The titles are keys of `emovit data verify --json`, so they keep the word of earlier versions.
+        """
         return {
             "missing or broken pictures": self.faults,
             "leaks between splits or files": self.leaks,
@@ -74,7 +75,7 @@ class CheckReport:
 
 @dataclass(frozen=True)
 class _Use:
-    """A picture in a split of a file, with the records that show it."""
+    """An image in a split of a file, with the records that use it."""
 
     file: str
     split: str
@@ -94,20 +95,20 @@ def check_records(
     num_workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CheckReport:
-    """Look at every picture of records files, and compare all of them with each other.
+    """Check every image of records files, and compare all images with each other.
 
     Args:
-        files: the records; pictures of several files are compared as well.
-        near_bits: bits by which the hashes of near duplicates may differ (of 64); None looks for exact ones only. Two
-            bits find pictures that were scaled or compressed again; posed faces of different people differ in four.
-        num_workers: processes that decode pictures.
-        progress: called with (pictures done, pictures in all).
+        files: the records; images of different files are compared too.
+        near_bits: bits by which the hashes of near duplicates may differ (of 64); None: only exact duplicates. Two bits
+            find images that were scaled or compressed again; posed faces of different people differ in four.
+        num_workers: processes that decode images.
+        progress: called with (images done, number of images).
     """
     report = CheckReport(num_records=sum(len(file.records) for file in files))
     uses = [use for file in files for use in _uses(file)]
     paths = sorted({use.path for use in uses})
-    report.num_pictures = len(paths)
-    facts = {fact.path: fact for fact in _looked_at(paths, num_workers, progress)}
+    report.num_images = len(paths)
+    facts = {fact.path: fact for fact in _check_files(paths, num_workers, progress)}
     users: dict[str, list[_Use]] = {}
     for use in uses:
         users.setdefault(use.path, []).append(use)
@@ -123,43 +124,38 @@ def check_records(
 
 
 def _uses(file: CheckedFile) -> list[_Use]:
-    """Several records may show one picture (people in it, for example): that is no duplicate."""
-    shown: dict[tuple[str, str], list[EmotionRecord]] = {}
+    """Several records may use one image, for example for the people in it; these are not duplicates."""
+    users: dict[tuple[str, str], list[EmotionRecord]] = {}
     for record in file.records:
         path = os.path.normpath(file.image_root / record.image)
-        shown.setdefault((record.split, path), []).append(record)
-    return [
-        _Use(
-            file.name,
-            split,
-            path,
-            tuple(r.id for r in records),
-            tuple(sorted({n for r in records for n in labels_of(r)})),
-        )
-        for (split, path), records in shown.items()
-    ]
+        users.setdefault((record.split, path), []).append(record)
+    uses = []
+    for (split, path), records in users.items():
+        labels = sorted({label for record in records for label in labels_of(record)})
+        uses.append(_Use(file.name, split, path, tuple(record.id for record in records), tuple(labels)))
+    return uses
 
 
-def _looked_at(paths: list[str], num_workers: int, progress: Callable[[int, int], None]) -> Iterable[PictureFacts]:
+def _check_files(paths: list[str], num_workers: int, progress: Callable[[int, int], None]) -> Iterable[ImageFacts]:
     if num_workers <= 1 or len(paths) < _CHUNK:
         for done, path in enumerate(paths, start=1):
-            yield look_at(path)
+            yield check_file(path)
             progress(done, len(paths))
         return
     # Spawned, not forked: a fork of a process with threads (torch, tqdm) can hang.
     with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
-        for done, fact in enumerate(pool.map(look_at, paths, chunksize=_CHUNK), start=1):
+        for done, fact in enumerate(pool.map(check_file, paths, chunksize=_CHUNK), start=1):
             yield fact
             progress(done, len(paths))
 
 
-def _compare(uses: list[_Use], facts: dict[str, PictureFacts], near_bits: int | None, report: CheckReport) -> None:
+def _compare(uses: list[_Use], facts: dict[str, ImageFacts], near_bits: int | None, report: CheckReport) -> None:
     same: dict[str, list[_Use]] = {}
     for use in uses:
         if facts[use.path].fault is None:
             same.setdefault(facts[use.path].sha256, []).append(use)
     for group in same.values():
-        # The first of each split and file stands for the others there, so that n copies are not n squared lines.
+        # Compare with the first of each split and file only, so that n copies don't give n squared lines.
         first: dict[tuple[str, str], _Use] = {}
         for use in group:
             twin = first.setdefault((use.file, use.split), use)
@@ -189,12 +185,16 @@ def _compare(uses: list[_Use], facts: dict[str, PictureFacts], near_bits: int | 
 
 
 def _of(use: _Use, other: _Use) -> str:
-    """The file's name, where two files are compared."""
+    """The file's name, if two files are compared."""
     return f" of {use.file}" if use.file != other.file else ""
 
 
 def _near_pairs(hashes: dict[int, list[str]], near_bits: int) -> list[tuple[int, str, str]]:
-    """(bits that differ, content, content) for every two contents whose hashes are near, each pair once."""
+    """(bits that differ, content, content) for every two contents with near hashes, each pair once.
+
+    Instead of comparing all pairs, it compares hashes that share a band: two hashes that differ in at most d bits are
+    equal in at least one of d + 1 bands.
+    """
     pairs = [(0, one, other) for group in hashes.values() for one, other in pairwise(group)]
     bands = near_bits + 1
     edges = [_HASH_BITS * band // bands for band in range(bands + 1)]

@@ -1,4 +1,4 @@
-"""Contact sheets: pictures of a dataset with their labels on one page, to look at before anything is trained."""
+"""Contact sheets: images of a dataset with their labels on one page, for inspection before training."""
 
 from __future__ import annotations
 
@@ -15,14 +15,11 @@ from PIL import Image, ImageDraw, ImageFont
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.records import EmotionRecord, read_records
-from lavis_emovit.sources.emoset import EMOSET_SPLITS, read_emoset
-from lavis_emovit.sources.picture_checks import open_picture
+from lavis_emovit.sources.image_checks import open_thumbnail
+from lavis_emovit.sources.readers.emoset import EMOSET_SPLITS, read_emoset
 from lavis_emovit.sources.statistics import NO_LABEL, labels_of
 
-__all__ = ["NO_LABEL", "Tile", "find_records", "note_of", "pick_tiles", "rows_of", "write_contact_sheet"]
-
 _CAPTION_PX = 16
-_NUMBER_FORMAT = "{:.1f}"
 _MAX_WORDS_OF_A_TEXT = 24
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.4 system-ui, sans-serif; }
@@ -42,23 +39,27 @@ figcaption strong { font-weight: 600; color: CanvasText; }
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of the sheet.
+    """One image of the sheet.
 
     Attributes:
         image: its file.
-        label: the row that it stands in.
-        note: a line of what else is known.
+        note: a line with everything else that is known.
         split: its split.
-        box: what to draw a frame around, (left, top, right, bottom) in pixels of the file.
-        num_in_row: how many pictures belong to the row, shown or not.
+        box: where to draw a frame, (left, top, right, bottom) in pixels of the file.
     """
 
     image: Path
-    label: str
     note: str
-    split: str = ""
-    box: tuple[float, float, float, float] | None = None
-    num_in_row: int | None = None
+    split: str
+    box: tuple[float, float, float, float] | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """The tiles of a label, and how many images have that label, shown or not."""
+
+    tiles: list[Tile]
+    num_images: int
 
 
 def find_records(root: Path, images: Path | None = None) -> tuple[Iterable[EmotionRecord], Path]:
@@ -66,13 +67,13 @@ def find_records(root: Path, images: Path | None = None) -> tuple[Iterable[Emoti
 
     Args:
         root: the folder or the file.
-        images: where the picture paths start, if not at the folder of the records.
+        images: folder that the image paths are relative to, if not the folder of the records.
 
     Returns:
-        the records and the folder where their picture paths start.
+        the records and the folder that their image paths are relative to.
 
     Raises:
-        DataError: nothing of the kind is there.
+        DataError: it is none of these.
     """
     if root.is_file():
         return read_records(root), images or root.parent
@@ -84,7 +85,7 @@ def find_records(root: Path, images: Path | None = None) -> tuple[Iterable[Emoti
     splits = [split for split in EMOSET_SPLITS if (root / f"{split}.json").is_file()]
     if not splits:
         raise DataError(
-            f"{root}: neither records.jsonl nor train.json is there. Give a folder in EmoSet's layout, a folder with "
+            f"{root}: neither records.jsonl nor train.json found. Pass a folder in EmoSet's layout, a folder with "
             "records.jsonl, or a records file."
         )
     return read_emoset(root, splits=splits), images or root
@@ -92,8 +93,8 @@ def find_records(root: Path, images: Path | None = None) -> tuple[Iterable[Emoti
 
 def pick_tiles(
     records: Iterable[EmotionRecord], image_root: Path, per_label: int, seed: int = 0, split: str | None = None
-) -> dict[str, list[Tile]]:
-    """Up to `per_label` random pictures of every row, rows in alphabetical order; see `rows_of`.
+) -> dict[str, Row]:
+    """Up to `per_label` random images of every row, rows in alphabetical order; see `rows_of`.
 
     Raises:
         DataError: there is no record (of that split).
@@ -106,21 +107,20 @@ def pick_tiles(
             for row in rows_of(record):
                 by_row.setdefault(row, []).append(record)
     if not by_row:
-        wanted = f" of split '{split}' (there are: {', '.join(sorted(splits)) or 'none'})" if split else ""
+        wanted = f" of split '{split}' (available: {', '.join(sorted(splits)) or 'none'})" if split else ""
         raise DataError(f"no records{wanted} to show")
-    # Not the bare seed: splits are drawn with that, and the same numbers would pick pictures of one split.
+    # Not the bare seed: splits are drawn with it, and the same numbers would pick images of one split.
     rng = random.Random(f"contact sheet {seed}")
-    return {
-        row: [
-            Tile(image_root / record.image, row, note_of(record), record.split, record.box, len(found))
-            for record in rng.sample(found, min(per_label, len(found)))
-        ]
-        for row, found in sorted(by_row.items())
-    }
+    rows = {}
+    for label, found in sorted(by_row.items()):
+        chosen = rng.sample(found, min(per_label, len(found)))
+        tiles = [Tile(image_root / record.image, note_of(record), record.split, record.box) for record in chosen]
+        rows[label] = Row(tiles, len(found))
+    return rows
 
 
 def rows_of(record: EmotionRecord) -> list[str]:
-    """The rows of the sheet that a record belongs to: its labels, or what else it can be sorted by."""
+    """The rows of the sheet that a record belongs to: its labels, action units, or valence and arousal."""
     labels = labels_of(record)
     if labels:
         return labels
@@ -134,12 +134,12 @@ def rows_of(record: EmotionRecord) -> list[str]:
 
 
 def note_of(record: EmotionRecord) -> str:
-    """What is known about a picture beside its label, in one line."""
+    """Everything known about an image except its label, in one line."""
     attributes = record.attributes
     parts = [attributes.facial_expression, attributes.human_action, attributes.scene, *(attributes.object or ())]
     for name, value in (("brightness", attributes.brightness), ("colour", attributes.colorfulness)):
         if value is not None:
-            parts.append(f"{name} {_NUMBER_FORMAT.format(value)}")
+            parts.append(f"{name} {value:.1f}")
     for name, value in (("V", record.valence), ("A", record.arousal), ("D", record.dominance)):
         if value is not None:
             parts.append(f"{name} {round(value, 2) + 0.0:+.2f}")
@@ -151,48 +151,48 @@ def note_of(record: EmotionRecord) -> str:
     if record.action_units:
         present = [f"{unit}:{intensity:g}" for unit, intensity in sorted(record.action_units.items()) if intensity > 0]
         parts.append("AU " + " ".join(present))
-    parts += [f"“{_short(said.text)}”" for said in record.utterances[:2]]
+    parts += [f"“{_short(utterance.text)}”" for utterance in record.utterances[:2]]
     if record.caption:
         parts.append(f"“{_short(record.caption)}”")
     return ", ".join(part.strip() for part in parts if part)
 
 
 def write_contact_sheet(
-    tiles: dict[str, list[Tile]], path: Path, tile_px: int = 128, title: str = "Contact sheet", subtitle: str = ""
+    rows: dict[str, Row], path: Path, tile_px: int = 128, title: str = "Contact sheet", subtitle: str = ""
 ) -> list[str]:
-    """Write the sheet as HTML, PNG or JPEG, by the ending of `path`; one row a label.
+    """Write the sheet as HTML, PNG or JPEG, depending on the suffix of `path`; one row per label.
 
-    The HTML page holds its pictures and shows the notes; the picture formats show labels only. A picture that cannot be
-    read is shown as a place that says so.
+    The HTML page embeds its images and shows the notes; the image formats show only labels. An image that cannot be
+    read is replaced by a placeholder.
 
     Returns:
-        a line for each picture that cannot be read.
+        a line for each image that cannot be read.
 
     Raises:
-        DataError: another ending, or not one picture that can be read.
+        DataError: another suffix, or no image can be read.
     """
-    ending = path.suffix.lower()
+    suffix = path.suffix.lower()
     broken: list[str] = []
-    if ending in (".html", ".htm"):
-        content = _html_page(tiles, tile_px, title, subtitle, broken).encode("utf-8")
-    elif ending in (".png", ".jpg", ".jpeg"):
+    if suffix in (".html", ".htm"):
+        content = _html_page(rows, tile_px, title, subtitle, broken).encode("utf-8")
+    elif suffix in (".png", ".jpg", ".jpeg"):
         buffer = io.BytesIO()
-        sheet = _sheet_image(tiles, tile_px, broken)
-        sheet.save(buffer, "PNG" if ending == ".png" else "JPEG", quality=80, optimize=True)
+        sheet = _sheet_image(rows, tile_px, broken)
+        sheet.save(buffer, "PNG" if suffix == ".png" else "JPEG", quality=80, optimize=True)
         content = buffer.getvalue()
     else:
-        raise DataError(f"{path}: a contact sheet ends in .html, .png or .jpg")
-    if broken and len(broken) == sum(map(len, tiles.values())):
-        raise DataError(f"not one picture can be read; where do their paths start (`--images`)? The first: {broken[0]}")
+        raise DataError(f"{path}: the suffix of a contact sheet must be .html, .png or .jpg")
+    if broken and len(broken) == sum(len(row.tiles) for row in rows.values()):
+        raise DataError(f"no image can be read; pass their folder with `--images`. The first: {broken[0]}")
     with atomic_writer(path, "wb") as file:
         file.write(content)
     return broken
 
 
 def _thumbnail(tile: Tile, tile_px: int) -> Image.Image:
-    small = open_picture(tile.image, 2 * tile_px)
+    small = open_thumbnail(tile.image, 2 * tile_px)
     if tile.box is not None:
-        # The box is in pixels of the file; the decoder may have made the picture smaller.
+        # The box is in pixels of the file; the decoder may have reduced the image.
         with Image.open(tile.image) as image:
             width = image.width
         scale = small.width / width
@@ -202,15 +202,15 @@ def _thumbnail(tile: Tile, tile_px: int) -> Image.Image:
     return small
 
 
-def _sheet_image(tiles: dict[str, list[Tile]], tile_px: int, broken: list[str]) -> Image.Image:
-    columns = max(len(row) for row in tiles.values())
+def _sheet_image(rows: dict[str, Row], tile_px: int, broken: list[str]) -> Image.Image:
+    columns = max(len(row.tiles) for row in rows.values())
     row_px = tile_px + _CAPTION_PX
-    sheet = Image.new("RGB", (columns * tile_px, len(tiles) * row_px), (255, 255, 255))
+    sheet = Image.new("RGB", (columns * tile_px, len(rows) * row_px), (255, 255, 255))
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default()
-    for row, (label, pictures) in enumerate(tiles.items()):
-        pen.text((4, row * row_px + 2), label, fill=(20, 20, 20), font=font)
-        for column, tile in enumerate(pictures):
-            top = row * row_px + _CAPTION_PX
+    for number, (label, row) in enumerate(rows.items()):
+        pen.text((4, number * row_px + 2), label, fill=(20, 20, 20), font=font)
+        for column, tile in enumerate(row.tiles):
+            top = number * row_px + _CAPTION_PX
             try:
                 small = _thumbnail(tile, tile_px)
             except DataError as error:
@@ -224,12 +224,11 @@ def _sheet_image(tiles: dict[str, list[Tile]], tile_px: int, broken: list[str]) 
     return sheet
 
 
-def _html_page(tiles: dict[str, list[Tile]], tile_px: int, title: str, subtitle: str, broken: list[str]) -> str:
+def _html_page(rows: dict[str, Row], tile_px: int, title: str, subtitle: str, broken: list[str]) -> str:
     sections = []
-    for label, pictures in tiles.items():
-        figures = "".join(_figure(tile, tile_px, broken) for tile in pictures)
-        total = pictures[0].num_in_row
-        count = f" <small>{len(pictures)}{f' of {total}' if total is not None else ''} shown</small>"
+    for label, row in rows.items():
+        figures = "".join(_figure(tile, tile_px, broken) for tile in row.tiles)
+        count = f" <small>{len(row.tiles)} of {row.num_images} shown</small>"
         sections.append(f"<h2>{html.escape(label)}{count}</h2>\n<div>{figures}</div>")
     body = "\n".join(sections)
     style = _STYLE.replace("TILE", str(tile_px))

@@ -1,39 +1,42 @@
-"""What a dataset's YAML says under `build_info`, as far as it can be checked without LAVIS: places, splits, layout.
+"""The node `build_info` of a dataset's YAML: paths, splits, layout. It can be checked without LAVIS.
 
-The whole node `datasets.<name>` belongs to `lavis_emovit.datasets.settings`, which builds on these classes.
+`lavis_emovit.datasets.settings` has the whole node `datasets.<name>` and builds on these classes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import Field, model_validator
 
+from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
 from lavis_emovit.sources.layouts import LayoutSettings
+from lavis_emovit.sources.splits import resplit
 
 
 class StorageSettings(Settings):
-    """A path; a relative one starts at the data folder (`EMOVIT_DATA`, or `data` under the working directory)."""
+    """A path, relative to the data folder (`EMOVIT_DATA`, or `data` in the working directory)."""
 
     storage: str = Field(min_length=1)
 
 
 class SplitSettings(Settings):
-    """The shard index of every split that the dataset has."""
+    """The shard index of every split of the dataset."""
 
     train: StorageSettings | None = None
     val: StorageSettings | None = None
     test: StorageSettings | None = None
 
     def indexes(self) -> dict[str, str]:
-        """Split -> storage of its index, for the splits that there are."""
+        """Split -> storage of its index."""
         found = {"train": self.train, "val": self.val, "test": self.test}
         return {name: place.storage for name, place in found.items() if place is not None}
 
 
 class FractionSettings(Settings):
-    """Share of the groups (people, sessions) that each split gets."""
+    """Share of the groups (people, sessions) in each split."""
 
     train: float = Field(ge=0.0, le=1.0)
     val: float = Field(default=0.0, ge=0.0, le=1.0)
@@ -48,16 +51,15 @@ class FractionSettings(Settings):
 
 
 class DeclaredPreparation(LayoutSettings):
-    """The layout of a published dataset, and the splits that are drawn of it.
+    """The layout of a published dataset, and its splits.
 
     Attributes:
-        root: folder of the published dataset; a relative path starts at the working directory. An import is given its
-            own.
-        split_seed: draw new splits, group by group, with this seed; null keeps the dataset's own.
-        fractions: shares of the splits. With the dataset's own splits, `val` is held out of `train` where it has none.
+        root: folder of the published dataset, relative to the working directory; `emovit data import` ignores it.
+        split_seed: draw new splits, group by group, with this seed; null: keep the published splits.
+        fractions: shares of the splits. Without `split_seed`, `val` is held out of `train` if it is not published.
         stratify: give every new split its share of every label.
-        skip_bad: leave pictures that cannot be opened out, instead of refusing them.
-        draw, instructions, shards: for what makes shards; an import does not look into them.
+        skip_bad: skip images that cannot be opened, instead of refusing them.
+        draw, instructions, shards: how shards are built; an import does not check them.
     """
 
     root: str | None = None
@@ -72,14 +74,19 @@ class DeclaredPreparation(LayoutSettings):
     @model_validator(mode="after")
     def _splits_fit_together(self) -> DeclaredPreparation:
         if self.split_seed is not None and self.fractions is None:
-            raise ValueError("`split_seed` draws new splits, so `fractions` must say how large they are")
+            raise ValueError("`split_seed` draws new splits, so `fractions` must give their sizes")
         if self.stratify and self.split_seed is None:
-            raise ValueError("`stratify` is a way to draw new splits, so it needs `split_seed`")
+            raise ValueError("`stratify` applies to new splits, so it needs `split_seed`")
         return self
+
+    def resplit(self, records: Iterable[EmotionRecord]) -> Iterable[EmotionRecord]:
+        """The records with the splits of these settings."""
+        fractions = self.fractions.model_dump() if self.fractions is not None else None
+        return resplit(records, fractions, self.split_seed, self.stratify)
 
 
 class DeclaredBuildInfo(Settings):
-    """Where the shards of a dataset lie, and what they are made of."""
+    """Where the shards of a dataset are, and how they are built."""
 
     annotations: SplitSettings
     images: StorageSettings

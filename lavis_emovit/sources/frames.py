@@ -1,4 +1,4 @@
-"""Frames of videos as numbered picture files, and the number tables that annotate them."""
+"""Frames of videos as numbered image files, and the number tables that annotate them."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import re
 from pathlib import Path
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.sources.folder import PICTURE_SUFFIXES
+from lavis_emovit.images import IMAGE_SUFFIXES
 
 _NUMBER_AT_END = re.compile(r"(\d+)$")
 
 
 def frames_in(folder: Path) -> dict[int, Path]:
-    """Frame number -> file, by the digits at the end of each picture's name, whatever their width."""
+    """Frame number -> file, from the digits at the end of each image's name."""
     found: dict[int, Path] = {}
     if folder.is_dir():
         for path in sorted(folder.iterdir()):
             match = _NUMBER_AT_END.search(path.stem)
-            if match and path.suffix.lower() in PICTURE_SUFFIXES:
+            if match and path.suffix.lower() in IMAGE_SUFFIXES:
                 found[int(match.group(1))] = path
     return found
 
 
 def number_rows(path: Path, *, header: bool = False) -> tuple[list[str], list[list[float]]]:
-    """The numbers of a text file, one row a line, separated by commas, semicolons or blanks.
+    """The numbers of a text file, one row per line, separated by commas, semicolons or spaces.
 
     Returns:
-        the cells of the first row, if it is a header, and the rows.
+        the cells of the header, if there is one, and the rows.
 
     Raises:
-        DataError: cannot be read, or a cell is no number; the line is named.
+        DataError: it cannot be read, or a cell is not a number; names the line.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

@@ -1,69 +1,64 @@
-"""The one list of layouts: how a published dataset lies on disk, as settings, and the reader of each."""
+"""The layouts of published datasets, as settings and as readers; each is a module in `sources/readers/`."""
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+import pkgutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.records import EmotionRecord
-from lavis_emovit.settings import Settings
-from lavis_emovit.sources.action_units import ActionUnitSettings, read_action_units
-from lavis_emovit.sources.aff_wild2 import AffWild2Settings, read_aff_wild2
-from lavis_emovit.sources.affectnet import AffectNetSettings, read_affectnet
-from lavis_emovit.sources.ck_plus import CkPlusSettings, read_ck_plus
-from lavis_emovit.sources.conversations import ConversationSettings, read_conversations
-from lavis_emovit.sources.emoset import EMOSET_SPLITS, read_emoset
-from lavis_emovit.sources.emotic import EmoticSettings, read_emotic
-from lavis_emovit.sources.folder import FolderSettings, read_folder
-from lavis_emovit.sources.problems import Notes
-from lavis_emovit.sources.table import TableSettings, extracts_pictures, read_tables
+from lavis_emovit.settings import Settings, nearest_name
+from lavis_emovit.sources import readers
+from lavis_emovit.sources.base import LAYOUTS, Notes, Reader
 
-LayoutName = Literal[
-    "emoset", "table", "folder", "conversations", "ck_plus", "action_units", "aff_wild2", "affectnet", "emotic"
-]
+# Importing a reader registers it.
+for _module in pkgutil.iter_modules(readers.__path__):
+    importlib.import_module(f"{readers.__name__}.{_module.name}")
+
+_fields: dict[str, Any] = {"source": (str, ...)}
+for _name, _reader in LAYOUTS.items():
+    if _reader.settings_class is not None:
+        _fields[_name] = (_reader.settings_class, _reader.settings_class())
+_Nodes: Any = create_model("_Nodes", __base__=Settings, **_fields)
 
 
-class LayoutSettings(Settings):
-    """How a dataset lies on disk: `source` names the layout, the node of that name says the rest.
+class LayoutSettings(_Nodes):
+    """The layout of a dataset: `source` is its name, and the key of that name has its settings.
 
     Attributes:
-        alternatives: other layouts that the dataset is also published in; the first one whose files are there is read.
+        alternatives: other layouts in which the dataset is published; the first whose files are present is read.
     """
 
-    source: LayoutName
-    table: TableSettings = TableSettings()
-    folder: FolderSettings = FolderSettings()
-    conversations: ConversationSettings = ConversationSettings()
-    ck_plus: CkPlusSettings = CkPlusSettings()
-    action_units: ActionUnitSettings = ActionUnitSettings()
-    aff_wild2: AffWild2Settings = AffWild2Settings()
-    affectnet: AffectNetSettings = AffectNetSettings()
-    emotic: EmoticSettings = EmoticSettings()
+    other_sources: ClassVar[tuple[str, ...]] = ()
     alternatives: tuple[LayoutSettings, ...] = Field(default=(), max_length=4)
+
+    @field_validator("source")
+    @classmethod
+    def _source_is_known(cls, value: str) -> str:
+        known = [*LAYOUTS, *cls.other_sources]
+        if value not in known:
+            raise ValueError(f"unknown layout{nearest_name(value, known)}")
+        return value
 
     @model_validator(mode="after")
     def _nodes_fit_the_source(self) -> LayoutSettings:
-        for name in LAYOUT_NODES:
-            if name in self.model_fields_set and self.source != name:
-                raise ValueError(f"`{name}` belongs to source '{name}', this one is '{self.source}'")
+        for name in self.model_fields_set & set(LAYOUTS) - {self.source}:
+            raise ValueError(f"`{name}` belongs to source '{name}', this one is '{self.source}'")
         return self
 
+    @property
+    def node(self) -> Any:
+        """The settings of the layout; None if it has none."""
+        return getattr(self, self.source, None)
 
-LAYOUT_NODES = ("table", "folder", "conversations", "ck_plus", "action_units", "aff_wild2", "affectnet", "emotic")
-
-
-@dataclass(frozen=True)
-class OpenDataset:
-    """A dataset that is being read: its records, as they are asked for, and where their picture paths start."""
-
-    records: Iterator[EmotionRecord]
-    image_root: Path
+    def reader(self, root: Path, **options: Any) -> Reader:
+        """A reader of a dataset in this layout; see `Reader` for the options."""
+        return LAYOUTS[self.source](root, self.node, **options)
 
 
 def open_dataset(
@@ -73,81 +68,26 @@ def open_dataset(
     source: str,
     notes: Notes | None = None,
     extract_to: str | os.PathLike[str] | None = None,
-    splits: tuple[str, ...] = EMOSET_SPLITS,
-) -> OpenDataset:
-    """Start to read a dataset in one of its layouts.
-
-    Args:
-        root: folder of the dataset as it was unpacked.
-        layout: how it lies there.
-        source: name of the dataset, also the first part of each record's id.
-        notes: where is noted what the reader leaves out.
-        extract_to: folder for the pictures of a dataset that holds them in its tables.
-        splits: the lists to read of a dataset in EmoSet's layout.
+    splits: Sequence[str] | None = None,
+) -> Reader:
+    """The reader of a dataset, in the first of its layouts that is present; see `Reader` for the arguments.
 
     Raises:
-        DataError: the folder or its files are missing (at once), or what the reader says while it goes.
+        DataError: there is no such folder.
     """
     root = Path(root)
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give the folder of the dataset as it was unpacked")
+        raise DataError(f"{root}: no such folder; pass the folder of the unpacked dataset")
     layout = present_layout(root, layout)
-    notes = notes if notes is not None else Notes()
-    if layout.source == "table":
-        inside = extracts_pictures(root, layout.table)
-        records = read_tables(root, layout.table, source=source, notes=notes, extract_to=extract_to)
-        return OpenDataset(records, Path(extract_to) if inside and extract_to is not None else root)
-    if layout.source == "emoset":
-        return OpenDataset(read_emoset(root, source=source, splits=splits), root)
-    readers: dict[str, Any] = {
-        "folder": read_folder,
-        "conversations": read_conversations,
-        "ck_plus": read_ck_plus,
-        "action_units": read_action_units,
-        "aff_wild2": read_aff_wild2,
-        "affectnet": read_affectnet,
-        "emotic": read_emotic,
-    }
-    settings = getattr(layout, layout.source)
-    return OpenDataset(readers[layout.source](root, settings, source=source, notes=notes), root)
+    return layout.reader(root, source=source, notes=notes, extract_to=extract_to, splits=splits)
 
 
 def present_layout(root: Path, layout: LayoutSettings) -> LayoutSettings:
-    """The layout, or the first of its alternatives whose files are there; the layout itself where none are."""
-    for candidate in (layout, *layout.alternatives):
-        if _is_present(root, candidate):
-            return candidate
-    return layout
+    """The layout, or the first of its alternatives whose files are present; if none is, the layout itself."""
+    candidates = (layout, *layout.alternatives)
+    return next((candidate for candidate in candidates if candidate.reader(root).is_present()), layout)
 
 
 def list_files(root: Path, layout: LayoutSettings) -> list[Path]:
-    """The files that say what the dataset holds, for a fingerprint of it; none for a layout of folders only."""
-    return _files_of(root, present_layout(root, layout))
-
-
-def _files_of(root: Path, layout: LayoutSettings) -> list[Path]:
-    if layout.source == "table":
-        return [root / table.path for table in layout.table.tables()]
-    if layout.source == "emoset":
-        return [root / f"{split}.json" for split in EMOSET_SPLITS]
-    if layout.source == "conversations":
-        return [root / layout.conversations.file]
-    if layout.source == "emotic":
-        return [root / layout.emotic.annotations]
-    return []
-
-
-def _is_present(root: Path, layout: LayoutSettings) -> bool:
-    files = _files_of(root, layout)
-    if files:
-        return all(path.is_file() for path in files)
-    if layout.source == "folder":
-        start = root / layout.folder.start()
-        return start.is_dir() and any(start.iterdir())
-    if layout.source == "ck_plus":
-        return (root / layout.ck_plus.emotions).is_dir()
-    if layout.source == "affectnet":
-        return all((root / folder).is_dir() for folder in layout.affectnet.folders)
-    if layout.source == "aff_wild2":
-        return (root / layout.aff_wild2.annotations).is_dir()
-    return True
+    """The files that describe the dataset, for a fingerprint; none for a layout that consists of folders only."""
+    return present_layout(root, layout).reader(root).files()

@@ -1,4 +1,4 @@
-"""Splits that never cut through a group: all pictures of a person, or of a session, stay on one side."""
+"""Splits that never divide a group: all images of a person, or of a session, are in the same split."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from math import isclose
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord
+from lavis_emovit.sources.statistics import labels_of
 
 
 def split_by_group(
     records: Iterable[EmotionRecord], fractions: Mapping[str, float], seed: int, *, stratify: bool = False
 ) -> list[EmotionRecord]:
-    """Give every record a new split by its group; a record without one is a group of its own.
+    """Give every record a new split by its group; a record without a group is a group of its own.
 
     Args:
-        records: the records; the split they have is forgotten.
-        fractions: split name -> share, together 1: of the groups, or with `stratify` of the records. Every split named
-            with a share above 0 gets a group.
-        seed: seed of the draw. The result depends on the set of groups and the seed only, not on the records' order.
-        stratify: give every split its share of every label as well, as near as whole groups allow. The label of a
-            record is its emotion; of a record with several labels, the rarest one.
+        records: the records; their current splits are ignored.
+        fractions: split name -> share, with sum 1: of the groups, or with `stratify` of the records. Every split with a
+            share above 0 gets at least one group.
+        seed: seed of the draw. The result depends only on the set of groups and the seed, not on the records' order.
+        stratify: also give every split its share of every label, as closely as whole groups allow. The label of a
+            record is its emotion; if it has several labels, the rarest one.
 
     Returns:
         the records in their order.
@@ -32,11 +33,11 @@ def split_by_group(
     """
     records = list(records)
     if any(share < 0 for share in fractions.values()) or not isclose(sum(fractions.values()), 1.0, abs_tol=1e-6):
-        raise DataError(f"split fractions must be positive and sum to 1, got {dict(fractions)}")
+        raise DataError(f"split fractions must not be negative and must sum to 1, got {dict(fractions)}")
     names = [name for name, share in fractions.items() if share > 0]
     groups = sorted({group_of(record) for record in records})
     if len(groups) < len(names):
-        raise DataError(f"{len(groups)} groups cannot be shared among the splits {', '.join(names)}")
+        raise DataError(f"{len(groups)} groups are too few for the splits {', '.join(names)}")
     random.Random(seed).shuffle(groups)
     if stratify:
         split_of = _stratified(records, groups, {name: fractions[name] for name in names})
@@ -50,14 +51,14 @@ def split_by_group(
 def hold_out_by_group(
     records: Iterable[EmotionRecord], share: float, seed: int, *, source: str = "train", target: str = "val"
 ) -> list[EmotionRecord]:
-    """Move a share of the groups of one split to another: a validation split where a dataset has none.
+    """Move a share of the groups of one split to another: a validation split for a dataset without one.
 
     Raises:
         DataError: a share outside (0, 1), or too few groups.
     """
     records = list(records)
     if not 0 < share < 1:
-        raise DataError(f"the share to hold out must lie between 0 and 1, got {share}")
+        raise DataError(f"the share to hold out must be between 0 and 1, got {share}")
     inside = [record for record in records if record.split == source]
     moved = {
         record.id
@@ -73,13 +74,12 @@ def resplit(
     split_seed: int | None,
     stratify: bool = False,
 ) -> Iterable[EmotionRecord]:
-    """The splits that a dataset's settings ask for.
+    """The splits that the settings of a dataset define.
 
     Args:
-        records: the records with the dataset's own splits.
-        fractions: shares of the splits; None keeps the dataset's own.
-        split_seed: draw all splits anew; None keeps the dataset's own, and holds `val` out of `train` where there is
-            none.
+        records: the records with the published splits.
+        fractions: shares of the splits; None: keep the published ones.
+        split_seed: draw new splits; None: keep the published ones, and hold `val` out of `train` if it is missing.
         stratify: as in `split_by_group`.
     """
     if fractions is None:
@@ -93,36 +93,36 @@ def resplit(
 
 
 def group_of(record: EmotionRecord) -> str:
-    """What a split must not cut: the record's group, or the record alone."""
-    # The prefixes keep a group and a lone record of the same name apart.
+    """The unit that a split must not divide: the record's group, or the record alone."""
+    # The prefixes distinguish a group from a single record of the same name.
     return f"group {record.group}" if record.group is not None else f"record {record.id}"
 
 
 def _stratified(records: list[EmotionRecord], groups: list[str], shares: dict[str, float]) -> dict[str, str]:
     """Group -> split, so that every split gets its share of every label.
 
-    Groups are dealt one after the other, those with the rarest label first (after Sechidis, Tsoumakas and Vlahavas,
-    ECML PKDD 2011, with groups in the place of single examples): each to the split that lacks most of that label,
-    relative to its share, among those that lack enough of it; where none does, to the split that is furthest behind
-    its share of all records.
+    Assigns groups one by one, those with the rarest label first (after Sechidis, Tsoumakas and Vlahavas, ECML PKDD
+    2011, with groups instead of single examples). A group goes to the split that lacks most of that label, relative to
+    its share, among the splits that lack enough of it; if there is none, to the split furthest behind its share of all
+    records.
     """
-    totals = Counter(label for record in records for label in _labels(record))
+    totals = Counter(label for record in records for label in labels_of(record) or [""])
     counts: dict[str, Counter[str]] = {group: Counter() for group in groups}
     for record in records:
-        counts[group_of(record)][min(_labels(record), key=lambda name: (totals[name], name))] += 1
+        counts[group_of(record)][min(labels_of(record) or [""], key=lambda name: (totals[name], name))] += 1
     sizes = {group: sum(counter.values()) for group, counter in counts.items()}
     kept = sum((counts[group] for group in groups), Counter())
     wanted = {name: {label: share * count for label, count in kept.items()} for name, share in shares.items()}
     filled = dict.fromkeys(shares, 0)
     rank = {group: number for number, group in enumerate(groups)}
-    # Large groups first among those of one label: small ones even out what the large ones leave.
+    # Large groups first among those with the same label; the small ones then fill the gaps.
     order = sorted(groups, key=lambda g: (min(kept[label] for label in counts[g]), -sizes[g], rank[g]))
     split_of: dict[str, str] = {}
-    dealt = 0
+    assigned = 0
     for group in order:
         label = min(counts[group], key=lambda name: (kept[name], name))
-        dealt += sizes[group]
-        behind = {name: share * dealt - filled[name] for name, share in shares.items()}
+        assigned += sizes[group]
+        behind = {name: share * assigned - filled[name] for name, share in shares.items()}
         fitting = [name for name in shares if wanted[name][label] >= counts[group][label]]
         if fitting:
             name = max(fitting, key=lambda s: (wanted[s][label] / shares[s], behind[s]))
@@ -132,7 +132,7 @@ def _stratified(records: list[EmotionRecord], groups: list[str], shares: dict[st
         filled[name] += sizes[group]
         for one, count in counts[group].items():
             wanted[name][one] -= count
-    # No split stays empty: it takes the smallest group of the largest split.
+    # An empty split takes the smallest group of the largest split.
     for name in shares:
         if name not in split_of.values():
             largest = Counter(split_of.values()).most_common(1)[0][0]
@@ -140,12 +140,8 @@ def _stratified(records: list[EmotionRecord], groups: list[str], shares: dict[st
     return split_of
 
 
-def _labels(record: EmotionRecord) -> list[str]:
-    return [record.emotion] if record.emotion is not None else list(record.labels or ()) or [""]
-
-
 def _bounds(shares: list[float], total: int) -> list[tuple[int, int]]:
-    """(first, last) of each share of `total` things, none empty."""
+    """(first, last) of each share of `total` items, none empty."""
     bounds, first, used = [], 0, 0.0
     for position, share in enumerate(shares):
         used += share

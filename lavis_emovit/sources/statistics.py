@@ -1,4 +1,4 @@
-"""What a records file holds, counted: splits, labels and their balance, labels together, ratings, action units."""
+"""Statistics of records: splits, labels and their balance, label pairs, ratings, action units, published counts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
+from pydantic import Field
+
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord
+from lavis_emovit.settings import Settings
 
 NO_LABEL = "no label"
 RATINGS = ("valence", "arousal", "dominance")
@@ -22,12 +25,12 @@ class RecordStatistics:
     """Counts over records.
 
     Attributes:
-        num_records, num_images: records, and different pictures that they name.
+        num_records, images: number of records, and the distinct images that they name.
         splits: split -> records.
-        labels: split -> label -> records; of a record with several labels each one counts.
-        together: (label, label) in alphabetical order -> records that carry both, by several labels or by votes.
+        labels: split -> label -> records; each label of a record with several labels counts.
+        together: (label, label) in alphabetical order -> records with both, as labels or in their votes.
         ratings: valence, arousal, dominance -> all values.
-        action_units: unit -> records in which it is coded, and in which it is there.
+        action_units: unit -> records in which it is coded, and in which it is present.
         groups: split -> groups.
         instructions: kind -> questions.
         label_sets: label set -> records.
@@ -49,11 +52,11 @@ class RecordStatistics:
     num_boxes: int = 0
 
     def totals(self) -> Counter[str]:
-        """Label -> records of all splits."""
+        """Label -> records in all splits."""
         return sum(self.labels.values(), Counter())
 
     def absent(self) -> list[str]:
-        """Labels of the records' label sets that no record carries."""
+        """Labels of the records' label sets that no record has."""
         found = self.totals()
         wanted: list[str] = []
         for name in self.label_sets:
@@ -64,12 +67,12 @@ class RecordStatistics:
         return sorted(set(wanted) - set(found))
 
     def imbalance(self) -> float | None:
-        """Records of the most frequent label for each one of the rarest; None with fewer than two labels."""
+        """Ratio of the most frequent label's records to the rarest label's; None with fewer than two labels."""
         counts = [count for label, count in self.totals().items() if label != NO_LABEL]
         return max(counts) / min(counts) if len(counts) > 1 else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values, for JSON."""
+        """Everything as plain values for JSON."""
         return {
             "num_records": self.num_records,
             "num_images": len(self.images),
@@ -80,8 +83,8 @@ class RecordStatistics:
             "labels_together": {f"{one} + {other}": count for (one, other), count in self.together.most_common()},
             "ratings": {name: describe_numbers(values) for name, values in self.ratings.items()},
             "action_units": {
-                str(unit): {"coded": coded, "present": there}
-                for unit, (coded, there) in sorted(self.action_units.items())
+                str(unit): {"coded": coded, "present": present}
+                for unit, (coded, present) in sorted(self.action_units.items())
             },
             "groups": {split: len(groups) for split, groups in self.groups.items()},
             "instructions": dict(self.instructions),
@@ -93,7 +96,7 @@ class RecordStatistics:
 
 
 def count_records(records: Iterable[EmotionRecord]) -> RecordStatistics:
-    """Count what records hold, in one pass."""
+    """Statistics of records, in one pass."""
     found = RecordStatistics()
     for record in records:
         found.num_records += 1
@@ -123,7 +126,7 @@ def count_records(records: Iterable[EmotionRecord]) -> RecordStatistics:
 
 
 def labels_of(record: EmotionRecord) -> list[str]:
-    """The labels of a record: its emotion, or all that apply; empty where there is none."""
+    """The labels of a record: its emotion, or all that apply; empty if it has none."""
     return [record.emotion] if record.emotion is not None else list(record.labels or ())
 
 
@@ -136,3 +139,28 @@ def describe_numbers(values: list[float]) -> dict[str, float]:
         "min": min(values),
         "max": max(values),
     }
+
+
+class PublishedCounts(Settings):
+    """Counts given by the publisher or the paper; `reference` is their source."""
+
+    total: int | None = None
+    splits: dict[str, int] = Field(default_factory=dict)
+    labels: dict[str, int] = Field(default_factory=dict)
+    groups: int | None = None
+    reference: str = ""
+
+
+def compare_counts(records: Iterable[EmotionRecord], published: PublishedCounts) -> list[str]:
+    """One sentence for every count of a dataset's records that differs from the published one."""
+    counted = count_records(records)
+    labels, groups = counted.totals(), set[str]().union(*counted.groups.values())
+    compared = [("records", counted.num_records, published.total), ("groups", len(groups), published.groups)]
+    compared += [(f"records in split '{name}'", counted.splits[name], n) for name, n in published.splits.items()]
+    compared += [(f"records of '{name}'", labels[name], count) for name, count in published.labels.items()]
+    reference = f" ({published.reference})" if published.reference else ""
+    return [
+        f"{found} {what}, published: {expected}{reference}"
+        for what, found, expected in compared
+        if expected is not None and found != expected
+    ]

@@ -1,4 +1,4 @@
-"""Rows of table files: CSV, lines of JSON, a JSON list, Parquet. A row is column -> value, with its place."""
+"""Rows of table files (CSV, JSON lines, a JSON list, Parquet), each with its place for messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FORMAT_OF_SUFFIX = {
     ".parquet": "parquet",
 }
 _DELIMITERS = (",", ";", "\t", "|")
-# A cell may hold the pixels of a picture; the csv module's own limit is 131,072 characters, for the whole process.
+# A cell may contain the pixels of an image; the csv module's default limit is 131,072 characters per cell.
 _MAX_CELL_CHARS = 2**24
 _BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
@@ -31,28 +31,28 @@ Row = dict[str, Any]
 
 
 class Fault(str):
-    """What is wrong with a row, in the place of the row."""
+    """What is wrong with a row, instead of the row."""
 
 
 def read_rows(path: Path, settings: TableSettings, named: Sequence[str]) -> Iterator[tuple[str, Row | str]]:
-    """Rows of a table, one after the other.
+    """Rows of a table.
 
     Args:
         path: the file.
-        settings: how it is written.
+        settings: its format.
         named: columns that it must have.
 
     Yields:
-        the place of the row for messages (`line 3`), and the row, or what is wrong with it.
+        the place of the row for messages (`line 3`), and the row (column -> value), or what is wrong with it.
 
     Raises:
-        DataError: no such file or column, or a file that is not of its format.
+        DataError: no such file or column, or a file of another format.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such table. It must be a file with the columns {', '.join(named)}.")
     kind = settings.format or FORMAT_OF_SUFFIX.get(path.suffix.lower())
     if kind is None:
-        raise DataError(f"{path}: its ending does not tell the format; set `format` to csv, jsonl, json or parquet")
+        raise DataError(f"{path}: unknown suffix; set `format` to csv, jsonl, json or parquet")
     if kind == "parquet":
         yield from _parquet_rows(path, named)
     elif kind == "csv":
@@ -62,12 +62,12 @@ def read_rows(path: Path, settings: TableSettings, named: Sequence[str]) -> Iter
 
 
 def check_columns(path: Path, present: Sequence[str], named: Sequence[str], hint: str = "") -> None:
-    """Refuse a table that lacks columns, or has two of one name; the nearest names are told.
+    """Check the columns of a table.
 
     Raises:
-        DataError: columns are missing, or their names repeat.
+        DataError: columns are missing, with the nearest existing names, or names repeat.
     """
-    # Columns without a name, as spreadsheets leave them at the right, cannot be asked for and do no harm.
+    # Spreadsheets leave columns without a name at the right; they do no harm.
     repeated = [f"'{name}'" for name, count in Counter(present).items() if count > 1 and name]
     if repeated:
         raise DataError(f"{path}: several columns are called {', '.join(repeated)}; rename all but one of them")
@@ -78,8 +78,8 @@ def check_columns(path: Path, present: Sequence[str], named: Sequence[str], hint
         raise DataError(f"{path}: the table has no column {'; no column '.join(missing)}{hint}")
 
 
-def holds_pictures(path: Path, settings: TableSettings) -> bool:
-    """Whether the picture column of a Parquet file holds the pictures themselves, as Hugging Face's files do."""
+def has_embedded_images(path: Path, settings: TableSettings) -> bool:
+    """Whether the image column of a Parquet file contains the images themselves, as in Hugging Face's files."""
     if (settings.format or FORMAT_OF_SUFFIX.get(path.suffix.lower())) != "parquet" or not path.is_file():
         return False
     schema = _pyarrow(path).read_schema(path)
@@ -88,7 +88,7 @@ def holds_pictures(path: Path, settings: TableSettings) -> bool:
 
 
 def _not_text(path: Path, encoding: str, error: UnicodeError) -> DataError:
-    # A codec that misses its byte order mark raises the plain UnicodeError, which has no place in it.
+    # A codec that misses its byte order mark raises a plain UnicodeError, without a position.
     reason = str(error)
     if isinstance(error, UnicodeDecodeError):
         reason = f"byte 0x{error.object[error.start]:02x}: {error.reason}"
@@ -111,7 +111,7 @@ def _csv_rows(path: Path, settings: TableSettings, named: Sequence[str]) -> Iter
             start = file.tell()
             first = file.readline()
             if not first:
-                after = f" behind the {settings.skip_rows} rows of `skip_rows`" if settings.skip_rows else ""
+                after = f" after the {settings.skip_rows} rows of `skip_rows`" if settings.skip_rows else ""
                 raise DataError(f"{path}: the file is empty{after}; expected a table with {', '.join(named)}")
             file.seek(start)
             delimiter = settings.delimiter or _delimiter_of(first, settings, named)
@@ -125,7 +125,7 @@ def _csv_rows(path: Path, settings: TableSettings, named: Sequence[str]) -> Iter
             check_columns(path, header, named, _other_delimiter(first, delimiter, settings, named))
             before = settings.skip_rows + (0 if settings.header else 1)
             for count, row in enumerate(cells, start=1):
-                # A quoted cell may hold line ends, so the CSV reader's own count is the better one.
+                # A quoted cell may contain line breaks, so prefer the CSV reader's own line count.
                 line_num = getattr(cells, "line_num", None)
                 place = f"line {before + count if line_num is None else settings.skip_rows + line_num}"
                 if not row:
@@ -141,7 +141,7 @@ def _csv_rows(path: Path, settings: TableSettings, named: Sequence[str]) -> Iter
 
 
 def _delimiter_of(first: str, settings: TableSettings, named: Sequence[str]) -> str:
-    """The delimiter that splits the first row best: into most of the wanted columns, or into the most cells."""
+    """The delimiter that splits the first row into most of the named columns, or into the most cells."""
 
     def quality(delimiter: str) -> tuple[int, int]:
         cells = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter, quotechar=settings.quote), [])]
@@ -157,7 +157,7 @@ def _other_delimiter(first: str, used: str, settings: TableSettings, named: Sequ
     for delimiter in _DELIMITERS:
         cells = next(csv.reader([first], delimiter=delimiter, quotechar=settings.quote), [])
         if delimiter != used and set(named) <= {cell.strip() for cell in cells}:
-            return f". It has them with the delimiter '{delimiter}'."
+            return f". With the delimiter '{delimiter}' it has them."
     return ""
 
 
@@ -210,7 +210,7 @@ def _parquet_rows(path: Path, named: Sequence[str]) -> Iterator[tuple[str, Row |
                 yield f"row {number}", row
                 number += 1
     except OSError as error:
-        raise DataError(f"{path}: not a Parquet file, or a damaged one ({error})") from None
+        raise _not_parquet(path, error) from None
 
 
 def _pyarrow(path: Path) -> Any:
@@ -222,5 +222,9 @@ def _pyarrow(path: Path) -> Any:
         try:
             pyarrow.parquet.read_schema(path)
         except (OSError, pyarrow.ArrowInvalid) as error:
-            raise DataError(f"{path}: not a Parquet file, or a damaged one ({error})") from None
+            raise _not_parquet(path, error) from None
     return pyarrow.parquet
+
+
+def _not_parquet(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path}: not a Parquet file, or a damaged one ({error})")

@@ -1,4 +1,4 @@
-"""Settings of a table of pictures: which files, which column is which field, and how its values are to be read."""
+"""Settings of a table of images: its files, the column of each field, and how values are read."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lavis_emovit.emotion.labels import LabelSetName, get_label_set
+from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.settings import Settings
+from lavis_emovit.sources.base import LabelSettings
 
 WHITESPACE = "whitespace"
 
 
 class TableColumns(Settings):
-    """Which column of the table holds which field of the record; only `image` must be there.
+    """The column of each field of the record; only `image` must exist.
 
-    `labels` holds several labels in one cell, `box` names four columns (left, top, right, bottom, pixels) or one that
-    holds the four numbers, `action_units` maps the number of a facial action unit to its column, and `extra` names
-    columns that go along as they are.
+    `labels` has several labels in one cell. `box` is four columns (left, top, right, bottom, pixels) or one with four
+    numbers. `action_units` maps the number of a facial action unit to its column, and `extra` lists columns to copy
+    unchanged.
     """
 
     image: str = "image"
@@ -41,7 +42,7 @@ class TableColumns(Settings):
     @classmethod
     def _box_has_one_or_four(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(value) not in (0, 1, 4):
-            raise ValueError("names one column, or four: left, top, right, bottom")
+            raise ValueError("must be one column, or four: left, top, right, bottom")
         return value
 
     def named(self) -> list[str]:
@@ -59,8 +60,8 @@ class TableFile(Settings):
     Attributes:
         path: the file, below the root of the dataset.
         split: split of its rows.
-        images: folder of its pictures, below the root.
-        where: column -> value; rows with another value are passed over.
+        images: folder of its images, below the root.
+        where: column -> value; rows with another value are ignored.
     """
 
     path: str = Field(min_length=1)
@@ -79,9 +80,9 @@ class VoteSettings(Settings):
 
     Attributes:
         columns: label -> its column.
-        beside: name -> column of choices that annotators had and that are no label of the set: they stay in the shares.
-        void: columns of votes for nothing ("unknown", "no face"): left out of the shares; a row in which one of them
-            has the most votes is left out itself.
+        beside: name -> column of choices outside the label set: they are kept in the shares.
+        void: columns of void votes ("unknown", "no face"), not counted in the shares; a row is skipped if most votes
+            are in one of them.
     """
 
     columns: dict[str, str]
@@ -93,36 +94,31 @@ class VoteSettings(Settings):
         return [*self.columns.values(), *self.beside.values(), *self.void]
 
 
-class TableSettings(Settings):
-    """A table beside the pictures: CSV, lines of JSON, a JSON list, or Parquet.
+class TableSettings(LabelSettings):
+    """A table of images: CSV, JSON lines, a JSON list, or Parquet.
 
     Attributes:
         file: the table, below the root of the dataset.
         files: several tables instead of one.
-        format: left out, the file's ending says it.
-        delimiter: what stands between two cells of a CSV file, or `whitespace`; left out, the first row shows it.
-        quote: the character around cells that hold the delimiter.
+        format: null: from the file's suffix.
+        delimiter: delimiter of a CSV file, or `whitespace`; null: detected from the first row.
+        quote: quote character of cells that contain the delimiter.
         encoding: of text files.
-        header: names of the columns, for a file whose first row is data.
-        skip_rows: rows to pass over at the top.
-        label_set: label set of `emotion`, `labels` and `votes`.
-        columns: which column is which field.
-        image: path of the picture as a pattern over columns, `{style}/{painting}.jpg`; `{name:stem}` leaves the suffix
-            out. Without it the column `columns.image` holds the path.
-        pixels: column with the grey values of a square picture, separated by blanks; the pictures are written out.
-        label_pattern, split_pattern: regular expression on the picture's path; its first group is the label, the split.
-        label_names: value of the column -> label; `null` leaves such rows out.
-        split_names: value of the column -> split.
-        default_split: split of rows without one.
+        header: names of the columns, for a file without a header row.
+        skip_rows: rows to skip at the top.
+        columns: the column of each field.
+        image: path of the image as a pattern over columns, `{style}/{painting}.jpg`; `{name:stem}` drops the suffix.
+            Null: the column `columns.image` has the path.
+        pixels: column with the grey values of a square image, separated by spaces; the images are written to files.
+        label_pattern, split_pattern: regular expression on the image's path; its first group is the label, the split.
         votes: columns that count votes; the label is the one with the most.
-        ties: what happens where two labels have the most votes: `drop` leaves the picture out, `soft` keeps it with its
-            shares and no label.
-        gather: put the rows of a picture together into one record: a vote each, an utterance each.
-        scales: valence, arousal, dominance -> (lowest, highest) of the published scale, brought to [-1, 1].
-        separator: what stands between several labels in a cell.
-        coarsen_to: a coarser label set to bring the labels to.
-        id_from: `name` of the picture's file, or its whole `path`, where names repeat.
-        missing: `refuse` rows whose picture is not there, or `leave_out` (and count them).
+        ties: `drop` skips an image whose first two labels have equally many votes, `soft` keeps it with its shares and
+            without a label.
+        gather: combine the rows of an image into one record: one vote and one utterance per row.
+        scales: valence, arousal, dominance -> (lowest, highest) of the published scale, which is mapped to [-1, 1].
+        separator: separator of several labels in a cell.
+        id_from: `name` of the image file, or its whole `path` if names repeat.
+        missing: `refuse` rows whose image is missing, or `leave_out` (skip and count them).
     """
 
     file: str = "labels.csv"
@@ -133,29 +129,18 @@ class TableSettings(Settings):
     encoding: str = "utf-8-sig"
     header: tuple[str, ...] | None = None
     skip_rows: int = Field(default=0, ge=0)
-    label_set: LabelSetName | None = None
     columns: TableColumns = TableColumns()
     image: str | None = None
     pixels: str | None = None
     label_pattern: str | None = None
     split_pattern: str | None = None
-    label_names: dict[str, str | None] = Field(default_factory=dict)
-    split_names: dict[str, str] = Field(default_factory=dict)
-    default_split: str = "train"
     votes: VoteSettings | None = None
     ties: Literal["drop", "soft"] = "drop"
     gather: bool = False
     scales: dict[Literal["valence", "arousal", "dominance"], tuple[float, float]] = Field(default_factory=dict)
     separator: str = Field(default=",", min_length=1)
-    coarsen_to: LabelSetName | None = None
     id_from: Literal["name", "path"] = "name"
     missing: Literal["refuse", "leave_out"] = "refuse"
-
-    @field_validator("label_names", "split_names", mode="before")
-    @classmethod
-    def _codes_are_text(cls, value: Any) -> Any:
-        # A code stands as a number in YAML and as text in the table.
-        return {str(key): item for key, item in value.items()} if isinstance(value, dict) else value
 
     @field_validator("delimiter")
     @classmethod
@@ -170,7 +155,7 @@ class TableSettings(Settings):
         try:
             "".encode(value)
         except LookupError:
-            raise ValueError("is no encoding that Python knows; usual ones are utf-8-sig, cp1252 and latin-1") from None
+            raise ValueError("is not an encoding that Python knows; try utf-8-sig, cp1252 or latin-1") from None
         return value
 
     @field_validator("label_pattern", "split_pattern")
@@ -180,9 +165,9 @@ class TableSettings(Settings):
             try:
                 groups = re.compile(value).groups
             except re.error as error:
-                raise ValueError(f"is no regular expression ({error})") from None
+                raise ValueError(f"is not a regular expression ({error})") from None
             if groups != 1:
-                raise ValueError("must have one group, `(...)`, around what it finds")
+                raise ValueError("must have one group, `(...)`, around the value")
         return value
 
     @field_validator("scales")
@@ -195,12 +180,12 @@ class TableSettings(Settings):
     @model_validator(mode="after")
     def _labels_have_a_set(self) -> TableSettings:
         if self.label_set is None and (self.votes or self.label_pattern or self.columns.labels or self.coarsen_to):
-            raise ValueError("labels are read, so `label_set` must say which set they come from")
+            raise ValueError("labels need `label_set`, the set that they come from")
         if self.votes is not None and self.label_set is not None:
             for label in self.votes.columns:
                 get_label_set(self.label_set).canonical(label)
         if self.pixels is not None and self.image is not None:
-            raise ValueError("`pixels` and `image` exclude each other: a picture is in the table or beside it")
+            raise ValueError("`pixels` and `image` exclude each other: an image is either in the table or in a file")
         return self
 
     def tables(self) -> tuple[TableFile, ...]:
@@ -213,7 +198,7 @@ class TableSettings(Settings):
         if self.pixels is not None:
             names.append(self.pixels)
         elif self.image is not None:
-            names += [name for name, _ in fields_of(self.image)]
+            names += [match.group(1) for match in _FIELD.finditer(self.image)]
         else:
             names.insert(0, self.columns.image)
         return list(dict.fromkeys(names + (self.votes.named() if self.votes else [])))
@@ -222,13 +207,8 @@ class TableSettings(Settings):
 _FIELD = re.compile(r"\{([^{}:]+)(?::(stem))?\}")
 
 
-def fields_of(pattern: str) -> list[tuple[str, str]]:
-    """The columns in a path pattern, each with how it is used ('' or `stem`)."""
-    return [(match.group(1), match.group(2) or "") for match in _FIELD.finditer(pattern)]
-
-
 def fill(pattern: str, row: dict[str, str]) -> str:
-    """A path pattern with the cells of a row in it."""
+    """A path pattern filled with the cells of a row."""
 
     def cell(match: re.Match[str]) -> str:
         text = row[match.group(1)]

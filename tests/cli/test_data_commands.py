@@ -1,12 +1,12 @@
-"""`emovit data import`, `list`, `stats`, `verify`, `split` and `preview`, as a person calls them.
+"""`emovit data import`, `list`, `stats`, `verify`, `split` and `preview` on the command line.
 
-- A dataset is imported by its name: counts that differ from the published ones, and what is left out, are reported;
-  with --strict they are refused and nothing is written.
-- Its YAML's splits are drawn, or its own kept, or new ones drawn; its layout can be changed with --set.
-- Names, keys and folders that are wrong are told with the nearest right one.
-- Tables that hold pictures write them beside the records, so that the next commands find them.
-- Neither import nor split writes over what it reads, nor over another file without --overwrite.
-- stats, verify and split report by default; --strict ends with exit code 2.
+- A dataset is imported by its name: counts that differ from the published ones, and skipped images, are reported; with
+  --strict they are refused and nothing is written.
+- The splits of its YAML are drawn, or the published ones kept, or new ones drawn; --set changes its layout.
+- Wrong names, keys and folders are reported with the nearest valid one.
+- Images of tables that contain them are written beside the records, so that the next commands find them.
+- Neither import nor split overwrites its input, nor another file without --overwrite.
+- stats, verify and split report by default; --strict exits with code 2.
 """
 
 from __future__ import annotations
@@ -54,17 +54,17 @@ def test_a_dataset_by_its_name(emovit, abstract, tmp_path):
     out = tmp_path / "out" / "records.jsonl"
     code, text, _ = emovit("import", "abstract", abstract, "--out", out)
     assert code == 0
-    assert "11 records in" in text and "note: 1 left out: the most votes are tied" in text
-    assert "differs: 11 records, published are 229 (count after ties are dropped, VECBench)" in text
-    assert "known from documentation only" in text and "licence: Paintings" in text
-    assert f"give --images {abstract} to later commands" in text
+    assert "11 records in" in text and "note: 1 skipped: the most votes are tied" in text
+    assert "differs: 11 records, published: 229 (count after ties are dropped, VECBench)" in text
+    assert "known only from documentation" in text and "licence: Paintings" in text
+    assert f"pass --images {abstract} to later commands" in text
     records = list(read_records(out))
     assert set(Counter(record.split for record in records)) == {"train", "val", "test"}
     assert all(record.instructions[0].kind == "categorical" for record in records)
 
     strict = tmp_path / "strict.jsonl"
     code, _, errors = emovit("import", "abstract", abstract, "--out", strict, "--strict")
-    assert code == 2 and "not imported, because --strict refuses" in errors and "published are 229" in errors
+    assert code == 2 and "not imported, because --strict refuses" in errors and "published: 229" in errors
     assert not strict.exists()
 
 
@@ -88,21 +88,21 @@ def test_splits_and_layout_can_be_changed(emovit, abstract, tmp_path):
         (("abstract", "gone"), "gone: no such folder. Get testImages_abstract at https://www.imageemotion.org"),
         (("abstract", "."), "no such table. It must be a CSV, JSON or Parquet file"),
         (("abstract", ".", "--set", "tie=soft"), "--set tie: unknown key (did you mean 'ties'?)"),
-        (("ferplus", ".", "--set", "files.7.images=x"), "'7' is none of the numbers 0 to 2"),
+        (("ferplus", ".", "--set", "files.7.images=x"), "'7' is not a number from 0 to 2"),
         (("ferplus", ".", "--set", "files.0.path=other.csv"), "other.csv: no such table"),
         (("abstract", ".", "--set", "ties"), "'ties' is not KEY=VALUE"),
         (("abstract", ".", "--set", "ties=maybe"), "Input should be 'drop' or 'soft'"),
-        (("fi", ".", "--column", "image=x"), "'fi' has no table, so its columns cannot be named"),
+        (("fi", ".", "--column", "image=x"), "'fi' has no table, so it has no columns to name"),
         (("folder", ".", "--label-set", "mikels"), "unknown label set 'mikels' (did you mean 'mikels8'?"),
         (("gone.yaml", "."), "gone.yaml"),
-        (("abstract", ".", "--fractions", "train=2"), "--fractions is about new splits, which only --split-seed draws"),
-        (("abstract", ".", "--stratify"), "--stratify is about new splits, which only --split-seed draws"),
-        (("abstract", ".", "--split-seed", 1, "--own-splits"), "--split-seed draws new ones: give one of them"),
-        (("abstract", ".", "--name", "../../evil"), "'../../evil' is no name of a dataset; names are letters"),
-        (("huggingface", "gone"), "gone: no such folder; expected one that `save_to_disk` wrote"),
+        (("abstract", ".", "--fractions", "train=2"), "--fractions needs --split-seed, which draws new splits"),
+        (("abstract", ".", "--stratify"), "--stratify needs --split-seed, which draws new splits"),
+        (("abstract", ".", "--split-seed", 1, "--own-splits"), "--split-seed draws new ones: use only one of them"),
+        (("abstract", ".", "--name", "../../evil"), "'../../evil' is not a valid name; a name consists of letters"),
+        (("huggingface", "gone"), "gone: no such folder"),
     ],
 )
-def test_wrong_arguments_are_told_with_the_right_ones(arguments, expected, emovit, tmp_path, monkeypatch):
+def test_wrong_arguments_are_reported_with_valid_ones(arguments, expected, emovit, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     code, text, errors = emovit("import", *arguments)
@@ -115,11 +115,11 @@ def test_all_datasets_are_listed(emovit):
     assert code == 0
     for name in ("emoset: emoset layout, documented", "london_faces: table layout, verified", "oxford_hic: table"):
         assert name in text
-    assert "general layouts: table, folder, conversations, huggingface" in text
+    assert "general layouts: conversations, folder, huggingface, table" in text
 
 
 def test_from_pixels_to_a_sheet(emovit, tmp_path):
-    """FER2013's table holds its pictures; what comes out can be verified and looked at without further paths."""
+    """FER2013's table contains its images; the records can be verified and previewed without further paths."""
     (tmp_path / "fer").mkdir()
     rows = [f"{n % 7},{' '.join(str((n * 31 + i * 7) % 256) for i in range(2304))},Training" for n in range(7)]
     (tmp_path / "fer" / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *rows]))
@@ -129,9 +129,9 @@ def test_from_pixels_to_a_sheet(emovit, tmp_path):
     assert len(list((tmp_path / "records" / "pictures").iterdir())) == 7
     assert list((tmp_path / "fer").iterdir()) == [tmp_path / "fer" / "fer2013.csv"]
     code, text, _ = emovit("verify", out, "--near", -1, "--strict")
-    assert code == 0 and "7 records with 7 pictures: 0 findings" in text
+    assert code == 0 and "7 records with 7 images: 0 findings" in text
     code, text, _ = emovit("preview", out, "--out", tmp_path / "sheet.html")
-    assert code == 0 and "7 pictures of 7 labels" in text
+    assert code == 0 and "7 images of 7 labels" in text
     assert "1 of 1 shown" in (tmp_path / "sheet.html").read_text()
 
 
@@ -140,7 +140,7 @@ def test_counts_are_shown_and_written(emovit, abstract, tmp_path):
     emovit("import", "abstract", abstract, "--out", out)
     code, text, _ = emovit("stats", out, "--json", tmp_path / "stats.json")
     assert code == 0
-    assert "11 records of 11 pictures" in text and "no record of: disgust, excitement, fear, sadness" in text
+    assert "11 records of 11 images" in text and "no record of: disgust, excitement, fear, sadness" in text
     assert "amusement + anger" in text and "11 records with shares of votes" in text
     counts = json.loads((tmp_path / "stats.json").read_text())[str(out)]
     assert counts["num_records"] == 11 and sum(counts["splits"].values()) == 11
@@ -152,36 +152,36 @@ def test_findings_are_reported_and_refused_when_strict(emovit, abstract, tmp_pat
     out = tmp_path / "r.jsonl"
     emovit("import", "abstract", abstract, "--out", out)
     text = emovit("verify", out, "--images", abstract, "--strict")[1]
-    assert "11 pictures: 0 findings" in text and "none of the pictures" not in text
+    assert "11 images: 0 findings" in text and "none of the images" not in text
     text = emovit("verify", out)[1]
-    assert f"none of the pictures is in {tmp_path}: give --images, the folder where their paths start" in text
+    assert f"none of the images is in {tmp_path}: pass the folder of the image paths with --images" in text
     text = emovit("verify", out, "--images", tmp_path / "gone")[1]
-    assert f"none of the pictures is in {tmp_path / 'gone'}: is --images the right folder?" in text
+    assert f"none of the images is in {tmp_path / 'gone'}: check --images" in text
     first, second, third = [abstract / record.image for record in list(read_records(out))[:3]]
     shutil.copy(first, second)
     third.write_bytes(b"<html>")
     code, text, _ = emovit("verify", out, "--images", abstract, "--json", tmp_path / "found.json")
-    assert code == 0 and "a web page or XML text, not a picture" in text and "have the same bytes" in text
-    assert "same picture, different labels: 1" in text
+    assert code == 0 and "a web page or XML text, not an image" in text and "have the same bytes" in text
+    assert "same image, different labels: 1" in text
     found = json.loads((tmp_path / "found.json").read_text())
     assert len(found["missing or broken pictures"]) == 1
     code, _, errors = emovit("verify", out, "--images", abstract, "--strict")
-    assert code == 2 and "refused by --strict: 1 missing or broken pictures" in errors
+    assert code == 2 and "refused by --strict: 1 missing or broken images" in errors
     code, _, errors = emovit("verify", out, out, "--images", "a", "--images", "b", "--images", "c")
     assert code == 2 and "3 folders for 2 records files" in errors
-    # Another file with the same pictures leaks.
+    # Another file with the same images is a leak.
     shutil.copy(out, tmp_path / "s.jsonl")
     code, text, _ = emovit("verify", out, tmp_path / "s.jsonl", "--images", abstract, "--show", 12)
     assert f"of {tmp_path / 's.jsonl'} have the same bytes" in text and "more (--show, --json)" in text
     code, _, errors = emovit("preview", out, "--images", abstract, "--out", tmp_path / "s.png", "--strict")
-    assert code == 2 and "1 of 11 pictures cannot be read" in errors
+    assert code == 2 and "1 of 11 images cannot be read" in errors
 
 
 def test_new_splits(emovit, abstract, tmp_path):
     source, out = tmp_path / "r.jsonl", tmp_path / "split.jsonl"
     emovit("import", "abstract", abstract, "--out", source)
     code, text, _ = emovit("split", source, "--out", out, "--fractions", "train=0.7,test=0.3", "--seed", 3)
-    assert code == 0 and "11 records of 11 pictures; test 3" in text
+    assert code == 0 and "11 records of 11 images; test 3" in text
     before = {record.id: record for record in read_records(source)}
     for record in read_records(out):
         assert record.model_copy(update={"split": ""}) == before[record.id].model_copy(update={"split": ""})
@@ -193,27 +193,27 @@ def test_new_splits(emovit, abstract, tmp_path):
     assert code == 2 and "has no extra 'person'" in errors
 
 
-def test_nothing_is_written_over_unasked(emovit, abstract, tmp_path):
+def test_nothing_is_overwritten_by_accident(emovit, abstract, tmp_path):
     out = tmp_path / "r.jsonl"
     emovit("import", "abstract", abstract, "--out", out)
-    table, picture = abstract / "ABSTRACT_groundTruth.csv", abstract / "abstract_0000.jpg"
+    table, image = abstract / "ABSTRACT_groundTruth.csv", abstract / "abstract_0000.jpg"
     lines = tmp_path / "records.jsonl"
     lines.write_text('{"id": "a", "image": "abstract/abstract_0001.jpg", "split": "x", "source": "y"}\n')
     (tmp_path / "link.jsonl").symlink_to(out)
     (tmp_path / "other.jsonl").write_text(out.read_text())
-    before = {path: path.read_bytes() for path in (out, table, picture, lines, tmp_path / "other.jsonl")}
-    read = "it is the file that is read"
+    before = {path: path.read_bytes() for path in (out, table, image, lines, tmp_path / "other.jsonl")}
+    read = "is an input file"
     for arguments, expected in (
         (("split", out, "--out", out, "--overwrite"), read),
         (("split", out, "--out", tmp_path / "link.jsonl", "--overwrite"), read),
         (("split", out, "--out", tmp_path / "abstract" / ".." / "r.jsonl", "--overwrite"), read),
-        (("split", out, "--out", tmp_path / "other.jsonl"), "exists already; give another --out, or --overwrite"),
-        (("split", out, "--out", tmp_path), "it is a folder"),
+        (("split", out, "--out", tmp_path / "other.jsonl"), "already exists; use another --out, or --overwrite"),
+        (("split", out, "--out", tmp_path), "is a folder"),
         (("import", "table", lines, "--overwrite"), read),  # the default --out is the table
-        (("import", "abstract", abstract, "--out", table, "--overwrite"), "is no records file"),
+        (("import", "abstract", abstract, "--out", table, "--overwrite"), "is not a records file"),
         (("import", "table", tmp_path, "--set", "file=records.jsonl", "--overwrite"), read),
-        (("import", "abstract", abstract, "--out", picture, "--overwrite"), "is no records file"),
-        (("import", "abstract", abstract, "--out", out), "r.jsonl: exists already"),
+        (("import", "abstract", abstract, "--out", image, "--overwrite"), "is not a records file"),
+        (("import", "abstract", abstract, "--out", out), "r.jsonl: already exists"),
     ):
         code, text, errors = emovit(*arguments)
         assert code == 2 and expected in errors, (arguments, text, errors)

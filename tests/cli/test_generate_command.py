@@ -27,7 +27,7 @@ from lavis_emovit.cli.main import EXIT_USER_ERROR, main
 from lavis_emovit.records import Attributes, from_conversations, read_records, write_records
 from lavis_emovit.sample_set.write import write_sketch
 from lavis_emovit.shards.verify import verify_shards
-from lavis_emovit.sources.emoset import read_emoset
+from lavis_emovit.sources.readers.emoset import read_emoset
 
 _spec = importlib.util.spec_from_file_location("chat_server", Path(__file__).parents[1] / "chat" / "chat_server.py")
 chat_server = importlib.util.module_from_spec(_spec)

@@ -1,8 +1,8 @@
 """`emovit shards` and `emovit data import`.
 
-- Import, build, verify and stats lead from a published dataset to sound shards, each with one command.
-- Counts that are printed agree with the data.
-- Damage and wrong arguments raise the errors whose text the command prints.
+- Import, build, verify and stats lead from a published dataset to sound shards, with one command each.
+- Printed counts agree with the data.
+- Damage and wrong arguments raise the errors that the command prints.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _run(app, *arguments):
 
 @pytest.fixture
 def table(tmp_path, make_records):
-    """A folder with a table of 16 pictures, two of each person."""
+    """A folder with a table of 16 images, two per person."""
     root = tmp_path / "faces"
     rows = ["file,feeling,person"]
     rows += [f"{r.image},{r.emotion},{n // 2}" for n, r in enumerate(make_records(root, 16))]
@@ -60,29 +60,29 @@ def test_from_a_table_to_sound_shards(table, tmp_path):
     assert "8 in 3 shards" in output and "mikels8" in output and "categorical" in output
 
 
-def test_one_split_goes_right_into_the_folder(table, tmp_path):
+def test_one_split_is_written_directly_into_the_folder(table, tmp_path):
     _import(table, "--no-categorical")
     _run(shards_app, "build", table / "records.jsonl", "--out", tmp_path / "out", "--split", "train")
     index = ShardIndex.load(tmp_path / "out")
     assert (index.num_samples, index.num_pairs) == (16, 0)
     with pytest.raises(DataError, match=r"no record is in split 'trian' \(did you mean 'train'"):
         _run(shards_app, "build", table / "records.jsonl", "--out", tmp_path / "x", "--split", "trian")
-    with pytest.raises(DataError, match="holds finished shards already"):
+    with pytest.raises(DataError, match="already contains finished shards"):
         _run(shards_app, "build", table / "records.jsonl", "--out", tmp_path / "out", "--split", "train")
 
 
-def test_bad_pictures_stop_the_build_or_are_left_out(table, tmp_path):
+def test_bad_images_stop_the_build_or_are_skipped(table, tmp_path):
     _import(table)
     records = list(read_records(table / "records.jsonl"))
     (table / records[3].image).write_bytes(b"<html>")
     build = ["build", table / "records.jsonl", "--out", tmp_path / "out", "--split", "train"]
-    with pytest.raises(DataError, match="1 of 16 pictures cannot be used"):
+    with pytest.raises(DataError, match="1 of 16 images cannot be used"):
         _run(shards_app, *build)
-    assert "1 pictures left out" in _run(shards_app, *build, "--skip-bad")
-    assert f"left out    {records[3].id}" in _run(shards_app, "stats", tmp_path / "out")
+    assert "1 images skipped" in _run(shards_app, *build, "--skip-bad")
+    assert f"skipped     {records[3].id}" in _run(shards_app, "stats", tmp_path / "out")
 
 
-def test_damage_is_told(table, tmp_path):
+def test_damage_is_reported(table, tmp_path):
     _import(table)
     _run(shards_app, "build", table / "records.jsonl", "--out", tmp_path / "out")
     path = tmp_path / "out" / "train" / "shard-000000.tar"
@@ -92,11 +92,11 @@ def test_damage_is_told(table, tmp_path):
     with pytest.raises(DataError, match=r"shard-000000.tar: changed after the index was written"):
         _run(shards_app, "verify", tmp_path / "out")
     for command in ("verify", "stats"):
-        with pytest.raises(DataError, match=r"neither it nor a folder in it has an index.json"):
+        with pytest.raises(DataError, match=r"no index.json in it or in its folders"):
             _run(shards_app, command, table)
 
 
-def test_conversations_come_in_again(table, tmp_path):
+def test_exported_conversations_are_imported_again(table, tmp_path):
     _import(table, "--name", "faces")
     records = list(read_records(table / "records.jsonl"))
     (tmp_path / "train.json").write_text(json.dumps(to_conversations(records)))

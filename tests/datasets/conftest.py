@@ -1,4 +1,4 @@
-"""Shards of small pictures, and processors for them."""
+"""Shards of small images, and processors for them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lavis_emovit.shards.writer import write_shards
 @pytest.fixture(scope="session")
 def index(tmp_path_factory, make_records):
     """Index of 29 samples in shards of 7, each with one to three instructions."""
-    root = tmp_path_factory.mktemp("pictures")
+    root = tmp_path_factory.mktemp("images")
     return write_shards(make_records(root, 29), root, tmp_path_factory.mktemp("shards") / "train", samples_per_shard=7)
 
 

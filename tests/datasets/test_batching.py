@@ -1,14 +1,14 @@
 """Which samples a rank takes at which step.
 
-- Put together, the ranks' batches of an epoch are the epoch's order: the same for any number of ranks and
-  micro-batches, nothing lost or doubled, the short last step included.
-- Going on at any step yields exactly the rest of the epoch.
+- Combined, the ranks' batches of an epoch are the epoch's order: the same for any number of ranks and micro-batches,
+  nothing lost or duplicated, including the short last step.
+- Resuming at any step yields exactly the rest of the epoch.
 - The samples of a step do not depend on the number of ranks or the size of micro-batches.
 - A DataLoader yields the same batches for any number of workers: for 1, 2, 3, 4 and 6 ranks with 0, 1 and 3 workers
   the samples of every step are the same.
-- With a token budget no micro-batch passes it, save a sample that is too long alone; ranks have equally many.
-- Length buckets of a dataset cut its padding and keep everything else exact.
-- Evaluation batches hold every sample once, shared out among ranks.
+- With a token budget no micro-batch exceeds it, except a single sample that is too long; all ranks have equally many.
+- Length buckets of a dataset reduce its padding and keep everything else exact.
+- Evaluation batches have every sample once, divided among ranks.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from torch.utils.data import DataLoader
 from lavis_emovit.datasets.batching import GlobalBatchSampler, SequentialBatchSampler
 from lavis_emovit.datasets.collate import collate
 from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
-from lavis_emovit.shards.order import EpochOrder, sample_order
+from lavis_emovit.shards.order import EpochOrder
 from lavis_emovit.shards.token_lengths import LengthBucketSettings, TokenLengths, padding_share
 
 
 def _steps(world_size=1, micro_batch=None, start_step=0, num_samples=50, global_batch=12, epoch=3):
-    """Samples of each step, the ranks' shares put together."""
+    """Samples of each step, over all ranks."""
     samplers = [
         GlobalBatchSampler(
             num_samples, "hash", global_batch, 7, epoch, rank, world_size, micro_batch, start_step=start_step
@@ -54,20 +54,22 @@ def _steps(world_size=1, micro_batch=None, start_step=0, num_samples=50, global_
     world_size=st.integers(1, 8),
     micro_batch=st.integers(1, 10) | st.none(),
 )
-def test_all_layouts_give_the_epochs_order(num_samples, global_batch, world_size, micro_batch):
+def test_all_layouts_give_the_order_of_the_epoch(num_samples, global_batch, world_size, micro_batch):
     steps = _steps(world_size, micro_batch, num_samples=num_samples, global_batch=global_batch)
-    assert [sample for step in steps for sample in step] == list(sample_order("hash", 7, 3, num_samples))
+    assert [sample for step in steps for sample in step] == EpochOrder("hash", 7, 3, [num_samples]).take(
+        0, num_samples
+    ).tolist()
     assert steps == _steps(num_samples=num_samples, global_batch=global_batch)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 6])
-def test_going_on_at_any_step_is_the_rest_of_the_epoch(world_size):
+def test_resuming_at_any_step_yields_the_rest_of_the_epoch(world_size):
     whole = _steps(world_size, micro_batch=2)
     for start_step in range(len(whole) + 1):
         assert _steps(world_size, micro_batch=2, start_step=start_step) == whole[start_step:]
 
 
-def test_length_counts_what_is_yielded():
+def test_length_is_the_number_of_batches():
     for start_step in range(6):
         sampler = GlobalBatchSampler(50, "hash", 12, 0, 0, 1, 2, micro_batch=4, start_step=start_step)
         assert len(sampler) == len(list(sampler))
@@ -79,7 +81,7 @@ def test_length_counts_what_is_yielded():
 )
 def test_impossible_layouts_are_refused(wrong):
     layout = {"num_samples": 50, "index_hash": "hash", "global_batch": 12, "seed": 0, "epoch": 0, **wrong}
-    with pytest.raises(ValueError, match=r"cannot batch|lies outside the epoch"):
+    with pytest.raises(ValueError, match=r"cannot batch|is outside the epoch"):
         GlobalBatchSampler(**layout)
 
 
@@ -124,7 +126,7 @@ def test_empty_shares_become_empty_batches():
 
 
 class Keys(torch.utils.data.Dataset):
-    """Gives back what it is asked for."""
+    """Returns the requested key."""
 
     def __getitem__(self, key):
         return key
@@ -139,7 +141,7 @@ def test_ranks_and_workers_never_move_a_sample(world_size, num_workers):
     expected = order.keys(0, 30)
 
     def loaded(start_step):
-        """Keys of each step, the ranks' shares put together."""
+        """Keys of each step, over all ranks."""
         samplers = [
             GlobalBatchSampler(
                 30, "h", 12, 7, 3, rank, world_size, 5, start_step, order=EpochOrder("h", 7, 3, sizes, 2)
@@ -157,7 +159,7 @@ def test_ranks_and_workers_never_move_a_sample(world_size, num_workers):
 
     whole = loaded(0)
     assert whole == [expected[:12], expected[12:24], expected[24:]]
-    if num_workers == 0:  # where a sampler begins has nothing to do with workers, which take long to start
+    if num_workers == 0:  # the start of a sampler does not depend on workers, which are slow to start
         for start_step in range(1, 4):
             assert loaded(start_step) == whole[start_step:]
 
@@ -184,7 +186,7 @@ def test_token_budgets_are_kept(tokens, global_batch, world_size, micro_batch, m
     counts = [list(sampler.micro_batch_counts()) for sampler in samplers]
     assert all(found == counts[0] for found in counts)
     assert {len(found) for found in batches} == {sum(counts[0])} == {len(samplers[0])}
-    order = sample_order("h", 1, 0, total).tolist()
+    order = EpochOrder("h", 1, 0, [total]).take(0, total).tolist()
     first = 0
     for step, count in enumerate(counts[0]):
         own = [batch for found in batches for batch in found[first : first + count]]

@@ -1,12 +1,12 @@
 """Builders of the registered datasets, and how they prepare their shards.
 
-- On first use shards are made from what is there; a second use, another process or a lost source changes nothing.
-- A killed preparation is done again; one made with other settings or from other files is refused with the differences.
-- Shards that a person built are taken as they are.
-- Missing data, unknown keys and faults in the data are told with the remedy, keys all at once.
+- On first use shards are built; a second use, another process or a lost source changes nothing.
+- An interrupted preparation is repeated; one with other settings or from other files is refused with the differences.
+- Shards that the user built are used as they are; so are those prepared by earlier versions.
+- Missing data, unknown keys and faults in the data are reported with the remedy, keys all at once.
 - Every dataset config is in LAVIS's layout, states its purpose, needs, launch command, override and memory, has no
   absolute path, and LAVIS's own config code reads it.
-- People of `london_faces` lie in one split only, and the splits differ with the seed.
+- People of `london_faces` are in one split only, and the splits differ with the seed.
 - The drawn sample set has all splits with all eight emotions.
 """
 
@@ -31,6 +31,7 @@ from lavis_emovit.paths import config_root
 from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.verify import verify_shards
 from lavis_emovit.shards.writer import write_shards
+from lavis_emovit.sources.table_settings import TableSettings
 
 NAMES = ("emoset_sketch", "emoset", "london_faces")
 SHARED = Path(os.environ.get("EMOVIT_SHARED", "../shared")).resolve() / "data" / "london_faces"
@@ -38,7 +39,7 @@ SHARED = Path(os.environ.get("EMOVIT_SHARED", "../shared")).resolve() / "data" /
 
 @pytest.fixture(autouse=True)
 def data_folder(tmp_path, monkeypatch):
-    """An own data folder for every test."""
+    """A separate data folder for every test."""
     monkeypatch.setenv("EMOVIT_DATA", str(tmp_path / "data"))
     return tmp_path / "data"
 
@@ -63,7 +64,7 @@ def _emoset(root, **prepare):
     return registry.get_builder_class("emoset")({"build_info": {"prepare": {"root": str(root), **prepare}}})
 
 
-def test_shards_are_made_on_first_use_and_kept(published, data_folder, monkeypatch):
+def test_shards_are_built_on_first_use_and_kept(published, data_folder, monkeypatch):
     datasets = _emoset(published).build_datasets()
     assert {split: len(dataset) for split, dataset in datasets.items()} == {"train": 24, "val": 8, "test": 8}
     assert datasets["train"][0]["image"].shape == (3, 224, 224)
@@ -81,7 +82,7 @@ def test_shards_are_made_on_first_use_and_kept(published, data_folder, monkeypat
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_a_killed_preparation_is_done_again(published, data_folder, monkeypatch):
+def test_an_interrupted_preparation_is_repeated(published, data_folder, monkeypatch):
     real, calls = preparation.write_shards, []
 
     def dies_at_second(*args, **options):
@@ -96,13 +97,13 @@ def test_a_killed_preparation_is_done_again(published, data_folder, monkeypatch)
     monkeypatch.undo()
     monkeypatch.setenv("EMOVIT_DATA", str(data_folder))
     assert (data_folder / "emoset" / "train" / "index.json").exists()
-    # Other settings are fine here: nothing was finished.
+    # Other settings are allowed here: nothing was finished.
     datasets = _emoset(published, shards={"seed": 3}).build_datasets()
     assert len(datasets["train"]) == 24
     assert datasets["train"].index.build["seed"] == 3
 
 
-def test_a_lost_split_is_made_again_from_the_same_input(published, data_folder):
+def test_a_lost_split_is_built_again_from_the_same_input(published, data_folder):
     first = _emoset(published).build_datasets()["val"].index_hash
     shutil.rmtree(data_folder / "emoset" / "val")
     assert _emoset(published).build_datasets()["val"].index_hash == first
@@ -113,13 +114,30 @@ def test_other_settings_or_files_are_refused_with_the_difference(published):
     with pytest.raises(DataError) as caught:
         _emoset(published, shards={"seed": 3}, skip_bad=True).build_datasets()
     text = str(caught.value)
-    assert "prepare.shards.seed: made with 0, now 3" in text
-    assert "prepare.skip_bad: made with false, now true" in text
+    assert "prepare.shards.seed: was 0, now 3" in text
+    assert "prepare.skip_bad: was false, now true" in text
     assert "datasets.emoset.build_info.images.storage" in text
     entries = json.loads((published / "train.json").read_text())
     (published / "train.json").write_text(json.dumps(entries[1:]))
-    with pytest.raises(DataError, match="are others than those it was made from"):
+    with pytest.raises(DataError, match="have changed since"):
         _emoset(published).build_datasets()
+
+
+def test_a_preparation_of_an_earlier_version_is_kept(published, data_folder):
+    """Earlier versions stored the settings of every layout in the alternatives."""
+    options = {"alternatives": [{"source": "folder", "folder": {"label_set": "mikels8"}}]}
+    first = _emoset(published, **options).build_datasets()["train"]
+    path = data_folder / "emoset" / "prepared.json"
+    state = json.loads(path.read_text())
+    (alternative,) = state["settings"]["alternatives"]
+    assert alternative.keys() == {"source", "folder", "alternatives"}
+    alternative |= {"table": TableSettings().model_dump(mode="json"), "conversations": {"file": "train.json"}}
+    path.write_text(json.dumps(state))
+    assert _emoset(published, **options).build_datasets()["train"].index_hash == first.index_hash
+    alternative["folder"]["label_set"] = "ekman6"
+    path.write_text(json.dumps(state))
+    with pytest.raises(DataError, match=r"prepare.alternatives: was .*ekman6.*, now .*mikels8"):
+        _emoset(published, **options).build_datasets()
 
 
 def _build_in_process(root):
@@ -128,7 +146,7 @@ def _build_in_process(root):
     return datasets["train"].order_hash, os.getpid()
 
 
-def test_processes_that_start_together_make_shards_once(published, data_folder):
+def test_processes_that_start_together_build_shards_once(published, data_folder):
     with multiprocessing.get_context("fork").Pool(3) as pool:
         results = pool.map(_build_in_process, [published] * 3, chunksize=1)
     assert len({order_hash for order_hash, _ in results}) == 1
@@ -136,7 +154,7 @@ def test_processes_that_start_together_make_shards_once(published, data_folder):
     assert verify_shards(index.folder).ok
 
 
-def test_shards_of_ones_own_are_taken_as_they_are(tmp_path, data_folder, make_records):
+def test_shards_of_the_user_are_used_as_they_are(tmp_path, data_folder, make_records):
     for split, count in (("train", 6), ("val", 4), ("test", 5)):
         write_shards(make_records(tmp_path / split, count), tmp_path / split, data_folder / "emoset" / split)
     datasets = registry.get_builder_class("emoset")().build_datasets()
@@ -145,7 +163,7 @@ def test_shards_of_ones_own_are_taken_as_they_are(tmp_path, data_folder, make_re
     assert without["val"].index_hash == datasets["val"].index_hash
 
 
-def test_missing_data_is_told_with_the_remedy(tmp_path, data_folder):
+def test_missing_data_is_reported_with_the_remedy(tmp_path, data_folder):
     with pytest.raises(DataError) as caught:
         _emoset(tmp_path / "gone").build_datasets()
     text = str(caught.value)
@@ -162,7 +180,7 @@ def test_missing_data_is_told_with_the_remedy(tmp_path, data_folder):
         registry.get_builder_class("emoset")({"build_info": {"prepare": None}}).build_datasets()
 
 
-def test_faults_of_the_data_are_told(published, data_folder):
+def test_faults_of_the_data_are_reported(published, data_folder):
     (published / "image" / "awe" / "awe_00011.jpg").write_bytes(b"")
     with pytest.raises(
         DataError, match=r"datasets.emoset, split 'train': .*\n  - emoset/awe_00011: .*the file is empty"
@@ -182,7 +200,7 @@ def test_faults_of_the_data_are_told(published, data_folder):
         ({"kinds": ["poem"]}, "datasets.emoset.kinds.0: Input should be 'categorical'"),
         ({"label_set": "mikels"}, "datasets.emoset.label_set: unknown label set 'mikels' .did you mean 'mikels8'"),
         ({"build_info": {"prepare": {"rot": "x"}}}, "build_info.prepare.rot: unknown key .did you mean 'root'"),
-        ({"build_info": {"prepare": {"split_seed": 1}}}, "`fractions` must say how large"),
+        ({"build_info": {"prepare": {"split_seed": 1}}}, "`fractions` must give their sizes"),
         ({"build_info": {"prepare": {"draw": {"seed": 1}}}}, "`draw` belongs to source 'sketch'"),
         ({"build_info": {"prepare": {"root": None}}}, "source 'emoset' needs `root`"),
         ({"build_info": {"prepare": {"fractions": {"train": 0.5}}}}, "must sum to 1, they sum to 0.5"),
@@ -204,7 +222,7 @@ def test_wrong_settings_are_refused(node, expected):
         registry.get_builder_class("emoset")(node)
 
 
-def test_all_wrong_settings_are_told_at_once():
+def test_all_wrong_settings_are_reported_at_once():
     with pytest.raises(ConfigError) as caught:
         registry.get_builder_class("emoset")({"kindz": 1, "max_pairs": 0, "data_type": "videos"})
     assert len(caught.value.problems) == 3
@@ -235,8 +253,8 @@ def test_configs_are_in_lavis_layout(name):
         assert builder_class(cfg).settings == builder_class().settings
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the photographs are not at hand")
-def test_people_lie_in_one_split_only():
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the photographs are not available")
+def test_people_are_in_one_split_only():
     builder_class = registry.get_builder_class("london_faces")
     tests = []
     for seed in (0, 1, None):
@@ -255,7 +273,7 @@ def test_people_lie_in_one_split_only():
 
 
 def test_the_drawn_set_needs_nothing(data_folder, monkeypatch, tmp_path):
-    """Through LAVIS's own function, in a folder where nothing is."""
+    """With LAVIS's own function, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     config = OmegaConf.load(config_root() / "datasets" / "emoset_sketch" / "defaults.yaml")
     config.datasets.emoset_sketch.build_info.prepare.draw.images_per_class = 10

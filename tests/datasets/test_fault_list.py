@@ -1,11 +1,11 @@
-"""The list of faults that data have in practice, each by name: what is refused, what is replaced, what is read right.
+"""The faults that data have in practice, each by name: refused, replaced, or read correctly.
 
-- Pictures that are broken are refused when shards are built; the odd but sound ones go in and come out upright and RGB.
-- A broken picture that got in nevertheless, and bytes that change later, are replaced while training: the order of all
-  other samples and the number of steps stay, whatever the number of workers; each is counted once, by kind, and listed.
-- The run stops when the budget of all samples, or of a class, is passed, and tells what was wrong.
-- Shards that are missing, cut, renamed, swapped or empty are refused at the start, by name, or told as faults when
-  they go while training; a killed worker is an error, not a hang.
+- Broken images are refused when shards are built; odd but sound ones are accepted and become upright RGB.
+- A broken image that got in nevertheless, and bytes that change later, are replaced during training: the order of all
+  other samples and the number of steps stay, for any number of workers; each is counted once, by kind, and listed.
+- The run stops when the budget of all samples, or of a class, is exceeded, and reports why.
+- Shards that are missing, truncated, renamed, swapped or empty are refused at the start, by name, or reported as faults
+  if they disappear during training; a killed worker is an error, not a hang.
 - Uneven shards, fewer shards than workers and more ranks than samples lose nothing.
 """
 
@@ -87,11 +87,11 @@ def flipped():
 BROKEN = {
     "zero bytes": b"",
     "HTML named .jpg": b"<!DOCTYPE html><html>gone</html>",
-    "cut JPEG": encoded(two_halves(), "JPEG")[:-40],
-    "cut PNG": encoded(two_halves(), "PNG")[:-60],
+    "truncated JPEG": encoded(two_halves(), "JPEG")[:-40],
+    "truncated PNG": encoded(two_halves(), "PNG")[:-60],
     "flipped byte in a PNG": flipped(),
     "decompression bomb": bomb(),
-    "text": b"no picture at all",
+    "text": b"not an image",
     "floating point": encoded(Image.new("F", (4, 4), 0.5), "TIFF"),
 }
 # name -> (bytes, size as seen, pixel near the top left, pixel near the bottom right)
@@ -110,19 +110,19 @@ ODD = {
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory, make_records):
-    """(records, picture root, shard folder) of sound samples."""
-    root, out = tmp_path_factory.mktemp("pictures"), tmp_path_factory.mktemp("shards") / "train"
+    """(records, image root, shard folder) of sound samples."""
+    root, out = tmp_path_factory.mktemp("images"), tmp_path_factory.mktemp("shards") / "train"
     records = make_records(root, NUM_SAMPLES)
     write_shards(records, root, out, samples_per_shard=8)
     return records, root, out
 
 
 @pytest.fixture
-def with_picture(built, tmp_path):
-    """Function (bytes) -> (records, root) with one picture replaced."""
+def with_image(built, tmp_path):
+    """Function (bytes) -> (records, root) with one image replaced."""
 
     def replace(data):
-        root = shutil.copytree(built[1], tmp_path / "pictures")
+        root = shutil.copytree(built[1], tmp_path / "images")
         (root / built[0][5].image).write_bytes(data)
         return built[0], root
 
@@ -140,16 +140,16 @@ def ids_of(steps):
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_pictures(name, with_picture, tmp_path, processors, monkeypatch, built):
-    records, root = with_picture(BROKEN[name])
-    with pytest.raises(DataError, match=rf"1 of {NUM_SAMPLES} pictures cannot be used:\n  - {records[5].id}: "):
+def test_broken_images(name, with_image, tmp_path, processors, monkeypatch, built):
+    records, root = with_image(BROKEN[name])
+    with pytest.raises(DataError, match=rf"1 of {NUM_SAMPLES} images cannot be used:\n  - {records[5].id}: "):
         write_shards(records, root, tmp_path / "strict", samples_per_shard=10)
-    left_out = write_shards(records, root, tmp_path / "left_out", samples_per_shard=10, skip_bad=True)
-    assert left_out.num_samples == NUM_SAMPLES - 1
-    assert [item["id"] for item in left_out.build["skipped"]] == [records[5].id]
+    skipped = write_shards(records, root, tmp_path / "skipped", samples_per_shard=10, skip_bad=True)
+    assert skipped.num_samples == NUM_SAMPLES - 1
+    assert [item["id"] for item in skipped.build["skipped"]] == [records[5].id]
     if name == "floating point":
-        return  # nobody knows its range, so it is kept out; it can be decoded all the same
-    # Past the check, as from other libraries' tars.
+        return  # refused because its range is unknown, although it can be decoded
+    # Bypass the check, as tars of other tools do.
     monkeypatch.setattr(shard_file, "check_image", lambda data: "jpg")
     index = write_shards(records, root, tmp_path / "let_in", samples_per_shard=10)
     sound = EmotionShardDataset(built[2], processors[0], processors[2], seed=5)
@@ -162,14 +162,14 @@ def test_broken_pictures(name, with_picture, tmp_path, processors, monkeypatch, 
     expected = [dataset.read(number).record.id for number in order]
     assert [one == other for one, other in zip(found, expected)] == [number != faulty for number in order]
     assert dataset.fault_log.counts == {"bad_image": 1}
-    with pytest.raises(SampleFaultError, match="the picture cannot be decoded"):
+    with pytest.raises(SampleFaultError, match="the image cannot be decoded"):
         EmotionShardDataset(index, processors[0], processors[2], seed=5)[faulty]
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_pictures_are_read_right(name, with_picture, tmp_path, processors):
+def test_odd_images_are_read_correctly(name, with_image, tmp_path, processors):
     data, size, top_left, bottom_right = ODD[name]
-    records, root = with_picture(data)
+    records, root = with_image(data)
     index = write_shards(records, root, tmp_path / "out", samples_per_shard=10)
     assert verify_shards(index.folder).ok
     dataset = EmotionShardDataset(index, processors[0], processors[2], seed=5, faults=ALLOWED)
@@ -200,8 +200,8 @@ def swapped(folder):
 
 
 SHARD_FAULTS = {
-    "cut in a member": lambda f: os.truncate(first_shard(f), scan_tar(first_shard(f))[6].offset + 60),
-    "cut at a member boundary": lambda f: os.truncate(first_shard(f), scan_tar(first_shard(f))[6].offset - 512),
+    "truncated in a member": lambda f: os.truncate(first_shard(f), scan_tar(first_shard(f))[6].offset + 60),
+    "truncated at a member boundary": lambda f: os.truncate(first_shard(f), scan_tar(first_shard(f))[6].offset - 512),
     "zero bytes": lambda f: first_shard(f).write_bytes(b""),
     "deleted": lambda f: first_shard(f).unlink(),
     "renamed": lambda f: first_shard(f).rename(f / "shard-000009.tar"),
@@ -217,7 +217,7 @@ def test_broken_shards(name, built, tmp_path, processors):
     SHARD_FAULTS[name](folder)
     report = verify_shards(folder)
     assert not report.ok and any("shard-000000.tar" in problem for problem in report.problems)
-    # Under a run that is going on: the shard's samples are replaced, or too many for any sensible budget.
+    # During a run: the shard's samples are replaced, but are too many for any sensible budget.
     steps = steps_of(running)
     assert len(steps) == 5 and len(ids_of(steps)) == NUM_SAMPLES
     assert running.fault_log.counts and set(running.fault_log.counts) <= set(FAULT_KINDS)
@@ -233,7 +233,7 @@ def test_broken_shards(name, built, tmp_path, processors):
 
 
 def damaged(built, tmp_path, numbers):
-    """A copy of the shards in which the pictures of some samples are damaged."""
+    """A copy of the shards in which the images of some samples are damaged."""
     folder = shutil.copytree(built[2], tmp_path / "damaged")
     index = ShardIndex.load(folder)
     for sample in numbers:
@@ -263,7 +263,7 @@ def test_replacements_are_the_same_everywhere_and_listed(built, tmp_path, proces
     assert running.fault_log.counts == {"changed_bytes": 2}
 
 
-def test_the_budget_counts_over_starts_and_processes(built, tmp_path, processors):
+def test_the_budget_counts_across_starts_and_processes(built, tmp_path, processors):
     folder = damaged(built, tmp_path, [3, 17, 20])
 
     def log(max_share=0.1):
@@ -286,14 +286,14 @@ def test_the_budget_counts_over_starts_and_processes(built, tmp_path, processors
     first, second = log(), log()
     first.fault_log.add(fault(3))
     with (tmp_path / "quarantine.jsonl").open("a") as file:
-        file.write('{"sample": 9, "kind": "bad_im')  # what a crash left
+        file.write('{"sample": 9, "kind": "bad_im')  # a partial line after a crash
     second.fault_log.add(fault(17))
     second.fault_log.add(fault(3))
     assert sorted(second.fault_log.faults) == [3, 17]
-    # A third fault is one too many, whichever process meets it, and also after a restart.
+    # A third fault is one too many, in any process, and also after a restart.
     for late in (first, log()):
         with pytest.raises(
-            DataError, match=r"3 of 24 samples, .*\n(.*\n)*.*quarantine.jsonl, and count when the run goes on"
+            DataError, match=r"3 of 24 samples, .*\n(.*\n)*.*quarantine.jsonl and count when the run resumes"
         ):
             late.fault_log.add(fault(20))
         (tmp_path / "quarantine.jsonl").write_text(
@@ -301,7 +301,7 @@ def test_the_budget_counts_over_starts_and_processes(built, tmp_path, processors
         )
     lines = (tmp_path / "quarantine.jsonl").read_text().splitlines()
     assert [json.loads(line)["sample"] for line in (lines[0], lines[2])] == [3, 17]
-    # Other shards have a budget of their own.
+    # Other shards have their own budget.
     other = EmotionShardDataset(built[2], *processors[1:], seed=5, faults=FaultSettings())
     other.fault_log.index_name = "other"
     other.fault_log.path = tmp_path / "quarantine.jsonl"
@@ -317,7 +317,7 @@ def test_the_budget_counts_over_starts_and_processes(built, tmp_path, processors
         ({"replace": False}, "its bytes changed after the index was written"),
     ],
 )
-def test_a_passed_budget_stops_the_run(built, tmp_path, processors, budget, expected):
+def test_an_exceeded_budget_stops_the_run(built, tmp_path, processors, budget, expected):
     folder = damaged(built, tmp_path, [3, 17])
     dataset = EmotionShardDataset(folder, *processors[1:], seed=5, faults=FaultSettings(**budget))
     with pytest.raises(DataError, match=expected) as caught:
@@ -335,16 +335,16 @@ def test_evaluation_never_replaces(built, tmp_path, processors):
         dataset[3]
 
 
-def test_when_nothing_can_be_read_it_is_told(built, tmp_path, processors):
+def test_a_set_without_readable_samples_is_reported(built, tmp_path, processors):
     folder = damaged(built, tmp_path, range(NUM_SAMPLES))
     dataset = EmotionShardDataset(folder, *processors[1:], seed=5, faults=ALLOWED)
-    with pytest.raises(DataError, match="The 20 samples that were tried in its place cannot be read either"):
+    with pytest.raises(DataError, match="The 20 samples tried as replacements cannot be read either"):
         dataset[0]
 
 
 class Deadly(EmotionShardDataset):
     deadly_number = 7
-    delay_s = 0.5  # the run waits for it by then
+    delay_s = 0.5  # by then the run waits for it
 
     def __getitem__(self, key):
         if key[1] == self.deadly_number:
@@ -353,16 +353,16 @@ class Deadly(EmotionShardDataset):
         return super().__getitem__(key)
 
 
-def test_a_killed_worker_is_an_error_and_no_hang(built, processors):
+def test_a_killed_worker_is_an_error_not_a_hang(built, processors):
     dataset = Deadly(built[2], *processors[1:], seed=5)
     with pytest.raises(UserError, match=r"a worker process that reads images ended .*run.num_workers lower"):
         steps_of(dataset, num_workers=2)
 
 
-def test_a_worker_killed_in_the_middle_of_a_step_is_told_as_such(built, processors, capsys):
-    """torch raises from a signal handler then, outside of the loader."""
+def test_a_worker_killed_in_the_middle_of_a_step_is_reported(built, processors, capsys):
+    """torch then raises from a signal handler, outside of the loader."""
     dataset = Deadly(built[2], *processors[1:], seed=5)
-    # Of the second step: the first worker is done with the first by then, and so the run is in it.
+    # In the second step: by then the first worker has finished the first one, and the run is in it.
     dataset.deadly_number = dataset.epoch_order(42, 1, 5).keys(7, 8)[0][1]
     dataset.delay_s = 1.5
     in_step = []

@@ -1,8 +1,8 @@
-"""A mixture of datasets behind the interface of one.
+"""A mixture of datasets with the interface of one.
 
 - Items are those of the datasets, in exact ratios, the same in every step for any number of workers.
-- Its hash changes with datasets and ratios; faults go to the dataset they belong to.
-- Mixtures that cannot be are refused.
+- Its hash changes with datasets and ratios; faults reach the dataset they belong to.
+- Invalid mixtures are refused.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def ids_of(steps):
     return [record_id for step in steps for batch in step for record_id in batch["record_id"]]
 
 
-def test_without_ratios_everything_comes_once(datasets):
+def test_without_ratios_every_sample_appears_once(datasets):
     mixture = EmotionMixtureDataset(datasets)
     found = ids_of(steps_of(mixture))
     assert len(mixture) == len(found) == len(set(found)) == 36
@@ -62,7 +62,7 @@ def test_ratios_are_exact_in_batches(datasets):
     found = ids_of(steps)
     assert len(mixture) == 64
     assert Counter(name.startswith("more/") for name in found) == {False: 48, True: 16}
-    # The small set comes more than twice, each sample once a pass.
+    # The small set repeats more than twice, each sample once per pass.
     own = [name for name in found if name.startswith("more/")]
     assert len(set(own[:7])) == len(set(own[7:14])) == 7
     again = steps_of(mixture, num_workers=2)
@@ -70,7 +70,7 @@ def test_ratios_are_exact_in_batches(datasets):
     assert all(torch.equal(a["image"], b["image"]) for one, two in zip(steps, again) for a, b in zip(one, two))
 
 
-def test_the_hash_names_datasets_and_ratios(datasets):
+def test_the_hash_identifies_datasets_and_ratios(datasets):
     hashes = {
         EmotionMixtureDataset(*arguments).index_hash
         for arguments in [(datasets,), (datasets, [1, 1]), (datasets, [2, 1]), (datasets[:1],), (datasets, [2, 1], 90)]
@@ -78,7 +78,7 @@ def test_the_hash_names_datasets_and_ratios(datasets):
     assert len(hashes) == 5
 
 
-def test_faults_go_to_their_dataset(datasets, other, processors, tmp_path):
+def test_faults_reach_their_dataset(datasets, other, processors, tmp_path):
     folder = shutil.copytree(other.folder, tmp_path / "damaged")
     damaged = ShardIndex.load(folder)
     data = bytearray(damaged.local_path(0).read_bytes())
@@ -92,7 +92,7 @@ def test_faults_go_to_their_dataset(datasets, other, processors, tmp_path):
     assert not datasets[0].fault_log.counts
 
 
-def test_length_buckets_hold_for_mixtures_too(index, other, processors, datasets):
+def test_length_buckets_work_for_mixtures(index, other, processors, datasets):
     settings = LengthBucketSettings(window_steps=4, max_tokens=200)
     bucketed = [EmotionShardDataset(item, *processors[1:], seed=5, length_buckets=settings) for item in (index, other)]
     mixture = EmotionMixtureDataset(bucketed)
@@ -101,7 +101,7 @@ def test_length_buckets_hold_for_mixtures_too(index, other, processors, datasets
         EmotionMixtureDataset([datasets[0], bucketed[1]])
 
 
-def test_mixtures_that_cannot_be_are_refused(datasets):
+def test_invalid_mixtures_are_refused(datasets):
     with pytest.raises(DataError, match="needs at least one dataset"):
         EmotionMixtureDataset([])
     with pytest.raises(DataError, match="3 ratios for 2 datasets"):

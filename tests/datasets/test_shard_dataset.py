@@ -1,12 +1,12 @@
 """Training and evaluation items.
 
-- An item is the same whenever and wherever it is made, and another one in the next epoch.
-- Its pairs are the record's instructions, filtered by kind and number; samples without any are left out of the epoch.
-- Evaluation asks every labelled picture the one categorical question, options in fixed order, with the true label.
-- A batch encodes a picture once for all its questions.
-- A share of the samples keeps the labels in their proportions and is part of every larger share; the order's hash
-  names it, and the whole has the hash that it always had.
-- A picture that cannot be decoded is named with shard and record.
+- An item is the same whenever and wherever it is created, and different in the next epoch.
+- Its pairs are the record's instructions, filtered by kind and number; samples without any are skipped.
+- Evaluation has one categorical question per labelled image, with options in fixed order and the true label.
+- A batch encodes an image once for all its questions; the processor stacks its own images.
+- A share of the samples keeps the label proportions and is a subset of every larger share; the order's hash depends on
+  it, and the whole set has the same hash as ever.
+- An image that cannot be decoded is named with shard and record.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 
 from lavis_emovit.datasets.collate import collate
 from lavis_emovit.datasets.eval_dataset import EmotionEvalDataset
+from lavis_emovit.datasets.mixture import EmotionMixtureDataset
 from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.emotion.questions import categorical_prompt
@@ -60,7 +61,7 @@ def test_pairs_are_the_records_instructions(dataset):
         ]
 
 
-def test_kinds_choose_pairs_and_samples(index, processors):
+def test_kinds_select_pairs_and_samples(index, processors):
     chosen = EmotionShardDataset(index, processors[0], processors[2], seed=5, kinds=["reasoning"])
     everything = EmotionShardDataset(index, processors[0], processors[2], seed=5)
     expected = [
@@ -76,7 +77,7 @@ def test_kinds_choose_pairs_and_samples(index, processors):
     assert chosen.order_hash != everything.order_hash
 
 
-def test_most_pairs_are_chosen_anew_in_every_epoch(index, processors):
+def test_limited_pairs_are_selected_again_in_every_epoch(index, processors):
     dataset = EmotionShardDataset(index, processors[0], processors[2], seed=5, max_pairs=2)
     number = next(n for n in range(len(dataset)) if len(dataset.read(n).record.instructions) == 3)
     by_epoch = [tuple(pair[2] for pair in dataset[epoch, number]["pairs"]) for epoch in range(30)]
@@ -86,7 +87,7 @@ def test_most_pairs_are_chosen_anew_in_every_epoch(index, processors):
     assert by_epoch == [tuple(pair[2] for pair in dataset[epoch, number]["pairs"]) for epoch in range(30)]
 
 
-def test_what_cannot_be_trained_on_is_refused(index, processors):
+def test_unusable_kinds_and_numbers_are_refused(index, processors):
     with pytest.raises(DataError, match=r"unknown kind of instruction 'reasonin' \(did you mean 'reasoning'"):
         EmotionShardDataset(index, *processors[1:], seed=5, kinds=["reasonin"])
     with pytest.raises(DataError, match="none of its 29 samples has an instruction of the kinds description"):
@@ -97,7 +98,7 @@ def test_what_cannot_be_trained_on_is_refused(index, processors):
             dataset[number]
 
 
-def test_evaluation_asks_the_one_question(index, processors):
+def test_evaluation_has_one_question_per_image(index, processors):
     dataset = EmotionEvalDataset(index, processors[1], processors[2])
     question = categorical_prompt(get_label_set("mikels8"))
     assert dataset.label_set.labels == get_label_set("mikels8").labels
@@ -121,12 +122,12 @@ def test_evaluation_needs_labels_and_one_label_set(tmp_path, make_records, index
         EmotionEvalDataset(index, *processors[1:], label_set="ekman6")
     unnamed = [record.model_copy(update={"label_set": None}) for record in records]
     bare = write_shards(unnamed, tmp_path, tmp_path / "bare")
-    with pytest.raises(DataError, match="name the label sets none; say which one"):
+    with pytest.raises(DataError, match="name the label sets none; choose one"):
         EmotionEvalDataset(bare, *processors[1:])
     assert len(EmotionEvalDataset(bare, *processors[1:], label_set="mikels8")) == 6
 
 
-def test_a_batch_holds_each_picture_once(dataset):
+def test_a_batch_has_each_image_once(dataset):
     items = [dataset[number] for number in range(6)]
     batch = dataset.collater(items)
     counts = [len(item["pairs"]) for item in items]
@@ -141,19 +142,30 @@ def test_a_batch_holds_each_picture_once(dataset):
     assert collate(items)["text_output"] == batch["text_output"]
 
 
-def test_records_are_in_the_items_if_asked_for(dataset):
+def test_records_are_in_the_items_on_request(dataset):
     assert "record" not in dataset[0]
     dataset.include_records()
     assert dataset[0]["record"] == dataset.read(0).record
 
 
-def test_an_undecodable_picture_is_named(tmp_path, processors, monkeypatch):
-    """Such a picture gets past the check of the build only if it was switched off or the libraries differ."""
-    (tmp_path / "a.jpg").write_bytes(b"not a picture")
+def test_the_processor_stacks_its_images(dataset, processors, monkeypatch):
+    """Model families whose images differ in size stack them in another way."""
+    items = [dataset[number] for number in range(3)]
+    images = [item["image"] for item in items]
+    assert torch.equal(processors[0].stack(images), torch.stack(images))
+    assert torch.equal(dataset.collater(items)["image"], torch.stack(images))
+    monkeypatch.setattr(type(processors[0]), "stack", lambda self, images: list(images))
+    for whole in (dataset, EmotionMixtureDataset([dataset])):
+        assert whole.collater(items)["image"] == images
+
+
+def test_an_undecodable_image_is_named(tmp_path, processors, monkeypatch):
+    """Such an image passes the check of the build only if that is disabled or the libraries differ."""
+    (tmp_path / "a.jpg").write_bytes(b"not an image")
     record = EmotionRecord(id="a/1", image="a.jpg", split="train", source="a", emotion="awe", label_set="mikels8")
     monkeypatch.setattr(shard_file, "check_image", lambda data: "jpg")
     dataset = EmotionEvalDataset(write_shards([record], tmp_path, tmp_path / "out"), *processors[1:])
-    with pytest.raises(DataError, match=r"shard-000000.tar, sample 0 \('a/1'\): the picture cannot be decoded"):
+    with pytest.raises(DataError, match=r"shard-000000.tar, sample 0 \('a/1'\): the image cannot be decoded"):
         dataset[0]
 
 

@@ -36,7 +36,7 @@ from lavis_emovit.generation.kinds import KINDS
 from lavis_emovit.generation.pipeline import run_steps
 from lavis_emovit.records import Attributes, EmotionRecord, Instruction
 from lavis_emovit.sample_set.write import write_sketch
-from lavis_emovit.sources.emoset import read_emoset
+from lavis_emovit.sources.readers.emoset import read_emoset
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,10 @@
 """Image processors.
 
 - The evaluation processor equals LAVIS's `blip_image_eval` on photographs, the training one LAVIS's `blip2_image_train`
-  under the same random state: at most 1/255 apart before normalisation.
-- With a seed the result depends on picture and seed alone, and torch's global random state is left as it was.
-- Crops keep to the scales asked for; very long pictures are cropped in the middle.
-- A picture that is decoded smaller moves evaluation's pixels by a stated amount; no crop of it is enlarged.
+  with the same random state: at most 1/255 apart before normalisation.
+- With a seed the result depends on image and seed alone, and torch's global random state does not change.
+- Crops have the requested scales; very long images are cropped in the middle.
+- Reduced decoding changes evaluation's pixels by a stated amount; no crop of a reduced image is enlarged.
 - Settings with unknown keys or impossible values are refused, all at once.
 """
 
@@ -72,7 +72,7 @@ def test_training_equals_lavis_under_the_same_random_state(size, seed):
     assert _largest_difference(ours_processor(image), theirs) <= 1
 
 
-def test_a_seed_decides_and_the_global_state_is_left_alone():
+def test_the_seed_determines_the_result_and_the_global_state_stays():
     processor, image = TRAIN.from_config({"image_size": 64}), _photo(120, 90)
     state = torch.get_rng_state()
     first = processor(image, seed=5)
@@ -92,7 +92,7 @@ def test_a_seed_decides_and_the_global_state_is_left_alone():
     high=st.floats(0.05, 1.0),
     seed=st.integers(0, 2**63 - 1),
 )
-def test_crops_lie_inside_and_keep_to_their_scale(height, width, low, high, seed):
+def test_crops_are_inside_and_have_their_scale(height, width, low, high, seed):
     low, high = min(low, high), max(low, high)
     top, left, crop_height, crop_width = _crop_box(height, width, (low, high), seeded_generator(seed))
     assert top >= 0 and top + crop_height <= height and crop_height >= 1
@@ -102,8 +102,8 @@ def test_crops_lie_inside_and_keep_to_their_scale(height, width, low, high, seed
         assert low - 0.02 <= share <= high + 0.02
 
 
-def test_very_long_pictures_are_cropped_in_the_middle():
-    # Near the whole area at near-square shape does not fit into 10 : 1; torchvision falls back to the middle, 4 : 3.
+def test_very_long_images_are_cropped_in_the_middle():
+    # A nearly square part of nearly the whole area does not fit into 10 : 1; torchvision uses the middle, 4 : 3.
     assert _crop_box(60, 600, (0.99, 1.0), seeded_generator(0)) == (0, 260, 60, 80)
     assert _crop_box(600, 60, (0.99, 1.0), seeded_generator(0)) == (260, 0, 80, 60)
 
@@ -124,40 +124,40 @@ def _jpeg(image):
     return buffer.getvalue()
 
 
-def _reduction_differences(pictures, image_size):
-    """Of evaluation's pixels, in 1/255, between full and reduced decoding."""
+def _reduction_differences(images, image_size):
+    """Differences of evaluation's pixels, in 1/255, between full and reduced decoding."""
     processor = EVAL.from_config({"image_size": image_size})
     std, found = np.array(CLIP_STD)[:, None, None] * 255, []
-    for data in pictures:
+    for data in images:
         reduced = decode_image(data, min_side_px=processor.min_side_px)
         assert reduced.info[REDUCED_KEY] == 2 and REDUCED_KEY not in decode_image(data).info
         found.append(np.abs((processor(reduced) - processor(decode_image(data))).numpy() * std))
     return np.stack(found)
 
 
-def test_reduced_decoding_is_asked_for_by_the_settings():
+def test_the_settings_determine_reduced_decoding():
     assert EVAL.from_config({"image_size": 100}).min_side_px == 150
     for kind in (EVAL, TRAIN):
         assert kind.from_config({"image_size": 100, "draft": False}).min_side_px is None
 
 
-def test_reduced_decoding_moves_pixels_little():
-    """1024 x 768 at 224 is decoded at half its size, 1.7 times what is needed."""
+def test_reduced_decoding_changes_pixels_little():
+    """1024 x 768 at 224 is decoded at half its size, 1.7 times the size needed."""
     found = _reduction_differences([_jpeg(_photo(1024, 768, seed)) for seed in range(3)], 224)
     assert found.mean() < 0.75 and found.max() <= 6
 
 
-@pytest.mark.skipif(not PHOTOS.is_dir(), reason="the photographs are not at hand")
-def test_reduced_decoding_moves_pixels_of_photographs_little():
-    """Photographs of 256 pixels, sharp to the pixel, at 85: the bound itself, one and a half times what is needed."""
+@pytest.mark.skipif(not PHOTOS.is_dir(), reason="the photographs are not available")
+def test_reduced_decoding_changes_photographs_little():
+    """Photographs of 256 pixels, sharp to the pixel, at 85: the limit itself, one and a half times the size needed."""
     found = _reduction_differences([path.read_bytes() for path in sorted(PHOTOS.rglob("*.jpg"))[::10]], 85)
     assert found.mean() < 1.25
     assert np.percentile(found, 99) < 8.5
 
 
 @pytest.mark.parametrize("size", [(1024, 768), (768, 1024), (1024, 1024)])
-def test_the_faster_resizing_is_as_pillows(size):
-    """At most 1/255 apart, and seldom that, with the passes in the same order."""
+def test_the_faster_resizing_agrees_with_pillow(size):
+    """At most 1/255 apart, and rarely that, with the passes in the same order."""
     image = _photo(*size)
     rows_first = image.resize((224, image.height), Image.Resampling.BICUBIC).resize(
         (224, 224), Image.Resampling.BICUBIC
@@ -171,7 +171,7 @@ def test_the_faster_resizing_is_as_pillows(size):
 @given(
     width=st.integers(1, 500), height=st.integers(1, 500), scale=st.floats(0.05, 1.0), seed=st.integers(0, 2**63 - 1)
 )
-def test_no_part_of_a_reduced_picture_is_enlarged(width, height, scale, seed):
+def test_no_crop_of_a_reduced_image_is_enlarged(width, height, scale, seed):
     processor = TRAIN.from_config({"image_size": 100, "min_scale": scale})
     width, height = width + processor.min_side_px, height + processor.min_side_px
     _, _, crop_height, crop_width = _crop_box(height, width, (scale, 1.0), seeded_generator(seed))
@@ -190,5 +190,5 @@ def test_wrong_settings_are_refused_together():
         TRAIN.from_config({"min_scale": 0.9, "max_scale": 0.5})
 
 
-def test_grey_pictures_are_taken_too():
+def test_grey_images_are_accepted():
     assert EVAL.from_config({"image_size": 16})(Image.new("L", (9, 9), 10)).shape == (3, 16, 16)

@@ -1,7 +1,7 @@
 """The text processor.
 
-- Words, case and punctuation stay; runs of blanks become one; line breaks stay.
-- A word limit cuts at words; `original` gives what LAVIS's caption processor gives.
+- Words, case and punctuation stay; runs of spaces become one; line breaks stay.
+- A word limit cuts at words; `original` gives the same as LAVIS's caption processor.
 - Unknown settings are refused.
 """
 
@@ -25,7 +25,7 @@ TEXT = registry.get_processor_class("emovit_text")
         ('It\'s "fine" (really)!', 'It\'s "fine" (really)!'),
     ],
 )
-def test_only_blanks_change(text, expected):
+def test_only_white_space_changes(text, expected):
     assert TEXT()(text) == expected
     assert TEXT()(TEXT()(text)) == expected
 
@@ -34,7 +34,7 @@ def test_a_word_limit_cuts_at_words():
     assert TEXT.from_config({"max_words": 3})("one two\nthree four") == "one two three"
 
 
-def test_the_originals_treatment():
+def test_the_treatment_of_the_original_code():
     question = "What DOES the man (on the left) feel? " + "Why, " * 60
     processor = TEXT.from_config({"original": True})
     assert processor(question) == BlipCaptionProcessor(max_words=50)(question)

@@ -20,7 +20,7 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.sample_set import write
 from lavis_emovit.sample_set.scene import EMOTIONS
 from lavis_emovit.sample_set.write import scene_for, write_sketch
-from lavis_emovit.sources.emoset import read_emoset
+from lavis_emovit.sources.readers.emoset import read_emoset
 
 # From EmoSet's own info.json.
 EMOSET_SCENES = (

@@ -11,8 +11,8 @@ from lavis_emovit.shards.writer import write_shards
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory, make_records):
-    """(records, picture root, index) of 23 samples in shards of 10."""
-    root = tmp_path_factory.mktemp("pictures")
+    """(records, image root, index) of 23 samples in shards of 10."""
+    root = tmp_path_factory.mktemp("images")
     records = make_records(root, 23)
     return records, root, write_shards(records, root, tmp_path_factory.mktemp("shards") / "train", samples_per_shard=10)
 

@@ -1,12 +1,12 @@
-"""Building: in several processes, in parts, after a kill, with smaller pictures.
+"""Building: in several processes, in parts, after a kill, with smaller images.
 
-- The bytes are the same for every number of processes, and for any number of parts merged, moved or copied.
-- A build killed with SIGKILL before or after any of its renames goes on when called again and ends with the same bytes
-  and no traces; so does a merge. Finished shards are not made twice.
-- Pictures, records or settings that changed in between are noticed: nothing old gets into the new set.
-- Two builds never work in one folder at once; a killed process of a build is told.
-- Parts that are missing, doubled, foreign or damaged are refused by name.
-- Shrunk pictures keep format, mode, shape and rotation tag; the index records it; small and odd ones keep their bytes.
+- The bytes are the same for every number of processes, and for any number of merged parts, moved or copied.
+- A build killed with SIGKILL before or after any of its renames resumes when it is called again and ends with the same
+  bytes and no leftovers; so does a merge. Finished shards are not built twice.
+- Images, records or settings that changed in between are noticed: nothing old gets into the new set.
+- Two builds never run in one folder at once; a killed process of a build is reported.
+- Parts that are missing, duplicated, foreign or damaged are refused by name.
+- Shrunk images keep format, mode, shape and rotation tag; the index records it; small and odd ones keep their bytes.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from lavis_emovit.shards.writer import write_shards
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory, make_records):
-    """(records, root) of 23 pictures, two of them bad."""
-    root = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory, make_records):
+    """(records, root) of 23 images, two of them bad."""
+    root = tmp_path_factory.mktemp("images")
     records = make_records(root, 23)
     (root / records[3].image).write_bytes(b"")
     (root / records[11].image).write_bytes(b"<html>")
@@ -44,15 +44,15 @@ def pictures(tmp_path_factory, make_records):
 
 
 @pytest.fixture(scope="module")
-def whole(pictures, tmp_path_factory):
+def whole(images, tmp_path_factory):
     """Files of the set that is built in one go."""
     out = tmp_path_factory.mktemp("whole") / "out"
-    build(pictures, out)
+    build(images, out)
     return contents(out)
 
 
-def build(pictures, out, **options):
-    return write_shards(*pictures, out, **{"samples_per_shard": 9, "skip_bad": True, **options})
+def build(images, out, **options):
+    return write_shards(*images, out, **{"samples_per_shard": 9, "skip_bad": True, **options})
 
 
 def contents(folder):
@@ -60,7 +60,7 @@ def contents(folder):
 
 
 def killed(action, at, before):
-    """Run in a child that is killed at its `at`-th rename; whether it was."""
+    """Run in a child process that is killed at its `at`-th rename; returns whether it was."""
 
     def run():
         real, calls = Path.replace, []
@@ -83,51 +83,51 @@ def killed(action, at, before):
     return child.exitcode != 0
 
 
-def test_several_processes_write_the_same_bytes(pictures, whole, tmp_path):
+def test_several_processes_write_the_same_bytes(images, whole, tmp_path):
     seen = []
-    build(pictures, tmp_path, processes=3, progress=lambda done, total: seen.append((done, total)))
+    build(images, tmp_path, processes=3, progress=lambda done, total: seen.append((done, total)))
     assert contents(tmp_path) == whole
     assert seen[-1] == (23, 23)
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_a_build_killed_at_any_rename_goes_on(pictures, whole, tmp_path, before):
+def test_a_build_killed_at_any_rename_resumes(images, whole, tmp_path, before):
     at = 1
-    while killed(partial(build, pictures, tmp_path / str(at)), at, before):
+    while killed(partial(build, images, tmp_path / str(at)), at, before):
         out = tmp_path / str(at)
-        is_whole = (out / "index.json").exists()
-        if not is_whole:
+        is_complete = (out / "index.json").exists()
+        if not is_complete:
             with pytest.raises(DataError, match="no shard index"):
                 ShardIndex.load(out)
-        build(pictures, out, overwrite=is_whole)
+        build(images, out, overwrite=is_complete)
         assert contents(out) == whole, at
         at += 1
     # Three shards and their notes, the columns and the head.
     assert at - 1 == 8
 
 
-def test_finished_shards_are_not_made_twice(pictures, whole, tmp_path, monkeypatch):
-    assert killed(lambda: build(pictures, tmp_path), 3, True)
-    real, made = shard_file._write, []
+def test_finished_shards_are_not_built_twice(images, whole, tmp_path, monkeypatch):
+    assert killed(lambda: build(images, tmp_path), 3, True)
+    real, built = shard_file._write, []
 
     def counted(job, on_sample):
-        made.append(job.number)
+        built.append(job.number)
         return real(job, on_sample)
 
     monkeypatch.setattr(shard_file, "_write", counted)
-    build(pictures, tmp_path)
-    assert made == [1, 2]
+    build(images, tmp_path)
+    assert built == [1, 2]
     assert contents(tmp_path) == whole
 
 
-@pytest.mark.parametrize("what", ["picture", "record", "seed", "resize", "shard", "note"])
-def test_what_changed_after_the_kill_is_made_anew(pictures, tmp_path, what):
-    root, out = tmp_path / "pictures", tmp_path / "out"
-    records, options = list(pictures[0]), {}
-    shutil.copytree(pictures[1], root)
+@pytest.mark.parametrize("what", ["image", "record", "seed", "resize", "shard", "note"])
+def test_changes_after_the_kill_are_noticed(images, tmp_path, what):
+    root, out = tmp_path / "images", tmp_path / "out"
+    records, options = list(images[0]), {}
+    shutil.copytree(images[1], root)
     assert killed(lambda: build((records, root), out), 7, True)
     assert len(list(out.glob("*.tar"))) == 3
-    if what == "picture":
+    if what == "image":
         for record in records[::4]:
             shutil.copy(root / records[1].image, root / record.image)
     elif what == "record":
@@ -146,42 +146,42 @@ def test_what_changed_after_the_kill_is_made_anew(pictures, tmp_path, what):
     assert contents(out) == contents(tmp_path / "expected")
 
 
-def test_two_builds_never_share_a_folder(pictures, tmp_path):
+def test_two_builds_never_share_a_folder(images, tmp_path):
     (tmp_path / ".build").mkdir()
-    with FileLock(tmp_path / ".build" / "lock"), pytest.raises(DataError, match="another build is at work there"):
-        build(pictures, tmp_path)
+    with FileLock(tmp_path / ".build" / "lock"), pytest.raises(DataError, match="another build is running there"):
+        build(images, tmp_path)
 
 
 def _die(job, on_sample=None):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_killed_process_of_a_build_is_told(pictures, whole, tmp_path, monkeypatch):
+def test_a_killed_process_of_a_build_is_reported(images, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "build_shard", _die)
     monkeypatch.setattr(pool, "start_method", lambda: multiprocessing.get_context("fork"))
     with pytest.raises(DataError, match="one of the processes was killed"):
-        build(pictures, tmp_path, processes=2)
+        build(images, tmp_path, processes=2)
     monkeypatch.undo()
-    build(pictures, tmp_path)
+    build(images, tmp_path)
     assert contents(tmp_path) == whole
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 @pytest.mark.parametrize("inside", [True, False])
-def test_parts_merge_to_the_same_bytes(pictures, whole, tmp_path, count, inside):
+def test_parts_merge_to_the_same_bytes(images, whole, tmp_path, count, inside):
     places = [tmp_path / "out" if inside else tmp_path / f"machine{number}" for number in range(count)]
     folders = []
     for number, place in enumerate(places, start=1):
-        folders.append(build(pictures, place, part=(number, count)).folder)
+        folders.append(build(images, place, part=(number, count)).folder)
     index = merge_parts(tmp_path / "out", () if inside else folders)
     assert contents(tmp_path / "out") == whole
     assert ShardReader(index).read(0)
     assert all(folder.exists() != inside for folder in folders)
 
 
-def test_a_merge_killed_at_any_rename_goes_on(pictures, whole, tmp_path):
+def test_a_merge_killed_at_any_rename_resumes(images, whole, tmp_path):
     for number in (1, 2):
-        build(pictures, tmp_path / "parts", part=(number, 2))
+        build(images, tmp_path / "parts", part=(number, 2))
     at = 1
     while True:
         out = tmp_path / str(at)
@@ -194,27 +194,27 @@ def test_a_merge_killed_at_any_rename_goes_on(pictures, whole, tmp_path):
     assert at - 1 == 5
 
 
-def test_parts_that_do_not_fit_together_are_refused(pictures, tmp_path):
-    one, two = (build(pictures, tmp_path, part=(number, 2)).folder for number in (1, 2))
-    other = build(pictures, tmp_path / "other", part=(2, 2), seed=1).folder
-    whole = build(pictures, tmp_path / "whole").folder
+def test_parts_that_do_not_fit_together_are_refused(images, tmp_path):
+    one, two = (build(images, tmp_path, part=(number, 2)).folder for number in (1, 2))
+    other = build(images, tmp_path / "other", part=(2, 2), seed=1).folder
+    whole = build(images, tmp_path / "whole").folder
     for parts, expected in (
-        ([one], r"of the parts, 2/2 is missing"),
-        ([one, one, two], "part 1/2, and so is"),
-        ([one, other], "a part of another build"),
-        ([one, whole], "a whole set, not a part"),
-        ([], "no part is in it"),
+        ([one], r"missing parts: 2/2"),
+        ([one, one, two], "part 1/2, the same as"),
+        ([one, other], "from another build than"),
+        ([one, whole], "a complete set, not a part"),
+        ([], "contains no parts"),
     ):
         with pytest.raises(DataError, match=expected):
             merge_parts(tmp_path / "empty", parts)
-    with pytest.raises(DataError, match="holds finished shards already"):
+    with pytest.raises(DataError, match="already contains finished shards"):
         merge_parts(whole, [one, two])
     next(two.glob("*.tar")).write_bytes(b"x")
     with pytest.raises(DataError, match=r"shard-000001.tar: changed after its index was written"):
         merge_parts(tmp_path / "new", [one, two])
     for part in ((0, 2), (3, 2)):
         with pytest.raises(DataError, match="parts are numbered 1/n to n/n"):
-            build(pictures, tmp_path / "bad", part=part)
+            build(images, tmp_path / "bad", part=part)
 
 
 def _bytes(image, kind, **options):
@@ -230,7 +230,7 @@ def _photo(size, mode="RGB"):
 
 
 @pytest.mark.parametrize(("kind", "mode"), [("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGBA"), ("WEBP", "RGB")])
-def test_shrunk_pictures_stay_what_they_are(kind, mode):
+def test_shrunk_images_keep_format_mode_and_rotation(kind, mode):
     exif = Image.Exif()
     exif[0x0112] = 6
     data = _bytes(_photo((400, 300), mode), kind, exif=exif)
@@ -257,7 +257,7 @@ def test_shrunk_pictures_stay_what_they_are(kind, mode):
     ],
     ids=["small", "palette", "cmyk", "16 bits", "animation", "bmp"],
 )
-def test_small_and_odd_pictures_keep_their_bytes(data):
+def test_small_and_odd_images_keep_their_bytes(data):
     assert shrink_image(data, 60) == data
 
 

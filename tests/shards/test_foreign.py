@@ -1,11 +1,11 @@
-"""Webdataset tars that were made elsewhere.
+"""Webdataset tars made by other tools.
 
-- Tars written by webdataset or by tarfile, with json, cls or txt beside the picture, are indexed where they lie and
-  read like our own; our own shards, too, and records keep what their JSON says.
-- Names that webdataset would misread, members that repeat, and tars that are cut or compressed are refused by name,
-  each case of the list; upper-case and unicode names are read.
-- Samples that cannot be used are named, or left out and listed.
-- Labels are brought to their label set; numbers need names.
+- Tars written by webdataset or by tarfile, with json, cls or txt beside the image, are indexed in place and read like
+  our own; our own shards, too, and records keep the content of their JSON.
+- Names that webdataset would misread, repeated members, and truncated or compressed tars are refused by name, each case
+  of the list; upper-case and unicode names are read.
+- Samples that cannot be used are named, or skipped and listed.
+- Labels are mapped to their label set; numbers need names.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ READING = Reading("other")
 CLASSES = ("amusement", "anger", "awe")
 
 
-def picture(number):
+def jpeg(number):
     buffer = io.BytesIO()
     Image.new("RGB", (20, 20), (number * 20 % 256, 80, 90)).save(buffer, "JPEG")
     return buffer.getvalue()
@@ -49,7 +49,7 @@ def write_tar(path, members):
 
 def plain(number, **more):
     """Members of one sample."""
-    members = {"jpg": picture(number), "cls": str(number % 3).encode(), "txt": f"picture {number}".encode(), **more}
+    members = {"jpg": jpeg(number), "cls": str(number % 3).encode(), "txt": f"caption {number}".encode(), **more}
     return [(f"{number:05d}.{suffix}", data) for suffix, data in members.items() if data is not None]
 
 
@@ -72,13 +72,13 @@ def test_classes_and_captions(folder):
     reader = ShardReader(loaded, max_open=1)
     for number in (7, 0, 3, 4, 1):
         sample = reader.read(number)
-        assert sample.image_bytes == picture(number)
+        assert sample.image_bytes == jpeg(number)
         assert sample.record.id == f"other/train-{number // 4}/{number:05d}"
         assert sample.record.emotion == CLASSES[number % 3]
-        assert sample.record.caption == f"picture {number}"
+        assert sample.record.caption == f"caption {number}"
         assert sample.record.instructions[0].kind == "categorical"
     assert verify_shards(folder).ok
-    with pytest.raises(DataError, match=r"index.json: there already. Say `--overwrite`"):
+    with pytest.raises(DataError, match=r"index.json: already exists. Pass `--overwrite`"):
         index_tars(folder, READING)
 
 
@@ -129,21 +129,21 @@ def members(change):
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        pytest.param(cut_in_a_member, "train-0.tar: .*(cut|not a readable tar)", id="cut in a member"),
-        pytest.param(cut_at_a_member_boundary, "train-0.tar: the tar file is cut", id="cut at a member boundary"),
+        pytest.param(cut_in_a_member, "train-0.tar: .*(truncated|not a readable tar)", id="cut in a member"),
+        pytest.param(cut_at_a_member_boundary, "train-0.tar: the tar file is truncated", id="cut at a member boundary"),
         pytest.param(zero_bytes, "train-0.tar: not a readable tar file", id="zero bytes"),
         pytest.param(compressed, "train-0.tar: not a readable tar file .*uncompressed", id="compressed"),
         pytest.param(html, "train-0.tar: not a readable tar file", id="a web page"),
         pytest.param(
-            members([(f"img.v1.{number}.jpg", picture(number)) for number in range(3)]),
-            "key 'img' has several pictures .img.v1.0.jpg, img.v1.1.jpg.*first dot",
+            members([(f"img.v1.{number}.jpg", jpeg(number)) for number in range(3)]),
+            "key 'img' has several images .img.v1.0.jpg, img.v1.1.jpg.*first dot",
             id="dotted keys",
         ),
-        pytest.param(members([*plain(0), *plain(1), *plain(0)]), "key '00000' stands in two places", id="apart"),
-        pytest.param(members([*plain(0), ("00000.txt", b"x")]), "'00000.txt' stands in it twice", id="doubled member"),
+        pytest.param(members([*plain(0), *plain(1), *plain(0)]), "key '00000' is in two places", id="apart"),
+        pytest.param(members([*plain(0), ("00000.txt", b"x")]), "it contains '00000.txt' twice", id="duplicate member"),
     ],
 )
-def test_tars_that_cannot_be_trusted_are_refused(folder, damage, expected):
+def test_damaged_tars_are_refused(folder, damage, expected):
     damage(folder / "train-0.tar")
     for skip_bad in (False, True):
         with pytest.raises(DataError, match=expected):
@@ -154,15 +154,15 @@ def test_tars_that_cannot_be_trusted_are_refused(folder, damage, expected):
 @pytest.mark.parametrize(
     ("sample", "expected"),
     [
-        pytest.param(plain(9, jpg=None), "no picture among its members .00009.cls, 00009.txt", id="no picture"),
+        pytest.param(plain(9, jpg=None), "no picture among its members .00009.cls, 00009.txt", id="no image"),
         pytest.param(plain(9, jpg=b"<html>"), "a web page", id="HTML named .jpg"),
-        pytest.param(plain(9, jpg=picture(1)[:-99]), "truncated|Truncated", id="cut picture"),
+        pytest.param(plain(9, jpg=jpeg(1)[:-99]), "truncated|Truncated", id="truncated image"),
         pytest.param(plain(9, json=b"{"), "00009.json is not JSON", id="broken JSON"),
         pytest.param(plain(9, json=b"[1]"), "00009.json holds list, not an object", id="JSON of another kind"),
         pytest.param(plain(9, cls=b"7"), "number 7, there are 3 names", id="class out of range"),
     ],
 )
-def test_samples_that_cannot_be_used_are_named_or_left_out(folder, sample, expected):
+def test_samples_that_cannot_be_used_are_named_or_skipped(folder, sample, expected):
     write_tar(folder / "train-2.tar", [*plain(8), *sample, *plain(10)])
     reading = Reading("other", classes=CLASSES)
     with pytest.raises(DataError, match=rf"1 samples cannot be used:\n  - train-2.tar, key '00009': .*({expected})"):
@@ -173,7 +173,7 @@ def test_samples_that_cannot_be_used_are_named_or_left_out(folder, sample, expec
 
 
 def test_odd_names_are_read(folder):
-    odd = [("SUB/Ünï Cöde.JPG", picture(1)), ("SUB/Ünï Cöde.CLS", b"2"), ("./b.jpeg", picture(2)), ("README", b"x")]
+    odd = [("SUB/Ünï Cöde.JPG", jpeg(1)), ("SUB/Ünï Cöde.CLS", b"2"), ("./b.jpeg", jpeg(2)), ("README", b"x")]
     write_tar(folder / "train-1.tar", odd)
     index = index_tars(folder, Reading("other", classes=CLASSES))
     reader = ShardReader(index)
@@ -184,7 +184,7 @@ def test_odd_names_are_read(folder):
 @pytest.mark.parametrize(
     ("reading", "expected"),
     [
-        (Reading("other"), "its label is the number 0; say which names"),
+        (Reading("other"), "its label is the number 0; pass the names"),
         (Reading("other", label_key="mood"), "its JSON has no key 'mood' .it has none"),
         (Reading("other", label_set="ekman6", classes=CLASSES), "unknown emotion 'amusement'"),
     ],
@@ -194,20 +194,20 @@ def test_labels_need_names_that_fit(folder, reading, expected):
         index_tars(folder, reading)
 
 
-def test_nothing_to_index_is_told(tmp_path, folder):
-    with pytest.raises(DataError, match=r"no file in it is called x\*.tar"):
+def test_an_empty_folder_and_duplicate_ids_are_refused(tmp_path, folder):
+    with pytest.raises(DataError, match=r"no file matches x\*.tar"):
         index_tars(tmp_path, READING, pattern="x*.tar")
     own = {"id": "same", "image": "a.jpg", "split": "train", "source": "x"}
     for tar in range(2):
-        write_tar(folder / f"train-{tar}.tar", [("a.jpg", picture(0)), ("a.json", json.dumps(own).encode())])
-    with pytest.raises(DataError, match=r"id 'same' stands in train-0.tar, key 'a' and in train-1.tar"):
+        write_tar(folder / f"train-{tar}.tar", [("a.jpg", jpeg(0)), ("a.json", json.dumps(own).encode())])
+    with pytest.raises(DataError, match=r"id 'same' is in train-0.tar, key 'a' and in train-1.tar"):
         index_tars(folder, READING)
 
 
 def test_damage_after_indexing_is_noticed(folder):
     index_tars(folder, Reading("other", classes=CLASSES))
     records = folder / "index.records.jsonl"
-    records.write_bytes(records.read_bytes().replace(b"picture 3", b"picture 4"))
+    records.write_bytes(records.read_bytes().replace(b"caption 3", b"caption 4"))
     report = verify_shards(folder)
     assert any("index.records.jsonl: changed" in problem for problem in report.problems)
     with pytest.raises(DataError, match="sample 3: its bytes changed"):

@@ -1,8 +1,8 @@
-"""The check of pictures at build time.
+"""The check of images at build time.
 
-- Pictures of every common kind pass, and their suffix tells the true format.
-- Empty, cut and foreign files are refused with a reason a person understands; so are pictures too large to decode.
-- That holds beside LAVIS too, which tells Pillow to let cut pictures pass; LAVIS keeps its setting.
+- Images of every common kind pass, and their suffix is the true format.
+- Empty, truncated and other files are refused with a clear reason; so are images too large to decode.
+- That also holds with LAVIS, which makes Pillow accept truncated images; LAVIS's setting is restored.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from lavis_emovit.shards import images
+from lavis_emovit import images
 from lavis_emovit.shards.images import BadImageError, check_image
 
 
@@ -43,14 +43,14 @@ NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 80, 3), d
         (_bytes(NOISE, "BMP"), "bmp"),
     ],
 )
-def test_good_pictures_pass(data, suffix):
+def test_good_images_pass(data, suffix):
     assert check_image(data) == suffix
 
 
 @pytest.mark.parametrize("lenient", [False, True])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
-def test_cut_pictures_are_refused(kind, share, lenient, monkeypatch):
+def test_truncated_images_are_refused(kind, share, lenient, monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lenient)
     data = _bytes(NOISE, kind)
     with pytest.raises(BadImageError):

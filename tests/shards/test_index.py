@@ -1,11 +1,11 @@
 """The index.
 
-- It comes back from disk as it was written, and its hash does not depend on where it lies.
-- Any change of either file is refused; so are a missing one, another version and something that is no index.
-- An index of version 1 is still read, with the hash that it had.
+- Loading returns what was written, and the hash does not depend on the folder.
+- Any change of either file is refused; so are a missing file, another version and something that is not an index.
+- An index of version 1 is still read, with its original hash.
 - Shards that are missing or of another size are all named.
-- A sample's shard and its selection by kind and label agree with the records.
-- Columns keep their values; what does not fit is refused.
+- A sample's shard and the selection by kind and label agree with the records.
+- Columns keep their values; values that don't fit are refused.
 - A million samples open in under a second, take under 200 bytes each, and are mapped, not copied, by every process
   (`tools/bench/shards.py` measures ten million).
 """
@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.shards.columns import COLUMN_TYPES, PAIR_TYPES, SAMPLE_COLUMNS, checksum, map_columns, write_columns
+from lavis_emovit.shards.columns import COLUMN_TYPES, checksum, map_columns, write_columns
 from lavis_emovit.shards.index import ShardIndex, ShardInfo, _content_hash
 from lavis_emovit.shards.reader import ShardReader
 
@@ -70,11 +70,11 @@ def test_a_changed_head_is_refused(shards_copy, change, expected):
         (lambda c: c["shards"][0].update(name="../secret.tar"), "'../secret.tar' is not a plain file name"),
         (
             lambda c: c["shards"][1]["columns"].update(label="00000000"),
-            "column 'label' does not fit shard shard-000001",
+            "column 'label' does not match shard shard-000001",
         ),
     ],
 )
-def test_a_head_that_was_signed_anew_must_fit(shards_copy, change, expected):
+def test_a_head_with_a_new_hash_must_fit(shards_copy, change, expected):
     def sign(content):
         change(content)
         del content["hash"]
@@ -91,19 +91,19 @@ def test_every_flipped_byte_of_the_columns_is_noticed(shards_copy):
     start = 8 + int.from_bytes(whole[:8], "little")
     for place in [3, 20, *range(start, len(whole), 97), len(whole) - 1]:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
-        with pytest.raises(DataError, match=r"not a shard index|does not fit shard"):
+        with pytest.raises(DataError, match=r"not a shard index|does not match shard"):
             ShardIndex.load(shards_copy)
     for size in (0, 5, start, len(whole) - 1):
         path.write_bytes(whole[:size])
         with pytest.raises(DataError, match="not a shard index"):
             ShardIndex.load(shards_copy)
     path.unlink()
-    with pytest.raises(DataError, match=r"index.safetensors: missing, it is the other half of index.json"):
+    with pytest.raises(DataError, match=r"index.safetensors: missing, but index.json needs it"):
         ShardIndex.load(shards_copy)
 
 
 def test_version_1_is_still_read(built, shards_copy):
-    """Version 1 held the columns in index.json, each shard's in the smallest type that fits."""
+    """Version 1 has the columns in index.json, each shard's in the smallest type that fits."""
 
     def encoded(column):
         low, high = (int(column.min()), int(column.max())) if len(column) else (0, 0)
@@ -115,9 +115,8 @@ def test_version_1_is_still_read(built, shards_copy):
     content = json.loads((shards_copy / "index.json").read_text())
     del content["hash"]
     content["version"] = 1
-    for item, (_, samples, pairs) in zip(content["shards"], index.parts()):
-        item["columns"] = {name: encoded(index.columns[name][samples]) for name in SAMPLE_COLUMNS}
-        item["columns"].update({name: encoded(index.columns[name][pairs]) for name in PAIR_TYPES})
+    for item, (_, columns) in zip(content["shards"], index.parts()):
+        item["columns"] = {name: encoded(column) for name, column in columns.items()}
     content["hash"] = _content_hash(content)
     (shards_copy / "index.json").write_text(json.dumps(content))
     (shards_copy / "index.safetensors").unlink()
@@ -129,7 +128,7 @@ def test_version_1_is_still_read(built, shards_copy):
 
 
 def test_something_else_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"no shard index there.*emovit shards build"):
+    with pytest.raises(DataError, match=r"no shard index.*emovit shards build"):
         ShardIndex.load(tmp_path)
     (tmp_path / "index.json").write_text("[]")
     with pytest.raises(DataError, match="not a shard index"):
@@ -139,7 +138,7 @@ def test_something_else_is_refused(tmp_path):
         ShardIndex.load(tmp_path)
 
 
-def test_missing_and_cut_shards_are_all_named(shards_copy):
+def test_missing_and_truncated_shards_are_all_named(shards_copy):
     (shards_copy / "shard-000000.tar").unlink()
     with (shards_copy / "shard-000002.tar").open("r+b") as file:
         file.truncate(1024)
@@ -185,12 +184,12 @@ def test_columns_keep_their_values(tmp_path_factory, name, data):
 def test_values_that_do_not_fit_are_refused(built):
     index = built[2]
     columns = dict(index.columns) | {"image_bytes": np.full(23, 2**32)}
-    with pytest.raises(ValueError, match=r"column 'image_bytes' holds 4294967296 to 4294967296"):
+    with pytest.raises(ValueError, match=r"column 'image_bytes' has values from 4294967296 to 4294967296"):
         ShardIndex("x", index.shards, columns, labels=(), kinds=(), label_sets=(), build={})
 
 
 def _private_bytes():
-    """Memory of this process that no other one shares."""
+    """Memory of this process that it shares with no other one."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty")) * 1024
 
@@ -208,7 +207,7 @@ def test_a_million_samples_open_at_once(tmp_path):
     assert time.process_time() - start < 1
     assert sum(column.nbytes for column in loaded.columns.values()) < 200 * total
     assert loaded.shard_of(total - 1) == num_shards - 1
-    # Another process gets the path, not the columns, and maps the same file.
+    # Another process receives the path, not the columns, and maps the same file.
     state = pickle.dumps(loaded)
     assert len(state) < 400 * num_shards
     again = pickle.loads(state)

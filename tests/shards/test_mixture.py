@@ -1,9 +1,9 @@
 """Mixtures of datasets.
 
-- Without ratios every sample of every dataset comes once an epoch.
-- With ratios every pattern holds exactly each dataset's share, and each dataset's samples come in passes, each once a
+- Without ratios an epoch has every sample of every dataset once.
+- With ratios every pattern has exactly each dataset's share, and each dataset's samples repeat in passes, each once per
   pass, across epochs; any piece is computed alone.
-- Ratios that cannot be met are refused.
+- Impossible ratios are refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _mixture(sizes, ratios=None, epoch=0, **options):
 
 
 @given(sizes=st.lists(st.integers(0, 40), min_size=1, max_size=3).filter(any), epoch=st.integers(0, 3))
-def test_without_ratios_every_sample_comes_once(sizes, epoch):
+def test_without_ratios_every_sample_appears_once(sizes, epoch):
     order = _mixture(sizes, epoch=epoch)
     assert sorted(order.keys(0, len(order))) == [(epoch, sample) for sample in range(sum(sizes))]
 
@@ -63,7 +63,7 @@ def test_ratios_are_exact(sizes, weights, data):
     assert _mixture(sizes, ratios, 1, epoch_size=100).keys(start, stop) == orders[1].keys(0, length)[start:stop]
 
 
-def test_places_in_a_pattern_are_shuffled_anew():
+def test_positions_are_shuffled_in_every_pattern():
     order = _mixture([900, 300], [3, 1])
     assert pattern_counts([0.75, 0.25], 2) == pattern_counts([3, 1], 2) == [48, 16]
     patterns = {tuple(sample < 900 for _, sample in order.keys(first, first + 64)) for first in range(0, 1152, 64)}
@@ -79,7 +79,7 @@ def test_places_in_a_pattern_are_shuffled_anew():
         ([0.123456789, 1], "round them to fewer digits"),
     ],
 )
-def test_ratios_that_cannot_be_met_are_refused(ratios, expected):
+def test_impossible_ratios_are_refused(ratios, expected):
     with pytest.raises(DataError, match=expected):
         _mixture([5, 5], ratios)
 

@@ -1,14 +1,14 @@
 """The order of samples.
 
-- An order is a permutation, the same at every call, another for every epoch, seed and index; a stored one never
+- An order is a permutation, the same at every call, different for every epoch, seed and index; a stored one never
   changes.
-- The slices of all ranks of a step make up exactly its positions, in order, for any number of ranks and micro-batches:
-  nothing is lost, doubled or moved, and all ranks have the same number of micro-batches.
-- Neighbours in the order are not neighbours in the index: labels of class-sorted input show no correlation where all
-  shards are shuffled together, and one of 1/W where W of many are.
-- Shards of any sizes, empty ones too, make an exact order; reading stays inside a window of shards; any piece of an
-  order is computed alone, in the same time at every place of ten million samples.
-- Length buckets keep an epoch exact and its steps as long as before, put like lengths together, and stay pure.
+- The slices of all ranks of a step are exactly its positions, in order, for any number of ranks and micro-batches:
+  nothing is lost, duplicated or moved, and all ranks have the same number of micro-batches.
+- Neighbours in the order are not neighbours in the index: labels of class-sorted input are not correlated if all shards
+  are shuffled together, and by 1/W in windows of W shards.
+- Shards of any sizes, also empty ones, give an exact order; reading stays inside a window of shards; any piece of an
+  order is computed alone, in the same time at every position of ten million samples.
+- Length buckets keep an epoch exact and its steps as long as before, group similar lengths, and stay pure.
 """
 
 from __future__ import annotations
@@ -26,9 +26,13 @@ from lavis_emovit.shards.order import (
     LengthBucketOrder,
     num_micro_batches,
     num_steps,
-    sample_order,
     step_slices,
 )
+
+
+def sample_order(index_hash, seed, epoch, num_samples):
+    """An epoch in which all samples are shuffled together."""
+    return EpochOrder(index_hash, seed, epoch, [num_samples]).take(0, num_samples)
 
 
 @given(st.integers(0, 2**31), st.integers(0, 100), st.integers(1, 500))
@@ -45,7 +49,7 @@ def test_epoch_seed_and_index_change_the_order():
 
 
 def test_the_order_is_the_stored_one():
-    """A changed order would send every resumed run to other samples."""
+    """With a changed order every resumed run would continue with other samples."""
     assert list(sample_order("abc", 42, 3, 10)) == [5, 7, 6, 9, 1, 0, 3, 4, 8, 2]
     digest = hashlib.sha256(sample_order("abc", 1, 2, 100_000).tobytes()).hexdigest()
     assert digest == "193f881027eaa073497147e143f93be6e6ea397f7f138d841b6542489d71dead"
@@ -58,12 +62,12 @@ def autocorrelation(labels):
 
 def test_labels_of_sorted_input_are_not_correlated():
     labels = np.repeat(np.arange(8), 1000)
-    # Of 8,000 independent draws, 99.9 % lie within 3.3 / sqrt(8000).
+    # For 8,000 independent draws, 99.9 % are within 3.3 / sqrt(8000).
     assert abs(autocorrelation(labels[sample_order("abc", 0, 0, 8000)])) < 0.037
     assert abs(autocorrelation(labels[EpochOrder("abc", 0, 0, [100] * 80).take(0, 8000)])) < 0.037
 
 
-def test_labels_in_windows_correlate_by_one_part_of_the_window():
+def test_labels_in_windows_of_w_shards_correlate_by_1_over_w():
     labels = np.repeat(np.arange(8), 25_000)
     found = [
         autocorrelation(labels[EpochOrder("abc", seed, 0, [100] * 2000, window_blocks=16).take(0, 200_000)])
@@ -124,20 +128,20 @@ def test_length_buckets_are_exact(num_samples, step_size, window_steps, data):
     assert sorted(whole) == [(4, sample) for sample in range(num_samples)] and len(buckets) == num_samples
     start = data.draw(st.integers(0, num_samples))
     assert LengthBucketOrder(order, lengths, step_size, window_steps).keys(start, num_samples) == whole[start:]
-    # A window's steps hold the samples that its positions have in the other order.
+    # The steps of a window have the samples at its positions in the other order.
     size = step_size * window_steps
     for first in range(0, num_samples, size):
         last = min(first + size, num_samples)
         assert sorted(whole[first:last]) == sorted(order.keys(first, last))
 
 
-def test_length_buckets_put_like_lengths_together():
+def test_length_buckets_group_similar_lengths():
     lengths = np.random.default_rng(0).integers(1, 500, 3000)
     buckets = LengthBucketOrder(EpochOrder("hash", 1, 0, [3000]), lengths, 16, 32)
     found = lengths[[sample for _, sample in buckets.keys(0, 2992)]].reshape(-1, 16)
     spread = (found.max(axis=1) - found.min(axis=1)).mean()
     assert spread < 40
-    # Steps themselves come in random order, so that training does not go from short to long.
+    # The steps are in random order, so that training does not go from short to long.
     assert abs(autocorrelation(found.mean(axis=1))) < 0.2
 
 
@@ -147,7 +151,7 @@ def test_length_buckets_put_like_lengths_together():
     world_size=st.integers(1, 9),
     micro_batch=st.integers(1, 12),
 )
-def test_slices_share_out_every_step_exactly(num_samples, global_batch, world_size, micro_batch):
+def test_slices_divide_every_step_exactly(num_samples, global_batch, world_size, micro_batch):
     taken = []
     for step in range(num_steps(num_samples, global_batch)):
         per_rank = [
@@ -166,7 +170,7 @@ def test_slices_share_out_every_step_exactly(num_samples, global_batch, world_si
 
 
 def test_steps_outside_the_epoch_are_refused():
-    with pytest.raises(IndexError, match="step 3 lies outside the epoch of 3 steps"):
+    with pytest.raises(IndexError, match="step 3 is outside the epoch of 3 steps"):
         step_slices(10, 4, 3, 0, 1, 4)
     with pytest.raises(IndexError):
         step_slices(10, 4, -1, 0, 1, 4)

@@ -1,7 +1,7 @@
 """Reading samples by number.
 
-- Every sample comes back as it was written, in any order, from threads, forks and pickles.
-- A missing, cut, swapped or altered shard is named, at the start or at the sample; nothing is passed over.
+- Every sample is read as it was written, in any order, in threads, forks and pickled copies.
+- A missing, truncated, swapped or altered shard is named, at the start or at the sample; nothing is skipped.
 - Few handles stay open, and none after closing.
 """
 
@@ -26,7 +26,7 @@ def _content(reader, sample):
     return item.record.to_json(), item.image_bytes
 
 
-def test_samples_come_back_in_any_order(built):
+def test_samples_are_read_in_any_order(built):
     records, root, index = built
     reader = ShardReader(index, max_open=2)
     by_id = {record.id: record for record in records}
@@ -63,7 +63,7 @@ def _read_remembered(sample):
     return _content(_remembered[0], sample)
 
 
-def test_a_missing_or_cut_shard_is_named_at_the_start(shards_copy):
+def test_a_missing_or_truncated_shard_is_named_at_the_start(shards_copy):
     index = ShardIndex.load(shards_copy)
     os.truncate(shards_copy / "shard-000001.tar", 5 * 1024)
     with pytest.raises(DataError, match=r"shard-000001.tar has 5120 bytes"):
@@ -79,18 +79,18 @@ def test_a_shard_that_breaks_later_is_named(shards_copy):
     os.truncate(shards_copy / "shard-000001.tar", 5 * 1024)
     (shards_copy / "shard-000002.tar").unlink()
     assert reader.read(0).record.source == "tiny"
-    with pytest.raises(DataError, match=r"shard-000001.tar: 5120 bytes, its index says"):
+    with pytest.raises(DataError, match=r"shard-000001.tar: 5120 bytes, expected"):
         reader.read(10)
     with pytest.raises(DataError, match=r"shard-000002.tar: the shard cannot be opened"):
         reader.read(22)
 
 
-def test_a_shard_cut_while_it_is_open_is_named(shards_copy):
+def test_a_shard_truncated_while_open_is_named(shards_copy):
     index = ShardIndex.load(shards_copy)
     reader = ShardReader(index)
     reader.read(10)
     os.truncate(shards_copy / "shard-000001.tar", 1024)
-    with pytest.raises(DataError, match=r"shard-000001.tar, sample 9: the shard is cut"):
+    with pytest.raises(DataError, match=r"shard-000001.tar, sample 9: the shard is truncated"):
         reader.read(19)
 
 
@@ -119,7 +119,7 @@ def test_a_swapped_shard_is_noticed(shards_copy):
     os.truncate(second, size) if size < second.stat().st_size else second.open("ab").write(
         b"\0" * (size - second.stat().st_size)
     )
-    with pytest.raises(DataError, match=r"shard-000001.tar, sample \d+: (its bytes changed|the shard is cut)"):
+    with pytest.raises(DataError, match=r"shard-000001.tar, sample \d+: (its bytes changed|the shard is truncated)"):
         for sample in range(10, 20):
             ShardReader(index).read(sample)
     with pytest.raises(DataError, match=r"shard-000001.tar: changed after .* sha256"):

@@ -1,11 +1,11 @@
-"""Remote shards, against a local HTTP server that fails on purpose.
+"""Remote shards, with a local HTTP server that fails on purpose.
 
-- Samples come back as they were written, through every kind of broken transfer: errors, cuts, changed bytes, closed
-  connections; each file is fetched no more often than it failed.
-- What never arrives whole is refused by name, and no half file is left under its name.
-- The cache keeps to its bound while several processes read at once, and what a killed process left is cleared.
-- Another set at the same address is noticed; a damaged or missing index too.
-- Workers of a DataLoader read remote shards as they read local ones.
+- Samples arrive as they were written, through every kind of failed transfer: errors, truncation, changed bytes, closed
+  connections; each file is requested no more often than it failed.
+- A shard that never arrives complete is refused by name, and no partial file has its name.
+- The cache stays within its limit while several processes read at once, and leftovers of a killed process are removed.
+- Another set at the same URL is noticed; a damaged or missing index too.
+- Workers of a DataLoader read remote shards like local ones.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from lavis_emovit.shards.writer import write_shards
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder; `server.plan` says what goes wrong with a file, one word a request."""
+    """Serves a folder; `server.plan` lists the failures of a file, one per request."""
 
     protocol_version = "HTTP/1.1"
 
@@ -42,8 +42,8 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         name = self.path.rpartition("/")[2]
         self.server.counts[name] += 1
         plan = self.server.plan.get(name, [])
-        what = plan.pop(0) if plan else "well"
-        if what == "well":
+        what = plan.pop(0) if plan else "ok"
+        if what == "ok":
             super().do_GET()
             return
         if what in ("500", "404", "429"):
@@ -88,7 +88,7 @@ def _tars(tmp_path):
     return sorted((tmp_path / "cache").rglob("*.tar"))
 
 
-def test_samples_come_through_every_broken_transfer(built, server, tmp_path):
+def test_samples_arrive_through_every_failed_transfer(built, server, tmp_path):
     server.plan = {
         "index.json": ["500", "hang up"],
         "index.safetensors": ["cut"],
@@ -100,7 +100,7 @@ def test_samples_come_through_every_broken_transfer(built, server, tmp_path):
     assert index.hash == built[2].hash
     assert _all(index) == _all(built[2])
     assert server.counts == expected
-    # From the cache the second time; only the index is asked for again.
+    # The second time from the cache; only the index is requested again.
     assert _all(ShardIndex.load(f"{server.url}/index.json", _cache(tmp_path))) == _all(built[2])
     assert server.counts == expected | {"index.json": 4}
     assert verify_shards(index.folder).ok
@@ -109,28 +109,28 @@ def test_samples_come_through_every_broken_transfer(built, server, tmp_path):
 @pytest.mark.parametrize(
     ("plan", "expected"),
     [
-        (["changed"] * 9, r"shard-000000.tar: 4 tries failed.*sha256 does not fit"),
-        (["short"] * 9, r"shard-000000.tar: 4 tries failed.*are indexed"),
-        (["404"], r"shard-000000.tar: not there. Is the address right"),
-        (["500"] * 9, r"shard-000000.tar: 4 tries failed.*500"),
+        (["changed"] * 9, r"shard-000000.tar: 4 attempts failed.*sha256 does not match"),
+        (["short"] * 9, r"shard-000000.tar: 4 attempts failed.*expected"),
+        (["404"], r"shard-000000.tar: not found. Check the URL"),
+        (["500"] * 9, r"shard-000000.tar: 4 attempts failed.*500"),
     ],
 )
-def test_what_never_arrives_is_refused(server, tmp_path, plan, expected):
+def test_shards_that_never_arrive_are_refused(server, tmp_path, plan, expected):
     server.plan = {"shard-000000.tar": plan}
     reader = ShardReader(ShardIndex.load(server.url, _cache(tmp_path)))
     with pytest.raises(DataError, match=expected) as caught:
         reader.read(3)
-    # No fault of one sample, to be replaced by another: a run without its data must stop.
+    # Not a fault of one sample, to be replaced by another: a run without its data must stop.
     assert not isinstance(caught.value, SampleFaultError)
     assert reader.read(12)
     assert [path.name for path in _tars(tmp_path)] == ["shard-000001.tar"]
     assert not list((tmp_path / "cache").rglob(".*.tmp"))
 
 
-def test_wrong_addresses_are_told(server, tmp_path, monkeypatch):
-    with pytest.raises(DataError, match=r"/nowhere/index.json: not there"):
+def test_wrong_urls_are_reported(server, tmp_path, monkeypatch):
+    with pytest.raises(DataError, match=r"/nowhere/index.json: not found"):
         ShardIndex.load(f"{server.url}/nowhere", _cache(tmp_path))
-    with pytest.raises(DataError, match=r"ftpx://x: cannot be opened here .*https://, s3:// or gs://"):
+    with pytest.raises(DataError, match=r"ftpx://x: cannot be opened .*https://, s3:// or gs://"):
         ShardIndex.load("ftpx://x", _cache(tmp_path))
     monkeypatch.setenv("EMOVIT_CACHE_GB", "lots")
     with pytest.raises(DataError, match="EMOVIT_CACHE_GB=lots: must be"):
@@ -143,18 +143,18 @@ def _read_much(index, numbers, largest):
     reader = ShardReader(index)
     for number in numbers:
         reader.read(number)
-        held = sum(path.stat().st_size for path in index.folder.glob("*.tar") if path.exists())
+        used = sum(path.stat().st_size for path in index.folder.glob("*.tar") if path.exists())
         with largest.get_lock():
-            largest.value = max(largest.value, held)
+            largest.value = max(largest.value, used)
 
 
-def test_the_cache_keeps_to_its_bound(built, server, tmp_path):
+def test_the_cache_stays_within_its_limit(built, server, tmp_path):
     sizes = [shard.size_bytes for shard in built[2].shards]
-    bound = max(sizes[0] + sizes[1], sizes[0] + sizes[2], sizes[1] + sizes[2]) + 512
-    index = ShardIndex.load(server.url, _cache(tmp_path, max_bytes=bound))
+    limit = max(sizes[0] + sizes[1], sizes[0] + sizes[2], sizes[1] + sizes[2]) + 512
+    index = ShardIndex.load(server.url, _cache(tmp_path, max_bytes=limit))
     left = [index.folder / f".shard-000000.tar.999999999{suffix}" for suffix in (".tmp", ".reserved")]
     for path in left:
-        path.write_text(str(bound))
+        path.write_text(str(limit))
     context = multiprocessing.get_context("fork")
     largest = context.Value("q", 0)
     orders = [[0, 10, 20, 5, 15, 22], [22, 1, 11, 21, 2]]
@@ -164,7 +164,7 @@ def test_the_cache_keeps_to_its_bound(built, server, tmp_path):
     for process in readers:
         process.join()
         assert process.exitcode == 0
-    assert 0 < largest.value <= bound
+    assert 0 < largest.value <= limit
     assert not any(path.exists() for path in left)
     assert server.counts["shard-000000.tar"] + server.counts["shard-000001.tar"] > 2
     tiny = ShardIndex.load(server.url, ShardCache(tmp_path / "tiny", max_bytes=1000))
@@ -172,7 +172,7 @@ def test_the_cache_keeps_to_its_bound(built, server, tmp_path):
         ShardReader(tiny).read(0)
 
 
-def test_shards_used_last_stay(built, server, tmp_path):
+def test_recently_used_shards_stay(built, server, tmp_path):
     sizes = [shard.size_bytes for shard in built[2].shards]
     index = ShardIndex.load(server.url, _cache(tmp_path, max_bytes=sum(sizes) - 1))
     for sample in (0, 10):
@@ -183,7 +183,7 @@ def test_shards_used_last_stay(built, server, tmp_path):
     assert [path.name for path in _tars(tmp_path)] == ["shard-000000.tar", "shard-000002.tar"]
 
 
-def test_another_set_at_the_address_is_noticed(built, server, tmp_path, monkeypatch):
+def test_another_set_at_the_url_is_noticed(built, server, tmp_path, monkeypatch):
     assert _all(ShardIndex.load(server.url, _cache(tmp_path)))
     other = write_shards(*built[:2], tmp_path / "other", samples_per_shard=10, seed=7)
     monkeypatch.setattr(Handler, "translate_path", lambda self, path: str(other.folder / path.rpartition("/")[2]))
@@ -193,7 +193,7 @@ def test_another_set_at_the_address_is_noticed(built, server, tmp_path, monkeypa
 
 
 class Everything(Dataset):
-    """Ids and pictures by number."""
+    """Ids and images by number."""
 
     def __init__(self, index):
         self.reader = ShardReader(index)

@@ -1,8 +1,8 @@
-"""Text lengths of samples out of the index.
+"""Text lengths of samples, from the index.
 
-- Pairs, longest and total agree with the records, for all kinds and for some, and for any choice of samples.
+- Pairs, longest and total agree with the records, for all kinds and for some, and for any selection of samples.
 - With `max_pairs` they are upper bounds.
-- The padding share is the one counted by hand.
+- The padding share agrees with a hand count.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def test_they_agree_with_the_records(built, kinds, chosen):
     index = built[2]
     lengths = TokenLengths.from_index(index, np.array(chosen, np.int64), SETTINGS, kinds=kinds)
     capped = TokenLengths.from_index(index, np.array(chosen, np.int64), SETTINGS, kinds=kinds, max_pairs=1)
-    assert len(lengths) == len(chosen)
+    assert len(lengths.longest) == len(chosen)
     for position, sample in enumerate(chosen):
         tokens = [
             math.ceil((len(item.question) + len(item.answer)) / 3) + 5

@@ -1,6 +1,6 @@
 """Verification of a folder of shards.
 
-- A sound folder has no problems; a file that does not belong is told as a stray, not a problem.
+- A sound folder has no problems; a file that does not belong to it is reported as a stray, not as a problem.
 - Each damage is named with its shard, and a broken shard does not hide the state of the others.
 """
 
@@ -48,7 +48,7 @@ def _empty(folder):
     (folder / "shard-000001.tar").write_bytes(b"")
 
 
-def _flipped_picture(folder):
+def _flipped_image(folder):
     _flip(folder / "shard-000001.tar", scan_tar(folder / "shard-000001.tar")[4].offset + 3)
 
 
@@ -64,7 +64,7 @@ def _swapped(folder):
 
 @pytest.mark.parametrize(
     "damage",
-    [_missing, _cut_at_a_member, _empty, _flipped_picture, _flipped_header, _swapped],
+    [_missing, _cut_at_a_member, _empty, _flipped_image, _flipped_header, _swapped],
     ids=lambda f: f.__name__,
 )
 def test_each_damage_is_named(shards_copy, damage):
@@ -78,7 +78,7 @@ def test_each_damage_is_named(shards_copy, damage):
 
 
 def test_members_that_moved_are_noticed_even_with_the_right_hash(built, tmp_path, shards_copy):
-    """An index whose hashes were made to fit but whose offsets belong to other bytes."""
+    """An index with matching hashes but offsets of other bytes."""
     index = ShardIndex.load(shards_copy)
     columns = {name: column.copy() for name, column in index.columns.items()}
     columns["record_offset"][4] += 512
@@ -93,7 +93,7 @@ def test_members_that_moved_are_noticed_even_with_the_right_hash(built, tmp_path
     )
     forged.save()
     report = verify_shards(shards_copy)
-    assert report.problems == ["shard-000000.tar: its members don't lie where the index says"]
+    assert report.problems == ["shard-000000.tar: its members are not at the indexed positions"]
 
 
 def test_ids_that_repeat_across_shards_are_noticed(built, tmp_path):

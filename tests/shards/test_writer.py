@@ -1,10 +1,10 @@
 """Writing shards.
 
-- Every sample is in exactly one shard, with its picture's bytes unchanged, and `webdataset` streams them all.
-- The same input gives the same bytes, in whatever order it arrives; another seed gives another order.
-- Keys are plain and unique whatever the ids: dots, capitals, blanks, unicode, great length.
-- Bad pictures are all counted and named; strict building leaves no index, `skip_bad` leaves them out and lists them.
-- Finished shards are replaced only when that is asked for; files that are not ours are never touched.
+- Every sample is in exactly one shard, with its image's bytes unchanged, and `webdataset` streams them all.
+- The same input gives the same bytes, in any order; another seed gives another order.
+- Keys are plain and unique for any ids: dots, capitals, spaces, unicode, great length.
+- Bad images are all counted and named; strict building leaves no index, `skip_bad` skips them and lists them.
+- Finished shards are replaced only on request; other files are never touched.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def test_the_index_describes_the_shards(built):
     reader = ShardReader(index)
     for sample in range(23):
         record = reader.read(sample).record
-        pairs = index.pair_slice(sample)
+        pairs = slice(*index.pair_starts[sample : sample + 2])
         lengths = [len(item.question) + len(item.answer) for item in record.instructions]
         assert list(index.columns["pair_chars"][pairs]) == lengths
         kinds = [index.kinds[number] for number in index.columns["pair_kind"][pairs]]
@@ -95,7 +95,7 @@ def test_plain_ids_are_their_own_keys():
 
 
 def test_odd_ids_and_names_survive(tmp_path, make_records):
-    root = tmp_path / "pictures"
+    root = tmp_path / "images"
     base = make_records(root, 4)
     names = ["Ünïcode näme.v1.jpg", "UPPER.JPG", "dots.in.name.jpg", "html.png"]
     records = []
@@ -106,7 +106,7 @@ def test_odd_ids_and_names_survive(tmp_path, make_records):
     urls = [str(index.folder / shard.name) for shard in index.shards]
     streamed = [json.loads(item["json"])["id"] for item in webdataset.WebDataset(urls, shardshuffle=False)]
     assert sorted(streamed) == sorted(record.id for record in records)
-    # The suffix in the shard tells the true format, not the name the file had.
+    # The suffix in the shard is the true format, whatever the name of the file.
     assert sorted(key for item in webdataset.WebDataset(urls, shardshuffle=False) for key in item if key == "png") == []
 
 
@@ -118,19 +118,19 @@ def _spoil(root, records):
     (root / records[3].image).write_bytes(data[: len(data) // 2])
 
 
-def test_bad_pictures_refuse_the_build(tmp_path, make_records):
-    root, out = tmp_path / "pictures", tmp_path / "out"
+def test_bad_images_refuse_the_build(tmp_path, make_records):
+    root, out = tmp_path / "images", tmp_path / "out"
     records = make_records(root, 12, size_px=64)
     _spoil(root, records)
     with pytest.raises(DataError) as caught:
         write_shards(records, root, out, samples_per_shard=2, max_reported=3)
     text = str(caught.value)
-    assert "4 of 12 pictures cannot be used" in text
+    assert "4 of 12 images cannot be used" in text
     assert "... and 1 more" in text
     assert "--skip-bad" in text
     with pytest.raises(DataError, match="no shard index"):
         ShardIndex.load(out)
-    # Put right, the same build goes on and leaves nothing but the set.
+    # After the repair, the same build resumes and leaves nothing but the set.
     for record in records[:4]:
         shutil.copy(root / records[5].image, root / record.image)
     index = write_shards(records, root, out, samples_per_shard=2)
@@ -138,8 +138,8 @@ def test_bad_pictures_refuse_the_build(tmp_path, make_records):
     assert {path.name for path in out.iterdir()} == {"index.json", "index.safetensors", *(s.name for s in index.shards)}
 
 
-def test_bad_pictures_are_left_out_when_asked(tmp_path, make_records):
-    root = tmp_path / "pictures"
+def test_bad_images_are_skipped_on_request(tmp_path, make_records):
+    root = tmp_path / "images"
     records = make_records(root, 12, size_px=64)
     _spoil(root, records)
     index = write_shards(records, root, tmp_path / "out", samples_per_shard=3, skip_bad=True)
@@ -161,17 +161,17 @@ def test_no_records_or_ids_that_repeat_are_refused(tmp_path, make_records, names
     assert not (tmp_path / "out" / "index.json").exists()
 
 
-def test_only_bad_pictures_are_no_dataset(tmp_path):
+def test_a_set_of_only_bad_images_is_refused(tmp_path):
     record = EmotionRecord(id="a/1", image="gone.jpg", split="train", source="a")
-    with pytest.raises(DataError, match="none of the 1 pictures can be used"):
+    with pytest.raises(DataError, match="none of the 1 images can be used"):
         write_shards([record], tmp_path, tmp_path / "out", skip_bad=True)
 
 
-def test_finished_shards_are_replaced_only_when_asked(built, tmp_path):
+def test_finished_shards_are_replaced_only_on_request(built, tmp_path):
     records, root, _ = built
     out = tmp_path / "out"
     first = write_shards(records[:5], root, out, samples_per_shard=2)
-    with pytest.raises(DataError, match=r"holds finished shards already.*--overwrite"):
+    with pytest.raises(DataError, match=r"already contains finished shards.*--overwrite"):
         write_shards(records, root, out)
     assert ShardIndex.load(out).hash == first.hash
     second = write_shards(records[:4], root, out, samples_per_shard=2, overwrite=True)

@@ -1,7 +1,7 @@
-"""Tiny copies of published datasets, drawn in the layout in which each is published, with what must come out of them.
+"""Tiny copies of published datasets in their published layouts, with the expected records.
 
-A drawer writes the files below a folder and returns `Expected`: the number of records, and for one record, by id, the
-fields that a person reads off the files that the drawer wrote.
+A drawer writes the files below a folder and returns `Expected`: the number of records, and the fields of one record,
+chosen by hand from the files that the drawer wrote.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ FER = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"
 
 
 class Expected(NamedTuple):
-    """What reading must give."""
+    """The expected result of reading."""
 
     total: int
     record_id: str
     fields: dict[str, Any]
 
 
-def _picture(path: Path, number: int, size: tuple[int, int] = (20, 16)) -> None:
+def _image_file(path: Path, number: int, size: tuple[int, int] = (20, 16)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.new("RGB", size, (number * 37 % 256, number * 91 % 256, number * 53 % 256))
     image.putpixel((number % size[0], number % size[1]), (255, 255, 255))
@@ -47,7 +47,7 @@ def _emoset(root: Path) -> Expected:
     for number in range(24):
         label = MIKELS[number % 8]
         image, annotation = f"image/{label}/{label}_{number:05d}.jpg", f"annotation/{label}/{label}_{number:05d}.json"
-        _picture(root / image, number)
+        _image_file(root / image, number)
         _text(root / annotation, [json.dumps({"emotion": label, "brightness": 0.5, "object": ["Cat"]})])
         entries[("train", "val", "test")[number // 8]].append([label, image, annotation])
     for split, items in entries.items():
@@ -61,7 +61,7 @@ def _by_folder(pattern: str, labels: tuple[str, ...], expected: Expected) -> Cal
             split = ("train", "validation", "test")[number // len(labels) % 3]
             label = labels[number % len(labels)]
             place = pattern.format(label=label, split=split, thing=("cat", "hill")[number % 2], number=number)
-            _picture(root / place, number)
+            _image_file(root / place, number)
         return expected
 
     return draw
@@ -90,11 +90,11 @@ def _emotion6(root: Path) -> Expected:
              "[prob. sadness] [prob. surprise] [prob. neutral]"]  # fmt: skip
     for number in range(12):
         name = f"{SIX[number % 6]}/{number}.jpg"
-        _picture(root / "images" / name, number)
+        _image_file(root / "images" / name, number)
         lines.append(f"{name}\t2.5\t9\t0.25\t0.5\t0\t0\t0\t0\t0.25")
     _text(root / "ground_truth.txt", lines)
     return Expected(12, "emotion6/images/joy/3", {
-        # The class is the folder's, whatever most people voted.
+        # The class comes from the folder, not from the votes.
         "emotion": "joy", "votes": {"anger": 0.25, "disgust": 0.5, "neutral": 0.25}, "valence": -0.625, "arousal": 1.0,
     })  # fmt: skip
 
@@ -105,7 +105,7 @@ def _abstract(root: Path) -> Expected:
         votes = [2] * 8
         votes[number % 8] += 4
         votes[3] += 4 if number == 9 else 0  # a tie of anger and contentment
-        _picture(root / f"abstract_{number:04d}.jpg", number)
+        _image_file(root / f"abstract_{number:04d}.jpg", number)
         lines.append(f"'abstract_{number:04d}.jpg'," + ",".join(map(str, votes)))
     _text(root / "ABSTRACT_groundTruth.csv", lines)
     return Expected(9, "abstract/abstract_0003", {
@@ -117,7 +117,7 @@ def _artemis(root: Path) -> Expected:
     lines = ["art_style,painting,emotion,utterance,repetition"]
     for number in range(6):
         painting = f"painter_work-{number}"
-        _picture(root / "wikiart" / "Cubism" / f"{painting}.jpg", number)
+        _image_file(root / "wikiart" / "Cubism" / f"{painting}.jpg", number)
         for emotion, words in (("awe", "The light, so wide"), ("awe", "Endless"), ("something else", "A riddle")):
             lines.append(f'Cubism,{painting},{emotion},"{words}",3')
     lines += ["Cubism,painter_work-0,fear,Dark,5", "Cubism,painter_work-0,fear,Cold,5", "Cubism,gone,awe,Nothing,1"]
@@ -133,7 +133,7 @@ def _artemis(root: Path) -> Expected:
 def _oasis(root: Path) -> Expected:
     lines = [",Theme,Category,Source,Valence_mean,Valence_SD,Valence_N,Arousal_mean,Arousal_SD,Arousal_N"]
     for number in range(5):
-        _picture(root / "images" / f"Acorns {number}.jpg", number)
+        _image_file(root / "images" / f"Acorns {number}.jpg", number)
         lines.append(f"I{number},Acorns {number},Object,Pixabay,{number + 1},0.95,102,4,1.6,101")
     _text(root / "OASIS.csv", lines)
     return Expected(5, "oasis/Acorns 0", {"valence": -1.0, "arousal": 0.0, "emotion": None})
@@ -142,7 +142,7 @@ def _oasis(root: Path) -> Expected:
 def _bass(root: Path) -> Expected:
     lines = ["image,concept,keywords,valence_us,arousal_us,valence_sd_us,arousal_sd_us,valence_cn,arousal_cn"]
     for number in range(6):
-        _picture(root / "images" / f"thing{number}.png", number)
+        _image_file(root / "images" / f"thing{number}.png", number)
         lines.append(f'images/thing{number}.png,thing,"a, b",{number + 4},5,1,2,3,4')
     _text(root / "labels.csv", lines)
     return Expected(
@@ -166,7 +166,7 @@ def _emotic(root: Path) -> Expected:
         entries = []
         for number in range(2):
             name = f"{split}_{number}.jpg"
-            _picture(root / "emotic" / "mscoco" / "images" / name, number)
+            _image_file(root / "emotic" / "mscoco" / "images" / name, number)
             people = [person(n, split != "train") for n in range(2)] if number == 0 else person(0, split != "train")
             entries.append({"filename": name, "folder": "mscoco/images", "person": people})
         content[split] = numpy.array(entries, dtype=object)
@@ -184,7 +184,7 @@ def _raf(name: str, classes: int, expected: dict[str, Any]) -> Callable[[Path], 
         lines = []
         for number in range(2 * classes):
             part = ("train", "test")[number >= classes + 4]
-            _picture(root / "Image" / "aligned" / f"{part}_{number:04d}_aligned.jpg", number)
+            _image_file(root / "Image" / "aligned" / f"{part}_{number:04d}_aligned.jpg", number)
             lines.append(f"{part}_{number:04d}.jpg {number % classes + 1}")
         _text(root / "EmoLabel" / "list_patition_label.txt", lines)
         return Expected(2 * classes, f"{name}/train_0003_aligned", expected)
@@ -198,7 +198,7 @@ def _affectnet(root: Path) -> Expected:
         lines = [head]
         for number in range(count):
             valence = -2 if number >= 8 else 0.5
-            _picture(root / "Manually_Annotated_Images" / str(number) / f"{name}{number}.jpg", number)
+            _image_file(root / "Manually_Annotated_Images" / str(number) / f"{name}{number}.jpg", number)
             lines.append(f"{number}/{name}{number}.jpg,1,2,9,9,1.0;2.0,{min(number, 10)},{valence},{valence}")
         _text(root / f"{name}.csv", lines)
     return Expected(16, "affectnet/validation7", {"emotion": "contempt", "valence": 0.5, "split": "test"})
@@ -217,7 +217,7 @@ def _ferplus(root: Path) -> Expected:
     lines = ["Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"]
     folders = {"Training": "FER2013Train", "PublicTest": "FER2013Valid", "PrivateTest": "FER2013Test"}
     for number, usage in enumerate(["Training"] * 4 + ["PublicTest"] * 2 + ["PrivateTest"] * 2):
-        _picture(root / "data" / folders[usage] / f"fer{number:07d}.png", number)
+        _image_file(root / "data" / folders[usage] / f"fer{number:07d}.png", number)
         lines.append(f"{usage},fer{number:07d}.png,1,{6 if number else 0},0,0,2,0,0,0,{1 if number else 7},0")
     lines.append("Training,,0,0,0,0,0,0,0,0,0,10")
     _text(root / "fer2013new.csv", lines)
@@ -232,8 +232,8 @@ def _ck_plus(root: Path) -> Expected:
         for sequence in range(1, 4):
             place, stem = f"S{person:03d}/{sequence:03d}", f"S{person:03d}_{sequence:03d}"
             for frame in range(1, 4):
-                _picture(root / "cohn-kanade-images" / place / f"{stem}_{frame:08d}.png", person * 9 + frame)
-            # One sequence of each person carries no label, as most of CK+ do.
+                _image_file(root / "cohn-kanade-images" / place / f"{stem}_{frame:08d}.png", person * 9 + frame)
+            # One sequence of each person has no label, like most of CK+.
             if sequence < 3:
                 code = (person * 2 + sequence) % 7 + 1
                 _text(root / "Emotion" / place / f"{stem}_00000003_emotion.txt", [f"   {code}.0000000e+00"])
@@ -252,7 +252,7 @@ def _disfa(root: Path) -> Expected:
             lines = [f"{frame},{frame % 6 if unit == 12 else 0}" for frame in range(1, 42)]
             _text(root / "ActionUnit_Labels" / person / f"{person}_au{unit}.txt", lines)
         for frame in range(1, 42, 20):
-            _picture(root / "frames" / person / f"{frame:05d}.jpg", frame)
+            _image_file(root / "frames" / person / f"{frame:05d}.jpg", frame)
     return Expected(9, "disfa/SN002/00021", {
         "action_units": {1: 0.0, 12: 3.0}, "group": "SN002", "image": "frames/SN002/00021.jpg", "extra": {"frame": 21},
     })  # fmt: skip
@@ -266,9 +266,9 @@ def _bp4d(root: Path) -> Expected:
               [f"{frame},{frame % 5}" for frame in range(3, 54)])  # fmt: skip
         for frame in range(1, 54):
             if frame % 25 == 3:
-                _picture(root / "2D+3D" / person / "T1" / f"{frame:03d}.jpg", frame)
+                _image_file(root / "2D+3D" / person / "T1" / f"{frame:03d}.jpg", frame)
     return Expected(9, "bp4d/M001_T1/00028", {
-        # Unit 6 has an intensity, unit 12 is not coded in this frame, unit 27 is none of the twelve.
+        # Unit 6 has an intensity, unit 12 is not coded in this frame, unit 27 is not one of the twelve.
         "action_units": {1: 1.0, 2: 0.0, 6: 3.0}, "group": "M001", "extra": {"frame": 28, "occurrence_only": "1,2"},
     })  # fmt: skip
 
@@ -285,10 +285,10 @@ def _aff_wild2(root: Path) -> Expected:
             lines = head + [line(frame) for frame in range(1, 62)]
             _text(root / "annotations" / f"Third {task}" / f"{split}_Set" / f"{video}.txt", lines)
             for frame in (1, 31, 61):
-                _picture(root / "cropped_aligned" / video / f"{frame:05d}.jpg", frame)
+                _image_file(root / "cropped_aligned" / video / f"{frame:05d}.jpg", frame)
     return Expected(9, "aff_wild2/2-30_left/00031", {
         "emotion": "happiness", "valence": 0.5, "arousal": -0.25, "action_units": {1: 1.0, 12: 0.0}, "group": "2-30",
-        # The other person of this video is validated on.
+        # The other person of this video is in the validation set.
         "split": "val",
     })  # fmt: skip
 
@@ -297,7 +297,7 @@ def _london_faces(root: Path) -> Expected:
     lines = ["image,emotion,identity,age,gender,ethnicity,split"]
     for number in range(10):
         label = ("neutral", "happy")[number % 2]
-        _picture(root / "images" / f"{number // 2:03d}_{label}.jpg", number)
+        _image_file(root / "images" / f"{number // 2:03d}_{label}.jpg", number)
         lines.append(f"images/{number // 2:03d}_{label}.jpg,{label},{number // 2:03d},24,female,white,train")
     _text(root / "labels.csv", lines)
     return Expected(10, "london_faces/003_happy", {"emotion": "happy", "group": "003"})
@@ -306,7 +306,7 @@ def _london_faces(root: Path) -> Expected:
 def _oxford_hic(root: Path) -> Expected:
     lines = ["image_id,caption,funny_score"]
     for number in range(4):
-        _picture(root / "images" / f"i{number}.jpg", number)
+        _image_file(root / "images" / f"i{number}.jpg", number)
         lines += [f'i{number},"Me, on Monday",{number}.5', f"i{number},Again,12"]
     _text(root / "oxford_hic_data.csv", [*lines, "vanished,Gone,1"])
     return Expected(4, "oxford_hic/i2", {
@@ -327,5 +327,5 @@ DRAWERS: dict[str, Callable[[Path], Expected]] = {
 
 @pytest.fixture(scope="session")
 def draw_published() -> dict[str, Callable[[Path], Expected]]:
-    """Dataset -> function that draws a tiny copy below a folder and says what must come out of it."""
+    """Dataset -> function that draws a tiny copy below a folder and returns the expected result."""
     return DRAWERS

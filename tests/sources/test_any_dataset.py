@@ -1,10 +1,10 @@
-"""Anything else than the catalogue's datasets: folders, tables of all formats, Hugging Face objects, conversations.
+"""Datasets that are not in the catalogue: folders, tables of all formats, Hugging Face objects, conversations.
 
-- A folder of pictures by class reads with the classes that it has, or with a label set; odd folders are told.
-- CSV with any usual delimiter, byte order mark and encoding, lines of JSON, a JSON list and Parquet give the same.
-- A `datasets` object keeps its pictures' bytes, class names and splits; one that was saved reads from its folder.
-- EmoVIT's instruction files, whose ids repeat, become records with ids of their own.
-- Every kind of bad input is refused by file and row, or noted, never passed over: see the parameters.
+- A folder of images by class is read with the classes in it, or with a label set; odd folders are reported.
+- CSV with any usual delimiter, byte order mark and encoding, JSON lines, a JSON list and Parquet give the same records.
+- A `datasets` object keeps its images' bytes, class names and splits; a saved one is read from its folder.
+- EmoVIT's instruction files with duplicate ids become records with unique ids.
+- Every kind of bad input is refused by file and row, or noted, never ignored: see the parameters.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import pytest
 from PIL import Image
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.sources.conversations import ConversationSettings, read_conversations
-from lavis_emovit.sources.folder import FolderSettings, read_folder
-from lavis_emovit.sources.huggingface import read_huggingface
-from lavis_emovit.sources.problems import Notes
-from lavis_emovit.sources.table import read_tables
+from lavis_emovit.sources.base import Notes
+from lavis_emovit.sources.readers.conversations import ConversationReader, ConversationSettings
+from lavis_emovit.sources.readers.folder import FolderReader, FolderSettings
+from lavis_emovit.sources.readers.huggingface import read_huggingface
+from lavis_emovit.sources.readers.table import TableReader
 from lavis_emovit.sources.table_settings import TableSettings
 
 
 @pytest.fixture
 def root(tmp_path):
-    """Pictures by class: happy (2), sad (1), and an empty folder for fear."""
+    """Images by class: happy (2), sad (1), and an empty folder for fear."""
     for name in ("happy/1.jpg", "happy/2.PNG", "sad/1.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (20, 20), (len(name) * 9, 0, 0)).save(tmp_path / name)
@@ -37,7 +37,7 @@ def root(tmp_path):
 
 
 def _folder(root, notes=None, **settings):
-    return list(read_folder(root, FolderSettings(**settings), source="mine", notes=notes))
+    return list(FolderReader(root, FolderSettings(**settings), source="mine", notes=notes).read())
 
 
 def test_a_folder_by_class(root):
@@ -47,36 +47,34 @@ def test_a_folder_by_class(root):
     notes = Notes()
     records = _folder(root, notes, label_set="ekman6")
     assert [record.emotion for record in records] == ["happiness", "happiness", "sadness"]
-    assert "no picture of 'fear': its folder is empty or missing" in notes.serious()
+    assert "no image of 'fear': its folder is empty or missing" in notes.serious()
     assert len(notes.serious()) == 4
     names = {"sad": None, "happy": "Very happy"}
     chosen = _folder(root, label_names=names, label_set="labels:very happy, other")
     assert [record.id for record in chosen] == ["mine/happy/1", "mine/happy/2"]
 
 
-def test_what_a_folder_cannot_be(root):
+def test_folders_that_cannot_be_read(root):
     with pytest.raises(DataError, match=r"happy/1.jpg: unknown emotion 'happy' for label set 'mikels8'") as caught:
         _folder(root, label_set="mikels8")
-    # One line for the folder, not one for each of its pictures.
+    # One line for the folder, not one for each of its images.
     assert "2.PNG" not in str(caught.value) and "1 fault" in str(caught.value)
-    with pytest.raises(
-        DataError, match=r"no picture fits \{split\}/\{label\}/\{name\}.* there is, for example, happy/1"
-    ):
+    with pytest.raises(DataError, match=r"no image fits \{split\}/\{label\}/\{name\}.* an existing image is happy/1"):
         _folder(root, pattern="{split}/{label}/{name}")
     with pytest.raises(DataError, match="gone: no such folder"):
         _folder(root / "gone")
-    with pytest.raises(DataError, match="no pictures at all"):
+    with pytest.raises(DataError, match="no images at all"):
         _folder(root / "fear")
-    with pytest.raises(DataError, match=r"1 class only .sad."):
+    with pytest.raises(DataError, match=r"only 1 class .sad."):
         _folder(root, pattern="{label}/{name}", label_names={"happy": None})
-    # A link to a folder above does not multiply the pictures.
+    # A link to a folder above does not duplicate the images.
     (root / "happy" / "loop").symlink_to(root)
     assert len(_folder(root)) == 3
     Image.new("RGB", (5, 5)).save(root / "stray.png")
     Image.new("RGB", (5, 5)).save(root / "happy" / "1.png")
     notes = Notes()
     records = _folder(root, notes, pattern="{label}/{name}")
-    assert notes.serious() == ["1 left out: pictures that don't fit {label}/{name}, for example stray.png"]
+    assert notes.serious() == ["1 skipped: images that don't fit {label}/{name}, for example stray.png"]
     assert [record.id for record in records] == ["mine/happy/1", "mine/happy/1.png", "mine/happy/2", "mine/sad/1"]
 
 
@@ -114,7 +112,7 @@ def _write(root, kind):
 @pytest.mark.parametrize("kind", ["comma", "semicolon", "tab", "bom", "utf-16", "cp1252", "jsonl", "json", "parquet"])
 def test_tables_of_all_formats(root, kind):
     settings = TableSettings(**_write(root, kind), columns=COLUMNS, label_set="ekman6", scales={"valence": (1, 5)})
-    records = list(read_tables(root, settings, source="mine"))
+    records = list(TableReader(root, settings, source="mine").read())
     assert [(r.id, r.emotion, r.valence) for r in records] == [
         ("mine/a", "happiness", -1.0), ("mine/b", "happiness", 1.0), ("mine/c", "sadness", 0.0),
     ]  # fmt: skip
@@ -125,13 +123,13 @@ def test_tables_of_all_formats(root, kind):
 @pytest.mark.parametrize(
     ("content", "settings", "expected"),
     [
-        (b"file;mood\nx", {"delimiter": ","}, r"no column 'file'.*It has them with the delimiter ';'"),
+        (b"file;mood\nx", {"delimiter": ","}, r"no column 'file'.*With the delimiter ';' it has them"),
         (b"file,mod\nx,y", {}, r"no column 'mood' \(did you mean 'mod'\?\)"),
         (b"", {}, "t.csv: the file is empty; expected a table with file, mood"),
         (b"file,mood\nhappy/1.jpg,Fr\xf6hlich", {}, "not utf-8-sig text .byte 0xf6.*Set `encoding`, for example"),
         (b"file,mood\nhappy/1.jpg,hapy", {}, "line 2: unknown emotion 'hapy' .*did you mean 'happiness'"),
-        (b"file,mood\nhappy/1.jpg,sad\nhappy/1.jpg,sad", {}, "line 3: id 'mine/1' stands in line 2 already"),
-        (b"file,mood\n../../etc/passwd,sad", {}, "line 2: the picture ../../etc/passwd is missing"),
+        (b"file,mood\nhappy/1.jpg,sad\nhappy/1.jpg,sad", {}, "line 3: id 'mine/1' is already used in line 2"),
+        (b"file,mood\n../../etc/passwd,sad", {}, "line 2: the image ../../etc/passwd is missing"),
         (b"file,mood\n/etc/hostname,sad", {}, "line 2: record: key 'image': must be a path below the image root"),
         (b'file,mood\n"happy/1.jpg,sad\nhappy/2.PNG,sad', {}, "expected 2 cells"),
         (b"file,mood\n\nhappy/1.jpg,sad,more", {}, "line 3: expected 2 cells, as in the first row, got 3"),
@@ -144,8 +142,8 @@ def test_tables_of_all_formats(root, kind):
         (b'{"file": ', {"kind": "jsonl"}, "line 1: not JSON"),
         (b'["x"]', {"kind": "json"}, "item 0: expected an object, got str"),
         (b'{"x": 1}', {"kind": "json"}, "expected a list of objects, got dict"),
-        (b"file,mood\n" + b"x" * 200_000 + b",sad", {}, "line 2: the picture x.* is missing"),
-        (b"x", {"name": "t.dat"}, "its ending does not tell the format"),
+        (b"file,mood\n" + b"x" * 200_000 + b",sad", {}, "line 2: the image x.* is missing"),
+        (b"x", {"name": "t.dat"}, "unknown suffix"),
     ],
 )  # fmt: skip
 def test_bad_tables_are_refused_with_the_place(root, content, settings, expected):
@@ -158,18 +156,18 @@ def test_bad_tables_are_refused_with_the_place(root, content, settings, expected
         file=name, format=kind, columns=columns, label_set="ekman6", scales=scales, delimiter=settings.get("delimiter")
     )
     with pytest.raises(DataError, match=expected) as caught:
-        list(read_tables(root, table, source="mine"))
+        list(TableReader(root, table, source="mine").read())
     assert str(root / name) in str(caught.value)
 
 
-def test_missing_pictures_may_be_left_out_and_are_counted(root):
+def test_missing_images_can_be_skipped_and_are_counted(root):
     (root / "t.csv").write_text("file,mood\nhappy/1.jpg,sad\ngone.jpg,sad\n,sad\n")
     table = TableSettings(
         file="t.csv", columns={"image": "file", "emotion": "mood"}, label_set="ekman6", missing="leave_out"
     )
     notes = Notes()
-    assert len(list(read_tables(root, table, source="mine", notes=notes))) == 1
-    assert notes.serious() == ["1 left out: the picture is not there"]
+    assert len(list(TableReader(root, table, source="mine", notes=notes).read())) == 1
+    assert notes.serious() == ["1 skipped: the image is missing"]
     assert len(notes.report()) == 2
 
 
@@ -204,17 +202,17 @@ def test_a_huggingface_object(root, tmp_path):
         ("hub/validation_0000000", "val", "happiness"),
     ]
 
-    # The same pictures from the hub's Parquet form.
+    # The same images from the hub's Parquet format.
     _dataset(root).to_parquet(tmp_path / "t.parquet")
     table = TableSettings(file="t.parquet", columns={"emotion": "label"}, label_set="ekman6",
                           label_names={"0": "happy", "1": "sad"})  # fmt: skip
-    inside = list(read_tables(tmp_path, table, source="hub", extract_to=tmp_path / "out3"))
+    inside = list(TableReader(tmp_path, table, source="hub", extract_to=tmp_path / "out3").read())
     assert [record.emotion for record in inside] == ["happiness", "happiness", "sadness"]
     assert len({record.image for record in inside}) == 3
     assert (tmp_path / "out3" / inside[0].image).read_bytes() == (root / "happy/1.jpg").read_bytes()
 
 
-def test_what_is_no_huggingface_object(root, tmp_path):
+def test_wrong_huggingface_objects_are_refused(root, tmp_path):
     settings = TableSettings(columns={"emotion": "lable"})
     for wrong, expected in (
         (3, "expected a datasets.Dataset or DatasetDict, got int"),
@@ -226,6 +224,10 @@ def test_what_is_no_huggingface_object(root, tmp_path):
             list(read_huggingface(wrong, settings, source="hub", extract_to=tmp_path))
 
 
+def _conversations(root, **settings):
+    return list(ConversationReader(root, ConversationSettings(**settings), source="emovit").read())
+
+
 def test_emovits_own_instruction_files(root):
     def item(image, answer, number="00001"):
         turns = [{"from": "human", "value": "<image>\nWhich?"}, {"from": "gpt", "value": answer}]
@@ -233,11 +235,11 @@ def test_emovits_own_instruction_files(root):
 
     items = [item("1.jpg", "Predict emotion: happy"), item("1.jpg", "A smile."), item("2.PNG", "Predict emotion: joy")]
     (root / "train.json").write_text(json.dumps(items))
-    first, second = read_conversations(root, ConversationSettings(images="happy", label_set="ekman6"), source="emovit")
+    first, second = _conversations(root, images="happy", label_set="ekman6")
     assert (first.id, first.image, first.emotion) == ("emovit/1", "happy/1.jpg", "happiness")
     assert [i.kind for i in first.instructions] == ["categorical", "conversation"]
     assert (second.id, second.emotion) == ("emovit/2", "happiness")
-    with pytest.raises(DataError, match=r"image '1.jpg': the picture 1.jpg is missing"):
-        list(read_conversations(root, ConversationSettings(), source="emovit"))
+    with pytest.raises(DataError, match=r"image '1.jpg': the image 1.jpg is missing"):
+        _conversations(root)
     with pytest.raises(DataError, match=r"unknown emotion 'happy' for label set 'mikels8'"):
-        list(read_conversations(root, ConversationSettings(images="happy", label_set="mikels8"), source="emovit"))
+        _conversations(root, images="happy", label_set="mikels8")

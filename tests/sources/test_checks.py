@@ -1,11 +1,11 @@
-"""Records counted and checked with their pictures, and split anew.
+"""Records counted and checked with their images, and new splits.
 
-- Counts agree with a hand count: splits, labels (several of a record each count), labels together, ratings, units.
-- Missing, empty, cut and faked pictures are faults; CMYK, 16-bit, animated, turned and misnamed ones are told as odd.
-- The same bytes, and a scaled or newly compressed picture, are found within a split, as a leak between splits, and as a
-  leak between files; different pictures, and pictures of one tone, are not. Several records of one picture are fine.
-- The bands find every pair of hashes that a comparison of all with all finds.
-- A stratified split gives each split its share of every label, never cuts a group, and depends on groups and seed only.
+- Counts agree with a hand count: splits, labels (each label of a record counts), label pairs, ratings, units.
+- Missing, empty, truncated and fake images are faults; CMYK, 16-bit, animated, rotated and misnamed ones are odd.
+- The same bytes, and a scaled or recompressed image, are found within a split, as a leak between splits, and as a leak
+  between files; different images, and images of one tone, are not. Several records of one image are allowed.
+- The bands find every pair of hashes that a comparison of all pairs finds.
+- A stratified split gives each split its share of every label, divides no group, and depends only on groups and seed.
 - The three real sets go from their tables to shards and back without a difference.
 """
 
@@ -32,8 +32,8 @@ from lavis_emovit.shards.verify import verify_shards
 from lavis_emovit.shards.writer import write_shards
 from lavis_emovit.sources.catalogue import find_entry
 from lavis_emovit.sources.checks import CheckedFile, _near_pairs, check_records
+from lavis_emovit.sources.image_checks import check_file, open_thumbnail
 from lavis_emovit.sources.layouts import open_dataset
-from lavis_emovit.sources.picture_checks import look_at, open_picture
 from lavis_emovit.sources.splits import split_by_group
 from lavis_emovit.sources.statistics import count_records
 
@@ -46,7 +46,7 @@ def _record(name: str, split: str = "train", emotion: str | None = None, **field
 
 
 def _scene(number: int, side: int = 96) -> Image.Image:
-    """A picture with structure of its own."""
+    """An image with a unique structure."""
     rng = random.Random(number)
     image = Image.new("RGB", (side, side), tuple(rng.randrange(256) for _ in range(3)))
     pen = ImageDraw.Draw(image)
@@ -79,8 +79,8 @@ def test_counts_agree_with_a_hand_count():
     assert plain["labels_together"]["awe + fear"] == 2
 
 
-def _save_odd_pictures(root: Path) -> dict[str, str]:
-    """File name -> what must be said of it; what begins with '!' is a fault."""
+def _save_odd_images(root: Path) -> dict[str, str]:
+    """File name -> the expected oddity, or, after '!', the expected fault."""
     _scene(1).convert("CMYK").save(root / "cmyk.jpg")
     Image.fromarray((numpy.arange(4096).reshape(64, 64) * 16).astype("uint16")).save(root / "deep.png")
     frames = [_scene(n).convert("P") for n in (1, 2, 3)]
@@ -100,35 +100,35 @@ def _save_odd_pictures(root: Path) -> dict[str, str]:
         "cmyk.jpg": "CMYK", "deep.png": "16-bit", "moving.gif": "animated", "turned.jpg": "turned by EXIF",
         "misnamed.png": "JPEG called .png", "clear.png": "transparent", "dot.png": "smaller than 16 px",
         "cut.jpg": "!truncated", "empty.png": "!the file is empty", "page.jpg": "!a web page or XML text",
-        "noise.jpg": "!not a picture of a known format", "gone.jpg": "!missing",
+        "noise.jpg": "!not an image of a known format", "gone.jpg": "!missing",
     }  # fmt: skip
 
 
-def test_pictures_that_fail_or_are_odd(tmp_path):
-    for name, expected in _save_odd_pictures(tmp_path).items():
-        facts = look_at(str(tmp_path / name))
+def test_broken_and_odd_images(tmp_path):
+    for name, expected in _save_odd_images(tmp_path).items():
+        facts = check_file(str(tmp_path / name))
         if expected.startswith("!"):
             assert expected[1:] in (facts.fault or ""), (name, facts)
         else:
             assert facts.fault is None and facts.odd == (expected,), (name, facts)
-    # Sixteen bits, and fractions, keep their tones.
+    # Images of 16 bits, and of fractions, keep their tones.
     steps = numpy.linspace(0, 1, 4096).reshape(64, 64)
     Image.fromarray(steps.astype("float32")).save(tmp_path / "fractions.tif")
     Image.fromarray((steps * 65535).astype("int32")).save(tmp_path / "wide.tif")
     for name in ("deep.png", "fractions.tif", "wide.tif"):
-        shown = numpy.asarray(open_picture(tmp_path / name, 64))
+        shown = numpy.asarray(open_thumbnail(tmp_path / name, 64))
         assert shown.shape == (64, 64, 3)
         assert shown[0, 0, 0] <= 1 and shown[-1, -1, 0] >= 254 and 110 < shown.mean() < 145, name
-    # What is turned on the way to the eye is turned for the hash as well.
+    # An image that a viewer rotates is rotated for the hash too.
     upright = _scene(4).rotate(270, expand=True)
     upright.save(tmp_path / "upright.png")
-    turned, straight = look_at(str(tmp_path / "turned.jpg")), look_at(str(tmp_path / "upright.png"))
+    turned, straight = check_file(str(tmp_path / "turned.jpg")), check_file(str(tmp_path / "upright.png"))
     assert (turned.phash ^ straight.phash).bit_count() <= 4
 
 
 @pytest.fixture
 def duplicated(tmp_path) -> Path:
-    """Pictures a to d that differ; `a2` has a's bytes, `b2` is b made small, `c2` is c compressed again."""
+    """Different images a to d; `a2` has a's bytes, `b2` is a scaled b, `c2` is a recompressed c."""
     for number, name in enumerate("abcd"):
         _scene(number + 20, 192).save(tmp_path / f"{name}.png")
     shutil.copy(tmp_path / "a.png", tmp_path / "a2.png")
@@ -170,7 +170,7 @@ def test_duplicates_within_a_split_between_splits_and_between_files(duplicated):
     assert check_records([CheckedFile("one", within, duplicated)], near_bits=None).near == []
 
 
-def test_people_in_one_picture_and_groups_in_two_splits(duplicated):
+def test_people_in_one_image_and_groups_in_two_splits(duplicated):
     people = [_record("a"), _record("a").model_copy(update={"id": "s/a#1"})]
     assert check_records([CheckedFile("one", people, duplicated)]).num_findings == 0
     groups = [_record("a", group="p"), _record("b", "test", group="p"), _record("c", "test", group="q")]
@@ -228,16 +228,16 @@ def test_stratified_splits(seed):
     found = Counter((record.split, record.emotion) for record in done)
     for split, share in shares.items():
         for label, count in totals.items():
-            # Whole groups of up to four are dealt.
-            assert abs(found[split, label] - share * count) <= 5, (split, label, found, totals)
-        assert abs(sum(found[split, label] for label in totals) - share * len(records)) <= 5
+            # Groups are not divided, so a split may miss its share by two groups of up to four.
+            assert abs(found[split, label] - share * count) <= 8, (split, label, found, totals)
+        assert abs(sum(found[split, label] for label in totals) - share * len(records)) <= 8
     shuffled = rng.sample(records, len(records))
     again = {record.id: record.split for record in split_by_group(shuffled, shares, seed, stratify=True)}
     assert again == {record.id: record.split for record in done}
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.5])
-def test_single_records_are_shared_out_to_the_record(share):
+def test_single_records_are_divided_exactly(share):
     """Of 8 labels with 5 records each, and of one with 330, each split has its share of every label and of all."""
     labels = [f"l{number}" for number in range(8) for _ in range(5)] + ["many"] * 330
     records = [_record(str(n), labels=[label], label_set="x") for n, label in enumerate(labels)]
@@ -252,23 +252,23 @@ def test_a_stratified_split_leaves_no_split_empty():
     records = [_record(str(number), emotion="awe") for number in range(3)]
     done = split_by_group(records, {"train": 0.98, "val": 0.01, "test": 0.01}, 0, stratify=True)
     assert Counter(record.split for record in done) == {"train": 1, "val": 1, "test": 1}
-    with pytest.raises(DataError, match="3 groups cannot be shared"):
+    with pytest.raises(DataError, match="3 groups are too few"):
         split_by_group(records, {"a": 0.25, "b": 0.25, "c": 0.25, "d": 0.25}, 0, stratify=True)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not at hand")
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared datasets are not available")
 @pytest.mark.parametrize(("name", "total"), [("london_faces", 204), ("oasis", 610), ("bass", 502)])
 def test_real_sets_to_shards_and_back(name, total, tmp_path):
     entry = find_entry(name)
-    records = list(open_dataset(SHARED / name, entry.layout, source=name).records)
+    records = list(open_dataset(SHARED / name, entry.layout, source=name).read())
     assert len(records) == total
     write_records(tmp_path / "records.jsonl", records)
     back = list(read_records(tmp_path / "records.jsonl"))
     assert back == records
     report = check_records([CheckedFile(name, back, SHARED / name)])
-    assert report.num_pictures == total
+    assert report.num_images == total
     assert report.faults == report.exact == report.leaks == report.conflicts == []
-    # Two silhouettes of BASS are nearly one.
+    # Two silhouettes of BASS are nearly the same.
     assert [line.partition(" look")[0] for line in report.near] == (
         ["bass/tennis2 (train) and bass/badminton (train)"] if name == "bass" else []
     )

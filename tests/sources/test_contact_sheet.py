@@ -1,12 +1,12 @@
-"""Contact sheets and the command that makes them.
+"""Contact sheets and their command.
 
 - Records are found in a folder in EmoSet's layout, beside `records.jsonl`, and in a records file.
-- A sheet has one row a label, so many pictures in it as asked for, and opens in the format of its ending.
-- The page escapes what it shows.
-- A broken picture leaves a place that says so; where none can be read, nothing is written.
+- A sheet has one row per label with the requested number of images, in the format of its suffix.
+- The page escapes its texts.
+- A broken image leaves a placeholder; if none can be read, nothing is written.
 - Records without an emotion are sorted by several labels, action units, or valence and arousal.
-- Unknown endings, empty choices and missing folders are refused by name.
-- `emovit data draw` and `emovit data preview` do it from the command line.
+- Unknown suffixes, empty selections and missing folders are refused by name.
+- `emovit data draw` and `emovit data preview` work on the command line.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.records import Attributes, EmotionRecord, write_records
 from lavis_emovit.sample_set.write import write_sketch
 from lavis_emovit.sources.contact_sheet import NO_LABEL, find_records, note_of, pick_tiles, rows_of, write_contact_sheet
-from lavis_emovit.sources.emoset import read_emoset
+from lavis_emovit.sources.readers.emoset import read_emoset
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +53,12 @@ def test_sheet_has_a_row_for_each_label(sketch_root, tmp_path):
     records, images = find_records(sketch_root)
     tiles = pick_tiles(records, images, per_label=3)
     assert list(tiles) == sorted(tiles)
-    assert [len(row) for row in tiles.values()] == [3] * 8
-    assert all(tile.image.parent.name == label for label, row in tiles.items() for tile in row)
+    assert [len(row.tiles) for row in tiles.values()] == [3] * 8
+    assert all(tile.image.parent.name == label for label, row in tiles.items() for tile in row.tiles)
     write_contact_sheet(tiles, tmp_path / "sheet.png", tile_px=40)
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert (sheet.format, sheet.size) == ("PNG", (120, 8 * 56))
-        # The first picture of the second row lies below the captions of two rows and one picture.
+        # The first image of the second row is below the captions of two rows and one image.
         assert sheet.crop((0, 72, 40, 112)).getextrema() != ((255, 255),) * 3
     write_contact_sheet(tiles, tmp_path / "sheet.jpg", tile_px=40)
     with Image.open(tmp_path / "sheet.jpg") as sheet:
@@ -69,10 +69,10 @@ def test_sheet_has_a_row_for_each_label(sketch_root, tmp_path):
     assert page.count("<h2>") == 8
 
 
-def test_choice_depends_on_seed_and_split(sketch_root):
+def test_the_selection_depends_on_seed_and_split(sketch_root):
     def names(**options) -> list[str]:
         records, images = find_records(sketch_root)
-        return [tile.image.name for row in pick_tiles(records, images, 4, **options).values() for tile in row]
+        return [tile.image.name for row in pick_tiles(records, images, 4, **options).values() for tile in row.tiles]
 
     assert names(seed=1) == names(seed=1) != names(seed=2)
     assert len(names(split="val")) == 8
@@ -91,20 +91,20 @@ def test_notes_and_labels_are_escaped(tmp_path):
     assert "<b>" not in page
 
 
-def test_what_cannot_be_shown_is_refused(sketch_root, tmp_path):
+def test_broken_images_and_wrong_arguments(sketch_root, tmp_path):
     records, images = find_records(sketch_root)
     tiles = pick_tiles(records, images, 1)
     with pytest.raises(DataError, match=r"sheet\.pdf"):
         write_contact_sheet(tiles, tmp_path / "sheet.pdf")
-    with pytest.raises(DataError, match=r"'dev' \(there are: test, train, val\)"):
+    with pytest.raises(DataError, match=r"'dev' \(available: test, train, val\)"):
         pick_tiles(find_records(sketch_root)[0], images, 1, split="dev")
     with pytest.raises(DataError, match="nowhere"):
         find_records(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"neither records\.jsonl"):
         find_records(tmp_path)
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "bad.png").write_bytes(b"not an image")
     bad = pick_tiles([_record("bad", "awe")], tmp_path, 1)
-    with pytest.raises(DataError, match=r"not one picture can be read.*`--images`.*bad\.png"):
+    with pytest.raises(DataError, match=r"no image can be read.*`--images`.*bad\.png"):
         write_contact_sheet(bad, tmp_path / "sheet.png")
     assert not (tmp_path / "sheet.png").exists()
     Image.new("CMYK", (30, 10), (200, 0, 0, 0)).save(tmp_path / "good.jpg")
@@ -112,8 +112,8 @@ def test_what_cannot_be_shown_is_refused(sketch_root, tmp_path):
     for ending in ("png", "html"):
         both = pick_tiles([_record("bad", "awe"), good], tmp_path, 2)
         (broken,) = write_contact_sheet(both, tmp_path / f"sheet.{ending}")
-        assert "bad.png: the picture cannot be read" in broken
-    assert "bad.png: the picture cannot be read" in (tmp_path / "sheet.html").read_text()
+        assert "bad.png: the image cannot be read" in broken
+    assert "bad.png: the image cannot be read" in (tmp_path / "sheet.html").read_text()
 
 
 def test_rows_without_emotions():
@@ -125,14 +125,14 @@ def test_rows_without_emotions():
     assert note.startswith("V -0.50, votes: awe 75% fear 25%, “Hills.") and note.endswith("Hills. …”")
 
 
-def test_commands_draw_and_show(tmp_path):
+def test_the_commands_draw_and_preview(tmp_path):
     run = CliRunner().invoke
     drawn = run(app, ["draw", "--out", str(tmp_path / "set"), "--images-per-class", "10", "--size-px", "32"])
     assert drawn.exit_code == 0, drawn.output
     assert "80 images" in drawn.output
     shown = run(app, ["preview", str(tmp_path / "set"), "--out", str(tmp_path / "sheet.png"), "--per-label", "2"])
     assert shown.exit_code == 0, shown.output
-    assert "16 pictures of 8 labels" in shown.output
+    assert "16 images of 8 labels" in shown.output
     assert (tmp_path / "sheet.png").exists()
     refused = run(app, ["draw", "--out", str(tmp_path / "set"), "--images-per-class", "11"])
     assert isinstance(refused.exception, DataError)

@@ -1,8 +1,8 @@
 """The EmoSet reader.
 
-- Entries of three and four fields, with any of the attributes absent and blanks around names, become records.
-- A faulty entry is named by file and number with the reason; faults are told together, sound entries come first.
-- The real `info.json` is understood, and values outside it are kept and told once.
+- Entries of three and four fields, with any of the attributes absent and spaces around names, become records.
+- A faulty entry is named by file and number with the reason; faults are reported together, after the sound entries.
+- The real `info.json` is understood, and values outside it are kept and reported once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.sources.emoset import read_emoset
+from lavis_emovit.sources.readers.emoset import read_emoset
 
 SHARED_INFO = Path(os.environ.get("EMOVIT_SHARED", "../shared")) / "data" / "emoset_info" / "info.json"
 INFO = {
@@ -32,7 +32,7 @@ INFO = {
 
 
 def _write(root, entries_by_split, annotations):
-    """A folder in EmoSet's layout; pictures are made for every annotation."""
+    """A folder in EmoSet's layout with an image for every annotation."""
     root.mkdir(parents=True, exist_ok=True)
     (root / "info.json").write_text(json.dumps(INFO))
     for split in ("train", "val", "test"):
@@ -104,16 +104,16 @@ def test_another_source_name_and_some_splits(tmp_path):
         (["awe", 1, 2, 3, 4], r"entry 1: expected .*of 5 fields"),
         ({"emotion": "awe"}, r"entry 1: expected .*got dict"),
         (["awesome", *_entry("awe_00001")[1:]], r"entry 1: unknown emotion 'awesome' .*did you mean 'awe'"),
-        (_entry("awe_00009"), r"entry 1: the picture image/awe/awe_00009.jpg is missing"),
+        (_entry("awe_00009"), r"entry 1: the image image/awe/awe_00009.jpg is missing"),
         (
             [*_entry("awe_00003")[:2], "annotation/awe/gone.json"],
-            r"annotation/awe/gone.json: the annotation cannot be read",
+            r"annotation/awe/gone.json: cannot be read",
         ),
-        (_entry("awe_00004"), r"entry 1: the list says 'awe', the annotation .* says 'fear'"),
+        (_entry("awe_00004"), r"entry 1: 'awe' in the list, but 'fear' in the annotation"),
         (_entry("awe_00005"), r"awe_00005.json\): key 'attributes.brightness': .* \(got 7"),
-        (_entry("awe_00000"), r"entry 1: 'image/awe/awe_00000.jpg' is in train.json, entry 0 already"),
+        (_entry("awe_00000"), r"entry 1: 'image/awe/awe_00000.jpg' is already in train.json, entry 0"),
         (_entry("awe_00006"), r"entry 1: annotation/awe/awe_00006.json: unknown emotion 'bliss'"),
-        (_entry("awe_00007"), r"awe_00007.json: the annotation must be a JSON object, got list"),
+        (_entry("awe_00007"), r"awe_00007.json: expected an object, got list"),
     ],
 )
 def test_a_faulty_entry_is_named(tmp_path, entry, expected):
@@ -127,7 +127,7 @@ def test_a_faulty_entry_is_named(tmp_path, entry, expected):
     assert found == ["emoset/awe_00000"]
 
 
-def test_faults_are_told_together_up_to_a_limit(tmp_path):
+def test_faults_are_reported_together_up_to_a_limit(tmp_path):
     good = [_entry("awe_00000")]
     _write(tmp_path, {"train": good + [["joy", "a", "b"]] * 3}, {"awe_00000": {}})
     with pytest.raises(DataError, match=r"3 faults:\n(.*\n){3}Correct or remove"):
@@ -140,30 +140,30 @@ def test_faults_are_told_together_up_to_a_limit(tmp_path):
 def test_a_folder_that_is_not_emoset(tmp_path):
     with pytest.raises(DataError, match=r"no such folder. Get EmoSet-118K at https://"):
         list(read_emoset(tmp_path / "gone"))
-    with pytest.raises(DataError, match=r"train.json: the split list cannot be read"):
+    with pytest.raises(DataError, match=r"train.json: cannot be read .*as published"):
         list(read_emoset(tmp_path))
     (tmp_path / "train.json").write_text("{")
-    with pytest.raises(DataError, match=r"train.json: the split list is not JSON"):
+    with pytest.raises(DataError, match=r"train.json: not JSON"):
         list(read_emoset(tmp_path))
     (tmp_path / "train.json").write_text("{}")
-    with pytest.raises(DataError, match=r"train.json: expected a list of entries, got dict"):
+    with pytest.raises(DataError, match=r"train.json: expected a list, got dict"):
         list(read_emoset(tmp_path))
     (tmp_path / "info.json").write_text("{}")
     with pytest.raises(DataError, match=r"info.json: not EmoSet's info.json"):
         list(read_emoset(tmp_path))
 
 
-def test_values_outside_the_vocabulary_are_kept_and_told_once(tmp_path, caplog):
+def test_values_outside_the_vocabulary_are_kept_and_reported_once(tmp_path, caplog):
     names = [f"awe_0000{number}" for number in range(3)]
     _write(tmp_path, {"train": [_entry(name) for name in names]}, {name: {"scene": "moon base"} for name in names})
     with caplog.at_level(logging.WARNING):
         assert {record.attributes.scene for record in read_emoset(tmp_path)} == {"moon base"}
     assert [line.getMessage().partition(": ")[2] for line in caplog.records] == [
-        "attribute values that info.json does not list were kept: scene 'moon base' (3)"
+        "kept attribute values that info.json does not list: scene 'moon base' (3)"
     ]
 
 
-@pytest.mark.skipif(not SHARED_INFO.is_file(), reason="the published info.json is not at hand")
+@pytest.mark.skipif(not SHARED_INFO.is_file(), reason="the published info.json is not available")
 def test_the_published_vocabulary_is_understood(tmp_path, caplog):
     _write(tmp_path, {"train": [_entry("awe_00001")]}, {"awe_00001": {**FULL, "scene": "bakery/shop"}})
     shutil.copy(SHARED_INFO, tmp_path / "info.json")

@@ -1,8 +1,8 @@
 """Splits by group.
 
-- No group is cut, no record lost or changed but for its split; every split gets its share within one group.
+- No group is divided, no record lost or changed except for its split; every split gets its share within one group.
 - The result depends on groups and seed, not on the order of the records; other seeds give other splits.
-- Holding out moves groups from one split only.
+- Holding out moves groups of one split only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FRACTIONS = {"train": 0.6, "val": 0.15, "test": 0.25}
 
 
 @given(st.lists(st.sampled_from([None, *"abcdefghij"]), min_size=30, max_size=60), st.integers(0, 99))
-def test_no_group_is_cut_and_nothing_is_lost(groups, seed):
+def test_no_group_is_divided_and_nothing_is_lost(groups, seed):
     records = _records(groups)
     result = split_by_group(records, FRACTIONS, seed)
     assert [record.model_copy(update={"split": "train"}) for record in result] == records
@@ -60,7 +60,7 @@ def test_shares_must_sum_to_one(fractions):
 
 
 def test_too_few_groups_are_refused():
-    with pytest.raises(DataError, match="2 groups cannot be shared"):
+    with pytest.raises(DataError, match="2 groups are too few"):
         split_by_group(_records("aabb"), FRACTIONS, 0)
     assert {record.split for record in split_by_group(_records("abc"), FRACTIONS, 0)} == set(FRACTIONS)
 

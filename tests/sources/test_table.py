@@ -1,9 +1,9 @@
-"""Tables of pictures.
+"""Tables of images.
 
-- Every field comes from the column that the map names; empty cells stay unknown; labels become canonical.
-- A file that is empty, in another encoding, or with two columns of one name is refused, with its name.
+- Every field comes from its column; empty cells stay unknown; labels become canonical.
+- A file that is empty, in another encoding, or with duplicate column names is refused, with its name.
 - Faulty rows are named by line with the reason, all together; unknown columns with the nearest name.
-- The photographs and the two rated sets that lie in the shared data are read as their tables say.
+- The photographs and the two rated sets in the shared data are read correctly.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.sources.table import TableColumns, read_table
+from lavis_emovit.sources.readers.table import TableReader
 from lavis_emovit.sources.table_files import read_rows
-from lavis_emovit.sources.table_settings import TableSettings
+from lavis_emovit.sources.table_settings import TableColumns, TableSettings
 
 SHARED = Path(os.environ.get("EMOVIT_SHARED", "../shared")) / "data"
 COLUMNS = TableColumns(
@@ -29,7 +29,7 @@ HEAD = "file,label,part,text,v,a,who,age\n"
 
 @pytest.fixture
 def table(tmp_path):
-    """Function that writes rows under the usual head; pictures a.jpg and sub/b.jpg exist."""
+    """Function that writes rows with the usual header; the images a.jpg and sub/b.jpg exist."""
     (tmp_path / "sub").mkdir()
     for name in ("a.jpg", "sub/b.jpg"):
         (tmp_path / name).write_bytes(b"not decoded by the reader")
@@ -42,8 +42,9 @@ def table(tmp_path):
     return write
 
 
-def _read(path, **options):
-    return list(read_table(path, COLUMNS, source="mine", label_set="ekman6", **options))
+def _read(path, columns=COLUMNS, source="mine", label_set="ekman6"):
+    settings = TableSettings(file=path.name, columns=columns, label_set=label_set)
+    return list(TableReader(path.parent, settings, source=source).read())
 
 
 def test_every_field_comes_from_its_column(table):
@@ -68,10 +69,10 @@ def test_every_field_comes_from_its_column(table):
         (b"\xef\xbb\xbf", {}, "labels.csv: the file is empty"),
         (b"\n\n", {}, "labels.csv: its first row is blank; expected the names of the columns image"),
         (b"", {"header": ("image", "emotion")}, "labels.csv: the file is empty"),
-        (b"a\nb\n", {"skip_rows": 2}, "labels.csv: the file is empty behind the 2 rows of `skip_rows`"),
+        (b"a\nb\n", {"skip_rows": 2}, "labels.csv: the file is empty after the 2 rows of `skip_rows`"),
     ],
 )
-def test_a_file_that_is_no_such_table(content, settings, expected, tmp_path):
+def test_files_that_are_not_tables_are_refused(content, settings, expected, tmp_path):
     path = tmp_path / "labels.csv"
     path.write_bytes(content)
     with pytest.raises(DataError, match=expected.replace("(", r"\(").replace(")", r"\)")):
@@ -86,14 +87,14 @@ def test_columns_without_a_name_do_no_harm(tmp_path):
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ("gone.jpg,sad,,,,,,", "line 3: the picture gone.jpg is missing"),
+        ("gone.jpg,sad,,,,,,", "line 3: the image gone.jpg is missing"),
         ("sub/b.jpg,sadd,,,,,,", "line 3: unknown emotion 'sadd' .*did you mean"),
         ("sub/b.jpg,sad,,,high,,,", "line 3: column 'v': 'high' is not a number"),
         ("sub/b.jpg,sad,,,7,,,", "line 3: record: key 'valence'"),
         (",sad,,,,,,", "line 3: column 'file' is empty"),
         ("sub/b.jpg,sad", "line 3: expected 8 cells"),
         ("sub/b.jpg,sad,,,,,,,,", "line 3: expected 8 cells"),
-        ("a.jpg,sad,,,,,,", "line 3: id 'mine/a' stands in line 2 already"),
+        ("a.jpg,sad,,,,,,", "line 3: id 'mine/a' is already used in line 2"),
         ("../a.jpg,sad,,,,,,", "line 3: .*"),
     ],
 )
@@ -107,23 +108,21 @@ def test_missing_tables_columns_and_label_sets(table, tmp_path):
         _read(tmp_path / "gone.csv")
     with pytest.raises(DataError, match=r"no column 'part' \(did you mean 'parts'\?\); no column 'age'"):
         _read(table("", head="file,label,parts,text,v,a,who\n"))
-    with pytest.raises(DataError, match="say which label set"):
-        list(read_table(table(""), COLUMNS, source="mine"))
+    with pytest.raises(DataError, match="pass their label set"):
+        _read(table(""), label_set=None)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not at hand")
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared datasets are not available")
 def test_the_shared_sets():
     columns = TableColumns(emotion="emotion", split="split", group="identity", extra=("age", "gender"))
-    faces = list(
-        read_table(SHARED / "london_faces/labels.csv", columns, source="london_faces", label_set="neutral_happy2")
-    )
+    faces = _read(SHARED / "london_faces/labels.csv", columns, source="london_faces", label_set="neutral_happy2")
     assert Counter(record.emotion for record in faces) == {"happy": 102, "neutral": 102}
     assert Counter(record.split for record in faces) == {"train": 150, "test": 54}
     assert len({record.group for record in faces}) == 102
     for name, count in (("oasis", 610), ("bass", 502)):
         path = SHARED / name / "labels.csv"
         rated = TableColumns(split="split", valence="valence_norm", arousal="arousal_norm")
-        records = list(read_table(path, rated, source=name))
+        records = _read(path, rated, source=name, label_set=None)
         with path.open(encoding="utf-8") as file:
             rows = {row["image"]: row for row in csv.DictReader(file)}
         assert len(records) == count

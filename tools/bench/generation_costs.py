@@ -24,7 +24,7 @@ from lavis_emovit.generation.instructions import write_kind
 from lavis_emovit.generation.job import Job, JobSettings
 from lavis_emovit.generation.kinds import KINDS
 from lavis_emovit.sample_set.write import write_sketch
-from lavis_emovit.sources.emoset import read_emoset
+from lavis_emovit.sources.readers.emoset import read_emoset
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano")

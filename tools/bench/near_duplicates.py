@@ -27,7 +27,7 @@ from PIL import Image
 
 from lavis_emovit.distributed.machine import machine_facts, package_versions
 from lavis_emovit.sources.checks import _near_pairs
-from lavis_emovit.sources.picture_checks import look_at, open_picture
+from lavis_emovit.sources.image_checks import check_file, open_thumbnail
 
 ROOT = Path(__file__).resolve().parents[2]
 SETS = ("london_faces", "oasis", "bass")
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in SETS:
         files = sorted((arguments.root / name / "images").iterdir())
         started_s = time.perf_counter()
-        hashes = {path: look_at(str(path)).phash for path in files}
+        hashes = {path: check_file(str(path)).phash for path in files}
         seconds = time.perf_counter() - started_s
         result["sets"][name] = {
             "num_pictures": len(files),
@@ -77,7 +77,7 @@ def copies(files: Sequence[Path], hashes: dict[Path, int | None]) -> dict[str, d
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy.jpg"
         for path in files:
-            image = open_picture(path, 10_000)
+            image = open_thumbnail(path, 10_000)
             width, height = image.size
             changed = {
                 "jpeg quality 50": image,
@@ -86,7 +86,7 @@ def copies(files: Sequence[Path], hashes: dict[Path, int | None]) -> dict[str, d
             }
             for kind, picture in changed.items():
                 picture.save(copy, quality=50 if kind.startswith("jpeg") else 90)
-                one, other = hashes[path], look_at(str(copy)).phash
+                one, other = hashes[path], check_file(str(copy)).phash
                 if one is not None and other is not None:
                     found[kind][(one ^ other).bit_count()] += 1
     return {kind: {str(bits): count for bits, count in sorted(counts.items())} for kind, counts in found.items()}

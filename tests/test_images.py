@@ -1,7 +1,7 @@
 """Decoding.
 
-- Any picture becomes upright RGB at full size: rotated, transparent, grey, 16-bit, CMYK, palette, animated ones too.
-- Reduced decoding never goes below the size asked for, leaves small pictures alone, and changes pixels little.
+- Any image becomes upright RGB at full size: rotated, transparent, grey, 16-bit, CMYK, palette and animated ones too.
+- Reduced decoding never goes below the requested size, does not change small images, and changes pixels little.
 - Damaged bytes are refused with the reason.
 """
 
@@ -37,7 +37,7 @@ def test_rgb_comes_back_unchanged():
 
 def test_exif_rotation_is_applied():
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise by 90 degrees
+    exif[0x0112] = 6  # to be rotated clockwise by 90 degrees
     image = decode_image(_bytes(_half_red(), "PNG", exif=exif))
     assert image.size == (20, 40)
     assert image.getpixel((10, 5)) == (255, 0, 0)
@@ -72,7 +72,7 @@ def test_other_modes_become_rgb(image, kind, pixel):
     assert decoded.getpixel((1, 1)) == pixel
 
 
-def test_the_first_frame_of_an_animation_counts():
+def test_an_animation_gives_its_first_frame():
     frames = [Image.new("RGB", (4, 4), colour) for colour in ((255, 0, 0), (0, 255, 0))]
     assert decode_image(_bytes(frames[0], "GIF", save_all=True, append_images=frames[1:])).getpixel((0, 0)) == (
         255,
@@ -82,7 +82,7 @@ def test_the_first_frame_of_an_animation_counts():
 
 
 def _smooth(width, height):
-    """A picture of soft shapes, as photographs are at full size."""
+    """An image of soft shapes, like a photograph at full size."""
     y, x = np.mgrid[0:height, 0:width] / max(width, height)
     channels = [np.sin(7 * x + phase) * np.cos(5 * y - phase) for phase in (0.0, 1.0, 2.0)]
     return Image.fromarray(np.uint8(127.5 + 127.5 * np.stack(channels, -1)))
@@ -97,7 +97,7 @@ def _smooth(width, height):
         ((99, 50), 192, (99, 50)),
     ],
 )
-def test_reduced_decoding_keeps_the_size_asked_for(size, minimum, expected):
+def test_reduced_decoding_keeps_the_requested_size(size, minimum, expected):
     assert decode_image(_bytes(_smooth(*size), "JPEG"), min_side_px=minimum).size == expected
 
 
@@ -114,7 +114,7 @@ def test_reduced_decoding_changes_little():
     "data", [b"", b"<html>", _bytes(_smooth(64, 64), "JPEG")[:400], _bytes(_smooth(64, 64), "PNG")[:900]]
 )
 def test_damaged_bytes_are_refused(data, monkeypatch):
-    # Importing LAVIS switches this on.
+    # Importing LAVIS sets this.
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
-    with pytest.raises(DataError, match="the picture cannot be decoded"):
+    with pytest.raises(DataError, match="the image cannot be decoded"):
         decode_image(data)

@@ -1,0 +1,257 @@
+"""Base of the readers of published datasets, one for each layout on disk."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+from pydantic import Field, field_validator
+
+from lavis_emovit.emotion.labels import LabelSet, LabelSetName, coarser_label
+from lavis_emovit.errors import DataError, bullet_list
+from lavis_emovit.records import EmotionRecord, build_record
+from lavis_emovit.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+# Layout -> its reader; see `Reader`.
+LAYOUTS: dict[str, type[Reader]] = {}
+
+_MAX_FAULTS = 20
+
+ContentT = TypeVar("ContentT")
+
+
+class Notes:
+    """What a reader skipped or found odd. It is no fault: it is reported after an import, and refused by a strict one.
+
+    Attributes:
+        lines: sentences, in order.
+        skipped: reason -> number of images without a record.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.skipped: Counter[str] = Counter()
+        self._expected: set[str] = set()
+
+    def add(self, line: str) -> None:
+        """Note something odd."""
+        self.lines.append(line)
+
+    def skip(self, reason: str, *, expected: bool = False, count: int = 1) -> None:
+        """Count an image without a record; a strict import accepts `expected` ones."""
+        self.skipped[reason] += count
+        if expected:
+            self._expected.add(reason)
+
+    def report(self) -> list[str]:
+        """All notes, one line each."""
+        return [*self.lines, *(f"{count} skipped: {reason}" for reason, count in self.skipped.items())]
+
+    def serious(self) -> list[str]:
+        """The notes that a strict import refuses: all except the expected ones."""
+        unexpected = [f"{n} skipped: {reason}" for reason, n in self.skipped.items() if reason not in self._expected]
+        return [*self.lines, *unexpected]
+
+    def log(self, name: str) -> None:
+        """Log all notes as warnings."""
+        for line in self.report():
+            logger.warning("%s: %s", name, line)
+
+
+class LabelSettings(Settings):
+    """Labels and splits as a dataset names them.
+
+    Attributes:
+        label_set: label set of the labels.
+        label_names: name in the dataset -> label; `null` skips such images.
+        split_names: name in the dataset -> split.
+        default_split: split of images without one.
+        coarsen_to: a coarser label set to map the labels to.
+    """
+
+    label_set: LabelSetName | None = None
+    label_names: dict[str, str | None] = Field(default_factory=dict)
+    split_names: dict[str, str] = Field(default_factory=dict)
+    default_split: str = "train"
+    coarsen_to: LabelSetName | None = None
+
+    @field_validator("label_names", "split_names", mode="before")
+    @classmethod
+    def _codes_are_text(cls, value: Any) -> Any:
+        # A code is a number in YAML and text in a table.
+        return {str(key): item for key, item in value.items()} if isinstance(value, dict) else value
+
+
+class Reader:
+    """Reads the records of a published dataset in one layout.
+
+    To add a layout, add a module to `lavis_emovit/sources/readers/` with a sub-class:
+
+        class MyReader(Reader, layout="my_layout"): ...
+
+    Its name is then a valid `source` in a dataset's YAML, and its settings are read from the key of the same name.
+
+    Class attributes:
+        settings_class: settings of the layout; None if it has none.
+        remedy: what a user should do about faulty entries.
+        imported_from: what `emovit data import LAYOUT` takes, if the layout does not belong to a particular dataset.
+
+    Args:
+        root: folder of the dataset.
+        settings: an instance of `settings_class`; None: the defaults.
+        source: name of the dataset, also the first part of each record's id.
+        notes: collects what is skipped or odd.
+        extract_to: folder for images that the dataset stores inside its tables.
+        splits: the splits to read, if the dataset has a list for each; None: all.
+    """
+
+    layout: ClassVar[str]
+    settings_class: ClassVar[type[Settings] | None] = None
+    remedy: ClassVar[str] = "Correct or remove these entries."
+    imported_from: ClassVar[Literal["file", "folder"] | None] = None
+    settings: Any
+
+    def __init_subclass__(cls, layout: str, **options: Any):
+        super().__init_subclass__(**options)
+        other = LAYOUTS.setdefault(layout, cls)
+        if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(f"layout '{layout}' is defined in {other.__module__} and in {cls.__module__}")
+        cls.layout = layout
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        settings: Any = None,
+        *,
+        source: str = "",
+        notes: Notes | None = None,
+        extract_to: str | os.PathLike[str] | None = None,
+        splits: Sequence[str] | None = None,
+    ):
+        self.root = Path(root)
+        self.settings = self.settings_class() if settings is None and self.settings_class is not None else settings
+        self.source = source
+        self.notes = notes if notes is not None else Notes()
+        self.extract_to = Path(extract_to) if extract_to is not None else None
+        self.splits = splits
+        self.labels_found: set[str] = set()
+        self._faults: list[str] = []
+
+    # ---- A layout defines these ----------------------------------------------------------------------------------
+
+    def files(self) -> list[Path]:
+        """The files that describe the dataset, used for its fingerprint; none if only folders do."""
+        return []
+
+    def is_present(self) -> bool:
+        """Whether the folder has this layout."""
+        return all(path.is_file() for path in self.files())
+
+    def check(self) -> None:
+        """Raise a DataError if something is missing without which no record can be read."""
+
+    def records(self) -> Iterator[EmotionRecord]:
+        """All records; collects the faults of single entries with `collect_faults`."""
+        raise NotImplementedError
+
+    @property
+    def place(self) -> Path:
+        """The file or folder that messages about faults name."""
+        return self.root
+
+    @property
+    def image_root(self) -> Path:
+        """The folder that the records' image paths are relative to."""
+        return self.root
+
+    # ---- For callers ---------------------------------------------------------------------------------------------
+
+    def read(self) -> Iterator[EmotionRecord]:
+        """All records, read lazily.
+
+        Raises:
+            DataError: something essential is missing (at once), or, after the sound records, faulty entries.
+        """
+        self.check()
+        return self._read()
+
+    def _read(self) -> Iterator[EmotionRecord]:
+        yield from self.records()
+        if self._faults:
+            count = len(self._faults)
+            self._refuse(f"{count} fault{'s' if count > 1 else ''}")
+
+    # ---- For layouts ---------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def collect_faults(self, prefix: str = "") -> Iterator[None]:
+        """Collect a DataError of the block, so that faults are reported together; too many end the reading."""
+        try:
+            yield
+        except DataError as error:
+            self._faults.append(f"{prefix}{error}")
+        if len(self._faults) >= _MAX_FAULTS:
+            self._refuse(f"at least {len(self._faults)} faults, reading stopped")
+
+    def record(self, place: str, **values: Any) -> EmotionRecord:
+        """A record with the source, and with the source in front of its id.
+
+        Raises:
+            DataError: wrong values; `place` is its position for the message.
+        """
+        return build_record({**values, "id": f"{self.source}/{values['id']}", "source": self.source}, place)
+
+    def label_fields(self, name: str, labels: LabelSet) -> dict[str, Any] | None:
+        """`emotion` and `label_set` of an image, by `LabelSettings`; None for an image to skip.
+
+        Raises:
+            DataError: an unknown label.
+        """
+        settings: LabelSettings = self.settings
+        label = settings.label_names.get(name, name)
+        if label is None:
+            self.notes.skip(f"labelled '{name}'", expected=True)
+            return None
+        emotion = labels.canonical(label)
+        self.labels_found.add(emotion)
+        if settings.coarsen_to is None:
+            return {"emotion": emotion, "label_set": labels.name}
+        coarse = coarser_label(emotion, labels.name, settings.coarsen_to)
+        if coarse is None:
+            self.notes.skip(f"'{emotion}' has no equivalent in {settings.coarsen_to}", expected=True)
+            return None
+        return {"emotion": coarse, "label_set": settings.coarsen_to}
+
+    def relative(self, path: Path) -> str:
+        """The path of an image as a record has it."""
+        return path.relative_to(self.root).as_posix()
+
+    def _refuse(self, head: str) -> None:
+        raise DataError(f"{self.place}: {head}:\n{bullet_list(self._faults)}\n{self.remedy}")
+
+
+def read_json(path: Path, kind: type[ContentT], place: str | None = None) -> ContentT:
+    """The content of a JSON file.
+
+    Raises:
+        DataError: it cannot be read, or is not JSON of this type; `place` replaces the path in the message.
+    """
+    place = place or str(path)
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{place}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise DataError(f"{place}: not JSON ({error})") from None
+    if not isinstance(content, kind):
+        expected = "a list" if kind is list else "an object"
+        raise DataError(f"{place}: expected {expected}, got {type(content).__name__}")
+    return content

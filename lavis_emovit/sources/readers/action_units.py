@@ -1,0 +1,160 @@
+"""Reader of videos with coded facial action units: DISFA and BP4D.
+
+DISFA (Mavadati et al., IEEE TAC 2013) has a text file for each person and action unit, with one line per frame:
+
+    <root>/ActionUnit_Labels/SN001/SN001_au1.txt            frame,intensity (0 to 5)
+
+BP4D (Zhang et al., Image and Vision Computing 2014) has occurrence in a table per task, intensity in a table per unit:
+
+    <root>/AUCoding/AU_OCC/F001_T1.csv                      header: frame and unit numbers; cells 0, 1, 9 (not coded)
+    <root>/AUCoding/AU_INT/AU06/F001_T1_AU06.csv            frame,intensity (0 to 5; 9 is not coded)
+
+The user extracts the frames from the videos as images whose names end in the frame's number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.records import EmotionRecord
+from lavis_emovit.settings import Settings
+from lavis_emovit.sources.base import Reader
+from lavis_emovit.sources.frames import frames_in, number_rows
+
+_NOT_CODED = 9
+_MAX_INTENSITY = 5
+
+_Clip = tuple[str, str]  # (person, task)
+_CodeFile = tuple[str, int | None, Path]  # ("intensity" or "occurrence", unit, file)
+
+
+class ActionUnitSettings(Settings):
+    """Patterns of codes and frames below the root, with `{person}`, `{task}` and `{unit}` for names and numbers.
+
+    Attributes:
+        intensity: pattern of the intensity files, one per unit; null if there are none.
+        occurrence: pattern of the occurrence tables; null if there are none.
+        frames: pattern of the folder with the frames of a person (and task).
+        units: action units to keep; empty: all that are coded.
+        every: use only every n-th frame; neighbouring frames are nearly the same image.
+        frame_offset: number of an image minus its frame number in the codes.
+    """
+
+    intensity: str | None = None
+    occurrence: str | None = None
+    frames: str = "frames/{person}"
+    units: tuple[int, ...] = ()
+    every: int = Field(default=1, ge=1)
+    frame_offset: int = 0
+
+
+class ActionUnitReader(Reader, layout="action_units"):
+    """One record per coded frame that has an image; the person is the group.
+
+    `action_units` has intensities. A unit that is coded for occurrence only has 0 or 1, and `extra` lists it under
+    `occurrence_only`.
+    """
+
+    settings_class = ActionUnitSettings
+    remedy = "Unpack the codes again, or correct these files."
+    settings: ActionUnitSettings
+
+    @cached_property
+    def _clips(self) -> dict[_Clip, list[_CodeFile]]:
+        clips: dict[_Clip, list[_CodeFile]] = {}
+        for kind, pattern in (("intensity", self.settings.intensity), ("occurrence", self.settings.occurrence)):
+            if pattern is None:
+                continue
+            regex = _regex(pattern)
+            for path in sorted(self.root.glob(re.sub(r"\{[a-z]+\}", "*", pattern))):
+                match = regex.fullmatch(self.relative(path))
+                if match:
+                    named = match.groupdict()
+                    unit = int(named["unit"]) if named.get("unit") else None
+                    clips.setdefault((named["person"], named.get("task") or ""), []).append((kind, unit, path))
+        return clips
+
+    def _frame_folder(self, clip: _Clip) -> Path:
+        return self.root / self.settings.frames.format(person=clip[0], task=clip[1])
+
+    def check(self) -> None:
+        if not self._clips:
+            patterns = " or ".join(filter(None, (self.settings.intensity, self.settings.occurrence)))
+            raise DataError(f"{self.root}: no action-unit codes found (looked for {patterns})")
+        if not any(self._frame_folder(clip).is_dir() for clip in self._clips):
+            raise DataError(
+                f"{self._frame_folder(next(iter(self._clips)))}: no such folder. First extract the frames from the "
+                "videos, for example with ffmpeg, as images whose names end in the frame's number."
+            )
+
+    def records(self) -> Iterator[EmotionRecord]:
+        for (person, task), files in sorted(self._clips.items()):
+            with self.collect_faults():
+                intensities, occurrences = self._codes(files)
+                images = frames_in(self._frame_folder((person, task)))
+                clip = "_".join(part for part in (person, task) if part)
+                for frame in sorted({*intensities, *occurrences})[:: self.settings.every]:
+                    image = images.get(frame + self.settings.frame_offset)
+                    if image is None:
+                        self.notes.skip("coded frames without an image")
+                        continue
+                    graded, seen = intensities.get(frame, {}), occurrences.get(frame, {})
+                    only = sorted(set(seen) - set(graded))
+                    yield self.record(
+                        f"{clip}, frame {frame}",
+                        id=f"{clip}/{frame:05d}",
+                        image=self.relative(image),
+                        split="train",
+                        action_units={**seen, **graded},
+                        group=person,
+                        extra={"frame": frame, **({"occurrence_only": ",".join(map(str, only))} if only else {})},
+                    )
+
+    def _codes(self, files: list[_CodeFile]) -> tuple[dict[int, dict[int, float]], dict[int, dict[int, float]]]:
+        """Frame -> unit -> intensity, and frame -> unit -> occurrence."""
+        intensities: dict[int, dict[int, float]] = {}
+        occurrences: dict[int, dict[int, float]] = {}
+        for kind, unit, path in files:
+            if kind == "intensity" and unit is not None:
+                for row in number_rows(path)[1]:
+                    if len(row) != 2 or not (0 <= row[1] <= _MAX_INTENSITY or row[1] == _NOT_CODED):
+                        raise DataError(f"{path}: expected frame and intensity (0 to 5, or 9), got {row}")
+                    if row[1] != _NOT_CODED and self._is_kept(unit):
+                        intensities.setdefault(int(row[0]), {})[unit] = row[1]
+                continue
+            header, rows = number_rows(path, header=True)
+            try:
+                units = [int(re.sub(r"\D", "", name)) for name in header[1:]]
+            except ValueError:
+                raise DataError(f"{path}: the first row must name the action units, got {header[:6]}") from None
+            for row in rows:
+                if len(row) != len(header):
+                    raise DataError(f"{path}: expected {len(header)} numbers per line as in the header, got {len(row)}")
+                for number, value in zip(units, row[1:]):
+                    if value in (0, 1) and self._is_kept(number):
+                        occurrences.setdefault(int(row[0]), {})[number] = value
+        return intensities, occurrences
+
+    def _is_kept(self, unit: int) -> bool:
+        return not self.settings.units or unit in self.settings.units
+
+
+def _regex(pattern: str) -> re.Pattern[str]:
+    """The pattern as a regular expression; a name that appears twice must be the same both times."""
+    parts, seen = [], set()
+    for piece in re.split(r"(\{[a-z]+\})", pattern):
+        name = piece[1:-1]
+        if not (piece.startswith("{") and name in ("person", "task", "unit")):
+            parts.append(re.escape(piece).replace(r"\*", "[^/]*"))
+        elif name in seen:
+            parts.append(f"0*(?P={name})" if name == "unit" else f"(?P={name})")
+        else:
+            seen.add(name)
+            parts.append(f"(?P<{name}>{r'0*[0-9]+' if name == 'unit' else '[^/_]+'})")
+    return re.compile("".join(parts))

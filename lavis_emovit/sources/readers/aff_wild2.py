@@ -1,0 +1,151 @@
+"""Reader of Aff-Wild2 (Kollias and Zafeiriou, 2018 to 2024): frames with expression, valence-arousal and action units.
+
+    <root>/annotations/<any folder>/Train_Set/<video>.txt        also Validation_Set; one file per task and video
+    <root>/cropped_aligned/<video>/00001.jpg                     the aligned faces; frames without a face are missing
+
+The first line of an annotation file names its columns and thereby its task: `valence,arousal`; `Neutral,Anger,...`,
+followed by a class number per line; `AU1,AU2,...`. The n-th line after it belongs to frame n. -5 (valence, arousal) or
+-1 (class, action unit) means not annotated. The names of the task folders differ between releases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from lavis_emovit.emotion.labels import get_label_set
+from lavis_emovit.errors import DataError
+from lavis_emovit.records import EmotionRecord
+from lavis_emovit.settings import Settings
+from lavis_emovit.sources.base import Reader
+from lavis_emovit.sources.frames import frames_in, number_rows
+
+_SPLIT_OF_FOLDER = {"train": "train", "validation": "val", "val": "val", "test": "test"}
+
+
+class AffWild2Settings(Settings):
+    """Folders of Aff-Wild2 below the root.
+
+    Attributes:
+        annotations: folder of the annotation files, in sub-folders of any name and depth.
+        frames: folder with a folder of frames for each video.
+        every: use only every n-th annotated frame; neighbouring frames are nearly the same image.
+    """
+
+    annotations: str = "annotations"
+    frames: str = "cropped_aligned"
+    every: int = Field(default=1, ge=1)
+
+
+class AffWild2Reader(Reader, layout="aff_wild2"):
+    """One record per frame with a face and at least one annotation; the video is the group.
+
+    A video that is in the training set of one task and in the validation set of another counts as validation, so that
+    no video is in two splits.
+    """
+
+    settings_class = AffWild2Settings
+    remedy = "Unpack the annotations again, or correct these files."
+    settings: AffWild2Settings
+
+    @property
+    def _folder(self) -> Path:
+        return self.root / self.settings.annotations
+
+    @cached_property
+    def _files(self) -> dict[str, list[tuple[str, Path]]]:
+        """Video -> (split, annotation file) of each task."""
+        files: dict[str, list[tuple[str, Path]]] = {}
+        for path in sorted(self._folder.rglob("*.txt")):
+            split = _SPLIT_OF_FOLDER.get(path.parent.name.lower().removesuffix("_set"))
+            if split is not None:
+                files.setdefault(path.stem, []).append((split, path))
+        return files
+
+    def is_present(self) -> bool:
+        return self._folder.is_dir()
+
+    def check(self) -> None:
+        if not self._files:
+            raise DataError(
+                f"{self._folder}: no annotations; expected <task>/Train_Set/<video>.txt and "
+                "<task>/Validation_Set/<video>.txt"
+            )
+        frames = self.root / self.settings.frames
+        if not frames.is_dir():
+            raise DataError(f"{frames}: no such folder; it must contain a folder of frames for each video")
+
+    def records(self) -> Iterator[EmotionRecord]:
+        splits: dict[str, set[str]] = {}
+        for video, found in self._files.items():
+            splits.setdefault(_recording(video), set()).update(split for split, _ in found)
+        mixed = sorted(video for video, names in splits.items() if len(names) > 1)
+        if mixed:
+            self.notes.add(f"{len(mixed)} videos are in several splits and count as validation, for example {mixed[0]}")
+        for video, found in self._files.items():
+            group = _recording(video)
+            split = next(name for name in ("val", "test", "train") if name in splits[group])
+            annotated: dict[int, dict[str, Any]] = {}
+            with self.collect_faults():
+                annotated = _read_annotations([path for _, path in found])
+            images = frames_in(self.root / self.settings.frames / video)
+            for frame in sorted(annotated)[:: self.settings.every]:
+                image = images.get(frame)
+                if image is None:
+                    self.notes.skip("annotated frames without an image of the face", expected=True)
+                    continue
+                with self.collect_faults():
+                    yield self.record(
+                        f"{video}, frame {frame}",
+                        id=f"{video}/{frame:05d}",
+                        image=self.relative(image),
+                        split=split,
+                        group=group,
+                        extra={"frame": frame},
+                        **annotated[frame],
+                    )
+
+
+def _recording(video: str) -> str:
+    """The video file: two people in one video are annotated separately, as <video>_left and <video>_right."""
+    return video.removesuffix("_left").removesuffix("_right")
+
+
+def _read_annotations(paths: list[Path]) -> dict[int, dict[str, Any]]:
+    """Frame -> fields of its record, from the files of several tasks."""
+    annotated: dict[int, dict[str, Any]] = {}
+    for path in paths:
+        _add_annotations(path, annotated)
+    return annotated
+
+
+def _add_annotations(path: Path, annotated: dict[int, dict[str, Any]]) -> None:
+    names, rows = number_rows(path, header=True)
+    folded = [name.casefold() for name in names]
+    if folded == ["valence", "arousal"]:
+        kind, width = "va", 2
+    elif folded and all(name.startswith("au") and name[2:].isdigit() for name in folded):
+        kind, width = "au", len(names)
+    elif "neutral" in folded:
+        kind, width = "expression", 1
+    else:
+        raise DataError(f"{path}: the first line belongs to no known task: {', '.join(names)[:80]}")
+    labels = get_label_set("aff_wild8")
+    for frame, row in enumerate(rows, start=1):
+        if len(row) != width:
+            raise DataError(f"{path}, line {frame + 1}: expected {width} numbers, got {len(row)}")
+        if kind == "va" and all(-1 <= value <= 1 for value in row):
+            annotated.setdefault(frame, {}).update({"valence": row[0], "arousal": row[1]})
+        elif kind == "va" and -5 not in row:
+            raise DataError(f"{path}, line {frame + 1}: valence and arousal must be in [-1, 1], or -5")
+        elif kind == "au" and (coded := {int(n[2:]): v for n, v in zip(folded, row) if v in (0, 1)}):
+            annotated.setdefault(frame, {})["action_units"] = coded
+        elif kind == "expression" and row[0] != -1:
+            if row[0] not in range(len(names)):
+                raise DataError(f"{path}, line {frame + 1}: class {row[0]:g} is not one of the {len(names)} classes")
+            label = labels.canonical(names[int(row[0])])
+            annotated.setdefault(frame, {}).update({"emotion": label, "label_set": labels.name})

@@ -1,0 +1,74 @@
+"""Reader of AffectNet's release of 2021, with a NumPy file per image and value.
+
+    <root>/train_set/images/0.jpg
+    <root>/train_set/annotations/0_exp.npy, 0_val.npy, 0_aro.npy      expression 0 to 7, valence, arousal
+    <root>/val_set/                                                   the same
+
+The earlier release has tables; the reader `table` reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.records import EmotionRecord
+from lavis_emovit.settings import Settings
+from lavis_emovit.sources.base import Reader
+from lavis_emovit.sources.frames import frames_in
+
+EXPRESSIONS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
+
+
+class AffectNetSettings(Settings):
+    """Folders of the release: folder -> split. Published results are reported on `val_set`."""
+
+    folders: dict[str, str] = {"train_set": "train", "val_set": "test"}  # noqa: RUF012
+
+
+class AffectNetReader(Reader, layout="affectnet"):
+    """One record per image with an expression."""
+
+    settings_class = AffectNetSettings
+    remedy = "Unpack the dataset again, or remove these images."
+    settings: AffectNetSettings
+
+    def is_present(self) -> bool:
+        return all((self.root / folder).is_dir() for folder in self.settings.folders)
+
+    def check(self) -> None:
+        for folder in self.settings.folders:
+            if not (self.root / folder / "images").is_dir():
+                raise DataError(
+                    f"{self.root / folder / 'images'}: no such folder; AffectNet has train_set/ and val_set/"
+                )
+
+    def records(self) -> Iterator[EmotionRecord]:
+        for folder, split in self.settings.folders.items():
+            annotations = self.root / folder / "annotations"
+            for number, image in sorted(frames_in(self.root / folder / "images").items()):
+                with self.collect_faults():
+                    code = _number(annotations / f"{image.stem}_exp.npy")
+                    if code not in range(len(EXPRESSIONS)):
+                        raise DataError(f"{annotations / image.stem}_exp.npy: expression {code:g} is not in 0 to 7")
+                    yield self.record(
+                        self.relative(image),
+                        id=f"{split}/{number}",
+                        image=self.relative(image),
+                        split=split,
+                        emotion=EXPRESSIONS[int(code)],
+                        label_set="expressions8",
+                        valence=_number(annotations / f"{image.stem}_val.npy"),
+                        arousal=_number(annotations / f"{image.stem}_aro.npy"),
+                    )
+
+
+def _number(path: Path) -> float:
+    """The single number in a NumPy file, stored as a number or as text."""
+    import numpy
+
+    try:
+        return float(numpy.load(path, allow_pickle=False).item())
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read as one number ({error})") from None

@@ -1,0 +1,105 @@
+"""Reader of CK+ (Lucey et al., CVPR Workshops 2010): the peak frame of every labelled sequence.
+
+    <root>/cohn-kanade-images/S005/001/S005_001_00000001.png ... S005_001_00000011.png
+    <root>/Emotion/S005/001/S005_001_00000011_emotion.txt       one number, 0 to 7
+    <root>/FACS/S005/001/S005_001_00000011_facs.txt             action unit and intensity, one pair per line
+
+A sequence runs from a neutral face to the peak of the expression, its last frame; the name of the label file has that
+frame's number. An intensity of 0 in the FACS file means "present, not graded".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.records import EmotionRecord
+from lavis_emovit.settings import Settings
+from lavis_emovit.sources.base import Reader
+from lavis_emovit.sources.frames import frames_in, number_rows
+
+EMOTION_OF_CODE = {
+    1: "anger", 2: "contempt", 3: "disgust", 4: "fear", 5: "happiness", 6: "sadness", 7: "surprise",
+}  # fmt: skip
+
+
+class CkPlusSettings(Settings):
+    """Folders of CK+ below the root.
+
+    Attributes:
+        images, emotions, facs: the folders as unpacked.
+        ungraded_intensity: intensity of an action unit that is present but not graded (1 is the faintest, 5 the most).
+    """
+
+    images: str = "cohn-kanade-images"
+    emotions: str = "Emotion"
+    facs: str = "FACS"
+    ungraded_intensity: float = 1.0
+
+
+class CkPlusReader(Reader, layout="ck_plus"):
+    """One record per labelled sequence, with its peak frame; the person is the group."""
+
+    settings_class = CkPlusSettings
+    remedy = "Unpack the dataset again, or correct these files."
+    settings: CkPlusSettings
+
+    def is_present(self) -> bool:
+        return (self.root / self.settings.emotions).is_dir()
+
+    def check(self) -> None:
+        images, emotions = self.settings.images, self.settings.emotions
+        for folder in (images, emotions):
+            if not (self.root / folder).is_dir():
+                raise DataError(f"{self.root / folder}: no such folder; CK+ has {images}/ and {emotions}/")
+
+    def records(self) -> Iterator[EmotionRecord]:
+        for label_file in sorted((self.root / self.settings.emotions).glob("*/*/*_emotion.txt")):
+            with self.collect_faults():
+                _, rows = number_rows(label_file)
+                if len(rows) != 1 or len(rows[0]) != 1:
+                    raise DataError(f"{label_file}: expected one number, the emotion")
+                code = int(rows[0][0])
+                if code == 0:
+                    self.notes.skip("sequences labelled neutral", expected=True)
+                elif code not in EMOTION_OF_CODE:
+                    raise DataError(f"{label_file}: emotion {code} is not in 0 to 7")
+                else:
+                    yield self._sequence(label_file, EMOTION_OF_CODE[code])
+
+    def _sequence(self, label_file: Path, emotion: str) -> EmotionRecord:
+        person, sequence = label_file.parent.parent.name, label_file.parent.name
+        stem = label_file.stem.removesuffix("_emotion")
+        folder = self.root / self.settings.images / person / sequence
+        frames = frames_in(folder)
+        peak = next((path for path in frames.values() if path.stem == stem), None)
+        if peak is None:
+            raise DataError(f"{label_file}: its frame {stem} is missing in {folder}")
+        if peak != frames[max(frames)]:
+            self.notes.add(f"{person}/{sequence}: the labelled frame {stem} is not the last one")
+        units, ungraded = self._action_units(self.root / self.settings.facs / person / sequence / f"{stem}_facs.txt")
+        return self.record(
+            str(label_file),
+            id=f"{person}_{sequence}",
+            image=self.relative(peak),
+            split="train",
+            emotion=emotion,
+            label_set="ekman7",
+            action_units=units or None,
+            group=person,
+            extra={"frame": max(frames), **({"ungraded_action_units": ",".join(ungraded)} if ungraded else {})},
+        )
+
+    def _action_units(self, path: Path) -> tuple[dict[int, float], list[str]]:
+        """Action unit -> intensity, and the units that are not graded."""
+        units: dict[int, float] = {}
+        ungraded = []
+        for row in number_rows(path)[1] if path.is_file() else ():
+            if len(row) != 2:
+                raise DataError(f"{path}: expected an action unit and an intensity on every line")
+            unit, intensity = int(row[0]), row[1]
+            if not intensity:
+                ungraded.append(str(unit))
+            units[unit] = intensity or self.settings.ungraded_intensity
+        return units, ungraded

@@ -1,0 +1,158 @@
+"""Reader of images whose paths have the labels: a folder per class, a prefix in the file name, ..."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from lavis_emovit.emotion.labels import LabelSet, get_label_set
+from lavis_emovit.errors import DataError
+from lavis_emovit.images import IMAGE_SUFFIXES
+from lavis_emovit.records import EmotionRecord
+from lavis_emovit.sources.base import LabelSettings, Reader
+
+_PLACEHOLDER = re.compile(r"\{([a-z_]+)(\*?)\}")
+_Fitting = list[tuple[str, dict[str, str]]]
+
+
+class FolderSettings(LabelSettings):
+    """How an image's path gives the fields of its record; without `label_set`, folder names are the labels.
+
+    Attributes:
+        pattern: path below the root, without suffix, with names in braces for its parts: `{label}`, `{split}`,
+            `{group}` and `{name}`; any other name becomes an `extra` of the record. `{name*}` may span folders.
+        id_from: `path`, or the file's `name` if that is unique.
+    """
+
+    pattern: str = "{label}/{name*}"
+    id_from: str = Field(default="path", pattern="^(path|name)$")
+
+    @field_validator("pattern")
+    @classmethod
+    def _pattern_has_names(cls, value: str) -> str:
+        names = [match.group(1) for match in _PLACEHOLDER.finditer(value)]
+        if "name" not in names or len(set(names)) != len(names):
+            raise ValueError("must contain {name}, and no name twice, as in '{split}/{label}/{name}'")
+        return value
+
+    def regex(self) -> re.Pattern[str]:
+        """The pattern as a regular expression on a path without its suffix."""
+        parts, last = [], 0
+        for match in _PLACEHOLDER.finditer(self.pattern):
+            parts.append(re.escape(self.pattern[last : match.start()]))
+            parts.append(f"(?P<{match.group(1)}>{'.+' if match.group(2) else '[^/]+?'})")
+            last = match.end()
+        return re.compile("".join(parts) + re.escape(self.pattern[last:]))
+
+    def start(self) -> str:
+        """The folder that contains all images: the part of the pattern before the first name."""
+        return self.pattern.partition("{")[0].rpartition("/")[0]
+
+
+class FolderReader(Reader, layout="folder"):
+    """One record per image whose path fits the pattern, in the order of the paths."""
+
+    settings_class = FolderSettings
+    remedy = "Rename or remove these folders, or name their label in `label_names` (null skips them)."
+    imported_from = "folder"
+    settings: FolderSettings
+
+    @property
+    def _start(self) -> Path:
+        return self.root / self.settings.start()
+
+    def is_present(self) -> bool:
+        return self._start.is_dir() and any(self._start.iterdir())
+
+    def check(self) -> None:
+        start, pattern = self._start, self.settings.pattern
+        if not start.is_dir():
+            raise DataError(f"{start}: no such folder. Images are expected at {pattern}.<suffix> below {self.root}.")
+        regex = self.settings.regex()
+        self._fitting: _Fitting = []
+        strays = []
+        for path in _images_below(start):
+            image = self.relative(path)
+            match = regex.fullmatch(image[: -len(path.suffix)])
+            if match is None:
+                strays.append(image)
+            else:
+                self._fitting.append((image, match.groupdict()))
+        if not self._fitting:
+            example = f"; an existing image is {strays[0]}" if strays else ", and there are no images at all"
+            raise DataError(f"{start}: no image fits {pattern}.<suffix>{example}")
+        if strays:
+            self.notes.skip(f"images that don't fit {pattern}, for example {strays[0]}", count=len(strays))
+        self._labels = self._label_set() if "label" in regex.groupindex else None
+
+    def _label_set(self) -> LabelSet:
+        """The label set of the settings, or one with the names in the paths."""
+        if self.settings.label_set is not None:
+            return get_label_set(self.settings.label_set)
+        named = {self.settings.label_names.get(parts["label"], parts["label"]) for _, parts in self._fitting}
+        labels = sorted({" ".join(name.replace("_", " ").split()) for name in named if name is not None})
+        if len(labels) < 2:
+            raise DataError(
+                f"{self._start}: only {len(labels)} class ({', '.join(labels)}); pass the folder above the classes"
+            )
+        return get_label_set(f"labels:{', '.join(labels)}")
+
+    def records(self) -> Iterator[EmotionRecord]:
+        unknown: set[str] = set()
+        seen: dict[str, str] = {}
+        for image, parts in self._fitting:
+            split = parts.pop("split", None) or self.settings.default_split
+            values: dict[str, Any] = {"image": image, "split": self.settings.split_names.get(split, split)}
+            named = parts.pop("label", None)
+            with self.collect_faults(f"{image}: "):
+                if named is not None and self._labels is not None:
+                    if named in unknown:
+                        continue
+                    try:
+                        label = self.label_fields(named, self._labels)
+                    except DataError:
+                        # One fault for the folder, not one for each of its images.
+                        unknown.add(named)
+                        raise
+                    if label is None:
+                        continue
+                    values |= label
+                parts.pop("name")
+                record_id = self._unique_id(image, seen)
+                yield self.record("record", id=record_id, **values, group=parts.pop("group", None), extra=parts)
+        if self._labels is not None and self.labels_found:
+            for missing in self._labels.labels:
+                if missing not in self.labels_found:
+                    self.notes.add(f"no image of '{missing}': its folder is empty or missing")
+
+    def _unique_id(self, image: str, seen: dict[str, str]) -> str:
+        by_name = self.settings.id_from == "name"
+        path = PurePosixPath(image).with_suffix("")
+        record_id = path.name if by_name else str(path)
+        first = seen.setdefault(record_id, image)
+        if first != image:
+            # Two files that differ only in their suffix are two images.
+            record_id = PurePosixPath(image).name if by_name else image
+            if seen.setdefault(record_id, image) != image:
+                raise DataError(f"its id '{self.source}/{record_id}' is also that of {first}; take ids from paths")
+        return record_id
+
+
+def _images_below(folder: Path) -> Iterator[Path]:
+    seen: set[str] = set()
+    for directory, folders, files in os.walk(folder, followlinks=True):
+        # A link may point to a folder above it; visit each folder once.
+        if (real := os.path.realpath(directory)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        # Sorted, so that every machine gives the same order; hidden folders have thumbnails and the like.
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                yield Path(directory, name)

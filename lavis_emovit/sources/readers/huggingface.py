@@ -1,0 +1,130 @@
+"""Reader of a Hugging Face `datasets` object, or of one that `save_to_disk` wrote. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lavis_emovit.emotion.labels import get_label_set
+from lavis_emovit.errors import DataError
+from lavis_emovit.records import EmotionRecord
+from lavis_emovit.sources.base import Notes
+from lavis_emovit.sources.readers.table import TableReader
+from lavis_emovit.sources.table_files import Row, check_columns
+from lavis_emovit.sources.table_settings import TableFile, TableSettings
+
+# Columns that are added to the rows.
+_SPLIT, _ID = "split of the dataset", "number of the row"
+_SPLIT_NAMES = {"validation": "val", "valid": "val", "dev": "val"}
+
+
+def read_huggingface(
+    dataset: Any,
+    settings: TableSettings,
+    *,
+    source: str,
+    extract_to: str | os.PathLike[str],
+    notes: Notes | None = None,
+) -> Iterator[EmotionRecord]:
+    """Records of a `datasets.Dataset` or `datasets.DatasetDict`, with images written below `extract_to/pictures`.
+
+    Args:
+        dataset: the object, or its folder.
+        settings: the column of each field; `image` is a column of images, or of paths below `extract_to`.
+        source: name of the dataset, also the first part of each id.
+        extract_to: folder that the records' image paths are relative to.
+        notes: collects what is skipped.
+
+    Raises:
+        DataError: not such an object, missing columns, or rows that cannot be used.
+    """
+    is_folder = isinstance(dataset, (str, os.PathLike))
+    root = dataset if is_folder else extract_to
+    reader = HuggingFaceReader(root, settings, source=source, extract_to=extract_to, notes=notes)
+    reader.dataset = None if is_folder else dataset
+    return reader.read()
+
+
+class HuggingFaceReader(TableReader, layout="huggingface"):
+    """Class numbers become the names in the dataset's features; without a label set, these names form one.
+
+    A split called `validation` becomes `val`.
+    """
+
+    imported_from = "folder"
+    dataset: Any = None
+
+    def files(self) -> list[Path]:
+        return []
+
+    @property
+    def place(self) -> Path:
+        return Path(self.source)
+
+    @property
+    def image_root(self) -> Path:
+        return self.extract_to if self.extract_to is not None else self.root
+
+    @property
+    def _extracts(self) -> bool:  # type: ignore[override]
+        return True
+
+    def check(self) -> None:
+        dataset = _load(self.root) if self.dataset is None else self.dataset
+        self._parts: dict[Any, Any] = dict(dataset) if hasattr(dataset, "keys") else {None: dataset}
+        for part in self._parts.values():
+            if not hasattr(part, "features") or not hasattr(part, "__len__"):
+                raise DataError(f"expected a datasets.Dataset or DatasetDict, got {type(part).__name__}")
+            check_columns(self.place, list(part.features), self.settings.named())
+        changes: dict[str, Any] = {}
+        emotion = self.settings.columns.emotion
+        self._names: list[str] | None = None
+        if emotion is not None:
+            self._names = getattr(next(iter(self._parts.values())).features[emotion], "names", None)
+            if self.settings.label_set is None:
+                if not self._names:
+                    raise DataError(f"column '{emotion}' has no class names; pass the label set of its values")
+                spelt = f"labels:{', '.join(name.replace('_', ' ') for name in self._names)}"
+                changes["label_set"] = get_label_set(spelt).name
+        added = {
+            "split": self.settings.columns.split or (_SPLIT if None not in self._parts else None),
+            "id": self.settings.columns.id or _ID,
+        }
+        changes["columns"] = self.settings.columns.model_copy(update=added)
+        self.settings = self.settings.model_copy(update=changes)
+
+    def rows(self) -> Iterator[tuple[str, Row | str, TableFile]]:
+        columns, table = self.settings.columns, TableFile(path=self.source)
+        for split, part in self._parts.items():
+            for number, item in enumerate(_undecoded(part, columns.image)):
+                row = dict(item)
+                if self._names is not None and columns.emotion is not None and isinstance(row[columns.emotion], int):
+                    code = row[columns.emotion]
+                    row[columns.emotion] = self._names[code] if 0 <= code < len(self._names) else str(code)
+                row[_ID] = f"{split}_{number:07d}" if split is not None else f"{number:07d}"
+                if split is not None:
+                    row.setdefault(_SPLIT, _SPLIT_NAMES.get(str(split), str(split)))
+                yield f"{split}, row {number}" if split is not None else f"row {number}", row, table
+
+
+def _undecoded(part: Any, column: str) -> Any:
+    """The dataset with its images as bytes, so that files stay byte for byte as they were."""
+    feature = part.features[column]
+    if type(feature).__name__ == "Image" and hasattr(part, "cast_column"):
+        return part.cast_column(column, type(feature)(decode=False))
+    return part
+
+
+def _load(path: Path) -> Any:
+    if not path.is_dir():
+        raise DataError(f"{path}: no such folder; expected one that `save_to_disk` wrote")
+    try:
+        import datasets
+    except ImportError:
+        raise DataError(f"{path}: needs the package datasets: pip install 'lavis-emovit[tables]'") from None
+    try:
+        return datasets.load_from_disk(str(path))
+    except (FileNotFoundError, ValueError) as error:
+        raise DataError(f"{path}: not a dataset that `save_to_disk` wrote ({str(error).splitlines()[0]})") from None

@@ -1,0 +1,293 @@
+"""Reader of images with tables: one or several rows per image, and a mapping from record fields to columns."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, Literal
+
+from lavis_emovit.emotion.labels import LabelSet, get_label_set
+from lavis_emovit.errors import DataError
+from lavis_emovit.records import EmotionRecord
+from lavis_emovit.sources.base import Reader
+from lavis_emovit.sources.embedded import extract_image, image_of_pixels
+from lavis_emovit.sources.table_files import Row, has_embedded_images, read_rows
+from lavis_emovit.sources.table_settings import TableFile, TableSettings, fill
+
+_NUMBERS = ("valence", "arousal", "dominance", "score")
+_TEXTS = ("id", "emotion", "split", "caption", "group", "utterance")
+
+
+class TableReader(Reader, layout="table"):
+    """One record per row, or per image if the rows are gathered; ids come from the images or a column."""
+
+    settings_class = TableSettings
+    remedy = "Correct or remove these rows of the table."
+    imported_from: ClassVar[Literal["file", "folder"] | None] = "file"
+    settings: TableSettings
+
+    def files(self) -> list[Path]:
+        return [self.root / table.path for table in self.settings.tables()]
+
+    @property
+    def place(self) -> Path:
+        files = self.files()
+        return files[0] if len(files) == 1 else self.root
+
+    @property
+    def image_root(self) -> Path:
+        return self.extract_to if self._extracts and self.extract_to is not None else self.root
+
+    @cached_property
+    def _extracts(self) -> bool:
+        """Whether the tables contain the images themselves, so that reading writes them to files."""
+        return self.settings.pixels is not None or any(has_embedded_images(f, self.settings) for f in self.files())
+
+    @cached_property
+    def _labels(self) -> LabelSet | None:
+        return get_label_set(self.settings.label_set) if self.settings.label_set is not None else None
+
+    def check(self) -> None:
+        for path in self.files():
+            if not path.is_file():
+                names = ", ".join(self.settings.named())
+                raise DataError(
+                    f"{path}: no such table. It must be a CSV, JSON or Parquet file with the columns {names}."
+                )
+        if self.settings.columns.emotion is not None and self.settings.label_set is None:
+            raise DataError(
+                f"{self.files()[0]}: column '{self.settings.columns.emotion}' has emotions; pass their label set as "
+                "label_set (`--label-set mikels8`, or your own: 'labels:calm, tense')"
+            )
+        if self._extracts and self.extract_to is None:
+            raise DataError(f"{self.root}: its tables contain the images; pass a folder for them (`extract_to`)")
+
+    def rows(self) -> Iterator[tuple[str, Row | str, TableFile]]:
+        """(place, row or what is wrong with it, table) of all tables."""
+        tables = self.settings.tables()
+        for table in tables:
+            named = [*self.settings.named(), *table.where]
+            for line, row in read_rows(self.root / table.path, self.settings, named):
+                # The head of the message names a single table.
+                yield line if len(tables) == 1 else f"{table.path}, {line}", row, table
+
+    def records(self) -> Iterator[EmotionRecord]:
+        self._first_place: dict[str, str] = {}
+        self._num_embedded = 0
+        # Image -> (place of its first row, fields so far), for rows that are gathered.
+        drafts: dict[str, tuple[str, dict[str, Any]]] = {}
+        for place, row, table in self.rows():
+            with self.collect_faults(f"{place}: "):
+                if not isinstance(row, dict):
+                    raise DataError(row)
+                cells = {name: _text(value) for name, value in row.items()}
+                if any(cells.get(column) != value for column, value in table.where.items()):
+                    continue
+                values = self._values(row, cells, table)
+                if values is None:
+                    continue
+                if self.settings.gather:
+                    _gather(drafts, place, values)
+                else:
+                    yield self._unique(place, values)
+        for place, draft in drafts.values():
+            with self.collect_faults(f"{place}: "):
+                counts = draft.pop("counts")
+                votes = self._decided(dict(counts)) if counts else {}
+                if votes is not None:
+                    yield self._unique(place, draft | votes)
+
+    def _unique(self, place: str, values: dict[str, Any]) -> EmotionRecord:
+        path = PurePosixPath(values["image"])
+        # The id has the image's folders only if names repeat.
+        name = values.pop("id", None) or (path.stem if self.settings.id_from == "name" else str(path.with_suffix("")))
+        record = self.record("record", **{"split": self.settings.default_split, **values, "id": name})
+        first = self._first_place.setdefault(record.id, place)
+        if first != place:
+            raise DataError(f"id '{record.id}' is already used in {first}; name an id column, or take ids from paths")
+        return record
+
+    # ---- From cells to fields ------------------------------------------------------------------------------------
+
+    def _values(self, row: Row, cells: dict[str, str], table: TableFile) -> dict[str, Any] | None:
+        """The non-empty cells of a row as fields of a record; None for a row to skip."""
+        settings, columns = self.settings, self.settings.columns
+        values: dict[str, Any] = {}
+        for field in _TEXTS:
+            column = getattr(columns, field)
+            if column is not None and cells[column]:
+                values[field] = cells[column]
+        for field in _NUMBERS:
+            column = getattr(columns, field)
+            if column is not None and cells[column]:
+                values[field] = self._scaled(field, _number(cells[column], column), column)
+        image = self._image(row, cells, table, values)
+        if image is None:
+            return None
+        values["image"] = image
+        if table.split is not None:
+            values["split"] = table.split
+        elif settings.split_pattern is not None:
+            values["split"] = _found(settings.split_pattern, image, "split")
+        if "split" in values:
+            values["split"] = settings.split_names.get(values["split"], values["split"])
+        if not self._label(values, cells, image):
+            return None
+        if columns.labels is not None and self._labels is not None:
+            values["labels"] = self._several(row[columns.labels])
+            values["label_set"] = self._labels.name
+        if columns.box:
+            values["box"] = _box(row, columns.box)
+        if columns.action_units:
+            units = {n: _number(cells[c], c) for n, c in columns.action_units.items() if cells[c]}
+            values["action_units"] = units or None
+        values["extra"] = {name: cells[name] for name in columns.extra if cells[name]}
+        if "score" in values and not settings.gather:
+            values["extra"]["score"] = values.pop("score")
+        if "utterance" in values and not settings.gather:
+            values["utterances"] = [{"text": values.pop("utterance")}]
+        return values
+
+    def _image(self, row: Row, cells: dict[str, str], table: TableFile, values: dict[str, Any]) -> str | None:
+        settings, column = self.settings, self.settings.columns.image
+        if settings.pixels is not None or (self._extracts and not isinstance(row.get(column), str)):
+            assert self.extract_to is not None
+            # Names repeat inside a table; the row's number does not.
+            name = values.get("id") or f"{PurePosixPath(table.path).stem}_{self._num_embedded:07d}"
+            self._num_embedded += 1
+            content = image_of_pixels(cells[settings.pixels]) if settings.pixels is not None else row[column]
+            return extract_image(self.extract_to, name, content)
+        image = fill(settings.image, cells) if settings.image is not None else cells[column]
+        if not image:
+            if settings.missing == "leave_out":
+                self.notes.skip("rows without an image", expected=True)
+                return None
+            raise DataError(f"column '{column}' is empty")
+        image = str(PurePosixPath(table.images or "", image.replace("\\", "/")))
+        # `os.path.isfile` does not raise for names that no file can have.
+        if not os.path.isfile(self.image_root / image):  # noqa: PTH113
+            if settings.missing == "leave_out":
+                self.notes.skip("the image is missing")
+                return None
+            raise DataError(f"the image {image} is missing below {self.image_root}")
+        return image
+
+    def _label(self, values: dict[str, Any], cells: dict[str, str], image: str) -> bool:
+        """Add the label from a column, a path or votes; False for a row to skip."""
+        fields: dict[str, Any] | None
+        if self.settings.votes is not None:
+            fields = self._votes(cells)
+            if fields is None:
+                return False
+            values |= fields
+        if self.settings.label_pattern is not None:
+            values["emotion"] = _found(self.settings.label_pattern, image, "label")
+        if self._labels is None or "emotion" not in values:
+            return True
+        fields = self.label_fields(values["emotion"], self._labels)
+        values |= fields or {}
+        return fields is not None
+
+    def _votes(self, cells: dict[str, str]) -> dict[str, Any] | None:
+        votes = self.settings.votes
+        assert votes is not None and self._labels is not None
+        counts = {self._labels.canonical(label): _number(cells[c], c) for label, c in votes.columns.items()}
+        beside = {name: _number(cells[c], c) for name, c in votes.beside.items()}
+        if any(count < 0 for count in (*counts.values(), *beside.values())):
+            raise DataError("a count of votes is negative")
+        void = max((_number(cells[c], c) for c in votes.void), default=0.0)
+        if void > 0 and void >= max((*counts.values(), *beside.values())):
+            self.notes.skip(f"most votes are for {' or '.join(votes.void)}", expected=True)
+            return None
+        return self._decided(counts, beside)
+
+    def _decided(self, counts: dict[str, float], beside: dict[str, float] | None = None) -> dict[str, Any] | None:
+        """Label and shares of counted votes; None for an image to skip."""
+        assert self._labels is not None
+        shares = {name: count for name, count in {**counts, **(beside or {})}.items() if count > 0}
+        total = sum(shares.values())
+        if not total:
+            self.notes.skip("nobody voted")
+            return None
+        fields: dict[str, Any] = {
+            "votes": {name: count / total for name, count in shares.items()},
+            "label_set": self._labels.name,
+        }
+        most = max(counts.values())
+        winners = [label for label, count in counts.items() if count == most and most > 0]
+        if len(winners) == 1:
+            fields["emotion"] = winners[0]
+        elif self.settings.label_pattern is None and self.settings.ties == "drop":
+            self.notes.skip("the most votes are tied", expected=True)
+            return None
+        return fields
+
+    def _several(self, value: Any) -> list[str]:
+        assert self._labels is not None
+        if isinstance(value, str):
+            text = value.strip()
+            # Python's list notation, as converters of MATLAB files write it.
+            parts = re.findall(r"'([^']*)'|\"([^\"]*)\"", text) if text.startswith("[") else []
+            value = (
+                [one or other for one, other in parts] if text.startswith("[") else text.split(self.settings.separator)
+            )
+        return [self._labels.canonical(str(item)) for item in value or () if str(item).strip()]
+
+    def _scaled(self, field: str, value: float, column: str) -> float:
+        scale = self.settings.scales.get(field)  # type: ignore[call-overload]
+        if scale is None:
+            return value
+        low, high = scale
+        if not low <= value <= high:
+            raise DataError(f"column '{column}': {value:g} is outside the scale {low:g} to {high:g}")
+        return 2 * (value - low) / (high - low) - 1
+
+
+def _gather(drafts: dict[str, tuple[str, dict[str, Any]]], place: str, values: dict[str, Any]) -> None:
+    """Add a row to the draft of its image: a vote and an utterance."""
+    utterance = {key: values.pop(field, None) for key, field in
+                 (("text", "utterance"), ("emotion", "emotion"), ("score", "score"))}  # fmt: skip
+    _, draft = drafts.setdefault(values["image"], (place, {**values, "utterances": [], "counts": Counter()}))
+    if utterance["emotion"] is not None:
+        draft["counts"][utterance["emotion"]] += 1
+    if utterance["text"]:
+        draft["utterances"].append({key: value for key, value in utterance.items() if value is not None})
+
+
+def _text(value: Any) -> str:
+    """A cell as text; the empty values of table formats give an empty string."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return value.strip() if isinstance(value, str) else str(value)
+
+
+def _number(text: str, column: str) -> float:
+    try:
+        number = float(text or 0)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"column '{column}': '{text}' is not a number")
+    return number
+
+
+def _box(row: Row, columns: tuple[str, ...]) -> list[float]:
+    if len(columns) == 4:
+        return [_number(_text(row[column]), column) for column in columns]
+    value = row[columns[0]]
+    parts = re.findall(r"-?\d+(?:\.\d+)?", value) if isinstance(value, str) else list(value or ())
+    if len(parts) != 4:
+        raise DataError(f"column '{columns[0]}': expected four numbers (left, top, right, bottom), got {value!r}")
+    return [float(part) for part in parts]
+
+
+def _found(pattern: str, image: str, what: str) -> str:
+    match = re.search(pattern, image)
+    if match is None:
+        raise DataError(f"no {what} in the path {image} (looked for {pattern})")
+    return match.group(1)

@@ -135,7 +135,7 @@ def _general_layouts() -> list[str]:
     """The layouts that do not belong to a particular dataset."""
     from lavis_emovit.sources.layouts import LAYOUTS
 
-    return [name for name, reader in LAYOUTS.items() if reader.imported_from is not None]
+    return sorted(name for name, reader in LAYOUTS.items() if reader.imported_from is not None)
 
 
 def parse_fractions(text: str) -> dict[str, float]:

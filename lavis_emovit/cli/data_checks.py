@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,6 +37,7 @@ def stats(
 ) -> None:
     """Count records: splits, label balance, label pairs, ratings, action units."""
     from lavis_emovit.errors import DataError, bullet_list
+    from lavis_emovit.files import write_json
     from lavis_emovit.sources.contact_sheet import find_records
     from lavis_emovit.sources.statistics import NO_LABEL, count_records
 
@@ -50,7 +50,8 @@ def stats(
         problems += [f"{path}: no record of '{label}'" for label in counted.absent()]
         unlabelled = counted.totals().get(NO_LABEL, 0)
         problems += [f"{path}: {unlabelled} records have no label"] if unlabelled else []
-    _write_json(json_out, found)
+    if json_out is not None:
+        write_json(json_out, found)
     if strict and problems:
         raise DataError(f"refused by --strict:\n{bullet_list(problems)}")
 
@@ -68,6 +69,7 @@ def verify(
 ) -> None:
     """Find missing and broken images, duplicates, and leaks between splits and between datasets."""
     from lavis_emovit.errors import ConfigError, DataError, bullet_list
+    from lavis_emovit.files import write_json
     from lavis_emovit.progress import progress
     from lavis_emovit.sources.checks import CheckedFile, check_records
     from lavis_emovit.sources.contact_sheet import find_records
@@ -98,7 +100,8 @@ def verify(
         typer.echo(f"none of the images is in {roots_used}: {hint}")
     if report.odd:
         typer.echo(f"special cases: {', '.join(f'{kind} ({count})' for kind, count in report.odd.most_common())}")
-    _write_json(json_out, {**report.findings(), "odd": dict(report.odd)})
+    if json_out is not None:
+        write_json(json_out, {**report.findings(), "odd": dict(report.odd)})
     if strict and findings:
         kinds = ", ".join(f"{len(lines)} {title}" for title, lines in findings.items())
         raise DataError(f"refused by --strict: {kinds}")
@@ -157,15 +160,6 @@ def _some(records: Iterable[EmotionRecord], path: Path) -> list[EmotionRecord]:
     if not found:
         raise DataError(f"{path}: contains no records; create some with `emovit data import`")
     return found
-
-
-def _write_json(path: Path | None, content: Any) -> None:
-    from lavis_emovit.files import atomic_writer
-
-    if path is not None:
-        with atomic_writer(path) as file:
-            json.dump(content, file, indent=1, ensure_ascii=False)
-            file.write("\n")
 
 
 def _grouped(record: EmotionRecord, key: str) -> EmotionRecord:

@@ -61,11 +61,7 @@ class JobOptions:
         return given({"seed": self.seed, "split": self.split, **more})
 
     def problems(self, *, has_model: bool) -> list[str]:
-        """Options without effect or in conflict.
-
-        Args:
-            has_model: whether the command uses a chat model.
-        """
+        """Options without effect or in conflict; `has_model` is whether the command uses a chat model."""
         found = []
         if self.batch and not has_model:
             found.append("--batch needs a chat model; add --model")

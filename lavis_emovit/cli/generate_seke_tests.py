@@ -97,7 +97,8 @@ def seke_tests(
     _write_manifest(out, records, choices, found, {files[name]: (sets[name], counts[name]) for name in wanted}, notes)
     for name in wanted:
         listed = ", ".join(f"{one} {count}" for one, count in counts[name].items())
-        typer.echo(f"{files[name]}: {_size(sets[name])} ({listed})" if sets[name] else f"{name}: no labelled face")
+        size = f"{len(sets[name])} faces of {_num_persons(sets[name])} persons"
+        typer.echo(f"{files[name]}: {size} ({listed})" if sets[name] else f"{name}: no labelled face")
     for line in notes:
         typer.echo(f"  note: {line}")
     typer.echo(f"{out / MANIFEST}")
@@ -119,10 +120,6 @@ def _notes(tested: Sequence[EmotionRecord], found: Sequence[EmotionRecord], root
     return notes
 
 
-def _size(chosen: Sequence[EmotionRecord]) -> str:
-    return f"{len(chosen)} faces of {_num_persons(chosen)} persons"
-
-
 def _num_persons(chosen: Sequence[EmotionRecord]) -> int:
     """Number of persons; a face without a person counts as one."""
     from lavis_emovit.sources.splits import group_of
@@ -142,26 +139,21 @@ def _write_manifest(
 
     from lavis_emovit.files import file_sha256, write_json
 
-    by_split = {name: [record for record in found if record.split == name] for name in {r.split for r in found}}
+    def counts(chosen: Sequence[EmotionRecord]) -> dict[str, int]:
+        return {"records": len(chosen), "persons": _num_persons(chosen)}
+
+    splits = sorted({record.split for record in found})
     content = {
         "made_by": f"lavis-emovit {version('lavis-emovit')}",
         "input": {
             "records": source.name,
             "sha256": file_sha256(source),
-            "splits": {
-                name: {"records": len(chosen), "persons": _num_persons(chosen)}
-                for name, chosen in sorted(by_split.items())
-            },
+            "splits": {name: counts([record for record in found if record.split == name]) for name in splits},
         },
         "settings": choices,
         "output": {
-            path.name: {
-                "sha256": file_sha256(path),
-                "records": len(chosen),
-                "persons": _num_persons(chosen),
-                "classes": counts,
-            }
-            for path, (chosen, counts) in sets.items()
+            path.name: {"sha256": file_sha256(path), **counts(chosen), "classes": classes}
+            for path, (chosen, classes) in sets.items()
             if chosen
         },
         "notes": notes,

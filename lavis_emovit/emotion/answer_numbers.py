@@ -56,7 +56,6 @@ def read_numbers(
     text: str,
     names: Sequence[str] = VALENCE_AROUSAL,
     scale: tuple[float, float] = (-1.0, 1.0),
-    target: tuple[float, float] | None = None,
 ) -> dict[str, NumberAnswer]:
     """Read the requested numbers from an answer.
 
@@ -64,13 +63,12 @@ def read_numbers(
         text: a generated answer.
         names: the requested quantities, in the order of the question.
         scale: lower and upper end of the question's scale, such as (1, 9).
-        target: lower and upper end of the scale of the returned values, such as (-1, 1). None: the question's scale.
 
     Returns:
         name -> number, for each of `names`.
     """
-    if not scale[0] < scale[1] or (target is not None and not target[0] < target[1]):
-        raise ValueError(f"a scale is given as (lower end, upper end), got {scale} and {target}")
+    if not scale[0] < scale[1]:
+        raise ValueError(f"a scale is given as (lower end, upper end), got {scale}")
     plain = _normalise(text)
     bare = _bare_numbers(plain, len(names))
     # "V: 0.3, A: -0.2". A single "A:" only opens an answer.
@@ -82,19 +80,11 @@ def read_numbers(
         found: list[float | NumberStatus] = [bare[i]] if bare else [values[name] for values in together]
         if not bare:
             found += _numbers_of(plain, name, scale, letters)
-        answers[name] = _answer(found, refused, scale, target)
+        answers[name] = _answer(found, refused, scale)
     return answers
 
 
-def rescale(value: float, scale: tuple[float, float], target: tuple[float, float]) -> float:
-    """Map a value linearly from one scale to another: 5 on (1, 9) becomes 0 on (-1, 1)."""
-    share = (value - scale[0]) / (scale[1] - scale[0])
-    return target[0] + share * (target[1] - target[0])
-
-
-def _answer(
-    found: Sequence[float | NumberStatus], refused: bool, scale: tuple[float, float], target: tuple[float, float] | None
-) -> NumberAnswer:
+def _answer(found: Sequence[float | NumberStatus], refused: bool, scale: tuple[float, float]) -> NumberAnswer:
     if not found:
         return NumberAnswer(None, "refused" if refused else "invalid")
     for status in ("ambiguous", "invalid"):
@@ -104,9 +94,7 @@ def _answer(
     if len(values) > 1:
         return NumberAnswer(None, "ambiguous")
     value = values.pop()
-    if not scale[0] <= value <= scale[1]:
-        return NumberAnswer(None, "invalid")
-    return NumberAnswer(value if target is None else rescale(value, scale, target), "ok")
+    return NumberAnswer(value, "ok") if scale[0] <= value <= scale[1] else NumberAnswer(None, "invalid")
 
 
 def _normalise(text: str) -> str:

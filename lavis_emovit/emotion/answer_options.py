@@ -28,12 +28,7 @@ _DENIED = re.compile(r"(?:\bnot|\bnever|\bn't|\bneither)\s*(?:the\s+)?$")
 
 
 def chosen_option(plain: str, num_options: int) -> tuple[int, ...]:
-    """Indices (from 0) of the options that an answer names by letter or number; several if it names several.
-
-    Args:
-        plain: the answer, in lower case.
-        num_options: number of listed options; marks beyond them do not count.
-    """
+    """Indices (from 0) of the options that an answer in lower case names by letter or number."""
     announced = [
         _with_further(plain, match, num_options)
         for match in _ANNOUNCED.finditer(plain)
@@ -46,7 +41,8 @@ def chosen_option(plain: str, num_options: int) -> tuple[int, ...]:
         if head:
             # Further lines that open with a mark of the same kind repeat the list; numbers below a letter count
             # reasons.
-            heads = [head, *(line for line in _HEAD.finditer(text, head.end()) if _opens_line(text, line))]
+            lines = (match for match in _HEAD.finditer(text, head.end()) if text[: match.start()].endswith("\n"))
+            heads = [head, *lines]
             same_kind = [match for match in heads if match["mark"].isdigit() == head["mark"].isdigit()]
             found = {index for match in same_kind for index in _with_further(text, match, num_options)}
     return tuple(sorted(found))
@@ -74,10 +70,6 @@ def _with_further(plain: str, match: re.Match[str], num_options: int) -> list[in
         indices.append(_index(further["mark"], num_options))
         position = further.end("mark")
     return [index for index in indices if index is not None]
-
-
-def _opens_line(text: str, match: re.Match[str]) -> bool:
-    return text[: match.start()].endswith("\n")
 
 
 def _index(mark: str, num_options: int) -> int | None:

@@ -11,11 +11,6 @@ from collections.abc import Sequence
 
 
 def read_emotion_original(text: str, labels: Sequence[str]) -> str | None:
-    """The label that the published rule reads, or None if it drops the answer.
-
-    Args:
-        text: a generated answer.
-        labels: tried in this order; the published order is alphabetical.
-    """
+    """The first of `labels` in the answer (the published order is alphabetical), or None if the rule drops it."""
     head = text.split("\n", maxsplit=1)[0].lower()
     return next((label for label in labels if label.lower() in head), None)

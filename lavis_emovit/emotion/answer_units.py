@@ -21,7 +21,6 @@ UnitStatus = Literal["ok", "invalid", "ambiguous", "refused"]
 
 MAX_INTENSITY = 5.0
 _HIGHEST_UNIT = 64  # FACS includes head and eye positions
-_LETTERS = "abcde"
 
 # "au6", "au 06", "aus 6", "action unit 6", "au12_r", with or without a FACS letter, and "r12a" for one side.
 _UNIT = r"0?(?P<unit>\d{1,2})(?:_[rc])?(?P<letter>[a-e])?(?![\w%]|\.\d)"
@@ -103,12 +102,7 @@ class UnitAnswer:
 
 
 def read_action_units(text: str, units: Collection[int] = FACIAL_UNITS) -> UnitAnswer:
-    """Read the requested action units from an answer.
-
-    Args:
-        text: a generated answer.
-        units: numbers of the requested units; other units in the answer are ignored.
-    """
+    """Read the requested action units from an answer; other units in the answer are ignored."""
     plain = _normalise(text)
     mentions = _mentions(plain)
     if _NO_LIST.search(plain):
@@ -184,7 +178,7 @@ def _intensity(plain: str, match: re.Match[str]) -> float | None:
     """The intensity of a mention: 1 if the unit is only named, None for a number off the scale."""
     letter = match.groupdict().get("letter")
     if letter:
-        return float(_LETTERS.index(letter) + 1)
+        return float("abcde".index(letter) + 1)
     stated = _VALUE.match(plain, match.end())
     if stated is None or stated["yes"]:
         return 1.0

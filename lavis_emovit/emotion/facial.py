@@ -101,10 +101,7 @@ class FacialPriors(Settings):
     def agreement(self, expression: str, active: Collection[int], units: Collection[int] = FACIAL_UNITS) -> float:
         """Dice coefficient of active units with the expression's best prototype, in [0, 1].
 
-        Args:
-            expression: a key of `expressions`.
-            active: the active units.
-            units: the coded units; all other units are ignored.
+        Only the coded units count (`units`).
         """
         seen = set(active) & set(units)
         scores = []

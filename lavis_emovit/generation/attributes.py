@@ -61,12 +61,8 @@ def write_attributes(job: Job, ids: Iterable[str] | None = None, *, vocabulary: 
     """Add missing attributes to records; attributes of the source stay unchanged.
 
     Brightness and colorfulness are measured (`lavis_emovit.images`). A chat model names the other four from the image;
-    terms outside the vocabulary are dropped and counted. Without a chat model they stay unknown.
-
-    Args:
-        job: records, writer and ledger.
-        ids: the records. None: all records of the split.
-        vocabulary: see `read_vocabulary`.
+    terms outside the vocabulary (see `read_vocabulary`) are dropped and counted. Without a chat model they stay
+    unknown.
     """
     chosen = job.chosen(ids)
     terms = read_vocabulary(vocabulary)

@@ -22,6 +22,7 @@ _OUTPUT_TOKENS = 35
 _MAX_WORDS = 60
 _LAVIS = "lavis:"
 _INSTRUCTION = "Say in one sentence what the picture shows."
+_BATCH_SIZE = 8
 
 
 def write_captions(
@@ -31,7 +32,6 @@ def write_captions(
     captioner: str | None = None,
     redo: bool = False,
     device: str = "cpu",
-    batch_size: int = 8,
 ) -> StepResult:
     """Caption records that have no caption.
 
@@ -43,7 +43,6 @@ def write_captions(
             writer, which uses the annotated attributes.
         redo: replace existing captions, too.
         device: device of the LAVIS captioner.
-        batch_size: images per batch of the LAVIS captioner.
 
     Raises:
         UserError: unknown captioner, or LAVIS is missing.
@@ -54,7 +53,7 @@ def write_captions(
     result.notes["from the source"] = len(chosen) - len(todo)
     if captioner is not None:
         result.writer = captioner
-        captions = _by_lavis(job, todo, captioner, device, batch_size, result)
+        captions = _by_lavis(job, todo, captioner, device, result)
     elif job.chat is not None:
         captions = _by_chat(job, job.chat, todo, result)
     else:
@@ -110,9 +109,7 @@ def _read_caption(row: dict[str, Any]) -> tuple[str, str]:
 # ---- LAVIS captioners -------------------------------------------------------------------------------------------
 
 
-def _by_lavis(
-    job: Job, todo: list[EmotionRecord], captioner: str, device: str, batch_size: int, result: StepResult
-) -> dict[str, str]:
+def _by_lavis(job: Job, todo: list[EmotionRecord], captioner: str, device: str, result: StepResult) -> dict[str, str]:
     """Captions by a LAVIS model. The ledger stores them like replies, so no image is captioned twice."""
     name, model_type = _model_name(captioner)
     captions: dict[str, str] = {}
@@ -134,8 +131,8 @@ def _by_lavis(
     model, processor = _load_captioner(name, model_type, device)
     progress = RunProgress(total=len(waiting))
     with job.display("captions", progress):
-        for start in range(0, len(waiting), batch_size):
-            for request, text in _caption_batch(model, processor, waiting[start : start + batch_size], device, result):
+        for start in range(0, len(waiting), _BATCH_SIZE):
+            for request, text in _caption_batch(model, processor, waiting[start : start + _BATCH_SIZE], device, result):
                 row = {
                     "request": request.fingerprint,
                     "time": now(),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -74,14 +73,7 @@ _MIN_SHARE_OF_LATIN_LETTERS = 0.9
 
 
 def check_pair(pair: Pair, kind: Kind, label: str | None, label_set: LabelSet | None) -> list[str]:
-    """Names of the checks that a pair fails, see `REASONS`.
-
-    Args:
-        pair: question and answer.
-        kind: the kind of instruction.
-        label: the emotion of the image, or None.
-        label_set: the label set of the emotion.
-    """
+    """Names of the checks that a pair fails, see `REASONS`; `label` is the emotion of the image."""
     question_words, answer_words = _WORD.findall(pair.question), _WORD.findall(pair.answer)
     low, high = kind.words
     failed = []
@@ -152,27 +144,23 @@ def is_english(text: str) -> bool:
     return sum(word in _COMMON_WORDS for word in words) >= _MIN_SHARE_OF_COMMON_WORDS * len(words)
 
 
-@dataclass
 class NearDuplicates:
     """Finds pairs that are almost identical to an earlier one, by MinHash over trigrams of words.
 
     Broder, "On the resemblance and containment of documents" (1997): the share of equal minima of many hash functions
     estimates the Jaccard index of two sets. Minima are stored in bands; pairs that share a band are compared.
-
-    Args:
-        threshold: smallest estimated Jaccard index of a duplicate.
     """
 
-    threshold: float = 0.85
-    _bands: dict[bytes, int] = field(default_factory=dict, repr=False)
-    _minima: list[np.ndarray] = field(default_factory=list, repr=False)
+    def __init__(self) -> None:
+        self._bands: dict[bytes, int] = {}
+        self._minima: list[np.ndarray] = []
 
     def seen(self, text: str) -> bool:
         """Whether an earlier text was almost identical; if not, store this one."""
         minima = _minima(text)
         keys = [bytes([band]) + minima[4 * band : 4 * band + 4].tobytes() for band in range(_NUM_HASHES // 4)]
         candidates = {self._bands[key] for key in keys if key in self._bands}
-        if any(np.mean(self._minima[number] == minima) >= self.threshold for number in candidates):
+        if any(np.mean(self._minima[number] == minima) >= _MIN_JACCARD for number in candidates):
             return True
         for key in keys:
             self._bands.setdefault(key, len(self._minima))
@@ -180,6 +168,7 @@ class NearDuplicates:
         return False
 
 
+_MIN_JACCARD = 0.85
 _NUM_HASHES = 64
 _MASKS = np.random.default_rng(7).integers(1, 2**32, size=(2, _NUM_HASHES), dtype=np.uint64)
 _PRIME = np.uint64(4294967311)  # the first prime above 2^32

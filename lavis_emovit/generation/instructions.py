@@ -53,15 +53,9 @@ class _Outcome:
 
 
 def write_kind(job: Job, name: str, ids: Iterable[str] | None = None) -> StepResult:
-    """Write one kind of instruction into the records.
+    """Write one kind of instruction into the records of the split, optionally limited to `ids`.
 
-    Args:
-        job: records, writer and ledger.
-        name: `conversation`, `reasoning`, `description` or `explanation`.
-        ids: the records. None: all records of the split. Explanations are written only for images with an emotion.
-
-    Returns:
-        the counts. `rejected/<kind>.jsonl` in the job's folder contains the rejected pairs.
+    `rejected/<kind>.jsonl` in the job's folder contains the rejected pairs.
 
     Raises:
         DataError: a record has an emotion without label set, or with an unknown one.
@@ -277,12 +271,10 @@ class _Step:
                         "kind": self.kind.name,
                         "reasons": rejected.reasons,
                         "sample": rejected.sample,
-                        "question": rejected.pair.question if rejected.pair else None,
-                        "answer": rejected.pair.answer if rejected.pair else None,
-                        "reply": rejected.text,
-                        "detail": rejected.detail,
+                        **(vars(rejected.pair) if rejected.pair else {}),
+                        **({"reply": rejected.text} if rejected.text is not None else {}),
+                        **({"detail": rejected.detail} if rejected.detail is not None else {}),
                     }
-                    row = {key: value for key, value in row.items() if value is not None}
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 

@@ -128,11 +128,6 @@ class StepResult:
 Display = Callable[[str, RunProgress], AbstractContextManager[None]]
 
 
-@contextlib.contextmanager
-def _no_display(label: str, progress: RunProgress) -> Iterator[None]:
-    yield
-
-
 @dataclass
 class Job:
     """State that all steps share. Steps replace `records` by records with more content.
@@ -163,7 +158,7 @@ class Job:
     batch: bool = False
     wait: bool = True
     dry_run: bool = False
-    display: Display = _no_display
+    display: Display = lambda label, progress: contextlib.nullcontext()
     estimates: list[Estimate] = field(default_factory=list)
     processed: set[str] = field(default_factory=set)
 
@@ -210,10 +205,10 @@ class Job:
         """Send requests, singly or in batches; in a dry run, estimate them.
 
         Args:
-            label: of the progress display.
-            writer: makes the requests.
-            requests: what to send.
-            output_tokens: of a typical reply, for estimates.
+            label: label of the progress display.
+            writer: the writer of the requests.
+            requests: the requests.
+            output_tokens: tokens of a typical reply, for estimates.
             on_row: called with every row of the ledger that finishes a request.
 
         Raises:
@@ -258,8 +253,7 @@ class Job:
         """Send one request per record, and up to `regenerate` more for records that are not done.
 
         Args:
-            records: the records.
-            writer: makes the requests.
+            records, writer: records and writer of the requests.
             result: gets the names of writer and prompt, and the counts of missing replies.
             label, output_tokens, on_row: see `ask`.
             use: called with each record, its row in the ledger and the number of the attempt.

@@ -21,11 +21,6 @@ def refuse_overlap(
 
     Only files of the same size are read. Groups (persons) are compared within one source.
 
-    Args:
-        training: records that get instructions.
-        held_out: records of other splits or other files.
-        image_root, held_out_root: folders that their image paths are relative to.
-
     Raises:
         DataError: images, ids or groups are in both; names the first ones.
     """

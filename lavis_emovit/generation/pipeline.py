@@ -41,10 +41,9 @@ def run_steps(
     Args:
         job: the job; its records change.
         steps: names from `STEPS`.
-        mix: which images get which kinds. None: every kind for every image of the split.
-        allow_short: see `draw_mix`.
+        mix, allow_short: see `draw_mix`. None: every kind for every image of the split.
         captioner, redo_captions, device: see `write_captions`.
-        vocabulary: see `write_attributes`.
+        vocabulary: see `read_vocabulary`.
         held_out: further records files with test data.
         check_overlap: reject images that get instructions and are also in another split or in `held_out`.
 
@@ -86,12 +85,7 @@ def run_steps(
 
 
 def write_categorical(job: Job, ids: Iterable[str] | None = None) -> StepResult:
-    """Write the categorical instruction into records, in place of an earlier generated one.
-
-    Args:
-        job: records and settings.
-        ids: the records. None: all records of the split. Records without emotion stay unchanged.
-    """
+    """Write the categorical instruction into records with an emotion, in place of an earlier generated one."""
     chosen = job.chosen(ids)
     settings = job.settings
     known = [record for record in chosen if record.emotion is not None]

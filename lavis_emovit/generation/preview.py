@@ -43,8 +43,7 @@ def write_preview(
         steps: results of steps, as in `summary.json`.
         title, subtitle, costs: texts of the page.
         rejected_folder: folder of rejected pairs, one file per kind.
-        num_images: number of images.
-        seed: seed of the random choices.
+        num_images, seed: number of random images, and the seed of all random choices.
     """
     rng = random.Random(f"preview/{seed}")
     written = [record for record in records if record.instructions] or list(records)

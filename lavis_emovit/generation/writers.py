@@ -41,12 +41,7 @@ class ChatWriter:
         return f"chat:{self.settings.model}"
 
     def request(self, record: EmotionRecord, sample: int = 0, more: str = "") -> ChatRequest:
-        """The request for a record.
-
-        Args:
-            record: the record.
-            sample: number of the sample; each number is a separate request.
-            more: text after the facts (for example the pair that a judge rates).
+        """The request for a record; each sample is a separate request, and `more` is text after the facts.
 
         Raises:
             DataError: the image cannot be read.

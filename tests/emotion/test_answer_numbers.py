@@ -5,7 +5,7 @@ Properties:
   question;
 - ranges, decimal commas, contradictions and two numbers for one name are ambiguous;
 - words, counts, percentages and ratings on other scales give no number;
-- values are converted to the requested scale; no text makes the reader fail.
+- no text makes the reader fail.
 
 The answers are written by hand.
 """
@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lavis_emovit.emotion.answer_numbers import NumberAnswer, read_numbers, rescale
+from lavis_emovit.emotion.answer_numbers import NumberAnswer, read_numbers
 
 INVALID, AMBIGUOUS, REFUSED = "invalid", "ambiguous", "refused"
 UNIT, NINE, PERCENT = (-1.0, 1.0), (1.0, 9.0), (0.0, 100.0)
@@ -135,11 +135,9 @@ def test_valence_and_arousal(text, scale, expected):
     assert list(answers) == ["valence", "arousal"]
 
 
-def test_values_are_converted_to_the_target_scale():
-    answers = read_numbers("Valence: 7, arousal: 1", scale=NINE, target=UNIT)
-    assert answers == {"valence": NumberAnswer(0.5, "ok"), "arousal": NumberAnswer(-1.0, "ok")}
-    assert rescale(5, NINE, UNIT) == 0
-    assert rescale(0.25, UNIT, NINE) == 6
+def test_scale_has_a_lower_and_an_upper_end():
+    answers = read_numbers("Valence: 7, arousal: 1", scale=NINE)
+    assert answers == {"valence": NumberAnswer(7.0, "ok"), "arousal": NumberAnswer(1.0, "ok")}
     with pytest.raises(ValueError, match="lower end, upper end"):
         read_numbers("0", scale=(1.0, -1.0))
 

@@ -326,7 +326,8 @@ def test_lavis_captioner_is_called_once_per_image(make_job, sketch, monkeypatch)
 
     monkeypatch.setattr(captions_module, "_load_captioner", lambda name, kind, device: (Captioner(), processor))
     job = make_job()
-    result = write_captions(job, captioner="lavis:some/type", batch_size=5)
+    monkeypatch.setattr(captions_module, "_BATCH_SIZE", 5)
+    result = write_captions(job, captioner="lavis:some/type")
     assert sum(calls) == result.num_done == len(job.chosen()) and max(calls) == 5
     shutil.copytree(sketch[0] / "image", sketch[0] / "copied")
     moved = [record.model_copy(update={"image": record.image.replace("image/", "copied/", 1)}) for record in sketch[1]]

@@ -12,28 +12,14 @@ _MOST_LIKELY = 3
 
 
 def answer_text(case: Case, priors: FacialPriors, *, hinted: bool) -> str:
-    """Question for the missing levels.
-
-    Args:
-        case: the face.
-        priors: the tables; they also contain the names of units.
-        hinted: include likely values from the tables.
-    """
+    """Question for the missing levels; `hinted` includes likely values from the tables."""
     return "\n\n".join([*_context(case, priors, hinted), _wanted(case, priors)])
 
 
 def review_text(
     case: Case, proposal: Levels, findings: Sequence[Finding], doubts: Sequence[str], priors: FacialPriors, hinted: bool
 ) -> str:
-    """Request for a review of a proposal.
-
-    Args:
-        case: the face.
-        proposal: values of the missing levels.
-        findings: contradictions to review.
-        doubts: levels on which the answers disagree.
-        priors, hinted: see `answer_text`.
-    """
+    """Request for a review of proposed levels, with contradictions and with levels on which the answers disagree."""
     parts = [*_context(case, priors, hinted), "Proposal:\n" + _in_words(proposal.only(case.wanted), priors)]
     notes = [finding.text for finding in findings] + [f"the answers disagree on {level}" for level in doubts]
     if notes:

@@ -57,18 +57,7 @@ class Outcome:
 def complete(
     cases: Sequence[Case], annotator: Annotator, settings: SekeSettings, priors: FacialPriors, *, label: str = "faces"
 ) -> list[Outcome]:
-    """Complete the missing levels of faces.
-
-    Args:
-        cases: the faces, each record once.
-        annotator: gives the answers.
-        settings: number of answers, and what to keep.
-        priors: the tables.
-        label: label of the progress display.
-
-    Returns:
-        one outcome per case, in order.
-    """
+    """Complete the missing levels of faces, each record once; returns one outcome per case, in order."""
     outcomes = [Outcome(case) for case in cases]
 
     def ask(some: list[Outcome], samples: range, title: str) -> None:

@@ -19,12 +19,6 @@ def write_instructions(
     """Instructions for the available levels; provenance contains the source of the level and its uncertainty.
 
     There is no reasoning if the tables indicate that the units fit another expression much better.
-
-    Args:
-        record: a record with marks, see `with_levels`.
-        priors: unit names and prototypes.
-        settings: definitions of active units and contradictions.
-        seed: seed of the wordings.
     """
     levels = known_levels(record, settings.active_from)
     rng = random.Random(f"seke/{seed}/{record.id}")

@@ -31,10 +31,6 @@ def complete_levels(job: Job, settings: SekeSettings) -> StepResult:
     requested. `seke.jsonl` in the job's folder contains all details of each face. Faces that a stopped run did not
     finish stay unchanged.
 
-    Args:
-        job: records, images, endpoint and ledger.
-        settings: settings of the completion.
-
     Raises:
         DataError: the emotion of a record is not a facial expression.
         ConfigError: invalid tables.
@@ -88,9 +84,6 @@ def complete_levels(job: Job, settings: SekeSettings) -> StepResult:
 
 def check_levels(job: Job, settings: SekeSettings) -> dict[str, Any]:
     """Hide each level labelled by people, one at a time, complete it from the others, and measure the result.
-
-    Args:
-        job, settings: see `complete_levels`.
 
     Returns:
         annotator, settings, and per level the result of `measure` with `calls_per_face` and `without` (faces without an

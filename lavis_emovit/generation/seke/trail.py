@@ -20,10 +20,6 @@ def with_levels(outcome: Outcome, annotator: str) -> EmotionRecord:
     `seke_<level>_by` is `person`, the name of the annotator, or both joined by ` + ` (units that people did not code);
     `seke_given` lists every generated value, so the next run recognises them; `seke_<level>_uncertainty` comes from
     `Estimate` and is absent after a single answer. Intensities of generated units are 1 and 0.
-
-    Args:
-        outcome: a complete outcome.
-        annotator: name of the annotator.
     """
     record = without_generated(outcome.case.record)
     levels, estimate = outcome.levels, outcome.estimate

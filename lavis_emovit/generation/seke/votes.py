@@ -48,12 +48,7 @@ class Estimate:
 
 
 def combine(answers: Sequence[Levels], case: Case) -> Estimate:
-    """Combine the answers about a face.
-
-    Args:
-        answers: one or more answers, each with all missing levels.
-        case: the face.
-    """
+    """Combine one or more answers about a face; each answer contains all missing levels."""
     count = len(answers)
     many = count > 1
     expression = entropy = None

@@ -111,34 +111,27 @@ def explanation(record: EmotionRecord, choose: random.Random) -> dict[str, Any]:
     return {"reason": " ".join([*_seen(record, choose), f"It works this way because {cause}."])}
 
 
-def _topics(record: EmotionRecord) -> list[tuple[tuple[str, ...], str]]:
+def _topics(record: EmotionRecord) -> list[tuple[tuple[str, str], str]]:
     """Questions about known facts, each with its answer."""
     known = record.attributes
-    topics: list[tuple[tuple[str, ...], str]] = []
+    topics: list[tuple[tuple[str, str], str]] = []
     if known.scene:
         topics.append((("What kind of place is it?", "Where is this?"), f"It is {_a(plain(known.scene))}."))
     if known.object:
-        topics.append(
-            (("Which things stand out?", "What can one see in the picture?"), f"One can see {_list(known.object)}.")
-        )
+        questions = ("Which things stand out?", "What can one see in the picture?")
+        topics.append((questions, f"One can see {_list(known.object)}."))
     if known.human_action:
-        topics.append(
-            (("What is the person doing?", "What goes on here?"), f"The action is {plain(known.human_action)}.")
-        )
+        questions = ("What is the person doing?", "What goes on here?")
+        topics.append((questions, f"The action is {plain(known.human_action)}."))
     if known.facial_expression:
-        face = _FACES.get(known.facial_expression, plain(known.facial_expression))
-        topics.append((("What does the face look like?", "How would you describe the face?"), f"The face is {face}."))
+        questions = ("What does the face look like?", "How would you describe the face?")
+        topics.append((questions, f"The face is {_face(known.facial_expression)}."))
     if known.brightness is not None:
-        topics.append(
-            (("How bright is the picture?", "What is the light like?"), f"It is {_step(_LIGHT, known.brightness)}.")
-        )
+        questions = ("How bright is the picture?", "What is the light like?")
+        topics.append((questions, f"It is {_step(_LIGHT, known.brightness)}."))
     if known.colorfulness is not None:
-        topics.append(
-            (
-                ("How strong are the colours?", "What are the colours like?"),
-                f"The colours are {_step(_COLOUR, known.colorfulness)}.",
-            )
-        )
+        questions = ("How strong are the colours?", "What are the colours like?")
+        topics.append((questions, f"The colours are {_step(_COLOUR, known.colorfulness)}."))
     if record.caption:
         topics.append((("What does the picture show?", "What is in the picture?"), _sentence(record.caption)))
     return topics
@@ -156,11 +149,10 @@ def _seen(record: EmotionRecord, choose: random.Random) -> list[str]:
         opening = choose.choice(("The eye goes to", "One notices", "What stands out is"))
         sentences.append(f"{opening} {_list(known.object)}.")
     if known.human_action:
-        sentences.append(
-            choose.choice(("Somebody is there:", "A person gives it life:")) + f" {plain(known.human_action)}."
-        )
+        opening = choose.choice(("Somebody is there:", "A person gives it life:"))
+        sentences.append(f"{opening} {plain(known.human_action)}.")
     if known.facial_expression:
-        sentences.append(f"The face is {_FACES.get(known.facial_expression, plain(known.facial_expression))}.")
+        sentences.append(f"The face is {_face(known.facial_expression)}.")
     if known.brightness is not None and known.colorfulness is not None:
         sentences.append(
             f"The light is {_step(_LIGHT, known.brightness)}, and the colours are {_step(_COLOUR, known.colorfulness)}."
@@ -172,8 +164,13 @@ def _conclusion(record: EmotionRecord) -> str:
     if record.emotion is None:
         return "What to feel about it is left to whoever looks."
     cause = _CAUSES.get(record.emotion)
-    because = f" because {cause}" if cause else ""
-    return f"That leads to {record.emotion}{because}." if cause else f"Most people would call that {record.emotion}."
+    if cause is None:
+        return f"Most people would call that {record.emotion}."
+    return f"That leads to {record.emotion} because {cause}."
+
+
+def _face(expression: str) -> str:
+    return _FACES.get(expression, plain(expression))
 
 
 def _a(noun: str) -> str:

@@ -155,20 +155,17 @@ class PriorAnnotator:
 
     def ask(self, label: str, questions: Sequence[Question]) -> list[Reply | None]:
         """See `Annotator`."""
-        return [self._reply(question.case) for question in questions]
-
-    def _reply(self, case: Case) -> Reply:
-        levels = self.guess(case)
-        if levels is None:
-            return Reply(None, "nothing_known")
-        return Reply(json.dumps(levels.only(case.wanted).plain()))
+        return [
+            Reply(json.dumps(levels.only(question.case.wanted).plain()))
+            if (levels := self.guess(question.case)) is not None
+            else Reply(None, "nothing_known")
+            for question in questions
+        ]
 
     def guess(self, case: Case) -> Levels | None:
         """The usual values of the missing levels, or None if the known levels suggest no expression."""
         priors = self._priors
-        expression = case.known.expression
-        if expression is None:
-            expression = self._expression(case)
+        expression = case.known.expression if case.known.expression is not None else self._expression(case)
         if expression is None or expression not in priors.expressions:
             return None
         valence, arousal = priors.region(expression).center()
@@ -177,13 +174,13 @@ class PriorAnnotator:
 
     def _expression(self, case: Case) -> str | None:
         known = case.known
-        point = None
+        inside = None
         if known.valence is not None and known.arousal is not None:
-            point = (known.valence, known.arousal)
-        inside = self._priors.expressions_of_point(*point) if point else list(self._priors.expressions)
-        inside = [name for name in inside if name in case.classes]
+            inside = self._priors.expressions_of_point(known.valence, known.arousal)
+            inside = [name for name in inside if name in case.classes]
         if known.units:
             scored = self._priors.expressions_of_units(known.active(), known.units)
             fitting = [name for name, _ in scored if name in case.classes]
-            return next((name for name in fitting if name in inside), fitting[0] if fitting else None)
-        return inside[0] if point and inside else None
+            both = [name for name in fitting if inside is None or name in inside]
+            return next(iter(both or fitting), None)
+        return inside[0] if inside else None

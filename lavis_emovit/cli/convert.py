@@ -48,7 +48,7 @@ def convert(
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing target.")] = False,
 ) -> None:
-    """Convert weights bit for bit, and report what was written, added and left out."""
+    """Convert weights bit for bit, and report what was written, added and omitted."""
     from lavis_emovit.checkpoints.checkpoint import verify_checkpoint
     from lavis_emovit.models.instructblip.convert import CHECKPOINT_MARK
     from lavis_emovit.models.instructblip.convert import convert as convert_weights
@@ -64,7 +64,7 @@ def convert(
     typer.echo(f"wrote {report.target} ({report.kind}) from {report.source}")
     for part, count in report.parameters.items():
         typer.echo(f"  {part:<20} {count:>14,} parameters read")
-    for title, lines in (("added", report.added), ("left out", report.left_out)):
+    for title, lines in (("added", report.added), ("omitted", report.left_out)):
         if lines:
             typer.echo(f"{title} ({len(lines)}):")
             for line in lines[:20]:

@@ -37,7 +37,7 @@ def sheet(
     typer.echo(f"{len(made.pairs)} images: {out / 'sheet.html'}; fill in {out / 'choices.csv'}")
     typer.echo(f"do not share before everybody has answered: {out / 'key.json'}")
     for reason in sorted(set(made.left_out.values())):
-        typer.echo(f"left out, {reason}: {sum(one == reason for one in made.left_out.values())}")
+        typer.echo(f"skipped, {reason}: {sum(one == reason for one in made.left_out.values())}")
 
 
 @app.command()

@@ -121,7 +121,7 @@ def _by_chat(
             result.reasons[row["status"] if row["status"] != "ok" else "unreadable"] += 1
             result.num_rejected += 1
 
-    job.ask_about(
+    job.request_replies(
         todo,
         writer,
         result,

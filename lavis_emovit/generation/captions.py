@@ -82,7 +82,7 @@ def _by_chat(job: Job, chat: ChatSettings, todo: list[EmotionRecord], result: St
         if row["status"] == "ok" and (reason := _read_caption(row)[1]):
             progress.rejected[reason] += 1
 
-    job.ask_about(
+    job.request_replies(
         todo,
         job.writer(chat, "caption", object_schema(caption={"type": "string"}), facts=False),
         result,

@@ -143,7 +143,7 @@ class _Step:
                 self._take(trial, record, "ok", row["reply"], 0)
                 progress.rejected.update({reason for rejected in trial.rejected for reason in rejected.reasons})
 
-        self.job.ask_about(
+        self.job.request_replies(
             self.records,
             self.job.writer(chat, self.kind.name, self.kind.schema),
             self.result,
@@ -219,7 +219,7 @@ class _Step:
             return writer.request(record, more=f"Question: {pair.question}\nAnswer: {pair.answer}")
 
         label = f"{self.kind.name}, judged"
-        progress = self.job.ask(label, writer, Requests(items, request), output_tokens=_JUDGE_OUTPUT_TOKENS)
+        progress = self.job.send(label, writer, Requests(items, request), output_tokens=_JUDGE_OUTPUT_TOKENS)
         if self.job.dry_run:
             return
         self.result.stopped = self.result.stopped or progress.stopped

@@ -193,7 +193,7 @@ class Job:
         image_root = self.image_root if settings.vision or not facts else None
         return ChatWriter(chat, prompt, purpose, schema, image_root, settings.facts if facts else ())
 
-    def ask(
+    def send(
         self,
         label: str,
         writer: ChatWriter,
@@ -226,18 +226,18 @@ class Job:
                 "twice. Collect the batches first with --batch, or choose another folder."
             )
 
-        def seen(row: dict[str, Any]) -> None:
+        def report(row: dict[str, Any]) -> None:
             if on_row is not None:
                 on_row(row, progress)
 
         with self.display(label, progress):
             if self.batch:
-                run_batches(requests, writer.settings, self.ledger, wait=self.wait, progress=progress, on_row=seen)
+                run_batches(requests, writer.settings, self.ledger, wait=self.wait, progress=progress, on_row=report)
             else:
-                run_requests(requests, writer.settings, self.ledger, progress=progress, on_row=seen)
+                run_requests(requests, writer.settings, self.ledger, progress=progress, on_row=report)
         return progress
 
-    def ask_about(
+    def request_replies(
         self,
         records: Sequence[EmotionRecord],
         writer: ChatWriter,
@@ -255,7 +255,7 @@ class Job:
         Args:
             records, writer: records and writer of the requests.
             result: gets the names of writer and prompt, and the counts of missing replies.
-            label, output_tokens, on_row: see `ask`.
+            label, output_tokens, on_row: see `send`.
             use: called with each record, its row in the ledger and the number of the attempt.
             is_done: whether a record needs no further attempt.
             after_round: called after each round of replies.
@@ -269,7 +269,7 @@ class Job:
                 return
             requests = Requests(left, partial(writer.request, sample=sample))
             title = label if sample == 0 else f"{label}, again ({sample})"
-            progress = self.ask(title, writer, requests, output_tokens=output_tokens, on_row=on_row)
+            progress = self.send(title, writer, requests, output_tokens=output_tokens, on_row=on_row)
             if self.dry_run:
                 return
             result.stopped, result.under_way = progress.stopped, progress.in_flight
@@ -290,11 +290,11 @@ class Job:
 
 
 class Requests:
-    """Requests that are made anew on each iteration, so memory stays small.
+    """Requests that are created on each iteration, so memory stays small.
 
     Args:
         items: one item per request.
-        make: makes the request of an item. Items with an unreadable image are skipped and listed in `problems`.
+        make: creates the request of an item. Items with an unreadable image are skipped and listed in `problems`.
     """
 
     def __init__(self, items: Sequence[Any], make: Callable[[Any], ChatRequest]):

@@ -17,7 +17,7 @@ from lavis_emovit.records import EmotionRecord
 
 @dataclass(frozen=True)
 class ChatWriter:
-    """Makes requests of records.
+    """Creates requests from records.
 
     Attributes:
         settings: endpoint and parameters.

@@ -225,7 +225,7 @@ def test_settings_file(sketch, tmp_path, capsys):
         (["--out", "taken"], "taken: this is a file; pass a folder"),
         (["--out", "other"], "summary.json: not a summary of this command"),
         (["--out", "full"], "records.jsonl: this is a folder, but a file must be written here"),
-        (["--out", "strange"], "ledger.jsonl: the ledger cannot be opened"),
+        (["--out", "blocked"], "ledger.jsonl: the ledger cannot be opened"),
         (["--judge", "m", *NOWHERE, "--max-usd", "1"], "no price is known for the model 'm'"),
         (["--prices", "other/summary.json", *NOWHERE], "summary.json: expected an object with 'date'"),
         (["--config", "prompt.yaml", *NOWHERE], "empty.txt: the prompt is empty"),
@@ -248,7 +248,7 @@ def test_user_errors(changes, message, sketch, tmp_path, capsys, monkeypatch):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "summary.json").write_text("[]")
     (tmp_path / "full" / "records.jsonl").mkdir(parents=True)
-    (tmp_path / "strange" / "ledger.jsonl").mkdir(parents=True)
+    (tmp_path / "blocked" / "ledger.jsonl").mkdir(parents=True)
     (tmp_path / "empty.txt").write_text(" \n")
     (tmp_path / "prompt.yaml").write_text("job: {prompt_files: {reasoning: empty.txt}}")
     arguments = ["generate", "all", str(sketch / "records.jsonl"), "--out", "out"]

@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 from lavis_emovit.emotion.facial import FACIAL_UNITS, facial_priors
 from lavis_emovit.errors import DataError
 from lavis_emovit.generation.seke.annotators import PriorAnnotator, Reply
-from lavis_emovit.generation.seke.asking import answer_text, hints
 from lavis_emovit.generation.seke.completion import complete
 from lavis_emovit.generation.seke.levels import Case, Levels, case_of, read_answer
 from lavis_emovit.generation.seke.measures import Pair, auroc, concordance, measure
+from lavis_emovit.generation.seke.questions import answer_text, hints
 from lavis_emovit.generation.seke.rules import contradictions
 from lavis_emovit.generation.seke.settings import LEVELS, SekeSettings
 from lavis_emovit.generation.seke.votes import combine

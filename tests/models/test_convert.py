@@ -345,7 +345,7 @@ def test_command_says_what_it_did_and_refuses_what_it_must(lavis, exported, tmp_
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in lavis.beside.items()]
     assert main(["convert", str(lavis.file), str(tmp_path / "out"), *flags]) == 0
     said = capsys.readouterr().out
-    assert "qformer" in said and "left out (1)" in said and "<image> as token" in said
+    assert "qformer" in said and "omitted (1)" in said and "<image> as token" in said
     assert main(["convert", str(lavis.file), str(tmp_path / "out"), *flags]) == 2
     assert "--overwrite replaces it" in capsys.readouterr().err
     assert main(["convert", str(lavis.file), str(tmp_path / "out"), *flags, "--overwrite"]) == 0

@@ -133,7 +133,7 @@ class ChatAnnotator:
         requests = Requests(items, self._request)
         is_review = bool(items) and items[0].proposal is not None
         writer = self._review if is_review else self._answers
-        progress = self._job.ask(label, writer, requests, output_tokens=_OUTPUT_TOKENS, on_row=on_row)
+        progress = self._job.send(label, writer, requests, output_tokens=_OUTPUT_TOKENS, on_row=on_row)
         self.stopped = progress.stopped
         self.under_way += progress.in_flight
         for number in requests.problems:

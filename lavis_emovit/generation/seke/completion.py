@@ -9,8 +9,8 @@ from typing import Any
 from lavis_emovit.chat.json_text import find_json
 from lavis_emovit.emotion.facial import FacialPriors
 from lavis_emovit.generation.seke.annotators import Annotator, Question, Reply
-from lavis_emovit.generation.seke.asking import answer_text, review_text
 from lavis_emovit.generation.seke.levels import Case, Levels, read_answer, read_levels
+from lavis_emovit.generation.seke.questions import answer_text, review_text
 from lavis_emovit.generation.seke.rules import Finding, contradictions
 from lavis_emovit.generation.seke.settings import LevelName, SekeSettings
 from lavis_emovit.generation.seke.votes import Estimate, combine

@@ -11,11 +11,11 @@ from lavis_emovit.emotion.facial import FacialPriors, facial_priors
 from lavis_emovit.files import atomic_writer, write_json
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.seke.annotators import Annotator, ChatAnnotator, PriorAnnotator, Question
-from lavis_emovit.generation.seke.asking import answer_text, review_text
 from lavis_emovit.generation.seke.completion import Outcome, complete
 from lavis_emovit.generation.seke.instructions import write_instructions
 from lavis_emovit.generation.seke.levels import Case, Levels, case_of, known_levels, without_generated
 from lavis_emovit.generation.seke.measures import Pair, measure
+from lavis_emovit.generation.seke.questions import answer_text, review_text
 from lavis_emovit.generation.seke.settings import LEVELS, SekeSettings
 from lavis_emovit.generation.seke.trail import story, with_levels
 from lavis_emovit.records import EmotionRecord

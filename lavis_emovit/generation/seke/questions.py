@@ -1,4 +1,4 @@
-"""Text of a question about a face: known levels, likely values from the tables, missing levels."""
+"""Text of questions about a face: known levels, likely values from the tables, missing levels."""
 
 from __future__ import annotations
 

@@ -61,8 +61,10 @@ REQUIREMENTS = [
     "scipy>=1.11",
     "matplotlib>=3.8",
     "jinja2>=3.1",
-    # chat models that write instruction data; loaded only when one is asked
-    "openai>=1.66",
+    # chat models that write instruction data; loaded only when one is used
+    "openai[aiohttp]>=1.89",
+    "aiohttp>=3.10",
+    "aiolimiter>=1.1",
     # the command
     "rich>=13.7",
     "typer>=0.19",

@@ -1,1 +1,1 @@
-"""The chat side: requests with a fingerprint, an append-only ledger, limits, a budget, any OpenAI endpoint."""
+"""The chat client: requests with fingerprints, an append-only ledger, rate limits and a budget."""

@@ -1,4 +1,4 @@
-"""What can go wrong with a call, class by class, and what each class means for the run."""
+"""The outcome of a call: a reply, or a fault of a class that says what it means for the run."""
 
 from __future__ import annotations
 
@@ -7,24 +7,27 @@ import email.utils
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
-# Passes by itself: the request is sent again.
+from lavis_emovit.chat.prices import Usage
+
+# Passes by itself: the call is repeated.
 TRANSIENT = frozenset({"rate_limited", "server_error", "timeout", "dropped", "malformed"})
-# Nothing but a person helps: the run ends.
+# Only a person can fix it: the run ends.
 FATAL = frozenset({"authentication", "quota", "not_found"})
-# The endpoint lacks something that we can do without: sent again in another form, see `client.py`.
+# The endpoint lacks an optional feature: the call is repeated in a simpler form, see `client.py`.
 ADAPTABLE = frozenset({"schema_unsupported", "parameter_unsupported"})
-# Everything else (`bad_request`, `expired`) ends the request, not the run.
+# All other classes (`bad_request`, `expired`) end the request, not the run.
 
-# Whether the endpoint may have done the work, although no answer came.
-MAY_BE_BILLED = frozenset({"timeout", "dropped", "malformed"})
-
+_BY_HTTP_STATUS = {
+    401: "authentication", 402: "quota", 403: "authentication", 404: "not_found", 408: "timeout", 409: "server_error",
+    429: "rate_limited",
+}  # fmt: skip
 _QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|billing|credit balance|payment required", re.I)
 _FILTERED = re.compile(r"content[_ ]?(?:filter|policy|management)|responsible ?ai|safety system", re.I)
 _SCHEMA = re.compile(r"response_format|json_schema|json_object|structured output|guided|grammar", re.I)
-_OTHER_TOKEN_PARAMETER = re.compile(r"max_completion_tokens|max_tokens", re.I)
+_TOKEN_PARAMETER = re.compile(r"max_completion_tokens|max_tokens", re.I)
 _UNSUPPORTED = re.compile(
     r"not support|unsupported|unknown|unrecogni[sz]ed|not permitted|extra (?:inputs|fields)|invalid", re.I
 )
@@ -33,113 +36,90 @@ _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 @dataclass(frozen=True)
-class Fault:
-    """A call that brought no reply.
+class Answer:
+    """The outcome of one call. Most fields have the name and order of the keys of a ledger row.
 
     Attributes:
-        status: its class, as the ledger names it.
-        message: what the endpoint said.
-        http: status code, where there was an HTTP answer.
-        retry_after_s: the pause that the endpoint asks for.
-        was_sent: False where no connection came about.
+        status: `ok`, another status of `ledger.FINISHED`, or a class of fault.
+        served_by: the model that the endpoint reports.
+        finish: the endpoint's `finish_reason`.
+        http: status code of an error.
+        reason: why the status is not `ok`.
+        reply: the raw text of the model.
+        retry_after_s: the pause that the endpoint requests.
+        may_be_billed: False if the endpoint has certainly not done the work.
     """
 
     status: str
-    message: str
+    latency_s: float = 0.0
+    served_by: str | None = None
+    reply_id: str | None = None
+    finish: str | None = None
     http: int | None = None
+    reason: str | None = None
+    reply: str | None = None
+    usage: Usage | None = None
     retry_after_s: float | None = None
-    was_sent: bool = True
+    may_be_billed: bool = True
 
 
-def classify_exception(error: BaseException) -> Fault:
-    """The class of an exception of the `openai` client (or of a call that took too long)."""
+def classify_exception(error: BaseException) -> Answer:
+    """The class of an exception of the `openai` client, or of a call that took too long."""
+    import aiohttp
     import openai
 
-    if isinstance(error, (openai.APITimeoutError, asyncio.TimeoutError, TimeoutError)):
-        sent = type(error.__cause__).__name__ not in ("ConnectTimeout", "PoolTimeout")
-        return Fault("timeout", "no answer within the time limit", was_sent=sent)
     if isinstance(error, openai.APIStatusError):
-        headers = {name.lower(): value for name, value in error.response.headers.items()}
-        code, message = _code_and_message(error)
-        return classify_status(error.status_code, code, message, retry_after_s(headers))
+        details = error.body if isinstance(error.body, Mapping) else {"message": error.body}
+        code, message = f"{error.code or ''} {error.type or ''}", str(details.get("message") or error.message)
+        return classify_status(error.status_code, code, message, retry_after_s(error.response.headers))
+    # aiohttp's own exception decides: openai reports a connection that broke after sending as a connect timeout, and
+    # taking that call for one that was not sent would let a run exceed its budget.
+    causes = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    not_sent = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
+    was_sent = not any(isinstance(cause, not_sent) for cause in causes)
+    if any(isinstance(cause, (asyncio.TimeoutError, TimeoutError)) for cause in causes):
+        return Answer("timeout", reason="no answer within the time limit", may_be_billed=was_sent)
     if isinstance(error, openai.APIConnectionError):
-        cause = error.__cause__
-        sent = type(cause).__name__ not in ("ConnectError", "ConnectTimeout", "UnsupportedProtocol")
-        return Fault("dropped", f"{type(cause).__name__ if cause else 'connection'}: {cause or error}", was_sent=sent)
+        return Answer("dropped", reason=f"{type(causes[-1]).__name__}: {causes[-1]}", may_be_billed=was_sent)
     if isinstance(error, openai.OpenAIError):
-        return Fault("malformed", f"{type(error).__name__}: {error}")
+        return Answer("malformed", reason=f"{type(error).__name__}: {error}")
     raise error
 
 
-def classify_status(http: int, code: str, message: str, wait_s: float | None = None) -> Fault:
-    """The class of an HTTP answer that is no success.
-
-    Args:
-        http: the status code.
-        code: `code` and `type` of the protocol's error object, joined; may be empty.
-        message: the error's text.
-        wait_s: the pause that the answer asks for.
-    """
+def classify_status(http: int, code: str, message: str, wait_s: float | None = None) -> Answer:
+    """The class of an HTTP error, from its status code, the `code` and `type` of its error object, and its message."""
     text = f"{code} {message}"
-    if http == 402 or (http in (403, 429) and _QUOTA.search(text)):
+    status = _BY_HTTP_STATUS.get(http) or ("server_error" if http >= 500 else "bad_request")
+    if http in (403, 429) and _QUOTA.search(text):
         status = "quota"
-    elif http in (401, 403):
-        status = "authentication"
-    elif http == 404:
-        status = "not_found"
-    elif http == 429:
-        status = "rate_limited"
-    elif http == 408:
-        status = "timeout"
-    elif http >= 500 or http == 409:
-        status = "server_error"
-    elif _FILTERED.search(text):
+    elif status == "bad_request" and _FILTERED.search(text):
         status = "refused"
-    elif _SCHEMA.search(text) and _UNSUPPORTED.search(text):
-        status = "schema_unsupported"
-    elif _OTHER_TOKEN_PARAMETER.search(text) and _UNSUPPORTED.search(text):
-        status = "parameter_unsupported"
-    else:
-        status = "bad_request"
-    return Fault(status, message or f"HTTP {http}", http, wait_s)
-
-
-def _code_and_message(error: Any) -> tuple[str, str]:
-    body = error.body if isinstance(error.body, Mapping) else {}
-    inner = body.get("error", body)
-    if isinstance(inner, Mapping):
-        code = " ".join(str(inner.get(key) or "") for key in ("code", "type"))
-        return code, str(inner.get("message") or error.message)
-    return "", str(inner or error.message)
+    elif status == "bad_request" and _UNSUPPORTED.search(text):
+        if _SCHEMA.search(text):
+            status = "schema_unsupported"
+        elif _TOKEN_PARAMETER.search(text):
+            status = "parameter_unsupported"
+    reason, may_be_billed = message or f"HTTP {http}", status == "timeout"
+    return Answer(status, http=http, reason=reason, retry_after_s=wait_s, may_be_billed=may_be_billed)
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """The pause that an answer's headers ask for, in seconds; names are in lower case.
-
-    `retry-after-ms` wins over `retry-after`, which holds seconds or a date.
-    """
-    milliseconds, value = headers.get("retry-after-ms"), headers.get("retry-after")
-    try:
-        if milliseconds is not None:
-            return max(0.0, float(milliseconds) / 1000)
-        if value is not None:
-            return max(0.0, float(value))
-    except ValueError:
-        pass
-    if value is None:
-        return None
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
+    """Seconds that an answer requests to wait, in `retry-after-ms`, else in `retry-after`, which may also be a date."""
+    for name, unit_s in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        with suppress(KeyError, ValueError):
+            return max(0.0, float(headers[name]) * unit_s)
+    with suppress(KeyError, TypeError, ValueError):
+        return max(0.0, email.utils.parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
+    return None
 
 
-def duration_s(text: str) -> float | None:
-    """Seconds of a duration as rate-limit headers give it (`1s`, `6m0s`, `120ms`, or a plain number)."""
-    parts = _DURATION.findall(text)
+def header_number(text: str | None) -> float | None:
+    """A number in a rate-limit header, or the seconds of a duration (`1s`, `6m0s`, `120ms`); None if it is neither."""
+    parts = _DURATION.findall(text or "")
     if parts:
         return sum(float(number) * _SECONDS[unit] for number, unit in parts)
-    try:
-        return float(text)
-    except ValueError:
-        return None
+    with suppress(ValueError):
+        return float(text or "")
+    return None

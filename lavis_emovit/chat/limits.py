@@ -1,151 +1,123 @@
-"""Requests and tokens per minute, and one pause for all when the endpoint asks for it."""
+"""Requests and tokens per minute, and one pause for all calls when the endpoint asks for it."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
-from lavis_emovit.chat.faults import duration_s
+from aiolimiter import AsyncLimiter
+
+from lavis_emovit.chat.faults import header_number
 
 _MINUTE_S = 60.0
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 60.0
 
 
-class _Budget:
-    """So many units a minute, evenly: any 60 seconds see at most `per_minute` units (and one request more than that
-    where a single one is larger than a second's share).
-    """
-
-    def __init__(self, per_minute: float | None, clock: Callable[[], float]):
-        self._clock = clock
-        self.per_minute: float | None = None
-        self._level = 0.0
-        self._time = clock()
-        self.set(per_minute)
-
-    def set(self, per_minute: float | None) -> None:
-        if per_minute == self.per_minute:
-            return
-        first = self.per_minute is None
-        self.per_minute = per_minute
-        if per_minute is not None:
-            self._level = self._burst if first else min(self._level, self._burst)
-
-    @property
-    def _burst(self) -> float:
-        return max(1.0, (self.per_minute or 0.0) / _MINUTE_S)
-
-    @property
-    def _rate(self) -> float:
-        limit = self.per_minute or 0.0
-        return (limit - self._burst if limit > 2.0 else limit) / _MINUTE_S
-
-    def wait_s(self, amount: float) -> float:
-        """Seconds until `amount` may be taken; what is larger than the burst waits for a full one and owes the rest."""
-        if self.per_minute is None:
-            return 0.0
-        now = self._clock()
-        self._level = min(self._burst, self._level + (now - self._time) * self._rate)
-        self._time = now
-        return max(0.0, (min(amount, self._burst) - self._level) / self._rate)
-
-    def take(self, amount: float) -> None:
-        if self.per_minute is not None:
-            self._level -= amount
-
-
 class RateLimiter:
-    """Lets calls pass one by one, no faster than the limits; all of them wait while a pause lasts.
+    """Lets calls start one by one, no faster than the limits. A pause holds all of them back.
 
     Args:
-        rpm: requests per minute, or None.
-        tpm: tokens per minute (input, and the longest output, as endpoints count), or None.
-        clock: seconds, for tests.
-        seed: of the jitter.
+        rpm: requests per minute. None: no limit.
+        tpm: tokens per minute; endpoints count the input plus the longest possible output. None: no limit.
+        stop: ends all waiting when it is set.
     """
 
-    def __init__(
-        self,
-        rpm: float | None = None,
-        tpm: float | None = None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        seed: int | None = None,
-    ):
-        self._clock = clock
-        self._own = {"requests": rpm, "tokens": tpm}
-        self._budgets = {"requests": _Budget(rpm, clock), "tokens": _Budget(tpm, clock)}
+    def __init__(self, rpm: float | None = None, tpm: float | None = None, stop: asyncio.Event | None = None):
+        self._stop = stop or asyncio.Event()
+        self._settings = {"requests": rpm, "tokens": tpm}
+        self._per_minute = {name: limit for name, limit in self._settings.items() if limit is not None}
+        self._limiters = {name: _limiter(limit) for name, limit in self._per_minute.items()}
+        self._unused_tokens = 0.0
         self._resume_at = 0.0
         self._num_pauses = 0
-        self._random = random.Random(seed)
-        # Waiting is in order of arrival: a large request is not overtaken for ever.
+        # A generator of its own leaves the global one, which seeds control, alone.
+        self._random = random.Random()
+        # Calls wait in order of arrival. AsyncLimiter alone would let small requests overtake a large one forever.
         self._turn = asyncio.Lock()
 
-    async def acquire(self, tokens: float, stop: asyncio.Event | None = None) -> None:
-        """Wait until a request of so many tokens may be sent, or until `stop` is set."""
+    async def acquire(self, tokens: float) -> None:
+        """Wait until a request of that many tokens may be sent."""
         async with self._turn:
-            while stop is None or not stop.is_set():
-                wait = max(
-                    self._resume_at - self._clock(),
-                    self._budgets["requests"].wait_s(1.0),
-                    self._budgets["tokens"].wait_s(tokens),
-                )
-                if wait <= 0.0:
-                    break
-                await pause(wait, stop)
-            self._budgets["requests"].take(1.0)
-            self._budgets["tokens"].take(tokens)
+            reused = min(tokens, self._unused_tokens)
+            self._unused_tokens -= reused
+            for name, amount in (("requests", 1.0), ("tokens", tokens - reused)):
+                while name in self._limiters and amount > 0.0 and not self._stop.is_set():
+                    limiter = self._limiters[name]
+                    part = min(amount, limiter.max_rate)
+                    amount -= part
+                    if limiter.has_capacity(part):
+                        await limiter.acquire(part)
+                    else:
+                        await _unless(self._stop, limiter.acquire(part))
+            while (wait_s := self._resume_at - _now()) > 0.0 and not self._stop.is_set():
+                await pause(wait_s, self._stop)
 
     def give_back(self, tokens: float) -> None:
-        """Return the tokens that a finished request had taken and did not use."""
-        self._budgets["tokens"].take(-max(0.0, tokens))
+        """Return tokens that a finished request had acquired and did not use."""
+        if "tokens" in self._limiters and tokens > 0.0:
+            # Without the upper bound, what is returned before a quiet time would allow a burst after it.
+            most = max(tokens, self._limiters["tokens"].max_rate)
+            self._unused_tokens = min(most, self._unused_tokens + tokens)
 
-    def observe(self, headers: Mapping[str, str]) -> None:
-        """Learn from the `x-ratelimit-*` headers of an answer: lower limits hold, an empty budget pauses everybody."""
-        for name, budget in self._budgets.items():
-            limit = _number(headers.get(f"x-ratelimit-limit-{name}"))
-            if limit is not None and limit > 0:
-                own = self._own[name]
-                budget.set(limit if own is None else min(own, limit))
-            if _number(headers.get(f"x-ratelimit-remaining-{name}")) == 0:
-                reset = duration_s(headers.get(f"x-ratelimit-reset-{name}", ""))
-                if reset:
-                    self._resume_at = max(self._resume_at, self._clock() + min(reset, _MINUTE_S))
+    async def observe(self, headers: Mapping[str, str]) -> None:
+        """Follow the `x-ratelimit-*` headers of an answer: lower limits apply, and used-up ones pause all calls."""
+        for name, own in self._settings.items():
+            limit = header_number(headers.get(f"x-ratelimit-limit-{name}"))
+            if limit is not None and limit > 0.0:
+                await self._set(name, limit if own is None else min(own, limit))
+            if header_number(headers.get(f"x-ratelimit-remaining-{name}")) == 0.0:
+                reset_s = header_number(headers.get(f"x-ratelimit-reset-{name}")) or 0.0
+                self._resume_at = max(self._resume_at, _now() + min(reset_s, _MINUTE_S))
 
-    def pause(self, asked_s: float | None = None) -> None:
-        """The endpoint is too busy: everybody waits, longer each time in a row, and never shorter than it asks."""
-        now = self._clock()
-        if asked_s is not None:
-            self._resume_at = max(self._resume_at, now + asked_s * (1.0 + 0.1 * self._random.random()))
-        elif now >= self._resume_at:  # many calls fail together; that is one reason to pause, not many
-            longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**self._num_pauses)
-            self._resume_at = now + longest * (0.5 + 0.5 * self._random.random())
+    def pause(self, requested_s: float | None = None) -> None:
+        """Hold all calls back: at least as long as the endpoint requests, else longer with each pause in a row."""
+        if requested_s is not None:
+            self._resume_at = max(self._resume_at, _now() + requested_s * (1.0 + 0.1 * self._random.random()))
+        elif _now() >= self._resume_at:  # many calls fail together, which is one reason to pause
+            self._resume_at = _now() + self.backoff_s(self._num_pauses + 1)
             self._num_pauses += 1
 
     def success(self) -> None:
-        """A call was answered; the next pause begins short again."""
+        """A call was answered, so the next pause is a short one again."""
         self._num_pauses = 0
 
     def backoff_s(self, attempt: int) -> float:
-        """Wait of a single request before its next attempt: exponential, with full jitter from a half on."""
+        """Wait before the next attempt: exponential, with jitter that takes off up to a half."""
         return min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (attempt - 1)) * (0.5 + 0.5 * self._random.random())
 
+    async def _set(self, name: str, per_minute: float) -> None:
+        if self._per_minute.get(name) == per_minute:
+            return
+        limiter = _limiter(per_minute)
+        if name in self._limiters:
+            await limiter.acquire(limiter.max_rate)  # does not wait; a change of limits is no reason for a burst
+        self._per_minute[name], self._limiters[name] = per_minute, limiter
 
-async def pause(seconds: float, stop: asyncio.Event | None = None) -> None:
-    """Wait so many seconds, or until `stop` is set."""
-    if stop is None:
-        await asyncio.sleep(seconds)
-        return
-    with suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(stop.wait(), timeout=seconds)
+
+async def pause(seconds: float, stop: asyncio.Event) -> None:
+    """Wait that many seconds, or until `stop` is set."""
+    await _unless(stop, asyncio.sleep(seconds))
 
 
-def _number(text: str | None) -> float | None:
+async def _unless(stop: asyncio.Event, waiting: Coroutine[Any, Any, Any]) -> None:
+    """Await `waiting`, but give it up as soon as `stop` is set."""
+    tasks = [asyncio.create_task(waiting), asyncio.create_task(stop.wait())]
     try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _limiter(per_minute: float) -> AsyncLimiter:
+    """Lets a second's share through at once and the rest evenly, so that no 60 seconds see more than `per_minute`."""
+    burst = max(1.0, per_minute / _MINUTE_S)
+    rest = per_minute - burst if per_minute > 2.0 else per_minute
+    return AsyncLimiter(burst, _MINUTE_S * burst / rest)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

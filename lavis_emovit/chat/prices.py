@@ -1,8 +1,7 @@
-"""What tokens cost: a dated table, which a file of the user replaces or extends."""
+"""The cost of tokens: a dated table, which a file of the user extends or replaces."""
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +9,17 @@ from pathlib import Path
 from pydantic import ConfigDict, Field
 
 from lavis_emovit.chat.request import ChatRequest
-from lavis_emovit.errors import ConfigError, UserError
-from lavis_emovit.settings import Settings, parse_settings
+from lavis_emovit.chat.settings import ChatSettings
+from lavis_emovit.errors import UserError
+from lavis_emovit.settings import Settings, read_settings_file
 
 BUILT_IN = Path(__file__).resolve().parent / "prices.json"
 
-# Dated names (`gpt-4o-2024-08-06`) cost what the plain name costs.
+# Dated names (`gpt-4o-2024-08-06`) cost the same as the plain name.
 _DATE = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 # Roles, separators and the start of the reply; more than any known chat format adds to a message.
 _TOKENS_AROUND_MESSAGE = 16
-# Characters per token of English text, for estimates; the worst case counts every byte as a token.
+# Of English text, for estimates. The worst case counts every byte as a token.
 _CHARACTERS_PER_TOKEN = 4.0
 _IMAGE_TOKENS_MAX_UNKNOWN = 4096
 
@@ -29,9 +29,9 @@ class Price(Settings):
 
     Attributes:
         input, output: the list prices.
-        cached_input: price of input that the endpoint had in its cache; that of input where left out.
-        batch_factor: share of the price that the Batch API asks.
-        image_tokens_max: the most tokens that one picture counts for.
+        cached_input: price of input that the endpoint had cached; by default that of input.
+        batch_factor: price in the Batch API, as a share of the list price.
+        image_tokens_max: the most tokens that one image counts for.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -52,96 +52,69 @@ class Price(Settings):
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one reply; `cached` is the part of `input` that was cached."""
+    """Tokens of one reply; `cached` is the cached part of `input`."""
 
     input: int
     output: int
     cached: int = 0
 
 
-@dataclass(frozen=True)
-class PriceTable:
-    """Prices by model name, and where they come from."""
+class PriceTable(Settings):
+    """Prices by model name, and their source."""
 
-    date: str
-    source: str
+    model_config = ConfigDict(extra="ignore")
+
+    date: str = Field(min_length=1)
+    source: str = ""
     models: dict[str, Price]
 
     def find(self, model: str) -> Price | None:
-        """The price of a model; dated names and a `provider/` in front don't matter."""
+        """The price of a model, also of a dated name or one with `provider/` in front; None if there is none."""
         for name in (model, _DATE.sub("", model), _DATE.sub("", model.rpartition("/")[2])):
             if name in self.models:
                 return self.models[name]
         return None
 
-    def require(self, model: str) -> Price:
-        """As `find`.
-
-        Raises:
-            UserError: the model has no price; says how to give one.
-        """
-        price = self.find(model)
-        if price is None:
-            raise UserError(
-                f"no price is known for the model '{model}', so its cost cannot be limited. Give a file with --prices: "
-                f'{{"date": "...", "models": {{"{model}": {{"input": 0.0, "output": 0.0}}}}}} (US dollars per million '
-                "tokens; 0 for a model of your own)."
-            )
-        return price
-
 
 def load_prices(path: str | Path | None = None) -> PriceTable:
-    """The built-in table, with the models of a user's file over it.
-
-    Raises:
-        UserError: the file cannot be read, or holds something else.
-    """
-    table = _read(BUILT_IN)
+    """The built-in table, updated with the models of a user's file."""
+    table = read_settings_file(PriceTable, BUILT_IN, "prices")
     if path is None:
         return table
-    own = _read(Path(path))
-    return PriceTable(own.date, f"{own.source}; else {table.source}", {**table.models, **own.models})
+    custom = read_settings_file(PriceTable, Path(path), "prices")
+    source = f"{custom.source or path}; else {table.source}"
+    return PriceTable(date=custom.date, source=source, models={**table.models, **custom.models})
 
 
-def _read(path: Path) -> PriceTable:
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: the prices cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from None
-    if not isinstance(content, dict) or not isinstance(content.get("models"), dict) or not content.get("date"):
-        raise UserError(f"{path}: expected an object with 'date' and 'models', as in {BUILT_IN}")
-    models: dict[str, Price] = {}
-    problems: list[str] = []
-    for name, values in content["models"].items():
-        if not isinstance(values, dict):
-            problems.append(f"models.{name}: expected an object with 'input' and 'output'")
-            continue
-        price, own = parse_settings(Price, values, f"models.{name}")
-        problems += own
-        if price is not None:
-            models[name] = price
-    if problems:
-        raise ConfigError(problems, str(path))
-    return PriceTable(str(content["date"]), str(content.get("source", path)), models)
+def price_of(settings: ChatSettings) -> Price | None:
+    """The price of the endpoint's model, or None if it has none.
+
+    Raises:
+        UserError: the file with prices cannot be used, or the model has no price although there is a budget.
+    """
+    model = settings.model
+    price = load_prices(settings.prices).find(model)
+    if price is None and settings.max_usd is not None:
+        raise UserError(
+            f"no price is known for the model '{model}', so its cost cannot be limited. Give a file with --prices: "
+            f'{{"date": "...", "models": {{"{model}": {{"input": 0.0, "output": 0.0}}}}}} (US dollars per million '
+            "tokens; 0 for your own model)."
+        )
+    return price
 
 
 def worst_case(request: ChatRequest, price: Price | None) -> Usage:
-    """The most tokens that a request can use: every byte a token, the longest reply."""
-    per_picture = price.image_tokens_max if price else _IMAGE_TOKENS_MAX_UNKNOWN
+    """The most tokens that a request can use: every byte is a token, and the reply has full length."""
+    per_image = price.image_tokens_max if price else _IMAGE_TOKENS_MAX_UNKNOWN
     text = request.num_text_bytes() + _TOKENS_AROUND_MESSAGE * (len(request.messages) + 1)
-    return Usage(text + per_picture * request.num_images(), int(request.parameters.get("max_output_tokens", 0)))
+    return Usage(text + per_image * request.num_images(), int(request.parameters.get("max_output_tokens", 0)))
 
 
 def likely(request: ChatRequest, price: Price | None, output_tokens: float) -> Usage:
-    """The tokens that a request will probably use, for estimates.
+    """An estimate of the tokens that a request uses, given the length of a typical reply.
 
-    Args:
-        request: the request.
-        price: of its model; a picture counts a fifth of the most that it could.
-        output_tokens: of a typical reply.
+    An image counts a fifth of its maximum.
     """
-    per_picture = price.image_tokens_max if price else _IMAGE_TOKENS_MAX_UNKNOWN
+    per_image = price.image_tokens_max if price else _IMAGE_TOKENS_MAX_UNKNOWN
     text = request.num_text_bytes() / _CHARACTERS_PER_TOKEN + _TOKENS_AROUND_MESSAGE / 2 * len(request.messages)
-    return Usage(round(text + per_picture / 5 * request.num_images()), round(output_tokens))
+    return Usage(round(text + per_image / 5 * request.num_images()), round(output_tokens))

@@ -15,14 +15,12 @@ class RunProgress:
     """Counters of a run.
 
     Attributes:
-        total: requests of the run, or None while unknown.
         done: finished requests, including those that the ledger had (`from_ledger`).
         in_flight: calls under way.
-        failed: requests without a reply in this run, by class.
+        failed: requests without a reply, by class of fault.
         rejected: replies that cannot be used, by reason.
-        retries: calls that were repeated, by class of fault.
-        tokens: `input`, `cached` and `output` of this run.
-        usd: cost of this run, in US dollars.
+        retries: repeated calls, by class of fault.
+        tokens: `input`, `cached` and `output` of new replies.
         stopped: why the run ended early, or None.
     """
 

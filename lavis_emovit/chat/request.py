@@ -1,4 +1,4 @@
-"""One request to a chat model, and the fingerprint by which the ledger knows it."""
+"""One request to a chat model, and the fingerprint that identifies it in the ledger."""
 
 from __future__ import annotations
 
@@ -14,18 +14,14 @@ from lavis_emovit.chat.images import ChatImage
 
 @dataclass(frozen=True)
 class Message:
-    """One message: text and, in front of it, pictures."""
+    """One message: images, followed by a text."""
 
     role: str
     text: str
     images: tuple[ChatImage, ...] = ()
 
     def body(self) -> dict[str, Any]:
-        """The message as the protocol has it; pictures are decoded and encoded here.
-
-        Raises:
-            DataError: a picture that cannot be used.
-        """
+        """The message in the form of the chat-completions protocol. Reads and encodes the images."""
         if not self.images:
             return {"role": self.role, "content": self.text}
         parts: list[dict[str, Any]] = [
@@ -37,16 +33,16 @@ class Message:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """What is asked of a model.
+    """One request to a chat model.
 
     Attributes:
-        model: the model's name.
-        messages: in order, the system's first.
+        model: name of the model.
+        messages: in order, starting with the system message.
         parameters: what shapes the reply (temperature, seed, ...), see `ChatSettings.parameters`.
         prompt: name and version of the prompt, for example `conversation/1`.
         schema: JSON schema of the reply, or None for free text.
-        sample: number of the sample, from 0. The same request may be asked many times; each sample is paid once.
-        about: what the request is for (`record`, `kind`, ...); written into the ledger, no part of the fingerprint.
+        sample: number of the sample, from 0. The same request can be sent many times; each sample is paid once.
+        about: what the request is for (`record`, `kind`, ...). Written into the ledger, not part of the fingerprint.
     """
 
     model: str
@@ -59,11 +55,7 @@ class ChatRequest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256, in hex, over model, messages, parameters, schema, prompt version and sample number.
-
-        Pictures count by the hash of their files. The endpoint's address does not count: the same model behind another
-        address is the same model.
-        """
+        """sha256, in hex, of everything but `about`. Images count by the hash of their files, endpoints not at all."""
         content = {
             "model": self.model,
             "messages": [
@@ -79,10 +71,10 @@ class ChatRequest:
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def num_text_bytes(self) -> int:
-        """Bytes of all texts and the schema, in UTF-8: no byte-level tokeniser makes more tokens of them."""
+        """UTF-8 bytes of all texts and the schema. No byte-level tokeniser makes more tokens of them."""
         size = sum(len(message.text.encode("utf-8", "surrogatepass")) for message in self.messages)
         return size + (len(json.dumps(self.schema)) if self.schema else 0)
 
     def num_images(self) -> int:
-        """Pictures in all messages."""
+        """Number of images in all messages."""
         return sum(len(message.images) for message in self.messages)

@@ -1,4 +1,4 @@
-"""What is asked of which endpoint, how fast, and for how much money at most."""
+"""Settings of a chat endpoint: what to request, how fast, and for how much money at most."""
 
 from __future__ import annotations
 
@@ -13,41 +13,40 @@ from pydantic import ConfigDict, Field, SecretStr, field_validator, model_valida
 from lavis_emovit.errors import UserError
 from lavis_emovit.settings import Settings
 
-Structured = Literal["auto", "json_schema", "json_object", "text"]
-# What looks like a key in a text that is not ours.
+# Texts from elsewhere that look like a key.
 KEY_LIKE = re.compile(r"\b(?:sk|key|token)-[\w-]{12,}|\bBearer\s+[\w.~+/-]{8,}=*", re.IGNORECASE)
 _KEY_NAME = re.compile(r"api[-_ ]?key|authorization|password|secret|access[-_ ]?token", re.IGNORECASE)
 _NO_KEY_IN_ADDRESS = "must hold neither a password nor a query; keys come from the environment (api_key_env)"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_BODY_KEYS_OF_OURS = ("model", "messages", "stream", "stream_options", "response_format", "n", "seed", "temperature")
+_RESERVED_BODY_KEYS = set("model messages stream stream_options response_format n seed temperature".split())
 
 
 class ChatSettings(Settings):
     """An OpenAI-compatible chat endpoint and the limits of its use.
 
     Attributes:
-        model: the endpoint's name of the model.
-        base_url: address up to and with `/v1`; None is OpenAI's own, or `OPENAI_BASE_URL`.
-        api_key_env: environment variable that holds the key. There is no other way to give one.
-        api_version: set for Azure's older addresses (`base_url` is then the resource's address).
-        temperature, top_p: sampling; None leaves the endpoint's own.
-        max_output_tokens: the longest reply, in tokens; longer ones come back cut.
-        seed: passed on, plus the sample's number, so that samples of one request differ.
+        model: name of the model at the endpoint.
+        base_url: address up to and including `/v1`. None: `OPENAI_BASE_URL`, else OpenAI's own.
+        api_key_env: environment variable that holds the key. A key cannot be passed in any other way.
+        api_version: for Azure's older addresses; `base_url` is then the address of the resource.
+        temperature, top_p: sampling. None: the endpoint's default.
+        max_output_tokens: longest reply; longer ones are cut.
+        seed: sent with the number of the sample added, so that samples of one request differ.
         extra_body: further keys of the request body, for example `{"reasoning_effort": "low"}`.
-        structured: how JSON is demanded: by schema, as any object, or in words only. `auto` begins with the schema and
-            steps down where the endpoint says that it cannot.
-        token_parameter: name of the output limit; `auto` takes the endpoint's.
-        stream: receive replies piece by piece (the timeout then guards the pauses as well).
-        timeout_s: the longest that one call may take, in seconds.
-        max_attempts: how often a request is sent when faults that pass come back; five times as often where the
-            endpoint only says that it is busy.
-        max_in_flight: calls at the same time.
-        rpm, tpm: requests and tokens per minute; the endpoint's headers lower them further.
-        max_wait_s: an endpoint that asks for a longer pause ends the run.
-        max_failures: requests that fail in a row, without a success between, before the run ends.
-        max_usd: hard limit on the cost of everything in the ledger, in US dollars.
+        structured: how JSON is requested: by schema, as any object, or only in the prompt. `auto` starts with the
+            schema and falls back if the endpoint does not support it.
+        token_parameter: name of the output limit in the body; `auto` uses the one that the endpoint accepts.
+        stream: receive replies in pieces.
+        timeout_s: longest duration of one call, in seconds.
+        max_attempts: number of calls for a request that fails with transient faults; five times as many where the
+            endpoint only reports that it is busy.
+        max_in_flight: number of calls at the same time.
+        rpm, tpm: requests and tokens per minute; the endpoint's headers can lower them.
+        max_wait_s: a run ends if the endpoint requests a longer pause.
+        max_failures: a run ends after that many failed requests in a row.
+        max_usd: hard limit on the cost of the whole ledger, in US dollars.
         prices: file with prices that replace or extend the built-in table.
-        image_max_side_px, image_quality, image_detail: bounds of pictures that are sent (JPEG).
+        image_max_side_px, image_quality, image_detail: size and quality of images that are sent (JPEG).
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -61,7 +60,7 @@ class ChatSettings(Settings):
     max_output_tokens: int = Field(default=1024, ge=1)
     seed: int | None = None
     extra_body: dict[str, Any] = Field(default_factory=dict)
-    structured: Structured = "auto"
+    structured: Literal["auto", "json_schema", "json_object", "text"] = "auto"
     token_parameter: Literal["auto", "max_tokens", "max_completion_tokens"] = "auto"
     stream: bool = False
     timeout_s: float = Field(default=120.0, gt=0.0)
@@ -79,38 +78,33 @@ class ChatSettings(Settings):
 
     @field_validator("base_url")
     @classmethod
-    def _is_an_address(cls, value: str | None) -> str | None:
+    def _check_address(cls, value: str | None) -> str | None:
         if value is None:
             return value
         parts = urlsplit(value)
-        if not _may_hide_a_key(value) and (parts.scheme not in ("http", "https") or not parts.hostname):
+        if not _may_contain_key(value) and (parts.scheme not in ("http", "https") or not parts.hostname):
             raise ValueError("must be an address such as http://localhost:8000/v1")
         return value.rstrip("/")
 
-    @field_validator("extra_body")
-    @classmethod
-    def _body_leaves_ours_alone(cls, value: dict[str, Any]) -> dict[str, Any]:
-        ours = sorted(set(value) & set(_BODY_KEYS_OF_OURS))
-        if ours:
-            raise ValueError(f"must not set {', '.join(ours)}; there are settings for that")
-        return value
-
     @model_validator(mode="after")
-    def _holds_no_key(self) -> ChatSettings:
-        """Settings go into manifests. A rule of the whole, for messages about a single key repeat its value."""
-        if self.base_url is not None and _may_hide_a_key(self.base_url):
+    def _check_for_keys(self) -> ChatSettings:
+        """Settings are written into manifests. Checked as a whole: messages about one field would repeat its value."""
+        if self.base_url is not None and _may_contain_key(self.base_url):
             raise ValueError(f"base_url {_NO_KEY_IN_ADDRESS}")
         if not _VARIABLE.fullmatch(self.api_key_env):
             raise ValueError("api_key_env must be the name of an environment variable, not the key itself")
         if KEY_LIKE.search(self.model):
-            raise ValueError("model must be a name, and this looks like a key; keys come from the environment")
+            raise ValueError("model must be a name, but looks like a key; keys come from the environment")
+        reserved = sorted(self.extra_body.keys() & _RESERVED_BODY_KEYS)
+        if reserved:
+            raise ValueError(f"extra_body must not set {', '.join(reserved)}; use the settings for them")
         body = json.dumps(self.extra_body, default=str)
         if KEY_LIKE.search(body) or _KEY_NAME.search(body):
             raise ValueError("extra_body must hold no key or password; keys come from the environment (api_key_env)")
         return self
 
     def parameters(self) -> dict[str, Any]:
-        """The parameters that shape a reply, and so belong to a request's fingerprint."""
+        """The parameters that shape a reply and therefore belong to the fingerprint of a request."""
         values = {
             "temperature": self.temperature,
             "top_p": self.top_p,
@@ -121,22 +115,17 @@ class ChatSettings(Settings):
         return {name: value for name, value in values.items() if value is not None}
 
     def address(self) -> str:
-        """The address that calls go to."""
+        """The address of the endpoint."""
         return (self.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1").rstrip("/")
 
     def is_official(self) -> bool:
-        """Whether the address is OpenAI's or Azure's, where a key is a must."""
+        """Whether the endpoint is OpenAI's or Azure's, which require a key."""
         host = urlsplit(self.address()).hostname or ""
         return host.endswith((".openai.com", ".azure.com"))
 
     def api_key(self) -> SecretStr:
-        """The key, from the environment.
-
-        Raises:
-            UserError: the endpoint needs one and the variable is not set, it holds what no key can be, or
-                `OPENAI_BASE_URL` holds a password.
-        """
-        if self.base_url is None and _may_hide_a_key(self.address()):
+        """The key, from the environment. UserError if it is missing where one is needed, or cannot be a key."""
+        if self.base_url is None and _may_contain_key(self.address()):
             raise UserError(f"the environment variable OPENAI_BASE_URL {_NO_KEY_IN_ADDRESS}")
         key = os.environ.get(self.api_key_env, "").strip()
         if not all("!" <= character <= "~" for character in key):
@@ -152,5 +141,5 @@ class ChatSettings(Settings):
         return SecretStr(key or "none")
 
 
-def _may_hide_a_key(address: str) -> bool:
+def _may_contain_key(address: str) -> bool:
     return any(character in address for character in "@?#")

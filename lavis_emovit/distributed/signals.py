@@ -6,10 +6,12 @@ cloud machines send SIGTERM. A second signal ends the process at once, as it wou
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -70,3 +72,26 @@ def leave_stopping_to_run(worker_id: int) -> None:
     for name in STOP_SIGNALS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+@contextmanager
+def on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM within the block calls `stop` in the running event loop; the second is not caught."""
+    loop = asyncio.get_running_loop()
+    earlier: dict[int, Any] = {}
+
+    def restore() -> None:
+        for number, handler in earlier.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        restore()
+        loop.call_soon_threadsafe(stop)
+
+    with suppress(ValueError):  # only the main thread can handle signals
+        for number in (signal.SIGINT, signal.SIGTERM):
+            earlier[number] = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        restore()

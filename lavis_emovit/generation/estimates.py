@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lavis_emovit.chat.ledger import Ledger
-from lavis_emovit.chat.prices import likely, load_prices, worst_case
+from lavis_emovit.chat.prices import likely, load_prices, price_of, worst_case
 from lavis_emovit.chat.request import ChatRequest
 from lavis_emovit.chat.settings import ChatSettings
 
@@ -74,6 +74,4 @@ def check_endpoint(settings: ChatSettings, *, needs_key: bool = True) -> None:
     """
     if needs_key:
         settings.api_key()
-    table = load_prices(settings.prices)
-    if settings.max_usd is not None:
-        table.require(settings.model)
+    price_of(settings)

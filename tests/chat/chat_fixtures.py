@@ -22,7 +22,7 @@ def endpoint_key(monkeypatch):
 
 @pytest.fixture
 def make_settings():
-    """Settings for a server, quick ones."""
+    """Settings for a server, with short timeouts."""
 
     def make(server, **changes):
         values = {"model": "gpt-4.1-mini", "base_url": server.url, "timeout_s": 5.0, "max_in_flight": 8, **changes}

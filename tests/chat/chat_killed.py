@@ -1,4 +1,4 @@
-"""A run that tests kill: asks `count` requests of a server and prints how many are done, one line each.
+"""A run that tests kill. It sends `count` requests to a server and prints one line for each finished request.
 
 python tests/chat/chat_killed.py URL LEDGER COUNT
 """
@@ -15,7 +15,7 @@ from lavis_emovit.chat.settings import ChatSettings
 
 
 def run(url: str, path: str, count: int, report: IO[str]) -> None:
-    """Ask all requests; every one that is done is a line of `report`, and "end" the last."""
+    """Send all requests. Writes a line into `report` for each finished request, and "end" as the last line."""
     settings = ChatSettings(model="m", base_url=url, max_in_flight=16)
     parameters = settings.parameters()
     requests = (

@@ -1,7 +1,7 @@
-"""A local server that speaks the chat protocol, scripted for faults; also a program of its own, for tests that kill.
+"""A local server for the chat protocol with scripted faults; as a program, for tests that kill the client.
 
-A script is a function (body of the request, how many requests came before) -> `Action`. Replies that a JSON schema is
-demanded for are filled in from the schema, so any pipeline step gets something that it can read.
+A script is a function (body of the request, number of earlier requests) -> `Action`. For requests with a JSON schema,
+replies are made from the schema, so that every step of a pipeline can read them.
 
     python tests/chat/chat_server.py --latency 0.05 --log requests.log      # prints its address
 """
@@ -25,17 +25,17 @@ KEY = "sk-test-0123456789abcdef-secret"
 
 @dataclass
 class Action:
-    """What the server does with one request."""
+    """The reaction of the server to one request."""
 
-    text: str | None = None  # None: fill in from the schema, or a plain sentence
+    text: str | None = None  # None: made from the schema, or a plain sentence
     status: int = 200
     finish: str = "stop"
     refusal: str | None = None
     usage: dict[str, Any] | None = field(default_factory=lambda: {"prompt_tokens": 100, "completion_tokens": 20})
     headers: dict[str, str] = field(default_factory=dict)
-    error: dict[str, Any] | None = None  # the body's `error`
-    raw: str | None = None  # the whole body, as it is
-    drop: str | None = None  # "before" an answer, or "within" it
+    error: dict[str, Any] | None = None  # the `error` of the body
+    raw: str | None = None  # the whole body
+    drop: str | None = None  # close the connection "before" the answer or "within" it
     wait_s: float = 0.0
 
 
@@ -49,7 +49,7 @@ tray tree tunnel valley vase village wagon wall window wood yard""".split()
 
 
 def fill(schema: dict[str, Any], words: str) -> Any:
-    """A value that a JSON schema allows."""
+    """A value that matches a JSON schema."""
     if "enum" in schema:
         return schema["enum"][len(words) % len(schema["enum"])]
     kind = schema.get("type")
@@ -63,7 +63,7 @@ def fill(schema: dict[str, Any], words: str) -> Any:
         return schema.get("minimum", 0)
     if kind == "boolean":
         return True
-    # Other words for every request and key, in whole English sentences that pass the checks of written pairs.
+    # Different words for every request and key, in English sentences that pass the checks of generated pairs.
     rng = random.Random(words)
     one, two, three, *more = rng.sample(_NOUNS, 12)
     if words.endswith("question"):
@@ -88,7 +88,7 @@ def good(body: dict[str, Any], num_before: int) -> Action:
 
 
 class ChatServer:
-    """The server in a thread of its own. Use it as a context manager; `url` is its address up to `/v1`."""
+    """The server, in its own thread. Use it as a context manager; `url` is its address up to `/v1`."""
 
     def __init__(self, script: Script = good, *, latency_s: float = 0.0, log: Path | None = None, keep: bool = True):
         self.script = script
@@ -103,7 +103,6 @@ class ChatServer:
         self.batches: dict[str, dict[str, Any]] = {}
         self.batch_script: Callable[[dict[str, Any], list[dict[str, Any]]], dict[str, Any]] = complete_batch
         self._log = log.open("ab", buffering=0) if log else None
-        self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
 
     def __enter__(self) -> ChatServer:
@@ -113,15 +112,18 @@ class ChatServer:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._loop.call_soon_threadsafe(self._server.close)
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join(10)
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self.listen())
+        asyncio.run(self._run_until_end())
+
+    async def _run_until_end(self) -> None:
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        await self.listen()
         self._ready.set()
-        self._loop.run_forever()
+        await self._end.wait()
+        self._server.close()
 
     async def listen(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=2048, limit=1 << 24)
@@ -139,12 +141,12 @@ class ChatServer:
                 try:
                     path = path.partition("?")[0]
                     if path.endswith("/chat/completions"):
-                        go_on = await self._chat(writer, head, json.loads(data))
+                        keep_open = await self._chat(writer, head, json.loads(data))
                     else:
-                        go_on = await self._books(writer, method, path, data)
+                        keep_open = await self._files_and_batches(writer, method, path, data)
                 finally:
                     self.in_flight -= 1
-                if not go_on:
+                if not keep_open:
                     break
         writer.close()
 
@@ -175,7 +177,7 @@ class ChatServer:
         await writer.drain()
         return True
 
-    async def _books(self, writer: asyncio.StreamWriter, method: str, path: str, data: bytes) -> bool:
+    async def _files_and_batches(self, writer: asyncio.StreamWriter, method: str, path: str, data: bytes) -> bool:
         """Files and batches."""
         parts = path.strip("/").split("/")[1:]
         if parts == ["files"] and method == "POST":
@@ -189,11 +191,11 @@ class ChatServer:
             await writer.drain()
             return True
         elif parts == ["batches"] and method == "POST":
-            asked = json.loads(data)
+            requested = json.loads(data)
             name = f"batch-{len(self.batches) + 1}"
-            answer = {"id": name, "object": "batch", "endpoint": asked["endpoint"], "status": "in_progress"}
-            answer |= {"input_file_id": asked["input_file_id"], "completion_window": "24h", "created_at": 1}
-            answer["metadata"] = asked.get("metadata")
+            answer = {"id": name, "object": "batch", "endpoint": requested["endpoint"], "status": "in_progress"}
+            answer |= {"input_file_id": requested["input_file_id"], "completion_window": "24h", "created_at": 1}
+            answer["metadata"] = requested.get("metadata")
             self.batches[name] = answer
         elif parts == ["batches"]:
             answer = {"object": "list", "data": list(self.batches.values()), "has_more": False}
@@ -244,7 +246,7 @@ def render(action: Action, body: dict[str, Any]) -> tuple[str, bytes]:
         choices = [{"index": 0, "message": message, "finish_reason": action.finish}]
         whole = {**common, "object": "chat.completion", "choices": choices, "usage": action.usage}
         return "application/json", json.dumps(whole).encode()
-    has_halves = bool(re.search("[\ud800-\udfff]", text or ""))  # these can only travel as escapes
+    has_surrogates = bool(re.search("[\ud800-\udfff]", text or ""))  # UTF-8 cannot encode them
     chunks: list[dict[str, Any]] = []
     pieces = [text[i : i + 7] for i in range(0, len(text), 7)] if text else []
     deltas = [{"role": "assistant", "content": ""}, *({"content": piece} for piece in pieces)]
@@ -254,7 +256,7 @@ def render(action: Action, body: dict[str, Any]) -> tuple[str, bytes]:
         chunks.append({**common, "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta}]})
     chunks.append({**common, "choices": [{"index": 0, "delta": {}, "finish_reason": action.finish}]})
     chunks.append({**common, "choices": [], "usage": action.usage})
-    events = "".join(f"data: {json.dumps(chunk, ensure_ascii=has_halves)}\n\n" for chunk in chunks)
+    events = "".join(f"data: {json.dumps(chunk, ensure_ascii=has_surrogates)}\n\n" for chunk in chunks)
     return "text/event-stream", (": hello\n\n" + events + "data: [DONE]\n\n").encode()
 
 

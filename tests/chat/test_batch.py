@@ -1,12 +1,12 @@
 """Batch mode on the ledger of single calls.
 
-- Submit, wait, collect: every request is answered once, at the batch's price; single calls know what batches paid.
-- A batch that expires brings what was done; the rest goes up again and nothing else.
-- Killed anywhere between planning and collecting, the next run finds its batches and sends nothing twice.
-- What cannot be sent (a broken picture) or is refused for good ends its request, not the batch, and is tried once.
-  Any id goes there and back. Rows of another step's batch are kept, and not given to this one.
-- Interrupted while it waits, it returns at once, and the next call collects.
-- Large inputs are split; the budget holds for batches under way too; a refused batch ends the run with its reason.
+- Submit, wait, collect: every request is answered once, at the batch's price. Single calls find what batches paid for.
+- The answers of an expired batch are kept; only the other requests are submitted again.
+- If a run is killed between planning and collecting, the next run finds its batches and sends nothing twice.
+- A broken image or a refused request ends the request, not the batch, and is tried once. Any id survives. Rows of
+  another step's batch are recorded, but not passed on.
+- An interrupted run returns at once, and the next call collects.
+- Large inputs are split. The budget includes batches under way. A failed batch ends the run with its reason.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def test_submit_wait_collect(make_settings, make_requests, ledger):
         # 100 tokens in and 20 out, 0.4 and 1.6 dollars a million, half of it in a batch.
         assert progress.usd == pytest.approx(7 * (100 * 0.4 + 20 * 1.6) / 1e6 / 2)
         assert all(json.loads(row["reply"])["answer"] for row in ledger.attempts())
-        # Nothing is left to ask, neither singly nor in a batch.
+        # Nothing is left to send, neither as single calls nor in a batch.
         run_requests(requests, settings, ledger)
         again = run_batches(requests, settings, ledger, poll_s=0.01)
         assert server.num_requests == 0 and len(server.batches) == 3 and again.from_ledger == 7
@@ -52,7 +52,7 @@ def test_partial_expiry(make_settings, make_requests, ledger):
         missed = [{"id": "e", "custom_id": line["custom_id"], "response": None, "error": error} for line in lines[3:6]]
         filtered = {"custom_id": lines[6]["custom_id"], "error": None, "response": {"status_code": 400}}
         filtered["response"]["body"] = {"error": {"code": "content_filter", "message": "filtered"}}
-        # The last one is in neither file.
+        # The last request is in neither file.
         return {"status": "expired", "output": done, "error": [*missed, filtered]}
 
     with ChatServer() as server:
@@ -84,13 +84,13 @@ def test_killed_at_any_moment(moment, make_settings, make_requests, tmp_path, mo
             stage = {"batch_planned": "upload", "batch_submitted": "submitted", "batch_ended": "collect"}
             reached = stage.get(row.get("event"))
             if moment == "create" and reached == "submitted":
-                raise Killed  # the batch exists, and nobody wrote it down
+                raise Killed  # the batch exists, but is not recorded
             append_now(self, row)
             if reached == moment:
                 raise Killed
 
         if moment == "collect":
-            # Before the end is written down, with all rows written.
+            # All rows are recorded, but not the end of the batch.
             def dying(self, row):
                 if row.get("event") == "batch_ended":
                     raise Killed
@@ -150,8 +150,8 @@ def test_replies_in_batches_have_the_same_classes(make_settings, make_requests, 
         assert progress.rejected == {"refused": 1, "cut": 1, "bad_json": 1, "empty": 1}
 
 
-def test_odd_requests(make_settings, make_requests, ledger, tmp_path):
-    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
+def test_unusable_requests(make_settings, make_requests, ledger, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 no image")
 
     def refuse_second(batch, lines):
         done = complete_batch(batch, [lines[0], *lines[2:]])["output"]

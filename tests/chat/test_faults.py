@@ -1,8 +1,8 @@
 """Every class of fault by name, with streaming off and on.
 
-For each: the classes of the attempts as the ledger has them, how often the endpoint was called, and how the run ends.
-Faults that pass are repeated and the request is answered; refusals, cut replies, bad JSON and empty replies are classes
-of their own, kept and not repeated; bad requests end the request; quota, key and address end the run.
+For each fault: the classes of the attempts in the ledger, the number of calls, and the end of the run. Transient faults
+are repeated until the request is answered. Refusals, cut replies, bad JSON and empty replies have their own classes and
+are not repeated. Bad requests end the request; quota, key and address end the run.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ def _error(status, message="scripted", code=None, **more):
 
 
 GOOD = Action(text='{"answer": "A tree."}')
-# Name -> (what the server does, the last of it for ever; classes of the attempts; whether the run stops).
+# Name -> (actions of the server, the last one repeated; classes of the attempts; whether the run stops).
 FAULTS = {
     "rate_limit_with_pause": ([_error(429, headers={"retry-after": "0.05"}), GOOD], ["rate_limited", "ok"], False),
     "rate_limit_in_ms": ([_error(429, headers={"retry-after-ms": "20"}), GOOD], ["rate_limited", "ok"], False),
     "rate_limit_bare": ([_error(429), _error(429), GOOD], ["rate_limited", "rate_limited", "ok"], False),
     "busy_for_long": ([_error(429)] * 12 + [GOOD], ["rate_limited"] * 12 + ["ok"], False),
-    "busy_for_ever": ([_error(429)], ["rate_limited"] * 15, False),
+    "always_busy": ([_error(429)], ["rate_limited"] * 15, False),
     "rate_limit_for_hours": ([_error(429, headers={"retry-after": "9000"})], ["rate_limited"], True),
     "server_error": ([_error(500), GOOD], ["server_error", "ok"], False),
     "overloaded": ([_error(503, headers={"retry-after": "0.02"}), GOOD], ["server_error", "ok"], False),
     "gateway_page": ([Action(status=502, raw="<html>Bad gateway</html>"), GOOD], ["server_error", "ok"], False),
-    "server_error_for_ever": ([_error(500)], ["server_error"] * 3, False),
+    "always_server_error": ([_error(500)], ["server_error"] * 3, False),
     "timeout": ([Action(wait_s=3.0), GOOD], ["timeout", "ok"], False),
     "dropped_before_answer": ([Action(drop="before"), GOOD], ["dropped", "ok"], False),
     "dropped_within_answer": ([Action(text="x" * 5000, drop="within"), GOOD], ["dropped", "ok"], False),
@@ -76,7 +76,8 @@ PAID = {"ok", "refused", "cut", "bad_json", "empty"}
 def test_fault(name, stream, make_settings, make_requests, ledger):
     actions, statuses, stops = FAULTS[name]
     with ChatServer(lambda body, number: actions[min(number, len(actions) - 1)]) as server:
-        settings = make_settings(server, stream=stream, timeout_s=0.4, max_attempts=3, max_in_flight=1)
+        timeout_s = 0.4 if name == "timeout" else 5.0
+        settings = make_settings(server, stream=stream, timeout_s=timeout_s, max_attempts=3, max_in_flight=1)
         request = make_requests(settings, 1, schema=SCHEMA)[0]
         progress = run_requests([request], settings, ledger)
         rows = list(ledger.attempts())
@@ -84,7 +85,7 @@ def test_fault(name, stream, make_settings, make_requests, ledger):
         assert server.num_requests == len(statuses)
         assert bool(progress.stopped) == stops
         assert (request.fingerprint in ledger) == (statuses[-1] in PAID)
-        # A second run asks only for what was not paid.
+        # A second run sends only what was not paid.
         run_requests([request], settings, ledger)
         assert (server.num_requests == len(statuses)) == (statuses[-1] in PAID)
     if statuses[-1] == "ok":
@@ -99,8 +100,8 @@ def test_fault(name, stream, make_settings, make_requests, ledger):
         assert KEY not in progress.stopped and "OPENAI_API_KEY" in progress.stopped
 
 
-def test_forms_step_down_once_for_all(make_settings, make_requests, ledger):
-    """After the endpoint has said that it knows no schema, nobody tries again."""
+def test_schema_fallback_applies_to_all_requests(make_settings, make_requests, ledger):
+    """After one error about schemas, no other request uses one."""
 
     def script(body, number):
         if body.get("response_format", {}).get("type") == "json_schema":
@@ -124,3 +125,13 @@ def test_unreachable_endpoint_ends_the_run(make_settings, make_requests, ledger)
     assert len(ledger) == 0 and ledger.counts["dropped"] <= 10
     # Nothing was sent, so nothing can be billed.
     assert ledger.usd_spent == 0.0
+
+
+@pytest.mark.parametrize("drop", ["before", "within"])
+def test_dropped_calls_count_with_their_worst_case(drop, make_settings, make_requests, ledger):
+    """The endpoint may have done the work before the connection broke."""
+    with ChatServer(lambda body, number: Action(text="x" * 5000, drop=drop)) as server:
+        settings = make_settings(server, max_attempts=2)
+        run_requests(make_requests(settings, 1), settings, ledger)
+    costs = [row["usd_bound"] for row in ledger.attempts()]
+    assert ledger.counts == {"dropped": 2} and ledger.usd_spent == pytest.approx(sum(costs)) and min(costs) > 0

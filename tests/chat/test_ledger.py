@@ -1,11 +1,12 @@
-"""The ledger, and runs that end in all the wrong ways.
+"""The ledger, also of runs that were killed or failed.
 
-- A row is on disk, and flushed, before the run goes on with it; a finished request is never sent again, whoever asks.
-- kill -9 at random moments, then resume: no finished request is sent again, no row is lost, all requests get done.
-- A half-written last line is moved aside; damage in the middle, another kind of file and a second process are refused.
-- A changed prompt, model, parameter, schema, picture or sample is a new request; old rows stay, `about` does not count.
-- A full disk ends the run with a message, and leaves the ledger sound.
-- Nothing of the key in ledger, log, message or traceback.
+- A row is on disk, and flushed, before the run uses it. A finished request is never sent again.
+- kill -9 at random moments, then resume: no finished request is sent again, no row is lost, all requests are finished.
+- A partial last line is moved aside. Damage in the middle, another kind of file and a second process are refused.
+- Ledgers of the first release are read.
+- A changed prompt, model, parameter, schema, image or sample is a new request; old rows stay. `about` does not count.
+- A full disk ends the run with a message, and leaves the ledger intact.
+- The key is in no ledger, log, message or traceback.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from chat_server import KEY, Action, ChatServer
 from PIL import Image
 
 from lavis_emovit.chat import ledger as ledger_module
+from lavis_emovit.chat.batch import open_submissions
 from lavis_emovit.chat.images import image_of
 from lavis_emovit.chat.ledger import Ledger
 from lavis_emovit.chat.request import ChatRequest, Message
@@ -41,7 +43,7 @@ def test_finished_requests_are_never_sent_again(make_settings, make_requests, tm
         settings = make_settings(server)
         for _ in range(2):
             with Ledger(path) as ledger:
-                # The same request twice in one run is one request, too.
+                # The same request twice in one run is one request.
                 progress = run_requests(make_requests(settings, 30) * 2, settings, ledger)
                 assert len(ledger) == 30
         assert server.num_requests == 30
@@ -52,12 +54,12 @@ def test_finished_requests_are_never_sent_again(make_settings, make_requests, tm
             assert ledger.finished(make_requests(settings, 1)[0].fingerprint)["reply"] == "item 0."
 
 
-def test_rows_are_flushed_before_anything_else(make_settings, make_requests, ledger, monkeypatch):
-    """When the run learns of a reply, `fsync` has returned for bytes that hold it; rows that wait share a flush."""
+def test_rows_are_flushed_before_they_are_used(make_settings, make_requests, ledger, monkeypatch):
+    """`fsync` returns before the run sees a reply. Rows that wait at the same time share a flush."""
     on_disk, num_seen, num_flushes = [""], 0, 0
     fsync = os.fsync
 
-    def noting(handle):
+    def recording_fsync(handle):
         nonlocal num_flushes
         fsync(handle)
         if handle == ledger._file:
@@ -69,7 +71,7 @@ def test_rows_are_flushed_before_anything_else(make_settings, make_requests, led
         num_seen += 1
         assert row["request"] in on_disk[0]
 
-    monkeypatch.setattr(ledger_module.os, "fsync", noting)
+    monkeypatch.setattr(ledger_module.os, "fsync", recording_fsync)
     with ChatServer(latency_s=0.02) as server:
         settings = make_settings(server, max_in_flight=20)
         run_requests(make_requests(settings, 60), settings, ledger, on_row=check)
@@ -92,13 +94,13 @@ def test_killed_and_resumed(seed, tmp_path):
                 run.kill()
             run.join(60)
             after, sent = _finished(path), _sent(server)
-            # What the run had reported is on disk; what was on disk before was not sent again.
+            # Everything that the run reported is on disk, and nothing that was on disk was sent again.
             *reported, _ = report.read_text().split("\n")
             assert set(reported) - {"end"} <= set(after) and set(before) <= set(after)
             assert all(sent[name] == sent_before[name] for name in before)
         assert run.exitcode == 0 and reported[-1] == "end"
         assert len(after) == count and max(after.values()) == 1
-        # Only what was under way when a run was killed can have been sent twice.
+        # Only calls under way at a kill can have been sent twice.
         assert sum(sent.values()) - count <= num_kills * 16
         assert sum(sent.values()) >= count
 
@@ -125,7 +127,7 @@ def _finished(path):
 
 
 @pytest.mark.parametrize("cut", [1, 2, 30, 200])
-def test_half_written_line_is_moved_aside(cut, make_settings, make_requests, tmp_path):
+def test_partial_line_is_moved_aside(cut, make_settings, make_requests, tmp_path):
     path = tmp_path / "ledger.jsonl"
     with ChatServer() as server:
         settings = make_settings(server, max_in_flight=1)
@@ -145,7 +147,7 @@ def test_half_written_line_is_moved_aside(cut, make_settings, make_requests, tmp
     assert all(json.loads(line) for line in path.read_bytes().splitlines())
 
 
-def test_what_is_no_sound_ledger_is_refused(tmp_path):
+def test_damaged_and_foreign_files_are_refused(tmp_path):
     path = tmp_path / "ledger.jsonl"
     with Ledger(path) as ledger:
         for number in range(3):
@@ -156,15 +158,15 @@ def test_what_is_no_sound_ledger_is_refused(tmp_path):
     path.write_bytes(lines[0] + lines[1][:20] + b"\n" + lines[2])
     with pytest.raises(DataError, match=r"ledger\.jsonl:2: this line is damaged"):
         Ledger(path)
-    # Zeros at the end are what a power cut leaves.
+    # A power cut leaves zeros at the end.
     path.write_bytes(b"".join(lines) + b"\0" * 100)
     with Ledger(path) as ledger:
         assert len(ledger) == 3
-    # A run that died within the first line has paid nothing yet.
+    # A run that was killed within the first line has paid nothing yet.
     path.write_bytes(lines[0][:9])
     with Ledger(path) as ledger:
         assert len(ledger) == 0
-    for other in ("some text\nof somebody", '{"id": "a"}', "x"):
+    for other in ("some text\nof a user", '{"id": "a"}', "x"):
         path.write_text(other)
         with pytest.raises(DataError, match="not a ledger"):
             Ledger(path)
@@ -174,6 +176,31 @@ def test_what_is_no_sound_ledger_is_refused(tmp_path):
     with pytest.raises(DataError, match="not a ledger"):
         Ledger(records)
     assert records.stat().st_size == 200 * 30
+
+
+def test_first_release_is_read(tmp_path):
+    """Rows as they were written in the first release; the run was killed while a call was under way."""
+    path = tmp_path / "ledger.jsonl"
+    names = [f"{number:x}".ljust(64, "0") for number in range(1, 5)]
+    head = {"model": "m", "prompt": "p/1", "sample": 0, "time": "2026-11-20T10:00:00.000Z", "attempt": 1}
+    usage = {"input": 100, "cached": 40, "output": 20}
+    rows = [
+        {"event": "ledger", "version": 1},
+        {"event": "reserved", "usd": 0.01},
+        {"request": names[0], **head, "about": {}, "status": "ok", "reply": "r", "usage": usage, "usd": 0.5},
+        {"request": names[1], **head, "status": "timeout", "reason": "no answer", "usd_bound": 0.25},
+        {"request": names[2], **head, "status": "refused", "usage": usage, "usd": 0.125, "batch": "b"},
+        {"event": "batch_planned", "submission": "s", "requests": 1, "usd_bound": 0.1},
+        {"request": names[0], **head, "status": "ok", "reply": "later", "usd": 0.0},
+    ]
+    path.write_text("".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows))
+    with Ledger(path) as ledger:
+        assert len(ledger) == 2 and names[1] not in ledger and names[3] not in ledger
+        assert ledger.finished(names[0]) == rows[2] and ledger.finished(names[2]) == rows[4]
+        assert ledger.usd_spent == 0.885 and ledger.usd_in_doubt == 0.01
+        assert ledger.counts == {"ok": 2, "timeout": 1, "refused": 1}
+        assert ledger.tokens == {"input": 200, "cached": 80, "output": 40}
+        assert open_submissions(ledger) == {"s": rows[5]}
 
 
 def test_second_process_is_refused(tmp_path):
@@ -199,11 +226,11 @@ def test_fingerprint(tmp_path):
         {"schema": {"type": "object"}}, {"sample": 1},
     ]  # fmt: skip
     assert len({request(**change).fingerprint for change in changes}) == len(changes)
-    # A copy of the picture, and what the request is for, make no difference.
+    # A copy of the image and `about` make no difference.
     assert request(name="c.png", about="y").fingerprint == request().fingerprint
 
 
-def test_changed_prompt_asks_again_and_old_rows_stay(make_settings, make_requests, ledger):
+def test_changed_prompt_is_sent_again_and_old_rows_stay(make_settings, make_requests, ledger):
     with ChatServer() as server:
         settings = make_settings(server)
         run_requests(make_requests(settings, 4), settings, ledger)
@@ -213,7 +240,7 @@ def test_changed_prompt_asks_again_and_old_rows_stay(make_settings, make_request
 
 
 def test_any_text_survives(make_settings, make_requests, tmp_path):
-    """Line ends of all kinds, zeros, and half a surrogate pair, whole and streamed."""
+    """Line ends of all kinds, zeros, and a lone surrogate, whole and streamed."""
     text = 'a\u2028b\x85c\x0bd\r\ne\x00f "q" \\ \ud83d\ude00 \U0001f600'
     for stream in (False, True):
         path = tmp_path / f"{stream}.jsonl"
@@ -233,7 +260,7 @@ def test_full_disk(make_settings, make_requests, tmp_path, monkeypatch):
 
     def limited(handle, data):
         if len(data) > budget[0]:
-            write(handle, bytes(data)[:50])  # half a row reaches the disk
+            write(handle, bytes(data)[:50])  # part of a row reaches the disk
             raise OSError(28, "No space left on device")
         budget[0] -= len(data)
         return write(handle, data)
@@ -273,7 +300,7 @@ def test_key_stays_secret(make_settings, make_requests, ledger, caplog, capsys):
     shown = repr(settings) + settings.model_dump_json() + repr(settings.api_key()) + progress.stopped + caplog.text
     with pytest.raises(UserError, match="NO_SUCH_KEY"):
         settings.model_copy(update={"base_url": None, "api_key_env": "NO_SUCH_KEY"}).api_key()
-    # An error of our own within the run, with all local variables of the frames in it.
+    # An error in our own code, with all local variables of its frames.
     try:
         run_requests(iter([make_requests(settings, 1)[0], None]), settings, ledger)
     except AttributeError as error:

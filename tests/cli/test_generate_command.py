@@ -227,7 +227,7 @@ def test_settings_file(sketch, tmp_path, capsys):
         (["--out", "full"], "records.jsonl: this is a folder, but a file must be written here"),
         (["--out", "blocked"], "ledger.jsonl: the ledger cannot be opened"),
         (["--judge", "m", *NOWHERE, "--max-usd", "1"], "no price is known for the model 'm'"),
-        (["--prices", "other/summary.json", *NOWHERE], "summary.json: expected an object with 'date'"),
+        (["--prices", "other/summary.json", *NOWHERE], "summary.json:\n  - expected one JSON object with date"),
         (["--config", "prompt.yaml", *NOWHERE], "empty.txt: the prompt is empty"),
         (["--examples", "99", *NOWHERE], "has 6 examples; 99 were requested"),
         (["--max-usd", "nan", *NOWHERE], "chat.max_usd: Input should be a finite number"),

@@ -8,7 +8,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -22,8 +22,6 @@ DISTRIBUTION = "lavis-emovit"
 REINSTALL_FIX = f"pip install --force-reinstall --no-deps {DISTRIBUTION} (in a checkout: make setup)"
 SHOWN_VERSIONS = ("torch", "torchvision", "transformers", "tokenizers", "timm", "numpy", "webdataset", "pydantic")
 LOW_DISK_GB, FULL_DISK_GB = 5.0, 0.5
-STEP_EXAMPLE_ANSWER = "Predict emotion: awe"
-
 
 State = Literal["ok", "note", "warning", "failed"]
 
@@ -36,10 +34,6 @@ class Finding:
     state: State
     detail: str
     fix: str | None = None
-
-    def as_dict(self) -> dict[str, str | None]:
-        """The finding for `--json`."""
-        return asdict(self)
 
     def as_lines(self) -> str:
         """The finding for a terminal."""
@@ -57,19 +51,15 @@ def run_checks() -> Iterator[Finding]:
         if check is check_training_step and failed:
             yield Finding(name, "note", "skipped: fix the failed checks first")
             continue
-        for finding in _guarded(name, check):
-            failed = failed or finding.state == "failed"
-            yield finding
-
-
-def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    try:
-        yield from check()
-    except Exception as error:
-        logger.debug("check %s", name, exc_info=True)
-        yield Finding(
-            name, "failed", f"{type(error).__name__}: {error}", "run `emovit doctor --debug` for the traceback"
-        )
+        try:
+            for finding in check():
+                failed = failed or finding.state == "failed"
+                yield finding
+        except Exception as error:
+            failed = True
+            logger.debug("check %s", name, exc_info=True)
+            detail = f"{type(error).__name__}: {error}"
+            yield Finding(name, "failed", detail, "run `emovit doctor --debug` for the traceback")
 
 
 def check_python() -> Iterator[Finding]:
@@ -190,12 +180,8 @@ def check_device() -> Iterator[Finding]:
 def check_deepspeed() -> Iterator[Finding]:
     """DeepSpeed, which is optional."""
     version = _version_of("deepspeed")
-    if version:
-        yield Finding("deepspeed", "ok", version)
-    else:
-        yield Finding(
-            "deepspeed", "note", f"not installed; for run.engine=deepspeed: pip install '{DISTRIBUTION}[deepspeed]'"
-        )
+    missing = f"not installed; for run.engine=deepspeed: pip install '{DISTRIBUTION}[deepspeed]'"
+    yield Finding("deepspeed", "ok" if version else "note", version or missing)
 
 
 def check_disk() -> Iterator[Finding]:
@@ -204,17 +190,14 @@ def check_disk() -> Iterator[Finding]:
         place = next(folder for folder in (root, *root.parents) if folder.exists())
         free_gb = shutil.disk_usage(place).free / 1e9
         detail = f"{free_gb:.1f} GB free for {purpose} in {root}"
+        fix = f"use another folder{' or set EMOVIT_DATA' if purpose == 'data' else ''}"
         if not os.access(place, os.W_OK):
-            yield Finding("disk", "failed", f"{place} is not writable", f"use another folder{_or_variable(purpose)}")
+            yield Finding("disk", "failed", f"{place} is not writable", fix)
         elif free_gb < LOW_DISK_GB:
             state: State = "failed" if free_gb < FULL_DISK_GB else "warning"
-            yield Finding("disk", state, detail, f"free space, or use another folder{_or_variable(purpose)}")
+            yield Finding("disk", state, detail, f"free space, or {fix}")
         else:
             yield Finding("disk", "ok", detail)
-
-
-def _or_variable(purpose: str) -> str:
-    return " or set EMOVIT_DATA" if purpose == "data" else ""
 
 
 def check_weights() -> Iterator[Finding]:
@@ -256,7 +239,7 @@ def check_training_step() -> Iterator[Finding]:
     samples = {
         "image": torch.rand(2, 3, size_px, size_px, generator=generator).to(device),
         "text_input": ["Which emotion is it?"] * 2,
-        "text_output": [STEP_EXAMPLE_ANSWER] * 2,
+        "text_output": ["Predict emotion: awe"] * 2,
     }
     before = {name: tensor.clone() for name, tensor in model.trained_state_dict().items()}
     frozen = model.frozen_fingerprint()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -27,7 +28,7 @@ def doctor(
             typer.echo(finding.as_lines())
     failed = [finding for finding in findings if finding.state == "failed"]
     if as_json:
-        typer.echo(json.dumps({"ok": not failed, "findings": [finding.as_dict() for finding in findings]}, indent=2))
+        typer.echo(json.dumps({"ok": not failed, "findings": [asdict(finding) for finding in findings]}, indent=2))
     elif failed:
         typer.echo(
             f"\n{len(failed)} of {len(findings)} checks failed: {', '.join(finding.name for finding in failed)}."

@@ -14,7 +14,7 @@ from lavis_emovit.cli.generate_options import JobOptions
 
 if TYPE_CHECKING:
     from lavis_emovit.chat.settings import ChatSettings
-    from lavis_emovit.generation.job import Estimate, Job, JobSettings, StepResult
+    from lavis_emovit.generation.job import Job, JobSettings, StepResult
     from lavis_emovit.generation.mix import Mix
     from lavis_emovit.generation.seke.settings import SekeSettings
 
@@ -205,7 +205,10 @@ def print_estimates(job: Job) -> None:
         typer.echo("no requests would be sent, so the cost is zero")
         return
     for item in job.estimates:
-        typer.echo(_describe_estimate(item))
+        cost = f", about ${item.usd:.2f}, at most ${item.usd_worst:.2f}" if item.usd is not None else ""
+        paid = f", {item.num_paid} of them already paid" if item.num_paid else ""
+        tokens = f"about {item.input_tokens} input and {item.output_tokens} output tokens"
+        typer.echo(f"{item.label}: {item.num_requests} requests{paid}, {tokens}{cost}")
     table = load_prices(job.chat.prices if job.chat else None)
     known = [item for item in job.estimates if item.usd is not None and item.usd_worst is not None]
     if known:
@@ -213,12 +216,3 @@ def print_estimates(job: Job) -> None:
         typer.echo(f"total about ${usd:.2f}, at most ${worst:.2f} (prices of {table.date}: {table.source})")
     if len(known) < len(job.estimates):
         typer.echo("the table contains no price of this model; pass one with --prices to estimate the cost")
-
-
-def _describe_estimate(item: Estimate) -> str:
-    cost = f", about ${item.usd:.2f}, at most ${item.usd_worst:.2f}" if item.usd is not None else ""
-    paid = f", {item.num_paid} of them already paid" if item.num_paid else ""
-    return (
-        f"{item.label}: {item.num_requests} requests{paid}, about {item.input_tokens} input and {item.output_tokens} "
-        f"output tokens{cost}"
-    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from lavis_emovit.errors import DataError
 
-POSITIVE, NEGATIVE, NEUTRAL = "positive", "negative", "neutral"
+NEUTRAL = "neutral"
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,6 @@ def label_set(
     aliases: Mapping[str, str] | None = None,
 ) -> LabelSet:
     """A label set from the labels of each polarity."""
-    by_polarity = ((POSITIVE, positive), (NEGATIVE, negative), (NEUTRAL, neutral))
+    by_polarity = (("positive", positive), ("negative", negative), (NEUTRAL, neutral))
     polarity = {label: name for name, labels in by_polarity for label in labels}
     return LabelSet(name, tuple(sorted(polarity)), aliases or {}, polarity)

@@ -10,22 +10,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from lavis_emovit.emotion.label_set import NEGATIVE, NEUTRAL, POSITIVE, LabelSet
+from lavis_emovit.emotion.label_set import NEUTRAL, LabelSet
 from lavis_emovit.emotion.labels_faces import FACE_SETS
 from lavis_emovit.emotion.labels_scenes import COARSER, MIKELS8, SCENE_SETS
 from lavis_emovit.errors import DataError
 from lavis_emovit.settings import nearest_name
-
-__all__ = [
-    "LABEL_SETS",
-    "NEGATIVE",
-    "NEUTRAL",
-    "POSITIVE",
-    "LabelSet",
-    "LabelSetName",
-    "coarser_label",
-    "get_label_set",
-]
 
 CUSTOM_PREFIX = "labels:"
 # Sets that questions use most come first.
@@ -46,12 +35,7 @@ def get_label_set(name: str) -> LabelSet:
     raise DataError(f"unknown label set '{name}'{hint}. Write your own as '{CUSTOM_PREFIX}calm, tense, wild'.")
 
 
-def _known(name: str) -> str:
-    get_label_set(name)
-    return name
-
-
-LabelSetName = Annotated[str, AfterValidator(_known)]
+LabelSetName = Annotated[str, AfterValidator(lambda name: get_label_set(name) and name)]
 """Type of a setting that names a label set; rejects unknown names."""
 
 
@@ -64,11 +48,7 @@ def _custom_set(name: str) -> LabelSet:
 
 
 def coarser_label(label: str, fine_set: str, coarse_set: str) -> str | None:
-    """Map a label to a coarser set, by the hierarchy of a dataset or by polarity.
-
-    Args:
-        label: a label or alias of `fine_set`.
-        fine_set, coarse_set: names of label sets; `polarity2` is coarser than any set with polarities.
+    """Map a label or alias to a coarser set, by the hierarchy of a dataset or by polarity (`polarity2`).
 
     Returns:
         the label of `coarse_set`, or None if it has no counterpart (neutral labels have no polarity).

@@ -120,12 +120,7 @@ REASONING_QUESTIONS = (
 
 
 def categorical_prompt(label_set: LabelSet, options_order: Sequence[str] | None = None, wording: int = 1) -> str:
-    """The categorical question.
-
-    Args:
-        label_set: the options.
-        options_order: all labels in the order of the list. None: the order of the label set.
-        wording: number of the wording in `CATEGORICAL_WORDINGS`, from 1.
+    """The categorical question, with the options in this order (None: the order of the label set).
 
     Raises:
         DataError: unknown wording, or `options_order` does not contain exactly the labels of the set.

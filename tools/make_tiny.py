@@ -36,7 +36,7 @@ from lavis_emovit.models.instructblip.export import save_transformers
 from lavis_emovit.models.instructblip.loading import LoadedParts, RawWeights
 from lavis_emovit.models.instructblip.model import EmoVIT
 from lavis_emovit.models.instructblip.settings import ModelSettings
-from lavis_emovit.models.instructblip.text import encode_answers, encode_prompts, join_prompts_and_answers
+from lavis_emovit.models.text import encode_answers, encode_prompts, join_prompts_and_answers
 from lavis_emovit.sample_set.draw import render
 from lavis_emovit.sample_set.scene import FACT_VALUES, sample_scene, scene_facts
 from tiny_texts import corpus, language_practice, picture_pairs, train_llm_tokenizer, train_qformer_tokenizer
@@ -215,7 +215,7 @@ class Practice:
 
 
 def answer_loss(core, tokenizer, prefix: torch.Tensor, asked: list[str], answered: list[str]) -> torch.Tensor:
-    answers, _ = encode_answers(tokenizer, answered, 96)
+    answers = encode_answers(tokenizer, answered, 96)
     batch = join_prompts_and_answers(encode_prompts(tokenizer, asked, 96, False), answers, tokenizer.pad_token_id)
     embeds = core.language_model.get_input_embeddings()(batch.input_ids)
     mask = torch.cat([torch.ones(prefix.shape[:2], dtype=torch.long), batch.attention_mask], dim=1)

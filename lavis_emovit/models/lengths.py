@@ -109,10 +109,10 @@ def pass_cost(device: torch.device) -> int:
 
 
 def in_given_order(parts: Sequence[torch.Tensor], groups: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Join the results of groups, row by row where the rows stood before grouping."""
-    if len(parts) == 1:
-        return parts[0]
+    """Join the results of groups in the order that the rows had before grouping."""
     order = [row for group in groups for row in group]
+    if len(parts) == 1 and order == sorted(order):
+        return parts[0]
     places = torch.empty(len(order), dtype=torch.long)
     places[torch.tensor(order)] = torch.arange(len(order))
     return torch.cat(list(parts))[places.to(parts[0].device)]

@@ -1,14 +1,15 @@
-"""Low-rank adapters on the Q-Former or the language model, through peft, and folding them into the weights."""
+"""Low-rank adapters on the linear layers of a part, through peft, and merging them into the weights."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from lavis_emovit.errors import ConfigError, WeightsError
-from lavis_emovit.models.instructblip.settings import LoraSettings
+from lavis_emovit.models.settings import LoraSettings
 
 INSTALL_LINE = "pip install 'lavis-emovit[lora]' (or: pip install 'peft>=0.15')"
 _MARKS = (".lora_A.", ".lora_B.")
@@ -20,58 +21,62 @@ def is_adapter(name: str) -> bool:
 
 
 def base_name(name: str) -> str:
-    """The name that a parameter had before adapters were put beside it."""
+    """The name that a parameter has without adapters."""
     return name.replace(".base_layer.", ".")
 
 
-def inject(core: nn.Module, settings: LoraSettings) -> list[str]:
-    """Put adapters beside linear layers, in place; the model computes the same until they have learned.
+def inject(
+    core: nn.Module, prefixes: Mapping[str, str], settings: LoraSettings, unread: Sequence[str] = ()
+) -> list[str]:
+    """Add adapters to linear layers, in place; the model computes the same until they are trained.
 
     Args:
-        core: transformers' InstructBLIP modules.
+        core: the modules.
+        prefixes: part -> prefix of its parameters.
+        settings: the parts and the adapters.
+        unread: prefixes of layers that get none, because nothing reads their output.
 
     Returns:
         names of the adapted modules, inside `core`.
 
     Raises:
-        ConfigError: peft is missing, or a target is no linear layer of the part.
+        ConfigError: peft is missing, or the part has no linear layer of that name.
     """
     peft = _peft()
     adapted = []
     for part in settings.parts:
-        targets = _targets(core, part, settings)
-        adapted += [f"{part}.{target}" for target in targets]
+        targets = _targets(core, part, prefixes[part], settings, unread)
+        adapted += [f"{prefixes[part]}{target}" for target in targets]
         config = peft.LoraConfig(
             r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets
         )
-        # The first values are a matter of the recipe, not of what was drawn before.
+        # The initial values depend on the recipe only, not on random numbers drawn before.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            peft.inject_adapter_in_model(config, core.get_submodule(part))
+            peft.inject_adapter_in_model(config, core.get_submodule(prefixes[part].rstrip(".")))
     return adapted
 
 
 def merge(core: nn.Module, dtype: torch.dtype | None = None) -> list[str]:
-    """Fold all adapters into the weights that they stand beside, in place; afterwards `core` is a plain model again.
+    """Merge all adapters into the weights of their layers, in place; afterwards `core` is a plain model again.
 
     Args:
         core: modules with or without adapters.
-        dtype: of the weights that an adapter was folded into; left out, they keep theirs, and a weight in half
-            precision rounds the sum.
+        dtype: of the merged weights; None keeps theirs, and half precision rounds the sum.
 
     Returns:
         names of the modules that had an adapter.
 
     Raises:
-        WeightsError: a weight is quantised, so that the sum cannot be kept.
+        WeightsError: a weight is quantised, so it cannot hold the sum.
     """
     adapted = [(name, module) for name, module in core.named_modules() if hasattr(module, "lora_A")]
     for name, module in adapted:
         weight = module.get_base_layer().weight
         if not weight.is_floating_point():
             raise WeightsError(
-                f"{name} is quantised, adapters cannot be folded into it; load the model with "
-                "model.frozen_precision=bf16 or fp32 and fold them in there"
+                f"{name} is quantised, so adapters cannot be merged into it; load the model with "
+                "model.frozen_precision=bf16 or fp32 and merge them there"
             )
     for name, module in adapted:
         layer = module.get_base_layer()
@@ -84,25 +89,20 @@ def merge(core: nn.Module, dtype: torch.dtype | None = None) -> list[str]:
 
 
 def set_dropout_mode(core: nn.Module, training: bool) -> None:
-    """Train mode for the adapters' own dropout; that of the frozen part stays off."""
+    """Set the mode of the adapters' dropout; dropout of the frozen layers stays off."""
     for name, module in core.named_modules():
         if ".lora_dropout" in name:
             module.train(training)
 
 
-def _targets(core: nn.Module, part: str, settings: LoraSettings) -> list[str]:
+def _targets(core: nn.Module, part: str, prefix: str, settings: LoraSettings, unread: Sequence[str]) -> list[str]:
     """Names, inside the part, of the linear layers that get an adapter."""
-    root: Any = core.get_submodule(part)
-    config: Any = core.config
+    root: Any = core.get_submodule(prefix.rstrip("."))
     head = root.get_output_embeddings() if part == "language_model" else None
-    # Nothing reads what the last layer of the Q-Former makes of the question's own tokens.
-    unread = f"encoder.layer.{config.qformer_config.num_hidden_layers - 1}." if part == "qformer" else None
     linear = [
         name
         for name, module in root.named_modules()
-        if isinstance(module, nn.Linear)
-        and module is not head
-        and not (unread and name.startswith((f"{unread}intermediate.", f"{unread}output.")))
+        if isinstance(module, nn.Linear) and module is not head and not f"{prefix}{name}.".startswith(tuple(unread))
     ]
     if settings.target_modules is None:
         return linear

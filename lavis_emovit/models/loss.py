@@ -1,6 +1,6 @@
-"""The loss of answers: summed over their tokens, with logits at no other position.
+"""The loss of answers: logits are computed at supervised positions only.
 
-Legend: `N` image-question pairs, `T` positions, `S` supervised positions of the whole batch, `V` vocabulary.
+Legend: `N` rows, `T` positions, `S` supervised positions of all rows, `V` vocabulary.
 """
 
 from __future__ import annotations
@@ -13,35 +13,52 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lavis_emovit.models.instructblip.text import IGNORED
+from lavis_emovit.models.text import IGNORED
 
 
 def answer_loss(language_model: Any, labels_NT: torch.Tensor, **inputs: Any) -> torch.Tensor:
-    """Cross-entropy summed over the supervised positions of a pass of the language model.
+    """Cross-entropy summed over all supervised positions of a pass of the language model.
 
     Args:
         language_model: causal or sequence-to-sequence, of transformers.
-        labels_NT: on the CPU, the token that each position has to predict, `IGNORED` where nothing is to be learned.
+        labels_NT: on the CPU, the token that each position has to predict, `IGNORED` at unsupervised ones.
         inputs: of the language model; its positions (those of the decoder) are the T of the labels.
 
     Returns:
         scalar float32, natural log.
     """
+    logits_SV, labels_S = _supervised_logits(language_model, labels_NT, inputs)
+    return F.cross_entropy(logits_SV, labels_S, reduction="sum")
+
+
+def answer_log_probs(language_model: Any, labels_NT: torch.Tensor, **inputs: Any) -> torch.Tensor:
+    """Log-probabilities summed over the supervised positions of each row, float32 [N]; arguments as `answer_loss`."""
+    logits_SV, labels_S = _supervised_logits(language_model, labels_NT, inputs)
+    losses_S = F.cross_entropy(logits_SV, labels_S, reduction="none")
+    lengths = (labels_NT != IGNORED).sum(dim=1).tolist()
+    return -torch.stack([losses.sum() for losses in losses_S.split(lengths)])
+
+
+def _supervised_logits(
+    language_model: Any, labels_NT: torch.Tensor, inputs: dict[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits float32 [S, V] at the supervised positions, row by row, and their labels [S]."""
     head = language_model.get_output_embeddings()
     device = head.weight.device
-    # Found on the CPU, so that a GPU need not be waited for.
+    # On the CPU, so that no step waits for the GPU.
     rows, columns = (labels_NT != IGNORED).nonzero(as_tuple=True)
     labels_S = labels_NT[rows, columns].to(device)
     with _head_reads(head, rows.to(device), columns.to(device)):
         logits_SV = language_model(use_cache=False, **inputs).logits
-    return F.cross_entropy(logits_SV.float(), labels_S, reduction="sum")
+    return logits_SV.float(), labels_S
 
 
 @contextmanager
 def _head_reads(head: nn.Module, rows_S: torch.Tensor, columns_S: torch.Tensor) -> Iterator[None]:
     """Inside the block, the output head computes logits at these positions only.
 
-    A vocabulary of 32,000 makes the logits of all positions the largest tensor of the step, most of it never looked at.
+    With a vocabulary of 32,000, the logits of all positions would be the largest tensor of the step, and most of it is
+    never used.
     """
 
     def choose(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

@@ -55,15 +55,17 @@ class EmotionModel(Protocol):
     Attributes:
         settings: the parsed `model:` node of the recipe.
         settings_class: the type of `settings`, which recipes are checked against before any weight is loaded.
-        PART_NAMES: names of the parts that `trained_parts` and `compile_targets` accept.
+        PART_NAMES: names of the parts that `model.trained_parts` and `compile_targets` accept.
         device: where the weights are.
         training: whether the trained parts are in train mode.
     """
 
     settings_class: ClassVar[type[Settings]]
     PART_NAMES: ClassVar[tuple[str, ...]]
-    settings: Any
     training: bool
+
+    @property
+    def settings(self) -> Settings: ...
 
     @property
     def device(self) -> torch.device: ...
@@ -143,7 +145,7 @@ class EmotionModel(Protocol):
         ...
 
     def compile_targets(self, part: str) -> list[tuple[str, nn.Module]]:
-        """Names and modules that `torch.compile` translates for a part of `PART_NAMES`."""
+        """Names and modules that `torch.compile` translates for a part; empty if the part cannot be compiled."""
         ...
 
     def step_flops(self) -> StepFlops | None:

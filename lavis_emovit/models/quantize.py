@@ -11,7 +11,6 @@ from torch import nn
 from lavis_emovit.errors import ConfigError
 
 INSTALL_LINE = "pip install 'lavis-emovit[quantize]' (or: pip install 'bitsandbytes>=0.49')"
-QUANTIZED = ("int8", "nf4")
 NF4_BLOCK = 64
 
 
@@ -19,8 +18,8 @@ def quantize_language_model(language_model: Any, precision: str, compute_dtype: 
     """Replace the linear layers of a frozen language model by quantised ones, in place.
 
     int8 is LLM.int8() (Dettmers et al. 2022, https://arxiv.org/abs/2208.07339), nf4 the 4-bit format of QLoRA (Dettmers
-    et al. 2023, https://arxiv.org/abs/2305.14314). The output head, the embeddings, what transformers keeps in full
-    precision (T5's `wo`), and for nf4 layers whose input width 64 does not divide, are left as they are.
+    et al. 2023, https://arxiv.org/abs/2305.14314). These stay as they are: the output head, the embeddings, what
+    transformers keeps in full precision (T5's `wo`), and for nf4 layers whose input width is not a multiple of 64.
 
     Args:
         language_model: a model of transformers.
@@ -31,7 +30,7 @@ def quantize_language_model(language_model: Any, precision: str, compute_dtype: 
         names of the replaced layers.
 
     Raises:
-        ConfigError: bitsandbytes is missing, or does not work on the device that the model lies on.
+        ConfigError: bitsandbytes is missing, or does not support the model's device.
     """
     library = _bitsandbytes()
     device = next(language_model.parameters()).device
@@ -40,14 +39,13 @@ def quantize_language_model(language_model: Any, precision: str, compute_dtype: 
         raise ConfigError(
             [
                 f"model.frozen_precision: bitsandbytes {library.__version__} does not quantise on {device.type}, only "
-                f"on {', '.join(sorted(supported))}; set model.frozen_precision=bf16, or get a newer one: "
-                f"{INSTALL_LINE}"
+                f"on {', '.join(sorted(supported))}; set model.frozen_precision=bf16 or upgrade: {INSTALL_LINE}"
             ],
             "the model configuration",
         )
     if precision == "int8":
         _quiet_casts()
-    kept = set(getattr(language_model, "_keep_in_fp32_modules", None) or ())
+    kept = set(float32_modules(language_model))
     head = language_model.get_output_embeddings()
     layers = [
         (name, module)
@@ -55,22 +53,21 @@ def quantize_language_model(language_model: Any, precision: str, compute_dtype: 
         if isinstance(module, nn.Linear)
         and module is not head
         and not kept & set(name.split("."))
-        # 4-bit kernels go over a row in blocks; every published model's widths are multiples of theirs.
+        # 4-bit kernels process a row in blocks; the widths of published models are multiples of a block.
         and not (precision == "nf4" and module.in_features % NF4_BLOCK)
     ]
     for name, layer in layers:
         parent, _, own = name.rpartition(".")
         make = _int8_layer if precision == "int8" else _nf4_layer
         setattr(language_model.get_submodule(parent), own, make(library, layer, compute_dtype).to(device))
-    # What peft looks at to choose its kind of adapter.
+    # peft chooses its kind of adapter by these.
     setattr(language_model, "is_loaded_in_8bit" if precision == "int8" else "is_loaded_in_4bit", True)
     return [name for name, _ in layers]
 
 
-def num_elements(parameter: torch.Tensor) -> int:
-    """Numbers that a parameter stands for; a 4-bit one keeps two of them in a byte."""
-    state = getattr(parameter, "quant_state", None)
-    return parameter.numel() if state is None else int(torch.Size(state.shape).numel())
+def float32_modules(language_model: Any) -> tuple[str, ...]:
+    """Names of modules that overflow in float16 (T5's `wo`), as transformers lists them."""
+    return tuple(getattr(language_model, "_keep_in_fp32_modules", None) or ())
 
 
 def _int8_layer(library: Any, layer: nn.Linear, compute_dtype: torch.dtype) -> nn.Module:
@@ -90,7 +87,7 @@ def _nf4_layer(library: Any, layer: nn.Linear, compute_dtype: torch.dtype) -> nn
         compute_dtype=compute_dtype,
         quant_type="nf4",
     )
-    # On CPUs, bitsandbytes would repack the weights at the first call without gradients, and from then on give none.
+    # On CPUs, bitsandbytes would repack the weights at the first call without gradients, and compute none from then on.
     made.support_avx512bf16_for_cpu = False
     made.weight = library.nn.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4")
     made.bias = layer.bias
@@ -98,14 +95,14 @@ def _nf4_layer(library: Any, layer: nn.Linear, compute_dtype: torch.dtype) -> nn
 
 
 def _quiet_casts() -> None:
-    """bitsandbytes says at every call of every layer that it casts bfloat16 to float16; once is enough."""
+    """bitsandbytes logs at every call of every layer that it casts bfloat16 to float16; once is enough."""
     name = "bitsandbytes.autograd._functions"
     if not any(isinstance(known, _Once) for known in logging.getLogger(name).filters):
         logging.getLogger(name).addFilter(_Once())
 
 
 class _Once(logging.Filter):
-    """Lets every message through once."""
+    """Passes every message once."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Activation checkpointing: layers keep their input only and are computed once more in the backward pass.
+"""Activation checkpointing: layers keep only their input, and the backward pass computes them again.
 
-transformers' own checkpointing acts in train mode alone. A frozen part stays in eval mode, and its activations are kept
-all the same, since the gradient goes through it: so layers are wrapped here, whatever their mode.
+transformers' own checkpointing works in train mode only. A frozen part is in eval mode, but the gradient passes through
+it and its activations are kept too; so layers are wrapped here, in any mode.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 
 def recompute_layers(part: nn.Module) -> int:
-    """Wrap every layer of a part that transformers can checkpoint, in place; returns their number."""
+    """Wrap every layer of a part that transformers can checkpoint, in place; returns the number of layers."""
     layers = [module for module in part.modules() if isinstance(module, GradientCheckpointingLayer)]
     for layer in layers:
         layer.forward = partial(_recomputed, layer.forward)  # type: ignore[method-assign]
@@ -27,5 +27,5 @@ def recompute_layers(part: nn.Module) -> int:
 def _recomputed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     if not torch.is_grad_enabled():
         return forward(*args, **kwargs)
-    # Non-reentrant: inputs may need no gradient, and random states of dropout come back as they were.
+    # Non-reentrant: inputs may need no gradient, and dropout repeats its random states.
     return checkpoint(forward, *args, use_reentrant=False, **kwargs)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from lavis_emovit.models.instructblip.text import pad
+from lavis_emovit.models.text import pad
 from lavis_emovit.models.token_tree import TokenTree
 
 # Attention of transformers that takes a mask of any pattern.
@@ -62,7 +62,7 @@ class CandidateTokens:
 
 
 def candidate_tokens(
-    tokenizer: Any, candidates: list[str], answer_prefix: str = "", end: bool = False
+    tokenizer: Any, candidates: Sequence[str], answer_prefix: str = "", end: bool = False
 ) -> CandidateTokens:
     """Tokenise candidates, each together with the prefix as in training: a tokenizer may join the space between them
     to either side. What a candidate shares with the prefix alone is given, the rest is scored.
@@ -80,7 +80,7 @@ def candidate_tokens(
         raise ValueError("candidates should be a list of strings")
     if not candidates:
         raise ValueError("no candidates to score")
-    repeated = {candidate for candidate in candidates if candidates.count(candidate) > 1}
+    repeated = {candidate for candidate in candidates if list(candidates).count(candidate) > 1}
     if repeated:
         raise ValueError(f"candidate {sorted(repeated)[0]!r} is there more than once")
     start = _ids(tokenizer, answer_prefix.rstrip()) if answer_prefix.strip() else []

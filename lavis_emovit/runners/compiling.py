@@ -3,63 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
 
 from lavis_emovit.errors import ConfigError
+from lavis_emovit.models.protocol import EmotionModel
+from lavis_emovit.models.tensors import first_line
 
 
-def compile_parts(model: Any, parts: Sequence[str], device: torch.device) -> list[str]:
-    """Have the named parts of a model translated when they first run; names of their weights stay as they are.
+def compile_parts(model: EmotionModel, parts: Sequence[str], device: torch.device) -> list[str]:
+    """Let `torch.compile` translate parts of a model when they first run; names of their weights do not change.
 
     Args:
-        model: an EmoVIT model.
-        parts: of `vision_encoder`, `qformer`, `language_model`.
+        model: its parts.
+        parts: of `run.compile`.
         device: where they run.
 
     Returns:
         names of the modules, inside the model.
 
     Raises:
-        ConfigError: the model has no such part, or there is no compiler that works.
+        ConfigError: the model cannot compile such a part, or the machine has no working compiler.
     """
     if not parts:
         return []
-    modules = {name: module for part in parts for name, module in _modules_of(model, part)}
+    modules: dict[str, nn.Module] = {}
+    for part in parts:
+        targets = dict(model.compile_targets(part))
+        if not targets:
+            raise ConfigError([f"run.compile: this model has no part '{part}' to compile; remove it from run.compile"])
+        modules |= targets
     _try_compiler(device)
     for module in modules.values():
-        # Texts differ in length from batch to batch; a translation for each length would take longer than it saves.
+        # Texts differ in length from batch to batch; a translation for each length would cost more time than it saves.
         module.compile(dynamic=True)
     return list(modules)
 
 
-def _modules_of(model: Any, part: str) -> list[tuple[str, nn.Module]]:
-    """What is called of a part: the output head of a language model stays outside, since its input is chosen there."""
-    core = getattr(model, "core", None)
-    if core is None:
-        raise ConfigError([f"run.compile: this model has no part '{part}'; leave run.compile empty"])
-    if part == "vision_encoder":
-        return [("core.vision_model.encoder", core.vision_model.encoder)]
-    if part == "qformer":
-        return [("core.qformer", core.qformer)]
-    language_model = core.language_model
-    if model.is_seq2seq:
-        return [(f"core.language_model.{side}", getattr(language_model, side)) for side in ("encoder", "decoder")]
-    return [("core.language_model.base_model", language_model.base_model)]
-
-
 def _try_compiler(device: torch.device) -> None:
-    """A missing compiler is known before any data is read, not in the middle of the first step."""
+    """Fail before any data is read, not in the first step, if there is no compiler."""
     probe = torch.compile(lambda values: values.sin() + 1)
     try:
         probe(torch.ones(2, device=device))
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
             [
-                f"run.compile: torch.compile does not work on this machine ({reason}); install what it asks for (a C++ "
-                "compiler for CPUs, triton for GPUs), or leave run.compile empty"
+                f"run.compile: torch.compile does not work on this machine ({first_line(error)}); install what it "
+                "needs (a C++ compiler for CPUs, triton for GPUs), or leave run.compile empty"
             ]
         ) from error

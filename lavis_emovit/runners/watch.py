@@ -12,7 +12,8 @@ import psutil
 import torch
 
 from lavis_emovit.models.lengths import PassSizes
-from lavis_emovit.runners.flops import StepFlops, peak_flops
+from lavis_emovit.models.protocol import EmotionModel
+from lavis_emovit.runners.flops import peak_flops
 from lavis_emovit.runners.settings import RunSettings
 
 WINDOW_STEPS = 100
@@ -76,9 +77,9 @@ class StepMeter:
         device: where the rank computes.
     """
 
-    def __init__(self, model: Any, settings: RunSettings, device: torch.device):
+    def __init__(self, model: EmotionModel, settings: RunSettings, device: torch.device):
         self._device = device
-        self._flops = StepFlops.of(model)
+        self._flops = model.step_flops()
         self._peak = _peak(settings, device)
         self._process = psutil.Process()
 

@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from lavis_emovit.errors import ConfigError
+from lavis_emovit.models.constrained import Choices
 from lavis_emovit.models.generation_settings import GenerationSettings
-from lavis_emovit.models.instructblip.constrained import Choices
 from lavis_emovit.models.instructblip.model import EmoVIT
 from lavis_emovit.models.instructblip.settings import ModelSettings
 from lavis_emovit.models.scoring import candidate_tokens
@@ -214,7 +214,7 @@ def test_questions_are_not_cut(build_parts, batch, naive_score):
 
     tuned.core.language_model.config.max_position_embeddings = 40
     assert tuned.generate({**asked, "prompt": ["Why?"]}, max_length=2)
-    length = len(tuned._full_prompt_rows([question])[0])
+    length = len(tuned._whole_prompts([question])[0])
     message = rf"question 1 \('{question[:20]}.*3 visual tokens, {length} of the question and up to 30.*context is 40"
     with pytest.raises(ValueError, match=message):
         tuned.generate({"image": batch["image"], "prompt": ["Why?", question]}, max_length=30)
@@ -248,5 +248,5 @@ def test_bad_questions_are_refused_by_name(model, batch):
         model.generate({"image": batch["image"], "prompt": []})
     with pytest.raises(ValueError, match="2 questions for 3"):
         model.generate({**batch, "prompt": ["a", "b"]})
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no image"):
         model.generate({"image": torch.zeros(0, 3, 16, 16), "prompt": "Why?"})

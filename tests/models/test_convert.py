@@ -370,7 +370,7 @@ def test_command_says_what_it_did_and_refuses_what_it_must(lavis, exported, tmp_
             (cut / file.name).write_bytes(file.read_bytes()[: 1000 if file.suffix == ".safetensors" else None])
     (cut / "qformer_tokenizer").symlink_to(exported / "qformer_tokenizer")
     assert main(["convert", str(cut), str(tmp_path / "x.pth")]) == 2
-    assert "model.safetensors is cut off or damaged" in capsys.readouterr().err
+    assert "model.safetensors is truncated or damaged" in capsys.readouterr().err
     assert main(["convert", str(tmp_path / "absent.pth"), str(tmp_path / "y")]) == 2
     said = capsys.readouterr().err
     assert "absent.pth" in said and "does not exist" in said and "hf download" not in said

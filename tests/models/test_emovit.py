@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from PIL import Image
 from pydantic import ValidationError
 
 from lavis_emovit.errors import WeightsError
@@ -136,6 +137,33 @@ def test_trained_tensors_of_another_model_are_refused_by_name(model):
         model.load_trained_state_dict(state, "ckpt-7")
     for part in ("ckpt-7", "missing: query_tokens", "language_projection.weight: [2, 2]", "mystery", "trained_parts"):
         assert part in str(error.value)
+
+
+def test_identity_has_the_settings_that_change_answers(build_parts):
+    """Keys and values of earlier versions, whose suites must resume: None for what the configuration does not name."""
+    settings = ModelSettings(
+        arch="emovit_test",
+        model_type="t",
+        pretrained="none",
+        image_size=16,
+        num_query_token=3,
+        max_txt_len=9,
+        prompt="",
+    )
+    model = EmoVIT(build_parts("causal"), settings)
+    assert model.identity() == {
+        "arch": "emovit_test",
+        "model_type": "t",
+        "frozen": model.frozen_fingerprint(),
+        "image_size": 16,
+        "max_txt_len": 9,
+        "prompt": "",
+        "qformer_text_input": None,
+        "frozen_precision": None,
+    }
+    image_processor, text_processor = model.processors()
+    assert image_processor(Image.new("RGB", (40, 20))).shape == (3, 16, 16)
+    assert text_processor(" Why  so? ") == "Why so?"
 
 
 def test_bad_input_is_refused_by_name(model, batch):

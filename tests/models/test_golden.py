@@ -19,7 +19,7 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from lavis_emovit.models.instructblip import text
+from lavis_emovit.models import text
 from lavis_emovit.models.instructblip.lavis_format import to_lavis
 from lavis_emovit.models.instructblip.loading import load_parts
 from lavis_emovit.models.instructblip.model import EmoVIT
@@ -123,9 +123,7 @@ def test_token_ids(reference):
     assert read["input_ids"] == tokens["qformer_input_ids"]
     assert read["attention_mask"] == tokens["qformer_attention_mask"]
     prompts = text.encode_prompts(model.llm_tokenizer, questions, model.settings.max_txt_len, False)
-    answers, _ = text.encode_answers(
-        model.llm_tokenizer, reference.content["answers"], model.settings.max_output_txt_len
-    )
+    answers = text.encode_answers(model.llm_tokenizer, reference.content["answers"], model.settings.max_output_txt_len)
     for row, (prompt, answer) in enumerate(zip(prompts, answers)):
         length = sum(tokens["llm_attention_mask"][row])
         assert prompt + answer == tokens["llm_input_ids"][row][:length]

@@ -123,6 +123,6 @@ def test_pixels_that_are_no_numbers_are_refused(build_parts, value):
     model = EmoVIT(build_parts("causal"), settings).eval()
     image = torch.zeros(4, 3, 16, 16)
     image[2, 1, 3, 5] = image[3, 0, 0, 0] = value
-    with pytest.raises(DataError, match=r"NaN or infinite \(in picture 2, 3 of the batch, from 0\)"):
+    with pytest.raises(DataError, match=r"NaN or infinite \(image 2, 3 of the batch, counted from 0\)"):
         model.score_candidates({"image": image, "text_input": ["Which?"] * 4}, ["awe", "fear"])
     assert model.train().encode_images(image).isfinite().all(dim=(1, 2)).tolist() == [True, True, False, False]

@@ -192,7 +192,7 @@ def test_contradictions_are_refused_by_name():
     values = {"arch": "x", "pretrained": "y"}
     _, problems = parse_settings(ModelSettings, {**values, "lora": {"parts": ["qformer"]}}, "model")
     assert problems == [
-        "model: model.lora adapts qformer, whose own weights stay frozen then; "
+        "model: model.lora adapts qformer, so the weights of the part itself must be frozen; "
         "set model.trained_parts=query_tokens,language_projection,vision_layernorm"
     ]
     for wrong, message in (

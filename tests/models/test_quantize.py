@@ -108,7 +108,7 @@ def test_adapters_learn_on_top(wide, batch, precision):
 
 
 def test_what_cannot_be_is_refused_by_name(build_parts, monkeypatch):
-    with pytest.raises(ValidationError, match="int8 quantises the language model, which cannot learn"):
+    with pytest.raises(ValidationError, match="int8 quantises the language model, so it cannot be trained"):
         settings_for("int8", trained_parts="all")
     with monkeypatch.context() as patched:
         patched.setattr(bitsandbytes, "supported_torch_devices", {"cuda"})

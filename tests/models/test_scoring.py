@@ -177,7 +177,7 @@ def test_one_pass_reads_nothing_twice(model, batch, monkeypatch):
     monkeypatch.setattr(decoder, "forward", seen)
     tokens = candidate_tokens(model.llm_tokenizer, CANDIDATES)
     model.score_candidates(batch, CANDIDATES)
-    prompts = [len(row) for row in model._full_prompt_rows(batch["text_input"])]
+    prompts = [len(row) for row in model._whole_prompts(batch["text_input"])]
     if model.is_seq2seq:
         assert shapes == [(3, sum(len(row) for row in tokens.rows))]
     else:
@@ -204,7 +204,7 @@ def test_normalized_scores_follow_their_formulas(model, batch, naive_score):
 def test_original_losses_and_ranks_are_those_of_lavis(model, batch, naive_score, segments):
     losses = model.original_candidate_losses(batch, CANDIDATES, n_segments=len(segments))
     rows = [model.llm_tokenizer(text, add_special_tokens=False)["input_ids"] for text in CANDIDATES]
-    longest_prompt = max(len(row) for row in model._full_prompt_rows(batch["text_input"]))
+    longest_prompt = max(len(row) for row in model._whole_prompts(batch["text_input"]))
     start = 0
     for length in segments:
         longest = max(len(row) for row in rows[start : start + length])
@@ -245,9 +245,9 @@ def test_what_cannot_be_scored_is_refused_by_name(model, batch):
             model.score_candidates(batch, **wrong)
     with pytest.raises(ValueError, match=r"image.*\[2, 3, 8, 8\]"):
         model.score_candidates({**batch, "image": torch.zeros(2, 3, 8, 8)}, ["awe"])
-    with pytest.raises(ValueError, match=r"no picture.*\[0, 3, 16, 16\]"):
+    with pytest.raises(ValueError, match=r"no image.*\[0, 3, 16, 16\]"):
         model.score_candidates({"image": torch.zeros(0, 3, 16, 16), "prompt": "Which?"}, ["awe"])
-    with pytest.raises(ValueError, match="no 'image'"):
+    with pytest.raises(ValueError, match="samples need 'image'"):
         model.score_candidates({"prompt": "Which?"}, ["awe"])
     with pytest.raises(ValueError, match="no question"):
         model.score_candidates({**batch, "text_input": []}, ["awe"])

@@ -186,7 +186,7 @@ def measure(model: EmoVIT, name: str, num_images: int, rounds: int) -> dict[str,
     return {
         "label_set": name,
         "num_candidates": len(labels),
-        "prompt_tokens": len(model._full_prompt_rows(samples["prompt"][:1])[0]),
+        "prompt_tokens": len(model._whole_prompts(samples["prompt"][:1])[0]),
         "visual_tokens": int(model.core.query_tokens.shape[1]),
         "candidate_tokens": sum(model.candidate_lengths(labels).int().tolist()),
         "largest_score_difference": difference,

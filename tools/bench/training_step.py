@@ -278,11 +278,11 @@ def our_loss(model: Any, batch: dict[str, Any]) -> float:
 
 def plain_loss(model: Any, batch: dict[str, Any], rows_at_once: int) -> float:
     """Forward and backward as in the original code, on the same weights."""
-    from lavis_emovit.models.instructblip import text
+    from lavis_emovit.models import text
 
     core, device = model.core, model.device
     prompts = text.encode_prompts(model.llm_tokenizer, batch["text_input"], MAX_TXT_LEN, False)
-    answers, _ = text.encode_answers(model.llm_tokenizer, batch["text_output"], MAX_OUTPUT_TXT_LEN)
+    answers = text.encode_answers(model.llm_tokenizer, batch["text_output"], MAX_OUTPUT_TXT_LEN)
     total = sum(len(answer) for answer in answers)
     loss_sum = 0.0
     for first in range(0, len(prompts), rows_at_once):
@@ -394,10 +394,7 @@ def summarise(
 def useful_flops(model: Any, batches: list[dict[str, Any]]) -> float:
     """Operations that the samples need, padding and repeated images not counted; see the top of this file."""
     from lavis_emovit.models.lengths import PassSizes
-    from lavis_emovit.runners.flops import StepFlops
 
-    flops = StepFlops.of(model)
-    assert flops is not None
     real, supervised = _real_tokens(model, batches)
     sizes = PassSizes(
         num_images=sum(len(batch["image"]) for batch in batches),
@@ -407,7 +404,7 @@ def useful_flops(model: Any, batches: list[dict[str, Any]]) -> float:
         run_positions=(real,),
         num_supervised=supervised,
     )
-    return flops.total(sizes)
+    return model.step_flops().total(sizes)
 
 
 def _real_tokens(model: Any, batches: list[dict[str, Any]]) -> tuple[int, int]:

@@ -18,11 +18,12 @@ from omegaconf import OmegaConf
 
 from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.models.instructblip.export import save_lavis, save_trained, save_transformers
-from lavis_emovit.models.instructblip.loading import RawWeights, read_tensor_file, read_weights
+from lavis_emovit.models.instructblip.loading import RawWeights, read_weights
+from lavis_emovit.models.instructblip.parts import part_of
 from lavis_emovit.models.instructblip.settings import LoraSettings, ModelSettings
 from lavis_emovit.models.instructblip.weights import CONVERTER
 from lavis_emovit.models.lora import base_name, is_adapter
-from lavis_emovit.models.trained_parts import part_of
+from lavis_emovit.models.tensors import read_tensor_file
 from lavis_emovit.settings import parse_settings
 
 Kind = Literal["lavis", "transformers", "trained"]

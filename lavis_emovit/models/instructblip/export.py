@@ -25,10 +25,10 @@ from lavis_emovit.files import atomic_writer, sync_folder
 from lavis_emovit.images import CLIP_MEAN, CLIP_STD
 from lavis_emovit.models.instructblip.lavis_format import to_lavis
 from lavis_emovit.models.instructblip.loading import LLM, LLM_ROWS_KEY, RawWeights, quiet, read_tensors
+from lavis_emovit.models.instructblip.parts import part_of
 from lavis_emovit.models.instructblip.pickled import read_state_dict
 from lavis_emovit.models.instructblip.tokenization import IMAGE_PLACEHOLDER
 from lavis_emovit.models.instructblip.weights import is_offline
-from lavis_emovit.models.trained_parts import part_of
 
 _EMBEDDING_ROWS = ("embed_tokens.weight", "shared.weight", "lm_head.weight")
 

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer, InstructBlipConfig, InstructBlipForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
@@ -27,11 +25,8 @@ from lavis_emovit.models.instructblip.lavis_format import Translation, from_eva,
 from lavis_emovit.models.instructblip.pickled import read_state_dict
 from lavis_emovit.models.instructblip.settings import ModelSettings
 from lavis_emovit.models.instructblip.weights import WeightsSource, find_weights, is_offline, missing_weights_message
-from lavis_emovit.models.quantize import QUANTIZED
+from lavis_emovit.models.tensors import PRECISIONS, first_line, read_tensor_file
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# What is quantised is quantised after loading; everything else is bf16 beside it.
-PRECISIONS |= dict.fromkeys(QUANTIZED, torch.bfloat16)
 LLM = "language_model."
 # How many rows of the language model's vocabulary are the original's: an exported folder has one more, the placeholder
 # that transformers' processor writes where the picture goes. It must not take part in any probability.
@@ -95,7 +90,7 @@ def read_weights(settings: ModelSettings) -> RawWeights:
         llm_tokenizer = AutoTokenizer.from_pretrained(folder)
         qformer_tokenizer = AutoTokenizer.from_pretrained(folder, subfolder="qformer_tokenizer")
     except (OSError, ValueError) as error:
-        reason = f"which could not be loaded ({_first_line(error)})"
+        reason = f"which could not be loaded ({first_line(error)})"
         raise WeightsError(missing_weights_message(settings, source, reason)) from error
     return RawWeights(read_tensors(folder), config, llm_tokenizer, qformer_tokenizer, source.location)
 
@@ -106,7 +101,7 @@ def _fetch(settings: ModelSettings, source: WeightsSource) -> Path:
     try:
         folder = snapshot_download(source.location, allow_patterns=_HUB_FILES, local_files_only=is_offline())
     except Exception as error:  # network, authorisation, no such repository: all end in the same advice
-        reason = f"which could not be fetched ({_first_line(error)})"
+        reason = f"which could not be fetched ({first_line(error)})"
         raise WeightsError(missing_weights_message(settings, source, reason)) from error
     return Path(folder)
 
@@ -128,14 +123,6 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
             raise WeightsError(f"{folder} lacks {name}; weights are read from safetensors files only")
         state |= read_tensor_file(folder / name)
     return {key: tensor for key, tensor in state.items() if not key.endswith(_BUFFERS)}
-
-
-def read_tensor_file(file: Path) -> dict[str, torch.Tensor]:
-    """The tensors of one safetensors file; WeightsError where it is cut off or damaged."""
-    try:
-        return load_file(str(file))
-    except SafetensorError as error:
-        raise WeightsError(f"{file} is cut off or damaged ({_first_line(error)}); fetch or write it again") from error
 
 
 def _read_lavis(settings: ModelSettings, source: WeightsSource) -> RawWeights:
@@ -191,7 +178,7 @@ def _naming(key: str, location: str) -> Iterator[None]:
         offline = " (EMOVIT_OFFLINE or HF_HUB_OFFLINE forbids to fetch it)" if is_offline() else ""
         raise WeightsError(
             f"{key}: '{location}' is neither a folder with a tokenizer here nor can it be fetched{offline}: "
-            f"{_first_line(error)}"
+            f"{first_line(error)}"
         ) from error
 
 
@@ -253,7 +240,7 @@ def _load_llm(raw: RawWeights, language_class: Any, settings: ModelSettings) -> 
             model = language_class.from_pretrained(raw.llm_location, local_files_only=is_offline(), **options)
         except (OSError, ValueError) as error:
             raise WeightsError(
-                f"the language model {raw.llm_location} could not be loaded ({_first_line(error)})"
+                f"the language model {raw.llm_location} could not be loaded ({first_line(error)})"
             ) from error
         model.resize_token_embeddings(text_config.vocab_size, mean_resizing=False)
         return model
@@ -347,8 +334,3 @@ def quiet() -> Iterator[None]:
     finally:
         if shows:
             transformers_logging.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

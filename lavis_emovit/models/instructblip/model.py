@@ -1,199 +1,283 @@
-"""EmoVIT: a frozen image encoder, an instruction-aware Q-Former that learns, a frozen language model.
+"""EmoVIT: a frozen image encoder, an instruction-aware Q-Former that is trained, a frozen language model.
 
-Legend: `B` images, `N` image-question pairs, `P` image patches (with the class token), `Q` query tokens, `T` text
-tokens, `D` width, `V` vocabulary, `C` candidates, `S` supervised positions of the whole batch.
+Legend: `B` images, `F` frames of an image that is a clip, `N` image-question pairs, `P` image patches (with the class
+token), `Q` query tokens (of all frames, if an image has several), `T` text tokens, `D` width, `C` candidates.
 
-The parts are transformers' InstructBLIP modules; this class adds what LAVIS expects of a model, answers-only loss at
-supervised positions, one encoding per image however many questions it has, and candidate scoring.
+The modules are transformers' InstructBLIP. This class adds what LAVIS expects of a model, a loss on answers only, one
+encoding per image for all of its questions, and candidate scoring. Every module runs in its own precision and its
+inputs are cast to it, so frozen weights in half precision work beside trained float32 ones, with and without autocast.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from omegaconf import OmegaConf
+from lavis.common.registry import registry
+from torch import nn
 from torch.nn import functional as F
 
 from lavis_emovit.errors import ConfigError, WeightsError
-from lavis_emovit.models import lora, trained_parts
-from lavis_emovit.models.instructblip import text
-from lavis_emovit.models.instructblip.answering import Answering
+from lavis_emovit.models import text, trained_parts
+from lavis_emovit.models.answering import Answering
+from lavis_emovit.models.base import BaseEmotionModel
+from lavis_emovit.models.instructblip import parts
+from lavis_emovit.models.instructblip.checks import check_context, check_images, image_index_of, num_images_of
+from lavis_emovit.models.instructblip.flops import InstructBlipFlops
 from lavis_emovit.models.instructblip.lavis_format import from_lavis
-from lavis_emovit.models.instructblip.loading import LLM, PRECISIONS, LoadedParts, load_parts, read_tensor_file
+from lavis_emovit.models.instructblip.loading import LLM, LoadedParts, load_parts
+from lavis_emovit.models.instructblip.original_ranking import original_losses, segments_of
 from lavis_emovit.models.instructblip.pickled import read_state_dict
-from lavis_emovit.models.instructblip.settings import ModelSettings
-from lavis_emovit.models.lengths import PassSizes, longer_than, positions_of
-from lavis_emovit.models.loss import answer_loss
-from lavis_emovit.models.protocol import AnswerLoss
-from lavis_emovit.models.quantize import QUANTIZED, quantize_language_model
-from lavis_emovit.models.recompute import recompute_layers
-from lavis_emovit.settings import parse_settings
+from lavis_emovit.models.instructblip.settings import TRAINED_PARTS, ModelSettings
+from lavis_emovit.models.lengths import PassSizes, in_given_order, longer_than, positions_of
+from lavis_emovit.models.loss import answer_log_probs, answer_loss
+from lavis_emovit.models.protocol import AnswerLoss, Batch
+from lavis_emovit.models.scoring import CandidateTokens, candidate_tokens, score_causal, score_seq2seq
 
 
-class EmoVIT(Answering):
-    """The emotion model behind every registered `emovit_*` name."""
+@dataclass(frozen=True)
+class _Pairs:
+    """The pairs of a training batch, up to the language model.
 
-    DEFAULT_MODEL_TYPE: ClassVar[str]
-    PRETRAINED_MODEL_CONFIG_DICT: ClassVar[dict[str, str]] = {}
+    Attributes:
+        questions: N strings.
+        prompts, answers: N rows of token ids, answers with their end token.
+        prefix: [N, Q, D], what the language model reads before the prompts.
+        lengths: positions of each pair in the language model; (encoder, decoder) if it has both.
+        groups: numbers of the pairs that run together.
+    """
 
-    def __init__(self, parts: LoadedParts, settings: ModelSettings):
-        super().__init__(parts, settings)
-        frozen_dtype = PRECISIONS[settings.frozen_precision]
-        _check_text_length(self.core, settings)
-        if settings.frozen_precision in QUANTIZED:
-            quantize_language_model(self.core.language_model, settings.frozen_precision, frozen_dtype)
-        if settings.lora is not None:
-            lora.inject(self.core, settings.lora)
-        self._trained = trained_parts.freeze_all_but(
-            self.core, settings.trained_parts, frozen_dtype, settings.qformer_text_input
-        )
-        if settings.use_grad_checkpoint:
-            for part in settings.grad_checkpoint_parts:
-                recompute_layers(self.core.get_submodule(trained_parts.PART_PREFIXES[part].rstrip(".")))
-        self.train(self.training)
+    questions: list[str]
+    prompts: list[list[int]]
+    answers: list[list[int]]
+    prefix: torch.Tensor
+    lengths: list[tuple[int, ...]]
+    groups: list[list[int]]
+
+    @property
+    def num_answer_tokens(self) -> int:
+        return sum(map(len, self.answers))
+
+
+class EmoVIT(BaseEmotionModel):
+    """The InstructBLIP family: the model behind every registered `emovit_*` name."""
+
+    PART_NAMES = TRAINED_PARTS
+    PART_PREFIXES = parts.PART_PREFIXES
+    ANSWER_SETTINGS = ("image_size", "max_txt_len", "prompt", "qformer_text_input", "frozen_precision")
+    RULES = (*Answering.RULES, "original")
+    settings_class = ModelSettings
+    settings: ModelSettings
+
+    def __init__(self, loaded: LoadedParts, settings: ModelSettings):
+        room = loaded.core.config.qformer_config.max_position_embeddings  # type: ignore[union-attr]
+        if settings.qformer_text_input and settings.max_txt_len > room:
+            raise ConfigError(
+                [f"model.max_txt_len: {settings.max_txt_len} tokens, the Q-Former has {room} positions for text"],
+                "the model configuration",
+            )
+        is_seq2seq = not loaded.core.config.use_decoder_only_language_model
+        super().__init__(loaded.core, settings, loaded.llm_tokenizer, is_seq2seq)
+        self.qformer_tokenizer = loaded.qformer_tokenizer
 
     @classmethod
-    def from_config(cls, cfg: Mapping[str, Any]) -> EmoVIT:
-        """Build the model that a LAVIS `model:` node describes.
+    def from_settings(cls, settings: ModelSettings) -> EmoVIT:
+        """Load the weights that the settings name."""
+        return cls(load_parts(settings), settings)
 
-        Raises:
-            ConfigError: unknown or wrong keys, all of them at once.
-            WeightsError: weights that are missing or do not fit.
-        """
-        values = OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else dict(cfg)
-        settings, problems = parse_settings(ModelSettings, values, "model")  # type: ignore[arg-type]
-        if settings is None:
-            raise ConfigError(problems, "the model configuration")
-        model = cls(load_parts(settings), settings)
-        if settings.load_finetuned:
-            if settings.finetuned is None:
-                raise ConfigError(["model.finetuned: missing, model.load_finetuned is true"], "the model configuration")
-            model.load_checkpoint(settings.finetuned)
-        return model
+    # Training: from a batch to its loss
 
-    # Trained and frozen parts
-
-    def train(self, mode: bool = True) -> EmoVIT:
-        """Train mode for what learns; the frozen rest stays in eval mode, so that its dropout never acts."""
-        self.training = mode
-        if hasattr(self, "core"):
-            trained_parts.set_modes(self.core, self.settings.trained_parts, mode)
-        return self
-
-    def trained_parameter_names(self) -> list[str]:
-        """Names, inside the InstructBLIP modules, of the tensors that learn."""
-        return list(self._trained)
-
-    def trained_state_dict(self) -> dict[str, torch.Tensor]:
-        """The tensors that learn, by name; all that a checkpoint of the model needs."""
-        own = dict(self.core.named_parameters())
-        return {name: own[name].detach() for name in self._trained}
-
-    def load_trained_state_dict(self, state: Mapping[str, torch.Tensor], source: str = "the state dict") -> None:
-        """Put back what `trained_state_dict` gave; names and shapes must be the same (else WeightsError)."""
-        trained_parts.load_trained(self.core, self._trained, state, source)
-
-    def frozen_fingerprint(self) -> str:
-        """Identifies the frozen weights: a checkpoint of the trained ones is worth nothing beside others."""
-        return trained_parts.fingerprint(self.core, self._trained)
-
-    def parameter_counts(self) -> dict[str, int]:
-        """Numbers of parameters, `trained` and `total`."""
-        return trained_parts.count_parameters(self.core)
-
-    def dead_parameters(self) -> list[str]:
-        """Names, inside the InstructBLIP modules, of trained tensors whose gradient is zero whatever the data."""
-        dead = set(trained_parts.dead_parameters(self.core, self.settings.qformer_text_input))
-        return [name for name in self._trained if name in dead]
-
-    def load_checkpoint(self, url_or_filename: str) -> Any:
-        """Load tuned tensors: a checkpoint folder of a run, a `.safetensors` file of ours, or a LAVIS `.pth` file.
-
-        From a `.pth` file all is taken but a language model, frozen or not: Q-Former, query tokens, projection and
-        layer norm must be in it, an image encoder may be. No published file has another language model than its base.
-
-        Raises:
-            WeightsError: no such file, or tensors of another model.
-        """
-        path = Path(url_or_filename).expanduser()
-        if path.is_dir():
-            path = path / "model.safetensors"
-        if not path.is_file():
-            raise WeightsError(
-                f"no checkpoint at {path}: name a checkpoint folder of a run, a .safetensors or a LAVIS .pth file"
-            )
-        if path.suffix in (".pth", ".pt"):
-            state = from_lavis(read_state_dict(path), str(path)).state
-            kept = {name: tensor for name, tensor in state.items() if not name.startswith(LLM)}
-            trained_parts.load_values(self.core, kept, str(path))
-        elif path.suffix == ".safetensors":
-            self.load_trained_state_dict(read_tensor_file(path), str(path))
-        else:
-            raise WeightsError(f"{path} is neither a .safetensors nor a .pth file")
-
-    # Training
-
-    def forward(self, samples: Mapping[str, Any]) -> dict[str, Any]:
-        """LAVIS's method name for `answer_loss`.
-
-        Returns:
-            `loss`, the mean over supervised tokens (natural log), and `loss_sum` and `num_tokens`, its parts.
-        """
-        parts = self.answer_loss(samples)
-        return {"loss": parts.loss_sum / parts.num_tokens, "loss_sum": parts.loss_sum, "num_tokens": parts.num_tokens}
-
-    def answer_loss(self, samples: Mapping[str, Any]) -> AnswerLoss:
+    def answer_loss(self, samples: Batch) -> AnswerLoss:
         """Loss on the answers' tokens.
 
         Pairs of similar length run together (`model.group_by_length`), which changes the loss by rounding only.
 
         Args:
-            samples: `image` float [B, 3, H, W] or [B, 3, F, H, W]; `image_index` long [N] (left out: one question an
+            samples: `image` float [B, 3, H, W] or [B, 3, F, H, W]; `image_index` long [N] (default: one question per
                 image); `text_input` and `text_output`, N strings each.
 
         Returns:
-            the sum over supervised tokens. Its `noted` has `num_truncated_questions` (cut at `max_txt_len` for the
-            language model or the Q-Former), `num_truncated_answers` (cut at `max_output_txt_len`) and
-            `num_unsupervised` (an empty answer, with nothing but its end to learn).
+            the sum over supervised tokens. Its `noted` has `num_truncated_questions` (cut to `max_txt_len` for the
+            language model or the Q-Former), `num_truncated_answers` (cut to `max_output_txt_len`) and
+            `num_unsupervised` (an empty answer: only its end token is learned).
 
         Raises:
-            ValueError: the batch is empty, a tensor has a wrong shape or type, or questions, answers and image indices
-                are not of the same number.
+            ValueError: the batch is empty, a tensor has a wrong shape or type, or the numbers of questions, answers and
+                image indices differ.
         """
+        pairs = self._read_pairs(samples)
+        loss_sum = pairs.prefix.new_zeros((), dtype=torch.float32)
+        for group in pairs.groups:
+            loss_sum = loss_sum + answer_loss(self.core.language_model, **self._answer_inputs(pairs, group))
+        return AnswerLoss(loss_sum, pairs.num_answer_tokens, self._note_texts(pairs), self._sizes(pairs, samples))
+
+    def answer_log_probs(self, samples: Batch) -> torch.Tensor:
+        """Summed log-probability of each pair's own answer with its end token, float32 [N]; arguments as `answer_loss`.
+
+        An answer is cut to `max_output_txt_len`, as in training. Minus the sum of the result is `loss_sum`.
+        """
+        pairs = self._read_pairs(samples)
+        language_model = self.core.language_model
+        log_probs = [answer_log_probs(language_model, **self._answer_inputs(pairs, group)) for group in pairs.groups]
+        return in_given_order(log_probs, pairs.groups)
+
+    def num_answer_tokens(self, samples: Batch) -> int:
+        """`num_tokens` of `answer_loss`, without a forward pass."""
+        answers = list(samples["text_output"])
+        return sum(map(len, text.encode_answers(self.llm_tokenizer, answers, self.settings.max_output_txt_len)))
+
+    def _read_pairs(self, samples: Batch) -> _Pairs:
         questions = self._questions(samples)
-        wanted = samples.get("text_output")
-        if isinstance(wanted, str) or wanted is None:
-            raise ValueError("samples need 'text_output', a list of N answers")
-        if len(wanted) != len(questions):
-            raise ValueError(f"{len(wanted)} answers for {len(questions)} questions")
-        answers, _ = text.encode_answers(self.llm_tokenizer, list(wanted), self.settings.max_output_txt_len)
-        prompts = self._prompt_rows(questions)
+        wanted = text.read_answers(samples, len(questions))
+        prompts = text.encode_prompts(self.llm_tokenizer, questions, self.settings.max_txt_len, self.is_seq2seq)
+        answers = text.encode_answers(self.llm_tokenizer, wanted, self.settings.max_output_txt_len)
         prefix_NQD = self._visual_prefix(samples, questions)
-        loss_sum = prefix_NQD.new_zeros((), dtype=torch.float32)
-        lengths = self._row_lengths(prefix_NQD, prompts, answers)
-        groups = self._groups(lengths)
+        sides = [(prefix_NQD.shape[1] + len(prompt), len(answer)) for prompt, answer in zip(prompts, answers)]
+        lengths: list[tuple[int, ...]] = list(sides) if self.is_seq2seq else [(sum(pair),) for pair in sides]
+        return _Pairs(questions, prompts, answers, prefix_NQD, lengths, self._groups(lengths))
+
+    def _visual_prefix(self, samples: Batch, questions: list[str]) -> torch.Tensor:
+        """Images read with their questions, [N, Q, D]: what stands before the text in the language model."""
+        index = image_index_of(samples, len(questions)).to(self.device)
+        return self.query_images(self.encode_images(samples["image"].to(self.device)), index, questions)
+
+    def encode_images(self, image: torch.Tensor) -> torch.Tensor:
+        """Image features after the layer norm.
+
+        Positional embeddings are interpolated (bicubic) if `model.image_size` differs from the size of the weights.
+
+        Args:
+            image: float [B, 3, H, W], normalised; or clips [B, 3, F, H, W], whose frames are encoded separately.
+
+        Returns:
+            [B, P, D of the encoder], or [B, F, P, D].
+
+        Raises:
+            ValueError: the tensor is not a batch of images of the model's size, or, in evaluation, contains NaN.
+        """
+        # In training the loss is checked, and checking pixels would make the host wait for the device in every step.
+        check_images(image, self.settings.image_size, finite=not self.training)
+        self._check_autocast(image.device.type)
+        is_clip = image.dim() == 5
+        frames = image.transpose(1, 2).flatten(0, 1) if is_clip else image
+        vision = self.core.vision_model
+        own_size = self.core.config.vision_config.image_size
+        patches = vision.embeddings(frames, interpolate_pos_encoding=self.settings.image_size != own_size)
+        hidden = vision.encoder(inputs_embeds=patches).last_hidden_state
+        embeds = vision.post_layernorm(hidden.to(vision.post_layernorm.weight.dtype))
+        return embeds.unflatten(0, (image.shape[0], image.shape[2])) if is_clip else embeds
+
+    def query_images(self, embeds: torch.Tensor, image_index: torch.Tensor, questions: list[str]) -> torch.Tensor:
+        """The Q-Former's output for each pair of image and question, projected to the language model.
+
+        Args:
+            embeds: from `encode_images`, [B, P, D] or [B, F, P, D].
+            image_index: long [N], the image of each question.
+            questions: N strings.
+
+        Returns:
+            [N, Q, D of the language model]; the query tokens of all frames in a row.
+        """
+        embeds_BFPD = (embeds if embeds.dim() == 4 else embeds[:, None]).to(self.core.qformer.dtype)
+        rows: list[list[int]] = [[] for _ in questions]
+        if self.settings.qformer_text_input:
+            cut: dict[str, Any] = {"truncation": True, "max_length": self.settings.max_txt_len}
+            rows = self.qformer_tokenizer(questions, **cut)["input_ids"]
+        num_queries = self.core.query_tokens.shape[1]
+        groups = self._groups([[num_queries + len(row)] for row in rows])
+        outputs = []
         for group in groups:
-            run = self._loss_seq2seq if self.is_seq2seq else self._loss_causal
-            prefix = prefix_NQD if len(group) == len(questions) else prefix_NQD[group]
-            loss_sum = loss_sum + run(prefix, [prompts[row] for row in group], [answers[row] for row in group])
-        num_tokens = sum(len(answer) for answer in answers)
-        sizes = self._sizes(samples["image"], prompts, num_tokens, positions_of(lengths, groups))
-        return AnswerLoss(loss_sum, num_tokens, self._note_texts(questions, answers), sizes)
+            index = image_index if len(groups) == 1 else image_index[group]
+            outputs.append(self._run_qformer(embeds_BFPD[index], [rows[number] for number in group]))
+        projection = self.core.language_projection
+        return projection(in_given_order(outputs, groups).to(projection.weight.dtype))
 
-    def call_in_step(self, enabled: bool) -> None:
-        """See `EmotionModel.call_in_step`: texts are not grouped by length, and generation runs as long everywhere."""
-        self.in_step = enabled
+    def _run_qformer(self, embeds_NFPD: torch.Tensor, rows: list[list[int]]) -> torch.Tensor:
+        """Query tokens [N, F * queries, D] for N clips and the token ids of their questions."""
+        num_frames = embeds_NFPD.shape[1]
+        # Every frame is read separately, with the question of its clip.
+        embeds = embeds_NFPD.flatten(0, 1)
+        queries = self.core.query_tokens.expand(len(embeds), -1, -1)
+        ids = mask = None
+        if self.settings.qformer_text_input:
+            ids, text_mask = (
+                tensor.repeat_interleave(num_frames, dim=0).to(embeds.device)
+                for tensor in text.pad(rows, self.qformer_tokenizer.pad_token_id)
+            )
+            mask = torch.cat([text_mask.new_ones(queries.shape[:2]), text_mask], dim=1)
+        hidden = self.core.qformer(
+            input_ids=ids, attention_mask=mask, query_embeds=queries, encoder_hidden_states=embeds
+        ).last_hidden_state[:, : queries.shape[1]]
+        return hidden.reshape(len(embeds_NFPD), num_frames * queries.shape[1], -1)
 
-    def num_answer_tokens(self, samples: Mapping[str, Any]) -> int:
-        """Supervised tokens of a batch, `num_tokens` of `forward`, without a forward pass."""
-        answers, _ = text.encode_answers(self.llm_tokenizer, samples["text_output"], self.settings.max_output_txt_len)
-        return sum(len(answer) for answer in answers)
+    def _answer_inputs(self, pairs: _Pairs, group: list[int]) -> dict[str, Any]:
+        """Labels [N, T] and inputs of the language model for the pairs of a group."""
+        prefix_NQD = pairs.prefix if len(group) == len(pairs.prompts) else pairs.prefix[group]
+        prompts, answers = [pairs.prompts[pair] for pair in group], [pairs.answers[pair] for pair in group]
+        if self.is_seq2seq:
+            inputs, mask = self._language_inputs(prefix_NQD, prompts)
+            labels_NT, _ = text.pad(answers, text.IGNORED)
+            decoder_input = self.core.language_model.prepare_decoder_input_ids_from_labels
+            return {
+                "labels_NT": labels_NT,
+                "inputs_embeds": inputs,
+                "attention_mask": mask,
+                "decoder_input_ids": decoder_input(labels=labels_NT.to(self.device)),
+            }
+        batch = text.join_prompts_and_answers(prompts, answers, self.llm_tokenizer.pad_token_id)
+        embeds = self.core.get_input_embeddings()(batch.input_ids.to(self.device))
+        return {
+            # Position t predicts token t + 1; the query tokens come first and the last position predicts nothing.
+            "labels_NT": F.pad(batch.labels, (prefix_NQD.shape[1] - 1, 1), value=text.IGNORED),
+            # Padding comes last, where a causal model cannot see it: a mask would only rule out fast attention.
+            "inputs_embeds": torch.cat([prefix_NQD.to(embeds.dtype), embeds], dim=1),
+        }
+
+    def _language_inputs(
+        self, prefix_NQD: torch.Tensor, prompts: list[list[int]], side: str = "right"
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embedded `[visual prefix][prompt]` [N, Q + T, D] and its mask; prompts are padded on the given side."""
+        ids, mask = text.pad(prompts, self.llm_tokenizer.pad_token_id, side=side)
+        embeds = self.core.get_input_embeddings()(ids.to(self.device))
+        query_mask = torch.ones(prefix_NQD.shape[:2], dtype=torch.long, device=self.device)
+        return (
+            torch.cat([prefix_NQD.to(embeds.dtype), embeds], dim=1),
+            torch.cat([query_mask, mask.to(self.device)], dim=1),
+        )
+
+    # Training: what is counted
+
+    def _note_texts(self, pairs: _Pairs) -> dict[str, list[int]]:
+        """Numbers of the pairs whose text was cut or leaves nothing to learn."""
+        most, end = self.settings.max_txt_len, self.llm_tokenizer.eos_token_id
+        begin = not self.is_seq2seq and self.llm_tokenizer.bos_token_id is not None
+        cut = set(longer_than(self.llm_tokenizer, pairs.questions, most - begin, self.is_seq2seq))
+        if self.settings.qformer_text_input:
+            cut |= set(longer_than(self.qformer_tokenizer, pairs.questions, most, True))
+        return {
+            "num_truncated_questions": sorted(cut),
+            # A cut answer has no end token: the text does not end there.
+            "num_truncated_answers": [pair for pair, answer in enumerate(pairs.answers) if answer[-1] != end],
+            "num_unsupervised": [pair for pair, answer in enumerate(pairs.answers) if answer == [end]],
+        }
+
+    def _sizes(self, pairs: _Pairs, samples: Batch) -> PassSizes:
+        num_frames = _num_frames(samples["image"])
+        words = sum(map(len, pairs.prompts)) if self.settings.qformer_text_input else 0
+        real, run = positions_of(pairs.lengths, pairs.groups)
+        return PassSizes(
+            num_images=len(samples["image"]) * num_frames,
+            num_reads=len(pairs.prompts) * num_frames,
+            num_question_tokens=words * num_frames,
+            real_positions=real,
+            run_positions=run,
+            num_supervised=pairs.num_answer_tokens,
+        )
 
     def blank_batch(self) -> dict[str, Any]:
-        """A batch with one black picture and a word about it, for a process that has to run along without a sample."""
+        """See `EmotionModel.blank_batch`."""
         size = self.settings.image_size
         return {
             "image": torch.zeros(1, 3, size, size),
@@ -205,78 +289,128 @@ class EmoVIT(Answering):
             "record_id": ["blank"],
         }
 
-    def _row_lengths(
-        self, prefix_NQD: torch.Tensor, prompts: list[list[int]], answers: list[list[int]]
-    ) -> list[tuple[int, ...]]:
-        """Positions that each pair takes in the language model; those of encoder and decoder are padded apart."""
-        lengths = [(prefix_NQD.shape[1] + len(prompt), len(answer)) for prompt, answer in zip(prompts, answers)]
-        return list(lengths) if self.is_seq2seq else [(sum(pair),) for pair in lengths]
+    # Answers: inputs of generation and scoring
 
-    def _sizes(
-        self,
-        image: torch.Tensor,
-        prompts: list[list[int]],
-        num_tokens: int,
-        positions: tuple[tuple[int, ...], tuple[int, ...]],
-    ) -> PassSizes:
-        num_frames = image.shape[2] if image.dim() == 5 else 1
-        words = sum(map(len, prompts)) if self.settings.qformer_text_input else 0
-        return PassSizes(
-            num_images=image.shape[0] * num_frames,
-            num_reads=len(prompts) * num_frames,
-            num_question_tokens=words * num_frames,
-            real_positions=positions[0],
-            run_positions=positions[1],
-            num_supervised=num_tokens,
-        )
+    def _questions(self, samples: Batch) -> list[str]:
+        return text.read_questions(samples, self.prompt, num_images_of(samples))
 
-    def _loss_causal(
-        self, prefix_NQD: torch.Tensor, prompts: list[list[int]], answers: list[list[int]]
-    ) -> torch.Tensor:
-        batch = text.join_prompts_and_answers(prompts, answers, self.llm_tokenizer.pad_token_id)
-        embeds = self._embed(batch.input_ids.to(self.device))
-        # Position t predicts token t + 1; the query tokens come first and the last position predicts nothing.
-        labels_NT = F.pad(batch.labels, (prefix_NQD.shape[1] - 1, 1), value=text.IGNORED)
-        # Padding comes last, where a causal model cannot see it: a mask would only keep fast attention away.
-        return answer_loss(
-            self.core.language_model,
-            labels_NT,
-            inputs_embeds=torch.cat([prefix_NQD.to(embeds.dtype), embeds], dim=1),
-        )
+    def _whole_prompts(self, questions: list[str]) -> list[list[int]]:
+        return text.encode_prompts(self.llm_tokenizer, questions, None, self.is_seq2seq)
 
-    def _loss_seq2seq(
-        self, prefix_NQD: torch.Tensor, prompts: list[list[int]], answers: list[list[int]]
-    ) -> torch.Tensor:
-        inputs, mask = self._language_inputs(prefix_NQD, prompts)
-        labels_NT, _ = text.pad(answers, text.IGNORED)
-        language_model: Any = self.core.language_model
-        return answer_loss(
-            language_model,
-            labels_NT,
+    def _end_ids(self) -> list[int]:
+        """Tokens that end an answer. InstructBLIP also counts id 0, Llama's unknown token, as an end."""
+        unknown = [0] if self.llm_tokenizer.convert_ids_to_tokens(0) == "<unk>" else []
+        return [self.llm_tokenizer.eos_token_id, *unknown]
+
+    def _generate_ids(self, samples: Batch, questions: list[str], options: dict[str, Any]) -> torch.Tensor:
+        language_model = self.core.language_model
+        prefix_NQD = self._visual_prefix(samples, questions)
+        prompts = self._whole_prompts(questions)
+        check_context(language_model, questions, prompts, prefix_NQD.shape[1], options["max_new_tokens"])
+        inputs, mask = self._language_inputs(prefix_NQD, prompts, "right" if self.is_seq2seq else "left")
+        if self.in_step:
+            # A process whose answers have ended continues until those of all others have.
+            options = {**options, "synced_gpus": True}
+        return language_model.generate(
             inputs_embeds=inputs,
             attention_mask=mask,
-            decoder_input_ids=language_model.prepare_decoder_input_ids_from_labels(labels=labels_NT.to(self.device)),
+            pad_token_id=self.llm_tokenizer.pad_token_id,
+            eos_token_id=self._end_ids(),
+            **options,
         )
 
-    def _note_texts(self, questions: list[str], answers: list[list[int]]) -> dict[str, list[int]]:
-        """Numbers of the pairs whose text was cut or gives nothing to learn."""
-        most, end = self.settings.max_txt_len, self.llm_tokenizer.eos_token_id
-        begin = not self.is_seq2seq and self.llm_tokenizer.bos_token_id is not None
-        cut = set(longer_than(self.llm_tokenizer, questions, most - begin, self.is_seq2seq))
-        if self.settings.qformer_text_input:
-            cut |= set(longer_than(self.qformer_tokenizer, questions, most, True))
-        return {
-            "num_truncated_questions": sorted(cut),
-            # A cut answer has no end token: the text does not end there.
-            "num_truncated_answers": [pair for pair, answer in enumerate(answers) if answer[-1] != end],
-            "num_unsupervised": [pair for pair, answer in enumerate(answers) if answer == [end]],
-        }
+    def _candidate_sums(self, samples: Batch, questions: list[str], candidates: CandidateTokens) -> torch.Tensor:
+        """Summed log-likelihoods [N, C], a few pairs at a time."""
+        language_model = self.core.language_model
+        with self._evaluating():
+            prefix_NQD = self._visual_prefix(samples, questions)
+            prompts = self._whole_prompts(questions)
+            check_context(language_model, questions, prompts, prefix_NQD.shape[1], max(map(len, candidates.rows)))
+            # Questions of similar length run together, so that little padding is computed.
+            order = sorted(range(len(prompts)), key=lambda pair: len(prompts[pair]))
+            size = self.settings.scoring_pairs_per_pass
+            groups = [order[start : start + size] for start in range(0, len(order), size)]
+            scores = []
+            for pairs in groups:
+                prefix, rows = prefix_NQD[pairs], [prompts[pair] for pair in pairs]
+                if self.is_seq2seq:
+                    inputs, mask = self._language_inputs(prefix, rows)
+                    scores.append(score_seq2seq(language_model, inputs, mask, candidates))
+                else:
+                    scores.append(score_causal(language_model, prefix, rows, candidates))
+        return in_given_order(scores, groups)
+
+    def predict_class(
+        self, samples: Batch, candidates: list[str], n_segments: int = 1, rule: str = "mean"
+    ) -> torch.Tensor:
+        """See `Answering.predict_class`; the rule `original` is LAVIS's own order, see `original_candidate_losses`.
+
+        It does not support `answer_prefix`, and its result depends on `n_segments`.
+        """
+        if rule != "original":
+            return super().predict_class(samples, candidates, n_segments, rule)
+        if samples.get("answer_prefix"):
+            raise ValueError("rule 'original' has no answer_prefix; write it into the prompt or the candidates")
+        return torch.argsort(self.original_candidate_losses(samples, candidates, n_segments), dim=-1, stable=True)
+
+    @torch.no_grad()
+    def original_candidate_losses(self, samples: Batch, candidates: list[str], n_segments: int = 1) -> torch.Tensor:
+        """The losses by which LAVIS ranks candidates, to compare with results of the original code.
+
+        Returns:
+            float32 [N, C], the smaller the better; see `original_losses`.
+        """
+        tokens = candidate_tokens(self.llm_tokenizer, candidates, end=self.is_seq2seq)
+        segments = segments_of(len(candidates), n_segments)
+        questions = self._questions(samples)
+        sums_NC = self._candidate_sums(samples, questions, tokens)
+        if self.is_seq2seq:
+            return -sums_NC
+        num_queries = _num_frames(samples["image"]) * self.core.query_tokens.shape[1]
+        longest_prompt = max(len(row) for row in self._whole_prompts(questions))
+        return original_losses(sums_NC, tokens, segments, num_queries + longest_prompt)
+
+    # Parts, checkpoints and description
+
+    def _unread_layers(self) -> tuple[str, ...]:
+        return parts.unread_layers(self.core)
+
+    def _unused_parameters(self) -> list[str]:
+        return parts.unused_parameters(self.core, self.settings.qformer_text_input)
+
+    def dead_parameters(self) -> list[str]:
+        """See `parts.dead_parameters`."""
+        dead = set(parts.dead_parameters(self.core, self.settings.qformer_text_input))
+        return [name for name in self._trained if name in dead]
+
+    def _load_original(self, path: Path) -> None:
+        """Load everything in a LAVIS `.pth` file except a language model, trained or frozen.
+
+        Q-Former, query tokens, projection and layer norm are required, an image encoder is optional. Published files
+        have the language model of their base.
+        """
+        if path.suffix not in (".pth", ".pt"):
+            raise WeightsError(f"{path} is neither a .safetensors nor a .pth file")
+        state = from_lavis(read_state_dict(path), str(path)).state
+        own = {name: tensor for name, tensor in state.items() if not name.startswith(LLM)}
+        trained_parts.load_values(self.core, own, str(path), parts.required_parameters(self.core))
+
+    def processors(self) -> tuple[Any, Any]:
+        """See `EmotionModel.processors`."""
+        image = registry.get_processor_class("emovit_image_eval").from_config({"image_size": self.settings.image_size})
+        return image, registry.get_processor_class("emovit_text").from_config()
+
+    def compile_targets(self, part: str) -> list[tuple[str, nn.Module]]:
+        """See `EmotionModel.compile_targets`."""
+        return parts.compile_targets(self.core, part)
+
+    def step_flops(self) -> InstructBlipFlops:
+        """See `EmotionModel.step_flops`."""
+        return InstructBlipFlops.of(self.core)
 
 
-def _check_text_length(core: Any, settings: ModelSettings) -> None:
-    room = core.config.qformer_config.max_position_embeddings
-    if settings.qformer_text_input and settings.max_txt_len > room:
-        raise ConfigError(
-            [f"model.max_txt_len: {settings.max_txt_len} tokens, the Q-Former has {room} positions for text"],
-            "the model configuration",
-        )
+def _num_frames(image: torch.Tensor) -> int:
+    return image.shape[2] if image.dim() == 5 else 1
+
+
+MODEL_CLASS = EmoVIT

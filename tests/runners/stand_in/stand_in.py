@@ -118,6 +118,9 @@ class StandInModel(BaseModel):
     def frozen_fingerprint(self) -> str:
         return hashlib.sha256(self.encoder.weight.numpy().tobytes()).hexdigest()
 
+    def step_flops(self) -> None:
+        return None
+
     def parameter_counts(self) -> dict[str, int]:
         trained = sum(value.numel() for value in self.trained_state_dict().values())
         return {"trained": trained, "total": sum(value.numel() for value in self.parameters())}

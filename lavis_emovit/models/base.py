@@ -1,0 +1,242 @@
+"""What all model families share: freezing, adapters, quantisation, checkpoints, and LAVIS's names.
+
+A family inherits from `BaseEmotionModel` and adds its parts, how its weights are loaded, the loss of its answers, and
+the inputs of generation and scoring. See `lavis_emovit.models.protocol` for the methods that others call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from lavis.models.base_model import BaseModel
+from omegaconf import OmegaConf
+from torch import nn
+
+from lavis_emovit.errors import ConfigError, WeightsError
+from lavis_emovit.models import lora, trained_parts
+from lavis_emovit.models.answering import Answering
+from lavis_emovit.models.lengths import length_groups, pass_cost
+from lavis_emovit.models.protocol import AnswerLoss, Batch, StepFlops
+from lavis_emovit.models.quantize import float32_modules, quantize_language_model
+from lavis_emovit.models.recompute import recompute_layers
+from lavis_emovit.models.settings import BaseModelSettings
+from lavis_emovit.models.tensors import PRECISIONS, QUANTIZED, read_tensor_file
+from lavis_emovit.settings import parse_settings
+
+Model = TypeVar("Model", bound="BaseEmotionModel")
+
+
+class BaseEmotionModel(Answering, BaseModel):
+    """An emotion model around modules of transformers.
+
+    Args:
+        core: the modules; names of parameters, in checkpoints and elsewhere, are those inside `core`.
+        settings: the parsed `model:` node.
+        llm_tokenizer: of the language model.
+        is_seq2seq: whether the language model has an encoder and a decoder.
+
+    Attributes:
+        PART_PREFIXES: part -> prefix of its parameters. The part `language_model` is a model of transformers.
+        ANSWER_SETTINGS: settings that change the answers, for `identity`.
+    """
+
+    DEFAULT_MODEL_TYPE: ClassVar[str]
+    PRETRAINED_MODEL_CONFIG_DICT: ClassVar[dict[str, str]] = {}
+    PART_NAMES: ClassVar[tuple[str, ...]]
+    PART_PREFIXES: ClassVar[Mapping[str, str]]
+    ANSWER_SETTINGS: ClassVar[tuple[str, ...]] = ()
+    settings_class: ClassVar[type[BaseModelSettings]]
+
+    def __init__(self, core: nn.Module, settings: BaseModelSettings, llm_tokenizer: Any, is_seq2seq: bool):
+        super().__init__()
+        self.settings = settings
+        self.core: Any = core
+        self.llm_tokenizer = llm_tokenizer
+        self.is_seq2seq = is_seq2seq
+        self.prompt = settings.prompt
+        self.in_step = False
+        prefixes, frozen_dtype = self.PART_PREFIXES, PRECISIONS[settings.frozen_precision]
+        if settings.frozen_precision in QUANTIZED:
+            quantize_language_model(self._part("language_model"), settings.frozen_precision, frozen_dtype)
+        if settings.lora is not None:
+            lora.inject(core, prefixes, settings.lora, self._unread_layers())
+        self._trained = trained_parts.freeze_all_but(
+            core,
+            prefixes,
+            settings.trained_parts,
+            frozen_dtype,
+            self._unused_parameters(),
+            float32_modules(self._part("language_model")) if frozen_dtype == torch.float16 else (),
+        )
+        if settings.use_grad_checkpoint:
+            for part in settings.grad_checkpoint_parts:
+                recompute_layers(self._part(part))
+        self.train(self.training)
+
+    # Loading
+
+    @classmethod
+    def from_config(cls: type[Model], cfg: Mapping[str, Any]) -> Model:
+        """Build the model that a `model:` node describes.
+
+        Raises:
+            ConfigError: unknown or wrong keys, all of them at once.
+            WeightsError: weights that are missing or do not fit.
+        """
+        values: Any = OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else dict(cfg)
+        settings, problems = parse_settings(cls.settings_class, values, "model")
+        if settings is None:
+            raise ConfigError(problems, "the model configuration")
+        if settings.load_finetuned and settings.finetuned is None:
+            raise ConfigError(["model.finetuned: missing, model.load_finetuned is true"], "the model configuration")
+        model = cls.from_settings(settings)
+        if settings.load_finetuned:
+            model.load_checkpoint(settings.finetuned)
+        return model
+
+    @classmethod
+    def from_settings(cls: type[Model], settings: Any) -> Model:
+        """Load the weights that the settings name."""
+        raise NotImplementedError
+
+    def load_checkpoint(self, url_or_filename: str | None) -> None:
+        """Load tuned tensors: a checkpoint folder of a run, a `.safetensors` file of ours, or what the family reads.
+
+        Raises:
+            WeightsError: no such file, or tensors of another model.
+        """
+        path = Path(url_or_filename or "").expanduser()
+        if path.is_dir():
+            path = path / "model.safetensors"
+        if not path.is_file():
+            raise WeightsError(f"no checkpoint at {path}: name a checkpoint folder of a run or a file of weights")
+        if path.suffix == ".safetensors":
+            self.load_trained_state_dict(read_tensor_file(path), str(path))
+        else:
+            self._load_original(path)
+
+    def _load_original(self, path: Path) -> None:
+        """Load tuned tensors from a file in the format of the family's original code."""
+        raise WeightsError(f"{path} is not a .safetensors file")
+
+    # Trained and frozen parts
+
+    def _part(self, part: str) -> nn.Module:
+        return self.core.get_submodule(self.PART_PREFIXES[part].rstrip("."))
+
+    def _unread_layers(self) -> tuple[str, ...]:
+        """Prefixes of layers that get no adapter, because nothing reads their output."""
+        return ()
+
+    def _unused_parameters(self) -> list[str]:
+        """Parameters of trained parts that no computation uses, so that they stay frozen."""
+        return []
+
+    def dead_parameters(self) -> list[str]:
+        """See `EmotionModel.dead_parameters`."""
+        return []
+
+    def train(self: Model, mode: bool = True) -> Model:
+        """Train mode for trained parts; frozen ones stay in eval mode, so that their dropout is never active."""
+        self.training = mode
+        trained_parts.set_modes(self.core, self.PART_PREFIXES, self.settings.trained_parts, mode)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def call_in_step(self, enabled: bool) -> None:
+        """See `EmotionModel.call_in_step`: no groups by length, and generation takes equally many steps everywhere."""
+        self.in_step = enabled
+
+    def trained_parameter_names(self) -> list[str]:
+        """Names, inside `core`, of the trained tensors."""
+        return list(self._trained)
+
+    def trained_state_dict(self) -> dict[str, torch.Tensor]:
+        """The trained tensors by name: all that a checkpoint of the model needs."""
+        own = dict(self.core.named_parameters())
+        return {name: own[name].detach() for name in self._trained}
+
+    def load_trained_state_dict(self, state: Mapping[str, torch.Tensor], source: str = "the state dict") -> None:
+        """Load what `trained_state_dict` returned; WeightsError if names or shapes differ."""
+        trained_parts.load_trained(self.core, self._trained, state, source)
+
+    def frozen_fingerprint(self) -> str:
+        """Identifies the frozen weights; trained tensors only work beside the ones that they were trained with."""
+        return trained_parts.fingerprint(self.core, self._trained)
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Numbers of parameters, `trained` and `total`."""
+        return trained_parts.count_parameters(self.core)
+
+    # Training
+
+    def forward(self, samples: Batch) -> dict[str, Any]:
+        """LAVIS's name for `answer_loss`.
+
+        Returns:
+            `loss`, the mean over answer tokens (natural log), and its parts `loss_sum` and `num_tokens`.
+        """
+        loss = self.answer_loss(samples)
+        return {"loss": loss.loss_sum / loss.num_tokens, "loss_sum": loss.loss_sum, "num_tokens": loss.num_tokens}
+
+    def _groups(self, lengths: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Numbers of the rows that run together, by the lengths of the rows."""
+        if self.in_step or not self.settings.group_by_length:
+            return [list(range(len(lengths)))]
+        return length_groups(lengths, pass_cost(self.device))
+
+    def _check_autocast(self, device_type: str) -> None:
+        """Reject autocast in the other half precision than that of the frozen weights, which torch cannot combine."""
+        frozen = PRECISIONS[self.settings.frozen_precision]
+        if not torch.is_autocast_enabled(device_type) or frozen == torch.float32:
+            return
+        amp = torch.get_autocast_dtype(device_type)
+        if amp != frozen:
+            names = {dtype: name for name, dtype in reversed(PRECISIONS.items())}
+            raise ConfigError(
+                [
+                    f"model.frozen_precision={self.settings.frozen_precision} cannot be combined with autocast in {amp}"
+                    f"; set run.amp={names[frozen]} or off, or model.frozen_precision={names[amp]}"
+                ],
+                "mixed precision",
+            )
+
+    def answer_loss(self, samples: Batch) -> AnswerLoss:
+        """See `EmotionModel.answer_loss`."""
+        raise NotImplementedError
+
+    def answer_log_probs(self, samples: Batch) -> torch.Tensor:
+        """See `EmotionModel.answer_log_probs`."""
+        raise NotImplementedError
+
+    # Description
+
+    def identity(self) -> dict[str, Any]:
+        """Architecture, frozen weights, and the settings that change the answers; None for those left at defaults."""
+        given = self.settings.model_fields_set
+        return {
+            "arch": self.settings.arch,
+            "model_type": self.settings.model_type,
+            "frozen": self.frozen_fingerprint(),
+            # Suites of earlier versions recorded None for keys that the configuration does not have.
+            **{key: getattr(self.settings, key) if key in given else None for key in self.ANSWER_SETTINGS},
+        }
+
+    def processors(self) -> tuple[Any, Any]:
+        """See `EmotionModel.processors`."""
+        raise NotImplementedError
+
+    def compile_targets(self, part: str) -> list[tuple[str, nn.Module]]:
+        """See `EmotionModel.compile_targets`."""
+        return []
+
+    def step_flops(self) -> StepFlops | None:
+        """See `EmotionModel.step_flops`."""
+        return None

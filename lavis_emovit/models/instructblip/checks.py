@@ -1,0 +1,86 @@
+"""Checks of batches: images, their numbers, and the length of texts; wrong ones are rejected with a reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.models.protocol import Batch
+
+
+def num_images_of(samples: Batch) -> int:
+    """Number of images of a batch; ValueError if there is none."""
+    image = samples.get("image")
+    if not isinstance(image, torch.Tensor):
+        raise ValueError(f"samples need 'image', a tensor [B, 3, H, W]; got {type(image).__name__}")
+    if not len(image):
+        raise ValueError(f"no image: samples['image'] has shape {list(image.shape)}")
+    return len(image)
+
+
+def image_index_of(samples: Batch, num_questions: int) -> torch.Tensor:
+    """The image of each question, long [N]; one question per image if the batch does not specify it.
+
+    Raises:
+        ValueError: another number of questions, or numbers of images that do not exist.
+    """
+    num_images, index = num_images_of(samples), samples.get("image_index")
+    index = torch.arange(num_images) if index is None else torch.as_tensor(index)
+    if len(index) != num_questions:
+        raise ValueError(f"{num_questions} questions for {len(index)} image indices")
+    if index.dim() != 1 or index.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"image_index has shape {list(index.shape)} and type {index.dtype}, expected long [N]")
+    numbers = index.tolist()
+    if min(numbers) < 0 or max(numbers) >= num_images:
+        raise ValueError(f"image_index goes from {min(numbers)} to {max(numbers)}, images from 0 to {num_images - 1}")
+    return index
+
+
+def check_images(image: torch.Tensor, size_px: int, *, finite: bool) -> None:
+    """Reject tensors that are not images or clips of the model's size (ValueError).
+
+    Args:
+        image: the images.
+        size_px: height and width.
+        finite: whether to look for NaN and infinite pixels too (DataError).
+    """
+    shape = tuple(image.shape)
+    fits = len(shape) in (4, 5) and shape[1] == 3 and shape[-2:] == (size_px, size_px)
+    if not fits or not all(shape):
+        expected = f"[B, 3, {size_px}, {size_px}], or [B, 3, F, {size_px}, {size_px}] for clips"
+        raise ValueError(f"image has shape {list(shape)}, expected {expected}")
+    if not image.is_floating_point():
+        raise ValueError(f"image has type {image.dtype}, expected floats as the image processor returns them")
+    if finite and not image.isfinite().all():
+        bad = (~image.isfinite().flatten(1).all(dim=1)).nonzero().flatten().tolist()
+        named = f"{', '.join(map(str, bad[:8]))}{' ...' if len(bad) > 8 else ''}"
+        raise DataError(f"image has pixels that are NaN or infinite (image {named} of the batch, counted from 0)")
+
+
+def check_context(
+    language_model: Any, questions: list[str], prompts: list[list[int]], num_visual: int, num_answer: int
+) -> None:
+    """Reject texts that are longer than a decoder-only model's context; an encoder's positions have no limit.
+
+    Args:
+        language_model: of transformers.
+        questions: N strings, for the message.
+        prompts: their token ids.
+        num_visual: positions before a question.
+        num_answer: most tokens of an answer.
+    """
+    config = language_model.config
+    context = getattr(config, "max_position_embeddings", None)
+    if config.is_encoder_decoder or context is None:
+        return
+    for index, (question, row) in enumerate(zip(questions, prompts)):
+        total = num_visual + len(row) + num_answer
+        if total > context:
+            shown = question if len(question) <= 60 else question[:57] + "..."
+            raise ValueError(
+                f"question {index} ({shown!r}) does not fit: {num_visual} visual tokens, {len(row)} of the question "
+                f"and up to {num_answer} of the answer are {total}, the language model's context is {context}; "
+                "shorten the question or the answer"
+            )

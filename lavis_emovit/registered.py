@@ -1,7 +1,7 @@
 """The names that this package registers in LAVIS, read from its files without importing them.
 
 A decorator `@registry.register_task("name")` at the start of a line registers a class, and so does every YAML file
-of the catalogue of datasets.
+of the catalogues of models and datasets.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from lavis_emovit.paths import PACKAGE_ROOT, config_root
 
 CONFIG_NAME = "defaults.yaml"
 SEARCH_VARIABLE = "EMOVIT_DATASETS"
+DECLARED_MODELS = "lavis_emovit.models.declared"
 DECLARED_DATASETS = "lavis_emovit.datasets.builders.declared"
 
 # The settings of a node of a recipe, as module and class: recipes are checked before torch is loaded.
@@ -23,7 +24,7 @@ MODEL_SETTINGS = ("lavis_emovit.models.instructblip.settings", "ModelSettings")
 DATASET_SETTINGS = ("lavis_emovit.datasets.settings", "DatasetSettings")
 
 # Folders whose files register classes.
-REGISTERING_FOLDERS = ("models", "processors", "datasets/builders", "tasks", "runners")
+REGISTERING_FOLDERS = ("processors", "datasets/builders", "tasks", "runners")
 
 _REGISTRATION = re.compile(r'^@registry\.register_(\w+)\("([^"]+)"\)', re.MULTILINE)
 
@@ -40,6 +41,7 @@ def registered_names(*, custom: bool = True) -> dict[str, dict[str, str]]:
     names: dict[str, dict[str, str]] = {}
     for kind, name, module in _decorated():
         names.setdefault(kind, {})[name] = module
+    names["model"] = dict.fromkeys(model_files(), DECLARED_MODELS)
     for name in dataset_files(custom=custom):
         names.setdefault("builder", {}).setdefault(name, DECLARED_DATASETS)
     return names

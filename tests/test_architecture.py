@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from lavis_emovit.registered import DECLARED_DATASETS, registered_names
+from lavis_emovit.registered import DECLARED_DATASETS, DECLARED_MODELS, registered_names
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "lavis_emovit"
@@ -195,7 +195,7 @@ def test_one_registered_class_a_file_and_all_are_known():
         if classes:
             registering[".".join(path.relative_to(ROOT).with_suffix("").parts)] = classes[0]
     known = {module for modules in registered_names().values() for module in modules.values()}
-    assert {*registering, DECLARED_DATASETS} == known
+    assert {*registering, DECLARED_DATASETS, DECLARED_MODELS} == known
 
 
 def _run(code: str, **environment: str) -> str:

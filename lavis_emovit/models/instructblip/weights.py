@@ -18,17 +18,13 @@ from pathlib import Path
 from typing import Literal
 
 from lavis_emovit.errors import WeightsError
+from lavis_emovit.models.catalogue import declared_models
 from lavis_emovit.models.instructblip.settings import ModelSettings
 from lavis_emovit.paths import PACKAGE_ROOT
 
 PACKAGE_PREFIX = "package:"
 CONVERTER = "emovit_convert"  # the name that `emovit convert` asks for weights under; no model is called so
-_HUB_IDS = {
-    "emovit_vicuna7b": "Salesforce/instructblip-vicuna-7b",
-    "emovit_vicuna13b": "Salesforce/instructblip-vicuna-13b",
-    "emovit_flant5xl": "Salesforce/instructblip-flan-t5-xl",
-    "emovit_flant5xxl": "Salesforce/instructblip-flan-t5-xxl",
-}
+DEFAULT_HUB_ID = "Salesforce/instructblip-vicuna-7b"
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,8 @@ def missing_weights_message(settings: ModelSettings, source: WeightsSource, reas
     variable = environment_variable(settings.arch)
     if settings.arch == CONVERTER:
         return f"no weights at '{source.location}' ({source.named_by}), {reason}"
-    hub_id = _HUB_IDS.get(settings.arch, "Salesforce/instructblip-vicuna-7b")
+    declared = declared_models().get(settings.arch)
+    hub_id = declared.content["model"]["pretrained"] if declared is not None else DEFAULT_HUB_ID
     return (
         f"no weights for {settings.arch}: {source.named_by} names '{source.location}', {reason}.\n"
         f"Do one of these:\n"

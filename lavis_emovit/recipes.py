@@ -18,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lavis_emovit.errors import ConfigError
-from lavis_emovit.registered import DATASET_SETTINGS, MODEL_SETTINGS, dataset_files, model_files, registered_names
+from lavis_emovit.models.catalogue import declared_models
+from lavis_emovit.registered import DATASET_SETTINGS, dataset_files, registered_names
 from lavis_emovit.settings import Settings, nearest_name, parse_settings
 
 ROOT_KEYS = ("model", "datasets", "run")
@@ -155,23 +156,19 @@ class Declared:
 
 def _declared_model(arch: str) -> Declared | None:
     """A model of ours, from its YAML file: neither torch nor LAVIS is loaded."""
-    path = model_files().get(arch)
-    if path is None:
+    model = declared_models().get(arch)
+    if model is None:
         return None
-    defaults: Any = OmegaConf.load(path)
-    model_type = defaults["model"]["model_type"]
-    return Declared({model_type: path}, model_type, _settings_class(MODEL_SETTINGS))
+    return Declared({model.model_type: model.path}, model.model_type, model.settings_class())
 
 
 def _declared_dataset(name: str) -> Declared | None:
     """A dataset of the catalogue, from its YAML file: neither torch nor LAVIS is loaded."""
     path = dataset_files().get(name)
-    return Declared({"default": path}, "default", _settings_class(DATASET_SETTINGS)) if path is not None else None
-
-
-def _settings_class(place: tuple[str, str]) -> type[Settings]:
-    module, name = place
-    return getattr(importlib.import_module(module), name)
+    if path is None:
+        return None
+    module, name = DATASET_SETTINGS
+    return Declared({"default": path}, "default", getattr(importlib.import_module(module), name))
 
 
 def is_dataset(name: str) -> bool:
@@ -199,7 +196,7 @@ def _registered_model(arch: str, problems: list[str], place: str) -> Declared | 
     return Declared(
         {name: model_class.default_config_path(name) for name in types},
         getattr(model_class, "DEFAULT_MODEL_TYPE", None),
-        getattr(model_class, "settings_class", _settings_class(MODEL_SETTINGS)),
+        model_class.settings_class,
     )
 
 

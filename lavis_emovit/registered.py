@@ -19,8 +19,7 @@ SEARCH_VARIABLE = "EMOVIT_DATASETS"
 DECLARED_MODELS = "lavis_emovit.models.declared"
 DECLARED_DATASETS = "lavis_emovit.datasets.builders.declared"
 
-# The settings of a node of a recipe, as module and class: recipes are checked before torch is loaded.
-MODEL_SETTINGS = ("lavis_emovit.models.instructblip.settings", "ModelSettings")
+# The settings of a dataset's node, as module and class: recipes are checked before torch is loaded.
 DATASET_SETTINGS = ("lavis_emovit.datasets.settings", "DatasetSettings")
 
 # Folders whose files register classes.

@@ -14,13 +14,14 @@ from safetensors.torch import load_file
 from small import settings
 from torch import nn
 
+from lavis_emovit import models
 from lavis_emovit.distributed import processes
-from lavis_emovit.models import trained_parts
+from lavis_emovit.models.instructblip.parts import part_of
 from lavis_emovit.runners.engines import build_engine
 from lavis_emovit.tasks.base import EmotionTask, StepLoss
 from lavis_emovit.tasks.settings import TaskSettings
 
-WEIGHTS = Path(trained_parts.__file__).parent / "data" / "emovit_tiny" / "model.safetensors"
+WEIGHTS = Path(models.__file__).parent / "data" / "emovit_tiny" / "model.safetensors"
 TRAINED = ("qformer", "query_tokens", "language_projection", "vision_layernorm")
 
 
@@ -31,7 +32,7 @@ class TinyTensors(nn.Module):
         super().__init__()
         self.holders = nn.ModuleList()
         for name, value in sorted(load_file(WEIGHTS).items()):
-            self.holders.append(Holder(value.float(), trained_parts.part_of(name) in TRAINED))
+            self.holders.append(Holder(value.float(), part_of(name) in TRAINED))
 
     def forward(self, samples: Mapping[str, Any]) -> torch.Tensor:
         return torch.stack([holder() for holder in self.holders]).sum()

@@ -1,11 +1,11 @@
 """EmoVIT as a plugin to LAVIS: emotion visual instruction tuning, from labelled images to a tuned model.
 
-Importing this package is cheap on purpose: neither torch nor LAVIS is loaded before something needs them.
+Importing this package is cheap: torch and LAVIS are only loaded when something needs them.
 """
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # the start-up hook passes here: `typing` would cost more than the whole hook
+TYPE_CHECKING = False  # the start-up hook imports this file, and `typing` would cost more than the whole hook
 if TYPE_CHECKING:
     from typing import Any
 
@@ -14,13 +14,13 @@ __all__ = ["__version__", "load_model_and_preprocess"]
 
 
 def load_model_and_preprocess(name: str, model_type: str | None = None, is_eval: bool = False, device: Any = "cpu"):
-    """LAVIS's function of the same name with the plugin registered, for those who switched the start-up hook off.
+    """LAVIS's function of the same name with the plugin active, for users who switched the start-up hook off.
 
     Args:
         name: registered model name, for example `emovit_tiny`.
-        model_type: a type of that model; left out, the model's default type is taken.
+        model_type: a type of that model; None for its default type.
         is_eval: put the model into eval mode.
-        device: where the model goes.
+        device: where to put the model.
 
     Returns:
         the model, its image processors and its text processors, each a dict with the keys `train` and `eval`.

@@ -14,21 +14,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return launch(
         argv,
         prog="python -m lavis.evaluate",
-        description="Evaluate models on benchmarks, as the suite of a recipe says; or, for a recipe like those of "
-        "training, its model on its test splits with the weights that run.checkpoint names.",
+        description="Evaluate the models of a suite on its benchmarks. With a training recipe, evaluate its model "
+        "on its test splits, with the weights of run.checkpoint.",
         run=run_evaluation,
-        goes_on="behind the answers that are written",
+        resumes_from="after the last answer",
     )
 
 
 def run_evaluation(cfg_path: str, options: Sequence[str] = ()) -> dict[str, Any]:
-    """Run a suite, or a recipe like those of training, in this process.
+    """Run a suite, or evaluate with a training recipe, in this process.
 
     Returns:
-        what its metrics.json holds.
+        the content of its metrics.json.
 
     Raises:
-        UserError: something that the user can put right.
+        UserError: an error that the user can fix.
     """
     from lavis_emovit.evaluation.suite.recipe import load_suite
 

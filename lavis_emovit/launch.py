@@ -1,4 +1,4 @@
-"""From the command line to a run: arguments, logging, exit codes, and what is said when a run ends early."""
+"""From the command line to a run: arguments, logging, exit codes, and the message if a run ends early."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lavis_emovit.errors import UserError
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
-# How long a rank that fails waits with its end: launchers end all ranks then, and rank 0 has to tell why.
-_TELL_S = 3.0
+# How long a failing rank waits before it exits: launchers then end all ranks, and rank 0 must report the reason first.
+_REPORT_S = 3.0
 
 
 def launch(
@@ -25,14 +25,17 @@ def launch(
     prog: str,
     description: str,
     run: Callable[[str, Sequence[str]], Any],
-    goes_on: str = "from the newest checkpoint",
+    resumes_from: str = "from the newest checkpoint",
 ) -> int:
-    """Read the command line and run a recipe; what both commands have in common.
+    """Read the command line and run a recipe: the shared part of both commands.
 
     Args:
-        argv: arguments, those of the process if None.
-        run: what is done with the recipe and the options.
-        goes_on: where the same command goes on after Ctrl-C.
+        argv: arguments; None for those of the process.
+        run: called with the path of the recipe and the options.
+        resumes_from: where the same command resumes after Ctrl-C.
+
+    Returns:
+        the exit code.
     """
     parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument(
@@ -44,9 +47,9 @@ def launch(
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="settings over those of the recipe, for example run.max_epoch=2 model.trained_parts=all",
+        help="settings that override the recipe's, for example run.max_epoch=2 model.trained_parts=all",
     )
-    # The deepspeed launcher passes it; the environment says the same.
+    # The deepspeed launcher passes it; the same number is in the environment.
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
     arguments = parser.parse_args(argv)
@@ -59,7 +62,7 @@ def launch(
         _leave_ranks()
         return 0
     except (Exception, KeyboardInterrupt) as error:
-        code = _tell(_worker_ended(error) or error, goes_on)
+        code = _report(_worker_ended(error) or error, resumes_from)
         if code is None or (arguments.debug and code in (EXIT_USER_ERROR, EXIT_INTERRUPTED)):
             raise
         return code
@@ -67,30 +70,31 @@ def launch(
 
 def _worker_ended(error: BaseException) -> UserError | None:
     if not isinstance(error, RuntimeError):
-        return None  # LAVIS may be missing, and the loaders need it
+        return None  # LAVIS may be missing, which the loaders need
     from lavis_emovit.runners.loaders import worker_ended
 
     return worker_ended(error)
 
 
-def _tell(error: BaseException, goes_on: str) -> int | None:
-    """Tell of the end of a run, here and to the other ranks; the exit code, or None for what is a bug.
+def _report(error: BaseException, resumes_from: str) -> int | None:
+    """Report the error that ends a run, here and to the other ranks. Only rank 0 prints a message that all ranks have.
 
-    A message that all ranks have is printed by rank 0 alone.
+    Returns:
+        the exit code, or None if the error is a bug.
     """
     if isinstance(error, KeyboardInterrupt):
-        _print_once(f"stopped; the same command goes on {goes_on}")
+        _print_once(f"stopped; run the same command again to resume {resumes_from}")
         return EXIT_INTERRUPTED
-    # Looked up and not imported: where LAVIS itself is missing, these cannot be loaded.
+    # Not imported: they load torch, and if they are not loaded yet, the error is not about ranks.
     signals = sys.modules.get("lavis_emovit.distributed.signals")
     if signals is not None and isinstance(error, signals.RunStopped):
-        _print_once(f"{error}; the same command goes on from there")
+        _print_once(f"{error}; run the same command again to resume from there")
         return signals.EXIT_STOPPED
     heartbeat = sys.modules.get("lavis_emovit.distributed.heartbeat")
     watch = heartbeat.current() if heartbeat is not None else None
     if heartbeat is not None and watch is not None:
-        # A collective fails when another rank has left it: that rank is the news.
-        lost = watch.verdict(wait_s=_TELL_S if heartbeat.is_exchange_error(error) else 0.0)
+        # A collective fails if another rank has left it: report that rank instead.
+        lost = watch.verdict(wait_s=_REPORT_S if heartbeat.is_exchange_error(error) else 0.0)
         if lost is not None:
             watch.stop()
             return heartbeat.EXIT_RANK_LOST
@@ -98,13 +102,13 @@ def _tell(error: BaseException, goes_on: str) -> int | None:
     if isinstance(error, UserError):
         _print_once(f"error: {error}")
         if watch is not None:
-            time.sleep(_TELL_S)
+            time.sleep(_REPORT_S)
         return EXIT_USER_ERROR
     return None
 
 
 def _print_once(text: str) -> None:
-    """To standard error, on rank 0; before the ranks have met, on the first rank of each machine."""
+    """Print to standard error, on rank 0; before the ranks have met, on the first rank of each machine."""
     heartbeat = sys.modules.get("lavis_emovit.distributed.heartbeat")
     name = "RANK" if heartbeat is not None and heartbeat.current() is not None else "LOCAL_RANK"
     if os.environ.get(name, os.environ.get("SLURM_PROCID" if name == "RANK" else "SLURM_LOCALID", "0")) == "0":
@@ -112,7 +116,7 @@ def _print_once(text: str) -> None:
 
 
 def _leave_ranks() -> None:
-    """Go when all ranks have come to the end."""
+    """Wait until all ranks have finished, and leave the process group."""
     from lavis_emovit.distributed import heartbeat, processes
 
     processes.barrier()
@@ -121,7 +125,7 @@ def _leave_ranks() -> None:
 
 
 def set_up_logging(*, debug: bool = False) -> None:
-    """Our messages to standard error; those of other packages from warnings on."""
+    """Write our messages to standard error; other packages' messages only from warnings on."""
     handler = _CurrentStderr()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"))
     own = logging.getLogger("lavis_emovit")
@@ -130,7 +134,7 @@ def set_up_logging(*, debug: bool = False) -> None:
 
 
 class _CurrentStderr(logging.Handler):
-    """Writes to what standard error is at the moment: a live progress bar puts itself in its place."""
+    """Writes to the current `sys.stderr`, which a live progress bar replaces."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr, flush=True)

@@ -37,7 +37,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_user_tree(path: Path, options: Sequence[str], overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """The recipe with the options over it, as plain values, and what is wrong with either."""
+    """The recipe with the options applied, as plain values, and a line for each problem with the options."""
     dotlist, problems = _dotlist(options)
     try:
         recipe = OmegaConf.load(path)

@@ -1,4 +1,4 @@
-"""`python -m lavis.train`, or `python -m lavis_emovit.train`: tune a model as a recipe says."""
+"""`python -m lavis.train`, or `python -m lavis_emovit.train`: tune a model with a recipe."""
 
 from __future__ import annotations
 
@@ -13,31 +13,35 @@ logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train; the exit code is 0, 2 for something that the user can put right, 75 after SIGTERM or SIGUSR1 with all
-    saved that is needed to go on, or 130 after Ctrl-C."""
+    """Train.
+
+    Returns:
+        the exit code: 0, 2 for an error that the user can fix, 75 after SIGTERM or SIGUSR1 with everything saved that
+        is needed to resume, or 130 after Ctrl-C.
+    """
     return launch(
         argv,
         prog="python -m lavis.train",
-        description="Tune an EmoVIT model as a recipe says. Started again, a run goes on from its newest checkpoint.",
+        description="Tune an EmoVIT model with a recipe. Started again, a run resumes from its newest checkpoint.",
         run=run_recipe,
     )
 
 
 def run_recipe(cfg_path: str, options: Sequence[str] = (), overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Run a recipe in this process, which must have LAVIS and the plugin loaded.
+    """Run a recipe in this process, in which the plugin must be active.
 
-    What is cheap comes first: a wrong setting, a folder in use or a finished run is known before any weight is loaded.
+    Cheap checks come first: wrong settings, a folder in use and a finished run are found before any weight is loaded.
 
     Returns:
-        what the run's metrics.json holds.
+        the content of the run's metrics.json.
 
     Raises:
-        UserError: something that the user can put right.
+        UserError: an error that the user can fix.
     """
     from lavis_emovit.runners.config import Config
 
     config = Config.load(cfg_path, options, overrides)
-    # Only now: a wrong recipe is refused before torch is loaded.
+    # Imported only now, so that a wrong recipe is refused before torch is loaded.
     from lavis.common.registry import registry
     from lavis.tasks import setup_task
 
@@ -51,7 +55,7 @@ def run_recipe(cfg_path: str, options: Sequence[str] = (), overrides: Sequence[s
 
     launch = processes.read_launch()
     join_ranks(launch, config.run)
-    # Rank 0 locks the folder and looks at it; what it refuses, all refuse.
+    # Rank 0 locks the folder and checks it; if it refuses the folder, all ranks do.
     opened: list[RunFolder] = []
     processes.on_main(lambda: opened.append(RunFolder.open(config)))
     with opened[0] if opened else RunFolder.open(config) as folder:
@@ -59,7 +63,7 @@ def run_recipe(cfg_path: str, options: Sequence[str] = (), overrides: Sequence[s
         if not config.run.evaluate:
             finished = processes.on_main(lambda: folder.finished_metrics(with_report=config.run.report))
         if finished is not None:
-            logger.info("the run in %s is finished, see %s; nothing is trained again", folder.path, folder.metrics_path)
+            logger.info("the run in %s is already finished, see %s", folder.path, folder.metrics_path)
             return finished
         num_threads = limit_threads(config.run.num_threads, launch.local_world_size)
         logger.debug("torch uses %d CPU threads", num_threads)
@@ -71,7 +75,7 @@ def run_recipe(cfg_path: str, options: Sequence[str] = (), overrides: Sequence[s
         try:
             datasets = task.build_datasets(config)
         except DataError as error:
-            raise DataError(f"{error}\nBesides, {to_fetch}.") if to_fetch else error from None
+            raise DataError(f"{error}\nAlso, {to_fetch}.") if to_fetch else error from None
         model = task.build_model(config)
         runner_class = registry.get_runner_class(config.run.runner)
         return runner_class(cfg=config, task=task, model=model, datasets=datasets, folder=folder).train()

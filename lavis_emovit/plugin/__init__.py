@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-# LAVIS 1.0.2 pins versions that nothing current can be installed beside.
+# LAVIS 1.0.2 pins old versions of its requirements, which exclude all current ones.
 LAVIS_LINE = "pip install --no-deps salesforce-lavis==1.0.2"
 
 
 def activate() -> None:
-    """Load LAVIS with our classes registered, also where the start-up hook is missing or switched off.
+    """Make LAVIS importable with our classes registered, even if the start-up hook is missing or switched off.
 
-    With `LAVIS_PLUGINS=0` in the environment only our own plugin is loaded, not those of other distributions.
+    With `LAVIS_PLUGINS=0` in the environment LAVIS is loaded at once, with our own plugin only.
 
     Raises:
         LavisMissingError: LAVIS is not installed.

@@ -1,4 +1,4 @@
-"""Loads every distribution's entry points of the group `lavis.plugins`, each on its own."""
+"""Loads the entry points of the group `lavis.plugins` of all installed distributions."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def load_all(*, third_party: bool = True) -> None:
     """Load the plugins that this process has not loaded yet.
 
     An entry point names a function that is called without arguments, or a module whose import registers its classes.
-    One that fails is reported by name with its reason, and kept in `broken`; the others go on.
+    If one fails, it is reported with the reason and kept in `broken`, and the others are still loaded.
 
     Args:
-        third_party: take those of other distributions too.
+        third_party: also load the plugins of other distributions.
     """
-    found = [OUR_ENTRY_POINT]  # named here, so that it works from a bare checkout as well
+    found = [OUR_ENTRY_POINT]  # named here, so that a checkout works without being installed
     if third_party:
         found += sorted(metadata.entry_points(group=GROUP), key=lambda entry_point: entry_point.name)
     for entry_point in found:
@@ -43,7 +43,7 @@ def _load(entry_point: metadata.EntryPoint) -> None:
     except (Exception, SystemExit) as error:
         broken[entry_point.name] = f"{type(error).__name__}: {error}"
         logger.error(
-            "LAVIS plugin %s is broken and was left out: %s. Repair or uninstall it; LAVIS_PLUGINS=0 starts LAVIS "
+            "LAVIS plugin %s is broken and was skipped: %s. Repair or uninstall it; LAVIS_PLUGINS=0 starts LAVIS "
             "without plugins.",
             label,
             broken[entry_point.name],

@@ -27,21 +27,21 @@ REGISTRY = "lavis.common.registry"
 def loading_window() -> Iterator[None]:
     """While open, LAVIS's modules load without warnings, and with stand-ins for missing optional packages."""
     with warnings.catch_warnings(), stand_ins():
-        # Old names of timm and torch, escapes that newer Pythons want doubled: no user of LAVIS could change them.
+        # About old names in timm and torch and about invalid escapes: no user of LAVIS can fix their causes.
         for category in (FutureWarning, DeprecationWarning, SyntaxWarning):
             warnings.filterwarnings("ignore", category=category)
         yield
 
 
 class LazyLavis:
-    """LAVIS's packages in this process, and what is loaded of them.
+    """Loads LAVIS's packages and families in this process on demand.
 
     Args:
-        package: the module `lavis`, whose code has not run yet.
+        package: the module `lavis`, before its code has run.
         loader: its own loader.
-        loaded: called with every package that LAVIS star-imports, after it ran.
-        settled: called once, when the first import of a module of LAVIS has ended.
-        report: takes a description of what went wrong and was repaired.
+        loaded: called with each package that LAVIS star-imports, after it has run.
+        settled: called once, at the end of the first import from LAVIS.
+        report: called with a step that failed and its error, if there is another way to load LAVIS.
 
     Raises:
         OSError, ValueError: the source of LAVIS cannot be read.
@@ -69,7 +69,7 @@ class LazyLavis:
         self._add_attributes(package, _Attributes(self, package, self._body))
 
     def load_member(self, module: ModuleType, loader: Any) -> None:
-        """Run a module of LAVIS; packages that LAVIS star-imports run without the imports of their families."""
+        """Run a module of LAVIS. The packages that LAVIS star-imports run without the imports of their families."""
         with self._inside():
             if module.__name__ != REGISTRY:
                 self._run_body()
@@ -87,7 +87,9 @@ class LazyLavis:
         self._settle()
 
     def load(self) -> None:
-        """Run what `import lavis` runs, apart from the families."""
+        """Run LAVIS's own `__init__.py` and the plugins, unless that is done."""
+        if self._is_settled and self._state == "done":
+            return
         with self._inside():
             self._run_body()
         self._settle()
@@ -109,7 +111,7 @@ class LazyLavis:
 
     @contextmanager
     def _inside(self) -> Iterator[None]:
-        """Counts how deep imports of LAVIS are nested in this thread."""
+        """Count how deep imports from LAVIS are nested in this thread."""
         depth = getattr(self._thread, "depth", 0)
         self._thread.depth = depth + 1
         try:
@@ -136,13 +138,13 @@ class LazyLavis:
                 lazy_names.declare(sys.modules[REGISTRY].registry, self.catalogue.names)
             except BaseException:
                 self._state = "new"
-                # As after a failed import: the next one starts again.
+                # As after any failed import: the next one starts again.
                 sys.modules.pop(self.package.__name__, None)
                 raise
             self._state = "done"
 
     def import_namespaces(self, parent: str) -> None:
-        """Import the folders without `__init__.py` in a package: they have no loader of ours to add attributes."""
+        """Import the folders without `__init__.py` in a package; no loader of ours would add their attributes."""
         for name, path in self.catalogue.modules.items():
             if path.is_dir() and name.rpartition(".")[0] == parent:
                 module = importlib.import_module(name)
@@ -150,7 +152,7 @@ class LazyLavis:
                 self.import_namespaces(name)
 
     def _settle(self) -> None:
-        """At the end of the outermost import: run the plugins, once."""
+        """Load the plugins at the end of the outermost import, once."""
         if getattr(self._thread, "depth", 0) or self._is_settled:
             return
         if self._state != "done":
@@ -166,7 +168,7 @@ class LazyLavis:
             attributes = _Attributes(self, module, body)
             exec(body.code, module.__dict__)
         except Exception as error:
-            # Whatever the reason: LAVIS's own way of loading decides whether this is an error.
+            # If LAVIS cannot load the package in its own way either, its error is the one to raise.
             module.__dict__.clear()
             module.__dict__.update(before)
             loader.exec_module(module)
@@ -185,7 +187,7 @@ class LazyLavis:
 
     @staticmethod
     def _add_attributes(module: ModuleType, attributes: _Attributes) -> None:
-        """Give a package the names that an eager import would bind in it, to be loaded on first access."""
+        """Give a package the names that LAVIS would import into it; they are loaded on first access."""
         if isinstance(getattr(module.__dict__.get("__getattr__"), "__self__", attributes), _Attributes):
             module.__getattr__ = attributes.load  # type: ignore[method-assign]
             module.__dir__ = attributes.listed  # type: ignore[method-assign]
@@ -195,9 +197,9 @@ class _Attributes:
     """The names of one package that are loaded on first access.
 
     Args:
-        lavis: the package's family.
+        lavis: loads the modules.
         module: the package.
-        body: what the package ran instead of its own code; None if it ran that.
+        body: the code that the package ran; None if it ran all of its own.
 
     Raises:
         ValueError: the names of a star import cannot be read from the source.

@@ -1,15 +1,17 @@
-"""Stand-ins for packages that LAVIS imports when it is loaded and that this machine lacks.
+"""Stand-ins for missing packages that LAVIS imports at the top of its modules.
 
-LAVIS 1.0.2 imports a video reader, a language parser and caption metrics at its top, so one missing wheel makes all of
-it unusable. While LAVIS loads, an import statement in one of its own modules that fails for a package of `OPTIONAL`
-gets a stand-in, which raises an ImportError that names the package at its first use. Nothing is put into
-`sys.modules`: code outside LAVIS that looks whether such a package is there still finds that it is not.
+LAVIS 1.0.2 imports a video reader, a language parser and caption metrics there, so one missing package makes its
+modules unusable. While a module of LAVIS runs, a failing import of a package in `OPTIONAL` gives a stand-in instead,
+which raises an ImportError with the package's name when it is used. Nothing is added to `sys.modules`, so code outside
+LAVIS that checks for such a package still finds that it is missing.
 """
 
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator
+import importlib
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,19 +22,21 @@ OPTIONAL: dict[str, tuple[str, str]] = {
     "fairscale": ("gradient checkpointing in its own vision transformers", "fairscale"),
     "pycocoevalcap": ("caption metrics", "pycocoevalcap"),
     "pycocotools": ("caption metrics", "pycocotools"),
-    "skimage": ("Grad-CAM pictures", "scikit-image"),
+    "skimage": ("Grad-CAM images", "scikit-image"),
     "spacy": ("Img2Prompt-VQA and the lemmatizer of BLIP-2 T5", "spacy"),
 }
 
+_lock = threading.Lock()
 _open_windows = 0
+_replaced_import: Callable[..., Any] | None = None
 _missing: dict[str, Exception] = {}
 
 
 class StandIn:
-    """Takes the place of a missing module, class or function until it is used.
+    """Replaces a missing module, class or function until it is used.
 
-    While LAVIS loads, members can be taken, called, subscripted and inherited from, as module-level code does. After
-    that, each of these is a use.
+    While LAVIS loads, its attributes can be read, called, subscripted and inherited from, as module-level code does.
+    After that, each of these raises an ImportError.
     """
 
     def __init__(self, package: str, name: str):
@@ -71,48 +75,54 @@ class StandIn:
 
 
 def missing_package_error(package: str, path: str) -> ImportError:
-    """The error of the first use: what is missing, what LAVIS needs it for and what installs it."""
+    """The error of a use: which package is missing, what LAVIS needs it for and how to install it."""
     purpose, install_name = OPTIONAL[package]
     reason = _missing.get(package)
     absent = isinstance(reason, ModuleNotFoundError) and reason.name == package
     state = "is not installed" if absent or reason is None else f"cannot be imported ({reason})"
     return ImportError(
         f"{path}: the package '{package}' {state}. LAVIS uses it for {purpose}; EmoVIT does not need it. "
-        f"To have it: pip install {install_name}",
+        f"Install it with: pip install {install_name}",
         name=package,
     )
 
 
 def missing_packages() -> dict[str, str]:
-    """Packages that a stand-in replaced in this process, each with the reason."""
+    """Package -> reason, for the packages that stand-ins replaced in this process."""
     return {name: f"{type(reason).__name__}: {reason}" for name, reason in _missing.items()}
 
 
 @contextmanager
-def stand_ins(importer: str = "lavis") -> Iterator[None]:
-    """While open, failing imports of `OPTIONAL` packages in modules of `importer` give stand-ins.
+def stand_ins() -> Iterator[None]:
+    """While open, failing imports of `OPTIONAL` packages in LAVIS's modules give stand-ins.
 
-    The window is the load of LAVIS only: a function that imports such a package later gets Python's own error.
+    It is open only while a module of LAVIS runs: a function that imports such a package later gets Python's own error.
     """
-    global _open_windows
-    real_import = builtins.__import__
-
-    def tolerant_import(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
-        try:
-            return real_import(name, globals, locals, fromlist, level)
-        except Exception as reason:
-            package = name.partition(".")[0]
-            asking = str((globals or {}).get("__name__", ""))
-            if level or package not in OPTIONAL or not (asking == importer or asking.startswith(f"{importer}.")):
-                raise
-            _missing.setdefault(package, reason)
-            return StandIn(package, name if fromlist else package)
-
-    builtins.__import__ = tolerant_import
-    _open_windows += 1
+    global _open_windows, _replaced_import
+    with _lock:
+        _open_windows += 1
+        if _replaced_import is None:
+            _replaced_import = builtins.__import__
+            builtins.__import__ = _tolerant_import
     try:
         yield
     finally:
-        _open_windows -= 1
-        if builtins.__import__ is tolerant_import:  # somebody else's later replacement stays
-            builtins.__import__ = real_import
+        with _lock:
+            _open_windows -= 1
+            # Another package may have replaced it in the meantime and call ours.
+            if not _open_windows and builtins.__import__ is _tolerant_import:
+                builtins.__import__, _replaced_import = _replaced_import, None
+
+
+def _tolerant_import(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
+    real_import = _replaced_import or importlib.__import__
+    try:
+        return real_import(name, globals, locals, fromlist, level)
+    except Exception as reason:
+        package = name.partition(".")[0]
+        importer = str((globals or {}).get("__name__", ""))
+        is_open = _open_windows and not level and package in OPTIONAL
+        if not is_open or importer.partition(".")[0] != "lavis":
+            raise
+        _missing.setdefault(package, reason)
+        return StandIn(package, name if fromlist else package)

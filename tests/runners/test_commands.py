@@ -57,12 +57,12 @@ def test_ctrl_c_ends_with_130(
 
     monkeypatch.setattr(train, "run_recipe", interrupted)
     assert train.main(["--cfg-path", str(recipe())]) == 130
-    assert "goes on from the newest checkpoint" in capsys.readouterr().err
+    assert "resume from the newest checkpoint" in capsys.readouterr().err
 
     # A suite has no checkpoints.
     monkeypatch.setattr(evaluate, "run_evaluation", interrupted)
     assert evaluate.main(["--cfg-path", str(recipe())]) == 130
-    assert "goes on behind the answers that are written" in capsys.readouterr().err
+    assert "resume after the last answer" in capsys.readouterr().err
 
 
 def test_half_a_launch_is_refused(

@@ -14,6 +14,7 @@ from typing import IO, Any
 from lavis_emovit.errors import UserError
 
 TEMPORARY_SUFFIX = ".tmp"
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 
 
 @contextmanager

@@ -16,8 +16,6 @@ from PIL import Image, ImageFile, ImageOps
 
 from lavis_emovit.errors import DataError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
-
 # Channel statistics of the images that CLIP and EVA-CLIP were trained on.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

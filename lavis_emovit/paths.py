@@ -1,4 +1,4 @@
-"""Where things lie: configs shipped with the package, data, run output and, for tests, shared reference data."""
+"""Folders of shipped configs, recipes, data and run output."""
 
 from __future__ import annotations
 
@@ -10,18 +10,15 @@ RECIPES = ("projects", "emovit")
 
 
 def config_root() -> Path:
-    """The folder `lavis_configs`, which stands beside the package in a checkout and in an installed wheel alike."""
+    """The folder `lavis_configs`, beside the package in a checkout and in an installed wheel."""
     return PACKAGE_ROOT.parent / "lavis_configs"
 
 
 def find_recipe(path: str | Path) -> Path | None:
-    """The file of a run recipe.
+    """The file of a run recipe, or None.
 
-    A path `projects/emovit/...` that does not exist under the working directory means the copy that ships with the
-    package, so that the same command works in a checkout and with an installed wheel.
-
-    Returns:
-        the file, or None where there is none.
+    A path `projects/emovit/...` that does not exist in the working directory means the copy shipped with the package,
+    so that the same command works in a checkout and with an installed wheel.
     """
     path = Path(path).expanduser()
     if path.is_file():
@@ -36,10 +33,10 @@ def find_recipe(path: str | Path) -> Path | None:
 
 
 def data_root() -> Path:
-    """Where relative dataset paths start: `EMOVIT_DATA`, or `data` under the working directory."""
+    """The folder that dataset paths are relative to: `EMOVIT_DATA`, or `data` in the working directory."""
     return Path(os.environ.get("EMOVIT_DATA", "data")).expanduser().absolute()
 
 
 def output_root() -> Path:
-    """Where relative output paths start: the working directory, never LAVIS's own folder."""
+    """The folder that output paths are relative to: the working directory, never LAVIS's own folder."""
     return Path.cwd()

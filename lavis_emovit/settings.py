@@ -1,4 +1,4 @@
-"""Frozen, typed settings behind LAVIS's YAML: unknown keys get the nearest valid name, all errors come at once."""
+"""Frozen, typed settings for LAVIS's YAML; unknown keys get the nearest valid name, all errors are reported at once."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lavis_emovit.errors import ConfigError
 
-# pydantic's names for a value where keys and values were expected.
+# pydantic's error types for a value that should be a mapping.
 _NO_MAPPING = ("model_type", "model_attributes_type", "dict_type", "dict_attributes_type")
 
 SettingsT = TypeVar("SettingsT", bound="Settings")
 
 
 class Settings(BaseModel):
-    """Base of every settings class. Sub-classes declare fields; nothing else is accepted."""
+    """Base of all settings classes; only declared fields are accepted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 def nearest_name(name: str, valid: list[str]) -> str:
-    """` (did you mean 'x'?)` for the valid name closest to `name`, or the list of valid names where none is close."""
+    """` (did you mean 'x'?)` with the valid name closest to `name`, or the list of valid names if none is close."""
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
     if close:
         return f" (did you mean '{close[0]}'?)"
@@ -33,15 +33,10 @@ def nearest_name(name: str, valid: list[str]) -> str:
 
 
 def parse_settings(cls: type[SettingsT], values: Mapping[str, Any], prefix: str) -> tuple[SettingsT | None, list[str]]:
-    """Read a mapping into settings.
-
-    Args:
-        cls: the settings class.
-        values: plain Python values, as YAML gives them.
-        prefix: where the mapping stands, for the messages (`run`, `model`, `datasets.emoset`).
+    """Settings from plain values; `prefix` is their key for messages (`run`, `model`, `datasets.emoset`).
 
     Returns:
-        the settings, or None, and a list with one line for every problem.
+        the settings, or None, and a list with one line per problem.
     """
     try:
         return cls.model_validate(dict(values)), []
@@ -51,10 +46,10 @@ def parse_settings(cls: type[SettingsT], values: Mapping[str, Any], prefix: str)
 
 
 def read_settings_file(cls: type[SettingsT], path: Path, prefix: str) -> SettingsT:
-    """Settings out of a JSON file.
+    """Settings from a JSON file.
 
     Raises:
-        ConfigError: it cannot be read or is not of that form; all problems are named.
+        ConfigError: it cannot be read, or its content is not valid; lists all problems.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -71,7 +66,7 @@ def read_settings_file(cls: type[SettingsT], path: Path, prefix: str) -> Setting
 
 
 def _follows_from_others(item: Any, found: list[Any]) -> bool:
-    """Whether a list is called too short only because its wrong items were not counted."""
+    """Whether a list is reported as too short only because its invalid items were not counted."""
     place = item["loc"]
     return item["type"] == "too_short" and any(
         len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in found
@@ -93,17 +88,15 @@ def _problem_line(cls: type[BaseModel], prefix: str, item: Any) -> str:
         return f"{key}.{item['ctx']['discriminator'].strip(chr(39))}: unknown '{chosen}'{nearest_name(chosen, valid)}"
     message = item["msg"].removeprefix("Value error, ")
     if not item["loc"] or (item["type"] == "value_error" and isinstance(item["input"], Mapping)):
-        # A rule between several keys names them itself; printing the whole node would bury it.
+        # A rule about several keys names them itself; the value of the whole node would hide it.
         return f"{key}: {message}"
     return f"{key}: {message} (got {item['input']!r})"
 
 
 def _follow(cls: type[BaseModel], path: tuple[Any, ...]) -> tuple[type[BaseModel] | None, list[str]]:
-    """Walk down nested settings and mappings.
+    """The settings class with the last key of a path, and the path as the user writes it.
 
-    Returns:
-        the settings class that holds the last key, and the path as a person writes it. Where one of several classes is
-        chosen by a name among its keys, pydantic's path has that name in it as well; it is taken out.
+    In a discriminated union, pydantic's path also contains the name of the chosen class, which is removed.
     """
     owner: type[BaseModel] | None = cls
     holder = owner
@@ -123,8 +116,8 @@ def _follow(cls: type[BaseModel], path: tuple[Any, ...]) -> tuple[type[BaseModel
 
 
 def _settings_in(annotation: Any, name: str | None = None) -> type[BaseModel] | None:
-    """The first settings class in a type; with a name, the first that has it as the default of a key."""
-    # In Python 3.10 `tuple[str, ...]` passes for a class, but not in `issubclass`.
+    """The first settings class in a type; with a name, the first with that name as the default of a key."""
+    # In Python 3.10 `isinstance(tuple[str, ...], type)` is true, but `issubclass` fails.
     if get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel):
         fits = name is None or name in (field.default for field in annotation.model_fields.values())
         return annotation if fits else None

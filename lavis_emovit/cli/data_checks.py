@@ -149,7 +149,7 @@ def split(
     for line in problems:
         typer.echo(f"  note: {line}")
     if out.parent.resolve() != records.parent.resolve():
-        typer.echo(f"  image paths are relative to {records.parent}: pass --images {records.parent} to later commands")
+        typer.echo(f"  pass --images {records.parent} to later commands: image paths are relative to that folder")
 
 
 def _some(records: Iterable[EmotionRecord], path: Path) -> list[EmotionRecord]:

@@ -111,13 +111,11 @@ def import_dataset(
             typer.echo("  its layout is known only from documentation; check it with `emovit data preview`")
         typer.echo(f"  licence: {entry.about.licence}")
     if reader.image_root.resolve() != out.parent.resolve():
-        typer.echo(
-            f"  image paths are relative to {reader.image_root}: pass --images {reader.image_root} to later commands"
-        )
+        typer.echo(f"  pass --images {reader.image_root} to later commands: image paths are relative to that folder")
 
 
 def list_datasets() -> None:
-    """List the datasets that `emovit data import` knows, with their label sets, licences and layouts."""
+    """List the datasets that `emovit data import` can read, with their layouts, sources and licences."""
     from lavis_emovit.sources.catalogue import find_entry, known_names
 
     for name in known_names():
@@ -219,7 +217,7 @@ def _open(
     if entry is not None:
         layout = present_layout(path, entry.layout)
         node = layout.source
-        values = layout.node.model_dump() if layout.node is not None else {}
+        values = layout.node.model_dump(mode="json") if layout.node is not None else {}
     else:
         node = dataset
         if LAYOUTS[node].imported_from == "file":
@@ -235,8 +233,7 @@ def _open(
         values["columns"] = {**values.get("columns", {}), **_parse_columns(columns)}
     if label_set is not None:
         values["label_set"] = label_set
-    for pair in changes:
-        _set_value(values, pair)
+    values = _set_values(values, changes)
     given: dict[str, Any] = {"source": node, **({node: values} if values else {})}
     parsed, problems = parse_settings(LayoutSettings, given, "--set")
     if parsed is None:
@@ -267,35 +264,28 @@ def _parse_columns(pairs: list[str]) -> dict[str, object]:
     return values
 
 
-def _set_value(values: dict[str, Any], pair: str) -> None:
-    """Set `a.b=value` in nested mappings; the value is parsed as YAML."""
+def _set_values(values: dict[str, Any], pairs: list[str]) -> dict[str, Any]:
+    """The values with every `a.b=value` set in nested mappings and lists; a value is parsed as YAML."""
     import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     from lavis_emovit.errors import ConfigError
 
-    key, separator, text = pair.partition("=")
-    if not separator or not key:
-        raise ConfigError([f"'{pair}' is not KEY=VALUE"], "--set")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
-    if isinstance(value, dict) and None in value.values():
-        value = text  # a pattern such as {label}/{name}, which YAML parses as a mapping
-    _put(values, key.split("."), value, pair)
-
-
-def _put(node: Any, keys: list[str], value: Any, pair: str) -> Any:
-    """`node` with `value` at a path of keys and list positions; mappings are changed in place."""
-    from lavis_emovit.errors import ConfigError
-
-    if not keys:
-        return value
-    key, *rest = keys
-    if isinstance(node, (list, tuple)):
-        if not key.isdigit() or int(key) >= len(node):
-            raise ConfigError([f"'{pair}': '{key}' is not a number from 0 to {len(node) - 1}"], "--set")
-        return [_put(one, rest, value, pair) if n == int(key) else one for n, one in enumerate(node)]
-    node = node if isinstance(node, dict) else {}
-    node[key] = _put(node.get(key), rest, value, pair)
-    return node
+    config = OmegaConf.create(values)
+    for pair in pairs:
+        key, separator, text = pair.partition("=")
+        if not separator or not key:
+            raise ConfigError([f"'{pair}' is not KEY=VALUE"], "--set")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        if isinstance(value, dict) and None in value.values():
+            value = text  # a pattern such as {label}/{name}, which YAML parses as a mapping
+        try:
+            OmegaConf.update(config, key, value, merge=False, force_add=True)
+        except (OmegaConfBaseException, TypeError, ValueError) as error:
+            raise ConfigError([f"'{pair}': {str(error).splitlines()[0]}"], "--set") from None
+    result: Any = OmegaConf.to_container(config)
+    return result

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from torch.utils.data import Sampler
 
-from lavis_emovit.shards.order import EpochOrder, SampleKey, SampleOrder, num_micro_batches, num_steps, step_slices
+from lavis_emovit.shards.order import SampleKey, SampleOrder, num_micro_batches, num_steps, step_slices
 from lavis_emovit.shards.token_lengths import TokenLengths
 
 
@@ -24,51 +24,39 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
     last step has fewer samples than ranks, some lists are empty; `collate` turns them into batches without samples.
 
     Args:
-        num_samples: length of the dataset.
-        index_hash: the dataset's `order_hash`.
+        order: the samples of the epoch.
         global_batch: samples of one optimizer step over all ranks.
-        seed: seed of the order.
-        epoch: number of the epoch.
         rank, world_size: number of the rank, and of ranks.
-        micro_batch: most samples of a micro-batch.
+        micro_batch: most samples of a micro-batch; None: the rank's whole share of a step.
         start_step: first step to yield, to resume in the middle of an epoch.
-        order: the epoch's order; None: all samples shuffled together.
         token_lengths: text lengths of the samples, for `max_tokens`.
         max_tokens: most text tokens of a micro-batch, including padding; a longer sample gets a micro-batch of its own.
-            `micro_batch` still limits the number of samples.
     """
 
     def __init__(
         self,
-        num_samples: int,
-        index_hash: str,
+        order: SampleOrder,
         global_batch: int,
-        seed: int,
-        epoch: int,
         rank: int = 0,
         world_size: int = 1,
         micro_batch: int | None = None,
         start_step: int = 0,
         *,
-        order: SampleOrder | None = None,
         token_lengths: TokenLengths | None = None,
         max_tokens: int | None = None,
     ):
+        self.order, self.num_samples, self.global_batch = order, len(order), global_batch
+        self.rank, self.world_size = rank, world_size
         self.micro_batch = micro_batch if micro_batch is not None else -(-global_batch // world_size)
-        if min(num_samples, global_batch, world_size, self.micro_batch) < 1 or not 0 <= rank < world_size:
+        if min(self.num_samples, global_batch, world_size, self.micro_batch) < 1 or not 0 <= rank < world_size:
             raise ValueError(
-                f"cannot batch {num_samples} samples by {global_batch} (micro-batch {self.micro_batch}) "
+                f"cannot batch {self.num_samples} samples by {global_batch} (micro-batch {self.micro_batch}) "
                 f"for rank {rank} of {world_size}: sizes must be at least 1, and 0 <= rank < world_size"
             )
-        self.num_samples, self.index_hash, self.global_batch = num_samples, index_hash, global_batch
-        self.seed, self.epoch, self.rank, self.world_size = seed, epoch, rank, world_size
-        self.num_steps = num_steps(num_samples, global_batch)
+        self.num_steps = num_steps(self.num_samples, global_batch)
         if not 0 <= start_step <= self.num_steps:
             raise ValueError(f"start_step {start_step} is outside the epoch of {self.num_steps} steps")
         self.start_step = start_step
-        self.order = order if order is not None else EpochOrder(index_hash, seed, epoch, [num_samples])
-        if len(self.order) != num_samples:
-            raise ValueError(f"the order has {len(self.order)} positions for {num_samples} samples")
         if max_tokens is not None and token_lengths is None:
             raise ValueError("max_tokens needs token_lengths")
         self.token_lengths, self.max_tokens = token_lengths, max_tokens

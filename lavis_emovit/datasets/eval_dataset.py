@@ -17,15 +17,9 @@ class EmotionEvalDataset(EmotionShardDataset):
     """The labelled samples, each with one pair: the categorical question, with options in the label set's order.
 
     Args:
-        index: the shards, or the path of their index.
-        image_processor, text_processor: as for training.
-        seed: together with the item's number, the seed for the image processor.
-        label_set: name of the label set; None: the one that the records name.
+        label_set: name of the label set; None: the one that the records name. Its labels are the candidates.
         wording: wording of the question.
-        verify_hashes: compare each shard's sha256 when it is first opened.
-
-    Attributes:
-        label_set: the label set; its labels are the candidates of every item.
+        index, image_processor, ...: see `EmotionShardDataset`.
 
     Raises:
         DataError: no sample has an emotion, or the label set is ambiguous or does not fit.

@@ -52,8 +52,7 @@ def prepare_dataset(
     Args:
         name: registered name of the dataset; also the source of its records.
         prepare: how to build them.
-        storage: the folder for everything.
-        indexes: split -> path of its `index.json`, which must be in the storage folder.
+        storage: the folder for everything, including the `indexes` (split -> path).
         where_to_get: where to get the published dataset, for the error message if it is missing.
 
     Raises:

@@ -42,15 +42,9 @@ class EmotionShardDataset(OrderedDataset):
         index: the shards, or the path of their index.
         image_processor: called as `processor(image, seed=...)`.
         text_processor: called on every question.
-        seed: seed of the augmentation and of the selection of pairs.
-        kinds: kinds of instructions to train on; None: all. Samples without any of them are skipped.
-        share: share of those samples to train on, see `nested_share`.
-        share_seed: determines the samples of the share.
-        max_pairs: most questions per image in an epoch, selected again in every epoch; None: all.
-        verify_hashes: compare each shard's sha256 when it is first opened.
+        seed: seed of the augmentation and of the selection of pairs, which changes with every epoch.
         faults: how to treat samples that cannot be read; None: stop at the first.
-        window_shards: shards that are shuffled together in an epoch's order.
-        length_buckets: steps of similar text length; None: mix all lengths.
+        kinds, share, ...: see `DatasetSettings`.
 
     Raises:
         DataError: unknown kinds, or no sample with a question.
@@ -223,19 +217,10 @@ class EmotionShardDataset(OrderedDataset):
 
 
 def nested_share(index: ShardIndex, samples: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """A share of samples that keeps the label proportions; a smaller share is a subset of every larger one.
+    """A share in (0, 1] of samples that keeps the label proportions; both are int64, ascending.
 
     The seed determines an order of each label's samples (unlabelled ones count as a label). The share takes the first
-    of them, rounded to the nearest number, at least one.
-
-    Args:
-        index: has the labels.
-        samples: int64, ascending.
-        share: in (0, 1].
-        seed: seed of the order.
-
-    Returns:
-        int64, ascending.
+    of them, rounded to the nearest number, at least one. So a smaller share is a subset of every larger one.
     """
     labels = index.columns["label"][samples]
     taken = []

@@ -47,13 +47,10 @@ def random_crop_and_flip(
 
     Args:
         image: RGB image.
-        size_px: side of the result.
+        size_px: side of the result, uint8 [3, size_px, size_px].
         scale: smallest and largest share of the area.
         flip_probability: in [0, 1].
         generator: source of the random numbers; None: torch's global one.
-
-    Returns:
-        uint8 [3, size_px, size_px].
     """
     top, left, height, width = _crop_box(image.height, image.width, scale, generator)
     pixels = resize_square(image.crop((left, top, left + width, top + height)), size_px)

@@ -30,18 +30,13 @@ def train_steps(
     Raises:
         UserError: more samples are faulty than the dataset's settings allow, or a worker process was killed.
     """
-    make_order = getattr(dataset, "epoch_order", None)
     sampler = GlobalBatchSampler(
-        num_samples=len(dataset),
-        index_hash=dataset.index_hash,
-        global_batch=settings.global_batch_size,
-        seed=settings.seed,
-        epoch=epoch,
-        rank=rank,
-        world_size=world_size,
-        micro_batch=settings.micro_batch,
-        start_step=start_step,
-        order=make_order(settings.seed, epoch, settings.global_batch_size) if make_order is not None else None,
+        dataset.epoch_order(settings.seed, epoch, settings.global_batch_size),
+        settings.global_batch_size,
+        rank,
+        world_size,
+        settings.micro_batch,
+        start_step,
         token_lengths=getattr(dataset, "token_lengths", None),
         max_tokens=getattr(dataset, "max_tokens", None),
     )

@@ -17,8 +17,7 @@ from typing import IO, Any
 
 from lavis_emovit.emotion.labels import LabelSet, get_label_set
 from lavis_emovit.errors import DataError, bullet_list
-from lavis_emovit.files import atomic_writer, file_sha256
-from lavis_emovit.images import IMAGE_SUFFIXES
+from lavis_emovit.files import IMAGE_SUFFIXES, atomic_writer, file_sha256
 from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord, build_record, from_conversations, parse_record
 from lavis_emovit.shards.columns import COLUMNS_NAME, INDEX_NAME, NO_LABEL, append_sample, empty_columns, sample_crc32
 from lavis_emovit.shards.images import BadImageError, check_image
@@ -82,7 +81,7 @@ def index_tars(
     Args:
         folder: folder of the tars; the index is written beside them.
         reading: how samples become records.
-        pattern: which files are the tars.
+        pattern: pattern of the tars' names.
         instruct: adds instructions to a record.
         skip_bad: skip samples whose image or record cannot be used, and list them in the index.
         overwrite: replace an existing index.

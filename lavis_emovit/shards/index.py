@@ -137,11 +137,7 @@ class ShardIndex:
         return None if number == NO_LABEL else self.labels[number]
 
     def samples_with(self, *, kinds: Sequence[str] | None = None, labelled: bool = False) -> np.ndarray:
-        """Numbers of the samples with a pair of one of the kinds (None: any pair), or of the labelled ones.
-
-        Returns:
-            int64, ascending.
-        """
+        """Numbers (int64, ascending) of the samples with a pair of these kinds (None: any), or of the labelled ones."""
         if labelled:
             chosen = self.columns["label"] != NO_LABEL
         elif kinds is None:

@@ -27,13 +27,9 @@ class MixtureOrder:
     dataset, so that a sample that repeats within an epoch of the mixture is augmented differently.
 
     Args:
-        index_hashes: one per dataset.
-        seed: seed of the run.
-        epoch: 0, 1, 2, ...
-        block_sizes: samples of each shard, for each dataset.
+        index_hashes, block_sizes: those of each dataset; see `EpochOrder`, also for the other arguments.
         ratios: share of each dataset, in any unit (`[3, 1]`, `[0.75, 0.25]`); None: every sample once.
         epoch_size: samples of an epoch with ratios, rounded up to whole patterns; None: as many as there are samples.
-        window_blocks: shards of a dataset that are shuffled together.
 
     Raises:
         DataError: ratios that are not positive, not one per dataset, or need too long a pattern.

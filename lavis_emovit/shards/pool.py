@@ -20,16 +20,9 @@ ResultT = TypeVar("ResultT")
 def run_all(
     function: Callable[[JobT], ResultT], jobs: Sequence[JobT], processes: int, on_done: Callable[[JobT], None]
 ) -> list[ResultT]:
-    """Call a function with every job.
+    """The results of a module-level function for every job, in the order of the jobs.
 
-    Args:
-        function: a module-level function, so that other processes can import it.
-        jobs: its arguments, one per call.
-        processes: number of processes; with one process or one job, the calling process does the work.
-        on_done: called in this process after each job.
-
-    Returns:
-        the results, in the order of the jobs.
+    With one process or one job, the calling process does the work. It also calls `on_done` after each job.
 
     Raises:
         DataError: a process was killed.

@@ -58,11 +58,8 @@ def verify_shards(
         processes: number of processes.
         progress: called with (shards done, number of shards).
 
-    Returns:
-        the report; a fault in one shard does not prevent the others from being checked.
-
     Raises:
-        DataError: there is no usable index.
+        DataError: there is no usable index. Faults of shards are in the report.
     """
     index = ShardIndex.load(folder)
     report = VerifyReport(index.folder, len(index.shards), index.num_samples)

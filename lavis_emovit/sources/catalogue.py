@@ -68,14 +68,7 @@ class DeclaredDataset(Settings):
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """A dataset as its YAML declares it.
-
-    Attributes:
-        name: name of its folder and of its builder in LAVIS.
-        path: the YAML file.
-        layout: its layout and splits.
-        about: where to get it, its licence, its counts.
-    """
+    """A dataset as its YAML declares it; LAVIS has a builder of the same name."""
 
     name: str
     path: Path

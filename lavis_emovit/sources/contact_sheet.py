@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 import random
 from collections.abc import Iterable
@@ -21,32 +20,11 @@ from lavis_emovit.sources.statistics import NO_LABEL, labels_of
 
 _CAPTION_PX = 16
 _MAX_WORDS_OF_A_TEXT = 24
-_STYLE = """
-:root { color-scheme: light dark; font: 15px/1.4 system-ui, sans-serif; }
-body { margin: 1.5rem; }
-h1 { font-size: 1.3rem; margin: 0 0 .2rem; }
-h2 { font-size: 1.05rem; margin: 1.6rem 0 .5rem; border-bottom: 1px solid #8886; padding-bottom: .2rem; }
-h2 small, p { font-weight: normal; color: #777; }
-div { display: grid; grid-template-columns: repeat(auto-fill, minmax(TILEpx, 1fr)); gap: .7rem .6rem; }
-figure { margin: 0; min-width: 0; }
-img, .broken { display: block; box-sizing: border-box; width: 100%; aspect-ratio: 1; border-radius: 3px; }
-img { object-fit: contain; background: #8881; }
-.broken { padding: .5rem; border: 1px dashed #c33; color: #c33; font-size: .75rem; overflow: hidden; }
-figcaption { font-size: .72rem; line-height: 1.3; margin-top: .25rem; overflow-wrap: anywhere; color: #777; }
-figcaption strong { font-weight: 600; color: CanvasText; }
-"""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One image of the sheet.
-
-    Attributes:
-        image: its file.
-        note: a line with everything else that is known.
-        split: its split.
-        box: where to draw a frame, (left, top, right, bottom) in pixels of the file.
-    """
+    """One image of the sheet; a frame is drawn at `box`, (left, top, right, bottom) in pixels of the file."""
 
     image: Path
     note: str
@@ -63,17 +41,12 @@ class Row:
 
 
 def find_records(root: Path, images: Path | None = None) -> tuple[Iterable[EmotionRecord], Path]:
-    """The records of a folder in EmoSet's layout, of a folder with `records.jsonl`, or of such a file.
+    """Records, and the folder that their image paths are relative to: `images`, or the one beside the records.
 
-    Args:
-        root: the folder or the file.
-        images: folder that the image paths are relative to, if not the folder of the records.
-
-    Returns:
-        the records and the folder that their image paths are relative to.
+    The records are those of a folder in EmoSet's layout, of a folder with `records.jsonl`, or of such a file.
 
     Raises:
-        DataError: it is none of these.
+        DataError: `root` is none of these.
     """
     if root.is_file():
         return read_records(root), images or root.parent
@@ -225,34 +198,24 @@ def _sheet_image(rows: dict[str, Row], tile_px: int, broken: list[str]) -> Image
 
 
 def _html_page(rows: dict[str, Row], tile_px: int, title: str, subtitle: str, broken: list[str]) -> str:
-    sections = []
-    for label, row in rows.items():
-        figures = "".join(_figure(tile, tile_px, broken) for tile in row.tiles)
-        count = f" <small>{len(row.tiles)} of {row.num_images} shown</small>"
-        sections.append(f"<h2>{html.escape(label)}{count}</h2>\n<div>{figures}</div>")
-    body = "\n".join(sections)
-    style = _STYLE.replace("TILE", str(tile_px))
-    about = f"<p>{html.escape(subtitle)}</p>\n" if subtitle else ""
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
-        f"<style>{style}</style></head>\n<body>\n<h1>{html.escape(title)}</h1>\n{about}{body}\n</body></html>\n"
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("lavis_emovit.sources"), autoescape=True, undefined=jinja2.StrictUndefined
     )
 
+    def embedded(tile: Tile) -> dict[str, str]:
+        try:
+            small = _thumbnail(tile, 2 * tile_px)
+        except DataError as error:
+            broken.append(str(error))
+            return {"error": str(error)}
+        buffer = io.BytesIO()
+        small.save(buffer, "JPEG", quality=85)
+        return {"data": base64.b64encode(buffer.getvalue()).decode("ascii")}
 
-def _figure(tile: Tile, tile_px: int, broken: list[str]) -> str:
-    name = html.escape(tile.image.name)
-    split = f"<strong>{html.escape(tile.split)}</strong> " if tile.split else ""
-    caption = f"<figcaption>{split}{name}<br>{html.escape(tile.note)}</figcaption>"
-    try:
-        small = _thumbnail(tile, 2 * tile_px)
-    except DataError as error:
-        broken.append(str(error))
-        return f'<figure><span class="broken">{html.escape(str(error))}</span>{caption}</figure>'
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=85)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<figure><img src="data:image/jpeg;base64,{data}" alt="{name}" title="{name}">{caption}</figure>'
+    template = environment.get_template("contact_sheet.html.jinja")
+    return template.render(rows=rows, tile_px=tile_px, title=title, subtitle=subtitle, embedded=embedded)
 
 
 def _short(text: str) -> str:

@@ -22,12 +22,9 @@ def extract_image(root: Path, name: str, content: Any) -> str:
     """Write one image below `root/pictures`; an existing file with the same bytes is not touched.
 
     Args:
-        root: the folder that the records' image paths are relative to.
+        root: the folder that the returned path is relative to.
         name: name of the image, without suffix.
         content: the bytes of an image file, a PIL image, or Hugging Face's `{"bytes": ..., "path": ...}`.
-
-    Returns:
-        its path, relative to the root.
 
     Raises:
         DataError: none of these, or the bytes are not an image.

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.images import IMAGE_SUFFIXES
+from lavis_emovit.files import IMAGE_SUFFIXES
 
 _NUMBER_AT_END = re.compile(r"(\d+)$")
 

@@ -35,12 +35,7 @@ class Fault(str):
 
 
 def read_rows(path: Path, settings: TableSettings, named: Sequence[str]) -> Iterator[tuple[str, Row | str]]:
-    """Rows of a table.
-
-    Args:
-        path: the file.
-        settings: its format.
-        named: columns that it must have.
+    """Rows of a table with the columns `named`.
 
     Yields:
         the place of the row for messages (`line 3`), and the row (column -> value), or what is wrong with it.

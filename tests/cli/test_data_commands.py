@@ -88,7 +88,7 @@ def test_splits_and_layout_can_be_changed(emovit, abstract, tmp_path):
         (("abstract", "gone"), "gone: no such folder. Get testImages_abstract at https://www.imageemotion.org"),
         (("abstract", "."), "no such table. It must be a CSV, JSON or Parquet file"),
         (("abstract", ".", "--set", "tie=soft"), "--set tie: unknown key (did you mean 'ties'?)"),
-        (("ferplus", ".", "--set", "files.7.images=x"), "'7' is not a number from 0 to 2"),
+        (("ferplus", ".", "--set", "files.7.images=x"), "'files.7.images=x': list index out of range"),
         (("ferplus", ".", "--set", "files.0.path=other.csv"), "other.csv: no such table"),
         (("abstract", ".", "--set", "ties"), "'ties' is not KEY=VALUE"),
         (("abstract", ".", "--set", "ties=maybe"), "Input should be 'drop' or 'soft'"),

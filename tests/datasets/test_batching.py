@@ -31,7 +31,7 @@ def _steps(world_size=1, micro_batch=None, start_step=0, num_samples=50, global_
     """Samples of each step, over all ranks."""
     samplers = [
         GlobalBatchSampler(
-            num_samples, "hash", global_batch, 7, epoch, rank, world_size, micro_batch, start_step=start_step
+            EpochOrder("hash", 7, epoch, [num_samples]), global_batch, rank, world_size, micro_batch, start_step
         )
         for rank in range(world_size)
     ]
@@ -71,22 +71,28 @@ def test_resuming_at_any_step_yields_the_rest_of_the_epoch(world_size):
 
 def test_length_is_the_number_of_batches():
     for start_step in range(6):
-        sampler = GlobalBatchSampler(50, "hash", 12, 0, 0, 1, 2, micro_batch=4, start_step=start_step)
+        sampler = GlobalBatchSampler(EpochOrder("hash", 0, 0, [50]), 12, 1, 2, 4, start_step)
         assert len(sampler) == len(list(sampler))
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"rank": 2, "world_size": 2}, {"global_batch": 0}, {"micro_batch": 0}, {"num_samples": 0}, {"start_step": 9}],
+    [
+        {"rank": 2, "world_size": 2},
+        {"global_batch": 0},
+        {"micro_batch": 0},
+        {"order": EpochOrder("hash", 0, 0, [0])},
+        {"start_step": 9},
+    ],
 )
 def test_impossible_layouts_are_refused(wrong):
-    layout = {"num_samples": 50, "index_hash": "hash", "global_batch": 12, "seed": 0, "epoch": 0, **wrong}
+    layout = {"order": EpochOrder("hash", 0, 0, [50]), "global_batch": 12, **wrong}
     with pytest.raises(ValueError, match=r"cannot batch|is outside the epoch"):
         GlobalBatchSampler(**layout)
 
 
 def _batches(dataset, num_workers, start_step=0):
-    sampler = GlobalBatchSampler(len(dataset), dataset.order_hash, 8, 1, 2, micro_batch=4, start_step=start_step)
+    sampler = GlobalBatchSampler(dataset.epoch_order(1, 2, 8), 8, micro_batch=4, start_step=start_step)
     loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers)
     return list(loader)
 
@@ -117,7 +123,7 @@ def test_evaluation_takes_every_sample_once(num_samples, batch_size, world_size,
 
 
 def test_empty_shares_become_empty_batches():
-    sampler = GlobalBatchSampler(9, "hash", 8, 0, 0, rank=0, world_size=4, micro_batch=2)
+    sampler = GlobalBatchSampler(EpochOrder("hash", 0, 0, [9]), 8, 0, 4, micro_batch=2)
     batches = list(sampler)
     assert [len(batch) for batch in batches] == [2, 0]
     empty = collate([])
@@ -143,9 +149,7 @@ def test_ranks_and_workers_never_move_a_sample(world_size, num_workers):
     def loaded(start_step):
         """Keys of each step, over all ranks."""
         samplers = [
-            GlobalBatchSampler(
-                30, "h", 12, 7, 3, rank, world_size, 5, start_step, order=EpochOrder("h", 7, 3, sizes, 2)
-            )
+            GlobalBatchSampler(EpochOrder("h", 7, 3, sizes, 2), 12, rank, world_size, 5, start_step)
             for rank in range(world_size)
         ]
         streams = [
@@ -178,10 +182,11 @@ def test_token_budgets_are_kept(tokens, global_batch, world_size, micro_batch, m
     total = len(tokens)
     samplers = [
         GlobalBatchSampler(
-            total, "h", global_batch, 1, 0, rank, world_size, micro_batch, token_lengths=lengths, max_tokens=max_tokens
+            EpochOrder("h", 1, 0, [total]), global_batch, rank, world_size, micro_batch,
+            token_lengths=lengths, max_tokens=max_tokens,
         )
         for rank in range(world_size)
-    ]
+    ]  # fmt: skip
     batches = [list(sampler) for sampler in samplers]
     counts = [list(sampler.micro_batch_counts()) for sampler in samplers]
     assert all(found == counts[0] for found in counts)
@@ -199,17 +204,16 @@ def test_token_budgets_are_kept(tokens, global_batch, world_size, micro_batch, m
             padded = int(pairs[used].sum() * longest[used].max()) if used else 0
             assert padded <= max_tokens or len(used) == 1
     again = GlobalBatchSampler(
-        total, "h", global_batch, 1, 0, 0, world_size, micro_batch, min(start_step, samplers[0].num_steps),
+        EpochOrder("h", 1, 0, [total]), global_batch, 0, world_size, micro_batch,
+        min(start_step, samplers[0].num_steps),
         token_lengths=lengths, max_tokens=max_tokens,
     )  # fmt: skip
     assert list(again) == batches[0][sum(counts[0][: min(start_step, len(counts[0]))]) :]
 
 
-def test_a_token_budget_needs_lengths_and_the_order_must_fit():
+def test_a_token_budget_needs_lengths():
     with pytest.raises(ValueError, match="max_tokens needs token_lengths"):
-        GlobalBatchSampler(9, "h", 3, 0, 0, max_tokens=10)
-    with pytest.raises(ValueError, match="the order has 8 positions for 9 samples"):
-        GlobalBatchSampler(9, "h", 3, 0, 0, order=EpochOrder("h", 0, 0, [8]))
+        GlobalBatchSampler(EpochOrder("h", 0, 0, [9]), 3, max_tokens=10)
 
 
 def test_length_buckets_of_a_dataset(index, processors):
@@ -225,8 +229,7 @@ def test_length_buckets_of_a_dataset(index, processors):
     assert found[0] == found[1] == list(range(29))
     assert shares[1] < 0.85 * shares[0]
     sampler = GlobalBatchSampler(
-        29, dataset.index_hash, 4, 3, 1, order=dataset.epoch_order(3, 1, 4),
-        token_lengths=dataset.token_lengths, max_tokens=dataset.max_tokens,
+        dataset.epoch_order(3, 1, 4), 4, token_lengths=dataset.token_lengths, max_tokens=dataset.max_tokens,
     )  # fmt: skip
     for batch in sampler:
         items = [dataset[key] for key in batch]

@@ -387,8 +387,7 @@ def test_uneven_shards_and_empty_ranks_lose_nothing(sizes, world_size):
 
     total = sum(sizes)
     samplers = [
-        GlobalBatchSampler(total, "h", 10, 0, 0, rank, world_size, 3, order=EpochOrder("h", 0, 0, sizes, 2))
-        for rank in range(world_size)
+        GlobalBatchSampler(EpochOrder("h", 0, 0, sizes, 2), 10, rank, world_size, 3) for rank in range(world_size)
     ]
     batches = [list(sampler) for sampler in samplers]
     assert len({len(found) for found in batches}) == 1

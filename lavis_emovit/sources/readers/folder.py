@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from lavis_emovit.emotion.labels import LabelSet, get_label_set
 from lavis_emovit.errors import DataError
-from lavis_emovit.images import IMAGE_SUFFIXES
+from lavis_emovit.files import IMAGE_SUFFIXES
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.sources.base import LabelSettings, Reader
 

@@ -15,6 +15,7 @@ from torch import nn
 from lavis_emovit.datasets.batching import GlobalBatchSampler
 from lavis_emovit.datasets.collate import collate
 from lavis_emovit.runners.settings import RunSettings
+from lavis_emovit.shards.order import EpochOrder
 from lavis_emovit.tasks.base import EmotionTask, StepLoss
 from lavis_emovit.tasks.settings import TaskSettings
 
@@ -123,9 +124,8 @@ def steps(first: int, last: int, rank: int, world_size: int) -> Iterator[list[di
     """A rank's micro-batches of each step from `first` up to, not including, `last`."""
     data, per_epoch = SmallData(), -(-NUM_SAMPLES // GLOBAL_BATCH)
     for step in range(first, last):
-        sampler = GlobalBatchSampler(
-            NUM_SAMPLES, "0" * 64, GLOBAL_BATCH, 5, step // per_epoch, rank, world_size, 2, step % per_epoch
-        )
+        order = EpochOrder("0" * 64, 5, step // per_epoch, [NUM_SAMPLES])
+        sampler = GlobalBatchSampler(order, GLOBAL_BATCH, rank, world_size, 2, step % per_epoch)
         batches = iter(sampler)
         count = sampler.micro_batches_in_step(step % per_epoch)
         yield [collate([data[key] for key in next(batches)]) for _ in range(count)]

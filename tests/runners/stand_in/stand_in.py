@@ -19,6 +19,7 @@ from lavis_emovit.datasets.collate import collate
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.models.protocol import AnswerLoss
 from lavis_emovit.settings import Settings
+from lavis_emovit.shards.order import EpochOrder
 
 HERE = Path(__file__).resolve().parent
 LABELS = LabelSet("stand_in", ("calm", "joyful", "sad"))
@@ -148,6 +149,9 @@ class StandInDataset(torch.utils.data.Dataset):
         num_pairs = 1 + (self.split == "train" and number % 2)
         pairs = [("Which?", PREFIX + label, f"{record_id}#{pair}", label) for pair in range(num_pairs)]
         return {"image": image, "pairs": pairs, "record_id": record_id}
+
+    def epoch_order(self, seed: int, epoch: int, global_batch: int) -> EpochOrder:
+        return EpochOrder(self.index_hash, seed, epoch, [len(self)])
 
     def collater(self, items: list[dict[str, Any]]) -> dict[str, Any]:
         return collate(items)

@@ -25,7 +25,7 @@ COMMANDS = {
         "lavis_emovit.cli.doctor",
         "Check versions, LAVIS, device, disk and weights, and run one training step of the tiny model.",
     ),
-    "data": ("lavis_emovit.cli.data", "Make, check and look at datasets."),
+    "data": ("lavis_emovit.cli.data", "Create, check and preview datasets."),
     "generate": (
         "lavis_emovit.cli.generate",
         "Write captions, attributes and instructions, by a chat model or offline.",
@@ -33,7 +33,7 @@ COMMANDS = {
     "shards": ("lavis_emovit.cli.shards", "Build, merge, index, verify and describe shards."),
     "convert": (
         "lavis_emovit.cli.convert",
-        "Convert weights bit for bit, and report what was written, added and left out.",
+        "Convert weights bit for bit, and report what was written, added and omitted.",
     ),
     "judge": ("lavis_emovit.cli.judge", "Let people judge captions: write a blinded sheet, and score filled sheets."),
     "report": (

@@ -161,7 +161,7 @@ def test_rejected_and_noted(drawn, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
     assert attempt(nameless)[0] == 0
     code, shown = attempt(nameless)
-    assert code == EXIT_USER_ERROR and "exists already" in shown
+    assert code == EXIT_USER_ERROR and "already exists" in shown
     # --overwrite removes files of an earlier run that it does not write again.
     assert attempt(nameless, "--overwrite", "--level", "units")[0] == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.json", "test_units.jsonl"]

@@ -9,6 +9,7 @@ import typer
 
 from lavis_emovit.cli.data_checks import split, stats, verify
 from lavis_emovit.cli.data_import import import_dataset, list_datasets
+from lavis_emovit.errors import DataError
 
 app = typer.Typer(help="Create, check and preview datasets.", no_args_is_help=True, add_completion=False)
 app.command("import")(import_dataset)
@@ -56,7 +57,6 @@ def preview(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with code 2 if an image cannot be read.")] = False,
 ) -> None:
     """Show images of a dataset with their labels on one page."""
-    from lavis_emovit.errors import DataError
     from lavis_emovit.sources.contact_sheet import find_records, pick_tiles, write_contact_sheet
 
     records, image_root = find_records(root, images)

@@ -9,6 +9,7 @@ import typer
 
 from lavis_emovit.cli.data_import import DEFAULT_FRACTIONS, parse_fractions
 from lavis_emovit.cli.data_output import OverwriteOption, check_output
+from lavis_emovit.errors import ConfigError, DataError, bullet_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +37,6 @@ def stats(
     ] = False,
 ) -> None:
     """Count records: splits, label balance, label pairs, ratings, action units."""
-    from lavis_emovit.errors import DataError, bullet_list
     from lavis_emovit.files import write_json
     from lavis_emovit.sources.contact_sheet import find_records
     from lavis_emovit.sources.statistics import NO_LABEL, count_records
@@ -68,7 +68,6 @@ def verify(
     strict: Annotated[bool, typer.Option("--strict", help="Refuse any finding, with exit code 2.")] = False,
 ) -> None:
     """Find missing and broken images, duplicates, and leaks between splits and between datasets."""
-    from lavis_emovit.errors import ConfigError, DataError, bullet_list
     from lavis_emovit.files import write_json
     from lavis_emovit.progress import progress
     from lavis_emovit.sources.checks import CheckedFile, check_records
@@ -122,7 +121,6 @@ def split(
     ] = False,
 ) -> None:
     """Draw new splits: seeded, stratified by label, never dividing a group (a person, a video)."""
-    from lavis_emovit.errors import DataError, bullet_list
     from lavis_emovit.records import read_records, write_records
     from lavis_emovit.sources.splits import split_by_group
     from lavis_emovit.sources.statistics import count_records
@@ -154,8 +152,6 @@ def split(
 
 def _some(records: Iterable[EmotionRecord], path: Path) -> list[EmotionRecord]:
     """The records as a list; refuses an empty file."""
-    from lavis_emovit.errors import DataError
-
     found = list(records)
     if not found:
         raise DataError(f"{path}: contains no records; create some with `emovit data import`")
@@ -163,7 +159,6 @@ def _some(records: Iterable[EmotionRecord], path: Path) -> list[EmotionRecord]:
 
 
 def _grouped(record: EmotionRecord, key: str) -> EmotionRecord:
-    from lavis_emovit.errors import DataError
     from lavis_emovit.settings import nearest_name
 
     if key not in record.extra:

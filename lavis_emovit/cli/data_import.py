@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from lavis_emovit.cli.data_output import OverwriteOption, check_output
+from lavis_emovit.errors import ConfigError, DataError, bullet_list
 
 if TYPE_CHECKING:
     from lavis_emovit.sources.base import Reader
     from lavis_emovit.sources.catalogue import CatalogueEntry
 
 DEFAULT_FRACTIONS = "train=0.8,val=0.05,test=0.15"
-
-
-class Order(str, Enum):
-    """Order of the options in a question."""
-
-    FIXED = "fixed"
-    SHUFFLED = "shuffled"
 
 
 def import_dataset(
@@ -60,13 +53,14 @@ def import_dataset(
     ] = False,
     categorical: Annotated[bool, typer.Option(help="Write the categorical instruction into each record.")] = True,
     wording: Annotated[list[int] | None, typer.Option(help="Wordings to choose from, repeatable.")] = None,
-    option_order: Annotated[Order, typer.Option(help="Order of the options in the question.")] = Order.FIXED,
+    option_order: Annotated[
+        Literal["fixed", "shuffled"], typer.Option(help="Order of the options in the question.")
+    ] = "fixed",
     seed: Annotated[int, typer.Option(help="Seed of wordings and option orders.")] = 0,
 ) -> None:
     """Read a dataset and write its records for `emovit shards build`. Nothing is downloaded."""
     from collections import Counter
 
-    from lavis_emovit.errors import ConfigError, DataError, bullet_list
     from lavis_emovit.generation.categorical import add_categorical
     from lavis_emovit.records import write_records
     from lavis_emovit.sources.catalogue import DATASET_NAME
@@ -94,9 +88,7 @@ def import_dataset(
     elif entry is not None and not own_splits:
         records = list(entry.layout.resplit(records))
     if categorical and dataset != "conversations":
-        records = list(
-            add_categorical(records, wordings=tuple(wording or (1,)), option_order=option_order.value, seed=seed)
-        )
+        records = list(add_categorical(records, wordings=tuple(wording or (1,)), option_order=option_order, seed=seed))
     if not records:
         raise DataError(f"{path}: has no usable records\n" + "\n".join(notes.report()))
     total = write_records(out, records)
@@ -144,8 +136,6 @@ def parse_fractions(text: str) -> dict[str, float]:
     """
     from math import isclose
 
-    from lavis_emovit.errors import ConfigError
-
     fractions: dict[str, float] = {}
     problems = []
     for part in text.split(","):
@@ -171,8 +161,6 @@ def parse_fractions(text: str) -> dict[str, float]:
 
 def _new_splits(split_seed: int | None, fractions: str | None, *, stratify: bool, own_splits: bool) -> dict[str, float]:
     """Shares of the splits to draw; refuses options without effect."""
-    from lavis_emovit.errors import ConfigError
-
     problems = []
     if split_seed is None:
         given = {"--fractions": fractions is not None, "--stratify": stratify}
@@ -206,7 +194,6 @@ def _open(
     changes: list[str],
     out: Path,
 ) -> Reader:
-    from lavis_emovit.errors import ConfigError, DataError
     from lavis_emovit.settings import parse_settings
     from lavis_emovit.sources.layouts import LAYOUTS, LayoutSettings, list_files, open_dataset, present_layout
 
@@ -253,8 +240,6 @@ def _plain(problems: list[str], prefix: str) -> list[str]:
 
 
 def _parse_columns(pairs: list[str]) -> dict[str, object]:
-    from lavis_emovit.errors import ConfigError
-
     values: dict[str, object] = {}
     for pair in pairs:
         field, separator, column = pair.partition("=")
@@ -269,8 +254,6 @@ def _set_values(values: dict[str, Any], pairs: list[str]) -> dict[str, Any]:
     import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
-
-    from lavis_emovit.errors import ConfigError
 
     config = OmegaConf.create(values)
     for pair in pairs:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lavis_emovit.errors import DataError
+
 if TYPE_CHECKING:
     from lavis_emovit.records import EmotionRecord
     from lavis_emovit.shards.index import ShardIndex
@@ -42,7 +44,6 @@ def build(
     overwrite: Overwrite = False,
 ) -> None:
     """Write records with their images as shuffled, indexed webdataset shards. An interrupted build resumes."""
-    from lavis_emovit.errors import DataError
     from lavis_emovit.progress import progress
     from lavis_emovit.records import read_records
     from lavis_emovit.shards.writer import write_shards
@@ -137,7 +138,6 @@ def verify(
     processes: Processes = None,
 ) -> None:
     """Compare every byte, member and record of shards with their index."""
-    from lavis_emovit.errors import DataError
     from lavis_emovit.progress import progress
     from lavis_emovit.shards.index import ShardIndex
     from lavis_emovit.shards.verify import verify_shards
@@ -184,8 +184,6 @@ def _num_processes(requested: int | None, num_samples: int) -> int:
 
 
 def _part(text: str | None) -> tuple[int, int] | None:
-    from lavis_emovit.errors import DataError
-
     if text is None:
         return None
     number, _, count = text.partition("/")
@@ -204,7 +202,6 @@ def _by_split(
     records: list[EmotionRecord], path: Path, split: str | None, out: Path
 ) -> list[tuple[str, list[EmotionRecord], Path]]:
     """(name, records, folder) of every split to build."""
-    from lavis_emovit.errors import DataError
     from lavis_emovit.settings import nearest_name
 
     names = sorted({record.split for record in records})
@@ -221,7 +218,6 @@ def _by_split(
 
 def _index_places(place: str) -> list[str]:
     """The place itself if it is a URL or has an index, else the folders below it with one."""
-    from lavis_emovit.errors import DataError
     from lavis_emovit.shards.columns import INDEX_NAME
 
     folder = Path(place)

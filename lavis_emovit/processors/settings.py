@@ -12,7 +12,14 @@ from lavis_emovit.images import CLIP_MEAN, CLIP_STD
 from lavis_emovit.settings import Settings, SettingsT, parse_settings
 
 
-class ImageEvalSettings(Settings):
+class _ImageSettings(Settings):
+    image_size: int = Field(default=224, ge=8, le=4096)
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+    draft: bool = True
+
+
+class ImageEvalSettings(_ImageSettings):
     """`emovit_image_eval`: the whole image at `image_size` x `image_size`.
 
     With `draft`, a much larger JPEG is decoded at a half, a quarter or an eighth of its size, but never below one and a
@@ -20,13 +27,9 @@ class ImageEvalSettings(Settings):
     """
 
     name: Literal["emovit_image_eval"] = "emovit_image_eval"
-    image_size: int = Field(default=224, ge=8, le=4096)
-    mean: tuple[float, float, float] = CLIP_MEAN
-    std: tuple[float, float, float] = CLIP_STD
-    draft: bool = True
 
 
-class ImageTrainSettings(Settings):
+class ImageTrainSettings(_ImageSettings):
     """`emovit_image_train`: a random part of the image, `min_scale` to `max_scale` of its area, half of them flipped.
 
     The default scales are EmoVIT's. With `draft`, a JPEG is decoded at a half, a quarter or an eighth of its size, as
@@ -34,13 +37,9 @@ class ImageTrainSettings(Settings):
     """
 
     name: Literal["emovit_image_train"] = "emovit_image_train"
-    image_size: int = Field(default=224, ge=8, le=4096)
-    mean: tuple[float, float, float] = CLIP_MEAN
-    std: tuple[float, float, float] = CLIP_STD
     min_scale: float = Field(default=0.5, gt=0.0, le=1.0)
     max_scale: float = Field(default=1.0, gt=0.0, le=1.0)
     flip_probability: float = Field(default=0.5, ge=0.0, le=1.0)
-    draft: bool = True
 
     @model_validator(mode="after")
     def _scales_in_order(self) -> ImageTrainSettings:

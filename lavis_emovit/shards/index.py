@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,6 @@ class ShardIndex:
             raise ValueError("the pairs of the samples don't add up to the pairs of the shards")
         self.sample_starts = _starts([shard.num_samples for shard in self.shards])
         self._columns_path: Path | None = None
-        self._pair_starts: np.ndarray | None = None
         self.hash = content_hash or _content_hash(self._content())
 
     @property
@@ -113,12 +113,10 @@ class ShardIndex:
         """The file with the records of tars made by other tools; None if the shards contain their records."""
         return self.build.get("records")
 
-    @property
+    @cached_property
     def pair_starts(self) -> np.ndarray:
         """int64 [num_samples + 1]: where the pairs of each sample start in the pair columns."""
-        if self._pair_starts is None:
-            self._pair_starts = _starts(self.columns["num_pairs"])
-        return self._pair_starts
+        return _starts(self.columns["num_pairs"])
 
     def shard_of(self, sample: int) -> int:
         """Number of the shard that holds a sample."""
@@ -258,10 +256,8 @@ class ShardIndex:
 
     def __getstate__(self) -> dict[str, Any]:
         # Mapped columns are not pickled: the other process maps the file itself.
-        state = {**self.__dict__, "_pair_starts": None}
-        if self._columns_path is not None:
-            del state["columns"]
-        return state
+        left_out = {"pair_starts"} if self._columns_path is None else {"pair_starts", "columns"}
+        return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

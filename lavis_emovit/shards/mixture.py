@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.shards.order import DEFAULT_WINDOW_SHARDS, EpochOrder, SampleKey, permutation
+from lavis_emovit.shards.order import DEFAULT_WINDOW_SHARDS, EpochOrder, SampleKey, permutation, window_keys
 
 _MIN_PATTERN = 64
 _MAX_PATTERN = 100_000
@@ -69,16 +69,9 @@ class MixtureOrder:
 
     def keys(self, start: int, stop: int) -> list[SampleKey]:
         """(pass of the dataset, sample number in the mixture) at positions start .. stop - 1."""
-        if not 0 <= start <= stop <= len(self):
-            raise IndexError(f"positions {start} to {stop} of {len(self)}")
         if self._all is not None:
             return self._all.keys(start, stop)
-        length = sum(self.counts)
-        keys: list[SampleKey] = []
-        for pattern in range(start // length, -(-stop // length)):
-            first = pattern * length
-            keys += self._pattern_keys(pattern)[max(0, start - first) : stop - first]
-        return keys
+        return window_keys(self._pattern_keys, sum(self.counts), len(self), start, stop)
 
     def _pattern_keys(self, pattern: int) -> list[SampleKey]:
         number = self.epoch * self.num_patterns + pattern

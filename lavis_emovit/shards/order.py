@@ -8,7 +8,7 @@ order. Only the requested positions are computed, so resuming takes the same tim
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -41,6 +41,19 @@ def permutation(name: str, size: int) -> np.ndarray:
     digest = hashlib.sha256(name.encode()).digest()
     random_keys = np.random.PCG64(int.from_bytes(digest[:16], "big")).random_raw(size)
     return np.argsort(random_keys, kind="stable").astype(np.int64, copy=False)
+
+
+def window_keys(
+    window: Callable[[int], list[SampleKey]], size: int, total: int, start: int, stop: int
+) -> list[SampleKey]:
+    """The keys at positions start .. stop - 1 of an order that is computed in windows of one size."""
+    if not 0 <= start <= stop <= total:
+        raise IndexError(f"positions {start} to {stop} of {total}")
+    keys: list[SampleKey] = []
+    for number in range(start // size, -(-stop // size)):
+        first = number * size
+        keys += window(number)[max(0, start - first) : stop - first]
+    return keys
 
 
 class EpochOrder:
@@ -136,13 +149,7 @@ class LengthBucketOrder:
 
     def keys(self, start: int, stop: int) -> list[SampleKey]:
         """(epoch, sample number) at positions start .. stop - 1."""
-        if not 0 <= start <= stop <= len(self):
-            raise IndexError(f"positions {start} to {stop} of {len(self)}")
-        keys: list[SampleKey] = []
-        for number in range(start // self.window_size, -(-stop // self.window_size)):
-            first = number * self.window_size
-            keys += self._arranged_window(number)[max(0, start - first) : stop - first]
-        return keys
+        return window_keys(self._arranged_window, self.window_size, len(self), start, stop)
 
     def _arranged_window(self, number: int) -> list[SampleKey]:
         if self._window[0] != number:

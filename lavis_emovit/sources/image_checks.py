@@ -37,7 +37,6 @@ class ImageFacts:
         path: the file.
         fault: why it cannot be used; None if it is sound.
         odd: special cases: `CMYK`, `16-bit`, `animated`, `turned by EXIF`, ...
-        size: width and height, pixels.
         sha256: of the file's bytes; empty if there is no file.
         phash: 64-bit perceptual hash (DCT) of the image as displayed; None for an image of one tone.
     """
@@ -45,7 +44,6 @@ class ImageFacts:
     path: str
     fault: str | None = None
     odd: tuple[str, ...] = ()
-    size: tuple[int, int] = (0, 0)
     sha256: str = ""
     phash: int | None = None
 
@@ -63,14 +61,14 @@ def check_file(path: str) -> ImageFacts:
         return ImageFacts(path, fault="the file is empty", sha256=sha256)
     try:
         with open_strictly(data) as image:
-            size, odd = image.size, _oddities(image, path)
+            odd = _oddities(image, path)
             # A small JPEG is enough for the hash; decoding still reads the whole file.
             image.draft("RGB", (128, 128))
             image.load()
             shown = _as_shown(image)
     except Exception as error:
         return ImageFacts(path, fault=describe_failure(error, data), sha256=sha256)
-    return ImageFacts(path, odd=odd, size=size, sha256=sha256, phash=_perceptual_hash(shown))
+    return ImageFacts(path, odd=odd, sha256=sha256, phash=_perceptual_hash(shown))
 
 
 def open_thumbnail(path: Path, min_side_px: int) -> Image.Image:

@@ -119,8 +119,10 @@ PACKAGE_DATA = [
     "**/*.md",
     "**/*.jinja2",
     "**/*.model",
+    "**/*.mplstyle",
     "**/*.safetensors",
     "**/*.txt",
+    "**/*.yaml",
 ]
 
 setup(

@@ -1,4 +1,4 @@
-"""Run folders for the tests of the report: made up, but in the layout and with the keys that a real run writes."""
+"""Made-up run folders for the tests of the report, with the files and keys of a real run."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class RunMaker:
         stages: tuple[str, ...] = ("before", "after"),
         num_epochs: int = 6,
         validate: bool = True,
-        num_pictures: int = 16,
+        num_images: int = 16,
         with_scores: bool = True,
         invalid_share: float = 0.0,
         skill: float = 4.0,
@@ -81,8 +81,8 @@ class RunMaker:
                 invalid_share=invalid_share,
                 with_scores=with_scores,
             )
-            shown = [self._with_picture(folder, row, n, stage) for n, row in enumerate(rows[:num_pictures])]
-            write_predictions(folder / "predictions" / f"test-{stage}.jsonl", shown + rows[num_pictures:])
+            shown = [self._with_image(folder, row, n, stage) for n, row in enumerate(rows[:num_images])]
+            write_predictions(folder / "predictions" / f"test-{stage}.jsonl", shown + rows[num_images:])
         if summary:
             versions = {"python": "3.11.9", "lavis-emovit": "0.1.0", "torch": "2.15.0", "transformers": "5.23.0"}
             parameters = {"trained": 1_204_480, "total": 3_811_072}
@@ -121,7 +121,7 @@ class RunMaker:
         return rows
 
     @staticmethod
-    def _with_picture(folder: Path, row: PredictionRow, number: int, stage: str) -> PredictionRow:
+    def _with_image(folder: Path, row: PredictionRow, number: int, stage: str) -> PredictionRow:
         path = folder / "predictions" / "images" / f"{row.record_id}.jpg"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Suite folders for the tests of the report: made up, but in the layout and with the keys that a real suite writes."""
+"""Made-up suite folders for the tests of the report, with the files and keys of a real suite."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ SUITE: dict[str, Any] = {
 
 
 def make_suite(folder: Path, *, seed: int = 0, num_rows: int = 60, **changes: Any) -> Path:
-    """Write a suite's folder without metrics.json, as one that was killed before its end.
+    """Write the folder of a suite without metrics.json, as one that stopped before its end.
 
     Args:
-        folder: where to.
-        seed: of what the models say; the truth is always the same.
+        folder: to write.
+        seed: of the predictions; the truth is always the same.
         num_rows: records of each benchmark.
-        changes: over the settings of the suite; other benchmarks get no rows.
+        changes: to the settings of the suite; new benchmarks get no rows.
     """
     settings, problems = parse_settings(SuiteSettings, {**SUITE, **changes}, "suite")
     assert not problems
@@ -71,10 +71,10 @@ def make_suite(folder: Path, *, seed: int = 0, num_rows: int = 60, **changes: An
 def write_rows(
     folder: Path, benchmark: str, model: str, method: str, rows: list[PredictionRow], **made_with: Any
 ) -> None:
-    """Write the rows of an asking with the record of what they were made with beside them."""
+    """Write the rows of a model, and the record of what they were made with."""
     path = folder / "predictions" / benchmark / f"{model}.{method}.jsonl"
     write_predictions(path, rows)
-    beside = {
+    record = {
         "model": {"name": model, "weights": "ab" * 32},
         "method": method,
         "labels": list(MIKELS) if benchmark == "scenes" else None,
@@ -83,7 +83,7 @@ def write_rows(
         "versions": {"torch": "2.15.0"},
         **made_with,
     }
-    path.with_suffix(".json").write_text(json.dumps({"finished": True, "made_with": beside}))
+    path.with_suffix(".json").write_text(json.dumps({"finished": True, "made_with": record}))
 
 
 def scene_rows(model: str, method: str, num_rows: int, seed: int) -> list[PredictionRow]:
@@ -97,7 +97,7 @@ def scene_rows(model: str, method: str, num_rows: int, seed: int) -> list[Predic
             scores[truth[n]] += skill
             if model == "majority":
                 scores = -np.arange(len(MIKELS), dtype=float)
-            said = MIKELS[int(scores.argmax())]
+            predicted = MIKELS[int(scores.argmax())]
             name = f"wording {variant}, options fixed"
             is_invalid = method == "generation" and n % 5 == 0
             rows.append(
@@ -105,9 +105,9 @@ def scene_rows(model: str, method: str, num_rows: int, seed: int) -> list[Predic
                     instance_id=f"emoset/{n:03d}" + (f"#{name}" if variant else ""),
                     record_id=f"emoset/{n:03d}",
                     label=MIKELS[truth[n]],
-                    prediction=None if is_invalid else said,
+                    prediction=None if is_invalid else predicted,
                     scores=dict(zip(MIKELS, scores.round(4).tolist())) if method != "generation" else None,
-                    answer=("it looks dangerous" if is_invalid else f"predict emotion: {said}")
+                    answer=("it looks dangerous" if is_invalid else f"predict emotion: {predicted}")
                     if method == "generation"
                     else None,
                     status=("invalid" if is_invalid else "ok") if method == "generation" else None,
@@ -124,8 +124,8 @@ def affect_rows(model: str, method: str, num_rows: int, seed: int) -> list[Predi
     truth = np.random.default_rng(7).uniform(-0.9, 0.9, size=(num_rows, 2))
     generator = np.random.default_rng([seed, len(model)])
     noise = {"tiny": 0.8, "majority": 0.0, "colours": 0.3}[model]
-    said = np.clip(truth * (model != "majority") + noise * generator.normal(size=truth.shape), -1, 1)
-    return [_number_row(f"oasis/{n}", ("valence", "arousal"), truth[n], said[n]) for n in range(num_rows)]
+    predicted = np.clip(truth * (model != "majority") + noise * generator.normal(size=truth.shape), -1, 1)
+    return [_number_row(f"oasis/{n}", ("valence", "arousal"), truth[n], predicted[n]) for n in range(num_rows)]
 
 
 def unit_rows(model: str, method: str, num_rows: int, seed: int) -> list[PredictionRow] | None:
@@ -136,16 +136,16 @@ def unit_rows(model: str, method: str, num_rows: int, seed: int) -> list[Predict
     is_graded = method == "direct"
     truth = levels if is_graded else (levels >= 1).astype(float)
     wrong = generator.random(truth.shape) < {"tiny": 0.2, "majority": 0.0, "colours": 0.4}[model]
-    said = np.where(wrong, truth.max() - truth, truth) if model != "majority" else np.zeros_like(truth)
-    return [_number_row(f"disfa/{n}", UNITS, truth[n], said[n]) for n in range(num_rows)]
+    predicted = np.where(wrong, truth.max() - truth, truth) if model != "majority" else np.zeros_like(truth)
+    return [_number_row(f"disfa/{n}", UNITS, truth[n], predicted[n]) for n in range(num_rows)]
 
 
-def _number_row(name: str, keys: tuple[str, ...], true: np.ndarray, said: np.ndarray) -> PredictionRow:
+def _number_row(name: str, keys: tuple[str, ...], true: np.ndarray, predicted: np.ndarray) -> PredictionRow:
     return PredictionRow(
         instance_id=name,
         record_id=name,
         label=None,
         prediction=None,
         true_values=dict(zip(keys, true.tolist())),
-        values=dict(zip(keys, said.tolist())),
+        values=dict(zip(keys, predicted.tolist())),
     )

@@ -17,7 +17,7 @@ from suite_folder import MIKELS, make_suite
 from lavis_emovit.evaluation.benchmarks import Kind
 from lavis_emovit.evaluation.metrics import Headline, Metric, numbers_of, register_metric, registry
 from lavis_emovit.evaluation.metrics.registry import headline_of, metrics_of
-from lavis_emovit.evaluation.report.suite_contents import read_suite
+from lavis_emovit.evaluation.report.folder import read_folder
 from lavis_emovit.evaluation.summaries import benchmark_summary
 
 MODULE = """
@@ -56,7 +56,7 @@ def added_metric(tmp_path, monkeypatch):
 
 
 def test_a_metric_is_added_in_one_module(added_metric, tmp_path):
-    benchmark = read_suite(make_suite(tmp_path / "suite")).asked[0]
+    benchmark = read_folder(make_suite(tmp_path / "suite")).benchmarks[0]
     results = {(one["model"], one["method"]): one["metrics"] for one in benchmark_summary(benchmark)["results"]}
     assert results["tiny", "generation"]["answer_length"] == {"num_answers": 60, "mean_words": pytest.approx(3.0)}
     assert "answer_length" not in results["tiny", "likelihood"]

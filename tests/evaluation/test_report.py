@@ -1,9 +1,10 @@
 """The report page.
 
-Properties: one file that loads nothing from elsewhere and runs no script; well-formed, every reference inside it leads
-somewhere, pictures and charts have a text, tables have headers; its figures are those of scikit-learn on the
-predictions; text from data is never markup; whatever part of a run is missing, there is a report that says so; damaged
-predictions are refused by name; the same run gives the same bytes; colours have enough contrast on light and dark.
+Properties: the page is one well-formed file that loads nothing and runs no script; its references exist, images and
+charts have a text, tables have headers; its numbers agree with scikit-learn on the predictions; it claims an effect of
+tuning only if the interval of the difference excludes zero; text from data is never markup, in no format; reports exist
+for runs with missing parts and name them; damaged predictions are refused by name; the same run gives the same bytes;
+colours have enough contrast on light and dark.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from report_page import check_can_be_read_aloud, check_loads_nothing, check_refe
 from sklearn import metrics as reference
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.metrics import compare_models
 from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions, write_predictions
-from lavis_emovit.evaluation.report import pictures as report_pictures
+from lavis_emovit.evaluation.report import images as report_images
 from lavis_emovit.evaluation.report.page import write_comparison, write_report
 
 
@@ -27,7 +29,7 @@ def page(make_run):
     return page_of(write_report(make_run()))
 
 
-def test_goes_into_the_run_folder_or_where_it_is_told(make_run, tmp_path):
+def test_is_written_to_the_run_folder_or_another_file(make_run, tmp_path):
     run = make_run()
     assert write_report(run) == run / "report.html"
     assert write_report(run, tmp_path / "new" / "page.html").read_bytes() == (run / "report.html").read_bytes()
@@ -37,18 +39,18 @@ def test_loads_nothing_and_runs_nothing(page):
     check_loads_nothing(page)
 
 
-def test_references_inside_the_page_lead_somewhere(page):
+def test_references_inside_the_page_exist(page):
     check_references(page)
 
 
-def test_pictures_charts_and_tables_can_be_read_aloud(page):
+def test_images_charts_and_tables_can_be_read_aloud(page):
     assert len(page.of("img")) == 16
     assert all("labelled" in image["alt"] for image in page.of("img"))
-    assert len(page.of("svg")) == 6
+    assert len(page.of("svg")) == 7
     check_can_be_read_aloud(page)
 
 
-def test_figures_are_those_of_scikit_learn(make_run):
+def test_numbers_agree_with_scikit_learn(make_run):
     run = make_run(invalid_share=0.1)
     page = page_of(write_report(run))
     stages = {s: read_predictions(run / "predictions" / f"test-{s}.jsonl") for s in ("before", "after")}
@@ -70,8 +72,8 @@ def test_figures_are_those_of_scikit_learn(make_run):
         assert [[int(cell) for cell in row[1:]] for row in table[1:]] == counts[:-1].tolist()
 
 
-def test_gain_and_mistakes(make_run):
-    run = make_run("small", num_pictures=0)
+def test_difference_and_mistakes(make_run):
+    run = make_run("small", num_images=0)
     labels = ("awe", "fear")
 
     def rows(predictions):
@@ -83,22 +85,49 @@ def test_gain_and_mistakes(make_run):
     write_predictions(run / "predictions" / "test-before.jsonl", rows(["fear", "fear", "fear", "fear"]))
     write_predictions(run / "predictions" / "test-after.jsonl", rows(["awe", "awe", "fear", "fear"]))
     text = page_of(write_report(run)).text
-    assert "from 25.0 % to 75.0 %" in text
-    assert "Gain, in points +50.0" in text
-    assert "awe, taken for fear : 1 of 3" in text
+    assert "The accuracy went from 25.0 % to 75.0 %, but this is no evidence of a change" in text
+    assert "Difference +50.0" in text
+    assert "awe, taken for fear : 1 of 3, 33 %" in text
     assert "Always awe" in text
     assert all(label in text for label in labels)
 
 
-def test_pictures_show_answers_and_candidates_of_both_stages(make_run):
-    run = make_run(num_pictures=3)
+@pytest.mark.parametrize(("skill", "sentence"), [(4.0, "Tuning raised the accuracy from"), (0.05, "The accuracy went")])
+def test_an_effect_of_tuning_is_claimed_only_with_evidence(make_run, skill, sentence):
+    run = make_run(skill=skill)
+    before, after = (read_predictions(run / "predictions" / f"test-{s}.jsonl") for s in ("before", "after"))
+    interval = compare_models(before, after, list(after[0].scores)).interval
+    assert (interval.low > 0 or interval.high < 0) == sentence.startswith("Tuning")
+    page = page_of(write_report(run))
+    assert sentence in page.text
+    for end in (interval.low, interval.high):
+        assert f"{100 * end:+.1f}".replace("-", "\u2212") in page.text
+
+
+@pytest.mark.parametrize("epochs", [[0.19], [0.1, 0.2, 0.3], [0.25, 1.0], [1, 2, 3], list(range(1, 40))])
+def test_epochs_of_validations_do_not_overlap(make_run, epochs):
+    run = make_run()
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    validation = next(row for row in rows if row["event"] == "eval")
+    rows = [row for row in rows if row["event"] != "eval"] + [{**validation, "epoch": epoch} for epoch in epochs]
+    (run / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    html = page_of(write_report(run)).html
+    chart = html[html.index("r1-validation-1-") : html.index("</svg>", html.index("r1-validation-1-"))]
+    ticks = [float(one) for one in re.findall(r">\s*(\d+(?:\.\d+)?)\s*</text>", chart)]
+    assert 1 <= len(ticks) <= 7
+    assert len(set(ticks)) == len(ticks)
+    assert min(epochs) - 1 <= min(ticks) and max(ticks) <= max(epochs) + 10
+
+
+def test_images_show_answers_and_candidates_of_both_stages(make_run):
+    run = make_run(num_images=3)
     page = page_of(write_report(run))
     before, after = (read_predictions(run / "predictions" / f"test-{s}.jsonl") for s in ("before", "after"))
-    assert page.text.count("true label") == 3
+    assert page.html.count('<article class="card"') == 3
     assert page.html.count("the mouth curves up and the sky is blue") == 3
     for row in after[:3]:
         assert f"predict emotion: {row.prediction}" in page.text
-    assert page.html.count("(reads as: invalid)") == 3
+    assert page.html.count("(read as: invalid)") == 3
     for rows in (before, after):
         best = max(rows[0].scores, key=rows[0].scores.get)
         assert f">{best}<" in page.html
@@ -106,15 +135,15 @@ def test_pictures_show_answers_and_candidates_of_both_stages(make_run):
     assert all(source.startswith("data:image/jpeg;base64,") for source in embedded)
 
 
-def test_wrong_pictures_come_first(make_run):
-    text = page_of(write_report(make_run(num_pictures=16))).text
+def test_wrong_images_come_first(make_run):
+    text = page_of(write_report(make_run(num_images=16))).text
     assert text.index("Wrong: ") < text.index("Right: ")
 
 
 def test_text_from_data_is_never_markup(make_run):
     nasty = '<script>alert("1")</script>&amp;{{ 7 * 7 }}$x^2$'
     labels = (nasty, "\"'><img src=x onerror=alert(2)>", "awe")
-    run = make_run("<b>run<b>", labels=labels, num_rows=30, num_pictures=2)
+    run = make_run("<b>run<b>", labels=labels, num_rows=30, num_images=2)
     rows = read_predictions(run / "predictions" / "test-after.jsonl")
     rows = [row.model_copy(update={"answer": nasty, "record_id": nasty}) for row in rows]
     write_predictions(run / "predictions" / "test-after.jsonl", rows)
@@ -136,34 +165,34 @@ def test_twenty_five_classes(make_run):
 
 
 NO_AFTER = "stopped before its last evaluation"
-NO_VALIDATION = "Nothing was validated"
+NO_VALIDATION = "was not validated"
 
 
 @pytest.mark.parametrize(
-    ("options", "said", "not_said"),
+    ("options", "expected", "unexpected"),
     [
-        ({}, [], ["Nothing was", "missing", "stopped", "cannot"]),
-        ({"stages": ("after",)}, ["Nothing was evaluated before tuning"], [NO_AFTER]),
-        ({"stages": ("before",), "summary": False}, [NO_AFTER, "Before tuning it is right on"], [NO_VALIDATION]),
-        ({"stages": (), "summary": False}, ["There are no predictions yet"], [NO_AFTER, "What is taken for what"]),
+        ({}, [], ["was not", "missing", "stopped", "cannot"]),
+        ({"stages": ("after",)}, ["was not evaluated before tuning"], [NO_AFTER]),
+        ({"stages": ("before",), "summary": False}, [NO_AFTER, "The accuracy before tuning is"], [NO_VALIDATION]),
+        ({"stages": (), "summary": False}, ["There are no predictions yet"], [NO_AFTER, "Confusions"]),
         ({"validate": False}, [NO_VALIDATION], [NO_AFTER]),
-        ({"num_epochs": 0, "validate": False}, ["this shows an evaluation only"], [NO_AFTER, NO_VALIDATION]),
-        ({"num_pictures": 0}, [], ["Pictures and answers"]),
-        ({"with_scores": False}, [], ["Expected calibration error", "Among its top"]),
-        ({"summary": False}, ["written down with its first checkpoint"], []),
+        ({"num_epochs": 0, "validate": False}, ["this report shows an evaluation only"], [NO_AFTER, NO_VALIDATION]),
+        ({"num_images": 0}, [], ["Images and answers"]),
+        ({"with_scores": False}, [], ["Calibration error", "In top"]),
+        ({"summary": False}, ["versions of the packages are not known yet"], []),
         ({"num_epochs": 1}, ["Training loss", "Validation"], []),
     ],
 )
-def test_missing_parts_are_named(make_run, options, said, not_said):
+def test_missing_parts_are_named(make_run, options, expected, unexpected):
     page = page_of(write_report(make_run(**options)))
     body = page.text.split("What the numbers mean Accuracy")[0]
-    for words in said:
+    for words in expected:
         assert words in body
-    for words in not_said:
+    for words in unexpected:
         assert words not in body
 
 
-def test_files_that_only_illustrate_may_be_missing_or_broken(make_run):
+def test_files_with_details_may_be_missing_or_damaged(make_run):
     run = make_run()
     (run / "config.yaml").write_text("a: [1,\n")
     (run / "metrics.json").write_text("{")
@@ -173,16 +202,16 @@ def test_files_that_only_illustrate_may_be_missing_or_broken(make_run):
     log[7] = "[]"
     (run / "log.jsonl").write_text("\n".join(log) + '\n{"event": "step", "st')
     for image in (run / "predictions" / "images").iterdir():
-        image.write_bytes(b"no picture")
+        image.write_bytes(b"no image")
     (run / "predictions" / "notes.jsonl").write_text("")
     page = page_of(write_report(run))
     assert "config.yaml cannot be read" in page.text
     assert "metrics.json cannot be read" in page.text
     assert "log.jsonl has 2 lines that cannot be read" in page.text
     assert "1 steps have no finite loss" in page.text
-    assert "sample pictures cannot be read" in page.text
-    assert "predictions/notes.jsonl is left out" in page.text
-    assert page.html.count(">no picture<") == 16
+    assert "image files are missing or damaged" in page.text
+    assert "predictions/notes.jsonl is skipped" in page.text
+    assert page.html.count(">no image<") == 16
     (run / "log.jsonl").unlink()
     (run / "config.yaml").unlink()
     text = page_of(write_report(run)).text
@@ -190,14 +219,14 @@ def test_files_that_only_illustrate_may_be_missing_or_broken(make_run):
     assert "config.yaml is missing" in text
 
 
-def test_a_step_that_was_done_again_counts_once(make_run):
+def test_repeated_steps_count_once(make_run):
     run = make_run()
     lines = (run / "log.jsonl").read_text().splitlines()
     (run / "log.jsonl").write_text("\n".join([*lines, *lines[100:]]) + "\n")
     assert "Steps 180" in page_of(write_report(run)).text
 
 
-def test_what_a_log_measures_is_drawn_and_what_is_out_of_line_is_told(make_run):
+def test_measures_of_the_log_are_drawn_and_spikes_are_counted(make_run):
     run = make_run()
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     for row in rows:
@@ -211,27 +240,28 @@ def test_what_a_log_measures_is_drawn_and_what_is_out_of_line_is_told(make_run):
     page = page_of(write_report(run))
     labels = " ".join(svg["aria-label"] for svg in page.of("svg"))
     for words in (
-        "2 steps are marked as out of line",
-        "Throughput in tokens by step: median 990, from 901 to 1.08e+03",
-        "Padding by step: median 25 %",
-        "Model FLOPs utilisation by step: median 30 %",
-        "GPU memory by step: median 31.5",
+        "2 steps are marked as spikes",
+        "Throughput in tokens by step: 901 at step 1, 1.08e+03 at step 180, median 990, from 901 to 1.08e+03",
+        "Padding by step: 25 % at step 1",
+        "Model FLOPs utilisation by step: 30 % at step 1",
+        "GPU memory by step: 31.5 at step 1",
     ):
         assert words in labels
-    assert "Losses out of line 2" in page.text
+    assert "Loss spikes 2" in page.text
     assert "Validation on val" in page.text
     assert "Validation on other" in page.text
     assert "3 training samples could not be read and were replaced by others (cut shard 2, bad record 1)" in page.text
 
 
-def test_a_row_cut_by_a_crash_is_left_out_and_a_damaged_one_is_refused(make_run):
+def test_row_cut_by_a_crash_is_skipped_and_a_damaged_one_is_refused(make_run):
     run = make_run()
     path = run / "predictions" / "test-after.jsonl"
     content = path.read_bytes()
     path.write_bytes(content[:-10])
     text = page_of(write_report(run)).text
-    assert "239 test pictures" in text
-    assert "cannot be compared row by row" in text
+    assert "239 test images" in text
+    assert "the stages cannot be compared, because instance" in text
+    assert "the difference could not be tested" in text
     before = (run / "report.html").read_bytes()
     path.write_bytes(content.replace(b'"label"', b'"lable"', 1))
     with pytest.raises(DataError, match=r"test-after\.jsonl:1: key 'label'"):
@@ -240,7 +270,7 @@ def test_a_row_cut_by_a_crash_is_left_out_and_a_damaged_one_is_refused(make_run)
 
 
 def test_rows_without_a_label_are_refused_by_name(make_run):
-    run = make_run(num_pictures=0)
+    run = make_run(num_images=0)
     path = run / "predictions" / "test-after.jsonl"
     rows = read_predictions(path)
     write_predictions(path, [rows[0].model_copy(update={"label": None}), *rows[1:]])
@@ -248,15 +278,15 @@ def test_rows_without_a_label_are_refused_by_name(make_run):
         write_report(run)
 
 
-def test_folders_that_are_no_runs_are_refused(tmp_path, make_run):
+def test_other_folders_are_refused(tmp_path, make_run):
     with pytest.raises(DataError, match="no such folder"):
         write_report(tmp_path / "absent")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="a run that has begun"):
+    with pytest.raises(DataError, match="a run that has started"):
         write_report(tmp_path / "empty")
-    with pytest.raises(DataError, match="a folder; give the name"):
+    with pytest.raises(DataError, match="is a folder; use the name"):
         write_report(make_run(), tmp_path)
-    with pytest.raises(DataError, match="no run folder"):
+    with pytest.raises(DataError, match="there are no folders"):
         write_comparison([], tmp_path / "page.html")
 
 
@@ -265,8 +295,8 @@ def test_the_same_run_gives_the_same_bytes(make_run):
     assert write_report(run).read_bytes() == write_report(run).read_bytes()
 
 
-def test_large_pictures_are_made_small_and_huge_ones_are_left_out(make_run, monkeypatch):
-    run = make_run(num_pictures=2)
+def test_large_images_are_made_small_and_huge_ones_are_skipped(make_run, monkeypatch):
+    run = make_run(num_images=2)
     first, second = sorted((run / "predictions" / "images").iterdir())
     Image.effect_noise((2000, 1500), 80).convert("RGB").save(first, quality=95)
     Image.new("RGB", (3000, 3000)).save(second)
@@ -274,17 +304,17 @@ def test_large_pictures_are_made_small_and_huge_ones_are_left_out(make_run, monk
     page = page_of(write_report(run))
     (embedded,) = page.of("img")
     assert len(embedded["src"]) < 200_000
-    assert report_pictures.PICTURE_PX == 320
+    assert report_images.IMAGE_PX == 320
 
 
-def test_several_splits_each_get_their_part(make_run):
+def test_several_splits_each_have_their_section(make_run):
     run = make_run()
     for stage in ("before", "after"):
         rows = read_predictions(run / "predictions" / f"test-{stage}.jsonl")
         write_predictions(run / "predictions" / f"val-{stage}.jsonl", rows[:50])
     page = page_of(write_report(run))
-    assert page.text.index("Result on test") < page.text.index("Result on val")
-    assert "What is taken for what on val" in page.text
+    assert page.text.index("On test") < page.text.index("On val")
+    assert page.text.count("Confusions") == 2
 
 
 def test_several_runs_on_one_page(make_run, tmp_path):
@@ -295,7 +325,7 @@ def test_several_runs_on_one_page(make_run, tmp_path):
     assert table[3][2] == "not evaluated yet"
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
-    assert page.text.count("Settings and environment") == 3
+    assert page.html.count(">Settings and environment</h2>") == 3
 
 
 def luminance(colour: str) -> float:

@@ -1,5 +1,5 @@
-"""docs/report.md says what is so: its commands and its code write the files that they name, its tables are those of the
-page, the settings that it names exist."""
+"""docs/report.md is true: its commands and its code write the files that they name, it explains the columns of the
+page, and the settings that it names exist."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from lavis_emovit.evaluation.suite.settings import SuiteSettings
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
 
 
-def test_commands_and_code_write_what_they_say(make_run, monkeypatch, tmp_path):
+def test_commands_and_code_write_the_files_that_they_name(make_run, monkeypatch, tmp_path):
     for name in ("quickstart", "quickstart_1"):
-        make_run(f"output/emovit/{name}", num_rows=40, num_pictures=2, num_epochs=2, seed=len(name))
+        make_run(f"output/emovit/{name}", num_rows=40, num_images=2, num_epochs=2, seed=len(name))
     monkeypatch.chdir(tmp_path)
     (commands,) = re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL)
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
@@ -43,7 +43,7 @@ def test_the_columns_of_differences_are_explained():
     explained = {
         name for cell in re.findall(r"^\| ([^|]+) \|", PAGE, flags=re.MULTILINE) for name in cell.split(", only ")
     }
-    named = {name.removeprefix("Only ").casefold() for name in COLUMNS if name != "Less"}
+    named = {name.removeprefix("Only ").casefold() for name in COLUMNS if name != "Minus"}
     assert named <= {name.removeprefix("Only ").casefold() for name in explained}
 
 

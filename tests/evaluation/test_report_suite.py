@@ -1,11 +1,11 @@
 """The report on suites.
 
-Properties: the page loads nothing, its references lead somewhere, and it can be read aloud; its figures are those of
-scikit-learn and of Lin's formula on the rows, the same whether the suite's own figures are given or computed again;
-most confident mistakes are chosen, their pictures kept small, and those of other answers deleted; text from data is
-never markup, neither in HTML nor in LaTeX; what is missing, unfinished, failed or left out is named; two suites are
-compared record by record, never over other data, and several tests are adjusted for; Markdown and LaTeX hold the same
-tables; the same folder gives the same bytes.
+Properties: the page loads nothing, its references exist, and it can be read aloud; its numbers agree with scikit-learn
+and Lin's formula on the rows, and are the same whether they are passed or computed again; it shows small copies of the
+images with the most confident mistakes, and deletes other ones; text from data is never markup, in HTML, Markdown and
+LaTeX; missing, unfinished, failed and skipped parts are named; suites are compared record by record, never over
+different data, with p values adjusted for the number of tests; Markdown and LaTeX have the same tables; the same folder
+gives the same bytes.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ from suite_folder import MIKELS, make_suite, scene_rows, write_rows
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics import holm
 from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions
-from lavis_emovit.evaluation.report.page import write_comparison, write_report, write_suite_report
-from lavis_emovit.evaluation.report.pictures import keep_pictures, mistakes, picture_path, pictures_to_keep
-from lavis_emovit.evaluation.report.suite_contents import read_suite
+from lavis_emovit.evaluation.report.folder import read_folder
+from lavis_emovit.evaluation.report.images import image_path, images_to_keep, keep_images, mistakes
+from lavis_emovit.evaluation.report.page import write_comparison, write_report
+from lavis_emovit.evaluation.report.render import latex_text, markdown_text
+from lavis_emovit.evaluation.report.summary_tables import latex, markdown
 
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory):
     folder = make_suite(tmp_path_factory.mktemp("suites") / "trial")
-    contents = read_suite(folder)
-    for asked in contents.asked:
-        ids = dict.fromkeys(row.record_id for rows in asked.rows.values() for row in rows)
-        keep_pictures(folder, asked, 3, ((record_id, jpeg(200)) for record_id in ids))
+    for benchmark in read_folder(folder).benchmarks:
+        ids = dict.fromkeys(row.record_id for rows in benchmark.rows.values() for row in rows)
+        keep_images(folder, benchmark, 3, ((record_id, jpeg(200)) for record_id in ids))
     return folder
 
 
@@ -68,28 +69,36 @@ def table_with(page, *words: str) -> dict[str, list[str]]:
 
 def test_the_page_stands_alone_and_can_be_read_aloud(page):
     check_page(page)
-    for name in ("Result", "Differences", "Sensitivity", "scenes", "affect", "units", "Settings"):
+    for name in (
+        "Result",
+        "Differences",
+        "Sensitivity to the wording",
+        "scenes",
+        "affect",
+        "units",
+        "Settings and environment",
+    ):
         assert f">{name}</a>" in page.html
 
 
-def test_the_headline_and_the_figures_are_those_of_scikit_learn(suite, page):
+def test_headline_and_metrics_agree_with_scikit_learn(suite, page):
     rows = [row for row in rows_of(suite, "scenes", "tiny.generation") if row.variant.startswith("wording 1")]
     truth, said = [row.label for row in rows], [row.prediction or "none" for row in rows]
     accuracy = f"{100 * reference.accuracy_score(truth, said):.1f} %"
     headline = table_with(page, "scenes: accuracy", "affect: mean CCC", "units: mean F1")
     assert headline["tiny (generation)"][0].startswith(f"{accuracy}*")
     assert headline["tiny (generation)"][1].strip() == "\u2013"
-    figures = table_with(page, "Macro F1", "Invalid answers")
-    cells = dict(zip(figures[""], figures["tiny (generation)"]))
+    metrics = table_with(page, "Macro F1", "Invalid answers")
+    cells = dict(zip(metrics[""], metrics["tiny (generation)"]))
     assert cells["Accuracy"].startswith(accuracy)
     assert cells["Macro F1"].startswith(f"{reference.f1_score(truth, said, labels=MIKELS, average='macro'):.3f}")
     assert cells["Invalid answers"].split() == ["20.0", "%", "12", "of", "60"]
     assert "20.0 % of the answers are invalid (12); they count as wrong" in page.text
 
 
-def test_the_confusion_matrix_has_a_column_of_invalid_answers(suite, page):
+def test_confusion_matrix_has_a_column_of_invalid_answers(suite, page):
     matrices = [table for table in page.tables if table[0][0].startswith("true")]
-    # Majority always says the same, which is said in words.
+    # Majority always gives the same answer, so a sentence replaces its matrix.
     assert [table[0][-1] == "(invalid)" for table in matrices] == [False, True, False]
     assert f"majority: {MIKELS[0]}" in page.text
     rows = [row for row in rows_of(suite, "scenes", "tiny.generation") if row.variant.startswith("wording 1")]
@@ -99,7 +108,7 @@ def test_the_confusion_matrix_has_a_column_of_invalid_answers(suite, page):
     assert [[int(cell) for cell in row[1:]] for row in matrices[1][1:]] == counts[:-1].tolist()
 
 
-def test_numbers_are_those_of_the_formulas(suite, page):
+def test_numbers_agree_with_the_formulas(suite, page):
     rows = rows_of(suite, "affect", "colours.direct")
     true, said = (np.array([getattr(row, name)["valence"] for row in rows]) for name in ("true_values", "values"))
     ccc = 2 * np.cov(true, said, bias=True)[0, 1] / (true.var() + said.var() + (true.mean() - said.mean()) ** 2)
@@ -114,79 +123,79 @@ def test_numbers_are_those_of_the_formulas(suite, page):
     assert [cells[1].split()[0] for head, cells in by_unit.items() if head] == [f"{one:.2f}" for one in f1]
 
 
-def test_every_measured_part_is_there_and_no_other(page):
+def test_measured_parts_are_shown_and_no_others(page):
     headings = page.text
     for heading in ("From coarse to fine", "Slices", "How answers were read", "Calibration", "Each action unit"):
         assert heading in headings
-    for heading in ("Soft labels Against", "Other figures", "Left out"):
+    for heading in ("Soft labels Against", "Other metrics", "Skipped"):
         assert heading not in headings
-    assert "said valence" in page.html
+    assert "predicted valence" in page.html
     assert table_with(page, "polarity2 (2)", "mikels8 (8)")
     assert table_with(page, "attributes.scene", "tiny (likelihood)")["beach"]
     assert "Spread" in table_with(page, "Variant", "tiny (likelihood)")
 
 
-def test_figures_given_and_computed_again_make_the_same_page(suite, page, tmp_path):
-    known = read_suite(suite).summary
+def test_numbers_passed_and_computed_again_give_the_same_page(suite, page, tmp_path):
+    known = read_folder(suite).summary
     (suite / "metrics.json").write_text(json.dumps(known))
     try:
         again = write_report(suite, tmp_path / "again.html").read_bytes()
-        assert write_suite_report(suite, known, tmp_path / "given.html").read_bytes() == again
+        assert write_report(suite, tmp_path / "given.html", summary=known).read_bytes() == again
         assert write_report(suite, tmp_path / "third.html").read_bytes() == again
     finally:
         (suite / "metrics.json").unlink()
 
 
-def test_figures_of_papers_stand_apart_with_source_and_status(page):
+def test_published_results_are_apart_with_source_and_status(page):
     papers = table_with(page, "Status", "Source")
     assert len(papers) > 2
     assert {cells[4] for head, cells in papers.items() if head} <= {"quoted", "second hand", "inferred"}
     assert not set(papers) & set(table_with(page, "scenes: accuracy")) - {""}
 
 
-def test_most_confident_mistakes_are_chosen_and_their_pictures_kept(suite, page):
-    asked = read_suite(suite).asked[0]
-    wrong = mistakes(asked, ("tiny", "likelihood"))
+def test_most_confident_mistakes_are_chosen_and_their_images_kept(suite, page):
+    benchmark = read_folder(suite).benchmarks[0]
+    wrong = mistakes(benchmark, ("tiny", "likelihood"))
     assert all(row.prediction != row.label for row in wrong)
     sure = []
     for row in wrong:
         powers = {label: math.exp(score) for label, score in row.scores.items()}
         sure.append(powers[row.prediction] / sum(powers.values()))
     assert sure == sorted(sure, reverse=True)
-    chosen = list(pictures_to_keep(asked, 3))
-    written = mistakes(asked, ("tiny", "generation"))
-    # One model, asked in two methods, which take turns.
-    assert chosen[:2] == [wrong[0].record_id, written[0].record_id]
+    chosen = list(images_to_keep(benchmark, 3))
+    generated = mistakes(benchmark, ("tiny", "generation"))
+    # The two scoring methods of the model take turns.
+    assert chosen[:2] == [wrong[0].record_id, generated[0].record_id]
     assert len(chosen) == 3
     assert len(page.of("img")) == 3 * 3
     assert f"{100 * sure[0]:.0f} %" in page.text
     kept = sorted((suite / "pictures" / "scenes").iterdir())
-    assert [path.name for path in kept] == sorted(picture_path("scenes", one).name for one in chosen)
+    assert [path.name for path in kept] == sorted(image_path("scenes", one).name for one in chosen)
     with Image.open(kept[0]) as image:
         assert max(image.size) == 240
 
 
-def test_pictures_are_read_as_far_as_needed_and_old_ones_go(tmp_path):
+def test_images_are_read_as_far_as_needed_and_old_ones_are_deleted(tmp_path):
     folder = make_suite(tmp_path / "trial")
-    (asked, *_) = read_suite(folder).asked
-    chosen = list(pictures_to_keep(asked, 2))
+    (benchmark, *_) = read_folder(folder).benchmarks
+    chosen = list(images_to_keep(benchmark, 2))
     seen = []
 
     def items():
         for record_id in [chosen[0], "emoset/other", chosen[1], "emoset/never"]:
             seen.append(record_id)
-            yield record_id, jpeg(10) if record_id == chosen[0] else b"no picture"
+            yield record_id, jpeg(10) if record_id == chosen[0] else b"no image"
 
     old = folder / "pictures" / "scenes" / "old.jpg"
     old.parent.mkdir(parents=True)
     old.write_bytes(jpeg(1))
-    keep_pictures(folder, asked, 2, items())
+    keep_images(folder, benchmark, 2, items())
     assert seen == [chosen[0], "emoset/other", chosen[1]]
-    assert [path.name for path in old.parent.iterdir()] == [picture_path("scenes", chosen[0]).name]
+    assert [path.name for path in old.parent.iterdir()] == [image_path("scenes", chosen[0]).name]
     seen.clear()
-    keep_pictures(folder, asked, 1, items())
+    keep_images(folder, benchmark, 1, items())
     assert seen == []
-    assert page_of(write_report(folder)).html.count(">no picture<") >= 1
+    assert page_of(write_report(folder)).html.count(">no image<") >= 1
 
 
 def test_text_from_data_is_never_markup(tmp_path):
@@ -204,9 +213,54 @@ def test_text_from_data_is_never_markup(tmp_path):
     shown = [line for line in tex.splitlines() if not line.startswith("%")]
     assert any("\\textbackslash{}input\\{a\\}\\% \\#" in line for line in shown)
     assert not any("\\input" in line for line in shown)
+    md = write_report(folder, tmp_path / "page.md").read_text()
+    assert md.startswith(r'# \<script>alert("1")\</script>\&amp;{{ 7 \* 7 }}\$x_1^2\$ \\input{a}% #' + "\n")
 
 
-def test_what_is_missing_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("text", "markdown_of_it", "latex_of_it"),
+    [
+        ("emovit_tiny 12.5 % -0.1", "emovit_tiny 12.5 % -0.1", r"emovit\_tiny 12.5 \% -0.1"),
+        ("1. a", r"1\. a", "1. a"),
+        ("- a", r"\- a", "- a"),
+        ("> a", r"\> a", r"\textgreater{} a"),
+        ("a < 1 and <b>", r"a < 1 and \<b>", r"a \textless{} 1 and \textless{}b\textgreater{}"),
+        ("_a_ [b](c) &lt; ~~d~~", r"\_a\_ [b\](c) \&lt; \~\~d\~\~", None),
+        ("a\n\n# b\\\n", r"a # b\\", r"a \# b\textbackslash{}"),
+        ("7\u202f%, \u22121, \u2013", "7 %, \u22121, \u2013", r"7\,\%, $-$1, --"),
+    ],
+)
+def test_escaping(text, markdown_of_it, latex_of_it):
+    assert markdown_text(text) == markdown_of_it
+    if latex_of_it is not None:
+        assert latex_text(text) == latex_of_it
+
+
+def test_text_of_a_table_stays_in_its_cell():
+    evil = "a|b\n| c\n\\end{tabular}\n# *d* [e](f) 1_2"
+    result = {"model": evil, "method": "generation", "num_samples": 2, "num_invalid": 1, "num_errors": 0}
+    result |= {"headline": {"name": evil, "value": 0.5, "interval": {"low": 0.1, "high": 0.9}}, "metrics": {}}
+    references = [{"model": evil, "benchmark": evil, "metric": "accuracy", "value": 0.5, "caveat": evil}]
+    summary = {
+        "suite": evil,
+        "benchmarks": {evil: {"results": [result]}},
+        "absent": {evil: evil},
+        "references": references,
+    }
+    md = markdown(summary)
+    rows = [line for line in md.splitlines() if line.startswith("|")]
+    assert [line.count("|") - line.count(r"\|") for line in rows] == [3, 3, 3, *[7] * 3, *[9] * 3]
+    assert {line for line in md.splitlines() if line.startswith("#")} == {
+        r"# a\|b \| c \\end{tabular} # \*d\* [e\](f) 1_2",
+        "## Skipped",
+        "## Published results",
+    }
+    tex = latex(summary)
+    assert tex.count("\\end{tabular}") == 1
+    assert all(line.startswith(("%", "\\")) or line.endswith(r"\\") for line in tex.splitlines() if line)
+
+
+def test_missing_parts_are_named(tmp_path):
     folder = make_suite(tmp_path / "trial")
     beside = folder / "predictions" / "scenes" / "tiny.generation.json"
     made = json.loads(beside.read_text())
@@ -221,12 +275,12 @@ def test_what_is_missing_is_named(tmp_path):
     text = page_of(write_report(folder)).text
     for words in (
         "tiny on scenes (generation), 120 rows",
-        "majority.direct.jsonl: what it was made with is missing",
+        "majority.direct.jsonl: the record of what it was made with is missing",
         "tiny (generation) on affect: no reason",
         "fi: not on this machine",
         "colours on units: 1",
-        "disfa/3 , colours: cannot be decoded",
-        "1 samples failed; the figure is over the other 59",
+        "disfa/3, colours: cannot be decoded",
+        "1 samples failed; the metric is over the other 59",
     ):
         assert words in text, words
     (folder / "metrics.json").write_text("{")
@@ -255,7 +309,7 @@ def test_two_suites_side_by_side(suite, tmp_path):
     page = page_of(write_comparison([suite, other], tmp_path / "both.html"))
     check_page(page)
     names = [path.parts[-2] + "/trial" for path in (suite, other)]
-    differences = table_with(page, "Less", "Holm p")
+    differences = table_with(page, "Minus", "Holm p")
     found = differences[f"scenes: {names[1]}, colours"]
     right = [
         {row.record_id: row.prediction == row.label for row in rows_of(one, "scenes", "colours.direct")}
@@ -266,24 +320,24 @@ def test_two_suites_side_by_side(suite, tmp_path):
     assert found[2].strip() == "60"
     assert int(found[3]) == sum(right[1][n] and not right[0][n] for n in right[0])
     assert found[0].startswith(f"{names[0]}, colours")
-    assert "10 comparisons stand here" in page.text
+    assert "The table has 10 comparisons" in page.text
     assert "about 0.5 of their intervals" in page.text
 
 
-def test_suites_over_other_data_are_not_compared(suite, tmp_path):
+def test_suites_over_different_data_are_not_compared(suite, tmp_path):
     fewer = make_suite(tmp_path / "fewer", num_rows=50)
     for name in ("tiny.likelihood", "majority.direct", "colours.direct"):
         write_rows(fewer, "affect", *name.split("."), rows_of(fewer, "affect", name), data="00" * 32)
     text = page_of(write_comparison([suite, fewer], tmp_path / "both.html")).text
-    assert "scenes in fewer and trial: other pictures (50 and 60, 50 of them in both)." in text
-    assert "affect in fewer and trial: other data (their fingerprints differ)." in text
+    assert "scenes in fewer and trial: different images (50 and 60, 50 of them in both)." in text
+    assert "affect in fewer and trial: different data (their fingerprints differ)." in text
 
 
 def test_runs_and_suites_on_one_page(suite, make_run, tmp_path):
     runs = [make_run("first"), make_run("second", seed=5)]
     page = page_of(write_comparison([*runs, suite], tmp_path / "all.html"))
     check_page(page)
-    found = table_with(page, "Less", "Holm p")["test: second"]
+    found = table_with(page, "Minus", "Holm p")["test: second, after tuning"]
     rows = [read_predictions(run / "predictions" / "test-after.jsonl") for run in runs]
     accuracies = [np.mean([row.prediction == row.label for row in of_run]) for of_run in rows]
     shown = found[1].replace("\u2212", "-")
@@ -291,7 +345,7 @@ def test_runs_and_suites_on_one_page(suite, make_run, tmp_path):
     assert "2 runs side by side" in page.text
 
 
-def test_markdown_and_latex_hold_the_same_tables(suite, page, tmp_path):
+def test_markdown_and_latex_have_the_same_tables(suite, page, tmp_path):
     lines = write_report(suite, tmp_path / "page.md").read_text().splitlines()
     tables = [line for line in lines if line.startswith("|")]
     headline = table_with(page, "scenes: accuracy")
@@ -315,7 +369,7 @@ def test_markdown_and_latex_hold_the_same_tables(suite, page, tmp_path):
         assert not set(line) & {"\u202f", "\u2212", "\u2013"}
 
 
-def test_explanations_with_what_a_judge_said(tmp_path):
+def test_explanations_with_scores_of_a_judge(tmp_path):
     settings = {
         "benchmarks": {"why": {"dataset": "emoset", "kind": "explanation"}},
         "methods": ["generation"],
@@ -336,26 +390,26 @@ def test_explanations_with_what_a_judge_said(tmp_path):
         for n in range(20)
     ]
     write_rows(folder, "why", "tiny", "generation", rows, labels=list(MIKELS))
-    said = [
+    judged = [
         {"instance_id": str(n), "judge": "judge-1", "prompt": "p1", "prompt_sha256": "0" * 64, "score": 1 + n % 5}
         | {"reason": "so", "reply": "so"}
         for n in range(10)
     ]
     path = folder / "judgements" / "why" / "tiny.generation.jsonl"
     path.parent.mkdir(parents=True)
-    path.write_text("".join(json.dumps(one) + "\n" for one in said) + '{"cut')
+    path.write_text("".join(json.dumps(one) + "\n" for one in judged) + '{"cut')
     page = page_of(write_report(folder))
     check_page(page)
     explained = table_with(page, "True emotion", "Facts mentioned")["tiny (generation)"]
     assert explained[0].startswith("75.0 %")
-    judged = table_with(page, "Mean score", "Score 5")["tiny (generation)"]
-    assert judged[0].startswith("3.00")
-    assert [cell.strip() for cell in judged[1:]] == ["10", "0", "2", "2", "2", "2", "2"]
-    assert "judge-1 by the prompt p1" in page.text
+    scores = table_with(page, "Mean score", "Score 5")["tiny (generation)"]
+    assert scores[0].startswith("3.00")
+    assert [cell.strip() for cell in scores[1:]] == ["10", "0", "2", "2", "2", "2", "2"]
+    assert "judge-1 with the prompt p1" in page.text
     assert "has a line that cannot be read" in page.text
 
 
-def test_captions_have_no_figures_but_are_shown(tmp_path):
+def test_captions_have_no_metrics_but_are_shown(tmp_path):
     settings = {"benchmarks": {"jokes": {"dataset": "oasis", "kind": "caption"}}, "methods": ["generation"]}
     folder = make_suite(tmp_path / "trial", **settings)
     rows = [
@@ -367,16 +421,16 @@ def test_captions_have_no_figures_but_are_shown(tmp_path):
     check_page(page)
     assert [f"Caption no. {n}" in page.text for n in range(5)] == [True] * 3 + [False] * 2
     assert "Result Headline" not in page.text
-    assert "small copies are missing" in page.text
+    assert "image files are missing" in page.text
 
 
-def test_the_ending_says_what_is_written(suite, tmp_path):
-    with pytest.raises(DataError, match=r"page\.pdf: a report ends in \.html, \.md or \.tex"):
+def test_an_unknown_suffix_is_refused(suite, tmp_path):
+    with pytest.raises(DataError, match=r"page\.pdf: the name of a report must end in \.html, \.md or \.tex"):
         write_report(suite, tmp_path / "page.pdf")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_holm_is_that_of_r():
+def test_holm_agrees_with_r():
     # p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm") in R 4.
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []

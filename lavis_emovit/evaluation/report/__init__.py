@@ -1,1 +1,1 @@
-"""The report of runs and suites: `page.py` writes it; the others read folders, gather what is shown, and draw."""
+"""Reports of runs and suites: `folder.py` reads a folder, `entry.py` arranges its report, `page.py` writes it."""

@@ -1,264 +1,253 @@
-"""Charts of the report as inline SVG: drawn by matplotlib, coloured by the page's style sheet.
+"""Charts of a report as inline SVG: drawn by matplotlib, coloured by the style sheet of the page.
 
-matplotlib draws with placeholder colours, which are then replaced by CSS variables, so that one chart serves light and
-dark screens and print. Text stays text. Charts hold numbers and fixed words only, never text from data. Each is given a
-key, different for each chart of a page, with which the ids inside it start.
+matplotlib draws with placeholder colours, which CSS variables then replace, so that one chart serves light and dark
+screens and print. Text stays text. Each chart has a key, unique in its page, with which its ids start.
 """
 
 from __future__ import annotations
 
-import functools
 import io
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import matplotlib
 import numpy as np
 from markupsafe import Markup, escape
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from lavis_emovit.evaluation.metrics import Calibration
+from lavis_emovit.evaluation.report.table import Values
+
+MAX_CURVES = 8
+MAX_POINTS = 400
 
 # Placeholder colour -> CSS variable of templates/report.css.
 INK, MUTED, GRID, AFTER, BEFORE = "#010101", "#020202", "#030303", "#040404", "#050505"
 _VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--rule", AFTER: "--after", BEFORE: "--before"}
 
-Drawn = ParamSpec("Drawn")
-
-_SIZE_INCHES = (3.7, 2.6)
-_MAX_RAW_POINTS = 600
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "emovit",
-    "font.size": 9,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "xtick.color": GRID,
-    "ytick.color": GRID,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "xtick.major.size": 3,
-    "ytick.major.size": 0,
-    "text.color": INK,
-    "lines.solid_capstyle": "round",
-    "legend.frameon": False,
-    "legend.labelcolor": MUTED,
-    "legend.fontsize": 8,
-    "legend.handlelength": 1.8,
-    "legend.columnspacing": 1.2,
-    # Fixed margins: finding them by a layout engine would draw everything twice.
-    "figure.subplot.left": 0.135,
-    "figure.subplot.right": 0.985,
-    "figure.subplot.bottom": 0.165,
-    "figure.subplot.top": 0.94,
-}
+# Colour, marker and line of each curve.
+_LOOKS: Any = (
+    (AFTER, "o", "solid"),
+    (BEFORE, "s", (0, (4, 2))),
+    (INK, "^", (0, (1, 1.5))),
+    (MUTED, "D", (0, (6, 1.5, 1, 1.5))),
+    (AFTER, "v", (0, (2, 2))),
+    (BEFORE, "P", "solid"),
+    (INK, "X", (0, (5, 2))),
+    (MUTED, "*", "solid"),
+)
+# Of two models, the second looks like the one after tuning.
+_PAIR: Any = (_LOOKS[1], _LOOKS[0])
+_DOTTED: Any = {"color": MUTED, "linewidth": 1, "linestyle": (0, (1, 2))}
+_MAX_STEPS = 600
 
 
-def styled_chart(draw: Callable[Drawn, Markup]) -> Callable[Drawn, Markup]:
-    """Draw in the report's style, whatever matplotlib's settings are elsewhere in the process."""
+class _Chart:
+    """An empty chart in the report's style, whatever matplotlib's settings are elsewhere; `svg` after its block."""
 
-    @functools.wraps(draw)
-    def styled(*args: Drawn.args, **kwargs: Drawn.kwargs) -> Markup:
-        with matplotlib.rc_context(_STYLE):
-            return draw(*args, **kwargs)
+    def __init__(self, key: str, x_label: str, y_label: str, size_inches: tuple[float, float] = (3.7, 2.6)):
+        self._key, self._labels, self._size = key, (x_label, y_label), size_inches
+        self._style = matplotlib.rc_context(fname=Path(__file__).with_name("report.mplstyle"))
+        self.description = ""
+        self.svg = Markup("")
 
-    return styled
+    def __enter__(self) -> _Chart:
+        self._style.__enter__()
+        self.figure = Figure(figsize=self._size)
+        self.axes = self.figure.subplots()
+        self.axes.set(xlabel=self._labels[0], ylabel=self._labels[1])
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.svg = self._drawn()
+        self._style.__exit__(kind, error, trace)
+
+    def legend(self, names: Sequence[str], columns: int = 3) -> None:
+        """A legend of the lines with a label, above the axes, where it hides no point."""
+        self.figure.subplots_adjust(top=0.94 - 0.065 * -(-len(names) // columns))
+        lines = [line for line in self.axes.lines if not str(line.get_label()).startswith("_")]
+        labels = [name.replace("$", r"\$") for name in names]
+        self.axes.legend(lines, labels, loc="lower left", bbox_to_anchor=(0, 1.01), ncols=columns, borderaxespad=0)
+
+    def in_percent(self, *names: str) -> None:
+        """Show shares in percent on these axes, `x` or `y`."""
+        for name in names:
+            axis = self.axes.xaxis if name == "x" else self.axes.yaxis
+            axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+
+    def _drawn(self) -> Markup:
+        buffer = io.StringIO()
+        self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        svg = buffer.getvalue()
+        svg = svg[svg.index("<svg") :]
+        svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+        for colour, variable in _VARIABLES.items():
+            svg = svg.replace(colour, f"var({variable})")
+        svg = re.sub(r'\bid="', f'id="{self._key}-', svg)
+        svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{self._key}-", svg)
+        css_class = "chart broad" if self._size[0] > 5 else "chart"
+        opening = f'<svg class="{css_class}" role="img" aria-label="{escape(self.description)}"'
+        return Markup(re.sub(r'^<svg(?: (?:width|height)="[^"]*")*', opening, svg))
 
 
-@styled_chart
-def loss_chart(key: str, steps: Sequence[int], losses: Sequence[float], spikes: Sequence[int] = ()) -> Markup:
-    """Training loss by step: every value faintly, and their running mean.
-
-    Args:
-        key: start of the ids inside the chart.
-        steps, losses: one of each for every step.
-        spikes: steps whose loss was flagged as out of line; they get a mark at the top.
-    """
-    figure, axes = new_axes("step", "loss per answer token")
-    x, y = np.asarray(steps, dtype=float), np.asarray(losses, dtype=float)
-    window = max(1, len(y) // 40)
-    raw_x, raw_y = _thinned(x, y)
-    if window > 1:
-        axes.plot(raw_x, raw_y, color=AFTER, linewidth=0.8, alpha=0.35)
-        axes.plot(*_thinned(x, _running_mean(y, window)), color=AFTER, linewidth=2)
-    else:
-        axes.plot(raw_x, raw_y, color=AFTER, linewidth=2, marker="o", markersize=3)
-    top = _loss_ceiling(y)
-    if spikes:
-        axes.plot(spikes, [0.97 * top] * len(spikes), color=BEFORE, linestyle="none", marker="v", markersize=5)
-    axes.set_ylim(bottom=0, top=top)
-    label = f"Training loss from step {int(x[0])} to {int(x[-1])}: {y[:window].mean():.3f} at first, "
-    label += f"{y[-window:].mean():.3f} at the end, lowest {y.min():.3f}."
-    return svg(figure, key, label + (f" {len(spikes)} steps are marked as out of line." if spikes else ""))
-
-
-@styled_chart
 def step_chart(
-    key: str, steps: Sequence[int], values: Sequence[float], *, y_label: str, name: str, is_share: bool = False
+    key: str,
+    title: str,
+    unit: str,
+    steps: Sequence[int],
+    values: Sequence[float],
+    spikes: Sequence[int] = (),
+    *,
+    is_smoothed: bool = True,
 ) -> Markup:
-    """Something that is measured at every step: every value faintly, and their running mean.
+    """A value of the log by step: every value faintly, and their running mean.
 
     Args:
-        key: start of the ids inside the chart.
-        steps, values: one of each for every step that measured it.
-        y_label: of the axis, with the unit.
-        name: for those who cannot see it.
-        is_share: from 0 to 1, shown in percent.
+        key: start of the ids.
+        title: for screen readers.
+        unit: of the values; empty for shares, which are shown in percent.
+        steps, values: one of each for every step with a value.
+        spikes: steps to mark at the top.
+        is_smoothed: whether to draw the running mean.
     """
-    figure, axes = new_axes("step", y_label)
     x, y = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
-    window = max(1, len(y) // 40)
-    axes.plot(*_thinned(x, y), color=AFTER, linewidth=0.8, alpha=0.35)
-    axes.plot(*_thinned(x, _running_mean(y, window)), color=AFTER, linewidth=2)
-    # A share that stays at zero still needs an axis that can be read.
-    axes.set_ylim(bottom=0, top=max(_loss_ceiling(y), 0.05) if is_share else _loss_ceiling(y))
-    figure.subplots_adjust(left=0.175)
-    if is_share:
-        percent_axis(axes.yaxis)
-    unit, scale = (" %", 100) if is_share else ("", 1)
-    described = f"median {scale * np.median(y):.3g}{unit}, from {scale * y.min():.3g} to {scale * y.max():.3g}{unit}"
-    return svg(figure, key, f"{name} by step: {described}.")
+    window = max(1, len(y) // 40) if is_smoothed else 1
+    # A single spike must not flatten the rest of the curve, and a share of zero still needs an axis.
+    top = max(min(float(y.max()) * 1.05, float(np.quantile(y, 0.98)) * 1.25), 1e-9 if unit else 0.05)
+    with _Chart(key, "step", unit) as chart:
+        if window > 1:
+            chart.axes.plot(*_thinned(x, y), color=AFTER, linewidth=0.8, alpha=0.35)
+        marker = "o" if len(y) <= 40 else None
+        chart.axes.plot(*_thinned(x, _running_mean(y, window)), color=AFTER, linewidth=2, marker=marker, markersize=3)
+        if spikes:
+            chart.axes.plot(spikes, [0.97 * top] * len(spikes), color=BEFORE, linestyle="none", marker="v")
+        chart.axes.set_ylim(bottom=0, top=top)
+        chart.axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
+        chart.axes.yaxis.get_offset_text().set_color(MUTED)
+        if not unit:
+            chart.in_percent("y")
+        scale, sign = (1, "") if unit else (100, " %")
+        shown = [f"{scale * one:.3g}{sign}" for one in (y[0], y[-1], np.median(y), y.min(), y.max())]
+        chart.description = f"{title} by step: {shown[0]} at step {steps[0]}, {shown[1]} at step {steps[-1]}, "
+        chart.description += f"median {shown[2]}, from {shown[3]} to {shown[4]}."
+        if spikes:
+            chart.description += f" {len(spikes)} steps are marked as spikes."
+    return chart.svg
 
 
-@styled_chart
-def learning_rate_chart(key: str, steps: Sequence[int], rates: Sequence[float]) -> Markup:
-    """Learning rate by step."""
-    figure, axes = new_axes("step", "learning rate")
-    axes.plot(*_thinned(np.asarray(steps, dtype=float), np.asarray(rates, dtype=float)), color=AFTER, linewidth=2)
-    axes.set_ylim(bottom=0)
-    axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    axes.yaxis.get_offset_text().set_color(MUTED)
-    return svg(figure, key, f"Learning rate by step: highest {max(rates):.2e}, {rates[-1]:.2e} at the end.")
-
-
-@styled_chart
 def validation_chart(
     key: str,
-    epochs: Sequence[float],
-    accuracies: Sequence[float],
+    x_label: str,
+    x: Sequence[float],
+    title: str,
+    values: Sequence[float],
     intervals: Sequence[tuple[float, float] | None],
+    *,
     macro_f1: Sequence[float | None],
     chance: float | None,
-    *,
-    x_label: str = "epoch",
+    is_share: bool,
 ) -> Markup:
-    """Validation accuracy with its intervals and macro F1, by epoch or, where `x_label` says so, by step."""
-    figure, axes = new_axes(x_label, "")
-    bars = [(x, y, *band) for x, y, band in zip(epochs, accuracies, intervals) if band is not None]
-    for x, y, low, high in bars:
-        axes.plot([x, x], [min(low, y), max(high, y)], color=AFTER, linewidth=5, alpha=0.25)
-    axes.plot(epochs, accuracies, color=AFTER, linewidth=2, marker="o", markersize=4, label="accuracy")
-    with_f1 = [(x, f1) for x, f1 in zip(epochs, macro_f1) if f1 is not None]
-    if with_f1:
-        axes.plot(*zip(*with_f1), color=BEFORE, linewidth=1.5, linestyle=(0, (4, 2)), marker="s", markersize=3,
-                  label="macro F1")  # fmt: skip
-    if chance is not None:
-        axes.axhline(chance, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), label="chance")
-    percent_axis(axes.yaxis)
-    axes.set_ylim(0, 1)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    legend_above(axes)
-    described = ", ".join(f"{x_label} {x:g}: {100 * y:.1f} %" for x, y in zip(epochs, accuracies))
-    return svg(figure, key, f"Validation accuracy by {x_label}. {described}.")
+    """The headline metric of validations with its intervals, and macro F1 and chance if they are known."""
+    with _Chart(key, x_label, "" if is_share else title) as chart:
+        names = [title]
+        chart.axes.plot(x, values, color=AFTER, linewidth=2, marker="o", markersize=4, label=title)
+        for place, value, interval in zip(x, values, intervals):
+            if interval is not None:
+                ends = [min(interval[0], value), max(interval[1], value)]
+                chart.axes.plot([place, place], ends, color=AFTER, linewidth=5, alpha=0.25)
+        known = [(place, one) for place, one in zip(x, macro_f1) if one is not None]
+        if known:
+            names.append("macro F1")
+            colour, marker, line = _LOOKS[1]
+            chart.axes.plot(*zip(*known), color=colour, marker=marker, markersize=3, linestyle=line, label=names[-1])
+        if chance is not None:
+            names.append("chance")
+            chart.axes.axhline(chance, label="chance", **_DOTTED)
+        if is_share:
+            chart.in_percent("y")
+            chart.axes.set_ylim(0, 1)
+        if len(set(x)) == 1:
+            chart.axes.set_xticks([x[0]], [f"{x[0]:.3g}"])
+        else:
+            is_whole = all(place == round(place) for place in x)
+            chart.axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=is_whole))
+        chart.legend(names)
+        scale, sign = (100, " %") if is_share else (1, "")
+        described = ", ".join(f"{x_label} {place:.3g}: {scale * one:.3g}{sign}" for place, one in zip(x, values))
+        chart.description = f"Validation {title} by {x_label}. {described}."
+    return chart.svg
 
 
-@styled_chart
-def reliability_chart(key: str, calibrations: Sequence[tuple[str, Calibration]]) -> Markup:
-    """Accuracy against confidence; the diagonal is a model that is as often right as it says.
-
-    Args:
-        key: start of the ids inside the chart.
-        calibrations: (`before` or `after`, figures), one or two; or one of a model that was not tuned here, under "".
-    """
-    figure, axes = new_axes("confidence", "accuracy")
-    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
-    looks = {"before": (BEFORE, "s", (0, (4, 2)))}
-    described = []
-    for stage, figures in calibrations:
-        colour, marker, line = looks.get(stage, (AFTER, "o", "solid"))
-        when = f"{stage} tuning" if stage else ""
-        filled = [b for b in figures.bins if b.count]
-        largest = max(b.count for b in filled)
-        x, y = np.array([[b.confidence, b.accuracy] for b in filled], dtype=float).T
-        axes.plot(x, y, color=colour, linewidth=1.5, linestyle=line, label=when)
-        axes.scatter(x, y, s=[12 + 70 * b.count / largest for b in filled], color=colour, marker=marker, alpha=0.8)
-        described.append(f"{when} the expected calibration error is {100 * figures.ece:.1f} %".strip())
-    for axis in (axes.xaxis, axes.yaxis):
-        percent_axis(axis)
-    axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
-    figure.subplots_adjust(right=0.95)
-    if any(stage for stage, _ in calibrations):
-        legend_above(axes)
-    return svg(figure, key, f"Accuracy by confidence: {'; '.join(described)}.")
+def reliability_chart(key: str, calibrations: Sequence[tuple[str, Values]]) -> Markup:
+    """Accuracy against confidence of one or two models, from plain values of `Calibration`."""
+    with _Chart(key, "confidence", "accuracy") as chart:
+        chart.axes.plot([0, 1], [0, 1], **_DOTTED)
+        described = []
+        for (name, values), (colour, marker, line) in zip(calibrations, _PAIR[-len(calibrations) :]):
+            filled = [one for one in values["bins"] if one["count"]]
+            largest = max(one["count"] for one in filled)
+            x, y = [one["confidence"] for one in filled], [one["accuracy"] for one in filled]
+            sizes = [12 + 70 * one["count"] / largest for one in filled]
+            chart.axes.plot(x, y, color=colour, linewidth=1.5, linestyle=line, label=name)
+            chart.axes.scatter(x, y, s=sizes, color=colour, marker=marker, alpha=0.8)
+            described.append(f"{name}: expected calibration error {100 * values['ece']:.1f} %")
+        chart.in_percent("x", "y")
+        chart.axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
+        if len(calibrations) > 1:
+            chart.legend([name for name, _ in calibrations], columns=2)
+        chart.description = f"Accuracy by confidence. {'; '.join(described)}."
+    return chart.svg
 
 
-def new_axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    """An empty chart."""
-    figure = Figure(figsize=_SIZE_INCHES)
-    axes = figure.subplots()
-    axes.set(xlabel=x_label, ylabel=y_label)
-    axes.spines["left"].set_visible(False)
-    return figure, axes
+def risk_coverage_chart(key: str, calibrations: Sequence[tuple[str, Values]]) -> Markup:
+    """Share of wrong answers among the most confident ones, one curve for each of `MAX_CURVES` models at most."""
+    names = [name for name, _ in calibrations]
+    size_inches = (3.7, 2.6) if len(names) <= 2 else (5.4, 3.0)
+    with _Chart(key, "answered: the most confident share", "wrong among these", size_inches) as chart:
+        described = []
+        for (name, values), (colour, marker, line) in zip(calibrations, _PAIR if len(names) == 2 else _LOOKS):
+            x = [one["coverage"] for one in values["risk_coverage"]]
+            y = [one["risk"] for one in values["risk_coverage"]]
+            chart.axes.plot(x, y, color=colour, linestyle=line, marker=marker, markersize=4, markevery=3, label=name)
+            described.append(f"{name} {100 * y[0]:.0f} % wrong at {100 * x[0]:.0f} %, {100 * y[-1]:.0f} % overall")
+        chart.in_percent("x", "y")
+        chart.axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
+        chart.legend(names, columns=3 if len(names) > 2 and max(map(len, names)) <= 14 else 2)
+        chart.description = f"Risk by coverage: {'; '.join(described)}."
+    return chart.svg
 
 
-def svg(figure: Figure, key: str, description: str, css_class: str = "chart") -> Markup:
-    """The figure as an SVG element that takes its colours from the page and says to a screen reader what it shows."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    for colour, variable in _VARIABLES.items():
-        svg = svg.replace(colour, f"var({variable})")
-    # Ids must be unique in the page that many charts go into.
-    svg = re.sub(r'\bid="', f'id="{key}-', svg)
-    svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{key}-", svg)
-    opening = f'<svg class="{css_class}" role="img" aria-label="{escape(description)}"'
-    return Markup(re.sub(r'^<svg(?: (?:width|height)="[^"]*")*', opening, svg))
-
-
-def legend_above(axes: Axes, lines: Sequence[Line2D] = (), names: Sequence[str] = (), *, columns: int = 3) -> None:
-    """A legend outside the axes, where it can hide no point; of the labelled lines, or of those that are given."""
-    num_rows = -(-max(1, len(names)) // columns)
-    axes.figure.subplots_adjust(top=0.94 - 0.065 * num_rows)
-    given = {"handles": list(lines), "labels": list(names)} if names else {}
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=columns, borderaxespad=0, **given)
+def scatter_chart(key: str, axis: str, true_M: Sequence[float], predicted_M: Sequence[float]) -> Markup:
+    """Predicted against true numbers on [-1, 1]; on the diagonal both are equal. Of many, every n-th is drawn."""
+    step = max(1, -(-len(true_M) // MAX_POINTS))
+    with _Chart(key, f"true {axis}", f"predicted {axis}", (2.9, 2.7)) as chart:
+        chart.axes.axhline(0, color=MUTED, linewidth=0.5)
+        chart.axes.axvline(0, color=MUTED, linewidth=0.5)
+        chart.axes.plot([-1, 1], [-1, 1], **_DOTTED)
+        chart.axes.scatter(true_M[::step], predicted_M[::step], s=9, color=AFTER, linewidths=0, alpha=0.45)
+        chart.axes.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), xticks=[-1, 0, 1], yticks=[-1, 0, 1])
+        span = f"from {min(predicted_M):.2f} to {max(predicted_M):.2f}"
+        chart.description = f"Predicted against true {axis} of {len(true_M)} images: predictions {span}."
+    return chart.svg
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The curve with at most `_MAX_RAW_POINTS` points, each the mean of its neighbours."""
-    if len(x) <= _MAX_RAW_POINTS:
+    """The curve with at most `_MAX_STEPS` points, each the mean of its neighbours."""
+    if len(x) <= _MAX_STEPS:
         return x, y
-    parts = np.array_split(np.arange(len(x)), _MAX_RAW_POINTS)
+    parts = np.array_split(np.arange(len(x)), _MAX_STEPS)
     return np.array([x[part].mean() for part in parts]), np.array([y[part].mean() for part in parts])
 
 
 def _running_mean(y: np.ndarray, window: int) -> np.ndarray:
-    """Mean over `window` values around each one, over fewer at the ends."""
+    """The mean over `window` values around each one, over fewer at the ends."""
     padded = np.concatenate([[0.0], np.cumsum(y)])
     index = np.arange(len(y))
     low, high = np.maximum(0, index - window // 2), np.minimum(len(y), index + window // 2 + 1)
     return (padded[high] - padded[low]) / (high - low)
-
-
-def _loss_ceiling(y: np.ndarray) -> float:
-    """Top of the loss axis: a first spike must not flatten the rest of the curve."""
-    typical = float(np.quantile(y, 0.98)) * 1.25
-    return max(min(float(y.max()) * 1.05, typical), 1e-6)
-
-
-def percent_axis(axis: Axis) -> None:
-    """Let an axis show shares in percent."""
-    axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))

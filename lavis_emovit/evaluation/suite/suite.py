@@ -34,7 +34,8 @@ from lavis_emovit.evaluation.benchmark_rows import DIRECT, BenchmarkRows
 from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.evaluation.questions import suits, wordings_of
-from lavis_emovit.evaluation.report.pictures import keep_pictures
+from lavis_emovit.evaluation.report.images import keep_images
+from lavis_emovit.evaluation.report.summary_tables import latex, markdown
 from lavis_emovit.evaluation.suite import requests as asking
 from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark, open_benchmarks, picture_batches
 from lavis_emovit.evaluation.suite.judge import judge_explanations
@@ -42,7 +43,6 @@ from lavis_emovit.evaluation.suite.models import ledger_path, open_baseline, ope
 from lavis_emovit.evaluation.suite.rows import SuiteRows
 from lavis_emovit.evaluation.suite.settings import SuiteSettings
 from lavis_emovit.evaluation.summaries import benchmark_references, benchmark_summary, suite_sensitivity
-from lavis_emovit.evaluation.tables import latex, markdown
 from lavis_emovit.files import atomic_writer, explain_full_disk
 from lavis_emovit.paths import output_root
 
@@ -157,12 +157,12 @@ def _write_report(
     benchmarks: Mapping[str, OpenBenchmark],
     summary: Mapping[str, Any],
 ) -> None:
-    from lavis_emovit.evaluation.report.page import write_suite_report  # matplotlib is slow to load
+    from lavis_emovit.evaluation.report.page import write_report  # matplotlib is slow to load
 
     for one in asked:
         pictures = ((item.record.id, item.image_bytes) for item in benchmarks[one.name].asked())
-        keep_pictures(folder.path, one, settings.num_pictures, pictures)
-    logger.info("report: %s", write_suite_report(folder.path, summary))
+        keep_images(folder.path, one, settings.num_pictures, pictures)
+    logger.info("report: %s", write_report(folder.path, summary=summary))
 
 
 class SuiteFolder:

@@ -1,0 +1,378 @@
+"""The output folder of a training run or of a suite, read for a report.
+
+Predictions are read strictly, because all numbers are computed from them. Other files only add details: what is missing
+or damaged is skipped and named in `notes`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lavis_emovit.emotion.labels import CUSTOM_PREFIX, LABEL_SETS, LabelSet, get_label_set
+from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.benchmark_rows import DIRECT, BenchmarkRows, ModelKey
+from lavis_emovit.evaluation.benchmarks import AXES, BenchmarkSettings, Kind
+from lavis_emovit.evaluation.judging import Judgement
+from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions
+from lavis_emovit.evaluation.suite.settings import SuiteSettings
+from lavis_emovit.evaluation.summaries import benchmark_references, benchmark_summary, suite_sensitivity
+from lavis_emovit.settings import parse_settings
+
+BEFORE, AFTER = "before tuning", "after tuning"
+"""In a run these take the place of models."""
+
+_SUITE_NAME, _RECIPE_NAME = "suite.yaml", "config.yaml"
+_STAGE_FILE = re.compile(r"(?P<split>.+)-(?P<stage>before|after)\.jsonl")
+_SPLIT_ORDER = {"test": 0, "val": 1, "train": 2}
+
+
+@dataclass
+class Folder:
+    """The output folder of a training run or of a suite.
+
+    Attributes:
+        path: of the folder.
+        is_run: whether it is that of a training run.
+        name: of the suite, or of the run's folder.
+        label: name of the folder beside others; longer than its last part if that is not unique.
+        config: recipe of the run or suite; empty if it is missing or damaged. `config_text` is its text.
+        settings: of a suite.
+        steps: `step` events of log.jsonl by step, the last one of each step.
+        evaluations: `eval` events of log.jsonl.
+        benchmarks: rows of all models on each benchmark. In a run, each evaluated split is a benchmark.
+        made_with: (benchmark, model, method) -> what its rows were made with, for a suite.
+        summary: all numbers, in the form of a suite's metrics.json.
+        result: metrics.json of a run, written at its end.
+        versions: packages.
+        notes: what is missing or damaged, for the reader of the report.
+    """
+
+    path: Path
+    is_run: bool
+    name: str
+    label: str
+    config: dict[str, Any] = field(default_factory=dict)
+    config_text: str | None = None
+    settings: SuiteSettings | None = None
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    benchmarks: list[BenchmarkRows] = field(default_factory=list)
+    made_with: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def dataset(self) -> str:
+        """Names of the datasets of a run."""
+        datasets = self.config.get("datasets")
+        return ", ".join(map(str, datasets)) if isinstance(datasets, Mapping) and datasets else "unknown data"
+
+
+def read_folder(path: str | os.PathLike[str], summary: Mapping[str, Any] | None = None) -> Folder:
+    """Read the output folder of a run or of a suite, finished or not.
+
+    Args:
+        path: the folder.
+        summary: the numbers of a suite, if they were just computed from its rows; None computes them.
+
+    Raises:
+        DataError: no such folder, not a folder of a run or suite, damaged settings of a suite, or damaged predictions.
+    """
+    place = Path(path).expanduser().absolute()
+    if not place.is_dir():
+        raise DataError(
+            f"{path}: no such folder. Use the output folder of a run (run.output_dir) or of a suite (suite.output_dir)."
+        )
+    folder = Folder(place, not (place / _SUITE_NAME).is_file(), place.name, place.name)
+    known = _read_run(folder) if folder.is_run else _read_suite(folder, summary)
+    numbers = dict(summary) if summary is not None else known | _numbers(folder)
+    # As read from a file, so that the keys of mappings are text.
+    folder.summary = json.loads(json.dumps(numbers))
+    if folder.is_run:
+        _check_run(folder)
+    return folder
+
+
+def finite(value: Any) -> float | None:
+    """A logged number as a float, or None for anything else; logs contain NaN and infinity as text."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _numbers(folder: Folder) -> dict[str, Any]:
+    return {
+        "suite": folder.name,
+        "models": list(folder.settings.models) if folder.settings else [BEFORE, AFTER],
+        "benchmarks": {one.name: benchmark_summary(one) for one in folder.benchmarks},
+        "sensitivity": suite_sensitivity(folder.benchmarks),
+        "references": [row for one in folder.benchmarks for row in benchmark_references(one) if not folder.is_run],
+    }
+
+
+def _read_run(folder: Folder) -> dict[str, Any]:
+    _read_config(folder, _RECIPE_NAME)
+    _read_log(folder)
+    _read_stages(folder)
+    if (folder.path / "metrics.json").exists():
+        result = _json(folder.path / "metrics.json")
+        if result is None:
+            folder.notes.append("metrics.json cannot be read; the numbers here are computed from the predictions.")
+        folder.result = result or {}
+    kinds = Counter(str(row.get("kind", "unknown")) for row in _json_lines(folder.path / "quarantine.jsonl") if row)
+    if kinds:
+        listed = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in kinds.most_common())
+        folder.notes.append(
+            f"{kinds.total()} training samples could not be read and were replaced by others ({listed}); "
+            "quarantine.jsonl lists them."
+        )
+    if not (folder.steps or folder.evaluations or folder.benchmarks):
+        raise DataError(
+            f"{folder.path}: has neither log.jsonl nor predictions. Use the output folder of a run that has started."
+        )
+    folder.versions = _run_versions(folder)
+    return {}
+
+
+def _read_config(folder: Folder, name: str) -> None:
+    problem = ""
+    try:
+        folder.config_text = (folder.path / name).read_text(encoding="utf-8")
+        config = yaml.safe_load(folder.config_text)
+        folder.config = config if isinstance(config, dict) else {}
+    except FileNotFoundError:
+        problem = f"{name} is missing, so this report has no settings of the run."
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        problem = f"{name} cannot be read, so this report has no settings of the run."
+        if not folder.is_run:
+            raise DataError(f"{folder.path / name}: damaged: {error}. Run the suite again to restore it.") from None
+    if problem:
+        folder.notes.append(problem)
+
+
+def _read_log(folder: Folder) -> None:
+    path = folder.path / "log.jsonl"
+    if not path.exists():
+        folder.notes.append("log.jsonl is missing, so there are no training curves.")
+        return
+    steps: dict[int, dict[str, Any]] = {}
+    num_damaged = 0
+    for row in _json_lines(path):
+        if row is None:
+            num_damaged += 1
+        elif row.get("event") == "step" and isinstance(row.get("step"), int):
+            steps[row["step"]] = row
+        elif row.get("event") == "eval" and isinstance(row.get("metrics"), Mapping):
+            folder.evaluations.append(row)
+    folder.steps = [steps[step] for step in sorted(steps)]
+    if num_damaged:
+        folder.notes.append(f"log.jsonl has {num_damaged} lines that cannot be read; they are skipped.")
+
+
+def _read_stages(folder: Folder) -> None:
+    """The predictions of a run: a file for each split and stage."""
+    found: dict[str, dict[ModelKey, list[PredictionRow]]] = {}
+    for path in sorted((folder.path / "predictions").glob("*.jsonl"), key=lambda path: path.name, reverse=True):
+        name = _STAGE_FILE.fullmatch(path.name)
+        if name is None:
+            folder.notes.append(f"predictions/{path.name} is skipped: its name is not <split>-<before|after>.jsonl.")
+            continue
+        rows = read_predictions(path, drop_partial_last_line=True)
+        if rows:
+            stage = BEFORE if name["stage"] == "before" else AFTER
+            found.setdefault(name["split"], {})[stage, ""] = rows
+        else:
+            folder.notes.append(f"predictions/{path.name} is empty.")
+    for split in sorted(found, key=lambda split: (_SPLIT_ORDER.get(split, len(_SPLIT_ORDER)), split)):
+        rows_of = found[split]
+        labels = _labels_of([row for rows in reversed(rows_of.values()) for row in rows])
+        settings = BenchmarkSettings(dataset=folder.dataset, split=split, kind=_kind_of(next(iter(rows_of.values()))))
+        label_set = _label_set(labels, None) if settings.kind == "emotion" else None
+        folder.benchmarks.append(BenchmarkRows(split, settings, label_set, rows_of))
+
+
+def _kind_of(rows: Sequence[PredictionRow]) -> Kind:
+    names = {name for row in rows for name in row.true_values or {}}
+    if names & {*AXES}:
+        return "valence_arousal"
+    return "action_units" if names else "emotion"
+
+
+def _labels_of(rows: Sequence[PredictionRow]) -> list[str]:
+    """The scored labels in their order; without scores, all true labels in alphabetical order."""
+    for row in rows:
+        if row.scores is not None:
+            return list(row.scores)
+    return sorted({row.label for row in rows if row.label is not None})
+
+
+def _check_run(folder: Folder) -> None:
+    """Refuse splits that cannot be measured, and note what is missing."""
+    stages: set[str] = set()
+    for name, benchmark in folder.summary["benchmarks"].items():
+        for result in benchmark["results"]:
+            stages.add(result["model"])
+            if "problem" in result:
+                raise DataError(f"{folder.path}: predictions of split '{name}': {result['problem']}")
+        for one in benchmark["comparisons"]:
+            if "problem" in one:
+                folder.notes.append(f"Split {name}: the stages cannot be compared, because {one['problem']}.")
+    if not stages:
+        folder.notes.append("There are no predictions yet: the run stopped before its first evaluation.")
+    elif not folder.steps:
+        folder.notes.append("The log has no training steps, so this report shows an evaluation only.")
+    elif AFTER not in stages:
+        folder.notes.append("The run stopped before its last evaluation, so there are no results after tuning.")
+    elif BEFORE not in stages:
+        folder.notes.append("The model was not evaluated before tuning, so there is no comparison.")
+    if folder.steps and not any(row.get("stage") == "during" for row in folder.evaluations):
+        folder.notes.append("The model was not validated during tuning.")
+
+
+def _run_versions(folder: Folder) -> dict[str, str]:
+    """Versions from metrics.json or, for an unfinished run, from its newest checkpoint."""
+    manifests = sorted((folder.path / "checkpoints").glob("ckpt-*/MANIFEST.json"), reverse=True)
+    for source in (folder.result, *((_json(path) or {}) for path in manifests)):
+        versions = source.get("versions")
+        if isinstance(versions, Mapping) and versions:
+            return {str(package): str(version) for package, version in versions.items()}
+    return {}
+
+
+def _read_suite(folder: Folder, summary: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Read a suite; returns what its metrics.json contains, for what rows do not show."""
+    _read_config(folder, _SUITE_NAME)
+    folder.settings = _suite_settings(folder)
+    folder.name = folder.settings.name
+    known = dict(summary) if summary is not None else _known_numbers(folder)
+    unfinished: list[str] = []
+    for name in folder.settings.benchmarks:
+        _read_benchmark(folder, folder.settings, name, known, unfinished)
+    if unfinished:
+        folder.notes.append(f"Not finished, so these numbers are over the rows so far: {', '.join(unfinished)}.")
+    if not folder.benchmarks:
+        folder.notes.append("There are no predictions yet: the suite stopped before it wrote its first batch.")
+    packages: dict[str, dict[str, None]] = {}
+    for made in folder.made_with.values():
+        for package, version in (made.get("versions") or {}).items():
+            packages.setdefault(str(package), {})[str(version)] = None
+    folder.versions = {package: ", ".join(versions) for package, versions in packages.items()}
+    return known
+
+
+def _suite_settings(folder: Folder) -> SuiteSettings:
+    path = folder.path / _SUITE_NAME
+    node = folder.config.get("suite")
+    if not isinstance(node, Mapping):
+        raise DataError(f"{path}: has no node 'suite'. Run the suite again to restore it.")
+    settings, problems = parse_settings(SuiteSettings, node, "suite")
+    if settings is None or problems:
+        raise DataError(f"{path}: {'; '.join(problems)}. Run the suite again to restore it.")
+    return settings
+
+
+def _known_numbers(folder: Folder) -> dict[str, Any]:
+    path = folder.path / "metrics.json"
+    if not path.exists():
+        folder.notes.append("metrics.json is missing, so this report does not know what was skipped and why.")
+        return {}
+    found = _json(path)
+    if found is None:
+        folder.notes.append("metrics.json cannot be read; the numbers are computed from the rows.")
+    return found or {}
+
+
+def _read_benchmark(
+    folder: Folder, settings: SuiteSettings, name: str, known: Mapping[str, Any], unfinished: list[str]
+) -> None:
+    earlier = known.get("benchmarks", {}).get(name, {})
+    skipped = known.get("left_out", {}).get(name, {})
+    rows: dict[ModelKey, list[PredictionRow]] = {}
+    labels = None
+    for model in settings.models:
+        for method in (*settings.methods, DIRECT):
+            if method in skipped.get(model, {}):
+                continue  # rows of an earlier start with other settings
+            path = folder.path / "predictions" / name / f"{model}.{method}.jsonl"
+            record = _json(path.with_suffix(".json"))
+            if path.exists():
+                found = read_predictions(path, drop_partial_last_line=True)
+                if found:
+                    rows[model, method] = found
+                if record is None:
+                    what = path.relative_to(folder.path)
+                    folder.notes.append(f"{what}: the record of what it was made with is missing or damaged.")
+                elif not record.get("finished"):
+                    unfinished.append(f"{model} on {name} ({method}), {len(found)} rows")
+            if record is not None and isinstance(record.get("made_with"), Mapping):
+                folder.made_with[name, model, method] = dict(record["made_with"])
+                labels = labels or record["made_with"].get("labels")
+    if rows:
+        benchmark = settings.benchmarks[name]
+        label_set = _label_set(labels, earlier.get("label_set") or benchmark.label_set) if labels else None
+        # Records without a truth have no rows; only the suite itself could count them.
+        counted = [result.get("num_without_truth") for result in earlier.get("results", [])]
+        without_truth = min((count for count in counted if isinstance(count, int)), default=None)
+        num_records = None
+        if without_truth is not None:
+            num_records = without_truth + max(len({row.record_id for row in found}) for found in rows.values())
+        judgements = {key: _judgements(folder, name, key) for key in rows} if settings.judge is not None else {}
+        folder.benchmarks.append(BenchmarkRows(name, benchmark, label_set, rows, num_records, judgements))
+
+
+def _judgements(folder: Folder, benchmark: str, key: ModelKey) -> list[Judgement]:
+    """The scores of the suite's judge; damaged lines are skipped and noted."""
+    path = folder.path / "judgements" / benchmark / f"{key[0]}.{key[1]}.jsonl"
+    found = []
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        try:
+            found.append(Judgement(**json.loads(line)))
+        except (ValueError, TypeError):
+            folder.notes.append(f"{path.relative_to(folder.path)} has a line that cannot be read; it is skipped.")
+    return found
+
+
+def _label_set(labels: Sequence[str], name: str | None) -> LabelSet:
+    """The label set with these labels, by its name if that is known."""
+    custom = f"{CUSTOM_PREFIX}{', '.join(labels)}"
+    for known in (name, *LABEL_SETS, custom):
+        try:
+            label_set = get_label_set(known) if known is not None else None
+        except DataError:  # a name from a file that somebody may have edited
+            continue
+        if label_set is not None and label_set.labels == tuple(labels):
+            return label_set
+    return LabelSet(custom, tuple(labels))
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):  # ValueError: also text that is not UTF-8
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _json_lines(path: Path) -> Iterator[dict[str, Any] | None]:
+    """The objects of a JSON lines file, None for a damaged line; a last line cut by a crash is skipped."""
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            if isinstance(row, dict) or number < len(lines):
+                yield row if isinstance(row, dict) else None

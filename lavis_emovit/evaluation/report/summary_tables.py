@@ -1,0 +1,183 @@
+"""Tables of the numbers of a suite, for its report and for table.md and table.tex."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from lavis_emovit.evaluation.benchmark_rows import DIRECT, result_name
+from lavis_emovit.evaluation.report.render import render
+from lavis_emovit.evaluation.report.table import (
+    NOTHING,
+    Cell,
+    Table,
+    Values,
+    invalid_answers,
+    is_share,
+    number_cell,
+    percent,
+    share_cell,
+)
+
+_METHODS = ("likelihood", "likelihood_sum", "likelihood_calibrated", "generation", DIRECT)
+_HASH_LENGTH = 12
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """The numbers of a suite as Markdown: headline, counts of answers, skipped evaluations and published results."""
+    tables = [headline_table([("", summary)], ""), answers_table(summary)]
+    return render("summary.md.jinja", name=summary["suite"], numbers=tables, skipped=skipped(summary),
+                  references=references_table(summary, ""))  # fmt: skip
+
+
+def latex(summary: Mapping[str, Any]) -> str:
+    """The headline table of a suite as LaTeX; needs the package booktabs."""
+    return render("summary.tex.jinja", table=headline_table([("", summary)], ""))
+
+
+def headline_table(summaries: Sequence[tuple[str, Mapping[str, Any]]], key: str) -> Table | None:
+    """Models by benchmarks, with the headline metric of each.
+
+    Args:
+        summaries: of each suite its label, which row headings start with if it is not empty, and its numbers.
+        key: of the table.
+    """
+    columns: dict[tuple[str, str], None] = {}
+    rows: list[tuple[str, dict[tuple[str, str], Cell]]] = []
+    notes: dict[str, None] = {}
+    for label, summary in summaries:
+        cells: dict[tuple[str, str], dict[tuple[str, str], Cell]] = {}
+        for benchmark, of in summary["benchmarks"].items():
+            metric = next((one["headline"]["name"] for one in of["results"] if "headline" in one), None)
+            if metric is None:
+                continue
+            columns[benchmark, metric] = None
+            for result in of["results"]:
+                cell, problems = _result_cell(result)
+                cells.setdefault((result["model"], result["method"]), {})[benchmark, metric] = cell
+                name = _labelled(label, result_name(result["model"], result["method"]))
+                notes |= dict.fromkeys(f"{name} on {benchmark}: {problem}." for problem in problems)
+        order = list(summary.get("models", []))
+        for model, method in sorted(cells, key=lambda one: (_place(order, one[0]), _place(_METHODS, one[1]))):
+            rows.append((_labelled(label, result_name(model, method)), cells[model, method]))
+    if not columns:
+        return None
+    heads = [f"{benchmark}: {metric}" for benchmark, metric in columns]
+    shown = [(name, [found.get(column, NOTHING) for column in columns]) for name, found in rows]
+    return Table(key, "Headline metrics with 95 % bootstrap intervals", "Model", heads, shown, tuple(notes))
+
+
+def answers_table(summary: Mapping[str, Any]) -> Table | None:
+    """The number of measured, invalid and failed answers of every result, and the accuracy by the published rule."""
+    rows = []
+    for benchmark, of in summary["benchmarks"].items():
+        for result in of["results"]:
+            original = result.get("metrics", {}).get("original")
+            cells = [
+                Cell(str(result["num_samples"])) if "num_samples" in result else NOTHING,
+                invalid_answers(result) if result.get("num_samples") else NOTHING,
+                Cell(str(result["num_errors"])),
+                Cell(str(result.get("num_without_truth", NOTHING.text))),
+                share_cell(original["accuracy"], detail=f"{original['num_dropped']} dropped") if original else NOTHING,
+            ]
+            rows.append((f"{benchmark}: {result_name(result['model'], result['method'])}", cells))
+    if not rows:
+        return None
+    notes = (
+        "Invalid answers count as wrong, or as the farther end of the scale for numbers. The count of answers excludes "
+        "errors and images without a truth. The published rule takes any sequence of letters for a label and drops "
+        "answers without a match; compare it only with published results.",
+    )
+    columns = ("Answers", "Invalid", "Errors", "Without truth", "Accuracy by the published rule")
+    return Table("", "Counts of answers", "Benchmark and model", columns, rows, notes)
+
+
+def references_table(summary: Mapping[str, Any], key: str) -> Table | None:
+    """Results from papers, as their sources give them."""
+    names = ("benchmark", "metric", "value", "n", "status", "source", "caveat")
+    rows = []
+    for one in summary.get("references") or []:
+        shown = {**one, "value": percent(one["value"]), "metric": str(one.get("metric", "")).replace("_", " ")}
+        rows.append((str(one.get("model") or "unnamed"), [Cell(short_text(shown.get(name))) for name in names]))
+    heads = [name if name == "n" else name.capitalize() for name in names]
+    caption = "Published results, quoted and not measured here"
+    return Table(key, caption, "Model", heads, rows, is_text=True) if rows else None
+
+
+def sensitivity_table(summary: Mapping[str, Any], key: str) -> Table | None:
+    """How much the accuracy of each model depends on the wording of the question."""
+    found = summary.get("sensitivity") or []
+    tasks = dict.fromkeys(task for one in found for task in one["tasks"])
+    rows = []
+    for one in found:
+        ratios = [one["tasks"][task]["ratio"] if task in one["tasks"] else None for task in tasks]
+        name = result_name(one["model"], one["method"])
+        rows.append((name, [number_cell(ratio) for ratio in (one["sensitivity"], *ratios)]))
+    caption = "Standard deviation over variants of the question, divided by the mean"
+    return Table(key, caption, "Model", ["All", *tasks], rows) if rows else None
+
+
+def fingerprints_table(made_with: Mapping[tuple[str, str, str], Values], key: str) -> Table | None:
+    """What the rows of each benchmark, model and scoring method were made with."""
+    rows = []
+    for (benchmark, model, method), made in made_with.items():
+        identity = {name: value for name, value in (made.get("model") or {}).items() if value not in (None, "")}
+        shown = [*(made.get(name) for name in ("data", "train_data", "questions")), identity or None]
+        rows.append((f"{benchmark}: {result_name(model, method)}", [Cell(short_text(value)) for value in shown]))
+    columns = ("Data", "Training data", "Questions", "Model")
+    caption = "Fingerprints of everything that decides the answers, hashes shortened"
+    return Table(key, caption, "Answers", columns, rows, is_text=True) if rows else None
+
+
+def skipped(summary: Mapping[str, Any]) -> list[str]:
+    """Benchmarks and evaluations that were skipped, with the reason."""
+    found = [f"{name}: {reason}" for name, reason in (summary.get("absent") or {}).items()]
+    for benchmark, models in (summary.get("left_out") or {}).items():
+        for model, methods in models.items():
+            found += [f"{result_name(model, method)} on {benchmark}: {reason}" for method, reason in methods.items()]
+    return found
+
+
+def short_text(value: Any) -> str:
+    """A value as text: hashes shortened, lists joined, a dash for nothing."""
+    if value is None or value == "":
+        return NOTHING.text
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {short_text(inner)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(short_text, value))
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    is_hash = len(text) >= 40 and all(character in "0123456789abcdef" for character in text)
+    return text[:_HASH_LENGTH] if is_hash else text
+
+
+def _result_cell(result: Values) -> tuple[Cell, list[str]]:
+    """The cell of a result, and what a reader must know about it."""
+    if "headline" not in result:
+        return Cell(NOTHING.text, is_flagged=True), [result["problem"]]
+    headline = result["headline"]
+    notes = []
+    if result["num_invalid"]:
+        counted = "wrong" if is_share(headline["name"]) else "the farther end of the scale"
+        share = f"{100 * result['num_invalid'] / result['num_samples']:.1f} %"
+        notes.append(f"{share} of the answers are invalid ({result['num_invalid']}); they count as {counted}")
+    if result["num_errors"]:
+        notes.append(f"{result['num_errors']} samples failed; the metric is over the other {result['num_samples']}")
+    if headline["value"] is None:
+        return Cell(NOTHING.text, is_flagged=True), [*notes, f"the {headline['name']} is undefined here"]
+    return replace(headline_cell(headline), is_flagged=bool(notes)), notes
+
+
+def headline_cell(headline: Values) -> Cell:
+    """The cell of a headline metric with its interval."""
+    value, interval = headline["value"], headline["interval"]
+    return share_cell(value, interval) if is_share(headline["name"]) else number_cell(value, interval, has_bar=True)
+
+
+def _labelled(label: str, name: str) -> str:
+    return f"{label}: {name}" if label else name
+
+
+def _place(order: Sequence[str], name: str) -> int:
+    return order.index(name) if name in order else len(order)

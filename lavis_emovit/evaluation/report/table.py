@@ -1,0 +1,126 @@
+"""Tables of reports, and how numbers look in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+THIN_SPACE = "\u202f"
+MINUS = "\u2212"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table.
+
+    Attributes:
+        text: the number.
+        detail: smaller text below it: its interval, a count.
+        share: length of its bar, from 0 to 1; None for no bar.
+        low, high: ends of its interval on the bar.
+        is_flagged: a note below the table is about this cell.
+    """
+
+    text: str
+    detail: str = ""
+    share: float | None = None
+    low: float | None = None
+    high: float | None = None
+    is_flagged: bool = False
+
+
+NOTHING = Cell("\u2013")
+"""Not measured."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with row and column headings.
+
+    Attributes:
+        key: its id in the page, unique there.
+        caption: its contents.
+        corner: heading of the row headings.
+        columns: headings of the columns.
+        rows: heading and one cell a column.
+        notes: below it.
+        is_text: its cells are words, not numbers.
+    """
+
+    key: str
+    caption: str
+    corner: str
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[Cell]]]
+    notes: Sequence[str] = ()
+    is_text: bool = False
+
+    @property
+    def has_bars(self) -> bool:
+        """Whether cells have bars, which need columns of equal width."""
+        return any(cell.share is not None for _, cells in self.rows for cell in cells)
+
+
+Values = Mapping[str, Any]
+"""A result as plain values."""
+
+
+def percent(value: float | None, decimals: int = 1) -> str:
+    """A share in percent."""
+    return "none" if value is None else f"{100 * value:.{decimals}f}{THIN_SPACE}%"
+
+
+def points(value: float) -> str:
+    """A difference of two shares in percentage points, with its sign."""
+    return signed(100 * value, 1)
+
+
+def number(value: float, decimals: int = 3) -> str:
+    """A number, with a minus sign as wide as a plus; zero has no sign."""
+    return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", MINUS)
+
+
+def signed(value: float, decimals: int = 3) -> str:
+    """A difference, with its sign."""
+    return f"{round(value, decimals) + 0.0:+.{decimals}f}".replace("-", MINUS)
+
+
+def p_value(value: float) -> str:
+    """A p value with three decimals; very small ones as a bound."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def is_share(metric: str) -> bool:
+    """Whether a headline metric is shown in percent."""
+    return not metric.endswith("CCC")
+
+
+def share_cell(value: float | None, interval: Values | None = None, detail: str = "") -> Cell:
+    """A share in [0, 1] with a bar and its interval; `detail` replaces the interval's text."""
+    if value is None:
+        return NOTHING
+    if interval is None:
+        return Cell(percent(value), detail, value)
+    low, high = interval["low"], interval["high"]
+    return Cell(percent(value), detail or f"{100 * low:.1f} to {100 * high:.1f}", value, low, high)
+
+
+def number_cell(
+    value: float | None, interval: Values | None = None, decimals: int = 3, *, has_bar: bool = False
+) -> Cell:
+    """A number with its interval; the bar shows the part of it in [0, 1]."""
+    if value is None:
+        return NOTHING
+    low, high = (interval["low"], interval["high"]) if interval is not None else (None, None)
+    detail = f"{number(low, decimals)} to {number(high, decimals)}" if low is not None and high is not None else ""
+    if not has_bar:
+        return Cell(number(value, decimals), detail)
+    share, low, high = (None if one is None else min(1.0, max(0.0, one)) for one in (value, low, high))
+    return Cell(number(value, decimals), detail, share, low, high)
+
+
+def invalid_answers(values: Values) -> Cell:
+    """The share of invalid answers."""
+    num_invalid, num_samples = values["num_invalid"], values["num_samples"]
+    return Cell(percent(num_invalid / num_samples), f"{num_invalid} of {num_samples}")

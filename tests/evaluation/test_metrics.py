@@ -20,8 +20,8 @@ from lavis_emovit.evaluation.metrics import (
     bootstrap_interval,
     calibration,
     classification_metrics,
+    compare_models,
     confusion_counts,
-    paired_difference,
     score_matrix,
     softmax,
     top_k_accuracy,
@@ -198,23 +198,23 @@ def test_intervals_on_a_large_test_set_are_fast():
 def test_paired_difference():
     before = rows_of([("awe", "anger"), ("awe", "awe"), ("anger", "awe"), ("sadness", "awe")])
     after = rows_of([("awe", "awe"), ("awe", "awe"), ("anger", "anger"), ("sadness", "danger")])
-    difference, interval = paired_difference(before, after[::-1])
-    assert difference == 0.5
-    assert interval.low <= 0.5 <= interval.high
-    assert paired_difference(after, before)[0] == -0.5
-    no_difference, around = paired_difference(after, after)
-    assert no_difference == 0
-    assert around.low < 0 < around.high
+    found = compare_models(before, after[::-1], LABELS)
+    assert found.difference == 0.5
+    assert found.interval.low <= 0.5 <= found.interval.high
+    assert compare_models(after, before, LABELS).difference == -0.5
+    same = compare_models(after, after, LABELS)
+    assert same.difference == 0
+    assert same.interval.low < 0 < same.interval.high
 
 
 def test_paired_difference_refuses_different_instances():
     rows = rows_of([("awe", "awe"), ("anger", "awe")])
     with pytest.raises(DataError, match="instance 'i1' is in only one"):
-        paired_difference(rows, rows[:1])
+        compare_models(rows, rows[:1], LABELS)
     with pytest.raises(DataError, match="'i0': labels 'awe' and 'anger'"):
-        paired_difference(rows[:1], rows_of([("anger", "awe")]))
+        compare_models(rows[:1], rows_of([("anger", "awe")]), LABELS)
     with pytest.raises(DataError, match="empty"):
-        paired_difference([], [])
+        compare_models([], [], LABELS)
 
 
 def construct(**changes) -> PredictionRow:

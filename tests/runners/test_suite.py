@@ -449,7 +449,7 @@ def test_shipped_suites_run_on_published_layouts(path, drawers, tmp_path, monkey
                 plain = [row for row in rows if row.variant in (None, rows[0].variant)]
                 right = sum(row.prediction == row.label for row in plain)
                 assert result["headline"]["value"] == pytest.approx(right / len(plain))
-                assert f"{name} (accuracy)" in table
+                assert f"{name}: accuracy" in table
 
 
 def test_people_judge_the_captions_of_a_suite(drawers, tmp_path, monkeypatch, capsys):

@@ -36,7 +36,6 @@ from lavis_emovit.evaluation.metrics.comparison import (
     compare_models,
     holm,
     mcnemar_exact,
-    paired_difference,
 )
 from lavis_emovit.evaluation.metrics.confusion import confusion_counts
 from lavis_emovit.evaluation.metrics.dimensional import (
@@ -115,7 +114,6 @@ __all__ = [
     "log_softmax",
     "mcnemar_exact",
     "numbers_of",
-    "paired_difference",
     "prediction_indices",
     "register_metric",
     "risk_coverage_area",

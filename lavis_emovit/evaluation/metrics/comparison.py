@@ -8,7 +8,7 @@ import numpy as np
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics.confusion import confusion_metrics
-from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples, bootstrap_interval
+from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
 from lavis_emovit.evaluation.metrics.rows import group_indices, label_indices, prediction_indices
 from lavis_emovit.evaluation.predictions import PredictionRow
@@ -167,31 +167,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         least = max(least, min(1.0, (len(order) - place) * p_values[i]))
         adjusted[i] = least
     return adjusted
-
-
-def paired_difference(
-    before: Sequence[PredictionRow],
-    after: Sequence[PredictionRow],
-    *,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
-) -> tuple[float, Interval]:
-    """Accuracy after minus accuracy before on the same instances, with its paired bootstrap interval.
-
-    Instances on which either failed with an error are skipped.
-
-    Raises:
-        DataError: different instances or different labels.
-    """
-    values_N = np.array(
-        [
-            float(second.prediction == second.label) - float(first.prediction == first.label)
-            for first, second in _labelled_pairs(before, after)
-            if first.error is None and second.error is None
-        ]
-    )
-    interval = bootstrap_interval(values_N, num_resamples=num_resamples, seed=seed, value_range=(-1.0, 1.0))
-    return float(values_N.mean()), interval
 
 
 def paired_rows(

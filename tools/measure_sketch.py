@@ -15,8 +15,8 @@ import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from lavis_emovit.sample_set.cues import CUE_WEIGHTS, EMOTIONS
 from lavis_emovit.sample_set.scene import FACT_VALUES, SketchScene, emotion_of, sample_scene, scene_facts
+from lavis_emovit.sample_set.vocabulary import CUE_WEIGHTS, EMOTIONS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "sample_set.md"
 NUM_SCENES = 5000

@@ -15,7 +15,8 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from lavis_emovit.sample_set.describe import describe, questions
+from lavis_emovit.sample_set.describe import describe
+from lavis_emovit.sample_set.questions import questions
 from lavis_emovit.sample_set.scene import sample_scene
 
 LLM_VOCABULARY = 1024

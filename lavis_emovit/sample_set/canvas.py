@@ -1,11 +1,13 @@
-"""A drawing surface in a coordinate system of 100 x 100 units, y downwards, whatever the picture's size in pixels."""
+"""A drawing surface in a coordinate system of 100 x 100 units, y downwards, whatever the image's size in pixels."""
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageStat
+from PIL import Image, ImageDraw
 
 Colour = tuple[int, int, int]
 Point = tuple[float, float]
@@ -27,165 +29,161 @@ def luma(colour: Sequence[float]) -> float:
     return sum(weight * value for weight, value in zip(_LUMA, colour))
 
 
+@functools.lru_cache(maxsize=4096)
 def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """`first` with `share` (0..1) of `second` in it."""
-    return (
-        round(first[0] + (second[0] - first[0]) * share),
-        round(first[1] + (second[1] - first[1]) * share),
-        round(first[2] + (second[2] - first[2]) * share),
-    )
+    """A mixture of two colours, with `share` (0..1) of the second."""
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second))
+    return red, green, blue
 
 
+@functools.lru_cache(maxsize=4096)
 def shade(colour: Colour, factor: float) -> Colour:
     """`colour` made darker (factor < 1) or lighter (factor > 1)."""
-    return (
-        min(255, round(colour[0] * factor)),
-        min(255, round(colour[1] * factor)),
-        min(255, round(colour[2] * factor)),
-    )
+    red, green, blue = (min(255, round(value * factor)) for value in colour)
+    return red, green, blue
+
+
+class _Toned(dict[Colour, Colour]):
+    """Colour -> the colour as it appears under a tone, calculated when it is first drawn."""
+
+    def __init__(self, matrix: tuple[float, ...] | None):
+        self.matrix = matrix
+
+    def __missing__(self, colour: Colour) -> Colour:
+        toned = colour
+        if m := self.matrix:
+            red, green, blue = colour
+            values = [m[i] * red + m[i + 1] * green + m[i + 2] * blue + m[i + 3] for i in (0, 4, 8)]
+            red, green, blue = [max(0, min(255, round(value))) for value in values]
+            toned = red, green, blue
+        self[colour] = toned
+        return toned
 
 
 class Canvas:
-    """Pillow's drawing calls in picture units, with a colour matrix for all that is drawn after `set_tone`."""
+    """Pillow's drawing calls in units of the canvas, with a colour matrix for everything drawn after `set_tone`.
+
+    Shapes take their colour first, then their coordinates, lengths and angles. Angles are in degrees, clockwise from
+    three o'clock.
+    """
 
     def __init__(self, width_px: int):
-        self.image = Image.new("RGB", (width_px, width_px))
-        self.pen = ImageDraw.Draw(self.image)
+        self._use(Image.new("RGB", (width_px, width_px)))
         self.scale = width_px / 100
-        self._matrix: tuple[float, ...] | None = None
-        self._cache: dict[Colour, Colour] = {}
+        self._toned: dict[Colour, Colour] = _Toned(None)
 
-    def paint(self, colour: Colour) -> Colour:
-        """The colour as it appears under the current tone."""
-        if self._matrix is None:
-            return colour
-        known = self._cache.get(colour)
-        if known is None:
-            m = self._matrix
-            red, green, blue = colour
-            values = [m[i] * red + m[i + 1] * green + m[i + 2] * blue + m[i + 3] for i in (0, 4, 8)]
-            known = self._cache[colour] = tuple(max(0, min(255, round(value))) for value in values)  # type: ignore[assignment]
-        return known  # type: ignore[return-value]
+    def _use(self, image: Image.Image) -> None:
+        self.image, self.pen = image, ImageDraw.Draw(image)
 
     def tone_background(self, mean_luma: float, saturation: float, tint: Colour, share: float) -> None:
-        """Bring all that is drawn so far to a mean lightness (0..255), saturation and colour cast."""
-        mean = luma(ImageStat.Stat(self.image.reduce(8)).mean)
+        """Bring everything drawn so far to a mean lightness (0..255), a saturation and a colour cast."""
+        small = self.image.reduce(8)
+        counts = small.histogram()
+        sums = [sum(map(operator.mul, range(256), counts[band : band + 256])) for band in (0, 256, 512)]
+        mean = luma([total / (small.width * small.height) for total in sums])
         # Lightening keeps the contrast up to a quarter more and adds the rest as an even lift.
         gain = min(mean_luma / max(mean, 1.0), 1.25)
         lift = max(0.0, mean_luma - gain * mean)
-        self.image.paste(self.image.convert("RGB", _tone_matrix(gain, lift, saturation, tint, share)))
+        self._use(self.image.convert("RGB", _tone_matrix(gain, lift, saturation, tint, share)))
 
     def set_tone(self, gain: float, lift: float, saturation: float, tint: Colour, share: float) -> None:
-        """Colour all later drawing: lightness * `gain` + `lift`, saturation, and a `share` of the tint."""
-        self._matrix = _tone_matrix(gain, lift, saturation, tint, share)
-        self._cache = {}
+        """Tone all later drawing: lightness * `gain` + `lift`, saturation, and a `share` of the tint."""
+        self._toned = _Toned(_tone_matrix(gain, lift, saturation, tint, share))
 
-    def _at(self, points: Sequence[Point]) -> list[Point]:
+    def _box(self, x: float, y: float, radius_x: float, radius_y: float) -> tuple[float, float, float, float]:
         scale = self.scale
-        return [(x * scale, y * scale) for x, y in points]
+        return (x - radius_x) * scale, (y - radius_y) * scale, (x + radius_x) * scale, (y + radius_y) * scale
 
-    def rect(self, x0: float, y0: float, x1: float, y1: float, colour: Colour, radius: float = 0.0) -> None:
+    def _width_px(self, width: float) -> int:
+        return max(1, round(width * self.scale))
+
+    def rect(self, colour: Colour, x0: float, y0: float, x1: float, y1: float, radius: float = 0.0) -> None:
         """A filled rectangle, with round corners where `radius` > 0."""
-        box = self._at([(min(x0, x1), min(y0, y1)), (max(x0, x1), max(y0, y1))])
+        scale = self.scale
+        left, right = (x0, x1) if x0 <= x1 else (x1, x0)
+        top, bottom = (y0, y1) if y0 <= y1 else (y1, y0)
+        box = (left * scale, top * scale, right * scale, bottom * scale)
         if radius:
-            self.pen.rounded_rectangle(box, radius * self.scale, fill=self.paint(colour))
+            self.pen.rounded_rectangle(box, radius * scale, fill=self._toned[colour])
         else:
-            self.pen.rectangle(box, fill=self.paint(colour))
+            self.pen.rectangle(box, fill=self._toned[colour])
 
-    def disc(self, x: float, y: float, radius: float, colour: Colour) -> None:
+    def disc(self, colour: Colour, x: float, y: float, radius: float) -> None:
         """A filled circle."""
-        self.oval(x, y, radius, radius, colour)
+        self.pen.ellipse(self._box(x, y, radius, radius), fill=self._toned[colour])
 
-    def oval(self, x: float, y: float, radius_x: float, radius_y: float, colour: Colour) -> None:
+    def oval(self, colour: Colour, x: float, y: float, radius_x: float, radius_y: float) -> None:
         """A filled ellipse with upright axes."""
-        self.pen.ellipse(
-            self._at([(x - radius_x, y - radius_y), (x + radius_x, y + radius_y)]), fill=self.paint(colour)
-        )
+        self.pen.ellipse(self._box(x, y, radius_x, radius_y), fill=self._toned[colour])
 
-    def ring(self, x: float, y: float, radius_x: float, radius_y: float, width: float, colour: Colour) -> None:
+    def ring(self, colour: Colour, x: float, y: float, radius_x: float, radius_y: float, width: float) -> None:
         """The outline of an ellipse."""
-        box = self._at([(x - radius_x, y - radius_y), (x + radius_x, y + radius_y)])
-        self.pen.ellipse(box, outline=self.paint(colour), width=max(1, round(width * self.scale)))
+        box = self._box(x, y, radius_x, radius_y)
+        self.pen.ellipse(box, outline=self._toned[colour], width=self._width_px(width))
 
     def arc(
-        self,
-        x: float,
-        y: float,
-        radius_x: float,
-        radius_y: float,
-        start: float,
-        end: float,
-        width: float,
-        colour: Colour,
+        self, colour: Colour, x: float, y: float, radius_x: float, radius_y: float, width: float, *angles: float
     ) -> None:
-        """Part of an ellipse's outline, in degrees clockwise from three o'clock."""
-        box = self._at([(x - radius_x, y - radius_y), (x + radius_x, y + radius_y)])
-        self.pen.arc(box, start, end, fill=self.paint(colour), width=max(1, round(width * self.scale)))
+        """Part of the outline of an ellipse, between two angles."""
+        box = self._box(x, y, radius_x, radius_y)
+        start, end = angles
+        self.pen.arc(box, start, end, fill=self._toned[colour], width=self._width_px(width))
 
     def pie(
-        self, x: float, y: float, radius_x: float, radius_y: float, start: float, end: float, colour: Colour
+        self, colour: Colour, x: float, y: float, radius_x: float, radius_y: float, start: float, end: float
     ) -> None:
         """A filled slice of an ellipse."""
-        box = self._at([(x - radius_x, y - radius_y), (x + radius_x, y + radius_y)])
-        self.pen.pieslice(box, start, end, fill=self.paint(colour))
+        self.pen.pieslice(self._box(x, y, radius_x, radius_y), start, end, fill=self._toned[colour])
 
     def chord(
-        self, x: float, y: float, radius_x: float, radius_y: float, start: float, end: float, colour: Colour
+        self, colour: Colour, x: float, y: float, radius_x: float, radius_y: float, start: float, end: float
     ) -> None:
         """The part of a filled ellipse between an arc and its chord."""
-        box = self._at([(x - radius_x, y - radius_y), (x + radius_x, y + radius_y)])
-        self.pen.chord(box, start, end, fill=self.paint(colour))
+        self.pen.chord(self._box(x, y, radius_x, radius_y), start, end, fill=self._toned[colour])
 
-    def poly(self, points: Sequence[Point], colour: Colour) -> None:
+    def poly(self, colour: Colour, points: Sequence[Point]) -> None:
         """A filled polygon."""
-        self.pen.polygon(self._at(points), fill=self.paint(colour))
+        scale = self.scale
+        self.pen.polygon([(x * scale, y * scale) for x, y in points], fill=self._toned[colour])
 
-    def line(self, points: Sequence[Point], width: float, colour: Colour, round_ends: bool = False) -> None:
-        """A line through the points; `round_ends` puts a disc on every corner."""
-        fill = self.paint(colour)
-        self.pen.line(self._at(points), fill=fill, width=max(1, round(width * self.scale)), joint="curve")
-        if round_ends:
-            radius = width * self.scale / 2
-            for x, y in self._at(points):
-                self.pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=fill)
+    def star(self, colour: Colour, x: float, y: float, outer: float, inner: float) -> None:
+        """A star with four spikes."""
+        angles = [math.pi * corner / 4 - math.pi / 2 for corner in range(8)]
+        radii = (outer, inner) * 4
+        self.poly(colour, [(x + r * math.cos(a), y + r * math.sin(a)) for r, a in zip(radii, angles)])
 
-    def gradient(self, y0: float, y1: float, top: Colour, bottom: Colour) -> None:
+    def line(self, colour: Colour, points: Sequence[Point], width: float) -> None:
+        """A line through the points."""
+        scale = self.scale
+        placed = [(x * scale, y * scale) for x, y in points]
+        self.pen.line(placed, fill=self._toned[colour], width=self._width_px(width), joint="curve")
+
+    def stroke(self, colour: Colour, points: Sequence[Point], width: float) -> None:
+        """A line with a disc on every corner, so that its ends are round."""
+        self.line(colour, points, width)
+        fill, scale = self._toned[colour], self.scale
+        radius = width * scale / 2
+        for x, y in points:
+            x, y = x * scale, y * scale
+            self.pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
+
+    def gradient(self, top: Colour, bottom: Colour, y0: float, y1: float) -> None:
         """A vertical run from one colour to another over the whole width."""
         steps = 16
         strip = Image.new("RGB", (1, steps))
-        strip.putdata([self.paint(mix(top, bottom, step / (steps - 1))) for step in range(steps)])
+        strip.putdata([self._toned[mix(top, bottom, step / (steps - 1))] for step in range(steps)])
         first, last = round(y0 * self.scale), round(y1 * self.scale)
-        width = self.image.width
         strip = strip.resize((1, last - first), Image.Resampling.BILINEAR)
-        self.image.paste(strip.resize((width, last - first), Image.Resampling.NEAREST), (0, first))
+        self.image.paste(strip.resize((self.image.width, last - first), Image.Resampling.NEAREST), (0, first))
 
-    def gradient_bar(
-        self, x0: float, x1: float, y0: float, y1: float, top: Colour, bottom: Colour, steps: int = 4
-    ) -> None:
-        """A vertical run of a few colour steps in a narrow bar."""
-        height = (y1 - y0) / steps
-        for step in range(steps):
-            colour = mix(top, bottom, step / (steps - 1))
-            self.rect(x0, y0 + step * height, x1, y0 + (step + 1) * height, colour)
-
-    def veil(self, colour: Colour, share: float, y0: float = 0.0, y1: float = 100.0) -> None:
+    def veil(self, colour: Colour, share: float, y0: float, y1: float) -> None:
         """A see-through sheet of colour between two heights."""
-        first, last = round(y0 * self.scale), round(y1 * self.scale)
-        box = (0, first, self.image.width, last)
+        box = (0, round(y0 * self.scale), self.image.width, round(y1 * self.scale))
         part = self.image.crop(box)
-        self.image.paste(Image.blend(part, Image.new("RGB", part.size, self.paint(colour)), share), box)
+        self.image.paste(Image.blend(part, Image.new("RGB", part.size, self._toned[colour]), share), box)
 
 
-def star_points(x: float, y: float, outer: float, inner: float, spikes: int) -> list[Point]:
-    """The corners of a star."""
-    points = []
-    for index in range(spikes * 2):
-        radius = outer if index % 2 == 0 else inner
-        angle = math.pi * index / spikes - math.pi / 2
-        points.append((x + radius * math.cos(angle), y + radius * math.sin(angle)))
-    return points
-
-
+@functools.lru_cache(maxsize=1024)
 def _tone_matrix(gain: float, lift: float, saturation: float, tint: Colour, share: float) -> tuple[float, ...]:
     """Rows of Pillow's 3 x 4 colour matrix: saturation, then a cast of the tint that keeps lightness, then gain."""
     tint_luma = luma(tint)
@@ -193,7 +191,7 @@ def _tone_matrix(gain: float, lift: float, saturation: float, tint: Colour, shar
     for channel in range(3):
         pull = share * tint[channel] / tint_luma
         for source in range(3):
-            own = saturation * (1.0 if source == channel else 0.0) + (1 - saturation) * _LUMA[source]
-            rows.append(gain * ((1 - share) * own + pull * _LUMA[source]))
+            kept = saturation * (1.0 if source == channel else 0.0) + (1 - saturation) * _LUMA[source]
+            rows.append(gain * ((1 - share) * kept + pull * _LUMA[source]))
         rows.append(lift)
     return tuple(rows)

@@ -1,4 +1,4 @@
-"""Turns a `SketchScene` into a picture: place and air behind, object and person before, in its light and colour."""
+"""Turns a `SketchScene` into an image: place and air behind, object and person before, in its light and colour."""
 
 from __future__ import annotations
 
@@ -6,39 +6,37 @@ import random
 
 from PIL import Image
 
-from lavis_emovit.sample_set.air import draw_front, draw_sky
 from lavis_emovit.sample_set.canvas import TINTS, Canvas
-from lavis_emovit.sample_set.cues import INDOOR_PLACES
-from lavis_emovit.sample_set.figures import draw_person, draw_tiny_person
-from lavis_emovit.sample_set.objects import HIGH_OBJECTS, OBJECT_PAINTERS, Placed
-from lavis_emovit.sample_set.places_indoor import INDOOR_PAINTERS
-from lavis_emovit.sample_set.places_outdoor import OUTDOOR_PAINTERS
-from lavis_emovit.sample_set.scene import SketchScene
+from lavis_emovit.sample_set.drawing import DrawingFile, Frame
+from lavis_emovit.sample_set.person import draw_person, draw_tiny_person
+from lavis_emovit.sample_set.scene import INDOOR_PLACES, SketchScene
+from lavis_emovit.sample_set.scenery import draw_front, draw_place, draw_sky
+from lavis_emovit.sample_set.vocabulary import FACTS
 
 # Mean lightness of the background (0..255), and how persons and objects follow it: gain and lift, weaker so that they
 # stand out in the dark.
 _BACKGROUND_LUMA = {"dark": 54.0, "medium": 120.0, "bright": 178.0}
-# Deep colours turn into others when they are lightened (red into pink), so pictures in them are a little darker.
+# Deep colours turn into others when they are lightened (red into pink), so images in them are a little darker.
 _LUMA_OF_COLOUR = {"red": 0.8, "purple": 0.84, "blue": 0.88, "yellow": 1.1}
 _FOREGROUND_TONE = {"dark": (0.76, 0.0), "medium": (0.92, 0.0), "bright": (0.96, 10.0)}
 _SATURATION = {"grey": 0.08, "plain": 0.62, "vivid": 1.3}
 # Share of the main colour's cast in background and foreground.
 _CAST = {"grey": (0.0, 0.0), "plain": (0.58, 0.16), "vivid": (0.46, 0.1)}
 _SUPERSAMPLING = 2
+_OBJECTS = DrawingFile("objects")
 
 
 def render(scene: SketchScene, size_px: int = 192) -> Image.Image:
-    """Draw the scene as an RGB picture of `size_px` x `size_px`. The same scene always gives the same pixels."""
+    """Draw the scene as an RGB image of `size_px` x `size_px`. The same scene always gives the same pixels."""
     canvas = Canvas(size_px * _SUPERSAMPLING)
     rng = random.Random(scene.detail_seed)
+    whole = Frame(canvas, rng)
     person_x = _person_x(scene)
     free_x = 100 - person_x if scene.view in ("close", "whole") else (22 if scene.person_left else 78)
 
-    if scene.place in INDOOR_PLACES:
-        INDOOR_PAINTERS[scene.place](canvas, rng)
-    else:
-        draw_sky(canvas, scene.air, scene.brightness, rng, free_x)
-        OUTDOOR_PAINTERS[scene.place](canvas, rng)
+    if scene.place not in INDOOR_PLACES:
+        draw_sky(whole.at(free_x, 0), scene.air, scene.brightness)
+    draw_place(whole, scene.place)
     background_cast, foreground_cast = _CAST[scene.saturation]
     tint, saturation = TINTS[scene.colour], _SATURATION[scene.saturation]
     mean_luma = _BACKGROUND_LUMA[scene.brightness] * _LUMA_OF_COLOUR.get(scene.colour, 1.0)
@@ -50,10 +48,10 @@ def render(scene: SketchScene, size_px: int = 192) -> Image.Image:
         draw_tiny_person(canvas, scene, person_x, 94, 24)
     _draw_objects(canvas, scene, rng, free_x)
     if scene.view == "close":
-        draw_person(canvas, scene, person_x, 47, 29)
+        draw_person(whole.at(person_x, 47, 29), scene)
     elif scene.view == "whole":
-        draw_person(canvas, scene, person_x, 26, 16)
-    draw_front(canvas, scene.air, rng)
+        draw_person(whole.at(person_x, 26, 16), scene)
+    draw_front(whole, scene.air)
     return canvas.image.reduce(_SUPERSAMPLING)
 
 
@@ -66,23 +64,22 @@ def _draw_objects(canvas: Canvas, scene: SketchScene, rng: random.Random, free_x
     if scene.object == "none":
         return
     mirrored = rng.random() < 0.5
-    painter = OBJECT_PAINTERS[scene.object]
-    high = scene.object in HIGH_OBJECTS
+    # Flying and hanging things are drawn in the upper half of the image.
+    high = "high" in FACTS["object"][scene.object]
+    # x of the object, on the side away from the person.
+    aside = 78.0 if scene.person_left else 22.0
     if scene.view == "none":
         x = 50.0
         if scene.second_object != "none":
             x = 32 if scene.person_left else 68
-            y = 42 if scene.second_object in HIGH_OBJECTS else 74
-            OBJECT_PAINTERS[scene.second_object](Placed(canvas, 100 - x, y, 17, not mirrored))
-        painter(Placed(canvas, x, 45 if high else 62, 30, mirrored))
-    elif scene.view == "tiny":
-        painter(Placed(canvas, free_x, 34 if high else 72, 19, mirrored))
-    elif scene.view == "whole":
-        painter(Placed(canvas, 100 - scene_edge(scene), 34 if high else 72, 21, mirrored))
+            y = 42 if "high" in FACTS["object"][scene.second_object] else 74
+            second = Frame(canvas, rng, 100 - x, y, 17, not mirrored)
+            second.draw(_OBJECTS.drawing("object", scene.second_object))
+        spot = (x, 45 if high else 62, 30)
     else:
-        painter(Placed(canvas, 100 - scene_edge(scene), 22 if high else 80, 17, mirrored))
-
-
-def scene_edge(scene: SketchScene) -> float:
-    """Distance of the object from the far side of the picture, in units."""
-    return 22.0 if scene.person_left else 78.0
+        spot = {
+            "tiny": (free_x, 34 if high else 72, 19),
+            "whole": (aside, 34 if high else 72, 21),
+            "close": (aside, 22 if high else 80, 17),
+        }[scene.view]
+    Frame(canvas, rng, *spot, mirrored).draw(_OBJECTS.drawing("object", scene.object))

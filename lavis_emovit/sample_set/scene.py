@@ -2,62 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 import random
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
-from lavis_emovit.sample_set.cues import (
-    ACTIONS,
-    AIR,
-    BRIGHTNESS,
-    BROWS,
-    CLOSE_ACTIONS,
-    COLOURS,
-    COMMONNESS,
-    CUE_WEIGHTS,
-    EMOTIONS,
-    EXPRESSION_GEOMETRY,
-    EXPRESSIONS,
-    EYES,
-    INDOOR_AIR,
-    INDOOR_PLACES,
-    MOUTHS,
-    NIGHT_AIR,
-    OBJECTS,
-    PLACES,
-    SATURATION,
-    TEARS,
-    VIEWS,
-    WHO,
-)
+from lavis_emovit.sample_set.vocabulary import CUE_WEIGHTS, EMOTIONS, FACTS, values_with
 
 # A cue value is drawn with probability proportional to its commonness times exp(SHARPNESS * its weight for the wanted
 # emotion): at 0 the cues would say nothing, at 3 any one of them would give the emotion away.
 SHARPNESS = 1.05
 # The winning emotion leads the next one by at least this sum of weights: below it people could not agree either.
 MIN_MARGIN = 2.5
-
-# One categorical value for each drawn fact; "none" where the thing is absent. The order of values is fixed: models are
-# trained on it.
-FACT_VALUES: dict[str, tuple[str, ...]] = {
-    "view": VIEWS,
-    "who": WHO,
-    "expression": EXPRESSIONS,
-    "mouth": MOUTHS,
-    "brows": BROWS,
-    "eyes": EYES,
-    "tears": TEARS,
-    "action": (*ACTIONS, "none"),
-    "place": PLACES,
-    "object": (*OBJECTS, "none"),
-    "second_object": (*OBJECTS, "none"),
-    "air": AIR,
-    "brightness": BRIGHTNESS,
-    "saturation": SATURATION,
-    "colour": COLOURS,
-}
-# The second object weighs like a first one, the rest under their own names.
-CUE_OF_FACT = {name: "object" if name == "second_object" else name for name in FACT_VALUES}
 
 
 @dataclass(frozen=True)
@@ -89,6 +47,24 @@ class SketchScene:
     detail_seed: int
 
 
+# The weights of a second object are those of a first one; all other facts have weights under their name.
+CUE_OF_FACT = {
+    field.name: "object" if field.name == "second_object" else field.name for field in fields(SketchScene)[1:-3]
+}
+# Values of each drawn fact; "none" where the thing is absent. The order is fixed: models are trained on it.
+FACT_VALUES: dict[str, tuple[str, ...]] = {name: tuple(FACTS[cue]) for name, cue in CUE_OF_FACT.items()}
+
+INDOOR_PLACES = values_with("place", "indoor")
+INDOOR_AIR = values_with("air", "indoors")
+# Under a night sky no scene is bright.
+NIGHT_AIR = tuple(air for air, entry in FACTS["air"].items() if entry.get("sky") == "night")
+# What hands and arms can show beside a face that fills the image.
+CLOSE_ACTIONS = (
+    "standing", "arms up", "raising a fist", "boxing", "hands on cheeks", "wiping eyes", "holding the nose", "drinking",
+    "eating ice cream",
+)  # fmt: skip
+
+
 def scene_facts(scene: SketchScene) -> dict[str, str]:
     """One categorical value for each drawn fact; keys and values are those of `FACT_VALUES`."""
     return {name: getattr(scene, name) for name in FACT_VALUES}
@@ -98,13 +74,13 @@ def emotion_scores(facts: dict[str, str]) -> dict[str, float]:
     """Sum of the weights of all given facts, for each emotion."""
     scores = dict.fromkeys(EMOTIONS, 0.0)
     for name, value in facts.items():
-        for emotion, weight in CUE_WEIGHTS.get(CUE_OF_FACT[name], {}).get(value, {}).items():
+        for emotion, weight in CUE_WEIGHTS[CUE_OF_FACT[name]][value].items():
             scores[emotion] += weight
     return scores
 
 
 def emotion_of(facts: dict[str, str]) -> str:
-    """The emotion with the largest score; the first in alphabetical order where two are equal."""
+    """The emotion with the largest score; the first in alphabetical order if two are equal."""
     scores = emotion_scores(facts)
     return max(EMOTIONS, key=lambda emotion: scores[emotion])
 
@@ -112,8 +88,8 @@ def emotion_of(facts: dict[str, str]) -> str:
 def sample_scene(rng: random.Random, emotion: str | None = None) -> SketchScene:
     """A random scene, of the given emotion or of one drawn uniformly.
 
-    Every cue is drawn on its own around what suits the wanted emotion, so that cues of other emotions cross over;
-    scenes whose sum does not end at the wanted emotion with a lead of `MIN_MARGIN` are drawn again.
+    Every cue is drawn independently, with a preference for values that suit the wanted emotion, so that cues of other
+    emotions occur as well. A scene whose scores do not put the wanted emotion first by `MIN_MARGIN` is drawn again.
 
     Raises:
         ValueError: the emotion is none of the eight.
@@ -135,55 +111,70 @@ def sample_scene(rng: random.Random, emotion: str | None = None) -> SketchScene:
             )
 
 
+def _present(fact: str) -> list[str]:
+    return [value for value in FACTS[fact] if value != "none"]
+
+
 def _sample_facts(rng: random.Random, wanted: str) -> dict[str, str]:
     facts = dict.fromkeys(FACT_VALUES, "none")
     view = facts["view"] = _sample_view(rng, wanted)
     if view in ("close", "whole"):
-        facts["who"] = _sample_cue(rng, "who", WHO[:-1], wanted)
-        facts["action"] = _sample_cue(rng, "action", CLOSE_ACTIONS if view == "close" else tuple(ACTIONS), wanted)
+        facts["who"] = _sample_cue(rng, "who", _present("who"), wanted)
+        facts["action"] = _sample_cue(rng, "action", CLOSE_ACTIONS if view == "close" else _present("action"), wanted)
         facts.update(_sample_face(rng, wanted, facts["action"]))
     elif view == "tiny":
         facts["who"] = "adult"
         facts["action"] = _sample_cue(rng, "action", ("standing", "arms wide", "arms up"), wanted)
-    facts["place"] = "none" if rng.random() < 0.07 else _sample_cue(rng, "place", PLACES[:-1], wanted)
+    facts["place"] = "none" if rng.random() < 0.07 else _sample_cue(rng, "place", _present("place"), wanted)
     if rng.random() < (0.5 if view == "tiny" else 0.85):
-        facts["object"] = _sample_cue(rng, "object", tuple(OBJECTS), wanted)
+        facts["object"] = _sample_cue(rng, "object", _present("object"), wanted)
         if view == "none" and rng.random() < 0.6:
-            others = tuple(name for name in OBJECTS if name != facts["object"])
+            others = [name for name in _present("object") if name != facts["object"]]
             facts["second_object"] = _sample_cue(rng, "object", others, wanted)
-    facts["air"] = _sample_cue(rng, "air", INDOOR_AIR if facts["place"] in INDOOR_PLACES else AIR, wanted)
-    levels = BRIGHTNESS[:2] if facts["air"] in NIGHT_AIR else BRIGHTNESS
+    facts["air"] = _sample_cue(rng, "air", INDOOR_AIR if facts["place"] in INDOOR_PLACES else [*FACTS["air"]], wanted)
+    levels = ("dark", "medium") if facts["air"] in NIGHT_AIR else ("dark", "medium", "bright")
     facts["brightness"] = _sample_cue(rng, "brightness", levels, wanted)
-    facts["saturation"] = _sample_cue(rng, "saturation", SATURATION, wanted)
+    facts["saturation"] = _sample_cue(rng, "saturation", FACT_VALUES["saturation"], wanted)
     grey = facts["saturation"] == "grey"
-    facts["colour"] = "grey" if grey else _sample_cue(rng, "colour", COLOURS[:-1], wanted)
+    colours = [colour for colour in FACTS["colour"] if colour != "grey"]
+    facts["colour"] = "grey" if grey else _sample_cue(rng, "colour", colours, wanted)
     return facts
 
 
 def _sample_view(rng: random.Random, wanted: str) -> str:
-    # A tiny figure before something large is the classic picture of awe; elsewhere faces and figures prevail.
+    # A tiny figure before something large is the classic image of awe; elsewhere faces and figures prevail.
     shares = (0.18, 0.22, 0.35, 0.25) if wanted == "awe" else (0.36, 0.38, 0.06, 0.20)
-    return rng.choices(VIEWS, shares)[0]
+    return rng.choices(FACT_VALUES["view"], shares)[0]
 
 
 def _sample_face(rng: random.Random, wanted: str, action: str) -> dict[str, str]:
-    expression = _sample_cue(rng, "expression", EXPRESSIONS, wanted)
-    mouths, brows, eyes = EXPRESSION_GEOMETRY[expression]
+    expression = _sample_cue(rng, "expression", FACT_VALUES["expression"], wanted)
+    shapes = FACTS["expression"][expression]
     tears = expression == "sad" and rng.random() < 0.6
     # Hands that cover the eyes would hide what they say, and a nose held between fingers still leaves the mouth free.
-    eye = "closed" if action == "wiping eyes" and "closed" in eyes else rng.choice(eyes)
+    wiped = action == "wiping eyes" and "closed" in shapes["eyes"]
+    eyes = "closed" if wiped else rng.choice(shapes["eyes"])
     return {
         "expression": expression,
-        "mouth": _sample_cue(rng, "mouth", mouths, wanted),
-        "brows": rng.choice(brows),
-        "eyes": eye,
+        "mouth": _sample_cue(rng, "mouth", shapes["mouths"], wanted),
+        "brows": rng.choice(shapes["brows"]),
+        "eyes": eyes,
         "tears": "yes" if tears else "no",
     }
 
 
-def _sample_cue(rng: random.Random, cue: str, values: tuple[str, ...], wanted: str) -> str:
-    weights, common = CUE_WEIGHTS[cue], COMMONNESS.get(cue, {})
-    chances = [
-        common.get(value, 1.0) * math.exp(SHARPNESS * weights.get(value, {}).get(wanted, 0.0)) for value in values
-    ]
-    return rng.choices(values, chances)[0]
+def _sample_cue(rng: random.Random, cue: str, values: Sequence[str], wanted: str) -> str:
+    values = tuple(values)
+    return rng.choices(values, cum_weights=_chances(cue, values, wanted))[0]
+
+
+@functools.lru_cache(maxsize=4096)
+def _chances(cue: str, values: tuple[str, ...], wanted: str) -> list[float]:
+    """The chance of each value with those of the values before it added, which need not end at 1."""
+    entries, weights = FACTS[cue], CUE_WEIGHTS[cue]
+    return list(
+        itertools.accumulate(
+            entries[value].get("common", 1.0) * math.exp(SHARPNESS * weights[value].get(wanted, 0.0))
+            for value in values
+        )
+    )

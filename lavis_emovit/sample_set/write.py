@@ -16,9 +16,9 @@ from PIL import Image
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.images import brightness, colorfulness
-from lavis_emovit.sample_set.cues import ACTIONS, EMOTIONS, EXPRESSIONS, OBJECTS, PLACES
 from lavis_emovit.sample_set.draw import render
 from lavis_emovit.sample_set.scene import SketchScene, sample_scene
+from lavis_emovit.sample_set.vocabulary import EMOTIONS, FACTS
 
 logger = logging.getLogger(__name__)
 
@@ -96,13 +96,12 @@ def annotation_of(scene: SketchScene, image_id: str, label: str, image: Image.Im
     }
     if scene.place != "none":
         annotation["scene"] = scene.place
-    names = [OBJECTS[name] for name in (scene.object, scene.second_object) if name != "none"]
-    if any(names):
-        annotation["object"] = [name for name in names if name]
+    objects = [FACTS["object"][name].get("emoset") for name in (scene.object, scene.second_object)]
+    if any(objects):
+        annotation["object"] = [name for name in objects if name]
     if scene.expression != "none":
         annotation["facial_expression"] = scene.expression
-    action = ACTIONS.get(scene.action)
-    if action:
+    if action := FACTS["action"][scene.action].get("emoset"):
         annotation["human_action"] = action
     return annotation
 
@@ -174,7 +173,7 @@ def _write_all(root: Path, settings: dict[str, Any], progress: Callable[[int, in
     for split, rows in entries.items():
         lines = ",\n".join(json.dumps(row) for row in rows)
         (root / f"{split}.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8", newline="\n")
-    _write_json(root / "info.json", vocabulary())
+    _write_json(root / "info.json", _info())
     _write_json(root / SETTINGS_FILE, {"settings": settings, "emotion_of_noisy_labels": relabelled})
 
 
@@ -186,18 +185,22 @@ def _splits_of(label: str, count: int, seed: int) -> list[str]:
     return splits
 
 
-def vocabulary() -> dict[str, dict[str, dict[str, Any]]]:
-    """The content of `info.json`: for each attribute the values that can occur, numbered as EmoSet does it."""
+def _info() -> dict[str, dict[str, dict[str, Any]]]:
+    """The content of `info.json`: for each attribute the values that can occur, numbered as in EmoSet."""
     tenths = [step / 10 for step in range(11)]
     return {
         "emotion": _numbered(list(_EMOSET_EMOTIONS)),
         "brightness": _numbered(tenths),
         "colorfulness": _numbered(tenths),
-        "scene": _numbered(sorted(place for place in PLACES if place != "none")),
-        "object": _numbered(sorted({name for name in OBJECTS.values() if name})),
-        "facial_expression": _numbered([expression for expression in EXPRESSIONS if expression != "none"]),
-        "human_action": _numbered(sorted(name for name in ACTIONS.values() if name)),
+        "scene": _numbered(sorted(place for place in FACTS["place"] if place != "none")),
+        "object": _numbered(_emoset_names("object")),
+        "facial_expression": _numbered([expression for expression in FACTS["expression"] if expression != "none"]),
+        "human_action": _numbered(_emoset_names("action")),
     }
+
+
+def _emoset_names(fact: str) -> list[str]:
+    return sorted({entry["emoset"] for entry in FACTS[fact].values() if "emoset" in entry})
 
 
 def _numbered(values: list[Any]) -> dict[str, dict[str, Any]]:

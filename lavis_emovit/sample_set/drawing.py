@@ -1,0 +1,342 @@
+"""Drawings that are written as data: reads their lines and paints them. `docs/sample_set.md` describes the format."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any, NamedTuple
+
+from lavis_emovit.sample_set.canvas import Canvas, Colour, Point, shade
+from lavis_emovit.sample_set.vocabulary import read_data
+
+_PATHS = ("poly", "line", "stroke")  # through any number of points
+_ROUND = ("arc", "pie", "chord")  # the last two numbers are angles
+_SHAPES = ("rect", "disc", "oval", "ring", "star", "gradient", *_PATHS, *_ROUND)
+
+
+class Between(NamedTuple):
+    """A number that is drawn at random each time: `low..high`."""
+
+    low: float
+    high: float
+
+    def pick(self, rng: random.Random) -> float:
+        """One of the numbers."""
+        return rng.uniform(self.low, self.high)
+
+
+class OneOf(NamedTuple):
+    """A number or colour that is chosen at random each time: `first|second`."""
+
+    options: tuple[Any, ...]
+
+    def pick(self, rng: random.Random) -> Any:
+        """One of the options."""
+        return rng.choice(self.options)
+
+
+class Named(NamedTuple):
+    """A colour that is known only when the drawing is painted, such as `skin`, and its shade."""
+
+    name: str
+    factor: float
+
+
+Number = Any  # float, Between or OneOf
+ColourValue = Any  # Colour, Named or OneOf
+
+
+class Spot(NamedTuple):
+    """A point of a drawing. The group around it does not move an `absolute` one, which is written `=x,y`."""
+
+    x: Number = 0.0
+    y: Number = 0.0
+    absolute: bool = False
+
+
+@dataclass
+class Shape:
+    """A call of the method `kind` of a canvas."""
+
+    kind: str
+    colours: tuple[ColourValue, ...]
+    spots: tuple[Spot, ...]
+    lengths: tuple[Number, ...]
+    angles: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        self._method = getattr(Canvas, self.kind)
+        self._is_path = self.kind in _PATHS
+        numbers = (*chain.from_iterable(spot[:2] for spot in self.spots), *self.lengths)
+        self._is_fixed = not any(spot.absolute for spot in self.spots) and all(type(n) is float for n in numbers)
+        self._has_own_colours = not any(isinstance(colour, (OneOf, Named)) for colour in self.colours)
+        points = [spot[:2] for spot in self.spots]
+        # What the method takes after the colours where the frame is the whole canvas.
+        self._unplaced = (points, *self.lengths) if self._is_path else (*chain(*points), *self.lengths, *self.angles)
+
+    def paint(self, frame: Frame) -> None:
+        """Draw the shape."""
+        colours = self.colours if self._has_own_colours else map(frame.colour, self.colours)
+        if self._is_fixed and frame.is_whole:
+            self._method(frame.canvas, *colours, *self._unplaced)
+            return
+        if self._is_fixed:
+            x, y, step, size = frame.x, frame.y, frame.step, frame.size
+            points = [(x + step * px, y + size * py) for px, py, _ in self.spots]
+            lengths = [size * length for length in self.lengths]
+        else:
+            points = [frame.point(spot) for spot in self.spots]
+            lengths = [frame.size * frame.number(length) for length in self.lengths]
+        if self._is_path:
+            self._method(frame.canvas, *colours, points, *lengths)
+        else:
+            self._method(frame.canvas, *colours, *chain(*points), *lengths, *self.angles)
+
+    def moved(self, move: Callable[[Spot], Spot]) -> Shape:
+        """The same shape elsewhere."""
+        return replace(self, spots=tuple(move(spot) for spot in self.spots))
+
+
+@dataclass(frozen=True)
+class Group:
+    """A drawing around a point of its own, painted `times` times."""
+
+    drawing: Drawing
+    at: Spot
+    size: Number = 1.0
+    times: int = 1
+
+    def paint(self, frame: Frame) -> None:
+        """Draw the group."""
+        inner = frame.at(frame.x, frame.y, frame.size)
+        for _ in range(self.times):
+            inner.x, inner.y = frame.point(self.at)
+            if self.size != 1.0:
+                inner.size = frame.size * frame.number(self.size)
+                inner.step = -inner.size if frame.mirrored else inner.size
+            for item in self.drawing:
+                item.paint(inner)
+
+    def moved(self, move: Callable[[Spot], Spot]) -> Group:
+        """The same drawing elsewhere."""
+        return replace(self, at=move(self.at))
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A drawing in units of the canvas that is mirrored left to right in half of the cases."""
+
+    drawing: Drawing
+
+    def paint(self, frame: Frame) -> None:
+        """Draw the group."""
+        left, mirrored = frame.rng.choice(((0.0, False), (100.0, True)))
+        Frame(frame.canvas, frame.rng, left, mirrored=mirrored).draw(self.drawing)
+
+    def moved(self, move: Callable[[Spot], Spot]) -> Flip:
+        """The drawing itself: its place is fixed."""
+        return self
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a Python function, for what needs loops: function(frame, *colours, *numbers)."""
+
+    function: Callable[..., None]
+    colours: tuple[ColourValue, ...]
+    numbers: tuple[Number, ...]
+
+    def paint(self, frame: Frame) -> None:
+        """Call the function."""
+        self.function(frame, *map(frame.colour, self.colours), *map(frame.number, self.numbers))
+
+    def moved(self, move: Callable[[Spot], Spot]) -> Call:
+        """The call itself: functions place what they draw."""
+        return self
+
+
+Item = Shape | Group | Flip | Call
+Drawing = tuple[Item, ...]
+
+
+class Frame:
+    """A canvas seen from the point (x, y): coordinates and lengths are multiplied by `size`, and x may be mirrored."""
+
+    def __init__(
+        self,
+        canvas: Canvas,
+        rng: random.Random,
+        x: float = 0.0,
+        y: float = 0.0,
+        size: float = 1.0,
+        mirrored: bool = False,
+        colours: Mapping[str, Colour] | None = None,
+        parent: Frame | None = None,
+    ):
+        self.canvas, self.rng, self.x, self.y, self.size, self.mirrored = canvas, rng, x, y, size, mirrored
+        self.step = -size if mirrored else size
+        self.colours = colours or {}
+        self.parent = parent
+        self.is_whole = parent is None and x == y == 0 and size == 1 and not mirrored
+
+    def at(self, x: float, y: float, size: float = 1.0) -> Frame:
+        """A frame around a point of the canvas."""
+        return Frame(self.canvas, self.rng, x, y, size, self.mirrored, self.colours, self)
+
+    def draw(self, drawing: Drawing) -> None:
+        """Paint a drawing."""
+        for item in drawing:
+            item.paint(self)
+
+    def point(self, spot: Spot) -> Point:
+        """The point of the canvas; random numbers in it are drawn anew."""
+        x, y, absolute = spot
+        if type(x) is not float:
+            x = x.pick(self.rng)
+        if type(y) is not float:
+            y = y.pick(self.rng)
+        if not absolute:
+            return self.x + self.step * x, self.y + self.size * y
+        return self.parent.point(Spot(x, y)) if self.parent else (x, y)
+
+    def number(self, number: Number) -> float:
+        """The number; a random one is drawn anew."""
+        return number if type(number) is float else number.pick(self.rng)
+
+    def colour(self, colour: ColourValue) -> Colour:
+        """The colour; a random one is chosen anew."""
+        if type(colour) is OneOf:
+            return colour.pick(self.rng)
+        if type(colour) is Named:
+            named = self.colours[colour.name]
+            return named if colour.factor == 1 else shade(named, colour.factor)
+        return colour
+
+
+class DrawingFile:
+    """The drawings of a data file, each read when it is first painted.
+
+    Args:
+        name: the file's name without its ending.
+        functions: what a line of the file may call by name beside shapes and the file's `parts`.
+    """
+
+    def __init__(self, name: str, *functions: Callable[..., None]):
+        self.name = name
+        self._functions = {function.__name__: function for function in functions}
+        self._drawings: dict[tuple[str, str, str], Drawing] = {}
+        self._parts: dict[tuple[str, Colour | None], Drawing] = {}
+
+    def part(self, name: str, it: Colour | None = None) -> Drawing:
+        """A drawing among the `parts` of the file, with a colour for `it`."""
+        found = self._parts.get((name, it))
+        if found is None:
+            data = read_data(self.name)
+            palette = _palette(data) if it is None else {**_palette(data), "it": it}
+            found = self._parts[name, it] = self._read(data["parts"][name], palette)
+        return found
+
+    def drawing(self, fact: str, value: str, key: str = "drawing") -> Drawing:
+        """The drawing under `key` of a value of a fact, empty where it has none."""
+        found = self._drawings.get((fact, value, key))
+        if found is None:
+            data = read_data(self.name)
+            entry = data[fact][value]
+            palette = {**_palette(data), **_palette(entry)}
+            found = self._drawings[fact, value, key] = self._read(entry.get(key, ()), palette)
+        return found
+
+    def _read(self, content: Any, palette: Mapping[str, Colour]) -> Drawing:
+        items = [content] if isinstance(content, (str, dict)) else content
+        return tuple(chain.from_iterable(self._read_item(item, palette) for item in items))
+
+    def _read_item(self, item: Any, palette: Mapping[str, Colour]) -> Iterator[Item]:
+        if isinstance(item, str):
+            yield self._read_line(item, palette)
+        elif "both" in item:
+            right = self._read(item["both"], palette)
+            yield from (drawn.moved(_mirrored) for drawn in right)
+            yield from right
+        elif "flip" in item:
+            yield Flip(self._read(item["flip"], palette))
+        elif "at" in item:
+            spots = [read_spot(text) for text in item["at"].split()]
+            colours = [read_colour(text, palette) for text in item.get("it", "").split()] or [None] * len(spots)
+            for by, it in zip(spots, colours):
+                drawing = self._read(item["draw"], {**palette, "it": it} if it else palette)
+                yield from (drawn.moved(lambda spot, by=by: _shifted(spot, by)) for drawn in drawing)
+        else:
+            size, times = read_number(str(item.get("size", 1))), item.get("times", 1)
+            yield Group(self._read(item["draw"], palette), read_spot(item["at_random"]), size, times)
+
+    def _read_line(self, line: str, palette: Mapping[str, Colour]) -> Item:
+        kind, *words = line.split()
+        colours: list[ColourValue] = []
+        spots: list[Spot] = []
+        numbers: list[Number] = []
+        for word in words:
+            if "," in word:
+                spots.append(read_spot(word))
+            elif "/" in word or word[0].isalpha():
+                colours.append(read_colour(word, palette))
+            else:
+                numbers.append(read_number(word))
+        if kind in _SHAPES:
+            split = len(numbers) - (2 if kind in _ROUND else 0)
+            return Shape(kind, tuple(colours), tuple(spots), tuple(numbers[:split]), tuple(numbers[split:]))
+        if kind in self._functions:
+            return Call(self._functions[kind], tuple(colours), tuple(numbers))
+        if kind not in read_data(self.name).get("parts", {}):
+            raise ValueError(f"{self.name}.json: '{kind}' in the line '{line}' is not a shape, part or function")
+        return Group(self.part(kind, *colours), *(spots or [Spot()]), *numbers)
+
+
+def read_number(text: str) -> Number:
+    """A number, a range `low..high` or a choice `first|second`."""
+    if "|" in text:
+        return OneOf(tuple(float(option) for option in text.split("|")))
+    if ".." in text:
+        low, high = text.split("..")
+        return Between(float(low), float(high))
+    return float(text)
+
+
+def read_spot(text: str) -> Spot:
+    """A point `x,y`, or `=x,y`."""
+    x, y = text.removeprefix("=").split(",")
+    return Spot(read_number(x), read_number(y), text[0] == "=")
+
+
+def read_colour(text: str, palette: Mapping[str, Colour]) -> ColourValue:
+    """A colour `red/green/blue` or its name, a shade of one `name*0.8`, or a choice `first|second`."""
+    if "|" in text:
+        return OneOf(tuple(read_colour(option, palette) for option in text.split("|")))
+    name, _, factor = text.partition("*")
+    if "/" in name:
+        red, green, blue = name.split("/")
+        colour = int(red), int(green), int(blue)
+    elif name in palette:
+        colour = palette[name]
+    else:
+        return Named(name, float(factor or 1))
+    return shade(colour, float(factor)) if factor else colour
+
+
+def _palette(entry: Mapping[str, Any]) -> dict[str, Colour]:
+    return {name: read_colour(text, {}) for name, text in entry.get("colours", {}).items()}
+
+
+def _mirrored(spot: Spot) -> Spot:
+    return spot._replace(x=-spot.x)
+
+
+def _shifted(spot: Spot, by: Spot) -> Spot:
+    if spot.absolute:
+        return spot._replace(absolute=False)
+    return Spot(_sum(spot.x, by.x), _sum(spot.y, by.y), by.absolute)
+
+
+def _sum(number: Number, by: float) -> Number:
+    return Between(number.low + by, number.high + by) if isinstance(number, Between) else number + by

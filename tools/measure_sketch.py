@@ -1,10 +1,10 @@
-"""Measure how much each drawn fact says about the emotion in the sample set, and write it into its page.
+"""Measure how much each drawn fact of the sample set says about the emotion, for the tables of its page.
 
     python tools/measure_sketch.py            # print the tables
-    python tools/measure_sketch.py --write    # put them into docs/sample_set.md
-    python tools/measure_sketch.py --check    # exit with 1 where the page says something else
+    python tools/measure_sketch.py --write    # write them into docs/sample_set.md
+    python tools/measure_sketch.py --check    # exit with 1 if the page is not up to date
 
-The figures come from scenes sampled with a fixed seed, so that everybody gets the same ones. Takes a few seconds.
+The scenes are sampled with a fixed seed, so the numbers are the same everywhere. Takes a few seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lavis_emovit.sample_set.vocabulary import CUE_WEIGHTS, EMOTIONS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "sample_set.md"
 NUM_SCENES = 5000
-# What a part of the facts still gives with the full table of weights.
+# Groups of facts to which the rule is applied.
 GROUPS: dict[str, tuple[str, ...]] = {
     "face: expression, mouth, tears": ("expression", "mouth", "tears"),
     "person: face, who, action, view": ("expression", "mouth", "tears", "who", "action", "view"),
@@ -34,7 +34,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 def single_fact_accuracy(train: list[SketchScene], test: list[SketchScene]) -> dict[str, float]:
-    """Accuracy of the best guess from one fact: its most frequent emotion in `train`, scored on `test`."""
+    """Accuracy of each fact alone: predicts the most frequent emotion of its value in `train`, measured on `test`."""
     accuracy = {}
     for name in FACT_VALUES:
         table: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -46,7 +46,7 @@ def single_fact_accuracy(train: list[SketchScene], test: list[SketchScene]) -> d
 
 
 def group_accuracy(test: list[SketchScene]) -> dict[str, float]:
-    """Accuracy of the rule itself when it sees a part of the facts only."""
+    """Accuracy of the rule when it is applied to some of the facts only."""
     accuracy = {}
     for title, names in GROUPS.items():
         hits = sum(emotion_of({name: scene_facts(scene)[name] for name in names}) == scene.emotion for scene in test)
@@ -68,8 +68,8 @@ def accuracy_tables() -> str:
 
 
 def cue_table() -> str:
-    """What speaks for each emotion, with the weights, as Markdown."""
-    lines = ["| emotion | what speaks for it (weight) |", "|---|---|"]
+    """The weights of all facts for each emotion as Markdown."""
+    lines = ["| emotion | facts (weight) |", "|---|---|"]
     for emotion in EMOTIONS:
         cells = []
         for cue, rows in CUE_WEIGHTS.items():
@@ -82,7 +82,7 @@ def cue_table() -> str:
 
 
 def fill_page(text: str) -> str:
-    """The page with fresh tables between its markers."""
+    """The page with new tables between its markers."""
     for name, content in (("accuracy", accuracy_tables()), ("cues", cue_table())):
         begin, end = f"<!-- {name}: begin, by tools/measure_sketch.py -->", f"<!-- {name}: end -->"
         before, rest = text.split(begin)
@@ -93,17 +93,17 @@ def fill_page(text: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/sample_set.md")
-    parser.add_argument("--check", action="store_true", help="exit with 1 where the page says something else")
+    parser.add_argument("--write", action="store_true", help="write the tables into docs/sample_set.md")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if the page is not up to date")
     arguments = parser.parse_args()
     if not arguments.write and not arguments.check:
         print(f"{accuracy_tables()}\n\n{cue_table()}")
         return 0
-    there = PAGE.read_text(encoding="utf-8")
-    fresh = fill_page(there)
+    current = PAGE.read_text(encoding="utf-8")
+    updated = fill_page(current)
     if arguments.write:
-        PAGE.write_text(fresh, encoding="utf-8")
-    elif fresh != there:
+        PAGE.write_text(updated, encoding="utf-8")
+    elif updated != current:
         print(f"{PAGE} is not up to date; run: python tools/measure_sketch.py --write", file=sys.stderr)
         return 1
     return 0

@@ -1,4 +1,4 @@
-"""Turns a `SketchScene` into an image: place and air behind, object and person before, in its light and colour."""
+"""Turns a `SketchScene` into an image: the place and the sky behind, objects and a person in front."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lavis_emovit.sample_set.scene import INDOOR_PLACES, SketchScene
 from lavis_emovit.sample_set.scenery import draw_front, draw_place, draw_sky
 from lavis_emovit.sample_set.vocabulary import FACTS
 
-# Mean lightness of the background (0..255), and how persons and objects follow it: gain and lift, weaker so that they
-# stand out in the dark.
+# Mean lightness of the background (0..255). Persons and objects follow it less (gain and lift): they must be visible in
+# the dark.
 _BACKGROUND_LUMA = {"dark": 54.0, "medium": 120.0, "bright": 178.0}
 # Deep colours turn into others when they are lightened (red into pink), so images in them are a little darker.
 _LUMA_OF_COLOUR = {"red": 0.8, "purple": 0.84, "blue": 0.88, "yellow": 1.1}
@@ -23,7 +23,7 @@ _SATURATION = {"grey": 0.08, "plain": 0.62, "vivid": 1.3}
 # Share of the main colour's cast in background and foreground.
 _CAST = {"grey": (0.0, 0.0), "plain": (0.58, 0.16), "vivid": (0.46, 0.1)}
 _SUPERSAMPLING = 2
-_OBJECTS = DrawingFile("objects")
+OBJECTS = DrawingFile("objects")
 
 
 def render(scene: SketchScene, size_px: int = 192) -> Image.Image:
@@ -74,7 +74,7 @@ def _draw_objects(canvas: Canvas, scene: SketchScene, rng: random.Random, free_x
             x = 32 if scene.person_left else 68
             y = 42 if "high" in FACTS["object"][scene.second_object] else 74
             second = Frame(canvas, rng, 100 - x, y, 17, not mirrored)
-            second.draw(_OBJECTS.drawing("object", scene.second_object))
+            second.draw(OBJECTS.drawing("object", scene.second_object))
         spot = (x, 45 if high else 62, 30)
     else:
         spot = {
@@ -82,4 +82,4 @@ def _draw_objects(canvas: Canvas, scene: SketchScene, rng: random.Random, free_x
             "whole": (aside, 34 if high else 72, 21),
             "close": (aside, 22 if high else 80, 17),
         }[scene.view]
-    Frame(canvas, rng, *spot, mirrored).draw(_OBJECTS.drawing("object", scene.object))
+    Frame(canvas, rng, *spot, mirrored).draw(OBJECTS.drawing("object", scene.object))

@@ -1,10 +1,11 @@
-"""Drawings that are written as data: reads their lines and paints them. `docs/sample_set.md` describes the format."""
+"""Reads drawings from data files and paints them. `docs/sample_set.md` describes the format."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ _SHAPES = ("rect", "disc", "oval", "ring", "star", "gradient", *_PATHS, *_ROUND)
 
 
 class Between(NamedTuple):
-    """A number that is drawn at random each time: `low..high`."""
+    """A number that is random each time it is used: `low..high`."""
 
     low: float
     high: float
@@ -28,7 +29,7 @@ class Between(NamedTuple):
 
 
 class OneOf(NamedTuple):
-    """A number or colour that is chosen at random each time: `first|second`."""
+    """A number or colour that is chosen at random each time it is used: `first|second`."""
 
     options: tuple[Any, ...]
 
@@ -71,14 +72,14 @@ class Shape:
         self._is_path = self.kind in _PATHS
         numbers = (*chain.from_iterable(spot[:2] for spot in self.spots), *self.lengths)
         self._is_fixed = not any(spot.absolute for spot in self.spots) and all(type(n) is float for n in numbers)
-        self._has_own_colours = not any(isinstance(colour, (OneOf, Named)) for colour in self.colours)
+        self._has_known_colours = not any(isinstance(colour, (OneOf, Named)) for colour in self.colours)
         points = [spot[:2] for spot in self.spots]
-        # What the method takes after the colours where the frame is the whole canvas.
+        # The arguments after the colours in a frame that is the whole canvas.
         self._unplaced = (points, *self.lengths) if self._is_path else (*chain(*points), *self.lengths, *self.angles)
 
     def paint(self, frame: Frame) -> None:
         """Draw the shape."""
-        colours = self.colours if self._has_own_colours else map(frame.colour, self.colours)
+        colours = self.colours if self._has_known_colours else map(frame.colour, self.colours)
         if self._is_fixed and frame.is_whole:
             self._method(frame.canvas, *colours, *self._unplaced)
             return
@@ -101,7 +102,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Group:
-    """A drawing around a point of its own, painted `times` times."""
+    """A drawing around another point and in another size, painted `times` times."""
 
     drawing: Drawing
     at: Spot
@@ -133,16 +134,16 @@ class Flip:
     def paint(self, frame: Frame) -> None:
         """Draw the group."""
         left, mirrored = frame.rng.choice(((0.0, False), (100.0, True)))
-        Frame(frame.canvas, frame.rng, left, mirrored=mirrored).draw(self.drawing)
+        Frame(frame.canvas, frame.rng, left, mirrored=mirrored, colours=frame.colours).draw(self.drawing)
 
     def moved(self, move: Callable[[Spot], Spot]) -> Flip:
-        """The drawing itself: its place is fixed."""
+        """The same drawing: it has a fixed place."""
         return self
 
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a Python function, for what needs loops: function(frame, *colours, *numbers)."""
+    """A call of a Python function, for things that need loops: function(frame, *colours, *numbers)."""
 
     function: Callable[..., None]
     colours: tuple[ColourValue, ...]
@@ -153,7 +154,7 @@ class Call:
         self.function(frame, *map(frame.colour, self.colours), *map(frame.number, self.numbers))
 
     def moved(self, move: Callable[[Spot], Spot]) -> Call:
-        """The call itself: functions place what they draw."""
+        """The same call: the function decides where it draws."""
         return self
 
 
@@ -162,7 +163,10 @@ Drawing = tuple[Item, ...]
 
 
 class Frame:
-    """A canvas seen from the point (x, y): coordinates and lengths are multiplied by `size`, and x may be mirrored."""
+    """Coordinates on a canvas: the origin is (x, y), the unit is `size`, and x may run from right to left.
+
+    `colours` are those that drawings name but data files do not define, and `parent` is the frame around this one.
+    """
 
     def __init__(
         self,
@@ -191,7 +195,7 @@ class Frame:
             item.paint(self)
 
     def point(self, spot: Spot) -> Point:
-        """The point of the canvas; random numbers in it are drawn anew."""
+        """Where a point is on the canvas."""
         x, y, absolute = spot
         if type(x) is not float:
             x = x.pick(self.rng)
@@ -202,11 +206,11 @@ class Frame:
         return self.parent.point(Spot(x, y)) if self.parent else (x, y)
 
     def number(self, number: Number) -> float:
-        """The number; a random one is drawn anew."""
+        """The value of a number, which may be random."""
         return number if type(number) is float else number.pick(self.rng)
 
     def colour(self, colour: ColourValue) -> Colour:
-        """The colour; a random one is chosen anew."""
+        """The value of a colour, which may be random."""
         if type(colour) is OneOf:
             return colour.pick(self.rng)
         if type(colour) is Named:
@@ -216,11 +220,11 @@ class Frame:
 
 
 class DrawingFile:
-    """The drawings of a data file, each read when it is first painted.
+    """The drawings of a data file, each read when it is needed for the first time.
 
     Args:
-        name: the file's name without its ending.
-        functions: what a line of the file may call by name beside shapes and the file's `parts`.
+        name: name of the file without its ending.
+        functions: functions that the lines of the file may call by name.
     """
 
     def __init__(self, name: str, *functions: Callable[..., None]):
@@ -266,23 +270,28 @@ class DrawingFile:
             colours = [read_colour(text, palette) for text in item.get("it", "").split()] or [None] * len(spots)
             for by, it in zip(spots, colours):
                 drawing = self._read(item["draw"], {**palette, "it": it} if it else palette)
-                yield from (drawn.moved(lambda spot, by=by: _shifted(spot, by)) for drawn in drawing)
-        else:
+                yield from (drawn.moved(partial(_shifted, by=by)) for drawn in drawing)
+        elif "at_random" in item:
             size, times = read_number(str(item.get("size", 1))), item.get("times", 1)
             yield Group(self._read(item["draw"], palette), read_spot(item["at_random"]), size, times)
+        else:
+            raise ValueError(f"{self.name}.json: {item} has none of the keys both, flip, at and at_random")
 
     def _read_line(self, line: str, palette: Mapping[str, Colour]) -> Item:
         kind, *words = line.split()
         colours: list[ColourValue] = []
         spots: list[Spot] = []
         numbers: list[Number] = []
-        for word in words:
-            if "," in word:
-                spots.append(read_spot(word))
-            elif "/" in word or word[0].isalpha():
-                colours.append(read_colour(word, palette))
-            else:
-                numbers.append(read_number(word))
+        try:
+            for word in words:
+                if "," in word:
+                    spots.append(read_spot(word))
+                elif "/" in word or word[0].isalpha():
+                    colours.append(read_colour(word, palette))
+                else:
+                    numbers.append(read_number(word))
+        except ValueError as error:
+            raise ValueError(f"{self.name}.json: cannot read the line '{line}': {error}") from error
         if kind in _SHAPES:
             split = len(numbers) - (2 if kind in _ROUND else 0)
             return Shape(kind, tuple(colours), tuple(spots), tuple(numbers[:split]), tuple(numbers[split:]))
@@ -290,7 +299,7 @@ class DrawingFile:
             return Call(self._functions[kind], tuple(colours), tuple(numbers))
         if kind not in read_data(self.name).get("parts", {}):
             raise ValueError(f"{self.name}.json: '{kind}' in the line '{line}' is not a shape, part or function")
-        return Group(self.part(kind, *colours), *(spots or [Spot()]), *numbers)
+        return Group(self.part(kind, *colours), spots[0] if spots else Spot(), numbers[0] if numbers else 1.0)
 
 
 def read_number(text: str) -> Number:

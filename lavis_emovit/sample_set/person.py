@@ -1,4 +1,4 @@
-"""Persons and faces: one pose and its things for each action, in units of the head's radius."""
+"""Draws persons: a pose and things for each action, and a face, in units of the head's radius."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ CLOTHES: tuple[Colour, ...] = (
     (214, 64, 60), (58, 110, 200), (70, 160, 90), (236, 178, 52), (150, 84, 180), (90, 96, 110), (238, 238, 232),
 )  # fmt: skip
 _INK: Colour = (30, 22, 26)
-_PEOPLE = DrawingFile("person")
-_ACTIONS = DrawingFile("actions")
+PEOPLE = DrawingFile("person")
+ACTIONS = DrawingFile("actions")
 
 
 def draw_person(frame: Frame, scene: SketchScene) -> None:
-    """The person with head, body, limbs and things; the frame is the head, with its radius as unit."""
+    """A person with body, limbs, head and things. The origin of the frame is the head, its unit the head's radius."""
     pose = FACTS["action"][scene.action]["pose"]
     canvas, x, r = frame.canvas, frame.x, frame.size
     y = frame.y - pose.get("lift", 0.0) * r
@@ -30,12 +30,12 @@ def draw_person(frame: Frame, scene: SketchScene) -> None:
     body = Frame(canvas, frame.rng, x, y, r, colours=colours)
     hunched = scene.action == "sitting hunched"
 
-    body.draw(_ACTIONS.drawing("action", scene.action, "behind"))
+    body.draw(ACTIONS.drawing("action", scene.action, "behind"))
     if not hunched:
         _draw_legs(body, scene.action)
-    body.draw(_PEOPLE.part("body"))
+    body.draw(PEOPLE.part("body"))
     if scene.who == "clown":
-        body.draw(_PEOPLE.part("clown_buttons"))
+        body.draw(PEOPLE.part("clown_buttons"))
     if hunched:
         _draw_legs(body, scene.action)
     _draw_head(body.at(x, y + (0.12 * r if hunched else 0.0), r), scene)
@@ -48,13 +48,13 @@ def draw_person(frame: Frame, scene: SketchScene) -> None:
         canvas.disc(shade(skin, 0.72), *hand, (size + 0.05) * r)
         canvas.disc(skin, *hand, size * r)
     for hand, key in zip(hands, ("in_left_hand", "in_hand")):
-        if held := _ACTIONS.drawing("action", scene.action, key):
+        if held := ACTIONS.drawing("action", scene.action, key):
             body.at(*hand, r).draw(held)
-    body.draw(_ACTIONS.drawing("action", scene.action, "before"))
+    body.draw(ACTIONS.drawing("action", scene.action, "before"))
 
 
 def draw_tiny_person(canvas: Canvas, scene: SketchScene, x: float, y: float, height: float) -> None:
-    """A far figure seen from behind, standing with its feet at (x, y)."""
+    """A distant figure seen from behind, with its feet at (x, y)."""
     clothes = CLOTHES[(scene.look >> 12) % 4]
     head = 0.15 * height
     top = y - height
@@ -72,7 +72,7 @@ def _colours_of(scene: SketchScene) -> dict[str, Colour]:
     """The colours that the drawings of this person name."""
     skin = SKINS[scene.look % len(SKINS)]
     hair = HAIRS[(scene.look >> 8) % len(HAIRS)]
-    # A face flushes, pales or turns green with its expression, as faces in picture books do.
+    # Faces flush, turn pale or turn green with their expression, as in cartoons.
     flush, share = FACTS["expression"][scene.expression].get("flush", ("0/0/0", 0.0))
     skin = mix(skin, read_colour(flush, {}), share)
     if scene.who == "clown":
@@ -92,7 +92,7 @@ def _colours_of(scene: SketchScene) -> dict[str, Colour]:
 
 @functools.cache
 def _pose(action: str, joints: str) -> list[tuple[float, float]]:
-    """The left and the right joint in head radii; joints that a pose does not give are as in `standing`."""
+    """The left and the right joint in units of the head's radius; missing joints are those of `standing`."""
     pose = {**FACTS["action"]["standing"]["pose"], **FACTS["action"][action]["pose"]}
     return [read_spot(text)[:2] for text in pose[joints].split()]
 
@@ -117,25 +117,25 @@ def _draw_head(head: Frame, scene: SketchScene) -> None:
     clown, smiling = scene.who == "clown", "smile" in FACTS["mouth"][scene.mouth]
     behind, before = _hair(scene)
     for part in (*behind, "head", *before):
-        head.draw(_PEOPLE.part(part))
-    eye = _PEOPLE.drawing("eyes", scene.eyes, "smiling" if smiling and scene.eyes == "closed" else "drawing")
+        head.draw(PEOPLE.part(part))
+    eye = PEOPLE.drawing("eyes", scene.eyes, "smiling" if smiling and scene.eyes == "closed" else "drawing")
     for side in (-1, 1):
         if clown:
-            Frame(head.canvas, head.rng, x, y, r, mirrored=side < 0).draw(_PEOPLE.part("clown_cheek"))
+            Frame(head.canvas, head.rng, x, y, r, mirrored=side < 0).draw(PEOPLE.part("clown_cheek"))
         head.at(x + side * 0.4 * r, y - 0.1 * r, r).draw(eye)
-    head.draw(_PEOPLE.drawing("brows", scene.brows))
-    head.draw(_PEOPLE.part("clown_nose" if clown else "nose"))
+    head.draw(PEOPLE.drawing("brows", scene.brows))
+    head.draw(PEOPLE.part("clown_nose" if clown else "nose"))
     if scene.expression == "disgust" and not clown:
-        head.draw(_PEOPLE.part("wrinkled_nose"))
+        head.draw(PEOPLE.part("wrinkled_nose"))
     mouth = head.at(x, y + 0.54 * r, r)
     if clown:
-        mouth.draw(_PEOPLE.part("clown_mouth"))
-    mouth.draw(_PEOPLE.drawing("mouth", scene.mouth))
+        mouth.draw(PEOPLE.part("clown_mouth"))
+    mouth.draw(PEOPLE.drawing("mouth", scene.mouth))
     if scene.tears == "yes":
         for side in (-1, 1):
-            head.at(x + side * 0.4 * r, y, r).draw(_PEOPLE.drawing("tears", "yes"))
+            head.at(x + side * 0.4 * r, y, r).draw(PEOPLE.drawing("tears", "yes"))
     if smiling:
-        head.draw(_PEOPLE.part("smiling_cheeks"))
+        head.draw(PEOPLE.part("smiling_cheeks"))
 
 
 def _hair(scene: SketchScene) -> tuple[list[str], list[str]]:

@@ -1,4 +1,4 @@
-"""A scene of the drawn sample set: every drawn fact, how scenes are sampled, and the emotion that follows from them."""
+"""A scene of the drawn sample set: its facts, how they are sampled, and the emotion that follows from them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from dataclasses import dataclass, fields
 
 from lavis_emovit.sample_set.vocabulary import CUE_WEIGHTS, EMOTIONS, FACTS, values_with
 
-# A cue value is drawn with probability proportional to its commonness times exp(SHARPNESS * its weight for the wanted
-# emotion): at 0 the cues would say nothing, at 3 any one of them would give the emotion away.
+# The probability of a value is proportional to its commonness times exp(SHARPNESS * its weight for the wanted emotion):
+# at 0 the facts would carry no information, at 3 almost any single fact would determine the emotion.
 SHARPNESS = 1.05
-# The winning emotion leads the next one by at least this sum of weights: below it people could not agree either.
+# Smallest lead of the emotion over the next one: with less, people would not agree on the emotion of a scene.
 MIN_MARGIN = 2.5
 
 
 @dataclass(frozen=True)
 class SketchScene:
-    """Everything that is drawn. The fields of `FACT_VALUES` carry meaning; the last three only vary the drawing.
+    """Everything that is drawn. The fields of `FACT_VALUES` are facts; the last three fields only vary the drawing.
 
     `emotion` follows from the facts (`emotion_of`), without label noise. `expression` is one of EmoSet's six facial
     expressions or "none" (no face, or a plain one); the face is drawn from `mouth`, `brows`, `eyes` and `tears`.
@@ -58,7 +58,7 @@ INDOOR_PLACES = values_with("place", "indoor")
 INDOOR_AIR = values_with("air", "indoors")
 # Under a night sky no scene is bright.
 NIGHT_AIR = tuple(air for air, entry in FACTS["air"].items() if entry.get("sky") == "night")
-# What hands and arms can show beside a face that fills the image.
+# Actions that are visible next to a face that fills the image. Their order is fixed: sampling depends on it.
 CLOSE_ACTIONS = (
     "standing", "arms up", "raising a fist", "boxing", "hands on cheeks", "wiping eyes", "holding the nose", "drinking",
     "eating ice cream",
@@ -88,11 +88,11 @@ def emotion_of(facts: dict[str, str]) -> str:
 def sample_scene(rng: random.Random, emotion: str | None = None) -> SketchScene:
     """A random scene, of the given emotion or of one drawn uniformly.
 
-    Every cue is drawn independently, with a preference for values that suit the wanted emotion, so that cues of other
-    emotions occur as well. A scene whose scores do not put the wanted emotion first by `MIN_MARGIN` is drawn again.
+    Every fact is drawn independently, with a preference for values that suit the wanted emotion, so values that suit
+    other emotions occur as well. Scenes in which the wanted emotion does not lead by `MIN_MARGIN` are drawn again.
 
     Raises:
-        ValueError: the emotion is none of the eight.
+        ValueError: the emotion is not one of the eight.
     """
     wanted = rng.choice(EMOTIONS) if emotion is None else emotion
     if wanted not in EMOTIONS:
@@ -142,7 +142,7 @@ def _sample_facts(rng: random.Random, wanted: str) -> dict[str, str]:
 
 
 def _sample_view(rng: random.Random, wanted: str) -> str:
-    # A tiny figure before something large is the classic image of awe; elsewhere faces and figures prevail.
+    # A tiny figure in front of something large is typical of awe; other emotions show faces and figures.
     shares = (0.18, 0.22, 0.35, 0.25) if wanted == "awe" else (0.36, 0.38, 0.06, 0.20)
     return rng.choices(FACT_VALUES["view"], shares)[0]
 
@@ -151,7 +151,7 @@ def _sample_face(rng: random.Random, wanted: str, action: str) -> dict[str, str]
     expression = _sample_cue(rng, "expression", FACT_VALUES["expression"], wanted)
     shapes = FACTS["expression"][expression]
     tears = expression == "sad" and rng.random() < 0.6
-    # Hands that cover the eyes would hide what they say, and a nose held between fingers still leaves the mouth free.
+    # Hands that wipe the eyes hide them, so the eyes are closed where the expression allows it.
     wiped = action == "wiping eyes" and "closed" in shapes["eyes"]
     eyes = "closed" if wiped else rng.choice(shapes["eyes"])
     return {
@@ -170,7 +170,7 @@ def _sample_cue(rng: random.Random, cue: str, values: Sequence[str], wanted: str
 
 @functools.lru_cache(maxsize=4096)
 def _chances(cue: str, values: tuple[str, ...], wanted: str) -> list[float]:
-    """The chance of each value with those of the values before it added, which need not end at 1."""
+    """Cumulative weights of the values, for `random.choices`."""
     entries, weights = FACTS[cue], CUE_WEIGHTS[cue]
     return list(
         itertools.accumulate(

@@ -1,4 +1,4 @@
-"""Places and what is in the air: their data files, and the functions for what a line of data cannot draw."""
+"""Draws places and what is in the air, with functions for things that lines of data cannot draw."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def draw_place(frame: Frame, place: str) -> None:
 
 
 def draw_sky(frame: Frame, air: str, brightness: str) -> None:
-    """The sky of an outdoor place. Large single things (moon, lightning) are drawn around the frame's x."""
+    """The sky of an outdoor place. Single large things such as the moon are drawn around the origin of the frame."""
     sky = FACTS["air"][air].get("sky", "dark" if brightness == "dark" else "blue")
     frame.draw(AIR.part(sky))
     frame.draw(AIR.drawing("air", air, "back"))
@@ -28,7 +28,7 @@ def draw_sky(frame: Frame, air: str, brightness: str) -> None:
 
 
 def draw_front(frame: Frame, air: str) -> None:
-    """Falling, flying and drifting things before the whole image."""
+    """Falling, flying and drifting things in front of everything."""
     frame.draw(AIR.drawing("air", air, "front"))
 
 
@@ -118,7 +118,7 @@ def scattered_waste(frame: Frame) -> None:
 
 
 def bricks_of_alley(frame: Frame) -> None:
-    """The joints of two walls that run away from the viewer."""
+    """The joints of the brick walls on both sides of an alley."""
     for step in range(1, 8):
         y = (0.26 + step * 0.09) * 110 - 14
         frame.canvas.line((64, 40, 36), [(0, y), (34, 26 + step * 5)], 0.7)
@@ -201,7 +201,7 @@ def crowd_before_the_stage(frame: Frame) -> None:
 
 
 def white_clouds(frame: Frame) -> None:
-    """Three clouds, one of them at the frame's x."""
+    """Three clouds, one of them at the origin of the frame."""
     for x, y in ((frame.x, 12), (100 - frame.x, 20), (50, 7)):
         cloud = frame.at(x + frame.rng.uniform(-6, 6), y, frame.rng.uniform(10, 14))
         cloud.draw(AIR.part("cloud", (252, 253, 255)))
@@ -228,7 +228,7 @@ def northern_lights(frame: Frame) -> None:
 
 
 def fireworks(frame: Frame) -> None:
-    """Three bursts, the largest at the frame's x."""
+    """Three bursts, the largest at the origin of the frame."""
     canvas, rng = frame.canvas, frame.rng
     for index, (x, y, radius) in enumerate(((frame.x, 20, 18), (100 - frame.x, 15, 14), (50, 30, 11))):
         colour = _BRIGHT[(index * 2 + rng.randrange(6)) % 6]
@@ -251,7 +251,7 @@ def fog(frame: Frame) -> None:
 
 
 def confetti(frame: Frame) -> None:
-    """Falling paper in bright colours, with less of it over the middle."""
+    """Falling paper in bright colours, less of it in the middle."""
     rng = frame.rng
     for _ in range(46):
         x, y = rng.uniform(0, 100), rng.uniform(0, 98)

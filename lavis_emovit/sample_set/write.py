@@ -1,4 +1,4 @@
-"""Writes the drawn sample set to disk in EmoSet's published layout: the product's embedded default data."""
+"""Writes the drawn sample set to disk in the layout of EmoSet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lavis_emovit.sample_set.vocabulary import EMOTIONS, FACTS
 
 logger = logging.getLogger(__name__)
 
-# Raised whenever the same settings would give other pictures, so that sets on disk are not taken for new ones.
+# Raise it whenever the same settings give other images, so that old sets on disk are recognised.
 DRAWING_VERSION = 1
 LABEL_NOISE = 0.04
 SPLITS: dict[str, float] = {"train": 0.7, "val": 0.1, "test": 0.2}
@@ -41,25 +41,25 @@ def write_sketch(
     label_noise: float = LABEL_NOISE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Draw the sample set into `root`, or keep the one that is there if it was drawn with the same settings.
+    """Draw the sample set into `root`, or keep a set that was drawn there with the same settings.
 
-    The folder gets its name only when everything is in it. The same settings give the same bytes (with one version of
-    Pillow), and image i of a class does not depend on how many images are drawn.
+    The folder appears under its name only when it is complete. The same settings give the same bytes (with one version
+    of Pillow), and image i of a class does not depend on the number of images.
 
     Args:
-        root: folder to make: `info.json`, `train.json`, `val.json`, `test.json`, `image/`, `annotation/` as in EmoSet,
-            and `sketch.json` with the settings and the images whose label is wrong on purpose.
-        images_per_class: images for each of the 8 emotions; split 70/10/20 within each.
+        root: folder to create: `info.json`, `train.json`, `val.json`, `test.json`, `image/`, `annotation/` as in
+            EmoSet, and `sketch.json` with the settings and the images whose label is wrong on purpose.
+        images_per_class: images of each of the 8 emotions, of which 70/10/20 % are for train, val and test.
         seed: any integer.
-        size_px: side of the square pictures.
-        label_noise: share of the images that show a scene of another emotion than their label.
-        progress: called with (images done, images in all) after each image.
+        size_px: width and height of the images.
+        label_noise: share of the images whose label is not the emotion of their scene.
+        progress: called with (finished images, all images) after each image.
 
     Returns:
         `root` as an absolute path.
 
     Raises:
-        DataError: a setting is out of range, or `root` holds something else.
+        DataError: a setting is out of range, or `root` contains something else.
     """
     settings = _checked_settings(images_per_class, seed, size_px, label_noise)
     root = Path(root).expanduser().absolute()
@@ -79,7 +79,7 @@ def write_sketch(
 
 
 def scene_for(label: str, index: int, seed: int, label_noise: float = LABEL_NOISE) -> SketchScene:
-    """The scene of image `index` (from 0) of a label; its `emotion` differs from the label where the label is noise."""
+    """The scene of image `index` (from 0) of a label; its `emotion` is another one where the label is noise."""
     rng = random.Random(f"emoset_sketch/{seed}/{label}/{index}")
     wrong = rng.random() < label_noise
     others = [emotion for emotion in EMOTIONS if emotion != label]
@@ -87,7 +87,7 @@ def scene_for(label: str, index: int, seed: int, label_noise: float = LABEL_NOIS
 
 
 def annotation_of(scene: SketchScene, image_id: str, label: str, image: Image.Image) -> dict[str, Any]:
-    """The annotation in EmoSet's keys; an attribute is absent where nothing of EmoSet's vocabulary is drawn."""
+    """The annotation with EmoSet's keys; attributes for which EmoSet has no name are absent."""
     annotation: dict[str, Any] = {
         "image_id": image_id,
         "emotion": label,
@@ -108,11 +108,11 @@ def annotation_of(scene: SketchScene, image_id: str, label: str, image: Image.Im
 
 def _checked_settings(images_per_class: int, seed: int, size_px: int, label_noise: float) -> dict[str, Any]:
     if images_per_class < 10:
-        raise DataError(f"images_per_class is {images_per_class}; give at least 10, so that every split has some")
+        raise DataError(f"images_per_class is {images_per_class}; it must be at least 10, so that no split is empty")
     if not 32 <= size_px <= 2048:
-        raise DataError(f"size_px is {size_px}; give a side between 32 and 2048 pixels")
+        raise DataError(f"size_px is {size_px}; it must be between 32 and 2048")
     if not 0 <= label_noise < 0.5:
-        raise DataError(f"label_noise is {label_noise}; give a share from 0 to below 0.5")
+        raise DataError(f"label_noise is {label_noise}; it must be at least 0 and less than 0.5")
     return {
         "drawing_version": DRAWING_VERSION,
         "images_per_class": images_per_class,
@@ -123,15 +123,15 @@ def _checked_settings(images_per_class: int, seed: int, size_px: int, label_nois
 
 
 def _is_written(root: Path, settings: dict[str, Any]) -> bool:
-    """Whether the set is already there; refuses folders that hold anything else."""
+    """Whether the set exists already; folders with other content are refused."""
     if not root.exists():
         return False
     if not root.is_dir():
-        raise DataError(f"{root} is a file; give a folder for the sample set")
+        raise DataError(f"{root} is a file; choose a folder for the sample set")
     settings_file = root / SETTINGS_FILE
     if not settings_file.exists():
         if any(root.iterdir()):
-            raise DataError(f"{root} is not empty and holds no drawn sample set; give another folder")
+            raise DataError(f"{root} is not empty and not a drawn sample set; choose another folder")
         return False
     try:
         found = json.loads(settings_file.read_text(encoding="utf-8"))["settings"]
@@ -140,10 +140,12 @@ def _is_written(root: Path, settings: dict[str, Any]) -> bool:
     if found != settings:
         names = sorted(set(found) | set(settings))
         pairs = [(key, found.get(key), settings.get(key)) for key in names]
-        changes = [f"{key} {there} (wanted {wanted})" for key, there, wanted in pairs if there != wanted]
+        changes = [
+            f"{key} {written} (requested {requested})" for key, written, requested in pairs if written != requested
+        ]
         raise DataError(
-            f"{root} holds a sample set drawn with other settings: {', '.join(changes)}; give another folder, or "
-            "remove this one to draw it again"
+            f"{root} contains a sample set with other settings: {', '.join(changes)}. Choose another folder, or remove "
+            "this one to draw the set again."
         )
     return True
 
@@ -178,7 +180,7 @@ def _write_all(root: Path, settings: dict[str, Any], progress: Callable[[int, in
 
 
 def _splits_of(label: str, count: int, seed: int) -> list[str]:
-    """The split of each image of a class: exact shares, in an order drawn by the seed."""
+    """The split of each image of a class: exact shares, in an order that depends on the seed."""
     num_train, num_val = round(count * SPLITS["train"]), round(count * SPLITS["val"])
     splits = ["train"] * num_train + ["val"] * num_val + ["test"] * (count - num_train - num_val)
     random.Random(f"emoset_sketch/splits/{seed}/{label}").shuffle(splits)
@@ -219,7 +221,7 @@ def _unfinished_prefix(root: Path) -> str:
 
 
 def _remove_stale(root: Path) -> None:
-    """Remove what a killed run left beside `root`; young folders may belong to a run that is still drawing."""
+    """Remove folders that killed processes left next to `root`; recent ones may belong to a running process."""
     for folder in root.parent.glob(f"{_unfinished_prefix(root)}*"):
         if time.time() - folder.stat().st_mtime > _STALE_AFTER_S:
             shutil.rmtree(folder, ignore_errors=True)
@@ -231,6 +233,6 @@ def _move_into_place(unfinished: Path, root: Path, settings: dict[str, Any]) -> 
             root.rmdir()
         unfinished.replace(root)
     except OSError:
-        # Another process finished the same set first: a folder that is not empty cannot be replaced.
+        # A folder that is not empty cannot be replaced. If another process has finished the same set, keep that one.
         if not _is_written(root, settings):
             raise

@@ -1,9 +1,17 @@
-"""The page of the sample set: its tables are those that its script measures now, and its picture is small."""
+"""The page of the sample set: its tables are up to date, its example of a new object is drawn, and its image is small."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import random
+import re
+from dataclasses import replace
 from pathlib import Path
+
+from lavis_emovit.sample_set.draw import render
+from lavis_emovit.sample_set.scene import sample_scene
+from lavis_emovit.sample_set.vocabulary import FACTS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -18,6 +26,16 @@ def test_tables_are_up_to_date():
     assert measure_sketch.fill_page(page) == page, "run: python tools/measure_sketch.py --write"
 
 
-def test_picture_is_small():
-    picture = REPOSITORY / "docs" / "images" / "sample_set.jpg"
-    assert 20_000 < picture.stat().st_size < 200_000
+def test_example_of_a_new_object_is_drawn(monkeypatch):
+    page = (REPOSITORY / "docs" / "sample_set.md").read_text(encoding="utf-8")
+    example = re.search(r'\n( {4}"kite": .*?\n {4}\})\n', page, flags=re.DOTALL)
+    assert example
+    monkeypatch.setitem(FACTS["object"], "kite", json.loads("{" + example[1] + "}")["kite"])
+    scene = sample_scene(random.Random(0))
+    images = [render(replace(scene, view="none", second_object="none", object=name)) for name in ("kite", "none")]
+    assert images[0].tobytes() != images[1].tobytes()
+
+
+def test_image_is_small():
+    image = REPOSITORY / "docs" / "images" / "sample_set.jpg"
+    assert 20_000 < image.stat().st_size < 200_000

@@ -21,7 +21,8 @@ from pathlib import Path
 import PIL
 import pytest
 
-from lavis_emovit.sample_set.describe import describe, questions
+from lavis_emovit.sample_set.describe import describe
+from lavis_emovit.sample_set.questions import questions
 from lavis_emovit.sample_set.scene import sample_scene
 from lavis_emovit.sample_set.write import write_sketch
 

@@ -1,9 +1,9 @@
 """The drawn sample set on disk.
 
-- EmoSet's layout, keys and names (golden: names copied from EmoSet's `info.json`), 70/10/20 within every class.
-- The same seed gives the same bytes, another seed others, and a larger set begins with the images of a smaller one.
-- About 4 % of the labels are wrong, and the settings file says which.
-- A finished set is kept; other settings, foreign folders and bad values are refused; a failure leaves nothing behind.
+- Layout, keys and names are those of EmoSet (names copied from its `info.json`); the split is 70/10/20 in every class.
+- The same seed gives the same bytes, another seed other bytes; a larger set begins with the images of a smaller one.
+- About 4 % of the labels are wrong, and the settings file lists them.
+- A complete set is kept; other settings, other folders and bad values are refused; a failure leaves nothing behind.
 - The EmoSet reader reads it.
 """
 
@@ -53,7 +53,7 @@ def _digest(root: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_layout_is_emosets(sketch_root):
+def test_layout_is_that_of_emoset(sketch_root):
     sizes = {}
     for split in ("train", "val", "test"):
         entries = json.loads((sketch_root / f"{split}.json").read_text())
@@ -62,13 +62,13 @@ def test_layout_is_emosets(sketch_root):
             stem = Path(image).stem
             assert image == f"image/{emotion}/{stem}.jpg"
             assert annotation == f"annotation/{emotion}/{stem}.json"
-            with Image.open(sketch_root / image) as picture:
-                assert (picture.format, picture.size, picture.mode) == ("JPEG", (64, 64), "RGB")
+            with Image.open(sketch_root / image) as opened:
+                assert (opened.format, opened.size, opened.mode) == ("JPEG", (64, 64), "RGB")
             assert json.loads((sketch_root / annotation).read_text())["image_id"] == stem
     assert sizes == {"train": 8 * 14, "val": 8 * 2, "test": 8 * 4}
 
 
-def test_info_has_emosets_structure_and_names(sketch_root):
+def test_info_has_the_structure_and_names_of_emoset(sketch_root):
     info = json.loads((sketch_root / "info.json").read_text())
     assert list(info) == [
         "emotion", "brightness", "colorfulness", "scene", "object", "facial_expression", "human_action",
@@ -82,7 +82,7 @@ def test_info_has_emosets_structure_and_names(sketch_root):
     assert list(info["facial_expression"]["label2idx"]) == EMOSET_EXPRESSIONS
 
 
-def test_annotations_hold_what_is_drawn_and_nothing_else(sketch_root):
+def test_annotations_contain_what_is_drawn_and_nothing_else(sketch_root):
     absent = dict.fromkeys(("scene", "object", "facial_expression", "human_action"), 0)
     for label in EMOTIONS:
         for index in range(20):
@@ -107,10 +107,10 @@ def test_bytes_depend_on_the_settings_alone(sketch_root, tmp_path):
     other = _digest(write_sketch(tmp_path / "other", images_per_class=10, seed=4, size_px=64))
     small = _digest(write_sketch(tmp_path / "small", images_per_class=10, seed=3, size_px=64))
     whole = _digest(sketch_root)
-    pictures = [name for name in small if name.startswith("image/")]
-    assert len(pictures) == 80
-    assert all(small[name] == whole[name] for name in pictures)
-    assert all(small[name] != other[name] for name in pictures)
+    images = [name for name in small if name.startswith("image/")]
+    assert len(images) == 80
+    assert all(small[name] == whole[name] for name in images)
+    assert all(small[name] != other[name] for name in images)
 
 
 def test_about_4_percent_of_labels_are_wrong(sketch_root):
@@ -128,18 +128,18 @@ def test_about_4_percent_of_labels_are_wrong(sketch_root):
     assert all(scene_for("awe", index, seed=0, label_noise=0.0).emotion == "awe" for index in range(50))
 
 
-def test_finished_set_is_kept(sketch_root):
+def test_complete_set_is_kept(sketch_root):
     stamp = (sketch_root / "train.json").stat().st_mtime_ns
     assert write_sketch(sketch_root, images_per_class=20, seed=3, size_px=64) == sketch_root
     assert (sketch_root / "train.json").stat().st_mtime_ns == stamp
 
 
 def test_other_settings_are_refused(sketch_root):
-    with pytest.raises(DataError, match=r"seed 3 \(wanted 5\)"):
+    with pytest.raises(DataError, match=r"seed 3 \(requested 5\)"):
         write_sketch(sketch_root, images_per_class=20, seed=5, size_px=64)
 
 
-def test_foreign_folders_and_bad_values_are_refused(tmp_path):
+def test_other_folders_and_bad_values_are_refused(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "mine.txt").write_text("keep")
     with pytest.raises(DataError, match="not empty"):

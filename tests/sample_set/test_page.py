@@ -1,4 +1,4 @@
-"""The page of the sample set: its tables are up to date, its example of a new object is drawn, and its image is small."""
+"""The page of the sample set: its tables are up to date, its example is drawn, and its image is small."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def test_tables_are_up_to_date():
 
 
 def test_example_of_a_new_object_is_drawn(monkeypatch):
+    scene = sample_scene(random.Random(0))
     page = (REPOSITORY / "docs" / "sample_set.md").read_text(encoding="utf-8")
     example = re.search(r'\n( {4}"kite": .*?\n {4}\})\n', page, flags=re.DOTALL)
     assert example
     monkeypatch.setitem(FACTS["object"], "kite", json.loads("{" + example[1] + "}")["kite"])
-    scene = sample_scene(random.Random(0))
     images = [render(replace(scene, view="none", second_object="none", object=name)) for name in ("kite", "none")]
     assert images[0].tobytes() != images[1].tobytes()
 

@@ -108,11 +108,9 @@ def import_dataset(
 
 def list_datasets() -> None:
     """List the datasets that `emovit data import` can read, with their layouts, sources and licences."""
-    from lavis_emovit.sources.catalogue import find_entry, known_names
+    from lavis_emovit.sources.catalogue import all_entries
 
-    for name in known_names():
-        entry = find_entry(name)
-        assert entry is not None
+    for name, entry in all_entries().items():
         about = entry.about
         typer.echo(f"{name}: {entry.layout.source} layout, {about.layout_status}\n    {about.where_to_get}")
         typer.echo(f"    licence: {about.licence}")

@@ -13,16 +13,6 @@ SWITCH = "LAVIS_PLUGINS"
 SWITCHED_OFF = ("0", "off", "no", "false")
 
 
-def find_elsewhere(finder, name, path=None, target=None):
-    """The spec that the other finders of `sys.meta_path` give for a module, or None."""
-    for other in list(sys.meta_path):
-        find = None if isinstance(other, type(finder)) else getattr(other, "find_spec", None)
-        spec = find(name, path, target) if find else None
-        if spec is not None:
-            return spec
-    return None
-
-
 class LavisFinder:
     """Meta-path finder that finds LAVIS where the other finders find it, and wraps its loaders."""
 
@@ -31,7 +21,7 @@ class LavisFinder:
         if name != "lavis" and not name.startswith("lavis."):
             return None
         try:
-            spec = find_elsewhere(self, name, path, target)
+            spec = self._find_elsewhere(name, path, target)
             if spec is None or spec.loader is None:
                 return spec
             from lavis_emovit.plugin import loading
@@ -39,6 +29,14 @@ class LavisFinder:
             return loading.wrap(spec)
         except Exception:  # LAVIS must stay importable, even if only half of this package is installed
             return None
+
+    def _find_elsewhere(self, name, path, target):
+        for finder in list(sys.meta_path):
+            find = None if isinstance(finder, LavisFinder) else getattr(finder, "find_spec", None)
+            spec = find(name, path, target) if find else None
+            if spec is not None:
+                return spec
+        return None
 
 
 def switched_off() -> bool:

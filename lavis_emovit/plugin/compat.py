@@ -13,7 +13,6 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from lavis_emovit.plugin.bootstrap import find_elsewhere
 from lavis_emovit.plugin.wrapped_loader import WrappedLoader
 
 PATCHED = ("transformers.modeling_utils", "transformers.pytorch_utils")
@@ -37,7 +36,8 @@ class ShimFinder:
         """A spec with our loader for the modules that miss names, None for any other."""
         if name not in PATCHED and name != MODEL_PARALLEL:
             return None
-        spec = find_elsewhere(self, name, path, target)
+        others = [finder for finder in sys.meta_path if finder is not self]
+        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
         if spec is None and name == MODEL_PARALLEL:
             return ModuleSpec(name, _ModelParallelUtils())  # type: ignore[arg-type]
         if spec is not None and spec.loader is not None and name in PATCHED:

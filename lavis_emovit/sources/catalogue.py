@@ -86,9 +86,15 @@ def find_entry(name: str) -> CatalogueEntry | None:
     return _read_entry(path) if path is not None else None
 
 
+def all_entries() -> dict[str, CatalogueEntry]:
+    """Name -> entry of every published dataset, sorted by name."""
+    entries = {name: _read_entry(path) for name, path in sorted(dataset_files().items())}
+    return {name: entry for name, entry in entries.items() if entry is not None}
+
+
 def known_names() -> list[str]:
     """Names of all datasets for which `find_entry` returns an entry."""
-    return sorted(name for name, path in dataset_files().items() if _read_entry(path) is not None)
+    return list(all_entries())
 
 
 def unknown_dataset(name: str, also: list[str]) -> DataError:

@@ -51,7 +51,7 @@ def test_training_module_of_lavis(environment):
 
 def test_model_by_name(environment):
     seen = json.loads(environment.output("-c", USE).splitlines()[-1])
-    assert seen["class"] == "EmoVITTiny"
+    assert seen["class"] == "EmovitTiny"
     assert len(seen["answers"]) == 1 and isinstance(seen["answers"][0], str)
     assert seen["stock"] == 27
     assert seen["broken"] == {}
@@ -66,7 +66,7 @@ def test_plain_import_without_the_hook(environment):
         "import sys, lavis_emovit; model, _, _ = lavis_emovit.load_model_and_preprocess('emovit_tiny');"
         "print(type(model).__name__)"
     )
-    assert environment.output("-c", code, LAVIS_PLUGINS="0") == "EmoVITTiny"
+    assert environment.output("-c", code, LAVIS_PLUGINS="0") == "EmovitTiny"
     assert "--cfg-path" in environment.output("-m", "lavis_emovit.train", "--help", LAVIS_PLUGINS="0")
     untouched = environment.run("-c", "import lavis", LAVIS_PLUGINS="0")
     assert "ModuleNotFoundError: No module named 'decord'" in untouched.stderr

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, get_args, overload
 import torch
 
 from lavis_emovit.models.constrained import Choices
+from lavis_emovit.models.generation_settings import GenerationSettings
 from lavis_emovit.models.protocol import Batch, Normalization
 from lavis_emovit.models.scoring import CandidateTokens, candidate_tokens
 from lavis_emovit.models.settings import BaseModelSettings
@@ -57,36 +58,24 @@ class Answering:
         seed: int | None = None,
         return_ids: bool = False,
     ) -> list[str] | tuple[list[str], list[list[int]]]:
-        """Generated answers. Defaults come from `model.generation` of the configuration: greedy unless changed there.
+        """Generated answers, greedy unless `model.generation` of the configuration or `GenerationSettings` given here
+        say otherwise.
 
         Args:
             samples: `image` [B, 3, H, W]; `prompt` (or `text_input`), one string or N; `image_index` [N] optional.
-            use_nucleus_sampling, num_beams, max_length, min_length, top_p, repetition_penalty, length_penalty,
-                num_captions, temperature: see `GenerationSettings`.
             choices: the only possible answers. They determine the lengths.
             seed: makes sampling repeatable and leaves the state of torch's generators unchanged.
-            return_ids: return the token ids too.
+            return_ids: also return the token ids, without start, end and padding.
 
         Returns:
-            N * num_captions strings, those of a question next to each other; with `return_ids` also their token ids,
-            without start, end and padding.
+            N * num_captions strings, those of a question next to each other.
 
         Raises:
             ValueError: invalid settings (ConfigError), questions that do not fit the context, or invalid choices.
         """
-        settings = self.settings.generation.changed(
-            use_nucleus_sampling=use_nucleus_sampling,
-            num_beams=num_beams,
-            max_length=max_length,
-            min_length=min_length,
-            top_p=top_p,
-            repetition_penalty=repetition_penalty,
-            length_penalty=length_penalty,
-            num_captions=num_captions,
-            temperature=temperature,
-        )
+        given = {name: value for name, value in locals().items() if name in GenerationSettings.model_fields}
+        options = self.settings.generation.changed(**given).options()
         questions = self._questions(samples)
-        options = settings.options()
         constraint = self._constrain(options, choices)
         with self._evaluating(), _seeded(seed, self.device):
             rows = self._generate_ids(samples, questions, options).tolist()
@@ -98,44 +87,23 @@ class Answering:
         return (answers, ids) if return_ids else answers
 
     def generate_stream(
-        self,
-        samples: Batch,
-        use_nucleus_sampling: bool | None = None,
-        max_length: int | None = None,
-        min_length: int | None = None,
-        top_p: float | None = None,
-        repetition_penalty: float | None = None,
-        temperature: float | None = None,
-        *,
-        choices: Sequence[str] | None = None,
-        seed: int | None = None,
+        self, samples: Batch, *, choices: Sequence[str] | None = None, seed: int | None = None, **settings: Any
     ) -> Iterator[str]:
         """The answer to one question in pieces, as they are generated; joined, they are the answer of `generate`.
 
         Generation runs in a separate thread, which starts with the first piece. Closing the iterator stops it; its
-        errors are raised in the reader.
-
-        Args:
-            samples: one question about one image, as for `generate`; the settings too. Beam search is not available,
-                because it has no text before its end.
+        errors are raised in the reader. Arguments are those of `generate` without `num_beams` and `num_captions`,
+        because beam search has no text before its end.
 
         Raises:
             ValueError: more than one question, or what `generate` rejects.
         """
-        settings = self.settings.generation.changed(
-            use_nucleus_sampling=use_nucleus_sampling,
-            max_length=max_length,
-            min_length=min_length,
-            top_p=top_p,
-            repetition_penalty=repetition_penalty,
-            temperature=temperature,
-            num_beams=1,
-            num_captions=1,
-        )
+        if forbidden := sorted({"num_beams", "num_captions"} & set(settings)):
+            raise ValueError(f"a stream has one answer without beam search; remove {', '.join(forbidden)}")
+        options = self.settings.generation.changed(**settings, num_beams=1, num_captions=1).options()
         questions = self._questions(samples)
         if len(questions) != 1:
             raise ValueError(f"a stream answers one question, not {len(questions)}")
-        options = settings.options()
         self._constrain(options, choices)
 
         # Gradients are switched off per thread.
@@ -197,9 +165,6 @@ class Answering:
 
         Returns:
             long [N, C], indices into `candidates`. Of equal ones, the first comes first.
-
-        Raises:
-            ValueError: an unknown rule, an impossible number of segments, or what `score_candidates` rejects.
         """
         if rule not in self.RULES:
             raise ValueError(f"unknown rule '{rule}'; rules are {', '.join(self.RULES)}")

@@ -1,7 +1,7 @@
 """What all model families share: freezing, adapters, quantisation, checkpoints, and LAVIS's names.
 
-A family inherits from `BaseEmotionModel` and adds its parts, how its weights are loaded, the loss of its answers, and
-the inputs of generation and scoring. See `lavis_emovit.models.protocol` for the methods that others call.
+A family inherits from `BaseEmotionModel` and adds its parts, `from_settings`, which loads its weights, the inputs of
+generation and scoring, and the other methods of `lavis_emovit.models.protocol`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.models import lora, trained_parts
 from lavis_emovit.models.answering import Answering
 from lavis_emovit.models.lengths import length_groups, pass_cost
-from lavis_emovit.models.protocol import AnswerLoss, Batch, StepFlops
+from lavis_emovit.models.protocol import Batch, StepFlops
 from lavis_emovit.models.quantize import float32_modules, quantize_language_model
 from lavis_emovit.models.recompute import recompute_layers
 from lavis_emovit.models.settings import BaseModelSettings
-from lavis_emovit.models.tensors import PRECISIONS, QUANTIZED, read_tensor_file
+from lavis_emovit.models.tensors import PRECISIONS, QUANTIZED, check_fit, read_tensor_file
 from lavis_emovit.settings import parse_settings
 
 Model = TypeVar("Model", bound="BaseEmotionModel")
@@ -97,11 +97,6 @@ class BaseEmotionModel(Answering, BaseModel):
             model.load_checkpoint(settings.finetuned)
         return model
 
-    @classmethod
-    def from_settings(cls: type[Model], settings: Any) -> Model:
-        """Load the weights that the settings name."""
-        raise NotImplementedError
-
     def load_checkpoint(self, url_or_filename: str | None) -> None:
         """Load tuned tensors: a checkpoint folder of a run, a `.safetensors` file of ours, or what the family reads.
 
@@ -165,7 +160,10 @@ class BaseEmotionModel(Answering, BaseModel):
 
     def load_trained_state_dict(self, state: Mapping[str, torch.Tensor], source: str = "the state dict") -> None:
         """Load what `trained_state_dict` returned; WeightsError if names or shapes differ."""
-        trained_parts.load_trained(self.core, self._trained, state, source)
+        own = self.trained_state_dict()
+        advice = "Set model.trained_parts and model.lora as in the run that wrote it."
+        check_fit(state, own, source, needed=own, target="the trained parts of this model", advice=advice)
+        trained_parts.load_values(own, state)
 
     def frozen_fingerprint(self) -> str:
         """Identifies the frozen weights; trained tensors only work beside the ones that they were trained with."""
@@ -208,14 +206,6 @@ class BaseEmotionModel(Answering, BaseModel):
                 "mixed precision",
             )
 
-    def answer_loss(self, samples: Batch) -> AnswerLoss:
-        """See `EmotionModel.answer_loss`."""
-        raise NotImplementedError
-
-    def answer_log_probs(self, samples: Batch) -> torch.Tensor:
-        """See `EmotionModel.answer_log_probs`."""
-        raise NotImplementedError
-
     # Description
 
     def identity(self) -> dict[str, Any]:
@@ -228,10 +218,6 @@ class BaseEmotionModel(Answering, BaseModel):
             # Suites of earlier versions recorded None for keys that the configuration does not have.
             **{key: getattr(self.settings, key) if key in given else None for key in self.ANSWER_SETTINGS},
         }
-
-    def processors(self) -> tuple[Any, Any]:
-        """See `EmotionModel.processors`."""
-        raise NotImplementedError
 
     def compile_targets(self, part: str) -> list[tuple[str, nn.Module]]:
         """See `EmotionModel.compile_targets`."""

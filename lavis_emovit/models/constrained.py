@@ -1,4 +1,4 @@
-"""Generation that can only end in one of given answers."""
+"""Generation restricted to given answers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lavis_emovit.models.token_tree import TokenTree
 
 
 class Choices:
-    """Answers to choose from, as the tree of their tokens.
+    """The possible answers, as a tree of their tokens.
 
     Args:
         tokenizer: the language model's.
         choices: answers, all different.
-        num_start_tokens: tokens that stand before an answer in what is generated (a decoder's start token).
+        num_start_tokens: tokens before an answer in the generated row (a decoder's start token).
 
     Raises:
         ValueError: no choices, one that tokenises to nothing, or two with the same tokens.
@@ -38,7 +38,7 @@ class Choices:
         self._num_start = num_start_tokens
 
     def allowed_tokens(self, _row: int, generated: torch.Tensor) -> list[int]:
-        """What may come next; for `prefix_allowed_tokens_fn` of transformers."""
+        """Possible next tokens; for `prefix_allowed_tokens_fn` of transformers."""
         node = self._tree.walk(generated.tolist()[self._num_start :])
         if node is None:  # the answer has ended
             return [self._end]
@@ -46,7 +46,7 @@ class Choices:
         return allowed if self._tree.row_ending_at(node) is None else [*allowed, self._end]
 
     def choice_of(self, tokens: Sequence[int]) -> str:
-        """The choice that generated tokens stand for."""
+        """The choice with these tokens."""
         node = self._tree.walk(tokens)
         row = None if node is None else self._tree.row_ending_at(node)
         if row is None:

@@ -1,4 +1,4 @@
-"""How answers in words are generated: the node `model.generation` of a configuration, and what a call may change."""
+"""Settings of generation: the node `model.generation` of a configuration, and arguments of calls."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class GenerationSettings(Settings):
     """Greedy by default. Keys keep LAVIS's names.
 
     Attributes:
-        use_nucleus_sampling: draw each token from the likeliest ones that hold `top_p` of the probability together
+        use_nucleus_sampling: draw each token from the likeliest ones that together have a probability of `top_p`
             (Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration").
-        num_beams: answers that beam search follows at a time; 1 is no search.
+        num_beams: answers that beam search keeps; 1 for no search.
         max_length, min_length: new tokens.
         top_p, temperature: of sampling.
-        repetition_penalty: divides the scores of tokens that the answer has already; 1 is none.
-        length_penalty: exponent of the length that beam search divides an answer's score by.
-        num_captions: answers for each question.
+        repetition_penalty: divides the scores of tokens that are already in the answer; 1 for none.
+        length_penalty: exponent of the length by which beam search divides an answer's score.
+        num_captions: answers per question.
     """
 
     use_nucleus_sampling: bool = False
@@ -39,7 +39,7 @@ class GenerationSettings(Settings):
         if self.min_length > self.max_length:
             raise ValueError(f"min_length {self.min_length} is more than max_length {self.max_length}")
         if self.use_nucleus_sampling and self.temperature == 0:
-            raise ValueError("temperature should be above 0 for use_nucleus_sampling; without it, the likeliest wins")
+            raise ValueError("temperature should be above 0 for use_nucleus_sampling; switch sampling off instead")
         if not self.use_nucleus_sampling and self.num_captions > self.num_beams:
             raise ValueError(
                 f"num_captions {self.num_captions} needs use_nucleus_sampling or as many num_beams "
@@ -48,19 +48,15 @@ class GenerationSettings(Settings):
         return self
 
     def changed(self, **values: Any) -> GenerationSettings:
-        """These settings with other values; None leaves a setting as it is.
-
-        Raises:
-            ConfigError: a value that cannot be.
-        """
+        """These settings with other values; None keeps a setting. ConfigError for invalid values."""
         given = {name: value for name, value in values.items() if value is not None}
         settings, problems = parse_settings(GenerationSettings, {**self.model_dump(), **given}, "generate")
         if settings is None:
-            raise ConfigError(problems, "the settings of generation")
+            raise ConfigError(problems, "the generation settings")
         return settings
 
     def options(self) -> dict[str, Any]:
-        """Arguments of transformers' `generate`, all of them, so that nothing comes in from a model's own folder."""
+        """Arguments of transformers' `generate`, all of them, so that the model's folder has no influence."""
         return {
             "do_sample": self.use_nucleus_sampling,
             "num_beams": self.num_beams,
@@ -71,6 +67,6 @@ class GenerationSettings(Settings):
             "num_return_sequences": self.num_captions,
             "top_p": self.top_p if self.use_nucleus_sampling else 1.0,
             "temperature": self.temperature if self.use_nucleus_sampling else 1.0,
-            # What is neither LAVIS's nor asked for here is off.
+            # Off: LAVIS does not have it. 50 is the default, which greedy search ignores.
             "top_k": 0 if self.use_nucleus_sampling else 50,
         }

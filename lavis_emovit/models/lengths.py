@@ -1,7 +1,7 @@
-"""Lengths of texts: groups of rows of similar length, so that little padding is computed, and texts too long.
+"""Lengths of texts: groups of similar length, so that little padding is computed, and texts that are too long.
 
-A group is run as one rectangle, its rows padded to the longest of the group. Every rectangle costs something besides
-its tokens: starting the kernels, and on a GPU reading all weights once more. The groups are the cheapest ones so.
+A group runs as one rectangle, its rows padded to the longest of the group. Every rectangle has a cost besides its
+tokens: kernels start, and a GPU reads all weights again. The groups minimise the total cost.
 """
 
 from __future__ import annotations
@@ -12,21 +12,20 @@ from typing import Any
 
 import torch
 
-# What one more pass costs, in tokens. On a CPU it is hardly anything; a GPU has to read every weight again, which takes
-# as long as computing a few hundred tokens (weights of 2 bytes, about 300 operations for each byte of bandwidth).
+# Cost of one more pass, in tokens. It is small on a CPU; a GPU reads every weight again, which takes as long as
+# computing a few hundred tokens (weights of 2 bytes, about 300 operations per byte of bandwidth).
 PASS_COST_TOKENS = {"cpu": 16, "cuda": 384}
 
 
 @dataclass(frozen=True)
 class PassSizes:
-    """What one forward pass of a model ran over, for those who measure it; sizes of several passes add up.
+    """What a forward pass of a model ran over; sizes of several passes add up.
 
     Attributes:
-        num_images: pictures encoded, the frames of clips each on its own.
-        num_reads: pictures read by the Q-Former, once for each question.
-        num_question_tokens: tokens of these questions that the Q-Former reads beside its queries, as the language
-            model's tokenizer counts them.
-        real_positions: positions of the language model that hold something; of encoder and decoder, where it has both.
+        num_images: encoded images; each frame of a clip counts.
+        num_reads: images read by the Q-Former, once per question.
+        num_question_tokens: question tokens that the Q-Former reads, as the language model's tokenizer counts them.
+        real_positions: positions of the language model without padding; of encoder and decoder, if it has both.
         run_positions: the same with padding.
         num_supervised: answer tokens, where logits are computed.
     """
@@ -50,12 +49,12 @@ class PassSizes:
 
     @property
     def padding_share(self) -> float:
-        """Share of the language model's positions that hold nothing."""
+        """Share of the language model's positions that are padding."""
         return 1.0 - sum(self.real_positions) / max(1, sum(self.run_positions))
 
 
 def add_sizes(first: PassSizes | None, second: PassSizes | None) -> PassSizes | None:
-    """The sum of two sizes; None stands for nothing measured."""
+    """The sum of two sizes; None counts as nothing."""
     if first is None or second is None:
         return first or second
     return first + second
@@ -64,28 +63,27 @@ def add_sizes(first: PassSizes | None, second: PassSizes | None) -> PassSizes | 
 def positions_of(
     lengths: Sequence[Sequence[int]], groups: Sequence[Sequence[int]]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Real positions, and those run with padding, of rows that are run in groups; for each of a row's lengths."""
+    """Real positions, and positions with padding, of rows that run in groups; for each of a row's lengths."""
     real = tuple(sum(side) for side in zip(*lengths))
     longest = [(len(group), [max(side) for side in zip(*(lengths[row] for row in group))]) for group in groups]
     return real, tuple(sum(count * sides[side] for count, sides in longest) for side in range(len(real)))
 
 
 def length_groups(lengths: Sequence[Sequence[int]], pass_cost_tokens: int) -> list[list[int]]:
-    """Split rows into groups that cost least when each is padded to its longest row.
+    """Split rows into the groups with the least total cost when each is padded to its longest row.
 
-    A row may have several lengths (encoder and decoder), each padded on its own. Rows are sorted by the sum of theirs,
-    and the cheapest split of that order into runs is found by dynamic programming: quadratic in the rows of a batch,
-    which are at most hundreds.
+    Rows are sorted by total length, and dynamic programming finds the cheapest split of that order: quadratic in the
+    rows of a batch, which are hundreds at most.
 
     Args:
-        lengths: for each of N rows its lengths in tokens.
-        pass_cost_tokens: what a group costs besides its rectangle.
+        lengths: of each row in tokens; several (encoder and decoder) are padded separately.
+        pass_cost_tokens: cost of a group besides its rectangle.
 
     Returns:
-        row numbers of each group, in the given order; every row is in one group. Groups go from short to long.
+        row numbers of each group, ascending; groups from short to long.
     """
     order = sorted(range(len(lengths)), key=lambda row: (sum(lengths[row]), row))
-    best: list[tuple[float, int]] = [(0.0, 0)]  # cost of the first k rows, and where their last group begins
+    best: list[tuple[float, int]] = [(0.0, 0)]  # cost of the first k rows, and the start of their last group
     for end in range(1, len(order) + 1):
         longest = [0] * len(lengths[order[0]])
         cheapest = (float("inf"), 0)
@@ -104,7 +102,7 @@ def length_groups(lengths: Sequence[Sequence[int]], pass_cost_tokens: int) -> li
 
 
 def pass_cost(device: torch.device) -> int:
-    """What one more pass costs on a device, in tokens."""
+    """Cost of one more pass on a device, in tokens."""
     return PASS_COST_TOKENS.get(device.type, PASS_COST_TOKENS["cuda"])
 
 
@@ -119,8 +117,8 @@ def in_given_order(parts: Sequence[torch.Tensor], groups: Sequence[Sequence[int]
 
 
 def longer_than(tokenizer: Any, texts: Sequence[str], max_tokens: int, with_special_tokens: bool) -> list[int]:
-    """Numbers of the texts that have more tokens than fit, told without cutting them."""
-    # A token covers a byte or more, so most texts need not be counted.
+    """Numbers of the texts with more than `max_tokens` tokens."""
+    # A token covers a byte or more, so most texts do not have to be tokenised.
     long = [number for number, text in enumerate(texts) if len(text.encode()) + 2 > max_tokens]
     if not long:
         return []

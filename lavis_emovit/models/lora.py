@@ -25,9 +25,7 @@ def base_name(name: str) -> str:
     return name.replace(".base_layer.", ".")
 
 
-def inject(
-    core: nn.Module, prefixes: Mapping[str, str], settings: LoraSettings, unread: Sequence[str] = ()
-) -> list[str]:
+def inject(core: nn.Module, prefixes: Mapping[str, str], settings: LoraSettings, unread: Sequence[str] = ()) -> None:
     """Add adapters to linear layers, in place; the model computes the same until they are trained.
 
     Args:
@@ -36,17 +34,12 @@ def inject(
         settings: the parts and the adapters.
         unread: prefixes of layers that get none, because nothing reads their output.
 
-    Returns:
-        names of the adapted modules, inside `core`.
-
     Raises:
         ConfigError: peft is missing, or the part has no linear layer of that name.
     """
     peft = _peft()
-    adapted = []
     for part in settings.parts:
         targets = _targets(core, part, prefixes[part], settings, unread)
-        adapted += [f"{prefixes[part]}{target}" for target in targets]
         config = peft.LoraConfig(
             r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets
         )
@@ -54,7 +47,6 @@ def inject(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             peft.inject_adapter_in_model(config, core.get_submodule(prefixes[part].rstrip(".")))
-    return adapted
 
 
 def merge(core: nn.Module, dtype: torch.dtype | None = None) -> list[str]:

@@ -17,15 +17,12 @@ from lavis_emovit.models.text import IGNORED
 
 
 def answer_loss(language_model: Any, labels_NT: torch.Tensor, **inputs: Any) -> torch.Tensor:
-    """Cross-entropy summed over all supervised positions of a pass of the language model.
+    """Cross-entropy summed over all supervised positions of a pass, scalar float32, natural log.
 
     Args:
         language_model: causal or sequence-to-sequence, of transformers.
-        labels_NT: on the CPU, the token that each position has to predict, `IGNORED` at unsupervised ones.
-        inputs: of the language model; its positions (those of the decoder) are the T of the labels.
-
-    Returns:
-        scalar float32, natural log.
+        labels_NT: on the CPU, the token that each position (of the decoder) predicts, `IGNORED` at unsupervised ones.
+        inputs: of the language model.
     """
     logits_SV, labels_S = _supervised_logits(language_model, labels_NT, inputs)
     return F.cross_entropy(logits_SV, labels_S, reduction="sum")
@@ -57,8 +54,7 @@ def _supervised_logits(
 def _head_reads(head: nn.Module, rows_S: torch.Tensor, columns_S: torch.Tensor) -> Iterator[None]:
     """Inside the block, the output head computes logits at these positions only.
 
-    With a vocabulary of 32,000, the logits of all positions would be the largest tensor of the step, and most of it is
-    never used.
+    The logits of all positions would be the largest tensor of the step (32,000 per position), and most of it is unused.
     """
 
     def choose(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

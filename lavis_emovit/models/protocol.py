@@ -2,9 +2,9 @@
 
 Legend: `B` images, `N` image-question pairs, `C` candidates.
 
-A *batch* is a mapping with `image` (whatever `ImageProcessor.stack` of the model's processor makes of B images),
-`image_index` long [N] (the image of each pair), `text_input` or `prompt` (N questions) and, for training,
-`text_output` (N answers). Model families implement `EmotionModel` by inheriting from `lavis_emovit.models.base`.
+A *batch* is a mapping with `image` (B images as the model's processor stacks them), `image_index` long [N] (the image
+of each pair), `text_input` or `prompt` (N questions) and, for training, `text_output` (N answers). Model families
+implement `EmotionModel` by inheriting from `lavis_emovit.models.base`.
 """
 
 from __future__ import annotations

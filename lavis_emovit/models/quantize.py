@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ INSTALL_LINE = "pip install 'lavis-emovit[quantize]' (or: pip install 'bitsandby
 NF4_BLOCK = 64
 
 
-def quantize_language_model(language_model: Any, precision: str, compute_dtype: torch.dtype) -> list[str]:
+def quantize_language_model(language_model: Any, precision: str, compute_dtype: torch.dtype) -> None:
     """Replace the linear layers of a frozen language model by quantised ones, in place.
 
     int8 is LLM.int8() (Dettmers et al. 2022, https://arxiv.org/abs/2208.07339), nf4 the 4-bit format of QLoRA (Dettmers
@@ -25,9 +26,6 @@ def quantize_language_model(language_model: Any, precision: str, compute_dtype: 
         language_model: a model of transformers.
         precision: `int8` or `nf4`.
         compute_dtype: of activations, for nf4.
-
-    Returns:
-        names of the replaced layers.
 
     Raises:
         ConfigError: bitsandbytes is missing, or does not support the model's device.
@@ -62,7 +60,6 @@ def quantize_language_model(language_model: Any, precision: str, compute_dtype: 
         setattr(language_model.get_submodule(parent), own, make(library, layer, compute_dtype).to(device))
     # peft chooses its kind of adapter by these.
     setattr(language_model, "is_loaded_in_8bit" if precision == "int8" else "is_loaded_in_4bit", True)
-    return [name for name, _ in layers]
 
 
 def float32_modules(language_model: Any) -> tuple[str, ...]:
@@ -94,25 +91,16 @@ def _nf4_layer(library: Any, layer: nn.Linear, compute_dtype: torch.dtype) -> nn
     return made
 
 
+@cache
 def _quiet_casts() -> None:
-    """bitsandbytes logs at every call of every layer that it casts bfloat16 to float16; once is enough."""
-    name = "bitsandbytes.autograd._functions"
-    if not any(isinstance(known, _Once) for known in logging.getLogger(name).filters):
-        logging.getLogger(name).addFilter(_Once())
+    """bitsandbytes logs at every call of every layer that it casts bfloat16 to float16; log each message once."""
+    seen: set[str] = set()
 
-
-class _Once(logging.Filter):
-    """Passes every message once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._seen: set[str] = set()
-
-    def filter(self, record: logging.LogRecord) -> bool:
+    def is_new(record: logging.LogRecord) -> bool:
         message = record.getMessage()
-        is_new = message not in self._seen
-        self._seen.add(message)
-        return is_new
+        return message not in seen and not seen.add(message)  # type: ignore[func-returns-value]
+
+    logging.getLogger("bitsandbytes.autograd._functions").addFilter(is_new)
 
 
 def _bitsandbytes() -> Any:

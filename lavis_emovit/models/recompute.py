@@ -16,12 +16,11 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 
-def recompute_layers(part: nn.Module) -> int:
-    """Wrap every layer of a part that transformers can checkpoint, in place; returns the number of layers."""
-    layers = [module for module in part.modules() if isinstance(module, GradientCheckpointingLayer)]
-    for layer in layers:
-        layer.forward = partial(_recomputed, layer.forward)  # type: ignore[method-assign]
-    return len(layers)
+def recompute_layers(part: nn.Module) -> None:
+    """Wrap every layer of a part that transformers can checkpoint, in place."""
+    for layer in part.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            layer.forward = partial(_recomputed, layer.forward)  # type: ignore[method-assign]
 
 
 def _recomputed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

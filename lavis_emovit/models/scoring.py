@@ -1,11 +1,11 @@
-"""Log-likelihood of candidate answers: all candidates of a question in one row, behind one copy of what they share.
+"""Log-likelihood of candidate answers: all candidates of a question in one row, after one copy of what they share.
 
 Legend: `N` image-question pairs, `Q` query tokens, `T` text tokens, `C` candidates, `K` tokens of candidates that have
 to be read, `L` length of a packed row, `D` width, `V` vocabulary.
 
 A decoder-only model reads `[Q query tokens][prompt][tree of the candidates]` in a single pass. An attention mask lets
-a candidate's token see the prefix, the prompt and the tokens before it in its own candidate; its position is that which
-it would have behind the prompt. Keys and values of the prefix exist once, and nothing is copied for a candidate.
+a candidate's token see the prefix, the prompt and the earlier tokens of its own candidate; its position is the one
+that it would have directly after the prompt. Keys and values of the prefix exist once; nothing is copied per candidate.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from lavis_emovit.models.token_tree import TokenTree
 
 # Attention of transformers that takes a mask of any pattern.
 MASKED_ATTENTION = ("sdpa", "eager")
-# Tokens of candidates in one row. No label set comes near; a list of thousands of answers takes several passes, since
-# attention and logits of one row would not fit into memory.
+# Tokens of candidates in one row, more than any label set has. A list of thousands of answers takes several passes,
+# because attention and logits of a single row would not fit into memory.
 MAX_CANDIDATE_TOKENS = 256
 
 
@@ -41,7 +41,7 @@ class CandidateTokens:
     num_given: list[int]
 
     def num_scored(self) -> list[int]:
-        """Scored tokens of each candidate."""
+        """Number of scored tokens of each candidate."""
         return [len(row) - given for row, given in zip(self.rows, self.num_given)]
 
     def take(self, columns: Sequence[int]) -> CandidateTokens:
@@ -49,7 +49,7 @@ class CandidateTokens:
         return CandidateTokens([self.rows[c] for c in columns], [self.num_given[c] for c in columns])
 
     def groups(self, max_tokens: int) -> list[list[int]]:
-        """Columns of at most `max_tokens` tokens together (or one longer one); those that begin alike side by side."""
+        """Columns of at most `max_tokens` tokens together, or a single longer one; sorted by their tokens."""
         groups: list[list[int]] = []
         num_tokens = 0
         for column in sorted(range(len(self.rows)), key=lambda column: self.rows[column]):
@@ -64,13 +64,13 @@ class CandidateTokens:
 def candidate_tokens(
     tokenizer: Any, candidates: Sequence[str], answer_prefix: str = "", end: bool = False
 ) -> CandidateTokens:
-    """Tokenise candidates, each together with the prefix as in training: a tokenizer may join the space between them
-    to either side. What a candidate shares with the prefix alone is given, the rest is scored.
+    """Tokenise candidates together with the prefix, as in training: a tokenizer may join the space between them to
+    either side. Tokens that a candidate shares with the prefix alone are given, the others are scored.
 
     Args:
         tokenizer: the language model's.
         candidates: C answers.
-        answer_prefix: what every answer begins with.
+        answer_prefix: the beginning of every answer.
         end: whether the end token belongs to the answer.
 
     Raises:
@@ -82,7 +82,7 @@ def candidate_tokens(
         raise ValueError("no candidates to score")
     repeated = {candidate for candidate in candidates if list(candidates).count(candidate) > 1}
     if repeated:
-        raise ValueError(f"candidate {sorted(repeated)[0]!r} is there more than once")
+        raise ValueError(f"candidate {sorted(repeated)[0]!r} is repeated")
     start = _ids(tokenizer, answer_prefix.rstrip()) if answer_prefix.strip() else []
     rows, num_given = [], []
     for candidate in candidates:
@@ -111,16 +111,13 @@ def _common_length(first: list[int], second: list[int]) -> int:
 def score_causal(
     language_model: Any, prefix_NQD: torch.Tensor, prompts: list[list[int]], candidates: CandidateTokens
 ) -> torch.Tensor:
-    """Score candidates behind `[visual prefix][prompt]` with a decoder-only language model.
+    """Summed log-probabilities, float32 [N, C], of C candidates after each of N rows `[visual prefix][prompt]`.
 
     Args:
         language_model: a causal model of transformers.
         prefix_NQD: projected query tokens.
-        prompts: N rows of token ids.
-        candidates: C answers, the same behind every prompt.
-
-    Returns:
-        float32 [N, C], summed log-probabilities (natural log).
+        prompts: token ids.
+        candidates: the same for every prompt.
     """
     longest_row = prefix_NQD.shape[1] + max(len(row) for row in prompts) + max(len(row) for row in candidates.rows)
     score = _score_packed if takes_packed_rows(language_model, longest_row) else _score_repeated
@@ -135,17 +132,15 @@ def _group_by_group(score: Callable[[CandidateTokens], torch.Tensor], candidates
 
 
 def decoder_of(language_model: Any) -> Any:
-    """What gives hidden states, without the output head."""
+    """The module that computes hidden states, without the output head."""
     decoder = language_model.get_decoder()
-    # Older transformers give some models back whole.
+    # Older transformers return the whole model for some classes.
     return getattr(language_model, language_model.base_model_prefix) if decoder is language_model else decoder
 
 
 def takes_packed_rows(language_model: Any, longest_row: int) -> bool:
-    """Whether a decoder-only model can read several candidates in one row.
-
-    It needs attention that takes any mask, positions that can be given, and no window shorter than the text.
-    """
+    """Whether a decoder-only model can read several candidates in one row: it needs attention with any mask, positions
+    as an input, and no window shorter than the row."""
     config = language_model.config
     positions = "position_ids" in inspect.signature(decoder_of(language_model).forward).parameters
     window = getattr(config, "sliding_window", None)
@@ -170,7 +165,7 @@ def _score_packed(
         use_cache=False,
     ).last_hidden_state
 
-    # Slot 0 is the end of the prompt, slot i + 1 the inner node i: where the nodes behind them are predicted.
+    # Slot 0 is the end of the prompt, slot i + 1 the inner node i: they predict the nodes after them.
     slots = {-1: 0} | {node: slot + 1 for slot, node in enumerate(tree.inner)}
     scored_paths = [path[given:] for path, given in zip(tree.paths, candidates.num_given)]
     nodes = sorted({node for path in scored_paths for node in path})
@@ -188,7 +183,7 @@ def _score_packed(
 
 
 def _packed_layout(tree: TokenTree, starts: list[int], length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Who sees whom, bool [N, 1, L, L], and positions, long [N, L], of rows whose candidates begin at `starts`."""
+    """Allowed attention, bool [N, 1, L, L], and positions, long [N, L], of rows whose candidates begin at `starts`."""
     ancestry_KK = tree.inner_ancestry()
     depths_K = torch.tensor([tree.depths[node] for node in tree.inner], dtype=torch.long)
     num_inner = len(tree.inner)
@@ -196,7 +191,7 @@ def _packed_layout(tree: TokenTree, starts: list[int], length: int) -> tuple[tor
     allowed = torch.ones(length, length, dtype=torch.bool).tril().repeat(len(distinct), 1, 1)
     positions = torch.arange(length).repeat(len(distinct), 1)
     for row, start in enumerate(distinct):
-        # Padding behind a row sees what it likes: nothing sees it.
+        # What padding at the end attends to does not matter: nothing attends to it.
         end = start + num_inner
         allowed[row, start:end, start:end] = ancestry_KK
         positions[row, start:end] = start - 1 + depths_K
@@ -208,7 +203,7 @@ def _packed_layout(tree: TokenTree, starts: list[int], length: int) -> tuple[tor
 
 
 def _additive(allowed: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """0 where attention is allowed, the least finite number elsewhere; attention of every kind adds it."""
+    """0 where attention is allowed, elsewhere the smallest finite number; every kind of attention adds it."""
     same = allowed.stride(0) == 0
     rows = allowed[:1] if same else allowed
     mask = torch.zeros(rows.shape, dtype=dtype, device=device)
@@ -219,11 +214,11 @@ def _additive(allowed: torch.Tensor, dtype: torch.dtype, device: torch.device) -
 def _score_repeated(
     language_model: Any, prefix_NQD: torch.Tensor, prompts: list[list[int]], candidates: CandidateTokens
 ) -> torch.Tensor:
-    """The same, one row for each candidate over a repeated cache, for attention that takes no mask of any pattern."""
+    """The same with one row per candidate over a repeated cache, for attention that does not support any mask."""
     device, num_pairs, num_candidates = prefix_NQD.device, len(prompts), len(candidates.rows)
     embed, decoder = language_model.get_input_embeddings(), decoder_of(language_model)
     takes_positions = "position_ids" in inspect.signature(decoder.forward).parameters
-    # Padding stands in front: between a prompt and its answer it would count as distance in windowed attention.
+    # Padding comes first: between a prompt and its answer it would count as distance in windowed attention.
     ids, prompt_mask = (tensor.to(device) for tensor in pad(prompts, pad_id=0, side="left"))
     embeds = embed(ids)
     rows = [
@@ -276,16 +271,13 @@ def _scored(candidates: CandidateTokens, mask_CT: torch.Tensor) -> torch.Tensor:
 def score_seq2seq(
     language_model: Any, inputs_NTD: torch.Tensor, mask_NT: torch.Tensor, candidates: CandidateTokens
 ) -> torch.Tensor:
-    """Score candidates with an encoder-decoder language model; the encoder runs once for all candidates.
+    """Summed log-probabilities, float32 [N, C], of C candidates with an encoder-decoder, whose encoder runs once.
 
     Args:
         language_model: a sequence-to-sequence model of transformers.
         inputs_NTD: embedded encoder inputs, visual prefix and prompt.
         mask_NT: 1 for real positions.
-        candidates: C answers, the same for all pairs.
-
-    Returns:
-        float32 [N, C], summed log-probabilities (natural log).
+        candidates: the same for all pairs.
     """
     encoded = language_model.get_encoder()(inputs_embeds=inputs_NTD, attention_mask=mask_NT)
     score = _score_answers_packed if takes_packed_answers(language_model) else _score_answers_repeated
@@ -293,7 +285,7 @@ def score_seq2seq(
 
 
 def takes_packed_answers(language_model: Any) -> bool:
-    """Whether a decoder can read several answers in one row: where positions count relative to each other only (T5)."""
+    """Whether a decoder can read several answers in one row: its positions must be relative, as in T5."""
     config = language_model.config
     return hasattr(config, "relative_attention_num_buckets") and config._attn_implementation in MASKED_ATTENTION
 
@@ -301,8 +293,8 @@ def takes_packed_answers(language_model: Any) -> bool:
 def _score_answers_packed(
     language_model: Any, encoded: Any, mask_NT: torch.Tensor, candidates: CandidateTokens
 ) -> torch.Tensor:
-    # Answers stand one behind the other and see themselves only. Distances inside an answer are what they would be
-    # alone, so the relative positions need nothing; a tree would change them.
+    # Answers follow each other and attend to themselves only. Distances inside an answer are the same as in a separate
+    # row, so relative positions stay correct; a tree would change them.
     device, num_pairs = mask_NT.device, mask_NT.shape[0]
     lengths = [len(row) for row in candidates.rows]
     total = sum(lengths)

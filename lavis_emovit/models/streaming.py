@@ -1,4 +1,4 @@
-"""Text as it is generated, piece by piece."""
+"""Streaming of generated text."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from transformers import StoppingCriteria, TextIteratorStreamer
 
 
 class _AnswerStreamer(TextIteratorStreamer):
-    """Pieces of an answer; what counts as its end is no text."""
+    """Pieces of an answer, without the tokens that end it."""
 
     def __init__(self, tokenizer: Any, end_ids: Collection[int]):
-        # transformers puts in first what generation starts from: nothing, or a decoder's start token.
+        # transformers first passes the tokens that generation starts from: none, or a decoder's start token.
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
         self.end_ids = frozenset(end_ids)
 
@@ -24,7 +24,7 @@ class _AnswerStreamer(TextIteratorStreamer):
 
 
 class _Stopped(StoppingCriteria):
-    """Ends generation once nobody listens any more."""
+    """Ends generation when the reader has stopped."""
 
     def __init__(self, event: threading.Event):
         self.event = event
@@ -34,14 +34,13 @@ class _Stopped(StoppingCriteria):
 
 
 def stream_text(generate: Callable[..., object], tokenizer: Any, end_ids: Collection[int]) -> Iterator[str]:
-    """Run a generation in a thread of its own and hand its text on as it comes.
+    """Run a generation in a separate thread and yield its text in pieces, without whitespace at its ends.
 
-    The pieces joined are the answer, without blanks at its ends. Closing the iterator stops the generation; an error
-    in it is raised here.
+    Closing the iterator stops the generation; its errors are raised here.
 
     Args:
         generate: takes `streamer` and `stopping_criteria` of transformers' `generate`.
-        tokenizer: makes text of tokens.
+        tokenizer: decodes tokens.
         end_ids: tokens that end an answer.
     """
     streamer = _AnswerStreamer(tokenizer, end_ids)
@@ -51,14 +50,14 @@ def stream_text(generate: Callable[..., object], tokenizer: Any, end_ids: Collec
     def work() -> None:
         try:
             generate(streamer=streamer, stopping_criteria=[_Stopped(stop)])
-        except BaseException as error:  # whatever it is, it belongs to the thread that reads
+        except BaseException as error:  # raised again in the reader
             errors.append(error)
             streamer.on_finalized_text("", stream_end=True)
 
     worker = threading.Thread(target=work, name="emovit-generation", daemon=True)
     worker.start()
     try:
-        yield from _without_outer_blanks(streamer)
+        yield from _stripped(streamer)
     finally:
         stop.set()
         worker.join()
@@ -66,12 +65,11 @@ def stream_text(generate: Callable[..., object], tokenizer: Any, end_ids: Collec
         raise errors[0]
 
 
-def _without_outer_blanks(pieces: Iterator[str]) -> Iterator[str]:
-    """Blanks wait until something follows them."""
-    held = ""
-    begun = False
+def _stripped(pieces: Iterator[str]) -> Iterator[str]:
+    """The pieces without whitespace at the beginning and the end of the whole text."""
+    held, begun = "", False
     for piece in pieces:
-        text = held + piece if begun else (held + piece).lstrip()
+        text = held + piece if begun else piece.lstrip()
         kept = text.rstrip()
         held = text[len(kept) :]
         if kept:

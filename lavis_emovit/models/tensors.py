@@ -1,7 +1,8 @@
-"""Precisions by name, reading safetensors files, and counting the elements of parameters."""
+"""Precisions by name, safetensors files, and checks that tensors fit a model."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -28,6 +29,36 @@ def read_tensor_file(file: Path) -> dict[str, torch.Tensor]:
         raise WeightsError(
             f"{file} is truncated or damaged ({first_line(error)}); download or write it again"
         ) from error
+
+
+def check_fit(
+    state: Mapping[str, torch.Tensor],
+    own: Mapping[str, torch.Tensor],
+    source: str,
+    needed: Iterable[str],
+    target: str = "this model",
+    advice: str = "",
+) -> None:
+    """Raise a WeightsError that lists missing, unknown and wrongly shaped tensors, if there are any.
+
+    Args:
+        state: tensors by name.
+        own: the model's tensors that they may replace.
+        source, target: of `state` and of `own`, for the message.
+        needed: names that `state` must have.
+        advice: last line of the message.
+    """
+    problems = [f"missing: {name}" for name in needed if name not in state]
+    problems += [f"unknown: {name}" for name in state if name not in own]
+    problems += [
+        f"shape of {name}: {list(tensor.shape)}, expected {list(own[name].shape)}"
+        for name, tensor in state.items()
+        if name in own and own[name].shape != tensor.shape
+    ]
+    if problems:
+        more = [f"  ... and {len(problems) - 10} more"] if len(problems) > 10 else []
+        lines = [f"{source} does not fit {target}:", *(f"  - {problem}" for problem in problems[:10]), *more, advice]
+        raise WeightsError("\n".join(line for line in lines if line))
 
 
 def first_line(error: BaseException) -> str:

@@ -1,7 +1,6 @@
-"""Several token rows as one tree: what rows begin with alike is there once.
+"""Token rows as a tree, in which common beginnings exist once.
 
-Scoring computes each node once for all candidates that pass through it; constrained generation walks from the root and
-may only go where a node has children.
+Scoring computes each node once for all candidates that share it; constrained generation walks the tree from the root.
 """
 
 from __future__ import annotations
@@ -16,11 +15,10 @@ class TokenTree:
 
     Attributes:
         tokens: token id of each node.
-        parents: number of the node before it, -1 for those that rows begin with.
-        depths: 1 for those that rows begin with.
+        parents: number of the node before it, -1 for first tokens.
+        depths: 1 for first tokens.
         paths: for each row the nodes of its tokens.
-        inner: nodes that something follows, in order. Only these have to be read by a model: what a leaf is worth is
-            known at its parent.
+        inner: nodes with children, in order. A model reads only these, because a leaf is predicted at its parent.
     """
 
     def __init__(self, rows: Sequence[Sequence[int]]):
@@ -50,7 +48,7 @@ class TokenTree:
         return children[token]
 
     def walk(self, tokens: Sequence[int]) -> int | None:
-        """The node that tokens lead to from the root (-1), None where they lead out of the tree."""
+        """The node at the end of tokens from the root (-1), or None if they are not in the tree."""
         node = -1
         for token in tokens:
             following = self._children[node].get(token)
@@ -64,14 +62,11 @@ class TokenTree:
         return list(self._children[node])
 
     def row_ending_at(self, node: int) -> int | None:
-        """The row whose last token a node is, None where no row ends."""
+        """The row whose last token a node is, or None."""
         return self._ends.get(node)
 
     def inner_ancestry(self) -> torch.Tensor:
-        """bool [K, K] over the inner nodes: may the node of the row attend to the node of the column?
-
-        A node attends to itself and to the nodes before it on its way from the root, all of which are inner ones.
-        """
+        """bool [K, K] over the inner nodes: whether the row's node attends to the column's, itself or an ancestor."""
         slots = {node: slot for slot, node in enumerate(self.inner)}
         ancestry = torch.eye(len(self.inner), dtype=torch.bool)
         for node, slot in slots.items():

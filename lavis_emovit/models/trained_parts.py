@@ -76,53 +76,11 @@ def count_parameters(core: nn.Module) -> dict[str, int]:
     return {"trained": sum(size for size, learns in sizes if learns), "total": sum(size for size, _ in sizes)}
 
 
-def load_trained(core: nn.Module, trained: list[str], state: Mapping[str, torch.Tensor], source: str) -> None:
-    """Copy `state` into the trained parameters.
-
-    Raises:
-        WeightsError: a tensor is missing, unknown or has another shape; the message lists them.
-    """
-    own = dict(core.named_parameters())
-    learning = {name: own[name] for name in trained}
-    if problems := _misfits(state, learning, needed=trained, unknown="not a trained tensor of this model"):
-        raise WeightsError(
-            f"{source} does not fit the trained parts of this model:\n{problems}\n"
-            "Set model.trained_parts and model.lora as in the run that wrote it."
-        )
-    _copy(state, learning)
-
-
-def load_values(core: nn.Module, state: Mapping[str, torch.Tensor], source: str, needed: Collection[str]) -> None:
-    """Copy tensors into a model, trained or frozen; those in `needed` must be in `state`.
-
-    Raises:
-        WeightsError: a tensor is missing, unknown or has another shape; the message lists them.
-    """
-    own = {base_name(name): parameter for name, parameter in core.named_parameters() if not is_adapter(name)}
-    if problems := _misfits(state, own, needed=needed, unknown="unknown"):
-        raise WeightsError(f"{source} does not fit this model:\n{problems}")
-    _copy(state, own)
-
-
-def _copy(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> None:
+def load_values(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> None:
+    """Copy tensors into parameters of the same names."""
     with torch.no_grad():
         for name, tensor in state.items():
             own[name].copy_(tensor)
-
-
-def _misfits(
-    state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], needed: Iterable[str], unknown: str
-) -> str:
-    """Why a state dict does not fit a model's tensors, one line each; empty if it does."""
-    problems = [f"missing: {name}" for name in needed if name not in state]
-    problems += [f"{unknown}: {name}" for name in state if name not in own]
-    problems += [
-        f"shape of {name}: {list(tensor.shape)}, expected {list(own[name].shape)}"
-        for name, tensor in state.items()
-        if name in own and own[name].shape != tensor.shape
-    ]
-    more = f"\n  ... and {len(problems) - 10} more" if len(problems) > 10 else ""
-    return "\n".join(f"  - {problem}" for problem in problems[:10]) + more
 
 
 def fingerprint(core: nn.Module, trained: Iterable[str]) -> str:

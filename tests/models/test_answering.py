@@ -155,7 +155,7 @@ def test_choices_that_cannot_be_told_apart_are_refused():
         Choices(OneToken(), ["awe", "fear"])
 
 
-@pytest.mark.parametrize(("choices", "message"), [([], "no candidates"), (["awe", "awe"], "'awe' is there more than")])
+@pytest.mark.parametrize(("choices", "message"), [([], "no candidates"), (["awe", "awe"], "'awe' is repeated")])
 def test_bad_choices_are_refused_by_name(model, batch, choices, message):
     with pytest.raises(ValueError, match=message):
         model.generate(batch, choices=choices)

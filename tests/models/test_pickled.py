@@ -98,7 +98,7 @@ def test_cut_files_are_refused_by_name(whole_module, tmp_path, is_zip):
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [([1, 2], "holds a list"), ({}, "no tensors"), ({"a": torch.zeros(1), "epoch": 3}, "epoch"), (3, "holds a int")],
+    [([1, 2], "has a list"), ({}, "no tensors"), ({"a": torch.zeros(1), "epoch": 3}, "epoch"), (3, "has a int")],
 )
 def test_other_contents_are_refused(tmp_path, content, reason):
     torch.save(content, tmp_path / "other.pth")

@@ -237,7 +237,7 @@ def test_what_cannot_be_scored_is_refused_by_name(model, batch):
         ({"candidates": "awe"}, "list of strings"),
         ({"candidates": ["awe", " "]}, "candidate ' ' tokenises to nothing"),
         ({"candidates": ["awe", ""]}, "candidate '' tokenises to nothing"),
-        ({"candidates": ["awe", "fear", "awe"]}, "candidate 'awe' is there more than once"),
+        ({"candidates": ["awe", "fear", "awe"]}, "candidate 'awe' is repeated"),
         ({"candidates": ["awe"], "normalize": "median"}, "unknown normalize 'median'"),
     ]
     for wrong, message in refusals:

@@ -111,5 +111,5 @@ def test_files_of_another_kind_are_refused_by_name(tmp_path):
     with pytest.raises(WeightsError, match="BPE kind"):
         load_llm_tokenizer(str(tmp_path))
     (tmp_path / "vocab.txt").write_text("a\nb\n", encoding="utf-8")
-    with pytest.raises(WeightsError, match=r"vocab\.txt is no BERT vocabulary: it lacks \[UNK\]"):
+    with pytest.raises(WeightsError, match=r"vocab\.txt is not a BERT vocabulary: \[UNK\].* missing"):
         load_qformer_tokenizer(str(tmp_path))

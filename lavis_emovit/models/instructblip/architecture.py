@@ -1,4 +1,4 @@
-"""Sizes of a model, read from the shapes of its tensors: a LAVIS file has no configuration beside it."""
+"""Sizes of a model from the shapes of its tensors, because a LAVIS file has no configuration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers import InstructBlipConfig
 
 from lavis_emovit.errors import WeightsError
 
-# Shapes do not tell how many heads a width is cut into; these are the published models' (ViT-g, BERT-base).
+# Shapes do not show into how many heads a width is split; these are the published models' (ViT-g, BERT-base).
 KNOWN_VISION_HEADS = {1408: 16}
 KNOWN_QFORMER_HEADS = {768: 12}
 # LAVIS's layer norm after the encoder has torch's default epsilon, unlike those inside the encoder.
@@ -23,18 +23,18 @@ LAVIS_EPS_KEY = "post_layernorm_eps"  # in vision_config; transformers itself us
 def infer_config(
     state: Mapping[str, torch.Tensor],
     text_config: Any,
-    *,
-    vision_heads: int | None = None,
-    qformer_heads: int | None = None,
-    source: str = "the file",
-) -> InstructBlipConfig:
+    vision_heads: int | None,
+    qformer_heads: int | None,
+    source: str,
+) -> Any:
     """Configuration of the model that tensors under transformers' names belong to.
 
     Args:
         state: image encoder, Q-Former, query tokens and projection, complete.
         text_config: configuration of the language model.
-        vision_heads: attention heads of the image encoder, where the width is not a published model's.
-        qformer_heads: the same of the Q-Former.
+        vision_heads: attention heads of the image encoder; None for the width of a published model.
+        qformer_heads: the same for the Q-Former.
+        source: of the tensors, for messages.
 
     Raises:
         WeightsError: a tensor is missing, or sizes contradict each other or the language model's.
@@ -42,13 +42,13 @@ def infer_config(
 
     def shape(name: str) -> tuple[int, ...]:
         if name not in state:
-            raise WeightsError(f"{source} lacks {name}, from which the size of the model is read")
+            raise WeightsError(f"{source} has no {name}, which determines the size of the model")
         return tuple(state[name].shape)
 
     width, _, patch, _ = shape("vision_model.embeddings.patch_embedding.weight")
     positions = shape("vision_model.embeddings.position_embedding")[1] - 1
     if isqrt(positions) ** 2 != positions:
-        raise WeightsError(f"{source}: {positions} positions of the image encoder are no square of patches")
+        raise WeightsError(f"{source}: {positions} positions of the image encoder are not a square of patches")
     vocabulary, hidden = shape("qformer.embeddings.word_embeddings.weight")
     num_layers = _num_layers(state, r"^qformer\.encoder\.layer\.(\d+)\.", source)
     crossed = sorted(
@@ -56,12 +56,12 @@ def infer_config(
     )
     frequency = crossed[1] if len(crossed) > 1 else num_layers
     if crossed != list(range(0, num_layers, frequency)):
-        raise WeightsError(f"{source}: the Q-Former looks at the image in layers {crossed}, which follow no frequency")
+        raise WeightsError(f"{source}: the Q-Former's cross-attention layers {crossed} are not evenly spaced")
     llm_width = shape("language_projection.weight")[0]
     if llm_width != text_config.hidden_size:
         raise WeightsError(
             f"{source} was made for a language model of width {llm_width}, this one ({text_config.model_type}) has "
-            f"width {text_config.hidden_size}: model.llm_model names the wrong one"
+            f"width {text_config.hidden_size}: set model.llm_model to the right one"
         )
     num_query_tokens, query_width = shape("query_tokens")[1:]
     if query_width != hidden:
@@ -95,7 +95,7 @@ def infer_config(
 def _num_layers(state: Mapping[str, torch.Tensor], pattern: str, source: str) -> int:
     found = {int(match[1]) for name in state if (match := re.match(pattern, name))}
     if not found or found != set(range(len(found))):
-        raise WeightsError(f"{source}: layers {sorted(found)} are not all there ({pattern})")
+        raise WeightsError(f"{source}: layers {sorted(found)} are not complete ({pattern})")
     return len(found)
 
 
@@ -103,9 +103,9 @@ def _heads(width: int, given: int | None, known: dict[int, int], key: str, sourc
     heads = given or known.get(width)
     if heads is None:
         raise WeightsError(
-            f"{source}: how many attention heads a width of {width} is cut into cannot be read from a LAVIS file; "
+            f"{source}: the number of attention heads for a width of {width} is not in a LAVIS file; "
             f"set {key} (model.{key} in a recipe, --{key.replace('_', '-')} for emovit convert)"
         )
     if width % heads:
-        raise WeightsError(f"{source}: a width of {width} cannot be cut into {heads} attention heads ({key})")
+        raise WeightsError(f"{source}: a width of {width} cannot be split into {heads} attention heads ({key})")
     return heads

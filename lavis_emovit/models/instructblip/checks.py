@@ -21,11 +21,7 @@ def num_images_of(samples: Batch) -> int:
 
 
 def image_index_of(samples: Batch, num_questions: int) -> torch.Tensor:
-    """The image of each question, long [N]; one question per image if the batch does not specify it.
-
-    Raises:
-        ValueError: another number of questions, or numbers of images that do not exist.
-    """
+    """The image of each question, long [N]; by default one question per image. ValueError for invalid ones."""
     num_images, index = num_images_of(samples), samples.get("image_index")
     index = torch.arange(num_images) if index is None else torch.as_tensor(index)
     if len(index) != num_questions:
@@ -39,13 +35,8 @@ def image_index_of(samples: Batch, num_questions: int) -> torch.Tensor:
 
 
 def check_images(image: torch.Tensor, size_px: int, *, finite: bool) -> None:
-    """Reject tensors that are not images or clips of the model's size (ValueError).
-
-    Args:
-        image: the images.
-        size_px: height and width.
-        finite: whether to look for NaN and infinite pixels too (DataError).
-    """
+    """Reject tensors that are not images or clips of this size (ValueError) or, if `finite`, have NaN or infinite
+    pixels (DataError)."""
     shape = tuple(image.shape)
     fits = len(shape) in (4, 5) and shape[1] == 3 and shape[-2:] == (size_px, size_px)
     if not fits or not all(shape):
@@ -62,14 +53,14 @@ def check_images(image: torch.Tensor, size_px: int, *, finite: bool) -> None:
 def check_context(
     language_model: Any, questions: list[str], prompts: list[list[int]], num_visual: int, num_answer: int
 ) -> None:
-    """Reject texts that are longer than a decoder-only model's context; an encoder's positions have no limit.
+    """Reject texts that are longer than a decoder-only model's context (ValueError); an encoder has no limit.
 
     Args:
         language_model: of transformers.
-        questions: N strings, for the message.
-        prompts: their token ids.
+        questions: for the message.
+        prompts: token ids of the questions.
         num_visual: positions before a question.
-        num_answer: most tokens of an answer.
+        num_answer: maximum tokens of an answer.
     """
     config = language_model.config
     context = getattr(config, "max_position_embeddings", None)

@@ -1,7 +1,7 @@
-"""Weights from one format into another: LAVIS `.pth`, transformers folder, and the checkpoints of our runs.
+"""Conversion of weights between LAVIS `.pth`, transformers folders, and checkpoints of our runs.
 
-What a thing is follows from its name: a `.pth` file is LAVIS's, a `.safetensors` file holds trained tensors, a folder
-with `MANIFEST.json` is a checkpoint of a run, any other folder is transformers'.
+The name determines the format: a `.pth` file is LAVIS's, a `.safetensors` file has trained tensors, a folder with
+`MANIFEST.json` is a checkpoint of a run, any other folder is transformers'.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lavis_emovit.models.instructblip.parts import part_of
 from lavis_emovit.models.instructblip.settings import LoraSettings, ModelSettings
 from lavis_emovit.models.instructblip.weights import CONVERTER
 from lavis_emovit.models.lora import base_name, is_adapter
-from lavis_emovit.models.tensors import read_tensor_file
+from lavis_emovit.models.tensors import check_fit, read_tensor_file
 from lavis_emovit.settings import parse_settings
 
 Kind = Literal["lavis", "transformers", "trained"]
@@ -32,7 +32,7 @@ CHECKPOINT_MARK = "MANIFEST.json"
 
 @dataclass
 class ConversionReport:
-    """What a conversion did."""
+    """Results of a conversion."""
 
     source: str
     target: str
@@ -47,14 +47,10 @@ def convert(
     target: str | Path,
     *,
     base: str | None = None,
-    llm_model: str | None = None,
-    qformer_tokenizer: str | None = None,
-    vision_weights: str | None = None,
-    vision_heads: int | None = None,
-    qformer_heads: int | None = None,
     parts: str = "emovit",
     trimmed: bool = False,
     overwrite: bool = False,
+    **beside: Any,
 ) -> ConversionReport:
     """Read weights in one format and write them in another, bit for bit.
 
@@ -62,13 +58,13 @@ def convert(
         source: a LAVIS `.pth` file, a transformers folder or hub id, a checkpoint folder of a run, or a `.safetensors`
             file of trained tensors.
         target: `*.pth` for LAVIS's format, `*.safetensors` for trained tensors alone, else a transformers folder.
-        base: what trained tensors belong to, where no run's `config.yaml` lies beside them: a folder, hub id, `.pth`
-            file or `package:emovit_tiny`.
-        llm_model, qformer_tokenizer, vision_weights, vision_heads, qformer_heads: what a LAVIS file lacks; see
-            `ModelSettings`.
+        base: the model that trained tensors belong to, if their folder has no `config.yaml` of a run: a folder, hub id,
+            `.pth` file or `package:emovit_tiny`.
         parts: for a `.safetensors` target, the parts to write, as `model.trained_parts` names them.
         trimmed: for a `.pth` target, without image encoder and language model, as LAVIS publishes its files.
         overwrite: replace an existing target.
+        beside: settings for what a LAVIS file lacks: `llm_model`, `qformer_tokenizer`, `vision_weights`,
+            `vision_heads`, `qformer_heads`.
 
     Raises:
         WeightsError: the source is missing, damaged or incomplete, or the target exists or cannot hold it.
@@ -79,14 +75,13 @@ def convert(
         raise WeightsError(f"{target} exists; --overwrite replaces it")
     if target.resolve() == Path(source).expanduser().resolve():
         raise WeightsError(f"{target} is the source itself; name another target")
-    beside = {
-        "llm_model": llm_model, "qformer_tokenizer": qformer_tokenizer, "vision_weights": vision_weights,
-        "vision_heads": vision_heads, "qformer_heads": qformer_heads,
-    }  # fmt: skip
     wanted = settings_for(source, trained_parts=parts, **beside)
     tensors = trained_file(source)
     raw = read_weights(wanted) if tensors is None else _trained_over_base(tensors, base, beside)
-    report = ConversionReport(source, str(target), kind, dict(_count(raw)), list(raw.left_out))
+    counts: Counter[str] = Counter()
+    for name, tensor in raw.state.items():
+        counts[part_of(name)] += tensor.numel()
+    report = ConversionReport(source, str(target), kind, dict(counts), list(raw.left_out))
     if kind == "transformers":
         if target.is_dir() and any(target.iterdir()):
             if not (target / "config.json").is_file():
@@ -103,19 +98,19 @@ def convert(
 
 
 def target_kind(target: Path) -> Kind:
-    """The format that a target's name asks for; WeightsError for the name of a file in no format of ours."""
+    """The format of a target by its name; WeightsError for file names without a format."""
     if target.suffix in (".pth", ".pt"):
         return "lavis"
     if target.suffix in (".bin", ".ckpt", ".pkl", ".safetensor", ".json"):
         raise WeightsError(
-            f"{target}: no format is called {target.suffix}; *.pth is LAVIS's, *.safetensors holds trained tensors, "
-            "any other name is a transformers folder"
+            f"{target}: {target.suffix} is not a format; *.pth is LAVIS's, *.safetensors has trained tensors, any "
+            "other name is a transformers folder"
         )
     return "trained" if target.suffix == ".safetensors" else "transformers"
 
 
 def trained_file(source: str) -> Path | None:
-    """The file of trained tensors that a source is or holds; None for a complete model."""
+    """The file of trained tensors of a source; None for a complete model."""
     path = Path(source).expanduser()
     if (path / CHECKPOINT_MARK).is_file():
         return path / "model.safetensors"
@@ -123,7 +118,7 @@ def trained_file(source: str) -> Path | None:
 
 
 def settings_for(pretrained: str, **changes: Any) -> ModelSettings:
-    """Model settings that name one source of weights; ConfigError for values that cannot be."""
+    """Model settings for one source of weights; ConfigError for invalid values."""
     values = {"arch": CONVERTER, "pretrained": pretrained, **changes}
     settings, problems = parse_settings(ModelSettings, values, "convert")
     if settings is None:
@@ -146,8 +141,8 @@ def _trained_over_base(file: Path, base: str | None, beside: dict[str, Any]) -> 
         settings, adapters = parsed, parsed.lora
     else:
         raise WeightsError(
-            f"{file} holds trained tensors alone, and no config.yaml of a run lies beside it: name what they belong to "
-            "with --base"
+            f"{file} has trained tensors only, and its folder has no config.yaml of a run; name the model that they "
+            "belong to with --base"
         )
     raw = read_weights(settings)
     raw.source = f"{file} over {raw.source}"
@@ -159,37 +154,27 @@ def _trained_over_base(file: Path, base: str | None, beside: dict[str, Any]) -> 
 
 
 def overlay(raw: RawWeights, tensors: Mapping[str, torch.Tensor], source: str) -> None:
-    """Put trained tensors in the place of the base's; each must be there already, in the same shape (WeightsError)."""
-    problems = [f"unknown: {name}" for name in tensors if name not in raw.state]
-    problems += [
-        f"shape of {name}: {list(tensor.shape)}, the base has {list(raw.state[name].shape)}"
-        for name, tensor in tensors.items()
-        if name in raw.state and raw.state[name].shape != tensor.shape
-    ]
-    if problems:
-        shown = "\n".join(f"  - {problem}" for problem in problems[:10])
-        raise WeightsError(f"{source} does not belong to this base ({len(problems)} tensors do not fit):\n{shown}")
+    """Replace tensors of the base by trained ones of the same names and shapes (else WeightsError)."""
+    check_fit(tensors, raw.state, source, needed=(), target="this base")
     raw.state.update(tensors)
 
 
 def fold_adapters(raw: RawWeights, tensors: Mapping[str, torch.Tensor], adapters: LoraSettings, source: str) -> None:
-    """Add low-rank adapters to the weights that they stand beside: W + alpha / rank * B A, summed in float32.
+    """Merge low-rank adapters into the weights of their layers: W + alpha / rank * B A, summed in float32.
 
     Args:
-        raw: the base, changed in place; a weight keeps its precision, and one without an adapter its bits.
+        raw: the base, changed in place; weights keep their precision, those without an adapter their bits.
         tensors: adapters (`<layer>.lora_A...` [rank, in], `<layer>.lora_B...` [out, rank]) and other trained tensors.
-        adapters: as they were trained.
+        adapters: their settings in training.
         source: for messages.
 
     Raises:
-        WeightsError: half an adapter, or one of another base.
+        WeightsError: an incomplete adapter, or one of another base.
     """
     down = {name.split(".lora_A.")[0]: tensor for name, tensor in tensors.items() if ".lora_A." in name}
     up = {name.split(".lora_B.")[0]: tensor for name, tensor in tensors.items() if ".lora_B." in name}
     if down.keys() != up.keys():
-        raise WeightsError(
-            f"{source}: only one half of the adapter of {', '.join(sorted(down.keys() ^ up.keys())[:5])}"
-        )
+        raise WeightsError(f"{source}: incomplete adapters of {', '.join(sorted(down.keys() ^ up.keys())[:5])}")
     folded = {base_name(name): tensor for name, tensor in tensors.items() if not is_adapter(name)}
     for layer, narrow in down.items():
         name = f"{layer}.weight"
@@ -201,10 +186,3 @@ def fold_adapters(raw: RawWeights, tensors: Mapping[str, torch.Tensor], adapters
             )
         folded[name] = (weight.float() + delta).to(weight.dtype)
     overlay(raw, folded, source)
-
-
-def _count(raw: RawWeights) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for name, tensor in raw.state.items():
-        counts[part_of(name)] += tensor.numel()
-    return counts

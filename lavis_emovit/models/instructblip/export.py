@@ -1,7 +1,7 @@
-"""Weights out into files: a transformers folder, a LAVIS `.pth`, or the trained tensors alone.
+"""Writing weights: a transformers folder, a LAVIS `.pth`, or trained tensors alone.
 
-Every tensor keeps its values and its precision. A file or folder appears under its name only when it is complete and
-has been read back equal.
+Every tensor keeps its values and its precision. A file or folder appears under its name only when it is complete, and
+what was written is read back and compared.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, Generation
 from transformers.models.blip.image_processing_blip import BlipImageProcessor
 
 from lavis_emovit.errors import WeightsError
-from lavis_emovit.files import atomic_writer, sync_folder
+from lavis_emovit.files import atomic_path, atomic_writer, sync_folder
 from lavis_emovit.images import CLIP_MEAN, CLIP_STD
 from lavis_emovit.models.instructblip.lavis_format import to_lavis
 from lavis_emovit.models.instructblip.loading import LLM, LLM_ROWS_KEY, RawWeights, quiet, read_tensors
@@ -36,25 +36,24 @@ _EMBEDDING_ROWS = ("embed_tokens.weight", "shared.weight", "lm_head.weight")
 def save_transformers(raw: RawWeights, folder: Path, shard_size: str = "5GB") -> list[str]:
     """Write a folder that `InstructBlipForConditionalGeneration` and `InstructBlipProcessor` load.
 
-    transformers writes a placeholder token where the picture goes. Where the vocabulary has none, it is added behind
-    it: one row of embeddings that is never read, and one of the output head equal to the pad token's. Our own loader
-    leaves both out again, so that no probability changes.
+    transformers writes a placeholder token in the place of the image. If the vocabulary has none, it is added at the
+    end: a row of embeddings that is never read, and a row of the output head equal to the pad token's. Our own loader
+    removes both, so no probability changes.
 
     Returns:
         what was added, for the report.
 
     Raises:
-        WeightsError: the folder cannot be written, or did not read back equal.
+        WeightsError: the folder cannot be written, or reads back differently.
     """
     state = {**raw.state, **_language_model(raw)}
     config = copy.deepcopy(raw.config)
-    text_config: Any = config.text_config
-    vision_config: Any = config.vision_config
+    text_config = config.text_config
     tokenizer, qformer_tokenizer = copy.deepcopy(raw.llm_tokenizer), copy.deepcopy(raw.qformer_tokenizer)
     for one in (tokenizer, qformer_tokenizer):
-        for how_it_was_loaded in ("is_local", "local_files_only"):
-            one.init_kwargs.pop(how_it_was_loaded, None)
-    size = vision_config.image_size
+        for loading_option in ("is_local", "local_files_only"):
+            one.init_kwargs.pop(loading_option, None)
+    size = config.vision_config.image_size
     processor = InstructBlipProcessor(
         BlipImageProcessor(size={"height": size, "width": size}, image_mean=list(CLIP_MEAN), image_std=list(CLIP_STD)),
         tokenizer,
@@ -89,7 +88,7 @@ def save_transformers(raw: RawWeights, folder: Path, shard_size: str = "5GB") ->
             {name: tensor.contiguous() for name, tensor in state.items()}, temporary, max_shard_size=shard_size
         )
         for file in temporary.glob("*.safetensors"):
-            file.chmod(0o644)  # the library writes for the owner alone
+            file.chmod(0o644)  # the library makes files that only the owner can read
         _compare(read_tensors(temporary), state, folder)
         sync_folder(temporary)
         temporary.replace(folder)
@@ -105,11 +104,10 @@ def save_lavis(raw: RawWeights, path: Path, trimmed: bool = False) -> list[str]:
     Args:
         raw: the weights.
         path: the `.pth` file.
-        trimmed: leave out the image encoder and the language model, which LAVIS brings itself, as in the files that
-            LAVIS publishes.
+        trimmed: omit the image encoder and the language model, which LAVIS loads itself, as in its published files.
 
     Returns:
-        what was left out, for the report.
+        what was omitted, for the report.
     """
     is_seq2seq = not raw.config.use_decoder_only_language_model
     rows = getattr(raw.config, LLM_ROWS_KEY, None)
@@ -122,7 +120,7 @@ def save_lavis(raw: RawWeights, path: Path, trimmed: bool = False) -> list[str]:
     if trimmed:
         translated.left_out += ["the image encoder and the language model (trimmed)"]
     elif raw.llm_location is not None:
-        translated.left_out += [f"the language model, which stays in {raw.llm_location}"]
+        translated.left_out += [f"the language model, which is in {raw.llm_location}"]
     with atomic_writer(path, "wb") as file:
         torch.save({"model": {name: tensor.clone() for name, tensor in translated.state.items()}}, file)
     written = read_state_dict(path)
@@ -134,32 +132,27 @@ def save_trained(raw: RawWeights, path: Path, parts: Sequence[str]) -> list[str]
     """Write the tensors of some parts as one safetensors file, which `model.finetuned` loads over the same base.
 
     Returns:
-        the parts that were left out, for the report.
+        the parts that were omitted, for the report.
     """
     chosen = {name: tensor.contiguous() for name, tensor in raw.state.items() if part_of(name) in parts}
     if not chosen:
         raise WeightsError(f"{raw.source} has no tensor of {', '.join(parts)}")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
         save_file(chosen, str(temporary), metadata={"format": "pt", "trained_parts": json.dumps(list(parts))})
-        temporary.replace(path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return [f"{part} (not asked for)" for part in sorted({part_of(name) for name in raw.state} - set(parts))]
+    return [f"{part} (not requested)" for part in sorted({part_of(name) for name in raw.state} - set(parts))]
 
 
 def _language_model(raw: RawWeights) -> dict[str, torch.Tensor]:
-    """The language model's tensors where they lie in a folder of their own, in that folder's precision."""
+    """The language model's tensors if they are in a separate folder, in that folder's precision."""
     if raw.llm_location is None:
         return {}
-    text_config: Any = raw.config.text_config
     kind: Any = AutoModelForCausalLM if raw.config.use_decoder_only_language_model else AutoModelForSeq2SeqLM
     with quiet():
         model = kind.from_pretrained(raw.llm_location, dtype="auto", local_files_only=is_offline())
-    if model.get_input_embeddings().weight.shape[0] < text_config.vocab_size:
-        model.resize_token_embeddings(text_config.vocab_size, mean_resizing=False)
+    rows = raw.config.text_config.vocab_size
+    if model.get_input_embeddings().weight.shape[0] < rows:
+        model.resize_token_embeddings(rows, mean_resizing=False)
     return {LLM + name: tensor for name, tensor in model.state_dict().items()}
 
 
@@ -167,26 +160,26 @@ def _vocabulary_rows(state: Mapping[str, torch.Tensor]) -> int:
     for name in ("model.embed_tokens.weight", "shared.weight"):
         if LLM + name in state:
             return len(state[LLM + name])
-    raise WeightsError("the language model has no table of token embeddings that we know (Llama's or T5's)")
+    raise WeightsError("the language model has no known table of token embeddings (Llama's or T5's)")
 
 
 def _with_placeholder(state: Mapping[str, torch.Tensor], rows: int, pad_id: int) -> dict[str, torch.Tensor]:
     longer = {}
     for name, tensor in state.items():
         if name.startswith(LLM) and name.endswith(_EMBEDDING_ROWS):
-            # Equal to the pad token's: never likelier than it, so that nothing else is generated than before.
+            # Equal to the pad token's: never likelier than it, so the same tokens are generated as before.
             longer[name] = torch.cat([tensor, tensor[pad_id : pad_id + 1].expand(rows - len(tensor), -1)])
     return longer
 
 
 def _compare(written: Mapping[str, torch.Tensor], meant: Mapping[str, torch.Tensor], target: Path) -> None:
-    # Tied tensors are written once for all their names.
+    # Tied tensors are written under one of their names.
     tied = {tensor.data_ptr() for name, tensor in meant.items() if name in written}
     for name, tensor in meant.items():
         if name not in written and tensor.data_ptr() in tied:
             continue
         if name not in written or written[name].dtype != tensor.dtype or not _same_bits(written[name], tensor):
-            raise WeightsError(f"{target}: {name} did not read back as it was written; is the disk full or failing?")
+            raise WeightsError(f"{target}: {name} reads back differently; is the disk full or failing?")
 
 
 def _same_bits(first: torch.Tensor, second: torch.Tensor) -> bool:

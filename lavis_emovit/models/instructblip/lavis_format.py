@@ -1,8 +1,8 @@
-"""LAVIS's names for InstructBLIP's tensors and transformers' names for the same, translated both ways.
+"""Translation between LAVIS's and transformers' names of InstructBLIP's tensors.
 
-The two layouts hold the same values but for one thing: EVA's attention in LAVIS has a query and a value bias, and
-transformers one bias for query, key and value. The key's part is zero in every LAVIS model, and changes nothing where
-it is not, since it shifts all scores of a query alike.
+The values are the same with one exception: EVA's attention in LAVIS has a query and a value bias, transformers has one
+bias for query, key and value. The key's part is zero in every LAVIS model. Other values would not change anything,
+because they add the same number to all scores of a query.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _Rule = tuple[re.Pattern[str], str, re.Pattern[str], str]
 
 
 def _rule(lavis: str, ours: str) -> _Rule:
-    """Rule between two dotted names, in which `#` stands for a layer number and a `*` at the end for the rest."""
+    """Rule between two dotted names: `#` is a layer number, `*` at the end is the rest."""
 
     def pattern(name: str) -> re.Pattern[str]:
         return re.compile("^" + re.escape(name).replace(r"\#", r"(\d+)").replace(r"\*", "(.+)") + "$")
@@ -60,36 +60,36 @@ RULES = tuple(
         (_BERT + "encoder.*", "qformer.encoder.*"),
         ("llm_proj.*", "language_projection.*"),
         ("llm_model.*", "language_model.*"),
-        # The same two under the names of LAVIS's Flan-T5 class.
+        # The names of LAVIS's Flan-T5 class.
         ("t5_proj.*", "language_projection.*"),
         ("t5_model.*", "language_model.*"),
     )
 )
 _POSITION_IDS = "Qformer.bert.embeddings.position_ids"
-# Buffers that every model computes for itself.
+# Buffers that every model computes.
 _COMPUTED = re.compile(r"(position_ids|rotary_emb\.inv_freq|masked_bias|\.attn\.bias)$")
-# Heads of the pre-training stages, which InstructBLIP and EmoVIT do not have.
+# Heads for pre-training, which InstructBLIP and EmoVIT do not have.
 _OTHER_HEADS = re.compile(r"^(Qformer\.cls\.|temp$|itm_head\.|vision_proj\.|text_proj\.)")
 _VISION_BIAS = re.compile(r"^visual_encoder\.blocks\.(\d+)\.attn\.([qv])_bias$")
 _OUR_BIAS = re.compile(r"^vision_model\.encoder\.layers\.(\d+)\.self_attn\.qkv\.bias$")
-# EVA's own file: the encoder alone, without a prefix. LAVIS leaves its last block and its head out.
+# EVA's own file: the encoder alone, without a prefix. LAVIS omits its last block and its head.
 _EVA_BLOCK = re.compile(r"^blocks\.(\d+)\.")
 EVA_BLOCKS_USED = 39
 
 
 @dataclass
 class Translation:
-    """Tensors under their new names, and what was left out on the way."""
+    """Tensors under their new names, and the old names of omitted ones, each with the reason."""
 
     state: dict[str, torch.Tensor]
-    left_out: list[str] = field(default_factory=list)  # names in the old layout, each with the reason
+    left_out: list[str] = field(default_factory=list)
 
 
 def from_lavis(state: Mapping[str, torch.Tensor], source: str = "the file") -> Translation:
     """LAVIS's names -> those of transformers' `InstructBlipForConditionalGeneration`; values and precision stay.
 
     Raises:
-        WeightsError: keys that no rule knows, or half an attention bias; the text lists them.
+        WeightsError: unknown keys, or an incomplete attention bias.
     """
     result = Translation({})
     biases: dict[str, dict[str, torch.Tensor]] = {}
@@ -107,7 +107,7 @@ def from_lavis(state: Mapping[str, torch.Tensor], source: str = "the file") -> T
             unknown.append(name)
     if unknown:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        raise WeightsError(f"{source} holds keys that are not LAVIS InstructBLIP's: {', '.join(unknown[:5])}{more}")
+        raise WeightsError(f"{source} has keys that are not LAVIS InstructBLIP's: {', '.join(unknown[:5])}{more}")
     for layer, bias in biases.items():
         if set(bias) != {"q", "v"}:
             raise WeightsError(f"{source}: visual_encoder.blocks.{layer}.attn has only one of q_bias and v_bias")
@@ -117,11 +117,7 @@ def from_lavis(state: Mapping[str, torch.Tensor], source: str = "the file") -> T
 
 
 def to_lavis(state: Mapping[str, torch.Tensor], is_seq2seq: bool) -> Translation:
-    """transformers' names -> LAVIS's, for its Vicuna class or (`is_seq2seq`) its Flan-T5 class.
-
-    Raises:
-        WeightsError: keys that no rule knows.
-    """
+    """transformers' names -> LAVIS's, for its Vicuna or (`is_seq2seq`) Flan-T5 class; WeightsError for unknown keys."""
     result = Translation({})
     unknown = []
     for name, tensor in state.items():
@@ -130,7 +126,7 @@ def to_lavis(state: Mapping[str, torch.Tensor], is_seq2seq: bool) -> Translation
             block = f"visual_encoder.blocks.{match[1]}.attn."
             result.state[block + "q_bias"], result.state[block + "v_bias"] = query.clone(), value.clone()
             if key.any():
-                result.left_out.append(f"{name} (the key's third: LAVIS has no such bias, and it changes no output)")
+                result.left_out.append(f"{name} (the key's part: LAVIS has no such bias, and no output depends on it)")
         elif (renamed := _rename(name, 2)) is not None:
             if is_seq2seq:
                 renamed = re.sub(r"^llm_(proj|model)\.", r"t5_\1.", renamed)
@@ -138,7 +134,7 @@ def to_lavis(state: Mapping[str, torch.Tensor], is_seq2seq: bool) -> Translation
         else:
             unknown.append(name)
     if unknown:
-        raise WeightsError(f"no LAVIS name is known for {', '.join(unknown[:5])}")
+        raise WeightsError(f"there are no LAVIS names for {', '.join(unknown[:5])}")
     positions = result.state.get("Qformer.bert.embeddings.position_embeddings.weight")
     if positions is not None:
         result.state[_POSITION_IDS] = torch.arange(len(positions))[None]
@@ -146,7 +142,7 @@ def to_lavis(state: Mapping[str, torch.Tensor], is_seq2seq: bool) -> Translation
 
 
 def from_eva(state: Mapping[str, torch.Tensor]) -> Translation:
-    """EVA's own image encoder file (`eva_vit_g.pth`) -> LAVIS's names, as LAVIS reads it: 39 blocks and no head."""
+    """EVA's own image encoder file (`eva_vit_g.pth`) -> LAVIS's names; as in LAVIS, 39 blocks and no head."""
     result = Translation({})
     for name, tensor in state.items():
         block = _EVA_BLOCK.match(name)
@@ -155,7 +151,7 @@ def from_eva(state: Mapping[str, torch.Tensor]) -> Translation:
         elif block or name.startswith(("cls_token", "pos_embed", "patch_embed.")):
             result.state["visual_encoder." + name] = tensor
         else:
-            result.left_out.append(f"{name} (no part of InstructBLIP's encoder)")
+            result.left_out.append(f"{name} (not part of InstructBLIP's encoder)")
     return result
 
 

@@ -1,8 +1,8 @@
-"""From files to the parts of a model: tensors are read once, in the precision they were saved in, and then placed.
+"""From files to the modules of a model, for both formats.
 
-Both formats go the same way: `read_weights` gathers tensors under transformers' names, a configuration and tokenizers;
-`assemble` puts them into modules. The language model alone is cast while it is loaded (`model.frozen_precision`), so
-that 7B parameters never stand in memory as float32; what learns keeps the precision of the file.
+`read_weights` collects tensors under transformers' names, in the precision of their files, with a configuration and
+tokenizers; `assemble` puts them into modules. Only the language model is cast while it is loaded
+(`model.frozen_precision`), so that 7B parameters are never in memory as float32.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from lavis_emovit.models.instructblip.lavis_format import Translation, from_eva,
 from lavis_emovit.models.instructblip.pickled import read_state_dict
 from lavis_emovit.models.instructblip.settings import ModelSettings
 from lavis_emovit.models.instructblip.weights import WeightsSource, find_weights, is_offline, missing_weights_message
-from lavis_emovit.models.tensors import PRECISIONS, first_line, read_tensor_file
+from lavis_emovit.models.tensors import PRECISIONS, check_fit, first_line, read_tensor_file
 
 LLM = "language_model."
-# How many rows of the language model's vocabulary are the original's: an exported folder has one more, the placeholder
-# that transformers' processor writes where the picture goes. It must not take part in any probability.
+# Number of rows of the language model's original vocabulary. An exported folder has one more, the placeholder that
+# transformers' processor writes in the place of the image. It must not be part of any probability.
 LLM_ROWS_KEY = "emovit_llm_vocab_size"
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 QFORMER_TOKENIZER = "bert-base-uncased"
@@ -38,24 +38,23 @@ _BUFFERS = ("position_ids", "rotary_emb.inv_freq")
 
 @dataclass
 class LoadedParts:
-    """What a model is made of."""
+    """Modules and tokenizers of a model."""
 
-    core: InstructBlipForConditionalGeneration
+    core: Any  # InstructBlipForConditionalGeneration
     llm_tokenizer: Any
     qformer_tokenizer: Any
 
 
 @dataclass
 class RawWeights:
-    """Tensors under transformers' names in the precision of their files, and what belongs to them."""
+    """Tensors under transformers' names in the precision of their files, with configuration and tokenizers."""
 
     state: dict[str, torch.Tensor]
-    config: InstructBlipConfig
+    config: Any  # InstructBlipConfig
     llm_tokenizer: Any
     qformer_tokenizer: Any
     source: str
-    # Where the language model comes from if it is not in `state`.
-    llm_location: str | None = None
+    llm_location: str | None = None  # of the language model if `state` does not have it
     left_out: list[str] = field(default_factory=list)
 
 
@@ -73,7 +72,7 @@ def load_parts(settings: ModelSettings) -> LoadedParts:
 
 
 def read_weights(settings: ModelSettings) -> RawWeights:
-    """Gather what the settings name, without casting anything and without building a model.
+    """Read the weights that the settings name, without casting them and without building a model.
 
     Raises:
         WeightsError: files are missing, damaged, or do not belong together.
@@ -100,8 +99,8 @@ def _fetch(settings: ModelSettings, source: WeightsSource) -> Path:
 
     try:
         folder = snapshot_download(source.location, allow_patterns=_HUB_FILES, local_files_only=is_offline())
-    except Exception as error:  # network, authorisation, no such repository: all end in the same advice
-        reason = f"which could not be fetched ({first_line(error)})"
+    except Exception as error:  # network, authorisation, no such repository: the advice is the same
+        reason = f"which could not be downloaded ({first_line(error)})"
         raise WeightsError(missing_weights_message(settings, source, reason)) from error
     return Path(folder)
 
@@ -110,7 +109,7 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
     """All tensors of a transformers folder by name, in the precision of its safetensors files.
 
     Raises:
-        WeightsError: a file is missing, cut off or damaged.
+        WeightsError: a file is missing, truncated or damaged.
     """
     index = folder / "model.safetensors.index.json"
     if index.is_file():
@@ -120,7 +119,7 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = {}
     for name in names:
         if not (folder / name).is_file():
-            raise WeightsError(f"{folder} lacks {name}; weights are read from safetensors files only")
+            raise WeightsError(f"{folder} has no {name}; weights are read from safetensors files only")
         state |= read_tensor_file(folder / name)
     return {key: tensor for key, tensor in state.items() if not key.endswith(_BUFFERS)}
 
@@ -130,11 +129,11 @@ def _read_lavis(settings: ModelSettings, source: WeightsSource) -> RawWeights:
         raise WeightsError(missing_weights_message(settings, source, "which does not exist"))
     if settings.llm_model is None:
         raise WeightsError(
-            f"{source.location} is a LAVIS-format file: it needs model.llm_model, the folder or hub id of the language "
+            f"{source.location} is a LAVIS-format file: set model.llm_model to the folder or hub id of the language "
             "model that it was trained with (lmsys/vicuna-7b-v1.1 for EmoVIT's released weights)"
         )
     path = Path(source.location)
-    # Before anything is fetched for a file that cannot be used.
+    # Before anything is downloaded for a file that cannot be used.
     translated = from_lavis(read_state_dict(path), str(path))
     _add_vision(translated, settings, path)
     state = translated.state
@@ -146,26 +145,21 @@ def _read_lavis(settings: ModelSettings, source: WeightsSource) -> RawWeights:
     with _naming("model.qformer_tokenizer", words):
         qformer_tokenizer = tokenization.load_qformer_tokenizer(words, **options)
     tokenization.add_original_tokens(llm_tokenizer, qformer_tokenizer, text_config.model_type == "llama")
-    config = infer_config(
-        state,
-        text_config,
-        vision_heads=settings.vision_heads,
-        qformer_heads=settings.qformer_heads,
-        source=str(path),
-    )
-    brings_llm = any(name.startswith(LLM) for name in state)
+    config = infer_config(state, text_config, settings.vision_heads, settings.qformer_heads, str(path))
+    has_llm = any(name.startswith(LLM) for name in state)
     embedding = state.get("language_model.model.embed_tokens.weight", state.get("language_model.shared.weight"))
-    llm_config: Any = config.text_config
-    llm_config.vocab_size = len(embedding) if embedding is not None else max(llm_config.vocab_size, len(llm_tokenizer))
+    config.text_config.vocab_size = (
+        len(embedding) if embedding is not None else max(text_config.vocab_size, len(llm_tokenizer))
+    )
     return RawWeights(
-        state, config, llm_tokenizer, qformer_tokenizer, str(path), None if brings_llm else settings.llm_model,
+        state, config, llm_tokenizer, qformer_tokenizer, str(path), None if has_llm else settings.llm_model,
         translated.left_out,
     )  # fmt: skip
 
 
 @contextmanager
 def _naming(key: str, location: str) -> Iterator[None]:
-    """Errors of what is loaded inside name the key and the place."""
+    """Errors inside the block name the key and the location."""
     path = Path(location).expanduser()
     looks_local = location.startswith((".", "/", "~")) or path.suffix != "" or location.count("/") > 1
     if looks_local and not path.exists():
@@ -175,21 +169,21 @@ def _naming(key: str, location: str) -> Iterator[None]:
     except WeightsError:
         raise
     except (OSError, ValueError) as error:
-        offline = " (EMOVIT_OFFLINE or HF_HUB_OFFLINE forbids to fetch it)" if is_offline() else ""
+        offline = " (EMOVIT_OFFLINE or HF_HUB_OFFLINE is set)" if is_offline() else ""
         raise WeightsError(
-            f"{key}: '{location}' is neither a folder with a tokenizer here nor can it be fetched{offline}: "
+            f"{key}: '{location}' is not a folder with a tokenizer and cannot be downloaded{offline}: "
             f"{first_line(error)}"
         ) from error
 
 
 def _add_vision(translated: Translation, settings: ModelSettings, path: Path) -> None:
-    """A trimmed file lacks the image encoder, which InstructBLIP never trains: take EVA's own."""
+    """Add EVA's image encoder to a trimmed file, which has none because InstructBLIP never trains it."""
     if any(name.startswith("vision_model.encoder.") for name in translated.state):
         return
     if settings.vision_weights is None:
         raise WeightsError(
-            f"{path} is a trimmed file, without the image encoder. Name EVA's file in model.vision_weights "
-            "(eva_vit_g.pth, which LAVIS fetches on first use), or set model.pretrained to a complete InstructBLIP "
+            f"{path} is a trimmed file, without the image encoder. Set model.vision_weights to EVA's file "
+            "(eva_vit_g.pth, which LAVIS downloads on first use), or set model.pretrained to a complete InstructBLIP "
             "folder and model.finetuned to this file with model.load_finetuned=True"
         )
     vision = Path(settings.vision_weights).expanduser()
@@ -197,35 +191,36 @@ def _add_vision(translated: Translation, settings: ModelSettings, path: Path) ->
         raise WeightsError(f"model.vision_weights: no file at {vision}")
     eva = from_eva(read_state_dict(vision))
     if not eva.state:
-        raise WeightsError(f"model.vision_weights: {vision} holds no tensor of EVA's image encoder")
+        raise WeightsError(f"model.vision_weights: {vision} has no tensor of EVA's image encoder")
     translated.state.update(from_lavis(eva.state, str(vision)).state)
     translated.left_out += eva.left_out
 
 
-def assemble(raw: RawWeights, settings: ModelSettings) -> InstructBlipForConditionalGeneration:
-    """Put tensors into modules; each keeps its precision, but for a language model, which gets the frozen one.
+def assemble(raw: RawWeights, settings: ModelSettings) -> Any:
+    """Put tensors into modules; each keeps its precision, except a language model's, which gets the frozen one.
 
     Raises:
-        WeightsError: shapes differ, or tensors are missing or unknown; the text names them.
+        WeightsError: shapes differ, or tensors are missing or unknown; the message names them.
     """
     config = raw.config
     config._attn_implementation = settings.attention
     with torch.device("meta"):
-        core = InstructBlipForConditionalGeneration(config)
+        core: Any = InstructBlipForConditionalGeneration(config)
     own = {name: tensor for name, tensor in core.state_dict().items() if not name.startswith(LLM)}
     rest = {name: tensor for name, tensor in raw.state.items() if not name.startswith(LLM)}
-    compare_shapes(rest, own, raw.source)
+    check_fit(rest, own, raw.source, needed=own)
     core.load_state_dict(rest, strict=False, assign=True)
-    embeddings: Any = core.qformer.embeddings
-    positions = torch.arange(embeddings.position_embeddings.num_embeddings)
-    embeddings.register_buffer("position_ids", positions[None], persistent=False)  # the one buffer that is not saved
+    words = core.qformer.embeddings
+    positions = torch.arange(words.position_embeddings.num_embeddings)
+    words.register_buffer("position_ids", positions[None], persistent=False)  # not in the files
     core.language_model = _load_llm(raw, type(core.language_model), settings)
     _trim_vocabulary(core)
-    core.vision_model.post_layernorm.eps = getattr(
-        config.vision_config, LAVIS_EPS_KEY, core.vision_model.post_layernorm.eps
-    )
+    norm = core.vision_model.post_layernorm
+    norm.eps = getattr(config.vision_config, LAVIS_EPS_KEY, norm.eps)
     if unfilled := [name for name, tensor in core.state_dict().items() if tensor.is_meta]:
-        raise WeightsError(f"{raw.source} left {len(unfilled)} tensors empty, the first: {', '.join(unfilled[:5])}")
+        raise WeightsError(
+            f"{raw.source} has no values for {len(unfilled)} tensors, the first: {', '.join(unfilled[:5])}"
+        )
     return core
 
 
@@ -234,7 +229,7 @@ def _load_llm(raw: RawWeights, language_class: Any, settings: ModelSettings) -> 
         "dtype": torch.float32 if "language_model" in settings.trained_parts else PRECISIONS[settings.frozen_precision],
         "attn_implementation": settings.attention,
     }
-    text_config: Any = raw.config.text_config
+    text_config = raw.config.text_config
     if raw.llm_location is not None:
         try:
             model = language_class.from_pretrained(raw.llm_location, local_files_only=is_offline(), **options)
@@ -247,8 +242,8 @@ def _load_llm(raw: RawWeights, language_class: Any, settings: ModelSettings) -> 
     state = {name.removeprefix(LLM): tensor for name, tensor in raw.state.items() if name.startswith(LLM)}
     with torch.device("meta"):
         own = language_class(text_config).state_dict()
-    # Tied tensors may be saved once for all their names, so that only shapes and unknown names are compared here.
-    compare_shapes(state, {name: own[name] for name in own if name in state}, raw.source, prefix=LLM)
+    # Tied tensors may be saved under one of their names, so missing names are checked after tying.
+    check_fit(state, own, raw.source, needed=(), target="the language model")
     with quiet():
         model, info = language_class.from_pretrained(
             None, config=text_config, state_dict=state, output_loading_info=True, **options
@@ -256,66 +251,43 @@ def _load_llm(raw: RawWeights, language_class: Any, settings: ModelSettings) -> 
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise WeightsError(
-            f"{raw.source} lacks {len(missing)} tensors of the language model, the first: "
+            f"{raw.source} is missing {len(missing)} tensors of the language model, the first: "
             f"{', '.join(LLM + name for name in missing[:5])}"
         )
     return model
 
 
-def _trim_vocabulary(core: InstructBlipForConditionalGeneration) -> None:
+def _trim_vocabulary(core: Any) -> None:
     rows = getattr(core.config, LLM_ROWS_KEY, None)
-    embedding: Any = core.get_input_embeddings()
-    if rows is not None and rows < embedding.weight.shape[0]:
+    if rows is not None and rows < core.get_input_embeddings().weight.shape[0]:
         core.language_model.resize_token_embeddings(rows, mean_resizing=False)
-        text_config: Any = core.config.text_config
-        text_config.vocab_size = rows
-
-
-def compare_shapes(state: dict[str, torch.Tensor], own: dict[str, torch.Tensor], source: str, prefix: str = "") -> None:
-    """Refuse tensors that do not fit a model (WeightsError); the text has each kind with its first names."""
-    wrong = [
-        f"shape of {prefix}{name}: {list(tensor.shape)}, expected {list(own[name].shape)}"
-        for name, tensor in state.items()
-        if name in own and own[name].shape != tensor.shape
-    ]
-    unexpected = [f"unexpected: {prefix}{name}" for name in state if name not in own]
-    missing = [f"missing: {prefix}{name}" for name in own if name not in state]
-    if wrong or unexpected or missing:
-        lines = [f"  - {line}" for group in (wrong, unexpected, missing) for line in group[:5]]
-        raise WeightsError(
-            f"{source} does not fit the model ({len(wrong)} wrong shapes, {len(unexpected)} unexpected, "
-            f"{len(missing)} missing):\n" + "\n".join(lines)
-        )
+        core.config.text_config.vocab_size = rows
 
 
 def prepare_tokenizers(parts: LoadedParts) -> None:
-    """Set sides and pad token as InstructBLIP has them."""
-    # A question that is too long loses its beginning, not its end.
+    """Set sides and pad token as in InstructBLIP."""
+    # A question that is too long loses its beginning.
     for tokenizer in (parts.llm_tokenizer, parts.qformer_tokenizer):
         tokenizer.truncation_side = "left"
     parts.llm_tokenizer.padding_side = "left"
     if parts.llm_tokenizer.eos_token_id is None:
-        raise WeightsError("the language model's tokenizer has no end token, so that an answer could never end")
+        raise WeightsError("the language model's tokenizer has no end token, so no answer could end")
     if parts.llm_tokenizer.pad_token_id is None:
         parts.llm_tokenizer.pad_token = parts.llm_tokenizer.eos_token
 
 
 def _check_sizes(settings: ModelSettings, parts: LoadedParts, source: str) -> None:
-    vision_config: Any = parts.core.config.vision_config
-    patch_size, num_queries = vision_config.patch_size, parts.core.query_tokens.shape[1]
+    patch_size, num_queries = parts.core.config.vision_config.patch_size, parts.core.query_tokens.shape[1]
     problems = []
-    # Another size than the weights' own is read with interpolated positions.
     if settings.image_size % patch_size:
         problems.append(f"model.image_size is {settings.image_size}, no multiple of the patches' {patch_size} pixels")
     if num_queries != settings.num_query_token:
-        problems.append(f"{num_queries} query tokens, model.num_query_token says {settings.num_query_token}")
-    embedding: Any = parts.core.get_input_embeddings()
-    embeddings: Any = parts.core.qformer.embeddings
+        problems.append(f"{num_queries} query tokens, model.num_query_token is {settings.num_query_token}")
     for reader, tokenizer, rows in (
-        ("language model", parts.llm_tokenizer, embedding.weight.shape[0]),
-        ("Q-Former", parts.qformer_tokenizer, embeddings.word_embeddings.num_embeddings),
+        ("language model", parts.llm_tokenizer, parts.core.get_input_embeddings().weight.shape[0]),
+        ("Q-Former", parts.qformer_tokenizer, parts.core.qformer.embeddings.word_embeddings.num_embeddings),
     ):
-        # Two tokens are in vocabularies and never in a text that is read.
+        # Two tokens of the vocabularies never occur in a text.
         unread = {tokenization.QFORMER_BEGIN, tokenization.IMAGE_PLACEHOLDER}
         beyond = [token for token, index in tokenizer.get_vocab().items() if index >= rows and token not in unread]
         if beyond:
@@ -326,7 +298,7 @@ def _check_sizes(settings: ModelSettings, parts: LoadedParts, source: str) -> No
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' progress bar, which would count tensors that are in memory already."""
+    """Switch off transformers' progress bar, which would count tensors that are already in memory."""
     shows = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:

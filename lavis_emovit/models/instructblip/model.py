@@ -35,6 +35,7 @@ from lavis_emovit.models.lengths import PassSizes, in_given_order, longer_than, 
 from lavis_emovit.models.loss import answer_log_probs, answer_loss
 from lavis_emovit.models.protocol import AnswerLoss, Batch
 from lavis_emovit.models.scoring import CandidateTokens, candidate_tokens, score_causal, score_seq2seq
+from lavis_emovit.models.tensors import check_fit
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class EmoVIT(BaseEmotionModel):
     settings: ModelSettings
 
     def __init__(self, loaded: LoadedParts, settings: ModelSettings):
-        room = loaded.core.config.qformer_config.max_position_embeddings  # type: ignore[union-attr]
+        room = loaded.core.config.qformer_config.max_position_embeddings
         if settings.qformer_text_input and settings.max_txt_len > room:
             raise ConfigError(
                 [f"model.max_txt_len: {settings.max_txt_len} tokens, the Q-Former has {room} positions for text"],
@@ -392,8 +393,10 @@ class EmoVIT(BaseEmotionModel):
         if path.suffix not in (".pth", ".pt"):
             raise WeightsError(f"{path} is neither a .safetensors nor a .pth file")
         state = from_lavis(read_state_dict(path), str(path)).state
-        own = {name: tensor for name, tensor in state.items() if not name.startswith(LLM)}
-        trained_parts.load_values(self.core, own, str(path), parts.required_parameters(self.core))
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(LLM)}
+        own = parts.without_adapters(self.core)
+        check_fit(state, own, str(path), needed=[name for name in own if parts.part_of(name) not in parts.OPTIONAL])
+        trained_parts.load_values(own, state)
 
     def processors(self) -> tuple[Any, Any]:
         """See `EmotionModel.processors`."""

@@ -10,20 +10,11 @@ from lavis_emovit.models.scoring import CandidateTokens
 def original_losses(
     sums_NC: torch.Tensor, candidates: CandidateTokens, segments: list[tuple[int, int]], num_before: int
 ) -> torch.Tensor:
-    """The loss of a decoder-only model by which LAVIS ranks candidates.
+    """The loss of a decoder-only model by which LAVIS ranks candidates, float32 [N, C], the smaller the better.
 
-    The negative log-likelihood of a candidate's tokens, without an end token, divided by the padded length of its row:
-    query tokens, longest prompt of the batch, longest candidate of its segment, minus one. So short candidates have an
-    advantage, and segments of different lengths are not comparable.
-
-    Args:
-        sums_NC: summed log-likelihoods.
-        candidates: C answers, without end tokens.
-        segments: of the candidates, each padded separately.
-        num_before: query tokens and tokens of the longest prompt.
-
-    Returns:
-        float32 [N, C], the smaller the better.
+    It is the negative log-likelihood of a candidate's tokens, without an end token, divided by the padded length of its
+    row: query tokens and longest prompt of the batch (`num_before`), longest candidate of its segment, minus one. So
+    short candidates have an advantage, and segments of different lengths are not comparable.
     """
     lengths_C = torch.cat(
         [torch.full((end - start,), max(map(len, candidates.rows[start:end]))) for start, end in segments]

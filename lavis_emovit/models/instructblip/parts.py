@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from lavis_emovit.models import trained_parts
@@ -18,7 +19,7 @@ PART_PREFIXES = {
     "language_model": "language_model.",
 }
 # A LAVIS file may lack these, because LAVIS loads them from elsewhere.
-OPTIONAL_PARTS = ("vision_encoder", "language_model")
+OPTIONAL = ("vision_encoder", "language_model")
 
 
 def part_of(name: str) -> str:
@@ -26,10 +27,9 @@ def part_of(name: str) -> str:
     return trained_parts.part_of(name, PART_PREFIXES)
 
 
-def required_parameters(core: nn.Module) -> list[str]:
-    """Parameters that every LAVIS file has."""
-    names = [base_name(name) for name, _ in core.named_parameters() if not is_adapter(name)]
-    return [name for name in names if part_of(name) not in OPTIONAL_PARTS]
+def without_adapters(core: nn.Module) -> dict[str, torch.Tensor]:
+    """All parameters by the names that they have in a model without adapters."""
+    return {base_name(name): parameter for name, parameter in core.named_parameters() if not is_adapter(name)}
 
 
 def unread_layers(core: Any) -> tuple[str, ...]:

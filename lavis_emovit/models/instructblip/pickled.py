@@ -1,9 +1,9 @@
-"""Reading `.pth` files without running what is pickled in them.
+"""Reading `.pth` files without running code that is pickled in them.
 
 `torch.save(state_dict)` is read by torch's own `weights_only` loader. `torch.save(model)`, which EmoVIT's training
-script wrote, pickles whole objects: loading it the usual way imports and runs code named by the file. Here every class
-and function that the file names, except those that rebuild tensors, becomes an inert stand-in that only keeps what it
-is given; the tensors are then collected from the modules' own tables.
+script wrote, pickles whole objects: loading it normally imports and runs code that the file names. Here every class and
+function in the file, except those that rebuild tensors, is replaced by an inert class that only keeps its arguments;
+the tensors are then collected from the tables of the modules.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from typing import Any
 import torch
 
 from lavis_emovit.errors import WeightsError
+from lavis_emovit.models.tensors import first_line
 
-# What may really be imported: all of it only puts tensors and containers together.
+# The only names that are imported: they assemble tensors and containers.
 _REBUILDERS = {
     ("collections", "OrderedDict"),
     ("builtins", "set"),
-    ("__builtin__", "set"),  # as pickle protocol 2 spells it
+    ("__builtin__", "set"),  # in pickle protocol 2
     ("torch._utils", "_rebuild_tensor"),
     ("torch._utils", "_rebuild_tensor_v2"),
     ("torch._utils", "_rebuild_parameter"),
@@ -32,11 +33,11 @@ _REBUILDERS = {
     ("torch.storage", "UntypedStorage"),
     ("torch.nn.parameter", "Parameter"),
 }
-_WRAPPERS = ("model", "module", "state_dict")  # keys that a state dict is found under
+_WRAPPERS = ("model", "module", "state_dict")  # keys of a state dict
 
 
 class _Inert:
-    """Stands for an object of a class that is not loaded; keeps its state and does nothing."""
+    """An object of a class that is not loaded; keeps its state and does nothing."""
 
     def __init__(self, *_: Any, **__: Any):
         self.kept: dict[str, Any] = {}
@@ -45,14 +46,14 @@ class _Inert:
         return super().__new__(cls)
 
     def __setstate__(self, state: Any) -> None:
-        # Classes with slots give a pair; the first half is the dictionary.
+        # Classes with slots have a pair; its first half is the dictionary.
         state = state[0] if isinstance(state, tuple) and state else state
         self.kept = dict(state) if isinstance(state, Mapping) else {}
 
     def __call__(self, *_: Any, **__: Any) -> _Inert:
         return _Inert()
 
-    # Lists, dicts and sets of classes that are not loaded are filled by these.
+    # Unpickling fills subclasses of list, dict and set by these.
     def append(self, _: Any) -> None: ...
     def extend(self, _: Any) -> None: ...
     def add(self, _: Any) -> None: ...
@@ -76,18 +77,18 @@ _INERT_PICKLE = SimpleNamespace(Unpickler=_InertUnpickler, load=_load_inert, __n
 
 
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a `.pth` file by name, on the CPU; nothing that the file names is executed.
+    """The tensors of a `.pth` file by name, on the CPU; no code of the file is executed.
 
     Accepts a state dict, one under the key `model`, `module` or `state_dict`, and a whole pickled module.
 
     Raises:
-        WeightsError: the file is truncated, is no checkpoint, or holds no tensors.
+        WeightsError: the file is truncated, not a checkpoint, or has no tensors.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except pickle.UnpicklingError:
         content = _read_inert(path)
-    except Exception as error:  # torch's readers raise nearly anything on a damaged file
+    except Exception as error:  # torch's readers raise many types on a damaged file
         raise _unreadable(path, error) from error
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), (Mapping, _Inert)):
@@ -95,16 +96,16 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     if isinstance(content, _Inert):
         content = dict(_module_tensors(content))
     if not isinstance(content, Mapping):
-        raise WeightsError(f"{path} holds a {type(content).__name__}, expected a state dict or a module")
+        raise WeightsError(f"{path} has a {type(content).__name__}, expected a state dict or a module")
     tensors = {str(name): value.detach() for name, value in content.items() if isinstance(value, torch.Tensor)}
     if len(tensors) < len(content):
         others = [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]
         raise WeightsError(
-            f"{path} holds no state dict of tensors: {', '.join(others[:5])} are none "
-            f"(expected one, or one under the key {', '.join(repr(key) for key in _WRAPPERS)})"
+            f"{path} is not a state dict of tensors: {', '.join(others[:5])} are not tensors "
+            f"(expected a state dict, or one under the key {', '.join(repr(key) for key in _WRAPPERS)})"
         )
     if not tensors:
-        raise WeightsError(f"{path} holds no tensors")
+        raise WeightsError(f"{path} has no tensors")
     return tensors
 
 
@@ -116,23 +117,20 @@ def _is_zip(path: Path) -> bool:
 def _read_inert(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch compares the source text of classes that are not loaded
+            warnings.simplefilter("ignore")  # torch warns about source code of classes that are not loaded
             return torch.load(path, map_location="cpu", weights_only=False, pickle_module=_INERT_PICKLE)
-    except Exception as error:  # stand-ins meet whatever a foreign class expects of itself
+    except Exception as error:  # the file may call methods that inert objects do not have
         raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:
-    said = str(error).strip().splitlines()
-    # An index or key error says a bare number.
-    reason = said[0] if said and not said[0].isdigit() else type(error).__name__
-    return WeightsError(
-        f"{path} cannot be read as weights ({reason}). It is cut off, damaged, or no file of torch.save."
-    )
+    # The text of an index or key error is a bare number.
+    reason = first_line(error) if not first_line(error).isdigit() else type(error).__name__
+    return WeightsError(f"{path} cannot be read as weights ({reason}); it is truncated, damaged, or not of torch.save")
 
 
 def _module_tensors(module: _Inert, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """The state dict of a pickled `torch.nn.Module`, from the tables that such a module keeps."""
+    """The state dict of a pickled `torch.nn.Module`, from its tables."""
     skipped = module.kept.get("_non_persistent_buffers_set") or set()
     for table in ("_parameters", "_buffers"):
         for name, tensor in (module.kept.get(table) or {}).items():

@@ -1,8 +1,8 @@
-"""Tokenizers as InstructBLIP's original code sees them, from the files that they were published as.
+"""Tokenizers that agree with InstructBLIP's original code, from the published files.
 
-The original tokenises with sentencepiece itself, one question at a time. Fast tokenizers built from the same file by
-other rules differ from it in runs of spaces, at the ends of a text and in normalisation, and with them differ every
-loss. Those built here follow the rules that stand in the sentencepiece file.
+The original code uses sentencepiece itself. The fast tokenizers that transformers builds from the same file treat runs
+of spaces, the ends of a text and normalisation differently, which changes every loss. The tokenizers built here follow
+the rules in the sentencepiece file.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from lavis_emovit.errors import WeightsError
 SPACE = "▁"  # how sentencepiece writes a space
 SENTENCEPIECE_FILE = "tokenizer.model"
 WORDPIECE_FILE = "vocab.txt"
-# InstructBLIP's own: a pad token that Llama lacks, and one token for begin, end and unknown.
+# InstructBLIP adds a pad token to Llama, and uses one token as begin, end and unknown token.
 LLAMA_PAD = "[PAD]"
 LLAMA_END = "</s>"
 QFORMER_BEGIN = "[DEC]"
-IMAGE_PLACEHOLDER = "<image>"  # transformers' processor writes it where the picture goes
+IMAGE_PLACEHOLDER = "<image>"  # transformers' processor writes it in the place of the image
 
 
 def load_llm_tokenizer(location: str, **options: Any) -> Any:
-    """Tokenizer of a language model in a folder, or of a hub id; a sentencepiece file in a folder is read exactly."""
+    """Tokenizer of a language model's folder or hub id; a sentencepiece file in a folder is followed exactly."""
     file = Path(location).expanduser() / SENTENCEPIECE_FILE
     if file.is_file() and not (file.parent / "tokenizer.json").is_file():
         return sentencepiece_tokenizer(file)
@@ -58,16 +58,16 @@ def sentencepiece_tokenizer(file: Path) -> PreTrainedTokenizerFast:
     """Fast tokenizer with the pieces, merges and normalisation of a sentencepiece BPE model with byte fallback.
 
     Raises:
-        WeightsError: the file cannot be read, or holds another kind of model.
+        WeightsError: the file cannot be read or has another kind of model.
     """
     layout: Any = import_module("sentencepiece.sentencepiece_model_pb2")
     proto = layout.ModelProto()
     try:
         proto.ParseFromString(file.read_bytes())
-    except Exception as error:  # protobuf's DecodeError has no stable place to import it from
+    except Exception as error:  # protobuf's DecodeError has no stable import path
         raise WeightsError(f"{file} cannot be read as a sentencepiece model ({error})") from error
     if proto.trainer_spec.model_type != layout.TrainerSpec.BPE or not proto.pieces:
-        raise WeightsError(f"{file} is no sentencepiece model of the BPE kind, as Llama's is")
+        raise WeightsError(f"{file} is not a sentencepiece model of the BPE kind, as Llama's is")
     vocabulary = {piece.piece: index for index, piece in enumerate(proto.pieces)}
     unknown = proto.pieces[proto.trainer_spec.unk_id].piece
     tokenizer = Tokenizer(
@@ -97,7 +97,7 @@ def _piece(proto: Any, index: int) -> str | None:
 
 
 def _merges(proto: Any, layout: Any, vocabulary: dict[str, int]) -> list[tuple[str, str]]:
-    """Pairs in the order in which sentencepiece joins them: the best scored piece first."""
+    """Pairs in the order in which sentencepiece joins them: highest score first."""
     ordinary = [piece for piece in proto.pieces if piece.type == layout.ModelProto.SentencePiece.NORMAL]
     found = []
     for piece in sorted(ordinary, key=lambda piece: -piece.score):
@@ -128,11 +128,7 @@ def _begin_with(token: str, token_id: int) -> processors.TemplateProcessing:
 
 
 def wordpiece_tokenizer(file: Path) -> PreTrainedTokenizerFast:
-    """BERT's uncased tokenizer from its vocabulary file, one piece a line.
-
-    Raises:
-        WeightsError: the file lacks one of BERT's special tokens.
-    """
+    """BERT's uncased tokenizer from its vocabulary file, one piece per line; WeightsError for other files."""
     try:
         pieces = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -140,7 +136,7 @@ def wordpiece_tokenizer(file: Path) -> PreTrainedTokenizerFast:
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
     special = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]"}
     if missing := [token for token in special.values() if token not in vocabulary]:
-        raise WeightsError(f"{file} is no BERT vocabulary: it lacks {', '.join(missing)}")
+        raise WeightsError(f"{file} is not a BERT vocabulary: {', '.join(missing)} missing")
     tokenizer = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

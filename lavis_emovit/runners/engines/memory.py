@@ -1,10 +1,10 @@
-"""Memory of what is trained, and of the frozen weights beside it, for each way of spreading them over processes.
+"""Memory of weights, gradients and optimizer state, without ZeRO and at each of its stages.
 
-AdamW keeps two moments in float32 beside float32 weights and their gradients: 16 bytes for each parameter that learns.
-ZeRO (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054, section 3) spreads moments (stage 1), gradients (stage
-2) and weights (stage 3) over the ranks. DeepSpeed steps a copy of its share of the weights, 4 bytes a parameter more,
-whatever their precision, and at stages 1 and 2 spreads gradients alike where they are exchanged during the backward
-pass, as in the files that come with the package. Activations, buckets and the allocator's reserve come on top.
+AdamW needs 16 bytes for each trained parameter: float32 weight and gradient, and two float32 moments. ZeRO (Rajbhandari
+et al. 2020, https://arxiv.org/abs/1910.02054, section 3) partitions moments (stage 1), gradients (stage 2) and weights
+(stage 3) over the ranks. DeepSpeed also steps a float32 copy of its partition of the weights, 4 bytes per parameter. It
+partitions gradients at stage 1 too if they are reduced during the backward pass, as in the files of this package.
+Activations, communication buckets and the allocator's reserve are not included.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class StateBytes:
 
     Attributes:
         device: where the model runs.
-        host: in the memory of the machine instead, for offloaded state.
+        host: in host memory, for offloaded state.
     """
 
     device: int
@@ -36,15 +36,15 @@ def state_bytes(
     offload_optimizer: bool = False,
     offload_param: bool = False,
 ) -> StateBytes:
-    """Weights, gradients and moments on one process when all gradients are there.
+    """Weights, gradients and moments of one process after the backward pass.
 
     Args:
-        num_trained: parameters that learn, in float32.
-        frozen_bytes: of the frozen weights, in whatever precision.
+        num_trained: trained parameters, in float32.
+        frozen_bytes: size of the frozen weights.
         stage: ZeRO stage; 0 for DeepSpeed without ZeRO and for the torch engine.
         num_ranks: processes that share the state.
-        offload_optimizer: moments, the copy that is stepped and gradients are in the machine's memory.
-        offload_param: the shares of the weights are there as well (stage 3).
+        offload_optimizer: moments, stepped copy and gradients are in host memory.
+        offload_param: partitioned weights are in host memory too (stage 3).
     """
     if stage == 0:
         return StateBytes((_WEIGHT + _GRADIENT + _MOMENTS) * num_trained + frozen_bytes)

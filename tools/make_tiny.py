@@ -1,15 +1,15 @@
-"""Make the weights of `emovit_tiny`: tokenizers, then pre-training on drawn scenes and their plain descriptions.
+"""Make the weights of `emovit_tiny`: train tokenizers, then pre-train on drawn scenes and their descriptions.
 
     python tools/make_tiny.py --out lavis_emovit/models/data/emovit_tiny
 
 Three stages on the CPU, about an hour on two cores:
 
-1. the image encoder learns to see: one classifier a drawn fact on its features, thrown away afterwards;
-2. the language model learns its language, without pictures (`tiny_texts.language_practice`);
-3. everything together: the Q-Former reads pictures for questions, the language model answers.
+1. train the image encoder with one classifier for each drawn fact; the classifiers are discarded afterwards;
+2. train the language model without images (`tiny_texts.language_practice`);
+3. train all parts together: the Q-Former reads images for questions, the language model answers.
 
-No picture meets a word for an emotion anywhere in this file (`tiny_texts` says more): before tuning, the model guesses
-at chance, and tuning the Q-Former with encoder and language model frozen has something to learn.
+No image is paired with a word for an emotion (see `tiny_texts`). Before tuning, the accuracy of the model is at chance,
+and tuning the Q-Former with frozen encoder and language model can improve it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from lavis_emovit.models.instructblip.settings import ModelSettings
 from lavis_emovit.models.text import encode_answers, encode_prompts, join_prompts_and_answers
 from lavis_emovit.sample_set.draw import render
 from lavis_emovit.sample_set.scene import FACT_VALUES, sample_scene, scene_facts
-from tiny_texts import corpus, language_practice, picture_pairs, train_llm_tokenizer, train_qformer_tokenizer
+from tiny_texts import corpus, image_pairs, language_practice, train_llm_tokenizer, train_qformer_tokenizer
 
 IMAGE_SIZE_PX = 96
 NUM_QUERIES = 8
@@ -89,9 +89,9 @@ def build_config(llm_tokenizer, qformer_tokenizer) -> InstructBlipConfig:
 
 def _draw(seed: int) -> tuple[object, np.ndarray]:
     scene = sample_scene(random.Random(seed))
-    # Drawn large and made smaller, as the sample set's files are when they are trained on.
-    picture = render(scene, 192).resize((IMAGE_SIZE_PX + 16, IMAGE_SIZE_PX + 16), Image.Resampling.BICUBIC)
-    return scene, np.asarray(picture, dtype=np.uint8)
+    # Drawn at full size and scaled down, as the files of the sample set are in training.
+    image = render(scene, 192).resize((IMAGE_SIZE_PX + 16, IMAGE_SIZE_PX + 16), Image.Resampling.BICUBIC)
+    return scene, np.asarray(image, dtype=np.uint8)
 
 
 class Pool:
@@ -116,14 +116,14 @@ class Pool:
         print(f"drew {num_scenes} scenes in {time.time() - started:.0f} s", flush=True)
 
     def images(self, indices: torch.Tensor, train: bool, flip: bool = False) -> torch.Tensor:
-        """Float [B, 3, H, W]; in training each cropped on its own in half of the cases, whole in the others."""
+        """Float [B, 3, H, W]; in training, the first half of the images is cropped at random."""
         pixels = self.pixels[indices]
         if not train:
             return self.eval_view(pixels)
         half = len(indices) // 2
         views = torch.cat(
             [
-                torch.stack([self.crop(picture) for picture in pixels[:half]]),
+                torch.stack([self.crop(image) for image in pixels[:half]]),
                 v2.functional.resize(pixels[half:], [IMAGE_SIZE_PX] * 2, antialias=True),
             ]
         )
@@ -133,7 +133,7 @@ class Pool:
 
 
 class FactHeads(nn.Module):
-    """One linear classifier a fact on the encoder's features [B, P, D]."""
+    """One linear classifier for each fact, on the features of the encoder [B, P, D]."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -194,7 +194,7 @@ def train_encoder(core, pool: Pool, held_out: Pool, steps: int, batch: int) -> F
 
 
 class Practice:
-    """Batches of the language practice: keywords stand, as embeddings, where a picture's query tokens would."""
+    """Batches of language exercises, with embeddings of keywords in place of the query tokens of an image."""
 
     def __init__(self, core, tokenizer, pool: Pool, seed: int):
         self.core, self.tokenizer, self.pool = core, tokenizer, pool
@@ -203,7 +203,7 @@ class Practice:
     def loss(self, batch: int) -> torch.Tensor:
         rows = [language_practice(self.rng, self.rng.choice(self.pool.scenes)) for _ in range(batch)]
         table = self.core.language_model.get_input_embeddings()
-        # What is no keyword is noise of the size of an embedding: query tokens will not look like words either.
+        # The other slots are noise with the scale of embeddings, since query tokens will not look like words either.
         slots = torch.randn(batch, NUM_QUERIES, table.embedding_dim) * table.weight.detach().std()
         for row, (keywords, _, _) in enumerate(rows):
             ids = [i for word in keywords for i in self.tokenizer(" " + word, add_special_tokens=False)["input_ids"]]
@@ -214,9 +214,9 @@ class Practice:
         return answer_loss(self.core, self.tokenizer, slots, [row[1] for row in rows], [row[2] for row in rows])
 
 
-def answer_loss(core, tokenizer, prefix: torch.Tensor, asked: list[str], answered: list[str]) -> torch.Tensor:
-    answers = encode_answers(tokenizer, answered, 96)
-    batch = join_prompts_and_answers(encode_prompts(tokenizer, asked, 96, False), answers, tokenizer.pad_token_id)
+def answer_loss(core, tokenizer, prefix: torch.Tensor, questions: list[str], answers: list[str]) -> torch.Tensor:
+    prompt_ids = encode_prompts(tokenizer, questions, 96, False)
+    batch = join_prompts_and_answers(prompt_ids, encode_answers(tokenizer, answers, 96), tokenizer.pad_token_id)
     embeds = core.language_model.get_input_embeddings()(batch.input_ids)
     mask = torch.cat([torch.ones(prefix.shape[:2], dtype=torch.long), batch.attention_mask], dim=1)
     hidden = core.language_model.get_decoder()(
@@ -260,19 +260,19 @@ def train_together(
     for step in range(steps):
         indices = torch.randint(len(pool.scenes), (batch,))
         embeds = model.encode_images(pool.images(indices, train=True))
-        asked, answered, image_index = draw_pairs(pool, indices, rng, per_image=3)
-        prefix = model.query_images(embeds, image_index, asked)
-        picture_loss = answer_loss(core, model.llm_tokenizer, prefix, asked, answered)
+        questions, answers, image_index = draw_pairs(pool, indices, rng, per_image=3)
+        prefix = model.query_images(embeds, image_index, questions)
+        image_loss = answer_loss(core, model.llm_tokenizer, prefix, questions, answers)
         text_loss = practice.loss(batch)
         fact_loss = heads.loss(embeds, pool, indices)
-        (picture_loss + 0.5 * text_loss + 0.5 * fact_loss).backward()
+        (image_loss + 0.5 * text_loss + 0.5 * fact_loss).backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         adam.step()
         adam.zero_grad()
         schedule.step()
         if step % 100 == 0 or step == steps - 1:
             print(
-                f"together {step} picture {picture_loss.item():.3f} text {text_loss.item():.3f} "
+                f"together {step} image {image_loss.item():.3f} text {text_loss.item():.3f} "
                 f"facts {fact_loss.item():.3f} {(time.time() - started) / (step + 1):.2f} s/step",
                 flush=True,
             )
@@ -281,35 +281,35 @@ def train_together(
 
 
 def draw_pairs(pool: Pool, indices: torch.Tensor, rng: random.Random, per_image: int):
-    asked, answered, image_index = [], [], []
+    questions, answers, image_index = [], [], []
     for row, index in enumerate(indices.tolist()):
-        description, *pairs = picture_pairs(pool.scenes[index], rng)
+        description, *pairs = image_pairs(pool.scenes[index], rng)
         chosen = rng.sample(pairs, min(per_image, len(pairs)))
         if rng.random() < 0.5:
             chosen[0] = description
         for question, answer in chosen:
-            asked.append(question)
-            answered.append(answer)
+            questions.append(question)
+            answers.append(answer)
             image_index.append(row)
-    return asked, answered, torch.tensor(image_index)
+    return questions, answers, torch.tensor(image_index)
 
 
 @torch.no_grad()
 def report_answers(model: EmoVIT, held_out: Pool) -> None:
-    """How many short answers about unseen scenes are exactly right, and three examples."""
+    """Print the share of correct short answers about new scenes, and some examples."""
     model.eval()
     rng = random.Random(11)
     right = total = 0
     examples = []
     for start in range(0, min(256, len(held_out.scenes)), 64):
         indices = torch.arange(start, start + 64)
-        asked, answered, image_index = draw_pairs(held_out, indices, rng, per_image=2)
-        samples = {"image": held_out.images(indices, train=False), "image_index": image_index, "prompt": asked}
-        given = model.generate(samples, max_length=60)
-        short = [row for row, answer in enumerate(answered) if len(answer.split()) <= 6]
-        right += sum(given[row] == answered[row] for row in short)
+        questions, answers, image_index = draw_pairs(held_out, indices, rng, per_image=2)
+        samples = {"image": held_out.images(indices, train=False), "image_index": image_index, "prompt": questions}
+        generated = model.generate(samples, max_length=60)
+        short = [row for row, answer in enumerate(answers) if len(answer.split()) <= 6]
+        right += sum(generated[row] == answers[row] for row in short)
         total += len(short)
-        examples = list(zip(asked, answered, given))[:6]
+        examples = list(zip(questions, answers, generated))[:6]
     print(f"short answers exactly right: {right / max(1, total):.3f} of {total}", flush=True)
     for question, answer, text in examples:
         print(f"  {question} | {answer} | {text}", flush=True)
@@ -326,7 +326,9 @@ def save(core, llm_tokenizer, qformer_tokenizer, out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("lavis_emovit/models/data/emovit_tiny"))
-    parser.add_argument("--work", type=Path, default=Path("output/make_tiny"), help="what each stage leaves behind")
+    parser.add_argument(
+        "--work", type=Path, default=Path("output/make_tiny"), help="folder for the result of each stage"
+    )
     parser.add_argument("--scenes", type=int, default=32000)
     parser.add_argument("--encoder-steps", type=int, default=2400)
     parser.add_argument("--language-steps", type=int, default=1000)

@@ -1,8 +1,8 @@
-"""Texts that the tiny model is pre-trained on: tokenizers, picture questions, and language practice without pictures.
+"""Texts for pre-training the tiny model: tokenizers, questions about images, and language exercises without images.
 
-No picture is ever shown with a word for an emotion. Such words occur in the language practice only, as words among
-others: lists to choose from and words to say. So the language model knows them as a large one does, and what a picture
-has to do with them is left to tuning.
+No image is ever paired with a word for an emotion. Such words occur only in the language exercises, in lists to choose
+from and as words to repeat. So the language model knows the words, as a large one does, and tuning teaches what they
+have to do with images.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lavis_emovit.sample_set.scene import sample_scene
 LLM_VOCABULARY = 1024
 QFORMER_VOCABULARY = 1024
 
-# Words of the language practice beside those of the pictures.
+# Words of the language exercises in addition to those of the images.
 EMOTION_WORDS = (
     "amusement anger awe contentment disgust excitement fear sadness joy love surprise happy happiness sad angry "
     "neutral afraid calm boredom contempt pride shame guilt envy relief hope gratitude affection cheerfulness "
@@ -42,23 +42,23 @@ KINDS = "emotion feeling word answer name choice option mood label class categor
 VERBS = "choose select pick name find give".split()
 
 
-def picture_pairs(scene: object, rng: random.Random) -> list[tuple[str, str]]:
-    """Questions and answers about a drawn scene, the plain description among them."""
-    asked = [
+def image_pairs(scene: object, rng: random.Random) -> list[tuple[str, str]]:
+    """Questions and answers about a drawn scene, including its description."""
+    requests = [
         "Describe the picture.",
         "What does the picture show?",
         "Write a short description of the image.",
         "Describe.",
     ]
-    return [(rng.choice(asked), describe(scene, rng)), *questions(scene, rng)]
+    return [(rng.choice(requests), describe(scene, rng)), *questions(scene, rng)]
 
 
 def language_practice(rng: random.Random, scene: object) -> tuple[list[str], str, str]:
-    """One exercise without a picture: keywords that stand where a picture would, a question and its answer."""
+    """One exercise without an image: keywords in place of the image, a question and its answer."""
     words = EMOTION_WORDS + COMMON_WORDS
     kind = rng.choice(KINDS)
     if rng.random() < 0.3:
-        # Keywords of a scene, out of order: put them into sentences.
+        # Make sentences of the shuffled keywords of a scene.
         sentence = describe(scene, rng)
         keywords = [word.strip(".,") for word in sentence.split() if len(word) > 3]
         rng.shuffle(keywords)
@@ -84,15 +84,15 @@ def language_practice(rng: random.Random, scene: object) -> tuple[list[str], str
 
 
 def corpus(num_scenes: int, seed: int, extra: list[str]) -> Iterator[str]:
-    """Lines that the tokenizers are trained on."""
+    """Training lines of the tokenizers."""
     rng = random.Random(seed)
     for _ in range(num_scenes):
         scene = sample_scene(rng)
-        for question, answer in picture_pairs(scene, rng):
+        for question, answer in image_pairs(scene, rng):
             yield question
             yield answer
         yield from language_practice(rng, scene)[1:]
-    # Every word often enough to become one token.
+    # Each word occurs often enough to become one token.
     for word in EMOTION_WORDS + COMMON_WORDS + KINDS:
         for _ in range(20):
             yield f"{word} {word}, {word}: {word}."
@@ -102,7 +102,7 @@ def corpus(num_scenes: int, seed: int, extra: list[str]) -> Iterator[str]:
 
 
 def train_llm_tokenizer(lines: list[str]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE: any text can be read, and what is written comes back as it was."""
+    """Byte-level BPE, which encodes any text and decodes it unchanged."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
@@ -121,12 +121,12 @@ def train_llm_tokenizer(lines: list[str]) -> PreTrainedTokenizerFast:
 
 
 def train_qformer_tokenizer(lines: list[str], folder: Path) -> PreTrainedTokenizerFast:
-    """BERT's word pieces, lower case, with the token that InstructBLIP adds."""
+    """BERT's WordPiece in lower case, with the token that InstructBLIP adds."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    # Every character that a keyboard has, so that no question reads as unknown.
+    # All printable ASCII characters, so that no word of a question is unknown.
     alphabet = [character for character in string.printable if character.strip() and not character.isupper()]
     trainer = trainers.WordPieceTrainer(
         vocab_size=QFORMER_VOCABULARY - 1, special_tokens=special, initial_alphabet=alphabet

@@ -57,8 +57,23 @@ class Spot(NamedTuple):
     absolute: bool = False
 
 
+class Item:
+    """Something in a drawing."""
+
+    def paint(self, frame: Frame) -> None:
+        """Draw the item."""
+        raise NotImplementedError
+
+    def moved(self, move: Callable[[Spot], Spot]) -> Item:
+        """The same item with moved points. Items without points stay as they are."""
+        return self
+
+
+Drawing = tuple[Item, ...]
+
+
 @dataclass
-class Shape:
+class Shape(Item):
     """A call of the method `kind` of a canvas."""
 
     kind: str
@@ -78,7 +93,6 @@ class Shape:
         self._unplaced = (points, *self.lengths) if self._is_path else (*chain(*points), *self.lengths, *self.angles)
 
     def paint(self, frame: Frame) -> None:
-        """Draw the shape."""
         colours = self.colours if self._has_known_colours else map(frame.colour, self.colours)
         if self._is_fixed and frame.is_whole:
             self._method(frame.canvas, *colours, *self._unplaced)
@@ -96,12 +110,11 @@ class Shape:
             self._method(frame.canvas, *colours, *chain(*points), *lengths, *self.angles)
 
     def moved(self, move: Callable[[Spot], Spot]) -> Shape:
-        """The same shape elsewhere."""
         return replace(self, spots=tuple(move(spot) for spot in self.spots))
 
 
 @dataclass(frozen=True)
-class Group:
+class Group(Item):
     """A drawing around another point and in another size, painted `times` times."""
 
     drawing: Drawing
@@ -110,7 +123,6 @@ class Group:
     times: int = 1
 
     def paint(self, frame: Frame) -> None:
-        """Draw the group."""
         inner = frame.at(frame.x, frame.y, frame.size)
         for _ in range(self.times):
             inner.x, inner.y = frame.point(self.at)
@@ -121,28 +133,22 @@ class Group:
                 item.paint(inner)
 
     def moved(self, move: Callable[[Spot], Spot]) -> Group:
-        """The same drawing elsewhere."""
         return replace(self, at=move(self.at))
 
 
 @dataclass(frozen=True)
-class Flip:
+class Flip(Item):
     """A drawing in units of the canvas that is mirrored left to right in half of the cases."""
 
     drawing: Drawing
 
     def paint(self, frame: Frame) -> None:
-        """Draw the group."""
         left, mirrored = frame.rng.choice(((0.0, False), (100.0, True)))
         Frame(frame.canvas, frame.rng, left, mirrored=mirrored, colours=frame.colours).draw(self.drawing)
 
-    def moved(self, move: Callable[[Spot], Spot]) -> Flip:
-        """The same drawing: it has a fixed place."""
-        return self
-
 
 @dataclass(frozen=True)
-class Call:
+class Call(Item):
     """A call of a Python function, for things that need loops: function(frame, *colours, *numbers)."""
 
     function: Callable[..., None]
@@ -150,16 +156,7 @@ class Call:
     numbers: tuple[Number, ...]
 
     def paint(self, frame: Frame) -> None:
-        """Call the function."""
         self.function(frame, *map(frame.colour, self.colours), *map(frame.number, self.numbers))
-
-    def moved(self, move: Callable[[Spot], Spot]) -> Call:
-        """The same call: the function decides where it draws."""
-        return self
-
-
-Item = Shape | Group | Flip | Call
-Drawing = tuple[Item, ...]
 
 
 class Frame:

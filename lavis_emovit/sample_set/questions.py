@@ -8,7 +8,7 @@ from lavis_emovit.sample_set.scene import SketchScene, scene_facts
 from lavis_emovit.sample_set.vocabulary import read_data, words_of
 
 # Wordings of the list of options, for an opening that is a question and for one that begins with "Choose".
-_ASKING_FORMS = (
+_QUESTION_FORMS = (
     "{opening}: {options}?",
     "{opening}? Options: {options}.",
     "{opening}? Answer with one of: {options}.",
@@ -20,7 +20,7 @@ _CHOOSING_FORMS = (
     "{opening}. Answer with one of: {options}.",
     "{opening} from this list: {options}.",
 )
-# Not mentioned where nobody is near enough.
+# There are no questions about these where nobody is visible, or the person is too far away.
 _FACTS_OF_A_PERSON = ("action", "mouth", "eyes", "brows")
 
 
@@ -38,13 +38,13 @@ def questions(scene: SketchScene, rng: random.Random) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     for fact, wordings in read_data("questions")["questions"].items():
         value, words = facts[fact], words_of(fact)
-        if fact in _FACTS_OF_A_PERSON:
-            if value == "none":
-                continue
-            words.pop("none", None)
+        if fact in _FACTS_OF_A_PERSON and value == "none":
+            continue
         pairs.append((rng.choice(wordings["open"]), words[value]))
-        taken = {value, facts["second_object"]} if fact == "object" else {value}
-        others = [other for other in words if other not in taken]
+        not_wrong = {value, facts["second_object"]} if fact == "object" else {value}
+        if fact in _FACTS_OF_A_PERSON:
+            not_wrong.add("none")
+        others = [other for other in words if other not in not_wrong]
         pairs.append(_choice(wordings["choice"], words, value, others, rng))
         pairs.append(_yes_no(wordings["yes_no"], words, value, others, rng))
     if facts["mouth"] != "none":
@@ -62,7 +62,7 @@ def _choice(
     options = [words[option] for option in (value, *rng.sample(others, count))]
     rng.shuffle(options)
     opening = rng.choice(openings)
-    form = rng.choice(_CHOOSING_FORMS if opening.startswith("Choose") else _ASKING_FORMS)
+    form = rng.choice(_CHOOSING_FORMS if opening.startswith("Choose") else _QUESTION_FORMS)
     return form.format(opening=opening, options=", ".join(options)), words[value]
 
 

@@ -38,6 +38,7 @@ CUE_WEIGHTS: dict[str, dict[str, dict[str, float]]] = {
 }
 
 
+@functools.cache
 def words_of(fact: str) -> dict[str, str]:
     """Value -> plain words for it, none of which names an emotion; values without words are absent."""
     return {value: entry["words"] for value, entry in FACTS[fact].items() if "words" in entry}

@@ -20,9 +20,9 @@ from lavis_emovit.chat.json_text import find_json
 from lavis_emovit.chat.request import ChatRequest, Message
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.evaluation.endpoints import checked_endpoint
-from lavis_emovit.evaluation.metrics import Interval, bootstrap_interval
 from lavis_emovit.evaluation.metrics.explanations import EXPLAINED_FACTS
-from lavis_emovit.evaluation.metrics.results import Result
+from lavis_emovit.evaluation.metrics.resampling import bootstrap_interval
+from lavis_emovit.evaluation.metrics.results import Interval, Result
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.generation.prompts import Prompt, load_prompt
 from lavis_emovit.settings import Settings

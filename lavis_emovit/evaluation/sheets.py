@@ -25,8 +25,8 @@ from PIL import Image
 
 from lavis_emovit.emotion.questions import chooser
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation.metrics import Interval, Resamples
-from lavis_emovit.evaluation.metrics.results import Result
+from lavis_emovit.evaluation.metrics.resampling import Resamples
+from lavis_emovit.evaluation.metrics.results import Interval, Result
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.images import decode_image
 from lavis_emovit.records import EmotionRecord

@@ -14,8 +14,9 @@ from pydantic import BaseModel
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows, ModelKey, group_key
 from lavis_emovit.evaluation.judging import judge_metrics
-from lavis_emovit.evaluation.metrics import accuracy_of_variants, sensitivity
+from lavis_emovit.evaluation.metrics import sensitivity
 from lavis_emovit.evaluation.metrics.registry import Headline, MeasuredRows, headline_of, metrics_of
+from lavis_emovit.evaluation.metrics.sensitivity import accuracy_of_variants
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.references import reference_rows
 
@@ -39,7 +40,7 @@ def benchmark_summary(benchmark: BenchmarkRows) -> dict[str, Any]:
             "num_without_truth": (benchmark.num_records or num_answered) - num_answered,
         }
         try:
-            result |= _numbers(benchmark.measured(key))
+            result |= result_of(benchmark.measured(key))
         except DataError as error:
             result["problem"] = str(error)
         judged = judge_metrics(benchmark.judgements.get(key, ()))
@@ -99,8 +100,12 @@ def compare(before: MeasuredRows, after: MeasuredRows) -> dict[str, Any]:
         return {"problem": str(error)}
 
 
-def _numbers(measured: MeasuredRows) -> dict[str, Any]:
-    """Headline, counts and metrics of the rows of one model."""
+def result_of(measured: MeasuredRows) -> dict[str, Any]:
+    """Headline, counts and metrics of the rows of one model, as plain values.
+
+    Raises:
+        DataError: a metric cannot be computed.
+    """
     if headline_of(measured.settings.kind) is None:
         rows = measured.all_variants
         return {"num_samples": len(rows), "num_invalid": sum(not (row.answer or "").strip() for row in rows)}

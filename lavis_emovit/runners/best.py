@@ -66,7 +66,7 @@ class BestMetric:
 
 def _numbers_in_metrics() -> Iterator[str]:
     """Names of all numbers that metrics of a split may have."""
-    from lavis_emovit.evaluation.metrics import ClassificationMetrics
+    from lavis_emovit.evaluation.metrics.classification import ClassificationMetrics
 
     yield "agg_metrics"
     yield from _numbers_in(ClassificationMetrics)

@@ -10,7 +10,8 @@ from lavis.common.registry import registry
 
 from lavis_emovit.emotion.questions import CATEGORICAL_ANSWER_PREFIX
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation.metrics import ClassificationMetrics, classification_metrics
+from lavis_emovit.evaluation.metrics import classification_metrics
+from lavis_emovit.evaluation.metrics.classification import ClassificationMetrics
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.models.protocol import Batch, EmotionModel
 from lavis_emovit.tasks.base import EmotionTask, StepLoss

@@ -178,7 +178,7 @@ def position_keys(tmp_path: Path, make_records: Callable) -> set[str]:
 
 
 def metrics_keys(tmp_path: Path, make_records: Callable) -> set[str]:
-    from lavis_emovit.evaluation.metrics import ClassificationMetrics
+    from lavis_emovit.evaluation.metrics.classification import ClassificationMetrics
 
     task = "lavis_emovit/tasks/emotion_instruction.py"
     return set(ClassificationMetrics.model_fields) | written_keys(task, "after_evaluation", "agg_metrics")

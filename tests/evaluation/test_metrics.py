@@ -16,16 +16,12 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation.metrics import (
-    bootstrap_interval,
-    calibration,
-    classification_metrics,
-    compare_models,
-    confusion_counts,
-    score_matrix,
-    softmax,
-    top_k_accuracy,
-)
+from lavis_emovit.evaluation.metrics import classification_metrics, compare_models
+from lavis_emovit.evaluation.metrics.calibration import calibration, softmax
+from lavis_emovit.evaluation.metrics.classification import top_k_accuracy
+from lavis_emovit.evaluation.metrics.confusion import confusion_counts
+from lavis_emovit.evaluation.metrics.resampling import bootstrap_interval
+from lavis_emovit.evaluation.metrics.rows import score_matrix
 from lavis_emovit.evaluation.predictions import PredictionRow
 
 LABELS = ("amusement", "anger", "awe", "sadness")

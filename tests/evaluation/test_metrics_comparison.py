@@ -17,17 +17,16 @@ from sklearn import metrics as reference
 from lavis_emovit.emotion.labels import LABEL_SETS, coarser_label, get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics import (
-    Resamples,
-    accuracy_of_variants,
-    bootstrap_interval,
     classification_metrics,
     compare_models,
     hierarchy_metrics,
-    mcnemar_exact,
     sensitivity,
     slice_metrics,
 )
+from lavis_emovit.evaluation.metrics.comparison import mcnemar_exact
 from lavis_emovit.evaluation.metrics.confusion import confusion_metrics
+from lavis_emovit.evaluation.metrics.resampling import Resamples, bootstrap_interval
+from lavis_emovit.evaluation.metrics.sensitivity import accuracy_of_variants
 from lavis_emovit.evaluation.predictions import PredictionRow
 
 LABELS = ("amusement", "anger", "awe", "sadness")

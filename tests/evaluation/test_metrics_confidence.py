@@ -17,15 +17,15 @@ from scipy.spatial import distance
 from sklearn.metrics import roc_auc_score
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation.metrics import (
-    Resamples,
+from lavis_emovit.evaluation.metrics import soft_label_metrics
+from lavis_emovit.evaluation.metrics.calibration import (
     calibration,
     confidence_auroc,
     risk_coverage_area,
     risk_coverage_curve,
-    soft_label_metrics,
     softmax,
 )
+from lavis_emovit.evaluation.metrics.resampling import Resamples
 from lavis_emovit.evaluation.predictions import PredictionRow
 
 LABELS = ("anger", "fear", "sadness")

@@ -16,13 +16,10 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, precision_score, recall_score
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation.metrics import (
-    Resamples,
-    action_unit_metrics,
-    dimensional_metrics,
-    intraclass_correlation,
-)
+from lavis_emovit.evaluation.metrics import action_unit_metrics, dimensional_metrics
+from lavis_emovit.evaluation.metrics.action_units import intraclass_correlation
 from lavis_emovit.evaluation.metrics.dimensional import agreement_features, agreements
+from lavis_emovit.evaluation.metrics.resampling import Resamples
 from lavis_emovit.evaluation.predictions import PredictionRow
 
 # Shrout and Fleiss 1979, table 2: six targets rated by four judges.

@@ -12,7 +12,10 @@ import pytest
 from sklearn.metrics import f1_score
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation.metrics import Resamples, compare_action_units, compare_dimensional, dimensional_metrics
+from lavis_emovit.evaluation.metrics import dimensional_metrics
+from lavis_emovit.evaluation.metrics.action_units import compare_action_units
+from lavis_emovit.evaluation.metrics.dimensional import compare_dimensional
+from lavis_emovit.evaluation.metrics.resampling import Resamples
 from lavis_emovit.evaluation.predictions import PredictionRow
 
 

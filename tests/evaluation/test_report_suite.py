@@ -23,7 +23,7 @@ from sklearn import metrics as reference
 from suite_folder import MIKELS, make_suite, scene_rows, write_rows
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation.metrics import holm
+from lavis_emovit.evaluation.metrics.comparison import holm
 from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions
 from lavis_emovit.evaluation.report.folder import read_folder
 from lavis_emovit.evaluation.report.images import image_path, images_to_keep, keep_images, mistakes

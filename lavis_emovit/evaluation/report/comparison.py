@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows, ModelKey, result_name
-from lavis_emovit.evaluation.metrics import holm
+from lavis_emovit.evaluation.metrics.comparison import holm
 from lavis_emovit.evaluation.report.folder import AFTER, Folder
 from lavis_emovit.evaluation.report.table import NOTHING, Cell, Table, Values, is_share, p_value, points, signed
 from lavis_emovit.evaluation.summaries import compare

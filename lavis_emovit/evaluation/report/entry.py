@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows, group_key, result_name
 from lavis_emovit.evaluation.report.comparison import between, comparison_table, comparisons_note, within
@@ -314,9 +313,5 @@ def _settings_section(folder: Folder, key: str) -> Section:
 
 
 def _setting(folder: Folder, path: str) -> str | None:
-    value: Any = folder.config
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    if value is None:
-        return None
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    value = folder.setting(path)
+    return ", ".join(map(str, value)) if isinstance(value, list) else None if value is None else str(value)

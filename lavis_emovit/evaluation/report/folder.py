@@ -29,11 +29,10 @@ from lavis_emovit.evaluation.summaries import benchmark_references, benchmark_su
 from lavis_emovit.settings import parse_settings
 
 BEFORE, AFTER = "before tuning", "after tuning"
-"""In a run these take the place of models."""
+"""The stages of a run, which take the place of models."""
 
-_SUITE_NAME, _RECIPE_NAME = "suite.yaml", "config.yaml"
-_STAGE_FILE = re.compile(r"(?P<split>.+)-(?P<stage>before|after)\.jsonl")
-_SPLIT_ORDER = {"test": 0, "val": 1, "train": 2}
+_STAGE_FILE = re.compile(r"(?P<name>.+)-(?P<stage>before|after)\.jsonl")
+_SPLITS = ("test", "val", "train")
 
 
 @dataclass
@@ -49,7 +48,7 @@ class Folder:
         settings: of a suite.
         steps: `step` events of log.jsonl by step, the last one of each step.
         evaluations: `eval` events of log.jsonl.
-        benchmarks: rows of all models on each benchmark. In a run, each evaluated split is a benchmark.
+        benchmarks: rows of all models on each benchmark; the benchmarks of a run are its evaluated splits.
         made_with: (benchmark, model, method) -> what its rows were made with, for a suite.
         summary: all numbers, in the form of a suite's metrics.json.
         result: metrics.json of a run, written at its end.
@@ -73,11 +72,17 @@ class Folder:
     versions: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
+    def setting(self, path: str) -> Any:
+        """A setting of the recipe, such as `model.arch`; None if it has none."""
+        value: Any = self.config
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
     @property
     def dataset(self) -> str:
         """Names of the datasets of a run."""
-        datasets = self.config.get("datasets")
-        return ", ".join(map(str, datasets)) if isinstance(datasets, Mapping) and datasets else "unknown data"
+        return ", ".join(map(str, self.setting("datasets") or ["unknown data"]))
 
 
 def read_folder(path: str | os.PathLike[str], summary: Mapping[str, Any] | None = None) -> Folder:
@@ -95,11 +100,17 @@ def read_folder(path: str | os.PathLike[str], summary: Mapping[str, Any] | None 
         raise DataError(
             f"{path}: no such folder. Use the output folder of a run (run.output_dir) or of a suite (suite.output_dir)."
         )
-    folder = Folder(place, not (place / _SUITE_NAME).is_file(), place.name, place.name)
+    folder = Folder(place, not (place / "suite.yaml").is_file(), place.name, place.name)
     known = _read_run(folder) if folder.is_run else _read_suite(folder, summary)
-    numbers = dict(summary) if summary is not None else known | _numbers(folder)
+    numbers = {
+        "suite": folder.name,
+        "models": list(folder.settings.models) if folder.settings else [BEFORE, AFTER],
+        "benchmarks": {} if summary else {one.name: benchmark_summary(one) for one in folder.benchmarks},
+        "sensitivity": suite_sensitivity(folder.benchmarks),
+        "references": [row for one in folder.benchmarks for row in benchmark_references(one) if not folder.is_run],
+    }
     # As read from a file, so that the keys of mappings are text.
-    folder.summary = json.loads(json.dumps(numbers))
+    folder.summary = json.loads(json.dumps(known | numbers if summary is None else known))
     if folder.is_run:
         _check_run(folder)
     return folder
@@ -107,66 +118,49 @@ def read_folder(path: str | os.PathLike[str], summary: Mapping[str, Any] | None 
 
 def finite(value: Any) -> float | None:
     """A logged number as a float, or None for anything else; logs contain NaN and infinity as text."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
-def _numbers(folder: Folder) -> dict[str, Any]:
-    return {
-        "suite": folder.name,
-        "models": list(folder.settings.models) if folder.settings else [BEFORE, AFTER],
-        "benchmarks": {one.name: benchmark_summary(one) for one in folder.benchmarks},
-        "sensitivity": suite_sensitivity(folder.benchmarks),
-        "references": [row for one in folder.benchmarks for row in benchmark_references(one) if not folder.is_run],
-    }
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None
 
 
 def _read_run(folder: Folder) -> dict[str, Any]:
-    _read_config(folder, _RECIPE_NAME)
+    _read_config(folder, "config.yaml")
     _read_log(folder)
+    folder.result = _known(folder, "the numbers here are computed from the predictions.") or {}
     _read_stages(folder)
-    if (folder.path / "metrics.json").exists():
-        result = _json(folder.path / "metrics.json")
-        if result is None:
-            folder.notes.append("metrics.json cannot be read; the numbers here are computed from the predictions.")
-        folder.result = result or {}
     kinds = Counter(str(row.get("kind", "unknown")) for row in _json_lines(folder.path / "quarantine.jsonl") if row)
     if kinds:
         listed = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in kinds.most_common())
-        folder.notes.append(
-            f"{kinds.total()} training samples could not be read and were replaced by others ({listed}); "
-            "quarantine.jsonl lists them."
-        )
+        what = f"{kinds.total()} training samples could not be read and were replaced by others ({listed})"
+        folder.notes.append(f"{what}; quarantine.jsonl lists them.")
     if not (folder.steps or folder.evaluations or folder.benchmarks):
         raise DataError(
             f"{folder.path}: has neither log.jsonl nor predictions. Use the output folder of a run that has started."
         )
-    folder.versions = _run_versions(folder)
+    # An unfinished run has no metrics.json; its newest checkpoint names the versions too.
+    manifests = sorted((folder.path / "checkpoints").glob("ckpt-*/MANIFEST.json"), reverse=True)
+    found = (source.get("versions") for source in (folder.result, *((_json(path) or {}) for path in manifests)))
+    versions = next((one for one in found if isinstance(one, Mapping) and one), {})
+    folder.versions = {str(package): str(version) for package, version in versions.items()}
     return {}
 
 
 def _read_config(folder: Folder, name: str) -> None:
-    problem = ""
     try:
         folder.config_text = (folder.path / name).read_text(encoding="utf-8")
         config = yaml.safe_load(folder.config_text)
         folder.config = config if isinstance(config, dict) else {}
     except FileNotFoundError:
-        problem = f"{name} is missing, so this report has no settings of the run."
+        folder.notes.append(f"{name} is missing, so this report has no settings.")
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        problem = f"{name} cannot be read, so this report has no settings of the run."
         if not folder.is_run:
             raise DataError(f"{folder.path / name}: damaged: {error}. Run the suite again to restore it.") from None
-    if problem:
-        folder.notes.append(problem)
+        folder.notes.append(f"{name} cannot be read, so this report has no settings.")
 
 
 def _read_log(folder: Folder) -> None:
     path = folder.path / "log.jsonl"
     if not path.exists():
         folder.notes.append("log.jsonl is missing, so there are no training curves.")
-        return
     steps: dict[int, dict[str, Any]] = {}
     num_damaged = 0
     for row in _json_lines(path):
@@ -182,40 +176,48 @@ def _read_log(folder: Folder) -> None:
 
 
 def _read_stages(folder: Folder) -> None:
-    """The predictions of a run: a file for each split and stage."""
+    """The predictions of a run: a file for each evaluated split or benchmark and each stage."""
     found: dict[str, dict[ModelKey, list[PredictionRow]]] = {}
-    for path in sorted((folder.path / "predictions").glob("*.jsonl"), key=lambda path: path.name, reverse=True):
-        name = _STAGE_FILE.fullmatch(path.name)
-        if name is None:
-            folder.notes.append(f"predictions/{path.name} is skipped: its name is not <split>-<before|after>.jsonl.")
-            continue
-        rows = read_predictions(path, drop_partial_last_line=True)
-        if rows:
-            stage = BEFORE if name["stage"] == "before" else AFTER
-            found.setdefault(name["split"], {})[stage, ""] = rows
+    # The stage before tuning comes first.
+    for path in sorted((folder.path / "predictions").glob("*.jsonl"), reverse=True):
+        matched = _STAGE_FILE.fullmatch(path.name)
+        rows = read_predictions(path, drop_partial_last_line=True) if matched else []
+        if matched and rows:
+            found.setdefault(matched["name"], {})[BEFORE if matched["stage"] == "before" else AFTER, ""] = rows
         else:
-            folder.notes.append(f"predictions/{path.name} is empty.")
-    for split in sorted(found, key=lambda split: (_SPLIT_ORDER.get(split, len(_SPLIT_ORDER)), split)):
-        rows_of = found[split]
-        labels = _labels_of([row for rows in reversed(rows_of.values()) for row in rows])
-        settings = BenchmarkSettings(dataset=folder.dataset, split=split, kind=_kind_of(next(iter(rows_of.values()))))
-        label_set = _label_set(labels, None) if settings.kind == "emotion" else None
-        folder.benchmarks.append(BenchmarkRows(split, settings, label_set, rows_of))
+            problem = "is empty" if matched else "is skipped: its name is not <split>-<before|after>.jsonl"
+            folder.notes.append(f"predictions/{path.name} {problem}.")
+    order = {name: place for place, name in enumerate(_SPLITS)}
+    for name in sorted(found, key=lambda name: (order.get(name, len(order)), name)):
+        last_first = [row for rows in reversed(found[name].values()) for row in rows]
+        settings = _run_benchmark(folder, name, last_first)
+        label_set = None
+        if settings.kind in ("emotion", "explanation"):
+            label_set = _label_set(_labels_of(folder, name, last_first), settings.label_set)
+        folder.benchmarks.append(BenchmarkRows(name, settings, label_set, found[name]))
 
 
-def _kind_of(rows: Sequence[PredictionRow]) -> Kind:
+def _run_benchmark(folder: Folder, name: str, rows: Sequence[PredictionRow]) -> BenchmarkSettings:
+    """Settings of an evaluated benchmark or split: from the recipe, or else from the rows."""
+    for key in ("test_benchmarks", "valid_benchmarks"):
+        node = folder.setting(f"run.{key}")
+        given = node.get(name) if isinstance(node, Mapping) else None
+        if isinstance(given, Mapping):
+            shared = {key: value for key, value in given.items() if key in BenchmarkSettings.model_fields}
+            settings, problems = parse_settings(BenchmarkSettings, shared, "")
+            if settings is not None and not problems:
+                return settings
     names = {name for row in rows for name in row.true_values or {}}
-    if names & {*AXES}:
-        return "valence_arousal"
-    return "action_units" if names else "emotion"
+    kind: Kind = "valence_arousal" if names & {*AXES} else "action_units" if names else "emotion"
+    return BenchmarkSettings(dataset=folder.dataset, split=name, kind=kind)
 
 
-def _labels_of(rows: Sequence[PredictionRow]) -> list[str]:
-    """The scored labels in their order; without scores, all true labels in alphabetical order."""
-    for row in rows:
-        if row.scores is not None:
-            return list(row.scores)
-    return sorted({row.label for row in rows if row.label is not None})
+def _labels_of(folder: Folder, name: str, rows: Sequence[PredictionRow]) -> list[str]:
+    """The scored labels in their order, or else those of the logged metrics, or else all true labels."""
+    logged = (row["metrics"].get("labels") for row in folder.evaluations if row.get("split") == name)
+    found = (*(list(row.scores) for row in rows if row.scores is not None), *logged)
+    labels = next((labels for labels in found if isinstance(labels, list)), None)
+    return labels or sorted({row.label for row in rows if row.label is not None})
 
 
 def _check_run(folder: Folder) -> None:
@@ -241,25 +243,22 @@ def _check_run(folder: Folder) -> None:
         folder.notes.append("The model was not validated during tuning.")
 
 
-def _run_versions(folder: Folder) -> dict[str, str]:
-    """Versions from metrics.json or, for an unfinished run, from its newest checkpoint."""
-    manifests = sorted((folder.path / "checkpoints").glob("ckpt-*/MANIFEST.json"), reverse=True)
-    for source in (folder.result, *((_json(path) or {}) for path in manifests)):
-        versions = source.get("versions")
-        if isinstance(versions, Mapping) and versions:
-            return {str(package): str(version) for package, version in versions.items()}
-    return {}
-
-
 def _read_suite(folder: Folder, summary: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Read a suite; returns what its metrics.json contains, for what rows do not show."""
-    _read_config(folder, _SUITE_NAME)
-    folder.settings = _suite_settings(folder)
+    """Read a suite; returns what its metrics.json contains, because rows do not show what was skipped."""
+    _read_config(folder, "suite.yaml")
+    path, node = folder.path / "suite.yaml", folder.setting("suite")
+    if not isinstance(node, Mapping):
+        raise DataError(f"{path}: has no node 'suite'. Run the suite again to restore it.")
+    folder.settings, problems = parse_settings(SuiteSettings, node, "suite")
+    if folder.settings is None or problems:
+        raise DataError(f"{path}: {'; '.join(problems)}. Run the suite again to restore it.")
     folder.name = folder.settings.name
-    known = dict(summary) if summary is not None else _known_numbers(folder)
+    known = dict(summary) if summary is not None else _known(folder, "the numbers are computed from the rows.")
+    if known is None:
+        folder.notes.append("metrics.json is missing, so this report does not know what was skipped and why.")
     unfinished: list[str] = []
     for name in folder.settings.benchmarks:
-        _read_benchmark(folder, folder.settings, name, known, unfinished)
+        _read_benchmark(folder, folder.settings, name, known or {}, unfinished)
     if unfinished:
         folder.notes.append(f"Not finished, so these numbers are over the rows so far: {', '.join(unfinished)}.")
     if not folder.benchmarks:
@@ -269,29 +268,7 @@ def _read_suite(folder: Folder, summary: Mapping[str, Any] | None) -> dict[str, 
         for package, version in (made.get("versions") or {}).items():
             packages.setdefault(str(package), {})[str(version)] = None
     folder.versions = {package: ", ".join(versions) for package, versions in packages.items()}
-    return known
-
-
-def _suite_settings(folder: Folder) -> SuiteSettings:
-    path = folder.path / _SUITE_NAME
-    node = folder.config.get("suite")
-    if not isinstance(node, Mapping):
-        raise DataError(f"{path}: has no node 'suite'. Run the suite again to restore it.")
-    settings, problems = parse_settings(SuiteSettings, node, "suite")
-    if settings is None or problems:
-        raise DataError(f"{path}: {'; '.join(problems)}. Run the suite again to restore it.")
-    return settings
-
-
-def _known_numbers(folder: Folder) -> dict[str, Any]:
-    path = folder.path / "metrics.json"
-    if not path.exists():
-        folder.notes.append("metrics.json is missing, so this report does not know what was skipped and why.")
-        return {}
-    found = _json(path)
-    if found is None:
-        folder.notes.append("metrics.json cannot be read; the numbers are computed from the rows.")
-    return found or {}
+    return known or {}
 
 
 def _read_benchmark(
@@ -301,33 +278,30 @@ def _read_benchmark(
     skipped = known.get("left_out", {}).get(name, {})
     rows: dict[ModelKey, list[PredictionRow]] = {}
     labels = None
-    for model in settings.models:
-        for method in (*settings.methods, DIRECT):
-            if method in skipped.get(model, {}):
-                continue  # rows of an earlier start with other settings
-            path = folder.path / "predictions" / name / f"{model}.{method}.jsonl"
-            record = _json(path.with_suffix(".json"))
-            if path.exists():
-                found = read_predictions(path, drop_partial_last_line=True)
-                if found:
-                    rows[model, method] = found
-                if record is None:
-                    what = path.relative_to(folder.path)
-                    folder.notes.append(f"{what}: the record of what it was made with is missing or damaged.")
-                elif not record.get("finished"):
-                    unfinished.append(f"{model} on {name} ({method}), {len(found)} rows")
-            if record is not None and isinstance(record.get("made_with"), Mapping):
-                folder.made_with[name, model, method] = dict(record["made_with"])
-                labels = labels or record["made_with"].get("labels")
+    for model, method in ((model, method) for model in settings.models for method in (*settings.methods, DIRECT)):
+        if method in skipped.get(model, {}):
+            continue  # rows of an earlier start with other settings
+        path = folder.path / "predictions" / name / f"{model}.{method}.jsonl"
+        record = _json(path.with_suffix(".json"))
+        if path.exists():
+            if found := read_predictions(path, drop_partial_last_line=True):
+                rows[model, method] = found
+            if record is None:
+                what = path.relative_to(folder.path)
+                folder.notes.append(f"{what}: the record of what it was made with is missing or damaged.")
+            elif not record.get("finished"):
+                unfinished.append(f"{model} on {name} ({method}), {len(found)} rows")
+        if record is not None and isinstance(record.get("made_with"), Mapping):
+            folder.made_with[name, model, method] = dict(record["made_with"])
+            labels = labels or record["made_with"].get("labels")
     if rows:
         benchmark = settings.benchmarks[name]
         label_set = _label_set(labels, earlier.get("label_set") or benchmark.label_set) if labels else None
         # Records without a truth have no rows; only the suite itself could count them.
-        counted = [result.get("num_without_truth") for result in earlier.get("results", [])]
-        without_truth = min((count for count in counted if isinstance(count, int)), default=None)
-        num_records = None
-        if without_truth is not None:
-            num_records = without_truth + max(len({row.record_id for row in found}) for found in rows.values())
+        counts = [result.get("num_without_truth") for result in earlier.get("results", [])]
+        counted = [count for count in counts if isinstance(count, int)]
+        num_rows = max(len({row.record_id for row in found}) for found in rows.values())
+        num_records = min(counted) + num_rows if counted else None
         judgements = {key: _judgements(folder, name, key) for key in rows} if settings.judge is not None else {}
         folder.benchmarks.append(BenchmarkRows(name, benchmark, label_set, rows, num_records, judgements))
 
@@ -355,6 +329,16 @@ def _label_set(labels: Sequence[str], name: str | None) -> LabelSet:
         if label_set is not None and label_set.labels == tuple(labels):
             return label_set
     return LabelSet(custom, tuple(labels))
+
+
+def _known(folder: Folder, otherwise: str) -> dict[str, Any] | None:
+    """What metrics.json contains: None if it is missing, nothing if it is damaged."""
+    path = folder.path / "metrics.json"
+    found = _json(path)
+    if found is None and path.exists():
+        folder.notes.append(f"metrics.json cannot be read; {otherwise}")
+        return {}
+    return found
 
 
 def _json(path: Path) -> dict[str, Any] | None:

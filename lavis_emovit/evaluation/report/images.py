@@ -22,8 +22,9 @@ from PIL import Image
 from lavis_emovit.emotion.answers import read_emotion
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.benchmark_rows import DIRECT, BenchmarkRows, ModelKey, result_name
-from lavis_emovit.evaluation.metrics import score_matrix, softmax
 from lavis_emovit.evaluation.metrics.action_units import unit_threshold
+from lavis_emovit.evaluation.metrics.calibration import softmax
+from lavis_emovit.evaluation.metrics.rows import score_matrix
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.report.table import number, percent
 from lavis_emovit.images import decode_image

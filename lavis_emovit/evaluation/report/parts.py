@@ -11,7 +11,7 @@ import numpy as np
 
 from lavis_emovit.emotion.facial import facial_priors
 from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows, result_name
-from lavis_emovit.evaluation.metrics import value_arrays
+from lavis_emovit.evaluation.metrics.rows import value_arrays
 from lavis_emovit.evaluation.report import charts
 from lavis_emovit.evaluation.report.sections import Matrix, Part, filled, text_part, texts
 from lavis_emovit.evaluation.report.table import (

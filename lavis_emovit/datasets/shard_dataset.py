@@ -182,7 +182,7 @@ class EmotionShardDataset(OrderedDataset):
 
     def _image(self, sample: ShardSample, epoch: int, number: int) -> torch.Tensor:
         try:
-            image = decode_image(sample.image_bytes, min_side_px=getattr(self.image_processor, "min_side_px", None))
+            image = decode_image(sample.image_bytes, min_side_px=self.image_processor.min_side_px)
         except DataError as error:
             place = self.index.folder / self.index.key_of(int(self.samples[number]))
             raise SampleFaultError(

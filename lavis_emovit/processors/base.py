@@ -26,6 +26,11 @@ class ImageProcessor(BaseProcessor):
     def from_config(cls, cfg: Any = None) -> ImageProcessor:
         return cls(read_processor_settings(cls.settings_class, cfg))
 
+    @property
+    def min_side_px(self) -> int | None:
+        """The smallest size to decode an image at; None: full size."""
+        return None
+
     def stack(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
         """A batch of images from this processor, float32 [B, 3, image_size, image_size]."""
         return stack_images(images)

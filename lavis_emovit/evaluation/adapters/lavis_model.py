@@ -48,7 +48,7 @@ class LavisModel:
 
     def prepare(self, image_bytes: bytes) -> torch.Tensor:
         """A normalised picture, float32 [3, H, W]."""
-        image = decode_image(image_bytes, min_side_px=getattr(self._image_processor, "min_side_px", None))
+        image = decode_image(image_bytes, min_side_px=self._image_processor.min_side_px)
         return self._image_processor(image)
 
     def score(
@@ -86,7 +86,7 @@ class LavisModel:
     ) -> dict[str, Any]:
         device = next(self._model.parameters()).device
         return {
-            "image": torch.stack(list(pictures)).to(device),
+            "image": self._image_processor.stack(pictures).to(device),
             "image_index": torch.tensor(list(image_index), dtype=torch.long, device=device),
             "prompt": [self._text_processor(question.text) for question in questions],
         }

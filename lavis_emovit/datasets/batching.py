@@ -30,7 +30,7 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         micro_batch: most samples of a micro-batch; None: the rank's whole share of a step.
         start_step: first step to yield, to resume in the middle of an epoch.
         token_lengths: text lengths of the samples, for `max_tokens`.
-        max_tokens: most text tokens of a micro-batch, including padding; a longer sample gets a micro-batch of its own.
+        max_tokens: most text tokens of a micro-batch, including padding; a longer sample gets its own micro-batch.
     """
 
     def __init__(

@@ -31,6 +31,7 @@ from lavis_emovit.shards.shard_file import NOT_FOUND, WORK_FOLDER, ShardDraft, S
 PART_FOLDER = "part-{number:04d}-of-{count:04d}"
 _OUR_FILES = re.compile(r"^\.?shard-\d{6}\.tar(\..*)?$")
 _PLAIN_KEY = re.compile(r"[a-z0-9_-]+(/[a-z0-9_-]+)*")
+_MAX_REPORTED = 20
 _MAX_KEY_LENGTH = 90  # a tar header's name field holds 100 bytes
 
 Progress = Callable[[int, int], None]
@@ -59,7 +60,6 @@ def write_shards(
     seed: int = 0,
     skip_bad: bool = False,
     overwrite: bool = False,
-    max_reported: int = 20,
     progress: Progress | None = None,
     processes: int = 1,
     resize_px: int | None = None,
@@ -78,7 +78,6 @@ def write_shards(
         skip_bad: skip samples with a missing or damaged image and list them in the index under `build.skipped`.
             Otherwise any such sample refuses the whole build.
         overwrite: replace a finished set of shards in `out_dir`.
-        max_reported: how many bad images the error message names.
         progress: called with (samples done, number of samples).
         processes: number of processes. With more than one, a calling script must keep its own work under
             `if __name__ == "__main__"`.
@@ -120,7 +119,7 @@ def write_shards(
         drafts = _build_all(jobs, processes, progress)
         bad = [item for draft in drafts for item in draft.bad]
         if bad and not skip_bad:
-            raise DataError(_bad_text(image_root, bad, sum(len(job.records) for job in jobs), max_reported))
+            raise DataError(_bad_text(image_root, bad, sum(len(job.records) for job in jobs)))
         shards = [draft.shard for draft in drafts if draft.shard is not None]
         if not shards and part is None:
             raise DataError(f"{image_root}: none of the {len(ordered)} images can be used, there is nothing to write")
@@ -246,13 +245,13 @@ def _build_all(jobs: Sequence[ShardJob], processes: int, progress: Progress | No
     return run_all(build_shard, jobs, processes, lambda job: count(len(job.records)))
 
 
-def _bad_text(image_root: Path, bad: list[tuple[str, str]], num_records: int, max_reported: int) -> str:
+def _bad_text(image_root: Path, bad: list[tuple[str, str]], num_records: int) -> str:
     if len(bad) == num_records and all(reason.startswith(NOT_FOUND) for _, reason in bad):
         first = bad[0][1].removeprefix(f"{NOT_FOUND}: ")
         return f"{image_root}: contains none of the {num_records} images ({first}, ...); pass another with `--images`"
     lines = [f"{record_id}: {reason}" for record_id, reason in bad]
     return (
-        f"{image_root}: {len(bad)} of {num_records} images cannot be used:\n{bullet_list(lines, max_reported)}\n"
+        f"{image_root}: {len(bad)} of {num_records} images cannot be used:\n{bullet_list(lines, _MAX_REPORTED)}\n"
         "Replace these files, or skip the samples with `--skip-bad` (`skip_bad: true` in a dataset's `prepare`). "
         "Sound shards are kept: the next build reuses them."
     )

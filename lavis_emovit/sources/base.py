@@ -29,7 +29,7 @@ ContentT = TypeVar("ContentT")
 
 
 class Notes:
-    """What a reader skipped or found odd. It is no fault: it is reported after an import, and refused by a strict one.
+    """Skipped images and oddities. They are not faults: an import reports them, and only a strict one refuses them.
 
     Attributes:
         lines: sentences, in order.

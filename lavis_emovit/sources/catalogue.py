@@ -121,7 +121,7 @@ def _read_entry(path: Path) -> CatalogueEntry | None:
     problems = []
     if not DATASET_NAME.fullmatch(str(name)):
         problems.append(f"datasets: '{name}' is not a valid name; a name consists of letters, digits, _ and -")
-    # The empty `about` makes each of its missing keys a problem of its own.
+    # With an empty `about`, each of its missing keys is reported separately.
     declared, more = parse_settings(DeclaredDataset, {"about": {}, **values}, f"datasets.{name}")
     if problems or declared is None:
         raise ConfigError([*problems, *more], str(path))

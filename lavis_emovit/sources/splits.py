@@ -15,7 +15,7 @@ from lavis_emovit.sources.statistics import labels_of
 def split_by_group(
     records: Iterable[EmotionRecord], fractions: Mapping[str, float], seed: int, *, stratify: bool = False
 ) -> list[EmotionRecord]:
-    """Give every record a new split by its group; a record without a group is a group of its own.
+    """Give every record a new split by its group; a record without a group counts as its own group.
 
     Args:
         records: the records; their current splits are ignored.

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord, parse_record
+from lavis_emovit.shards import writer
 from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.reader import ShardReader
 from lavis_emovit.shards.writer import sample_key, write_shards
@@ -118,12 +119,13 @@ def _spoil(root, records):
     (root / records[3].image).write_bytes(data[: len(data) // 2])
 
 
-def test_bad_images_refuse_the_build(tmp_path, make_records):
+def test_bad_images_refuse_the_build(tmp_path, make_records, monkeypatch):
+    monkeypatch.setattr(writer, "_MAX_REPORTED", 3)
     root, out = tmp_path / "images", tmp_path / "out"
     records = make_records(root, 12, size_px=64)
     _spoil(root, records)
     with pytest.raises(DataError) as caught:
-        write_shards(records, root, out, samples_per_shard=2, max_reported=3)
+        write_shards(records, root, out, samples_per_shard=2)
     text = str(caught.value)
     assert "4 of 12 images cannot be used" in text
     assert "... and 1 more" in text

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 from filelock import FileLock
 
 from lavis_emovit.errors import DataError
@@ -249,13 +250,8 @@ class ShardCache:
 
 def _writer_lives(path: Path) -> bool:
     """Whether the process whose id is in the file's name still runs."""
-    try:
-        os.kill(int(path.stem.rpartition(".")[2]), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        pass
-    return True
+    number = path.stem.rpartition(".")[2]
+    return number.isdigit() and psutil.pid_exists(int(number))
 
 
 def _text(error: Exception) -> str:

@@ -15,7 +15,6 @@ from lavis_emovit.emotion.labels import LabelSet, get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.sources.base import Reader
-from lavis_emovit.sources.embedded import extract_image, image_of_pixels
 from lavis_emovit.sources.table_files import Row, has_embedded_images, read_rows
 from lavis_emovit.sources.table_settings import TableFile, TableSettings, fill
 
@@ -156,6 +155,9 @@ class TableReader(Reader, layout="table"):
     def _image(self, row: Row, cells: dict[str, str], table: TableFile, values: dict[str, Any]) -> str | None:
         settings, column = self.settings, self.settings.columns.image
         if settings.pixels is not None or (self._extracts and not isinstance(row.get(column), str)):
+            # Loads Pillow, which other tables don't need.
+            from lavis_emovit.sources.embedded import extract_image, image_of_pixels
+
             assert self.extract_to is not None
             # Names repeat inside a table; the row's number does not.
             name = values.get("id") or f"{PurePosixPath(table.path).stem}_{self._num_embedded:07d}"

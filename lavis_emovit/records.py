@@ -1,7 +1,6 @@
 """The record: one image and everything known about it, one JSON object per line.
 
-Readers of published datasets create records, generation adds instructions, and shards store them for training. They can
-be converted from and to LLaVA-style `conversations` JSON, the format of EmoVIT's own instruction data.
+Readers of published datasets create records, generation adds instructions, and shards store them for training.
 """
 
 from __future__ import annotations
@@ -58,58 +57,38 @@ class Instruction(_Part):
 
 
 class Utterance(_Part):
-    """Text that a person wrote about the image: the reason for an emotion (ArtEmis), or a funny caption.
-
-    Attributes:
-        text: as written.
-        emotion: the emotion that it explains, a member of the record's label set.
-        score: rating of the text, with the meaning and range that the dataset defines.
-    """
+    """Text that a person wrote about the image: the reason for an emotion (ArtEmis), or a funny caption."""
 
     text: str = Field(min_length=1)
-    emotion: str | None = None
-    score: float | None = None
+    emotion: str | None = None  # the emotion that it explains, a member of the record's label set
+    score: float | None = None  # rating of the text, with the meaning and range that the dataset defines
 
 
 class EmotionRecord(_Part):
-    """One image and everything known about it.
+    """One image and everything known about it."""
 
-    Attributes:
-        id: unique among all records that are trained or evaluated together, for example `emoset/awe_06628`.
-        image: path relative to the image root, with forward slashes.
-        split: `train`, `val`, `test`, or a name that the dataset defines.
-        source: name of the dataset.
-        emotion: label, a member of the label set `label_set`.
-        labels: members of `label_set` that all apply, in datasets with several labels per image.
-        votes: label -> share of the annotators; the shares sum to 1.
-        valence, arousal, dominance: in [-1, 1].
-        action_units: number of the facial action unit -> intensity, 0 if absent.
-        box: the person that the record describes, as (left, top, right, bottom) in pixels of the image.
-        utterances: texts that people wrote about the image.
-        instructions: the questions about the image for training.
-        group: the person or session; splits never divide a group.
-        extra: any other plain values of the dataset.
-    """
-
+    # Unique among all records that are trained or evaluated together, for example `emoset/awe_06628`.
     id: str = Field(min_length=1)
-    image: str = Field(min_length=1)
-    split: str = Field(min_length=1)
+    image: str = Field(min_length=1)  # path relative to the image root, with forward slashes
+    split: str = Field(min_length=1)  # `train`, `val`, `test`, or a name that the dataset defines
     source: str = Field(min_length=1)
-    emotion: str | None = None
+    emotion: str | None = None  # label, a member of the label set `label_set`
     label_set: str | None = None
-    labels: list[str] | None = None
-    votes: dict[str, float] | None = None
+    labels: list[str] | None = None  # members of `label_set` that all apply, in datasets with several labels per image
+    votes: dict[str, float] | None = None  # label -> share of the annotators; the shares sum to 1
     attributes: Attributes = Attributes()
     caption: str | None = None
+    # valence, arousal, dominance: in [-1, 1].
     valence: float | None = Field(default=None, ge=-1.0, le=1.0)
     arousal: float | None = Field(default=None, ge=-1.0, le=1.0)
     dominance: float | None = Field(default=None, ge=-1.0, le=1.0)
-    action_units: dict[int, float] | None = None
+    action_units: dict[int, float] | None = None  # number of the facial action unit -> intensity, 0 if absent
+    # The person that the record describes, as (left, top, right, bottom) in pixels of the image.
     box: tuple[float, float, float, float] | None = None
     utterances: list[Utterance] = Field(default_factory=list)
-    instructions: list[Instruction] = Field(default_factory=list)
-    group: str | None = None
-    extra: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    instructions: list[Instruction] = Field(default_factory=list)  # the questions about the image for training
+    group: str | None = None  # the person or session; splits never divide a group
+    extra: dict[str, str | int | float | bool] = Field(default_factory=dict)  # any other plain values of the dataset
 
     @field_validator("image")
     @classmethod
@@ -143,11 +122,7 @@ class EmotionRecord(_Part):
 
 
 def parse_record(line: str | bytes, place: str) -> EmotionRecord:
-    """Parse one record.
-
-    Args:
-        line: JSON of the record.
-        place: its position for error messages (`records.jsonl:12`).
+    """Parse one line of JSON; `place` is its position for error messages (`records.jsonl:12`).
 
     Raises:
         DataError: not JSON, or missing keys, unknown keys or wrong values; names all of them.
@@ -201,22 +176,14 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[EmotionRecord]:
 
 
 def write_records(path: str | os.PathLike[str], records: Iterable[EmotionRecord]) -> int:
-    """Write records as JSON lines, atomically.
-
-    Returns:
-        the number of records.
-
-    Raises:
-        DataError: two records share an id.
-    """
+    """Write records as JSON lines, atomically, and return their number. DataError if two records share an id."""
     seen: set[str] = set()
     with atomic_writer(path) as file:
         for record in records:
             if record.id in seen:
                 raise DataError(f"{path}: two records have the id '{record.id}'; ids must be unique")
             seen.add(record.id)
-            file.write(record.to_json())
-            file.write("\n")
+            file.write(record.to_json() + "\n")
     return len(seen)
 
 
@@ -261,7 +228,6 @@ def from_conversations(
     the emotion; all others are conversation.
 
     Args:
-        items: the parsed JSON list.
         source: name of the dataset, also the first part of each id.
         split: split of items without one.
         label_set: label set of the emotions found.

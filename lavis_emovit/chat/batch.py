@@ -1,7 +1,7 @@
 """Batch mode: requests are uploaded as a file, and answered within a day for half the price.
 
-Batches use the same ledger. A batch is recorded before it is sent (`batch_planned`), so a run that was killed at any
-moment finds its batches again and sends nothing twice. Requests of a batch that expired are submitted again.
+A batch is recorded in the ledger before it is sent (`batch_planned`), so a run that was killed at any moment finds its
+batches again and sends nothing twice. Requests of a batch that expired are submitted again.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def run_batches(
         requests: must allow iterating more than once, because expired requests are submitted again.
         settings: endpoint. Batches under way count towards `max_usd` with their worst case.
         wait: False returns after submitting; the same call later collects.
-        poll_s: pause between looks at the batches, in seconds.
+        poll_s: pause between looks at the batches.
         max_requests, max_bytes: size of one batch.
 
     Raises:
@@ -124,8 +124,6 @@ class _Batches(Run):
         if row["request"] in self.requested:  # batches of other steps can end in the meantime
             super().finish(row)
 
-    # ---- Open batches ----
-
     def _heads(self, submission: str) -> Iterator[tuple[dict[str, Any], Usage]]:
         path = self.folder / f"{submission}.requests.jsonl"
         try:
@@ -156,8 +154,6 @@ class _Batches(Run):
                 lost.discard(name)
         for name in lost:
             self.ledger.append_now({"event": "batch_ended", "submission": name, "status": "never submitted"})
-
-    # ---- Collecting ----
 
     async def _collect(self) -> None:
         """Record the results of open batches; with `wait`, until no batch is open."""
@@ -222,8 +218,6 @@ class _Batches(Run):
         message = self.client.scrub(str(error.get("message") or error))
         code = f"{error.get('code')} {error.get('type')}"
         return classify_status(int(response.get("status_code") or 500), code, message)
-
-    # ---- Submitting ----
 
     async def _submit(self, requests: Iterable[ChatRequest]) -> bool:
         """Submit all requests without a reply that are in no open batch. False if there are none."""

@@ -31,9 +31,7 @@ OnHeaders = Callable[[Mapping[str, str]], Awaitable[None]]
 class ChatClient:
     """Calls to one endpoint; `api` is its `openai` client. Use it as an asynchronous context manager.
 
-    Args:
-        settings: the endpoint.
-        on_headers: receives the headers of every HTTP answer; their names ignore case.
+    `on_headers` receives the headers of every HTTP answer; their names ignore case.
     """
 
     def __init__(self, settings: ChatSettings, on_headers: OnHeaders | None = None):
@@ -74,16 +72,12 @@ class ChatClient:
     def body(self, request: ChatRequest) -> dict[str, Any]:
         """The JSON body of a request in the form that the endpoint accepts. Reads and encodes images."""
         parameters = dict(request.parameters)
-        body: dict[str, Any] = {
-            "model": request.model,
-            "messages": [message.body() for message in request.messages],
-        }
+        body: dict[str, Any] = {"model": request.model, "messages": [message.body() for message in request.messages]}
         if "max_output_tokens" in parameters:
             body[self._token_parameter] = parameters.pop("max_output_tokens")
         if "seed" in parameters:
             body["seed"] = parameters.pop("seed") + request.sample
-        body |= parameters.pop("extra_body", {})
-        body |= parameters
+        body |= {**parameters.pop("extra_body", {}), **parameters}
         form = self._structured if request.schema is not None else "text"
         if form == "json_schema":
             schema = {"name": "reply", "strict": True, "schema": request.schema}
@@ -97,10 +91,7 @@ class ChatClient:
     async def send(self, request: ChatRequest) -> Answer:
         """Send a request once. Only an image that cannot be used raises (DataError); other faults are answers."""
         form = self._structured, self._token_parameter
-        if request.num_images():
-            body = await asyncio.to_thread(self.body, request)
-        else:
-            body = self.body(request)
+        body = await asyncio.to_thread(self.body, request) if request.num_images() else self.body(request)
         begin = time.perf_counter()
         try:
             call = self.api.post("/chat/completions", cast_to=str, body=body)

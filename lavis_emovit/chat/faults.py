@@ -37,30 +37,19 @@ _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 @dataclass(frozen=True)
 class Answer:
-    """The outcome of one call. Most fields have the name and order of the keys of a ledger row.
+    """The outcome of one call. Most fields have the name and order of the keys of a ledger row."""
 
-    Attributes:
-        status: `ok`, another status of `ledger.FINISHED`, or a class of fault.
-        served_by: the model that the endpoint reports.
-        finish: the endpoint's `finish_reason`.
-        http: status code of an error.
-        reason: why the status is not `ok`.
-        reply: the raw text of the model.
-        retry_after_s: the pause that the endpoint requests.
-        may_be_billed: False if the endpoint has certainly not done the work.
-    """
-
-    status: str
+    status: str  # `ok`, another status of `ledger.FINISHED`, or a class of fault
     latency_s: float = 0.0
-    served_by: str | None = None
+    served_by: str | None = None  # the model that the endpoint reports
     reply_id: str | None = None
-    finish: str | None = None
-    http: int | None = None
-    reason: str | None = None
-    reply: str | None = None
+    finish: str | None = None  # the endpoint's `finish_reason`
+    http: int | None = None  # status code of an error
+    reason: str | None = None  # why the status is not `ok`
+    reply: str | None = None  # the raw text of the model
     usage: Usage | None = None
-    retry_after_s: float | None = None
-    may_be_billed: bool = True
+    retry_after_s: float | None = None  # the pause that the endpoint requests
+    may_be_billed: bool = True  # False if the endpoint has certainly not done the work
 
 
 def classify_exception(error: BaseException) -> Answer:

@@ -20,22 +20,14 @@ from lavis_emovit.images import decode_image
 
 @dataclass(frozen=True)
 class ChatImage:
-    """An image of a request.
-
-    Attributes:
-        path: the file.
-        sha256: of the bytes of the file. The fingerprint contains the hash, not the path.
-        max_side_px: limit of the longer side, in pixels; smaller images keep their size.
-        quality: of the JPEG that is sent.
-        detail: `auto`, `low` or `high`, sent with the image.
-        box: the part to show, as (left, top, right, bottom) in pixels of the upright image. None: all of it.
-    """
+    """An image of a request."""
 
     path: Path
-    sha256: str
-    max_side_px: int = 768
-    quality: int = 85
-    detail: str = "auto"
+    sha256: str  # of the bytes of the file. The fingerprint contains the hash, not the path.
+    max_side_px: int = 768  # limit of the longer side, in pixels; smaller images keep their size
+    quality: int = 85  # of the JPEG that is sent
+    detail: str = "auto"  # `auto`, `low` or `high`, sent with the image
+    # The part to show, as (left, top, right, bottom) in pixels of the upright image. None: all of it.
     box: tuple[float, float, float, float] | None = None
 
     def identity(self) -> dict[str, Any]:

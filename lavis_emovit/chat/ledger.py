@@ -35,13 +35,6 @@ FINISHED = frozenset({"ok", "refused", "cut", "bad_json", "empty"})
 class Ledger:
     """An open ledger, which no other process can open. Use it as a context manager.
 
-    Attributes:
-        usd_spent: cost of all rows, in US dollars. Attempts of unknown cost count with the most that they may cost.
-        usd_in_doubt: the part of `usd_spent` that calls under way when a run was killed may have cost at most.
-        tokens: input, cached and output tokens of all rows.
-        counts: number of attempts by status.
-        events: rows of batches, in order.
-
     Raises:
         UserError: another process has it open, or the file cannot be written.
         DataError: a line in the middle is damaged, or the file is not a ledger.
@@ -49,11 +42,11 @@ class Ledger:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
-        self.usd_spent = 0.0
-        self.usd_in_doubt = 0.0
-        self.tokens: Counter[str] = Counter()
-        self.counts: Counter[str] = Counter()
-        self.events: list[dict[str, Any]] = []
+        self.usd_spent = 0.0  # of all rows; attempts of unknown cost count with the most that they may cost
+        self.usd_in_doubt = 0.0  # the part of `usd_spent` that calls under way may have cost when a run was killed
+        self.tokens: Counter[str] = Counter()  # input, cached and output tokens of all rows
+        self.counts: Counter[str] = Counter()  # number of attempts by status
+        self.events: list[dict[str, Any]] = []  # rows of batches, in order
         self._size = 0
         self._reserved = 0.0
         # Place of the row of each finished request. In memory, it takes 25 bytes a request; a dict would take 200. With
@@ -158,8 +151,6 @@ class Ledger:
                 amount *= 2
             self.append_now({"event": "reserved", "usd": amount})
 
-    # ---- Reading ----
-
     def _lines(self) -> Iterator[bytes]:
         with self.path.open("rb") as file:
             yield from file
@@ -223,8 +214,6 @@ class Ledger:
                 self._index.execute(
                     "INSERT OR IGNORE INTO finished VALUES (?, ?, ?)", (_key(row["request"]), offset, length)
                 )
-
-    # ---- Writing ----
 
     async def _flush(self, previous: asyncio.Task[None] | None) -> None:
         """Write, with one `fsync`, all rows that wait when the previous flush has ended."""

@@ -17,11 +17,11 @@ _LONGEST_PAUSE_S = 60.0
 
 
 class RateLimiter:
-    """Lets calls start one by one, no faster than the limits. A pause holds all of them back.
+    """Lets calls start one by one, no faster than the limits (None: no limit). A pause holds all of them back.
 
     Args:
-        rpm: requests per minute. None: no limit.
-        tpm: tokens per minute; endpoints count the input plus the longest possible output. None: no limit.
+        rpm: requests per minute.
+        tpm: tokens per minute; endpoints count the input plus the longest possible output.
         stop: ends all waiting when it is set.
     """
 

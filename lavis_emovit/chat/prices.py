@@ -25,22 +25,17 @@ _IMAGE_TOKENS_MAX_UNKNOWN = 4096
 
 
 class Price(Settings):
-    """US dollars per million tokens of one model.
-
-    Attributes:
-        input, output: the list prices.
-        cached_input: price of input that the endpoint had cached; by default that of input.
-        batch_factor: price in the Batch API, as a share of the list price.
-        image_tokens_max: the most tokens that one image counts for.
-    """
+    """US dollars per million tokens of one model."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
+    # input, output: the list prices.
     input: float = Field(ge=0.0)
     output: float = Field(ge=0.0)
+    # Price of input that the endpoint had cached; by default that of input.
     cached_input: float | None = Field(default=None, ge=0.0)
-    batch_factor: float = Field(default=0.5, gt=0.0, le=1.0)
-    image_tokens_max: int = Field(default=_IMAGE_TOKENS_MAX_UNKNOWN, ge=0)
+    batch_factor: float = Field(default=0.5, gt=0.0, le=1.0)  # price in the Batch API, as a share of the list price
+    image_tokens_max: int = Field(default=_IMAGE_TOKENS_MAX_UNKNOWN, ge=0)  # the most tokens that one image counts for
 
     def usd(self, usage: Usage, *, batch: bool = False) -> float:
         """Cost of a reply."""

@@ -12,28 +12,18 @@ from lavis_emovit.progress import polled, progress
 
 @dataclass
 class RunProgress:
-    """Counters of a run.
-
-    Attributes:
-        done: finished requests, including those that the ledger had (`from_ledger`).
-        in_flight: calls under way.
-        failed: requests without a reply, by class of fault.
-        rejected: replies that cannot be used, by reason.
-        retries: repeated calls, by class of fault.
-        tokens: `input`, `cached` and `output` of new replies.
-        stopped: why the run ended early, or None.
-    """
+    """Counters of a run."""
 
     total: int | None = None
-    done: int = 0
+    done: int = 0  # finished requests, including those that the ledger had (`from_ledger`)
     from_ledger: int = 0
     in_flight: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
-    rejected: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)  # requests without a reply, by class of fault
+    rejected: Counter[str] = field(default_factory=Counter)  # replies that cannot be used, by reason
     retries: Counter[str] = field(default_factory=Counter)
-    tokens: Counter[str] = field(default_factory=Counter)
+    tokens: Counter[str] = field(default_factory=Counter)  # `input`, `cached` and `output` of new replies
     usd: float = 0.0
-    stopped: str | None = None
+    stopped: str | None = None  # why the run ended early, or None
 
     def note(self) -> str:
         """All counters but `done` and `total`, on one line."""

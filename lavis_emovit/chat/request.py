@@ -33,24 +33,15 @@ class Message:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One request to a chat model.
-
-    Attributes:
-        model: name of the model.
-        messages: in order, starting with the system message.
-        parameters: what shapes the reply (temperature, seed, ...), see `ChatSettings.parameters`.
-        prompt: name and version of the prompt, for example `conversation/1`.
-        schema: JSON schema of the reply, or None for free text.
-        sample: number of the sample, from 0. The same request can be sent many times; each sample is paid once.
-        about: what the request is for (`record`, `kind`, ...). Written into the ledger, not part of the fingerprint.
-    """
+    """One request to a chat model."""
 
     model: str
     messages: tuple[Message, ...]
-    parameters: Mapping[str, Any]
-    prompt: str
-    schema: Mapping[str, Any] | None = None
-    sample: int = 0
+    parameters: Mapping[str, Any]  # what shapes the reply (temperature, seed, ...), see `ChatSettings.parameters`
+    prompt: str  # name and version of the prompt, for example `conversation/1`
+    schema: Mapping[str, Any] | None = None  # JSON schema of the reply, or None for free text
+    sample: int = 0  # number of the sample, from 0. The same request can be sent many times; each sample is paid once.
+    # What the request is for (`record`, `kind`, ...). Written into the ledger, not part of the fingerprint.
     about: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -76,5 +67,4 @@ class ChatRequest:
         return size + (len(json.dumps(self.schema)) if self.schema else 0)
 
     def num_images(self) -> int:
-        """Number of images in all messages."""
         return sum(len(message.images) for message in self.messages)

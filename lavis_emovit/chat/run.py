@@ -52,7 +52,6 @@ def run_requests(
 
     Args:
         requests: read while calls are under way, never collected.
-        progress: counters to update, for a display.
         on_row: called with the row of every finished request, from the ledger or new.
 
     Raises:
@@ -115,7 +114,6 @@ class Run:
             self.stopping.set()
 
     def stop_for_budget(self) -> None:
-        """Stop because of `max_usd`."""
         self.stop(f"the next request could exceed the limit of ${self.settings.max_usd:g}")
 
     def finish(self, row: dict[str, Any]) -> None:

@@ -22,56 +22,41 @@ _RESERVED_BODY_KEYS = set("model messages stream stream_options response_format 
 
 
 class ChatSettings(Settings):
-    """An OpenAI-compatible chat endpoint and the limits of its use.
-
-    Attributes:
-        model: name of the model at the endpoint.
-        base_url: address up to and including `/v1`. None: `OPENAI_BASE_URL`, else OpenAI's own.
-        api_key_env: environment variable that holds the key. A key cannot be passed in any other way.
-        api_version: for Azure's older addresses; `base_url` is then the address of the resource.
-        temperature, top_p: sampling. None: the endpoint's default.
-        max_output_tokens: longest reply; longer ones are cut.
-        seed: sent with the number of the sample added, so that samples of one request differ.
-        extra_body: further keys of the request body, for example `{"reasoning_effort": "low"}`.
-        structured: how JSON is requested: by schema, as any object, or only in the prompt. `auto` starts with the
-            schema and falls back if the endpoint does not support it.
-        token_parameter: name of the output limit in the body; `auto` uses the one that the endpoint accepts.
-        stream: receive replies in pieces.
-        timeout_s: longest duration of one call, in seconds.
-        max_attempts: number of calls for a request that fails with transient faults; five times as many where the
-            endpoint only reports that it is busy.
-        max_in_flight: number of calls at the same time.
-        rpm, tpm: requests and tokens per minute; the endpoint's headers can lower them.
-        max_wait_s: a run ends if the endpoint requests a longer pause.
-        max_failures: a run ends after that many failed requests in a row.
-        max_usd: hard limit on the cost of the whole ledger, in US dollars.
-        prices: file with prices that replace or extend the built-in table.
-        image_max_side_px, image_quality, image_detail: size and quality of images that are sent (JPEG).
-    """
+    """An OpenAI-compatible chat endpoint and the limits of its use."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
     model: str = Field(min_length=1)
-    base_url: str | None = None
+    base_url: str | None = None  # address up to and including `/v1`. None: `OPENAI_BASE_URL`, else OpenAI's own.
+    # Environment variable that holds the key. A key cannot be passed in any other way.
     api_key_env: str = "OPENAI_API_KEY"
-    api_version: str | None = None
+    api_version: str | None = None  # for Azure's older addresses; `base_url` is then the address of the resource
+    # temperature, top_p: sampling. None: the endpoint's default.
     temperature: float | None = Field(default=1.0, ge=0.0, le=2.0)
     top_p: float | None = Field(default=None, gt=0.0, le=1.0)
-    max_output_tokens: int = Field(default=1024, ge=1)
-    seed: int | None = None
+    max_output_tokens: int = Field(default=1024, ge=1)  # longest reply; longer ones are cut
+    seed: int | None = None  # sent with the number of the sample added, so that samples of one request differ
+    # Further keys of the request body, for example `{"reasoning_effort": "low"}`.
     extra_body: dict[str, Any] = Field(default_factory=dict)
+    # How JSON is requested: by schema, as any object, or only in the prompt. `auto` starts with the schema and falls
+    # back if the endpoint does not support it.
     structured: Literal["auto", "json_schema", "json_object", "text"] = "auto"
+    # Name of the output limit in the body; `auto` uses the one that the endpoint accepts.
     token_parameter: Literal["auto", "max_tokens", "max_completion_tokens"] = "auto"
-    stream: bool = False
+    stream: bool = False  # receive replies in pieces
     timeout_s: float = Field(default=120.0, gt=0.0)
+    # Number of calls for a request that fails with transient faults; five times as many where the endpoint only reports
+    # that it is busy.
     max_attempts: int = Field(default=6, ge=1, le=100)
     max_in_flight: int = Field(default=64, ge=1, le=1000)
+    # rpm, tpm: requests and tokens per minute; the endpoint's headers can lower them.
     rpm: float | None = Field(default=None, gt=0.0)
     tpm: float | None = Field(default=None, gt=0.0)
-    max_wait_s: float = Field(default=600.0, gt=0.0)
-    max_failures: int = Field(default=20, ge=1)
-    max_usd: float | None = Field(default=None, ge=0.0)
-    prices: str | None = None
+    max_wait_s: float = Field(default=600.0, gt=0.0)  # a run ends if the endpoint requests a longer pause
+    max_failures: int = Field(default=20, ge=1)  # a run ends after that many failed requests in a row
+    max_usd: float | None = Field(default=None, ge=0.0)  # hard limit on the cost of the whole ledger, in US dollars
+    prices: str | None = None  # file with prices that replace or extend the built-in table
+    # image_max_side_px, image_quality, image_detail: size and quality of images that are sent (JPEG).
     image_max_side_px: int = Field(default=768, ge=32, le=2048)
     image_quality: int = Field(default=85, ge=30, le=95)
     image_detail: Literal["auto", "low", "high"] = "auto"
@@ -115,7 +100,6 @@ class ChatSettings(Settings):
         return {name: value for name, value in values.items() if value is not None}
 
     def address(self) -> str:
-        """The address of the endpoint."""
         return (self.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1").rstrip("/")
 
     def is_official(self) -> bool:

@@ -36,7 +36,6 @@ class Finding:
     fix: str | None = None
 
     def as_lines(self) -> str:
-        """The finding for a terminal."""
         indent = " " * 20
         lines = [f"{self.state:<8}{self.name:<12}{self.detail}".replace("\n", f"\n{indent}")]
         if self.fix:
@@ -63,7 +62,6 @@ def run_checks() -> Iterator[Finding]:
 
 
 def check_python() -> Iterator[Finding]:
-    """Version of the interpreter."""
     detail = f"{platform.python_version()} at {sys.executable}, {platform.system()} {platform.machine()}"
     if (3, 10) <= sys.version_info[:2] <= (3, 13):
         yield Finding("python", "ok", detail)
@@ -156,7 +154,6 @@ def check_lavis() -> Iterator[Finding]:
 
 
 def check_device() -> Iterator[Finding]:
-    """Devices of torch."""
     import psutil
     import torch
 
@@ -178,7 +175,6 @@ def check_device() -> Iterator[Finding]:
 
 
 def check_deepspeed() -> Iterator[Finding]:
-    """DeepSpeed, which is optional."""
     version = _version_of("deepspeed")
     missing = f"not installed; for run.engine=deepspeed: pip install '{DISTRIBUTION}[deepspeed]'"
     yield Finding("deepspeed", "ok" if version else "note", version or missing)

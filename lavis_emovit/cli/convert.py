@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 app = typer.Typer(help="Convert weights between LAVIS, transformers and checkpoints of runs.", add_completion=False)
 
@@ -14,39 +15,36 @@ app = typer.Typer(help="Convert weights between LAVIS, transformers and checkpoi
 def convert(
     source: Annotated[
         str,
-        typer.Argument(
+        Argument(
             help="A LAVIS .pth file, a transformers folder or hub id, the checkpoint folder of a run, or .safetensors."
         ),
     ],
     target: Annotated[
-        Path,
-        typer.Argument(help="*.pth: LAVIS format. *.safetensors: only trained tensors. Else: a transformers folder."),
+        Path, Argument(help="*.pth: LAVIS format. *.safetensors: only trained tensors. Else: a transformers folder.")
     ],
     base: Annotated[
-        str | None, typer.Option(help="Model of the trained tensors, if there is no config.yaml of a run beside them.")
+        str | None, Option(help="Model of the trained tensors, if there is no config.yaml of a run beside them.")
     ] = None,
-    llm_model: Annotated[
-        str | None, typer.Option(help="Folder or hub id of the language model of a .pth file.")
-    ] = None,
+    llm_model: Annotated[str | None, Option(help="Folder or hub id of the language model of a .pth file.")] = None,
     qformer_tokenizer: Annotated[
-        str | None, typer.Option(help="vocab.txt, folder or hub id; by default bert-base-uncased.")
+        str | None, Option(help="vocab.txt, folder or hub id; by default bert-base-uncased.")
     ] = None,
     vision_weights: Annotated[
-        str | None, typer.Option(help="EVA encoder file (eva_vit_g.pth), for a trimmed .pth file.")
+        str | None, Option(help="EVA encoder file (eva_vit_g.pth), for a trimmed .pth file.")
     ] = None,
     vision_heads: Annotated[
-        int | None, typer.Option(help="Attention heads of the image encoder, if it is not ViT-g.")
+        int | None, Option(help="Attention heads of the image encoder, if it is not ViT-g.")
     ] = None,
     qformer_heads: Annotated[
-        int | None, typer.Option(help="Attention heads of the Q-Former, if it is not BERT-base.")
+        int | None, Option(help="Attention heads of the Q-Former, if it is not BERT-base.")
     ] = None,
     parts: Annotated[
-        str, typer.Option(help="For a .safetensors target: parts to write, as in model.trained_parts.")
+        str, Option(help="For a .safetensors target: parts to write, as in model.trained_parts.")
     ] = "emovit",
     trimmed: Annotated[
-        bool, typer.Option("--trimmed", help="For a .pth target: omit image encoder and language model.")
+        bool, Option("--trimmed", help="For a .pth target: omit image encoder and language model.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing target.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace an existing target.")] = False,
 ) -> None:
     """Convert weights bit for bit, and report what was written, added and omitted."""
     from lavis_emovit.checkpoints.checkpoint import verify_checkpoint

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
-from lavis_emovit.cli.data_checks import split, stats, verify
+from lavis_emovit.cli.data_checks import all_records, split, stats, verify
 from lavis_emovit.cli.data_import import import_dataset, list_datasets
 from lavis_emovit.errors import DataError
 
@@ -21,11 +22,11 @@ app.command("split")(split)
 
 @app.command()
 def draw(
-    out: Annotated[Path, typer.Option(help="Folder to create, in EmoSet's layout.")],
-    images_per_class: Annotated[int, typer.Option(help="Images per emotion, for 8 emotions.")] = 150,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
-    size_px: Annotated[int, typer.Option(help="Side of the square images.")] = 192,
-    label_noise: Annotated[float, typer.Option(help="Share of labels that are wrong on purpose.")] = 0.04,
+    out: Annotated[Path, Option(help="Folder to create, in EmoSet's layout.")],
+    images_per_class: Annotated[int, Option(help="Images per emotion, for 8 emotions.")] = 150,
+    seed: Annotated[int, Option(help="The same seed gives the same images.")] = 0,
+    size_px: Annotated[int, Option(help="Side of the square images.")] = 192,
+    label_noise: Annotated[float, Option(help="Share of labels that are wrong on purpose.")] = 0.04,
 ) -> None:
     """Draw the sample set: small scenes whose content determines their emotion."""
     from lavis_emovit.progress import progress
@@ -45,24 +46,20 @@ def draw(
 
 @app.command()
 def preview(
-    root: Annotated[
-        Path, typer.Argument(help="Folder in EmoSet's layout, folder with records.jsonl, or records file.")
-    ],
-    out: Annotated[Path, typer.Option(help="The sheet: .html (with notes), .png or .jpg.")] = Path("preview.html"),
-    images: Annotated[Path | None, typer.Option(help="Folder of the image paths, if not the records'.")] = None,
-    split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
-    per_label: Annotated[int, typer.Option(min=1, help="Images per label.")] = 10,
-    tile_px: Annotated[int, typer.Option(min=16, max=1024, help="Side of an image on the sheet.")] = 128,
-    seed: Annotated[int, typer.Option(help="Another seed shows other images.")] = 0,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 2 if an image cannot be read.")] = False,
+    root: Annotated[Path, Argument(help="Folder in EmoSet's layout, folder with records.jsonl, or records file.")],
+    out: Annotated[Path, Option(help="The sheet: .html (with notes), .png or .jpg.")] = Path("preview.html"),
+    images: Annotated[Path | None, Option(help="Folder of the image paths, if not the records'.")] = None,
+    split: Annotated[str | None, Option(help="Only this split.")] = None,
+    per_label: Annotated[int, Option(min=1, help="Images per label.")] = 10,
+    tile_px: Annotated[int, Option(min=16, max=1024, help="Side of an image on the sheet.")] = 128,
+    seed: Annotated[int, Option(help="Another seed shows other images.")] = 0,
+    strict: Annotated[bool, Option("--strict", help="Exit with code 2 if an image cannot be read.")] = False,
 ) -> None:
     """Show images of a dataset with their labels on one page."""
     from lavis_emovit.sources.contact_sheet import find_records, pick_tiles, write_contact_sheet
 
     records, image_root = find_records(root, images)
-    found = list(records)
-    if not found:
-        raise DataError(f"{root}: contains no records; create some with `emovit data import`")
+    found = all_records(records, root)
     rows = pick_tiles(found, image_root, per_label, seed=seed, split=split)
     sources = ", ".join(sorted({record.source for record in found}))
     chosen = sum(split is None or record.split == split for record in found)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from lavis_emovit.cli.data_import import DEFAULT_FRACTIONS, parse_fractions
 from lavis_emovit.cli.data_output import OverwriteOption, check_output
@@ -21,19 +22,18 @@ _MAX_PAIRS = 15
 _BAR_WIDTH = 24
 
 RecordsArgument = Annotated[
-    list[Path], typer.Argument(help="Records files, or folders with records.jsonl or in EmoSet's layout.")
+    list[Path], Argument(help="Records files, or folders with records.jsonl or in EmoSet's layout.")
 ]
 ImagesOption = Annotated[
-    list[Path] | None,
-    typer.Option(help="Folder of the image paths, if not the records'; once, or once per records file."),
+    list[Path] | None, Option(help="Folder of the image paths, if not the records'; once, or once per records file.")
 ]
 
 
 def stats(
     records: RecordsArgument,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Also write all counts as JSON.")] = None,
+    json_out: Annotated[Path | None, Option("--json", help="Also write all counts as JSON.")] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse records without a label, and labels without a record.")
+        bool, Option("--strict", help="Refuse records without a label, and labels without a record.")
     ] = False,
 ) -> None:
     """Count records: splits, label balance, label pairs, ratings, action units."""
@@ -44,7 +44,7 @@ def stats(
     found: dict[str, Any] = {}
     problems = []
     for path in records:
-        counted = count_records(_some(find_records(path)[0], path))
+        counted = count_records(all_records(find_records(path)[0], path))
         found[str(path)] = counted.to_dict()
         typer.echo("\n".join(_describe(path, counted)))
         problems += [f"{path}: no record of '{label}'" for label in counted.absent()]
@@ -59,13 +59,11 @@ def stats(
 def verify(
     records: RecordsArgument,
     images: ImagesOption = None,
-    near: Annotated[
-        int, typer.Option(min=-1, max=16, help="Bits of 64 by which near duplicates may differ; -1: none.")
-    ] = 2,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that decode images.")] = 1,
-    show: Annotated[int, typer.Option(min=1, help="Findings of each kind to show.")] = 20,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Also write all findings as JSON.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse any finding, with exit code 2.")] = False,
+    near: Annotated[int, Option(min=-1, max=16, help="Bits of 64 by which near duplicates may differ; -1: none.")] = 2,
+    workers: Annotated[int, Option(min=1, help="Processes that decode images.")] = 1,
+    show: Annotated[int, Option(min=1, help="Findings of each kind to show.")] = 20,
+    json_out: Annotated[Path | None, Option("--json", help="Also write all findings as JSON.")] = None,
+    strict: Annotated[bool, Option("--strict", help="Refuse any finding, with exit code 2.")] = False,
 ) -> None:
     """Find missing and broken images, duplicates, and leaks between splits and between datasets."""
     from lavis_emovit.files import write_json
@@ -80,13 +78,10 @@ def verify(
     files = []
     for path, root in zip(records, roots):
         found, image_root = find_records(path, root)
-        files.append(CheckedFile(str(path), _some(found, path), image_root))
+        files.append(CheckedFile(str(path), all_records(found, path), image_root))
     with progress("checking images") as display:
         report = check_records(
-            files,
-            near_bits=near if near >= 0 else None,
-            num_workers=workers,
-            progress=display.update,
+            files, near_bits=near if near >= 0 else None, num_workers=workers, progress=display.update
         )
     typer.echo(f"{report.num_records} records with {report.num_images} images: {report.num_findings} findings")
     findings = {title.replace("picture", "image"): lines for title, lines in report.findings().items() if lines}
@@ -107,17 +102,15 @@ def verify(
 
 
 def split(
-    records: Annotated[Path, typer.Argument(help="Records file.")],
-    out: Annotated[Path, typer.Option(help="Records file to write; image paths stay unchanged.")],
+    records: Annotated[Path, Argument(help="Records file.")],
+    out: Annotated[Path, Option(help="Records file to write; image paths stay unchanged.")],
     overwrite: OverwriteOption = False,
-    fractions: Annotated[str, typer.Option(help="Shares of the splits.")] = DEFAULT_FRACTIONS,
-    seed: Annotated[int, typer.Option(help="Another seed gives other splits.")] = 0,
-    stratify: Annotated[bool, typer.Option(help="Give each split its share of every label.")] = True,
-    group_by: Annotated[
-        str | None, typer.Option(help="Key of `extra` to use as the group, for example the person.")
-    ] = None,
+    fractions: Annotated[str, Option(help="Shares of the splits.")] = DEFAULT_FRACTIONS,
+    seed: Annotated[int, Option(help="Another seed gives other splits.")] = 0,
+    stratify: Annotated[bool, Option(help="Give each split its share of every label.")] = True,
+    group_by: Annotated[str | None, Option(help="Key of `extra` to use as the group, for example the person.")] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse a split that lacks a label, or misses its share by 5 points.")
+        bool, Option("--strict", help="Refuse a split that lacks a label, or misses its share by 5 points.")
     ] = False,
 ) -> None:
     """Draw new splits: seeded, stratified by label, never dividing a group (a person, a video)."""
@@ -126,7 +119,7 @@ def split(
     from lavis_emovit.sources.statistics import count_records
 
     check_output(out, [records], overwrite=overwrite)
-    found = _some(read_records(records), records)
+    found = all_records(read_records(records), records)
     if group_by is not None:
         found = [_grouped(record, group_by) for record in found]
     shares = parse_fractions(fractions)
@@ -150,7 +143,7 @@ def split(
         typer.echo(f"  pass --images {records.parent} to later commands: image paths are relative to that folder")
 
 
-def _some(records: Iterable[EmotionRecord], path: Path) -> list[EmotionRecord]:
+def all_records(records: Iterable[EmotionRecord], path: Path) -> list[EmotionRecord]:
     """The records as a list; refuses an empty file."""
     found = list(records)
     if not found:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer import Argument, Option
 
 from lavis_emovit.cli.data_output import OverwriteOption, check_output
 from lavis_emovit.errors import ConfigError, DataError, bullet_list
@@ -20,43 +21,42 @@ DEFAULT_FRACTIONS = "train=0.8,val=0.05,test=0.15"
 def import_dataset(
     dataset: Annotated[
         str,
-        typer.Argument(
+        Argument(
             help="Name of a dataset (`emovit data list`), a dataset's YAML file, or a layout: table (CSV, JSON, "
             "Parquet), folder (one per class), conversations (LLaVA-style JSON), huggingface (`save_to_disk`)."
         ),
     ],
-    path: Annotated[Path, typer.Argument(help="Folder of the dataset, or the file of a table or conversations.")],
-    out: Annotated[Path | None, typer.Option(help="Records file; by default records.jsonl in the folder.")] = None,
+    path: Annotated[Path, Argument(help="Folder of the dataset, or the file of a table or conversations.")],
+    out: Annotated[Path | None, Option(help="Records file; by default records.jsonl in the folder.")] = None,
     overwrite: OverwriteOption = False,
-    name: Annotated[str | None, typer.Option(help="Name of the dataset; by default that of its folder.")] = None,
+    name: Annotated[str | None, Option(help="Name of the dataset; by default that of its folder.")] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(help="FIELD=COLUMN of a table, repeatable; fields are image, emotion, split, group, ..."),
+        Option(help="FIELD=COLUMN of a table, repeatable; fields are image, emotion, split, group, ..."),
     ] = None,
     label_set: Annotated[
-        str | None, typer.Option(help="Label set, for example mikels8, or your own: 'labels:calm, tense'.")
+        str | None, Option(help="Label set, for example mikels8, or your own: 'labels:calm, tense'.")
     ] = None,
     change: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="KEY=VALUE in the dataset's layout, repeatable, for example ties=soft."),
+        list[str] | None, Option("--set", help="KEY=VALUE in the dataset's layout, repeatable, for example ties=soft.")
     ] = None,
-    split_seed: Annotated[int | None, typer.Option(help="Draw new splits with this seed, group by group.")] = None,
+    split_seed: Annotated[int | None, Option(help="Draw new splits with this seed, group by group.")] = None,
     fractions: Annotated[
-        str | None, typer.Option(help=f"Shares of the splits that --split-seed draws; by default {DEFAULT_FRACTIONS}.")
+        str | None, Option(help=f"Shares of the splits that --split-seed draws; by default {DEFAULT_FRACTIONS}.")
     ] = None,
-    stratify: Annotated[bool, typer.Option("--stratify", help="Give each new split its share of every label.")] = False,
+    stratify: Annotated[bool, Option("--stratify", help="Give each new split its share of every label.")] = False,
     own_splits: Annotated[
-        bool, typer.Option("--own-splits", help="Keep the published splits instead of those of the dataset's YAML.")
+        bool, Option("--own-splits", help="Keep the published splits instead of those of the dataset's YAML.")
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse differences from the published counts, and skipped images.")
+        bool, Option("--strict", help="Refuse differences from the published counts, and skipped images.")
     ] = False,
-    categorical: Annotated[bool, typer.Option(help="Write the categorical instruction into each record.")] = True,
-    wording: Annotated[list[int] | None, typer.Option(help="Wordings to choose from, repeatable.")] = None,
+    categorical: Annotated[bool, Option(help="Write the categorical instruction into each record.")] = True,
+    wording: Annotated[list[int] | None, Option(help="Wordings to choose from, repeatable.")] = None,
     option_order: Annotated[
-        Literal["fixed", "shuffled"], typer.Option(help="Order of the options in the question.")
+        Literal["fixed", "shuffled"], Option(help="Order of the options in the question.")
     ] = "fixed",
-    seed: Annotated[int, typer.Option(help="Seed of wordings and option orders.")] = 0,
+    seed: Annotated[int, Option(help="Seed of wordings and option orders.")] = 0,
 ) -> None:
     """Read a dataset and write its records for `emovit shards build`. Nothing is downloaded."""
     from collections import Counter
@@ -197,17 +197,15 @@ def _open(
 
     if entry is not None and not path.is_dir():
         raise DataError(f"{path}: no such folder. {entry.about.where_to_get}")
-    root = path
+    root, node = path, dataset
     values: dict[str, Any] = {}
     if entry is not None:
         layout = present_layout(path, entry.layout)
         node = layout.source
         values = layout.node.model_dump(mode="json") if layout.node is not None else {}
-    else:
-        node = dataset
-        if LAYOUTS[node].imported_from == "file":
-            root = path if path.is_dir() else path.parent
-            values["file"] = path.name
+    elif LAYOUTS[node].imported_from == "file":
+        root = path if path.is_dir() else path.parent
+        values["file"] = path.name
     if dataset == "conversations" and "check_images" not in {pair.partition("=")[0] for pair in changes}:
         # Instruction files are published without their images; `emovit data verify` checks those.
         values["check_images"] = False
@@ -230,11 +228,8 @@ def _open(
 
 def _plain(problems: list[str], prefix: str) -> list[str]:
     """Problems with the names of the options: --column for columns, --set for everything else."""
-    lines = []
-    for line in problems:
-        key = line.removeprefix(prefix)
-        lines.append(f"--column.{key.removeprefix('columns.')}" if key.startswith("columns.") else f"--set {key}")
-    return lines
+    keys = [line.removeprefix(prefix) for line in problems]
+    return [f"--column.{key[8:]}" if key.startswith("columns.") else f"--set {key}" for key in keys]
 
 
 def _parse_columns(pairs: list[str]) -> dict[str, object]:

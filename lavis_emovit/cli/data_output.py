@@ -7,22 +7,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from lavis_emovit.errors import DataError
 
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing records file.")]
+OverwriteOption = Annotated[bool, Option("--overwrite", help="Replace an existing records file.")]
 
 _RECORD_KEYS = {"id", "image", "split", "source"}
 
 
 def check_output(out: Path, inputs: Iterable[Path], *, overwrite: bool) -> None:
-    """Refuse an output file whose creation would lose data.
-
-    Args:
-        out: the file to write.
-        inputs: files that are read; none of them is ever replaced.
-        overwrite: whether an existing records file may be replaced. Other files, such as images, are never replaced.
+    """Refuse an output file whose creation would lose data. `overwrite` may replace only a records file.
 
     Raises:
         DataError: `out` is an input, a folder, not a records file, or exists without `overwrite`.

@@ -7,14 +7,13 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from typer import Option
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
-) -> None:
+def doctor(as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of lines.")] = False) -> None:
     """Check versions, LAVIS, device, disk and weights, and run one training step of the tiny model.
 
     Exits with 1 if training cannot run.

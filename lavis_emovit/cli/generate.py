@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
 
 from lavis_emovit.cli.generate_job import describe, finish, open_job, print_estimates
 from lavis_emovit.cli.generate_options import JobOptions, with_job_options
@@ -57,25 +58,23 @@ def _generate(
     options: JobOptions,
     command: str,
     *,
-    vision: Annotated[bool, typer.Option("--vision", help="Send the image along with the facts.")] = False,
-    examples: Annotated[int | None, typer.Option(help="Worked examples in the prompt.")] = None,
-    regenerate: Annotated[int | None, typer.Option(help="Further attempts for rejected replies.")] = None,
-    judge: Annotated[str | None, typer.Option(help="Chat model that rates every pair.")] = None,
-    mix: Annotated[str | None, typer.Option(help="Number of images per kind: all, released, paper or small.")] = None,
-    allow_short: Annotated[
-        bool, typer.Option("--allow-short", help="Use all images of a class that has too few.")
-    ] = False,
+    vision: Annotated[bool, Option("--vision", help="Send the image along with the facts.")] = False,
+    examples: Annotated[int | None, Option(help="Worked examples in the prompt.")] = None,
+    regenerate: Annotated[int | None, Option(help="Further attempts for rejected replies.")] = None,
+    judge: Annotated[str | None, Option(help="Chat model that rates every pair.")] = None,
+    mix: Annotated[str | None, Option(help="Number of images per kind: all, released, paper or small.")] = None,
+    allow_short: Annotated[bool, Option("--allow-short", help="Use all images of a class that has too few.")] = False,
     captioner: Annotated[
-        str | None, typer.Option(help="LAVIS captioner instead of the chat model: lavis:NAME or lavis:NAME/TYPE.")
+        str | None, Option(help="LAVIS captioner instead of the chat model: lavis:NAME or lavis:NAME/TYPE.")
     ] = None,
-    redo_captions: Annotated[bool, typer.Option("--redo-captions", help="Replace existing captions.")] = False,
-    device: Annotated[str | None, typer.Option(help="Device of the LAVIS captioner, by default cpu.")] = None,
+    redo_captions: Annotated[bool, Option("--redo-captions", help="Replace existing captions.")] = False,
+    device: Annotated[str | None, Option(help="Device of the LAVIS captioner, by default cpu.")] = None,
     vocabulary: Annotated[
-        str | None, typer.Option(help="EmoSet's info.json with the allowed attribute terms; by default any term.")
+        str | None, Option(help="EmoSet's info.json with the allowed attribute terms; by default any term.")
     ] = None,
-    wording: Annotated[list[int] | None, typer.Option(help="Categorical wordings to choose from.")] = None,
-    option_order: Annotated[OptionOrder | None, typer.Option(help="Order of the options in the question.")] = None,
-    open_set: Annotated[bool, typer.Option("--open-set", help="Ask without a list of options.")] = False,
+    wording: Annotated[list[int] | None, Option(help="Categorical wordings to choose from.")] = None,
+    option_order: Annotated[OptionOrder | None, Option(help="Order of the options in the question.")] = None,
+    open_set: Annotated[bool, Option("--open-set", help="Ask without a list of options.")] = False,
 ) -> None:
     from lavis_emovit.cli.generate_settings import read_settings
     from lavis_emovit.generation.pipeline import run_steps

@@ -34,9 +34,7 @@ def open_job(
     """Open a job over a records file. The ledger of its folder is locked inside the block.
 
     Args:
-        options: records file, images, folder, and the endpoint options.
         settings: settings of the job; the split `every` means all records.
-        chat, judge: endpoints, see `Job`.
         problems: invalid options of the command.
         images_for: what needs the images, for the error message if all are missing. None: only warn.
 
@@ -48,10 +46,10 @@ def open_job(
         UserError: no record of the split, no image, an endpoint without a key, or a cost limit without a price.
     """
     from lavis_emovit.chat.ledger import Ledger
+    from lavis_emovit.chat.prices import price_of
     from lavis_emovit.chat.progress import show_progress
     from lavis_emovit.errors import ConfigError, UserError
     from lavis_emovit.files import file_sha256
-    from lavis_emovit.generation.estimates import check_endpoint
     from lavis_emovit.generation.job import Job, find_image_root
     from lavis_emovit.generation.outputs import check_folder
     from lavis_emovit.records import read_records
@@ -61,7 +59,9 @@ def open_job(
         raise ConfigError(found, "the options")
     for endpoint in (chat, judge):
         if endpoint is not None:
-            check_endpoint(endpoint, needs_key=not options.dry_run)
+            if not options.dry_run:
+                endpoint.api_key()
+            price_of(endpoint)
     if settings.split == "every":
         settings = settings.model_copy(update={"split": None})
     records = list(read_records(options.records))
@@ -100,16 +100,7 @@ def finish(
     seke: SekeSettings | None = None,
     also: Sequence[str] = (),
 ) -> None:
-    """Write all output files of a job and print their paths.
-
-    Args:
-        job: the job after its steps.
-        options: what to export.
-        results: results of the steps.
-        source_sha256: hash of the records file.
-        mix: name and parts of the mix, if any.
-        seke: settings of the completion of faces, if any.
-        also: further files in the folder to print.
+    """Write all output files of a job, and print their paths and those of `also`.
 
     Raises:
         UserError: the run stopped early; the output files contain its results so far.

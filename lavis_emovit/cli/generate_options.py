@@ -8,47 +8,45 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
-import typer
+from typer import Argument, Option
 
 
 @dataclass(frozen=True)
 class JobOptions:
     """Options of every command: one field per option, with its help text."""
 
-    records: Annotated[Path, typer.Argument(help="Records file, for example from `emovit data import`.")]
-    out: Annotated[Path, typer.Option(help="Folder for records.jsonl, the ledger, rejected pairs and the preview.")]
+    records: Annotated[Path, Argument(help="Records file, for example from `emovit data import`.")]
+    out: Annotated[Path, Option(help="Folder for records.jsonl, the ledger, rejected pairs and the preview.")]
     images: Annotated[
-        Path | None, typer.Option(help="Folder that image paths are relative to; by default that of the records.")
+        Path | None, Option(help="Folder that image paths are relative to; by default that of the records.")
     ] = None
-    config: Annotated[
-        Path | None, typer.Option(help="YAML file with settings; options of the command take precedence.")
-    ] = None
-    split: Annotated[str | None, typer.Option(help="Only records of this split; 'every' for all.")] = None
-    seed: Annotated[int | None, typer.Option(help="Seed of wordings, examples and mixes.")] = None
+    config: Annotated[Path | None, Option(help="YAML file with settings; the command's options take precedence.")] = (
+        None
+    )
+    split: Annotated[str | None, Option(help="Only records of this split; 'every' for all.")] = None
+    seed: Annotated[int | None, Option(help="Seed of wordings, examples and mixes.")] = None
     model: Annotated[
-        str | None, typer.Option(help="Chat model, or 'offline' (the default): templates, or tables for faces.")
+        str | None, Option(help="Chat model, or 'offline' (the default): templates, or tables for faces.")
     ] = None
     base_url: Annotated[
-        str | None, typer.Option(help="OpenAI-compatible address up to /v1; OPENAI_API_KEY contains the key.")
+        str | None, Option(help="OpenAI-compatible address up to /v1; OPENAI_API_KEY contains the key.")
     ] = None
-    in_flight: Annotated[int | None, typer.Option(help="Simultaneous requests, up to 1000.")] = None
-    rpm: Annotated[float | None, typer.Option(help="Requests per minute.")] = None
-    tpm: Annotated[float | None, typer.Option(help="Tokens per minute.")] = None
-    max_usd: Annotated[float | None, typer.Option(help="Hard limit on the cost of the whole ledger.")] = None
-    prices: Annotated[Path | None, typer.Option(help="JSON file with prices of models.")] = None
-    stream: Annotated[bool, typer.Option("--stream", help="Stream the replies.")] = False
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing; print the expected cost.")] = False
-    batch: Annotated[bool, typer.Option("--batch", help="Use the Batch API: half the price, within a day.")] = False
-    wait: Annotated[bool, typer.Option(help="Wait for batches. With --no-wait, repeat the command to collect.")] = True
+    in_flight: Annotated[int | None, Option(help="Simultaneous requests, up to 1000.")] = None
+    rpm: Annotated[float | None, Option(help="Requests per minute.")] = None
+    tpm: Annotated[float | None, Option(help="Tokens per minute.")] = None
+    max_usd: Annotated[float | None, Option(help="Hard limit on the cost of the whole ledger.")] = None
+    prices: Annotated[Path | None, Option(help="JSON file with prices of models.")] = None
+    stream: Annotated[bool, Option("--stream", help="Stream the replies.")] = False
+    dry_run: Annotated[bool, Option("--dry-run", help="Send nothing; print the expected cost.")] = False
+    batch: Annotated[bool, Option("--batch", help="Use the Batch API: half the price, within a day.")] = False
+    wait: Annotated[bool, Option(help="Wait for batches. With --no-wait, repeat the command to collect.")] = True
     held_out: Annotated[
-        list[Path] | None, typer.Option(help="Records of test sets, which must not overlap with the training data.")
+        list[Path] | None, Option(help="Records of test sets, which must not overlap with the training data.")
     ] = None
-    check_overlap: Annotated[bool, typer.Option(help="Reject images that are also in a test set.")] = True
-    conversations: Annotated[
-        bool, typer.Option("--conversations", help="Also write LLaVA-style conversations.json.")
-    ] = False
-    shards: Annotated[bool, typer.Option("--shards", help="Also build shards of every split in OUT/shards.")] = False
-    preview: Annotated[int, typer.Option(min=0, help="Images on the preview page; 0 writes no page.")] = 24
+    check_overlap: Annotated[bool, Option(help="Reject images that are also in a test set.")] = True
+    conversations: Annotated[bool, Option("--conversations", help="Also write LLaVA-style conversations.json.")] = False
+    shards: Annotated[bool, Option("--shards", help="Also build shards of every split in OUT/shards.")] = False
+    preview: Annotated[int, Option(min=0, help="Images on the preview page; 0 writes no page.")] = 24
 
     def chat(self) -> dict[str, Any]:
         """The given endpoint options, by the names of `ChatSettings`."""
@@ -85,7 +83,7 @@ def with_job_options(
     Args:
         function: takes `JobOptions` first, and its other options by name.
         exclude: options that the command does not have; they keep their defaults.
-        doc: help of the command. None: the docstring of the function.
+        doc: help of the command, by default the docstring of the function.
     """
     hints = get_type_hints(JobOptions, include_extras=True)
     shared = {

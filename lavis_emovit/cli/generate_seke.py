@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer import Option
 
 from lavis_emovit.cli.generate_job import describe, finish, open_job, print_estimates, refuse_stopped
 from lavis_emovit.cli.generate_options import JobOptions, given
@@ -15,19 +16,19 @@ def seke(
     options: JobOptions,
     *,
     check: Annotated[
-        bool, typer.Option("--check", help="Hide known levels and measure how well they are completed; no records.")
+        bool, Option("--check", help="Hide known levels and measure how well they are completed; no records.")
     ] = False,
-    n0: Annotated[int | None, typer.Option(help="Answers per face in the first round.")] = None,
-    n_max: Annotated[int | None, typer.Option(help="Highest number of answers per face.")] = None,
-    prior: Annotated[bool | None, typer.Option(help="Use the tables, in questions and rules.")] = None,
-    sampling: Annotated[bool | None, typer.Option(help="Request several answers; --no-sampling requests one.")] = None,
+    n0: Annotated[int | None, Option(help="Answers per face in the first round.")] = None,
+    n_max: Annotated[int | None, Option(help="Highest number of answers per face.")] = None,
+    prior: Annotated[bool | None, Option(help="Use the tables, in questions and rules.")] = None,
+    sampling: Annotated[bool | None, Option(help="Request several answers; --no-sampling requests one.")] = None,
     adaptive: Annotated[
-        bool | None, typer.Option(help="Request more if answers disagree; --no-adaptive requests n0 per face.")
+        bool | None, Option(help="Request more if answers disagree; --no-adaptive requests n0 per face.")
     ] = None,
     verification: Annotated[
-        Literal["off", "rules", "doubtful", "always"] | None, typer.Option(help="Rules, and a review by the model.")
+        Literal["off", "rules", "doubtful", "always"] | None, Option(help="Rules, and a review by the model.")
     ] = None,
-    priors: Annotated[Path | None, typer.Option(help="JSON file with custom tables.")] = None,
+    priors: Annotated[Path | None, Option(help="JSON file with custom tables.")] = None,
 ) -> None:
     """Complete expression, valence and arousal, and action units of faces; write instructions from coarse to fine."""
     from lavis_emovit.cli.generate_settings import read_section, read_settings

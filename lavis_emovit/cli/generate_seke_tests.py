@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from lavis_emovit.cli.data_output import OverwriteOption, check_output
 
@@ -26,22 +27,20 @@ class Level(str, Enum):
 
 
 def seke_tests(
-    records: Annotated[Path, typer.Argument(help="Records of faces, split by person (`emovit data split`).")],
-    out: Annotated[Path, typer.Option(help="Folder for test_<level>.jsonl and manifest.json.")],
+    records: Annotated[Path, Argument(help="Records of faces, split by person (`emovit data split`).")],
+    out: Annotated[Path, Option(help="Folder for test_<level>.jsonl and manifest.json.")],
     overwrite: OverwriteOption = False,
     images: Annotated[
-        Path | None, typer.Option(help="Folder that image paths are relative to; by default that of the records.")
+        Path | None, Option(help="Folder that image paths are relative to; by default that of the records.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Split to create the test sets from.")] = "test",
-    level: Annotated[list[Level] | None, typer.Option(help="Only these levels; by default all.")] = None,
-    per_class: Annotated[int | None, typer.Option(min=1, help="Highest number of faces per class.")] = None,
-    balanced: Annotated[
-        bool, typer.Option("--balanced", help="Limit every class to the size of the rarest one.")
-    ] = False,
-    active_from: Annotated[float, typer.Option(help="Lowest intensity of an active action unit.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Another seed chooses other faces.")] = 0,
+    split: Annotated[str, Option(help="Split to create the test sets from.")] = "test",
+    level: Annotated[list[Level] | None, Option(help="Only these levels; by default all.")] = None,
+    per_class: Annotated[int | None, Option(min=1, help="Highest number of faces per class.")] = None,
+    balanced: Annotated[bool, Option("--balanced", help="Limit every class to the size of the rarest one.")] = False,
+    active_from: Annotated[float, Option(help="Lowest intensity of an active action unit.")] = 1.0,
+    seed: Annotated[int, Option(help="Another seed chooses other faces.")] = 0,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Reject what is otherwise noted: faces without a person, empty classes.")
+        bool, Option("--strict", help="Reject what is otherwise noted: faces without a person, empty classes.")
     ] = False,
 ) -> None:
     """Create test sets of one split, one per level that people labelled; no person may be in another split."""
@@ -107,7 +106,6 @@ def seke_tests(
 
 
 def _notes(tested: Sequence[EmotionRecord], found: Sequence[EmotionRecord], root: Path) -> list[str]:
-    """Limits of the test sets."""
     notes = []
     nameless = sum(record.group is None for record in tested)
     if nameless:

@@ -23,10 +23,9 @@ def read_settings(
     """Combine the settings file with the options of the command line, which take precedence.
 
     Args:
-        config: YAML with any of the sections `chat`, `judge`, `job` and `mix`.
+        config: YAML with any of `SECTIONS`.
         chat, job: given options, by the names of the settings.
-        judge: model of the judge, or None.
-        mix: name of a built-in mix, or None.
+        judge, mix: model of the judge, and name of a built-in mix.
 
     Returns:
         endpoint (None: the offline writer), endpoint of the judge or None, settings of the job, name and parts of the
@@ -73,11 +72,7 @@ def read_settings(
 
 
 def read_section(config: Path | None, name: str) -> dict[str, Any]:
-    """One section of the settings file, unparsed.
-
-    Raises:
-        ConfigError: the file cannot be read or contains unknown sections.
-    """
+    """One section of the settings file, unparsed. ConfigError if the file cannot be read or has unknown sections."""
     return _read_file(config)[name]
 
 

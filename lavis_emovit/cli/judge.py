@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,15 +18,15 @@ app = typer.Typer(
 
 @app.command()
 def sheet(
-    suite_dir: Annotated[Path, typer.Argument(help="Output folder of a suite with captions (suite.output_dir).")],
-    first: Annotated[str, typer.Option(help="The judged model.")],
-    out: Annotated[Path, typer.Option(help="Folder for sheet.html, choices.csv and key.json.")],
+    suite_dir: Annotated[Path, Argument(help="Output folder of a suite with captions (suite.output_dir).")],
+    first: Annotated[str, Option(help="The judged model.")],
+    out: Annotated[Path, Option(help="Folder for sheet.html, choices.csv and key.json.")],
     second: Annotated[
-        str, typer.Option(help="Another model, or `human`: the caption of the dataset with the highest score.")
+        str, Option(help="Another model, or `human`: the caption of the dataset with the highest score.")
     ] = "human",
-    benchmark: Annotated[str | None, typer.Option(help="The benchmark, if the suite has several.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Highest number of images on the sheet.")] = None,
-    seed: Annotated[int, typer.Option(help="Another seed gives another order of images and captions.")] = 0,
+    benchmark: Annotated[str | None, Option(help="The benchmark, if the suite has several.")] = None,
+    limit: Annotated[int | None, Option(min=1, help="Highest number of images on the sheet.")] = None,
+    seed: Annotated[int, Option(help="Another seed gives another order of images and captions.")] = 0,
 ) -> None:
     """Write images with two captions each, A and B; only key.json records who wrote which."""
     from lavis_emovit.plugin import activate
@@ -42,10 +43,10 @@ def sheet(
 
 @app.command()
 def score(
-    key: Annotated[Path, typer.Argument(help="key.json of the sheet.")],
-    filled: Annotated[list[Path], typer.Argument(metavar="FILLED...", help="Filled copies of choices.csv.")],
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the interval.")] = 0,
+    key: Annotated[Path, Argument(help="key.json of the sheet.")],
+    filled: Annotated[list[Path], Argument(metavar="FILLED...", help="Filled copies of choices.csv.")],
+    json: Annotated[bool, Option("--json", help="Print the result as JSON.")] = False,
+    seed: Annotated[int, Option(help="Seed of the interval.")] = 0,
 ) -> None:
     """Print the win rate of filled sheets, with an interval over raters and their agreement."""
     from lavis_emovit.evaluation.sheets import score_sheets

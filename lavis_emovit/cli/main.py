@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
@@ -60,7 +61,6 @@ class LazyGroup(TyperGroup):
             self._is_listing = False
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The sub-command, or None if unknown."""
         if cmd_name not in COMMANDS:
             return None
         module, summary = COMMANDS[cmd_name]
@@ -89,19 +89,16 @@ def _show_version(requested: bool) -> None:
 
 @app.callback()
 def common(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug messages.")] = False,
+    debug: Annotated[bool, Option("--debug", help="Show tracebacks and debug messages.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+        bool, Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Options of every sub-command."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        argv: arguments. None: those of the process. `--debug` may be anywhere among them.
+    """Run the command; `--debug` may be anywhere among its arguments.
 
     Returns:
         the exit code: 0; 2 for an error that the user can fix; 1 for a failed health check.

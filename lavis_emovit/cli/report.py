@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 app = typer.Typer(add_completion=False)
 
@@ -14,14 +15,14 @@ app = typer.Typer(add_completion=False)
 def report(
     run_dirs: Annotated[
         list[Path],
-        typer.Argument(
+        Argument(
             metavar="RUN_OR_SUITE...",
             help="Output folders of runs (run.output_dir of a recipe) and of suites (suite.output_dir).",
         ),
     ],
     out: Annotated[
         list[Path] | None,
-        typer.Option(
+        Option(
             help="Output file: .html for the report, .md or .tex for its tables. Several folders go into one file, "
             "compared with the first of them. May be repeated; by default report.html in each folder."
         ),

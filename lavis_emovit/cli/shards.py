@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from lavis_emovit.errors import DataError
 
@@ -19,26 +20,26 @@ app = typer.Typer(help="Build, merge, index, verify and describe shards.", no_ar
 PARALLEL_FROM_SAMPLES = 5000
 PADDING_BATCH_SIZE = 16
 
-Processes = Annotated[int | None, typer.Option(min=1, help="Number of processes; by default all cores for large sets.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace finished shards.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip unusable images instead of stopping.")]
-Place = Annotated[str, typer.Argument(help="Folder or URL with index.json, or a folder above such folders.")]
+Processes = Annotated[int | None, Option(min=1, help="Number of processes; by default all cores for large sets.")]
+Overwrite = Annotated[bool, Option("--overwrite", help="Replace finished shards.")]
+SkipBad = Annotated[bool, Option("--skip-bad", help="Skip unusable images instead of stopping.")]
+Place = Annotated[str, Argument(help="Folder or URL with index.json, or a folder above such folders.")]
 
 
 @app.command()
 def build(
-    records: Annotated[Path, typer.Argument(help="Records file (`emovit data import` creates one).")],
-    out: Annotated[Path, typer.Option(help="Folder for the shards.")],
-    images: Annotated[Path | None, typer.Option(help="Folder of the image paths, if not the records'.")] = None,
+    records: Annotated[Path, Argument(help="Records file (`emovit data import` creates one).")],
+    out: Annotated[Path, Option(help="Folder for the shards.")],
+    images: Annotated[Path | None, Option(help="Folder of the image paths, if not the records'.")] = None,
     split: Annotated[
-        str | None, typer.Option(help="Only this split, directly in OUT; by default all, in OUT/<split>.")
+        str | None, Option(help="Only this split, directly in OUT; by default all, in OUT/<split>.")
     ] = None,
-    samples_per_shard: Annotated[int, typer.Option(min=1, help="Samples in each shard.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of the order in which samples are written.")] = 0,
+    samples_per_shard: Annotated[int, Option(min=1, help="Samples in each shard.")] = 1000,
+    seed: Annotated[int, Option(help="Seed of the order in which samples are written.")] = 0,
     processes: Processes = None,
-    resize: Annotated[int | None, typer.Option(min=8, help="Shrink images whose shorter side has more pixels.")] = None,
+    resize: Annotated[int | None, Option(min=8, help="Shrink images whose shorter side has more pixels.")] = None,
     part: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Only the I-th of N parts; `emovit shards merge` joins them.")
+        str | None, Option(metavar="I/N", help="Only the I-th of N parts; `emovit shards merge` joins them.")
     ] = None,
     skip_bad: SkipBad = False,
     overwrite: Overwrite = False,
@@ -83,8 +84,8 @@ def build(
 
 @app.command()
 def merge(
-    out: Annotated[Path, typer.Argument(help="Folder of the merged set, or one above several such folders.")],
-    parts: Annotated[list[Path] | None, typer.Argument(help="Folders of the parts; by default those in OUT.")] = None,
+    out: Annotated[Path, Argument(help="Folder of the merged set, or one above several such folders.")],
+    parts: Annotated[list[Path] | None, Argument(help="Folders of the parts; by default those in OUT.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Join the parts of a build (`emovit shards build --part`) into one set with one index."""
@@ -99,14 +100,14 @@ def merge(
 
 @app.command("index")
 def index_command(
-    folder: Annotated[Path, typer.Argument(help="Folder with webdataset tars made by another tool.")],
-    source: Annotated[str, typer.Option(help="Name of the dataset, the first part of every record's id.")],
-    pattern: Annotated[str, typer.Option(help="Pattern of the tars' names.")] = "*.tar",
-    split: Annotated[str, typer.Option(help="Split of the records.")] = "train",
-    label_set: Annotated[str | None, typer.Option(help="Label set of the labels.")] = None,
-    classes: Annotated[str | None, typer.Option(help="Names of the class numbers, separated by commas.")] = None,
-    label_key: Annotated[str | None, typer.Option(help="Key of the label in the samples' JSON.")] = None,
-    categorical: Annotated[bool, typer.Option(help="Add the categorical question to labelled images.")] = True,
+    folder: Annotated[Path, Argument(help="Folder with webdataset tars made by another tool.")],
+    source: Annotated[str, Option(help="Name of the dataset, the first part of every record's id.")],
+    pattern: Annotated[str, Option(help="Pattern of the tars' names.")] = "*.tar",
+    split: Annotated[str, Option(help="Split of the records.")] = "train",
+    label_set: Annotated[str | None, Option(help="Label set of the labels.")] = None,
+    classes: Annotated[str | None, Option(help="Names of the class numbers, separated by commas.")] = None,
+    label_key: Annotated[str | None, Option(help="Key of the label in the samples' JSON.")] = None,
+    categorical: Annotated[bool, Option(help="Add the categorical question to labelled images.")] = True,
     skip_bad: SkipBad = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -133,9 +134,7 @@ def index_command(
 
 @app.command()
 def verify(
-    folder: Place,
-    decode: Annotated[bool, typer.Option(help="Also decode every image.")] = True,
-    processes: Processes = None,
+    folder: Place, decode: Annotated[bool, Option(help="Also decode every image.")] = True, processes: Processes = None
 ) -> None:
     """Compare every byte, member and record of shards with their index."""
     from lavis_emovit.progress import progress

@@ -40,32 +40,22 @@ _AFTER = re.compile(
 
 @dataclass(frozen=True)
 class NumberAnswer:
-    """One number of an answer.
+    """One number of an answer."""
 
-    Attributes:
-        value: None unless the status is `ok`.
-        status: `ok`; `invalid`: no number, or one off the scale; `ambiguous`: several numbers, a range, or a word that
-            contradicts the sign; `refused`: the answer declines to give one.
-    """
-
-    value: float | None
+    value: float | None  # None unless the status is `ok`
+    # `ok`; `invalid`: no number, or one off the scale; `ambiguous`: several numbers, a range, or a word that
+    # contradicts the sign; `refused`: the answer declines to give one.
     status: NumberStatus
 
 
 def read_numbers(
-    text: str,
-    names: Sequence[str] = VALENCE_AROUSAL,
-    scale: tuple[float, float] = (-1.0, 1.0),
+    text: str, names: Sequence[str] = VALENCE_AROUSAL, scale: tuple[float, float] = (-1.0, 1.0)
 ) -> dict[str, NumberAnswer]:
-    """Read the requested numbers from an answer.
+    """Read the requested numbers from an answer: name -> number, for each of `names`.
 
     Args:
-        text: a generated answer.
         names: the requested quantities, in the order of the question.
         scale: lower and upper end of the question's scale, such as (1, 9).
-
-    Returns:
-        name -> number, for each of `names`.
     """
     if not scale[0] < scale[1]:
         raise ValueError(f"a scale is given as (lower end, upper end), got {scale}")

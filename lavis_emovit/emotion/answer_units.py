@@ -89,16 +89,12 @@ class _Mention(NamedTuple):
 
 @dataclass(frozen=True)
 class UnitAnswer:
-    """The requested units as an answer describes them.
+    """The requested units as an answer describes them."""
 
-    Attributes:
-        values: `AU12` -> 1 for active, 0 for inactive, or the stated intensity; None for a unit that is both claimed
-            and denied, or off the scale. All None unless the status is `ok`.
-        status: `ok`; `invalid`: no unit is named or denied; `ambiguous`: every named unit is None; `refused`.
-    """
-
+    # `AU12` -> 1 for active, 0 for inactive, or the stated intensity; None for a unit that is both claimed and denied,
+    # or off the scale. All None unless the status is `ok`.
     values: dict[str, float | None]
-    status: UnitStatus
+    status: UnitStatus  # `ok`; `invalid`: no unit is named or denied; `ambiguous`: every named unit is None; `refused`
 
 
 def read_action_units(text: str, units: Collection[int] = FACIAL_UNITS) -> UnitAnswer:

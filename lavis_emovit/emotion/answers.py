@@ -33,15 +33,11 @@ _WORD = re.compile(r"\w+(?:'\w+)*")
 
 @dataclass(frozen=True)
 class EmotionAnswer:
-    """The emotion that an answer claims.
+    """The emotion that an answer claims."""
 
-    Attributes:
-        label: the claimed label; None unless the status is `ok`.
-        status: `ok`; `invalid`: no label of the set is named; `ambiguous`: several are, or one is both claimed and
-            denied; `refused`: the answer declines; `negated`: it only names what the emotion is not.
-    """
-
-    label: str | None
+    label: str | None  # the claimed label; None unless the status is `ok`
+    # `ok`; `invalid`: no label of the set is named; `ambiguous`: several are, or one is both claimed and denied;
+    # `refused`: the answer declines; `negated`: it only names what the emotion is not.
     status: AnswerStatus
 
 
@@ -49,8 +45,6 @@ def read_emotion(text: str, label_set: LabelSet, options: Sequence[str] | None =
     """Read the emotion that an answer claims.
 
     Args:
-        text: a generated answer, of any length.
-        label_set: the labels that count.
         options: labels in the order of the question, if the question marked them by letters or numbers. Then "(b)" and
             "2" are valid answers, and a mark that contradicts the word beside it is ambiguous.
 
@@ -80,9 +74,6 @@ def _with_option(
     of_label = {form: name for form, name in words.items() if name == label}
     is_denied = _running_text_answer(_Text(plain, of_label)).status == "negated"
     return EmotionAnswer(None, "ambiguous") if is_denied else EmotionAnswer(label, "ok")
-
-
-# ---- Words ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -187,9 +178,6 @@ def _normalise(text: str) -> str:
     return re.sub(r"[^\S\n]+", " ", text)
 
 
-# ---- Announced answers ------------------------------------------------------------------------------------------
-
-
 def _announced_answer(plain: str, words: dict[tuple[str, ...], str]) -> EmotionAnswer | None:
     """The answer after "Predict emotion:" or a similar phrase, or the label that is the whole first sentence."""
     for pattern in phrases.ANNOUNCEMENTS:
@@ -244,9 +232,6 @@ def _bare_label(sentence: str, words: dict[tuple[str, ...], str]) -> str | None:
     """The label of a sentence that contains nothing else except articles, numbers or quotes."""
     content = [word for word in _WORD.findall(sentence) if not word.isdigit() and word not in ("a", "an", "the")]
     return words.get(tuple(content))
-
-
-# ---- Running text -----------------------------------------------------------------------------------------------
 
 
 def _running_text_answer(text: _Text) -> EmotionAnswer:

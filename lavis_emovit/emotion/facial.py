@@ -1,7 +1,6 @@
 """Prior knowledge about faces: the action units of each expression, and its region of valence and arousal.
 
-`facial_priors.json` contains the tables and their sources; users can pass a file of the same format. The tables work in
-both directions: from an expression to likely units and a region, and from units or a point to likely expressions.
+`facial_priors.json` contains the tables and their sources; users can pass a file of the same format.
 """
 
 from __future__ import annotations
@@ -49,7 +48,6 @@ class Region(Settings):
         return max(max(low - value, value - high, 0.0) for value, (low, high) in sides)
 
     def center(self) -> tuple[float, float]:
-        """Valence and arousal of the center."""
         return sum(self.valence) / 2, sum(self.arousal) / 2
 
 
@@ -61,18 +59,9 @@ class ExpressionPrior(Settings):
 
 
 class FacialPriors(Settings):
-    """The tables.
-
-    Attributes:
-        version: version of the tables, recorded with results.
-        sources: key -> citation.
-        units: number of an action unit -> its FACS name.
-        expressions: expression -> prototypes and region.
-    """
-
-    version: int
+    version: int  # version of the tables, recorded with results
     sources: dict[str, str]
-    units: dict[int, str]
+    units: dict[int, str]  # number of an action unit -> its FACS name
     expressions: dict[str, ExpressionPrior]
 
     @model_validator(mode="after")
@@ -99,10 +88,7 @@ class FacialPriors(Settings):
         return self._prior(expression).region
 
     def agreement(self, expression: str, active: Collection[int], units: Collection[int] = FACIAL_UNITS) -> float:
-        """Dice coefficient of active units with the expression's best prototype, in [0, 1].
-
-        Only the coded units count (`units`).
-        """
+        """Dice coefficient of active units with the expression's best prototype, in [0, 1]; only `units` count."""
         seen = set(active) & set(units)
         scores = []
         for prototype in self._prior(expression).prototypes:

@@ -1,8 +1,7 @@
 """Word forms of emotion labels in running text: `amusement` also appears as `amused` and `amusing`.
 
-The table contains only inflections and direct derivations: the same emotion and the same stem. Synonyms (`frightened`
-for fear) are aliases of label sets. Words that only share letters with a label (`awesome`, `awful`, `contemptible`,
-`lovely`) are excluded on purpose.
+The table contains only inflections and direct derivations. Synonyms (`frightened` for fear) are aliases of label sets.
+Words that only share letters with a label (`awesome`, `awful`, `contemptible`, `lovely`) are excluded on purpose.
 """
 
 from __future__ import annotations

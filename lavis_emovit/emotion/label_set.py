@@ -14,19 +14,13 @@ NEUTRAL = "neutral"
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The classes of a dataset.
-
-    Attributes:
-        name: name in configs and records.
-        labels: canonical names in alphabetical order; the order of every confusion matrix and option list.
-        aliases: alternative spelling in lower case -> canonical name.
-        polarity: canonical name -> `positive`, `negative` or `neutral`.
-    """
+    """The classes of a dataset."""
 
     name: str
+    # Canonical names in alphabetical order; the order of every confusion matrix and option list.
     labels: tuple[str, ...]
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    polarity: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)  # alternative spelling in lower case -> canonical name
+    polarity: Mapping[str, str] = field(default_factory=dict)  # canonical name -> `positive`, `negative` or `neutral`
 
     def __post_init__(self) -> None:
         known = set(self.labels)

@@ -50,8 +50,7 @@ def _custom_set(name: str) -> LabelSet:
 def coarser_label(label: str, fine_set: str, coarse_set: str) -> str | None:
     """Map a label or alias to a coarser set, by the hierarchy of a dataset or by polarity (`polarity2`).
 
-    Returns:
-        the label of `coarse_set`, or None if it has no counterpart (neutral labels have no polarity).
+    None if it has no counterpart: neutral labels have no polarity.
 
     Raises:
         DataError: unknown label or set, or no hierarchy between the sets.

@@ -92,7 +92,7 @@ _PARROTT_OF_WEBEMO = {
 
 # (fine set, coarse set) -> fine label -> coarse label. Parrott's tree, secondary to primary emotions.
 COARSER: dict[tuple[str, str], Mapping[str, str]] = {
-    ("webemo25", "parrott6"): {fine: coarse for coarse, fines in _PARROTT_OF_WEBEMO.items() for fine in fines},
+    ("webemo25", "parrott6"): {fine: coarse for coarse, fines in _PARROTT_OF_WEBEMO.items() for fine in fines}
 }
 
 SCENE_SETS = (MIKELS8, ARTEMIS9, EMOTION6, PARROTT6, WEBEMO25, POLARITY2, EMOTIC26)

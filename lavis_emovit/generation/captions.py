@@ -26,23 +26,15 @@ _BATCH_SIZE = 8
 
 
 def write_captions(
-    job: Job,
-    ids: Iterable[str] | None = None,
-    *,
-    captioner: str | None = None,
-    redo: bool = False,
-    device: str = "cpu",
+    job: Job, ids: Iterable[str] | None = None, *, captioner: str | None = None, redo: bool = False, device: str = "cpu"
 ) -> StepResult:
     """Caption records that have no caption.
 
     Args:
-        job: records, writer and ledger. The ledger stores captions by the hash of the image.
-        ids: the records. None: all records of the split.
         captioner: a registered LAVIS model, `lavis:<model>` or `lavis:<model>/<type>`, for example
             `lavis:blip2_opt/caption_coco_opt2.7b`. None: the job's chat model, which sees the images, or the offline
             writer, which uses the annotated attributes.
         redo: replace existing captions, too.
-        device: device of the LAVIS captioner.
 
     Raises:
         UserError: unknown captioner, or LAVIS is missing.

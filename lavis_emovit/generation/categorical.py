@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from lavis_emovit.emotion.labels import get_label_set
-from lavis_emovit.emotion.questions import (
-    OPEN_WORDINGS,
-    OptionOrder,
-    categorical_answer,
-    categorical_prompt,
-    chooser,
-)
+from lavis_emovit.emotion.questions import OPEN_WORDINGS, OptionOrder, categorical_answer, categorical_prompt, chooser
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord, Instruction
 
@@ -29,11 +23,9 @@ def add_categorical(
     Wording and order of the options depend only on seed and id, not on other records.
 
     Args:
-        records: the records.
         wordings: wordings to choose from, with equal probability.
         option_order: `fixed` lists the labels alphabetically; `shuffled` in a new order for each record; `rotated`
             alphabetically from a random label on, so each label has every position equally often.
-        seed: seed of both choices.
         open_set: ask without a list of options, with `OPEN_WORDINGS`.
 
     Raises:

@@ -1,6 +1,6 @@
 """Named checks of generated pairs. Pairs that fail are stored separately with the reasons; they are never repaired.
 
-All checks are deterministic and know only English. The optional judge model covers what they cannot see.
+All checks are deterministic and know only English.
 """
 
 from __future__ import annotations

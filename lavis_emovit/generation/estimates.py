@@ -6,42 +6,31 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lavis_emovit.chat.ledger import Ledger
-from lavis_emovit.chat.prices import likely, load_prices, price_of, worst_case
+from lavis_emovit.chat.prices import likely, load_prices, worst_case
 from lavis_emovit.chat.request import ChatRequest
 from lavis_emovit.chat.settings import ChatSettings
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Requests of a step and their expected cost.
-
-    Attributes:
-        label: the step.
-        num_requests: all requests; `num_paid` of them are already in the ledger.
-        input_tokens, output_tokens: expected tokens of the others.
-        usd: expected cost in US dollars; None if the model has no price.
-        usd_worst: highest possible cost.
-    """
+    """Requests of a step and their expected cost."""
 
     label: str
-    num_requests: int
+    num_requests: int  # all requests; `num_paid` of them are already in the ledger
     num_paid: int
+    # input_tokens, output_tokens: expected tokens of the others.
     input_tokens: int
     output_tokens: int
-    usd: float | None
-    usd_worst: float | None
+    usd: float | None  # expected cost in US dollars; None if the model has no price
+    usd_worst: float | None  # highest possible cost
 
 
 def estimate(
     label: str, requests: Iterable[ChatRequest], settings: ChatSettings, ledger: Ledger, output_tokens: int, batch: bool
 ) -> Estimate:
-    """Estimate the cost of requests.
+    """Estimate the cost of requests. UserError if the price file is invalid.
 
-    Replies are expected to be as long as the mean reply to the same prompt in the ledger, or `output_tokens` without
-    one.
-
-    Raises:
-        UserError: the price file is invalid.
+    A reply is expected to be as long as the mean reply to its prompt in the ledger, or `output_tokens` without one.
     """
     price = load_prices(settings.prices).find(settings.model)
     means: dict[str, tuple[int, int]] = {}
@@ -64,14 +53,3 @@ def estimate(
             usd_worst += price.usd(worst_case(request, price), batch=batch)
     costs = (usd, usd_worst) if price is not None else (None, None)
     return Estimate(label, num_requests, num_paid, num_input, num_output, *costs)
-
-
-def check_endpoint(settings: ChatSettings, *, needs_key: bool = True) -> None:
-    """Check the key and the prices of an endpoint before any request.
-
-    Raises:
-        UserError: no key, an invalid price file, or a cost limit for a model without a price.
-    """
-    if needs_key:
-        settings.api_key()
-    price_of(settings)

@@ -32,8 +32,6 @@ _JUDGE_OUTPUT_TOKENS = 30
 
 @dataclass
 class _Rejected:
-    """A rejected pair or reply."""
-
     reasons: list[str]
     sample: int
     pair: Pair | None = None
@@ -43,8 +41,6 @@ class _Rejected:
 
 @dataclass
 class _Outcome:
-    """State of one record."""
-
     pairs: list[Pair] = field(default_factory=list)
     sample: int = 0
     rejected: list[_Rejected] = field(default_factory=list)
@@ -118,7 +114,6 @@ class _Step:
         self.result = StepResult(kind.name, num_records=len(self.records))
 
     def write_offline(self) -> None:
-        """Take replies of the offline writer."""
         settings = self.job.settings
         self.result.writer = offline.WRITER
         for sample in range(1 + settings.regenerate):

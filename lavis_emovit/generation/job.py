@@ -38,34 +38,22 @@ _PURPOSES = [*KINDS, "caption", "attributes", "judge"]
 
 
 class JobSettings(Settings):
-    """How instructions are written, apart from the endpoint.
+    """How instructions are written, apart from the endpoint."""
 
-    Attributes:
-        seed: seed of wordings, examples and mixes.
-        split: only records of this split get instructions. None: all records.
-        vision: send the image to the writer along with the facts.
-        facts: facts that the writer gets.
-        num_examples: worked examples in each prompt, each with another emotion.
-        prompt_files: kind -> file with a custom prompt.
-        regenerate: number of further attempts for replies that cannot be used in full.
-        near_duplicates: `dataset` rejects pairs like any earlier one of the kind, `image` like one of the same image.
-            None: `dataset` for chat models, `image` for the offline writer, which repeats itself.
-        wordings: wordings of the categorical question to choose from.
-        option_order: order of its options: `fixed`, `shuffled` or `rotated`.
-        open_set: ask the categorical question without a list of options.
-    """
-
-    seed: int = 0
-    split: str | None = "train"
-    vision: bool = False
-    facts: tuple[FactName, ...] = ALL_FACTS
-    num_examples: int = Field(default=3, ge=0)
-    prompt_files: dict[str, str] = Field(default_factory=dict)
+    seed: int = 0  # seed of wordings, examples and mixes
+    split: str | None = "train"  # only records of this split get instructions. None: all records.
+    vision: bool = False  # send the image to the writer along with the facts
+    facts: tuple[FactName, ...] = ALL_FACTS  # facts that the writer gets
+    num_examples: int = Field(default=3, ge=0)  # worked examples in each prompt, each with another emotion
+    prompt_files: dict[str, str] = Field(default_factory=dict)  # kind -> file with a custom prompt
+    # Number of further attempts for replies that cannot be used in full.
     regenerate: int = Field(default=0, ge=0, le=20)
+    # `dataset` rejects pairs like any earlier one of the kind, `image` like one of the same image. None: `dataset` for
+    # chat models, `image` for the offline writer, which repeats itself.
     near_duplicates: str | None = Field(default=None, pattern="^(dataset|image|off)$")
-    wordings: tuple[int, ...] = Field(default=(1,), min_length=1)
-    option_order: OptionOrder = "fixed"
-    open_set: bool = False
+    wordings: tuple[int, ...] = Field(default=(1,), min_length=1)  # wordings of the categorical question to choose from
+    option_order: OptionOrder = "fixed"  # order of its options: `fixed`, `shuffled` or `rotated`
+    open_set: bool = False  # ask the categorical question without a list of options
 
     @field_validator("prompt_files")
     @classmethod
@@ -87,37 +75,22 @@ class JobSettings(Settings):
 
 @dataclass
 class StepResult:
-    """Result of one step; `summary.json` contains all attributes.
+    """Result of one step; `summary.json` contains all attributes."""
 
-    Attributes:
-        step: `captions`, `attributes`, `seke` or a kind.
-        writer: name of the writer, as in provenance.
-        prompt: name, version and hash of the prompt; empty without a prompt.
-        num_records: records that the step processes.
-        num_done: records that have the output of the step.
-        num_pairs: accepted pairs.
-        num_read: readable pairs, accepted or not.
-        reasons: rejected pairs and replies by reason; one may have several reasons.
-        num_rejected: rejected pairs and replies.
-        missing: records without any reply, by class of fault.
-        under_way: requests in batches that are not finished.
-        stopped: why the run ended early, or None.
-        notes: further counts, by name.
-    """
-
-    step: str
-    writer: str = ""
-    prompt: str = ""
-    num_records: int = 0
-    num_done: int = 0
+    step: str  # `captions`, `attributes`, `seke` or a kind
+    writer: str = ""  # name of the writer, as in provenance
+    prompt: str = ""  # name, version and hash of the prompt; empty without a prompt
+    num_records: int = 0  # records that the step processes
+    num_done: int = 0  # records that have the output of the step
     num_pairs: int = 0
-    num_read: int = 0
+    num_read: int = 0  # readable pairs, accepted or not
+    # Rejected pairs and replies by reason; one may have several reasons.
     reasons: Counter[str] = field(default_factory=Counter)
-    num_rejected: int = 0
-    missing: Counter[str] = field(default_factory=Counter)
-    under_way: int = 0
-    stopped: str | None = None
-    notes: dict[str, Any] = field(default_factory=dict)
+    num_rejected: int = 0  # rejected pairs and replies
+    missing: Counter[str] = field(default_factory=Counter)  # records without any reply, by class of fault
+    under_way: int = 0  # requests in batches that are not finished
+    stopped: str | None = None  # why the run ended early, or None
+    notes: dict[str, Any] = field(default_factory=dict)  # further counts, by name
 
     @property
     def leak_rate(self) -> float | None:
@@ -130,37 +103,21 @@ Display = Callable[[str, RunProgress], AbstractContextManager[None]]
 
 @dataclass
 class Job:
-    """State that all steps share. Steps replace `records` by records with more content.
+    """State that all steps share. Steps replace `records` by records with more content."""
 
-    Attributes:
-        records: all records of the input, including those that get no instructions.
-        image_root: folder that image paths are relative to.
-        folder: folder of ledger, rejected pairs and results.
-        ledger: the open ledger.
-        settings: how to write.
-        chat: endpoint. None: the offline writer.
-        judge: endpoint of the judge, or None.
-        batch: submit batches instead of single requests.
-        wait: wait for batches.
-        dry_run: send nothing, only estimate.
-        display: shows the progress of requests.
-        estimates: estimated requests of a dry run.
-        processed: ids of records that a step has written, changed or not.
-    """
-
-    records: list[EmotionRecord]
-    image_root: Path
-    folder: Path
+    records: list[EmotionRecord]  # all records of the input, including those that get no instructions
+    image_root: Path  # folder that image paths are relative to
+    folder: Path  # folder of ledger, rejected pairs and results
     ledger: Ledger
     settings: JobSettings = field(default_factory=JobSettings)
-    chat: ChatSettings | None = None
+    chat: ChatSettings | None = None  # endpoint. None: the offline writer.
     judge: ChatSettings | None = None
-    batch: bool = False
+    batch: bool = False  # submit batches instead of single requests
     wait: bool = True
-    dry_run: bool = False
-    display: Display = lambda label, progress: contextlib.nullcontext()
-    estimates: list[Estimate] = field(default_factory=list)
-    processed: set[str] = field(default_factory=set)
+    dry_run: bool = False  # send nothing, only estimate
+    display: Display = lambda label, progress: contextlib.nullcontext()  # shows the progress of requests
+    estimates: list[Estimate] = field(default_factory=list)  # estimated requests of a dry run
+    processed: set[str] = field(default_factory=set)  # ids of records that a step has written, changed or not
 
     def chosen(self, ids: Iterable[str] | None = None) -> list[EmotionRecord]:
         """The records of the split, optionally limited to these ids."""
@@ -205,9 +162,6 @@ class Job:
         """Send requests, singly or in batches; in a dry run, estimate them.
 
         Args:
-            label: label of the progress display.
-            writer: the writer of the requests.
-            requests: the requests.
             output_tokens: tokens of a typical reply, for estimates.
             on_row: called with every row of the ledger that finishes a request.
 
@@ -253,12 +207,9 @@ class Job:
         """Send one request per record, and up to `regenerate` more for records that are not done.
 
         Args:
-            records, writer: records and writer of the requests.
             result: gets the names of writer and prompt, and the counts of missing replies.
-            label, output_tokens, on_row: see `send`.
             use: called with each record, its row in the ledger and the number of the attempt.
             is_done: whether a record needs no further attempt.
-            after_round: called after each round of replies.
         """
         result.writer = f"{result.writer}, {writer.name}" if result.writer else writer.name
         result.prompt = writer.prompt.identity
@@ -290,16 +241,13 @@ class Job:
 
 
 class Requests:
-    """Requests that are created on each iteration, so memory stays small.
+    """Requests that `make` creates from items on each iteration, so memory stays small.
 
-    Args:
-        items: one item per request.
-        make: creates the request of an item. Items with an unreadable image are skipped and listed in `problems`.
+    Items with an unreadable image are skipped and listed in `problems`.
     """
 
     def __init__(self, items: Sequence[Any], make: Callable[[Any], ChatRequest]):
-        self._items = items
-        self._make = make
+        self._items, self._make = items, make
         self.problems: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -316,11 +264,7 @@ class Requests:
 
 
 def find_image_root(records: Path, images: Path | None) -> Path:
-    """The folder that image paths are relative to: `images` if given, else the folder of the records.
-
-    Raises:
-        UserError: no such folder.
-    """
+    """The folder that image paths are relative to: `images`, else that of the records. UserError if it is missing."""
     root = images if images is not None else records.parent
     if not root.is_dir():
         raise UserError(f"{root}: no such folder of images; pass it with --images")

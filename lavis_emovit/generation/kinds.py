@@ -20,31 +20,19 @@ _REASON = " Reason: "
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of instruction.
+    """One kind of instruction."""
 
-    Attributes:
-        name: name in records; also the name of the command and of the prompt.
-        summary: help text of the command.
-        schema: JSON schema of the reply.
-        num_pairs: pairs in a complete reply.
-        words: fewest and most words of an answer.
-        output_tokens: tokens of a typical reply, for estimates.
-        read: reply and record -> pairs.
-        write_offline: record and random generator -> content of the reply of the offline writer.
-        needs_emotion: whether only images with an emotion get this kind.
-        claims_after: the model wrote the part of the answer after this text; empty if it wrote the whole answer.
-    """
-
-    name: InstructionKind
-    summary: str
-    schema: Mapping[str, Any]
-    num_pairs: int
-    words: tuple[int, int]
-    output_tokens: int
-    read: Callable[[str, EmotionRecord], Reading]
+    name: InstructionKind  # name in records; also the name of the command and of the prompt
+    summary: str  # help text of the command
+    schema: Mapping[str, Any]  # JSON schema of the reply
+    num_pairs: int  # pairs in a complete reply
+    words: tuple[int, int]  # fewest and most words of an answer
+    output_tokens: int  # tokens of a typical reply, for estimates
+    read: Callable[[str, EmotionRecord], Reading]  # reply and record -> pairs
+    # Record and random generator -> content of the reply of the offline writer.
     write_offline: Callable[[EmotionRecord, random.Random], Mapping[str, Any]]
-    needs_emotion: bool = False
-    claims_after: str = ""
+    needs_emotion: bool = False  # whether only images with an emotion get this kind
+    claims_after: str = ""  # the model wrote the part of the answer after this text; empty if it wrote the whole answer
 
     def offline_reply(self, record: EmotionRecord, sample: int = 0, seed: int = 0) -> str:
         """The reply of the offline writer, as JSON text. Another sample or seed gives other words."""

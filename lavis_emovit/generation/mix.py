@@ -15,15 +15,10 @@ from lavis_emovit.settings import Settings
 
 
 class MixPart(Settings):
-    """Images of a mix that get the same kinds.
-
-    Attributes:
-        kinds: the kinds of instructions.
-        per_class: images of each class. None: all remaining images.
-    """
+    """Images of a mix that get the same kinds."""
 
     kinds: tuple[InstructionKind, ...] = Field(min_length=1)
-    per_class: int | None = Field(default=None, ge=1)
+    per_class: int | None = Field(default=None, ge=1)  # images of each class. None: all remaining images.
 
 
 class Mix(Settings):
@@ -71,8 +66,6 @@ def draw_mix(
 
     Args:
         records: images to choose from. Those without emotion are used only if every part takes all images.
-        mix: the mix.
-        seed: another seed chooses other images.
         allow_short: use all images of a class that has too few.
 
     Returns:

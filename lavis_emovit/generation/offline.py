@@ -1,8 +1,7 @@
 """The offline writer: texts from templates and known facts about an image, without any model.
 
-It is the default, so the pipeline runs anywhere at no cost. Its texts agree with the record but are simple and
-repetitive: use them to try and test the pipeline, and as a baseline for real writers. Unknown facts are not mentioned.
-The same record, seed and sample give the same words.
+Its texts agree with the record but are simple and repetitive: use them to test the pipeline, and as a baseline for real
+writers. The same record, seed and sample give the same words.
 """
 
 from __future__ import annotations

@@ -40,13 +40,8 @@ def write_outputs(
     """Write all output files of a job.
 
     Args:
-        job: the job after its steps.
         results: results of the steps; the summary keeps those of earlier runs in the same folder.
-        source: the input records.
-        source_sha256: hash of the input before it was replaced.
-        mix: name and parts of the mix, if any.
-        seke: settings of the completion of faces, if any.
-        conversations: also write LLaVA-style JSON.
+        source, source_sha256: the input records, and their hash before they were replaced.
         num_preview: images on the preview page; 0 writes no page.
     """
     write_records(job.folder / RECORDS, job.records)

@@ -39,11 +39,8 @@ def run_steps(
     kinds are skipped; the next call resumes with them.
 
     Args:
-        job: the job; its records change.
         steps: names from `STEPS`.
-        mix, allow_short: see `draw_mix`. None: every kind for every image of the split.
-        captioner, redo_captions, device: see `write_captions`.
-        vocabulary: see `read_vocabulary`.
+        mix: see `draw_mix`. None: every kind for every image of the split.
         held_out: further records files with test data.
         check_overlap: reject images that get instructions and are also in another split or in `held_out`.
 

@@ -37,13 +37,10 @@ def write_preview(
     """Write the page as one HTML file that contains its images.
 
     Args:
-        path: the file.
         records: records of the run; the page shows those with instructions, if any.
-        image_root: folder that image paths are relative to.
         steps: results of steps, as in `summary.json`.
-        title, subtitle, costs: texts of the page.
         rejected_folder: folder of rejected pairs, one file per kind.
-        num_images, seed: number of random images, and the seed of all random choices.
+        seed: seed of all random choices.
     """
     rng = random.Random(f"preview/{seed}")
     written = [record for record in records if record.instructions] or list(records)

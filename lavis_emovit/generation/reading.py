@@ -51,12 +51,7 @@ class Reading:
 
 def object_schema(**properties: Any) -> dict[str, Any]:
     """JSON schema of an object: endpoints want all keys required and no others allowed."""
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def read_pairs(text: str) -> Reading:
@@ -80,11 +75,7 @@ def read_pairs(text: str) -> Reading:
 
 
 def read_text(text: str, key: str) -> Reading:
-    """Read a reply with one text, either under a key of an object or as plain text.
-
-    Returns:
-        a reading with one pair, whose question is empty, or with one problem.
-    """
+    """One text, under a key of an object or as plain text: a pair with an empty question, or a problem."""
     text = without_thoughts(text)
     value = find_json(text)
     if isinstance(value, dict):
@@ -139,14 +130,11 @@ def _pair_up(parts: list[tuple[str, str]]) -> Reading:
 
 
 def _marked_parts(lines: list[str]) -> Iterator[tuple[str, str]]:
-    """Questions and answers with markers."""
     kind: str | None = None
     content: list[str] = []
     for line in lines:
         marker = _MARKER.match(line)
-        if marker and not _is_marker(marker):
-            marker = None
-        if marker is None:
+        if marker is None or not _is_marker(marker):
             if kind is not None and not _RULE.match(line):
                 content.append(line)
             continue

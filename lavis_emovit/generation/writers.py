@@ -17,35 +17,21 @@ from lavis_emovit.records import EmotionRecord
 
 @dataclass(frozen=True)
 class ChatWriter:
-    """Creates requests from records.
-
-    Attributes:
-        settings: endpoint and parameters.
-        prompt: system message.
-        purpose: purpose of the requests (`conversation`, `caption`, ...).
-        schema: JSON schema of the reply.
-        image_root: folder that image paths are relative to; None sends no images.
-        facts: facts in the request; empty for captions and attributes.
-    """
+    """Creates requests from records."""
 
     settings: ChatSettings
     prompt: Prompt
-    purpose: str
-    schema: Mapping[str, Any] | None = None
-    image_root: Path | None = None
-    facts: Sequence[FactName] = ALL_FACTS
+    purpose: str  # purpose of the requests (`conversation`, `caption`, ...)
+    schema: Mapping[str, Any] | None = None  # JSON schema of the reply
+    image_root: Path | None = None  # folder that image paths are relative to; None sends no images
+    facts: Sequence[FactName] = ALL_FACTS  # facts in the request; empty for captions and attributes
 
     @property
-    def name(self) -> str:
-        """Name in provenance."""
+    def name(self) -> str:  # in provenance
         return f"chat:{self.settings.model}"
 
     def request(self, record: EmotionRecord, sample: int = 0, more: str = "") -> ChatRequest:
-        """The request for a record; each sample is a separate request, and `more` is text after the facts.
-
-        Raises:
-            DataError: the image cannot be read.
-        """
+        """The request for a record, with `more` after the facts. DataError if the image cannot be read."""
         known = facts_text(record, self.facts)
         text = f"Known about the picture:\n{known}" if known else "What does this picture show?"
         images: tuple[ChatImage, ...] = ()

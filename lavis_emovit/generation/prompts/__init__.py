@@ -27,19 +27,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prompt:
-    """The constant part of a request.
+    """The constant part of a request."""
 
-    Attributes:
-        name: `conversation/1`; `<file name>@<hash>` for a custom file.
-        text: the system message with its examples. It is the same for a whole run, so endpoints can cache it.
-    """
-
-    name: str
-    text: str
+    name: str  # `conversation/1`; `<file name>@<hash>` for a custom file
+    text: str  # the system message with its examples. It is the same for a whole run, so endpoints can cache it.
 
     @property
     def sha256(self) -> str:
-        """Hash of the text, in hex."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
@@ -49,21 +43,14 @@ class Prompt:
 
 
 def load_prompt(
-    name: str,
-    *,
-    file: Path | None = None,
-    num_examples: int = 0,
-    facts: Sequence[FactName] = ALL_FACTS,
-    seed: int = 0,
+    name: str, *, file: Path | None = None, num_examples: int = 0, facts: Sequence[FactName] = ALL_FACTS, seed: int = 0
 ) -> Prompt:
     """Load a prompt and append worked examples.
 
     Args:
         name: `conversation`, `reasoning`, ...; the newest version of the package.
         file: a custom text instead.
-        num_examples: worked examples, each with another emotion.
-        facts: facts in the examples, as in the requests.
-        seed: seed of the choice of examples.
+        num_examples: worked examples, each with another emotion and these `facts`, as in the requests.
 
     Raises:
         UserError: unknown prompt, unreadable or empty file, or more examples than there are.

@@ -25,19 +25,12 @@ _BAD_PICTURE = "bad_picture"
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a face.
-
-    Attributes:
-        case: the face.
-        text: known levels, likely values from the tables, missing levels.
-        sample: number of the answer, from 0.
-        proposal: levels to review. None requests an answer.
-    """
+    """A question about a face."""
 
     case: Case
-    text: str
-    sample: int = 0
-    proposal: Levels | None = None
+    text: str  # known levels, likely values from the tables, missing levels
+    sample: int = 0  # number of the answer, from 0
+    proposal: Levels | None = None  # levels to review. None requests an answer.
 
 
 @dataclass(frozen=True)
@@ -50,20 +43,12 @@ class Reply:
 
 
 class Annotator(Protocol):
-    """Answers questions about faces.
+    """Answers questions about faces."""
 
-    Attributes:
-        name: name in the trail.
-        kind: `model` or `prior`.
-        prompts: names and hashes of the prompts, if any.
-        stopped: why it no longer answers (a budget, a fault), or None.
-        under_way: requests in batches that are not finished.
-    """
-
-    name: str
-    kind: Literal["model", "prior"]
-    prompts: str
-    stopped: str | None
+    name: str  # name in the trail
+    kind: Literal["model", "prior"]  # `model` or `prior`
+    prompts: str  # names and hashes of the prompts, if any
+    stopped: str | None  # why it no longer answers (a budget, a fault), or None
     under_way: int
 
     def ask(self, label: str, questions: Sequence[Question]) -> list[Reply | None]:
@@ -81,10 +66,6 @@ def review_schema(case: Case) -> dict[str, Any]:
 
 class ChatAnnotator:
     """Asks a chat model that sees the image, through the job's ledger.
-
-    Args:
-        job: endpoint, ledger and images.
-        settings: prompts.
 
     Raises:
         UserError: several answers at temperature 0, which would all be the same.

@@ -20,33 +20,22 @@ _VERDICTS = {"keep": "kept", "correct": "corrected", "discard": "discarded"}
 
 @dataclass
 class Outcome:
-    """Result for one face, with all intermediate results.
-
-    Attributes:
-        case: the face.
-        answers: the readable answers.
-        attempts: every answer, readable or not: sample, status, request, levels.
-        estimate: combination of the answers; None without any.
-        findings: contradictions before the review.
-        review: content of the review; empty without one.
-        levels: the kept levels.
-        verdicts: missing level -> `kept`, `corrected` or `discarded`; empty without an estimate.
-        reasons: level -> why it was discarded (`uncertain`, `rules`, `review`).
-        num_calls: number of answers and reviews.
-        is_complete: False if the run stopped before the face was finished; the next run resumes it.
-    """
+    """Result for one face, with all intermediate results."""
 
     case: Case
     answers: list[Levels] = field(default_factory=list)
+    # Every answer, readable or not: sample, status, request, levels.
     attempts: list[dict[str, Any]] = field(default_factory=list)
-    estimate: Estimate | None = None
-    findings: list[Finding] = field(default_factory=list)
-    review: dict[str, Any] = field(default_factory=dict)
-    levels: Levels = field(default_factory=Levels)
+    estimate: Estimate | None = None  # combination of the answers; None without any
+    findings: list[Finding] = field(default_factory=list)  # contradictions before the review
+    review: dict[str, Any] = field(default_factory=dict)  # content of the review; empty without one
+    levels: Levels = field(default_factory=Levels)  # the kept levels
+    # Missing level -> `kept`, `corrected` or `discarded`; empty without an estimate.
     verdicts: dict[LevelName, str] = field(default_factory=dict)
+    # Level -> why it was discarded (`uncertain`, `rules`, `review`).
     reasons: dict[LevelName, str] = field(default_factory=dict)
-    num_calls: int = 0
-    is_complete: bool = True
+    num_calls: int = 0  # number of answers and reviews
+    is_complete: bool = True  # False if the run stopped before the face was finished; the next run resumes it
 
     @property
     def missing_reason(self) -> str | None:

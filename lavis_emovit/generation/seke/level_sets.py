@@ -49,9 +49,6 @@ def level_set(
 
     Args:
         records: records to choose from; those without labels by people for the level are skipped.
-        level: `expression`, `affect` or `units`.
-        settings: lowest intensity of an active unit.
-        priors: names of the units.
         per_class: highest number of faces per class. None: no limit.
         balanced: limit every class to the size of the rarest one.
         seed: seed of the choice and of the wordings. The choice depends only on seed and ids.

@@ -22,21 +22,16 @@ MARK = "seke_"
 
 @dataclass(frozen=True)
 class Levels:
-    """Values of the levels; each may be missing.
+    """Values of the levels; each may be missing."""
 
-    Attributes:
-        expression: a label of `expressions8`. Labels by people without a counterpart there stay unchanged.
-        valence, arousal: in [-1, 1].
-        units: action unit -> active or not.
-    """
-
+    # A label of `expressions8`. Labels by people without a counterpart there stay unchanged.
     expression: str | None = None
+    # valence, arousal: in [-1, 1].
     valence: float | None = None
     arousal: float | None = None
-    units: Mapping[int, bool] = field(default_factory=dict)
+    units: Mapping[int, bool] = field(default_factory=dict)  # action unit -> active or not
 
     def active(self) -> tuple[int, ...]:
-        """The active units."""
         return tuple(sorted(unit for unit, is_active in self.units.items() if is_active))
 
     def over(self, other: Levels) -> Levels:
@@ -51,7 +46,6 @@ class Levels:
         return bool(self.units) if level == "units" else self.valence is not None and self.arousal is not None
 
     def only(self, levels: tuple[LevelName, ...] | list[LevelName]) -> Levels:
-        """The values of some levels."""
         point = (self.valence, self.arousal) if "affect" in levels else (None, None)
         expression = self.expression if "expression" in levels else None
         return Levels(expression, *point, self.units if "units" in levels else {})
@@ -64,21 +58,13 @@ class Levels:
 
 @dataclass(frozen=True)
 class Case:
-    """A face with missing levels.
-
-    Attributes:
-        record: the record of the face.
-        known: levels labelled by people.
-        wanted: the missing levels.
-        classes: expressions to choose from.
-        units: action units to decide on, those that people did not code.
-    """
+    """A face with missing levels."""
 
     record: EmotionRecord
-    known: Levels
-    wanted: tuple[LevelName, ...]
-    classes: tuple[str, ...] = EXPRESSIONS8.labels
-    units: tuple[int, ...] = FACIAL_UNITS
+    known: Levels  # levels labelled by people
+    wanted: tuple[LevelName, ...]  # the missing levels
+    classes: tuple[str, ...] = EXPRESSIONS8.labels  # expressions to choose from
+    units: tuple[int, ...] = FACIAL_UNITS  # action units to decide on, those that people did not code
 
 
 def without_generated(record: EmotionRecord) -> EmotionRecord:
@@ -103,12 +89,9 @@ def without_generated(record: EmotionRecord) -> EmotionRecord:
 
 
 def case_of(record: EmotionRecord, *, active_from: float, hide: LevelName | None = None) -> Case | None:
-    """Known and missing levels of a face, or None if nothing is missing.
+    """Known and missing levels of a face, or None if nothing is missing. Levels of an earlier run count as missing.
 
-    Args:
-        record: the record; levels of an earlier run count as missing.
-        active_from: lowest intensity of an active unit.
-        hide: treat only this level as missing (to measure how well it is completed). None if it is not known.
+    With `hide`, only this level is missing (to measure how well it is completed), and None if it is not known.
 
     Raises:
         DataError: the emotion is not a facial expression.

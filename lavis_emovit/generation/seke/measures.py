@@ -18,17 +18,11 @@ AFFECT_ERROR = 0.2
 
 @dataclass(frozen=True)
 class Pair:
-    """A face with known truth.
+    """A face with known truth."""
 
-    Attributes:
-        truth: levels labelled by people.
-        levels: completed levels, without discarded ones.
-        estimate: uncertainties and values before verification, or None.
-    """
-
-    truth: Levels
-    levels: Levels
-    estimate: Estimate | None = None
+    truth: Levels  # levels labelled by people
+    levels: Levels  # completed levels, without discarded ones
+    estimate: Estimate | None = None  # uncertainties and values before verification, or None
 
 
 def accuracy(pairs: Sequence[Pair]) -> float | None:

@@ -11,18 +11,13 @@ from lavis_emovit.generation.seke.settings import LevelName, SekeSettings
 
 @dataclass(frozen=True)
 class Finding:
-    """Two levels that contradict each other.
+    """Two levels that contradict each other."""
 
-    Attributes:
-        rule: `region` (valence and arousal are outside the expression's region) or `prototype` (the prototype of
-            another expression fits the units much better).
-        levels: the generated ones of the two levels.
-        text: description for the review and the trail.
-    """
-
+    # `region` (valence and arousal are outside the expression's region) or `prototype` (the prototype of another
+    # expression fits the units much better).
     rule: str
-    levels: tuple[LevelName, ...]
-    text: str
+    levels: tuple[LevelName, ...]  # the generated ones of the two levels
+    text: str  # description for the review and the trail
 
 
 def contradictions(known: Levels, generated: Levels, priors: FacialPriors, settings: SekeSettings) -> list[Finding]:

@@ -15,21 +15,17 @@ from lavis_emovit.generation.seke.settings import LEVELS, LevelName, Limits
 class Estimate:
     """Combined levels with their uncertainties.
 
-    Attributes:
-        levels: majority expression (the first named one of a tie), mean valence and arousal, units that are active in
-            more than half of the answers.
-        expression: entropy of the votes divided by the logarithm of the number of classes, in [0, 1].
-        valence, arousal: standard deviation of the sample (n - 1).
-        units: unit -> p (1 - p), where p is the share of answers with the active unit; at most 0.25.
-        num_answers: number of answers.
-
     Uncertainties are None if the level is not requested, or after a single answer.
     """
 
+    # Majority expression (the first named one of a tie), mean valence and arousal, units that are active in more than
+    # half of the answers.
     levels: Levels
-    expression: float | None = None
+    expression: float | None = None  # entropy of the votes divided by the logarithm of the number of classes, in [0, 1]
+    # valence, arousal: standard deviation of the sample (n - 1).
     valence: float | None = None
     arousal: float | None = None
+    # Unit -> p (1 - p), where p is the share of answers with the active unit; at most 0.25.
     units: dict[int, float] = field(default_factory=dict)
     num_answers: int = 0
 

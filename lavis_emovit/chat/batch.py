@@ -139,7 +139,6 @@ class _Batches(Run):
             yield entry["head"], Usage(*entry["worst"])
 
     def _under_way(self) -> set[str]:
-        """Fingerprints of all requests in open batches."""
         return {head["request"] for name in open_submissions(self.ledger) for head, _ in self._heads(name)}
 
     async def _find_lost(self) -> None:
@@ -207,7 +206,6 @@ class _Batches(Run):
             self.stop(f"the batch {batch.id} {batch.status}: {errors or 'no reason given'}")
 
     def _answer(self, entry: dict[str, Any], *, demands_json: bool) -> Answer:
-        """The outcome in one line of a result file."""
         response = entry.get("response") or {}
         body = response.get("body") or {}
         error = entry.get("error") or (body.get("error") if isinstance(body, dict) else None) or {}

@@ -20,8 +20,6 @@ from lavis_emovit.images import decode_image
 
 @dataclass(frozen=True)
 class ChatImage:
-    """An image of a request."""
-
     path: Path
     sha256: str  # of the bytes of the file. The fingerprint contains the hash, not the path.
     max_side_px: int = 768  # limit of the longer side, in pixels; smaller images keep their size

@@ -102,12 +102,10 @@ class Ledger:
         self._file = -1  # the number may soon belong to another file
 
     def __len__(self) -> int:
-        """Number of finished requests."""
         count: int = self._index.execute("SELECT count(*) FROM finished").fetchone()[0]
         return count
 
     def __contains__(self, fingerprint: str) -> bool:
-        """Whether the request is finished."""
         return self._place(fingerprint) is not None
 
     def finished(self, fingerprint: str) -> dict[str, Any] | None:
@@ -248,7 +246,6 @@ class Ledger:
 
 
 def now() -> str:
-    """The time in the form that rows have."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -38,7 +38,6 @@ class Price(Settings):
     image_tokens_max: int = Field(default=_IMAGE_TOKENS_MAX_UNKNOWN, ge=0)  # the most tokens that one image counts for
 
     def usd(self, usage: Usage, *, batch: bool = False) -> float:
-        """Cost of a reply."""
         cached = min(usage.cached, usage.input)
         cached_price = self.input if self.cached_input is None else self.cached_input
         millions = (usage.input - cached) * self.input + cached * cached_price + usage.output * self.output

@@ -12,8 +12,6 @@ from lavis_emovit.progress import polled, progress
 
 @dataclass
 class RunProgress:
-    """Counters of a run."""
-
     total: int | None = None
     done: int = 0  # finished requests, including those that the ledger had (`from_ledger`)
     from_ledger: int = 0

@@ -33,8 +33,6 @@ class Message:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One request to a chat model."""
-
     model: str
     messages: tuple[Message, ...]
     parameters: Mapping[str, Any]  # what shapes the reply (temperature, seed, ...), see `ChatSettings.parameters`

@@ -108,7 +108,6 @@ class Run:
         self.price = price_of(self.settings)
 
     def stop(self, reason: str) -> None:
-        """Send nothing more."""
         if not self.stopping.is_set():
             self.progress.stopped = reason
             self.stopping.set()
@@ -133,7 +132,6 @@ class Run:
         return row is not None
 
     def count_cost(self, row: dict[str, Any]) -> None:
-        """Count tokens and cost of a new row."""
         self.progress.usd += row.get("usd", row.get("usd_bound", 0.0))
         self.progress.tokens.update(row.get("usage") or {})
 

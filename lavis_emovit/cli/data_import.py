@@ -127,13 +127,7 @@ def _general_layouts() -> list[str]:
 
 
 def parse_fractions(text: str) -> dict[str, float]:
-    """`train=0.8,test=0.2` as split -> share.
-
-    Raises:
-        ConfigError: another form, a duplicate split, or shares that don't sum to 1.
-    """
-    from math import isclose
-
+    """`train=0.8,test=0.2` as split -> share. ConfigError for duplicate splits, or shares that don't sum to 1."""
     fractions: dict[str, float] = {}
     problems = []
     for part in text.split(","):
@@ -150,7 +144,7 @@ def parse_fractions(text: str) -> dict[str, float]:
         else:
             fractions[name] = value
     total = sum(fractions.values())
-    if not problems and not isclose(total, 1.0, abs_tol=1e-6):
+    if not problems and abs(total - 1.0) > 1e-6:
         problems.append(f"the shares must sum to 1, those of '{text}' sum to {total:g}")
     if problems:
         raise ConfigError(problems, "--fractions")

@@ -129,7 +129,6 @@ def _generate(
 
 
 def _excluded(command: str) -> set[str]:
-    """Options that a command does not have."""
     names = {name for name, commands in ONLY_FOR.items() if command not in commands}
     return names | {"command"} | (set(_CHAT_OPTIONS) if command == "categorical" else set())
 

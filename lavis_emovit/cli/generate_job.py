@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lavis_emovit.cli.generate_options import JobOptions
+from lavis_emovit.errors import ConfigError, DataError, UserError
 
 if TYPE_CHECKING:
     from lavis_emovit.chat.settings import ChatSettings
@@ -48,7 +49,6 @@ def open_job(
     from lavis_emovit.chat.ledger import Ledger
     from lavis_emovit.chat.prices import price_of
     from lavis_emovit.chat.progress import show_progress
-    from lavis_emovit.errors import ConfigError, UserError
     from lavis_emovit.files import file_sha256
     from lavis_emovit.generation.job import Job, find_image_root
     from lavis_emovit.generation.outputs import check_folder
@@ -100,11 +100,7 @@ def finish(
     seke: SekeSettings | None = None,
     also: Sequence[str] = (),
 ) -> None:
-    """Write all output files of a job, and print their paths and those of `also`.
-
-    Raises:
-        UserError: the run stopped early; the output files contain its results so far.
-    """
+    """Write all output files of a job, print their paths and those of `also`, then raise if the run stopped early."""
     from lavis_emovit.generation.outputs import MANIFEST, PREVIEW, RECORDS, ledger_line, write_outputs
 
     write_outputs(
@@ -129,8 +125,6 @@ def finish(
 
 
 def _check_images(job: Job, purpose: str | None) -> None:
-    from lavis_emovit.errors import UserError
-
     chosen = job.chosen()
     if any((job.image_root / record.image).is_file() for record in chosen):
         return
@@ -141,7 +135,6 @@ def _check_images(job: Job, purpose: str | None) -> None:
 
 
 def _build_shards(job: Job, out: Path) -> None:
-    from lavis_emovit.errors import DataError
     from lavis_emovit.generation.outputs import RECORDS
     from lavis_emovit.shards.writer import write_shards
 
@@ -160,14 +153,11 @@ def _build_shards(job: Job, out: Path) -> None:
 
 def refuse_stopped(reason: str | None) -> None:
     """End a command whose run stopped early with the reason (UserError)."""
-    from lavis_emovit.errors import UserError
-
     if reason:
         raise UserError(f"stopped early: {reason}. Run the same command again to resume; nothing is paid twice.")
 
 
 def describe(result: StepResult) -> str:
-    """Result of a step on one line."""
     parts = [f"{result.step}: {result.num_done} of {result.num_records} records"]
     if result.num_pairs:
         parts.append(f"{result.num_pairs} pairs")
@@ -189,7 +179,6 @@ def _plain(value: Any) -> str:
 
 
 def print_estimates(job: Job) -> None:
-    """Print the requests, tokens and cost of a dry run."""
     from lavis_emovit.chat.prices import load_prices
 
     if not job.estimates:

@@ -10,6 +10,7 @@ from typer import Option
 
 from lavis_emovit.cli.generate_job import describe, finish, open_job, print_estimates, refuse_stopped
 from lavis_emovit.cli.generate_options import JobOptions, given
+from lavis_emovit.errors import ConfigError
 
 
 def seke(
@@ -32,7 +33,6 @@ def seke(
 ) -> None:
     """Complete expression, valence and arousal, and action units of faces; write instructions from coarse to fine."""
     from lavis_emovit.cli.generate_settings import read_section, read_settings
-    from lavis_emovit.errors import ConfigError
     from lavis_emovit.generation.outputs import ledger_line
     from lavis_emovit.generation.pipeline import refuse_held_out
     from lavis_emovit.generation.seke.settings import SekeSettings

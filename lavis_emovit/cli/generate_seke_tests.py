@@ -11,6 +11,7 @@ import typer
 from typer import Argument, Option
 
 from lavis_emovit.cli.data_output import OverwriteOption, check_output
+from lavis_emovit.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from lavis_emovit.records import EmotionRecord
@@ -45,7 +46,6 @@ def seke_tests(
 ) -> None:
     """Create test sets of one split, one per level that people labelled; no person may be in another split."""
     from lavis_emovit.emotion.facial import facial_priors
-    from lavis_emovit.errors import ConfigError, DataError
     from lavis_emovit.generation.job import find_image_root
     from lavis_emovit.generation.overlap import refuse_overlap
     from lavis_emovit.generation.seke.level_sets import count_classes, level_set

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lavis_emovit.errors import ConfigError
+
 if TYPE_CHECKING:
     from lavis_emovit.chat.settings import ChatSettings
     from lavis_emovit.generation.job import JobSettings
@@ -35,7 +37,6 @@ def read_settings(
         ConfigError: unknown keys or wrong values; lists all.
     """
     from lavis_emovit.chat.settings import ChatSettings
-    from lavis_emovit.errors import ConfigError
     from lavis_emovit.generation.job import JobSettings
     from lavis_emovit.generation.mix import MIXES, Mix
     from lavis_emovit.settings import nearest_name, parse_settings
@@ -79,7 +80,6 @@ def read_section(config: Path | None, name: str) -> dict[str, Any]:
 def _read_file(path: Path | None) -> dict[str, dict[str, Any]]:
     import yaml
 
-    from lavis_emovit.errors import ConfigError
     from lavis_emovit.settings import nearest_name
 
     if path is None:

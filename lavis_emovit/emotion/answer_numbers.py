@@ -1,8 +1,7 @@
 """Read valence, arousal and other numbers from a generated answer, strictly.
 
-A number counts if it is tied to its name ("valence: 0.3", "a valence of about 0.3", "0.3 for valence"), or if the
-answer contains nothing but as many numbers as were requested. It must be on the scale of the question. Ranges, two
-different numbers for one name, ratings out of another maximum than that of the scale, and words alone do not count.
+A number counts if it is tied to its name ("valence: 0.3", "0.3 for valence"), or if the answer contains nothing but as
+many numbers as were requested. Ranges, two different numbers for one name, and words alone do not count.
 """
 
 from __future__ import annotations
@@ -40,8 +39,6 @@ _AFTER = re.compile(
 
 @dataclass(frozen=True)
 class NumberAnswer:
-    """One number of an answer."""
-
     value: float | None  # None unless the status is `ok`
     # `ok`; `invalid`: no number, or one off the scale; `ambiguous`: several numbers, a range, or a word that
     # contradicts the sign; `refused`: the answer declines to give one.

@@ -1,7 +1,7 @@
 """Read answers that name an option by its letter or number: "(b)", "3", "Option C: fear".
 
-A letter or number counts only if it cannot be an ordinary word: it is the whole answer, it is announced, or it opens
-the answer and punctuation separates it. So "A sad man" and "I see a dog" choose nothing.
+A letter or number counts only if it is the whole answer, is announced, or opens the answer, set apart by punctuation.
+So "A sad man" and "I see a dog" choose nothing.
 """
 
 from __future__ import annotations
@@ -49,11 +49,7 @@ def chosen_option(plain: str, num_options: int) -> tuple[int, ...]:
 
 
 def option_marks(labels: Sequence[str], style: str = "letters") -> list[str]:
-    """Options as a question lists them: `(a) awe`, or `1. awe` with the style `numbers`.
-
-    Raises:
-        ValueError: unknown style, or more options than letters.
-    """
+    """Options as a question lists them: `(a) awe` (ValueError if letters run out), or `1. awe` with style `numbers`."""
     if style not in ("letters", "numbers"):
         raise ValueError(f"style must be 'letters' or 'numbers', got '{style}'")
     if style == "letters" and len(labels) > len(string.ascii_lowercase):

@@ -1,8 +1,7 @@
 """The published rule for reading an answer, only for comparison with published numbers.
 
-The rule takes the first line in lower case and returns the first label of the list that occurs in it as a substring. So
-"danger" counts as anger, "awesome" as awe and "not fear" as fear. Answers without a label were dropped from the
-published denominator.
+It returns the first label that occurs in the first line as a substring. So "danger" counts as anger and "not fear" as
+fear. Answers without a label were dropped from the published denominator.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Read facial action units from a generated answer, by number ("AU6 and AU12", "AU 4+7") or by FACS name.
 
-A named unit is active; a denied or unmentioned unit is not. An answer that names no unit counts only if it states that
-no unit is active. A number beside a unit is its intensity; so is a letter from A to E, as in FACS.
+A named unit is active; a denied or unmentioned unit is not. A number or a FACS letter from A to E beside a unit is its
+intensity. An answer that names no unit counts only if it states that no unit is active.
 """
 
 from __future__ import annotations
@@ -89,8 +89,6 @@ class _Mention(NamedTuple):
 
 @dataclass(frozen=True)
 class UnitAnswer:
-    """The requested units as an answer describes them."""
-
     # `AU12` -> 1 for active, 0 for inactive, or the stated intensity; None for a unit that is both claimed and denied,
     # or off the scale. All None unless the status is `ok`.
     values: dict[str, float | None]
@@ -125,7 +123,6 @@ def _agreed(values: set[float | None]) -> float | None:
 
 
 def _mentions(plain: str) -> list[_Mention]:
-    """All mentions, in the order of the text."""
     matches: list[re.Match[str]] = []
     pairs = _pairs(plain)
     if pairs:

@@ -1,12 +1,9 @@
 """Read an emotion from a generated answer, strictly: the answer must clearly name one label of the set.
 
-Only whole words count, so "danger" does not count as anger. Inflections and aliases count ("amused" is amusement);
-negated mentions ("not sad") and idioms ("happy to help", "the content of the image") do not. Several labels are
-ambiguous. An announced answer ("Predict emotion: awe"), or a first sentence that consists of a label, takes precedence
-over the rest of the text.
-
-The reader knows English (`answer_phrases.py`) and never guesses: in doubt it returns a status other than `ok`. Metrics
-keep such answers in the denominator.
+Only whole words count, with inflections and aliases ("amused" is amusement), but not negated mentions ("not sad") or
+idioms ("happy to help"). An announced answer ("Predict emotion: awe"), or a first sentence that consists of a label,
+takes precedence over the rest. In doubt the reader returns a status other than `ok`; metrics keep such answers in the
+denominator.
 """
 
 from __future__ import annotations
@@ -33,8 +30,6 @@ _WORD = re.compile(r"\w+(?:'\w+)*")
 
 @dataclass(frozen=True)
 class EmotionAnswer:
-    """The emotion that an answer claims."""
-
     label: str | None  # the claimed label; None unless the status is `ok`
     # `ok`; `invalid`: no label of the set is named; `ambiguous`: several are, or one is both claimed and denied;
     # `refused`: the answer declines; `negated`: it only names what the emotion is not.
@@ -104,7 +99,6 @@ class _Text:
         self.mentions = [mention for mention in self._find(words) if not self._names_no_emotion(mention)]
 
     def in_idiom(self, position: int) -> bool:
-        """Whether the character at `position` is part of an idiom."""
         return any(start <= position < end for start, end in self.idioms)
 
     def sentence_around(self, position: int) -> tuple[int, int]:
@@ -114,7 +108,6 @@ class _Text:
         return start, self._sentence_ends[i][0] if i < len(self._sentence_ends) else len(self.plain)
 
     def clause_end_after(self, position: int) -> int:
-        """Where the clause at `position` ends."""
         i = bisect.bisect_left(self._clause_ends, position)
         return self._clause_ends[i] if i < len(self._clause_ends) else len(self.plain)
 
@@ -162,7 +155,6 @@ class _Text:
 
 @functools.lru_cache(maxsize=64)
 def _label_words(labels: tuple[str, ...], aliases: tuple[tuple[str, str], ...]) -> dict[tuple[str, ...], str]:
-    """The words of each form -> its label."""
     forms = word_forms(LabelSet("", labels, dict(aliases)))
     return {tuple(_WORD.findall(_normalise(form))): label for form, label in forms.items()}
 

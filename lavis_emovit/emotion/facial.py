@@ -125,11 +125,7 @@ class FacialPriors(Settings):
 
 
 def facial_priors(path: str | os.PathLike[str] | None = None) -> FacialPriors:
-    """Read the tables from a JSON file, or the packaged ones (None).
-
-    Raises:
-        ConfigError: the file cannot be read or has another format; lists all problems.
-    """
+    """The tables of a JSON file, or the packaged ones (None). ConfigError lists all problems of the file."""
     return _packaged() if path is None else read_settings_file(FacialPriors, Path(path), "priors")
 
 

@@ -14,8 +14,6 @@ NEUTRAL = "neutral"
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The classes of a dataset."""
-
     name: str
     # Canonical names in alphabetical order; the order of every confusion matrix and option list.
     labels: tuple[str, ...]
@@ -33,7 +31,6 @@ class LabelSet:
         return len(self.labels)
 
     def index(self, text: str) -> int:
-        """Class index of a label or alias."""
         return self.labels.index(self.canonical(text))
 
     def canonical(self, text: str) -> str:
@@ -52,6 +49,11 @@ class LabelSet:
         raise DataError(
             f"unknown emotion '{text}' for label set '{self.name}' ({hint}its labels: {', '.join(self.labels)})"
         )
+
+
+def aliases(**spellings: str) -> dict[str, str]:
+    """Alternative spellings, separated by spaces, of each label: spelling -> label."""
+    return {spelling: label for label, text in spellings.items() for spelling in text.split()}
 
 
 def label_set(

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from lavis_emovit.emotion.label_set import label_set
+from lavis_emovit.emotion.label_set import aliases, label_set
 
-_BASIC_ALIASES = {
-    "angry": "anger",
-    "disgusted": "disgust",
-    "fearful": "fear",
-    "afraid": "fear",
-    "scared": "fear",
-    "happy": "happiness",
-    "joy": "happiness",
-    "joyful": "happiness",
-    "sad": "sadness",
-    "surprised": "surprise",
-}
+_BASIC_ALIASES = aliases(
+    anger="angry",
+    disgust="disgusted",
+    fear="fearful afraid scared",
+    happiness="happy joy joyful",
+    sadness="sad",
+    surprise="surprised",
+)
 _NEUTRAL_ALIASES = {**_BASIC_ALIASES, "neutrality": "neutral"}
 _CONTEMPT_ALIASES = {**_BASIC_ALIASES, "contemptuous": "contempt"}
 _GOOD, _BAD = ("happiness",), ("anger", "disgust", "fear", "sadness")

@@ -4,28 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lavis_emovit.emotion.label_set import label_set
+from lavis_emovit.emotion.label_set import aliases, label_set
 
-_MIKELS_ALIASES = {
-    "amused": "amusement",
-    "angry": "anger",
-    "content": "contentment",
-    "contented": "contentment",
-    "disgusted": "disgust",
-    "excited": "excitement",
-    "fearful": "fear",
-    "sad": "sadness",
-}
-_JOY_ALIASES = {
-    "angry": "anger",
-    "disgusted": "disgust",
-    "fearful": "fear",
-    "happiness": "joy",
-    "happy": "joy",
-    "joyful": "joy",
-    "sad": "sadness",
-    "surprised": "surprise",
-}
+_NEGATIVE_ALIASES = aliases(anger="angry", disgust="disgusted", fear="fearful", sadness="sad")
+_MIKELS_ALIASES = aliases(amusement="amused", contentment="content contented", excitement="excited") | _NEGATIVE_ALIASES
+_JOY_ALIASES = aliases(joy="happiness happy joyful", surprise="surprised") | _NEGATIVE_ALIASES
 _GOOD, _BAD = ("amusement", "awe", "contentment", "excitement"), ("anger", "disgust", "fear", "sadness")
 
 # Mikels et al., Behavior Research Methods 37 (2005): the eight classes of EmoSet, FI, ArtPhoto and Abstract.

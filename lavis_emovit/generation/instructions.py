@@ -125,7 +125,6 @@ class _Step:
             self._check_all("image")
 
     def write_by_chat(self, chat: ChatSettings) -> None:
-        """Request replies of a chat model until they are complete."""
         by_id = {record.id: record for record in self.records}
 
         def use(record: EmotionRecord, row: dict[str, Any], sample: int) -> None:
@@ -180,7 +179,6 @@ class _Step:
             outcome.pairs, outcome.sample = pairs, sample
 
     def _check_all(self, near_duplicates: str) -> None:
-        """Checks that compare pairs or need a model."""
         self._drop_duplicates(self.job.settings.near_duplicates or near_duplicates)
         if self.job.judge is not None:
             self._judge(self.job.judge)

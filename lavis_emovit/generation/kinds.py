@@ -20,8 +20,6 @@ _REASON = " Reason: "
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of instruction."""
-
     name: InstructionKind  # name in records; also the name of the command and of the prompt
     summary: str  # help text of the command
     schema: Mapping[str, Any]  # JSON schema of the reply

@@ -91,7 +91,6 @@ def conversation(record: EmotionRecord, choose: random.Random) -> dict[str, Any]
 
 
 def reasoning(record: EmotionRecord, choose: random.Random) -> dict[str, Any]:
-    """One pair with advice."""
     advice = _ADVICE.get(record.emotion or "", "It is worth asking oneself where that impression comes from.")
     answer = " ".join([*_seen(record, choose), _conclusion(record), advice])
     return {"question": choose.choice(_REASONING_QUESTIONS), "answer": answer}
@@ -105,7 +104,6 @@ def description(record: EmotionRecord, choose: random.Random) -> dict[str, Any]:
 
 
 def explanation(record: EmotionRecord, choose: random.Random) -> dict[str, Any]:
-    """The reason for the emotion."""
     cause = _CAUSES.get(record.emotion or "", "it all points the same way, and nothing in it speaks against it")
     return {"reason": " ".join([*_seen(record, choose), f"It works this way because {cause}."])}
 
@@ -137,7 +135,6 @@ def _topics(record: EmotionRecord) -> list[tuple[tuple[str, str], str]]:
 
 
 def _seen(record: EmotionRecord, choose: random.Random) -> list[str]:
-    """Sentences about known facts, with random openings."""
     known = record.attributes
     sentences = []
     if record.caption:

@@ -93,7 +93,6 @@ def write_outputs(
 
 
 def count_instructions(job: Job) -> dict[str, dict[str, int]]:
-    """Pairs by kind and class."""
     counts: dict[str, Counter[str]] = {}
     for record in job.records:
         for instruction in record.instructions:
@@ -115,11 +114,7 @@ def ledger_line(job: Job) -> str:
 
 
 def check_folder(folder: Path) -> None:
-    """Check that a job can write into a folder, before any request.
-
-    Raises:
-        DataError: it is a file, contains another program's summary, or a folder with the name of an output file.
-    """
+    """Check before any request that a job can write into a folder. DataError names what is in the way."""
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: this is a file; pass a folder for the results")
     for name in (RECORDS, SUMMARY, MANIFEST, CONVERSATIONS, PREVIEW):

@@ -17,8 +17,6 @@ from lavis_emovit.records import EmotionRecord
 
 @dataclass(frozen=True)
 class ChatWriter:
-    """Creates requests from records."""
-
     settings: ChatSettings
     prompt: Prompt
     purpose: str  # purpose of the requests (`conversation`, `caption`, ...)

@@ -25,8 +25,6 @@ _BAD_PICTURE = "bad_picture"
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a face."""
-
     case: Case
     text: str  # known levels, likely values from the tables, missing levels
     sample: int = 0  # number of the answer, from 0
@@ -56,7 +54,6 @@ class Annotator(Protocol):
 
 
 def review_schema(case: Case) -> dict[str, Any]:
-    """JSON schema of a review."""
     schema = schema_of(case)
     verdict = {"type": "string", "enum": ["keep", "correct", "discard"]}
     properties = {f"{level}_verdict": verdict for level in case.wanted}

@@ -93,7 +93,6 @@ def _add_answer(outcome: Outcome, sample: int, reply: Reply | None) -> None:
 
 
 def _needs_more(outcome: Outcome, settings: SekeSettings) -> bool:
-    """Whether there are fewer than two answers, or they disagree."""
     return len(outcome.answers) < 2 or bool(combine(outcome.answers, outcome.case).above(settings.enough))
 
 

@@ -35,7 +35,6 @@ class Levels:
         return tuple(sorted(unit for unit, is_active in self.units.items() if is_active))
 
     def over(self, other: Levels) -> Levels:
-        """These values, completed by those of `other`."""
         values = {name: value for name, value in vars(self).items() if value is not None}
         return replace(other, **{**values, "units": {**other.units, **self.units}})
 
@@ -113,11 +112,7 @@ def case_of(record: EmotionRecord, *, active_from: float, hide: LevelName | None
 
 
 def known_levels(record: EmotionRecord, active_from: float) -> Levels:
-    """The levels of a record without generated levels.
-
-    Raises:
-        DataError: the emotion is not a facial expression.
-    """
+    """The levels of a record without generated levels. DataError if the emotion is not a facial expression."""
     units = {unit: intensity >= active_from for unit, intensity in (record.action_units or {}).items()}
     return Levels(_expression(record), record.valence, record.arousal, units)
 
@@ -151,7 +146,6 @@ def _classes(record: EmotionRecord) -> tuple[str, ...]:
 
 
 def schema_of(case: Case) -> dict[str, Any]:
-    """JSON schema of an answer with the missing levels."""
     properties: dict[str, Any] = {}
     if "expression" in case.wanted:
         properties["expression"] = {"type": "string", "enum": list(case.classes)}

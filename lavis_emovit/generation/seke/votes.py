@@ -38,7 +38,6 @@ class Estimate:
         return None if self.valence is None or self.arousal is None else max(self.valence, self.arousal)
 
     def above(self, limits: Limits) -> list[LevelName]:
-        """Levels with an uncertainty above their limit."""
         values = {level: self.uncertainty(level) for level in LEVELS}
         return [level for level, value in values.items() if value is not None and value > getattr(limits, level)]
 

@@ -1,4 +1,4 @@
-"""Which device a rank computes on."""
+"""The device of a rank."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str, launch: Launch | None = None) -> torch.device:
-    """The device of a setting: `cuda` is the GPU of the process's number on its machine, `auto` takes it where it is.
+    """The device of a setting; `cuda` is the GPU with the local rank's number, `auto` uses it if available.
 
     Args:
         name: `auto`, `cpu`, `cuda` or `cuda:<number>`.
-        launch: which process of the run this is; None reads the environment.
+        launch: None reads the environment.
 
     Raises:
-        ConfigError: a GPU is asked for and there is none, or more processes than GPUs were started.
+        ConfigError: the GPU is missing, or there are more processes than GPUs.
     """
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and not found):
@@ -32,7 +32,7 @@ def choose_device(name: str, launch: Launch | None = None) -> torch.device:
                 "run.device=cuda, and each takes the GPU of its own number"
             ]
         )
-    # A launcher that gives every task a GPU of its own shows it no other.
+    # Slurm may show each task only its own GPU.
     number = own if own is not None else (0 if found == 1 and launch.launcher == "slurm" else launch.local_rank)
     if number < found:
         return torch.device("cuda", number)

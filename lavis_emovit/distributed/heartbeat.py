@@ -1,12 +1,8 @@
-"""Ranks that watch each other: one that fails, dies or hangs ends the run with a message, not with silence.
+"""Ranks watch each other: if one fails, dies or hangs, the run ends with a message.
 
-Ranks meet in collectives and wait there for whoever is missing. So each has a thread that writes to the common store
-what its process is doing, whenever that changes and every second. Rank 0 reads all of them, the others read rank 0's. A
-rank is lost when its process has gone or has written nothing for `SILENT_S`; the run hangs when no rank has moved for
-`run.timeout_s`, and then those that are furthest behind are named. A rank that stops with an error leaves its text for
-all.
-
-`note` is called wherever a run gets on; with one process it does nothing.
+A thread of each rank writes to the common store what its process is doing. Rank 0 reads all ranks, the others read rank
+0. A rank is lost if its process has ended or has written nothing for `SILENT_S`. The run hangs if no rank has made
+progress for `run.timeout_s`. A rank that stops with an error leaves its message for all.
 """
 
 from __future__ import annotations
@@ -29,42 +25,31 @@ from lavis_emovit.errors import UserError
 logger = logging.getLogger(__name__)
 
 INTERVAL_S = 1.0
-# A rank is missed after so long without a word; a machine that swaps may keep a thread for some seconds.
+# A rank that is silent for this long is lost; a machine that swaps may delay a thread for some seconds.
 SILENT_S = 30.0
-# How long the main thread gets to end by itself before the process is ended.
+# Time for the main thread to end by itself before the process is ended.
 GRACE_S = 5.0
-# EX_OSERR of sysexits.h: another process or its machine has failed, and a start of the same command goes on.
+# EX_OSERR of sysexits.h: another process or its machine has failed; the same command resumes the run.
 EXIT_RANK_LOST = 71
 
 _STOP_KEY = "stop"
 
 
 class RankLostError(UserError):
-    """The run cannot go on for something that happened to another rank; the text says to which, and where it was."""
+    """The run cannot continue because of another rank; the message names it and its last position."""
 
 
 @dataclass(frozen=True)
 class Beat:
-    """What one rank has last said.
-
-    Attributes:
-        rank: whose.
-        count: how often it has written.
-        moves: how often it has got on.
-        doing: for people, such as `reading`.
-        step: optimizer step that it has last been at, or None before the first.
-        place: the shard or sample that it read last, or None.
-        may_take_long: whether it is at something of no known length.
-        host, pid: its process.
-    """
+    """The last report of one rank."""
 
     rank: int
-    count: int
-    moves: int
-    doing: str
-    step: int | None
-    place: str | None
-    may_take_long: bool
+    count: int  # number of reports
+    moves: int  # number of calls of `note`, each of which is progress
+    doing: str  # for messages, such as `reading`
+    step: int | None  # last optimizer step
+    place: str | None  # last shard or sample
+    may_take_long: bool  # whether the current work has no known duration
     host: str
     pid: int
 
@@ -78,15 +63,7 @@ class Beat:
 
 
 class Heartbeat:
-    """The thread of one rank.
-
-    Args:
-        store: a torch.distributed store that all ranks reach.
-        rank, world_size: which of how many.
-        timeout_s: the run hangs when no rank has moved for so long.
-        interval_s, silent_s: as the module's constants.
-        end: ends this process with a code; for tests.
-    """
+    """The thread of one rank; `store` is a torch.distributed store that all ranks reach, `end` is for tests."""
 
     def __init__(
         self,
@@ -116,13 +93,12 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """The process ends as it should."""
         self._done.set()
         self._news.set()
         self._thread.join(timeout=2 * self._interval_s)
 
     def note(self, doing: str, *, step: int | None = None, place: str | None = None, long: bool = False) -> None:
-        """This rank has got on; the thread writes it, so that nothing waits for the store."""
+        """Record progress of this rank; the thread writes it, so nothing waits for the store."""
         with self._lock:
             own = self._own
             self._own = replace(
@@ -136,7 +112,7 @@ class Heartbeat:
         self._news.set()
 
     def leave_word(self, text: str) -> None:
-        """This rank stops with an error; the first to do so is the one that all others name."""
+        """Leave the error of this rank for all; only the first error counts."""
         self._done.set()
         try:
             self._post(self._rank, f"rank {self._rank}: {text}")
@@ -144,11 +120,9 @@ class Heartbeat:
             logger.debug("the error cannot be told to the other ranks: %s", error)
 
     def verdict(self, wait_s: float = 0.0) -> RankLostError | None:
-        """What has happened to another rank, or None; waits for the thread to find out."""
+        """The problem of another rank, or None; waits up to `wait_s` for the thread to find it."""
         self._judged.wait(wait_s)
         return None if self._verdict is None else RankLostError(self._verdict[1])
-
-    # The thread
 
     def _run(self) -> None:
         looked = time.monotonic()
@@ -164,7 +138,7 @@ class Heartbeat:
                 looked = time.monotonic()
                 problem = self._look()
             except Exception as error:
-                # The store is on rank 0 or with the launcher; its end is a rank's end unless this one ends as well.
+                # The store belongs to rank 0 or the launcher: without it a rank has ended, unless this one ends too.
                 if self._done.wait(self._interval_s):
                     return
                 seen = self._seen.get(0)
@@ -181,7 +155,7 @@ class Heartbeat:
         self._store.set(f"beat/{self._rank}", json.dumps(vars(self._own)))
 
     def _look(self) -> tuple[int, str] | None:
-        """Rank and text of what has gone wrong, or None."""
+        """Rank and text of a problem, or None."""
         if self._store.check([_STOP_KEY]):
             word = json.loads(self._store.get(_STOP_KEY))
             if word["rank"] != self._rank:
@@ -223,12 +197,11 @@ class Heartbeat:
         )
 
     def _tell(self, rank: int, text: str) -> tuple[int, str]:
-        """Give a finding to all ranks."""
         self._post(rank, text)
         return rank, text
 
     def _post(self, rank: int, text: str) -> None:
-        # Only the first word stays: what comes after it is a consequence.
+        # Only the first problem is kept: later ones are consequences.
         self._store.compare_set(_STOP_KEY, "", json.dumps({"rank": rank, "text": text}))
 
     def _read(self, rank: int) -> Beat | None:
@@ -238,7 +211,7 @@ class Heartbeat:
         return Beat(**json.loads(self._store.get(key)))
 
     def _is_gone(self, beat: Beat) -> bool:
-        """Whether the process has ended; only to be seen on the same machine."""
+        """Whether the process has ended, if it is on this machine."""
         if beat.host != self._own.host:
             return False
         try:
@@ -249,7 +222,7 @@ class Heartbeat:
             return False
 
     def _judge(self, problem: tuple[int, str]) -> None:
-        """Let the main thread end with the verdict; a collective that never returns is ended with the process."""
+        """Let the main thread end with the verdict; after `GRACE_S`, end the process."""
         # Printed before anything else: launchers end all ranks as soon as one has ended.
         if self._rank == 0 or problem[0] == 0:
             print(f"error: {problem[1]}", file=sys.stderr, flush=True)
@@ -271,7 +244,7 @@ _current: Heartbeat | None = None
 
 
 def begin(store: Any, rank: int, world_size: int, timeout_s: float, **options: Any) -> Heartbeat:
-    """Start this process's heartbeat; `note` and the other functions here are about it from now on."""
+    """Start the heartbeat of this process, which the functions of this module use."""
     global _current
     _current = Heartbeat(store, rank, world_size, timeout_s, **options)
     _current.start()
@@ -279,7 +252,6 @@ def begin(store: Any, rank: int, world_size: int, timeout_s: float, **options: A
 
 
 def end() -> None:
-    """Stop it, where there is one."""
     global _current
     if _current is not None:
         _current.stop()
@@ -292,20 +264,19 @@ def current() -> Heartbeat | None:
 
 
 def note(doing: str, *, step: int | None = None, place: str | None = None, long: bool = False) -> None:
-    """The run has got on in this process.
+    """Record progress of this process; does nothing with one process.
 
     Args:
-        doing: for people, such as `reading`.
-        step: optimizer step.
-        place: shard that is being read. Of both the last one is kept where they are left out.
-        long: what comes now takes as long as it takes, such as preparing a dataset.
+        doing: for messages, such as `reading`.
+        step, place: optimizer step and shard; None keeps the last one.
+        long: the work has no known duration, such as preparing a dataset.
     """
     if _current is not None:
         _current.note(doing, step=step, place=place, long=long)
 
 
 def is_exchange_error(error: BaseException) -> bool:
-    """Whether an error is that of a collective which another rank has left."""
+    """Whether a collective failed because another rank has left it."""
     text = f"{type(error).__name__} {error}".lower()
     marks = ("gloo", "nccl", "connection closed", "connection reset", "socket", "timed out", "store", "peer")
     return isinstance(error, RuntimeError) and any(mark in text for mark in marks)

@@ -12,10 +12,10 @@ logger = logging.getLogger(__name__)
 
 
 def join_ranks(launch: Any, run: Any) -> None:
-    """Meet the other processes of the run, and begin to watch each other."""
+    """Join the process group of the run, and start the heartbeat."""
     if launch.is_alone or processes.world_size() > 1:
         return
-    # The heartbeat, which knows who is late, is to speak before a collective gives up.
+    # The heartbeat, which knows the late rank, must report before a collective times out.
     processes.start(launch, device=choose_device(run.device, launch), timeout_s=run.timeout_s + 60.0)
     heartbeat.begin(processes.store("heartbeat"), launch.rank, launch.world_size, run.timeout_s)
     heartbeat.note("starting", long=True)
@@ -31,7 +31,7 @@ def join_ranks(launch: Any, run: Any) -> None:
 
 
 def _name_rank(rank: int) -> None:
-    """What all ranks would say is left to rank 0; of the others one hears what only they can know: of their data."""
+    """Log on other ranks than 0 only errors and warnings about their data, with the rank in each line."""
     logging.getLogger("lavis_emovit").setLevel(logging.ERROR)
     logging.getLogger("lavis_emovit.datasets").setLevel(logging.WARNING)
     for handler in logging.getLogger("lavis_emovit").handlers:

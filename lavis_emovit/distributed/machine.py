@@ -1,4 +1,4 @@
-"""What a run ran on, for checkpoints, metrics and benchmarks."""
+"""Versions and hardware of a run, for checkpoints, metrics and benchmarks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGES = ("lavis-emovit", "torch", "transformers", "salesforce-lavis", "numpy"
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide what a run computes, as far as they are installed."""
+    """Versions of Python and of the installed packages that determine results."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

@@ -1,8 +1,6 @@
-"""The processes of a run: what the launch says, how they meet, and the few things that they tell each other.
+"""The processes (ranks) of a run: how they are launched, how they meet, and small exchanges between them.
 
-A rank is one process of the run. torchrun, the `deepspeed` launcher and Slurm's `srun` each say in the environment
-which rank a process is; without any of them the run has one process. Everything here has a form for one process that
-needs no group and costs nothing, so callers never ask how many ranks there are.
+Everything here also works with one process, without a group and at no cost, so callers need not distinguish.
 """
 
 from __future__ import annotations
@@ -31,21 +29,14 @@ _store: Any = None
 
 @dataclass(frozen=True)
 class Launch:
-    """Which process this is.
-
-    Attributes:
-        rank, world_size: of all processes of the run.
-        local_rank, local_world_size: of those on this machine.
-        launcher: `python`, `torchrun`, `deepspeed`, `slurm` or `environment` (RANK and its like, set by hand).
-        master: host and port where the processes meet, None for one process.
-    """
+    """Rank of this process in the run, and on its machine (`local_`)."""
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
     local_world_size: int = 1
-    launcher: str = "python"
-    master: tuple[str, int] | None = None
+    launcher: str = "python"  # `python`, `torchrun`, `deepspeed`, `slurm` or `environment` (RANK etc. set by hand)
+    master: tuple[str, int] | None = None  # host and port where the processes meet; None for one process
 
     @property
     def is_alone(self) -> bool:
@@ -53,10 +44,9 @@ class Launch:
 
 
 def read_launch(environ: Mapping[str, str] | None = None) -> Launch:
-    """What the environment says about this process.
+    """Read the environment that torchrun, `deepspeed` or Slurm's `srun` sets.
 
-    Slurm counts only inside a step of several tasks (`srun`): a batch script or a shell of an allocation runs once,
-    whatever number of tasks the allocation has.
+    Slurm counts only inside a step of several tasks: a batch script runs once, however many tasks its allocation has.
 
     Raises:
         UserError: the variables contradict each other, or some are missing.
@@ -75,10 +65,8 @@ def start(
     """Join the process group: gloo for tensors on the CPU, NCCL beside it for those on GPUs.
 
     Args:
-        launch: which process this is.
-        device: where this rank computes.
         timeout_s: a collective that waits longer for another rank ends with an error.
-        even_alone: make a group of one process as well, for libraries that need one.
+        even_alone: also create a group of one process, for libraries that need one.
 
     Raises:
         UserError: the other processes cannot be reached.
@@ -119,14 +107,14 @@ def start(
 
 
 def store(prefix: str) -> Any:
-    """A connection of its own to the store where the ranks have met, with names of its own; None with one process."""
+    """A separate connection to the store of the ranks, with prefixed keys; None with one process."""
     if _store is None:
         return None
     return dist.PrefixStore(prefix, _store.clone() if hasattr(_store, "clone") else _store)
 
 
 def stop() -> None:
-    """Leave the process group, where there is one."""
+    """Leave the process group, if any."""
     global _store
     _store = None
     if dist.is_initialized():
@@ -134,12 +122,10 @@ def stop() -> None:
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many processes the run has."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -149,14 +135,14 @@ def is_main() -> bool:
 
 
 def barrier() -> None:
-    """Wait until all ranks have come here."""
+    """Wait for all ranks."""
     if world_size() > 1:
-        # By way of the CPU: NCCL's barrier needs to be told the device, and waits on the GPU.
+        # On the CPU: NCCL's barrier needs the device, and waits on the GPU.
         dist.all_reduce(torch.zeros(1))
 
 
 def broadcast_object(value: T, source: int = 0) -> T:
-    """What rank `source` has given, on all ranks; small things that pickle can take."""
+    """The small, picklable value of rank `source`, on all ranks."""
     if world_size() == 1:
         return value
     box = [value]
@@ -165,7 +151,7 @@ def broadcast_object(value: T, source: int = 0) -> T:
 
 
 def gather_objects(value: T) -> list[T]:
-    """What each rank has given, in the order of ranks, on all ranks."""
+    """The values of all ranks, in order, on all ranks."""
     if world_size() == 1:
         return [value]
     gathered: list[Any] = [None] * world_size()
@@ -174,11 +160,7 @@ def gather_objects(value: T) -> list[T]:
 
 
 def on_main(function: Callable[[], T]) -> T:
-    """Call something on rank 0 alone; its result, which pickle can take, goes to all ranks.
-
-    Raises:
-        UserError: what rank 0 raised, on all ranks; of others they have the text.
-    """
+    """Call a function on rank 0 only, and return its picklable result (or raise its UserError) on all ranks."""
     if world_size() == 1:
         return function()
     outcome: tuple[Any, UserError | None, str | None] = (None, None, None)
@@ -193,15 +175,6 @@ def on_main(function: Callable[[], T]) -> T:
     return result
 
 
-def any_rank(flag: bool) -> bool:
-    """Whether the flag is set on at least one rank; all ranks get the same answer."""
-    if world_size() == 1:
-        return flag
-    box = torch.tensor([int(flag)])
-    dist.all_reduce(box, op=dist.ReduceOp.MAX)
-    return bool(box.item())
-
-
 def _from_rank_variables(environ: Mapping[str, str]) -> Launch:
     missing = [name for name in ("RANK", "WORLD_SIZE") if name not in environ]
     if missing:
@@ -210,7 +183,7 @@ def _from_rank_variables(environ: Mapping[str, str]) -> Launch:
             "Start several processes with torchrun, deepspeed or srun, or unset RANK and WORLD_SIZE."
         )
     own, total = _number(environ, "RANK"), _number(environ, "WORLD_SIZE")
-    # The deepspeed launcher's own name for it is LOCAL_SIZE.
+    # The deepspeed launcher calls it LOCAL_SIZE.
     local_total = _number(environ, "LOCAL_WORLD_SIZE", _number(environ, "LOCAL_SIZE", total))
     local = _number(environ, "LOCAL_RANK", own % max(1, local_total))
     if not (0 <= own < total and 0 <= local < local_total <= total):

@@ -14,8 +14,8 @@ import torch
 def seed_everything(*parts: int | str) -> None:
     """Seed Python, numpy and torch (all devices) from the parts, for example ("step", seed, step, rank).
 
-    Every optimizer step does this anew. So dropout of step 500 is the same in a run that has just been resumed, in one
-    that has not stopped, and in one that evaluated in between, and a checkpoint needs no generator states.
+    Every optimizer step does this. So dropout of step 500 is the same in a resumed and an uninterrupted run, and a
+    checkpoint needs no generator states.
     """
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     seed = int.from_bytes(digest[:8], "big") >> 1
@@ -25,7 +25,7 @@ def seed_everything(*parts: int | str) -> None:
 
 
 def usable_cpus() -> int:
-    """Cores that this process may use: its affinity, and the quota of its container where there is one."""
+    """Cores that this process may use: its affinity, and the quota of its container if any."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()[:2]
@@ -37,12 +37,7 @@ def usable_cpus() -> int:
 
 
 def limit_threads(num_threads: int | None, num_ranks: int = 1) -> int:
-    """Set torch's CPU threads: as asked for, or one a usable core and never more than torch itself would take.
-
-    Args:
-        num_threads: as asked for, or None.
-        num_ranks: processes of the run on this machine, which share its cores.
-    """
+    """Set torch's CPU threads; None: one per usable core, divided by ranks, at most torch's default."""
     most = torch.get_num_threads()
     if num_ranks > 1 and os.environ.get("OMP_NUM_THREADS") == "1":
         most = usable_cpus()  # torchrun sets it where nobody has, whatever number of cores there is

@@ -135,7 +135,7 @@ def parse_record(line: str | bytes, place: str) -> EmotionRecord:
 
 
 def build_record(values: Mapping[str, Any], place: str) -> EmotionRecord:
-    """A record from plain values; raises like `parse_record`."""
+    """A record from plain values; raises as `parse_record`."""
     return parse_record(json.dumps(values), place)
 
 

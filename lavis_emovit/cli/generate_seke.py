@@ -84,9 +84,9 @@ def _print_check(report: dict[str, Any]) -> None:
         if found["low"] is not None:
             value += f" ({found['low']:.3f} to {found['high']:.3f})"
         parts = [
-            f"{level}: {found['measure']} {value}, completed for {found['kept']:.1%} of {found['num_faces']} faces"
+            f"{level}: {found['measure']} {value}, completed for {found['kept']:.1%} of {found['num_faces']} faces",
+            f"{found['calls_per_face']:g} calls per face",
         ]
-        parts.append(f"{found['calls_per_face']:g} calls per face")
         if found["auroc"] is not None:
             parts.append(f"AUROC of the uncertainty {found['auroc']:.3f}")
         if found["without"]:

@@ -11,7 +11,7 @@ import typer
 from typer import Argument, Option
 
 from lavis_emovit.cli.data_output import OverwriteOption, check_output
-from lavis_emovit.errors import ConfigError, DataError
+from lavis_emovit.errors import ConfigError, DataError, bullet_list
 
 if TYPE_CHECKING:
     from lavis_emovit.records import EmotionRecord
@@ -84,7 +84,7 @@ def seke_tests(
         missing = sorted(set(count_classes(others, name, settings.active_from)) - set(counts[name]))
         notes += [f"test_{name} has no face of {', '.join(missing)}; other splits have some"] if missing else []
     if strict and notes:
-        raise DataError("rejected by --strict, nothing was written:\n" + "\n".join(f"  - {line}" for line in notes))
+        raise DataError(f"rejected by --strict, nothing was written:\n{bullet_list(notes)}")
     for name, path in files.items():
         if sets.get(name):
             write_records(path, sets[name])

@@ -20,27 +20,15 @@ from lavis_emovit.errors import UserError
 
 EXIT_USER_ERROR = 2
 
-# Sub-command -> module with its typer `app`, and its summary: `emovit --help` imports none of the modules.
+# Sub-command, which is also the name of its module, -> summary: `emovit --help` imports none of the modules.
 COMMANDS = {
-    "doctor": (
-        "lavis_emovit.cli.doctor",
-        "Check versions, LAVIS, device, disk and weights, and run one training step of the tiny model.",
-    ),
-    "data": ("lavis_emovit.cli.data", "Create, check and preview datasets."),
-    "generate": (
-        "lavis_emovit.cli.generate",
-        "Write captions, attributes and instructions, by a chat model or offline.",
-    ),
-    "shards": ("lavis_emovit.cli.shards", "Build, merge, index, verify and describe shards."),
-    "convert": (
-        "lavis_emovit.cli.convert",
-        "Convert weights bit for bit, and report what was written, added and omitted.",
-    ),
-    "judge": ("lavis_emovit.cli.judge", "Let people judge captions: write a blinded sheet, and score filled sheets."),
-    "report": (
-        "lavis_emovit.cli.report",
-        "Write the results of runs and suites as a self-contained page, or its tables as text.",
-    ),
+    "doctor": "Check versions, LAVIS, device, disk and weights, and run one training step of the tiny model.",
+    "data": "Create, check and preview datasets.",
+    "generate": "Write captions, attributes and instructions, by a chat model or offline.",
+    "shards": "Build, merge, index, verify and describe shards.",
+    "convert": "Convert weights bit for bit, and report what was written, added and omitted.",
+    "judge": "Let people judge captions: write a blinded sheet, and score filled sheets.",
+    "report": "Write the results of runs and suites as a self-contained page, or its tables as text.",
 }
 
 
@@ -63,10 +51,9 @@ class LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
-        module, summary = COMMANDS[cmd_name]
         if self._is_listing:
-            return TyperCommand(cmd_name, help=summary)
-        command: Any = get_command(importlib.import_module(module).app)
+            return TyperCommand(cmd_name, help=COMMANDS[cmd_name])
+        command: Any = get_command(importlib.import_module(f"lavis_emovit.cli.{cmd_name}").app)
         command.name = cmd_name
         return command
 

@@ -35,8 +35,8 @@ def get_label_set(name: str) -> LabelSet:
     raise DataError(f"unknown label set '{name}'{hint}. Write your own as '{CUSTOM_PREFIX}calm, tense, wild'.")
 
 
+# Type of a setting that names a label set; rejects unknown names.
 LabelSetName = Annotated[str, AfterValidator(lambda name: get_label_set(name) and name)]
-"""Type of a setting that names a label set; rejects unknown names."""
 
 
 @functools.lru_cache(maxsize=64)

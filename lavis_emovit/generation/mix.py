@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from pydantic import Field
 
-from lavis_emovit.errors import DataError
+from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.generation.kinds import KINDS
 from lavis_emovit.records import EmotionRecord, InstructionKind
 from lavis_emovit.settings import Settings
@@ -92,8 +92,7 @@ def draw_mix(
             ids = ids[count:]
     if short and not allow_short:
         raise DataError(
-            "the mix needs more images than there are:\n"
-            + "\n".join(f"  - {line}" for line in short)
-            + "\nUse a smaller mix, add images, or use all images of these classes (--allow-short)."
+            f"the mix needs more images than there are:\n{bullet_list(short)}\n"
+            "Use a smaller mix, add images, or use all images of these classes (--allow-short)."
         )
     return chosen

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
-from lavis_emovit.errors import DataError
+from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import file_sha256
 from lavis_emovit.records import EmotionRecord
 
@@ -49,9 +49,7 @@ def refuse_overlap(
                 found.append(f"{name} is the same image as '{other_id}'")
                 break
     if found:
-        shown = "\n".join(f"  - {line}" for line in found[:_MAX_SHOWN])
-        more = f"\n  and {len(found) - _MAX_SHOWN} more" if len(found) > _MAX_SHOWN else ""
         raise DataError(
-            f"{len(found)} held-out images overlap with the training data:\n{shown}{more}\n"
+            f"{len(found)} held-out images overlap with the training data:\n{bullet_list(found, _MAX_SHOWN)}\n"
             "Remove them from one of the two, or split again (`emovit data import ... --split-seed`)."
         )

@@ -16,8 +16,7 @@ from lavis_emovit.generation.reading import object_schema
 from lavis_emovit.generation.seke.settings import LEVELS, LevelName
 from lavis_emovit.records import EmotionRecord
 
-MARK = "seke_"
-"""Prefix of the keys of `extra` that record the source of a level."""
+MARK = "seke_"  # prefix of the keys of `extra` that record the source of a level
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from lavis_emovit.generation.seke.levels import Levels
 from lavis_emovit.generation.seke.settings import LEVELS, LevelName
 from lavis_emovit.generation.seke.votes import Estimate
 
-AFFECT_ERROR = 0.2
-"""A larger difference on an axis counts as an error in the ranking by uncertainty."""
+AFFECT_ERROR = 0.2  # a larger difference on an axis counts as an error in the ranking by uncertainty
 
 
 @dataclass(frozen=True)

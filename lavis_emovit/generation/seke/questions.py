@@ -86,8 +86,7 @@ def _in_words(levels: Levels, priors: FacialPriors) -> str:
     if levels.arousal is not None:
         lines.append(f"- arousal: {levels.arousal:.2f}")
     if levels.units:
-        groups = (("active", True), ("not active", False))
-        for name, is_active in groups:
+        for name, is_active in (("active", True), ("not active", False)):
             listed = sorted(unit for unit, value in levels.units.items() if value is is_active)
             words = ", ".join(f"{unit} {priors.units.get(unit, '')}".strip() for unit in listed)
             lines.append(f"- units that are {name}: {words or 'none'}")

@@ -22,28 +22,16 @@ def convert(
     target: Annotated[
         Path, Argument(help="*.pth: LAVIS format. *.safetensors: only trained tensors. Else: a transformers folder.")
     ],
-    base: Annotated[
-        str | None, Option(help="Model of the trained tensors, if there is no config.yaml of a run beside them.")
-    ] = None,
+    base: Annotated[str | None, Option(help="Model of trained tensors that have no config.yaml beside them.")] = None,
     llm_model: Annotated[str | None, Option(help="Folder or hub id of the language model of a .pth file.")] = None,
     qformer_tokenizer: Annotated[
         str | None, Option(help="vocab.txt, folder or hub id; by default bert-base-uncased.")
     ] = None,
-    vision_weights: Annotated[
-        str | None, Option(help="EVA encoder file (eva_vit_g.pth), for a trimmed .pth file.")
-    ] = None,
-    vision_heads: Annotated[
-        int | None, Option(help="Attention heads of the image encoder, if it is not ViT-g.")
-    ] = None,
-    qformer_heads: Annotated[
-        int | None, Option(help="Attention heads of the Q-Former, if it is not BERT-base.")
-    ] = None,
-    parts: Annotated[
-        str, Option(help="For a .safetensors target: parts to write, as in model.trained_parts.")
-    ] = "emovit",
-    trimmed: Annotated[
-        bool, Option("--trimmed", help="For a .pth target: omit image encoder and language model.")
-    ] = False,
+    vision_weights: Annotated[str | None, Option(help="EVA encoder (eva_vit_g.pth), for a trimmed .pth file.")] = None,
+    vision_heads: Annotated[int | None, Option(help="Attention heads of the image encoder, if not ViT-g.")] = None,
+    qformer_heads: Annotated[int | None, Option(help="Attention heads of the Q-Former, if not BERT-base.")] = None,
+    parts: Annotated[str, Option(help="For a .safetensors target: parts, as in model.trained_parts.")] = "emovit",
+    trimmed: Annotated[bool, Option("--trimmed", help="For a .pth target: omit image encoder and LLM.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace an existing target.")] = False,
 ) -> None:
     """Convert weights bit for bit, and report what was written, added and omitted."""

@@ -32,9 +32,7 @@ ImagesOption = Annotated[
 def stats(
     records: RecordsArgument,
     json_out: Annotated[Path | None, Option("--json", help="Also write all counts as JSON.")] = None,
-    strict: Annotated[
-        bool, Option("--strict", help="Refuse records without a label, and labels without a record.")
-    ] = False,
+    strict: Annotated[bool, Option("--strict", help="Refuse unlabelled records, and labels without a record.")] = False,
 ) -> None:
     """Count records: splits, label balance, label pairs, ratings, action units."""
     from lavis_emovit.files import write_json

@@ -34,9 +34,7 @@ def import_dataset(
         list[str] | None,
         Option(help="FIELD=COLUMN of a table, repeatable; fields are image, emotion, split, group, ..."),
     ] = None,
-    label_set: Annotated[
-        str | None, Option(help="Label set, for example mikels8, or your own: 'labels:calm, tense'.")
-    ] = None,
+    label_set: Annotated[str | None, Option(help="Label set, like mikels8, or your own: 'labels:calm, tense'.")] = None,
     change: Annotated[
         list[str] | None, Option("--set", help="KEY=VALUE in the dataset's layout, repeatable, for example ties=soft.")
     ] = None,
@@ -48,14 +46,10 @@ def import_dataset(
     own_splits: Annotated[
         bool, Option("--own-splits", help="Keep the published splits instead of those of the dataset's YAML.")
     ] = False,
-    strict: Annotated[
-        bool, Option("--strict", help="Refuse differences from the published counts, and skipped images.")
-    ] = False,
+    strict: Annotated[bool, Option("--strict", help="Refuse other counts than published, and skipped images.")] = False,
     categorical: Annotated[bool, Option(help="Write the categorical instruction into each record.")] = True,
     wording: Annotated[list[int] | None, Option(help="Wordings to choose from, repeatable.")] = None,
-    option_order: Annotated[
-        Literal["fixed", "shuffled"], Option(help="Order of the options in the question.")
-    ] = "fixed",
+    option_order: Annotated[Literal["fixed", "shuffled"], Option(help="Order of the options in questions.")] = "fixed",
     seed: Annotated[int, Option(help="Seed of wordings and option orders.")] = 0,
 ) -> None:
     """Read a dataset and write its records for `emovit shards build`. Nothing is downloaded."""

@@ -64,14 +64,10 @@ def _generate(
     judge: Annotated[str | None, Option(help="Chat model that rates every pair.")] = None,
     mix: Annotated[str | None, Option(help="Number of images per kind: all, released, paper or small.")] = None,
     allow_short: Annotated[bool, Option("--allow-short", help="Use all images of a class that has too few.")] = False,
-    captioner: Annotated[
-        str | None, Option(help="LAVIS captioner instead of the chat model: lavis:NAME or lavis:NAME/TYPE.")
-    ] = None,
+    captioner: Annotated[str | None, Option(help="LAVIS captioner instead of a chat model: lavis:NAME[/TYPE].")] = None,
     redo_captions: Annotated[bool, Option("--redo-captions", help="Replace existing captions.")] = False,
     device: Annotated[str | None, Option(help="Device of the LAVIS captioner, by default cpu.")] = None,
-    vocabulary: Annotated[
-        str | None, Option(help="EmoSet's info.json with the allowed attribute terms; by default any term.")
-    ] = None,
+    vocabulary: Annotated[str | None, Option(help="EmoSet's info.json with the allowed terms; by default any.")] = None,
     wording: Annotated[list[int] | None, Option(help="Categorical wordings to choose from.")] = None,
     option_order: Annotated[OptionOrder | None, Option(help="Order of the options in the question.")] = None,
     open_set: Annotated[bool, Option("--open-set", help="Ask without a list of options.")] = False,

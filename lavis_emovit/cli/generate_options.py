@@ -17,20 +17,14 @@ class JobOptions:
 
     records: Annotated[Path, Argument(help="Records file, for example from `emovit data import`.")]
     out: Annotated[Path, Option(help="Folder for records.jsonl, the ledger, rejected pairs and the preview.")]
-    images: Annotated[
-        Path | None, Option(help="Folder that image paths are relative to; by default that of the records.")
-    ] = None
+    images: Annotated[Path | None, Option(help="Folder of the image paths, if not the records'.")] = None
     config: Annotated[Path | None, Option(help="YAML file with settings; the command's options take precedence.")] = (
         None
     )
     split: Annotated[str | None, Option(help="Only records of this split; 'every' for all.")] = None
     seed: Annotated[int | None, Option(help="Seed of wordings, examples and mixes.")] = None
-    model: Annotated[
-        str | None, Option(help="Chat model, or 'offline' (the default): templates, or tables for faces.")
-    ] = None
-    base_url: Annotated[
-        str | None, Option(help="OpenAI-compatible address up to /v1; OPENAI_API_KEY contains the key.")
-    ] = None
+    model: Annotated[str | None, Option(help="Chat model, or 'offline' (default): templates, tables for faces.")] = None
+    base_url: Annotated[str | None, Option(help="OpenAI-compatible address up to /v1; key: OPENAI_API_KEY.")] = None
     in_flight: Annotated[int | None, Option(help="Simultaneous requests, up to 1000.")] = None
     rpm: Annotated[float | None, Option(help="Requests per minute.")] = None
     tpm: Annotated[float | None, Option(help="Tokens per minute.")] = None
@@ -40,9 +34,7 @@ class JobOptions:
     dry_run: Annotated[bool, Option("--dry-run", help="Send nothing; print the expected cost.")] = False
     batch: Annotated[bool, Option("--batch", help="Use the Batch API: half the price, within a day.")] = False
     wait: Annotated[bool, Option(help="Wait for batches. With --no-wait, repeat the command to collect.")] = True
-    held_out: Annotated[
-        list[Path] | None, Option(help="Records of test sets, which must not overlap with the training data.")
-    ] = None
+    held_out: Annotated[list[Path] | None, Option(help="Test records that must not overlap with training data.")] = None
     check_overlap: Annotated[bool, Option(help="Reject images that are also in a test set.")] = True
     conversations: Annotated[bool, Option("--conversations", help="Also write LLaVA-style conversations.json.")] = False
     shards: Annotated[bool, Option("--shards", help="Also build shards of every split in OUT/shards.")] = False

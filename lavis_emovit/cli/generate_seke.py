@@ -16,16 +16,12 @@ from lavis_emovit.errors import ConfigError
 def seke(
     options: JobOptions,
     *,
-    check: Annotated[
-        bool, Option("--check", help="Hide known levels and measure how well they are completed; no records.")
-    ] = False,
+    check: Annotated[bool, Option("--check", help="Hide known levels, measure their completion; no records.")] = False,
     n0: Annotated[int | None, Option(help="Answers per face in the first round.")] = None,
     n_max: Annotated[int | None, Option(help="Highest number of answers per face.")] = None,
     prior: Annotated[bool | None, Option(help="Use the tables, in questions and rules.")] = None,
     sampling: Annotated[bool | None, Option(help="Request several answers; --no-sampling requests one.")] = None,
-    adaptive: Annotated[
-        bool | None, Option(help="Request more if answers disagree; --no-adaptive requests n0 per face.")
-    ] = None,
+    adaptive: Annotated[bool | None, Option(help="Request more if answers disagree; --no-adaptive: n0 each.")] = None,
     verification: Annotated[
         Literal["off", "rules", "doubtful", "always"] | None, Option(help="Rules, and a review by the model.")
     ] = None,

@@ -31,18 +31,14 @@ def seke_tests(
     records: Annotated[Path, Argument(help="Records of faces, split by person (`emovit data split`).")],
     out: Annotated[Path, Option(help="Folder for test_<level>.jsonl and manifest.json.")],
     overwrite: OverwriteOption = False,
-    images: Annotated[
-        Path | None, Option(help="Folder that image paths are relative to; by default that of the records.")
-    ] = None,
+    images: Annotated[Path | None, Option(help="Folder of the image paths, if not the records'.")] = None,
     split: Annotated[str, Option(help="Split to create the test sets from.")] = "test",
     level: Annotated[list[Level] | None, Option(help="Only these levels; by default all.")] = None,
     per_class: Annotated[int | None, Option(min=1, help="Highest number of faces per class.")] = None,
     balanced: Annotated[bool, Option("--balanced", help="Limit every class to the size of the rarest one.")] = False,
     active_from: Annotated[float, Option(help="Lowest intensity of an active action unit.")] = 1.0,
     seed: Annotated[int, Option(help="Another seed chooses other faces.")] = 0,
-    strict: Annotated[
-        bool, Option("--strict", help="Reject what is otherwise noted: faces without a person, empty classes.")
-    ] = False,
+    strict: Annotated[bool, Option("--strict", help="Reject what is otherwise only noted.")] = False,
 ) -> None:
     """Create test sets of one split, one per level that people labelled; no person may be in another split."""
     from lavis_emovit.emotion.facial import facial_priors

@@ -21,9 +21,7 @@ def sheet(
     suite_dir: Annotated[Path, Argument(help="Output folder of a suite with captions (suite.output_dir).")],
     first: Annotated[str, Option(help="The judged model.")],
     out: Annotated[Path, Option(help="Folder for sheet.html, choices.csv and key.json.")],
-    second: Annotated[
-        str, Option(help="Another model, or `human`: the caption of the dataset with the highest score.")
-    ] = "human",
+    second: Annotated[str, Option(help="Another model, or `human`: the best caption of the dataset.")] = "human",
     benchmark: Annotated[str | None, Option(help="The benchmark, if the suite has several.")] = None,
     limit: Annotated[int | None, Option(min=1, help="Highest number of images on the sheet.")] = None,
     seed: Annotated[int, Option(help="Another seed gives another order of images and captions.")] = 0,

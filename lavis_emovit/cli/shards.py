@@ -31,16 +31,12 @@ def build(
     records: Annotated[Path, Argument(help="Records file (`emovit data import` creates one).")],
     out: Annotated[Path, Option(help="Folder for the shards.")],
     images: Annotated[Path | None, Option(help="Folder of the image paths, if not the records'.")] = None,
-    split: Annotated[
-        str | None, Option(help="Only this split, directly in OUT; by default all, in OUT/<split>.")
-    ] = None,
+    split: Annotated[str | None, Option(help="Only this split, directly in OUT; else all, in OUT/<split>.")] = None,
     samples_per_shard: Annotated[int, Option(min=1, help="Samples in each shard.")] = 1000,
     seed: Annotated[int, Option(help="Seed of the order in which samples are written.")] = 0,
     processes: Processes = None,
     resize: Annotated[int | None, Option(min=8, help="Shrink images whose shorter side has more pixels.")] = None,
-    part: Annotated[
-        str | None, Option(metavar="I/N", help="Only the I-th of N parts; `emovit shards merge` joins them.")
-    ] = None,
+    part: Annotated[str | None, Option(metavar="I/N", help="Only part I of N, for `emovit shards merge`.")] = None,
     skip_bad: SkipBad = False,
     overwrite: Overwrite = False,
 ) -> None:

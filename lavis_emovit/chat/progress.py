@@ -42,10 +42,8 @@ class RunProgress:
 @contextmanager
 def show_progress(label: str, run: RunProgress) -> Iterator[None]:
     """Show the counters of a run while the block runs."""
-    with progress(label, run.total) as line:
-
-        def refresh() -> None:
-            line.update(run.done + run.failed.total(), run.total, run.note(), run.from_ledger)
-
-        with polled(refresh):
-            yield
+    with (
+        progress(label, run.total) as line,
+        polled(lambda: line.update(run.done + run.failed.total(), run.total, run.note(), run.from_ledger)),
+    ):
+        yield

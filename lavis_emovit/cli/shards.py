@@ -248,8 +248,7 @@ def _describe(place: str, index: ShardIndex) -> list[str]:
     size_mb = sum(shard.size_bytes for shard in index.shards) / 1e6
     lines = [place, f"  samples     {index.num_samples} in {len(index.shards)} shards, {size_mb:.1f} MB"]
     lines.append(f"  hash        {index.hash}")
-    resize = index.build.get("resize")
-    if resize:
+    if resize := index.build.get("resize"):
         lines.append(f"  images      shrunk to {resize['short_side_px']} px on the shorter side")
     lines.append(f"  label sets  {', '.join(index.label_sets) or 'none'}")
     for label, count in index.label_histogram.items():

@@ -183,7 +183,9 @@ def _intensity(plain: str, match: re.Match[str]) -> float | None:
 
 def _denied(plain: str, mentions: list[_Mention]) -> list[bool]:
     """Whether a denial precedes or follows each mention, or the list that contains it."""
-    joints = [_joint(plain, left, right) for left, right in itertools.pairwise(mentions)]
+    # The text between two neighbours of one list; None if they are not in one list.
+    between = [plain[left.end : right.start] for left, right in itertools.pairwise(mentions)]
+    joints = [text if _JOINT.fullmatch(text) else None for text in between]
     followed, continues_to_or = [False] * len(mentions), [False] * len(mentions)
     for i in reversed(range(len(mentions))):
         joint = joints[i] if i < len(joints) else None
@@ -206,12 +208,6 @@ def _denied(plain: str, mentions: list[_Mention]) -> list[bool]:
         preceded.append(follows_cue or (is_passed_on and preceded[i - 1]))
         preceded[i] = preceded[i] or any(start <= mention.start < end for start, end in headings)
     return [one or other for one, other in zip(followed, preceded)]
-
-
-def _joint(plain: str, left: _Mention, right: _Mention) -> str | None:
-    """The text between two neighbours of one list, or None if they are not in one list."""
-    between = plain[left.end : right.start]
-    return between if _JOINT.fullmatch(between) else None
 
 
 def _contains(joint: str, words: str) -> bool:

@@ -241,10 +241,7 @@ class _Step:
         for record in self.records:
             outcome = self.outcomes[record.id]
             provenance = f"{result.writer}:{prompt}#{outcome.sample}"
-            new = [
-                Instruction(kind=name, question=pair.question, answer=pair.answer, provenance=provenance)
-                for pair in outcome.pairs
-            ]
+            new = [Instruction(kind=name, provenance=provenance, **vars(pair)) for pair in outcome.pairs]
             changed[record.id] = with_instructions(record, name, new)
             result.num_done += bool(new)
             result.num_pairs += len(new)

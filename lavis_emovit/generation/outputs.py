@@ -23,7 +23,6 @@ SUMMARY = "summary.json"
 MANIFEST = "manifest.json"
 CONVERSATIONS = "conversations.json"
 PREVIEW = "preview.html"
-REJECTED = "rejected"
 
 
 def write_outputs(
@@ -74,22 +73,8 @@ def write_outputs(
     }
     write_json(job.folder / MANIFEST, manifest)
     if num_preview:
-        num_instructions = sum(len(record.instructions) for record in job.records)
-        write_preview(
-            job.folder / PREVIEW,
-            [record for record in job.records if record.id in job.processed],
-            job.image_root,
-            steps,
-            title=f"Instruction data of {source.parent.name or source.name}",
-            subtitle=(
-                f"{len(job.records)} records, {num_instructions} instructions. This run processed {len(job.processed)} "
-                "records; the images below are from these."
-            ),
-            costs=ledger_line(job),
-            rejected_folder=job.folder / REJECTED,
-            num_images=num_preview,
-            seed=job.settings.seed,
-        )
+        title = f"Instruction data of {source.parent.name or source.name}"
+        write_preview(job, job.folder / PREVIEW, steps, title=title, costs=ledger_line(job), num_images=num_preview)
 
 
 def count_instructions(job: Job) -> dict[str, dict[str, int]]:

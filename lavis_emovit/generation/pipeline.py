@@ -99,7 +99,7 @@ def write_categorical(job: Job, ids: Iterable[str] | None = None) -> StepResult:
     job.replace(written)
     num = len(written)
     return StepResult(
-        "categorical", "template:categorical", "", num_records=len(chosen), num_done=num, num_pairs=num, num_read=num
+        "categorical", "template:categorical", num_records=len(chosen), num_done=num, num_pairs=num, num_read=num
     )
 
 

@@ -15,6 +15,7 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.generation.checks import REASONS
 from lavis_emovit.generation.facts import ALL_FACTS, fact
+from lavis_emovit.generation.job import Job
 from lavis_emovit.records import EmotionRecord
 
 _SIDE_PX = 420
@@ -22,29 +23,18 @@ _NUM_REJECTED = 24
 
 
 def write_preview(
-    path: Path,
-    records: Sequence[EmotionRecord],
-    image_root: Path,
-    steps: Sequence[dict[str, Any]],
-    *,
-    title: str,
-    subtitle: str,
-    costs: str,
-    rejected_folder: Path,
-    num_images: int,
-    seed: int,
+    job: Job, path: Path, steps: Sequence[dict[str, Any]], *, title: str, costs: str, num_images: int
 ) -> None:
-    """Write the page as one HTML file that contains its images.
-
-    Args:
-        records: records of the run; the page shows those with instructions, if any.
-        steps: results of steps, as in `summary.json`.
-        rejected_folder: folder of rejected pairs, one file per kind.
-        seed: seed of all random choices.
-    """
-    rng = random.Random(f"preview/{seed}")
-    written = [record for record in records if record.instructions] or list(records)
+    """Write the page as one HTML file that contains its images; `steps` are results as in `summary.json`."""
+    rng = random.Random(f"preview/{job.settings.seed}")
+    processed = [record for record in job.records if record.id in job.processed]
+    written = [record for record in processed if record.instructions] or processed
     drawn = rng.sample(written, min(num_images, len(written)))
+    num_instructions = sum(len(record.instructions) for record in job.records)
+    subtitle = (
+        f"{len(job.records)} records, {num_instructions} instructions. This run processed {len(job.processed)} "
+        "records; the images below are from these."
+    )
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lavis_emovit.generation"),
         autoescape=True,
@@ -57,8 +47,8 @@ def write_preview(
         costs=costs,
         steps=steps,
         meanings=REASONS,
-        cards=[_card(record, image_root) for record in drawn],
-        rejected=_draw_rejected(rejected_folder, rng),
+        cards=[_card(record, job.image_root) for record in drawn],
+        rejected=_draw_rejected(job.folder / "rejected", rng),
     )
     with atomic_writer(path) as file:
         file.write(html)

@@ -90,15 +90,10 @@ def read_text(text: str, key: str) -> Reading:
 
 
 def _collect(value: Any, reading: Reading) -> None:
-    if isinstance(value, list):
-        for item in value:
-            _collect(item, reading)
-        return
-    if not isinstance(value, dict):
-        return
-    parts = {key: item for name, item in value.items() if (key := _KEYS.get(str(name).strip().casefold()))}
+    items = value if isinstance(value, dict) else {}
+    parts = {key: item for name, item in items.items() if (key := _KEYS.get(str(name).strip().casefold()))}
     if not parts:
-        for item in value.values():
+        for item in value if isinstance(value, list) else items.values():
             _collect(item, reading)
         return
     question, answer = parts.get("question"), parts.get("answer")

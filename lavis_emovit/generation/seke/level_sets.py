@@ -56,11 +56,11 @@ def level_set(
     Raises:
         DataError: an emotion is not a facial expression.
     """
-    found: list[tuple[EmotionRecord, list[str]]] = []
-    for record in map(without_generated, records):
-        names = classes_of(known_levels(record, settings.active_from), level)
-        if names:
-            found.append((record, names))
+    found = [
+        (record, names)
+        for record in map(without_generated, records)
+        if (names := classes_of(known_levels(record, settings.active_from), level))
+    ]
     totals = Counter(name for _, names in found for name in names)
     limit = min([*([per_class] if per_class is not None else []), *(totals.values() if balanced else [])], default=None)
     chosen = {record.id for record, _ in found} if limit is None else _draw(found, totals, limit, f"{level}/{seed}")

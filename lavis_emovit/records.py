@@ -190,8 +190,7 @@ def write_records(path: str | os.PathLike[str], records: Iterable[EmotionRecord]
 def to_conversations(records: Iterable[EmotionRecord]) -> list[dict[str, Any]]:
     """LLaVA-style items, one per question, with unique ids (`<record id>/<kind>/<number>`).
 
-    They have the additional keys `kind`, `provenance`, `split` and, if known, `emotion`; LLaVA's readers ignore unknown
-    keys.
+    They have the additional keys `kind`, `provenance`, `split` and, if known, `emotion`.
     """
     items: list[dict[str, Any]] = []
     for record in records:
@@ -230,7 +229,6 @@ def from_conversations(
     Args:
         source: name of the dataset, also the first part of each id.
         split: split of items without one.
-        label_set: label set of the emotions found.
         place: name of the list (its file) for error messages.
 
     Raises:

@@ -29,10 +29,7 @@ OnHeaders = Callable[[Mapping[str, str]], Awaitable[None]]
 
 
 class ChatClient:
-    """Calls to one endpoint; `api` is its `openai` client. Use it as an asynchronous context manager.
-
-    `on_headers` receives the headers of every HTTP answer; their names ignore case.
-    """
+    """Calls to one endpoint; `api` is its `openai` client. `on_headers` receives the headers of every HTTP answer."""
 
     def __init__(self, settings: ChatSettings, on_headers: OnHeaders | None = None):
         import openai
@@ -199,11 +196,7 @@ def _usage(usage: Any) -> Usage | None:
 
 
 def _join_events(text: str) -> dict[str, Any]:
-    """The completion object that the chunks of a stream add up to.
-
-    Raises:
-        ValueError, TypeError, AttributeError: the stream broke off, or contains something other than chunks.
-    """
+    """The completion object of a stream. ValueError, TypeError or AttributeError if it is broken."""
     whole: dict[str, Any] = {}
     content = refusal = ""
     finish = None

@@ -81,11 +81,7 @@ def load_prices(path: str | Path | None = None) -> PriceTable:
 
 
 def price_of(settings: ChatSettings) -> Price | None:
-    """The price of the endpoint's model, or None if it has none.
-
-    Raises:
-        UserError: the file with prices cannot be used, or the model has no price although there is a budget.
-    """
+    """The price of the endpoint's model, or None. UserError for a bad price file, or a budget without a price."""
     model = settings.model
     price = load_prices(settings.prices).find(model)
     if price is None and settings.max_usd is not None:
@@ -105,10 +101,7 @@ def worst_case(request: ChatRequest, price: Price | None) -> Usage:
 
 
 def likely(request: ChatRequest, price: Price | None, output_tokens: float) -> Usage:
-    """An estimate of the tokens that a request uses, given the length of a typical reply.
-
-    An image counts a fifth of its maximum.
-    """
+    """Expected tokens of a request, given the length of a typical reply; an image counts a fifth of its maximum."""
     per_image = price.image_tokens_max if price else _IMAGE_TOKENS_MAX_UNKNOWN
     text = request.num_text_bytes() / _CHARACTERS_PER_TOKEN + _TOKENS_AROUND_MESSAGE / 2 * len(request.messages)
     return Usage(round(text + per_image / 5 * request.num_images()), round(output_tokens))

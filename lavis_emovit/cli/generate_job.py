@@ -35,7 +35,6 @@ def open_job(
     """Open a job over a records file. The ledger of its folder is locked inside the block.
 
     Args:
-        settings: settings of the job; the split `every` means all records.
         problems: invalid options of the command.
         images_for: what needs the images, for the error message if all are missing. None: only warn.
 

@@ -22,12 +22,7 @@ SECTIONS = ("chat", "judge", "job", "mix", "seke")
 def read_settings(
     config: Path | None, chat: dict[str, Any], job: dict[str, Any], judge: str | None, mix: str | None
 ) -> tuple[ChatSettings | None, ChatSettings | None, JobSettings, tuple[str, Mix] | None]:
-    """Combine the settings file with the options of the command line, which take precedence.
-
-    Args:
-        config: YAML with any of `SECTIONS`.
-        chat, job: given options, by the names of the settings.
-        judge, mix: model of the judge, and name of a built-in mix.
+    """Combine the settings file (YAML with any of `SECTIONS`) with the given options, which take precedence.
 
     Returns:
         endpoint (None: the offline writer), endpoint of the judge or None, settings of the job, name and parts of the

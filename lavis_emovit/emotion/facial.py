@@ -84,7 +84,7 @@ class FacialPriors(Settings):
         return {unit: sum(unit in item.units for item in prototypes) / len(prototypes) for unit in units}
 
     def region(self, expression: str) -> Region:
-        """Region of an expression. Raises DataError if the tables do not contain the expression."""
+        """Region of an expression. DataError if the tables do not contain it."""
         return self._prior(expression).region
 
     def agreement(self, expression: str, active: Collection[int], units: Collection[int] = FACIAL_UNITS) -> float:

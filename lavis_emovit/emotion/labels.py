@@ -48,9 +48,7 @@ def _custom_set(name: str) -> LabelSet:
 
 
 def coarser_label(label: str, fine_set: str, coarse_set: str) -> str | None:
-    """Map a label or alias to a coarser set, by the hierarchy of a dataset or by polarity (`polarity2`).
-
-    None if it has no counterpart: neutral labels have no polarity.
+    """Map a label to a coarser set, by the hierarchy of a dataset or by polarity; None if it has no counterpart.
 
     Raises:
         DataError: unknown label or set, or no hierarchy between the sets.

@@ -38,11 +38,7 @@ _SCHEMA = object_schema(
 
 
 def read_vocabulary(path: str | Path | None = None) -> dict[str, tuple[str, ...]]:
-    """Terms of each attribute, from EmoSet's `info.json`; without a file, only the expressions are limited.
-
-    Raises:
-        UserError: the file has another format.
-    """
+    """Terms of each attribute, from EmoSet's `info.json` (else UserError); None limits only the expressions."""
     if path is None:
         return dict(BUILT_IN_VOCABULARY)
     try:
@@ -60,9 +56,8 @@ def read_vocabulary(path: str | Path | None = None) -> dict[str, tuple[str, ...]
 def write_attributes(job: Job, ids: Iterable[str] | None = None, *, vocabulary: str | None = None) -> StepResult:
     """Add missing attributes to records; attributes of the source stay unchanged.
 
-    Brightness and colorfulness are measured (`lavis_emovit.images`). A chat model names the other four from the image;
-    terms outside the vocabulary (see `read_vocabulary`) are dropped and counted. Without a chat model they stay
-    unknown.
+    Brightness and colorfulness are measured. A chat model, if any, names the other four from the image; terms outside
+    the vocabulary (see `read_vocabulary`) are dropped and counted.
     """
     chosen = job.chosen(ids)
     terms = read_vocabulary(vocabulary)

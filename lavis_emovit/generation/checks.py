@@ -101,8 +101,7 @@ def check_pair(pair: Pair, kind: Kind, label: str | None, label_set: LabelSet | 
 def leaks_label(question: str, label: str, label_set: LabelSet) -> bool:
     """Whether a question names the label of the image ("Why is the man so sad?" for sadness).
 
-    Only whole words and their inflections count: "danger" does not count as anger. A question that lists all labels of
-    the set, like the categorical question, reveals nothing.
+    Only whole words and their inflections count. A question that lists all labels of the set reveals nothing.
     """
     forms = word_forms(label_set)
     words = [word.casefold().replace("\u2019", "'").removesuffix("'s") for word in _WORD.findall(question)]

@@ -51,10 +51,7 @@ class _Outcome:
 def write_kind(job: Job, name: str, ids: Iterable[str] | None = None) -> StepResult:
     """Write one kind of instruction into the records of the split, optionally limited to `ids`.
 
-    `rejected/<kind>.jsonl` in the job's folder contains the rejected pairs.
-
-    Raises:
-        DataError: a record has an emotion without label set, or with an unknown one.
+    `rejected/<kind>.jsonl` in the job's folder contains the rejected pairs. Raises as `check_labels`.
     """
     step = _Step(job, KINDS[name], ids)
     if job.chat is None:

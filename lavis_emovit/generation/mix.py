@@ -60,16 +60,10 @@ MIXES: dict[str, Mix] = {
 def draw_mix(
     records: Iterable[EmotionRecord], mix: Mix, *, seed: int = 0, allow_short: bool = False
 ) -> dict[str, tuple[str, ...]]:
-    """Choose images for a mix.
+    """Choose images for a mix: record id -> kinds.
 
-    The choice depends only on seed and ids. A larger count contains all images of a smaller one.
-
-    Args:
-        records: images to choose from. Those without emotion are used only if every part takes all images.
-        allow_short: use all images of a class that has too few.
-
-    Returns:
-        record id -> kinds.
+    The choice depends only on seed and ids. A larger count contains all images of a smaller one. Images without emotion
+    are used only if every part takes all images. `allow_short` uses all images of a class that has too few.
 
     Raises:
         DataError: a class has too few images; names all such classes.

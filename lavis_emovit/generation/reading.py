@@ -57,8 +57,8 @@ def object_schema(**properties: Any) -> dict[str, Any]:
 def read_pairs(text: str) -> Reading:
     """All questions and answers of a reply, in order.
 
-    JSON: every object with a question and an answer, at any depth. Text: marked questions and answers (numbered or not,
-    "Complex question", several lines, bold, in code fences), or numbered questions followed by their answers.
+    JSON: every object with a question and an answer, at any depth. Text: marked questions and answers, or numbered
+    questions followed by their answers.
     """
     text = without_thoughts(text)
     value = find_json(text)

@@ -62,11 +62,7 @@ def review_schema(case: Case) -> dict[str, Any]:
 
 
 class ChatAnnotator:
-    """Asks a chat model that sees the image, through the job's ledger.
-
-    Raises:
-        UserError: several answers at temperature 0, which would all be the same.
-    """
+    """Asks a chat model that sees the image, through the job's ledger. UserError for samples at temperature 0."""
 
     kind: Literal["model", "prior"] = "model"
 
@@ -98,7 +94,7 @@ class ChatAnnotator:
         return writer.request(question.case.record, sample=question.sample, more=question.text)
 
     def ask(self, label: str, questions: Sequence[Question]) -> list[Reply | None]:
-        """See `Annotator`. Replies are matched by record and sample, so one call must not repeat a question."""
+        """Replies are matched by record and sample, so one call must not repeat a question."""
         items = list(questions)
         replies: dict[tuple[str, int], Reply] = {}
 
@@ -132,7 +128,6 @@ class PriorAnnotator:
         self._priors = priors
 
     def ask(self, label: str, questions: Sequence[Question]) -> list[Reply | None]:
-        """See `Annotator`."""
         return [
             Reply(json.dumps(levels.only(question.case.wanted).plain()))
             if (levels := self.guess(question.case)) is not None

@@ -48,7 +48,6 @@ def level_set(
     for each of them, so frequent units can exceed the limit.
 
     Args:
-        records: records to choose from; those without labels by people for the level are skipped.
         per_class: highest number of faces per class. None: no limit.
         balanced: limit every class to the size of the rarest one.
         seed: seed of the choice and of the wordings. The choice depends only on seed and ids.

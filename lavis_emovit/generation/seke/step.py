@@ -85,9 +85,8 @@ def complete_levels(job: Job, settings: SekeSettings) -> StepResult:
 def check_levels(job: Job, settings: SekeSettings) -> dict[str, Any]:
     """Hide each level labelled by people, one at a time, complete it from the others, and measure the result.
 
-    Returns:
-        annotator, settings, and per level the result of `measure` with `calls_per_face` and `without` (faces without an
-        answer, by reason); also written to `check.json` unless this is a dry run.
+    Per level, the report has the result of `measure`, `calls_per_face` and `without` (faces without an answer, by
+    reason). It is also written to `check.json`, except in a dry run.
     """
     priors, annotator = _tables_and_annotator(job, settings)
     levels: dict[str, Any] = {}

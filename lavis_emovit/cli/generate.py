@@ -64,7 +64,9 @@ def _generate(
     judge: Annotated[str | None, Option(help="Chat model that rates every pair.")] = None,
     mix: Annotated[str | None, Option(help="Number of images per kind: all, released, paper or small.")] = None,
     allow_short: Annotated[bool, Option("--allow-short", help="Use all images of a class that has too few.")] = False,
-    captioner: Annotated[str | None, Option(help="LAVIS captioner instead of a chat model: lavis:NAME[/TYPE].")] = None,
+    captioner: Annotated[
+        str | None, Option(help="LAVIS captioner instead of the chat model: lavis:NAME or lavis:NAME/TYPE.")
+    ] = None,
     redo_captions: Annotated[bool, Option("--redo-captions", help="Replace existing captions.")] = False,
     device: Annotated[str | None, Option(help="Device of the LAVIS captioner, by default cpu.")] = None,
     vocabulary: Annotated[str | None, Option(help="EmoSet's info.json with the allowed terms; by default any.")] = None,

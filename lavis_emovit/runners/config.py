@@ -1,8 +1,7 @@
 """A recipe: LAVIS's YAML on the surface, frozen and typed settings behind it.
 
-Defaults of the model and of each dataset come from the files that their registered classes name, as in LAVIS; the
-recipe goes over them and `--options` over the recipe. Everything that is wrong is reported at once, before a weight is
-loaded.
+Defaults of the model and of each dataset come from the files that their registered classes name, as in LAVIS. The
+recipe overrides them, and `--options` override the recipe. All problems are reported together, before torch is loaded.
 """
 
 from __future__ import annotations
@@ -55,10 +54,10 @@ class Config:
         Args:
             cfg_path: the file, or `projects/emovit/...` for one that ships with the package.
             options: of the form `a.b=c` or, as LAVIS also takes them, `a.b c`.
-            overrides: of the form `a.b=c`, over the options.
+            overrides: of the form `a.b=c`; they override the options.
 
         Raises:
-            ConfigError: everything that is wrong with it.
+            ConfigError: the recipe is wrong; lists all problems.
         """
         path = find_recipe(cfg_path)
         if path is None:
@@ -117,7 +116,7 @@ def identity_of(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_lavis_hint(line: str) -> str:
-    """Say what to write instead where a key of LAVIS's own runner stands."""
+    """The problem of a key of LAVIS's own runner, with what to write instead."""
     key, separator, _ = line.partition(": unknown key")
     hint = LAVIS_RUN_KEYS.get(key.removeprefix("run."))
     return f"{key}: a key of LAVIS's runner, not of this one: {hint}" if separator and hint else line
@@ -141,7 +140,7 @@ def _check_task(run: RunSettings | None) -> list[str]:
 
 
 def _check_image_sizes(model: Settings | None, datasets: Mapping[str, Settings]) -> list[str]:
-    """The processors of a dataset must hand over pictures of the size that the model reads."""
+    """The processors of a dataset must produce images of the size that the model reads."""
     wanted = getattr(model, "image_size", None)
     problems = []
     for name, dataset in datasets.items():
@@ -149,5 +148,5 @@ def _check_image_sizes(model: Settings | None, datasets: Mapping[str, Settings])
             size = getattr(getattr(getattr(dataset, "vis_processor", None), split, None), "image_size", wanted)
             if wanted is not None and size != wanted:
                 key = f"datasets.{name}.vis_processor.{split}.image_size"
-                problems.append(f"{key}: {size}, the model reads pictures of {wanted}; set it to model.image_size")
+                problems.append(f"{key}: {size}, but the model reads images of {wanted}; set it to model.image_size")
     return problems

@@ -1,4 +1,4 @@
-"""The `run:` node of a recipe. Names are LAVIS's own wherever LAVIS has the setting."""
+"""The `run:` node of a recipe. Settings that LAVIS has too keep LAVIS's names."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.tasks.settings import AnswerSettings
 
-# Keys of LAVIS's runner that mean something else here or follow from the launch, each with what to write instead.
+# Keys of LAVIS's runner that have another meaning here or follow from the launch -> what to write instead.
 LAVIS_RUN_KEYS = {
     "batch_size_train": "LAVIS counts it per process; set run.global_batch_size (images of one optimizer step, all "
-    "processes together) and, where memory is short, run.micro_batch_size",
-    "accum_grad_iters": "it follows from run.global_batch_size and run.micro_batch_size; leave it out",
+    "processes together) and, if memory is short, run.micro_batch_size",
+    "accum_grad_iters": "it follows from run.global_batch_size and run.micro_batch_size; remove it",
     "resume_ckpt_path": "set run.resume (auto, never or a checkpoint folder)",
     "log_freq": "set run.log_every_steps",
     "max_iters": "LAVIS counts micro-batches; set run.max_steps, which counts optimizer steps",
     "iters_per_inner_epoch": "set run.eval_every_steps, which counts optimizer steps",
     "lr_decay_rate": "set run.lr_step_decay, for run.lr_sched=linear_warmup_step_lr",
-    "distributed": "it follows from how the command is launched; leave it out",
-    "world_size": "it follows from how the command is launched; leave it out",
-    "dist_url": "it follows from how the command is launched; leave it out",
-    "dist_backend": "it follows from how the command is launched; leave it out",
-    "use_dist_eval_sampler": "it follows from how the command is launched; leave it out",
+    "distributed": "it follows from the launch of the command; remove it",
+    "world_size": "it follows from the launch of the command; remove it",
+    "dist_url": "it follows from the launch of the command; remove it",
+    "dist_backend": "it follows from the launch of the command; remove it",
+    "use_dist_eval_sampler": "it follows from the launch of the command; remove it",
 }
 
-# Settings that change where, how fast or how loudly a run goes, but not what it computes. A run may be resumed with
-# other values of these; a change of anything else is refused.
+# Settings that change where and how fast a run is computed and what it logs, but not its results. A run may be resumed
+# with other values of these; a change of any other setting is refused.
 FREE_RUN_KEYS = frozenset(
     {
         "output_dir",
@@ -58,7 +58,7 @@ FREE_RUN_KEYS = frozenset(
 )
 
 
-# What a recipe that trains has to say itself; an evaluation does without.
+# Settings that a training recipe must set; an evaluation does not need them.
 TRAINING_KEYS = ("max_epoch", "global_batch_size", "init_lr")
 
 
@@ -66,23 +66,23 @@ class RunSettings(AnswerSettings):
     """How to train and evaluate.
 
     A global batch is counted in images; each image brings all its question-answer pairs. The loss of a step is the mean
-    over all answer tokens of the global batch, however it is cut into micro-batches.
+    over all answer tokens of the global batch, no matter how it is split into micro-batches.
     """
 
     runner: Literal["runner_emovit"] = "runner_emovit"
     task: str = Field("emotion_instruction", description="name of a task, or a mapping of its `name` and its settings")
-    task_settings: dict[str, Any] = Field({}, description="where the settings of a task end up that are not keys here")
+    task_settings: dict[str, Any] = Field({}, description="settings of the task that are not keys of run")
     engine: Literal["torch", "deepspeed"] = "torch"
     deepspeed_config: str = Field(
         "projects/emovit/deepspeed/zero2.json", min_length=1, description="ZeRO stage and its tuning, for deepspeed"
     )
 
-    # Where results go, and what to do with what lies there already.
+    # Output, and what to do with an earlier run in it.
     output_dir: str = Field(min_length=1, description="relative paths start at the working directory")
     resume: str = Field("auto", min_length=1, description="auto, never, or the folder of one checkpoint")
     overwrite: bool = Field(False, description="with resume=never: delete the earlier run in output_dir first")
     allow_changed: tuple[str, ...] = Field(
-        (), description="settings that may differ from those of the run gone on from, such as run.init_lr"
+        (), description="settings that may differ from those of the resumed run, such as run.init_lr"
     )
 
     # Length and batches.
@@ -122,9 +122,9 @@ class RunSettings(AnswerSettings):
     amp: Literal["off", "bf16", "fp16"] = "off"
     seed: int = Field(42, ge=0)
     num_threads: int | None = Field(None, ge=1, description="CPU threads of torch; empty: a fair share of the cores")
-    timeout_s: float = Field(1800.0, gt=0, description="a process that others wait for so long ends the run")
+    timeout_s: float = Field(1800.0, gt=0, description="the run ends if the others wait this long for a process")
     compile: tuple[Literal["vision_encoder", "qformer", "language_model"], ...] = Field(
-        (), description="parts that torch.compile translates; the first steps take minutes then"
+        (), description="parts to compile with torch.compile; the first steps then take minutes"
     )
 
     # Evaluation.
@@ -136,32 +136,34 @@ class RunSettings(AnswerSettings):
     checkpoint: str | None = Field(None, description="evaluation: a checkpoint folder, or a run's folder for its best")
     eval_every_steps: int | None = Field(None, ge=1, description="optimizer steps between two validations")
     eval_every_epochs: int | None = Field(
-        None, ge=1, description="epochs between two; empty: 1, or none where eval_every_steps is set"
+        None, ge=1, description="epochs between two; empty: 1, or none if eval_every_steps is set"
     )
     best_metric: str = Field(
         "accuracy", min_length=1, description="any number of metrics.json, such as macro_f1 or calibration.ece"
     )
     best_mode: Literal["auto", "max", "min"] = Field(
-        "auto", description="auto: the least of losses and of errors of calibration, the highest of all others"
+        "auto", description="auto: the lowest for losses and calibration errors, the highest for all other metrics"
     )
     early_stop_patience: int | None = Field(
-        None, ge=1, description="validations without a better value after which the run ends; empty: it does not"
+        None, ge=1, description="the run ends after this many validations without a better value; empty: never"
     )
-    best_dataset: str | None = Field(None, description="validation of this one chooses the best; empty: the first")
+    best_dataset: str | None = Field(
+        None, description="its validation selects the best checkpoint; empty: the first dataset"
+    )
     report: bool = True
 
     # Saving and logging.
     save_every_steps: int | None = Field(
-        None, ge=1, description="besides each validation and the end of each epoch; empty: only there"
+        None, ge=1, description="in addition to each validation and the end of each epoch; empty: only there"
     )
-    async_save: bool = Field(True, description="write checkpoints beside the training, from a copy in host memory")
-    keep_last: int = Field(2, ge=1, description="newest checkpoints kept; the best one is kept besides")
+    async_save: bool = Field(True, description="write checkpoints in the background, from a copy in host memory")
+    keep_last: int = Field(2, ge=1, description="newest checkpoints to keep, in addition to the best one")
     log_every_steps: int = Field(10, ge=1, description="plain progress lines; log.jsonl has every step")
     tensorboard: bool = True
-    wandb: bool = Field(False, description="log to Weights & Biases as well; WANDB_MODE=offline keeps it on the disk")
+    wandb: bool = Field(False, description="also log to Weights & Biases; WANDB_MODE=offline keeps the logs on disk")
     wandb_project: str = Field("lavis-emovit", min_length=1)
     loss_spike_mads: float | None = Field(
-        8.0, gt=0, description="a loss so many deviations above the median of the last steps is flagged; empty: none"
+        8.0, gt=0, description="a loss this many deviations above the median of the last steps is flagged; empty: none"
     )
     peak_tflops: float | None = Field(
         None, gt=0, description="of one device, for the MFU in the log; empty: by the GPU's name"
@@ -170,7 +172,7 @@ class RunSettings(AnswerSettings):
     @model_validator(mode="before")
     @classmethod
     def _task_as_a_node(cls, values: Any) -> Any:
-        """A name and settings: LAVIS knows `task` as a name, and keys that are also keys of `run` belong there."""
+        """Split a mapping into name and settings: LAVIS expects a name. Keys that `run` has too are moved there."""
         node = values.get("task") if isinstance(values, Mapping) else None
         if not isinstance(node, Mapping):
             return values
@@ -209,7 +211,7 @@ class RunSettings(AnswerSettings):
         if missing and not self.evaluate:
             raise ValueError(f"training needs {', '.join(f'run.{key}' for key in missing)}")
         if self.overwrite and self.resume != "never":
-            raise ValueError("run.overwrite deletes the earlier run, so it needs run.resume=never beside it")
+            raise ValueError("run.overwrite deletes the earlier run, so it needs run.resume=never")
         if not self.evaluate and len(self.train_splits) != 1:
             raise ValueError("run.train_splits needs exactly one split to train on")
         if self.train_dataset_ratios is not None and not any(self.train_dataset_ratios.values()):
@@ -226,7 +228,7 @@ class RunSettings(AnswerSettings):
             if needless:
                 raise ValueError(f"run.{needless[0]} needs a split in run.valid_splits")
         if self.lr_step_decay != 1.0 and self.lr_sched != "linear_warmup_step_lr":
-            raise ValueError(f"run.lr_step_decay has no meaning with run.lr_sched={self.lr_sched}; leave it out")
+            raise ValueError(f"run.lr_step_decay has no effect with run.lr_sched={self.lr_sched}; remove it")
         if self.min_lr > self.init_lr:
             raise ValueError(f"run.min_lr ({self.min_lr:g}) is above run.init_lr ({self.init_lr:g})")
         return self

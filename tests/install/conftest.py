@@ -1,7 +1,7 @@
 """Clean environments made by uv: the built wheel in one, an editable checkout in another.
 
-They get the versions of the environment that the tests run in, so that uv takes them from its cache as hard links and
-nothing is downloaded twice.
+They get the versions of the environment that runs the tests, so that uv links them from its cache and downloads nothing
+twice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# The second line of an installation with pip: LAVIS without its pins.
+# The second command of an installation with pip: LAVIS without its pins.
 LAVIS_LINE = ("--no-deps", "salesforce-lavis==1.0.2")
 SOURCES = ("lavis_configs", "lavis_emovit", "projects")
 SOURCE_FILES = ("LICENSE", "MANIFEST.in", "README.md", "lavis_emovit.pth", "pyproject.toml", "setup.py")
@@ -26,7 +26,7 @@ SOURCE_FILES = ("LICENSE", "MANIFEST.in", "README.md", "lavis_emovit.pth", "pypr
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment with lavis-emovit and LAVIS in it."""
+    """A virtual environment with lavis-emovit and LAVIS."""
 
     python: Path
     work: Path  # an empty folder to run in
@@ -46,7 +46,7 @@ class Environment:
         )
 
     def output(self, *arguments: str, **variables: str) -> str:
-        """What it prints; the test fails where it fails."""
+        """The output of this environment's Python, which must not fail."""
         done = self.run(*arguments, **variables)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
@@ -54,7 +54,7 @@ class Environment:
 
 @pytest.fixture(scope="session")
 def uv() -> str:
-    """The uv that made this environment: named by UV, on the PATH, or the Makefile's own copy."""
+    """The uv that made this environment: the variable UV, the PATH, or the Makefile's copy."""
     found = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".tooling" / "bin" / "uv")
     assert shutil.which(found), "these tests need uv: run them with `make test`"
     return str(Path(shutil.which(found)).absolute())
@@ -62,7 +62,7 @@ def uv() -> str:
 
 @pytest.fixture(scope="session")
 def environments_root(uv: str) -> Iterator[Path]:
-    """A folder on the file system of uv's cache, where hard links work; removed at the end."""
+    """A temporary folder on the file system of uv's cache, where hard links work."""
     cache = Path(subprocess.run([uv, "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip())
     choices = [Path(tempfile.gettempdir()), ROOT, cache.parent]
     device = next((place.stat().st_dev for place in (cache, *cache.parents) if place.exists()), None)
@@ -73,7 +73,7 @@ def environments_root(uv: str) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def checkout(environments_root: Path) -> Path:
-    """A copy of what a checkout holds, so that building leaves nothing in ours."""
+    """A copy of the checkout, so that building leaves no files in ours."""
     target = environments_root / "checkout"
     target.mkdir()
     for name in SOURCES:

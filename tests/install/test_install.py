@@ -1,11 +1,11 @@
-"""What a user gets who installs the wheel, or a checkout in editable mode, into a clean environment.
+"""The wheel, or a checkout in editable mode, installed into a clean environment.
 
 Properties:
 - `python -m lavis.train --help` and `evaluate` work, and `load_model_and_preprocess("emovit_tiny")` gives a model that
   answers, from an empty folder;
-- LAVIS's 27 models are there beside ours; configs and recipes are found;
-- `LAVIS_PLUGINS=0` leaves LAVIS as it was; the plain-import fallbacks work there;
-- the start-up hook comes with the installation and goes with it.
+- LAVIS's 27 models are registered, and ours; configs and recipes are found;
+- with `LAVIS_PLUGINS=0` LAVIS is stock, and the fallbacks by plain import work;
+- the start-up hook is installed and uninstalled with the package.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def test_command(environment):
     assert done.stdout.splitlines()[-1] == "Training can run on this machine."
 
 
-def test_uninstalling_takes_the_hook_away(environment, uv, tmp_path):
-    """In a bare environment of its own: nothing else is needed for this."""
+def test_uninstalling_removes_the_hook(environment, uv, tmp_path):
+    """In a bare environment, since this needs no other package."""
     folder = tmp_path / "bare"
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
     python = str(folder / "bin" / "python")

@@ -1,10 +1,10 @@
-"""What is in the wheel.
+"""The content of the wheel.
 
 Properties:
-- every file of the package, of `lavis_configs/` and of the recipes is in it at its place, and nothing else;
-- it carries the start-up hook, the entry points and the licence;
-- its requirements resolve without this project's uv settings, as pip sees them: LAVIS, whose pins exclude them,
-  stands in an extra only.
+- it contains every file of the package, of `lavis_configs/` and of the recipes in its place, and nothing else;
+- it contains the start-up hook, the entry points and the licence;
+- its requirements resolve without this project's uv settings, as for pip: LAVIS, whose pins exclude them, is only in an
+  extra.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def test_metadata(contents):
 
 @pytest.mark.parametrize(("python_version", "resolution"), [("3.10", "lowest-direct"), ("3.13", "highest")])
 def test_requirements_resolve(uv, wheel, environments_root, python_version, resolution):
-    """Without this project's uv settings: what pip sees."""
+    """Without this project's uv settings, as for pip."""
     requirements = environments_root / f"requirements-{python_version}-{resolution}.in"
     requirements.write_text(f"lavis-emovit @ {wheel.as_uri()}\n")
     command = [uv, "pip", "compile", "--quiet", "--no-config", "--python-version", python_version]

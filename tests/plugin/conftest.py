@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Just enough of LAVIS's surface for the hook. `torch` fails to import, so that our own plugin fails fast and visibly.
+# Just enough of LAVIS for the hook. Importing `torch` fails, so these tests cannot load heavy modules unnoticed.
 STUB_FILES = {
     "torch.py": "raise ImportError('this test has no torch')",
     "transformers/__init__.py": "",
@@ -77,7 +77,7 @@ class Child:
         self.work.mkdir()
 
     def write(self, files: dict[str, str]) -> None:
-        """Write modules (path -> source) into the folder that stands first on the child's path."""
+        """Write modules (path -> source) into the first folder on the child's path."""
         for name, source in files.items():
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ class Child:
     ) -> subprocess.CompletedProcess[str]:
         """Run `code`; the options go to the interpreter."""
         variables = {key: value for key, value in os.environ.items() if key != "LAVIS_PLUGINS"}
-        # This checkout's package, also if another one is installed; `-S` is for tests that bring their own.
+        # This checkout's package, even if another one is installed; tests with `-S` bring their own.
         path = [str(self.folder)] if "-S" in options else [str(self.folder), str(ROOT)]
         variables |= {"PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1", **(environment or {})}
         command = [sys.executable, *options, "-c", textwrap.dedent(code)]
@@ -107,7 +107,7 @@ class Child:
         )
 
     def output(self, code: str, *options: str, environment: dict[str, str] | None = None) -> str:
-        """What the code prints; the test fails where it fails."""
+        """The output of the code, which must not fail."""
         done = self.run(code, *options, environment=environment)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()

@@ -1,16 +1,16 @@
 """What the first `import lavis` does, on a small LAVIS.
 
 Properties:
-- missing optional packages get stand-ins in LAVIS's own modules: members, calls, base classes and decorators at import
-  time pass, every use afterwards is an ImportError that names the package and the pip line;
-- nobody else is fooled: the package cannot be found or imported outside LAVIS, nor by LAVIS after its load;
-- a package that is there is used, one that is there but broken is stood in for with its reason;
-- names that transformers dropped are back, those that it still has stay its own;
+- missing optional packages get stand-ins in LAVIS's own modules: attributes, calls, base classes and decorators work at
+  import time, every later use is an ImportError with the package's name and the pip command;
+- other code is not affected: the package cannot be found or imported outside LAVIS, nor by LAVIS after its load;
+- an installed package is used; a broken one is replaced by a stand-in that reports the reason;
+- names that transformers dropped are put back, those that it still has are not replaced;
 - every plugin of the group `lavis.plugins` is loaded; broken ones are reported by name and reason, the others work;
 - our own classes are listed at once, and imported when they are asked for;
-- grafted modules are there, in child processes too, and never replace a module of LAVIS;
-- `model_type` may be left out where the class names a default one, and is refused clearly elsewhere;
-- `activate` does all this where the hook is switched off, and does it once only.
+- grafted modules exist, in child processes too, and never replace a module of LAVIS;
+- `model_type` is optional for models with a default type, and reported as missing for others;
+- `activate` does all this if the hook is switched off, and only once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 GOOD_PLUGIN = "import lavis; lavis.good_plugin = getattr(lavis, 'good_plugin', 0) + 1"
 
 
-def test_stand_ins_pass_at_import_and_refuse_at_use(stub_child):
+def test_stand_ins_work_at_import_and_fail_at_use(stub_child):
     code = """
         import lavis.datasets as d
         def derive():
@@ -47,10 +47,10 @@ def test_stand_ins_pass_at_import_and_refuse_at_use(stub_child):
     assert lines[8] == "False False <stand-in for decord.VideoReader, which is not installed>"
 
 
-def test_stand_ins_fool_nobody_else(stub_child):
+def test_stand_ins_do_not_affect_other_code(stub_child):
     stub_child.write(
         {
-            "asks_meanwhile.py": """
+            "imports_meanwhile.py": """
                 import importlib.util
                 found = importlib.util.find_spec("decord")
                 try:
@@ -62,12 +62,12 @@ def test_stand_ins_fool_nobody_else(stub_child):
         }
     )
     init = (stub_child.folder / "lavis/datasets/__init__.py").read_text()
-    stub_child.write({"lavis/datasets/__init__.py": init + "\nimport asks_meanwhile\n"})
+    stub_child.write({"lavis/datasets/__init__.py": init + "\nimport imports_meanwhile\n"})
     code = """
         import builtins, importlib.util, sys
         before = builtins.__import__
-        import lavis, asks_meanwhile
-        print(asks_meanwhile.found, asks_meanwhile.imported)
+        import lavis, imports_meanwhile
+        print(imports_meanwhile.found, imports_meanwhile.imported)
         print(importlib.util.find_spec("decord"), "decord" in sys.modules)
         print(builtins.__import__ is before)
         try:
@@ -78,7 +78,7 @@ def test_stand_ins_fool_nobody_else(stub_child):
     assert stub_child.output(code).split() == ["None", "False", "None", "False", "True", "pycocotools"]
 
 
-def test_package_that_is_there_is_used(stub_child):
+def test_installed_package_is_used(stub_child):
     stub_child.write(
         {
             "decord.py": """
@@ -91,7 +91,7 @@ def test_package_that_is_there_is_used(stub_child):
     assert stub_child.output("import lavis; print(lavis.datasets.Reader.__mro__[1].__module__)").split()[-1] == "decord"
 
 
-def test_broken_package_is_stood_in_for_with_its_reason(stub_child):
+def test_stand_in_for_a_broken_package_reports_the_reason(stub_child):
     stub_child.write({"fairscale.py": "raise OSError('libold.so: cannot open shared object file')"})
     code = """
         import lavis
@@ -103,7 +103,7 @@ def test_broken_package_is_stood_in_for_with_its_reason(stub_child):
     assert "cannot be imported (libold.so: cannot open" in stub_child.output(code)
 
 
-def test_missing_package_outside_the_list_is_an_ordinary_error(stub_child):
+def test_other_missing_packages_are_ordinary_errors(stub_child):
     stub_child.write({"lavis/datasets/__init__.py": "import package_that_is_not_there"})
     assert (
         "ModuleNotFoundError: No module named 'package_that_is_not_there'"
@@ -111,7 +111,7 @@ def test_missing_package_outside_the_list_is_an_ordinary_error(stub_child):
     )
 
 
-def test_dropped_names_are_back_and_kept_ones_stay(stub_child):
+def test_dropped_names_are_put_back_and_kept_ones_stay(stub_child):
     code = """
         import lavis
         import transformers.modeling_utils as m, transformers.pytorch_utils as p
@@ -166,7 +166,7 @@ def test_grafted_modules_in_this_process_and_a_spawned_one(stub_child):
     assert [origin.split("/")[-2:] for origin in origins] == [["grafts", "train.py"], ["grafts", "evaluate.py"]] * 2
 
 
-def test_module_that_lavis_brings_is_not_replaced(stub_child):
+def test_module_of_lavis_is_not_replaced(stub_child):
     stub_child.write({"lavis/train.py": "print('the train of LAVIS')"})
     code = "import lavis.train; from importlib.util import find_spec; print(find_spec('lavis.evaluate').origin)"
     first, second = stub_child.output(code).splitlines()
@@ -245,7 +245,7 @@ def test_failing_step_leaves_lavis_usable(stub_child):
     assert f"putting back names that transformers.modeling_utils dropped failed: {reason}" in done.stderr
 
 
-def test_class_of_ours_is_imported_when_it_is_asked_for(stub_child):
+def test_our_classes_are_imported_on_demand(stub_child):
     code = """
         from lavis.common.registry import registry
         models, tasks = (registry.mapping[f"{kind}_name_mapping"] for kind in ("model", "task"))

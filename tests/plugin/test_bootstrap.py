@@ -1,11 +1,11 @@
 """The start-up hook, on a small LAVIS.
 
 Properties:
-- it is live in every interpreter of this environment, also an isolated one; `LAVIS_PLUGINS=0` and `-S` leave it out;
+- it is active in every interpreter of this environment, even an isolated one, except with `LAVIS_PLUGINS=0` or `-S`;
 - it loads three small modules and costs no measurable time;
-- a package that is half removed never breaks an interpreter, nor `import lavis`;
-- looking for LAVIS does not load it; a missing LAVIS is an ordinary ModuleNotFoundError;
-- after the load, LAVIS's own loader stands in its spec; a failed load can be tried again, a loaded one reloaded.
+- a half-removed package breaks neither the interpreter nor `import lavis`;
+- finding LAVIS does not load it; a missing LAVIS is an ordinary ModuleNotFoundError;
+- after the load, LAVIS's spec has its own loader again; a failed load can be repeated, and LAVIS can be reloaded.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ HOOK_MODULES = {"lavis_emovit", "lavis_emovit.plugin", "lavis_emovit.plugin.boot
 SHOW_HOOK = "import sys; print(any(type(f).__name__ == 'LavisFinder' for f in sys.meta_path))"
 
 
-def test_hook_is_live(child):
+def test_hook_is_active(child):
     assert child.output(SHOW_HOOK) == "True"
     assert child.output(SHOW_HOOK, "-I") == "True"
 
 
 @pytest.mark.parametrize("value", ["0", "off", " False "])
-def test_switch_leaves_no_trace(child, value):
+def test_switched_off_hook_leaves_no_trace(child, value):
     code = SHOW_HOOK + "; print('lavis_emovit.plugin.loading' in sys.modules)"
     assert child.output(code, environment={"LAVIS_PLUGINS": value}).split() == ["False", "False"]
 
@@ -65,17 +65,17 @@ def test_hook_loads_only_its_own_small_modules(child):
 
 def test_interpreter_start_is_not_slowed():
     def start_cpu_s(switch: str) -> float:
-        """Processor time, which another load on the machine does not lengthen as it does the time on the wall."""
+        """Processor time, which depends less on the load of the machine than wall time."""
         child = subprocess.Popen([sys.executable, "-c", "pass"], env={**os.environ, "LAVIS_PLUGINS": switch})
         usage = os.wait4(child.pid, 0)[2]
         return usage.ru_utime + usage.ru_stime
 
     pairs = [(start_cpu_s("1"), start_cpu_s("0")) for _ in range(15)]
     slower_s = min(on for on, _ in pairs) - min(off for _, off in pairs)
-    assert slower_s < 0.010  # its own share is about a millisecond, the clock's steps may be as long
+    assert slower_s < 0.010  # the hook takes about a millisecond, as long as a tick of the clock
 
 
-LEFT_OVERS = {
+REMAINS = {
     "nothing": [],
     "an empty folder": ["lavis_emovit/"],
     "the package alone": ["lavis_emovit/__init__.py"],
@@ -88,7 +88,7 @@ LEFT_OVERS = {
 }
 
 
-@pytest.mark.parametrize("kept", LEFT_OVERS.values(), ids=LEFT_OVERS.keys())
+@pytest.mark.parametrize("kept", REMAINS.values(), ids=REMAINS.keys())
 def test_half_removed_package_breaks_nothing(stub_child, tmp_path, kept):
     site = _half_removed(tmp_path, kept)
     stub_child.write({"lavis/datasets/__init__.py": ""})
@@ -99,14 +99,14 @@ def test_half_removed_package_breaks_nothing(stub_child, tmp_path, kept):
 
 
 def test_broken_bootstrap_breaks_nothing(stub_child, tmp_path):
-    site = _half_removed(tmp_path, LEFT_OVERS["only the bootstrap"])
+    site = _half_removed(tmp_path, REMAINS["only the bootstrap"])
     (site / "lavis_emovit/plugin/bootstrap.py").write_text("def install(:")
     done = stub_child.run(f"import site; site.addsitedir({str(site)!r}); print('fine')", "-S")
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "fine", "")
 
 
 def _half_removed(folder: Path, kept: list[str]) -> Path:
-    """A site folder with the `.pth` file and what is left of the package."""
+    """A site folder with the `.pth` file and the remaining files of the package."""
     site = folder / "site"
     site.mkdir()
     shutil.copy(ROOT / "lavis_emovit.pth", site)
@@ -119,7 +119,7 @@ def _half_removed(folder: Path, kept: list[str]) -> Path:
     return site
 
 
-def test_looking_for_lavis_does_not_load_it(stub_child):
+def test_finding_lavis_does_not_load_it(stub_child):
     code = """
         import importlib.util, sys
         spec = importlib.util.find_spec("lavis")
@@ -131,16 +131,16 @@ def test_looking_for_lavis_does_not_load_it(stub_child):
 
 def test_missing_lavis_is_an_ordinary_error(child):
     code = "import site; site.addsitedir({0!r}); import sys; sys.path.insert(0, {0!r}); import lavis"
-    done = child.run(code.format(str(_half_removed(child.folder, LEFT_OVERS["only the bootstrap"]))), "-S")
+    done = child.run(code.format(str(_half_removed(child.folder, REMAINS["only the bootstrap"]))), "-S")
     assert "ModuleNotFoundError: No module named 'lavis'" in done.stderr
 
 
-def test_own_loader_is_given_back(stub_child):
+def test_own_loader_is_restored(stub_child):
     code = "import lavis; print(type(lavis.__spec__.loader).__name__, type(lavis.__loader__).__name__)"
     assert stub_child.output(code) == "SourceFileLoader SourceFileLoader"
 
 
-def test_failed_load_can_be_tried_again(stub_child):
+def test_failed_load_can_be_repeated(stub_child):
     code = """
         import pathlib, importlib
         own = pathlib.Path({0!r}, "lavis", "__init__.py")

@@ -1,6 +1,6 @@
 """The shims for names that transformers dropped compute what the originals computed.
 
-Golden values: transformers' own functions where it still has them, hand calculation elsewhere.
+Golden values: transformers' own functions if it still has them, otherwise a calculation by hand.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from transformers import pytorch_utils
 from lavis_emovit.plugin import compat
 
 
-def test_chunks_give_what_one_call_gives():
+def test_chunks_give_the_result_of_one_call():
     layer = torch.nn.Linear(4, 3)
     left, right = torch.randn(2, 6, 4), torch.randn(2, 6, 4)
     calls = []
@@ -35,8 +35,8 @@ def test_chunks_that_do_not_fit_are_refused():
         compat.apply_chunking_to_forward(lambda x, y: x, 2, 1, torch.zeros(1, 6), torch.zeros(1, 4))
 
 
-def test_heads_count_from_before_earlier_pruning():
-    # Four heads of two dimensions, head 1 gone: positions 0-1 are head 0, 2-3 head 2, 4-5 head 3.
+def test_heads_are_numbered_before_any_pruning():
+    # Four heads of two dimensions, head 1 pruned: positions 0-1 are head 0, 2-3 head 2, 4-5 head 3.
     heads, index = compat.find_pruneable_heads_and_indices([1, 2], 3, 2, {1})
     assert heads == {2}
     assert index.tolist() == [0, 1, 4, 5]

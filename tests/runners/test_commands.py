@@ -44,7 +44,7 @@ def test_user_errors_end_with_two_and_no_traceback(
     assert "Traceback" not in message
 
 
-def test_debug_shows_where_it_came_from(recipe: Callable[..., Path]) -> None:
+def test_debug_shows_the_traceback(recipe: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match="init_lrr"):
         train.main(["--cfg-path", str(recipe(init_lrr=1)), "--debug"])
 

@@ -1,6 +1,11 @@
-"""Properties: recipe, defaults and options are merged in LAVIS's order; everything wrong is reported in one error, with
-the nearest name; options take both of LAVIS's forms; what LAVIS's code reads from a config is there; the identity of
-a run covers what it computes and nothing else."""
+"""A recipe as a config.
+
+Properties:
+- recipe, defaults and options are merged in LAVIS's order; options take both of LAVIS's forms;
+- all problems are reported in one error, with the nearest name;
+- a config has what LAVIS's code reads from it;
+- the identity of a run covers what it computes and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +56,7 @@ def test_options_that_cannot_be_read(recipe: Callable[..., Path], options: list[
     assert any(words in problem for problem in problems_of(recipe(), options))
 
 
-def test_everything_wrong_comes_in_one_error(recipe: Callable[..., Path]) -> None:
+def test_all_problems_come_in_one_error(recipe: Callable[..., Path]) -> None:
     options = [
         "run.max_epochs=2",
         "run.batch_size_train=4",
@@ -100,7 +105,7 @@ def test_faults_of_a_recipe(recipe: Callable[..., Path], change: dict, words: st
 @pytest.mark.parametrize(
     "text", ["run: [", "- 1\n- 2\n", "run: {seed: 1}\nrun: {seed: 2}\n", "run:\n  seed: ${nowhere}\n"]
 )
-def test_files_that_are_no_recipe(recipe: Callable[..., Path], text: str) -> None:
+def test_files_that_are_not_recipes(recipe: Callable[..., Path], text: str) -> None:
     path = recipe()
     path.write_text(text)
     assert problems_of(path)
@@ -111,7 +116,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         Config.load(tmp_path / "nowhere.yaml")
 
 
-def test_a_dataset_may_be_named_without_settings(recipe: Callable[..., Path]) -> None:
+def test_a_dataset_needs_no_settings(recipe: Callable[..., Path]) -> None:
     path = recipe()
     values = yaml.safe_load(path.read_text())
     values["datasets"]["emo_stand_in"] = None
@@ -119,17 +124,19 @@ def test_a_dataset_may_be_named_without_settings(recipe: Callable[..., Path]) ->
     assert Config.load(path).datasets["emo_stand_in"].num_eval == 12
 
 
-def test_picture_sizes_must_agree(recipe: Callable[..., Path]) -> None:
+def test_image_sizes_must_agree(recipe: Callable[..., Path]) -> None:
     path = recipe()
     values = yaml.safe_load(path.read_text())
     values["datasets"] = {"emoset_sketch": {"vis_processor": {"eval": {"image_size": 128}}}}
     values["model"] = {"arch": "emovit_tiny"}
     path.write_text(yaml.safe_dump(values))
     problems = problems_of(path)
-    assert any("vis_processor.eval.image_size: 128, the model reads pictures of 96" in problem for problem in problems)
+    assert any(
+        "vis_processor.eval.image_size: 128, but the model reads images of 96" in problem for problem in problems
+    )
 
 
-def test_lavis_code_finds_what_it_reads(recipe: Callable[..., Path]) -> None:
+def test_config_has_what_lavis_reads(recipe: Callable[..., Path]) -> None:
     config = Config.load(recipe(score_normalisation="sum", max_len=7))
     assert config.run_cfg.task == "emotion_instruction"
     assert config.run_cfg.get("num_beams") == 1

@@ -196,7 +196,7 @@ def test_one_is_trained_on_and_both_are_evaluated(recipe: Callable[..., Path], t
         (
             {},
             {"unbiasedemo": {"vis_processor": {"train": {"image_size": 64}}}},
-            "datasets.unbiasedemo.vis_processor.train.image_size: 64, the model reads pictures of 96",
+            "datasets.unbiasedemo.vis_processor.train.image_size: 64, but the model reads images of 96",
         ),
     ],
 )

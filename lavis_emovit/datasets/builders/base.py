@@ -1,4 +1,4 @@
-"""What the builders of all emotion datasets share: find the shards, or make them, and open a dataset for each split."""
+"""The base of all dataset builders: find or make the shards, and open a dataset for each split."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ from lavis_emovit.settings import Settings, parse_settings
 
 
 class EmotionDatasetBuilder(BaseDatasetBuilder):
-    """Builder of a dataset that lies in shards.
+    """Builder of a dataset in shards.
 
-    A sub-class names itself (`dataset_name`) and its default config (`DATASET_CONFIG_DICT`); nothing else is needed.
-    The config's node `about` says where the published dataset is to be had.
+    A subclass only sets its name (`dataset_name`) and its default config (`DATASET_CONFIG_DICT`).
 
     Args:
-        cfg: the node `datasets.<name>` of a config, a path of a config file, or None for the defaults. What a node
-            leaves out is taken from the defaults.
+        cfg: the node `datasets.<name>` of a config, which overrides the defaults; or the path of a config file; or None
+            for the defaults.
 
     Raises:
-        ConfigError: unknown keys or wrong values, all of them at once.
+        ConfigError: unknown keys or wrong values; lists all of them.
     """
 
     train_dataset_cls = EmotionShardDataset
@@ -56,23 +55,23 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
 
     @property
     def where_to_get(self) -> str:
-        """Where a person gets the published dataset."""
+        """Where to get the published dataset."""
         return self.settings.about.where_to_get if self.settings.about is not None else ""
 
     @property
     def storage(self) -> Path:
-        """The folder of all that is prepared."""
+        """The folder of the prepared files."""
         return paths.data_root() / self.settings.build_info.images.storage
 
     @property
     def indexes(self) -> dict[str, Path]:
-        """Split -> path of its shard index, for the splits that lie on this machine."""
+        """Split -> path of its shard index, for the splits on this machine."""
         root = paths.data_root()
         return {split: root / place for split, place in self._places.items() if "://" not in place}
 
     @property
     def remote_indexes(self) -> dict[str, str]:
-        """Split -> URL of its shard index, for the splits that lie elsewhere (`https://`, `s3://`, `gs://`)."""
+        """Split -> URL of its shard index, for remote splits (`https://`, `s3://`, `gs://`)."""
         return {split: place for split, place in self._places.items() if "://" in place}
 
     @property
@@ -85,22 +84,22 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
         return self.settings.build_info.annotations.indexes()
 
     def build_datasets(self) -> dict[str, Any]:
-        """Split -> dataset; shards that are not there yet are made first.
+        """Split -> dataset; missing shards are made first.
 
-        Every process of a run may call this at once: a file lock lets one of them do the work, so nothing depends on
-        `torch.distributed` being set up, and on machines without a common disk each makes its own.
+        All processes of a run may call this at once: a file lock lets one of them do the work, so `torch.distributed`
+        need not be set up. Machines without a shared disk make their own shards.
 
         Raises:
-            DataError: there are no shards and they cannot be made, or the shards are faulty.
+            DataError: the shards are missing and cannot be made, or they are faulty.
         """
         self._download_data()
         return self.build()
 
     def prepare(self) -> dict[str, Path | str]:
-        """Split -> place of its shard index; shards that are not there yet are made first, as by `build_datasets`.
+        """Split -> path or URL of its shard index; missing shards are made first, as in `build_datasets`.
 
         Raises:
-            DataError: there are no shards and they cannot be made.
+            DataError: the shards are missing and cannot be made.
         """
         self._download_data()
         return self._all_indexes
@@ -137,7 +136,7 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
         return datasets
 
     def _download_data(self) -> None:
-        """LAVIS's hook for getting the data. Nothing is ever downloaded: it is made from what lies on this machine."""
+        """LAVIS's hook for getting the data. It downloads nothing; it makes the shards from files on this machine."""
         prepare = self.settings.build_info.prepare
         if prepare is not None and self.indexes:
             prepare_dataset(self.dataset_name, prepare, self.storage, self.indexes, self.where_to_get)
@@ -146,8 +145,8 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
         if missing:
             split, path = missing[0]
             raise DataError(
-                f"datasets.{self.dataset_name}: no shards for split '{split}' at {path}, and no `prepare` to make them "
-                f"with. Build them with `emovit shards build records.jsonl --images FOLDER --split {split} "
+                f"datasets.{self.dataset_name}: no shards for split '{split}' at {path}, and no `prepare` to make "
+                f"them. Build them with `emovit shards build records.jsonl --images FOLDER --split {split} "
                 f"--out {path.parent}`."
             )
 

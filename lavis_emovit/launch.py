@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lavis_emovit.distributed.workers import killed_worker
 from lavis_emovit.errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -62,18 +63,10 @@ def launch(
         _leave_ranks()
         return 0
     except (Exception, KeyboardInterrupt) as error:
-        code = _report(_worker_ended(error) or error, resumes_from)
+        code = _report(killed_worker(error) or error, resumes_from)
         if code is None or (arguments.debug and code in (EXIT_USER_ERROR, EXIT_INTERRUPTED)):
             raise
         return code
-
-
-def _worker_ended(error: BaseException) -> UserError | None:
-    if not isinstance(error, RuntimeError):
-        return None  # LAVIS may be missing, which the loaders need
-    from lavis_emovit.runners.loaders import worker_ended
-
-    return worker_ended(error)
 
 
 def _report(error: BaseException, resumes_from: str) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from lavis_emovit.datasets.shard_dataset import EmotionShardDataset, Pair
 from lavis_emovit.emotion.labels import LabelSet, get_label_set
@@ -11,6 +11,29 @@ from lavis_emovit.emotion.questions import categorical_answer, categorical_promp
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.shards.index import ShardIndex
+from lavis_emovit.shards.reader import ShardSample
+
+
+@runtime_checkable
+class EvaluatedSamples(Protocol):
+    """What an evaluation needs of a dataset.
+
+    Attributes:
+        label_set: its labels are the candidates.
+        wording: of the question.
+        image_processor, text_processor: called on every image and question.
+    """
+
+    label_set: LabelSet
+    wording: int
+    image_processor: Any
+    text_processor: Any
+
+    def __len__(self) -> int: ...
+
+    def read(self, number: int, /) -> ShardSample:
+        """Record and encoded image of a sample."""
+        ...
 
 
 class EmotionEvalDataset(EmotionShardDataset):
@@ -49,6 +72,7 @@ class EmotionEvalDataset(EmotionShardDataset):
         self.label_set = get_label_set(names[0])
         for label in self.index.labels:
             self.label_set.canonical(label)
+        self.wording = wording
         self.question = text_processor(categorical_prompt(self.label_set, wording=wording))
 
     def _choose_samples(self) -> Any:

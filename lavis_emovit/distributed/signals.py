@@ -64,16 +64,6 @@ class StopRequest:
         self._earlier = {}
 
 
-def leave_stopping_to_run(worker_id: int) -> None:
-    """For processes that read images, at their start: a scheduler's signal to all of a job must not end them.
-
-    The step that is to be finished needs them. They end when the run tells them to, or when its process is gone.
-    """
-    for name in STOP_SIGNALS:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-
-
 @contextmanager
 def on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
     """The first Ctrl-C or SIGTERM within the block calls `stop` in the running event loop; the second is not caught."""

@@ -1,7 +1,7 @@
-"""Benchmarks: which pictures, what is true about them, what is asked, and how answers are measured.
+"""Benchmarks: which records, what is true about them, and which questions.
 
-A benchmark names a registered dataset and a split. Its questions depend on the record and the settings alone, so the
-same settings ask every model the same.
+A benchmark names a registered dataset and a split. Its questions depend on the record and the settings alone, so all
+models get the same ones.
 """
 
 from __future__ import annotations
@@ -35,23 +35,22 @@ class BenchmarkSettings(Settings):
 
     Attributes:
         dataset: registered name of a dataset.
-        kind: `emotion` (one label out of a set), `valence_arousal`, `action_units`, `explanation` (the emotion and
-            why), `caption` (a funny caption, for people to judge).
-        split: the records that are asked about.
-        train_split: what baselines learn from; null leaves out those that learn.
+        kind: `emotion` (one label of a set), `valence_arousal`, `action_units`, `explanation` (the emotion and why),
+            `caption` (a funny caption, for people to judge).
+        split: of the dataset.
+        train_split: what baselines learn from; null skips the baselines that learn.
         config: settings over the dataset's defaults, as a recipe has them below `datasets.<name>`.
-        label_set: what is asked with; null takes the records' own.
+        label_set: of the answers; null: that of the records.
         coarser: coarser label sets, whose metrics are computed from the same answers (`parrott6`, `polarity2`).
-        wordings: wordings of the question, numbered from 1; several measure how much they matter.
-        option_orders: orders of the listed options; `shuffled` is another one for every record.
-        option_marks: how the listed options are marked: by nothing, as `(a) awe` or as `1. awe`. An answer by its mark
-            ("b") counts only where the question has marks.
-        with_options: whether the question lists the options; both may be asked.
-        limit: only the first so many records of the split; the shards are shuffled, so these are a fair choice.
-        slices: fields of the records by which metrics are also given (`source`, `attributes.scene`, `extra.gender`).
-        max_new_tokens: the longest generated answer; null takes what the kind needs.
-        subject: what valence and arousal are asked about: the feeling that a `picture` calls up, or the state that a
-            `face` shows.
+        wordings: wordings of the question, numbered from 1; several of them measure how much the wording matters.
+        option_orders: orders of the listed options; `shuffled` differs from record to record.
+        option_marks: marks of the listed options: none, `(a) awe` or `1. awe`. An answer that is a mark ("b") counts
+            only if the question has marks.
+        with_options: whether the question lists the options; [true, false] includes both variants.
+        limit: number of samples; the shards are shuffled, so the first ones are a random choice.
+        slices: fields of the records by which metrics are split (`source`, `attributes.scene`, `extra.gender`).
+        max_new_tokens: longest generated answer; null: enough for the kind.
+        subject: of questions for valence and arousal: the feeling that a `picture` evokes, or the state of a `face`.
         active_from: intensity from which an action unit counts as active.
     """
 
@@ -91,7 +90,7 @@ class BenchmarkSettings(Settings):
     def _fields_exist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             if name.partition(".")[0] not in EmotionRecord.model_fields:
-                raise ValueError(f"'{name}' is no field of a record, such as source, group or extra.gender")
+                raise ValueError(f"'{name}' is not a field of a record, such as source, group or extra.gender")
         return value
 
     @model_validator(mode="after")
@@ -100,9 +99,9 @@ class BenchmarkSettings(Settings):
             # Compared with the defaults, so that settings with every default written out can be read back.
             fields = type(self).model_fields
             names = ("coarser", "option_orders", "option_marks", "with_options")
-            asked = [name for name in names if getattr(self, name) != fields[name].default]
-            if asked:
-                raise ValueError(f"{', '.join(sorted(asked))} belongs to kind 'emotion', this one is '{self.kind}'")
+            changed = [name for name in names if getattr(self, name) != fields[name].default]
+            if changed:
+                raise ValueError(f"{', '.join(sorted(changed))} belongs to kind 'emotion', this one is '{self.kind}'")
         available = len(CATEGORICAL_WORDINGS) if self.kind == "emotion" else NUM_WORDINGS[self.kind]
         if self.kind == "emotion" and False in self.with_options:
             available = min(available, len(OPEN_WORDINGS))
@@ -112,15 +111,71 @@ class BenchmarkSettings(Settings):
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        """Every way in which the question is put, the plainest first."""
+        """Every variant of the question, the plainest first."""
         made: list[Variant] = []
         choices = itertools.product(self.wordings, self.with_options, self.option_orders, self.option_marks)
         for wording, options, order, marks in choices:
-            # Without a list there is no order of it, and nothing to mark.
+            # Order and marks belong to the list of options.
             variant = Variant(wording, order, marks) if options else Variant(wording, None)
             if variant not in made:
                 made.append(variant)
         return tuple(made)
+
+    @property
+    def first_variant(self) -> BenchmarkSettings:
+        """The same benchmark with only the plainest variant."""
+        names = ("wordings", "with_options", "option_orders", "option_marks")
+        return self.model_copy(update={name: getattr(self, name)[:1] for name in names})
+
+    def supports(self, method: Method) -> bool:
+        """Whether a scoring method exists for this kind.
+
+        Free text has no candidates. Numbers come from the softmax over the candidates of one question, so sum and
+        calibration would change nothing that is meant.
+        """
+        if self.kind in ("valence_arousal", "action_units"):
+            return method in ("generation", "likelihood")
+        return method == "generation" or self.kind == "emotion"
+
+
+class RunBenchmarkSettings(BenchmarkSettings):
+    """One entry of `run.valid_benchmarks` or `run.test_benchmarks`.
+
+    Attributes:
+        method: scoring method; null: `likelihood` if the kind has it, else `generation`.
+    """
+
+    method: Method | None = None
+
+    @model_validator(mode="after")
+    def _method_exists(self) -> RunBenchmarkSettings:
+        if self.method is not None and not self.supports(self.method):
+            raise ValueError(f"there is no method '{self.method}' for kind '{self.kind}'")
+        return self
+
+    @property
+    def scoring_method(self) -> Method:
+        """`method`, or what null stands for."""
+        return self.method or ("likelihood" if self.supports("likelihood") else "generation")
+
+
+def check_file_names(entries: dict[str, Any]) -> dict[str, Any]:
+    """The entries, whose names become names of files.
+
+    Raises:
+        ValueError: a name does not suit a file.
+    """
+    for name in entries:
+        if not name.strip(".") or any(not (character.isalnum() or character in "-_.") for character in name):
+            raise ValueError(f"'{name}' becomes a file's name: use letters, digits, '-', '_' and '.', not dots alone")
+    return entries
+
+
+def without_nulls(entries: Any) -> Any:
+    """The entries that are not null, so that `suite.models.clip=null` on the command line removes one of a recipe."""
+    return (
+        {name: entry for name, entry in entries.items() if entry is not None} if isinstance(entries, dict) else entries
+    )
 
 
 NUM_WORDINGS: dict[str, int] = {"valence_arousal": 2, "action_units": 2, "explanation": 2, "caption": 2}
@@ -128,7 +183,7 @@ NUM_WORDINGS: dict[str, int] = {"valence_arousal": 2, "action_units": 2, "explan
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of putting a question; `order` is None where no options are listed."""
+    """A variant of a question; `order` is None if no options are listed."""
 
     wording: int
     order: OptionOrder | None
@@ -142,7 +197,7 @@ class Variant:
         return f"wording {self.wording}, {options}"
 
     def options(self, label_set: LabelSet, record_id: str) -> tuple[str, ...]:
-        """The options in the order in which this record's question lists them."""
+        """The options in the order of this record's question."""
         labels = list(label_set.labels)
         if self.order == "reversed":
             labels.reverse()
@@ -154,7 +209,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Truth:
-    """What is true about a record, as far as a benchmark asks for it.
+    """What is true about a record, as far as a benchmark needs it.
 
     Attributes:
         label: the emotion, by its canonical name.
@@ -168,13 +223,13 @@ class Truth:
 
 
 def truth_of(record: EmotionRecord, benchmark: BenchmarkSettings, label_set: LabelSet | None) -> Truth | None:
-    """What is true about a record, or None where the record does not say it, or not in these labels.
+    """What is true about a record, or None if the record does not have it, or not in these labels.
 
-    Votes for what the label set does not have (a neutral share beside six emotions) are left out, and the others made
-    to add up to 1 again.
+    Votes without a place in the label set (a neutral share beside six emotions) are dropped, and the others scaled to
+    the sum 1.
 
     Raises:
-        DataError: an emotion that neither the label set nor a hierarchy above it knows.
+        DataError: an emotion that neither the label set nor a hierarchy above it has.
     """
     if benchmark.kind == "valence_arousal":
         if record.valence is None or record.arousal is None:
@@ -196,16 +251,16 @@ def truth_of(record: EmotionRecord, benchmark: BenchmarkSettings, label_set: Lab
 
 
 def label_in(name: str, own: str | None, label_set: LabelSet) -> str | None:
-    """A label of the set `own` in the one that is asked with, which may be coarser; None without a place there.
+    """A label of the set `own` in another one, which may be coarser; None if it has no place there.
 
     Raises:
-        DataError: neither the label set nor a hierarchy above `own` knows it.
+        DataError: neither the label set nor a hierarchy above `own` has it.
     """
     if own is not None and own != label_set.name:
         try:
             return coarser_label(name, own, label_set.name)
         except DataError:
-            pass  # no hierarchy joins the two; they may still spell the label alike
+            pass  # no hierarchy connects the sets, but they may share the label
     return label_set.canonical(name)
 
 
@@ -223,14 +278,14 @@ def _votes_in(record: EmotionRecord, label_set: LabelSet) -> dict[str, float] | 
 
 
 def label_set_of(benchmark: BenchmarkSettings, names: Sequence[str], place: str) -> LabelSet | None:
-    """The label set that a benchmark asks with; None for kinds that need none.
+    """The label set of a benchmark; None for kinds without labels.
 
     Args:
-        names: the label sets that the records name.
+        names: the label sets of the records.
         place: the benchmark, for the message.
 
     Raises:
-        DataError: it cannot be told.
+        DataError: the records have none, or several.
     """
     if benchmark.kind in ("valence_arousal", "action_units", "caption"):
         return None
@@ -238,12 +293,12 @@ def label_set_of(benchmark: BenchmarkSettings, names: Sequence[str], place: str)
         return get_label_set(benchmark.label_set)
     if len(names) != 1:
         found = ", ".join(names) if names else "none"
-        raise DataError(f"{place}: its records name the label sets {found}; say which one to ask with, as `label_set`")
+        raise DataError(f"{place}: the label sets of its records are {found}; choose one as `label_set`")
     return get_label_set(names[0])
 
 
 def slice_values(record: EmotionRecord, fields: Sequence[str]) -> dict[str, str]:
-    """Field -> its value as text, for the fields that the record has; lists are joined."""
+    """Field -> value as text, for the fields that the record has; lists are joined."""
     found = {}
     for name in fields:
         value: Any = record
@@ -255,7 +310,7 @@ def slice_values(record: EmotionRecord, fields: Sequence[str]) -> dict[str, str]
 
 
 def units_asked(values: dict[str, float] | None) -> tuple[int, ...]:
-    """The action units that a truth speaks of, in FACS order; all seventeen of the field where it is not known."""
+    """The action units of a truth, in FACS order; all seventeen units of records if it is unknown."""
     if values is None:
         return FACIAL_UNITS
     return tuple(sorted(int(name.removeprefix("AU")) for name in values))

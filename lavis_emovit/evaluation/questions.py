@@ -37,6 +37,7 @@ from lavis_emovit.emotion.questions import (
 from lavis_emovit.evaluation.benchmarks import AXES, BenchmarkSettings, Method, Truth, Variant, units_asked
 from lavis_emovit.records import EmotionRecord
 
+_ANY_RECORD = EmotionRecord(id="any", image="any", split="any", source="any")
 _DEFAULT_NEW_TOKENS = {"emotion": 32, "valence_arousal": 32, "action_units": 96, "explanation": 160, "caption": 48}
 
 
@@ -109,22 +110,19 @@ def _emotion_question(label_set: LabelSet, variant: Variant, record_id: str) -> 
 
 
 def wordings_of(benchmark: BenchmarkSettings, label_set: LabelSet | None) -> list[str]:
-    """The words of all questions that a benchmark asks, for a fingerprint."""
-    blank = EmotionRecord(id="any", image="any", split="any", source="any")
-    texts = []
-    for variant in benchmark.variants:
-        for method in ("likelihood", "generation"):
-            asked = questions_about(blank, Truth(), benchmark, variant, method, label_set)  # type: ignore[arg-type]
-            texts += [f"{question.text}|{question.answer_prefix}|{question.candidates}" for question in asked]
-    return texts
+    """The texts of all questions of a benchmark, for a fingerprint."""
+    methods: tuple[Method, ...] = ("likelihood", "generation")
+    return [
+        f"{question.text}|{question.answer_prefix}|{question.candidates}"
+        for variant in benchmark.variants
+        for method in methods
+        for question in questions_about(_ANY_RECORD, Truth(), benchmark, variant, method, label_set)
+    ]
 
 
-def suits(method: Method, benchmark: BenchmarkSettings) -> bool:
-    """Whether a way of asking exists for a benchmark: free text has no candidates to choose from, and numbers that come
-    from the candidates of one question need no sum or calibration of their own."""
-    if benchmark.kind in ("valence_arousal", "action_units"):
-        return method in ("generation", "likelihood")
-    return method == "generation" or benchmark.kind == "emotion"
+def example_question(benchmark: BenchmarkSettings, method: Method, label_set: LabelSet | None) -> Question:
+    """A question of the benchmark, about no record in particular."""
+    return questions_about(_ANY_RECORD, Truth(), benchmark, benchmark.variants[0], method, label_set)[0]
 
 
 def values_from_scores(questions: Sequence[Question], scores: Sequence[Sequence[float]]) -> dict[str, float]:

@@ -1,56 +1,57 @@
-"""Which validation is the best: by any number among the metrics of a split."""
+"""Which validation is the best: by any number among the metrics of its benchmark."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
-
-from pydantic import BaseModel
+from typing import Any
 
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.settings import nearest_name
 
-# Last parts of the names of metrics of which less is better.
-LESS_IS_BETTER = frozenset(
-    {"brier", "ece", "mae", "rmse", "mse", "nll", "loss", "aurc", "num_invalid", "num_errors", "entropy"}
-)
+HEADLINE = "agg_metrics"
+"""LAVIS's name for the number that compares models on a benchmark."""
 
 
 @dataclass(frozen=True)
 class BestMetric:
-    """A metric by name, `macro_f1` or `calibration.ece`, and which of two values is better.
+    """A metric by name, such as `macro_f1` or `calibration.ece`, and which of two values is better.
 
     Attributes:
-        name: keys of the metrics of a split, joined with dots.
-        is_least: whether the lower value is better.
+        name: keys of the metrics of a benchmark, joined with dots.
+        less_is_better: whether the lower value is better.
     """
 
     name: str
-    is_least: bool = False
+    less_is_better: bool = False
 
     @classmethod
     def of(cls, run: RunSettings) -> BestMetric:
-        """The metric of a recipe.
+        """The metric of a recipe without `problems`."""
+        if run.best_mode != "auto":
+            return cls(run.best_metric, run.best_mode == "min")
+        return cls(run.best_metric, _numbers(run).get(run.best_metric, False))
 
-        Raises:
-            ConfigError: there is no such metric; found before anything is evaluated.
-        """
-        valid = sorted(_numbers_in_metrics())
-        if run.best_metric not in valid:
-            raise ConfigError(
-                [f"run.best_metric: no number '{run.best_metric}' in the metrics{nearest_name(run.best_metric, valid)}"]
-            )
-        is_least = run.best_metric.rpartition(".")[2] in LESS_IS_BETTER if run.best_mode == "auto" else False
-        return cls(run.best_metric, is_least or run.best_mode == "min")
+    @staticmethod
+    def problems(run: RunSettings) -> list[str]:
+        """A line if the validation of a recipe has no such metric."""
+        if not run.is_validated:
+            return []
+        valid = _numbers(run)
+        if not valid:
+            return [f"run.valid_benchmarks: kind '{run.validation_kind}' has no number to choose a checkpoint by"]
+        if run.best_metric in (HEADLINE, *valid):
+            return []
+        near = nearest_name(run.best_metric, [HEADLINE, *valid])
+        return [f"run.best_metric: no number '{run.best_metric}' in the metrics of kind '{run.validation_kind}'{near}"]
 
     def value(self, metrics: Mapping[str, Any], split: str) -> float:
         """The value among the metrics of a split.
 
         Raises:
-            ConfigError: these metrics have no such number, such as a calibration without scores.
+            ConfigError: these metrics have no such number, for example because a calibration needs scores.
         """
         found: Any = metrics
         for key in self.name.split("."):
@@ -61,22 +62,11 @@ class BestMetric:
 
     def is_better(self, value: float, best: float) -> bool:
         """Whether a value beats the best so far; an equal one does not."""
-        return value < best if self.is_least else value > best
+        return value < best if self.less_is_better else value > best
 
 
-def _numbers_in_metrics() -> Iterator[str]:
-    """Names of all numbers that metrics of a split may have."""
-    from lavis_emovit.evaluation.metrics.classification import ClassificationMetrics
+def _numbers(run: RunSettings) -> dict[str, bool]:
+    """Names of the numbers of the deciding validation, and whether less is better."""
+    from lavis_emovit.evaluation.metrics.registry import numbers_of
 
-    yield "agg_metrics"
-    yield from _numbers_in(ClassificationMetrics)
-
-
-def _numbers_in(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        kinds = {field.annotation, *get_args(field.annotation)}
-        if kinds & {int, float}:
-            yield f"{prefix}{name}"
-        for kind in kinds:
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                yield from _numbers_in(kind, f"{prefix}{name}.")
+    return numbers_of(run.validation_kind)

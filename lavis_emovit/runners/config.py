@@ -19,7 +19,7 @@ from lavis_emovit.errors import ConfigError
 from lavis_emovit.paths import find_recipe
 from lavis_emovit.recipes import ROOT_KEYS, flatten, mapping_at, near, read_user_tree, resolve_datasets, resolve_model
 from lavis_emovit.runners.settings import FREE_RUN_KEYS, LAVIS_RUN_KEYS, RunSettings
-from lavis_emovit.runners.splits import mixture_problems
+from lavis_emovit.runners.splits import recipe_problems
 from lavis_emovit.settings import Settings, nearest_name, parse_settings
 from lavis_emovit.tasks.settings import TaskSettings, parse_task_settings
 
@@ -72,7 +72,7 @@ class Config:
         problems += _check_task(run)
         problems += _check_image_sizes(model, datasets)
         if run is not None and len(datasets) == len(nodes["datasets"]):
-            problems += mixture_problems(run, datasets)
+            problems += recipe_problems(run, datasets)
         if problems or run is None or model is None:
             raise ConfigError(problems, str(cfg_path))
         merged = OmegaConf.create({"run": run.model_dump(mode="json"), "model": model_tree, "datasets": datasets_tree})

@@ -1,50 +1,59 @@
-"""Evaluation of a split: predictions to a file, metrics from its rows, a few answers and pictures for people."""
+"""Evaluation during a run: the benchmarks of its splits as a suite of one model, rows to files, metrics to the log."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import logging
-from collections.abc import Callable
-from contextlib import nullcontext
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from lavis_emovit.distributed import heartbeat, processes
+from lavis_emovit.distributed import processes
+from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.adapters.base import Item
+from lavis_emovit.evaluation.adapters.lavis_model import LavisModel
+from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows
+from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions, write_predictions
+from lavis_emovit.evaluation.questions import example_question
+from lavis_emovit.evaluation.suite.benchmark_data import ImageBatches, OpenBenchmark
+from lavis_emovit.evaluation.suite.requests import BatchRequests, Prepared
 from lavis_emovit.images import decode_image
-from lavis_emovit.progress import progress
+from lavis_emovit.models.protocol import EmotionModel
 from lavis_emovit.runners.engines.base import Engine
-from lavis_emovit.runners.loaders import eval_batches
 from lavis_emovit.runners.run_folder import RunFolder
 from lavis_emovit.runners.settings import RunSettings
+from lavis_emovit.runners.splits import RunBenchmark
+from lavis_emovit.tasks.base import EmotionTask
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 THUMBNAIL_PX = 192
 
-# Stages of a run: before tuning, while it goes (validation), and with the chosen weights.
+# Stages of a run: before tuning, during it (validation), and with the chosen weights.
 BEFORE, DURING, AFTER = "before", "during", "after"
 
 
 class Evaluator:
-    """Evaluates a model on splits for one run; all ranks together, each some of the batches.
+    """Evaluates a model on benchmarks for one run; every rank takes some of the batches.
 
     Args:
-        engine: where the model runs.
+        engine: runs the model.
         model: the model itself, not wrapped.
-        task: an `EmotionInstructionTask`.
-        between_batches: called after each batch; what it raises ends the evaluation.
+        task: computes the metrics.
+        settings: of the run.
+        folder: of the run.
+        between_batches: called after each batch; an exception in it ends the evaluation.
     """
 
     def __init__(
         self,
         engine: Engine,
-        model: Any,
-        task: Any,
+        model: EmotionModel,
+        task: EmotionTask,
         settings: RunSettings,
         folder: RunFolder,
         between_batches: Callable[[], None] = lambda: None,
@@ -53,93 +62,122 @@ class Evaluator:
         self._settings, self._folder = settings, folder
         self._between_batches = between_batches
 
-    def evaluate(self, dataset: Any, split: str, stage: str, when: str) -> dict[str, Any]:
-        """Metrics of a split as plain values, on all ranks; rank 0 writes the rows to a file unless it is a validation.
+    def evaluate(self, benchmark: RunBenchmark, stage: str, when: str) -> dict[str, Any]:
+        """Metrics of a benchmark as plain values, on all ranks. Rank 0 writes the rows, except during training.
 
         Args:
             when: for people, such as `before tuning`.
         """
-        self._task.before_evaluation(model=self._model, dataset=dataset)
-        self._model.eval()
-        rows = self._of_all_batches(dataset, self._task.valid_step, f"{split} {when}")
+        data, model = benchmark.data, self._adapter(benchmark)
+        rows = self._rows(data, model, benchmark.method, f"{data.name} {when}")
+        if benchmark.processors is not None:
+            rows = [_named_split_row(row) for row in rows]
         if stage != DURING:
-            shown = self._with_answers(dataset, rows)
+            shown = self._with_answers(benchmark, model, rows)
             if processes.is_main():
-                write_predictions(self._folder.prediction_path(split, stage), shown)
-        metrics = self._task.after_evaluation(val_result=rows, split_name=split, epoch=stage)
-        logger.info(
-            "%s %s: accuracy %.3f (%.3f to %.3f), macro F1 %.3f on %d pictures; chance %.3f, largest class %.3f",
-            split,
-            when,
-            metrics["accuracy"],
-            metrics["accuracy_interval"]["low"],
-            metrics["accuracy_interval"]["high"],
-            metrics["macro_f1"],
-            metrics["num_samples"],
-            metrics["chance"],
-            metrics["majority_baseline"],
-        )
+                write_predictions(self._folder.prediction_path(data.name, stage), shown)
+        metrics = self._metrics(benchmark, rows)
+        logger.info("%s %s: %s", data.name, when, self._task.log_line(data.settings.kind, metrics))
         return metrics
 
-    def measure(self, dataset: Any, split: str, stage: str) -> dict[str, Any] | None:
-        """Metrics of the predictions that an earlier start of the run wrote, or None where it wrote none."""
-        self._task.before_evaluation(model=self._model, dataset=dataset)
-        return processes.on_main(partial(self._measure, self._folder.prediction_path(split, stage), split, stage))
+    def measure(self, benchmark: RunBenchmark, stage: str) -> dict[str, Any] | None:
+        """Metrics of the predictions that an earlier start of the run wrote; None without such predictions."""
+        path = self._folder.prediction_path(benchmark.data.name, stage)
+        return processes.on_main(lambda: self._metrics(benchmark, read_predictions(path)) if path.exists() else None)
 
-    def _measure(self, path: Path, split: str, stage: str) -> dict[str, Any] | None:
-        if not path.exists():
-            return None
-        return self._task.after_evaluation(val_result=read_predictions(path), split_name=split, epoch=stage)
+    def _adapter(self, benchmark: RunBenchmark) -> LavisModel:
+        return LavisModel(
+            self._model,
+            *(benchmark.processors or self._model.processors()),
+            run=self._engine.run,
+            device=self._engine.device,
+            num_beams=self._settings.num_beams,
+            min_length=self._settings.min_len,
+        )
 
-    def _of_all_batches(
-        self, dataset: Any, function: Callable[[Any, Any], list[T]], label: str | None = None, limit: int | None = None
-    ) -> list[T]:
-        """What a function of model and batch gives for the items of a split, in their order, on all ranks."""
-        rank, world_size = self._engine.rank, self._engine.world_size
-        batches, count = eval_batches(dataset, self._settings, limit=limit, rank=rank, world_size=world_size)
-        # Where a call fetches weights from all ranks, those that are through run a blank batch along.
-        rounds = max(processes.gather_objects(count)) if self._engine.in_step else count
-        made: list[T] = []
-        every = self._settings.log_every_steps
-        with progress(label, rounds, every=every) if label is not None else nullcontext() as line:
-            for number in range(rounds):
-                heartbeat.note("evaluating")
-                own = next(batches, None) if number < count else None
-                batch = self._engine.to_device(own if own is not None else self._model.blank_batch())
-                given = self._engine.run(partial(function, self._model, batch))
-                made += given if own is not None else []
-                if line is not None:
-                    line.advance()
-                self._between_batches()
-        return [item for of_rank in processes.gather_objects(made) for item in of_rank]
+    def _rows(
+        self, data: OpenBenchmark, model: LavisModel, method: Method, label: str, every: int | None = None
+    ) -> list[PredictionRow]:
+        """The rows of a benchmark in the order of the shards, on all ranks."""
+        run = self._settings
+        batches = ImageBatches(data, model, batch_size=run.batch_size_eval, num_workers=run.num_workers)
+        made: list[list[PredictionRow]] = []
+        for batch in batches.rounds(label, every or run.log_every_steps):
+            made.append(self._batch_rows(data, model, method, batch))
+            self._between_batches()
+        # Rank r has every batch r, r + ranks, ...
+        parts = zip_longest(*processes.gather_objects(made), fillvalue=[])
+        return [row for round_ in parts for rows in round_ for row in rows]
 
-    def _with_answers(self, dataset: Any, rows: list[PredictionRow]) -> list[PredictionRow]:
-        """The first rows with a generated answer and a thumbnail; shards are shuffled, so these are a fair choice."""
-        wanted = min(self._settings.num_report_answers, len(rows))
-        answers = self._of_all_batches(dataset, self._task.generate_answers, limit=wanted) if wanted else []
+    def _batch_rows(
+        self, data: OpenBenchmark, model: LavisModel, method: Method, batch: list[Prepared]
+    ) -> list[PredictionRow]:
+        for prepared in batch:
+            if prepared.problem is not None:
+                record_id = prepared.item.record.id
+                raise DataError(
+                    f"{data.name}: record '{record_id}': {prepared.problem}. Build the shards again without this image "
+                    "(`--skip-bad`)."
+                )
+        requests = BatchRequests(batch, data.settings, method, data.label_set)
+        passes = requests.passes()
+        # A pass may gather weights from all ranks, so ranks with fewer passes run blank ones along.
+        num_passes = max(processes.gather_objects(len(passes))) if self._engine.in_step else len(passes)
+        answers: dict[int, Any] = {}
+        for number in range(num_passes):
+            if number < len(passes):
+                answers |= zip(passes[number], requests.answer(model, passes[number]))
+            else:
+                model.run_blank(example_question(data.settings, method, data.label_set), method)
+        return requests.rows(answers)
+
+    def _metrics(self, benchmark: RunBenchmark, rows: list[PredictionRow]) -> dict[str, Any]:
+        data, key = benchmark.data, ("", benchmark.method)
+        return self._task.metrics(BenchmarkRows(data.name, data.settings, data.label_set, {key: rows}).measured(key))
+
+    def _with_answers(
+        self, benchmark: RunBenchmark, model: LavisModel, rows: list[PredictionRow]
+    ) -> list[PredictionRow]:
+        """The rows; those of the first records with a generated answer and a thumbnail, for the report."""
+        wanted = min(self._settings.num_report_answers, len(benchmark.data.numbers()))
+        if not wanted:
+            return rows
+        first = benchmark.data.settings.first_variant.model_copy(update={"limit": wanted})
+        data = replace(benchmark.data, settings=first)
+        answers: Mapping[str, str | None] = {}
+        if benchmark.method != "generation":
+            found = self._rows(data, model, "generation", f"{data.name}: answers for the report")
+            answers = {row.record_id: row.answer for row in found}
         if not processes.is_main():
             return rows
-        shown = [
-            row.model_copy(update={"answer": answer, "image": self._thumbnail(dataset, number)})
-            for number, (row, answer) in enumerate(zip(rows, answers))
-        ]
-        return shown + rows[wanted:]
+        images = {item.record.id: self._thumbnail(item) for item in data.items()}
+        shown = []
+        for row in rows:
+            update: dict[str, Any] = {}
+            if row.record_id in images and row.variant in (None, first.variants[0].name):
+                update = {"image": images[row.record_id], "answer": answers.get(row.record_id, row.answer)}
+            shown.append(row.model_copy(update=update) if update else row)
+        return shown
 
-    def _thumbnail(self, dataset: Any, number: int) -> str:
+    def _thumbnail(self, item: Item) -> str:
         """A small JPEG of an item, as a path relative to the run's folder."""
-        sample = dataset.read(number)
-        # Two datasets of a run may have records of one name; the picture tells them apart.
-        digest = hashlib.sha256(sample.image_bytes).hexdigest()[:8]
-        name = f"{_file_name(sample.record.id)}-{digest}.jpg"
+        # Records of two datasets may have the same id.
+        digest = hashlib.sha256(item.image_bytes).hexdigest()[:8]
+        name = f"{_file_name(item.record.id)}-{digest}.jpg"
         path = self._folder.predictions / "images" / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            image = decode_image(sample.image_bytes).convert("RGB")
+            image = decode_image(item.image_bytes).convert("RGB")
             image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
             buffer = io.BytesIO()
             image.save(buffer, "JPEG", quality=85)
             path.write_bytes(buffer.getvalue())
         return Path("predictions", "images", name).as_posix()
+
+
+def _named_split_row(row: PredictionRow) -> PredictionRow:
+    """A row as runs have written it for named splits since version 0.1.0: without votes and groups."""
+    return row.model_copy(update={"instance_id": f"{row.record_id}#categorical", "votes": None, "slices": None})
 
 
 def _file_name(record_id: str) -> str:

@@ -32,7 +32,7 @@ class Plan:
     def of(cls, run: RunSettings, steps_per_epoch: int) -> Plan:
         """The plan of a recipe."""
         in_epochs = run.max_epoch * steps_per_epoch
-        is_validated = bool(run.valid_splits)
+        is_validated = run.is_validated
         by_epoch = run.eval_every_epochs or (None if run.eval_every_steps else 1)
         return cls(
             steps_per_epoch=steps_per_epoch,

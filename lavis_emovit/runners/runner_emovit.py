@@ -38,7 +38,7 @@ from lavis_emovit.runners.nonfinite import name_samples
 from lavis_emovit.runners.plan import Plan
 from lavis_emovit.runners.run_folder import RunFolder
 from lavis_emovit.runners.schedule import LinearWarmup, build_schedule
-from lavis_emovit.runners.splits import RecipeSplits
+from lavis_emovit.runners.splits import RecipeSplits, RunBenchmark
 from lavis_emovit.runners.wandb_log import WandbSink
 from lavis_emovit.runners.watch import WINDOW_STEPS, LossWatch, RankStep, StepMeter
 from lavis_emovit.shards.order import num_steps
@@ -77,7 +77,7 @@ class RunnerEmoVIT:
         self.config, self.settings = cfg, cfg.run
         self.task, self.job_id = task, job_id
         self._best_metric = BestMetric.of(self.settings)
-        self._splits = RecipeSplits.of(datasets, self.settings, cfg.source)
+        self._splits = RecipeSplits.of(datasets, cfg, task)
         self.folder = folder or RunFolder.open(cfg)
         # Before an engine spreads the weights over the ranks.
         self._frozen_fingerprint, self._parameter_counts = model.frozen_fingerprint(), model.parameter_counts()
@@ -233,10 +233,10 @@ class RunnerEmoVIT:
         best = position.best
         try:
             with self._average.in_place() if self._average is not None else nullcontext():
-                for number, (split, dataset) in enumerate(self._splits.valid.items()):
-                    metrics = self._evaluate(dataset, split, DURING, log, position)
+                for number, (name, benchmark) in enumerate(self._splits.valid.items()):
+                    metrics = self._evaluate(benchmark, DURING, log, position)
                     if number == 0:
-                        value = self._best_metric.value(metrics, split)
+                        value = self._best_metric.value(metrics, name)
                         if best is None or self._best_metric.is_better(value, best.value):
                             best = Best(position.step, self._best_metric.name, value)
         except RunStopped:
@@ -299,25 +299,21 @@ class RunnerEmoVIT:
             return {}
         if position.step == 0:
             return self._evaluate_tests(BEFORE, log, position)
-        measured = {
-            split: self._evaluator.measure(dataset, split, BEFORE) for split, dataset in self._splits.test.items()
-        }
-        return {split: metrics for split, metrics in measured.items() if metrics is not None}
+        measured = {name: self._evaluator.measure(benchmark, BEFORE) for name, benchmark in self._splits.test.items()}
+        return {name: metrics for name, metrics in measured.items() if metrics is not None}
 
     def _evaluate_tests(self, stage: str, log: RunLog, position: Position) -> dict[str, Any]:
-        return {
-            split: self._evaluate(dataset, split, stage, log, position) for split, dataset in self._splits.test.items()
-        }
+        return {name: self._evaluate(benchmark, stage, log, position) for name, benchmark in self._splits.test.items()}
 
-    def _evaluate(self, dataset: Any, split: str, stage: str, log: RunLog, position: Position) -> dict[str, Any]:
+    def _evaluate(self, benchmark: RunBenchmark, stage: str, log: RunLog, position: Position) -> dict[str, Any]:
         epochs = self._plan.epochs_done(position) if self._train_dataset is not None else position.epoch
         during = f"after epoch {epochs}" if isinstance(epochs, int) else f"after step {position.step}"
         when = {BEFORE: "before tuning", DURING: during, AFTER: "after tuning"}[stage]
-        metrics = self._evaluator.evaluate(dataset, split, stage, when)
+        metrics = self._evaluator.evaluate(benchmark, stage, when)
         log.write(
             {
                 "event": "eval",
-                "split": split,
+                "split": benchmark.data.name,
                 "stage": stage,
                 "step": position.step,
                 "epoch": epochs,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from lavis_emovit.evaluation.benchmarks import Kind, RunBenchmarkSettings, check_file_names, without_nulls
 from lavis_emovit.tasks.settings import AnswerSettings
 
 # Keys of LAVIS's runner that have another meaning here or follow from the launch -> what to write instead.
@@ -131,6 +132,10 @@ class RunSettings(AnswerSettings):
     train_splits: tuple[str, ...] = ("train",)
     valid_splits: tuple[str, ...] = ("val",)
     test_splits: tuple[str, ...] = ("test",)
+    valid_benchmarks: dict[str, RunBenchmarkSettings] = Field(
+        {}, description="name -> benchmark, as in suites; instead of valid_splits, the first chooses the best"
+    )
+    test_benchmarks: dict[str, RunBenchmarkSettings] = Field({}, description="the same instead of test_splits")
     evaluate: bool = Field(False, description="evaluate the test splits and train nothing")
     evaluate_before: bool = Field(True, description="evaluate the test splits before tuning as well")
     checkpoint: str | None = Field(None, description="evaluation: a checkpoint folder, or a run's folder for its best")
@@ -139,7 +144,7 @@ class RunSettings(AnswerSettings):
         None, ge=1, description="epochs between two; empty: 1, or none if eval_every_steps is set"
     )
     best_metric: str = Field(
-        "accuracy", min_length=1, description="any number of metrics.json, such as macro_f1 or calibration.ece"
+        "accuracy", min_length=1, description="any number of a validation, such as calibration.ece or mean_ccc"
     )
     best_mode: Literal["auto", "max", "min"] = Field(
         "auto", description="auto: the lowest for losses and calibration errors, the highest for all other metrics"
@@ -205,6 +210,16 @@ class RunSettings(AnswerSettings):
             return ()
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("valid_benchmarks", "test_benchmarks", mode="before")
+    @classmethod
+    def _null_removes(cls, value: Any) -> Any:
+        return without_nulls(value) or {}
+
+    @field_validator("valid_benchmarks", "test_benchmarks")
+    @classmethod
+    def _names_are_file_names(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return check_file_names(value)
+
     @model_validator(mode="after")
     def _check_together(self) -> RunSettings:
         missing = [key for key in TRAINING_KEYS if key not in self.model_fields_set]
@@ -221,9 +236,9 @@ class RunSettings(AnswerSettings):
                 "run.epoch_size needs run.train_dataset_ratios (with one dataset: its name and 1); without ratios an "
                 "epoch is every sample once"
             )
-        if self.evaluate and not self.test_splits:
+        if self.evaluate and not (self.test_splits or self.test_benchmarks):
             raise ValueError("run.test_splits is empty, so there is nothing to evaluate")
-        if not self.evaluate and not self.valid_splits:
+        if not self.evaluate and not self.is_validated:
             needless = [key for key in ("early_stop_patience", "eval_every_steps") if getattr(self, key) is not None]
             if needless:
                 raise ValueError(f"run.{needless[0]} needs a split in run.valid_splits")
@@ -232,6 +247,17 @@ class RunSettings(AnswerSettings):
         if self.min_lr > self.init_lr:
             raise ValueError(f"run.min_lr ({self.min_lr:g}) is above run.init_lr ({self.init_lr:g})")
         return self
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether anything is evaluated during training."""
+        return not self.evaluate and bool(self.valid_splits or self.valid_benchmarks)
+
+    @property
+    def validation_kind(self) -> Kind:
+        """Kind of the benchmark that chooses the best checkpoint."""
+        benchmarks = sorted(self.valid_benchmarks.values(), key=lambda one: one.dataset != self.best_dataset)
+        return benchmarks[0].kind if benchmarks else "emotion"
 
     @property
     def micro_batch(self) -> int:

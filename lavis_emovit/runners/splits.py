@@ -1,65 +1,99 @@
-"""The splits of a recipe's datasets: those that are trained on together, and those that are evaluated one by one."""
+"""What a run trains on and evaluates: the splits of its datasets, and its benchmarks."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lavis_emovit.errors import ConfigError, DataError
+from lavis_emovit.evaluation.benchmarks import Method, RunBenchmarkSettings
+from lavis_emovit.recipes import resolve_dataset
+from lavis_emovit.runners.best import BestMetric
 from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.settings import Settings, nearest_name
 
+if TYPE_CHECKING:
+    from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark
+    from lavis_emovit.runners.config import Config
+    from lavis_emovit.runners.loaders import TrainDataset
+    from lavis_emovit.tasks.base import EmotionTask
+
 logger = logging.getLogger(__name__)
+
+Splits = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class RunBenchmark:
+    """A benchmark that a run evaluates.
+
+    Attributes:
+        data: its records and questions.
+        method: its scoring method.
+        processors: image and text processor of a split that the recipe only names; None: those of the model.
+    """
+
+    data: OpenBenchmark
+    method: Method
+    processors: tuple[Any, Any] | None = None
 
 
 @dataclass(frozen=True)
 class RecipeSplits:
     """What a run trains on and evaluates.
 
-    A split's name is its own (`test`) where the recipe has one dataset; with several the dataset's stands before it
-    (`emoset-test`). Metrics, the log and prediction files go by these names.
+    A split keeps its name (`test`) if the recipe has one dataset. With several, the name of the dataset comes first
+    (`emoset-test`). Metrics, the log and prediction files use these names, or those of the recipe's benchmarks.
 
     Attributes:
         train: one dataset, or the mixture of several; None for a run that only evaluates.
-        valid: name -> dataset; the first of them chooses the best checkpoint.
-        test: name -> dataset.
+        valid: name -> benchmark; the first one chooses the best checkpoint.
+        test: name -> benchmark.
     """
 
-    train: Any
-    valid: Mapping[str, Any]
-    test: Mapping[str, Any]
+    train: TrainDataset | None
+    valid: Mapping[str, RunBenchmark]
+    test: Mapping[str, RunBenchmark]
 
     @classmethod
-    def of(cls, datasets: Mapping[str, Mapping[str, Any]], run: RunSettings, source: str) -> RecipeSplits:
-        """Choose and mix the splits of a recipe.
+    def of(cls, datasets: Splits, config: Config, task: EmotionTask) -> RecipeSplits:
+        """Choose and mix the splits of a recipe, and open its benchmarks.
 
         Args:
-            datasets: dataset name -> split -> dataset, as `task.build_datasets` gives them.
-            run: which splits, in which ratios.
-            source: the recipe, for messages.
+            datasets: dataset name -> split -> dataset, as `task.build_datasets` returns them.
+            config: which splits and benchmarks, in which ratios.
+            task: decides what is evaluated on a split.
 
         Raises:
-            ConfigError: a split that is asked for is in no dataset or cannot be evaluated, a dataset is of no use, or
-                the datasets cannot be mixed.
+            ConfigError: a split is missing or cannot be evaluated, a benchmark cannot be opened, a dataset is not used,
+                or the datasets cannot be mixed.
         """
+        run = config.run
         problems: list[str] = []
-        valid = {} if run.evaluate else _evaluated(datasets, run.valid_splits, run.best_dataset, problems)
-        test = _evaluated(datasets, run.test_splits, None, problems)
+        valid = {} if run.evaluate else _benchmarks(datasets, config, task, "valid", run.best_dataset, problems)
+        test = _benchmarks(datasets, config, task, "test", None, problems)
         train = None if run.evaluate else _train(datasets, run, problems)
         for name in datasets:
             if not problems and not _is_used(name, datasets, run):
-                problems.append(f"datasets.{name}: none of the run's splits is in it, so it is of no use; leave it out")
+                problems.append(f"datasets.{name}: the run uses none of its splits; remove the dataset")
         if problems:
-            raise ConfigError(problems, source)
+            raise ConfigError(problems, config.source)
         return cls(train, valid, test)
 
 
-def mixture_problems(run: RunSettings, datasets: Mapping[str, Settings]) -> list[str]:
-    """What is wrong with how a recipe puts datasets together, as far as its settings tell; one line each."""
+def recipe_problems(run: RunSettings, datasets: Mapping[str, Settings]) -> list[str]:
+    """What is wrong with datasets and benchmarks of a recipe, as far as its settings show; one line each."""
     names = list(datasets)
-    problems = []
+    problems = BestMetric.problems(run)
+    for key, benchmarks in (("valid", run.valid_benchmarks), ("test", run.test_benchmarks)):
+        for name, benchmark in benchmarks.items():
+            if benchmark.dataset not in datasets:
+                place = f"run.{key}_benchmarks.{name}"
+                found: list[str] = []
+                resolve_dataset(benchmark.dataset, benchmark.config, found, f"{place}.config")
+                problems += [line.replace(".config: no dataset", ".dataset: no dataset") for line in found]
     if run.best_dataset is not None and run.best_dataset not in datasets:
         problems.append(
             f"run.best_dataset: the recipe has no dataset '{run.best_dataset}'{nearest_name(run.best_dataset, names)}"
@@ -86,8 +120,8 @@ def mixture_problems(run: RunSettings, datasets: Mapping[str, Settings]) -> list
     return problems
 
 
-def _train(datasets: Mapping[str, Mapping[str, Any]], run: RunSettings, problems: list[str]) -> Any:
-    from lavis_emovit.datasets.mixture import EmotionMixtureDataset  # loads torch and LAVIS; settings are read without
+def _train(datasets: Splits, run: RunSettings, problems: list[str]) -> Any:
+    from lavis_emovit.datasets.mixture import EmotionMixtureDataset  # loads torch and LAVIS; settings need neither
 
     (split,) = run.train_splits
     ratios = run.train_dataset_ratios
@@ -114,28 +148,69 @@ def _train(datasets: Mapping[str, Mapping[str, Any]], run: RunSettings, problems
     of_each = [
         f"{name} ({len(part)}{f', share {ratios[name]:g}' if ratios else ''})" for name, part in zip(present, parts)
     ]
-    logger.info("training on %s; %d pictures an epoch", ", ".join(of_each), len(mixture))
+    logger.info("training on %s; %d images an epoch", ", ".join(of_each), len(mixture))
     return mixture
 
 
-def _evaluated(
-    datasets: Mapping[str, Mapping[str, Any]], splits: tuple[str, ...], first: str | None, problems: list[str]
-) -> dict[str, Any]:
-    """Name -> dataset of every split that there is; those of the dataset `first` come first."""
+def _benchmarks(
+    datasets: Splits, config: Config, task: EmotionTask, purpose: str, first: str | None, problems: list[str]
+) -> dict[str, RunBenchmark]:
+    """Name -> benchmark for the purpose `valid` or `test`; those on the dataset `first` come first."""
+    given: Mapping[str, RunBenchmarkSettings] = getattr(config.run, f"{purpose}_benchmarks")
+    if given:
+        found = _opened(given, config, f"run.{purpose}_benchmarks", problems)
+    else:
+        found = _of_splits(datasets, getattr(config.run, f"{purpose}_splits"), task, problems)
+    names = [name for name, benchmark in found.items() if benchmark.data.settings.dataset == first]
+    if first is not None and found and not names and first in datasets:
+        problems.append(f"run.best_dataset: no validation of this run is on '{first}'")
+    return {name: found[name] for name in dict.fromkeys([*names, *found])}
+
+
+def _opened(
+    given: Mapping[str, RunBenchmarkSettings], config: Config, key: str, problems: list[str]
+) -> dict[str, RunBenchmark]:
+    from lavis_emovit.evaluation.suite.benchmark_data import open_benchmark
+
+    found = {}
+    for name, settings in given.items():
+        try:
+            data = open_benchmark(name, settings, config.datasets_cfg.get(settings.dataset))
+        except (DataError, ConfigError) as error:
+            problems.append(f"{key}.{name}: {error}")
+            continue
+        found[name] = RunBenchmark(data, settings.scoring_method)
+    return found
+
+
+def _of_splits(
+    datasets: Splits, splits: tuple[str, ...], task: EmotionTask, problems: list[str]
+) -> dict[str, RunBenchmark]:
+    """What the task evaluates on every split that there is."""
+    from lavis_emovit.datasets.eval_dataset import EvaluatedSamples
+    from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark
+
     problems += [_missing(split, datasets) for split in splits if all(split not in held for held in datasets.values())]
-    places = [(name, split) for split in splits for name in datasets if split in datasets[name]]
-    problems += [
-        f"run: split '{split}' of dataset '{name}' is there to train on: it has no labels to choose from"
-        for name, split in places
-        if getattr(datasets[name][split], "label_set", None) is None
-    ]
-    if first is not None and splits and all(name != first for name, _ in places):
-        problems.append(f"run.best_dataset: '{first}' has none of run.valid_splits ({', '.join(splits)})")
-    places.sort(key=lambda place: place[0] != first)
-    return {split if len(datasets) == 1 else f"{name}-{split}": datasets[name][split] for name, split in places}
+    found = {}
+    for split in splits:
+        for dataset in datasets:
+            samples = datasets[dataset].get(split)
+            if samples is None:
+                continue
+            if not isinstance(samples, EvaluatedSamples):
+                problems.append(f"run: split '{split}' of dataset '{dataset}' is a training split; it has no label set")
+                continue
+            name = split if len(datasets) == 1 else f"{dataset}-{split}"
+            settings = task.benchmark(dataset, split, samples)
+            found[name] = RunBenchmark(
+                OpenBenchmark(name, settings, samples, samples.label_set),
+                settings.scoring_method,
+                (samples.image_processor, samples.text_processor),
+            )
+    return found
 
 
-def _missing(split: str, datasets: Mapping[str, Mapping[str, Any]]) -> str:
+def _missing(split: str, datasets: Splits) -> str:
     if len(datasets) == 1:
         ((name, splits),) = datasets.items()
         return f"run: split '{split}' is not in dataset '{name}', which has {', '.join(splits)}"
@@ -143,9 +218,13 @@ def _missing(split: str, datasets: Mapping[str, Mapping[str, Any]]) -> str:
     return f"run: split '{split}' is in none of the datasets, which have {have}"
 
 
-def _is_used(name: str, datasets: Mapping[str, Mapping[str, Any]], run: RunSettings) -> bool:
-    evaluated = run.test_splits if run.evaluate else (*run.valid_splits, *run.test_splits)
-    if any(split in datasets[name] for split in evaluated):
+def _is_used(name: str, datasets: Splits, run: RunSettings) -> bool:
+    benchmarks = [*run.test_benchmarks.values(), *(() if run.evaluate else run.valid_benchmarks.values())]
+    if any(benchmark.dataset == name for benchmark in benchmarks):
+        return True
+    valid_splits = () if run.evaluate or run.valid_benchmarks else run.valid_splits
+    test_splits = () if run.test_benchmarks else run.test_splits
+    if any(split in datasets[name] for split in (*valid_splits, *test_splits)):
         return True
     ratios = run.train_dataset_ratios
     is_trained = ratios is None or ratios.get(name, 0) > 0

@@ -1,4 +1,4 @@
-"""What a task is: it owns the training step and decides what is evaluated.
+"""What a task is: it owns the training step and decides which benchmarks a run evaluates.
 
 Engines and runner call the methods of `EmotionTask` and nothing else of a task. A new task is a subclass in a file of
 its own, registered in LAVIS under its name.
@@ -14,7 +14,11 @@ import torch
 from lavis.tasks.base_task import BaseTask
 from omegaconf import OmegaConf
 
+from lavis_emovit.datasets.eval_dataset import EvaluatedSamples
 from lavis_emovit.errors import ConfigError
+from lavis_emovit.evaluation.benchmarks import RunBenchmarkSettings
+from lavis_emovit.evaluation.metrics.registry import MeasuredRows, headline_of
+from lavis_emovit.evaluation.summaries import result_of
 from lavis_emovit.models.lengths import PassSizes
 from lavis_emovit.models.protocol import Batch, EmotionModel
 from lavis_emovit.tasks.settings import TaskSettings, parse_task_settings
@@ -105,3 +109,43 @@ class EmotionTask(BaseTask):
     def blank_batch(self, model: EmotionModel) -> Batch:
         """A batch for a process that takes part in a step without samples; its loss counts nothing."""
         return model.blank_batch()
+
+    # Evaluation
+
+    def benchmark(self, dataset: str, split: str, samples: EvaluatedSamples) -> RunBenchmarkSettings:
+        """The benchmark of a split that the recipe names in `run.valid_splits` or `run.test_splits`."""
+        raise NotImplementedError
+
+    def metrics(self, measured: MeasuredRows) -> dict[str, Any]:
+        """The metrics of a benchmark as plain values, in the form that `run.best_metric` names them.
+
+        Numbers of the headline metric come first, other metrics under their names, and `agg_metrics`, LAVIS's name for
+        the number that compares models.
+
+        Raises:
+            DataError: a metric cannot be computed.
+        """
+        result = result_of(measured)
+        found = headline_of(measured.settings.kind)
+        if found is None:
+            return {"num_samples": result["num_samples"], "num_invalid": result["num_invalid"]}
+        others = dict(result["metrics"])
+        return {**others.pop(found[0].name), **others, "agg_metrics": result["headline"]["value"]}
+
+    def log_line(self, kind: str, metrics: Mapping[str, Any]) -> str:
+        """A line about the metrics of a benchmark of a kind, for people."""
+        found = headline_of(kind)
+        if found is None:
+            return f"{metrics['num_samples']} answers, {metrics['num_invalid']} of them empty"
+        title, name = found[1].title, found[1].field
+        if metrics[name] is None:
+            return f"{title} is not defined"
+        line, interval = f"{title} {metrics[name]:.3f}", metrics.get(f"{name}_interval")
+        if interval is not None:
+            line += f" ({interval['low']:.3f} to {interval['high']:.3f})"
+        if "macro_f1" in metrics:
+            line += (
+                f", macro F1 {metrics['macro_f1']:.3f} on {metrics['num_samples']} images; chance "
+                f"{metrics['chance']:.3f}, largest class {metrics['majority_baseline']:.3f}"
+            )
+        return line

@@ -23,10 +23,10 @@ from runs import LAST_STEP, assert_same_run, exit_code_of, in_fork, make_saver, 
 from lavis_emovit import train
 from lavis_emovit.checkpoints import checkpoint as cp
 from lavis_emovit.distributed.signals import EXIT_STOPPED
+from lavis_emovit.evaluation.adapters.lavis_model import LavisModel
 from lavis_emovit.runners.engines.torch_engine import TorchEngine
 from lavis_emovit.runners.logs import read_log
 from lavis_emovit.runners.run_folder import RunFolder
-from lavis_emovit.tasks.emotion_instruction import EmotionInstructionTask
 from lavis_emovit.train import run_recipe
 
 
@@ -127,7 +127,7 @@ def test_a_stop_signal_in_a_validation_loses_only_the_validation(
     run_recipe(same)
 
     def command() -> int:
-        slowed(EmotionInstructionTask, "valid_step", 0.05)
+        slowed(LavisModel, "score", 0.05)
         return train.main(["--cfg-path", str(path)])
 
     run = tmp_path / "stopped"

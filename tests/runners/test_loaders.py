@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lavis_emovit.errors import UserError
-from lavis_emovit.runners.loaders import eval_batches, train_steps
+from lavis_emovit.runners.loaders import train_steps
 from lavis_emovit.runners.settings import RunSettings
 
 
@@ -38,16 +38,6 @@ def test_steps_begin_where_asked(stand_in, micro_batch_size: int | None) -> None
 def test_micro_batches_are_never_larger_than_asked(stand_in) -> None:
     steps = train_steps(stand_in.StandInDataset("train", 22), make_settings(micro_batch_size=2), epoch=0, start_step=0)
     assert [len(batch["record_id"]) for batch in next(steps)] == [1, 2, 2]
-
-
-def test_evaluation_takes_every_sample_once_in_order(stand_in) -> None:
-    dataset = stand_in.StandInDataset("test", 7)
-    batches, count = eval_batches(dataset, make_settings(batch_size_eval=3))
-    found = [batch["record_id"] for batch in batches]
-    assert count == len(found) == 3
-    assert list(chain.from_iterable(found)) == [f"test/{number}" for number in range(7)]
-    few, _ = eval_batches(dataset, make_settings(batch_size_eval=3), limit=4)
-    assert [record_id for batch in few for record_id in batch["record_id"]] == [f"test/{number}" for number in range(4)]
 
 
 def test_torchs_own_random_numbers_are_left_alone(stand_in) -> None:

@@ -80,7 +80,7 @@ def test_settings_that_would_do_nothing_are_refused(changes: dict, words: str) -
 )
 def test_which_way_is_better(name: str, mode: str, is_least: bool) -> None:
     metric = BestMetric.of(RunSettings(**RUN, best_metric=name, best_mode=mode))
-    assert metric.is_least is is_least
+    assert metric.less_is_better is is_least
     assert metric.is_better(0.1, 0.2) is is_least
     assert not metric.is_better(0.2, 0.2)
 

@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from lavis_emovit.checkpoints.checkpoint import list_checkpoints
 from lavis_emovit.errors import ConfigError, UserError
 from lavis_emovit.models.protocol import AnswerLoss
+from lavis_emovit.runners.evaluator import Evaluator
 from lavis_emovit.runners.logs import read_log
-from lavis_emovit.tasks.emotion_instruction import EmotionInstructionTask
 from lavis_emovit.train import run_recipe
 
 EVERYTHING = {
@@ -114,13 +114,13 @@ def test_the_average_is_evaluated_saved_and_what_training_does_not_see(
 
 def metrics_that_give(values: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the validations of a run have these accuracies, one after the other."""
-    real, left = EmotionInstructionTask.after_evaluation, list(values)
+    real, left = Evaluator.evaluate, list(values)
 
-    def after_evaluation(self: Any, val_result: Any, split_name: str, epoch: Any, **kwargs: Any) -> dict:
-        metrics = real(self, val_result, split_name, epoch, **kwargs)
-        return {**metrics, "accuracy": left.pop(0)} if epoch == "during" else metrics
+    def evaluate(self: Any, benchmark: Any, stage: str, when: str) -> dict:
+        metrics = real(self, benchmark, stage, when)
+        return {**metrics, "accuracy": left.pop(0)} if stage == "during" else metrics
 
-    monkeypatch.setattr(EmotionInstructionTask, "after_evaluation", after_evaluation)
+    monkeypatch.setattr(Evaluator, "evaluate", evaluate)
 
 
 @pytest.mark.parametrize(

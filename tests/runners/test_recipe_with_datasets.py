@@ -218,7 +218,7 @@ WITHOUT_TRAIN = {"build_info": {"annotations": {"train": None}, "prepare": None}
         (
             {"best_dataset": "unbiasedemo"},
             WITHOUT_VAL,
-            "run.best_dataset: 'unbiasedemo' has none of run.valid_splits",
+            "run.best_dataset: no validation of this run is on 'unbiasedemo'",
         ),
         (
             {"test_splits": ["dev"]},
@@ -230,11 +230,11 @@ WITHOUT_TRAIN = {"build_info": {"annotations": {"train": None}, "prepare": None}
             WITHOUT_TRAIN,
             "run.train_dataset_ratios.unbiasedemo: 'unbiasedemo' has no",
         ),
-        ({"test_splits": ["train"]}, None, "split 'train' of dataset 'emoset' is there to train on"),
+        ({"test_splits": ["train"]}, None, "split 'train' of dataset 'emoset' is a training split"),
         (
             {"train_dataset_ratios": {"emoset": 1, "unbiasedemo": 0}, "valid_splits": ["val"], "test_splits": []},
             WITHOUT_VAL,
-            "datasets.unbiasedemo: none of the run's splits is in it",
+            "datasets.unbiasedemo: the run uses none of its splits",
         ),
         ({"train_dataset_ratios": {"emoset": 0.123457, "unbiasedemo": 1}}, None, "round them to fewer digits"),
     ],
@@ -251,6 +251,7 @@ def test_a_dataset_without_a_split_is_passed_over_there(recipe: Callable[..., Pa
     from lavis_emovit.runners.splits import RecipeSplits
 
     config = Config.load(recipe({"emoset": None, "unbiasedemo": WITHOUT_VAL}))
-    splits = RecipeSplits.of(setup_task(config).build_datasets(config), config.run, config.source)
+    task = setup_task(config)
+    splits = RecipeSplits.of(task.build_datasets(config), config, task)
     assert list(splits.valid) == ["emoset-val"]
     assert isinstance(splits.train, EmotionMixtureDataset) and len(splits.train) == 60

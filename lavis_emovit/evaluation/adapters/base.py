@@ -1,24 +1,32 @@
-"""What a model has to offer to be evaluated: one of two small protocols.
+"""What a model must offer to be evaluated: one of two small protocols.
 
-A *language model* looks at pictures and answers questions about them. A *baseline* learns from records with pictures
-and predicts directly; it reads no question.
+A *language model* answers questions about images. A *baseline* learns from records with images and predicts directly;
+it reads no question.
+
+A module in this folder adds an adapter by registering its settings and how it is opened; the settings of suites then
+know it. Modules elsewhere may register adapters too, if they are imported before a suite is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, get_args, runtime_checkable
 
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind, Method, Truth
 from lavis_emovit.evaluation.questions import Question
 from lavis_emovit.records import EmotionRecord
+from lavis_emovit.settings import Settings
 
 
 @dataclass(frozen=True)
 class Item:
-    """A record of a benchmark with the bytes of its picture."""
+    """A record of a benchmark with its encoded image and what is true about it."""
 
     record: EmotionRecord
     image_bytes: bytes
@@ -27,80 +35,88 @@ class Item:
 
 @dataclass(frozen=True)
 class Failure:
-    """In the place of an answer: why there is none. It is counted as an error, not as a wrong answer."""
+    """Takes the place of an answer that could not be made. It counts as an error, not as a wrong answer."""
 
     reason: str
 
 
 @runtime_checkable
 class LanguageModel(Protocol):
-    """A model that answers questions about pictures.
+    """A model that answers questions about images; adapters inherit from this class.
 
     Attributes:
-        methods: the methods of asking that it knows.
-        pictures_at_once: least pictures of a batch that it is quick with; 0 leaves that to the suite.
+        methods: the scoring methods that it supports.
+        images_at_once: number of images in a batch that it needs to be fast; 0: any.
     """
 
     methods: frozenset[Method]
 
     @property
-    def pictures_at_once(self) -> int:
+    def images_at_once(self) -> int:
         """See the class."""
-        ...
+        return 0
+
+    def close(self) -> None:
+        """Release what the model holds besides memory."""
+        return
 
     def identity(self) -> dict[str, Any]:
-        """What decides its answers: names and hashes of weights, settings. Plain values."""
+        """What decides its answers, as plain values: names and hashes of weights, settings."""
         ...
 
     def prepare(self, image_bytes: bytes) -> Any:
-        """A picture as `score` and `write` take it; called in loader processes.
+        """An image as `score` and `write` take it; called in the processes of a loader.
 
         Raises:
-            DataError: the picture cannot be decoded.
+            DataError: the image cannot be decoded.
         """
         ...
 
     def score(
-        self, pictures: Sequence[Any], image_index: Sequence[int], questions: Sequence[Question], method: Method
+        self, images: Sequence[Any], image_index: Sequence[int], questions: Sequence[Question], method: Method
     ) -> list[list[float]]:
         """Log-scores of each question's candidates.
 
         Args:
-            pictures: B prepared pictures.
-            image_index: the picture of each of the N questions.
+            images: B prepared images.
+            image_index: the image of each of the N questions.
             questions: N questions with the same candidates and the same answer prefix.
-            method: how a candidate's score is made of its tokens' log-probabilities.
+            method: how the log-probabilities of a candidate's tokens become its score.
 
         Returns:
-            N lists of one number a candidate.
+            N lists with one number for each candidate.
         """
         ...
 
     def write(
-        self, pictures: Sequence[Any], image_index: Sequence[int], questions: Sequence[Question]
+        self, images: Sequence[Any], image_index: Sequence[int], questions: Sequence[Question]
     ) -> list[str | Failure]:
-        """Answers in words, one for each of N questions with the same `max_new_tokens`."""
+        """Written answers, one for each of N questions with the same `max_new_tokens`."""
         ...
 
 
 @runtime_checkable
 class Baseline(Protocol):
-    """A model that learns from records and predicts a benchmark's truth directly.
+    """A model that predicts labels or values directly; adapters inherit from this class.
 
     Attributes:
-        kinds: the kinds of benchmarks that it can predict.
+        kinds: the kinds of benchmarks that it supports.
         learns: whether it needs a training split.
     """
 
     kinds: frozenset[Kind]
     learns: bool
 
+    def close(self) -> None:
+        """Release what the baseline holds besides memory."""
+        return
+
     def identity(self) -> dict[str, Any]:
-        """What decides its predictions. Plain values."""
+        """What decides its predictions, as plain values."""
         ...
 
     def fit(self, items: Iterable[Item], benchmark: BenchmarkSettings, label_set: LabelSet | None) -> None:
-        """Learn from the training split; `items` is empty for a baseline that does not learn.
+        """Learn from the items of the training split; there are none for a baseline that does not learn.
 
         Raises:
             DataError: there is nothing to learn from.
@@ -108,5 +124,65 @@ class Baseline(Protocol):
         ...
 
     def predict(self, items: Sequence[Item]) -> list[dict[str, float]]:
-        """For each item: label -> log-probability, or name -> value, see `Truth`."""
+        """For each item: label -> log-probability, or name -> value (see `Truth`)."""
         ...
+
+
+@dataclass(frozen=True)
+class ModelPlace:
+    """Where a suite opens a model.
+
+    Attributes:
+        name: of the model in the suite.
+        folder: of the suite.
+        cache_dir: folder of what suites share.
+    """
+
+    name: str
+    folder: Path
+    cache_dir: Path
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A kind of model that suites can evaluate.
+
+    Attributes:
+        settings: of an entry in `suite.models`; its field `adapter` is a Literal of the adapter's names.
+        open: makes the model of an entry.
+    """
+
+    settings: type[Settings]
+    open: Callable[[Any, ModelPlace], LanguageModel | Baseline]
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+_ADAPTERS: dict[str, Adapter] = {}
+
+
+def register_adapter(
+    settings: type[SettingsT], open_model: Callable[[SettingsT, ModelPlace], LanguageModel | Baseline]
+) -> None:
+    """Make an adapter known under the names that its settings have as `adapter`.
+
+    Raises:
+        ValueError: a name is registered already.
+    """
+    for name in get_args(settings.model_fields["adapter"].annotation):
+        if name in _ADAPTERS:
+            raise ValueError(f"an adapter '{name}' is registered already; choose another name")
+        _ADAPTERS[name] = Adapter(settings, open_model)
+
+
+def adapters() -> Mapping[str, Adapter]:
+    """All registered adapters by name."""
+    _load_modules()
+    return _ADAPTERS
+
+
+@cache
+def _load_modules() -> None:
+    """Import every module of this folder, so that each has registered its adapter."""
+    package = importlib.import_module(__package__)
+    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
+        importlib.import_module(f"{__package__}.{module.name}")

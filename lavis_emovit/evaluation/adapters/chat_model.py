@@ -1,7 +1,7 @@
-"""Any model behind an OpenAI-compatible endpoint; it writes, and its answers are read strictly.
+"""Any model behind an OpenAI-compatible endpoint; it writes answers, which are read strictly.
 
-Every reply goes to a ledger first. Where the temperature is 0 the ledger serves as a cache between runs; replies that
-are drawn by chance are never taken from another run.
+Every reply goes to a ledger first. At temperature 0 the ledger is a cache that suites share; sampled replies are never
+taken from another suite.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from lavis_emovit.chat.ledger import Ledger
 from lavis_emovit.chat.request import ChatRequest, Message
 from lavis_emovit.chat.run import run_requests
 from lavis_emovit.chat.settings import ChatSettings
-from lavis_emovit.errors import UserError
-from lavis_emovit.evaluation.adapters.base import Failure
+from lavis_emovit.errors import ConfigError, UserError
+from lavis_emovit.evaluation.adapters.base import Failure, LanguageModel, ModelPlace, register_adapter
 from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.endpoints import checked_endpoint
 from lavis_emovit.evaluation.questions import Question
@@ -29,7 +29,7 @@ from lavis_emovit.settings import Settings
 
 
 class ChatModelSettings(Settings):
-    """`adapter: chat`; the settings of the endpoint stand below `chat`, with temperature 0 where none is given."""
+    """`adapter: chat`; `chat` holds the settings of the endpoint, with temperature 0 by default."""
 
     adapter: Literal["chat"]
     chat: dict[str, Any] = Field(min_length=1)
@@ -44,7 +44,7 @@ class ChatModelSettings(Settings):
         return ChatSettings.model_validate({"temperature": 0.0, **self.chat})
 
 
-class ChatModel:
+class ChatModel(LanguageModel):
     """See `lavis_emovit.evaluation.adapters.base.LanguageModel`.
 
     Args:
@@ -55,17 +55,17 @@ class ChatModel:
     methods: frozenset[Method] = frozenset({"generation"})
 
     @property
-    def pictures_at_once(self) -> int:
-        """Twice what may be in flight, so that the last calls of a batch seldom wait alone."""
+    def images_at_once(self) -> int:
+        """Twice the number of requests in flight, so that few of them wait for the end of a batch."""
         return 2 * self.settings.max_in_flight
 
     def __init__(self, settings: ChatModelSettings, ledger_path: Path):
         self.settings = settings.endpoint()
         self._ledger = Ledger(ledger_path)
-        self._pictures = PictureFiles(self.settings)
+        self._files = ImageFiles(self.settings)
 
     def identity(self) -> dict[str, Any]:
-        """The model's name, the address that it is asked at, and what shapes its replies."""
+        """The model's name, its address, and the parameters of its replies."""
         return {
             "adapter": "chat",
             "model": self.settings.model,
@@ -77,64 +77,62 @@ class ChatModel:
         }
 
     def prepare(self, image_bytes: bytes) -> bytes:
-        """The bytes themselves, after a look whether they are a picture."""
+        """The bytes themselves, after a check that they are an image."""
         decode_image(image_bytes, min_side_px=self.settings.image_max_side_px)
         return image_bytes
 
     def score(
-        self, pictures: Sequence[Any], image_index: Sequence[int], questions: Sequence[Question], method: Method
+        self, images: Sequence[Any], image_index: Sequence[int], questions: Sequence[Question], method: Method
     ) -> list[list[float]]:
-        """Endpoints give no likelihood of a text that one chooses; `methods` says so."""
-        raise UserError("a chat endpoint has no candidate likelihoods; ask it by generation")
+        """Endpoints return no likelihood of a given text, so `methods` has no likelihood."""
+        raise UserError("a chat endpoint has no candidate likelihoods; use the method generation")
 
     def write(
-        self, pictures: Sequence[bytes], image_index: Sequence[int], questions: Sequence[Question]
+        self, images: Sequence[bytes], image_index: Sequence[int], questions: Sequence[Question]
     ) -> list[str | Failure]:
         """See `LanguageModel.write`."""
-        shown = [self._pictures.put(data) for data in pictures]
-        requests = [self._request(shown[place], question) for place, question in zip(image_index, questions)]
+        files = [self._files.put(data) for data in images]
+        requests = [self._request(files[place], question) for place, question in zip(image_index, questions)]
         progress = run_requests(requests, self.settings, self._ledger)
         if progress.stopped:
-            raise UserError(
-                f"{self.settings.model}: {progress.stopped}. Started again, the evaluation goes on from here."
-            )
-        self._pictures.clear()
+            raise UserError(f"{self.settings.model}: {progress.stopped}. The same command resumes from here.")
+        self._files.clear()
         answers: list[str | Failure] = []
         for request in requests:
             row = self._ledger.finished(request.fingerprint)
             if row is None:
                 answers.append(Failure(f"no answer after all attempts ({', '.join(sorted(progress.failed))})"))
             else:
-                # A refusal is an answer, and so is one that reached the limit; the reader decides what it says.
+                # Refusals and cut replies are answers too.
                 answers.append(str(row.get("reply") or row.get("reason") or ""))
         return answers
 
     def close(self) -> None:
-        """Let go of the ledger."""
+        """Close the ledger."""
         self._ledger.close()
-        self._pictures.close()
+        self._files.close()
 
-    def _request(self, picture: ChatImage, question: Question) -> ChatRequest:
+    def _request(self, image: ChatImage, question: Question) -> ChatRequest:
         parameters = {**self.settings.parameters(), "max_output_tokens": question.max_new_tokens}
-        message = Message("user", question.text, (picture,))
+        message = Message("user", question.text, (image,))
         return ChatRequest(self.settings.model, (message,), parameters, prompt=f"evaluation/{question.key}")
 
 
-class PictureFiles:
-    """Pictures out of shards as the files that requests are made of; a context manager that leaves none behind."""
+class ImageFiles:
+    """Images from shards as temporary files, which chat requests need; a context manager."""
 
     def __init__(self, settings: ChatSettings):
         self._settings = settings
-        self._folder = tempfile.TemporaryDirectory(prefix="emovit-pictures-")
+        self._folder = tempfile.TemporaryDirectory(prefix="emovit-images-")
 
-    def __enter__(self) -> PictureFiles:
+    def __enter__(self) -> ImageFiles:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
     def put(self, data: bytes) -> ChatImage:
-        """Write a picture, once for the same bytes."""
+        """Write an image, once for the same bytes."""
         sha256 = hashlib.sha256(data).hexdigest()
         path = Path(self._folder.name, sha256)
         if not path.exists():
@@ -143,10 +141,32 @@ class PictureFiles:
         return ChatImage(path, sha256, chat.image_max_side_px, chat.image_quality, chat.image_detail)
 
     def clear(self) -> None:
-        """Delete the files; what is put again is written again."""
+        """Delete the files."""
         for path in Path(self._folder.name).iterdir():
             path.unlink()
 
     def close(self) -> None:
         """Delete the folder."""
         self._folder.cleanup()
+
+
+def ledger_path(place: ModelPlace, endpoint: ChatSettings) -> Path:
+    """The file of an endpoint's replies; only at temperature 0 suites share it."""
+    if endpoint.temperature != 0.0:
+        return place.folder / "ledgers" / f"{place.name}.jsonl"
+    plain = "".join(character if character.isalnum() or character in "-." else "_" for character in endpoint.model)
+    digest = hashlib.sha256(f"{endpoint.address()}\n{endpoint.model}".encode()).hexdigest()
+    return place.cache_dir / f"{plain}-{digest[:12]}.jsonl"
+
+
+def _open(entry: ChatModelSettings, place: ModelPlace) -> ChatModel:
+    from lavis_emovit.distributed import processes  # loads torch
+
+    if processes.world_size() > 1:
+        raise ConfigError(
+            [f"suite.models.{place.name}: an endpoint needs one process, which has many requests in flight anyway"]
+        )
+    return ChatModel(entry, ledger_path(place, entry.endpoint()))
+
+
+register_adapter(ChatModelSettings, _open)

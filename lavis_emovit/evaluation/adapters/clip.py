@@ -1,4 +1,4 @@
-"""CLIP as a baseline: zero-shot with prompts about the label, and a linear probe on its picture features."""
+"""CLIP as a baseline: zero-shot with prompts about the label, or a linear probe on its image features."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pydantic import Field, field_validator
 
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.errors import UserError
-from lavis_emovit.evaluation.adapters.base import Item
+from lavis_emovit.evaluation.adapters.base import Baseline, Item, ModelPlace, register_adapter
 from lavis_emovit.evaluation.adapters.heads import LinearHead, learnable
 from lavis_emovit.evaluation.adapters.transformers_model import weights_hash
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind
 from lavis_emovit.images import decode_image
 from lavis_emovit.settings import Settings
 
-_PICTURES_PER_PASS = 32
+_IMAGES_PER_PASS = 32
 
-# Prompts are ours. Features of all of them are averaged for a label.
+# These prompts are not from a paper. The text feature of a label is the mean over all of them.
 LABEL_PROMPTS = (
     "a picture that makes people feel {label}",
     "a photo with a mood of {label}",
@@ -38,7 +38,7 @@ class ClipSettings(Settings):
     Attributes:
         path: folder of a CLIP model with its processor, or its name on the hub.
         prompts: with `{label}` in each.
-        device: `auto` takes the GPU where there is one.
+        device: `auto` takes the GPU if there is one.
     """
 
     adapter: Literal["clip", "clip_probe"]
@@ -54,15 +54,15 @@ class ClipSettings(Settings):
         return value
 
 
-class ClipBaseline:
+class ClipBaseline(Baseline):
     """See `lavis_emovit.evaluation.adapters.base.Baseline`.
 
     Zero-shot: the log-softmax of cosine similarity times the model's own scale. An axis of affect is the difference
-    between its two prompts' shares, in [-1, 1]. Action units are beyond zero-shot prompts; the probe learns them.
+    between the shares of its two prompts, in [-1, 1]. Only the probe predicts action units.
 
     Args:
         settings: which model, and how.
-        device: where it computes (`settings.device` is the caller's to resolve).
+        device: where it computes.
 
     Raises:
         UserError: the model cannot be loaded.
@@ -97,18 +97,18 @@ class ClipBaseline:
         return known if self.learns else {**known, "prompts": list(self.settings.prompts)}
 
     def fit(self, items: Iterable[Item], benchmark: BenchmarkSettings, label_set: LabelSet | None) -> None:
-        """See `Baseline.fit`; the zero-shot classifier only takes the labels."""
+        """See `Baseline.fit`; the zero-shot classifier only needs the labels."""
         self._labels = label_set.labels if label_set is not None else None
         if not self.learns:
             return
-        features, truths = learnable(items, self._picture_features, _PICTURES_PER_PASS)
+        features, truths = learnable(items, self._image_features, _IMAGES_PER_PASS)
         self._head.fit(features, truths, self._labels)
 
     def predict(self, items: Sequence[Item]) -> list[dict[str, float]]:
         """See `Baseline.predict`."""
-        starts = range(0, len(items), _PICTURES_PER_PASS)
-        parts = [[item.image_bytes for item in items[start : start + _PICTURES_PER_PASS]] for start in starts]
-        features_ND = np.concatenate([self._picture_features(part) for part in parts])
+        starts = range(0, len(items), _IMAGES_PER_PASS)
+        parts = [[item.image_bytes for item in items[start : start + _IMAGES_PER_PASS]] for start in starts]
+        features_ND = np.concatenate([self._image_features(part) for part in parts])
         if self.learns:
             return self._head.predict(features_ND)
         if self._labels is not None:
@@ -129,13 +129,13 @@ class ClipBaseline:
         for texts in prompts:
             features = self._text_features(texts).mean(axis=0)
             means.append(features / np.linalg.norm(features))
-        pictures = features_ND / np.linalg.norm(features_ND, axis=1, keepdims=True)
-        logits = float(self._model.logit_scale.detach().exp()) * pictures @ np.stack(means).T
+        units = features_ND / np.linalg.norm(features_ND, axis=1, keepdims=True)
+        logits = float(self._model.logit_scale.detach().exp()) * units @ np.stack(means).T
         logits -= logits.max(axis=1, keepdims=True)
         return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
-    def _picture_features(self, pictures: Sequence[bytes]) -> np.ndarray:
-        images = [decode_image(data) for data in pictures]
+    def _image_features(self, encoded: Sequence[bytes]) -> np.ndarray:
+        images = [decode_image(data) for data in encoded]
         inputs = self._processor(images=images, return_tensors="pt").to(self._model.device)
         with self._torch.inference_mode():
             return _pooled(self._model.get_image_features(**inputs))
@@ -151,3 +151,12 @@ def _pooled(output: Any) -> np.ndarray:
     """The projected features; transformers 5 wraps them into an output object."""
     tensor = getattr(output, "pooler_output", output)
     return tensor.float().cpu().numpy()
+
+
+def _open(entry: ClipSettings, place: ModelPlace) -> ClipBaseline:
+    from lavis_emovit.distributed.devices import choose_device
+
+    return ClipBaseline(entry, choose_device(entry.device))
+
+
+register_adapter(ClipSettings, _open)

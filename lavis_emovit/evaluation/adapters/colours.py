@@ -1,4 +1,4 @@
-"""A baseline on brightness and colours alone: how much of a benchmark needs no understanding of the picture."""
+"""A baseline on brightness and colours alone: how much of a benchmark needs no understanding of the image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lavis_emovit.emotion.labels import LabelSet
-from lavis_emovit.evaluation.adapters.base import Item
+from lavis_emovit.evaluation.adapters.base import Baseline, Item, register_adapter
 from lavis_emovit.evaluation.adapters.heads import LinearHead, learnable
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind
 from lavis_emovit.images import brightness, colorfulness, decode_image
@@ -24,7 +24,7 @@ class ColoursSettings(Settings):
     adapter: Literal["colours"]
 
 
-class ColoursBaseline:
+class ColoursBaseline(Baseline):
     """See `lavis_emovit.evaluation.adapters.base.Baseline`: a linear head on `colour_features`."""
 
     kinds: frozenset[Kind] = frozenset({"emotion", "valence_arousal", "action_units"})
@@ -48,8 +48,8 @@ class ColoursBaseline:
         return self._head.predict(_features([item.image_bytes for item in items]))
 
 
-def _features(pictures: Sequence[bytes]) -> np.ndarray:
-    return np.array([colour_features(data) for data in pictures])
+def _features(images: Sequence[bytes]) -> np.ndarray:
+    return np.array([colour_features(data) for data in images])
 
 
 def colour_features(image_bytes: bytes) -> np.ndarray:
@@ -77,3 +77,6 @@ def colour_features(image_bytes: bytes) -> np.ndarray:
             rgb.std(axis=(0, 1)),
         ]
     )
+
+
+register_adapter(ColoursSettings, lambda entry, place: ColoursBaseline(entry))

@@ -1,4 +1,4 @@
-"""Baselines that do not look at the picture: the largest class, or the shares of the classes."""
+"""Baselines that ignore the image: the largest class, or the shares of the classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation.adapters.base import Item
+from lavis_emovit.evaluation.adapters.base import Baseline, Item, register_adapter
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind
 from lavis_emovit.settings import Settings
 
@@ -20,12 +20,12 @@ class ConstantSettings(Settings):
     adapter: Literal["majority", "prior"]
 
 
-class ConstantBaseline:
+class ConstantBaseline(Baseline):
     """See `lavis_emovit.evaluation.adapters.base.Baseline`.
 
-    `majority` is sure of the largest class of the training split; `prior` states the classes' shares there (with one
-    more of each, so that none is impossible). Both choose the same label; their calibration differs. Values are the
-    training split's means with both.
+    `majority` is certain of the largest class of the training split. `prior` returns the classes' shares (counts plus
+    one, so that none is impossible). Both choose the same label; their calibration differs. Values are the means of
+    the training split.
     """
 
     kinds: frozenset[Kind] = frozenset({"emotion", "valence_arousal", "action_units"})
@@ -63,3 +63,6 @@ class ConstantBaseline:
     def predict(self, items: Sequence[Item]) -> list[dict[str, float]]:
         """See `Baseline.predict`."""
         return [dict(self._answer) for _ in items]
+
+
+register_adapter(ConstantSettings, lambda entry, place: ConstantBaseline(entry))

@@ -1,4 +1,4 @@
-"""Linear heads on picture features: logistic regression for labels, ridge regression for values."""
+"""Linear heads on image features: logistic regression for labels, ridge regression for values."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _TINY = 1e-12
 def learnable(
     items: Iterable[Item], features_of: Callable[[Sequence[bytes]], np.ndarray], at_once: int = 1
 ) -> tuple[np.ndarray, list[Truth]]:
-    """Features and truths of the pictures that can be decoded; the others are told and left out of the learning.
+    """Features and truths of the images that can be decoded; the others are reported and skipped.
 
     Args:
-        items: the training split, read as it goes.
-        features_of: pictures -> features [N, D].
-        at_once: pictures of one call.
+        items: the training split.
+        features_of: images -> features [N, D].
+        at_once: images of one call.
 
     Returns:
-        [N, D] and N truths; nothing at all is [0, 1].
+        [N, D] and N truths; without any, [0, 1].
     """
     features: list[np.ndarray] = []
     truths: list[Truth] = []
@@ -49,14 +49,14 @@ def learnable(
             features.append(rows)
             truths += [item.truth for item in kept]
     if faulty:
-        logger.warning("%d pictures to learn from cannot be decoded and are left out, first %s", len(faulty), faulty[0])
+        logger.warning("%d training images cannot be decoded and are skipped; the first: %s", len(faulty), faulty[0])
     return np.concatenate(features) if features else np.zeros((0, 1)), truths
 
 
 class LinearHead:
     """Standardised features, then a linear model of scikit-learn with its standard settings (C = 1, alpha = 1).
 
-    Values of action units are intensities; a unit that a picture says nothing about is left out of that unit's fit.
+    Values of action units are intensities. The fit of a unit skips images without a value for it.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class LinearHead:
         self._models: dict[str, Any] = {}
 
     def fit(self, features_ND: np.ndarray, truths: Sequence[Truth], labels: Sequence[str] | None) -> None:
-        """Learn labels where they are given, else the named values.
+        """Learn labels if they are given, otherwise the named values.
 
         Raises:
             DataError: nothing to learn from.

@@ -1,92 +1,215 @@
-"""Models of this plugin: scores of candidates over a shared pass, answers in words."""
+"""Models of this plugin: candidate scores over a shared pass, written answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-import torch
+from pydantic import Field, field_validator
 
-from lavis_emovit.evaluation.adapters.base import Failure
+from lavis_emovit.errors import ConfigError
+from lavis_emovit.evaluation.adapters.base import Failure, LanguageModel, ModelPlace, register_adapter
 from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.questions import Question
 from lavis_emovit.images import decode_image
+from lavis_emovit.settings import Settings
 
-NORMALIZE = {"likelihood": "mean", "likelihood_sum": "sum", "likelihood_calibrated": "calibrated"}
+if TYPE_CHECKING:
+    import torch
+
+    from lavis_emovit.models.protocol import Batch, EmotionModel, Normalization
+
+NORMALIZE: dict[Method, Normalization] = {
+    "likelihood": "mean",
+    "likelihood_sum": "sum",
+    "likelihood_calibrated": "calibrated",
+}
+
+T = TypeVar("T")
 
 
-class LavisModel:
+class LavisModelSettings(Settings):
+    """`adapter: lavis`, a model of this plugin.
+
+    Attributes:
+        arch, model_type: as in a recipe's `model`.
+        checkpoint: a checkpoint folder, or a run's folder for its best checkpoint; null: the model as published.
+        config: settings over the model's defaults, as a recipe has them below `model`.
+        amp: precision of forward passes.
+        device: `auto` takes the GPU if there is one.
+    """
+
+    adapter: Literal["lavis"]
+    arch: str = Field(min_length=1)
+    model_type: str | None = None
+    checkpoint: str | None = None
+    config: dict[str, Any] = Field(default_factory=dict)
+    amp: Literal["off", "bf16", "fp16"] = "off"
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+
+    @field_validator("amp", mode="before")
+    @classmethod
+    def _amp_from_yaml(cls, value: Any) -> Any:
+        # YAML reads a bare `off` as false.
+        return {False: "off", True: "bf16"}.get(value, value) if isinstance(value, bool) else value
+
+
+class Run(Protocol):
+    """Calls a function that uses the model: without gradients, with autocast, and with all weights available."""
+
+    def __call__(self, function: Callable[[], T], /) -> T: ...
+
+
+class LavisModel(LanguageModel):
     """See `lavis_emovit.evaluation.adapters.base.LanguageModel`.
 
     Args:
-        model: an EmoVIT model, on its device.
-        image_processor: called on a decoded picture.
+        model: on its device.
+        image_processor: called on a decoded image.
         text_processor: called on every question, as in training.
-        identity: what decides its answers.
-        autocast: context of forward passes.
+        run: calls the model.
+        device: of the batches.
+        identity: what decides the answers.
+        num_beams, min_length: of written answers.
     """
 
-    methods: frozenset[Method] = frozenset({"likelihood", "likelihood_sum", "likelihood_calibrated", "generation"})
-    pictures_at_once = 0
+    methods: frozenset[Method] = frozenset({*NORMALIZE, "generation"})
 
     def __init__(
         self,
-        model: Any,
+        model: EmotionModel,
         image_processor: Any,
-        text_processor: Any,
-        identity: Mapping[str, Any],
-        autocast: Callable[[], AbstractContextManager[Any]],
+        text_processor: Callable[[str], str],
+        *,
+        run: Run,
+        device: torch.device,
+        identity: Mapping[str, Any] | None = None,
+        num_beams: int = 1,
+        min_length: int = 1,
     ):
         self._model = model.eval()
         self._image_processor, self._text_processor = image_processor, text_processor
-        self._identity, self._autocast = dict(identity), autocast
+        self._run, self._device = run, device
+        self._identity = dict(identity or {})
+        self._num_beams, self._min_length = num_beams, min_length
 
     def identity(self) -> dict[str, Any]:
         """Architecture, weights and settings."""
         return dict(self._identity)
 
     def prepare(self, image_bytes: bytes) -> torch.Tensor:
-        """A normalised picture, float32 [3, H, W]."""
+        """A normalised image, float32 [3, H, W]."""
         image = decode_image(image_bytes, min_side_px=self._image_processor.min_side_px)
         return self._image_processor(image)
 
     def score(
-        self,
-        pictures: Sequence[torch.Tensor],
-        image_index: Sequence[int],
-        questions: Sequence[Question],
-        method: Method,
+        self, images: Sequence[torch.Tensor], image_index: Sequence[int], questions: Sequence[Question], method: Method
     ) -> list[list[float]]:
         """See `LanguageModel.score`."""
-        first = questions[0]
-        with torch.inference_mode(), self._autocast():
-            scores_NC = self._model.score_candidates(
-                self._samples(pictures, image_index, questions),
-                list(first.candidates),
-                answer_prefix=first.answer_prefix,
-                normalize=NORMALIZE[method],
-            )
-        return scores_NC.float().cpu().tolist()
+        return self._score(self._batch(images, image_index, questions), questions[0], method)
 
     def write(
-        self, pictures: Sequence[torch.Tensor], image_index: Sequence[int], questions: Sequence[Question]
+        self, images: Sequence[torch.Tensor], image_index: Sequence[int], questions: Sequence[Question]
     ) -> list[str | Failure]:
-        """See `LanguageModel.write`; greedy."""
-        with torch.inference_mode(), self._autocast():
-            return self._model.generate(
-                self._samples(pictures, image_index, questions),
-                num_beams=1,
-                max_length=questions[0].max_new_tokens,
-                min_length=1,
-            )
+        """See `LanguageModel.write`; greedy unless there are several beams."""
+        return [*self._write(self._batch(images, image_index, questions), questions[0])]
 
-    def _samples(
-        self, pictures: Sequence[torch.Tensor], image_index: Sequence[int], questions: Sequence[Question]
+    def run_blank(self, question: Question, method: Method) -> None:
+        """Take part in a pass of other processes: on a blank batch, with the candidates or length of a question."""
+        batch = self._on_device(self._model.blank_batch())
+        if method == "generation":
+            self._write(batch, question)
+        else:
+            self._score(batch, question, method)
+
+    def _score(self, batch: Batch, question: Question, method: Method) -> list[list[float]]:
+        scores_NC = self._run(
+            partial(
+                self._model.score_candidates,
+                batch,
+                list(question.candidates),
+                answer_prefix=question.answer_prefix,
+                normalize=NORMALIZE[method],
+            )
+        )
+        return scores_NC.float().cpu().tolist()
+
+    def _write(self, batch: Batch, question: Question) -> list[str]:
+        return self._run(
+            partial(
+                self._model.generate,
+                batch,
+                num_beams=self._num_beams,
+                max_length=question.max_new_tokens,
+                min_length=self._min_length,
+            )
+        )
+
+    def _batch(
+        self, images: Sequence[torch.Tensor], image_index: Sequence[int], questions: Sequence[Question]
     ) -> dict[str, Any]:
-        device = next(self._model.parameters()).device
+        import torch
+
+        return self._on_device(
+            {
+                "image": self._image_processor.stack(images),
+                "image_index": torch.tensor(list(image_index), dtype=torch.long),
+                "prompt": [self._text_processor(question.text) for question in questions],
+            }
+        )
+
+    def _on_device(self, batch: Batch) -> dict[str, Any]:
+        import torch
+
         return {
-            "image": self._image_processor.stack(pictures).to(device),
-            "image_index": torch.tensor(list(image_index), dtype=torch.long, device=device),
-            "prompt": [self._text_processor(question.text) for question in questions],
+            key: value.to(self._device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            for key, value in batch.items()
         }
+
+
+def open_lavis_model(entry: LavisModelSettings, place: ModelPlace) -> LavisModel:
+    """The model of an entry, with its tuned weights.
+
+    Raises:
+        UserError: settings, weights or checkpoint cannot be used.
+    """
+    from contextlib import nullcontext
+
+    import torch
+    from lavis.common.registry import registry
+
+    from lavis_emovit.checkpoints.finding import find_trained
+    from lavis_emovit.checkpoints.training_state import read_model
+    from lavis_emovit.distributed.devices import AMP_DTYPES, choose_device
+    from lavis_emovit.recipes import resolve_model
+
+    key = f"suite.models.{place.name}"
+    node = {**entry.config, "arch": entry.arch}
+    if entry.model_type is not None:
+        node["model_type"] = entry.model_type
+    problems: list[str] = []
+    values, settings = resolve_model(node, problems, f"{key}.config")
+    if problems or settings is None:
+        raise ConfigError(problems, key)
+    trained = find_trained(entry.checkpoint) if entry.checkpoint is not None else None
+    model = registry.get_model_class(entry.arch).from_config(values)
+    identity: dict[str, Any] = {"adapter": "lavis", **model.identity(), "trained": None, "amp": entry.amp}
+    if trained is not None:
+        path, manifest = trained
+        if manifest.frozen_fingerprint != model.frozen_fingerprint():
+            raise ConfigError(
+                [f"{key}: {path} was trained beside other frozen weights than those of '{entry.arch}' here"], key
+            )
+        model.load_trained_state_dict(read_model(path), str(path))
+        identity |= {"trained": manifest.files["model.safetensors"]["sha256"], "step": manifest.step}
+    device, dtype = choose_device(entry.device), AMP_DTYPES.get(entry.amp)
+
+    def run(function: Callable[[], T]) -> T:
+        with torch.inference_mode(), torch.autocast(device.type, dtype=dtype) if dtype else nullcontext():
+            return function()
+
+    return LavisModel(model.to(device), *model.processors(), run=run, device=device, identity=identity)
+
+
+register_adapter(LavisModelSettings, open_lavis_model)

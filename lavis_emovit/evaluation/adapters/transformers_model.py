@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import Field
 
 from lavis_emovit.errors import UserError
-from lavis_emovit.evaluation.adapters.base import Failure
+from lavis_emovit.evaluation.adapters.base import Failure, LanguageModel, ModelPlace, register_adapter
 from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.questions import Question
 from lavis_emovit.images import decode_image
@@ -22,12 +22,12 @@ class TransformersModelSettings(Settings):
     """`adapter: transformers`.
 
     Attributes:
-        path: folder of the model and its processor, or its name on the hub (fetched by transformers).
+        path: folder of the model and its processor, or its name on the hub (downloaded by transformers).
         revision: of the hub's repository.
         dtype: of the weights.
-        device: `auto` takes the GPU where there is one.
-        prompt: for models without a chat template: the text, with `{question}` in it and the model's picture token.
-        max_side_px: larger pictures are made smaller before the model's own processor sees them.
+        device: `auto` takes the GPU if there is one.
+        prompt: for models without a chat template: text with `{question}` and the model's image token in it.
+        max_side_px: larger images are scaled down before the model's own processor gets them.
         rows_per_pass: question-candidate rows of one forward pass.
     """
 
@@ -41,23 +41,22 @@ class TransformersModelSettings(Settings):
     rows_per_pass: int = Field(default=8, ge=1)
 
 
-class TransformersModel:
+class TransformersModel(LanguageModel):
     """See `lavis_emovit.evaluation.adapters.base.LanguageModel`.
 
-    A candidate's tokens are those behind the longest common beginning of the token rows with and without it, so it
-    does not matter how a tokenizer joins the words at the seam. Each row has its picture encoded for itself; models of
-    this plugin share that work.
+    A candidate's tokens are those after the longest common prefix of the token rows with and without it, so the
+    tokenizer may join words across the boundary. Every row encodes its image again; models of this plugin encode an
+    image once.
 
     Args:
         settings: which model, and how.
-        device: where it computes (`settings.device` is the caller's to resolve).
+        device: where it computes.
 
     Raises:
         UserError: the model cannot be loaded, or has no chat template and `prompt` is not set.
     """
 
     methods: frozenset[Method] = frozenset({"likelihood", "likelihood_sum", "generation"})
-    pictures_at_once = 0
 
     def __init__(self, settings: TransformersModelSettings, device: Any):
         import torch
@@ -81,7 +80,7 @@ class TransformersModel:
             raise UserError("`prompt` must have {question} in it, where the question goes")
 
     def identity(self) -> dict[str, Any]:
-        """The place of the weights, their hash where they lie in a folder, and the settings."""
+        """Where the weights come from, their hash if they are in a folder, and the settings."""
         folder = Path(self.settings.path)
         commit = getattr(self.model.config, "_commit_hash", None)
         return {
@@ -94,19 +93,19 @@ class TransformersModel:
         }
 
     def prepare(self, image_bytes: bytes) -> Image.Image:
-        """An upright RGB picture."""
+        """An upright RGB image."""
         image = decode_image(image_bytes)
         image.thumbnail((self.settings.max_side_px, self.settings.max_side_px))
         return image
 
     def score(
-        self, pictures: Sequence[Image.Image], image_index: Sequence[int], questions: Sequence[Question], method: Method
+        self, images: Sequence[Image.Image], image_index: Sequence[int], questions: Sequence[Question], method: Method
     ) -> list[list[float]]:
         """See `LanguageModel.score`."""
         rows: list[tuple[Image.Image, str, str]] = []
         for place, question in zip(image_index, questions):
             prompt = self._prompt(question.text) + question.answer_prefix
-            rows += [(pictures[place], prompt, prompt + candidate) for candidate in question.candidates]
+            rows += [(images[place], prompt, prompt + candidate) for candidate in question.candidates]
         scores: list[float] = []
         for start in range(0, len(rows), self.settings.rows_per_pass):
             scores += self._score_rows(rows[start : start + self.settings.rows_per_pass], mean=method == "likelihood")
@@ -114,14 +113,14 @@ class TransformersModel:
         return [scores[start : start + width] for start in range(0, len(scores), width)]
 
     def write(
-        self, pictures: Sequence[Image.Image], image_index: Sequence[int], questions: Sequence[Question]
+        self, images: Sequence[Image.Image], image_index: Sequence[int], questions: Sequence[Question]
     ) -> list[str | Failure]:
         """See `LanguageModel.write`; greedy."""
         answers: list[str | Failure] = []
         for start in range(0, len(questions), self.settings.rows_per_pass):
             part = range(start, min(start + self.settings.rows_per_pass, len(questions)))
-            images = [pictures[image_index[number]] for number in part]
-            inputs = self._inputs(images, [self._prompt(questions[number].text) for number in part], "left")
+            shown = [images[image_index[number]] for number in part]
+            inputs = self._inputs(shown, [self._prompt(questions[number].text) for number in part], "left")
             with self._torch.inference_mode():
                 output = self.model.generate(**inputs, max_new_tokens=questions[start].max_new_tokens, do_sample=False)
             new = output[:, inputs["input_ids"].shape[1] :]
@@ -130,7 +129,7 @@ class TransformersModel:
 
     def _score_rows(self, rows: Sequence[tuple[Image.Image, str, str]], *, mean: bool) -> list[float]:
         inputs = self._inputs([image for image, _, _ in rows], [full for _, _, full in rows], "right")
-        # Candidates of one question share their prompt, so it is tokenised once for all of them.
+        # The candidates of a question share their prompt, so it is tokenised once.
         prompts = {(id(image), prompt): (image, prompt) for image, prompt, _ in rows}
         place_of = {key: place for place, key in enumerate(prompts)}
         without = self._inputs(
@@ -147,7 +146,7 @@ class TransformersModel:
             same = ids[number, :shared] == without["input_ids"][place, :shared]
             begin = int(same.long().cumprod(dim=0).sum())
             if begin >= length:
-                raise UserError(f"a candidate has no token of its own behind '{rows[number][1][-40:]}'")
+                raise UserError(f"a candidate has no token of its own after '{rows[number][1][-40:]}'")
             targets = ids[number, begin:length]
             tokens = log_probs[number, begin - 1 : length - 1].gather(1, targets[:, None])[:, 0]
             found.append(float(tokens.mean() if mean else tokens.sum()))
@@ -163,10 +162,10 @@ class TransformersModel:
         self.processor.tokenizer.padding_side = padding_side
         if self.processor.tokenizer.pad_token is None:
             self.processor.tokenizer.pad_token = self.processor.tokenizer.eos_token
-        # A chat template writes the token that begins a text itself; a tokenizer would put a second one before it.
+        # A chat template already writes the token that begins a text.
         begin = self.processor.tokenizer.bos_token
         inputs = self.processor(
-            # A list for each text: some processors (Gemma's) take a flat list for the pictures of one.
+            # One list per text: some processors (Gemma's) take a flat list as the images of one text.
             images=[[image] for image in images],
             text=list(texts),
             padding=True,
@@ -178,6 +177,15 @@ class TransformersModel:
             if self._torch.is_tensor(value) and value.is_floating_point():
                 moved[name] = value.to(self.model.dtype)
         return moved
+
+
+def _open(entry: TransformersModelSettings, place: ModelPlace) -> TransformersModel:
+    from lavis_emovit.distributed.devices import choose_device
+
+    return TransformersModel(entry, choose_device(entry.device))
+
+
+register_adapter(TransformersModelSettings, _open)
 
 
 def weights_hash(folder: Path) -> str:

@@ -244,7 +244,7 @@ def _table_section(name: str, key: str, table: Table | None, note: str = "") -> 
 def _benchmark_section(folder: Folder, benchmark: BenchmarkRows, key: str) -> Section:
     results = folder.summary["benchmarks"][benchmark.name]["results"]
     parts = benchmark_parts(key, benchmark, results)
-    num_images = folder.settings.num_pictures if folder.settings else 0
+    num_images = folder.settings.num_images if folder.settings else 0
     groups = shown_images(folder.path, benchmark, num_images)
     if groups:
         images = [image for _, group in groups for image in group]

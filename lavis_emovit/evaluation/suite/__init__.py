@@ -1,1 +1,1 @@
-"""Suites: models asked about benchmarks, rows on disk, tables and report."""
+"""Suites: requests to models about benchmarks, rows on disk, tables and report."""

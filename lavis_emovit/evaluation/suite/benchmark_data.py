@@ -1,202 +1,278 @@
-"""The benchmarks of a suite, opened: their shards, made where needed, and the items out of them."""
+"""The data of benchmarks: their shards, made if needed, and the items in them, in batches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
-from lavis_emovit.distributed import processes
+import torch
+from omegaconf import OmegaConf
+from torch.utils.data import DataLoader, Dataset
+
+from lavis_emovit.distributed import heartbeat, processes
+from lavis_emovit.distributed.workers import ignore_stop_signals
 from lavis_emovit.emotion.labels import LabelSet, coarser_label
 from lavis_emovit.errors import ConfigError, DataError
-from lavis_emovit.evaluation.adapters.base import Item
+from lavis_emovit.evaluation.adapters.base import Item, LanguageModel
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, label_in, label_set_of, truth_of
-from lavis_emovit.evaluation.suite import requests as asking
+from lavis_emovit.evaluation.suite.requests import Prepared, prepare
 from lavis_emovit.evaluation.suite.settings import SuiteSettings
+from lavis_emovit.progress import progress
 from lavis_emovit.shards.faults import SampleFaultError
 from lavis_emovit.shards.index import ShardIndex
-from lavis_emovit.shards.reader import ShardReader
+from lavis_emovit.shards.reader import ShardReader, ShardSample
+
+
+class Samples(Protocol):
+    """Records with image bytes, by number."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, sample: int, /) -> ShardSample: ...
+
+
+@runtime_checkable
+class ShardBuilder(Protocol):
+    """A LAVIS dataset builder that can make shards."""
+
+    def prepare(self) -> Mapping[str, Path | str]:
+        """Split -> place of its shard index."""
+        ...
 
 
 @dataclass(frozen=True)
 class OpenBenchmark:
-    """A benchmark whose data are on this machine.
+    """A benchmark whose data are available.
 
     Attributes:
-        name: in the tables.
-        settings: what is asked.
-        index: the shards of the split.
-        train_index: the shards that baselines learn from, or None.
-        label_set: what is asked with, or None for kinds without labels.
+        name: in tables and file names.
+        settings: which questions.
+        samples: the records of the split.
+        label_set: of the answers, or None for kinds without labels.
+        train_samples: the records that baselines learn from, or None.
+        data_hash, train_hash: identify both.
     """
 
     name: str
     settings: BenchmarkSettings
-    index: ShardIndex
-    train_index: ShardIndex | None
+    samples: Samples
     label_set: LabelSet | None
+    train_samples: Samples | None = None
+    data_hash: str = ""
+    train_hash: str | None = None
 
     def numbers(self) -> Sequence[int]:
-        """The samples that are asked about, in the order of the shards."""
-        count = self.index.num_samples
+        """The samples of the benchmark, in the order of the shards."""
+        count = len(self.samples)
         return range(count if self.settings.limit is None else min(count, self.settings.limit))
 
-    def asked(self) -> Iterator[Item]:
-        """The items that are asked about."""
-        return self.items(self.index, self.numbers())
+    def items(self, numbers: Iterable[int] | None = None) -> Iterator[Item]:
+        """The records with what is true about them; records without it are skipped.
 
-    def learnt(self) -> Iterator[Item]:
-        """The items that baselines learn from; nothing without a training split."""
-        if self.train_index is not None:
-            yield from self.items(self.train_index, range(self.train_index.num_samples))
-
-    def items(self, index: ShardIndex, numbers: Iterable[int]) -> Iterator[Item]:
-        """Records that say what the benchmark asks for, with their pictures; the others are passed over.
+        Args:
+            numbers: of the samples; None: all of the benchmark.
 
         Raises:
-            DataError: a sample cannot be read. It cannot even be named in a table, so the benchmark would be another.
+            DataError: a sample cannot be read.
         """
-        reader = ShardReader(index)
+        yield from self._items(self.samples, self.numbers() if numbers is None else numbers)
+
+    def train_items(self) -> Iterator[Item]:
+        """The records that baselines learn from; none without a training split."""
+        if self.train_samples is not None:
+            yield from self._items(self.train_samples, range(len(self.train_samples)))
+
+    def _items(self, samples: Samples, numbers: Iterable[int]) -> Iterator[Item]:
         for number in numbers:
             try:
-                sample = reader.read(number)
+                sample = samples.read(number)
             except SampleFaultError as error:
-                raise DataError(f"{error} A benchmark is asked about whole or not at all.") from None
+                # A row needs the id of its record. Without the row this would be another benchmark.
+                raise DataError(f"{error} A benchmark needs all of its samples.") from None
             truth = truth_of(sample.record, self.settings, self.label_set)
             if truth is not None:
                 yield Item(sample.record, sample.image_bytes, truth)
 
 
 def open_benchmarks(settings: SuiteSettings) -> tuple[dict[str, OpenBenchmark], dict[str, str]]:
-    """The benchmarks of a suite, their shards made where they are not there yet.
+    """The benchmarks of a suite; missing shards are made.
 
     Returns:
-        those that are here, and name -> reason for those that are not.
+        the available ones, and name -> reason for the others.
 
     Raises:
-        ConfigError: a benchmark cannot be opened and `missing` is `refuse`; all of them are named.
+        ConfigError: a benchmark cannot be opened and `missing` is `refuse`; names all of them.
     """
     found: dict[str, OpenBenchmark] = {}
-    absent: dict[str, str] = {}
+    missing: dict[str, str] = {}
     for name, benchmark in settings.benchmarks.items():
         try:
-            found[name] = _open(name, benchmark)
+            found[name] = open_benchmark(name, benchmark)
         except DataError as error:
-            # Advice about a dataset speaks of the recipes of training; here its settings stand below the benchmark's.
-            absent[name] = str(error).replace(
+            # Advice about a dataset names the keys of recipes that train.
+            missing[name] = str(error).replace(
                 f"--options datasets.{benchmark.dataset}.", f"--options suite.benchmarks.{name}.config."
             )
-    if absent and (settings.missing == "refuse" or not found):
+    if missing and (settings.missing == "refuse" or not found):
         hint = "" if not found else " Set suite.missing=skip to evaluate the others."
         raise ConfigError(
-            [f"suite.benchmarks.{name}: {reason}{hint}" for name, reason in absent.items()], f"suite '{settings.name}'"
+            [f"suite.benchmarks.{name}: {reason}{hint}" for name, reason in missing.items()], f"suite '{settings.name}'"
         )
-    return found, absent
+    return found, missing
 
 
-def _open(name: str, settings: BenchmarkSettings) -> OpenBenchmark:
+def open_benchmark(
+    name: str, settings: BenchmarkSettings, dataset_config: Mapping[str, Any] | None = None
+) -> OpenBenchmark:
+    """Open one benchmark; missing shards are made.
+
+    Args:
+        name: of the benchmark.
+        settings: of the benchmark.
+        dataset_config: settings of the dataset, below `settings.config`; None: its defaults.
+
+    Raises:
+        DataError: there are no such data, or no record has what the benchmark needs.
+    """
     from lavis.common.registry import registry
 
     builder_class = registry.get_builder_class(settings.dataset)
-    if builder_class is None or not hasattr(builder_class, "settings_class"):
+    if builder_class is None or not issubclass(builder_class, ShardBuilder):
         raise DataError(f"no dataset '{settings.dataset}' of records is registered; `emovit data list` names them")
-    builder = builder_class(settings.config or None)
-    indexes = builder.prepare()
+    config = OmegaConf.merge(OmegaConf.create(dict(dataset_config or {})), settings.config)
+    indexes = builder_class(config or None).prepare()
     if settings.split not in indexes:
         raise DataError(f"'{settings.dataset}' has no split '{settings.split}', it has {', '.join(indexes)}")
     index = ShardIndex.load(indexes[settings.split])
-    # Only the default may be missing: many benchmarks are nothing but a test split.
+    # Only the default may be missing: many benchmarks have only a test split.
     if settings.train_split not in (None, "train", *indexes):
         raise DataError(f"'{settings.dataset}' has no split '{settings.train_split}', it has {', '.join(indexes)}")
-    train = indexes.get(settings.train_split) if settings.train_split is not None else None
+    train_place = indexes.get(settings.train_split) if settings.train_split is not None else None
+    train_index = ShardIndex.load(train_place) if train_place is not None else None
+    label_set = label_set_of(settings, index.label_sets, str(index.folder))
+    if label_set is not None:
+        _check_labels(settings, index, label_set)
     opened = OpenBenchmark(
         name,
         settings,
-        index,
-        ShardIndex.load(train) if train is not None else None,
-        label_set_of(settings, index.label_sets, str(index.folder)),
+        ShardReader(index),
+        label_set,
+        ShardReader(train_index) if train_index is not None else None,
+        index.hash,
+        train_index.hash if train_index is not None else None,
     )
-    if opened.label_set is not None and len(index.label_sets) == 1:
-        for label, count in index.label_histogram.items():
-            if count:
-                label_in(label, index.label_sets[0], opened.label_set)
-    if opened.label_set is not None:
-        for coarser in settings.coarser:
-            for label in opened.label_set.labels:
-                coarser_label(label, opened.label_set.name, coarser)
-    if next(opened.asked(), None) is None:
+    if next(opened.items(), None) is None:
         raise DataError(
-            f"none of the {len(opened.numbers())} records of '{settings.dataset}' ({settings.split}) that it would ask "
-            f"about says {_TRUTHS[settings.kind]}; choose another `kind`, `split` or dataset"
+            f"none of the {len(opened.numbers())} records of '{settings.dataset}' ({settings.split}) has "
+            f"{_TRUTHS[settings.kind]}; choose another `kind`, `split` or dataset"
         )
     return opened
 
 
 _TRUTHS = {
-    "emotion": "its emotion in these labels",
-    "explanation": "its emotion in these labels",
+    "emotion": "an emotion in these labels",
+    "explanation": "an emotion in these labels",
     "valence_arousal": "both valence and arousal",
     "action_units": "action units",
-    "caption": "anything",
+    "caption": "a caption",
 }
 
 
-class BenchmarkBatches:
-    """Map-style dataset whose items are batches of prepared items; an empty one where all of it is done.
+def _check_labels(settings: BenchmarkSettings, index: ShardIndex, label_set: LabelSet) -> None:
+    """Raise DataError if a label of the records or of a coarser set has no place."""
+    if len(index.label_sets) == 1:
+        for label, count in index.label_histogram.items():
+            if count:
+                label_in(label, index.label_sets[0], label_set)
+    for coarser in settings.coarser:
+        for label in label_set.labels:
+            coarser_label(label, label_set.name, coarser)
 
-    A batch that is done in part is made again whole, so that a run that was stopped puts the same batches to the model
-    as one that was not. What is wrong with the data comes as a value: raised in a loader's process, its text would be
-    buried in a traceback.
+
+class ImageBatches:
+    """The batches of a benchmark, split over the ranks: rank r gets every batch r, r + ranks, r + 2 ranks, ...
 
     Args:
-        model: prepares pictures; None leaves them as bytes.
-        done_records: ids of the records whose rows are all there.
-        size: samples of a batch.
+        benchmark: the data.
+        model: prepares images; None leaves them as bytes.
+        done_records: ids of records that need no more answers.
+        batch_size: samples of a batch.
+        num_workers: processes that read and prepare images.
     """
 
-    def __init__(self, benchmark: OpenBenchmark, model: Any, done_records: frozenset[str], size: int):
-        self._benchmark, self._model, self._done, self._size = benchmark, model, done_records, size
+    def __init__(
+        self,
+        benchmark: OpenBenchmark,
+        model: LanguageModel | None,
+        *,
+        batch_size: int,
+        num_workers: int = 0,
+        done_records: frozenset[str] = frozenset(),
+    ):
+        self._batches = _Batches(benchmark, model, done_records, batch_size)
+        self._num_workers = num_workers
+
+    def rounds(self, label: str, every: int = 10) -> Iterator[list[Prepared]]:
+        """The batches of this rank, with a progress line.
+
+        All ranks get the same number: empty lists take the place of missing batches and of those that are done.
+
+        Args:
+            label: of the progress line.
+            every: batches between two plain lines.
+
+        Raises:
+            DataError: a sample cannot be read.
+        """
+        loader = DataLoader(
+            self._batches,
+            batch_size=None,
+            sampler=range(processes.rank(), len(self._batches), processes.world_size()),
+            num_workers=self._num_workers,
+            collate_fn=_unchanged,
+            # Without its own generator a loader draws from torch's global one, which training uses.
+            generator=torch.Generator(),
+            worker_init_fn=ignore_stop_signals,
+        )
+        source = iter(loader)
+        num_rounds = -(-len(self._batches) // processes.world_size())
+        with progress(label, max(1, num_rounds), every=every) as line:
+            for _ in range(num_rounds):
+                heartbeat.note("evaluating")
+                batch: list[Prepared] | DataError = next(source, [])
+                if isinstance(batch, DataError):
+                    raise batch
+                yield batch
+                line.advance()
+
+
+class _Batches(Dataset[Any]):
+    """Map-style dataset whose items are whole batches.
+
+    A batch that is done in part is made again whole, so that a resumed evaluation passes the same batches to the model.
+    A DataError is returned as an item, because a loader would bury its text in a traceback of its process.
+    """
+
+    def __init__(
+        self, benchmark: OpenBenchmark, model: LanguageModel | None, done_records: frozenset[str], batch_size: int
+    ):
+        self._benchmark, self._model, self._done, self._size = benchmark, model, done_records, batch_size
         self._numbers = benchmark.numbers()
 
     def __len__(self) -> int:
         return -(-len(self._numbers) // self._size)
 
-    def __getitem__(self, number: int) -> list[asking.Prepared] | DataError:
-        benchmark = self._benchmark
-        numbers = self._numbers[number * self._size : (number + 1) * self._size]
+    def __getitem__(self, number: int) -> list[Prepared] | DataError:
         try:
-            items = list(benchmark.items(benchmark.index, numbers))
+            items = list(self._benchmark.items(self._numbers[number * self._size : (number + 1) * self._size]))
         except DataError as error:
             return error
         if all(item.record.id in self._done for item in items):
             return []
-        return [asking.Prepared(item) if self._model is None else asking.prepare(item, self._model) for item in items]
+        return [Prepared(item) if self._model is None else prepare(item, self._model) for item in items]
 
 
-class Batches(Protocol):
-    """Batches whose number is known; what is wrong with the data stands in the place of a batch."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[list[asking.Prepared] | DataError]: ...
-
-
-def picture_batches(
-    benchmark: OpenBenchmark, model: Any, done_records: frozenset[str], settings: SuiteSettings
-) -> Batches:
-    """Batches of this rank: every world-size-th one, so that the rows of a round of all ranks stand in order."""
-    from torch.utils.data import DataLoader
-
-    size = max(settings.batch_size, getattr(model, "pictures_at_once", 0))
-    batches = BenchmarkBatches(benchmark, model, done_records, size)
-    return DataLoader(  # type: ignore[return-value]
-        batches,  # type: ignore[arg-type]
-        batch_size=None,
-        sampler=range(processes.rank(), len(batches), processes.world_size()),
-        num_workers=settings.num_workers,
-        collate_fn=_as_it_is,
-    )
-
-
-def _as_it_is(batch: Any) -> Any:
+def _unchanged(batch: Any) -> Any:
     return batch

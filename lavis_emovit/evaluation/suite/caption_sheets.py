@@ -50,7 +50,7 @@ def sheet_of_suite(
     captions = [_captions(folder, settings, opened, writer) for writer in (first, second)]
     made = make_pairs((first, captions[0]), (second, captions[1]), seed, limit)
     wanted = {pair.record_id for pair in made.pairs}
-    pictures = {item.record.id: item.image_bytes for item in opened.asked() if item.record.id in wanted}
+    pictures = {item.record.id: item.image_bytes for item in opened.items() if item.record.id in wanted}
     write_sheet(out, made, pictures, seed)
     return made
 
@@ -62,13 +62,13 @@ def _benchmark(settings: SuiteSettings, name: str | None) -> str:
     if name in names:
         return name
     found = ", ".join(names) if names else "none"
-    asked = f"'{name}' is no benchmark of captions" if name is not None else "name a benchmark of captions"
-    raise DataError(f"suite '{settings.name}': {asked} (there are: {found})")
+    problem = f"'{name}' is not a benchmark of captions" if name is not None else "name a benchmark of captions"
+    raise DataError(f"suite '{settings.name}': {problem} (it has: {found})")
 
 
 def _captions(folder: Path, settings: SuiteSettings, benchmark: OpenBenchmark, writer: str) -> dict[str, str]:
     if writer == HUMAN:
-        written = {item.record.id: human_caption(item.record) for item in benchmark.asked()}
+        written = {item.record.id: human_caption(item.record) for item in benchmark.items()}
         return {record_id: caption for record_id, caption in written.items() if caption is not None}
     if writer not in settings.models:
         known = [*settings.models, HUMAN]

@@ -1,6 +1,6 @@
-"""Putting the explanations of a suite to its judge; only replies that are not on the ledger yet are paid for.
+"""Judging the explanations of a suite; only replies that are not on the ledger yet cost anything.
 
-judgements/<benchmark>/<model>.<method>.jsonl         one judgement a line, with judge, prompt, score and raw reply
+judgements/<benchmark>/<model>.<method>.jsonl    one judgement a line, with judge, prompt, score and raw reply
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lavis_emovit.chat.ledger import Ledger
 from lavis_emovit.chat.run import run_requests
 from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.adapters.base import Item
-from lavis_emovit.evaluation.adapters.chat_model import PictureFiles
+from lavis_emovit.evaluation.adapters.chat_model import ImageFiles
 from lavis_emovit.evaluation.judging import Judgement, JudgeSettings, judge_request, read_judgement
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark
@@ -43,7 +43,7 @@ def judge_explanations(
         (model, method) -> judgements, in the order of the rows.
 
     Raises:
-        UserError: the endpoint stopped; what was paid is kept, and a new start goes on behind it.
+        UserError: the endpoint stopped; paid replies are kept, and a new start resumes after them.
     """
     judged: dict[tuple[str, str], list[Judgement]] = {}
     with Ledger(ledger_path) as ledger:
@@ -62,19 +62,19 @@ def _judge(
     settings: JudgeSettings, benchmark: OpenBenchmark, rows: Sequence[PredictionRow], ledger: Ledger
 ) -> Iterator[Judgement]:
     chat, prompt = settings.endpoint(), settings.load_prompt()
-    asked = [row for row in rows if row.error is None and (row.answer or "").strip()][: settings.limit]
+    judged = [row for row in rows if row.error is None and (row.answer or "").strip()][: settings.limit]
     waiting: dict[str, list[PredictionRow]] = {}
-    for row in asked:
+    for row in judged:
         waiting.setdefault(row.record_id, []).append(row)
-    items: Iterator[Item] = (item for item in benchmark.asked() if item.record.id in waiting)
-    with PictureFiles(chat) as pictures:
+    items: Iterator[Item] = (item for item in benchmark.items() if item.record.id in waiting)
+    with ImageFiles(chat) as files:
         while part := list(islice(items, 2 * chat.max_in_flight)):
-            pairs = [(row, pictures.put(item.image_bytes)) for item in part for row in waiting[item.record.id]]
-            requests = [judge_request(row, picture, prompt, chat) for row, picture in pairs]
+            pairs = [(row, files.put(item.image_bytes)) for item in part for row in waiting[item.record.id]]
+            requests = [judge_request(row, image, prompt, chat) for row, image in pairs]
             progress = run_requests(requests, chat, ledger)
-            pictures.clear()
+            files.clear()
             if progress.stopped:
-                raise UserError(f"judge {chat.model}: {progress.stopped}. Started again, it goes on from here.")
+                raise UserError(f"judge {chat.model}: {progress.stopped}. The same command resumes from here.")
             for (row, _), request in zip(pairs, requests):
                 reply = ledger.finished(request.fingerprint)
                 text = reply.get("reply") if reply is not None else None

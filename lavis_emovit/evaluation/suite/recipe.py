@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from lavis_emovit.errors import ConfigError
+from lavis_emovit.evaluation.adapters.base import adapters
 from lavis_emovit.evaluation.suite.settings import SuiteSettings
 from lavis_emovit.paths import find_recipe
 from lavis_emovit.recipes import is_dataset, read_user_tree, resolve_dataset, resolve_model
 from lavis_emovit.settings import parse_settings
-
-_ADAPTER_IN_PATH = re.compile(
-    r"^(suite\.models\.[^.:]+)\.(?:lavis|transformers|chat|majority|prior|clip|clip_probe|colours)(?=[.:])"
-)
 
 
 def load_suite(cfg_path: str | Path, options: Sequence[str] = (), *, check_names: bool = False) -> SuiteSettings | None:
@@ -40,8 +37,9 @@ def load_suite(cfg_path: str | Path, options: Sequence[str] = (), *, check_names
     if not isinstance(node, Mapping):
         raise ConfigError([*problems, f"suite: expected a mapping (got {node!r})"], str(path))
     settings, found = parse_settings(SuiteSettings, node, "suite")
-    # Which adapter's settings a key belongs to is no part of its path.
-    problems += [_ADAPTER_IN_PATH.sub(r"\1", problem) for problem in found]
+    # pydantic puts the name of the adapter into the path of a key.
+    adapter = re.compile(rf"^(suite\.models\.[^.:]+)\.(?:{'|'.join(map(re.escape, adapters()))})(?=[.:])")
+    problems += [adapter.sub(r"\1", problem) for problem in found]
     if check_names:
         problems += _problems_of_models(node)
         problems += _problems_of_datasets(node)

@@ -1,12 +1,16 @@
-"""From items to rows of predictions: every variant of the question put to a model, every answer read."""
+"""From items to rows: requests to a model, and its answers read into rows.
+
+A request is one question about one image. Every record of a benchmark has one or more requests for each variant of the
+question.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.errors import DataError, UserError
@@ -23,129 +27,238 @@ from lavis_emovit.evaluation.questions import (
     values_from_text,
 )
 
-T = TypeVar("T")
-
 logger = logging.getLogger(__name__)
 
-# Pictures that fail one after the other before it is the model that is at fault and not the pictures.
-MOST_FAILURES_IN_A_ROW = 16
+# After this many failed images in a row, the model is at fault and not the images.
+MAX_FAILURES_IN_A_ROW = 16
+_NOT_FINITE = "the model returned a score that is not a finite number"
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """An item with its picture as the model takes it, or with the reason why there is none."""
+    """An item with its image as the model takes it, or with the reason why there is none."""
 
     item: Item
-    picture: Any = None
+    image: Any = None
     problem: str | None = None
 
 
-class Patience:
-    """Ends an evaluation whose model fails on one picture after the other."""
+class FailureLimit:
+    """Ends an evaluation whose model fails on one image after the other."""
 
-    def __init__(self, most: int = MOST_FAILURES_IN_A_ROW):
-        self._most, self._failed = most, 0
+    def __init__(self, limit: int = MAX_FAILURES_IN_A_ROW):
+        self._limit, self._num_failed = limit, 0
 
     def note(self, failure: Failure | None) -> None:
-        """Count a picture.
+        """Count a failure; None resets the count.
 
         Raises:
-            UserError: too many in a row have failed.
+            UserError: too many in a row.
         """
-        self._failed = self._failed + 1 if failure is not None else 0
-        if failure is not None and self._failed >= self._most:
+        self._num_failed = self._num_failed + 1 if failure is not None else 0
+        if failure is not None and self._num_failed >= self._limit:
             raise UserError(
-                f"the model failed on {self._failed} pictures in a row, at last with: {failure.reason}. Mend it and "
-                "start again, with suite.ask_errors_again=true for those that have failed; --debug tells more."
+                f"the model failed on {self._num_failed} images in a row, the last time with: {failure.reason}. Fix it "
+                "and start again with suite.retry_errors=true; --debug shows the tracebacks."
             )
 
 
-@dataclass(frozen=True)
-class _Put:
-    """One variant of the question about one item, with the questions that it is made of."""
+def prepare(item: Item, model: LanguageModel) -> Prepared:
+    """The item with its image prepared; if the image cannot be decoded, with the problem instead."""
+    try:
+        # The encoded image is not needed any more, and need not travel from a loader's process.
+        return Prepared(replace(item, image_bytes=b""), model.prepare(item.image_bytes))
+    except DataError as error:
+        return Prepared(item, problem=str(error))
 
-    prepared: Prepared
+
+@dataclass(frozen=True)
+class _RowRequests:
+    """The questions that one row needs: a variant of the question about one image."""
+
+    item: Item
     place: int
     variant: Variant
     questions: list[Question]
 
 
-def prepare(item: Item, model: LanguageModel) -> Prepared:
-    """The item with its picture; one that cannot be decoded is an error in the table, not the end of the evaluation."""
-    try:
-        return Prepared(item, model.prepare(item.image_bytes))
-    except DataError as error:
-        return Prepared(item, problem=str(error))
-
-
-def ask(
-    model: LanguageModel,
-    batch: Sequence[Prepared],
-    benchmark: BenchmarkSettings,
-    method: Method,
-    label_set: LabelSet | None,
-    patience: Patience | None = None,
-) -> list[PredictionRow]:
-    """The rows of a batch: by item, and for each item by variant.
-
-    Where the model raises an error, the pictures of the batch are put to it one by one: those on which it fails again
-    are errors in the table, the others are answered.
+class BatchRequests:
+    """The requests of a batch, in passes of a model, and the rows that its answers give.
 
     Args:
-        patience: counts failures over batches; None ends at none.
+        batch: items; those with a problem get no request.
+        settings: of the benchmark.
+        method: how the model is scored.
+        label_set: of the benchmark.
+    """
+
+    def __init__(
+        self, batch: Sequence[Prepared], settings: BenchmarkSettings, method: Method, label_set: LabelSet | None
+    ):
+        self._batch, self._settings, self._method, self._label_set = batch, settings, method, label_set
+        readable = [prepared for prepared in batch if prepared.problem is None]
+        self._images = [prepared.image for prepared in readable]
+        self._rows = [
+            _RowRequests(
+                prepared.item,
+                place,
+                variant,
+                questions_about(prepared.item.record, prepared.item.truth, settings, variant, method, label_set),
+            )
+            for place, prepared in enumerate(readable)
+            for variant in settings.variants
+        ]
+        # (place of the image, question) of every request.
+        self._requests = [(row.place, question) for row in self._rows for question in row.questions]
+
+    def passes(self, images_at_once: int = 0) -> list[list[int]]:
+        """Numbers of the requests that a model gets at once.
+
+        Those of a pass share candidates, prefix and length of the answer. A pass has at most as many requests as the
+        batch has images (or `images_at_once`, if that is more), so several variants need no more memory than one.
+        """
+        size = max(1, len(self._images), images_at_once)
+        groups: dict[Any, list[int]] = {}
+        for number, (_, question) in enumerate(self._requests):
+            key = question.candidates, question.answer_prefix, question.max_new_tokens
+            groups.setdefault(key, []).append(number)
+        return [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]
+
+    def by_image(self, numbers: Sequence[int]) -> list[list[int]]:
+        """The requests of a pass, those about each image by themselves."""
+        groups: dict[int, list[int]] = {}
+        for number in numbers:
+            groups.setdefault(self._requests[number][0], []).append(number)
+        return list(groups.values())
+
+    def answer(self, model: LanguageModel, numbers: Sequence[int]) -> list[Any]:
+        """The model's answers to a pass: a text, a Failure, or a list of scores for each request."""
+        places = sorted({self._requests[number][0] for number in numbers})
+        images = [self._images[place] for place in places]
+        image_index = [places.index(self._requests[number][0]) for number in numbers]
+        questions = [self._requests[number][1] for number in numbers]
+        found: list[Any] = []
+        if self._method == "generation":
+            found += model.write(images, image_index, questions)
+        else:
+            found += model.score(images, image_index, questions, self._method)
+        if len(found) != len(questions):
+            raise UserError(f"the model returned {len(found)} answers to {len(questions)} questions")
+        return found
+
+    def rows(self, answers: dict[int, Any]) -> list[PredictionRow]:
+        """The rows of the batch: by item, and for each item by variant.
+
+        Args:
+            answers: number of a request -> its answer.
+        """
+        numbers = iter(range(len(self._requests)))
+        made: dict[tuple[str, str], PredictionRow] = {}
+        for row in self._rows:
+            own = [answers[next(numbers)] for _ in row.questions]
+            made[row.item.record.id, row.variant.name] = self._row(row, own)
+        rows = []
+        for prepared in self._batch:
+            for variant in self._settings.variants:
+                found = made.get((prepared.item.record.id, variant.name))
+                rows.append(found or _empty_row(prepared.item, self._settings, variant, error=prepared.problem))
+        return rows
+
+    def _row(self, row: _RowRequests, answers: Sequence[Any]) -> PredictionRow:
+        settings = self._settings
+        base = _empty_row(row.item, settings, row.variant, error=None)
+        if settings.kind == "action_units":
+            base = _as_decisions(base, settings.active_from)
+        failures = [answer.reason for answer in answers if isinstance(answer, Failure)]
+        if failures:
+            return base.model_copy(update={"error": failures[0]})
+        if self._method == "generation":
+            return self._with_text(base, row, str(answers[0]))
+        if any(not math.isfinite(score) for scores in answers for score in scores):
+            return base.model_copy(update={"error": _NOT_FINITE})
+        if self._label_set is not None:
+            return _with_scores(base, dict(zip(row.questions[0].candidates, answers[0])))
+        return _with_values(base, values_from_scores(row.questions, answers))
+
+    def _with_text(self, base: PredictionRow, row: _RowRequests, text: str) -> PredictionRow:
+        if self._settings.kind in ("valence_arousal", "action_units"):
+            values, read = values_from_text(text, self._settings, row.item.truth)
+            return base.model_copy(update={"answer": text, "values": values, "status": read})
+        if self._label_set is None:
+            return base.model_copy(update={"answer": text})
+        options = row.variant.options(self._label_set, base.record_id) if row.variant.marks != "none" else None
+        label, status = label_from_text(text, self._label_set, options)
+        return base.model_copy(update={"answer": text, "prediction": label, "status": status})
+
+
+def request_rows(
+    model: LanguageModel,
+    batch: Sequence[Prepared],
+    settings: BenchmarkSettings,
+    method: Method,
+    label_set: LabelSet | None,
+    failure_limit: FailureLimit | None = None,
+) -> list[PredictionRow]:
+    """The rows of a batch. An image on which the model raises an error becomes an error row.
+
+    If a pass fails, its images are passed to the model one by one.
+
+    Args:
+        failure_limit: counts failures over batches; None: no limit.
 
     Raises:
-        UserError: the model cannot go on at all.
+        UserError: the model cannot continue at all.
     """
-    readable = [prepared for prepared in batch if prepared.problem is None]
-    puts = [
-        _Put(
-            prepared,
-            place,
-            variant,
-            questions_about(prepared.item.record, prepared.item.truth, benchmark, variant, method, label_set),
-        )
-        for place, prepared in enumerate(readable)
-        for variant in benchmark.variants
-    ]
-    pictures = [prepared.picture for prepared in readable]
-    asked = [(put.place, question) for put in puts for question in put.questions]
-    answers = iter(_answers(model, pictures, asked, method, patience or Patience(len(batch) + 1)))
-    made: dict[tuple[str, str], PredictionRow] = {}
-    for put in puts:
-        own = [next(answers) for _ in put.questions]
-        made[put.prepared.item.record.id, put.variant.name] = _row(put, own, benchmark, method, label_set)
-    rows = []
-    for prepared in batch:
-        for variant in benchmark.variants:
-            row = made.get((prepared.item.record.id, variant.name))
-            rows.append(row or _empty_row(prepared.item, benchmark, variant, error=prepared.problem))
-    return rows
+    requests = BatchRequests(batch, settings, method, label_set)
+    answers: dict[int, Any] = {}
+    limit = failure_limit or FailureLimit(len(batch) + 1)
+    for numbers in requests.passes(model.images_at_once):
+        answers |= _answers(model, requests, numbers, limit)
+    return requests.rows(answers)
 
 
-def predict(
-    baseline: Baseline, items: Sequence[Item], benchmark: BenchmarkSettings, label_set: LabelSet | None
+def _answers(
+    model: LanguageModel, requests: BatchRequests, numbers: Sequence[int], limit: FailureLimit
+) -> dict[int, Any]:
+    try:
+        found = requests.answer(model, numbers)
+    except UserError:
+        raise
+    # Libraries of models raise errors of any kind.
+    except Exception as error:
+        images = requests.by_image(numbers)
+        logger.debug("a pass with %d images failed", len(images), exc_info=True)
+        if len(images) > 1:
+            answers: dict[int, Any] = {}
+            for image in images:
+                answers |= _answers(model, requests, image, limit)
+            return answers
+        failure = Failure(f"{type(error).__name__}: {error}".strip().splitlines()[0])
+        limit.note(failure)
+        return dict.fromkeys(numbers, failure)
+    limit.note(None)
+    return dict(zip(numbers, found))
+
+
+def baseline_rows(
+    baseline: Baseline, items: Sequence[Item], settings: BenchmarkSettings, label_set: LabelSet | None
 ) -> list[PredictionRow]:
-    """The rows of a baseline, one an item: it reads no question, so there are no variants."""
-    plain = benchmark.variants[0]
+    """The rows of a baseline, one for each item: it reads no question, so there are no variants."""
     rows: list[PredictionRow] = []
-    for item, values in zip(items, _predictions(baseline, items)):
-        base = _empty_row(item, benchmark, plain, error=None)
+    for item, values in zip(items, _predictions(baseline, items) if items else ()):
+        base = _empty_row(item, settings, settings.variants[0], error=None)
         base = base.model_copy(update={"instance_id": base.record_id, "variant": None})
         if isinstance(values, Failure):
             rows.append(base.model_copy(update={"error": values.reason}))
         elif not all(map(math.isfinite, values.values())):
-            rows.append(base.model_copy(update={"error": _NO_NUMBER}))
+            rows.append(base.model_copy(update={"error": _NOT_FINITE}))
         else:
             rows.append(_with_scores(base, values) if label_set is not None else _with_values(base, values))
     return rows
 
 
-_NO_NUMBER = "the model gave a score that is no number"
-
-
 def _predictions(baseline: Baseline, items: Sequence[Item]) -> list[dict[str, float] | Failure]:
-    """All at once; one by one where a picture among them cannot be decoded."""
+    """All at once; one by one if an image among them cannot be decoded."""
     try:
         return list(baseline.predict(items))
     except DataError as error:
@@ -154,88 +267,12 @@ def _predictions(baseline: Baseline, items: Sequence[Item]) -> list[dict[str, fl
         return [values for item in items for values in _predictions(baseline, [item])]
 
 
-def _answers(
-    model: LanguageModel,
-    pictures: Sequence[Any],
-    asked: Sequence[tuple[int, Question]],
-    method: Method,
-    patience: Patience,
-) -> list[Any]:
-    """An answer for each question, those that share their candidates asked together."""
-
-    def put(group: list[tuple[int, Question]]) -> list[Any]:
-        places = sorted({place for place, _ in group})
-        shown = [pictures[place] for place in places]
-        index = [places.index(place) for place, _ in group]
-        questions = [question for _, question in group]
-        try:
-            found: list[Any] = []
-            if method == "generation":
-                found += model.write(shown, index, questions)
-            else:
-                found += model.score(shown, index, questions, method)
-        except UserError:
-            raise
-        # Whatever a model's library raises; it becomes an error in the table, and too many of them end the evaluation.
-        except Exception as error:
-            logger.debug("a batch of %d pictures failed", len(places), exc_info=True)
-            if len(places) > 1:
-                return _by_group(group, lambda pair: pair[0], put)
-            failure = Failure(f"{type(error).__name__}: {error}".strip().splitlines()[0])
-            patience.note(failure)
-            return [failure] * len(group)
-        if len(found) != len(questions):
-            raise UserError(f"the model gave {len(found)} answers to {len(questions)} questions")
-        patience.note(None)
-        return found
-
-    # Several wordings of many pictures would be more at once than the batch size promises; neighbours in the list are
-    # about the same picture, so it is still looked at once for most of its questions.
-    size = max(1, len(pictures), model.pictures_at_once)
-
-    def put_all(group: list[tuple[int, Question]]) -> list[Any]:
-        return [answer for start in range(0, len(group), size) for answer in put(group[start : start + size])]
-
-    return _by_group(asked, lambda pair: (pair[1].candidates, pair[1].answer_prefix, pair[1].max_new_tokens), put_all)
-
-
-def _by_group(members: Sequence[T], key: Callable[[T], Any], work: Callable[[list[T]], Iterable[Any]]) -> list[Any]:
-    """What `work` makes of each group of members with one key, in the members' own order."""
-    groups: dict[Any, list[int]] = {}
-    for number, member in enumerate(members):
-        groups.setdefault(key(member), []).append(number)
-    results: list[Any] = [None] * len(members)
-    for numbers in groups.values():
-        for number, result in zip(numbers, work([members[number] for number in numbers])):
-            results[number] = result
-    return results
-
-
-def _row(
-    put: _Put, answers: Sequence[Any], benchmark: BenchmarkSettings, method: Method, label_set: LabelSet | None
-) -> PredictionRow:
-    item = put.prepared.item
-    base = _empty_row(item, benchmark, put.variant, error=None)
-    if benchmark.kind == "action_units":
-        base = _as_decisions(base, benchmark.active_from)
-    failures = [answer.reason for answer in answers if isinstance(answer, Failure)]
-    if failures:
-        return base.model_copy(update={"error": failures[0]})
-    if method == "generation":
-        return _with_text(base, put, str(answers[0]), benchmark, label_set)
-    if any(not math.isfinite(score) for row in answers for score in row):
-        return base.model_copy(update={"error": _NO_NUMBER})
-    if label_set is not None:
-        return _with_scores(base, dict(zip(put.questions[0].candidates, answers[0])))
-    return _with_values(base, values_from_scores(put.questions, answers))
-
-
 def _with_scores(base: PredictionRow, scores: dict[str, float]) -> PredictionRow:
     return base.model_copy(update={"scores": scores, "prediction": label_from_scores(scores)})
 
 
 def _as_decisions(row: PredictionRow, active_from: float) -> PredictionRow:
-    """Language models are asked whether a unit is active, so what is true is 1 or 0, not an intensity."""
+    """The row with 1 and 0 as true values: the question is whether a unit is active, not how intense it is."""
     decisions = {name: float(value >= active_from) for name, value in (row.true_values or {}).items()}
     return row.model_copy(update={"true_values": decisions})
 
@@ -244,24 +281,11 @@ def _with_values(base: PredictionRow, values: dict[str, float]) -> PredictionRow
     return base.model_copy(update={"values": {name: values.get(name) for name in base.true_values or values}})
 
 
-def _with_text(
-    base: PredictionRow, put: _Put, text: str, benchmark: BenchmarkSettings, label_set: LabelSet | None
-) -> PredictionRow:
-    if benchmark.kind in ("valence_arousal", "action_units"):
-        values, read = values_from_text(text, benchmark, put.prepared.item.truth)
-        return base.model_copy(update={"answer": text, "values": values, "status": read})
-    if label_set is None:
-        return base.model_copy(update={"answer": text})
-    options = put.variant.options(label_set, base.record_id) if put.variant.marks != "none" else None
-    label, status = label_from_text(text, label_set, options)
-    return base.model_copy(update={"answer": text, "prediction": label, "status": status})
-
-
-def _empty_row(item: Item, benchmark: BenchmarkSettings, variant: Variant, *, error: str | None) -> PredictionRow:
+def _empty_row(item: Item, settings: BenchmarkSettings, variant: Variant, *, error: str | None) -> PredictionRow:
     record = item.record
-    several = len(benchmark.variants) > 1
-    facts = EXPLAINED_FACTS if benchmark.kind == "explanation" else ()
-    slices = slice_values(record, (*benchmark.slices, *facts))
+    several = len(settings.variants) > 1
+    facts = EXPLAINED_FACTS if settings.kind == "explanation" else ()
+    slices = slice_values(record, (*settings.slices, *facts))
     if record.group is not None:
         slices = {"group": record.group, **slices}
     return PredictionRow(

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from lavis.common.registry import registry
 from lavis.datasets.builders.base_dataset_builder import BaseDatasetBuilder
 from lavis.models.base_model import BaseModel
+from PIL import Image
 from torch import nn
 
 from lavis_emovit.datasets.collate import collate
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.models.protocol import AnswerLoss
+from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
 from lavis_emovit.shards.order import EpochOrder
+from lavis_emovit.shards.reader import ShardSample
 
 HERE = Path(__file__).resolve().parent
 LABELS = LabelSet("stand_in", ("calm", "joyful", "sad"))
@@ -88,7 +93,9 @@ class StandInModel(BaseModel):
         return AnswerLoss(loss_sum, num_tokens)
 
     @torch.no_grad()
-    def score_candidates(self, samples: dict[str, Any], candidates: list[str], answer_prefix: str = "") -> torch.Tensor:
+    def score_candidates(
+        self, samples: dict[str, Any], candidates: list[str], answer_prefix: str = "", normalize: str = "sum"
+    ) -> torch.Tensor:
         assert answer_prefix == PREFIX
         log_probs_BTV = self._logits(samples["image"]).log_softmax(-1)
         columns = []
@@ -96,10 +103,8 @@ class StandInModel(BaseModel):
             target = torch.tensor([ALPHABET.index(letter) for letter in candidate])
             places = torch.arange(len(target))
             columns.append(log_probs_BTV[:, places, target].sum(-1))
-        return torch.stack(columns, dim=1)[samples["image_index"]]
-
-    def candidate_lengths(self, candidates: list[str], answer_prefix: str = "") -> torch.Tensor:
-        return torch.tensor([float(len(candidate)) for candidate in candidates])
+        scores_NC = torch.stack(columns, dim=1)[samples["image_index"]]
+        return scores_NC / torch.tensor([len(one) for one in candidates]) if normalize == "mean" else scores_NC
 
     @torch.no_grad()
     def generate(self, samples: dict[str, Any], **options: Any) -> list[str]:
@@ -128,42 +133,66 @@ class StandInModel(BaseModel):
 
 
 class StandInDataset(torch.utils.data.Dataset):
-    """Pictures of noise with a brighter channel for each label; item (epoch, number) is a pure function of both."""
+    """Images of noise with a brighter channel for each label; item (epoch, number) is a pure function of both."""
+
+    token_lengths = max_tokens = None
+    wording = 1
 
     def __init__(self, split: str, num_samples: int):
         self.split, self.num_samples = split, num_samples
         self.index_hash = hashlib.sha256(f"{split}/{num_samples}".encode()).hexdigest()
-        self.label_set = LABELS
+        self.fault_log = SimpleNamespace(path=None)
+        if split != "train":
+            self.label_set = LABELS
+        self.image_processor, self.text_processor = StandInProcessor(), str.strip
 
     def __len__(self) -> int:
         return self.num_samples
 
     def __getitem__(self, key: Any) -> dict[str, Any]:
         epoch, number = key if isinstance(key, tuple) else (0, key)
-        generator = torch.Generator().manual_seed(1000 * epoch + number)
-        image = torch.randn(3, SIDE_PX, SIDE_PX, generator=generator)
         label = LABELS.labels[number % 3]
-        image[number % 3] += 1.5
         record_id = f"{self.split}/{number}"
-        # Every other picture of the training split is asked about twice, so that pairs and pictures differ in number.
+        # Every other image of the training split has two questions, so that pairs and images differ in number.
         num_pairs = 1 + (self.split == "train" and number % 2)
         pairs = [("Which?", PREFIX + label, f"{record_id}#{pair}", label) for pair in range(num_pairs)]
+        image = self.image_processor(self._pixels(epoch, number))
         return {"image": image, "pairs": pairs, "record_id": record_id}
+
+    def _pixels(self, epoch: int, number: int) -> Image.Image:
+        values = np.random.default_rng(1000 * epoch + number).normal(size=(SIDE_PX, SIDE_PX, 3))
+        values[..., number % 3] += 1.5
+        return Image.fromarray(np.clip(values * 32 + 128, 0, 255).astype(np.uint8))
 
     def epoch_order(self, seed: int, epoch: int, global_batch: int) -> EpochOrder:
         return EpochOrder(self.index_hash, seed, epoch, [len(self)])
 
+    def place_of(self, number: int) -> str:
+        return f"{self.split}/{number}"
+
     def collater(self, items: list[dict[str, Any]]) -> dict[str, Any]:
         return collate(items)
 
-    def read(self, number: int) -> Any:
-        import io
-
-        from PIL import Image
-
+    def read(self, number: int) -> ShardSample:
         buffer = io.BytesIO()
-        Image.new("RGB", (16, 16), (40 * (number % 6), 80, 120)).save(buffer, "PNG")
-        return SimpleNamespace(record=SimpleNamespace(id=f"{self.split}/{number}"), image_bytes=buffer.getvalue())
+        self._pixels(0, number).save(buffer, "PNG")
+        record = EmotionRecord(
+            id=f"{self.split}/{number}", image="x.png", split=self.split, source="x", emotion=LABELS.labels[number % 3]
+        )
+        return ShardSample(record, buffer.getvalue())
+
+
+class StandInProcessor:
+    """Pixels as numbers around 0, float32 [3, H, W]."""
+
+    min_side_px = None
+
+    def __call__(self, image: Image.Image, seed: int = 0) -> torch.Tensor:
+        values = np.asarray(image, dtype=np.float32)
+        return torch.from_numpy((values - 128) / 32).permute(2, 0, 1).contiguous()
+
+    def stack(self, images: list[torch.Tensor]) -> torch.Tensor:
+        return torch.stack(list(images))
 
 
 @registry.register_builder("emo_stand_in")

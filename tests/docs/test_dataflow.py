@@ -180,8 +180,8 @@ def position_keys(tmp_path: Path, make_records: Callable) -> set[str]:
 def metrics_keys(tmp_path: Path, make_records: Callable) -> set[str]:
     from lavis_emovit.evaluation.metrics.classification import ClassificationMetrics
 
-    task = "lavis_emovit/tasks/emotion_instruction.py"
-    return set(ClassificationMetrics.model_fields) | written_keys(task, "after_evaluation", "agg_metrics")
+    task = "lavis_emovit/tasks/base.py"
+    return set(ClassificationMetrics.model_fields) | written_keys(task, "metrics", "agg_metrics")
 
 
 def answer_loss_keys(tmp_path: Path, make_records: Callable) -> set[str]:

@@ -1,6 +1,7 @@
 """docs/evaluation.md says what is true.
 
-- Its suites are valid, and every setting, file, adapter, kind and way that it names exists; every recipe is listed.
+- Its settings are valid; every setting, file, adapter, kind and scoring method that it names exists; every recipe is
+  listed.
 - Its figures are those of the benchmarks' results.
 """
 
@@ -14,20 +15,32 @@ from typing import get_args
 import pytest
 import yaml
 
+from lavis_emovit.evaluation.adapters.base import adapters
 from lavis_emovit.evaluation.benchmarks import Kind, Method
 from lavis_emovit.evaluation.metrics.explanations import MIN_REASON_WORDS, ExplanationMetrics
+from lavis_emovit.evaluation.metrics.registry import numbers_of
 from lavis_emovit.evaluation.suite.settings import SuiteSettings
+from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.settings import parse_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
-SUITES = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
+BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
+TRAINING = {"output_dir": "out", "max_epoch": 1, "global_batch_size": 1, "init_lr": 1e-3}
 
 
-@pytest.mark.parametrize("block", SUITES, ids=range(len(SUITES)))
-def test_suites_are_valid(block):
-    settings, problems = parse_settings(SuiteSettings, yaml.safe_load(block)["suite"], "suite")
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_settings_are_valid(block):
+    ((node, values),) = yaml.safe_load(block).items()
+    classes = {"suite": (SuiteSettings, {}), "run": (RunSettings, TRAINING)}
+    settings, problems = parse_settings(classes[node][0], {**classes[node][1], **values}, node)
     assert settings is not None, problems
+
+
+def test_numbers_that_choose_a_checkpoint_exist():
+    sentence = PAGE[PAGE.index("which may be any number of its kind") :].partition(". A name")[0]
+    names = re.findall(r"`([^`]+)`", sentence)
+    assert len(names) == 6 and set(names) <= {name for kind in get_args(Kind) for name in numbers_of(kind)}
 
 
 def test_names_exist():
@@ -36,14 +49,14 @@ def test_names_exist():
     assert all(f"`{name}`" in PAGE for name in (*get_args(Kind), *get_args(Method)))
     for option in re.findall(r"`suite\.(?!yaml)([a-z_]+)", PAGE):
         assert option in SuiteSettings.model_fields, option
-    for adapter in ("lavis", "transformers", "chat", "majority", "prior", "clip", "clip_probe", "colours"):
+    for adapter in adapters():
         assert f"`{adapter}`" in PAGE
     for measure in ("consistency", "contradiction", "grounding", "repetition", "english", "finished"):
         assert f"`{measure}`" in PAGE and measure in ExplanationMetrics.model_fields
     assert MIN_REASON_WORDS == 5
-    from lavis_emovit.evaluation.suite.requests import MOST_FAILURES_IN_A_ROW
+    from lavis_emovit.evaluation.suite.requests import MAX_FAILURES_IN_A_ROW
 
-    assert f"fails on {MOST_FAILURES_IN_A_ROW} pictures in a row" in PAGE
+    assert f"fails on {MAX_FAILURES_IN_A_ROW} images in a row" in PAGE
     for path in re.findall(r"`((?:lavis_emovit|tools)/[^`]+)`", PAGE):
         assert (ROOT / path).exists(), path
 

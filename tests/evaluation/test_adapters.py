@@ -195,7 +195,7 @@ def test_clip_probe_learns_what_is_separable(clip_folder, caplog):
     ]
     broken = item(99, b"no picture", label="joy", values={"AU12": 1.0})
     baseline.fit([*items[:16], broken], EMOTION, SADNESS_OR_JOY)
-    assert "1 pictures to learn from cannot be decoded" in caplog.text and "t/99" in caplog.text
+    assert "1 training images cannot be decoded" in caplog.text and "t/99" in caplog.text
     assert [max(row, key=row.get) for row in baseline.predict(items[16:])] == [one.truth.label for one in items[16:]]
     baseline.fit(items[:16], BenchmarkSettings(dataset="x", kind="action_units"), None)
     values = [row["AU12"] for row in baseline.predict(items[16:])]
@@ -252,7 +252,7 @@ def test_chat_is_asked_in_parallel_and_not_again_for_what_is_on_the_ledger(tmp_p
     monkeypatch.setattr(limits, "_FIRST_PAUSE_S", 0.002)
     with ChatServer(lambda body, number: Action(text="Predict emotion: awe"), latency_s=0.05) as server:
         first = _chat(server, tmp_path / "cache.jsonl")
-        assert isinstance(first, LanguageModel) and first.pictures_at_once >= 6
+        assert isinstance(first, LanguageModel) and first.images_at_once >= 6
         assert _ask(first, 12) == ["Predict emotion: awe"] * 12
         assert server.max_in_flight == 6 and server.num_requests == 12
         assert {body["temperature"] for body in server.bodies} == {0.0}

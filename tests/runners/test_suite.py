@@ -34,11 +34,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "chat"))
 from chat_server import Action, ChatServer
 
 from lavis_emovit.errors import ConfigError, DataError, UserError
+from lavis_emovit.evaluation.adapters.base import LanguageModel
 from lavis_emovit.evaluation.predictions import PredictionWriter, encode_row, read_predictions
-from lavis_emovit.evaluation.suite import requests as asking
 from lavis_emovit.evaluation.suite import suite as suite_module
 from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark
 from lavis_emovit.evaluation.suite.recipe import load_suite
+from lavis_emovit.evaluation.suite.requests import MAX_FAILURES_IN_A_ROW
 from lavis_emovit.evaluation.suite.suite import run_suite
 from lavis_emovit.images import decode_image
 from lavis_emovit.shards import shard_file
@@ -48,11 +49,10 @@ ROOT = Path(__file__).resolve().parents[2]
 SUITES = sorted(path for path in (ROOT / "projects/emovit/eval").glob("*.yaml") if "\nsuite:" in path.read_text())
 
 
-class FakeModel:
-    """Scores and words that the picture decides; `fails` says where it raises, `nan` where it has no number."""
+class FakeModel(LanguageModel):
+    """Scores and answers that depend on the image; raises where `fails`, returns NaN where `nan`."""
 
     methods = frozenset({"likelihood", "generation"})
-    pictures_at_once = 0
 
     def __init__(self, fails=lambda mean: False, nan=lambda mean: False):
         self.fails, self.nan = fails, nan
@@ -65,26 +65,23 @@ class FakeModel:
         image = decode_image(image_bytes)
         return float(np.asarray(image.convert("L")).mean())
 
-    def _check(self, pictures, questions):
+    def _check(self, images, questions):
         self.most_at_once = max(self.most_at_once, len(questions))
-        if any(self.fails(mean) for mean in pictures):
+        if any(self.fails(mean) for mean in images):
             raise RuntimeError("the chip is on fire\nand more")
 
-    def score(self, pictures, image_index, questions, method):
-        self._check(pictures, questions)
+    def score(self, images, image_index, questions, method):
+        self._check(images, questions)
         self.num_asked += len(questions)
         return [
-            [
-                float("nan") if self.nan(pictures[i]) else -((pictures[i] * (c + 3)) % 7)
-                for c in range(len(q.candidates))
-            ]
+            [float("nan") if self.nan(images[i]) else -((images[i] * (c + 3)) % 7) for c in range(len(q.candidates))]
             for i, q in zip(image_index, questions)
         ]
 
-    def write(self, pictures, image_index, questions):
-        self._check(pictures, questions)
+    def write(self, images, image_index, questions):
+        self._check(images, questions)
         self.num_asked += len(questions)
-        return [("Predict emotion: fear. Reason: dark.", "no idea")[int(pictures[i]) % 2] for i in image_index]
+        return [("Predict emotion: fear. Reason: dark.", "no idea")[int(images[i]) % 2] for i in image_index]
 
 
 @pytest.fixture(scope="module")
@@ -133,11 +130,11 @@ def suite(tmp_path, monkeypatch, data_root):
 
 @pytest.fixture
 def fake(monkeypatch):
-    """Puts a fake model in the place of every language model."""
+    """Replaces the models of this plugin by a fake one."""
 
     def place(**options):
         model = FakeModel(**options)
-        monkeypatch.setattr(suite_module, "open_language_model", lambda *_: model)
+        monkeypatch.setattr(suite_module, "open_model", lambda *_: model)
         return model
 
     return place
@@ -203,7 +200,7 @@ def _killed(settings, at_row, half):
         write(writer, row)
 
     PredictionWriter.write = write_and_die
-    suite_module.open_language_model = lambda *_: model
+    suite_module.open_model = lambda *_: model
     run_suite(settings)
 
 
@@ -231,7 +228,7 @@ def test_one_failing_picture_is_one_error(suite, fake, caplog):
     summary = run_suite(suite())
     rows = read_predictions("out/predictions/set/tiny.likelihood.jsonl")
     reasons = {row.error for row in rows if row.error}
-    assert "RuntimeError: the chip is on fire" in reasons and "the model gave a score that is no number" in reasons
+    assert "RuntimeError: the chip is on fire" in reasons and "not a finite number" in " ".join(reasons)
     result = summary["benchmarks"]["set"]["results"][0]
     assert result["num_errors"] == sum(row.error is not None for row in rows) > 2
     assert result["num_samples"] + result["num_errors"] == 29
@@ -242,14 +239,14 @@ def test_one_failing_picture_is_one_error(suite, fake, caplog):
     asked_before = model.num_asked
     run_suite(suite())
     assert model.num_asked == asked_before
-    run_suite(suite(ask_errors_again=True))
+    run_suite(suite(retry_errors=True))
     again = read_predictions("out/predictions/set/tiny.likelihood.jsonl")
     assert [row.instance_id for row in again] == [row.instance_id for row in rows]
     # The picture that is damaged is so still.
     assert len([row for row in again if row.error]) == 1
 
     fake(fails=lambda mean: True)
-    with pytest.raises(UserError, match=f"failed on {asking.MOST_FAILURES_IN_A_ROW} pictures in a row.*on fire"):
+    with pytest.raises(UserError, match=f"failed on {MAX_FAILURES_IN_A_ROW} images in a row.*on fire"):
         run_suite(suite("broken"))
 
 
@@ -264,7 +261,7 @@ def test_what_was_made_with_something_else_is_refused(suite, fake):
     assert _rows("out") == before
     run_suite(suite(benchmark={"wordings": [2]}, overwrite=True))
     Path("out/predictions/set/tiny.likelihood.json").unlink()
-    with pytest.raises(UserError, match="what it was made with"):
+    with pytest.raises(UserError, match="the record of what made it, is missing"):
         run_suite(suite(benchmark={"wordings": [2]}))
     run_suite(suite(overwrite=True))
     assert _rows("out") == before
@@ -293,7 +290,7 @@ def test_edited_rows_are_refused_or_put_right(suite, fake):
         assert rows.read_bytes() == whole and beside.read_text() == finished
     for edited, told in (
         (whole + first, "stands at line 1 already"),
-        (whole + first.replace(json.loads(first)["record_id"].encode(), b"stranger"), "stranger.*is not asked about"),
+        (whole + first.replace(json.loads(first)["record_id"].encode(), b"other"), "other.*is not in this benchmark"),
     ):
         rows.write_bytes(edited)
         beside.write_text(unfinished)
@@ -303,6 +300,21 @@ def test_edited_rows_are_refused_or_put_right(suite, fake):
         beside.write_text(damaged)
         with pytest.raises(UserError, match=r"likelihood\.json: damaged"):
             run_suite(settings)
+
+
+def test_a_suite_of_version_0_1_0_is_resumed(suite, fake):
+    """Its recipe and the record beside its rows have other names for a few things."""
+    model = fake()
+    expected = run_suite(suite(methods=["likelihood", "generation"]))
+    for beside in Path("out/predictions/set").glob("*.json"):
+        earlier = json.loads(beside.read_text())
+        earlier["made_with"]["way"] = earlier["made_with"].pop("method")
+        beside.write_text(json.dumps(earlier))
+    num_asked = model.num_asked
+    settings = suite(ask_errors_again=True, num_pictures=5)
+    assert (settings.retry_errors, settings.num_images) == (True, 5)
+    assert run_suite(suite(ways=["likelihood", "generation"])) == expected
+    assert model.num_asked == num_asked
 
 
 def test_two_records_with_one_id_are_refused(suite, fake, data_root, make_records, tmp_path, monkeypatch):
@@ -359,8 +371,8 @@ def test_names_cannot_lead_out_of_the_folder(suite):
 
 
 def test_benchmarks_that_cannot_be_asked_are_told_first(suite, monkeypatch):
-    monkeypatch.setattr(suite_module, "open_language_model", lambda *_: pytest.fail("a model was loaded"))
-    with pytest.raises(ConfigError, match="says both valence and arousal"):
+    monkeypatch.setattr(suite_module, "open_model", lambda *_: pytest.fail("a model was loaded"))
+    with pytest.raises(ConfigError, match="has both valence and arousal"):
         run_suite(suite(benchmark={"kind": "valence_arousal"}))
     with pytest.raises(ConfigError, match="has no split 'trial', it has train, val, test"):
         run_suite(suite(benchmark={"split": "trial"}))
@@ -469,7 +481,10 @@ def test_people_judge_the_captions_of_a_suite(drawers, tmp_path, monkeypatch, ca
         "num_threads": 1,
     }
     Path("suite.yaml").write_text(yaml.safe_dump({"suite": content}))
-    monkeypatch.setattr(suite_module, "open_language_model", lambda *_: FakeModel())
+    real = suite_module.open_model
+    monkeypatch.setattr(
+        suite_module, "open_model", lambda entry, place: FakeModel() if place.name == "tiny" else real(entry, place)
+    )
     run_suite(load_suite("suite.yaml"))
     # Two models that write the same leave nothing to choose, and a baseline writes no captions.
     assert main(["judge", "sheet", "out", "--first", "prior", "--out", "sheet"]) == 2

@@ -25,11 +25,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -43,11 +41,12 @@ from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.evaluation.adapters.lavis_model import LavisModel
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
 from lavis_emovit.evaluation.predictions import PredictionRow
-from lavis_emovit.evaluation.suite import requests as asking
-from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark, picture_batches
+from lavis_emovit.evaluation.suite.benchmark_data import ImageBatches, OpenBenchmark
+from lavis_emovit.evaluation.suite.requests import request_rows
 from lavis_emovit.plugin import activate
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.shards.index import ShardIndex
+from lavis_emovit.shards.reader import ShardReader
 from lavis_emovit.shards.writer import write_shards
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,7 +67,7 @@ class PlainModel(OurModel):
     def score(self, pictures: Any, image_index: Any, questions: Any, method: Any) -> list[list[float]]:
         """Sums of log-probabilities."""
         with torch.inference_mode():
-            samples = self._samples(pictures, image_index, questions)
+            samples = self._batch(pictures, image_index, questions)
             return scoring.plain_scores(self._model, samples, list(questions[0].candidates), 1).tolist()
 
 
@@ -134,23 +133,21 @@ def draw_shards(folder: Path, count: int) -> ShardIndex:
 
 def adapter_of(kind: type[LavisModel], model: Any) -> LavisModel:
     """The model with the processors of evaluation."""
-    from lavis_emovit.processors.emovit_image_eval import EmovitImageEvalProcessor
-    from lavis_emovit.processors.emovit_text import EmovitTextProcessor
-    from lavis_emovit.processors.settings import ImageEvalSettings
 
-    image_processor = EmovitImageEvalProcessor(ImageEvalSettings(image_size=model.settings.image_size))
-    return kind(model, image_processor, EmovitTextProcessor(), {}, nullcontext)
+    def run(function: Callable[[], Any]) -> Any:
+        with torch.inference_mode():
+            return function()
+
+    return kind(model, *model.processors(), run=run, device=torch.device("cpu"))
 
 
 def evaluate(model: LavisModel, index: ShardIndex, batch_size: int) -> list[PredictionRow]:
-    """All rows, as a suite makes them; this rank's pictures, gathered."""
+    """All rows, as a suite makes them; those of this rank, gathered."""
     settings = BenchmarkSettings(dataset="drawn")
-    benchmark = OpenBenchmark("drawn", settings, index, None, LABELS)
+    benchmark = OpenBenchmark("drawn", settings, ShardReader(index), LABELS)
     rows: list[PredictionRow] = []
-    loading: Any = SimpleNamespace(batch_size=batch_size, num_workers=0)
-    for batch in picture_batches(benchmark, model, frozenset(), loading):
-        assert isinstance(batch, list)
-        answered = asking.ask(model, batch, settings, "likelihood_sum", LABELS)
+    for batch in ImageBatches(benchmark, model, batch_size=batch_size).rounds("drawn"):
+        answered = request_rows(model, batch, settings, "likelihood_sum", LABELS)
         for part in processes.gather_objects(answered):
             rows += part
     return rows

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +72,11 @@ class LazyNames(MutableMapping[str, Any]):
         return bool(self._values)
 
     def __setitem__(self, name: str, value: Any) -> None:
+        """Replace a class. One that is not loaded yet is loaded first, since it could not register itself later."""
+        declared = self._values.get(name)
+        if isinstance(declared, _Declared) and declared.module not in sys.modules:
+            with suppress(ImportError):
+                importlib.import_module(declared.module)
         self._values[name] = value
 
     def __delitem__(self, name: str) -> None:

@@ -168,9 +168,7 @@ def test_weights_are_looked_for_before_anything_is_loaded(folder, monkeypatch):
 
 
 def test_weights_of_other_sizes_are_refused(folder):
-    with pytest.raises(
-        WeightsError, match=r"image_size is 20, no multiple of.*8 pixels.*3 query.*token is 5"
-    ):
+    with pytest.raises(WeightsError, match=r"image_size is 20, no multiple of.*8 pixels.*3 query.*token is 5"):
         load_parts(settings_for(folder, image_size=20, num_query_token=5))
 
 

@@ -5,7 +5,7 @@ Properties:
 - names of packages, submodules as attributes, star imports and `dir` are those of a LAVIS that is loaded at once;
 - the registry lists names in LAVIS's order without importing them, also for stacked decorators;
 - a family that cannot be imported fails when it is asked for, and can be asked for again;
-- a name that is registered twice is refused, as LAVIS refuses it;
+- a name that is registered twice is refused, as LAVIS refuses it; a class may be replaced in the mapping;
 - source that cannot be read in advance is loaded at once, and that is reported;
 - several threads may ask for the first class at the same time.
 """
@@ -207,6 +207,16 @@ def test_name_that_is_registered_twice_is_refused(lavis):
             print(error)
     """
     assert "already registered for <class 'lavis.models.last.Last'>" in lavis.output(code)
+
+
+def test_replaced_class_does_not_stop_its_module(lavis):
+    code = """
+        from lavis.common.registry import registry
+        registry.mapping["model_name_mapping"]["last"] = dict
+        from lavis.models import Last
+        print(registry.get_model_class("last").__name__, Last.__name__)
+    """
+    assert lavis.output(code) == "dict Last"
 
 
 @pytest.mark.parametrize(

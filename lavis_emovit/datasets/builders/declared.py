@@ -35,7 +35,9 @@ def register_declared() -> list[str]:
             "DATASET_CONFIG_DICT": {"default": str(path)},
         }
         class_name = "".join(part.capitalize() for part in name.split("_")) + "Builder"
-        registry.register_builder(name)(type(class_name, (EmotionDatasetBuilder,), members))
+        # A name of this module, so that instances can be pickled.
+        globals()[class_name] = type(class_name, (EmotionDatasetBuilder,), members)
+        registry.register_builder(name)(globals()[class_name])
         made.append(name)
     return made
 

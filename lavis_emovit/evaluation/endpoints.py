@@ -1,4 +1,4 @@
-"""Settings of endpoints inside those of a suite, checked when the suite is read and not when it comes to asking."""
+"""Settings of endpoints inside those of a suite, checked when the suite is read, not at the first request."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from lavis_emovit.settings import parse_settings
 
 
 def checked_endpoint(values: dict[str, Any]) -> dict[str, Any]:
-    """The values as they are.
+    """The values, unchanged.
 
     Raises:
-        ValueError: a key is unknown or holds a wrong value; all of them are named.
+        ValueError: unknown keys or wrong values; all of them are named.
     """
     settings, problems = parse_settings(ChatSettings, values, "")
     if settings is None or problems:

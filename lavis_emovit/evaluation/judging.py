@@ -1,7 +1,7 @@
-"""An optional judge of explanations: a chat model that sees the picture and scores the explanation from 1 to 5.
+"""An optional judge of explanations: a chat model that sees the image and scores the explanation from 1 to 5.
 
-Its scores stand beside the measures and never in a headline: judges differ, drift and vanish. So each judgement is kept
-with the judge's name, the prompt's name and hash, and the raw reply.
+Its scores are reported apart from the metrics and are never a headline, because judges differ, change and disappear.
+Each judgement is kept with the name of the judge, the name and hash of the prompt, and the raw reply.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class JudgeSettings(Settings):
     """`suite.judge`.
 
     Attributes:
-        chat: settings of the endpoint, with temperature 0 where none is given.
-        limit: only the first so many explanations of each model.
-        prompt: a file with a text of one's own in the place of ours.
+        chat: settings of the endpoint; the default temperature is 0.
+        limit: number of explanations of each model, the first ones; None: all.
+        prompt: file with your own instructions for the judge.
     """
 
     chat: dict[str, Any] = Field(min_length=1)
@@ -69,22 +69,22 @@ class JudgeSettings(Settings):
         """The judge's instructions, with their hash.
 
         Raises:
-            UserError: a file of one's own that cannot be read.
+            UserError: `prompt` cannot be read.
         """
         return load_prompt("explanation_judge", file=Path(self.prompt).expanduser() if self.prompt else _PROMPT_FILE)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a judge said of one explanation.
+    """The score of one explanation.
 
     Attributes:
         instance_id: of the row.
-        judge: the model's name.
+        judge: name of the model.
         prompt, prompt_sha256: its instructions.
-        score: 1 to 5, or None for a reply that holds none.
+        score: 1 to 5, or None for a reply without one.
         reason: in the judge's words.
-        reply: as it came; None where there was none.
+        reply: raw; None if there was none.
     """
 
     instance_id: str
@@ -104,10 +104,10 @@ class JudgeMetrics(Result):
     """Scores of a judge.
 
     Attributes:
-        judge, prompt: who judged, by which instructions.
+        judge, prompt: the model and its instructions.
         num_judged: explanations with a score; `num_unusable` replies had none.
-        mean, interval: of the scores, from 1 to 5; None where nothing was judged.
-        counts: how often each score was given.
+        mean, interval: of the scores, from 1 to 5; None without scores.
+        counts: score -> number of explanations.
     """
 
     judge: str
@@ -119,13 +119,13 @@ class JudgeMetrics(Result):
     counts: dict[int, int]
 
 
-def judge_request(row: PredictionRow, picture: ChatImage, prompt: Prompt, settings: ChatSettings) -> ChatRequest:
-    """The request about one explanation: picture, what is known about it, and the answer."""
+def judge_request(row: PredictionRow, image: ChatImage, prompt: Prompt, settings: ChatSettings) -> ChatRequest:
+    """The request about one explanation: the image, known facts about it, and the answer."""
     known = [f"{_NAMES[name]}: {(row.slices or {})[name]}" for name in EXPLAINED_FACTS if name in (row.slices or {})]
     text = "\n".join([f"Emotion that people feel: {row.label}", *known, "", f"Explanation to judge:\n{row.answer}"])
     return ChatRequest(
         model=settings.model,
-        messages=(Message("system", prompt.text), Message("user", text, (picture,))),
+        messages=(Message("system", prompt.text), Message("user", text, (image,))),
         parameters=settings.parameters(),
         prompt=prompt.name,
         schema=_SCHEMA,
@@ -134,7 +134,7 @@ def judge_request(row: PredictionRow, picture: ChatImage, prompt: Prompt, settin
 
 
 def read_judgement(row: PredictionRow, reply: str | None, prompt: Prompt, settings: ChatSettings) -> Judgement:
-    """A judgement out of a reply; a reply without a whole score from 1 to 5 has none."""
+    """The judgement of a reply; its score must be a whole number from 1 to 5."""
     score, reason = None, ""
     content = find_json(reply or "")
     if isinstance(content, dict):
@@ -145,7 +145,7 @@ def read_judgement(row: PredictionRow, reply: str | None, prompt: Prompt, settin
 
 
 def judge_metrics(judgements: Sequence[Judgement]) -> JudgeMetrics | None:
-    """Figures of a judge's scores; None for no judgements."""
+    """Metrics of a judge's scores; None without judgements."""
     if not judgements:
         return None
     scores = np.array([one.score for one in judgements if one.score is not None], dtype=float)

@@ -1,7 +1,7 @@
-"""Figures of papers, to stand beside ours and never among them.
+"""Published results, to compare with ours, never mixed with them.
 
-They stand in `reference_results.json` with where each comes from and how far it can be trusted. Other people's figures
-come from other splits, prompts and parsers; the caveats say what is known of that.
+`reference_results.json` lists them with their source and how well each was checked. They use other splits, prompts and
+parsers; the caveats name known differences.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _PACKAGED = Path(__file__).with_name("reference_results.json")
 
 
 class ReferenceResult(Settings):
-    """One figure of a paper.
+    """One result from a paper.
 
     Attributes:
-        model: as the paper calls it.
+        model: its name in the paper.
         dataset: registered name of the dataset.
-        num_labels: classes that were told apart, None where the metric has none.
+        num_labels: number of classes, None for metrics without classes.
         metric: `accuracy`, `weighted_f1` or `win_rate`.
         value: a share in [0, 1].
-        n: samples (raters, for a win rate) that it is over, where known, and `n_status`, how that is known.
+        n: number of samples (raters, for a win rate), if known, and `n_status`, how it is known.
         source: a key of `sources`.
-        status: `quoted` from the source itself; `second hand`, from somebody who quotes it; `inferred`, computed from
-            what is quoted; `from memory`, unconfirmed.
-        caveat: what to know before comparing.
+        status: `quoted` from the source itself; `second hand`, from a text that quotes it; `inferred`, computed from
+            quoted numbers; `from memory`, unconfirmed.
+        caveat: to read before comparing.
     """
 
     model: str = Field(min_length=1)
@@ -49,20 +49,14 @@ class ReferenceResult(Settings):
     caveat: str | None = None
 
     @model_validator(mode="after")
-    def _says_how_n_is_known(self) -> ReferenceResult:
+    def _n_has_a_status(self) -> ReferenceResult:
         if (self.n is None) != (self.n_status is None):
             raise ValueError("'n' and 'n_status' go together")
         return self
 
 
 class References(Settings):
-    """All figures.
-
-    Attributes:
-        version: of the file.
-        sources: key -> citation.
-        results: in the order in which they are shown.
-    """
+    """All published results in the order of tables; `sources` has the citation of each key."""
 
     version: int
     sources: dict[str, str]
@@ -72,7 +66,7 @@ class References(Settings):
     def _every_source_is_cited(self) -> References:
         strays = sorted({result.source for result in self.results} - set(self.sources))
         if strays:
-            raise ValueError(f"results cite {strays}, not in 'sources'")
+            raise ValueError(f"results cite {strays}, which are not in 'sources'")
         return self
 
     def of(
@@ -82,12 +76,12 @@ class References(Settings):
         *,
         statuses: Collection[Status] = ("quoted", "second hand", "inferred"),
     ) -> list[ReferenceResult]:
-        """The figures on a dataset.
+        """The results on a dataset.
 
         Args:
             dataset: its registered name.
-            num_labels: only figures with so many classes; None for all.
-            statuses: which are wanted; what is only remembered is left out unless asked for.
+            num_labels: number of classes; None for any.
+            statuses: to include; by default, unconfirmed results are excluded.
         """
         return [
             result
@@ -99,14 +93,14 @@ class References(Settings):
 
 
 def reference_rows(benchmark: str, dataset: str, num_labels: int | None = None) -> list[dict[str, Any]]:
-    """The figures on a benchmark as plain values, for a table of their own beside ours.
+    """The published results on a benchmark as plain values, for a table.
 
     Args:
-        benchmark: what the table calls it.
+        benchmark: its name in the table.
         dataset, num_labels: as in `References.of`.
 
     Returns:
-        `model`, `benchmark`, `metric`, `value`, `n`, `status`, `source` (the whole citation) and `caveat` of each.
+        `model`, `benchmark`, `metric`, `value`, `n`, `status`, `source` (the full citation) and `caveat` of each.
     """
     references = reference_results()
     return [
@@ -125,13 +119,13 @@ def reference_rows(benchmark: str, dataset: str, num_labels: int | None = None) 
 
 
 def reference_results(path: str | os.PathLike[str] | None = None) -> References:
-    """Read the figures.
+    """Read published results.
 
     Args:
-        path: JSON file of the form of the packaged one, or None for that.
+        path: your own JSON file in the format of the packaged one; None: the packaged one.
 
     Raises:
-        ConfigError: it cannot be read or is not of that form; all problems are named.
+        ConfigError: it cannot be read or has another format; all problems are named.
     """
     return _packaged() if path is None else read_settings_file(References, Path(path), "references")
 

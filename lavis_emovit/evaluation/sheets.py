@@ -1,8 +1,8 @@
-"""Blinded sheets on which people choose the funnier of two captions, and what filled sheets say.
+"""Blinded sheets on which people choose the funnier of two captions, and the win rate from filled sheets.
 
-A sheet shows each picture with two captions, A and B, in an order that the seed decides; who wrote which stands in a
-file of its own, the key. Raters write into a CSV. The win rate counts a tie as half a win, and its interval draws
-whole raters, since one person's choices are no independent evidence.
+A sheet shows each image with two captions, A and B, in an order that the seed decides; a separate file, the key, has
+their authors. Raters fill in a CSV file. A tie counts as half a win, and the interval of the win rate resamples whole
+raters, because the choices of one person are not independent.
 """
 
 from __future__ import annotations
@@ -32,23 +32,17 @@ from lavis_emovit.images import decode_image
 from lavis_emovit.records import EmotionRecord
 
 HUMAN = "human"
-"""In the place of a model: the caption of the dataset's people with the highest score."""
+"""In place of a model: the human caption of the dataset with the highest score."""
 
 SHEET_NAME, CHOICES_NAME, KEY_NAME = "sheet.html", "choices.csv", "key.json"
 _COLUMNS = ("sheet", "number", "rater", "choice")
 _CHOICES = {"a": "A", "b": "B", "tie": "tie", "=": "tie", "equal": "tie", "both": "tie"}
-_PICTURE_SIDE_PX = 512
+_IMAGE_SIDE_PX = 512
 
 
 @dataclass(frozen=True)
 class CaptionPair:
-    """Two captions of one picture.
-
-    Attributes:
-        record_id: the picture's record.
-        a, b: the captions as the sheet names them.
-        a_is_first: whether A is the first of the two that are compared.
-    """
+    """Two captions of one image; `a_is_first` is whether A is by the first of the two authors."""
 
     record_id: str
     a: str
@@ -58,12 +52,12 @@ class CaptionPair:
 
 @dataclass(frozen=True)
 class CaptionPairs:
-    """What a sheet is made of.
+    """The pairs of a sheet.
 
     Attributes:
-        first, second: the two that are compared: names of models, or `HUMAN`.
+        first, second: the two authors: names of models, or `HUMAN`.
         pairs: in the order of the sheet.
-        left_out: record -> why there is no pair of it.
+        left_out: skipped records -> the reason.
     """
 
     first: str
@@ -73,18 +67,18 @@ class CaptionPairs:
 
 
 class WinRate(Result):
-    """What filled sheets say.
+    """The result of filled sheets.
 
     Attributes:
-        first, second: the two that were compared.
-        win_rate, interval: share of choices for the first, a tie counted as half; the interval draws raters. None for
-            one rater, of whom no other draw can be made.
+        first, second: the two authors.
+        win_rate, interval: share of choices for the first, a tie counted as half; the interval resamples raters and is
+            None for one rater.
         num_wins, num_losses, num_ties: choices for the first, for the second, for neither.
         num_blank: rows without a choice.
-        num_raters, num_pairs: people, and pictures with at least one choice.
+        num_raters, num_pairs: people, and images with at least one choice.
         agreement: Krippendorff's alpha of nominal data (Krippendorff, "Content Analysis", 2004, chapter 11): 1 for full
-            agreement, 0 for that of chance; None where no picture has two choices or all choices are one.
-        share_of_a: choices for A among those for A or B; far from one half, the place decided and not the caption.
+            agreement, 0 for chance; None if no image has two choices or all choices are the same.
+        share_of_a: choices for A among those for A or B; far from one half, raters chose by place and not by caption.
     """
 
     first: str
@@ -104,19 +98,19 @@ class WinRate(Result):
 def make_pairs(
     first: tuple[str, Mapping[str, str]], second: tuple[str, Mapping[str, str]], seed: int, limit: int | None = None
 ) -> CaptionPairs:
-    """Pair the captions of two writers, in an order that the seed and the record decide.
+    """Pair the captions of two authors, in an order that the seed and the record decide.
 
     Args:
-        first, second: name, and record -> caption, of each.
-        seed: of the order of pictures and of A and B.
-        limit: only so many pictures.
+        first, second: name of each author, and record -> caption.
+        seed: of the order of images and of A and B.
+        limit: maximum number of images.
 
     Raises:
-        DataError: one is compared with itself, or no picture has two different captions.
+        DataError: both authors are the same, or no image has two different captions.
     """
     (first_name, firsts), (second_name, seconds) = first, second
     if first_name == second_name:
-        raise DataError(f"'{first_name}' cannot be compared with itself; name two models, or one and '{HUMAN}'")
+        raise DataError(f"'{first_name}' cannot be compared with itself; use two models, or one and '{HUMAN}'")
     pairs: list[CaptionPair] = []
     left_out: dict[str, str] = {}
     for record_id in sorted({*firsts, *seconds}, key=lambda name: chooser("sheet order", name, seed).random()):
@@ -131,41 +125,40 @@ def make_pairs(
             a, b = captions if a_is_first else captions[::-1]
             pairs.append(CaptionPair(record_id, a, b, a_is_first))
     if not pairs:
-        raise DataError(f"no picture has two different captions of '{first_name}' and '{second_name}' to compare")
+        raise DataError(f"no image has two different captions of '{first_name}' and '{second_name}' to compare")
     return CaptionPairs(first_name, second_name, pairs, left_out)
 
 
 def human_caption(record: EmotionRecord) -> str | None:
-    """The record's caption by a person with the highest score, the first of equals; None where it has none."""
+    """The human caption of a record with the highest score, the first of several; None if it has none."""
     written = [utterance for utterance in record.utterances if utterance.text.strip()]
-    if not written:
-        return None
-    return max(written, key=lambda one: one.score if one.score is not None else float("-inf")).text
+    best = max(written, key=lambda one: one.score if one.score is not None else float("-inf"), default=None)
+    return best.text if best is not None else None
 
 
-def write_sheet(folder: str | os.PathLike[str], made: CaptionPairs, pictures: Mapping[str, bytes], seed: int) -> str:
+def write_sheet(folder: str | os.PathLike[str], made: CaptionPairs, images: Mapping[str, bytes], seed: int) -> str:
     """Write sheet.html, choices.csv and key.json.
 
     Args:
-        folder: where they go; a key that is there is never overwritten.
+        folder: to write; an existing key is never overwritten.
         made: the pairs.
-        pictures: record -> bytes of its picture.
-        seed: noted in the key.
+        images: record -> encoded image.
+        seed: recorded in the key.
 
     Returns:
-        the sheet's name, by which filled choices find their key.
+        the name of the sheet, which connects filled choices with their key.
 
     Raises:
-        DataError: the folder holds a sheet already, or a picture cannot be decoded.
+        DataError: the folder already has a sheet, or an image cannot be decoded.
     """
     folder = Path(folder)
     if (folder / KEY_NAME).exists():
-        raise DataError(f"{folder}: a sheet lies here already, and people may be filling it in; choose another --out")
+        raise DataError(f"{folder}: already has a sheet, which people may be filling in; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
     content = [asdict(pair) for pair in made.pairs]
     sheet = hashlib.sha256(json.dumps([made.first, made.second, content]).encode()).hexdigest()[:10]
     entries = [
-        {"number": number, "picture": _data_url(pictures[pair.record_id], pair.record_id), "a": pair.a, "b": pair.b}
+        {"number": number, "image": _data_url(images[pair.record_id], pair.record_id), "a": pair.a, "b": pair.b}
         for number, pair in enumerate(made.pairs, start=1)
     ]
     environment = jinja2.Environment(
@@ -186,15 +179,15 @@ def write_sheet(folder: str | os.PathLike[str], made: CaptionPairs, pictures: Ma
 
 
 def score_sheets(key_path: str | os.PathLike[str], filled: Sequence[str | os.PathLike[str]], seed: int = 0) -> WinRate:
-    """The win rate out of filled sheets.
+    """The win rate from filled sheets.
 
     Args:
         key_path: key.json of the sheet.
-        filled: copies of choices.csv with choices `A`, `B` or `tie`; a rater without a name is called like the file.
+        filled: copies of choices.csv with choices `A`, `B` or `tie`; the default name of a rater is that of the file.
         seed: of the bootstrap.
 
     Raises:
-        DataError: a file cannot be read, belongs to another sheet, or has a row that cannot be used; all are named.
+        DataError: a file cannot be read or belongs to another sheet, or rows cannot be used; all of them are named.
     """
     key = _read_key(Path(key_path))
     pairs = [CaptionPair(**pair) for pair in key["pairs"]]
@@ -207,21 +200,21 @@ def score_sheets(key_path: str | os.PathLike[str], filled: Sequence[str | os.Pat
             number, choice = (row["number"] or "").strip(), (row["choice"] or "").strip().casefold()
             rater = (row["rater"] or "").strip() or path.stem
             if (row["sheet"] or "").strip() != key["sheet"]:
-                problems.append(f"{place}: belongs to sheet '{row['sheet']}', the key is of '{key['sheet']}'")
+                problems.append(f"{place}: belongs to sheet '{row['sheet']}', the key to '{key['sheet']}'")
             elif not number.isdigit() or not 1 <= int(number) <= len(pairs):
-                problems.append(f"{place}: no picture '{number}', the sheet has 1 to {len(pairs)}")
+                problems.append(f"{place}: no image '{number}', the sheet has 1 to {len(pairs)}")
             elif not choice:
                 num_blank += 1
             elif choice not in _CHOICES:
                 problems.append(f"{place}: choice '{row['choice']}', expected A, B or tie")
             elif (rater, int(number)) in chosen:
-                problems.append(f"{place}: rater '{rater}' has chosen for picture {number} already")
+                problems.append(f"{place}: rater '{rater}' already has a choice for image {number}")
             else:
                 chosen[rater, int(number)] = _CHOICES[choice]
     if problems:
         raise DataError("filled sheets cannot be used:\n" + "\n".join(f"  - {problem}" for problem in problems[:20]))
     if not chosen:
-        raise DataError("no choice in any of the files; fill in the column 'choice' with A, B or tie")
+        raise DataError("the files have no choices; fill in the column 'choice' with A, B or tie")
     return _win_rate(key, pairs, chosen, num_blank, seed)
 
 
@@ -267,13 +260,13 @@ def _win_rate(
 
 
 def nominal_alpha(units: Sequence[Sequence[str]]) -> float | None:
-    """Krippendorff's alpha of nominal data: 1 - observed by expected disagreement, over units with two values or more.
+    """Krippendorff's alpha of nominal data: 1 - observed / expected disagreement, over units with at least two values.
 
     Args:
-        units: the values that were given to each unit, by however many raters.
+        units: the values of each unit, by any number of raters.
 
     Returns:
-        at most 1; None where no unit has two values, or all values are one.
+        at most 1; None if no unit has two values or all values are the same.
     """
     paired = [unit for unit in units if len(unit) > 1]
     totals = Counter(value for unit in paired for value in unit)
@@ -295,14 +288,14 @@ def _read_key(path: Path) -> dict[str, Any]:
         return {name: key[name] for name in ("sheet", "first", "second", "pairs")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path}: no key of a sheet ({type(error).__name__}: {error}); give the sheet's folder"
+            f"{path}: not the key of a sheet ({type(error).__name__}: {error}); use the key.json of its folder"
         ) from None
 
 
 def _read_choices(path: Path) -> list[tuple[int, dict[str, str | None]]]:
-    """Line number and columns of each row; blank lines are passed over."""
+    """Line number and columns of each row; blank lines are skipped."""
     try:
-        # Spreadsheets write a byte order mark, and semicolons in some countries.
+        # Spreadsheets write a byte order mark and, in some countries, semicolons.
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
@@ -310,16 +303,16 @@ def _read_choices(path: Path) -> list[tuple[int, dict[str, str | None]]]:
     reader = csv.DictReader(io.StringIO(text), delimiter=";" if ";" in head else ",")
     missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
     if missing:
-        raise DataError(f"{path}: no column '{missing[0]}'; fill in a copy of {CHOICES_NAME}, with its first line")
+        raise DataError(f"{path}: no column '{missing[0]}'; fill in a copy of {CHOICES_NAME} and keep its first line")
     return [(reader.line_num, row) for row in reader]
 
 
 def _data_url(data: bytes, record_id: str) -> str:
     try:
-        image = decode_image(data, min_side_px=_PICTURE_SIDE_PX)
+        image = decode_image(data, min_side_px=_IMAGE_SIDE_PX)
     except DataError as error:
-        raise DataError(f"'{record_id}': {error}; it cannot be on the sheet") from None
-    image.thumbnail((_PICTURE_SIDE_PX, _PICTURE_SIDE_PX), Image.Resampling.LANCZOS)
+        raise DataError(f"'{record_id}': {error}; limit the sheet to other images") from None
+    image.thumbnail((_IMAGE_SIDE_PX, _IMAGE_SIDE_PX), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,8 +1,8 @@
-"""Figures of papers.
+"""Published results.
 
-Properties: the table of the EmoVIT paper stands as it was quoted (compared with rows written here by hand), on datasets
-that are registered; every figure has a source, a status and, where sizes of test sets were inferred, decimals that fit
-them; what is only remembered is shown to nobody who does not ask for it; a file of one's own is checked as a whole.
+Properties: the table of the EmoVIT paper is as quoted (compared with rows written here by hand), on registered
+datasets; every result has a source, a status and, if the size of its test set was inferred, decimals that fit the size;
+unconfirmed results are only shown on request; all problems of your own file are reported.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ INSTRUCTBLIP_ROW = {
 
 
 @pytest.mark.parametrize(("model", "row"), [("EmoVIT", EMOVIT_ROW), ("InstructBLIP", INSTRUCTBLIP_ROW)])
-def test_the_papers_table_is_as_quoted(model, row):
+def test_table_of_the_paper_is_as_quoted(model, row):
     found = {
         (result.dataset, result.num_labels): result.value
         for result in reference_results().results
@@ -37,7 +37,7 @@ def test_the_papers_table_is_as_quoted(model, row):
     assert found == row
 
 
-def test_every_dataset_is_a_registered_one_and_every_second_hand_figure_says_whose_hand():
+def test_every_dataset_is_registered_and_second_hand_results_name_the_text_that_quotes_them():
     references = reference_results()
     registered = {path.name for path in (ROOT / "lavis_configs" / "datasets").iterdir()}
     assert {result.dataset for result in references.results} <= registered
@@ -59,7 +59,7 @@ def test_inferred_sizes_fit_the_decimals():
         assert abs(nearest - result.value) < 1.01e-4, result
 
 
-def test_rows_for_a_table_name_the_benchmark_and_the_whole_source():
+def test_rows_for_a_table_name_the_benchmark_and_the_full_source():
     rows = reference_rows("unbiased", "unbiasedemo", 6)
     assert {"EmoVIT", "EmoCaliber", "S2-VER"} <= {row["model"] for row in rows}
     emovit = next(row for row in rows if row["model"] == "EmoVIT")
@@ -68,7 +68,7 @@ def test_rows_for_a_table_name_the_benchmark_and_the_whole_source():
     assert next(row["n"] for row in reference_rows("roi", "emotionroi") if row["model"] == "EmoVIT") == "594 (inferred)"
 
 
-def test_unconfirmed_figures_are_left_out_unless_asked_for():
+def test_unconfirmed_results_are_excluded_by_default():
     references = reference_results()
     shown = references.of("emoset", 8)
     assert {"EmoVIT", "TinyEmo 0.70B", "EmoCaliber"} <= {result.model for result in shown}
@@ -88,7 +88,7 @@ def test_unconfirmed_figures_are_left_out_unless_asked_for():
         ({"modle": "x"}, "did you mean 'model'"),
     ],
 )
-def test_a_file_of_ones_own_is_checked(tmp_path, change, said):
+def test_your_own_file_is_checked(tmp_path, change, said):
     result = {"model": "m", "dataset": "fi", "metric": "accuracy", "value": 0.5, "source": "s", "status": "quoted"}
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"version": 1, "sources": {"s": "me"}, "results": [result]}))
@@ -100,7 +100,7 @@ def test_a_file_of_ones_own_is_checked(tmp_path, change, said):
 
 
 @pytest.mark.parametrize(("content", "said"), [("[]", "one JSON object"), ("{", "not JSON"), (None, "cannot be read")])
-def test_what_is_no_such_file_is_told(tmp_path, content, said):
+def test_other_files_are_refused(tmp_path, content, said):
     path = tmp_path / "mine.json"
     if content is not None:
         path.write_text(content)

@@ -1,11 +1,11 @@
-"""Blinded sheets of caption pairs, and what filled sheets say.
+"""Blinded sheets of caption pairs, and the win rate from filled sheets.
 
-- Sides and order depend on the seed and the record alone, both sides come up, and the sheet's page does not say who
-  wrote what; pictures without two different captions are left out with the reason.
-- The page loads nothing from elsewhere, and captions are never markup; a sheet is not overwritten.
-- Win rate, ties, raters and the share of A are those of a count by hand; the agreement is that of Krippendorff's own
-  worked example; the interval draws raters.
-- Filled sheets as spreadsheets write them are read; every row that cannot be used is named.
+- Sides and order depend only on the seed and the record, both sides occur, and the page does not show the authors;
+  images without two different captions are skipped with the reason.
+- The page loads nothing from elsewhere, and captions are never markup; a sheet is never overwritten.
+- Win rate, ties, raters and the share of A agree with a count by hand; the agreement agrees with Krippendorff's worked
+  example; the interval resamples raters.
+- Filled sheets can be read as spreadsheets write them; every row that cannot be used is named.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ def test_pairs_are_decided_by_seed_and_record():
     assert 4 <= sum(pair.a_is_first for pair in made.pairs) <= 16
     assert made == make_pairs(("m", OURS), ("human", dict(reversed(THEIRS.items()))), seed=1)
     assert made.pairs != make_pairs(("m", OURS), ("human", THEIRS), seed=2).pairs
-    # Fewer pictures do not move the sides of those that stay.
+    # A limit does not change the sides of the remaining images.
     few = make_pairs(("m", {name: OURS[name] for name in NAMES[:9]}), ("human", THEIRS), seed=1)
     assert set(few.pairs) < set(made.pairs) and len(few.left_out) == 11
     assert make_pairs(("m", OURS), ("human", THEIRS), seed=1, limit=5).pairs == made.pairs[:5]
 
 
-def test_what_cannot_be_compared_is_left_out_with_the_reason():
+def test_images_without_two_captions_are_skipped_with_the_reason():
     made = make_pairs(
         ("m", {"a": " Same  words", "b": "", "c": "x"}), ("n", {"a": "same words", "b": "y", "c": "z"}), 0
     )
@@ -51,11 +51,11 @@ def test_what_cannot_be_compared_is_left_out_with_the_reason():
     assert made.left_out == {"a": "both captions are the same", "b": "no caption of m"}
     with pytest.raises(DataError, match="with itself"):
         make_pairs(("m", OURS), ("m", OURS), 0)
-    with pytest.raises(DataError, match="no picture has two different captions"):
+    with pytest.raises(DataError, match="no image has two different captions"):
         make_pairs(("m", OURS), ("n", {}), 0)
 
 
-def test_the_best_caption_of_people():
+def test_best_human_caption():
     record = EmotionRecord(id="a", image="a.png", split="test", source="s")
     assert human_caption(record) is None
     written = [Utterance(text="none"), Utterance(text="good", score=9.5), Utterance(text="as good", score=9.5)]
@@ -69,7 +69,7 @@ def sheet(tmp_path):
     return tmp_path / "sheet", name, made.pairs
 
 
-def test_the_page_is_blind_whole_and_never_overwritten(sheet):
+def test_page_is_blinded_complete_and_never_overwritten(sheet):
     folder, name, pairs = sheet
     page = (folder / "sheet.html").read_text()
     for pair in pairs:
@@ -79,7 +79,7 @@ def test_the_page_is_blind_whole_and_never_overwritten(sheet):
     assert page.count("data:image/jpeg;base64,") == 4
     rows = list(csv.reader((folder / "choices.csv").open()))
     assert rows[0] == ["sheet", "number", "rater", "choice"] and len(rows) == 5 and rows[1] == [name, "1", "", ""]
-    with pytest.raises(DataError, match="a sheet lies here already"):
+    with pytest.raises(DataError, match="already has a sheet"):
         write_sheet(folder, make_pairs(("m", OURS), ("human", THEIRS), 3), {}, 3)
 
 
@@ -90,7 +90,7 @@ def _fill(folder, name, file_name, choices, rater="", delimiter=",", start=""):
     return folder / file_name
 
 
-def test_win_rate_is_that_of_a_count_by_hand(sheet):
+def test_win_rate_counted_by_hand(sheet):
     folder, name, pairs = sheet
     first = ["A" if pair.a_is_first else "B" for pair in pairs]
     second = ["B" if pair.a_is_first else "A" for pair in pairs]
@@ -104,9 +104,9 @@ def test_win_rate_is_that_of_a_count_by_hand(sheet):
     assert (found.num_wins, found.num_losses, found.num_ties, found.num_blank) == (5, 1, 1, 1)
     assert (found.num_raters, found.num_pairs) == (2, 4)
     assert found.win_rate == pytest.approx(5.5 / 7)
-    # Draws of two raters have the rates 3.5/4, 2/3 or both together.
+    # Resamples of two raters have the rates 3.5/4, 2/3 or both together.
     assert (found.interval.low, found.interval.high) == (pytest.approx(2 / 3), pytest.approx(3.5 / 4))
-    # Three pictures with two choices each: two that agree, one that does not.
+    # Three images with two choices each: two agree, one does not.
     assert found.agreement == pytest.approx(nominal_alpha([["w", "w"], ["w", "w"], ["w", "l"]]))
     chosen = [*first[:3], first[0], first[1], second[2]]
     assert found.share_of_a == pytest.approx(chosen.count("A") / 6)
@@ -114,7 +114,7 @@ def test_win_rate_is_that_of_a_count_by_hand(sheet):
     assert alone.interval is None and alone.agreement is None
 
 
-def test_agreement_is_krippendorffs():
+def test_agreement_agrees_with_krippendorff():
     # Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011), section C: nominal data of four observers with
     # missing values; the alpha given there is 0.743.
     units = ["111", "2232", "3333", "3333", "2222", "1234", "4444", "1121", "2222", "555", "11", "3"]
@@ -125,21 +125,21 @@ def test_agreement_is_krippendorffs():
     assert nominal_alpha([["a", "a"], ["a"]]) is None
 
 
-def test_every_row_that_cannot_be_used_is_named(sheet):
+def test_every_unusable_row_is_named(sheet):
     folder, name, _ = sheet
     bad = _fill(folder, name, "bad.csv", [(1, "A"), (1, "B"), (9, "A"), (2, "first"), ("x", "A")])
     other = _fill(folder, "another", "other.csv", [(1, "A")])
     with pytest.raises(DataError) as refused:
         score_sheets(folder / "key.json", [bad, other])
     text = str(refused.value)
-    for part in ("bad.csv:3: rater 'bad' has chosen for picture 1", "bad.csv:4: no picture '9'", "choice 'first'",
-                 "no picture 'x'", "belongs to sheet 'another'"):  # fmt: skip
+    for part in ("bad.csv:3: rater 'bad' already has a choice for image 1", "bad.csv:4: no image '9'", "choice 'first'",
+                 "no image 'x'", "belongs to sheet 'another'"):  # fmt: skip
         assert part in text
-    with pytest.raises(DataError, match="no choice in any"):
+    with pytest.raises(DataError, match="the files have no choices"):
         score_sheets(folder / "key.json", [folder / "choices.csv"])
     (folder / "text.csv").write_text("just,words\n")
     with pytest.raises(DataError, match="no column 'sheet'"):
         score_sheets(folder / "key.json", [folder / "text.csv"])
-    with pytest.raises(DataError, match="no key of a sheet"):
+    with pytest.raises(DataError, match="not the key of a sheet"):
         score_sheets(folder / "choices.csv", [bad])
     assert json.loads((folder / "key.json").read_text())["seed"] == 3

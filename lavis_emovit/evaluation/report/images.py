@@ -43,18 +43,18 @@ class ShownAnswer:
         name: of the model, with its scoring method.
         text: the answer as it was read.
         is_right: None if it is neither right nor wrong.
+        generated: text of a generated answer; `reads` is how it reads, if that is not `text`.
         confidence: of a scored answer.
-        generated: text of a generated answer, with how it reads if that is not `text`.
         rank: place among this model's mistakes, from 1, if it is among the shown ones.
         candidates: the three most likely labels and the true one: label, probability, whether it is the true one.
     """
 
     name: str
     text: str
-    is_right: bool | None
-    confidence: str = ""
+    is_right: bool | None = None
     generated: str | None = None
     reads: str = ""
+    confidence: str = ""
     rank: int | None = None
     candidates: Sequence[tuple[str, float, bool]] = ()
 
@@ -79,16 +79,17 @@ def shown_images(folder: Path, benchmark: BenchmarkRows, num_images: int) -> lis
     """
     kept = [row for row in benchmark.plain(list(benchmark.rows)[-1]) if row.image is not None][:MAX_RUN_IMAGES]
     if not kept:
-        rows = {key: {row.record_id: row for row in benchmark.plain(key)} for key in benchmark.rows}
-        ranks = {key: _ids(mistakes(benchmark, key)[:num_images]) for key in _choosing(benchmark)}
-        chosen = [(one, folder / image_path(benchmark.name, one)) for one in images_to_keep(benchmark, num_images)]
-        images = [_shown(benchmark, one, path, rows, ranks) for one, path in chosen]
+        by_record = {key: {row.record_id: row for row in benchmark.plain(key)} for key in benchmark.rows}
+        ranks = {key: _places(mistakes(benchmark, key)[:num_images]) for key in _choosing(benchmark)}
+        chosen = images_to_keep(benchmark, num_images)
+        images = [_shown(benchmark, one, folder / image_path(benchmark.name, one), by_record, ranks) for one in chosen]
         return [("", images)] if images else []
-    rows = {key: {row.instance_id: row for row in benchmark.plain(key)} for key in benchmark.rows}
-    images = [_shown(benchmark, row.instance_id, folder / str(row.image), rows, {}) for row in kept]
-    wrong = [image for image in images if not image.answers[-1].is_right]
-    right = [image for image in images if image.answers[-1].is_right]
-    return [(f"{title}: {len(group)}", group) for title, group in (("Wrong", wrong), ("Right", right)) if group]
+    by_instance = {key: {row.instance_id: row for row in benchmark.plain(key)} for key in benchmark.rows}
+    images = [_shown(benchmark, row.instance_id, folder / str(row.image), by_instance, {}) for row in kept]
+    groups: dict[str, list[ShownImage]] = {"Wrong": [], "Right": []}
+    for image in images:
+        groups["Right" if image.answers[-1].is_right else "Wrong"].append(image)
+    return [(f"{title}: {len(group)}", group) for title, group in groups.items() if group]
 
 
 def mistakes(benchmark: BenchmarkRows, key: ModelKey) -> list[PredictionRow]:
@@ -97,10 +98,10 @@ def mistakes(benchmark: BenchmarkRows, key: ModelKey) -> list[PredictionRow]:
     kind = benchmark.settings.kind
     if kind in ("emotion", "explanation"):
         wrong = [row for row in answered if row.prediction != row.label]
-        return sorted(wrong, key=lambda row: -(_confidence(row) or 0.0))
+        return sorted(wrong, key=lambda row: -(_probabilities(row).get(row.prediction, 0.0)))
     if kind == "caption":
         return answered
-    threshold = unit_threshold(benchmark.rows[key], benchmark.settings.active_from)
+    threshold = _threshold(benchmark, key)
     measure = _distance if kind == "valence_arousal" else lambda row: _num_wrong_units(row, threshold)
     return [row for row in sorted(answered, key=lambda row: -measure(row)) if measure(row)]
 
@@ -115,7 +116,7 @@ def images_to_keep(benchmark: BenchmarkRows, num_images: int) -> dict[str, None]
     """
     by_model: dict[str, list[Iterable[str]]] = {}
     for key in _choosing(benchmark):
-        by_model.setdefault(key[0], []).append(_ids(mistakes(benchmark, key)))
+        by_model.setdefault(key[0], []).append(_places(mistakes(benchmark, key)))
     return _in_turn([list(islice(_in_turn(methods), num_images)) for methods in by_model.values()])
 
 
@@ -128,22 +129,21 @@ def keep_images(folder: Path, benchmark: BenchmarkRows, num_images: int, items: 
         num_images: for each model.
         items: record id and encoded image of the benchmark's records; read only as far as needed.
     """
-    place = folder / IMAGES_FOLDER / benchmark.name
-    wanted = {one: place / image_path(benchmark.name, one).name for one in images_to_keep(benchmark, num_images)}
-    for path in place.glob("*.jpg"):
+    wanted = {one: folder / image_path(benchmark.name, one) for one in images_to_keep(benchmark, num_images)}
+    for path in (folder / IMAGES_FOLDER / benchmark.name).glob("*.jpg"):
         if path not in wanted.values():
             path.unlink()
     missing = {record_id for record_id, path in wanted.items() if not path.exists()}
-    if missing:
-        place.mkdir(parents=True, exist_ok=True)
-        for record_id, image_bytes in items:
-            if record_id in missing:
-                missing.discard(record_id)
-                # A damaged image has its error in its row; the page shows "no image".
-                with contextlib.suppress(DataError):
-                    wanted[record_id].write_bytes(_jpeg(decode_image(image_bytes).convert("RGB"), THUMBNAIL_PX))
-            if not missing:
-                return
+    for record_id, image_bytes in items if missing else ():
+        if record_id in missing:
+            missing.discard(record_id)
+            # A damaged image has its error in its row; the page shows "no image".
+            with contextlib.suppress(DataError):
+                image = decode_image(image_bytes).convert("RGB")
+                wanted[record_id].parent.mkdir(parents=True, exist_ok=True)
+                wanted[record_id].write_bytes(_jpeg(image, THUMBNAIL_PX))
+        if not missing:
+            return
 
 
 def image_path(benchmark: str, record_id: str) -> Path:
@@ -158,84 +158,54 @@ def _shown(
     name: str,
     path: Path,
     rows: Mapping[ModelKey, Mapping[str, PredictionRow]],
-    ranks: Mapping[ModelKey, dict[str, int]],
+    ranks: Mapping[ModelKey, Mapping[str, int]],
 ) -> ShownImage:
     """An image with the rows of all models about the record or instance `name`."""
     found = {key: of_model[name] for key, of_model in rows.items() if name in of_model}
-    thresholds = {key: unit_threshold(benchmark.rows[key], benchmark.settings.active_from) for key in found}
-    with_candidates = len(benchmark.rows) <= 2
-    answers = [
-        _answer(benchmark, key, row, thresholds[key], ranks.get(key, {}).get(name), with_candidates)
-        for key, row in found.items()
-    ]
+    answers = [_answer(benchmark, key, row, ranks.get(key, {}).get(name)) for key, row in found.items()]
     key, row = next(reversed(found.items()))
-    return ShownImage(row.record_id, _truth(benchmark, row, thresholds[key]), _data_url(path), answers)
+    if benchmark.settings.kind == "valence_arousal":
+        truth = _axes(row.true_values)
+    elif benchmark.settings.kind == "action_units":
+        truth = _active(row.true_values, _threshold(benchmark, key))
+    else:
+        truth = row.label or ""
+    return ShownImage(row.record_id, truth, _data_url(path), answers)
 
 
-def _answer(
-    benchmark: BenchmarkRows,
-    key: ModelKey,
-    row: PredictionRow,
-    threshold: float,
-    rank: int | None,
-    with_candidates: bool,
-) -> ShownAnswer:
-    name = result_name(*key)
+def _answer(benchmark: BenchmarkRows, key: ModelKey, row: PredictionRow, rank: int | None) -> ShownAnswer:
+    name, kind = result_name(*key), benchmark.settings.kind
     if row.error is not None:
-        return ShownAnswer(name, f"failed: {row.error}", None)
-    kind = benchmark.settings.kind
+        return ShownAnswer(name, f"failed: {row.error}")
     if kind == "caption":
-        return ShownAnswer(name, "", None, generated=row.answer or "")
+        return ShownAnswer(name, "", generated=row.answer or "")
     if kind == "valence_arousal":
-        return ShownAnswer(name, _axes(row.values), None, generated=row.answer, rank=rank)
+        return ShownAnswer(name, _axes(row.values), generated=row.answer, rank=rank)
     if kind == "action_units":
+        threshold = _threshold(benchmark, key)
         is_right = _num_wrong_units(row, threshold) == 0
-        return ShownAnswer(name, _active(row.values, threshold), is_right, generated=row.answer, rank=rank)
-    candidates = _candidates(row) if with_candidates else []
-    confidence = _confidence(row)
+        return ShownAnswer(name, _active(row.values, threshold), is_right, row.answer, rank=rank)
+    text = row.prediction or f"no answer ({row.status or 'invalid'})"
+    probabilities = _probabilities(row)
+    candidates: list[tuple[str, float, bool]] = []
+    if len(benchmark.rows) <= 2:
+        ranked = sorted(probabilities.items(), key=lambda pair: -pair[1])
+        best = {one for one, _ in ranked[:3]} | {row.label}
+        candidates = [(str(one), share, one == row.label) for one, share in ranked if one in best]
     reads = ""
     if row.answer is not None and row.status is None and benchmark.label_set is not None:
         # A sample of a generated answer beside a scored one.
         answer = read_emotion(row.answer, benchmark.label_set)
         label = answer.label if answer.label is not None else answer.status
         reads = label if label != row.prediction else ""
-    return ShownAnswer(
-        name,
-        row.prediction or f"no answer ({row.status or 'invalid'})",
-        row.prediction == row.label,
-        percent(confidence, 0) if confidence is not None and not candidates else "",
-        row.answer,
-        reads,
-        rank,
-        candidates,
-    )
-
-
-def _candidates(row: PredictionRow) -> list[tuple[str, float, bool]]:
-    if row.scores is None:
-        return []
-    labels = list(row.scores)
-    probabilities = softmax(score_matrix([row], labels))[0]
-    ranked = sorted(range(len(labels)), key=lambda c: -probabilities[c])
-    shown = [c for place, c in enumerate(ranked) if place < 3 or labels[c] == row.label]
-    return [(labels[c], float(probabilities[c]), labels[c] == row.label) for c in shown]
-
-
-def _truth(benchmark: BenchmarkRows, row: PredictionRow, threshold: float) -> str:
-    if benchmark.settings.kind == "valence_arousal":
-        return _axes(row.true_values)
-    if benchmark.settings.kind == "action_units":
-        return _active(row.true_values, threshold)
-    return row.label or ""
+    confidence = probabilities.get(row.prediction)
+    shown = percent(confidence, 0) if confidence is not None and not candidates else ""
+    return ShownAnswer(name, text, row.prediction == row.label, row.answer, reads, shown, rank, candidates)
 
 
 def _axes(values: Mapping[str, float | None] | None) -> str:
-    found = [
-        f"{name}\u00a0{number(value, 2)}"
-        for name in ("valence", "arousal")
-        if (value := (values or {}).get(name)) is not None
-    ]
-    return ", ".join(found) or "no numbers"
+    found = [(name, (values or {}).get(name)) for name in ("valence", "arousal")]
+    return ", ".join(f"{name}\u00a0{number(value, 2)}" for name, value in found if value is not None) or "no numbers"
 
 
 def _active(values: Mapping[str, float | None] | None, threshold: float) -> str:
@@ -243,28 +213,25 @@ def _active(values: Mapping[str, float | None] | None, threshold: float) -> str:
     return ", ".join(sorted(names, key=lambda name: int(name.removeprefix("AU")))) or "no active unit"
 
 
+def _threshold(benchmark: BenchmarkRows, key: ModelKey) -> float:
+    return unit_threshold(benchmark.rows[key], benchmark.settings.active_from)
+
+
 def _num_wrong_units(row: PredictionRow, threshold: float) -> int:
-    predicted = row.values or {}
-    pairs = [(true, predicted.get(name)) for name, true in (row.true_values or {}).items()]
+    pairs = [(true, (row.values or {}).get(name)) for name, true in (row.true_values or {}).items()]
     return sum(value is None or (value >= threshold) != (true >= threshold) for true, value in pairs)
 
 
 def _distance(row: PredictionRow) -> float:
     """Euclidean, on [-1, 1] each; an answer without a number counts as the far end."""
-    predicted = row.values or {}
-    return math.hypot(
-        *(
-            abs(true) + 1 if predicted.get(name) is None else float(predicted[name] or 0) - true
-            for name, true in (row.true_values or {}).items()
-        )
-    )
+    pairs = [(true, (row.values or {}).get(name)) for name, true in (row.true_values or {}).items()]
+    return math.hypot(*(abs(true) + 1 if value is None else value - true for true, value in pairs))
 
 
-def _confidence(row: PredictionRow) -> float | None:
-    if row.scores is None or row.prediction not in row.scores:
-        return None
-    labels = list(row.scores)
-    return float(softmax(score_matrix([row], labels))[0][labels.index(row.prediction)])
+def _probabilities(row: PredictionRow) -> dict[str | None, float]:
+    """The probability of each scored label."""
+    labels = list(row.scores or {})
+    return dict(zip(labels, softmax(score_matrix([row], labels))[0].tolist())) if labels else {}
 
 
 def _choosing(benchmark: BenchmarkRows) -> list[ModelKey]:
@@ -272,8 +239,8 @@ def _choosing(benchmark: BenchmarkRows) -> list[ModelKey]:
     return [key for key in benchmark.rows if key[1] != DIRECT] or list(benchmark.rows)
 
 
-def _ids(rows: Iterable[PredictionRow]) -> dict[str, int]:
-    """Ids of the records with their place, from 1."""
+def _places(rows: Iterable[PredictionRow]) -> dict[str, int]:
+    """Ids of the records -> their place, from 1."""
     return {row.record_id: place for place, row in enumerate(rows, start=1)}
 
 

@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from lavis_emovit.evaluation.report.table import Values
+from lavis_emovit.evaluation.report.table import Values, finite, is_share
 
 MAX_CURVES = 8
 MAX_POINTS = 400
@@ -141,35 +141,34 @@ def step_chart(
     return chart.svg
 
 
-def validation_chart(
-    key: str,
-    x_label: str,
-    x: Sequence[float],
-    title: str,
-    values: Sequence[float],
-    intervals: Sequence[tuple[float, float] | None],
-    *,
-    macro_f1: Sequence[float | None],
-    chance: float | None,
-    is_share: bool,
-) -> Markup:
-    """The headline metric of validations with its intervals, and macro F1 and chance if they are known."""
-    with _Chart(key, x_label, "" if is_share else title) as chart:
+def validation_chart(key: str, x_label: str, title: str, field: str, rows: Sequence[Values]) -> Markup:
+    """The headline metric of validations with its intervals, and macro F1 and chance if they are logged.
+
+    Args:
+        key: start of the ids.
+        x_label: `epoch` or `step`.
+        title: of the metric.
+        field: of the metric; its interval is `<field>_interval`.
+        rows: `eval` events of the log.
+    """
+    x, metrics = [float(row[x_label]) for row in rows], [row["metrics"] for row in rows]
+    values = [float(one[field]) for one in metrics]
+    with _Chart(key, x_label, "" if is_share(title) else title) as chart:
         names = [title]
         chart.axes.plot(x, values, color=AFTER, linewidth=2, marker="o", markersize=4, label=title)
-        for place, value, interval in zip(x, values, intervals):
-            if interval is not None:
-                ends = [min(interval[0], value), max(interval[1], value)]
-                chart.axes.plot([place, place], ends, color=AFTER, linewidth=5, alpha=0.25)
-        known = [(place, one) for place, one in zip(x, macro_f1) if one is not None]
+        for place, value, one in zip(x, values, metrics):
+            interval = one.get(f"{field}_interval") or {}
+            ends = [value, *(end for name in ("low", "high") if (end := finite(interval.get(name))) is not None)]
+            chart.axes.plot([place, place], [min(ends), max(ends)], color=AFTER, linewidth=5, alpha=0.25)
+        known = [(place, f1) for place, one in zip(x, metrics) if (f1 := finite(one.get("macro_f1"))) is not None]
         if known:
             names.append("macro F1")
             colour, marker, line = _LOOKS[1]
             chart.axes.plot(*zip(*known), color=colour, marker=marker, markersize=3, linestyle=line, label=names[-1])
-        if chance is not None:
+        if (chance := finite(metrics[-1].get("chance"))) is not None:
             names.append("chance")
             chart.axes.axhline(chance, label="chance", **_DOTTED)
-        if is_share:
+        if is_share(title):
             chart.in_percent("y")
             chart.axes.set_ylim(0, 1)
         if len(set(x)) == 1:
@@ -178,7 +177,7 @@ def validation_chart(
             is_whole = all(place == round(place) for place in x)
             chart.axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=is_whole))
         chart.legend(names)
-        scale, sign = (100, " %") if is_share else (1, "")
+        scale, sign = (100, " %") if is_share(title) else (1, "")
         described = ", ".join(f"{x_label} {place:.3g}: {scale * one:.3g}{sign}" for place, one in zip(x, values))
         chart.description = f"Validation {title} by {x_label}. {described}."
     return chart.svg
@@ -247,7 +246,5 @@ def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _running_mean(y: np.ndarray, window: int) -> np.ndarray:
     """The mean over `window` values around each one, over fewer at the ends."""
-    padded = np.concatenate([[0.0], np.cumsum(y)])
-    index = np.arange(len(y))
-    low, high = np.maximum(0, index - window // 2), np.minimum(len(y), index + window // 2 + 1)
-    return (padded[high] - padded[low]) / (high - low)
+    ones = np.ones(window)
+    return np.convolve(y, ones, "same") / np.convolve(np.ones_like(y), ones, "same")

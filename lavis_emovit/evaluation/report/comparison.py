@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows, ModelKey, result_name
 from lavis_emovit.evaluation.metrics.comparison import holm
@@ -14,14 +14,8 @@ from lavis_emovit.evaluation.summaries import compare
 COLUMNS = ("Minus", "Difference", "Pairs", "Only the later right", "Only the first right", "McNemar p", "Holm p")
 
 
-@dataclass(frozen=True)
-class Compared:
-    """The difference of the later result from the first.
-
-    Attributes:
-        later, first: names of the two.
-        values: of `PairedComparison` or `NumbersComparison`, or `problem`.
-    """
+class Compared(NamedTuple):
+    """Names of two results, and the values of `PairedComparison` or `NumbersComparison`, or `problem`."""
 
     later: str
     first: str
@@ -84,14 +78,12 @@ def comparison_table(key: str, caption: str, compared: Sequence[Compared]) -> Ta
         metric = values["metric"].replace("_", " ") + (", in points" if show is points else "")
         failed = f"{values['num_left_out']} failed" if values["num_left_out"] else ""
         span = f"{show(interval['low'])} to {show(interval['high'])}" if interval else ""
-        cells = [Cell(one.first, metric), Cell(show(values["difference"]), span)]
-        cells.append(Cell(f"{values['num_pairs']:,}", failed))
+        tests = [NOTHING] * 4
         if "p_value" in values:
-            cells += [Cell(str(values["num_only_after"])), Cell(str(values["num_only_before"]))]
-            cells += [Cell(p_value(values["p_value"])), Cell(p_value(next(adjusted)))]
-        else:
-            cells += [NOTHING] * 4
-        rows.append((one.later, cells))
+            counts = (str(values["num_only_after"]), str(values["num_only_before"]))
+            tests = [Cell(text) for text in (*counts, p_value(values["p_value"]), p_value(next(adjusted)))]
+        pairs = Cell(f"{values['num_pairs']:,}", failed)
+        rows.append((one.later, [Cell(one.first, metric), Cell(show(values["difference"]), span), pairs, *tests]))
     return Table(key, caption, "Compared", COLUMNS, rows, notes) if compared else None
 
 

@@ -47,16 +47,6 @@ class Entry:
     notes: list[str]
     sections: list[Section]
 
-    @property
-    def links(self) -> list[tuple[str, str]]:
-        """Ids and headings that the page links to at its top: sections, and the parts of a single benchmark."""
-        found = []
-        for section in self.sections:
-            found.append((section.key, section.heading))
-            if section.is_benchmark and sum(one.is_benchmark for one in self.sections) == 1:
-                found += [(part.key, part.heading) for part in section.parts]
-        return found
-
 
 def report_entry(folder: Folder, key: str) -> Entry:
     """The report on a run or suite; `key` starts the ids of its parts."""

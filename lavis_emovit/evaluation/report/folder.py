@@ -7,7 +7,6 @@ or damaged is skipped and named in `notes`.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections import Counter
@@ -114,12 +113,6 @@ def read_folder(path: str | os.PathLike[str], summary: Mapping[str, Any] | None 
     if folder.is_run:
         _check_run(folder)
     return folder
-
-
-def finite(value: Any) -> float | None:
-    """A logged number as a float, or None for anything else; logs contain NaN and infinity as text."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None
 
 
 def _read_run(folder: Folder) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,12 @@ class Table:
 
 Values = Mapping[str, Any]
 """A result as plain values."""
+
+
+def finite(value: Any) -> float | None:
+    """A logged number as a float, or None for anything else; logs contain NaN and infinity as text."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None
 
 
 def percent(value: float | None, decimals: int = 1) -> str:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from markupsafe import Markup
 
+from lavis_emovit.evaluation.benchmarks import Kind
+from lavis_emovit.evaluation.metrics.registry import Headline, headline_of
 from lavis_emovit.evaluation.report import charts
-from lavis_emovit.evaluation.report.folder import Folder, finite
+from lavis_emovit.evaluation.report.folder import Folder
 from lavis_emovit.evaluation.report.sections import Fact, texts
-
-# The headline of a validation, the first that its metrics have -> title of the axis, whether it is a share.
-_HEADLINES = {"accuracy": ("accuracy", True), "mean_ccc": ("mean CCC", False), "mean_f1": ("mean F1", True)}
+from lavis_emovit.evaluation.report.table import finite
 
 
 def training_charts(folder: Folder, key: str) -> list[tuple[str, Markup]]:
@@ -41,30 +40,21 @@ def training_charts(folder: Folder, key: str) -> list[tuple[str, Markup]]:
 
 def training_facts(folder: Folder) -> list[Fact]:
     """Single numbers of the whole training."""
-    facts: list[Fact] = []
-    if folder.steps:
-        facts.append(Fact("Steps", f"{len(folder.steps):,}"))
-        _, epochs = _column(folder, "epoch")
-        if epochs:
-            facts.append(Fact("Epochs", f"{max(epochs):g}"))
-        _, seconds = _column(folder, "step_s")
-        if seconds:
-            facts.append(Fact("Time in training steps", _duration(sum(seconds))))
-        _, rates = _column(folder, "samples_per_s")
-        if rates:
-            facts.append(Fact("Images a second", f"{statistics.median(rates):,.1f}"))
-        for name, title in (("loss_spike", "Loss spikes"), ("skipped", "Steps skipped")):
-            count = sum(bool(row.get(name)) for row in folder.steps)
-            if count:
-                facts.append(Fact(title, f"{count:,}"))
-    parameters = folder.result.get("parameters")
-    if isinstance(parameters, Mapping) and {"trained", "total"} <= parameters.keys():
-        facts.append(Fact("Trained parameters", f"{_count(parameters['trained'])} of {_count(parameters['total'])}"))
-    if folder.result.get("checkpoint"):
-        name = str(folder.result["checkpoint"])
-        step = re.fullmatch(r"ckpt-0*(\d+)", name)
-        facts.append(Fact("Evaluated weights", f"step {int(step[1]):,}" if step else name))
-    return facts
+    epochs, seconds, rates = (_column(folder, name)[1] for name in ("epoch", "step_s", "samples_per_s"))
+    spikes, skipped = (sum(bool(row.get(name)) for row in folder.steps) for name in ("loss_spike", "skipped"))
+    parameters, checkpoint = folder.result.get("parameters") or {}, str(folder.result.get("checkpoint") or "")
+    counts = [_count(parameters[name]) for name in ("trained", "total") if name in parameters]
+    found = {
+        "Steps": f"{len(folder.steps):,}" if folder.steps else "",
+        "Epochs": f"{max(epochs):g}" if epochs else "",
+        "Time in training steps": _duration(sum(seconds)) if seconds else "",
+        "Images a second": f"{statistics.median(rates):,.1f}" if rates else "",
+        "Loss spikes": f"{spikes:,}" if spikes else "",
+        "Steps skipped": f"{skipped:,}" if skipped else "",
+        "Trained parameters": " of ".join(counts),
+        "Evaluated weights": re.sub(r"^ckpt-0*(\d+)$", r"step \1", checkpoint),
+    }
+    return [Fact(name, value) for name, value in found.items() if value]
 
 
 def _column(folder: Folder, name: str) -> tuple[list[int], list[float]]:
@@ -75,37 +65,20 @@ def _column(folder: Folder, name: str) -> tuple[list[int], list[float]]:
 
 def _validation_charts(folder: Folder, key: str) -> list[tuple[str, Markup]]:
     """A chart for each validated split; the one that selects the best checkpoint comes first."""
-    by_split: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    headlines = [one[1] for kind in get_args(Kind) if (one := headline_of(kind)) is not None]
+    by_split: dict[str, tuple[Headline, list[dict[str, Any]]]] = {}
     for row in folder.evaluations:
-        metric = next((name for name in _HEADLINES if finite(row["metrics"].get(name)) is not None), None)
-        if row.get("stage") == "during" and metric is not None:
-            by_split.setdefault((str(row.get("split")), metric), []).append(row)
+        headline = next((one for one in headlines if finite(row["metrics"].get(one.field)) is not None), None)
+        if row.get("stage") == "during" and headline is not None:
+            by_split.setdefault(str(row.get("split")), (headline, []))[1].append(row)
     found = []
-    for number, ((split, metric), rows) in enumerate(by_split.items(), start=1):
+    for number, (split, (headline, rows)) in enumerate(by_split.items(), start=1):
         # Logs of other runners may not count epochs.
         x_label = "epoch" if all(finite(row.get("epoch")) is not None for row in rows) else "step"
-        metrics = [row["metrics"] for row in rows]
-        title, is_share = _HEADLINES[metric]
-        chart = charts.validation_chart(
-            f"{key}-validation-{number}",
-            x_label,
-            [float(row[x_label]) for row in rows],
-            title,
-            [float(values[metric]) for values in metrics],
-            [_interval(values.get(f"{metric}_interval")) for values in metrics],
-            macro_f1=[finite(values.get("macro_f1")) for values in metrics],
-            chance=finite(metrics[-1].get("chance")),
-            is_share=is_share,
-        )
+        name = f"{key}-validation-{number}"
+        chart = charts.validation_chart(name, x_label, headline.title, headline.field, rows)
         found.append(("Validation" if len(by_split) == 1 else f"Validation on {split}", chart))
     return found
-
-
-def _interval(value: Any) -> tuple[float, float] | None:
-    if not isinstance(value, Mapping):
-        return None
-    low, high = finite(value.get("low")), finite(value.get("high"))
-    return None if low is None or high is None else (low, high)
 
 
 def _duration(seconds: float) -> str:

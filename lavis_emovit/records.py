@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import atomic_writer
-from lavis_emovit.settings import nearest_name
+from lavis_emovit.settings import Settings, nearest_name
 
 InstructionKind = Literal["categorical", "conversation", "reasoning", "description", "explanation"]
 INSTRUCTION_KINDS: tuple[str, ...] = get_args(InstructionKind)
@@ -29,11 +29,7 @@ _VOTE_SUM_TOLERANCE = 0.01
 _MAX_BAD_LINES = 20
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-class Attributes(_Part):
+class Attributes(Settings):
     """The six visual attributes of EmoSet, each optional.
 
     `brightness` ranges from 0 (darkest) to 1, `colorfulness` from 0 (black and white) to 1.
@@ -47,7 +43,7 @@ class Attributes(_Part):
     human_action: str | None = None
 
 
-class Instruction(_Part):
+class Instruction(Settings):
     """A question about the image and its answer; `provenance` is its author (`template:categorical/1`, `human`)."""
 
     kind: InstructionKind
@@ -56,7 +52,7 @@ class Instruction(_Part):
     provenance: str = Field(min_length=1)
 
 
-class Utterance(_Part):
+class Utterance(Settings):
     """Text that a person wrote about the image: the reason for an emotion (ArtEmis), or a funny caption."""
 
     text: str = Field(min_length=1)
@@ -64,7 +60,7 @@ class Utterance(_Part):
     score: float | None = None  # rating of the text, with the meaning and range that the dataset defines
 
 
-class EmotionRecord(_Part):
+class EmotionRecord(Settings):
     """One image and everything known about it."""
 
     # Unique among all records that are trained or evaluated together, for example `emoset/awe_06628`.

@@ -1,4 +1,4 @@
-"""Random models of a few thousand parameters, decoder-only and encoder-decoder, with tokenizers made on the spot."""
+"""Random models of a few thousand parameters, decoder-only and encoder-decoder, and tokenizers for them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def make_parts(kind: str, seed: int = 0, depth: int = 2, num_queries: int = 3) -
         num_query_tokens=num_queries,
     )  # fmt: skip
     core = InstructBlipForConditionalGeneration(config)
-    # Weights as large as trained ones: at the usual 0.02 every candidate would score alike.
+    # Weights as large as trained ones: with the usual 0.02 all candidates would have the same score.
     with torch.no_grad():
         for parameter in core.parameters():
             if parameter.dim() > 1:
@@ -99,8 +99,8 @@ def batch() -> dict:
 
 @pytest.fixture
 def naive_score():
-    """Function (model, image, question, answer_ids, num_shared) -> log-probability of the tokens behind the shared
-    ones, by one plain pass of transformers' own language model."""
+    """Function (model, image, question, answer_ids, num_shared) -> log-probability of the tokens after the
+    shared ones, by a plain pass of transformers' language model."""
     return _naive_score
 
 
@@ -123,18 +123,18 @@ def _naive_score(model: EmoVIT, image: torch.Tensor, question: str, answer_ids: 
 
 @pytest.fixture(scope="session")
 def make_reference() -> ModuleType:
-    """The tool that writes golden data: a model in LAVIS's layout with what its plain reading computes."""
+    """The tool that writes golden data: a model in LAVIS's layout and its outputs."""
     path = Path(__file__).resolve().parents[2] / "tools" / "make_reference.py"
     spec = importlib.util.spec_from_file_location("make_reference", path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.modules[spec.name] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     return module
 
 
 @pytest.fixture(scope="session")
 def llm_folder():
-    """Function (folder, reference folder, sizes) -> a language model's own folder: configuration and tokenizer."""
+    """Function (folder, reference folder, sizes) -> a language model's folder: configuration and tokenizer."""
 
     def write(folder: Path, reference: Path, sizes: dict) -> Path:
         LlamaConfig(**sizes).save_pretrained(folder)

@@ -1,12 +1,12 @@
 """Properties of answers, decoder-only and encoder-decoder alike.
 
-- greedy, beams and choices do not depend on what else is in the batch; greedy is the likeliest token at each step;
-- settings come from the configuration, a call may change them, and what cannot be is refused by name;
-- a seed makes sampling repeatable and leaves torch's generators alone;
-- a chosen answer is always one of the choices;
-- a stream joined is the answer; its errors reach the reader, and closing it stops the work;
-- questions are never cut: those that do not fit the context are refused;
-- candidates are ranked by the stated rules under LAVIS's names.
+- greedy, beams and choices do not depend on the rest of the batch; greedy takes the likeliest token at each step;
+- settings come from the configuration, calls can change them, and invalid ones are rejected by name;
+- a seed makes sampling repeatable and leaves torch's generators unchanged;
+- with choices, the answer is always one of them;
+- the pieces of a stream are the answer; its errors reach the reader, and closing it stops the generation;
+- questions are never truncated: those that do not fit the context are rejected;
+- candidates are ranked by the documented rules under LAVIS's names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lavis_emovit.models.instructblip.settings import ModelSettings
 from lavis_emovit.models.scoring import candidate_tokens
 
 CANDIDATES = ["amusement", "anger", "awe", "sadness", "it is dark"]
-# One inside another, and one that shares a beginning with others.
+# One is the beginning of another, one shares its beginning with others.
 CHOICES = ["awe", "awe and sadness", "amusement", "it is dark", "sad"]
 
 
@@ -68,7 +68,7 @@ def test_settings_come_from_the_configuration(build_parts, batch):
     assert tuned.generate(batch, num_beams=1, num_captions=1) == plain.generate(batch, max_length=3)
 
 
-def test_nothing_comes_in_from_the_generation_config_of_the_weights(model, batch):
+def test_the_generation_config_of_the_weights_has_no_influence(model, batch):
     before = model.generate(batch, max_length=6)
     loaded = model.core.language_model.generation_config
     loaded.do_sample, loaded.temperature, loaded.repetition_penalty, loaded.num_beams = True, 9.0, 7.0, 3
@@ -85,12 +85,12 @@ def test_nothing_comes_in_from_the_generation_config_of_the_weights(model, batch
         ({"num_captions": 3}, "num_captions 3 needs use_nucleus_sampling or as many num_beams"),
     ],
 )
-def test_settings_that_cannot_be_are_refused_by_name(model, batch, values, message):
+def test_invalid_settings_are_rejected_by_name(model, batch, values, message):
     with pytest.raises(ConfigError, match=message):
         model.generate(batch, **values)
 
 
-def test_a_seed_repeats_sampling_and_leaves_the_generators_alone(model, batch):
+def test_a_seed_repeats_sampling_and_leaves_the_generators_unchanged(model, batch):
     how = {"use_nucleus_sampling": True, "top_p": 0.95, "temperature": 2.0, "max_length": 6, "num_captions": 4}
     torch.manual_seed(0)
     untouched = torch.rand(3)
@@ -100,7 +100,7 @@ def test_a_seed_repeats_sampling_and_leaves_the_generators_alone(model, batch):
     assert len(first) == 12 and len(set(first)) > 6
     assert model.generate(batch, seed=7, **how) == first
     assert model.generate(batch, seed=8, **how) != first
-    # The nucleus of a tiny share holds the likeliest token only.
+    # A nucleus of a tiny probability has the likeliest token only.
     assert model.generate(batch, seed=1, use_nucleus_sampling=True, top_p=1e-6, max_length=6) == model.generate(
         batch, max_length=6
     )
@@ -113,12 +113,12 @@ def test_a_seed_repeats_sampling_and_leaves_the_generators_alone(model, batch):
         ({"prompt": [1, 2, 3]}, r"not \[1, 2, 3\]"),
     ],
 )
-def test_questions_that_are_no_strings_are_refused(model, batch, change, reason):
+def test_questions_that_are_not_strings_are_rejected(model, batch, change, reason):
     with pytest.raises(ValueError, match=reason):
         model.generate({**batch, **change})
 
 
-def test_choices_are_a_list_and_image_numbers_may_be_one(model, batch):
+def test_choices_and_image_index_as_lists(model, batch):
     with pytest.raises(ValueError, match="choices should be a list of strings, not the string 'awe'"):
         model.generate(batch, choices="awe")
     listed = {**batch, "image_index": batch["image_index"].tolist()}
@@ -144,7 +144,7 @@ def test_enough_beams_find_the_likeliest_choice(model, batch):
     assert found == [CHOICES[index] for index in likelihoods.argmax(dim=1)]
 
 
-def test_choices_that_cannot_be_told_apart_are_refused():
+def test_choices_with_the_same_tokens_are_rejected():
     class OneToken:
         eos_token_id = 2
 
@@ -156,7 +156,7 @@ def test_choices_that_cannot_be_told_apart_are_refused():
 
 
 @pytest.mark.parametrize(("choices", "message"), [([], "no candidates"), (["awe", "awe"], "'awe' is repeated")])
-def test_bad_choices_are_refused_by_name(model, batch, choices, message):
+def test_invalid_choices_are_rejected_by_name(model, batch, choices, message):
     with pytest.raises(ValueError, match=message):
         model.generate(batch, choices=choices)
 
@@ -164,14 +164,14 @@ def test_bad_choices_are_refused_by_name(model, batch, choices, message):
 @pytest.mark.parametrize(
     "how", [{}, {"choices": CHOICES}, {"use_nucleus_sampling": True, "temperature": 2.0, "seed": 4}]
 )
-def test_a_joined_stream_is_the_answer(model, batch, how):
+def test_the_pieces_of_a_stream_are_the_answer(model, batch, how):
     question = alone(batch, 0)
     pieces = list(model.generate_stream(question, max_length=12, **how))
     assert "".join(pieces) == model.generate(question, max_length=12, **how)[0]
     assert all(pieces)
 
 
-def test_closing_a_stream_stops_the_work(build_parts, batch):
+def test_closing_a_stream_stops_the_generation(build_parts, batch):
     settings = ModelSettings(arch="emovit_test", pretrained="none", image_size=16, num_query_token=3)
     tuned = EmoVIT(build_parts("causal"), settings).train()
     forward, steps = tuned.core.language_model.forward, []
@@ -183,7 +183,7 @@ def test_closing_a_stream_stops_the_work(build_parts, batch):
 
     tuned.core.language_model.forward = counted
     stream = tuned.generate_stream(alone(batch, 0), min_length=1500, max_length=1500)
-    assert not steps, "nothing runs before the first piece is asked for"
+    assert not steps, "generation must start with the first piece"
     next(stream)
     stream.close()
     assert len(steps) < 300 and not any(steps)
@@ -200,9 +200,11 @@ def test_an_error_in_a_stream_reaches_the_reader(model, batch):
         list(model.generate_stream(alone(batch, 0)))
     with pytest.raises(ValueError, match="answers one question, not 3"):
         model.generate_stream(batch)
+    with pytest.raises(ValueError, match="remove num_beams"):
+        model.generate_stream(alone(batch, 0), num_beams=2)
 
 
-def test_questions_are_not_cut(build_parts, batch, naive_score):
+def test_questions_are_not_truncated(build_parts, batch, naive_score):
     sizes = {"arch": "emovit_test", "pretrained": "none", "image_size": 16, "num_query_token": 3}
     tuned = EmoVIT(build_parts("causal"), ModelSettings(**sizes, max_txt_len=8)).eval()
     question = "Is it dark, says the girl, or is it awe?"
@@ -223,7 +225,7 @@ def test_questions_are_not_cut(build_parts, batch, naive_score):
 
 
 @pytest.mark.parametrize("rule", ["mean", "sum", "calibrated"])
-def test_predict_class_ranks_by_the_stated_rule(model, batch, rule):
+def test_predict_class_ranks_by_the_documented_rule(model, batch, rule):
     scores = model.score_candidates(batch, CANDIDATES, normalize=rule)
     ranks = model.predict_class(batch, CANDIDATES, n_segments=2, rule=rule)
     assert ranks.tolist() == scores.argsort(dim=1, descending=True).tolist()
@@ -233,7 +235,7 @@ def test_predict_class_ranks_by_the_stated_rule(model, batch, rule):
         assert best == [CANDIDATES[index] for index in ranks[:, 0]]
 
 
-def test_predict_answers_generates_behind_a_prompt(model, batch):
+def test_predict_answers_puts_questions_into_the_prompt(model, batch):
     answers = model.predict_answers(batch, prompt="Question: {} Answer:", max_len=5)
     asked = [f"Question: {question} Answer:" for question in batch["text_input"]]
     assert answers == model.generate({**batch, "prompt": asked}, max_length=5)
@@ -243,7 +245,7 @@ def test_predict_answers_generates_behind_a_prompt(model, batch):
         model.predict_answers(batch, inference_method="rank")
 
 
-def test_bad_questions_are_refused_by_name(model, batch):
+def test_invalid_questions_are_rejected_by_name(model, batch):
     with pytest.raises(ValueError, match="no question"):
         model.generate({"image": batch["image"], "prompt": []})
     with pytest.raises(ValueError, match="2 questions for 3"):

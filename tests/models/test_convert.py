@@ -1,11 +1,12 @@
-"""Weights from one format into another.
+"""Properties of conversions of weights.
 
-- LAVIS -> transformers -> LAVIS and transformers -> LAVIS -> transformers give back every bit, in any precision, for
+- LAVIS -> transformers -> LAVIS and transformers -> LAVIS -> transformers keep every bit, in any precision, for
   decoder-only and encoder-decoder language models;
-- an exported folder is loaded by plain transformers, which generates the same there, and by us, with the same scores;
-- a trimmed file is completed from EVA's file or over a base, trained tensors and adapters go over their base, and a
-  run's checkpoint finds its base by itself;
-- what does not fit, is cut off or would be overwritten is refused by name, and nothing is left behind.
+- plain transformers loads an exported folder and generates the same answers; we load it with the same scores;
+- a trimmed file is completed from EVA's file or a base, trained tensors and adapters are added to their base, and a
+  run's checkpoint finds its base;
+- sources that do not fit or are truncated, and targets that would be overwritten, are rejected by name, and no file is
+  left.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ COMPUTED = ("position_ids", "inv_freq")
 
 
 class Lavis:
-    """A LAVIS file with its language model's folder, and the arguments that convert it."""
+    """A LAVIS file with the folder of its language model, and the arguments that convert it."""
 
     def __init__(self, folder: Path, llm: Path, sizes: dict):
         self.folder, self.file, self.llm = folder, folder / "model.pth", llm
@@ -98,7 +99,7 @@ def asked(lavis) -> dict:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_lavis_to_transformers_and_back_keeps_every_bit(lavis, tmp_path, dtype):
     state = read_state_dict(lavis.file)
-    # As the published files: encoder and language model in half precision, the rest in full.
+    # As in the published files: encoder and language model in half precision, the rest in full.
     half = ("visual_encoder.", "llm_model.")
     state = {name: tensor.to(dtype) if name.startswith(half) else tensor for name, tensor in state.items()}
     torch.save({"model": state}, tmp_path / "in.pth")
@@ -125,7 +126,7 @@ def test_transformers_to_lavis_and_back_keeps_every_bit(build_parts, kind):
     assert_equal(from_lavis(translated.state).state, state)
 
 
-def test_what_is_no_number_goes_through_as_it_is(lavis, tmp_path):
+def test_nan_values_are_converted_unchanged(lavis, tmp_path):
     state = read_state_dict(lavis.file)
     state["llm_proj.weight"] = torch.full_like(state["llm_proj.weight"], float("nan"))
     torch.save(state, tmp_path / "nan.pth")
@@ -133,7 +134,7 @@ def test_what_is_no_number_goes_through_as_it_is(lavis, tmp_path):
     assert read_tensors(tmp_path / "out")["language_projection.weight"].isnan().all()
 
 
-def test_key_bias_is_named_where_it_is_lost(build_parts):
+def test_a_lost_key_bias_is_reported(build_parts):
     core = build_parts("causal").core
     bias = core.vision_model.encoder.layers[1].self_attn.qkv.bias
     torch.nn.init.constant_(bias, 1.0)
@@ -160,7 +161,7 @@ def test_plain_transformers_generates_the_same(lavis, exported, asked):
         assert len(expected[row]) > 2, "an answer that ends at once would prove nothing"
 
 
-def test_exported_processor_sees_what_our_processor_sees(lavis, exported):
+def test_exported_processor_agrees_with_ours(lavis, exported):
     from lavis_emovit.processors.emovit_image_eval import EmovitImageEvalProcessor
 
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (37, 51, 3), dtype=np.uint8))
@@ -170,7 +171,7 @@ def test_exported_processor_sees_what_our_processor_sees(lavis, exported):
     torch.testing.assert_close(theirs["pixel_values"][0], ours, atol=2 / 255 / 0.26, rtol=0)
 
 
-def test_we_read_the_export_with_the_same_scores(lavis, exported, asked):
+def test_the_exported_folder_has_the_same_scores(lavis, exported, asked):
     ours, again = lavis.model(), lavis.model(exported)
     assert again.core.get_input_embeddings().weight.shape == ours.core.get_input_embeddings().weight.shape
     assert torch.equal(again.score_candidates(asked, CANDIDATES), ours.score_candidates(asked, CANDIDATES))
@@ -194,7 +195,7 @@ def test_trimmed_file_is_completed_from_evas_file(lavis, exported, asked, tmp_pa
     convert(str(exported), tmp_path / "trimmed.pth", trimmed=True)
     trimmed = read_state_dict(tmp_path / "trimmed.pth")
     assert not any(name.startswith(("visual_encoder.", "llm_model.")) for name in trimmed)
-    # The language model in a folder of its own, the image encoder as EVA publishes it.
+    # The language model in a separate folder, the image encoder in EVA's format.
     core = lavis.model().core
     core.language_model.save_pretrained(tmp_path / "llm")
     (tmp_path / "llm" / "tokenizer.model").write_bytes((lavis.llm / "tokenizer.model").read_bytes())
@@ -213,7 +214,7 @@ def test_trimmed_file_is_completed_from_evas_file(lavis, exported, asked, tmp_pa
     assert_equal(read_tensors(tmp_path / "whole"), read_tensors(exported))
 
 
-def test_evas_last_block_is_left_out_and_named():
+def test_evas_last_block_is_omitted_and_reported():
     state = {f"blocks.{block}.norm1.weight": torch.zeros(1) for block in range(EVA_BLOCKS_USED + 1)}
     translated = from_eva(state | {"fc_norm.bias": torch.zeros(1)})
     assert len(translated.state) == 39 and "visual_encoder.blocks.38.norm1.weight" in translated.state
@@ -229,7 +230,7 @@ def tuned(lavis: Lavis, exported: Path, **changes) -> EmoVIT:
     return model
 
 
-def test_lavis_file_goes_over_a_base(lavis, exported, asked, tmp_path):
+def test_lavis_file_is_loaded_over_a_base(lavis, exported, asked, tmp_path):
     model = tuned(lavis, exported)
     save_file(model.trained_state_dict(), str(tmp_path / "tuned.safetensors"))
     convert(str(tmp_path / "tuned.safetensors"), tmp_path / "tuned.pth", base=str(exported), trimmed=True)
@@ -245,7 +246,7 @@ def test_lavis_file_goes_over_a_base(lavis, exported, asked, tmp_path):
         other.load_checkpoint(str(tmp_path / "lacking.pth"))
 
 
-def test_trained_tensors_alone_out_and_over_their_base_again(lavis, exported, tmp_path):
+def test_trained_tensors_alone_and_added_to_their_base_again(lavis, exported, tmp_path):
     convert(str(exported), tmp_path / "parts.safetensors", parts="qformer,query_tokens")
     tensors = load_file(str(tmp_path / "parts.safetensors"))
     assert {name.split(".")[0] for name in tensors} == {"qformer", "query_tokens"}
@@ -272,7 +273,7 @@ def test_checkpoint_of_a_run_finds_its_base(lavis, exported, asked, tmp_path):
     assert torch.equal(again.score_candidates(asked, CANDIDATES), model.score_candidates(asked, CANDIDATES))
 
 
-def test_adapters_are_folded_in(lavis, exported, asked, tmp_path):
+def test_adapters_are_merged(lavis, exported, asked, tmp_path):
     pytest.importorskip("peft", reason="adapters need the extra `lora`")
     adapters = {"parts": ["qformer", "language_model"], "rank": 3, "alpha": 5.0}
     model = tuned(lavis, exported, trained_parts="query_tokens", lora=adapters)
@@ -286,7 +287,7 @@ def test_adapters_are_folded_in(lavis, exported, asked, tmp_path):
         torch.testing.assert_close(tensor[: len(merged[name])], merged[name], atol=1e-6, rtol=1e-6)
 
 
-def test_another_language_model_is_refused_by_name(lavis, tmp_path, llm_folder):
+def test_another_language_model_is_rejected_by_name(lavis, tmp_path, llm_folder):
     small = llm_folder(
         tmp_path / "small", lavis.folder, {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2,
                                            "intermediate_size": 100, "vocab_size": 331},
@@ -334,14 +335,14 @@ LAYER = "Qformer.bert.encoder.layer.1."
         ),
     ],
 )  # fmt: skip
-def test_files_that_do_not_fit_are_refused_by_name(lavis, tmp_path, change, reason):
+def test_files_that_do_not_fit_are_rejected_by_name(lavis, tmp_path, change, reason):
     file = broken(lavis, tmp_path, change)
     with pytest.raises(WeightsError, match=reason) as error:
         lavis.model(file, **lavis.beside)
     assert "broken.pth" in str(error.value)
 
 
-def test_command_says_what_it_did_and_refuses_what_it_must(lavis, exported, tmp_path, capsys):
+def test_command_reports_results_and_rejects_wrong_arguments(lavis, exported, tmp_path, capsys):
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in lavis.beside.items()]
     assert main(["convert", str(lavis.file), str(tmp_path / "out"), *flags]) == 0
     said = capsys.readouterr().out

@@ -1,9 +1,10 @@
 """Properties of the EmoVIT model, decoder-only and encoder-decoder alike.
 
-- an image is encoded once for all its questions, with the result of encoding it for each;
-- the loss covers the answers' tokens and their end, and its sum adds up over batches;
-- only the trained parts get gradients, frozen parts keep eval mode, trained tensors go out and come back;
-- what cannot be right is refused by name.
+- an image is encoded once for all its questions, with the same result as encoding it for each of them;
+- the loss covers the answers' tokens and their end tokens;
+- only trained parts get gradients, frozen parts stay in eval mode, trained tensors can be saved and loaded;
+- the identity has the keys and values of earlier versions;
+- invalid input is rejected by name.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def test_loss_covers_answers_and_their_end(model, batch, naive_score):
     assert total["loss"].item() == pytest.approx(expected / sum(counts), rel=1e-4)
 
 
-def test_long_answers_are_cut_and_counted(build_parts):
+def test_long_answers_are_truncated_and_counted(build_parts):
     settings = ModelSettings(
         arch="emovit_test", pretrained="none", image_size=16, num_query_token=3, max_output_txt_len=4
     )
@@ -74,18 +75,18 @@ def test_gradients_reach_the_trained_parts_only(build_parts, batch, parts, prefi
     trained(batch)["loss"].backward()
     for name, parameter in trained.core.named_parameters():
         assert parameter.requires_grad == name.startswith(prefixes), name
-        # The Q-Former's feed-forward for text in its last layer feeds nothing, in the original as here.
+        # Nothing reads the Q-Former's last feed-forward layer for text, in the original code too.
         dead = name.startswith(("qformer.encoder.layer.1.intermediate.", "qformer.encoder.layer.1.output."))
         assert (parameter.grad is not None) == parameter.requires_grad, name
         if parameter.requires_grad and not dead:
-            # A key's bias shifts all scores of a query alike and has no gradient but rounding.
+            # A key's bias adds the same to all scores of a query; its gradient is rounding.
             assert parameter.grad.abs().max() > 0 or name.endswith("key.bias"), name
     assert trained.trained_parameter_names() == [n for n, p in trained.core.named_parameters() if p.requires_grad]
     assert trained.parameter_counts()["trained"] == sum(p.numel() for p in trained.parameters() if p.requires_grad)
 
 
 def test_trained_parameters_are_counted(build_parts):
-    """By hand, from the sizes of the random model: width 32, feed-forward 48, two layers, pictures in the first."""
+    """By hand, from the sizes of the random model: width 32, feed-forward 48, two layers, images in the first."""
     vocabulary = len(build_parts("causal").qformer_tokenizer)
     attention, norm = 4 * (32 * 32 + 32), 2 * 32
     crossed = 2 * (32 * 32 + 32) + 2 * (24 * 32 + 32)
@@ -106,17 +107,17 @@ def test_trained_parameters_are_counted(build_parts):
         assert EmoVIT(build_parts("causal"), settings).parameter_counts()["trained"] == expected, parts
 
 
-def test_frozen_parts_keep_eval_mode(build_parts, batch):
+def test_frozen_parts_stay_in_eval_mode(build_parts, batch):
     settings = ModelSettings(arch="emovit_test", pretrained="none", image_size=16, num_query_token=3)
     tuned = EmoVIT(build_parts("causal"), settings).train()
     assert tuned.core.qformer.training and tuned.core.language_projection.training
     assert not any(module.training for module in tuned.core.language_model.modules())
     assert not any(module.training for module in tuned.core.vision_model.encoder.modules())
     tuned.generate(batch, max_length=2)
-    assert tuned.training and tuned.core.qformer.training, "generation must give the mode back"
+    assert tuned.training and tuned.core.qformer.training, "generation must restore the mode"
 
 
-def test_trained_tensors_go_out_and_come_back(build_parts, model):
+def test_trained_tensors_are_saved_and_loaded(build_parts, model):
     other = EmoVIT(build_parts("seq2seq" if model.is_seq2seq else "causal", seed=5), model.settings).eval()
     state = {name: tensor.clone() for name, tensor in model.trained_state_dict().items()}
     assert all(
@@ -128,7 +129,7 @@ def test_trained_tensors_go_out_and_come_back(build_parts, model):
     assert model.frozen_fingerprint() != other.frozen_fingerprint()
 
 
-def test_trained_tensors_of_another_model_are_refused_by_name(model):
+def test_trained_tensors_of_another_model_are_rejected_by_name(model):
     state = dict(model.trained_state_dict())
     state.pop("query_tokens")
     state["language_projection.weight"] = torch.zeros(2, 2)
@@ -166,13 +167,13 @@ def test_identity_has_the_settings_that_change_answers(build_parts):
     assert text_processor(" Why  so? ") == "Why so?"
 
 
-def test_bad_input_is_refused_by_name(model, batch):
+def test_invalid_input_is_rejected_by_name(model, batch):
     with pytest.raises(ValueError, match=r"\[2, 3, 8, 8\], expected \[B, 3, 16, 16\]"):
         model.encode_images(torch.zeros(2, 3, 8, 8))
     with pytest.raises(WeightsError, match="no checkpoint at"):
         model.load_checkpoint("nowhere/ckpt-1")
 
 
-def test_unknown_part_is_refused():
+def test_unknown_part_is_rejected():
     with pytest.raises(ValidationError, match="unknown part 'qformers'"):
         ModelSettings(arch="x", pretrained="y", trained_parts="qformers")

@@ -1,10 +1,9 @@
-"""The model is InstructBLIP/EmoVIT: it repeats the numbers of the original code, for any folder of golden data.
+"""The model is InstructBLIP/EmoVIT: it reproduces the numbers of the original code, for any folder of golden data.
 
 - embeddings, query output and language-model inputs within 1e-4, losses within 1e-4, gradient norms within 1e-3
   relative; token ids, class ranks and greedy ids exactly;
-- the folder is `EMOVIT_REFERENCE_DIR`, else the reference data of the original code where they are found; two more of
-  other shapes are made on the spot by `tools/make_reference.py`, a plain second implementation that is itself held to
-  the same folder.
+- the folder is `EMOVIT_REFERENCE_DIR`, else the reference data of the original code if they are available; two more of
+  other shapes are made by `tools/make_reference.py`, a plain second implementation that is tested with the same folder.
 """
 
 from __future__ import annotations
@@ -91,7 +90,7 @@ def reference(request, tmp_path_factory, make_reference, llm_folder) -> Referenc
     return Reference(folder, content, dict(np.load(folder / "reference.npz")), model)
 
 
-def test_second_implementation_repeats_the_originals_numbers(make_reference):
+def test_second_implementation_reproduces_the_original_numbers(make_reference):
     if not (GIVEN / "reference.json").is_file():
         pytest.skip(f"no golden data at {GIVEN}; name a folder in EMOVIT_REFERENCE_DIR")
     content = json.loads((GIVEN / "reference.json").read_text(encoding="utf-8"))
@@ -110,7 +109,7 @@ def test_second_implementation_repeats_the_originals_numbers(make_reference):
 
 
 def without_start(ids: list[int]) -> list[int]:
-    """The original's transformers put the language model's begin id in front of what it generated from embeddings."""
+    """The original code's transformers puts the begin token before what it generates from embeddings."""
     return ids[1:] if ids[0] == LlamaConfig().bos_token_id else ids
 
 
@@ -135,7 +134,7 @@ def test_embeddings_and_language_model_inputs(reference):
     with torch.no_grad():
         embeds = model.encode_images(reference.tensor("image"))
         inputs = model.query_images(embeds, torch.arange(len(embeds)), reference.content["instructions"])
-        # The projection is linear and known, so that the query output is tested with what it is projected to.
+        # The projection is linear and known, so its result also tests the query output.
         projected = model.core.language_projection(reference.tensor("query_output"))
     torch.testing.assert_close(embeds, reference.tensor("image_embeds"), atol=1e-4, rtol=0)
     torch.testing.assert_close(inputs, reference.tensor("llm_inputs"), atol=1e-4, rtol=0)
@@ -168,18 +167,18 @@ def test_gradient_norms(reference):
     model.zero_grad()
 
 
-def asked(reference) -> dict:
+def questions_of(reference) -> dict:
     return {
         "image": reference.tensor("image"),
         "prompt": [reference.content["instructions"][0]] * len(reference.arrays["image"]),
     }
 
 
-def test_candidate_losses_and_ranks_by_the_originals_rule(reference):
+def test_candidate_losses_and_ranks_by_the_original_rule(reference):
     candidates = reference.content["candidates"]
-    losses = reference.model.original_candidate_losses(asked(reference), candidates)
+    losses = reference.model.original_candidate_losses(questions_of(reference), candidates)
     torch.testing.assert_close(losses, reference.tensor("candidate_losses").float(), atol=1e-4, rtol=0)
-    ranks = reference.model.predict_class(asked(reference), candidates, rule="original")
+    ranks = reference.model.predict_class(questions_of(reference), candidates, rule="original")
     assert ranks.tolist() == reference.arrays["class_ranks"].tolist()
 
 

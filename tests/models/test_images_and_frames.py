@@ -1,9 +1,9 @@
 """Properties of images of another size and of clips.
 
-- another image size than the weights' reads positions interpolated as LAVIS does, the weights stay as they are;
-- a clip is its frames read one by one, their query tokens behind each other, in training, scoring and generation alike;
-  a clip of one frame is a picture;
-- pixels that are no numbers are refused by the picture's number, save in training, where the loss tells.
+- for another image size than the weights', positions are interpolated as in LAVIS, and the weights do not change;
+- the frames of a clip are read one by one and their query tokens joined, in training, scoring and generation; a clip of
+  one frame is an image;
+- NaN and infinite pixels are rejected with the number of the image, except in training, where the loss shows them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lavis_emovit.models.instructblip.settings import ModelSettings
 
 
 def cubic(t: float) -> list[float]:
-    """Keys' cubic convolution kernel with a = -0.75 at the four neighbours of a point t behind the second."""
+    """Keys' cubic convolution kernel with a = -0.75 at the four neighbours of a point t after the second."""
     a = -0.75
 
     def near(x: float) -> float:
@@ -42,7 +42,7 @@ def weights_1d(old: int, new: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("size", [8, 24, 40])
-def test_another_size_reads_interpolated_positions(build_parts, size):
+def test_another_size_has_interpolated_positions(build_parts, size):
     parts = build_parts("causal")
     before = {name: tensor.clone() for name, tensor in parts.core.state_dict().items()}
     settings = ModelSettings(arch="emovit_test", pretrained="x", image_size=size, num_query_token=3)
@@ -68,7 +68,7 @@ def test_another_size_reads_interpolated_positions(build_parts, size):
         model.encode_images(torch.zeros(2, 3, 16, 16))
 
 
-def test_sizes_that_patches_do_not_fill_are_refused(build_parts, tmp_path):
+def test_sizes_that_are_not_multiples_of_patches_are_rejected(build_parts, tmp_path):
     parts = build_parts("causal")
     parts.core.save_pretrained(tmp_path)
     parts.llm_tokenizer.save_pretrained(tmp_path)
@@ -89,7 +89,7 @@ def clips() -> dict:
     }
 
 
-def test_a_clip_is_its_frames_behind_each_other(model, clips):
+def test_a_clip_is_its_frames_in_a_row(model, clips):
     embeds = model.encode_images(clips["image"])
     frames = [model.encode_images(clips["image"][:, :, frame]) for frame in range(4)]
     torch.testing.assert_close(embeds, torch.stack(frames, dim=1), atol=1e-5, rtol=1e-4)
@@ -100,7 +100,7 @@ def test_a_clip_is_its_frames_behind_each_other(model, clips):
     assert given.shape[1] == 4 * 3
     torch.testing.assert_close(given, by_hand, atol=1e-5, rtol=1e-4)
 
-    # What the language model does with these tokens is the same in all three uses.
+    # The language model reads the same tokens in all three uses.
     loss = model(clips)["loss_sum"]
     scores = model.score_candidates(clips, ["awe", "sadness"])
     answers = model.generate(clips, max_length=4)
@@ -110,7 +110,7 @@ def test_a_clip_is_its_frames_behind_each_other(model, clips):
     assert answers == model.generate(clips, max_length=4)
 
 
-def test_a_clip_of_one_frame_is_a_picture(model, clips):
+def test_a_clip_of_one_frame_is_an_image(model, clips):
     still, clip = ({**clips, "image": clips["image"][:, :, where]} for where in (0, slice(0, 1)))
     assert torch.equal(model(still)["loss_sum"], model(clip)["loss_sum"])
     assert torch.equal(model.score_candidates(still, ["awe", "fear"]), model.score_candidates(clip, ["awe", "fear"]))
@@ -118,7 +118,7 @@ def test_a_clip_of_one_frame_is_a_picture(model, clips):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_pixels_that_are_no_numbers_are_refused(build_parts, value):
+def test_nan_and_infinite_pixels_are_rejected(build_parts, value):
     settings = ModelSettings(arch="emovit_test", pretrained="x", image_size=16, num_query_token=3)
     model = EmoVIT(build_parts("causal"), settings).eval()
     image = torch.zeros(4, 3, 16, 16)

@@ -1,10 +1,10 @@
 """Properties of adapters on the Q-Former and the language model.
 
-- a model with fresh adapters answers as one without; its frozen weights have the same fingerprint;
-- only the adapters learn, their number is r * (in + out) for each layer, and every one of them has a gradient;
-- the state dict holds adapters only, goes out and comes back, and a run that went on from it ends as one that did not;
-- folded into the weights they give the same answers, in a model without a trace of them;
-- what cannot be adapted is refused by name.
+- a model with new adapters has the same answers and the same fingerprint as one without;
+- only the adapters are trained, r * (in + out) parameters per layer, and each of them has a gradient;
+- the state dict has adapters only and can be saved and loaded; a run that resumes from it ends like one without a stop;
+- merged into the weights, they give the same answers in a plain model;
+- wrong targets are rejected by name.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def settings_for(parts="language_model", trained="query_tokens", **changes) -> M
 
 @pytest.fixture
 def disturb():
-    """Function that gives adapters values as training would: B starts at zero."""
+    """Function that gives adapters values as after training: B starts at zero."""
 
     def act(model: EmoVIT) -> EmoVIT:
         generator = torch.Generator().manual_seed(4)
@@ -60,7 +60,7 @@ def disturb():
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
 @pytest.mark.parametrize("parts", ["language_model", "qformer", "qformer, language_model"])
-def test_adapters_alone_learn_beside_unchanged_weights(build_parts, batch, kind, parts, disturb):
+def test_only_adapters_are_trained(build_parts, batch, kind, parts, disturb):
     plain = EmoVIT(build_parts(kind), settings_for(None)).eval()
     model = EmoVIT(build_parts(kind), settings_for(parts)).eval()
     scores = plain.score_candidates(batch, WORDS)
@@ -71,7 +71,7 @@ def test_adapters_alone_learn_beside_unchanged_weights(build_parts, batch, kind,
     assert set(model.trained_state_dict()) == set(names)
     assert {name.split(".")[0] for name in names} == {"query_tokens", *parts.split(", ")}
 
-    # Every linear layer but the head and the Q-Former's last feed-forward for text, r numbers for each row and column.
+    # Every linear layer except the head and the Q-Former's last feed-forward for text; r numbers per row and column.
     expected = 3 * 32
     for name, module in plain.core.named_modules():
         if isinstance(module, torch.nn.Linear) and name.split(".")[0] in parts and not name.endswith("lm_head"):
@@ -90,7 +90,7 @@ def test_adapters_alone_learn_beside_unchanged_weights(build_parts, batch, kind,
 
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
-def test_folded_in_they_answer_the_same(build_parts, batch, kind, disturb):
+def test_merged_adapters_give_the_same_answers(build_parts, batch, kind, disturb):
     model = disturb(EmoVIT(build_parts(kind), settings_for("qformer, language_model")).eval())
     scores, answers = model.score_candidates(batch, WORDS), model.generate(batch, max_length=6)
     names = set(build_parts(kind).core.state_dict())
@@ -101,7 +101,7 @@ def test_folded_in_they_answer_the_same(build_parts, batch, kind, disturb):
     assert lora.merge(model.core) == []
 
 
-def test_folding_into_half_precision_can_keep_the_sum(build_parts, batch, disturb):
+def test_merging_into_half_precision_can_keep_the_sum(build_parts, batch, disturb):
     make = lambda: disturb(EmoVIT(build_parts("causal"), settings_for(frozen_precision="bf16")).eval())  # noqa: E731
     layer = "language_model.model.layers.0.self_attn.q_proj"
     adapted = make().core.get_submodule(layer)
@@ -115,7 +115,7 @@ def test_folding_into_half_precision_can_keep_the_sum(build_parts, batch, distur
         torch.testing.assert_close(weight.float(), exact, atol=tolerance, rtol=tolerance)
 
 
-def test_half_precision_weights_beside_float32_adapters(build_parts, batch):
+def test_half_precision_weights_with_float32_adapters(build_parts, batch):
     model = EmoVIT(build_parts("causal"), settings_for("qformer, language_model", frozen_precision="bf16")).train()
     assert {p.dtype for p in model.core.parameters() if p.requires_grad} == {torch.float32}
     for amp in (False, True):
@@ -136,13 +136,13 @@ def test_dropout_acts_on_adapters_only(build_parts, batch, disturb):
     assert model(batch)["loss"] == model(batch)["loss"]
 
 
-def test_a_run_that_goes_on_ends_the_same(build_parts, batch, tmp_path):
+def test_a_resumed_run_ends_the_same(build_parts, batch, tmp_path):
     samples = {**batch, "instance_id": ["a", "b", "c"], "record_id": ["a", "b"]}
     run = RunSettings(output_dir="x", max_epoch=1, global_batch_size=2, init_lr=1e-2, device="cpu")
     engines = []
 
     def start() -> TorchEngine:
-        torch.manual_seed(len(engines))  # whatever was drawn before, adapters start alike
+        torch.manual_seed(len(engines))  # adapters start equal for any state of the generators
         model = EmoVIT(build_parts("causal"), settings_for("qformer, language_model")).train()
         engines.append(TorchEngine(model, EmotionInstructionTask(), run))
         return engines[-1]
@@ -188,7 +188,7 @@ def test_targets_by_name(build_parts):
         EmoVIT(build_parts("causal"), settings_for(target_modules=["q_prog"]))
 
 
-def test_contradictions_are_refused_by_name():
+def test_contradictions_are_rejected_by_name():
     values = {"arch": "x", "pretrained": "y"}
     _, problems = parse_settings(ModelSettings, {**values, "lora": {"parts": ["qformer"]}}, "model")
     assert problems == [

@@ -1,9 +1,9 @@
 """Reading `.pth` files.
 
-- a state dict, one under a key, and a whole pickled module of a class that is not there all give the same tensors, in
-  torch's zip format and in its old one;
-- nothing that a file names is executed, whichever way it is hidden;
-- a file that is cut off anywhere, or is something else, is refused with its name.
+- a state dict, one under a key, and a whole pickled module of a missing class have the same tensors, in torch's zip
+  format and in its old one;
+- no code in a file is executed, however it is hidden;
+- a truncated file, and one of another kind, is rejected by name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FORMATS = pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"]
 
 
 class Trap:
-    """Pickles as an order to make a file."""
+    """Its pickle creates a file when it is loaded."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -58,7 +58,7 @@ def whole_module(tmp_path):
 
 
 @FORMATS
-def test_whole_module_gives_its_state_dict_and_runs_nothing(whole_module, tmp_path, is_zip):
+def test_whole_module_has_its_state_dict_and_runs_nothing(whole_module, tmp_path, is_zip):
     path = tmp_path / "whole.pth"
     torch.save(whole_module, path, _use_new_zipfile_serialization=is_zip)
     expected = whole_module.state_dict()
@@ -79,7 +79,7 @@ def test_state_dicts(tmp_path, is_zip, wrap):
     assert read.keys() == state.keys() and all(torch.equal(read[name], state[name]) for name in state)
 
 
-def test_trap_instead_of_weights_is_refused_and_runs_nothing(tmp_path):
+def test_trap_instead_of_weights_is_rejected_and_runs_nothing(tmp_path):
     torch.save({"model": Trap(tmp_path / "sprung")}, tmp_path / "trap.pth")
     with pytest.raises(WeightsError, match=r"trap\.pth"):
         read_state_dict(tmp_path / "trap.pth")
@@ -87,7 +87,7 @@ def test_trap_instead_of_weights_is_refused_and_runs_nothing(tmp_path):
 
 
 @FORMATS
-def test_cut_files_are_refused_by_name(whole_module, tmp_path, is_zip):
+def test_truncated_files_are_rejected_by_name(whole_module, tmp_path, is_zip):
     torch.save(whole_module, tmp_path / "whole.pth", _use_new_zipfile_serialization=is_zip)
     content = (tmp_path / "whole.pth").read_bytes()
     for length in (0, 3, 10, 100, len(content) // 2, len(content) - 5):
@@ -100,7 +100,7 @@ def test_cut_files_are_refused_by_name(whole_module, tmp_path, is_zip):
     ("content", "reason"),
     [([1, 2], "has a list"), ({}, "no tensors"), ({"a": torch.zeros(1), "epoch": 3}, "epoch"), (3, "has a int")],
 )
-def test_other_contents_are_refused(tmp_path, content, reason):
+def test_other_contents_are_rejected(tmp_path, content, reason):
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match=reason):
         read_state_dict(tmp_path / "other.pth")

@@ -1,9 +1,9 @@
 """Properties of a frozen language model in 8 or 4 bits.
 
-- its linear layers are quantised, its head and embeddings are not, and answers stay close to those before;
-- training goes through it: gradients reach what learns, adapters on top of it among that;
-- parameters are counted by what they stand for, and the fingerprint tells it from other precisions;
-- what cannot be is refused by name.
+- its linear layers are quantised, its head and embeddings are not, and answers stay close;
+- gradients pass through it to the trained parts, including adapters on top of it;
+- quantised parameters count as often as unquantised ones, and the fingerprint differs from other precisions;
+- invalid settings are rejected by name.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def settings_for(precision: str, **changes) -> ModelSettings:
 
 @pytest.fixture
 def wide(build_parts):
-    """Function (kind) -> parts with a language model of widths as they are quantised: multiples of 64."""
+    """Function (kind) -> parts with a language model whose widths are multiples of 64, as quantisation needs."""
 
     def made(kind: str) -> LoadedParts:
         parts = build_parts(kind)
@@ -74,7 +74,7 @@ def test_quantised_language_model(wide, batch, kind, precision):
     assert len({m.frozen_fingerprint() for m in (plain, model)}) == 2
     assert model.frozen_fingerprint() == EmoVIT(wide(kind), settings_for(precision)).frozen_fingerprint()
     scores, exact = model.score_candidates(batch, WORDS), plain.score_candidates(batch, WORDS)
-    # Random weights suffer most from few bits; 8 of them must be a good deal closer.
+    # Random weights suffer most from few bits; 8 bits must be much closer than 4.
     assert ((scores - exact).norm() / exact.norm()).item() < (0.1 if precision == "int8" else 0.4)
     assert len(model.generate(batch, max_length=3)) == 3
 
@@ -87,13 +87,13 @@ def test_quantised_language_model(wide, batch, kind, precision):
 
 
 @pytest.mark.parametrize("precision", ["int8", "nf4"])
-def test_adapters_learn_on_top(wide, batch, precision):
+def test_adapters_are_trained_on_top(wide, batch, precision):
     pytest.importorskip("peft", reason="needs peft: pip install 'lavis-emovit[lora]'")
     adapters = {"lora": {"parts": "language_model"}, "trained_parts": "none"}
     model = EmoVIT(wide("causal"), settings_for(precision, **adapters)).train()
     without = EmoVIT(wide("causal"), settings_for(precision, trained_parts="none"))
     assert model.frozen_fingerprint() == without.frozen_fingerprint()
-    model.score_candidates(batch, WORDS)  # evaluating in between must not change what training computes
+    model.score_candidates(batch, WORDS)  # an evaluation must not change the training
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.05)
     losses = []
     for _ in range(4):
@@ -107,7 +107,7 @@ def test_adapters_learn_on_top(wide, batch, precision):
         lora.merge(model.core)
 
 
-def test_what_cannot_be_is_refused_by_name(build_parts, monkeypatch):
+def test_invalid_settings_are_rejected_by_name(build_parts, monkeypatch):
     with pytest.raises(ValidationError, match="int8 quantises the language model, so it cannot be trained"):
         settings_for("int8", trained_parts="all")
     with monkeypatch.context() as patched:

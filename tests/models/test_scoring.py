@@ -1,10 +1,10 @@
 """Properties of candidate scores, decoder-only and encoder-decoder alike.
 
-- they equal those of scoring each candidate naively, for language models of several kinds, attention and precisions;
-- they depend on neither batch, order, company nor the pairs of a pass;
-- the language model runs once over one row for each pair, in which nothing stands twice;
-- means and calibrated scores are what their formulas say; LAVIS's losses and ranks are LAVIS's;
-- what cannot be scored is refused by name.
+- they equal those of scoring each candidate separately, for several kinds of language models, attention and precision;
+- they do not depend on the batch, its order, the other candidates or the pairs of a pass;
+- the language model runs once over one row per pair, in which nothing is repeated;
+- mean and calibrated scores follow their formulas; the original losses and ranks are those of LAVIS;
+- invalid candidates are rejected by name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from lavis_emovit.models.token_tree import TokenTree
 
 CANDIDATES = ["amusement", "anger", "awe", "sadness", "it is dark", "it is dark, says the girl"]
 PREFIX = "Predict emotion: "
-# What an unlucky tokenizer might give: shared beginnings, a row inside another, one that branches in what is given.
+# Possible results of a tokenizer: shared beginnings, a row that begins another, one that branches in given tokens.
 ROWS = CandidateTokens([[5, 6, 7], [5, 6], [5, 8], [9], [5, 6, 7, 5, 6], [4, 4, 4, 4]], [1, 1, 1, 0, 1, 2])
 SIZES = {"vocab_size": 40, "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2}
 LANGUAGE_MODELS = {
@@ -64,7 +64,7 @@ def random_model(config, seed: int = 0, attention: str = "sdpa"):
 
 @torch.no_grad()
 def plain_scores(language_model, prefix_NQD, prompts, candidates) -> torch.Tensor:
-    """Each candidate in a row of its own, one row at a time, all logits, no mask: what transformers makes of it."""
+    """Each candidate in a separate pass of transformers, without a mask."""
     table = torch.zeros(len(prompts), len(candidates.rows))
     for pair, prompt in enumerate(prompts):
         for column, (row, num_given) in enumerate(zip(candidates.rows, candidates.num_given)):
@@ -164,7 +164,7 @@ def test_long_lists_of_candidates_in_several_passes_score_the_same(model, batch,
     torch.testing.assert_close(model.score_candidates(batch, CANDIDATES, PREFIX), whole, atol=1e-4, rtol=0)
 
 
-def test_one_pass_reads_nothing_twice(model, batch, monkeypatch):
+def test_one_pass_repeats_nothing(model, batch, monkeypatch):
     decoder = model.core.language_model.get_decoder()
     forward, shapes = decoder.forward, []
 
@@ -221,7 +221,7 @@ def test_original_losses_and_ranks_are_those_of_lavis(model, batch, naive_score,
     assert ranks.tolist() == losses.argsort(dim=-1).tolist()
 
 
-def test_tree_holds_each_beginning_once():
+def test_tree_has_each_beginning_once():
     tree = TokenTree([[5, 6, 7], [5, 6], [8], [5, 9]])
     assert (tree.tokens, tree.parents, tree.depths) == ([5, 6, 7, 8, 9], [-1, 0, 1, -1, 0], [1, 2, 3, 1, 2])
     assert tree.paths == [[0, 1, 2], [0, 1], [3], [0, 4]]
@@ -231,7 +231,7 @@ def test_tree_holds_each_beginning_once():
     assert tree.walk([6]) is None and tree.row_ending_at(0) is None and tree.next_tokens(-1) == [5, 8]
 
 
-def test_what_cannot_be_scored_is_refused_by_name(model, batch):
+def test_invalid_candidates_are_rejected_by_name(model, batch):
     refusals = [
         ({"candidates": []}, "no candidates"),
         ({"candidates": "awe"}, "list of strings"),

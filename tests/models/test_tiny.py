@@ -1,9 +1,9 @@
 """The tiny model that ships with the package.
 
-- it loads through LAVIS by its name alone, with its processors, and tells how a drawn mouth is shaped;
-- its folder loads with plain transformers, to the same language model inputs and the same answers;
-- it has 2 to 5 million parameters, a few MB on disk, and trains what EmoVIT's code trains unless told otherwise;
-- emotions are words to it, each of few tokens, and the categorical question fits whole into its text length.
+- LAVIS loads it by its name alone, with its processors, and it recognises the shape of a drawn mouth;
+- plain transformers loads its folder, with the same language model inputs and the same answers;
+- it has 2 to 5 million parameters, a few MB on disk, and by default trains what EmoVIT's code trains;
+- each emotion has few tokens, and the categorical question fits into its text length.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Tokenizers built from published files.
 
-- a sentencepiece file is followed to the letter: sentencepiece itself gives the same ids for any text;
-- a word-piece vocabulary gives the ids of the library's own BERT tokenizer;
-- special tokens are added as InstructBLIP's code adds them, and go out to a folder and come back;
-- files of another kind are refused by name.
+- a sentencepiece file is followed exactly: sentencepiece itself has the same ids for any text;
+- a word-piece vocabulary has the ids of the library's own BERT tokenizer;
+- special tokens are added as in InstructBLIP's code, and can be saved and loaded;
+- files of another kind are rejected by name.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def test_sentencepiece_agrees_on_any_text(model_file):
     @settings(max_examples=400, deadline=None, derandomize=True)
     @given(st.text(st.sampled_from("abcdeinorstEP  .,:!?\n\té😀ﬁ①½ñ日'-") | st.characters(codec="utf-8"), max_size=40))
     def agree(text: str) -> None:
-        # Names of control tokens inside a text are those tokens to us, as to the original's wrapper.
+        # Names of control tokens in a text are read as those tokens, as in the original code.
         assert ours(text, add_special_tokens=False)["input_ids"] == theirs.encode(text)
 
     agree()
@@ -99,7 +99,7 @@ def test_wordpiece_agrees_with_the_librarys_bert_tokenizer(tmp_path):
     assert load_qformer_tokenizer(str(tmp_path / "vocab.txt"))("awe")["input_ids"] == ours("awe")["input_ids"]
 
 
-def test_files_of_another_kind_are_refused_by_name(tmp_path):
+def test_files_of_another_kind_are_rejected_by_name(tmp_path):
     (tmp_path / "tokenizer.model").write_bytes(b"no model")
     with pytest.raises(WeightsError, match=r"tokenizer\.model"):
         load_llm_tokenizer(str(tmp_path))

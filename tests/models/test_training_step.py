@@ -1,11 +1,11 @@
 """Properties of a training step of the EmoVIT model, decoder-only and encoder-decoder alike.
 
-- grouping by length changes neither loss nor gradients, and the groups are the cheapest that there are;
+- grouping by length changes neither loss nor gradients, and the groups are the cheapest possible;
 - logits are computed at supervised positions only, in both kinds of language models;
 - the log-probability of each answer is minus its loss alone, and their sum minus the loss, with the same gradients;
-- every trained tensor has a gradient but those listed as dead; recomputing activations changes none of them;
-- nothing frozen is part of a graph or has a gradient; parts in half precision work together with and without autocast;
-- cut texts and empty answers are counted by pair; what no batch can be is refused by name.
+- every trained tensor has a gradient except the dead ones; recomputing activations does not change them;
+- frozen tensors have no graph and no gradient; parts in half precision work together, with and without autocast;
+- truncated texts and empty answers are counted by pair; invalid batches are rejected by name.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def gradients(model: EmoVIT, batch: dict) -> tuple[float, dict[str, torch.Tensor
 def assert_same_gradients(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
     assert one.keys() == other.keys()
     for name, gradient in one.items():
-        # Key biases have nothing but rounding.
+        # The gradients of key biases are rounding.
         assert (gradient - other[name]).norm() <= 1e-4 * gradient.norm() + 1e-4, name
 
 
@@ -134,7 +134,7 @@ def cheapest(lengths: list[tuple[int, int]], cost: int) -> int:
     st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=1, max_size=7),
     st.sampled_from([0, 1, 16, 200]),
 )
-def test_groups_hold_every_row_once_at_the_least_cost(lengths, cost):
+def test_groups_have_every_row_once_at_the_least_cost(lengths, cost):
     groups = length_groups(lengths, cost)
     assert sorted(row for group in groups for row in group) == list(range(len(lengths)))
     runs = [[lengths[row] for row in group] for group in groups]
@@ -148,15 +148,15 @@ def test_logits_at_supervised_positions_only(model, batch):
     counted = model(batch)["num_tokens"]
     assert all(len(shape) == 1 for shape in rows)
     assert sum(shape[0] for shape in rows) == counted
-    assert not head._forward_pre_hooks, "scoring and generation need the logits that they ask for"
+    assert not head._forward_pre_hooks, "scoring and generation need other logits"
 
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
 @pytest.mark.parametrize("reads_text", [True, False])
-def test_every_trained_tensor_has_a_gradient_but_the_dead(build, mixed, kind, reads_text):
+def test_every_trained_tensor_has_a_gradient_except_dead_ones(build, mixed, kind, reads_text):
     model = build(kind, trained_parts="all", qformer_text_input=reads_text)
     _, found = gradients(model, mixed)
-    # With a gradient for each of them, data-parallel training need not look for unused parameters.
+    # So data-parallel training does not have to search for unused parameters.
     assert list(found) == model.trained_parameter_names()
     dead = set(model.dead_parameters())
     for name, gradient in found.items():
@@ -184,7 +184,7 @@ def test_every_trained_tensor_has_a_gradient_but_the_dead(build, mixed, kind, re
 
 @pytest.mark.parametrize("reads_text", [True, False])
 def test_data_parallel_training_has_no_unused_parameters(build, mixed, reads_text, tmp_path):
-    """The second step of torch's own wrapper fails where a trained tensor had no gradient in the first."""
+    """The second step of torch's own wrapper fails if a trained tensor had no gradient in the first."""
     model = build("causal", qformer_text_input=reads_text)
     store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
@@ -252,7 +252,7 @@ def test_parts_of_different_precision_work_together(build, mixed, kind, precisio
         model(mixed)
 
 
-def test_cut_and_empty_texts_are_noted_by_pair(build, mixed):
+def test_truncated_and_empty_texts_are_noted_by_pair(build, mixed):
     model = build("causal", max_txt_len=12, max_output_txt_len=6)
     loss = model.answer_loss({**mixed, "text_output": ["No.", "It is dark, says the girl.", "", "awe"]})
     count = lambda text: len(model.llm_tokenizer(text, add_special_tokens=False)["input_ids"])  # noqa: E731
@@ -286,11 +286,11 @@ def test_cut_and_empty_texts_are_noted_by_pair(build, mixed):
         ({"text_input": [], "text_output": []}, r"no question"),
     ],
 )
-def test_what_no_batch_can_be_is_refused_by_name(build, mixed, change, message):
+def test_invalid_batches_are_rejected_by_name(build, mixed, change, message):
     with pytest.raises(ValueError, match=message):
         build("causal")({**mixed, **change})
 
 
-def test_texts_longer_than_the_qformer_reads_are_a_configuration_problem(build):
+def test_text_length_beyond_the_qformers_positions_is_a_configuration_problem(build):
     with pytest.raises(ConfigError, match=r"model.max_txt_len: 129 tokens, the Q-Former has 128 positions"):
         build("causal", max_txt_len=129)

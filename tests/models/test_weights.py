@@ -1,10 +1,10 @@
-"""Where weights come from.
+"""Properties of the sources of weights.
 
-- the environment variable wins over the YAML, and each kind of source is told apart;
-- missing weights are refused with what to fetch and where to put it, without a network when offline;
+- the environment variable takes precedence over the YAML, and each kind of source is recognised;
+- errors about missing weights tell what to download and where to put it, also offline;
 - a transformers folder and a LAVIS-format file of the same weights give the same model;
-- files that are cut off or belong to another architecture are refused by name;
-- the configurations that ship name every registered model, and the large ones fail with advice, not with a traceback.
+- weights of other sizes are rejected by name;
+- all problems of a configuration are reported together; large models fail with advice, not with a traceback.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def same_answers(first: EmoVIT, second: EmoVIT, batch: dict) -> None:
     )
 
 
-def test_environment_wins_and_kinds_are_told_apart(tmp_path, monkeypatch):
+def test_environment_takes_precedence_and_kinds_are_recognised(tmp_path, monkeypatch):
     monkeypatch.delenv("EMOVIT_WEIGHTS_TEST", raising=False)
     assert find_weights(settings_for("owner/name")).kind == "hub"
     assert find_weights(settings_for(tmp_path / "a.pth")).kind == "lavis_file"
@@ -90,7 +90,7 @@ def test_environment_wins_and_kinds_are_told_apart(tmp_path, monkeypatch):
     assert (source.kind, source.location, source.named_by) == ("folder", str(tmp_path), "EMOVIT_WEIGHTS_TEST")
 
 
-def test_folder_gives_back_the_same_model(folder, build_parts, batch):
+def test_folder_gives_the_same_model(folder, build_parts, batch):
     loaded = EmoVIT(load_parts(settings_for(folder)), settings_for(folder)).eval()
     original = EmoVIT(build_parts("causal"), settings_for(folder)).eval()
     same_answers(loaded, original, batch)
@@ -99,7 +99,7 @@ def test_folder_gives_back_the_same_model(folder, build_parts, batch):
 def test_lavis_file_gives_the_same_model(folder, build_parts, batch, tmp_path):
     parts = build_parts("causal")
     with torch.no_grad():
-        # EVA has no key bias, so a file in LAVIS's format can only carry a zero there.
+        # EVA has no key bias, so it is zero in a file in LAVIS's format.
         for layer in parts.core.vision_model.encoder.layers:
             layer.self_attn.qkv.bias.chunk(3)[1].zero_()
     state = lavis_names(parts.core.state_dict())
@@ -112,7 +112,7 @@ def test_lavis_file_gives_the_same_model(folder, build_parts, batch, tmp_path):
     for name, tensor in parts.core.state_dict().items():
         assert torch.equal(back[name], tensor), name
 
-    # The language model's own folder, as one that was fetched on its own.
+    # The language model's folder, as if it was downloaded separately.
     llm = tmp_path / "llm"
     parts.core.language_model.save_pretrained(llm)
     parts.llm_tokenizer.save_pretrained(llm)
@@ -148,7 +148,7 @@ def test_missing_weights_come_with_advice(location, reason, monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES[1:])
-def test_large_models_are_registered_and_advise_when_absent(name, monkeypatch):
+def test_large_models_are_registered_and_fail_with_advice(name, monkeypatch):
     monkeypatch.setenv("EMOVIT_OFFLINE", "1")
     monkeypatch.delenv("EMOVIT_WEIGHTS_" + name.removeprefix("emovit_").upper(), raising=False)
     model_class = registry.get_model_class(name)
@@ -156,7 +156,7 @@ def test_large_models_are_registered_and_advise_when_absent(name, monkeypatch):
         model_class.from_pretrained(model_class.DEFAULT_MODEL_TYPE)
 
 
-def test_weights_are_looked_for_before_anything_is_loaded(folder, monkeypatch):
+def test_weights_are_checked_before_anything_is_loaded(folder, monkeypatch):
     for name in ("EMOVIT_OFFLINE", "HF_HUB_OFFLINE", "EMOVIT_WEIGHTS_TEST"):
         monkeypatch.delenv(name, raising=False)
     assert check_weights(settings_for(folder)) is None
@@ -167,12 +167,12 @@ def test_weights_are_looked_for_before_anything_is_loaded(folder, monkeypatch):
             check_weights(settings_for(location))
 
 
-def test_weights_of_other_sizes_are_refused(folder):
+def test_weights_of_other_sizes_are_rejected(folder):
     with pytest.raises(WeightsError, match=r"image_size is 20, no multiple of.*8 pixels.*3 query.*token is 5"):
         load_parts(settings_for(folder, image_size=20, num_query_token=5))
 
 
-def test_all_configuration_problems_come_at_once():
+def test_all_configuration_problems_are_reported_together():
     with pytest.raises(ConfigError) as error:
         EmoVIT.from_config({"arch": "emovit_tiny", "pretrained": "x", "image_sise": 3, "trained_parts": "qfomer"})
     assert "image_sise: unknown key (did you mean 'image_size'?)" in str(error.value)
@@ -180,6 +180,6 @@ def test_all_configuration_problems_come_at_once():
 
 
 @pytest.mark.parametrize("value", [5, None, [1], {"qformer": True}])
-def test_trained_parts_of_a_wrong_type_are_a_problem_like_any_other(value):
+def test_trained_parts_of_a_wrong_type_are_reported_too(value):
     with pytest.raises(ConfigError, match=r"2 problems(.|\n)*model\.trained_parts: should be a list of names"):
         EmoVIT.from_config({"arch": "emovit_tiny", "pretrained": "x", "image_size": "big", "trained_parts": value})

@@ -1,7 +1,7 @@
-"""Properties of `run.compile`: the parts named are translated where they are called, losses and gradients stay the
-same, and so do the names of weights; a machine without a compiler is told of it before anything is read.
+"""Properties of `run.compile`: the named parts are translated when they are called, with the same losses, gradients and
+names of weights; a machine without a compiler is detected before any data is read.
 
-Translation stops short of machine code here, which would take minutes; a slow test goes all the way.
+Translation stops before machine code here, which would take minutes; a slow test goes all the way.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_part_is_translated_and_computes_the_same(traced: list[int], part: str, module: str) -> None:
     torch._dynamo.reset()
     check([part], [module])
-    assert max(traced) > 50, "only the probe went through the compiler"
+    assert max(traced) > 50, "only the probe was compiled"
 
 
 @pytest.mark.slow
@@ -92,7 +92,7 @@ def test_with_the_real_compiler() -> None:
     check(["vision_encoder"], ["core.vision_model.encoder"])
 
 
-def test_without_a_compiler_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("no C++ compiler found\nand more")
 
@@ -101,3 +101,8 @@ def test_without_a_compiler_that_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(ConfigError, match=r"run\.compile: .*\(no C\+\+ compiler found\).*leave run\.compile empty"):
         compile_parts(model, ["qformer"], CPU)
     assert compile_parts(model, [], CPU) == []
+
+
+def test_a_part_that_cannot_be_compiled_is_rejected_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"no part 'query_tokens' to compile"):
+        compile_parts(load_model("emovit_tiny"), ["query_tokens"], CPU)

@@ -19,7 +19,7 @@ from lavis_emovit.evaluation.adapters.base import adapters
 from lavis_emovit.evaluation.benchmarks import Kind, Method
 from lavis_emovit.evaluation.metrics.explanations import MIN_REASON_WORDS, ExplanationMetrics
 from lavis_emovit.evaluation.metrics.registry import numbers_of
-from lavis_emovit.evaluation.suite.settings import SuiteSettings
+from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.settings import parse_settings
 

@@ -11,7 +11,7 @@ import yaml
 
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.evaluation.predictions import PredictionRow, write_predictions
-from lavis_emovit.evaluation.suite.settings import SuiteSettings
+from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.settings import parse_settings
 
 MIKELS = get_label_set("mikels8").labels

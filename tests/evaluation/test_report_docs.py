@@ -11,7 +11,7 @@ from report_page import page_of
 
 from lavis_emovit.cli.main import main
 from lavis_emovit.evaluation.report.comparison import COLUMNS
-from lavis_emovit.evaluation.suite.settings import SuiteSettings
+from lavis_emovit.evaluation.suite_settings import SuiteSettings
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
 

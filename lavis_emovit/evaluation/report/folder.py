@@ -23,7 +23,7 @@ from lavis_emovit.evaluation.benchmark_rows import DIRECT, BenchmarkRows, ModelK
 from lavis_emovit.evaluation.benchmarks import AXES, BenchmarkSettings, Kind
 from lavis_emovit.evaluation.judging import Judgement
 from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions
-from lavis_emovit.evaluation.suite.settings import SuiteSettings
+from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.evaluation.summaries import benchmark_references, benchmark_summary, suite_sensitivity
 from lavis_emovit.settings import parse_settings
 

@@ -18,7 +18,7 @@ from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation.adapters.base import Item, LanguageModel
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, label_in, label_set_of, truth_of
 from lavis_emovit.evaluation.suite.requests import Prepared, prepare
-from lavis_emovit.evaluation.suite.settings import SuiteSettings
+from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.progress import progress
 from lavis_emovit.shards.faults import SampleFaultError
 from lavis_emovit.shards.index import ShardIndex

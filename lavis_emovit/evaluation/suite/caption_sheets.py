@@ -10,7 +10,7 @@ from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.evaluation.sheets import HUMAN, CaptionPairs, human_caption, make_pairs, write_sheet
 from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark, open_benchmarks
 from lavis_emovit.evaluation.suite.recipe import load_suite
-from lavis_emovit.evaluation.suite.settings import SuiteSettings
+from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.settings import nearest_name
 
 

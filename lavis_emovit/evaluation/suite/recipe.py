@@ -9,7 +9,7 @@ from typing import Any
 
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.evaluation.adapters.base import adapters
-from lavis_emovit.evaluation.suite.settings import SuiteSettings
+from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.paths import find_recipe
 from lavis_emovit.recipes import is_dataset, read_user_tree, resolve_dataset, resolve_model
 from lavis_emovit.settings import parse_settings

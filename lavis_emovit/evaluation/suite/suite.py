@@ -41,7 +41,7 @@ from lavis_emovit.evaluation.suite.benchmark_data import ImageBatches, OpenBench
 from lavis_emovit.evaluation.suite.judge import judge_explanations
 from lavis_emovit.evaluation.suite.requests import FailureLimit, baseline_rows, request_rows
 from lavis_emovit.evaluation.suite.rows import SuiteRows
-from lavis_emovit.evaluation.suite.settings import SuiteSettings
+from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.evaluation.summaries import benchmark_references, benchmark_summary, suite_sensitivity
 from lavis_emovit.files import atomic_writer, explain_full_disk
 from lavis_emovit.paths import output_root

@@ -54,6 +54,11 @@ LIGHT_MODULES = (
     "lavis_emovit.evaluation.metrics",
     "lavis_emovit.evaluation.predictions",
     "lavis_emovit.plugin.bootstrap",
+    "lavis_emovit.plugin.loading",
+    "lavis_emovit.registered",
+    "lavis_emovit.runners.config",
+    "lavis_emovit.evaluation.suite.recipe",
+    "lavis_emovit.train",
     "lavis_emovit.cli.main",
 )
 

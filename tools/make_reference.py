@@ -1,10 +1,10 @@
-"""Golden data for `tests/models/test_golden.py`, from a plain reading of LAVIS's model, without any class of ours.
+"""Golden data for `tests/models/test_golden.py`, from a plain implementation of LAVIS's model without our classes.
 
     python tools/make_reference.py /tmp/reference --seed 1 --vision-depth 2 --queries 5 --cross-every 3
 
-Writes random weights in LAVIS's layout, tokenizers, inputs, and what InstructBLIP's original forward pass makes of
-them: every layer is written out on the tensors of the state dict, one sample at a time, without cache or padding. That
-this reading is right is shown by the golden test, which first lets it repeat the outputs of the original code.
+Writes random weights in LAVIS's layout, tokenizers, inputs, and the outputs of InstructBLIP's forward pass: every layer
+is spelled out on the tensors of the state dict, one sample at a time, without cache or padding. The golden test first
+checks that this implementation reproduces the outputs of the original code.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Sizes:
 
 
 class PlainModel:
-    """InstructBLIP as LAVIS computes it, on a state dict with LAVIS's names and a `config` of the reference layout."""
+    """InstructBLIP as in LAVIS, on a state dict with LAVIS's names and a `config` of the reference layout."""
 
     def __init__(self, state: Tensors, config: dict[str, Any], folder: Path):
         self.state, self.config = state, config
@@ -74,7 +74,7 @@ class PlainModel:
         return F.layer_norm(x, x.shape[-1:], self.state[name + ".weight"], self.state[name + ".bias"], eps)
 
     def images(self, image: torch.Tensor) -> torch.Tensor:
-        """EVA's encoder and the layer norm behind it: [B, 3, H, W] -> [B, P, D]."""
+        """EVA's encoder and the layer norm after it: [B, 3, H, W] -> [B, P, D]."""
         name, heads = "visual_encoder.", self.config["vit"]["num_heads"]
         patches = F.conv2d(
             image,
@@ -141,7 +141,7 @@ class PlainModel:
     # Texts
 
     def word_ids(self, text: str) -> list[int]:
-        """For the Q-Former: cut on the left to `MAX_TXT_LEN`, special tokens included."""
+        """For the Q-Former: cut on the left to `MAX_TXT_LEN`, including special tokens."""
         inner = self.words.encode(text, add_special_tokens=False).ids[-(MAX_TXT_LEN - 2) :]
         return [self.words.token_to_id("[CLS]"), *inner, self.words.token_to_id("[SEP]")]
 
@@ -153,10 +153,10 @@ class PlainModel:
     def embed(self, ids: list[int]) -> torch.Tensor:
         return self.state["llm_model.model.embed_tokens.weight"][ids]
 
-    # What the golden data hold
+    # Golden data
 
     def prefix(self, embeds_PD: torch.Tensor, question: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Query output and what the language model reads of the image."""
+        """Query output, and its projection for the language model."""
         output = self.queries(embeds_PD, self.word_ids(question))
         return output, self.linear("llm_proj", output)
 
@@ -210,7 +210,7 @@ class PlainModel:
         }
 
     def candidate_losses(self, embeds_BPD: torch.Tensor, question: str, candidates: Sequence[str]) -> torch.Tensor:
-        """LAVIS's own: summed over the candidate's tokens, divided by the length that all rows are padded to."""
+        """LAVIS's loss: summed over the candidate's tokens, divided by the padded length of all rows."""
         prompt = self.prompt_ids(question)
         rows = [self.pieces.encode(candidate) for candidate in candidates]
         length = self.state["query_tokens"].shape[1] + len(prompt) + max(map(len, rows)) - 1
@@ -254,7 +254,7 @@ def rotate(x_TD: torch.Tensor, heads: int, base: float = 10000.0) -> torch.Tenso
 
 
 def random_state(sizes: Sizes, words: int, pieces: int) -> Tensors:
-    """Weights of LAVIS's names and shapes, large enough that every part matters."""
+    """Weights with LAVIS's names and shapes, large enough that every part has an effect."""
     state: Tensors = {}
 
     def matrix(name: str, rows: int, columns: int, bias: bool = True) -> None:
@@ -373,7 +373,7 @@ def write_reference(folder: Path, sizes: Sizes, seed: int) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write a folder with the sizes asked for."""
+    """Write a folder with the given sizes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)

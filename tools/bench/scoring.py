@@ -1,19 +1,18 @@
-"""Images per second of candidate scoring: the plain way of repeating everything for each candidate, and ours beside it.
+"""Images per second of candidate scoring: plain scoring, which repeats everything for each candidate, and ours.
 
     python tools/bench/scoring.py
     python tools/bench/scoring.py --device cuda --shapes vicuna7b --images 8
 
-The plain way is LAVIS's: projected query tokens and prompt are repeated for every candidate, the language model reads
-all rows whole, gives logits at every position, and the loss is taken over them. It is tried with all candidates at once
-and with a segment for each candidate, and goes on with what was faster. Both sides see the same model, the same
-attention and the same inputs, encode each image and run the Q-Former once, and take turns within one process. Before
-anything is timed, the scores of both are compared.
+Plain scoring is LAVIS's: projected query tokens and prompt are repeated for every candidate, and the language model
+computes logits at every position of all rows. It is tried with all candidates at once and with one segment per
+candidate, and the faster one is measured. Both sides have the same model, attention and inputs, encode each image and
+run the Q-Former once, and alternate in one process. Their scores are compared before anything is timed.
 
-On a CPU one thread is used unless told otherwise: with all cores, the neighbours on a shared machine decide. Beside the
-time on the clock stands the processor's, which they disturb less.
+On a CPU the default is one thread, because with all cores other work on a shared machine has too much influence. The
+result has wall-clock and processor time; other work affects the latter less.
 
-Weights are random: the time does not depend on them. The tokenizer cuts words into pieces of up to four letters, which
-gives the labels one to four tokens each.
+Weights are random, because time does not depend on them. The tokenizer splits words into pieces of up to four letters,
+so labels have one to four tokens.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LABEL_SETS = {"EmoSet": "mikels8", "WEBEmo": "webemo25"}
 PIECES = r" ?[A-Za-z]{1,4}|[^A-Za-z]"
 SPECIAL = ["[PAD]", "<s>", "</s>", "[UNK]"]
-# What a question about an annotated picture may begin with; it brings the shorter prompt over a hundred tokens.
+# A possible beginning of a question about an annotated image; with it, the shorter prompt has over 100 tokens.
 CONTEXT = (
     "The picture is bright and colorful, the scene is a park, there are a dog and a ball in it, and somebody is "
     "running across the grass. "
@@ -70,7 +69,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "vicuna7b": {
         "vision_config": {}, "qformer_config": {}, "text_config": {"model_type": "llama", "vocab_size": 32001},
     },
-    # To try the script itself.
+    # To test this script.
     "tiny": {
         "vision_config": {
             "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4,
@@ -93,9 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shapes", choices=SHAPES, default="100m")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--images", type=int, default=2, help="pictures of a batch, one question each")
+    parser.add_argument("--images", type=int, default=2, help="images per batch, one question each")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5, help="timed rounds; both sides once in each")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds, each with both sides")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "scoring.json")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
@@ -147,7 +146,7 @@ def build_model(shapes: str, device: str) -> EmoVIT:
 
 
 def word_piece_tokenizer() -> PreTrainedTokenizerFast:
-    """Words in pieces of up to four letters, for the strings of this benchmark."""
+    """Splits words into pieces of up to four letters, for the strings of this benchmark."""
     texts = [text for name in LABEL_SETS for text in (question_about(name), *get_label_set(LABEL_SETS[name]).labels)]
     pieces = sorted({piece for text in texts for piece in re.findall(PIECES, text)})
     vocabulary = {token: number for number, token in enumerate([*SPECIAL, *pieces])}
@@ -165,24 +164,26 @@ def measure(model: EmoVIT, name: str, num_images: int, rounds: int) -> dict[str,
     generator = torch.Generator().manual_seed(1)
     image = torch.randn(num_images, 3, size, size, generator=generator).to(model.device)
     samples = {"image": image, "prompt": [question_about(name)] * num_images}
-    ways: dict[str, Callable[[], torch.Tensor]] = {
+    sides: dict[str, Callable[[], torch.Tensor]] = {
         "plain": lambda: plain_scores(model, samples, labels, 1),
         "plain, segments": lambda: plain_scores(model, samples, labels, len(labels)),
         "one pass": lambda: model.score_candidates(samples, labels),
         "perception": lambda: model._visual_prefix(samples, samples["prompt"]),
     }
     with torch.no_grad():
-        scores = {way: run() for way, run in ways.items() if way != "perception"}  # this warms up, too
+        scores = {side: run() for side, run in sides.items() if side != "perception"}  # also a warm-up
         difference = max(float((other - scores["one pass"]).abs().max()) for other in scores.values())
         tolerance = 1e-4 if model.settings.frozen_precision == "fp32" else 0.5
         if difference > tolerance:
-            raise SystemExit(f"the scores of both ways differ by {difference}")
-        trial = {way: timed(ways[way], model.device) for way in ("plain", "plain, segments")}
+            raise SystemExit(f"the scores of both sides differ by {difference}")
+        trial = {side: timed(sides[side], model.device) for side in ("plain", "plain, segments")}
         num_segments = 1 if trial["plain"] <= trial["plain, segments"] else len(labels)
-        ways["plain"] = lambda: plain_scores(model, samples, labels, num_segments)
-        del ways["plain, segments"]
-        times = [{way: timed(run, model.device) for way, run in ways.items()} for _ in range(rounds)]
-    clock, processor = ({way: statistics.median(row[way][kind] for row in times) for way in ways} for kind in (0, 1))
+        sides["plain"] = lambda: plain_scores(model, samples, labels, num_segments)
+        del sides["plain, segments"]
+        times = [{side: timed(run, model.device) for side, run in sides.items()} for _ in range(rounds)]
+    clock, processor = (
+        {side: statistics.median(row[side][kind] for row in times) for side in sides} for kind in (0, 1)
+    )
     return {
         "label_set": name,
         "num_candidates": len(labels),
@@ -195,7 +196,7 @@ def measure(model: EmoVIT, name: str, num_images: int, rounds: int) -> dict[str,
         "images_per_s": num_images / clock["one pass"],
         "ratio": clock["plain"] / clock["one pass"],
         "ratio_of_processor_time": processor["plain"] / processor["one pass"],
-        # What is left without image encoder and Q-Former, which both sides run alike.
+        # Without image encoder and Q-Former, which are the same on both sides.
         "ratio_of_language_model": (processor["plain"] - processor["perception"])
         / (processor["one pass"] - processor["perception"]),
         "median_seconds": clock,
@@ -205,7 +206,7 @@ def measure(model: EmoVIT, name: str, num_images: int, rounds: int) -> dict[str,
 
 
 def plain_scores(model: EmoVIT, samples: dict[str, Any], candidates: list[str], num_segments: int) -> torch.Tensor:
-    """Summed log-likelihoods [N, C] in the plain way: each candidate in a whole row of its own, logits everywhere."""
+    """Summed log-likelihoods [N, C] by plain scoring: one whole row per candidate, logits at every position."""
     language_model, tokenizer = model.core.language_model, model.llm_tokenizer
     prompts = samples["prompt"]
     prefix = model._visual_prefix(samples, prompts)
@@ -239,7 +240,7 @@ def plain_scores(model: EmoVIT, samples: dict[str, Any], candidates: list[str], 
 
 
 def timed(run: Callable[[], Any], device: torch.device) -> tuple[float, float]:
-    """Seconds of one call on the clock, and of this process on the processors (on a GPU they are the same)."""
+    """Wall-clock and processor seconds of one call (the same on a GPU)."""
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.synchronize(device)
@@ -252,7 +253,7 @@ def timed(run: Callable[[], Any], device: torch.device) -> tuple[float, float]:
 
 
 def count_parameters(model: EmoVIT) -> dict[str, int]:
-    """Numbers of parameters by part, and all of them."""
+    """Numbers of parameters, by part and in total."""
     parts = {
         "vision_encoder": model.core.vision_model,
         "qformer": model.core.qformer,
@@ -263,7 +264,7 @@ def count_parameters(model: EmoVIT) -> dict[str, int]:
 
 
 def circumstances() -> dict[str, Any]:
-    """What the numbers were measured with."""
+    """Commit, versions and machine of the measurement."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.strip()

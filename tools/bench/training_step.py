@@ -1,19 +1,18 @@
-"""A training step on EmoVIT's mix of lengths: ours beside the plain way of the original code, in alternating rounds.
+"""A training step on EmoVIT's mix of lengths: ours and the original code's plain step, in alternating rounds.
 
     python tools/bench/training_step.py                                      # about 100 M parameters, on the CPU
     python tools/bench/training_step.py --device cuda --shapes vicuna7b      # 7B shapes in bf16, on one GPU
 
-Weights are random, sizes are those below; both sides train the same weights (Q-Former, query tokens, projection, layer
-norm) on the same batches, with a learning rate of zero, so that their losses must stay equal. The plain way encodes the
-image again for each of its questions, pads every row to the longest of its batch, computes attention eagerly and logits
-at every position. It is measured at several sizes of its batch; `ratio` is against the whole batch at once, and
-`ratio_to_best_plain` against the best of them.
+Weights are random. Both sides train the same weights (Q-Former, query tokens, projection, layer norm) on the same
+batches with a learning rate of zero, so their losses must stay equal. The plain step encodes an image again for each of
+its questions, pads every row to the longest of its batch, uses eager attention and computes logits at every position.
+It is measured with several batch sizes: `ratio` is for the whole batch at once, `ratio_to_best_plain` for the best one.
 
-On a CPU, time is the processor time of this process, so that other work on the machine counts little; on a GPU it is
-wall time.
+On a CPU, time is the processor time of this process, so other work on the machine has little influence; on a GPU it is
+wall-clock time.
 
-Model FLOPs utilisation counts what the samples need and not what is computed, as `lavis_emovit.runners.flops` does for
-the log of a run: 4NT for the frozen language model behind the Q-Former, and no padding.
+Model FLOPs utilisation counts what the samples need, not what is computed, as in the log of a run: 4NT for the frozen
+language model after the Q-Former, and no padding.
 """
 
 from __future__ import annotations
@@ -43,9 +42,9 @@ MAX_TXT_LEN, MAX_OUTPUT_TXT_LEN = 128, 256  # EmoVIT's
 NUM_WORDS = 8000
 LOSS_TOLERANCE = 1e-3
 
-# EmoVIT's mix: 82 % of the pairs are categorical, one an image; 7 % of the images have the three questions of a
-# conversation as well, and 0.7 % one of reasoning. Lengths in tokens, (question), (answer), are drawn evenly from these
-# ranges: our estimate of what the prompts ask for, since the data are not public.
+# EmoVIT's mix: 82 % of the pairs are categorical, one per image; 7 % of the images also have the three questions of a
+# conversation, and 0.7 % one of reasoning. Lengths in tokens, (question), (answer), are drawn uniformly from these
+# ranges. They are estimated from the prompts, because the data are not public.
 LENGTHS = {
     "categorical": ((44, 64), (6, 9)),
     "conversation": ((8, 24), (12, 48)),
@@ -84,7 +83,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Side:
-    """One way of doing the step, and what was measured of it."""
+    """One implementation of the step, and its measurements."""
 
     name: str
     loss: Callable[[dict[str, Any]], float]  # forward and backward of a batch; the mean loss over its answer tokens
@@ -100,13 +99,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--shapes", choices=SHAPES, default="cpu100m")
-    parser.add_argument("--images", type=int, default=32, help="images of a batch")
-    parser.add_argument("--batches", type=int, default=1, help="different batches, all of them in every round")
+    parser.add_argument("--images", type=int, default=32, help="images per batch")
+    parser.add_argument("--batches", type=int, default=1, help="different batches, all in every round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--plain-batch-sizes", type=int, nargs="*", default=[8, 1], help="besides the whole batch")
+    parser.add_argument("--plain-batch-sizes", type=int, nargs="*", default=[8, 1], help="beside the whole batch")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--peak-tflops", type=float, help="of the device, where its name is not known here")
+    parser.add_argument("--peak-tflops", type=float, help="of the device, if its name is not in gpu_peaks.json")
     parser.add_argument("--out", type=Path, help="default: benchmarks/training_step.json, with _<shapes> on a GPU")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
@@ -123,7 +122,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run all sides in alternating rounds.
 
     Raises:
-        AssertionError: the losses of two sides differ by more than LOSS_TOLERANCE, so that they do not do the same.
+        AssertionError: the losses of two sides differ by more than LOSS_TOLERANCE.
     """
     device = torch.device(arguments.device)
     clock = time.perf_counter if device.type == "cuda" else time.process_time
@@ -155,7 +154,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                 except torch.cuda.OutOfMemoryError:
                     if side.name == "ours":
                         raise
-                    sides.remove(side)  # a batch that does not fit is no batch size for the plain way
+                    sides.remove(side)  # this batch size does not fit into memory
                     optimizer.zero_grad(set_to_none=True)
                     break
                 optimizer.step()
@@ -220,7 +219,7 @@ def build_model(shapes: str, device: torch.device, frozen_dtype: torch.dtype, se
 
 
 def word_tokenizer() -> PreTrainedTokenizerFast:
-    """One token for each of the words w0 to w7999, so that a text is as long as it is meant to be."""
+    """One token for each of the words w0 to w7999, so that texts have exact lengths."""
     words = ["[PAD]", "<s>", "</s>", "[UNK]", *(f"w{number}" for number in range(NUM_WORDS))]
     tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -232,7 +231,7 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
 def make_batches(num_batches: int, num_images: int, image_size: int, seed: int) -> list[dict[str, Any]]:
     """Random batches of EmoVIT's mix: a categorical question for every image, a conversation or a reasoning for some.
 
-    The shares hold over all batches together; which image of which batch has the long rows is drawn.
+    The shares hold for all batches together; the images with long rows are random.
     """
     rng = random.Random(seed)
     total = num_batches * num_images
@@ -270,7 +269,7 @@ def first_pairs(batch: dict[str, Any], count: int) -> dict[str, Any]:
 
 
 def our_loss(model: Any, batch: dict[str, Any]) -> float:
-    """Forward and backward of the model as it is."""
+    """Forward and backward of the model."""
     loss = model(batch)["loss"]
     loss.backward()
     return loss.item()
@@ -392,7 +391,7 @@ def summarise(
 
 
 def useful_flops(model: Any, batches: list[dict[str, Any]]) -> float:
-    """Operations that the samples need, padding and repeated images not counted; see the top of this file."""
+    """Operations that the samples need, without padding and repeated images."""
     from lavis_emovit.models.lengths import PassSizes
 
     real, supervised = _real_tokens(model, batches)
@@ -416,7 +415,7 @@ def _real_tokens(model: Any, batches: list[dict[str, Any]]) -> tuple[int, int]:
 
 
 def _peak_tflops(device: torch.device) -> float | None:
-    """Of bf16 on this GPU, where its name is known."""
+    """Peak of bf16 on this GPU, if its name is known."""
     from lavis_emovit.runners.flops import peak_flops
 
     if device.type != "cuda":
@@ -431,7 +430,7 @@ def _wait(device: torch.device) -> None:
 
 
 def circumstances(argv: Sequence[str]) -> dict[str, Any]:
-    """What the numbers were measured with."""
+    """Commit, versions and machine of the measurement."""
     from lavis_emovit.distributed.machine import machine_facts, package_versions
 
     def git(*arguments: str) -> str:

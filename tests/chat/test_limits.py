@@ -19,6 +19,7 @@ import json
 import os
 import signal
 import threading
+import time
 
 import pytest
 from chat_server import Action, ChatServer
@@ -256,11 +257,19 @@ def test_prices(tmp_path, make_settings, make_requests, ledger):
 
 def test_second_interrupt_records_calls_under_way(make_settings, make_requests, tmp_path):
     """The second Ctrl-C cancels calls under way. They get rows with their worst case, and the ledger stays usable."""
-    with ChatServer(latency_s=2.0) as server, Ledger(tmp_path / "ledger.jsonl") as ledger:
+    def interrupt_twice() -> None:
+        while server.num_requests < 8:
+            time.sleep(0.01)
+        handler = signal.getsignal(signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        while signal.getsignal(signal.SIGINT) is handler:  # two signals at once would count as one
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with ChatServer(latency_s=10.0) as server, Ledger(tmp_path / "ledger.jsonl") as ledger:
         settings = make_settings(server, max_usd=1.0)
         requests = make_requests(settings, 20)
-        for delay_s in (0.5, 0.7):
-            threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGINT)).start()
+        threading.Thread(target=interrupt_twice, daemon=True).start()
         with pytest.raises(KeyboardInterrupt):
             run_requests(requests, settings, ledger)
         assert ledger.counts == {"dropped": 8} and ledger.usd_spent > 0

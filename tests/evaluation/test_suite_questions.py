@@ -73,7 +73,7 @@ def test_truth_of_votes_and_values():
     assert truth_of(_record(valence=0.5), AFFECT, None) is None
     assert truth_of(_record(valence=0.5, arousal=-1.0), AFFECT, None).values == {"valence": 0.5, "arousal": -1.0}
     assert truth_of(_record(action_units={12: 3.0, 1: 0.0}), UNITS, None).values == {"AU1": 0.0, "AU12": 3.0}
-    with pytest.raises(DataError, match="say which one to ask with"):
+    with pytest.raises(DataError, match="choose one as `label_set`"):
         label_set_of(EMOTION, ("emotion6", "mikels8"), "here")
 
 
@@ -146,7 +146,7 @@ def test_the_published_rule_drops_what_it_cannot_read():
         ({"wordings": [9]}, "numbered 1 to 4"),
         ({"wordings": [4], "with_options": [True, False]}, "numbered 1 to 3"),
         ({"wordings": [1, 1]}, "the same choice twice"),
-        ({"slices": ["attribute.scene"]}, "no field of a record"),
+        ({"slices": ["attribute.scene"]}, "not a field of a record"),
         ({"label_set": "mikels"}, "did you mean 'mikels8'"),
         ({"split_": "test"}, "unknown key"),
     ],

@@ -59,7 +59,7 @@ def test_patience_counts_validations_without_a_better_one() -> None:
     [
         ({"valid_splits": [], "early_stop_patience": 2}, "run.early_stop_patience needs a split"),
         ({"valid_splits": [], "eval_every_steps": 2}, "run.eval_every_steps needs a split"),
-        ({"lr_step_decay": 0.5}, "no meaning with run.lr_sched=linear_warmup_cosine_lr"),
+        ({"lr_step_decay": 0.5}, "no effect with run.lr_sched=linear_warmup_cosine_lr"),
     ],
 )
 def test_settings_that_would_do_nothing_are_refused(changes: dict, words: str) -> None:

@@ -183,7 +183,7 @@ def test_a_finished_run_is_not_trained_again(
     before = (straight / "log.jsonl").read_bytes()
     with caplog.at_level("INFO"):
         run_recipe(recipe("straight.yaml", output_dir="straight", save_every_steps=2))
-    assert "is finished" in caplog.text
+    assert "is already finished" in caplog.text
     assert (straight / "log.jsonl").read_bytes() == before
 
 

@@ -111,6 +111,9 @@ class StandInModel(BaseModel):
         best_BT = self._logits(samples["image"]).argmax(-1)
         return ["".join(ALPHABET[letter] for letter in row) for row in best_BT.tolist()]
 
+    def compile_targets(self, part: str) -> list[tuple[str, nn.Module]]:
+        return []
+
     def trained_parameter_names(self) -> list[str]:
         return [name for name, parameter in self.named_parameters() if parameter.requires_grad]
 

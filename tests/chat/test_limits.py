@@ -257,6 +257,7 @@ def test_prices(tmp_path, make_settings, make_requests, ledger):
 
 def test_second_interrupt_records_calls_under_way(make_settings, make_requests, tmp_path):
     """The second Ctrl-C cancels calls under way. They get rows with their worst case, and the ledger stays usable."""
+
     def interrupt_twice() -> None:
         while server.num_requests < 8:
             time.sleep(0.01)

@@ -84,12 +84,16 @@ def test_functions_and_modules_exist():
             assert hasattr(importlib.import_module(module), attribute), name
 
 
-def test_the_example_runs(capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-    exec(compile(code, "docs/metrics.md", "exec"), {})
+def test_the_examples_run(capsys, monkeypatch):
+    example, own_metric = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    exec(compile(example, "docs/metrics.md", "exec"), {})
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].startswith("0.5 ") and shown[0].endswith(" 1")
     assert shown[1] == "0.5"
+    registry.metrics_of("emotion")
+    monkeypatch.setattr(registry, "_METRICS", dict(registry._METRICS))
+    exec(compile(own_metric, "docs/metrics.md", "exec"), {})
+    assert "answer_length" in {metric.name for metric in registry.metrics_of("explanation")}
 
 
 def test_the_seconds_are_those_of_the_benchmark():

@@ -13,9 +13,11 @@ import json
 import re
 
 import pytest
+import yaml
 from PIL import Image
 from report_page import check_can_be_read_aloud, check_loads_nothing, check_references, page_of
 from sklearn import metrics as reference
+from suite_folder import MIKELS, affect_rows, scene_rows, unit_rows
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics import compare_models
@@ -315,6 +317,45 @@ def test_several_splits_each_have_their_section(make_run):
     page = page_of(write_report(run))
     assert page.text.index("On test") < page.text.index("On val")
     assert page.text.count("Confusions") == 2
+
+
+def test_benchmarks_of_any_kind_in_a_run(make_run, tmp_path):
+    run = make_run(stages=(), summary=False)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["run"]["test_benchmarks"] = {
+        "feelings": {"dataset": "oasis", "kind": "valence_arousal"},
+        "faces": {"dataset": "disfa", "kind": "action_units", "active_from": 2},
+        "jokes": {"dataset": "oasis", "kind": "caption"},
+        "words": {"dataset": "emoset", "method": "generation", "wordings": [1, 2], "label_set": "mikels8"},
+    }
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    answer = PredictionRow(instance_id="0", record_id="0", label=None, prediction=None, answer="A funny caption")
+    for stage, model in (("before", "tiny"), ("after", "colours")):
+        rows = {
+            "feelings": affect_rows(model, "likelihood", 40, 0),
+            "faces": unit_rows(model, "direct", 40, 0),
+            "jokes": [answer],
+            "words": scene_rows("tiny", "generation", 12, len(model)),
+        }
+        for name, of_benchmark in rows.items():
+            write_predictions(run / "predictions" / f"{name}-{stage}.jsonl", of_benchmark)
+    events = [
+        {"event": "eval", "split": "words", "stage": "after", "metrics": {"labels": list(MIKELS)}},
+        {"event": "eval", "split": "feelings", "stage": "during", "step": 0, "metrics": {"mean_ccc": 0.1}},
+        {"event": "eval", "split": "feelings", "stage": "during", "step": 9, "metrics": {"mean_ccc": 0.3}},
+    ]
+    (run / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    page = page_of(write_report(run))
+    check_references(page)
+    check_can_be_read_aloud(page)
+    for words in ("On feelings", "mean CCC after tuning", "mean F1 before tuning", "A funny caption"):
+        assert words in page.text
+    assert "active from an intensity of 2" in page.text
+    assert "2 variants of the question" in page.text
+    assert "Validation mean CCC by step. step 0: 0.1, step 9: 0.3." in page.html
+    assert [table[0][1:9] for table in page.tables if table[0][0].startswith("true")][-1] == list(MIKELS)
+    both = page_of(write_comparison([run, make_run("other")], tmp_path / "both.html"))
+    assert "have no predictions on the same split" in both.text
 
 
 def test_several_runs_on_one_page(make_run, tmp_path):

@@ -66,10 +66,10 @@ def report_entry(folder: Folder, key: str) -> Entry:
         sections.append(_benchmark_section(folder, benchmark, f"{key}-{place}"))
     sections.append(_settings_section(folder, key))
     failed = [
-        f"{result_name(*one)} on {benchmark.name}: {count}"
-        for benchmark in folder.benchmarks
-        for one, rows in benchmark.rows.items()
-        if (count := sum(row.error is not None for row in rows))
+        f"{result_name(one['model'], one['method'])} on {name}: {one['num_errors']}"
+        for name, numbers in folder.summary["benchmarks"].items()
+        for one in numbers["results"]
+        if one["num_errors"]
     ]
     note = f"Some samples failed and are not in any metric; see the lists below ({'; '.join(failed)})."
     return Entry(
@@ -104,9 +104,13 @@ def side_by_side(folders: Sequence[Folder]) -> list[Section]:
     return sections
 
 
-def _stage_results(folder: Folder, benchmark: str) -> dict[str, Values]:
-    """The results of a run on a benchmark by stage: `before` and `after` tuning."""
-    return {one["model"].split()[0]: one for one in folder.summary["benchmarks"][benchmark]["results"]}
+def _stage_results(folder: Folder) -> dict[str, dict[str, Values]]:
+    """The results of a run by benchmark and by stage, `before` and `after` tuning; captions have none."""
+    found = {
+        name: {one["model"].split()[0]: one for one in numbers["results"] if "headline" in one}
+        for name, numbers in folder.summary["benchmarks"].items()
+    }
+    return {name: results for name, results in found.items() if results}
 
 
 def _lede(folder: Folder) -> str:
@@ -117,25 +121,23 @@ def _lede(folder: Folder) -> str:
         num_rows = sum(len(rows) for benchmark in folder.benchmarks for rows in benchmark.rows.values())
         return f"{models} on {benchmarks}, {num_rows:,} answers."
     text = f"{_setting(folder, 'model.arch') or 'A model'} on {folder.dataset}"
-    if not folder.benchmarks:
-        return f"{text}."
-    benchmark = folder.benchmarks[0]
-    num_samples = list(_stage_results(folder, benchmark.name).values())[-1]["num_samples"]
-    labels = f"{len(benchmark.label_set)} emotions, " if benchmark.label_set else ""
-    return f"{text}: {labels}{num_samples:,} {benchmark.name} images. {_tuning_sentence(folder, benchmark.name)}"
+    for name, results in _stage_results(folder).items():
+        label_set = next(one.label_set for one in folder.benchmarks if one.name == name)
+        labels = f"{len(label_set)} emotions, " if label_set else ""
+        sentence = _tuning_sentence(results, folder.summary["benchmarks"][name]["comparisons"])
+        return f"{text}: {labels}{list(results.values())[-1]['num_samples']:,} {name} images. {sentence}"
+    return f"{text}."
 
 
-def _tuning_sentence(folder: Folder, benchmark: str) -> str:
+def _tuning_sentence(results: dict[str, Values], comparisons: Sequence[Values]) -> str:
     """The effect of tuning, as far as the interval of the paired difference shows one."""
-    results = _stage_results(folder, benchmark)
     metric = next(iter(results.values()))["headline"]["name"]
     shown = {stage: headline_cell(result["headline"]).text for stage, result in results.items()}
     if len(results) < 2:
         ((stage, value),) = shown.items()
         return f"The {metric}{' before tuning' if stage == 'before' else ''} is {value}."
     change = f"from {shown['before']} to {shown['after']}"
-    (difference,) = folder.summary["benchmarks"][benchmark]["comparisons"]
-    interval = difference.get("interval")
+    interval = comparisons[0].get("interval")
     if interval is None:
         return f"The {metric} went {change}; the difference could not be tested."
     if interval["low"] > 0 or interval["high"] < 0:
@@ -154,9 +156,10 @@ def _span(metric: str, interval: Values) -> str:
 def _result_section(folder: Folder, key: str) -> Section:
     parts = []
     if folder.is_run:
-        for place, benchmark in enumerate(folder.benchmarks, start=1):
-            heading = f"On {benchmark.name}" if len(folder.benchmarks) > 1 else ""
-            parts.append(_stages_part(folder, benchmark.name, f"{key}-result-{place}", heading))
+        for place, (name, results) in enumerate(_stage_results(folder).items(), start=1):
+            heading = f"On {name}" if len(folder.benchmarks) > 1 else ""
+            comparisons = folder.summary["benchmarks"][name]["comparisons"]
+            parts.append(_stages_part(f"{key}-result-{place}", heading, results, comparisons))
     elif table := headline_table([("", folder.summary)], f"{key}-headline"):
         parts.append(Part(tables=[table]))
     if lines := skipped(folder.summary):
@@ -164,9 +167,8 @@ def _result_section(folder: Folder, key: str) -> Section:
     return Section(f"{key}-result", "Result", parts)
 
 
-def _stages_part(folder: Folder, benchmark: str, key: str, heading: str) -> Part:
+def _stages_part(key: str, heading: str, results: dict[str, Values], comparisons: Sequence[Values]) -> Part:
     """The results of a run on a benchmark, before and after tuning."""
-    results = _stage_results(folder, benchmark)
     hero, dots, facts = [], [], []
     for stage, result in results.items():
         headline, cell = result["headline"], headline_cell(result["headline"])
@@ -175,7 +177,7 @@ def _stages_part(folder: Folder, benchmark: str, key: str, heading: str) -> Part
         if "classification" in result["metrics"]:
             name = f"{stage.capitalize()} tuning" if when else "The model"
             dots.append(Dot(name, headline["value"], headline["interval"], stage))
-    for one in folder.summary["benchmarks"][benchmark]["comparisons"]:
+    for one in comparisons:
         if "difference" in one:
             value = points(one["difference"]) if is_share(one["metric"]) else signed(one["difference"])
             detail = f"95 %: {_span(one['metric'], one['interval'])}" if one["interval"] else ""
@@ -210,11 +212,10 @@ def _runs_table(runs: Sequence[Folder]) -> Table:
     rows = []
     for run in runs:
         model = Cell(_setting(run, "model.arch") or "unknown")
-        for benchmark in run.benchmarks:
-            results = _stage_results(run, benchmark.name)
+        for name, results in _stage_results(run).items():
             *before, last = results.values()
             cell, f1 = headline_cell(last["headline"]), last["metrics"].get("classification", {}).get("macro_f1")
-            texts_of_row = [benchmark.name, f"{last['num_samples']:,}"]
+            texts_of_row = [name, f"{last['num_samples']:,}"]
             texts_of_row.append(headline_cell(before[0]["headline"]).text if before else "")
             last_cells = [Cell(cell.text, cell.detail), Cell("" if f1 is None else number(f1))]
             rows.append((run.label, [model, *map(Cell, texts_of_row), *last_cells]))

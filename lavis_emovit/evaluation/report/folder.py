@@ -20,7 +20,7 @@ import yaml
 from lavis_emovit.emotion.labels import CUSTOM_PREFIX, LABEL_SETS, LabelSet, get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.benchmark_rows import DIRECT, BenchmarkRows, ModelKey
-from lavis_emovit.evaluation.benchmarks import AXES, BenchmarkSettings, Kind
+from lavis_emovit.evaluation.benchmarks import AXES, BenchmarkSettings, Kind, RunBenchmarkSettings
 from lavis_emovit.evaluation.judging import Judgement
 from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
@@ -196,8 +196,7 @@ def _run_benchmark(folder: Folder, name: str, rows: Sequence[PredictionRow]) -> 
         node = folder.setting(f"run.{key}")
         given = node.get(name) if isinstance(node, Mapping) else None
         if isinstance(given, Mapping):
-            shared = {key: value for key, value in given.items() if key in BenchmarkSettings.model_fields}
-            settings, problems = parse_settings(BenchmarkSettings, shared, "")
+            settings, problems = parse_settings(RunBenchmarkSettings, given, "")
             if settings is not None and not problems:
                 return settings
     names = {name for row in rows for name in row.true_values or {}}

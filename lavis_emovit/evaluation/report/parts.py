@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,7 +59,8 @@ def benchmark_parts(key: str, benchmark: BenchmarkRows, results: Sequence[Values
     """All parts about what was measured; `key` starts their ids."""
     found = {result_name(one["model"], one["method"]): one for one in results if "metrics" in one}
     measured = Measured(key, benchmark, found)
-    return [part for part in (make(measured) for make in _PARTS) if part is not None]
+    made = (_described_part(make, measured) if isinstance(make, str) else make(measured) for make in _PARTS)
+    return [part for part in made if part is not None]
 
 
 def _described_part(name: str, measured: Measured) -> Part | None:
@@ -313,15 +313,9 @@ def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
         yield name, float(value)
 
 
-def _described(name: str) -> Callable[[Measured], Part | None]:
-    return functools.partial(_described_part, name)
-
-
-_PARTS: tuple[Callable[[Measured], Part | None], ...] = (
-    *map(_described, ("labels", "affect", "action_units")),
-    *(_confusion_part, _classes_part, _scatter_part, _units_part, _calibration_part, _levels_part),
-    _described("soft_labels"),
-    *(_slices_part, _status_part),
-    *map(_described, ("original", "explanations", "judge")),
+# Functions that make a part, and parts that `texts.yaml` describes.
+_PARTS: tuple[Callable[[Measured], Part | None] | str, ...] = (
+    *("labels", "affect", "action_units", _confusion_part, _classes_part, _scatter_part, _units_part),
+    *(_calibration_part, _levels_part, "soft_labels", _slices_part, _status_part, "original", "explanations", "judge"),
     *(_variants_part, _other_part),
 )

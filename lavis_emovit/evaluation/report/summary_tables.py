@@ -26,9 +26,9 @@ _HASH_LENGTH = 12
 
 def markdown(summary: Mapping[str, Any]) -> str:
     """The numbers of a suite as Markdown: headline, counts of answers, skipped evaluations and published results."""
-    tables = [headline_table([("", summary)], ""), answers_table(summary)]
-    return render("summary.md.jinja", name=summary["suite"], numbers=tables, skipped=skipped(summary),
-                  references=references_table(summary, ""))  # fmt: skip
+    tables = {"headline": headline_table([("", summary)], ""), "answers": answers_table(summary)}
+    tables["references"] = references_table(summary, "")
+    return render("summary.md.jinja", name=summary["suite"], skipped=skipped(summary), **tables)
 
 
 def latex(summary: Mapping[str, Any]) -> str:
@@ -82,15 +82,8 @@ def answers_table(summary: Mapping[str, Any]) -> Table | None:
                 share_cell(original["accuracy"], detail=f"{original['num_dropped']} dropped") if original else NOTHING,
             ]
             rows.append((f"{benchmark}: {result_name(result['model'], result['method'])}", cells))
-    if not rows:
-        return None
-    notes = (
-        "Invalid answers count as wrong, or as the farther end of the scale for numbers. The count of answers excludes "
-        "errors and images without a truth. The published rule takes any sequence of letters for a label and drops "
-        "answers without a match; compare it only with published results.",
-    )
     columns = ("Answers", "Invalid", "Errors", "Without truth", "Accuracy by the published rule")
-    return Table("", "Counts of answers", "Benchmark and model", columns, rows, notes)
+    return Table("", "Counts of answers", "Benchmark and model", columns, rows) if rows else None
 
 
 def references_table(summary: Mapping[str, Any], key: str) -> Table | None:

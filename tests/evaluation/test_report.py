@@ -329,12 +329,12 @@ def test_benchmarks_of_any_kind_in_a_run(make_run, tmp_path):
         "words": {"dataset": "emoset", "method": "generation", "wordings": [1, 2], "label_set": "mikels8"},
     }
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    answer = PredictionRow(instance_id="0", record_id="0", label=None, prediction=None, answer="A funny caption")
+    answer = {"label": None, "prediction": None, "answer": "A funny caption", "image": "predictions/images/0.jpg"}
     for stage, model in (("before", "tiny"), ("after", "colours")):
         rows = {
             "feelings": affect_rows(model, "likelihood", 40, 0),
             "faces": unit_rows(model, "direct", 40, 0),
-            "jokes": [answer],
+            "jokes": [PredictionRow(instance_id="0", record_id="0", **answer)],
             "words": scene_rows("tiny", "generation", 12, len(model)),
         }
         for name, of_benchmark in rows.items():

@@ -72,6 +72,6 @@ def _write(folders: list[Folder], out: Path) -> Path:
 
 def _unique_label(path: Path, paths: Sequence[Path]) -> str:
     """As many of the last parts of a path as make it different from the others."""
-    others = [other for other in paths if other != path]
-    length = next((n for n in range(1, len(path.parts)) if all(o.parts[-n:] != path.parts[-n:] for o in others)), 1)
-    return "/".join(path.parts[-length:])
+    labels = ["/".join(path.parts[-length:]) for length in range(1, len(path.parts))]
+    others = [f"/{other.as_posix()}" for other in paths if other != path]
+    return next((label for label in labels if not any(one.endswith(f"/{label}") for one in others)), path.name)

@@ -46,7 +46,7 @@ def random_rows(num: int, accuracy: float = 0.6, seed: int = 0, labels=LABELS) -
     return [row(n, str(t), str(t if r else o)) for n, (t, o, r) in enumerate(zip(true, other, right))]
 
 
-ERROR = row(990, "awe", None, error="the picture is cut off")
+ERROR = row(990, "awe", None, error="the image is cut off")
 
 
 # ---- Draws and intervals ---------------------------------------------------------------------------------------------
@@ -55,12 +55,12 @@ ERROR = row(990, "awe", None, error="the picture is cut off")
 def test_metrics_on_every_resample_agree_with_scikit_learn():
     rows = random_rows(60)
     true = np.array([LABELS.index(r.label) for r in rows])
-    said = np.array([LABELS.index(r.prediction) if r.prediction in LABELS else 4 for r in rows])
+    predicted = np.array([LABELS.index(r.prediction) if r.prediction in LABELS else 4 for r in rows])
     resamples = Resamples(60, num_resamples=25, seed=3)
-    found = confusion_metrics(resamples.counts(true * 5 + said, 20), 4)
+    found = confusion_metrics(resamples.counts(true * 5 + predicted, 20), 4)
     for r, weights in enumerate(np.concatenate(list(resamples.weights()))):
         picked = np.repeat(np.arange(60), weights.astype(int))
-        x, y = true[picked], said[picked]
+        x, y = true[picked], predicted[picked]
         seen = sorted({*x} | {*y[y < 4]})
         assert found["accuracy"][r] == pytest.approx(reference.accuracy_score(x, y))
         assert found["balanced_accuracy"][r] == pytest.approx(
@@ -131,7 +131,7 @@ def test_errors_are_not_in_the_denominator_and_always_counted():
     assert without.accuracy_of_valid == 0.5
     assert without.statuses == {"ok": 1, "refused": 1}
     assert classification_metrics(rows[1:2], LABELS).accuracy_of_valid is None
-    with pytest.raises(DataError, match=r"all 1 rows are errors.*the picture is cut off"):
+    with pytest.raises(DataError, match=r"all 1 rows are errors.*the image is cut off"):
         classification_metrics([ERROR], LABELS)
 
 
@@ -220,7 +220,7 @@ def test_two_models_on_the_same_rows(metric):
 
 def test_pairs_with_an_error_on_either_side_are_skipped_and_counted():
     rows = random_rows(10)
-    failed = rows[3].model_copy(update={"prediction": None, "error": "no picture"})
+    failed = rows[3].model_copy(update={"prediction": None, "error": "no image"})
     found = compare_models(rows, [*rows[:3], failed, *rows[4:]], LABELS)
     assert (found.num_pairs, found.num_left_out, found.difference, found.p_value) == (9, 1, 0.0, 1.0)
     assert found.interval.low < 0 < found.interval.high
@@ -263,12 +263,12 @@ def test_sensitivity_is_the_mean_of_the_ratios():
     assert found.tasks["fi"].range == pytest.approx(0.2)
     assert found.sensitivity == pytest.approx((0.2 + 0) / 2)
     assert sensitivity({"fi": {"a": 0.0, "b": 0.0}}).sensitivity is None
-    for scores, said in (
+    for scores, message in (
         ({}, "no task"),
         ({"fi": {"a": 0.5}}, "at least two"),
         ({"fi": {"a": 1, "b": math.nan}}, "nan"),
     ):
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             sensitivity(scores)
 
 

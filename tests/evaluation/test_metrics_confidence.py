@@ -140,7 +140,7 @@ def test_soft_labels_counted_by_hand():
         soft_row(0, half, (0.0, 0.0, 0.0)),
         soft_row(1, {"sadness": 0.75, "fear": 0.25}, (0.0, 0.0, math.log(2))),
         soft_row(2, {"sadness": 1.0}, (0.0, 0.0, -1e9), prediction="danger", status="invalid"),
-        PredictionRow(instance_id="e", record_id="e", label=None, prediction=None, error="no picture"),
+        PredictionRow(instance_id="e", record_id="e", label=None, prediction=None, error="no image"),
     ]
     found = soft_label_metrics(rows, LABELS)
     assert (found.num_samples, found.num_invalid, found.num_errors) == (3, 1, 1)
@@ -158,13 +158,13 @@ def test_soft_labels_counted_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         (soft_row(0, None, None), "'i0' has no votes"),
         (soft_row(0, {"joy": 1.0}, None), "votes for 'joy', which is not in the label set"),
         (soft_row(0, {"fear": 1.0}, None), "'i0' has no scores"),
     ],
 )
-def test_soft_labels_refuse_bad_rows_by_name(row, said):
-    with pytest.raises(DataError, match=said):
+def test_soft_labels_refuse_bad_rows_by_name(row, message):
+    with pytest.raises(DataError, match=message):
         soft_label_metrics([row, soft_row(1, {"fear": 1.0}, (0.0, 0.0, 0.0))], LABELS)

@@ -42,7 +42,7 @@ def icc_by_anova(ratings: np.ndarray) -> float:
     return (targets - residual) / (targets + (k - 1) * residual)
 
 
-def rows_of(true, said, **changes) -> list[PredictionRow]:
+def rows_of(true, predicted, **changes) -> list[PredictionRow]:
     return [
         PredictionRow(
             instance_id=f"i{n}",
@@ -53,13 +53,13 @@ def rows_of(true, said, **changes) -> list[PredictionRow]:
             values=values,
             **{key: value[n] for key, value in changes.items()},
         )
-        for n, (known, values) in enumerate(zip(true, said))
+        for n, (known, values) in enumerate(zip(true, predicted))
     ]
 
 
 def affect_rows(x: np.ndarray, y: np.ndarray, **changes) -> list[PredictionRow]:
-    said = [{"valence": None if np.isnan(value) else float(value)} for value in y]
-    return rows_of([{"valence": float(value)} for value in x], said, **changes)
+    predicted = [{"valence": None if np.isnan(value) else float(value)} for value in y]
+    return rows_of([{"valence": float(value)} for value in x], predicted, **changes)
 
 
 @pytest.fixture
@@ -126,8 +126,8 @@ def test_refusing_is_never_better_than_answering(pairs, refused):
     without = y.copy()
     without[refused % len(y)] = np.nan
     answered, silent = (
-        dimensional_metrics(affect_rows(x, said), ("valence",), num_resamples=2).dimensions["valence"].all
-        for said in (y, without)
+        dimensional_metrics(affect_rows(x, predicted), ("valence",), num_resamples=2).dimensions["valence"].all
+        for predicted in (y, without)
     )
     assert silent.rmse >= answered.rmse - 1e-12
     assert silent.mae >= answered.mae - 1e-12
@@ -137,7 +137,7 @@ def test_refusing_is_never_better_than_answering(pairs, refused):
 def test_dimensions_errors_and_undefined_values():
     true = [{"valence": 0.1, "arousal": 0.2}, {"valence": 0.3}, {"valence": -0.4, "arousal": 0.6}]
     rows = rows_of(true, [{"valence": 0.1, "arousal": 0.1}, {"valence": 0.2}, {"valence": -0.1, "arousal": 0.5}])
-    error = PredictionRow(instance_id="e", record_id="e", label=None, prediction=None, error="no picture")
+    error = PredictionRow(instance_id="e", record_id="e", label=None, prediction=None, error="no image")
     found = dimensional_metrics([*rows, error])
     assert found.num_errors == 1
     assert [found.dimensions[name].num_samples for name in ("valence", "arousal")] == [3, 2]
@@ -148,7 +148,7 @@ def test_dimensions_errors_and_undefined_values():
     assert set(constant.dimensions["valence"].intervals) == {"rmse", "mae", "sign_agreement"}
     with pytest.raises(DataError, match="no row has a true 'dominance'"):
         dimensional_metrics(rows, ("dominance",))
-    with pytest.raises(DataError, match=r"all 1 rows are errors.*no picture"):
+    with pytest.raises(DataError, match=r"all 1 rows are errors.*no image"):
         dimensional_metrics([error])
     with pytest.raises(ValueError, match="lower end of a scale comes first"):
         dimensional_metrics(rows, scale=(1, -1))
@@ -166,8 +166,8 @@ def test_icc_agrees_with_shrout_and_fleiss():
 def unit_rows():
     generator = np.random.default_rng(2)
     true = [{"AU6": float(a), "AU12": float(b)} for a, b in generator.integers(0, 6, size=(60, 2))]
-    said = [{name: float(np.clip(v + generator.integers(-2, 3), 0, 5)) for name, v in row.items()} for row in true]
-    return rows_of(true, said)
+    predicted = [{name: float(np.clip(v + generator.integers(-2, 3), 0, 5)) for name, v in row.items()} for row in true]
+    return rows_of(true, predicted)
 
 
 def test_units_agree_with_scikit_learn_and_the_analysis_of_variance(unit_rows):
@@ -175,12 +175,12 @@ def test_units_agree_with_scikit_learn_and_the_analysis_of_variance(unit_rows):
     assert list(found.units) == ["AU6", "AU12"]
     for name, unit in found.units.items():
         true = np.array([row.true_values[name] for row in unit_rows])
-        said = np.array([row.values[name] for row in unit_rows])
-        assert unit.f1 == pytest.approx(f1_score(true >= 2, said >= 2))
-        assert unit.precision == pytest.approx(precision_score(true >= 2, said >= 2))
-        assert unit.recall == pytest.approx(recall_score(true >= 2, said >= 2))
-        assert unit.accuracy == pytest.approx(accuracy_score(true >= 2, said >= 2))
-        assert unit.icc == pytest.approx(icc_by_anova(np.column_stack([true, said])))
+        predicted = np.array([row.values[name] for row in unit_rows])
+        assert unit.f1 == pytest.approx(f1_score(true >= 2, predicted >= 2))
+        assert unit.precision == pytest.approx(precision_score(true >= 2, predicted >= 2))
+        assert unit.recall == pytest.approx(recall_score(true >= 2, predicted >= 2))
+        assert unit.accuracy == pytest.approx(accuracy_score(true >= 2, predicted >= 2))
+        assert unit.icc == pytest.approx(icc_by_anova(np.column_stack([true, predicted])))
         assert unit.f1_interval.low < unit.f1 < unit.f1_interval.high
         assert unit.icc_interval.low < unit.icc < unit.icc_interval.high
     assert found.mean_f1 == pytest.approx(np.mean([unit.f1 for unit in found.units.values()]))

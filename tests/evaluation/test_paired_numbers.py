@@ -23,8 +23,8 @@ def lin(x: np.ndarray, y: np.ndarray) -> float:
     return 2 * np.cov(x, y, bias=True)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
 
 
-def rows_of(true: np.ndarray, said: np.ndarray) -> list[PredictionRow]:
-    """One row a picture, columns valence and arousal."""
+def rows_of(true: np.ndarray, predicted: np.ndarray) -> list[PredictionRow]:
+    """One row for each image, columns valence and arousal."""
     return [
         PredictionRow(
             instance_id=f"i{n:03d}",
@@ -32,7 +32,7 @@ def rows_of(true: np.ndarray, said: np.ndarray) -> list[PredictionRow]:
             label=None,
             prediction=None,
             true_values=dict(zip(("valence", "arousal"), true[n].tolist())),
-            values=dict(zip(("valence", "arousal"), said[n].tolist())),
+            values=dict(zip(("valence", "arousal"), predicted[n].tolist())),
         )
         for n in range(len(true))
     ]
@@ -51,8 +51,8 @@ def test_difference_of_mean_ccc_follows_the_formula_on_the_same_resamples(number
     true, first, second = numbers
     found = compare_dimensional(rows_of(true, first), rows_of(true, second)[::-1], num_resamples=50)
 
-    def mean_ccc(said, picked):
-        return np.mean([lin(true[picked, axis], said[picked, axis]) for axis in (0, 1)])
+    def mean_ccc(predicted, picked):
+        return np.mean([lin(true[picked, axis], predicted[picked, axis]) for axis in (0, 1)])
 
     everything = np.arange(len(true))
     assert found.before == pytest.approx(mean_ccc(first, everything))
@@ -76,7 +76,7 @@ def test_equal_models_have_no_difference(numbers):
 def test_errors_are_skipped_by_pair_and_incomparable_rows_are_refused(numbers):
     true, first, second = numbers
     before, after = rows_of(true, first), rows_of(true, second)
-    before[4] = before[4].model_copy(update={"values": None, "error": "no picture"})
+    before[4] = before[4].model_copy(update={"values": None, "error": "no image"})
     found = compare_dimensional(before, after)
     assert (found.num_pairs, found.num_left_out) == (59, 1)
     with pytest.raises(DataError, match="'i059' is in only one of the two lists"):
@@ -96,7 +96,7 @@ def test_intensities_and_decisions_about_units_can_be_compared():
     said_levels = np.clip(levels + generator.integers(-3, 4, size=levels.shape), 0, 5)
     said_flags = np.where(generator.random(levels.shape) < 0.9, levels >= 2, levels < 2).astype(float)
 
-    def rows(true, said):
+    def rows(true, predicted):
         names = ("AU4", "AU12")
         return [
             PredictionRow(
@@ -105,7 +105,7 @@ def test_intensities_and_decisions_about_units_can_be_compared():
                 label=None,
                 prediction=None,
                 true_values=dict(zip(names, true[n].tolist())),
-                values=dict(zip(names, said[n].tolist())),
+                values=dict(zip(names, predicted[n].tolist())),
             )
             for n in range(len(true))
         ]

@@ -79,7 +79,7 @@ def test_unconfirmed_results_are_excluded_by_default():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"status": "sure"}, "status"),
         ({"value": 83.36}, "value"),
@@ -88,21 +88,23 @@ def test_unconfirmed_results_are_excluded_by_default():
         ({"modle": "x"}, "did you mean 'model'"),
     ],
 )
-def test_your_own_file_is_checked(tmp_path, change, said):
+def test_your_own_file_is_checked(tmp_path, change, message):
     result = {"model": "m", "dataset": "fi", "metric": "accuracy", "value": 0.5, "source": "s", "status": "quoted"}
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"version": 1, "sources": {"s": "me"}, "results": [result]}))
     assert reference_results(path).of("fi")[0].value == 0.5
     path.write_text(json.dumps({"version": 1, "sources": {"s": "me"}, "results": [{**result, **change}]}))
-    with pytest.raises(ConfigError, match=said) as caught:
+    with pytest.raises(ConfigError, match=message) as caught:
         reference_results(path)
     assert "mine.json" in str(caught.value)
 
 
-@pytest.mark.parametrize(("content", "said"), [("[]", "one JSON object"), ("{", "not JSON"), (None, "cannot be read")])
-def test_other_files_are_refused(tmp_path, content, said):
+@pytest.mark.parametrize(
+    ("content", "message"), [("[]", "one JSON object"), ("{", "not JSON"), (None, "cannot be read")]
+)
+def test_other_files_are_refused(tmp_path, content, message):
     path = tmp_path / "mine.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         reference_results(path)

@@ -83,15 +83,15 @@ def test_the_page_stands_alone_and_can_be_read_aloud(page):
 
 def test_headline_and_metrics_agree_with_scikit_learn(suite, page):
     rows = [row for row in rows_of(suite, "scenes", "tiny.generation") if row.variant.startswith("wording 1")]
-    truth, said = [row.label for row in rows], [row.prediction or "none" for row in rows]
-    accuracy = f"{100 * reference.accuracy_score(truth, said):.1f} %"
+    truth, predicted = [row.label for row in rows], [row.prediction or "none" for row in rows]
+    accuracy = f"{100 * reference.accuracy_score(truth, predicted):.1f} %"
     headline = table_with(page, "scenes: accuracy", "affect: mean CCC", "units: mean F1")
     assert headline["tiny (generation)"][0].startswith(f"{accuracy}*")
     assert headline["tiny (generation)"][1].strip() == "\u2013"
     metrics = table_with(page, "Macro F1", "Invalid answers")
     cells = dict(zip(metrics[""], metrics["tiny (generation)"]))
     assert cells["Accuracy"].startswith(accuracy)
-    assert cells["Macro F1"].startswith(f"{reference.f1_score(truth, said, labels=MIKELS, average='macro'):.3f}")
+    assert cells["Macro F1"].startswith(f"{reference.f1_score(truth, predicted, labels=MIKELS, average='macro'):.3f}")
     assert cells["Invalid answers"].split() == ["20.0", "%", "12", "of", "60"]
     assert "20.0 % of the answers are invalid (12); they count as wrong" in page.text
 
@@ -110,8 +110,12 @@ def test_confusion_matrix_has_a_column_of_invalid_answers(suite, page):
 
 def test_numbers_agree_with_the_formulas(suite, page):
     rows = rows_of(suite, "affect", "colours.direct")
-    true, said = (np.array([getattr(row, name)["valence"] for row in rows]) for name in ("true_values", "values"))
-    ccc = 2 * np.cov(true, said, bias=True)[0, 1] / (true.var() + said.var() + (true.mean() - said.mean()) ** 2)
+    true, predicted = (np.array([getattr(row, name)["valence"] for row in rows]) for name in ("true_values", "values"))
+    ccc = (
+        2
+        * np.cov(true, predicted, bias=True)[0, 1]
+        / (true.var() + predicted.var() + (true.mean() - predicted.mean()) ** 2)
+    )
     assert table_with(page, "CCC", "PCC")["colours"][0].startswith(f"{ccc:.3f}")
     rows = rows_of(suite, "units", "tiny.likelihood")
     f1 = [

@@ -27,17 +27,7 @@ MAX_ERRORS = 10
 
 @dataclass(frozen=True)
 class Entry:
-    """The report on one run or suite.
-
-    Attributes:
-        key: start of all its ids in the page.
-        name: of the run or suite.
-        lede: its first sentences.
-        is_run: whether it is a training run.
-        kinds: of its benchmarks.
-        notes: what is missing or damaged.
-        sections: in the order of the page.
-    """
+    """The report on one run or suite; `key` starts its ids, `kinds` are those of its benchmarks."""
 
     key: str
     name: str

@@ -30,13 +30,7 @@ MAX_MISTAKES = 5
 
 @dataclass(frozen=True)
 class Measured:
-    """The measured results of a benchmark.
-
-    Attributes:
-        key: start of the ids.
-        benchmark: with all rows.
-        results: names of models, and their results in the form of metrics.json.
-    """
+    """The measured results of a benchmark: names of models -> results in the form of metrics.json."""
 
     key: str
     benchmark: BenchmarkRows

@@ -205,14 +205,14 @@ def _runs_table(runs: Sequence[Folder]) -> Table:
         for name, results in _stage_results(run).items():
             *before, last = results.values()
             cell, f1 = headline_cell(last["headline"]), last["metrics"].get("classification", {}).get("macro_f1")
-            texts_of_row = [name, f"{last['num_samples']:,}"]
+            texts_of_row = [f"{name}: {last['headline']['name']}", f"{last['num_samples']:,}"]
             texts_of_row.append(headline_cell(before[0]["headline"]).text if before else "")
             last_cells = [Cell(cell.text, cell.detail), Cell("" if f1 is None else number(f1))]
             rows.append((run.label, [model, *map(Cell, texts_of_row), *last_cells]))
         if not run.benchmarks:
             rows.append((run.label, [model, Cell("not evaluated yet"), *[Cell("")] * 4]))
     caption = "Results with 95 % intervals after tuning, or before it if the run was not tuned"
-    columns = ("Model", "Split", "Images", "Before", "Accuracy", "Macro F1")
+    columns = ("Model", "Split and metric", "Images", "Before", "Result", "Macro F1")
     return Table("runs-headline", caption, "Run", columns, rows, is_text=True)
 
 

@@ -1,4 +1,4 @@
-"""How a run is saved and gone on with: what engine, moving average and position have to give and to take."""
+"""Saves a run and resumes it: the state of engine, moving average and position."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from lavis_emovit.errors import UserError
 from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.ema import WeightAverage
 from lavis_emovit.runners.engines.base import Engine
+from lavis_emovit.runners.loaders import TrainDataset
 from lavis_emovit.runners.logs import RunLog
 from lavis_emovit.runners.resume import find_start
 from lavis_emovit.runners.run_folder import RunFolder
@@ -23,16 +24,16 @@ logger = logging.getLogger(__name__)
 
 
 class Continuation:
-    """Saves the positions of a run, and puts a start of it where the last one stopped.
+    """Saves positions of a run, and resumes it at one.
 
-    Called by all ranks alike; rank 0 writes. Used as a context: at its end everything that was begun is on the disk.
+    All ranks make the same calls; rank 0 writes. As a context manager it finishes all saves at its end.
 
     Args:
         config: the recipe.
         folder: the output folder.
-        engine: holds the weights that learn, and the optimizer.
-        dataset: what is trained on.
-        frozen_fingerprint: names the weights that do not learn.
+        engine: has the trained weights and the optimizer.
+        dataset: the training data.
+        frozen_fingerprint: identifies the frozen weights.
         average: the moving average of the weights, or None.
     """
 
@@ -41,7 +42,7 @@ class Continuation:
         config: Config,
         folder: RunFolder,
         engine: Engine,
-        dataset: Any,
+        dataset: TrainDataset,
         frozen_fingerprint: str,
         average: WeightAverage | None,
     ):
@@ -68,7 +69,7 @@ class Continuation:
         """Save a position, once.
 
         Raises:
-            CheckpointError: this save, or the one before it beside the training, could not be written.
+            CheckpointError: this save, or the one before it in the background, could not be written.
         """
         if position == self._saved:
             return
@@ -84,22 +85,22 @@ class Continuation:
         self._saved = position
 
     def check(self) -> None:
-        """Raise what went wrong beside the training, if anything did."""
+        """Raise the error of a save in the background, if there is one."""
         self._saver.check()
 
     def wait(self) -> None:
-        """Return, on all ranks, when everything that was begun is on the disk."""
+        """Return, on all ranks, when all saves are on the disk."""
         self._saver.wait()
         processes.barrier()
 
     def resume(self, total_steps: int) -> Position | None:
-        """Put weights, optimizer and average to where an earlier start stopped, and say where; None for a new run.
+        """Restore weights, optimizer and average of an earlier start; its position, or None for a new run.
 
         Args:
-            total_steps: of the run, for people.
+            total_steps: of the run, for the message.
 
         Raises:
-            UserError: there is a checkpoint that cannot be used, or it does not belong to this run.
+            UserError: a checkpoint cannot be used, or does not belong to this run.
         """
         start = processes.on_main(lambda: find_start(self._folder, self._config))
         if start is None:
@@ -107,8 +108,8 @@ class Continuation:
         path, manifest = start
         if not path.is_dir():
             raise UserError(
-                f"{path} is there for rank 0, but not for rank {processes.rank()}: run.output_dir has to lie on a disk "
-                "that all machines of the run share"
+                f"{path} exists for rank 0, but not for rank {processes.rank()}; run.output_dir must be on a disk that "
+                "all machines share"
             )
         check_belongs(
             path,
@@ -124,7 +125,7 @@ class Continuation:
         position = state.position
         self._saved = position
         logger.info(
-            "going on from %s: step %d of %d, epoch %d, next sample %d of %d in the order of index %s",
+            "resuming from %s: step %d of %d, epoch %d, next sample %d of %d in the order of index %s",
             path.name,
             position.step,
             total_steps,
@@ -136,7 +137,7 @@ class Continuation:
         return position
 
     def load_best(self, position: Position) -> str:
-        """Put the best weights into the model, and say which they are; at the end of a run."""
+        """Load the best weights into the model at the end of a run; the name of their checkpoint."""
         best = position.best
         if best is not None and best.step != position.step:
             self.wait()

@@ -1,7 +1,7 @@
-"""A moving average of the trained weights, which is evaluated and saved in their place.
+"""A moving average of the trained weights, which is evaluated and saved instead of them.
 
 average <- d * average + (1 - d) * weights after each optimizer step, with d = min(decay, (1 + step) / (10 + step)), so
-that the first steps do not hang on to the untrained weights (the rule of TensorFlow's ExponentialMovingAverage).
+that the untrained weights are forgotten quickly (the rule of TensorFlow's ExponentialMovingAverage).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ class WeightAverage:
     """The moving average, in float32, on the device of the weights.
 
     Args:
-        weights: the trained tensors themselves, by name; they are read anew at every update.
-        decay: share of the old average that stays, between 0 and 1.
+        weights: the trained tensors themselves, by name; read again at every update.
+        decay: weight of the old average, between 0 and 1.
     """
 
     def __init__(self, weights: Mapping[str, torch.Tensor], decay: float):
@@ -27,7 +27,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights as they are after optimizer step `step`, counted from 0."""
+        """Add the weights after optimizer step `step`, counted from 0."""
         decay = min(self._decay, (1 + step) / (10 + step))
         for name, average in self._average.items():
             average.lerp_(self._weights[name].float(), 1.0 - decay)
@@ -38,14 +38,14 @@ class WeightAverage:
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Put back what `state_dict` gave, or begin with other weights of the same names."""
+        """Restore what `state_dict` returned."""
         for name, average in self._average.items():
             average.copy_(state[name])
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Inside the block, the model has the average for its weights; afterwards exactly those that it had."""
-        # Values are copied, storages stay: an engine may hold on to them.
+        """Inside the block, the weights of the model are the average; afterwards exactly those before."""
+        # Values are copied, because an engine may refer to the storages.
         kept = {name: weight.detach().clone() for name, weight in self._weights.items()}
         try:
             self._copy(self._average)

@@ -1,4 +1,4 @@
-"""What a run says while it goes: log.jsonl, TensorBoard, and a progress line."""
+"""The log of a run: log.jsonl, TensorBoard, and warnings about texts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
-    """Something else that takes the numbers of the log, such as TensorBoard."""
+    """Receives the numbers of the log, such as TensorBoard."""
 
     def write(self, row: Mapping[str, Any]) -> None: ...
 
@@ -24,17 +24,16 @@ class Sink(Protocol):
 
 
 class RunLog:
-    """log.jsonl with one object a line, and other sinks beside it.
+    """log.jsonl with one object per line, and other sinks.
 
-    Opening it cuts off what lies after `step`: a run that goes on from a checkpoint does the steps after it again, and
-    each step stands in the log once.
+    Opening it removes the rows after `step`, because a resumed run does these steps again.
 
     Args:
         path: log.jsonl.
-        tensorboard_folder: where TensorBoard's files go, or None for none.
-        step: the step that the run goes on from; -1 cuts everything off.
-        validate_again: the validation after that step is done again, so its rows go as well.
-        sinks: other takers of the rows; closed with the log.
+        tensorboard_folder: for TensorBoard's files; None: none.
+        step: the step that the run resumes from; -1 removes everything.
+        validate_again: also remove the validation after that step.
+        sinks: closed with the log.
     """
 
     def __init__(
@@ -48,7 +47,7 @@ class RunLog:
     ):
         self.path = path
         keep_rows_until(path, step, validate_again=validate_again)
-        # Without a buffer: a row is in the file or an error is raised, and closing cannot fail again.
+        # Without a buffer, a row is in the file or raises an error, and closing cannot fail.
         self._file = path.open("ab", buffering=0)
         self._sinks = list(sinks)
         if tensorboard_folder is not None:
@@ -58,7 +57,7 @@ class RunLog:
         """Append one row. `event` and `step` are required; its numbers also go to the sinks.
 
         Raises:
-            OSError: the disk is full; a line that was begun is cut off when the run goes on.
+            OSError: the disk is full; a partial line is removed when the run resumes.
         """
         line = (json.dumps(_json_safe(row), ensure_ascii=False, allow_nan=False) + "\n").encode()
         while line:
@@ -84,7 +83,7 @@ class RunLog:
 
 
 class SilentLog(RunLog):
-    """What ranks other than the first write into: nothing."""
+    """The log of ranks other than 0, which writes nothing."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -116,7 +115,7 @@ class TensorboardSink:
 
 
 def scalars_of(row: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a row under names with a group: `train/loss`, `eval/val/accuracy`."""
+    """The numbers of a row, named `train/loss` or `eval/val/accuracy`."""
     group = "train" if row["event"] == "step" else f"{row['event']}/{row.get('split', '')}"
     numbers = row.get("metrics", row)
     return {
@@ -126,43 +125,42 @@ def scalars_of(row: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-# Counts of pairs in the rows of steps -> what has happened to them, and what to do.
+# Counts of pairs in the rows of steps -> what happened, and what to do.
 NOTES = {
     "num_truncated_questions": "questions were cut at model.max_txt_len and lost their beginning; raise it",
     "num_truncated_answers": "answers were cut at model.max_output_txt_len and lost their end; raise it",
-    "num_unsupervised": "answers are empty: nothing but their end is learned; look at the instruction data",
+    "num_unsupervised": "answers are empty, so that only their end is learned; check the instruction data",
 }
 
 
 class TextNotes:
-    """Pairs whose texts were cut or teach nothing: a word when each kind first happens, totals at the end."""
+    """Warns about texts that are cut or empty: once when it first happens, and with totals at the end."""
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def warn(self, noted: Mapping[str, Sequence[str]]) -> None:
-        """Tell of a kind when it first happens, with one instance to look at.
+        """Warn when a count first occurs.
 
         Args:
             noted: name of the count -> instance ids of a step.
         """
         for name, instance_ids in noted.items():
-            if instance_ids and name not in self._told:
-                self._told.add(name)
-                what = NOTES.get(name, name)
-                logger.warning("%s (first: %s; the run goes on, log.jsonl counts them)", what, instance_ids[0])
+            if instance_ids and name not in self._reported:
+                self._reported.add(name)
+                logger.warning("%s (first: %s; log.jsonl counts them)", NOTES.get(name, name), instance_ids[0])
 
     def log_totals(self, log_path: Path) -> None:
-        """Tell how many pairs of all steps there were, those of earlier starts of the run among them."""
+        """Report the totals over all steps, including those of earlier starts."""
         steps = [row for row in read_log(log_path) if row.get("event") == "step"]
         for name, what in NOTES.items():
             total = sum(row.get(name, 0) for row in steps)
             if total:
-                logger.warning("over the whole run, each epoch counted: %d %s", total, what)
+                logger.warning("in the whole run, all epochs together: %d %s", total, what)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log; a last line that a crash left half-written is passed over."""
+    """The rows of a log; lines that a crash left incomplete are skipped."""
     if not path.exists():
         return []
     rows = []
@@ -170,12 +168,12 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         try:
             rows.append(json.loads(line))
         except ValueError:
-            logger.debug("%s: a line that is not JSON is left out", path)
+            logger.debug("%s: a line that is not JSON is skipped", path)
     return rows
 
 
 def keep_rows_until(path: Path, step: int, *, validate_again: bool = False) -> None:
-    """Cut a log back to the rows up to and including `step`, without a final evaluation, which is done again."""
+    """Remove the rows after `step` and those of the final evaluation."""
     rows = read_log(path)
     kept = [row for row in rows if row.get("step", 0) <= step and row.get("stage") != "after"]
     if validate_again:
@@ -187,7 +185,7 @@ def keep_rows_until(path: Path, step: int, *, validate_again: bool = False) -> N
 
 
 def _json_safe(value: Any) -> Any:
-    """NaN and infinity are no JSON that others can read; they become strings."""
+    """The value with NaN and infinity as strings, because they are not JSON."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The samples that led to a loss or gradient that is not finite, told and written down."""
+"""Reports the samples behind a loss or gradient that is not finite."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from lavis_emovit.checkpoints.training_state import Position
 from lavis_emovit.distributed import processes
 from lavis_emovit.files import atomic_writer
-from lavis_emovit.runners.engines.base import Batch, NonFiniteError
+from lavis_emovit.models.protocol import Batch
+from lavis_emovit.runners.engines.base import NonFiniteError
 
 NUM_SHOWN = 8
 
@@ -17,13 +18,13 @@ NUM_SHOWN = 8
 def name_samples(
     error: NonFiniteError, position: Position, micro_batches: Sequence[Batch], path: Path
 ) -> NonFiniteError:
-    """The error with the samples of the step, all of which also go to a file; called by all ranks.
+    """The error with the first samples of the step; rank 0 writes all of them to a file. All ranks call it.
 
     Args:
-        error: as the engine raised it.
+        error: from the engine.
         position: before the step.
         micro_batches: of this rank.
-        path: of the file, which rank 0 writes.
+        path: of the file.
     """
     own = [instance_id for batch in micro_batches for instance_id in batch["instance_id"]]
     ids = [instance_id for of_rank in processes.gather_objects(own) for instance_id in of_rank]
@@ -33,6 +34,6 @@ def name_samples(
             file.write(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     shown = ", ".join(ids[:NUM_SHOWN]) + (f" and {len(ids) - NUM_SHOWN} more" if len(ids) > NUM_SHOWN else "")
     return NonFiniteError(
-        f"step {position.step}: {error}. The weights were not touched. Samples: {shown} (all in {path}). Look at these "
-        "samples, or lower run.init_lr or set run.max_grad_norm."
+        f"step {position.step}: {error}. The weights did not change. Samples: {shown} (all in {path}). Check these "
+        "samples, lower run.init_lr, or set run.max_grad_norm."
     )

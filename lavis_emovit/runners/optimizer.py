@@ -11,29 +11,27 @@ from lavis_emovit.checkpoints.training_state import EngineState
 from lavis_emovit.errors import WeightsError
 from lavis_emovit.runners.settings import RunSettings
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
 
 
 def decays(name: str, parameter: torch.Tensor) -> bool:
-    """Whether weight decay acts on a parameter: on matrices and embeddings, not on norms, biases or other vectors."""
+    """Whether weight decay applies: to matrices and embeddings, not to norms, biases and other vectors."""
     return parameter.ndim >= 2 and not name.endswith("bias")
 
 
 def build_adamw(
     named_parameters: NamedParameters, settings: RunSettings, device: torch.device | None = None
 ) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019) over what learns, with one group that decays and one that does not.
-
-    On a GPU it is torch's fused one, which updates all parameters in a few kernels. On a CPU it is the plain one.
+    """AdamW (Loshchilov and Hutter 2019) over the trained parameters, fused on GPUs; one group decays, one does not.
 
     Raises:
-        WeightsError: nothing learns.
+        WeightsError: no parameter is trained.
     """
     trained = [(name, parameter) for name, parameter in named_parameters if parameter.requires_grad]
     if not trained:
-        raise WeightsError("no parameter of the model learns; name at least one part in model.trained_parts")
+        raise WeightsError("no parameter of the model is trained; name at least one part in model.trained_parts")
     groups = [
         {
             "params": [parameter for name, parameter in trained if decays(name, parameter) is wanted],
@@ -51,37 +49,48 @@ def build_adamw(
 
 
 def adamw_state(optimizer: torch.optim.AdamW, named_parameters: NamedParameters) -> EngineState:
-    """Moments and step counts by parameter name; parameters that have had no gradient yet have none."""
+    """Moments and step counts by parameter name; parameters without a gradient so far have none."""
     tensors: dict[str, torch.Tensor] = {}
     steps: dict[str, int] = {}
     for name, parameter in named_parameters:
         state = optimizer.state.get(parameter)
         if state:
             steps[name] = int(state["step"])
-            tensors |= {f"{moment}.{name}": state[moment] for moment in _MOMENTS}
+            tensors |= {f"{moment}.{name}": state[moment] for moment in MOMENTS}
     return EngineState(tensors, {"adamw_steps": steps})
 
 
 def load_adamw_state(optimizer: torch.optim.AdamW, named_parameters: NamedParameters, saved: EngineState) -> None:
-    """Put back what `adamw_state` gave.
+    """Restore what `adamw_state` returned.
 
     Raises:
-        WeightsError: the state is of a model with other trained parameters.
+        WeightsError: the state belongs to a model with other trained parameters.
     """
     parameters = dict(named_parameters)
     optimizer.state.clear()
     for name, step in saved.values["adamw_steps"].items():
         parameter = parameters.get(name)
         if parameter is None or not parameter.requires_grad:
-            raise WeightsError(f"the checkpoint has optimizer state for '{name}', which does not learn in this model")
-        moments = {}
-        for moment in _MOMENTS:
-            value = saved.tensors[f"{moment}.{name}"]
-            if value.shape != parameter.shape:
-                raise WeightsError(
-                    f"optimizer state {moment} of '{name}': shape {list(value.shape)}, expected {list(parameter.shape)}"
-                )
-            moments[moment] = value.to(device=parameter.device, dtype=parameter.dtype, copy=True)
-        # The fused one counts on the device.
+            raise WeightsError(f"the checkpoint has optimizer state for '{name}', which is not trained in this model")
+        moments = {
+            moment: value.to(device=parameter.device, dtype=parameter.dtype, copy=True)
+            for moment, value in moments_of(saved, name, parameter.shape).items()
+        }
+        # The fused optimizer counts on the device.
         count_device = parameter.device if optimizer.defaults["fused"] else None
         optimizer.state[parameter] = {"step": torch.tensor(float(step), device=count_device), **moments}
+
+
+def moments_of(saved: EngineState, name: str, shape: torch.Size) -> dict[str, torch.Tensor]:
+    """The saved moments of a parameter.
+
+    Raises:
+        WeightsError: their shape is another one.
+    """
+    moments = {moment: saved.tensors[f"{moment}.{name}"] for moment in MOMENTS}
+    for moment, value in moments.items():
+        if value.shape != shape:
+            raise WeightsError(
+                f"optimizer state {moment} of '{name}': shape {list(value.shape)}, expected {list(shape)}"
+            )
+    return moments

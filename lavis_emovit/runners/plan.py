@@ -1,4 +1,4 @@
-"""What a run does after which step: a pure function of the recipe and the position, so that nothing of it is saved."""
+"""When a run validates, saves and ends: a pure function of recipe and position, so that nothing of it is saved."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Plan:
 
     Attributes:
         steps_per_epoch: optimizer steps of an epoch.
-        total_steps: of the whole run, if it is not stopped early.
+        total_steps: of the whole run, unless it stops early.
         eval_every_steps: optimizer steps between two validations, or None.
         eval_every_epochs: epochs between two validations, or None.
         save_every_steps: optimizer steps between two saves, or None.
-        patience: validations without a better one after which the run ends, or None.
+        patience: validations without improvement after which the run ends, or None.
     """
 
     steps_per_epoch: int
@@ -44,7 +44,7 @@ class Plan:
         )
 
     def validates_after(self, step: int) -> bool:
-        """Whether the validation splits are evaluated when `step` optimizer steps are done; always at the end."""
+        """Whether the run validates after `step` optimizer steps; always at the end."""
         if step == 0 or not (self.eval_every_steps or self.eval_every_epochs):
             return False
         if step == self.total_steps or (self.eval_every_steps and step % self.eval_every_steps == 0):
@@ -52,30 +52,27 @@ class Plan:
         return self.eval_every_epochs is not None and step % (self.eval_every_epochs * self.steps_per_epoch) == 0
 
     def saves_after(self, step: int) -> bool:
-        """Whether a checkpoint is saved when `step` optimizer steps are done.
-
-        Every validation is followed by a save, so that the best weights are there whenever they are wanted.
-        """
+        """Whether the run saves a checkpoint after `step` optimizer steps; after every validation, too."""
         if step == self.total_steps or step % self.steps_per_epoch == 0 or self.validates_after(step):
             return True
         return self.save_every_steps is not None and step % self.save_every_steps == 0
 
     def validations_since(self, first: int, last: int) -> int:
-        """How many validations there are after step `first`, up to step `last`."""
+        """Number of validations after step `first`, up to step `last`."""
         return sum(self.validates_after(step) for step in range(first + 1, last + 1))
 
     def is_stopped_early(self, position: Position) -> bool:
-        """Whether so many validations have not been better than the best that the run ends."""
+        """Whether the last `patience` validations were not better than the best."""
         if self.patience is None or position.best is None or not self.validates_after(position.step):
             return False
         return self.validations_since(position.best.step, position.step) >= self.patience
 
     def is_over(self, position: Position) -> bool:
-        """Whether nothing is left to train."""
+        """Whether the training is over."""
         return position.step >= self.total_steps or self.is_stopped_early(position)
 
     def epochs_done(self, position: Position) -> int | float:
-        """Epochs done, whole ones as whole numbers."""
+        """Epochs done; an int for whole epochs."""
         if position.step_in_epoch == 0:
             return position.epoch
         return round(position.epoch + position.step_in_epoch / self.steps_per_epoch, 4)

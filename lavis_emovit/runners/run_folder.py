@@ -1,14 +1,14 @@
-"""The output folder of a run: what lies in it, who may write to it, and whether an earlier run there may go on.
+"""The output folder of a run: its files, its lock, and whether an earlier run in it may be resumed.
 
 config.yaml            the recipe with every default filled in
 log.jsonl              one JSON object for each step and each evaluation
-tensorboard/           the same figures for TensorBoard
+tensorboard/           the same numbers for TensorBoard
 checkpoints/           ckpt-<step>/, see `lavis_emovit.checkpoints.checkpoint`
 predictions/           <split>-before.jsonl and <split>-after.jsonl, images/ with thumbnails
-quarantine.jsonl       samples that could not be read, where there are any
+quarantine.jsonl       samples that could not be read, if any
 wandb/                 only with run.wandb
-metrics.json           what the report and other programs start from
-report.html            written last: a run that has both is finished
+metrics.json           the results
+report.html            written last: a run with both is finished
 """
 
 from __future__ import annotations
@@ -29,23 +29,21 @@ from lavis_emovit.distributed import processes
 from lavis_emovit.errors import ConfigError, UserError
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.paths import output_root
-from lavis_emovit.runners.changes import Changes, find_changes, how_to_allow, listed, refused_changes, unknown_names
+from lavis_emovit.runners.changes import Changes, allowed_changes, listed, unknown_names
 from lavis_emovit.runners.config import Config
 
 logger = logging.getLogger(__name__)
 
-# All that a run writes: what `run.overwrite` deletes, and nothing else.
+# Everything that a run writes. `run.overwrite` deletes this and nothing else.
 RUN_FILES = ("config.yaml", "log.jsonl", "metrics.json", "report.html", "nonfinite.json", "quarantine.jsonl")
-RUN_FOLDERS = ("checkpoints", "predictions", "tensorboard")
-# What other programs write there on our behalf, where a recipe asks for them; it belongs to the run as well.
-FOREIGN_FOLDERS = ("wandb",)
+RUN_FOLDERS = ("checkpoints", "predictions", "tensorboard", "wandb")
 
 
 class RunFolder:
     """An output folder, locked for this process from `open` until `close`.
 
-    Nothing of a run is written or deleted before `begin`: a start that is refused for its weights or data leaves the
-    folder as it was. With several processes, rank 0 does all this and the others only know the paths.
+    Nothing is written or deleted before `begin`, so a start that is refused because of its weights or data changes
+    nothing. With several processes, rank 0 does all this and the others only know the paths.
 
     Attributes:
         changes: settings that differ from those of the earlier run, and may.
@@ -69,11 +67,11 @@ class RunFolder:
 
     @classmethod
     def open(cls, config: Config) -> RunFolder:
-        """Lock the output folder of a recipe and settle what happens to an earlier run in it.
+        """Lock the output folder of a recipe and decide what happens to an earlier run in it.
 
         Raises:
-            UserError: another process works there, or the path is no folder that can be written to.
-            ConfigError: an earlier run is there and may neither go on with these settings nor be deleted.
+            UserError: another process uses the folder, or it cannot be written to.
+            ConfigError: an earlier run can neither be resumed with these settings nor be deleted.
         """
         folder = cls(output_root() / Path(config.run.output_dir).expanduser())
         if not processes.is_main():
@@ -91,26 +89,26 @@ class RunFolder:
         return folder
 
     def begin(self, config: Config) -> None:
-        """The run starts: delete the earlier one where that was asked for, and write down the settings."""
+        """Delete the earlier run if `run.overwrite` is set, and write the settings."""
         if not self._lock.is_locked:
             return
         if self._replaces_earlier:
-            logger.warning("deleting the earlier run in %s, as run.overwrite asks for", self.path)
+            logger.warning("deleting the earlier run in %s, because of run.overwrite", self.path)
             self._delete_run()
             self._replaces_earlier = False
         if self.changes:
-            logger.warning("going on with other settings, as run.allow_changed says:%s", listed(self.changes))
+            logger.warning("resuming with other settings, which run.allow_changed allows:%s", listed(self.changes))
         self._has_begun = True
         with atomic_writer(self.config_path) as file:
             file.write(config.to_yaml())
 
     def close(self) -> None:
-        """Let other processes in. Where no run has begun, what `open` made is gone again."""
+        """Release the folder. If no run has begun, remove what `open` made."""
         if not self._lock.is_locked:
             return
         self._owner_path.unlink(missing_ok=True)
         if self._made and not self._has_begun:
-            # While the lock is held: a process that has just opened the file sees that it has lost its name.
+            # Before the release: a process that has just opened the file notices that it has lost its name.
             (self.path / ".lock").unlink(missing_ok=True)
         self._lock.release()
         if not self._has_begun:
@@ -118,7 +116,7 @@ class RunFolder:
                 try:
                     path.rmdir()
                 except OSError:
-                    break  # somebody has put something there
+                    break  # it contains something else
 
     def __enter__(self) -> RunFolder:
         return self
@@ -130,10 +128,10 @@ class RunFolder:
         return self.predictions / f"{split}-{stage}.jsonl"
 
     def finished_metrics(self, *, with_report: bool) -> dict[str, Any] | None:
-        """The metrics of the finished run in this folder, or None where it is not finished.
+        """The metrics of a finished run in this folder, else None.
 
         Args:
-            with_report: the run also writes a report, which comes after the metrics.
+            with_report: whether the run also writes a report.
         """
         if self._replaces_earlier or (with_report and not self.report_path.exists()):
             return None
@@ -167,18 +165,18 @@ class RunFolder:
         run = config.run
         earlier = self._earlier_settings()
         for leftover in remove_leftovers(self.checkpoints):
-            logger.info("removed %s, left behind by a save that was cut off", leftover)
+            logger.info("removed %s, which an interrupted save left behind", leftover)
         if earlier is not None and run.evaluate and not earlier.get("run", {}).get("evaluate", False):
             raise ConfigError(
-                [f"run.output_dir: {self.path} holds a training run; give the evaluation a folder of its own"],
+                [f"run.output_dir: {self.path} contains a training run; choose another folder for the evaluation"],
                 config.source,
             )
         if earlier is not None and run.resume == "never":
             if not run.overwrite:
                 raise ConfigError(
                     [
-                        f"run.output_dir: {self.path} holds an earlier run and run.resume is never: choose another "
-                        "folder, or delete the earlier run with run.overwrite=true"
+                        f"run.output_dir: {self.path} contains an earlier run, and run.resume is never. Choose another "
+                        "folder, or delete the earlier run with run.overwrite=true."
                     ],
                     config.source,
                 )
@@ -187,19 +185,11 @@ class RunFolder:
         if unknown := unknown_names(run.allow_changed, config.to_dict(), earlier or {}):
             raise ConfigError(unknown, config.source)
         if earlier is not None:
-            self.changes = find_changes(earlier, config.to_dict())
-            if refused := refused_changes(self.changes, run.allow_changed):
-                raise ConfigError(
-                    [
-                        f"run.output_dir: {self.path} holds an earlier run with other settings; choose another folder, "
-                        f"go back to its settings, allow what may change with {how_to_allow(refused)}, or delete it "
-                        f"with run.resume=never run.overwrite=true. Changed:{listed(refused)}"
-                    ],
-                    config.source,
-                )
+            advice = "choose another folder, or delete the run with run.resume=never run.overwrite=true"
+            self.changes = allowed_changes(f"run.output_dir: {self.path}", earlier, config, advice)
         if earlier is None and list_checkpoints(self.checkpoints):
             raise ConfigError(
-                [f"run.output_dir: {self.path} has checkpoints but no config.yaml, so what they belong to is unknown"],
+                [f"run.output_dir: {self.path} has checkpoints but no config.yaml, so their settings are unknown"],
                 config.source,
             )
 
@@ -211,12 +201,12 @@ class RunFolder:
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{self.config_path}: damaged: {error}") from None
         if not isinstance(values, dict):
-            raise UserError(f"{self.config_path}: damaged: not the settings of a run")
+            raise UserError(f"{self.config_path}: damaged: these are not the settings of a run")
         return values
 
     def _delete_run(self) -> None:
-        # The settings go last, so that a deletion that is cut off is recognised and can be asked for again.
-        for name in (*RUN_FOLDERS, *FOREIGN_FOLDERS):
+        # The settings are deleted last, so that an interrupted deletion can be repeated.
+        for name in RUN_FOLDERS:
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in reversed(RUN_FILES):
             (self.path / name).unlink(missing_ok=True)

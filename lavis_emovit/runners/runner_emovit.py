@@ -1,4 +1,4 @@
-"""The runner: steps and epochs, validation, the best checkpoint, resume. How a step is done is the engine's affair."""
+"""The runner: steps and epochs, validation, the best checkpoint, resuming. The engine runs the steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lavis_emovit.distributed.seeding import seed_everything
 from lavis_emovit.distributed.signals import RunStopped, StopRequest
 from lavis_emovit.errors import WeightsError
 from lavis_emovit.files import atomic_writer, explain_full_disk
-from lavis_emovit.models.protocol import EmotionModel
+from lavis_emovit.models.protocol import Batch, EmotionModel
 from lavis_emovit.progress import progress
 from lavis_emovit.runners.best import BestMetric
 from lavis_emovit.runners.compiling import compile_parts
@@ -32,12 +32,12 @@ from lavis_emovit.runners.ema import WeightAverage
 from lavis_emovit.runners.engines import build_engine
 from lavis_emovit.runners.engines.base import NonFiniteError, StepResult
 from lavis_emovit.runners.evaluator import AFTER, BEFORE, DURING, Evaluator
-from lavis_emovit.runners.loaders import train_steps
+from lavis_emovit.runners.loaders import TrainDataset, train_steps
 from lavis_emovit.runners.logs import RunLog, SilentLog, TextNotes, read_log
 from lavis_emovit.runners.nonfinite import name_samples
 from lavis_emovit.runners.plan import Plan
 from lavis_emovit.runners.run_folder import RunFolder
-from lavis_emovit.runners.schedule import LinearWarmup, build_schedule
+from lavis_emovit.runners.schedule import learning_rate
 from lavis_emovit.runners.splits import RecipeSplits, RunBenchmark
 from lavis_emovit.runners.wandb_log import WandbSink
 from lavis_emovit.runners.watch import WINDOW_STEPS, LossWatch, RankStep, StepMeter
@@ -49,20 +49,20 @@ logger = logging.getLogger(__name__)
 
 @registry.register_runner("runner_emovit")
 class RunnerEmoVIT:
-    """Trains and evaluates an EmoVIT model; made as LAVIS makes its runners.
+    """Trains and evaluates a model; built like LAVIS's runners.
 
-    With several processes every rank has a runner. All of them take every step; rank 0 writes what there is to write.
+    Every process has a runner and takes all steps; rank 0 writes the files.
 
     Args:
         cfg: the recipe.
         task: owns the step and what is evaluated.
         model: what is trained or evaluated.
-        datasets: dataset name -> split -> dataset, as `task.build_datasets` gives them.
-        job_id: LAVIS's name for a start of a run; only logged, since a run goes on in its folder across starts.
-        folder: the output folder where it is open already; else it is opened here.
+        datasets: dataset name -> split -> dataset, as `task.build_datasets` returns them.
+        job_id: LAVIS's name for a start of a run; only logged, because a run keeps its folder over several starts.
+        folder: the output folder, if it is open already.
 
     Raises:
-        ConfigError: a split that is asked for is not in the dataset, or the folder's earlier run is another one.
+        ConfigError: datasets or benchmarks do not fit the recipe, or the folder has a run with other settings.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class RunnerEmoVIT:
         self._best_metric = BestMetric.of(self.settings)
         self._splits = RecipeSplits.of(datasets, cfg, task)
         self.folder = folder or RunFolder.open(cfg)
-        # Before an engine spreads the weights over the ranks.
+        # Now, because an engine may spread the weights over the ranks.
         self._frozen_fingerprint, self._parameter_counts = model.frozen_fingerprint(), model.parameter_counts()
         check_same_weights(self._frozen_fingerprint)
         self.engine = build_engine(model, task, self.settings)
@@ -99,14 +99,14 @@ class RunnerEmoVIT:
     # Training
 
     def train(self) -> dict[str, Any]:
-        """Train from where the output folder's earlier start stopped, evaluate, and write metrics and report.
+        """Train, resuming an earlier start in the output folder; evaluate; write metrics and report.
 
         Returns:
-            what metrics.json holds.
+            the content of metrics.json.
 
         Raises:
-            NonFiniteError: loss or gradients are not finite; the weights are those of the step before.
-            RunStopped: SIGTERM or SIGUSR1 asked for it; what is needed to go on is saved.
+            NonFiniteError: loss or gradients are not finite; the weights are those before the step.
+            RunStopped: after SIGTERM or SIGUSR1, with everything saved that resuming needs.
             UserError: the disk is full, or a checkpoint cannot be used.
         """
         if self.settings.evaluate:
@@ -123,7 +123,7 @@ class RunnerEmoVIT:
                 seed_everything("start", self.settings.seed)
                 position = Position()
             is_validation_due = self._is_validation_due(position)
-            # A start from the beginning keeps nothing of an earlier one's log, not even its evaluation at step 0.
+            # A start from the beginning drops the log of an earlier one, even its evaluation at step 0.
             with self._open_log(position.step or -1, is_validation_due) as log, self._continuation:
                 self._losses = LossWatch(self.settings.loss_spike_mads, _last_losses(log.path))
                 before = self._before_tuning(position, log)
@@ -139,25 +139,21 @@ class RunnerEmoVIT:
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps of the whole run, if it is not stopped early."""
+        """Optimizer steps of the whole run, unless it stops early."""
         return self._plan.total_steps
 
     @property
-    def _train_dataset(self) -> Any:
+    def _train_dataset(self) -> TrainDataset:
+        assert self._splits.train is not None, "a run that only evaluates has no training data"
         return self._splits.train
 
     @property
     def _plan(self) -> Plan:
         return Plan.of(self.settings, num_steps(len(self._train_dataset), self.settings.global_batch_size))
 
-    @property
-    def _schedule(self) -> LinearWarmup:
-        plan = self._plan
-        return build_schedule(self.settings, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch)
-
     def _train_epoch(self, position: Position, log: RunLog) -> Position:
-        """The rest of the epoch that a position lies in, with the validations and saves that fall into it."""
-        run, plan, schedule = self.settings, self._plan, self._schedule
+        """The rest of the current epoch, with its validations and saves."""
+        run, plan = self.settings, self._plan
         self.model.train()
         steps = train_steps(
             self._train_dataset,
@@ -168,36 +164,32 @@ class RunnerEmoVIT:
             world_size=self.engine.world_size,
         )
         label = f"epoch {position.epoch + 1}/{run.max_epoch}"
-        with (
-            progress(label, plan.steps_per_epoch, done=position.step_in_epoch, every=run.log_every_steps) as line,
-        ):
+        with progress(label, plan.steps_per_epoch, done=position.step_in_epoch, every=run.log_every_steps) as line:
             meter = StepMeter(self.model, run, self.engine.device)
             started = time.perf_counter()
             for micro_batches in steps:
                 read_s = time.perf_counter() - started
                 seed_everything("step", run.seed, position.step, self.engine.rank)
-                learning_rate = schedule(position.step)
-                try:
-                    result = self.engine.train_step(self.engine.prepare(micro_batches), learning_rate)
-                except NonFiniteError as error:
-                    raise name_samples(error, position, micro_batches, self.folder.nonfinite_path) from None
-                if self._average is not None and result.applied:
-                    self._average.update(position.step)
+                rate = learning_rate(
+                    run, position.step, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch
+                )
+                result = self._step(micro_batches, rate, position)
                 position = position.after_step()
+
                 own = meter.take(sum(len(batch["record_id"]) for batch in micro_batches), result.sizes)
-                told = processes.gather_objects((self._stop.received, own))
+                received, ranks = zip(*processes.gather_objects((self._stop.received, own)))
                 step_s = time.perf_counter() - started
-                row = _step_row(position, result, learning_rate, [step for _, step in told], step_s, read_s)
-                row |= meter.fields([step for _, step in told], step_s)
+                row = _step_row(position, result, rate, ranks, step_s, read_s)
+                row |= meter.fields(ranks, step_s)
                 self._note_step(row, result)
                 log.write(row)
-                line.advance(f"loss {result.loss:.4f}  lr {learning_rate:.2e}")
+                line.advance(f"loss {result.loss:.4f}  lr {rate:.2e}")
+
                 if position.step_in_epoch == plan.steps_per_epoch:
                     position = position.after_epoch()
-                stop = next((name for name, _ in told if name is not None), None)
-                if stop is not None:
-                    self._save_and_stop(position, log, stop)
-                # An evaluation shows a line of its own.
+                if any(received):
+                    self._save_and_stop(position, log, next(filter(None, received)))
+                # An evaluation has its own progress line.
                 with line.paused() if plan.validates_after(position.step) else nullcontext():
                     position = self._after_step(position, log)
                 if plan.is_over(position):
@@ -205,8 +197,18 @@ class RunnerEmoVIT:
                 started = time.perf_counter()
         return position
 
+    def _step(self, micro_batches: Sequence[Batch], rate: float, position: Position) -> StepResult:
+        """One optimizer step: the task prepares the batches and computes the loss, the engine does the rest."""
+        try:
+            result = self.engine.train_step(self.engine.prepare(micro_batches), rate)
+        except NonFiniteError as error:
+            raise name_samples(error, position, micro_batches, self.folder.nonfinite_path) from None
+        if self._average is not None and result.applied:
+            self._average.update(position.step)
+        return result
+
     def _after_step(self, position: Position, log: RunLog) -> Position:
-        """Validate and save where the plan has it."""
+        """Validate and save if the plan says so."""
         if self._plan.validates_after(position.step):
             position = self._validate(position, log)
             self.model.train()
@@ -216,20 +218,20 @@ class RunnerEmoVIT:
         return position
 
     def _note_step(self, row: dict[str, Any], result: StepResult) -> None:
-        """Mark and tell of what is out of the ordinary in a step."""
+        """Flag and report what is unusual in a step."""
         self._notes.warn(result.noted)
         limit = self._losses.limit()
         if self._losses.is_spike(result.loss):
             row["loss_spike"] = True
             logger.warning(
-                "step %d: loss %.4f is out of line, steps before it stay below %.4f; the run goes on",
+                "step %d: loss %.4f is out of line, since earlier steps stay below %.4f; the run continues",
                 row["step"],
                 result.loss,
                 limit,
             )
 
     def _validate(self, position: Position, log: RunLog) -> Position:
-        """Evaluate the validation splits; the first of them decides which checkpoint is the best."""
+        """Evaluate the validation benchmarks; the first of them chooses the best checkpoint."""
         best = position.best
         try:
             with self._average.in_place() if self._average is not None else nullcontext():
@@ -240,12 +242,12 @@ class RunnerEmoVIT:
                         if best is None or self._best_metric.is_better(value, best.value):
                             best = Best(position.step, self._best_metric.name, value)
         except RunStopped:
-            # The validation is done anew by the start that goes on from here.
+            # The start that resumes from here does the whole validation.
             self._save_and_stop(position, log, str(self._stop.received))
         return replace(position, best=best)
 
     def _is_validation_due(self, position: Position) -> bool:
-        """Whether an earlier start was asked to stop between a step and its validation."""
+        """Whether an earlier start was stopped between a step and its validation."""
         if not self._plan.validates_after(position.step):
             return False
         if processes.is_main():
@@ -258,7 +260,7 @@ class RunnerEmoVIT:
 
     def _save_and_stop(self, position: Position, log: RunLog, signal_name: str) -> NoReturn:
         self._continuation.save(position, log)
-        # A launcher ends all ranks when the first has ended, so none ends before rank 0 has saved.
+        # Launchers end all ranks when the first one ends, so all wait until rank 0 has saved.
         self._continuation.wait()
         raise RunStopped(
             f"{signal_name}: stopped after step {position.step} of {self.total_steps}, which is saved in "
@@ -266,16 +268,16 @@ class RunnerEmoVIT:
         )
 
     def _stop_evaluation(self) -> None:
-        """Called between batches: one process alone need not finish a long evaluation when it is asked to stop."""
+        """Called between batches; a run of one process need not finish a long evaluation before it stops."""
         if self._stop.received is not None and processes.world_size() == 1:
-            raise RunStopped(f"{self._stop.received}: stopped in an evaluation; nothing but it is lost")
+            raise RunStopped(f"{self._stop.received}: stopped in an evaluation; only the evaluation is lost")
 
     # Evaluation
 
     def evaluate(self, cur_epoch: Any = "best", skip_reload: bool = False) -> dict[str, Any]:
-        """Evaluate the test splits with the weights of `run.checkpoint`, or with the model as it is.
+        """Evaluate the test benchmarks with the weights of `run.checkpoint`, or with the model as it is.
 
-        The arguments are those of LAVIS's runners; with `skip_reload` the model's own weights are taken in any case.
+        The arguments are those of LAVIS's runners; `skip_reload` ignores `run.checkpoint`.
         """
         checkpoint = None if skip_reload else self.settings.checkpoint
         position = Position()
@@ -294,7 +296,7 @@ class RunnerEmoVIT:
             return self._finish(position, checkpoint, results)
 
     def _before_tuning(self, position: Position, log: RunLog) -> dict[str, Any]:
-        """Metrics of the test splits before tuning; a run that goes on takes them from the predictions of its start."""
+        """Metrics of the tests before tuning; a resumed run computes them from the predictions of its first start."""
         if not self.settings.evaluate_before:
             return {}
         if position.step == 0:
@@ -306,7 +308,7 @@ class RunnerEmoVIT:
         return {name: self._evaluate(benchmark, stage, log, position) for name, benchmark in self._splits.test.items()}
 
     def _evaluate(self, benchmark: RunBenchmark, stage: str, log: RunLog, position: Position) -> dict[str, Any]:
-        epochs = self._plan.epochs_done(position) if self._train_dataset is not None else position.epoch
+        epochs = position.epoch if self.settings.evaluate else self._plan.epochs_done(position)
         during = f"after epoch {epochs}" if isinstance(epochs, int) else f"after step {position.step}"
         when = {BEFORE: "before tuning", DURING: during, AFTER: "after tuning"}[stage]
         metrics = self._evaluator.evaluate(benchmark, stage, when)
@@ -327,7 +329,7 @@ class RunnerEmoVIT:
     def _log_start(self) -> None:
         counts = self._parameter_counts
         logger.info(
-            "results go to %s; device %s, %s of %s parameters learn",
+            "results go to %s; device %s, %s of %s parameters are trained",
             self.folder.path,
             self.engine.device,
             f"{counts['trained']:,}",
@@ -369,7 +371,7 @@ class RunnerEmoVIT:
         )
 
     def _finish(self, position: Position, checkpoint: str | None, results: dict[str, Any]) -> dict[str, Any]:
-        """Write metrics.json and then the report: once both are there, the run is finished."""
+        """Write metrics.json, then the report; a run with both is finished."""
         summary = {
             "step": position.step,
             "epoch": position.epoch,
@@ -398,22 +400,22 @@ class RunnerEmoVIT:
 
 
 def check_same_weights(fingerprint: str) -> None:
-    """Refuse to train beside other frozen weights on one rank than on another.
+    """Refuse different frozen weights on different ranks.
 
     Raises:
-        WeightsError: on all ranks; the text names the ranks.
+        WeightsError: on all ranks; names the ranks.
     """
     prints = processes.gather_objects(fingerprint)
     others = [str(rank) for rank, other in enumerate(prints) if other != prints[0]]
     if others:
         raise WeightsError(
-            f"the frozen weights of rank {', '.join(others)} are not those of rank 0; model.pretrained has to name the "
-            "same weights on every machine"
+            f"rank {', '.join(others)} has other frozen weights than rank 0; model.pretrained must name the same "
+            "weights on every machine"
         )
 
 
 def _last_losses(log_path: Path) -> list[float]:
-    """Losses of the last steps in the log, which a run that goes on judges its next ones by."""
+    """Losses of the last steps in the log, which the first losses of a resumed run are compared with."""
     rows = read_log(log_path)[-2 * WINDOW_STEPS :] if processes.is_main() else []
     return [row["loss"] for row in rows if row.get("event") == "step" and isinstance(row.get("loss"), float)]
 
@@ -421,7 +423,7 @@ def _last_losses(log_path: Path) -> list[float]:
 def _step_row(
     position: Position,
     result: StepResult,
-    learning_rate: float,
+    rate: float,
     ranks: Sequence[RankStep],
     step_s: float,
     read_s: float,
@@ -432,7 +434,7 @@ def _step_row(
         "step": position.step,
         "epoch": position.epoch + 1,
         "loss": result.loss,
-        "lr": learning_rate,
+        "lr": rate,
         "grad_norm": result.grad_norm,
         "num_tokens": result.weight,
         "num_images": num_images,

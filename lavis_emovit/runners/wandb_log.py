@@ -1,4 +1,4 @@
-"""Weights & Biases as a further taker of the log's rows, for recipes that ask for it (`run.wandb`)."""
+"""Weights & Biases as a sink of the log, for recipes with `run.wandb`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ ID_NAME = "run-id.txt"
 
 
 class WandbSink:
-    """The numbers of the rows in a Weights & Biases run that is gone on with when the run is.
+    """Sends the numbers of the rows to a run of Weights & Biases, which is resumed together with ours.
 
-    A run that goes on does a few steps a second time, which Weights & Biases cannot take back: they stand in its curves
-    twice, at the same step.
+    A resumed run repeats a few steps. Weights & Biases cannot delete rows, so its curves have these steps twice.
 
     Args:
-        project: name of the project there.
-        folder: output folder of the run; its name is the run's name, and `wandb/` in it takes the files.
+        project: name of the project.
+        folder: output folder of the run. Its name becomes the name of the run; the files go to `wandb/`.
         config: the settings, as plain values.
 
     Raises:
@@ -46,7 +45,7 @@ class WandbSink:
                 dir=str(folder),
                 config=dict(config),
             )
-        except Exception as error:  # wandb has a dozen kinds, from a missing key to a network that does not answer
+        except Exception as error:  # wandb raises a dozen kinds, from a missing key to a network error
             raise UserError(
                 f"run.wandb: a run cannot be opened: {error}. Log in with `wandb login`, or set WANDB_MODE=offline."
             ) from error
@@ -62,7 +61,7 @@ class WandbSink:
 
 
 def _run_id(place: Path) -> str:
-    """The id of this folder's run there: drawn once, so that a run that goes on finds its curves again."""
+    """The id of this folder's run, drawn once, so that a resumed run continues its curves."""
     path = place / ID_NAME
     if not path.exists():
         path.write_text(secrets.token_hex(4), encoding="ascii")

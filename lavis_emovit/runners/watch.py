@@ -1,17 +1,18 @@
-"""What is measured beside a step: how much of it was padding, how fast it was, and whether its loss is out of line."""
+"""Measures a step: padding, speed, memory, and whether its loss is out of line."""
 
 from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import psutil
 import torch
 
-from lavis_emovit.models.lengths import PassSizes
+from lavis_emovit.models.lengths import PassSizes, add_sizes
 from lavis_emovit.models.protocol import EmotionModel
 from lavis_emovit.runners.flops import peak_flops
 from lavis_emovit.runners.settings import RunSettings
@@ -20,16 +21,16 @@ WINDOW_STEPS = 100
 MIN_STEPS = 20
 # The median absolute deviation of a normal distribution, times this, is its standard deviation.
 MAD_TO_SIGMA = 1.4826
-# Below this share of the median, deviations are noise: a loss that hardly moves must not flag its own rounding.
-LEAST_SIGMA_SHARE = 0.02
+# A smaller share of the median is noise; otherwise a constant loss would flag its own rounding.
+MIN_SIGMA_SHARE = 0.02
 
 
 class LossWatch:
-    """Flags losses far above those of the steps before: more than `mads` robust deviations over their median.
+    """Flags losses that are more than `mads` robust deviations above the median of the last 100 steps.
 
-    The deviation is 1.4826 times the median absolute deviation of the last 100 steps (Leys et al. 2013,
-    https://doi.org/10.1016/j.jesp.2013.03.013), and at least 2 % of their median; the first 20 steps flag nothing.
-    Flagged losses enter the window too, so that a run that has moved to another level is not flagged for ever.
+    The deviation is 1.4826 times the median absolute deviation (Leys et al. 2013,
+    https://doi.org/10.1016/j.jesp.2013.03.013), and at least 2 % of the median. The first 20 steps are never flagged.
+    Flagged losses enter the window too, so that a new level of the loss is not flagged forever.
     """
 
     def __init__(self, mads: float | None, earlier_losses: Iterable[float] = ()):
@@ -37,18 +38,18 @@ class LossWatch:
         self._losses: deque[float] = deque(earlier_losses, maxlen=WINDOW_STEPS)
 
     def is_spike(self, loss: float) -> bool:
-        """Whether the loss of the next step is out of line; it belongs to the window from now on."""
+        """Whether the loss of the next step is out of line; adds it to the window."""
         limit = self.limit()
         self._losses.append(loss)
         return limit is not None and loss > limit
 
     def limit(self) -> float | None:
-        """What a loss may reach without being flagged, or None while there are too few steps to say."""
+        """The largest loss that is not flagged, or None while there are too few steps."""
         if self._mads is None or len(self._losses) < MIN_STEPS:
             return None
         median = statistics.median(self._losses)
         deviation = MAD_TO_SIGMA * statistics.median(abs(loss - median) for loss in self._losses)
-        return median + self._mads * max(deviation, LEAST_SIGMA_SHARE * abs(median))
+        return median + self._mads * max(deviation, MIN_SIGMA_SHARE * abs(median))
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,10 @@ class RankStep:
     """What one rank did in a step.
 
     Attributes:
-        num_images: pictures of its micro-batches.
-        sizes: what its forward passes ran over, where the model tells.
+        num_images: in its micro-batches.
+        sizes: what its forward passes ran over, if the model measures it.
         memory_gib: resident host memory of its process.
-        gpu_memory_gib: most memory that was allocated on its GPU in the step, or None.
+        gpu_memory_gib: peak of the memory allocated on its GPU, or None.
     """
 
     num_images: int
@@ -69,10 +70,10 @@ class RankStep:
 
 
 class StepMeter:
-    """Turns what a step ran over into measured fields of the log.
+    """Computes the measured fields of a step's row.
 
     Args:
-        model: an emotion model; without `AnswerLoss.sizes` only time and memory are measured.
+        model: if its losses have no `sizes`, only time and memory are measured.
         settings: for the precision and `run.peak_tflops`.
         device: where the rank computes.
     """
@@ -91,19 +92,16 @@ class StepMeter:
             torch.cuda.reset_peak_memory_stats(self._device)
         return RankStep(num_images, sizes, self._process.memory_info().rss / 2**30, gpu_memory)
 
-    def fields(self, ranks: list[RankStep], step_s: float) -> dict[str, Any]:
-        """The fields of a step's row that are measured, over all ranks.
+    def fields(self, ranks: Sequence[RankStep], step_s: float) -> dict[str, Any]:
+        """The measured fields of a step, over all ranks.
 
         Args:
             ranks: what each rank did.
             step_s: seconds of the step.
         """
         row: dict[str, Any] = {}
-        told = [rank.sizes for rank in ranks if rank.sizes is not None]
-        if told:
-            sizes = told[0]
-            for other in told[1:]:
-                sizes = sizes + other
+        sizes = reduce(add_sizes, (rank.sizes for rank in ranks))
+        if sizes is not None:
             row["tokens_per_s"] = sum(sizes.real_positions) / step_s
             row["padding_share"] = sizes.padding_share
             if self._flops is not None and self._peak is not None:
@@ -113,14 +111,14 @@ class StepMeter:
         return {**row, "gpu_memory_gib": max(on_gpu)} if on_gpu else row
 
 
-# Fields of a row that are clock times or follow from them, or from the state of the machine.
+# Fields of a row that depend on the clock or on the state of the machine.
 MEASURED_FIELDS = frozenset(
     {"step_s", "read_s", "samples_per_s", "tokens_per_s", "mfu", "memory_gib", "gpu_memory_gib"}
 )
 
 
 def computed_fields(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the log without what differs between two runs that compute the same."""
+    """A row of the log without the fields that differ between two equal runs."""
     return {key: value for key, value in row.items() if key not in MEASURED_FIELDS}
 
 

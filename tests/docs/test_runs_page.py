@@ -49,7 +49,7 @@ def test_exit_codes_are_the_real_ones() -> None:
 def test_the_rule_for_losses_is_the_real_one() -> None:
     assert f"last {watch.WINDOW_STEPS} steps" in PAGE
     assert f"{watch.MAD_TO_SIGMA} times" in PAGE
-    assert f"at least {watch.LEAST_SIGMA_SHARE:.0%}".replace("%", " %") in PAGE
+    assert f"at least {watch.MIN_SIGMA_SHARE:.0%}".replace("%", " %") in PAGE
     assert f"first {watch.MIN_STEPS} steps" in PAGE.replace("\n", " ")
 
 

@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from lavis_emovit.runners.engines.memory import state_bytes
+from engine_memory import state_bytes
 
 RANKS = Path(__file__).resolve().parent / "ranks"
 sys.path.insert(0, str(RANKS))

@@ -12,13 +12,17 @@ import os
 import resource
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import LAST_STEP, assert_same_run, exit_code_of, in_fork, make_saver, make_state
+from runs import LAST_STEP, assert_same_run, exit_code_of, in_fork
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+from saved_states import make_saver, make_state
 
 from lavis_emovit import train
 from lavis_emovit.checkpoints import checkpoint as cp

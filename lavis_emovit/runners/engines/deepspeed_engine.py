@@ -1,4 +1,4 @@
-"""DeepSpeed: optimizer state, gradients and weights spread over the ranks (ZeRO stages 0 to 3)."""
+"""DeepSpeed: optimizer state, gradients and weights partitioned over the ranks (ZeRO stages 0 to 3)."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ class DeepSpeedEngine:
         self.device = choose_device(settings.device)
         deepspeed = load_deepspeed(self.device)
         self.rank, self.world_size = processes.rank(), processes.world_size()
-        said = read_deepspeed_config(settings.deepspeed_config)
-        self.stage: int = said["zero_optimization"]["stage"]
+        content = read_deepspeed_config(settings.deepspeed_config)
+        self.stage: int = content["zero_optimization"]["stage"]
         self.in_step = self.stage == 3 and self.world_size > 1
         self.model, self._task, self._settings = model, task, settings
         self._check_model()
         self._scale = LossScale(enabled=settings.amp == "fp16")
         self._skipped_in_a_row = 0
-        config = full_config(said, settings, self.world_size)
+        config = full_config(content, settings, self.world_size)
         self._root = root = _Root(cast(nn.Module, model))
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        # Before anything is spread: which parameters decay depends on their shapes.
-        optimizer = self._build_optimizer(said)
+        # Before partitioning, because weight decay depends on the shapes.
+        optimizer = self._build_optimizer(content)
         if self.stage == 3:
-            # Each weight goes to the device only to be cut up, so the model need not fit there as a whole.
+            # Weights move to the device one by one, so the whole model need not fit there.
             deepspeed.zero.Init(module=root, config_dict_or_path=config)
             for buffer in root.buffers():
                 buffer.data = buffer.data.to(self.device)
@@ -116,13 +116,13 @@ class DeepSpeedEngine:
         return StepResult(loss_mean, total_weight, grad_norm, applied, facts.noted, sums.sizes, facts.measures)
 
     def _step_with_zero(self) -> float:
-        """DeepSpeed's own step, which leaves the weights alone where the norm is not finite; returns the norm."""
+        """DeepSpeed's step, which skips the update if the norm is not finite; returns the norm."""
         self._engine.step()
         norm = self._engine.get_global_grad_norm()
         return math.inf if self._engine.optimizer.overflow else float(norm)
 
     def _step_without_zero(self) -> float:
-        """Clip and step the gradients that DeepSpeed has averaged; returns their norm."""
+        """Clip the gradients that DeepSpeed averaged, and update the weights; returns the norm."""
         parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         if self._scale.enabled:
             for parameter in parameters:
@@ -135,11 +135,10 @@ class DeepSpeedEngine:
         return norm
 
     def _forward(self, function: Callable[[], T]) -> tuple[T, Any]:
-        """Call model code from inside the module that DeepSpeed watches, so that weights are fetched where needed.
+        """Call model code inside the forward pass of DeepSpeed's module, so that weights are gathered when needed.
 
         Returns:
-            what the function gave, and its `loss_sum`, if it has one, in the form to go backward from: DeepSpeed puts
-            its hooks on what comes out of the module.
+            the result, and its `loss_sum`, if it has one, as the module returned it; DeepSpeed's hooks are on that.
         """
         self._root.call = lambda: self._with_autocast(function)
         loss_sum = self._engine()
@@ -147,7 +146,7 @@ class DeepSpeedEngine:
         return result, loss_sum
 
     def _with_autocast(self, function: Callable[[], T]) -> T:
-        # Autocast begins inside the forward pass: DeepSpeed switches off one that is on outside.
+        # Inside the forward pass, because DeepSpeed switches off autocast around it.
         with self.autocast():
             return function()
 
@@ -169,7 +168,7 @@ class DeepSpeedEngine:
             return self.model.trained_state_dict()
         state: dict[str, torch.Tensor] = {}
         names = self.model.trained_parameter_names()
-        # One at a time: where everything learns, the weights together may not fit on one device.
+        # One by one, because all of them may not fit on one device.
         for name, parameter in zip(names, self._trained().values(), strict=True):
             with _gathered([parameter]):
                 if processes.is_main():
@@ -200,7 +199,7 @@ class DeepSpeedEngine:
         return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
 
     def close(self) -> None:
-        """Take DeepSpeed's hooks off the model; nothing can be trained afterwards."""
+        """Remove DeepSpeed's hooks from the model; nothing can be trained afterwards."""
         self._engine.destroy()
 
     # Start
@@ -208,25 +207,25 @@ class DeepSpeedEngine:
     def _check_model(self) -> None:
         if self.stage < 3:
             return
-        instead = "or take projects/emovit/deepspeed/zero2.json"
+        instead = "or use projects/emovit/deepspeed/zero2.json"
         problems = []
         if not all(parameter.is_floating_point() for parameter in self.model.parameters()):
-            problems.append(f"ZeRO stage 3 cannot spread quantised weights; set model.frozen_precision=bf16, {instead}")
-        if self._settings.ema_decay is not None:
             problems.append(
-                f"ZeRO stage 3 keeps no rank's weights whole to average; leave run.ema_decay out, {instead}"
+                f"ZeRO stage 3 cannot split quantised weights; set model.frozen_precision=bf16, {instead}"
             )
+        if self._settings.ema_decay is not None:
+            problems.append(f"with ZeRO stage 3 no rank has all weights to average; remove run.ema_decay, {instead}")
         if self._settings.compile:
-            problems.append(f"ZeRO stage 3 fetches weights inside the modules; leave run.compile out, {instead}")
+            problems.append(f"ZeRO stage 3 gathers weights inside the modules; remove run.compile, {instead}")
         if problems:
             raise ConfigError([f"run.deepspeed_config: {problem}" for problem in problems])
         if self.in_step:
-            # Every call of a module fetches its weights from all ranks, so the ranks have to call alike.
+            # Every call of a module gathers its weights from all ranks.
             self.model.call_in_step(True)
 
-    def _build_optimizer(self, said: Mapping[str, Any]) -> torch.optim.Optimizer:
-        """Our AdamW; for state on the CPU of a machine with GPUs DeepSpeed's own where it can be built."""
-        offloaded = offloads_optimizer(said)
+    def _build_optimizer(self, content: Mapping[str, Any]) -> torch.optim.Optimizer:
+        """Our AdamW, or DeepSpeed's if its state is on the CPU of a machine with GPUs and it can be built."""
+        offloaded = offloads_optimizer(content)
         plain = build_adamw(
             self.model.named_parameters(), self._settings, torch.device("cpu") if offloaded else self.device
         )
@@ -238,17 +237,17 @@ class DeepSpeedEngine:
                 from deepspeed.ops.adam import DeepSpeedCPUAdam
 
                 return DeepSpeedCPUAdam(plain.param_groups, adamw_mode=True, fp32_optimizer_states=True)
-            except Exception as error:  # its compiler, driver and library checks each raise their own kind
+            except Exception as error:  # checks of compiler, driver and libraries raise different kinds
                 reason = f"DeepSpeed's optimizer for CPUs cannot be built here: {str(error).strip().splitlines()[0]}"
         logger.info("the offloaded optimizer is torch's AdamW (%s)", reason)
         return plain
 
 
 class _Root(nn.Module):
-    """What DeepSpeed wraps: calls a function inside its forward pass.
+    """The module that DeepSpeed wraps; its forward pass calls a function.
 
-    The model is called in several ways (loss, scores, generation), and DeepSpeed looks for weights to fetch only while
-    the forward pass of the module that it was given runs.
+    The model is called for loss, scores and generation, but DeepSpeed gathers weights only during the forward pass of
+    the module that it wraps.
     """
 
     call: Callable[[], Any]
@@ -259,21 +258,21 @@ class _Root(nn.Module):
         self.model = model
 
     def forward(self) -> torch.Tensor | tuple[()]:
-        # What comes out is left here: DeepSpeed's hooks take the output of a module apart and copy its containers.
+        # Stored here, because DeepSpeed's hooks take outputs apart and copy their containers.
         self.result = self.call()
         loss = getattr(self.result, "loss_sum", None)
         return loss if isinstance(loss, torch.Tensor) else ()
 
 
 def load_deepspeed(device: torch.device) -> Any:
-    """The package, told to compute on this device, with its own talk kept to warnings.
+    """The package, set up for this device, with its log limited to warnings.
 
     Raises:
         ConfigError: it is not installed, or was loaded for another device before.
     """
     if device.type == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
-    # What it reads without asking; a launcher sets it.
+    # DeepSpeed requires it; launchers set it.
     os.environ.setdefault("LOCAL_RANK", str(processes.read_launch().local_rank))
     try:
         import deepspeed
@@ -287,7 +286,7 @@ def load_deepspeed(device: torch.device) -> Any:
         raise ConfigError([f"run.device: DeepSpeed was loaded for {found} in this process, not for {device.type}"])
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     if device.type == "cpu":
-        # It would compile its exchange through shared memory at the first start; gloo does without a compiler.
+        # Otherwise it compiles its exchange through shared memory; gloo needs no compiler.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     processes.start(processes.Launch(), device=device, even_alone=True)
     deepspeed.init_distributed(dist_init_required=False, verbose=False)
@@ -295,7 +294,7 @@ def load_deepspeed(device: torch.device) -> Any:
 
 
 def _gathered(parameters: Sequence[nn.Parameter], *, writes: bool = False) -> Any:
-    """Parameters whole inside the block; with `writes`, rank 0's values are everybody's afterwards."""
+    """Whole parameters inside the block; with `writes`, all ranks have the values of rank 0 afterwards."""
     import deepspeed
 
     return deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=0 if writes else None)

@@ -1,8 +1,7 @@
-"""AdamW's state in and out of DeepSpeed's partitions, by parameter name.
+"""The state of AdamW in DeepSpeed's partitions, by parameter name.
 
-Stages 1 and 2 keep the state of one flat vector a group of parameters and rank, stage 3 of one flat vector a sub-group.
-DeepSpeed maps a parameter to its piece of them. Whole tensors by name are what goes into a checkpoint, so the stage and
-the number of ranks may change between two starts.
+Stages 1 and 2 keep the state as one flat vector per parameter group and rank, stage 3 as one per sub-group. Checkpoints
+have whole tensors by name, so a resumed run may use another stage and another number of ranks.
 """
 
 from __future__ import annotations
@@ -16,16 +15,15 @@ from torch import nn
 from lavis_emovit.checkpoints.training_state import EngineState
 from lavis_emovit.distributed import processes
 from lavis_emovit.errors import WeightsError
-
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+from lavis_emovit.runners.optimizer import MOMENTS, moments_of
 
 
 def partitioned_state(optimizer: Any, trained: dict[str, nn.Parameter]) -> EngineState:
-    """Moments and step counts of a ZeRO optimizer; all ranks call it, the tensors come on rank 0 alone.
+    """Moments and step counts of a ZeRO optimizer. All ranks call it; only rank 0 gets the tensors.
 
     Args:
         optimizer: DeepSpeed's wrapper of stage 1, 2 or 3.
-        trained: name -> parameter, those that learn.
+        trained: name -> trained parameter.
     """
     from deepspeed.utils import safe_get_full_optimizer_state
 
@@ -36,7 +34,7 @@ def partitioned_state(optimizer: Any, trained: dict[str, nn.Parameter]) -> Engin
     _map_parameters(optimizer)
     tensors: dict[str, torch.Tensor] = {}
     for name, parameter in trained.items():
-        for moment in _MOMENTS:
+        for moment in MOMENTS:
             whole = safe_get_full_optimizer_state(parameter, moment)
             if processes.is_main():
                 tensors[f"{moment}.{name}"] = whole.detach().cpu()
@@ -44,11 +42,11 @@ def partitioned_state(optimizer: Any, trained: dict[str, nn.Parameter]) -> Engin
 
 
 def load_partitioned_state(optimizer: Any, trained: dict[str, nn.Parameter], saved: EngineState) -> None:
-    """Put back what `partitioned_state`, or another engine, gave; every rank has it whole.
+    """Restore what `partitioned_state` or another engine returned; every rank passes all of it.
 
     Raises:
-        WeightsError: the state is of a model with other trained parameters, or some have done more steps than others,
-            which one count for a whole vector cannot hold.
+        WeightsError: the state belongs to a model with other trained parameters, or parameters differ in their number
+            of steps, which DeepSpeed cannot represent.
     """
     steps = saved.values["adamw_steps"]
     if not steps:
@@ -59,17 +57,17 @@ def load_partitioned_state(optimizer: Any, trained: dict[str, nn.Parameter], sav
     step = next(iter(steps.values()))
     _make_states(optimizer, step)
     for name, parameter in trained.items():
-        for moment in _MOMENTS:
-            _put(optimizer, parameter, saved.tensors[f"{moment}.{name}"], moment)
+        for moment in MOMENTS:
+            _set(parameter, saved.tensors[f"{moment}.{name}"], moment)
 
 
-def _put(optimizer: Any, parameter: nn.Parameter, value: torch.Tensor, moment: str) -> None:
+def _set(parameter: nn.Parameter, value: torch.Tensor, moment: str) -> None:
     from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
     if not hasattr(parameter, "ds_id"):
         safe_set_full_optimizer_state(parameter, value.float(), moment)
         return
-    # Stage 3 pads a parameter so that all ranks have pieces of one size.
+    # Stage 3 pads a parameter so that the pieces of all ranks have the same size.
     size = parameter.ds_tensor.numel()  # type: ignore[attr-defined]
     padded = torch.zeros(size * processes.world_size())
     padded[: value.numel()] = value.flatten().float()
@@ -78,12 +76,12 @@ def _put(optimizer: Any, parameter: nn.Parameter, value: torch.Tensor, moment: s
 
 
 def _make_states(optimizer: Any, step: int) -> None:
-    """The state that AdamW makes at its first step, with a count of its own, ready to be filled."""
+    """Create the state that AdamW creates at its first step."""
     inner = optimizer.optimizer
     for vector in _flat_vectors(optimizer):
         state = inner.state[vector]
         if "exp_avg" not in state:
-            state |= {moment: torch.zeros_like(vector.detach()) for moment in _MOMENTS}
+            state |= {moment: torch.zeros_like(vector.detach()) for moment in MOMENTS}
         counts = state.get("step")
         if isinstance(counts, int) or type(inner).__name__ == "DeepSpeedCPUAdam":
             state["step"] = step
@@ -94,10 +92,9 @@ def _make_states(optimizer: Any, step: int) -> None:
 
 
 def _map_parameters(optimizer: Any) -> None:
-    """Let stages 1 and 2 find each parameter's piece of the state.
+    """Let stages 1 and 2 find the state of each parameter.
 
-    DeepSpeed does this once, when its first group has been stepped and the others have no state yet; so it is done
-    again when all have.
+    DeepSpeed does this once, after the step of its first group, when the other groups have no state yet.
     """
     if hasattr(optimizer, "_lazy_init_hp_params_optimizer_state"):
         optimizer._hp_optimizer_states_linked = False
@@ -105,7 +102,7 @@ def _map_parameters(optimizer: Any) -> None:
 
 
 def _flat_vectors(optimizer: Any) -> list[torch.Tensor]:
-    """The vectors that the inner optimizer steps, of this rank."""
+    """The vectors of this rank that the inner optimizer updates."""
     vectors = getattr(optimizer, "single_partition_of_fp32_groups", None)
     return list(vectors if vectors is not None else optimizer.fp32_partitioned_groups_flat)
 
@@ -121,18 +118,12 @@ def _check(trained: dict[str, nn.Parameter], saved: EngineState) -> None:
     steps = saved.values["adamw_steps"]
     unknown = [name for name in steps if name not in trained]
     if unknown:
-        raise WeightsError(f"the checkpoint has optimizer state for '{unknown[0]}', which does not learn in this model")
+        raise WeightsError(f"the checkpoint has optimizer state for '{unknown[0]}', which is not trained in this model")
     behind = [name for name in trained if steps.get(name) != max(steps.values())]
     if behind:
         raise WeightsError(
-            f"'{behind[0]}' has done {steps.get(behind[0], 0)} optimizer steps, others {max(steps.values())}; "
-            "DeepSpeed counts for all at once. Go on with run.engine=torch."
+            f"'{behind[0]}' has done {steps.get(behind[0], 0)} optimizer steps, others {max(steps.values())}, but "
+            "DeepSpeed has one count for all parameters. Resume with run.engine=torch."
         )
     for name, parameter in trained.items():
-        shape = getattr(parameter, "ds_shape", parameter.shape)
-        for moment in _MOMENTS:
-            value = saved.tensors[f"{moment}.{name}"]
-            if value.shape != shape:
-                raise WeightsError(
-                    f"optimizer state {moment} of '{name}': shape {list(value.shape)}, expected {list(shape)}"
-                )
+        moments_of(saved, name, getattr(parameter, "ds_shape", parameter.shape))

@@ -1,4 +1,4 @@
-"""The scale that keeps fp16 gradients from vanishing, as numbers that any engine can take over."""
+"""The loss scale that keeps fp16 gradients from vanishing, in a form that all engines can resume."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 class LossScale:
     """Halved at an overflow, doubled after enough steps without one (Micikevicius et al. 2018, section 3.2).
 
-    The rule, its numbers and the names in `state` are those of `torch.amp.GradScaler`, so that a run may change
-    engine.
+    Rule, numbers and the names in `state` are those of `torch.amp.GradScaler`, so that a run may change its engine.
     """
 
     GROWTH, BACKOFF, GROWTH_INTERVAL = 2.0, 0.5, 2000
@@ -21,7 +20,7 @@ class LossScale:
         self._good_steps = 0
 
     def update(self, *, overflow: bool) -> None:
-        """Learn from a step."""
+        """Adapt the scale after a step."""
         if not self.enabled:
             return
         if overflow:
@@ -34,7 +33,7 @@ class LossScale:
             self._good_steps = 0
 
     def state(self) -> dict[str, Any]:
-        """What `load` takes; empty where it is off."""
+        """The argument of `load`; empty if the scale is off."""
         if not self.enabled:
             return {}
         return {
@@ -46,6 +45,6 @@ class LossScale:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Put back what `state` gave, or what a GradScaler gave."""
+        """Restore the `state` of this class or of a GradScaler."""
         if self.enabled and state:
             self.value, self._good_steps = float(state["scale"]), int(state["_growth_tracker"])

@@ -30,7 +30,7 @@ import numpy as np
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "chat"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "chat"))
 from chat_server import Action, ChatServer
 
 from lavis_emovit.errors import ConfigError, DataError, UserError
@@ -45,7 +45,7 @@ from lavis_emovit.images import decode_image
 from lavis_emovit.shards import shard_file
 from lavis_emovit.shards.writer import write_shards
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SUITES = sorted(path for path in (ROOT / "projects/emovit/eval").glob("*.yaml") if "\nsuite:" in path.read_text())
 
 

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from runs import make_saver, make_state
+from saved_states import make_saver, make_state
 
 from lavis_emovit.checkpoints import checkpoint as cp
 from lavis_emovit.checkpoints import saving

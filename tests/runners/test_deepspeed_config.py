@@ -90,7 +90,7 @@ def test_a_file_that_is_not_there_or_no_json(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"run\.deepspeed_config: no file nowhere\.json"):
         read_deepspeed_config("nowhere.json")
     (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(ConfigError, match="no JSON that can be read"):
+    with pytest.raises(ConfigError, match="cannot be read as JSON"):
         read_deepspeed_config(str(tmp_path / "broken.json"))
 
 

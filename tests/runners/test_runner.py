@@ -59,7 +59,7 @@ def test_what_learns_is_counted_at_the_start(recipe: Callable[..., Path], caplog
         run_recipe(recipe(max_epoch=1))
     # Width 8: norm, eight places and 26 letters learn; the encoder of 48 values does not.
     learns = 2 * 8 + 8 * 8 + 26 * 8 + 26
-    assert any(f"{learns} of {learns + 48 * 8 + 8} parameters learn" in message for message in caplog.messages)
+    assert any(f"{learns} of {learns + 48 * 8 + 8} parameters are trained" in message for message in caplog.messages)
 
 
 def test_a_report_is_written(recipe: Callable[..., Path], tmp_path: Path) -> None:
@@ -225,9 +225,9 @@ def test_damaged_newest_checkpoint_is_passed_over_by_name(
     (newest / "optimizer.safetensors").write_bytes(content)
     with caplog.at_level("INFO"):
         run_recipe(path)
-    assert f"checkpoint {newest.name} is passed over" in caplog.text
+    assert f"checkpoint {newest.name} is skipped" in caplog.text
     assert "optimizer.safetensors" in caplog.text
-    assert "going on from ckpt-00000006: step 6 of 15, epoch 2, next sample 5 of 22" in caplog.text
+    assert "resuming from ckpt-00000006: step 6 of 15, epoch 2, next sample 5 of 22" in caplog.text
     assert_same_run(straight, tmp_path / "stopped")
 
 
@@ -328,7 +328,7 @@ def test_cut_texts_are_counted_told_once_and_summed_up(
         assert "answers were cut at model.max_output_txt_len" in warning and f"(first: {firsts[0][0]};" in warning
         run_recipe(path)
     total = sum(len(ids) for ids in firsts)
-    (summary,) = [record.getMessage() for record in caplog.records if "over the whole run" in record.getMessage()]
+    (summary,) = [record.getMessage() for record in caplog.records if "in the whole run" in record.getMessage()]
     assert f": {total} answers were cut" in summary
 
 
@@ -357,7 +357,7 @@ def test_evaluation_of_a_finished_run_repeats_its_figures(
 
 
 def test_an_evaluation_does_not_write_into_a_training_run(straight: Path, recipe: Callable[..., Path]) -> None:
-    with pytest.raises(ConfigError, match="folder of its own"):
+    with pytest.raises(ConfigError, match="choose another folder for the evaluation"):
         run_recipe(recipe(output_dir="straight", evaluate=True))
 
 

@@ -210,9 +210,7 @@ class DeepSpeedEngine:
         instead = "or use projects/emovit/deepspeed/zero2.json"
         problems = []
         if not all(parameter.is_floating_point() for parameter in self.model.parameters()):
-            problems.append(
-                f"ZeRO stage 3 cannot split quantised weights; set model.frozen_precision=bf16, {instead}"
-            )
+            problems.append(f"ZeRO stage 3 cannot split quantised weights; set model.frozen_precision=bf16, {instead}")
         if self._settings.ema_decay is not None:
             problems.append(f"with ZeRO stage 3 no rank has all weights to average; remove run.ema_decay, {instead}")
         if self._settings.compile:

@@ -19,6 +19,11 @@ settings.load_profile("emovit")
 LABELS = ("amusement", "anger", "awe", "contentment", "disgust", "excitement", "fear", "sadness")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first, so that no worker begins one when the others have finished."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None and not list(item.iter_markers("xdist_group")))
+
+
 def _make_records(root: Path, count: int, *, size_px: int = 24, split: str = "train") -> list[EmotionRecord]:
     """`count` pictures below `root/image`, each of another content, sorted by label, with one to three instructions."""
     records = []

@@ -7,6 +7,7 @@ Properties:
 - its 27 models are registered, and every class of ours;
 - everything loads without a warning or an error beside the installed torch, transformers, timm and numpy;
 - a stock model without `model_type` is refused with its types;
+- video processors read all frames by default, which LAVIS intends but forgets;
 - checks for optional packages outside LAVIS are not fooled;
 - any module that registers a class can be imported first, LAVIS's and ours.
 """
@@ -14,6 +15,7 @@ Properties:
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -68,6 +70,7 @@ FACTS = f"""
         refusal = ""
     except TypeError as error:
         refusal = str(error)
+    video = registry.get_processor_class("alpro_video_eval").from_config(None)
     {CLASSES}
     classes = registered(registry)
     for package in {PACKAGES}:
@@ -78,7 +81,7 @@ FACTS = f"""
     print(json.dumps({{
         **lists, "loaded": loaded, "registered": classes, "public": names,
         "zoo": [name for name, _ in model_zoo], "refusal": refusal,
-        "broken": entry_points.broken | broken, "failures": loading.failures,
+        "num_frames": video.n_frms, "broken": entry_points.broken | broken, "failures": loading.failures,
         "absent": absent, "still_absent": [name for name in absent if importlib.util.find_spec(name) is None],
         "stood_in": list(stand_ins.missing_packages()),
         "decord_available": bool(checks.is_decord_available()),
@@ -145,6 +148,10 @@ def test_other_classes_are_registered(facts):
 
 def test_stock_model_without_a_type_is_refused(facts):
     assert facts["refusal"].endswith("its types: base_coco, large_coco")
+
+
+def test_video_processors_read_all_frames(facts):
+    assert facts["num_frames"] == sys.maxsize
 
 
 def test_checks_for_optional_packages_are_not_fooled(facts):

@@ -17,6 +17,8 @@ sys.path.insert(0, str(RANKS))
 from jobs import finish, load_deepspeed, logs, start_ranks  # noqa: E402
 from memory import count_bytes  # noqa: E402
 
+pytestmark = pytest.mark.xdist_group("engine_memory")  # one worker starts the processes, once
+
 STAGES = {"torch": 0, "zero0": 0, "zero1": 1, "zero2": 2, "zero3": 3}
 
 

@@ -26,6 +26,7 @@ from matrix import ENGINES, NUM_STEPS, SAVED_AT, train_under_every_engine  # noq
 from small import SmallModel, learning_rate, steps  # noqa: E402
 
 pytest.importorskip("deepspeed")
+pytestmark = pytest.mark.xdist_group("engines_on_ranks")  # one worker starts the processes, once
 
 RELATIVE = 1e-5
 

@@ -14,6 +14,8 @@ sys.path.insert(0, str(RANKS))
 from faults import train_until  # noqa: E402
 from jobs import Ranks, finish, start_ranks  # noqa: E402
 
+pytestmark = pytest.mark.xdist_group("faults_on_ranks")  # one worker starts the processes, once
+
 # Mode and faulty rank -> seconds without progress that are allowed; exit codes of the two ranks; the message.
 CASES = {
     ("error", 1): (60, [71, 2], ["error: rank 1: picture 17 of train/000003.tar cannot be read"]),

@@ -33,7 +33,8 @@ TORCHRUN = [str(BIN / "torchrun"), "--standalone", "--nproc_per_node=2", "-m"]
 DEEPSPEED = [str(BIN / "deepspeed"), "--num_gpus", "2", "--master_port", "{port}", "--module"]
 ALONE = [sys.executable, "-m"]
 
-pytestmark = pytest.mark.slow
+# One worker trains the run that the others are compared with, once.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("launchers")]
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ DATASET_SETTINGS = ("lavis_emovit.datasets.settings", "DatasetSettings")
 # Folders whose files register classes.
 REGISTERING_FOLDERS = ("processors", "datasets/builders", "tasks", "runners")
 
-_REGISTRATION = re.compile(r'^@registry\.register_(\w+)\("([^"]+)"\)', re.MULTILINE)
+_REGISTRATION = re.compile(r"""^@registry\.register_(\w+)\(["']([^"']+)["']\)""", re.MULTILINE)
 
 
 def registered_names(*, custom: bool = True) -> dict[str, dict[str, str]]:

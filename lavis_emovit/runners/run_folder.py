@@ -98,6 +98,8 @@ class RunFolder:
             self._replaces_earlier = False
         if self.changes:
             logger.warning("resuming with other settings, which run.allow_changed allows:%s", listed(self.changes))
+            # They are those of the run with its earlier settings.
+            self.metrics_path.unlink(missing_ok=True)
         self._has_begun = True
         with atomic_writer(self.config_path) as file:
             file.write(config.to_yaml())
@@ -128,12 +130,12 @@ class RunFolder:
         return self.predictions / f"{split}-{stage}.jsonl"
 
     def finished_metrics(self, *, with_report: bool) -> dict[str, Any] | None:
-        """The metrics of a finished run in this folder, else None.
+        """The metrics of a finished run in this folder, else None, also if the run resumes with other settings.
 
         Args:
             with_report: whether the run also writes a report.
         """
-        if self._replaces_earlier or (with_report and not self.report_path.exists()):
+        if self._replaces_earlier or self.changes or (with_report and not self.report_path.exists()):
             return None
         try:
             return json.loads(self.metrics_path.read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """What a task is: it owns the training step and decides which benchmarks a run evaluates.
 
-Engines and runner call the methods of `EmotionTask` and nothing else of a task. A new task is a subclass in a file of
-its own, registered in LAVIS under its name.
+Engines and runner call the methods of `EmotionTask` and nothing else of a task. A new task is a subclass in its own
+file, registered in LAVIS under its name; docs/runs.md has an example.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class StepLoss:
         weight: what the summed loss of a step is divided by, such as the answer tokens of the batch.
         noted: name of a count -> instance ids of the pairs that it counts, such as `num_truncated_answers`.
         sizes: what the forward pass ran over, or None if the model does not measure it.
-        measures: a number for each of the task's `measure_names`; summed over the global batch and logged.
+        measures: a number for each of the task's `measure_names`, summed over what `weight` counts; its sum over the
+            global batch is logged.
     """
 
     loss_sum: torch.Tensor

@@ -187,6 +187,17 @@ def test_a_changed_setting_goes_on_when_allowed(recipe: Callable[..., Path], tmp
     assert "init_lr: 0.02" in (tmp_path / "run" / "config.yaml").read_text()
 
 
+def test_a_finished_run_continues_with_an_allowed_change(recipe: Callable[..., Path], tmp_path: Path) -> None:
+    path = recipe()
+    before = run_recipe(path)
+    longer = ["run.max_epoch=4", "run.allow_changed=run.max_epoch"]
+    after = run_recipe(path, longer)
+    steps = [row["step"] for row in rows(tmp_path / "run", "step")]
+    assert steps == list(range(1, 21))
+    assert (tmp_path / "run" / "checkpoints" / "ckpt-00000020").is_dir() and before != after
+    assert run_recipe(path, longer) == after, "finished with the new settings"
+
+
 def test_a_loss_out_of_line_is_flagged(
     recipe: Callable[..., Path], tmp_path: Path, stand_in, monkeypatch: pytest.MonkeyPatch, caplog
 ) -> None:

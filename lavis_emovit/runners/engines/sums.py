@@ -61,8 +61,13 @@ class StepSums:
         self.sizes = add_sizes(self.sizes, loss.sizes)
         for name, instance_ids in loss.noted.items():
             self._noted.setdefault(name, []).extend(instance_ids)
-        for name in self._measures:
-            self._measures[name] += loss.measures[name]
+        if loss.measures.keys() != self._measures.keys():
+            raise ValueError(
+                f"the task measures {sorted(loss.measures)} (StepLoss.measures), but its measure_names are "
+                f"{sorted(self._measures)}"
+            )
+        for name, value in loss.measures.items():
+            self._measures[name] += value
 
     def joined(self, present: Sequence[bool] = ()) -> StepFacts:
         """The sums over all ranks, in one small collective, and a second one if pairs were noted.

@@ -141,17 +141,11 @@ def resolve_dataset(
 
 @dataclass(frozen=True)
 class Declared:
-    """What a recipe needs to know about a model or a dataset.
+    """What a recipe needs to know about a model or a dataset."""
 
-    Attributes:
-        configs: type -> file of its defaults.
-        default_type: the type of a node that names none.
-        settings_class: of its node.
-    """
-
-    configs: Mapping[Any, str | Path]
-    default_type: str | None
-    settings_class: type[Settings]
+    configs: Mapping[Any, str | Path]  # type -> file of its defaults
+    default_type: str | None  # the type of a node that names none
+    settings_class: type[Settings]  # class of its node
 
 
 def _declared_model(arch: str) -> Declared | None:

@@ -39,20 +39,13 @@ Instruct = Callable[[EmotionRecord], EmotionRecord]
 
 @dataclass(frozen=True)
 class Reading:
-    """How the samples of other tools' tars become records.
+    """How the samples of other tools' tars become records."""
 
-    Attributes:
-        source: name of the dataset, the first part of every id.
-        split: split of the records.
-        label_set: label set of the labels; None: keep them as they are.
-        classes: names behind class numbers; None: the order of the label set.
-        label_key: key of the JSON that holds the label; None: the first of `LABEL_KEYS` that is present.
-    """
-
-    source: str
-    split: str = "train"
-    label_set: str | None = None
-    classes: tuple[str, ...] | None = None
+    source: str  # name of the dataset, the first part of every id
+    split: str = "train"  # split of the records
+    label_set: str | None = None  # label set of the labels; None: keep them as they are
+    classes: tuple[str, ...] | None = None  # names behind class numbers; None: the order of the label set
+    # Key of the JSON that holds the label; None: the first of `LABEL_KEYS` that is present.
     label_key: str | None = None
 
 

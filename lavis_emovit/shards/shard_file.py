@@ -33,24 +33,16 @@ WRITER_VERSION = 2
 
 @dataclass(frozen=True)
 class ShardJob:
-    """The inputs of one shard.
+    """The inputs of one shard."""
 
-    Attributes:
-        number: of the slot; determines the shard's name.
-        records: JSON lines of the records, in the order in which they are written.
-        keys: member names of the records.
-        image_root, out_dir: folders.
-        labels: all labels of the set; a sample's label is stored as its position here.
-        resize_px: shrink images whose shorter side is longer; None: keep all bytes unchanged.
-    """
-
-    number: int
-    records: tuple[str, ...]
-    keys: tuple[str, ...]
+    number: int  # of the slot; determines the shard's name
+    records: tuple[str, ...]  # JSON lines of the records, in the order in which they are written
+    keys: tuple[str, ...]  # member names of the records
+    # image_root, out_dir: folders.
     image_root: str
     out_dir: str
-    labels: tuple[str, ...]
-    resize_px: int | None
+    labels: tuple[str, ...]  # all labels of the set; a sample's label is stored as its position here
+    resize_px: int | None  # shrink images whose shorter side is longer; None: keep all bytes unchanged
 
     @property
     def path(self) -> Path:

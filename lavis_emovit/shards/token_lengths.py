@@ -12,18 +12,14 @@ from lavis_emovit.shards.index import ShardIndex
 
 
 class LengthBucketSettings(Settings):
-    """Steps of similar text length.
+    """Steps of similar text length."""
 
-    Attributes:
-        window_steps: steps that are sorted by length together.
-        max_tokens: most text tokens of one micro-batch, including padding; null: only the number of samples is limited.
-        chars_per_token: characters per token; the index counts characters because it has no tokenizer.
-        fixed_tokens: tokens that every question has in addition to its text (query tokens, prompt frame).
-    """
-
-    window_steps: int = Field(default=16, ge=1)
+    window_steps: int = Field(default=16, ge=1)  # steps that are sorted by length together
+    # Most text tokens of one micro-batch, including padding; null: only the number of samples is limited.
     max_tokens: int | None = Field(default=None, ge=1)
+    # Characters per token; the index counts characters because it has no tokenizer.
     chars_per_token: float = Field(default=4.0, gt=0.0)
+    # Tokens that every question has in addition to its text (query tokens, prompt frame).
     fixed_tokens: int = Field(default=36, ge=0)
 
 

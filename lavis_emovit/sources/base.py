@@ -67,21 +67,14 @@ class Notes:
 
 
 class LabelSettings(Settings):
-    """Labels and splits as a dataset names them.
-
-    Attributes:
-        label_set: label set of the labels.
-        label_names: name in the dataset -> label; `null` skips such images.
-        split_names: name in the dataset -> split.
-        default_split: split of images without one.
-        coarsen_to: a coarser label set to map the labels to.
-    """
+    """Labels and splits as a dataset names them."""
 
     label_set: LabelSetName | None = None
+    # Name in the dataset -> label; `null` skips such images.
     label_names: dict[str, str | None] = Field(default_factory=dict)
-    split_names: dict[str, str] = Field(default_factory=dict)
-    default_split: str = "train"
-    coarsen_to: LabelSetName | None = None
+    split_names: dict[str, str] = Field(default_factory=dict)  # name in the dataset -> split
+    default_split: str = "train"  # split of images without one
+    coarsen_to: LabelSetName | None = None  # a coarser label set to map the labels to
 
     @field_validator("label_names", "split_names", mode="before")
     @classmethod

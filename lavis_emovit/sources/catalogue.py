@@ -26,21 +26,14 @@ DATASET_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class AboutSettings(Settings):
-    """What a user must know about a dataset before using it.
+    """What a user must know about a dataset before using it."""
 
-    Attributes:
-        where_to_get: one sentence: where to get it, and the expected contents of its folder.
-        licence: what its terms allow, or whom to ask.
-        layout_status: `verified` with a real copy, or `documented`: known only from documentation and public code.
-        layout_note: what is uncertain about it.
-        published: counts to compare an import with.
-    """
-
-    where_to_get: str = Field(min_length=1)
-    licence: str = Field(min_length=1)
+    where_to_get: str = Field(min_length=1)  # one sentence: where to get it, and the expected contents of its folder
+    licence: str = Field(min_length=1)  # what its terms allow, or whom to ask
+    # `verified` with a real copy, or `documented`: known only from documentation and public code.
     layout_status: Literal["documented", "verified"]
-    layout_note: str = ""
-    published: PublishedCounts = PublishedCounts()
+    layout_note: str = ""  # what is uncertain about it
+    published: PublishedCounts = PublishedCounts()  # counts to compare an import with
 
 
 class DeclaredDataset(Settings):

@@ -33,27 +33,20 @@ class CheckedFile:
 
 @dataclass
 class CheckReport:
-    """The results. Findings are lists of sentences; `odd` counts special cases that are not faults.
+    """The results. Findings are lists of sentences; `odd` counts special cases that are not faults."""
 
-    Attributes:
-        num_records, num_images: number of checked records and images.
-        num_missing: images that do not exist.
-        faults: images that are missing or broken.
-        exact, near: pairs of images with the same bytes, or nearly the same content, within a split of a file.
-        leaks: pairs of such images in two splits or two files, and groups in two splits.
-        conflicts: images with the same bytes and different labels.
-        odd: kind of oddity -> images.
-    """
-
+    # num_records, num_images: number of checked records and images.
     num_records: int = 0
     num_images: int = 0
-    num_missing: int = 0
-    faults: list[str] = field(default_factory=list)
+    num_missing: int = 0  # images that do not exist
+    faults: list[str] = field(default_factory=list)  # images that are missing or broken
+    # exact, near: pairs of images with the same bytes, or nearly the same content, within a split of a file.
     exact: list[str] = field(default_factory=list)
     near: list[str] = field(default_factory=list)
+    # Pairs of such images in two splits or two files, and groups in two splits.
     leaks: list[str] = field(default_factory=list)
-    conflicts: list[str] = field(default_factory=list)
-    odd: Counter[str] = field(default_factory=Counter)
+    conflicts: list[str] = field(default_factory=list)  # images with the same bytes and different labels
+    odd: Counter[str] = field(default_factory=Counter)  # kind of oddity -> images
 
     def findings(self) -> dict[str, list[str]]:
         """Title -> sentences, for everything that a strict check refuses.

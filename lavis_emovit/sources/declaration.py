@@ -51,22 +51,16 @@ class FractionSettings(Settings):
 
 
 class DeclaredPreparation(LayoutSettings):
-    """The layout of a published dataset, and its splits.
+    """The layout of a published dataset, and its splits."""
 
-    Attributes:
-        root: folder of the published dataset, relative to the working directory; `emovit data import` ignores it.
-        split_seed: draw new splits, group by group, with this seed; null: keep the published splits.
-        fractions: shares of the splits. Without `split_seed`, `val` is held out of `train` if it is not published.
-        stratify: give every new split its share of every label.
-        skip_bad: skip images that cannot be opened, instead of refusing them.
-        draw, instructions, shards: how shards are built; an import does not check them.
-    """
-
+    # Folder of the published dataset, relative to the working directory; `emovit data import` ignores it.
     root: str | None = None
-    split_seed: int | None = None
+    split_seed: int | None = None  # draw new splits, group by group, with this seed; null: keep the published splits
+    # Shares of the splits. Without `split_seed`, `val` is held out of `train` if it is not published.
     fractions: FractionSettings | None = None
-    stratify: bool = False
-    skip_bad: bool = False
+    stratify: bool = False  # give every new split its share of every label
+    skip_bad: bool = False  # skip images that cannot be opened, instead of refusing them
+    # draw, instructions, shards: how shards are built; an import does not check them.
     draw: Any = None
     instructions: Any = None
     shards: Any = None

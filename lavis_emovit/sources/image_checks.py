@@ -31,21 +31,13 @@ _SUFFIXES = {
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """The results for one image file.
-
-    Attributes:
-        path: the file.
-        fault: why it cannot be used; None if it is sound.
-        odd: special cases: `CMYK`, `16-bit`, `animated`, `turned by EXIF`, ...
-        sha256: of the file's bytes; empty if there is no file.
-        phash: 64-bit perceptual hash (DCT) of the image as displayed; None for an image of one tone.
-    """
+    """The results for one image file."""
 
     path: str
-    fault: str | None = None
-    odd: tuple[str, ...] = ()
-    sha256: str = ""
-    phash: int | None = None
+    fault: str | None = None  # why it cannot be used; None if it is sound
+    odd: tuple[str, ...] = ()  # special cases: `CMYK`, `16-bit`, `animated`, `turned by EXIF`
+    sha256: str = ""  # of the file's bytes; empty if there is no file
+    phash: int | None = None  # 64-bit perceptual hash (DCT) of the image as displayed; None for an image of one tone
 
 
 def check_file(path: str) -> ImageFacts:

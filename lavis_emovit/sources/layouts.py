@@ -28,13 +28,10 @@ _Nodes: Any = create_model("_Nodes", __base__=Settings, **_fields)
 
 
 class LayoutSettings(_Nodes):
-    """The layout of a dataset: `source` is its name, and the key of that name has its settings.
-
-    Attributes:
-        alternatives: other layouts in which the dataset is published; the first whose files are present is read.
-    """
+    """The layout of a dataset: `source` is its name, and the key of that name has its settings."""
 
     other_sources: ClassVar[tuple[str, ...]] = ()
+    # Other layouts in which the dataset is published; the first whose files are present is read.
     alternatives: tuple[LayoutSettings, ...] = Field(default=(), max_length=4)
 
     @field_validator("source")

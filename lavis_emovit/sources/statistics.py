@@ -22,31 +22,23 @@ RATINGS = ("valence", "arousal", "dominance")
 
 @dataclass
 class RecordStatistics:
-    """Counts over records.
+    """Counts over records."""
 
-    Attributes:
-        num_records, images: number of records, and the distinct images that they name.
-        splits: split -> records.
-        labels: split -> label -> records; each label of a record with several labels counts.
-        together: (label, label) in alphabetical order -> records with both, as labels or in their votes.
-        ratings: valence, arousal, dominance -> all values.
-        action_units: unit -> records in which it is coded, and in which it is present.
-        groups: split -> groups.
-        instructions: kind -> questions.
-        label_sets: label set -> records.
-        num_votes, num_utterances, num_boxes: records with shares of votes; utterances; records with a box.
-    """
-
+    # num_records, images: number of records, and the distinct images that they name.
     num_records: int = 0
     images: set[str] = field(default_factory=set)
-    splits: Counter[str] = field(default_factory=Counter)
+    splits: Counter[str] = field(default_factory=Counter)  # split -> records
+    # Split -> label -> records; each label of a record with several labels counts.
     labels: dict[str, Counter[str]] = field(default_factory=dict)
+    # (label, label) in alphabetical order -> records with both, as labels or in their votes.
     together: Counter[tuple[str, str]] = field(default_factory=Counter)
-    ratings: dict[str, list[float]] = field(default_factory=dict)
+    ratings: dict[str, list[float]] = field(default_factory=dict)  # valence, arousal, dominance -> all values
+    # Unit -> records in which it is coded, and in which it is present.
     action_units: dict[int, list[int]] = field(default_factory=dict)
-    groups: dict[str, set[str]] = field(default_factory=dict)
-    instructions: Counter[str] = field(default_factory=Counter)
-    label_sets: Counter[str] = field(default_factory=Counter)
+    groups: dict[str, set[str]] = field(default_factory=dict)  # split -> groups
+    instructions: Counter[str] = field(default_factory=Counter)  # kind -> questions
+    label_sets: Counter[str] = field(default_factory=Counter)  # label set -> records
+    # num_votes, num_utterances, num_boxes: records with shares of votes; utterances; records with a box.
     num_votes: int = 0
     num_utterances: int = 0
     num_boxes: int = 0

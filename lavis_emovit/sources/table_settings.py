@@ -55,19 +55,12 @@ class TableColumns(Settings):
 
 
 class TableFile(Settings):
-    """One file of several.
+    """One file of several."""
 
-    Attributes:
-        path: the file, below the root of the dataset.
-        split: split of its rows.
-        images: folder of its images, below the root.
-        where: column -> value; rows with another value are ignored.
-    """
-
-    path: str = Field(min_length=1)
+    path: str = Field(min_length=1)  # the file, below the root of the dataset
     split: str | None = None
-    images: str | None = None
-    where: dict[str, str] = Field(default_factory=dict)
+    images: str | None = None  # folder of its images, below the root
+    where: dict[str, str] = Field(default_factory=dict)  # column -> value; rows with another value are ignored
 
     @field_validator("where", mode="before")
     @classmethod
@@ -76,17 +69,13 @@ class TableFile(Settings):
 
 
 class VoteSettings(Settings):
-    """Columns that count the annotators' votes.
+    """Columns that count the annotators' votes."""
 
-    Attributes:
-        columns: label -> its column.
-        beside: name -> column of choices outside the label set: they are kept in the shares.
-        void: columns of void votes ("unknown", "no face"), not counted in the shares; a row is skipped if most votes
-            are in one of them.
-    """
-
-    columns: dict[str, str]
+    columns: dict[str, str]  # label -> its column
+    # Name -> column of choices outside the label set: they are kept in the shares.
     beside: dict[str, str] = Field(default_factory=dict)
+    # Columns of void votes ("unknown", "no face"), not counted in the shares; a row is skipped if most votes are in one
+    # of them.
     void: tuple[str, ...] = ()
 
     def named(self) -> list[str]:
@@ -95,51 +84,36 @@ class VoteSettings(Settings):
 
 
 class TableSettings(LabelSettings):
-    """A table of images: CSV, JSON lines, a JSON list, or Parquet.
+    """A table of images: CSV, JSON lines, a JSON list, or Parquet."""
 
-    Attributes:
-        file: the table, below the root of the dataset.
-        files: several tables instead of one.
-        format: null: from the file's suffix.
-        delimiter: delimiter of a CSV file, or `whitespace`; null: detected from the first row.
-        quote: quote character of cells that contain the delimiter.
-        encoding: of text files.
-        header: names of the columns, for a file without a header row.
-        skip_rows: rows to skip at the top.
-        columns: the column of each field.
-        image: path of the image as a pattern over columns, `{style}/{painting}.jpg`; `{name:stem}` drops the suffix.
-            Null: the column `columns.image` has the path.
-        pixels: column with the grey values of a square image, separated by spaces; the images are written to files.
-        label_pattern, split_pattern: regular expression on the image's path; its first group is the label, the split.
-        votes: columns that count votes; the label is the one with the most.
-        ties: `drop` skips an image whose first two labels have equally many votes, `soft` keeps it with its shares and
-            without a label.
-        gather: combine the rows of an image into one record: one vote and one utterance per row.
-        scales: valence, arousal, dominance -> (lowest, highest) of the published scale, which is mapped to [-1, 1].
-        separator: separator of several labels in a cell.
-        id_from: `name` of the image file, or its whole `path` if names repeat.
-        missing: `refuse` rows whose image is missing, or `leave_out` (skip and count them).
-    """
-
-    file: str = "labels.csv"
-    files: tuple[TableFile, ...] = ()
-    format: Literal["csv", "jsonl", "json", "parquet"] | None = None
+    file: str = "labels.csv"  # the table, below the root of the dataset
+    files: tuple[TableFile, ...] = ()  # several tables instead of one
+    format: Literal["csv", "jsonl", "json", "parquet"] | None = None  # null: from the file's suffix
+    # Delimiter of a CSV file, or `whitespace`; null: detected from the first row.
     delimiter: str | None = Field(default=None, min_length=1)
-    quote: str = Field(default='"', min_length=1, max_length=1)
+    quote: str = Field(default='"', min_length=1, max_length=1)  # quote character of cells that contain the delimiter
     encoding: str = "utf-8-sig"
-    header: tuple[str, ...] | None = None
-    skip_rows: int = Field(default=0, ge=0)
+    header: tuple[str, ...] | None = None  # names of the columns, for a file without a header row
+    skip_rows: int = Field(default=0, ge=0)  # rows to skip at the top
     columns: TableColumns = TableColumns()
+    # Path of the image as a pattern over columns, `{style}/{painting}.jpg`; `{name:stem}` drops the suffix. Null: the
+    # column `columns.image` has the path.
     image: str | None = None
+    # Column with the grey values of a square image, separated by spaces; the images are written to files.
     pixels: str | None = None
+    # label_pattern, split_pattern: regular expression on the image's path; its first group is the label, the split.
     label_pattern: str | None = None
     split_pattern: str | None = None
-    votes: VoteSettings | None = None
+    votes: VoteSettings | None = None  # columns that count votes; the label is the one with the most
+    # `drop` skips an image whose first two labels have equally many votes, `soft` keeps it with its shares and without
+    # a label.
     ties: Literal["drop", "soft"] = "drop"
-    gather: bool = False
+    gather: bool = False  # combine the rows of an image into one record: one vote and one utterance per row
+    # Valence, arousal, dominance -> (lowest, highest) of the published scale, which is mapped to [-1, 1].
     scales: dict[Literal["valence", "arousal", "dominance"], tuple[float, float]] = Field(default_factory=dict)
-    separator: str = Field(default=",", min_length=1)
-    id_from: Literal["name", "path"] = "name"
+    separator: str = Field(default=",", min_length=1)  # separator of several labels in a cell
+    id_from: Literal["name", "path"] = "name"  # `name` of the image file, or its whole `path` if names repeat
+    # `refuse` rows whose image is missing, or `leave_out` (skip and count them).
     missing: Literal["refuse", "leave_out"] = "refuse"
 
     @field_validator("delimiter")

@@ -35,23 +35,14 @@ _CodeFile = tuple[str, int | None, Path]  # ("intensity" or "occurrence", unit, 
 
 
 class ActionUnitSettings(Settings):
-    """Patterns of codes and frames below the root, with `{person}`, `{task}` and `{unit}` for names and numbers.
+    """Patterns of codes and frames below the root, with `{person}`, `{task}` and `{unit}` for names and numbers."""
 
-    Attributes:
-        intensity: pattern of the intensity files, one per unit; null if there are none.
-        occurrence: pattern of the occurrence tables; null if there are none.
-        frames: pattern of the folder with the frames of a person (and task).
-        units: action units to keep; empty: all that are coded.
-        every: use only every n-th frame; neighbouring frames are nearly the same image.
-        frame_offset: number of an image minus its frame number in the codes.
-    """
-
-    intensity: str | None = None
-    occurrence: str | None = None
-    frames: str = "frames/{person}"
-    units: tuple[int, ...] = ()
-    every: int = Field(default=1, ge=1)
-    frame_offset: int = 0
+    intensity: str | None = None  # pattern of the intensity files, one per unit; null if there are none
+    occurrence: str | None = None  # pattern of the occurrence tables; null if there are none
+    frames: str = "frames/{person}"  # pattern of the folder with the frames of a person (and task)
+    units: tuple[int, ...] = ()  # action units to keep; empty: all that are coded
+    every: int = Field(default=1, ge=1)  # use only every n-th frame; neighbouring frames are nearly the same image
+    frame_offset: int = 0  # number of an image minus its frame number in the codes
 
 
 class ActionUnitReader(Reader, layout="action_units"):

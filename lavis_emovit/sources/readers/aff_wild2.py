@@ -28,16 +28,11 @@ _SPLIT_OF_FOLDER = {"train": "train", "validation": "val", "val": "val", "test":
 
 
 class AffWild2Settings(Settings):
-    """Folders of Aff-Wild2 below the root.
+    """Folders of Aff-Wild2 below the root."""
 
-    Attributes:
-        annotations: folder of the annotation files, in sub-folders of any name and depth.
-        frames: folder with a folder of frames for each video.
-        every: use only every n-th annotated frame; neighbouring frames are nearly the same image.
-    """
-
-    annotations: str = "annotations"
-    frames: str = "cropped_aligned"
+    annotations: str = "annotations"  # folder of the annotation files, in sub-folders of any name and depth
+    frames: str = "cropped_aligned"  # folder with a folder of frames for each video
+    # Use only every n-th annotated frame; neighbouring frames are nearly the same image.
     every: int = Field(default=1, ge=1)
 
 

@@ -25,16 +25,13 @@ EMOTION_OF_CODE = {
 
 
 class CkPlusSettings(Settings):
-    """Folders of CK+ below the root.
+    """Folders of CK+ below the root."""
 
-    Attributes:
-        images, emotions, facs: the folders as unpacked.
-        ungraded_intensity: intensity of an action unit that is present but not graded (1 is the faintest, 5 the most).
-    """
-
+    # images, emotions, facs: the folders as unpacked.
     images: str = "cohn-kanade-images"
     emotions: str = "Emotion"
     facs: str = "FACS"
+    # Intensity of an action unit that is present but not graded (1 is the faintest, 5 the most).
     ungraded_intensity: float = 1.0
 
 

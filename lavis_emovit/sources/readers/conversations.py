@@ -14,21 +14,13 @@ from lavis_emovit.sources.base import Reader, read_json
 
 
 class ConversationSettings(Settings):
-    """A file of conversations.
+    """A file of conversations."""
 
-    Attributes:
-        file: the JSON list, below the root of the dataset.
-        images: folder that the items' image paths are relative to, below the root.
-        label_set: label set of the emotions in the items or in their categorical answers.
-        split: split of items without one.
-        check_images: whether every image must exist; if not, only the texts are read.
-    """
-
-    file: str = "train.json"
-    images: str = ""
-    label_set: LabelSetName | None = None
-    split: str = "train"
-    check_images: bool = True
+    file: str = "train.json"  # the JSON list, below the root of the dataset
+    images: str = ""  # folder that the items' image paths are relative to, below the root
+    label_set: LabelSetName | None = None  # label set of the emotions in the items or in their categorical answers
+    split: str = "train"  # split of items without one
+    check_images: bool = True  # whether every image must exist; if not, only the texts are read
 
 
 class ConversationReader(Reader, layout="conversations"):

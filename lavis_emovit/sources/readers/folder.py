@@ -21,16 +21,12 @@ _Fitting = list[tuple[str, dict[str, str]]]
 
 
 class FolderSettings(LabelSettings):
-    """How an image's path gives the fields of its record; without `label_set`, folder names are the labels.
+    """How an image's path gives the fields of its record; without `label_set`, folder names are the labels."""
 
-    Attributes:
-        pattern: path below the root, without suffix, with names in braces for its parts: `{label}`, `{split}`,
-            `{group}` and `{name}`; any other name becomes an `extra` of the record. `{name*}` may span folders.
-        id_from: `path`, or the file's `name` if that is unique.
-    """
-
+    # Path below the root, without suffix, with names in braces for its parts: `{label}`, `{split}`, `{group}` and
+    # `{name}`; any other name becomes an `extra` of the record. `{name*}` may span folders.
     pattern: str = "{label}/{name*}"
-    id_from: str = Field(default="path", pattern="^(path|name)$")
+    id_from: str = Field(default="path", pattern="^(path|name)$")  # `path`, or the file's `name` if that is unique
 
     @field_validator("pattern")
     @classmethod

@@ -16,14 +16,7 @@ __all__ = ["__version__", "load_model_and_preprocess"]
 def load_model_and_preprocess(name: str, model_type: str | None = None, is_eval: bool = False, device: Any = "cpu"):
     """LAVIS's function of the same name with the plugin active, for users who switched the start-up hook off.
 
-    Args:
-        name: registered model name, for example `emovit_tiny`.
-        model_type: a type of that model; None for its default type.
-        is_eval: put the model into eval mode.
-        device: where to put the model.
-
-    Returns:
-        the model, its image processors and its text processors, each a dict with the keys `train` and `eval`.
+    Returns the model, its image processors and its text processors, each a dict with the keys `train` and `eval`.
     """
     from lavis_emovit.plugin import activate
 

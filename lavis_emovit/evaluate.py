@@ -10,7 +10,6 @@ from lavis_emovit.train import run_recipe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluate; exit codes as for training."""
     return launch(
         argv,
         prog="python -m lavis.evaluate",
@@ -22,14 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_evaluation(cfg_path: str, options: Sequence[str] = ()) -> dict[str, Any]:
-    """Run a suite, or evaluate with a training recipe, in this process.
-
-    Returns:
-        the content of its metrics.json.
-
-    Raises:
-        UserError: an error that the user can fix.
-    """
+    """Run a suite, or evaluate with a training recipe, in this process; returns the content of its metrics.json."""
     from lavis_emovit.evaluation.suite.recipe import load_suite
 
     suite = load_suite(cfg_path, options, check_names=True)

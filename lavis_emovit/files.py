@@ -33,7 +33,6 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Write a JSON file, indented by 2."""
     with atomic_writer(path) as file:
         json.dump(content, file, ensure_ascii=False, indent=2)
         file.write("\n")
@@ -41,12 +40,7 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 
 @contextmanager
 def atomic_writer(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a file that appears under its name only if the block ends without an error.
-
-    Args:
-        path: final name; its folder is created if missing.
-        mode: `w` (text, UTF-8, `\\n` line ends) or `wb`.
-    """
+    """Open a file, as text (UTF-8, `\\n` line ends) or `wb`, that appears only if the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
@@ -83,15 +77,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextmanager
 def explain_full_disk(folder: Path, resumes_from: str = "the newest checkpoint") -> Iterator[None]:
-    """Replace the system's error about a full disk with one that says what to do.
-
-    Args:
-        folder: the folder that is written to.
-        resumes_from: where the same command resumes.
-
-    Raises:
-        UserError: instead of such an OSError; other errors pass through.
-    """
+    """Replace the system's error about a full disk with a UserError that says what to do; other errors pass through."""
     try:
         yield
     except OSError as error:

@@ -62,8 +62,7 @@ def strict_decoding() -> Iterator[None]:
 def open_strictly(source: bytes | Path) -> Iterator[Image.Image]:
     """Open an image file, or its bytes, with strict decoding inside the block; Pillow's warnings are silenced.
 
-    Raises:
-        ValueError: the image has more than `MAX_PIXELS`. Pillow's decoders raise many other kinds of exceptions.
+    ValueError if the image has more than `MAX_PIXELS`; Pillow's decoders raise many other kinds of exceptions.
     """
     with warnings.catch_warnings(), strict_decoding():
         warnings.simplefilter("ignore")
@@ -77,15 +76,12 @@ def decode_image(data: bytes, *, min_side_px: int | None = None) -> Image.Image:
     """Decode an image as a viewer shows it: rotated as its EXIF data says, first frame, transparent parts on white.
 
     Args:
-        data: the file's bytes, in any format that Pillow reads.
+        data: the file's bytes, in any format that Pillow reads (else DataError).
         min_side_px: a large JPEG may be decoded at a half, a quarter or an eighth of its size, as long as both sides
             keep this many pixels. None: always full size.
 
     Returns:
         an RGB image; `info[REDUCED_KEY]` is 2, 4 or 8 if it was decoded at a reduced size.
-
-    Raises:
-        DataError: not an image, or a damaged one.
     """
     try:
         with open_strictly(data) as image:

@@ -28,15 +28,9 @@ def launch(
     run: Callable[[str, Sequence[str]], Any],
     resumes_from: str = "from the newest checkpoint",
 ) -> int:
-    """Read the command line and run a recipe: the shared part of both commands.
+    """Read the command line and run a recipe: the shared part of both commands. Returns the exit code.
 
-    Args:
-        argv: arguments; None for those of the process.
-        run: called with the path of the recipe and the options.
-        resumes_from: where the same command resumes after Ctrl-C.
-
-    Returns:
-        the exit code.
+    `run` is called with the path of the recipe and the options; after Ctrl-C, a run resumes at `resumes_from`.
     """
     parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument(
@@ -72,8 +66,7 @@ def launch(
 def _report(error: BaseException, resumes_from: str) -> int | None:
     """Report the error that ends a run, here and to the other ranks. Only rank 0 prints a message that all ranks have.
 
-    Returns:
-        the exit code, or None if the error is a bug.
+    Returns the exit code, or None if the error is a bug.
     """
     if isinstance(error, KeyboardInterrupt):
         _print_once(f"stopped; run the same command again to resume {resumes_from}")

@@ -65,14 +65,7 @@ class ProgressLine:
         self.update(self._done + 1, note=note)
 
     def update(self, done: int, total: int | None = None, note: str = "", resumed: int | None = None) -> None:
-        """Show another state.
-
-        Args:
-            done: number of steps that are done.
-            total: the new total, if it changed.
-            note: details, on one line.
-            resumed: how many of `done` took no time, because an earlier run did them.
-        """
+        """Show another state; `resumed` of the `done` steps took no time, because an earlier run did them."""
         self._done, self._note = done, note
         self._total = self._total if total is None else total
         self._resumed = self._resumed if resumed is None else resumed
@@ -132,12 +125,8 @@ def progress(
 ) -> Iterator[ProgressLine]:
     """Show the progress of the block: on a terminal as a bar of the first process, else as plain lines.
 
-    Args:
-        label: what is being done.
-        total: number of steps, or None while unknown.
-        done: steps that an earlier run did.
-        every: steps between two plain lines, which are logged. None, for commands, prints a line to the standard error
-            every `PLAIN_INTERVAL_S` seconds, and one at the end.
+    `done` steps were done by an earlier run. Plain lines are logged after `every` steps; None, for commands, prints a
+    line to the standard error every `PLAIN_INTERVAL_S` seconds, and one at the end.
     """
     line = ProgressLine(label, total, done=done, every=every)
     try:

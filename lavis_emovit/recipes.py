@@ -78,12 +78,7 @@ def mapping_at(tree: Mapping[str, Any], key: str, problems: list[str]) -> dict[s
 def resolve_model(
     node: dict[str, Any], problems: list[str], place: str = "model"
 ) -> tuple[dict[str, Any], Settings | None]:
-    """A model's node over the defaults of its type, as plain values and typed.
-
-    Args:
-        problems: gets a line for everything that is wrong.
-        place: where the node is, for the messages.
-    """
+    """A model's node over the defaults of its type, as plain values and typed; adds to `problems`."""
     if not node:
         return {}, None
     arch = node.get("arch")

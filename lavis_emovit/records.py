@@ -118,11 +118,7 @@ class EmotionRecord(Settings):
 
 
 def parse_record(line: str | bytes, place: str) -> EmotionRecord:
-    """Parse one line of JSON; `place` is its position for error messages (`records.jsonl:12`).
-
-    Raises:
-        DataError: not JSON, or missing keys, unknown keys or wrong values; names all of them.
-    """
+    """Parse one line of JSON; DataError names `place` (`records.jsonl:12`) and all wrong keys and values."""
     try:
         return EmotionRecord.model_validate_json(line)
     except ValidationError as error:
@@ -138,9 +134,8 @@ def build_record(values: Mapping[str, Any], place: str) -> EmotionRecord:
 def read_records(path: str | os.PathLike[str]) -> Iterator[EmotionRecord]:
     """Records of a JSON-lines file.
 
-    Raises:
-        DataError: the file is missing, or lines are not records or repeat an id. No record is yielded after the first
-            bad line, and the error names file, line and key of all bad lines, up to a limit.
+    DataError for a missing file, or for lines that are not records or repeat an id. No record is yielded after the
+    first bad line, and the error names file, line and key of all bad lines, up to a limit.
     """
     path = Path(path)
     if not path.is_file():
@@ -184,10 +179,7 @@ def write_records(path: str | os.PathLike[str], records: Iterable[EmotionRecord]
 
 
 def to_conversations(records: Iterable[EmotionRecord]) -> list[dict[str, Any]]:
-    """LLaVA-style items, one per question, with unique ids (`<record id>/<kind>/<number>`).
-
-    They have the additional keys `kind`, `provenance`, `split` and, if known, `emotion`.
-    """
+    """LLaVA-style items, one per question, with unique ids and more keys (`kind`, `provenance`, `split`, `emotion`)."""
     items: list[dict[str, Any]] = []
     for record in records:
         for number, instruction in enumerate(record.instructions):
@@ -218,17 +210,10 @@ def from_conversations(
 ) -> list[EmotionRecord]:
     """Records from LLaVA-style items, one per image, in the order of first appearance.
 
-    The items' own ids are not used, because they repeat in published instruction files. Each turn of an item becomes
-    one instruction. In items without a kind, an answer of the form `Predict emotion: <label>` is categorical and gives
-    the emotion; all others are conversation.
-
-    Args:
-        source: name of the dataset, also the first part of each id.
-        split: split of items without one.
-        place: name of the list (its file) for error messages.
-
-    Raises:
-        DataError: an item without image or turns, turns that don't alternate, or two emotions for one image.
+    `split` is that of items without one. The items' own ids are not used, because they repeat in published instruction
+    files. Each turn of an item becomes one instruction. In items without a kind, an answer of the form `Predict
+    emotion: <label>` is categorical and gives the emotion; all others are conversation. DataError, with `place` (the
+    file), for an item without image or turns, turns that don't alternate, or two emotions for one image.
     """
     drafts: dict[str, dict[str, Any]] = {}
     for number, item in enumerate(items):

@@ -29,14 +29,7 @@ _REGISTRATION = re.compile(r"""^@registry\.register_(\w+)\(["']([^"']+)["']\)"""
 
 
 def registered_names(*, custom: bool = True) -> dict[str, dict[str, str]]:
-    """Kind (`model`, `builder`, `processor`, `task`, `runner`) -> name -> module that registers it.
-
-    Args:
-        custom: include the datasets in the folders that `EMOVIT_DATASETS` names.
-
-    Raises:
-        DataError: `EMOVIT_DATASETS` names a folder that does not exist.
-    """
+    """Kind (`model`, `builder`, `processor`, `task`, `runner`) -> name -> module that registers it."""
     names: dict[str, dict[str, str]] = {}
     for kind, name, module in _decorated():
         names.setdefault(kind, {})[name] = module
@@ -62,11 +55,7 @@ def model_files() -> dict[str, Path]:
 def dataset_files(*, custom: bool = True) -> dict[str, Path]:
     """Name -> YAML file of every declared dataset, ours first; a custom one replaces ours of the same name.
 
-    Args:
-        custom: include the datasets in the folders that `EMOVIT_DATASETS` names.
-
-    Raises:
-        DataError: `EMOVIT_DATASETS` names a folder that does not exist.
+    Custom ones are in the folders that `EMOVIT_DATASETS` names; DataError if one does not exist.
     """
     found: dict[str, Path] = {}
     named = os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep) if custom else []

@@ -33,11 +33,7 @@ def nearest_name(name: str, valid: list[str]) -> str:
 
 
 def parse_settings(cls: type[SettingsT], values: Mapping[str, Any], prefix: str) -> tuple[SettingsT | None, list[str]]:
-    """Settings from plain values; `prefix` is their key for messages (`run`, `model`, `datasets.emoset`).
-
-    Returns:
-        the settings, or None, and a list with one line per problem.
-    """
+    """Settings from plain values, or None, and one line per problem; `prefix` is their key (`datasets.emoset`)."""
     try:
         return cls.model_validate(dict(values)), []
     except ValidationError as error:
@@ -46,11 +42,7 @@ def parse_settings(cls: type[SettingsT], values: Mapping[str, Any], prefix: str)
 
 
 def read_settings_file(cls: type[SettingsT], path: Path, prefix: str) -> SettingsT:
-    """Settings from a JSON file.
-
-    Raises:
-        ConfigError: it cannot be read, or its content is not valid; lists all problems.
-    """
+    """Settings from a JSON file. ConfigError lists all problems."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

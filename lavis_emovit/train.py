@@ -13,12 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train.
-
-    Returns:
-        the exit code: 0, 2 for an error that the user can fix, 75 after SIGTERM or SIGUSR1 with everything saved that
-        is needed to resume, or 130 after Ctrl-C.
-    """
+    """The exit code: 0, 2 for an error that the user can fix, 130 after Ctrl-C, 75 after SIGTERM or SIGUSR1."""
     return launch(
         argv,
         prog="python -m lavis.train",
@@ -28,15 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_recipe(cfg_path: str, options: Sequence[str] = (), overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Run a recipe in this process, in which the plugin must be active.
+    """Run a recipe in this process, in which the plugin must be active; returns the content of the run's metrics.json.
 
     Cheap checks come first: wrong settings, a folder in use and a finished run are found before any weight is loaded.
-
-    Returns:
-        the content of the run's metrics.json.
-
-    Raises:
-        UserError: an error that the user can fix.
     """
     from lavis_emovit.runners.config import Config
 

@@ -52,15 +52,9 @@ def run_batches(
 ) -> RunProgress:
     """As `run_requests`, in batches: collect earlier ones, submit what the ledger has no reply to, and wait for it.
 
-    Args:
-        requests: must allow iterating more than once, because expired requests are submitted again.
-        settings: endpoint. Batches under way count towards `max_usd` with their worst case.
-        wait: False returns after submitting; the same call later collects.
-        poll_s: pause between looks at the batches.
-        max_requests, max_bytes: size of one batch.
-
-    Raises:
-        UserError: as `run_requests`, and if the endpoint refuses the batch.
+    `requests` must allow iterating more than once, because expired requests are submitted again. Batches under way
+    count towards `max_usd` with their worst case. Without `wait`, it returns after submitting; the same call later
+    collects. UserError also if the endpoint refuses the batch.
     """
     settings = settings.model_copy(update={"stream": False})
     run = _Batches(settings, ledger, progress or RunProgress(), on_row, wait, poll_s, max_requests, max_bytes)

@@ -17,12 +17,9 @@ _LONGEST_PAUSE_S = 60.0
 
 
 class RateLimiter:
-    """Lets calls start one by one, no faster than the limits (None: no limit). A pause holds all of them back.
+    """Lets calls start one by one, no faster than the limits per minute (None: no limit). A pause holds all back.
 
-    Args:
-        rpm: requests per minute.
-        tpm: tokens per minute; endpoints count the input plus the longest possible output.
-        stop: ends all waiting when it is set.
+    Endpoints count the input plus the longest possible output as tokens. `stop` ends all waiting when it is set.
     """
 
     def __init__(self, rpm: float | None = None, tpm: float | None = None, stop: asyncio.Event | None = None):

@@ -46,13 +46,11 @@ def run_requests(
 ) -> RunProgress:
     """Send every request that the ledger has no reply to, and wait for all of them.
 
-    Replies are in the ledger afterwards (`ledger.finished(request.fingerprint)`). A failed request does not stop the
-    others. `progress.stopped` is the reason if the run stops early: the budget, a fault that only a person can fix, too
-    many failures in a row, or Ctrl-C. Calls under way are paid, so a stopping run waits for them.
-
-    Args:
-        requests: read while calls are under way, never collected.
-        on_row: called with the row of every finished request, from the ledger or new.
+    Requests are read while calls are under way, never collected. Replies are in the ledger afterwards
+    (`ledger.finished(request.fingerprint)`); `on_row` is called with every finished row, from the ledger or new. A
+    failed request does not stop the others. `progress.stopped` is the reason if the run stops early: the budget, a
+    fault that only a person can fix, too many failures in a row, or Ctrl-C. Calls under way are paid, so a stopping run
+    waits for them.
 
     Raises:
         UserError: no key, a budget but no price, or a ledger that cannot be written.
@@ -76,10 +74,10 @@ def request_head(request: ChatRequest) -> dict[str, Any]:
 def attempt_row(
     head: dict[str, Any], worst: Usage, answer: Answer, attempt: int, price: Price | None, *, batch: str | None = None
 ) -> dict[str, Any]:
-    """The row of one attempt, which begins with the head of its request.
+    """The row of one attempt, which begins with the head of its request. Attempts count from 1 in each run.
 
     If the tokens are not known, the cost is that of `worst`, the most that the request can use. Without a price, there
-    is no cost. Attempts count from 1 in each run.
+    is no cost.
     """
     row = {**head, "time": now(), "attempt": attempt, **vars(answer), "batch": batch}
     usage, is_billed = row.pop("usage"), row.pop("may_be_billed")

@@ -17,11 +17,7 @@ _RECORD_KEYS = {"id", "image", "split", "source"}
 
 
 def check_output(out: Path, inputs: Iterable[Path], *, overwrite: bool) -> None:
-    """Refuse an output file whose creation would lose data. `overwrite` may replace only a records file.
-
-    Raises:
-        DataError: `out` is an input, a folder, not a records file, or exists without `overwrite`.
-    """
+    """Refuse (DataError) an output file whose creation would lose data; `overwrite` may replace only a records file."""
     place = out.resolve()
     for path in inputs:
         if path.resolve() == place:

@@ -32,14 +32,10 @@ def open_job(
     problems: Sequence[str] = (),
     images_for: str | None = None,
 ) -> Iterator[tuple[Job, str]]:
-    """Open a job over a records file. The ledger of its folder is locked inside the block.
+    """Open a job over a records file, and yield it with the file's sha256. The ledger stays locked inside the block.
 
-    Args:
-        problems: invalid options of the command.
-        images_for: what needs the images, for the error message if all are missing. None: only warn.
-
-    Yields:
-        the job, and the sha256 of the records file.
+    `problems` are invalid options of the command. `images_for` is what needs the images, for the error if all are
+    missing; None only warns.
 
     Raises:
         ConfigError: options without effect or in conflict.

@@ -70,12 +70,9 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
 def with_job_options(
     function: Callable[..., None], *, exclude: Collection[str] = (), doc: str | None = None
 ) -> Callable[..., None]:
-    """A typer command with the options of `JobOptions` and those in the function's signature.
+    """A typer command with the options of `JobOptions`, except `exclude`, and those in the function's signature.
 
-    Args:
-        function: takes `JobOptions` first, and its other options by name.
-        exclude: options that the command does not have; they keep their defaults.
-        doc: help of the command, by default the docstring of the function.
+    The function takes `JobOptions` first, and its other options by name. `doc` replaces its docstring as the help.
     """
     hints = get_type_hints(JobOptions, include_extras=True)
     shared = {

@@ -24,12 +24,8 @@ def read_settings(
 ) -> tuple[ChatSettings | None, ChatSettings | None, JobSettings, tuple[str, Mix] | None]:
     """Combine the settings file (YAML with any of `SECTIONS`) with the given options, which take precedence.
 
-    Returns:
-        endpoint (None: the offline writer), endpoint of the judge or None, settings of the job, name and parts of the
-        mix or None.
-
-    Raises:
-        ConfigError: unknown keys or wrong values; lists all.
+    Returns the endpoint (None: the offline writer), that of the judge or None, the settings of the job, and name and
+    parts of the mix or None. ConfigError lists all unknown keys and wrong values.
     """
     from lavis_emovit.chat.settings import ChatSettings
     from lavis_emovit.generation.job import JobSettings

@@ -41,7 +41,6 @@ class LazyGroup(TyperGroup):
         return list(COMMANDS)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help, which lists the sub-commands without importing them."""
         self._is_listing = True
         try:
             super().format_help(ctx, formatter)
@@ -87,8 +86,7 @@ def common(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; `--debug` may be anywhere among its arguments.
 
-    Returns:
-        the exit code: 0; 2 for an error that the user can fix; 1 for a failed health check.
+    The exit code is 0, 2 for an error that the user can fix, or 1 for a failed health check.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments

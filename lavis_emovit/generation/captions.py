@@ -28,16 +28,11 @@ _BATCH_SIZE = 8
 def write_captions(
     job: Job, ids: Iterable[str] | None = None, *, captioner: str | None = None, redo: bool = False, device: str = "cpu"
 ) -> StepResult:
-    """Caption records that have no caption.
+    """Caption records that have no caption, or all with `redo`.
 
-    Args:
-        captioner: a registered LAVIS model, `lavis:<model>` or `lavis:<model>/<type>`, for example
-            `lavis:blip2_opt/caption_coco_opt2.7b`. None: the job's chat model, which sees the images, or the offline
-            writer, which uses the annotated attributes.
-        redo: replace existing captions, too.
-
-    Raises:
-        UserError: unknown captioner, or LAVIS is missing.
+    `captioner` is a registered LAVIS model (else UserError): `lavis:<model>` or `lavis:<model>/<type>`, for example
+    `lavis:blip2_opt/caption_coco_opt2.7b`. None: the job's chat model, which sees the images, or the offline writer,
+    which uses the annotated attributes.
     """
     chosen = job.chosen(ids)
     todo = [record for record in chosen if redo or not record.caption]

@@ -20,13 +20,9 @@ def add_categorical(
 ) -> Iterator[EmotionRecord]:
     """Append a categorical instruction to every record with an emotion; other records stay unchanged.
 
-    Wording and order of the options depend only on seed and id, not on other records.
-
-    Args:
-        wordings: wordings to choose from, with equal probability.
-        option_order: `fixed` lists the labels alphabetically; `shuffled` in a new order for each record; `rotated`
-            alphabetically from a random label on, so each label has every position equally often.
-        open_set: ask without a list of options, with `OPEN_WORDINGS`.
+    Wording and order of the options depend only on seed and id. All `wordings` are equally likely. `rotated` lists the
+    labels alphabetically from a random one on, so each label has every position equally often. `open_set` asks without
+    a list of options, with `OPEN_WORDINGS`.
 
     Raises:
         DataError: a label set is missing or unknown, an emotion is not a member, or a wording does not exist.

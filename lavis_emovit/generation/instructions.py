@@ -49,10 +49,7 @@ class _Outcome:
 
 
 def write_kind(job: Job, name: str, ids: Iterable[str] | None = None) -> StepResult:
-    """Write one kind of instruction into the records of the split, optionally limited to `ids`.
-
-    `rejected/<kind>.jsonl` in the job's folder contains the rejected pairs. Raises as `check_labels`.
-    """
+    """Write one kind of instruction, and the rejected pairs into `rejected/<kind>.jsonl`; raises as `check_labels`."""
     step = _Step(job, KINDS[name], ids)
     if job.chat is None:
         step.write_offline()
@@ -64,11 +61,7 @@ def write_kind(job: Job, name: str, ids: Iterable[str] | None = None) -> StepRes
 
 
 def check_labels(records: Sequence[EmotionRecord]) -> dict[str, LabelSet]:
-    """The label sets of records by name. Every emotion must be a member of its label set.
-
-    Raises:
-        DataError: an emotion without label set, with an unknown one, or outside its label set; names the record.
-    """
+    """The label sets of records by name. DataError names a record whose emotion is not in its label set."""
     without = [record.id for record in records if record.emotion is not None and record.label_set is None]
     if without:
         raise DataError(
@@ -101,8 +94,6 @@ def with_instructions(record: EmotionRecord, kind: str, new: list[Instruction]) 
 
 
 class _Step:
-    """One kind of instruction for the chosen records."""
-
     def __init__(self, job: Job, kind: Kind, ids: Iterable[str] | None):
         self.job, self.kind = job, kind
         self.records = [record for record in job.chosen(ids) if record.emotion is not None or not kind.needs_emotion]

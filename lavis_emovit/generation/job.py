@@ -130,7 +130,6 @@ class Job:
         ]
 
     def replace(self, changed: Mapping[str, EmotionRecord]) -> None:
-        """Replace records by changed ones with the same id."""
         self.processed.update(changed)
         self.records = [changed.get(record.id, record) for record in self.records]
 
@@ -159,14 +158,10 @@ class Job:
         output_tokens: int,
         on_row: Callable[[dict[str, Any], RunProgress], None] | None = None,
     ) -> RunProgress:
-        """Send requests, singly or in batches; in a dry run, estimate them.
+        """Send requests, singly or in batches; in a dry run, estimate them with the tokens of a typical reply.
 
-        Args:
-            output_tokens: tokens of a typical reply, for estimates.
-            on_row: called with every row of the ledger that finishes a request.
-
-        Raises:
-            UserError: single requests while batches are under way, which could pay for a request twice.
+        `on_row` is called with every row of the ledger that finishes a request. UserError for single requests while
+        batches are under way, which could pay for a request twice.
         """
         progress = RunProgress(total=len(requests))
         if self.dry_run:
@@ -206,10 +201,8 @@ class Job:
     ) -> None:
         """Send one request per record, and up to `regenerate` more for records that are not done.
 
-        Args:
-            result: gets the names of writer and prompt, and the counts of missing replies.
-            use: called with each record, its row in the ledger and the number of the attempt.
-            is_done: whether a record needs no further attempt.
+        `result` gets the names of writer and prompt, and the counts of missing replies. `use` is called with each
+        record, its row in the ledger and the number of the attempt.
         """
         result.writer = f"{result.writer}, {writer.name}" if result.writer else writer.name
         result.prompt = writer.prompt.identity

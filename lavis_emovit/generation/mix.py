@@ -60,13 +60,10 @@ MIXES: dict[str, Mix] = {
 def draw_mix(
     records: Iterable[EmotionRecord], mix: Mix, *, seed: int = 0, allow_short: bool = False
 ) -> dict[str, tuple[str, ...]]:
-    """Choose images for a mix: record id -> kinds.
+    """Choose images for a mix: record id -> kinds. DataError names all classes with too few images.
 
     The choice depends only on seed and ids. A larger count contains all images of a smaller one. Images without emotion
     are used only if every part takes all images. `allow_short` uses all images of a class that has too few.
-
-    Raises:
-        DataError: a class has too few images; names all such classes.
     """
     classes: dict[str, list[str]] = defaultdict(list)
     for record in records:

@@ -36,12 +36,9 @@ def write_outputs(
     conversations: bool = False,
     num_preview: int = 24,
 ) -> None:
-    """Write all output files of a job.
+    """Write all output files of a job; the summary keeps the results of earlier runs in the same folder.
 
-    Args:
-        results: results of the steps; the summary keeps those of earlier runs in the same folder.
-        source, source_sha256: the input records, and their hash before they were replaced.
-        num_preview: images on the preview page; 0 writes no page.
+    `source_sha256` is the hash of the input records before they were replaced. `num_preview` 0 writes no preview page.
     """
     write_records(job.folder / RECORDS, job.records)
     outputs = [RECORDS]

@@ -17,12 +17,9 @@ _MAX_SHOWN = 5
 def refuse_overlap(
     training: Sequence[EmotionRecord], held_out: Iterable[EmotionRecord], image_root: Path, held_out_root: Path
 ) -> None:
-    """Compare the images that get instructions with held-out images.
+    """Compare the images that get instructions with held-out images. DataError names the first ones that are in both.
 
     Only files of the same size are read. Groups (persons) are compared within one source.
-
-    Raises:
-        DataError: images, ids or groups are in both; names the first ones.
     """
     found: list[str] = []
     ids = {record.id for record in training}

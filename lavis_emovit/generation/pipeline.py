@@ -33,16 +33,12 @@ def run_steps(
     held_out: Sequence[Path] = (),
     check_overlap: bool = True,
 ) -> Iterator[StepResult]:
-    """Run steps one after the other and yield each result.
+    """Run steps (names from `STEPS`) one after the other and yield each result.
 
     Kinds that a chat model writes need captions and attributes. While these are in batches that are under way, the
-    kinds are skipped; the next call resumes with them.
-
-    Args:
-        steps: names from `STEPS`.
-        mix: see `draw_mix`. None: every kind for every image of the split.
-        held_out: further records files with test data.
-        check_overlap: reject images that get instructions and are also in another split or in `held_out`.
+    kinds are skipped; the next call resumes with them. Without a mix, every image of the split gets every kind.
+    `check_overlap` rejects images that get instructions and are also in another split or in the records files
+    `held_out`.
 
     Raises:
         ConfigError: unknown step.

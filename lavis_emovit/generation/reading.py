@@ -35,8 +35,6 @@ _SHOWN_CHARACTERS = 300
 
 @dataclass(frozen=True)
 class Pair:
-    """A question and its answer."""
-
     question: str
     answer: str
 

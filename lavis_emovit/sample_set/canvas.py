@@ -109,7 +109,6 @@ class Canvas:
             self.pen.rectangle(box, fill=self._toned[colour])
 
     def disc(self, colour: Colour, x: float, y: float, radius: float) -> None:
-        """A filled circle."""
         self.pen.ellipse(self._box(x, y, radius, radius), fill=self._toned[colour])
 
     def oval(self, colour: Colour, x: float, y: float, radius_x: float, radius_y: float) -> None:
@@ -142,7 +141,6 @@ class Canvas:
         self.pen.chord(self._box(x, y, radius_x, radius_y), start, end, fill=self._toned[colour])
 
     def poly(self, colour: Colour, points: Sequence[Point]) -> None:
-        """A filled polygon."""
         scale = self.scale
         self.pen.polygon([(x * scale, y * scale) for x, y in points], fill=self._toned[colour])
 
@@ -153,7 +151,6 @@ class Canvas:
         self.poly(colour, [(x + r * math.cos(a), y + r * math.sin(a)) for r, a in zip(radii, angles)])
 
     def line(self, colour: Colour, points: Sequence[Point], width: float) -> None:
-        """A line through the points."""
         scale = self.scale
         placed = [(x * scale, y * scale) for x, y in points]
         self.pen.line(placed, fill=self._toned[colour], width=self._width_px(width), joint="curve")

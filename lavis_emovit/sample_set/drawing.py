@@ -24,7 +24,6 @@ class Between(NamedTuple):
     high: float
 
     def pick(self, rng: random.Random) -> float:
-        """One of the numbers."""
         return rng.uniform(self.low, self.high)
 
 
@@ -34,7 +33,6 @@ class OneOf(NamedTuple):
     options: tuple[Any, ...]
 
     def pick(self, rng: random.Random) -> Any:
-        """One of the options."""
         return rng.choice(self.options)
 
 
@@ -61,7 +59,6 @@ class Item:
     """Something in a drawing."""
 
     def paint(self, frame: Frame) -> None:
-        """Draw the item."""
         raise NotImplementedError
 
     def moved(self, move: Callable[[Spot], Spot]) -> Item:
@@ -187,7 +184,6 @@ class Frame:
         return Frame(self.canvas, self.rng, x, y, size, self.mirrored, self.colours, self)
 
     def draw(self, drawing: Drawing) -> None:
-        """Paint a drawing."""
         for item in drawing:
             item.paint(self)
 
@@ -203,7 +199,6 @@ class Frame:
         return self.parent.point(Spot(x, y)) if self.parent else (x, y)
 
     def number(self, number: Number) -> float:
-        """The value of a number, which may be random."""
         return number if type(number) is float else number.pick(self.rng)
 
     def colour(self, colour: ColourValue) -> Colour:
@@ -217,12 +212,7 @@ class Frame:
 
 
 class DrawingFile:
-    """The drawings of a data file, each read when it is needed for the first time.
-
-    Args:
-        name: name of the file without its ending.
-        functions: functions that the lines of the file may call by name.
-    """
+    """The drawings of the data file `<name>.json`, whose lines may call `functions`. Each is read when first needed."""
 
     def __init__(self, name: str, *functions: Callable[..., None]):
         self.name = name

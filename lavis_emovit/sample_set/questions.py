@@ -25,15 +25,7 @@ _FACTS_OF_A_PERSON = ("action", "mouth", "eyes", "brows")
 
 
 def questions(scene: SketchScene, rng: random.Random) -> list[tuple[str, str]]:
-    """Questions and answers about the scene: for each visible fact an open, a multiple-choice and a yes-no question.
-
-    Args:
-        scene: the scene.
-        rng: chooses wordings, options and their order.
-
-    Returns:
-        (question, answer) pairs in random order.
-    """
+    """(question, answer) pairs in random order: for each visible fact an open, a multiple-choice and a yes-no one."""
     facts = scene_facts(scene)
     pairs: list[tuple[str, str]] = []
     for fact, wordings in read_data("questions")["questions"].items():

@@ -86,13 +86,10 @@ def emotion_of(facts: dict[str, str]) -> str:
 
 
 def sample_scene(rng: random.Random, emotion: str | None = None) -> SketchScene:
-    """A random scene, of the given emotion or of one drawn uniformly.
+    """A random scene, of the given emotion (else ValueError) or of one drawn uniformly.
 
     Every fact is drawn independently, with a preference for values that suit the wanted emotion, so values that suit
     other emotions occur as well. Scenes in which the wanted emotion does not lead by `MIN_MARGIN` are drawn again.
-
-    Raises:
-        ValueError: the emotion is not one of the eight.
     """
     wanted = rng.choice(EMOTIONS) if emotion is None else emotion
     if wanted not in EMOTIONS:

@@ -41,22 +41,16 @@ def write_sketch(
     label_noise: float = LABEL_NOISE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Draw the sample set into `root`, or keep a set that was drawn there with the same settings.
+    """Draw the sample set into the folder `root`, or keep a set that was drawn there with the same settings.
 
     The folder appears under its name only when it is complete. The same settings give the same bytes (with one version
-    of Pillow), and image i of a class does not depend on the number of images.
+    of Pillow), and image i of a class does not depend on the number of images. The files are those of EmoSet, and
+    `sketch.json` with the settings and the images whose label is wrong on purpose.
 
     Args:
-        root: folder to create: `info.json`, `train.json`, `val.json`, `test.json`, `image/`, `annotation/` as in
-            EmoSet, and `sketch.json` with the settings and the images whose label is wrong on purpose.
         images_per_class: images of each of the 8 emotions, of which 70/10/20 % are for train, val and test.
-        seed: any integer.
-        size_px: width and height of the images.
         label_noise: share of the images whose label is not the emotion of their scene.
         progress: called with (finished images, all images) after each image.
-
-    Returns:
-        `root` as an absolute path.
 
     Raises:
         DataError: a setting is out of range, or `root` contains something else.

@@ -90,11 +90,7 @@ def sample_crc32(image_bytes: bytes, record_bytes: bytes) -> int:
 
 
 def typed_column(name: str, values: object) -> np.ndarray:
-    """Values as an array of the column's type.
-
-    Raises:
-        ValueError: a value does not fit into it.
-    """
+    """Values as an array of the column's type. ValueError if a value does not fit into it."""
     column = np.asarray(values)
     kind = np.dtype(COLUMN_TYPES[name])
     if column.dtype == kind:
@@ -121,12 +117,7 @@ def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
 
 def map_columns(path: Path) -> dict[str, np.ndarray]:
-    """Map the columns of a file into memory, read-only.
-
-    Raises:
-        ValueError: the file is truncated or of another format, or a column is missing or of another type.
-        OSError: the file cannot be opened.
-    """
+    """Map the columns of a file into memory, read-only. ValueError if the file is not as `write_columns` writes it."""
     with path.open("rb") as file:
         size_bytes = os.fstat(file.fileno()).st_size
         if size_bytes <= _HEADER_LENGTH_BYTES:

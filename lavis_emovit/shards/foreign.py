@@ -69,15 +69,11 @@ def index_tars(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> ShardIndex:
-    """Index the webdataset tars of a folder, in the order of their names.
+    """Index the webdataset tars of a folder, in the order of their names, and write the index beside them.
 
     Args:
-        folder: folder of the tars; the index is written beside them.
-        reading: how samples become records.
-        pattern: pattern of the tars' names.
         instruct: adds instructions to a record.
         skip_bad: skip samples whose image or record cannot be used, and list them in the index.
-        overwrite: replace an existing index.
         progress: called with (tars done, number of tars).
 
     Raises:
@@ -146,7 +142,6 @@ class _Draft:
         label_set: LabelSet | None,
         instruct: Instruct | None,
     ) -> None:
-        """Append the samples of one tar."""
         histogram: Counter[str] = Counter()
         num_samples = num_pairs = 0
         with path.open("rb") as tar:

@@ -37,13 +37,9 @@ class BadImageError(ValueError):
 
 
 def check_image(data: bytes) -> str:
-    """Decode an image once, in the cheapest way that still finds every truncated or damaged file.
+    """Decode an image once, in the cheapest way that still finds every truncated or damaged file (else BadImageError).
 
-    Returns:
-        the member suffix for its true format, whatever the name of the file.
-
-    Raises:
-        BadImageError: empty, not an image, a format that shards don't hold, too many pixels, or damaged data.
+    Returns the member suffix for its true format, whatever the name of the file.
     """
     if not data:
         raise BadImageError("the file is empty")
@@ -68,14 +64,10 @@ def check_image(data: bytes) -> str:
 
 
 def shrink_image(data: bytes, short_side_px: int) -> bytes:
-    """Shrink an image to the given shorter side, in its own format and mode.
+    """Shrink an image that passed `check_image` to the given shorter side, in its own format and mode.
 
     Smaller images are returned unchanged, byte for byte, and so are those that shrinking would convert: animations,
     palettes, CMYK, 16 bits. JPEG is written with quality 95; EXIF data (rotation) and colour profile are kept.
-
-    Args:
-        data: bytes that passed `check_image`.
-        short_side_px: the shorter side of the result.
     """
     with open_strictly(data) as image:
         kind, info = image.format or "", dict(image.info)

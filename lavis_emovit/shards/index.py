@@ -82,7 +82,6 @@ class ShardIndex:
         build: Mapping[str, Any],
         content_hash: str | None = None,
     ):
-        """See the class; `load` passes the `content_hash` that it has already computed."""
         self.folder = Path(folder)
         self.shards = tuple(shards)
         self.labels, self.kinds, self.label_sets = tuple(labels), tuple(kinds), tuple(label_sets)
@@ -130,7 +129,6 @@ class ShardIndex:
         return f"{self.shards[shard].name}, sample {sample - int(self.sample_starts[shard])}"
 
     def label_of(self, sample: int) -> str | None:
-        """The label of a sample."""
         number = int(self.columns["label"][sample])
         return None if number == NO_LABEL else self.labels[number]
 
@@ -163,22 +161,14 @@ class ShardIndex:
         return parts
 
     def local_path(self, number: int) -> Path:
-        """Path of a shard on this machine; fetches a remote shard first.
-
-        Raises:
-            DataError: it cannot be fetched.
-        """
+        """Path of a shard on this machine; fetches a remote shard first (DataError if that fails)."""
         shard = self.shards[number]
         if self.cache is not None:
             return self.cache.fetch(shard.name, shard.size_bytes, shard.sha256)
         return self.folder / shard.name
 
     def check_files(self) -> None:
-        """Compare names and sizes of local shards with the folder; remote shards are checked when they are fetched.
-
-        Raises:
-            DataError: shards that are missing or have another size; names all of them.
-        """
+        """Compare names and sizes of local shards with the folder; DataError names all that differ."""
         if self.cache is not None:
             return
         problems = []
@@ -206,14 +196,10 @@ class ShardIndex:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], cache: ShardCache | None = None) -> ShardIndex:
-        """Open an index.
+        """Open an index: `index.json` or its folder, on this machine or as a URL (`https://`, `s3://`, `gs://`).
 
-        Args:
-            path: `index.json` or its folder, on this machine or as a URL (`https://`, `s3://`, `gs://`).
-            cache: where remote shards are kept; None: the default cache.
-
-        Raises:
-            DataError: the index is missing, has another format, or was changed after it was written.
+        Remote shards are kept in `cache`, or the default cache. DataError if the index is missing, has another format,
+        or was changed after it was written.
         """
         if "://" in os.fspath(path):
             from lavis_emovit.shards.remote import ShardCache

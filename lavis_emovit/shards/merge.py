@@ -20,18 +20,10 @@ _BUILD_AGAIN = "Restore it from a backup, or build this part again with `--overw
 def merge_parts(
     out_dir: str | os.PathLike[str], parts: Sequence[str | os.PathLike[str]] = (), *, overwrite: bool = False
 ) -> ShardIndex:
-    """Merge the parts of a build. An interrupted merge resumes when it is called again.
+    """Merge the parts of a build, by default all `part-*` in `out_dir`. An interrupted merge resumes when called again.
 
-    Args:
-        out_dir: folder of the merged set.
-        parts: folders of the parts, default all `part-*` in `out_dir`. Parts in `out_dir` are moved, others copied.
-        overwrite: replace a finished set in `out_dir`.
-
-    Returns:
-        the index of the merged set.
-
-    Raises:
-        DataError: parts that are missing, duplicated, unfinished, damaged or from different builds.
+    Parts in `out_dir` are moved, others copied. DataError for parts that are missing, duplicated, unfinished, damaged
+    or from different builds.
     """
     out_dir = Path(out_dir)
     folders = [Path(part) for part in parts] or sorted(path for path in out_dir.glob(PART_PATTERN) if path.is_dir())

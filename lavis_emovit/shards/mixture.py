@@ -104,11 +104,7 @@ class MixtureOrder:
 
 
 def pattern_counts(ratios: Sequence[float], num_datasets: int) -> list[int]:
-    """How often each dataset appears in a pattern: whole numbers in exactly the given ratios.
-
-    Raises:
-        DataError: see `MixtureOrder`.
-    """
+    """How often each dataset appears in a pattern: whole numbers in the given ratios; raises as `MixtureOrder`."""
     if len(ratios) != num_datasets:
         raise DataError(f"{len(ratios)} ratios for {num_datasets} datasets; give one per dataset")
     if any(not math.isfinite(ratio) or ratio <= 0 for ratio in ratios):

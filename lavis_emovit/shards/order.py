@@ -63,12 +63,8 @@ class EpochOrder:
     shards at a time, which a cache of remote shards needs. If each shard holds a single class, labels of neighbours
     then correlate by 1/W.
 
-    Args:
-        index_hash: identifies the shards and the selection of samples from them.
-        seed: seed of the run.
-        epoch: 0, 1, 2, ...
-        block_sizes: samples of each shard, in the order of the sample numbers.
-        window_blocks: shards that are shuffled together.
+    `index_hash` identifies the shards and the selection of samples from them; `block_sizes` are the samples of each
+    shard, in the order of the sample numbers.
     """
 
     def __init__(
@@ -110,7 +106,6 @@ class EpochOrder:
         return np.concatenate(pieces)
 
     def keys(self, start: int, stop: int) -> list[SampleKey]:
-        """(epoch, sample number) at positions start .. stop - 1."""
         return [(self.epoch, sample) for sample in self.take(start, stop).tolist()]
 
     def _shuffled_window(self, number: int) -> np.ndarray:
@@ -124,14 +119,9 @@ class EpochOrder:
 class LengthBucketOrder:
     """The samples of another order, rearranged so that the samples of a step have similar text lengths.
 
-    The positions of each window of steps are sorted by length and cut into steps, and the steps are shuffled. An epoch
-    still has every sample once and the same number of steps.
-
-    Args:
-        order: the order to rearrange.
-        lengths: length of each sample, by number.
-        step_size: samples of a step (the global batch).
-        window_steps: steps that are sorted together; more steps need less padding and mix less.
+    The positions of each window of steps are sorted by length and cut into steps (global batches), and the steps are
+    shuffled. An epoch still has every sample once and the same number of steps. More `window_steps` need less padding
+    and mix less. `lengths` has the length of each sample, by number.
     """
 
     def __init__(self, order: SampleOrder, lengths: np.ndarray, step_size: int, window_steps: int):
@@ -141,14 +131,12 @@ class LengthBucketOrder:
 
     @property
     def name(self) -> str:
-        """Identifies the order."""
         return self.order.name
 
     def __len__(self) -> int:
         return len(self.order)
 
     def keys(self, start: int, stop: int) -> list[SampleKey]:
-        """(epoch, sample number) at positions start .. stop - 1."""
         return window_keys(self._arranged_window, self.window_size, len(self), start, stop)
 
     def _arranged_window(self, number: int) -> list[SampleKey]:

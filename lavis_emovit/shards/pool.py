@@ -20,12 +20,9 @@ ResultT = TypeVar("ResultT")
 def run_all(
     function: Callable[[JobT], ResultT], jobs: Sequence[JobT], processes: int, on_done: Callable[[JobT], None]
 ) -> list[ResultT]:
-    """The results of a module-level function for every job, in the order of the jobs.
+    """The results of a module-level function for every job, in their order. DataError if a process was killed.
 
     With one process or one job, the calling process does the work. It also calls `on_done` after each job.
-
-    Raises:
-        DataError: a process was killed.
     """
     results: dict[int, ResultT] = {}
     if processes == 1 or len(jobs) < 2:

@@ -34,15 +34,10 @@ class ShardSample:
 class ShardReader:
     """Reads samples of a `ShardIndex` in any order, in any process.
 
-    Names and sizes of all shards are checked at the start, the checksum of a sample at every read. File handles are
-    opened when first needed and read by position, so a reader can be shared by threads, forked and pickled. Remote
-    shards are fetched when first needed.
-
-    Args:
-        index: the index of the shards.
-        verify_hashes: compare the sha256 of a shard when it is first opened (reads the whole file).
-        check_files: check names and sizes of all shards now, instead of each when it is opened.
-        max_open: how many shards stay open. Only one if they are remote, since the cache may evict them.
+    Names and sizes of all shards are checked at the start (without `check_files`: of each when it is opened), the
+    checksum of a sample at every read, and with `verify_hashes` the sha256 of a shard when it is first opened. File
+    handles are opened when first needed and read by position, so a reader can be shared by threads, forked and pickled.
+    Remote shards are fetched when first needed, and only one stays open, since the cache may evict them.
     """
 
     def __init__(self, index: ShardIndex, *, verify_hashes: bool = False, check_files: bool = True, max_open: int = 64):

@@ -42,11 +42,7 @@ def default_cache_folder() -> Path:
 
 
 def default_max_bytes() -> int:
-    """`EMOVIT_CACHE_GB` (decimal gigabytes), or 50.
-
-    Raises:
-        DataError: the variable is not a positive number.
-    """
+    """`EMOVIT_CACHE_GB` (decimal gigabytes), or 50. DataError if the variable is not a positive number."""
     text = os.environ.get(CACHE_BYTES_VARIABLE)
     if text is None:
         return DEFAULT_MAX_BYTES
@@ -60,14 +56,10 @@ def default_max_bytes() -> int:
 
 
 class ShardCache:
-    """A cache folder of limited size for the files of one URL.
+    """A cache folder of limited size for the files of one URL; all URLs share the folder and its limit.
 
-    Args:
-        folder: the cache's folder, shared by all URLs; None: `default_cache_folder()`.
-        max_bytes: largest total size of all shards in the folder; None: `default_max_bytes()`.
-        attempts: how often a transfer is tried.
-        wait_s: pause before the second attempt; it doubles with each further one.
-        options: passed on to the fsspec file system (credentials, endpoint).
+    The pause `wait_s` before the second attempt of a transfer doubles with each further one. `options` (credentials,
+    endpoint) go to the fsspec file system.
     """
 
     def __init__(
@@ -94,11 +86,7 @@ class ShardCache:
         return found
 
     def fetch_index(self) -> Path:
-        """Fetch the two files of the index, again if they changed, and return the path of `index.json`.
-
-        Raises:
-            DataError: there is no index, or it cannot be fetched.
-        """
+        """Fetch both files of the index, again if they changed; returns the path of `index.json` (else DataError)."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / f".index{_LOCK_SUFFIX}"):
             head = self._retry(INDEX_NAME, lambda: self._read(INDEX_NAME))
@@ -117,10 +105,8 @@ class ShardCache:
     def fetch(self, name: str, size_bytes: int | None, sha256: str | None) -> Path:
         """The local copy of a file; fetches it if it is missing.
 
-        Another process may evict the file at any time: open it at once, and fetch again if it is gone.
-
-        Raises:
-            DataError: it cannot be fetched, is not the indexed one, or is larger than the whole cache.
+        Another process may evict the file at any time: open it at once, and fetch again if it is gone. DataError if it
+        cannot be fetched, is not the indexed one, or is larger than the whole cache.
         """
         path = self.folder / name
         if self._is_cached(path, size_bytes):

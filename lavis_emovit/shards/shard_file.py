@@ -46,12 +46,10 @@ class ShardJob:
 
     @property
     def path(self) -> Path:
-        """Path of the shard."""
         return Path(self.out_dir, SHARD_NAME.format(number=self.number))
 
     @property
     def note_path(self) -> Path:
-        """Path of the finished shard's note."""
         return Path(self.out_dir, WORK_FOLDER, f"{self.path.stem}.json")
 
     @property

@@ -25,11 +25,7 @@ class Member:
 
 
 def scan_tar(path: str | os.PathLike[str]) -> list[Member]:
-    """All members in file order; reads only headers.
-
-    Raises:
-        DataError: not a plain tar file, or truncated. A file cut between two members lacks its end marker.
-    """
+    """All members in file order; reads only headers. DataError if it is not a plain tar file, or truncated."""
     try:
         with tarfile.open(path, mode="r:") as archive:
             members = [item for item in archive if item.isfile()]
@@ -55,11 +51,7 @@ def scan_tar(path: str | os.PathLike[str]) -> list[Member]:
 
 
 def pair_members(path: str | os.PathLike[str], members: list[Member]) -> list[tuple[Member, Member]]:
-    """(image, record) of every sample.
-
-    Raises:
-        DataError: a key without exactly one image and one record, side by side.
-    """
+    """(image, record) of every sample. DataError for a key without exactly one of each, side by side."""
     if len(members) % 2:
         raise DataError(f"{path}: {len(members)} members, but a sample is an image and a record. Build it again.")
     pairs, seen = [], set()

@@ -24,13 +24,7 @@ class LengthBucketSettings(Settings):
 
 
 class TokenLengths:
-    """Pairs of each sample and their tokens; N samples.
-
-    Args:
-        num_pairs: int [N].
-        longest: int [N], tokens of the longest pair.
-        total: int [N], tokens of all pairs together.
-    """
+    """Pairs of each sample and their tokens: int [N] each, `longest` of the longest pair, `total` of all pairs."""
 
     def __init__(self, num_pairs: np.ndarray, longest: np.ndarray, total: np.ndarray):
         self.num_pairs, self.longest, self.total = num_pairs, longest, total
@@ -45,10 +39,7 @@ class TokenLengths:
         kinds: Sequence[str] | None = None,
         max_pairs: int | None = None,
     ) -> TokenLengths:
-        """Lengths of selected samples.
-
-        With `max_pairs` every epoch selects other pairs; the lengths are then upper bounds.
-        """
+        """Lengths of selected samples. With `max_pairs` every epoch selects other pairs; they are then upper bounds."""
         tokens = (
             np.ceil(index.columns["pair_chars"] / settings.chars_per_token).astype(np.int64) + settings.fixed_tokens
         )
@@ -81,12 +72,7 @@ class TokenLengths:
 
 
 def padding_share(lengths: TokenLengths, batches: Iterable[Sequence[int] | np.ndarray]) -> float:
-    """Share of padding among the text tokens of batches, with every pair padded to the longest one of its batch.
-
-    Args:
-        lengths: the lengths of all samples.
-        batches: sample numbers of each batch.
-    """
+    """Share of padding among the text tokens of batches, with every pair padded to the longest one of its batch."""
     used = padded = 0
     for batch in batches:
         numbers = np.asarray(batch, dtype=np.int64)

@@ -34,7 +34,6 @@ class VerifyReport:
         return not self.problems
 
     def raise_if_bad(self) -> None:
-        """Raise a DataError with the first problems, if there are any."""
         if self.problems:
             raise DataError(
                 f"{self.folder}: {len(self.problems)} problem(s) in the shards:\n"
@@ -50,16 +49,9 @@ def verify_shards(
     processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> VerifyReport:
-    """Compare shards with their index.
+    """Compare shards, on this machine or at a URL, with their index. DataError without a usable index.
 
-    Args:
-        folder: the folder with `index.json`, on this machine or as a URL.
-        decode_images: also decode every image.
-        processes: number of processes.
-        progress: called with (shards done, number of shards).
-
-    Raises:
-        DataError: there is no usable index. Faults of shards are in the report.
+    Faults of shards are in the report. `progress` is called with (shards done, number of shards).
     """
     index = ShardIndex.load(folder)
     report = VerifyReport(index.folder, len(index.shards), index.num_samples)

@@ -65,27 +65,18 @@ def write_shards(
     resize_px: int | None = None,
     part: Part | None = None,
 ) -> ShardIndex:
-    """Write records with their images as shuffled shards.
+    """Write records with their images as shuffled shards, and their index last.
 
     An interrupted build resumes when it is called again with the same input, and ends with the same bytes.
 
     Args:
-        records: the records; ids must be unique.
-        image_root: the folder that the records' image paths are relative to.
-        out_dir: folder for the shards and their index, which is written last.
         samples_per_shard: records in each shard but the last; skipped images leave their shard smaller.
-        seed: seed of the order in which samples are written.
         skip_bad: skip samples with a missing or damaged image and list them in the index under `build.skipped`.
             Otherwise any such sample refuses the whole build.
-        overwrite: replace a finished set of shards in `out_dir`.
         progress: called with (samples done, number of samples).
-        processes: number of processes. With more than one, a calling script must keep its own work under
-            `if __name__ == "__main__"`.
+        processes: with more than one, a calling script must keep its own work under `if __name__ == "__main__"`.
         resize_px: shrink images whose shorter side is longer; None: keep the images' own bytes.
         part: (i, n) builds only the i-th of n parts, into `out_dir/part-000i-of-000n`; `merge_parts` joins them.
-
-    Returns:
-        the index; of a part, the part's own.
 
     Raises:
         DataError: no records, duplicate ids, a missing `image_root`, an `out_dir` that cannot be created or already has
@@ -213,7 +204,6 @@ def make_folder(path: Path, named: Path) -> None:
 
 
 def refuse_finished(out_dir: Path, overwrite: bool) -> None:
-    """Refuse a folder with finished shards, unless they may be overwritten."""
     if (out_dir / INDEX_NAME).exists() and not overwrite:
         raise DataError(f"{out_dir}: already contains finished shards. Use another folder, or pass `--overwrite`.")
 

@@ -29,20 +29,14 @@ ContentT = TypeVar("ContentT")
 
 
 class Notes:
-    """Skipped images and oddities. They are not faults: an import reports them, and only a strict one refuses them.
-
-    Attributes:
-        lines: sentences, in order.
-        skipped: reason -> number of images without a record.
-    """
+    """Skipped images and oddities. They are not faults: an import reports them, and only a strict one refuses them."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.skipped: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()  # reason -> number of images without a record
         self._expected: set[str] = set()
 
     def add(self, line: str) -> None:
-        """Note something odd."""
         self.lines.append(line)
 
     def skip(self, reason: str, *, expected: bool = False, count: int = 1) -> None:
@@ -52,7 +46,6 @@ class Notes:
             self._expected.add(reason)
 
     def report(self) -> list[str]:
-        """All notes, one line each."""
         return [*self.lines, *(f"{count} skipped: {reason}" for reason, count in self.skipped.items())]
 
     def serious(self) -> list[str]:
@@ -61,7 +54,6 @@ class Notes:
         return [*self.lines, *unexpected]
 
     def log(self, name: str) -> None:
-        """Log all notes as warnings."""
         for line in self.report():
             logger.warning("%s: %s", name, line)
 
@@ -92,11 +84,6 @@ class Reader:
 
     Its name is then a valid `source` in a dataset's YAML, and its settings are read from the key of the same name.
 
-    Class attributes:
-        settings_class: settings of the layout; None if it has none.
-        remedy: what a user should do about faulty entries.
-        imported_from: what `emovit data import LAYOUT` takes, if the layout does not belong to a particular dataset.
-
     Args:
         root: folder of the dataset.
         settings: an instance of `settings_class`; None: the defaults.
@@ -107,8 +94,9 @@ class Reader:
     """
 
     layout: ClassVar[str]
-    settings_class: ClassVar[type[Settings] | None] = None
-    remedy: ClassVar[str] = "Correct or remove these entries."
+    settings_class: ClassVar[type[Settings] | None] = None  # settings of the layout, if it has any
+    remedy: ClassVar[str] = "Correct or remove these entries."  # what a user should do about faulty entries
+    # What `emovit data import LAYOUT` takes, if the layout does not belong to a particular dataset.
     imported_from: ClassVar[Literal["file", "folder"] | None] = None
     settings: Any
 
@@ -168,11 +156,7 @@ class Reader:
     # ---- For callers ---------------------------------------------------------------------------------------------
 
     def read(self) -> Iterator[EmotionRecord]:
-        """All records, read lazily.
-
-        Raises:
-            DataError: something essential is missing (at once), or, after the sound records, faulty entries.
-        """
+        """All records, read lazily. DataError at once if `check` fails, or after the sound records for faults."""
         self.check()
         return self._read()
 
@@ -195,19 +179,11 @@ class Reader:
             self._refuse(f"at least {len(self._faults)} faults, reading stopped")
 
     def record(self, place: str, **values: Any) -> EmotionRecord:
-        """A record with the source, and with the source in front of its id.
-
-        Raises:
-            DataError: wrong values; `place` is its position for the message.
-        """
+        """A record with the source, also in front of its id. DataError for wrong values names `place`."""
         return build_record({**values, "id": f"{self.source}/{values['id']}", "source": self.source}, place)
 
     def label_fields(self, name: str, labels: LabelSet) -> dict[str, Any] | None:
-        """`emotion` and `label_set` of an image, by `LabelSettings`; None for an image to skip.
-
-        Raises:
-            DataError: an unknown label.
-        """
+        """`emotion` and `label_set` of an image; None for an image to skip. DataError for an unknown label."""
         settings: LabelSettings = self.settings
         label = settings.label_names.get(name, name)
         if label is None:
@@ -224,7 +200,6 @@ class Reader:
         return {"emotion": coarse, "label_set": settings.coarsen_to}
 
     def relative(self, path: Path) -> str:
-        """The path of an image as a record has it."""
         return path.relative_to(self.root).as_posix()
 
     def _refuse(self, head: str) -> None:
@@ -232,11 +207,7 @@ class Reader:
 
 
 def read_json(path: Path, kind: type[ContentT], place: str | None = None) -> ContentT:
-    """The content of a JSON file.
-
-    Raises:
-        DataError: it cannot be read, or is not JSON of this type; `place` replaces the path in the message.
-    """
+    """The content of a JSON file of this type, else DataError; `place` replaces the path in the message."""
     place = place or str(path)
     try:
         content = json.loads(path.read_bytes())

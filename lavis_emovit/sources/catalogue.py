@@ -70,11 +70,7 @@ class CatalogueEntry:
 
 
 def find_entry(name: str) -> CatalogueEntry | None:
-    """A dataset by its name or by the path of its YAML file; None if it is not a published dataset.
-
-    Raises:
-        ConfigError: the YAML file is not valid; lists all problems.
-    """
+    """A dataset by its name or YAML file, or None if it is not published. ConfigError lists all problems of the file"""
     path = Path(name) if name.endswith((".yaml", ".yml")) else dataset_files().get(name)
     return _read_entry(path) if path is not None else None
 
@@ -86,7 +82,6 @@ def all_entries() -> dict[str, CatalogueEntry]:
 
 
 def known_names() -> list[str]:
-    """Names of all datasets for which `find_entry` returns an entry."""
     return list(all_entries())
 
 

@@ -88,10 +88,9 @@ def check_records(
     num_workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CheckReport:
-    """Check every image of records files, and compare all images with each other.
+    """Check every image of records files, and compare all images with each other, also those of different files.
 
     Args:
-        files: the records; images of different files are compared too.
         near_bits: bits by which the hashes of near duplicates may differ (of 64); None: only exact duplicates. Two bits
             find images that were scaled or compressed again; posed faces of different people differ in four.
         num_workers: processes that decode images.

@@ -43,10 +43,8 @@ class Row:
 def find_records(root: Path, images: Path | None = None) -> tuple[Iterable[EmotionRecord], Path]:
     """Records, and the folder that their image paths are relative to: `images`, or the one beside the records.
 
-    The records are those of a folder in EmoSet's layout, of a folder with `records.jsonl`, or of such a file.
-
-    Raises:
-        DataError: `root` is none of these.
+    The records are those of a folder in EmoSet's layout, of a folder with `records.jsonl`, or of such a file (else
+    DataError).
     """
     if root.is_file():
         return read_records(root), images or root.parent
@@ -67,11 +65,7 @@ def find_records(root: Path, images: Path | None = None) -> tuple[Iterable[Emoti
 def pick_tiles(
     records: Iterable[EmotionRecord], image_root: Path, per_label: int, seed: int = 0, split: str | None = None
 ) -> dict[str, Row]:
-    """Up to `per_label` random images of every row, rows in alphabetical order; see `rows_of`.
-
-    Raises:
-        DataError: there is no record (of that split).
-    """
+    """Up to `per_label` random images of every row of `rows_of`, rows sorted. DataError without any record"""
     by_row: dict[str, list[EmotionRecord]] = {}
     splits: set[str] = set()
     for record in records:
@@ -133,16 +127,10 @@ def note_of(record: EmotionRecord) -> str:
 def write_contact_sheet(
     rows: dict[str, Row], path: Path, tile_px: int = 128, title: str = "Contact sheet", subtitle: str = ""
 ) -> list[str]:
-    """Write the sheet as HTML, PNG or JPEG, depending on the suffix of `path`; one row per label.
+    """Write the sheet as HTML, PNG or JPEG, by the suffix of `path`, and return a line for each unreadable image.
 
     The HTML page embeds its images and shows the notes; the image formats show only labels. An image that cannot be
-    read is replaced by a placeholder.
-
-    Returns:
-        a line for each image that cannot be read.
-
-    Raises:
-        DataError: another suffix, or no image can be read.
+    read is replaced by a placeholder. DataError for another suffix, or if no image can be read.
     """
     suffix = path.suffix.lower()
     broken: list[str] = []

@@ -19,15 +19,10 @@ _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
 
 
 def extract_image(root: Path, name: str, content: Any) -> str:
-    """Write one image below `root/pictures`; an existing file with the same bytes is not touched.
+    """Write one image below `root/pictures` and return its path there; an existing file with the same bytes stays.
 
-    Args:
-        root: the folder that the returned path is relative to.
-        name: name of the image, without suffix.
-        content: the bytes of an image file, a PIL image, or Hugging Face's `{"bytes": ..., "path": ...}`.
-
-    Raises:
-        DataError: none of these, or the bytes are not an image.
+    `content` is the bytes of an image file, a PIL image, or Hugging Face's `{"bytes": ..., "path": ...}` (else
+    DataError).
     """
     if isinstance(content, dict):
         inside, outside = content.get("bytes"), content.get("path")
@@ -51,11 +46,7 @@ def extract_image(root: Path, name: str, content: Any) -> str:
 
 
 def image_of_pixels(text: str) -> Image.Image:
-    """The square grey image whose pixels, 0 to 255 and separated by spaces, are in `text`.
-
-    Raises:
-        DataError: the number of values is not a square, or a value is not valid.
-    """
+    """The square grey image whose pixels, 0 to 255 and separated by spaces, are in `text` (else DataError)."""
     try:
         values = bytes(int(value) for value in text.split())
     except ValueError:

@@ -23,13 +23,9 @@ def frames_in(folder: Path) -> dict[int, Path]:
 
 
 def number_rows(path: Path, *, header: bool = False) -> tuple[list[str], list[list[float]]]:
-    """The numbers of a text file, one row per line, separated by commas, semicolons or spaces.
+    """The cells of the header, if there is one, and the numbers of a text file, one row per line.
 
-    Returns:
-        the cells of the header, if there is one, and the rows.
-
-    Raises:
-        DataError: it cannot be read, or a cell is not a number; names the line.
+    Commas, semicolons or spaces separate them. DataError names a line with another cell.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

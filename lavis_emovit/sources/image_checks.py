@@ -64,11 +64,7 @@ def check_file(path: str) -> ImageFacts:
 
 
 def open_thumbnail(path: Path, min_side_px: int) -> Image.Image:
-    """An image to display, decoded no larger than needed.
-
-    Raises:
-        DataError: it is missing or damaged.
-    """
+    """An image to display, decoded no larger than needed. DataError if it is missing or damaged."""
     try:
         with open_strictly(path) as image:
             image.draft("RGB", (min_side_px, min_side_px))

@@ -67,11 +67,7 @@ def open_dataset(
     extract_to: str | os.PathLike[str] | None = None,
     splits: Sequence[str] | None = None,
 ) -> Reader:
-    """The reader of a dataset, in the first of its layouts that is present; see `Reader` for the arguments.
-
-    Raises:
-        DataError: there is no such folder.
-    """
+    """The reader of a dataset, in the first of its layouts that is present. DataError if there is no such folder."""
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; pass the folder of the unpacked dataset")
@@ -86,5 +82,5 @@ def present_layout(root: Path, layout: LayoutSettings) -> LayoutSettings:
 
 
 def list_files(root: Path, layout: LayoutSettings) -> list[Path]:
-    """The files that describe the dataset, for a fingerprint; none for a layout that consists of folders only."""
+    """The files that describe the dataset, for a fingerprint; none for a layout of folders only."""
     return present_layout(root, layout).reader(root).files()

@@ -17,19 +17,14 @@ def split_by_group(
 ) -> list[EmotionRecord]:
     """Give every record a new split by its group; a record without a group counts as its own group.
 
+    The result has the order of the records, but depends only on the set of groups and the seed. DataError for shares
+    that don't sum to 1, or fewer groups than splits.
+
     Args:
-        records: the records; their current splits are ignored.
         fractions: split name -> share, with sum 1: of the groups, or with `stratify` of the records. Every split with a
             share above 0 gets at least one group.
-        seed: seed of the draw. The result depends only on the set of groups and the seed, not on the records' order.
         stratify: also give every split its share of every label, as closely as whole groups allow. The label of a
             record is its emotion; if it has several labels, the rarest one.
-
-    Returns:
-        the records in their order.
-
-    Raises:
-        DataError: shares that don't sum to 1, or fewer groups than splits.
     """
     records = list(records)
     if any(share < 0 for share in fractions.values()) or not isclose(sum(fractions.values()), 1.0, abs_tol=1e-6):
@@ -53,8 +48,7 @@ def hold_out_by_group(
 ) -> list[EmotionRecord]:
     """Move a share of the groups of one split to another: a validation split for a dataset without one.
 
-    Raises:
-        DataError: a share outside (0, 1), or too few groups.
+    DataError for a share outside (0, 1), or too few groups.
     """
     records = list(records)
     if not 0 < share < 1:
@@ -74,13 +68,9 @@ def resplit(
     split_seed: int | None,
     stratify: bool = False,
 ) -> Iterable[EmotionRecord]:
-    """The splits that the settings of a dataset define.
+    """The splits that the settings of a dataset define; without `fractions`, the published ones.
 
-    Args:
-        records: the records with the published splits.
-        fractions: shares of the splits; None: keep the published ones.
-        split_seed: draw new splits; None: keep the published ones, and hold `val` out of `train` if it is missing.
-        stratify: as in `split_by_group`.
+    Without `split_seed`, the published splits stay, and `val` is held out of `train` if it is missing.
     """
     if fractions is None:
         return records

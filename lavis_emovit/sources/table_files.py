@@ -35,13 +35,9 @@ class Fault(str):
 
 
 def read_rows(path: Path, settings: TableSettings, named: Sequence[str]) -> Iterator[tuple[str, Row | str]]:
-    """Rows of a table with the columns `named`.
+    """Rows of a table with the columns `named`. DataError for a missing file or column, or a file of another format.
 
-    Yields:
-        the place of the row for messages (`line 3`), and the row (column -> value), or what is wrong with it.
-
-    Raises:
-        DataError: no such file or column, or a file of another format.
+    Yields the place of the row for messages (`line 3`), and the row (column -> value), or what is wrong with it.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such table. It must be a file with the columns {', '.join(named)}.")
@@ -57,11 +53,7 @@ def read_rows(path: Path, settings: TableSettings, named: Sequence[str]) -> Iter
 
 
 def check_columns(path: Path, present: Sequence[str], named: Sequence[str], hint: str = "") -> None:
-    """Check the columns of a table.
-
-    Raises:
-        DataError: columns are missing, with the nearest existing names, or names repeat.
-    """
+    """Check the columns of a table. DataError if names repeat or are missing, with the nearest existing names."""
     # Spreadsheets leave columns without a name at the right; they do no harm.
     repeated = [f"'{name}'" for name, count in Counter(present).items() if count > 1 and name]
     if repeated:

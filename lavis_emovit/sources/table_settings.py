@@ -79,7 +79,6 @@ class VoteSettings(Settings):
     void: tuple[str, ...] = ()
 
     def named(self) -> list[str]:
-        """All columns that the table must have."""
         return [*self.columns.values(), *self.beside.values(), *self.void]
 
 
@@ -163,7 +162,6 @@ class TableSettings(LabelSettings):
         return self
 
     def tables(self) -> tuple[TableFile, ...]:
-        """The files to read."""
         return self.files or (TableFile(path=self.file),)
 
     def named(self) -> list[str]:

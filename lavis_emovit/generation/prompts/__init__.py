@@ -45,15 +45,10 @@ class Prompt:
 def load_prompt(
     name: str, *, file: Path | None = None, num_examples: int = 0, facts: Sequence[FactName] = ALL_FACTS, seed: int = 0
 ) -> Prompt:
-    """Load a prompt and append worked examples.
+    """The newest version of a prompt, or a custom text, with worked examples.
 
-    Args:
-        name: `conversation`, `reasoning`, ...; the newest version of the package.
-        file: a custom text instead.
-        num_examples: worked examples, each with another emotion and these `facts`, as in the requests.
-
-    Raises:
-        UserError: unknown prompt, unreadable or empty file, or more examples than there are.
+    Each example has another emotion and these `facts`, as in the requests. UserError for an unknown prompt, an
+    unreadable or empty file, or more examples than there are.
     """
     if file is not None:
         try:

@@ -41,8 +41,6 @@ class Reply:
 
 
 class Annotator(Protocol):
-    """Answers questions about faces."""
-
     name: str  # name in the trail
     kind: Literal["model", "prior"]  # `model` or `prior`
     prompts: str  # names and hashes of the prompts, if any
@@ -116,7 +114,7 @@ class ChatAnnotator:
 
 
 class PriorAnnotator:
-    """Answers with the usual levels from the tables. It sees no image and needs at least one known level."""
+    """Answers with the usual levels from the tables, if a level is known. It sees no image."""
 
     kind: Literal["model", "prior"] = "prior"
     prompts = ""

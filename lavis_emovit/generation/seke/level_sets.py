@@ -44,16 +44,9 @@ def level_set(
 ) -> list[EmotionRecord]:
     """The records that test a level, without generated levels and with the questions of this level only.
 
-    Classes are filled one after the other, the rarest first, up to the limit. A face with several active units counts
-    for each of them, so frequent units can exceed the limit.
-
-    Args:
-        per_class: highest number of faces per class. None: no limit.
-        balanced: limit every class to the size of the rarest one.
-        seed: seed of the choice and of the wordings. The choice depends only on seed and ids.
-
-    Raises:
-        DataError: an emotion is not a facial expression.
+    Classes are filled one after the other, the rarest first, up to `per_class` faces; `balanced` limits every class to
+    the size of the rarest one. A face with several active units counts for each of them, so frequent units can exceed
+    the limit. The choice depends only on seed and ids. DataError if an emotion is not a facial expression.
     """
     found = [
         (record, names)

@@ -90,9 +90,7 @@ def case_of(record: EmotionRecord, *, active_from: float, hide: LevelName | None
     """Known and missing levels of a face, or None if nothing is missing. Levels of an earlier run count as missing.
 
     With `hide`, only this level is missing (to measure how well it is completed), and None if it is not known.
-
-    Raises:
-        DataError: the emotion is not a facial expression.
+    DataError if the emotion is not a facial expression.
     """
     record = without_generated(record)
     known = known_levels(record, active_from)

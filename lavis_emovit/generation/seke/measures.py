@@ -116,8 +116,7 @@ def measure(
 ) -> dict[str, dict[str, Any]]:
     """All measures, with 95 % bootstrap intervals over faces.
 
-    Returns:
-        level -> name of the measure, `value`, `low`, `high`, `kept` (share of the faces that have the level), `auroc`.
+    By level: name of the measure, `value`, `low`, `high`, `kept` (share of the faces that have the level), `auroc`.
     """
     rng = random.Random(f"bootstrap/{seed}")
     ranks = rank_errors(pairs)

@@ -29,11 +29,7 @@ def complete_levels(job: Job, settings: SekeSettings) -> StepResult:
 
     Labels by people stay. Levels of an earlier run are removed and completed again; the ledger answers what was already
     requested. `seke.jsonl` in the job's folder contains all details of each face. Faces that a stopped run did not
-    finish stay unchanged.
-
-    Raises:
-        DataError: the emotion of a record is not a facial expression.
-        ConfigError: invalid tables.
+    finish stay unchanged. DataError if an emotion is not a facial expression, ConfigError for invalid tables.
     """
     priors, annotator = _tables_and_annotator(job, settings)
     chosen = job.chosen()

@@ -28,17 +28,10 @@ def read_huggingface(
     extract_to: str | os.PathLike[str],
     notes: Notes | None = None,
 ) -> Iterator[EmotionRecord]:
-    """Records of a `datasets.Dataset` or `datasets.DatasetDict`, with images written below `extract_to/pictures`.
+    """Records of a `datasets.Dataset` or `DatasetDict`, or of its folder; images go below `extract_to/pictures`.
 
-    Args:
-        dataset: the object, or its folder.
-        settings: the column of each field; `image` is a column of images, or of paths below `extract_to`.
-        source: name of the dataset, also the first part of each id.
-        extract_to: folder that the records' image paths are relative to.
-        notes: collects what is skipped.
-
-    Raises:
-        DataError: not such an object, missing columns, or rows that cannot be used.
+    The column `image` has images, or paths below `extract_to`. DataError for another object, missing columns, or rows
+    that cannot be used.
     """
     is_folder = isinstance(dataset, (str, os.PathLike))
     root = dataset if is_folder else extract_to

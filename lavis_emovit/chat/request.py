@@ -1,15 +1,97 @@
-"""One request to a chat model, and the fingerprint that identifies it in the ledger."""
+"""One request to a chat model with its texts and images, and the fingerprint that identifies it in the ledger."""
 
 from __future__ import annotations
 
+import base64
+import functools
 import hashlib
+import io
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from lavis_emovit.chat.images import ChatImage
+from PIL import Image
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.files import file_sha256
+from lavis_emovit.images import decode_image
+
+
+@dataclass(frozen=True)
+class ChatImage:
+    path: Path
+    sha256: str  # of the bytes of the file. The fingerprint contains the hash, not the path.
+    max_side_px: int = 768  # limit of the longer side, in pixels; smaller images keep their size
+    quality: int = 85  # of the JPEG that is sent
+    detail: str = "auto"  # `auto`, `low` or `high`, sent with the image
+    # The part to show, as (left, top, right, bottom) in pixels of the upright image. None: all of it.
+    box: tuple[float, float, float, float] | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """The part of the fingerprint that stands for this image."""
+        identity: dict[str, Any] = {key: getattr(self, key) for key in ("sha256", "max_side_px", "quality", "detail")}
+        return identity if self.box is None else {**identity, "box": list(self.box)}
+
+    def data_url(self) -> str:
+        """The image as `data:image/jpeg;base64,...`: upright, RGB on white, at most `max_side_px` wide and high."""
+        return _data_url(self)
+
+
+@functools.lru_cache(maxsize=16)
+def _data_url(image: ChatImage) -> str:
+    try:
+        data = image.path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{image.path}: the image cannot be read ({error.strerror})") from None
+    if hashlib.sha256(data).hexdigest() != image.sha256:
+        raise DataError(f"{image.path}: the image changed while it was used; start again")
+    # Boxes are in pixels of the full size.
+    pixels = load_rgb(data, image.path, image.max_side_px if image.box is None else None)
+    if image.box is not None:
+        pixels = pixels.crop(_whole_pixels(image.box, pixels.size, image.path))
+    pixels.thumbnail((image.max_side_px, image.max_side_px), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    pixels.save(buffer, "JPEG", quality=image.quality)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _whole_pixels(
+    box: tuple[float, float, float, float], size: tuple[int, int], path: Path
+) -> tuple[int, int, int, int]:
+    """The part of the box within an image of that size, in whole pixels."""
+    left, top = max(0, math.floor(box[0])), max(0, math.floor(box[1]))
+    right, bottom = min(size[0], math.ceil(box[2])), min(size[1], math.ceil(box[3]))
+    if left >= right or top >= bottom:
+        raise DataError(f"{path}: the box {box} is outside of the image ({size[0]} x {size[1]} pixels)")
+    return left, top, right, bottom
+
+
+def load_rgb(data: bytes, path: Path, min_side_px: int | None = None) -> Image.Image:
+    """As `lavis_emovit.images.decode_image`, but errors name the file that the bytes are from."""
+    try:
+        return decode_image(data, min_side_px=min_side_px)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def image_of(path: Path, max_side_px: int = 768, quality: int = 85, detail: str = "auto") -> ChatImage:
+    """The image of a file, with the file's hash."""
+    try:
+        state = path.stat()
+        sha256 = _file_sha256(path, state.st_size, state.st_mtime_ns)
+    except OSError as error:
+        raise DataError(f"{path}: the image cannot be read ({error.strerror})") from None
+    return ChatImage(path, sha256, max_side_px, quality, detail)
+
+
+# Every step needs the hashes of the same files. A file with another size or time of change is hashed again.
+@functools.lru_cache(maxsize=1 << 18)
+def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
+    return file_sha256(path)
 
 
 @dataclass(frozen=True)

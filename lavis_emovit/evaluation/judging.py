@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 from pydantic import Field, field_validator
 
-from lavis_emovit.chat.images import ChatImage
 from lavis_emovit.chat.json_text import find_json
-from lavis_emovit.chat.request import ChatRequest, Message
+from lavis_emovit.chat.request import ChatImage, ChatRequest, Message
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.evaluation.endpoints import checked_endpoint
 from lavis_emovit.evaluation.metrics.explanations import EXPLAINED_FACTS

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lavis_emovit.chat.images import load_rgb
 from lavis_emovit.chat.json_text import find_json
 from lavis_emovit.chat.progress import RunProgress
+from lavis_emovit.chat.request import load_rgb
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.generation.job import Job, StepResult

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lavis_emovit.chat.images import image_of, load_rgb
 from lavis_emovit.chat.ledger import now
 from lavis_emovit.chat.progress import RunProgress
-from lavis_emovit.chat.request import ChatRequest, Message
+from lavis_emovit.chat.request import ChatRequest, Message, image_of, load_rgb
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.generation import offline

@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,16 @@ from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.chat.batch import open_submissions, run_batches
 from lavis_emovit.chat.ledger import Ledger
+from lavis_emovit.chat.prices import likely, load_prices, worst_case
 from lavis_emovit.chat.progress import RunProgress
-from lavis_emovit.chat.request import ChatRequest
+from lavis_emovit.chat.request import ChatImage, ChatRequest, Message, image_of
 from lavis_emovit.chat.run import run_requests
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.emotion.questions import CATEGORICAL_WORDINGS, OPEN_WORDINGS, OptionOrder
 from lavis_emovit.errors import DataError, UserError
-from lavis_emovit.generation.estimates import Estimate, estimate
-from lavis_emovit.generation.facts import ALL_FACTS, FactName
+from lavis_emovit.generation.facts import ALL_FACTS, FactName, facts_text
 from lavis_emovit.generation.kinds import KINDS
-from lavis_emovit.generation.prompts import load_prompt
-from lavis_emovit.generation.writers import ChatWriter
+from lavis_emovit.generation.prompts import Prompt, load_prompt
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings, nearest_name
 
@@ -96,6 +95,94 @@ class StepResult:
     def leak_rate(self) -> float | None:
         """Share of readable questions that reveal the label."""
         return self.reasons["label_leak"] / self.num_read if self.num_read else None
+
+
+@dataclass(frozen=True)
+class ChatWriter:
+    settings: ChatSettings
+    prompt: Prompt
+    purpose: str  # purpose of the requests (`conversation`, `caption`, ...)
+    schema: Mapping[str, Any] | None = None  # JSON schema of the reply
+    image_root: Path | None = None  # folder that image paths are relative to; None sends no images
+    facts: Sequence[FactName] = ALL_FACTS  # facts in the request; empty for captions and attributes
+
+    @property
+    def name(self) -> str:  # in provenance
+        return f"chat:{self.settings.model}"
+
+    def request(self, record: EmotionRecord, sample: int = 0, more: str = "") -> ChatRequest:
+        """The request for a record, with `more` after the facts. DataError if the image cannot be read."""
+        known = facts_text(record, self.facts)
+        text = f"Known about the picture:\n{known}" if known else "What does this picture show?"
+        images: tuple[ChatImage, ...] = ()
+        if self.image_root is not None:
+            settings = self.settings
+            whole = image_of(
+                self.image_root / record.image,
+                settings.image_max_side_px,
+                settings.image_quality,
+                settings.image_detail,
+            )
+            images = (whole,)
+            if record.box is not None:
+                text = f"The second picture is a part of the first one: the person that this is about.\n{text}"
+                images = (whole, replace(whole, box=record.box))
+        return ChatRequest(
+            model=self.settings.model,
+            messages=(
+                Message("system", self.prompt.text),
+                Message("user", f"{text}\n\n{more}" if more else text, images),
+            ),
+            parameters=self.settings.parameters(),
+            prompt=self.prompt.name,
+            schema=self.schema,
+            sample=sample,
+            about={"record": record.id, "kind": self.purpose},
+        )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Requests of a step and their expected cost."""
+
+    label: str
+    num_requests: int  # all requests; `num_paid` of them are already in the ledger
+    num_paid: int
+    # input_tokens, output_tokens: expected tokens of the others.
+    input_tokens: int
+    output_tokens: int
+    usd: float | None  # expected cost in US dollars; None if the model has no price
+    usd_worst: float | None  # highest possible cost
+
+
+def estimate(
+    label: str, requests: Iterable[ChatRequest], settings: ChatSettings, ledger: Ledger, output_tokens: int, batch: bool
+) -> Estimate:
+    """Estimate the cost of requests. UserError if the price file is invalid.
+
+    A reply is expected to be as long as the mean reply to its prompt in the ledger, or `output_tokens` without one.
+    """
+    price = load_prices(settings.prices).find(settings.model)
+    means: dict[str, tuple[int, int]] = {}
+    for row in ledger.attempts():
+        if row["status"] == "ok" and row.get("usage"):
+            count, total = means.get(row["prompt"], (0, 0))
+            means[row["prompt"]] = (count + 1, total + row["usage"]["output"])
+    num_requests = num_paid = num_input = num_output = 0
+    usd = usd_worst = 0.0
+    for request in requests:
+        num_requests += 1
+        if request.fingerprint in ledger:
+            num_paid += 1
+            continue
+        count, total = means.get(request.prompt, (1, output_tokens))
+        usage = likely(request, price, total / count)
+        num_input, num_output = num_input + usage.input, num_output + usage.output
+        if price is not None:
+            usd += price.usd(usage, batch=batch)
+            usd_worst += price.usd(worst_case(request, price), batch=batch)
+    costs = (usd, usd_worst) if price is not None else (None, None)
+    return Estimate(label, num_requests, num_paid, num_input, num_output, *costs)
 
 
 Display = Callable[[str, RunProgress], AbstractContextManager[None]]

@@ -22,9 +22,8 @@ from chat_fixtures import SCHEMA
 from chat_server import Action, ChatServer, complete_batch, render
 
 from lavis_emovit.chat.batch import run_batches
-from lavis_emovit.chat.images import image_of
 from lavis_emovit.chat.ledger import Ledger
-from lavis_emovit.chat.request import Message
+from lavis_emovit.chat.request import Message, image_of
 from lavis_emovit.chat.run import run_requests
 
 

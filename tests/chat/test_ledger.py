@@ -29,9 +29,8 @@ from PIL import Image
 
 from lavis_emovit.chat import ledger as ledger_module
 from lavis_emovit.chat.batch import open_submissions
-from lavis_emovit.chat.images import image_of
 from lavis_emovit.chat.ledger import Ledger
-from lavis_emovit.chat.request import ChatRequest, Message
+from lavis_emovit.chat.request import ChatRequest, Message, image_of
 from lavis_emovit.chat.run import run_requests
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.errors import DataError, UserError

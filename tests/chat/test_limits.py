@@ -27,11 +27,10 @@ from PIL import Image
 
 from lavis_emovit.chat import limits
 from lavis_emovit.chat.faults import header_number, retry_after_s
-from lavis_emovit.chat.images import image_of
 from lavis_emovit.chat.ledger import Ledger
 from lavis_emovit.chat.limits import RateLimiter
 from lavis_emovit.chat.prices import Usage, load_prices, worst_case
-from lavis_emovit.chat.request import ChatRequest, Message
+from lavis_emovit.chat.request import ChatRequest, Message, image_of
 from lavis_emovit.chat.run import run_requests
 from lavis_emovit.errors import UserError
 

@@ -14,7 +14,7 @@ import json
 
 import pytest
 
-from lavis_emovit.chat.images import ChatImage
+from lavis_emovit.chat.request import ChatImage
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.judging import JudgeSettings, judge_metrics, judge_request, read_judgement

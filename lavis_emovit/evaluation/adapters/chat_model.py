@@ -14,9 +14,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from lavis_emovit.chat.images import ChatImage
 from lavis_emovit.chat.ledger import Ledger
-from lavis_emovit.chat.request import ChatRequest, Message
+from lavis_emovit.chat.request import ChatImage, ChatRequest, Message
 from lavis_emovit.chat.run import run_requests
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.errors import ConfigError, UserError

@@ -20,9 +20,8 @@ from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, label_in, labe
 from lavis_emovit.evaluation.suite.requests import Prepared, prepare
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.progress import progress
-from lavis_emovit.shards.faults import SampleFaultError
 from lavis_emovit.shards.index import ShardIndex
-from lavis_emovit.shards.reader import ShardReader, ShardSample
+from lavis_emovit.shards.reader import SampleFaultError, ShardReader, ShardSample
 
 
 class Samples(Protocol):

@@ -13,11 +13,10 @@ from lavis_emovit.chat.request import ChatRequest
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.emotion.facial import FacialPriors
 from lavis_emovit.errors import UserError
-from lavis_emovit.generation.job import Job, Requests
+from lavis_emovit.generation.job import ChatWriter, Job, Requests
 from lavis_emovit.generation.prompts import load_prompt
 from lavis_emovit.generation.seke.levels import Case, Levels, schema_of
 from lavis_emovit.generation.seke.settings import SekeSettings
-from lavis_emovit.generation.writers import ChatWriter
 
 _OUTPUT_TOKENS = 60
 _BAD_PICTURE = "bad_picture"

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
-from lavis_emovit.cli.data_import import DEFAULT_FRACTIONS, parse_fractions
-from lavis_emovit.cli.data_output import OverwriteOption, check_output
+from lavis_emovit.cli.data_import import DEFAULT_FRACTIONS, OverwriteOption, check_output, parse_fractions
 from lavis_emovit.errors import ConfigError, DataError, bullet_list
 
 if TYPE_CHECKING:

@@ -3,13 +3,272 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from typing import Annotated
+import logging
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 from typer import Option
 
+from lavis_emovit.paths import data_root, output_root
+from lavis_emovit.plugin import LAVIS_LINE
+
 app = typer.Typer(add_completion=False)
+logger = logging.getLogger(__name__)
+
+DISTRIBUTION = "lavis-emovit"
+REINSTALL_FIX = f"pip install --force-reinstall --no-deps {DISTRIBUTION} (in a checkout: make setup)"
+SHOWN_VERSIONS = ("torch", "torchvision", "transformers", "tokenizers", "timm", "numpy", "webdataset", "pydantic")
+LOW_DISK_GB, FULL_DISK_GB = 5.0, 0.5
+
+State = Literal["ok", "note", "warning", "failed"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. `note`: something optional is missing; `failed`: training cannot run."""
+
+    name: str
+    state: State
+    detail: str
+    fix: str | None = None
+
+    def as_lines(self) -> str:
+        indent = " " * 20
+        lines = [f"{self.state:<8}{self.name:<12}{self.detail}".replace("\n", f"\n{indent}")]
+        if self.fix:
+            lines.append(f"{indent}fix: {self.fix}".replace("\n", f"\n{indent}     "))
+        return "\n".join(lines)
+
+
+def run_checks() -> Iterator[Finding]:
+    """All checks, fast ones first. The training step is skipped if an earlier check failed."""
+    failed = False
+    for name, check in CHECKS.items():
+        if check is check_training_step and failed:
+            yield Finding(name, "note", "skipped: fix the failed checks first")
+            continue
+        try:
+            for finding in check():
+                failed = failed or finding.state == "failed"
+                yield finding
+        except Exception as error:
+            failed = True
+            logger.debug("check %s", name, exc_info=True)
+            detail = f"{type(error).__name__}: {error}"
+            yield Finding(name, "failed", detail, "run `emovit doctor --debug` for the traceback")
+
+
+def check_python() -> Iterator[Finding]:
+    detail = f"{platform.python_version()} at {sys.executable}, {platform.system()} {platform.machine()}"
+    if (3, 10) <= sys.version_info[:2] <= (3, 13):
+        yield Finding("python", "ok", detail)
+    else:
+        yield Finding("python", "failed", f"{detail}; 3.10 to 3.13 are supported", "use another Python")
+
+
+def check_packages() -> Iterator[Finding]:
+    """Requirements of this package and their installed versions."""
+    from packaging.requirements import Requirement
+
+    try:
+        requirements = [Requirement(line) for line in metadata.requires(DISTRIBUTION) or []]
+    except metadata.PackageNotFoundError:
+        yield Finding("packages", "failed", f"{DISTRIBUTION} is not installed", f"pip install {DISTRIBUTION}")
+        return
+    wrong = []
+    for requirement in requirements:
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        version = _version_of(requirement.name)
+        if version is None or not requirement.specifier.contains(version, prereleases=True):
+            wrong.append((f"{requirement.name} {version or 'missing'}", f"'{requirement.name}{requirement.specifier}'"))
+    if wrong:
+        detail = ", ".join(state for state, _ in wrong)
+        yield Finding("packages", "failed", detail, f"pip install {' '.join(wanted for _, wanted in wrong)}")
+    else:
+        shown = ", ".join(f"{name} {_version_of(name)}" for name in SHOWN_VERSIONS)
+        yield Finding("packages", "ok", f"{DISTRIBUTION} {metadata.version(DISTRIBUTION)}; {shown}")
+
+
+def _version_of(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def check_hook() -> Iterator[Finding]:
+    """The start-up hook, which `python -m lavis.train` needs."""
+    from lavis_emovit.plugin import bootstrap
+
+    fallback = "python -m lavis_emovit.train works without it"
+    if bootstrap.switched_off():
+        yield Finding("hook", "warning", f"disabled by {bootstrap.SWITCH}; {fallback}", f"unset {bootstrap.SWITCH}")
+    elif any(isinstance(finder, bootstrap.LavisFinder) for finder in sys.meta_path):
+        yield Finding("hook", "ok", "active: python -m lavis.train and lavis.evaluate are available")
+    else:
+        yield Finding("hook", "warning", f"lavis_emovit.pth was not run at start-up; {fallback}", REINSTALL_FIX)
+
+
+def check_lavis() -> Iterator[Finding]:
+    """LAVIS, its compatibility changes, and its plugins."""
+    version = _version_of("salesforce-lavis")
+    from importlib.util import find_spec
+
+    if find_spec("lavis") is None:
+        yield Finding("lavis", "failed", "not installed", LAVIS_LINE)
+        return
+    from lavis_emovit.plugin import activate, compat, entry_points, loading, stand_ins
+
+    try:
+        activate()
+    except ImportError as error:
+        fix = f"pip install {error.name}" if isinstance(error, ModuleNotFoundError) and error.name else LAVIS_LINE
+        yield Finding("lavis", "failed", f"cannot be imported: {error}", fix)
+        return
+    from lavis.common.registry import registry
+
+    broken = loading.import_everything()
+    shims = f"{len(compat.put_back)} removed names restored"
+    missing = stand_ins.missing_packages()
+    stood_in = f"; replaced by stand-ins: {', '.join(missing)} (EmoVIT needs none of them)" if missing else ""
+    yield Finding(
+        "lavis", "ok", f"{version or 'unknown version'}, {len(registry.list_models())} models, {shims}{stood_in}"
+    )
+    for module, fault in broken.items():
+        is_ours = module.startswith("lavis_emovit.")
+        fix = REINSTALL_FIX if is_ours else "nothing, unless you use this part of LAVIS"
+        yield Finding("lavis", "failed" if is_ours else "warning", f"{module}: {type(fault).__name__}: {fault}", fix)
+    for failure in loading.failures:
+        yield Finding("lavis", "failed", failure, REINSTALL_FIX)
+    for name, reason in entry_points.broken.items():
+        state: State = "failed" if name == entry_points.OUR_ENTRY_POINT.name else "warning"
+        yield Finding(
+            "plugins", state, f"{name}: {reason}", "repair or uninstall it" if state == "warning" else REINSTALL_FIX
+        )
+    if not entry_points.broken:
+        yield Finding("plugins", "ok", ", ".join(entry_points.loaded))
+
+
+def check_device() -> Iterator[Finding]:
+    import psutil
+    import torch
+
+    memory = f"{psutil.virtual_memory().total / 2**30:.0f} GiB memory, {os.cpu_count()} CPU cores"
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            device = torch.cuda.get_device_properties(number)
+            bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16: use run.precision=fp32"
+            yield Finding("device", "ok", f"cuda:{number} {device.name}, {device.total_memory / 2**30:.0f} GiB, {bf16}")
+    elif shutil.which("nvidia-smi"):
+        yield Finding(
+            "device",
+            "warning",
+            f"nvidia-smi is available, but torch {torch.__version__} finds no GPU; {memory}",
+            "update the NVIDIA driver, or install a torch build for its CUDA version",
+        )
+    else:
+        yield Finding("device", "ok", f"cpu, {memory}; enough for emovit_tiny, but the 7B models need a GPU")
+
+
+def check_deepspeed() -> Iterator[Finding]:
+    version = _version_of("deepspeed")
+    missing = f"not installed; for run.engine=deepspeed: pip install '{DISTRIBUTION}[deepspeed]'"
+    yield Finding("deepspeed", "ok" if version else "note", version or missing)
+
+
+def check_disk() -> Iterator[Finding]:
+    """Free space and write permission for data and output."""
+    for purpose, root in (("output", output_root()), ("data", data_root())):
+        place = next(folder for folder in (root, *root.parents) if folder.exists())
+        free_gb = shutil.disk_usage(place).free / 1e9
+        detail = f"{free_gb:.1f} GB free for {purpose} in {root}"
+        fix = f"use another folder{' or set EMOVIT_DATA' if purpose == 'data' else ''}"
+        if not os.access(place, os.W_OK):
+            yield Finding("disk", "failed", f"{place} is not writable", fix)
+        elif free_gb < LOW_DISK_GB:
+            state: State = "failed" if free_gb < FULL_DISK_GB else "warning"
+            yield Finding("disk", state, detail, f"free space, or {fix}")
+        else:
+            yield Finding("disk", "ok", detail)
+
+
+def check_weights() -> Iterator[Finding]:
+    """Models whose weights are available. Only the tiny one is required."""
+    from lavis.common.registry import registry
+    from omegaconf import OmegaConf
+
+    from lavis_emovit.models.instructblip.settings import ModelSettings
+    from lavis_emovit.models.instructblip.weights import environment_variable, find_weights
+
+    for name in sorted(name for name in registry.list_models() if name.startswith("emovit_")):
+        model_class = registry.get_model_class(name)
+        path = Path(model_class.PRETRAINED_MODEL_CONFIG_DICT[model_class.DEFAULT_MODEL_TYPE])
+        settings = ModelSettings.model_validate(OmegaConf.to_container(OmegaConf.load(path).model, resolve=True))
+        source = find_weights(settings)
+        if source.present:
+            yield Finding("weights", "ok", f"{name}: {source.location}")
+        elif name == "emovit_tiny":
+            yield Finding("weights", "failed", f"{name}: {source.location} is missing", REINSTALL_FIX)
+        else:
+            fix = f"hf download {source.location}" if source.kind == "hub" else f"set {environment_variable(name)}"
+            where = "not on this machine, downloaded on first use" if source.kind == "hub" else "missing"
+            yield Finding("weights", "note", f"{name}: {source.location}, {where} ({fix})")
+
+
+def check_training_step() -> Iterator[Finding]:
+    """One optimizer step of the tiny model on random images: trained tensors must change, frozen ones must not."""
+    import time
+
+    import torch
+    from lavis.models import load_model
+
+    begin = time.perf_counter()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = load_model("emovit_tiny", is_eval=False, device=device)
+    model.train()
+    size_px = model.settings.image_size
+    generator = torch.Generator().manual_seed(0)
+    samples = {
+        "image": torch.rand(2, 3, size_px, size_px, generator=generator).to(device),
+        "text_input": ["Which emotion is it?"] * 2,
+        "text_output": ["Predict emotion: awe"] * 2,
+    }
+    before = {name: tensor.clone() for name, tensor in model.trained_state_dict().items()}
+    frozen = model.frozen_fingerprint()
+    optimizer = torch.optim.AdamW([tensor for tensor in model.parameters() if tensor.requires_grad], lr=1e-3)
+    loss = model(samples)["loss"]
+    loss.backward()
+    optimizer.step()
+    moved = sum(not torch.equal(before[name], tensor) for name, tensor in model.trained_state_dict().items())
+    detail = f"emovit_tiny on {device}: loss {loss.item():.3f}, {moved} of {len(before)} trained tensors changed"
+    if not torch.isfinite(loss) or not moved:
+        yield Finding("step", "failed", detail, REINSTALL_FIX)
+    elif model.frozen_fingerprint() != frozen:
+        yield Finding("step", "failed", f"{detail}; frozen weights changed", REINSTALL_FIX)
+    else:
+        yield Finding("step", "ok", f"{detail}, {time.perf_counter() - begin:.1f} s")
+
+
+CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
+    "python": check_python,
+    "packages": check_packages,
+    "hook": check_hook,
+    "lavis": check_lavis,
+    "device": check_device,
+    "deepspeed": check_deepspeed,
+    "disk": check_disk,
+    "weights": check_weights,
+    "step": check_training_step,
+}
 
 
 @app.command()
@@ -18,8 +277,6 @@ def doctor(as_json: Annotated[bool, Option("--json", help="Print one JSON object
 
     Exits with 1 if training cannot run.
     """
-    from lavis_emovit.cli.checks import run_checks
-
     findings = []
     for finding in run_checks():
         findings.append(finding)

@@ -74,7 +74,7 @@ def _generate(
     option_order: Annotated[OptionOrder | None, Option(help="Order of the options in the question.")] = None,
     open_set: Annotated[bool, Option("--open-set", help="Ask without a list of options.")] = False,
 ) -> None:
-    from lavis_emovit.cli.generate_settings import read_settings
+    from lavis_emovit.cli.generate_options import read_settings
     from lavis_emovit.generation.pipeline import run_steps
 
     job_options = options.job(

@@ -28,7 +28,7 @@ def seke(
     priors: Annotated[Path | None, Option(help="JSON file with custom tables.")] = None,
 ) -> None:
     """Complete expression, valence and arousal, and action units of faces; write instructions from coarse to fine."""
-    from lavis_emovit.cli.generate_settings import read_section, read_settings
+    from lavis_emovit.cli.generate_options import read_section, read_settings
     from lavis_emovit.generation.outputs import ledger_line
     from lavis_emovit.generation.pipeline import refuse_held_out
     from lavis_emovit.generation.seke.settings import SekeSettings

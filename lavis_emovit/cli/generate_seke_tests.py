@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
-from lavis_emovit.cli.data_output import OverwriteOption, check_output
+from lavis_emovit.cli.data_import import OverwriteOption, check_output
 from lavis_emovit.errors import ConfigError, DataError, bullet_list
 
 if TYPE_CHECKING:

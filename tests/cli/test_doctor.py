@@ -16,12 +16,12 @@ from importlib import metadata
 
 import pytest
 
-from lavis_emovit.cli import checks
+from lavis_emovit.cli import doctor
 from lavis_emovit.cli.main import main
 
 
 def _finding(name, **changes):
-    return checks.Finding(**{"name": name, "state": "ok", "detail": "fine", **changes})
+    return doctor.Finding(**{"name": name, "state": "ok", "detail": "fine", **changes})
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def fake_checks(monkeypatch):
     """Function that replaces the real checks by findings."""
 
     def replace(**findings):
-        monkeypatch.setattr(checks, "CHECKS", {name: lambda f=f: iter([f]) for name, f in findings.items()})
+        monkeypatch.setattr(doctor, "CHECKS", {name: lambda f=f: iter([f]) for name, f in findings.items()})
 
     return replace
 
@@ -39,7 +39,7 @@ def test_working_machine(capsys):
     report = json.loads(capsys.readouterr().out)
     assert report["ok"] is True
     findings = {finding["name"]: finding for finding in report["findings"]}
-    assert set(findings) >= set(checks.CHECKS)
+    assert set(findings) >= set(doctor.CHECKS)
     assert "32 models" in findings["lavis"]["detail"]
     assert "trained tensors changed" in findings["step"]["detail"]
     assert [finding for finding in report["findings"] if finding["state"] == "failed"] == []
@@ -62,9 +62,9 @@ def test_warning_and_note_do_not_fail(fake_checks, capsys):
 
 
 def test_training_step_is_skipped_after_a_failure(monkeypatch):
-    failing = {"one": lambda: iter([_finding("one", state="failed")]), "step": checks.check_training_step}
-    monkeypatch.setattr(checks, "CHECKS", failing)
-    assert [finding.state for finding in checks.run_checks()] == ["failed", "note"]
+    failing = {"one": lambda: iter([_finding("one", state="failed")]), "step": doctor.check_training_step}
+    monkeypatch.setattr(doctor, "CHECKS", failing)
+    assert [finding.state for finding in doctor.run_checks()] == ["failed", "note"]
 
 
 def test_check_that_raises_is_a_finding(monkeypatch):
@@ -72,8 +72,8 @@ def test_check_that_raises_is_a_finding(monkeypatch):
         yield _finding("one")
         raise RuntimeError("no driver")
 
-    monkeypatch.setattr(checks, "CHECKS", {"one": broken})
-    first, second = checks.run_checks()
+    monkeypatch.setattr(doctor, "CHECKS", {"one": broken})
+    first, second = doctor.run_checks()
     assert (first.state, second.state, second.detail) == ("ok", "failed", "RuntimeError: no driver")
 
 
@@ -87,7 +87,7 @@ def test_requirements(monkeypatch):
         return installed.get(name) or real(name)
 
     monkeypatch.setattr(metadata, "version", version)
-    (finding,) = checks.check_packages()
+    (finding,) = doctor.check_packages()
     assert finding.state == "failed"
     assert "timm 0.8" in finding.detail and "psutil missing" in finding.detail
     assert finding.fix.startswith("pip install 'psutil>=") and "'timm>=" in finding.fix
@@ -95,7 +95,7 @@ def test_requirements(monkeypatch):
 
 def test_missing_lavis(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    (finding,) = checks.check_lavis()
+    (finding,) = doctor.check_lavis()
     assert (finding.state, finding.fix) == ("failed", "pip install --no-deps salesforce-lavis==1.0.2")
 
 
@@ -104,28 +104,28 @@ def test_lavis_that_needs_another_package(monkeypatch):
         raise ModuleNotFoundError("No module named 'omegaconf'", name="omegaconf")
 
     monkeypatch.setattr("lavis_emovit.plugin.activate", activate)
-    (finding,) = checks.check_lavis()
+    (finding,) = doctor.check_lavis()
     assert (finding.state, finding.fix) == ("failed", "pip install omegaconf")
 
 
 def test_python_version(monkeypatch):
-    assert [finding.state for finding in checks.check_python()] == ["ok"]
+    assert [finding.state for finding in doctor.check_python()] == ["ok"]
     monkeypatch.setattr(sys, "version_info", (3, 9, 1))
-    assert [finding.state for finding in checks.check_python()] == ["failed"]
+    assert [finding.state for finding in doctor.check_python()] == ["failed"]
 
 
 def test_hook(monkeypatch):
-    assert [finding.state for finding in checks.check_hook()] == ["ok"]
+    assert [finding.state for finding in doctor.check_hook()] == ["ok"]
     monkeypatch.setenv("LAVIS_PLUGINS", "0")
-    (off,) = checks.check_hook()
+    (off,) = doctor.check_hook()
     assert (off.state, off.fix) == ("warning", "unset LAVIS_PLUGINS")
     monkeypatch.delenv("LAVIS_PLUGINS")
     monkeypatch.setattr(sys, "meta_path", [])
-    assert [finding.state for finding in checks.check_hook()] == ["warning"]
+    assert [finding.state for finding in doctor.check_hook()] == ["warning"]
 
 
 @pytest.mark.parametrize(("free_gb", "state"), [(100, "ok"), (3, "warning"), (0.1, "failed")])
 def test_disk(free_gb, state, monkeypatch, tmp_path):
     usage = shutil.disk_usage(tmp_path)._replace(free=int(free_gb * 1e9))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    assert {finding.state for finding in checks.check_disk()} == {state}
+    assert {finding.state for finding in doctor.check_disk()} == {state}

@@ -158,7 +158,7 @@ def test_list_of_sub_commands_imports_none_of_them():
 
 
 def test_exit_code_of_a_sub_command(monkeypatch):
-    monkeypatch.setattr("lavis_emovit.cli.checks.run_checks", lambda: _raise(typer.Exit(7)))
+    monkeypatch.setattr("lavis_emovit.cli.doctor.run_checks", lambda: _raise(typer.Exit(7)))
     assert command.main(["doctor"]) == 7
 
 

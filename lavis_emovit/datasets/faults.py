@@ -13,8 +13,8 @@ from pydantic import Field
 
 from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.settings import Settings
-from lavis_emovit.shards.faults import FAULT_KINDS
 from lavis_emovit.shards.index import ShardIndex
+from lavis_emovit.shards.reader import FAULT_KINDS
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,7 @@ from lavis_emovit.records import InstructionKind
 from lavis_emovit.settings import Settings
 from lavis_emovit.shards.order import DEFAULT_WINDOW_SHARDS
 from lavis_emovit.shards.token_lengths import LengthBucketSettings
-from lavis_emovit.sources.catalogue import AboutSettings
-from lavis_emovit.sources.declaration import DeclaredPreparation, SplitSettings, StorageSettings
+from lavis_emovit.sources.catalogue import AboutSettings, DeclaredPreparation, SplitSettings, StorageSettings
 
 ImageProcessorSettings = Annotated[ImageTrainSettings | ImageEvalSettings, Field(discriminator="name")]
 

@@ -18,10 +18,9 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.images import decode_image
 from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord
 from lavis_emovit.settings import nearest_name
-from lavis_emovit.shards.faults import SampleFaultError
 from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.order import DEFAULT_WINDOW_SHARDS, EpochOrder, permutation
-from lavis_emovit.shards.reader import ShardReader, ShardSample
+from lavis_emovit.shards.reader import SampleFaultError, ShardReader, ShardSample
 from lavis_emovit.shards.token_lengths import LengthBucketSettings, TokenLengths
 
 Pair = tuple[str, str, str, str | None]  # question, answer, instance id, label

@@ -13,7 +13,6 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.files import file_sha256
 from lavis_emovit.records import EmotionRecord, parse_record
 from lavis_emovit.shards.columns import sample_crc32
-from lavis_emovit.shards.faults import SampleFaultError
 from lavis_emovit.shards.index import ShardIndex
 
 _RESTORE = "Run `emovit shards verify` on the folder; restore the shard from a backup or build the shards again."
@@ -21,6 +20,28 @@ _RESTORE = "Run `emovit shards verify` on the folder; restore the shard from a b
 _RECORDS_FILE = -1
 # Another process may evict a remote shard between fetching and opening it.
 _FETCH_ATTEMPTS = 20
+
+
+# Kind -> its description in a summary.
+FAULT_KINDS = {
+    "missing_shard": "the shard is missing or cannot be opened",
+    "other_shard": "the shard is not the indexed one",
+    "cut_shard": "the shard is truncated inside the sample",
+    "changed_bytes": "the sample's bytes are not the indexed ones",
+    "bad_record": "the record cannot be read",
+    "bad_image": "the image cannot be decoded",
+}
+
+
+class SampleFaultError(DataError):
+    """A sample that cannot be used; `kind` is a key of `FAULT_KINDS`."""
+
+    def __init__(self, text: str, kind: str = "bad_record"):
+        super().__init__(text)
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[type[SampleFaultError], tuple[str, str]]:
+        return type(self), (str(self), self.kind)
 
 
 @dataclass(frozen=True)

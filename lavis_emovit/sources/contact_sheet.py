@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.records import EmotionRecord, read_records
-from lavis_emovit.sources.image_checks import open_thumbnail
+from lavis_emovit.sources.checks import open_thumbnail
 from lavis_emovit.sources.readers.emoset import EMOSET_SPLITS, read_emoset
 from lavis_emovit.sources.statistics import NO_LABEL, labels_of
 

@@ -34,8 +34,8 @@ from lavis_emovit.images import decode_image
 from lavis_emovit.runners.loaders import train_steps
 from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.shards import shard_file
-from lavis_emovit.shards.faults import FAULT_KINDS, SampleFaultError
 from lavis_emovit.shards.index import ShardIndex
+from lavis_emovit.shards.reader import FAULT_KINDS, SampleFaultError
 from lavis_emovit.shards.tar import scan_tar
 from lavis_emovit.shards.verify import verify_shards
 from lavis_emovit.shards.writer import write_shards

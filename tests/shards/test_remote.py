@@ -22,9 +22,8 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.shards.faults import SampleFaultError
 from lavis_emovit.shards.index import ShardIndex
-from lavis_emovit.shards.reader import ShardReader
+from lavis_emovit.shards.reader import SampleFaultError, ShardReader
 from lavis_emovit.shards.remote import ShardCache, default_max_bytes
 from lavis_emovit.shards.verify import verify_shards
 from lavis_emovit.shards.writer import write_shards

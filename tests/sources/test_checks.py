@@ -31,8 +31,7 @@ from lavis_emovit.shards.reader import ShardReader
 from lavis_emovit.shards.verify import verify_shards
 from lavis_emovit.shards.writer import write_shards
 from lavis_emovit.sources.catalogue import find_entry
-from lavis_emovit.sources.checks import CheckedFile, _near_pairs, check_records
-from lavis_emovit.sources.image_checks import check_file, open_thumbnail
+from lavis_emovit.sources.checks import CheckedFile, _near_pairs, check_file, check_records, open_thumbnail
 from lavis_emovit.sources.layouts import open_dataset
 from lavis_emovit.sources.splits import split_by_group
 from lavis_emovit.sources.statistics import count_records

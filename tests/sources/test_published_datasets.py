@@ -34,8 +34,14 @@ from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.reader import ShardReader
 from lavis_emovit.sources import readers
 from lavis_emovit.sources.base import LAYOUTS, Notes, Reader
-from lavis_emovit.sources.catalogue import DeclaredDataset, dataset_files, find_entry, known_names
-from lavis_emovit.sources.declaration import DeclaredBuildInfo, DeclaredPreparation
+from lavis_emovit.sources.catalogue import (
+    DeclaredBuildInfo,
+    DeclaredDataset,
+    DeclaredPreparation,
+    dataset_files,
+    find_entry,
+    known_names,
+)
 from lavis_emovit.sources.layouts import LayoutSettings, open_dataset
 from lavis_emovit.sources.statistics import PublishedCounts, compare_counts
 

@@ -26,8 +26,7 @@ import imagehash
 from PIL import Image
 
 from lavis_emovit.distributed.machine import machine_facts, package_versions
-from lavis_emovit.sources.checks import _near_pairs
-from lavis_emovit.sources.image_checks import check_file, open_thumbnail
+from lavis_emovit.sources.checks import _near_pairs, check_file, open_thumbnail
 
 ROOT = Path(__file__).resolve().parents[2]
 SETS = ("london_faces", "oasis", "bass")

@@ -73,15 +73,11 @@ def open_strictly(source: bytes | Path) -> Iterator[Image.Image]:
 
 
 def decode_image(data: bytes, *, min_side_px: int | None = None) -> Image.Image:
-    """Decode an image as a viewer shows it: rotated as its EXIF data says, first frame, transparent parts on white.
+    """Decode an image as a viewer shows it: RGB, rotated by its EXIF data, first frame, transparent parts on white.
 
-    Args:
-        data: the file's bytes, in any format that Pillow reads (else DataError).
-        min_side_px: a large JPEG may be decoded at a half, a quarter or an eighth of its size, as long as both sides
-            keep this many pixels. None: always full size.
-
-    Returns:
-        an RGB image; `info[REDUCED_KEY]` is 2, 4 or 8 if it was decoded at a reduced size.
+    A large JPEG may be decoded at a half, a quarter or an eighth of its size, as long as both sides keep `min_side_px`
+    pixels (None: always full size); `info[REDUCED_KEY]` is then 2, 4 or 8. DataError for bytes that are not an image,
+    or a damaged one.
     """
     try:
         with open_strictly(data) as image:

@@ -31,14 +31,7 @@ class _Bar(Progress):
 class ProgressLine:
     """The display of one loop; see `progress` for the arguments."""
 
-    def __init__(
-        self,
-        label: str,
-        total: int | None = None,
-        *,
-        done: int = 0,
-        every: int | None = None,
-    ):
+    def __init__(self, label: str, total: int | None = None, *, done: int = 0, every: int | None = None):
         self._label, self._total, self._every = label, total, every
         self._done = self._resumed = done
         self._note = ""
@@ -117,11 +110,7 @@ class ProgressLine:
 
 @contextmanager
 def progress(
-    label: str,
-    total: int | None = None,
-    *,
-    done: int = 0,
-    every: int | None = None,
+    label: str, total: int | None = None, *, done: int = 0, every: int | None = None
 ) -> Iterator[ProgressLine]:
     """Show the progress of the block: on a terminal as a bar of the first process, else as plain lines.
 

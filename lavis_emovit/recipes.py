@@ -85,7 +85,7 @@ def resolve_model(
     if arch is None:
         problems.append(f"{place}.arch: missing, for example emovit_tiny")
         return {}, None
-    declared = _declared_model(arch) or _registered_model(arch, problems, place)
+    declared = _find_model(arch, problems, place)
     if declared is None:
         return {}, None
     model_type = node.get("model_type") or declared.default_type
@@ -116,7 +116,7 @@ def resolve_dataset(
     name: str, given: Any, problems: list[str], place: str
 ) -> tuple[dict[str, Any] | None, Settings | None]:
     """The node of one dataset over its defaults, as plain values and typed; problems as for `resolve_model`."""
-    declared = _declared_dataset(name) or _registered_dataset(name, problems, place)
+    declared = _find_dataset(name, problems, place)
     if declared is None:
         return None, None
     if given is not None and not isinstance(given, Mapping):
@@ -143,34 +143,11 @@ class Declared:
     settings_class: type[Settings]  # class of its node
 
 
-def _declared_model(arch: str) -> Declared | None:
-    """A model of ours, from its YAML file: neither torch nor LAVIS is loaded."""
-    model = declared_models().get(arch)
-    if model is None:
-        return None
-    return Declared({model.model_type: model.path}, model.model_type, model.settings_class())
-
-
-def _declared_dataset(name: str) -> Declared | None:
-    """A dataset of the catalogue, from its YAML file: neither torch nor LAVIS is loaded."""
-    path = dataset_files().get(name)
-    if path is None:
-        return None
-    module, name = DATASET_SETTINGS
-    return Declared({"default": path}, "default", getattr(importlib.import_module(module), name))
-
-
-def is_dataset(name: str) -> bool:
-    """Whether a dataset of this name is registered."""
-    if name in dataset_files():
-        return True
-    from lavis.common.registry import registry
-
-    return name in registry.list_datasets()
-
-
-def _registered_model(arch: str, problems: list[str], place: str) -> Declared | None:
-    """A model that another package registers."""
+def _find_model(arch: str, problems: list[str], place: str) -> Declared | None:
+    """A model of ours from its YAML file, without loading torch or LAVIS, or one that another package registers."""
+    declared = declared_models().get(arch)
+    if declared is not None:
+        return Declared({declared.model_type: declared.path}, declared.model_type, declared.settings_class())
     from lavis.common.registry import registry
 
     model_class = registry.get_model_class(arch)
@@ -181,16 +158,16 @@ def _registered_model(arch: str, problems: list[str], place: str) -> Declared | 
         ours = ", ".join(sorted(registered_names()["model"]))
         problems.append(f"{place}.arch: '{arch}' is not a model of this plugin; those are {ours}")
         return None
-    types = model_class.PRETRAINED_MODEL_CONFIG_DICT
-    return Declared(
-        {name: model_class.default_config_path(name) for name in types},
-        getattr(model_class, "DEFAULT_MODEL_TYPE", None),
-        model_class.settings_class,
-    )
+    configs = {name: model_class.default_config_path(name) for name in model_class.PRETRAINED_MODEL_CONFIG_DICT}
+    return Declared(configs, getattr(model_class, "DEFAULT_MODEL_TYPE", None), model_class.settings_class)
 
 
-def _registered_dataset(name: str, problems: list[str], place: str) -> Declared | None:
-    """A dataset that another package registers."""
+def _find_dataset(name: str, problems: list[str], place: str) -> Declared | None:
+    """A dataset of the catalogue, without loading torch or LAVIS, or one that another package registers."""
+    path = dataset_files().get(name)
+    if path is not None:
+        module, class_name = DATASET_SETTINGS
+        return Declared({"default": path}, "default", getattr(importlib.import_module(module), class_name))
     from lavis.common.registry import registry
 
     builder = registry.get_builder_class(name)
@@ -201,8 +178,17 @@ def _registered_dataset(name: str, problems: list[str], place: str) -> Declared 
         ours = ", ".join(sorted(registered_names()["builder"]))
         problems.append(f"{place}: runner_emovit reads shards of records; it takes {ours}")
         return None
-    types = builder.DATASET_CONFIG_DICT
-    return Declared({key: builder.default_config_path(key) for key in types}, "default", builder.settings_class)
+    configs = {key: builder.default_config_path(key) for key in builder.DATASET_CONFIG_DICT}
+    return Declared(configs, "default", builder.settings_class)
+
+
+def is_dataset(name: str) -> bool:
+    """Whether a dataset of this name is registered."""
+    if name in dataset_files():
+        return True
+    from lavis.common.registry import registry
+
+    return name in registry.list_datasets()
 
 
 def _over_defaults(default_path: str | Path, keys: tuple[str, ...], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import atomic_writer
@@ -270,12 +270,8 @@ def _describe(item: Any) -> str:
     """One pydantic problem as a phrase; suggests the nearest valid name for an unknown key."""
     location = [str(part) for part in item["loc"]]
     if item["type"] == "extra_forbidden":
-        owners: dict[str, type[BaseModel]] = {
-            "attributes": Attributes,
-            "instructions": Instruction,
-            "utterances": Utterance,
-        }
-        owner = owners.get(location[0], EmotionRecord) if len(location) > 1 else EmotionRecord
+        parts = {"attributes": Attributes, "instructions": Instruction, "utterances": Utterance}
+        owner: type[Settings] = parts.get(location[0], EmotionRecord) if len(location) > 1 else EmotionRecord
         return f"unknown key '{'.'.join(location)}'{nearest_name(location[-1], list(owner.model_fields))}"
     if item["type"] == "missing":
         return f"key '{'.'.join(location)}' is missing"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from lavis_emovit.errors import DataError
@@ -31,20 +30,15 @@ _REGISTRATION = re.compile(r"""^@registry\.register_(\w+)\(["']([^"']+)["']\)"""
 def registered_names(*, custom: bool = True) -> dict[str, dict[str, str]]:
     """Kind (`model`, `builder`, `processor`, `task`, `runner`) -> name -> module that registers it."""
     names: dict[str, dict[str, str]] = {}
-    for kind, name, module in _decorated():
-        names.setdefault(kind, {})[name] = module
-    names["model"] = dict.fromkeys(model_files(), DECLARED_MODELS)
-    for name in dataset_files(custom=custom):
-        names.setdefault("builder", {}).setdefault(name, DECLARED_DATASETS)
-    return names
-
-
-def _decorated() -> Iterator[tuple[str, str, str]]:
     for folder in REGISTERING_FOLDERS:
         for path in sorted((PACKAGE_ROOT / folder).glob("*.py")):
             module = ".".join([PACKAGE_ROOT.name, *folder.split("/"), path.stem])
             for kind, name in _REGISTRATION.findall(path.read_text(encoding="utf-8")):
-                yield kind, name, module
+                names.setdefault(kind, {})[name] = module
+    names["model"] = dict.fromkeys(model_files(), DECLARED_MODELS)
+    for name in dataset_files(custom=custom):
+        names.setdefault("builder", {}).setdefault(name, DECLARED_DATASETS)
+    return names
 
 
 def model_files() -> dict[str, Path]:

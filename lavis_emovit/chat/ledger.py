@@ -33,11 +33,9 @@ FINISHED = frozenset({"ok", "refused", "cut", "bad_json", "empty"})
 
 
 class Ledger:
-    """An open ledger, which no other process can open. Use it as a context manager.
+    """An open ledger, which no other process can open (UserError). Use it as a context manager.
 
-    Raises:
-        UserError: another process has it open, or the file cannot be written.
-        DataError: a line in the middle is damaged, or the file is not a ledger.
+    UserError also if the file cannot be written; DataError if it is not a ledger, or a line in the middle is damaged.
     """
 
     def __init__(self, path: str | os.PathLike[str]):

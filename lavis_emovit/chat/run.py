@@ -50,10 +50,7 @@ def run_requests(
     (`ledger.finished(request.fingerprint)`); `on_row` is called with every finished row, from the ledger or new. A
     failed request does not stop the others. `progress.stopped` is the reason if the run stops early: the budget, a
     fault that only a person can fix, too many failures in a row, or Ctrl-C. Calls under way are paid, so a stopping run
-    waits for them.
-
-    Raises:
-        UserError: no key, a budget but no price, or a ledger that cannot be written.
+    waits for them. UserError without a key, for a budget without a price, or if the ledger cannot be written.
     """
     run = _SingleCalls(settings, ledger, progress or RunProgress(), on_row)
     asyncio.run(run.send_all(requests))

@@ -163,14 +163,15 @@ def _new_splits(split_seed: int | None, fractions: str | None, *, stratify: bool
 
 
 def _entry(dataset: str) -> CatalogueEntry | None:
-    from lavis_emovit.sources.catalogue import find_entry, unknown_dataset
+    from lavis_emovit.settings import nearest_name
+    from lavis_emovit.sources.catalogue import find_entry, known_names
 
     general = _general_layouts()
     if dataset in general:
         return None
     entry = find_entry(dataset)
     if entry is None:
-        raise unknown_dataset(dataset, general)
+        raise DataError(f"unknown dataset '{dataset}'{nearest_name(dataset, [*known_names(), *general])}")
     return entry
 
 

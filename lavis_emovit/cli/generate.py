@@ -100,10 +100,8 @@ def _generate(
     sends_images = chat is not None and (settings.vision or steps in (("captions",), ("attributes",)))
     images_for = "--captioner" if captioner is not None else "the model" if sends_images else None
     problems = [text for text, applies in without_effect.items() if applies]
-    with open_job(options, settings, chat=chat, judge=judge_chat, problems=problems, images_for=images_for) as (
-        job,
-        source_sha256,
-    ):
+    opened = open_job(options, settings, chat=chat, judge=judge_chat, problems=problems, images_for=images_for)
+    with opened as (job, source_sha256):
         results: list[StepResult] = []
         for result in run_steps(
             job,

@@ -34,12 +34,9 @@ def open_job(
 ) -> Iterator[tuple[Job, str]]:
     """Open a job over a records file, and yield it with the file's sha256. The ledger stays locked inside the block.
 
-    `problems` are invalid options of the command. `images_for` is what needs the images, for the error if all are
-    missing; None only warns.
-
-    Raises:
-        ConfigError: options without effect or in conflict.
-        UserError: no record of the split, no image, an endpoint without a key, or a cost limit without a price.
+    `problems` are invalid options of the command (ConfigError). `images_for` is what needs the images, for the error if
+    all are missing; None only warns. UserError for no record of the split, no image, an endpoint without a key, or a
+    cost limit without a price.
     """
     from lavis_emovit.chat.ledger import Ledger
     from lavis_emovit.chat.prices import price_of

@@ -127,7 +127,7 @@ def read_settings(
     from lavis_emovit.generation.mix import MIXES, Mix
     from lavis_emovit.settings import nearest_name, parse_settings
 
-    sections = _read_file(config)
+    sections = read_sections(config)
     problems: list[str] = []
 
     def parse(cls: type[SettingsT], values: dict[str, Any], name: str) -> SettingsT | None:
@@ -158,12 +158,8 @@ def read_settings(
     return endpoint, judge_endpoint, job_settings, chosen
 
 
-def read_section(config: Path | None, name: str) -> dict[str, Any]:
-    """One section of the settings file, unparsed. ConfigError if the file cannot be read or has unknown sections."""
-    return _read_file(config)[name]
-
-
-def _read_file(path: Path | None) -> dict[str, dict[str, Any]]:
+def read_sections(path: Path | None) -> dict[str, dict[str, Any]]:
+    """The unparsed sections of the settings file. ConfigError if it cannot be read or has unknown sections."""
     import yaml
 
     from lavis_emovit.settings import nearest_name

@@ -28,7 +28,7 @@ def seke(
     priors: Annotated[Path | None, Option(help="JSON file with custom tables.")] = None,
 ) -> None:
     """Complete expression, valence and arousal, and action units of faces; write instructions from coarse to fine."""
-    from lavis_emovit.cli.generate_options import read_section, read_settings
+    from lavis_emovit.cli.generate_options import read_sections, read_settings
     from lavis_emovit.generation.outputs import ledger_line
     from lavis_emovit.generation.pipeline import refuse_held_out
     from lavis_emovit.generation.seke.settings import SekeSettings
@@ -40,7 +40,7 @@ def seke(
         "verification": verification, "priors": str(priors) if priors else None,
     }  # fmt: skip
     chat, _, job_settings, _ = read_settings(options.config, options.chat(), options.job(), None, None)
-    values = {**read_section(options.config, "seke"), **given(seke_options)}
+    values = {**read_sections(options.config)["seke"], **given(seke_options)}
     settings, wrong = parse_settings(SekeSettings, values, "seke")
     if settings is None:
         only_file = options.config is not None and not given(seke_options)

@@ -70,11 +70,14 @@ def write_attributes(job: Job, ids: Iterable[str] | None = None, *, vocabulary: 
             known = record.attributes
             if known.brightness is not None and known.colorfulness is not None:
                 continue
+            path = job.image_root / record.image
             try:
-                measured = _measure(job.image_root / record.image)
-            except DataError:
+                image = load_rgb(path.read_bytes(), path, _SIDE_PX)
+            except (DataError, OSError):
                 result.missing["bad_picture"] += 1
                 continue
+            image.thumbnail((_SIDE_PX, _SIDE_PX))
+            measured = {"brightness": brightness(image), "colorfulness": colorfulness(image)}
             values = {name: value for name, value in measured.items() if getattr(known, name) is None}
             changed[record.id] = record.model_copy(update={"attributes": known.model_copy(update=values)})
     job.replace(changed)
@@ -83,16 +86,6 @@ def write_attributes(job: Job, ids: Iterable[str] | None = None, *, vocabulary: 
         _by_chat(job, job.chat, job.chosen(ids), terms, result)
     result.num_done = len(chosen) - result.missing["bad_picture"]
     return result
-
-
-def _measure(path: Path) -> dict[str, float]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot read the image ({error.strerror})") from None
-    image = load_rgb(data, path, _SIDE_PX)
-    image.thumbnail((_SIDE_PX, _SIDE_PX))
-    return {"brightness": brightness(image), "colorfulness": colorfulness(image)}
 
 
 def _by_chat(

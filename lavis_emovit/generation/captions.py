@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from lavis_emovit.chat.ledger import now
@@ -92,9 +91,6 @@ def _read_caption(row: dict[str, Any]) -> tuple[str, str]:
     return ("", "too_long") if len(caption.split()) > _MAX_WORDS else (caption, "")
 
 
-# ---- LAVIS captioners -------------------------------------------------------------------------------------------
-
-
 def _by_lavis(job: Job, todo: list[EmotionRecord], captioner: str, device: str, result: StepResult) -> dict[str, str]:
     """Captions by a LAVIS model. The ledger stores them like replies, so no image is captioned twice."""
     name, model_type = _model_name(captioner)
@@ -102,10 +98,12 @@ def _by_lavis(job: Job, todo: list[EmotionRecord], captioner: str, device: str, 
     waiting: list[ChatRequest] = []
     for record in todo:
         try:
-            request = _lavis_request(captioner, job.image_root / record.image, record)
+            image = image_of(job.image_root / record.image)
         except DataError:
             result.missing["bad_picture"] += 1
             continue
+        about = {"record": record.id, "kind": "caption"}
+        request = ChatRequest(captioner, (Message("user", "", (image,)),), {}, prompt="caption/lavis", about=about)
         row = job.ledger.finished(request.fingerprint)
         if row is not None:
             captions[record.id] = row["reply"]
@@ -163,16 +161,6 @@ def _caption_batch(
     for request, text in zip(usable, texts):
         if str(text).strip():
             yield request, " ".join(str(text).split())
-
-
-def _lavis_request(captioner: str, path: Path, record: EmotionRecord) -> ChatRequest:
-    return ChatRequest(
-        model=captioner,
-        messages=(Message("user", "", (image_of(path),)),),
-        parameters={},
-        prompt="caption/lavis",
-        about={"record": record.id, "kind": "caption"},
-    )
 
 
 def _model_name(captioner: str) -> tuple[str, str | None]:

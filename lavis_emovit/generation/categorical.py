@@ -22,10 +22,8 @@ def add_categorical(
 
     Wording and order of the options depend only on seed and id. All `wordings` are equally likely. `rotated` lists the
     labels alphabetically from a random one on, so each label has every position equally often. `open_set` asks without
-    a list of options, with `OPEN_WORDINGS`.
-
-    Raises:
-        DataError: a label set is missing or unknown, an emotion is not a member, or a wording does not exist.
+    a list of options, with `OPEN_WORDINGS`. DataError if a label set is missing or unknown, an emotion is not a member,
+    or a wording does not exist.
     """
     for record in records:
         if record.emotion is None:

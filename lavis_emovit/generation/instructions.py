@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from lavis_emovit.chat.json_text import find_json
@@ -238,15 +237,12 @@ class _Step:
             for rejected in outcome.rejected:
                 result.reasons.update(rejected.reasons)
         self.job.replace(changed)
-        self._write_rejected(self.job.folder / "rejected" / f"{name}.jsonl")
-
-    def _write_rejected(self, path: Path) -> None:
-        with atomic_writer(path) as file:
+        with atomic_writer(self.job.folder / "rejected" / f"{name}.jsonl") as file:
             for record in self.records:
                 for rejected in self.outcomes[record.id].rejected:
                     row = {
                         "record": record.id,
-                        "kind": self.kind.name,
+                        "kind": name,
                         "reasons": rejected.reasons,
                         "sample": rejected.sample,
                         **(vars(rejected.pair) if rejected.pair else {}),

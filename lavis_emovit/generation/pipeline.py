@@ -33,16 +33,12 @@ def run_steps(
     held_out: Sequence[Path] = (),
     check_overlap: bool = True,
 ) -> Iterator[StepResult]:
-    """Run steps (names from `STEPS`) one after the other and yield each result.
+    """Run steps (names from `STEPS`, else ConfigError) one after the other and yield each result.
 
     Kinds that a chat model writes need captions and attributes. While these are in batches that are under way, the
     kinds are skipped; the next call resumes with them. Without a mix, every image of the split gets every kind.
-    `check_overlap` rejects images that get instructions and are also in another split or in the records files
-    `held_out`.
-
-    Raises:
-        ConfigError: unknown step.
-        DataError: overlap with held-out images, or the mix needs more images.
+    `check_overlap` rejects (DataError) images that get instructions and are also in another split or in the records
+    files `held_out`. DataError also if the mix needs more images.
     """
     unknown = [f"unknown step '{step}'{nearest_name(step, list(STEPS))}" for step in steps if step not in STEPS]
     if unknown:

@@ -31,7 +31,8 @@ def render(scene: SketchScene, size_px: int = 192) -> Image.Image:
     canvas = Canvas(size_px * _SUPERSAMPLING)
     rng = random.Random(scene.detail_seed)
     whole = Frame(canvas, rng)
-    person_x = _person_x(scene)
+    offset = {"close": 12, "whole": 18, "tiny": 4, "none": 0}[scene.view]
+    person_x = 50 - offset if scene.person_left else 50 + offset
     free_x = 100 - person_x if scene.view in ("close", "whole") else (22 if scene.person_left else 78)
 
     if scene.place not in INDOOR_PLACES:
@@ -53,11 +54,6 @@ def render(scene: SketchScene, size_px: int = 192) -> Image.Image:
         draw_person(whole.at(person_x, 26, 16), scene)
     draw_front(whole, scene.air)
     return canvas.image.reduce(_SUPERSAMPLING)
-
-
-def _person_x(scene: SketchScene) -> float:
-    offset = {"close": 12, "whole": 18, "tiny": 4, "none": 0}[scene.view]
-    return 50 - offset if scene.person_left else 50 + offset
 
 
 def _draw_objects(canvas: Canvas, scene: SketchScene, rng: random.Random, free_x: float) -> None:

@@ -114,7 +114,9 @@ def _present(fact: str) -> list[str]:
 
 def _sample_facts(rng: random.Random, wanted: str) -> dict[str, str]:
     facts = dict.fromkeys(FACT_VALUES, "none")
-    view = facts["view"] = _sample_view(rng, wanted)
+    # A tiny figure in front of something large is typical of awe; other emotions show faces and figures.
+    shares = (0.18, 0.22, 0.35, 0.25) if wanted == "awe" else (0.36, 0.38, 0.06, 0.20)
+    view = facts["view"] = rng.choices(FACT_VALUES["view"], shares)[0]
     if view in ("close", "whole"):
         facts["who"] = _sample_cue(rng, "who", _present("who"), wanted)
         facts["action"] = _sample_cue(rng, "action", CLOSE_ACTIONS if view == "close" else _present("action"), wanted)
@@ -136,12 +138,6 @@ def _sample_facts(rng: random.Random, wanted: str) -> dict[str, str]:
     colours = [colour for colour in FACTS["colour"] if colour != "grey"]
     facts["colour"] = "grey" if grey else _sample_cue(rng, "colour", colours, wanted)
     return facts
-
-
-def _sample_view(rng: random.Random, wanted: str) -> str:
-    # A tiny figure in front of something large is typical of awe; other emotions show faces and figures.
-    shares = (0.18, 0.22, 0.35, 0.25) if wanted == "awe" else (0.36, 0.38, 0.06, 0.20)
-    return rng.choices(FACT_VALUES["view"], shares)[0]
 
 
 def _sample_face(rng: random.Random, wanted: str, action: str) -> dict[str, str]:

@@ -38,12 +38,10 @@ def ground(frame: Frame, colour: Colour, top: float) -> None:
 
 
 def backdrop(frame: Frame, colour: Colour) -> None:
-    """The soft backdrop of a photographer's studio."""
     frame.canvas.gradient(shade(colour, 1.12), shade(colour, 0.84), 0, 100)
 
 
 def room(frame: Frame, wall: Colour, floor: Colour, floor_top: float = 70) -> None:
-    """A wall, a skirting board and a floor."""
     canvas = frame.canvas
     canvas.gradient(wall, shade(wall, 0.88), 0, floor_top)
     canvas.gradient(shade(floor, 0.85), floor, floor_top, 100)
@@ -70,7 +68,6 @@ def wheel_and_tents(frame: Frame) -> None:
 
 
 def falling_water(frame: Frame) -> None:
-    """Streaks on a waterfall."""
     for index in range(7):
         left = frame.x - 11 + index * 3.6
         points = [(left, 20 + frame.rng.uniform(0, 14)), (left + frame.rng.uniform(-1, 1), 80)]
@@ -78,7 +75,6 @@ def falling_water(frame: Frame) -> None:
 
 
 def flower_beds(frame: Frame) -> None:
-    """Flowers on both sides of a path."""
     canvas, rng = frame.canvas, frame.rng
     colours = ((236, 70, 110), (250, 210, 60), (180, 90, 220), (250, 140, 60), (255, 255, 255))
     for _ in range(26):
@@ -126,7 +122,6 @@ def bricks_of_alley(frame: Frame) -> None:
 
 
 def grave_stones(frame: Frame) -> None:
-    """Two rows of stones and crosses."""
     canvas, rng, stone = frame.canvas, frame.rng, (172, 174, 180)
     graves = ((26, 66, 12), (52, 64, 12), (76, 67, 12), (12, 88, 19), (40, 90, 20), (66, 88, 19), (92, 90, 20))
     for place, base, size in graves:
@@ -166,7 +161,6 @@ def palm_and_parasol(frame: Frame) -> None:
 
 
 def row_of_houses(frame: Frame) -> None:
-    """Houses of different widths and heights, with windows."""
     canvas, rng = frame.canvas, frame.rng
     walls = ((186, 142, 118), (166, 166, 172), (206, 188, 150), (150, 120, 110), (136, 150, 166))
     left = -3.0
@@ -201,7 +195,6 @@ def crowd_before_the_stage(frame: Frame) -> None:
 
 
 def white_clouds(frame: Frame) -> None:
-    """Three clouds, one of them at the origin of the frame."""
     for x, y in ((frame.x, 12), (100 - frame.x, 20), (50, 7)):
         cloud = frame.at(x + frame.rng.uniform(-6, 6), y, frame.rng.uniform(10, 14))
         cloud.draw(AIR.part("cloud", (252, 253, 255)))
@@ -244,7 +237,6 @@ def fireworks(frame: Frame) -> None:
 
 
 def fog(frame: Frame) -> None:
-    """Three layers of see-through grey."""
     for y0, y1, share in ((40, 56, 0.45), (56, 78, 0.6), (78, 100, 0.5)):
         shift = frame.rng.uniform(-2, 2)
         frame.canvas.veil((214, 218, 222), share, y0 + shift, min(100, y1 + shift))
@@ -263,7 +255,6 @@ def confetti(frame: Frame) -> None:
 
 
 def smoke(frame: Frame) -> None:
-    """A column of smoke at either edge."""
     for start, lean in ((frame.rng.uniform(2, 7), 1.0), (frame.rng.uniform(93, 98), -1.0)):
         for step in range(9):
             grey = 58 + step * 11

@@ -56,18 +56,12 @@ class ShardInfo:
 
 
 class ShardIndex:
-    """The contents of a folder of shards.
+    """The contents of a folder of shards; see `lavis_emovit.shards.columns` for the columns.
 
-    Attributes:
-        folder: folder of the shards; for remote shards, their folder in the cache.
-        shards: the tar files in order.
-        labels, kinds: names behind the numbers in the columns `label` and `pair_kind`.
-        label_sets: names of the label sets that the labels come from.
-        build: how the shards were built (seed, samples per shard, skipped samples).
-        columns: name -> array, see `lavis_emovit.shards.columns`.
-        hash: sha256 over everything above except `folder`.
-        num_samples, num_pairs: totals.
-        cache: where remote shards are fetched from; None for local shards.
+    `labels` and `kinds` are the names behind the numbers in the columns `label` and `pair_kind`, and `label_sets` the
+    label sets of the labels. `build` has the settings of the build and the skipped samples. `hash` is a sha256 over
+    everything but `folder`. Remote shards are fetched from `cache` (None for local shards), and `folder` is their
+    folder in the cache.
     """
 
     def __init__(
@@ -289,19 +283,13 @@ def _load(path: Path) -> ShardIndex:
         content_hash=stored_hash,
     )
     if columns_path is not None:
-        _check_columns(index, sums, columns_path)
+        for (shard, part), expected in zip(index.parts(), sums):
+            wrong = [name for name, column in part.items() if checksum(column) != expected[name]]
+            if wrong:
+                fault = f"changed after it was written, its column '{wrong[0]}' does not match shard {shard.name}"
+                raise DataError(f"{columns_path}: {fault}. {_REBUILD}")
         index._columns_path = columns_path
     return index
-
-
-def _check_columns(index: ShardIndex, sums: list[dict[str, str]], path: Path) -> None:
-    for (shard, columns), expected in zip(index.parts(), sums):
-        for name, column in columns.items():
-            if checksum(column) != expected[name]:
-                raise DataError(
-                    f"{path}: changed after it was written, its column '{name}' does not match shard {shard.name}. "
-                    f"{_REBUILD}"
-                )
 
 
 def _starts(counts: Any) -> np.ndarray:

@@ -21,15 +21,12 @@ _MAX_PATTERN = 100_000
 
 
 class MixtureOrder:
-    """Positions of an epoch of several datasets.
+    """Positions of an epoch of several datasets; see `EpochOrder` for the arguments that each dataset has.
 
     Sample numbers run through the datasets one after the other. The epoch in a key is the pass of the sample's own
-    dataset, so that a sample that repeats within an epoch of the mixture is augmented differently.
-
-    Args:
-        index_hashes, block_sizes: those of each dataset; see `EpochOrder`, also for the other arguments.
-        ratios: share of each dataset, in any unit (`[3, 1]`, `[0.75, 0.25]`); None: every sample once.
-        epoch_size: samples of an epoch with ratios, rounded up to whole patterns; None: as many as there are samples.
+    dataset, so that a sample that repeats within an epoch of the mixture is augmented differently. `ratios` is the
+    share of each dataset, in any unit (`[3, 1]`, `[0.75, 0.25]`); None: every sample once. `epoch_size` is the number
+    of samples of an epoch with ratios, rounded up to whole patterns; None: as many as there are samples.
 
     Raises:
         DataError: ratios that are not positive, not one per dataset, or need too long a pattern.

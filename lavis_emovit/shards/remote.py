@@ -36,11 +36,6 @@ _TIMEOUT_S = 60.0  # without receiving a byte
 ResultT = TypeVar("ResultT")
 
 
-def default_cache_folder() -> Path:
-    """`EMOVIT_CACHE`, or `~/.cache/emovit/shards`."""
-    return Path(os.environ.get(CACHE_VARIABLE, "~/.cache/emovit/shards")).expanduser().absolute()
-
-
 def default_max_bytes() -> int:
     """`EMOVIT_CACHE_GB` (decimal gigabytes), or 50. DataError if the variable is not a positive number."""
     text = os.environ.get(CACHE_BYTES_VARIABLE)
@@ -71,7 +66,8 @@ class ShardCache:
         wait_s: float = 0.5,
         options: dict[str, Any] | None = None,
     ):
-        self.root = Path(folder).absolute() if folder is not None else default_cache_folder()
+        default = os.environ.get(CACHE_VARIABLE, "~/.cache/emovit/shards")
+        self.root = (Path(folder) if folder is not None else Path(default).expanduser()).absolute()
         self.max_bytes = max_bytes if max_bytes is not None else default_max_bytes()
         self.attempts, self.wait_s = attempts, wait_s
         self.options = dict(options or {})

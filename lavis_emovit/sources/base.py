@@ -84,13 +84,9 @@ class Reader:
 
     Its name is then a valid `source` in a dataset's YAML, and its settings are read from the key of the same name.
 
-    Args:
-        root: folder of the dataset.
-        settings: an instance of `settings_class`; None: the defaults.
-        source: name of the dataset, also the first part of each record's id.
-        notes: collects what is skipped or odd.
-        extract_to: folder for images that the dataset stores inside its tables.
-        splits: the splits to read, if the dataset has a list for each; None: all.
+    `source` is the name of the dataset, also the first part of each record's id. `notes` collects what is skipped or
+    odd. Images that the dataset stores inside its tables go to the folder `extract_to`. `splits` are the splits to
+    read, if the dataset has a list for each; None: all.
     """
 
     layout: ClassVar[str]
@@ -126,7 +122,7 @@ class Reader:
         self.labels_found: set[str] = set()
         self._faults: list[str] = []
 
-    # ---- A layout defines these ----------------------------------------------------------------------------------
+    # A layout defines the following.
 
     def files(self) -> list[Path]:
         """The files that describe the dataset, used for its fingerprint; none if only folders do."""
@@ -153,7 +149,7 @@ class Reader:
         """The folder that the records' image paths are relative to."""
         return self.root
 
-    # ---- For callers ---------------------------------------------------------------------------------------------
+    # Callers use the following.
 
     def read(self) -> Iterator[EmotionRecord]:
         """All records, read lazily. DataError at once if `check` fails, or after the sound records for faults."""
@@ -166,7 +162,7 @@ class Reader:
             count = len(self._faults)
             self._refuse(f"{count} fault{'s' if count > 1 else ''}")
 
-    # ---- For layouts ---------------------------------------------------------------------------------------------
+    # Layouts use the following.
 
     @contextmanager
     def collect_faults(self, prefix: str = "") -> Iterator[None]:

@@ -17,10 +17,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, model_validator
 
-from lavis_emovit.errors import ConfigError, DataError
+from lavis_emovit.errors import ConfigError
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.registered import dataset_files
-from lavis_emovit.settings import Settings, nearest_name, parse_settings
+from lavis_emovit.settings import Settings, parse_settings
 from lavis_emovit.sources.layouts import LayoutSettings
 from lavis_emovit.sources.splits import resplit
 from lavis_emovit.sources.statistics import PublishedCounts
@@ -157,11 +157,6 @@ def all_entries() -> dict[str, CatalogueEntry]:
 
 def known_names() -> list[str]:
     return list(all_entries())
-
-
-def unknown_dataset(name: str, also: list[str]) -> DataError:
-    """The error for a name that is neither a dataset nor one of the layouts `also`."""
-    return DataError(f"unknown dataset '{name}'{nearest_name(name, [*known_names(), *also])}")
 
 
 def _read_entry(path: Path) -> CatalogueEntry | None:

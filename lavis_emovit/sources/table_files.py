@@ -84,9 +84,6 @@ def _not_text(path: Path, encoding: str, error: UnicodeError) -> DataError:
     )
 
 
-# ---- CSV --------------------------------------------------------------------------------------------------------
-
-
 def _csv_rows(path: Path, settings: TableSettings, named: Sequence[str]) -> Iterator[tuple[str, Row | str]]:
     csv.field_size_limit(max(csv.field_size_limit(), _MAX_CELL_CHARS))
     with path.open("rb") as file:
@@ -146,9 +143,6 @@ def _other_delimiter(first: str, used: str, settings: TableSettings, named: Sequ
         if delimiter != used and set(named) <= {cell.strip() for cell in cells}:
             return f". With the delimiter '{delimiter}' it has them."
     return ""
-
-
-# ---- JSON and Parquet -------------------------------------------------------------------------------------------
 
 
 def _json_rows(path: Path, kind: str, settings: TableSettings, named: Sequence[str]) -> Iterator[tuple[str, Row | str]]:

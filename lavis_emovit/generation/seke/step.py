@@ -96,7 +96,8 @@ def check_levels(job: Job, settings: SekeSettings) -> dict[str, Any]:
         if job.dry_run:
             _estimate_the_rest(cases, annotator, settings, priors, f"{level} hidden")
             continue
-        pairs = [_pair(outcome, settings) for outcome in outcomes]
+        truths = [known_levels(without_generated(case.record), settings.active_from) for case in cases]
+        pairs = [Pair(truth, outcome.levels, outcome.estimate) for truth, outcome in zip(truths, outcomes)]
         without = Counter(outcome.missing_reason for outcome in outcomes if outcome.missing_reason is not None)
         levels[level] = {
             **measure(pairs, [level], seed=job.settings.seed)[level],
@@ -117,11 +118,6 @@ def check_levels(job: Job, settings: SekeSettings) -> dict[str, Any]:
 def _tables_and_annotator(job: Job, settings: SekeSettings) -> tuple[FacialPriors, Annotator]:
     priors = facial_priors(settings.priors)
     return priors, ChatAnnotator(job, settings) if job.chat is not None else PriorAnnotator(priors)
-
-
-def _pair(outcome: Outcome, settings: SekeSettings) -> Pair:
-    truth = known_levels(without_generated(outcome.case.record), settings.active_from)
-    return Pair(truth, outcome.levels, outcome.estimate)
 
 
 def _estimate_the_rest(

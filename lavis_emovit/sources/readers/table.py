@@ -111,8 +111,6 @@ class TableReader(Reader, layout="table"):
             raise DataError(f"id '{record.id}' is already used in {first}; name an id column, or take ids from paths")
         return record
 
-    # ---- From cells to fields ------------------------------------------------------------------------------------
-
     def _values(self, row: Row, cells: dict[str, str], table: TableFile) -> dict[str, Any] | None:
         """The non-empty cells of a row as fields of a record; None for a row to skip."""
         settings, columns = self.settings, self.settings.columns

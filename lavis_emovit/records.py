@@ -270,7 +270,7 @@ def _describe(item: Any) -> str:
     """One pydantic problem as a phrase; suggests the nearest valid name for an unknown key."""
     location = [str(part) for part in item["loc"]]
     if item["type"] == "extra_forbidden":
-        parts = {"attributes": Attributes, "instructions": Instruction, "utterances": Utterance}
+        parts: dict[str, Any] = {"attributes": Attributes, "instructions": Instruction, "utterances": Utterance}
         owner: type[Settings] = parts.get(location[0], EmotionRecord) if len(location) > 1 else EmotionRecord
         return f"unknown key '{'.'.join(location)}'{nearest_name(location[-1], list(owner.model_fields))}"
     if item["type"] == "missing":

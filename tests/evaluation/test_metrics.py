@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -18,8 +19,7 @@ from sklearn import metrics as reference
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics import classification_metrics, compare_models
 from lavis_emovit.evaluation.metrics.calibration import calibration, softmax
-from lavis_emovit.evaluation.metrics.classification import top_k_accuracy
-from lavis_emovit.evaluation.metrics.confusion import confusion_counts
+from lavis_emovit.evaluation.metrics.classification import top_k_shares
 from lavis_emovit.evaluation.metrics.resampling import bootstrap_interval
 from lavis_emovit.evaluation.metrics.rows import score_matrix
 from lavis_emovit.evaluation.predictions import PredictionRow
@@ -149,11 +149,11 @@ def test_huge_scores_do_not_overflow():
 
 def test_top_k_ties_count_as_a_random_draw():
     scores = np.array([[1.0, 1.0, 1.0, 1.0]])
-    assert [top_k_accuracy(scores, np.array([c]), 1) for c in range(4)] == [0.25] * 4
-    assert top_k_accuracy(scores, np.array([2]), 3) == 0.75
-    assert top_k_accuracy(np.array([[3.0, 1.0, 1.0, 0.0]]), np.array([2]), 2) == 0.5
+    assert [top_k_shares(scores, np.array([c]), 1).item() for c in range(4)] == [0.25] * 4
+    assert top_k_shares(scores, np.array([2]), 3).item() == 0.75
+    assert top_k_shares(np.array([[3.0, 1.0, 1.0, 0.0]]), np.array([2]), 2).item() == 0.5
     with pytest.raises(ValueError, match="between 1 and the number of labels"):
-        top_k_accuracy(scores, np.array([0]), 5)
+        top_k_shares(scores, np.array([0]), 5)
 
 
 def test_order_of_labels_and_rows_has_no_effect():
@@ -249,11 +249,11 @@ def test_empty_input_and_bad_label_sets_are_refused():
         bootstrap_interval(np.array([]))
 
 
-def test_single_functions_agree_with_classification_metrics():
+def test_confusion_and_scores_are_those_of_the_rows():
     rows = random_rows(60, invalid_share=0.2)
-    whole = classification_metrics(rows, LABELS)
-    assert confusion_counts(rows, LABELS).tolist() == whole.confusion
-    assert confusion_counts(rows, LABELS).shape == (4, 5)
+    counted = Counter((row.label, row.prediction if row.prediction in LABELS else None) for row in rows)
+    expected = [[counted[label, prediction] for prediction in (*LABELS, None)] for label in LABELS]
+    assert classification_metrics(rows, LABELS).confusion == expected
     assert score_matrix(rows, LABELS)[0].tolist() == [rows[0].scores[label] for label in LABELS]
 
 

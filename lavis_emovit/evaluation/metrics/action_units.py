@@ -12,12 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation.metrics.comparison import (
-    NumbersComparison,
-    answered_by_both,
-    compare_numbers,
-    paired_rows,
-)
+from lavis_emovit.evaluation.metrics.comparison import NumbersComparison, answered_by_both, compare_numbers
 from lavis_emovit.evaluation.metrics.dimensional import farther_end
 from lavis_emovit.evaluation.metrics.registry import Headline, MeasuredRows, Metric, register_metric
 from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
@@ -35,13 +30,11 @@ class UnitMetrics(Result):
     """One action unit.
 
     Attributes:
-        name: `AU12`.
         num_samples: answered rows with a true value for this unit; all metrics are over these.
         num_invalid: those without a usable answer, counted as wrong.
         support, predicted: how often it is active, and how often it is predicted (an invalid answer counts as a
             prediction if the unit is not active).
         precision, recall, f1: None if their denominators are zero.
-        accuracy: share of right decisions.
         icc: ICC(3,1) of the intensities, None without intensities or if all of them are the same.
     """
 
@@ -92,7 +85,7 @@ def action_unit_metrics(
         threshold: value from which a unit is active, in truth and prediction: 0.5 for 1 and 0, 2 for DISFA's
             intensities.
         intensity_scale: both ends of the scale if values are intensities, (0, 5) in FACS; None for no ICC.
-        num_resamples, seed, group_by: of the intervals, as in `classification_metrics`.
+        num_resamples, seed, group_by: as in `classification_metrics`.
 
     Raises:
         DataError: no answered rows, no units, a unit without a true value in any row, or a row without its group.
@@ -103,7 +96,6 @@ def action_unit_metrics(
         raise DataError("no row has a true value for an action unit (a key such as 'AU12' in true_values)")
     resamples = Resamples(len(answered), group_indices(answered, group_by), num_resamples=num_resamples, seed=seed)
     found = [_measure_unit(answered, name, threshold, intensity_scale, resamples) for name in names]
-    metrics = [unit for unit, _, _ in found]
     f1s = [(unit.f1, resampled) for unit, resampled, _ in found if unit.f1 is not None]
     iccs = [(unit.icc, resampled) for unit, _, resampled in found if unit.icc is not None]
     mean_f1, mean_f1_interval = _mean_of_units(f1s, resamples)
@@ -111,11 +103,11 @@ def action_unit_metrics(
     return ActionUnitMetrics(
         threshold=threshold,
         num_errors=len(rows) - len(answered),
-        units={unit.name: unit for unit in metrics},
+        units={unit.name: unit for unit, _, _ in found},
         mean_f1=mean_f1,
         mean_f1_interval=mean_f1_interval,
         num_f1=len(f1s),
-        mean_accuracy=float(np.mean([unit.accuracy for unit in metrics])),
+        mean_accuracy=float(np.mean([unit.accuracy for unit, _, _ in found])),
         mean_icc=mean_icc,
         mean_icc_interval=mean_icc_interval,
         num_icc=len(iccs),
@@ -224,18 +216,16 @@ def compare_action_units(
     seed: int = 0,
     group_by: str | None = None,
 ) -> NumbersComparison:
-    """Compare the mean F1 of two models over the units for which both have one.
+    """Compare the mean F1 of two models over the units for which both have one; arguments as in `compare_models`.
 
     Args:
-        before, after: rows of the two models, in any order.
         thresholds: value from which a unit is active, for the rows of each model, because one may have intensities and
             the other decisions.
-        num_resamples, seed, group_by: as in `action_unit_metrics`.
 
     Raises:
         DataError: different instances, no pair that both answered, or no unit with an F1 of both.
     """
-    firsts, seconds, num_left_out = answered_by_both(paired_rows(before, after))
+    firsts, seconds, num_left_out = answered_by_both(before, after)
     resamples = Resamples(len(firsts), group_indices(firsts, group_by), num_resamples=num_resamples, seed=seed)
     found: tuple[list[float], list[float]] = ([], [])
     resampled: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
@@ -253,12 +243,7 @@ def compare_action_units(
 
 
 def unit_threshold(rows: Sequence[PredictionRow], active_from: float) -> float:
-    """Value from which a unit is active in these rows.
-
-    Args:
-        rows: of one model. Truths are intensities (for baselines) or decisions (1 and 0).
-        active_from: the threshold for intensities.
-    """
+    """Value from which a unit is active in the rows of one model: intensities (of baselines) or decisions (1 and 0)."""
     return active_from if _has_intensities(rows) else 0.5
 
 

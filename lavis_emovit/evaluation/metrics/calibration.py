@@ -85,12 +85,11 @@ def calibration(
     Args:
         probabilities_NC: float [N, C], each row adding up to 1.
         true_N: int [N].
-        num_bins: number of confidence bins.
-        resamples: for the intervals.
     """
     num_samples = len(true_N)
     confidence_N = probabilities_NC.max(axis=1)
-    correct_N = _share_right(probabilities_NC, true_N)
+    is_best_NC = probabilities_NC == probabilities_NC.max(axis=1, keepdims=True)
+    correct_N = is_best_NC[np.arange(num_samples), true_N] / is_best_NC.sum(axis=1)
     edges = np.linspace(0, 1, num_bins + 1)
     bin_N = np.clip(np.searchsorted(edges, confidence_N, side="left") - 1, 0, num_bins - 1)
     in_bin_NB = np.eye(num_bins)[bin_N]
@@ -121,13 +120,10 @@ def calibration(
         intervals = {
             "ece_interval": resamples.interval(np.clip(ece_R - ece_R.mean() + ece, 0, 1), ece),
             "brier_interval": resamples.interval(means[:, num_bins], brier),
-            "auroc_interval": resamples.interval(
-                resamples.map(lambda weights: confidence_auroc(confidence_N, correct_N, weights)), float(auroc)
-            ),
-            "aurc_interval": resamples.interval(
-                resamples.map(lambda weights: risk_coverage_area(confidence_N, correct_N, weights)), float(aurc)
-            ),
         }
+        for name, area, value in (("auroc", confidence_auroc, auroc), ("aurc", risk_coverage_area, aurc)):
+            area_R = np.concatenate([area(confidence_N, correct_N, weights) for weights in resamples.weights()])
+            intervals[f"{name}_interval"] = resamples.interval(area_R, float(value))
     return Calibration(
         ece=ece,
         brier=brier,
@@ -208,11 +204,6 @@ def risk_coverage_curve(confidence_N: np.ndarray, correct_N: np.ndarray) -> list
         covered = max(1, int(np.ceil(coverage * len(order) - 1e-9)))
         points.append(CoveragePoint(coverage=coverage, risk=float(np.clip(wrong_up_to[covered - 1] / covered, 0, 1))))
     return points
-
-
-def _share_right(probabilities_NC: np.ndarray, true_N: np.ndarray) -> np.ndarray:
-    is_best_NC = probabilities_NC == probabilities_NC.max(axis=1, keepdims=True)
-    return is_best_NC[np.arange(len(true_N)), true_N] / is_best_NC.sum(axis=1)
 
 
 def _tie_starts(sorted_N: np.ndarray) -> np.ndarray:

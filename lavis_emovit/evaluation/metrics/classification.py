@@ -14,7 +14,7 @@ from pydantic import Field
 
 from lavis_emovit.evaluation.metrics.calibration import Calibration, calibration, softmax
 from lavis_emovit.evaluation.metrics.comparison import compare_models
-from lavis_emovit.evaluation.metrics.confusion import confusion_counts, confusion_metrics
+from lavis_emovit.evaluation.metrics.confusion import confusion_metrics
 from lavis_emovit.evaluation.metrics.registry import Headline, Metric, register_metric
 from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
@@ -26,9 +26,6 @@ from lavis_emovit.evaluation.metrics.rows import (
     without_errors,
 )
 from lavis_emovit.evaluation.predictions import PredictionRow
-
-INVALID = "invalid"
-"""Name of the last column of the confusion matrix: predictions that are not in the label set."""
 
 
 class ClassMetrics(Result):
@@ -43,11 +40,11 @@ class ClassMetrics(Result):
 
 
 class ClassificationMetrics(Result):
-    """Metrics of a list of predictions, in [0, 1] except Brier, which is in [0, 2].
+    """Metrics of the `num_samples` rows that were answered, in [0, 1] except Brier, which is in [0, 2].
 
-    All metrics are over the `num_samples` rows that were answered; rows with an error only count in `num_errors`.
     `statuses` counts how generated answers were read; it is empty for scored answers. `accuracy_of_valid` ignores
-    invalid answers, for comparison with publications that drop them.
+    invalid answers, for comparison with publications that drop them. `confusion` has true labels down and predictions
+    across, invalid ones in the last column.
     """
 
     labels: list[str]
@@ -88,9 +85,8 @@ def classification_metrics(
     Args:
         rows: predictions, each with a true label; rows with an error are counted and skipped.
         labels: the C labels of the set, in the order of the confusion matrix.
-        top_k: values of k for the top-k accuracy; values of C or more are ignored. Needs scores.
-        num_resamples: bootstrap samples of the intervals.
-        seed: of the bootstrap.
+        top_k: values of k for the top-k accuracy; values of C or more are ignored.
+        num_resamples, seed: of the bootstrap of the intervals.
         group_by: a key of the rows' `slices`, such as `person`, or `record_id`, to resample whole groups.
 
     Returns:
@@ -101,7 +97,7 @@ def classification_metrics(
             that lack a label or are not finite; a row without its group. The message names the row.
     """
     # scikit-learn is imported where it is used: importing it sets environment variables, which our import must not.
-    from sklearn.metrics import f1_score
+    from sklearn.metrics import confusion_matrix, f1_score
 
     answered = without_errors(rows)
     true_N = label_indices(answered, labels)
@@ -118,14 +114,14 @@ def classification_metrics(
     )
     values: dict[str, Any] = {
         "accuracy": float((true_N == predicted_N).mean()),
-        "balanced_accuracy": _balanced_accuracy(true_N, predicted_N),
+        # The mean recall over the classes that occur. scikit-learn's function would warn about invalid answers.
+        "balanced_accuracy": float(np.mean([(predicted_N[true_N == c] == c).mean() for c in np.unique(true_N)])),
         "macro_f1": float(f1_score(true_N, predicted_N, labels=seen, average="macro", zero_division=0)),
         "weighted_f1": float(f1_score(true_N, predicted_N, labels=seen, average="weighted", zero_division=0)),
     }
     intervals: dict[str, Any] = {
         f"{name}_interval": resamples.share_interval(resampled[name], value) for name, value in values.items()
     }
-    by_scores = _by_scores(answered, labels, true_N, top_k, resamples)
     return ClassificationMetrics(
         labels=list(labels),
         num_samples=num_samples,
@@ -139,21 +135,17 @@ def classification_metrics(
         majority_baseline=float(support_C[majority] / num_samples),
         majority_label=labels[majority],
         per_class=_per_class(true_N, predicted_N, labels),
-        confusion=confusion_counts(answered, labels).tolist(),
-        **by_scores,
+        confusion=confusion_matrix(true_N, predicted_N, labels=list(range(num_labels + 1)))[:-1].tolist(),
+        **_by_scores(answered, labels, true_N, top_k, resamples),
     )
 
 
-def top_k_accuracy(scores_NC: np.ndarray, true_N: np.ndarray, k: int) -> float:
-    """Share of rows whose true label is among the k best scored.
+def top_k_shares(scores_NC: np.ndarray, true_N: np.ndarray, k: int) -> np.ndarray:
+    """float64 [N], 1 if the true label is among the k best scored, else 0.
 
     A tie for the last place counts with the probability that a random draw selects the true label, so the order of the
     labels has no effect.
     """
-    return float(_top_k_shares(scores_NC, true_N, k).mean())
-
-
-def _top_k_shares(scores_NC: np.ndarray, true_N: np.ndarray, k: int) -> np.ndarray:
     if not 1 <= k <= scores_NC.shape[1]:
         raise ValueError(f"k must lie between 1 and the number of labels {scores_NC.shape[1]}, got {k}")
     true_score_N1 = np.take_along_axis(scores_NC, true_N[:, None], axis=1)
@@ -173,20 +165,13 @@ def _by_scores(
         return {"top_k": None, "calibration": None}
     probabilities_NC = softmax(score_matrix(rows, labels))
     ks = [k for k in top_k if k < len(labels)]
-    shares_NK = np.array([_top_k_shares(probabilities_NC, true_N, k) for k in ks]).reshape(len(ks), -1).T
+    shares_NK = np.array([top_k_shares(probabilities_NC, true_N, k) for k in ks]).reshape(len(ks), -1).T
     values, means_RK = shares_NK.mean(axis=0), resamples.means(shares_NK)
     return {
         "top_k": {k: float(values[i]) for i, k in enumerate(ks)},
         "top_k_intervals": {k: resamples.share_interval(means_RK[:, i], float(values[i])) for i, k in enumerate(ks)},
         "calibration": calibration(probabilities_NC, true_N, resamples=resamples),
     }
-
-
-def _balanced_accuracy(true_N: np.ndarray, predicted_N: np.ndarray) -> float:
-    # The mean recall over the classes that occur. scikit-learn's function would warn about invalid answers, which never
-    # occur as a true label.
-    present = np.unique(true_N)
-    return float(np.mean([(predicted_N[true_N == c] == c).mean() for c in present]))
 
 
 def _per_class(true_N: np.ndarray, predicted_N: np.ndarray, labels: Sequence[str]) -> list[ClassMetrics]:

@@ -14,38 +14,14 @@ from lavis_emovit.evaluation.metrics.rows import group_indices, label_indices, p
 from lavis_emovit.evaluation.predictions import PredictionRow
 
 
-class PairedComparison(Result):
+class NumbersComparison(Result):
     """A metric of two models on the same instances.
 
     Attributes:
-        metric: `accuracy`, `balanced_accuracy`, `macro_f1` or `weighted_f1`.
         num_pairs: instances that both answered; `num_left_out` are those on which either failed with an error.
-        before, after, difference: the metric of each model, and after minus before.
-        interval: paired bootstrap of the difference; both models are measured on the same resamples.
-        num_only_before, num_only_after: instances that only one of the two predicted correctly.
-        p_value: of McNemar's exact test on these, two-sided; it is about accuracy, whatever the metric.
-    """
-
-    metric: str
-    num_pairs: int
-    num_left_out: int
-    before: float
-    after: float
-    difference: float
-    interval: Interval
-    num_only_before: int
-    num_only_after: int
-    p_value: float
-
-
-class NumbersComparison(Result):
-    """A metric of predicted numbers of two models on the same instances.
-
-    Attributes:
-        metric: `mean CCC` or `mean F1`.
-        num_pairs: instances that both answered; `num_left_out` are those on which either failed with an error.
-        before, after, difference: the metric of each model, and after minus before.
-        interval: paired bootstrap of the difference, None if it is undefined on most resamples.
+        difference: after minus before.
+        interval: paired bootstrap of the difference: both models are measured on the same resamples. None if the
+            difference is undefined on most of them.
     """
 
     metric: str
@@ -55,6 +31,19 @@ class NumbersComparison(Result):
     after: float
     difference: float
     interval: Interval | None
+
+
+class PairedComparison(NumbersComparison):
+    """`accuracy`, `balanced_accuracy`, `macro_f1` or `weighted_f1` of two models.
+
+    Attributes:
+        num_only_before, num_only_after: instances that only one of the two predicted correctly.
+        p_value: of McNemar's exact test on these, two-sided; it is about accuracy, whatever the metric.
+    """
+
+    num_only_before: int
+    num_only_after: int
+    p_value: float
 
 
 def compare_models(
@@ -71,14 +60,13 @@ def compare_models(
 
     Args:
         before, after: rows of the two models, in any order.
-        labels: of the set; a prediction that is not among them is wrong.
         metric: one of those that `PairedComparison` names.
-        num_resamples, seed, group_by: of the bootstrap, as in `classification_metrics`.
+        num_resamples, seed, group_by: as in `classification_metrics`.
 
     Raises:
         DataError: different instances, different labels, no pair that both answered, or an unknown metric.
     """
-    firsts, seconds, num_left_out = answered_by_both(_labelled_pairs(before, after))
+    firsts, seconds, num_left_out = answered_by_both(before, after)
     true_N = label_indices(firsts, labels)
     num_labels = len(labels)
     resamples = Resamples(len(firsts), group_indices(firsts, group_by), num_resamples=num_resamples, seed=seed)
@@ -94,8 +82,6 @@ def compare_models(
         resampled.append(confusion_metrics(resamples.counts(cells_N, num_cells), num_labels)[metric])
         right.append(predicted_N == true_N)
     difference = values[1] - values[0]
-    interval = resamples.interval(resampled[1] - resampled[0], difference, (-1.0, 1.0))
-    assert interval is not None
     only_before, only_after = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
     return PairedComparison(
         metric=metric,
@@ -104,7 +90,7 @@ def compare_models(
         before=values[0],
         after=values[1],
         difference=difference,
-        interval=interval,
+        interval=resamples.interval(resampled[1] - resampled[0], difference, (-1.0, 1.0)),
         num_only_before=only_before,
         num_only_after=only_after,
         p_value=mcnemar_exact(only_before, only_after),
@@ -114,14 +100,7 @@ def compare_models(
 def compare_numbers(
     metric: str, values: Sequence[float], resampled: Sequence[np.ndarray], resamples: Resamples, num_left_out: int
 ) -> NumbersComparison:
-    """The comparison of two models from a metric of each.
-
-    Args:
-        metric: its name.
-        values: the metric of the first and of the second model.
-        resampled: float64 [R] of each, the metric on the resamples.
-        resamples: of the pairs.
-        num_left_out: pairs that were skipped because of an error.
+    """The comparison of two models from a metric of each, on all rows and [R] on the resamples.
 
     Raises:
         DataError: the metric of one model is undefined.
@@ -141,14 +120,7 @@ def compare_numbers(
 
 
 def mcnemar_exact(num_only_before: int, num_only_after: int) -> float:
-    """Two-sided p value of McNemar's exact test (McNemar 1947): would a fair coin split them so unevenly?
-
-    Args:
-        num_only_before, num_only_after: instances that only the one or only the other model predicted correctly.
-
-    Returns:
-        in (0, 1]; 1 if there are none.
-    """
+    """Two-sided p value of McNemar's exact test (McNemar 1947) on the instances that only one model got right."""
     from scipy.stats import binomtest
 
     total = num_only_before + num_only_after
@@ -169,13 +141,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def paired_rows(
+def answered_by_both(
     before: Sequence[PredictionRow], after: Sequence[PredictionRow]
-) -> list[tuple[PredictionRow, PredictionRow]]:
-    """The two rows of each instance, by instance id.
+) -> tuple[list[PredictionRow], list[PredictionRow], int]:
+    """The rows of each model where neither failed, in the order of their instances, and the number of other pairs.
 
     Raises:
-        DataError: the instances differ, or there are none.
+        DataError: the instances or their labels differ, or no pair is left.
     """
     row_before = {row.instance_id: row for row in before}
     row_after = {row.instance_id: row for row in after}
@@ -184,32 +156,13 @@ def paired_rows(
         raise DataError(f"instance '{odd}' is in only one of the two lists; a paired comparison needs the same ones")
     if not row_before:
         raise DataError("no predictions to compare: the lists of rows are empty")
-    return [(row_before[instance_id], row_after[instance_id]) for instance_id in sorted(row_before)]
-
-
-def answered_by_both(
-    pairs: Sequence[tuple[PredictionRow, PredictionRow]],
-) -> tuple[list[PredictionRow], list[PredictionRow], int]:
-    """The rows of the first and of the second model where neither failed, and the number of the other pairs.
-
-    Raises:
-        DataError: no pair is left.
-    """
+    pairs = [(row_before[name], row_after[name]) for name in sorted(row_before)]
+    for first, second in pairs:
+        if first.label != second.label:
+            labels = f"labels '{first.label}' and '{second.label}'"
+            raise DataError(f"instance '{first.instance_id}': {labels} cannot be compared")
     answered = [(first, second) for first, second in pairs if first.error is None and second.error is None]
     if not answered:
         raise DataError(f"no instance was answered by both models; {len(pairs)} failed with an error")
     firsts, seconds = zip(*answered)
     return list(firsts), list(seconds), len(pairs) - len(answered)
-
-
-def _labelled_pairs(
-    before: Sequence[PredictionRow], after: Sequence[PredictionRow]
-) -> list[tuple[PredictionRow, PredictionRow]]:
-    """As `paired_rows`, after checking that both rows of a pair have the same label."""
-    pairs = paired_rows(before, after)
-    for first, second in pairs:
-        if first.label != second.label or first.label is None:
-            raise DataError(
-                f"instance '{first.instance_id}': labels '{first.label}' and '{second.label}' cannot be compared"
-            )
-    return pairs

@@ -11,12 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation.metrics.comparison import (
-    NumbersComparison,
-    answered_by_both,
-    compare_numbers,
-    paired_rows,
-)
+from lavis_emovit.evaluation.metrics.comparison import NumbersComparison, answered_by_both, compare_numbers
 from lavis_emovit.evaluation.metrics.registry import Headline, Metric, register_metric
 from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
@@ -77,25 +72,21 @@ def dimensional_metrics(
         rows: predictions; a row without the true number of a dimension is skipped there.
         names: the dimensions, keys of the rows' `true_values`.
         scale: both ends of the scale; an invalid answer counts as the farther one.
-        num_resamples, seed, group_by: of the intervals, as in `classification_metrics`.
+        num_resamples, seed, group_by: as in `classification_metrics`.
 
     Raises:
         DataError: no answered rows, a dimension without a true number in any row, or a row without its group.
     """
     answered = without_errors(rows)
-    groups_N = group_indices(answered, group_by)
-    resamples = Resamples(len(answered), groups_N, num_resamples=num_resamples, seed=seed)
+    resamples = Resamples(len(answered), group_indices(answered, group_by), num_resamples=num_resamples, seed=seed)
     dimensions: dict[str, DimensionMetrics] = {}
     mean_ccc_R = np.zeros(num_resamples)
     for name in names:
         known, true_M, predicted_M = value_arrays(answered, name)
-        if not known:
-            raise DataError(f"no row has a true '{name}', so it cannot be measured (true_values has no such key)")
+        features_NF = _features(answered, name, scale)
         is_valid_M = np.isfinite(predicted_M)
-        features_NF = _features(answered, known, true_M, predicted_M, scale)
-        filled_M = features_NF[known, 2]
         resampled = agreements(resamples.sums(features_NF))
-        over_all = _agreement(true_M, filled_M)
+        over_all = _agreement(true_M, features_NF[known, 2])
         whole = {key: value for key, value in over_all.model_dump().items() if value is not None}
         found = {key: resamples.interval(resampled[key], value) for key, value in whole.items()}
         dimensions[name] = DimensionMetrics(
@@ -128,26 +119,19 @@ def compare_dimensional(
     seed: int = 0,
     group_by: str | None = None,
 ) -> NumbersComparison:
-    """Compare the mean CCC of two models.
-
-    Args:
-        before, after: rows of the two models, in any order.
-        names, scale, num_resamples, seed, group_by: as in `dimensional_metrics`.
+    """Compare the mean CCC of two models; arguments as in `compare_models` and `dimensional_metrics`.
 
     Raises:
         DataError: different instances, no pair that both answered, a dimension without a true number in any row or with
             an undefined CCC.
     """
-    firsts, seconds, num_left_out = answered_by_both(paired_rows(before, after))
+    firsts, seconds, num_left_out = answered_by_both(before, after)
     resamples = Resamples(len(firsts), group_indices(firsts, group_by), num_resamples=num_resamples, seed=seed)
     values, resampled = [], []
     for rows in (firsts, seconds):
         value, value_R = 0.0, np.zeros(num_resamples)
         for name in names:
-            known, true_M, predicted_M = value_arrays(rows, name)
-            if not known:
-                raise DataError(f"no row has a true '{name}', so it cannot be compared")
-            features_NF = _features(rows, known, true_M, predicted_M, scale)
+            features_NF = _features(rows, name, scale)
             value += float(agreements(features_NF.sum(axis=0)[None])["ccc"][0]) / len(names)
             value_R += agreements(resamples.sums(features_NF))["ccc"] / len(names)
         values.append(value)
@@ -201,14 +185,11 @@ def agreements(sums_RF: np.ndarray) -> dict[str, np.ndarray]:
         }
 
 
-def _features(
-    rows: Sequence[PredictionRow],
-    known: Sequence[int],
-    true_M: np.ndarray,
-    predicted_M: np.ndarray,
-    scale: tuple[float, float],
-) -> np.ndarray:
+def _features(rows: Sequence[PredictionRow], name: str, scale: tuple[float, float]) -> np.ndarray:
     """float64 [N, 8], the features of the rows with a true number, invalid answers filled in; zeros for other rows."""
+    known, true_M, predicted_M = value_arrays(rows, name)
+    if not known:
+        raise DataError(f"no row has a true '{name}', so it cannot be measured (true_values has no such key)")
     features_NF = np.zeros((len(rows), NUM_FEATURES))
     filled_M = np.where(np.isfinite(predicted_M), predicted_M, farther_end(true_M, scale))
     features_NF[known] = agreement_features(true_M, filled_M)

@@ -71,8 +71,7 @@ def explanation_metrics(
 
     Args:
         rows: with `answer`, `prediction` and the record's facts in `slices`, named as in `EXPLAINED_FACTS`.
-        label_set: of the labels.
-        group_by: the slice whose groups intervals resample; None resamples rows.
+        group_by: as in `classification_metrics`.
 
     Raises:
         DataError: no rows, or only errors.
@@ -81,7 +80,6 @@ def explanation_metrics(
     texts = [row.answer or "" for row in answered]
     reasons = [reason_of(text) for text in texts]
     right_N = np.array([row.prediction is not None and row.prediction == row.label for row in answered], dtype=float)
-    consistency = Resamples(len(answered), group_indices(answered, group_by))
     has_reason = [len(_WORD.findall(reason)) >= MIN_REASON_WORDS for reason in reasons]
     claims = [
         contradicts_label(reason, row.prediction, label_set)
@@ -95,14 +93,12 @@ def explanation_metrics(
     if grounded:
         shares_M = np.array([share for _, share in grounded])
         resamples = Resamples(len(grounded), group_indices([row for row, _ in grounded], group_by))
-        grounding_interval = resamples.share_interval(resamples.means(shares_M[:, None])[:, 0], float(shares_M.mean()))
+        grounding_interval = resamples.mean_interval(shares_M)
     return ExplanationMetrics(
         num_samples=len(answered),
         num_errors=len(rows) - len(answered),
         consistency=float(right_N.mean()),
-        consistency_interval=consistency.share_interval(
-            consistency.means(right_N[:, None])[:, 0], float(right_N.mean())
-        ),
+        consistency_interval=Resamples(len(answered), group_indices(answered, group_by)).mean_interval(right_N),
         num_without_reason=has_reason.count(False),
         contradiction=float(np.mean(claims)) if claims else None,
         grounding=float(np.mean([share for _, share in grounded])) if grounded else None,
@@ -121,8 +117,7 @@ def reason_of(text: str) -> str:
     mark = _REASON_MARK.search(text)
     if mark is not None:
         return text[mark.end() :].strip()
-    sentences = _SENTENCE.findall(text)
-    return " ".join(part.strip() for part in sentences[1:])
+    return " ".join(part.strip() for part in _SENTENCE.findall(text)[1:])
 
 
 def grounding(text: str, slices: Mapping[str, str]) -> float | None:

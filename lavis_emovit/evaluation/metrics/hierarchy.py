@@ -19,8 +19,6 @@ class LevelMetrics(Result):
     """One level.
 
     Attributes:
-        label_set: of the level; the last level has the label set of the rows.
-        num_labels: of the set.
         num_samples: answered rows whose true label exists on the level; neutral has no polarity, for example.
         num_without_place: the other answered rows, which this level ignores.
         num_invalid: predictions that are not in the label set of the rows; they are wrong on every level.
@@ -43,7 +41,7 @@ class LevelMetrics(Result):
 
 
 class HierarchyMetrics(Result):
-    """Levels from the coarsest to the finest."""
+    """Levels from the coarsest to the finest, the label set of the rows."""
 
     levels: list[LevelMetrics]
     num_errors: int
@@ -61,10 +59,9 @@ def hierarchy_metrics(
     """Measure the same predictions on coarser label sets and on their own.
 
     Args:
-        rows: predictions with labels of `label_set`.
-        label_set: name of a label set, such as `webemo25`.
+        label_set: name of the label set of the rows, such as `webemo25`.
         coarser: names of coarser sets, coarsest first, such as `("polarity2", "parrott6")`.
-        num_resamples, seed, group_by: of the intervals, as in `classification_metrics`.
+        num_resamples, seed, group_by: as in `classification_metrics`.
 
     Raises:
         DataError: no answered rows, an unknown label or set, sets without a common hierarchy, a level without any of

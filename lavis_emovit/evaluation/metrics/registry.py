@@ -30,10 +30,8 @@ class MeasuredRows:
     """The rows of one model and scoring method on one benchmark.
 
     Attributes:
-        rows: answers to the first variant of the question.
-        all_variants: answers to every variant.
-        settings: of the benchmark.
-        label_set: of the benchmark, or None for kinds without labels.
+        rows: answers to the first variant of the question; `all_variants` has those to every variant.
+        label_set: None for kinds without labels.
         group_by: the slice whose groups intervals resample, such as a person; None resamples rows.
     """
 
@@ -45,7 +43,6 @@ class MeasuredRows:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels of a benchmark of labels."""
         assert self.label_set is not None, "this kind of benchmark has no labels"
         return self.label_set.labels
 
@@ -56,7 +53,6 @@ class Headline:
 
     Attributes:
         field: of the metric's result; its interval is `<field>_interval`.
-        title: in tables.
         counts: the result -> number of measured answers, and how many of them are invalid.
         compare: rows of two models on the same instances -> the paired comparison.
     """
@@ -73,7 +69,6 @@ class Metric:
 
     Attributes:
         name: key among the `metrics` of a result in metrics.json.
-        kinds: of benchmarks.
         measure: rows -> a result model or plain values; None where the metric does not apply to these rows.
         result: class of the result, from which the names of its numbers are known; None for plain values.
         keys: field of the result -> its keys, for fields that are mappings with known keys.

@@ -22,13 +22,8 @@ _WEIGHTS_KEPT = 64_000_000  # up to 64 MB of resamples are kept for the next met
 class Resamples:
     """R resamples of N rows with replacement; the same seed gives the same resamples.
 
-    Args:
-        num_rows: N.
-        groups_N: number of each row's group, from 0, to draw whole groups, because rows of one person are not
-            independent. None draws rows.
-        num_resamples: R.
-        seed: of the resamples.
-        level: of the intervals, 0.95 for 95 %.
+    With `groups_N`, the number of each row's group from 0, whole groups are drawn, because rows of one person are not
+    independent.
     """
 
     def __init__(
@@ -124,6 +119,12 @@ class Resamples:
         assert interval is not None
         return interval
 
+    def mean_interval(self, values_N: np.ndarray, value_range: tuple[float, float] = (0.0, 1.0)) -> Interval:
+        """As `interval`, for the mean of one value a row; `value_range` has the least and the greatest possible one."""
+        interval = self.interval(self.means(values_N[:, None])[:, 0], float(values_N.mean()), value_range)
+        assert interval is not None
+        return interval
+
 
 def bootstrap_interval(
     values_N: np.ndarray,
@@ -134,19 +135,7 @@ def bootstrap_interval(
     value_range: tuple[float, float] = (0.0, 1.0),
     groups_N: np.ndarray | None = None,
 ) -> Interval:
-    """Percentile bootstrap interval of the mean.
-
-    Args:
-        values_N: one value a row: 1 or 0 for right and wrong, or the difference of two models on the same row.
-        num_resamples, level, seed, groups_N: as in `Resamples`.
-        value_range: the least and the greatest value that a row can have.
-
-    Returns:
-        the interval; for values that are all the same, see `Resamples.interval`.
-    """
+    """Percentile bootstrap interval of the mean of one value a row, see `Resamples` and `Resamples.mean_interval`."""
     values_N = np.asarray(values_N, dtype=np.float64)
     resamples = Resamples(len(values_N), groups_N, num_resamples=num_resamples, seed=seed, level=level)
-    means_R = resamples.means(values_N[:, None])[:, 0]
-    interval = resamples.interval(means_R, float(values_N.mean()), value_range)
-    assert interval is not None
-    return interval
+    return resamples.mean_interval(values_N, value_range)

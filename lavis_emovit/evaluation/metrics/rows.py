@@ -14,7 +14,6 @@ RECORD = "record_id"
 
 
 def row_name(row: PredictionRow) -> str:
-    """The name of a row in messages."""
     return f"prediction of instance '{row.instance_id}'"
 
 
@@ -111,10 +110,7 @@ def value_arrays(rows: Sequence[PredictionRow], name: str) -> tuple[list[int], n
 
 
 def group_indices(rows: Sequence[PredictionRow], group_by: str | None) -> np.ndarray | None:
-    """int64 [N], the number of each row's group, or None if rows are not grouped.
-
-    Args:
-        group_by: a key of the rows' `slices`, or `record_id`; None for no groups.
+    """int64 [N], the number of each row's group: a key of its `slices`, or `record_id`. None for no groups.
 
     Raises:
         DataError: a row without that key.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics.classification import classification_metrics
@@ -16,25 +16,16 @@ SMALL_SLICE = 30
 
 _ROW_FIELDS = ("label", "status", "variant")
 
-MetricsT = TypeVar("MetricsT")
-
 
 @dataclass(frozen=True)
-class Slice(Generic[MetricsT]):
-    """The rows with one value of a field.
+class Slice:
+    """The rows with one value of a field."""
 
-    Attributes:
-        value: of the field; None for the rows without one.
-        num_samples: answered rows; `num_errors` are the others.
-        is_small: whether there are too few answered rows.
-        metrics: of these rows, or None if all are errors.
-    """
-
-    value: str | None
-    num_samples: int
+    value: str | None  # None: the rows without one
+    num_samples: int  # answered rows; `num_errors` are the others
     num_errors: int
     is_small: bool
-    metrics: MetricsT | None
+    metrics: Any  # None if all rows are errors
 
 
 def slice_rows(rows: Sequence[PredictionRow], field: str) -> dict[str | None, list[PredictionRow]]:
@@ -59,31 +50,21 @@ def slice_rows(rows: Sequence[PredictionRow], field: str) -> dict[str | None, li
 def slice_metrics(
     rows: Sequence[PredictionRow],
     field: str,
-    measure: Callable[[list[PredictionRow]], MetricsT],
+    measure: Callable[[list[PredictionRow]], Any],
     *,
     small: int = SMALL_SLICE,
-) -> list[Slice[MetricsT]]:
-    """Metrics of each slice.
+) -> list[Slice]:
+    """Metrics of each slice of `slice_rows`; slices with fewer than `small` answered rows are marked.
 
     Args:
-        rows: predictions.
-        field: as in `slice_rows`.
         measure: any metric of this folder with its other arguments bound, such as
             `lambda rows: classification_metrics(rows, labels)`.
-        small: slices with fewer answered rows are marked.
     """
     slices = []
     for value, members in slice_rows(rows, field).items():
-        num_samples = sum(row.error is None for row in members)
-        slices.append(
-            Slice(
-                value=value,
-                num_samples=num_samples,
-                num_errors=len(members) - num_samples,
-                is_small=num_samples < small,
-                metrics=measure(members) if num_samples else None,
-            )
-        )
+        count = sum(row.error is None for row in members)
+        metrics = measure(members) if count else None
+        slices.append(Slice(value, count, len(members) - count, count < small, metrics))
     return slices
 
 

@@ -59,8 +59,7 @@ def soft_label_metrics(
 
     Args:
         rows: predictions with `votes`; scores on all of them or on none.
-        labels: the C labels of the set.
-        num_resamples, seed, group_by: of the intervals, as in `classification_metrics`.
+        num_resamples, seed, group_by: as in `classification_metrics`.
 
     Raises:
         DataError: no answered rows, a row without votes, votes or scores for an unknown label, scores on some rows

@@ -6,7 +6,10 @@ of the catalogues of models and datasets.
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
+import pkgutil
 import re
 from pathlib import Path
 
@@ -39,6 +42,14 @@ def registered_names(*, custom: bool = True) -> dict[str, dict[str, str]]:
     for name in dataset_files(custom=custom):
         names.setdefault("builder", {}).setdefault(name, DECLARED_DATASETS)
     return names
+
+
+@functools.cache
+def import_modules(package: str) -> None:
+    """Import every module of a package in alphabetical order, so that each has registered what it defines."""
+    found = pkgutil.iter_modules(importlib.import_module(package).__path__)
+    for name in sorted(module.name for module in found):
+        importlib.import_module(f"{package}.{name}")
 
 
 def model_files() -> dict[str, Path]:

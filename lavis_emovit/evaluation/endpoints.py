@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
 
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.settings import parse_settings
 
 
-def checked_endpoint(values: dict[str, Any]) -> dict[str, Any]:
-    """The values, unchanged.
-
-    Raises:
-        ValueError: unknown keys or wrong values; all of them are named.
-    """
+def _checked(values: dict[str, Any]) -> dict[str, Any]:
     settings, problems = parse_settings(ChatSettings, values, "")
     if settings is None or problems:
         raise ValueError("; ".join(problem.removeprefix(".") for problem in problems))
     return values
+
+
+# Settings of an endpoint as plain values; all unknown keys and wrong values are reported.
+Endpoint = Annotated[dict[str, Any], Field(min_length=1), AfterValidator(_checked)]

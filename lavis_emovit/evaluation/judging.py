@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from lavis_emovit.chat.json_text import find_json
 from lavis_emovit.chat.request import ChatImage, ChatRequest, Message
 from lavis_emovit.chat.settings import ChatSettings
-from lavis_emovit.evaluation.endpoints import checked_endpoint
+from lavis_emovit.evaluation.endpoints import Endpoint
 from lavis_emovit.evaluation.metrics.explanations import EXPLAINED_FACTS
 from lavis_emovit.evaluation.metrics.resampling import bootstrap_interval
 from lavis_emovit.evaluation.metrics.results import Interval, Result
@@ -47,21 +47,15 @@ class JudgeSettings(Settings):
 
     Attributes:
         chat: settings of the endpoint; the default temperature is 0.
-        limit: number of explanations of each model, the first ones; None: all.
+        limit: number of explanations of each model; None: all.
         prompt: file with your own instructions for the judge.
     """
 
-    chat: dict[str, Any] = Field(min_length=1)
+    chat: Endpoint
     limit: int | None = Field(default=None, ge=1)
     prompt: str | None = None
 
-    @field_validator("chat")
-    @classmethod
-    def _endpoint_is_valid(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return checked_endpoint(value)
-
     def endpoint(self) -> ChatSettings:
-        """The endpoint's settings."""
         return ChatSettings.model_validate({"temperature": 0.0, "max_output_tokens": 300, **self.chat})
 
     def load_prompt(self) -> Prompt:
@@ -75,47 +69,30 @@ class JudgeSettings(Settings):
 
 @dataclass(frozen=True)
 class Judgement:
-    """The score of one explanation.
-
-    Attributes:
-        instance_id: of the row.
-        judge: name of the model.
-        prompt, prompt_sha256: its instructions.
-        score: 1 to 5, or None for a reply without one.
-        reason: in the judge's words.
-        reply: raw; None if there was none.
-    """
+    """The score of one explanation."""
 
     instance_id: str
-    judge: str
+    judge: str  # name of the model
     prompt: str
     prompt_sha256: str
-    score: int | None
+    score: int | None  # 1 to 5, or None for a reply without one
     reason: str
-    reply: str | None
+    reply: str | None  # raw
 
     def to_json(self) -> str:
-        """One line."""
         return json.dumps(vars(self), ensure_ascii=False)
 
 
 class JudgeMetrics(Result):
-    """Scores of a judge.
-
-    Attributes:
-        judge, prompt: the model and its instructions.
-        num_judged: explanations with a score; `num_unusable` replies had none.
-        mean, interval: of the scores, from 1 to 5; None without scores.
-        counts: score -> number of explanations.
-    """
+    """Scores of a judge, from 1 to 5."""
 
     judge: str
     prompt: str
-    num_judged: int
+    num_judged: int  # explanations with a score; `num_unusable` replies had none
     num_unusable: int
-    mean: float | None
+    mean: float | None  # None without scores
     interval: Interval | None
-    counts: dict[int, int]
+    counts: dict[int, int]  # score -> number of explanations
 
 
 def judge_request(row: PredictionRow, image: ChatImage, prompt: Prompt, settings: ChatSettings) -> ChatRequest:
@@ -148,13 +125,12 @@ def judge_metrics(judgements: Sequence[Judgement]) -> JudgeMetrics | None:
     if not judgements:
         return None
     scores = np.array([one.score for one in judgements if one.score is not None], dtype=float)
-    interval = bootstrap_interval(scores, value_range=(1.0, 5.0)) if len(scores) else None
     return JudgeMetrics(
         judge=judgements[0].judge,
         prompt=judgements[0].prompt,
         num_judged=len(scores),
         num_unusable=len(judgements) - len(scores),
         mean=float(scores.mean()) if len(scores) else None,
-        interval=interval,
+        interval=bootstrap_interval(scores, value_range=(1.0, 5.0)) if len(scores) else None,
         counts={score: int((scores == score).sum()) for score in SCORES},
     )

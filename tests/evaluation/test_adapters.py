@@ -63,8 +63,8 @@ def clip_folder(tmp_path_factory):
 
 
 def _llava(folder, **settings):
-    values = {"adapter": "transformers", "path": str(folder), "dtype": "float32", **settings}
-    return TransformersModel(TransformersModelSettings(**values), "cpu")
+    values = {"adapter": "transformers", "path": str(folder), "dtype": "float32", "device": "cpu", **settings}
+    return TransformersModel(TransformersModelSettings(**values))
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,10 @@ def test_models_that_cannot_be_used_are_told(llava_folder, tmp_path):
 
 
 def test_clip_zero_shot_is_the_computation_by_hand(clip_folder):
-    settings = ClipSettings(adapter="clip", path=str(clip_folder), prompts=("a {label} day", "so {label}"))
-    baseline = ClipBaseline(settings, "cpu")
+    settings = ClipSettings(
+        adapter="clip", path=str(clip_folder), prompts=("a {label} day", "so {label}"), device="cpu"
+    )
+    baseline = ClipBaseline(settings)
     assert isinstance(baseline, Baseline) and not baseline.learns
     label_set = get_label_set("labels:awe, fear, joy")
     baseline.fit((), EMOTION, label_set)
@@ -187,7 +189,7 @@ def test_clip_zero_shot_is_the_computation_by_hand(clip_folder):
 
 
 def test_clip_probe_learns_what_is_separable(clip_folder, caplog):
-    baseline = ClipBaseline(ClipSettings(adapter="clip_probe", path=str(clip_folder)), "cpu")
+    baseline = ClipBaseline(ClipSettings(adapter="clip_probe", path=str(clip_folder), device="cpu"))
     red, blue = (230, 30, 30), (30, 30, 230)
     items = [
         item(n, picture(n, red if n % 2 else blue), label=("sadness", "joy")[n % 2], values={"AU12": float(n % 2)})

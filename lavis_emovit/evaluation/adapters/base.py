@@ -9,11 +9,8 @@ know it. Modules elsewhere may register adapters too, if they are imported befor
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, get_args, runtime_checkable
 
@@ -21,6 +18,7 @@ from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind, Method, Truth
 from lavis_emovit.evaluation.questions import Question
 from lavis_emovit.records import EmotionRecord
+from lavis_emovit.registered import import_modules
 from lavis_emovit.settings import Settings
 
 
@@ -53,7 +51,6 @@ class LanguageModel(Protocol):
 
     @property
     def images_at_once(self) -> int:
-        """See the class."""
         return 0
 
     def close(self) -> None:
@@ -75,16 +72,12 @@ class LanguageModel(Protocol):
     def score(
         self, images: Sequence[Any], image_index: Sequence[int], questions: Sequence[Question], method: Method
     ) -> list[list[float]]:
-        """Log-scores of each question's candidates.
+        """Log-scores of the candidates of N questions with the same candidates and the same answer prefix.
 
         Args:
             images: B prepared images.
-            image_index: the image of each of the N questions.
-            questions: N questions with the same candidates and the same answer prefix.
+            image_index: the image of each question.
             method: how the log-probabilities of a candidate's tokens become its score.
-
-        Returns:
-            N lists with one number for each candidate.
         """
         ...
 
@@ -97,15 +90,10 @@ class LanguageModel(Protocol):
 
 @runtime_checkable
 class Baseline(Protocol):
-    """A model that predicts labels or values directly; adapters inherit from this class.
-
-    Attributes:
-        kinds: the kinds of benchmarks that it supports.
-        learns: whether it needs a training split.
-    """
+    """A model that predicts labels or values directly; adapters inherit from this class."""
 
     kinds: frozenset[Kind]
-    learns: bool
+    learns: bool  # whether it needs a training split
 
     def close(self) -> None:
         """Release what the baseline holds besides memory."""
@@ -130,13 +118,7 @@ class Baseline(Protocol):
 
 @dataclass(frozen=True)
 class ModelPlace:
-    """Where a suite opens a model.
-
-    Attributes:
-        name: of the model in the suite.
-        folder: of the suite.
-        cache_dir: folder of what suites share.
-    """
+    """Where a suite opens a model: its name there, the folder of the suite, and the folder that suites share."""
 
     name: str
     folder: Path
@@ -145,14 +127,9 @@ class ModelPlace:
 
 @dataclass(frozen=True)
 class Adapter:
-    """A kind of model that suites can evaluate.
+    """A kind of model that suites can evaluate."""
 
-    Attributes:
-        settings: of an entry in `suite.models`; its field `adapter` is a Literal of the adapter's names.
-        open: makes the model of an entry.
-    """
-
-    settings: type[Settings]
+    settings: type[Settings]  # of an entry in `suite.models`; its field `adapter` is a Literal of the adapter's names
     open: Callable[[Any, ModelPlace], LanguageModel | Baseline]
 
 
@@ -176,13 +153,5 @@ def register_adapter(
 
 def adapters() -> Mapping[str, Adapter]:
     """All registered adapters by name."""
-    _load_modules()
+    import_modules(__package__)
     return _ADAPTERS
-
-
-@cache
-def _load_modules() -> None:
-    """Import every module of this folder, so that each has registered its adapter."""
-    package = importlib.import_module(__package__)
-    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
-        importlib.import_module(f"{__package__}.{module.name}")

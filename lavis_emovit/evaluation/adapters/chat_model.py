@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
-
 from lavis_emovit.chat.ledger import Ledger
 from lavis_emovit.chat.request import ChatImage, ChatRequest, Message
 from lavis_emovit.chat.run import run_requests
@@ -21,7 +19,7 @@ from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.errors import ConfigError, UserError
 from lavis_emovit.evaluation.adapters.base import Failure, LanguageModel, ModelPlace, register_adapter
 from lavis_emovit.evaluation.benchmarks import Method
-from lavis_emovit.evaluation.endpoints import checked_endpoint
+from lavis_emovit.evaluation.endpoints import Endpoint
 from lavis_emovit.evaluation.questions import Question
 from lavis_emovit.images import decode_image
 from lavis_emovit.settings import Settings
@@ -31,25 +29,14 @@ class ChatModelSettings(Settings):
     """`adapter: chat`; `chat` holds the settings of the endpoint, with temperature 0 by default."""
 
     adapter: Literal["chat"]
-    chat: dict[str, Any] = Field(min_length=1)
-
-    @field_validator("chat")
-    @classmethod
-    def _endpoint_is_valid(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return checked_endpoint(value)
+    chat: Endpoint
 
     def endpoint(self) -> ChatSettings:
-        """The endpoint's settings."""
         return ChatSettings.model_validate({"temperature": 0.0, **self.chat})
 
 
 class ChatModel(LanguageModel):
-    """See `lavis_emovit.evaluation.adapters.base.LanguageModel`.
-
-    Args:
-        settings: the endpoint.
-        ledger_path: where replies are kept.
-    """
+    """A model behind an endpoint; its replies are kept in the ledger at `ledger_path`."""
 
     methods: frozenset[Method] = frozenset({"generation"})
 
@@ -64,7 +51,6 @@ class ChatModel(LanguageModel):
         self._files = ImageFiles(self.settings)
 
     def identity(self) -> dict[str, Any]:
-        """The model's name, its address, and the parameters of its replies."""
         return {
             "adapter": "chat",
             "model": self.settings.model,
@@ -76,7 +62,7 @@ class ChatModel(LanguageModel):
         }
 
     def prepare(self, image_bytes: bytes) -> bytes:
-        """The bytes themselves, after a check that they are an image."""
+        """The bytes themselves, if they are an image."""
         decode_image(image_bytes, min_side_px=self.settings.image_max_side_px)
         return image_bytes
 
@@ -89,7 +75,6 @@ class ChatModel(LanguageModel):
     def write(
         self, images: Sequence[bytes], image_index: Sequence[int], questions: Sequence[Question]
     ) -> list[str | Failure]:
-        """See `LanguageModel.write`."""
         files = [self._files.put(data) for data in images]
         requests = [self._request(files[place], question) for place, question in zip(image_index, questions)]
         progress = run_requests(requests, self.settings, self._ledger)
@@ -107,7 +92,6 @@ class ChatModel(LanguageModel):
         return answers
 
     def close(self) -> None:
-        """Close the ledger."""
         self._ledger.close()
         self._files.close()
 
@@ -118,17 +102,11 @@ class ChatModel(LanguageModel):
 
 
 class ImageFiles:
-    """Images from shards as temporary files, which chat requests need; a context manager."""
+    """Images from shards as temporary files, which chat requests need; for `contextlib.closing`."""
 
     def __init__(self, settings: ChatSettings):
         self._settings = settings
         self._folder = tempfile.TemporaryDirectory(prefix="emovit-images-")
-
-    def __enter__(self) -> ImageFiles:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def put(self, data: bytes) -> ChatImage:
         """Write an image, once for the same bytes."""
@@ -140,12 +118,10 @@ class ImageFiles:
         return ChatImage(path, sha256, chat.image_max_side_px, chat.image_quality, chat.image_detail)
 
     def clear(self) -> None:
-        """Delete the files."""
         for path in Path(self._folder.name).iterdir():
             path.unlink()
 
     def close(self) -> None:
-        """Delete the folder."""
         self._folder.cleanup()
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from lavis_emovit.emotion.labels import LabelSet
-from lavis_emovit.errors import UserError
-from lavis_emovit.evaluation.adapters.base import Baseline, Item, ModelPlace, register_adapter
+from lavis_emovit.evaluation.adapters.base import Baseline, Item, register_adapter
 from lavis_emovit.evaluation.adapters.heads import LinearHead, learnable
-from lavis_emovit.evaluation.adapters.transformers_model import weights_hash
+from lavis_emovit.evaluation.adapters.transformers_model import explain_loading, weights_identity
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind
 from lavis_emovit.images import decode_image
 from lavis_emovit.settings import Settings
@@ -55,57 +53,43 @@ class ClipSettings(Settings):
 
 
 class ClipBaseline(Baseline):
-    """See `lavis_emovit.evaluation.adapters.base.Baseline`.
+    """A CLIP model.
 
     Zero-shot: the log-softmax of cosine similarity times the model's own scale. An axis of affect is the difference
     between the shares of its two prompts, in [-1, 1]. Only the probe predicts action units.
-
-    Args:
-        settings: which model, and how.
-        device: where it computes.
 
     Raises:
         UserError: the model cannot be loaded.
     """
 
-    def __init__(self, settings: ClipSettings, device: Any):
+    def __init__(self, settings: ClipSettings):
         import torch
         import transformers
 
-        self.settings = settings
+        from lavis_emovit.distributed.devices import choose_device
+
+        self.settings, self._torch = settings, torch
         self.learns = settings.adapter == "clip_probe"
         zero_shot: frozenset[Kind] = frozenset({"emotion", "valence_arousal"})
         self.kinds: frozenset[Kind] = zero_shot | {"action_units"} if self.learns else zero_shot
-        try:
+        device = choose_device(settings.device)
+        with explain_loading(settings.path, "CLIP"):
             self._processor = transformers.CLIPProcessor.from_pretrained(settings.path)
             model: Any = transformers.CLIPModel.from_pretrained(settings.path)
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"{settings.path}: no CLIP model that transformers can load ({reason})") from None
-        self._torch, self._model = torch, model.to(device).eval()
+        self._model = model.to(device).eval()
         self._head = LinearHead()
         self._labels: tuple[str, ...] | None = None
 
     def identity(self) -> dict[str, Any]:
-        """The weights and the prompts."""
-        folder = Path(self.settings.path)
-        known: dict[str, Any] = {
-            "adapter": self.settings.adapter,
-            "path": folder.name if folder.is_dir() else self.settings.path,
-            "weights": weights_hash(folder) if folder.is_dir() else getattr(self._model.config, "_commit_hash", None),
-        }
+        known = {"adapter": self.settings.adapter, **weights_identity(self.settings.path, self._model)}
         return known if self.learns else {**known, "prompts": list(self.settings.prompts)}
 
     def fit(self, items: Iterable[Item], benchmark: BenchmarkSettings, label_set: LabelSet | None) -> None:
-        """See `Baseline.fit`; the zero-shot classifier only needs the labels."""
         self._labels = label_set.labels if label_set is not None else None
-        if not self.learns:
-            return
-        features, truths = learnable(items, self._image_features, _IMAGES_PER_PASS)
-        self._head.fit(features, truths, self._labels)
+        if self.learns:
+            self._head.fit(*learnable(items, self._image_features, _IMAGES_PER_PASS), self._labels)
 
     def predict(self, items: Sequence[Item]) -> list[dict[str, float]]:
-        """See `Baseline.predict`."""
         starts = range(0, len(items), _IMAGES_PER_PASS)
         parts = [[item.image_bytes for item in items[start : start + _IMAGES_PER_PASS]] for start in starts]
         features_ND = np.concatenate([self._image_features(part) for part in parts])
@@ -153,10 +137,4 @@ def _pooled(output: Any) -> np.ndarray:
     return tensor.float().cpu().numpy()
 
 
-def _open(entry: ClipSettings, place: ModelPlace) -> ClipBaseline:
-    from lavis_emovit.distributed.devices import choose_device
-
-    return ClipBaseline(entry, choose_device(entry.device))
-
-
-register_adapter(ClipSettings, _open)
+register_adapter(ClipSettings, lambda entry, place: ClipBaseline(entry))

@@ -25,7 +25,7 @@ class ColoursSettings(Settings):
 
 
 class ColoursBaseline(Baseline):
-    """See `lavis_emovit.evaluation.adapters.base.Baseline`: a linear head on `colour_features`."""
+    """A linear head on `colour_features`."""
 
     kinds: frozenset[Kind] = frozenset({"emotion", "valence_arousal", "action_units"})
     learns = True
@@ -35,16 +35,13 @@ class ColoursBaseline(Baseline):
         self._head = LinearHead()
 
     def identity(self) -> dict[str, Any]:
-        """Its name and the number of features."""
         return {"adapter": "colours", "features": 2 + _HUES + 2 * _STEPS + 6}
 
     def fit(self, items: Iterable[Item], benchmark: BenchmarkSettings, label_set: LabelSet | None) -> None:
-        """See `Baseline.fit`."""
         features, truths = learnable(items, _features)
         self._head.fit(features, truths, label_set.labels if label_set is not None else None)
 
     def predict(self, items: Sequence[Item]) -> list[dict[str, float]]:
-        """See `Baseline.predict`."""
         return self._head.predict(_features([item.image_bytes for item in items]))
 
 
@@ -53,30 +50,17 @@ def _features(images: Sequence[bytes]) -> np.ndarray:
 
 
 def colour_features(image_bytes: bytes) -> np.ndarray:
-    """Brightness, colourfulness, histograms of hue (by saturation), saturation and value, means and spreads of RGB.
-
-    Returns:
-        float64 [28].
-    """
-    image = decode_image(image_bytes, min_side_px=_SIDE_PX)
-    small = image.resize((_SIDE_PX, _SIDE_PX))
+    """float64 [28]: brightness, colourfulness, histograms of hue (by saturation), saturation, value; RGB mean and std."""
+    small = decode_image(image_bytes, min_side_px=_SIDE_PX).resize((_SIDE_PX, _SIDE_PX))
     hsv = np.asarray(small.convert("HSV"), dtype=np.float64) / 255
     rgb = np.asarray(small, dtype=np.float64) / 255
     hue, saturation, value = (hsv[..., channel].ravel() for channel in range(3))
     hues, _ = np.histogram(hue, bins=_HUES, range=(0, 1), weights=saturation)
     saturations, _ = np.histogram(saturation, bins=_STEPS, range=(0, 1))
     values, _ = np.histogram(value, bins=_STEPS, range=(0, 1))
-    num_pixels = _SIDE_PX * _SIDE_PX
-    return np.concatenate(
-        [
-            [brightness(small), colorfulness(small)],
-            hues / num_pixels,
-            saturations / num_pixels,
-            values / num_pixels,
-            rgb.mean(axis=(0, 1)),
-            rgb.std(axis=(0, 1)),
-        ]
-    )
+    histograms = np.concatenate([hues, saturations, values]) / (_SIDE_PX * _SIDE_PX)
+    overall = [brightness(small), colorfulness(small)]
+    return np.concatenate([overall, histograms, rgb.mean(axis=(0, 1)), rgb.std(axis=(0, 1))])
 
 
 register_adapter(ColoursSettings, lambda entry, place: ColoursBaseline(entry))

@@ -21,7 +21,7 @@ class ConstantSettings(Settings):
 
 
 class ConstantBaseline(Baseline):
-    """See `lavis_emovit.evaluation.adapters.base.Baseline`.
+    """Predictions without a look at the image.
 
     `majority` is certain of the largest class of the training split. `prior` returns the classes' shares (counts plus
     one, so that none is impossible). Both choose the same label; their calibration differs. Values are the means of
@@ -36,11 +36,9 @@ class ConstantBaseline(Baseline):
         self._answer: dict[str, float] = {}
 
     def identity(self) -> dict[str, Any]:
-        """Its name."""
         return {"adapter": self.settings.adapter}
 
     def fit(self, items: Iterable[Item], benchmark: BenchmarkSettings, label_set: LabelSet | None) -> None:
-        """See `Baseline.fit`."""
         truths = [item.truth for item in items]
         if not truths:
             raise DataError("the training split has no record with a truth to learn from")
@@ -61,7 +59,6 @@ class ConstantBaseline(Baseline):
         self._answer = {name: sums[name] / seen[name] for name in sorted(seen)}
 
     def predict(self, items: Sequence[Item]) -> list[dict[str, float]]:
-        """See `Baseline.predict`."""
         return [dict(self._answer) for _ in items]
 
 

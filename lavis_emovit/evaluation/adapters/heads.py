@@ -21,15 +21,9 @@ _TINY = 1e-12
 def learnable(
     items: Iterable[Item], features_of: Callable[[Sequence[bytes]], np.ndarray], at_once: int = 1
 ) -> tuple[np.ndarray, list[Truth]]:
-    """Features and truths of the images that can be decoded; the others are reported and skipped.
+    """Features [N, D] and N truths of the images that can be decoded; the others are reported and skipped.
 
-    Args:
-        items: the training split.
-        features_of: images -> features [N, D].
-        at_once: images of one call.
-
-    Returns:
-        [N, D] and N truths; without any, [0, 1].
+    `features_of` gets `at_once` images in one call.
     """
     features: list[np.ndarray] = []
     truths: list[Truth] = []
@@ -73,14 +67,12 @@ class LinearHead:
             raise DataError("the training split has no record with a truth to learn from")
         if labels is not None:
             self._labels = list(labels)
-            self._models = {"": _classifier(features_ND, [truth.label or "" for truth in truths])}
+            self._models = {"": _fitted(features_ND, [truth.label or "" for truth in truths])}
             return
         self._labels, self._models = [], {}
-        names = sorted({name for truth in truths for name in truth.values or {}})
-        for name in names:
+        for name in sorted({name for truth in truths for name in truth.values or {}}):
             known = [number for number, truth in enumerate(truths) if name in (truth.values or {})]
-            targets = [(truths[number].values or {})[name] for number in known]
-            self._models[name] = _regressor(features_ND[known], targets)
+            self._models[name] = _fitted(features_ND[known], [(truths[number].values or {})[name] for number in known])
 
     def predict(self, features_ND: np.ndarray) -> list[dict[str, float]]:
         """Label -> log-probability (labels never seen in training are very unlikely), or name -> value."""
@@ -97,19 +89,14 @@ class LinearHead:
         return [{name: float(values[row]) for name, values in predicted.items()} for row in range(len(features_ND))]
 
 
-def _classifier(features_ND: np.ndarray, labels: Sequence[str]) -> Any:
-    from sklearn.linear_model import LogisticRegression
+def _fitted(features_ND: np.ndarray, targets: list[Any]) -> Any:
+    """A classifier of labels or a regressor of numbers; the label itself if there is only one."""
+    from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    if len(set(labels)) == 1:
-        return labels[0]
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(features_ND, list(labels))
-
-
-def _regressor(features_ND: np.ndarray, targets: Sequence[float]) -> Any:
-    from sklearn.linear_model import Ridge
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    return make_pipeline(StandardScaler(), Ridge()).fit(features_ND, list(targets))
+    has_labels = isinstance(targets[0], str)
+    if has_labels and len(set(targets)) == 1:
+        return targets[0]
+    head = LogisticRegression(max_iter=2000) if has_labels else Ridge()
+    return make_pipeline(StandardScaler(), head).fit(features_ND, targets)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -26,7 +26,8 @@ NORMALIZE: dict[Method, Normalization] = {
     "likelihood_calibrated": "calibrated",
 }
 
-T = TypeVar("T")
+# Calls a function that uses the model: without gradients, with autocast, and with all weights available.
+Run = Callable[[Callable[[], Any]], Any]
 
 
 class LavisModelSettings(Settings):
@@ -36,7 +37,6 @@ class LavisModelSettings(Settings):
         arch, model_type: as in a recipe's `model`.
         checkpoint: a checkpoint folder, or a run's folder for its best checkpoint; null: the model as published.
         config: settings over the model's defaults, as a recipe has them below `model`.
-        amp: precision of forward passes.
         device: `auto` takes the GPU if there is one.
     """
 
@@ -55,23 +55,10 @@ class LavisModelSettings(Settings):
         return {False: "off", True: "bf16"}.get(value, value) if isinstance(value, bool) else value
 
 
-class Run(Protocol):
-    """Calls a function that uses the model: without gradients, with autocast, and with all weights available."""
-
-    def __call__(self, function: Callable[[], T], /) -> T: ...
-
-
 class LavisModel(LanguageModel):
-    """See `lavis_emovit.evaluation.adapters.base.LanguageModel`.
+    """A model of this plugin on its device, with the processors of images and questions from training.
 
-    Args:
-        model: on its device.
-        image_processor: called on a decoded image.
-        text_processor: called on every question, as in training.
-        run: calls the model.
-        device: of the batches.
-        identity: what decides the answers.
-        num_beams, min_length: of written answers.
+    Written answers are greedy unless there are several beams.
     """
 
     methods: frozenset[Method] = frozenset({*NORMALIZE, "generation"})
@@ -95,7 +82,6 @@ class LavisModel(LanguageModel):
         self._num_beams, self._min_length = num_beams, min_length
 
     def identity(self) -> dict[str, Any]:
-        """Architecture, weights and settings."""
         return dict(self._identity)
 
     def prepare(self, image_bytes: bytes) -> torch.Tensor:
@@ -106,13 +92,11 @@ class LavisModel(LanguageModel):
     def score(
         self, images: Sequence[torch.Tensor], image_index: Sequence[int], questions: Sequence[Question], method: Method
     ) -> list[list[float]]:
-        """See `LanguageModel.score`."""
         return self._score(self._batch(images, image_index, questions), questions[0], method)
 
     def write(
         self, images: Sequence[torch.Tensor], image_index: Sequence[int], questions: Sequence[Question]
     ) -> list[str | Failure]:
-        """See `LanguageModel.write`; greedy unless there are several beams."""
         return [*self._write(self._batch(images, image_index, questions), questions[0])]
 
     def run_blank(self, question: Question, method: Method) -> None:
@@ -124,40 +108,25 @@ class LavisModel(LanguageModel):
             self._score(batch, question, method)
 
     def _score(self, batch: Batch, question: Question, method: Method) -> list[list[float]]:
-        scores_NC = self._run(
-            partial(
-                self._model.score_candidates,
-                batch,
-                list(question.candidates),
-                answer_prefix=question.answer_prefix,
-                normalize=NORMALIZE[method],
-            )
-        )
-        return scores_NC.float().cpu().tolist()
+        settings: dict[str, Any] = {"answer_prefix": question.answer_prefix, "normalize": NORMALIZE[method]}
+        score = partial(self._model.score_candidates, batch, list(question.candidates), **settings)
+        return self._run(score).float().cpu().tolist()
 
     def _write(self, batch: Batch, question: Question) -> list[str]:
-        return self._run(
-            partial(
-                self._model.generate,
-                batch,
-                num_beams=self._num_beams,
-                max_length=question.max_new_tokens,
-                min_length=self._min_length,
-            )
-        )
+        lengths = {"max_length": question.max_new_tokens, "min_length": self._min_length}
+        return self._run(partial(self._model.generate, batch, num_beams=self._num_beams, **lengths))
 
     def _batch(
         self, images: Sequence[torch.Tensor], image_index: Sequence[int], questions: Sequence[Question]
     ) -> dict[str, Any]:
         import torch
 
-        return self._on_device(
-            {
-                "image": self._image_processor.stack(images),
-                "image_index": torch.tensor(list(image_index), dtype=torch.long),
-                "prompt": [self._text_processor(question.text) for question in questions],
-            }
-        )
+        batch = {
+            "image": self._image_processor.stack(images),
+            "image_index": torch.tensor(list(image_index), dtype=torch.long),
+            "prompt": [self._text_processor(question.text) for question in questions],
+        }
+        return self._on_device(batch)
 
     def _on_device(self, batch: Batch) -> dict[str, Any]:
         import torch
@@ -186,8 +155,7 @@ def open_lavis_model(entry: LavisModelSettings, place: ModelPlace) -> LavisModel
 
     key = f"suite.models.{place.name}"
     node = {**entry.config, "arch": entry.arch}
-    if entry.model_type is not None:
-        node["model_type"] = entry.model_type
+    node |= {"model_type": entry.model_type} if entry.model_type is not None else {}
     problems: list[str] = []
     values, settings = resolve_model(node, problems, f"{key}.config")
     if problems or settings is None:
@@ -205,7 +173,7 @@ def open_lavis_model(entry: LavisModelSettings, place: ModelPlace) -> LavisModel
         identity |= {"trained": manifest.files["model.safetensors"]["sha256"], "step": manifest.step}
     device, dtype = choose_device(entry.device), AMP_DTYPES.get(entry.amp)
 
-    def run(function: Callable[[], T]) -> T:
+    def run(function: Callable[[], Any]) -> Any:
         with torch.inference_mode(), torch.autocast(device.type, dtype=dtype) if dtype else nullcontext():
             return function()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from PIL import Image
 from pydantic import Field
 
 from lavis_emovit.errors import UserError
-from lavis_emovit.evaluation.adapters.base import Failure, LanguageModel, ModelPlace, register_adapter
+from lavis_emovit.evaluation.adapters.base import Failure, LanguageModel, register_adapter
 from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.questions import Question
 from lavis_emovit.images import decode_image
@@ -24,7 +25,6 @@ class TransformersModelSettings(Settings):
     Attributes:
         path: folder of the model and its processor, or its name on the hub (downloaded by transformers).
         revision: of the hub's repository.
-        dtype: of the weights.
         device: `auto` takes the GPU if there is one.
         prompt: for models without a chat template: text with `{question}` and the model's image token in it.
         max_side_px: larger images are scaled down before the model's own processor gets them.
@@ -42,15 +42,11 @@ class TransformersModelSettings(Settings):
 
 
 class TransformersModel(LanguageModel):
-    """See `lavis_emovit.evaluation.adapters.base.LanguageModel`.
+    """A model that transformers loads.
 
     A candidate's tokens are those after the longest common prefix of the token rows with and without it, so the
     tokenizer may join words across the boundary. Every row encodes its image again; models of this plugin encode an
     image once.
-
-    Args:
-        settings: which model, and how.
-        device: where it computes.
 
     Raises:
         UserError: the model cannot be loaded, or has no chat template and `prompt` is not set.
@@ -58,20 +54,20 @@ class TransformersModel(LanguageModel):
 
     methods: frozenset[Method] = frozenset({"likelihood", "likelihood_sum", "generation"})
 
-    def __init__(self, settings: TransformersModelSettings, device: Any):
+    def __init__(self, settings: TransformersModelSettings):
         import torch
         import transformers
 
-        self.settings = settings
-        try:
+        from lavis_emovit.distributed.devices import choose_device
+
+        self.settings, self._torch = settings, torch
+        device = choose_device(settings.device)
+        with explain_loading(settings.path, "image-text"):
             self.processor = transformers.AutoProcessor.from_pretrained(settings.path, revision=settings.revision)
             model: Any = transformers.AutoModelForImageTextToText.from_pretrained(
                 settings.path, revision=settings.revision, dtype=getattr(torch, settings.dtype)
             )
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"{settings.path}: no image-text model that transformers can load ({reason})") from None
-        self._torch, self.model = torch, model.to(device).eval()
+        self.model = model.to(device).eval()
         if settings.prompt is None and not getattr(self.processor, "chat_template", None):
             raise UserError(
                 f"{settings.path}: its processor has no chat template; set `prompt`, such as '<image>\\n{{question}}'"
@@ -80,13 +76,9 @@ class TransformersModel(LanguageModel):
             raise UserError("`prompt` must have {question} in it, where the question goes")
 
     def identity(self) -> dict[str, Any]:
-        """Where the weights come from, their hash if they are in a folder, and the settings."""
-        folder = Path(self.settings.path)
-        commit = getattr(self.model.config, "_commit_hash", None)
         return {
             "adapter": "transformers",
-            "path": self.settings.path if not folder.is_dir() else folder.name,
-            "weights": weights_hash(folder) if folder.is_dir() else commit,
+            **weights_identity(self.settings.path, self.model),
             "dtype": self.settings.dtype,
             "prompt": self.settings.prompt,
             "max_side_px": self.settings.max_side_px,
@@ -101,7 +93,6 @@ class TransformersModel(LanguageModel):
     def score(
         self, images: Sequence[Image.Image], image_index: Sequence[int], questions: Sequence[Question], method: Method
     ) -> list[list[float]]:
-        """See `LanguageModel.score`."""
         rows: list[tuple[Image.Image, str, str]] = []
         for place, question in zip(image_index, questions):
             prompt = self._prompt(question.text) + question.answer_prefix
@@ -132,9 +123,7 @@ class TransformersModel(LanguageModel):
         # The candidates of a question share their prompt, so it is tokenised once.
         prompts = {(id(image), prompt): (image, prompt) for image, prompt, _ in rows}
         place_of = {key: place for place, key in enumerate(prompts)}
-        without = self._inputs(
-            [image for image, _ in prompts.values()], [prompt for _, prompt in prompts.values()], "right"
-        )
+        without = self._inputs(*zip(*prompts.values()), "right")
         with self._torch.inference_mode():
             logits = self.model(**inputs).logits.float()
         log_probs = self._torch.log_softmax(logits[:, :-1], dim=-1)
@@ -179,22 +168,29 @@ class TransformersModel(LanguageModel):
         return moved
 
 
-def _open(entry: TransformersModelSettings, place: ModelPlace) -> TransformersModel:
-    from lavis_emovit.distributed.devices import choose_device
-
-    return TransformersModel(entry, choose_device(entry.device))
+register_adapter(TransformersModelSettings, lambda entry, place: TransformersModel(entry))
 
 
-register_adapter(TransformersModelSettings, _open)
+@contextmanager
+def explain_loading(path: str, noun: str) -> Iterator[None]:
+    """Raise a UserError instead of the errors with which transformers refuses to load a model."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{path}: no {noun} model that transformers can load ({reason})") from None
 
 
-def weights_hash(folder: Path) -> str:
-    """sha256 over names and bytes of the weight files and the configuration."""
+def weights_identity(path: str, model: Any) -> dict[str, Any]:
+    """Name and sha256 of a folder, over names and bytes of weights and configuration; name and commit on the hub."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return {"path": path, "weights": getattr(model.config, "_commit_hash", None)}
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*")):
-        if path.suffix in (".safetensors", ".bin", ".json", ".model", ".jinja"):
-            digest.update(path.name.encode())
-            with path.open("rb") as file:
+    for file_path in sorted(folder.glob("*")):
+        if file_path.suffix in (".safetensors", ".bin", ".json", ".model", ".jinja"):
+            digest.update(file_path.name.encode())
+            with file_path.open("rb") as file:
                 while chunk := file.read(1 << 20):
                     digest.update(chunk)
-    return digest.hexdigest()
+    return {"path": folder.name, "weights": digest.hexdigest()}

@@ -8,17 +8,15 @@ checkpoint then know it. Modules elsewhere may register metrics too, once they a
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
 from lavis_emovit.evaluation.predictions import PredictionRow
+from lavis_emovit.registered import import_modules
 
 if TYPE_CHECKING:
     from lavis_emovit.emotion.labels import LabelSet
@@ -105,7 +103,7 @@ def register_metric(metric: Metric) -> None:
 
 def metrics_of(kind: str) -> list[Metric]:
     """The metrics of a kind of benchmark: first the one with the headline, then the others by name."""
-    _load_modules()
+    import_modules(__package__)
     found = [metric for metric in _METRICS.values() if kind in metric.kinds]
     return sorted(found, key=lambda metric: (metric.headline is None, metric.name))
 
@@ -132,14 +130,6 @@ def numbers_of(kind: str) -> dict[str, bool]:
             for name in _numbers_in(metric.result, metric.keys or {}):
                 found[prefix + name] = name.rpartition(".")[2] in metric.less_is_better
     return found
-
-
-@cache
-def _load_modules() -> None:
-    """Import every module of this folder, so that each has registered its metrics."""
-    package = importlib.import_module(__package__)
-    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
-        importlib.import_module(f"{__package__}.{module.name}")
 
 
 def _numbers_in(result: type[BaseModel], keys: Mapping[str, tuple[str, ...]]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -30,17 +31,11 @@ def judge_explanations(
     folder: Path,
     ledger_path: Path,
 ) -> dict[tuple[str, str], list[Judgement]]:
-    """Judge every answered explanation of a benchmark.
+    """Judge every answered explanation in the rows of each (model, method); judgements have the order of the rows.
 
     Args:
-        settings: the judge.
-        benchmark: of kind `explanation`.
-        rows: (model, method) -> rows.
         folder: of the suite.
         ledger_path: where replies are kept.
-
-    Returns:
-        (model, method) -> judgements, in the order of the rows.
 
     Raises:
         UserError: the endpoint stopped; paid replies are kept, and a new start resumes after them.
@@ -48,12 +43,9 @@ def judge_explanations(
     judged: dict[tuple[str, str], list[Judgement]] = {}
     with Ledger(ledger_path) as ledger:
         for (model, method), of_model in rows.items():
-            found = list(_judge(settings, benchmark, of_model, ledger))
-            judged[model, method] = found
-            path = folder / "judgements" / benchmark.name / f"{model}.{method}.jsonl"
-            with atomic_writer(path) as file:
-                for judgement in found:
-                    file.write(judgement.to_json() + "\n")
+            found = judged[model, method] = list(_judge(settings, benchmark, of_model, ledger))
+            with atomic_writer(folder / "judgements" / benchmark.name / f"{model}.{method}.jsonl") as file:
+                file.writelines(judgement.to_json() + "\n" for judgement in found)
             logger.info("%s on %s: %d explanations judged", model, benchmark.name, len(found))
     return judged
 
@@ -67,7 +59,7 @@ def _judge(
     for row in judged:
         waiting.setdefault(row.record_id, []).append(row)
     items: Iterator[Item] = (item for item in benchmark.items() if item.record.id in waiting)
-    with ImageFiles(chat) as files:
+    with closing(ImageFiles(chat)) as files:
         while part := list(islice(items, 2 * chat.max_in_flight)):
             pairs = [(row, files.put(item.image_bytes)) for item in part for row in waiting[item.record.id]]
             requests = [judge_request(row, image, prompt, chat) for row, image in pairs]

@@ -50,7 +50,7 @@ def _features(images: Sequence[bytes]) -> np.ndarray:
 
 
 def colour_features(image_bytes: bytes) -> np.ndarray:
-    """float64 [28]: brightness, colourfulness, histograms of hue (by saturation), saturation, value; RGB mean and std."""
+    """float64 [28]: brightness, colourfulness; histograms of hue (by saturation), saturation, value; RGB mean, std."""
     small = decode_image(image_bytes, min_side_px=_SIDE_PX).resize((_SIDE_PX, _SIDE_PX))
     hsv = np.asarray(small.convert("HSV"), dtype=np.float64) / 255
     rgb = np.asarray(small, dtype=np.float64) / 255

@@ -28,20 +28,14 @@ ModelKey = tuple[str, str]
 class BenchmarkRows:
     """The rows of all models on a benchmark.
 
-    Attributes:
-        name: of the benchmark.
-        settings: of the benchmark.
-        label_set: of the answers, or None for kinds without labels.
-        rows: rows of each model and scoring method, in the order of the suite.
-        num_records: records of the split, None if unknown.
-        judgements: scores by the suite's judge, for explanations.
+    `rows` has the order of the suite; `judgements` are the scores of explanations by its judge.
     """
 
     name: str
     settings: BenchmarkSettings
-    label_set: LabelSet | None
+    label_set: LabelSet | None  # of the answers; None for kinds without labels
     rows: Mapping[ModelKey, Sequence[PredictionRow]]
-    num_records: int | None = None
+    num_records: int | None = None  # of the split, if known
     judgements: Mapping[ModelKey, Sequence[Judgement]] = field(default_factory=dict)
 
     def plain(self, key: ModelKey) -> list[PredictionRow]:

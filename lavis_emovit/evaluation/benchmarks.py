@@ -28,6 +28,8 @@ OptionOrder = Literal["fixed", "reversed", "shuffled"]
 OptionMarks = Literal["none", "letters", "numbers"]
 
 AXES = ("valence", "arousal")
+NUM_OTHER_WORDINGS = 2
+"""Wordings of each kind except `emotion`."""
 
 
 class BenchmarkSettings(Settings):
@@ -102,7 +104,7 @@ class BenchmarkSettings(Settings):
             changed = [name for name in names if getattr(self, name) != fields[name].default]
             if changed:
                 raise ValueError(f"{', '.join(sorted(changed))} belongs to kind 'emotion', this one is '{self.kind}'")
-        available = len(CATEGORICAL_WORDINGS) if self.kind == "emotion" else NUM_WORDINGS[self.kind]
+        available = len(CATEGORICAL_WORDINGS) if self.kind == "emotion" else NUM_OTHER_WORDINGS
         if self.kind == "emotion" and False in self.with_options:
             available = min(available, len(OPEN_WORDINGS))
         if any(not 1 <= number <= available for number in self.wordings):
@@ -128,24 +130,18 @@ class BenchmarkSettings(Settings):
         return self.model_copy(update={name: getattr(self, name)[:1] for name in names})
 
     def supports(self, method: Method) -> bool:
-        """Whether a scoring method exists for this kind.
-
-        Free text has no candidates. Numbers come from the softmax over the candidates of one question, so sum and
-        calibration would change nothing that is meant.
-        """
+        """Whether a scoring method exists for this kind."""
+        # Free text has no candidates. Numbers come from the softmax over the candidates of one question, so sum and
+        # calibration would change nothing that is meant.
         if self.kind in ("valence_arousal", "action_units"):
             return method in ("generation", "likelihood")
         return method == "generation" or self.kind == "emotion"
 
 
 class RunBenchmarkSettings(BenchmarkSettings):
-    """One entry of `run.valid_benchmarks` or `run.test_benchmarks`.
+    """One entry of `run.valid_benchmarks` or `run.test_benchmarks`."""
 
-    Attributes:
-        method: scoring method; null: `likelihood` if the kind has it, else `generation`.
-    """
-
-    method: Method | None = None
+    method: Method | None = None  # null: `likelihood` if the kind has it, else `generation`
 
     @model_validator(mode="after")
     def _method_exists(self) -> RunBenchmarkSettings:
@@ -155,16 +151,11 @@ class RunBenchmarkSettings(BenchmarkSettings):
 
     @property
     def scoring_method(self) -> Method:
-        """`method`, or what null stands for."""
         return self.method or ("likelihood" if self.supports("likelihood") else "generation")
 
 
 def check_file_names(entries: dict[str, Any]) -> dict[str, Any]:
-    """The entries, whose names become names of files.
-
-    Raises:
-        ValueError: a name does not suit a file.
-    """
+    """The entries; their names become names of files, so a name that does not suit a file is a ValueError."""
     for name in entries:
         if not name.strip(".") or any(not (character.isalnum() or character in "-_.") for character in name):
             raise ValueError(f"'{name}' becomes a file's name: use letters, digits, '-', '_' and '.', not dots alone")
@@ -176,9 +167,6 @@ def without_nulls(entries: Any) -> Any:
     return (
         {name: entry for name, entry in entries.items() if entry is not None} if isinstance(entries, dict) else entries
     )
-
-
-NUM_WORDINGS: dict[str, int] = {"valence_arousal": 2, "action_units": 2, "explanation": 2, "caption": 2}
 
 
 @dataclass(frozen=True)
@@ -209,17 +197,11 @@ class Variant:
 
 @dataclass(frozen=True)
 class Truth:
-    """What is true about a record, as far as a benchmark needs it.
+    """What is true about a record, as far as a benchmark needs it."""
 
-    Attributes:
-        label: the emotion, by its canonical name.
-        votes: label -> share.
-        values: `valence`, `arousal`, or `AU12` -> intensity.
-    """
-
-    label: str | None = None
-    votes: dict[str, float] | None = None
-    values: dict[str, float] | None = None
+    label: str | None = None  # canonical name of the emotion
+    votes: dict[str, float] | None = None  # label -> share
+    values: dict[str, float] | None = None  # `valence`, `arousal`, or `AU12` -> intensity
 
 
 def truth_of(record: EmotionRecord, benchmark: BenchmarkSettings, label_set: LabelSet | None) -> Truth | None:
@@ -278,14 +260,10 @@ def _votes_in(record: EmotionRecord, label_set: LabelSet) -> dict[str, float] | 
 
 
 def label_set_of(benchmark: BenchmarkSettings, names: Sequence[str], place: str) -> LabelSet | None:
-    """The label set of a benchmark; None for kinds without labels.
-
-    Args:
-        names: the label sets of the records.
-        place: the benchmark, for the message.
+    """The label set of a benchmark whose records have the label sets `names`; None for kinds without labels.
 
     Raises:
-        DataError: the records have none, or several.
+        DataError: no set is chosen, and the records have none, or several.
     """
     if benchmark.kind in ("valence_arousal", "action_units", "caption"):
         return None

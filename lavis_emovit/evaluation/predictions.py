@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
 from lavis_emovit.emotion.answers import AnswerStatus
 from lavis_emovit.errors import DataError
 
-# On every line, `null` where a row has none; other keys stand only on the lines of rows that have them.
+# On every line, `null` if a row has none; other keys are only on the lines of rows that have them.
 _ALWAYS_WRITTEN = frozenset({"instance_id", "record_id", "label", "prediction", "scores", "image", "answer"})
 _VOTE_SUM_TOLERANCE = 0.01
 
@@ -29,22 +29,19 @@ class PredictionRow(BaseModel):
 
     Attributes:
         instance_id: unique within a file.
-        record_id: the record that the instance comes from.
-        label: the true label, or None where nobody knows it.
-        prediction: what the model chose. Anything outside the label set, None included, counts as an invalid answer.
+        label: the true label, if it is known.
+        prediction: the chosen label. Anything outside the label set, None included, counts as an invalid answer.
         scores: log-probability (natural log) of each label; need not be normalised over the labels.
-        image: path of a thumbnail, relative to the run folder, or None.
-        answer: the text that the model generated, or None.
-        status: how a generated answer was read, or None where none was.
-        error: why the instance could not be answered at all, such as a picture that cannot be decoded. Such a row has
-            no prediction, scores, values or status; it is counted apart and measured as nothing.
-        votes: label -> share of the annotators, together 1: the truth of soft labels.
-        true_values: name -> number, the truth of what is a number: `valence` and `arousal` in [-1, 1], `AU12` as an
-            intensity or as 1 and 0.
-        values: name -> what the model said, None where its answer held no usable number. A name of `true_values` that
-            is missing here counts as None: invalid, not left out.
-        slices: name of a field -> its value, by which metrics can be broken down (`person`, `scene`).
-        variant: which wording or order of the question this is, where one instance is asked in several.
+        image: path of a thumbnail, relative to the run folder.
+        answer: generated text; `status` is how it was read.
+        error: why there is no answer, such as an image that cannot be decoded. Such a row has no prediction, scores,
+            values or status. It is counted, but not measured.
+        votes: label -> share of the annotators, sum 1: the truth of soft labels.
+        true_values: name -> true number: `valence` and `arousal` in [-1, 1], `AU12` as an intensity or as 1 and 0.
+        values: name -> predicted number, None if the answer has no usable one. A name of `true_values` that is missing
+            here counts as None, so as invalid.
+        slices: name of a field -> its value, for metrics by slice (`person`, `scene`).
+        variant: wording and order of the question, if there are several.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
@@ -76,17 +73,16 @@ class PredictionRow(BaseModel):
     @model_validator(mode="after")
     def _an_error_is_no_answer(self) -> PredictionRow:
         if self.error is not None:
-            said = [name for name in ("prediction", "scores", "values", "status") if getattr(self, name) is not None]
-            if said:
-                raise ValueError(f"a row with an 'error' is no answer, yet it has {', '.join(said)}")
+            found = [name for name in ("prediction", "scores", "values", "status") if getattr(self, name) is not None]
+            if found:
+                raise ValueError(f"a row with an 'error' is no answer, yet it has {', '.join(found)}")
         return self
 
 
-class PredictionWriter:
-    """Appends rows to a file; a row is handed to the operating system before `write` returns.
+class PredictionWriter(AbstractContextManager["PredictionWriter"]):
+    """Appends rows to a file; a row has left the process before `write` returns.
 
-    Opening an existing file goes on where it ended: a last line that a crash left half-written is removed, a whole one
-    that lacks only its newline is kept, and `instance_ids` says what is there already.
+    An existing file is repaired and continued; `instance_ids` are those that it already has.
 
         with PredictionWriter(path) as writer:
             for row in rows:
@@ -98,10 +94,9 @@ class PredictionWriter:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         repair_last_line(self.path)
-        self.instance_ids: set[str] = set()
-        if self.path.exists():
-            self.instance_ids = {row.instance_id for row in read_predictions(self.path)}
-        self._file: BinaryIO | None = self.path.open("ab")
+        self.path.touch()
+        self.instance_ids = {row.instance_id for row in read_predictions(self.path)}
+        self._file = self.path.open("ab")
 
     def write(self, row: PredictionRow) -> None:
         """Append one row.
@@ -109,31 +104,21 @@ class PredictionWriter:
         Raises:
             DataError: the instance is in the file already, or a score is not a finite number.
         """
-        if self._file is None:
-            raise ValueError(f"{self.path}: the prediction file is closed")
         if row.instance_id in self.instance_ids:
-            raise DataError(f"{self.path}: instance '{row.instance_id}' is there already; each is predicted once")
+            raise DataError(f"{self.path}: already has instance '{row.instance_id}'; each is predicted once")
         self._file.write(encode_row(row))
         self._file.flush()
         self.instance_ids.add(row.instance_id)
 
     def close(self) -> None:
-        """Flush and close; closing twice does no harm."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._file.close()
 
-    def __enter__(self) -> PredictionWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 
 def write_predictions(path: str | os.PathLike[str], rows: Iterable[PredictionRow]) -> None:
-    """Write a whole file at once, in place of one that was there; complete only under its final name."""
+    """Write a whole file; it appears under its name, in place of an earlier one, when it is complete."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -148,8 +133,7 @@ def read_predictions(path: str | os.PathLike[str], *, drop_partial_last_line: bo
     """Read a file of predictions.
 
     Args:
-        path: the JSON lines file.
-        drop_partial_last_line: leave a last line out that has no newline and cannot be read, as a crash leaves it.
+        drop_partial_last_line: skip a last line that a crash cut off.
 
     Raises:
         DataError: the file is missing, a line is not a row (named as `file:line`), or an instance occurs twice.
@@ -157,20 +141,26 @@ def read_predictions(path: str | os.PathLike[str], *, drop_partial_last_line: bo
     path = Path(path)
     first_line_of: dict[str, int] = {}
     rows: list[PredictionRow] = []
-    for line_number, line, is_whole in _lines(path):
-        if not line.strip():
-            continue
-        try:
-            row = decode_row(line)
-        except ValueError as error:
-            if drop_partial_last_line and not is_whole:
-                break
-            raise DataError(f"{path}:{line_number}: {error}") from None
-        if row.instance_id in first_line_of:
-            earlier = first_line_of[row.instance_id]
-            raise DataError(f"{path}:{line_number}: instance '{row.instance_id}' stands at line {earlier} already")
-        first_line_of[row.instance_id] = line_number
-        rows.append(row)
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such prediction file; evaluate first, or check the path") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: is a folder, expected a prediction file") from None
+    with file:
+        for line_number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = decode_row(line)
+            except ValueError as error:
+                if drop_partial_last_line and not line.endswith(b"\n"):
+                    break
+                raise DataError(f"{path}:{line_number}: {error}") from None
+            earlier = first_line_of.setdefault(row.instance_id, line_number)
+            if earlier != line_number:
+                raise DataError(f"{path}:{line_number}: instance '{row.instance_id}' is already on line {earlier}")
+            rows.append(row)
     return rows
 
 
@@ -185,11 +175,7 @@ def encode_row(row: PredictionRow) -> bytes:
 
 
 def decode_row(line: bytes) -> PredictionRow:
-    """The row of a line.
-
-    Raises:
-        ValueError: with one readable line that says what is wrong.
-    """
+    """The row of a line. Raises ValueError with one readable line that says what is wrong."""
     try:
         values = json.loads(line.decode())
     except UnicodeDecodeError:
@@ -210,13 +196,7 @@ def _problem(item: Any) -> str:
 
 
 def repair_last_line(path: str | os.PathLike[str]) -> bool:
-    """Put right what a crash left at the end of a file of rows, so that the next row can be appended.
-
-    A last line without a newline is completed where it is a whole row and cut off where it is not.
-
-    Returns:
-        whether anything had to be changed.
-    """
+    """Complete a last line without a newline if it is a whole row, else remove it; whether that was necessary."""
     path = Path(path)
     if not path.exists():
         return False
@@ -232,15 +212,3 @@ def repair_last_line(path: str | os.PathLike[str]) -> bool:
         else:
             file.write(b"\n")
     return True
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes, bool]]:
-    """Line number from 1, content, and whether the line ends as a line should."""
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                yield number, line, line.endswith(b"\n")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such prediction file; evaluate first, or check the path") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: a folder stands where a prediction file was expected") from None

@@ -1,23 +1,19 @@
-"""What is asked about a record, and what its answers say: questions in the words of training, rows of predictions.
+"""The questions about a record, in the wordings of training, and the labels and numbers in their answers.
 
-Two methods. *Likelihood* gives the candidates of a question to the model and takes their scores; nothing is parsed.
-*Generation* lets the model write and reads its words strictly.
-
-Valence and arousal by likelihood: each is asked on a scale from 1 to 9, and the answer is the mean of the scale under
-the softmax of the nine candidates' scores, laid on [-1, 1]. Action units by likelihood: a yes-or-no question each; the
-value is the share of "yes" under the softmax of the two.
+By likelihood, the model scores the candidates of a question, and nothing is parsed; valence and arousal are mean steps
+of a scale, an action unit is the share of "yes". By generation, the model writes and its text is read strictly.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lavis_emovit.emotion.answer_numbers import read_numbers
 from lavis_emovit.emotion.answer_options import option_marks
 from lavis_emovit.emotion.answer_units import read_action_units
-from lavis_emovit.emotion.answers import AnswerStatus, read_emotion
+from lavis_emovit.emotion.answers import AnswerStatus
 from lavis_emovit.emotion.facial import facial_priors
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.emotion.questions import (
@@ -32,7 +28,6 @@ from lavis_emovit.emotion.questions import (
     UNIT_QUESTIONS,
     UNITS_QUESTIONS,
     YES_NO,
-    categorical_prompt,
 )
 from lavis_emovit.evaluation.benchmarks import AXES, BenchmarkSettings, Method, Truth, Variant, units_asked
 from lavis_emovit.records import EmotionRecord
@@ -43,20 +38,12 @@ _DEFAULT_NEW_TOKENS = {"emotion": 32, "valence_arousal": 32, "action_units": 96,
 
 @dataclass(frozen=True)
 class Question:
-    """One question about one picture.
+    """One question about one image."""
 
-    Attributes:
-        key: what of the record it asks for: `emotion`, `valence`, `AU12`, `affect`, `units`, `caption`.
-        text: as the model reads it.
-        candidates: the answers to choose from; empty where the model is to write.
-        answer_prefix: what every candidate stands behind; read, not scored.
-        max_new_tokens: the longest written answer.
-    """
-
-    key: str
+    key: str  # `emotion`, `valence`, `AU12`, `affect`, `units`, `caption`
     text: str
-    candidates: tuple[str, ...] = ()
-    answer_prefix: str = ""
+    candidates: tuple[str, ...] = ()  # the answers to choose from; empty if the model writes
+    answer_prefix: str = ""  # comes before every candidate; read, not scored
     max_new_tokens: int = 32
 
 
@@ -68,13 +55,18 @@ def questions_about(
     method: Method,
     label_set: LabelSet | None,
 ) -> list[Question]:
-    """The questions of one record in one variant, asked one method; none where the method does not suit the kind."""
+    """The questions about one record in one variant; none if the scoring method does not suit the kind."""
     number = variant.wording - 1
     new_tokens = benchmark.max_new_tokens or _DEFAULT_NEW_TOKENS[benchmark.kind]
     by_likelihood = method != "generation"
     if benchmark.kind == "emotion":
         assert label_set is not None
-        text = _emotion_question(label_set, variant, record.id)
+        if variant.order is None:
+            text = OPEN_WORDINGS[number]
+        else:
+            options = variant.options(label_set, record.id)
+            marked = options if variant.marks == "none" else option_marks(options, variant.marks)
+            text = CATEGORICAL_WORDINGS[number].format(options=", ".join(marked))
         if by_likelihood:
             return [Question("emotion", text, label_set.labels, CATEGORICAL_ANSWER_PREFIX)]
         return [Question("emotion", text, max_new_tokens=new_tokens)]
@@ -88,25 +80,14 @@ def questions_about(
         names = facial_priors().units
         units = units_asked(truth.values)
         if by_likelihood:
-            return [
-                Question(f"AU{unit}", UNIT_QUESTIONS[number].format(unit=unit, name=names[unit]), YES_NO)
-                for unit in units
-            ]
+            texts_of = {unit: UNIT_QUESTIONS[number].format(unit=unit, name=names[unit]) for unit in units}
+            return [Question(f"AU{unit}", text, YES_NO) for unit, text in texts_of.items()]
         listed = ", ".join(f"AU{unit} ({names[unit]})" for unit in units)
         return [Question("units", UNITS_QUESTIONS[number].format(units=listed), max_new_tokens=new_tokens)]
     if by_likelihood:
         return []
     free: tuple[str, ...] = EXPLANATION_QUESTIONS if benchmark.kind == "explanation" else CAPTION_QUESTIONS
     return [Question(benchmark.kind, free[number], max_new_tokens=new_tokens)]
-
-
-def _emotion_question(label_set: LabelSet, variant: Variant, record_id: str) -> str:
-    if variant.order is None:
-        return OPEN_WORDINGS[variant.wording - 1]
-    options = variant.options(label_set, record_id)
-    if variant.marks == "none":
-        return categorical_prompt(label_set, options, variant.wording)
-    return CATEGORICAL_WORDINGS[variant.wording - 1].format(options=", ".join(option_marks(options, variant.marks)))
 
 
 def wordings_of(benchmark: BenchmarkSettings, label_set: LabelSet | None) -> list[str]:
@@ -126,15 +107,14 @@ def example_question(benchmark: BenchmarkSettings, method: Method, label_set: La
 
 
 def values_from_scores(questions: Sequence[Question], scores: Sequence[Sequence[float]]) -> dict[str, float]:
-    """Valence, arousal or shares of active units out of the candidates' scores, see the module.
+    """Valence, arousal or shares of active units from the log-scores of the candidates, `SCALE` or `YES_NO`.
 
-    Args:
-        questions: with the candidates `SCALE` or `YES_NO`.
-        scores: one list a question, one log-score a candidate.
+    A number is the mean step under the softmax of the scores, with the steps 1 to 9 mapped to [-1, 1].
     """
     values = {}
     for question, row in zip(questions, scores):
-        shares = _softmax(row)
+        powers = [math.exp(value - max(row)) for value in row]
+        shares = [power / sum(powers) for power in powers]
         if question.candidates == SCALE:
             mean = sum(share * int(step) for share, step in zip(shares, SCALE))
             values[question.key] = (mean - 5.0) / 4.0
@@ -146,10 +126,9 @@ def values_from_scores(questions: Sequence[Question], scores: Sequence[Sequence[
 def values_from_text(
     text: str, benchmark: BenchmarkSettings, truth: Truth
 ) -> tuple[dict[str, float | None], AnswerStatus]:
-    """The numbers that a written answer gives, None for one that it does not, and the status of reading.
+    """The numbers in a written answer, None for those that it lacks, and the status of reading.
 
-    Valence and arousal lie on [-1, 1], the scale of the question. An action unit is 1 where the answer says that it is
-    active, with whatever intensity, and 0 where it does not.
+    Valence and arousal are on [-1, 1]. An action unit is 1 if the answer calls it active, at any intensity, else 0.
     """
     if benchmark.kind == "valence_arousal":
         numbers = read_numbers(text, AXES, scale=(-1.0, 1.0))
@@ -158,24 +137,3 @@ def values_from_text(
     units = read_action_units(text, units_asked(truth.values))
     decided = {name: None if value is None else float(value > 0) for name, value in units.values.items()}
     return decided, units.status
-
-
-def label_from_scores(scores: Mapping[str, float]) -> str:
-    """The likeliest label; of equals the first in the alphabet."""
-    return max(sorted(scores), key=lambda label: scores[label])
-
-
-def label_from_text(text: str, label_set: LabelSet, options: Sequence[str] | None) -> tuple[str | None, AnswerStatus]:
-    """The label that a written answer asserts, or None, and the status of reading.
-
-    Args:
-        options: the options in the order in which the question listed them, where it marked them by letters or numbers.
-    """
-    answer = read_emotion(text, label_set, options)
-    return answer.label, answer.status
-
-
-def _softmax(row: Sequence[float]) -> list[float]:
-    top = max(row)
-    powers = [math.exp(value - top) for value in row]
-    return [power / sum(powers) for power in powers]

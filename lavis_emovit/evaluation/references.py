@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,13 +27,10 @@ class ReferenceResult(Settings):
         model: its name in the paper.
         dataset: registered name of the dataset.
         num_labels: number of classes, None for metrics without classes.
-        metric: `accuracy`, `weighted_f1` or `win_rate`.
-        value: a share in [0, 1].
         n: number of samples (raters, for a win rate), if known, and `n_status`, how it is known.
         source: a key of `sources`.
         status: `quoted` from the source itself; `second hand`, from a text that quotes it; `inferred`, computed from
             quoted numbers; `from memory`, unconfirmed.
-        caveat: to read before comparing.
     """
 
     model: str = Field(min_length=1)
@@ -76,13 +72,7 @@ class References(Settings):
         *,
         statuses: Collection[Status] = ("quoted", "second hand", "inferred"),
     ) -> list[ReferenceResult]:
-        """The results on a dataset.
-
-        Args:
-            dataset: its registered name.
-            num_labels: number of classes; None for any.
-            statuses: to include; by default, unconfirmed results are excluded.
-        """
+        """The results on a dataset with as many labels (None: any); by default, unconfirmed ones are excluded."""
         return [
             result
             for result in self.results
@@ -93,15 +83,7 @@ class References(Settings):
 
 
 def reference_rows(benchmark: str, dataset: str, num_labels: int | None = None) -> list[dict[str, Any]]:
-    """The published results on a benchmark as plain values, for a table.
-
-    Args:
-        benchmark: its name in the table.
-        dataset, num_labels: as in `References.of`.
-
-    Returns:
-        `model`, `benchmark`, `metric`, `value`, `n`, `status`, `source` (the full citation) and `caveat` of each.
-    """
+    """The published results on a benchmark as plain values, for a table; `source` is the full citation."""
     references = reference_results()
     return [
         {
@@ -118,18 +100,6 @@ def reference_rows(benchmark: str, dataset: str, num_labels: int | None = None) 
     ]
 
 
-def reference_results(path: str | os.PathLike[str] | None = None) -> References:
-    """Read published results.
-
-    Args:
-        path: your own JSON file in the format of the packaged one; None: the packaged one.
-
-    Raises:
-        ConfigError: it cannot be read or has another format; all problems are named.
-    """
-    return _packaged() if path is None else read_settings_file(References, Path(path), "references")
-
-
-@cache
-def _packaged() -> References:
-    return read_settings_file(References, _PACKAGED, "references")
+def reference_results(path: str | os.PathLike[str] = _PACKAGED) -> References:
+    """The published results of the package, or of your own JSON file. ConfigError lists all problems of the file."""
+    return read_settings_file(References, Path(path), "references")

@@ -52,32 +52,24 @@ class CaptionPair:
 
 @dataclass(frozen=True)
 class CaptionPairs:
-    """The pairs of a sheet.
-
-    Attributes:
-        first, second: the two authors: names of models, or `HUMAN`.
-        pairs: in the order of the sheet.
-        left_out: skipped records -> the reason.
-    """
+    """The pairs of a sheet, in its order, and the two authors: names of models, or `HUMAN`."""
 
     first: str
     second: str
     pairs: list[CaptionPair]
-    left_out: dict[str, str]
+    left_out: dict[str, str]  # skipped records -> the reason
 
 
 class WinRate(Result):
     """The result of filled sheets.
 
     Attributes:
-        first, second: the two authors.
         win_rate, interval: share of choices for the first, a tie counted as half; the interval resamples raters and is
             None for one rater.
         num_wins, num_losses, num_ties: choices for the first, for the second, for neither.
         num_blank: rows without a choice.
-        num_raters, num_pairs: people, and images with at least one choice.
-        agreement: Krippendorff's alpha of nominal data (Krippendorff, "Content Analysis", 2004, chapter 11): 1 for full
-            agreement, 0 for chance; None if no image has two choices or all choices are the same.
+        num_pairs: images with at least one choice.
+        agreement: of the raters, see `nominal_alpha`.
         share_of_a: choices for A among those for A or B; far from one half, raters chose by place and not by caption.
     """
 
@@ -102,7 +94,6 @@ def make_pairs(
 
     Args:
         first, second: name of each author, and record -> caption.
-        seed: of the order of images and of A and B.
         limit: maximum number of images.
 
     Raises:
@@ -137,13 +128,10 @@ def human_caption(record: EmotionRecord) -> str | None:
 
 
 def write_sheet(folder: str | os.PathLike[str], made: CaptionPairs, images: Mapping[str, bytes], seed: int) -> str:
-    """Write sheet.html, choices.csv and key.json.
+    """Write sheet.html, choices.csv and key.json, which records the seed.
 
     Args:
-        folder: to write; an existing key is never overwritten.
-        made: the pairs.
         images: record -> encoded image.
-        seed: recorded in the key.
 
     Returns:
         the name of the sheet, which connects filled choices with their key.
@@ -184,7 +172,6 @@ def score_sheets(key_path: str | os.PathLike[str], filled: Sequence[str | os.Pat
     Args:
         key_path: key.json of the sheet.
         filled: copies of choices.csv with choices `A`, `B` or `tie`; the default name of a rater is that of the file.
-        seed: of the bootstrap.
 
     Raises:
         DataError: a file cannot be read or belongs to another sheet, or rows cannot be used; all of them are named.
@@ -236,10 +223,6 @@ def _win_rate(
         groups_N.append(raters.index(rater))
         of_pair.setdefault(number, []).append(outcome)
     values, groups = np.array(values_N), np.array(groups_N)
-    interval = None
-    if len(raters) > 1:
-        resamples = Resamples(len(values), groups, seed=seed)
-        interval = resamples.share_interval(resamples.means(values[:, None])[:, 0], float(values.mean()))
     counts = Counter(outcome for outcomes in of_pair.values() for outcome in outcomes)
     sides = Counter(chosen.values())
     num_sided = sides["A"] + sides["B"]
@@ -247,7 +230,7 @@ def _win_rate(
         first=key["first"],
         second=key["second"],
         win_rate=float(values.mean()),
-        interval=interval,
+        interval=Resamples(len(values), groups, seed=seed).mean_interval(values) if len(raters) > 1 else None,
         num_wins=counts["first"],
         num_losses=counts["second"],
         num_ties=counts["tie"],
@@ -262,11 +245,8 @@ def _win_rate(
 def nominal_alpha(units: Sequence[Sequence[str]]) -> float | None:
     """Krippendorff's alpha of nominal data: 1 - observed / expected disagreement, over units with at least two values.
 
-    Args:
-        units: the values of each unit, by any number of raters.
-
-    Returns:
-        at most 1; None if no unit has two values or all values are the same.
+    Krippendorff, "Content Analysis", 2004, chapter 11. 1 is full agreement and 0 is chance; None if no unit has two
+    values or all values are the same.
     """
     paired = [unit for unit in units if len(unit) > 1]
     totals = Counter(value for unit in paired for value in unit)
@@ -276,8 +256,7 @@ def nominal_alpha(units: Sequence[Sequence[str]]) -> float | None:
         return None
     observed = 0.0
     for unit in paired:
-        in_unit = Counter(unit)
-        unequal = len(unit) ** 2 - sum(number * number for number in in_unit.values())
+        unequal = len(unit) ** 2 - sum(number * number for number in Counter(unit).values())
         observed += unequal / (len(unit) - 1)
     return 1.0 - (count - 1) * observed / expected
 

@@ -15,9 +15,8 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows, ModelKey, group_key
 from lavis_emovit.evaluation.judging import judge_metrics
 from lavis_emovit.evaluation.metrics import sensitivity
-from lavis_emovit.evaluation.metrics.registry import Headline, MeasuredRows, headline_of, metrics_of
+from lavis_emovit.evaluation.metrics.registry import MeasuredRows, headline_of, metrics_of
 from lavis_emovit.evaluation.metrics.sensitivity import accuracy_of_variants
-from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.references import reference_rows
 
 
@@ -91,7 +90,10 @@ def compare(before: MeasuredRows, after: MeasuredRows) -> dict[str, Any]:
     found = headline_of(kind)
     if found is None:
         return {"problem": f"answers of kind '{kind}' have no headline metric to compare"}
-    firsts, seconds = ([_by_record(row) for row in one.rows] for one in (before, after))
+    # The instances of a variant have other names than those of a baseline, so rows are paired by record.
+    firsts, seconds = (
+        [row.model_copy(update={"instance_id": row.record_id}) for row in one.rows] for one in (before, after)
+    )
     group_by = group_key([*firsts, *seconds])
     pair = [replace(one, rows=rows, group_by=group_by) for one, rows in ((before, firsts), (after, seconds))]
     try:
@@ -116,20 +118,13 @@ def result_of(measured: MeasuredRows) -> dict[str, Any]:
             continue
         values = _plain(result)
         if metric.headline is not None:
+            field = metric.headline.field
+            interval = values[f"{field}_interval"]
+            headline = {"name": metric.headline.title, "value": values[field], "interval": interval}
             num_samples, num_invalid = metric.headline.counts(result)
-            found = {
-                "headline": _headline(metric.headline, values),
-                "num_samples": num_samples,
-                "num_invalid": num_invalid,
-                **found,
-            }
+            found = {"headline": headline, "num_samples": num_samples, "num_invalid": num_invalid, **found}
         found["metrics"][metric.name] = values
     return found
-
-
-def _headline(headline: Headline, values: dict[str, Any]) -> dict[str, Any]:
-    interval = values[f"{headline.field}_interval"]
-    return {"name": headline.title, "value": values[headline.field], "interval": interval}
 
 
 def _plain(result: Any) -> Any:
@@ -149,8 +144,3 @@ def _comparisons(benchmark: BenchmarkRows) -> list[dict[str, Any]]:
         {"model": key[0], "method": key[1], "against": list(first)} | compare(before, benchmark.measured(key))
         for key in others
     ]
-
-
-def _by_record(row: PredictionRow) -> PredictionRow:
-    """The row with its record as instance, because instances of a variant have other names than those of a baseline."""
-    return row.model_copy(update={"instance_id": row.record_id})

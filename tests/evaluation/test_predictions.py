@@ -180,7 +180,7 @@ GOOD = '{"instance_id": "1", "record_id": "r", "label": "awe", "prediction": "aw
         (GOOD.replace('"1"', '"2"').replace("}", ', "scores": {"awe": NaN}}'), r"key 'scores\.awe'.*finite"),
         (GOOD.replace('"1"', '"2"').replace("}", ', "scores": {"awe": "high"}}'), r"key 'scores\.awe'"),
         (GOOD.replace('"1"', '""'), r"key 'instance_id'"),
-        (GOOD, r"instance '1' stands at line 1 already"),
+        (GOOD, r"instance '1' is already on line 1"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path, line, what):
@@ -200,7 +200,7 @@ def test_text_that_is_not_utf8_is_named(tmp_path):
 def test_missing_file_and_folder_are_named(tmp_path):
     with pytest.raises(DataError, match=r"absent\.jsonl: no such prediction file"):
         read_predictions(tmp_path / "absent.jsonl")
-    with pytest.raises(DataError, match=r"a folder stands where"):
+    with pytest.raises(DataError, match=r"is a folder"):
         read_predictions(tmp_path)
 
 
@@ -216,7 +216,7 @@ def test_writing_refuses_what_cannot_be_read_by_others(tmp_path):
 def test_an_instance_is_written_once(tmp_path):
     with PredictionWriter(tmp_path / "p.jsonl") as writer:
         writer.write(make_row(1))
-        with pytest.raises(DataError, match=r"instance 'id-1' is there already"):
+        with pytest.raises(DataError, match=r"already has instance 'id-1'"):
             writer.write(make_row(1))
 
 

@@ -14,6 +14,7 @@ import math
 
 import pytest
 
+from lavis_emovit.emotion.answers import EmotionAnswer, read_emotion
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Truth, Variant, label_set_of, slice_values, truth_of
@@ -21,7 +22,6 @@ from lavis_emovit.evaluation.metrics.original_rule import original_rule
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.questions import (
     SCALE,
-    label_from_text,
     questions_about,
     values_from_scores,
     values_from_text,
@@ -102,9 +102,9 @@ def test_marked_options_are_listed_and_read_back():
     (plain,) = questions_about(record, Truth(), EMOTION, Variant(1, "fixed"), "likelihood", MIKELS8)
     assert plain.candidates == MIKELS8.labels and "(a)" not in plain.text
     options = variant.options(MIKELS8, record.id)
-    assert label_from_text("(b)", MIKELS8, options) == ("fear", "ok")
-    assert label_from_text("(b)", MIKELS8, None) == (None, "invalid")
-    assert label_from_text("(b) awe", MIKELS8, options) == (None, "ambiguous")
+    assert read_emotion("(b)", MIKELS8, options) == EmotionAnswer("fear", "ok")
+    assert read_emotion("(b)", MIKELS8, None) == EmotionAnswer(None, "invalid")
+    assert read_emotion("(b) awe", MIKELS8, options) == EmotionAnswer(None, "ambiguous")
 
 
 def test_numbers_from_candidates_and_from_words():

@@ -12,20 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lavis_emovit.emotion.answers import read_emotion
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.base import Baseline, Failure, Item, LanguageModel
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Method, Variant, slice_values
 from lavis_emovit.evaluation.metrics.explanations import EXPLAINED_FACTS
 from lavis_emovit.evaluation.predictions import PredictionRow
-from lavis_emovit.evaluation.questions import (
-    Question,
-    label_from_scores,
-    label_from_text,
-    questions_about,
-    values_from_scores,
-    values_from_text,
-)
+from lavis_emovit.evaluation.questions import Question, questions_about, values_from_scores, values_from_text
 
 logger = logging.getLogger(__name__)
 
@@ -85,11 +79,7 @@ class _RowRequests:
 class BatchRequests:
     """The requests of a batch, in passes of a model, and the rows that its answers give.
 
-    Args:
-        batch: items; those with a problem get no request.
-        settings: of the benchmark.
-        method: how the model is scored.
-        label_set: of the benchmark.
+    Items with a problem get no request.
     """
 
     def __init__(
@@ -98,16 +88,11 @@ class BatchRequests:
         self._batch, self._settings, self._method, self._label_set = batch, settings, method, label_set
         readable = [prepared for prepared in batch if prepared.problem is None]
         self._images = [prepared.image for prepared in readable]
-        self._rows = [
-            _RowRequests(
-                prepared.item,
-                place,
-                variant,
-                questions_about(prepared.item.record, prepared.item.truth, settings, variant, method, label_set),
-            )
-            for place, prepared in enumerate(readable)
-            for variant in settings.variants
-        ]
+        self._rows = []
+        for place, item in enumerate(prepared.item for prepared in readable):
+            for variant in settings.variants:
+                questions = questions_about(item.record, item.truth, settings, variant, method, label_set)
+                self._rows.append(_RowRequests(item, place, variant, questions))
         # (place of the image, question) of every request.
         self._requests = [(row.place, question) for row in self._rows for question in row.questions]
 
@@ -147,11 +132,7 @@ class BatchRequests:
         return found
 
     def rows(self, answers: dict[int, Any]) -> list[PredictionRow]:
-        """The rows of the batch: by item, and for each item by variant.
-
-        Args:
-            answers: number of a request -> its answer.
-        """
+        """The rows of the batch, by item and then by variant, from the answer to each number of a request."""
         numbers = iter(range(len(self._requests)))
         made: dict[tuple[str, str], PredictionRow] = {}
         for row in self._rows:
@@ -168,7 +149,10 @@ class BatchRequests:
         settings = self._settings
         base = _empty_row(row.item, settings, row.variant, error=None)
         if settings.kind == "action_units":
-            base = _as_decisions(base, settings.active_from)
+            # The question is whether a unit is active, not how intense it is.
+            truths = base.true_values or {}
+            decisions = {name: float(value >= settings.active_from) for name, value in truths.items()}
+            base = base.model_copy(update={"true_values": decisions})
         failures = [answer.reason for answer in answers if isinstance(answer, Failure)]
         if failures:
             return base.model_copy(update={"error": failures[0]})
@@ -187,8 +171,8 @@ class BatchRequests:
         if self._label_set is None:
             return base.model_copy(update={"answer": text})
         options = row.variant.options(self._label_set, base.record_id) if row.variant.marks != "none" else None
-        label, status = label_from_text(text, self._label_set, options)
-        return base.model_copy(update={"answer": text, "prediction": label, "status": status})
+        answer = read_emotion(text, self._label_set, options)
+        return base.model_copy(update={"answer": text, "prediction": answer.label, "status": answer.status})
 
 
 def request_rows(
@@ -201,10 +185,7 @@ def request_rows(
 ) -> list[PredictionRow]:
     """The rows of a batch. An image on which the model raises an error becomes an error row.
 
-    If a pass fails, its images are passed to the model one by one.
-
-    Args:
-        failure_limit: counts failures over batches; None: no limit.
+    If a pass fails, its images are passed to the model one by one. `failure_limit` counts failures over batches.
 
     Raises:
         UserError: the model cannot continue at all.
@@ -268,13 +249,9 @@ def _predictions(baseline: Baseline, items: Sequence[Item]) -> list[dict[str, fl
 
 
 def _with_scores(base: PredictionRow, scores: dict[str, float]) -> PredictionRow:
-    return base.model_copy(update={"scores": scores, "prediction": label_from_scores(scores)})
-
-
-def _as_decisions(row: PredictionRow, active_from: float) -> PredictionRow:
-    """The row with 1 and 0 as true values: the question is whether a unit is active, not how intense it is."""
-    decisions = {name: float(value >= active_from) for name, value in (row.true_values or {}).items()}
-    return row.model_copy(update={"true_values": decisions})
+    # The most likely label, the first in the alphabet of several.
+    best = max(sorted(scores), key=lambda label: scores[label])
+    return base.model_copy(update={"scores": scores, "prediction": best})
 
 
 def _with_values(base: PredictionRow, values: dict[str, float]) -> PredictionRow:

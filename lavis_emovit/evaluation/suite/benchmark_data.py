@@ -43,21 +43,12 @@ class ShardBuilder(Protocol):
 
 @dataclass(frozen=True)
 class OpenBenchmark:
-    """A benchmark whose data are available.
-
-    Attributes:
-        name: in tables and file names.
-        settings: which questions.
-        samples: the records of the split.
-        label_set: of the answers, or None for kinds without labels.
-        train_samples: the records that baselines learn from, or None.
-        data_hash, train_hash: identify both.
-    """
+    """A benchmark whose data are available; the hashes identify its samples and those that baselines learn from."""
 
     name: str
     settings: BenchmarkSettings
     samples: Samples
-    label_set: LabelSet | None
+    label_set: LabelSet | None  # of the answers; None for kinds without labels
     train_samples: Samples | None = None
     data_hash: str = ""
     train_hash: str | None = None
@@ -68,10 +59,7 @@ class OpenBenchmark:
         return range(count if self.settings.limit is None else min(count, self.settings.limit))
 
     def items(self, numbers: Iterable[int] | None = None) -> Iterator[Item]:
-        """The records with what is true about them; records without it are skipped.
-
-        Args:
-            numbers: of the samples; None: all of the benchmark.
+        """The records of all or some samples with what is true about them; records without it are skipped.
 
         Raises:
             DataError: a sample cannot be read.
@@ -80,8 +68,7 @@ class OpenBenchmark:
 
     def train_items(self) -> Iterator[Item]:
         """The records that baselines learn from; none without a training split."""
-        if self.train_samples is not None:
-            yield from self._items(self.train_samples, range(len(self.train_samples)))
+        yield from self._items(self.train_samples, range(len(self.train_samples))) if self.train_samples else ()
 
     def _items(self, samples: Samples, numbers: Iterable[int]) -> Iterator[Item]:
         for number in numbers:
@@ -96,10 +83,7 @@ class OpenBenchmark:
 
 
 def open_benchmarks(settings: SuiteSettings) -> tuple[dict[str, OpenBenchmark], dict[str, str]]:
-    """The benchmarks of a suite; missing shards are made.
-
-    Returns:
-        the available ones, and name -> reason for the others.
+    """The available benchmarks of a suite, and name -> reason for the others; missing shards are made.
 
     Raises:
         ConfigError: a benchmark cannot be opened and `missing` is `refuse`; names all of them.
@@ -111,26 +95,19 @@ def open_benchmarks(settings: SuiteSettings) -> tuple[dict[str, OpenBenchmark], 
             found[name] = open_benchmark(name, benchmark)
         except DataError as error:
             # Advice about a dataset names the keys of recipes that train.
-            missing[name] = str(error).replace(
-                f"--options datasets.{benchmark.dataset}.", f"--options suite.benchmarks.{name}.config."
-            )
+            key, train_key = f"suite.benchmarks.{name}.config", f"datasets.{benchmark.dataset}"
+            missing[name] = str(error).replace(f"--options {train_key}.", f"--options {key}.")
     if missing and (settings.missing == "refuse" or not found):
         hint = "" if not found else " Set suite.missing=skip to evaluate the others."
-        raise ConfigError(
-            [f"suite.benchmarks.{name}: {reason}{hint}" for name, reason in missing.items()], f"suite '{settings.name}'"
-        )
+        problems = [f"suite.benchmarks.{name}: {reason}{hint}" for name, reason in missing.items()]
+        raise ConfigError(problems, f"suite '{settings.name}'")
     return found, missing
 
 
 def open_benchmark(
     name: str, settings: BenchmarkSettings, dataset_config: Mapping[str, Any] | None = None
 ) -> OpenBenchmark:
-    """Open one benchmark; missing shards are made.
-
-    Args:
-        name: of the benchmark.
-        settings: of the benchmark.
-        dataset_config: settings of the dataset, below `settings.config`; None: its defaults.
+    """Open one benchmark; missing shards are made. `settings.config` overrides `dataset_config`.
 
     Raises:
         DataError: there are no such data, or no record has what the benchmark needs.
@@ -148,8 +125,7 @@ def open_benchmark(
     # Only the default may be missing: many benchmarks have only a test split.
     if settings.train_split not in (None, "train", *indexes):
         raise DataError(f"'{settings.dataset}' has no split '{settings.train_split}', it has {', '.join(indexes)}")
-    train_place = indexes.get(settings.train_split) if settings.train_split is not None else None
-    train_index = ShardIndex.load(train_place) if train_place is not None else None
+    train_index = ShardIndex.load(indexes[settings.train_split]) if settings.train_split in indexes else None
     label_set = label_set_of(settings, index.label_sets, str(index.folder))
     if label_set is not None:
         _check_labels(settings, index, label_set)
@@ -193,12 +169,7 @@ def _check_labels(settings: BenchmarkSettings, index: ShardIndex, label_set: Lab
 class ImageBatches:
     """The batches of a benchmark, split over the ranks: rank r gets every batch r, r + ranks, r + 2 ranks, ...
 
-    Args:
-        benchmark: the data.
-        model: prepares images; None leaves them as bytes.
-        done_records: ids of records that need no more answers.
-        batch_size: samples of a batch.
-        num_workers: processes that read and prepare images.
+    The model prepares images; without one they stay bytes. `done_records` are ids of records that need no more answers.
     """
 
     def __init__(
@@ -214,13 +185,9 @@ class ImageBatches:
         self._num_workers = num_workers
 
     def rounds(self, label: str, every: int = 10) -> Iterator[list[Prepared]]:
-        """The batches of this rank, with a progress line.
+        """The batches of this rank, with a progress line; on plain output, a line for `every` so many batches.
 
         All ranks get the same number: empty lists take the place of missing batches and of those that are done.
-
-        Args:
-            label: of the progress line.
-            every: batches between two plain lines.
 
         Raises:
             DataError: a sample cannot be read.

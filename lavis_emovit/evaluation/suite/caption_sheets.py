@@ -1,4 +1,4 @@
-"""From the folder of a suite with captions to the sheet on which people choose between two of its writers."""
+"""From a suite with captions to the sheet on which people choose between two of its authors."""
 
 from __future__ import annotations
 
@@ -27,15 +27,10 @@ def sheet_of_suite(
     """Write a blinded sheet of the captions that a suite has; LAVIS and the plugin must be loaded.
 
     Args:
-        suite_dir: output folder of the suite.
-        out: folder of the sheet.
+        suite_dir, out: folders of the suite and of the sheet.
         first, second: names of models of the suite, or `human` for the dataset's best caption.
         benchmark: of kind `caption`; None takes the only one.
-        seed: of the order of pictures and captions.
-        limit: only so many pictures.
-
-    Returns:
-        the pairs, and what was left out.
+        limit: maximum number of images.
 
     Raises:
         UserError: no such suite, benchmark or model, no captions yet, or nothing to compare.
@@ -43,15 +38,15 @@ def sheet_of_suite(
     folder = Path(suite_dir).expanduser()
     settings = load_suite(folder / "suite.yaml") if (folder / "suite.yaml").is_file() else None
     if settings is None:
-        raise DataError(f"{suite_dir}: no suite.yaml in it; give the output folder of a suite (suite.output_dir)")
+        raise DataError(f"{suite_dir}: has no suite.yaml; use the output folder of a suite (suite.output_dir)")
     name = _benchmark(settings, benchmark)
     only = settings.model_copy(update={"benchmarks": {name: settings.benchmarks[name]}, "missing": "refuse"})
     opened = open_benchmarks(only)[0][name]
     captions = [_captions(folder, settings, opened, writer) for writer in (first, second)]
     made = make_pairs((first, captions[0]), (second, captions[1]), seed, limit)
     wanted = {pair.record_id for pair in made.pairs}
-    pictures = {item.record.id: item.image_bytes for item in opened.items() if item.record.id in wanted}
-    write_sheet(out, made, pictures, seed)
+    images = {item.record.id: item.image_bytes for item in opened.items() if item.record.id in wanted}
+    write_sheet(out, made, images, seed)
     return made
 
 

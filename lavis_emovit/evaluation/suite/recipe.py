@@ -21,10 +21,10 @@ def load_suite(cfg_path: str | Path, options: Sequence[str] = (), *, check_names
     Args:
         cfg_path: the file, or `projects/emovit/...` for one that ships with the package.
         options: of the form `a.b=c`.
-        check_names: check the models and datasets that the suite names, and their `config`, too.
+        check_names: also check the models and datasets that the suite names, and their `config`.
 
     Raises:
-        ConfigError: everything that is wrong with it.
+        ConfigError: lists everything that is wrong with it.
     """
     path = find_recipe(cfg_path)
     if path is None:

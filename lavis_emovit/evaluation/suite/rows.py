@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from lavis_emovit.distributed import processes
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.predictions import PredictionRow, PredictionWriter, read_predictions, write_predictions
+from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.files import atomic_writer, file_sha256
 
 logger = logging.getLogger(__name__)
@@ -23,11 +25,9 @@ class SuiteRows:
     """The rows of one model and scoring method on one benchmark, and the record beside them of what made them.
 
     Args:
-        path: the JSON lines.
         made_with: everything that decides the rows.
         label: for messages.
-        overwrite: delete rows that were made with something else.
-        retry_errors: make the rows of failed records again.
+        settings: of the suite; `overwrite` deletes rows that were made with something else.
         order: returns the ids of all records in the order of the shards; called only if rows must be sorted.
     """
 
@@ -36,14 +36,12 @@ class SuiteRows:
         path: Path,
         made_with: Mapping[str, Any],
         label: str,
-        *,
-        overwrite: bool,
-        retry_errors: bool,
+        settings: SuiteSettings,
         order: Callable[[], Iterable[str]],
     ):
         self._path, self._made_with, self.label = path, dict(made_with), label
         self._beside = path.with_suffix(".json")
-        self._overwrite, self._retry_errors, self._order = overwrite, retry_errors, order
+        self._overwrite, self._retry_errors, self._order = settings.overwrite, settings.retry_errors, order
         self._writer: PredictionWriter | None = None
         self._earlier_ids: frozenset[str] = frozenset()
         self.is_done = False
@@ -80,39 +78,34 @@ class SuiteRows:
     def _settle(self) -> tuple[bool, frozenset[str]]:
         """Open the file unless it is finished. Returns whether it is, and the records that need no more rows."""
         earlier = self._read_beside()
+        problem = ""
         if earlier is None and self._path.exists():
-            if not self._overwrite:
-                raise UserError(
-                    f"{self._path}: {self._beside.name}, the record of what made it, is missing. Delete the rows, or "
-                    "set suite.overwrite=true."
-                )
-            self._delete()
-        if earlier is not None:
-            changes = _changes(earlier["made_with"], self._made_with) or self._edited(earlier)
-            if changes and not self._overwrite:
-                raise UserError(
-                    f"{self._path} was made with something else. Delete it, choose another suite.output_dir, or set "
-                    f"suite.overwrite=true. Changed:{changes}"
-                )
-            if changes:
-                self._delete()
-                earlier = None
+            problem = (
+                f"{self._path}: {self._beside.name}, the record of what made it, is missing. Delete the rows, or set "
+                "suite.overwrite=true."
+            )
+        elif earlier is not None and (
+            changes := _changes(earlier["made_with"], self._made_with) or self._edited(earlier)
+        ):
+            problem = (
+                f"{self._path} was made with something else. Delete it, choose another suite.output_dir, or set "
+                f"suite.overwrite=true. Changed:{changes}"
+            )
+        if problem and not self._overwrite:
+            raise UserError(problem)
+        if problem:
+            logger.warning("%s: deleted, because of suite.overwrite", self._path)
+            self._path.unlink(missing_ok=True)
+            earlier = None
         has_errors = self._retry_errors and earlier is not None and self._drop_errors()
         if earlier is not None and earlier.get("finished") and self._path.exists() and not has_errors:
             return True, frozenset()
         self._write_beside(finished=False)
         self._writer = PredictionWriter(self._path)
-        per_record: dict[str, int] = {}
         self._earlier_ids = frozenset(self._writer.instance_ids)
-        if self._earlier_ids:
-            for row in read_predictions(self._path):
-                per_record[row.record_id] = per_record.get(row.record_id, 0) + 1
-        rows_per_record = len(self._made_with["variants"])
-        return False, frozenset(record for record, count in per_record.items() if count >= rows_per_record)
-
-    def _delete(self) -> None:
-        logger.warning("%s: deleted, because of suite.overwrite", self._path)
-        self._path.unlink(missing_ok=True)
+        num_rows = Counter(row.record_id for row in read_predictions(self._path)) if self._earlier_ids else Counter()
+        num_variants = len(self._made_with["variants"])
+        return False, frozenset(record for record, count in num_rows.items() if count >= num_variants)
 
     def _edited(self, earlier: Mapping[str, Any]) -> str:
         """A line if finished rows were edited, else nothing."""

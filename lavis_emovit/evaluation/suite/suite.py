@@ -16,7 +16,7 @@ import gc
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from lavis_emovit.evaluation.report.images import keep_images
 from lavis_emovit.evaluation.report.summary_tables import latex, markdown
 from lavis_emovit.evaluation.suite.benchmark_data import ImageBatches, OpenBenchmark, open_benchmarks
 from lavis_emovit.evaluation.suite.judge import judge_explanations
-from lavis_emovit.evaluation.suite.requests import FailureLimit, baseline_rows, request_rows
+from lavis_emovit.evaluation.suite.requests import FailureLimit, Prepared, baseline_rows, request_rows
 from lavis_emovit.evaluation.suite.rows import SuiteRows
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.evaluation.summaries import benchmark_references, benchmark_summary, suite_sensitivity
@@ -54,9 +54,6 @@ def run_suite(settings: SuiteSettings) -> dict[str, Any]:
 
     Returns:
         the content of metrics.json; on ranks other than 0 an empty mapping.
-
-    Raises:
-        UserError: something that the user can fix.
     """
     launch = processes.read_launch()
     limit_threads(settings.num_threads, launch.local_world_size)
@@ -66,7 +63,7 @@ def run_suite(settings: SuiteSettings) -> dict[str, Any]:
         for name, reason in missing.items():
             logger.warning("benchmark '%s' is skipped: %s", name, reason)
         if processes.is_main():
-            with atomic_writer(folder.settings_path) as file:
+            with atomic_writer(folder.path / "suite.yaml") as file:
                 yaml.safe_dump({"suite": settings.model_dump(mode="json")}, file, sort_keys=False, allow_unicode=True)
         skipped = evaluate_all(settings, folder, benchmarks)
         is_main = processes.is_main()
@@ -107,13 +104,15 @@ def summarise(
 ) -> dict[str, Any]:
     """Compute every number from the rows on disk, and write metrics.json, the tables and the report.
 
-    Args:
-        skipped: benchmark -> model -> method -> why it was not evaluated.
-        missing: benchmark -> why it could not be opened.
+    `skipped` has the reasons by benchmark, model and method, `missing` by benchmark.
     """
     rows = [folder.rows(benchmark, settings, skipped.get(name, {})) for name, benchmark in benchmarks.items()]
     if settings.judge is not None:
-        rows = [_judged(one, benchmarks[one.name], settings, folder) for one in rows]
+        ledger = ledger_path(folder.place("judge"), settings.judge.endpoint())
+        for place, one in enumerate(rows):
+            if one.settings.kind == "explanation":
+                judged = judge_explanations(settings.judge, benchmarks[one.name], one.rows, folder.path, ledger)
+                rows[place] = replace(one, judgements=judged)
     summary: dict[str, Any] = {
         "suite": settings.name,
         "models": list(settings.models),
@@ -127,14 +126,9 @@ def summarise(
     for name, of in summary["benchmarks"].items():
         for result in of["results"]:
             if result["num_errors"]:
-                logger.warning(
-                    "%s on %s (%s): %d rows are errors; suite.retry_errors=true tries them again",
-                    result["model"],
-                    name,
-                    result["method"],
-                    result["num_errors"],
-                )
-    with atomic_writer(folder.metrics_path) as file:
+                label = f"{result['model']} on {name} ({result['method']}): {result['num_errors']} rows are errors"
+                logger.warning("%s; suite.retry_errors=true tries them again", label)
+    with atomic_writer(folder.path / "metrics.json") as file:
         json.dump(summary, file, indent=1, ensure_ascii=False)
         file.write("\n")
     for name, text in (("table.md", markdown(summary)), ("table.tex", latex(summary))):
@@ -142,34 +136,13 @@ def summarise(
             file.write(text)
     logger.info("tables: %s", folder.path / "table.md")
     if settings.report:
-        _write_report(settings, folder, rows, benchmarks, summary)
+        from lavis_emovit.evaluation.report.page import write_report  # matplotlib is slow to load
+
+        for one in rows:
+            images = ((item.record.id, item.image_bytes) for item in benchmarks[one.name].items())
+            keep_images(folder.path, one, settings.num_images, images)
+        logger.info("report: %s", write_report(folder.path, summary=summary))
     return summary
-
-
-def _judged(
-    rows: BenchmarkRows, benchmark: OpenBenchmark, settings: SuiteSettings, folder: SuiteFolder
-) -> BenchmarkRows:
-    """The rows with the judge's scores, if they are explanations."""
-    if settings.judge is None or rows.settings.kind != "explanation":
-        return rows
-    ledger = ledger_path(folder.place("judge"), settings.judge.endpoint())
-    judgements = judge_explanations(settings.judge, benchmark, rows.rows, folder.path, ledger)
-    return replace(rows, judgements=judgements)
-
-
-def _write_report(
-    settings: SuiteSettings,
-    folder: SuiteFolder,
-    rows: Sequence[BenchmarkRows],
-    benchmarks: Mapping[str, OpenBenchmark],
-    summary: Mapping[str, Any],
-) -> None:
-    from lavis_emovit.evaluation.report.page import write_report  # matplotlib is slow to load
-
-    for one in rows:
-        images = ((item.record.id, item.image_bytes) for item in benchmarks[one.name].items())
-        keep_images(folder.path, one, settings.num_images, images)
-    logger.info("report: %s", write_report(folder.path, summary=summary))
 
 
 class SuiteFolder:
@@ -177,9 +150,6 @@ class SuiteFolder:
 
     def __init__(self, settings: SuiteSettings):
         self.path = output_root() / Path(settings.output_dir).expanduser()
-        self.settings_path = self.path / "suite.yaml"
-        self.metrics_path = self.path / "metrics.json"
-        self.report_path = self.path / "report.html"
         self._lock = FileLock(self.path / ".lock")
         self._cache_dir = output_root() / Path(settings.cache_dir).expanduser()
 
@@ -202,7 +172,6 @@ class SuiteFolder:
         self._lock.release()
 
     def predictions(self, benchmark: str, model: str, method: str) -> Path:
-        """The file of one model's rows on one benchmark."""
         return self.path / "predictions" / benchmark / f"{model}.{method}.jsonl"
 
     def place(self, model: str) -> ModelPlace:
@@ -222,11 +191,7 @@ class SuiteFolder:
 
 
 def open_model(entry: Any, place: ModelPlace) -> LanguageModel | Baseline:
-    """The model of an entry of `suite.models`.
-
-    Raises:
-        UserError: its weights, checkpoint or endpoint cannot be used.
-    """
+    """The model of an entry of `suite.models`. UserError if its weights, checkpoint or endpoint cannot be used."""
     return adapters()[entry.adapter].open(entry, place)
 
 
@@ -294,8 +259,7 @@ class _SuiteRun:
     def _request_rows(self, rows: SuiteRows, benchmark: OpenBenchmark, model: LanguageModel, method: Method) -> None:
         limit = FailureLimit()
         size = max(self.settings.batch_size, model.images_at_once)
-        batches = self._batches(rows, benchmark, model, size)
-        for batch in batches.rounds(rows.label):
+        for batch in self._batches(rows, benchmark, model, size):
             rows.write(request_rows(model, batch, benchmark.settings, method, benchmark.label_set, limit))
 
     def _baseline_rows(self, rows: SuiteRows, benchmark: OpenBenchmark, baseline: Baseline) -> None:
@@ -305,24 +269,23 @@ class _SuiteRun:
             baseline.fit(train_items, benchmark.settings, benchmark.label_set)
         except DataError as error:
             raise DataError(f"{rows.label}: {error}") from None
-        for batch in self._batches(rows, benchmark, None, self.settings.batch_size).rounds(rows.label):
+        for batch in self._batches(rows, benchmark, None, self.settings.batch_size):
             items = [prepared.item for prepared in batch]
             rows.write(baseline_rows(baseline, items, benchmark.settings, benchmark.label_set))
 
     def _batches(
         self, rows: SuiteRows, benchmark: OpenBenchmark, model: LanguageModel | None, size: int
-    ) -> ImageBatches:
-        return ImageBatches(
-            benchmark, model, batch_size=size, num_workers=self.settings.num_workers, done_records=rows.done_records
-        )
+    ) -> Iterator[list[Prepared]]:
+        num_workers, done = self.settings.num_workers, rows.done_records
+        batches = ImageBatches(benchmark, model, batch_size=size, num_workers=num_workers, done_records=done)
+        return batches.rounds(rows.label)
 
     def _rows(self, benchmark: OpenBenchmark, model: str, method: str, identity: Mapping[str, Any]) -> SuiteRows:
         return SuiteRows(
             self.folder.predictions(benchmark.name, model, method),
             _made_with(benchmark, method, identity),
             f"{model} on {benchmark.name} ({method})",
-            overwrite=self.settings.overwrite,
-            retry_errors=self.settings.retry_errors,
+            self.settings,
             order=lambda: (item.record.id for item in benchmark.items()),
         )
 
@@ -335,20 +298,15 @@ def _made_with(benchmark: OpenBenchmark, method: str, identity: Mapping[str, Any
     """Everything that decides the rows, as plain values."""
     settings = benchmark.settings
     questions = settings.model_dump(mode="json", exclude={"config", "train_split", "coarser"})
+    texts = wordings_of(settings, benchmark.label_set)
     return {
         "model": dict(identity),
         "method": method,
         "benchmark": questions,
         "variants": [variant.name for variant in settings.variants] if method != DIRECT else ["direct"],
         "labels": list(benchmark.label_set.labels) if benchmark.label_set is not None else None,
-        "questions": _questions_hash(benchmark),
+        "questions": hashlib.sha256(json.dumps(texts, ensure_ascii=False).encode()).hexdigest(),
         "data": benchmark.data_hash,
         "train_data": benchmark.train_hash if method == DIRECT else None,
         "versions": package_versions(),
     }
-
-
-def _questions_hash(benchmark: OpenBenchmark) -> str:
-    """sha256 over the texts of all questions about a record."""
-    texts = wordings_of(benchmark.settings, benchmark.label_set)
-    return hashlib.sha256(json.dumps(texts, ensure_ascii=False).encode()).hexdigest()

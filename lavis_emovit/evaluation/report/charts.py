@@ -10,7 +10,6 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import matplotlib
@@ -61,12 +60,10 @@ class _Chart:
         self.axes.set(xlabel=self._labels[0], ylabel=self._labels[1])
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
+    def __exit__(self, *exception: Any) -> None:
+        if exception[0] is None:
             self.svg = self._drawn()
-        self._style.__exit__(kind, error, trace)
+        self._style.__exit__(*exception)
 
     def legend(self, names: Sequence[str], columns: int = 3) -> None:
         """A legend of the lines with a label, above the axes, where it hides no point."""
@@ -78,8 +75,7 @@ class _Chart:
     def in_percent(self, *names: str) -> None:
         """Show shares in percent on these axes, `x` or `y`."""
         for name in names:
-            axis = self.axes.xaxis if name == "x" else self.axes.yaxis
-            axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+            getattr(self.axes, f"{name}axis").set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
 
     def _drawn(self) -> Markup:
         buffer = io.StringIO()
@@ -106,15 +102,12 @@ def step_chart(
     *,
     is_smoothed: bool = True,
 ) -> Markup:
-    """A value of the log by step: every value faintly, and their running mean.
+    """A value of the log by step: every value faintly, and their running mean if it `is_smoothed`.
 
     Args:
-        key: start of the ids.
         title: for screen readers.
         unit: of the values; empty for shares, which are shown in percent.
-        steps, values: one of each for every step with a value.
         spikes: steps to mark at the top.
-        is_smoothed: whether to draw the running mean.
     """
     x, y = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
     window = max(1, len(y) // 40) if is_smoothed else 1
@@ -145,10 +138,8 @@ def validation_chart(key: str, x_label: str, title: str, field: str, rows: Seque
     """The headline metric of validations with its intervals, and macro F1 and chance if they are logged.
 
     Args:
-        key: start of the ids.
         x_label: `epoch` or `step`.
-        title: of the metric.
-        field: of the metric; its interval is `<field>_interval`.
+        title, field: of the metric; its interval is `<field>_interval`.
         rows: `eval` events of the log.
     """
     x, metrics = [float(row[x_label]) for row in rows], [row["metrics"] for row in rows]

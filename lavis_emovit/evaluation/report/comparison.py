@@ -32,12 +32,10 @@ def within(folder: Folder) -> list[Compared]:
 
 
 def between(folders: Sequence[Folder]) -> tuple[list[Compared], list[str]]:
-    """Results of later folders against the first: of the same model and method, or else against its first result.
+    """Results of later folders against the first, and why other comparisons are not possible.
 
-    Of runs, the last results are compared.
-
-    Returns:
-        the comparisons, and why others were not possible.
+    Results of suites are compared with those of the same model and method, or else with the first one; of runs, the
+    last results are compared.
     """
     first, *later = folders
     benchmarks = {one.name: one for one in first.benchmarks}

@@ -27,19 +27,19 @@ MAX_ERRORS = 10
 
 @dataclass(frozen=True)
 class Entry:
-    """The report on one run or suite; `key` starts its ids, `kinds` are those of its benchmarks."""
+    """The report on one run or suite."""
 
     key: str
     name: str
     lede: str
     is_run: bool
-    kinds: frozenset[str]
+    kinds: frozenset[str]  # of its benchmarks
     notes: list[str]
     sections: list[Section]
 
 
 def report_entry(folder: Folder, key: str) -> Entry:
-    """The report on a run or suite; `key` starts the ids of its parts."""
+    """The report on a run or suite; `key` starts the ids in it."""
     compared = within(folder)
     first = "before tuning" if folder.is_run else "the first model of each benchmark"
     differences = comparison_table(f"{key}-differences-table", f"Differences from {first}", compared)

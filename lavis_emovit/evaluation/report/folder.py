@@ -36,40 +36,24 @@ _SPLITS = ("test", "val", "train")
 
 @dataclass
 class Folder:
-    """The output folder of a training run or of a suite.
-
-    Attributes:
-        path: of the folder.
-        is_run: whether it is that of a training run.
-        name: of the suite, or of the run's folder.
-        label: name of the folder beside others; longer than its last part if that is not unique.
-        config: recipe of the run or suite; empty if it is missing or damaged. `config_text` is its text.
-        settings: of a suite.
-        steps: `step` events of log.jsonl by step, the last one of each step.
-        evaluations: `eval` events of log.jsonl.
-        benchmarks: rows of all models on each benchmark; the benchmarks of a run are its evaluated splits.
-        made_with: (benchmark, model, method) -> what its rows were made with, for a suite.
-        summary: all numbers, in the form of a suite's metrics.json.
-        result: metrics.json of a run, written at its end.
-        versions: packages.
-        notes: what is missing or damaged, for the reader of the report.
-    """
+    """The output folder of a training run or of a suite."""
 
     path: Path
     is_run: bool
-    name: str
-    label: str
-    config: dict[str, Any] = field(default_factory=dict)
+    name: str  # of the suite, or of the run's folder
+    label: str  # name of the folder beside others; longer than its last part if that is not unique
+    config: dict[str, Any] = field(default_factory=dict)  # recipe; empty if it is missing or damaged
     config_text: str | None = None
     settings: SuiteSettings | None = None
-    steps: list[dict[str, Any]] = field(default_factory=list)
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
-    benchmarks: list[BenchmarkRows] = field(default_factory=list)
+    steps: list[dict[str, Any]] = field(default_factory=list)  # `step` events of log.jsonl, the last one of each step
+    evaluations: list[dict[str, Any]] = field(default_factory=list)  # `eval` events of log.jsonl
+    benchmarks: list[BenchmarkRows] = field(default_factory=list)  # for a run, its evaluated splits
+    # (benchmark, model, method) -> what its rows were made with, for a suite.
     made_with: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
-    summary: dict[str, Any] = field(default_factory=dict)
-    result: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)  # all numbers, in the form of a suite's metrics.json
+    result: dict[str, Any] = field(default_factory=dict)  # metrics.json of a run, written at its end
+    versions: dict[str, str] = field(default_factory=dict)  # of packages
+    notes: list[str] = field(default_factory=list)  # what is missing or damaged, for the reader of the report
 
     def setting(self, path: str) -> Any:
         """A setting of the recipe, such as `model.arch`; None if it has none."""
@@ -87,18 +71,14 @@ class Folder:
 def read_folder(path: str | os.PathLike[str], summary: Mapping[str, Any] | None = None) -> Folder:
     """Read the output folder of a run or of a suite, finished or not.
 
-    Args:
-        path: the folder.
-        summary: the numbers of a suite, if they were just computed from its rows; None computes them.
+    `summary` has the numbers of a suite, if they were just computed from its rows.
 
     Raises:
         DataError: no such folder, not a folder of a run or suite, damaged settings of a suite, or damaged predictions.
     """
     place = Path(path).expanduser().absolute()
     if not place.is_dir():
-        raise DataError(
-            f"{path}: no such folder. Use the output folder of a run (run.output_dir) or of a suite (suite.output_dir)."
-        )
+        raise DataError(f"{path}: no such folder. Use the run.output_dir of a run or the suite.output_dir of a suite.")
     folder = Folder(place, not (place / "suite.yaml").is_file(), place.name, place.name)
     known = _read_run(folder) if folder.is_run else _read_suite(folder, summary)
     numbers = {
@@ -126,9 +106,8 @@ def _read_run(folder: Folder) -> dict[str, Any]:
         what = f"{kinds.total()} training samples could not be read and were replaced by others ({listed})"
         folder.notes.append(f"{what}; quarantine.jsonl lists them.")
     if not (folder.steps or folder.evaluations or folder.benchmarks):
-        raise DataError(
-            f"{folder.path}: has neither log.jsonl nor predictions. Use the output folder of a run that has started."
-        )
+        problem = "has neither log.jsonl nor predictions. Use the output folder of a run that has started."
+        raise DataError(f"{folder.path}: {problem}")
     # An unfinished run has no metrics.json; its newest checkpoint names the versions too.
     manifests = sorted((folder.path / "checkpoints").glob("ckpt-*/MANIFEST.json"), reverse=True)
     found = (source.get("versions") for source in (folder.result, *((_json(path) or {}) for path in manifests)))

@@ -37,25 +37,16 @@ MAX_RUN_IMAGES = 24
 
 @dataclass(frozen=True)
 class ShownAnswer:
-    """The answer of one model to an image.
+    """The answer of one model to an image."""
 
-    Attributes:
-        name: of the model, with its scoring method.
-        text: the answer as it was read.
-        is_right: None if it is neither right nor wrong.
-        generated: text of a generated answer; `reads` is how it reads, if that is not `text`.
-        confidence: of a scored answer.
-        rank: place among this model's mistakes, from 1, if it is among the shown ones.
-        candidates: the three most likely labels and the true one: label, probability, whether it is the true one.
-    """
-
-    name: str
-    text: str
-    is_right: bool | None = None
+    name: str  # of the model, with its scoring method
+    text: str  # the answer as it was read
+    is_right: bool | None = None  # None if it is neither right nor wrong
     generated: str | None = None
-    reads: str = ""
-    confidence: str = ""
-    rank: int | None = None
+    reads: str = ""  # the label in a generated answer, if that is not `text`
+    confidence: str = ""  # of a scored answer
+    rank: int | None = None  # place among this model's mistakes, from 1, if it is among the shown ones
+    # The three most likely labels and the true one: label, probability, whether it is the true one.
     candidates: Sequence[tuple[str, float, bool]] = ()
 
 
@@ -72,10 +63,7 @@ class ShownImage:
 def shown_images(folder: Path, benchmark: BenchmarkRows, num_images: int) -> list[tuple[str, list[ShownImage]]]:
     """The images of a benchmark, in groups with a heading, which is empty for a single group.
 
-    Args:
-        folder: of the run or suite.
-        benchmark: with all rows.
-        num_images: of a suite, for each model.
+    `num_images` is the number of images for each model of a suite.
     """
     kept = [row for row in benchmark.plain(list(benchmark.rows)[-1]) if row.image is not None][:MAX_RUN_IMAGES]
     if not kept:
@@ -107,13 +95,7 @@ def mistakes(benchmark: BenchmarkRows, key: ModelKey) -> list[PredictionRow]:
 
 
 def images_to_keep(benchmark: BenchmarkRows, num_images: int) -> dict[str, None]:
-    """Ids of the records whose images a suite shows, in its order.
-
-    Args:
-        benchmark: with all rows.
-        num_images: for each model; its scoring methods take turns. Without language models these are the mistakes of
-            baselines.
-    """
+    """Ids of the records whose images a suite shows: `num_images` for each model, whose scoring methods take turns."""
     by_model: dict[str, list[Iterable[str]]] = {}
     for key in _choosing(benchmark):
         by_model.setdefault(key[0], []).append(_places(mistakes(benchmark, key)))
@@ -123,11 +105,7 @@ def images_to_keep(benchmark: BenchmarkRows, num_images: int) -> dict[str, None]
 def keep_images(folder: Path, benchmark: BenchmarkRows, num_images: int, items: Iterable[tuple[str, bytes]]) -> None:
     """Write small copies of the images that a suite shows, and delete those that it no longer shows.
 
-    Args:
-        folder: output folder of the suite.
-        benchmark: with all rows.
-        num_images: for each model.
-        items: record id and encoded image of the benchmark's records; read only as far as needed.
+    `items` are record id and encoded image of the benchmark's records; they are read only as far as needed.
     """
     wanted = {one: folder / image_path(benchmark.name, one) for one in images_to_keep(benchmark, num_images)}
     for path in (folder / IMAGES_FOLDER / benchmark.name).glob("*.jpg"):

@@ -25,15 +25,11 @@ def write_report(
     *,
     summary: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write the report of one run or suite.
+    """Write the report of one run or suite, finished or not; returns its path.
 
     Args:
-        folder: output folder of a run or a suite, finished or not.
         out: the file; its suffix is the format: `.html`, `.md` or `.tex`. None: `report.html` in the folder.
         summary: what metrics.json of a suite contains, if it was just computed; None computes it from the rows.
-
-    Returns:
-        the path of the file, which is written completely or not at all.
 
     Raises:
         DataError: not a folder of a run or suite, predictions that cannot be used, or an unknown suffix.

@@ -34,45 +34,34 @@ class Dot(NamedTuple):
 
 
 class Matrix(NamedTuple):
-    """The confusion matrix of a model.
-
-    Attributes:
-        key: its id.
-        name: of the model.
-        metrics: plain values of `ClassificationMetrics`.
-        mistakes: the most frequent ones: label, answer, number of images, and all images of the label.
-    """
+    """The confusion matrix of a model."""
 
     key: str
     name: str
-    metrics: Values
+    metrics: Values  # of `ClassificationMetrics`
+    # The most frequent mistakes: label, answer, number of images, and all images of the label.
     mistakes: Sequence[tuple[str, str, int, int]]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a section: a heading and what is below it.
-
-    Attributes:
-        hero: headline metric of each stage in large letters: the stage, the value, and what it is.
-        pairs: captions of small tables -> names and values.
-        details: summary and text of what is folded.
-    """
+    """A part of a section: a heading and what is below it."""
 
     key: str = ""
     heading: str = ""
     note: str = ""
+    # Headline metric of each stage in large letters: the stage, the value, and what it is.
     hero: Sequence[tuple[str, str, str]] = ()
     dots: Sequence[Dot] = ()
     facts: Sequence[Fact] = ()
-    pairs: Mapping[str, Sequence[tuple[str, str]]] | None = None
+    pairs: Mapping[str, Sequence[tuple[str, str]]] | None = None  # captions of small tables -> names and values
     tables: Sequence[Table] = ()
     remarks: Sequence[str] = ()
     matrices: Sequence[Matrix] = ()
     charts: Sequence[tuple[str, Markup]] = ()
     lines: Sequence[str] = ()
     images: Sequence[tuple[str, Sequence[ShownImage]]] = ()
-    details: tuple[str, str] | None = None
+    details: tuple[str, str] | None = None  # summary and text of what is folded
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,9 @@ def latex(summary: Mapping[str, Any]) -> str:
 
 
 def headline_table(summaries: Sequence[tuple[str, Mapping[str, Any]]], key: str) -> Table | None:
-    """Models by benchmarks, with the headline metric of each.
+    """Models by benchmarks, with the headline metric of each, from label and numbers of each suite.
 
-    Args:
-        summaries: of each suite its label, which row headings start with if it is not empty, and its numbers.
-        key: of the table.
+    Row headings start with the label if it is not empty.
     """
     columns: dict[tuple[str, str], None] = {}
     rows: list[tuple[str, dict[tuple[str, str], Cell]]] = []

@@ -13,22 +13,14 @@ MINUS = "\u2212"
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table.
-
-    Attributes:
-        text: the number.
-        detail: smaller text below it: its interval, a count.
-        share: length of its bar, from 0 to 1; None for no bar.
-        low, high: ends of its interval on the bar.
-        is_flagged: a note below the table is about this cell.
-    """
+    """A cell of a table."""
 
     text: str
-    detail: str = ""
-    share: float | None = None
-    low: float | None = None
+    detail: str = ""  # smaller text below it: its interval, a count
+    share: float | None = None  # length of its bar, from 0 to 1; None for no bar
+    low: float | None = None  # ends of its interval on the bar
     high: float | None = None
-    is_flagged: bool = False
+    is_flagged: bool = False  # a note below the table is about this cell
 
 
 NOTHING = Cell("\u2013")
@@ -37,25 +29,15 @@ NOTHING = Cell("\u2013")
 
 @dataclass(frozen=True)
 class Table:
-    """A table with row and column headings.
+    """A table with row and column headings."""
 
-    Attributes:
-        key: its id in the page, unique there.
-        caption: its contents.
-        corner: heading of the row headings.
-        columns: headings of the columns.
-        rows: heading and one cell a column.
-        notes: below it.
-        is_text: its cells are words, not numbers.
-    """
-
-    key: str
+    key: str  # its id, unique in the page
     caption: str
-    corner: str
+    corner: str  # heading of the row headings
     columns: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[Cell]]]
+    rows: Sequence[tuple[str, Sequence[Cell]]]  # heading and one cell a column
     notes: Sequence[str] = ()
-    is_text: bool = False
+    is_text: bool = False  # its cells are words, not numbers
 
     @property
     def has_bars(self) -> bool:

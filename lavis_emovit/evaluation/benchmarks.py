@@ -39,7 +39,6 @@ class BenchmarkSettings(Settings):
         dataset: registered name of a dataset.
         kind: `emotion` (one label of a set), `valence_arousal`, `action_units`, `explanation` (the emotion and why),
             `caption` (a funny caption, for people to judge).
-        split: of the dataset.
         train_split: what baselines learn from; null skips the baselines that learn.
         config: settings over the dataset's defaults, as a recipe has them below `datasets.<name>`.
         label_set: of the answers; null: that of the records.
@@ -62,7 +61,7 @@ class BenchmarkSettings(Settings):
     train_split: str | None = "train"
     config: dict[str, Any] = Field(default_factory=dict)
     label_set: LabelSetName | None = None
-    coarser: tuple[str, ...] = ()
+    coarser: tuple[LabelSetName, ...] = ()
     wordings: tuple[int, ...] = Field(default=(1,), min_length=1)
     option_orders: tuple[OptionOrder, ...] = Field(default=("fixed",), min_length=1)
     option_marks: tuple[OptionMarks, ...] = Field(default=("none",), min_length=1)
@@ -72,13 +71,6 @@ class BenchmarkSettings(Settings):
     max_new_tokens: int | None = Field(default=None, ge=1)
     subject: Literal["picture", "face"] = "picture"
     active_from: float = Field(default=1.0, gt=0.0)
-
-    @field_validator("coarser")
-    @classmethod
-    def _coarser_sets_exist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            get_label_set(name)
-        return value
 
     @field_validator("wordings", "option_orders", "option_marks", "with_options")
     @classmethod

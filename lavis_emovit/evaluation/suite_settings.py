@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from lavis_emovit.evaluation.adapters.base import adapters
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Method, check_file_names, without_nulls
@@ -17,6 +17,12 @@ else:
     _entry_classes = tuple({adapter.settings: None for adapter in adapters().values()})
     ModelEntry = Annotated[Union[_entry_classes], Field(discriminator="adapter")]  # noqa: UP007 (made at run time)
 
+EntryT = TypeVar("EntryT")
+# Name in tables and file names -> entry; null removes an entry.
+Entries = Annotated[
+    dict[str, EntryT], Field(min_length=1), BeforeValidator(without_nulls), AfterValidator(check_file_names)
+]
+
 # Keys of version 0.1.0 -> their names now.
 _RENAMED = {"ways": "methods", "ask_errors_again": "retry_errors", "num_pictures": "num_images"}
 
@@ -25,10 +31,7 @@ class SuiteSettings(Settings):
     """What to evaluate.
 
     Attributes:
-        name: of the suite, for the report.
         output_dir: folder of the results; relative paths start at the working directory.
-        models: name in the tables -> model; null removes an entry.
-        benchmarks: name in the tables -> benchmark; null removes an entry.
         methods: scoring methods of language models. `likelihood` scores candidates by the mean log-probability of their
             tokens, `likelihood_sum` by the sum, `likelihood_calibrated` by the sum minus that for a blank image;
             `generation` reads written answers.
@@ -39,7 +42,6 @@ class SuiteSettings(Settings):
         overwrite: delete predictions that were made with other settings, instead of refusing.
         retry_errors: evaluate again the records that failed in an earlier run of the suite.
         num_images: images in the report, for each model and benchmark.
-        report: write report.html.
         cache_dir: where suites share replies of endpoints at temperature 0.
         judge: a chat model that scores explanations, or null. No headline depends on its scores.
         num_threads: CPU threads of torch; null: one for each usable core.
@@ -47,8 +49,8 @@ class SuiteSettings(Settings):
 
     name: str = Field(min_length=1)
     output_dir: str = Field(min_length=1)
-    models: dict[str, ModelEntry] = Field(min_length=1)
-    benchmarks: dict[str, BenchmarkSettings] = Field(min_length=1)
+    models: Entries[ModelEntry]
+    benchmarks: Entries[BenchmarkSettings]
     methods: tuple[Method, ...] = Field(default=("likelihood",), min_length=1)
     batch_size: int = Field(default=16, ge=1)
     num_workers: int = Field(default=0, ge=0)
@@ -65,16 +67,6 @@ class SuiteSettings(Settings):
     @classmethod
     def _renamed_keys(cls, values: Any) -> Any:
         return {_RENAMED.get(key, key): value for key, value in values.items()} if isinstance(values, dict) else values
-
-    @field_validator("models", "benchmarks", mode="before")
-    @classmethod
-    def _null_removes(cls, value: Any) -> Any:
-        return without_nulls(value)
-
-    @field_validator("models", "benchmarks")
-    @classmethod
-    def _names_are_file_names(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return check_file_names(value)
 
     @model_validator(mode="after")
     def _check_together(self) -> SuiteSettings:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import pytest
 
 from lavis_emovit.emotion.answer_options import option_marks
-from lavis_emovit.emotion.answer_original import read_emotion_original
 from lavis_emovit.emotion.answers import EmotionAnswer, read_emotion
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.metrics.original_rule import read_emotion_original
 
 INVALID, AMBIGUOUS, REFUSED, NEGATED = "invalid", "ambiguous", "refused", "negated"
 STATUSES = {INVALID, AMBIGUOUS, REFUSED, NEGATED}

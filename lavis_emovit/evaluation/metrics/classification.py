@@ -180,20 +180,18 @@ def _per_class(true_N: np.ndarray, predicted_N: np.ndarray, labels: Sequence[str
     precision, recall, f1, support = precision_recall_fscore_support(
         true_N, predicted_N, labels=list(range(len(labels))), zero_division=0
     )
-    result = []
-    for c, label in enumerate(labels):
-        predicted = int((predicted_N == c).sum())
-        result.append(
-            ClassMetrics(
-                label=label,
-                support=int(support[c]),
-                predicted=predicted,
-                precision=float(precision[c]) if predicted else None,
-                recall=float(recall[c]) if support[c] else None,
-                f1=float(f1[c]) if predicted or support[c] else None,
-            )
+    predicted = np.bincount(predicted_N, minlength=len(labels))
+    return [
+        ClassMetrics(
+            label=label,
+            support=int(support[c]),
+            predicted=int(predicted[c]),
+            precision=float(precision[c]) if predicted[c] else None,
+            recall=float(recall[c]) if support[c] else None,
+            f1=float(f1[c]) if predicted[c] or support[c] else None,
         )
-    return result
+        for c, label in enumerate(labels)
+    ]
 
 
 register_metric(

@@ -1,21 +1,28 @@
-"""The published rule for reading answers, for comparison with published numbers only."""
+"""The published rule for reading an answer, only for comparison with published numbers.
+
+It returns the first label that occurs in the first line as a substring. So "danger" counts as anger and "not fear" as
+fear. Answers without a label were dropped from the published denominator.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from lavis_emovit.emotion.answer_original import read_emotion_original
 from lavis_emovit.evaluation.metrics.registry import MeasuredRows, Metric, register_metric
 from lavis_emovit.evaluation.predictions import PredictionRow
 
 
-def original_rule(rows: Sequence[PredictionRow], labels: Sequence[str]) -> dict[str, Any]:
-    """The accuracy that the published rule gives for the same answers.
+def read_emotion_original(text: str, labels: Sequence[str]) -> str | None:
+    """The first of `labels` in the answer (the published order is alphabetical), or None if the rule drops it."""
+    head = text.split("\n", maxsplit=1)[0].lower()
+    return next((label for label in labels if label.lower() in head), None)
 
-    Returns:
-        `accuracy`, over the answers in which the rule finds a label, as published, or None where it finds none;
-        `num_dropped`, the other answers; `accuracy_of_all`, with those counted as wrong.
+
+def original_rule(rows: Sequence[PredictionRow], labels: Sequence[str]) -> dict[str, Any]:
+    """The `accuracy` over the answers in which the rule finds a label, as published, or None without any.
+
+    `num_dropped` are the other answers; in `accuracy_of_all` they count as wrong.
     """
     answered = [row for row in rows if row.error is None and row.answer is not None]
     predicted = [read_emotion_original(row.answer or "", labels) for row in answered]

@@ -6,7 +6,7 @@ resample), so a metric made of sums is one matrix product for all resamples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -67,25 +67,18 @@ class Resamples:
         if sum(map(len, kept)) == self._num_resamples:
             self._kept = kept
 
-    def map(self, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """[R, ...], the results of `function` for the weights [r, N], concatenated."""
-        return np.concatenate([function(weights) for weights in self.weights()])
-
     def sums(self, features_NF: np.ndarray) -> np.ndarray:
         """float64 [R, F], the sum of each feature over each resample."""
-        return self.map(lambda weights: weights @ features_NF)
+        return np.concatenate([weights @ features_NF for weights in self.weights()])
 
     def means(self, features_NF: np.ndarray) -> np.ndarray:
         """float64 [R, F], the mean of each feature over each resample."""
-        return self.map(lambda weights: (weights @ features_NF) / weights.sum(axis=1, keepdims=True))
+        return np.concatenate([(w @ features_NF) / w.sum(axis=1, keepdims=True) for w in self.weights()])
 
     def counts(self, codes_N: np.ndarray, num_codes: int) -> np.ndarray:
         """float64 [R, K], how many rows with each code from 0 to K - 1 are in each resample."""
-
-        def count(weights: np.ndarray) -> np.ndarray:
-            return np.stack([np.bincount(codes_N, weights=row, minlength=num_codes) for row in weights])
-
-        return self.map(count)
+        drawn = (row for weights in self.weights() for row in weights)
+        return np.stack([np.bincount(codes_N, weights=row, minlength=num_codes) for row in drawn])
 
     def interval(
         self, values_R: np.ndarray, value: float, value_range: tuple[float, float] | None = None

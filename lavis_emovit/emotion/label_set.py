@@ -30,9 +30,6 @@ class LabelSet:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def index(self, text: str) -> int:
-        return self.labels.index(self.canonical(text))
-
     def canonical(self, text: str) -> str:
         """Canonical name of a label or alias; ignores case, surrounding spaces and underscores.
 

@@ -30,7 +30,7 @@ def test_mikels_has_emosets_classes():
     assert len(mikels) == 8
     positive = {label for label in mikels.labels if mikels.polarity[label] == "positive"}
     assert positive == {"amusement", "awe", "contentment", "excitement"}
-    assert mikels.index("awe") == 2
+    assert mikels.labels.index("awe") == 2
 
 
 @pytest.mark.parametrize("text", ["anger", " Anger ", "ANGRY", "angry\n"])

@@ -123,7 +123,8 @@ class TransformersModel(LanguageModel):
         # The candidates of a question share their prompt, so it is tokenised once.
         prompts = {(id(image), prompt): (image, prompt) for image, prompt, _ in rows}
         place_of = {key: place for place, key in enumerate(prompts)}
-        without = self._inputs(*zip(*prompts.values()), "right")
+        shown, texts = zip(*prompts.values())
+        without = self._inputs(shown, texts, "right")
         with self._torch.inference_mode():
             logits = self.model(**inputs).logits.float()
         log_probs = self._torch.log_softmax(logits[:, :-1], dim=-1)

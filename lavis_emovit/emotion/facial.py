@@ -118,9 +118,8 @@ class FacialPriors(Settings):
 
     def _prior(self, expression: str) -> ExpressionPrior:
         if expression not in self.expressions:
-            raise DataError(
-                f"the tables contain no expression '{expression}'{nearest_name(expression, list(self.expressions))}"
-            )
+            hint = nearest_name(expression, list(self.expressions))
+            raise DataError(f"the tables contain no expression '{expression}'{hint}")
         return self.expressions[expression]
 
 

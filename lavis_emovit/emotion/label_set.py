@@ -43,9 +43,8 @@ class LabelSet:
             return self.aliases[key]
         close = difflib.get_close_matches(key, [*self.labels, *self.aliases], n=1, cutoff=0.6)
         hint = f"did you mean '{self.aliases.get(close[0], close[0])}'? " if close else ""
-        raise DataError(
-            f"unknown emotion '{text}' for label set '{self.name}' ({hint}its labels: {', '.join(self.labels)})"
-        )
+        labels = ", ".join(self.labels)
+        raise DataError(f"unknown emotion '{text}' for label set '{self.name}' ({hint}its labels: {labels})")
 
 
 def aliases(**spellings: str) -> dict[str, str]:

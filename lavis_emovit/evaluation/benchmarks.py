@@ -200,10 +200,7 @@ def truth_of(record: EmotionRecord, benchmark: BenchmarkSettings, label_set: Lab
     """What is true about a record, or None if the record does not have it, or not in these labels.
 
     Votes without a place in the label set (a neutral share beside six emotions) are dropped, and the others scaled to
-    the sum 1.
-
-    Raises:
-        DataError: an emotion that neither the label set nor a hierarchy above it has.
+    the sum 1. Raises as `label_in`.
     """
     if benchmark.kind == "valence_arousal":
         if record.valence is None or record.arousal is None:

@@ -59,11 +59,7 @@ class JudgeSettings(Settings):
         return ChatSettings.model_validate({"temperature": 0.0, "max_output_tokens": 300, **self.chat})
 
     def load_prompt(self) -> Prompt:
-        """The judge's instructions, with their hash.
-
-        Raises:
-            UserError: `prompt` cannot be read.
-        """
+        """The judge's instructions, with their hash. UserError if the file `prompt` cannot be read."""
         return load_prompt("explanation_judge", file=Path(self.prompt).expanduser() if self.prompt else _PROMPT_FILE)
 
 

@@ -266,9 +266,8 @@ def _read_key(path: Path) -> dict[str, Any]:
         key = json.loads(path.read_text(encoding="utf-8"))
         return {name: key[name] for name in ("sheet", "first", "second", "pairs")}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: not the key of a sheet ({type(error).__name__}: {error}); use the key.json of its folder"
-        ) from None
+        reason = f"{type(error).__name__}: {error}"
+        raise DataError(f"{path}: not the key of a sheet ({reason}); use the key.json of its folder") from None
 
 
 def _read_choices(path: Path) -> list[tuple[int, dict[str, str | None]]]:

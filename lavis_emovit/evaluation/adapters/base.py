@@ -140,11 +140,7 @@ _ADAPTERS: dict[str, Adapter] = {}
 def register_adapter(
     settings: type[SettingsT], open_model: Callable[[SettingsT, ModelPlace], LanguageModel | Baseline]
 ) -> None:
-    """Make an adapter known under the names that its settings have as `adapter`.
-
-    Raises:
-        ValueError: a name is registered already.
-    """
+    """Make an adapter known under the names that its settings have as `adapter`. ValueError if a name is taken."""
     for name in get_args(settings.model_fields["adapter"].annotation):
         if name in _ADAPTERS:
             raise ValueError(f"an adapter '{name}' is registered already; choose another name")

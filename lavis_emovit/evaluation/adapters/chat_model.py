@@ -138,9 +138,8 @@ def _open(entry: ChatModelSettings, place: ModelPlace) -> ChatModel:
     from lavis_emovit.distributed import processes  # loads torch
 
     if processes.world_size() > 1:
-        raise ConfigError(
-            [f"suite.models.{place.name}: an endpoint needs one process, which has many requests in flight anyway"]
-        )
+        problem = "an endpoint needs one process, which has many requests in flight anyway"
+        raise ConfigError([f"suite.models.{place.name}: {problem}"])
     return ChatModel(entry, ledger_path(place, entry.endpoint()))
 
 

@@ -58,11 +58,7 @@ class LinearHead:
         self._models: dict[str, Any] = {}
 
     def fit(self, features_ND: np.ndarray, truths: Sequence[Truth], labels: Sequence[str] | None) -> None:
-        """Learn labels if they are given, otherwise the named values.
-
-        Raises:
-            DataError: nothing to learn from.
-        """
+        """Learn labels if they are given, otherwise the named values. DataError if there is nothing to learn from."""
         if not len(features_ND):
             raise DataError("the training split has no record with a truth to learn from")
         if labels is not None:

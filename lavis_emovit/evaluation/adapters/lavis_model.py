@@ -138,11 +138,7 @@ class LavisModel(LanguageModel):
 
 
 def open_lavis_model(entry: LavisModelSettings, place: ModelPlace) -> LavisModel:
-    """The model of an entry, with its tuned weights.
-
-    Raises:
-        UserError: settings, weights or checkpoint cannot be used.
-    """
+    """The model of an entry, with its tuned weights. UserError if settings, weights or checkpoint cannot be used."""
     from contextlib import nullcontext
 
     import torch
@@ -166,9 +162,7 @@ def open_lavis_model(entry: LavisModelSettings, place: ModelPlace) -> LavisModel
     if trained is not None:
         path, manifest = trained
         if manifest.frozen_fingerprint != model.frozen_fingerprint():
-            raise ConfigError(
-                [f"{key}: {path} was trained beside other frozen weights than those of '{entry.arch}' here"], key
-            )
+            raise ConfigError([f"{key}: {path} was trained with other frozen weights than '{entry.arch}' has"], key)
         model.load_trained_state_dict(read_model(path), str(path))
         identity |= {"trained": manifest.files["model.safetensors"]["sha256"], "step": manifest.step}
     device, dtype = choose_device(entry.device), AMP_DTYPES.get(entry.amp)

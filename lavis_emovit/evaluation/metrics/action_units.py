@@ -261,10 +261,8 @@ def _measure(measured: MeasuredRows) -> ActionUnitMetrics:
 
 
 def _compare(before: MeasuredRows, after: MeasuredRows) -> NumbersComparison:
-    thresholds = [unit_threshold(one.rows, one.settings.active_from) for one in (before, after)]
-    return compare_action_units(
-        before.rows, after.rows, thresholds=(thresholds[0], thresholds[1]), group_by=before.group_by
-    )
+    first, second = (unit_threshold(one.rows, one.settings.active_from) for one in (before, after))
+    return compare_action_units(before.rows, after.rows, thresholds=(first, second), group_by=before.group_by)
 
 
 def _counts(result: ActionUnitMetrics) -> tuple[int, int]:

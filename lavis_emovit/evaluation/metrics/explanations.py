@@ -36,13 +36,12 @@ class ExplanationMetrics(Result):
     """Metrics of explanations; shares are over the answered rows unless stated otherwise.
 
     Attributes:
-        num_samples: answered rows; `num_errors` are the others.
-        consistency, consistency_interval: share with the true emotion; invalid answers count as wrong.
+        consistency: share with the true emotion; invalid answers count as wrong.
         num_without_reason: answers with fewer than `MIN_REASON_WORDS` words after the emotion.
         contradiction: share, among answers with an emotion and a reason, whose reason claims an emotion of the other
             polarity; None if there are no such answers.
-        grounding, grounding_interval: mean share of a record's facts that the answer mentions, over the
-            `num_with_facts` records with facts; None if there are none.
+        grounding: mean share of a record's facts that the answer mentions, over the `num_with_facts` records with
+            facts; None if there are none.
         num_words, num_sentences: means of an answer.
         repetition: mean share of three-word sequences that occurred earlier in the same answer.
         english: share in English, by letters and common words; `finished`: share with a complete last sentence.

@@ -89,6 +89,8 @@ def hierarchy_metrics(
         given = float(fine_right_M.sum() / right_M.sum()) if right_M.any() else None
         with np.errstate(divide="ignore", invalid="ignore"):
             given_R = fine_right_R / right_R
+        given_interval = None if given is None else resamples.interval(given_R, given, (0.0, 1.0))
+        recalls = [right_M[coarse_true_M == c].mean() for c in np.unique(coarse_true_M)]
         levels.append(
             LevelMetrics(
                 label_set=name,
@@ -98,13 +100,9 @@ def hierarchy_metrics(
                 num_invalid=int((predicted_N[placed_N] == len(fine)).sum()),
                 accuracy=float(right_M.mean()),
                 accuracy_interval=resamples.share_interval(right_R, float(right_M.mean())),
-                balanced_accuracy=float(
-                    np.mean([right_M[coarse_true_M == c].mean() for c in np.unique(coarse_true_M)])
-                ),
+                balanced_accuracy=float(np.mean(recalls)),
                 fine_accuracy_given_right=given,
-                fine_accuracy_given_right_interval=(
-                    None if given is None else resamples.interval(given_R, given, (0.0, 1.0))
-                ),
+                fine_accuracy_given_right_interval=given_interval,
             )
         )
     return HierarchyMetrics(levels=levels, num_errors=len(rows) - len(answered))

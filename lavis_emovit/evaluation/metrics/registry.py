@@ -87,11 +87,7 @@ _METRICS: dict[str, Metric] = {}
 
 
 def register_metric(metric: Metric) -> None:
-    """Make a metric known.
-
-    Raises:
-        ValueError: another metric has this name, or this kind of benchmark already has a headline.
-    """
+    """Make a metric known. ValueError if its name is taken, or a kind of benchmark already has a headline."""
     if metric.name in _METRICS:
         raise ValueError(f"a metric '{metric.name}' is registered already; choose another name")
     for other in _METRICS.values():

@@ -98,11 +98,7 @@ def vote_matrix(rows: Sequence[PredictionRow], labels: Sequence[str]) -> np.ndar
 
 
 def value_arrays(rows: Sequence[PredictionRow], name: str) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """The numbers called `name` of the rows that have a true one.
-
-    Returns:
-        indices of those M rows; float64 [M], true values; float64 [M], predicted values, NaN for an invalid answer.
-    """
+    """Indices of the M rows with a true number `name`; true values [M]; predicted ones [M], NaN if invalid."""
     known = [i for i, row in enumerate(rows) if row.true_values is not None and name in row.true_values]
     true_M = np.array([(rows[i].true_values or {})[name] for i in known], dtype=np.float64)
     predicted = [(rows[i].values or {}).get(name) for i in known]
@@ -122,9 +118,7 @@ def group_indices(rows: Sequence[PredictionRow], group_by: str | None) -> np.nda
     for i, row in enumerate(rows):
         group = row.record_id if group_by == RECORD else (row.slices or {}).get(group_by)
         if group is None:
-            raise DataError(
-                f"{row_name(row)} has no '{group_by}', by which rows are resampled (its slices: "
-                f"{', '.join(row.slices or {}) or 'none'})"
-            )
+            slices = ", ".join(row.slices or {}) or "none"
+            raise DataError(f"{row_name(row)} has no '{group_by}', by which rows are resampled (its slices: {slices})")
         groups[i] = number_of.setdefault(group, len(number_of))
     return groups

@@ -54,11 +54,7 @@ def sensitivity(scores: Mapping[str, Mapping[str, float]]) -> Sensitivity:
 
 
 def accuracy_of_variants(rows: Sequence[PredictionRow]) -> dict[str, float]:
-    """Accuracy under each `variant` of the rows of one task; errors are skipped, invalid answers are wrong.
-
-    Raises:
-        DataError: a row without a variant, or a variant without an answered row.
-    """
+    """Accuracy under each `variant`; invalid answers are wrong. DataError for a variant without an answered row."""
     accuracies = {}
     for variant, members in slice_rows(rows, "variant").items():
         answered = [row for row in members if row.error is None]
@@ -77,13 +73,8 @@ def _task(name: str, of_variants: Mapping[str, float]) -> TaskSensitivity:
     if not np.isfinite(values).all():
         raise DataError(f"task '{name}' has a score that is not a finite number: {dict(of_variants)}")
     mean, std = float(values.mean()), float(values.std())
-    return TaskSensitivity(
-        scores=dict(of_variants),
-        mean=mean,
-        std=std,
-        range=float(np.ptp(values)),
-        ratio=std / mean if mean > 0 else None,
-    )
+    ratio = std / mean if mean > 0 else None
+    return TaskSensitivity(scores=dict(of_variants), mean=mean, std=std, range=float(np.ptp(values)), ratio=ratio)
 
 
 def _measure(measured: MeasuredRows) -> dict[str, float] | None:

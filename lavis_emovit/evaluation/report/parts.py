@@ -38,11 +38,8 @@ class Measured:
 
     def having(self, path: str) -> dict[str, Any]:
         """Names of models -> their values of a metric (or a judge), for the models that have it."""
-        found = {
-            name: _at({**one["metrics"], "judge": one.get("judge")}, path.split("."))
-            for name, one in self.results.items()
-        }
-        return {name: values for name, values in found.items() if values}
+        metrics = {name: {**one["metrics"], "judge": one.get("judge")} for name, one in self.results.items()}
+        return {name: found for name, values in metrics.items() if (found := _at(values, path.split(".")))}
 
     def table(self, name: str, caption: str, corner: str, columns: Sequence[str], rows: Sequence[Any]) -> Table:
         """A table of this benchmark."""
@@ -148,9 +145,7 @@ def _calibration_part(measured: Measured) -> Part | None:
     if part is None:
         return None
     scored = measured.having("classification.calibration")
-    varying = [
-        (name, values) for name, values in scored.items() if sum(bool(one["count"]) for one in values["bins"]) > 1
-    ]
+    varying = [pair for pair in scored.items() if sum(bool(one["count"]) for one in pair[1]["bins"]) > 1]
     curves = varying[: charts.MAX_CURVES]
     drawn = []
     if curves:
@@ -174,11 +169,9 @@ def _levels_part(measured: Measured) -> Part | None:
     """Accuracy on coarser label sets."""
     found = measured.having("levels")
     levels: list[Values] = next(iter(found.values()), [])
-    columns = [
-        head
-        for level in levels
-        for head in (f"{level['label_set']} ({level['num_labels']})", f"finest, given the right {level['label_set']}")
-    ]
+    columns: list[str] = []
+    for level in levels:
+        columns += [f"{level['label_set']} ({level['num_labels']})", f"finest, given the right {level['label_set']}"]
     fields = ("accuracy", "fine_accuracy_given_right")
     rows = [
         (name, [_cell(f"share {field}", level, {}) for level in values for field in fields][:-1])
@@ -231,10 +224,8 @@ def _status_part(measured: Measured) -> Part | None:
     statuses = dict.fromkeys(["ok", *(status for counts in found.values() for status in counts)])
     rows = []
     for name, counts in found.items():
-        total = sum(counts.values())
-        rows.append(
-            (name, [share_cell(counts.get(one, 0) / total, detail=str(counts.get(one, 0))) for one in statuses])
-        )
+        pairs = [(counts.get(status, 0), sum(counts.values())) for status in statuses]
+        rows.append((name, [share_cell(count / total, detail=str(count)) for count, total in pairs]))
     table = measured.table("status", "Generated answers by status", "Model", list(statuses), rows)
     return text_part("status", measured.key, tables=[table]) if found else None
 

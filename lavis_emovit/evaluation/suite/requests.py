@@ -1,8 +1,4 @@
-"""From items to rows: requests to a model, and its answers read into rows.
-
-A request is one question about one image. Every record of a benchmark has one or more requests for each variant of the
-question.
-"""
+"""From items to rows: requests to a model, each one question about one image, and its answers read into rows."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from lavis_emovit.emotion.answers import read_emotion
 from lavis_emovit.emotion.labels import LabelSet
@@ -44,11 +40,7 @@ class FailureLimit:
         self._limit, self._num_failed = limit, 0
 
     def note(self, failure: Failure | None) -> None:
-        """Count a failure; None resets the count.
-
-        Raises:
-            UserError: too many in a row.
-        """
+        """Count a failure; None resets the count. UserError for too many in a row."""
         self._num_failed = self._num_failed + 1 if failure is not None else 0
         if failure is not None and self._num_failed >= self._limit:
             raise UserError(
@@ -66,12 +58,11 @@ def prepare(item: Item, model: LanguageModel) -> Prepared:
         return Prepared(item, problem=str(error))
 
 
-@dataclass(frozen=True)
-class _RowRequests:
+class _RowRequests(NamedTuple):
     """The questions that one row needs: a variant of the question about one image."""
 
     item: Item
-    place: int
+    place: int  # of the image in the batch
     variant: Variant
     questions: list[Question]
 

@@ -64,11 +64,7 @@ class SuiteRows:
                 self._write_beside(finished=True)
 
     def write(self, rows: list[PredictionRow]) -> None:
-        """Append the rows of all ranks in the order of ranks, except those that an earlier start wrote.
-
-        Raises:
-            DataError: two records of the benchmark share an id.
-        """
+        """Append the rows of all ranks in the order of ranks, except those that an earlier start wrote."""
         for part in processes.gather_objects(rows):
             if self._writer is not None:
                 for row in part:
@@ -128,11 +124,7 @@ class SuiteRows:
         return bool(failed)
 
     def _sort(self) -> None:
-        """Sort the rows by the order of the shards, and those of a record by variant.
-
-        Raises:
-            DataError: a row has a record that is not in the benchmark.
-        """
+        """Sort the rows by the order of the shards, and those of a record by variant."""
         place = {record_id: number for number, record_id in enumerate(self._order())}
         variants = {name: number for number, name in enumerate(self._made_with["variants"])}
         rows = read_predictions(self._path)

@@ -78,10 +78,9 @@ def run_suite(settings: SuiteSettings) -> dict[str, Any]:
 
 
 def _join_ranks(launch: processes.Launch) -> bool:
-    """Join the process group of the launcher, for tensors on the CPU: ranks exchange only rows.
+    """Join the process group of the launcher, if there is one, for tensors on the CPU: ranks exchange only rows.
 
-    Returns:
-        whether there was a group to join. After an error it stays as it is, so that the other ranks are told.
+    After an error the group stays as it is, so that the other ranks are told.
     """
     if launch.is_alone or processes.world_size() > 1:
         return False
@@ -198,11 +197,7 @@ def open_model(entry: Any, place: ModelPlace) -> LanguageModel | Baseline:
 def evaluate_all(
     settings: SuiteSettings, folder: SuiteFolder, benchmarks: Mapping[str, OpenBenchmark]
 ) -> dict[str, Any]:
-    """Make the rows of every model on every benchmark, except those that exist.
-
-    Returns:
-        what was skipped: benchmark -> model -> method -> reason.
-    """
+    """Make the missing rows of every model and benchmark; returns what was skipped by benchmark, model and method."""
     run = _SuiteRun(settings, folder, benchmarks)
     for name, entry in settings.models.items():
         heartbeat.note(f"loading {name}", long=True)

@@ -289,7 +289,7 @@ def test_edited_rows_are_refused_or_put_right(suite, fake):
         run_suite(settings)
         assert rows.read_bytes() == whole and beside.read_text() == finished
     for edited, told in (
-        (whole + first, "stands at line 1 already"),
+        (whole + first, "is already on line 1"),
         (whole + first.replace(json.loads(first)["record_id"].encode(), b"other"), "other.*is not in this benchmark"),
     ):
         rows.write_bytes(edited)

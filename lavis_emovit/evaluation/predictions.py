@@ -1,8 +1,6 @@
-"""Predictions as JSON lines: one row for each evaluated instance, written as it comes, readable after a crash.
+"""Predictions as JSON lines: one row for each evaluated instance, written at once, readable after a crash.
 
-A row says which instance it is, what is true, what the model chose, and how it scored every label, so that every
-metric and the whole report can be computed again from this file alone. What a row does not have is left out of its
-line, except for the seven keys that every line has had from the start.
+All metrics and the whole report can be computed from this file alone.
 """
 
 from __future__ import annotations

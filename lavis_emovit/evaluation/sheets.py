@@ -1,8 +1,7 @@
 """Blinded sheets on which people choose the funnier of two captions, and the win rate from filled sheets.
 
 A sheet shows each image with two captions, A and B, in an order that the seed decides; a separate file, the key, has
-their authors. Raters fill in a CSV file. A tie counts as half a win, and the interval of the win rate resamples whole
-raters, because the choices of one person are not independent.
+their authors. Raters fill in a CSV file.
 """
 
 from __future__ import annotations
@@ -64,8 +63,8 @@ class WinRate(Result):
     """The result of filled sheets.
 
     Attributes:
-        win_rate, interval: share of choices for the first, a tie counted as half; the interval resamples raters and is
-            None for one rater.
+        win_rate: share of choices for the first, a tie counted as half.
+        interval: resamples whole raters, because the choices of one person are not independent; None for one rater.
         num_wins, num_losses, num_ties: choices for the first, for the second, for neither.
         num_blank: rows without a choice.
         num_pairs: images with at least one choice.

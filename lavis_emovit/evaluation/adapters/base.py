@@ -1,7 +1,4 @@
-"""What a model must offer to be evaluated: one of two small protocols.
-
-A *language model* answers questions about images. A *baseline* learns from records with images and predicts directly;
-it reads no question.
+"""What a model must offer to be evaluated: the protocol of a language model, or of a baseline, which reads no question.
 
 A module in this folder adds an adapter by registering its settings and how it is opened; the settings of suites then
 know it. Modules elsewhere may register adapters too, if they are imported before a suite is read.

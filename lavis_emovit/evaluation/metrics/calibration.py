@@ -78,10 +78,6 @@ def calibration(
     summed over the classes (Brier 1950, equation 2), so it is in [0, 2]. For AUROC and AURC see `confidence_auroc` and
     `risk_coverage_area`.
 
-    Bootstrap values of ECE are larger than ECE, because resamples repeat rows and so fill the bins more unevenly. They
-    are shifted to have their mean at ECE, so the interval shows its spread, but not its own bias in bins with few
-    answers.
-
     Args:
         probabilities_NC: float [N, C], each row adding up to 1.
         true_N: int [N].
@@ -116,6 +112,8 @@ def calibration(
     if resamples is not None:
         gaps_NB = in_bin_NB * (correct_N - confidence_N)[:, None]
         means = resamples.means(np.column_stack([gaps_NB, squared_N]))
+        # Resamples repeat rows and so fill the bins more unevenly, which makes their ECE larger. They are shifted to have
+        # their mean at the ECE, so the interval shows its spread, but not its own bias in bins with few answers.
         ece_R = np.abs(means[:, :num_bins]).sum(axis=1)
         intervals = {
             "ece_interval": resamples.interval(np.clip(ece_R - ece_R.mean() + ece, 0, 1), ece),

@@ -1,7 +1,7 @@
 """The metrics of each kind of benchmark, found by registration.
 
-A module in this folder adds a metric with one object; the summary of a suite, the report and the choice of the best
-checkpoint then know it. Modules elsewhere may register metrics too, once they are imported.
+A module in this folder adds a metric with one object, which suites, reports and `run.best_metric` then know. Modules
+elsewhere may register metrics too, once they are imported.
 
     register_metric(Metric("answer_length", kinds=("emotion",), measure=lambda rows: {"words": mean_words(rows.rows)}))
 """

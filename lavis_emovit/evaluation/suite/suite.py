@@ -80,7 +80,7 @@ def run_suite(settings: SuiteSettings) -> dict[str, Any]:
 def _join_ranks(launch: processes.Launch) -> bool:
     """Join the process group of the launcher, if there is one, for tensors on the CPU: ranks exchange only rows.
 
-    After an error the group stays as it is, so that the other ranks are told.
+    After an error the group stays as it is, so that the other ranks learn about it.
     """
     if launch.is_alone or processes.world_size() > 1:
         return False

@@ -112,8 +112,8 @@ def calibration(
     if resamples is not None:
         gaps_NB = in_bin_NB * (correct_N - confidence_N)[:, None]
         means = resamples.means(np.column_stack([gaps_NB, squared_N]))
-        # Resamples repeat rows and so fill the bins more unevenly, which makes their ECE larger. They are shifted to have
-        # their mean at the ECE, so the interval shows its spread, but not its own bias in bins with few answers.
+        # Resamples repeat rows and so fill the bins more unevenly, which makes their ECE larger. They are shifted to a
+        # mean equal to the ECE: the interval shows its spread, but not its own bias in bins with few answers.
         ece_R = np.abs(means[:, :num_bins]).sum(axis=1)
         intervals = {
             "ece_interval": resamples.interval(np.clip(ece_R - ece_R.mean() + ece, 0, 1), ece),

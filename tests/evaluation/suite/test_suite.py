@@ -328,7 +328,7 @@ def test_two_records_with_one_id_are_refused(suite, fake, data_root, make_record
     fake()
     monkeypatch.setenv("EMOVIT_DATA", str(data_root))
     monkeypatch.setattr(OpenBenchmark, "numbers", lambda self: (0, 1, 2, 3, 4, 5, 0))
-    with pytest.raises(DataError, match="already has instance .*; each is predicted once"):
+    with pytest.raises(DataError, match=r"already has instance .*; each is predicted once"):
         run_suite(suite("twice"))
 
 

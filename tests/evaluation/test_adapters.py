@@ -1,16 +1,16 @@
 """Adapters of models that are evaluated.
 
-- transformers: candidate scores are the log-probabilities that a row alone has, computed here with the bare model, with
-  one token that begins the text, whoever writes it;
-  neither rows of a pass nor padding nor the seam between prompt and candidate changes them; a tokenizer without a
-  padding token and a prompt instead of a chat template work; writing is deterministic and the same in any batch.
-- The same code asks a Qwen2-VL and a Gemma 3: rows of a pass change nothing, and the picture counts.
-- What cannot be loaded or has no template is a user's error that says what to do.
-- CLIP: zero-shot shares are those of a computation by hand; an axis is a difference of shares; the probe separates
-  what is separable, and its unseen labels are very unlikely.
-- Constant and colour baselines predict what was counted by hand; a damaged picture is left out of the learning.
-- Chat: many requests are in flight at once, what is on the ledger is not asked again; refusals are answers, requests
-  that fail are errors.
+- transformers: candidate scores are the log-probabilities of a single row, computed here with the bare model and one
+  token that begins the text. Rows of a pass, padding and the boundary between prompt and candidate do not change them.
+  A tokenizer without a padding token and a prompt instead of a chat template work. Written answers are deterministic
+  and the same in any batch.
+- The same code works with a Qwen2-VL and a Gemma 3: rows of a pass do not change scores, and the image does.
+- A model that cannot be loaded or has no template is a user error that says what to do.
+- CLIP: zero-shot shares agree with a calculation by hand; an axis is a difference of shares; the probe separates
+  separable classes, and its unseen labels are very unlikely.
+- Constant and colour baselines agree with a count by hand; a damaged image is skipped in training.
+- Chat: many requests are in flight at once, replies on the ledger are not requested again; refusals are answers, failed
+  requests are errors.
 """
 
 from __future__ import annotations

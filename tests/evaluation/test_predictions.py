@@ -1,10 +1,9 @@
 """The file of predictions.
 
-Properties: rows come back as they were written, whatever characters they hold, and a line has no more keys than its row
-has things to say; a row that contradicts itself is refused; the same rows give the same bytes; a row
-is on the file before the next is asked for; reopening goes on after a crash at any byte, without losing a whole row or
-keeping half a one; a wrong line is named by file and line; an instance is predicted once; no number that JSON does not
-know is written or read.
+Properties: rows are read as they were written, with any characters, and a line has only the keys that its row needs; a
+row that contradicts itself is refused; the same rows give the same bytes; a row is in the file before the next one is
+written; a reopened file continues after a crash at any byte, with every whole row and no partial one; errors name file
+and line; an instance is predicted once; numbers that JSON lacks are neither written nor read.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What is asked and what is true.
+"""Questions about a record, and its truth.
 
-- Truth: aliases, labels that are finer than those that are asked with, votes outside of them; a label without a place
-  in the set is no truth, one that nobody knows is refused with the record's name.
-- Questions: every variant once and in a stable order, options in the order that the record decides, marks listed and
-  read back; numbers from candidates and from words are those of a computation by hand.
-- The published rule of reading is measured as published: what it cannot read is dropped.
+- Truth: aliases, labels of a finer set, votes outside of the set; a label without a place in the set is no truth, an
+  unknown one is refused with the name of the record.
+- Questions: every variant once and in a stable order, options in an order that the record decides, marks listed and
+  read back; numbers from candidates and from words agree with a calculation by hand.
+- The published rule for reading answers is measured as published: answers that it cannot read are dropped.
 - Settings that do not fit a kind are refused.
 """
 

@@ -1,17 +1,16 @@
 """Running a suite.
 
-- The files of rows are the same, byte for byte, whatever the number of ranks and of the loader's processes, and however
-  often the suite was killed; the batch size changes scores by rounding only. A second start asks nothing.
-- A picture that cannot be decoded, one on which the model fails, and a score that is no number are errors of their own
-  rows; a model that fails on everything ends the suite. Errors can be asked again, and the rows keep their order.
-- Rows that were made with something else are refused with what has changed, or made anew where that is asked for; a
-  folder is used by one suite at a time. Finished rows that were edited are refused, unfinished ones put in order, and
-  no record counts twice.
-- A benchmark that cannot be opened is named with all others, or skipped; one without any truth is told before a model
-  is loaded, and so are emotions that the labels do not know.
-- An endpoint is asked each question once for all suites at temperature 0, and for each suite otherwise.
-- Every shipped suite runs on tiny copies of its datasets in their published layout, with the tiny model in the place of
-  the large ones, and its figures are those that a count of its rows gives.
+- The files of rows are the same, byte for byte, for any number of ranks and loader processes, and after any number of
+  interruptions; the batch size changes scores by rounding only. A second start sends no request.
+- An image that cannot be decoded, an image on which the model fails, and a score that is not a number are errors of
+  their own rows; a model that fails on everything ends the suite. Errors can be retried, and the rows keep their order.
+- Rows that were made with something else are refused with the changes, or replaced with `suite.overwrite`; one suite at
+  a time uses a folder. Edited finished rows are refused, unfinished ones are sorted, and no record counts twice.
+- All benchmarks that cannot be opened are reported together, or skipped; benchmarks without any truth and unknown
+  emotions are reported before a model is loaded.
+- At temperature 0, an endpoint gets each question once for all suites, otherwise once for each suite.
+- Every shipped suite runs on tiny copies of its datasets in their published layout, with the tiny model instead of the
+  large ones, and its numbers agree with a count of its rows.
 """
 
 from __future__ import annotations

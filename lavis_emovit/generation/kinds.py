@@ -38,10 +38,6 @@ class Kind:
         return json.dumps(self.write_offline(record, choose), ensure_ascii=False)
 
 
-def _read_pairs(text: str, record: EmotionRecord) -> Reading:
-    return read_pairs(text)
-
-
 def _read_description(text: str, record: EmotionRecord) -> Reading:
     return _with_question(read_text(text, "description"), DESCRIPTION_QUESTIONS, record)
 
@@ -66,7 +62,7 @@ KINDS: dict[str, Kind] = {
             num_pairs=3,
             words=(1, 250),
             output_tokens=320,
-            read=_read_pairs,
+            read=lambda text, record: read_pairs(text),
             write_offline=offline.conversation,
         ),
         Kind(
@@ -76,7 +72,7 @@ KINDS: dict[str, Kind] = {
             num_pairs=1,
             words=(15, 350),
             output_tokens=220,
-            read=_read_pairs,
+            read=lambda text, record: read_pairs(text),
             write_offline=offline.reasoning,
         ),
         Kind(

@@ -248,7 +248,7 @@ class DrawingFile:
             yield self._read_line(item, palette)
         elif "both" in item:
             right = self._read(item["both"], palette)
-            yield from (drawn.moved(_mirrored) for drawn in right)
+            yield from (drawn.moved(lambda spot: spot._replace(x=-spot.x)) for drawn in right)
             yield from right
         elif "flip" in item:
             yield Flip(self._read(item["flip"], palette))
@@ -322,10 +322,6 @@ def read_colour(text: str, palette: Mapping[str, Colour]) -> ColourValue:
 
 def _palette(entry: Mapping[str, Any]) -> dict[str, Colour]:
     return {name: read_colour(text, {}) for name, text in entry.get("colours", {}).items()}
-
-
-def _mirrored(spot: Spot) -> Spot:
-    return spot._replace(x=-spot.x)
 
 
 def _shifted(spot: Spot, by: Spot) -> Spot:

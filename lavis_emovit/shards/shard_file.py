@@ -57,7 +57,9 @@ class ShardJob:
         """sha256 over everything that determines the shard's bytes, except the images."""
         plan: list[Any] = [WRITER_VERSION, self.number, self.records, self.keys, self.labels, self.resize_px]
         if self.resize_px is not None:
-            plan.append(_pillow_version())
+            from PIL import Image, features
+
+            plan.append(f"{Image.__version__} {features.version('jpg')} {os.name}")
         return hashlib.sha256(json.dumps(plan).encode()).hexdigest()
 
 
@@ -201,9 +203,3 @@ class _HashingFile(io.RawIOBase):
         self.digest.update(data)
         self.size_bytes += len(data)
         return self.file.write(data)
-
-
-def _pillow_version() -> str:
-    from PIL import Image, features
-
-    return f"{Image.__version__} {features.version('jpg')} {os.name}"

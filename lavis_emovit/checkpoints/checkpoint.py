@@ -1,8 +1,8 @@
 """Checkpoints: a folder that counts only when its MANIFEST.json verifies.
 
 A save writes `ckpt-<step>.tmp-<nonce>/`, flushes each file to disk, writes the manifest (size and sha256 of each file)
-last, and renames the folder once. So whatever happens to the machine, a folder under a final name is either whole or is
-recognised as damaged, and the loader goes back to the newest one that is whole. Nothing in a checkpoint is pickled.
+last, and renames the folder once. So a folder with a final name is either complete or recognised as damaged, and the
+loader takes the newest complete one. Nothing in a checkpoint is pickled.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,38 +33,39 @@ _LEFTOVER_NAME = re.compile(r"ckpt-\d+\.(tmp|old|replaced)-[0-9a-f]+")
 
 
 class CheckpointError(UserError):
-    """A checkpoint folder that cannot be used; the text names the file and what is wrong with it."""
+    """A checkpoint folder that cannot be used."""
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """What a verified checkpoint says about itself.
+class CheckpointFacts:
+    """What the manifests of all checkpoints of a run have in common.
+
+    Attributes:
+        index_hash: hash of the training data's index.
+        config_hash: hash of the settings that decide what a run computes.
+        frozen_fingerprint: identifies the frozen weights, which are not in a checkpoint.
+        versions: packages that wrote it.
+    """
+
+    index_hash: str
+    config_hash: str
+    frozen_fingerprint: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Manifest(CheckpointFacts):
+    """The manifest of a verified checkpoint.
 
     Attributes:
         step: optimizer steps done.
-        epoch: epoch in which the next step lies.
-        index_hash: hash of the training data's index.
-        config_hash: hash of the settings that decide what a run computes.
-        frozen_fingerprint: names the frozen weights, which a checkpoint does not hold.
-        versions: packages that wrote it.
+        epoch: epoch of the next step.
         files: file name -> {"bytes", "sha256"}.
     """
 
     step: int
     epoch: int
-    index_hash: str
-    config_hash: str
-    frozen_fingerprint: str
-    versions: dict[str, str]
     files: dict[str, dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A checkpoint folder that was passed over, and why."""
-
-    path: Path
-    reason: str
 
 
 def checkpoint_name(step: int) -> str:
@@ -72,67 +73,45 @@ def checkpoint_name(step: int) -> str:
 
 
 def save_checkpoint(
-    root: Path,
-    *,
-    step: int,
-    epoch: int,
-    index_hash: str,
-    config_hash: str,
-    frozen_fingerprint: str,
-    versions: Mapping[str, str],
-    writers: Mapping[str, Callable[[Path], None]],
+    root: Path, facts: CheckpointFacts, *, step: int, epoch: int, writers: Mapping[str, Callable[[Path], None]]
 ) -> Path:
     """Write one checkpoint so that it appears under its final name complete or not at all.
 
     Args:
-        root: folder of the run's checkpoints, made if missing.
-        writers: file name -> function that writes that file to the path it is given.
+        writers: file name -> function that writes this file.
 
     Returns:
         the final folder, `root/ckpt-<step>`. An older folder of that name is replaced.
 
     Raises:
-        CheckpointError: a file cannot be written, on a full disk for one; nothing is left of the attempt.
+        CheckpointError: a file cannot be written, for example because the disk is full; no part of it remains.
     """
     final = root / checkpoint_name(step)
     nonce = secrets.token_hex(4)
     temporary = root / f"{final.name}.tmp-{nonce}"
-    facts = {
-        "format": FORMAT_VERSION,
-        "step": step,
-        "epoch": epoch,
-        "index_hash": index_hash,
-        "config_hash": config_hash,
-        "frozen_fingerprint": frozen_fingerprint,
-        "versions": dict(versions),
-    }
     try:
         temporary.mkdir(parents=True)
-        _write_folder(temporary, facts, writers)
+        _write_folder(temporary, {"format": FORMAT_VERSION, "step": step, "epoch": epoch, **asdict(facts)}, writers)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(
-            f"{final} cannot be saved: {error}. Earlier checkpoints are whole; put this right and start the run again."
+            f"{final} cannot be saved: {error}. Earlier checkpoints are complete; fix this and start the run again."
         ) from error
     try:
         if final.exists():
-            # One that was rejected, or one of the same step that another save follows. A machine that stops between
-            # the two renames has it put back by `remove_leftovers`.
+            # A rejected one, or one of the same step. If the machine stops between the two renames,
+            # `remove_leftovers` restores it.
             final.rename(root / f"{final.name}.replaced-{nonce}")
         temporary.rename(final)
         sync_folder(root)
         remove_leftovers(root)
     except OSError as error:
-        raise CheckpointError(f"{final} cannot be put into its place: {error}") from error
+        raise CheckpointError(f"{temporary} cannot be renamed to {final.name}: {error}") from error
     return final
 
 
 def verify_checkpoint(path: Path) -> Manifest:
-    """Check a checkpoint folder against its manifest, byte for byte.
-
-    Raises:
-        CheckpointError: names the file and what is wrong: missing, cut, changed, or no manifest at all.
-    """
+    """Check a checkpoint folder against its manifest, byte for byte; CheckpointError names the faulty file."""
     manifest_path = path / MANIFEST_NAME
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such checkpoint folder")
@@ -173,42 +152,40 @@ def list_checkpoints(root: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
-def newest_checkpoint(root: Path) -> tuple[Path | None, Manifest | None, list[Rejected]]:
-    """The newest checkpoint that verifies, its manifest, and those newer ones that had to be passed over."""
-    rejected: list[Rejected] = []
+def newest_checkpoint(root: Path) -> tuple[tuple[Path, Manifest] | None, dict[Path, str]]:
+    """The newest checkpoint that verifies with its manifest, and the newer ones with the reasons that they do not."""
+    rejected: dict[Path, str] = {}
     for path in reversed(list_checkpoints(root)):
         try:
-            return path, verify_checkpoint(path), rejected
+            return (path, verify_checkpoint(path)), rejected
         except CheckpointError as error:
-            rejected.append(Rejected(path, str(error)))
-    return None, None, rejected
+            rejected[path] = str(error)
+    return None, rejected
 
 
 def purge_checkpoints(root: Path, *, newest_step: int, keep_last: int, keep_steps: set[int]) -> list[Path]:
-    """Delete old checkpoints after a save.
+    """Delete old checkpoints after a save, except the newest `keep_last` and those of `keep_steps`.
 
     Args:
-        newest_step: the step just saved. Its files were hashed as they were written, so one good checkpoint stays
-            whatever the state of the others; folders of later steps are left alone.
-        keep_last: how many to keep, the newest included.
-        keep_steps: steps to keep besides, such as the best one.
+        newest_step: the step just saved. Its files were hashed as they were written, so one good checkpoint remains
+            even if all others are damaged. Folders of later steps are not deleted.
 
     Returns:
-        the folders deleted.
+        the deleted folders.
     """
     older = [path for path in list_checkpoints(root) if step_of(path) <= newest_step]
     gone = [path for path in older[:-keep_last] if step_of(path) not in keep_steps]
     for path in gone:
-        # Renamed first: a folder half deleted must not stand under a final name.
+        # Renamed first: a half-deleted folder must not have a final name.
         leftover = path.rename(root / f"{path.name}.old-{secrets.token_hex(4)}")
         shutil.rmtree(leftover)
     return gone
 
 
 def remove_leftovers(root: Path) -> list[Path]:
-    """Delete what saves that were cut off left behind. The caller holds the lock of the run's folder.
+    """Delete the leftovers of interrupted saves. The caller holds the lock of the run's folder.
 
-    A whole checkpoint that was moved aside for one that never came is put back instead: it may be the only one.
+    A complete checkpoint that an interrupted save renamed is restored, because it may be the only one.
     """
     if not root.is_dir():
         return []
@@ -216,15 +193,15 @@ def remove_leftovers(root: Path) -> list[Path]:
     for path in sorted(root.iterdir()):
         if not _LEFTOVER_NAME.fullmatch(path.name):
             continue
-        if ".replaced-" in path.name and _put_back(path):
-            logger.info("put back %s, for which a save was cut off", path.name.split(".")[0])
+        if ".replaced-" in path.name and _restore(path):
+            logger.info("restored %s, whose replacement was not finished", path.name.split(".")[0])
             continue
         shutil.rmtree(path)
         removed.append(path)
     return removed
 
 
-def _put_back(path: Path) -> bool:
+def _restore(path: Path) -> bool:
     final = path.with_name(path.name.split(".")[0])
     if final.exists():
         return False
@@ -239,12 +216,12 @@ def _put_back(path: Path) -> bool:
 def step_of(path: Path) -> int:
     match = _FINAL_NAME.fullmatch(path.name)
     if match is None:
-        raise CheckpointError(f"{path}: not a checkpoint folder, their names are like {checkpoint_name(120)}")
+        raise CheckpointError(f"{path}: not a checkpoint folder; expected a name such as {checkpoint_name(120)}")
     return int(match[1])
 
 
 def _write_folder(folder: Path, facts: Mapping[str, Any], writers: Mapping[str, Callable[[Path], None]]) -> None:
-    """All files, each flushed to disk, and after them the manifest."""
+    """Write all files, each flushed to disk, then the manifest."""
     files: dict[str, dict[str, Any]] = {}
     for name, write in writers.items():
         path = folder / name
@@ -263,6 +240,6 @@ def _body_hash(body: Mapping[str, Any]) -> str:
 
 
 def _fsync(path: Path) -> None:
-    """Flush a file to the disk, so that a power cut cannot reorder it behind the rename."""
+    """Flush a file to the disk, so that after a power cut it is not older than the rename."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""Finding the checkpoint that a path names, and checking that it belongs to this model and these data."""
+"""Finds the checkpoint that a path names, and checks that it belongs to the model and the data."""
 
 from __future__ import annotations
 
@@ -17,11 +17,7 @@ from lavis_emovit.errors import UserError, WeightsError
 
 
 def check_belongs(path: Path, manifest: Manifest, *, index_hash: str | None, frozen_fingerprint: str) -> None:
-    """Refuse a checkpoint whose tensors were trained on other data (where that matters) or beside other frozen weights.
-
-    Raises:
-        UserError, WeightsError: the text says which of the two differs.
-    """
+    """Refuse a checkpoint of other data (UserError; None: any data) or other frozen weights (WeightsError)."""
     if index_hash is not None and manifest.index_hash != index_hash:
         raise UserError(
             f"{path}: trained on data with index {manifest.index_hash[:12]}, the training data has {index_hash[:12]}. "
@@ -35,24 +31,20 @@ def check_belongs(path: Path, manifest: Manifest, *, index_hash: str | None, fro
 
 
 def find_trained(location: str | Path) -> tuple[Path, Manifest]:
-    """The checkpoint that a place names, verified: a checkpoint folder itself, or the best one of a run's folder.
-
-    Raises:
-        CheckpointError: there is none that verifies.
-    """
+    """The checkpoint folder at a location, or the best one of a run's folder; CheckpointError if none verifies."""
     path = Path(location).expanduser()
     if (path / MANIFEST_NAME).is_file():
         return path, verify_checkpoint(path)
     root = path / "checkpoints"
-    newest, manifest, rejected = newest_checkpoint(root)
-    if newest is None or manifest is None:
-        why = f": {rejected[0].reason}" if rejected else ""
+    newest, rejected = newest_checkpoint(root)
+    if newest is None:
+        why = f": {next(iter(rejected.values()))}" if rejected else ""
         raise CheckpointError(
             f"{path}: neither a checkpoint folder nor the folder of a run with a checkpoint that verifies{why}. "
             "Train first, or name another run.checkpoint."
         )
-    best = read_position(newest).best
+    best = read_position(newest[0]).best
     if best is None:
-        return newest, manifest
+        return newest
     path = root / checkpoint_name(best.step)
     return path, verify_checkpoint(path)

@@ -1,7 +1,6 @@
-"""Saving beside the training: a step waits only while the state is copied; a thread hashes and writes.
+"""Saves checkpoints in the background: a step waits only while the state is copied; a thread hashes and writes.
 
-The order of things is that of `lavis_emovit.checkpoints.checkpoint`, whoever does them: whole or not there at all. One
-save runs at a time. What goes wrong in the thread stops the run at its next step.
+One save runs at a time. An error in the thread stops the run at its next step.
 """
 
 from __future__ import annotations
@@ -9,38 +8,23 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from lavis_emovit.checkpoints.checkpoint import purge_checkpoints, save_checkpoint
+from lavis_emovit.checkpoints.checkpoint import CheckpointFacts, purge_checkpoints, save_checkpoint
 from lavis_emovit.checkpoints.training_state import EngineState, TrainingState, writers_of
 
 logger = logging.getLogger(__name__)
 
-Tensors = Mapping[str, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class CheckpointFacts:
-    """What the manifest of every checkpoint of a run says, see `checkpoint.Manifest`."""
-
-    index_hash: str
-    config_hash: str
-    frozen_fingerprint: str
-    versions: Mapping[str, str]
-
 
 class CheckpointSaver:
-    """Saves a run's checkpoints into a folder and keeps the last ones and the best.
+    """Saves a run's checkpoints into a folder and keeps the `keep_last` newest ones and the best.
 
-    Used as a context: at its end everything that was begun is on the disk.
+    As a context manager it finishes all saves at its end.
 
     Args:
-        root: folder of the checkpoints.
-        facts: for the manifests.
-        keep_last: newest checkpoints kept; the best one is kept besides.
         is_async: write in a thread, from a copy in host memory (as large as the checkpoint, and kept for the next one).
     """
 
@@ -56,7 +40,7 @@ class CheckpointSaver:
 
         Args:
             state: its tensors may change as soon as this returns.
-            before: called ahead of the first file, such as to flush a log that a checkpoint must not be ahead of.
+            before: called before the first file is written.
 
         Raises:
             CheckpointError: this save, or the one before it in the thread, could not be written.
@@ -70,16 +54,12 @@ class CheckpointSaver:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise what went wrong in the thread since the last look, if anything did; waits for nothing."""
+        """Raise the error of a finished save in the thread, if there is one; does not wait."""
         if self._thread is not None and not self._thread.is_alive():
             self.wait()
 
     def wait(self) -> None:
-        """Return when the save that was begun is on the disk.
-
-        Raises:
-            CheckpointError: it could not be written.
-        """
+        """Return when the current save is on the disk; CheckpointError if it could not be written."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -96,7 +76,7 @@ class CheckpointSaver:
         except Exception as failed:
             if error is None:
                 raise
-            # What ended the run is the news; that the last save failed as well must still be known.
+            # The error that ended the run is raised; the failed save is still logged.
             logger.error("%s", failed)
 
     def _write_in_thread(self, state: TrainingState, before: Callable[[], None] | None) -> None:
@@ -110,14 +90,7 @@ class CheckpointSaver:
             before()
         position = state.position
         path = save_checkpoint(
-            self._root,
-            step=position.step,
-            epoch=position.epoch,
-            index_hash=self._facts.index_hash,
-            config_hash=self._facts.config_hash,
-            frozen_fingerprint=self._facts.frozen_fingerprint,
-            versions=self._facts.versions,
-            writers=writers_of(state),
+            self._root, self._facts, step=position.step, epoch=position.epoch, writers=writers_of(state)
         )
         purge_checkpoints(
             self._root,
@@ -128,10 +101,10 @@ class CheckpointSaver:
         logger.info("saved %s", path)
 
     def _copy(self, state: TrainingState) -> TrainingState:
-        """The state with its tensors copied into host memory, which is taken anew only where shapes change."""
+        """The state with its tensors copied into host memory, which is reused unless shapes change."""
         used: set[str] = set()
 
-        def copied(kind: str, tensors: Tensors) -> dict[str, torch.Tensor]:
+        def copied(kind: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             return {name: self._host_copy(f"{kind}/{name}", tensor, used) for name, tensor in tensors.items()}
 
         copy = replace(

@@ -1,6 +1,6 @@
-"""What a checkpoint holds besides its manifest, in files that need no pickled code: safetensors, JSON and YAML.
+"""The content of a checkpoint besides its manifest: safetensors, JSON and YAML files.
 
-Random numbers are not among it: a step seeds every generator from (seed, step, rank), so the position says it all.
+It has no random states: every step seeds the generators from (seed, step, rank), so the position determines them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from lavis_emovit.checkpoints.checkpoint import CheckpointError
 
 MODEL_FILE = "model.safetensors"
-# Only where a moving average is kept: that is the model then, and these are the weights that training goes on with.
+# Only with a moving average: MODEL_FILE then has the average, RAW_FILE the weights that training resumes with.
 RAW_FILE = "model_raw.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
@@ -27,7 +27,7 @@ CONFIG_FILE = "config.yaml"
 
 @dataclass(frozen=True)
 class Best:
-    """The validation result that no other has beaten so far."""
+    """The best validation so far."""
 
     step: int
     metric: str
@@ -36,13 +36,12 @@ class Best:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands.
+    """How far a run is.
 
     Attributes:
         step: optimizer steps done in the whole run.
-        epoch: epoch in which the next step lies.
+        epoch: epoch of the next step, from 0.
         step_in_epoch: steps done in that epoch.
-        best: the best validation so far, or None.
     """
 
     step: int = 0
@@ -59,27 +58,19 @@ class Position:
 
 @dataclass(frozen=True)
 class EngineState:
-    """Optimizer and loss scaler, named by parameter and free of any rank layout.
+    """Optimizer and loss scaler, by parameter name and independent of the number of ranks."""
 
-    Attributes:
-        tensors: for example `exp_avg.<parameter name>`.
-        values: numbers, as JSON takes them.
-    """
-
-    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
-    values: dict[str, Any] = field(default_factory=dict)
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)  # for example `exp_avg.<parameter name>`
+    values: dict[str, Any] = field(default_factory=dict)  # numbers, as in JSON
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Everything that a run needs to go on as if it had not stopped.
+    """Everything that a run needs to resume as if it had not stopped.
 
     Attributes:
-        trained: the weights that training goes on with, by name.
-        engine: optimizer and loss scaler.
-        position: where the run stands.
-        config_yaml: its settings.
-        average: the moving average of the weights, where one is kept.
+        trained: the weights that training resumes with, by name.
+        average: the moving average of the weights, if there is one.
     """
 
     trained: dict[str, torch.Tensor]
@@ -90,12 +81,12 @@ class TrainingState:
 
     @property
     def model(self) -> dict[str, torch.Tensor]:
-        """The weights to evaluate and to use: the moving average where there is one."""
+        """The weights to evaluate and to use: the moving average if there is one."""
         return self.trained if self.average is None else self.average
 
 
 def writers_of(state: TrainingState) -> dict[str, Callable[[Path], None]]:
-    """The functions that write each file of a checkpoint."""
+    """File name -> function that writes this file of a checkpoint."""
     values = {"position": asdict(state.position), "engine": state.engine.values}
     raw = {RAW_FILE: lambda path: save_file(_on_cpu(state.trained), path)} if state.average is not None else {}
     return {
@@ -108,7 +99,7 @@ def writers_of(state: TrainingState) -> dict[str, Callable[[Path], None]]:
 
 
 def read_state(path: Path) -> TrainingState:
-    """Read a checkpoint folder that `verify_checkpoint` has found whole."""
+    """Read a checkpoint folder that `verify_checkpoint` accepted."""
     try:
         model = load_file(path / MODEL_FILE)
         raw = load_file(path / RAW_FILE) if (path / RAW_FILE).exists() else None
@@ -120,7 +111,7 @@ def read_state(path: Path) -> TrainingState:
             average=None if raw is None else model,
         )
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: whole, but not a training state that can be read: {error}") from None
+        raise CheckpointError(f"{path}: complete, but not a training state that can be read: {error}") from None
 
 
 def read_position(path: Path) -> Position:
@@ -135,7 +126,7 @@ def read_model(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path / MODEL_FILE)
     except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: whole, but its weights cannot be read: {error}") from None
+        raise CheckpointError(f"{path}: complete, but its weights cannot be read: {error}") from None
 
 
 def _values(path: Path) -> dict[str, Any]:

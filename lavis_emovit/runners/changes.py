@@ -18,12 +18,10 @@ Changes = dict[str, tuple[Any, Any]]
 
 
 def allowed_changes(place: str, before: Mapping[str, Any], config: Config, advice: str) -> Changes:
-    """What differs between the settings of an earlier run and a recipe.
+    """What differs between the settings of an earlier run (`before`) and a recipe.
 
     Args:
         place: of the earlier run, for the message.
-        before: its settings.
-        config: the recipe.
         advice: what to do besides changing the recipe, for the message.
 
     Raises:

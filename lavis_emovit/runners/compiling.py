@@ -15,13 +15,8 @@ from lavis_emovit.models.tensors import first_line
 def compile_parts(model: EmotionModel, parts: Sequence[str], device: torch.device) -> list[str]:
     """Let `torch.compile` translate parts of a model when they first run; names of their weights do not change.
 
-    Args:
-        model: its parts.
-        parts: of `run.compile`.
-        device: where they run.
-
     Returns:
-        names of the modules, inside the model.
+        names of the compiled modules, inside the model.
 
     Raises:
         ConfigError: the model cannot compile such a part, or the machine has no working compiler.

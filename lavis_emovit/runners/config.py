@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,6 @@ from lavis_emovit.runners.splits import recipe_problems
 from lavis_emovit.settings import Settings, nearest_name, parse_settings
 from lavis_emovit.tasks.settings import TaskSettings, parse_task_settings
 
-logger = logging.getLogger(__name__)
-
 
 class Config:
     """A validated recipe.
@@ -34,18 +31,11 @@ class Config:
     """
 
     def __init__(
-        self,
-        tree: DictConfig,
-        run: RunSettings,
-        model: Settings,
-        datasets: Mapping[str, Settings],
-        source: str,
+        self, tree: DictConfig, run: RunSettings, model: Settings, datasets: Mapping[str, Settings], source: str
     ):
-        self.config = tree
-        self.run = run
-        self.model = model
-        self.datasets = dict(datasets)
-        self.source = source
+        self.config, self.source = tree, source
+        self.run_cfg, self.model_cfg, self.datasets_cfg = tree.run, tree.model, tree.datasets
+        self.run, self.model, self.datasets = run, model, dict(datasets)
 
     @classmethod
     def load(cls, cfg_path: str | Path, options: Sequence[str] = (), overrides: Sequence[str] = ()) -> Config:
@@ -53,7 +43,7 @@ class Config:
 
         Args:
             cfg_path: the file, or `projects/emovit/...` for one that ships with the package.
-            options: of the form `a.b=c` or, as LAVIS also takes them, `a.b c`.
+            options: of the form `a.b=c` or, as in LAVIS, `a.b c`.
             overrides: of the form `a.b=c`; they override the options.
 
         Raises:
@@ -78,30 +68,12 @@ class Config:
         merged = OmegaConf.create({"run": run.model_dump(mode="json"), "model": model_tree, "datasets": datasets_tree})
         return cls(merged, run, model, datasets, str(path))
 
-    @property
-    def run_cfg(self) -> DictConfig:
-        return self.config.run
-
-    @property
-    def model_cfg(self) -> DictConfig:
-        return self.config.model
-
-    @property
-    def datasets_cfg(self) -> DictConfig:
-        return self.config.datasets
-
-    def get_config(self) -> DictConfig:
-        return self.config
-
     def to_dict(self) -> dict[str, Any]:
         return OmegaConf.to_container(self.config, resolve=True)  # type: ignore[return-value]
 
     def to_yaml(self) -> str:
         """The whole recipe with every default filled in."""
         return OmegaConf.to_yaml(self.config, resolve=True)
-
-    def pretty_print(self) -> None:
-        logger.info("settings of this run:\n%s", self.to_yaml().rstrip())
 
     @property
     def identity_hash(self) -> str:

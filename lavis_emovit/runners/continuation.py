@@ -1,23 +1,34 @@
-"""Saves a run and resumes it: the state of engine, moving average and position."""
+"""Saves a run and resumes it: which checkpoint it resumes from, and the state of engine, average and position."""
 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
-from lavis_emovit.checkpoints.checkpoint import checkpoint_name
+import yaml
+
+from lavis_emovit.checkpoints.checkpoint import (
+    CheckpointFacts,
+    Manifest,
+    checkpoint_name,
+    list_checkpoints,
+    newest_checkpoint,
+    step_of,
+    verify_checkpoint,
+)
 from lavis_emovit.checkpoints.finding import check_belongs, find_trained
-from lavis_emovit.checkpoints.saving import CheckpointFacts, CheckpointSaver
+from lavis_emovit.checkpoints.saving import CheckpointSaver
 from lavis_emovit.checkpoints.training_state import Position, TrainingState, read_model, read_state
 from lavis_emovit.distributed import processes
 from lavis_emovit.distributed.machine import package_versions
-from lavis_emovit.errors import UserError
+from lavis_emovit.errors import ConfigError, UserError, bullet_list
+from lavis_emovit.runners.changes import allowed_changes, listed
 from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.ema import WeightAverage
 from lavis_emovit.runners.engines.base import Engine
 from lavis_emovit.runners.loaders import TrainDataset
 from lavis_emovit.runners.logs import RunLog
-from lavis_emovit.runners.resume import find_start
 from lavis_emovit.runners.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -27,14 +38,6 @@ class Continuation:
     """Saves positions of a run, and resumes it at one.
 
     All ranks make the same calls; rank 0 writes. As a context manager it finishes all saves at its end.
-
-    Args:
-        config: the recipe.
-        folder: the output folder.
-        engine: has the trained weights and the optimizer.
-        dataset: the training data.
-        frozen_fingerprint: identifies the frozen weights.
-        average: the moving average of the weights, or None.
     """
 
     def __init__(
@@ -66,11 +69,7 @@ class Continuation:
         self._saver.__exit__(*exception)
 
     def save(self, position: Position, log: RunLog) -> None:
-        """Save a position, once.
-
-        Raises:
-            CheckpointError: this save, or the one before it in the background, could not be written.
-        """
+        """Save a position, once; CheckpointError if this save, or the previous one in the background, fails."""
         if position == self._saved:
             return
         state = TrainingState(
@@ -96,9 +95,6 @@ class Continuation:
     def resume(self, total_steps: int) -> Position | None:
         """Restore weights, optimizer and average of an earlier start; its position, or None for a new run.
 
-        Args:
-            total_steps: of the run, for the message.
-
         Raises:
             UserError: a checkpoint cannot be used, or does not belong to this run.
         """
@@ -111,12 +107,8 @@ class Continuation:
                 f"{path} exists for rank 0, but not for rank {processes.rank()}; run.output_dir must be on a disk that "
                 "all machines share"
             )
-        check_belongs(
-            path,
-            manifest,
-            index_hash=self._facts.index_hash,
-            frozen_fingerprint=self._facts.frozen_fingerprint,
-        )
+        facts = self._facts
+        check_belongs(path, manifest, index_hash=facts.index_hash, frozen_fingerprint=facts.frozen_fingerprint)
         state = read_state(path)
         self._engine.load_trained(state.trained)
         self._engine.load_state(state.engine)
@@ -146,3 +138,45 @@ class Continuation:
         elif self._average is not None:
             self._engine.load_trained(self._average.state_dict())
         return checkpoint_name(best.step if best is not None else position.step)
+
+
+def find_start(folder: RunFolder, config: Config) -> tuple[Path, Manifest] | None:
+    """The checkpoint to resume from, verified, or None to start from the beginning.
+
+    Raises:
+        UserError: there are checkpoints but none verifies, or the one that `run.resume` names does not.
+        ConfigError: the one that `run.resume` names has other settings, or the folder has later ones.
+    """
+    resume = config.run.resume
+    if resume == "never":
+        return None
+    if resume == "auto":
+        return _newest(folder)
+    path = Path(resume).expanduser()
+    manifest = verify_checkpoint(path)
+    if manifest.config_hash != config.identity_hash:
+        written = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+        if changes := allowed_changes(f"run.resume: {path}", written, config, "choose another checkpoint"):
+            logger.warning("resuming with other settings, which run.allow_changed allows:%s", listed(changes))
+    later = [other.name for other in list_checkpoints(folder.checkpoints) if step_of(other) > manifest.step]
+    if later:
+        raise ConfigError(
+            [
+                f"run.resume: {folder.checkpoints} has later checkpoints ({', '.join(later)}). Choose another "
+                "run.output_dir, or delete them."
+            ],
+            config.source,
+        )
+    return path, manifest
+
+
+def _newest(folder: RunFolder) -> tuple[Path, Manifest] | None:
+    newest, rejected = newest_checkpoint(folder.checkpoints)
+    for path, reason in rejected.items():
+        logger.warning("checkpoint %s is skipped: %s", path.name, reason)
+    if newest is None and rejected:
+        raise UserError(
+            f"no checkpoint in {folder.checkpoints} can be used:\n{bullet_list(list(rejected.values()))}\n"
+            "Restore one from a copy, or start again with run.resume=never run.overwrite=true."
+        )
+    return newest

@@ -41,11 +41,7 @@ class Evaluator:
     """Evaluates a model on benchmarks for one run; every rank takes some of the batches.
 
     Args:
-        engine: runs the model.
-        model: the model itself, not wrapped.
-        task: computes the metrics.
-        settings: of the run.
-        folder: of the run.
+        model: the model itself, not wrapped by the engine.
         between_batches: called after each batch; an exception in it ends the evaluation.
     """
 
@@ -63,11 +59,7 @@ class Evaluator:
         self._between_batches = between_batches
 
     def evaluate(self, benchmark: RunBenchmark, stage: str, when: str) -> dict[str, Any]:
-        """Metrics of a benchmark as plain values, on all ranks. Rank 0 writes the rows, except during training.
-
-        Args:
-            when: for people, such as `before tuning`.
-        """
+        """Metrics of a benchmark as plain values, on all ranks. Rank 0 writes the rows, except during training."""
         data, model = benchmark.data, self._adapter(benchmark)
         rows = self._rows(data, model, benchmark.method, f"{data.name} {when}")
         if benchmark.processors is not None:

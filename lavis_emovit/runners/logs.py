@@ -24,16 +24,14 @@ class Sink(Protocol):
 
 
 class RunLog:
-    """log.jsonl with one object per line, and other sinks.
+    """log.jsonl with one object per line, and other sinks, which are closed with the log.
 
     Opening it removes the rows after `step`, because a resumed run does these steps again.
 
     Args:
-        path: log.jsonl.
         tensorboard_folder: for TensorBoard's files; None: none.
         step: the step that the run resumes from; -1 removes everything.
         validate_again: also remove the validation after that step.
-        sinks: closed with the log.
     """
 
     def __init__(
@@ -56,8 +54,7 @@ class RunLog:
     def write(self, row: Mapping[str, Any]) -> None:
         """Append one row. `event` and `step` are required; its numbers also go to the sinks.
 
-        Raises:
-            OSError: the disk is full; a partial line is removed when the run resumes.
+        On a full disk it raises OSError; a partial line is removed when the run resumes.
         """
         line = (json.dumps(_json_safe(row), ensure_ascii=False, allow_nan=False) + "\n").encode()
         while line:
@@ -140,11 +137,7 @@ class TextNotes:
         self._reported: set[str] = set()
 
     def warn(self, noted: Mapping[str, Sequence[str]]) -> None:
-        """Warn when a count first occurs.
-
-        Args:
-            noted: name of the count -> instance ids of a step.
-        """
+        """Warn when a count first occurs; `noted` maps names of counts to instance ids of a step."""
         for name, instance_ids in noted.items():
             if instance_ids and name not in self._reported:
                 self._reported.add(name)

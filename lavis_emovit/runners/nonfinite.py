@@ -20,11 +20,7 @@ def name_samples(
 ) -> NonFiniteError:
     """The error with the first samples of the step; rank 0 writes all of them to a file. All ranks call it.
 
-    Args:
-        error: from the engine.
-        position: before the step.
-        micro_batches: of this rank.
-        path: of the file.
+    `position` is that before the step, `micro_batches` are those of this rank.
     """
     own = [instance_id for batch in micro_batches for instance_id in batch["instance_id"]]
     ids = [instance_id for of_rank in processes.gather_objects(own) for instance_id in of_rank]

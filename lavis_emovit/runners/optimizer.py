@@ -26,8 +26,7 @@ def build_adamw(
 ) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter 2019) over the trained parameters, fused on GPUs; one group decays, one does not.
 
-    Raises:
-        WeightsError: no parameter is trained.
+    WeightsError if no parameter is trained.
     """
     trained = [(name, parameter) for name, parameter in named_parameters if parameter.requires_grad]
     if not trained:
@@ -61,11 +60,7 @@ def adamw_state(optimizer: torch.optim.AdamW, named_parameters: NamedParameters)
 
 
 def load_adamw_state(optimizer: torch.optim.AdamW, named_parameters: NamedParameters, saved: EngineState) -> None:
-    """Restore what `adamw_state` returned.
-
-    Raises:
-        WeightsError: the state belongs to a model with other trained parameters.
-    """
+    """Restore what `adamw_state` returned; WeightsError if the model has other trained parameters."""
     parameters = dict(named_parameters)
     optimizer.state.clear()
     for name, step in saved.values["adamw_steps"].items():
@@ -82,11 +77,7 @@ def load_adamw_state(optimizer: torch.optim.AdamW, named_parameters: NamedParame
 
 
 def moments_of(saved: EngineState, name: str, shape: torch.Size) -> dict[str, torch.Tensor]:
-    """The saved moments of a parameter.
-
-    Raises:
-        WeightsError: their shape is another one.
-    """
+    """The saved moments of a parameter; WeightsError if their shape is not `shape`."""
     moments = {moment: saved.tensors[f"{moment}.{name}"] for moment in MOMENTS}
     for moment, value in moments.items():
         if value.shape != shape:

@@ -1,14 +1,6 @@
 """The output folder of a run: its files, its lock, and whether an earlier run in it may be resumed.
 
-config.yaml            the recipe with every default filled in
-log.jsonl              one JSON object for each step and each evaluation
-tensorboard/           the same numbers for TensorBoard
-checkpoints/           ckpt-<step>/, see `lavis_emovit.checkpoints.checkpoint`
-predictions/           <split>-before.jsonl and <split>-after.jsonl, images/ with thumbnails
-quarantine.jsonl       samples that could not be read, if any
-wandb/                 only with run.wandb
-metrics.json           the results
-report.html            written last: a run with both is finished
+docs/dataflow.md lists the files. The report is written last: a run with metrics.json and report.html is finished.
 """
 
 from __future__ import annotations
@@ -132,8 +124,7 @@ class RunFolder:
     def finished_metrics(self, *, with_report: bool) -> dict[str, Any] | None:
         """The metrics of a finished run in this folder, else None, also if the run resumes with other settings.
 
-        Args:
-            with_report: whether the run also writes a report.
+        `with_report` says whether the run also writes a report.
         """
         if self._replaces_earlier or self.changes or (with_report and not self.report_path.exists()):
             return None

@@ -54,9 +54,6 @@ class RunnerEmoVIT:
     Every process has a runner and takes all steps; rank 0 writes the files.
 
     Args:
-        cfg: the recipe.
-        task: owns the step and what is evaluated.
-        model: what is trained or evaluated.
         datasets: dataset name -> split -> dataset, as `task.build_datasets` returns them.
         job_id: LAVIS's name for a start of a run; only logged, because a run keeps its folder over several starts.
         folder: the output folder, if it is open already.
@@ -81,7 +78,7 @@ class RunnerEmoVIT:
         self.folder = folder or RunFolder.open(cfg)
         # Now, because an engine may spread the weights over the ranks.
         self._frozen_fingerprint, self._parameter_counts = model.frozen_fingerprint(), model.parameter_counts()
-        check_same_weights(self._frozen_fingerprint)
+        _check_same_weights(self._frozen_fingerprint)
         self.engine = build_engine(model, task, self.settings)
         self.model = model
         compile_parts(model, self.settings.compile, self.engine.device)
@@ -99,10 +96,8 @@ class RunnerEmoVIT:
     # Training
 
     def train(self) -> dict[str, Any]:
-        """Train, resuming an earlier start in the output folder; evaluate; write metrics and report.
-
-        Returns:
-            the content of metrics.json.
+        """Train, resuming an earlier start in the output folder; evaluate; write metrics.json, which is returned, and
+        the report.
 
         Raises:
             NonFiniteError: loss or gradients are not finite; the weights are those before the step.
@@ -149,7 +144,7 @@ class RunnerEmoVIT:
 
     @property
     def _plan(self) -> Plan:
-        return Plan.of(self.settings, num_steps(len(self._train_dataset), self.settings.global_batch_size))
+        return Plan(self.settings, num_steps(len(self._train_dataset), self.settings.global_batch_size))
 
     def _train_epoch(self, position: Position, log: RunLog) -> Position:
         """The rest of the current epoch, with its validations and saves."""
@@ -312,16 +307,8 @@ class RunnerEmoVIT:
         during = f"after epoch {epochs}" if isinstance(epochs, int) else f"after step {position.step}"
         when = {BEFORE: "before tuning", DURING: during, AFTER: "after tuning"}[stage]
         metrics = self._evaluator.evaluate(benchmark, stage, when)
-        log.write(
-            {
-                "event": "eval",
-                "split": benchmark.data.name,
-                "stage": stage,
-                "step": position.step,
-                "epoch": epochs,
-                "metrics": metrics,
-            }
-        )
+        row = {"event": "eval", "split": benchmark.data.name, "stage": stage, "step": position.step, "epoch": epochs}
+        log.write({**row, "metrics": metrics})
         return metrics
 
     # Start and end
@@ -350,7 +337,7 @@ class RunnerEmoVIT:
             logger.info(
                 "stopped early after step %d: %d validations were not better than %s %.4f of step %d",
                 position.step,
-                self._plan.patience,
+                self.settings.early_stop_patience,
                 position.best.metric,
                 position.best.value,
                 position.best.step,
@@ -359,16 +346,10 @@ class RunnerEmoVIT:
     def _open_log(self, step: int, validate_again: bool = False) -> RunLog:
         if not processes.is_main():
             return SilentLog(self.folder.log_path)
-        sinks = []
-        if self.settings.wandb:
-            sinks.append(WandbSink(self.settings.wandb_project, self.folder.path, self.config.to_dict()))
-        return RunLog(
-            self.folder.log_path,
-            self.folder.tensorboard if self.settings.tensorboard else None,
-            step=step,
-            validate_again=validate_again,
-            sinks=sinks,
-        )
+        run, folder = self.settings, self.folder
+        sinks = [WandbSink(run.wandb_project, folder.path, self.config.to_dict())] if run.wandb else []
+        tensorboard = folder.tensorboard if run.tensorboard else None
+        return RunLog(folder.log_path, tensorboard, step=step, validate_again=validate_again, sinks=sinks)
 
     def _finish(self, position: Position, checkpoint: str | None, results: dict[str, Any]) -> dict[str, Any]:
         """Write metrics.json, then the report; a run with both is finished."""
@@ -399,12 +380,8 @@ class RunnerEmoVIT:
         return summary
 
 
-def check_same_weights(fingerprint: str) -> None:
-    """Refuse different frozen weights on different ranks.
-
-    Raises:
-        WeightsError: on all ranks; names the ranks.
-    """
+def _check_same_weights(fingerprint: str) -> None:
+    """Refuse different frozen weights on different ranks; WeightsError on all of them."""
     prints = processes.gather_objects(fingerprint)
     others = [str(rank) for rank, other in enumerate(prints) if other != prints[0]]
     if others:
@@ -421,12 +398,7 @@ def _last_losses(log_path: Path) -> list[float]:
 
 
 def _step_row(
-    position: Position,
-    result: StepResult,
-    rate: float,
-    ranks: Sequence[RankStep],
-    step_s: float,
-    read_s: float,
+    position: Position, result: StepResult, rate: float, ranks: Sequence[RankStep], step_s: float, read_s: float
 ) -> dict[str, Any]:
     num_images = sum(rank.num_images for rank in ranks)
     row = {

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.evaluation.benchmarks import Kind, RunBenchmarkSettings, check_file_names, without_nulls
+from lavis_emovit.models.settings import as_list
 from lavis_emovit.tasks.settings import AnswerSettings
 
 # Keys of LAVIS's runner that have another meaning here or follow from the launch -> what to write instead.
@@ -20,44 +21,19 @@ LAVIS_RUN_KEYS = {
     "max_iters": "LAVIS counts micro-batches; set run.max_steps, which counts optimizer steps",
     "iters_per_inner_epoch": "set run.eval_every_steps, which counts optimizer steps",
     "lr_decay_rate": "set run.lr_step_decay, for run.lr_sched=linear_warmup_step_lr",
-    "distributed": "it follows from the launch of the command; remove it",
-    "world_size": "it follows from the launch of the command; remove it",
-    "dist_url": "it follows from the launch of the command; remove it",
-    "dist_backend": "it follows from the launch of the command; remove it",
-    "use_dist_eval_sampler": "it follows from the launch of the command; remove it",
+    **dict.fromkeys(
+        ("distributed", "world_size", "dist_url", "dist_backend", "use_dist_eval_sampler"),
+        "it follows from the launch of the command; remove it",
+    ),
 }
 
 # Settings that change where and how fast a run is computed and what it logs, but not its results. A run may be resumed
 # with other values of these; a change of any other setting is refused.
 FREE_RUN_KEYS = frozenset(
-    {
-        "output_dir",
-        "resume",
-        "overwrite",
-        "allow_changed",
-        "micro_batch_size",
-        "batch_size_eval",
-        "num_workers",
-        "num_threads",
-        "device",
-        "engine",
-        "deepspeed_config",
-        "timeout_s",
-        "compile",
-        "save_every_steps",
-        "async_save",
-        "keep_last",
-        "log_every_steps",
-        "tensorboard",
-        "wandb",
-        "wandb_project",
-        "loss_spike_mads",
-        "peak_tflops",
-        "report",
-        "num_report_answers",
-    }
+    "output_dir resume overwrite allow_changed micro_batch_size batch_size_eval num_workers num_threads device engine "
+    "deepspeed_config timeout_s compile save_every_steps async_save keep_last log_every_steps tensorboard wandb "
+    "wandb_project loss_spike_mads peak_tflops report num_report_answers".split()
 )
-
 
 # Settings that a training recipe must set; an evaluation does not need them.
 TRAINING_KEYS = ("max_epoch", "global_batch_size", "init_lr")
@@ -199,16 +175,12 @@ class RunSettings(AnswerSettings):
     @field_validator("compile", "allow_changed", mode="before")
     @classmethod
     def _one_name_is_a_list(cls, value: Any) -> Any:
-        if value is None:
-            return ()
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return () if value is None else as_list(value)
 
     @field_validator("train_splits", "valid_splits", "test_splits", mode="before")
     @classmethod
     def _one_split_is_a_list(cls, value: Any) -> Any:
-        if value is None:
-            return ()
-        return (value,) if isinstance(value, str) else value
+        return () if value is None else (value,) if isinstance(value, str) else value
 
     @field_validator("valid_benchmarks", "test_benchmarks", mode="before")
     @classmethod

@@ -63,7 +63,6 @@ class RecipeSplits:
 
         Args:
             datasets: dataset name -> split -> dataset, as `task.build_datasets` returns them.
-            config: which splits and benchmarks, in which ratios.
             task: decides what is evaluated on a split.
 
         Raises:

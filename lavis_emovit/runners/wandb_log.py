@@ -16,15 +16,8 @@ ID_NAME = "run-id.txt"
 class WandbSink:
     """Sends the numbers of the rows to a run of Weights & Biases, which is resumed together with ours.
 
-    A resumed run repeats a few steps. Weights & Biases cannot delete rows, so its curves have these steps twice.
-
-    Args:
-        project: name of the project.
-        folder: output folder of the run. Its name becomes the name of the run; the files go to `wandb/`.
-        config: the settings, as plain values.
-
-    Raises:
-        UserError: the package is missing, or the run cannot be opened.
+    A resumed run repeats a few steps. Weights & Biases cannot delete rows, so its curves have these steps twice. The
+    run has the name of `folder`, the output folder; UserError if it cannot be opened.
     """
 
     def __init__(self, project: str, folder: Path, config: Mapping[str, Any]):

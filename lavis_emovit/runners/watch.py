@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -14,9 +16,9 @@ import torch
 
 from lavis_emovit.models.lengths import PassSizes, add_sizes
 from lavis_emovit.models.protocol import EmotionModel
-from lavis_emovit.runners.flops import peak_flops
 from lavis_emovit.runners.settings import RunSettings
 
+PEAKS_PATH = Path(__file__).with_name("gpu_peaks.json")
 WINDOW_STEPS = 100
 MIN_STEPS = 20
 # The median absolute deviation of a normal distribution, times this, is its standard deviation.
@@ -54,29 +56,16 @@ class LossWatch:
 
 @dataclass(frozen=True)
 class RankStep:
-    """What one rank did in a step.
-
-    Attributes:
-        num_images: in its micro-batches.
-        sizes: what its forward passes ran over, if the model measures it.
-        memory_gib: resident host memory of its process.
-        gpu_memory_gib: peak of the memory allocated on its GPU, or None.
-    """
+    """What one rank did in a step."""
 
     num_images: int
-    sizes: PassSizes | None
-    memory_gib: float
-    gpu_memory_gib: float | None
+    sizes: PassSizes | None  # what its forward passes ran over, if the model measures it
+    memory_gib: float  # resident host memory of its process
+    gpu_memory_gib: float | None  # peak of the memory allocated on its GPU
 
 
 class StepMeter:
-    """Computes the measured fields of a step's row.
-
-    Args:
-        model: if its losses have no `sizes`, only time and memory are measured.
-        settings: for the precision and `run.peak_tflops`.
-        device: where the rank computes.
-    """
+    """Computes the measured fields of a step's row; only time and memory if the model's losses have no `sizes`."""
 
     def __init__(self, model: EmotionModel, settings: RunSettings, device: torch.device):
         self._device = device
@@ -93,12 +82,7 @@ class StepMeter:
         return RankStep(num_images, sizes, self._process.memory_info().rss / 2**30, gpu_memory)
 
     def fields(self, ranks: Sequence[RankStep], step_s: float) -> dict[str, Any]:
-        """The measured fields of a step, over all ranks.
-
-        Args:
-            ranks: what each rank did.
-            step_s: seconds of the step.
-        """
+        """The measured fields of a step that took `step_s` seconds, over all ranks."""
         row: dict[str, Any] = {}
         sizes = reduce(add_sizes, (rank.sizes for rank in ranks))
         if sizes is not None:
@@ -128,3 +112,12 @@ def _peak(settings: RunSettings, device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     return peak_flops(torch.cuda.get_device_name(device), is_half=settings.amp != "off")
+
+
+def peak_flops(device_name: str, *, is_half: bool) -> float | None:
+    """Peak of a GPU, as `torch.cuda.get_device_name` names it, in operations per second of bf16 and fp16 (`is_half`) or
+    float32; None if it is not in gpu_peaks.json."""
+    for gpu in json.loads(PEAKS_PATH.read_text(encoding="utf-8"))["gpus"]:
+        if gpu["name"] in device_name:
+            return gpu["half" if is_half else "fp32"] * 1e12
+    return None

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from lavis_emovit.checkpoints.saving import CheckpointFacts, CheckpointSaver
+from lavis_emovit.checkpoints.checkpoint import CheckpointFacts
+from lavis_emovit.checkpoints.saving import CheckpointSaver
 from lavis_emovit.checkpoints.training_state import Best, EngineState, Position, TrainingState
 
 

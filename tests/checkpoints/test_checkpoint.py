@@ -45,12 +45,9 @@ def make_state(step: int = 7) -> TrainingState:
 def save(root: Path, step: int = 7, writers=None) -> Path:
     return cp.save_checkpoint(
         root,
+        cp.CheckpointFacts("i" * 64, "c" * 64, "f" * 64, {"lavis-emovit": "0.1.0"}),
         step=step,
         epoch=1,
-        index_hash="i" * 64,
-        config_hash="c" * 64,
-        frozen_fingerprint="f" * 64,
-        versions={"lavis-emovit": "0.1.0"},
         writers=writers or writers_of(make_state(step)),
     )
 
@@ -124,17 +121,17 @@ def test_newest_that_verifies_is_taken_and_the_rest_explained(tmp_path: Path) ->
         save(tmp_path, step)
     (tmp_path / "ckpt-00000100" / cp.MANIFEST_NAME).unlink()
     (tmp_path / "ckpt-00000020" / MODEL_FILE).write_bytes(b"")
-    path, manifest, rejected = cp.newest_checkpoint(tmp_path)
+    (path, manifest), rejected = cp.newest_checkpoint(tmp_path)
     assert path.name == "ckpt-00000003"
     assert manifest.step == 3
-    assert [item.path.name for item in rejected] == ["ckpt-00000100", "ckpt-00000020"]
-    assert "not finished" in rejected[0].reason
-    assert MODEL_FILE in rejected[1].reason
+    assert [path.name for path in rejected] == ["ckpt-00000100", "ckpt-00000020"]
+    first, second = rejected.values()
+    assert "not finished" in first and MODEL_FILE in second
 
 
 def test_an_empty_or_absent_folder_has_none(tmp_path: Path) -> None:
-    assert cp.newest_checkpoint(tmp_path) == (None, None, [])
-    assert cp.newest_checkpoint(tmp_path / "absent") == (None, None, [])
+    assert cp.newest_checkpoint(tmp_path) == (None, {})
+    assert cp.newest_checkpoint(tmp_path / "absent") == (None, {})
 
 
 def test_leftovers_of_cut_saves_are_not_seen_and_are_cleaned(tmp_path: Path) -> None:
@@ -144,7 +141,7 @@ def test_leftovers_of_cut_saves_are_not_seen_and_are_cleaned(tmp_path: Path) -> 
     aside = tmp_path / "ckpt-00000004.old-0a1b2c3d"
     shutil.copytree(whole, aside)
     (tmp_path / "my-notes").mkdir()
-    assert cp.newest_checkpoint(tmp_path)[0] == whole
+    assert cp.newest_checkpoint(tmp_path)[0][0] == whole
     assert cp.remove_leftovers(tmp_path) == [aside, stale]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ckpt-00000005", "my-notes"]
 
@@ -159,7 +156,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_and_nothing_else(tmp_path: Pa
     with pytest.raises(cp.CheckpointError, match=r"ckpt-00000006 cannot be saved: .*No space left"):
         save(tmp_path, 6, {**writers_of(make_state(6)), STATE_FILE: disk_full})
     assert list(tmp_path.iterdir()) == [earlier]
-    assert cp.newest_checkpoint(tmp_path)[0] == earlier
+    assert cp.newest_checkpoint(tmp_path)[0][0] == earlier
 
 
 @pytest.mark.parametrize("stop_at", ["rename", "sync_folder", "_fsync"])
@@ -194,8 +191,8 @@ def test_a_save_that_stops_at_a_file_operation_falls_back(tmp_path: Path, monkey
                 reached_the_end = True
             except MachineStops:
                 pass
-        path, manifest, rejected = cp.newest_checkpoint(root)
-        assert rejected == []
+        (path, manifest), rejected = cp.newest_checkpoint(root)
+        assert not rejected
         assert manifest.step in (5, 6)
         assert path == earlier or manifest.step == 6
         if reached_the_end:

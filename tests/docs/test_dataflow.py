@@ -144,18 +144,15 @@ def run_files(tmp_path: Path, make_records: Callable) -> set[str]:
 
 
 def saved_checkpoint(tmp_path: Path) -> Path:
-    from lavis_emovit.checkpoints.checkpoint import save_checkpoint
+    from lavis_emovit.checkpoints.checkpoint import CheckpointFacts, save_checkpoint
     from lavis_emovit.checkpoints.training_state import EngineState, Position, TrainingState, writers_of
 
     state = TrainingState(trained={}, engine=EngineState(), position=Position(), config_yaml="run: {}\n")
     return save_checkpoint(
         tmp_path,
+        CheckpointFacts("a", "b", "c", {"python": "3.11"}),
         step=1,
         epoch=0,
-        index_hash="a",
-        config_hash="b",
-        frozen_fingerprint="c",
-        versions={"python": "3.11"},
         writers=writers_of(state),
     )
 

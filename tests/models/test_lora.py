@@ -14,7 +14,7 @@ import sys
 import pytest
 import torch
 
-from lavis_emovit.checkpoints.checkpoint import save_checkpoint, verify_checkpoint
+from lavis_emovit.checkpoints.checkpoint import CheckpointFacts, save_checkpoint, verify_checkpoint
 from lavis_emovit.checkpoints.training_state import Position, TrainingState, read_state, writers_of
 from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.models import lora
@@ -156,12 +156,9 @@ def test_a_resumed_run_ends_the_same(build_parts, batch, tmp_path):
     state = TrainingState(model.trained_state_dict(), stopped.state(), Position(step=2), "model: {}\n")
     path = save_checkpoint(
         tmp_path,
+        CheckpointFacts("i", "c", model.frozen_fingerprint(), {}),
         step=2,
         epoch=0,
-        index_hash="i",
-        config_hash="c",
-        frozen_fingerprint=model.frozen_fingerprint(),
-        versions={},
         writers=writers_of(state),
     )
     again = start()

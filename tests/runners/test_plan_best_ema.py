@@ -21,7 +21,7 @@ RUN = {"output_dir": "out", "max_epoch": 3, "global_batch_size": 1, "init_lr": 1
 
 
 def plan(**more: Any) -> Plan:
-    return Plan.of(RunSettings(**{**RUN, **more}), steps_per_epoch=4)
+    return Plan(RunSettings(**{**RUN, **more}), steps_per_epoch=4)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch import nn
 
 from lavis_emovit.distributed.devices import choose_device
 from lavis_emovit.errors import ConfigError, DataError
-from lavis_emovit.runners.engines import torch_engine
+from lavis_emovit.runners.engines import base
 from lavis_emovit.runners.engines.base import NonFiniteError
 from lavis_emovit.runners.engines.torch_engine import TorchEngine
 from lavis_emovit.runners.settings import RunSettings
@@ -110,7 +110,7 @@ def test_no_token_at_all_is_refused() -> None:
 
 
 def test_fp16_overflow_skips_steps_and_then_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_engine, "MAX_SKIPPED_IN_A_ROW", 3)
+    monkeypatch.setattr(base, "MAX_SKIPPED_IN_A_ROW", 3)
     engine = make_engine(amp="fp16")
     before = weights(engine)
     next(engine.model.parameters()).register_hook(lambda gradient: gradient * math.inf)

@@ -59,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure_saves(place: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Steps without saves, with saves that are waited for, and with saves beside them, in turns."""
-    from lavis_emovit.checkpoints.saving import CheckpointFacts, CheckpointSaver
+    from lavis_emovit.checkpoints.checkpoint import CheckpointFacts
+    from lavis_emovit.checkpoints.saving import CheckpointSaver
     from lavis_emovit.checkpoints.training_state import Position, TrainingState
     from lavis_emovit.runners.optimizer import adamw_state
 

@@ -416,7 +416,7 @@ def _real_tokens(model: Any, batches: list[dict[str, Any]]) -> tuple[int, int]:
 
 def _peak_tflops(device: torch.device) -> float | None:
     """Peak of bf16 on this GPU, if its name is known."""
-    from lavis_emovit.runners.flops import peak_flops
+    from lavis_emovit.runners.watch import peak_flops
 
     if device.type != "cuda":
         return None

@@ -1,4 +1,4 @@
-"""The protocol between the runner and its engines.
+"""The base of the engines, and what they exchange with the runner.
 
 The runner knows the data, the schedule, evaluation, saving and logs. The engine knows devices, precision, processes and
 the optimizer. The state that they exchange does not depend on the number of ranks, so a resumed run may use another
@@ -7,18 +7,28 @@ engine.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 
 from lavis_emovit.checkpoints.training_state import EngineState
+from lavis_emovit.distributed import processes
+from lavis_emovit.distributed.devices import AMP_DTYPES, choose_device
 from lavis_emovit.errors import UserError
 from lavis_emovit.models.lengths import PassSizes
-from lavis_emovit.models.protocol import Batch
+from lavis_emovit.models.protocol import Batch, EmotionModel
+from lavis_emovit.runners.settings import RunSettings
+from lavis_emovit.tasks.base import EmotionTask
 
 T = TypeVar("T")
+
+# A loss scale is halved at every overflow; from 65536 it is uselessly small long before this many in a row.
+MAX_SKIPPED_IN_A_ROW = 32
 
 
 class NonFiniteError(UserError):
@@ -48,7 +58,7 @@ class StepResult:
     measures: Mapping[str, float] = field(default_factory=dict)
 
 
-class Engine(Protocol):
+class Engine:
     """Runs the steps on one process or several, with whole or sharded state.
 
     All ranks call every method but `to_device` and `autocast` together, the same number of times.
@@ -59,14 +69,20 @@ class Engine(Protocol):
         in_step: whether all ranks must call `run` equally often, because each call gathers sharded weights.
     """
 
-    rank: int
-    world_size: int
-    device: torch.device
-    in_step: bool
+    in_step = False
+
+    def __init__(self, model: EmotionModel, task: EmotionTask, settings: RunSettings):
+        self.rank, self.world_size = processes.rank(), processes.world_size()
+        self.device = choose_device(settings.device)
+        self.model, self._task, self._settings = model, task, settings
+        self._skipped_in_a_row = 0
 
     def prepare(self, micro_batches: Sequence[Batch]) -> Sequence[Batch]:
         """The micro-batches of a step as the task's `prepare_step` returns them."""
-        ...
+        if not self._task.prepares_steps:
+            return micro_batches
+        batches = [self.to_device(batch) for batch in micro_batches]
+        return self.run(partial(self._task.prepare_step, self.model, batches))
 
     def train_step(self, micro_batches: Sequence[Batch], learning_rate: float) -> StepResult:
         """Gradients of all micro-batches of this rank, then one optimizer step over all ranks.
@@ -76,49 +92,53 @@ class Engine(Protocol):
         Raises:
             NonFiniteError: on all ranks, before the weights change.
         """
-        ...
+        raise NotImplementedError
 
     def run(self, function: Callable[[], T]) -> T:
         """Call a function that uses the model without gradients, with autocast and all weights available."""
-        ...
+        raise NotImplementedError
 
     def to_device(self, batch: Batch) -> dict[str, Any]:
         """The batch with its tensors on the engine's device."""
-        ...
+        return {
+            key: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            for key, value in batch.items()
+        }
 
     def autocast(self) -> Any:
         """Context in which forward passes run, in training and in evaluation."""
-        ...
+        dtype = AMP_DTYPES.get(self._settings.amp)
+        return torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext()
 
     def trained_state(self) -> dict[str, torch.Tensor]:
         """The whole trained tensors, by the model's names; may be empty on ranks other than 0."""
-        ...
+        raise NotImplementedError
 
     def load_trained(self, state: Mapping[str, torch.Tensor]) -> None:
         """Restore what `trained_state` returned on rank 0; every rank passes all of it."""
-        ...
+        raise NotImplementedError
 
     def state(self) -> EngineState:
         """Optimizer state, by parameter name; may lack its tensors on ranks other than 0."""
-        ...
+        raise NotImplementedError
 
     def load_state(self, state: EngineState) -> None:
         """Restore what `state` returned, here or on another engine."""
-        ...
+        raise NotImplementedError
 
     def close(self) -> None:
-        """Remove the engine's hooks from the model; nothing can be trained afterwards."""
-        ...
+        """Remove the engine's hooks from the model, if any; nothing can be trained afterwards."""
+
+    def _is_applied(self, loss: float, grad_norm: float) -> bool:
+        """Whether the optimizer updates the weights: a step whose fp16 gradients overflow is skipped."""
+        applied = math.isfinite(grad_norm)
+        self._skipped_in_a_row = 0 if applied else self._skipped_in_a_row + 1
+        may_skip = self._settings.amp == "fp16" and self._skipped_in_a_row <= MAX_SKIPPED_IN_A_ROW
+        if not math.isfinite(loss) or not (applied or may_skip):
+            raise NonFiniteError(f"loss is {loss:g} and the gradient's norm {grad_norm:g}")
+        return applied
 
 
 def is_empty(batch: Batch) -> bool:
     """Whether a micro-batch has no samples, because the last step of an epoch is too short for all ranks."""
     return not batch.get("record_id", True)
-
-
-def to_device(batch: Batch, device: torch.device) -> dict[str, Any]:
-    """The batch with its tensors on a device."""
-    return {
-        key: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-        for key, value in batch.items()
-    }

@@ -15,15 +15,13 @@ from torch import nn
 
 from lavis_emovit.checkpoints.training_state import EngineState
 from lavis_emovit.distributed import processes
-from lavis_emovit.distributed.devices import choose_device
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.models.protocol import Batch, EmotionModel
-from lavis_emovit.runners.engines.base import NonFiniteError, StepResult, T, is_empty, to_device
+from lavis_emovit.runners.engines.base import Engine, NonFiniteError, StepResult, T, is_empty
 from lavis_emovit.runners.engines.deepspeed_config import full_config, offloads_optimizer, read_deepspeed_config
 from lavis_emovit.runners.engines.deepspeed_state import load_partitioned_state, partitioned_state
 from lavis_emovit.runners.engines.loss_scale import LossScale
 from lavis_emovit.runners.engines.sums import StepSums, broadcast_parameters
-from lavis_emovit.runners.engines.torch_engine import AMP_DTYPES, MAX_SKIPPED_IN_A_ROW
 from lavis_emovit.runners.optimizer import adamw_state, build_adamw, load_adamw_state
 from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.tasks.base import EmotionTask
@@ -33,24 +31,21 @@ logger = logging.getLogger(__name__)
 INSTALL_LINE = "pip install 'lavis-emovit[deepspeed]'"
 
 
-class DeepSpeedEngine:
-    """See `lavis_emovit.runners.engines.base.Engine`.
+class DeepSpeedEngine(Engine):
+    """DeepSpeed averages gradients over ranks.
 
-    DeepSpeed averages gradients over ranks. The gradient of a step is the mean over the global batch, so the weight of
-    the global batch is counted before the first forward pass, and each summed loss is multiplied by ranks / weight.
+    The gradient of a step is the mean over the global batch, so the weight of the global batch is counted before the
+    first forward pass, and each summed loss is multiplied by ranks / weight.
     """
 
     def __init__(self, model: EmotionModel, task: EmotionTask, settings: RunSettings):
-        self.device = choose_device(settings.device)
+        super().__init__(model, task, settings)
         deepspeed = load_deepspeed(self.device)
-        self.rank, self.world_size = processes.rank(), processes.world_size()
         content = read_deepspeed_config(settings.deepspeed_config)
         self.stage: int = content["zero_optimization"]["stage"]
         self.in_step = self.stage == 3 and self.world_size > 1
-        self.model, self._task, self._settings = model, task, settings
         self._check_model()
         self._scale = LossScale(enabled=settings.amp == "fp16")
-        self._skipped_in_a_row = 0
         config = full_config(content, settings, self.world_size)
         self._root = root = _Root(cast(nn.Module, model))
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -71,12 +66,6 @@ class DeepSpeedEngine:
         logger.debug("DeepSpeed runs ZeRO stage %d on %d ranks", self.stage, self.world_size)
 
     # Steps
-
-    def prepare(self, micro_batches: Sequence[Batch]) -> Sequence[Batch]:
-        if not self._task.prepares_steps:
-            return micro_batches
-        batches = [self.to_device(batch) for batch in micro_batches]
-        return self.run(partial(self._task.prepare_step, self.model, batches))
 
     def train_step(self, micro_batches: Sequence[Batch], learning_rate: float) -> StepResult:
         """One optimizer step; DeepSpeed's stage decides how gradients are exchanged."""
@@ -108,11 +97,8 @@ class DeepSpeedEngine:
         for group in self._engine.basic_optimizer.param_groups:
             group["lr"] = learning_rate
         grad_norm = self._step_with_zero() if self.stage else self._step_without_zero()
-        applied = math.isfinite(grad_norm)
+        applied = self._is_applied(loss_mean, grad_norm)
         self._scale.update(overflow=not applied)
-        self._skipped_in_a_row = 0 if applied else self._skipped_in_a_row + 1
-        if not applied and not (self._scale.enabled and self._skipped_in_a_row <= MAX_SKIPPED_IN_A_ROW):
-            raise NonFiniteError(f"loss is {loss_mean:g} and the gradient's norm {grad_norm:g}")
         return StepResult(loss_mean, total_weight, grad_norm, applied, facts.noted, sums.sizes, facts.measures)
 
     def _step_with_zero(self) -> float:
@@ -154,13 +140,6 @@ class DeepSpeedEngine:
         with torch.no_grad():
             return self._forward(function)[0]
 
-    def to_device(self, batch: Batch) -> dict[str, Any]:
-        return to_device(batch, self.device)
-
-    def autocast(self) -> Any:
-        dtype = AMP_DTYPES.get(self._settings.amp)
-        return torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext()
-
     # State
 
     def trained_state(self) -> dict[str, torch.Tensor]:
@@ -199,7 +178,6 @@ class DeepSpeedEngine:
         return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
 
     def close(self) -> None:
-        """Remove DeepSpeed's hooks from the model; nothing can be trained afterwards."""
         self._engine.destroy()
 
     # Start

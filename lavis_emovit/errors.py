@@ -34,3 +34,9 @@ def bullet_list(lines: Sequence[str], limit: int | None = None) -> str:
     """The lines as a bulleted list; those beyond `limit` are only counted."""
     shown = "\n".join(f"  - {line}" for line in lines[:limit])
     return shown if limit is None or len(lines) <= limit else f"{shown}\n  ... and {len(lines) - limit} more"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type if it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -84,7 +84,7 @@ def _report(error: BaseException, resumes_from: str) -> int | None:
         if lost is not None:
             watch.stop()
             return heartbeat.EXIT_RANK_LOST
-        watch.leave_word(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+        watch.report_error(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
     if isinstance(error, UserError):
         _print_once(f"error: {error}")
         if watch is not None:

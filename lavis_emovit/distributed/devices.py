@@ -11,11 +11,8 @@ AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str, launch: Launch | None = None) -> torch.device:
-    """The device of a setting; `cuda` is the GPU with the local rank's number, `auto` uses it if available.
-
-    Args:
-        name: `auto`, `cpu`, `cuda` or `cuda:<number>`.
-        launch: None reads the environment.
+    """The device of a setting: `cpu`, `cuda:<number>`, `cuda` for the GPU with the number of the local rank, or `auto`
+    for that GPU if there is one.
 
     Raises:
         ConfigError: the GPU is missing, or there are more processes than GPUs.
@@ -26,21 +23,13 @@ def choose_device(name: str, launch: Launch | None = None) -> torch.device:
     launch = launch or read_launch()
     own = torch.device(name).index if name.startswith("cuda:") else None
     if own is not None and launch.local_world_size > 1:
-        raise ConfigError(
-            [
-                f"run.device: {name} is asked for by {launch.local_world_size} processes of one machine; set "
-                "run.device=cuda, and each takes the GPU of its own number"
-            ]
-        )
+        count = launch.local_world_size
+        raise ConfigError([f"run.device: {count} processes on this machine cannot share {name}; set run.device=cuda"])
     # Slurm may show each task only its own GPU.
     number = own if own is not None else (0 if found == 1 and launch.launcher == "slurm" else launch.local_rank)
     if number < found:
         return torch.device("cuda", number)
     if launch.local_world_size > 1 and found:
-        raise ConfigError(
-            [
-                f"run.device: {launch.local_world_size} processes on this machine, torch sees {found} GPUs; start one "
-                "process for each GPU, or set run.device=cpu"
-            ]
-        )
-    raise ConfigError([f"run.device: {name} is asked for, torch sees {found} GPUs; set run.device=cpu or auto"])
+        problem = f"{launch.local_world_size} processes on this machine, torch sees {found} GPUs"
+        raise ConfigError([f"run.device: {problem}; start one process for each GPU, or set run.device=cpu"])
+    raise ConfigError([f"run.device: {name} is not available, torch sees {found} GPUs; set run.device=cpu or auto"])

@@ -1,8 +1,8 @@
-"""Ranks watch each other: if one fails, dies or hangs, the run ends with a message.
+"""Ranks watch each other: if one fails, ends or hangs, the run ends with a message.
 
-A thread of each rank writes to the common store what its process is doing. Rank 0 reads all ranks, the others read rank
-0. A rank is lost if its process has ended or has written nothing for `SILENT_S`. The run hangs if no rank has made
-progress for `run.timeout_s`. A rank that stops with an error leaves its message for all.
+A thread of each rank writes its current work to the common store. Rank 0 reads all ranks, the others read rank 0. A
+rank is lost if its process has ended or has written nothing for `SILENT_S`. The run hangs if no rank makes progress for
+`run.timeout_s`. A rank that stops with an error stores its message for all.
 """
 
 from __future__ import annotations
@@ -14,29 +14,28 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import psutil
 
-from lavis_emovit.errors import UserError
+from lavis_emovit.errors import UserError, first_line
 
 logger = logging.getLogger(__name__)
 
 INTERVAL_S = 1.0
-# A rank that is silent for this long is lost; a machine that swaps may delay a thread for some seconds.
+# A rank that is silent for this long is lost; swapping may delay a thread for some seconds.
 SILENT_S = 30.0
 # Time for the main thread to end by itself before the process is ended.
 GRACE_S = 5.0
-# EX_OSERR of sysexits.h: another process or its machine has failed; the same command resumes the run.
+# EX_OSERR of sysexits.h: another process or its machine failed; the same command resumes the run.
 EXIT_RANK_LOST = 71
 
 _STOP_KEY = "stop"
 
 
 class RankLostError(UserError):
-    """The run cannot continue because of another rank; the message names it and its last position."""
+    """The run cannot continue because of another rank."""
 
 
 @dataclass(frozen=True)
@@ -49,41 +48,27 @@ class Beat:
     doing: str  # for messages, such as `reading`
     step: int | None  # last optimizer step
     place: str | None  # last shard or sample
-    may_take_long: bool  # whether the current work has no known duration
+    may_take_long: bool  # whether the duration of the current work is unknown
     host: str
     pid: int
 
     def where(self) -> str:
         """`in step 12, reading, last shard train/000003.tar`"""
-        parts = [f"in step {self.step}"] if self.step is not None else []
-        parts.append(self.doing)
-        if self.place is not None:
-            parts.append(f"last shard {self.place}")
-        return ", ".join(parts)
+        step = None if self.step is None else f"in step {self.step}"
+        place = None if self.place is None else f"last shard {self.place}"
+        return ", ".join(part for part in (step, self.doing, place) if part is not None)
 
 
 class Heartbeat:
-    """The thread of one rank; `store` is a torch.distributed store that all ranks reach, `end` is for tests."""
+    """The thread of one rank; `store` is a torch.distributed store that all ranks reach."""
 
-    def __init__(
-        self,
-        store: Any,
-        rank: int,
-        world_size: int,
-        timeout_s: float,
-        *,
-        interval_s: float = INTERVAL_S,
-        silent_s: float = SILENT_S,
-        end: Callable[[int], None] = os._exit,
-    ):
-        self._store, self._rank, self._world_size = store, rank, world_size
-        self._timeout_s, self._interval_s, self._silent_s = timeout_s, interval_s, silent_s
-        self._end = end
+    def __init__(self, store: Any, rank: int, world_size: int, timeout_s: float):
+        self._store, self._rank, self._world_size, self._timeout_s = store, rank, world_size, timeout_s
         self._own = Beat(rank, 0, 0, "starting", None, None, True, socket.gethostname(), os.getpid())
         self._lock = threading.Lock()
         self._done, self._judged, self._news = threading.Event(), threading.Event(), threading.Event()
         self._verdict: tuple[int, str] | None = None
-        # Rank -> its last beat, when it last wrote and when it last moved, on this rank's clock.
+        # Rank -> its last beat, and the times of its last report and its last progress by this rank's clock.
         self._seen: dict[int, tuple[Beat, float, float]] = {}
         self._began = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -95,7 +80,7 @@ class Heartbeat:
     def stop(self) -> None:
         self._done.set()
         self._news.set()
-        self._thread.join(timeout=2 * self._interval_s)
+        self._thread.join(timeout=2 * INTERVAL_S)
 
     def note(self, doing: str, *, step: int | None = None, place: str | None = None, long: bool = False) -> None:
         """Record progress of this rank; the thread writes it, so nothing waits for the store."""
@@ -111,13 +96,13 @@ class Heartbeat:
             )
         self._news.set()
 
-    def leave_word(self, text: str) -> None:
-        """Leave the error of this rank for all; only the first error counts."""
+    def report_error(self, text: str) -> None:
+        """Store the error of this rank for all; only the first error counts."""
         self._done.set()
         try:
             self._post(self._rank, f"rank {self._rank}: {text}")
-        except Exception as error:  # the store may be gone together with rank 0
-            logger.debug("the error cannot be told to the other ranks: %s", error)
+        except Exception as error:  # the store ends together with rank 0
+            logger.debug("the error cannot be sent to the other ranks: %s", error)
 
     def verdict(self, wait_s: float = 0.0) -> RankLostError | None:
         """The problem of another rank, or None; waits up to `wait_s` for the thread to find it."""
@@ -127,23 +112,23 @@ class Heartbeat:
     def _run(self) -> None:
         looked = time.monotonic()
         while not self._done.is_set():
-            self._news.wait(max(0.0, looked + self._interval_s - time.monotonic()))
+            self._news.wait(max(0.0, looked + INTERVAL_S - time.monotonic()))
             self._news.clear()
             if self._done.is_set():
                 return
             try:
                 self._write()
-                if time.monotonic() - looked < self._interval_s:
+                if time.monotonic() - looked < INTERVAL_S:
                     continue
                 looked = time.monotonic()
                 problem = self._look()
             except Exception as error:
-                # The store belongs to rank 0 or the launcher: without it a rank has ended, unless this one ends too.
-                if self._done.wait(self._interval_s):
+                # The store belongs to rank 0 or the launcher. If it is gone and this rank is not ending, rank 0 ended.
+                if self._done.wait(INTERVAL_S):
                     return
                 seen = self._seen.get(0)
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                problem = 0, _lost_text(seen[0]) if seen else f"the ranks can no longer reach each other: {reason}"
+                text = f"the ranks can no longer reach each other: {first_line(error)}"
+                problem = 0, _lost_text(seen[0]) if seen else text
             if problem is not None:
                 self._judge(problem)
                 return
@@ -152,7 +137,7 @@ class Heartbeat:
         with self._lock:
             own = self._own
             self._own = replace(own, count=own.count + 1)
-        self._store.set(f"beat/{self._rank}", json.dumps(vars(self._own)))
+        self._store.set(f"beat/{self._rank}", json.dumps(asdict(self._own)))
 
     def _look(self) -> tuple[int, str] | None:
         """Rank and text of a problem, or None."""
@@ -163,17 +148,17 @@ class Heartbeat:
         watched = range(1, self._world_size) if self._rank == 0 else (0,)
         now = time.monotonic()
         for rank in watched:
-            beat = self._read(rank)
-            earlier, wrote, moved = self._seen.get(rank, (None, self._began, self._began))
-            if beat is None:
+            if not self._store.check([f"beat/{rank}"]):
                 continue
+            beat = Beat(**json.loads(self._store.get(f"beat/{rank}")))
+            earlier, wrote, moved = self._seen.get(rank, (None, self._began, self._began))
             if earlier is None or beat.count != earlier.count:
                 wrote = now
             if earlier is None or beat.moves != earlier.moves:
                 moved = now
             self._seen[rank] = beat, wrote, moved
-            if self._is_gone(beat) or now - wrote > self._silent_s:
-                return self._tell(rank, _lost_text(beat))
+            if self._has_ended(beat) or now - wrote > SILENT_S:
+                return self._post(rank, _lost_text(beat))
         return self._find_hang(now) if self._rank == 0 else None
 
     def _find_hang(self, now: float) -> tuple[int, str] | None:
@@ -191,26 +176,15 @@ class Heartbeat:
         fewest = min(beat.moves for beat in beats)
         behind = [beat for beat in beats if beat.moves == fewest]
         places = "; ".join(f"rank {beat.rank}: {beat.where()}" for beat in behind)
-        return self._tell(
-            behind[0].rank,
-            f"the run hangs: no process has got on for {idle_s:.0f} s (run.timeout_s). Furthest behind: {places}",
-        )
+        text = f"the run hangs: no process made progress for {idle_s:.0f} s (run.timeout_s). Furthest behind: {places}"
+        return self._post(behind[0].rank, text)
 
-    def _tell(self, rank: int, text: str) -> tuple[int, str]:
-        self._post(rank, text)
-        return rank, text
-
-    def _post(self, rank: int, text: str) -> None:
+    def _post(self, rank: int, text: str) -> tuple[int, str]:
         # Only the first problem is kept: later ones are consequences.
         self._store.compare_set(_STOP_KEY, "", json.dumps({"rank": rank, "text": text}))
+        return rank, text
 
-    def _read(self, rank: int) -> Beat | None:
-        key = f"beat/{rank}"
-        if not self._store.check([key]):
-            return None
-        return Beat(**json.loads(self._store.get(key)))
-
-    def _is_gone(self, beat: Beat) -> bool:
+    def _has_ended(self, beat: Beat) -> bool:
         """Whether the process has ended, if it is on this machine."""
         if beat.host != self._own.host:
             return False
@@ -223,32 +197,31 @@ class Heartbeat:
 
     def _judge(self, problem: tuple[int, str]) -> None:
         """Let the main thread end with the verdict; after `GRACE_S`, end the process."""
-        # Printed before anything else: launchers end all ranks as soon as one has ended.
+        # Printed first, because launchers end all ranks as soon as one has ended.
         if self._rank == 0 or problem[0] == 0:
             print(f"error: {problem[1]}", file=sys.stderr, flush=True)
         self._verdict = problem
         self._judged.set()
         if not self._done.wait(GRACE_S):
-            self._end(EXIT_RANK_LOST)
+            os._exit(EXIT_RANK_LOST)
 
 
 def _lost_text(beat: Beat) -> str:
     return (
         f"rank {beat.rank} (process {beat.pid} on {beat.host}) has ended or cannot be reached; it was last "
-        f"{beat.where()}. Look at the end of its output and at the memory of its machine; the same command goes on "
-        "from what was saved last."
+        f"{beat.where()}. Check the end of its output and the memory of its machine; the same command resumes from the "
+        "newest checkpoint."
     )
 
 
 _current: Heartbeat | None = None
 
 
-def begin(store: Any, rank: int, world_size: int, timeout_s: float, **options: Any) -> Heartbeat:
+def begin(store: Any, rank: int, world_size: int, timeout_s: float) -> None:
     """Start the heartbeat of this process, which the functions of this module use."""
     global _current
-    _current = Heartbeat(store, rank, world_size, timeout_s, **options)
+    _current = Heartbeat(store, rank, world_size, timeout_s)
     _current.start()
-    return _current
 
 
 def end() -> None:
@@ -264,19 +237,19 @@ def current() -> Heartbeat | None:
 
 
 def note(doing: str, *, step: int | None = None, place: str | None = None, long: bool = False) -> None:
-    """Record progress of this process; does nothing with one process.
+    """Record progress of this process, if there are several.
 
     Args:
         doing: for messages, such as `reading`.
         step, place: optimizer step and shard; None keeps the last one.
-        long: the work has no known duration, such as preparing a dataset.
+        long: the duration of the work is unknown, such as preparing a dataset.
     """
     if _current is not None:
         _current.note(doing, step=step, place=place, long=long)
 
 
 def is_exchange_error(error: BaseException) -> bool:
-    """Whether a collective failed because another rank has left it."""
+    """Whether a collective failed because another rank ended."""
     text = f"{type(error).__name__} {error}".lower()
     marks = ("gloo", "nccl", "connection closed", "connection reset", "socket", "timed out", "store", "peer")
     return isinstance(error, RuntimeError) and any(mark in text for mark in marks)

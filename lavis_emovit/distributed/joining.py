@@ -1,4 +1,4 @@
-"""Meeting the other processes of a run."""
+"""Joins the other processes of a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def join_ranks(launch: Any, run: Any) -> None:
     """Join the process group of the run, and start the heartbeat."""
     if launch.is_alone or processes.world_size() > 1:
         return
-    # The heartbeat, which knows the late rank, must report before a collective times out.
+    # The heartbeat knows which rank is late, so it must report before a collective times out.
     processes.start(launch, device=choose_device(run.device, launch), timeout_s=run.timeout_s + 60.0)
     heartbeat.begin(processes.store("heartbeat"), launch.rank, launch.world_size, run.timeout_s)
     heartbeat.note("starting", long=True)
@@ -24,7 +24,7 @@ def join_ranks(launch: Any, run: Any) -> None:
     logger.info("%d processes (%s), device %s", launch.world_size, launch.launcher, run.device)
     if not run.evaluate and run.global_batch_size < launch.world_size:
         logger.warning(
-            "run.global_batch_size is %d for all processes together, so %d of them have nothing to do; set it higher",
+            "run.global_batch_size is %d for all processes together, so %d of them get no samples; increase it",
             run.global_batch_size,
             launch.world_size - run.global_batch_size,
         )

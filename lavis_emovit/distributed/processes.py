@@ -1,6 +1,6 @@
-"""The processes (ranks) of a run: how they are launched, how they meet, and small exchanges between them.
+"""The processes (ranks) of a run: how they are launched, how they connect, and small exchanges between them.
 
-Everything here also works with one process, without a group and at no cost, so callers need not distinguish.
+Every function also works with one process, without a process group.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-from lavis_emovit.errors import UserError
+from lavis_emovit.errors import UserError, first_line
 
 T = TypeVar("T")
 
 DEFAULT_TIMEOUT_S = 1800.0
-# Ports that neither systems nor people use by habit, for Slurm jobs that name none.
+# Range of ports that are rarely used, for Slurm jobs without MASTER_PORT.
 _FIRST_PORT, _NUM_PORTS = 20000, 20000
 
 _store: Any = None
@@ -36,7 +36,7 @@ class Launch:
     local_rank: int = 0
     local_world_size: int = 1
     launcher: str = "python"  # `python`, `torchrun`, `deepspeed`, `slurm` or `environment` (RANK etc. set by hand)
-    master: tuple[str, int] | None = None  # host and port where the processes meet; None for one process
+    master: tuple[str, int] | None = None  # host and port that the processes connect to; None for one process
 
     @property
     def is_alone(self) -> bool:
@@ -44,12 +44,10 @@ class Launch:
 
 
 def read_launch(environ: Mapping[str, str] | None = None) -> Launch:
-    """Read the environment that torchrun, `deepspeed` or Slurm's `srun` sets.
+    """Read the environment that torchrun, `deepspeed` or Slurm's `srun` sets; UserError if it is contradictory or
+    incomplete.
 
-    Slurm counts only inside a step of several tasks: a batch script runs once, however many tasks its allocation has.
-
-    Raises:
-        UserError: the variables contradict each other, or some are missing.
+    Slurm's variables count only inside a step of several tasks: a batch script runs once, whatever its allocation.
     """
     environ = os.environ if environ is None else environ
     if "WORLD_SIZE" in environ or "RANK" in environ:
@@ -62,14 +60,11 @@ def read_launch(environ: Mapping[str, str] | None = None) -> Launch:
 def start(
     launch: Launch, *, device: torch.device, timeout_s: float = DEFAULT_TIMEOUT_S, even_alone: bool = False
 ) -> None:
-    """Join the process group: gloo for tensors on the CPU, NCCL beside it for those on GPUs.
+    """Join the process group: gloo for tensors on the CPU, NCCL for those on GPUs. UserError if that fails.
 
     Args:
         timeout_s: a collective that waits longer for another rank ends with an error.
         even_alone: also create a group of one process, for libraries that need one.
-
-    Raises:
-        UserError: the other processes cannot be reached.
     """
     if dist.is_initialized() or (launch.is_alone and not even_alone):
         return
@@ -98,11 +93,10 @@ def start(
         )
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"rank {launch.rank} of {launch.world_size} cannot meet the other processes at {host}:{port} within "
-            f"{timeout_s:g} s: {_first_line(error)}. Check that all were started, that the host can be reached from "
-            "every node and that the port is free (MASTER_ADDR, MASTER_PORT)."
+            f"rank {launch.rank} of {launch.world_size} cannot connect to the other processes at {host}:{port} within "
+            f"{timeout_s:g} s: {first_line(error)}. Check that all processes were started, that every node can reach "
+            "the host, and that the port is free (MASTER_ADDR, MASTER_PORT)."
         ) from error
-
     _store = store
 
 
@@ -179,8 +173,8 @@ def _from_rank_variables(environ: Mapping[str, str]) -> Launch:
     missing = [name for name in ("RANK", "WORLD_SIZE") if name not in environ]
     if missing:
         raise UserError(
-            f"the environment has only a part of what tells the processes of a run apart: {missing[0]} is not set. "
-            "Start several processes with torchrun, deepspeed or srun, or unset RANK and WORLD_SIZE."
+            f"{missing[0]} is not set in the environment, although RANK or WORLD_SIZE is. Start several processes with "
+            "torchrun, deepspeed or srun, or unset RANK and WORLD_SIZE."
         )
     own, total = _number(environ, "RANK"), _number(environ, "WORLD_SIZE")
     # The deepspeed launcher calls it LOCAL_SIZE.
@@ -189,14 +183,14 @@ def _from_rank_variables(environ: Mapping[str, str]) -> Launch:
     if not (0 <= own < total and 0 <= local < local_total <= total):
         raise UserError(
             f"RANK={own} WORLD_SIZE={total} LOCAL_RANK={local} LOCAL_WORLD_SIZE={local_total} contradict each other; "
-            "ranks count from 0 and stay below their sizes"
+            "ranks start at 0 and must be less than their sizes"
         )
     if total == 1:
         return Launch(launcher=_launcher(environ))
     if "MASTER_ADDR" not in environ or "MASTER_PORT" not in environ:
         raise UserError(
-            f"started as rank {own} of {total}, but MASTER_ADDR and MASTER_PORT do not say where the processes meet; "
-            "torchrun and deepspeed set them"
+            f"rank {own} of {total} needs MASTER_ADDR and MASTER_PORT to connect to the other processes; torchrun and "
+            "deepspeed set them"
         )
     master = environ["MASTER_ADDR"], _number(environ, "MASTER_PORT")
     return Launch(own, total, local, local_total, _launcher(environ), master)
@@ -215,7 +209,7 @@ def _from_slurm(environ: Mapping[str, str]) -> Launch:
     local_total = _tasks_of_node(tasks, _number(environ, "SLURM_NODEID", 0))
     hosts = environ.get("SLURM_STEP_NODELIST", environ.get("SLURM_JOB_NODELIST", "localhost"))
     host = environ.get("MASTER_ADDR", first_host(hosts))
-    # Two jobs on one node must not meet each other: the job's number decides the port.
+    # Two jobs on one node must not connect to each other: the job's number decides the port.
     port = _FIRST_PORT + _number(environ, "SLURM_JOB_ID", 0) % _NUM_PORTS
     return Launch(own, total, local, local_total, "slurm", (host, _number(environ, "MASTER_PORT", port)))
 
@@ -227,7 +221,7 @@ def first_host(nodelist: str) -> str:
 
 
 def _tasks_of_node(tasks_per_node: str, node: int) -> int:
-    """Tasks of one node out of Slurm's short form: `4(x2),3` is 4, 4, 3."""
+    """Tasks of one node in Slurm's short form: `4(x2),3` is 4, 4, 3."""
     counts: list[int] = []
     for part in tasks_per_node.split(","):
         match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part.strip())
@@ -246,7 +240,3 @@ def _number(environ: Mapping[str, str], name: str, default: int | None = None) -
     except (TypeError, ValueError):
         found = "is not set" if value is None else f"is '{value}'"
         raise UserError(f"{name} {found}, expected a whole number; the launcher sets it") from None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""Random numbers as a function of the position in a run, and how many CPU threads to use."""
+"""Random numbers as a function of the position in a run, and the number of CPU threads."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import torch
 def seed_everything(*parts: int | str) -> None:
     """Seed Python, numpy and torch (all devices) from the parts, for example ("step", seed, step, rank).
 
-    Every optimizer step does this. So dropout of step 500 is the same in a resumed and an uninterrupted run, and a
-    checkpoint needs no generator states.
+    Every optimizer step does this, so a resumed run draws the same numbers, and checkpoints need no generator states.
     """
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     seed = int.from_bytes(digest[:8], "big") >> 1
@@ -40,7 +39,7 @@ def limit_threads(num_threads: int | None, num_ranks: int = 1) -> int:
     """Set torch's CPU threads; None: one per usable core, divided by ranks, at most torch's default."""
     most = torch.get_num_threads()
     if num_ranks > 1 and os.environ.get("OMP_NUM_THREADS") == "1":
-        most = usable_cpus()  # torchrun sets it where nobody has, whatever number of cores there is
+        most = usable_cpus()  # torchrun's default, which ignores the number of cores
     chosen = num_threads or max(1, min(most, usable_cpus() // num_ranks))
     torch.set_num_threads(chosen)
     return chosen

@@ -1,7 +1,7 @@
-"""Signals that ask a run to stop: the step is finished, a checkpoint is saved, and the command ends with its own code.
+"""Signals that stop a run: it finishes the step, saves a checkpoint, and ends with exit code 75.
 
-Schedulers warn a job before they take its machine away: Slurm sends SIGTERM, or what `--signal=USR1@120` asks for, and
-cloud machines send SIGTERM. A second signal ends the process at once, as it would have without us.
+Schedulers send a signal before they stop a machine: Slurm SIGTERM or the signal of `--signal=USR1@120`, cloud machines
+SIGTERM. A second signal ends the process at once.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-# EX_TEMPFAIL of sysexits.h: nothing is wrong, try again. Schedulers can be told to requeue a job that ends so.
+# EX_TEMPFAIL of sysexits.h: nothing is wrong, try again. Schedulers can requeue jobs with this exit code.
 EXIT_STOPPED = 75
 STOP_SIGNALS = ("SIGTERM", "SIGUSR1")
 
 
 class RunStopped(Exception):  # noqa: N818 (nothing is wrong)
-    """A run was asked to stop and has saved what it needs to go on."""
+    """A signal stopped the run, which has saved everything that it needs to resume."""
 
 
 class StopRequest:
-    """While it is open, notes the first stop signal instead of dying of it.
+    """While it is open, the first stop signal is recorded and does not end the process.
 
     Attributes:
-        received: name of the signal, or None. Ranks tell each other theirs, so that all stop after the same step.
+        received: name of the signal, or None. Ranks exchange it, so that all stop after the same step.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class StopRequest:
         self._earlier: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        # Python lets only the main thread handle signals; a run inside a thread is its owner's to stop.
+        # Only the main thread can handle signals; a run in another thread is stopped by its caller.
         if threading.current_thread() is threading.main_thread():
             for name in STOP_SIGNALS:
                 if hasattr(signal, name):  # Windows has no SIGUSR1
@@ -45,23 +45,23 @@ class StopRequest:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._restore()
+        _restore(self._earlier)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
-            self._restore()
+            _restore(self._earlier)
             os.kill(os.getpid(), number)
             return
         self.received = signal.Signals(number).name
-        # Straight to standard error: a handler may interrupt the very lock that logging would wait for.
+        # Written directly, because the signal may have interrupted code that holds the lock of logging.
         text = f"{self.received}: the run stops after this step and saves; a second signal ends it at once\n"
         os.write(2, text.encode())
 
-    def _restore(self) -> None:
-        for number, handler in self._earlier.items():
-            restored: Callable[[int, FrameType | None], Any] | int = handler if handler is not None else signal.SIG_DFL
-            signal.signal(number, restored)
-        self._earlier = {}
+
+def _restore(handlers: dict[int, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+    handlers.clear()
 
 
 @contextmanager
@@ -70,12 +70,8 @@ def on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     earlier: dict[int, Any] = {}
 
-    def restore() -> None:
-        for number, handler in earlier.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-
     def interrupt(number: int, frame: FrameType | None) -> None:
-        restore()
+        _restore(earlier)
         loop.call_soon_threadsafe(stop)
 
     with suppress(ValueError):  # only the main thread can handle signals
@@ -84,4 +80,4 @@ def on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        restore()
+        _restore(earlier)

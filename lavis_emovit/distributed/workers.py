@@ -5,14 +5,12 @@ from __future__ import annotations
 import signal
 
 from lavis_emovit.distributed.signals import STOP_SIGNALS
-from lavis_emovit.errors import UserError
+from lavis_emovit.errors import UserError, first_line
 
 
 def ignore_stop_signals(worker_id: int) -> None:
-    """To be called in a worker process at its start.
-
-    A scheduler signals all processes of a job, but the step that a stopped run finishes needs its workers. They end
-    when the run ends.
+    """Called at the start of a worker process: a scheduler signals all processes of a job, but a stopped run needs its
+    workers to finish the step. They end when the run ends.
     """
     for name in STOP_SIGNALS:
         if hasattr(signal, name):
@@ -20,14 +18,10 @@ def ignore_stop_signals(worker_id: int) -> None:
 
 
 def killed_worker(error: BaseException) -> UserError | None:
-    """The message for torch's error about a worker process that was killed; None for any other error.
-
-    torch raises it from a signal handler, so it may come up anywhere, mostly in the middle of a step.
-    """
+    """Our error for torch's error about a killed worker process, which may occur anywhere; None for other errors."""
     if not isinstance(error, RuntimeError) or "DataLoader worker" not in str(error):
         return None
     return UserError(
-        f"A process that reads images was killed, probably because memory ran out ({str(error).strip().splitlines()[0]}"
-        "). Set num_workers lower, or add memory (in a container also shared memory, /dev/shm). The same command "
-        "resumes."
+        f"A process that reads images was killed, probably because memory ran out ({first_line(error)}). Reduce "
+        "num_workers, or add memory (in a container also shared memory, /dev/shm). The same command resumes."
     )

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from lavis_emovit.errors import WeightsError
+from lavis_emovit.errors import WeightsError, first_line
 
 QUANTIZED = ("int8", "nf4")
 # Quantised layers are replaced after loading; everything around them is bf16.
@@ -59,12 +59,6 @@ def check_fit(
         more = [f"  ... and {len(problems) - 10} more"] if len(problems) > 10 else []
         lines = [f"{source} does not fit {target}:", *(f"  - {problem}" for problem in problems[:10]), *more, advice]
         raise WeightsError("\n".join(line for line in lines if line))
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type if it has none."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 def num_elements(parameter: torch.Tensor) -> int:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from lavis_emovit.errors import ConfigError
+from lavis_emovit.errors import ConfigError, first_line
 from lavis_emovit.models.protocol import EmotionModel
-from lavis_emovit.models.tensors import first_line
 
 
 def compile_parts(model: EmotionModel, parts: Sequence[str], device: torch.device) -> list[str]:

@@ -18,14 +18,14 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, InstructBlipConfig, InstructBlipForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
-from lavis_emovit.errors import WeightsError
+from lavis_emovit.errors import WeightsError, first_line
 from lavis_emovit.models.instructblip import tokenization
 from lavis_emovit.models.instructblip.architecture import LAVIS_EPS_KEY, infer_config
 from lavis_emovit.models.instructblip.lavis_format import Translation, from_eva, from_lavis
 from lavis_emovit.models.instructblip.pickled import read_state_dict
 from lavis_emovit.models.instructblip.settings import ModelSettings
 from lavis_emovit.models.instructblip.weights import WeightsSource, find_weights, is_offline, missing_weights_message
-from lavis_emovit.models.tensors import PRECISIONS, check_fit, first_line, read_tensor_file
+from lavis_emovit.models.tensors import PRECISIONS, check_fit, read_tensor_file
 
 LLM = "language_model."
 # Number of rows of the language model's original vocabulary. An exported folder has one more, the placeholder that

@@ -17,8 +17,7 @@ from typing import Any
 
 import torch
 
-from lavis_emovit.errors import WeightsError
-from lavis_emovit.models.tensors import first_line
+from lavis_emovit.errors import WeightsError, first_line
 
 # The only names that are imported: they assemble tensors and containers.
 _REBUILDERS = {

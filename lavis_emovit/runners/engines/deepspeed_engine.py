@@ -15,7 +15,7 @@ from torch import nn
 
 from lavis_emovit.checkpoints.training_state import EngineState
 from lavis_emovit.distributed import processes
-from lavis_emovit.errors import ConfigError, DataError
+from lavis_emovit.errors import ConfigError, DataError, first_line
 from lavis_emovit.models.protocol import Batch, EmotionModel
 from lavis_emovit.runners.engines.base import Engine, NonFiniteError, StepResult, T, is_empty
 from lavis_emovit.runners.engines.deepspeed_config import full_config, offloads_optimizer, read_deepspeed_config
@@ -214,7 +214,7 @@ class DeepSpeedEngine(Engine):
 
                 return DeepSpeedCPUAdam(plain.param_groups, adamw_mode=True, fp32_optimizer_states=True)
             except Exception as error:  # checks of compiler, driver and libraries raise different kinds
-                reason = f"DeepSpeed's optimizer for CPUs cannot be built here: {str(error).strip().splitlines()[0]}"
+                reason = f"DeepSpeed's optimizer for CPUs cannot be built here: {first_line(error)}"
         logger.info("the offloaded optimizer is torch's AdamW (%s)", reason)
         return plain
 

@@ -38,8 +38,6 @@ def run_recipe(cfg_path: str, options: Sequence[str] = (), overrides: Sequence[s
     from lavis_emovit.distributed import processes
     from lavis_emovit.distributed.joining import join_ranks
     from lavis_emovit.distributed.seeding import limit_threads, seed_everything
-    from lavis_emovit.models.instructblip.settings import ModelSettings
-    from lavis_emovit.models.instructblip.weights import check_weights
     from lavis_emovit.runners.run_folder import RunFolder
 
     launch = processes.read_launch()
@@ -58,7 +56,7 @@ def run_recipe(cfg_path: str, options: Sequence[str] = (), overrides: Sequence[s
         logger.debug("torch uses %d CPU threads", num_threads)
         seed_everything("start", config.run.seed)
         task = setup_task(config)
-        to_fetch = check_weights(config.model) if isinstance(config.model, ModelSettings) else None
+        to_fetch = registry.get_model_class(config.model_cfg.arch).check_weights(config.model)
         if config.run.evaluate and config.run.checkpoint is not None:
             find_trained(config.run.checkpoint)
         try:

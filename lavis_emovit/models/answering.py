@@ -58,8 +58,8 @@ class Answering:
         seed: int | None = None,
         return_ids: bool = False,
     ) -> list[str] | tuple[list[str], list[list[int]]]:
-        """Generated answers, greedy unless `model.generation` of the configuration or `GenerationSettings` given here
-        say otherwise.
+        """Generated answers, greedy unless `model.generation` of the configuration or the arguments, which are those of
+        `GenerationSettings`, change it.
 
         Args:
             samples: `image` [B, 3, H, W]; `prompt` (or `text_input`), one string or N; `image_index` [N] optional.
@@ -225,10 +225,9 @@ class Answering:
         if choices is None:
             return None
         constraint = Choices(self.llm_tokenizer, choices, num_start_tokens=1 if self.is_seq2seq else 0)
-        if options["num_return_sequences"] > len(constraint.choices) and options["num_beams"] > 1:
-            raise ValueError(
-                f"beam search cannot return {options['num_return_sequences']} of {len(constraint.choices)} choices"
-            )
+        wanted, available = options["num_return_sequences"], len(constraint.choices)
+        if wanted > available and options["num_beams"] > 1:
+            raise ValueError(f"beam search cannot return {wanted} of {available} choices")
         options |= {
             "prefix_allowed_tokens_fn": constraint.allowed_tokens,
             "max_new_tokens": constraint.longest + 1,

@@ -34,8 +34,6 @@ class BaseEmotionModel(Answering, BaseModel):
 
     Args:
         core: the modules; names of parameters, in checkpoints and elsewhere, are those inside `core`.
-        settings: the parsed `model:` node.
-        llm_tokenizer: of the language model.
         is_seq2seq: whether the language model has an encoder and a decoder.
 
     Attributes:
@@ -79,13 +77,12 @@ class BaseEmotionModel(Answering, BaseModel):
     # Loading
 
     @classmethod
-    def from_config(cls: type[Model], cfg: Mapping[str, Any]) -> Model:
-        """Build the model that a `model:` node describes.
+    def check_weights(cls, settings: Any) -> str | None:
+        return None
 
-        Raises:
-            ConfigError: unknown or wrong keys, all of them at once.
-            WeightsError: weights that are missing or do not fit.
-        """
+    @classmethod
+    def from_config(cls: type[Model], cfg: Mapping[str, Any]) -> Model:
+        """Build the model that a `model:` node describes; ConfigError lists all wrong keys at once."""
         values: Any = OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else dict(cfg)
         settings, problems = parse_settings(cls.settings_class, values, "model")
         if settings is None:
@@ -98,11 +95,7 @@ class BaseEmotionModel(Answering, BaseModel):
         return model
 
     def load_checkpoint(self, url_or_filename: str | None) -> None:
-        """Load tuned tensors: a checkpoint folder of a run, a `.safetensors` file of ours, or what the family reads.
-
-        Raises:
-            WeightsError: no such file, or tensors of another model.
-        """
+        """Load tuned tensors: a checkpoint folder of a run, a `.safetensors` file of ours, or what the family reads."""
         path = Path(url_or_filename or "").expanduser()
         if path.is_dir():
             path = path / "model.safetensors"
@@ -131,7 +124,6 @@ class BaseEmotionModel(Answering, BaseModel):
         return []
 
     def dead_parameters(self) -> list[str]:
-        """See `EmotionModel.dead_parameters`."""
         return []
 
     def train(self: Model, mode: bool = True) -> Model:
@@ -176,11 +168,7 @@ class BaseEmotionModel(Answering, BaseModel):
     # Training
 
     def forward(self, samples: Batch) -> dict[str, Any]:
-        """LAVIS's name for `answer_loss`.
-
-        Returns:
-            `loss`, the mean over answer tokens (natural log), and its parts `loss_sum` and `num_tokens`.
-        """
+        """LAVIS's name for `answer_loss`; `loss` is the mean over answer tokens (natural log)."""
         loss = self.answer_loss(samples)
         return {"loss": loss.loss_sum / loss.num_tokens, "loss_sum": loss.loss_sum, "num_tokens": loss.num_tokens}
 
@@ -198,13 +186,11 @@ class BaseEmotionModel(Answering, BaseModel):
         amp = torch.get_autocast_dtype(device_type)
         if amp != frozen:
             names = {dtype: name for name, dtype in reversed(PRECISIONS.items())}
-            raise ConfigError(
-                [
-                    f"model.frozen_precision={self.settings.frozen_precision} cannot be combined with autocast in {amp}"
-                    f"; set run.amp={names[frozen]} or off, or model.frozen_precision={names[amp]}"
-                ],
-                "mixed precision",
+            problem = (
+                f"model.frozen_precision={self.settings.frozen_precision} cannot be combined with autocast in {amp}"
             )
+            advice = f"set run.amp={names[frozen]} or off, or model.frozen_precision={names[amp]}"
+            raise ConfigError([f"{problem}; {advice}"], "mixed precision")
 
     # Description
 
@@ -220,9 +206,7 @@ class BaseEmotionModel(Answering, BaseModel):
         }
 
     def compile_targets(self, part: str) -> list[tuple[str, nn.Module]]:
-        """See `EmotionModel.compile_targets`."""
         return []
 
     def step_flops(self) -> StepFlops | None:
-        """See `EmotionModel.step_flops`."""
         return None

@@ -31,11 +31,7 @@ class DeclaredModel:
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """The file as plain values.
-
-        Raises:
-            ConfigError: the file has no `model:` node with the name as `arch` and a `model_type`.
-        """
+        """The file as plain values; ConfigError if its `model:` node lacks the name as `arch` or a `model_type`."""
         content: Any = OmegaConf.to_container(OmegaConf.load(self.path), resolve=True)
         node = content.get("model") if isinstance(content, dict) else None
         if not isinstance(node, dict) or node.get("arch") != self.name or not node.get("model_type"):

@@ -12,15 +12,9 @@ from lavis_emovit.models.token_tree import TokenTree
 
 
 class Choices:
-    """The possible answers, as a tree of their tokens.
+    """The possible answers, as a tree of their tokens; generated rows have `num_start_tokens` tokens before an answer.
 
-    Args:
-        tokenizer: the language model's.
-        choices: answers, all different.
-        num_start_tokens: tokens before an answer in the generated row (a decoder's start token).
-
-    Raises:
-        ValueError: no choices, one that tokenises to nothing, or two with the same tokens.
+    ValueError if there are no choices, one tokenises to nothing, or two have the same tokens.
     """
 
     def __init__(self, tokenizer: Any, choices: Sequence[str], num_start_tokens: int = 0):

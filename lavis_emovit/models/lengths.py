@@ -55,9 +55,7 @@ class PassSizes:
 
 def add_sizes(first: PassSizes | None, second: PassSizes | None) -> PassSizes | None:
     """The sum of two sizes; None counts as nothing."""
-    if first is None or second is None:
-        return first or second
-    return first + second
+    return first + second if first is not None and second is not None else first or second
 
 
 def positions_of(

@@ -29,15 +29,16 @@ def inject(core: nn.Module, prefixes: Mapping[str, str], settings: LoraSettings,
     """Add adapters to linear layers, in place; the model computes the same until they are trained.
 
     Args:
-        core: the modules.
         prefixes: part -> prefix of its parameters.
-        settings: the parts and the adapters.
         unread: prefixes of layers that get none, because nothing reads their output.
 
     Raises:
         ConfigError: peft is missing, or the part has no linear layer of that name.
     """
-    peft = _peft()
+    try:
+        import peft
+    except ImportError as error:
+        raise ConfigError([f"model.lora: needs the package peft: {INSTALL_LINE}"], "the model configuration") from error
     for part in settings.parts:
         targets = _targets(core, part, prefixes[part], settings, unread)
         config = peft.LoraConfig(
@@ -53,7 +54,6 @@ def merge(core: nn.Module, dtype: torch.dtype | None = None) -> list[str]:
     """Merge all adapters into the weights of their layers, in place; afterwards `core` is a plain model again.
 
     Args:
-        core: modules with or without adapters.
         dtype: of the merged weights; None keeps theirs, and half precision rounds the sum.
 
     Returns:
@@ -108,11 +108,3 @@ def _targets(core: nn.Module, part: str, prefix: str, settings: LoraSettings, un
     if problems:
         raise ConfigError(problems, "the model configuration")
     return list(dict.fromkeys(chosen))
-
-
-def _peft() -> Any:
-    try:
-        import peft
-    except ImportError as error:
-        raise ConfigError([f"model.lora: needs the package peft: {INSTALL_LINE}"], "the model configuration") from error
-    return peft

@@ -110,6 +110,18 @@ class EmotionModel(Protocol):
 
     # Weights
 
+    @classmethod
+    def check_weights(cls, settings: Any) -> str | None:
+        """Look for the weights before anything expensive is done.
+
+        Returns:
+            a sentence on what will be downloaded, or None if everything is on this machine.
+
+        Raises:
+            WeightsError: the weights are not on this machine and cannot be downloaded.
+        """
+        ...
+
     def trained_parameter_names(self) -> list[str]:
         """Names of the trained tensors, in the order of the module."""
         ...

@@ -23,24 +23,25 @@ def quantize_language_model(language_model: Any, precision: str, compute_dtype: 
     transformers keeps in full precision (T5's `wo`), and for nf4 layers whose input width is not a multiple of 64.
 
     Args:
-        language_model: a model of transformers.
         precision: `int8` or `nf4`.
         compute_dtype: of activations, for nf4.
 
     Raises:
         ConfigError: bitsandbytes is missing, or does not support the model's device.
     """
-    library = _bitsandbytes()
+    try:
+        import bitsandbytes as library
+    except ImportError as error:
+        problem = f"model.frozen_precision: int8 and nf4 need the package bitsandbytes: {INSTALL_LINE}"
+        raise ConfigError([problem], "the model configuration") from error
     device = next(language_model.parameters()).device
     supported = getattr(library, "supported_torch_devices", {"cuda"})
     if device.type not in supported:
-        raise ConfigError(
-            [
-                f"model.frozen_precision: bitsandbytes {library.__version__} does not quantise on {device.type}, only "
-                f"on {', '.join(sorted(supported))}; set model.frozen_precision=bf16 or upgrade: {INSTALL_LINE}"
-            ],
-            "the model configuration",
+        problem = (
+            f"model.frozen_precision: bitsandbytes {library.__version__} does not quantise on {device.type}, only on "
+            f"{', '.join(sorted(supported))}; set model.frozen_precision=bf16 or upgrade: {INSTALL_LINE}"
         )
+        raise ConfigError([problem], "the model configuration")
     if precision == "int8":
         _quiet_casts()
     kept = set(float32_modules(language_model))
@@ -77,13 +78,8 @@ def _int8_layer(library: Any, layer: nn.Linear, compute_dtype: torch.dtype) -> n
 
 
 def _nf4_layer(library: Any, layer: nn.Linear, compute_dtype: torch.dtype) -> nn.Module:
-    made = library.nn.Linear4bit(
-        layer.in_features,
-        layer.out_features,
-        bias=layer.bias is not None,
-        compute_dtype=compute_dtype,
-        quant_type="nf4",
-    )
+    has_bias, sizes = layer.bias is not None, (layer.in_features, layer.out_features)
+    made = library.nn.Linear4bit(*sizes, bias=has_bias, compute_dtype=compute_dtype, quant_type="nf4")
     # On CPUs, bitsandbytes would repack the weights at the first call without gradients, and compute none from then on.
     made.support_avx512bf16_for_cpu = False
     made.weight = library.nn.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4")
@@ -101,14 +97,3 @@ def _quiet_casts() -> None:
         return message not in seen and not seen.add(message)  # type: ignore[func-returns-value]
 
     logging.getLogger("bitsandbytes.autograd._functions").addFilter(is_new)
-
-
-def _bitsandbytes() -> Any:
-    try:
-        import bitsandbytes
-    except ImportError as error:
-        raise ConfigError(
-            [f"model.frozen_precision: int8 and nf4 need the package bitsandbytes: {INSTALL_LINE}"],
-            "the model configuration",
-        ) from error
-    return bitsandbytes

@@ -65,13 +65,8 @@ def candidate_tokens(
     tokenizer: Any, candidates: Sequence[str], answer_prefix: str = "", end: bool = False
 ) -> CandidateTokens:
     """Tokenise candidates together with the prefix, as in training: a tokenizer may join the space between them to
-    either side. Tokens that a candidate shares with the prefix alone are given, the others are scored.
-
-    Args:
-        tokenizer: the language model's.
-        candidates: C answers.
-        answer_prefix: the beginning of every answer.
-        end: whether the end token belongs to the answer.
+    either side. Tokens that a candidate shares with the prefix alone are given, the others are scored. With `end`, the
+    end token belongs to the answer.
 
     Raises:
         ValueError: no candidates, two equal ones, or one that tokenises to nothing.
@@ -111,14 +106,7 @@ def _common_length(first: list[int], second: list[int]) -> int:
 def score_causal(
     language_model: Any, prefix_NQD: torch.Tensor, prompts: list[list[int]], candidates: CandidateTokens
 ) -> torch.Tensor:
-    """Summed log-probabilities, float32 [N, C], of C candidates after each of N rows `[visual prefix][prompt]`.
-
-    Args:
-        language_model: a causal model of transformers.
-        prefix_NQD: projected query tokens.
-        prompts: token ids.
-        candidates: the same for every prompt.
-    """
+    """Summed log-probabilities, float32 [N, C], of C candidates after each of N rows `[visual prefix][prompt]`."""
     longest_row = prefix_NQD.shape[1] + max(len(row) for row in prompts) + max(len(row) for row in candidates.rows)
     score = _score_packed if takes_packed_rows(language_model, longest_row) else _score_repeated
     return _group_by_group(lambda group: score(language_model, prefix_NQD, prompts, group), candidates)
@@ -271,20 +259,14 @@ def _scored(candidates: CandidateTokens, mask_CT: torch.Tensor) -> torch.Tensor:
 def score_seq2seq(
     language_model: Any, inputs_NTD: torch.Tensor, mask_NT: torch.Tensor, candidates: CandidateTokens
 ) -> torch.Tensor:
-    """Summed log-probabilities, float32 [N, C], of C candidates with an encoder-decoder, whose encoder runs once.
-
-    Args:
-        language_model: a sequence-to-sequence model of transformers.
-        inputs_NTD: embedded encoder inputs, visual prefix and prompt.
-        mask_NT: 1 for real positions.
-        candidates: the same for all pairs.
-    """
+    """Summed log-probabilities, float32 [N, C], of C candidates with an encoder-decoder, whose encoder runs once over
+    the embedded inputs, visual prefix and prompt; the mask is 1 for real positions."""
     encoded = language_model.get_encoder()(inputs_embeds=inputs_NTD, attention_mask=mask_NT)
-    score = _score_answers_packed if takes_packed_answers(language_model) else _score_answers_repeated
+    score = _score_answers_packed if _takes_packed_answers(language_model) else _score_answers_repeated
     return _group_by_group(lambda group: score(language_model, encoded, mask_NT, group), candidates)
 
 
-def takes_packed_answers(language_model: Any) -> bool:
+def _takes_packed_answers(language_model: Any) -> bool:
     """Whether a decoder can read several answers in one row: its positions must be relative, as in T5."""
     config = language_model.config
     return hasattr(config, "relative_attention_num_buckets") and config._attn_implementation in MASKED_ATTENTION

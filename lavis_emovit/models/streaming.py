@@ -36,12 +36,8 @@ class _Stopped(StoppingCriteria):
 def stream_text(generate: Callable[..., object], tokenizer: Any, end_ids: Collection[int]) -> Iterator[str]:
     """Run a generation in a separate thread and yield its text in pieces, without whitespace at its ends.
 
-    Closing the iterator stops the generation; its errors are raised here.
-
-    Args:
-        generate: takes `streamer` and `stopping_criteria` of transformers' `generate`.
-        tokenizer: decodes tokens.
-        end_ids: tokens that end an answer.
+    `generate` gets `streamer` and `stopping_criteria` of transformers' `generate`. Closing the iterator stops the
+    generation; its errors are raised here.
     """
     streamer = _AnswerStreamer(tokenizer, end_ids)
     stop = threading.Event()

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from lavis_emovit.errors import WeightsError, first_line
+from lavis_emovit.errors import WeightsError, bullet_list, first_line
 
 QUANTIZED = ("int8", "nf4")
 # Quantised layers are replaced after loading; everything around them is bf16.
@@ -42,8 +42,7 @@ def check_fit(
     """Raise a WeightsError that lists missing, unknown and wrongly shaped tensors, if there are any.
 
     Args:
-        state: tensors by name.
-        own: the model's tensors that they may replace.
+        own: the model's tensors that those of `state` may replace.
         source, target: of `state` and of `own`, for the message.
         needed: names that `state` must have.
         advice: last line of the message.
@@ -56,9 +55,8 @@ def check_fit(
         if name in own and own[name].shape != tensor.shape
     ]
     if problems:
-        more = [f"  ... and {len(problems) - 10} more"] if len(problems) > 10 else []
-        lines = [f"{source} does not fit {target}:", *(f"  - {problem}" for problem in problems[:10]), *more, advice]
-        raise WeightsError("\n".join(line for line in lines if line))
+        end = f"\n{advice}" if advice else ""
+        raise WeightsError(f"{source} does not fit {target}:\n{bullet_list(problems, limit=10)}{end}")
 
 
 def num_elements(parameter: torch.Tensor) -> int:

@@ -27,11 +27,7 @@ class TokenBatch:
 
 
 def read_questions(batch: Mapping[str, Any], default: str, num_images: int) -> list[str]:
-    """The questions of a batch: `prompt`, else `text_input`, else `default`; a single string counts for all pairs.
-
-    Raises:
-        ValueError: no question, or one that is not a string.
-    """
+    """The questions of a batch: `prompt`, else `text_input`, else `default`; a single string counts for all pairs."""
     given = batch.get("prompt", batch.get("text_input", default))
     if isinstance(given, str):
         index = batch.get("image_index")
@@ -44,11 +40,7 @@ def read_questions(batch: Mapping[str, Any], default: str, num_images: int) -> l
 
 
 def read_answers(batch: Mapping[str, Any], num_questions: int) -> list[str]:
-    """The answers of a batch.
-
-    Raises:
-        ValueError: no answers, or not one for each question.
-    """
+    """The answers of a batch; ValueError unless there is one for each question."""
     answers = batch.get("text_output")
     if isinstance(answers, str) or answers is None:
         raise ValueError("samples need 'text_output', a list of N answers")

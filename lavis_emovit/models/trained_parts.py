@@ -37,10 +37,7 @@ def freeze_all_but(
     """Freeze every parameter outside `parts`; trained ones are float32 master weights, frozen ones `frozen_dtype`.
 
     Args:
-        core: the modules.
         prefixes: part -> prefix of its parameters.
-        parts: trained parts.
-        frozen_dtype: of frozen floating-point weights.
         unused: parameters without a gradient: frozen too, in float32 if their part is trained.
         float32_modules: names of modules that stay float32.
 

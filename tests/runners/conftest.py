@@ -11,7 +11,7 @@ import torch
 import yaml
 
 STAND_IN_FOLDER = Path(__file__).resolve().parent / "stand_in"
-sys.path.insert(0, str(STAND_IN_FOLDER))
+sys.path[:0] = [str(STAND_IN_FOLDER), str(STAND_IN_FOLDER.parent)]
 pytest.register_assert_rewrite("runs")
 
 RUN = {

@@ -31,9 +31,7 @@ def infer_config(
 
     Args:
         state: image encoder, Q-Former, query tokens and projection, complete.
-        text_config: configuration of the language model.
-        vision_heads: attention heads of the image encoder; None for the width of a published model.
-        qformer_heads: the same for the Q-Former.
+        vision_heads, qformer_heads: attention heads; None for the width of a published model.
         source: of the tensors, for messages.
 
     Raises:

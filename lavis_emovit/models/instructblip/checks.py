@@ -55,12 +55,7 @@ def check_context(
 ) -> None:
     """Reject texts that are longer than a decoder-only model's context (ValueError); an encoder has no limit.
 
-    Args:
-        language_model: of transformers.
-        questions: for the message.
-        prompts: token ids of the questions.
-        num_visual: positions before a question.
-        num_answer: maximum tokens of an answer.
+    `num_visual` are the positions before a question, `num_answer` the maximum tokens of an answer.
     """
     config = language_model.config
     context = getattr(config, "max_position_embeddings", None)

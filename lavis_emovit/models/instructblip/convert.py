@@ -146,30 +146,21 @@ def _trained_over_base(file: Path, base: str | None, beside: dict[str, Any]) -> 
         )
     raw = read_weights(settings)
     raw.source = f"{file} over {raw.source}"
+    tensors: Mapping[str, torch.Tensor] = read_tensor_file(file)
     if adapters is not None:
-        fold_adapters(raw, read_tensor_file(file), adapters, str(file))
-    else:
-        overlay(raw, read_tensor_file(file), str(file))
+        tensors = _fold_adapters(raw, tensors, adapters, str(file))
+    check_fit(tensors, raw.state, str(file), needed=(), target="this base")
+    raw.state.update(tensors)
     return raw
 
 
-def overlay(raw: RawWeights, tensors: Mapping[str, torch.Tensor], source: str) -> None:
-    """Replace tensors of the base by trained ones of the same names and shapes (else WeightsError)."""
-    check_fit(tensors, raw.state, source, needed=(), target="this base")
-    raw.state.update(tensors)
+def _fold_adapters(
+    raw: RawWeights, tensors: Mapping[str, torch.Tensor], adapters: LoraSettings, source: str
+) -> dict[str, torch.Tensor]:
+    """Trained tensors of the base `raw`, with low-rank adapters merged into the weights of their layers.
 
-
-def fold_adapters(raw: RawWeights, tensors: Mapping[str, torch.Tensor], adapters: LoraSettings, source: str) -> None:
-    """Merge low-rank adapters into the weights of their layers: W + alpha / rank * B A, summed in float32.
-
-    Args:
-        raw: the base, changed in place; weights keep their precision, those without an adapter their bits.
-        tensors: adapters (`<layer>.lora_A...` [rank, in], `<layer>.lora_B...` [out, rank]) and other trained tensors.
-        adapters: their settings in training.
-        source: for messages.
-
-    Raises:
-        WeightsError: an incomplete adapter, or one of another base.
+    W + alpha / rank * B A is summed in float32 and keeps the precision of W. Adapters are `<layer>.lora_A...` [rank,
+    in] and `<layer>.lora_B...` [out, rank]; WeightsError if one is incomplete or belongs to another base.
     """
     down = {name.split(".lora_A.")[0]: tensor for name, tensor in tensors.items() if ".lora_A." in name}
     up = {name.split(".lora_B.")[0]: tensor for name, tensor in tensors.items() if ".lora_B." in name}
@@ -185,4 +176,4 @@ def fold_adapters(raw: RawWeights, tensors: Mapping[str, torch.Tensor], adapters
                 f"{source}: the adapter of {layer} has shape {list(delta.shape)}, the base has no such layer"
             )
         folded[name] = (weight.float() + delta).to(weight.dtype)
-    overlay(raw, folded, source)
+    return folded

@@ -31,6 +31,7 @@ from lavis_emovit.models.instructblip.loading import LLM, LoadedParts, load_part
 from lavis_emovit.models.instructblip.original_ranking import original_losses, segments_of
 from lavis_emovit.models.instructblip.pickled import read_state_dict
 from lavis_emovit.models.instructblip.settings import TRAINED_PARTS, ModelSettings
+from lavis_emovit.models.instructblip.weights import check_weights
 from lavis_emovit.models.lengths import PassSizes, in_given_order, longer_than, positions_of
 from lavis_emovit.models.loss import answer_log_probs, answer_loss
 from lavis_emovit.models.protocol import AnswerLoss, Batch
@@ -82,6 +83,10 @@ class EmoVIT(BaseEmotionModel):
         is_seq2seq = not loaded.core.config.use_decoder_only_language_model
         super().__init__(loaded.core, settings, loaded.llm_tokenizer, is_seq2seq)
         self.qformer_tokenizer = loaded.qformer_tokenizer
+
+    @classmethod
+    def check_weights(cls, settings: ModelSettings) -> str | None:
+        return check_weights(settings)
 
     @classmethod
     def from_settings(cls, settings: ModelSettings) -> EmoVIT:
@@ -278,7 +283,6 @@ class EmoVIT(BaseEmotionModel):
         )
 
     def blank_batch(self) -> dict[str, Any]:
-        """See `EmotionModel.blank_batch`."""
         size = self.settings.image_size
         return {
             "image": torch.zeros(1, 3, size, size),
@@ -399,16 +403,13 @@ class EmoVIT(BaseEmotionModel):
         trained_parts.load_values(own, state)
 
     def processors(self) -> tuple[Any, Any]:
-        """See `EmotionModel.processors`."""
         image = registry.get_processor_class("emovit_image_eval").from_config({"image_size": self.settings.image_size})
         return image, registry.get_processor_class("emovit_text").from_config()
 
     def compile_targets(self, part: str) -> list[tuple[str, nn.Module]]:
-        """See `EmotionModel.compile_targets`."""
         return parts.compile_targets(self.core, part)
 
     def step_flops(self) -> InstructBlipFlops:
-        """See `EmotionModel.step_flops`."""
         return InstructBlipFlops.of(self.core)
 
 

@@ -73,14 +73,7 @@ def _in_hub_cache(repository: str) -> bool:
 
 
 def check_weights(settings: ModelSettings) -> str | None:
-    """Look for the weights before anything expensive is done.
-
-    Returns:
-        a sentence on what will be downloaded from the hub, or None if everything is on this machine.
-
-    Raises:
-        WeightsError: the weights are not on this machine and cannot be downloaded.
-    """
+    """See `EmotionModel.check_weights`; weights are downloaded from the hub."""
     source = find_weights(settings)
     if source.present:
         return None

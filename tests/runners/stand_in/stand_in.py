@@ -68,6 +68,10 @@ class StandInModel(BaseModel):
         self.calls, self.poison_step = 0, poison_step
 
     @classmethod
+    def check_weights(cls, settings: StandInModelSettings) -> None:
+        return None
+
+    @classmethod
     def from_config(cls, cfg: Any) -> StandInModel:
         return cls(cfg.width, cfg.dropout, cfg.poison_step)
 

@@ -85,19 +85,12 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
             if self.max_tokens is not None:
                 yield from self._token_batches(step)[self.rank]
                 continue
-            slices = step_slices(
-                self.num_samples, self.global_batch, step, self.rank, self.world_size, self.micro_batch
-            )
-            for first, last in slices:
+            sizes = self.num_samples, self.global_batch
+            for first, last in step_slices(*sizes, step, self.rank, self.world_size, self.micro_batch):
                 yield self.order.keys(first, last)
 
     def __len__(self) -> int:
-        full = self.num_steps - 1
-        if self.start_step >= self.num_steps:
-            return 0
-        if self.max_tokens is not None:
-            return sum(self.micro_batches_in_step(step) for step in range(self.start_step, self.num_steps))
-        return (full - self.start_step) * self.micro_batches_in_step(0) + self.micro_batches_in_step(full)
+        return sum(self.micro_batches_in_step(step) for step in range(self.start_step, self.num_steps))
 
     def _token_batches(self, step: int) -> list[list[list[SampleKey]]]:
         """The micro-batches of a step within the token budget, the same number for every rank."""
@@ -135,32 +128,3 @@ def _as_many(batches: list[list[SampleKey]], count: int) -> list[list[SampleKey]
         middle = -(-len(batch) // 2)
         batches[largest : largest + 1] = [batch[:middle], batch[middle:]]
     return batches
-
-
-class SequentialBatchSampler(Sampler[list[SampleKey]]):
-    """Batch sampler for evaluation: every sample once, in shard order, a contiguous part of the batches per rank.
-
-    The batches do not depend on the number of ranks, so a model's results are the same bit for bit.
-
-    Args:
-        num_samples: length of the dataset.
-        batch_size: samples of a batch.
-        rank, world_size: number of the rank, and of ranks.
-        limit: use only the first samples; the shards are shuffled, so these are a random selection.
-    """
-
-    def __init__(self, num_samples: int, batch_size: int, rank: int = 0, world_size: int = 1, limit: int | None = None):
-        if batch_size < 1 or not 0 <= rank < world_size:
-            raise ValueError(f"cannot batch by {batch_size} for rank {rank} of {world_size}")
-        total = num_samples if limit is None else min(limit, num_samples)
-        self.batch_size = batch_size
-        num_batches = -(-total // batch_size)
-        self.first = min(total, num_batches * rank // world_size * batch_size)
-        self.last = min(total, num_batches * (rank + 1) // world_size * batch_size)
-
-    def __iter__(self) -> Iterator[list[SampleKey]]:
-        for start in range(self.first, self.last, self.batch_size):
-            yield [(0, sample) for sample in range(start, min(start + self.batch_size, self.last))]
-
-    def __len__(self) -> int:
-        return -(-(self.last - self.first) // self.batch_size)

@@ -41,8 +41,6 @@ class EmotionEvalDataset(EmotionShardDataset):
 
     Args:
         label_set: name of the label set; None: the one that the records name. Its labels are the candidates.
-        wording: wording of the question.
-        index, image_processor, ...: see `EmotionShardDataset`.
 
     Raises:
         DataError: no sample has an emotion, or the label set is ambiguous or does not fit.

@@ -39,15 +39,10 @@ class FaultSettings(Settings):
 
 
 class FaultLog:
-    """Collects the faults of a run and compares them with the budget.
+    """Collects the faults of a run and compares them with the budget of its settings.
 
     A sample counts once, however often it is read. If `path` is set, the faults listed in that file count too: those
-    of earlier starts of the run and of its other processes.
-
-    Args:
-        index: the shards, for the sizes of the classes.
-        settings: the budget.
-        num_samples: number of samples that the run uses.
+    of earlier starts of the run and of its other processes. `num_samples` is the number that the run uses.
     """
 
     def __init__(self, index: ShardIndex, settings: FaultSettings, num_samples: int):
@@ -75,15 +70,7 @@ class FaultLog:
         return dict(Counter(fault["kind"] for fault in self.faults.values()))
 
     def add(self, fault: dict[str, Any]) -> None:
-        """Record a fault.
-
-        Args:
-            fault: `sample`, its number in the index, and `place`; `kind`, `reason`, `label`; `replaced_by`, the number
-                of another sample.
-
-        Raises:
-            DataError: the budget is exceeded.
-        """
+        """Record a fault, as `EmotionShardDataset` puts it into an item; DataError if the budget is exceeded."""
         self._read_listed()
         if fault["sample"] in self.faults:
             return
@@ -125,15 +112,14 @@ class FaultLog:
 
     def _check_budget(self, label: str | None) -> None:
         exceeded = []
-        if len(self.faults) > self.settings.max_share * self.num_samples:
-            share = self.settings.max_share
+        share, class_share = self.settings.max_share, self.settings.max_class_share
+        if len(self.faults) > share * self.num_samples:
             exceeded.append(f"{len(self.faults)} of {self.num_samples} samples, allowed is {share:.2%}")
         if label is not None:
             count = sum(fault["label"] == label for fault in self.faults.values())
             size = self.class_sizes.get(label, 0)
-            if count > self.settings.max_class_share * size:
-                allowed = f"{self.settings.max_class_share:.2%}"
-                exceeded.append(f"{count} of {size} samples of '{label}', allowed is {allowed}")
+            if count > class_share * size:
+                exceeded.append(f"{count} of {size} samples of '{label}', allowed is {class_share:.2%}")
         if exceeded:
             raise DataError(self._text(exceeded))
 

@@ -68,16 +68,21 @@ class EmotionMixtureDataset(OrderedDataset):
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         own_pass, number = key
-        dataset = int(np.searchsorted(self.offsets, number, side="right")) - 1
-        item = self.datasets[dataset][own_pass, number - int(self.offsets[dataset])]
+        dataset, own_number = self._find(number)
+        item = self.datasets[dataset][own_pass, own_number]
         if "fault" in item:
             item["fault"]["dataset"] = dataset
         return item
 
     def place_of(self, number: int) -> str:
         """The shard of an item, for messages."""
+        dataset, own_number = self._find(number)
+        return self.datasets[dataset].place_of(own_number)
+
+    def _find(self, number: int) -> tuple[int, int]:
+        """The dataset of an item, and its number there."""
         dataset = int(np.searchsorted(self.offsets, number, side="right")) - 1
-        return self.datasets[dataset].place_of(number - int(self.offsets[dataset]))
+        return dataset, number - int(self.offsets[dataset])
 
     def _refuse_duplicates(self) -> None:
         """If a set were in the mixture twice, its samples would appear twice as often as the ratios say."""

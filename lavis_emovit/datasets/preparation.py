@@ -27,6 +27,7 @@ from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import atomic_writer, file_sha256
 from lavis_emovit.generation.categorical import add_categorical
 from lavis_emovit.progress import progress
+from lavis_emovit.recipes import flatten
 from lavis_emovit.records import EmotionRecord, read_records, write_records
 from lavis_emovit.shards.columns import INDEX_NAME
 from lavis_emovit.shards.writer import write_shards
@@ -51,7 +52,6 @@ def prepare_dataset(
 
     Args:
         name: registered name of the dataset; also the source of its records.
-        prepare: how to build them.
         storage: the folder for everything, including the `indexes` (split -> path).
         where_to_get: where to get the published dataset, for the error message if it is missing.
 
@@ -87,9 +87,14 @@ def _is_done(name: str, prepare: PrepareSettings, storage: Path, indexes: Mappin
         return all(present) and not (storage / UNFINISHED_NAME).exists()
     try:
         stored = json.loads(state_path.read_text(encoding="utf-8"))
-        differences = _differences(_own_nodes(stored["settings"]), _identity(prepare))
+        old, new = flatten(_own_nodes(stored["settings"])), flatten(_identity(prepare))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{state_path}: cannot be read ({type(error).__name__}: {error}). Delete {storage}.") from None
+    differences = [
+        f"prepare.{key}: was {json.dumps(old.get(key))}, now {json.dumps(new.get(key))}"
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key)
+    ]
     fingerprint = _fingerprint(prepare)
     if fingerprint is not None and fingerprint != stored.get("fingerprint"):
         differences.append(f"the files in {prepare.root} have changed since")
@@ -127,12 +132,8 @@ def _prepare(name: str, prepare: PrepareSettings, storage: Path, splits: list[st
         reader = open_dataset(root, prepare, source=name, extract_to=storage / DRAWN_NAME, splits=own_splits)
     write_records(storage / RECORDS_NAME, _instructed(prepare.resplit(reader.read()), prepare))
     reader.notes.log(name)
-    state: dict[str, Any] = {
-        "dataset": name,
-        "settings": _identity(prepare),
-        "fingerprint": _fingerprint(prepare),
-        "splits": {},
-    }
+    state: dict[str, Any] = {"dataset": name, "settings": _identity(prepare), "fingerprint": _fingerprint(prepare)}
+    state["splits"] = {}
     refused = []
     for split in splits:
         chosen = (record for record in read_records(storage / RECORDS_NAME) if record.split == split)
@@ -156,8 +157,7 @@ def _prepare(name: str, prepare: PrepareSettings, storage: Path, splits: list[st
     if refused:
         raise DataError("\n".join(refused))
     with atomic_writer(storage / STATE_NAME) as file:
-        json.dump(state, file, indent=1)
-        file.write("\n")
+        file.write(json.dumps(state, indent=1) + "\n")
     (storage / UNFINISHED_NAME).unlink()
 
 
@@ -205,13 +205,3 @@ def _fingerprint(prepare: PrepareSettings) -> str | None:
     paths = list_files(root, prepare) if root.is_dir() else []
     hashes = {path.relative_to(root).as_posix(): file_sha256(path) for path in paths if path.is_file()}
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest() if hashes else None
-
-
-def _differences(stored: Any, wanted: Any, prefix: str = "prepare") -> list[str]:
-    """One line for every setting that differs."""
-    if isinstance(stored, dict) and isinstance(wanted, dict):
-        lines = []
-        for key in sorted({*stored, *wanted}):
-            lines += _differences(stored.get(key), wanted.get(key), f"{prefix}.{key}")
-        return lines
-    return [] if stored == wanted else [f"{prefix}: was {json.dumps(stored)}, now {json.dumps(wanted)}"]

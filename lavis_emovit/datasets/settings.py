@@ -59,11 +59,7 @@ class ShardSettings(Settings):
 class PrepareSettings(DeclaredPreparation):
     """How shards are built on first use.
 
-    Attributes:
-        source: `sketch` draws the sample set; any other name is the layout of a published dataset and needs `root`.
-        draw: how the sample set is drawn.
-        instructions: which instructions are written into the records.
-        shards: how the shards are written.
+    `source: sketch` draws the sample set; any other name is the layout of a published dataset and needs `root`.
     """
 
     other_sources: ClassVar[tuple[str, ...]] = ("sketch",)

@@ -14,7 +14,7 @@ from lavis_emovit.settings import Settings
 
 
 class ImageProcessor(BaseProcessor):
-    """A sub-class names its settings and turns one image into model input."""
+    """A subclass names its settings and turns one image into model input."""
 
     settings_class: ClassVar[type[Settings]]
     settings: Any

@@ -28,8 +28,5 @@ class EmovitImageEvalProcessor(ImageProcessor):
 
     @property
     def min_side_px(self) -> int | None:
-        """The smallest size to decode an image at; None: full size.
-
-        One and a half times the input. docs/shards.md and the tests have the measured effect on the pixels.
-        """
+        """One and a half times the input; docs/shards.md and the tests have the measured effect on the pixels."""
         return math.ceil(1.5 * self.settings.image_size) if self.settings.draft else None

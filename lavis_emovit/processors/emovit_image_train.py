@@ -39,11 +39,8 @@ class EmovitImageTrainProcessor(ImageProcessor):
 
     @property
     def min_side_px(self) -> int | None:
-        """The smallest size to decode an image at; None: full size.
-
-        At this size even the smallest crop, with `min_scale` of the area and the narrowest shape, is as large as the
-        model input, so no crop is enlarged that would not be at full size.
-        """
+        """At this size even the smallest crop, with `min_scale` of the area and the narrowest shape, is as large as the
+        model input, so no crop is enlarged that would not be at full size."""
         if not self.settings.draft:
             return None
         return math.ceil(self.settings.image_size / math.sqrt(self.settings.min_scale * CROP_RATIO[0]))

@@ -46,10 +46,8 @@ def random_crop_and_flip(
     seeded generator the result equals LAVIS's `blip2_image_train` after `torch.manual_seed(seed)`.
 
     Args:
-        image: RGB image.
         size_px: side of the result, uint8 [3, size_px, size_px].
         scale: smallest and largest share of the area.
-        flip_probability: in [0, 1].
         generator: source of the random numbers; None: torch's global one.
     """
     top, left, height, width = _crop_box(image.height, image.width, scale, generator)

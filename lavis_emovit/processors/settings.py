@@ -61,21 +61,16 @@ class TextSettings(Settings):
 
 
 def read_processor_settings(cls: type[SettingsT], cfg: Any) -> SettingsT:
-    """Settings from the argument of LAVIS's `from_config`: None, a mapping or a config node.
-
-    Raises:
-        ConfigError: unknown keys or wrong values; names all of them.
-    """
+    """Settings from the argument of LAVIS's `from_config`: None, a mapping or a config node."""
     from omegaconf import OmegaConf
 
     name = str(cls.model_fields["name"].default)
     values: Any = {} if cfg is None else OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
-    if not isinstance(values, Mapping):
-        raise ConfigError(
-            [f"expected a mapping of settings, such as {{image_size: 224}} (got {values!r})"],
-            f"the settings of processor '{name}'",
-        )
-    settings, problems = parse_settings(cls, values, name)
+    if isinstance(values, Mapping):
+        settings, problems = parse_settings(cls, values, name)
+    else:
+        settings = None
+        problems = [f"expected a mapping of settings, such as {{image_size: 224}} (got {values!r})"]
     if settings is None:
         raise ConfigError(problems, f"the settings of processor '{name}'")
     return settings

@@ -67,11 +67,7 @@ class EmotionTask(BaseTask):
 
     @classmethod
     def setup_task(cls, cfg: Any = None, **kwargs: Any) -> EmotionTask:
-        """The task of a config with `run_cfg`, as LAVIS makes tasks.
-
-        Raises:
-            ConfigError: its settings are wrong.
-        """
+        """The task of a config with `run_cfg`, as LAVIS makes tasks."""
         run: Any = cfg.run_cfg
         if OmegaConf.is_config(run):
             run = OmegaConf.to_container(run, resolve=True)
@@ -122,9 +118,6 @@ class EmotionTask(BaseTask):
 
         Numbers of the headline metric come first, other metrics under their names, and `agg_metrics`, LAVIS's name for
         the number that compares models.
-
-        Raises:
-            DataError: a metric cannot be computed.
         """
         result = result_of(measured)
         found = headline_of(measured.settings.kind)

@@ -42,11 +42,9 @@ class EmotionInstructionSettings(TaskSettings, AnswerSettings, task="emotion_ins
 
 
 def parse_task_settings(cls: type[TaskSettings], run: Mapping[str, Any]) -> tuple[TaskSettings | None, list[str]]:
-    """Settings of a task out of the node `run`, and a line for every problem.
+    """Settings of a task from the node `run`, and a line for every problem.
 
-    Args:
-        cls: the settings class of the task.
-        run: values of the node. Its keys that the class also has count, and `task_settings` over them.
+    They are the keys of `run` that the class also has, and `task_settings`, which overrides them.
     """
     values = {name: run[name] for name in cls.model_fields if name in run}
     return parse_settings(cls, {**values, **run.get("task_settings", {})}, "run.task")

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from lavis_emovit.datasets.batching import GlobalBatchSampler, SequentialBatchSampler
+from lavis_emovit.datasets.batching import GlobalBatchSampler
 from lavis_emovit.datasets.collate import collate
 from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
 from lavis_emovit.shards.order import EpochOrder
@@ -110,16 +110,6 @@ def test_workers_and_resume_change_nothing(index, processors):
             assert [one[name] for name in names] == [other[name] for name in names]
     ids = [name for batch in expected for name in batch["record_id"]]
     assert len(set(ids)) == len(ids) == 29
-
-
-@given(st.integers(0, 60), st.integers(1, 9), st.integers(1, 5), st.none() | st.integers(0, 70))
-def test_evaluation_takes_every_sample_once(num_samples, batch_size, world_size, limit):
-    samplers = [SequentialBatchSampler(num_samples, batch_size, rank, world_size, limit) for rank in range(world_size)]
-    batches = [batch for sampler in samplers for batch in sampler]
-    total = num_samples if limit is None else min(limit, num_samples)
-    assert [sample for batch in batches for _, sample in batch] == list(range(total))
-    assert all(1 <= len(batch) <= batch_size for batch in batches)
-    assert sum(len(sampler) for sampler in samplers) == len(batches)
 
 
 def test_empty_shares_become_empty_batches():

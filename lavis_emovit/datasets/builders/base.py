@@ -28,9 +28,6 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
     Args:
         cfg: the node `datasets.<name>` of a config, which overrides the defaults; or the path of a config file; or None
             for the defaults.
-
-    Raises:
-        ConfigError: unknown keys or wrong values; lists all of them.
     """
 
     train_dataset_cls = EmotionShardDataset
@@ -59,56 +56,30 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
         return self.settings.about.where_to_get if self.settings.about is not None else ""
 
     @property
-    def storage(self) -> Path:
-        """The folder of the prepared files."""
-        return paths.data_root() / self.settings.build_info.images.storage
-
-    @property
-    def indexes(self) -> dict[str, Path]:
-        """Split -> path of its shard index, for the splits on this machine."""
-        root = paths.data_root()
-        return {split: root / place for split, place in self._places.items() if "://" not in place}
-
-    @property
-    def remote_indexes(self) -> dict[str, str]:
-        """Split -> URL of its shard index, for remote splits (`https://`, `s3://`, `gs://`)."""
-        return {split: place for split, place in self._places.items() if "://" in place}
-
-    @property
-    def _all_indexes(self) -> dict[str, Path | str]:
-        found: dict[str, Path | str] = {**self.indexes, **self.remote_indexes}
-        return {split: found[split] for split in self._places}
-
-    @property
-    def _places(self) -> dict[str, str]:
-        return self.settings.build_info.annotations.indexes()
+    def indexes(self) -> dict[str, Path | str]:
+        """Split -> path of its shard index, or URL for remote splits (`https://`, `s3://`, `gs://`)."""
+        places = self.settings.build_info.annotations.indexes()
+        return {split: place if "://" in place else paths.data_root() / place for split, place in places.items()}
 
     def build_datasets(self) -> dict[str, Any]:
         """Split -> dataset; missing shards are made first.
 
         All processes of a run may call this at once: a file lock lets one of them do the work, so `torch.distributed`
         need not be set up. Machines without a shared disk make their own shards.
-
-        Raises:
-            DataError: the shards are missing and cannot be made, or they are faulty.
         """
         self._download_data()
         return self.build()
 
     def prepare(self) -> dict[str, Path | str]:
-        """Split -> path or URL of its shard index; missing shards are made first, as in `build_datasets`.
-
-        Raises:
-            DataError: the shards are missing and cannot be made.
-        """
+        """Split -> path or URL of its shard index; missing shards are made first, as in `build_datasets`."""
         self._download_data()
-        return self._all_indexes
+        return self.indexes
 
     def build(self) -> dict[str, Any]:
         """Open the datasets."""
         settings = self.settings
         datasets: dict[str, Any] = {}
-        for split, index_path in self._all_indexes.items():
+        for split, index_path in self.indexes.items():
             if split == "train":
                 datasets[split] = self.train_dataset_cls(
                     index_path,
@@ -137,11 +108,13 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
 
     def _download_data(self) -> None:
         """LAVIS's hook for getting the data. It downloads nothing; it makes the shards from files on this machine."""
-        prepare = self.settings.build_info.prepare
-        if prepare is not None and self.indexes:
-            prepare_dataset(self.dataset_name, prepare, self.storage, self.indexes, self.where_to_get)
+        build_info = self.settings.build_info
+        local = {split: path for split, path in self.indexes.items() if isinstance(path, Path)}
+        if build_info.prepare is not None and local:
+            storage = paths.data_root() / build_info.images.storage
+            prepare_dataset(self.dataset_name, build_info.prepare, storage, local, self.where_to_get)
             return
-        missing = [(split, path) for split, path in self.indexes.items() if not path.is_file()]
+        missing = [(split, path) for split, path in local.items() if not path.is_file()]
         if missing:
             split, path = missing[0]
             raise DataError(

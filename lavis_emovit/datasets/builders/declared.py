@@ -19,11 +19,8 @@ logger = logging.getLogger(__name__)
 
 
 def register_declared() -> list[str]:
-    """Register a builder for every declared dataset that has none; the files themselves are read when one is used.
-
-    Returns:
-        the names that were registered.
-    """
+    """Register a builder for every declared dataset that has none, and return the registered names; the files
+    themselves are read when one is used."""
     made = []
     for name, path in _files().items():
         if registry.get_builder_class(name) is not None:

@@ -10,10 +10,6 @@ def activate() -> None:
     """Make LAVIS importable with our classes registered, even if the start-up hook is missing or switched off.
 
     With `LAVIS_PLUGINS=0` in the environment LAVIS is loaded at once, with our own plugin only.
-
-    Raises:
-        LavisMissingError: LAVIS is not installed.
-        ImportError: LAVIS needs a package that is not installed.
     """
     import importlib
     import sys

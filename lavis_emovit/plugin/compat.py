@@ -1,7 +1,7 @@
-"""Names that LAVIS 1.0.2 imports from transformers and that newer releases of transformers dropped.
+"""Names that LAVIS 1.0.2 imports from transformers and that newer releases of transformers removed.
 
-Each is put back where LAVIS looks for it, when that module of transformers is imported: the function itself if
-transformers only moved it, otherwise an equivalent from here. Nothing that transformers still has is replaced.
+Each is added where LAVIS expects it, when that module of transformers is imported: the function itself if transformers
+only moved it, otherwise an equivalent from here. Nothing that transformers still has is replaced.
 """
 
 from __future__ import annotations
@@ -18,22 +18,21 @@ from lavis_emovit.plugin.wrapped_loader import WrappedLoader
 PATCHED = ("transformers.modeling_utils", "transformers.pytorch_utils")
 MODEL_PARALLEL = "transformers.utils.model_parallel_utils"
 
-# The dotted names that were missing, for `emovit doctor`.
+# The dotted names that were added, for `emovit doctor`.
 put_back: list[str] = []
 
 
 class ShimFinder:
-    """Meta-path finder that puts the missing names back when transformers is imported.
+    """Meta-path finder that adds the missing names when transformers is imported.
 
-    Args:
-        report: takes what failed and its error; the import itself then succeeds without the names.
+    `report` gets a failed step and its error; the import itself then succeeds without the names.
     """
 
     def __init__(self, report: Callable[[str, Exception], None]):
         self._report = report
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """A spec with our loader for the modules that miss names, None for any other."""
+        """A spec with our loader for the modules that lack names, None for any other."""
         if name not in PATCHED and name != MODEL_PARALLEL:
             return None
         others = [finder for finder in sys.meta_path if finder is not self]
@@ -45,7 +44,7 @@ class ShimFinder:
         return spec
 
     def patch(self, module: ModuleType) -> None:
-        """Put back the names that a module of transformers misses."""
+        """Add the names that a module of transformers lacks."""
         try:
             for function in (apply_chunking_to_forward, find_pruneable_heads_and_indices, prune_linear_layer):
                 name = function.__name__
@@ -54,7 +53,7 @@ class ShimFinder:
                     setattr(module, name, getattr(pytorch_utils, name, function))
                     put_back.append(f"{module.__name__}.{name}")
         except Exception as error:
-            self._report(f"putting back names that {module.__name__} dropped", error)
+            self._report(f"adding names that {module.__name__} no longer has", error)
 
     def _run_and_patch(self, module: ModuleType, loader: Any) -> None:
         loader.exec_module(module)
@@ -62,7 +61,7 @@ class ShimFinder:
 
 
 class _ModelParallelUtils:
-    """Loader of a module that transformers dropped as a whole."""
+    """Loader of a module that transformers removed."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return ModuleType(spec.name, "Layer-to-device maps, kept for LAVIS.")
@@ -74,11 +73,7 @@ class _ModelParallelUtils:
 
 
 def install(report: Callable[[str, Exception], None]) -> None:
-    """Put the missing names back: now in modules that are loaded, in the others when they are imported.
-
-    Args:
-        report: takes what failed and its error.
-    """
+    """Add the missing names: now in modules that are loaded, in the others when they are imported."""
     if any(isinstance(finder, ShimFinder) for finder in sys.meta_path):
         return
     finder = ShimFinder(report)
@@ -89,7 +84,7 @@ def install(report: Callable[[str, Exception], None]) -> None:
 
 
 def apply_chunking_to_forward(forward: Callable[..., Any], chunk_size: int, chunk_dim: int, *tensors: Any) -> Any:
-    """`forward` over equal chunks of the tensors along `chunk_dim`, joined again; one call where `chunk_size` is 0."""
+    """`forward` over equal chunks of the tensors along `chunk_dim`, joined again; one call if `chunk_size` is 0."""
     if chunk_size <= 0:
         return forward(*tensors)
     import torch
@@ -106,9 +101,9 @@ def apply_chunking_to_forward(forward: Callable[..., Any], chunk_size: int, chun
 def find_pruneable_heads_and_indices(
     heads: Iterable[int], num_heads: int, head_size: int, already_pruned_heads: Iterable[int]
 ) -> tuple[set[int], Any]:
-    """Heads that are still there to prune, and the positions (long, 1-d) that stay in the joined head dimension.
+    """Heads that are not pruned yet, and the positions (long, 1-d) that remain in the joined head dimension.
 
-    `heads` count from before any pruning, `num_heads` is what is left now.
+    `heads` are numbered as before any pruning, `num_heads` is their current number.
     """
     import torch
 
@@ -134,7 +129,7 @@ def prune_linear_layer(layer: Any, index: Any, dim: int = 0) -> Any:
 
 
 def get_device_map(num_layers: int, devices: Iterable[int]) -> dict[int, list[int]]:
-    """Consecutive layers spread evenly over the devices, the last one taking what is left."""
+    """Consecutive layers spread evenly over the devices; the last one takes the remainder."""
     devices = list(devices)
     per_device = -(-num_layers // len(devices))
     layers = list(range(num_layers))

@@ -16,13 +16,10 @@ _seen: set[str] = set()
 
 
 def load_all(*, third_party: bool = True) -> None:
-    """Load the plugins that this process has not loaded yet.
+    """Load the plugins that this process has not loaded yet; `third_party` includes those of other distributions.
 
     An entry point names a function that is called without arguments, or a module whose import registers its classes.
     If one fails, it is reported with the reason and kept in `broken`, and the others are still loaded.
-
-    Args:
-        third_party: also load the plugins of other distributions.
     """
     found = [OUR_ENTRY_POINT]  # named here, so that a checkout works without being installed
     if third_party:
@@ -34,18 +31,16 @@ def load_all(*, third_party: bool = True) -> None:
 
 
 def _load(entry_point: metadata.EntryPoint) -> None:
-    label = f"{entry_point.name} ({entry_point.value})"
+    name = entry_point.name
     try:
         plugin = entry_point.load()
         if callable(plugin):
             plugin()
-        loaded.append(entry_point.name)
+        loaded.append(name)
     except (Exception, SystemExit) as error:
-        broken[entry_point.name] = f"{type(error).__name__}: {error}"
+        broken[name] = f"{type(error).__name__}: {error}"
+        advice = "Repair or uninstall it; LAVIS_PLUGINS=0 starts LAVIS without plugins."
         logger.error(
-            "LAVIS plugin %s is broken and was skipped: %s. Repair or uninstall it; LAVIS_PLUGINS=0 starts LAVIS "
-            "without plugins.",
-            label,
-            broken[entry_point.name],
+            "LAVIS plugin %s (%s) is broken and was skipped: %s. %s", name, entry_point.value, broken[name], advice
         )
         logger.debug("", exc_info=True)

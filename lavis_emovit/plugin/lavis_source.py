@@ -37,18 +37,9 @@ class Catalogue:
     modules: dict[str, Path] = field(default_factory=dict)
     names: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def has(self, module: str) -> bool:
-        """Whether `import lavis` loads this module."""
-        return module in self.modules
-
 
 def read_catalogue(package: str, folder: Path | str) -> Catalogue:
-    """The catalogue of a package in a folder.
-
-    Raises:
-        OSError: a file cannot be read.
-        ValueError: a class is registered in a form that this reader does not know.
-    """
+    """The catalogue of a package in a folder; ValueError if a class is registered in an unknown form."""
     catalogue = Catalogue()
     _visit(package, package, Path(folder), catalogue)
     return catalogue
@@ -119,8 +110,7 @@ class LazyBody:
 def read_body(module: str, source: str, file_name: str) -> LazyBody:
     """Split a package's source into what runs at once and what is imported on first access.
 
-    Raises:
-        ValueError: the code uses names that only a star import can bind, so it cannot run without it.
+    ValueError if the code uses names that only a star import can bind, so it cannot run without it.
     """
     tree = ast.parse(source, file_name)
     family = module.partition(".")[0]
@@ -161,8 +151,7 @@ def read_body(module: str, source: str, file_name: str) -> LazyBody:
 def exported_names(source: str) -> list[str]:
     """The names that a star import of a module with this source binds.
 
-    Raises:
-        ValueError: the module star-imports others itself and has no `__all__`.
+    ValueError if the module star-imports others itself and has no `__all__`.
     """
     tree = ast.parse(source)
     for node in tree.body:
@@ -187,16 +176,13 @@ def _bound_names(statements: list[ast.stmt], *, nested: bool = True) -> set[str]
     pending: list[ast.AST] = list(statements)
     while pending:
         node = pending.pop()
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            bound.add(node.name)
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            bound |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            bound.add(node.id)
-        if isinstance(node, ast.arg):
-            bound.add(node.arg)
-        if isinstance(node, ast.ExceptHandler) and node.name:
-            bound.add(node.name)
+        match node:
+            case ast.Import() | ast.ImportFrom():
+                bound |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+            case ast.Name(id=str(name), ctx=ast.Store()) | ast.arg(arg=str(name)):
+                bound.add(name)
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() | ast.ExceptHandler(name=str()):
+                bound.add(str(node.name))
         if nested or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
             pending.extend(ast.iter_child_nodes(node))
     return bound

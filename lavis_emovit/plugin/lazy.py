@@ -34,7 +34,7 @@ def loading_window() -> Iterator[None]:
 
 
 class LazyLavis:
-    """Loads LAVIS's packages and families in this process on demand.
+    """Loads LAVIS's packages and families in this process on demand; ValueError if its source cannot be read.
 
     Args:
         package: the module `lavis`, before its code has run.
@@ -42,9 +42,6 @@ class LazyLavis:
         loaded: called with each package that LAVIS star-imports, after it has run.
         settled: called once, at the end of the first import from LAVIS.
         report: called with a step that failed and its error, if there is another way to load LAVIS.
-
-    Raises:
-        OSError, ValueError: the source of LAVIS cannot be read.
     """
 
     def __init__(
@@ -95,11 +92,7 @@ class LazyLavis:
         self._settle()
 
     def load_everything(self) -> dict[str, Exception]:
-        """Import every module that LAVIS itself imports.
-
-        Returns:
-            module -> the error of its import.
-        """
+        """Import every module that LAVIS itself imports; module -> error for those that fail."""
         self.load()
         failures = {}
         for name in self.catalogue.modules:
@@ -194,15 +187,9 @@ class LazyLavis:
 
 
 class _Attributes:
-    """The names of one package that are loaded on first access.
+    """The names of one package that are loaded on first access; ValueError if those of a star import are unreadable.
 
-    Args:
-        lavis: loads the modules.
-        module: the package.
-        body: the code that the package ran; None if it ran all of its own.
-
-    Raises:
-        ValueError: the names of a star import cannot be read from the source.
+    `body` is the code that the package ran, None if it ran all of its own.
     """
 
     def __init__(self, lavis: LazyLavis, module: ModuleType, body: lavis_source.LazyBody | None = None):

@@ -28,7 +28,7 @@ class LazyNames(MutableMapping[str, Any]):
         self._values: dict[str, Any] = dict(classes)
 
     def declare(self, name: str, module: str) -> None:
-        """List a name whose class `module` registers when it is imported. A name that is known already stays."""
+        """List a name whose class `module` registers when it is imported, unless the name is known."""
         self._values.setdefault(name, _Declared(module))
 
     def declared(self) -> dict[str, str]:
@@ -36,12 +36,7 @@ class LazyNames(MutableMapping[str, Any]):
         return {name: value.module for name, value in self._values.items() if isinstance(value, _Declared)}
 
     def __getitem__(self, name: str) -> Any:
-        """The class; its module is imported first if necessary.
-
-        Raises:
-            KeyError: no such name.
-            ImportError: the module cannot be imported.
-        """
+        """The class; its module is imported first if necessary."""
         value = self._values[name]
         if not isinstance(value, _Declared):
             return value
@@ -91,12 +86,7 @@ class LazyNames(MutableMapping[str, Any]):
 
 
 def declare(registry: Any, names: Mapping[str, Mapping[str, str]]) -> None:
-    """Declare names in LAVIS's registry.
-
-    Args:
-        registry: LAVIS's registry.
-        names: kind -> registered name -> module.
-    """
+    """Declare names in LAVIS's registry: kind -> registered name -> module."""
     for kind, modules in names.items():
         key = f"{kind}_name_mapping"
         mapping = registry.mapping.setdefault(key, {})

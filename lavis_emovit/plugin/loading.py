@@ -77,8 +77,7 @@ def _load_plugins(*, third_party: bool = True) -> None:
 def import_everything() -> dict[str, Exception]:
     """Import every module that LAVIS imports by itself, and every module that registers a class of ours.
 
-    Returns:
-        module -> the error of its import; of modules that fail for the same reason, only the first.
+    Returns module -> error of its import; of modules that fail for the same reason, only the first.
     """
     from lavis_emovit.registered import registered_names
 

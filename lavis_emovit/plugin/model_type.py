@@ -14,11 +14,7 @@ FUNCTIONS = ("load_model", "load_model_and_preprocess")
 
 
 def make_optional(models: ModuleType) -> None:
-    """Wrap LAVIS's two loading functions, in `lavis.models` and in `lavis`, which star-imports them.
-
-    Args:
-        models: the module `lavis.models`.
-    """
+    """Wrap LAVIS's two loading functions, in `lavis.models` (the argument) and in `lavis`, which star-imports them."""
     for name in FUNCTIONS:
         function = getattr(models, name)
         if getattr(function, "model_type_is_optional", False):
@@ -41,9 +37,7 @@ def _with_optional_type(function: Callable[..., Any]) -> Callable[..., Any]:
 def resolve_model_type(name: str, model_type: str | None) -> str:
     """The given type, or the default type of the model class, `DEFAULT_MODEL_TYPE`.
 
-    Raises:
-        ValueError: no model of that name is registered.
-        TypeError: no type is given and the class has no default type. LAVIS raises the same error.
+    ValueError if no model of that name is registered, TypeError, as in LAVIS, if the class has no default type.
     """
     from lavis.common.registry import registry
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# Package -> what LAVIS needs it for, and the name to install it by.
+# Package -> what LAVIS needs it for, and its name for pip.
 OPTIONAL: dict[str, tuple[str, str]] = {
     "cv2": ("augmentation of images and videos", "opencv-python-headless"),
     "decord": ("reading videos", "decord"),

@@ -1,4 +1,4 @@
-"""A loader around the loader of a module that somebody else wrote."""
+"""A loader around the loader of another package's module."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Any
 
 
 class WrappedLoader:
-    """Takes the place of a module's own loader until the module runs, then restores it.
+    """Replaces a module's own loader until the module runs, then restores it.
 
-    Args:
-        loader: the module's own loader.
-        run: called with the module and its own loader, instead of `loader.exec_module(module)`.
+    `run` is called with the module and its own loader, instead of `loader.exec_module(module)`.
     """
 
     def __init__(self, loader: Any, run: Callable[[ModuleType, Any], None]):

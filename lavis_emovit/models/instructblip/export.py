@@ -42,9 +42,6 @@ def save_transformers(raw: RawWeights, folder: Path, shard_size: str = "5GB") ->
 
     Returns:
         what was added, for the report.
-
-    Raises:
-        WeightsError: the folder cannot be written, or reads back differently.
     """
     state = {**raw.state, **_language_model(raw)}
     config = copy.deepcopy(raw.config)
@@ -65,10 +62,9 @@ def save_transformers(raw: RawWeights, folder: Path, shard_size: str = "5GB") ->
     rows = _vocabulary_rows(state)
     if config.image_token_index >= rows:
         setattr(config, LLM_ROWS_KEY, rows)
-        state |= _with_placeholder(state, config.image_token_index + 1, tokenizer.pad_token_id)
-        added.append(
-            f"{IMAGE_PLACEHOLDER} as token {config.image_token_index}, {config.image_token_index + 1 - rows} rows"
-        )
+        token = config.image_token_index
+        state |= _with_placeholder(state, token + 1, tokenizer.pad_token_id)
+        added.append(f"{IMAGE_PLACEHOLDER} as token {token}, {token + 1 - rows} rows")
     text_config.vocab_size = _vocabulary_rows(state)
     for key in ("pad_token_id", "eos_token_id", "bos_token_id"):
         if getattr(tokenizer, key) is not None:
@@ -84,9 +80,8 @@ def save_transformers(raw: RawWeights, folder: Path, shard_size: str = "5GB") ->
         config.save_pretrained(temporary)
         GenerationConfig.from_model_config(text_config).save_pretrained(temporary)
         processor.save_pretrained(temporary)
-        save_torch_state_dict(
-            {name: tensor.contiguous() for name, tensor in state.items()}, temporary, max_shard_size=shard_size
-        )
+        tensors = {name: tensor.contiguous() for name, tensor in state.items()}
+        save_torch_state_dict(tensors, temporary, max_shard_size=shard_size)
         for file in temporary.glob("*.safetensors"):
             file.chmod(0o644)  # the library makes files that only the owner can read
         _compare(read_tensors(temporary), state, folder)
@@ -102,8 +97,6 @@ def save_lavis(raw: RawWeights, path: Path, trimmed: bool = False) -> list[str]:
     """Write `{"model": state dict}` under LAVIS's names, as its `load_checkpoint` reads it.
 
     Args:
-        raw: the weights.
-        path: the `.pth` file.
         trimmed: omit the image encoder and the language model, which LAVIS loads itself, as in its published files.
 
     Returns:
@@ -131,8 +124,7 @@ def save_lavis(raw: RawWeights, path: Path, trimmed: bool = False) -> list[str]:
 def save_trained(raw: RawWeights, path: Path, parts: Sequence[str]) -> list[str]:
     """Write the tensors of some parts as one safetensors file, which `model.finetuned` loads over the same base.
 
-    Returns:
-        the parts that were omitted, for the report.
+    Returns the parts that were omitted, for the report.
     """
     chosen = {name: tensor.contiguous() for name, tensor in raw.state.items() if part_of(name) in parts}
     if not chosen:

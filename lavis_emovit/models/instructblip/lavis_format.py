@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import count
 
 import torch
 
@@ -26,14 +27,8 @@ def _rule(lavis: str, ours: str) -> _Rule:
         return re.compile("^" + re.escape(name).replace(r"\#", r"(\d+)").replace(r"\*", "(.+)") + "$")
 
     def replacement(name: str) -> str:
-        parts, count = "", 0
-        for character in name:
-            if character in "#*":
-                count += 1
-                parts += rf"\g<{count}>"
-            else:
-                parts += character
-        return parts
+        numbers = count(1)
+        return re.sub("[#*]", lambda _: rf"\g<{next(numbers)}>", name)
 
     return pattern(lavis), replacement(ours), pattern(ours), replacement(lavis)
 
@@ -88,8 +83,7 @@ class Translation:
 def from_lavis(state: Mapping[str, torch.Tensor], source: str = "the file") -> Translation:
     """LAVIS's names -> those of transformers' `InstructBlipForConditionalGeneration`; values and precision stay.
 
-    Raises:
-        WeightsError: unknown keys, or an incomplete attention bias.
+    WeightsError for unknown keys or an incomplete attention bias.
     """
     result = Translation({})
     biases: dict[str, dict[str, torch.Tensor]] = {}

@@ -59,11 +59,7 @@ class RawWeights:
 
 
 def load_parts(settings: ModelSettings) -> LoadedParts:
-    """Load modules and tokenizers.
-
-    Raises:
-        WeightsError: weights are missing, unreadable or of another shape.
-    """
+    """Load modules and tokenizers; WeightsError if weights are missing, unreadable or of another shape."""
     raw = read_weights(settings)
     parts = LoadedParts(assemble(raw, settings), raw.llm_tokenizer, raw.qformer_tokenizer)
     prepare_tokenizers(parts)
@@ -72,11 +68,7 @@ def load_parts(settings: ModelSettings) -> LoadedParts:
 
 
 def read_weights(settings: ModelSettings) -> RawWeights:
-    """Read the weights that the settings name, without casting them and without building a model.
-
-    Raises:
-        WeightsError: files are missing, damaged, or do not belong together.
-    """
+    """Read the weights that the settings name, without casting them and without building a model."""
     source = find_weights(settings)
     if source.kind == "lavis_file":
         return _read_lavis(settings, source)
@@ -106,16 +98,10 @@ def _fetch(settings: ModelSettings, source: WeightsSource) -> Path:
 
 
 def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a transformers folder by name, in the precision of its safetensors files.
-
-    Raises:
-        WeightsError: a file is missing, truncated or damaged.
-    """
-    index = folder / "model.safetensors.index.json"
+    """All tensors of a transformers folder by name, in the precision of its safetensors files."""
+    index, names = folder / "model.safetensors.index.json", ["model.safetensors"]
     if index.is_file():
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    else:
-        names = ["model.safetensors"]
     state: dict[str, torch.Tensor] = {}
     for name in names:
         if not (folder / name).is_file():
@@ -148,13 +134,10 @@ def _read_lavis(settings: ModelSettings, source: WeightsSource) -> RawWeights:
     config = infer_config(state, text_config, settings.vision_heads, settings.qformer_heads, str(path))
     has_llm = any(name.startswith(LLM) for name in state)
     embedding = state.get("language_model.model.embed_tokens.weight", state.get("language_model.shared.weight"))
-    config.text_config.vocab_size = (
-        len(embedding) if embedding is not None else max(text_config.vocab_size, len(llm_tokenizer))
-    )
-    return RawWeights(
-        state, config, llm_tokenizer, qformer_tokenizer, str(path), None if has_llm else settings.llm_model,
-        translated.left_out,
-    )  # fmt: skip
+    num_tokens = len(embedding) if embedding is not None else max(text_config.vocab_size, len(llm_tokenizer))
+    config.text_config.vocab_size = num_tokens
+    llm = None if has_llm else settings.llm_model
+    return RawWeights(state, config, llm_tokenizer, qformer_tokenizer, str(path), llm, translated.left_out)
 
 
 @contextmanager
@@ -199,8 +182,7 @@ def _add_vision(translated: Translation, settings: ModelSettings, path: Path) ->
 def assemble(raw: RawWeights, settings: ModelSettings) -> Any:
     """Put tensors into modules; each keeps its precision, except a language model's, which gets the frozen one.
 
-    Raises:
-        WeightsError: shapes differ, or tensors are missing or unknown; the message names them.
+    WeightsError names tensors that are missing, unknown or of another shape.
     """
     config = raw.config
     config._attn_implementation = settings.attention

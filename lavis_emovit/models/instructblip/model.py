@@ -110,8 +110,7 @@ class EmoVIT(BaseEmotionModel):
             `num_unsupervised` (an empty answer: only its end token is learned).
 
         Raises:
-            ValueError: the batch is empty, a tensor has a wrong shape or type, or the numbers of questions, answers and
-                image indices differ.
+            ValueError: the batch is empty, or shapes, types or numbers of images, questions and answers are wrong.
         """
         pairs = self._read_pairs(samples)
         loss_sum = pairs.prefix.new_zeros((), dtype=torch.float32)
@@ -181,7 +180,6 @@ class EmoVIT(BaseEmotionModel):
         Args:
             embeds: from `encode_images`, [B, P, D] or [B, F, P, D].
             image_index: long [N], the image of each question.
-            questions: N strings.
 
         Returns:
             [N, Q, D of the language model]; the query tokens of all frames in a row.
@@ -360,11 +358,7 @@ class EmoVIT(BaseEmotionModel):
 
     @torch.no_grad()
     def original_candidate_losses(self, samples: Batch, candidates: list[str], n_segments: int = 1) -> torch.Tensor:
-        """The losses by which LAVIS ranks candidates, to compare with results of the original code.
-
-        Returns:
-            float32 [N, C], the smaller the better; see `original_losses`.
-        """
+        """The losses by which LAVIS ranks candidates, float32 [N, C], the smaller the better; see `original_losses`."""
         tokens = candidate_tokens(self.llm_tokenizer, candidates, end=self.is_seq2seq)
         segments = segments_of(len(candidates), n_segments)
         questions = self._questions(samples)

@@ -79,9 +79,6 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a `.pth` file by name, on the CPU; no code of the file is executed.
 
     Accepts a state dict, one under the key `model`, `module` or `state_dict`, and a whole pickled module.
-
-    Raises:
-        WeightsError: the file is truncated, not a checkpoint, or has no tensors.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))

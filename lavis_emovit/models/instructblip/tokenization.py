@@ -55,11 +55,7 @@ def add_original_tokens(llm_tokenizer: Any, qformer_tokenizer: Any, is_llama: bo
 
 
 def sentencepiece_tokenizer(file: Path) -> PreTrainedTokenizerFast:
-    """Fast tokenizer with the pieces, merges and normalisation of a sentencepiece BPE model with byte fallback.
-
-    Raises:
-        WeightsError: the file cannot be read or has another kind of model.
-    """
+    """Fast tokenizer with the pieces, merges and normalisation of a sentencepiece BPE model with byte fallback."""
     layout: Any = import_module("sentencepiece.sentencepiece_model_pb2")
     proto = layout.ModelProto()
     try:

@@ -11,12 +11,8 @@ from lavis_emovit.tasks.base import EmotionTask
 def build_engine(model: EmotionModel, task: EmotionTask, settings: RunSettings) -> Engine:
     """The engine that `run.engine` names. A process group must be joined before.
 
-    Args:
-        model: moves to the engine's device and may be spread over the ranks.
-        task: owns the step.
-
-    Raises:
-        ConfigError: the engine is not installed, or does not support the settings.
+    The model moves to the engine's device and may be spread over the ranks. ConfigError if the engine is not installed
+    or does not support the settings.
     """
     if settings.engine == "deepspeed":
         from lavis_emovit.runners.engines.deepspeed_engine import DeepSpeedEngine

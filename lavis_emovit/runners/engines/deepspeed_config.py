@@ -50,16 +50,9 @@ _NEVER = 10**9
 
 
 def read_deepspeed_config(location: str) -> dict[str, Any]:
-    """Read and check a file.
+    """The content of a file without `"auto"`; ConfigError lists everything that is wrong with it.
 
-    Args:
-        location: the file, or `projects/emovit/deepspeed/...` for one that ships with the package.
-
-    Returns:
-        its content without `"auto"`.
-
-    Raises:
-        ConfigError: everything that is wrong with it.
+    `location` is the file, or `projects/emovit/deepspeed/...` for one that ships with the package.
     """
     path = find_recipe(location)
     if path is None:
@@ -110,8 +103,7 @@ def full_config(content: Mapping[str, Any], settings: RunSettings, world_size: i
 
 def offloads_optimizer(content: Mapping[str, Any]) -> bool:
     """Whether the optimizer's state and step are on the CPU."""
-    device = (content["zero_optimization"].get("offload_optimizer") or {}).get("device", "none")
-    return device == "cpu"
+    return (content["zero_optimization"].get("offload_optimizer") or {}).get("device") == "cpu"
 
 
 def _zero_problems(zero: Any) -> list[str]:

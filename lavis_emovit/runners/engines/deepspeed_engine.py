@@ -123,8 +123,7 @@ class DeepSpeedEngine(Engine):
     def _forward(self, function: Callable[[], T]) -> tuple[T, Any]:
         """Call model code inside the forward pass of DeepSpeed's module, so that weights are gathered when needed.
 
-        Returns:
-            the result, and its `loss_sum`, if it has one, as the module returned it; DeepSpeed's hooks are on that.
+        Returns the result, and its `loss_sum`, if any, as the module returned it, with DeepSpeed's hooks.
         """
         self._root.call = lambda: self._with_autocast(function)
         loss_sum = self._engine()
@@ -241,11 +240,7 @@ class _Root(nn.Module):
 
 
 def load_deepspeed(device: torch.device) -> Any:
-    """The package, set up for this device, with its log limited to warnings.
-
-    Raises:
-        ConfigError: it is not installed, or was loaded for another device before.
-    """
+    """The package, set up for this device, with its log limited to warnings."""
     if device.type == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
     # DeepSpeed requires it; launchers set it.
@@ -254,9 +249,7 @@ def load_deepspeed(device: torch.device) -> Any:
         import deepspeed
         from deepspeed.accelerator import get_accelerator
     except ImportError as error:
-        raise ConfigError(
-            [f"run.engine: deepspeed is not installed or does not load ({error}): {INSTALL_LINE}"]
-        ) from None
+        raise ConfigError([f"run.engine: deepspeed is missing or does not load ({error}): {INSTALL_LINE}"]) from None
     found = get_accelerator().device_name()
     if found != device.type:
         raise ConfigError([f"run.device: DeepSpeed was loaded for {found} in this process, not for {device.type}"])

@@ -19,12 +19,7 @@ from lavis_emovit.runners.optimizer import MOMENTS, moments_of
 
 
 def partitioned_state(optimizer: Any, trained: dict[str, nn.Parameter]) -> EngineState:
-    """Moments and step counts of a ZeRO optimizer. All ranks call it; only rank 0 gets the tensors.
-
-    Args:
-        optimizer: DeepSpeed's wrapper of stage 1, 2 or 3.
-        trained: name -> trained parameter.
-    """
+    """Moments and step counts of a ZeRO optimizer of DeepSpeed; all ranks call it, only rank 0 gets the tensors."""
     from deepspeed.utils import safe_get_full_optimizer_state
 
     steps = {int(state["step"]) for state in _flat_states(optimizer)}
@@ -44,9 +39,7 @@ def partitioned_state(optimizer: Any, trained: dict[str, nn.Parameter]) -> Engin
 def load_partitioned_state(optimizer: Any, trained: dict[str, nn.Parameter], saved: EngineState) -> None:
     """Restore what `partitioned_state` or another engine returned; every rank passes all of it.
 
-    Raises:
-        WeightsError: the state belongs to a model with other trained parameters, or parameters differ in their number
-            of steps, which DeepSpeed cannot represent.
+    WeightsError if other parameters are trained or differ in their number of steps, which DeepSpeed cannot represent.
     """
     steps = saved.values["adamw_steps"]
     if not steps:

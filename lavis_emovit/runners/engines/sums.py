@@ -39,12 +39,7 @@ class StepFacts:
 
 
 class StepSums:
-    """Adds up the losses of this rank's micro-batches, then those of all ranks.
-
-    Args:
-        device: where the rank computes.
-        measure_names: the keys of `StepLoss.measures`.
-    """
+    """Adds up the losses of this rank's micro-batches, then those of all ranks."""
 
     def __init__(self, device: torch.device, measure_names: Sequence[str] = ()):
         # Read once, after all micro-batches, so that nothing waits for a GPU in between.
@@ -72,8 +67,7 @@ class StepSums:
     def joined(self, present: Sequence[bool] = ()) -> StepFacts:
         """The sums over all ranks, in one small collective, and a second one if pairs were noted.
 
-        Args:
-            present: for each parameter whether this rank has a gradient.
+        `present` is True for each parameter with a gradient on this rank.
         """
         if processes.world_size() == 1:
             return StepFacts(self.loss_sum.item(), self.weight, present, self._noted, self._measures)

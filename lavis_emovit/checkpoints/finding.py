@@ -25,7 +25,7 @@ def check_belongs(path: Path, manifest: Manifest, *, index_hash: str | None, fro
         )
     if manifest.frozen_fingerprint != frozen_fingerprint:
         raise WeightsError(
-            f"{path}: trained beside frozen weights {manifest.frozen_fingerprint[:12]}, this model's are "
+            f"{path}: trained with frozen weights {manifest.frozen_fingerprint[:12]}, this model's are "
             f"{frozen_fingerprint[:12]}. Point model.pretrained to the weights of that run."
         )
 

@@ -1,4 +1,4 @@
-"""The content of a checkpoint besides its manifest: safetensors, JSON and YAML files.
+"""The content of a checkpoint without its manifest: safetensors, JSON and YAML files.
 
 It has no random states: every step seeds the generators from (seed, step, rank), so the position determines them.
 """

@@ -95,7 +95,7 @@ class BaseEmotionModel(Answering, BaseModel):
         return model
 
     def load_checkpoint(self, url_or_filename: str | None) -> None:
-        """Load tuned tensors: a checkpoint folder of a run, a `.safetensors` file of ours, or what the family reads."""
+        """Load tuned tensors: a checkpoint folder of a run, a `.safetensors` file, or one of the original code."""
         path = Path(url_or_filename or "").expanduser()
         if path.is_dir():
             path = path / "model.safetensors"
@@ -158,7 +158,7 @@ class BaseEmotionModel(Answering, BaseModel):
         trained_parts.load_values(own, state)
 
     def frozen_fingerprint(self) -> str:
-        """Identifies the frozen weights; trained tensors only work beside the ones that they were trained with."""
+        """Identifies the frozen weights; trained tensors only work with those that they were trained with."""
         return trained_parts.fingerprint(self.core, self._trained)
 
     def parameter_counts(self) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Lengths of texts: groups of similar length, so that little padding is computed, and texts that are too long.
 
-A group runs as one rectangle, its rows padded to the longest of the group. Every rectangle has a cost besides its
-tokens: kernels start, and a GPU reads all weights again. The groups minimise the total cost.
+A group runs as one rectangle, its rows padded to the longest of the group. In addition to its tokens, every rectangle
+has a fixed cost: kernels start, and a GPU reads all weights again. The groups minimise the total cost.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def length_groups(lengths: Sequence[Sequence[int]], pass_cost_tokens: int) -> li
 
     Args:
         lengths: of each row in tokens; several (encoder and decoder) are padded separately.
-        pass_cost_tokens: cost of a group besides its rectangle.
+        pass_cost_tokens: cost of a group in addition to its rectangle.
 
     Returns:
         row numbers of each group, ascending; groups from short to long.

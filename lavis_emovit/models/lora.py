@@ -42,7 +42,10 @@ def inject(core: nn.Module, prefixes: Mapping[str, str], settings: LoraSettings,
     for part in settings.parts:
         targets = _targets(core, part, prefixes[part], settings, unread)
         config = peft.LoraConfig(
-            r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets
+            r=settings.rank,
+            lora_alpha=settings.alpha,  # type: ignore[arg-type]
+            lora_dropout=settings.dropout,
+            target_modules=targets,
         )
         # The initial values depend on the recipe only, not on random numbers drawn before.
         with torch.random.fork_rng(devices=[]):

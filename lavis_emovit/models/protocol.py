@@ -1,4 +1,4 @@
-"""What every emotion model offers: all that tasks, runner and evaluation ask of it.
+"""The interface of every emotion model: all that tasks, runner and evaluation use.
 
 Legend: `B` images, `N` image-question pairs, `C` candidates.
 
@@ -85,7 +85,7 @@ class EmotionModel(Protocol):
         ...
 
     def blank_batch(self) -> dict[str, Any]:
-        """A batch of one blank image with a question and an answer, for a process that runs along without samples."""
+        """A batch of one blank image with a question and an answer, for a process without samples."""
         ...
 
     def call_in_step(self, enabled: bool) -> None:
@@ -135,7 +135,7 @@ class EmotionModel(Protocol):
         ...
 
     def frozen_fingerprint(self) -> str:
-        """Identifies the frozen weights; trained tensors only work beside the ones that they were trained with."""
+        """Identifies the frozen weights; trained tensors only work with those that they were trained with."""
         ...
 
     def parameter_counts(self) -> dict[str, int]:
@@ -149,7 +149,7 @@ class EmotionModel(Protocol):
     # Description
 
     def identity(self) -> dict[str, Any]:
-        """What decides the answers of the model besides its trained tensors: architecture, frozen weights, settings."""
+        """What determines the answers besides the trained tensors: architecture, frozen weights, settings."""
         ...
 
     def processors(self) -> tuple[Any, Any]:

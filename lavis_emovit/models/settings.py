@@ -33,7 +33,7 @@ class LoraSettings(Settings):
 
 
 class BaseModelSettings(Settings):
-    """How a model is loaded, frozen and asked. Keys shared with LAVIS keep LAVIS's names.
+    """How a model is loaded, frozen and used. Keys shared with LAVIS keep LAVIS's names.
 
     Attributes:
         TRAINED_PARTS: the parts of the family, as `trained_parts` names them.

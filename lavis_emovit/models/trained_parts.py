@@ -1,7 +1,7 @@
 """Trained and frozen tensors of a model by part: freezing, train mode, and the state dict of a checkpoint.
 
 A part is a name and the prefix of its parameters, for example `qformer` and `qformer.`; the longest matching prefix
-decides, so a part may lie inside another one. Adapters (`model.lora`) are trained in any part; the weights under
+decides, so a part may be inside another one. Adapters (`model.lora`) are trained in any part; the weights under
 them belong to their part and are frozen with it.
 """
 

@@ -14,7 +14,7 @@ SWITCHED_OFF = ("0", "off", "no", "false")
 
 
 class LavisFinder:
-    """Meta-path finder that finds LAVIS where the other finders find it, and wraps its loaders."""
+    """Meta-path finder that finds LAVIS through the other finders and wraps its loaders."""
 
     def find_spec(self, name, path=None, target=None):
         """The real spec of `lavis` or one of its modules, with our loader around its own; None for any other name."""

@@ -2,7 +2,7 @@
 
 `import lavis` runs none of LAVIS's code. LAVIS's own `__init__.py` runs when one of its names or modules is used for
 the first time. The packages that it star-imports (`lavis.models`, `lavis.tasks`, ...) then import a family's module
-when one of its names is used, and the registry does so when one of its classes is asked for.
+when one of its names is used, and the registry does so when one of its classes is requested.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ class _Attributes:
 
     def load(self, name: str) -> Any:
         """The package's `__getattr__`."""
-        if name == "__all__":  # a star import asks for it
+        if name == "__all__":  # requested by a star import
             for listed in self.listed():
                 getattr(self._module, listed)
         if not (name.startswith("__") and name.endswith("__")):

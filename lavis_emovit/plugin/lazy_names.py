@@ -1,7 +1,7 @@
 """A registry mapping that imports a class's module on first access.
 
 LAVIS's registry keeps a dict from registered name to class for each kind. `LazyNames` takes the place of such a dict:
-a declared name is listed at once, and its module is imported when the class is asked for.
+a declared name is listed at once, and its module is imported when the class is requested.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class LazyNames(MutableMapping[str, Any]):
     def __contains__(self, name: object) -> bool:
         value = self._values.get(name)  # type: ignore[call-overload]
         if isinstance(value, _Declared) and value.module in sys.modules:
-            # It is being imported, and its decorator asks whether the name is free.
+            # It is being imported, and its decorator checks whether the name is free.
             try:
                 self[name]  # type: ignore[index]
             except KeyError:

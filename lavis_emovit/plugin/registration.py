@@ -1,4 +1,4 @@
-"""Registers our classes in LAVIS: their names at once; a module is imported when its class is asked for."""
+"""Registers our classes in LAVIS: their names at once; a module is imported when its class is first used."""
 
 from __future__ import annotations
 

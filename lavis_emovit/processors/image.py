@@ -24,7 +24,7 @@ def resize_square(image: Image.Image, size_px: int) -> torch.Tensor:
 
     An image that was decoded at full size is resized by Pillow, with the same result as LAVIS's `blip_image_eval`. An
     image that was decoded at a reduced size differs slightly anyway, so it uses torch's byte kernel, which is several
-    times faster. That kernel is within 1/255 of Pillow where Pillow resizes rows before columns, which depends on
+    times faster. That kernel is within 1/255 of Pillow if Pillow resizes rows before columns, which depends on
     Pillow's version and the shape of the image.
     """
     size = [size_px, size_px]

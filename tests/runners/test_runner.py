@@ -264,7 +264,7 @@ def test_other_training_data_is_refused(stopped: Path, monkeypatch: pytest.Monke
 
 def test_other_frozen_weights_are_refused(stopped: Path, monkeypatch: pytest.MonkeyPatch, stand_in) -> None:
     monkeypatch.setattr(stand_in.StandInModel, "frozen_fingerprint", lambda self: "f" * 64)
-    with pytest.raises(WeightsError, match="trained beside frozen weights"):
+    with pytest.raises(WeightsError, match="trained with frozen weights"):
         run_recipe(stopped)
 
 

@@ -144,7 +144,7 @@ class EmoVIT(BaseEmotionModel):
         return _Pairs(questions, prompts, answers, prefix_NQD, lengths, self._groups(lengths))
 
     def _visual_prefix(self, samples: Batch, questions: list[str]) -> torch.Tensor:
-        """Images read with their questions, [N, Q, D]: what stands before the text in the language model."""
+        """Images read with their questions, [N, Q, D]: the prefix of the text in the language model."""
         index = image_index_of(samples, len(questions)).to(self.device)
         return self.query_images(self.encode_images(samples["image"].to(self.device)), index, questions)
 

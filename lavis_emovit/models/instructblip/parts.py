@@ -33,8 +33,8 @@ def without_adapters(core: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def unread_layers(core: Any) -> tuple[str, ...]:
-    """Prefixes of layers whose output nothing reads: the feed-forward layer for text of the Q-Former's last layer,
-    where only the output of the query tokens is used."""
+    """Prefixes of layers whose output nothing reads: the feed-forward layer for text in the Q-Former's last layer,
+    of which only the output of the query tokens is used."""
     last = f"qformer.encoder.layer.{core.config.qformer_config.num_hidden_layers - 1}."
     return f"{last}intermediate.", f"{last}output."
 

@@ -31,7 +31,7 @@ class LoraSettings(settings.LoraSettings):
 
 
 class ModelSettings(settings.BaseModelSettings):
-    """How an InstructBLIP model is loaded, frozen and asked."""
+    """How an InstructBLIP model is loaded, frozen and used."""
 
     TRAINED_PARTS: ClassVar[tuple[str, ...]] = TRAINED_PARTS
     PART_GROUPS: ClassVar[dict[str, tuple[str, ...]]] = PART_GROUPS

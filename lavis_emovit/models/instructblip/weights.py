@@ -1,4 +1,4 @@
-"""Where a model's weights are; errors about missing ones tell what to download and where to put it.
+"""Where a model's weights are; errors about missing ones name the download and its place.
 
 Four kinds of source, given by `model.pretrained` or by the environment variable `EMOVIT_WEIGHTS_<SIZE>` (for example
 `EMOVIT_WEIGHTS_VICUNA7B`), which takes precedence:

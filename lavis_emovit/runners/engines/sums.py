@@ -1,8 +1,8 @@
 """Sums over ranks: of gradients, and of what a step measured.
 
 DistributedDataParallel is not used: it needs a backward pass on every rank, but the last step of an epoch may leave a
-rank without samples. The trained part of the model is small beside the frozen one, so summing its gradients once, after
-all micro-batches, costs milliseconds a step and weights them exactly.
+rank without samples. The trained part of the model is small, so summing its gradients once, after all micro-batches,
+costs milliseconds a step and weights them exactly.
 """
 
 from __future__ import annotations

@@ -209,8 +209,8 @@ class Heartbeat:
 def _lost_text(beat: Beat) -> str:
     return (
         f"rank {beat.rank} (process {beat.pid} on {beat.host}) has ended or cannot be reached; it was last "
-        f"{beat.where()}. Check the end of its output and the memory of its machine; the same command resumes from the "
-        "newest checkpoint."
+        f"{beat.where()}. Check the end of its output and the memory of its machine. The same command resumes from the "
+        "last save."
     )
 
 

@@ -355,7 +355,7 @@ class Deadly(EmotionShardDataset):
 
 def test_a_killed_worker_is_an_error_not_a_hang(built, processors):
     dataset = Deadly(built[2], *processors[1:], seed=5)
-    with pytest.raises(UserError, match=r"process that reads images was killed.*Set num_workers lower"):
+    with pytest.raises(UserError, match=r"process that reads images was killed.*Reduce num_workers"):
         steps_of(dataset, num_workers=2)
 
 

@@ -23,8 +23,8 @@ def choose_device(name: str, launch: Launch | None = None) -> torch.device:
     launch = launch or read_launch()
     own = torch.device(name).index if name.startswith("cuda:") else None
     if own is not None and launch.local_world_size > 1:
-        count = launch.local_world_size
-        raise ConfigError([f"run.device: {count} processes on this machine cannot share {name}; set run.device=cuda"])
+        problem = f"{launch.local_world_size} processes on this machine cannot share {name}"
+        raise ConfigError([f"run.device: {problem}; set run.device=cuda, and each takes the GPU of its local rank"])
     # Slurm may show each task only its own GPU.
     number = own if own is not None else (0 if found == 1 and launch.launcher == "slurm" else launch.local_rank)
     if number < found:

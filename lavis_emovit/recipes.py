@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.models.catalogue import declared_models
-from lavis_emovit.registered import DATASET_SETTINGS, dataset_files, registered_names
+from lavis_emovit.registered import ADD_DATASET, DATASET_SETTINGS, dataset_files, registered_names
 from lavis_emovit.settings import Settings, nearest_name, parse_settings
 
 ROOT_KEYS = ("model", "datasets", "run")
@@ -172,7 +172,9 @@ def _find_dataset(name: str, problems: list[str], place: str) -> Declared | None
 
     builder = registry.get_builder_class(name)
     if builder is None:
-        problems.append(f"{place}: no dataset '{name}' is registered{near(name, registry.list_datasets())}")
+        problems.append(
+            f"{place}: no dataset '{name}' is registered{near(name, registry.list_datasets())}. {ADD_DATASET}"
+        )
         return None
     if not hasattr(builder, "settings_class"):
         ours = ", ".join(sorted(registered_names()["builder"]))

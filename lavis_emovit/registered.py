@@ -18,6 +18,10 @@ from lavis_emovit.paths import PACKAGE_ROOT, config_root
 
 CONFIG_NAME = "defaults.yaml"
 SEARCH_VARIABLE = "EMOVIT_DATASETS"
+ADD_DATASET = (
+    f"A custom dataset is a file <name>/{CONFIG_NAME} in a folder that the environment variable {SEARCH_VARIABLE} "
+    "names (docs/datasets.md)."
+)
 DECLARED_MODELS = "lavis_emovit.models.declared"
 DECLARED_DATASETS = "lavis_emovit.datasets.builders.declared"
 
@@ -64,9 +68,12 @@ def dataset_files(*, custom: bool = True) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     named = os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep) if custom else []
-    for folder in [config_root() / "datasets", *(Path(item).expanduser() for item in named if item)]:
+    # Absolute, since LAVIS looks for relative paths below its own package.
+    for folder in [config_root() / "datasets", *(Path(item).expanduser().resolve() for item in named if item)]:
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder, but {SEARCH_VARIABLE} names it")
-        for path in sorted(folder.glob(f"*/{CONFIG_NAME}")):
-            found[path.parent.name] = path
+        files = sorted(folder.glob(f"*/{CONFIG_NAME}"))
+        if not files:
+            raise DataError(f"{folder}: {SEARCH_VARIABLE} names it, but it contains no <name>/{CONFIG_NAME}")
+        found |= {path.parent.name: path for path in files}
     return found

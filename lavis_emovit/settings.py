@@ -78,6 +78,8 @@ def _problem_line(cls: type[BaseModel], prefix: str, item: Any) -> str:
     if item["type"] == "union_tag_invalid":
         chosen, valid = str(item["ctx"]["tag"]), item["ctx"]["expected_tags"].replace("'", "").split(", ")
         return f"{key}.{item['ctx']['discriminator'].strip(chr(39))}: unknown '{chosen}'{nearest_name(chosen, valid)}"
+    if item["type"] == "union_tag_not_found":
+        return f"{key}.{item['ctx']['discriminator'].strip(chr(39))}: missing, it selects the settings"
     message = item["msg"].removeprefix("Value error, ")
     if not item["loc"] or (item["type"] == "value_error" and isinstance(item["input"], Mapping)):
         # A rule about several keys names them itself; the value of the whole node would hide it.

@@ -80,7 +80,8 @@ def verify(
         report = check_records(
             files, near_bits=near if near >= 0 else None, num_workers=workers, progress=display.update
         )
-    typer.echo(f"{report.num_records} records with {report.num_images} images: {report.num_findings} findings")
+    noun = "finding" if report.num_findings == 1 else "findings"
+    typer.echo(f"{report.num_records} records with {report.num_images} images: {report.num_findings} {noun}")
     findings = {title.replace("picture", "image"): lines for title, lines in report.findings().items() if lines}
     for title, lines in findings.items():
         more = " (--show, --json)" if len(lines) > show else ""

@@ -108,13 +108,16 @@ def list_datasets() -> None:
     """List the datasets that `emovit data import` can read, with their layouts, sources and licences."""
     from lavis_emovit.sources.catalogue import all_entries
 
-    for name, entry in all_entries().items():
+    entries, problems = all_entries()
+    for name, entry in entries.items():
         about = entry.about
         typer.echo(f"{name}: {entry.layout.source} layout, {about.layout_status}\n    {about.where_to_get}")
         typer.echo(f"    licence: {about.licence}")
         if about.layout_note:
             typer.echo(f"    {about.layout_note}")
     typer.echo(f"general layouts: {', '.join(_general_layouts())}")
+    if problems:
+        raise ConfigError(problems, "the list of datasets")
 
 
 def _general_layouts() -> list[str]:
@@ -163,15 +166,17 @@ def _new_splits(split_seed: int | None, fractions: str | None, *, stratify: bool
 
 
 def _entry(dataset: str) -> CatalogueEntry | None:
+    from lavis_emovit.registered import ADD_DATASET, dataset_files
     from lavis_emovit.settings import nearest_name
-    from lavis_emovit.sources.catalogue import find_entry, known_names
+    from lavis_emovit.sources.catalogue import find_entry
 
     general = _general_layouts()
     if dataset in general:
         return None
     entry = find_entry(dataset)
     if entry is None:
-        raise DataError(f"unknown dataset '{dataset}'{nearest_name(dataset, [*known_names(), *general])}")
+        hint = nearest_name(dataset, [*dataset_files(), *general])
+        raise DataError(f"unknown dataset '{dataset}'{hint}. {ADD_DATASET}")
     return entry
 
 

@@ -114,8 +114,8 @@ def _prepare(name: str, prepare: PrepareSettings, storage: Path, splits: list[st
     if prepare.source != "sketch" and not root.is_dir():
         raise DataError(
             f"datasets.{name}: there are no shards in {storage}, and the dataset to build them from is missing: "
-            f"{root} does not exist. {where_to_get}\nThen run the same command again with "
-            f"`--options datasets.{name}.build_info.prepare.root=FOLDER`."
+            f"{root} does not exist. {where_to_get}\nPut it there, or set its folder "
+            f"(--options datasets.{name}.build_info.prepare.root=FOLDER)."
         )
     logger.info("%s: preparing %s from %s", name, storage, "drawings" if prepare.source == "sketch" else root)
     storage.mkdir(parents=True, exist_ok=True)

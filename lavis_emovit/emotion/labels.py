@@ -6,9 +6,9 @@ Your own label set needs no registration: its name lists its labels, `labels:cal
 from __future__ import annotations
 
 import functools
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from lavis_emovit.emotion.label_set import NEUTRAL, LabelSet
 from lavis_emovit.emotion.labels_faces import FACE_SETS
@@ -35,8 +35,12 @@ def get_label_set(name: str) -> LabelSet:
     raise DataError(f"unknown label set '{name}'{hint}. Write your own as '{CUSTOM_PREFIX}calm, tense, wild'.")
 
 
-# Type of a setting that names a label set; rejects unknown names.
-LabelSetName = Annotated[str, AfterValidator(lambda name: get_label_set(name) and name)]
+def _joined(value: Any) -> Any:
+    return f"{CUSTOM_PREFIX} {', '.join(map(str, value))}" if isinstance(value, (list, tuple)) else value
+
+
+# Type of a setting that names a label set, or lists its labels; rejects unknown names.
+LabelSetName = Annotated[str, BeforeValidator(_joined), AfterValidator(lambda name: get_label_set(name) and name)]
 
 
 @functools.lru_cache(maxsize=64)

@@ -92,6 +92,7 @@ class Reader:
     layout: ClassVar[str]
     settings_class: ClassVar[type[Settings] | None] = None  # settings of the layout, if it has any
     remedy: ClassVar[str] = "Correct or remove these entries."  # what a user should do about faulty entries
+    remedy_for_all: ClassVar[str] = ""  # the same if every entry is faulty; default: `remedy`
     # What `emovit data import LAYOUT` takes, if the layout does not belong to a particular dataset.
     imported_from: ClassVar[Literal["file", "folder"] | None] = None
     settings: Any
@@ -120,7 +121,8 @@ class Reader:
         self.extract_to = Path(extract_to) if extract_to is not None else None
         self.splits = splits
         self.labels_found: set[str] = set()
-        self._faults: list[str] = []
+        self._faults: list[tuple[str, str]] = []  # place, message
+        self._num_read = 0
 
     # A layout defines the following.
 
@@ -157,7 +159,9 @@ class Reader:
         return self._read()
 
     def _read(self) -> Iterator[EmotionRecord]:
-        yield from self.records()
+        for record in self.records():
+            self._num_read += 1
+            yield record
         if self._faults:
             count = len(self._faults)
             self._refuse(f"{count} fault{'s' if count > 1 else ''}")
@@ -165,12 +169,12 @@ class Reader:
     # Layouts use the following.
 
     @contextmanager
-    def collect_faults(self, prefix: str = "") -> Iterator[None]:
+    def collect_faults(self, place: str = "") -> Iterator[None]:
         """Collect a DataError of the block, so that faults are reported together; too many end the reading."""
         try:
             yield
         except DataError as error:
-            self._faults.append(f"{prefix}{error}")
+            self._faults.append((place, str(error)))
         if len(self._faults) >= _MAX_FAULTS:
             self._refuse(f"at least {len(self._faults)} faults, reading stopped")
 
@@ -199,7 +203,20 @@ class Reader:
         return path.relative_to(self.root).as_posix()
 
     def _refuse(self, head: str) -> None:
-        raise DataError(f"{self.place}: {head}:\n{bullet_list(self._faults)}\n{self.remedy}")
+        remedy = self.remedy if self._num_read else self.remedy_for_all or self.remedy
+        raise DataError(f"{self.place}: {head}:\n{bullet_list(_joined_faults(self._faults))}\n{remedy}")
+
+
+def _joined_faults(faults: list[tuple[str, str]]) -> list[str]:
+    """A line for each message, with the places where it occurred."""
+    places: dict[str, list[str]] = {}
+    for place, message in faults:
+        places.setdefault(message, []).append(place)
+    lines = []
+    for message, found in places.items():
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        lines.append(f"{', '.join(found[:3])}{more}: {message}" if found[0] else message)
+    return lines
 
 
 def read_json(path: Path, kind: type[ContentT], place: str | None = None) -> ContentT:

@@ -145,18 +145,33 @@ class CatalogueEntry:
 
 def find_entry(name: str) -> CatalogueEntry | None:
     """A dataset by its name or YAML file, or None if it is not published. ConfigError lists all problems of the file"""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else dataset_files().get(name)
-    return _read_entry(path) if path is not None else None
+    if name.endswith((".yaml", ".yml")):
+        return _read_entry(Path(name))
+    path = dataset_files().get(name)
+    return _declared_entry(name, path) if path is not None else None
 
 
-def all_entries() -> dict[str, CatalogueEntry]:
-    """Name -> entry of every published dataset, sorted by name."""
-    entries = {name: _read_entry(path) for name, path in sorted(dataset_files().items())}
-    return {name: entry for name, entry in entries.items() if entry is not None}
+def all_entries() -> tuple[dict[str, CatalogueEntry], list[str]]:
+    """Name -> entry of every published dataset, sorted by name, and the problems of files that cannot be read."""
+    entries: dict[str, CatalogueEntry] = {}
+    problems: list[str] = []
+    for name, path in sorted(dataset_files().items()):
+        try:
+            entry = _declared_entry(name, path)
+        except ConfigError as error:
+            problems += [f"{path}: {problem}" for problem in error.problems]
+            continue
+        if entry is not None:
+            entries[name] = entry
+    return entries, problems
 
 
-def known_names() -> list[str]:
-    return list(all_entries())
+def _declared_entry(name: str, path: Path) -> CatalogueEntry | None:
+    entry = _read_entry(path)
+    if entry is not None and entry.name != name:
+        problem = f"the dataset is called '{entry.name}' and its folder '{name}'; both need the same name"
+        raise ConfigError([problem], str(path))
+    return entry
 
 
 def _read_entry(path: Path) -> CatalogueEntry | None:
@@ -165,7 +180,8 @@ def _read_entry(path: Path) -> CatalogueEntry | None:
         node = content["datasets"]
         ((name, dataset),) = node.items()
         values: Any = OmegaConf.to_container(dataset, resolve=True)
-        is_sketch = values["build_info"]["prepare"].get("source") == "sketch"
+        prepare = (values.get("build_info") or {}).get("prepare") or {}
+        is_sketch = prepare.get("source") == "sketch"
     except OSError as error:
         raise ConfigError([f"cannot be read ({error.strerror})"], str(path)) from None
     except (OmegaConfBaseException, ValueError, KeyError, TypeError, AttributeError) as error:

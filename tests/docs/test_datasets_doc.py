@@ -17,7 +17,10 @@ from typer.main import get_command
 
 from lavis_emovit.cli.main import app, main
 from lavis_emovit.records import read_records
-from lavis_emovit.sources.catalogue import find_entry, known_names
+from lavis_emovit.runners.config import Config
+from lavis_emovit.sources.catalogue import all_entries, find_entry
+from lavis_emovit.sources.readers.folder import FolderSettings
+from lavis_emovit.sources.table_settings import TableSettings
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
 # Layouts that belong to one dataset have their label set in the code.
@@ -27,7 +30,7 @@ LABEL_SETS = {"emoset": "mikels8", "ck_plus": "ekman7", "aff_wild2": "aff_wild8"
 def test_the_table_is_what_the_configs_say():
     table = PAGE[PAGE.index("<!-- table: begin") : PAGE.index("<!-- table: end")]
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE))
-    assert list(rows) == known_names()
+    assert list(rows) == list(all_entries()[0])
     for name, row in rows.items():
         layout = find_entry(name).layout
         layouts = ", ".join(one.source for one in (layout, *layout.alternatives))
@@ -66,6 +69,20 @@ def test_the_example_of_a_yaml_file_is_read(example, tmp_path, monkeypatch, caps
     assert list(read_records(out)) == records
     assert main(["data", "list"]) == 0
     assert "my_moods: table layout, verified" in capsys.readouterr().out
+
+
+def test_the_example_of_a_recipe_is_valid(example, tmp_path, monkeypatch):
+    (recipe,) = re.findall(r"<!-- example: recipe -->\n```yaml\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "my_moods.yaml").write_text(recipe)
+    monkeypatch.setenv("EMOVIT_DATASETS", str(example[0].parent.parent))
+    assert list(Config.load(tmp_path / "my_moods.yaml").datasets) == ["my_moods"]
+
+
+@pytest.mark.parametrize(("name", "settings"), [("table", TableSettings), ("folder", FolderSettings)])
+def test_keys_of_layouts_are_the_real_ones(name, settings):
+    (table,) = re.findall(rf"<!-- keys: {name} -->\n((?:\|.*\n)+)", PAGE)
+    cells = [line.split("|")[1] for line in table.splitlines()[2:]]
+    assert sorted(re.findall(r"`(\w+)`", " ".join(cells))) == sorted(settings.model_fields)
 
 
 def test_commands_parse():

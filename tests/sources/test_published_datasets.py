@@ -38,14 +38,14 @@ from lavis_emovit.sources.catalogue import (
     DeclaredBuildInfo,
     DeclaredDataset,
     DeclaredPreparation,
+    all_entries,
     dataset_files,
     find_entry,
-    known_names,
 )
 from lavis_emovit.sources.layouts import LayoutSettings, open_dataset
 from lavis_emovit.sources.statistics import PublishedCounts, compare_counts
 
-NAMES = known_names()
+NAMES = list(all_entries()[0])
 # Ratings, action units, several labels or captions, but not a single emotion for a question.
 WITHOUT_QUESTIONS = ("oasis", "bass", "emotic", "disfa", "bp4d", "oxford_hic")
 
@@ -259,9 +259,10 @@ def test_a_custom_dataset_is_one_yaml_file(custom, tmp_path, monkeypatch):
     assert entry.name == "my_moods"
     records = list(open_dataset(tmp_path, entry.layout, source=entry.name).read())
     assert [record.emotion for record in records] == ["calm", "tense"] * 3
-    monkeypatch.setenv("EMOVIT_DATASETS", str(custom.parent.parent))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EMOVIT_DATASETS", custom.parent.parent.name)
     monkeypatch.setenv("EMOVIT_DATA", str(tmp_path / "data"))
-    assert "my_moods" in known_names()
+    assert "my_moods" in all_entries()[0]
     assert "my_moods" in [*register_declared(), *registry.list_datasets()]
     datasets = registry.get_builder_class("my_moods")().build_datasets()
     assert {split: len(dataset) for split, dataset in datasets.items()} == {"train": 4, "test": 2}
@@ -281,6 +282,12 @@ def test_a_wrong_yaml_is_refused_with_all_problems(custom, monkeypatch, tmp_path
     assert "about.licence: missing" in problems
     assert "table.columns.spilt: unknown key (did you mean 'split'?)" in problems
     assert "table.fil: unknown key (did you mean 'file'?)" in problems
+    custom.write_text(text.replace("build_info:", "buildinfo:"))
+    with pytest.raises(ConfigError, match=r"buildinfo: unknown key \(did you mean 'build_info'"):
+        find_entry(str(custom))
+    custom.write_text(text.replace("prepare:", "prepair:"))
+    with pytest.raises(ConfigError, match=r"prepair: unknown key \(did you mean 'prepare'"):
+        find_entry(str(custom))
     for wrong, expected in (("[", "not YAML"), ("datasets: 3", "not a dataset in LAVIS's layout")):
         custom.write_text(wrong)
         with pytest.raises(ConfigError, match=expected):
@@ -291,6 +298,39 @@ def test_a_wrong_yaml_is_refused_with_all_problems(custom, monkeypatch, tmp_path
     with pytest.raises(DataError, match="nowhere: no such folder, but EMOVIT_DATASETS names it"):
         dataset_files()
     assert register_declared() == []
+    (tmp_path / "nowhere").mkdir()
+    with pytest.raises(DataError, match=r"nowhere: EMOVIT_DATASETS names it, but it contains no <name>/defaults\.yaml"):
+        dataset_files()
+
+
+def test_a_wrong_yaml_does_not_hide_the_other_datasets(custom, monkeypatch):
+    monkeypatch.setenv("EMOVIT_DATASETS", str(custom.parent.parent))
+    custom.parent.rename(custom.parent.with_name("other"))
+    entries, problems = all_entries()
+    assert list(entries) == NAMES
+    assert [line.partition(": ")[2] for line in problems] == [
+        "the dataset is called 'my_moods' and its folder 'other'; both need the same name"
+    ]
+
+
+def test_equal_faults_of_many_rows_are_one_line_and_the_advice_fits(custom, tmp_path):
+    labels = tmp_path / "moods.csv"
+    labels.write_text(labels.read_text().replace("Calm", "Flat"))
+    reader = open_dataset(tmp_path, find_entry(str(custom)).layout, source="my_moods")
+    with pytest.raises(DataError) as caught:
+        list(reader.read())
+    assert len(re.findall("unknown emotion 'Flat'", str(caught.value))) == 1
+    assert "line 2, line 4, line 6: unknown emotion" in str(caught.value)
+    assert str(caught.value).endswith("Correct or remove these rows of the table.")
+    labels.write_text(labels.read_text().replace("tense", "Flat"))
+    with pytest.raises(DataError, match=r"line 2, line 3, line 4 and 3 more: unknown (?s:.*)check the settings first"):
+        list(open_dataset(tmp_path, find_entry(str(custom)).layout, source="my_moods").read())
+
+
+def test_a_label_set_may_be_a_list(custom, tmp_path):
+    text = custom.read_text()
+    custom.write_text(text.replace('"labels: calm, tense"', "[calm, tense]"))
+    assert find_entry(str(custom)).layout.table.label_set == "labels: calm, tense"
 
 
 @pytest.mark.parametrize(
@@ -420,7 +460,7 @@ def test_a_new_layout_is_one_file(tmp_path, custom):
 
 def test_the_catalogue_needs_neither_torch_nor_lavis():
     code = (
-        "import sys; from lavis_emovit.sources.catalogue import known_names; assert len(known_names()) == 23;"
+        "import sys; from lavis_emovit.sources.catalogue import all_entries; assert len(all_entries()[0]) == 23;"
         "assert not {'torch', 'lavis', 'pandas', 'scipy', 'pyarrow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

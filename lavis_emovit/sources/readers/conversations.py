@@ -54,7 +54,7 @@ class ConversationReader(Reader, layout="conversations"):
             changes: dict[str, str] = {}
             if self.settings.images:
                 changes["image"] = f"{self.settings.images.strip('/')}/{record.image}"
-            with self.collect_faults(f"image '{record.image}': "):
+            with self.collect_faults(f"image '{record.image}'"):
                 if labels is not None and record.emotion is not None:
                     changes["emotion"] = labels.canonical(record.emotion)
                 image = changes.get("image", record.image)

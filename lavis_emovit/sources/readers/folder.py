@@ -105,7 +105,7 @@ class FolderReader(Reader, layout="folder"):
             split = parts.pop("split", None) or self.settings.default_split
             values: dict[str, Any] = {"image": image, "split": self.settings.split_names.get(split, split)}
             named = parts.pop("label", None)
-            with self.collect_faults(f"{image}: "):
+            with self.collect_faults(image):
                 if named is not None and self._labels is not None:
                     if named in unknown:
                         continue

@@ -27,6 +27,10 @@ class TableReader(Reader, layout="table"):
 
     settings_class = TableSettings
     remedy = "Correct or remove these rows of the table."
+    remedy_for_all = (
+        "No row could be read, so check the settings first: the label set (`--label-set`), the columns (`--column "
+        "emotion=mood`) and the image's path (`--set image=photos/{file}.jpg`)."
+    )
     imported_from: ClassVar[Literal["file", "folder"] | None] = "file"
     settings: TableSettings
 
@@ -81,7 +85,7 @@ class TableReader(Reader, layout="table"):
         # Image -> (place of its first row, fields so far), for rows that are gathered.
         drafts: dict[str, tuple[str, dict[str, Any]]] = {}
         for place, row, table in self.rows():
-            with self.collect_faults(f"{place}: "):
+            with self.collect_faults(place):
                 if not isinstance(row, dict):
                     raise DataError(row)
                 cells = {name: _text(value) for name, value in row.items()}
@@ -95,7 +99,7 @@ class TableReader(Reader, layout="table"):
                 else:
                     yield self._unique(place, values)
         for place, draft in drafts.values():
-            with self.collect_faults(f"{place}: "):
+            with self.collect_faults(place):
                 counts = draft.pop("counts")
                 votes = self._decided(dict(counts)) if counts else {}
                 if votes is not None:

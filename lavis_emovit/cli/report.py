@@ -30,7 +30,10 @@ def report(
 ) -> None:
     """Write the results of runs and suites as a self-contained page, or its tables as text."""
     from lavis_emovit.evaluation.report.page import write_comparison, write_report
+    from lavis_emovit.plugin import bootstrap, entry_points
 
+    if bootstrap.install():
+        entry_points.load_all(ours=False)  # metrics of other packages; LAVIS is loaded only if one of them imports it
     if out:
         written = [write_comparison(run_dirs, path) for path in out]
     else:

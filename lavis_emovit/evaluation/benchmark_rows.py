@@ -46,7 +46,8 @@ class BenchmarkRows:
     def measured(self, key: ModelKey) -> MeasuredRows:
         """The rows of one model, for metrics."""
         plain = self.plain(key)
-        return MeasuredRows(plain, self.rows[key], self.settings, self.label_set, group_key(plain))
+        name = f"{result_name(*key) if key[0] else 'the model'} on {self.name}"
+        return MeasuredRows(plain, self.rows[key], self.settings, self.label_set, group_key(plain), name)
 
 
 def group_key(rows: Sequence[PredictionRow]) -> str | None:

@@ -5,19 +5,23 @@ Which metrics a benchmark has depends on its kind, see `lavis_emovit.evaluation.
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
-from lavis_emovit.errors import DataError
+from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows, ModelKey, group_key
 from lavis_emovit.evaluation.judging import judge_metrics
 from lavis_emovit.evaluation.metrics import sensitivity
-from lavis_emovit.evaluation.metrics.registry import MeasuredRows, headline_of, metrics_of
+from lavis_emovit.evaluation.metrics.registry import MeasuredRows, Metric, headline_of, metrics_of
 from lavis_emovit.evaluation.metrics.sensitivity import accuracy_of_variants
 from lavis_emovit.evaluation.references import reference_rows
+
+logger = logging.getLogger(__name__)
 
 
 def benchmark_summary(benchmark: BenchmarkRows) -> dict[str, Any]:
@@ -106,17 +110,17 @@ def result_of(measured: MeasuredRows) -> dict[str, Any]:
     """Headline, counts and metrics of the rows of one model, as plain values.
 
     Raises:
-        DataError: a metric cannot be computed.
+        DataError: a metric cannot be computed from these rows.
+        UserError: a metric raises anything else.
     """
     if headline_of(measured.settings.kind) is None:
         rows = measured.all_variants
         return {"num_samples": len(rows), "num_invalid": sum(not (row.answer or "").strip() for row in rows)}
     found: dict[str, Any] = {"metrics": {}}
     for metric in metrics_of(measured.settings.kind):
-        result = metric.measure(measured)
-        if result is None:
+        result, values = _measure(metric, measured)
+        if values is None:
             continue
-        values = _plain(result)
         if metric.headline is not None:
             field = metric.headline.field
             interval = values[f"{field}_interval"]
@@ -127,11 +131,24 @@ def result_of(measured: MeasuredRows) -> dict[str, Any]:
     return found
 
 
-def _plain(result: Any) -> Any:
-    """A result as values that JSON can hold."""
-    if isinstance(result, BaseModel):
-        return result.model_dump(mode="json")
-    return [_plain(one) for one in result] if isinstance(result, list) else result
+def _measure(metric: Metric, measured: MeasuredRows) -> tuple[Any, Any]:
+    """The result of a metric, and the same as in metrics.json: with None and a warning for nan and infinity."""
+    try:
+        result = metric.measure(measured)
+        values = to_jsonable_python(result, fallback=lambda value: value.tolist())  # numpy's numbers and arrays
+    except DataError as error:
+        raise error if metric.headline is not None else DataError(f"metric '{metric.name}': {error}") from None
+    except Exception as error:
+        raise UserError(
+            f"metric '{metric.name}' of {metric.module} failed on {measured.name}: {type(error).__name__}: {error}. "
+            "Repair the metric, then run the same command again; --debug shows where it failed."
+        ) from error
+    faults: list[str] = []
+    values = json.loads(json.dumps(values), parse_constant=faults.append)
+    if faults:
+        found = f"metric '{metric.name}' on {measured.name} has {len(faults)} numbers that are not finite"
+        logger.warning("%s (%s); they count as undefined", found, ", ".join(dict.fromkeys(faults)))
+    return result, values
 
 
 def _comparisons(benchmark: BenchmarkRows) -> list[dict[str, Any]]:

@@ -15,8 +15,8 @@ broken: dict[str, str] = {}
 _seen: set[str] = set()
 
 
-def load_all(*, third_party: bool = True) -> None:
-    """Load the plugins that this process has not loaded yet; `third_party` includes those of other distributions.
+def load_all(*, ours: bool = True, third_party: bool = True) -> None:
+    """Load the plugins that this process has not loaded yet: ours, which needs LAVIS, and those of other distributions.
 
     An entry point names a function that is called without arguments, or a module whose import registers its classes.
     If one fails, it is reported with the reason and kept in `broken`, and the others are still loaded.
@@ -25,7 +25,7 @@ def load_all(*, third_party: bool = True) -> None:
     if third_party:
         found += sorted(metadata.entry_points(group=GROUP), key=lambda entry_point: entry_point.name)
     for entry_point in found:
-        if entry_point.value not in _seen:
+        if entry_point.value not in _seen and (ours or entry_point.value != OUR_ENTRY_POINT.value):
             _seen.add(entry_point.value)
             _load(entry_point)
 

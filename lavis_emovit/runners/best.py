@@ -44,7 +44,10 @@ class BestMetric:
             return [f"run.valid_benchmarks: kind '{run.validation_kind}' has no number to choose a checkpoint by"]
         if run.best_metric in (HEADLINE, *valid):
             return []
-        near = nearest_name(run.best_metric, [HEADLINE, *valid])
+        # Names without their metric (`mean_words`), or else all names that are worth listing.
+        names = [name for name in valid if name.endswith(f".{run.best_metric}")]
+        names = names or [name for name in (HEADLINE, *valid) if "_interval." not in name and "num_" not in name]
+        near = nearest_name(run.best_metric, names)
         return [f"run.best_metric: no number '{run.best_metric}' in the metrics of kind '{run.validation_kind}'{near}"]
 
     def value(self, metrics: Mapping[str, Any], split: str) -> float:

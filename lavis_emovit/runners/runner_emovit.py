@@ -234,7 +234,10 @@ class RunnerEmoVIT:
                     metrics = self._evaluate(benchmark, DURING, log, position)
                     if number == 0:
                         value = self._best_metric.value(metrics, name)
-                        if best is None or self._best_metric.is_better(value, best.value):
+                        is_best = best is None or self._best_metric.is_better(value, best.value)
+                        end = ", the best so far" if is_best else ""
+                        logger.info("%s: %s %.4g%s", name, self._best_metric.name, value, end)
+                        if is_best:
                             best = Best(position.step, self._best_metric.name, value)
         except RunStopped:
             # The start that resumes from here does the whole validation.

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
@@ -22,6 +22,7 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.benchmark_rows import DIRECT, BenchmarkRows, ModelKey
 from lavis_emovit.evaluation.benchmarks import AXES, BenchmarkSettings, Kind, RunBenchmarkSettings
 from lavis_emovit.evaluation.judging import Judgement
+from lavis_emovit.evaluation.metrics.registry import metrics_of
 from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.evaluation.summaries import benchmark_references, benchmark_summary, suite_sensitivity
@@ -227,6 +228,11 @@ def _read_suite(folder: Folder, summary: Mapping[str, Any] | None) -> dict[str, 
     known = dict(summary) if summary is not None else _known(folder, "the numbers are computed from the rows.")
     if known is None:
         folder.notes.append("metrics.json is missing, so this report does not know what was skipped and why.")
+    results = [result for of in (known or {}).get("benchmarks", {}).values() for result in of["results"]]
+    names = {name for result in results for name in result.get("metrics", ())}
+    if unknown := sorted(names - {metric.name for kind in get_args(Kind) for metric in metrics_of(kind)}):
+        which = f"metrics.json has metrics that no loaded package defines: {', '.join(unknown)}"
+        folder.notes.append(f"{which}. Install their package to see them in this report.")
     unfinished: list[str] = []
     for name in folder.settings.benchmarks:
         _read_benchmark(folder, folder.settings, name, known or {}, unfinished)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,15 +13,18 @@ from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows, result_name
 from lavis_emovit.evaluation.metrics.rows import value_arrays
 from lavis_emovit.evaluation.report import charts
 from lavis_emovit.evaluation.report.sections import Matrix, Part, filled, text_part, texts
+from lavis_emovit.evaluation.report.summary_tables import other_table
 from lavis_emovit.evaluation.report.table import (
     NOTHING,
     Cell,
     Table,
     Values,
+    interval_at,
     invalid_answers,
     number_cell,
     percent,
     share_cell,
+    value_at,
 )
 
 MAX_SLICES = 20
@@ -39,7 +42,7 @@ class Measured:
     def having(self, path: str) -> dict[str, Any]:
         """Names of models -> their values of a metric (or a judge), for the models that have it."""
         metrics = {name: {**one["metrics"], "judge": one.get("judge")} for name, one in self.results.items()}
-        return {name: found for name, values in metrics.items() if (found := _at(values, path.split(".")))}
+        return {name: found for name, values in metrics.items() if (found := value_at(values, path.split(".")))}
 
     def table(self, name: str, caption: str, corner: str, columns: Sequence[str], rows: Sequence[Any]) -> Table:
         """A table of this benchmark."""
@@ -77,28 +80,13 @@ def _cell(style: str, values: Values, result: Values) -> Cell:
     if look == "invalid":
         return invalid_answers(result)
     keys, decimals = rest[0].split("."), map(int, rest[1:])
-    value, interval = _at(values, keys), _interval(values, keys)
+    value, interval = value_at(values, keys), interval_at(values, keys)
     if look == "count":
         return NOTHING if value is None else Cell(f"{value:,}")
     if look in ("share", "figure"):
         cell = share_cell(value, interval)
         return replace(cell, share=None) if look == "figure" else cell
     return number_cell(value, interval, *decimals, has_bar=look == "bar")
-
-
-def _at(values: Any, keys: Sequence[str]) -> Any:
-    for key in keys:
-        values = values.get(key) if isinstance(values, Mapping) else None
-    return values
-
-
-def _interval(values: Values, keys: Sequence[str]) -> Values | None:
-    """The interval of a number: `<name>_interval` beside it, or its place in `intervals` or `<parent>_intervals`."""
-    *parents, name = keys
-    places = [[*parents, f"{name}_interval"], [*parents[:-1], "intervals", name], [*parents, "interval"]]
-    if parents:
-        places.append([*parents[:-1], f"{parents[-1]}_intervals", name])
-    return next((found for place in places if (found := _at(values, place)) is not None), None)
 
 
 def _confusion_part(measured: Measured) -> Part | None:
@@ -277,25 +265,8 @@ def _units_part(measured: Measured) -> Part | None:
 
 def _other_part(measured: Measured) -> Part | None:
     """The numbers of metrics without a part of their own, such as custom ones."""
-    shown = {text["metric"] for text in texts().values() if "metric" in text} | {"levels", "slices", "variants"}
-    found = {
-        model: dict(_numbers({name: value for name, value in one["metrics"].items() if name not in shown}))
-        for model, one in measured.results.items()
-    }
-    names = dict.fromkeys(name for numbers in found.values() for name in numbers)
-    rows = [(model, [number_cell(numbers.get(name)) for name in names]) for model, numbers in found.items()]
-    heads = [name.replace("_", " ") for name in names]
-    table = measured.table("other", "Metrics without a part of their own", "Model", heads, rows)
-    return text_part("other", measured.key, tables=[table]) if names else None
-
-
-def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    """The numbers in a value, with the keys on the way to them."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _numbers(inner, f"{name}: {key}" if name else key)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield name, float(value)
+    table = other_table(f"{measured.key}-other-table", measured.results)
+    return text_part("other", measured.key, tables=[table]) if table is not None else None
 
 
 # Functions that make a part, and parts that `texts.yaml` describes.

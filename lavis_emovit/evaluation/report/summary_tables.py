@@ -8,16 +8,20 @@ from typing import Any
 
 from lavis_emovit.evaluation.benchmark_rows import DIRECT, result_name
 from lavis_emovit.evaluation.report.render import render
+from lavis_emovit.evaluation.report.sections import texts
 from lavis_emovit.evaluation.report.table import (
     NOTHING,
     Cell,
     Table,
     Values,
+    interval_at,
     invalid_answers,
     is_share,
     number_cell,
+    numbers_in,
     percent,
     share_cell,
+    value_at,
 )
 
 _METHODS = ("likelihood", "likelihood_sum", "likelihood_calibrated", "generation", DIRECT)
@@ -25,10 +29,15 @@ _HASH_LENGTH = 12
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
-    """The numbers of a suite as Markdown: headline, counts of answers, skipped evaluations and published results."""
+    """The numbers of a suite as Markdown: headline, counts, other metrics, skipped evaluations, published results."""
     tables = {"headline": headline_table([("", summary)], ""), "answers": answers_table(summary)}
     tables["references"] = references_table(summary, "")
-    return render("summary.md.jinja", name=summary["suite"], skipped=skipped(summary), **tables)
+    others = []
+    for name, of in summary["benchmarks"].items():
+        results = {result_name(one["model"], one["method"]): one for one in of["results"]}
+        if (table := other_table("", results)) is not None:
+            others.append(replace(table, caption=f"{name}: other metrics"))
+    return render("summary.md.jinja", name=summary["suite"], skipped=skipped(summary), others=others, **tables)
 
 
 def latex(summary: Mapping[str, Any]) -> str:
@@ -82,6 +91,17 @@ def answers_table(summary: Mapping[str, Any]) -> Table | None:
             rows.append((f"{benchmark}: {result_name(result['model'], result['method'])}", cells))
     columns = ("Answers", "Invalid", "Errors", "Without truth", "Accuracy by the published rule")
     return Table("", "Counts of answers", "Benchmark and model", columns, rows) if rows else None
+
+
+def other_table(key: str, results: Mapping[str, Values]) -> Table | None:
+    """The numbers of metrics without a part of their own, such as custom ones, from the results of models by name."""
+    shown = {text["metric"] for text in texts().values() if "metric" in text} | {"levels", "slices", "variants"}
+    metrics = [one.get("metrics", {}) for one in results.values()]
+    paths = list(dict.fromkeys(path for one in metrics for path in numbers_in(one) if path[0] not in shown))
+    cells = ([number_cell(value_at(one, path), interval_at(one, path)) for path in paths] for one in metrics)
+    heads = [": ".join(path).replace("_", " ") for path in paths]
+    caption = "Metrics without a part of their own"
+    return Table(key, caption, "Model", heads, list(zip(results, cells))) if paths else None
 
 
 def references_table(summary: Mapping[str, Any], key: str) -> Table | None:

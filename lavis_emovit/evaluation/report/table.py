@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,33 @@ def finite(value: Any) -> float | None:
     return float(value) if is_number and math.isfinite(value) else None
 
 
+def value_at(values: Any, keys: Sequence[str]) -> Any:
+    """The value at a path of keys; None if there is none."""
+    for key in keys:
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return values
+
+
+def interval_at(values: Values, keys: Sequence[str]) -> Values | None:
+    """The interval of a number: `<name>_interval` beside it, or its place in `intervals` or `<parent>_intervals`."""
+    *parents, name = keys
+    places = [[*parents, f"{name}_interval"], [*parents[:-1], "intervals", name], [*parents, "interval"]]
+    if parents:
+        places.append([*parents[:-1], f"{parents[-1]}_intervals", name])
+    found = (value_at(values, place) for place in places)
+    return next((one for one in found if isinstance(one, Mapping) and "low" in one), None)
+
+
+def numbers_in(value: Any, *keys: str) -> Iterator[tuple[str, ...]]:
+    """The paths of the numbers in the metrics of a result, also of undefined ones, but not those of intervals."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not keys or not key.endswith(("interval", "intervals")):
+                yield from numbers_in(inner, *keys, key)
+    elif value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        yield keys
+
+
 def percent(value: float | None, decimals: int = 1) -> str:
     """A share in percent."""
     return "none" if value is None else f"{100 * value:.{decimals}f}{THIN_SPACE}%"
@@ -98,9 +125,11 @@ def share_cell(value: float | None, interval: Values | None = None, detail: str 
 def number_cell(
     value: float | None, interval: Values | None = None, decimals: int = 3, *, has_bar: bool = False
 ) -> Cell:
-    """A number with its interval; the bar shows the part of it in [0, 1]."""
+    """A number with its interval, or a count; the bar shows the part of it in [0, 1]."""
     if value is None:
         return NOTHING
+    if isinstance(value, int) and interval is None and not has_bar:
+        return Cell(f"{value:,}")
     low, high = (interval["low"], interval["high"]) if interval is not None else (None, None)
     detail = f"{number(low, decimals)} to {number(high, decimals)}" if low is not None and high is not None else ""
     if not has_bar:

@@ -33,6 +33,7 @@ from lavis_emovit.evaluation.adapters.base import Baseline, LanguageModel, Model
 from lavis_emovit.evaluation.adapters.chat_model import ledger_path
 from lavis_emovit.evaluation.benchmark_rows import DIRECT, BenchmarkRows
 from lavis_emovit.evaluation.benchmarks import Method
+from lavis_emovit.evaluation.metrics.registry import metrics_of
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.evaluation.questions import wordings_of
 from lavis_emovit.evaluation.report.images import keep_images
@@ -57,6 +58,7 @@ def run_suite(settings: SuiteSettings) -> dict[str, Any]:
     """
     launch = processes.read_launch()
     limit_threads(settings.num_threads, launch.local_world_size)
+    metrics_of("emotion")  # refuses wrong metrics before any model is loaded
     has_joined = _join_ranks(launch)
     with SuiteFolder(settings) as folder, explain_full_disk(folder.path, "the last answer written"):
         benchmarks, missing = open_benchmarks(settings)

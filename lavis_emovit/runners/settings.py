@@ -123,7 +123,8 @@ class RunSettings(AnswerSettings):
         "accuracy", min_length=1, description="any number of a validation, such as calibration.ece or mean_ccc"
     )
     best_mode: Literal["auto", "max", "min"] = Field(
-        "auto", description="auto: the lowest for losses and calibration errors, the highest for all other metrics"
+        "auto",
+        description="auto: the lowest for numbers in `less_is_better` of their metric, the highest for others",
     )
     early_stop_patience: int | None = Field(
         None, ge=1, description="the run ends after this many validations without a better value; empty: never"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from lavis_emovit.evaluation.metrics import (
     slices,
     soft_labels,
 )
+from lavis_emovit.evaluation.predictions import PredictionRow
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
@@ -84,7 +86,7 @@ def test_functions_and_modules_exist():
             assert hasattr(importlib.import_module(module), attribute), name
 
 
-def test_the_examples_run(capsys, monkeypatch):
+def test_the_examples_run(capsys, monkeypatch, tmp_path):
     example, own_metric = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     exec(compile(example, "docs/metrics.md", "exec"), {})
     shown = capsys.readouterr().out.splitlines()
@@ -92,8 +94,21 @@ def test_the_examples_run(capsys, monkeypatch):
     assert shown[1] == "0.5"
     registry.metrics_of("emotion")
     monkeypatch.setattr(registry, "_METRICS", dict(registry._METRICS))
-    exec(compile(own_metric, "docs/metrics.md", "exec"), {})
-    assert "answer_length" in {metric.name for metric in registry.metrics_of("explanation")}
+    (tmp_path / "answer_length.py").write_text(own_metric)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module("answer_length")
+    monkeypatch.delitem(sys.modules, "answer_length")
+    (metric,) = (one for one in registry.metrics_of("explanation") if one.name == "answer_length")
+    rows = [
+        PredictionRow(instance_id=str(n), record_id=str(n), label="awe", prediction=None, **given)
+        for n, given in enumerate(({"answer": "awe"}, {"answer": "it is awe"}, {"error": "bad image"}, {}))
+    ]
+    found = metric.measure(registry.MeasuredRows(rows, rows, None, None, None))
+    assert (found.num_answers, found.mean_words, found.one_word) == (2, 2.0, 0.5)
+    assert metric.measure(registry.MeasuredRows(rows[2:], rows, None, None, None)) is None
+    (name,) = re.findall(r"run\.best_metric=([\w.]+)`", section("Your own metric"))
+    assert registry.numbers_of("emotion")[name] is True
+    assert registry.numbers_of("emotion")["answer_length.one_word"] is False
 
 
 def test_the_seconds_are_those_of_the_benchmark():

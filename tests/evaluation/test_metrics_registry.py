@@ -50,6 +50,7 @@ def added_metric(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     metrics_of("emotion")
     monkeypatch.setattr(registry, "_METRICS", dict(registry._METRICS))
+    monkeypatch.setattr(registry, "_REFUSED", [])
     importlib.import_module("metric_of_a_user")
     yield
     del sys.modules["metric_of_a_user"]
@@ -84,7 +85,15 @@ def test_numbers_and_their_directions():
         assert emotion[name] is False
     for name in ("calibration.ece", "calibration.brier", "calibration.aurc", "num_invalid", "soft_labels.kl"):
         assert emotion[name] is True
-    assert not {"labels", "statuses", "per_class", "confusion", "top_k", "majority_label"} & set(emotion)
+    assert not {
+        "accuracy_interval.level",
+        "labels",
+        "statuses",
+        "per_class",
+        "confusion",
+        "top_k",
+        "majority_label",
+    } & set(emotion)
     affect = numbers_of("valence_arousal")
     assert (affect["mean_ccc"], affect["dimensions.valence.all.ccc"]) == (False, False)
     assert affect["dimensions.arousal.all.rmse"] is True
@@ -94,7 +103,7 @@ def test_numbers_and_their_directions():
 
 
 def test_a_second_metric_of_a_name_or_headline_is_refused(added_metric):
-    with pytest.raises(ValueError, match="'answer_length' is registered already"):
+    with pytest.raises(ValueError, match="'answer_length' is registered already, by metric_of_a_user"):
         register_metric(Metric("answer_length", kinds=("emotion",), measure=len))
     headline = Headline("x", "x", counts=len, compare=max)
     with pytest.raises(ValueError, match=r"kind 'emotion' already has its headline.*'classification'"):

@@ -1,5 +1,6 @@
 """Properties of the pure parts of a run: when it validates, saves and ends, by hand and against a walk over all steps;
-which metrics there are and which way is better; the moving average leaves the weights exactly as they were."""
+which metrics there are, which way is better, and what a wrong name suggests; the moving average leaves the weights
+exactly as they were."""
 
 from __future__ import annotations
 
@@ -91,6 +92,27 @@ def test_a_metric_that_a_split_does_not_have() -> None:
     for metrics in ({"calibration": None}, {}, {"calibration": {"ece": float("nan")}}):
         with pytest.raises(ConfigError, match=r"'calibration\.ece' of split 'val' is .*, not a number"):
             metric.value(metrics, "val")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("macro_f", "(did you mean 'macro_f1'?)"),
+        ("kl", "(valid: soft_labels.kl)"),
+        ("vote_of_top1", "(did you mean 'soft_labels.vote_of_top1'?)"),
+    ],
+)
+def test_a_wrong_metric_names_the_right_one(name: str, words: str) -> None:
+    (problem,) = BestMetric.problems(RunSettings(**RUN, best_metric=name))
+    assert problem == f"run.best_metric: no number '{name}' in the metrics of kind 'emotion' {words}"
+
+
+def test_a_metric_like_no_other_lists_those_that_make_sense() -> None:
+    (problem,) = BestMetric.problems(RunSettings(**RUN, best_metric="xyz"))
+    listed = problem.partition("(valid: ")[2].rstrip(")").split(", ")
+    assert {"accuracy", "agg_metrics", "calibration.ece", "soft_labels.kl"} < set(listed) and len(listed) < 20
+    assert not [name for name in listed if "interval" in name or "num_" in name]
+    assert not BestMetric.problems(RunSettings(**RUN, best_metric="accuracy_interval.low"))
 
 
 def test_average_by_hand_and_weights_left_alone() -> None:

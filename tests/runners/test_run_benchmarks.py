@@ -108,6 +108,8 @@ def test_a_run_validates_any_kind_and_agrees_with_a_suite(recipe: Callable[..., 
     best = min(errors, key=lambda step: (errors[step], step))
     assert summary["best"] == {"step": best, "metric": "dimensions.valence.all.mae", "value": errors[best]}
     assert any(message.startswith("affect after epoch 1: mean CCC") for message in caplog.messages)
+    logged = f"affect: dimensions.valence.all.mae {errors[best]:.4g}, the best so far"
+    assert logged in caplog.messages
     assert all("explanations" in found and "accuracy" in found for found in metrics["reasons"])
     after = {name: stages["after"] for name, stages in summary["splits"].items()}
     assert after["units"]["agg_metrics"] == after["units"]["mean_f1"]

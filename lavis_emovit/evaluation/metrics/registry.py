@@ -98,8 +98,8 @@ _REFUSED: list[str] = []
 def register_metric(metric: Metric) -> None:
     """Make a metric known. ConfigError if its name is taken, or a kind of benchmark already has a headline.
 
-    `metrics_of` then raises the error too, because LAVIS goes on without a broken plugin, but no result may lack a
-    metric; not if the program itself, such as a notebook, registers it.
+    `metrics_of` then raises the same error: LAVIS skips broken plugins, but a result must not lack a metric. The main
+    program, such as a notebook, may still choose another name.
     """
     if not metric.module.startswith(f"{__package__}."):
         import_modules(__package__)  # so that a package cannot take the name of a metric of this folder

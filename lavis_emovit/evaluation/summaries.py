@@ -146,8 +146,8 @@ def _measure(metric: Metric, measured: MeasuredRows) -> tuple[Any, Any]:
     faults: list[str] = []
     values = json.loads(json.dumps(values), parse_constant=faults.append)
     if faults:
-        found = f"metric '{metric.name}' on {measured.name} has {len(faults)} numbers that are not finite"
-        logger.warning("%s (%s); they count as undefined", found, ", ".join(dict.fromkeys(faults)))
+        problem = f"metric '{metric.name}' on {measured.name}: {len(faults)} numbers are not finite"
+        logger.warning("%s (%s); they are null in metrics.json", problem, ", ".join(dict.fromkeys(faults)))
     return result, values
 
 

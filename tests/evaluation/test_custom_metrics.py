@@ -120,7 +120,7 @@ def test_numbers_that_are_not_finite_are_null_with_a_warning(tmp_path, caplog):
     result = summary["results"][0]
     assert result["metrics"]["added"] == {"mean": None, "deep": [{"most": None}], "good": 0.5}
     assert result["headline"]["value"] is not None and "problem" not in result
-    problem = "metric 'added' on tiny (likelihood) on scenes has 2 numbers that are not finite (NaN, Infinity)"
+    problem = "metric 'added' on tiny (likelihood) on scenes: 2 numbers are not finite (NaN, Infinity)"
     assert any(message.startswith(problem) for message in caplog.messages)
     text = markdown({"suite": "trial", "benchmarks": {"scenes": summary}})
     assert "| added: mean | added: good |" in text and "| majority | \u2013 | 0.500 |" in text

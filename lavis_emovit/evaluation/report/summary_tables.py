@@ -32,11 +32,12 @@ def markdown(summary: Mapping[str, Any]) -> str:
     """The numbers of a suite as Markdown: headline, counts, other metrics, skipped evaluations, published results."""
     tables = {"headline": headline_table([("", summary)], ""), "answers": answers_table(summary)}
     tables["references"] = references_table(summary, "")
-    others = []
-    for name, of in summary["benchmarks"].items():
-        results = {result_name(one["model"], one["method"]): one for one in of["results"]}
-        if (table := other_table("", results)) is not None:
-            others.append(replace(table, caption=f"{name}: other metrics"))
+    others = [
+        other_table(
+            "", f"{name}: other metrics", {result_name(one["model"], one["method"]): one for one in of["results"]}
+        )
+        for name, of in summary["benchmarks"].items()
+    ]
     return render("summary.md.jinja", name=summary["suite"], skipped=skipped(summary), others=others, **tables)
 
 
@@ -93,14 +94,13 @@ def answers_table(summary: Mapping[str, Any]) -> Table | None:
     return Table("", "Counts of answers", "Benchmark and model", columns, rows) if rows else None
 
 
-def other_table(key: str, results: Mapping[str, Values]) -> Table | None:
+def other_table(key: str, caption: str, results: Mapping[str, Values]) -> Table | None:
     """The numbers of metrics without a part of their own, such as custom ones, from the results of models by name."""
     shown = {text["metric"] for text in texts().values() if "metric" in text} | {"levels", "slices", "variants"}
     metrics = [one.get("metrics", {}) for one in results.values()]
     paths = list(dict.fromkeys(path for one in metrics for path in numbers_in(one) if path[0] not in shown))
     cells = ([number_cell(value_at(one, path), interval_at(one, path)) for path in paths] for one in metrics)
     heads = [": ".join(path).replace("_", " ") for path in paths]
-    caption = "Metrics without a part of their own"
     return Table(key, caption, "Model", heads, list(zip(results, cells))) if paths else None
 
 

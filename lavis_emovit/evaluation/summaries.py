@@ -146,8 +146,8 @@ def _measure(metric: Metric, measured: MeasuredRows) -> tuple[Any, Any]:
     faults: list[str] = []
     values = json.loads(json.dumps(values), parse_constant=faults.append)
     if faults:
-        problem = f"metric '{metric.name}' on {measured.name}: {len(faults)} numbers are not finite"
-        logger.warning("%s (%s); they are null in metrics.json", problem, ", ".join(dict.fromkeys(faults)))
+        what = ", ".join(dict.fromkeys(faults))
+        logger.warning("metric '%s' on %s: %s becomes null in metrics.json", metric.name, measured.name, what)
     return result, values
 
 

@@ -106,7 +106,7 @@ def register_metric(metric: Metric) -> None:
     for other in _METRICS.values():
         shared = sorted(set(metric.kinds) & set(other.kinds))
         if metric.name == other.name:
-            problem = f"a metric '{metric.name}' is registered already, by {other.module}. Choose another name."
+            problem = f"a metric '{metric.name}' is registered already, by {other.module}; choose another name"
         elif metric.headline and other.headline and shared:
             problem = f"kind '{shared[0]}' already has its headline from the metric '{other.name}' of {other.module}"
         else:

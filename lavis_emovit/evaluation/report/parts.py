@@ -265,7 +265,7 @@ def _units_part(measured: Measured) -> Part | None:
 
 def _other_part(measured: Measured) -> Part | None:
     """The numbers of metrics without a part of their own, such as custom ones."""
-    table = other_table(f"{measured.key}-other-table", "Metrics without a part of their own", measured.results)
+    table = other_table(f"{measured.key}-other-table", "Metrics without a part of their own", measured.results.values())
     return text_part("other", measured.key, tables=[table]) if table is not None else None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,12 +32,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
     """The numbers of a suite as Markdown: headline, counts, other metrics, skipped evaluations, published results."""
     tables = {"headline": headline_table([("", summary)], ""), "answers": answers_table(summary)}
     tables["references"] = references_table(summary, "")
-    others = [
-        other_table(
-            "", f"{name}: other metrics", {result_name(one["model"], one["method"]): one for one in of["results"]}
-        )
-        for name, of in summary["benchmarks"].items()
-    ]
+    others = [other_table("", f"{name}: other metrics", of["results"]) for name, of in summary["benchmarks"].items()]
     return render("summary.md.jinja", name=summary["suite"], skipped=skipped(summary), others=others, **tables)
 
 
@@ -94,14 +89,14 @@ def answers_table(summary: Mapping[str, Any]) -> Table | None:
     return Table("", "Counts of answers", "Benchmark and model", columns, rows) if rows else None
 
 
-def other_table(key: str, caption: str, results: Mapping[str, Values]) -> Table | None:
-    """The numbers of metrics without a part of their own, such as custom ones, from the results of models by name."""
+def other_table(key: str, caption: str, results: Iterable[Values]) -> Table | None:
+    """The numbers of metrics without a part of their own, such as custom ones."""
     shown = {text["metric"] for text in texts().values() if "metric" in text} | {"levels", "slices", "variants"}
-    metrics = [one.get("metrics", {}) for one in results.values()]
-    paths = list(dict.fromkeys(path for one in metrics for path in numbers_in(one) if path[0] not in shown))
-    cells = ([number_cell(value_at(one, path), interval_at(one, path)) for path in paths] for one in metrics)
+    found = [(result_name(one["model"], one["method"]), one.get("metrics", {})) for one in results]
+    paths = list(dict.fromkeys(path for _, one in found for path in numbers_in(one) if path[0] not in shown))
     heads = [": ".join(path).replace("_", " ") for path in paths]
-    return Table(key, caption, "Model", heads, list(zip(results, cells))) if paths else None
+    rows = [(name, [number_cell(value_at(one, path), interval_at(one, path)) for path in paths]) for name, one in found]
+    return Table(key, caption, "Model", heads, rows) if paths else None
 
 
 def references_table(summary: Mapping[str, Any], key: str) -> Table | None:

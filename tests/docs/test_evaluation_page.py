@@ -65,7 +65,7 @@ def test_figures_are_those_of_the_results():
     real = json.loads((ROOT / "benchmarks" / "real_sets.json").read_text(encoding="utf-8"))
     rows = [line for line in real["table"] if line.startswith("|")]
     assert len(rows) > 5
-    table = rows[: next(n for n, line in enumerate(rows) if line.startswith("| benchmark"))]
+    table = rows[: next(n for n, line in enumerate(rows) if line.startswith("| Benchmark"))]
     assert all(line in PAGE for line in table)
     speed = json.loads((ROOT / "benchmarks" / "evaluation.json").read_text(encoding="utf-8"))
     assert f"{speed['ratio_of_processor_time']:.1f} times" in PAGE

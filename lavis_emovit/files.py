@@ -6,15 +6,43 @@ import errno
 import hashlib
 import json
 import os
+import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from lavis_emovit.errors import UserError
+from lavis_emovit.errors import DataError, UserError
 
 TEMPORARY_SUFFIX = ".tmp"
+_UNSAFE_IN_NAMES = re.compile(r"[/\\:\x00-\x1f\x7f]")
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+# Suffixes of images that only some installations of Pillow can decode, or none.
+RARE_IMAGE_SUFFIXES = frozenset({".avif", ".heic", ".heif", ".jfif", ".jpe", ".jp2", ".jxl"})
+
+
+def is_plain_name(text: str) -> bool:
+    """Whether a name from data may become the name of a file or folder: one part of a path, not hidden."""
+    plain = text == text.strip() and not text.startswith(".") and not _UNSAFE_IN_NAMES.search(text)
+    return plain and 0 < len(text) <= 100
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a regular file; OSError for anything else, since a pipe or a device may never end."""
+    path = Path(path)
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path.read_bytes()
+
+
+def parse_json(content: str | bytes, place: str) -> Any:
+    """JSON from outside; DataError, with `place`, for any text that is not JSON, or too deeply nested."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise DataError(f"{place}: not JSON ({reason})") from None
 
 
 @contextmanager

@@ -8,15 +8,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import reprlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationError, field_validator
 
 from lavis_emovit.errors import DataError, bullet_list
-from lavis_emovit.files import atomic_writer
+from lavis_emovit.files import atomic_writer, is_plain_name
 from lavis_emovit.settings import Settings, nearest_name
 
 InstructionKind = Literal["categorical", "conversation", "reasoning", "description", "explanation"]
@@ -94,6 +95,13 @@ class EmotionRecord(Settings):
             raise ValueError("must be a path below the image root, relative and with forward slashes")
         return value
 
+    @field_validator("split")
+    @classmethod
+    def _split_is_a_name(cls, value: str) -> str:
+        if not is_plain_name(value):
+            raise ValueError("must be a plain name, because it becomes the name of a folder")
+        return value
+
     @field_validator("votes")
     @classmethod
     def _votes_are_shares(cls, value: dict[str, float] | None) -> dict[str, float] | None:
@@ -122,8 +130,17 @@ def parse_record(line: str | bytes, place: str) -> EmotionRecord:
     try:
         return EmotionRecord.model_validate_json(line)
     except ValidationError as error:
-        problems = "; ".join(_describe(item) for item in error.errors())
+        # A value of `extra` has one problem for each type that it might have.
+        problems = "; ".join(dict.fromkeys(_describe(item) for item in error.errors()))
         raise DataError(f"{place}: {problems}") from None
+
+
+def _id_in(line: str | bytes) -> str:
+    """The id of a faulty record for messages, if it has one."""
+    try:
+        return f" (record '{json.loads(line)['id']}')"
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return ""
 
 
 def build_record(values: Mapping[str, Any], place: str) -> EmotionRecord:
@@ -151,7 +168,7 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[EmotionRecord]:
             try:
                 record = parse_record(line, f"{path}:{number}")
             except DataError as error:
-                problems.append(str(error))
+                problems.append(f"{error}{_id_in(line)}")
                 continue
             first = seen.setdefault(record.id, number)
             if first != number:
@@ -179,7 +196,10 @@ def write_records(path: str | os.PathLike[str], records: Iterable[EmotionRecord]
 
 
 def to_conversations(records: Iterable[EmotionRecord]) -> list[dict[str, Any]]:
-    """LLaVA-style items, one per question, with unique ids and more keys (`kind`, `provenance`, `split`, `emotion`)."""
+    """LLaVA-style items, one per question, with unique ids and more keys (`kind`, `provenance`, `split`, `emotion`).
+
+    A question starts with `<image>`, which LLaMA-Factory and the processors of transformers expect.
+    """
     items: list[dict[str, Any]] = []
     for record in records:
         for number, instruction in enumerate(record.instructions):
@@ -187,7 +207,7 @@ def to_conversations(records: Iterable[EmotionRecord]) -> list[dict[str, Any]]:
                 "id": f"{record.id}/{instruction.kind}/{number}",
                 "image": record.image,
                 "conversations": [
-                    {"from": "human", "value": instruction.question},
+                    {"from": "human", "value": f"<image>\n{instruction.question}"},
                     {"from": "gpt", "value": instruction.answer},
                 ],
                 "kind": instruction.kind,
@@ -201,33 +221,43 @@ def to_conversations(records: Iterable[EmotionRecord]) -> list[dict[str, Any]]:
 
 
 def from_conversations(
-    items: Sequence[Mapping[str, Any]],
+    items: Iterable[Mapping[str, Any]],
     *,
     source: str = "conversations",
     split: str = "train",
     label_set: str | None = None,
     place: str = "conversations",
+    skip: Callable[[str], None] = lambda reason: None,
 ) -> list[EmotionRecord]:
     """Records from LLaVA-style items, one per image, in the order of first appearance.
 
     `split` is that of items without one. The items' own ids are not used, because they repeat in published instruction
-    files. Each turn of an item becomes one instruction. In items without a kind, an answer of the form `Predict
-    emotion: <label>` is categorical and gives the emotion; all others are conversation. DataError, with `place` (the
-    file), for an item without image or turns, turns that don't alternate, or two emotions for one image.
+    files. Items have `image` and `conversations`, or `images` and `messages` (with `role` and `content`). Each turn of
+    an item becomes one instruction; its question contains the earlier turns. In items without a kind, an answer of the
+    form `Predict emotion: <label>` is categorical and gives the emotion; all others are conversation. `skip` is called
+    with the reason for each item without exactly one image. DataError, with `place` (the file), for an item without
+    turns, turns that don't alternate, or an image with two emotions or two splits.
     """
     drafts: dict[str, dict[str, Any]] = {}
     for number, item in enumerate(items):
         where = f"{place}: item {number} (id {item.get('id', 'none') if isinstance(item, Mapping) else 'none'})"
         if not isinstance(item, Mapping):
             raise DataError(f"{where}: expected an object with 'image' and 'conversations', got {type(item).__name__}")
-        image = item.get("image")
-        if not isinstance(image, str) or not image:
-            raise DataError(f"{where}: 'image' is missing; every item needs the path of its image")
+        image = item.get("image") or item.get("images") or ()
+        images = [image] if isinstance(image, str) else image
+        if not isinstance(images, Sequence) or not all(isinstance(name, str) for name in images):
+            raise DataError(f"{where}: 'image' must be the path of an image, got {reprlib.repr(image)}")
+        if len(images) != 1:
+            skip("items with several images" if images else "items without an image")
+            continue
+        image = images[0]
         draft = drafts.setdefault(
             image, {"image": image, "split": item.get("split", split), "source": source, "instructions": []}
         )
+        if item.get("split", draft["split"]) != draft["split"]:
+            raise DataError(f"{where}: image '{image}' is in '{item['split']}' here and in '{draft['split']}' before")
         emotion = item.get("emotion")
-        for question, answer in _turns(item.get("conversations"), where):
+        for question, answer in _turns(item.get("conversations") or item.get("messages"), where):
             label = _CATEGORICAL_ANSWER.match(answer)
             kind = item.get("kind") or ("categorical" if label else "conversation")
             if label and emotion is None:
@@ -250,16 +280,41 @@ def from_conversations(
 
 
 def _turns(value: Any, where: str) -> list[tuple[str, str]]:
-    """(question, answer) pairs of one item, without LLaVA's image placeholder."""
-    if not isinstance(value, list) or not value or len(value) % 2:
+    """(question, answer) pairs of one item, without the image placeholder.
+
+    A later question contains the earlier turns in the form of BLIP-2's chat (Li et al., ICML 2023), because "And the
+    left one?" has no answer without them. So does the first one if there is a system message.
+    """
+    if not isinstance(value, list) or not value:
         raise DataError(f"{where}: 'conversations' must be a list of human and gpt turns in pairs")
-    texts = []
-    for position, turn in enumerate(value):
-        expected = "gpt" if position % 2 else "human"
-        if not isinstance(turn, Mapping) or turn.get("from") != expected or not isinstance(turn.get("value"), str):
-            raise DataError(f"{where}: turn {position} must be {{'from': '{expected}', 'value': <text>}}")
-        texts.append(_IMAGE_TOKEN.sub(" ", turn["value"]).strip())
-    return list(zip(texts[0::2], texts[1::2]))
+    turns = [_turn(turn, f"{where}: turn {position}") for position, turn in enumerate(value)]
+    past = turns.pop(0)[1] if turns[0][0] == "system" else ""
+    if not turns or len(turns) % 2:
+        raise DataError(f"{where}: 'conversations' must be a list of human and gpt turns in pairs")
+    pairs = []
+    for position, ((asker, question), (answerer, answer)) in enumerate(zip(turns[0::2], turns[1::2])):
+        if (asker, answerer) != ("human", "gpt"):
+            raise DataError(
+                f"{where}: turns {2 * position} and {2 * position + 1} must be from human and gpt, in this order; "
+                f"they are from {asker} and {answerer}"
+            )
+        pairs.append((f"{past} Question: {question}" if past else question, answer))
+        past = f"{past} Question: {question} Answer: {answer}".strip()
+    return pairs
+
+
+_SPEAKERS = {"user": "human", "assistant": "gpt"}
+
+
+def _turn(turn: Any, where: str) -> tuple[str, str]:
+    """(speaker, text) of `{"from": ..., "value": ...}` or `{"role": ..., "content": ...}`."""
+    turn = turn if isinstance(turn, Mapping) else {}
+    speaker, text = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
+    if isinstance(text, list) and all(isinstance(part, Mapping) for part in text):
+        text = " ".join(str(part["text"]) for part in text if "text" in part)
+    if not isinstance(speaker, str) or not isinstance(text, str):
+        raise DataError(f"{where} must be {{'from': 'human' or 'gpt', 'value': <text>}}")
+    return _SPEAKERS.get(speaker, speaker), _IMAGE_TOKEN.sub(" ", text).strip()
 
 
 def _without_suffix(path: str) -> str:
@@ -278,5 +333,8 @@ def _describe(item: Any) -> str:
     if item["type"] == "json_invalid":
         return f"not one JSON object ({item['msg']})"
     message = item["msg"].removeprefix("Value error, ")
+    if location[:1] == ["extra"]:
+        location, message = location[:2], "must be text, a finite number, true or false"
     name = f"key '{'.'.join(location)}': " if location else ""
-    return f"{name}{message} (got {item['input']!r})"
+    shown = repr(item["input"])
+    return f"{name}{message} (got {shown if len(shown) < 200 else reprlib.repr(item['input'])})"

@@ -19,9 +19,9 @@ SettingsT = TypeVar("SettingsT", bound="Settings")
 
 
 class Settings(BaseModel):
-    """Base of all settings classes; only declared fields are accepted."""
+    """Base of all settings classes; only declared fields and finite numbers are accepted."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 def nearest_name(name: str, valid: list[str]) -> str:

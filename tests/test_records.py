@@ -93,6 +93,35 @@ def _record(**changes):
     return EmotionRecord(**{**values, **changes})
 
 
+@pytest.mark.parametrize("split", ["../../x", "/tmp/x", "a/b", "..", ".build", "C:x", "a\\b", "train\n", "x" * 101])
+def test_a_split_is_a_plain_name(tmp_path, split):
+    values = {"id": "a/9", "image": "1.jpg", "split": split, "source": "a"}
+    (tmp_path / "records.jsonl").write_text(json.dumps(values))
+    with pytest.raises(DataError, match=r"records.jsonl:1: key 'split': must be a plain name.* \(record 'a/9'\)"):
+        list(read_records(tmp_path / "records.jsonl"))
+    assert _record(split="Train 1.0 für alle").split == "Train 1.0 für alle"
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "-1e999"])
+@pytest.mark.parametrize(
+    ("field", "key"),
+    [
+        ('"valence": {}', "valence"),
+        ('"action_units": {{"12": {}}}', "action_units.12"),
+        ('"box": [0, 0, {}, 4]', "box.2"),
+        ('"extra": {{"age": {}}}', "extra.age"),
+        ('"votes": {{"awe": {}}}', "votes.awe"),
+        ('"attributes": {{"brightness": {}}}', "attributes.brightness"),
+        ('"utterances": [{{"text": "!", "score": {}}}]', "utterances.0.score"),
+    ],
+)
+def test_numbers_are_finite(tmp_path, number, field, key):
+    line = f'{{"id": "a/9", "image": "1.jpg", "split": "test", "source": "a", {field.format(number)}}}'
+    (tmp_path / "records.jsonl").write_text(f"{_record().to_json()}\n{line}\n")
+    with pytest.raises(DataError, match=rf"records.jsonl:2: key '{key}': .*finite number.*a/9"):
+        list(read_records(tmp_path / "records.jsonl"))
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -155,10 +184,54 @@ def test_conversations_in_both_directions():
     items = to_conversations(given_records)
     assert [item["id"] for item in items] == ["a/image/1/categorical/0", "a/image/1/reasoning/1"]
     assert items[0]["conversations"] == [
-        {"from": "human", "value": "Which?"},
+        {"from": "human", "value": "<image>\nWhich?"},
         {"from": "gpt", "value": "Predict emotion: awe"},
     ]
     assert from_conversations(json.loads(json.dumps(items)), source="a", label_set="mikels8") == given_records
+
+
+def _turns(*texts, names=("human", "gpt"), keys=("from", "value")):
+    return [dict(zip(keys, (names[n % 2], text))) for n, text in enumerate(texts)]
+
+
+def test_follow_up_questions_contain_the_earlier_turns():
+    turns = _turns("Who is there?", "Two men.", "And the left one?", "A boy.", "Why?", "He smiles.")
+    (record,) = from_conversations([{"image": "a.jpg", "conversations": turns}])
+    past = "Question: Who is there? Answer: Two men."
+    assert [one.question for one in record.instructions] == [
+        "Who is there?",
+        f"{past} Question: And the left one?",
+        f"{past} Question: And the left one? Answer: A boy. Question: Why?",
+    ]
+    system = [{"from": "system", "value": "Be brief."}, *_turns("Who?", "A man.")]
+    (record,) = from_conversations([{"image": "a.jpg", "conversations": system}])
+    assert record.instructions[0].question == "Be brief. Question: Who?"
+
+
+def test_items_of_other_tools_are_read_or_counted():
+    messages = _turns("<image>What?", "A hill.", names=("user", "assistant"), keys=("role", "content"))
+    parts = [{"type": "image"}, {"type": "text", "text": "What?"}]
+    skipped = []
+    records = from_conversations(
+        [
+            {"conversations": _turns("Who are you?", "A model.")},
+            {"image": None, "conversations": []},
+            {"image": ["b.jpg"], "conversations": _turns("<image>\nWhat?", "A hill.")},
+            {"images": ["c.jpg"], "messages": messages},
+            {"images": ["d.jpg"], "messages": [{"role": "user", "content": parts}, messages[1]]},
+            {"image": ["b.jpg", "c.jpg"], "conversations": []},
+        ],
+        skip=skipped.append,
+    )
+    assert [record.image for record in records] == ["b.jpg", "c.jpg", "d.jpg"]
+    assert {(one.question, one.answer) for record in records for one in record.instructions} == {("What?", "A hill.")}
+    assert skipped == ["items without an image", "items without an image", "items with several images"]
+
+
+def test_an_image_has_one_split():
+    items = [{"image": "a.jpg", "split": split, "conversations": _turns("?", "!")} for split in ("train", "val")]
+    with pytest.raises(DataError, match=r"item 1 .*image 'a.jpg' is in 'val' here and in 'train' before"):
+        from_conversations(items)
 
 
 def test_published_items_with_duplicate_ids_become_separate_records():
@@ -182,7 +255,10 @@ def test_published_items_with_duplicate_ids_become_separate_records():
         ("conversation", "What?"),
     ]
     assert (second.id, second.emotion) == ("emovit/fear_00001", None)
-    assert [i.answer for i in second.instructions] == ["A man.", "At home."]
+    assert [(i.question, i.answer) for i in second.instructions] == [
+        ("Who?", "A man."),
+        ("Question: Who? Answer: A man. Question: Where?", "At home."),
+    ]
     twins = from_conversations([item("a.jpg", "?", "!"), item("a.png", "?", "!"), item("b.jpg", "?", "!")])
     assert [record.id for record in twins] == [f"conversations/{name}" for name in ("a.jpg", "a.png", "b")]
 
@@ -190,9 +266,15 @@ def test_published_items_with_duplicate_ids_become_separate_records():
 @pytest.mark.parametrize(
     ("item", "expected"),
     [
-        ({"id": 7, "conversations": []}, r"item 0 \(id 7\): 'image' is missing"),
+        ({"id": 7, "image": 3, "conversations": []}, r"item 0 \(id 7\): 'image' must be the path of an image, got 3"),
+        ({"image": ["a.jpg", None]}, "must be the path of an image"),
+        ({"image": "a.jpg", "messages": [{"role": "system", "content": "Be kind."}]}, "in pairs"),
+        ({"image": "a.jpg", "messages": [{"role": "user"}, {"role": "assistant", "content": "!"}]}, "turn 0 must be"),
         ({"image": "a.jpg", "conversations": [{"from": "human", "value": "?"}]}, "in pairs"),
-        ({"image": "a.jpg", "conversations": [{"from": "gpt", "value": "?"}] * 2}, "turn 0 must be .*human"),
+        (
+            {"image": "a.jpg", "conversations": [{"from": "gpt", "value": "?"}] * 2},
+            "turns 0 and 1 must be from human and gpt",
+        ),
         ("text", "expected an object"),
     ],
 )

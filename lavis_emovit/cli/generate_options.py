@@ -49,7 +49,9 @@ class JobOptions:
     wait: Annotated[bool, Option(help="Wait for batches. With --no-wait, repeat the command to collect.")] = True
     held_out: Annotated[list[Path] | None, Option(help="Test records that must not overlap with training data.")] = None
     check_overlap: Annotated[bool, Option(help="Reject images that are also in a test set.")] = True
-    conversations: Annotated[bool, Option("--conversations", help="Also write LLaVA-style conversations.json.")] = False
+    conversations: Annotated[
+        bool, Option("--conversations", help="Also write LLaVA-style conversations-<split>.json.")
+    ] = False
     shards: Annotated[bool, Option("--shards", help="Also build shards of every split in OUT/shards.")] = False
     preview: Annotated[int, Option(min=0, help="Images on the preview page; 0 writes no page.")] = 24
 

@@ -26,7 +26,7 @@ from lavis_emovit.records import EmotionRecord, to_conversations, write_records
 RECORDS = "records.jsonl"
 SUMMARY = "summary.json"
 MANIFEST = "manifest.json"
-CONVERSATIONS = "conversations.json"
+CONVERSATIONS = "conversations-{split}.json"
 PREVIEW = "preview.html"
 
 
@@ -48,9 +48,12 @@ def write_outputs(
     write_records(job.folder / RECORDS, job.records)
     outputs = [RECORDS]
     if conversations:
-        with atomic_writer(job.folder / CONVERSATIONS) as file:
-            json.dump(to_conversations(job.records), file, ensure_ascii=False, indent=1)
-        outputs.append(CONVERSATIONS)
+        # One file for each split, so that nobody trains on the test images.
+        for split in sorted({record.split for record in job.records}):
+            outputs.append(CONVERSATIONS.format(split=split))
+            items = to_conversations(record for record in job.records if record.split == split)
+            with atomic_writer(job.folder / outputs[-1]) as file:
+                json.dump(items, file, ensure_ascii=False, indent=1)
     steps = _merge_steps(job.folder / SUMMARY, results)
     ledger = job.ledger
     costs = {
@@ -104,7 +107,13 @@ def check_folder(folder: Path) -> None:
     """Check before any request that a job can write into a folder. DataError names what is in the way."""
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: this is a file; pass a folder for the results")
-    for name in (RECORDS, SUMMARY, MANIFEST, CONVERSATIONS, PREVIEW):
+    for name in (
+        RECORDS,
+        SUMMARY,
+        MANIFEST,
+        PREVIEW,
+        *(CONVERSATIONS.format(split=s) for s in ("train", "val", "test")),
+    ):
         if (folder / name).is_dir():
             raise DataError(f"{folder / name}: this is a folder, but a file must be written here; move it away")
     _read_steps(folder / SUMMARY)

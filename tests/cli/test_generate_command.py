@@ -68,14 +68,18 @@ def test_offline(sketch, tmp_path, capsys):
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["input"]["sha256"] == _sha256(sketch / "records.jsonl")
     assert {name: entry["sha256"] for name, entry in manifest["output"].items()} == {
-        name: _sha256(out / name) for name in ("records.jsonl", "conversations.json")
+        name: _sha256(out / name)
+        for name in ("records.jsonl", "conversations-test.json", "conversations-train.json", "conversations-val.json")
     }
     assert manifest["mix"]["name"] == "small"
     assert manifest["instructions"]["conversation"] == dict.fromkeys(manifest["instructions"]["conversation"], 6)
     assert sum(manifest["instructions"]["categorical"].values()) == 40  # 5 of 7 per class
     records = list(read_records(out / "records.jsonl"))
     assert len(records) == 80
-    items = json.loads((out / "conversations.json").read_text())
+    parts = {split: json.loads((out / f"conversations-{split}.json").read_text()) for split in ("train", "val", "test")}
+    assert all(item["split"] == split for split, part in parts.items() for item in part)
+    items = [item for part in parts.values() for item in part]
+    assert all(item["conversations"][0]["value"].startswith("<image>\n") for item in items)
     assert len(items) == sum(map(len, (record.instructions for record in records)))
     assert len(from_conversations(items, label_set="mikels8")) == sum(bool(record.instructions) for record in records)
     assert verify_shards(out / "shards" / "train").ok

@@ -136,12 +136,12 @@ def test_batches_and_exports(faces, tmp_path, capsys):
     expected = (single / "records.jsonl").read_bytes()
     assert (batches / "records.jsonl").read_bytes() == (waited / "records.jsonl").read_bytes() == expected
     written = list(read_records(waited / "records.jsonl"))
-    items = json.loads((waited / "conversations.json").read_text())
+    items = [item for path in sorted(waited.glob("conversations-*.json")) for item in json.loads(path.read_text())]
     assert len(items) == sum(len(record.instructions) for record in written) > 10
     assert verify_shards(waited / "shards" / "train").ok and (waited / "shards" / "val" / "index.json").exists()
     manifest = json.loads((waited / "manifest.json").read_text())
     assert manifest["seke"]["n_max"] == 8 and manifest["seke"]["enough"]["units"] == 0.06
-    assert set(manifest["output"]) == {"records.jsonl", "conversations.json"}
+    assert set(manifest["output"]) == {"records.jsonl", "conversations-train.json", "conversations-val.json"}
     page = (waited / "preview.html").read_text()
     assert "f/3" in page and "f/other" not in page and "Not of this run?" not in page
     assert (

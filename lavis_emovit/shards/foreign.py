@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
+import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +19,7 @@ from typing import IO, Any
 
 from lavis_emovit.emotion.labels import LabelSet, get_label_set
 from lavis_emovit.errors import DataError, bullet_list
-from lavis_emovit.files import IMAGE_SUFFIXES, atomic_writer, file_sha256
+from lavis_emovit.files import IMAGE_SUFFIXES, RARE_IMAGE_SUFFIXES, atomic_writer, file_sha256
 from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord, build_record, from_conversations, parse_record
 from lavis_emovit.shards.columns import COLUMNS_NAME, INDEX_NAME, NO_LABEL, append_sample, empty_columns, sample_crc32
 from lavis_emovit.shards.images import BadImageError, check_image
@@ -57,6 +59,9 @@ class _Sample:
     def with_suffix(self, suffixes: frozenset[str]) -> list[Member]:
         """The members whose last suffix is one of these."""
         return [member for member in self.members if f".{member.suffix.rpartition('.')[2]}" in suffixes]
+
+    def images(self) -> list[Member]:
+        return self.with_suffix(IMAGE_SUFFIXES) or self.with_suffix(RARE_IMAGE_SUFFIXES)
 
 
 def index_tars(
@@ -206,7 +211,7 @@ def _samples(path: Path) -> Iterator[_Sample]:
         if any(other.suffix == member.suffix for other in current.members):
             raise DataError(f"{path}: it contains '{member.name}' twice. Write the tar again.")
         current.members.append(member)
-        images = current.with_suffix(IMAGE_SUFFIXES)
+        images = current.images()
         if len(images) > 1:
             names = ", ".join(item.name for item in images[:_MAX_NAMED])
             raise DataError(
@@ -221,7 +226,7 @@ def _samples(path: Path) -> Iterator[_Sample]:
 
 
 def _image(tar: IO[bytes], sample: _Sample) -> tuple[Member, bytes]:
-    images = sample.with_suffix(IMAGE_SUFFIXES)
+    images = sample.images()
     if not images:
         names = ", ".join(member.name for member in sample.members[:_MAX_NAMED])
         raise BadImageError(f"no picture among its members ({names})")
@@ -239,8 +244,9 @@ def _record(
         data = _read(tar, member)
         try:
             value = json.loads(data)
-        except ValueError as error:
-            raise DataError(f"{member.name} is not JSON ({error})") from None
+        except (ValueError, RecursionError) as error:
+            reason = "nested too deeply" if isinstance(error, RecursionError) else error
+            raise DataError(f"{member.name} is not JSON ({reason})") from None
         if not isinstance(value, dict):
             raise DataError(f"{member.name} holds {type(value).__name__}, not an object")
         if {"id", "image", "split", "source"} <= value.keys():
@@ -260,7 +266,7 @@ def _record(
     if label is not None:
         base["emotion"] = label
         base["label_set"] = reading.label_set
-    texts = [_read(tar, member).decode("utf-8").strip() for member in sample.with_suffix(TEXT_SUFFIXES)]
+    texts = [_text(tar, member) for member in sample.with_suffix(TEXT_SUFFIXES)]
     texts += [str(content[name]).strip() for name in CAPTION_KEYS if content.get(name)]
     if texts and texts[0]:
         base["caption"] = texts[0]
@@ -284,19 +290,28 @@ def _label(
         value = next((content[name] for name in LABEL_KEYS if content.get(name) is not None), None)
         members = sample.with_suffix(CLASS_SUFFIXES)
         if value is None and members:
-            value = _read(tar, members[0]).decode("utf-8").strip()
+            value = _text(tar, members[0])
     if value is None or value == "":
         return None
-    if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
+    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", value):
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
         names = reading.classes or (label_set.labels if label_set is not None else ())
         if not names:
             raise DataError(f"its label is the number {value}; pass the names of the classes (`--classes`)")
-        if int(value) >= len(names):
+        if not 0 <= value < len(names):
             raise DataError(f"its label is number {value}, there are {len(names)} names, counted from 0")
-        value = names[int(value)]
+        value = names[value]
     if not isinstance(value, str):
-        raise DataError(f"its label is {value!r}, neither a name nor a number")
+        raise DataError(f"its label is {reprlib.repr(value)}, neither a name nor a number")
     return label_set.canonical(value) if label_set is not None else value
+
+
+def _text(tar: IO[bytes], member: Member) -> str:
+    try:
+        return _read(tar, member).decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{member.name} is not UTF-8 text ({error.reason})") from None
 
 
 def _read(tar: IO[bytes], member: Member) -> bytes:

@@ -11,6 +11,14 @@ from lavis_emovit.errors import DataError
 
 RECORD_SUFFIX = "json"
 _BLOCK_BYTES = 512
+_KINDS = {
+    tarfile.LNKTYPE: "a hard link to a file that is not in the tar before it",
+    tarfile.SYMTYPE: "a symbolic link",
+    tarfile.FIFOTYPE: "a pipe",
+    tarfile.CHRTYPE: "a device",
+    tarfile.BLKTYPE: "a device",
+    tarfile.GNUTYPE_SPARSE: "a sparse file",
+}
 
 
 @dataclass(frozen=True)
@@ -25,29 +33,54 @@ class Member:
 
 
 def scan_tar(path: str | os.PathLike[str]) -> list[Member]:
-    """All members in file order; reads only headers. DataError if it is not a plain tar file, or truncated."""
+    """All files in their order; reads only headers. A hard link is the file that it links to, folders are ignored.
+
+    DataError if it is not a plain tar file, is truncated, or has a member of another kind.
+    """
+    found: dict[str, Member] = {}
+    members: list[Member] = []
+    size_bytes = Path(path).stat().st_size
     try:
         with tarfile.open(path, mode="r:") as archive:
-            members = [item for item in archive if item.isfile()]
-        end = max((item.offset_data + -(-item.size // _BLOCK_BYTES) * _BLOCK_BYTES for item in members), default=0)
+            for item in archive:
+                if item.isdir():
+                    continue
+                if item.isfile() and not item.offset_data <= item.offset_data + item.size <= size_bytes:
+                    raise _truncated(path)
+                members.append(_member(path, item, found))
+                found[item.name] = members[-1]
+            end = archive.offset
         with Path(path).open("rb") as file:
             file.seek(end)
             mark = file.read(2 * _BLOCK_BYTES)
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(
             f"{path}: not a readable tar file ({error}). Get a complete, uncompressed copy, or build it again."
         ) from None
     if mark != bytes(2 * _BLOCK_BYTES):
+        raise _truncated(path)
+    return members
+
+
+def _member(path: str | os.PathLike[str], item: tarfile.TarInfo, found: dict[str, Member]) -> Member:
+    folder, _, name = item.name.rpartition("/")
+    stem, _, suffix = name.partition(".")
+    key = f"{folder}/{stem}" if folder else stem
+    if item.islnk() and item.linkname in found:
+        target = found[item.linkname]
+        return Member(key, suffix.lower(), target.offset, target.size_bytes, item.name)
+    if not item.isfile() or item.issparse():
         raise DataError(
-            f"{path}: the tar file is truncated, its end is missing. Get a complete copy, or build it again."
+            f"{path}: '{item.name}' is {_KINDS.get(item.type, 'no plain file')}, so its content is not in the tar as "
+            "it is. Write the tar again with the files themselves (`tar --dereference --hard-dereference`)."
         )
-    found = []
-    for item in members:
-        folder, _, name = item.name.rpartition("/")
-        stem, _, suffix = name.partition(".")
-        key = f"{folder}/{stem}" if folder else stem
-        found.append(Member(key, suffix.lower(), item.offset_data, item.size, item.name))
-    return found
+    return Member(key, suffix.lower(), item.offset_data, item.size, item.name)
+
+
+def _truncated(path: str | os.PathLike[str]) -> DataError:
+    return DataError(f"{path}: the tar file is truncated, its end is missing. Get a complete copy, or build it again.")
 
 
 def pair_members(path: str | os.PathLike[str], members: list[Member]) -> list[tuple[Member, Member]]:

@@ -160,6 +160,17 @@ def test_damaged_tars_are_refused(folder, damage, expected):
         pytest.param(plain(9, json=b"{"), "00009.json is not JSON", id="broken JSON"),
         pytest.param(plain(9, json=b"[1]"), "00009.json holds list, not an object", id="JSON of another kind"),
         pytest.param(plain(9, cls=b"7"), "number 7, there are 3 names", id="class out of range"),
+        pytest.param(plain(9, cls=None, json=b'{"label": -1}'), "number -1, there are 3 names", id="negative"),
+        pytest.param(plain(9, cls=b"-2"), "number -2, there are 3 names", id="negative class file"),
+        pytest.param(plain(9, json=b'{"label": true}'), "its label is True, neither a name nor a number", id="true"),
+        pytest.param(plain(9, json=b'{"cls": false}'), "its label is False, neither a name nor a number", id="false"),
+        pytest.param(plain(9, json=b'{"label": 1.0}'), "its label is 1.0, neither a name nor a number", id="fraction"),
+        pytest.param(plain(9, txt=b"caf\xe9"), "00009.txt is not UTF-8 text", id="caption in Latin-1"),
+        pytest.param(plain(9, cls=b"\xff"), "00009.cls is not UTF-8 text", id="class in no encoding"),
+        pytest.param(plain(9, json=b"\xff\xfe1"), "00009.json is not JSON", id="JSON in no encoding"),
+        pytest.param(plain(9, json=b"[" * 100_000), "00009.json is not JSON .nested too deeply", id="deep JSON"),
+        pytest.param(plain(9, json=b'{"age": NaN}'), "key 'extra.age': must be .*finite number", id="not a number"),
+        pytest.param(plain(9, json=b'{"age": 1e400}'), "key 'extra.age': must be .*finite number", id="infinite"),
     ],
 )
 def test_samples_that_cannot_be_used_are_named_or_skipped(folder, sample, expected):
@@ -192,6 +203,58 @@ def test_odd_names_are_read(folder):
 def test_labels_need_names_that_fit(folder, reading, expected):
     with pytest.raises(DataError, match=expected):
         index_tars(folder, reading)
+
+
+def test_a_superscript_is_no_number(folder):
+    write_tar(folder / "train-1.tar", plain(9, cls="²".encode()))
+    reader = ShardReader(index_tars(folder, Reading("other", classes=CLASSES)))
+    assert reader.read(4).record.emotion == "²"
+    with pytest.raises(DataError, match="unknown emotion '²'"):
+        index_tars(folder, Reading("other", label_set="mikels8"), overwrite=True)
+
+
+def add_member(path, name, kind, target=""):
+    with tarfile.open(path, "a") as tar:
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname = kind, target
+        tar.addfile(info)
+
+
+def test_hard_links_are_read(folder):
+    """GNU tar stores the second of two equal files as a hard link."""
+    path = folder / "train-1.tar"
+    add_member(path, "00008.jpg", tarfile.LNKTYPE, "00004.jpg")
+    add_member(path, "00008.cls", tarfile.LNKTYPE, "00005.cls")
+    add_member(path, "00009.jpg", tarfile.LNKTYPE, "00008.jpg")
+    reader = ShardReader(index_tars(folder, Reading("other", classes=CLASSES)))
+    assert reader.read(8).image_bytes == reader.read(9).image_bytes == jpeg(4)
+    assert [reader.read(number).record.emotion for number in (8, 9)] == ["awe", None]
+    assert verify_shards(folder).ok
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "expected"),
+    [
+        (tarfile.LNKTYPE, "gone.jpg", "a hard link to a file that is not in the tar"),
+        (tarfile.SYMTYPE, "00004.jpg", "a symbolic link"),
+        (tarfile.FIFOTYPE, "", "a pipe"),
+        (tarfile.CHRTYPE, "", "a device"),
+    ],
+)
+def test_members_that_are_no_files_are_refused(folder, kind, target, expected):
+    add_member(folder / "train-1.tar", "00008.jpg", kind, target)
+    for skip_bad in (False, True):
+        with pytest.raises(DataError, match=f"train-1.tar: '00008.jpg' is {expected}.*--hard-dereference"):
+            index_tars(folder, Reading("other", classes=CLASSES), skip_bad=skip_bad)
+
+
+@pytest.mark.parametrize("last", [("d", tarfile.DIRTYPE, ""), ("00008.jpg", tarfile.LNKTYPE, "00004.jpg")])
+def test_a_tar_may_end_in_a_folder_or_a_link(folder, last):
+    add_member(folder / "train-1.tar", *last)
+    assert index_tars(folder, Reading("other", classes=CLASSES)).num_samples in (8, 9)
+    os.truncate(folder / "train-1.tar", scan_tar(folder / "train-1.tar")[0].offset + 512)
+    with pytest.raises(DataError, match=r"train-1.tar: the tar file is truncated"):
+        scan_tar(folder / "train-1.tar")
 
 
 def test_an_empty_folder_and_duplicate_ids_are_refused(tmp_path, folder):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
 import math
 import re
@@ -15,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.files import IMAGE_SUFFIXES, RARE_IMAGE_SUFFIXES
 
 # Channel statistics of the images that CLIP and EVA-CLIP were trained on.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -58,12 +61,28 @@ def strict_decoding() -> Iterator[None]:
                 ImageFile.LOAD_TRUNCATED_IMAGES = _value_outside
 
 
+@functools.cache
+def _register_heif() -> None:
+    """Let Pillow read the images of iPhones if the package pillow-heif is installed."""
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+
+
+def readable_suffixes() -> frozenset[str]:
+    """Suffixes of images that this installation can decode and that shards accept."""
+    _register_heif()
+    return IMAGE_SUFFIXES | (RARE_IMAGE_SUFFIXES & set(Image.registered_extensions()) - {".jp2"})
+
+
 @contextmanager
 def open_strictly(source: bytes | Path) -> Iterator[Image.Image]:
     """Open an image file, or its bytes, with strict decoding inside the block; Pillow's warnings are silenced.
 
     ValueError if the image has more than `MAX_PIXELS`; Pillow's decoders raise many other kinds of exceptions.
     """
+    _register_heif()
     with warnings.catch_warnings(), strict_decoding():
         warnings.simplefilter("ignore")
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:

@@ -76,7 +76,9 @@ def import_dataset(
     source = name or (entry.name if entry is not None else root.resolve().name)
     reader = _open(dataset, entry, path, source, column or [], label_set, change or [], out)
     notes = reader.notes
+    notes.refuses_unused = entry is None  # the YAML of a published dataset names the columns on purpose
     records = list(reader.read())
+    num_read = len(records)
     differences = compare_counts(records, entry.about.published) if entry is not None else []
     if strict and (differences or notes.serious()):
         lines = bullet_list([*differences, *notes.serious()])
@@ -92,6 +94,7 @@ def import_dataset(
     total = write_records(out, records)
     splits = Counter(record.split for record in records)
     typer.echo(f"{total} records in {out}: {', '.join(f'{split} {count}' for split, count in sorted(splits.items()))}")
+    typer.echo(f"  {notes.account(num_read)}")
     for line in notes.report():
         typer.echo(f"  note: {line}")
     for line in differences:
@@ -129,6 +132,8 @@ def _general_layouts() -> list[str]:
 
 def parse_fractions(text: str) -> dict[str, float]:
     """`train=0.8,test=0.2` as split -> share. ConfigError for duplicate splits, or shares that don't sum to 1."""
+    from lavis_emovit.files import is_plain_name
+
     fractions: dict[str, float] = {}
     problems = []
     for part in text.split(","):
@@ -138,7 +143,7 @@ def parse_fractions(text: str) -> dict[str, float]:
             value = float(share)
         except ValueError:
             value = -1.0
-        if not name or not 0 <= value <= 1:
+        if not is_plain_name(name) or not 0 <= value <= 1:
             problems.append(f"'{part}' is not SPLIT=SHARE with a share from 0 to 1, as in train=0.8")
         elif name in fractions:
             problems.append(f"split '{name}' has two shares")
@@ -236,7 +241,7 @@ def _parse_columns(pairs: list[str]) -> dict[str, object]:
         field, separator, column = pair.partition("=")
         if not separator or not column:
             raise ConfigError([f"'{pair}' is not FIELD=COLUMN"], "--column")
-        values[field] = tuple(column.split(",")) if field in ("extra", "box") else column
+        values[field] = tuple(column.split(",")) if field in ("extra", "box", "ignore") else column
     return values
 
 

@@ -18,6 +18,8 @@ SUFFIX_OF_FORMAT = {
     "GIF": "gif",
     "TIFF": "tif",
     "MPO": "jpg",
+    "AVIF": "avif",
+    "HEIF": "heic",
 }
 RESIZE_JPEG_QUALITY = 95
 # Formats in which an image may be shrunk, with the options to save it.
@@ -47,7 +49,7 @@ def check_image(data: bytes) -> str:
         with open_strictly(data) as image:
             kind = image.format or ""
             if kind not in SUFFIX_OF_FORMAT:
-                raise BadImageError(f"format {kind} is not one of {', '.join(sorted(SUFFIX_OF_FORMAT))}")
+                raise BadImageError(f"format {kind} is not one of BMP, GIF, JPEG, MPO, PNG, TIFF, WEBP")
             if image.mode == "F":
                 raise BadImageError("floating-point pixels, whose range nobody knows")
             # An eighth of the size in each direction: reads all compressed data and creates few pixels.

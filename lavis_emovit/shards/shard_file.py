@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lavis_emovit.files import atomic_writer, file_sha256
+from lavis_emovit.files import atomic_writer, file_sha256, read_file
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.shards.columns import NO_LABEL, append_sample, empty_columns, sample_crc32
 from lavis_emovit.shards.images import BadImageError, check_image, shrink_image
@@ -178,7 +178,7 @@ class _NothingToWriteError(Exception):
 def _read_image(job: ShardJob, record: EmotionRecord) -> tuple[str, bytes]:
     """(suffix, bytes) of a record's image."""
     try:
-        data = Path(job.image_root, record.image).read_bytes()
+        data = read_file(Path(job.image_root, record.image))
     except OSError as error:
         raise BadImageError(f"cannot be read ({error.strerror}): {record.image}") from None
     try:

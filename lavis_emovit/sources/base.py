@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, field_validator
 
 from lavis_emovit.emotion.labels import LabelSet, LabelSetName, coarser_label
 from lavis_emovit.errors import DataError, bullet_list
+from lavis_emovit.files import parse_json, read_file
 from lavis_emovit.records import EmotionRecord, build_record
 from lavis_emovit.settings import Settings
 
@@ -29,29 +30,67 @@ ContentT = TypeVar("ContentT")
 
 
 class Notes:
-    """Skipped images and oddities. They are not faults: an import reports them, and only a strict one refuses them."""
+    """The account of a reading: rows, skipped rows, unused columns, oddities.
+
+    Skipped rows are not faults: an import reports them, and only a strict one refuses them. What a row is depends on
+    the layout: a line of a table, an entry of a list, a frame, an image in a folder.
+    """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.skipped: Counter[str] = Counter()  # reason -> number of images without a record
+        self.num_rows = 0
+        self.num_joined = 0  # rows that became part of another row's record
+        self.skipped: Counter[str] = Counter()  # reason -> number of rows without a record
+        self.examples: dict[str, list[str]] = {}  # reason -> names of skipped rows, where they help
+        self.unused: dict[str, None] = {}  # columns that no field takes, in the order of the table
+        self.refuses_unused = True  # whether a strict import refuses unused columns
         self._expected: set[str] = set()
 
     def add(self, line: str) -> None:
         self.lines.append(line)
 
-    def skip(self, reason: str, *, expected: bool = False, count: int = 1) -> None:
-        """Count an image without a record; a strict import accepts `expected` ones."""
+    def skip(self, reason: str, *, expected: bool = False, count: int = 1, example: str | None = None) -> None:
+        """Count a row without a record; a strict import accepts `expected` ones."""
         self.skipped[reason] += count
+        if example is not None:
+            self.examples.setdefault(reason, []).append(example)
         if expected:
             self._expected.add(reason)
 
     def report(self) -> list[str]:
-        return [*self.lines, *(f"{count} skipped: {reason}" for reason, count in self.skipped.items())]
+        return [*self.lines, *self._unused_line(), *(self._skipped_line(reason) for reason in self.skipped)]
+
+    def account(self, num_records: int) -> str:
+        """All rows in one sentence."""
+        parts = [f"{num_records} records", f"{self.skipped.total()} skipped"]
+        parts += [f"{self.num_joined} joined to the record of another row"] if self.num_joined else []
+        return f"{self.num_rows} rows: {', '.join(parts)}"
+
+    def to_dict(self, num_records: int) -> dict[str, Any]:
+        return {
+            "rows": self.num_rows,
+            "records": num_records,
+            "joined": self.num_joined,
+            "skipped": dict(self.skipped),
+            "skipped_rows": self.examples,
+            "unused_columns": list(self.unused),
+            "notes": self.lines,
+        }
+
+    def _skipped_line(self, reason: str) -> str:
+        found = self.examples.get(reason, [])
+        named = f" ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})" if found else ""
+        return f"{self.skipped[reason]} skipped: {reason}{named}"
+
+    def _unused_line(self) -> list[str]:
+        if not self.unused:
+            return []
+        return [f"{len(self.unused)} columns are not imported: {', '.join(self.unused)}"]
 
     def serious(self) -> list[str]:
         """The notes that a strict import refuses: all except the expected ones."""
-        unexpected = [f"{n} skipped: {reason}" for reason, n in self.skipped.items() if reason not in self._expected]
-        return [*self.lines, *unexpected]
+        unexpected = [self._skipped_line(reason) for reason in self.skipped if reason not in self._expected]
+        return [*self.lines, *(self._unused_line() if self.refuses_unused else ()), *unexpected]
 
     def log(self, name: str) -> None:
         for line in self.report():
@@ -123,6 +162,7 @@ class Reader:
         self.labels_found: set[str] = set()
         self._faults: list[tuple[str, str]] = []  # place, message
         self._num_read = 0
+        self._spellings: dict[Path, dict[str, str]] = {}  # folder -> name in composed Unicode -> name on disk
 
     # A layout defines the following.
 
@@ -199,6 +239,31 @@ class Reader:
             return None
         return {"emotion": coarse, "label_set": settings.coarsen_to}
 
+    def find_image(self, image: str) -> str | None:
+        """The image's path as the file system spells it, or None if there is no such file.
+
+        Unicode has two forms of letters with accents, and a table may use another one than the file system.
+        """
+        # `os.path.isfile` does not raise for names that no file can have.
+        if os.path.isfile(self.image_root / image):  # noqa: PTH113
+            return image
+        folder = self.image_root
+        for part in PurePosixPath(image).parts if not image.isascii() and not Path(image).is_absolute() else ():
+            if folder not in self._spellings:
+                names = os.listdir(folder) if os.path.isdir(folder) else ()  # noqa: PTH112, PTH208
+                self._spellings[folder] = {unicodedata.normalize("NFC", name): name for name in names}
+            folder /= self._spellings[folder].get(unicodedata.normalize("NFC", part), part)
+        found = folder.relative_to(self.image_root).as_posix()
+        return found if found != image and os.path.isfile(folder) else None  # noqa: PTH113
+
+    def chosen_frames(self, frames: Collection[int], every: int) -> list[int]:
+        """Every n-th of the annotated frames, in order; the account counts the others as skipped."""
+        chosen = sorted(frames)[::every]
+        self.notes.num_rows += len(frames)
+        if every > 1:
+            self.notes.skip(f"only one of {every} frames is used", expected=True, count=len(frames) - len(chosen))
+        return chosen
+
     def relative(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
 
@@ -223,11 +288,9 @@ def read_json(path: Path, kind: type[ContentT], place: str | None = None) -> Con
     """The content of a JSON file of this type, else DataError; `place` replaces the path in the message."""
     place = place or str(path)
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(read_file(path), place)
     except OSError as error:
         raise DataError(f"{place}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise DataError(f"{place}: not JSON ({error})") from None
     if not isinstance(content, kind):
         expected = "a list" if kind is list else "an object"
         raise DataError(f"{place}: expected {expected}, got {type(content).__name__}")

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.files import read_file
 from lavis_emovit.images import describe_failure, open_strictly, to_rgb
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.sources.statistics import labels_of
@@ -32,13 +33,15 @@ _HASH_SIDE = 8
 # An image of nearly one tone has no structure for a perceptual hash.
 _FLAT_RANGE = 8
 _SUFFIXES = {
-    "JPEG": {".jpg", ".jpeg", ".jpe"},
+    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
     "MPO": {".jpg", ".jpeg"},
     "PNG": {".png"},
     "WEBP": {".webp"},
     "GIF": {".gif"},
     "BMP": {".bmp"},
     "TIFF": {".tif", ".tiff"},
+    "AVIF": {".avif"},
+    "HEIF": {".heic", ".heif"},
 }
 
 
@@ -56,7 +59,7 @@ class ImageFacts:
 def check_file(path: str) -> ImageFacts:
     """Open an image, decode all of it, and compute its fingerprints. Never raises because of the file's content."""
     try:
-        data = Path(path).read_bytes()
+        data = read_file(path)
     except FileNotFoundError:
         return ImageFacts(path, fault=MISSING)
     except OSError as error:
@@ -79,7 +82,7 @@ def check_file(path: str) -> ImageFacts:
 def open_thumbnail(path: Path, min_side_px: int) -> Image.Image:
     """An image to display, decoded no larger than needed. DataError if it is missing or damaged."""
     try:
-        with open_strictly(path) as image:
+        with open_strictly(read_file(path)) as image:
             image.draft("RGB", (min_side_px, min_side_px))
             image.load()
             return _as_shown(image)

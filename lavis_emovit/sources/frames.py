@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import IMAGE_SUFFIXES
+from lavis_emovit.files import IMAGE_SUFFIXES, read_file
 
 _NUMBER_AT_END = re.compile(r"(\d+)$")
 
 
 def frames_in(folder: Path) -> dict[int, Path]:
-    """Frame number -> file, from the digits at the end of each image's name."""
+    """Frame number -> file, from the digits at the end of each image's name. DataError if two have the same number."""
     found: dict[int, Path] = {}
     if folder.is_dir():
         for path in sorted(folder.iterdir()):
             match = _NUMBER_AT_END.search(path.stem)
             if match and path.suffix.lower() in IMAGE_SUFFIXES:
-                found[int(match.group(1))] = path
+                first = found.setdefault(int(match.group(1)), path)
+                if first != path:
+                    raise DataError(f"{folder}: {first.name} and {path.name} have the same frame number; remove one")
     return found
 
 
 def number_rows(path: Path, *, header: bool = False) -> tuple[list[str], list[list[float]]]:
     """The cells of the header, if there is one, and the numbers of a text file, one row per line.
 
-    Commas, semicolons or spaces separate them. DataError names a line with another cell.
+    Commas, semicolons or spaces separate them. DataError names a line with another cell, or a number that is not
+    finite.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_file(path).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as text ({error})") from None
     names = [cell.strip() for cell in re.split(r"[,;\t]", lines[0])] if header and lines else []
@@ -38,5 +42,14 @@ def number_rows(path: Path, *, header: bool = False) -> tuple[list[str], list[li
             try:
                 rows.append([float(cell) for cell in re.split(r"[,;\s]+", line.strip())])
             except ValueError:
-                raise DataError(f"{path}, line {number}: expected numbers, got '{line.strip()[:60]}'") from None
+                rows.append([math.nan])
+            if not all(map(math.isfinite, rows[-1])):
+                raise DataError(f"{path}, line {number}: expected numbers, got '{line.strip()[:60]}'")
     return names, rows
+
+
+def whole_number(value: float, place: Path) -> int:
+    """A code, a unit or a frame as an integer; DataError for a fraction."""
+    if not value.is_integer():
+        raise DataError(f"{place}: expected a whole number, got {value:g}")
+    return int(value)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.files import parse_json
 from lavis_emovit.settings import nearest_name
 from lavis_emovit.sources.table_settings import WHITESPACE, TableSettings
 
@@ -34,22 +35,31 @@ class Fault(str):
     """What is wrong with a row, instead of the row."""
 
 
-def read_rows(path: Path, settings: TableSettings, named: Sequence[str]) -> Iterator[tuple[str, Row | str]]:
+def read_rows(
+    path: Path, settings: TableSettings, named: Sequence[str], unused: dict[str, None] | None = None
+) -> Iterator[tuple[str, Row | str]]:
     """Rows of a table with the columns `named`. DataError for a missing file or column, or a file of another format.
 
-    Yields the place of the row for messages (`line 3`), and the row (column -> value), or what is wrong with it.
+    Yields the place of the row for messages (`line 3`), and the row (column -> value), or what is wrong with it. Adds
+    the names of all other columns to `unused`.
     """
+    unused = {} if unused is None else unused
     if not path.is_file():
         raise DataError(f"{path}: no such table. It must be a file with the columns {', '.join(named)}.")
     kind = settings.format or FORMAT_OF_SUFFIX.get(path.suffix.lower())
     if kind is None:
         raise DataError(f"{path}: unknown suffix; set `format` to csv, jsonl, json or parquet")
     if kind == "parquet":
-        yield from _parquet_rows(path, named)
+        yield from _parquet_rows(path, settings, named, unused)
     elif kind == "csv":
-        yield from _csv_rows(path, settings, named)
+        yield from _csv_rows(path, settings, named, unused)
     else:
-        yield from _json_rows(path, kind, settings, named)
+        yield from _json_rows(path, kind, settings, named, unused)
+
+
+def unused_columns(present: Iterable[str], named: Sequence[str], settings: TableSettings) -> dict[str, None]:
+    """The columns that no setting names; those without a name are not columns."""
+    return {name: None for name in present if name and name not in named and name not in settings.columns.ignore}
 
 
 def check_columns(path: Path, present: Sequence[str], named: Sequence[str], hint: str = "") -> None:
@@ -84,7 +94,9 @@ def _not_text(path: Path, encoding: str, error: UnicodeError) -> DataError:
     )
 
 
-def _csv_rows(path: Path, settings: TableSettings, named: Sequence[str]) -> Iterator[tuple[str, Row | str]]:
+def _csv_rows(
+    path: Path, settings: TableSettings, named: Sequence[str], unused: dict[str, None]
+) -> Iterator[tuple[str, Row | str]]:
     csv.field_size_limit(max(csv.field_size_limit(), _MAX_CELL_CHARS))
     with path.open("rb") as file:
         encoding = _BYTE_ORDER_MARKS.get(file.read(2), settings.encoding)
@@ -107,6 +119,7 @@ def _csv_rows(path: Path, settings: TableSettings, named: Sequence[str]) -> Iter
                 cells = csv.reader(file, delimiter=delimiter, quotechar=settings.quote)
             header = list(settings.header) if settings.header else [name.strip() for name in next(cells, [])]
             check_columns(path, header, named, _other_delimiter(first, delimiter, settings, named))
+            unused |= unused_columns(header, named, settings)
             before = settings.skip_rows + (0 if settings.header else 1)
             for count, row in enumerate(cells, start=1):
                 # A quoted cell may contain line breaks, so prefer the CSV reader's own line count.
@@ -145,10 +158,12 @@ def _other_delimiter(first: str, used: str, settings: TableSettings, named: Sequ
     return ""
 
 
-def _json_rows(path: Path, kind: str, settings: TableSettings, named: Sequence[str]) -> Iterator[tuple[str, Row | str]]:
+def _json_rows(
+    path: Path, kind: str, settings: TableSettings, named: Sequence[str], unused: dict[str, None]
+) -> Iterator[tuple[str, Row | str]]:
     try:
         if kind == "json":
-            items = json.loads(path.read_text(encoding=settings.encoding))
+            items = parse_json(path.read_text(encoding=settings.encoding), str(path))
             if not isinstance(items, list):
                 raise DataError(f"{path}: expected a list of objects, got {type(items).__name__}")
             places: Iterator[tuple[str, Any]] = ((f"item {number}", item) for number, item in enumerate(items))
@@ -162,11 +177,10 @@ def _json_rows(path: Path, kind: str, settings: TableSettings, named: Sequence[s
             if missing:
                 yield place, "; ".join(f"no key '{name}'{nearest_name(name, list(item))}" for name in missing)
                 continue
+            unused |= unused_columns(item, named, settings)
             yield place, item
     except UnicodeError as error:
         raise _not_text(path, settings.encoding, error) from None
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: not JSON ({error})") from None
 
 
 def _json_lines(path: Path, encoding: str) -> Iterator[tuple[str, Any]]:
@@ -175,16 +189,20 @@ def _json_lines(path: Path, encoding: str) -> Iterator[tuple[str, Any]]:
             if not line.strip():
                 continue
             try:
-                yield f"line {number}", json.loads(line)
-            except json.JSONDecodeError as error:
-                yield f"line {number}", Fault(f"not JSON ({error})")
+                item = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                item = Fault(f"not JSON ({error})")
+            yield f"line {number}", item
 
 
-def _parquet_rows(path: Path, named: Sequence[str]) -> Iterator[tuple[str, Row | str]]:
+def _parquet_rows(
+    path: Path, settings: TableSettings, named: Sequence[str], unused: dict[str, None]
+) -> Iterator[tuple[str, Row | str]]:
     parquet = _pyarrow(path)
     try:
         file = parquet.ParquetFile(path)
         check_columns(path, file.schema_arrow.names, named)
+        unused |= unused_columns(file.schema_arrow.names, named, settings)
         number = 0
         for batch in file.iter_batches(batch_size=256, columns=list(dict.fromkeys(named))):
             for row in batch.to_pylist():

@@ -18,8 +18,8 @@ class TableColumns(Settings):
     """The column of each field of the record; only `image` must exist.
 
     `labels` has several labels in one cell. `box` is four columns (left, top, right, bottom, pixels) or one with four
-    numbers. `action_units` maps the number of a facial action unit to its column, and `extra` lists columns to copy
-    unchanged.
+    numbers. `action_units` maps the number of a facial action unit to its column, `extra` lists columns to copy
+    unchanged, and `ignore` columns that no field needs; any other column is reported.
     """
 
     image: str = "image"
@@ -37,6 +37,7 @@ class TableColumns(Settings):
     box: tuple[str, ...] = ()
     action_units: dict[int, str] = Field(default_factory=dict)
     extra: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()  # columns that are left out on purpose
 
     @field_validator("box")
     @classmethod
@@ -112,6 +113,8 @@ class TableSettings(LabelSettings):
     scales: dict[Literal["valence", "arousal", "dominance"], tuple[float, float]] = Field(default_factory=dict)
     separator: str = Field(default=",", min_length=1)  # separator of several labels in a cell
     id_from: Literal["name", "path"] = "name"  # `name` of the image file, or its whole `path` if names repeat
+    # `refuse` rows with the id of an earlier row and other values, or `leave_out` all of them. Equal rows count once.
+    repeated: Literal["refuse", "leave_out"] = "refuse"
     # `refuse` rows whose image is missing, or `leave_out` (skip and count them).
     missing: Literal["refuse", "leave_out"] = "refuse"
 

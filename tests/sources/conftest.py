@@ -134,8 +134,10 @@ def _oasis(root: Path) -> Expected:
     lines = [",Theme,Category,Source,Valence_mean,Valence_SD,Valence_N,Arousal_mean,Arousal_SD,Arousal_N"]
     for number in range(5):
         _image_file(root / "images" / f"Acorns {number}.jpg", number)
-        lines.append(f"I{number},Acorns {number},Object,Pixabay,{number + 1},0.95,102,4,1.6,101")
-    _text(root / "OASIS.csv", lines)
+        # Some themes of the published table end in a space, and its lines in a carriage return.
+        theme = f"Acorns {number}{' ' if number == 3 else ''}"
+        lines.append(f"I{number},{theme},Object,Pixabay,{number + 1},0.95,102,4,1.6,101")
+    (root / "OASIS.csv").write_bytes("\r".join(lines).encode() + b"\r")
     return Expected(5, "oasis/Acorns 0", {"valence": -1.0, "arousal": 0.0, "emotion": None})
 
 
@@ -220,6 +222,8 @@ def _ferplus(root: Path) -> Expected:
         _image_file(root / "data" / folders[usage] / f"fer{number:07d}.png", number)
         lines.append(f"{usage},fer{number:07d}.png,1,{6 if number else 0},0,0,2,0,0,0,{1 if number else 7},0")
     lines.append("Training,,0,0,0,0,0,0,0,0,0,10")
+    # As in the published table: a name twice with the same votes, and a name again for an image without a face.
+    lines += [lines[3], "PrivateTest,fer0000007.png,0,0,0,0,0,0,0,0,0,10"]
     _text(root / "fer2013new.csv", lines)
     return Expected(7, "ferplus/fer0000005", {
         "emotion": "happiness", "split": "val",

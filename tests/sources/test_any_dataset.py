@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import datasets
 import pyarrow
@@ -18,7 +19,10 @@ import pytest
 from PIL import Image
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.images import readable_suffixes
+from lavis_emovit.shards.images import check_image
 from lavis_emovit.sources.base import Notes
+from lavis_emovit.sources.checks import check_file
 from lavis_emovit.sources.readers.conversations import ConversationReader, ConversationSettings
 from lavis_emovit.sources.readers.folder import FolderReader, FolderSettings
 from lavis_emovit.sources.readers.huggingface import read_huggingface
@@ -52,6 +56,25 @@ def test_a_folder_by_class(root):
     names = {"sad": None, "happy": "Very happy"}
     chosen = _folder(root, label_names=names, label_set="labels:very happy, other")
     assert [record.id for record in chosen] == ["mine/happy/1", "mine/happy/2"]
+
+
+def test_images_of_rare_types_are_read_or_counted(root):
+    """Pillow decodes AVIF, and the images of iPhones with the package pillow-heif."""
+    Image.new("RGB", (20, 20), (9, 9, 9)).save(root / "sad" / "2.avif")
+    (root / "sad" / "3.HEIC").write_bytes(b"not decoded by the reader")
+    (root / "sad" / "4.jxl").write_bytes(b"not decoded by the reader")
+    Image.new("RGB", (20, 20), (9, 9, 9)).save(root / "sad" / "5.jfif", "JPEG")
+    notes = Notes()
+    images = [record.image for record in _folder(root, notes)]
+    readable = [name for name in ("sad/2.avif", "sad/5.jfif") if Path(name).suffix in readable_suffixes()]
+    assert images == ["happy/1.jpg", "happy/2.PNG", "sad/1.jpg", *readable]
+    assert notes.num_rows == 7 == len(images) + notes.skipped.total()
+    assert any("images of type .jxl" in line for line in notes.serious())
+    if ".heic" not in readable_suffixes():
+        assert any("1 skipped: images of type .heic" in line for line in notes.serious())
+    if ".avif" in readable_suffixes():
+        assert check_image((root / "sad" / "2.avif").read_bytes()) == "avif"
+        assert check_file(str(root / "sad" / "2.avif")).fault is None
 
 
 def test_folders_that_cannot_be_read(root):
@@ -128,7 +151,7 @@ def test_tables_of_all_formats(root, kind):
         (b"", {}, "t.csv: the file is empty; expected a table with file, mood"),
         (b"file,mood\nhappy/1.jpg,Fr\xf6hlich", {}, "not utf-8-sig text .byte 0xf6.*Set `encoding`, for example"),
         (b"file,mood\nhappy/1.jpg,hapy", {}, "line 2: unknown emotion 'hapy' .*did you mean 'happiness'"),
-        (b"file,mood\nhappy/1.jpg,sad\nhappy/1.jpg,sad", {}, "line 3: id 'mine/1' is already used in line 2"),
+        (b"file,mood\nhappy/1.jpg,sad\nhappy/1.jpg,fear", {}, "line 3: id 'mine/1' is already used in line 2"),
         (b"file,mood\n../../etc/passwd,sad", {}, "line 2: the image ../../etc/passwd is missing"),
         (b"file,mood\n/etc/hostname,sad", {}, "line 2: record: key 'image': must be a path below the image root"),
         (b'file,mood\n"happy/1.jpg,sad\nhappy/2.PNG,sad', {}, "expected 2 cells"),
@@ -167,7 +190,7 @@ def test_missing_images_can_be_skipped_and_are_counted(root):
     )
     notes = Notes()
     assert len(list(TableReader(root, table, source="mine", notes=notes).read())) == 1
-    assert notes.serious() == ["1 skipped: the image is missing"]
+    assert notes.serious() == ["1 skipped: the image is missing (gone.jpg)"]
     assert len(notes.report()) == 2
 
 

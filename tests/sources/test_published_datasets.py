@@ -1,7 +1,8 @@
 """Every dataset of the catalogue, from its published layout to records and through its LAVIS builder.
 
 - Every dataset declared by a YAML has a tiny copy in its published layout and is read from it with the expected number
-  of records and the expected fields of one record; no id repeats, no label is outside its set.
+  of records and the expected fields of one record, and every row is accounted for; no id repeats, no label is outside
+  its set.
 - Every dataset states where to get it, its licence and whether its layout was verified with a real copy, and a copy of
   another size differs from the published counts.
 - LAVIS has a builder for it by name, which builds shards of all splits from the copy; people are in one split only.
@@ -70,8 +71,9 @@ def test_every_dataset_has_a_copy(draw_published):
 @pytest.mark.parametrize("name", NAMES)
 def test_is_read_as_published(name, draw_published, tmp_path):
     expected = draw_published[name](tmp_path / "set")
-    records, image_root, _ = _read(name, tmp_path / "set", tmp_path)
+    records, image_root, notes = _read(name, tmp_path / "set", tmp_path)
     assert len(records) == expected.total
+    assert notes.num_rows == len(records) + notes.skipped.total() + notes.num_joined > 0
     assert len({record.id for record in records}) == len(records)
     for record in records:
         assert record.source == name

@@ -2,6 +2,7 @@
 
 - Every field comes from its column; empty cells stay unknown; labels become canonical.
 - A file that is empty, in another encoding, or with duplicate column names is refused, with its name.
+- Equal rows count once; unequal rows of an id are refused, or left out; every row and every column is accounted for.
 - Faulty rows are named by line with the reason, all together; unknown columns with the nearest name.
 - The photographs and the two rated sets in the shared data are read correctly.
 """
@@ -10,12 +11,14 @@ from __future__ import annotations
 
 import csv
 import os
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.sources.base import Notes
 from lavis_emovit.sources.readers.table import TableReader
 from lavis_emovit.sources.table_files import read_rows
 from lavis_emovit.sources.table_settings import TableColumns, TableSettings
@@ -94,13 +97,88 @@ def test_columns_without_a_name_do_no_harm(tmp_path):
         (",sad,,,,,,", "line 3: column 'file' is empty"),
         ("sub/b.jpg,sad", "line 3: expected 8 cells"),
         ("sub/b.jpg,sad,,,,,,,,", "line 3: expected 8 cells"),
-        ("a.jpg,sad,,,,,,", "line 3: id 'mine/a' is already used in line 2"),
+        ("a.jpg,fear,,,,,,", "line 3: id 'mine/a' is already used in line 2, with other values"),
         ("../a.jpg,sad,,,,,,", "line 3: .*"),
     ],
 )
 def test_a_faulty_row_is_named(table, row, expected):
     with pytest.raises(DataError, match=rf"labels.csv: 1 fault:\n  - {expected}"):
         _read(table(f"a.jpg,sad,,,,,,\n{row}\n"))
+
+
+def _account(path, rows, **settings):
+    """(images of the records, notes) of a table with the columns image and mood."""
+    path.write_text("image,mood\n" + rows, encoding="utf-8")
+    notes = Notes()
+    settings = TableSettings(columns={"emotion": "mood"}, label_set="ekman6", **{"file": path.name, **settings})
+    records = list(TableReader(path.parent, settings, source="mine", notes=notes).read())
+    assert notes.num_rows == len(records) + notes.skipped.total() + notes.num_joined
+    return [record.image for record in records], notes
+
+
+def test_equal_rows_are_one_record_and_unequal_rows_none(table):
+    path = table("")
+    rows = "a.jpg,sad\nsub/b.jpg,sad\na.jpg, Sad\na.jpg,sad\n"
+    images, notes = _account(path, rows)
+    assert images == ["a.jpg", "sub/b.jpg"]
+    assert notes.report() == ["2 skipped: rows that repeat an earlier row (a.jpg, a.jpg)"] and not notes.serious()
+    with pytest.raises(DataError, match=r"line 6: id 'mine/a' is already used in line 2.*repeated=leave_out"):
+        _account(path, f"{rows}a.jpg,fear\n")
+    images, notes = _account(path, f"{rows}a.jpg,fear\n", repeated="leave_out")
+    assert images == ["sub/b.jpg"]
+    assert notes.skipped["rows of one id with different values"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", "image,mood,statement,source\na.jpg,sad,He cries,web\n"),
+        ("t.jsonl", '{"image": "a.jpg", "mood": "sad", "statement": "He cries"}\n'
+                    '{"image": "sub/b.jpg", "mood": "sad", "source": {"url": "web"}}\n'),
+        ("t.csv", "image,mood,statement,source\na.jpg,sad,,\n"),
+    ],
+)  # fmt: skip
+def test_columns_that_no_field_takes_are_named(table, tmp_path, name, content):
+    table("")
+    (tmp_path / name).write_text(content)
+
+    def note(**columns):
+        notes = Notes()
+        settings = TableSettings(file=name, columns={"emotion": "mood", **columns}, label_set="ekman6")
+        list(TableReader(tmp_path, settings, source="mine", notes=notes).read())
+        return notes
+
+    assert note().report() == note().serious() == ["2 columns are not imported: statement, source"]
+    assert note(ignore=("source", "statement")).report() == []
+    notes = note()
+    notes.refuses_unused = False
+    assert notes.report() and not notes.serious()
+
+
+def test_a_filled_column_without_a_name_is_reported(table):
+    notes = Notes()
+    path = table("a.jpg,sad,,,,,,,\nsub/b.jpg,sad,,,,,,,lost\n", head=HEAD[:-1] + ",\n")
+    settings = TableSettings(file=path.name, columns=COLUMNS, label_set="ekman6")
+    list(TableReader(path.parent, settings, source="mine", notes=notes).read())
+    assert list(notes.unused) == ["(no name)"]
+
+
+@pytest.mark.parametrize(("in_table", "on_disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+@pytest.mark.parametrize("name", ["Renée/Café.jpg", "Málaga/plain.jpg", "plain/Ünï Çöde.jpg"])
+def test_accents_match_in_both_forms_of_unicode(table, tmp_path, in_table, on_disk, name):
+    image = tmp_path / unicodedata.normalize(on_disk, name)
+    image.parent.mkdir()
+    image.write_bytes(b"not decoded")
+    rows = unicodedata.normalize(in_table, f"{name},sad\n{name}2,sad\n")
+    images, notes = _account(table(""), rows, missing="leave_out")
+    assert images == [unicodedata.normalize(on_disk, name)]
+    assert notes.report() == [f"1 skipped: the image is missing ({unicodedata.normalize(in_table, name)}2)"]
+
+
+def test_rows_that_fit_no_where_are_counted(table):
+    files = [{"path": "labels.csv", "where": {"mood": label}} for label in ("sad", "fear")]
+    images, notes = _account(table(""), "a.jpg,sad\nsub/b.jpg,anger\n", files=files)
+    assert images == ["a.jpg"] and notes.serious() == ["1 skipped: rows of labels.csv that fit no `where`"]
 
 
 def test_missing_tables_columns_and_label_sets(table, tmp_path):

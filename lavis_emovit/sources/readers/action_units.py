@@ -25,7 +25,7 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
 from lavis_emovit.sources.base import Reader
-from lavis_emovit.sources.frames import frames_in, number_rows
+from lavis_emovit.sources.frames import frames_in, number_rows, whole_number
 
 _NOT_CODED = 9
 _MAX_INTENSITY = 5
@@ -90,7 +90,7 @@ class ActionUnitReader(Reader, layout="action_units"):
                 intensities, occurrences = self._codes(files)
                 images = frames_in(self._frame_folder((person, task)))
                 clip = "_".join(part for part in (person, task) if part)
-                for frame in sorted({*intensities, *occurrences})[:: self.settings.every]:
+                for frame in self.chosen_frames({*intensities, *occurrences}, self.settings.every):
                     image = images.get(frame + self.settings.frame_offset)
                     if image is None:
                         self.notes.skip("coded frames without an image")
@@ -117,7 +117,7 @@ class ActionUnitReader(Reader, layout="action_units"):
                     if len(row) != 2 or not (0 <= row[1] <= _MAX_INTENSITY or row[1] == _NOT_CODED):
                         raise DataError(f"{path}: expected frame and intensity (0 to 5, or 9), got {row}")
                     if row[1] != _NOT_CODED and self._is_kept(unit):
-                        intensities.setdefault(int(row[0]), {})[unit] = row[1]
+                        intensities.setdefault(whole_number(row[0], path), {})[unit] = row[1]
                 continue
             header, rows = number_rows(path, header=True)
             try:
@@ -127,9 +127,11 @@ class ActionUnitReader(Reader, layout="action_units"):
             for row in rows:
                 if len(row) != len(header):
                     raise DataError(f"{path}: expected {len(header)} numbers per line as in the header, got {len(row)}")
+                if not set(row[1:]) <= {0, 1, _NOT_CODED}:
+                    raise DataError(f"{path}: frame {row[0]:g} has codes other than 0, 1 and {_NOT_CODED}")
                 for number, value in zip(units, row[1:]):
-                    if value in (0, 1) and self._is_kept(number):
-                        occurrences.setdefault(int(row[0]), {})[number] = value
+                    if value != _NOT_CODED and self._is_kept(number):
+                        occurrences.setdefault(whole_number(row[0], path), {})[number] = value
         return intensities, occurrences
 
     def _is_kept(self, unit: int) -> bool:

@@ -10,6 +10,7 @@ followed by a class number per line; `AU1,AU2,...`. The n-th line after it belon
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -88,7 +89,7 @@ class AffWild2Reader(Reader, layout="aff_wild2"):
             with self.collect_faults():
                 annotated = _read_annotations([path for _, path in found])
             images = frames_in(self.root / self.settings.frames / video)
-            for frame in sorted(annotated)[:: self.settings.every]:
+            for frame in self.chosen_frames(annotated, self.settings.every):
                 image = images.get(frame)
                 if image is None:
                     self.notes.skip("annotated frames without an image of the face", expected=True)
@@ -123,7 +124,7 @@ def _add_annotations(path: Path, annotated: dict[int, dict[str, Any]]) -> None:
     folded = [name.casefold() for name in names]
     if folded == ["valence", "arousal"]:
         kind, width = "va", 2
-    elif folded and all(name.startswith("au") and name[2:].isdigit() for name in folded):
+    elif folded and all(re.fullmatch("au[0-9]{1,3}", name) for name in folded):
         kind, width = "au", len(names)
     elif "neutral" in folded:
         kind, width = "expression", 1
@@ -137,6 +138,8 @@ def _add_annotations(path: Path, annotated: dict[int, dict[str, Any]]) -> None:
             annotated.setdefault(frame, {}).update({"valence": row[0], "arousal": row[1]})
         elif kind == "va" and -5 not in row:
             raise DataError(f"{path}, line {frame + 1}: valence and arousal must be in [-1, 1], or -5")
+        elif kind == "au" and not set(row) <= {-1, 0, 1}:
+            raise DataError(f"{path}, line {frame + 1}: action units must be 0, 1 or -1")
         elif kind == "au" and (coded := {int(n[2:]): v for n, v in zip(folded, row) if v in (0, 1)}):
             annotated.setdefault(frame, {})["action_units"] = coded
         elif kind == "expression" and row[0] != -1:

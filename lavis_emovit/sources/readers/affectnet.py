@@ -47,7 +47,12 @@ class AffectNetReader(Reader, layout="affectnet"):
     def records(self) -> Iterator[EmotionRecord]:
         for folder, split in self.settings.folders.items():
             annotations = self.root / folder / "annotations"
-            for number, image in sorted(frames_in(self.root / folder / "images").items()):
+            images = frames_in(self.root / folder / "images")
+            others = sum(path.is_file() for path in (self.root / folder / "images").iterdir()) - len(images)
+            self.notes.num_rows += len(images) + others
+            if others:
+                self.notes.skip("files that are no numbered images", count=others)
+            for number, image in sorted(images.items()):
                 with self.collect_faults():
                     code = _number(annotations / f"{image.stem}_exp.npy")
                     if code not in range(len(EXPRESSIONS)):

@@ -17,7 +17,7 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
 from lavis_emovit.sources.base import Reader
-from lavis_emovit.sources.frames import frames_in, number_rows
+from lavis_emovit.sources.frames import frames_in, number_rows, whole_number
 
 EMOTION_OF_CODE = {
     1: "anger", 2: "contempt", 3: "disgust", 4: "fear", 5: "happiness", 6: "sadness", 7: "surprise",
@@ -53,11 +53,12 @@ class CkPlusReader(Reader, layout="ck_plus"):
 
     def records(self) -> Iterator[EmotionRecord]:
         for label_file in sorted((self.root / self.settings.emotions).glob("*/*/*_emotion.txt")):
+            self.notes.num_rows += 1
             with self.collect_faults():
                 _, rows = number_rows(label_file)
                 if len(rows) != 1 or len(rows[0]) != 1:
                     raise DataError(f"{label_file}: expected one number, the emotion")
-                code = int(rows[0][0])
+                code = whole_number(rows[0][0], label_file)
                 if code == 0:
                     self.notes.skip("sequences labelled neutral", expected=True)
                 elif code not in EMOTION_OF_CODE:
@@ -95,7 +96,7 @@ class CkPlusReader(Reader, layout="ck_plus"):
         for row in number_rows(path)[1] if path.is_file() else ():
             if len(row) != 2:
                 raise DataError(f"{path}: expected an action unit and an intensity on every line")
-            unit, intensity = int(row[0]), row[1]
+            unit, intensity = whole_number(row[0], path), row[1]
             if not intensity:
                 ungraded.append(str(unit))
             units[unit] = intensity or self.settings.ungraded_intensity

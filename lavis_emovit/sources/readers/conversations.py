@@ -1,22 +1,27 @@
-"""Reader of LLaVA-style `conversations` JSON, the format of EmoVIT's own instruction files."""
+"""Reader of LLaVA-style `conversations` JSON or JSON lines, the format of EmoVIT's own instruction files."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from lavis_emovit.emotion.labels import LabelSetName, get_label_set
 from lavis_emovit.errors import DataError
+from lavis_emovit.files import parse_json, read_file
 from lavis_emovit.records import EmotionRecord, from_conversations
 from lavis_emovit.settings import Settings
 from lavis_emovit.sources.base import Reader, read_json
+
+_KEYS = frozenset({
+    "id", "image", "images", "conversations", "messages", "kind", "provenance", "split", "emotion"
+})  # fmt: skip
 
 
 class ConversationSettings(Settings):
     """A file of conversations."""
 
-    file: str = "train.json"  # the JSON list, below the root of the dataset
+    file: str = "train.json"  # the JSON list, or JSON lines, below the root of the dataset
     images: str = ""  # folder that the items' image paths are relative to, below the root
     label_set: LabelSetName | None = None  # label set of the emotions in the items or in their categorical answers
     split: str = "train"  # split of items without one
@@ -39,14 +44,29 @@ class ConversationReader(Reader, layout="conversations"):
         return [self.place]
 
     def check(self) -> None:
-        items = read_json(self.place, list)
+        items = self._items()
+        self.notes.num_rows = len(items)
+        for item in items:
+            if isinstance(item, dict):
+                self.notes.unused |= dict.fromkeys(name for name in item if name not in _KEYS)
         self._records = from_conversations(
             items,
             source=self.source,
             split=self.settings.split,
             label_set=self.settings.label_set,
             place=str(self.place),
+            skip=self.notes.skip,
         )
+        self.notes.num_joined = len(items) - self.notes.skipped.total() - len(self._records)
+
+    def _items(self) -> list[Any]:
+        if self.place.suffix.lower() not in (".jsonl", ".ndjson"):
+            return read_json(self.place, list)
+        try:
+            lines = read_file(self.place).splitlines()
+        except OSError as error:
+            raise DataError(f"{self.place}: cannot be read ({error.strerror})") from None
+        return [parse_json(line, f"{self.place}:{n}") for n, line in enumerate(lines, start=1) if line.strip()]
 
     def records(self) -> Iterator[EmotionRecord]:
         labels = get_label_set(self.settings.label_set) if self.settings.label_set is not None else None
@@ -58,7 +78,9 @@ class ConversationReader(Reader, layout="conversations"):
                 if labels is not None and record.emotion is not None:
                     changes["emotion"] = labels.canonical(record.emotion)
                 image = changes.get("image", record.image)
-                # `os.path.isfile` does not raise for names that no file can have.
-                if self.settings.check_images and not os.path.isfile(self.root / image):  # noqa: PTH113
-                    raise DataError(f"the image {image} is missing below {self.root}")
+                if self.settings.check_images:
+                    found = self.find_image(image)
+                    if found is None:
+                        raise DataError(f"the image {image} is missing below {self.root}")
+                    changes["image"] = found
                 yield record.model_copy(update=changes)

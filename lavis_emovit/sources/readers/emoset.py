@@ -62,6 +62,7 @@ class EmosetReader(Reader, layout="emoset"):
         for split in self.splits if self.splits is not None else EMOSET_SPLITS:
             for number, entry in enumerate(self._split_list(split)):
                 place = f"{split}.json, entry {number}"
+                self.notes.num_rows += 1
                 with self.collect_faults():
                     record = self._entry(entry, place, split)
                     first = seen.setdefault(record.id, place)
@@ -85,9 +86,10 @@ class EmosetReader(Reader, layout="emoset"):
                 f"got {type(entry).__name__}{length}: {json.dumps(entry)[:120]}"
             )
         emotion = _canonical(str(entry[0]), place)
-        image, annotation_path = _plain(str(entry[-2])), _plain(str(entry[-1]))
-        if not (self.root / image).is_file():
-            raise DataError(f"{place}: the image {image} is missing")
+        named, annotation_path = _plain(str(entry[-2])), _plain(str(entry[-1]))
+        image = self.find_image(named)
+        if image is None:
+            raise DataError(f"{place}: the image {named} is missing")
         annotation_place = f"{place}: {annotation_path}"
         annotation = read_json(self.root / annotation_path, dict, annotation_place)
         stated = annotation.get("emotion")
@@ -119,10 +121,10 @@ class EmosetReader(Reader, layout="emoset"):
         if not path.is_file():
             logger.warning("%s: no info.json, attribute values are not checked against it", self.root)
             return {}
+        content = read_json(path, dict)
         try:
-            content = json.loads(path.read_bytes())
             return {name: {label.strip() for label in content[name]["label2idx"]} for name in (*_NAMES, "object")}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             text = f"{type(error).__name__}: {error}"
             raise DataError(f"{path}: not EmoSet's info.json ({text}). Unpack it again.") from None
 

@@ -66,6 +66,7 @@ class EmoticReader(Reader, layout="emotic"):
             for number, entry in enumerate(_several(self._content.get(split))):
                 for person_number, person in enumerate(_several(getattr(entry, "person", None))):
                     place = f"{split}, entry {number}, person {person_number}"
+                    self.notes.num_rows += 1
                     with self.collect_faults():
                         record = self._person(split, entry, person, person_number, place)
                         if record.id in seen:
@@ -88,9 +89,10 @@ class EmoticReader(Reader, layout="emotic"):
                 rated = person.annotations_continuous
         except (AttributeError, TypeError, ValueError) as error:
             raise DataError(f"{place}: not an entry of EMOTIC ({error})") from None
-        image = "/".join(part for part in (self.settings.images, folder, name) if part)
-        if not (self.root / image).is_file():
-            raise DataError(f"{place}: the image {image} is missing below {self.root}")
+        named = "/".join(part for part in (self.settings.images, folder, name) if part)
+        image = self.find_image(named)
+        if image is None:
+            raise DataError(f"{place}: the image {named} is missing below {self.root}")
         labels = get_label_set("emotic26")
         try:
             chosen = sorted({labels.canonical(str(category)) for category in _several(categories)})

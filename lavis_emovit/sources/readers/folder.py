@@ -12,7 +12,8 @@ from pydantic import Field, field_validator
 
 from lavis_emovit.emotion.labels import LabelSet, get_label_set
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import IMAGE_SUFFIXES
+from lavis_emovit.files import IMAGE_SUFFIXES, RARE_IMAGE_SUFFIXES
+from lavis_emovit.images import readable_suffixes
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.sources.base import LabelSettings, Reader
 
@@ -72,7 +73,12 @@ class FolderReader(Reader, layout="folder"):
         regex = self.settings.regex()
         self._fitting: _Fitting = []
         strays = []
+        readable = readable_suffixes()
         for path in _images_below(start):
+            self.notes.num_rows += 1
+            if (suffix := path.suffix.lower()) not in readable:
+                self.notes.skip(f"images of type {suffix}, which Pillow cannot read here (docs/datasets.md)")
+                continue
             image = self.relative(path)
             match = regex.fullmatch(image[: -len(path.suffix)])
             if match is None:
@@ -150,5 +156,5 @@ def _images_below(folder: Path) -> Iterator[Path]:
         # Sorted, so that every machine gives the same order; hidden folders have thumbnails and the like.
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES | RARE_IMAGE_SUFFIXES:
                 yield Path(directory, name)

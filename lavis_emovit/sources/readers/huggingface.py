@@ -12,7 +12,7 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.sources.base import Notes
 from lavis_emovit.sources.readers.table import TableReader
-from lavis_emovit.sources.table_files import Row, check_columns
+from lavis_emovit.sources.table_files import Row, check_columns, unused_columns
 from lavis_emovit.sources.table_settings import TableFile, TableSettings
 
 # Columns that are added to the rows.
@@ -71,6 +71,7 @@ class HuggingFaceReader(TableReader, layout="huggingface"):
             if not hasattr(part, "features") or not hasattr(part, "__len__"):
                 raise DataError(f"expected a datasets.Dataset or DatasetDict, got {type(part).__name__}")
             check_columns(self.place, list(part.features), self.settings.named())
+            self.notes.unused |= unused_columns(part.features, self.settings.named(), self.settings)
         changes: dict[str, Any] = {}
         emotion = self.settings.columns.emotion
         self._names: list[str] | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +19,8 @@ from lavis_emovit.sources.table_settings import TableFile, TableSettings, fill
 
 _NUMBERS = ("valence", "arousal", "dominance", "score")
 _TEXTS = ("id", "emotion", "split", "caption", "group", "utterance")
+
+_CONTRADICTION = "rows of one id with different values"
 
 
 class TableReader(Reader, layout="table"):
@@ -75,45 +76,82 @@ class TableReader(Reader, layout="table"):
         tables = self.settings.tables()
         for table in tables:
             named = [*self.settings.named(), *table.where]
-            for line, row in read_rows(self.root / table.path, self.settings, named):
+            for line, row in read_rows(self.root / table.path, self.settings, named, self.notes.unused):
                 # The head of the message names a single table.
                 yield line if len(tables) == 1 else f"{table.path}, {line}", row, table
 
     def records(self) -> Iterator[EmotionRecord]:
-        self._first_place: dict[str, str] = {}
+        if self.settings.repeated == "refuse":
+            yield from self._records()
+            return
+        for record in list(self._records()):
+            if record.id in self._contradicted:
+                self.notes.skip(_CONTRADICTION, expected=True, example=record.image)
+            else:
+                yield record
+
+    def _records(self) -> Iterator[EmotionRecord]:
+        self._first: dict[str, tuple[str, int]] = {}  # id -> place of its row, hash of its record
+        self._contradicted: set[str] = set()
         self._num_embedded = 0
+        # Table -> its rows, once for each of its `where`, and the rows that fit one.
+        passes: Counter[str] = Counter()
+        taken: Counter[str] = Counter()
         # Image -> (place of its first row, fields so far), for rows that are gathered.
         drafts: dict[str, tuple[str, dict[str, Any]]] = {}
         for place, row, table in self.rows():
             with self.collect_faults(place):
                 if not isinstance(row, dict):
                     raise DataError(row)
+                passes[table.path] += 1
                 cells = {name: _text(value) for name, value in row.items()}
                 if any(cells.get(column) != value for column, value in table.where.items()):
                     continue
+                taken[table.path] += 1
+                if cells.get(""):
+                    self.notes.unused.setdefault("(no name)")
                 values = self._values(row, cells, table)
                 if values is None:
                     continue
                 if self.settings.gather:
+                    self.notes.num_joined += values["image"] in drafts
                     _gather(drafts, place, values)
-                else:
-                    yield self._unique(place, values)
+                elif (record := self._unique(place, values)) is not None:
+                    yield record
+        for path, count in passes.items():
+            num_rows = count // max(1, sum(table.path == path for table in self.settings.tables()))
+            self.notes.num_rows += num_rows
+            if num_rows > taken[path]:
+                self.notes.skip(f"rows of {path} that fit no `where`", count=num_rows - taken[path])
         for place, draft in drafts.values():
             with self.collect_faults(place):
                 counts = draft.pop("counts")
                 votes = self._decided(dict(counts)) if counts else {}
-                if votes is not None:
-                    yield self._unique(place, draft | votes)
+                if votes is not None and (record := self._unique(place, draft | votes)) is not None:
+                    yield record
 
-    def _unique(self, place: str, values: dict[str, Any]) -> EmotionRecord:
+    def _unique(self, place: str, values: dict[str, Any]) -> EmotionRecord | None:
+        """The record of a row; None if the row repeats an earlier one, or contradicts it and may be left out."""
         path = PurePosixPath(values["image"])
         # The id has the image's folders only if names repeat.
         name = values.pop("id", None) or (path.stem if self.settings.id_from == "name" else str(path.with_suffix("")))
         record = self.record("record", **{"split": self.settings.default_split, **values, "id": name})
-        first = self._first_place.setdefault(record.id, place)
-        if first != place:
-            raise DataError(f"id '{record.id}' is already used in {first}; name an id column, or take ids from paths")
-        return record
+        # An image inside a table has no name to compare it by.
+        content = hash(place if self._extracts else record.to_json())
+        first, first_content = self._first.setdefault(record.id, (place, content))
+        if first == place:
+            return record
+        if content == first_content:
+            self.notes.skip("rows that repeat an earlier row", expected=True, example=record.image)
+        elif self.settings.repeated == "leave_out":
+            self._contradicted.add(record.id)
+            self.notes.skip(_CONTRADICTION, expected=True, example=record.image)
+        else:
+            raise DataError(
+                f"id '{record.id}' is already used in {first}, with other values; name an id column, take ids from "
+                "paths (`--set id_from=path`), or leave out all such rows (`--set repeated=leave_out`)"
+            )
+        return None
 
     def _values(self, row: Row, cells: dict[str, str], table: TableFile) -> dict[str, Any] | None:
         """The non-empty cells of a row as fields of a record; None for a row to skip."""
@@ -173,13 +211,13 @@ class TableReader(Reader, layout="table"):
                 return None
             raise DataError(f"column '{column}' is empty")
         image = str(PurePosixPath(table.images or "", image.replace("\\", "/")))
-        # `os.path.isfile` does not raise for names that no file can have.
-        if not os.path.isfile(self.image_root / image):  # noqa: PTH113
+        found = self.find_image(image)
+        if found is None:
             if settings.missing == "leave_out":
-                self.notes.skip("the image is missing")
+                self.notes.skip("the image is missing", example=image)
                 return None
             raise DataError(f"the image {image} is missing below {self.image_root}")
-        return image
+        return found
 
     def _label(self, values: dict[str, Any], cells: dict[str, str], image: str) -> bool:
         """Add the label from a column, a path or votes; False for a row to skip."""

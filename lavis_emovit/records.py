@@ -27,6 +27,8 @@ INSTRUCTION_KINDS: tuple[str, ...] = get_args(InstructionKind)
 _CATEGORICAL_ANSWER = re.compile(r"^\s*predict(?:ed)? emotion:\s*([^.\n]+?)\s*\.?\s*$", re.IGNORECASE)
 _IMAGE_TOKEN = re.compile(r"\s*<image>\s*")
 _VOTE_SUM_TOLERANCE = 0.01
+OCCURRENCE_THRESHOLD = 0.5
+"""Value from which an action unit without intensities, 1 or 0, is active."""
 _MAX_BAD_LINES = 20
 
 
@@ -119,6 +121,21 @@ class EmotionRecord(Settings):
         if value is not None and not (value[0] < value[2] and value[1] < value[3]):
             raise ValueError("must be (left, top, right, bottom) with left < right and top < bottom")
         return value
+
+    @property
+    def occurrence_only(self) -> frozenset[int]:
+        """The action units that are present or absent without an intensity: coded so, ungraded, or completed by SEKE."""
+        listed = [str(self.extra.get(key, "")).split(",") for key in ("occurrence_only", "ungraded_action_units")]
+        completed = [word.removeprefix("unit:") for word in str(self.extra.get("seke_given", "")).split()]
+        return frozenset(int(unit) for units in (*listed, completed) for unit in units if unit.strip().isdecimal())
+
+    def active_units(self, active_from: float = 1.0) -> dict[int, bool]:
+        """Coded action unit -> whether it is active: from this intensity, or present if it has none."""
+        only = self.occurrence_only
+        return {
+            unit: intensity >= (OCCURRENCE_THRESHOLD if unit in only else active_from)
+            for unit, intensity in (self.action_units or {}).items()
+        }
 
     def to_json(self) -> str:
         """One line of JSON, without the fields that have their default value."""

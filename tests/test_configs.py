@@ -4,6 +4,7 @@ Properties:
 - it opens with its purpose, what it needs, how it is launched, an override and what it costs; the launch command names
   a recipe that is there;
 - every recipe is valid, and so is the recipe that a file names together with the file's own override;
+- a suite scores the official split of a dataset that has one;
 - the launch command of a dataset that no recipe names holds for a copy of the recipe that names it;
 - every override example does what it says: the setting that it names is known, a misspelt one is refused.
 """
@@ -101,7 +102,11 @@ def test_recipe_is_valid(path):
         suite = _resolved(path, [])["suite"]
         assert suite["models"] and suite["benchmarks"]
         for benchmark in suite["benchmarks"].values():
-            assert (ROOT / "lavis_configs" / "datasets" / benchmark["dataset"]).is_dir()
+            file = ROOT / "lavis_configs" / "datasets" / benchmark["dataset"] / "defaults.yaml"
+            defaults = yaml.safe_load(file.read_text())["datasets"][benchmark["dataset"]]
+            # A dataset with an official test or validation split is scored on it, not on a part of its training split.
+            published = {*defaults["about"].get("published", {}).get("splits", {})} & {"val", "test"}
+            assert not published or benchmark["split"] in published
         return
     config = Config.load(path)
     assert config.run.task == "emotion_instruction"

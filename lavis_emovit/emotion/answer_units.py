@@ -21,6 +21,9 @@ UnitStatus = Literal["ok", "invalid", "ambiguous", "refused"]
 
 MAX_INTENSITY = 5.0
 _HIGHEST_UNIT = 64  # FACS includes head and eye positions
+# Their names count as a mention in every answer. Names of other units, such as "blink", are also everyday words, and
+# count only if the unit is asked about.
+_ALWAYS_NAMED = (*FACIAL_UNITS, 16)
 
 # "au6", "au 06", "aus 6", "action unit 6", "au12_r", with or without a FACS letter, and "r12a" for one side.
 _UNIT = r"0?(?P<unit>\d{1,2})(?:_[rc])?(?P<letter>[a-e])?(?![\w%]|\.\d)"
@@ -98,7 +101,7 @@ class UnitAnswer:
 def read_action_units(text: str, units: Collection[int] = FACIAL_UNITS) -> UnitAnswer:
     """Read the requested action units from an answer; other units in the answer are ignored."""
     plain = _normalise(text)
-    mentions = _mentions(plain)
+    mentions = _mentions(plain, units)
     if _NO_LIST.search(plain):
         return UnitAnswer({f"AU{unit}": None for unit in units}, "ambiguous")
     found: dict[int, set[float | None]] = {}
@@ -122,7 +125,7 @@ def _agreed(values: set[float | None]) -> float | None:
     return next(iter(values)) if len(values) == 1 else None
 
 
-def _mentions(plain: str) -> list[_Mention]:
+def _mentions(plain: str, units: Collection[int]) -> list[_Mention]:
     matches: list[re.Match[str]] = []
     pairs = _pairs(plain)
     if pairs:
@@ -146,7 +149,7 @@ def _mentions(plain: str) -> list[_Mention]:
     unit_from = {mention.start: mention.unit for mention in by_number}
     unit_to = {mention.end: mention.unit for mention in by_number}
     by_name = []
-    for match in _names().finditer(plain):
+    for match in _names(frozenset({*_ALWAYS_NAMED, *units})).finditer(plain):
         unit = int(str(match.lastgroup).removeprefix("unit"))
         # "AU6 (cheek raiser)" and "cheek raiser (AU6)" are one mention.
         beside = {unit_to.get(match.start() - gap) for gap in range(6)}
@@ -222,6 +225,10 @@ _VERBS = {
     "raiser": "rais(?:er|ers|e|es|ed|ing)",
     "lowerer": "lower(?:er|s|ed|ing)?",
     "wrinkler": "wrinkl(?:er|e|es|ed|ing)",
+    "funneler": "funnel(?:er|ers|s|ed|ing)?",
+    "puckerer": "pucker(?:er|ers|s|ed|ing)?",
+    "blink": "blink(?:s|ed|ing)?",
+    "thrust": "thrust(?:s|ing)?",
     "puller": "pull(?:er|s|ed|ing)?",
     "tightener": "tighten(?:er|s|ed|ing)?",
     "depressor": "depress(?:or|ed|ing)",
@@ -233,10 +240,11 @@ _VERBS = {
 
 
 @functools.cache
-def _names() -> re.Pattern[str]:
-    """Pattern of the FACS names, with all forms of the verb; the group `unit6` is the name of unit 6."""
+def _names(units: frozenset[int]) -> re.Pattern[str]:
+    """Pattern of the FACS names of units, with all forms of the verb; the group `unit6` is the name of unit 6."""
     names = (
         rf"(?P<unit{unit}>" + r"[\s-]+".join(_VERBS.get(word, rf"{word}s?") for word in name.split()) + ")"
         for unit, name in facial_priors().units.items()
+        if unit in units
     )
     return re.compile(rf"\b(?:{'|'.join(names)})\b")

@@ -78,6 +78,10 @@ class FacialPriors(Settings):
             raise ValueError(f"'units' must also name action units {missing}")
         return self
 
+    def unit_name(self, unit: int) -> str:
+        """The FACS name of an action unit; a general one for a number that the tables do not contain."""
+        return self.units.get(unit, "facial action")
+
     def unit_shares(self, expression: str, units: Collection[int] = FACIAL_UNITS) -> dict[int, float]:
         """For each of `units`, the share of the expression's prototypes that contain it."""
         prototypes = self._prior(expression).prototypes

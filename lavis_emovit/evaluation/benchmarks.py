@@ -52,7 +52,7 @@ class BenchmarkSettings(Settings):
         slices: fields of the records by which metrics are split (`source`, `attributes.scene`, `extra.gender`).
         max_new_tokens: longest generated answer; null: enough for the kind.
         subject: of questions for valence and arousal: the feeling that a `picture` evokes, or the state of a `face`.
-        active_from: intensity from which an action unit counts as active.
+        active_from: intensity from which an action unit counts as active; one without intensities is active if present.
     """
 
     dataset: str = Field(min_length=1)
@@ -194,6 +194,7 @@ class Truth:
     label: str | None = None  # canonical name of the emotion
     votes: dict[str, float] | None = None  # label -> share
     values: dict[str, float] | None = None  # `valence`, `arousal`, or `AU12` -> intensity
+    occurrence_only: tuple[str, ...] = ()  # the action units with 1 and 0 instead of an intensity
 
 
 def truth_of(record: EmotionRecord, benchmark: BenchmarkSettings, label_set: LabelSet | None) -> Truth | None:
@@ -209,7 +210,9 @@ def truth_of(record: EmotionRecord, benchmark: BenchmarkSettings, label_set: Lab
     if benchmark.kind == "action_units":
         if not record.action_units:
             return None
-        return Truth(values={f"AU{unit}": level for unit, level in sorted(record.action_units.items())})
+        only = tuple(f"AU{unit}" for unit in sorted(record.occurrence_only & record.action_units.keys()))
+        values = {f"AU{unit}": level for unit, level in sorted(record.action_units.items())}
+        return Truth(values=values, occurrence_only=only)
     if benchmark.kind == "caption":
         return Truth()
     if record.emotion is None or label_set is None:

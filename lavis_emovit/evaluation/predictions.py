@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from lavis_emovit.emotion.answers import AnswerStatus
 from lavis_emovit.errors import DataError
+from lavis_emovit.records import OCCURRENCE_THRESHOLD
 
 # On every line, `null` if a row has none; other keys are only on the lines of rows that have them.
 _ALWAYS_WRITTEN = frozenset({"instance_id", "record_id", "label", "prediction", "scores", "image", "answer"})
@@ -36,6 +37,7 @@ class PredictionRow(BaseModel):
             values or status. It is counted, but not measured.
         votes: label -> share of the annotators, sum 1: the truth of soft labels.
         true_values: name -> true number: `valence` and `arousal` in [-1, 1], `AU12` as an intensity or as 1 and 0.
+        occurrence_only: the names in `true_values` that are 1 and 0 while the others are intensities.
         values: name -> predicted number, None if the answer has no usable one. A name of `true_values` that is missing
             here counts as None, so as invalid.
         slices: name of a field -> its value, for metrics by slice (`person`, `scene`).
@@ -55,6 +57,7 @@ class PredictionRow(BaseModel):
     error: str | None = Field(default=None, min_length=1)
     votes: dict[str, FiniteFloat] | None = None
     true_values: dict[str, FiniteFloat] | None = None
+    occurrence_only: tuple[str, ...] | None = None
     values: dict[str, FiniteFloat | None] | None = None
     slices: dict[str, str] | None = None
     variant: str | None = None
@@ -67,6 +70,10 @@ class PredictionRow(BaseModel):
         ):
             raise ValueError("must be shares of the annotators: none negative, together 1")
         return value
+
+    def active_from(self, name: str, threshold: float) -> float:
+        """The value from which an action unit is active in this row; `threshold` is that of intensities."""
+        return OCCURRENCE_THRESHOLD if name in (self.occurrence_only or ()) else threshold
 
     @model_validator(mode="after")
     def _an_error_is_no_answer(self) -> PredictionRow:

@@ -77,12 +77,12 @@ def questions_about(
         written = AFFECT_QUESTIONS[benchmark.subject]
         return [Question("affect", written[number], max_new_tokens=new_tokens)]
     if benchmark.kind == "action_units":
-        names = facial_priors().units
+        name = facial_priors().unit_name
         units = units_asked(truth.values)
         if by_likelihood:
-            texts_of = {unit: UNIT_QUESTIONS[number].format(unit=unit, name=names[unit]) for unit in units}
+            texts_of = {unit: UNIT_QUESTIONS[number].format(unit=unit, name=name(unit)) for unit in units}
             return [Question(f"AU{unit}", text, YES_NO) for unit, text in texts_of.items()]
-        listed = ", ".join(f"AU{unit} ({names[unit]})" for unit in units)
+        listed = ", ".join(f"AU{unit} ({name(unit)})" for unit in units)
         return [Question("units", UNITS_QUESTIONS[number].format(units=listed), max_new_tokens=new_tokens)]
     if by_likelihood:
         return []

@@ -198,7 +198,7 @@ def _levels(record: EmotionRecord) -> list[tuple[str, str]]:
     """Valence, arousal and action units, and the source of each level."""
     found = [(name, f"{value:.2f}") for name in ("valence", "arousal") if (value := getattr(record, name)) is not None]
     if record.action_units:
-        active = [str(unit) for unit, intensity in sorted(record.action_units.items()) if intensity > 0.0]
+        active = [str(unit) for unit, is_active in sorted(record.active_units().items()) if is_active]
         found.append(("action units", f"{', '.join(active) or 'none'}, of {len(record.action_units)}"))
     by = ((level, record.extra.get(f"seke_{level}_by")) for level in ("expression", "affect", "units"))
     return found + [(f"{level} by", str(name)) for level, name in by if name is not None]

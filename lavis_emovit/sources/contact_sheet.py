@@ -92,9 +92,7 @@ def rows_of(record: EmotionRecord) -> list[str]:
     if labels:
         return labels
     if record.action_units:
-        return [f"AU{unit:02d}" for unit, intensity in record.action_units.items() if intensity > 0] or [
-            "no action unit"
-        ]
+        return [f"AU{unit:02d}" for unit, is_active in record.active_units().items() if is_active] or ["no action unit"]
     if record.valence is not None and record.arousal is not None:
         return [f"valence {'+' if record.valence >= 0 else '-'}, arousal {'+' if record.arousal >= 0 else '-'}"]
     return [NO_LABEL]
@@ -116,7 +114,8 @@ def note_of(record: EmotionRecord) -> str:
     if record.labels is not None and len(record.labels) > 1:
         parts.append("all: " + " ".join(record.labels))
     if record.action_units:
-        present = [f"{unit}:{intensity:g}" for unit, intensity in sorted(record.action_units.items()) if intensity > 0]
+        active = record.active_units()
+        present = [f"{unit}:{value:g}" for unit, value in sorted(record.action_units.items()) if active[unit]]
         parts.append("AU " + " ".join(present))
     parts += [f"“{_short(utterance.text)}”" for utterance in record.utterances[:2]]
     if record.caption:

@@ -102,10 +102,10 @@ def count_records(records: Iterable[EmotionRecord]) -> RecordStatistics:
             value = getattr(record, name)
             if value is not None:
                 found.ratings.setdefault(name, []).append(value)
-        for unit, intensity in (record.action_units or {}).items():
+        for unit, is_active in record.active_units().items():
             counts = found.action_units.setdefault(unit, [0, 0])
             counts[0] += 1
-            counts[1] += intensity > 0
+            counts[1] += is_active
         if record.group is not None:
             found.groups.setdefault(record.split, set()).add(record.group)
         found.instructions.update(instruction.kind for instruction in record.instructions)

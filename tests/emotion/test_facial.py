@@ -82,3 +82,8 @@ def test_custom_file(tmp_path):
         facial_priors(path)
     with pytest.raises(ConfigError, match="cannot be read"):
         facial_priors(tmp_path / "gone.json")
+
+
+def test_every_unit_of_facs_has_its_own_name():
+    names = [facial_priors().unit_name(unit) for unit in range(1, 47)]
+    assert "facial action" not in names and len(set(names)) == 46

@@ -163,3 +163,26 @@ def test_slices_are_text():
     assert slice_values(record, fields) == {
         "attributes.object": "Cat, Dog", "attributes.brightness": "0.5", "extra.age": "30",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("units", [{27: 1.0, 45: 2.0}, {11: 0.0, 3: 1.0, 40: 1.0}, {12: 1.0, 64: 1.0, 70: 1.0}])
+@pytest.mark.parametrize("method", ["likelihood", "generation"])
+def test_units_outside_those_of_training_are_asked_by_name(units, method):
+    record = _record(action_units=units)
+    truth = truth_of(record, UNITS, None)
+    questions = questions_about(record, truth, UNITS, UNITS.variants[0], method, None)
+    text = " ".join(question.text for question in questions)
+    names = {27: "mouth stretch", 45: "blink", 11: "nasolabial deepener", 40: "sniff", 70: "facial action"}
+    assert all(f"AU{unit}" in text for unit in units)
+    assert all(name in text for unit, name in names.items() if unit in units)
+
+
+@pytest.mark.parametrize(
+    ("text", "active"),
+    [("A blink and a mouth stretch.", {27, 45}), ("AU27 (mouth stretch)", {27}), ("No blink, but AU27.", {27})],
+)
+def test_names_of_these_units_are_read_if_they_are_asked_about(text, active):
+    values, status = values_from_text(text, UNITS, Truth(values={"AU27": 1.0, "AU45": 1.0}))
+    assert status == "ok" and {int(name[2:]) for name, value in values.items() if value} == active
+    # "blink" is an everyday word: it says nothing about units that are not it.
+    assert values_from_text("In a blink.", UNITS, Truth(values={"AU12": 1.0}))[1] == "invalid"

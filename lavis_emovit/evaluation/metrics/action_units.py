@@ -83,7 +83,7 @@ def action_unit_metrics(
         rows: predictions; a row without a true value for a unit (its dataset does not code the unit) is skipped there.
         units: names such as `AU12`; None for all units with a true value in any row, by number.
         threshold: value from which a unit is active, in truth and prediction: 0.5 for 1 and 0, 2 for DISFA's
-            intensities.
+            intensities. It is 0.5 where `occurrence_only` of a row names the unit, and such rows have no ICC.
         intensity_scale: both ends of the scale if values are intensities, (0, 5) in FACS; None for no ICC.
         num_resamples, seed, group_by: as in `classification_metrics`.
 
@@ -148,8 +148,9 @@ def _measure_unit(
     if not known:
         raise DataError(f"no row has a true value for '{name}', so it cannot be measured")
     is_valid_M = np.isfinite(predicted_M)
-    is_active_M = true_M >= threshold
-    predicted_active_M = np.where(is_valid_M, np.where(is_valid_M, predicted_M, 0.0) >= threshold, ~is_active_M)
+    thresholds_M = np.array([rows[i].active_from(name, threshold) for i in known])
+    is_active_M = true_M >= thresholds_M
+    predicted_active_M = np.where(is_valid_M, np.where(is_valid_M, predicted_M, 0.0) >= thresholds_M, ~is_active_M)
     decisions_NF = np.zeros((len(rows), 3))
     decisions_NF[known] = np.column_stack([is_active_M & predicted_active_M, is_active_M, predicted_active_M])
     hits, support, predicted = (int(total) for total in decisions_NF.sum(axis=0))
@@ -162,7 +163,8 @@ def _measure_unit(
         filled_M = np.where(is_valid_M, predicted_M, farther_end(true_M, intensity_scale))
         products_NF = np.zeros((len(rows), 6))
         columns = (np.ones_like(true_M), true_M, filled_M, true_M**2, filled_M**2, true_M * filled_M)
-        products_NF[known] = np.column_stack(columns)
+        is_graded_M = np.array([name not in (rows[i].occurrence_only or ()) for i in known])
+        products_NF[known] = np.column_stack(columns) * is_graded_M[:, None]
         value = float(intraclass_correlation(products_NF.sum(axis=0)[None])[0])
         icc = value if np.isfinite(value) else None
         icc_R = intraclass_correlation(resamples.sums(products_NF))
@@ -248,7 +250,9 @@ def unit_threshold(rows: Sequence[PredictionRow], active_from: float) -> float:
 
 
 def _has_intensities(rows: Sequence[PredictionRow]) -> bool:
-    return any(value not in (0.0, 1.0) for row in rows for value in (row.true_values or {}).values())
+    # Rows with an error have the truth of the dataset; the others of a language model have decisions.
+    answered = (row for row in rows if row.error is None)
+    return any(value not in (0.0, 1.0) for row in answered for value in (row.true_values or {}).values())
 
 
 def _measure(measured: MeasuredRows) -> ActionUnitMetrics:

@@ -145,7 +145,7 @@ def _shown(
     if benchmark.settings.kind == "valence_arousal":
         truth = _axes(row.true_values)
     elif benchmark.settings.kind == "action_units":
-        truth = _active(row.true_values, _threshold(benchmark, key))
+        truth = _active(row, row.true_values, _threshold(benchmark, key))
     else:
         truth = row.label or ""
     return ShownImage(row.record_id, truth, _data_url(path), answers)
@@ -162,7 +162,7 @@ def _answer(benchmark: BenchmarkRows, key: ModelKey, row: PredictionRow, rank: i
     if kind == "action_units":
         threshold = _threshold(benchmark, key)
         is_right = _num_wrong_units(row, threshold) == 0
-        return ShownAnswer(name, _active(row.values, threshold), is_right, row.answer, rank=rank)
+        return ShownAnswer(name, _active(row, row.values, threshold), is_right, row.answer, rank=rank)
     text = row.prediction or f"no answer ({row.status or 'invalid'})"
     probabilities = _probabilities(row)
     candidates: list[tuple[str, float, bool]] = []
@@ -186,8 +186,9 @@ def _axes(values: Mapping[str, float | None] | None) -> str:
     return ", ".join(f"{name}\u00a0{number(value, 2)}" for name, value in found if value is not None) or "no numbers"
 
 
-def _active(values: Mapping[str, float | None] | None, threshold: float) -> str:
-    names = [name for name, value in (values or {}).items() if value is not None and value >= threshold]
+def _active(row: PredictionRow, values: Mapping[str, float | None] | None, threshold: float) -> str:
+    found = (values or {}).items()
+    names = [name for name, value in found if value is not None and value >= row.active_from(name, threshold)]
     return ", ".join(sorted(names, key=lambda name: int(name.removeprefix("AU")))) or "no active unit"
 
 
@@ -196,8 +197,11 @@ def _threshold(benchmark: BenchmarkRows, key: ModelKey) -> float:
 
 
 def _num_wrong_units(row: PredictionRow, threshold: float) -> int:
-    pairs = [(true, (row.values or {}).get(name)) for name, true in (row.true_values or {}).items()]
-    return sum(value is None or (value >= threshold) != (true >= threshold) for true, value in pairs)
+    wrong = 0
+    for name, true in (row.true_values or {}).items():
+        value, active_from = (row.values or {}).get(name), row.active_from(name, threshold)
+        wrong += value is None or (value >= active_from) != (true >= active_from)
+    return wrong
 
 
 def _distance(row: PredictionRow) -> float:

@@ -249,14 +249,14 @@ def _units_part(measured: Measured) -> Part | None:
     """F1 and ICC of each action unit."""
     found = measured.having("action_units")
     units = {name: unit for values in reversed(found.values()) for name, unit in values["units"].items()}
-    anatomy = facial_priors().units
+    anatomy = facial_priors()
     tables = []
     for metric, title in (("f1", "F1"), ("icc", "ICC(3,1) of intensities")):
         rows = []
         for number, name in sorted((int(name.removeprefix("AU")), name) for name in units):
             active = Cell(str(units[name]["support"]), f"of {units[name]['num_samples']}")
             cells = [_cell(f"bar units.{name}.{metric} 2", values, {}) for values in found.values()]
-            rows.append((f"{name} {anatomy.get(number, '')}".strip(), [active, *cells]))
+            rows.append((f"{name} {anatomy.unit_name(number)}", [active, *cells]))
         if any(cell is not NOTHING for _, cells in rows for cell in cells[1:]):
             tables.append(measured.table(f"units-{metric}", f"{title} by unit", "Unit", ["Active", *found], rows))
     values = {"active_from": measured.benchmark.settings.active_from}

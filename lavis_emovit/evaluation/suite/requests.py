@@ -141,9 +141,9 @@ class BatchRequests:
         base = _empty_row(row.item, settings, row.variant, error=None)
         if settings.kind == "action_units":
             # The question is whether a unit is active, not how intense it is.
-            truths = base.true_values or {}
-            decisions = {name: float(value >= settings.active_from) for name, value in truths.items()}
-            base = base.model_copy(update={"true_values": decisions})
+            active = sorted(row.item.record.active_units(settings.active_from).items())
+            decisions = {f"AU{unit}": float(is_active) for unit, is_active in active}
+            base = base.model_copy(update={"true_values": decisions, "occurrence_only": None})
         failures = [answer.reason for answer in answers if isinstance(answer, Failure)]
         if failures:
             return base.model_copy(update={"error": failures[0]})
@@ -264,6 +264,7 @@ def _empty_row(item: Item, settings: BenchmarkSettings, variant: Variant, *, err
         error=error,
         votes=item.truth.votes,
         true_values=item.truth.values,
+        occurrence_only=item.truth.occurrence_only or None,
         slices=slices or None,
         variant=variant.name if several else None,
     )

@@ -110,8 +110,7 @@ def case_of(record: EmotionRecord, *, active_from: float, hide: LevelName | None
 
 def known_levels(record: EmotionRecord, active_from: float) -> Levels:
     """The levels of a record without generated levels. DataError if the emotion is not a facial expression."""
-    units = {unit: intensity >= active_from for unit, intensity in (record.action_units or {}).items()}
-    return Levels(_expression(record), record.valence, record.arousal, units)
+    return Levels(_expression(record), record.valence, record.arousal, record.active_units(active_from))
 
 
 def _expression(record: EmotionRecord) -> str | None:

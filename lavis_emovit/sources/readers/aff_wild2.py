@@ -101,9 +101,14 @@ class AffWild2Reader(Reader, layout="aff_wild2"):
                         image=self.relative(image),
                         split=split,
                         group=group,
-                        extra={"frame": frame},
+                        extra={"frame": frame, **_occurrence_only(annotated[frame])},
                         **annotated[frame],
                     )
+
+
+def _occurrence_only(fields: dict[str, Any]) -> dict[str, str]:
+    units = fields.get("action_units")
+    return {"occurrence_only": ",".join(map(str, units))} if units else {}
 
 
 def _recording(video: str) -> str:

@@ -124,7 +124,7 @@ class EmotionRecord(Settings):
 
     @property
     def occurrence_only(self) -> frozenset[int]:
-        """The action units that are present or absent without an intensity: coded so, ungraded, or completed by SEKE."""
+        """Action units that are present or absent without an intensity: coded so, ungraded, or completed by SEKE."""
         listed = [str(self.extra.get(key, "")).split(",") for key in ("occurrence_only", "ungraded_action_units")]
         completed = [word.removeprefix("unit:") for word in str(self.extra.get("seke_given", "")).split()]
         return frozenset(int(unit) for units in (*listed, completed) for unit in units if unit.strip().isdecimal())

@@ -83,6 +83,14 @@ class EmotionShardDataset(OrderedDataset):
                 f"{self.index.folder}: none of its {self.index.num_samples} samples has {self._needed()}. "
                 "Write instructions before building shards, or select other kinds."
             )
+        counts = np.bincount(self.index.columns["pair_kind"], minlength=len(self.index.kinds))
+        absent = sorted(set(kinds or ()) - {kind for kind, count in zip(self.index.kinds, counts) if count})
+        if absent:
+            commands = " and ".join(f"`emovit generate {kind}`" for kind in absent)
+            raise DataError(
+                f"{self.index.folder}: it has no instructions of the kinds {', '.join(absent)}, so training would skip "
+                f"them. Write them with {commands} and build the shards again, or remove the kinds from `kinds`."
+            )
         self.window_shards, self.length_buckets = window_shards, length_buckets
         self.replace_faulty = faults is not None and faults.replace
         self.fault_log = FaultLog(self.index, faults or FaultSettings(), len(self.samples))

@@ -16,6 +16,7 @@ import pickle
 import pytest
 import torch
 
+from lavis_emovit.cli.generate import COMMANDS
 from lavis_emovit.datasets.collate import collate
 from lavis_emovit.datasets.eval_dataset import EmotionEvalDataset
 from lavis_emovit.datasets.mixture import EmotionMixtureDataset
@@ -75,6 +76,20 @@ def test_kinds_select_pairs_and_samples(index, processors):
         assert [pair[0] for pair in chosen[number]["pairs"]] == ["Why?"]
     assert chosen.index_hash == everything.index_hash
     assert chosen.order_hash != everything.order_hash
+
+
+@pytest.mark.parametrize(
+    ("kinds", "absent"),
+    [
+        (["categorical", "conversation", "description"], ["description"]),
+        (["reasoning", "explanation", "description"], ["description", "explanation"]),
+        (["explanation", "categorical"], ["explanation"]),
+    ],
+)
+def test_kinds_that_the_shards_lack_are_refused_by_name(index, processors, kinds, absent):
+    with pytest.raises(DataError, match=f"no instructions of the kinds {', '.join(absent)}, ") as found:
+        EmotionShardDataset(index, processors[0], processors[2], seed=5, kinds=kinds)
+    assert all(f"`emovit generate {kind}`" in str(found.value) and kind in COMMANDS for kind in absent)
 
 
 def test_limited_pairs_are_selected_again_in_every_epoch(index, processors):

@@ -34,6 +34,9 @@ CODED = [
 ]
 
 
+ACTIVE = {f"r{number}": active for number, _, _, active in CODED}
+
+
 def coded(number, units, extra):
     return EmotionRecord(id=f"r{number}", image="a.jpg", split="test", source="bp4d", action_units=units, extra=extra)
 
@@ -45,16 +48,14 @@ def items_of(records):
 class Perfect:
     """Answers every question about units, and predicts every value, as `ACTIVE` and the record have it."""
 
-    active = {f"r{number}": active for number, _, _, active in CODED}
-
     def score(self, images, image_index, questions, method):
         return [
-            [0.0, -9.0] if int(question.key[2:]) in self.active[images[place]] else [-9.0, 0.0]
+            [0.0, -9.0] if int(question.key[2:]) in ACTIVE[images[place]] else [-9.0, 0.0]
             for place, question in zip(image_index, questions)
         ]
 
     def write(self, images, image_index, questions):
-        found = (self.active[images[place]] for place in image_index)
+        found = (ACTIVE[images[place]] for place in image_index)
         return [", ".join(f"AU{unit}" for unit in units) or "None of them." for units in found]
 
     images_at_once = 0

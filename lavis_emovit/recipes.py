@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.models.catalogue import declared_models
 from lavis_emovit.registered import ADD_DATASET, DATASET_SETTINGS, dataset_files, registered_names
-from lavis_emovit.settings import Settings, nearest_name, parse_settings
+from lavis_emovit.settings import Origins, Settings, nearest_name, parse_settings, plain_values
 
 ROOT_KEYS = ("model", "datasets", "run")
 
@@ -36,8 +36,10 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def read_user_tree(path: Path, options: Sequence[str], overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """The recipe with the options applied, as plain values, and a line for each problem with the options."""
+def read_user_tree(
+    path: Path, options: Sequence[str], overrides: Sequence[str]
+) -> tuple[dict[str, Any], list[str], Origins]:
+    """The recipe with the options applied, as plain values, a line for each problem with the options, and origins."""
     dotlist, problems = _dotlist(options)
     try:
         recipe = OmegaConf.load(path)
@@ -47,10 +49,12 @@ def read_user_tree(path: Path, options: Sequence[str], overrides: Sequence[str])
         raise ConfigError([f"{path}: expected a mapping with the keys {', '.join(ROOT_KEYS)}"], str(path))
     try:
         merged = OmegaConf.merge(recipe, OmegaConf.from_dotlist([*dotlist, *overrides]))
-        values = OmegaConf.to_container(merged, resolve=True)
+        origins: Origins = {}
+        return plain_values(merged, origins), problems, origins
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError([*problems, str(error).splitlines()[0]], str(path)) from None
-    return values, problems  # type: ignore[return-value]
+    except ConfigError as error:
+        raise ConfigError([*problems, *error.problems], str(path)) from None
 
 
 def _dotlist(options: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -76,7 +80,7 @@ def mapping_at(tree: Mapping[str, Any], key: str, problems: list[str]) -> dict[s
 
 
 def resolve_model(
-    node: dict[str, Any], problems: list[str], place: str = "model"
+    node: dict[str, Any], problems: list[str], place: str = "model", origins: Origins | None = None
 ) -> tuple[dict[str, Any], Settings | None]:
     """A model's node over the defaults of its type, as plain values and typed; adds to `problems`."""
     if not node:
@@ -93,18 +97,21 @@ def resolve_model(
         valid = nearest_name(str(model_type), list(declared.configs))
         problems.append(f"{place}.model_type: '{arch}' has no type '{model_type}'{valid}")
         return {}, None
-    merged = _over_defaults(declared.configs[model_type], ("model",), {**node, "model_type": model_type})
+    given = {**node, "model_type": model_type}
+    merged = _over_defaults(declared.configs[model_type], ("model",), given, origins)
     settings, found = parse_settings(declared.settings_class, merged, place)
     problems += found
     return merged, settings
 
 
-def resolve_datasets(node: dict[str, Any], problems: list[str]) -> tuple[dict[str, Any], dict[str, Settings]]:
+def resolve_datasets(
+    node: dict[str, Any], problems: list[str], origins: Origins | None = None
+) -> tuple[dict[str, Any], dict[str, Settings]]:
     """The nodes of all datasets over their defaults, as plain values and typed; problems as for `resolve_model`."""
     trees: dict[str, Any] = {}
     parsed: dict[str, Settings] = {}
     for name, given in node.items():
-        tree, settings = resolve_dataset(name, given, problems, f"datasets.{name}")
+        tree, settings = resolve_dataset(name, given, problems, f"datasets.{name}", origins)
         if tree is not None:
             trees[name] = tree
         if settings is not None:
@@ -113,7 +120,7 @@ def resolve_datasets(node: dict[str, Any], problems: list[str]) -> tuple[dict[st
 
 
 def resolve_dataset(
-    name: str, given: Any, problems: list[str], place: str
+    name: str, given: Any, problems: list[str], place: str, origins: Origins | None = None
 ) -> tuple[dict[str, Any] | None, Settings | None]:
     """The node of one dataset over its defaults, as plain values and typed; problems as for `resolve_model`."""
     declared = _find_dataset(name, problems, place)
@@ -128,7 +135,7 @@ def resolve_dataset(
         valid = nearest_name(str(config_type), list(declared.configs))
         problems.append(f"{place}.type: no type '{config_type}'{valid}")
         return None, None
-    tree = _over_defaults(declared.configs[config_type], ("datasets", name), given)
+    tree = _over_defaults(declared.configs[config_type], ("datasets", name), given, origins)
     settings, found = parse_settings(declared.settings_class, tree, place)
     problems += found
     return tree, settings
@@ -193,12 +200,21 @@ def is_dataset(name: str) -> bool:
     return name in registry.list_datasets()
 
 
-def _over_defaults(default_path: str | Path, keys: tuple[str, ...], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The node of a LAVIS default file with `given` over it."""
+def _over_defaults(
+    default_path: str | Path, keys: tuple[str, ...], given: Mapping[str, Any], origins: Origins | None
+) -> dict[str, Any]:
+    """The node of a LAVIS default file with `given` over it; adds to `origins`."""
     default: Any = OmegaConf.load(default_path)
     for key in keys:
         default = default[key]
-    return OmegaConf.to_container(OmegaConf.merge(default, OmegaConf.create(dict(given))), resolve=True)  # type: ignore
+    found: Origins = {}
+    try:
+        values = plain_values(OmegaConf.merge(default, OmegaConf.create(dict(given))), found)
+    except ConfigError as error:
+        raise ConfigError(error.problems, str(default_path)) from None
+    if origins is not None:
+        origins.update({(*keys, *path): origin for path, origin in found.items()})
+    return values
 
 
 def near(name: str, valid: Sequence[str]) -> str:

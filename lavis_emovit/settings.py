@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import inspect
 import json
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, NamedTuple, TypeVar, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -14,6 +19,25 @@ from lavis_emovit.errors import ConfigError
 
 # pydantic's error types for a value that should be a mapping.
 _NO_MAPPING = ("model_type", "model_attributes_type", "dict_type", "dict_attributes_type")
+
+# Environment variables that `${oc.env:NAME}` in a recipe may read; a recipe of another person could otherwise ask for a
+# password and get it into a report.
+_ALLOWED_VARIABLE = re.compile(r"EMOVIT_\w+|SLURM_\w+|HOME|USER|TMPDIR|SCRATCH")
+ALLOW_VARIABLES = "EMOVIT_RECIPE_VARIABLES"  # names further allowed variables, separated by commas
+_VARIABLES_LINE = "# Environment variables of the recipe: "
+_LEAST_CHARACTERS = 8  # of a variable that is also replaced inside other values
+
+
+class Origin(NamedTuple):
+    """A value of a recipe that comes from environment variables: its text in the recipe, itself, and their names."""
+
+    text: str
+    value: str
+    names: tuple[str, ...]
+
+
+# By the path of the value.
+Origins = dict[tuple[str, ...], Origin]
 
 SettingsT = TypeVar("SettingsT", bound="Settings")
 
@@ -120,3 +144,111 @@ def _settings_in(annotation: Any, name: str | None = None) -> type[BaseModel] | 
         if found is not None:
             return found
     return None
+
+
+def plain_values(config: Any, origins: Origins | None = None, changed: Collection[str] = ()) -> Any:
+    """An OmegaConf tree as plain values, its interpolations resolved.
+
+    Args:
+        origins: gets the values that come from environment variables; see `with_variables`.
+        changed: variables whose value is not known any more.
+
+    Raises:
+        ConfigError: an interpolation cannot be resolved, or reads a variable that recipes may not read.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    with _environment(changed) as used:
+        try:
+            values = OmegaConf.to_container(config, resolve=True)
+            if origins is not None:
+                _note_origins(config, OmegaConf.to_container(config), (), used, origins)
+        except OmegaConfBaseException as error:
+            raise ConfigError([str(error).splitlines()[0]]) from None
+    return values
+
+
+def with_variables(values: Any, origins: Origins, path: tuple[str, ...] = ()) -> Any:
+    """The values with `${oc.env:NAME}` instead of what these variables contain, for files that others may read."""
+    if isinstance(values, Mapping):
+        return {key: with_variables(value, origins, (*path, str(key))) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [with_variables(value, origins, (*path, str(place))) for place, value in enumerate(values)]
+    if not isinstance(values, str):
+        return values
+    if path in origins and origins[path].value == values:
+        return origins[path].text
+    for name in {name for one in origins.values() for name in one.names}:
+        content = os.environ.get(name, "")
+        if len(content) >= _LEAST_CHARACTERS:
+            values = values.replace(content, f"${{oc.env:{name}}}")
+    return values
+
+
+def variables_line(origins: Origins) -> str:
+    """A comment for a file of settings: a short hash of each variable, by which a later start notices a new value."""
+    words = (f"{name}={digest}" for name, digest in variable_hashes(origins).items())
+    return f"{_VARIABLES_LINE}{' '.join(words)}\n" if origins else ""
+
+
+def variable_hashes(origins: Origins) -> dict[str, str]:
+    """A short hash of the content of each variable."""
+    return {name: _short_hash(name) for name in sorted({name for one in origins.values() for name in one.names})}
+
+
+def written_values(text: str) -> Any:
+    """The values of a file of settings that `with_variables` wrote; raises as `plain_values`, and YAML's errors."""
+    import yaml
+    from omegaconf import OmegaConf
+
+    values = yaml.safe_load(text)
+    line = next((line for line in text.splitlines() if line.startswith(_VARIABLES_LINE)), "")
+    hashes = dict(word.split("=", 1) for word in line.removeprefix(_VARIABLES_LINE).split() if "=" in word)
+    changed = [name for name, digest in hashes.items() if _short_hash(name) != digest]
+    return plain_values(OmegaConf.create(values), changed=changed) if isinstance(values, dict) and hashes else values
+
+
+@contextmanager
+def _environment(changed: Collection[str]) -> Iterator[list[str]]:
+    """OmegaConf reads allowed variables only; the list gets the names of those that are set."""
+    from omegaconf import OmegaConf
+    from omegaconf.resolvers import oc
+
+    used: list[str] = []
+
+    def read(name: str, *default: Any) -> Any:
+        allowed = [one.strip() for one in os.environ.get(ALLOW_VARIABLES, "").split(",")]
+        if not _ALLOWED_VARIABLE.fullmatch(name) and name not in allowed:
+            raise ValueError(
+                f"a recipe may not read the environment variable '{name}'. If the recipe is yours, set "
+                f"{ALLOW_VARIABLES}={name}."
+            )
+        if name in os.environ:
+            used.append(name)
+        return f"(another value of {name})" if name in changed else oc.env(name, *default)
+
+    # OmegaConf 2.4 renames the function to a name that older versions use for another one.
+    is_new = "replace" in inspect.signature(getattr(OmegaConf, "register_resolver", oc.env)).parameters
+    register: Any = getattr(OmegaConf, "register_resolver" if is_new else "register_new_resolver")
+    register("oc.env", read, replace=True)
+    try:
+        yield used
+    finally:
+        register("oc.env", oc.env, replace=True)
+
+
+def _note_origins(config: Any, texts: Any, path: tuple[str, ...], used: list[str], origins: Origins) -> None:
+    for key, text in texts.items() if isinstance(texts, dict) else enumerate(texts):
+        place = (*path, str(key))
+        if isinstance(text, dict | list):
+            _note_origins(config[key], text, place, used, origins)
+        elif isinstance(text, str) and "${" in text:
+            used.clear()
+            value = config[key]
+            if used and isinstance(value, str):
+                origins[place] = Origin(text, value, tuple(used))
+
+
+def _short_hash(name: str) -> str:
+    return hashlib.sha256(os.environ.get(name, "").encode()).hexdigest()[:8]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
 from lavis_emovit.evaluation.adapters.base import adapters
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Method, check_file_names, without_nulls
 from lavis_emovit.evaluation.judging import JudgeSettings
-from lavis_emovit.settings import Settings
+from lavis_emovit.settings import Origins, Settings
 
 if TYPE_CHECKING:
     ModelEntry = Any
@@ -62,6 +62,12 @@ class SuiteSettings(Settings):
     cache_dir: str = "output/emovit/eval/cache"
     judge: JudgeSettings | None = None
     num_threads: int | None = Field(default=None, ge=1)
+    _origins: Origins = PrivateAttr(default_factory=dict)
+
+    @property
+    def origins(self) -> Origins:
+        """The values that come from environment variables, by their path in the recipe."""
+        return self._origins
 
     @model_validator(mode="before")
     @classmethod

@@ -19,7 +19,7 @@ from lavis_emovit.paths import find_recipe
 from lavis_emovit.recipes import ROOT_KEYS, flatten, mapping_at, near, read_user_tree, resolve_datasets, resolve_model
 from lavis_emovit.runners.settings import FREE_RUN_KEYS, LAVIS_RUN_KEYS, RunSettings
 from lavis_emovit.runners.splits import recipe_problems
-from lavis_emovit.settings import Settings, nearest_name, parse_settings
+from lavis_emovit.settings import Origins, Settings, nearest_name, parse_settings, variables_line, with_variables
 from lavis_emovit.tasks.settings import TaskSettings, parse_task_settings
 
 
@@ -31,9 +31,15 @@ class Config:
     """
 
     def __init__(
-        self, tree: DictConfig, run: RunSettings, model: Settings, datasets: Mapping[str, Settings], source: str
+        self,
+        tree: DictConfig,
+        run: RunSettings,
+        model: Settings,
+        datasets: Mapping[str, Settings],
+        source: str,
+        origins: Origins | None = None,
     ):
-        self.config, self.source = tree, source
+        self.config, self.source, self._origins = tree, source, origins or {}
         self.run_cfg, self.model_cfg, self.datasets_cfg = tree.run, tree.model, tree.datasets
         self.run, self.model, self.datasets = run, model, dict(datasets)
 
@@ -52,13 +58,13 @@ class Config:
         path = find_recipe(cfg_path)
         if path is None:
             raise ConfigError([f"{cfg_path}: no such recipe file; check the path of --cfg-path"], "the command line")
-        tree, problems = read_user_tree(path, options, overrides)
+        tree, problems, origins = read_user_tree(path, options, overrides)
         nodes = {key: mapping_at(tree, key, problems) for key in ROOT_KEYS}
         problems += [f"{key}: unknown key{nearest_name(key, list(ROOT_KEYS))}" for key in tree if key not in ROOT_KEYS]
         run, run_problems = parse_settings(RunSettings, nodes["run"], "run")
         problems += [_with_lavis_hint(line) for line in run_problems]
-        model_tree, model = resolve_model(nodes["model"], problems)
-        datasets_tree, datasets = resolve_datasets(nodes["datasets"], problems)
+        model_tree, model = resolve_model(nodes["model"], problems, origins=origins)
+        datasets_tree, datasets = resolve_datasets(nodes["datasets"], problems, origins)
         problems += _check_task(run)
         problems += _check_image_sizes(model, datasets)
         if run is not None and len(datasets) == len(nodes["datasets"]):
@@ -66,14 +72,18 @@ class Config:
         if problems or run is None or model is None:
             raise ConfigError(problems, str(cfg_path))
         merged = OmegaConf.create({"run": run.model_dump(mode="json"), "model": model_tree, "datasets": datasets_tree})
-        return cls(merged, run, model, datasets, str(path))
+        return cls(merged, run, model, datasets, str(path), origins)
 
     def to_dict(self) -> dict[str, Any]:
         return OmegaConf.to_container(self.config, resolve=True)  # type: ignore[return-value]
 
+    def to_share(self) -> dict[str, Any]:
+        """As `to_dict`, but with `${oc.env:NAME}` instead of what environment variables contain."""
+        return with_variables(self.to_dict(), self._origins)
+
     def to_yaml(self) -> str:
-        """The whole recipe with every default filled in."""
-        return OmegaConf.to_yaml(self.config, resolve=True)
+        """The whole recipe with every default filled in, to be read with `written_values`."""
+        return OmegaConf.to_yaml(OmegaConf.create(self.to_share())) + variables_line(self._origins)
 
     @property
     def identity_hash(self) -> str:

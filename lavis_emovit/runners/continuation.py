@@ -6,8 +6,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lavis_emovit.checkpoints.checkpoint import (
     CheckpointFacts,
     Manifest,
@@ -30,6 +28,7 @@ from lavis_emovit.runners.engines.base import Engine
 from lavis_emovit.runners.loaders import TrainDataset
 from lavis_emovit.runners.logs import RunLog
 from lavis_emovit.runners.run_folder import RunFolder
+from lavis_emovit.settings import written_values
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +154,7 @@ def find_start(folder: RunFolder, config: Config) -> tuple[Path, Manifest] | Non
     path = Path(resume).expanduser()
     manifest = verify_checkpoint(path)
     if manifest.config_hash != config.identity_hash:
-        written = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+        written = written_values((path / "config.yaml").read_text(encoding="utf-8"))
         if changes := allowed_changes(f"run.resume: {path}", written, config, "choose another checkpoint"):
             logger.warning("resuming with other settings, which run.allow_changed allows:%s", listed(changes))
     later = [other.name for other in list_checkpoints(folder.checkpoints) if step_of(other) > manifest.step]

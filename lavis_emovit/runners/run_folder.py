@@ -23,6 +23,7 @@ from lavis_emovit.files import atomic_writer
 from lavis_emovit.paths import output_root
 from lavis_emovit.runners.changes import Changes, allowed_changes, listed, unknown_names
 from lavis_emovit.runners.config import Config
+from lavis_emovit.settings import written_values
 
 logger = logging.getLogger(__name__)
 
@@ -188,7 +189,7 @@ class RunFolder:
 
     def _earlier_settings(self) -> dict[str, Any] | None:
         try:
-            values = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
+            values = written_values(self.config_path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -350,7 +350,7 @@ class RunnerEmoVIT:
         if not processes.is_main():
             return SilentLog(self.folder.log_path)
         run, folder = self.settings, self.folder
-        sinks = [WandbSink(run.wandb_project, folder.path, self.config.to_dict())] if run.wandb else []
+        sinks = [WandbSink(run.wandb_project, folder.path, self.config.to_share())] if run.wandb else []
         tensorboard = folder.tensorboard if run.tensorboard else None
         return RunLog(folder.log_path, tensorboard, step=step, validate_again=validate_again, sinks=sinks)
 

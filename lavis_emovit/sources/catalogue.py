@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.registered import dataset_files
-from lavis_emovit.settings import Settings, parse_settings
+from lavis_emovit.settings import Settings, parse_settings, plain_values
 from lavis_emovit.sources.layouts import LayoutSettings
 from lavis_emovit.sources.splits import resplit
 from lavis_emovit.sources.statistics import PublishedCounts
@@ -179,7 +179,7 @@ def _read_entry(path: Path) -> CatalogueEntry | None:
         content: Any = OmegaConf.load(path)
         node = content["datasets"]
         ((name, dataset),) = node.items()
-        values: Any = OmegaConf.to_container(dataset, resolve=True)
+        values = plain_values(dataset)
         prepare = (values.get("build_info") or {}).get("prepare") or {}
         is_sketch = prepare.get("source") == "sketch"
     except OSError as error:

@@ -3,6 +3,7 @@
 Properties:
 - recipe, defaults and options are merged in LAVIS's order; options take both of LAVIS's forms;
 - all problems are reported in one error, with the nearest name;
+- what environment variables contain is in no written file, and recipes may read only a few of them;
 - a config has what LAVIS's code reads from it;
 - the identity of a run covers what it computes and nothing else.
 """
@@ -19,6 +20,7 @@ from lavis.tasks import setup_task
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.settings import RunSettings
+from lavis_emovit.settings import written_values
 from lavis_emovit.tasks.emotion_instruction import EmotionInstructionTask
 
 
@@ -54,6 +56,50 @@ def test_options_as_pairs(recipe: Callable[..., Path]) -> None:
 )
 def test_options_that_cannot_be_read(recipe: Callable[..., Path], options: list[str], words: str) -> None:
     assert any(words in problem for problem in problems_of(recipe(), options))
+
+
+SECRET = "hunter2-and-more"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["run.wandb_project=${oc.env:EMOVIT_TEST}"],
+        ["run.wandb_project=${run.output_dir}/x", "run.output_dir=out/${oc.env:EMOVIT_TEST}"],
+        ["run.output_dir=${oc.env:${oc.env:SLURM_TEST}}"],
+    ],
+)
+def test_environment_variables_stay_unresolved_in_what_is_written(recipe, monkeypatch, options):
+    monkeypatch.setenv("EMOVIT_TEST", SECRET)
+    monkeypatch.setenv("SLURM_TEST", "EMOVIT_TEST")
+    path = recipe()
+    config = Config.load(path, options)
+    assert SECRET in str(config.run), "the run itself gets the value"
+    text = config.to_yaml()
+    assert SECRET not in text and SECRET not in str(config.to_share()) and "oc.env:" in text
+    assert written_values(text) == config.to_dict()
+    # The identity of a run does not depend on how its recipe is written.
+    literal = [option.replace("${oc.env:EMOVIT_TEST}", SECRET) for option in options]
+    literal = [option.replace("${oc.env:${oc.env:SLURM_TEST}}", SECRET) for option in literal]
+    assert config.identity_hash == Config.load(path, literal).identity_hash
+
+
+def test_a_variable_with_another_value_is_a_change(recipe, monkeypatch):
+    monkeypatch.setenv("EMOVIT_TEST", "first")
+    text = Config.load(recipe(), ["run.wandb_project=${oc.env:EMOVIT_TEST,other}"]).to_yaml()
+    for change in ("second", None):
+        monkeypatch.setenv("EMOVIT_TEST", change) if change else monkeypatch.delenv("EMOVIT_TEST")
+        assert written_values(text)["run"]["wandb_project"] == "(another value of EMOVIT_TEST)"
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "PATH", "AWS_SECRET_ACCESS_KEY"])
+def test_other_environment_variables_are_refused_unless_the_user_allows_them(recipe, monkeypatch, name):
+    monkeypatch.setenv(name, SECRET)
+    option = f"run.wandb_project=${{oc.env:{name},x}}"
+    (problem,) = problems_of(recipe(), [option])
+    assert name in problem and "EMOVIT_RECIPE_VARIABLES" in problem and SECRET not in problem
+    monkeypatch.setenv("EMOVIT_RECIPE_VARIABLES", f"OTHER, {name}")
+    assert Config.load(recipe(), [option]).run.wandb_project == SECRET
 
 
 def test_all_problems_come_in_one_error(recipe: Callable[..., Path]) -> None:

@@ -17,7 +17,7 @@ from lavis_emovit.datasets.preparation import prepare_dataset
 from lavis_emovit.datasets.settings import DatasetSettings
 from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
 from lavis_emovit.errors import ConfigError, DataError
-from lavis_emovit.settings import Settings, parse_settings
+from lavis_emovit.settings import Settings, parse_settings, plain_values
 
 
 class EmotionDatasetBuilder(BaseDatasetBuilder):
@@ -44,7 +44,7 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
             given = cfg if OmegaConf.is_config(cfg) else OmegaConf.create(dict(cfg))
             node = OmegaConf.merge(node, given)
         super().__init__(node)
-        values: Any = OmegaConf.to_container(node, resolve=True)
+        values = plain_values(node)
         settings, problems = parse_settings(DatasetSettings, values, f"datasets.{self.dataset_name}")
         if settings is None:
             raise ConfigError(problems, f"the config of dataset '{self.dataset_name}'")

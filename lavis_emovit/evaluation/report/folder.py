@@ -26,7 +26,7 @@ from lavis_emovit.evaluation.metrics.registry import metrics_of
 from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.evaluation.summaries import benchmark_references, benchmark_summary, suite_sensitivity
-from lavis_emovit.settings import parse_settings
+from lavis_emovit.settings import parse_settings, written_values
 
 BEFORE, AFTER = "before tuning", "after tuning"
 """The stages of a run, which take the place of models."""
@@ -222,9 +222,13 @@ def _read_suite(folder: Folder, summary: Mapping[str, Any] | None) -> dict[str, 
     if not isinstance(node, Mapping):
         raise DataError(f"{path}: has no node 'suite'. Run the suite again to restore it.")
     folder.settings, problems = parse_settings(SuiteSettings, node, "suite")
+    if folder.settings is None:
+        # A choice such as `missing` may come from an environment variable.
+        resolved = written_values(folder.config_text or "")
+        folder.settings, problems = parse_settings(SuiteSettings, resolved["suite"], "suite")
     if folder.settings is None or problems:
         raise DataError(f"{path}: {'; '.join(problems)}. Run the suite again to restore it.")
-    folder.name = folder.settings.name
+    folder.name = str(node["name"])
     known = dict(summary) if summary is not None else _known(folder, "the numbers are computed from the rows.")
     if known is None:
         folder.notes.append("metrics.json is missing, so this report does not know what was skipped and why.")

@@ -29,7 +29,7 @@ def load_suite(cfg_path: str | Path, options: Sequence[str] = (), *, check_names
     path = find_recipe(cfg_path)
     if path is None:
         raise ConfigError([f"{cfg_path}: no such recipe file; check the path of --cfg-path"], "the command line")
-    tree, problems = read_user_tree(path, options, ())
+    tree, problems, origins = read_user_tree(path, options, ())
     if "suite" not in tree:
         return None
     problems += [f"{key}: unknown key beside `suite`" for key in tree if key != "suite"]
@@ -45,6 +45,7 @@ def load_suite(cfg_path: str | Path, options: Sequence[str] = (), *, check_names
         problems += _problems_of_datasets(node)
     if settings is None or problems:
         raise ConfigError(problems, str(path))
+    settings.origins.update(origins)
     return settings
 
 

@@ -46,6 +46,7 @@ from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.evaluation.summaries import benchmark_references, benchmark_summary, suite_sensitivity
 from lavis_emovit.files import atomic_writer, explain_full_disk
 from lavis_emovit.paths import output_root
+from lavis_emovit.settings import Origins, variable_hashes, variables_line, with_variables
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,9 @@ def run_suite(settings: SuiteSettings) -> dict[str, Any]:
             logger.warning("benchmark '%s' is skipped: %s", name, reason)
         if processes.is_main():
             with atomic_writer(folder.path / "suite.yaml") as file:
-                yaml.safe_dump({"suite": settings.model_dump(mode="json")}, file, sort_keys=False, allow_unicode=True)
+                written = with_variables({"suite": settings.model_dump(mode="json")}, settings.origins)
+                yaml.safe_dump(written, file, sort_keys=False, allow_unicode=True)
+                file.write(variables_line(settings.origins))
         skipped = evaluate_all(settings, folder, benchmarks)
         is_main = processes.is_main()
         processes.barrier()
@@ -115,7 +118,7 @@ def summarise(
                 judged = judge_explanations(settings.judge, benchmarks[one.name], one.rows, folder.path, ledger)
                 rows[place] = replace(one, judgements=judged)
     summary: dict[str, Any] = {
-        "suite": settings.name,
+        "suite": with_variables(settings.name, settings.origins, ("suite", "name")),
         "models": list(settings.models),
         "benchmarks": {one.name: benchmark_summary(one) for one in rows},
         "sensitivity": suite_sensitivity(rows),
@@ -124,6 +127,8 @@ def summarise(
         "references": [row for one in rows for row in benchmark_references(one)],
         "versions": package_versions(),
     }
+    if settings.origins:
+        summary = with_variables(summary, settings.origins)
     for name, of in summary["benchmarks"].items():
         for result in of["results"]:
             if result["num_errors"]:
@@ -280,7 +285,7 @@ class _SuiteRun:
     def _rows(self, benchmark: OpenBenchmark, model: str, method: str, identity: Mapping[str, Any]) -> SuiteRows:
         return SuiteRows(
             self.folder.predictions(benchmark.name, model, method),
-            _made_with(benchmark, method, identity),
+            _made_with(benchmark, method, identity, self.settings.origins),
             f"{model} on {benchmark.name} ({method})",
             self.settings,
             order=lambda: (item.record.id for item in benchmark.items()),
@@ -291,13 +296,14 @@ class _SuiteRun:
         logger.info("%s on %s (%s) is skipped: %s", model, benchmark.name, method, reason)
 
 
-def _made_with(benchmark: OpenBenchmark, method: str, identity: Mapping[str, Any]) -> dict[str, Any]:
+def _made_with(benchmark: OpenBenchmark, method: str, identity: Mapping[str, Any], origins: Origins) -> dict[str, Any]:
     """Everything that decides the rows, as plain values."""
     settings = benchmark.settings
     questions = settings.model_dump(mode="json", exclude={"config", "train_split", "coarser"})
     texts = wordings_of(settings, benchmark.label_set)
+    hashes = {"variables": variable_hashes(origins)} if origins else {}
     return {
-        "model": dict(identity),
+        "model": {**with_variables(identity, origins), **hashes},
         "method": method,
         "benchmark": questions,
         "variants": [variant.name for variant in settings.variants] if method != DIRECT else ["direct"],

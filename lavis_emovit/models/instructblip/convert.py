@@ -24,7 +24,7 @@ from lavis_emovit.models.instructblip.settings import LoraSettings, ModelSetting
 from lavis_emovit.models.instructblip.weights import CONVERTER
 from lavis_emovit.models.lora import base_name, is_adapter
 from lavis_emovit.models.tensors import check_fit, read_tensor_file
-from lavis_emovit.settings import parse_settings
+from lavis_emovit.settings import parse_settings, plain_values
 
 Kind = Literal["lavis", "transformers", "trained"]
 CHECKPOINT_MARK = "MANIFEST.json"
@@ -134,8 +134,7 @@ def _trained_over_base(file: Path, base: str | None, beside: dict[str, Any]) -> 
     if base is not None:
         settings = settings_for(base, **beside)
     elif config.is_file():
-        node: Any = OmegaConf.to_container(OmegaConf.load(config), resolve=True)
-        parsed, problems = parse_settings(ModelSettings, node.get("model", {}), "model")
+        parsed, problems = parse_settings(ModelSettings, plain_values(OmegaConf.load(config).model), "model")
         if parsed is None:
             raise ConfigError(problems, str(config))
         settings, adapters = parsed, parsed.lora

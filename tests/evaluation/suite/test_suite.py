@@ -35,6 +35,7 @@ from chat_server import Action, ChatServer
 from lavis_emovit.errors import ConfigError, DataError, UserError
 from lavis_emovit.evaluation.adapters.base import LanguageModel
 from lavis_emovit.evaluation.predictions import PredictionWriter, encode_row, read_predictions
+from lavis_emovit.evaluation.report.page import write_report
 from lavis_emovit.evaluation.suite import suite as suite_module
 from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark
 from lavis_emovit.evaluation.suite.recipe import load_suite
@@ -527,3 +528,33 @@ def test_a_judge_scores_explanations_beside_the_headline(suite, fake, monkeypatc
     assert without["headline"] == result["headline"] and "judge" not in without
     with pytest.raises(ConfigError, match="nothing to judge"):
         suite(judge=judge)
+
+
+def test_environment_variables_of_a_shared_suite_are_in_no_file_of_it(suite, fake, monkeypatch, tmp_path):
+    secrets = {"EMOVIT_NAME": "hunter2", "EMOVIT_OUT": "out-of-hunter2", "SLURM_HOW": "skip"}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    fake().identity = lambda: {"adapter": "fake", "path": "models/out-of-hunter2/weights"}
+    named = {
+        "name": "${oc.env:EMOVIT_NAME}",
+        "output_dir": "${oc.env:EMOVIT_OUT}/results",
+        "missing": "${oc.env:SLURM_HOW}",
+    }
+    settings = suite(**named, report=True)
+    assert settings.name == "hunter2" and settings.missing == "skip"
+    run_suite(settings)
+    folder = tmp_path / "out-of-hunter2" / "results"
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {"report.html", "metrics.json", "suite.yaml"} <= {path.name for path in files}
+    assert not [path for path in files if b"hunter2" in path.read_bytes()]
+    assert "${oc.env:EMOVIT_NAME}" in (folder / "report.html").read_text()
+    # The report and the suite can be made again, also without the variables.
+    assert run_suite(suite(**named))["suite"] == "${oc.env:EMOVIT_NAME}"
+    monkeypatch.delenv("EMOVIT_NAME")
+    monkeypatch.delenv("EMOVIT_OUT")
+    write_report(folder)
+    # Rows of a model that a variable names are not mixed with those of another one.
+    monkeypatch.setenv("EMOVIT_OUT", "out-of-hunter2")
+    monkeypatch.setenv("EMOVIT_NAME", "another")
+    with pytest.raises(UserError, match=r"variables\.EMOVIT_NAME"):
+        run_suite(suite(**{**named, "missing": "skip"}))

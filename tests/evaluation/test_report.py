@@ -397,3 +397,21 @@ def test_colours_have_enough_contrast_on_light_and_dark(page):
         for heat in ("hit", "miss"):
             cell = blend([int(c) for c in colour[heat].split()], colour["paper"], float(colour["heat"]))
             assert contrast(colour["ink"], cell) >= 4.5, (heat, cell)
+
+
+@pytest.mark.parametrize("kind", ["absolute", "above", "link", "folder"])
+def test_images_outside_the_run_are_not_embedded(make_run, tmp_path, kind):
+    run = make_run(num_images=1)
+    path = run / "predictions" / "test-after.jsonl"
+    rows = read_predictions(path)
+    ((place, row),) = [(place, row) for place, row in enumerate(rows) if row.image is not None]
+    private = tmp_path / "private.jpg"
+    private.write_bytes((run / row.image).read_bytes())
+    assert page_of(write_report(run)).of("img")
+    named = {"absolute": str(private), "above": "../private.jpg", "link": "link.jpg", "folder": "predictions"}
+    if kind == "link":
+        (run / "link.jpg").symlink_to(private)
+    rows[place] = row.model_copy(update={"image": named[kind]})
+    write_predictions(path, rows)
+    page = page_of(write_report(run))
+    assert not page.of("img") and "image files are missing or damaged" in page.text

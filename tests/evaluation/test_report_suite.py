@@ -231,6 +231,10 @@ def test_text_from_data_is_never_markup(tmp_path):
         ("a < 1 and <b>", r"a < 1 and \<b>", r"a \textless{} 1 and \textless{}b\textgreater{}"),
         ("_a_ [b](c) &lt; ~~d~~", r"\_a\_ [b\](c) \&lt; \~\~d\~\~", None),
         ("a\n\n# b\\\n", r"a # b\\", r"a \# b\textbackslash{}"),
+        ("a\u2028# b\x0c\x85| c", r"a # b \| c", r"a \# b \textbar{} c"),
+        ("[2cm] \r\n* x", r"[2cm] \* x", r"{}[2cm] * x"),
+        ("*", r"\*", "{}*"),
+        ("---", r"\---", "---"),
         ("7\u202f%, \u22121, \u2013", "7 %, \u22121, \u2013", r"7\,\%, $-$1, --"),
     ],
 )

@@ -89,7 +89,7 @@ class _Chart:
         svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{self._key}-", svg)
         css_class = "chart broad" if self._size[0] > 5 else "chart"
         opening = f'<svg class="{css_class}" role="img" aria-label="{escape(self.description)}"'
-        return Markup(re.sub(r'^<svg(?: (?:width|height)="[^"]*")*', opening, svg))
+        return Markup(re.sub(r'^<svg(?: (?:width|height)="[^"]*")*', lambda _: opening, svg))
 
 
 def step_chart(

@@ -70,10 +70,10 @@ def shown_images(folder: Path, benchmark: BenchmarkRows, num_images: int) -> lis
         by_record = {key: {row.record_id: row for row in benchmark.plain(key)} for key in benchmark.rows}
         ranks = {key: _places(mistakes(benchmark, key)[:num_images]) for key in _choosing(benchmark)}
         chosen = images_to_keep(benchmark, num_images)
-        images = [_shown(benchmark, one, folder / image_path(benchmark.name, one), by_record, ranks) for one in chosen]
+        images = [_shown(benchmark, one, _inside(folder, image_path(benchmark.name, one)), by_record, ranks) for one in chosen]
         return [("", images)] if images else []
     by_instance = {key: {row.instance_id: row for row in benchmark.plain(key)} for key in benchmark.rows}
-    images = [_shown(benchmark, row.instance_id, folder / str(row.image), by_instance, {}) for row in kept]
+    images = [_shown(benchmark, row.instance_id, _inside(folder, row.image), by_instance, {}) for row in kept]
     groups: dict[str, list[ShownImage]] = {"Wrong": [], "Right": []}
     for image in images:
         groups["Right" if image.answers[-1].is_right else "Wrong"].append(image)
@@ -134,7 +134,7 @@ def image_path(benchmark: str, record_id: str) -> Path:
 def _shown(
     benchmark: BenchmarkRows,
     name: str,
-    path: Path,
+    path: Path | None,
     rows: Mapping[ModelKey, Mapping[str, PredictionRow]],
     ranks: Mapping[ModelKey, Mapping[str, int]],
 ) -> ShownImage:
@@ -231,8 +231,16 @@ def _in_turn(lists: Iterable[Iterable[str]]) -> dict[str, None]:
     return dict.fromkeys(one for one in chain.from_iterable(zip_longest(*lists)) if one is not None)
 
 
-def _data_url(path: Path) -> str | None:
+def _inside(folder: Path, image: object) -> Path | None:
+    """The file of an image below the folder of the run or suite; rows that name any other file show no image."""
+    path = (folder / str(image)).resolve()
+    return path if path.is_relative_to(folder.resolve()) and path.is_file() else None
+
+
+def _data_url(path: Path | None) -> str | None:
     """A small copy of an image for the page; None if it is missing or damaged."""
+    if path is None:
+        return None
     try:
         with Image.open(path) as image:
             image.draft("RGB", (IMAGE_PX, IMAGE_PX))

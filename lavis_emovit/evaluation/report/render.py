@@ -33,7 +33,7 @@ _TEX = {
 
 
 # Markup of Markdown, HTML and GitHub's formulas. An underscore inside a word, as in the name of a model, is none.
-_MARKDOWN = re.compile(r"[\\`*|~$]|(?<!\w)_|_(?!\w)|<(?=[\w/!?])|\](?=[(\[:])|&(?=#?\w+;)|^>|^[#+-](?=\s|$)")
+_MARKDOWN = re.compile(r"[\\`*|~$]|(?<!\w)_|_(?!\w)|<(?=[\w/!?])|\](?=[(\[:])|&(?=#?\w+;)|^>|^[#+=-](?=[#+=-]*(?:\s|$))")
 
 
 def markdown_text(text: object) -> str:
@@ -44,11 +44,14 @@ def markdown_text(text: object) -> str:
 
 def latex_text(text: object) -> str:
     """Text on one line in which LaTeX finds no commands."""
-    return "".join(_TEX.get(character, character) for character in _on_one_line(text))
+    escaped = "".join(_TEX.get(character, character) for character in _on_one_line(text))
+    # At the start of a row, the command before it would take these as its argument.
+    return f"{{}}{escaped}" if escaped.startswith(("[", "*")) else escaped
 
 
 def _on_one_line(text: object) -> str:
-    return re.sub(r"\s*[\n\r]\s*", " ", str(text).strip())
+    # All line ends of Unicode, and form feeds, which end a paragraph in TeX.
+    return " ".join(line for part in str(text).splitlines() if (line := part.strip()))
 
 
 _ESCAPES: dict[str, Callable[[object], str]] = {

@@ -70,7 +70,8 @@ def shown_images(folder: Path, benchmark: BenchmarkRows, num_images: int) -> lis
         by_record = {key: {row.record_id: row for row in benchmark.plain(key)} for key in benchmark.rows}
         ranks = {key: _places(mistakes(benchmark, key)[:num_images]) for key in _choosing(benchmark)}
         chosen = images_to_keep(benchmark, num_images)
-        images = [_shown(benchmark, one, _inside(folder, image_path(benchmark.name, one)), by_record, ranks) for one in chosen]
+        paths = {one: _inside(folder, image_path(benchmark.name, one)) for one in chosen}
+        images = [_shown(benchmark, one, path, by_record, ranks) for one, path in paths.items()]
         return [("", images)] if images else []
     by_instance = {key: {row.instance_id: row for row in benchmark.plain(key)} for key in benchmark.rows}
     images = [_shown(benchmark, row.instance_id, _inside(folder, row.image), by_instance, {}) for row in kept]

@@ -33,7 +33,9 @@ _TEX = {
 
 
 # Markup of Markdown, HTML and GitHub's formulas. An underscore inside a word, as in the name of a model, is none.
-_MARKDOWN = re.compile(r"[\\`*|~$]|(?<!\w)_|_(?!\w)|<(?=[\w/!?])|\](?=[(\[:])|&(?=#?\w+;)|^>|^[#+=-](?=[#+=-]*(?:\s|$))")
+_MARKDOWN = re.compile(
+    r"[\\`*|~$]|(?<!\w)_|_(?!\w)|<(?=[\w/!?])|\](?=[(\[:])|&(?=#?\w+;)|^>|^[#+=-](?=[#+=-]*(?:\s|$))"
+)
 
 
 def markdown_text(text: object) -> str:

@@ -43,14 +43,21 @@ def build(
     """Write records with their images as shuffled, indexed webdataset shards. An interrupted build resumes."""
     from lavis_emovit.progress import progress
     from lavis_emovit.records import read_records
-    from lavis_emovit.shards.writer import write_shards
+    from lavis_emovit.shards.columns import INDEX_NAME
+    from lavis_emovit.shards.writer import is_built, write_shards
 
     numbers = _part(part)
     image_root = images if images is not None else records.parent
     if images is not None and not images.is_dir():
         raise DataError(f"--images {images}: no such folder; pass the folder that the records' image paths start in")
     refused = []
-    for name, chosen, folder in _by_split(list(read_records(records)), records, split, out):
+    parts = _by_split(list(read_records(records)), records, split, out)
+    # After a build that refused one split, the others are finished.
+    resumed = not overwrite and any(not (folder / INDEX_NAME).is_file() for _, _, folder in parts)
+    for name, chosen, folder in parts:
+        if resumed and part is None and is_built(chosen, image_root, folder, seed, samples_per_shard, resize):
+            typer.echo(f"{name}: already finished in {folder}")
+            continue
         try:
             with progress(f"building {name}") as line:
                 index = write_shards(

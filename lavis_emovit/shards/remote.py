@@ -20,8 +20,8 @@ import psutil
 from filelock import FileLock
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import TEMPORARY_SUFFIX, file_sha256
-from lavis_emovit.shards.columns import COLUMNS_NAME, INDEX_NAME
+from lavis_emovit.files import TEMPORARY_SUFFIX, file_sha256, parse_json
+from lavis_emovit.shards.columns import COLUMNS_NAME, INDEX_NAME, PAIR_TYPES, SAMPLE_TYPES
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,8 @@ DEFAULT_MAX_BYTES = 50 * 10**9
 _LOCK_SUFFIX = ".lock"
 _RESERVED_SUFFIX = ".reserved"
 _POLL_S = 0.05
+MAX_INDEX_BYTES = 2**29  # of ten million samples about 60 MB in version 2
+_HEADER_BYTES = 2**16  # of the columns' file
 _TIMEOUT_S = 60.0  # without receiving a byte
 
 ResultT = TypeVar("ResultT")
@@ -92,7 +94,8 @@ class ShardCache:
                 for stale in [path, *self.folder.glob("[!.]*")]:
                     stale.unlink(missing_ok=True)
                 if b'"version": 1,' not in head[:200]:
-                    self._retry(COLUMNS_NAME, lambda: self._download(COLUMNS_NAME, None, None))
+                    limit = self._columns_limit(head)
+                    self._retry(COLUMNS_NAME, lambda: self._download(COLUMNS_NAME, None, None, limit))
                 temporary = self._temporary(INDEX_NAME)
                 temporary.write_bytes(head)
                 temporary.replace(path)
@@ -169,11 +172,21 @@ class ShardCache:
     def _temporary(self, name: str) -> Path:
         return self.folder / f".{name}.{os.getpid()}{TEMPORARY_SUFFIX}"
 
-    def _download(self, name: str, size_bytes: int | None, sha256: str | None) -> None:
+    def _columns_limit(self, head: bytes) -> int:
+        """The largest size that the columns of an index can have."""
+        content = parse_json(head, f"{self.url}/{INDEX_NAME}")
+        try:
+            counts = int(content["num_samples"]), int(content["num_pairs"])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise DataError(f"{self.url}/{INDEX_NAME}: not a shard index, it has no number of samples") from None
+        kinds = (SAMPLE_TYPES, PAIR_TYPES)
+        size_bytes = sum(count * int(kind[2:]) for count, group in zip(counts, kinds) for kind in group.values())
+        return min(size_bytes + _HEADER_BYTES, MAX_INDEX_BYTES)
+
+    def _download(self, name: str, size_bytes: int | None, sha256: str | None, limit: int | None = None) -> None:
         temporary = self._temporary(name)
         try:
-            system, path = self._open(name)
-            system.get_file(path, str(temporary))
+            self._transfer(name, temporary, size_bytes if size_bytes is not None else limit or MAX_INDEX_BYTES)
             received = temporary.stat().st_size
             if size_bytes is not None and received != size_bytes:
                 raise OSError(f"received {received} bytes, expected {size_bytes}")
@@ -184,8 +197,26 @@ class ShardCache:
             temporary.unlink(missing_ok=True)
 
     def _read(self, name: str) -> bytes:
+        temporary = self._temporary(name)
+        try:
+            self._transfer(name, temporary, MAX_INDEX_BYTES)
+            return temporary.read_bytes()
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _transfer(self, name: str, target: Path, limit: int) -> None:
+        """Fetch a file. DataError as soon as it has more than `limit` bytes, since a server may send without end."""
+        from fsspec.callbacks import Callback
+
+        def check(size: int | None, value: int, **_: Any) -> None:
+            if max(size or 0, value) > limit:
+                raise DataError(
+                    f"{self.url}/{name}: more than {limit} bytes, the most that it may have. "
+                    "Check the URL and that the set is complete."
+                )
+
         system, path = self._open(name)
-        return system.cat_file(path)
+        system.get_file(path, str(target), callback=Callback(hooks={"limit": check}))
 
     def _open(self, name: str) -> tuple[Any, str]:
         """The file system of the URL, and a file's path in it."""

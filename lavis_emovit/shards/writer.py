@@ -26,6 +26,7 @@ from lavis_emovit.shards.columns import COLUMNS_NAME, INDEX_NAME, join_columns
 from lavis_emovit.shards.images import RESIZE_JPEG_QUALITY
 from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.pool import run_all
+from lavis_emovit.shards.reader import ShardReader
 from lavis_emovit.shards.shard_file import NOT_FOUND, WORK_FOLDER, ShardDraft, ShardJob, build_shard
 
 PART_FOLDER = "part-{number:04d}-of-{count:04d}"
@@ -168,6 +169,39 @@ def _jobs(
         )
         for start in range(0, len(ordered), samples_per_shard)
     ]
+
+
+def is_built(
+    records: Iterable[EmotionRecord],
+    image_root: Path,
+    out_dir: Path,
+    seed: int,
+    samples_per_shard: int,
+    resize: int | None,
+) -> bool:
+    """Whether a folder has the finished shards of these records and settings, and no image changed afterwards."""
+    if not (out_dir / INDEX_NAME).is_file():
+        return False
+    index = ShardIndex.load(out_dir)
+    build = index.build
+    same = (seed, samples_per_shard, resize) == (
+        build.get("seed"), build.get("samples_per_shard"), (build.get("resize") or {}).get("short_side_px")
+    )  # fmt: skip
+    skipped = {item["id"] for item in build.get("skipped", ())}
+    ordered = [record for record in _shuffled(records, seed) if record.id not in skipped]
+    if not same or index.num_samples != len(ordered):
+        return False
+    written_ns = (out_dir / INDEX_NAME).stat().st_mtime_ns
+    reader = ShardReader(index)
+    try:
+        return all(
+            (image_root / record.image).stat().st_mtime_ns < written_ns and reader.read(number).record == record
+            for number, record in enumerate(ordered)
+        )
+    except OSError:
+        return False
+    finally:
+        reader.close()
 
 
 @contextmanager

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import typer
@@ -80,6 +81,33 @@ def test_bad_images_stop_the_build_or_are_skipped(table, tmp_path):
         _run(shards_app, *build)
     assert "1 images skipped" in _run(shards_app, *build, "--skip-bad")
     assert f"skipped     {records[3].id}" in _run(shards_app, "stats", tmp_path / "out")
+
+
+def test_a_build_with_a_bad_image_goes_on_with_skip_bad(table, tmp_path):
+    _import(table, "--split-seed", 1, "--fractions", "train=0.5,val=0.25,test=0.25")
+    path = table / "records.jsonl"
+    records = list(read_records(path))
+    bad = next(record for record in records if record.split == "val")
+    sound = (table / bad.image).read_bytes()
+    (table / bad.image).write_bytes(b"<html>")
+    build = ["build", path, "--out", tmp_path / "out", "--samples-per-shard", 3]
+    with pytest.raises(DataError, match=r"split 'val': .*1 of 4 images cannot be used"):
+        _run(shards_app, *build)
+    hashes = {name: ShardIndex.load(tmp_path / "out" / name).hash for name in ("train", "test")}
+    output = _run(shards_app, *build, "--skip-bad")
+    assert output.count("already finished") == 2 and "val: 3 samples" in output
+    assert {name: ShardIndex.load(tmp_path / "out" / name).hash for name in hashes} == hashes
+    # Other settings, other records or a newer image need another build.
+    (tmp_path / "out" / "val" / "index.json").unlink()
+    with pytest.raises(DataError, match="already contains finished shards"):
+        _run(shards_app, *build, "--skip-bad", "--seed", 7)
+    (table / bad.image).write_bytes(sound)
+    (tmp_path / "out" / "val" / "index.json").unlink()
+    train = next(record for record in records if record.split == "train")
+    os.utime(table / train.image)
+    with pytest.raises(DataError, match=r"split 'train': .*already contains finished shards"):
+        _run(shards_app, *build)
+    assert ShardIndex.load(tmp_path / "out" / "val").num_samples == 4
 
 
 def test_damage_is_reported(table, tmp_path):

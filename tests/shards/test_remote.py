@@ -2,6 +2,7 @@
 
 - Samples arrive as they were written, through every kind of failed transfer: errors, truncation, changed bytes, closed
   connections; each file is requested no more often than it failed.
+- A file that never ends stops at the size that its index states.
 - A shard that never arrives complete is refused by name, and no partial file has its name.
 - The cache stays within its limit while several processes read at once, and leftovers of a killed process are removed.
 - Another set at the same URL is noticed; a damaged or missing index too.
@@ -10,6 +11,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import multiprocessing
@@ -22,6 +24,7 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.shards import remote
 from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.reader import SampleFaultError, ShardReader
 from lavis_emovit.shards.remote import ShardCache, default_max_bytes
@@ -51,6 +54,12 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         if what == "hang up":
             self.close_connection = True
             return
+        if what == "endless":
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    self.server.num_endless += self.wfile.write(bytes(2**16))
         data = open(self.translate_path(self.path), "rb").read()  # noqa: PTH123, SIM115
         self.send_response(200)
         self.send_header("Content-Length", str(len(data) if what == "cut" else len(data) // (1 + (what == "short"))))
@@ -67,7 +76,7 @@ def server(built):
     with http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(Handler, directory=str(folder.parent))
     ) as running:
-        running.plan, running.counts = {}, Counter()
+        running.plan, running.counts, running.num_endless = {}, Counter(), 0
         running.url = f"http://127.0.0.1:{running.server_address[1]}/{folder.name}"
         threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         yield running
@@ -123,6 +132,16 @@ def test_shards_that_never_arrive_are_refused(server, tmp_path, plan, expected):
     assert not isinstance(caught.value, SampleFaultError)
     assert reader.read(12)
     assert [path.name for path in _tars(tmp_path)] == ["shard-000001.tar"]
+    assert not list((tmp_path / "cache").rglob(".*.tmp"))
+
+
+@pytest.mark.parametrize("name", ["index.json", "index.safetensors", "shard-000000.tar"])
+def test_a_file_without_an_end_stops_at_its_size(server, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(remote, "MAX_INDEX_BYTES", 100_000)
+    server.plan = {name: ["endless"]}
+    with pytest.raises(DataError, match=rf"{name}: more than [0-9]+ bytes"):
+        ShardReader(ShardIndex.load(server.url, _cache(tmp_path))).read(3)
+    assert server.counts[name] == 1 and server.num_endless < 20_000_000
     assert not list((tmp_path / "cache").rglob(".*.tmp"))
 
 

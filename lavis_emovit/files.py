@@ -30,10 +30,14 @@ def is_plain_name(text: str) -> bool:
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a regular file; OSError for anything else, since a pipe or a device may never end."""
+    return _regular(path).read_bytes()
+
+
+def _regular(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return path.read_bytes()
+    return path
 
 
 def parse_json(content: str | bytes, place: str) -> Any:
@@ -91,9 +95,9 @@ def sync_folder(path: str | os.PathLike[str]) -> None:
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Hex sha256 of a file, read in pieces."""
+    """Hex sha256 of a regular file, read in pieces; OSError as `read_file`."""
     digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
+    with _regular(path).open("rb") as file:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, ValidationError, field_validator
 
 from lavis_emovit.errors import DataError, bullet_list
-from lavis_emovit.files import atomic_writer, is_plain_name
+from lavis_emovit.files import atomic_writer, is_plain_name, read_file, write_json
 from lavis_emovit.settings import Settings, nearest_name
 
 InstructionKind = Literal["categorical", "conversation", "reasoning", "description", "explanation"]
@@ -210,6 +210,25 @@ def write_records(path: str | os.PathLike[str], records: Iterable[EmotionRecord]
             seen.add(record.id)
             file.write(record.to_json() + "\n")
     return len(seen)
+
+
+def write_summary(records: Path, image_root: Path, /, **account: Any) -> None:
+    """Write `<records>.summary.json`: the folder of the image paths, and the account of how the records were read."""
+    root, folder = image_root.resolve(), records.parent.resolve()
+    stored = root.relative_to(folder).as_posix() if root.is_relative_to(folder) else str(root)
+    write_json(records.with_suffix(".summary.json"), {"image_root": stored, **account})
+
+
+def image_root_of(records: Path) -> Path:
+    """The folder of the image paths of a records file, as its summary states, else the file's own folder."""
+    for path in (records.with_suffix(".summary.json"), records.with_name("summary.json")):
+        try:
+            root = records.parent / json.loads(read_file(path))["image_root"]
+        except (OSError, ValueError, RecursionError, KeyError, TypeError):
+            continue
+        if root.is_dir():
+            return root
+    return records.parent
 
 
 def to_conversations(records: Iterable[EmotionRecord]) -> list[dict[str, Any]]:

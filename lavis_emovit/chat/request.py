@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import file_sha256
+from lavis_emovit.files import file_sha256, read_file
 from lavis_emovit.images import decode_image
 
 
@@ -44,7 +44,7 @@ class ChatImage:
 @functools.lru_cache(maxsize=16)
 def _data_url(image: ChatImage) -> str:
     try:
-        data = image.path.read_bytes()
+        data = read_file(image.path)
     except OSError as error:
         raise DataError(f"{image.path}: the image cannot be read ({error.strerror})") from None
     if hashlib.sha256(data).hexdigest() != image.sha256:

@@ -112,7 +112,7 @@ def split(
     ] = False,
 ) -> None:
     """Draw new splits: seeded, stratified by label, never dividing a group (a person, a video)."""
-    from lavis_emovit.records import read_records, write_records
+    from lavis_emovit.records import image_root_of, read_records, write_records, write_summary
     from lavis_emovit.sources.splits import split_by_group
     from lavis_emovit.sources.statistics import count_records
 
@@ -134,11 +134,10 @@ def split(
     if strict and problems:
         raise DataError(f"refused by --strict, nothing written:\n{bullet_list(problems)}")
     write_records(out, done)
+    write_summary(out, image_root_of(records))
     typer.echo("\n".join(_describe(out, counted)))
     for line in problems:
         typer.echo(f"  note: {line}")
-    if out.parent.resolve() != records.parent.resolve():
-        typer.echo(f"  pass --images {records.parent} to later commands: image paths are relative to that folder")
 
 
 def all_records(records: Iterable[EmotionRecord], path: Path) -> list[EmotionRecord]:

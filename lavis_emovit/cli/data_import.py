@@ -60,7 +60,7 @@ def import_dataset(
     from collections import Counter
 
     from lavis_emovit.generation.categorical import add_categorical
-    from lavis_emovit.records import write_records
+    from lavis_emovit.records import write_records, write_summary
     from lavis_emovit.sources.catalogue import DATASET_NAME
     from lavis_emovit.sources.splits import resplit
     from lavis_emovit.sources.statistics import compare_counts
@@ -80,6 +80,8 @@ def import_dataset(
     records = list(reader.read())
     num_read = len(records)
     differences = compare_counts(records, entry.about.published) if entry is not None else []
+    if not records:
+        raise DataError(f"{path}: has no usable records\n" + "\n".join(notes.report()))
     if strict and (differences or notes.serious()):
         lines = bullet_list([*differences, *notes.serious()])
         raise DataError(f"{path}: not imported, because --strict refuses differences and skipped images:\n{lines}")
@@ -89,9 +91,8 @@ def import_dataset(
         records = list(entry.layout.resplit(records))
     if categorical and dataset != "conversations":
         records = list(add_categorical(records, wordings=tuple(wording or (1,)), option_order=option_order, seed=seed))
-    if not records:
-        raise DataError(f"{path}: has no usable records\n" + "\n".join(notes.report()))
     total = write_records(out, records)
+    write_summary(out, reader.image_root, source=source, **notes.to_dict(num_read))
     splits = Counter(record.split for record in records)
     typer.echo(f"{total} records in {out}: {', '.join(f'{split} {count}' for split, count in sorted(splits.items()))}")
     typer.echo(f"  {notes.account(num_read)}")
@@ -104,7 +105,9 @@ def import_dataset(
             typer.echo("  its layout is known only from documentation; check it with `emovit data preview`")
         typer.echo(f"  licence: {entry.about.licence}")
     if reader.image_root.resolve() != out.parent.resolve():
-        typer.echo(f"  pass --images {reader.image_root} to later commands: image paths are relative to that folder")
+        typer.echo(
+            f"  image paths are relative to {reader.image_root}; later commands read this from the summary beside it"
+        )
 
 
 def list_datasets() -> None:

@@ -42,12 +42,12 @@ def build(
 ) -> None:
     """Write records with their images as shuffled, indexed webdataset shards. An interrupted build resumes."""
     from lavis_emovit.progress import progress
-    from lavis_emovit.records import read_records
+    from lavis_emovit.records import image_root_of, read_records
     from lavis_emovit.shards.columns import INDEX_NAME
     from lavis_emovit.shards.writer import is_built, write_shards
 
     numbers = _part(part)
-    image_root = images if images is not None else records.parent
+    image_root = images if images is not None else image_root_of(records)
     if images is not None and not images.is_dir():
         raise DataError(f"--images {images}: no such folder; pass the folder that the records' image paths start in")
     refused = []

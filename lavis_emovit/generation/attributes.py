@@ -14,6 +14,7 @@ from lavis_emovit.chat.progress import RunProgress
 from lavis_emovit.chat.request import load_rgb
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.errors import DataError, UserError
+from lavis_emovit.files import read_file
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.reading import object_schema
 from lavis_emovit.images import brightness, colorfulness
@@ -72,7 +73,7 @@ def write_attributes(job: Job, ids: Iterable[str] | None = None, *, vocabulary: 
                 continue
             path = job.image_root / record.image
             try:
-                image = load_rgb(path.read_bytes(), path, _SIDE_PX)
+                image = load_rgb(read_file(path), path, _SIDE_PX)
             except (DataError, OSError):
                 result.missing["bad_picture"] += 1
                 continue

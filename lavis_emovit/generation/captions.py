@@ -11,6 +11,7 @@ from lavis_emovit.chat.progress import RunProgress
 from lavis_emovit.chat.request import ChatRequest, Message, image_of, load_rgb
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.errors import DataError, UserError
+from lavis_emovit.files import read_file
 from lavis_emovit.generation import offline
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.reading import object_schema, read_text
@@ -142,7 +143,7 @@ def _caption_batch(
     for request in batch:
         path = request.messages[0].images[0].path
         try:
-            images.append(processor(load_rgb(path.read_bytes(), path)))
+            images.append(processor(load_rgb(read_file(path), path)))
         except DataError:
             result.missing["bad_picture"] += 1
             continue

@@ -62,7 +62,8 @@ def write_outputs(
         "usd": round(ledger.usd_spent, 6),
         "usd_in_doubt": round(ledger.usd_in_doubt, 6),
     }
-    write_json(job.folder / SUMMARY, {"steps": steps, "ledger": costs})
+    image_root = str(job.image_root.resolve())
+    write_json(job.folder / SUMMARY, {"image_root": image_root, "steps": steps, "ledger": costs})
     manifest = {
         "made_by": f"lavis-emovit {version('lavis-emovit')}",
         "created": now(),

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer
-from lavis_emovit.records import EmotionRecord, read_records
+from lavis_emovit.records import EmotionRecord, image_root_of, read_records
 from lavis_emovit.sources.checks import open_thumbnail
 from lavis_emovit.sources.readers.emoset import EMOSET_SPLITS, read_emoset
 from lavis_emovit.sources.statistics import NO_LABEL, labels_of
@@ -41,18 +41,21 @@ class Row:
 
 
 def find_records(root: Path, images: Path | None = None) -> tuple[Iterable[EmotionRecord], Path]:
-    """Records, and the folder that their image paths are relative to: `images`, or the one beside the records.
+    """Records, and the folder that their image paths are relative to: `images`, or the one that the records' summary
+    states, or the one beside the records.
 
     The records are those of a folder in EmoSet's layout, of a folder with `records.jsonl`, or of such a file (else
     DataError).
     """
     if root.is_file():
-        return read_records(root), images or root.parent
+        return read_records(root), images or image_root_of(root)
     if not root.is_dir():
         raise DataError(f"{root}: no such folder or file")
     if (root / "records.jsonl").is_file():
         drawn = root / "drawn"
-        return read_records(root / "records.jsonl"), images or (drawn if drawn.is_dir() else root)
+        return read_records(root / "records.jsonl"), images or (
+            drawn if drawn.is_dir() else image_root_of(root / "records.jsonl")
+        )
     splits = [split for split in EMOSET_SPLITS if (root / f"{split}.json").is_file()]
     if not splits:
         raise DataError(

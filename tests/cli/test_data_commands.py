@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from lavis_emovit.cli.main import main
-from lavis_emovit.records import read_records
+from lavis_emovit.records import image_root_of, read_records
 
 
 @pytest.fixture
@@ -57,7 +57,10 @@ def test_a_dataset_by_its_name(emovit, abstract, tmp_path):
     assert "11 records in" in text and "note: 1 skipped: the most votes are tied" in text
     assert "differs: 11 records, published: 229 (count after ties are dropped, VECBench)" in text
     assert "known only from documentation" in text and "licence: Paintings" in text
-    assert f"pass --images {abstract} to later commands" in text
+    assert f"image paths are relative to {abstract}" in text and "12 rows: 11 records, 1 skipped" in text
+    summary = json.loads((tmp_path / "out" / "records.summary.json").read_text())
+    assert (summary["image_root"], summary["rows"], summary["records"]) == (str(abstract), 12, 11)
+    assert summary["skipped"] == {"the most votes are tied": 1}
     records = list(read_records(out))
     assert set(Counter(record.split for record in records)) == {"train", "val", "test"}
     assert all(record.instructions[0].kind == "categorical" for record in records)
@@ -66,6 +69,30 @@ def test_a_dataset_by_its_name(emovit, abstract, tmp_path):
     code, _, errors = emovit("import", "abstract", abstract, "--out", strict, "--strict")
     assert code == 2 and "not imported, because --strict refuses" in errors and "published: 229" in errors
     assert not strict.exists()
+
+
+def test_a_records_file_remembers_the_folder_of_its_images(emovit, abstract, tmp_path):
+    out = tmp_path / "out" / "records.jsonl"
+    emovit("import", "abstract", abstract, "--out", out)
+    code, text, _ = emovit("verify", out)
+    assert code == 0 and "11 records with 11 images" in text and "missing" not in text
+    assert emovit("split", out, "--out", tmp_path / "far" / "new.jsonl")[0] == 0
+    assert emovit("preview", tmp_path / "far" / "new.jsonl", "--out", tmp_path / "p.html", "--strict")[0] == 0
+    assert main(["shards", "build", str(tmp_path / "far" / "new.jsonl"), "--out", str(tmp_path / "shards")]) == 0
+    assert main(["generate", "attributes", str(out), "--out", str(tmp_path / "made")]) == 0
+    assert emovit("verify", tmp_path / "made" / "records.jsonl", "--strict")[0] == 0
+    # Without a summary, or with a folder that is gone, paths start at the file.
+    for content in ("{}", "[", '{"image_root": "gone"}', '{"image_root": 3}'):
+        out.with_suffix(".summary.json").write_text(content)
+        assert image_root_of(out) == out.parent
+
+
+def test_an_import_without_records_is_refused_with_the_reason(emovit, tmp_path):
+    (tmp_path / "t.csv").write_text("image,mood\ngone.jpg,sad\n")
+    options = ["--column", "emotion=mood", "--label-set", "ekman6", "--set", "missing=leave_out", "--split-seed", 1]
+    code, _, errors = emovit("import", "table", tmp_path / "t.csv", *options)
+    assert code == 2 and "1 skipped: the image is missing (gone.jpg)" in errors
+    assert not (tmp_path / "records.jsonl").exists()
 
 
 def test_splits_and_layout_can_be_changed(emovit, abstract, tmp_path):
@@ -153,6 +180,7 @@ def test_findings_are_reported_and_refused_when_strict(emovit, abstract, tmp_pat
     emovit("import", "abstract", abstract, "--out", out)
     text = emovit("verify", out, "--images", abstract, "--strict")[1]
     assert "11 images: 0 findings" in text and "none of the images" not in text
+    (tmp_path / "r.summary.json").unlink()
     text = emovit("verify", out)[1]
     assert f"none of the images is in {tmp_path}: pass the folder of the image paths with --images" in text
     text = emovit("verify", out, "--images", tmp_path / "gone")[1]

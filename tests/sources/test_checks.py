@@ -25,6 +25,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from lavis_emovit.chat.request import image_of
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord, read_records, write_records
 from lavis_emovit.shards.reader import ShardReader
@@ -279,3 +280,18 @@ def test_real_sets_to_shards_and_back(name, total, tmp_path):
     for record in records:
         assert stored[record.id].record == record
         assert stored[record.id].image_bytes == (SHARED / name / record.image).read_bytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_or_a_device_is_no_image(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "device.jpg").symlink_to("/dev/null")
+    for name in ("pipe.jpg", "device.jpg"):
+        assert check_file(str(tmp_path / name)).fault == "cannot be read (not a regular file)"
+        with pytest.raises(DataError, match="not a regular file"):
+            open_thumbnail(tmp_path / name, 16)
+        with pytest.raises(DataError, match="not a regular file"):
+            image_of(tmp_path / name)
+        record = EmotionRecord(id="a", image=name, split="train", source="a")
+        with pytest.raises(DataError, match=r"1 of 1 images cannot be used.*\n.*cannot be read .not a regular file."):
+            write_shards([record], tmp_path, tmp_path / "out")

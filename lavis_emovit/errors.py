@@ -10,7 +10,12 @@ class UserError(ValueError):
 
 
 class DataError(UserError):
-    """A dataset file, record, image or shard that cannot be used."""
+    """A dataset file, record, image or shard that cannot be used. A line of the message is cut at 2,000 characters."""
+
+    def __init__(self, message: str = ""):
+        # A cell or a name in somebody's file may be megabytes long.
+        lines = (line if len(line) <= 2000 else f"{line[:1500]} ... {line[-400:]}" for line in message.split("\n"))
+        super().__init__("\n".join(lines))
 
 
 class WeightsError(UserError):

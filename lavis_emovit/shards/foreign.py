@@ -55,6 +55,7 @@ class Reading:
 class _Sample:
     key: str
     members: list[Member] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)  # members and keys of its JSON that no field takes
 
     def with_suffix(self, suffixes: frozenset[str]) -> list[Member]:
         """The members whose last suffix is one of these."""
@@ -108,6 +109,9 @@ def index_tars(
         if not draft.ids:
             raise DataError(f"{folder}: no sample in {len(paths)} tars can be used")
         records_bytes = records_file.tell()
+    if draft.unused:
+        counts = ", ".join(f"{name} ({count})" for name, count in draft.unused.most_common())
+        logger.warning("%s: no field of a record takes %s", folder, counts)
     index = ShardIndex(
         folder,
         draft.shards,
@@ -138,6 +142,7 @@ class _Draft:
     label_sets: set[str] = field(default_factory=set)
     ids: dict[str, str] = field(default_factory=dict)
     bad: list[tuple[str, str]] = field(default_factory=list)
+    unused: Counter[str] = field(default_factory=Counter)
 
     def add_tar(
         self,
@@ -150,7 +155,7 @@ class _Draft:
         histogram: Counter[str] = Counter()
         num_samples = num_pairs = 0
         with path.open("rb") as tar:
-            for sample in _samples(path):
+            for sample in _samples(path, self.unused):
                 place = f"{path.name}, key '{sample.key}'"
                 try:
                     image, image_bytes = _image(tar, sample)
@@ -163,6 +168,7 @@ class _Draft:
                 if first != place:
                     raise DataError(f"{path.parent}: id '{record.id}' is in {first} and in {place}; rename one")
                 self._add_sample(image, image_bytes, record, records_file)
+                self.unused.update(sample.unused)
                 num_samples += 1
                 num_pairs += len(record.instructions)
                 if record.emotion is not None:
@@ -190,13 +196,16 @@ class _Draft:
         records_file.write(record_bytes + b"\n")
 
 
-def _samples(path: Path) -> Iterator[_Sample]:
-    """Members grouped as webdataset groups them: neighbours whose names agree up to the first dot."""
+def _samples(path: Path, unused: Counter[str]) -> Iterator[_Sample]:
+    """Members grouped as webdataset groups them: neighbours whose names agree up to the first dot.
+
+    webdataset skips names without a suffix and hidden ones; `unused` counts them.
+    """
     seen: set[str] = set()
     current: _Sample | None = None
     for member in scan_tar(path):
         if not member.suffix or member.name.rpartition("/")[2].startswith("."):
-            logger.warning("%s: '%s' belongs to no sample; webdataset skips such names", path, member.name)
+            unused["members that are hidden or have no suffix"] += 1
             continue
         if current is None or member.key != current.key:
             if current is not None:
@@ -272,6 +281,9 @@ def _record(
         base["caption"] = texts[0]
     taken = {*LABEL_KEYS, *CAPTION_KEYS, "conversations", "image", "id", reading.label_key}
     extra = {name: v for name, v in content.items() if name not in taken and isinstance(v, str | int | float | bool)}
+    sample.unused += [f"key '{name}'" for name, v in content.items() if name not in (*taken, *extra) and v is not None]
+    used = IMAGE_SUFFIXES | RARE_IMAGE_SUFFIXES | TEXT_SUFFIXES | CLASS_SUFFIXES | {".json"}
+    sample.unused += [f"member '.{m.suffix}'" for m in sample.members if m not in sample.with_suffix(used)]
     if extra:
         base["extra"] = extra
     return build_record(base, place)

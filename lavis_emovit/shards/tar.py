@@ -53,7 +53,7 @@ def scan_tar(path: str | os.PathLike[str]) -> list[Member]:
         with Path(path).open("rb") as file:
             file.seek(end)
             mark = file.read(2 * _BLOCK_BYTES)
-    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, LookupError, OverflowError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(

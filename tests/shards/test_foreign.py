@@ -183,6 +183,18 @@ def test_samples_that_cannot_be_used_are_named_or_skipped(folder, sample, expect
     assert index.build["skipped"][0]["id"] == "train-2.tar, key '00009'"
 
 
+def test_members_and_keys_that_no_field_takes_are_counted(folder, caplog):
+    content = b'{"bbox": [1, 2], "width": 3, "mask": null, "tags": {"a": 1}}'
+    extra = [*plain(8, json=content), ("00008.npy", b"x"), ("README", b"x"), (".hidden.txt", b"x")]
+    write_tar(folder / "train-2.tar", extra)
+    index_tars(folder, Reading("other", classes=CLASSES))
+    assert (
+        "no field of a record takes members that are hidden or have no suffix (2), key 'bbox' (1), key 'tags' (1), "
+        in (caplog.text)
+    )
+    assert "member '.npy' (1)" in caplog.text and "width" not in caplog.text and "mask" not in caplog.text
+
+
 def test_odd_names_are_read(folder):
     odd = [("SUB/Ünï Cöde.JPG", jpeg(1)), ("SUB/Ünï Cöde.CLS", b"2"), ("./b.jpeg", jpeg(2)), ("README", b"x")]
     write_tar(folder / "train-1.tar", odd)

@@ -15,7 +15,7 @@ The user extracts the frames from the videos as images whose names end in the fr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -42,7 +42,8 @@ class ActionUnitSettings(Settings):
     frames: str = "frames/{person}"  # pattern of the folder with the frames of a person (and task)
     units: tuple[int, ...] = ()  # action units to keep; empty: all that are coded
     every: int = Field(default=1, ge=1)  # use only every n-th frame; neighbouring frames are nearly the same image
-    frame_offset: int = 0  # number of an image minus its frame number in the codes
+    # Number of an image minus its frame number in the codes. Null: 0, and refused if the first numbers differ by 1.
+    frame_offset: int | None = None
 
 
 class ActionUnitReader(Reader, layout="action_units"):
@@ -90,8 +91,9 @@ class ActionUnitReader(Reader, layout="action_units"):
                 intensities, occurrences = self._codes(files)
                 images = frames_in(self._frame_folder((person, task)))
                 clip = "_".join(part for part in (person, task) if part)
+                self._check_first_frames(clip, {*intensities, *occurrences}, images)
                 for frame in self.chosen_frames({*intensities, *occurrences}, self.settings.every):
-                    image = images.get(frame + self.settings.frame_offset)
+                    image = images.get(frame + (self.settings.frame_offset or 0))
                     if image is None:
                         self.notes.skip("coded frames without an image")
                         continue
@@ -106,6 +108,15 @@ class ActionUnitReader(Reader, layout="action_units"):
                         group=person,
                         extra={"frame": frame, **({"occurrence_only": ",".join(map(str, only))} if only else {})},
                     )
+
+    def _check_first_frames(self, clip: str, coded: Collection[int], images: Collection[int]) -> None:
+        shift = min(images, default=0) - min(coded, default=0)
+        if self.settings.frame_offset is None and coded and images and abs(shift) == 1:
+            raise DataError(
+                f"{clip}: the first image has the number {min(images)}, the first code {min(coded)}, so every code may "
+                f"belong to another image. Set frame_offset to {shift} if they are the same frame, else to 0 "
+                f"(`--set frame_offset={shift}`)"
+            )
 
     def _codes(self, files: list[_CodeFile]) -> tuple[dict[int, dict[int, float]], dict[int, dict[int, float]]]:
         """Frame -> unit -> intensity, and frame -> unit -> occurrence."""

@@ -89,6 +89,8 @@ class AffWild2Reader(Reader, layout="aff_wild2"):
             with self.collect_faults():
                 annotated = _read_annotations([path for _, path in found])
             images = frames_in(self.root / self.settings.frames / video)
+            if 0 in images:
+                raise DataError(f"{images[0]}: Aff-Wild2 counts frames from 1; rename the images of {video}")
             for frame in self.chosen_frames(annotated, self.settings.every):
                 image = images.get(frame)
                 if image is None:

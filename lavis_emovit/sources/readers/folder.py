@@ -102,7 +102,10 @@ class FolderReader(Reader, layout="folder"):
             raise DataError(
                 f"{self._start}: only {len(labels)} class ({', '.join(labels)}); pass the folder above the classes"
             )
-        return get_label_set(f"labels:{', '.join(labels)}")
+        try:
+            return get_label_set(f"labels:{', '.join(labels)}")
+        except DataError as error:
+            raise DataError(f"{self._start}: its folders cannot be labels ({error}); rename them") from None
 
     def records(self) -> Iterator[EmotionRecord]:
         unknown: set[str] = set()

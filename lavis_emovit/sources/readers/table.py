@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
@@ -318,14 +319,23 @@ def _number(text: str, column: str) -> float:
     return number
 
 
-def _box(row: Row, columns: tuple[str, ...]) -> list[float]:
-    if len(columns) == 4:
-        return [_number(_text(row[column]), column) for column in columns]
-    value = row[columns[0]]
-    parts = re.findall(r"-?\d+(?:\.\d+)?", value) if isinstance(value, str) else list(value or ())
-    if len(parts) != 4:
-        raise DataError(f"column '{columns[0]}': expected four numbers (left, top, right, bottom), got {value!r}")
-    return [float(part) for part in parts]
+_FLOAT = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
+
+
+def _box(row: Row, columns: tuple[str, ...]) -> list[float] | None:
+    """The four numbers of a box; None if all its cells are empty."""
+    value = row[columns[0]] if len(columns) == 1 else [row[column] for column in columns]
+    if isinstance(value, str):
+        parts: list[Any] = _FLOAT.findall(value)
+    else:
+        parts = value if isinstance(value, list) else [value]
+    cells = [_text(part) for part in parts]
+    if not any(cells) and (not isinstance(value, str) or not value.strip()):
+        return None
+    if len(cells) != 4 or not all(cells):
+        names = f"column '{columns[0]}'" if len(columns) == 1 else f"columns {', '.join(columns)}"
+        raise DataError(f"{names}: expected four numbers (left, top, right, bottom), got {reprlib.repr(value)}")
+    return [_number(cell, columns[0]) for cell in cells]
 
 
 def _found(pattern: str, image: str, what: str) -> str:

@@ -1,0 +1,295 @@
+"""Properties of every reader, whatever the bytes of the dataset's files.
+
+- The outcome is records with a complete account (rows = records + skipped + joined), or a DataError that names a file.
+- Every record that is read can be written, and is read back as it was.
+
+`EMOVIT_PROPERTY_EXAMPLES` sets the number of inputs for each reader; a long run takes 100,000.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import datasets
+import numpy
+import pyarrow
+import pyarrow.parquet
+import pytest
+import scipy.io
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.records import parse_record
+from lavis_emovit.sources.base import LAYOUTS, Notes
+from lavis_emovit.sources.layouts import LayoutSettings
+from lavis_emovit.sources.readers.huggingface import read_huggingface
+from lavis_emovit.sources.table_settings import TableSettings
+
+EXAMPLES = int(os.environ.get("EMOVIT_PROPERTY_EXAMPLES", "25"))
+short = settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+
+TOKENS = (
+    b"NaN", b"1e999", b"-1", b"9" * 400, b"2.5", b"true", b"null", b"[", b"[" * 100_000, b"{", b'"', b"'", b",", b";",
+    b"\n", b"\r", b"\0", b"\xff", b"\xc2\xb2", b"\xef\xbb\xbf", b"..", b"/", b"../a.jpg", b"a" * 300, b"\\", b" ", b"",
+)  # fmt: skip
+pieces = st.sampled_from(TOKENS) | st.binary(max_size=12)
+# (place as a share of the file, bytes to drop, bytes to insert)
+edits = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 40), pieces), max_size=4)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+values = st.recursive(
+    scalars | st.sampled_from(["a.jpg", "é.jpg", "train", "happiness", "human", "gpt"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def edited(content, changes):
+    for share, length, piece in changes:
+        place = round(share * len(content))
+        content = content[:place] + piece + content[place + length :]
+    return content
+
+
+def check(root, layout, **node):
+    """Read a dataset; its records, or None if it is refused."""
+    notes = Notes()
+    settings = LayoutSettings.model_validate({"source": layout, **({layout: node} if node else {})})
+    reader = settings.reader(root, source="mine", notes=notes, extract_to=root / "extracted")
+    return outcome(reader.read, notes, (root.name, "mine"))
+
+
+def outcome(read, notes, names):
+    try:
+        records = list(read())
+    except DataError as error:
+        assert any(name in str(error) for name in names), error
+        assert len(str(error)) < 20_000
+        return None
+    assert notes.num_rows == len(records) + notes.skipped.total() + notes.num_joined
+    for record in records:
+        assert parse_record(record.to_json(), "here") == record
+    return records
+
+
+@pytest.fixture
+def folder():
+    """Function that gives a new folder with two images, `a.jpg` and `é.jpg`."""
+
+    def make():
+        root = Path(tempfile.mkdtemp(dir=parent))
+        for name in ("a.jpg", "é.jpg"):
+            (root / name).write_bytes(b"not decoded by the readers")
+        return root
+
+    with tempfile.TemporaryDirectory() as parent:
+        yield make
+
+
+def write(root, files):
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+CSV = "image,mood,v,box,votes,note\na.jpg,happiness,0.5,0 1 2 3,3,x\né.jpg,sadness,-1,1 2 3 4,1,\n"
+LINES = '{"image": "a.jpg", "mood": "happiness", "v": 0.5, "box": [0, 1, 2, 3], "votes": 3}\n'
+COLUMNS = {"emotion": "mood", "valence": "v", "box": ["box"]}
+
+
+@pytest.mark.parametrize("repeated", ["refuse", "leave_out"])
+@pytest.mark.parametrize(("name", "content"), [("t.csv", CSV), ("t.jsonl", LINES * 2), ("t.json", f"[{LINES}]")])
+@given(changes=edits)
+@short
+def test_a_table(folder, name, content, repeated, changes):
+    root = folder()
+    write(root, {name: edited(content.encode(), changes)})
+    more = {"missing": "leave_out", "gather": repeated == "refuse"}
+    check(root, "table", file=name, columns=COLUMNS, label_set="ekman6", repeated=repeated, **more)
+
+
+@given(rows=st.lists(st.fixed_dictionaries({"image": values, "mood": values, "v": values, "box": values}), max_size=4))
+@example([{"image": "a.jpg", "mood": "fear", "v": float("nan"), "box": [1, 2, float("inf"), 9]}])
+@example([{"image": "a.jpg", "mood": "fear", "v": 0, "box": [0, 0, 10**400, 9]}])
+@example([{"image": "a.jpg", "mood": ["fear"], "v": {}, "box": [None, {}, [], "x"]}])
+@short
+def test_a_table_of_json_values(folder, rows):
+    root = folder()
+    write(root, {"t.json": json.dumps(rows)})
+    check(root, "table", file="t.json", columns=COLUMNS, label_set="ekman6", missing="leave_out")
+
+
+@given(changes=edits)
+@short
+def test_a_parquet_table(folder, changes):
+    root = folder()
+    table = {"image": ["a.jpg", "é.jpg"], "mood": ["fear", None], "v": [0.5, float("nan")], "box": [[0, 1, 2, 3], None]}
+    pyarrow.parquet.write_table(pyarrow.table(table), root / "t.parquet")
+    # Only the end of the file, its description: damaged pages are decoded by pyarrow alone.
+    content = (root / "t.parquet").read_bytes()
+    write(root, {"t.parquet": content[:-8] + edited(content[-8:], changes)})
+    check(root, "table", file="t.parquet", columns=COLUMNS, label_set="ekman6")
+
+
+@given(
+    moods=st.lists(
+        st.none() | st.sampled_from(["fear", "anger", "fear ", "²"]) | st.text(max_size=6), min_size=1, max_size=4
+    ),
+    numbers=st.lists(st.none() | st.floats(), min_size=4, max_size=4),
+)
+@short
+def test_a_huggingface_object(folder, moods, numbers):
+    root, notes = folder(), Notes()
+    columns = {"image": ["a.jpg"] * len(moods), "mood": moods, "v": numbers[: len(moods)]}
+    settings = TableSettings(columns={"emotion": "mood", "valence": "v"}, label_set="ekman6")
+    dataset = datasets.Dataset.from_dict(columns)
+    outcome(
+        lambda: read_huggingface(dataset, settings, source="mine", extract_to=root, notes=notes),
+        notes,
+        ("mine", "image"),
+    )
+
+
+names = st.text("aé²{}*_.:\\ ", min_size=1, max_size=6)
+
+
+@given(paths=st.lists(st.tuples(names, names, st.sampled_from([".jpg", ".PNG", ".heic", ".txt", ""])), max_size=6))
+@short
+def test_a_folder(folder, paths):
+    root = folder()
+    (root / "a.jpg").unlink()
+    for label, name, suffix in paths:
+        if label not in (".", "..") and not (root / label).is_file():
+            write(root, {f"{label}/{name}{suffix}": "x"})
+    for node in ({}, {"label_set": "ekman6"}, {"pattern": "{split}/{name}"}, {"id_from": "name"}):
+        check(root, "folder", **node)
+
+
+ITEM = {
+    "image": "a.jpg",
+    "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "!"}],
+    "split": "val",
+}
+
+
+@given(changes=edits, lines=st.booleans())
+@short
+def test_conversations(folder, changes, lines):
+    root = folder()
+    content = "\n".join([json.dumps(ITEM)] * 2) if lines else json.dumps([ITEM] * 2)
+    name = "t.jsonl" if lines else "t.json"
+    write(root, {name: edited(content.encode(), changes)})
+    check(root, "conversations", file=name)
+
+
+turns = st.lists(values | st.fixed_dictionaries({"from": values, "value": values}), max_size=4)
+items = st.fixed_dictionaries(
+    {},
+    optional={
+        "image": values, "images": values, "conversations": values | turns, "messages": values | turns, "kind": values,
+        "split": values, "emotion": values, "provenance": values, "id": values,
+    },
+)  # fmt: skip
+
+
+@given(found=st.lists(values | items, max_size=4))
+@short
+def test_conversations_of_json_values(folder, found):
+    root = folder()
+    write(root, {"t.json": json.dumps(found)})
+    check(root, "conversations", file="t.json", check_images=False)
+
+
+@given(lists=edits, annotation=edits, info=edits)
+@short
+def test_emoset(folder, lists, annotation, info):
+    root = folder()
+    entries = '[["awe", "a.jpg", "awe.json"], ["awe", "é.jpg", "awe.json"]]'
+    fields = '{"emotion": "awe", "brightness": 0.5, "object": ["tree"], "scene": "park"}'
+    words = {name: {"label2idx": {"park": 0}} for name in ("scene", "facial_expression", "human_action", "object")}
+    files = {"train.json": edited(entries.encode(), lists), "awe.json": edited(fields.encode(), annotation)}
+    write(root, {**files, "info.json": edited(json.dumps(words).encode(), info), "val.json": "[]", "test.json": "[]"})
+    check(root, "emoset")
+
+
+@given(entries=st.lists(values, max_size=3), fields=values)
+@short
+def test_emoset_of_json_values(folder, entries, fields):
+    root = folder()
+    lists = json.dumps([*entries, ["awe", "a.jpg", "awe.json"]])
+    write(root, {"train.json": lists, "val.json": "[]", "test.json": "[]", "awe.json": json.dumps(fields)})
+    check(root, "emoset")
+
+
+cells = st.floats(-3, 12) | st.just(float("nan")) | st.just(float("inf")) | st.text("ab12 .", max_size=4)
+
+
+@given(box=st.lists(cells, max_size=5), name=cells, category=cells | st.just("Peace"), rating=cells)
+@short
+def test_emotic(folder, box, name, category, rating):
+    root = folder()
+    rated = dict.fromkeys(("valence", "arousal", "dominance"), rating)
+    person = {"body_bbox": box, "annotations_categories": {"categories": category}, "annotations_continuous": rated}
+    people = [{"filename": file, "folder": "", "person": person} for file in ("a.jpg", name)]
+    (root / "Annotations").mkdir()
+    scipy.io.savemat(root / "Annotations" / "Annotations.mat", {"train": people})
+    check(root, "emotic", images="")
+
+
+@given(label=edits, units=edits)
+@short
+def test_ck_plus(folder, label, units):
+    root = folder()
+    stem = "S1/001/S1_001_00000002"
+    write(root, {f"cohn-kanade-images/{stem}.png": "x", f"Emotion/{stem}_emotion.txt": edited(b"   3.0\n", label)})
+    write(root, {f"FACS/{stem}_facs.txt": edited(b"  1.0  2.0\n  12.0 0.0\n", units)})
+    check(root, "ck_plus")
+
+
+@given(intensity=edits, occurrence=edits, every=st.integers(1, 3))
+@short
+def test_action_units(folder, intensity, occurrence, every):
+    root = folder()
+    write(root, {f"frames/P1/{number}.jpg": "x" for number in (1, 2, 3)})
+    write(
+        root,
+        {
+            "P1_au12.txt": edited(b"1,0\n2,5\n3,9\n", intensity),
+            "P1_occ.csv": edited(b"0,1,4\n1,0,1\n2,9,1\n", occurrence),
+        },
+    )
+    check(root, "action_units", intensity="{person}_au{unit}.txt", occurrence="{person}_occ.csv", every=every)
+
+
+@given(first=edits, second=edits, every=st.integers(1, 3))
+@short
+def test_aff_wild2(folder, first, second, every):
+    root = folder()
+    write(root, {f"cropped_aligned/v/{number:05d}.jpg": "x" for number in (1, 2, 3)})
+    write(root, {"annotations/VA/Train_Set/v.txt": edited(b"valence,arousal\n0.5,-0.5\n-5,-5\n1,1\n", first)})
+    write(root, {"annotations/EX/Validation_Set/v.txt": edited(b"Neutral,Anger\n0\n-1\n1\n", second)})
+    check(root, "aff_wild2", every=every)
+
+
+@given(number=values, tail=st.integers(0, 8))
+@short
+def test_affectnet(folder, number, tail):
+    root = folder()
+    for split in ("train_set", "val_set"):
+        write(root, {f"{split}/images/0.jpg": "x", f"{split}/images/notes.txt": "x"})
+        (root / split / "annotations").mkdir()
+        for name, value in (("exp", 1), ("val", "0.5"), ("aro", number)):
+            path = root / split / "annotations" / f"0_{name}.npy"
+            numpy.save(path, numpy.array(value if isinstance(value, int | float | str) else str(value)))
+            os.truncate(path, path.stat().st_size - (tail if name == "aro" else 0))
+    check(root, "affectnet")
+
+
+def test_every_layout_has_a_property():
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert [
+        layout for layout in LAYOUTS if f"def test_{layout}" not in text and f"def test_a_{layout}" not in text
+    ] == []

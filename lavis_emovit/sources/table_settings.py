@@ -55,6 +55,10 @@ class TableColumns(Settings):
         return [name for name in (*fields, *self.extra) if name is not None]
 
 
+def _as_text(value: Any) -> Any:
+    return {key: str(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
 class TableFile(Settings):
     """One file of several."""
 
@@ -63,10 +67,7 @@ class TableFile(Settings):
     images: str | None = None  # folder of its images, below the root
     where: dict[str, str] = Field(default_factory=dict)  # column -> value; rows with another value are ignored
 
-    @field_validator("where", mode="before")
-    @classmethod
-    def _values_are_text(cls, value: Any) -> Any:
-        return {key: str(item) for key, item in value.items()} if isinstance(value, dict) else value
+    _values_are_text = field_validator("where", mode="before")(_as_text)
 
 
 class VoteSettings(Settings):
@@ -96,8 +97,11 @@ class TableSettings(LabelSettings):
     header: tuple[str, ...] | None = None  # names of the columns, for a file without a header row
     skip_rows: int = Field(default=0, ge=0)  # rows to skip at the top
     columns: TableColumns = TableColumns()
-    # Path of the image as a pattern over columns, `{style}/{painting}.jpg`; `{name:stem}` drops the suffix. Null: the
-    # column `columns.image` has the path.
+    # Column -> value; rows with another value are skipped, such as the frames without a face of OpenFace.
+    where: dict[str, str] = Field(default_factory=dict)
+    box_format: Literal["corners", "size"] = "corners"  # `size`: the box is left, top, width, height
+    # Path of the image as a pattern over columns, `{style}/{painting}.jpg`; `{name:stem}` drops the suffix, and
+    # `{frame:06}` pads a number with zeros. Null: the column `columns.image` has the path.
     image: str | None = None
     # Column with the grey values of a square image, separated by spaces; the images are written to files.
     pixels: str | None = None
@@ -117,6 +121,8 @@ class TableSettings(LabelSettings):
     repeated: Literal["refuse", "leave_out"] = "refuse"
     # `refuse` rows whose image is missing, or `leave_out` (skip and count them).
     missing: Literal["refuse", "leave_out"] = "refuse"
+
+    _values_are_text = field_validator("where", mode="before")(_as_text)
 
     @field_validator("delimiter")
     @classmethod
@@ -176,17 +182,20 @@ class TableSettings(LabelSettings):
             names += [match.group(1) for match in _FIELD.finditer(self.image)]
         else:
             names.insert(0, self.columns.image)
+        names += self.where
         return list(dict.fromkeys(names + (self.votes.named() if self.votes else [])))
 
 
-_FIELD = re.compile(r"\{([^{}:]+)(?::(stem))?\}")
+_FIELD = re.compile(r"\{([^{}:]+)(?::(stem|0[1-9]))?\}")
 
 
 def fill(pattern: str, row: dict[str, str]) -> str:
     """A path pattern filled with the cells of a row."""
 
     def cell(match: re.Match[str]) -> str:
-        text = row[match.group(1)]
-        return text.rpartition(".")[0] or text if match.group(2) else text
+        text, form = row[match.group(1)], match.group(2)
+        if form == "stem":
+            return text.rpartition(".")[0] or text
+        return text.removesuffix(".0").zfill(int(form)) if form else text
 
     return _FIELD.sub(cell, pattern)

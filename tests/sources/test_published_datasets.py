@@ -466,3 +466,17 @@ def test_the_catalogue_needs_neither_torch_nor_lavis():
         "assert not {'torch', 'lavis', 'pandas', 'scipy', 'pyarrow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_frames_counted_from_another_number_are_refused(draw_published, tmp_path):
+    draw_published["disfa"](tmp_path / "set")
+    for path in sorted((tmp_path / "set" / "frames").glob("*/*.jpg")):
+        path.rename(path.with_name(f"{int(path.stem) - 1:05d}.jpg"))
+    with pytest.raises(DataError, match=r"SN001: the first image has the number 0, the first code 1.*frame_offset=-1"):
+        _read("disfa", tmp_path / "set", tmp_path)
+    settings = find_entry("disfa").layout.action_units
+    for offset, image in ((-1, "frames/SN001/00020.jpg"), (0, None)):
+        changed = settings.model_copy(update={"frame_offset": offset})
+        records, _, notes = _read("disfa", tmp_path / "set", tmp_path, action_units=changed)
+        assert notes.num_rows == len(records) + notes.skipped.total()
+        assert (records[1].image if records else None) == image

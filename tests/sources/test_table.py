@@ -181,6 +181,50 @@ def test_rows_that_fit_no_where_are_counted(table):
     assert images == ["a.jpg"] and notes.serious() == ["1 skipped: rows of labels.csv that fit no `where`"]
 
 
+@pytest.mark.parametrize(
+    ("content", "settings", "expected"),
+    [
+        # OpenFace: spaces after commas, frames from 1, a row for each frame without a face.
+        (
+            "frame, success, x, y, width, height, AU12_r\n1, 1, 2.5, 3, 10, 20, 0.5\n2, 0, 0, 0, 0, 0, 0\n",
+            {
+                "where": {"success": 1},
+                "columns": {"box": ["x", "y", "width", "height"], "action_units": {12: "AU12_r"}},
+            },
+            ("f/000001.jpg", (2.5, 3.0, 12.5, 23.0), {12: 0.5}),
+        ),
+        # py-feat: frames as fractions, from 0, and a row without a face has empty cells.
+        (
+            "frame,FaceRectX,FaceRectY,FaceRectWidth,FaceRectHeight,AU12\n1.0,2.5,3,10,20,0.5\n",
+            {"columns": {"box": [f"FaceRect{n}" for n in ("X", "Y", "Width", "Height")], "action_units": {12: "AU12"}}},
+            ("f/000001.jpg", (2.5, 3.0, 12.5, 23.0), {12: 0.5}),
+        ),
+        (
+            "frame,FaceRectX,FaceRectY,FaceRectWidth,FaceRectHeight,AU12\n1,,,,,\n",
+            {"columns": {"box": [f"FaceRect{n}" for n in ("X", "Y", "Width", "Height")], "action_units": {12: "AU12"}}},
+            ("f/000001.jpg", None, None),
+        ),
+    ],
+)
+def test_tables_of_face_tools(tmp_path, content, settings, expected):
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "000001.jpg").write_bytes(b"not decoded")
+    (tmp_path / "faces.csv").write_text(content)
+    settings = TableSettings(file="faces.csv", image="f/{frame:06}.jpg", box_format="size", **settings)
+    notes = Notes()
+    (record,) = TableReader(tmp_path, settings, source="mine", notes=notes).read()
+    assert (record.image, record.box, record.action_units) == expected
+    assert notes.num_rows == 1 + notes.skipped.total() and notes.serious() == []
+
+
+@pytest.mark.parametrize("row", ["1,,3,4", "a,2,3,4", "1,2,,"])
+def test_a_box_with_a_missing_side_is_refused(tmp_path, row):
+    (tmp_path / "a.jpg").write_bytes(b"not decoded")
+    (tmp_path / "t.csv").write_text(f"image,l,t,r,b\na.jpg,{row}\n")
+    with pytest.raises(DataError, match=r"columns l, t, r, b: expected four numbers|column 'l': 'a' is not a number"):
+        _read(tmp_path / "t.csv", TableColumns(box=("l", "t", "r", "b")), label_set=None)
+
+
 def test_missing_tables_columns_and_label_sets(table, tmp_path):
     with pytest.raises(DataError, match="no such table"):
         _read(tmp_path / "gone.csv")

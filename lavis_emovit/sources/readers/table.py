@@ -111,6 +111,10 @@ class TableReader(Reader, layout="table"):
                 taken[table.path] += 1
                 if cells.get(""):
                     self.notes.unused.setdefault("(no name)")
+                unlike = next((name for name, value in self.settings.where.items() if cells[name] != value), None)
+                if unlike is not None:
+                    self.notes.skip(f"rows whose '{unlike}' is not {self.settings.where[unlike]}", expected=True)
+                    continue
                 values = self._values(row, cells, table)
                 if values is None:
                     continue
@@ -182,7 +186,10 @@ class TableReader(Reader, layout="table"):
             values["labels"] = self._several(row[columns.labels])
             values["label_set"] = self._labels.name
         if columns.box:
-            values["box"] = _box(row, columns.box)
+            box = _box(row, columns.box)
+            if box is not None and settings.box_format == "size":
+                box[2:] = [box[0] + box[2], box[1] + box[3]]
+            values["box"] = box
         if columns.action_units:
             units = {n: _number(cells[c], c) for n, c in columns.action_units.items() if cells[c]}
             values["action_units"] = units or None

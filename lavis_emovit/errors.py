@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lavis_emovit.outside import scrub
+
 
 class UserError(ValueError):
-    """Bad input. The message names the file, record or key, what was expected, and what to do."""
+    """Bad input. The message names the file, record or key, what was expected, and what to do; secrets are removed."""
+
+    def __init__(self, *args: object):
+        super().__init__(*(scrub(value) if isinstance(value, str) else value for value in args))
 
 
 class DataError(UserError):
@@ -42,6 +47,6 @@ def bullet_list(lines: Sequence[str], limit: int | None = None) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type if it has none."""
+    """The first line of an error's message without secrets, or its type if it has none."""
     text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    return scrub(text.splitlines()[0]) if text else type(error).__name__

@@ -7,17 +7,17 @@ import re
 from itertools import islice
 from typing import Any
 
+from lavis_emovit.outside import without_thoughts
+
 _FENCE = re.compile(r"```[ \t]*[\w+-]*[ \t]*\r?\n(.*?)(?:\r?\n[ \t]*```|\Z)", re.DOTALL)
 _OPENING = re.compile(r"[{\[]")
-# Some endpoints return the reasoning in front of the answer; it is not part of the answer.
-_THOUGHT = re.compile(r"\A\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 # Prose has a few brackets; a long row of them is nonsense.
 _MAX_OPENINGS = 20
 
 
-def without_thoughts(text: str) -> str:
-    """The reply without a leading `<think>...</think>`, byte order mark and surrounding blanks."""
-    return _THOUGHT.sub("", text.lstrip("\ufeff"), count=1).strip()
+def bare_reply(text: str) -> str:
+    """The reply without reasoning, byte order mark and surrounding blanks."""
+    return without_thoughts(text.lstrip("\ufeff")).strip()
 
 
 def without_fences(text: str) -> str:
@@ -30,7 +30,7 @@ def find_json(text: str) -> Any | None:
 
     Tries the whole text, then the content of code fences, then the text from each opening bracket on.
     """
-    text = without_thoughts(text)
+    text = bare_reply(text)
     for candidate in (text, *(match.group(1) for match in _FENCE.finditer(text))):
         try:
             value = json.loads(candidate)

@@ -11,10 +11,9 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from lavis_emovit.errors import UserError
+from lavis_emovit.outside import looks_like_key
 from lavis_emovit.settings import Settings
 
-# Texts from elsewhere that look like a key.
-KEY_LIKE = re.compile(r"\b(?:sk|key|token)-[\w-]{12,}|\bBearer\s+[\w.~+/-]{8,}=*", re.IGNORECASE)
 _KEY_NAME = re.compile(r"api[-_ ]?key|authorization|password|secret|access[-_ ]?token", re.IGNORECASE)
 _NO_KEY_IN_ADDRESS = "must hold neither a password nor a query; keys come from the environment (api_key_env)"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -78,13 +77,13 @@ class ChatSettings(Settings):
             raise ValueError(f"base_url {_NO_KEY_IN_ADDRESS}")
         if not _VARIABLE.fullmatch(self.api_key_env):
             raise ValueError("api_key_env must be the name of an environment variable, not the key itself")
-        if KEY_LIKE.search(self.model):
+        if looks_like_key(self.model):
             raise ValueError("model must be a name, but looks like a key; keys come from the environment")
         reserved = sorted(self.extra_body.keys() & _RESERVED_BODY_KEYS)
         if reserved:
             raise ValueError(f"extra_body must not set {', '.join(reserved)}; use the settings for them")
         body = json.dumps(self.extra_body, default=str)
-        if KEY_LIKE.search(body) or _KEY_NAME.search(body):
+        if looks_like_key(body) or _KEY_NAME.search(body):
             raise ValueError("extra_body must hold no key or password; keys come from the environment (api_key_env)")
         return self
 

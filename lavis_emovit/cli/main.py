@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from lavis_emovit.errors import UserError
+from lavis_emovit.outside import scrub
 
 EXIT_USER_ERROR = 2
 
@@ -99,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, OSError) as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {scrub(str(error))}", file=sys.stderr)
         return EXIT_USER_ERROR
     return 0
 

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lavis_emovit.emotion.answer_phrases import THOUGHT, is_refusal, without_markup
+from lavis_emovit.emotion.answer_phrases import is_refusal, without_markup
+from lavis_emovit.outside import without_thoughts
 
 NumberStatus = Literal["ok", "invalid", "ambiguous", "refused"]
 
@@ -86,7 +87,7 @@ def _answer(found: Sequence[float | NumberStatus], refused: bool, scale: tuple[f
 
 def _normalise(text: str) -> str:
     text = unicodedata.normalize("NFKC", text).casefold()
-    text = re.sub("[\u2212\u2010-\u2015]", "-", THOUGHT.sub(" ", text))
+    text = re.sub("[\u2212\u2010-\u2015]", "-", without_thoughts(text))
     return without_markup(text.replace("\u2248", "~"))
 
 

@@ -34,8 +34,6 @@ CONNECTION = re.compile(
 )
 REASON = re.compile(r"\b(?:reason(?:ing)?|explanation|because)\b")
 
-# The reasoning before an answer. Reasoning without an end was cut off, so no answer follows.
-THOUGHT = re.compile(r"^.*</think(?:ing)?>|<think(?:ing)?>.*$", re.DOTALL)
 # Where a Latin word begins or ends inside a script that is written without spaces.
 SCRIPT_BORDER = re.compile(r"(?<=[\u3040-\u30ff\u3400-\u9fff])(?=[a-z])|(?<=[a-z])(?=[\u3040-\u30ff\u3400-\u9fff])")
 

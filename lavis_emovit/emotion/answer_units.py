@@ -14,8 +14,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from lavis_emovit.emotion.answer_phrases import THOUGHT, is_refusal, without_markup
+from lavis_emovit.emotion.answer_phrases import is_refusal, without_markup
 from lavis_emovit.emotion.facial import FACIAL_UNITS, facial_priors
+from lavis_emovit.outside import without_thoughts
 
 UnitStatus = Literal["ok", "invalid", "ambiguous", "refused"]
 
@@ -218,7 +219,7 @@ def _contains(joint: str, words: str) -> bool:
 
 
 def _normalise(text: str) -> str:
-    return without_markup(unicodedata.normalize("NFKC", THOUGHT.sub(" ", text.casefold())))
+    return without_markup(unicodedata.normalize("NFKC", without_thoughts(text.casefold())))
 
 
 _VERBS = {

@@ -20,6 +20,7 @@ from lavis_emovit.emotion import answer_phrases as phrases
 from lavis_emovit.emotion.answer_options import chosen_option
 from lavis_emovit.emotion.inflections import word_forms
 from lavis_emovit.emotion.labels import LabelSet
+from lavis_emovit.outside import without_thoughts
 
 AnswerStatus = Literal["ok", "invalid", "ambiguous", "refused", "negated"]
 
@@ -164,7 +165,7 @@ def _normalise(text: str) -> str:
     text = unicodedata.normalize("NFKC", text).casefold()
     text = "".join(c for c in text if unicodedata.category(c) != "Cf")
     text = text.translate(str.maketrans("\u2018\u2019\u02bc\u201c\u201d\u2014", "'''\"\";"))
-    text = phrases.SCRIPT_BORDER.sub(" ", phrases.THOUGHT.sub(" ", text))
+    text = phrases.SCRIPT_BORDER.sub(" ", without_thoughts(text))
     text = re.sub(r"\s-{1,2}\s|\s\u2013\s", " ; ", text)
     text = re.sub(r"[*`#~|]+|(?<!\w)_+|_+(?!\w)", " ", text)
     return re.sub(r"[^\S\n]+", " ", text)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from lavis_emovit.chat.json_text import find_json, without_fences, without_thoughts
+from lavis_emovit.chat.json_text import bare_reply, find_json, without_fences
 
 _ROLES = r"simple|complex|basic|advanced|first|second|third|fourth|final|last|follow[- ]?up|reasoning|bonus"
 _NUMBER = r"(?:\s*#?\s*(?:\d+|one|two|three|four|i{1,3}))?"
@@ -58,7 +58,7 @@ def read_pairs(text: str) -> Reading:
     JSON: every object with a question and an answer, at any depth. Text: marked questions and answers, or numbered
     questions followed by their answers.
     """
-    text = without_thoughts(text)
+    text = bare_reply(text)
     value = find_json(text)
     if value is not None:
         reading = Reading()
@@ -74,7 +74,7 @@ def read_pairs(text: str) -> Reading:
 
 def read_text(text: str, key: str) -> Reading:
     """One text, under a key of an object or as plain text: a pair with an empty question, or a problem."""
-    text = without_thoughts(text)
+    text = bare_reply(text)
     value = find_json(text)
     if isinstance(value, dict):
         found = {name.casefold(): item for name, item in value.items()}.get(key)

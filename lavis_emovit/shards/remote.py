@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import TEMPORARY_SUFFIX, file_sha256, parse_json
+from lavis_emovit.outside import scrub
 from lavis_emovit.shards.columns import COLUMNS_NAME, INDEX_NAME, PAIR_TYPES, SAMPLE_TYPES
 
 logger = logging.getLogger(__name__)
@@ -252,9 +253,8 @@ class ShardCache:
             except Exception as error:
                 # Each fsspec file system has its own exceptions for failed transfers.
                 last = error
-                logger.warning(
-                    "%s/%s: attempt %d of %d failed: %s", self.url, name, attempt + 1, self.attempts, _text(error)
-                )
+                place, reason = scrub(f"{self.url}/{name}"), scrub(_text(error))
+                logger.warning("%s: attempt %d of %d failed: %s", place, attempt + 1, self.attempts, reason)
         raise DataError(
             f"{self.url}/{name}: {self.attempts} attempts failed, the last with: {_text(last)}. "
             "Run the same command again when the connection works, or copy the shards to this machine."

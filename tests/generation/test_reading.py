@@ -1,7 +1,7 @@
 """Reading replies of models.
 
 - Numbered, bold, fenced and multi-line questions and answers, "Complex question" in all its forms, and nested JSON
-  give exactly their pairs, in order.
+  give exactly their pairs, in order. Drafts in the reasoning before a reply are no pairs.
 - Unreadable parts are reported with their text; every word of a pair comes from the reply.
 - No text raises an error.
 """
@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lavis_emovit.chat.json_text import find_json
-from lavis_emovit.generation.reading import Pair, read_pairs, read_text
+from lavis_emovit.generation.reading import Pair, Reading, read_pairs, read_text
 
 THREE = [Pair("What is there?", "A dog."), Pair("Who is it?", "A man."), Pair("Why so?", "Because of the rain.")]
 FORMS = {
@@ -57,6 +57,28 @@ def test_forms(form):
     reading = read_pairs(FORMS[form])
     assert reading.pairs == THREE
     assert reading.problems == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"question":"DRAFT?","answer":"draft"}\n</think>\n{"question":"Why?","answer":"final"}',
+        "Question: DRAFT?\nAnswer: draft\n</thinking>\nQuestion: Why?\nAnswer: final",
+        '<think>a</think>{"question":"DRAFT?","answer":"draft"}</think>\n```json\n{"question":"Why?","answer":"final"}\n```',
+        '[THINK]{"question":"DRAFT?","answer":"draft"}[/THINK]{"question":"Why?","answer":"final"}',
+    ],
+)
+def test_drafts_in_thoughts_are_no_reply(text):
+    """Reasoning models often send only the closing tag."""
+    assert read_pairs(text) == Reading([Pair("Why?", "final")])
+    assert find_json(text) in ({"question": "Why?", "answer": "final"}, None)
+
+
+@pytest.mark.parametrize(
+    "text", ['<think>{"question":"DRAFT?","answer":"draft"}', "Question: DRAFT?\nAnswer: x</think>"]
+)
+def test_thoughts_without_a_reply_hold_no_pair(text):
+    assert not read_pairs(text).pairs and read_text(text, "reason").problems
 
 
 @pytest.mark.parametrize(

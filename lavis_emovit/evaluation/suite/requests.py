@@ -16,6 +16,7 @@ from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Method, Varian
 from lavis_emovit.evaluation.metrics.explanations import EXPLAINED_FACTS
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.questions import Question, questions_about, values_from_scores, values_from_text
+from lavis_emovit.outside import without_thoughts
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +160,8 @@ class BatchRequests:
         if self._settings.kind in ("valence_arousal", "action_units"):
             values, read = values_from_text(text, self._settings, row.item.truth)
             return base.model_copy(update={"answer": text, "values": values, "status": read})
+        if self._settings.kind in ("explanation", "caption"):
+            text = without_thoughts(text)  # metrics, judges and people read the whole answer
         if self._label_set is None:
             return base.model_copy(update={"answer": text})
         options = row.variant.options(self._label_set, base.record_id) if row.variant.marks != "none" else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from lavis_emovit.chat.client import ChatClient
-from lavis_emovit.chat.faults import FATAL, TRANSIENT, Answer, classify_exception, classify_status
+from lavis_emovit.chat.faults import FATAL, TRANSIENT, Answer, classify_error, classify_exception
 from lavis_emovit.chat.ledger import FINISHED, Ledger
 from lavis_emovit.chat.limits import pause
 from lavis_emovit.chat.prices import Usage, worst_case
@@ -35,6 +36,7 @@ MAX_REQUESTS = 50_000
 MAX_BYTES = 190_000_000
 _ENDED = frozenset({"completed", "expired", "cancelled", "failed"})
 _MAX_ROUNDS = 5
+_CUSTOM_ID = re.compile(r'"custom_id"\s*:\s*"([0-9a-f]{64})"')
 _ROWS_AT_ONCE = 1000
 
 
@@ -128,9 +130,19 @@ class _Batches(Run):
                 f"{path}: cannot be read ({error.strerror}). The answers of the batch {submission} cannot be recorded "
                 "without this list of its requests. Put it back."
             ) from None
-        for line in filter(None, lines):
-            entry = json.loads(line)
-            yield entry["head"], Usage(*entry["worst"])
+        for number, line in enumerate(lines, start=1):
+            if not line:
+                continue
+            try:
+                entry = json.loads(line)
+                head, worst = dict(entry["head"]), Usage(*map(int, entry["worst"]))
+                head["request"] = str(head["request"])
+            except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
+                raise DataError(
+                    f"{path}:{number}: not a request of this batch, so its answer cannot be recorded. The file was "
+                    "edited; put it back."
+                ) from None
+            yield head, worst
 
     def _under_way(self) -> set[str]:
         return {head["request"] for name in open_submissions(self.ledger) for head, _ in self._heads(name)}
@@ -169,14 +181,14 @@ class _Batches(Run):
         for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
             content = await self.client.api.files.content(file_id)
             for line in filter(str.strip, content.text.split("\n")):
-                try:
-                    entry = json.loads(line)
-                    head, worst, demands_json = heads.pop(entry["custom_id"])
-                except (ValueError, TypeError, KeyError):
+                # Found without parsing: a line that cannot be parsed is paid too.
+                named = _CUSTOM_ID.search(line)
+                if named is None or named[1] not in heads:
                     logger.warning("%s: ignored a line that cannot be read or belongs to no open request", file_id)
                     continue
+                head, worst, demands_json = heads.pop(named[1])
                 if head["request"] not in self.ledger:
-                    answer = self._answer(entry, demands_json=demands_json)
+                    answer = self.client.read(partial(self._answer, line, demands_json=demands_json), line)
                     rows.append(attempt_row(head, worst, answer, 1, self.price, batch=batch.id))
         # Requests in neither file were not answered.
         missing = Answer("expired", reason=f"the batch ended as {batch.status} without an answer")
@@ -189,7 +201,7 @@ class _Batches(Run):
             if status in FINISHED:
                 self.finish(row)
             elif status != "expired":
-                self.progress.failed[status] += 1
+                self.progress.fail(status, str(row.get("reason")))
                 if status not in TRANSIENT:
                     self.given_up.add(row["request"])
                 if status in FATAL:
@@ -199,17 +211,16 @@ class _Batches(Run):
             errors = "; ".join(str(item.message) for item in (batch.errors.data if batch.errors else []) or [])
             self.stop(f"the batch {batch.id} {batch.status}: {errors or 'no reason given'}")
 
-    def _answer(self, entry: dict[str, Any], *, demands_json: bool) -> Answer:
+    def _answer(self, line: str, *, demands_json: bool) -> Answer:
+        entry = json.loads(line)
         response = entry.get("response") or {}
         body = response.get("body") or {}
-        error = entry.get("error") or (body.get("error") if isinstance(body, dict) else None) or {}
         if response.get("status_code") == 200:
             return self.client.read_completion(body, demands_json=demands_json)
-        if error.get("code") in ("batch_expired", "batch_cancelled"):
+        error = entry.get("error") or (body.get("error") if isinstance(body, dict) else None) or body
+        if isinstance(error, dict) and error.get("code") in ("batch_expired", "batch_cancelled"):
             return Answer("expired", reason=str(error.get("message")), may_be_billed=False)
-        message = self.client.scrub(str(error.get("message") or error))
-        code = f"{error.get('code')} {error.get('type')}"
-        return classify_status(int(response.get("status_code") or 500), code, message)
+        return classify_error(int(response.get("status_code") or 200), error)
 
     async def _submit(self, requests: Iterable[ChatRequest]) -> bool:
         """Submit all requests without a reply that are in no open batch. False if there are none."""
@@ -234,7 +245,7 @@ class _Batches(Run):
                 body = self.client.body(request)
             except DataError as error:
                 logger.warning("%s", error)
-                self.progress.failed["bad_picture"] += 1
+                self.progress.fail("bad_picture", str(error))
                 self.given_up.add(request.fingerprint)
                 continue
             line = {"custom_id": request.fingerprint, "method": "POST", "url": "/v1/chat/completions", "body": body}

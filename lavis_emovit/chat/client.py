@@ -12,16 +12,20 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
-from lavis_emovit.chat.faults import Answer, classify_exception, classify_status
+from lavis_emovit.chat.faults import Answer, classify_error, classify_exception
 from lavis_emovit.chat.json_text import find_json
 from lavis_emovit.chat.prices import Usage
 from lavis_emovit.chat.request import ChatRequest
-from lavis_emovit.chat.settings import KEY_LIKE, ChatSettings
+from lavis_emovit.chat.settings import ChatSettings
+from lavis_emovit.outside import scrub, without_thoughts
 
 _LIBRARY_LOGGERS = ("openai", "httpx", "httpx2", "httpcore", "httpcore2")
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 # Only these end a line of a stream; str.splitlines would also cut within texts.
 _LINE_END = re.compile(r"\r\n|\n|\r")
+# Types of the parts of a reply that are the reply; others are reasoning or pictures.
+_TEXT_PARTS = ("text", "output_text")
+_MAX_TOKENS = 10**9  # no reply has more, so a higher count is an error of the endpoint
 _FALLBACKS = {"json_schema": "json_object", "json_object": "text"}
 _OTHER_PARAMETER = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
@@ -94,11 +98,18 @@ class ChatClient:
             call = self.api.post("/chat/completions", cast_to=str, body=body)
             text = await asyncio.wait_for(call, timeout=self.settings.timeout_s)
         except Exception as error:
-            answer = self._fall_back(classify_exception(error), *form)
-            answer = replace(answer, reason=self.scrub(str(answer.reason)))
+            answer = self.scrubbed(self._fall_back(classify_exception(error), *form))
         else:
-            answer = self._read(text, demands_json="response_format" in body)
+            answer = self.read(lambda: self._read(text, demands_json="response_format" in body), text)
         return replace(answer, latency_s=time.perf_counter() - begin)
+
+    def read(self, reader: Callable[[], Answer], source: str) -> Answer:
+        """The outcome that a reader finds in an answer. Any failure of it is an outcome too, because it is paid."""
+        try:
+            return self.scrubbed(reader())
+        except Exception as error:  # an endpoint can send anything
+            reason = f"{type(error).__name__}: {str(error)[:200]}: {source[:200]!r}"
+            return self.scrubbed(Answer("malformed", http=200, reason=reason))
 
     def read_completion(self, content: Any, *, demands_json: bool) -> Answer:
         """The outcome that a parsed completion object stands for."""
@@ -110,15 +121,16 @@ class ChatClient:
             choice = fields["choices"][0]
             finish, message = choice.get("finish_reason"), dict(choice["message"])
         except (LookupError, TypeError, ValueError, AttributeError):
-            shown = self.scrub(f"no message in the reply: {json.dumps(content)[:200]}")
+            shown = f"no message in the reply: {json.dumps(content)[:200]}"
             return Answer("malformed", http=200, reason=shown, usage=usage)
         refusal, text = message.get("refusal"), message.get("content")
         if isinstance(text, list):  # some endpoints send parts, as in requests
-            text = "".join(str(part.get("text") or "") for part in text if isinstance(part, dict))
-        text = self.scrub(text) if isinstance(text, str) else None
+            parts = [part for part in text if isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS]
+            text = "".join(str(part.get("text") or "") for part in parts)
+        text = text if isinstance(text, str) else None
         status, reason = _status_of_reply(text, refusal, finish, demands_json)
         if refusal and not (text or "").strip():
-            text = self.scrub(str(refusal))
+            text = str(refusal)
         return Answer(
             status,
             served_by=str(fields["model"]) if fields.get("model") else None,
@@ -129,32 +141,31 @@ class ChatClient:
             usage=usage,
         )
 
+    def scrubbed(self, answer: Answer) -> Answer:
+        """The answer with every text scrubbed."""
+        texts: dict[str, Any] = {
+            name: self.scrub(value) for name, value in vars(answer).items() if isinstance(value, str)
+        }
+        return replace(answer, **texts)
+
     def scrub(self, text: str) -> str:
-        """A text without our key, anything like a key, and lone surrogates, which UTF-8 cannot encode."""
+        """A text without secrets, our key among them, and without lone surrogates, which UTF-8 cannot encode."""
         if _LONE_SURROGATE.search(text):
             # Joins pairs that a stream split; lone ones become a replacement character.
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        key = self._key.get_secret_value()
-        if len(key) >= 6 and key in text:
-            text = text.replace(key, "***")
-        return KEY_LIKE.sub("***", text) if ("-" in text or "earer" in text) else text
+        return scrub(text, self._key.get_secret_value())
 
     def _read(self, text: str, *, demands_json: bool) -> Answer:
         """The outcome of a successful HTTP answer, whole or as a stream of events."""
-        try:
-            # Some endpoints ignore the request for a stream.
-            is_stream = self.settings.stream and text.lstrip("\ufeff\r\n ").startswith(("data:", ":", "event:", "id:"))
-            content = _join_events(text) if is_stream else json.loads(text)
-        except (ValueError, TypeError, AttributeError) as error:
-            return Answer("malformed", http=200, reason=self.scrub(f"{error}: {text[:200]!r}"))
+        # Some endpoints ignore the request for a stream.
+        is_stream = self.settings.stream and text.lstrip("\ufeff\r\n ").startswith(("data:", ":", "event:", "id:"))
+        content = _join_events(text) if is_stream else json.loads(text)
         return self.read_completion(content, demands_json=demands_json)
 
     def _error_in_reply(self, error: Any) -> Answer:
         """Some routers answer 200 with an error inside."""
-        details = error if isinstance(error, dict) else {"message": str(error)}
-        code = str(details.get("code") or details.get("type") or "")
-        http = int(code) if code.isdigit() and 400 <= int(code) < 600 else 502
-        return classify_status(http, code, self.scrub(str(details.get("message") or details)))
+        code = str(error.get("code") or "") if isinstance(error, dict) else ""
+        return classify_error(int(code) if re.fullmatch("[45][0-9]{2}", code) else 200, error)
 
     def _fall_back(self, answer: Answer, structured: str, parameter: str) -> Answer:
         """Use a simpler form from now on if the endpoint does not support that of a call and there is a simpler one.
@@ -179,7 +190,7 @@ def _status_of_reply(text: str | None, refusal: Any, finish: Any, demands_json: 
         return "refused", "the model refused" if refusal else "the endpoint's filter stopped the reply"
     if finish == "length":
         return "cut", "the reply reached the output limit (max_output_tokens)"
-    if text is None or not text.strip():
+    if text is None or not without_thoughts(text).strip():
         return "empty", "the reply holds no text"
     if demands_json and find_json(text) is None:
         return "bad_json", "JSON was demanded, and the reply holds none that can be read"
@@ -192,7 +203,7 @@ def _usage(usage: Any) -> Usage | None:
     details = usage.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else None
     counts: list[Any] = [usage.get("prompt_tokens"), usage.get("completion_tokens"), cached or 0]
-    return Usage(*counts) if all(isinstance(count, int) and count >= 0 for count in counts) else None
+    return Usage(*counts) if all(type(count) is int and 0 <= count <= _MAX_TOKENS for count in counts) else None
 
 
 def _join_events(text: str) -> dict[str, Any]:

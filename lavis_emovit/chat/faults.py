@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -25,12 +26,20 @@ _BY_HTTP_STATUS = {
     429: "rate_limited",
 }  # fmt: skip
 _QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|billing|credit balance|payment required", re.I)
-_FILTERED = re.compile(r"content[_ ]?(?:filter|policy|management)|responsible ?ai|safety system", re.I)
+_FILTERED = re.compile(
+    r"content[_ ]?(?:filter|policy|management|moderation)|responsible ?ai|safety system|requires moderation|"
+    r"(?:input|prompt|content|image|text|message|request)s? (?:\w+ ){0,3}flagged|"
+    r"(?:input|prompt|content|image)s? (?:\w+ ){0,3}blocked|"
+    r"data_inspection_failed|inappropriate content",
+    re.I,
+)
 _SCHEMA = re.compile(r"response_format|json_schema|json_object|structured output|guided|grammar", re.I)
 _TOKEN_PARAMETER = re.compile(r"max_completion_tokens|max_tokens", re.I)
 _UNSUPPORTED = re.compile(
     r"not support|unsupported|unknown|unrecogni[sz]ed|not permitted|extra (?:inputs|fields)|invalid", re.I
 )
+# Some errors are whole web pages.
+_MAX_MESSAGE = 1000
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -58,9 +67,7 @@ def classify_exception(error: BaseException) -> Answer:
     import openai
 
     if isinstance(error, openai.APIStatusError):
-        details = error.body if isinstance(error.body, Mapping) else {"message": error.body}
-        code, message = f"{error.code or ''} {error.type or ''}", str(details.get("message") or error.message)
-        return classify_status(error.status_code, code, message, retry_after_s(error.response.headers))
+        return classify_error(error.status_code, error.body, retry_after_s(error.response.headers))
     # aiohttp's own exception decides: openai reports a connection that broke after sending as a connect timeout, and
     # taking that call for one that was not sent would let a run exceed its budget.
     causes = [error]
@@ -77,21 +84,43 @@ def classify_exception(error: BaseException) -> Answer:
     raise error
 
 
-def classify_status(http: int, code: str, message: str, wait_s: float | None = None) -> Answer:
-    """The class of an HTTP error, from its status code, the `code` and `type` of its error object, and its message."""
-    text = f"{code} {message}"
-    status = _BY_HTTP_STATUS.get(http) or ("server_error" if http >= 500 else "bad_request")
-    if http in (403, 429) and _QUOTA.search(text):
+def classify_error(http: int, error: object, wait_s: float | None = None) -> Answer:
+    """The class of an error, from its HTTP status code and its error object, which may have any form.
+
+    `http` is 200 if the error is inside of a successful answer and names no status.
+    """
+    details = error if isinstance(error, Mapping) else {"message": error}
+    message = _message(details)
+    text = f"{details.get('code') or ''} {details.get('type') or ''} {message}"
+    status = _BY_HTTP_STATUS.get(http) or ("bad_request" if 400 <= http < 500 else "server_error")
+    if http in (200, 403, 429) and _QUOTA.search(text):
         status = "quota"
-    elif status == "bad_request" and _FILTERED.search(text):
-        status = "refused"
+    elif (status == "bad_request" or http in (200, 403)) and _FILTERED.search(text):
+        status = "refused"  # the input, not the key, is at fault
     elif status == "bad_request" and _UNSUPPORTED.search(text):
         if _SCHEMA.search(text):
             status = "schema_unsupported"
         elif _TOKEN_PARAMETER.search(text):
             status = "parameter_unsupported"
-    reason, may_be_billed = message or f"HTTP {http}", status == "timeout"
-    return Answer(status, http=http, reason=reason, retry_after_s=wait_s, may_be_billed=may_be_billed)
+    reason = message or f"HTTP {http}"
+    return Answer(status, http=http, reason=reason, retry_after_s=wait_s, may_be_billed=status == "timeout")
+
+
+def _message(details: Mapping[object, object]) -> str:
+    """The message of an error: OpenAI's `message`, FastAPI's `detail` (a text or a list), or a text `error`."""
+    found = next((details[name] for name in ("message", "detail", "error") if details.get(name)), None)
+    if isinstance(found, Mapping):
+        return _message(found) or str(found)
+    if isinstance(found, list):
+        items = [item if isinstance(item, Mapping) else {"msg": item} for item in found]
+        return "; ".join(
+            f"{'.'.join(map(str, place)) if isinstance(place := item.get('loc'), list) else 'error'}: "
+            f"{item.get('msg') or item.get('message') or item}"
+            for item in items
+        )
+    if found is None:
+        found = dict(details) if any(details.values()) else ""
+    return str(found)[:_MAX_MESSAGE]
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -99,7 +128,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     for name, unit_s in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
         with suppress(KeyError, ValueError):
             return max(0.0, float(headers[name]) * unit_s)
-    with suppress(KeyError, TypeError, ValueError):
+    with suppress(KeyError, TypeError, ValueError, OverflowError):
         return max(0.0, email.utils.parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
     return None
 
@@ -110,5 +139,6 @@ def header_number(text: str | None) -> float | None:
     if parts:
         return sum(float(number) * _SECONDS[unit] for number, unit in parts)
     with suppress(ValueError):
-        return float(text or "")
+        number = float(text or "")
+        return number if math.isfinite(number) else None
     return None

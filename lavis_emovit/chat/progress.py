@@ -22,6 +22,20 @@ class RunProgress:
     tokens: Counter[str] = field(default_factory=Counter)  # `input`, `cached` and `output` of new replies
     usd: float = 0.0
     stopped: str | None = None  # why the run ended early, or None
+    reasons: dict[str, str] = field(default_factory=dict)  # class of fault -> the last reason
+
+    def fail(self, status: str, reason: str) -> None:
+        """Count a request without a reply."""
+        self.failed[status] += 1
+        self.reasons[status] = reason
+
+    def nothing_answered(self) -> str | None:
+        """Why no request at all was answered, or None if one was, or if none failed."""
+        statuses = [status for status, _ in self.failed.most_common() if status != "bad_picture"]
+        if self.done or self.in_flight or not statuses:
+            return None
+        count = sum(self.failed[status] for status in statuses)
+        return f"none of the {count} requests was answered ({statuses[0]}: {self.reasons.get(statuses[0], 'unknown')})"
 
     def note(self) -> str:
         """All counters but `done` and `total`, on one line."""

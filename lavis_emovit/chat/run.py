@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 _MAX_ADAPTATIONS = 4
 # A request to a busy endpoint is repeated that many times `max_attempts`.
 _BUSY_FACTOR = 5
+# An error 500 with the same words that often is no passing one: it ends the request, and as many requests end the run.
+_SAME_ERROR_500 = 3
 _EXPLANATIONS = {
     "authentication": "the endpoint does not accept the key in {key}",
     "quota": "the account has no credit left",
@@ -138,6 +140,7 @@ class _SingleCalls(Run):
         self.usd_under_way = 0.0
         self.settled = asyncio.Event()
         self.failures_in_a_row = 0
+        self.errors_500: Counter[str] = Counter()  # requests that ended with an error 500 since the last reply
         self.under_way: set[str] = set()
 
     async def send_all(self, requests: Iterable[ChatRequest]) -> None:
@@ -171,18 +174,20 @@ class _SingleCalls(Run):
             except DataError as error:
                 # Nothing was sent, and the endpoint is not the reason.
                 logger.warning("%s", error)
-                self.progress.failed["bad_picture"] += 1
+                self.progress.fail("bad_picture", str(error))
             finally:
                 self.under_way.discard(request.fingerprint)
 
     async def _send_until_finished(self, request: ChatRequest) -> None:
         """Repeat a call until it brings a reply, or until its faults end the request."""
-        adaptations = 0
+        adaptations = num_same = 0
+        last_500: str | None = None
         faults: Counter[str] = Counter()
         while (row := await self._attempt(request, faults.total() + 1)) is not None:
             status = row["status"]
             if status in FINISHED:
                 self.failures_in_a_row = 0
+                self.errors_500.clear()
                 self.limiter.success()
                 self.finish(row)
                 return
@@ -190,8 +195,13 @@ class _SingleCalls(Run):
                 adaptations += 1
                 continue
             faults[status] += 1
-            if status not in TRANSIENT or self._is_enough(faults) or self.stopping.is_set():
-                self._fail(status, str(row.get("reason")))
+            reason = str(row.get("reason"))
+            num_same = num_same + 1 if reason == last_500 else 1
+            last_500 = reason if row.get("http") == 500 else None
+            is_permanent = last_500 is not None and num_same >= _SAME_ERROR_500
+            if status not in TRANSIENT or is_permanent or self._is_enough(faults) or self.stopping.is_set():
+                self.errors_500[reason] += is_permanent
+                self._fail(status, reason)
                 return
             self.progress.retries[status] += 1
             await pause(self.limiter.backoff_s(faults.total()), self.stopping)
@@ -267,10 +277,12 @@ class _SingleCalls(Run):
             self.limiter.pause(requested_s)
 
     def _fail(self, status: str, reason: str) -> None:
-        self.progress.failed[status] += 1
+        self.progress.fail(status, reason)
         self.failures_in_a_row += 1
         if status in FATAL:
             names = {"key": self.settings.api_key_env, "address": self.settings.address(), "model": self.settings.model}
             self.stop(f"{_EXPLANATIONS[status].format(**names)}: {reason}")
+        elif self.errors_500[reason] >= _SAME_ERROR_500:
+            self.stop(f"{_SAME_ERROR_500} requests in a row ended with the same error 500: {reason}")
         elif self.failures_in_a_row >= self.settings.max_failures:
             self.stop(f"{self.failures_in_a_row} requests in a row failed, the last one with {status}: {reason}")

@@ -5,6 +5,8 @@
 - If a run is killed between planning and collecting, the next run finds its batches and sends nothing twice.
 - A broken image or a refused request ends the request, not the batch, and is tried once. Any id survives. Rows of
   another step's batch are recorded, but not passed on.
+- File ids that are absent in any form, results in any of the files and answers of any form are collected; a flagged
+  request does not end the run. An edited list of requests is refused by line.
 - An interrupted run returns at once, and the next call collects.
 - Large inputs are split. The budget includes batches under way. A failed batch ends the run with its reason.
 """
@@ -25,6 +27,7 @@ from lavis_emovit.chat.batch import run_batches
 from lavis_emovit.chat.ledger import Ledger
 from lavis_emovit.chat.request import Message, image_of
 from lavis_emovit.chat.run import run_requests
+from lavis_emovit.errors import DataError
 
 
 def test_submit_wait_collect(make_settings, make_requests, ledger):
@@ -169,6 +172,95 @@ def test_unusable_requests(make_settings, make_requests, ledger, tmp_path):
         assert len(server.batches) == 1 and progress.done == 2
         assert progress.failed == {"bad_picture": 1, "bad_request": 1}
         assert ledger.finished(requests[0].fingerprint)["about"]["record"] == "line\u2028and\x85paragraph\u2029"
+
+
+@pytest.mark.parametrize("absent", ["", None], ids=["empty", "null"])
+@pytest.mark.parametrize("place", ["output", "error"])
+def test_results_in_one_file_are_collected(place, absent, make_settings, make_requests, ledger):
+    other = "error" if place == "output" else "output"
+
+    def script(batch, lines):
+        batch[f"{other}_file_id"] = absent
+        return {"status": "completed", place: complete_batch(batch, lines)["output"]}
+
+    with ChatServer() as server:
+        server.batch_script = script
+        settings = make_settings(server)
+        progress = run_batches(make_requests(settings, 3), settings, ledger, poll_s=0.01)
+        assert progress.done == 3 and len(server.batches) == 1
+
+
+def test_all_results_are_errors(make_settings, make_requests, ledger):
+    """Flagged by the endpoint, in the forms that are seen; the rest is collected."""
+    flagged = {"message": "Your input was flagged", "code": 403}
+    forms = [
+        {"response": {"status_code": 403, "body": {"error": flagged}}, "error": None},
+        {"response": {"status_code": 200, "body": {"error": flagged}}, "error": None},
+        {"response": None, "error": flagged},
+        {"response": None, "error": "The prompt was flagged"},
+        {"response": {"status_code": 422, "body": {"detail": "images are not supported"}}},
+    ]
+
+    def script(batch, lines):
+        return {
+            "status": "completed",
+            "error": [{"custom_id": line["custom_id"], **form} for line, form in zip(lines, forms)],
+        }
+
+    with ChatServer() as server:
+        server.batch_script = script
+        settings = make_settings(server)
+        progress = run_batches(make_requests(settings, 5), settings, ledger, poll_s=0.01)
+        assert progress.rejected == {"refused": 4} and progress.failed == {"bad_request": 1}
+        assert progress.stopped is None and progress.reasons == {"bad_request": "images are not supported"}
+        assert len(server.batches) == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: line.replace('"body": {', '"body": ' + "[" * 100_000 + "{"),
+        lambda line: line.replace('"prompt_tokens": 100', '"prompt_tokens": 1e400'),
+        lambda line: line.replace('"status_code": 200', '"status_code": "many"'),
+        lambda line: line.replace('"response": {', '"response": [{'),
+        lambda line: line.replace('"choices"', '"none"'),
+    ],
+    ids=["deep", "endless_usage", "no_number", "no_json", "no_choices"],
+)
+def test_damaged_results_get_their_row(damage, make_settings, make_requests, ledger, monkeypatch):
+    with ChatServer() as server:
+
+        def script(batch, lines):
+            done = complete_batch(batch, lines)
+            if batch["id"] == "batch-1":
+                rows = [json.dumps(row) for row in done["output"]]
+                server.files["damaged"] = "\n".join([damage(rows[0]), *rows[1:]]).encode()
+                batch["output_file_id"] = "damaged"
+                return {"status": "completed"}
+            return done
+
+        server.batch_script = script
+        settings = make_settings(server)
+        requests = make_requests(settings, 3)
+        progress = run_batches(requests, settings, ledger, poll_s=0.01)
+        assert progress.done == 3 and ledger.counts["ok"] == 3
+        # The damaged one was paid, so it has a row and a cost.
+        first = next(row for row in ledger.attempts() if row["request"] == requests[0].fingerprint)
+        assert first["status"] in ("malformed", "ok") and (first.get("usd") or first["usd_bound"]) > 0.0
+
+
+@pytest.mark.parametrize(
+    "line", ["x", "[]", '{"head": {"request": "1"}, "worst": [1]}', '{"head": 3, "worst": [1, 2]}']
+)
+def test_edited_list_of_requests_is_refused_by_line(line, make_settings, make_requests, ledger):
+    with ChatServer() as server:
+        settings = make_settings(server)
+        requests = make_requests(settings, 2)
+        run_batches(requests, settings, ledger, wait=False)
+        path = next((ledger.path.parent / "ledger.jsonl.batches").glob("*.requests.jsonl"))
+        path.write_text(path.read_text() + line + "\n")
+        with pytest.raises(DataError, match=r"requests\.jsonl:3: not a request of this batch"):
+            run_batches(requests, settings, ledger, poll_s=0.01)
 
 
 def test_another_steps_batch(make_settings, make_requests, ledger):

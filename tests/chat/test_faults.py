@@ -2,15 +2,20 @@
 
 For each fault: the classes of the attempts in the ledger, the number of calls, and the end of the run. Transient faults
 are repeated until the request is answered. Refusals, cut replies, bad JSON and empty replies have their own classes and
-are not repeated. Bad requests end the request; quota, key and address end the run.
+are not repeated. Bad requests end the request; quota, key and address end the run. An input that the endpoint flags
+ends the request, with whatever status it comes. An error 500 with the same words is permanent. The words of every form
+of error are kept. No part of a reply with a key in it is stored.
 """
 
 from __future__ import annotations
+
+import json
 
 import pytest
 from chat_fixtures import SCHEMA
 from chat_server import KEY, Action, ChatServer
 
+from lavis_emovit.chat.faults import classify_error
 from lavis_emovit.chat.run import run_requests
 
 
@@ -50,6 +55,27 @@ FAULTS = {
     "filtered_reply": ([Action(text="", finish="content_filter")], ["refused"], False),
     "filtered_prompt": ([_error(400, "The prompt triggered the content management policy", "content_filter")],
                         ["refused"], False),
+    "flagged_prompt": (
+        [_error(403, 'Requires moderation. Your input was flagged for "violence".', 403)], ["refused"], False
+    ),
+    "flagged_prompt_inside_of_success": (
+        [Action(raw='{"error": {"message": "Your input was flagged", "code": 403}}')], ["refused"], False
+    ),
+    "flagged_prompt_without_a_status": (
+        [Action(raw='{"error": {"message": "The image was flagged", "code": "policy"}}')], ["refused"], False
+    ),
+    "forbidden": ([_error(403, "Your account was blocked", "account_deactivated")], ["authentication"], True),
+    "filter_is_down": ([_error(503, "The content filter is not available"), GOOD], ["server_error", "ok"], False),
+    "reply_too_deep": ([Action(raw="[" * 100_000), GOOD], ["malformed", "ok"], False),
+    "reply_without_object": ([Action(raw='{"choices": [[1]]}'), GOOD], ["malformed", "ok"], False),
+    "usage_without_end": (
+        [Action(raw='{"choices": [{"message": {"content": "{}"}}], "usage": {"prompt_tokens": 1e400, '
+                    '"completion_tokens": 1}}')], ["ok"], False
+    ),
+    "usage_beyond_floats": (
+        [Action(text='{"answer": "A tree."}', usage={"prompt_tokens": 10**400, "completion_tokens": 1})], ["ok"], False
+    ),
+    "only_thoughts": ([Action(text='<think>Perhaps {"answer": "A draft."}')], ["empty"], False),
     "cut_reply": ([Action(text='{"answer": "A tr', finish="length")], ["cut"], False),
     "newline_flood": ([Action(text='{"answer":' + "\n" * 9000, finish="length")], ["cut"], False),
     "bad_json": ([Action(text='{"answer": A tree}')], ["bad_json"], False),
@@ -89,7 +115,7 @@ def test_fault(name, stream, make_settings, make_requests, ledger):
         run_requests([request], settings, ledger)
         assert (server.num_requests == len(statuses)) == (statuses[-1] in PAID)
     if statuses[-1] == "ok":
-        assert rows[-1]["reply"] == GOOD.text
+        assert rows[-1]["reply"] in (GOOD.text, "{}")
         assert progress.done == 1 and not progress.failed
     elif statuses[-1] in PAID:
         assert progress.rejected == {statuses[-1]: 1}
@@ -135,3 +161,91 @@ def test_dropped_calls_count_with_their_worst_case(drop, make_settings, make_req
         run_requests(make_requests(settings, 1), settings, ledger)
     costs = [row["usd_bound"] for row in ledger.attempts()]
     assert ledger.counts == {"dropped": 2} and ledger.usd_spent == pytest.approx(sum(costs)) and min(costs) > 0
+
+
+def test_same_error_500_ends_requests_and_then_the_run(make_settings, make_requests, ledger):
+    with ChatServer(lambda body, number: _error(500, "out of memory")) as server:
+        settings = make_settings(server, max_in_flight=1)
+        progress = run_requests(make_requests(settings, 10), settings, ledger)
+        assert progress.stopped == "3 requests in a row ended with the same error 500: out of memory"
+        assert server.num_requests == 9
+
+
+@pytest.mark.parametrize(
+    ("message", "status", "attempts"), [("crash {}", 500, 6), ("overloaded", 503, 6), ("crash", 500, 3)]
+)
+def test_other_server_errors_are_repeated(message, status, attempts, make_settings, make_requests, ledger):
+    """Errors with other words, or of a busy endpoint, may pass. One request that always fails does not end the run."""
+
+    def script(body, number):
+        return (
+            _error(status, message.format(number)) if body["messages"][1]["content"] in ("item 1", "item 3") else GOOD
+        )
+
+    with ChatServer(script) as server:
+        settings = make_settings(server, max_in_flight=1)
+        progress = run_requests(make_requests(settings, 6), settings, ledger)
+        assert progress.stopped is None and progress.done == 4 and server.num_requests == 4 + 2 * attempts
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ({"message": "no such thing"}, "no such thing"),
+        ({"detail": "Not authenticated"}, "Not authenticated"),
+        (
+            {"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted", "type": "extra_forbidden"}]},
+            "body.seed: Extra inputs are not permitted",
+        ),
+        ({"detail": ["one", {"msg": "two"}]}, "error: one; error: two"),
+        ({"error": {"message": "inner"}}, "inner"),
+        ({"error": "plain"}, "plain"),
+        ("a page", "a page"),
+        (None, "HTTP 422"),
+        ({}, "HTTP 422"),
+        ({"code": 7}, "{'code': 7}"),
+        (["listed"], "error: listed"),
+    ],
+)
+def test_words_of_every_form_of_error_are_kept(error, reason):
+    assert classify_error(422, error).reason == reason
+
+
+def test_detail_of_an_error_is_shown(make_settings, make_requests, ledger):
+    page = '{"detail": [{"loc": ["body", "messages"], "msg": "images are not supported"}]}'
+    with ChatServer(lambda body, number: Action(status=422, raw=page)) as server:
+        settings = make_settings(server)
+        progress = run_requests(make_requests(settings, 2), settings, ledger)
+    assert progress.nothing_answered() == (
+        "none of the 2 requests was answered (bad_request: body.messages: images are not supported)"
+    )
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("place", ["id", "model", "finish_reason", "refusal", "content", "error", "detail"])
+def test_keys_in_any_part_of_a_reply_are_removed(place, stream, make_settings, make_requests, ledger):
+    message = {"role": "assistant", "content": {"content": f"a {KEY}", "refusal": ""}.get(place, "text")}
+    message["refusal"] = f"no {KEY}" if place == "refusal" else None
+    choice = {
+        "index": 0,
+        "message": message,
+        "delta": message,
+        "finish_reason": KEY if place == "finish_reason" else "stop",
+    }
+    whole = {
+        "id": f"id {KEY}" if place == "id" else "c",
+        "model": KEY if place == "model" else "m",
+        "choices": [choice],
+    }
+    if place in ("error", "detail"):
+        action = Action(status=400, raw=f'{{"{place}": "at http://me:{KEY}@host/v1?sig=5Xk2, {KEY}"}}')
+    else:
+        body = json.dumps(whole)
+        action = Action(raw=f"data: {body}\n\ndata: [DONE]\n\n" if stream else body)
+    with ChatServer(lambda body, number: action) as server:
+        settings = make_settings(server, stream=stream)
+        run_requests(make_requests(settings, 1), settings, ledger)
+    row = next(ledger.attempts())
+    assert row["status"] == {"error": "bad_request", "detail": "bad_request", "refusal": "refused"}.get(place, "ok")
+    text = ledger.path.read_text()
+    assert KEY not in text and "5Xk2" not in text and "***" in text

@@ -19,9 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.files import sync_folder
@@ -30,6 +31,40 @@ _HEADER = {"event": "ledger", "version": 1}
 
 # Statuses of finished requests: good or bad, the answer is kept and not paid for again.
 FINISHED = frozenset({"ok", "refused", "cut", "bad_json", "empty"})
+
+_Usd = Annotated[float, Field(ge=0.0)]
+
+
+class _Row(BaseModel):
+    """What a row must be so that costs, limits and replies can be trusted. All but the first two keys are optional."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    request: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    status: str | None = None
+    model: str | None = None
+    prompt: str | None = None
+    reply: str | None = None
+    reason: str | None = None
+    sample: int = 0
+    about: dict[str, str] = {}
+    usage: dict[str, Annotated[int, Field(ge=0, le=10**12)]] | None = None
+    usd: _Usd | None = None
+    usd_bound: _Usd | None = None
+    event: str | None = None
+    in_doubt_usd: _Usd = 0.0
+    submission: str | None = None
+    requests: Annotated[int, Field(ge=0)] = 0
+    batch: str | None = None
+
+    def missing(self) -> str | None:
+        """The name of a key that the row needs and lacks."""
+        if self.event is None:
+            return "request" if self.request is None else "status" if self.status is None else None
+        if self.event == "reserved":
+            return "usd" if self.usd is None else None
+        is_batch = self.event is not None and self.event.startswith("batch_")
+        return "submission" if is_batch and self.submission is None else None
 
 
 class Ledger:
@@ -172,6 +207,7 @@ class Ledger:
                     "remove it; the requests of the other rows stay paid."
                 )
             else:
+                self._check(row, number)
                 self._note(row, offset, len(line))
                 offset += len(line)
         self._size = offset
@@ -180,6 +216,20 @@ class Ledger:
         if self._reserved:
             # The last run was killed, and the calls under way may have been billed.
             self.append_now({"event": "closed", "in_doubt_usd": self._reserved})
+
+    def _check(self, row: dict[str, Any], number: int) -> None:
+        """DataError for a row that an edit made unusable. A wrong cost would let a run pass its limit."""
+        try:
+            missing = _Row.model_validate(row).missing()
+            problem = f"'{missing}' is missing" if missing else None
+        except ValidationError as error:
+            first = error.errors()[0]
+            problem = f"'{'.'.join(map(str, first['loc']))}': {first['msg']} (got {first['input']!r:.80})"
+        if problem is not None:
+            raise DataError(
+                f"{self.path}:{number}: {problem}. The ledger was edited. Correct this row, or remove it: its request "
+                "is then paid again, and the costs of the row no longer count."
+            )
 
     def _move_end_aside(self) -> None:
         cut = os.pread(self._file, os.fstat(self._file).st_size - self._size, self._size)
@@ -260,7 +310,7 @@ def _encode(row: dict[str, Any]) -> bytes:
 
 def _decode(line: bytes) -> dict[str, Any] | None:
     """The row of a whole line, or None if it is damaged."""
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         row = json.loads(line)
         if line.endswith(b"\n") and isinstance(row, dict) and ("event" in row or {"request", "status"} <= row.keys()):
             return row

@@ -6,6 +6,7 @@
 - Ledgers of the first release are read.
 - A changed prompt, model, parameter, schema, image or sample is a new request; old rows stay. `about` does not count.
 - A full disk ends the run with a message, and leaves the ledger intact.
+- A row that an edit made unusable is refused with its line number and key, before any request.
 - The key is in no ledger, log, message or traceback.
 """
 
@@ -200,6 +201,63 @@ def test_first_release_is_read(tmp_path):
         assert ledger.counts == {"ok": 2, "timeout": 1, "refused": 1}
         assert ledger.tokens == {"input": 200, "cached": 80, "output": 40}
         assert open_submissions(ledger) == {"s": rows[5]}
+
+
+_PAID = {"request": "1".ljust(64, "0"), "status": "ok", "reply": "r", "usage": {"input": 1, "output": 1}, "usd": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"usd": float("nan")}, "'usd'"),
+        ({"usd": -5.0}, "'usd'"),
+        ({"usd": "0.1"}, "'usd'"),
+        ({"usd": True}, "'usd'"),
+        ({"usd": None, "usd_bound": float("inf")}, "'usd_bound'"),
+        ({"usage": {"input": "many"}}, "'usage.input'"),
+        ({"usage": {"input": -1}}, "'usage.input'"),
+        ({"usage": [1, 2]}, "'usage'"),
+        ({"usage": {"input": 10**400}}, "'usage.input'"),
+        ({"request": "not a hash"}, "'request'"),
+        ({"request": 17}, "'request'"),
+        ({"status": ["ok"]}, "'status'"),
+        ({"status": None}, "'status' is missing"),
+        ({"reply": {"text": "r"}}, "'reply'"),
+        ({"about": "a/1"}, "'about'"),
+        ({"about": {"record": 3}}, "'about.record'"),
+        ({"event": "reserved", "usd": None}, "'usd' is missing"),
+        ({"event": "reserved", "usd": float("nan")}, "'usd'"),
+        ({"event": "closed", "in_doubt_usd": -1}, "'in_doubt_usd'"),
+        ({"event": "batch_planned"}, "'submission' is missing"),
+        ({"event": "batch_planned", "submission": "s", "requests": "4"}, "'requests'"),
+        ({"event": 5}, "'event'"),
+        ({"event": None, "request": None}, "'request' is missing"),
+    ],
+)
+@pytest.mark.parametrize("is_last", [False, True], ids=["middle", "end"])
+def test_edited_rows_are_refused_by_number(changes, named, is_last, tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    with Ledger(path) as ledger:
+        ledger.append_now(_PAID)
+    edited = json.dumps({**_PAID, **changes}) + "\n"
+    rest = "" if is_last else json.dumps({**_PAID, "request": "2".ljust(64, "0")}) + "\n"
+    path.write_text(path.read_text() + edited + rest)
+    before = path.read_bytes()
+    with pytest.raises(DataError, match=r"ledger\.jsonl:3: ") as caught:
+        Ledger(path)
+    assert named in str(caught.value) and path.read_bytes() == before
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"request": "1', "\ud800", "NaN", '["event"]'])
+def test_damaged_lines_in_the_middle_are_refused_by_number(line, tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    with Ledger(path) as ledger:
+        ledger.append_now(_PAID)
+    path.write_bytes(
+        path.read_bytes() + line.encode("utf-8", "surrogatepass") + b"\n" + json.dumps(_PAID).encode() + b"\n"
+    )
+    with pytest.raises(DataError, match=r"ledger\.jsonl:3: this line is damaged"):
+        Ledger(path)
 
 
 def test_second_process_is_refused(tmp_path):

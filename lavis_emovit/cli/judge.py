@@ -25,6 +25,7 @@ def sheet(
     benchmark: Annotated[str | None, Option(help="The benchmark, if the suite has several.")] = None,
     limit: Annotated[int | None, Option(min=1, help="Highest number of images on the sheet.")] = None,
     seed: Annotated[int, Option(help="Another seed gives another order of images and captions.")] = 0,
+    question: Annotated[str, Option(help="What people decide about the two captions.")] = "Which caption is funnier?",
 ) -> None:
     """Write images with two captions each, A and B; only key.json records who wrote which."""
     from lavis_emovit.plugin import activate
@@ -32,7 +33,9 @@ def sheet(
     activate()
     from lavis_emovit.evaluation.suite.caption_sheets import sheet_of_suite
 
-    made = sheet_of_suite(suite_dir, out, first=first, second=second, benchmark=benchmark, seed=seed, limit=limit)
+    made = sheet_of_suite(
+        suite_dir, out, first=first, second=second, benchmark=benchmark, seed=seed, limit=limit, question=question
+    )
     typer.echo(f"{len(made.pairs)} images: {out / 'sheet.html'}; fill in {out / 'choices.csv'}")
     typer.echo(f"do not share before everybody has answered: {out / 'key.json'}")
     for reason in sorted(set(made.left_out.values())):

@@ -1,4 +1,4 @@
-"""Blinded sheets on which people choose the funnier of two captions, and the win rate from filled sheets.
+"""Blinded sheets on which people choose one of two captions, and the win rate from filled sheets.
 
 A sheet shows each image with two captions, A and B, in an order that the seed decides; a separate file, the key, has
 their authors. Raters fill in a CSV file.
@@ -37,6 +37,7 @@ SHEET_NAME, CHOICES_NAME, KEY_NAME = "sheet.html", "choices.csv", "key.json"
 _COLUMNS = ("sheet", "number", "rater", "choice")
 _CHOICES = {"a": "A", "b": "B", "tie": "tie", "=": "tie", "equal": "tie", "both": "tie"}
 _IMAGE_SIDE_PX = 512
+QUESTION = "Which caption is funnier?"
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,10 @@ def human_caption(record: EmotionRecord) -> str | None:
     return best.text if best is not None else None
 
 
-def write_sheet(folder: str | os.PathLike[str], made: CaptionPairs, images: Mapping[str, bytes], seed: int) -> str:
-    """Write sheet.html, choices.csv and key.json, which records the seed.
+def write_sheet(
+    folder: str | os.PathLike[str], made: CaptionPairs, images: Mapping[str, bytes], seed: int, question: str = QUESTION
+) -> str:
+    """Write sheet.html, choices.csv and key.json, which records the seed and the question that people answer.
 
     Args:
         images: record -> encoded image.
@@ -151,14 +154,23 @@ def write_sheet(folder: str | os.PathLike[str], made: CaptionPairs, images: Mapp
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lavis_emovit.evaluation"), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    html = environment.get_template("sheet.html.jinja").render(sheet=sheet, entries=entries, choices=CHOICES_NAME)
+    html = environment.get_template("sheet.html.jinja").render(
+        sheet=sheet, entries=entries, choices=CHOICES_NAME, question=question
+    )
     with atomic_writer(folder / SHEET_NAME) as file:
         file.write(html)
     with atomic_writer(folder / CHOICES_NAME) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)
         writer.writerows([sheet, entry["number"], "", ""] for entry in entries)
-    key = {"sheet": sheet, "first": made.first, "second": made.second, "seed": seed, "pairs": content}
+    key = {
+        "sheet": sheet,
+        "first": made.first,
+        "second": made.second,
+        "seed": seed,
+        "question": question,
+        "pairs": content,
+    }
     with atomic_writer(folder / KEY_NAME) as file:
         json.dump({**key, "left_out": made.left_out}, file, indent=1, ensure_ascii=False)
         file.write("\n")

@@ -90,6 +90,15 @@ def _fill(folder, name, file_name, choices, rater="", delimiter=",", start=""):
     return folder / file_name
 
 
+def test_question_can_be_chosen(tmp_path):
+    made = make_pairs(("m", OURS), ("human", THEIRS), seed=3)
+    question = "Which caption fits <b>better</b>?"
+    write_sheet(tmp_path, made, dict.fromkeys(NAMES, PNG.getvalue()), seed=3, question=question)
+    page = (tmp_path / "sheet.html").read_text()
+    assert page.count("Which caption fits &lt;b&gt;better&lt;/b&gt;?") == 2 and "funnier" not in page
+    assert json.loads((tmp_path / "key.json").read_text())["question"] == question
+
+
 def test_win_rate_counted_by_hand(sheet):
     folder, name, pairs = sheet
     first = ["A" if pair.a_is_first else "B" for pair in pairs]

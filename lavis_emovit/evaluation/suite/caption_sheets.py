@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.predictions import read_predictions
-from lavis_emovit.evaluation.sheets import HUMAN, CaptionPairs, human_caption, make_pairs, write_sheet
+from lavis_emovit.evaluation.sheets import HUMAN, QUESTION, CaptionPairs, human_caption, make_pairs, write_sheet
 from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark, open_benchmarks
 from lavis_emovit.evaluation.suite.recipe import load_suite
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
@@ -23,6 +23,7 @@ def sheet_of_suite(
     benchmark: str | None = None,
     seed: int = 0,
     limit: int | None = None,
+    question: str = QUESTION,
 ) -> CaptionPairs:
     """Write a blinded sheet of the captions that a suite has; LAVIS and the plugin must be loaded.
 
@@ -31,6 +32,7 @@ def sheet_of_suite(
         first, second: names of models of the suite, or `human` for the dataset's best caption.
         benchmark: of kind `caption`; None takes the only one.
         limit: maximum number of images.
+        question: what people are asked about the two captions.
 
     Raises:
         UserError: no such suite, benchmark or model, no captions yet, or nothing to compare.
@@ -46,7 +48,7 @@ def sheet_of_suite(
     made = make_pairs((first, captions[0]), (second, captions[1]), seed, limit)
     wanted = {pair.record_id for pair in made.pairs}
     images = {item.record.id: item.image_bytes for item in opened.items() if item.record.id in wanted}
-    write_sheet(out, made, images, seed)
+    write_sheet(out, made, images, seed, question)
     return made
 
 

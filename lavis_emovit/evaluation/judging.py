@@ -105,9 +105,11 @@ def judge_request(row: PredictionRow, image: ChatImage, prompt: Prompt, settings
     )
 
 
-def read_judgement(row: PredictionRow, reply: str | None, prompt: Prompt, settings: ChatSettings) -> Judgement:
-    """The judgement of a reply; its score must be a whole number from 1 to 5."""
-    score, reason = None, ""
+def read_judgement(
+    row: PredictionRow, reply: str | None, prompt: Prompt, settings: ChatSettings, reason: str = ""
+) -> Judgement:
+    """The judgement of a reply: a score that is a whole number from 1 to 5. `reason` is why there is no reply."""
+    score = None
     content = find_json(reply or "")
     if isinstance(content, dict):
         given = content.get("score")

@@ -24,6 +24,8 @@ from lavis_emovit.evaluation.questions import Question
 from lavis_emovit.images import decode_image
 from lavis_emovit.settings import Settings
 
+_REFUSED = "I cannot answer, because the endpoint refused the request."
+
 
 class ChatModelSettings(Settings):
     """`adapter: chat`; `chat` holds the settings of the endpoint, with temperature 0 by default."""
@@ -78,17 +80,21 @@ class ChatModel(LanguageModel):
         files = [self._files.put(data) for data in images]
         requests = [self._request(files[place], question) for place, question in zip(image_index, questions)]
         progress = run_requests(requests, self.settings, self._ledger)
-        if progress.stopped:
-            raise UserError(f"{self.settings.model}: {progress.stopped}. The same command resumes from here.")
+        # An endpoint that has answered before is not the reason if a few requests fail.
+        stopped = progress.stopped or (progress.nothing_answered() if not len(self._ledger) else None)
+        if stopped:
+            raise UserError(f"{self.settings.model}: {stopped}. The same command resumes from here.")
         self._files.clear()
         answers: list[str | Failure] = []
         for request in requests:
             row = self._ledger.finished(request.fingerprint)
             if row is None:
-                answers.append(Failure(f"no answer after all attempts ({', '.join(sorted(progress.failed))})"))
+                reasons = "; ".join(f"{status}: {reason}" for status, reason in sorted(progress.reasons.items()))
+                answers.append(Failure(f"no answer after all attempts ({reasons})"))
             else:
-                # Refusals and cut replies are answers too.
-                answers.append(str(row.get("reply") or row.get("reason") or ""))
+                # Refusals and cut replies are answers too. An error of the endpoint is not: it may name a label.
+                reason = _REFUSED if "http" in row else row.get("reason")
+                answers.append(str(row.get("reply") or reason or ""))
         return answers
 
     def close(self) -> None:

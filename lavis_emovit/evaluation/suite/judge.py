@@ -65,9 +65,11 @@ def _judge(
             requests = [judge_request(row, image, prompt, chat) for row, image in pairs]
             progress = run_requests(requests, chat, ledger)
             files.clear()
-            if progress.stopped:
-                raise UserError(f"judge {chat.model}: {progress.stopped}. The same command resumes from here.")
+            stopped = progress.stopped or (progress.nothing_answered() if not len(ledger) else None)
+            if stopped:
+                raise UserError(f"judge {chat.model}: {stopped}. The same command resumes from here.")
             for (row, _), request in zip(pairs, requests):
                 reply = ledger.finished(request.fingerprint)
                 text = reply.get("reply") if reply is not None else None
-                yield read_judgement(row, text, prompt, chat)
+                why = "; ".join(f"no reply, {status}: {reason}" for status, reason in sorted(progress.reasons.items()))
+                yield read_judgement(row, text, prompt, chat, why if reply is None else "")

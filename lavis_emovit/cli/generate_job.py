@@ -114,6 +114,8 @@ def finish(
     if num_under_way:
         typer.echo(f"{num_under_way} requests are under way in batches; run the same command again to collect them")
     refuse_stopped(results[-1].stopped)
+    if not num_under_way and not any(result.num_done for result in results):
+        raise UserError(f"no record got any result. {describe(results[-1])}.")
 
 
 def _check_images(job: Job, purpose: str | None) -> None:
@@ -160,6 +162,7 @@ def describe(result: StepResult) -> str:
         parts.append(f"label leaks {result.leak_rate:.1%}")
     if result.missing:
         parts.append("without: " + ", ".join(f"{reason} {count}" for reason, count in result.missing.items()))
+    parts += [f"{status}: {reason}" for status, reason in result.faults.items()]
     parts += [f"{name}: {_plain(value)}" for name, value in result.notes.items() if value]
     return "; ".join(parts)
 

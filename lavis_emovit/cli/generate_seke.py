@@ -10,7 +10,7 @@ from typer import Option
 
 from lavis_emovit.cli.generate_job import describe, finish, open_job, print_estimates, refuse_stopped
 from lavis_emovit.cli.generate_options import JobOptions, given
-from lavis_emovit.errors import ConfigError
+from lavis_emovit.errors import ConfigError, UserError
 
 
 def seke(
@@ -61,6 +61,8 @@ def seke(
             typer.echo(ledger_line(job))
             typer.echo(str(options.out / CHECK))
             refuse_stopped(report["stopped"])
+            if not report["levels"]:
+                raise UserError("no face has a known level, so there is nothing to hide and compare")
             return
         if options.check_overlap and job.settings.split is not None and settings.instructions:
             refuse_held_out(job, None, options.held_out or ())
@@ -73,8 +75,6 @@ def seke(
 
 
 def _print_check(report: dict[str, Any]) -> None:
-    if not report["levels"]:
-        typer.echo("no face has a known level, so there is nothing to hide and compare")
     for level, found in report["levels"].items():
         value = "none" if found["value"] is None else f"{found['value']:.3f}"
         if found["low"] is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,8 @@ from lavis_emovit.generation.job import Job, Requests, StepResult
 from lavis_emovit.generation.kinds import KINDS, Kind
 from lavis_emovit.generation.reading import Pair, object_schema
 from lavis_emovit.records import EmotionRecord, Instruction
+
+logger = logging.getLogger(__name__)
 
 # Provenance of generated instructions begins with these. A new run replaces only instructions with such a provenance.
 GENERATED = ("chat:", "offline/", "template:")
@@ -103,6 +106,14 @@ class _Step:
     def write_offline(self) -> None:
         settings = self.job.settings
         self.result.writer = offline.WRITER
+        num_bare = sum(not offline.knows_more_than_the_label(record) for record in self.records)
+        if num_bare:
+            self.result.notes["stock sentences only"] = num_bare
+            logger.warning(
+                "%s: %d of %d records have no caption and no attributes, so the offline writer writes only stock "
+                "sentences about their label. Run the steps captions and attributes first, or add --model.",
+                self.kind.name, num_bare, len(self.records),
+            )  # fmt: skip
         for sample in range(1 + settings.regenerate):
             for record in self.records:
                 outcome = self.outcomes[record.id]
@@ -202,7 +213,7 @@ class _Step:
         progress = self.job.send(label, writer, Requests(items, request), output_tokens=_JUDGE_OUTPUT_TOKENS)
         if self.job.dry_run:
             return
-        self.result.stopped = self.result.stopped or progress.stopped
+        self.result.stopped = self.result.stopped or progress.stopped or progress.nothing_answered()
         self.result.under_way += progress.in_flight
         num_silent = 0
         for record, pair in items:

@@ -87,6 +87,7 @@ class StepResult:
     reasons: Counter[str] = field(default_factory=Counter)
     num_rejected: int = 0  # rejected pairs and replies
     missing: Counter[str] = field(default_factory=Counter)  # records without any reply, by class of fault
+    faults: dict[str, str] = field(default_factory=dict)  # class of fault of a request -> the last reason
     under_way: int = 0  # requests in batches that are not finished
     stopped: str | None = None  # why the run ended early, or None
     notes: dict[str, Any] = field(default_factory=dict)  # further counts, by name
@@ -205,6 +206,8 @@ class Job:
     display: Display = lambda label, progress: contextlib.nullcontext()  # shows the progress of requests
     estimates: list[Estimate] = field(default_factory=list)  # estimated requests of a dry run
     processed: set[str] = field(default_factory=set)  # ids of records that a step has written, changed or not
+    # Purpose of requests -> id of each record that was asked for -> whether there was a reply.
+    replied: dict[str, dict[str, bool]] = field(default_factory=dict)
 
     def chosen(self, ids: Iterable[str] | None = None) -> list[EmotionRecord]:
         """The records of the split, optionally limited to these ids."""
@@ -304,6 +307,7 @@ class Job:
             if self.dry_run:
                 return
             result.stopped, result.under_way = progress.stopped, progress.in_flight
+            result.faults |= progress.reasons
             num_missing = 0
             for number, record in enumerate(left):
                 if number in requests.problems:
@@ -317,6 +321,9 @@ class Job:
             bad_images = max(result.missing["bad_picture"], len(requests.problems))
             counts = {"bad_picture": bad_images, "under_way" if result.under_way else "no_reply": num_missing}
             result.missing = Counter({name: count for name, count in counts.items() if count})
+            self.replied[writer.purpose] = {record.id: record.id in answered for record in records}
+            if not answered:
+                result.stopped = result.stopped or progress.nothing_answered()
             after_round()
 
 

@@ -16,6 +16,8 @@ from lavis_emovit.records import EmotionRecord, InstructionKind
 _TEXT = {"type": "string"}
 _PAIR = object_schema(question=_TEXT, answer=_TEXT)
 _REASON = " Reason: "
+# Training cuts answers at 256 tokens (`model.max_output_txt_len`), and an English word takes up to 1.35 tokens.
+MAX_WORDS = 190
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ KINDS: dict[str, Kind] = {
             "Write two simple questions and a complex one about each image.",
             object_schema(simple_1=_PAIR, simple_2=_PAIR, complex=_PAIR),
             num_pairs=3,
-            words=(1, 250),
+            words=(1, MAX_WORDS),
             output_tokens=320,
             read=lambda text, record: read_pairs(text),
             write_offline=offline.conversation,
@@ -70,7 +72,7 @@ KINDS: dict[str, Kind] = {
             "Write one question beyond description, with a reasoned answer.",
             _PAIR,
             num_pairs=1,
-            words=(15, 350),
+            words=(15, MAX_WORDS),
             output_tokens=220,
             read=lambda text, record: read_pairs(text),
             write_offline=offline.reasoning,
@@ -80,7 +82,7 @@ KINDS: dict[str, Kind] = {
             "Write a detailed description of the image and its mood.",
             object_schema(description=_TEXT),
             num_pairs=1,
-            words=(20, 350),
+            words=(20, MAX_WORDS),
             output_tokens=180,
             read=_read_description,
             write_offline=offline.description,
@@ -90,7 +92,7 @@ KINDS: dict[str, Kind] = {
             "Write the emotion and the reason for it.",
             object_schema(reason=_TEXT),
             num_pairs=1,
-            words=(10, 250),
+            words=(10, MAX_WORDS),
             output_tokens=120,
             read=_read_explanation,
             write_offline=offline.explanation,

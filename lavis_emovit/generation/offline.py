@@ -65,6 +65,11 @@ _REASONING_QUESTIONS = (
 )
 
 
+def knows_more_than_the_label(record: EmotionRecord) -> bool:
+    """Whether the record has a fact that the writer can write about."""
+    return bool(_seen(record, random.Random(0)))
+
+
 def caption(record: EmotionRecord) -> str | None:
     """A caption from the annotated place, things and action; None if all are unknown."""
     known = record.attributes

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,16 +20,22 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer, file_sha256, write_json
 from lavis_emovit.generation.checks import REASONS
 from lavis_emovit.generation.facts import ALL_FACTS, fact
+from lavis_emovit.generation.instructions import GENERATED
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.mix import Mix
+from lavis_emovit.generation.seke.levels import MARK
 from lavis_emovit.generation.seke.settings import SekeSettings
-from lavis_emovit.records import EmotionRecord, to_conversations, write_records
+from lavis_emovit.records import EmotionRecord, read_records, to_conversations, write_records
+
+logger = logging.getLogger(__name__)
 
 RECORDS = "records.jsonl"
 SUMMARY = "summary.json"
 MANIFEST = "manifest.json"
 CONVERSATIONS = "conversations-{split}.json"
 PREVIEW = "preview.html"
+# Of a step in the summary; `faults` is missing in summaries of the first release.
+_STEP_KEYS = {field.name for field in fields(StepResult)} - {"faults"}
 
 
 def write_outputs(
@@ -45,6 +53,7 @@ def write_outputs(
 
     `source_sha256` is the hash of the input records before they were replaced. `num_preview` 0 writes no preview page.
     """
+    _keep_earlier(job, results)
     write_records(job.folder / RECORDS, job.records)
     outputs = [RECORDS]
     if conversations:
@@ -81,6 +90,57 @@ def write_outputs(
     if num_preview:
         title = f"Instruction data of {source.parent.name or source.name}"
         write_preview(job, job.folder / PREVIEW, steps, title=title, costs=ledger_line(job), num_images=num_preview)
+
+
+def _keep_earlier(job: Job, results: Sequence[StepResult]) -> None:
+    """Fill the gaps of a run that got no reply for some records with what an earlier run wrote into the folder.
+
+    So a stopped run removes nothing. Texts that this run has requested again and got a reply for are not restored.
+    """
+    path = job.folder / RECORDS
+    if job.chat is None or not path.is_file():
+        return
+    is_stopped = any(result.stopped or result.under_way for result in results)
+    if not is_stopped and not any(result.missing for result in results):
+        return
+    chosen = {record.id: record for record in job.chosen()}
+    kept: dict[str, EmotionRecord] = {}
+    try:
+        for earlier in read_records(path):
+            record = chosen.get(earlier.id)
+            if record is not None and record.image == earlier.image:
+                filled = _filled(record, earlier, job, is_stopped)
+                if filled != record:
+                    kept[record.id] = filled
+    except DataError as error:
+        logger.warning("the texts of an earlier run cannot be kept: %s", error)
+        return
+    if kept:
+        logger.warning("%d records keep texts of an earlier run, because this run got no reply for them", len(kept))
+        job.records = [kept.get(record.id, record) for record in job.records]
+
+
+def _filled(record: EmotionRecord, earlier: EmotionRecord, job: Job, is_stopped: bool) -> EmotionRecord:
+    if record.id not in job.processed and f"{MARK}given" in {*earlier.extra} - {*record.extra}:
+        return earlier  # levels of a face that the run did not finish
+
+    def is_gap(purpose: str) -> bool:
+        """Whether a reply is missing: it was requested in vain, or the run stopped before it was."""
+        return not job.replied.get(purpose, {}).get(record.id, not is_stopped)
+
+    kinds = {item.kind for item in record.instructions if item.provenance.startswith(GENERATED)}
+    more = [
+        item
+        for item in earlier.instructions
+        if item.provenance.startswith(GENERATED) and item.kind not in kinds and is_gap(item.kind)
+    ]
+    changes: dict[str, Any] = {"instructions": [*record.instructions, *more]}
+    if record.caption is None and is_gap("caption"):
+        changes["caption"] = earlier.caption
+    if is_gap("attributes"):
+        known = {name: value for name, value in record.attributes.model_dump().items() if value is not None}
+        changes["attributes"] = earlier.attributes.model_copy(update=known)
+    return record.model_copy(update=changes)
 
 
 def count_instructions(job: Job) -> dict[str, dict[str, int]]:
@@ -122,10 +182,13 @@ def check_folder(folder: Path) -> None:
 
 def _read_steps(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        return {step["step"]: step for step in json.loads(path.read_bytes())["steps"]}
+        steps = {step["step"]: step for step in json.loads(path.read_bytes())["steps"]}
+        if not all(step.keys() >= _STEP_KEYS for step in steps.values()):
+            raise KeyError("a step lacks keys")
+        return steps
     except OSError:
         return {}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise DataError(f"{path}: not a summary of this command; move it away") from None
 
 
@@ -207,18 +270,25 @@ def _levels(record: EmotionRecord) -> list[tuple[str, str]]:
 
 def _draw_rejected(folder: Path, rng: random.Random) -> list[dict[str, Any]]:
     """A uniform random choice from all files by reservoir sampling, since the files may be large."""
-    drawn: list[dict[str, Any]] = []
+    drawn: list[str] = []
     number = 0
     for path in sorted(folder.glob("*.jsonl")):
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8", errors="replace") as file:
             for line in file:
                 if number < _NUM_REJECTED:
-                    drawn.append(_row(line))
+                    drawn.append(line)
                 elif (place := rng.randint(0, number)) < _NUM_REJECTED:
-                    drawn[place] = _row(line)
+                    drawn[place] = line
                 number += 1
-    return drawn
+    return [row for row in map(_row, drawn) if row is not None]
 
 
-def _row(line: str) -> dict[str, Any]:
-    return dict.fromkeys(("question", "answer", "reply", "detail")) | json.loads(line)
+def _row(line: str) -> dict[str, Any] | None:
+    """The row of a rejected text, or None if somebody edited it into something else."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict) or not isinstance(row.get("reasons"), list):
+        return None
+    return dict.fromkeys(("record", "kind", "question", "answer", "reply", "detail")) | row

@@ -5,6 +5,8 @@
 - A dry run sends nothing and prints the cost. A budget ends the run with exit code 2 and keeps all paid replies; the
   same command resumes. A batch is submitted, and collected by a later call.
 - Options take precedence over the settings file; all problems are reported at once, by name; bad input names the file.
+- A command that produced nothing ends with exit code 2 and the reason, and what an earlier run wrote stays: after a
+  dead endpoint, refused requests, and replies that cannot be used. Edited results are named.
 - Images of a test set are rejected.
 - Offline, neither `openai` nor torch is loaded.
 """
@@ -130,6 +132,127 @@ def test_dry_run_budget_and_resuming(sketch, tmp_path, capsys):
         provenance = next(iter(read_records(out / "records.jsonl"))).instructions[0].provenance
         assert provenance == "chat:gpt-4.1-mini:reasoning/1#0"
     assert chat_server.KEY not in "".join(path.read_text() for path in out.rglob("*.json*"))
+
+
+@pytest.fixture
+def few(sketch, tmp_path):
+    """Twelve records, fewer than `max_failures`, without captions and names, but each with another light."""
+    records = [record for record in read_records(sketch / "records.jsonl") if record.split == "train"][:12]
+    lights = [Attributes(brightness=number % 10 / 10, colorfulness=number // 10 / 10) for number in range(12)]
+    bare = [record.model_copy(update={"caption": None, "attributes": light}) for record, light in zip(records, lights)]
+    write_records(tmp_path / "few.jsonl", bare)
+    return [str(tmp_path / "few.jsonl"), "--images", str(sketch), "--out", str(tmp_path / "out"), "--preview", "0"]
+
+
+def _refuse(body, number):
+    return chat_server.Action(status=400, error={"message": "images are not supported"})
+
+
+@pytest.mark.parametrize("command", ["all", "captions", "attributes", "reasoning", "explanation"])
+@pytest.mark.parametrize("fault", ["refused", "dead"])
+def test_nothing_answered_keeps_what_an_earlier_run_wrote(fault, command, few, tmp_path, capsys, monkeypatch):
+    from lavis_emovit.chat import limits
+
+    monkeypatch.setattr(limits, "_FIRST_PAUSE_S", 0.001)
+    out = tmp_path / "out" / "records.jsonl"
+    with chat_server.ChatServer() as server:
+        assert main(["generate", "all", *few, "--model", "first", "--base-url", server.url]) == 0
+    before = list(read_records(out))
+    assert all(record.caption and len(record.instructions) == 7 for record in before)
+    capsys.readouterr()
+    with chat_server.ChatServer(_refuse) as server:
+        url = server.url if fault == "refused" else NOWHERE[-1]
+        assert main(["generate", command, *few, "--model", "second", "--base-url", url]) == EXIT_USER_ERROR
+    shown = capsys.readouterr().err
+    reason = "bad_request: images are not supported" if fault == "refused" else "dropped: "
+    assert "stopped early: " in shown and reason in shown.replace("with ", "")
+    after = list(read_records(out))
+    assert [sorted(map(str, record.instructions)) for record in after] == [
+        sorted(map(str, record.instructions)) for record in before
+    ]
+    # `attributes` measures light and colour before it asks.
+    assert [(record.caption, record.attributes) for record in after] == [
+        (record.caption, record.attributes) for record in before
+    ]
+
+
+def test_replies_replace_what_an_earlier_run_wrote(few, tmp_path):
+    """Half of the requests get a reply: these records have the new texts, the others keep the earlier ones."""
+    out = tmp_path / "out" / "records.jsonl"
+
+    def half(body, number):
+        return chat_server.Action() if number < 6 else _refuse(body, number)
+
+    with chat_server.ChatServer() as server:
+        assert main(["generate", "reasoning", *few, "--model", "first", "--base-url", server.url]) == 0
+        server.script, server.num_requests = half, 0
+        arguments = ["generate", "reasoning", *few, "--model", "second", "--base-url", server.url, "--in-flight", "1"]
+        assert main(arguments) == 0
+        writers = [record.instructions[0].provenance.split(":")[1] for record in read_records(out)]
+        assert writers == ["second"] * 6 + ["first"] * 6
+        # A reply that cannot be used replaces an earlier pair too.
+        server.script = lambda body, number: chat_server.Action(text='{"question": "Why?", "answer": "No."}')
+        assert main(arguments) == 0
+        assert sum(bool(record.instructions) for record in read_records(out)) == 6
+
+
+@pytest.mark.parametrize(
+    ("command", "reply", "message"),
+    [
+        (
+            "reasoning",
+            '{"text": "of no use"}',
+            "no record got any result. reasoning: 0 of 12 records; 12 rejected (unreadable 12)",
+        ),
+        (
+            "captions",
+            '{"caption": "' + "word " * 90 + '"}',
+            "no record got any result. captions: 0 of 12 records; 12 rejected (too_long 12)",
+        ),
+        ("conversation", "", "no record got any result. conversation: 0 of 12 records; 12 rejected (empty 12)"),
+    ],
+)
+def test_command_without_any_usable_reply_fails_with_the_reason(command, reply, message, few, capsys):
+    with chat_server.ChatServer(lambda body, number: chat_server.Action(text=reply)) as server:
+        assert main(["generate", command, *few, "--model", "m", "--base-url", server.url]) == EXIT_USER_ERROR
+    assert message in capsys.readouterr().err
+
+
+def test_offline_command_without_any_result_fails_with_the_reason(few, tmp_path, capsys):
+    assert main(["generate", "captions", *few]) == EXIT_USER_ERROR
+    assert "captions: 0 of 12 records; without: nothing_annotated 12" in capsys.readouterr().err
+    bare = [record.model_copy(update={"emotion": None}) for record in read_records(tmp_path / "few.jsonl")]
+    write_records(tmp_path / "few.jsonl", bare)
+    for command in ("categorical", "explanation"):
+        assert main(["generate", command, *few]) == EXIT_USER_ERROR
+        assert f"no record got any result. {command}: 0 of " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"steps": [{"step": "reasoning"}]}',
+        '{"steps": [{"step": ["a"]}]}',
+        '{"steps": 5}',
+        "[" * 100_000,
+        "{}",
+        "\ud800",
+    ],
+)
+def test_edited_summary_is_refused_by_name(content, few, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "summary.json").write_bytes(content.encode("utf-8", "surrogatepass"))
+    assert main(["generate", "categorical", *few[:-2]]) == EXIT_USER_ERROR
+    assert "summary.json: not a summary of this command; move it away" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["x", "[]", '{"reasons": 5}', '{"record": "a", "kind": "b"}', "[" * 100_000])
+def test_edited_rejections_are_left_out_of_the_preview(line, few, tmp_path, capsys):
+    folder = tmp_path / "out" / "rejected"
+    folder.mkdir(parents=True)
+    (folder / "reasoning.jsonl").write_text(line + "\n")
+    assert main(["generate", "categorical", *few[:-2]]) == 0
+    assert (tmp_path / "out" / "preview.html").is_file()
 
 
 def test_batch_without_waiting(sketch, tmp_path, capsys):

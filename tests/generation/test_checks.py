@@ -96,6 +96,15 @@ def test_other_reasons(change, reason):
     assert reason in REASONS
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_answers_fit_into_what_training_reads(kind):
+    """256 tokens (`model.max_output_txt_len`), at 1.35 tokens a word; one word more is refused."""
+    most = KINDS[kind].words[1]
+    assert most * 1.35 <= 257
+    assert "too_long" not in failed(answer="The dog. " * (most // 2), kind=kind)
+    assert "too_long" in failed(answer="The dog. " * (most // 2 + 1), kind=kind)
+
+
 def test_english():
     assert is_english("A caf\u00e9 in Malm\u00f6.") and is_english("Two dogs.")
     assert not is_english("123") and not is_english("\u0421\u043e\u0431\u0430\u043a\u0430.")

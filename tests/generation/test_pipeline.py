@@ -6,6 +6,8 @@
 - The judge's "no" rejects a pair, a missing verdict does not. Captions and attributes of the source stay; terms outside
   the vocabulary are dropped, and EmoSet's file is read; light and colour are measured. Broken images are counted and do
   not affect other records.
+- An endpoint that answers nothing stops the steps with the reason. What an earlier run wrote stays where a run gets no
+  reply. The offline writer warns about records of which it knows only the label.
 - A LAVIS captioner is called once per image, regardless of its path.
 """
 
@@ -347,3 +349,77 @@ def test_records_without_emotion_get_the_other_kinds(make_job, sketch):
     without = [record.model_copy(update={"label_set": None}) for record in sketch[1]]
     with pytest.raises(DataError, match="have an emotion but no label set"):
         write_kind(make_job(records=without), "conversation")
+
+
+@pytest.mark.parametrize("step", ["captions", "attributes", "reasoning"])
+@pytest.mark.parametrize("count", [1, 5])
+def test_step_that_gets_no_reply_stops_with_the_reason(step, count, make_job, make_settings, sketch):
+    """Fewer failures than `max_failures`."""
+    bare = [
+        record.model_copy(update={"attributes": Attributes(brightness=number / 10)})
+        for number, record in enumerate([record for record in sketch[1] if record.split == "train"][:5])
+    ]
+    refuse = Action(status=400, error={"message": "images are not supported"})
+    with ChatServer(lambda body, number: refuse) as server:
+        job = make_job(make_settings(server), records=bare[:count])
+        results = list(run_steps(job, [step, "description"]))
+        reason = f"none of the {count} requests was answered (bad_request: images are not supported)"
+        assert [result.stopped for result in results] == [reason] and server.num_requests == count
+        assert results[0].faults == {"bad_request": "images are not supported"}
+
+
+def test_one_bad_request_does_not_stop_a_step(make_job, make_settings, sketch):
+    bad = Action(status=400, error={"message": "too long"})
+    with ChatServer(lambda body, number: bad if number in (0, 4, 5) else Action()) as server:
+        chat = make_settings(server, max_in_flight=1)
+        train = [record for record in sketch[1] if record.split == "train"][:4]
+        job = make_job(chat, records=train, settings={"regenerate": 2})
+        result = write_kind(job, "reasoning")
+        # The first record fails in each of the three rounds.
+        assert result.stopped is None and result.num_done == 3 and result.missing == {"no_reply": 1}
+        assert server.num_requests == 6
+
+
+def test_judge_that_gives_no_verdict_stops_the_run(make_job, make_settings, sketch):
+    def script(body, number):
+        is_judge = "keep" in body["response_format"]["json_schema"]["schema"]["properties"]
+        return Action(status=400, error={"message": "no judge here"}) if is_judge else Action()
+
+    with ChatServer(script) as server:
+        chat = make_settings(server)
+        job = make_job(chat, judge=chat, records=[record for record in sketch[1] if record.split == "train"][:3])
+        result = write_kind(job, "reasoning")
+        assert "none of the 3 requests was answered (bad_request: no judge here)" in result.stopped
+        assert result.num_pairs == 3
+
+
+def test_only_thoughts_are_never_pairs(make_job, make_settings, sketch):
+    """A draft before the closing tag; the tag alone; a thought that was cut off."""
+    draft, final = ({"question": f"What leads the {noun} in this scene?", "answer": "It is so. " * 8} for noun in "ab")
+    texts = [
+        f"{json.dumps(draft)}\n</think>\n{json.dumps(final)}",
+        f"{json.dumps(draft)}</think>",
+        f"<think>{json.dumps(draft)}",
+    ]
+    with ChatServer(lambda body, number: Action(text=texts[number])) as server:
+        chat = make_settings(server, structured="text", max_in_flight=1)
+        job = make_job(chat, records=[record for record in sketch[1] if record.split == "train"][:3])
+        result = write_kind(job, "reasoning")
+        found = [item.question for record in job.records for item in record.instructions if item.kind == "reasoning"]
+        assert found == ["What leads the b in this scene?"] and result.reasons == {"empty": 2}
+
+
+def test_offline_writer_warns_about_bare_labels(make_job, sketch, caplog):
+    bare = [record.model_copy(update={"attributes": Attributes(), "caption": None}) for record in sketch[1]]
+    job = make_job(records=bare)
+    result = write_kind(job, "reasoning")
+    num = len(job.chosen())
+    assert result.notes["stock sentences only"] == num
+    assert f"reasoning: {num} of {num} records have no caption and no attributes" in caplog.text
+    caplog.clear()
+    half = [
+        record.model_copy(update={"caption": "A dog"}) if number % 2 else record for number, record in enumerate(bare)
+    ]
+    assert 0 < write_kind(make_job(records=half), "explanation").notes["stock sentences only"] < num
+    caplog.clear()
+    assert "stock sentences only" not in write_kind(make_job(), "reasoning").notes and not caplog.text

@@ -73,6 +73,7 @@ class ChatAnnotator:
         self.name = f"chat:{job.chat.model}"
         self.stopped: str | None = None
         self.under_way = 0
+        self._has_replied = False
         self._job = job
         self._answers = self._writer(job.chat, "answers", settings)
         review = job.chat if job.chat.temperature is None else job.chat.model_copy(update={"temperature": 0.0})
@@ -105,7 +106,8 @@ class ChatAnnotator:
         is_review = bool(items) and items[0].proposal is not None
         writer = self._review if is_review else self._answers
         progress = self._job.send(label, writer, requests, output_tokens=_OUTPUT_TOKENS, on_row=on_row)
-        self.stopped = progress.stopped
+        self._has_replied |= progress.done > 0
+        self.stopped = progress.stopped or (None if self._has_replied else progress.nothing_answered())
         self.under_way += progress.in_flight
         for number in requests.problems:
             replies[items[number].case.record.id, items[number].sample] = Reply(None, _BAD_PICTURE)

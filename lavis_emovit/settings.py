@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from lavis_emovit.errors import ConfigError
 
@@ -46,6 +46,14 @@ class Settings(BaseModel):
     """Base of all settings classes; only declared fields and finite numbers are accepted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _integers_fit(self: SettingsT) -> SettingsT:
+        """Python's integers have no end, but those of torch and numpy have 64 bits."""
+        for name, value in self:
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise ValueError(f"{name} is out of range; use a whole number below 2^63")
+        return self
 
 
 def nearest_name(name: str, valid: list[str]) -> str:

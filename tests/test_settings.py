@@ -50,6 +50,14 @@ class _Page(Settings):
         ({"titel": "x", "title": "y"}, ["page.titel: unknown key (did you mean 'title'?)"]),
         ({}, ["page.title: missing, it has no default"]),
         (
+            {"title": "x", "limits": {"high": 10**23}},
+            ["page.limits: high is out of range; use a whole number below 2^63"],
+        ),
+        (
+            {"title": "x", "shape": {"radius_px": -(2**63) - 1, "name": "round"}},
+            ["page.shape: radius_px is out of range; use a whole number below 2^63"],
+        ),
+        (
             {"title": "x", "shape": {"name": "square", "side": 3}},
             ["page.shape.side: unknown key (did you mean 'side_px'?)"],
         ),

@@ -47,7 +47,7 @@ def score(
     key: Annotated[Path, Argument(help="key.json of the sheet.")],
     filled: Annotated[list[Path], Argument(metavar="FILLED...", help="Filled copies of choices.csv.")],
     json: Annotated[bool, Option("--json", help="Print the result as JSON.")] = False,
-    seed: Annotated[int, Option(help="Seed of the interval.")] = 0,
+    seed: Annotated[int, Option(min=0, help="Seed of the interval.")] = 0,
 ) -> None:
     """Print the win rate of filled sheets, with an interval over raters and their agreement."""
     from lavis_emovit.evaluation.sheets import score_sheets

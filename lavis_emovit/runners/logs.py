@@ -147,21 +147,25 @@ class TextNotes:
         """Report the totals over all steps, including those of earlier starts."""
         steps = [row for row in read_log(log_path) if row.get("event") == "step"]
         for name, what in NOTES.items():
-            total = sum(row.get(name, 0) for row in steps)
+            total = sum(count for row in steps if isinstance(count := row.get(name, 0), int))
             if total:
                 logger.warning("in the whole run, all epochs together: %d %s", total, what)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log; lines that a crash left incomplete are skipped."""
+    """The rows of a log; lines that a crash left incomplete, or that an edit made unusable, are skipped."""
     if not path.exists():
         return []
     rows = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            rows.append(json.loads(line))
-        except ValueError:
-            logger.debug("%s: a line that is not JSON is skipped", path)
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict) and isinstance(row.get("step", 0), int):
+            rows.append(row)
+        else:
+            logger.debug("%s: a line that is no row with a step is skipped", path)
     return rows
 
 

@@ -202,6 +202,10 @@ def test_files_with_details_may_be_missing_or_damaged(make_run):
     log[3] = '{"event": "st'
     log[5] = json.dumps({**json.loads(log[5]), "loss": "nan"})
     log[7] = "[]"
+    log[9] = json.dumps({**json.loads(log[9]), "step": "nine"})
+    log.insert(
+        11, json.dumps({"event": "eval", "stage": "during", "split": "val", "step": "x", "metrics": {"accuracy": 0.5}})
+    )
     (run / "log.jsonl").write_text("\n".join(log) + '\n{"event": "step", "st')
     for image in (run / "predictions" / "images").iterdir():
         image.write_bytes(b"no image")
@@ -209,7 +213,7 @@ def test_files_with_details_may_be_missing_or_damaged(make_run):
     page = page_of(write_report(run))
     assert "config.yaml cannot be read" in page.text
     assert "metrics.json cannot be read" in page.text
-    assert "log.jsonl has 2 lines that cannot be read" in page.text
+    assert "log.jsonl has 4 lines that cannot be read" in page.text
     assert "1 steps have no finite loss" in page.text
     assert "image files are missing or damaged" in page.text
     assert "predictions/notes.jsonl is skipped" in page.text

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lavis_emovit.runners.logs import RunLog, read_log
+from lavis_emovit.runners.logs import RunLog, TextNotes, read_log
 
 
 def write_steps(path: Path, first: int, last: int, tensorboard: Path | None = None, *, at: int = -1) -> None:
@@ -53,3 +53,20 @@ def test_tensorboard_has_each_step_once(tmp_path: Path) -> None:
     events = EventAccumulator(str(folder))
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(n, float(n)) for n in range(1, 9)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"event": "step", "step": "many"}', '{"event": "eval", "step": null}', '{"step": [1]}', "[]", "7", "[" * 100_000],
+)
+def test_edited_rows_are_skipped(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    good = [{"event": "step", "step": step, "num_truncated_answers": 1} for step in (1, 2)]
+    path.write_text("\n".join([json.dumps(good[0]), line, json.dumps(good[1])]) + "\n")
+    assert read_log(path) == good
+    TextNotes().log_totals(path)
+    with RunLog(path, None, step=1) as log:
+        log.write({"event": "step", "step": 2})
+    assert [row["step"] for row in read_log(path)] == [1, 2]
+    path.write_text(json.dumps({"event": "step", "step": 1, "num_truncated_answers": "many"}) + "\n")
+    TextNotes().log_totals(path)

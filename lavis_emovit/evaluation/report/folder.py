@@ -137,9 +137,9 @@ def _read_log(folder: Folder) -> None:
     steps: dict[int, dict[str, Any]] = {}
     num_damaged = 0
     for row in _json_lines(path):
-        if row is None:
+        if row is None or not isinstance(row.get("step", 0), int):
             num_damaged += 1
-        elif row.get("event") == "step" and isinstance(row.get("step"), int):
+        elif row.get("event") == "step" and "step" in row:
             steps[row["step"]] = row
         elif row.get("event") == "eval" and isinstance(row.get("metrics"), Mapping):
             folder.evaluations.append(row)
@@ -337,7 +337,7 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any] | None]:
         if line.strip():
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 row = None
             if isinstance(row, dict) or number < len(lines):
                 yield row if isinstance(row, dict) else None

@@ -30,16 +30,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "chat"))
 from chat_server import Action, ChatServer
 from tiny_models import item, make_clip, make_gemma3, make_llava, make_qwen2_vl, picture
 
+from lavis_emovit.emotion.answers import read_emotion
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import DataError, UserError
-from lavis_emovit.evaluation.adapters.base import Baseline, Failure, LanguageModel
+from lavis_emovit.evaluation.adapters.base import Baseline, Failure, Item, LanguageModel
 from lavis_emovit.evaluation.adapters.chat_model import ChatModel, ChatModelSettings
 from lavis_emovit.evaluation.adapters.clip import ClipBaseline, ClipSettings
 from lavis_emovit.evaluation.adapters.colours import ColoursBaseline, ColoursSettings, colour_features
 from lavis_emovit.evaluation.adapters.constant import ConstantBaseline, ConstantSettings
 from lavis_emovit.evaluation.adapters.transformers_model import TransformersModel, TransformersModelSettings
-from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Truth
 from lavis_emovit.evaluation.questions import Question
+from lavis_emovit.evaluation.suite.requests import Prepared, request_rows
+from lavis_emovit.records import EmotionRecord
 
 LABELS = ("amusement", "awe", "fear", "sadness")
 QUESTIONS = [
@@ -290,3 +293,66 @@ def test_chat_refusals_are_answers_and_failures_are_errors(tmp_path, monkeypatch
         adapter.score([], [], [], "likelihood")
     with pytest.raises(DataError):
         adapter.prepare(b"no picture")
+
+
+@pytest.fixture
+def quick_chat(monkeypatch):
+    from lavis_emovit.chat import limits
+
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    monkeypatch.setattr(limits, "_FIRST_PAUSE_S", 0.002)
+    monkeypatch.setattr(limits, "_LONGEST_PAUSE_S", 0.01)
+
+
+def test_chat_that_answers_nothing_stops_with_the_reason(tmp_path, quick_chat):
+    """An endpoint that has answered before is not at fault if all requests of a batch fail."""
+    actions = [Action(status=422, raw='{"detail": "no images here"}')]
+    with ChatServer(lambda body, number: actions[0]) as server:
+        adapter = _chat(server, tmp_path / "ledger.jsonl")
+        with pytest.raises(UserError, match=r"none of the 3 requests was answered \(bad_request: no images here\)"):
+            _ask(adapter, 3)
+        bad, actions[0] = actions[0], Action(text="Fear.")
+        assert _ask(adapter, 1) == ["Fear."]
+        actions[0] = bad
+        assert _ask(adapter, 2) == ["Fear.", Failure("no answer after all attempts (bad_request: no images here)")]
+        adapter.close()
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        Action(status=403, error={"message": "Your input was flagged for anger.", "code": 403}),
+        Action(status=400, error={"message": "content_filter: fear", "code": "content_filter"}),
+        Action(raw='{"error": {"message": "The image was flagged: disgust", "code": 403}}'),
+    ],
+)
+def test_words_of_a_flagged_request_are_no_answer(action, tmp_path, quick_chat):
+    """They may name an emotion."""
+    with ChatServer(lambda body, number: action if number == 1 else Action(text="Fear.")) as server:
+        adapter = _chat(server, tmp_path / "ledger.jsonl", max_in_flight=1)
+        first, flagged, last = _ask(adapter, 3)
+        adapter.close()
+    assert first == last == "Fear."
+    read = read_emotion(flagged, get_label_set("mikels8"))
+    assert (read.label, read.status) == (None, "refused")
+
+
+@pytest.mark.parametrize("kind", ["explanation", "caption", "emotion"])
+def test_thoughts_are_no_part_of_an_answer(kind):
+    """Generation and evaluation drop them by one function; texts for metrics, judges and people lack them too."""
+
+    class Thinker(LanguageModel):
+        methods = frozenset({"generation"})
+
+        def write(self, images, image_index, questions):
+            return ["It could be anger, awe or fear.</think>Predict emotion: sadness. Reason: It is dark."]
+
+    record = EmotionRecord(
+        id="a", image="a.png", split="test", source="a", emotion="awe", label_set="mikels8", caption="A dog."
+    )
+    settings = BenchmarkSettings(dataset="x", kind=kind)
+    label_set = get_label_set("mikels8") if kind != "caption" else None
+    item = Item(record, b"", Truth(label="awe" if label_set else None))
+    (row,) = request_rows(Thinker(), [Prepared(item, 1.0)], settings, "generation", label_set)
+    assert row.prediction == (None if kind == "caption" else "sadness")
+    assert ("could be anger" in row.answer) == (kind == "emotion")

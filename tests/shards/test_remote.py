@@ -5,7 +5,7 @@
 - A file that never ends stops at the size that its index states.
 - A shard that never arrives complete is refused by name, and no partial file has its name.
 - The cache stays within its limit while several processes read at once, and leftovers of a killed process are removed.
-- Another set at the same URL is noticed; a damaged or missing index too.
+- Another set at the same URL is noticed; a damaged or missing index too. No message has the password of a URL.
 - Workers of a DataLoader read remote shards like local ones.
 """
 
@@ -155,6 +155,16 @@ def test_wrong_urls_are_reported(server, tmp_path, monkeypatch):
         ShardCache()
     monkeypatch.setenv("EMOVIT_CACHE_GB", "0.5")
     assert default_max_bytes() == 500_000_000
+
+
+@pytest.mark.parametrize("plan", [["500"] * 9, ["404"], ["hang up"] * 9])
+def test_passwords_of_urls_are_in_no_message(plan, server, tmp_path, caplog):
+    server.plan = {"index.json": plan}
+    url = server.url.replace("://", "://me:word9@")
+    with pytest.raises(DataError) as caught:
+        ShardIndex.load(url, _cache(tmp_path))
+    shown = str(caught.value) + caplog.text
+    assert "word9" not in shown and "://***@127.0.0.1" in shown
 
 
 def _read_much(index, numbers, largest):

@@ -558,3 +558,22 @@ def test_environment_variables_of_a_shared_suite_are_in_no_file_of_it(suite, fak
     monkeypatch.setenv("EMOVIT_NAME", "another")
     with pytest.raises(UserError, match=r"variables\.EMOVIT_NAME"):
         run_suite(suite(**{**named, "missing": "skip"}))
+
+
+def test_judge_that_answers_nothing_stops_with_the_reason(suite, fake, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    fake()
+    explained = {"benchmark": {"kind": "explanation", "limit": 4}, "methods": ["generation"]}
+    refuse = Action(status=400, error={"message": "images are not supported"})
+    with ChatServer(lambda body, number: refuse if number != 5 else Action(text='{"score": 5}')) as server:
+        judge = {"chat": {"model": "judge", "base_url": server.url, "structured": "text", "max_in_flight": 1}}
+        with pytest.raises(
+            UserError, match=r"judge: none of the \d requests was answered \(bad_request: images are not"
+        ):
+            run_suite(suite(**explained, judge=judge))
+        server.num_requests = 4
+        run_suite(suite(**explained, judge=judge))
+    judged = [json.loads(line) for line in Path("out/judgements/set/tiny.generation.jsonl").read_text().splitlines()]
+    assert [one["score"] for one in judged].count(5) == 1
+    reasons = {one["reason"] for one in judged if one["score"] is None}
+    assert reasons == {"no reply, bad_request: images are not supported"}

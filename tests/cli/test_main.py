@@ -61,7 +61,7 @@ SURFACE = {
     "generate seke-tests": "--active-from --balanced --images --level --out --overwrite --per-class --seed --split"
     " --strict RECORDS",
     "judge score": "--json --seed FILLED KEY",
-    "judge sheet": "--benchmark --first --limit --out --second --seed SUITE_DIR",
+    "judge sheet": "--benchmark --first --limit --out --question --second --seed SUITE_DIR",
     "report": "--out RUN_DIRS",
     "shards build": "--images --out --overwrite --part --processes --resize --samples-per-shard --seed"
     " --skip-bad --split RECORDS",

@@ -162,8 +162,8 @@ def _nearest(name: str, modules: dict[str, Path]) -> str:
     return name
 
 
-def test_picture_is_the_one_of_the_tables():
-    assert draw_architecture.PICTURE.read_text(encoding="utf-8") == draw_architecture.draw()
+def test_image_matches_the_tables():
+    assert draw_architecture.IMAGE.read_text(encoding="utf-8") == draw_architecture.draw()
 
 
 def test_files_are_short():

@@ -1,4 +1,4 @@
-"""Check what a finished run reached: exit code 0, or 1 with what is wrong.
+"""Check the test accuracies of a finished run; the exit code is 0, or 1 with an error message.
 
 python tools/check_run.py output/emovit/quickstart --min-after 0.80 --max-before 0.20
 """
@@ -15,21 +15,19 @@ def main() -> int:
     """Compare the test accuracies in metrics.json with the limits."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path, help="output folder of a run")
-    parser.add_argument("--min-after", type=float, required=True, help="least test accuracy after tuning")
-    parser.add_argument("--max-before", type=float, default=1.0, help="most test accuracy before tuning")
+    parser.add_argument("--min-after", type=float, required=True, help="lowest test accuracy after tuning")
+    parser.add_argument("--max-before", type=float, default=1.0, help="highest test accuracy before tuning")
     arguments = parser.parse_args()
     stages = json.loads((arguments.run / "metrics.json").read_text(encoding="utf-8"))["splits"]["test"]
     before, after = stages["before"]["accuracy"], stages["after"]["accuracy"]
-    print(f"test accuracy {before:.3f} before tuning, {after:.3f} after it")
+    print(f"test accuracy: {before:.3f} before tuning, {after:.3f} after tuning")
     problems = []
     if before > arguments.max_before:
-        problems.append(
-            f"before tuning it is above {arguments.max_before}: the model knows what it should have to learn"
-        )
+        problems.append(f"the accuracy before tuning is above {arguments.max_before}: the task needs no tuning")
     if after < arguments.min_after:
-        problems.append(f"after tuning it is below {arguments.min_after}")
+        problems.append(f"the accuracy after tuning is below {arguments.min_after}")
     if not (arguments.run / "report.html").is_file():
-        problems.append("there is no report.html")
+        problems.append(f"{arguments.run / 'report.html'} is missing")
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if problems else 0

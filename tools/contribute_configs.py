@@ -1,8 +1,8 @@
-"""Copy our configs into a LAVIS source tree, and check there that LAVIS's own config code loads each of them.
+"""Copy our configs into a LAVIS source tree, and check that LAVIS's own config code loads each of them there.
 
     python tools/contribute_configs.py --lavis ../LAVIS
 
-The tree must hold `lavis/configs`. Files that are there already and differ are left alone, unless `--force` is given.
+The tree must contain `lavis/configs`. Existing files with other content are replaced only with `--force`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ CHECK_TIMEOUT_S = 600
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Copy and check; the exit code is 0, or 2 where something stands in the way."""
+    """Copy and check. The exit code is 0, or 2 after a user error."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "--lavis", type=Path, required=True, metavar="DIR", help="LAVIS source tree, with lavis/configs"
     )
-    parser.add_argument("--force", action="store_true", help="replace files that are there and differ")
-    parser.add_argument("--check-only", action="store_true", help="copy nothing, check what is in the tree")
+    parser.add_argument("--force", action="store_true", help="replace existing files with other content")
+    parser.add_argument("--check-only", action="store_true", help="check the files in the tree, copy nothing")
     arguments = parser.parse_args(argv)
     tree = arguments.lavis.expanduser().resolve()
     try:
@@ -47,36 +47,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def copy(source: Path, tree: Path, *, force: bool = False) -> list[str]:
-    """Copy every YAML file below `source` to the same place below `tree/lavis/configs`.
+    """Copy every YAML file below `source` to the same relative path below `tree/lavis/configs`.
 
     Returns:
-        one line for each file, what was done with it.
+        one line per file: added, replaced or unchanged.
 
     Raises:
-        DataError: `tree` is no LAVIS tree, or a file there differs and `force` is not given; nothing is copied then.
+        DataError: `tree` is not a LAVIS tree, or a file exists with other content and `force` is False. Nothing is
+            copied in these cases.
     """
     target = tree / "lavis" / "configs"
     if not target.is_dir():
-        raise DataError(f"{tree}: no LAVIS source tree, it has no folder lavis/configs")
-    files = {path: target / path.relative_to(source) for path in sorted(source.rglob("*.yaml"))}
-    differing = [place for path, place in files.items() if place.exists() and place.read_bytes() != path.read_bytes()]
+        raise DataError(f"{tree}: not a LAVIS source tree; the folder lavis/configs is missing")
+    copies = {path: target / path.relative_to(source) for path in sorted(source.rglob("*.yaml"))}
+    states = {path: _copy_state(path, copy) for path, copy in copies.items()}
+    differing = [str(copies[path]) for path, state in states.items() if state == "replaced"]
     if differing and not force:
-        names = ", ".join(str(place) for place in differing)
-        raise DataError(f"{names}: there already and different; --force replaces them")
-    lines = []
-    for path, place in files.items():
-        state = (
-            "unchanged" if place.exists() and place not in differing else "replaced" if place in differing else "added"
-        )
-        if state != "unchanged":
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(path.read_bytes())
-        lines.append(f"{state:<10}{place.relative_to(tree)}")
-    return lines
+        raise DataError(f"{', '.join(differing)}: exists with other content; use --force to replace it")
+    for path, copy in copies.items():
+        if states[path] != "unchanged":
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    return [f"{states[path]:<10}{copy.relative_to(tree)}" for path, copy in copies.items()]
+
+
+def _copy_state(path: Path, copy: Path) -> str:
+    if not copy.exists():
+        return "added"
+    return "unchanged" if copy.read_bytes() == path.read_bytes() else "replaced"
 
 
 def check_in_own_process(tree: Path) -> int:
-    """Check with the LAVIS of the tree, not the installed one: in a process that finds the tree first."""
+    """Check in a new process that imports LAVIS from the tree instead of the installed package."""
     command = [sys.executable, str(Path(__file__).resolve()), "--check-only", "--lavis", str(tree)]
     path = os.pathsep.join(filter(None, [str(tree), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, timeout=CHECK_TIMEOUT_S, check=False)
@@ -84,13 +86,13 @@ def check_in_own_process(tree: Path) -> int:
 
 
 def check(tree: Path) -> Iterator[str]:
-    """Let LAVIS's config code load each of our files from the tree.
+    """Load each of our files from the tree with LAVIS's config code.
 
     Yields:
-        a line for each file that loads.
+        one line per loaded file.
 
     Raises:
-        DataError: LAVIS does not come from the tree, or a file does not load.
+        DataError: LAVIS was not imported from the tree, or a file does not load.
     """
     from lavis_emovit.plugin import activate
 
@@ -98,25 +100,27 @@ def check(tree: Path) -> Iterator[str]:
     import lavis
 
     if Path(lavis.__file__).resolve().parent != tree / "lavis":
-        raise DataError(f"{tree}: LAVIS was loaded from {Path(lavis.__file__).parent} instead; leave --check-only out")
+        raise DataError(
+            f"{tree}: LAVIS was imported from {Path(lavis.__file__).parent} instead; run without --check-only"
+        )
     for path in sorted(config_root().rglob("*.yaml")):
         name = Path("configs") / path.relative_to(config_root())
         if not (tree / "lavis" / name).is_file():
             raise DataError(f"{tree / 'lavis' / name}: missing")
         try:
-            described = check_model(name) if name.parts[1] == "models" else check_dataset(name)
+            description = check_model(name) if name.parts[1] == "models" else check_dataset(name)
         except Exception as error:
             raise DataError(
                 f"{tree / 'lavis' / name}: LAVIS cannot load it: {type(error).__name__}: {error}"
             ) from error
-        yield f"loads     lavis/{name}: {described}"
+        yield f"loads     lavis/{name}: {description}"
 
 
 def check_model(name: Path) -> str:
-    """Load a model config as LAVIS's `Config` does for a run, and build the processors that it names.
+    """Load a model config as LAVIS's `Config` does for a run, and build its processors.
 
     Args:
-        name: the file, relative to the package folder of LAVIS, as its model classes name theirs.
+        name: path of the file relative to LAVIS's package folder, as in the model classes of LAVIS.
     """
     from lavis.common.registry import registry
     from lavis.models import load_preprocess
@@ -127,13 +131,13 @@ def check_model(name: Path) -> str:
     model_class.PRETRAINED_MODEL_CONFIG_DICT = {node.model.model_type: str(name)}
     config = _lavis_config({"model": {"arch": node.model.arch, "model_type": node.model.model_type}, "datasets": {}})
     if config.model_cfg != node.model:
-        raise ValueError("the settings that LAVIS reads differ from those of the file")
+        raise ValueError("the settings loaded by LAVIS differ from the file")
     load_preprocess(node.preprocess)
     return f"model {node.model.arch}, type {node.model.model_type}"
 
 
 def check_dataset(name: Path) -> str:
-    """Load a dataset config as LAVIS's `Config` and its builders do, and build the processors that it names."""
+    """Load a dataset config as LAVIS's `Config` and builders do, and build its processors."""
     from lavis.common.registry import registry
     from lavis.datasets.builders import load_dataset_config
     from omegaconf import OmegaConf
@@ -147,7 +151,7 @@ def check_dataset(name: Path) -> str:
     config = _lavis_config({"model": {"arch": arch.arch, "model_type": arch.model_type}, "datasets": {dataset: {}}})
     node = load_dataset_config(str(path))
     if config.datasets_cfg[dataset] != node:
-        raise ValueError("the settings that LAVIS reads differ from those of the file")
+        raise ValueError("the settings loaded by LAVIS differ from the file")
     for kind in ("vis_processor", "text_processor"):
         for processor in node.get(kind, {}).values():
             registry.get_processor_class(processor.name).from_config(processor)
@@ -155,7 +159,7 @@ def check_dataset(name: Path) -> str:
 
 
 def _lavis_config(recipe: dict[str, Any]) -> Any:
-    """LAVIS's own reading of a recipe."""
+    """A recipe as parsed by LAVIS."""
     from lavis.common.config import Config
     from omegaconf import OmegaConf
 

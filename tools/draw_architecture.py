@@ -1,8 +1,8 @@
-"""Draw the picture of docs/architecture.md from the tables on that page.
+"""Draw the image of docs/architecture.md from the tables on that page.
 
     python tools/draw_architecture.py            # writes docs/images/architecture.svg
 
-Every floor is a band with its rooms; the numbers mark the path of the data.
+Each floor is a band with its rooms. The numbers show the path of the data.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
-PICTURE = ROOT / "docs" / "images" / "architecture.svg"
+IMAGE = ROOT / "docs" / "images" / "architecture.svg"
 
 WIDTH, BAND, GAP, LEFT, BOX = 860, 74, 10, 46, 40
-# The path of the data, as the page numbers it.
+# Room -> step of the data path, numbered as on the page.
 PATH = {
     "sources": 1,
     "generation": 2,
@@ -42,9 +42,9 @@ STYLE = """
 
 
 def table(name: str) -> list[list[str]]:
-    """Rows of the table behind `<!-- name -->` on the page, without its head."""
-    after = PAGE.read_text(encoding="utf-8").split(f"<!-- {name} -->\n")[1]
-    lines = after.split("\n\n")[0].splitlines()[2:]
+    """Rows of the table after `<!-- name -->` on the page, without its header."""
+    following = PAGE.read_text(encoding="utf-8").split(f"<!-- {name} -->\n")[1]
+    lines = following.split("\n\n")[0].splitlines()[2:]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
@@ -54,7 +54,7 @@ def floors() -> dict[str, int]:
 
 
 def draw() -> str:
-    """The picture as SVG."""
+    """The image as SVG."""
     rows = table("floors")
     parts = []
     for number, (floor, rooms, job) in enumerate(rows):
@@ -84,5 +84,5 @@ def draw() -> str:
 
 
 if __name__ == "__main__":
-    PICTURE.write_text(draw(), encoding="utf-8")
-    print(PICTURE)
+    IMAGE.write_text(draw(), encoding="utf-8")
+    print(IMAGE)

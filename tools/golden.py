@@ -1,18 +1,19 @@
-"""Numbers and bytes that a change of structure must leave alone: recorded from one checkout, compared with another.
+"""Record the numerical results and output files of a checkout, and compare them with those of another checkout.
 
     python tools/golden.py record golden_before.json --checkout ../before
     python tools/golden.py record golden_after.json
     python tools/golden.py compare golden_before.json golden_after.json
 
-Only commands are run, each as a user types it, so that any two versions with the same commands can be compared:
+A refactoring must not change them. The tool runs only public commands, so it can compare any two versions that have
+these commands:
 
 - 20 optimizer steps of the quick start and of the photos recipe with one process, two processes, ZeRO 2 and ZeRO 3
-  (on two processes): loss and gradient norm of each step, and the metrics of validation and test;
-- the metrics of `eval/quickstart.yaml` (on those 20 steps) and of `eval/photos.yaml`;
+  (two processes): loss and gradient norm of each step, and the validation and test metrics;
+- the metrics of `eval/quickstart.yaml` (with the weights of those 20 steps) and of `eval/photos.yaml`;
 - sha256 of the files of a shard build, of exported weights and of generated instruction data.
 
-Losses depend on the machine, so both sides belong on the same one. Without the London faces, the parts that need
-them are left out.
+Losses depend on the machine, so record both versions on the same one. Parts that need the London faces are skipped if
+the dataset is not available.
 """
 
 from __future__ import annotations
@@ -36,19 +37,19 @@ ENGINES: dict[str, tuple[int, list[str]]] = {
     "ZeRO 2": (2, ["run.engine=deepspeed", "run.deepspeed_config={recipes}/deepspeed/zero2.json"]),
     "ZeRO 3": (2, ["run.engine=deepspeed", "run.deepspeed_config={recipes}/deepspeed/zero3.json"]),
 }
-# Of metrics files: what names a moment, a place or a speed, not a result.
+# Keys of metrics files that describe time, place or speed, not results.
 VOLATILE = {"output_dir", "started", "ended", "seconds", "versions", "machine", "wall_s", "created", "time"}
 
 
 class Checkout:
-    """One version of the project, run by its commands in a folder of its own."""
+    """A version of the project. Its commands run in the folder `work`."""
 
     def __init__(self, root: Path, work: Path):
         self.root, self.work = root.resolve(), work
         self.recipes = self.root / "projects" / "emovit"
 
     def run(self, *command: str, processes: int = 1) -> None:
-        """Run a command of the environment; Python modules by `-m`, on several processes through torchrun."""
+        """Run a command of the Python environment; several processes start through torchrun."""
         scripts = Path(sys.executable).parent
         launch = [str(scripts / command[0]), *command[1:]]
         if processes > 1:
@@ -58,10 +59,10 @@ class Checkout:
         print("+", " ".join(command), flush=True)
         done = subprocess.run(launch, cwd=self.work, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise SystemExit(f"{' '.join(launch)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+            raise SystemExit(f"{' '.join(launch)} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}")
 
     def train(self, recipe: str, output: str, options: list[str], processes: int) -> dict[str, Any]:
-        """Take the first steps of a recipe; losses, gradient norms and metrics."""
+        """Losses, gradient norms and metrics of the first steps of a recipe."""
         filled = [option.format(recipes=self.recipes) for option in options]
         self.run(
             "python", "-m", "lavis.train", "--cfg-path", str(self.recipes / f"{recipe}.yaml"), "--options",
@@ -78,11 +79,11 @@ class Checkout:
         }
 
     def numbers(self, output: str, name: str) -> dict[str, float]:
-        """All numbers of a metrics file, by their paths in it."""
+        """All numbers of a metrics file, by their paths in the file."""
         return dict(flatten(json.loads((self.work / output / name).read_text())))
 
     def hashes(self, folder: str, keep: tuple[str, ...] = ()) -> dict[str, str]:
-        """sha256 of each file below a folder, or only of the files with these names."""
+        """sha256 of each file below a folder; `keep` selects files by name."""
         root = self.work / folder
         files = sorted(path for path in root.rglob("*") if path.is_file() and (not keep or path.name in keep))
         assert files, root
@@ -90,7 +91,7 @@ class Checkout:
 
 
 def flatten(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
-    """Numbers inside nested mappings and lists, with their paths."""
+    """Paths and values of all numbers in nested mappings and lists."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if key not in VOLATILE:
@@ -103,7 +104,7 @@ def flatten(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
 
 
 def record(checkout: Checkout, shared: Path) -> dict[str, Any]:
-    """Run everything on one checkout."""
+    """Run all parts with one checkout."""
     golden: dict[str, Any] = {}
     has_faces = (shared / "data" / "london_faces").is_dir()
     for recipe in ("quickstart", "photos") if has_faces else ("quickstart",):
@@ -134,14 +135,14 @@ def record(checkout: Checkout, shared: Path) -> dict[str, Any]:
         faces = shared / "data" / "london_faces"
         checkout.run("emovit", "data", "import", "london_faces", str(faces), "--out", "faces.jsonl")
         checkout.run("emovit", "generate", "seke", "faces.jsonl", "--images", str(faces), "--out", "generated/seke")
-    # Pages and summaries are for people and name the folder; the rest is what a model learns from.
+    # Only the training data: pages and summaries contain folder names.
     golden["generated"] = checkout.hashes("generated", keep=("records.jsonl", "seke.jsonl"))
     return golden
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Where two recordings differ, a line each."""
-    missing = [f"{part}: recorded on one side only" for part in before.keys() ^ after.keys()]
+    """Differences between two recordings, one line each."""
+    missing = [f"{part}: missing in one recording" for part in before.keys() ^ after.keys()]
     found = []
     for part in before.keys() & after.keys():
         left, right = (dict(flatten_leaves(side[part])) for side in (before, after))
@@ -152,7 +153,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 
 
 def flatten_leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested mappings and lists, with their paths."""
+    """Paths and values of all leaves in nested mappings and lists."""
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
     if items is None:
         yield path, value
@@ -164,11 +165,11 @@ def flatten_leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    recording = commands.add_parser("record", help="run a checkout and write its values")
+    recording = commands.add_parser("record", help="run a checkout and write its results")
     recording.add_argument("out", type=Path)
     recording.add_argument("--checkout", type=Path, default=ROOT)
-    recording.add_argument("--work", type=Path, help="keep the files of the runs here; else in a temporary folder")
-    comparing = commands.add_parser("compare", help="name what differs between two recordings")
+    recording.add_argument("--work", type=Path, help="folder for the files of the runs; default: a temporary folder")
+    comparing = commands.add_parser("compare", help="list the differences between two recordings")
     comparing.add_argument("before", type=Path)
     comparing.add_argument("after", type=Path)
     arguments = parser.parse_args()

@@ -1,10 +1,10 @@
-"""Golden data for `tests/models/test_golden.py`, from a plain implementation of LAVIS's model without our classes.
+"""Write golden data for `tests/models/test_golden.py` with a plain reimplementation of LAVIS's model.
 
     python tools/make_reference.py /tmp/reference --seed 1 --vision-depth 2 --queries 5 --cross-every 3
 
-Writes random weights in LAVIS's layout, tokenizers, inputs, and the outputs of InstructBLIP's forward pass: every layer
-is spelled out on the tensors of the state dict, one sample at a time, without cache or padding. The golden test first
-checks that this implementation reproduces the outputs of the original code.
+The data are random weights in LAVIS's layout, tokenizers, inputs, and the outputs of InstructBLIP's forward pass. The
+implementation uses none of our model classes. It computes every layer from the tensors of the state dict, one sample at
+a time, without cache or padding. The golden test first checks that it reproduces the outputs of the original code.
 """
 
 from __future__ import annotations
@@ -59,7 +59,13 @@ class Sizes:
 
 
 class PlainModel:
-    """InstructBLIP as in LAVIS, on a state dict with LAVIS's names and a `config` of the reference layout."""
+    """LAVIS's InstructBLIP, computed from a state dict with LAVIS's names.
+
+    Args:
+        state: weights.
+        config: sizes, as in `reference.json`.
+        folder: contains `tokenizer.model` and `vocab.txt`.
+    """
 
     def __init__(self, state: Tensors, config: dict[str, Any], folder: Path):
         self.state, self.config = state, config
@@ -74,7 +80,7 @@ class PlainModel:
         return F.layer_norm(x, x.shape[-1:], self.state[name + ".weight"], self.state[name + ".bias"], eps)
 
     def images(self, image: torch.Tensor) -> torch.Tensor:
-        """EVA's encoder and the layer norm after it: [B, 3, H, W] -> [B, P, D]."""
+        """EVA's encoder and the following layer norm: [B, 3, H, W] -> [B, P, D]."""
         name, heads = "visual_encoder.", self.config["vit"]["num_heads"]
         patches = F.conv2d(
             image,
@@ -141,12 +147,12 @@ class PlainModel:
     # Texts
 
     def word_ids(self, text: str) -> list[int]:
-        """For the Q-Former: cut on the left to `MAX_TXT_LEN`, including special tokens."""
+        """Q-Former ids, truncated on the left to `MAX_TXT_LEN` including special tokens."""
         inner = self.words.encode(text, add_special_tokens=False).ids[-(MAX_TXT_LEN - 2) :]
         return [self.words.token_to_id("[CLS]"), *inner, self.words.token_to_id("[SEP]")]
 
     def prompt_ids(self, text: str, limit: int | None = None) -> list[int]:
-        """For the language model: begin token (the end token, in the original) and text, cut on the left."""
+        """Language model ids, truncated on the left. As in LAVIS, they begin with the end token."""
         ids = self.pieces.encode(text)
         return [self.end, *(ids if limit is None else ids[-(limit - 1) :])]
 
@@ -156,7 +162,7 @@ class PlainModel:
     # Golden data
 
     def prefix(self, embeds_PD: torch.Tensor, question: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Query output, and its projection for the language model."""
+        """The query output and its projection for the language model."""
         output = self.queries(embeds_PD, self.word_ids(question))
         return output, self.linear("llm_proj", output)
 
@@ -166,11 +172,11 @@ class PlainModel:
         return F.cross_entropy(logits, torch.tensor(answer), reduction="none")
 
     def outputs(self, reference: dict[str, Any], image: torch.Tensor) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """All arrays of `reference.npz`, and `grad_norms` and greedy ids of `reference.json`."""
+        """The arrays of `reference.npz`, and gradient norms and greedy ids for `reference.json`."""
         instructions, candidates = reference["instructions"], reference["candidates"]
         for name, tensor in self.state.items():
-            learns = not name.startswith(("visual_encoder.", "llm_model.")) and tensor.is_floating_point()
-            tensor.requires_grad_(learns)
+            is_trained = not name.startswith(("visual_encoder.", "llm_model.")) and tensor.is_floating_point()
+            tensor.requires_grad_(is_trained)
         embeds = self.images(image)
         pairs = [self.prefix(embeds[i], question) for i, question in enumerate(instructions)]
         nlls = [
@@ -210,7 +216,7 @@ class PlainModel:
         }
 
     def candidate_losses(self, embeds_BPD: torch.Tensor, question: str, candidates: Sequence[str]) -> torch.Tensor:
-        """LAVIS's loss: summed over the candidate's tokens, divided by the padded length of all rows."""
+        """LAVIS's loss: the sum over the candidate's tokens, divided by the padded length of the rows."""
         prompt = self.prompt_ids(question)
         rows = [self.pieces.encode(candidate) for candidate in candidates]
         length = self.state["query_tokens"].shape[1] + len(prompt) + max(map(len, rows)) - 1
@@ -220,7 +226,7 @@ class PlainModel:
         )
 
     def greedy(self, prefix_QD: torch.Tensor, prompt: list[int], max_new_tokens: int) -> list[int]:
-        """Ids of the likeliest continuation, up to the end token."""
+        """Ids of the greedy continuation, up to the end token."""
         ids: list[int] = []
         for _ in range(max_new_tokens):
             ids.append(int(self.language(torch.cat([prefix_QD, self.embed(prompt + ids)]))[-1].argmax()))
@@ -230,7 +236,7 @@ class PlainModel:
 
 
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, causal: bool = False) -> torch.Tensor:
-    """Softmax attention, [B, T, D] each."""
+    """Softmax attention; all tensors are [B, T, D]."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
     if causal:
@@ -239,12 +245,12 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, causal
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """Llama's norm: no mean, no bias."""
+    """Llama's RMS norm: no mean, no bias."""
     return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight
 
 
 def rotate(x_TD: torch.Tensor, heads: int, base: float = 10000.0) -> torch.Tensor:
-    """Rotary positions 0..T-1, the two halves of a head as pairs."""
+    """Rotary embedding of positions 0 to T-1; the two halves of a head form the pairs."""
     x = x_TD.unflatten(-1, (heads, -1))
     half = x.shape[-1] // 2
     angles = torch.arange(len(x))[:, None] * base ** (-torch.arange(half) / half)
@@ -254,7 +260,7 @@ def rotate(x_TD: torch.Tensor, heads: int, base: float = 10000.0) -> torch.Tenso
 
 
 def random_state(sizes: Sizes, words: int, pieces: int) -> Tensors:
-    """Weights with LAVIS's names and shapes, large enough that every part has an effect."""
+    """Random weights with LAVIS's names and shapes, large enough that every part affects the outputs."""
     state: Tensors = {}
 
     def matrix(name: str, rows: int, columns: int, bias: bool = True) -> None:
@@ -316,7 +322,7 @@ def random_state(sizes: Sizes, words: int, pieces: int) -> Tensors:
 
 
 def write_tokenizers(folder: Path) -> tuple[int, int]:
-    """A word-piece vocabulary and a sentencepiece model with Llama's rules; returns sizes with the added tokens."""
+    """Write a word-piece vocabulary and a Llama-style sentencepiece model; return their sizes with the added tokens."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *"?,.:;", *(f"##{letter}" for letter in letters)]
     words += ["the", "picture", "emotion", "which", *CANDIDATES]
@@ -333,7 +339,7 @@ def write_tokenizers(folder: Path) -> tuple[int, int]:
 
 
 def write_reference(folder: Path, sizes: Sizes, seed: int) -> None:
-    """Write weights, tokenizers, inputs and outputs of one random model into `folder`."""
+    """Write weights, tokenizers, inputs and outputs of a random model to `folder`."""
     torch.manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
     words, pieces = write_tokenizers(folder)
@@ -373,7 +379,7 @@ def write_reference(folder: Path, sizes: Sizes, seed: int) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write a folder with the given sizes."""
+    """Write the data of a model with the given sizes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)
@@ -382,7 +388,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = vars(parser.parse_args(argv))
     folder, seed = arguments.pop("folder"), arguments.pop("seed")
     write_reference(folder, Sizes(**arguments), seed)
-    print(f"wrote {folder}; EMOVIT_REFERENCE_DIR={folder} pytest tests/models/test_golden.py")
+    print(f"wrote {folder}; to use it: EMOVIT_REFERENCE_DIR={folder} pytest tests/models/test_golden.py")
     return 0
 
 

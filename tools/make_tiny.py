@@ -1,15 +1,15 @@
-"""Make the weights of `emovit_tiny`: train tokenizers, then pre-train on drawn scenes and their descriptions.
+"""Train the weights of `emovit_tiny`: tokenizers first, then the model on drawn scenes and their descriptions.
 
     python tools/make_tiny.py --out lavis_emovit/models/data/emovit_tiny
 
-Three stages on the CPU, about an hour on two cores:
+Training has three stages and takes about an hour on two CPU cores:
 
-1. train the image encoder with one classifier for each drawn fact; the classifiers are discarded afterwards;
-2. train the language model without images (`tiny_texts.language_practice`);
-3. train all parts together: the Q-Former reads images for questions, the language model answers.
+1. the image encoder, with one classifier per drawn fact; the classifiers are discarded afterwards;
+2. the language model, without images (`tiny_texts.language_exercise`);
+3. all parts together, with questions about images.
 
-No image is paired with a word for an emotion (see `tiny_texts`). Before tuning, the accuracy of the model is at chance,
-and tuning the Q-Former with frozen encoder and language model can improve it.
+No image is paired with an emotion word (see `tiny_texts`). Before tuning, the accuracy of the model is at chance.
+Tuning the Q-Former with frozen encoder and language model improves it.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from lavis_emovit.models.instructblip.settings import ModelSettings
 from lavis_emovit.models.text import encode_answers, encode_prompts, join_prompts_and_answers
 from lavis_emovit.sample_set.draw import render
 from lavis_emovit.sample_set.scene import FACT_VALUES, sample_scene, scene_facts
-from tiny_texts import corpus, image_pairs, language_practice, train_llm_tokenizer, train_qformer_tokenizer
+from tiny_texts import corpus, image_pairs, language_exercise, train_llm_tokenizer, train_qformer_tokenizer
 
 IMAGE_SIZE_PX = 96
 NUM_QUERIES = 8
 
 
 def build_config(llm_tokenizer, qformer_tokenizer) -> InstructBlipConfig:
-    """About 3 million parameters."""
+    """Config of a model with about 3 million parameters."""
     text = LlamaConfig(
         vocab_size=len(llm_tokenizer),
         hidden_size=128,
@@ -89,13 +89,13 @@ def build_config(llm_tokenizer, qformer_tokenizer) -> InstructBlipConfig:
 
 def _draw(seed: int) -> tuple[object, np.ndarray]:
     scene = sample_scene(random.Random(seed))
-    # Drawn at full size and scaled down, as the files of the sample set are in training.
+    # Draw at full size and scale down, as training does with the files of the sample set.
     image = render(scene, 192).resize((IMAGE_SIZE_PX + 16, IMAGE_SIZE_PX + 16), Image.Resampling.BICUBIC)
     return scene, np.asarray(image, dtype=np.uint8)
 
 
 class Pool:
-    """Drawn scenes in memory."""
+    """Drawn scenes in memory, with their facts."""
 
     def __init__(self, num_scenes: int, seed: int):
         started = time.time()
@@ -116,7 +116,7 @@ class Pool:
         print(f"drew {num_scenes} scenes in {time.time() - started:.0f} s", flush=True)
 
     def images(self, indices: torch.Tensor, train: bool, flip: bool = False) -> torch.Tensor:
-        """Float [B, 3, H, W]; in training, the first half of the images is cropped at random."""
+        """Normalised images, float [B, 3, H, W]. In training, the first half of the batch is cropped at random."""
         pixels = self.pixels[indices]
         if not train:
             return self.eval_view(pixels)
@@ -133,7 +133,7 @@ class Pool:
 
 
 class FactHeads(nn.Module):
-    """One linear classifier for each fact, on the features of the encoder [B, P, D]."""
+    """One linear classifier per fact, on encoder features [B, P, D]."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -148,15 +148,33 @@ class FactHeads(nn.Module):
         return torch.stack([F.cross_entropy(logits[name], pool.facts[name][indices]) for name in FACT_VALUES]).mean()
 
 
-def optimiser(groups: list[dict], steps: int, warmup: int = 100):
-    adam = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
+class Optimizer:
+    """AdamW with clipped gradients, linear warmup and cosine decay to 2 % of the learning rate."""
 
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    def __init__(self, groups: list[dict], steps: int, warmup: int = 100):
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
-    return adam, torch.optim.lr_scheduler.LambdaLR(adam, factor)
+        self.parameters = [parameter for group in groups for parameter in group["params"]]
+        self.adam = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.adam, factor)
+        self.started = time.time()
+        self.num_steps = 0
+
+    def step(self, loss: torch.Tensor) -> None:
+        """Backward pass and update."""
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.adam.step()
+        self.adam.zero_grad()
+        self.schedule.step()
+        self.num_steps += 1
+
+    def step_s(self) -> float:
+        """Mean seconds per step."""
+        return (time.time() - self.started) / self.num_steps
 
 
 @torch.no_grad()
@@ -173,44 +191,37 @@ def fact_accuracy(core, heads: FactHeads, pool: Pool) -> dict[str, float]:
 def train_encoder(core, pool: Pool, held_out: Pool, steps: int, batch: int) -> FactHeads:
     heads = FactHeads(core.config.vision_config.hidden_size)
     parameters = [*core.vision_model.parameters(), *heads.parameters()]
-    adam, schedule = optimiser([{"params": parameters, "lr": 1.5e-3}], steps)
-    started = time.time()
+    optimizer = Optimizer([{"params": parameters, "lr": 1.5e-3}], steps)
     for step in range(steps):
         indices = torch.randint(len(pool.scenes), (batch,))
         images = pool.images(indices, train=True, flip=True)
         loss = heads.loss(core.vision_model(pixel_values=images).last_hidden_state, pool, indices)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        adam.step()
-        adam.zero_grad()
-        schedule.step()
+        optimizer.step(loss)
         if step % 100 == 0 or step == steps - 1:
-            print(
-                f"encoder {step} loss {loss.item():.3f} {(time.time() - started) / (step + 1):.2f} s/step", flush=True
-            )
+            print(f"encoder {step} loss {loss.item():.3f} {optimizer.step_s():.2f} s/step", flush=True)
         if step % 1000 == 999 or step == steps - 1:
             print({name: round(share, 3) for name, share in fact_accuracy(core, heads, held_out).items()}, flush=True)
     return heads
 
 
-class Practice:
-    """Batches of language exercises, with embeddings of keywords in place of the query tokens of an image."""
+class Exercises:
+    """Batches of language exercises. Keyword embeddings replace the query tokens of an image."""
 
     def __init__(self, core, tokenizer, pool: Pool, seed: int):
         self.core, self.tokenizer, self.pool = core, tokenizer, pool
         self.rng = random.Random(seed)
 
     def loss(self, batch: int) -> torch.Tensor:
-        rows = [language_practice(self.rng, self.rng.choice(self.pool.scenes)) for _ in range(batch)]
+        rows = [language_exercise(self.rng, self.rng.choice(self.pool.scenes)) for _ in range(batch)]
         table = self.core.language_model.get_input_embeddings()
-        # The other slots are noise with the scale of embeddings, since query tokens will not look like words either.
+        # The other slots are noise at the scale of embeddings, because query tokens do not resemble words either.
         slots = torch.randn(batch, NUM_QUERIES, table.embedding_dim) * table.weight.detach().std()
         for row, (keywords, _, _) in enumerate(rows):
             ids = [i for word in keywords for i in self.tokenizer(" " + word, add_special_tokens=False)["input_ids"]]
             repeats = self.rng.choice([1, 2, 4, 8]) if len(keywords) == 1 else 1
             ids = (ids * repeats)[:NUM_QUERIES]
-            places = sorted(self.rng.sample(range(NUM_QUERIES), len(ids)))
-            slots[row, places] = slots[row, places] * 0.3 + table(torch.tensor(ids))
+            used = sorted(self.rng.sample(range(NUM_QUERIES), len(ids)))
+            slots[row, used] = slots[row, used] * 0.3 + table(torch.tensor(ids))
         return answer_loss(self.core, self.tokenizer, slots, [row[1] for row in rows], [row[2] for row in rows])
 
 
@@ -226,54 +237,40 @@ def answer_loss(core, tokenizer, prefix: torch.Tensor, questions: list[str], ans
     return F.cross_entropy(core.language_model.lm_head(hidden[supervised]), batch.labels[supervised])
 
 
-def train_language(core, practice: Practice, steps: int, batch: int) -> None:
-    parameters = list(core.language_model.parameters())
-    adam, schedule = optimiser([{"params": parameters, "lr": 2e-3}], steps)
-    started = time.time()
+def train_language(core, exercises: Exercises, steps: int, batch: int) -> None:
+    optimizer = Optimizer([{"params": list(core.language_model.parameters()), "lr": 2e-3}], steps)
     for step in range(steps):
-        loss = practice.loss(batch)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        adam.step()
-        adam.zero_grad()
-        schedule.step()
+        loss = exercises.loss(batch)
+        optimizer.step(loss)
         if step % 100 == 0 or step == steps - 1:
-            print(
-                f"language {step} loss {loss.item():.3f} {(time.time() - started) / (step + 1):.2f} s/step", flush=True
-            )
+            print(f"language {step} loss {loss.item():.3f} {optimizer.step_s():.2f} s/step", flush=True)
 
 
 def train_together(
-    model: EmoVIT, heads: FactHeads, practice: Practice, pool: Pool, held_out: Pool, steps: int, batch: int
+    model: EmoVIT, heads: FactHeads, exercises: Exercises, pool: Pool, held_out: Pool, steps: int, batch: int
 ) -> None:
     core = model.core
-    fresh = [core.query_tokens, *core.qformer.parameters(), *core.language_projection.parameters()]
+    untrained = [core.query_tokens, *core.qformer.parameters(), *core.language_projection.parameters()]
     groups = [
-        {"params": fresh, "lr": 1.5e-3},
+        {"params": untrained, "lr": 1.5e-3},
         {"params": list(core.language_model.parameters()), "lr": 6e-4},
         {"params": [*core.vision_model.parameters(), *heads.parameters()], "lr": 2e-4},
     ]
-    parameters = [parameter for group in groups for parameter in group["params"]]
-    adam, schedule = optimiser(groups, steps)
+    optimizer = Optimizer(groups, steps)
     rng = random.Random(7)
-    started = time.time()
     for step in range(steps):
         indices = torch.randint(len(pool.scenes), (batch,))
         embeds = model.encode_images(pool.images(indices, train=True))
         questions, answers, image_index = draw_pairs(pool, indices, rng, per_image=3)
         prefix = model.query_images(embeds, image_index, questions)
         image_loss = answer_loss(core, model.llm_tokenizer, prefix, questions, answers)
-        text_loss = practice.loss(batch)
+        text_loss = exercises.loss(batch)
         fact_loss = heads.loss(embeds, pool, indices)
-        (image_loss + 0.5 * text_loss + 0.5 * fact_loss).backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        adam.step()
-        adam.zero_grad()
-        schedule.step()
+        optimizer.step(image_loss + 0.5 * text_loss + 0.5 * fact_loss)
         if step % 100 == 0 or step == steps - 1:
             print(
                 f"together {step} image {image_loss.item():.3f} text {text_loss.item():.3f} "
-                f"facts {fact_loss.item():.3f} {(time.time() - started) / (step + 1):.2f} s/step",
+                f"facts {fact_loss.item():.3f} {optimizer.step_s():.2f} s/step",
                 flush=True,
             )
         if step % 1000 == 999 or step == steps - 1:
@@ -296,10 +293,10 @@ def draw_pairs(pool: Pool, indices: torch.Tensor, rng: random.Random, per_image:
 
 @torch.no_grad()
 def report_answers(model: EmoVIT, held_out: Pool) -> None:
-    """Print the share of correct short answers about new scenes, and some examples."""
+    """Print the accuracy of short answers about held-out scenes, and some examples."""
     model.eval()
     rng = random.Random(11)
-    right = total = 0
+    num_correct = total = 0
     examples = []
     for start in range(0, min(256, len(held_out.scenes)), 64):
         indices = torch.arange(start, start + 64)
@@ -307,17 +304,17 @@ def report_answers(model: EmoVIT, held_out: Pool) -> None:
         samples = {"image": held_out.images(indices, train=False), "image_index": image_index, "prompt": questions}
         generated = model.generate(samples, max_length=60)
         short = [row for row, answer in enumerate(answers) if len(answer.split()) <= 6]
-        right += sum(generated[row] == answers[row] for row in short)
+        num_correct += sum(generated[row] == answers[row] for row in short)
         total += len(short)
         examples = list(zip(questions, answers, generated))[:6]
-    print(f"short answers exactly right: {right / max(1, total):.3f} of {total}", flush=True)
+    print(f"short answers, exact match: {num_correct / max(1, total):.3f} of {total}", flush=True)
     for question, answer, text in examples:
         print(f"  {question} | {answer} | {text}", flush=True)
     model.train()
 
 
 def save(core, llm_tokenizer, qformer_tokenizer, out: Path) -> None:
-    """A transformers InstructBLIP folder, tensors in half precision."""
+    """Write a transformers InstructBLIP folder in half precision."""
     core.half()
     shutil.rmtree(out, ignore_errors=True)
     save_transformers(RawWeights(core.state_dict(), core.config, llm_tokenizer, qformer_tokenizer, "this tool"), out)
@@ -327,7 +324,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("lavis_emovit/models/data/emovit_tiny"))
     parser.add_argument(
-        "--work", type=Path, default=Path("output/make_tiny"), help="folder for the result of each stage"
+        "--work", type=Path, default=Path("output/make_tiny"), help="folder for the results of the stages"
     )
     parser.add_argument("--scenes", type=int, default=32000)
     parser.add_argument("--encoder-steps", type=int, default=2400)
@@ -364,16 +361,16 @@ def main() -> None:
     if args.stage in ("all", "encoder"):
         heads = train_encoder(core, pool, held_out, args.encoder_steps, args.batch)
         torch.save({"encoder": core.vision_model.state_dict(), "heads": heads.state_dict()}, encoder_file)
-    practice = Practice(core, llm_tokenizer, pool, args.seed)
+    exercises = Exercises(core, llm_tokenizer, pool, args.seed)
     if args.stage in ("all", "language"):
-        train_language(core, practice, args.language_steps, args.batch)
+        train_language(core, exercises, args.language_steps, args.batch)
         torch.save(core.language_model.state_dict(), language_file)
     if args.stage in ("all", "together"):
         saved = torch.load(encoder_file, weights_only=True)
         core.vision_model.load_state_dict(saved["encoder"])
         heads.load_state_dict(saved["heads"])
         core.language_model.load_state_dict(torch.load(language_file, weights_only=True))
-        train_together(model, heads, practice, pool, held_out, args.together_steps, args.batch // 2)
+        train_together(model, heads, exercises, pool, held_out, args.together_steps, args.batch // 2)
         save(core, llm_tokenizer, qformer_tokenizer, args.out)
 
 

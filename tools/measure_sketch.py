@@ -1,10 +1,10 @@
-"""Measure how much each drawn fact of the sample set says about the emotion, for the tables of its page.
+"""Measure how well drawn facts of the sample set predict the emotion, for the tables in docs/sample_set.md.
 
     python tools/measure_sketch.py            # print the tables
     python tools/measure_sketch.py --write    # write them into docs/sample_set.md
     python tools/measure_sketch.py --check    # exit with 1 if the page is not up to date
 
-The scenes are sampled with a fixed seed, so the numbers are the same everywhere. Takes a few seconds.
+The scenes are sampled with a fixed seed, so the numbers are the same on every machine. The run takes a few seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lavis_emovit.sample_set.vocabulary import CUE_WEIGHTS, EMOTIONS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "sample_set.md"
 NUM_SCENES = 5000
-# Groups of facts to which the rule is applied.
+# The rule is applied to each of these groups of facts.
 GROUPS: dict[str, tuple[str, ...]] = {
     "face: expression, mouth, tears": ("expression", "mouth", "tears"),
     "person: face, who, action, view": ("expression", "mouth", "tears", "who", "action", "view"),
@@ -34,7 +34,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 def single_fact_accuracy(train: list[SketchScene], test: list[SketchScene]) -> dict[str, float]:
-    """Accuracy of each fact alone: predicts the most frequent emotion of its value in `train`, measured on `test`."""
+    """Test accuracy of each fact alone. The prediction is the most frequent emotion of its value in `train`."""
     accuracy = {}
     for name in FACT_VALUES:
         table: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -46,7 +46,7 @@ def single_fact_accuracy(train: list[SketchScene], test: list[SketchScene]) -> d
 
 
 def group_accuracy(test: list[SketchScene]) -> dict[str, float]:
-    """Accuracy of the rule when it is applied to some of the facts only."""
+    """Accuracy of the rule with each group of facts."""
     accuracy = {}
     for title, names in GROUPS.items():
         hits = sum(emotion_of({name: scene_facts(scene)[name] for name in names}) == scene.emotion for scene in test)
@@ -82,7 +82,7 @@ def cue_table() -> str:
 
 
 def fill_page(text: str) -> str:
-    """The page with new tables between its markers."""
+    """The page with updated tables between its markers."""
     for name, content in (("accuracy", accuracy_tables()), ("cues", cue_table())):
         begin, end = f"<!-- {name}: begin, by tools/measure_sketch.py -->", f"<!-- {name}: end -->"
         before, rest = text.split(begin)

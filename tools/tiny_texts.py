@@ -1,8 +1,7 @@
 """Texts for pre-training the tiny model: tokenizers, questions about images, and language exercises without images.
 
-No image is ever paired with a word for an emotion. Such words occur only in the language exercises, in lists to choose
-from and as words to repeat. So the language model knows the words, as a large one does, and tuning teaches what they
-have to do with images.
+No image is paired with an emotion word. Emotion words occur only in the language exercises, as options and as words to
+repeat. The language model therefore knows the words, as a large one does, and tuning teaches their relation to images.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from lavis_emovit.sample_set.scene import sample_scene
 LLM_VOCABULARY = 1024
 QFORMER_VOCABULARY = 1024
 
-# Words of the language exercises in addition to those of the images.
+# Words of the language exercises that image descriptions do not contain.
 EMOTION_WORDS = (
     "amusement anger awe contentment disgust excitement fear sadness joy love surprise happy happiness sad angry "
     "neutral afraid calm boredom contempt pride shame guilt envy relief hope gratitude affection cheerfulness "
@@ -43,7 +42,7 @@ VERBS = "choose select pick name find give".split()
 
 
 def image_pairs(scene: object, rng: random.Random) -> list[tuple[str, str]]:
-    """Questions and answers about a drawn scene, including its description."""
+    """Question-answer pairs about a drawn scene; the first answer is its description."""
     requests = [
         "Describe the picture.",
         "What does the picture show?",
@@ -53,12 +52,12 @@ def image_pairs(scene: object, rng: random.Random) -> list[tuple[str, str]]:
     return [(rng.choice(requests), describe(scene, rng)), *questions(scene, rng)]
 
 
-def language_practice(rng: random.Random, scene: object) -> tuple[list[str], str, str]:
-    """One exercise without an image: keywords in place of the image, a question and its answer."""
+def language_exercise(rng: random.Random, scene: object) -> tuple[list[str], str, str]:
+    """An exercise without an image: keywords that replace the image, a question and its answer."""
     words = EMOTION_WORDS + COMMON_WORDS
     kind = rng.choice(KINDS)
     if rng.random() < 0.3:
-        # Make sentences of the shuffled keywords of a scene.
+        # The answer is a sentence built from shuffled keywords.
         sentence = describe(scene, rng)
         keywords = [word.strip(".,") for word in sentence.split() if len(word) > 3]
         rng.shuffle(keywords)
@@ -91,8 +90,8 @@ def corpus(num_scenes: int, seed: int, extra: list[str]) -> Iterator[str]:
         for question, answer in image_pairs(scene, rng):
             yield question
             yield answer
-        yield from language_practice(rng, scene)[1:]
-    # Each word occurs often enough to become one token.
+        yield from language_exercise(rng, scene)[1:]
+    # Repeat each word often enough that it becomes one token.
     for word in EMOTION_WORDS + COMMON_WORDS + KINDS:
         for _ in range(20):
             yield f"{word} {word}, {word}: {word}."
@@ -102,7 +101,7 @@ def corpus(num_scenes: int, seed: int, extra: list[str]) -> Iterator[str]:
 
 
 def train_llm_tokenizer(lines: list[str]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE, which encodes any text and decodes it unchanged."""
+    """Byte-level BPE: encodes any text without loss."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
@@ -121,12 +120,12 @@ def train_llm_tokenizer(lines: list[str]) -> PreTrainedTokenizerFast:
 
 
 def train_qformer_tokenizer(lines: list[str], folder: Path) -> PreTrainedTokenizerFast:
-    """BERT's WordPiece in lower case, with the token that InstructBLIP adds."""
+    """BERT's lower-case WordPiece with InstructBLIP's additional token `[DEC]`."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    # All printable ASCII characters, so that no word of a question is unknown.
+    # With all printable ASCII characters, no word of a question is unknown.
     alphabet = [character for character in string.printable if character.strip() and not character.isupper()]
     trainer = trainers.WordPieceTrainer(
         vocab_size=QFORMER_VOCABULARY - 1, special_tokens=special, initial_alphabet=alphabet

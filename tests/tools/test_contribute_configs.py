@@ -56,7 +56,7 @@ def test_differing_file_is_refused(tool, tree):
     place = tree / "lavis/configs/models/emovit/emovit_tiny.yaml"
     place.parent.mkdir(parents=True)
     place.write_text("their: own")
-    with pytest.raises(DataError, match=r"emovit_tiny\.yaml: there already and different"):
+    with pytest.raises(DataError, match=r"emovit_tiny\.yaml: exists with other content"):
         tool.copy(ROOT / "lavis_configs", tree)
     assert len(_copied(tree)) == 1
     lines = tool.copy(ROOT / "lavis_configs", tree, force=True)
@@ -66,7 +66,7 @@ def test_differing_file_is_refused(tool, tree):
 
 def test_folder_that_is_no_lavis_tree(tool, tmp_path, capsys):
     assert tool.main(["--lavis", str(tmp_path)]) == 2
-    assert "no LAVIS source tree" in capsys.readouterr().err
+    assert "not a LAVIS source tree" in capsys.readouterr().err
 
 
 @pytest.mark.slow

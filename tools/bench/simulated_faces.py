@@ -1,7 +1,7 @@
 """Simulated faces with known truth, and a simulated annotator with known errors.
 
 The annotator replaces a chat model in the benchmark and in tests. It shows whether sampling, voting and verification
-work under given errors, not how often a real model errs.
+work with given error rates. It does not show the error rates of a real model.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ class Errors(Settings):
     """Error rates of a simulated annotator.
 
     Attributes:
-        expression: rate of wrong expressions over all faces; faces differ in difficulty.
-        valence_bias, arousal_bias: added to every answer.
+        expression: mean rate of wrong expressions; faces differ in difficulty.
+        valence_bias, arousal_bias: bias of every answer.
         affect_noise: standard deviation of valence and arousal around truth plus bias, for a face of mean difficulty.
-        missed, imagined: rate of active units that are not named, and of inactive units that are.
-        shared: correlation of the errors of a face. With this probability, an expression or unit repeats the fixed
-            error (or truth) of the face; this share of the variance of valence and arousal is fixed for the face.
-        even: all faces are equally difficult; else the difficulty varies from zero to twice the mean.
-        prior_gain: share of errors that disappear if the question contains likely values from the tables.
+        missed, imagined: rate of active units missing from an answer, and of inactive units in an answer.
+        shared: correlation of the errors of a face. With this probability, an expression or unit is that of the face's
+            fixed answer. The same share of the variance of valence and arousal is fixed for the face.
+        even: whether all faces are equally difficult; otherwise the difficulty varies from zero to twice the mean.
+        prior_gain: share of errors avoided if the question contains likely values from the tables.
         unreadable: rate of answers that are not JSON.
-        caught: rate at which a review finds a wrong level; it corrects the share `corrected` and discards the others.
-        false_alarm: rate at which a review discards a correct level.
+        caught: rate of wrong levels detected by a review; it corrects the share `corrected` and discards the others.
+        false_alarm: rate of correct levels discarded by a review.
     """
 
     expression: float = Field(default=0.3, ge=0.0, le=0.8)
@@ -52,18 +52,18 @@ class Errors(Settings):
     false_alarm: float = Field(default=0.04, ge=0.0, le=1.0)
 
 
-# A review accepts smaller errors of valence and arousal, and fewer wrong units.
+# A review accepts errors of valence and arousal up to this size, and up to this number of wrong units.
 AFFECT_TOLERANCE = 0.2
 UNITS_TOLERANCE = 2
 
 
 class SimulatedAnnotator:
-    """Answers with the truth and random errors; the same for the same seed, face and sample.
+    """Answers with the truth and random errors, which are a function of seed, face and sample.
 
     Args:
-        truth: record id -> all three levels.
+        truth: the three levels of each record id.
         errors: error rates.
-        seed: seed of all random choices.
+        seed: seed of all random errors.
         hinted: whether questions contain likely values from the tables.
     """
 
@@ -91,8 +91,8 @@ class SimulatedAnnotator:
     def _answer(self, question: Question) -> Reply:
         case, errors, truth = question.case, self._errors, self._truth[question.case.record.id]
         name = case.record.id
-        own = self._rng("answer", name, question.sample)
-        if own.random() < errors.unreadable:
+        sample = self._rng("answer", name, question.sample)
+        if sample.random() < errors.unreadable:
             return Reply("I am not sure what to say about this face.")
         rate = 1.0 - errors.prior_gain if self._hinted else 1.0
         face = self._rng("face", name)
@@ -100,37 +100,37 @@ class SimulatedAnnotator:
         if errors.even:
             difficulty = 1.0
         levels = Levels(
-            self._expression(truth, case, min(0.9, errors.expression * rate * difficulty), face, own),
-            *self._point(truth, rate, difficulty, face, own),
-            {unit: self._unit(truth.units[unit], rate, difficulty, face, own) for unit in FACIAL_UNITS},
+            self._expression(truth, case, min(0.9, errors.expression * rate * difficulty), face, sample),
+            *self._point(truth, rate, difficulty, face, sample),
+            {unit: self._unit(truth.units[unit], rate, difficulty, face, sample) for unit in FACIAL_UNITS},
         )
         units = {unit: levels.units[unit] for unit in case.units}
         levels = Levels(levels.expression, levels.valence, levels.arousal, units)
         return Reply(json.dumps(levels.only(case.wanted).plain()))
 
-    def _expression(self, truth: Levels, case: Case, rate: float, face: random.Random, own: random.Random) -> str:
+    def _expression(self, truth: Levels, case: Case, rate: float, face: random.Random, sample: random.Random) -> str:
         assert truth.expression is not None
         wrong = sorted(set(case.classes) - {truth.expression})
-        # Always draw both, so the fixed error of the face does not depend on the sample.
+        # Draw both in every case, so that the fixed answer of the face does not depend on the sample.
         of_face = face.choice(wrong) if face.random() < rate else truth.expression
-        of_answer = own.choice(wrong) if own.random() < rate else truth.expression
-        return of_face if own.random() < self._errors.shared else of_answer
+        of_sample = sample.choice(wrong) if sample.random() < rate else truth.expression
+        return of_face if sample.random() < self._errors.shared else of_sample
 
     def _point(
-        self, truth: Levels, rate: float, difficulty: float, face: random.Random, own: random.Random
+        self, truth: Levels, rate: float, difficulty: float, face: random.Random, sample: random.Random
     ) -> tuple[float, float]:
-        errors, found = self._errors, []
+        errors, values = self._errors, []
         for value, bias in ((truth.valence, errors.valence_bias), (truth.arousal, errors.arousal_bias)):
             assert value is not None
-            noise = errors.shared**0.5 * face.gauss(0, 1) + (1 - errors.shared) ** 0.5 * own.gauss(0, 1)
-            moved = value + rate * (bias + difficulty * errors.affect_noise * noise)
-            found.append(round(min(1.0, max(-1.0, moved)), 3))
-        return found[0], found[1]
+            noise = errors.shared**0.5 * face.gauss(0, 1) + (1 - errors.shared) ** 0.5 * sample.gauss(0, 1)
+            answered = value + rate * (bias + difficulty * errors.affect_noise * noise)
+            values.append(round(min(1.0, max(-1.0, answered)), 3))
+        return values[0], values[1]
 
-    def _unit(self, active: bool, rate: float, difficulty: float, face: random.Random, own: random.Random) -> bool:
+    def _unit(self, active: bool, rate: float, difficulty: float, face: random.Random, sample: random.Random) -> bool:
         wrong = min(0.9, (self._errors.missed if active else self._errors.imagined) * rate * difficulty)
-        of_face, of_answer = face.random() < wrong, own.random() < wrong
-        return active != (of_face if own.random() < self._errors.shared else of_answer)
+        of_face, of_sample = face.random() < wrong, sample.random() < wrong
+        return active != (of_face if sample.random() < self._errors.shared else of_sample)
 
     def _review(self, question: Question) -> Reply:
         assert question.proposal is not None
@@ -154,7 +154,7 @@ class SimulatedAnnotator:
 
 
 def is_right(levels: Levels, truth: Levels, level: str) -> bool:
-    """Whether a level is close enough to the truth for a review to accept it."""
+    """Whether a review should accept a level."""
     if level == "expression":
         return levels.expression == truth.expression
     if level == "affect":
@@ -166,10 +166,10 @@ def is_right(levels: Levels, truth: Levels, level: str) -> bool:
 
 
 def simulated_faces(count: int, priors: FacialPriors, seed: int = 0) -> tuple[list[EmotionRecord], dict[str, Levels]]:
-    """Faces that roughly follow the tables, without images.
+    """Faces without images whose levels roughly follow the tables.
 
-    Classes are balanced. Nine of ten points are in the region of their expression, the others anywhere. Each unit of
-    one prototype is active in 3 of 4 faces, each other unit in 1 of 20.
+    Classes are balanced. 90 % of the valence-arousal points are in the region of their expression, the others are
+    uniform. A unit of the chosen prototype is active with probability 0.75, any other unit with 0.05.
 
     Returns:
         records without labels, and the truth by record id.
@@ -186,8 +186,8 @@ def simulated_faces(count: int, priors: FacialPriors, seed: int = 0) -> tuple[li
             round(rng.uniform(-1, 1) if anywhere else rng.uniform(low, high), 3)
             for low, high in (region.valence, region.arousal)
         )
-        wanted = rng.choice(priors.expressions[name].prototypes).units
-        units = {unit: rng.random() < (0.75 if unit in wanted else 0.05) for unit in FACIAL_UNITS}
+        prototype = rng.choice(priors.expressions[name].prototypes).units
+        units = {unit: rng.random() < (0.75 if unit in prototype else 0.05) for unit in FACIAL_UNITS}
         identity = f"simulated/{number:05d}"
         truth[identity] = Levels(name, valence, arousal, units)
         records.append(EmotionRecord(id=identity, image="none.jpg", split="train", source="simulated"))

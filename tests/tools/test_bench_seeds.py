@@ -55,8 +55,8 @@ def test_the_command_of_a_seed_is_a_valid_recipe(tool, tmp_path, monkeypatch):
     assert "split_7" in config.datasets["london_faces"].build_info.images.storage
 
 
-def test_circumstances_name_commit_versions_and_machine(tool):
-    facts = tool.circumstances("quickstart", [0, 1])
+def test_run_info_contains_commit_versions_and_machine(tool):
+    facts = tool.run_info("quickstart", [0, 1])
     assert len(facts["commit"].removesuffix("+changes")) == 40
     assert facts["machine"]["usable_cores"] >= 1
     assert facts["versions"]["torch"]

@@ -71,7 +71,7 @@ def test_a_soak_that_finds_a_difference_ends_with_one(
     shutil.copytree(finished[0], place / "straight")
     shutil.copytree(finished[1], place / "disturbed0")
     monkeypatch.setattr(soak.tempfile, "TemporaryDirectory", lambda prefix: FixedFolder(place))
-    monkeypatch.setattr(soak, "start", lambda place, name: Finished())
+    monkeypatch.setattr(soak, "start", lambda folder, name: Finished())
     monkeypatch.setattr(soak, "SHARE_EARLY", 1.0)
     (place / "disturbed0" / "metrics.json").write_text("[]")
     out = tmp_path / "soak.json"

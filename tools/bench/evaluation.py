@@ -1,16 +1,15 @@
-"""Evaluation by likelihood, end to end from shards: our scoring against plain repetition, and two ranks against one.
+"""Compare our likelihood scoring with plain repetition, end to end from shards, and two ranks with one.
 
     python tools/bench/evaluation.py
     python tools/bench/evaluation.py --shapes tiny --pictures 8 --out /tmp/evaluation.json
 
-Pictures are read from shards, decoded, resized, put to the model with the eight labels of EmoSet, and made into rows
-of predictions, by the code that suites run. Plain repetition is that of `scoring.py`: each candidate in a row of its
-own, image encoder and Q-Former once for a picture. Both sides take turns in one process with one thread; compared is
-the processor's time, which neighbours on a shared machine disturb less than that on the clock. Before anything is
-timed, the scores of both are compared.
+Both sides run the code of suites: they read images from shards, decode and resize them, score EmoSet's eight labels and
+build prediction rows. Plain repetition is that of `scoring.py`: one row per candidate; image encoder and Q-Former run
+once per image. Both sides alternate in one process with one thread. Their scores are compared before the measurement.
+The result compares processor time, because other work on a shared machine affects it less than wall-clock time.
 
-Two ranks are timed on the clock, each with one thread, and so need two idle cores to say anything; the load of the
-machine before they start is written into the result.
+One and two ranks are compared by wall-clock time, with one thread per rank. This needs two idle cores; the result
+contains the load before the start.
 """
 
 from __future__ import annotations
@@ -33,8 +32,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.append(str(Path(__file__).resolve().parent))
 import scoring
+from bench_result import ROOT, environment_info, write_result
 
 from lavis_emovit.distributed import processes
 from lavis_emovit.emotion.labels import get_label_set
@@ -49,25 +49,24 @@ from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.reader import ShardReader
 from lavis_emovit.shards.writer import write_shards
 
-ROOT = Path(__file__).resolve().parents[2]
 LABELS = get_label_set("mikels8")
 
 
 class OurModel(LavisModel):
-    """The adapter of suites, without the opening of answers: plain repetition knows none."""
+    """The adapter of suites without answer prefixes, because plain repetition does not support them."""
 
-    def score(self, pictures: Any, image_index: Any, questions: Any, method: Any) -> list[list[float]]:
+    def score(self, images: Any, image_index: Any, questions: Any, method: Any) -> list[list[float]]:
         """See `LavisModel.score`."""
-        return super().score(pictures, image_index, [replace(one, answer_prefix="") for one in questions], method)
+        return super().score(images, image_index, [replace(item, answer_prefix="") for item in questions], method)
 
 
 class PlainModel(OurModel):
-    """The same model, each candidate in a row of its own."""
+    """The same model with one row per candidate."""
 
-    def score(self, pictures: Any, image_index: Any, questions: Any, method: Any) -> list[list[float]]:
-        """Sums of log-probabilities."""
+    def score(self, images: Any, image_index: Any, questions: Any, method: Any) -> list[list[float]]:
+        """Sums of token log-probabilities."""
         with torch.inference_mode():
-            samples = self._batch(pictures, image_index, questions)
+            samples = self._batch(images, image_index, questions)
             return scoring.plain_scores(self._model, samples, list(questions[0].candidates), 1).tolist()
 
 
@@ -75,11 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print and write the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shapes", choices=scoring.SHAPES, default="100m")
-    parser.add_argument("--pictures", type=int, default=8)
+    parser.add_argument("--pictures", type=int, default=8, help="number of images")
     parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=3, help="timed rounds; both sides once in each")
-    parser.add_argument("--no-ranks", action="store_true", help="leave out two ranks against one")
-    parser.add_argument("--only-ranks", action="store_true", help="measure these anew, and keep the rest of --out")
+    parser.add_argument("--rounds", type=int, default=3, help="timed rounds, each with both sides")
+    parser.add_argument("--no-ranks", action="store_true", help="do not compare one and two ranks")
+    parser.add_argument("--only-ranks", action="store_true", help="repeat only the comparison of ranks; update --out")
     parser.add_argument("--as-rank", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "evaluation.json")
     arguments = parser.parse_args(argv)
@@ -102,21 +101,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             }
         if not arguments.no_ranks:
             result["ranks"] = against_one_rank(arguments, index.folder)
-    told = {
+    info = {
         "command": " ".join(["python tools/bench/evaluation.py", *(sys.argv[1:] if argv is None else argv)]),
-        **scoring.circumstances(),
+        **environment_info(*scoring.SOURCES),
     }
-    # What was kept was measured by another command, which stays beside it.
-    (result["ranks"] if arguments.only_ranks else result).update(told)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    # With --only-ranks, the other figures keep the command and environment of their measurement.
+    (result["ranks"] if arguments.only_ranks else result).update(info)
+    write_result(arguments.out, result)
     print(json.dumps({key: result[key] for key in ("ratio_of_processor_time", "largest_score_difference")}))
     print(json.dumps(result.get("ranks")))
     return 0
 
 
 def draw_shards(folder: Path, count: int) -> ShardIndex:
-    """Shards of JPEG pictures of 640 x 480 pixels, as large as photographs on the web."""
+    """Write shards of random JPEG images of 640 x 480 px, the size of photographs on the web."""
     records = []
     for number in range(count):
         rng = random.Random(number)
@@ -132,7 +130,7 @@ def draw_shards(folder: Path, count: int) -> ShardIndex:
 
 
 def adapter_of(kind: type[LavisModel], model: Any) -> LavisModel:
-    """The model with the processors of evaluation."""
+    """An adapter of the model with its evaluation processors."""
 
     def run(function: Callable[[], Any]) -> Any:
         with torch.inference_mode():
@@ -142,19 +140,19 @@ def adapter_of(kind: type[LavisModel], model: Any) -> LavisModel:
 
 
 def evaluate(model: LavisModel, index: ShardIndex, batch_size: int) -> list[PredictionRow]:
-    """All rows, as a suite makes them; those of this rank, gathered."""
+    """Prediction rows of all ranks, computed as in a suite."""
     settings = BenchmarkSettings(dataset="drawn")
     benchmark = OpenBenchmark("drawn", settings, ShardReader(index), LABELS)
     rows: list[PredictionRow] = []
     for batch in ImageBatches(benchmark, model, batch_size=batch_size).rounds("drawn"):
-        answered = request_rows(model, batch, settings, "likelihood_sum", LABELS)
-        for part in processes.gather_objects(answered):
-            rows += part
+        batch_rows = request_rows(model, batch, settings, "likelihood_sum", LABELS)
+        for rank_rows in processes.gather_objects(batch_rows):
+            rows += rank_rows
     return rows
 
 
 def against_repetition(arguments: argparse.Namespace, index: ShardIndex) -> dict[str, Any]:
-    """Both sides in turns, after a look that they score alike."""
+    """Compare the scores of both sides, then measure both in alternating rounds."""
     model = scoring.build_model(arguments.shapes, "cpu")
     sides = {"plain": adapter_of(PlainModel, model), "ours": adapter_of(OurModel, model)}
     rows = {name: evaluate(side, index, arguments.batch_size) for name, side in sides.items()}
@@ -169,10 +167,10 @@ def against_repetition(arguments: argparse.Namespace, index: ShardIndex) -> dict
     processor: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(arguments.rounds):
         for name, side in sides.items():
-            started, used = time.perf_counter(), time.process_time()
+            clock_start, processor_start = time.perf_counter(), time.process_time()
             evaluate(side, index, arguments.batch_size)
-            clock[name].append(time.perf_counter() - started)
-            processor[name].append(time.process_time() - used)
+            clock[name].append(time.perf_counter() - clock_start)
+            processor[name].append(time.process_time() - processor_start)
     medians = {name: statistics.median(times) for name, times in processor.items()}
     return {
         "largest_score_difference": difference,
@@ -186,9 +184,9 @@ def against_repetition(arguments: argparse.Namespace, index: ShardIndex) -> dict
 
 
 def against_one_rank(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Seconds on the clock of one rank and of two, each with one thread."""
+    """Wall-clock seconds of one rank and of two, with one thread per rank."""
     load = os.getloadavg()[0]
-    seconds = {count: _ranks(arguments, folder, count) for count in (1, 2)}
+    seconds = {count: _ranks_s(arguments, folder, count) for count in (1, 2)}
     return {
         "load_before": round(load, 2),
         "one_rank_s": seconds[1],
@@ -197,7 +195,7 @@ def against_one_rank(arguments: argparse.Namespace, folder: Path) -> dict[str, A
     }
 
 
-def _ranks(arguments: argparse.Namespace, folder: Path, count: int) -> float:
+def _ranks_s(arguments: argparse.Namespace, folder: Path, count: int) -> float:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -205,18 +203,18 @@ def _ranks(arguments: argparse.Namespace, folder: Path, count: int) -> float:
     command += ["--batch-size", str(arguments.batch_size), "--rounds", str(arguments.rounds)]
     started = []
     for rank in range(count):
-        place = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": count}
-        environ = {**os.environ, **{name: str(value) for name, value in place.items()}, "OMP_NUM_THREADS": "1",
-                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
+        variables = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": count,
+                     "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}  # fmt: skip
+        environ = {**os.environ, **{name: str(value) for name, value in variables.items()}}
         started.append(subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True))
     outputs = [process.communicate()[0] for process in started]
     if any(process.returncode for process in started):
-        raise SystemExit("a rank failed, see above")
+        raise SystemExit("a rank failed; see its messages above")
     return float(outputs[0].split()[-1])
 
 
 def as_rank(arguments: argparse.Namespace) -> int:
-    """One rank: evaluate its part in each round; rank 0 prints the median seconds."""
+    """Run one rank: evaluate its part in each round. Rank 0 prints the median of the seconds."""
     processes.start(processes.read_launch(), device=torch.device("cpu"))
     index = ShardIndex.load(arguments.as_rank / "index.json")
     model = adapter_of(OurModel, scoring.build_model(arguments.shapes, "cpu"))

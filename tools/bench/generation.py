@@ -1,14 +1,14 @@
-"""How fast requests are asked and written down, how memory grows, and what kills cost; with the tests' local server.
+"""Measure speed, memory and crash safety of chat requests with the local server of the tests.
 
-    python tools/bench/generation.py                      # all four, some ten minutes on two cores
+    python tools/bench/generation.py                      # all parts, about ten minutes on two cores
     python tools/bench/generation.py --rows 20000 --kills 10
 
-- `no latency`: rows a second when the server answers at once: what our side can do.
-- `one second`: rows a second with 256 calls in flight, each answered after 1 s (256 a second is the most possible).
-- `memory`: resident memory after every twentieth of `--rows` rows.
-- `kills`: a run is killed (SIGKILL) at random moments and started again, until everything is done. Counted are finished
-  requests that were sent again, rows that were reported and are lost, and requests that were under way at a kill and
-  had to be asked twice.
+- `no latency`: rows per second if the server replies at once, the limit of the client.
+- `one second`: rows per second with 256 requests in flight and a latency of 1 s (at most 256 per second are possible).
+- `memory`: resident memory after each twentieth of `--rows` rows.
+- `kills`: a run is killed (SIGKILL) at random times and restarted until all requests are finished. The result counts
+  finished requests that were sent again, reported rows that were lost, and requests in flight at a kill, which were
+  sent twice.
 
 Server and client share the machine.
 """
@@ -26,48 +26,51 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(Path(__file__).resolve().parent))
+from bench_result import ROOT, environment_info, write_result
+
 SERVER = ROOT / "tests" / "chat" / "chat_server.py"
 KILLED = ROOT / "tests" / "chat" / "chat_killed.py"
-# As long as the prompts of this package with three examples.
+# The length of the package's prompts with three examples.
 SYSTEM_CHARACTERS = 6000
 USER_CHARACTERS = 400
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the measurements, write the JSON result, print a table."""
+    """Measure, write the result and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rows", type=int, default=200_000, help="requests without latency")
-    parser.add_argument("--slow-rows", type=int, default=256 * 40, help="requests with a latency of 1 s")
-    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--rows", type=int, default=200_000, help="number of requests without latency")
+    parser.add_argument("--slow-rows", type=int, default=256 * 40, help="number of requests with a latency of 1 s")
+    parser.add_argument("--kills", type=int, default=50, help="number of kills")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "generation.json")
     arguments = parser.parse_args(argv)
     os.environ.setdefault("OPENAI_API_KEY", "none")
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        fast = ask(place / "fast.jsonl", arguments.rows, latency_s=0.0, in_flight=64)
-        slow = ask(place / "slow.jsonl", arguments.slow_rows, latency_s=1.0, in_flight=256)
-        kills = kill(place / "killed.jsonl", place / "server.log", arguments.kills)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        fast = measure_requests(folder / "fast.jsonl", arguments.rows, latency_s=0.0, in_flight=64)
+        slow = measure_requests(folder / "slow.jsonl", arguments.slow_rows, latency_s=1.0, in_flight=256)
+        kills = measure_kills(folder / "killed.jsonl", folder / "server.log", arguments.kills)
+    options = f"--rows {arguments.rows} --slow-rows {arguments.slow_rows} --kills {arguments.kills}"
     result = {
         "benchmark": "generation",
         "no latency": fast,
         "one second": slow,
         "kills": kills,
-        **circumstances(arguments),
+        "command": f"python tools/bench/generation.py {options}",
+        "load_of_the_machine": [round(load, 2) for load in os.getloadavg()],
+        **environment_info(packages=["openai"]),
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result(arguments.out, result)
     print(table(result))
     return 0
 
 
 @contextmanager
 def server(*options: str) -> Iterator[str]:
-    """A server in a process of its own; gives its address."""
+    """Start a server in a new process; yields its URL."""
     process = subprocess.Popen([sys.executable, str(SERVER), *options], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -77,8 +80,8 @@ def server(*options: str) -> Iterator[str]:
         process.wait()
 
 
-def ask(path: Path, count: int, *, latency_s: float, in_flight: int) -> dict[str, Any]:
-    """Ask `count` requests and measure time and memory; the clock starts with the client, imports apart."""
+def measure_requests(path: Path, count: int, *, latency_s: float, in_flight: int) -> dict[str, Any]:
+    """Send `count` requests; return their speed and the memory of the client. Imports are not part of the time."""
     import psutil
 
     from lavis_emovit.chat.ledger import Ledger
@@ -86,13 +89,13 @@ def ask(path: Path, count: int, *, latency_s: float, in_flight: int) -> dict[str
     from lavis_emovit.chat.run import run_requests
     from lavis_emovit.chat.settings import ChatSettings
 
-    import openai  # noqa: F401  # isort: skip - a second that belongs to no request
+    import openai  # noqa: F401  # isort: skip - takes a second, which is not part of any request
 
     process = psutil.Process()
     memory: list[dict[str, float]] = []
     done = 0
 
-    def seen(row: dict[str, Any]) -> None:
+    def on_row(row: dict[str, Any]) -> None:
         nonlocal done
         done += 1
         if done % (count // 20) == 0:
@@ -107,9 +110,9 @@ def ask(path: Path, count: int, *, latency_s: float, in_flight: int) -> dict[str
             )
             for number in range(count)
         )
-        begin, cpu = time.perf_counter(), time.process_time()
-        progress = run_requests(requests, settings, ledger, on_row=seen)
-        seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+        clock_start, cpu_start = time.perf_counter(), time.process_time()
+        progress = run_requests(requests, settings, ledger, on_row=on_row)
+        seconds, cpu_s = time.perf_counter() - clock_start, time.process_time() - cpu_start
         assert progress.done == len(ledger) == count and not progress.failed, progress.note()
     return {
         "rows": count,
@@ -117,13 +120,13 @@ def ask(path: Path, count: int, *, latency_s: float, in_flight: int) -> dict[str
         "latency_s": latency_s,
         "seconds": round(seconds, 2),
         "rows_per_second": round(count / seconds, 1),
-        "client_cpu_ms_per_row": round(1000 * cpu / count, 3),
+        "client_cpu_ms_per_row": round(1000 * cpu_s / count, 3),
         "memory": memory,
     }
 
 
-def kill(path: Path, log: Path, num_kills: int) -> dict[str, Any]:
-    """Kill a run `num_kills` times at random moments, then let it end; compare ledger, reports and the server's log."""
+def measure_kills(path: Path, log: Path, num_kills: int) -> dict[str, Any]:
+    """Kill a run `num_kills` times at random, then let it finish. Compare ledger, reported rows and server log."""
     rng = random.Random(0)
     count = 400 * num_kills
     sent_again = lost = 0
@@ -155,7 +158,7 @@ def kill(path: Path, log: Path, num_kills: int) -> dict[str, Any]:
 
 
 def finished(path: Path) -> Counter[str]:
-    """Names of the requests that the ledger file has a good reply to; a half-written line counts as none."""
+    """Names of the requests with a valid reply in the ledger file; a truncated line does not count."""
     names: Counter[str] = Counter()
     for line in path.read_bytes().split(b"\n") if path.exists() else ():
         try:
@@ -168,26 +171,8 @@ def finished(path: Path) -> Counter[str]:
 
 
 def sent(log: Path) -> Counter[str]:
-    """Names of the requests that the server answered."""
+    """Names of the requests in the server's log."""
     return Counter(log.read_text().splitlines()) if log.exists() else Counter()
-
-
-def circumstances(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the numbers were measured with."""
-    from importlib.metadata import version
-
-    from lavis_emovit.distributed.machine import machine_facts, package_versions
-
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    options = f"--rows {arguments.rows} --slow-rows {arguments.slow_rows} --kills {arguments.kills}"
-    return {
-        "command": f"python tools/bench/generation.py {options}",
-        "date": date.today().isoformat(),
-        "commit": commit,
-        "load_of_the_machine": [round(load, 2) for load in os.getloadavg()],
-        "versions": {**package_versions(), "openai": version("openai")},
-        "machine": machine_facts(),
-    }
 
 
 def table(result: dict[str, Any]) -> str:
@@ -205,7 +190,7 @@ def table(result: dict[str, Any]) -> str:
     lines.append(
         f"{kills['kills']} kills over {kills['requests']} requests: {kills['finished_requests_sent_again']} finished "
         f"requests sent again, {kills['rows_lost']} rows lost, {kills['rows_twice']} rows twice, "
-        f"{kills['asked_twice_since_under_way_at_a_kill']} asked twice since they were under way at a kill."
+        f"{kills['asked_twice_since_under_way_at_a_kill']} requests in flight at a kill sent twice."
     )
     return "\n".join(lines)
 

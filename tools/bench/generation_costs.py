@@ -1,19 +1,23 @@
-"""What the prompts of the package cost for 1,000 pictures, as `emovit generate all --dry-run` estimates it.
+"""Estimate the cost of the package's prompts for 1,000 images, as `emovit generate all --dry-run` does.
 
-    python tools/bench/generation_costs.py        # writes benchmarks/generation_costs.json, prints the docs' table
+    python tools/bench/generation_costs.py    # writes benchmarks/generation_costs.json, prints the table of the docs
 
-Estimated on the drawn set without any call: from the length of prompts and typical replies, and the dated price table.
+The estimate uses the drawn sample set, the lengths of prompts and typical replies, and the dated price table. No
+request is sent.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 import tempfile
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parent))
+from bench_result import ROOT, write_result
 
 from lavis_emovit import __version__
 from lavis_emovit.chat.ledger import Ledger
@@ -26,13 +30,12 @@ from lavis_emovit.generation.kinds import KINDS
 from lavis_emovit.sample_set.write import write_sketch
 from lavis_emovit.sources.readers.emoset import read_emoset
 
-ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano")
-PICTURES = 1000
+NUM_IMAGES = 1000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Estimate, write the JSON result, print the table."""
+    """Estimate, write the result and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "generation_costs.json")
     arguments = parser.parse_args(argv)
@@ -42,16 +45,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         "date": date.today().isoformat(),
         "versions": {"lavis-emovit": __version__},
         "prices": load_prices().date,
-        "pictures": PICTURES,
+        "pictures": NUM_IMAGES,
         "models": estimate_models(),
     }
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result(arguments.out, result)
     print(table(result))
     return 0
 
 
 def estimate_models() -> dict[str, dict[str, dict[str, float]]]:
-    """US dollars for 1,000 pictures, by model and kind: probably and at most."""
+    """Probable and maximum cost of 1,000 images in US dollars, by model and kind."""
     costs: dict[str, dict[str, dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "sketch"
@@ -59,13 +62,13 @@ def estimate_models() -> dict[str, dict[str, dict[str, float]]]:
         records = [record for record in read_emoset(root) if record.split == "train"]
         with Ledger(Path(folder) / "ledger.jsonl") as ledger:
             offline = Job(records, root, Path(folder), ledger)
-            write_captions(offline)  # prompts hold a caption, as they do in earnest
+            write_captions(offline)  # real prompts contain a caption
             for model in MODELS:
                 chat = ChatSettings(model=model)
                 job = Job(offline.records, root, Path(folder), ledger, JobSettings(), chat, dry_run=True)
                 for kind in KINDS:
                     write_kind(job, kind)
-                scale = PICTURES / len(records)
+                scale = NUM_IMAGES / len(records)
                 costs[model] = {
                     item.label: {
                         "usd": round((item.usd or 0.0) * scale, 2),
@@ -77,7 +80,7 @@ def estimate_models() -> dict[str, dict[str, dict[str, float]]]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The likely costs as a Markdown table."""
+    """The probable costs as a Markdown table."""
     kinds = list(KINDS)
     lines = [f"| model | {' | '.join(kinds)} |", f"|---|{'---:|' * len(kinds)}"]
     for model, costs in result["models"].items():

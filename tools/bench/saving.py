@@ -1,14 +1,14 @@
-"""What a save costs the training, and what going on costs at different positions.
+"""Measure what a save costs the training, and how long resuming takes at several positions.
 
-    python tools/bench/saving.py                          # 100 M trained parameters on the CPU: 1.2 GB a checkpoint
+    python tools/bench/saving.py                          # 100 M trained parameters on the CPU, 1.2 GB per checkpoint
     python tools/bench/saving.py --parameters-m 5 --steps 20 --out /tmp/saving.json
 
-A step here is AdamW on weights of that size behind matrix products that take a while. Three ways take turns: no save, a
-save that the step waits for, and one beside the training. `stall_s` is how much longer the step with the save took than
-the median of the steps without; `slowdown_after` is what the thread costs the steps that follow it.
+Saves: a step runs matrix products and AdamW on weights of the given size. Three modes alternate: no save, a synchronous
+save and a save in the background. `stall_s` is the time of the step with the save minus the median time of a step
+without saves. `slowdown_after` is the relative time of the steps after a save, when a background thread may be writing.
 
-Going on: a run of the shipped tiny model is stopped at several positions of a long epoch, and the time from looking
-for its checkpoint to the first batch is taken. It must not grow with the position, since nothing is replayed.
+Resuming: a run of the shipped tiny model resumes from several positions of a long epoch. The time from the search
+for its checkpoint to the first batch is measured. It must not grow with the position, since no batch is replayed.
 """
 
 from __future__ import annotations
@@ -16,49 +16,54 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(Path(__file__).resolve().parent))
+from bench_result import ROOT, environment_info, write_result
+
 RECIPE = ROOT / "projects" / "emovit" / "quickstart.yaml"
 POSITIONS = (0.0, 0.25, 0.5, 0.75, 0.95)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print the figures and write the result."""
+    """Measure, write the result and print the figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--parameters-m", type=float, default=100.0, help="trained parameters, in millions")
-    parser.add_argument("--step-s", type=float, default=1.0, help="how long a step takes, about")
-    parser.add_argument("--steps", type=int, default=30, help="of each way")
+    parser.add_argument("--step-s", type=float, default=1.0, help="approximate time of a step")
+    parser.add_argument("--steps", type=int, default=30, help="steps of each mode")
     parser.add_argument("--every", type=int, default=10, help="steps between two saves")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--place", type=Path, help="folder to write into; default: the system's temporary one")
-    parser.add_argument("--no-resume", action="store_true", help="leave out the part about going on")
+    parser.add_argument("--place", type=Path, help="folder for the checkpoints; default: the system's temporary folder")
+    parser.add_argument("--no-resume", action="store_true", help="do not measure resuming")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "saving.json")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory(prefix="saving-", dir=arguments.place) as place:
-        result: dict[str, Any] = {"benchmark": "saving", "saves": measure_saves(Path(place), arguments)}
+    with tempfile.TemporaryDirectory(prefix="saving-", dir=arguments.place) as folder:
+        result: dict[str, Any] = {"benchmark": "saving", "saves": measure_saves(Path(folder), arguments)}
         if not arguments.no_resume:
-            result["resume"] = measure_resume(Path(place))
-    result |= circumstances(argv if argv is not None else sys.argv[1:])
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            result["resume"] = measure_resume(Path(folder))
+    result |= {
+        "command": " ".join(["python tools/bench/saving.py", *(sys.argv[1:] if argv is None else argv)]),
+        "clock": "wall time; other work on the machine affects all sides",
+        **environment_info(),
+    }
+    result["machine"] |= {"threads": torch.get_num_threads(), "load": os.getloadavg()[0]}
+    write_result(arguments.out, result)
     print(json.dumps({key: result[key] for key in ("saves", "resume") if key in result}, indent=1))
     return 0
 
 
-def measure_saves(place: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Steps without saves, with saves that are waited for, and with saves beside them, in turns."""
+def measure_saves(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure steps without saves, with synchronous saves and with background saves, in alternating blocks."""
     from lavis_emovit.checkpoints.checkpoint import CheckpointFacts
     from lavis_emovit.checkpoints.saving import CheckpointSaver
     from lavis_emovit.checkpoints.training_state import Position, TrainingState
@@ -70,18 +75,18 @@ def measure_saves(place: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     batch = tune_batch(model, optimizer, arguments.step_s, device)
     facts = CheckpointFacts("i" * 64, "c" * 64, "f" * 64, {})
     savers = {
-        "waited for": CheckpointSaver(place / "waited", facts, keep_last=1, is_async=False),
-        "beside": CheckpointSaver(place / "beside", facts, keep_last=1, is_async=True),
+        "waited for": CheckpointSaver(folder / "waited", facts, keep_last=1, is_async=False),
+        "beside": CheckpointSaver(folder / "beside", facts, keep_last=1, is_async=True),
     }
     seconds: dict[str, list[tuple[float, bool]]] = {name: [] for name in ("no save", *savers)}
     saved_bytes = 0
-    # Ways take turns in blocks of a save and the steps after it, so that other work on the machine meets all alike.
+    # Modes alternate in blocks of a save and its following steps, so other work on the machine affects all of them.
     for block in range(arguments.steps // arguments.every + 1):
-        for way, times in seconds.items():
+        for mode, times in seconds.items():
             for number in range(arguments.every):
                 started = time.perf_counter()
                 step(model, optimizer, batch)
-                has_save = way in savers and number == 0
+                has_save = mode in savers and number == 0
                 if has_save:
                     state = TrainingState(
                         trained={name: value.detach() for name, value in model.named_parameters()},
@@ -89,24 +94,24 @@ def measure_saves(place: Path, arguments: argparse.Namespace) -> dict[str, Any]:
                         position=Position(step=block * arguments.every + number + 1),
                         config_yaml="run: {}\n",
                     )
-                    savers[way].save(state)
+                    savers[mode].save(state)
                     saved_bytes = state_bytes(state)
                 if device.type == "cuda":
                     torch.cuda.synchronize()
-                if block:  # the first block warms up: memory for copies is taken once
+                if block:  # the first block is a warm-up, which allocates the memory for copies
                     times.append((time.perf_counter() - started, has_save))
-            if way in savers:
-                savers[way].wait()
+            if mode in savers:
+                savers[mode].wait()
     plain_s = statistics.median(value for value, _ in seconds["no save"])
     result: dict[str, Any] = {
         "trained_parameters": sum(value.numel() for value in model.parameters()),
         "checkpoint_bytes": saved_bytes,
         "step_s": plain_s,
     }
-    for way in savers:
-        saves = [value - plain_s for value, has_save in seconds[way] if has_save]
-        after = [value for value, has_save in seconds[way] if not has_save]
-        result[way] = {
+    for mode in savers:
+        saves = [value - plain_s for value, has_save in seconds[mode] if has_save]
+        after = [value for value, has_save in seconds[mode] if not has_save]
+        result[mode] = {
             "stall_s": [round(value, 4) for value in saves],
             "median_stall_s": statistics.median(saves),
             "median_stall_steps": statistics.median(saves) / plain_s,
@@ -116,7 +121,7 @@ def measure_saves(place: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_model(num_parameters: int, device: torch.device) -> torch.nn.Module:
-    """Square layers that have about so many weights together."""
+    """Square linear layers with about `num_parameters` weights in total."""
     width = 1024
     layers = max(1, round(num_parameters / (width * width)))
     with device:
@@ -126,7 +131,7 @@ def make_model(num_parameters: int, device: torch.device) -> torch.nn.Module:
 def tune_batch(
     model: torch.nn.Module, optimizer: torch.optim.Optimizer, step_s: float, device: torch.device
 ) -> torch.Tensor:
-    """A batch with which a step takes about so long."""
+    """A batch with which a step takes about `step_s` seconds."""
     rows = 8
     while True:
         batch = torch.randn(rows, 1024, device=device)
@@ -141,21 +146,21 @@ def tune_batch(
 
 
 def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: torch.Tensor) -> None:
-    """Forward, backward and AdamW."""
+    """Forward pass, backward pass and AdamW update."""
     optimizer.zero_grad()
     model(batch).square().mean().backward()
     optimizer.step()
 
 
 def state_bytes(state: Any) -> int:
-    """Bytes of all tensors of a state."""
+    """Size of all tensors of a state."""
     tensors = [*state.trained.values(), *state.engine.tensors.values()]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def measure_resume(place: Path) -> list[dict[str, Any]]:
-    """Seconds from looking for the checkpoint to the first batch, for starts at several positions of one epoch."""
-    os.environ["EMOVIT_DATA"] = str(place / "data")
+def measure_resume(folder: Path) -> list[dict[str, Any]]:
+    """Seconds from the search for the checkpoint to the first batch, at several positions of an epoch."""
+    os.environ["EMOVIT_DATA"] = str(folder / "data")
     from lavis_emovit.plugin import activate
 
     activate()
@@ -169,7 +174,7 @@ def measure_resume(place: Path) -> list[dict[str, Any]]:
     options = [
         "datasets.emoset_sketch.build_info.prepare.draw.images_per_class=120",
         "run.global_batch_size=2",
-        f"run.output_dir={place / 'run'}",
+        f"run.output_dir={folder / 'run'}",
         "run.device=cpu",
         "run.report=false",
         "run.tensorboard=false",
@@ -182,33 +187,27 @@ def measure_resume(place: Path) -> list[dict[str, Any]]:
     model = task.build_model(config)
     runner = registry.get_runner_class("runner_emovit")(cfg=config, task=task, model=model, datasets=datasets)
     total = num_steps(len(runner._train_dataset), config.run.global_batch_size)
-    found: list[dict[str, Any]] = []
+    seconds: dict[float, list[float]] = {share: [] for share in POSITIONS}
     try:
         for _ in range(3):
             for share in POSITIONS:
-                found.append({"position": share, "seconds": resume_once(runner, int(share * total), train_steps)})
+                seconds[share].append(resume_once(runner, int(share * total), train_steps))
     finally:
         runner.folder.close()
     return [
-        {
-            "steps_done": int(share * total),
-            "of_steps": total,
-            "median_s": statistics.median(item["seconds"] for item in found if item["position"] == share),
-        }
-        for share in POSITIONS
+        {"steps_done": int(share * total), "of_steps": total, "median_s": statistics.median(times)}
+        for share, times in seconds.items()
     ]
 
 
 def resume_once(runner: Any, steps_done: int, train_steps: Any) -> float:
-    """Save a position by itself, then go on from it up to the first batch."""
+    """Save a checkpoint at a position; return the seconds from resuming to the first batch."""
     from lavis_emovit.checkpoints.checkpoint import list_checkpoints
     from lavis_emovit.checkpoints.training_state import Position
 
     class NoLog:
         def sync(self) -> None:
             pass
-
-    import shutil
 
     for path in list_checkpoints(runner.folder.checkpoints):
         shutil.rmtree(path)
@@ -219,21 +218,6 @@ def resume_once(runner: Any, steps_done: int, train_steps: Any) -> float:
     steps = train_steps(runner._train_dataset, runner.settings, epoch=0, start_step=position.step_in_epoch)
     next(iter(steps))
     return time.perf_counter() - started
-
-
-def circumstances(argv: Sequence[str]) -> dict[str, Any]:
-    """What the result was measured with."""
-    from lavis_emovit.distributed.machine import machine_facts, package_versions
-
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    return {
-        "command": " ".join(["python tools/bench/saving.py", *argv]),
-        "clock": "wall time; other work on the machine counts on all sides",
-        "date": date.today().isoformat(),
-        "commit": commit,
-        "versions": package_versions(),
-        "machine": {**machine_facts(), "threads": torch.get_num_threads(), "load": os.getloadavg()[0]},
-    }
 
 
 if __name__ == "__main__":

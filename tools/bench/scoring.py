@@ -1,31 +1,28 @@
-"""Images per second of candidate scoring: plain scoring, which repeats everything for each candidate, and ours.
+"""Compare our candidate scoring with plain scoring, which repeats the whole input for each candidate.
 
     python tools/bench/scoring.py
     python tools/bench/scoring.py --device cuda --shapes vicuna7b --images 8
 
-Plain scoring is LAVIS's: projected query tokens and prompt are repeated for every candidate, and the language model
-computes logits at every position of all rows. It is tried with all candidates at once and with one segment per
-candidate, and the faster one is measured. Both sides have the same model, attention and inputs, encode each image and
-run the Q-Former once, and alternate in one process. Their scores are compared before anything is timed.
+Plain scoring is LAVIS's method: it repeats projected query tokens and prompt for every candidate, and computes logits
+at every position of all rows. It has two variants, all candidates at once or one segment per candidate; the faster one
+is measured. Both sides use the same model, attention and inputs, run image encoder and Q-Former once per image, and
+alternate in one process. Their scores are compared before the measurement.
 
-On a CPU the default is one thread, because with all cores other work on a shared machine has too much influence. The
-result has wall-clock and processor time; other work affects the latter less.
+The default on a CPU is one thread, because other work on a shared machine has too much influence on several threads.
+The result contains wall-clock and processor time; other work affects processor time less.
 
-Weights are random, because time does not depend on them. The tokenizer splits words into pieces of up to four letters,
-so labels have one to four tokens.
+Weights are random, because the time does not depend on them. The tokenizer splits words into pieces of up to four
+letters, so labels have one to four tokens.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +31,21 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from torch.nn import functional as F
 from transformers import InstructBlipConfig, InstructBlipForConditionalGeneration, PreTrainedTokenizerFast
 
-from lavis_emovit.distributed.machine import machine_facts, package_versions
+sys.path.append(str(Path(__file__).resolve().parent))
+from bench_result import ROOT, environment_info, write_result
+
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.emotion.questions import categorical_prompt
 from lavis_emovit.models.instructblip.loading import LoadedParts, prepare_tokenizers
 from lavis_emovit.models.instructblip.model import EmoVIT
 from lavis_emovit.models.instructblip.settings import ModelSettings
 
-ROOT = Path(__file__).resolve().parents[2]
+# The code whose commit the result reports.
+SOURCES = ("lavis_emovit/models", "tools/bench/scoring.py")
 LABEL_SETS = {"EmoSet": "mikels8", "WEBEmo": "webemo25"}
 PIECES = r" ?[A-Za-z]{1,4}|[^A-Za-z]"
 SPECIAL = ["[PAD]", "<s>", "</s>", "[UNK]"]
-# A possible beginning of a question about an annotated image; with it, the shorter prompt has over 100 tokens.
+# The beginning of a prompt about an annotated image. It makes the shorter prompt longer than 100 tokens.
 CONTEXT = (
     "The picture is bright and colorful, the scene is a park, there are a dog and a ball in it, and somebody is "
     "running across the grass. "
@@ -65,11 +65,11 @@ SHAPES: dict[str, dict[str, Any]] = {
             "num_attention_heads": 10, "num_key_value_heads": 10, "vocab_size": 32000, "max_position_embeddings": 2048,
         },
     },
-    # InstructBLIP's: the defaults of transformers are ViT-g/14, BERT-base and Llama-7B.
+    # InstructBLIP's shapes: the defaults of transformers are ViT-g/14, BERT-base and Llama-7B.
     "vicuna7b": {
         "vision_config": {}, "qformer_config": {}, "text_config": {"model_type": "llama", "vocab_size": 32001},
     },
-    # To test this script.
+    # For tests of this script.
     "tiny": {
         "vision_config": {
             "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4,
@@ -88,7 +88,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print the table and write the result."""
+    """Measure, write the result and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shapes", choices=SHAPES, default="100m")
     parser.add_argument("--device", default="cpu")
@@ -111,16 +111,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         "rounds": arguments.rounds,
         "label_sets": [measure(model, name, arguments.images, arguments.rounds) for name in LABEL_SETS],
         "command": " ".join(["python tools/bench/scoring.py", *(sys.argv[1:] if argv is None else argv)]),
-        **circumstances(),
+        **environment_info(*SOURCES),
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result(arguments.out, result)
     print(table(result))
     return 0
 
 
 def question_about(label_set: str) -> str:
-    """The prompt of a label set."""
+    """Prompt with the options of a label set."""
     return CONTEXT + categorical_prompt(get_label_set(LABEL_SETS[label_set]))
 
 
@@ -146,7 +145,7 @@ def build_model(shapes: str, device: str) -> EmoVIT:
 
 
 def word_piece_tokenizer() -> PreTrainedTokenizerFast:
-    """Splits words into pieces of up to four letters, for the strings of this benchmark."""
+    """A tokenizer of words into pieces of up to four letters, for the texts of this benchmark."""
     texts = [text for name in LABEL_SETS for text in (question_about(name), *get_label_set(LABEL_SETS[name]).labels)]
     pieces = sorted({piece for text in texts for piece in re.findall(PIECES, text)})
     vocabulary = {token: number for number, token in enumerate([*SPECIAL, *pieces])}
@@ -158,7 +157,7 @@ def word_piece_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def measure(model: EmoVIT, name: str, num_images: int, rounds: int) -> dict[str, Any]:
-    """Both sides on one label set."""
+    """Measure both sides with one label set."""
     labels = list(get_label_set(LABEL_SETS[name]).labels)
     size = model.settings.image_size
     generator = torch.Generator().manual_seed(1)
@@ -196,7 +195,7 @@ def measure(model: EmoVIT, name: str, num_images: int, rounds: int) -> dict[str,
         "images_per_s": num_images / clock["one pass"],
         "ratio": clock["plain"] / clock["one pass"],
         "ratio_of_processor_time": processor["plain"] / processor["one pass"],
-        # Without image encoder and Q-Former, which are the same on both sides.
+        # Without image encoder and Q-Former, which take the same time on both sides.
         "ratio_of_language_model": (processor["plain"] - processor["perception"])
         / (processor["one pass"] - processor["perception"]),
         "median_seconds": clock,
@@ -206,7 +205,7 @@ def measure(model: EmoVIT, name: str, num_images: int, rounds: int) -> dict[str,
 
 
 def plain_scores(model: EmoVIT, samples: dict[str, Any], candidates: list[str], num_segments: int) -> torch.Tensor:
-    """Summed log-likelihoods [N, C] by plain scoring: one whole row per candidate, logits at every position."""
+    """Summed log-likelihoods [N, C] from plain scoring: one full row per candidate, logits at every position."""
     language_model, tokenizer = model.core.language_model, model.llm_tokenizer
     prompts = samples["prompt"]
     prefix = model._visual_prefix(samples, prompts)
@@ -240,7 +239,7 @@ def plain_scores(model: EmoVIT, samples: dict[str, Any], candidates: list[str], 
 
 
 def timed(run: Callable[[], Any], device: torch.device) -> tuple[float, float]:
-    """Wall-clock and processor seconds of one call (the same on a GPU)."""
+    """Wall-clock and processor seconds of one call. On a GPU both are wall-clock seconds."""
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.synchronize(device)
@@ -253,7 +252,7 @@ def timed(run: Callable[[], Any], device: torch.device) -> tuple[float, float]:
 
 
 def count_parameters(model: EmoVIT) -> dict[str, int]:
-    """Numbers of parameters, by part and in total."""
+    """Number of parameters of each part and in total."""
     parts = {
         "vision_encoder": model.core.vision_model,
         "qformer": model.core.qformer,
@@ -261,21 +260,6 @@ def count_parameters(model: EmoVIT) -> dict[str, int]:
     }
     counts = {name: sum(parameter.numel() for parameter in part.parameters()) for name, part in parts.items()}
     return {**counts, "total": sum(parameter.numel() for parameter in model.core.parameters())}
-
-
-def circumstances() -> dict[str, Any]:
-    """Commit, versions and machine of the measurement."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-
-    changed = git("status", "--porcelain", "--", "lavis_emovit/models", "tools/bench/scoring.py")
-    return {
-        "date": date.today().isoformat(),
-        "commit": git("rev-parse", "HEAD") + ("+changes" if changed else ""),
-        "versions": package_versions(),
-        "machine": machine_facts(),
-    }
 
 
 def table(result: dict[str, Any]) -> str:

@@ -1,11 +1,11 @@
-"""Test accuracy of a recipe over several seeds, each a run of the real command in a process of its own.
+"""Measure the test accuracy of a recipe with several seeds. Each seed is a run of the training command.
 
     python tools/bench/seeds.py photos
     python tools/bench/seeds.py quickstart --seeds 0 1 2 --out benchmarks/quickstart.json
 
-`photos` measures on people that the model has never seen: a seed decides who is in which split, the order of pictures
-and the augmentation. In `quickstart` the drawn pictures stay the same. Runs lie in output/bench/<recipe>/seed_<n>; a
-run that was stopped goes on, a finished one is read again.
+`photos` tests on people that are not in the training split. The seed determines the people of each split, the order of
+images and the augmentation. `quickstart` uses the same drawn images with every seed. The runs are in
+output/bench/<recipe>/seed_<n>. A stopped run is resumed, a finished run is not repeated.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(Path(__file__).resolve().parent))
+from bench_result import ROOT, environment_info, write_result
+
 RECIPES = ("photos", "quickstart")
 RUNS = Path("output", "bench")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run all seeds and write the result; the exit code is that of the first run that failed, else 0."""
+    """Run all seeds and write the result. The exit code is 0, or that of the first failed run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("recipe", choices=RECIPES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -38,29 +39,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = RUNS / arguments.recipe / f"seed_{seed}"
         code = subprocess.run(command(arguments.recipe, seed, folder), cwd=ROOT).returncode
         if code:
-            print(f"seed {seed} ended with exit code {code}; nothing is written", file=sys.stderr)
+            print(f"seed {seed} failed with exit code {code}; no result was written", file=sys.stderr)
             return code
         summaries[seed] = json.loads((ROOT / folder / "metrics.json").read_text(encoding="utf-8"))
-    result = {**summarise(arguments.recipe, summaries), **circumstances(arguments.recipe, arguments.seeds)}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    result = {**summarise(arguments.recipe, summaries), **run_info(arguments.recipe, arguments.seeds)}
+    write_result(out, result)
     print(table(result))
     return 0
 
 
 def recipe_path(recipe: str) -> str:
-    """Path of a recipe from the repository's root."""
+    """Path of a recipe, relative to the repository."""
     return f"projects/emovit/{recipe}.yaml"
 
 
 def command(recipe: str, seed: int, folder: Path) -> list[str]:
-    """The command line of one seed's run."""
+    """The training command of a seed."""
     options = [f"run.seed={seed}", f"run.output_dir={folder.as_posix()}"]
     return [sys.executable, "-m", "lavis.train", "--cfg-path", recipe_path(recipe), "--options", *options]
 
 
 def summarise(recipe: str, summaries: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """Test accuracy of each seed before and after tuning, their means, and the accuracy of always saying the same."""
+    """Test accuracy of each seed before and after tuning, the means, and the accuracy of the majority class."""
     seeds = []
     for seed, summary in summaries.items():
         before, after = (summary["splits"]["test"][stage] for stage in ("before", "after"))
@@ -87,29 +87,17 @@ def summarise(recipe: str, summaries: Mapping[int, Mapping[str, Any]]) -> dict[s
     }
 
 
-def circumstances(recipe: str, seeds: Sequence[int]) -> dict[str, Any]:
-    """What the numbers were measured with."""
-    from lavis_emovit.distributed.machine import machine_facts, package_versions
-
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    changed = subprocess.run(
-        ["git", "status", "--porcelain", "--", "lavis_emovit", "lavis_configs", recipe_path(recipe)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
+def run_info(recipe: str, seeds: Sequence[int]) -> dict[str, Any]:
+    """Command and environment of the measurement."""
     return {
         "command": f"python tools/bench/seeds.py {recipe} --seeds {' '.join(map(str, seeds))}",
-        "date": date.today().isoformat(),
-        "commit": commit + ("+changes" if changed else ""),
-        "versions": package_versions(),
-        "machine": machine_facts(),
+        **environment_info("lavis_emovit", "lavis_configs", recipe_path(recipe)),
     }
 
 
 def table(result: Mapping[str, Any]) -> str:
     """The result as a Markdown table."""
-    lines = ["| seed | pictures | before | after | largest class |", "|---:|---:|---:|---:|---:|"]
+    lines = ["| seed | images | before | after | majority class |", "|---:|---:|---:|---:|---:|"]
     for row in result["seeds"]:
         lines.append(
             f"| {row['seed']} | {row['num_test']} | {row['accuracy_before']:.3f} | {row['accuracy']:.3f} "

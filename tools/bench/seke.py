@@ -1,35 +1,31 @@
-"""Effect of sampling and verification on facial levels, with a simulated annotator whose errors are known.
+"""Measure the effect of sampling and verification on facial levels, with a simulated annotator with known errors.
 
     python tools/bench/seke.py
 
-The simulated faces have no labels; all three levels are completed. For each method: accuracy, CCC and F1 against the
-truth with 95 % intervals (bootstrap over faces), the share of faces that keep the level, calls per face, and the AUROC
-of the stated uncertainty. Single answers at equal cost are the same calls, each used as a separate answer. No image and
-no model is involved: the numbers show that the method works under the given errors, not how well a real model labels
-faces.
+The simulated faces have no labels, so all three levels are completed. The result contains for each method: accuracy,
+CCC and F1 with 95 % intervals (bootstrap over faces), the share of faces that keep the level, calls per face, and the
+AUROC of the reported uncertainty. `single_answers_of_the_same_calls` uses each call as a separate answer. No image or
+model is involved: the numbers show that the method works with the given errors, not how well a real model labels faces.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
+import sys
 import time
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parent))
+from bench_result import ROOT, environment_info, write_result
 from simulated_faces import Errors, SimulatedAnnotator, simulated_faces
 
-from lavis_emovit.distributed.machine import machine_facts, package_versions
 from lavis_emovit.emotion.facial import facial_priors
 from lavis_emovit.generation.seke.completion import complete
 from lavis_emovit.generation.seke.levels import Case, Levels
 from lavis_emovit.generation.seke.measures import Pair, measure
 from lavis_emovit.generation.seke.settings import LEVELS, SekeSettings
-
-ROOT = Path(__file__).resolve().parents[2]
 
 # Method -> settings.
 METHODS: dict[str, dict[str, Any]] = {
@@ -61,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "seke.json")
     arguments = parser.parse_args(argv)
-    started_s = time.perf_counter()
+    started = time.perf_counter()
     priors = facial_priors()
     records, truth = simulated_faces(arguments.faces, priors, arguments.seed)
     cases = [Case(record, Levels(), LEVELS) for record in records]
@@ -76,32 +72,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             pairs = [Pair(truth[item.case.record.id], item.levels, item.estimate) for item in outcomes]
             methods[method] = {"calls_per_face": annotator.num_calls / len(cases), "levels": measure(pairs)}
             if settings.num_first > 1 and not settings.adaptive:
-                # Adaptive sampling asks more about difficult faces, so its single answers would look worse than they
-                # are.
+                # Adaptive sampling makes more calls for difficult faces, so its single answers would score too low.
                 each = [Pair(truth[item.case.record.id], answer, None) for item in outcomes for answer in item.answers]
                 single = measure(each, num_resamples=0)
                 by_level = {level: single[level]["value"] for level in LEVELS}
                 methods[method]["single_answers_of_the_same_calls"] = by_level
         result["annotators"][name] = {"errors": errors.model_dump(), "ways": methods}
         print(f"\n{name}")
-        for method, found in methods.items():
-            shown = "  ".join(
+        for method, figures in methods.items():
+            columns = "  ".join(
                 f"{row['measure']} {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}] kept {row['kept']:.2f} "
                 f"AUROC {'-' if row['auroc'] is None else format(row['auroc'], '.2f')}"
-                for row in found["levels"].values()
+                for row in figures["levels"].values()
             )
-            print(f"  {method:34s} {found['calls_per_face']:5.2f} calls  {shown}")
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+            print(f"  {method:34s} {figures['calls_per_face']:5.2f} calls  {columns}")
     result |= {
         "settings": SekeSettings().model_dump(mode="json"),
         "command": f"python tools/bench/seke.py --faces {arguments.faces} --seed {arguments.seed}",
-        "seconds": round(time.perf_counter() - started_s, 1),
-        "date": date.today().isoformat(),
-        "commit": commit,
-        "versions": package_versions(),
-        "machine": machine_facts(),
+        "seconds": round(time.perf_counter() - started, 1),
+        **environment_info(),
     }
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result(arguments.out, result)
     return 0
 
 

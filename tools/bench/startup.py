@@ -1,26 +1,27 @@
-"""Processor time of imports and short commands: this version against another checkout.
+"""Compare the processor time of imports and short commands with that of another checkout.
 
     python tools/bench/startup.py --before ../before
 
-Each round runs every case with both versions in turn, each in its own process with one thread. A case's time is user
-and system time of that process, the minimum over all rounds; `faster` is how many times less this version needs.
-With `--steps` the training step, scoring and the loader are measured too (tools/bench/versions.py).
+Each round runs every case with both versions alternately, in new processes with one thread. The time of a case is the
+user and system time of its process, the minimum over all rounds. `faster` is the ratio of the other version's time to
+this version's time. With `--steps`, the result also contains the training step, scoring and the loader
+(tools/bench/versions.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(Path(__file__).resolve().parent))
+import versions
+from bench_result import ROOT, commit_of, environment_info, write_result
 
 # Case -> arguments of Python and the expected exit code.
 CASES: dict[str, tuple[list[str], int]] = {
@@ -44,10 +45,10 @@ CASES: dict[str, tuple[list[str], int]] = {
 
 
 def processor_s(checkout: Path, folder: Path, arguments: Sequence[str], exit_code: int) -> float:
-    """Seconds of user and system time of one Python process with a checkout's package.
+    """User and system seconds of a Python process with the package of a checkout.
 
     Raises:
-        SystemExit: it ended with another exit code.
+        SystemExit: the exit code is not `exit_code`.
     """
     environment = {**os.environ, "PYTHONPATH": str(checkout.resolve()), "OMP_NUM_THREADS": "1"}
     environment.pop("LAVIS_PLUGINS", None)
@@ -65,7 +66,7 @@ def processor_s(checkout: Path, folder: Path, arguments: Sequence[str], exit_cod
 
 
 def measure(before: Path, rounds: int) -> dict[str, dict[str, float]]:
-    """Case -> the least seconds of both versions, `before_s` and `after_s`, and `faster`."""
+    """Case -> minimum seconds of both versions, `before_s` and `after_s`, and their ratio `faster`."""
     seconds: dict[str, dict[str, list[float]]] = {name: {"before": [], "after": []} for name in CASES}
     sides = [("before", before), ("after", ROOT)]
     with tempfile.TemporaryDirectory() as folder:
@@ -74,33 +75,27 @@ def measure(before: Path, rounds: int) -> dict[str, dict[str, float]]:
                 for side, checkout in sides if number % 2 else reversed(sides):
                     seconds[name][side].append(processor_s(checkout, Path(folder), arguments, exit_code))
     rows = {}
-    for name, of in seconds.items():
-        least = {side: min(values) for side, values in of.items()}
+    for name, times in seconds.items():
+        before_s, after_s = min(times["before"]), min(times["after"])
         rows[name] = {
-            "before_s": round(least["before"], 3),
-            "after_s": round(least["after"], 3),
-            "faster": round(least["before"] / least["after"], 2),
+            "before_s": round(before_s, 3),
+            "after_s": round(after_s, 3),
+            "faster": round(before_s / after_s, 2),
         }
     return rows
 
 
-def commit_of(checkout: Path) -> str:
-    """The commit of a checkout."""
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and write the result."""
+    """Measure, print the table and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, required=True, help="checkout of the other version")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", action="store_true", help="measure the training step, scoring and the loader too")
+    parser.add_argument("--steps", action="store_true", help="also measure the training step, scoring and the loader")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "startup.json")
     arguments = parser.parse_args(argv)
     rows = measure(arguments.before, arguments.rounds)
     for name, row in rows.items():
-        print(f"{name:40} {row['before_s']:8.3f} s -> {row['after_s']:8.3f} s  {row['faster']:7.2f} times less")
+        print(f"{name:40} {row['before_s']:8.3f} s -> {row['after_s']:8.3f} s  {row['faster']:7.2f} times as fast")
     result: dict[str, Any] = {
         "benchmark": "startup",
         "processor_s": rows,
@@ -110,20 +105,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         },
     }
     if arguments.steps:
-        import versions  # beside this file
-
         result["steps"] = versions.measure(arguments.before, arguments.rounds)
-    from lavis_emovit.distributed.machine import machine_facts, package_versions
-
+    info = environment_info()
     options = f" --rounds {arguments.rounds}{' --steps' if arguments.steps else ''}"
     result |= {
         "command": f"python tools/bench/startup.py --before BEFORE{options}",
-        "commits": {"before": commit_of(arguments.before), "after": commit_of(ROOT)},
-        "date": date.today().isoformat(),
-        "versions": package_versions(),
-        "machine": machine_facts(),
+        "commits": {"before": commit_of(arguments.before), "after": info.pop("commit")},
+        **info,
     }
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result(arguments.out, result)
     return 0
 
 

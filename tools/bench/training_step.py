@@ -1,34 +1,32 @@
-"""A training step on EmoVIT's mix of lengths: ours and the original code's plain step, in alternating rounds.
+"""Compare our training step with the original code's plain step, on EmoVIT's mix of text lengths.
 
     python tools/bench/training_step.py                                      # about 100 M parameters, on the CPU
     python tools/bench/training_step.py --device cuda --shapes vicuna7b      # 7B shapes in bf16, on one GPU
 
-Weights are random. Both sides train the same weights (Q-Former, query tokens, projection, layer norm) on the same
-batches with a learning rate of zero, so their losses must stay equal. The plain step encodes an image again for each of
-its questions, pads every row to the longest of its batch, uses eager attention and computes logits at every position.
-It is measured with several batch sizes: `ratio` is for the whole batch at once, `ratio_to_best_plain` for the best one.
+Weights are random. Both sides alternate and train the same weights (Q-Former, query tokens, projection, layer norm) on
+the same batches with a learning rate of zero, so their losses must stay equal. The plain step encodes an image again
+for each question, pads every row to the longest row of its batch, uses eager attention and computes logits at every
+position. It is measured with several batch sizes: `ratio` refers to the whole batch at once, `ratio_to_best_plain` to
+the fastest batch size.
 
-On a CPU, time is the processor time of this process, so other work on the machine has little influence; on a GPU it is
-wall-clock time.
+The clock is the processor time of this process on a CPU, because other work on the machine has little influence on it,
+and wall-clock time on a GPU.
 
-Model FLOPs utilisation counts what the samples need, not what is computed, as in the log of a run: 4NT for the frozen
+As in the log of a run, model FLOPs utilisation counts only the operations that the samples need: 4NT for the frozen
 language model after the Q-Former, and no padding.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import random
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +35,16 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.nn import functional as F
 from transformers import InstructBlipConfig, InstructBlipForConditionalGeneration, LlamaConfig, PreTrainedTokenizerFast
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(Path(__file__).resolve().parent))
+from bench_result import ROOT, environment_info, write_result
+
 MAX_TXT_LEN, MAX_OUTPUT_TXT_LEN = 128, 256  # EmoVIT's
 NUM_WORDS = 8000
 LOSS_TOLERANCE = 1e-3
 
-# EmoVIT's mix: 82 % of the pairs are categorical, one per image; 7 % of the images also have the three questions of a
-# conversation, and 0.7 % one of reasoning. Lengths in tokens, (question), (answer), are drawn uniformly from these
-# ranges. They are estimated from the prompts, because the data are not public.
+# EmoVIT's mix: 82 % of the pairs are categorical, one per image. 7 % of the images also have the three questions of a
+# conversation, and 0.7 % a reasoning question. Lengths in tokens, as (question), (answer), are drawn uniformly from
+# these ranges. The ranges are estimates from the prompts, because the data are not public.
 LENGTHS = {
     "categorical": ((44, 64), (6, 9)),
     "conversation": ((8, 24), (12, 48)),
@@ -83,10 +83,10 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Side:
-    """One implementation of the step, and its measurements."""
+    """An implementation of the step, and its measurements."""
 
     name: str
-    loss: Callable[[dict[str, Any]], float]  # forward and backward of a batch; the mean loss over its answer tokens
+    loss: Callable[[dict[str, Any]], float]  # forward and backward of a batch; returns its mean loss per answer token
     attention: str
     seconds: list[float]
     tokens_run: int = 0
@@ -95,34 +95,50 @@ class Side:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print the table and write the result."""
+    """Measure, write the result and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--shapes", choices=SHAPES, default="cpu100m")
     parser.add_argument("--images", type=int, default=32, help="images per batch")
-    parser.add_argument("--batches", type=int, default=1, help="different batches, all in every round")
+    parser.add_argument(
+        "--batches", type=int, default=1, help="number of different batches; every round uses all of them"
+    )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--plain-batch-sizes", type=int, nargs="*", default=[8, 1], help="beside the whole batch")
+    parser.add_argument(
+        "--plain-batch-sizes",
+        type=int,
+        nargs="*",
+        default=[8, 1],
+        help="batch sizes of the plain step, in addition to the whole batch",
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--peak-tflops", type=float, help="of the device, if its name is not in gpu_peaks.json")
-    parser.add_argument("--out", type=Path, help="default: benchmarks/training_step.json, with _<shapes> on a GPU")
+    parser.add_argument("--peak-tflops", type=float, help="peak of the device, if gpu_peaks.json does not contain it")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="default: benchmarks/training_step.json, or training_step_<shapes>.json for other shapes",
+    )
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     suffix = "" if arguments.shapes == "cpu100m" else f"_{arguments.shapes}"
     out = arguments.out or ROOT / "benchmarks" / f"training_step{suffix}.json"
-    result = {**measure(arguments), **circumstances(argv if argv is not None else sys.argv[1:])}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    result = {
+        **measure(arguments),
+        "command": " ".join(["python tools/bench/training_step.py", *(sys.argv[1:] if argv is None else argv)]),
+        **environment_info("lavis_emovit/models", "tools/bench/training_step.py"),
+    }
+    result["machine"]["threads"] = torch.get_num_threads()
+    write_result(out, result)
     print(table(result))
     return 0
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run all sides in alternating rounds.
+    """Measure all sides in alternating rounds.
 
     Raises:
-        AssertionError: the losses of two sides differ by more than LOSS_TOLERANCE.
+        AssertionError: the losses of two sides differ by more than the tolerance.
     """
     device = torch.device(arguments.device)
     clock = time.perf_counter if device.type == "cuda" else time.process_time
@@ -178,7 +194,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def build_model(shapes: str, device: torch.device, frozen_dtype: torch.dtype, seed: int) -> Any:
-    """An EmoVIT model of random weights, without dropout, in train mode."""
+    """An EmoVIT model with random weights and without dropout, in training mode."""
     from lavis_emovit.models.instructblip.loading import LoadedParts, prepare_tokenizers
     from lavis_emovit.models.instructblip.model import EmoVIT
     from lavis_emovit.models.instructblip.settings import ModelSettings
@@ -219,7 +235,7 @@ def build_model(shapes: str, device: torch.device, frozen_dtype: torch.dtype, se
 
 
 def word_tokenizer() -> PreTrainedTokenizerFast:
-    """One token for each of the words w0 to w7999, so that texts have exact lengths."""
+    """A tokenizer with one token for each of the words w0 to w7999, so texts have exact lengths."""
     words = ["[PAD]", "<s>", "</s>", "[UNK]", *(f"w{number}" for number in range(NUM_WORDS))]
     tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -229,14 +245,14 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_batches(num_batches: int, num_images: int, image_size: int, seed: int) -> list[dict[str, Any]]:
-    """Random batches of EmoVIT's mix: a categorical question for every image, a conversation or a reasoning for some.
+    """Random batches of EmoVIT's mix: a categorical question per image, and longer questions for some images.
 
-    The shares hold for all batches together; the images with long rows are random.
+    The shares refer to all batches together. The images with longer questions are random.
     """
     rng = random.Random(seed)
     total = num_batches * num_images
-    talked = set(rng.sample(range(total), max(1, round(SHARE_CONVERSATION * total))))
-    reasoned = set(rng.sample(range(total), max(1, round(SHARE_REASONING * total))))
+    with_conversation = set(rng.sample(range(total), max(1, round(SHARE_CONVERSATION * total))))
+    with_reasoning = set(rng.sample(range(total), max(1, round(SHARE_REASONING * total))))
 
     def words(length: tuple[int, int]) -> str:
         return " ".join(f"w{rng.randrange(NUM_WORDS)}" for _ in range(rng.randint(*length)))
@@ -245,10 +261,10 @@ def make_batches(num_batches: int, num_images: int, image_size: int, seed: int) 
     for number in range(num_batches):
         pairs: list[tuple[int, str]] = []
         for image in range(num_images):
-            place = number * num_images + image
+            position = number * num_images + image
             kinds = ["categorical"]
-            kinds += ["conversation", "conversation", "complex"] if place in talked else []
-            kinds += ["reasoning"] if place in reasoned else []
+            kinds += ["conversation", "conversation", "complex"] if position in with_conversation else []
+            kinds += ["reasoning"] if position in with_reasoning else []
             pairs += [(image, kind) for kind in kinds]
         pixels = torch.Generator().manual_seed(seed + number)
         batches.append(
@@ -269,14 +285,14 @@ def first_pairs(batch: dict[str, Any], count: int) -> dict[str, Any]:
 
 
 def our_loss(model: Any, batch: dict[str, Any]) -> float:
-    """Forward and backward of the model."""
+    """Forward and backward pass of the model."""
     loss = model(batch)["loss"]
     loss.backward()
     return loss.item()
 
 
 def plain_loss(model: Any, batch: dict[str, Any], rows_at_once: int) -> float:
-    """Forward and backward as in the original code, on the same weights."""
+    """Forward and backward pass as in the original code, with the same weights."""
     from lavis_emovit.models import text
 
     core, device = model.core, model.device
@@ -293,14 +309,14 @@ def plain_loss(model: Any, batch: dict[str, Any], rows_at_once: int) -> float:
         ).to(device)
         queries = core.query_tokens.expand(len(image), -1, -1)
         query_mask = torch.ones(queries.shape[:2], dtype=torch.long, device=device)
-        read = core.qformer(
+        query_output = core.qformer(
             input_ids=words.input_ids,
             attention_mask=torch.cat([query_mask, words.attention_mask], dim=1),
             query_embeds=queries,
             encoder_hidden_states=embeds,
             encoder_attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long, device=device),
         ).last_hidden_state[:, : queries.shape[1]]
-        prefix = core.language_projection(read)
+        prefix = core.language_projection(query_output)
         joined = text.join_prompts_and_answers(prompts[rows], answers[rows], model.llm_tokenizer.pad_token_id)
         tokens = core.get_input_embeddings()(joined.input_ids.to(device))
         logits = core.language_model(
@@ -319,7 +335,7 @@ def plain_loss(model: Any, batch: dict[str, Any], rows_at_once: int) -> float:
 
 @contextmanager
 def counting(model: Any, side: Side) -> Iterator[None]:
-    """Count the positions that the language model runs over."""
+    """Count the positions of the language model's forward passes."""
 
     def count(module: Any, args: Any, kwargs: Any) -> None:
         side.tokens_run += math.prod(kwargs["inputs_embeds"].shape[:2])
@@ -334,7 +350,7 @@ def counting(model: Any, side: Side) -> Iterator[None]:
 def summarise(
     model: Any, batches: list[dict[str, Any]], sides: list[Side], arguments: argparse.Namespace, difference: float
 ) -> dict[str, Any]:
-    """Figures of all sides, as medians over rounds of the time for all batches together."""
+    """Figures of all sides. Times are medians over rounds, for all batches together."""
     pairs = sum(len(batch["text_input"]) for batch in batches)
     real, supervised = _real_tokens(model, batches)
     flops = useful_flops(model, batches)
@@ -365,7 +381,6 @@ def summarise(
         )
     }
     kinds = [kind for batch in batches for kind in batch["kind"]]
-    whole = [name for name in speed if name == "plain"]
     return {
         "benchmark": "training_step",
         "shapes": arguments.shapes,
@@ -383,7 +398,7 @@ def summarise(
         "rounds": arguments.rounds,
         "clock": "wall time" if model.device.type == "cuda" else "processor time of this process",
         "sides": measured,
-        "ratio": speed["ours"] / speed["plain"] if whole else None,
+        "ratio": speed["ours"] / speed["plain"] if "plain" in speed else None,
         "ratio_to_best_plain": speed["ours"] / best_plain,
         "largest_loss_difference": difference,
         "peak_tflops": peak,
@@ -391,7 +406,7 @@ def summarise(
 
 
 def useful_flops(model: Any, batches: list[dict[str, Any]]) -> float:
-    """Operations that the samples need, without padding and repeated images."""
+    """Operations that the samples need, without padding and repeated image encoding."""
     from lavis_emovit.models.lengths import PassSizes
 
     real, supervised = _real_tokens(model, batches)
@@ -407,7 +422,7 @@ def useful_flops(model: Any, batches: list[dict[str, Any]]) -> float:
 
 
 def _real_tokens(model: Any, batches: list[dict[str, Any]]) -> tuple[int, int]:
-    """Positions of the language model without padding, and how many of them are supervised."""
+    """Positions of the language model without padding, and the number of supervised positions."""
     pairs = sum(len(batch["text_input"]) for batch in batches)
     questions = sum(min(len(row.split()), MAX_TXT_LEN - 1) + 1 for batch in batches for row in batch["text_input"])
     answers = sum(min(len(row.split()) + 1, MAX_OUTPUT_TXT_LEN) for batch in batches for row in batch["text_output"])
@@ -415,7 +430,7 @@ def _real_tokens(model: Any, batches: list[dict[str, Any]]) -> tuple[int, int]:
 
 
 def _peak_tflops(device: torch.device) -> float | None:
-    """Peak of bf16 on this GPU, if its name is known."""
+    """bf16 peak of this GPU, or None if its name is unknown."""
     from lavis_emovit.runners.watch import peak_flops
 
     if device.type != "cuda":
@@ -427,23 +442,6 @@ def _peak_tflops(device: torch.device) -> float | None:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
-
-
-def circumstances(argv: Sequence[str]) -> dict[str, Any]:
-    """Commit, versions and machine of the measurement."""
-    from lavis_emovit.distributed.machine import machine_facts, package_versions
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-
-    changed = git("status", "--porcelain", "--", "lavis_emovit/models", "tools/bench/training_step.py")
-    return {
-        "command": " ".join(["python tools/bench/training_step.py", *argv]),
-        "date": date.today().isoformat(),
-        "commit": git("rev-parse", "HEAD") + ("+changes" if changed else ""),
-        "versions": package_versions(),
-        "machine": {**machine_facts(), "threads": torch.get_num_threads()},
-    }
 
 
 def table(result: dict[str, Any]) -> str:

@@ -1,9 +1,9 @@
-"""Processor time of the training step, of candidate scoring and of the loader: this version against another checkout.
+"""Compare the training step, candidate scoring and the loader with those of another checkout, in processor time.
 
     python tools/bench/versions.py --before ../before --out versions.json
 
-Each round runs both versions in turn, each in its own process with one thread, on the same data: `emovit_tiny` on the
-drawn sample set. A part's time is the minimum over all rounds; a ratio above 1 means that this version is faster.
+Each round runs both versions alternately, in new processes with one thread, with `emovit_tiny` and the drawn sample
+set. The time of a part is the minimum over all rounds. A ratio above 1 means that this version is faster.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(Path(__file__).resolve().parent))
+from bench_result import ROOT, write_result
+
 PARTS = ("step", "scoring", "loader")
 
-# Runs on either version, so it uses nothing but LAVIS's own API.
+# The script runs with both versions, so it uses only LAVIS's own API.
 CHILD = """
 import json, sys, time
 import torch
@@ -75,7 +77,7 @@ print(json.dumps({"step": timed(step), "scoring": timed(scoring), "loader": time
 
 
 def run_child(checkout: Path, data: Path, repeats: int) -> dict[str, float]:
-    """Seconds of processor time of each part, in a fresh process of a checkout."""
+    """Processor seconds of each part, in a new process with the package of a checkout."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(checkout.resolve()),
@@ -96,25 +98,25 @@ def run_child(checkout: Path, data: Path, repeats: int) -> dict[str, float]:
 
 
 def measure(before: Path, rounds: int = 5, repeats: int = 10) -> dict[str, Any]:
-    """Run both versions in alternating rounds.
+    """Measure both versions in alternating rounds.
 
     Returns:
-        for each part the seconds `before` and `after` and their `ratio`.
+        `before_s`, `after_s` and their `ratio` for each part.
     """
     times: dict[str, dict[str, list[float]]] = {part: {"before": [], "after": []} for part in PARTS}
     with tempfile.TemporaryDirectory() as folder:
+        sides = [("before", before), ("after", ROOT)]
         for round_number in range(rounds):
-            sides = [("before", before), ("after", ROOT)]
             for side, checkout in sides if round_number % 2 else reversed(sides):
                 for part, seconds in run_child(checkout, Path(folder), repeats).items():
                     times[part][side].append(seconds)
     return {
         part: {
-            "before_s": min(of["before"]),
-            "after_s": min(of["after"]),
-            "ratio": min(of["before"]) / min(of["after"]),
+            "before_s": min(seconds["before"]),
+            "after_s": min(seconds["after"]),
+            "ratio": min(seconds["before"]) / min(seconds["after"]),
         }
-        for part, of in times.items()
+        for part, seconds in times.items()
     }
 
 
@@ -122,14 +124,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, required=True, help="checkout of the other version")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=10, help="runs of each part in a round")
-    parser.add_argument("--out", type=Path, help="write the result here as JSON")
+    parser.add_argument("--repeats", type=int, default=10, help="repeats of each part in a round")
+    parser.add_argument("--out", type=Path, help="file for the result as JSON")
     arguments = parser.parse_args()
     result = measure(arguments.before, arguments.rounds, arguments.repeats)
     for part, row in result.items():
         print(f"{part:8} {row['before_s'] * 1e3:9.2f} ms -> {row['after_s'] * 1e3:9.2f} ms  ratio {row['ratio']:.3f}")
     if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_result(arguments.out, result)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from PIL import Image, ImageDraw
 
@@ -43,34 +43,17 @@ def shade(colour: Colour, factor: float) -> Colour:
     return red, green, blue
 
 
-class _Toned(dict[Colour, Colour]):
-    """Colour -> the colour as it appears under a tone, calculated when it is first drawn."""
-
-    def __init__(self, matrix: tuple[float, ...] | None):
-        self.matrix = matrix
-
-    def __missing__(self, colour: Colour) -> Colour:
-        toned = colour
-        if m := self.matrix:
-            red, green, blue = colour
-            values = [m[i] * red + m[i + 1] * green + m[i + 2] * blue + m[i + 3] for i in (0, 4, 8)]
-            red, green, blue = [max(0, min(255, round(value))) for value in values]
-            toned = red, green, blue
-        self[colour] = toned
-        return toned
-
-
 class Canvas:
     """Pillow's drawing calls in units of the canvas, with a colour matrix for everything drawn after `set_tone`.
 
-    Shapes take their colour first, then their coordinates, lengths and angles. Angles are in degrees, clockwise from
-    three o'clock.
+    Shapes take their colour first, then their coordinates, lengths (`rx` and `ry` are the radii of an ellipse) and
+    angles in degrees, clockwise from three o'clock.
     """
 
     def __init__(self, width_px: int):
         self._use(Image.new("RGB", (width_px, width_px)))
         self.scale = width_px / 100
-        self._toned: dict[Colour, Colour] = _Toned(None)
+        self._tone: Callable[[Colour], Colour] = lambda colour: colour
 
     def _use(self, image: Image.Image) -> None:
         self.image, self.pen = image, ImageDraw.Draw(image)
@@ -88,11 +71,12 @@ class Canvas:
 
     def set_tone(self, gain: float, lift: float, saturation: float, tint: Colour, share: float) -> None:
         """Tone all later drawing: lightness * `gain` + `lift`, saturation, and a `share` of the tint."""
-        self._toned = _Toned(_tone_matrix(gain, lift, saturation, tint, share))
+        matrix = _tone_matrix(gain, lift, saturation, tint, share)
+        self._tone = functools.cache(functools.partial(_toned, matrix))
 
-    def _box(self, x: float, y: float, radius_x: float, radius_y: float) -> tuple[float, float, float, float]:
+    def _box(self, x: float, y: float, rx: float, ry: float) -> tuple[float, float, float, float]:
         scale = self.scale
-        return (x - radius_x) * scale, (y - radius_y) * scale, (x + radius_x) * scale, (y + radius_y) * scale
+        return (x - rx) * scale, (y - ry) * scale, (x + rx) * scale, (y + ry) * scale
 
     def _width_px(self, width: float) -> int:
         return max(1, round(width * self.scale))
@@ -100,49 +84,38 @@ class Canvas:
     def rect(self, colour: Colour, x0: float, y0: float, x1: float, y1: float, radius: float = 0.0) -> None:
         """A filled rectangle, with round corners where `radius` > 0."""
         scale = self.scale
-        left, right = (x0, x1) if x0 <= x1 else (x1, x0)
-        top, bottom = (y0, y1) if y0 <= y1 else (y1, y0)
+        (left, right), (top, bottom) = sorted((x0, x1)), sorted((y0, y1))
         box = (left * scale, top * scale, right * scale, bottom * scale)
         if radius:
-            self.pen.rounded_rectangle(box, radius * scale, fill=self._toned[colour])
+            self.pen.rounded_rectangle(box, radius * scale, fill=self._tone(colour))
         else:
-            self.pen.rectangle(box, fill=self._toned[colour])
+            self.pen.rectangle(box, fill=self._tone(colour))
 
     def disc(self, colour: Colour, x: float, y: float, radius: float) -> None:
-        self.pen.ellipse(self._box(x, y, radius, radius), fill=self._toned[colour])
+        self.pen.ellipse(self._box(x, y, radius, radius), fill=self._tone(colour))
 
-    def oval(self, colour: Colour, x: float, y: float, radius_x: float, radius_y: float) -> None:
-        """A filled ellipse with upright axes."""
-        self.pen.ellipse(self._box(x, y, radius_x, radius_y), fill=self._toned[colour])
+    def oval(self, colour: Colour, x: float, y: float, rx: float, ry: float) -> None:
+        self.pen.ellipse(self._box(x, y, rx, ry), fill=self._tone(colour))
 
-    def ring(self, colour: Colour, x: float, y: float, radius_x: float, radius_y: float, width: float) -> None:
+    def ring(self, colour: Colour, x: float, y: float, rx: float, ry: float, width: float) -> None:
         """The outline of an ellipse."""
-        box = self._box(x, y, radius_x, radius_y)
-        self.pen.ellipse(box, outline=self._toned[colour], width=self._width_px(width))
+        self.pen.ellipse(self._box(x, y, rx, ry), outline=self._tone(colour), width=self._width_px(width))
 
-    def arc(
-        self, colour: Colour, x: float, y: float, radius_x: float, radius_y: float, width: float, *angles: float
-    ) -> None:
+    def arc(self, colour: Colour, x: float, y: float, rx: float, ry: float, width: float, *angles: float) -> None:
         """Part of the outline of an ellipse, between two angles."""
-        box = self._box(x, y, radius_x, radius_y)
-        start, end = angles
-        self.pen.arc(box, start, end, fill=self._toned[colour], width=self._width_px(width))
+        self.pen.arc(self._box(x, y, rx, ry), *angles, fill=self._tone(colour), width=self._width_px(width))
 
-    def pie(
-        self, colour: Colour, x: float, y: float, radius_x: float, radius_y: float, start: float, end: float
-    ) -> None:
+    def pie(self, colour: Colour, x: float, y: float, rx: float, ry: float, start: float, end: float) -> None:
         """A filled slice of an ellipse."""
-        self.pen.pieslice(self._box(x, y, radius_x, radius_y), start, end, fill=self._toned[colour])
+        self.pen.pieslice(self._box(x, y, rx, ry), start, end, fill=self._tone(colour))
 
-    def chord(
-        self, colour: Colour, x: float, y: float, radius_x: float, radius_y: float, start: float, end: float
-    ) -> None:
+    def chord(self, colour: Colour, x: float, y: float, rx: float, ry: float, start: float, end: float) -> None:
         """The part of a filled ellipse between an arc and its chord."""
-        self.pen.chord(self._box(x, y, radius_x, radius_y), start, end, fill=self._toned[colour])
+        self.pen.chord(self._box(x, y, rx, ry), start, end, fill=self._tone(colour))
 
     def poly(self, colour: Colour, points: Sequence[Point]) -> None:
         scale = self.scale
-        self.pen.polygon([(x * scale, y * scale) for x, y in points], fill=self._toned[colour])
+        self.pen.polygon([(x * scale, y * scale) for x, y in points], fill=self._tone(colour))
 
     def star(self, colour: Colour, x: float, y: float, outer: float, inner: float) -> None:
         """A star with four spikes."""
@@ -153,12 +126,12 @@ class Canvas:
     def line(self, colour: Colour, points: Sequence[Point], width: float) -> None:
         scale = self.scale
         placed = [(x * scale, y * scale) for x, y in points]
-        self.pen.line(placed, fill=self._toned[colour], width=self._width_px(width), joint="curve")
+        self.pen.line(placed, fill=self._tone(colour), width=self._width_px(width), joint="curve")
 
     def stroke(self, colour: Colour, points: Sequence[Point], width: float) -> None:
         """A line with a disc on every corner, so that its ends are round."""
         self.line(colour, points, width)
-        fill, scale = self._toned[colour], self.scale
+        fill, scale = self._tone(colour), self.scale
         radius = width * scale / 2
         for x, y in points:
             x, y = x * scale, y * scale
@@ -168,7 +141,7 @@ class Canvas:
         """A vertical run from one colour to another over the whole width."""
         steps = 16
         strip = Image.new("RGB", (1, steps))
-        strip.putdata([self._toned[mix(top, bottom, step / (steps - 1))] for step in range(steps)])
+        strip.putdata([self._tone(mix(top, bottom, step / (steps - 1))) for step in range(steps)])
         first, last = round(y0 * self.scale), round(y1 * self.scale)
         strip = strip.resize((1, last - first), Image.Resampling.BILINEAR)
         self.image.paste(strip.resize((self.image.width, last - first), Image.Resampling.NEAREST), (0, first))
@@ -177,7 +150,15 @@ class Canvas:
         """A see-through sheet of colour between two heights."""
         box = (0, round(y0 * self.scale), self.image.width, round(y1 * self.scale))
         part = self.image.crop(box)
-        self.image.paste(Image.blend(part, Image.new("RGB", part.size, self._toned[colour]), share), box)
+        self.image.paste(Image.blend(part, Image.new("RGB", part.size, self._tone(colour)), share), box)
+
+
+def _toned(m: tuple[float, ...], colour: Colour) -> Colour:
+    """A colour under a tone, whose matrix is `m`."""
+    r, g, b = colour
+    values = [m[i] * r + m[i + 1] * g + m[i + 2] * b + m[i + 3] for i in (0, 4, 8)]
+    red, green, blue = (max(0, min(255, round(value))) for value in values)
+    return red, green, blue
 
 
 @functools.lru_cache(maxsize=1024)

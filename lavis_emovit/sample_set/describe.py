@@ -49,11 +49,8 @@ def _opening(scene: SketchScene, rng: random.Random) -> str:
 
 
 def _face(scene: SketchScene, rng: random.Random) -> str:
-    facts = [
-        f"the mouth is {_words(scene, 'mouth')}",
-        f"the eyes are {_words(scene, 'eyes')}",
-        f"the brows are {_words(scene, 'brows')}",
-    ]
+    verbs = {"mouth": "is", "eyes": "are", "brows": "are"}
+    facts = [f"the {part} {verb} {_words(scene, part)}" for part, verb in verbs.items()]
     rng.shuffle(facts)
     tears = " There are tears under the eyes." if scene.tears == "yes" else ""
     return _capitalised(f"{facts[0]}, {facts[1]} and {facts[2]}.{tears}")
@@ -62,11 +59,11 @@ def _face(scene: SketchScene, rng: random.Random) -> str:
 def _objects(scene: SketchScene, rng: random.Random) -> str:
     things = _words(scene, "object")
     verb = "is" if things.startswith(("a ", "an ")) else "are"
-    if scene.second_object != "none":
+    alone = scene.second_object == "none"
+    if not alone:
         things = f"{things} and {FACTS['object'][scene.second_object]['words']}"
-        return rng.choice((f"There {verb} {things}.", f"One can see {things}."))
-    sentences = (f"There {verb} {things}.", f"One can see {things}.", f"{_capitalised(things)} {verb} in the picture.")
-    return rng.choice(sentences)
+    sentences = [f"There {verb} {things}.", f"One can see {things}."]
+    return rng.choice([*sentences, f"{_capitalised(things)} {verb} in the picture."] if alone else sentences)
 
 
 def _air(scene: SketchScene, rng: random.Random) -> str:

@@ -10,7 +10,7 @@ from lavis_emovit.sample_set.canvas import TINTS, Canvas
 from lavis_emovit.sample_set.drawing import DrawingFile, Frame
 from lavis_emovit.sample_set.person import draw_person, draw_tiny_person
 from lavis_emovit.sample_set.scene import INDOOR_PLACES, SketchScene
-from lavis_emovit.sample_set.scenery import draw_front, draw_place, draw_sky
+from lavis_emovit.sample_set.scenery import AIR, PLACES
 from lavis_emovit.sample_set.vocabulary import FACTS
 
 # Mean lightness of the background (0..255). Persons and objects follow it less (gain and lift): they must be visible in
@@ -36,8 +36,13 @@ def render(scene: SketchScene, size_px: int = 192) -> Image.Image:
     free_x = 100 - person_x if scene.view in ("close", "whole") else (22 if scene.person_left else 78)
 
     if scene.place not in INDOOR_PLACES:
-        draw_sky(whole.at(free_x, 0), scene.air, scene.brightness)
-    draw_place(whole, scene.place)
+        # Single large things such as the moon are drawn around the origin of the frame.
+        back = whole.at(free_x, 0)
+        back.draw(AIR.part(FACTS["air"][scene.air].get("sky", "dark" if scene.brightness == "dark" else "blue")))
+        back.draw(AIR.drawing("air", scene.air, "back"))
+        if scene.air == "none" and scene.brightness == "bright":
+            back.draw(AIR.part("sun"))
+    whole.draw(PLACES.drawing("place", scene.place))
     background_cast, foreground_cast = _CAST[scene.saturation]
     tint, saturation = TINTS[scene.colour], _SATURATION[scene.saturation]
     mean_luma = _BACKGROUND_LUMA[scene.brightness] * _LUMA_OF_COLOUR.get(scene.colour, 1.0)
@@ -52,7 +57,7 @@ def render(scene: SketchScene, size_px: int = 192) -> Image.Image:
         draw_person(whole.at(person_x, 47, 29), scene)
     elif scene.view == "whole":
         draw_person(whole.at(person_x, 26, 16), scene)
-    draw_front(whole, scene.air)
+    whole.draw(AIR.drawing("air", scene.air, "front"))
     return canvas.image.reduce(_SUPERSAMPLING)
 
 

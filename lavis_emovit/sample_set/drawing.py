@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -156,28 +156,25 @@ class Call(Item):
         self.function(frame, *map(frame.colour, self.colours), *map(frame.number, self.numbers))
 
 
+@dataclass
 class Frame:
     """Coordinates on a canvas: the origin is (x, y), the unit is `size`, and x may run from right to left.
 
     `colours` are those that drawings name but data files do not define, and `parent` is the frame around this one.
     """
 
-    def __init__(
-        self,
-        canvas: Canvas,
-        rng: random.Random,
-        x: float = 0.0,
-        y: float = 0.0,
-        size: float = 1.0,
-        mirrored: bool = False,
-        colours: Mapping[str, Colour] | None = None,
-        parent: Frame | None = None,
-    ):
-        self.canvas, self.rng, self.x, self.y, self.size, self.mirrored = canvas, rng, x, y, size, mirrored
-        self.step = -size if mirrored else size
-        self.colours = colours or {}
-        self.parent = parent
-        self.is_whole = parent is None and x == y == 0 and size == 1 and not mirrored
+    canvas: Canvas
+    rng: random.Random
+    x: float = 0.0
+    y: float = 0.0
+    size: float = 1.0
+    mirrored: bool = False
+    colours: Mapping[str, Colour] = field(default_factory=dict)
+    parent: Frame | None = None
+
+    def __post_init__(self) -> None:
+        self.step = -self.size if self.mirrored else self.size
+        self.is_whole = self.parent is None and self.x == self.y == 0 and self.size == 1 and not self.mirrored
 
     def at(self, x: float, y: float, size: float = 1.0) -> Frame:
         """A frame around a point of the canvas."""
@@ -217,27 +214,21 @@ class DrawingFile:
     def __init__(self, name: str, *functions: Callable[..., None]):
         self.name = name
         self._functions = {function.__name__: function for function in functions}
-        self._drawings: dict[tuple[str, str, str], Drawing] = {}
-        self._parts: dict[tuple[str, Colour | None], Drawing] = {}
 
+    # The caches below keep a file for as long as the program runs, which is how long there are files.
+    @functools.cache  # noqa: B019
     def part(self, name: str, it: Colour | None = None) -> Drawing:
         """A drawing among the `parts` of the file, with a colour for `it`."""
-        found = self._parts.get((name, it))
-        if found is None:
-            data = read_data(self.name)
-            palette = _palette(data) if it is None else {**_palette(data), "it": it}
-            found = self._parts[name, it] = self._read(data["parts"][name], palette)
-        return found
+        data = read_data(self.name)
+        palette = _palette(data) if it is None else {**_palette(data), "it": it}
+        return self._read(data["parts"][name], palette)
 
+    @functools.cache  # noqa: B019
     def drawing(self, fact: str, value: str, key: str = "drawing") -> Drawing:
         """The drawing under `key` of a value of a fact, empty where it has none."""
-        found = self._drawings.get((fact, value, key))
-        if found is None:
-            data = read_data(self.name)
-            entry = data[fact][value]
-            palette = {**_palette(data), **_palette(entry)}
-            found = self._drawings[fact, value, key] = self._read(entry.get(key, ()), palette)
-        return found
+        data = read_data(self.name)
+        entry = data[fact][value]
+        return self._read(entry.get(key, ()), {**_palette(data), **_palette(entry)})
 
     def _read(self, content: Any, palette: Mapping[str, Colour]) -> Drawing:
         items = [content] if isinstance(content, (str, dict)) else content
@@ -257,7 +248,7 @@ class DrawingFile:
             colours = [read_colour(text, palette) for text in item.get("it", "").split()] or [None] * len(spots)
             for by, it in zip(spots, colours):
                 drawing = self._read(item["draw"], {**palette, "it": it} if it else palette)
-                yield from (drawn.moved(partial(_shifted, by=by)) for drawn in drawing)
+                yield from (drawn.moved(functools.partial(_shifted, by=by)) for drawn in drawing)
         elif "at_random" in item:
             size, times = read_number(str(item.get("size", 1))), item.get("times", 1)
             yield Group(self._read(item["draw"], palette), read_spot(item["at_random"]), size, times)

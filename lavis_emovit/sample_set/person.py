@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 from lavis_emovit.sample_set.canvas import Canvas, Colour, mix, shade
 from lavis_emovit.sample_set.drawing import DrawingFile, Frame, read_colour, read_spot
 from lavis_emovit.sample_set.scene import SketchScene
@@ -70,15 +68,11 @@ def draw_tiny_person(canvas: Canvas, scene: SketchScene, x: float, y: float, hei
 
 def _colours_of(scene: SketchScene) -> dict[str, Colour]:
     """The colours that the drawings of this person name."""
-    skin = SKINS[scene.look % len(SKINS)]
-    hair = HAIRS[(scene.look >> 8) % len(HAIRS)]
     # Faces flush, turn pale or turn green with their expression, as in cartoons.
     flush, share = FACTS["expression"][scene.expression].get("flush", ("0/0/0", 0.0))
-    skin = mix(skin, read_colour(flush, {}), share)
-    if scene.who == "clown":
-        skin = (250, 244, 240)
-    elif scene.who == "old person":
-        hair = (206, 206, 210)
+    skin = mix(SKINS[scene.look % len(SKINS)], read_colour(flush, {}), share)
+    skin = (250, 244, 240) if scene.who == "clown" else skin
+    hair = (206, 206, 210) if scene.who == "old person" else HAIRS[(scene.look >> 8) % len(HAIRS)]
     return {
         "skin": skin,
         "hair": hair,
@@ -90,16 +84,10 @@ def _colours_of(scene: SketchScene) -> dict[str, Colour]:
     }
 
 
-@functools.cache
-def _pose(action: str, joints: str) -> list[tuple[float, float]]:
-    """The left and the right joint in units of the head's radius; missing joints are those of `standing`."""
-    pose = {**FACTS["action"]["standing"]["pose"], **FACTS["action"][action]["pose"]}
-    return [read_spot(text)[:2] for text in pose[joints].split()]
-
-
 def _joints(body: Frame, action: str, joints: str) -> list[tuple[float, float]]:
-    """The left and the right joint on the canvas."""
-    return [(body.x + x * body.size, body.y + y * body.size) for x, y in _pose(action, joints)]
+    """The left and the right joint on the canvas; missing joints are those of `standing`."""
+    pose = {**FACTS["action"]["standing"]["pose"], **FACTS["action"][action]["pose"]}
+    return [(body.x + x * body.size, body.y + y * body.size) for x, y, _ in map(read_spot, pose[joints].split())]
 
 
 def _draw_legs(body: Frame, action: str) -> None:

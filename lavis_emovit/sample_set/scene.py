@@ -81,8 +81,7 @@ def emotion_scores(facts: dict[str, str]) -> dict[str, float]:
 
 def emotion_of(facts: dict[str, str]) -> str:
     """The emotion with the largest score; the first in alphabetical order if two are equal."""
-    scores = emotion_scores(facts)
-    return max(EMOTIONS, key=lambda emotion: scores[emotion])
+    return max(EMOTIONS, key=emotion_scores(facts).__getitem__)
 
 
 def sample_scene(rng: random.Random, emotion: str | None = None) -> SketchScene:
@@ -146,12 +145,11 @@ def _sample_face(rng: random.Random, wanted: str, action: str) -> dict[str, str]
     tears = expression == "sad" and rng.random() < 0.6
     # Hands that wipe the eyes hide them, so the eyes are closed where the expression allows it.
     wiped = action == "wiping eyes" and "closed" in shapes["eyes"]
-    eyes = "closed" if wiped else rng.choice(shapes["eyes"])
     return {
         "expression": expression,
+        "eyes": "closed" if wiped else rng.choice(shapes["eyes"]),
         "mouth": _sample_cue(rng, "mouth", shapes["mouths"], wanted),
         "brows": rng.choice(shapes["brows"]),
-        "eyes": eyes,
         "tears": "yes" if tears else "no",
     }
 
@@ -164,10 +162,6 @@ def _sample_cue(rng: random.Random, cue: str, values: Sequence[str], wanted: str
 @functools.lru_cache(maxsize=4096)
 def _chances(cue: str, values: tuple[str, ...], wanted: str) -> list[float]:
     """Cumulative weights of the values, for `random.choices`."""
-    entries, weights = FACTS[cue], CUE_WEIGHTS[cue]
-    return list(
-        itertools.accumulate(
-            entries[value].get("common", 1.0) * math.exp(SHARPNESS * weights[value].get(wanted, 0.0))
-            for value in values
-        )
-    )
+    common = [FACTS[cue][value].get("common", 1.0) for value in values]
+    weights = [CUE_WEIGHTS[cue][value].get(wanted, 0.0) for value in values]
+    return list(itertools.accumulate(c * math.exp(SHARPNESS * weight) for c, weight in zip(common, weights)))

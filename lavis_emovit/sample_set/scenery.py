@@ -1,4 +1,4 @@
-"""Draws places and what is in the air, with functions for things that lines of data cannot draw."""
+"""Drawings of places and of what is in the air, with functions for things that lines of data cannot draw."""
 
 from __future__ import annotations
 
@@ -6,30 +6,10 @@ import math
 
 from lavis_emovit.sample_set.canvas import Colour, mix, shade
 from lavis_emovit.sample_set.drawing import DrawingFile, Frame
-from lavis_emovit.sample_set.vocabulary import FACTS
 
 _BRIGHT: tuple[Colour, ...] = (
     (240, 60, 70), (60, 130, 240), (250, 210, 50), (70, 190, 90), (190, 80, 220), (250, 140, 40),
 )  # fmt: skip
-
-
-def draw_place(frame: Frame, place: str) -> None:
-    """Fill the image with an indoor place, or draw an outdoor one before the sky."""
-    frame.draw(PLACES.drawing("place", place))
-
-
-def draw_sky(frame: Frame, air: str, brightness: str) -> None:
-    """The sky of an outdoor place. Single large things such as the moon are drawn around the origin of the frame."""
-    sky = FACTS["air"][air].get("sky", "dark" if brightness == "dark" else "blue")
-    frame.draw(AIR.part(sky))
-    frame.draw(AIR.drawing("air", air, "back"))
-    if air == "none" and brightness == "bright":
-        frame.draw(AIR.part("sun"))
-
-
-def draw_front(frame: Frame, air: str) -> None:
-    """Falling, flying and drifting things in front of everything."""
-    frame.draw(AIR.drawing("air", air, "front"))
 
 
 def ground(frame: Frame, colour: Colour, top: float) -> None:
@@ -98,9 +78,8 @@ def rows_of_people(frame: Frame) -> None:
 
 def breaking_wave(frame: Frame) -> None:
     """A high curling wave with foam, from the left or from the right."""
-    flip = frame.rng.random() < 0.5
-    side = Frame(frame.canvas, frame.rng, 100.0, mirrored=True) if flip else frame
-    side.draw(PLACES.part("breaker"))
+    flipped = Frame(frame.canvas, frame.rng, 100.0, mirrored=True)
+    (flipped if frame.rng.random() < 0.5 else frame).draw(PLACES.part("breaker"))
 
 
 def scattered_waste(frame: Frame) -> None:

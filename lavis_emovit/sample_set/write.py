@@ -8,7 +8,7 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,12 @@ def write_sketch(
         logger.info("keeping the sample set in %s", root)
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale(root)
-    unfinished = Path(tempfile.mkdtemp(prefix=_unfinished_prefix(root), dir=root.parent))
+    prefix = f".{root.name}.unfinished-"
+    # Killed processes leave such folders; recent ones may belong to a running process.
+    for folder in root.parent.glob(f"{prefix}*"):
+        if time.time() - folder.stat().st_mtime > _STALE_AFTER_S:
+            shutil.rmtree(folder, ignore_errors=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=prefix, dir=root.parent))
     try:
         unfinished.chmod(0o755)
         _write_all(unfinished, settings, progress)
@@ -184,41 +188,26 @@ def _splits_of(label: str, count: int, seed: int) -> list[str]:
 def _info() -> dict[str, dict[str, dict[str, Any]]]:
     """The content of `info.json`: for each attribute the values that can occur, numbered as in EmoSet."""
     tenths = [step / 10 for step in range(11)]
-    return {
-        "emotion": _numbered(list(_EMOSET_EMOTIONS)),
-        "brightness": _numbered(tenths),
-        "colorfulness": _numbered(tenths),
-        "scene": _numbered(sorted(place for place in FACTS["place"] if place != "none")),
-        "object": _numbered(_emoset_names("object")),
-        "facial_expression": _numbered([expression for expression in FACTS["expression"] if expression != "none"]),
-        "human_action": _numbered(_emoset_names("action")),
+    values: dict[str, Sequence[Any]] = {
+        "emotion": _EMOSET_EMOTIONS,
+        "brightness": tenths,
+        "colorfulness": tenths,
+        "scene": sorted(place for place in FACTS["place"] if place != "none"),
+        "object": sorted({entry["emoset"] for entry in FACTS["object"].values() if "emoset" in entry}),
+        "facial_expression": [expression for expression in FACTS["expression"] if expression != "none"],
+        "human_action": sorted({entry["emoset"] for entry in FACTS["action"].values() if "emoset" in entry}),
     }
-
-
-def _emoset_names(fact: str) -> list[str]:
-    return sorted({entry["emoset"] for entry in FACTS[fact].values() if "emoset" in entry})
-
-
-def _numbered(values: list[Any]) -> dict[str, dict[str, Any]]:
     return {
-        "label2idx": {str(value): index for index, value in enumerate(values)},
-        "idx2label": {str(index): value for index, value in enumerate(values)},
+        attribute: {
+            "label2idx": {str(value): index for index, value in enumerate(found)},
+            "idx2label": {str(index): value for index, value in enumerate(found)},
+        }
+        for attribute, found in values.items()
     }
 
 
 def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8", newline="\n")
-
-
-def _unfinished_prefix(root: Path) -> str:
-    return f".{root.name}.unfinished-"
-
-
-def _remove_stale(root: Path) -> None:
-    """Remove folders that killed processes left next to `root`; recent ones may belong to a running process."""
-    for folder in root.parent.glob(f"{_unfinished_prefix(root)}*"):
-        if time.time() - folder.stat().st_mtime > _STALE_AFTER_S:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _move_into_place(unfinished: Path, root: Path, settings: dict[str, Any]) -> None:

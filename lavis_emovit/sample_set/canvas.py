@@ -103,7 +103,8 @@ class Canvas:
 
     def arc(self, colour: Colour, x: float, y: float, rx: float, ry: float, width: float, *angles: float) -> None:
         """Part of the outline of an ellipse, between two angles."""
-        self.pen.arc(self._box(x, y, rx, ry), *angles, fill=self._tone(colour), width=self._width_px(width))
+        start, end = angles
+        self.pen.arc(self._box(x, y, rx, ry), start, end, fill=self._tone(colour), width=self._width_px(width))
 
     def pie(self, colour: Colour, x: float, y: float, rx: float, ry: float, start: float, end: float) -> None:
         """A filled slice of an ellipse."""

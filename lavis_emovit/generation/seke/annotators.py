@@ -19,7 +19,6 @@ from lavis_emovit.generation.seke.levels import Case, Levels, schema_of
 from lavis_emovit.generation.seke.settings import SekeSettings
 
 _OUTPUT_TOKENS = 60
-_BAD_PICTURE = "bad_picture"
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Reply:
 
 class Annotator(Protocol):
     name: str  # name in the trail
-    kind: Literal["model", "prior"]  # `model` or `prior`
+    kind: Literal["model", "prior"]
     prompts: str  # names and hashes of the prompts, if any
     stopped: str | None  # why it no longer answers (a budget, a fault), or None
     under_way: int
@@ -85,16 +84,15 @@ class ChatAnnotator:
         prompt = load_prompt(f"seke_{name}", file=Path(custom) if custom else None)
         return ChatWriter(chat, prompt, f"seke_{name}", None, self._job.image_root, ())
 
-    def _request(self, question: Question) -> ChatRequest:
-        is_review = question.proposal is not None
-        schema = review_schema(question.case) if is_review else schema_of(question.case)
-        writer = replace(self._review if is_review else self._answers, schema=schema)
-        return writer.request(question.case.record, sample=question.sample, more=question.text)
-
     def ask(self, label: str, questions: Sequence[Question]) -> list[Reply | None]:
-        """Replies are matched by record and sample, so one call must not repeat a question."""
-        items = list(questions)
+        """All questions must be reviews, or none. Replies are matched by record and sample, so none may repeat."""
+        is_review = any(question.proposal is not None for question in questions)
+        writer, schema = (self._review, review_schema) if is_review else (self._answers, schema_of)
         replies: dict[tuple[str, int], Reply] = {}
+
+        def request(question: Question) -> ChatRequest:
+            writer_of_case = replace(writer, schema=schema(question.case))
+            return writer_of_case.request(question.case.record, sample=question.sample, more=question.text)
 
         def on_row(row: dict[str, Any], progress: RunProgress) -> None:
             status = row["status"]
@@ -102,16 +100,14 @@ class ChatAnnotator:
             key = (row["about"]["record"], row["sample"])
             replies[key] = Reply(text, status if status != "ok" or text else "empty", row["request"])
 
-        requests = Requests(items, self._request)
-        is_review = bool(items) and items[0].proposal is not None
-        writer = self._review if is_review else self._answers
+        requests = Requests(questions, request)
         progress = self._job.send(label, writer, requests, output_tokens=_OUTPUT_TOKENS, on_row=on_row)
         self._has_replied |= progress.done > 0
         self.stopped = progress.stopped or (None if self._has_replied else progress.nothing_answered())
         self.under_way += progress.in_flight
-        for number in requests.problems:
-            replies[items[number].case.record.id, items[number].sample] = Reply(None, _BAD_PICTURE)
-        return [replies.get((item.case.record.id, item.sample)) for item in items]
+        keys = [(question.case.record.id, question.sample) for question in questions]
+        replies |= {keys[number]: Reply(None, "bad_picture") for number in requests.problems}
+        return [replies.get(key) for key in keys]
 
 
 class PriorAnnotator:
@@ -136,20 +132,18 @@ class PriorAnnotator:
 
     def guess(self, case: Case) -> Levels | None:
         """The usual values of the missing levels, or None if the known levels suggest no expression."""
-        priors = self._priors
         expression = case.known.expression if case.known.expression is not None else self._expression(case)
-        if expression is None or expression not in priors.expressions:
+        if expression is None or expression not in self._priors.expressions:
             return None
-        valence, arousal = priors.region(expression).center()
-        shares = priors.unit_shares(expression, case.units)
-        return Levels(expression, valence, arousal, {unit: share >= 0.5 for unit, share in shares.items()})
+        shares = self._priors.unit_shares(expression, case.units)
+        units = {unit: share >= 0.5 for unit, share in shares.items()}
+        return Levels(expression, *self._priors.region(expression).center(), units)
 
     def _expression(self, case: Case) -> str | None:
-        known = case.known
-        inside = None
+        known, inside = case.known, None
         if known.valence is not None and known.arousal is not None:
-            inside = self._priors.expressions_of_point(known.valence, known.arousal)
-            inside = [name for name in inside if name in case.classes]
+            near = self._priors.expressions_of_point(known.valence, known.arousal)
+            inside = [name for name in near if name in case.classes]
         if known.units:
             scored = self._priors.expressions_of_units(known.active(), known.units)
             fitting = [name for name, _ in scored if name in case.classes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from lavis_emovit.chat.json_text import find_json
@@ -24,16 +25,14 @@ class Outcome:
 
     case: Case
     answers: list[Levels] = field(default_factory=list)
-    # Every answer, readable or not: sample, status, request, levels.
-    attempts: list[dict[str, Any]] = field(default_factory=list)
+    attempts: list[dict[str, Any]] = field(default_factory=list)  # every answer, readable or not
     estimate: Estimate | None = None  # combination of the answers; None without any
     findings: list[Finding] = field(default_factory=list)  # contradictions before the review
     review: dict[str, Any] = field(default_factory=dict)  # content of the review; empty without one
     levels: Levels = field(default_factory=Levels)  # the kept levels
     # Missing level -> `kept`, `corrected` or `discarded`; empty without an estimate.
     verdicts: dict[LevelName, str] = field(default_factory=dict)
-    # Level -> why it was discarded (`uncertain`, `rules`, `review`).
-    reasons: dict[LevelName, str] = field(default_factory=dict)
+    reasons: dict[LevelName, str] = field(default_factory=dict)  # why discarded: `uncertain`, `rules`, `review`
     num_calls: int = 0  # number of answers and reviews
     is_complete: bool = True  # False if the run stopped before the face was finished; the next run resumes it
 
@@ -80,8 +79,7 @@ def _add_answer(outcome: Outcome, sample: int, reply: Reply | None) -> None:
         return
     outcome.num_calls += 1
     attempt: dict[str, Any] = {"sample": sample, "status": reply.status}
-    if reply.request is not None:
-        attempt["request"] = reply.request
+    attempt |= {"request": reply.request} if reply.request is not None else {}
     if reply.text is not None:
         answer = read_answer(reply.text, outcome.case)
         if isinstance(answer, str):
@@ -105,16 +103,13 @@ def _verify(
         if settings.prior:
             outcome.findings = contradictions(outcome.case.known, outcome.levels, priors, settings)
         doubts = outcome.estimate.above(settings.enough)
-        is_due = settings.verification == "always" or (
-            settings.verification == "doubtful" and bool(outcome.findings or doubts)
-        )
+        is_due = {"always": True, "doubtful": bool(outcome.findings or doubts)}.get(settings.verification, False)
         if annotator.kind == "model" and is_due:
             text = review_text(outcome.case, outcome.levels, outcome.findings, doubts, priors, settings.prior)
             to_review.append((outcome, Question(outcome.case, text, proposal=outcome.levels)))
-    replies: list[Reply | None] = [None] * len(to_review)
-    if to_review and not annotator.stopped:
-        replies = annotator.ask(f"{label}, review", [question for _, question in to_review])
-    for (outcome, _), reply in zip(to_review, replies):
+    can_ask = to_review and not annotator.stopped
+    replies = annotator.ask(f"{label}, review", [question for _, question in to_review]) if can_ask else []
+    for (outcome, _), reply in zip_longest(to_review, replies):
         _apply_review(outcome, reply)
     for outcome in outcomes:
         _discard(outcome, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors
 from lavis_emovit.emotion.questions import AFFECT_QUESTIONS, REASONING_QUESTIONS, UNITS_QUESTIONS
@@ -24,9 +25,7 @@ def write_instructions(
     rng = random.Random(f"seke/{seed}/{record.id}")
     found: list[Instruction] = []
 
-    def add(
-        name: str, level: str, kind: InstructionKind, questions: tuple[str, ...], answer: str, **words: str
-    ) -> None:
+    def add(name: str, level: str, kind: InstructionKind, questions: Sequence[str], answer: str, **words: str) -> None:
         number = rng.randrange(len(questions))
         provenance = f"seke:{name}/{number + 1} {origin(record, level)}"
         question = questions[number].format(**words)
@@ -46,8 +45,7 @@ def write_instructions(
         answer = ", ".join(f"AU{unit} ({priors.units[unit]})" for unit in active) + "." if active else "None of them."
         listed = ", ".join(f"AU{unit} ({priors.units[unit]})" for unit in coded)
         add("units", "units", "conversation", UNITS_QUESTIONS, answer, units=listed)
-        reasons = _reasoning(levels, coded, active, priors, settings)
-        if reasons is not None:
+        if (reasons := _reasoning(levels, coded, active, priors, settings)) is not None:
             add("reasoning", "units", "reasoning", REASONING_QUESTIONS, reasons)
     return found
 
@@ -66,14 +64,11 @@ def _reasoning(
     expression = levels.expression
     if expression is None or expression not in priors.expressions:
         return None
-    found = contradictions(Levels(), levels, priors, settings)
-    if any(finding.rule == "prototype" for finding in found):
+    if any(finding.rule == "prototype" for finding in contradictions(Levels(), levels, priors, settings)):
         return None
-    sentences = []
-    if active:
-        sentences.append(f"Active are {_listed([f'the {priors.units[unit]} (AU{unit})' for unit in active])}.")
-    else:
-        sentences.append("No action unit is active; the face is at rest.")
+    names = [f"the {priors.units[unit]} (AU{unit})" for unit in active]
+    listed = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+    sentences = [f"Active are {listed}." if active else "No action unit is active; the face is at rest."]
     prototypes = [[unit for unit in item.units if unit in coded] for item in priors.expressions[expression].prototypes]
     best = max(prototypes, key=lambda units: 2 * len(set(units) & set(active)) / max(1, len(units) + len(active)))
     seen = [unit for unit in best if unit in active]
@@ -87,19 +82,12 @@ def _reasoning(
     elif active:
         sentences.append("They are too slight for any expression.")
     if levels.valence is not None and levels.arousal is not None:
-        region = priors.region(expression)
-        inside = not region.distance(levels.valence, levels.arousal)
-        where = "lie where" if inside else "lie outside of where"
-        sentences.append(
-            f"A valence of {levels.valence:.2f} and an arousal of {levels.arousal:.2f} {where} {expression} mostly is."
-        )
+        is_outside = priors.region(expression).distance(levels.valence, levels.arousal)
+        where = f"lie {'outside of ' if is_outside else ''}where {expression} mostly is"
+        sentences.append(f"A valence of {levels.valence:.2f} and an arousal of {levels.arousal:.2f} {where}.")
     sentences.append(f"The expression is {expression}.")
     return " ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)
 
 
 def _sum(units: list[int]) -> str:
     return "+".join(f"AU{unit}" for unit in units)
-
-
-def _listed(items: list[str]) -> str:
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

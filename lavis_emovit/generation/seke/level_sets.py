@@ -56,7 +56,14 @@ def level_set(
     totals = Counter(name for _, names in found for name in names)
     limit = min([*([per_class] if per_class is not None else []), *(totals.values() if balanced else [])], default=None)
     chosen = {record.id for record, _ in found} if limit is None else _draw(found, totals, limit, f"{level}/{seed}")
-    return [_with_questions(record, level, settings, priors, seed) for record, _ in found if record.id in chosen]
+    tested = []
+    for record, _ in found:
+        if record.id in chosen:
+            bare = record.model_copy(update={"instructions": []})
+            written = write_instructions(bare, priors, settings, seed=seed)
+            kept = [item for item in written if item.provenance.startswith(f"seke:{level}/")]
+            tested.append(bare.model_copy(update={"instructions": kept}))
+    return tested
 
 
 def count_classes(records: Sequence[EmotionRecord], level: LevelName, active_from: float) -> dict[str, int]:
@@ -78,12 +85,3 @@ def _draw(found: Sequence[tuple[EmotionRecord, list[str]]], totals: Counter[str]
                 chosen.add(record.id)
                 counts.update(names)
     return chosen
-
-
-def _with_questions(
-    record: EmotionRecord, level: LevelName, settings: SekeSettings, priors: FacialPriors, seed: int
-) -> EmotionRecord:
-    bare = record.model_copy(update={"instructions": []})
-    prefix = f"seke:{level}/"
-    written = write_instructions(bare, priors, settings, seed=seed)
-    return bare.model_copy(update={"instructions": [item for item in written if item.provenance.startswith(prefix)]})

@@ -25,8 +25,7 @@ class Levels:
 
     # A label of `expressions8`. Labels by people without a counterpart there stay unchanged.
     expression: str | None = None
-    # valence, arousal: in [-1, 1].
-    valence: float | None = None
+    valence: float | None = None  # in [-1, 1], as arousal
     arousal: float | None = None
     units: Mapping[int, bool] = field(default_factory=dict)  # action unit -> active or not
 
@@ -122,22 +121,21 @@ def _expression(record: EmotionRecord) -> str | None:
             f"record '{record.id}': label set '{record.label_set}' has no facial expressions. This step needs faces "
             f"with a label set of {', '.join(sorted(names))}."
         )
-    return _canonical(record.emotion) or record.emotion
+    return label_in(EXPRESSIONS8.name, record.emotion) or record.emotion
 
 
-def _canonical(label: str) -> str | None:
+def label_in(label_set: str, label: str) -> str | None:
+    """The spelling of a label in a set, such as `happy` for happiness; None if it is not there."""
     try:
-        return EXPRESSIONS8.canonical(label)
+        return get_label_set(label_set).canonical(label)
     except DataError:
         return None
 
 
 def _classes(record: EmotionRecord) -> tuple[str, ...]:
     """The labels of the record's label set if all of them are expressions, else all eight."""
-    if record.label_set is None:
-        return EXPRESSIONS8.labels
-    labels = [_canonical(label) for label in get_label_set(record.label_set).labels]
-    found = tuple(label for label in labels if label is not None)
+    labels = get_label_set(record.label_set or EXPRESSIONS8.name).labels
+    found = tuple(name for label in labels if (name := label_in(EXPRESSIONS8.name, label)) is not None)
     return found if len(found) == len(labels) else EXPRESSIONS8.labels
 
 
@@ -159,9 +157,7 @@ def read_answer(text: str, case: Case) -> Levels | str:
     the case.
     """
     value = find_json(text)
-    if not isinstance(value, dict):
-        return "not a JSON object"
-    return read_levels(value, case, case.wanted)
+    return read_levels(value, case, case.wanted) if isinstance(value, dict) else "not a JSON object"
 
 
 def read_levels(value: Mapping[str, Any], case: Case, wanted: tuple[LevelName, ...] | list[LevelName]) -> Levels | str:
@@ -171,7 +167,7 @@ def read_levels(value: Mapping[str, Any], case: Case, wanted: tuple[LevelName, .
     units: dict[int, bool] = {}
     if "expression" in wanted:
         given = value.get("expression")
-        expression = _canonical(given) if isinstance(given, str) else None
+        expression = label_in(EXPRESSIONS8.name, given) if isinstance(given, str) else None
         if expression not in case.classes:
             return f"expression {given!r} is none of {', '.join(case.classes)}"
     if "affect" in wanted:
@@ -190,5 +186,5 @@ def read_levels(value: Mapping[str, Any], case: Case, wanted: tuple[LevelName, .
         if len(set(listed)) != len(listed) or set(listed) - set(case.units):
             return f"units {listed} are not different ones out of {list(case.units)}"
         units = {unit: unit in listed for unit in case.units}
-    valence, arousal = point if point else (None, None)
+    valence, arousal = point or (None, None)
     return Levels(expression, valence, arousal, units)

@@ -37,8 +37,7 @@ def ccc(pairs: Sequence[Pair]) -> float | None:
         concordance([getattr(pair.truth, name) for pair in kept], [getattr(pair.levels, name) for pair in kept])
         for name in ("valence", "arousal")
     ]
-    numbers = [value for value in values if value is not None]
-    return sum(numbers) / 2 if len(numbers) == 2 else None
+    return None if None in values else sum(filter(None, values)) / 2
 
 
 def concordance(one: Sequence[float], other: Sequence[float]) -> float | None:

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from lavis_emovit.emotion.facial import FacialPriors, facial_priors
-from lavis_emovit.emotion.labels import get_label_set
-from lavis_emovit.errors import DataError
+from lavis_emovit.emotion.labels_faces import EXPRESSIONS8
 from lavis_emovit.files import atomic_writer, write_json
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.seke.annotators import Annotator, ChatAnnotator, PriorAnnotator, Question
 from lavis_emovit.generation.seke.completion import Outcome, complete
 from lavis_emovit.generation.seke.instructions import write_instructions
-from lavis_emovit.generation.seke.levels import MARK, Case, Levels, case_of, known_levels, without_generated
+from lavis_emovit.generation.seke.levels import MARK, Case, Levels, case_of, known_levels, label_in, without_generated
 from lavis_emovit.generation.seke.measures import Pair, measure
 from lavis_emovit.generation.seke.questions import answer_text, review_text
 from lavis_emovit.generation.seke.settings import LEVELS, SekeSettings
@@ -44,6 +43,7 @@ def complete_levels(job: Job, settings: SekeSettings) -> StepResult:
     verdicts: Counter[str] = Counter()
     changed: dict[str, EmotionRecord] = {}
     for record in chosen:
+        # Without an outcome, nothing was missing.
         outcome = by_id.get(record.id)
         if outcome is not None and not outcome.is_complete:
             result.missing["unfinished"] += 1
@@ -52,10 +52,11 @@ def complete_levels(job: Job, settings: SekeSettings) -> StepResult:
             result.missing[outcome.missing_reason] += 1
         else:
             result.num_done += 1
+        new = without_generated(record)
         if outcome is not None:
             verdicts.update(f"{level} {verdict}" for level, verdict in outcome.verdicts.items())
             result.reasons.update(f"{level} {reason}" for level, reason in outcome.reasons.items())
-        new = with_levels(outcome, annotator.name) if outcome is not None else without_generated(record)
+            new = with_levels(outcome, annotator.name)
         kept = [item for item in new.instructions if not item.provenance.startswith("seke:")]
         written = write_instructions(new, priors, settings, seed=job.settings.seed) if settings.instructions else []
         # The record may already contain the question about the expression, in the same words.
@@ -89,12 +90,12 @@ def check_levels(job: Job, settings: SekeSettings) -> dict[str, Any]:
     levels: dict[str, Any] = {}
     for level in LEVELS:
         found = [case_of(record, active_from=settings.active_from, hide=level) for record in job.chosen()]
-        cases = [case for case in found if case is not None]
+        cases, label = [case for case in found if case is not None], f"{level} hidden"
         if not cases or annotator.stopped:
             continue
-        outcomes = complete(cases, annotator, settings, priors, label=f"{level} hidden")
+        outcomes = complete(cases, annotator, settings, priors, label=label)
         if job.dry_run:
-            _estimate_the_rest(cases, annotator, settings, priors, f"{level} hidden")
+            _estimate_the_rest(cases, annotator, settings, priors, label)
             continue
         truths = [known_levels(without_generated(case.record), settings.active_from) for case in cases]
         pairs = [Pair(truth, outcome.levels, outcome.estimate) for truth, outcome in zip(truths, outcomes)]
@@ -126,23 +127,17 @@ def _estimate_the_rest(
     """Estimate the highest number of further requests; a dry run cannot know how often answers disagree."""
     if annotator.kind != "model":
         return
-    more = range(settings.num_first, settings.num_most)
-    texts = [answer_text(case, priors, hinted=settings.prior) for case in cases]
-    if more:
+    if more := range(settings.num_first, settings.num_most):
+        texts = [answer_text(case, priors, hinted=settings.prior) for case in cases]
         questions = [Question(case, text, sample) for sample in more for case, text in zip(cases, texts)]
         annotator.ask(f"{label}, further answers at most", questions)
     if settings.verification in ("always", "doubtful"):
-        guess = PriorAnnotator(priors).guess
-        blank = Levels("neutral", 0.0, 0.0)
-        proposals = [(guess(case) or blank).only(case.wanted) for case in cases]
-        reviews = [
-            Question(case, review_text(case, proposal, (), (), priors, settings.prior), proposal=proposal)
-            for case, proposal in zip(cases, proposals)
-        ]
+        guess, reviews = PriorAnnotator(priors).guess, []
+        for case in cases:
+            proposal = (guess(case) or Levels("neutral", 0.0, 0.0)).only(case.wanted)
+            text = review_text(case, proposal, (), (), priors, settings.prior)
+            reviews.append(Question(case, text, proposal=proposal))
         annotator.ask(f"{label}, reviews at most", reviews)
-
-
-_GENERATED_SET = "expressions8"
 
 
 def with_levels(outcome: Outcome, annotator: str) -> EmotionRecord:
@@ -160,9 +155,9 @@ def with_levels(outcome: Outcome, annotator: str) -> EmotionRecord:
     if levels.expression is not None:
         changes["emotion"] = levels.expression
         if record.label_set is None:
-            changes["label_set"] = marks["label_set"] = _GENERATED_SET
+            changes["label_set"] = marks["label_set"] = EXPRESSIONS8.name
         else:
-            changes["emotion"] = _label_in_set(levels.expression, record.label_set)
+            changes["emotion"] = label_in(record.label_set, levels.expression) or levels.expression
         given.append("expression")
     for axis in ("valence", "arousal"):
         if getattr(levels, axis) is not None and getattr(record, axis) is None:
@@ -212,20 +207,9 @@ def story(outcome: Outcome, annotator: str) -> dict[str, Any]:
     }
     if estimate is not None:
         row["aggregate"] = estimate.levels.plain()
-        row["uncertainty"] = {
-            level: round(value, 4)
-            for level in outcome.case.wanted
-            if (value := estimate.uncertainty(level)) is not None
-        }
+        stated = {level: estimate.uncertainty(level) for level in outcome.case.wanted}
+        row["uncertainty"] = {level: round(value, 4) for level, value in stated.items() if value is not None}
     row["findings"] = [{"rule": item.rule, "levels": list(item.levels), "text": item.text} for item in outcome.findings]
     row |= {"review": outcome.review, "verdicts": outcome.verdicts, "discarded": outcome.reasons}
     row |= {"levels": outcome.levels.plain(), "num_calls": outcome.num_calls}
     return row
-
-
-def _label_in_set(expression: str, label_set: str) -> str:
-    """The spelling of an expression in the record's label set (`happy` for happiness)."""
-    try:
-        return get_label_set(label_set).canonical(expression)
-    except DataError:
-        return expression

@@ -13,17 +13,13 @@ from lavis_emovit.generation.seke.settings import LEVELS, LevelName, Limits
 
 @dataclass(frozen=True)
 class Estimate:
-    """Combined levels with their uncertainties.
-
-    Uncertainties are None if the level is not requested, or after a single answer.
-    """
+    """Combined levels with their uncertainties, which are None if the level is not requested or after one answer."""
 
     # Majority expression (the first named one of a tie), mean valence and arousal, units that are active in more than
     # half of the answers.
     levels: Levels
     expression: float | None = None  # entropy of the votes divided by the logarithm of the number of classes, in [0, 1]
-    # valence, arousal: standard deviation of the sample (n - 1).
-    valence: float | None = None
+    valence: float | None = None  # standard deviation of the sample (n - 1), as arousal
     arousal: float | None = None
     # Unit -> p (1 - p), where p is the share of answers with the active unit; at most 0.25.
     units: dict[int, float] = field(default_factory=dict)
@@ -51,9 +47,8 @@ def combine(answers: Sequence[Levels], case: Case) -> Estimate:
         votes = Counter(answer.expression for answer in answers)
         expression = votes.most_common(1)[0][0]
         if many:
-            shares = [number / count for number in votes.values()]
-            bits = -sum(share * math.log(share) for share in shares)
-            entropy = max(0.0, bits / math.log(max(2, len(case.classes))))
+            nats = -sum(number / count * math.log(number / count) for number in votes.values())
+            entropy = max(0.0, nats / math.log(max(2, len(case.classes))))
     means: list[float | None] = [None, None]
     spreads: list[float | None] = [None, None]
     if "affect" in case.wanted:

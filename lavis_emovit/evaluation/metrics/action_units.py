@@ -13,7 +13,7 @@ import numpy as np
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics.comparison import NumbersComparison, answered_by_both, compare_numbers
-from lavis_emovit.evaluation.metrics.dimensional import farther_end
+from lavis_emovit.evaluation.metrics.dimensional import farther_end, most
 from lavis_emovit.evaluation.metrics.registry import Headline, MeasuredRows, Metric, register_metric
 from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
@@ -27,11 +27,9 @@ _UNIT = re.compile(r"AU(\d+)$")
 
 
 class UnitMetrics(Result):
-    """One action unit.
+    """One action unit, over the `num_samples` answered rows with a true value for it.
 
     Attributes:
-        num_samples: answered rows with a true value for this unit; all metrics are over these.
-        num_invalid: those without a usable answer, counted as wrong.
         support, predicted: how often it is active, and how often it is predicted (an invalid answer counts as a
             prediction if the unit is not active).
         precision, recall, f1: None if their denominators are zero.
@@ -53,7 +51,7 @@ class UnitMetrics(Result):
 
 
 class ActionUnitMetrics(Result):
-    """All units; the means are unweighted, over the `num_f1` or `num_icc` units for which the metric is defined."""
+    """The means are unweighted, over the `num_f1` or `num_icc` units for which the metric is defined."""
 
     threshold: float
     num_errors: int
@@ -80,7 +78,7 @@ def action_unit_metrics(
     """F1, accuracy and ICC of each unit and their means.
 
     Args:
-        rows: predictions; a row without a true value for a unit (its dataset does not code the unit) is skipped there.
+        rows: a row without a true value for a unit (its dataset does not code the unit) is skipped there.
         units: names such as `AU12`; None for all units with a true value in any row, by number.
         threshold: value from which a unit is active, in truth and prediction: 0.5 for 1 and 0, 2 for DISFA's
             intensities. It is 0.5 where `occurrence_only` of a row names the unit, and such rows have no ICC.
@@ -96,8 +94,8 @@ def action_unit_metrics(
         raise DataError("no row has a true value for an action unit (a key such as 'AU12' in true_values)")
     resamples = Resamples(len(answered), group_indices(answered, group_by), num_resamples=num_resamples, seed=seed)
     found = [_measure_unit(answered, name, threshold, intensity_scale, resamples) for name in names]
-    f1s = [(unit.f1, resampled) for unit, resampled, _ in found if unit.f1 is not None]
-    iccs = [(unit.icc, resampled) for unit, _, resampled in found if unit.icc is not None]
+    f1s = [(unit.f1, f1_R) for unit, f1_R, _ in found if unit.f1 is not None]
+    iccs = [(unit.icc, icc_R) for unit, _, icc_R in found if unit.icc is not None]
     mean_f1, mean_f1_interval = _mean_of_units(f1s, resamples)
     mean_icc, mean_icc_interval = _mean_of_units(iccs, resamples)
     return ActionUnitMetrics(
@@ -229,19 +227,14 @@ def compare_action_units(
     """
     firsts, seconds, num_left_out = answered_by_both(before, after)
     resamples = Resamples(len(firsts), group_indices(firsts, group_by), num_resamples=num_resamples, seed=seed)
-    found: tuple[list[float], list[float]] = ([], [])
-    resampled: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    for name in sorted({*_units_of(firsts)} & {*_units_of(seconds)}):
-        both = [_measure_unit(rows, name, at, None, resamples) for rows, at in zip((firsts, seconds), thresholds)]
-        if any(unit.f1 is None for unit, _, _ in both):
-            continue
-        for place, (unit, f1_R, _) in enumerate(both):
-            found[place].append(unit.f1 or 0.0)
-            resampled[place].append(f1_R)
-    if not found[0]:
+    names, sides = sorted({*_units_of(firsts)} & {*_units_of(seconds)}), ((firsts, seconds), thresholds)
+    found = [[_measure_unit(rows, name, at, None, resamples) for rows, at in zip(*sides)] for name in names]
+    found = [both for both in found if all(unit.f1 is not None for unit, _, _ in both)]
+    if not found:
         raise DataError("there is no action unit for which both models have an F1")
-    values = [float(np.mean(of_model)) for of_model in found]
-    return compare_numbers("mean F1", values, [_mean_on_resamples(one) for one in resampled], resamples, num_left_out)
+    values = [float(np.mean([unit.f1 or 0.0 for unit, _, _ in of_model])) for of_model in zip(*found)]
+    resampled = [_mean_on_resamples([f1_R for _, f1_R, _ in of_model]) for of_model in zip(*found)]
+    return compare_numbers("mean F1", values, resampled, resamples, num_left_out)
 
 
 def unit_threshold(rows: Sequence[PredictionRow], active_from: float) -> float:
@@ -269,11 +262,6 @@ def _compare(before: MeasuredRows, after: MeasuredRows) -> NumbersComparison:
     return compare_action_units(before.rows, after.rows, thresholds=(first, second), group_by=before.group_by)
 
 
-def _counts(result: ActionUnitMetrics) -> tuple[int, int]:
-    units = result.units.values()
-    return max(unit.num_samples for unit in units), max(unit.num_invalid for unit in units)
-
-
 register_metric(
     Metric(
         "action_units",
@@ -281,6 +269,6 @@ register_metric(
         result=ActionUnitMetrics,
         less_is_better=frozenset({"num_errors"}),
         measure=_measure,
-        headline=Headline("mean_f1", title="mean F1", counts=_counts, compare=_compare),
+        headline=Headline("mean_f1", title="mean F1", counts=lambda result: most(result.units), compare=_compare),
     )
 )

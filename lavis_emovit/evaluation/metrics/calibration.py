@@ -33,10 +33,7 @@ class CoveragePoint(Result):
 
 
 class Calibration(Result):
-    """Whether the softmax of the scores is a probability.
-
-    `auroc` is None if all answers are right or all are wrong; intervals are None if none were requested.
-    """
+    """`auroc` is None if all answers are right or all are wrong; intervals are None if none were requested."""
 
     ece: float
     brier: float
@@ -91,16 +88,15 @@ def calibration(
     in_bin_NB = np.eye(num_bins)[bin_N]
     count_B = in_bin_NB.sum(axis=0)
     confidence_B, correct_B = confidence_N @ in_bin_NB, correct_N @ in_bin_NB
-    filled = np.where(count_B > 0, count_B, 1)
     bins = [
         CalibrationBin(
             low=float(edges[b]),
             high=float(edges[b + 1]),
-            count=int(count_B[b]),
-            confidence=float(confidence_B[b] / filled[b]) if count_B[b] else None,
-            accuracy=float(correct_B[b] / filled[b]) if count_B[b] else None,
+            count=int(count),
+            confidence=float(confidence_B[b] / count) if count else None,
+            accuracy=float(correct_B[b] / count) if count else None,
         )
-        for b in range(num_bins)
+        for b, count in enumerate(count_B)
     ]
     squared_N = ((probabilities_NC - np.eye(probabilities_NC.shape[1])[true_N]) ** 2).sum(axis=1)
     ece = float(np.abs(correct_B - confidence_B).sum() / num_samples)
@@ -197,11 +193,9 @@ def risk_coverage_curve(confidence_N: np.ndarray, correct_N: np.ndarray) -> list
     sizes = np.diff([*starts, len(order)])
     wrong_G = np.add.reduceat(1 - correct_N[order], starts)
     wrong_up_to = np.cumsum(np.repeat(wrong_G / sizes, sizes))
-    points = []
-    for coverage in COVERAGES:
-        covered = max(1, int(np.ceil(coverage * len(order) - 1e-9)))
-        points.append(CoveragePoint(coverage=coverage, risk=float(np.clip(wrong_up_to[covered - 1] / covered, 0, 1))))
-    return points
+    covered = np.maximum(1, np.ceil(np.array(COVERAGES) * len(order) - 1e-9)).astype(np.int64)
+    risks = np.clip(wrong_up_to[covered - 1] / covered, 0, 1).tolist()
+    return [CoveragePoint(coverage=coverage, risk=risk) for coverage, risk in zip(COVERAGES, risks)]
 
 
 def _tie_starts(sorted_N: np.ndarray) -> np.ndarray:

@@ -80,17 +80,14 @@ def classification_metrics(
     seed: int = 0,
     group_by: str | None = None,
 ) -> ClassificationMetrics:
-    """All metrics of label predictions.
+    """All metrics of label predictions; `top_k` and `calibration` are None if no row has scores.
 
     Args:
-        rows: predictions, each with a true label; rows with an error are counted and skipped.
+        rows: each with a true label; rows with an error are counted and skipped.
         labels: the C labels of the set, in the order of the confusion matrix.
         top_k: values of k for the top-k accuracy; values of C or more are ignored.
         num_resamples, seed: of the bootstrap of the intervals.
         group_by: a key of the rows' `slices`, such as `person`, or `record_id`, to resample whole groups.
-
-    Returns:
-        the metrics; `top_k` and `calibration` are None if no row has scores.
 
     Raises:
         DataError: no answered rows; a true label that is missing or not in the set; scores that only some rows have,
@@ -103,7 +100,7 @@ def classification_metrics(
     true_N = label_indices(answered, labels)
     predicted_N = prediction_indices(answered, labels)
     num_samples, num_labels = len(answered), len(labels)
-    is_valid_N = predicted_N < num_labels
+    is_valid_N, is_right_N = predicted_N < num_labels, true_N == predicted_N
     support_C = np.bincount(true_N, minlength=num_labels)
     majority = int(support_C.argmax())
     # The mean F1 ignores classes that neither occur nor are predicted, as scikit-learn does by default.
@@ -113,9 +110,9 @@ def classification_metrics(
         resamples.counts(true_N * (num_labels + 1) + predicted_N, num_labels * (num_labels + 1)), num_labels
     )
     values: dict[str, Any] = {
-        "accuracy": float((true_N == predicted_N).mean()),
+        "accuracy": float(is_right_N.mean()),
         # The mean recall over the classes that occur. scikit-learn's function would warn about invalid answers.
-        "balanced_accuracy": float(np.mean([(predicted_N[true_N == c] == c).mean() for c in np.unique(true_N)])),
+        "balanced_accuracy": float(np.mean([is_right_N[true_N == c].mean() for c in np.unique(true_N)])),
         "macro_f1": float(f1_score(true_N, predicted_N, labels=seen, average="macro", zero_division=0)),
         "weighted_f1": float(f1_score(true_N, predicted_N, labels=seen, average="weighted", zero_division=0)),
     }
@@ -130,7 +127,7 @@ def classification_metrics(
         statuses=dict(sorted(Counter(row.status for row in answered if row.status is not None).items())),
         **values,
         **intervals,
-        accuracy_of_valid=float((true_N == predicted_N)[is_valid_N].mean()) if is_valid_N.any() else None,
+        accuracy_of_valid=float(is_right_N[is_valid_N].mean()) if is_valid_N.any() else None,
         chance=1 / num_labels,
         majority_baseline=float(support_C[majority] / num_samples),
         majority_label=labels[majority],

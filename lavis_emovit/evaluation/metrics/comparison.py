@@ -19,7 +19,6 @@ class NumbersComparison(Result):
 
     Attributes:
         num_pairs: instances that both answered; `num_left_out` are those on which either failed with an error.
-        difference: after minus before.
         interval: paired bootstrap of the difference: both models are measured on the same resamples. None if the
             difference is undefined on most of them.
     """
@@ -71,10 +70,10 @@ def compare_models(
     num_labels = len(labels)
     resamples = Resamples(len(firsts), group_indices(firsts, group_by), num_resamples=num_resamples, seed=seed)
     values, resampled, right = [], [], []
+    num_cells = num_labels * (num_labels + 1)
     for rows in (firsts, seconds):
         predicted_N = prediction_indices(rows, labels)
         cells_N = true_N * (num_labels + 1) + predicted_N
-        num_cells = num_labels * (num_labels + 1)
         all_rows = confusion_metrics(np.bincount(cells_N, minlength=num_cells)[None].astype(float), num_labels)
         if metric not in all_rows:
             raise DataError(f"unknown metric '{metric}' to compare models by (valid: {', '.join(all_rows)})")
@@ -132,13 +131,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     The k-th smallest of m is multiplied by m - k + 1, then raised to at least the one before it and capped at 1.
     """
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted = [0.0] * len(p_values)
-    least = 0.0
-    for place, i in enumerate(order):
-        least = max(least, min(1.0, (len(order) - place) * p_values[i]))
-        adjusted[i] = least
-    return adjusted
+    order = np.argsort(p_values, kind="stable")
+    raised = np.maximum.accumulate(np.sort(p_values) * np.arange(len(order), 0, -1)).clip(max=1.0)
+    return raised[np.argsort(order)].tolist()
 
 
 def answered_by_both(
@@ -159,8 +154,8 @@ def answered_by_both(
     pairs = [(row_before[name], row_after[name]) for name in sorted(row_before)]
     for first, second in pairs:
         if first.label != second.label:
-            labels = f"labels '{first.label}' and '{second.label}'"
-            raise DataError(f"instance '{first.instance_id}': {labels} cannot be compared")
+            where = f"instance '{first.instance_id}'"
+            raise DataError(f"{where}: labels '{first.label}' and '{second.label}' cannot be compared")
     answered = [(first, second) for first, second in pairs if first.error is None and second.error is None]
     if not answered:
         raise DataError(f"no instance was answered by both models; {len(pairs)} failed with an error")

@@ -6,7 +6,8 @@ without a usable number is never better than one with a number on the scale. Met
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,11 +31,9 @@ class AgreementOfNumbers(Result):
 
 
 class DimensionMetrics(Result):
-    """One dimension.
+    """One dimension, over the `num_samples` answered rows with a true number.
 
     Attributes:
-        num_samples: answered rows with a true number; all metrics are over these.
-        num_invalid: those without a usable answer, counted as the far end of the scale.
         all, valid_only: the metrics over all of them, and over valid answers only (None if there are none).
         intervals: metric -> its interval over all of them; metrics that are undefined on most resamples are missing.
     """
@@ -69,9 +68,9 @@ def dimensional_metrics(
     """Agreement of `values` with `true_values`.
 
     Args:
-        rows: predictions; a row without the true number of a dimension is skipped there.
+        rows: a row without the true number of a dimension is skipped there.
         names: the dimensions, keys of the rows' `true_values`.
-        scale: both ends of the scale; an invalid answer counts as the farther one.
+        scale: both ends; an invalid answer counts as the farther one.
         num_resamples, seed, group_by: as in `classification_metrics`.
 
     Raises:
@@ -87,7 +86,7 @@ def dimensional_metrics(
         is_valid_M = np.isfinite(predicted_M)
         resampled = agreements(resamples.sums(features_NF))
         over_all = _agreement(true_M, features_NF[known, 2])
-        whole = {key: value for key, value in over_all.model_dump().items() if value is not None}
+        whole = over_all.model_dump(exclude_none=True)
         found = {key: resamples.interval(resampled[key], value) for key, value in whole.items()}
         dimensions[name] = DimensionMetrics(
             name=name,
@@ -198,17 +197,17 @@ def _features(rows: Sequence[PredictionRow], name: str, scale: tuple[float, floa
 
 def _agreement(true_M: np.ndarray, predicted_M: np.ndarray) -> AgreementOfNumbers:
     found = agreements(agreement_features(true_M, predicted_M).sum(axis=0)[None])
-    values = {name: float(value[0]) for name, value in found.items()}
-    return AgreementOfNumbers.model_validate({k: value if np.isfinite(value) else None for k, value in values.items()})
+    values = {name: float(value[0]) if np.isfinite(value[0]) else None for name, value in found.items()}
+    return AgreementOfNumbers.model_validate(values)
 
 
 def _zero_if_tiny(variance: np.ndarray, square: np.ndarray) -> np.ndarray:
     return np.where(variance <= 1e-12 * np.maximum(square, 1e-300), 0.0, variance)
 
 
-def _counts(result: DimensionalMetrics) -> tuple[int, int]:
-    dimensions = result.dimensions.values()
-    return max(one.num_samples for one in dimensions), max(one.num_invalid for one in dimensions)
+def most(parts: Mapping[str, Any]) -> tuple[int, int]:
+    """The largest `num_samples` and the largest `num_invalid` of the parts of a result, for a headline."""
+    return max(one.num_samples for one in parts.values()), max(one.num_invalid for one in parts.values())
 
 
 register_metric(
@@ -222,7 +221,7 @@ register_metric(
         headline=Headline(
             "mean_ccc",
             title="mean CCC",
-            counts=_counts,
+            counts=lambda result: most(result.dimensions),
             compare=lambda before, after: compare_dimensional(before.rows, after.rows, group_by=before.group_by),
         ),
     )

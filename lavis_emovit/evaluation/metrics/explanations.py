@@ -66,11 +66,7 @@ class ExplanationMetrics(Result):
 def explanation_metrics(
     rows: Sequence[PredictionRow], label_set: LabelSet, *, group_by: str | None = None
 ) -> ExplanationMetrics:
-    """Measure written explanations.
-
-    Args:
-        rows: with `answer`, `prediction` and the record's facts in `slices`, named as in `EXPLAINED_FACTS`.
-        group_by: as in `classification_metrics`.
+    """Measure written explanations: rows with an `answer`, a `prediction`, and `EXPLAINED_FACTS` in `slices`.
 
     Raises:
         DataError: no rows, or only errors.
@@ -85,13 +81,12 @@ def explanation_metrics(
         for row, reason, is_one in zip(answered, reasons, has_reason)
         if is_one and row.prediction is not None
     ]
-    grounded = [
-        (row, share) for row, text in zip(answered, texts) if (share := grounding(text, row.slices or {})) is not None
-    ]
+    shares = [grounding(text, row.slices or {}) for row, text in zip(answered, texts)]
+    grounded = [row for row, share in zip(answered, shares) if share is not None]
+    shares_M = np.array([share for share in shares if share is not None])
     grounding_interval = None
     if grounded:
-        shares_M = np.array([share for _, share in grounded])
-        resamples = Resamples(len(grounded), group_indices([row for row, _ in grounded], group_by))
+        resamples = Resamples(len(grounded), group_indices(grounded, group_by))
         grounding_interval = resamples.mean_interval(shares_M)
     return ExplanationMetrics(
         num_samples=len(answered),
@@ -100,7 +95,7 @@ def explanation_metrics(
         consistency_interval=Resamples(len(answered), group_indices(answered, group_by)).mean_interval(right_N),
         num_without_reason=has_reason.count(False),
         contradiction=float(np.mean(claims)) if claims else None,
-        grounding=float(np.mean([share for _, share in grounded])) if grounded else None,
+        grounding=float(shares_M.mean()) if grounded else None,
         grounding_interval=grounding_interval,
         num_with_facts=len(grounded),
         num_words=float(np.mean([len(_WORD.findall(text)) for text in texts])),
@@ -113,8 +108,7 @@ def explanation_metrics(
 
 def reason_of(text: str) -> str:
     """The text after "Reason:" or "because", or else after the first sentence."""
-    mark = _REASON_MARK.search(text)
-    if mark is not None:
+    if mark := _REASON_MARK.search(text):
         return text[mark.end() :].strip()
     return " ".join(part.strip() for part in _SENTENCE.findall(text)[1:])
 
@@ -133,11 +127,9 @@ def grounding(text: str, slices: Mapping[str, str]) -> float | None:
 
 
 def _is_mentioned(fact: str, text_words: set[str]) -> bool:
-    for alternative in re.split(r"/|\bor\b", fact.replace("_", " ")):
-        words = [stem(word) for word in _WORD.findall(alternative) if word.casefold() not in _LITTLE_WORDS]
-        if words and text_words.issuperset(words):
-            return True
-    return False
+    alternatives = [_WORD.findall(words) for words in re.split(r"/|\bor\b", fact.replace("_", " "))]
+    needed = [[stem(word) for word in words if word.casefold() not in _LITTLE_WORDS] for words in alternatives]
+    return any(words and text_words.issuperset(words) for words in needed)
 
 
 def stem(word: str) -> str:

@@ -20,7 +20,7 @@ class LevelMetrics(Result):
 
     Attributes:
         num_samples: answered rows whose true label exists on the level; neutral has no polarity, for example.
-        num_without_place: the other answered rows, which this level ignores.
+        num_without_place: the other answered rows.
         num_invalid: predictions that are not in the label set of the rows; they are wrong on every level.
         accuracy: share of the samples whose predicted label belongs to the right label of the level.
         balanced_accuracy: its mean over the level's true labels.
@@ -59,8 +59,8 @@ def hierarchy_metrics(
     """Measure the same predictions on coarser label sets and on their own.
 
     Args:
-        label_set: name of the label set of the rows, such as `webemo25`.
-        coarser: names of coarser sets, coarsest first, such as `("polarity2", "parrott6")`.
+        label_set: the one of the rows, such as `webemo25`.
+        coarser: coarser sets, coarsest first, such as `("polarity2", "parrott6")`.
         num_resamples, seed, group_by: as in `classification_metrics`.
 
     Raises:

@@ -129,10 +129,7 @@ def metrics_of(kind: str) -> list[Metric]:
 
 def headline_of(kind: str) -> tuple[Metric, Headline] | None:
     """The metric by which models are compared on a kind of benchmark, or None for a kind that has no numbers."""
-    for metric in metrics_of(kind):
-        if metric.headline is not None:
-            return metric, metric.headline
-    return None
+    return next(((metric, metric.headline) for metric in metrics_of(kind) if metric.headline is not None), None)
 
 
 def numbers_of(kind: str) -> dict[str, bool]:
@@ -142,13 +139,12 @@ def numbers_of(kind: str) -> dict[str, bool]:
         name -> whether less is better. Numbers of the metric with the headline are named by their path in its result
         (`accuracy`, `calibration.ece`), others start with their metric's name (`soft_labels.kl`).
     """
-    found = {}
-    for metric in metrics_of(kind):
-        if metric.result is not None:
-            prefix = "" if metric.headline is not None else f"{metric.name}."
-            for name in _numbers_in(metric.result, metric.keys or {}):
-                found[prefix + name] = name.rpartition(".")[2] in metric.less_is_better
-    return found
+    return {
+        name if metric.headline is not None else f"{metric.name}.{name}": name.split(".")[-1] in metric.less_is_better
+        for metric in metrics_of(kind)
+        if metric.result is not None
+        for name in _numbers_in(metric.result, metric.keys or {})
+    }
 
 
 def _numbers_in(result: type[BaseModel], keys: Mapping[str, tuple[str, ...]]) -> Iterator[str]:

@@ -18,11 +18,7 @@ def row_name(row: PredictionRow) -> str:
 
 
 def without_errors(rows: Sequence[PredictionRow]) -> list[PredictionRow]:
-    """The rows without an `error`.
-
-    Raises:
-        DataError: no rows, or only errors, of which the message quotes the first.
-    """
+    """The rows without an `error`. DataError for no rows or only errors."""
     if not rows:
         raise DataError("no predictions to measure: the list of rows is empty")
     answered = [row for row in rows if row.error is None]
@@ -44,22 +40,23 @@ def label_indices(rows: Sequence[PredictionRow], labels: Sequence[str]) -> np.nd
     check_labels(labels)
     if not rows:
         raise DataError("no predictions to measure: the list of rows is empty")
-    index_of = {label: index for index, label in enumerate(labels)}
-    indices = np.empty(len(rows), dtype=np.int64)
-    for i, row in enumerate(rows):
+    for row in rows:
         if row.label is None:
             raise DataError(f"{row_name(row)} has no true label, so nothing can be measured on it")
-        if row.label not in index_of:
+        if row.label not in labels:
             raise DataError(f"{row_name(row)}: label '{row.label}' is not in the label set ({', '.join(labels)})")
-        indices[i] = index_of[row.label]
-    return indices
+    return _places([row.label for row in rows], labels)
 
 
 def prediction_indices(rows: Sequence[PredictionRow], labels: Sequence[str]) -> np.ndarray:
     """int64 [N], the index of each row's prediction, C for invalid ones."""
     check_labels(labels)
+    return _places([row.prediction for row in rows], labels)
+
+
+def _places(names: Sequence[str | None], labels: Sequence[str]) -> np.ndarray:
     index_of: dict[str | None, int] = {label: index for index, label in enumerate(labels)}
-    return np.array([index_of.get(row.prediction, len(labels)) for row in rows], dtype=np.int64)
+    return np.array([index_of.get(name, len(labels)) for name in names], dtype=np.int64)
 
 
 def score_matrix(rows: Sequence[PredictionRow], labels: Sequence[str]) -> np.ndarray:
@@ -85,15 +82,13 @@ def score_matrix(rows: Sequence[PredictionRow], labels: Sequence[str]) -> np.nda
 def vote_matrix(rows: Sequence[PredictionRow], labels: Sequence[str]) -> np.ndarray:
     """float64 [N, C], the annotators' shares, each row adding up to 1. Raises DataError for none or a stray label."""
     check_labels(labels)
-    index_of = {label: index for index, label in enumerate(labels)}
     votes_NC = np.zeros((len(rows), len(labels)))
     for i, row in enumerate(rows):
         if row.votes is None:
             raise DataError(f"{row_name(row)} has no votes, so soft labels cannot be measured on it")
-        for label, share in row.votes.items():
-            if label not in index_of:
-                raise DataError(f"{row_name(row)}: votes for '{label}', which is not in the label set ({labels})")
-            votes_NC[i, index_of[label]] = share
+        if stray := [label for label in row.votes if label not in labels]:
+            raise DataError(f"{row_name(row)}: votes for '{stray[0]}', which is not in the label set ({labels})")
+        votes_NC[i] = [row.votes.get(label, 0.0) for label in labels]
     return votes_NC / votes_NC.sum(axis=1, keepdims=True)
 
 
@@ -106,19 +101,12 @@ def value_arrays(rows: Sequence[PredictionRow], name: str) -> tuple[list[int], n
 
 
 def group_indices(rows: Sequence[PredictionRow], group_by: str | None) -> np.ndarray | None:
-    """int64 [N], the number of each row's group: a key of its `slices`, or `record_id`. None for no groups.
-
-    Raises:
-        DataError: a row without that key.
-    """
+    """int64 [N], the number of each row's group: a key of its `slices`, or `record_id` (else DataError). None: none."""
     if group_by is None:
         return None
-    number_of: dict[str, int] = {}
-    groups = np.empty(len(rows), dtype=np.int64)
-    for i, row in enumerate(rows):
-        group = row.record_id if group_by == RECORD else (row.slices or {}).get(group_by)
-        if group is None:
-            slices = ", ".join(row.slices or {}) or "none"
-            raise DataError(f"{row_name(row)} has no '{group_by}', by which rows are resampled (its slices: {slices})")
-        groups[i] = number_of.setdefault(group, len(number_of))
-    return groups
+    groups = [row.record_id if group_by == RECORD else (row.slices or {}).get(group_by) for row in rows]
+    if None in groups:
+        row = rows[groups.index(None)]
+        slices = ", ".join(row.slices or {}) or "none"
+        raise DataError(f"{row_name(row)} has no '{group_by}', by which rows are resampled (its slices: {slices})")
+    return _places(groups, list(dict.fromkeys(map(str, groups))))

@@ -14,10 +14,7 @@ from lavis_emovit.evaluation.predictions import PredictionRow
 
 
 class TaskSensitivity(Result):
-    """One task: its score under each variant, their mean and standard deviation, and the ratio of the two.
-
-    `ratio` is None if the mean is zero; `range` is the best score minus the worst.
-    """
+    """One task. `ratio`, of standard deviation and mean, is None if the mean is zero; `range` is best minus worst."""
 
     scores: dict[str, float]
     mean: float

@@ -31,11 +31,7 @@ class Slice:
 def slice_rows(rows: Sequence[PredictionRow], field: str) -> dict[str | None, list[PredictionRow]]:
     """The rows by the value of a field, in alphabetical order; rows without a value come last, under None.
 
-    Args:
-        field: a key of the rows' `slices`, or `label`, `status` or `variant`.
-
-    Raises:
-        DataError: no row has the field; the message lists the available ones.
+    The field is a key of the rows' `slices`, or `label`, `status` or `variant`. DataError if no row has it.
     """
     by_value: dict[str | None, list[PredictionRow]] = {}
     for row in rows:
@@ -54,12 +50,7 @@ def slice_metrics(
     *,
     small: int = SMALL_SLICE,
 ) -> list[Slice]:
-    """Metrics of each slice of `slice_rows`; slices with fewer than `small` answered rows are marked.
-
-    Args:
-        measure: any metric of this folder with its other arguments bound, such as
-            `lambda rows: classification_metrics(rows, labels)`.
-    """
+    """Metrics of each slice of `slice_rows`, such as `lambda rows: classification_metrics(rows, labels)`."""
     slices = []
     for value, members in slice_rows(rows, field).items():
         count = sum(row.error is None for row in members)
@@ -73,10 +64,8 @@ def _measure(measured: MeasuredRows) -> dict[str, Any] | None:
         metrics = classification_metrics(rows, measured.labels)
         return {"accuracy": metrics.accuracy, "interval": metrics.accuracy_interval.model_dump()}
 
-    found = {
-        name: [vars(one) for one in slice_metrics(measured.rows, name, accuracy)] for name in measured.settings.slices
-    }
-    return found or None
+    names = measured.settings.slices
+    return {name: [vars(one) for one in slice_metrics(measured.rows, name, accuracy)] for name in names} or None
 
 
 register_metric(Metric("slices", kinds=("emotion", "explanation"), measure=_measure))

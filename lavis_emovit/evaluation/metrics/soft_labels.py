@@ -85,9 +85,8 @@ def soft_label_metrics(
     means: dict[str, Any] = {"kl": None, "cosine": None}
     intervals = {}
     for f, name in enumerate(values_N):
-        mean = float(features_NF[:, f].mean())
-        interval = resamples.interval(means_RF[:, f], mean, None if name == "kl" else (0.0, 1.0))
-        means[name] = mean
+        means[name] = float(features_NF[:, f].mean())
+        interval = resamples.interval(means_RF[:, f], means[name], None if name == "kl" else (0.0, 1.0))
         if interval is not None:
             intervals[name] = interval
     return SoftLabelMetrics(

@@ -5,6 +5,8 @@
   A tokenizer without a padding token and a prompt instead of a chat template work. Written answers are deterministic
   and the same in any batch.
 - The same code works with a Qwen2-VL and a Gemma 3: rows of a pass do not change scores, and the image does.
+- An InstructBLIP, decoder-only or encoder-decoder, has the same scores and answers through `transformers` and through
+  `lavis`; a BLIP-2 with an encoder-decoder has the scores of its own loss.
 - A model that cannot be loaded or has no template is a user error that says what to do.
 - CLIP: zero-shot shares agree with a calculation by hand; an axis is a difference of shares; the probe separates
   separable classes, and its unseen labels are very unlikely.
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,22 +29,27 @@ import transformers
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "chat"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
 
 from chat_server import Action, ChatServer
-from tiny_models import item, make_clip, make_gemma3, make_llava, make_qwen2_vl, picture
+from tiny_instructblip import make_parts
+from tiny_models import item, make_blip2_t5, make_clip, make_gemma3, make_llava, make_qwen2_vl, picture
 
 from lavis_emovit.emotion.answers import read_emotion
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import DataError, UserError
-from lavis_emovit.evaluation.adapters.base import Baseline, Failure, Item, LanguageModel
+from lavis_emovit.evaluation.adapters.base import Baseline, Failure, Item, LanguageModel, ModelPlace
 from lavis_emovit.evaluation.adapters.chat_model import ChatModel, ChatModelSettings
 from lavis_emovit.evaluation.adapters.clip import ClipBaseline, ClipSettings
 from lavis_emovit.evaluation.adapters.colours import ColoursBaseline, ColoursSettings, colour_features
 from lavis_emovit.evaluation.adapters.constant import ConstantBaseline, ConstantSettings
+from lavis_emovit.evaluation.adapters.lavis_model import LavisModelSettings, open_lavis_model
 from lavis_emovit.evaluation.adapters.transformers_model import TransformersModel, TransformersModelSettings
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Truth
 from lavis_emovit.evaluation.questions import Question
 from lavis_emovit.evaluation.suite.requests import Prepared, request_rows
+from lavis_emovit.models.instructblip.export import save_transformers
+from lavis_emovit.models.instructblip.loading import RawWeights
 from lavis_emovit.records import EmotionRecord
 
 LABELS = ("amusement", "awe", "fear", "sadness")
@@ -127,6 +135,54 @@ def test_other_families_are_asked_alike(make, tmp_path):
     assert np.abs(found[0][0] - found[0][1]).max() > 1e-3
 
 
+def _family_models(folder, kind, monkeypatch):
+    """The adapters `transformers` and `lavis` of the same weights."""
+    parts = make_parts(kind)
+    raw = RawWeights(parts.core.state_dict(), parts.core.config, parts.llm_tokenizer, parts.qformer_tokenizer, "here")
+    save_transformers(raw, folder)
+    monkeypatch.setenv("EMOVIT_WEIGHTS_TINY", str(folder))
+    config = {"image_size": 16, "num_query_token": 3, "frozen_precision": "fp32"}
+    entry = LavisModelSettings(adapter="lavis", arch="emovit_tiny", config=config, device="cpu")
+    return _llava(folder, rows_per_pass=3), open_lavis_model(entry, ModelPlace("tiny", folder, folder))
+
+
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+@pytest.mark.parametrize("answer_prefix", ["Predict emotion: ", ""])
+def test_both_adapters_of_a_family_agree(kind, answer_prefix, tmp_path, monkeypatch):
+    plain, ours = _family_models(tmp_path / "model", kind, monkeypatch)
+    questions = [replace(question, answer_prefix=answer_prefix) for question in QUESTIONS]
+    data = [picture(seed, size_px=16) for seed in (1, 2)]  # of the model's size: nothing is resized
+    shown = [[model.prepare(image) for image in data] for model in (plain, ours)]
+    for method in ("likelihood", "likelihood_sum"):
+        scores = [model.score(images, [0, 1, 1], questions, method) for model, images in zip((plain, ours), shown)]
+        np.testing.assert_allclose(*scores, atol=1e-3)
+        assert np.ptp(scores[0]) > 0.1
+    answers = [model.write(images, [0, 1, 1], questions) for model, images in zip((plain, ours), shown)]
+    assert answers[0] == answers[1]
+    assert all(answers[0])
+
+
+def test_an_encoder_decoder_without_questions_in_its_qformer_answers(tmp_path):
+    adapter = _llava(make_blip2_t5(tmp_path / "model"), rows_per_pass=2)
+    images = [adapter.prepare(picture(seed, size_px=16)) for seed in (1, 2)]
+    sums = np.array(adapter.score(images, [0, 1, 1], QUESTIONS, "likelihood_sum"))
+    processor, model = adapter.processor, adapter.model
+    for n, question in enumerate(QUESTIONS):
+        inputs = processor(images=images[[0, 1, 1][n]], text=question.text, return_tensors="pt")
+        given = processor.tokenizer("Predict emotion:", add_special_tokens=False)["input_ids"]
+        for c, label in enumerate(LABELS):
+            text = f" Predict emotion: {label}"
+            labels = processor.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+            with torch.no_grad():
+                logits = model(**inputs, labels=labels).logits[0].log_softmax(-1)
+            tokens = logits.gather(1, labels[0][:, None])[:, 0]
+            given = processor.tokenizer(" Predict emotion:", add_special_tokens=False)["input_ids"]
+            assert sums[n, c] == pytest.approx(float(tokens[len(given) :].sum()), abs=1e-4)
+    together = adapter.write(images, [0, 1, 1], QUESTIONS)
+    assert together == [adapter.write(images, [place], [q])[0] for place, q in zip([0, 1, 1], QUESTIONS)]
+    assert all(together)
+
+
 def test_identity_changes_with_the_weights_and_names_no_folder(llava_folder, tmp_path):
     other = make_llava(tmp_path / "elsewhere" / llava_folder.name)
     same, moved = _llava(llava_folder).identity(), _llava(other).identity()
@@ -143,6 +199,8 @@ def test_models_that_cannot_be_used_are_told(llava_folder, tmp_path):
         _llava(make_llava(tmp_path / "bare", chat_template=None))
     with pytest.raises(UserError, match=r"must have \{question\}"):
         _llava(llava_folder, prompt="<image>")
+    with pytest.raises(UserError, match="adds the image tokens; remove <image>"):
+        _llava(make_blip2_t5(tmp_path / "blip2"), prompt="<image> {question}")
     empty = [Question("emotion", "Which?", ("", "awe"), "Predict emotion: ")]
     adapter = _llava(llava_folder)
     with pytest.raises(UserError, match="no token of its own"):

@@ -1,4 +1,4 @@
-"""Folders with tiny models of transformers, random weights and a tokenizer of bytes: LLaVA, Qwen2-VL, Gemma 3, CLIP."""
+"""Folders with tiny models of transformers with random weights: LLaVA, Qwen2-VL, Gemma 3, BLIP-2, CLIP."""
 
 from __future__ import annotations
 
@@ -128,6 +128,31 @@ def make_gemma3(folder: Path) -> Path:
         image_seq_length=4,
         chat_template=CHAT_TEMPLATE.replace("<image>", "<boi>"),
     ).save_pretrained(folder)
+    return folder
+
+
+def make_blip2_t5(folder: Path) -> Path:
+    """A BLIP-2 around an encoder-decoder of two layers."""
+    torch.manual_seed(4)
+    tokenizer = _tokenizer()
+    text = transformers.T5Config(
+        vocab_size=len(tokenizer) + 1, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, decoder_start_token_id=0,
+        pad_token_id=0, eos_token_id=2, feed_forward_proj="gated-gelu", tie_word_embeddings=False,
+    )  # fmt: skip
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.Blip2Config(
+        vision_config={**small, "image_size": 16, "patch_size": 8, "initializer_range": 0.4},
+        qformer_config={**small, "encoder_hidden_size": 16, "vocab_size": 16, "initializer_range": 0.4},
+        text_config=text.to_dict(), num_query_tokens=3, image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+    )  # fmt: skip
+    model = transformers.Blip2ForConditionalGeneration(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=0.25)
+    model.save_pretrained(folder)
+    image_processor = transformers.BlipImageProcessor(size={"height": 16, "width": 16})
+    transformers.Blip2Processor(image_processor, tokenizer, num_query_tokens=3).save_pretrained(folder)
     return folder
 
 

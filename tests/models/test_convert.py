@@ -5,6 +5,8 @@
 - plain transformers loads an exported folder and generates the same answers; we load it with the same scores;
 - a trimmed file is completed from EVA's file or a base, trained tensors and adapters are added to their base, and a
   run's checkpoint finds its base;
+- Flan-T5's own output head survives a longer vocabulary, loaded from LAVIS's file and from an exported folder;
+- plain transformers answers a batch of questions of mixed lengths as it answers each alone;
 - sources that do not fit or are truncated, and targets that would be overwritten, are rejected by name, and no file is
   left.
 """
@@ -26,11 +28,13 @@ from lavis_emovit.cli.main import main
 from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.models import lora
 from lavis_emovit.models.instructblip.convert import convert
+from lavis_emovit.models.instructblip.export import save_transformers
 from lavis_emovit.models.instructblip.lavis_format import EVA_BLOCKS_USED, from_eva, from_lavis, to_lavis
-from lavis_emovit.models.instructblip.loading import load_parts, read_tensors
+from lavis_emovit.models.instructblip.loading import RawWeights, load_parts, read_tensors
 from lavis_emovit.models.instructblip.model import EmoVIT
 from lavis_emovit.models.instructblip.pickled import read_state_dict
 from lavis_emovit.models.instructblip.settings import ModelSettings
+from lavis_emovit.paths import PACKAGE_ROOT
 
 CANDIDATES = ["amusement", "awe", "fear"]
 COMPUTED = ("position_ids", "inv_freq")
@@ -159,6 +163,39 @@ def test_plain_transformers_generates_the_same(lavis, exported, asked):
         ends = [place for place, token in enumerate(ids) if token in (ours.llm_tokenizer.all_special_ids)]
         assert ids[: ends[0] if ends else None] == expected[row]
         assert len(expected[row]) > 2, "an answer that ends at once would prove nothing"
+
+
+def _plain_answers(core, processor, pixels: torch.Tensor, prompts: list[str]) -> list[str]:
+    # As docs/weights.md says: the Q-Former's questions are padded on their own side.
+    processor.tokenizer.init_kwargs.pop("padding_side", None)
+    inputs = processor(
+        text=prompts, images=[Image.new("RGB", (40, 30))] * len(prompts), padding=True, return_tensors="pt"
+    )
+    inputs["pixel_values"] = pixels
+    prompt_length = inputs["input_ids"].shape[1] if core.config.use_decoder_only_language_model else 0
+    ids = core.generate(**inputs, max_new_tokens=8, do_sample=False)[:, prompt_length:]
+    return processor.batch_decode(ids, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("which", ["exported", "shipped", "seq2seq"])
+def test_plain_transformers_answers_mixed_lengths_as_alone(exported, which, build_parts, tmp_path):
+    folder = {"exported": exported, "shipped": PACKAGE_ROOT / "models" / "data" / "emovit_tiny"}.get(which)
+    if folder is None:
+        parts, folder = build_parts("seq2seq"), tmp_path / "seq2seq"
+        raw = RawWeights(
+            parts.core.state_dict(), parts.core.config, parts.llm_tokenizer, parts.qformer_tokenizer, "here"
+        )
+        save_transformers(raw, folder)
+    core = InstructBlipForConditionalGeneration.from_pretrained(folder).eval()
+    processor = InstructBlipProcessor.from_pretrained(folder)
+    side = "left" if core.config.use_decoder_only_language_model else "right"
+    assert (processor.tokenizer.padding_side, processor.qformer_tokenizer.padding_side) == (side, "right")
+    prompts = ["Is it dark?", "Which of these is it then, awe or fear or nothing at all?", "And why?", "Who?"]
+    size = core.config.vision_config.image_size
+    pixels = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
+    alone = [_plain_answers(core, processor, pixels[n : n + 1], [prompt])[0] for n, prompt in enumerate(prompts)]
+    assert _plain_answers(core, processor, pixels, prompts) == alone
+    assert len(set(alone)) > 1
 
 
 def test_exported_processor_agrees_with_ours(lavis, exported):
@@ -378,3 +415,43 @@ def test_command_reports_results_and_rejects_wrong_arguments(lavis, exported, tm
     with pytest.raises(ConfigError, match="unknown part 'qfomer'"):
         convert(str(exported), tmp_path / "z.safetensors", parts="qfomer")
     assert not list(tmp_path.glob("[xyz].*")) and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(("is_tied", "extra_tokens"), [(False, 1), (False, 0), (True, 1)])
+def test_flan_t5_keeps_its_own_output_head(build_parts, tmp_path, batch, is_tied, extra_tokens):
+    parts = build_parts("seq2seq")
+    llm, rows = parts.core.language_model, parts.core.config.text_config.vocab_size
+    own = torch.nn.Parameter(torch.randn(rows, 32, generator=torch.Generator().manual_seed(1)))
+    llm.lm_head.weight = llm.shared.weight if is_tied else own
+    expected = llm.lm_head.weight.detach().clone()
+    inputs = {"input_ids": torch.tensor([[3, 4, 5, 2]]), "decoder_input_ids": torch.tensor([[0, 6, 7]])}
+    llm.eval()
+    logits = llm(**inputs).logits
+    llm.config.tie_word_embeddings = is_tied  # transformers writes a head of its own only for this
+    llm.save_pretrained(tmp_path / "llm")
+    parts.llm_tokenizer.add_tokens(["<new>"] * extra_tokens)
+    parts.llm_tokenizer.save_pretrained(tmp_path / "llm")
+    parts.qformer_tokenizer.save_pretrained(tmp_path / "words")
+    state = {name: tensor for name, tensor in parts.core.state_dict().items() if not name.startswith("language_model.")}
+    torch.save({"model": to_lavis(state, True).state}, tmp_path / "trimmed.pth")
+    beside = {"llm_model": str(tmp_path / "llm"), "qformer_tokenizer": str(tmp_path / "words")}
+    heads = {"vision_heads": 4, "qformer_heads": 4}
+
+    def load(location, **changes) -> EmoVIT:
+        settings = ModelSettings(
+            arch="emovit_test", pretrained=str(location), image_size=16, num_query_token=3, frozen_precision="fp32",
+            **changes,
+        )  # fmt: skip
+        return EmoVIT(load_parts(settings), settings).eval()
+
+    ours = load(tmp_path / "trimmed.pth", **beside, **heads)
+    convert(str(tmp_path / "trimmed.pth"), tmp_path / "folder", **beside, **heads)
+    for model in (ours, load(tmp_path / "folder")):
+        loaded = model.core.language_model
+        assert loaded.lm_head.weight.shape[0] == rows + extra_tokens
+        assert torch.equal(loaded.lm_head.weight[:rows], expected)
+        torch.testing.assert_close(loaded(**inputs).logits[..., :rows], logits, atol=1e-3, rtol=0)
+    plain = InstructBlipForConditionalGeneration.from_pretrained(tmp_path / "folder").eval().language_model
+    torch.testing.assert_close(plain(**inputs).logits[..., :rows], logits, atol=1e-3, rtol=0)
+    scores = [model.score_candidates(batch, CANDIDATES) for model in (ours, load(tmp_path / "folder"))]
+    assert extra_tokens or torch.equal(*scores)  # the row of a new token is random

@@ -26,7 +26,8 @@ class TransformersModelSettings(Settings):
         path: folder of the model and its processor, or its name on the hub (downloaded by transformers).
         revision: of the hub's repository.
         device: `auto` takes the GPU if there is one.
-        prompt: for models without a chat template: text with `{question}` and the model's image token in it.
+        prompt: for models without a chat template: text with `{question}` and the model's image token in it. BLIP-2 and
+            InstructBLIP need none, and their processors add the image tokens.
         max_side_px: larger images are scaled down before the model's own processor gets them.
         rows_per_pass: question-candidate rows of one forward pass.
     """
@@ -45,8 +46,9 @@ class TransformersModel(LanguageModel):
     """A model that transformers loads.
 
     A candidate's tokens are those after the longest common prefix of the token rows with and without it, so the
-    tokenizer may join words across the boundary. Every row encodes its image again; models of this plugin encode an
-    image once.
+    tokenizer may join words across the boundary. A model with a Q-Former or an encoder reads the question alone, and
+    the answer is tokenised separately, as in training. Every row encodes its image again; models of this plugin encode
+    an image once.
 
     Raises:
         UserError: the model cannot be loaded, or has no chat template and `prompt` is not set.
@@ -68,12 +70,26 @@ class TransformersModel(LanguageModel):
                 settings.path, revision=settings.revision, dtype=getattr(torch, settings.dtype)
             )
         self.model = model.to(device).eval()
+        text_config = self.model.config.get_text_config()
+        self._is_seq2seq = self.model.config.is_encoder_decoder or text_config.is_encoder_decoder
+        has_qformer = getattr(self.processor, "num_query_tokens", None) is not None
+        self._reads_question_alone = self._is_seq2seq or has_qformer
+        if has_qformer:
+            # transformers passes a side in the saved settings on to the Q-Former's tokenizer too, whose positions are
+            # absolute: padded on the left, it would read every shorter question differently.
+            self.processor.tokenizer.init_kwargs.pop("padding_side", None)
+        self._template = settings.prompt
         if settings.prompt is None and not getattr(self.processor, "chat_template", None):
-            raise UserError(
-                f"{settings.path}: its processor has no chat template; set `prompt`, such as '<image>\\n{{question}}'"
-            )
+            if not has_qformer:
+                raise UserError(
+                    f"{settings.path}: its processor has no chat template; set `prompt`, such as "
+                    "'<image>\\n{question}'"
+                )
+            self._template = "{question}"
         if settings.prompt is not None and "{question}" not in settings.prompt:
             raise UserError("`prompt` must have {question} in it, where the question goes")
+        if has_qformer and "<image>" in (settings.prompt or ""):
+            raise UserError(f"{settings.path}: its processor adds the image tokens; remove <image> from `prompt`")
 
     def identity(self) -> dict[str, Any]:
         return {
@@ -93,13 +109,18 @@ class TransformersModel(LanguageModel):
     def score(
         self, images: Sequence[Image.Image], image_index: Sequence[int], questions: Sequence[Question], method: Method
     ) -> list[list[float]]:
-        rows: list[tuple[Image.Image, str, str]] = []
+        rows: list[Any] = []
         for place, question in zip(image_index, questions):
-            prompt = self._prompt(question.text) + question.answer_prefix
+            prompt = self._prompt(question.text)
+            if self._reads_question_alone:
+                rows += [(images[place], prompt, *answer) for answer in self._answers(question)]
+                continue
+            prompt += question.answer_prefix
             rows += [(images[place], prompt, prompt + candidate) for candidate in question.candidates]
         scores: list[float] = []
+        score_rows = self._score_answers if self._reads_question_alone else self._score_rows
         for start in range(0, len(rows), self.settings.rows_per_pass):
-            scores += self._score_rows(rows[start : start + self.settings.rows_per_pass], mean=method == "likelihood")
+            scores += score_rows(rows[start : start + self.settings.rows_per_pass], mean=method == "likelihood")
         width = len(questions[0].candidates)
         return [scores[start : start + width] for start in range(0, len(scores), width)]
 
@@ -111,10 +132,11 @@ class TransformersModel(LanguageModel):
         for start in range(0, len(questions), self.settings.rows_per_pass):
             part = range(start, min(start + self.settings.rows_per_pass, len(questions)))
             shown = [images[image_index[number]] for number in part]
-            inputs = self._inputs(shown, [self._prompt(questions[number].text) for number in part], "left")
+            side = "right" if self._is_seq2seq else "left"
+            inputs = self._inputs(shown, [self._prompt(questions[number].text) for number in part], side)
             with self._torch.inference_mode():
                 output = self.model.generate(**inputs, max_new_tokens=questions[start].max_new_tokens, do_sample=False)
-            new = output[:, inputs["input_ids"].shape[1] :]
+            new = output if self._is_seq2seq else output[:, inputs["input_ids"].shape[1] :]
             answers += [text.strip() for text in self.processor.batch_decode(new, skip_special_tokens=True)]
         return answers
 
@@ -142,9 +164,50 @@ class TransformersModel(LanguageModel):
             found.append(float(tokens.mean() if mean else tokens.sum()))
         return found
 
+    def _answers(self, question: Question) -> list[tuple[list[int], int]]:
+        """For each candidate, the token ids of the answer, and how many of them are the answer prefix."""
+        from lavis_emovit.models.scoring import candidate_tokens
+
+        tokenizer = self.processor.tokenizer
+        begin = tokenizer.convert_ids_to_tokens(tokenizer("a", add_special_tokens=False)["input_ids"])[0][0]
+        # Tokenizers of sentencepiece mark the beginning of a word at the beginning of a text; others need the space.
+        prefix = question.answer_prefix if begin in "▁Ġ" else f" {question.answer_prefix}"
+        try:
+            tokens = candidate_tokens(tokenizer, question.candidates, prefix)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        return list(zip(tokens.rows, tokens.num_given))
+
+    def _score_answers(self, rows: Sequence[tuple[Image.Image, str, list[int], int]], *, mean: bool) -> list[float]:
+        from lavis_emovit.models.instructblip.loading import LLM_ROWS_KEY
+        from lavis_emovit.models.text import pad
+
+        torch, pad_id = self._torch, 0
+        inputs = self._inputs([row[0] for row in rows], [row[1] for row in rows], "right")
+        inputs.pop("token_type_ids", None)
+        answers, starts = [row[2] for row in rows], [0] * len(rows)
+        if self._is_seq2seq:
+            begin = self.model.config.get_text_config().decoder_start_token_id
+            inputs["decoder_input_ids"] = pad([[begin, *answer[:-1]] for answer in answers], pad_id)[0]
+        else:
+            lengths = inputs["attention_mask"].sum(dim=1).tolist()
+            prompts = [ids[:length] for ids, length in zip(inputs["input_ids"].tolist(), lengths)]
+            joined = pad([prompt + answer for prompt, answer in zip(prompts, answers)], pad_id)
+            inputs["input_ids"], inputs["attention_mask"] = joined
+            starts = [length - 1 for length in lengths]
+        with torch.inference_mode():
+            logits = self.model(**inputs.to(self.model.device)).logits
+        logits = logits[..., : getattr(self.model.config, LLM_ROWS_KEY, None)]  # without an added placeholder
+        found = []
+        for logits_TV, (_, _, answer, given), start in zip(logits, rows, starts):
+            log_probs = logits_TV[start + given : start + len(answer)].float().log_softmax(dim=-1)
+            tokens = log_probs.gather(1, torch.tensor(answer[given:], device=log_probs.device)[:, None])
+            found.append(float(tokens.mean() if mean else tokens.sum()))
+        return found
+
     def _prompt(self, question: str) -> str:
-        if self.settings.prompt is not None:
-            return self.settings.prompt.replace("{question}", question)
+        if self._template is not None:
+            return self._template.replace("{question}", question)
         turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
         return self.processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
 

@@ -24,10 +24,17 @@ from lavis_emovit.errors import WeightsError
 from lavis_emovit.files import atomic_path, atomic_writer, sync_folder
 from lavis_emovit.images import CLIP_MEAN, CLIP_STD
 from lavis_emovit.models.instructblip.lavis_format import to_lavis
-from lavis_emovit.models.instructblip.loading import LLM, LLM_ROWS_KEY, RawWeights, quiet, read_tensors
+from lavis_emovit.models.instructblip.loading import (
+    LLM,
+    LLM_ROWS_KEY,
+    RawWeights,
+    quiet,
+    read_tensors,
+    resize_vocabulary,
+)
 from lavis_emovit.models.instructblip.parts import part_of
 from lavis_emovit.models.instructblip.pickled import read_state_dict
-from lavis_emovit.models.instructblip.tokenization import IMAGE_PLACEHOLDER
+from lavis_emovit.models.instructblip.tokenization import IMAGE_PLACEHOLDER, begin_with_bos
 from lavis_emovit.models.instructblip.weights import is_offline
 
 _EMBEDDING_ROWS = ("embed_tokens.weight", "shared.weight", "lm_head.weight")
@@ -50,6 +57,11 @@ def save_transformers(raw: RawWeights, folder: Path, shard_size: str = "5GB") ->
     for one in (tokenizer, qformer_tokenizer):
         for loading_option in ("is_local", "local_files_only"):
             one.init_kwargs.pop(loading_option, None)
+    # Decoder-only models continue the text behind its last token, so padding comes first.
+    tokenizer.padding_side = "left" if config.use_decoder_only_language_model else "right"
+    tokenizer.init_kwargs["padding_side"] = tokenizer.padding_side  # only these are saved
+    if config.use_decoder_only_language_model:
+        begin_with_bos(tokenizer)
     size = config.vision_config.image_size
     processor = InstructBlipProcessor(
         BlipImageProcessor(size={"height": size, "width": size}, image_mean=list(CLIP_MEAN), image_std=list(CLIP_STD)),
@@ -144,7 +156,7 @@ def _language_model(raw: RawWeights) -> dict[str, torch.Tensor]:
         model = kind.from_pretrained(raw.llm_location, dtype="auto", local_files_only=is_offline())
     rows = raw.config.text_config.vocab_size
     if model.get_input_embeddings().weight.shape[0] < rows:
-        model.resize_token_embeddings(rows, mean_resizing=False)
+        resize_vocabulary(model, rows)
     return {LLM + name: tensor for name, tensor in model.state_dict().items()}
 
 

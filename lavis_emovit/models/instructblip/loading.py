@@ -219,7 +219,7 @@ def _load_llm(raw: RawWeights, language_class: Any, settings: ModelSettings) -> 
             raise WeightsError(
                 f"the language model {raw.llm_location} could not be loaded ({first_line(error)})"
             ) from error
-        model.resize_token_embeddings(text_config.vocab_size, mean_resizing=False)
+        resize_vocabulary(model, text_config.vocab_size)
         return model
     state = {name.removeprefix(LLM): tensor for name, tensor in raw.state.items() if name.startswith(LLM)}
     with torch.device("meta"):
@@ -239,10 +239,22 @@ def _load_llm(raw: RawWeights, language_class: Any, settings: ModelSettings) -> 
     return model
 
 
+def resize_vocabulary(language_model: Any, rows: int) -> None:
+    """Give a language model `rows` token embeddings; an output head that differs from them keeps its values."""
+    config, head = language_model.config, language_model.get_output_embeddings()
+    is_tied = config.tie_word_embeddings
+    # transformers 5 declares the head of every T5 tied, and ties it on each resize: Flan-T5's own head would be lost.
+    config.tie_word_embeddings = is_tied and head.weight is language_model.get_input_embeddings().weight
+    try:
+        language_model.resize_token_embeddings(rows, mean_resizing=False)
+    finally:
+        config.tie_word_embeddings = is_tied
+
+
 def _trim_vocabulary(core: Any) -> None:
     rows = getattr(core.config, LLM_ROWS_KEY, None)
     if rows is not None and rows < core.get_input_embeddings().weight.shape[0]:
-        core.language_model.resize_token_embeddings(rows, mean_resizing=False)
+        resize_vocabulary(core.language_model, rows)
         core.config.text_config.vocab_size = rows
 
 

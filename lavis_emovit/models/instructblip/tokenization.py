@@ -54,6 +54,12 @@ def add_original_tokens(llm_tokenizer: Any, qformer_tokenizer: Any, is_llama: bo
     qformer_tokenizer.add_special_tokens({"bos_token": QFORMER_BEGIN})
 
 
+def begin_with_bos(tokenizer: Any) -> None:
+    """Let a tokenizer write its begin token, which our own code adds itself (see `encode_prompts`)."""
+    if tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][0] != tokenizer.bos_token_id:
+        tokenizer.backend_tokenizer.post_processor = _begin_with(tokenizer.bos_token, tokenizer.bos_token_id)
+
+
 def sentencepiece_tokenizer(file: Path) -> PreTrainedTokenizerFast:
     """Fast tokenizer with the pieces, merges and normalisation of a sentencepiece BPE model with byte fallback."""
     layout: Any = import_module("sentencepiece.sentencepiece_model_pb2")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 
 from lavis_emovit.distributed.signals import STOP_SIGNALS
 from lavis_emovit.errors import UserError, first_line
@@ -12,9 +14,24 @@ def ignore_stop_signals(worker_id: int) -> None:
     """Called at the start of a worker process: a scheduler signals all processes of a job, but a stopped run needs its
     workers to finish the step. They end when the run ends.
     """
-    for name in STOP_SIGNALS:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signals = {getattr(signal, name) for name in STOP_SIGNALS if hasattr(signal, name)}
+    if not hasattr(signal, "sigwaitinfo"):
+        # macOS and Windows, which have no schedulers, cannot tell who sent a signal.
+        signals.discard(signal.SIGTERM)
+        for number in signals:
+            signal.signal(number, signal.SIG_IGN)
+        return
+    # In all threads: the signals wait for the thread that asks for them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    threading.Thread(target=_obey_parent, args=(signals, os.getppid()), name="signals", daemon=True).start()
+
+
+def _obey_parent(signals: set[signal.Signals], parent: int) -> None:
+    """End this process on SIGTERM from its parent: Python sends it at its end, and waits until its workers end."""
+    while True:
+        info = signal.sigwaitinfo(signals)
+        if info.si_signo == signal.SIGTERM and info.si_pid == parent:
+            os._exit(0)
 
 
 def killed_worker(error: BaseException) -> UserError | None:

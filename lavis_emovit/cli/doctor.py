@@ -126,7 +126,7 @@ def check_lavis() -> Iterator[Finding]:
     if find_spec("lavis") is None:
         yield Finding("lavis", "failed", "not installed", LAVIS_LINE)
         return
-    from lavis_emovit.plugin import activate, compat, entry_points, loading, stand_ins
+    from lavis_emovit.plugin import activate, compat, entry_points, families, loading, stand_ins
 
     try:
         activate()
@@ -147,6 +147,8 @@ def check_lavis() -> Iterator[Finding]:
         is_ours = module.startswith("lavis_emovit.")
         fix = REINSTALL_FIX if is_ours else "nothing, unless you use this part of LAVIS"
         yield Finding("lavis", "failed" if is_ours else "warning", f"{module}: {type(fault).__name__}: {fault}", fix)
+    for name, reason in families.limits().items():
+        yield Finding("lavis", "note", f"{name}: {reason}")
     for failure in loading.failures:
         yield Finding("lavis", "failed", failure, REINSTALL_FIX)
     for name, reason in entry_points.broken.items():

@@ -16,6 +16,7 @@ from typing import Any
 from lavis_emovit.plugin.wrapped_loader import WrappedLoader
 
 PATCHED = ("transformers.modeling_utils", "transformers.pytorch_utils")
+TOKENIZERS = "transformers.tokenization_utils_base"
 MODEL_PARALLEL = "transformers.utils.model_parallel_utils"
 
 # The dotted names that were added, for `emovit doctor`.
@@ -33,19 +34,22 @@ class ShimFinder:
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """A spec with our loader for the modules that lack names, None for any other."""
-        if name not in PATCHED and name != MODEL_PARALLEL:
+        if name not in (*PATCHED, TOKENIZERS, MODEL_PARALLEL):
             return None
         others = [finder for finder in sys.meta_path if finder is not self]
         spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
         if spec is None and name == MODEL_PARALLEL:
             return ModuleSpec(name, _ModelParallelUtils())  # type: ignore[arg-type]
-        if spec is not None and spec.loader is not None and name in PATCHED:
+        if spec is not None and spec.loader is not None and name != MODEL_PARALLEL:
             spec.loader = WrappedLoader(spec.loader, self._run_and_patch)  # type: ignore[assignment]
         return spec
 
     def patch(self, module: ModuleType) -> None:
         """Add the names that a module of transformers lacks."""
         try:
+            if module.__name__ == TOKENIZERS:
+                add_special_token_names(module.PreTrainedTokenizerBase)
+                return
             for function in (apply_chunking_to_forward, find_pruneable_heads_and_indices, prune_linear_layer):
                 name = function.__name__
                 if not hasattr(module, name):
@@ -78,9 +82,20 @@ def install(report: Callable[[str, Exception], None]) -> None:
         return
     finder = ShimFinder(report)
     sys.meta_path.insert(0, finder)
-    for name in PATCHED:
+    for name in (*PATCHED, TOKENIZERS):
         if name in sys.modules:
             finder.patch(sys.modules[name])
+
+
+def add_special_token_names(tokenizer_base: Any) -> None:
+    """The old names of a tokenizer's extra special tokens."""
+    for name, new in (
+        ("additional_special_tokens", lambda self: self.extra_special_tokens),
+        ("additional_special_tokens_ids", lambda self: self.convert_tokens_to_ids(self.extra_special_tokens)),
+    ):
+        if not hasattr(tokenizer_base, name):
+            setattr(tokenizer_base, name, property(new))
+            put_back.append(f"{TOKENIZERS}.{tokenizer_base.__name__}.{name}")
 
 
 def apply_chunking_to_forward(forward: Callable[..., Any], chunk_size: int, chunk_dim: int, *tensors: Any) -> Any:

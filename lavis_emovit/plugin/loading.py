@@ -57,10 +57,13 @@ def _load_lavis(package: ModuleType, loader: Any) -> None:
 
 
 def _load_member(module: ModuleType, loader: Any) -> None:
+    from lavis_emovit.plugin import families
+
     if lazy is None:
         loader.exec_module(module)
     else:
         lazy.load_member(module, loader)
+    _guarded(f"adapting {module.__name__} to transformers", lambda: families.mend(module))
 
 
 def _loaded(module: ModuleType) -> None:
@@ -94,11 +97,12 @@ def import_everything() -> dict[str, Exception]:
 
 def load_with_shims(load: Callable[[], Any]) -> None:
     """Call `load`, which loads all of LAVIS, with everything that LAVIS 1.0.2 misses on current packages."""
-    from lavis_emovit.plugin import compat
+    from lavis_emovit.plugin import compat, families
 
     compat.install(_report)
     with loading_window():
         load()
+    _guarded("adapting LAVIS's models to transformers", families.mend_all)
 
 
 def activate_on(lavis: ModuleType, *, third_party: bool = True) -> None:

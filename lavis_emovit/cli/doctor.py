@@ -148,7 +148,7 @@ def check_lavis() -> Iterator[Finding]:
         fix = REINSTALL_FIX if is_ours else "nothing, unless you use this part of LAVIS"
         yield Finding("lavis", "failed" if is_ours else "warning", f"{module}: {type(fault).__name__}: {fault}", fix)
     for name, reason in families.limits().items():
-        yield Finding("lavis", "note", f"{name}: {reason}")
+        yield Finding("models", "note", f"{name}: {reason}")
     for failure in loading.failures:
         yield Finding("lavis", "failed", failure, REINSTALL_FIX)
     for name, reason in entry_points.broken.items():

@@ -23,7 +23,8 @@ MODELS = "lavis.models."
 # What LAVIS's models cannot do on any current installation, for `emovit doctor`.
 LIMITS = {
     "gpt_dialogue": "LAVIS builds a plain GPT-2 without the layers for video, whose constructor fails in every version",
-    "blip2_opt": "trains on a GPU only, because LAVIS holds OPT in half precision and mixes it with float32 on the CPU",
+    "blip2_opt": "trains on a GPU only: LAVIS holds OPT in half precision and feeds it float32 outside autocast",
+    "blip2_t5": "runs on a GPU only: LAVIS holds T5 in half precision and feeds it float32 outside autocast",
 }
 
 

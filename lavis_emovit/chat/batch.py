@@ -94,12 +94,12 @@ class _Batches(Run):
                     await self._submit_and_collect(requests)
             except (UserError, OSError):
                 raise
-            except Exception as error:
+            except Exception as error:  # an endpoint can send anything in place of a batch
                 fault = classify_exception(error)
                 raise UserError(
                     f"the endpoint {self.settings.address()} did not take the batch ({fault.status}: "
                     f"{self.client.scrub(str(fault.reason))}). Nothing is lost: the same command resumes from here."
-                ) from None
+                ) from error
         # While waiting, this counts everything that is under way; in the end, only requests of this call.
         self.progress.in_flight = len(self.requested & self._under_way())
         return self.progress
@@ -166,6 +166,8 @@ class _Batches(Run):
             under_way = 0
             for name, entry in open_submissions(self.ledger).items():
                 batch = await self.client.api.batches.retrieve(entry["batch"])
+                if not isinstance(batch.status, str):
+                    raise TypeError(f"no batch in the answer: {str(batch)[:200]}")
                 if batch.status in _ENDED:
                     await self._record(name, batch)
                 else:
@@ -208,7 +210,8 @@ class _Batches(Run):
                     self.stop(f"{status}: {row.get('reason')}")
         self.ledger.append_now({"event": "batch_ended", "submission": name, "status": batch.status})
         if batch.status in ("failed", "cancelled"):
-            errors = "; ".join(str(item.message) for item in (batch.errors.data if batch.errors else []) or [])
+            found = getattr(batch.errors, "data", None) or []
+            errors = self.client.scrub("; ".join(str(getattr(item, "message", item)) for item in found))
             self.stop(f"the batch {batch.id} {batch.status}: {errors or 'no reason given'}")
 
     def _answer(self, line: str, *, demands_json: bool) -> Answer:

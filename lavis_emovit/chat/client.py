@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any
@@ -25,6 +25,8 @@ _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _LINE_END = re.compile(r"\r\n|\n|\r")
 # Types of the parts of a reply that are the reply; others are reasoning or pictures.
 _TEXT_PARTS = ("text", "output_text")
+# A body without end must not fill the memory. The files are those of batches.
+_MAX_REPLY_BYTES, _MAX_FILE_BYTES = 1 << 26, 1 << 30
 _MAX_TOKENS = 10**9  # no reply has more, so a higher count is an error of the endpoint
 _FALLBACKS = {"json_schema": "json_object", "json_object": "text"}
 _OTHER_PARAMETER = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
@@ -47,7 +49,13 @@ class ChatClient:
         self._token_parameter: str = settings.token_parameter
         if self._token_parameter == "auto":
             self._token_parameter = "max_completion_tokens" if settings.is_official() else "max_tokens"
-        hooks = [lambda response: on_headers(response.headers)] if on_headers is not None else []
+
+        async def on_response(response: Any) -> None:
+            is_file = "/files/" in response.request.url.path
+            response.stream = _limited(response.stream, _MAX_FILE_BYTES if is_file else _MAX_REPLY_BYTES)
+            if on_headers is not None:
+                await on_headers(response.headers)
+
         limits = type(openai.DEFAULT_CONNECTION_LIMITS)(max_connections=settings.max_in_flight)
         common: dict[str, Any] = {
             "api_key": self._key.get_secret_value(),
@@ -55,7 +63,7 @@ class ChatClient:
             "max_retries": 0,
             "timeout": settings.timeout_s,
             # On aiohttp, a call takes 40 % less processor time than on the default transport.
-            "http_client": openai.DefaultAioHttpClient(limits=limits, event_hooks={"response": hooks}),
+            "http_client": openai.DefaultAioHttpClient(limits=limits, event_hooks={"response": [on_response]}),
         }
         if settings.api_version is not None:
             self.api: Any = openai.AsyncAzureOpenAI(
@@ -182,6 +190,26 @@ class ChatClient:
                 return replace(answer, status="bad_request")
             self._token_parameter = _OTHER_PARAMETER[parameter]
         return answer
+
+
+def _limited(stream: Any, most_bytes: int) -> Any:
+    """The stream of a response, which fails after that many bytes."""
+    # The base class belongs to the HTTP library that openai uses, which its versions choose.
+    base = next(cls for cls in type(stream).__mro__ if cls.__name__ == "AsyncByteStream")
+
+    class Limited(base):  # type: ignore[misc, valid-type]
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            left = most_bytes
+            async for piece in stream:
+                left -= len(piece)
+                if left < 0:
+                    raise ValueError(f"the answer has more than {most_bytes} bytes")
+                yield piece
+
+        async def aclose(self) -> None:
+            await stream.aclose()
+
+    return Limited()
 
 
 def _status_of_reply(text: str | None, refusal: Any, finish: Any, demands_json: bool) -> tuple[str, str | None]:

@@ -21,13 +21,14 @@ from dataclasses import replace
 
 import pytest
 from chat_fixtures import SCHEMA
-from chat_server import Action, ChatServer, complete_batch, render
+from chat_server import KEY, Action, ChatServer, complete_batch, render
+from chat_server import _http as http
 
 from lavis_emovit.chat.batch import run_batches
 from lavis_emovit.chat.ledger import Ledger
 from lavis_emovit.chat.request import Message, image_of
 from lavis_emovit.chat.run import run_requests
-from lavis_emovit.errors import DataError
+from lavis_emovit.errors import DataError, UserError
 
 
 def test_submit_wait_collect(make_settings, make_requests, ledger):
@@ -134,6 +135,46 @@ def test_budget_and_failed_batch(make_settings, make_requests, ledger):
         server.batch_script = lambda batch, lines: {"status": "failed"}
         progress = run_batches(requests, make_settings(server), ledger, poll_s=0.01)
         assert progress.stopped == "the batch batch-1 failed: no reason given"
+
+
+@pytest.mark.parametrize(
+    ("errors", "shown"),
+    [
+        ({"data": [{"message": f"bad key {KEY}"}, {"code": 3}]}, "bad key ***; "),
+        ({"data": None}, "no reason given"),
+        ("", "no reason given"),
+        (["text"], "no reason given"),
+    ],
+)
+def test_reason_of_a_failed_batch_has_any_form(errors, shown, make_settings, make_requests, ledger):
+    def fail(batch, lines):
+        batch["errors"] = errors
+        return {"status": "failed"}
+
+    with ChatServer() as server:
+        server.batch_script = fail
+        settings = make_settings(server)
+        progress = run_batches(make_requests(settings, 2), settings, ledger, poll_s=0.01)
+        assert progress.stopped.startswith(f"the batch batch-1 failed: {shown}") and KEY not in progress.stopped
+
+
+@pytest.mark.parametrize("page", [b"<html>Log in</html>", b"[" * 100_000, b'{"id": 5, "status": {"a": 1}}', b"{}"])
+def test_page_in_place_of_a_batch_ends_the_run_with_a_message(page, make_settings, make_requests, ledger, monkeypatch):
+    with ChatServer() as server:
+        settings = make_settings(server)
+        requests = make_requests(settings, 2)
+        run_batches(requests, settings, ledger, wait=False)
+
+        async def other(self, writer, method, path, data):
+            writer.write(http(200, "application/json", page, {}))
+            await writer.drain()
+            return True
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ChatServer, "_files_and_batches", other)
+            with pytest.raises(UserError, match="did not take the batch"):
+                run_batches(requests, settings, ledger, poll_s=0.01)
+        assert run_batches(requests, settings, ledger, poll_s=0.01).done == 2 and len(server.batches) == 1
 
 
 def test_replies_in_batches_have_the_same_classes(make_settings, make_requests, ledger):

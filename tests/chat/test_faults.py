@@ -15,6 +15,7 @@ import pytest
 from chat_fixtures import SCHEMA
 from chat_server import KEY, Action, ChatServer
 
+from lavis_emovit.chat import client
 from lavis_emovit.chat.faults import classify_error
 from lavis_emovit.chat.run import run_requests
 
@@ -249,3 +250,14 @@ def test_keys_in_any_part_of_a_reply_are_removed(place, stream, make_settings, m
     assert row["status"] == {"error": "bad_request", "detail": "bad_request", "refusal": "refused"}.get(place, "ok")
     text = ledger.path.read_text()
     assert KEY not in text and "5Xk2" not in text and "***" in text
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_answers_without_end_are_cut_off(stream, make_settings, make_requests, ledger, monkeypatch):
+    """A body larger than any reply is not collected in memory."""
+    monkeypatch.setattr(client, "_MAX_REPLY_BYTES", 100_000)
+    with ChatServer(lambda body, number: Action(text="x" * 200_000) if number < 2 else GOOD) as server:
+        settings = make_settings(server, stream=stream)
+        assert run_requests(make_requests(settings, 1), settings, ledger).done == 1
+    first = next(ledger.attempts())
+    assert first["status"] == "malformed" and "more than 100000 bytes" in first["reason"] and first["usd_bound"] > 0

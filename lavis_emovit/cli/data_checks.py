@@ -12,7 +12,7 @@ from lavis_emovit.cli.data_import import DEFAULT_FRACTIONS, OverwriteOption, che
 from lavis_emovit.errors import ConfigError, DataError, bullet_list
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from lavis_emovit.records import EmotionRecord
     from lavis_emovit.sources.statistics import RecordStatistics
@@ -112,14 +112,14 @@ def split(
     ] = False,
 ) -> None:
     """Draw new splits: seeded, stratified by label, never dividing a group (a person, a video)."""
-    from lavis_emovit.records import image_root_of, read_records, write_records, write_summary
+    from lavis_emovit.records import RecordStore, image_root_of, read_records, write_records, write_summary
     from lavis_emovit.sources.splits import split_by_group
     from lavis_emovit.sources.statistics import count_records
 
     check_output(out, [records], overwrite=overwrite)
     found = all_records(read_records(records), records)
     if group_by is not None:
-        found = [_grouped(record, group_by) for record in found]
+        found = RecordStore(_grouped(record, group_by) for record in found)
     shares = parse_fractions(fractions)
     done = split_by_group(found, shares, seed, stratify=stratify)
     counted = count_records(done)
@@ -140,9 +140,11 @@ def split(
         typer.echo(f"  note: {line}")
 
 
-def all_records(records: Iterable[EmotionRecord], path: Path) -> list[EmotionRecord]:
-    """The records as a list; refuses an empty file."""
-    found = list(records)
+def all_records(records: Iterable[EmotionRecord], path: Path) -> Sequence[EmotionRecord]:
+    """The records in memory; refuses an empty file."""
+    from lavis_emovit.records import RecordStore
+
+    found = RecordStore(records)
     if not found:
         raise DataError(f"{path}: contains no records; create some with `emovit data import`")
     return found

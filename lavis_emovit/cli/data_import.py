@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from typer import Argument, Option
 from lavis_emovit.errors import ConfigError, DataError, bullet_list
 
 if TYPE_CHECKING:
+    from lavis_emovit.records import EmotionRecord
     from lavis_emovit.sources.base import Reader
     from lavis_emovit.sources.catalogue import CatalogueEntry
 
@@ -57,10 +59,8 @@ def import_dataset(
     seed: Annotated[int, Option(help="Seed of wordings and option orders.")] = 0,
 ) -> None:
     """Read a dataset and write its records for `emovit shards build`. Nothing is downloaded."""
-    from collections import Counter
-
     from lavis_emovit.generation.categorical import add_categorical
-    from lavis_emovit.records import write_records, write_summary
+    from lavis_emovit.records import RecordStore, write_records, write_summary
     from lavis_emovit.sources.catalogue import DATASET_NAME
     from lavis_emovit.sources.splits import resplit
     from lavis_emovit.sources.statistics import compare_counts
@@ -77,7 +77,7 @@ def import_dataset(
     reader = _open(dataset, entry, path, source, column or [], label_set, change or [], out)
     notes = reader.notes
     notes.refuses_unused = entry is None  # the YAML of a published dataset names the columns on purpose
-    records = list(reader.read())
+    records: Sequence[EmotionRecord] = RecordStore(reader.read())
     num_read = len(records)
     differences = compare_counts(records, entry.about.published) if entry is not None else []
     if not records:
@@ -86,14 +86,15 @@ def import_dataset(
         lines = bullet_list([*differences, *notes.serious()])
         raise DataError(f"{path}: not imported, because --strict refuses differences and skipped images:\n{lines}")
     if split_seed is not None:
-        records = list(resplit(records, shares, split_seed, stratify))
+        records = resplit(records, shares, split_seed, stratify)
     elif entry is not None and not own_splits:
-        records = list(entry.layout.resplit(records))
+        records = entry.layout.resplit(records)
+    written: Iterable[EmotionRecord] = records
     if categorical and dataset != "conversations":
-        records = list(add_categorical(records, wordings=tuple(wording or (1,)), option_order=option_order, seed=seed))
-    total = write_records(out, records)
+        written = add_categorical(records, wordings=tuple(wording or (1,)), option_order=option_order, seed=seed)
+    splits: Counter[str] = Counter()
+    total = write_records(out, _counted(written, splits))
     write_summary(out, reader.image_root, source=source, **notes.to_dict(num_read))
-    splits = Counter(record.split for record in records)
     typer.echo(f"{total} records in {out}: {', '.join(f'{split} {count}' for split, count in sorted(splits.items()))}")
     typer.echo(f"  {notes.account(num_read)}")
     for line in notes.report():
@@ -108,6 +109,12 @@ def import_dataset(
         typer.echo(
             f"  image paths are relative to {reader.image_root}; later commands read this from the summary beside it"
         )
+
+
+def _counted(records: Iterable[EmotionRecord], splits: Counter[str]) -> Iterator[EmotionRecord]:
+    for record in records:
+        splits[record.split] += 1
+        yield record
 
 
 def list_datasets() -> None:

@@ -11,6 +11,8 @@ from typer import Argument, Option
 from lavis_emovit.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lavis_emovit.records import EmotionRecord
     from lavis_emovit.shards.index import ShardIndex
 
@@ -42,7 +44,7 @@ def build(
 ) -> None:
     """Write records with their images as shuffled, indexed webdataset shards. An interrupted build resumes."""
     from lavis_emovit.progress import progress
-    from lavis_emovit.records import image_root_of, read_records
+    from lavis_emovit.records import RecordStore, image_root_of, read_records
     from lavis_emovit.shards.columns import INDEX_NAME
     from lavis_emovit.shards.writer import is_built, write_shards
 
@@ -51,7 +53,7 @@ def build(
     if images is not None and not images.is_dir():
         raise DataError(f"--images {images}: no such folder; pass the folder that the records' image paths start in")
     refused = []
-    parts = _by_split(list(read_records(records)), records, split, out)
+    parts = _by_split(RecordStore(read_records(records)), records, split, out)
     # After a build that refused one split, the others are finished.
     resumed = not overwrite and any(not (folder / INDEX_NAME).is_file() for _, _, folder in parts)
     for name, chosen, folder in parts:
@@ -201,9 +203,10 @@ def _categorical(record: EmotionRecord) -> EmotionRecord:
 
 
 def _by_split(
-    records: list[EmotionRecord], path: Path, split: str | None, out: Path
-) -> list[tuple[str, list[EmotionRecord], Path]]:
+    records: Sequence[EmotionRecord], path: Path, split: str | None, out: Path
+) -> list[tuple[str, Sequence[EmotionRecord], Path]]:
     """(name, records, folder) of every split to build."""
+    from lavis_emovit.records import RecordStore
     from lavis_emovit.settings import nearest_name
 
     names = sorted({record.split for record in records})
@@ -213,7 +216,11 @@ def _by_split(
         raise DataError(f"{path}: no record is in split '{split}'{nearest_name(split, names)}")
     wanted = [split] if split is not None else names
     return [
-        (name, [record for record in records if record.split == name], out if split is not None else out / name)
+        (
+            name,
+            RecordStore(record for record in records if record.split == name),
+            out if split is not None else out / name,
+        )
         for name in wanted
     ]
 

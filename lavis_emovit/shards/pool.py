@@ -58,8 +58,8 @@ def start_method() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    # Loaded once and inherited by all: webdataset imports torch, which is slow.
-    context.set_forkserver_preload(["webdataset", "lavis_emovit.shards.writer"])
+    # Loaded once and inherited by all.
+    context.set_forkserver_preload(["lavis_emovit.shards.writer"])
     return context
 
 

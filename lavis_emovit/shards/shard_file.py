@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import tarfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -121,15 +122,12 @@ def _images_hash(job: ShardJob) -> str:
 
 
 def _write(job: ShardJob, on_sample: Callable[[], None]) -> ShardDraft:
-    # webdataset imports torch, which nothing else in this module needs.
-    from webdataset import TarWriter
-
     draft = ShardDraft()
     written: list[tuple[EmotionRecord, int]] = []
     try:
         with atomic_writer(job.path, "wb") as file:
             hashing = _HashingFile(file)
-            with TarWriter(hashing, encoder=False, user="emovit", group="emovit", mtime=0) as tar:
+            with tarfile.open(fileobj=hashing, mode="w|") as tar:
                 for line, key in zip(job.records, job.keys):
                     record = EmotionRecord.model_validate_json(line)
                     try:
@@ -138,7 +136,8 @@ def _write(job: ShardJob, on_sample: Callable[[], None]) -> ShardDraft:
                         draft.bad.append((record.id, str(error)))
                     else:
                         record_bytes = line.encode("utf-8")
-                        tar.write({"__key__": key, suffix: image_bytes, RECORD_SUFFIX: record_bytes})
+                        for name, data in sorted({suffix: image_bytes, RECORD_SUFFIX: record_bytes}.items()):
+                            tar.addfile(_header(f"{key}.{name}", data), io.BytesIO(data))
                         written.append((record, sample_crc32(image_bytes, record_bytes)))
                     on_sample()
             if not written:
@@ -169,6 +168,13 @@ def _write(job: ShardJob, on_sample: Callable[[], None]) -> ShardDraft:
         label_histogram=dict(sorted(histogram.items())),
     )
     return draft
+
+
+def _header(name: str, data: bytes) -> tarfile.TarInfo:
+    """As webdataset's writer makes it, which would import torch."""
+    header = tarfile.TarInfo(name)
+    header.size, header.mode, header.uname, header.gname = len(data), 0o444, "emovit", "emovit"
+    return header
 
 
 class _NothingToWriteError(Exception):

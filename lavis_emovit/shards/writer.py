@@ -14,6 +14,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -114,15 +115,17 @@ def write_shards(
             raise DataError(_bad_text(image_root, bad, sum(len(job.records) for job in jobs)))
         shards = [draft.shard for draft in drafts if draft.shard is not None]
         if not shards and part is None:
-            raise DataError(f"{image_root}: none of the {len(ordered)} images can be used, there is nothing to write")
+            raise DataError(
+                f"{image_root}: none of the {len(ordered.ids)} images can be used, there is nothing to write"
+            )
         build["skipped"] = [{"id": record_id, "reason": reason} for record_id, reason in bad]
         index = ShardIndex(
             out_dir,
             shards,
             join_columns([draft.columns for draft in drafts]),
-            labels=sorted({record.emotion for record in ordered if record.emotion is not None}),
+            labels=ordered.labels,
             kinds=INSTRUCTION_KINDS,
-            label_sets=sorted({record.label_set for record in ordered if record.label_set is not None}),
+            label_sets=ordered.label_sets,
             build=build,
         )
         index.save()
@@ -135,39 +138,54 @@ def sample_rank(seed: int, record_id: str) -> bytes:
     return hashlib.sha256(f"{seed}/{record_id}".encode()).digest()
 
 
-def _shuffled(records: Iterable[EmotionRecord], seed: int) -> list[EmotionRecord]:
-    """Sorted by the hash of seed and id, independent of the input order."""
-    by_rank: dict[bytes, EmotionRecord] = {}
+@dataclass(frozen=True)
+class _Ordered:
+    """All records as lines of JSON, sorted by the hash of seed and id, independent of the input order."""
+
+    ids: list[str]
+    lines: list[str]
+    labels: list[str]
+    label_sets: list[str]
+
+
+def _shuffled(records: Iterable[EmotionRecord], seed: int) -> _Ordered:
+    by_rank: dict[bytes, tuple[str, str]] = {}
+    labels: set[str] = set()
+    label_sets: set[str] = set()
     for record in records:
         rank = sample_rank(seed, record.id)
         if rank in by_rank:
             raise DataError(f"two records have the id '{record.id}'; ids must be unique. Rename one of them.")
-        by_rank[rank] = record
+        by_rank[rank] = record.id, record.to_json()
+        labels.update([record.emotion] if record.emotion is not None else [])
+        label_sets.update([record.label_set] if record.label_set is not None else [])
     if not by_rank:
         raise DataError("there are no records to write; check the name of the split")
-    return [by_rank[rank] for rank in sorted(by_rank)]
+    ids, lines = zip(*(by_rank[rank] for rank in sorted(by_rank)))
+    return _Ordered(list(ids), list(lines), sorted(labels), sorted(label_sets))
 
 
 def _jobs(
-    ordered: Sequence[EmotionRecord], image_root: Path, out_dir: Path, samples_per_shard: int, resize_px: int | None
+    ordered: _Ordered, image_root: Path, out_dir: Path, samples_per_shard: int, resize_px: int | None
 ) -> list[ShardJob]:
-    labels = tuple(sorted({record.emotion for record in ordered if record.emotion is not None}))
     keys: dict[str, str] = {}
-    for record in ordered:
-        first = keys.setdefault(sample_key(record.id), record.id)
-        if first != record.id:
-            raise DataError(f"ids '{record.id}' and '{first}' give the same member name '{sample_key(record.id)}'")
+    for record_id in ordered.ids:
+        key = sample_key(record_id)
+        first = keys.setdefault(key, record_id)
+        if first != record_id:
+            raise DataError(f"ids '{record_id}' and '{first}' give the same member name '{key}'")
+    names = list(keys)
     return [
         ShardJob(
             number=start // samples_per_shard,
-            records=tuple(record.to_json() for record in ordered[start : start + samples_per_shard]),
-            keys=tuple(sample_key(record.id) for record in ordered[start : start + samples_per_shard]),
+            records=tuple(ordered.lines[start : start + samples_per_shard]),
+            keys=tuple(names[start : start + samples_per_shard]),
             image_root=str(image_root),
             out_dir=str(out_dir),
-            labels=labels,
+            labels=tuple(ordered.labels),
             resize_px=resize_px,
         )
-        for start in range(0, len(ordered), samples_per_shard)
+        for start in range(0, len(names), samples_per_shard)
     ]
 
 
@@ -188,15 +206,17 @@ def is_built(
         build.get("seed"), build.get("samples_per_shard"), (build.get("resize") or {}).get("short_side_px")
     )  # fmt: skip
     skipped = {item["id"] for item in build.get("skipped", ())}
-    ordered = [record for record in _shuffled(records, seed) if record.id not in skipped]
-    if not same or index.num_samples != len(ordered):
+    ordered = _shuffled(records, seed)
+    lines = [line for record_id, line in zip(ordered.ids, ordered.lines) if record_id not in skipped]
+    if not same or index.num_samples != len(lines):
         return False
     written_ns = (out_dir / INDEX_NAME).stat().st_mtime_ns
     reader = ShardReader(index)
     try:
         return all(
-            (image_root / record.image).stat().st_mtime_ns < written_ns and reader.read(number).record == record
-            for number, record in enumerate(ordered)
+            (record := reader.read(number).record).to_json() == line
+            and (image_root / record.image).stat().st_mtime_ns < written_ns
+            for number, line in enumerate(lines)
         )
     except OSError:
         return False

@@ -8,7 +8,7 @@ to get it, its licence and its published counts. Custom datasets are found in th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -85,7 +85,7 @@ class DeclaredPreparation(LayoutSettings):
             raise ValueError("`stratify` applies to new splits, so it needs `split_seed`")
         return self
 
-    def resplit(self, records: Iterable[EmotionRecord]) -> Iterable[EmotionRecord]:
+    def resplit(self, records: Iterable[EmotionRecord]) -> Sequence[EmotionRecord]:
         """The records with the splits of these settings."""
         fractions = self.fractions.model_dump() if self.fractions is not None else None
         return resplit(records, fractions, self.split_seed, self.stratify)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -45,7 +46,7 @@ _SUFFIXES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageFacts:
     """The results for one image file."""
 
@@ -178,7 +179,7 @@ class CheckReport:
         return sum(map(len, self.findings().values()))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Use:
     """An image in a split of a file, with the records that use it."""
 
@@ -229,15 +230,14 @@ def check_records(
 
 def _uses(file: CheckedFile) -> list[_Use]:
     """Several records may use one image, for example for the people in it; these are not duplicates."""
-    users: dict[tuple[str, str], list[EmotionRecord]] = {}
+    users: dict[tuple[str, str], _Use] = {}
     for record in file.records:
-        path = os.path.normpath(file.image_root / record.image)
-        users.setdefault((record.split, path), []).append(record)
-    uses = []
-    for (split, path), records in users.items():
-        labels = sorted({label for record in records for label in labels_of(record)})
-        uses.append(_Use(file.name, split, path, tuple(record.id for record in records), tuple(labels)))
-    return uses
+        split, path = sys.intern(record.split), os.path.normpath(file.image_root / record.image)
+        found = users.get((split, path))
+        ids, labels = (found.ids, found.labels) if found is not None else ((), ())
+        labels = tuple(sorted({*labels, *map(sys.intern, labels_of(record))}))
+        users[split, path] = _Use(file.name, split, path, (*ids, record.id), labels)
+    return list(users.values())
 
 
 def _check_files(paths: list[str], num_workers: int, progress: Callable[[int, int], None]) -> Iterable[ImageFacts]:

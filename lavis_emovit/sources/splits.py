@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import isclose
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.records import EmotionRecord
+from lavis_emovit.records import EmotionRecord, RecordStore
 from lavis_emovit.sources.statistics import labels_of
 
 
 def split_by_group(
     records: Iterable[EmotionRecord], fractions: Mapping[str, float], seed: int, *, stratify: bool = False
-) -> list[EmotionRecord]:
+) -> Sequence[EmotionRecord]:
     """Give every record a new split by its group; a record without a group counts as its own group.
 
     The result has the order of the records, but depends only on the set of groups and the seed. DataError for shares
@@ -26,7 +26,7 @@ def split_by_group(
         stratify: also give every split its share of every label, as closely as whole groups allow. The label of a
             record is its emotion; if it has several labels, the rarest one.
     """
-    records = list(records)
+    records = _held(records)
     if any(share < 0 for share in fractions.values()) or not isclose(sum(fractions.values()), 1.0, abs_tol=1e-6):
         raise DataError(f"split fractions must not be negative and must sum to 1, got {dict(fractions)}")
     names = [name for name, share in fractions.items() if share > 0]
@@ -40,26 +40,32 @@ def split_by_group(
         split_of = {}
         for name, (first, last) in zip(names, _bounds([fractions[name] for name in names], len(groups))):
             split_of.update(dict.fromkeys(groups[first:last], name))
-    return [record.model_copy(update={"split": split_of[group_of(record)]}) for record in records]
+    return RecordStore(record.model_copy(update={"split": split_of[group_of(record)]}) for record in records)
 
 
 def hold_out_by_group(
     records: Iterable[EmotionRecord], share: float, seed: int, *, source: str = "train", target: str = "val"
-) -> list[EmotionRecord]:
+) -> Sequence[EmotionRecord]:
     """Move a share of the groups of one split to another: a validation split for a dataset without one.
 
     DataError for a share outside (0, 1), or too few groups.
     """
-    records = list(records)
+    records = _held(records)
     if not 0 < share < 1:
         raise DataError(f"the share to hold out must be between 0 and 1, got {share}")
-    inside = [record for record in records if record.split == source]
+    inside = (record for record in records if record.split == source)
     moved = {
         record.id
         for record in split_by_group(inside, {source: 1 - share, target: share}, seed)
         if record.split == target
     }
-    return [record.model_copy(update={"split": target}) if record.id in moved else record for record in records]
+    return RecordStore(
+        record.model_copy(update={"split": target}) if record.id in moved else record for record in records
+    )
+
+
+def _held(records: Iterable[EmotionRecord]) -> Sequence[EmotionRecord]:
+    return records if isinstance(records, Sequence) else RecordStore(records)
 
 
 def resplit(
@@ -67,16 +73,16 @@ def resplit(
     fractions: Mapping[str, float] | None,
     split_seed: int | None,
     stratify: bool = False,
-) -> Iterable[EmotionRecord]:
+) -> Sequence[EmotionRecord]:
     """The splits that the settings of a dataset define; without `fractions`, the published ones.
 
     Without `split_seed`, the published splits stay, and `val` is held out of `train` if it is missing.
     """
     if fractions is None:
-        return records
+        return _held(records)
     if split_seed is not None:
         return split_by_group(records, fractions, split_seed, stratify=stratify)
-    records = list(records)
+    records = _held(records)
     if fractions.get("val", 0) > 0 and not any(record.split == "val" for record in records):
         return hold_out_by_group(records, fractions["val"] / (fractions["train"] + fractions["val"]), seed=0)
     return records
@@ -88,7 +94,7 @@ def group_of(record: EmotionRecord) -> str:
     return f"group {record.group}" if record.group is not None else f"record {record.id}"
 
 
-def _stratified(records: list[EmotionRecord], groups: list[str], shares: dict[str, float]) -> dict[str, str]:
+def _stratified(records: Sequence[EmotionRecord], groups: list[str], shares: dict[str, float]) -> dict[str, str]:
     """Group -> split, so that every split gets its share of every label.
 
     Assigns groups one by one, those with the rarest label first (after Sechidis, Tsoumakas and Vlahavas, ECML PKDD

@@ -41,7 +41,7 @@ def test_no_group_is_divided_and_nothing_is_lost(groups, seed):
     for name, share in FRACTIONS.items():
         assert counts[name] >= 1
         assert abs(counts[name] - share * len(splits_of)) <= 1
-    assert split_by_group(records[::-1], FRACTIONS, seed)[::-1] == result
+    assert split_by_group(records[::-1], FRACTIONS, seed)[::-1] == list(result)
 
 
 def test_seeds_give_other_splits():

@@ -18,7 +18,6 @@ from lavis_emovit.records import EmotionRecord
 from lavis_emovit.sources.base import LabelSettings, Reader
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)(\*?)\}")
-_Fitting = list[tuple[str, dict[str, str]]]
 
 
 class FolderSettings(LabelSettings):
@@ -70,8 +69,9 @@ class FolderReader(Reader, layout="folder"):
         start, pattern = self._start, self.settings.pattern
         if not start.is_dir():
             raise DataError(f"{start}: no such folder. Images are expected at {pattern}.<suffix> below {self.root}.")
-        regex = self.settings.regex()
-        self._fitting: _Fitting = []
+        self._regex = self.settings.regex()
+        self._fitting: list[str] = []
+        named: set[str] = set()  # labels in the paths
         strays = []
         readable = readable_suffixes()
         for path in _images_below(start):
@@ -80,23 +80,24 @@ class FolderReader(Reader, layout="folder"):
                 self.notes.skip(f"images of type {suffix}, which Pillow cannot read here (docs/datasets.md)")
                 continue
             image = self.relative(path)
-            match = regex.fullmatch(image[: -len(path.suffix)])
+            match = self._regex.fullmatch(image[: -len(path.suffix)])
             if match is None:
                 strays.append(image)
             else:
-                self._fitting.append((image, match.groupdict()))
+                self._fitting.append(image)
+                named |= {match.groupdict().get("label", "")}
         if not self._fitting:
             example = f"; an existing image is {strays[0]}" if strays else ", and there are no images at all"
             raise DataError(f"{start}: no image fits {pattern}.<suffix>{example}")
         if strays:
             self.notes.skip(f"images that don't fit {pattern}, for example {strays[0]}", count=len(strays))
-        self._labels = self._label_set() if "label" in regex.groupindex else None
+        self._labels = self._label_set(named) if "label" in self._regex.groupindex else None
 
-    def _label_set(self) -> LabelSet:
+    def _label_set(self, found: set[str]) -> LabelSet:
         """The label set of the settings, or one with the names in the paths."""
         if self.settings.label_set is not None:
             return get_label_set(self.settings.label_set)
-        named = {self.settings.label_names.get(parts["label"], parts["label"]) for _, parts in self._fitting}
+        named = {self.settings.label_names.get(label, label) for label in found}
         labels = sorted({" ".join(name.replace("_", " ").split()) for name in named if name is not None})
         if len(labels) < 2:
             raise DataError(
@@ -110,7 +111,9 @@ class FolderReader(Reader, layout="folder"):
     def records(self) -> Iterator[EmotionRecord]:
         unknown: set[str] = set()
         seen: dict[str, str] = {}
-        for image, parts in self._fitting:
+        for image in self._fitting:
+            match = self._regex.fullmatch(image[: -len(PurePosixPath(image).suffix)])
+            parts = match.groupdict() if match is not None else {}
             split = parts.pop("split", None) or self.settings.default_split
             values: dict[str, Any] = {"image": image, "split": self.settings.split_names.get(split, split)}
             named = parts.pop("label", None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from torch.utils.data import Sampler
 
@@ -26,7 +27,6 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
     Args:
         order: the samples of the epoch.
         global_batch: samples of one optimizer step over all ranks.
-        rank, world_size: number of the rank, and of ranks.
         micro_batch: most samples of a micro-batch; None: the rank's whole share of a step.
         start_step: first step to yield, to resume in the middle of an epoch.
         token_lengths: text lengths of the samples, for `max_tokens`.
@@ -63,7 +63,6 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         self._planned: tuple[int, list[list[list[SampleKey]]]] = (-1, [])
 
     def micro_batches_in_step(self, step: int) -> int:
-        """Number of micro-batches of a step."""
         if self.max_tokens is not None:
             return len(self._token_batches(step)[0])
         return num_micro_batches(self.num_samples, self.global_batch, step, self.world_size, self.micro_batch)
@@ -95,11 +94,9 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
     def _token_batches(self, step: int) -> list[list[list[SampleKey]]]:
         """The micro-batches of a step within the token budget, the same number for every rank."""
         if self._planned[0] != step:
-            ranks = []
-            for rank in range(self.world_size):
-                start, size = step * self.global_batch, self.samples_in_step(step)
-                first, last = size * rank // self.world_size, size * (rank + 1) // self.world_size
-                ranks.append(self._cut(self.order.keys(start + first, start + last)))
+            start, size = step * self.global_batch, self.samples_in_step(step)
+            edges = [start + size * rank // self.world_size for rank in range(self.world_size + 1)]
+            ranks = [self._cut(self.order.keys(first, last)) for first, last in pairwise(edges)]
             count = max(len(batches) for batches in ranks)
             self._planned = (step, [_as_many(batches, count) for batches in ranks])
         return self._planned[1]
@@ -123,8 +120,7 @@ def _as_many(batches: list[list[SampleKey]], count: int) -> list[list[SampleKey]
     """Exactly `count` batches: halves the largest ones, and adds empty ones once all have a single sample."""
     batches = list(batches)
     while len(batches) < count:
-        largest = max(range(len(batches)), key=lambda number: len(batches[number]))
-        batch = batches[largest]
-        middle = -(-len(batch) // 2)
-        batches[largest : largest + 1] = [batch[:middle], batch[middle:]]
+        batch = max(batches, key=len)
+        place, middle = batches.index(batch), -(-len(batch) // 2)
+        batches[place : place + 1] = [batch[:middle], batch[middle:]]
     return batches

@@ -9,6 +9,8 @@ import torch
 
 from lavis_emovit.processors.image import stack_images
 
+PAIR_KEYS = ("text_input", "text_output", "instance_id", "label")
+
 
 def collate(
     items: Sequence[dict[str, Any]], stack: Callable[[Sequence[torch.Tensor]], torch.Tensor] = stack_images
@@ -30,10 +32,7 @@ def collate(
     batch = {
         "image": stack([item["image"] for item in items]),
         "image_index": torch.tensor([number for number, _ in pairs], dtype=torch.long),
-        "text_input": [question for _, (question, _, _, _) in pairs],
-        "text_output": [answer for _, (_, answer, _, _) in pairs],
-        "instance_id": [instance_id for _, (_, _, instance_id, _) in pairs],
-        "label": [label for _, (_, _, _, label) in pairs],
+        **{name: [pair[place] for _, pair in pairs] for place, name in enumerate(PAIR_KEYS)},
         "record_id": [item["record_id"] for item in items],
     }
     if items and "record" in items[0]:

@@ -16,24 +16,16 @@ from lavis_emovit.shards.reader import ShardSample
 
 @runtime_checkable
 class EvaluatedSamples(Protocol):
-    """What an evaluation needs of a dataset.
+    """What an evaluation needs of a dataset."""
 
-    Attributes:
-        label_set: its labels are the candidates.
-        wording: of the question.
-        image_processor, text_processor: called on every image and question.
-    """
-
-    label_set: LabelSet
-    wording: int
-    image_processor: Any
-    text_processor: Any
+    label_set: LabelSet  # its labels are the candidates
+    wording: int  # of the question
+    image_processor: Any  # called on every image
+    text_processor: Any  # called on every question
 
     def __len__(self) -> int: ...
 
-    def read(self, number: int, /) -> ShardSample:
-        """Record and encoded image of a sample."""
-        ...
+    def read(self, number: int, /) -> ShardSample: ...
 
 
 class EmotionEvalDataset(EmotionShardDataset):
@@ -62,10 +54,9 @@ class EmotionEvalDataset(EmotionShardDataset):
         super().__init__(index, image_processor, text_processor, seed=seed, verify_hashes=verify_hashes)
         names = [label_set] if label_set is not None else list(self.index.label_sets)
         if len(names) != 1:
-            found = ", ".join(names) if names else "none"
+            found = f"its records name the label sets {', '.join(names) or 'none'}"
             raise DataError(
-                f"{self.index.folder}: its records name the label sets {found}; choose one for the question "
-                "with `label_set` of the dataset"
+                f"{self.index.folder}: {found}; choose one for the question with `label_set` of the dataset"
             )
         self.label_set = get_label_set(names[0])
         for label in self.index.labels:

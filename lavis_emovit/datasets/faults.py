@@ -111,6 +111,7 @@ class FaultLog:
                 self.faults.setdefault(fault["sample"], fault)
 
     def _check_budget(self, label: str | None) -> None:
+        """DataError if the faults, or those of a label, exceed the budget."""
         exceeded = []
         share, class_share = self.settings.max_share, self.settings.max_class_share
         if len(self.faults) > share * self.num_samples:
@@ -120,18 +121,16 @@ class FaultLog:
             size = self.class_sizes.get(label, 0)
             if count > class_share * size:
                 exceeded.append(f"{count} of {size} samples of '{label}', allowed is {class_share:.2%}")
-        if exceeded:
-            raise DataError(self._text(exceeded))
-
-    def _text(self, exceeded: list[str]) -> str:
+        if not exceeded:
+            return
         kinds = [f"{count} x {kind}: {FAULT_KINDS[kind]}" for kind, count in sorted(self.counts.items())]
         first = [f"{fault['place']}: {_short(fault['reason'])}" for fault in list(self.faults.values())[:_MAX_NAMED]]
-        listed = (
-            f" All of them are listed in {self.path} and count when the run resumes; delete that file after the repair."
-            if self.path is not None
-            else ""
-        )
-        return (
+        listed = ""
+        if self.path is not None:
+            listed = (
+                f" All are listed in {self.path} and count when the run resumes; delete that file after the repair."
+            )
+        raise DataError(
             f"{self.folder}: too many samples cannot be used: {'; '.join(exceeded)}.\n{bullet_list(kinds)}\n"
             f"The first of them:\n{bullet_list(first)}\n"
             "Run `emovit shards verify` on the folder and restore the shards it names, or build them again; or allow "

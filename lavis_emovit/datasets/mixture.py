@@ -23,7 +23,7 @@ class EmotionMixtureDataset(OrderedDataset):
     Items are requested as `mixture[(pass, number)]`; the numbers run through the datasets one after the other.
 
     Args:
-        datasets: the datasets. All must have the same length buckets and image processors that stack alike.
+        datasets: all with the same length buckets and image processors that stack alike.
         ratios: share of each in any unit; None: every sample of all of them once per epoch.
         epoch_size: samples of an epoch with ratios, rounded up to a whole number of patterns; None: as many as there
             are samples.
@@ -44,7 +44,12 @@ class EmotionMixtureDataset(OrderedDataset):
             raise DataError("a mixture needs at least one dataset")
         self.datasets = list(datasets)
         self.names = list(names) if names is not None else [str(dataset.index.folder) for dataset in datasets]
-        self._refuse_duplicates()
+        # If a set were in the mixture twice, its samples would appear twice as often as the ratios say.
+        seen: dict[str, str] = {}
+        for name, dataset in zip(self.names, self.datasets):
+            if other := seen.get(dataset.order_hash):
+                raise DataError(f"'{other}' and '{name}' are the same shards; remove one, or change its ratio")
+            seen[dataset.order_hash] = name
         self.ratios, self.epoch_size = list(ratios) if ratios is not None else None, epoch_size
         self.offsets = np.cumsum([0, *(len(dataset) for dataset in datasets)])
         self.image_processor = datasets[0].image_processor
@@ -83,15 +88,6 @@ class EmotionMixtureDataset(OrderedDataset):
         """The dataset of an item, and its number there."""
         dataset = int(np.searchsorted(self.offsets, number, side="right")) - 1
         return dataset, number - int(self.offsets[dataset])
-
-    def _refuse_duplicates(self) -> None:
-        """If a set were in the mixture twice, its samples would appear twice as often as the ratios say."""
-        names: dict[str, str] = {}
-        for name, dataset in zip(self.names, self.datasets):
-            if dataset.order_hash in names:
-                other = names[dataset.order_hash]
-                raise DataError(f"'{other}' and '{name}' are the same shards; remove one, or change its ratio")
-            names[dataset.order_hash] = name
 
     def _mixed_order(self, seed: int, epoch: int) -> MixtureOrder:
         return MixtureOrder(

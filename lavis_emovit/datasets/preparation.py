@@ -16,7 +16,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from lavis_emovit.files import atomic_writer, file_sha256
 from lavis_emovit.generation.categorical import add_categorical
 from lavis_emovit.progress import progress
 from lavis_emovit.recipes import flatten
-from lavis_emovit.records import EmotionRecord, read_records, write_records
+from lavis_emovit.records import read_records, write_records
 from lavis_emovit.shards.columns import INDEX_NAME
 from lavis_emovit.shards.writer import write_shards
 from lavis_emovit.sources.base import LAYOUTS, Reader
@@ -67,15 +67,13 @@ def prepare_dataset(
     storage.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(storage.parent / f".{storage.name}.lock")
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         logger.info("%s: waiting for another process to prepare %s", name, storage)
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         if not _is_done(name, prepare, storage, indexes):
             _prepare(name, prepare, storage, list(indexes), where_to_get)
-    finally:
-        lock.release()
 
 
 def _is_done(name: str, prepare: PrepareSettings, storage: Path, indexes: Mapping[str, Path]) -> bool:
@@ -121,16 +119,23 @@ def _prepare(name: str, prepare: PrepareSettings, storage: Path, splits: list[st
     storage.mkdir(parents=True, exist_ok=True)
     (storage / STATE_NAME).unlink(missing_ok=True)
     (storage / UNFINISHED_NAME).touch()
-    if prepare.source == "sketch":
-        _draw(prepare, root)
     # A new split needs the records of all published ones.
     own_splits = [split for split in EMOSET_SPLITS if prepare.split_seed is not None or split in splits]
     reader: Reader
     if prepare.source == "sketch":
+        from lavis_emovit.sample_set.write import write_sketch
+
+        # An interrupted preparation may have drawn with other settings.
+        shutil.rmtree(root, ignore_errors=True)
+        with progress("drawing", every=1000) as line:
+            write_sketch(root, **prepare.draw.model_dump(), progress=line.update)
         reader = EmosetReader(root, source=name, splits=own_splits)
     else:
         reader = open_dataset(root, prepare, source=name, extract_to=storage / DRAWN_NAME, splits=own_splits)
-    write_records(storage / RECORDS_NAME, _instructed(prepare.resplit(reader.read()), prepare))
+    records = prepare.resplit(reader.read())
+    if categorical := prepare.instructions.categorical:
+        records = add_categorical(records, **categorical.model_dump())
+    write_records(storage / RECORDS_NAME, records)
     reader.notes.log(name)
     state: dict[str, Any] = {"dataset": name, "settings": _identity(prepare), "fingerprint": _fingerprint(prepare)}
     state["splits"] = {}
@@ -143,8 +148,7 @@ def _prepare(name: str, prepare: PrepareSettings, storage: Path, splits: list[st
                     chosen,
                     reader.image_root,
                     storage / split,
-                    samples_per_shard=prepare.shards.samples_per_shard,
-                    seed=prepare.shards.seed,
+                    **prepare.shards.model_dump(),
                     skip_bad=prepare.skip_bad,
                     overwrite=True,
                     progress=line.update,
@@ -159,24 +163,6 @@ def _prepare(name: str, prepare: PrepareSettings, storage: Path, splits: list[st
     with atomic_writer(storage / STATE_NAME) as file:
         file.write(json.dumps(state, indent=1) + "\n")
     (storage / UNFINISHED_NAME).unlink()
-
-
-def _draw(prepare: PrepareSettings, root: Path) -> None:
-    from lavis_emovit.sample_set.write import write_sketch
-
-    # An interrupted preparation may have drawn with other settings.
-    shutil.rmtree(root, ignore_errors=True)
-    with progress("drawing", every=1000) as line:
-        write_sketch(root, **prepare.draw.model_dump(), progress=line.update)
-
-
-def _instructed(records: Iterable[EmotionRecord], prepare: PrepareSettings) -> Iterable[EmotionRecord]:
-    categorical = prepare.instructions.categorical
-    if categorical is None:
-        return records
-    return add_categorical(
-        records, wordings=categorical.wordings, option_order=categorical.option_order, seed=categorical.seed
-    )
 
 
 def _identity(prepare: PrepareSettings) -> dict[str, Any]:

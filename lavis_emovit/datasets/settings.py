@@ -38,7 +38,7 @@ class CategoricalSettings(Settings):
     @field_validator("wordings")
     @classmethod
     def _wordings_exist(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if any(not 1 <= number <= len(CATEGORICAL_WORDINGS) for number in value):
+        if not set(value) <= set(range(1, len(CATEGORICAL_WORDINGS) + 1)):
             raise ValueError(f"wordings are numbered 1 to {len(CATEGORICAL_WORDINGS)}")
         return value
 
@@ -100,10 +100,8 @@ class DatasetSettings(Settings):
     Attributes:
         type: which of the dataset's default configs to use.
         data_type: LAVIS's name for the modality.
-        about: where to get the dataset, its licence, and its published counts.
         build_info: `annotations.<split>.storage`, the shard index of each split; `images.storage`, the folder of all
             prepared files; `prepare`, how to prepare them.
-        vis_processor, text_processor: processors for `train` and `eval`.
         kinds: kinds of instructions to train on; null: all.
         share: share of the training split to train on, with the same label proportions. A smaller share is a subset of
             every larger one with the same `share_seed`.
@@ -113,7 +111,6 @@ class DatasetSettings(Settings):
         eval_wording: wording of the evaluation question.
         seed: seed of the augmentation.
         verify_hashes: compare the sha256 of each shard when it is first opened.
-        faults: how training treats samples that cannot be read.
         window_shards: shards that are shuffled together; fewer need a smaller cache of remote shards.
         length_buckets: steps of similar text length; null: mix all lengths.
     """

@@ -39,8 +39,7 @@ class EmotionShardDataset(OrderedDataset):
 
     Args:
         index: the shards, or the path of their index.
-        image_processor: called as `processor(image, seed=...)`.
-        text_processor: called on every question.
+        image_processor, text_processor: called as `processor(image, seed=...)`, and on every question.
         seed: seed of the augmentation and of the selection of pairs, which changes with every epoch.
         faults: how to treat samples that cannot be read; None: stop at the first.
         kinds, share, ...: see `DatasetSettings`.
@@ -199,23 +198,13 @@ class EmotionShardDataset(OrderedDataset):
         return self.image_processor(image, seed=self._item_seed("image", epoch, number))
 
     def _pairs(self, record: EmotionRecord, epoch: int, number: int) -> list[Pair]:
-        chosen = [
-            position
-            for position, instruction in enumerate(record.instructions)
-            if self.kinds is None or instruction.kind in self.kinds
-        ]
+        written = record.instructions
+        chosen = [place for place, item in enumerate(written) if self.kinds is None or item.kind in self.kinds]
         if self.max_pairs is not None and len(chosen) > self.max_pairs:
             choose = random.Random(self._item_seed("pairs", epoch, number))
             chosen = sorted(choose.sample(chosen, self.max_pairs))
-        return [
-            (
-                self.text_processor(record.instructions[position].question),
-                record.instructions[position].answer.strip(),
-                f"{record.id}#{position}",
-                record.emotion,
-            )
-            for position in chosen
-        ]
+        pairs = [(place, self.text_processor(written[place].question), written[place].answer) for place in chosen]
+        return [(question, answer.strip(), f"{record.id}#{place}", record.emotion) for place, question, answer in pairs]
 
     def _item_seed(self, purpose: str, epoch: int, number: int) -> int:
         """63 bits derived from (seed, epoch, number), different for every purpose."""

@@ -44,8 +44,7 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
             given = cfg if OmegaConf.is_config(cfg) else OmegaConf.create(dict(cfg))
             node = OmegaConf.merge(node, given)
         super().__init__(node)
-        values = plain_values(node)
-        settings, problems = parse_settings(DatasetSettings, values, f"datasets.{self.dataset_name}")
+        settings, problems = parse_settings(DatasetSettings, plain_values(node), f"datasets.{self.dataset_name}")
         if settings is None:
             raise ConfigError(problems, f"the config of dataset '{self.dataset_name}'")
         self.settings = settings
@@ -80,11 +79,13 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
         settings = self.settings
         datasets: dict[str, Any] = {}
         for split, index_path in self.indexes.items():
+            name = "train" if split == "train" else "eval"
+            pairs = settings.vis_processor, settings.text_processor
+            processors = [_processor(getattr(pair, name)) for pair in pairs]
             if split == "train":
                 datasets[split] = self.train_dataset_cls(
                     index_path,
-                    _processor(settings.vis_processor.train),
-                    _processor(settings.text_processor.train),
+                    *processors,
                     seed=settings.seed,
                     kinds=settings.kinds,
                     share=settings.share,
@@ -98,8 +99,7 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
             else:
                 datasets[split] = self.eval_dataset_cls(
                     index_path,
-                    _processor(settings.vis_processor.eval),
-                    _processor(settings.text_processor.eval),
+                    *processors,
                     label_set=settings.label_set,
                     wording=settings.eval_wording,
                     verify_hashes=settings.verify_hashes,

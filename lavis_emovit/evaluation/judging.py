@@ -43,17 +43,11 @@ _NAMES = {
 
 
 class JudgeSettings(Settings):
-    """`suite.judge`.
+    """`suite.judge`."""
 
-    Attributes:
-        chat: settings of the endpoint; the default temperature is 0.
-        limit: number of explanations of each model; None: all.
-        prompt: file with your own instructions for the judge.
-    """
-
-    chat: Endpoint
-    limit: int | None = Field(default=None, ge=1)
-    prompt: str | None = None
+    chat: Endpoint  # the default temperature is 0
+    limit: int | None = Field(default=None, ge=1)  # number of explanations of each model; None: all
+    prompt: str | None = None  # file with your own instructions for the judge
 
     def endpoint(self) -> ChatSettings:
         return ChatSettings.model_validate({"temperature": 0.0, "max_output_tokens": 300, **self.chat})

@@ -15,6 +15,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,7 @@ class WinRate(Result):
     Attributes:
         win_rate: share of choices for the first, a tie counted as half.
         interval: resamples whole raters, because the choices of one person are not independent; None for one rater.
-        num_wins, num_losses, num_ties: choices for the first, for the second, for neither.
-        num_blank: rows without a choice.
+        num_wins, num_losses, num_ties, num_blank: choices for the first, for the second, for neither; rows without one.
         num_pairs: images with at least one choice.
         agreement: of the raters, see `nominal_alpha`.
         share_of_a: choices for A among those for A or B; far from one half, raters chose by place and not by caption.
@@ -90,14 +90,10 @@ class WinRate(Result):
 def make_pairs(
     first: tuple[str, Mapping[str, str]], second: tuple[str, Mapping[str, str]], seed: int, limit: int | None = None
 ) -> CaptionPairs:
-    """Pair the captions of two authors, in an order that the seed and the record decide.
+    """Pair the captions of two authors (name, and record -> caption) of at most `limit` images.
 
-    Args:
-        first, second: name of each author, and record -> caption.
-        limit: maximum number of images.
-
-    Raises:
-        DataError: both authors are the same, or no image has two different captions.
+    The seed and the record decide the order. DataError if both authors are the same, or no image has two captions that
+    differ.
     """
     (first_name, firsts), (second_name, seconds) = first, second
     if first_name == second_name:
@@ -122,18 +118,14 @@ def make_pairs(
 
 def human_caption(record: EmotionRecord) -> str | None:
     """The human caption of a record with the highest score, the first of several; None if it has none."""
-    written = [utterance for utterance in record.utterances if utterance.text.strip()]
-    best = max(written, key=lambda one: one.score if one.score is not None else float("-inf"), default=None)
-    return best.text if best is not None else None
+    written = [(one.text, -np.inf if one.score is None else one.score) for one in record.utterances if one.text.strip()]
+    return max(written, key=itemgetter(1), default=(None, 0.0))[0]
 
 
 def write_sheet(
     folder: str | os.PathLike[str], made: CaptionPairs, images: Mapping[str, bytes], seed: int, question: str = QUESTION
 ) -> str:
     """Write sheet.html, choices.csv and key.json, which records the seed and the question that people answer.
-
-    Args:
-        images: record -> encoded image.
 
     Returns:
         the name of the sheet, which connects filled choices with their key.
@@ -178,11 +170,9 @@ def write_sheet(
 
 
 def score_sheets(key_path: str | os.PathLike[str], filled: Sequence[str | os.PathLike[str]], seed: int = 0) -> WinRate:
-    """The win rate from filled sheets.
+    """The win rate from the key.json of a sheet and filled copies of choices.csv, with choices `A`, `B` or `tie`.
 
-    Args:
-        key_path: key.json of the sheet.
-        filled: copies of choices.csv with choices `A`, `B` or `tie`; the default name of a rater is that of the file.
+    The default name of a rater is that of the file.
 
     Raises:
         DataError: a file cannot be read or belongs to another sheet, or rows cannot be used; all of them are named.
@@ -194,10 +184,9 @@ def score_sheets(key_path: str | os.PathLike[str], filled: Sequence[str | os.Pat
     num_blank = 0
     for path in map(Path, filled):
         for line, row in _read_choices(path):
-            place = f"{path}:{line}"
-            number, choice = (row["number"] or "").strip(), (row["choice"] or "").strip().casefold()
-            rater = (row["rater"] or "").strip() or path.stem
-            if (row["sheet"] or "").strip() != key["sheet"]:
+            place, number, choice = f"{path}:{line}", row["number"], row["choice"].casefold()
+            rater = row["rater"] or path.stem
+            if row["sheet"] != key["sheet"]:
                 problems.append(f"{place}: belongs to sheet '{row['sheet']}', the key to '{key['sheet']}'")
             elif not number.isdigit() or not 1 <= int(number) <= len(pairs):
                 problems.append(f"{place}: no image '{number}', the sheet has 1 to {len(pairs)}")
@@ -223,25 +212,23 @@ def _win_rate(
     num_blank: int,
     seed: int,
 ) -> WinRate:
-    raters = sorted({rater for rater, _ in chosen})
-    values_N: list[float] = []
-    groups_N: list[int] = []
+    rater_of_N = [rater for rater, _ in sorted(chosen)]
+    raters, groups_N = np.unique(rater_of_N, return_inverse=True)
+    outcomes: list[str] = []
     of_pair: dict[int, list[str]] = {}
-    for (rater, number), choice in sorted(chosen.items()):
+    for (_, number), choice in sorted(chosen.items()):
         won = choice == ("A" if pairs[number - 1].a_is_first else "B")
-        outcome = "tie" if choice == "tie" else "first" if won else "second"
-        values_N.append({"first": 1.0, "tie": 0.5, "second": 0.0}[outcome])
-        groups_N.append(raters.index(rater))
-        of_pair.setdefault(number, []).append(outcome)
-    values, groups = np.array(values_N), np.array(groups_N)
-    counts = Counter(outcome for outcomes in of_pair.values() for outcome in outcomes)
+        outcomes.append("tie" if choice == "tie" else "first" if won else "second")
+        of_pair.setdefault(number, []).append(outcomes[-1])
+    values_N = np.array([{"first": 1.0, "tie": 0.5, "second": 0.0}[outcome] for outcome in outcomes])
+    counts = Counter(outcomes)
     sides = Counter(chosen.values())
     num_sided = sides["A"] + sides["B"]
     return WinRate(
         first=key["first"],
         second=key["second"],
-        win_rate=float(values.mean()),
-        interval=Resamples(len(values), groups, seed=seed).mean_interval(values) if len(raters) > 1 else None,
+        win_rate=float(values_N.mean()),
+        interval=Resamples(len(values_N), groups_N, seed=seed).mean_interval(values_N) if len(raters) > 1 else None,
         num_wins=counts["first"],
         num_losses=counts["second"],
         num_ties=counts["tie"],
@@ -265,10 +252,8 @@ def nominal_alpha(units: Sequence[Sequence[str]]) -> float | None:
     expected = count * count - sum(number * number for number in totals.values())
     if not expected:
         return None
-    observed = 0.0
-    for unit in paired:
-        unequal = len(unit) ** 2 - sum(number * number for number in Counter(unit).values())
-        observed += unequal / (len(unit) - 1)
+    unequal = [len(unit) ** 2 - sum(number * number for number in Counter(unit).values()) for unit in paired]
+    observed = sum(number / (len(unit) - 1) for number, unit in zip(unequal, paired))
     return 1.0 - (count - 1) * observed / expected
 
 
@@ -281,7 +266,7 @@ def _read_key(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: not the key of a sheet ({reason}); use the key.json of its folder") from None
 
 
-def _read_choices(path: Path) -> list[tuple[int, dict[str, str | None]]]:
+def _read_choices(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Line number and columns of each row; blank lines are skipped."""
     try:
         # Spreadsheets write a byte order mark and, in some countries, semicolons.
@@ -293,7 +278,7 @@ def _read_choices(path: Path) -> list[tuple[int, dict[str, str | None]]]:
     missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
     if missing:
         raise DataError(f"{path}: no column '{missing[0]}'; fill in a copy of {CHOICES_NAME} and keep its first line")
-    return [(reader.line_num, row) for row in reader]
+    return [(reader.line_num, {name: (row[name] or "").strip() for name in _COLUMNS}) for row in reader]
 
 
 def _data_url(data: bytes, record_id: str) -> str:

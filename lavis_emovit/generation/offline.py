@@ -7,6 +7,7 @@ writers. The same record, seed and sample give the same words.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import Any
 
 from lavis_emovit.generation.facts import plain
@@ -35,14 +36,9 @@ _ADVICE = {
     "fear": "It helps to find light and company first, and to know the way out.",
     "sadness": "It does good to sit with somebody and to say nothing until they want to speak.",
 }
-_LIGHT = (
-    (0.2, "very dark"),
-    (0.4, "rather dark"),
-    (0.6, "neither dark nor bright"),
-    (0.8, "bright"),
-    (1.1, "very bright"),
-)
-_COLOUR = ((0.15, "almost without colour"), (0.4, "pale"), (0.65, "of middling strength"), (1.1, "strong"))
+# Upper end of a step -> words for it.
+_LIGHT = {0.2: "very dark", 0.4: "rather dark", 0.6: "neither dark nor bright", 0.8: "bright", 1.1: "very bright"}
+_COLOUR = {0.15: "almost without colour", 0.4: "pale", 0.65: "of middling strength", 1.1: "strong"}
 _FACES = {
     "angry": "tense, with the brows drawn together",
     "disgust": "wrinkled at the nose",
@@ -113,29 +109,31 @@ def explanation(record: EmotionRecord, choose: random.Random) -> dict[str, Any]:
     return {"reason": " ".join([*_seen(record, choose), f"It works this way because {cause}."])}
 
 
-def _topics(record: EmotionRecord) -> list[tuple[tuple[str, str], str]]:
+def _topics(record: EmotionRecord) -> list[tuple[tuple[str, ...], str]]:
     """Questions about known facts, each with its answer."""
     known = record.attributes
-    topics: list[tuple[tuple[str, str], str]] = []
+    topics: list[tuple[tuple[str, ...], str]] = []
+
+    def add(answer: str, *questions: str) -> None:
+        topics.append((questions, answer))
+
     if known.scene:
-        topics.append((("What kind of place is it?", "Where is this?"), f"It is {_a(plain(known.scene))}."))
+        add(f"It is {_a(plain(known.scene))}.", "What kind of place is it?", "Where is this?")
     if known.object:
-        questions = ("Which things stand out?", "What can one see in the picture?")
-        topics.append((questions, f"One can see {_list(known.object)}."))
+        add(f"One can see {_list(known.object)}.", "Which things stand out?", "What can one see in the picture?")
     if known.human_action:
-        questions = ("What is the person doing?", "What goes on here?")
-        topics.append((questions, f"The action is {plain(known.human_action)}."))
+        add(f"The action is {plain(known.human_action)}.", "What is the person doing?", "What goes on here?")
     if known.facial_expression:
-        questions = ("What does the face look like?", "How would you describe the face?")
-        topics.append((questions, f"The face is {_face(known.facial_expression)}."))
+        face = _face(known.facial_expression)
+        add(f"The face is {face}.", "What does the face look like?", "How would you describe the face?")
     if known.brightness is not None:
-        questions = ("How bright is the picture?", "What is the light like?")
-        topics.append((questions, f"It is {_step(_LIGHT, known.brightness)}."))
+        add(f"It is {_step(_LIGHT, known.brightness)}.", "How bright is the picture?", "What is the light like?")
     if known.colorfulness is not None:
-        questions = ("How strong are the colours?", "What are the colours like?")
-        topics.append((questions, f"The colours are {_step(_COLOUR, known.colorfulness)}."))
+        colours = _step(_COLOUR, known.colorfulness)
+        add(f"The colours are {colours}.", "How strong are the colours?", "What are the colours like?")
     if record.caption:
-        topics.append((("What does the picture show?", "What is in the picture?"), _sentence(record.caption)))
+        text = record.caption.strip().rstrip(".")
+        add(f"{text[:1].upper()}{text[1:]}.", "What does the picture show?", "What is in the picture?")
     return topics
 
 
@@ -164,10 +162,9 @@ def _seen(record: EmotionRecord, choose: random.Random) -> list[str]:
 def _conclusion(record: EmotionRecord) -> str:
     if record.emotion is None:
         return "What to feel about it is left to whoever looks."
-    cause = _CAUSES.get(record.emotion)
-    if cause is None:
-        return f"Most people would call that {record.emotion}."
-    return f"That leads to {record.emotion} because {cause}."
+    if cause := _CAUSES.get(record.emotion):
+        return f"That leads to {record.emotion} because {cause}."
+    return f"Most people would call that {record.emotion}."
 
 
 def _face(expression: str) -> str:
@@ -180,13 +177,8 @@ def _a(noun: str) -> str:
 
 def _list(names: list[str] | None) -> str:
     words = [plain(name).lower() for name in names or ()]
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1] if words else ""]))
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
-def _sentence(text: str) -> str:
-    text = text.strip().rstrip(".")
-    return f"{text[:1].upper()}{text[1:]}."
-
-
-def _step(steps: tuple[tuple[float, str], ...], value: float) -> str:
-    return next(words for limit, words in steps if value < limit)
+def _step(steps: Mapping[float, str], value: float) -> str:
+    return next(words for limit, words in steps.items() if value < limit)

@@ -27,14 +27,9 @@ class EmovitImageTrainProcessor(ImageProcessor):
         With a seed the result depends only on image and seed, and torch's global random state is neither read nor
         changed. Without one, the global state is used.
         """
-        settings = self.settings
-        pixels = random_crop_and_flip(
-            to_rgb(item),
-            settings.image_size,
-            (settings.min_scale, settings.max_scale),
-            settings.flip_probability,
-            seeded_generator(seed),
-        )
+        settings, image, generator = self.settings, to_rgb(item), seeded_generator(seed)
+        scale = settings.min_scale, settings.max_scale
+        pixels = random_crop_and_flip(image, settings.image_size, scale, settings.flip_probability, generator)
         return normalize(pixels, settings.mean, settings.std)
 
     @property

@@ -40,15 +40,11 @@ def random_crop_and_flip(
     flip_probability: float,
     generator: torch.Generator | None,
 ) -> torch.Tensor:
-    """A random part of the image as a square, bicubic, flipped left to right with the given probability.
+    """A random part of the image, bicubic, flipped with the given probability; uint8 [3, size_px, size_px].
 
-    The random calls and their order are those of torchvision's RandomResizedCrop and RandomHorizontalFlip. With a
-    seeded generator the result equals LAVIS's `blip2_image_train` after `torch.manual_seed(seed)`.
-
-    Args:
-        size_px: side of the result, uint8 [3, size_px, size_px].
-        scale: smallest and largest share of the area.
-        generator: source of the random numbers; None: torch's global one.
+    `scale` is the smallest and the largest share of the area. The random calls and their order are those of
+    torchvision's RandomResizedCrop and RandomHorizontalFlip. With a seeded generator the result equals LAVIS's
+    `blip2_image_train` after `torch.manual_seed(seed)`; None is torch's global generator.
     """
     top, left, height, width = _crop_box(image.height, image.width, scale, generator)
     pixels = resize_square(image.crop((left, top, left + width, top + height)), size_px)
@@ -75,7 +71,7 @@ def _normalized_bytes(mean: tuple[float, ...], std: tuple[float, ...]) -> np.nda
 
 
 def seeded_generator(seed: int | None) -> torch.Generator | None:
-    """A CPU generator with this seed; None (torch's global generator) without a seed."""
+    """A CPU generator; None (torch's global generator) without a seed."""
     return None if seed is None else torch.Generator().manual_seed(seed)
 
 

@@ -66,11 +66,9 @@ def read_processor_settings(cls: type[SettingsT], cfg: Any) -> SettingsT:
 
     name = str(cls.model_fields["name"].default)
     values: Any = {} if cfg is None else OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
+    settings, problems = None, [f"expected a mapping of settings, such as {{image_size: 224}} (got {values!r})"]
     if isinstance(values, Mapping):
         settings, problems = parse_settings(cls, values, name)
-    else:
-        settings = None
-        problems = [f"expected a mapping of settings, such as {{image_size: 224}} (got {values!r})"]
     if settings is None:
         raise ConfigError(problems, f"the settings of processor '{name}'")
     return settings

@@ -88,10 +88,9 @@ class EmotionTask(BaseTask):
     # The training step
 
     def prepare_step(self, model: EmotionModel, micro_batches: Sequence[Batch]) -> Sequence[Batch]:
-        """Turn the micro-batches of a step, on the device, into those that `step_loss` gets.
+        """Turn the micro-batches of a step, on the device, into as many that `step_loss` gets.
 
-        Called by all processes before the first forward pass of a step, without gradients. Their number must stay the
-        same.
+        Called by all processes before the first forward pass of a step, without gradients.
         """
         return micro_batches
 
@@ -119,10 +118,9 @@ class EmotionTask(BaseTask):
         Numbers of the headline metric come first, other metrics under their names, and `agg_metrics`, LAVIS's name for
         the number that compares models.
         """
-        result = result_of(measured)
-        found = headline_of(measured.settings.kind)
+        result, found = result_of(measured), headline_of(measured.settings.kind)
         if found is None:
-            return {"num_samples": result["num_samples"], "num_invalid": result["num_invalid"]}
+            return {name: result[name] for name in ("num_samples", "num_invalid")}
         others = dict(result["metrics"])
         return {**others.pop(found[0].name), **others, "agg_metrics": result["headline"]["value"]}
 

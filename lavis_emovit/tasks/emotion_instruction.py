@@ -19,7 +19,6 @@ class EmotionInstructionTask(EmotionTask):
     settings: EmotionInstructionSettings
 
     def step_weight(self, model: EmotionModel, batch: Batch) -> int:
-        """Answer tokens of a batch."""
         return model.num_answer_tokens(batch)
 
     def step_loss(self, model: EmotionModel, batch: Batch) -> StepLoss:

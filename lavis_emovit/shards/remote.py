@@ -20,9 +20,9 @@ import psutil
 from filelock import FileLock
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import TEMPORARY_SUFFIX, file_sha256, parse_json
+from lavis_emovit.files import TEMPORARY_SUFFIX, file_sha256
 from lavis_emovit.outside import scrub
-from lavis_emovit.shards.columns import COLUMNS_NAME, INDEX_NAME, PAIR_TYPES, SAMPLE_TYPES
+from lavis_emovit.shards.columns import COLUMNS_NAME, INDEX_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +32,7 @@ DEFAULT_MAX_BYTES = 50 * 10**9
 _LOCK_SUFFIX = ".lock"
 _RESERVED_SUFFIX = ".reserved"
 _POLL_S = 0.05
-MAX_INDEX_BYTES = 2**29  # of ten million samples about 60 MB in version 2
-_HEADER_BYTES = 2**16  # of the columns' file
+MAX_INDEX_BYTES = 2**30  # of each file of an index; the columns of ten million samples have about 430 MB
 _TIMEOUT_S = 60.0  # without receiving a byte
 
 ResultT = TypeVar("ResultT")
@@ -95,8 +94,7 @@ class ShardCache:
                 for stale in [path, *self.folder.glob("[!.]*")]:
                     stale.unlink(missing_ok=True)
                 if b'"version": 1,' not in head[:200]:
-                    limit = self._columns_limit(head)
-                    self._retry(COLUMNS_NAME, lambda: self._download(COLUMNS_NAME, None, None, limit))
+                    self._retry(COLUMNS_NAME, lambda: self._download(COLUMNS_NAME, None, None))
                 temporary = self._temporary(INDEX_NAME)
                 temporary.write_bytes(head)
                 temporary.replace(path)
@@ -173,21 +171,10 @@ class ShardCache:
     def _temporary(self, name: str) -> Path:
         return self.folder / f".{name}.{os.getpid()}{TEMPORARY_SUFFIX}"
 
-    def _columns_limit(self, head: bytes) -> int:
-        """The largest size that the columns of an index can have."""
-        content = parse_json(head, f"{self.url}/{INDEX_NAME}")
-        try:
-            counts = int(content["num_samples"]), int(content["num_pairs"])
-        except (KeyError, TypeError, ValueError, OverflowError):
-            raise DataError(f"{self.url}/{INDEX_NAME}: not a shard index, it has no number of samples") from None
-        kinds = (SAMPLE_TYPES, PAIR_TYPES)
-        size_bytes = sum(count * int(kind[2:]) for count, group in zip(counts, kinds) for kind in group.values())
-        return min(size_bytes + _HEADER_BYTES, MAX_INDEX_BYTES)
-
-    def _download(self, name: str, size_bytes: int | None, sha256: str | None, limit: int | None = None) -> None:
+    def _download(self, name: str, size_bytes: int | None, sha256: str | None) -> None:
         temporary = self._temporary(name)
         try:
-            self._transfer(name, temporary, size_bytes if size_bytes is not None else limit or MAX_INDEX_BYTES)
+            self._transfer(name, temporary, size_bytes if size_bytes is not None else MAX_INDEX_BYTES)
             received = temporary.stat().st_size
             if size_bytes is not None and received != size_bytes:
                 raise OSError(f"received {received} bytes, expected {size_bytes}")

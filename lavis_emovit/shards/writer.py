@@ -100,9 +100,7 @@ def write_shards(
         out_dir = out_dir / PART_FOLDER.format(number=part[0], count=part[1])
     ordered = _shuffled(records, seed)
     jobs = _jobs(ordered, image_root, out_dir, samples_per_shard, resize_px)
-    build: dict[str, Any] = {"seed": seed, "samples_per_shard": samples_per_shard, "skipped": [], "resize": None}
-    if resize_px is not None:
-        build["resize"] = {"short_side_px": resize_px, "jpeg_quality": RESIZE_JPEG_QUALITY}
+    build = _settings(seed, samples_per_shard, resize_px)
     if part is not None:
         plan = hashlib.sha256("".join(job.plan_hash for job in jobs).encode()).hexdigest()
         build["part"] = {"number": part[0], "count": part[1], "plan": plan}
@@ -189,6 +187,11 @@ def _jobs(
     ]
 
 
+def _settings(seed: int, samples_per_shard: int, resize_px: int | None) -> dict[str, Any]:
+    resize = {"short_side_px": resize_px, "jpeg_quality": RESIZE_JPEG_QUALITY} if resize_px is not None else None
+    return {"seed": seed, "samples_per_shard": samples_per_shard, "skipped": [], "resize": resize}
+
+
 def is_built(
     records: Iterable[EmotionRecord],
     image_root: Path,
@@ -201,14 +204,12 @@ def is_built(
     if not (out_dir / INDEX_NAME).is_file():
         return False
     index = ShardIndex.load(out_dir)
-    build = index.build
-    same = (seed, samples_per_shard, resize) == (
-        build.get("seed"), build.get("samples_per_shard"), (build.get("resize") or {}).get("short_side_px")
-    )  # fmt: skip
-    skipped = {item["id"] for item in build.get("skipped", ())}
+    if {**index.build, "skipped": []} != _settings(seed, samples_per_shard, resize):
+        return False
+    skipped = {item["id"] for item in index.build["skipped"]}
     ordered = _shuffled(records, seed)
     lines = [line for record_id, line in zip(ordered.ids, ordered.lines) if record_id not in skipped]
-    if not same or index.num_samples != len(lines):
+    if index.num_samples != len(lines):
         return False
     written_ns = (out_dir / INDEX_NAME).stat().st_mtime_ns
     reader = ShardReader(index)

@@ -58,7 +58,7 @@ class Notes:
             self._expected.add(reason)
 
     def report(self) -> list[str]:
-        return [*self.lines, *self._unused_line(), *(self._skipped_line(reason) for reason in self.skipped)]
+        return [*self.lines, *self._unused_line(), *map(self._skipped_line, self.skipped)]
 
     def account(self, num_records: int) -> str:
         """All rows in one sentence."""
@@ -238,6 +238,13 @@ class Reader:
             self.notes.skip(f"'{emotion}' has no equivalent in {settings.coarsen_to}", expected=True)
             return None
         return {"emotion": coarse, "label_set": settings.coarsen_to}
+
+    def require_image(self, image: str) -> str:
+        """As `find_image`; DataError if there is no such file."""
+        found = self.find_image(image)
+        if found is None:
+            raise DataError(f"the image {image} is missing below {self.image_root}")
+        return found
 
     def find_image(self, image: str) -> str | None:
         """The image's path as the file system spells it, or None if there is no such file.

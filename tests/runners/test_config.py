@@ -121,7 +121,7 @@ def test_all_problems_come_in_one_error(recipe: Callable[..., Path]) -> None:
         "run.amp: ",
         "model.widht: unknown key (did you mean 'width'?)",
         "datasets.emo_stand_in.num_trian: unknown key (did you mean 'num_train'?)",
-        "no dataset 'emo_stand_inn' is registered (did you mean 'emo_stand_in'?)",
+        "no dataset 'emo_stand_inn' is registered (did you mean 'emo_stand_in'?). A custom dataset is a file ",
         "extras: unknown key (valid: datasets, model, run)",
     ):
         assert words in problems, words

@@ -79,8 +79,5 @@ class ConversationReader(Reader, layout="conversations"):
                     changes["emotion"] = labels.canonical(record.emotion)
                 image = changes.get("image", record.image)
                 if self.settings.check_images:
-                    found = self.find_image(image)
-                    if found is None:
-                        raise DataError(f"the image {image} is missing below {self.root}")
-                    changes["image"] = found
+                    changes["image"] = self.require_image(image)
                 yield record.model_copy(update=changes)

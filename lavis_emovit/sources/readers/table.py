@@ -219,12 +219,11 @@ class TableReader(Reader, layout="table"):
                 return None
             raise DataError(f"column '{column}' is empty")
         image = str(PurePosixPath(table.images or "", image.replace("\\", "/")))
+        if settings.missing == "refuse":
+            return self.require_image(image)
         found = self.find_image(image)
         if found is None:
-            if settings.missing == "leave_out":
-                self.notes.skip("the image is missing", example=image)
-                return None
-            raise DataError(f"the image {image} is missing below {self.image_root}")
+            self.notes.skip("the image is missing", example=image)
         return found
 
     def _label(self, values: dict[str, Any], cells: dict[str, str], image: str) -> bool:

@@ -82,7 +82,10 @@ class ChatSettings(Settings):
         reserved = sorted(self.extra_body.keys() & _RESERVED_BODY_KEYS)
         if reserved:
             raise ValueError(f"extra_body must not set {', '.join(reserved)}; use the settings for them")
-        body = json.dumps(self.extra_body, default=str)
+        try:
+            body = json.dumps(self.extra_body, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"extra_body must be plain JSON ({error})") from None
         if looks_like_key(body) or _KEY_NAME.search(body):
             raise ValueError("extra_body must hold no key or password; keys come from the environment (api_key_env)")
         return self

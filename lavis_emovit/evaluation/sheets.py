@@ -178,7 +178,7 @@ def score_sheets(key_path: str | os.PathLike[str], filled: Sequence[str | os.Pat
         DataError: a file cannot be read or belongs to another sheet, or rows cannot be used; all of them are named.
     """
     key = _read_key(Path(key_path))
-    pairs = [CaptionPair(**pair) for pair in key["pairs"]]
+    pairs = key["pairs"]
     chosen: dict[tuple[str, int], str] = {}
     problems: list[str] = []
     num_blank = 0
@@ -188,8 +188,8 @@ def score_sheets(key_path: str | os.PathLike[str], filled: Sequence[str | os.Pat
             rater = row["rater"] or path.stem
             if row["sheet"] != key["sheet"]:
                 problems.append(f"{place}: belongs to sheet '{row['sheet']}', the key to '{key['sheet']}'")
-            elif not number.isdigit() or not 1 <= int(number) <= len(pairs):
-                problems.append(f"{place}: no image '{number}', the sheet has 1 to {len(pairs)}")
+            elif not (number.isdecimal() and 1 <= int(number[:9]) <= len(pairs)):
+                problems.append(f"{place}: no image '{number[:20]}', the sheet has 1 to {len(pairs)}")
             elif not choice:
                 num_blank += 1
             elif choice not in _CHOICES:
@@ -260,8 +260,9 @@ def nominal_alpha(units: Sequence[Sequence[str]]) -> float | None:
 def _read_key(path: Path) -> dict[str, Any]:
     try:
         key = json.loads(path.read_text(encoding="utf-8"))
-        return {name: key[name] for name in ("sheet", "first", "second", "pairs")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = {name: key[name] for name in ("sheet", "first", "second")}
+        return {**found, "pairs": [CaptionPair(**pair) for pair in key["pairs"]]}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DataError(f"{path}: not the key of a sheet ({reason}); use the key.json of its folder") from None
 

@@ -195,3 +195,26 @@ def test_errors(faces, more, message, capsys):
     named = {"CONFIG": str(faces / "config.yaml"), "WRONG": str(faces / "wrong.yaml")}
     assert run(faces, faces / "out", *(named.get(word, word) for word in more)) == EXIT_USER_ERROR
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fault", ["refused", "dead", "flagged"])
+def test_levels_of_an_earlier_run_stay_if_no_face_gets_a_reply(fault, faces, tmp_path, capsys, monkeypatch):
+    from lavis_emovit.chat import limits
+
+    monkeypatch.setattr(limits, "_FIRST_PAUSE_S", 0.001)
+    arguments = ["generate", "seke", str(faces / "records.jsonl"), "--out", str(tmp_path / "out"), "--no-sampling"]
+    with ChatServer(script) as server:
+        assert main([*arguments, "--model", "first", "--base-url", server.url]) == 0
+    before = list(read_records(tmp_path / "out" / "records.jsonl"))
+    assert before[0].emotion == "happiness" and before[0].instructions
+    message = "Your input was flagged" if fault == "flagged" else "images are not supported"
+    action = Action(status=403 if fault == "flagged" else 400, error={"message": message})
+    with ChatServer(lambda body, number: action) as server:
+        url = "http://127.0.0.1:9/v1" if fault == "dead" else server.url
+        code = main([*arguments, "--model", "second", "--base-url", url])
+    after = list(read_records(tmp_path / "out" / "records.jsonl"))
+    if fault == "flagged":  # an answer, so the levels of the earlier run are replaced; the run goes on
+        assert code == 0 and after[0].emotion is None and after[3] == before[3]
+    else:
+        assert code == EXIT_USER_ERROR and after == before
+        assert "none of the 3 requests was answered" in capsys.readouterr().err

@@ -152,3 +152,21 @@ def test_every_unusable_row_is_named(sheet):
     with pytest.raises(DataError, match="not the key of a sheet"):
         score_sheets(folder / "choices.csv", [bad])
     assert json.loads((folder / "key.json").read_text())["seed"] == 3
+
+
+@pytest.mark.parametrize("number", ["\u00b2", "\u2461", "1e3", "9" * 5000, "-1", "1.0"])
+def test_numbers_of_any_form_are_named(number, sheet):
+    folder, name, _ = sheet
+    with pytest.raises(DataError, match=r"odd\.csv:2: no image '"):
+        score_sheets(folder / "key.json", [_fill(folder, name, "odd.csv", [(number, "A")])])
+
+
+@pytest.mark.parametrize(
+    "pairs", [[{"record_id": "a"}], ["a"], 5, [{"record_id": "a", "a": "x", "b": "y", "a_is_first": True, "c": 1}]]
+)
+def test_edited_keys_are_refused(pairs, sheet):
+    folder, name, _ = sheet
+    key = json.loads((folder / "key.json").read_text())
+    (folder / "edited.json").write_text(json.dumps({**key, "pairs": pairs}))
+    with pytest.raises(DataError, match=r"edited\.json: not the key of a sheet"):
+        score_sheets(folder / "edited.json", [_fill(folder, name, "one.csv", [(1, "A")])])

@@ -16,7 +16,7 @@ from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Method, Varian
 from lavis_emovit.evaluation.metrics.explanations import EXPLAINED_FACTS
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.questions import Question, questions_about, values_from_scores, values_from_text
-from lavis_emovit.outside import without_thoughts
+from lavis_emovit.outside import scrub, without_thoughts
 
 logger = logging.getLogger(__name__)
 
@@ -208,7 +208,7 @@ def _answers(
             for image in images:
                 answers |= _answers(model, requests, image, limit)
             return answers
-        failure = Failure(f"{type(error).__name__}: {error}".strip().splitlines()[0])
+        failure = Failure(scrub(f"{type(error).__name__}: {error}".strip().splitlines()[0]))
         limit.note(failure)
         return dict.fromkeys(numbers, failure)
     limit.note(None)

@@ -54,7 +54,11 @@ def launch(
 
         activate()
         run(arguments.cfg_path, arguments.options)
-        _leave_ranks()
+        from lavis_emovit.distributed import heartbeat, processes
+
+        processes.barrier()
+        heartbeat.end()
+        processes.stop()
         return 0
     except (Exception, KeyboardInterrupt) as error:
         code = _report(killed_worker(error) or error, resumes_from)
@@ -99,15 +103,6 @@ def _print_once(text: str) -> None:
     name = "RANK" if heartbeat is not None and heartbeat.current() is not None else "LOCAL_RANK"
     if os.environ.get(name, os.environ.get("SLURM_PROCID" if name == "RANK" else "SLURM_LOCALID", "0")) == "0":
         print(text, file=sys.stderr)
-
-
-def _leave_ranks() -> None:
-    """Wait until all ranks have finished, and leave the process group."""
-    from lavis_emovit.distributed import heartbeat, processes
-
-    processes.barrier()
-    heartbeat.end()
-    processes.stop()
 
 
 def set_up_logging(*, debug: bool = False) -> None:

@@ -16,7 +16,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from lavis_emovit.files import atomic_writer, file_sha256
 from lavis_emovit.generation.categorical import add_categorical
 from lavis_emovit.progress import progress
 from lavis_emovit.recipes import flatten
-from lavis_emovit.records import read_records, write_records
+from lavis_emovit.records import EmotionRecord, read_records, write_records
 from lavis_emovit.shards.columns import INDEX_NAME
 from lavis_emovit.shards.writer import write_shards
 from lavis_emovit.sources.base import LAYOUTS, Reader
@@ -132,7 +132,7 @@ def _prepare(name: str, prepare: PrepareSettings, storage: Path, splits: list[st
         reader = EmosetReader(root, source=name, splits=own_splits)
     else:
         reader = open_dataset(root, prepare, source=name, extract_to=storage / DRAWN_NAME, splits=own_splits)
-    records = prepare.resplit(reader.read())
+    records: Iterable[EmotionRecord] = prepare.resplit(reader.read())
     if categorical := prepare.instructions.categorical:
         records = add_categorical(records, **categorical.model_dump())
     write_records(storage / RECORDS_NAME, records)

@@ -56,8 +56,7 @@ def draw_tiny_person(canvas: Canvas, scene: SketchScene, x: float, y: float, hei
     clothes = CLOTHES[(scene.look >> 12) % 4]
     head = 0.15 * height
     top = y - height
-    hand_y = {"arms wide": 0.62, "arms up": 1.12}.get(scene.action, 0.36)
-    reach = {"arms wide": 0.42, "arms up": 0.3}.get(scene.action, 0.24)
+    hand_y, reach = {"arms wide": (0.62, 0.42), "arms up": (1.12, 0.3)}.get(scene.action, (0.36, 0.24))
     for side in (-1, 1):
         canvas.line((36, 36, 52), [(x, y - 0.45 * height), (x + side * 0.12 * height, y)], 0.12 * height)
         arm = [(x, top + 0.36 * height), (x + side * reach * height, y - hand_y * height)]

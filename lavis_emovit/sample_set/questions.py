@@ -37,8 +37,11 @@ def questions(scene: SketchScene, rng: random.Random) -> list[tuple[str, str]]:
         if fact in _FACTS_OF_A_PERSON:
             not_wrong.add("none")
         others = [other for other in words if other not in not_wrong]
-        pairs.append(_choice(wordings["choice"], words, value, others, rng))
-        pairs.append(_yes_no(wordings["yes_no"], words, value, others, rng))
+        options = [words[option] for option in (value, *rng.sample(others, min(len(others), rng.randint(2, 7))))]
+        pairs.append((_choice(wordings["choice"], options, rng), words[value]))
+        true = rng.random() < 0.5 and value != "none"
+        requested = value if true else rng.choice([other for other in others if other != "none"])
+        pairs.append((wordings["yes_no"].format(words[requested]), "yes" if true else "no"))
     if facts["mouth"] != "none":
         pairs.append(("Are there tears under the eyes?", facts["tears"]))
     if facts["second_object"] != "none":
@@ -47,18 +50,8 @@ def questions(scene: SketchScene, rng: random.Random) -> list[tuple[str, str]]:
     return pairs
 
 
-def _choice(
-    openings: list[str], words: dict[str, str], value: str, others: list[str], rng: random.Random
-) -> tuple[str, str]:
-    count = min(len(others), rng.randint(2, 7))
-    options = [words[option] for option in (value, *rng.sample(others, count))]
+def _choice(openings: list[str], options: list[str], rng: random.Random) -> str:
     rng.shuffle(options)
     opening = rng.choice(openings)
     form = rng.choice(_CHOOSING_FORMS if opening.startswith("Choose") else _QUESTION_FORMS)
-    return form.format(opening=opening, options=", ".join(options)), words[value]
-
-
-def _yes_no(question: str, words: dict[str, str], value: str, others: list[str], rng: random.Random) -> tuple[str, str]:
-    true = rng.random() < 0.5 and value != "none"
-    requested = value if true else rng.choice([other for other in others if other != "none"])
-    return question.format(words[requested]), "yes" if true else "no"
+    return form.format(opening=opening, options=", ".join(options))

@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from lavis_emovit.sample_set.vocabulary import CUE_WEIGHTS, EMOTIONS, FACTS, values_with
+from lavis_emovit.sample_set.vocabulary import CUE_WEIGHTS, EMOTIONS, FACTS
 
 # The probability of a value is proportional to its commonness times exp(SHARPNESS * its weight for the wanted emotion):
 # at 0 the facts would carry no information, at 3 almost any single fact would determine the emotion.
@@ -54,8 +54,8 @@ CUE_OF_FACT = {
 # Values of each drawn fact; "none" where the thing is absent. The order is fixed: models are trained on it.
 FACT_VALUES: dict[str, tuple[str, ...]] = {name: tuple(FACTS[cue]) for name, cue in CUE_OF_FACT.items()}
 
-INDOOR_PLACES = values_with("place", "indoor")
-INDOOR_AIR = values_with("air", "indoors")
+INDOOR_PLACES = tuple(place for place, entry in FACTS["place"].items() if "indoor" in entry)
+INDOOR_AIR = tuple(air for air, entry in FACTS["air"].items() if "indoors" in entry)
 # Under a night sky no scene is bright.
 NIGHT_AIR = tuple(air for air, entry in FACTS["air"].items() if entry.get("sky") == "night")
 # Actions that are visible next to a face that fills the image. Their order is fixed: sampling depends on it.

@@ -42,8 +42,3 @@ CUE_WEIGHTS: dict[str, dict[str, dict[str, float]]] = {
 def words_of(fact: str) -> dict[str, str]:
     """Value -> plain words for it, none of which names an emotion; values without words are absent."""
     return {value: entry["words"] for value, entry in FACTS[fact].items() if "words" in entry}
-
-
-def values_with(fact: str, key: str) -> tuple[str, ...]:
-    """The values of a fact whose entry has a key."""
-    return tuple(value for value, entry in FACTS[fact].items() if key in entry)

@@ -86,22 +86,18 @@ def scene_for(label: str, index: int, seed: int, label_noise: float = LABEL_NOIS
 
 def annotation_of(scene: SketchScene, image_id: str, label: str, image: Image.Image) -> dict[str, Any]:
     """The annotation with EmoSet's keys; attributes for which EmoSet has no name are absent."""
-    annotation: dict[str, Any] = {
+    objects = [FACTS["object"][name].get("emoset") for name in (scene.object, scene.second_object)]
+    annotation = {
         "image_id": image_id,
         "emotion": label,
         "brightness": brightness(image),
         "colorfulness": colorfulness(image),
+        "scene": scene.place,
+        "object": [name for name in objects if name],
+        "facial_expression": scene.expression,
+        "human_action": FACTS["action"][scene.action].get("emoset"),
     }
-    if scene.place != "none":
-        annotation["scene"] = scene.place
-    objects = [FACTS["object"][name].get("emoset") for name in (scene.object, scene.second_object)]
-    if any(objects):
-        annotation["object"] = [name for name in objects if name]
-    if scene.expression != "none":
-        annotation["facial_expression"] = scene.expression
-    if action := FACTS["action"][scene.action].get("emoset"):
-        annotation["human_action"] = action
-    return annotation
+    return {name: value for name, value in annotation.items() if value not in ("none", None, [])}
 
 
 def _checked_settings(images_per_class: int, seed: int, size_px: int, label_noise: float) -> dict[str, Any]:
@@ -136,11 +132,8 @@ def _is_written(root: Path, settings: dict[str, Any]) -> bool:
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{settings_file} cannot be read ({error}); remove {root} to draw the set again") from error
     if found != settings:
-        names = sorted(set(found) | set(settings))
-        pairs = [(key, found.get(key), settings.get(key)) for key in names]
-        changes = [
-            f"{key} {written} (requested {requested})" for key, written, requested in pairs if written != requested
-        ]
+        changed = [key for key in sorted({*found, *settings}) if found.get(key) != settings.get(key)]
+        changes = [f"{key} {found.get(key)} (requested {settings.get(key)})" for key in changed]
         raise DataError(
             f"{root} contains a sample set with other settings: {', '.join(changes)}. Choose another folder, or remove "
             "this one to draw the set again."

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors
 from lavis_emovit.generation.seke.levels import Case, Levels
-from lavis_emovit.generation.seke.rules import Finding
+from lavis_emovit.generation.seke.rules import Finding, span
 
 _MOST_LIKELY = 3
 
@@ -33,10 +33,8 @@ def hints(case: Case, priors: FacialPriors) -> list[str]:
     if known.expression in priors.expressions:
         region = priors.region(known.expression)
         if "affect" in case.wanted:
-            lines.append(
-                f"{known.expression}: valence mostly {region.valence[0]:g} to {region.valence[1]:g}, arousal mostly "
-                f"{region.arousal[0]:g} to {region.arousal[1]:g}"
-            )
+            valence, arousal = span(region.valence), span(region.arousal)
+            lines.append(f"{known.expression}: valence mostly {valence}, arousal mostly {arousal}")
         if "units" in case.wanted:
             listed = [
                 "+".join(map(str, units)) or "no unit"
@@ -44,23 +42,21 @@ def hints(case: Case, priors: FacialPriors) -> list[str]:
                 if (units := [unit for unit in prototype.units if unit in FACIAL_UNITS]) or not prototype.units
             ]
             lines.append(f"{known.expression}: in its full form units {' or '.join(dict.fromkeys(listed))}")
-    if "expression" in case.wanted and known.units:
-        likely = priors.expressions_of_units(known.active(), known.units)[:_MOST_LIKELY]
-        if likely:
-            scored = ", ".join(f"{name} ({score:.2f})" for name, score in likely)
-            lines.append(f"expressions whose units agree best with the known ones (1 is full agreement): {scored}")
-    if "expression" in case.wanted and known.valence is not None and known.arousal is not None:
-        nearest = priors.expressions_of_point(known.valence, known.arousal)[:_MOST_LIKELY]
-        if nearest:
-            lines.append(f"expressions that mostly lie at such a valence and arousal: {', '.join(nearest)}")
+    if "expression" not in case.wanted:
+        return lines
+    if known.units and (likely := priors.expressions_of_units(known.active(), known.units)[:_MOST_LIKELY]):
+        scored = ", ".join(f"{name} ({score:.2f})" for name, score in likely)
+        lines.append(f"expressions whose units agree best with the known ones (1 is full agreement): {scored}")
+    if known.valence is not None and known.arousal is not None:
+        near = ", ".join(priors.expressions_of_point(known.valence, known.arousal)[:_MOST_LIKELY])
+        lines += [f"expressions that mostly lie at such a valence and arousal: {near}"] if near else []
     return lines
 
 
 def _context(case: Case, priors: FacialPriors, hinted: bool) -> list[str]:
     known = _in_words(case.known, priors)
     parts = [f"Known, from people:\n{known}" if known else "Nothing is known yet."]
-    usual = hints(case, priors) if hinted else []
-    if usual:
+    if usual := hints(case, priors) if hinted else []:
         parts.append("Usual connections:\n" + "\n".join(f"- {line}" for line in usual))
     return parts
 
@@ -78,13 +74,9 @@ def _wanted(case: Case, priors: FacialPriors) -> str:
 
 
 def _in_words(levels: Levels, priors: FacialPriors) -> str:
-    lines = []
-    if levels.expression is not None:
-        lines.append(f"- expression: {levels.expression}")
-    if levels.valence is not None:
-        lines.append(f"- valence: {levels.valence:.2f}")
-    if levels.arousal is not None:
-        lines.append(f"- arousal: {levels.arousal:.2f}")
+    lines = [] if levels.expression is None else [f"- expression: {levels.expression}"]
+    point = {"valence": levels.valence, "arousal": levels.arousal}
+    lines += [f"- {axis}: {value:.2f}" for axis, value in point.items() if value is not None]
     if levels.units:
         for name, is_active in (("active", True), ("not active", False)):
             listed = sorted(unit for unit, value in levels.units.items() if value is is_active)

@@ -13,9 +13,7 @@ from lavis_emovit.generation.seke.settings import LevelName, SekeSettings
 class Finding:
     """Two levels that contradict each other."""
 
-    # `region` (valence and arousal are outside the expression's region) or `prototype` (the prototype of another
-    # expression fits the units much better).
-    rule: str
+    rule: str  # `region` (of valence and arousal), or `prototype` (that of another expression fits much better)
     levels: tuple[LevelName, ...]  # the generated ones of the two levels
     text: str  # description for the review and the trail
 
@@ -36,7 +34,7 @@ def contradictions(known: Levels, generated: Levels, priors: FacialPriors, setti
         if region.distance(valence, arousal) > settings.region_tolerance:
             text = (
                 f"valence {valence:.2f} and arousal {arousal:.2f} are unusual for {expression}, which mostly has "
-                f"{_range(region.valence)} and {_range(region.arousal)}"
+                f"{span(region.valence)} and {span(region.arousal)}"
             )
             found.append(Finding("region", levels, text))
     levels = _generated(generated, "expression", "units")
@@ -55,5 +53,5 @@ def _generated(generated: Levels, *levels: LevelName) -> tuple[LevelName, ...]:
     return tuple(level for level in levels if generated.has(level))
 
 
-def _range(value: tuple[float, float]) -> str:
+def span(value: tuple[float, float]) -> str:
     return f"{value[0]:g} to {value[1]:g}"

@@ -5,6 +5,7 @@ All metrics and the whole report can be computed from this file alone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable
@@ -181,6 +182,9 @@ def encode_row(row: PredictionRow) -> bytes:
 
 def decode_row(line: bytes) -> PredictionRow:
     """The row of a line. Raises ValueError with one readable line that says what is wrong."""
+    # Several times as fast as what follows, which has the readable errors; equal keys of rows share their memory.
+    with contextlib.suppress(ValidationError):
+        return PredictionRow.model_validate_json(line)
     try:
         values = json.loads(line.decode())
     except UnicodeDecodeError:

@@ -96,7 +96,11 @@ def compare(before: MeasuredRows, after: MeasuredRows) -> dict[str, Any]:
         return {"problem": f"answers of kind '{kind}' have no headline metric to compare"}
     # The instances of a variant have other names than those of a baseline, so rows are paired by record.
     firsts, seconds = (
-        [row.model_copy(update={"instance_id": row.record_id}) for row in one.rows] for one in (before, after)
+        [
+            row if row.instance_id == row.record_id else row.model_copy(update={"instance_id": row.record_id})
+            for row in one.rows
+        ]
+        for one in (before, after)
     )
     group_by = group_key([*firsts, *seconds])
     pair = [replace(one, rows=rows, group_by=group_by) for one, rows in ((before, firsts), (after, seconds))]

@@ -24,7 +24,7 @@ from lavis_emovit.evaluation.metrics import (
     slice_metrics,
 )
 from lavis_emovit.evaluation.metrics.comparison import mcnemar_exact
-from lavis_emovit.evaluation.metrics.confusion import confusion_metrics
+from lavis_emovit.evaluation.metrics.confusion import resampled_metrics
 from lavis_emovit.evaluation.metrics.resampling import Resamples, bootstrap_interval
 from lavis_emovit.evaluation.metrics.sensitivity import accuracy_of_variants
 from lavis_emovit.evaluation.predictions import PredictionRow
@@ -57,7 +57,7 @@ def test_metrics_on_every_resample_agree_with_scikit_learn():
     true = np.array([LABELS.index(r.label) for r in rows])
     predicted = np.array([LABELS.index(r.prediction) if r.prediction in LABELS else 4 for r in rows])
     resamples = Resamples(60, num_resamples=25, seed=3)
-    found = confusion_metrics(resamples.counts(true * 5 + predicted, 20), 4)
+    found = resampled_metrics(true, predicted, 4, resamples)
     for r, weights in enumerate(np.concatenate(list(resamples.weights()))):
         picked = np.repeat(np.arange(60), weights.astype(int))
         x, y = true[picked], predicted[picked]

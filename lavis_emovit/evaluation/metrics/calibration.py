@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from pydantic import Field
 
@@ -116,7 +118,7 @@ def calibration(
             "brier_interval": resamples.interval(means[:, num_bins], brier),
         }
         for name, area, value in (("auroc", confidence_auroc, auroc), ("aurc", risk_coverage_area, aurc)):
-            area_R = np.concatenate([area(confidence_N, correct_N, weights) for weights in resamples.weights()])
+            area_R = resamples.per_resample(partial(area, confidence_N, correct_N))
             intervals[f"{name}_interval"] = resamples.interval(area_R, float(value))
     return Calibration(
         ece=ece,
@@ -170,13 +172,14 @@ def risk_coverage_area(confidence_N: np.ndarray, correct_N: np.ndarray, weights_
     weights_RN = weights_RN[:, order]
     count_RG = _sum_ties(weights_RN, starts)
     wrong_RG = _sum_ties(weights_RN * (1 - correct_N[order]), starts)
-    count_before_RG = np.cumsum(count_RG, axis=1) - count_RG
+    count_up_to_RG = np.cumsum(count_RG, axis=1)
+    count_before_RG = count_up_to_RG - count_RG
     wrong_before_RG = np.cumsum(wrong_RG, axis=1) - wrong_RG
     total_R = count_RG.sum(axis=1)
     # The j-th of n ties has a risk of (E + j e / n) / (S + j), with E of S wrong before and e of n wrong among them.
     # Summed over j, with H the harmonic numbers: E (H(S + n) - H(S)) + e / n (n - S (H(S + n) - H(S))).
     harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, int(total_R.max()) + 1))])
-    reached = harmonic[np.cumsum(count_RG, axis=1).astype(np.int64)]
+    reached = harmonic[count_up_to_RG.astype(np.int64)]
     steps_RG = np.diff(reached, axis=1, prepend=0.0)
     share_wrong_RG = np.divide(wrong_RG, count_RG, out=np.zeros_like(wrong_RG), where=count_RG > 0)
     area_RG = wrong_before_RG * steps_RG + share_wrong_RG * (count_RG - count_before_RG * steps_RG)

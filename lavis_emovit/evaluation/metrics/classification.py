@@ -14,7 +14,7 @@ from pydantic import Field
 
 from lavis_emovit.evaluation.metrics.calibration import Calibration, calibration, softmax
 from lavis_emovit.evaluation.metrics.comparison import compare_models
-from lavis_emovit.evaluation.metrics.confusion import confusion_metrics
+from lavis_emovit.evaluation.metrics.confusion import resampled_metrics
 from lavis_emovit.evaluation.metrics.registry import Headline, Metric, register_metric
 from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
@@ -93,9 +93,6 @@ def classification_metrics(
         DataError: no answered rows; a true label that is missing or not in the set; scores that only some rows have,
             that lack a label or are not finite; a row without its group. The message names the row.
     """
-    # scikit-learn is imported where it is used: importing it sets environment variables, which our import must not.
-    from sklearn.metrics import confusion_matrix, f1_score
-
     answered = without_errors(rows)
     true_N = label_indices(answered, labels)
     predicted_N = prediction_indices(answered, labels)
@@ -103,18 +100,20 @@ def classification_metrics(
     is_valid_N, is_right_N = predicted_N < num_labels, true_N == predicted_N
     support_C = np.bincount(true_N, minlength=num_labels)
     majority = int(support_C.argmax())
+    cells_CP = np.bincount(true_N * (num_labels + 1) + predicted_N, minlength=num_labels * (num_labels + 1))
+    cells_CP = cells_CP.reshape(num_labels, num_labels + 1)
+    per_class = _per_class(cells_CP, labels)
     # The mean F1 ignores classes that neither occur nor are predicted, as scikit-learn does by default.
-    seen = [c for c in range(num_labels) if support_C[c] or (predicted_N == c).any()]
+    f1_S = np.array([one.f1 for one in per_class if one.f1 is not None])
+    support_S = np.array([one.support for one in per_class if one.f1 is not None])
     resamples = Resamples(num_samples, group_indices(answered, group_by), num_resamples=num_resamples, seed=seed)
-    resampled = confusion_metrics(
-        resamples.counts(true_N * (num_labels + 1) + predicted_N, num_labels * (num_labels + 1)), num_labels
-    )
+    resampled = resampled_metrics(true_N, predicted_N, num_labels, resamples)
     values: dict[str, Any] = {
         "accuracy": float(is_right_N.mean()),
         # The mean recall over the classes that occur. scikit-learn's function would warn about invalid answers.
         "balanced_accuracy": float(np.mean([is_right_N[true_N == c].mean() for c in np.unique(true_N)])),
-        "macro_f1": float(f1_score(true_N, predicted_N, labels=seen, average="macro", zero_division=0)),
-        "weighted_f1": float(f1_score(true_N, predicted_N, labels=seen, average="weighted", zero_division=0)),
+        "macro_f1": float(np.average(f1_S)),
+        "weighted_f1": float(np.average(f1_S, weights=support_S)),
     }
     intervals: dict[str, Any] = {
         f"{name}_interval": resamples.share_interval(resampled[name], value) for name, value in values.items()
@@ -131,8 +130,8 @@ def classification_metrics(
         chance=1 / num_labels,
         majority_baseline=float(support_C[majority] / num_samples),
         majority_label=labels[majority],
-        per_class=_per_class(true_N, predicted_N, labels),
-        confusion=confusion_matrix(true_N, predicted_N, labels=list(range(num_labels + 1)))[:-1].tolist(),
+        per_class=per_class,
+        confusion=cells_CP.tolist(),
         **_by_scores(answered, labels, true_N, top_k, resamples),
     )
 
@@ -171,24 +170,21 @@ def _by_scores(
     }
 
 
-def _per_class(true_N: np.ndarray, predicted_N: np.ndarray, labels: Sequence[str]) -> list[ClassMetrics]:
-    from sklearn.metrics import precision_recall_fscore_support
-
-    precision, recall, f1, support = precision_recall_fscore_support(
-        true_N, predicted_N, labels=list(range(len(labels))), zero_division=0
-    )
-    predicted = np.bincount(predicted_N, minlength=len(labels))
-    return [
-        ClassMetrics(
-            label=label,
-            support=int(support[c]),
-            predicted=int(predicted[c]),
-            precision=float(precision[c]) if predicted[c] else None,
-            recall=float(recall[c]) if support[c] else None,
-            f1=float(f1[c]) if predicted[c] or support[c] else None,
+def _per_class(cells_CP: np.ndarray, labels: Sequence[str]) -> list[ClassMetrics]:
+    found = []
+    for c, label in enumerate(labels):
+        right, support, predicted = (int(n) for n in (cells_CP[c, c], cells_CP[c].sum(), cells_CP[:, c].sum()))
+        found.append(
+            ClassMetrics(
+                label=label,
+                support=support,
+                predicted=predicted,
+                precision=right / predicted if predicted else None,
+                recall=right / support if support else None,
+                f1=2 * right / (support + predicted) if predicted or support else None,
+            )
         )
-        for c, label in enumerate(labels)
-    ]
+    return found
 
 
 register_metric(

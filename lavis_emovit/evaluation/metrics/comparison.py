@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation.metrics.confusion import confusion_metrics
+from lavis_emovit.evaluation.metrics.confusion import confusion_metrics, resampled_metrics
 from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
 from lavis_emovit.evaluation.metrics.rows import group_indices, label_indices, prediction_indices
@@ -70,16 +70,17 @@ def compare_models(
     num_labels = len(labels)
     resamples = Resamples(len(firsts), group_indices(firsts, group_by), num_resamples=num_resamples, seed=seed)
     values, resampled, right = [], [], []
-    num_cells = num_labels * (num_labels + 1)
     for rows in (firsts, seconds):
         predicted_N = prediction_indices(rows, labels)
-        cells_N = true_N * (num_labels + 1) + predicted_N
-        all_rows = confusion_metrics(np.bincount(cells_N, minlength=num_cells)[None].astype(float), num_labels)
+        all_rows = confusion_metrics(true_N, predicted_N, num_labels)
         if metric not in all_rows:
             raise DataError(f"unknown metric '{metric}' to compare models by (valid: {', '.join(all_rows)})")
-        values.append(float(all_rows[metric][0]))
-        resampled.append(confusion_metrics(resamples.counts(cells_N, num_cells), num_labels)[metric])
+        values.append(all_rows[metric])
         right.append(predicted_N == true_N)
+        if metric != "accuracy":
+            resampled.append(resampled_metrics(true_N, predicted_N, num_labels, resamples)[metric])
+    if metric == "accuracy":
+        resampled = list(resamples.means(np.column_stack(right).astype(np.float64)).T)
     difference = values[1] - values[0]
     only_before, only_after = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
     return PairedComparison(
@@ -120,10 +121,13 @@ def compare_numbers(
 
 def mcnemar_exact(num_only_before: int, num_only_after: int) -> float:
     """Two-sided p value of McNemar's exact test (McNemar 1947) on the instances that only one model got right."""
-    from scipy.stats import binomtest
+    # As `scipy.stats.binomtest`; importing `scipy.stats` takes seconds.
+    from scipy.special import _ufuncs
 
-    total = num_only_before + num_only_after
-    return float(binomtest(num_only_before, total, 0.5).pvalue) if total else 1.0
+    total, least = num_only_before + num_only_after, min(num_only_before, num_only_after)
+    if 2 * least == total:
+        return 1.0
+    return min(1.0, float(_ufuncs._binom_cdf(least, total, 0.5) + _ufuncs._binom_sf(total - least - 1, total, 0.5)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,19 +1,34 @@
-"""The metrics that follow from a confusion matrix, for many matrices at once."""
+"""The metrics that follow from a confusion matrix, on all rows and on many resamples at once."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from lavis_emovit.evaluation.metrics.resampling import Resamples
 
-def confusion_metrics(counts_RK: np.ndarray, num_labels: int) -> dict[str, np.ndarray]:
-    """Accuracy, balanced accuracy, macro F1 and weighted F1 of R confusion matrices: name -> float64 [R].
 
-    Args:
-        counts_RK: [R, C * (C + 1)], flat matrices: true labels down, predictions across, invalid ones last.
-    """
-    counts = counts_RK.reshape(-1, num_labels, num_labels + 1)
-    right_RC = np.diagonal(counts, axis1=1, axis2=2)
-    support_RC, predicted_RC = counts.sum(axis=2), counts.sum(axis=1)[:, :num_labels]
+def confusion_metrics(true_N: np.ndarray, predicted_N: np.ndarray, num_labels: int) -> dict[str, float]:
+    """Accuracy, balanced accuracy, macro F1 and weighted F1; predictions of C or more are invalid."""
+    found = _metrics(_one_hot(true_N, predicted_N, num_labels).sum(axis=0)[None])
+    return {name: float(values_R[0]) for name, values_R in found.items()}
+
+
+def resampled_metrics(
+    true_N: np.ndarray, predicted_N: np.ndarray, num_labels: int, resamples: Resamples
+) -> dict[str, np.ndarray]:
+    """The same on resamples: name -> float64 [R]."""
+    return _metrics(resamples.sums(_one_hot(true_N, predicted_N, num_labels)))
+
+
+def _one_hot(true_N: np.ndarray, predicted_N: np.ndarray, num_labels: int) -> np.ndarray:
+    """float64 [N, 3 C]: for each label whether it is predicted rightly, true, predicted."""
+    labels_C = np.arange(num_labels)
+    true_NC, predicted_NC = true_N[:, None] == labels_C, predicted_N[:, None] == labels_C
+    return np.concatenate([true_NC & predicted_NC, true_NC, predicted_NC], axis=1).astype(np.float64)
+
+
+def _metrics(counts_RF: np.ndarray) -> dict[str, np.ndarray]:
+    right_RC, support_RC, predicted_RC = np.split(counts_RF, 3, axis=1)
     total_R = support_RC.sum(axis=1)
     occurs_RC, seen_RC = support_RC > 0, support_RC + predicted_RC > 0
     recall_RC = right_RC / np.where(occurs_RC, support_RC, 1)

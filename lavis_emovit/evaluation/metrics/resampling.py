@@ -6,7 +6,8 @@ resample), so a metric made of sums is one matrix product for all resamples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,7 +17,8 @@ from lavis_emovit.evaluation.metrics.results import Interval
 NUM_RESAMPLES = 1000
 LEVEL = 0.95
 _WEIGHTS_AT_ONCE = 4_000_000  # limits the memory of an array to 32 MB
-_WEIGHTS_KEPT = 64_000_000  # up to 64 MB of resamples are kept for the next metric, as bytes
+_WEIGHTS_IN_CACHE = 100_000  # 800 KB
+_WEIGHTS_KEPT = 32_000_000  # up to 32 MB of resamples are kept for the next metric, as bytes
 
 
 class Resamples:
@@ -42,30 +44,14 @@ class Resamples:
         self.num_rows = num_rows
         self.num_units = num_rows if groups_N is None else int(groups_N.max()) + 1
         self._groups_N, self._num_resamples, self._seed, self._level = groups_N, num_resamples, seed, level
-        self._kept: list[np.ndarray] = []
 
     def weights(self) -> Iterator[np.ndarray]:
         """float64 [r, N], how often each row is in each resample, in parts of r until R are reached."""
-        for counts in self._kept or self._draws():
+        key = self.num_units, max(self.num_units, self.num_rows), self._num_resamples, self._seed
+        is_small = self._num_resamples * self.num_units <= _WEIGHTS_KEPT
+        for counts in _kept_draws(*key) if is_small else _draws(*key):
             weights = counts.astype(np.float64)
             yield weights if self._groups_N is None else weights[:, self._groups_N]
-
-    def _draws(self) -> Iterator[np.ndarray]:
-        """Whole numbers [r, units], how often each row or group is in each resample."""
-        units = self.num_units
-        generator = np.random.default_rng(self._seed)
-        at_once = max(1, _WEIGHTS_AT_ONCE // max(units, self.num_rows))
-        kept: list[np.ndarray] = []
-        for start in range(0, self._num_resamples, at_once):
-            r = min(at_once, self._num_resamples - start)
-            drawn = generator.integers(units, size=(r, units)) + units * np.arange(r)[:, None]
-            counts = np.bincount(drawn.ravel(), minlength=r * units).reshape(r, units)
-            if self._num_resamples * units <= _WEIGHTS_KEPT and counts.max() < 256:
-                counts = counts.astype(np.uint8)
-                kept.append(counts)
-            yield counts
-        if sum(map(len, kept)) == self._num_resamples:
-            self._kept = kept
 
     def sums(self, features_NF: np.ndarray) -> np.ndarray:
         """float64 [R, F], the sum of each feature over each resample."""
@@ -75,10 +61,11 @@ class Resamples:
         """float64 [R, F], the mean of each feature over each resample."""
         return np.concatenate([(w @ features_NF) / w.sum(axis=1, keepdims=True) for w in self.weights()])
 
-    def counts(self, codes_N: np.ndarray, num_codes: int) -> np.ndarray:
-        """float64 [R, K], how many rows with each code from 0 to K - 1 are in each resample."""
-        drawn = (row for weights in self.weights() for row in weights)
-        return np.stack([np.bincount(codes_N, weights=row, minlength=num_codes) for row in drawn])
+    def per_resample(self, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Join a function of weights [r, N] over all resamples; few at a time, so that they stay in the cache."""
+        at_once = max(1, _WEIGHTS_IN_CACHE // self.num_rows)
+        parts = (w[start : start + at_once] for w in self.weights() for start in range(0, len(w), at_once))
+        return np.concatenate([function(part) for part in parts])
 
     def interval(
         self, values_R: np.ndarray, value: float, value_range: tuple[float, float] | None = None
@@ -117,6 +104,23 @@ class Resamples:
         interval = self.interval(self.means(values_N[:, None])[:, 0], float(values_N.mean()), value_range)
         assert interval is not None
         return interval
+
+
+def _draws(units: int, num_columns: int, num_resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Whole numbers [r, units], how often each row or group is in each resample, in parts of r."""
+    generator = np.random.default_rng(seed)
+    at_once = max(1, _WEIGHTS_AT_ONCE // num_columns)
+    for start in range(0, num_resamples, at_once):
+        r = min(at_once, num_resamples - start)
+        drawn = generator.integers(units, size=(r, units)) + units * np.arange(r)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=r * units).reshape(r, units)
+        yield counts.astype(np.uint8) if counts.max() < 256 else counts
+
+
+@lru_cache(maxsize=4)
+def _kept_draws(units: int, num_columns: int, num_resamples: int, seed: int) -> list[np.ndarray]:
+    """The same; metrics and models have equally many rows, and share them."""
+    return list(_draws(units, num_columns, num_resamples, seed))
 
 
 def bootstrap_interval(

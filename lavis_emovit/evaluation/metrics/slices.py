@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation.metrics.classification import classification_metrics
 from lavis_emovit.evaluation.metrics.registry import MeasuredRows, Metric, register_metric
+from lavis_emovit.evaluation.metrics.resampling import bootstrap_interval
+from lavis_emovit.evaluation.metrics.rows import label_indices, prediction_indices, without_errors
 from lavis_emovit.evaluation.predictions import PredictionRow
 
 SMALL_SLICE = 30
@@ -61,8 +64,10 @@ def slice_metrics(
 
 def _measure(measured: MeasuredRows) -> dict[str, Any] | None:
     def accuracy(rows: list[PredictionRow]) -> dict[str, Any]:
-        metrics = classification_metrics(rows, measured.labels)
-        return {"accuracy": metrics.accuracy, "interval": metrics.accuracy_interval.model_dump()}
+        answered = without_errors(rows)
+        right_N = label_indices(answered, measured.labels) == prediction_indices(answered, measured.labels)
+        interval = bootstrap_interval(right_N.astype(np.float64))
+        return {"accuracy": float(right_N.mean()), "interval": interval.model_dump()}
 
     names = measured.settings.slices
     return {name: [vars(one) for one in slice_metrics(measured.rows, name, accuracy)] for name in names} or None

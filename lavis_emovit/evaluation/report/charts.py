@@ -6,6 +6,7 @@ screens and print. Text stays text. Each chart has a key, unique in its page, wi
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 from collections.abc import Sequence
@@ -44,12 +45,18 @@ _DOTTED: Any = {"color": MUTED, "linewidth": 1, "linestyle": (0, (1, 2))}
 _MAX_STEPS = 600
 
 
+@functools.cache
+def _style() -> Any:
+    # Without the defaults, so that only these settings are changed, as `rc_context(fname=...)` does.
+    return matplotlib.rc_params_from_file(Path(__file__).with_name("report.mplstyle"), use_default_template=False)
+
+
 class _Chart:
     """An empty chart in the report's style, whatever matplotlib's settings are elsewhere; `svg` after its block."""
 
     def __init__(self, key: str, x_label: str, y_label: str, size_inches: tuple[float, float] = (3.7, 2.6)):
         self._key, self._labels, self._size = key, (x_label, y_label), size_inches
-        self._style = matplotlib.rc_context(fname=Path(__file__).with_name("report.mplstyle"))
+        self._style = matplotlib.rc_context(_style())
         self.description = ""
         self.svg = Markup("")
 

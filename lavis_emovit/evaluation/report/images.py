@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from lavis_emovit.emotion.answers import read_emotion
@@ -68,8 +69,9 @@ def shown_images(folder: Path, benchmark: BenchmarkRows, num_images: int) -> lis
     kept = [row for row in benchmark.plain(list(benchmark.rows)[-1]) if row.image is not None][:MAX_RUN_IMAGES]
     if not kept:
         by_record = {key: {row.record_id: row for row in benchmark.plain(key)} for key in benchmark.rows}
-        ranks = {key: _places(mistakes(benchmark, key)[:num_images]) for key in _choosing(benchmark)}
-        chosen = images_to_keep(benchmark, num_images)
+        wrong = {key: mistakes(benchmark, key) for key in _choosing(benchmark)}
+        ranks = {key: _places(rows[:num_images]) for key, rows in wrong.items()}
+        chosen = _chosen(wrong, num_images)
         paths = {one: _inside(folder, image_path(benchmark.name, one)) for one in chosen}
         images = [_shown(benchmark, one, path, by_record, ranks) for one, path in paths.items()]
         return [("", images)] if images else []
@@ -87,7 +89,7 @@ def mistakes(benchmark: BenchmarkRows, key: ModelKey) -> list[PredictionRow]:
     kind = benchmark.settings.kind
     if kind in ("emotion", "explanation"):
         wrong = [row for row in answered if row.prediction != row.label]
-        return sorted(wrong, key=lambda row: -(_probabilities(row).get(row.prediction, 0.0)))
+        return [row for _, row in sorted(zip(_confidences(wrong), wrong), key=lambda pair: -pair[0])]
     if kind == "caption":
         return answered
     threshold = _threshold(benchmark, key)
@@ -97,9 +99,13 @@ def mistakes(benchmark: BenchmarkRows, key: ModelKey) -> list[PredictionRow]:
 
 def images_to_keep(benchmark: BenchmarkRows, num_images: int) -> dict[str, None]:
     """Ids of the records whose images a suite shows: `num_images` for each model, whose scoring methods take turns."""
+    return _chosen({key: mistakes(benchmark, key) for key in _choosing(benchmark)}, num_images)
+
+
+def _chosen(wrong: Mapping[ModelKey, Sequence[PredictionRow]], num_images: int) -> dict[str, None]:
     by_model: dict[str, list[Iterable[str]]] = {}
-    for key in _choosing(benchmark):
-        by_model.setdefault(key[0], []).append(_places(mistakes(benchmark, key)))
+    for key, rows in wrong.items():
+        by_model.setdefault(key[0], []).append(_places(rows))
     return _in_turn([list(islice(_in_turn(methods), num_images)) for methods in by_model.values()])
 
 
@@ -214,7 +220,19 @@ def _distance(row: PredictionRow) -> float:
 def _probabilities(row: PredictionRow) -> dict[str | None, float]:
     """The probability of each scored label."""
     labels = list(row.scores or {})
-    return dict(zip(labels, softmax(score_matrix([row], labels))[0].tolist())) if labels else {}
+    return dict(zip(labels, softmax(np.array([list((row.scores or {}).values())]))[0].tolist())) if labels else {}
+
+
+def _confidences(rows: Sequence[PredictionRow]) -> list[float]:
+    """The probability of the prediction of each row, 0 if it has none; at once if all rows have the same labels."""
+    labels = list(rows[0].scores or {}) if rows else []
+    if not labels or any(row.scores is None or row.scores.keys() != rows[0].scores.keys() for row in rows):
+        return [_probabilities(row).get(row.prediction, 0.0) for row in rows]
+    place = {label: number for number, label in enumerate(labels)}
+    probabilities_NC = softmax(score_matrix(rows, labels))
+    return [
+        float(of[place[row.prediction]]) if row.prediction in place else 0.0 for of, row in zip(probabilities_NC, rows)
+    ]
 
 
 def _choosing(benchmark: BenchmarkRows) -> list[ModelKey]:

@@ -174,16 +174,21 @@ def risk_coverage_area(confidence_N: np.ndarray, correct_N: np.ndarray, weights_
     wrong_RG = _sum_ties(weights_RN * (1 - correct_N[order]), starts)
     count_up_to_RG = np.cumsum(count_RG, axis=1)
     count_before_RG = count_up_to_RG - count_RG
-    wrong_before_RG = np.cumsum(wrong_RG, axis=1) - wrong_RG
+    wrong_before_RG = np.cumsum(wrong_RG, axis=1)
+    wrong_before_RG -= wrong_RG
     total_R = count_RG.sum(axis=1)
     # The j-th of n ties has a risk of (E + j e / n) / (S + j), with E of S wrong before and e of n wrong among them.
     # Summed over j, with H the harmonic numbers: E (H(S + n) - H(S)) + e / n (n - S (H(S + n) - H(S))).
     harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, int(total_R.max()) + 1))])
-    reached = harmonic[count_up_to_RG.astype(np.int64)]
-    steps_RG = np.diff(reached, axis=1, prepend=0.0)
-    share_wrong_RG = np.divide(wrong_RG, count_RG, out=np.zeros_like(wrong_RG), where=count_RG > 0)
-    area_RG = wrong_before_RG * steps_RG + share_wrong_RG * (count_RG - count_before_RG * steps_RG)
-    return area_RG.sum(axis=1) / total_R
+    steps_RG = harmonic.take(count_up_to_RG.astype(np.intp))
+    steps_RG[:, 1:] -= steps_RG[:, :-1].copy()
+    # Where nothing is counted, nothing is wrong.
+    share_wrong_RG = wrong_RG / np.maximum(count_RG, 1)
+    # In place, because this runs for every resample of every model: E steps + e / n (n - S steps).
+    wrong_before_RG *= steps_RG
+    count_before_RG *= steps_RG
+    share_wrong_RG *= np.subtract(count_RG, count_before_RG, out=count_before_RG)
+    return np.add(wrong_before_RG, share_wrong_RG, out=wrong_before_RG).sum(axis=1) / total_R
 
 
 def risk_coverage_curve(confidence_N: np.ndarray, correct_N: np.ndarray) -> list[CoveragePoint]:

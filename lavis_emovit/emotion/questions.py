@@ -133,6 +133,21 @@ def categorical_prompt(label_set: LabelSet, options_order: Sequence[str] | None 
     return CATEGORICAL_WORDINGS[wording - 1].format(options=", ".join(options))
 
 
+def num_wordings(kind: str, subject: str = "picture", *, with_open: bool = False) -> int:
+    """How many wordings the questions of a kind of benchmark have; with several questions, those that all of them have.
+
+    `with_open` includes the question for the emotion without options.
+    """
+    wordings: Mapping[str, tuple[Sequence[str], ...]] = {
+        "emotion": (CATEGORICAL_WORDINGS, *((OPEN_WORDINGS,) if with_open else ())),
+        "valence_arousal": (AFFECT_QUESTIONS[subject], *SCALE_QUESTIONS[subject].values()),
+        "action_units": (UNITS_QUESTIONS, UNIT_QUESTIONS),
+        "explanation": (EXPLANATION_QUESTIONS,),
+        "caption": (CAPTION_QUESTIONS,),
+    }
+    return min(map(len, wordings[kind]))
+
+
 def categorical_answer(label: str) -> str:
     """The answer that training teaches for a label."""
     return CATEGORICAL_ANSWER_PREFIX + label

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.emotion.facial import FACIAL_UNITS
 from lavis_emovit.emotion.labels import LabelSet, LabelSetName, coarser_label, get_label_set
-from lavis_emovit.emotion.questions import CATEGORICAL_WORDINGS, OPEN_WORDINGS
+from lavis_emovit.emotion.questions import num_wordings
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
@@ -28,8 +28,8 @@ OptionOrder = Literal["fixed", "reversed", "shuffled"]
 OptionMarks = Literal["none", "letters", "numbers"]
 
 AXES = ("valence", "arousal")
-NUM_OTHER_WORDINGS = 2
-"""Wordings of each kind except `emotion`."""
+ALL_SPLITS = "all"
+"""The `split` of a benchmark over a whole dataset."""
 
 
 class BenchmarkSettings(Settings):
@@ -37,6 +37,7 @@ class BenchmarkSettings(Settings):
 
     Attributes:
         dataset: registered name of a dataset.
+        split: name of a split, or `all` for the whole dataset; baselines that learn skip the latter.
         kind: `emotion` (one label of a set), `valence_arousal`, `action_units`, `explanation` (the emotion and why),
             `caption` (a funny caption, for people to judge).
         train_split: what baselines learn from; null skips the baselines that learn.
@@ -96,9 +97,7 @@ class BenchmarkSettings(Settings):
             changed = [name for name in names if getattr(self, name) != fields[name].default]
             if changed:
                 raise ValueError(f"{', '.join(sorted(changed))} belongs to kind 'emotion', this one is '{self.kind}'")
-        available = len(CATEGORICAL_WORDINGS) if self.kind == "emotion" else NUM_OTHER_WORDINGS
-        if self.kind == "emotion" and False in self.with_options:
-            available = min(available, len(OPEN_WORDINGS))
+        available = num_wordings(self.kind, self.subject, with_open=False in self.with_options)
         if any(not 1 <= number <= available for number in self.wordings):
             raise ValueError(f"wordings of kind '{self.kind}' are numbered 1 to {available}")
         return self

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lavis_emovit.errors import ConfigError, DataError
-from lavis_emovit.evaluation.benchmarks import Method, RunBenchmarkSettings
+from lavis_emovit.evaluation.benchmarks import ALL_SPLITS, Method, RunBenchmarkSettings
 from lavis_emovit.recipes import resolve_dataset
 from lavis_emovit.runners.best import BestMetric
 from lavis_emovit.runners.settings import RunSettings
@@ -88,6 +88,11 @@ def recipe_problems(run: RunSettings, datasets: Mapping[str, Settings]) -> list[
     problems = BestMetric.problems(run)
     for key, benchmarks in (("valid", run.valid_benchmarks), ("test", run.test_benchmarks)):
         for name, benchmark in benchmarks.items():
+            if benchmark.dataset in datasets and benchmark.split == ALL_SPLITS and not run.evaluate:
+                problems.append(
+                    f"run.{key}_benchmarks.{name}.split: '{ALL_SPLITS}' includes the images that the run trains on; "
+                    "name the split to evaluate"
+                )
             if benchmark.dataset not in datasets:
                 place = f"run.{key}_benchmarks.{name}"
                 found: list[str] = []

@@ -16,6 +16,12 @@ import pytest
 
 from lavis_emovit.emotion.answers import EmotionAnswer, read_emotion
 from lavis_emovit.emotion.labels import get_label_set
+from lavis_emovit.emotion.questions import (
+    CAPTION_QUESTIONS,
+    CATEGORICAL_WORDINGS,
+    EXPLANATION_QUESTIONS,
+    OPEN_WORDINGS,
+)
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Truth, Variant, label_set_of, slice_values, truth_of
 from lavis_emovit.evaluation.metrics.original_rule import original_rule
@@ -186,3 +192,28 @@ def test_names_of_these_units_are_read_if_they_are_asked_about(text, active):
     assert status == "ok" and {int(name[2:]) for name, value in values.items() if value} == active
     # "blink" is an everyday word: it says nothing about units that are not it.
     assert values_from_text("In a blink.", UNITS, Truth(values={"AU12": 1.0}))[1] == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [
+        ({"kind": "explanation"}, len(EXPLANATION_QUESTIONS)),
+        ({"kind": "caption"}, len(CAPTION_QUESTIONS)),
+        ({"kind": "valence_arousal", "subject": "face"}, 2),
+        ({"kind": "emotion"}, len(CATEGORICAL_WORDINGS)),
+        ({"kind": "emotion", "with_options": [True, False]}, len(OPEN_WORDINGS)),
+        ({"kind": "action_units"}, 2),
+    ],
+)
+def test_every_wording_of_a_kind_can_be_chosen(settings, count):
+    every = {"dataset": "x", **settings, "wordings": list(range(1, count + 1))}
+    benchmark, problems = parse_settings(BenchmarkSettings, every, "b")
+    assert not problems and benchmark.wordings == tuple(range(1, count + 1))
+    method = "generation"
+    texts = {
+        questions_about(_record(), Truth(), benchmark, variant, method, MIKELS8)[0].text
+        for variant in benchmark.variants
+    }
+    assert len(texts) >= count
+    beyond = {**every, "wordings": [count + 1]}
+    assert f"are numbered 1 to {count}" in parse_settings(BenchmarkSettings, beyond, "b")[1][0]

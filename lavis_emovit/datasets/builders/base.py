@@ -57,7 +57,12 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
     @property
     def indexes(self) -> dict[str, Path | str]:
         """Split -> path of its shard index, or URL for remote splits (`https://`, `s3://`, `gs://`)."""
-        places = self.settings.build_info.annotations.indexes()
+        build = self.settings.build_info
+        places = build.annotations.indexes()
+        if build.prepare is not None and build.prepare.split_seed is not None and build.prepare.fractions is not None:
+            # A new split with the share 0 has no images.
+            shares = build.prepare.fractions.model_dump()
+            places = {split: place for split, place in places.items() if shares[split] > 0}
         return {split: place if "://" in place else paths.data_root() / place for split, place in places.items()}
 
     def build_datasets(self) -> dict[str, Any]:

@@ -226,7 +226,7 @@ def _probabilities(row: PredictionRow) -> dict[str | None, float]:
 def _confidences(rows: Sequence[PredictionRow]) -> list[float]:
     """The probability of the prediction of each row, 0 if it has none; at once if all rows have the same labels."""
     labels = list(rows[0].scores or {}) if rows else []
-    if not labels or any(row.scores is None or row.scores.keys() != rows[0].scores.keys() for row in rows):
+    if not labels or any((row.scores or {}).keys() != set(labels) for row in rows):
         return [_probabilities(row).get(row.prediction, 0.0) for row in rows]
     place = {label: number for number, label in enumerate(labels)}
     probabilities_NC = softmax(score_matrix(rows, labels))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from lavis_emovit.distributed.workers import ignore_stop_signals
 from lavis_emovit.emotion.labels import LabelSet, coarser_label
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation.adapters.base import Item, LanguageModel
-from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, label_in, label_set_of, truth_of
+from lavis_emovit.evaluation.benchmarks import ALL_SPLITS, BenchmarkSettings, label_in, label_set_of, truth_of
 from lavis_emovit.evaluation.suite.requests import Prepared, prepare
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.progress import progress
@@ -30,6 +31,23 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, sample: int, /) -> ShardSample: ...
+
+
+class JoinedSamples:
+    """The samples of several splits, one split after the other."""
+
+    def __init__(self, parts: Sequence[Samples]):
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def read(self, sample: int) -> ShardSample:
+        for part in self._parts:
+            if sample < len(part):
+                return part.read(sample)
+            sample -= len(part)
+        raise IndexError(sample)
 
 
 @runtime_checkable
@@ -119,23 +137,33 @@ def open_benchmark(
         raise DataError(f"no dataset '{settings.dataset}' of records is registered; `emovit data list` names them")
     config = OmegaConf.merge(OmegaConf.create(dict(dataset_config or {})), settings.config)
     indexes = builder_class(config or None).prepare()
-    if settings.split not in indexes:
-        raise DataError(f"'{settings.dataset}' has no split '{settings.split}', it has {', '.join(indexes)}")
-    index = ShardIndex.load(indexes[settings.split])
+    is_whole = settings.split == ALL_SPLITS and ALL_SPLITS not in indexes
+    if settings.split not in indexes and not is_whole:
+        names = ", ".join(indexes)
+        raise DataError(
+            f"'{settings.dataset}' has no split '{settings.split}', it has {names}; '{ALL_SPLITS}' takes all of them"
+        )
+    parts = [ShardIndex.load(indexes[split]) for split in (indexes if is_whole else [settings.split])]
+    if is_whole:
+        # Nothing is left to learn from.
+        indexes = {}
     # Only the default may be missing: many benchmarks have only a test split.
-    if settings.train_split not in (None, "train", *indexes):
+    if not is_whole and settings.train_split not in (None, "train", *indexes):
         raise DataError(f"'{settings.dataset}' has no split '{settings.train_split}', it has {', '.join(indexes)}")
     train_index = ShardIndex.load(indexes[settings.train_split]) if settings.train_split in indexes else None
-    label_set = label_set_of(settings, index.label_sets, str(index.folder))
+    label_sets = list(dict.fromkeys(name for index in parts for name in index.label_sets))
+    label_set = label_set_of(settings, label_sets, str(parts[0].folder))
     if label_set is not None:
-        _check_labels(settings, index, label_set)
+        for index in parts:
+            _check_labels(settings, index, label_set)
+    hashes = [index.hash for index in parts]
     opened = OpenBenchmark(
         name,
         settings,
-        ShardReader(index),
+        ShardReader(parts[0]) if len(parts) == 1 else JoinedSamples([ShardReader(index) for index in parts]),
         label_set,
         ShardReader(train_index) if train_index is not None else None,
-        index.hash,
+        hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest(),
         train_index.hash if train_index is not None else None,
     )
     if next(opened.items(), None) is None:

@@ -37,7 +37,7 @@ from lavis_emovit.evaluation.adapters.base import LanguageModel
 from lavis_emovit.evaluation.predictions import PredictionWriter, encode_row, read_predictions
 from lavis_emovit.evaluation.report.page import write_report
 from lavis_emovit.evaluation.suite import suite as suite_module
-from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark
+from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark, open_benchmarks
 from lavis_emovit.evaluation.suite.recipe import load_suite
 from lavis_emovit.evaluation.suite.requests import MAX_FAILURES_IN_A_ROW
 from lavis_emovit.evaluation.suite.suite import run_suite
@@ -577,3 +577,17 @@ def test_judge_that_answers_nothing_stops_with_the_reason(suite, fake, monkeypat
     assert [one["score"] for one in judged].count(5) == 1
     reasons = {one["reason"] for one in judged if one["score"] is None}
     assert reasons == {"no reply, bad_request: images are not supported"}
+
+
+def test_a_whole_dataset_can_be_scored(suite, fake, tmp_path):
+    fake()
+    settings = suite(benchmark={"split": "all"})
+    result = run_suite(settings)["benchmarks"]["set"]["results"][0]
+    # 40, 8 and 30 images, of which one has no label and one cannot be decoded.
+    assert (result["num_samples"], result["num_errors"], result["num_without_truth"]) == (76, 1, 1)
+    rows = read_predictions(tmp_path / "out/predictions/set/tiny.likelihood.jsonl")
+    assert [row.record_id.split("/")[0] for row in rows] == ["train"] * 40 + ["val"] * 8 + ["test"] * 29
+    # There is nothing left to learn from, and an unknown split is still refused.
+    assert open_benchmarks(settings)[0]["set"].train_samples is None
+    with pytest.raises(ConfigError, match="no split 'dev', it has train, val, test; 'all' takes all of them"):
+        run_suite(suite("dev", benchmark={"split": "dev"}))

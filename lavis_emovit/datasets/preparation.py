@@ -53,7 +53,6 @@ def prepare_dataset(
     Args:
         name: registered name of the dataset; also the source of its records.
         storage: the folder for everything, including the `indexes` (split -> path).
-        where_to_get: where to get the published dataset, for the error message if it is missing.
 
     Raises:
         DataError: the published dataset is missing or faulty, or the folder has shards built with other settings.

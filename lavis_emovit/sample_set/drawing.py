@@ -186,12 +186,8 @@ class Frame:
 
     def point(self, spot: Spot) -> Point:
         """Where a point is on the canvas."""
-        x, y, absolute = spot
-        if type(x) is not float:
-            x = x.pick(self.rng)
-        if type(y) is not float:
-            y = y.pick(self.rng)
-        if not absolute:
+        x, y = self.number(spot.x), self.number(spot.y)
+        if not spot.absolute:
             return self.x + self.step * x, self.y + self.size * y
         return self.parent.point(Spot(x, y)) if self.parent else (x, y)
 

@@ -48,7 +48,7 @@ def write_sketch(
     `sketch.json` with the settings and the images whose label is wrong on purpose.
 
     Args:
-        images_per_class: images of each of the 8 emotions, of which 70/10/20 % are for train, val and test.
+        images_per_class: of the 8 emotions; 70/10/20 % are for train, val and test.
         label_noise: share of the images whose label is not the emotion of their scene.
         progress: called with (finished images, all images) after each image.
 

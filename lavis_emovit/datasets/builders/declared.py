@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 from lavis.common.registry import registry
 
@@ -22,7 +21,13 @@ def register_declared() -> list[str]:
     """Register a builder for every declared dataset that has none, and return the registered names; the files
     themselves are read when one is used."""
     made = []
-    for name, path in _files().items():
+    try:
+        files = dataset_files()
+    except DataError as error:
+        # `emovit data` refuses a wrong EMOVIT_DATASETS; LAVIS must stay usable with it.
+        logger.warning("custom datasets are not registered: %s", error)
+        files = dataset_files(custom=False)
+    for name, path in files.items():
         if registry.get_builder_class(name) is not None:
             continue
         members = {
@@ -37,15 +42,6 @@ def register_declared() -> list[str]:
         registry.register_builder(name)(globals()[class_name])
         made.append(name)
     return made
-
-
-def _files() -> dict[str, Path]:
-    try:
-        return dataset_files()
-    except DataError as error:
-        # `emovit data` refuses a wrong EMOVIT_DATASETS; LAVIS must stay usable with it.
-        logger.warning("custom datasets are not registered: %s", error)
-        return dataset_files(custom=False)
 
 
 register_declared()

@@ -216,14 +216,9 @@ def compare_action_units(
     seed: int = 0,
     group_by: str | None = None,
 ) -> NumbersComparison:
-    """Compare the mean F1 of two models over the units for which both have one; arguments as in `compare_models`.
+    """Compare the mean F1 of two models over the units for which both have one (else DataError), as `compare_models`.
 
-    Args:
-        thresholds: value from which a unit is active, for the rows of each model, because one may have intensities and
-            the other decisions.
-
-    Raises:
-        DataError: different instances, no pair that both answered, or no unit with an F1 of both.
+    `thresholds` has the value from which a unit is active for each model, because one may have intensities.
     """
     firsts, seconds, num_left_out = answered_by_both(before, after)
     resamples = Resamples(len(firsts), group_indices(firsts, group_by), num_resamples=num_resamples, seed=seed)

@@ -136,7 +136,6 @@ def confidence_auroc(confidence_N: np.ndarray, correct_N: np.ndarray, weights_RN
     """Area under the ROC curve of confidence as a detector of right answers; ties count half (Hanley, McNeil 1982).
 
     Args:
-        confidence_N: float [N].
         correct_N: float [N], 1 for right, 0 for wrong, or a share between.
         weights_RN: float [R, N], how often each row counts, for each of R resamples.
 
@@ -158,14 +157,9 @@ def risk_coverage_area(confidence_N: np.ndarray, correct_N: np.ndarray, weights_
     """Area under the risk-coverage curve: the mean error rate of the n most confident answers over n = 1 ... N.
 
     Geifman and El-Yaniv 2017, "Selective Classification for Deep Neural Networks", with the empirical area of Geifman,
-    Uziel and El-Yaniv 2019. Lower is better; uninformative confidence gives the share of wrong answers. For equal
-    confidences the area is the mean over all their orders.
-
-    Args:
-        confidence_N, correct_N, weights_RN: as in `confidence_auroc`; weights are whole numbers.
-
-    Returns:
-        float64 [R], in [0, 1].
+    Uziel and El-Yaniv 2019; float64 [R], in [0, 1]. Lower is better; uninformative confidence gives the share of wrong
+    answers. For equal confidences the area is the mean over all their orders. Arguments are as in `confidence_auroc`;
+    weights are whole numbers.
     """
     order = np.argsort(-confidence_N, kind="stable")
     starts = _tie_starts(confidence_N[order])

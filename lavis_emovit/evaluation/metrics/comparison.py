@@ -58,7 +58,6 @@ def compare_models(
     """Compare the labels that two models predicted on the same instances.
 
     Args:
-        before, after: rows of the two models, in any order.
         metric: one of those that `PairedComparison` names.
         num_resamples, seed, group_by: as in `classification_metrics`.
 

@@ -118,12 +118,7 @@ def compare_dimensional(
     seed: int = 0,
     group_by: str | None = None,
 ) -> NumbersComparison:
-    """Compare the mean CCC of two models; arguments as in `compare_models` and `dimensional_metrics`.
-
-    Raises:
-        DataError: different instances, no pair that both answered, a dimension without a true number in any row or with
-            an undefined CCC.
-    """
+    """Compare the mean CCC of two models; arguments and errors as in `compare_models` and `dimensional_metrics`."""
     firsts, seconds, num_left_out = answered_by_both(before, after)
     resamples = Resamples(len(firsts), group_indices(firsts, group_by), num_resamples=num_resamples, seed=seed)
     values, resampled = [], []
@@ -146,17 +141,10 @@ def farther_end(true_M: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
     return np.where(true_M >= (low + high) / 2, low, high).astype(np.float64)
 
 
-# 1, x, y, x^2, y^2, x y, |x - y|, and whether the signs agree.
-NUM_FEATURES = 8
-
-
 def agreement_features(true_M: np.ndarray, predicted_M: np.ndarray) -> np.ndarray:
-    """float64 [M, 8], the features whose sums `agreements` takes."""
-    same_sign_M = np.sign(true_M) == np.sign(predicted_M)
-    products = (true_M**2, predicted_M**2, true_M * predicted_M)
-    return np.column_stack(
-        [np.ones_like(true_M), true_M, predicted_M, *products, abs(true_M - predicted_M), same_sign_M]
-    )
+    """float64 [M, 8], whose sums `agreements` takes: 1, x, y, x^2, y^2, x y, |x - y|, whether the signs agree."""
+    x, y = true_M, predicted_M
+    return np.column_stack([np.ones_like(x), x, y, x**2, y**2, x * y, abs(x - y), np.sign(x) == np.sign(y)])
 
 
 def agreements(sums_RF: np.ndarray) -> dict[str, np.ndarray]:
@@ -189,9 +177,10 @@ def _features(rows: Sequence[PredictionRow], name: str, scale: tuple[float, floa
     known, true_M, predicted_M = value_arrays(rows, name)
     if not known:
         raise DataError(f"no row has a true '{name}', so it cannot be measured (true_values has no such key)")
-    features_NF = np.zeros((len(rows), NUM_FEATURES))
     filled_M = np.where(np.isfinite(predicted_M), predicted_M, farther_end(true_M, scale))
-    features_NF[known] = agreement_features(true_M, filled_M)
+    features_MF = agreement_features(true_M, filled_M)
+    features_NF = np.zeros((len(rows), features_MF.shape[1]))
+    features_NF[known] = features_MF
     return features_NF
 
 

@@ -22,8 +22,7 @@ from lavis_emovit.generation.checks import contradicts_label, is_english
 # Fields of a record that an explanation can mention; they are among the slices of its rows.
 EXPLAINED_FACTS = tuple(f"attributes.{name}" for name in ("scene", "object", "facial_expression", "human_action"))
 
-# A reason has at least this many words after the emotion.
-MIN_REASON_WORDS = 5
+MIN_REASON_WORDS = 5  # after the emotion
 
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
 _SENTENCE = re.compile(r"[^.!?]*[^\W_][^.!?]*(?:[.!?]+|$)")
@@ -37,7 +36,6 @@ class ExplanationMetrics(Result):
 
     Attributes:
         consistency: share with the true emotion; invalid answers count as wrong.
-        num_without_reason: answers with fewer than `MIN_REASON_WORDS` words after the emotion.
         contradiction: share, among answers with an emotion and a reason, whose reason claims an emotion of the other
             polarity; None if there are no such answers.
         grounding: mean share of a record's facts that the answer mentions, over the `num_with_facts` records with

@@ -29,7 +29,7 @@ class OrderedDataset(Dataset[dict[str, Any]]):
         return self.length_buckets.max_tokens if self.length_buckets is not None else None
 
     def epoch_order(self, seed: int, epoch: int, global_batch: int) -> SampleOrder:
-        """The order of an epoch, a pure function of the dataset and the arguments."""
+        """A pure function of the dataset and the arguments."""
         order = self._mixed_order(seed, epoch)
         if self.length_buckets is None or self.token_lengths is None:
             return order

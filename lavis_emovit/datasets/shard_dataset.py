@@ -158,11 +158,8 @@ class EmotionShardDataset(OrderedDataset):
 
     def _item(self, epoch: int, number: int) -> dict[str, Any]:
         sample = self.read(number)
-        item = {
-            "image": self._image(sample, epoch, number),
-            "pairs": self._pairs(sample.record, epoch, number),
-            "record_id": sample.record.id,
-        }
+        image, pairs = self._image(sample, epoch, number), self._pairs(sample.record, epoch, number)
+        item = {"image": image, "pairs": pairs, "record_id": sample.record.id}
         return {**item, "record": sample.record} if self._includes_records else item
 
     def _replacement(self, epoch: int, number: int, fault: SampleFaultError) -> dict[str, Any]:

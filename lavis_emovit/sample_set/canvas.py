@@ -78,6 +78,9 @@ class Canvas:
         scale = self.scale
         return (x - rx) * scale, (y - ry) * scale, (x + rx) * scale, (y + ry) * scale
 
+    def _placed(self, points: Sequence[Point]) -> list[Point]:
+        return [(x * self.scale, y * self.scale) for x, y in points]
+
     def _width_px(self, width: float) -> int:
         return max(1, round(width * self.scale))
 
@@ -115,8 +118,7 @@ class Canvas:
         self.pen.chord(self._box(x, y, rx, ry), start, end, fill=self._tone(colour))
 
     def poly(self, colour: Colour, points: Sequence[Point]) -> None:
-        scale = self.scale
-        self.pen.polygon([(x * scale, y * scale) for x, y in points], fill=self._tone(colour))
+        self.pen.polygon(self._placed(points), fill=self._tone(colour))
 
     def star(self, colour: Colour, x: float, y: float, outer: float, inner: float) -> None:
         """A star with four spikes."""
@@ -125,18 +127,14 @@ class Canvas:
         self.poly(colour, [(x + r * math.cos(a), y + r * math.sin(a)) for r, a in zip(radii, angles)])
 
     def line(self, colour: Colour, points: Sequence[Point], width: float) -> None:
-        scale = self.scale
-        placed = [(x * scale, y * scale) for x, y in points]
-        self.pen.line(placed, fill=self._tone(colour), width=self._width_px(width), joint="curve")
+        self.pen.line(self._placed(points), fill=self._tone(colour), width=self._width_px(width), joint="curve")
 
     def stroke(self, colour: Colour, points: Sequence[Point], width: float) -> None:
         """A line with a disc on every corner, so that its ends are round."""
         self.line(colour, points, width)
-        fill, scale = self._tone(colour), self.scale
-        radius = width * scale / 2
-        for x, y in points:
-            x, y = x * scale, y * scale
-            self.pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
+        radius = width * self.scale / 2
+        for x, y in self._placed(points):
+            self.pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=self._tone(colour))
 
     def gradient(self, top: Colour, bottom: Colour, y0: float, y1: float) -> None:
         """A vertical run from one colour to another over the whole width."""

@@ -80,7 +80,7 @@ def emotion_scores(facts: dict[str, str]) -> dict[str, float]:
 
 
 def emotion_of(facts: dict[str, str]) -> str:
-    """The emotion with the largest score; the first in alphabetical order if two are equal."""
+    """The emotion with the largest score, of equal ones the first in alphabetical order."""
     return max(EMOTIONS, key=emotion_scores(facts).__getitem__)
 
 
@@ -96,15 +96,9 @@ def sample_scene(rng: random.Random, emotion: str | None = None) -> SketchScene:
     while True:
         facts = _sample_facts(rng, wanted)
         scores = emotion_scores(facts)
-        lead = scores.pop(wanted) - max(scores.values())
-        if lead >= MIN_MARGIN:
-            return SketchScene(
-                emotion=wanted,
-                **facts,
-                person_left=rng.random() < 0.5,
-                look=rng.randrange(1 << 30),
-                detail_seed=rng.randrange(1 << 30),
-            )
+        if scores.pop(wanted) - max(scores.values()) >= MIN_MARGIN:
+            person_left, look, detail_seed = rng.random() < 0.5, rng.randrange(1 << 30), rng.randrange(1 << 30)
+            return SketchScene(wanted, **facts, person_left=person_left, look=look, detail_seed=detail_seed)
 
 
 def _present(fact: str) -> list[str]:

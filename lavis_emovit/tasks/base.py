@@ -48,7 +48,6 @@ class EmotionTask(BaseTask):
     """Base of the tasks that `runner_emovit` runs.
 
     Attributes:
-        settings: of the class `settings_class`.
         prepares_steps: whether `prepare_step` does anything; if not, it is not called.
         needs_records: whether batches have a key `records`, the B records of their images. Without it they travel
             lighter from the processes that read them.

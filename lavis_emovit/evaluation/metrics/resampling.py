@@ -74,7 +74,6 @@ class Resamples:
 
         Args:
             values_R: the metric on each resample; NaN if it is undefined.
-            value: the metric on all rows.
             value_range: least and greatest value of a row, for metrics that are means over rows.
 
         Returns:

@@ -33,15 +33,12 @@ class Sensitivity(Result):
 def sensitivity(scores: Mapping[str, Mapping[str, float]]) -> Sensitivity:
     """Mean over tasks of the standard deviation over instructions, divided by the mean over instructions.
 
+    `scores` are task -> variant of the instruction -> mean score, such as accuracy; two variants or more (else
+    DataError).
+
     Named after the metric of MultiInstruct (Xu, Shen and Huang, ACL 2023). This is our reading of its formula, which we
     did not check against the paper's code: the kind of standard deviation (here over n) and the score are unconfirmed.
     So compare these numbers only with each other.
-
-    Args:
-        scores: task -> variant of the instruction -> mean score, such as accuracy.
-
-    Raises:
-        DataError: no task, a task with fewer than two variants, or a score that is not a finite number.
     """
     if not scores:
         raise DataError("no task to compute the sensitivity of")

@@ -58,12 +58,11 @@ def soft_label_metrics(
     flatter distribution than sums, so KL and cosine are comparable only between models with the same scoring method.
 
     Args:
-        rows: predictions with `votes`; scores on all of them or on none.
+        rows: with `votes`; scores on all of them or on none.
         num_resamples, seed, group_by: as in `classification_metrics`.
 
     Raises:
-        DataError: no answered rows, a row without votes, votes or scores for an unknown label, scores on some rows
-            only, a row without its group.
+        DataError: no answered rows, an unknown label, a row without votes or its group, scores on some rows only.
     """
     answered = without_errors(rows)
     votes_NC = vote_matrix(answered, labels)

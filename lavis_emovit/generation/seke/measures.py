@@ -87,27 +87,22 @@ def rank_errors(pairs: Sequence[Pair]) -> dict[LevelName, float | None]:
     Expression: a wrong label. Affect: a difference above `AFFECT_ERROR`, counted per axis. Units: a wrong unit, counted
     per unit.
     """
-    found: dict[LevelName, tuple[list[float], list[bool]]] = {level: ([], []) for level in LEVELS}
-
-    def note(level: LevelName, score: float | None, is_error: bool) -> None:
-        if score is not None:
-            found[level][0].append(score)
-            found[level][1].append(is_error)
-
+    found: dict[LevelName, list[tuple[float | None, bool]]] = {level: [] for level in LEVELS}
     for pair in pairs:
         if pair.estimate is None:
             continue
         before, truth = pair.estimate.levels, pair.truth
         if truth.expression is not None and before.expression is not None:
-            note("expression", pair.estimate.expression, before.expression != truth.expression)
+            found["expression"].append((pair.estimate.expression, before.expression != truth.expression))
         for axis in ("valence", "arousal"):
             one, other = getattr(before, axis), getattr(truth, axis)
             if one is not None and other is not None:
-                note("affect", getattr(pair.estimate, axis), abs(one - other) > AFFECT_ERROR)
+                found["affect"].append((getattr(pair.estimate, axis), abs(one - other) > AFFECT_ERROR))
         for unit, active in before.units.items():
             if unit in truth.units:
-                note("units", pair.estimate.units.get(unit), active != truth.units[unit])
-    return {level: auroc(scores, errors) for level, (scores, errors) in found.items()}
+                found["units"].append((pair.estimate.units.get(unit), active != truth.units[unit]))
+    stated = {level: [(score, bad) for score, bad in rows if score is not None] for level, rows in found.items()}
+    return {level: auroc([score for score, _ in rows], [bad for _, bad in rows]) for level, rows in stated.items()}
 
 
 def measure(

@@ -230,7 +230,7 @@ class _Batches(Run):
         taken = self._under_way() | self.given_up
         left_usd = float("inf")
         if self.settings.max_usd is not None:
-            under_way = sum(entry.get("usd_bound", 0.0) for entry in open_submissions(self.ledger).values())
+            under_way = sum(entry.get("usd_bound") or 0.0 for entry in open_submissions(self.ledger).values())
             left_usd = self.settings.max_usd - self.ledger.usd_spent - under_way
         submitted = False
         parts: list[tuple[dict[str, Any], bytes]] = []

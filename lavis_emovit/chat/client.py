@@ -131,11 +131,7 @@ class ChatClient:
         except (LookupError, TypeError, ValueError, AttributeError):
             shown = f"no message in the reply: {json.dumps(content)[:200]}"
             return Answer("malformed", http=200, reason=shown, usage=usage)
-        refusal, text = message.get("refusal"), message.get("content")
-        if isinstance(text, list):  # some endpoints send parts, as in requests
-            parts = [part for part in text if isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS]
-            text = "".join(str(part.get("text") or "") for part in parts)
-        text = text if isinstance(text, str) else None
+        refusal, text = message.get("refusal"), _text_of(message.get("content"))
         status, reason = _status_of_reply(text, refusal, finish, demands_json)
         if refusal and not (text or "").strip():
             text = str(refusal)
@@ -225,6 +221,14 @@ def _status_of_reply(text: str | None, refusal: Any, finish: Any, demands_json: 
     return "ok", None
 
 
+def _text_of(content: Any) -> str | None:
+    """The text of a message or of a piece of it; some endpoints send parts, as in requests."""
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS]
+        return "".join(str(part.get("text") or "") for part in parts)
+    return content if isinstance(content, str) else None
+
+
 def _usage(usage: Any) -> Usage | None:
     if not isinstance(usage, dict):
         return None
@@ -248,7 +252,7 @@ def _join_events(text: str) -> dict[str, Any]:
             whole[name] = chunk.get(name) or whole.get(name)
         for choice in chunk.get("choices") or []:
             delta = choice.get("delta") or {}
-            content += delta.get("content") or ""
+            content += _text_of(delta.get("content")) or ""
             refusal += delta.get("refusal") or ""
             finish = choice.get("finish_reason") or finish
     if finish is None and "[DONE]" not in events:

@@ -63,8 +63,9 @@ class _Row(BaseModel):
             return "request" if self.request is None else "status" if self.status is None else None
         if self.event == "reserved":
             return "usd" if self.usd is None else None
-        is_batch = self.event is not None and self.event.startswith("batch_")
-        return "submission" if is_batch and self.submission is None else None
+        if self.event == "batch_submitted" and self.batch is None:
+            return "batch"
+        return "submission" if self.event.startswith("batch_") and self.submission is None else None
 
 
 class Ledger:

@@ -162,6 +162,9 @@ def _caption_batch(
     for request, text in zip(usable, texts):
         if str(text).strip():
             yield request, " ".join(str(text).split())
+        else:
+            result.reasons["empty"] += 1
+            result.num_rejected += 1
 
 
 def _model_name(captioner: str) -> tuple[str, str | None]:

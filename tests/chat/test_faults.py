@@ -4,20 +4,27 @@ For each fault: the classes of the attempts in the ledger, the number of calls, 
 are repeated until the request is answered. Refusals, cut replies, bad JSON and empty replies have their own classes and
 are not repeated. Bad requests end the request; quota, key and address end the run. An input that the endpoint flags
 ends the request, with whatever status it comes. An error 500 with the same words is permanent. The words of every form
-of error are kept. No part of a reply with a key in it is stored.
+of error are kept. No part of a reply with a key in it is stored. Whatever an endpoint sends becomes a row.
 """
 
 from __future__ import annotations
 
 import json
+from functools import cache
+from unittest import mock
 
 import pytest
 from chat_fixtures import SCHEMA
 from chat_server import KEY, Action, ChatServer
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lavis_emovit.chat import client
 from lavis_emovit.chat.faults import classify_error
-from lavis_emovit.chat.run import run_requests
+from lavis_emovit.chat.ledger import _decode, _encode, _Row
+from lavis_emovit.chat.prices import Usage, load_prices
+from lavis_emovit.chat.run import attempt_row, run_requests
+from lavis_emovit.chat.settings import ChatSettings
 
 
 def _error(status, message="scripted", code=None, **more):
@@ -261,3 +268,61 @@ def test_answers_without_end_are_cut_off(stream, make_settings, make_requests, l
         assert run_requests(make_requests(settings, 1), settings, ledger).done == 1
     first = next(ledger.attempts())
     assert first["status"] == "malformed" and "more than 100000 bytes" in first["reason"] and first["usd_bound"] > 0
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("content", "reply"),
+    [
+        (
+            [
+                {"type": "thinking", "thinking": [{"type": "text", "text": "a draft"}]},
+                {"type": "text", "text": "final"},
+            ],
+            "final",
+        ),
+        ([{"type": "reasoning", "text": "a draft"}, {"type": "output_text", "text": "final"}], "final"),
+        ([{"text": "fin"}, "noise", {"type": "text", "text": "al"}], "final"),
+        ([{"type": "reasoning", "text": "a draft"}], None),
+        ({"text": "a draft"}, None),
+    ],
+)
+def test_parts_that_are_no_text_are_no_reply(content, reply, stream, make_settings, make_requests, ledger):
+    choice = {"index": 0, "message": {"content": content}, "delta": {"content": content}, "finish_reason": "stop"}
+    body = json.dumps({"id": "c", "choices": [choice]})
+    action = Action(raw=f"data: {body}\n\ndata: [DONE]\n\n" if stream else body)
+    with ChatServer(lambda body, number: action) as server:
+        settings = make_settings(server, stream=stream)
+        run_requests(make_requests(settings, 1), settings, ledger)
+        assert server.num_requests == 1
+    row = next(ledger.attempts())
+    assert (row["status"], row.get("reply") or None) == ("ok" if reply else "empty", reply)
+
+
+_NAMES = st.sampled_from(
+    ["choices", "message", "content", "finish_reason", "id", "model", "error", "code", "type", "usage", "prompt_tokens",
+     "completion_tokens", "prompt_tokens_details", "cached_tokens", "refusal", "detail", "loc", "msg", "text"]
+)  # fmt: skip
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(_ANYTHING, st.dictionaries(_NAMES, _ANYTHING, max_size=3), st.booleans(), st.sampled_from([200, 403, 422, 500]))
+def test_whatever_an_endpoint_sends_becomes_a_row_that_the_ledger_reads(anything, more, demands_json, http):
+    message = {"content": anything, **more} if isinstance(anything, str | list) else anything
+    with mock.patch.dict("os.environ", {"OPENAI_API_KEY": KEY}):
+        endpoint = _endpoint()
+    for reply in (anything, {"choices": [{"message": message, **more}], **more}, {"error": anything}):
+        text = json.dumps(reply)
+        answer = endpoint.read(lambda text=text: endpoint._read(text, demands_json=demands_json), text)
+        for outcome in (answer, endpoint.scrubbed(classify_error(http, reply))):
+            row = attempt_row({"request": "1" * 64, "about": {}}, Usage(1, 1), outcome, 1, load_prices().find("gpt-4o"))
+            _Row.model_validate(_decode(_encode({"status": "ok", **row})))
+
+
+@cache
+def _endpoint():
+    return client.ChatClient(ChatSettings(model="m", base_url="http://127.0.0.1:9/v1"))

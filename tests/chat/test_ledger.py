@@ -230,6 +230,7 @@ _PAID = {"request": "1".ljust(64, "0"), "status": "ok", "reply": "r", "usage": {
         ({"event": "closed", "in_doubt_usd": -1}, "'in_doubt_usd'"),
         ({"event": "batch_planned"}, "'submission' is missing"),
         ({"event": "batch_planned", "submission": "s", "requests": "4"}, "'requests'"),
+        ({"event": "batch_submitted", "submission": "s", "batch": None}, "'batch' is missing"),
         ({"event": 5}, "'event'"),
         ({"event": None, "request": None}, "'request' is missing"),
     ],

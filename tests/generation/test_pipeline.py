@@ -337,6 +337,10 @@ def test_lavis_captioner_is_called_once_per_image(make_job, sketch, monkeypatch)
     write_captions(again, captioner="lavis:some/type")
     assert sum(calls) == len(job.chosen())
     assert [record.caption for record in again.records] == [record.caption for record in job.records]
+    # A caption without words is counted.
+    Captioner.generate = lambda self, samples: [" \n"] * len(samples["image"])
+    silent = write_captions(make_job(), captioner="lavis:other/type")
+    assert silent.num_done == 0 and silent.reasons == {"empty": len(job.chosen())} and silent.num_rejected > 0
     with pytest.raises(UserError, match="not a captioner; use lavis"):
         write_captions(again, captioner="blip2")
 

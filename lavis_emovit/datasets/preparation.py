@@ -2,7 +2,7 @@
 
 Everything is in one storage folder:
 
-    records.jsonl        all records with their instructions
+    records.jsonl        all records with their instructions; records.summary.json accounts for every row of the source
     <split>/index.json   the shards of a split
     drawn/               images created here: those of the sample set, or those stored inside tables
     prepared.json        written last: the settings and the fingerprint of the source
@@ -28,7 +28,7 @@ from lavis_emovit.files import atomic_writer, file_sha256
 from lavis_emovit.generation.categorical import add_categorical
 from lavis_emovit.progress import progress
 from lavis_emovit.recipes import flatten
-from lavis_emovit.records import EmotionRecord, read_records, write_records
+from lavis_emovit.records import EmotionRecord, read_records, write_records, write_summary
 from lavis_emovit.shards.columns import INDEX_NAME
 from lavis_emovit.shards.writer import write_shards
 from lavis_emovit.sources.base import LAYOUTS, Reader
@@ -134,7 +134,8 @@ def _prepare(name: str, prepare: PrepareSettings, storage: Path, splits: list[st
     records: Iterable[EmotionRecord] = prepare.resplit(reader.read())
     if categorical := prepare.instructions.categorical:
         records = add_categorical(records, **categorical.model_dump())
-    write_records(storage / RECORDS_NAME, records)
+    count = write_records(storage / RECORDS_NAME, records)
+    write_summary(storage / RECORDS_NAME, reader.image_root, source=name, **reader.notes.to_dict(count))
     reader.notes.log(name)
     state: dict[str, Any] = {"dataset": name, "settings": _identity(prepare), "fingerprint": _fingerprint(prepare)}
     state["splits"] = {}

@@ -134,7 +134,13 @@ def storage_files(tmp_path: Path, make_records: Callable) -> set[str]:
     from lavis_emovit.datasets import preparation
 
     index = f"<split>/{preparation.INDEX_NAME}"
-    return {f"{preparation.DRAWN_NAME}/", preparation.RECORDS_NAME, index, preparation.STATE_NAME}
+    return {
+        f"{preparation.DRAWN_NAME}/",
+        preparation.RECORDS_NAME,
+        "records.summary.json",
+        index,
+        preparation.STATE_NAME,
+    }
 
 
 def run_files(tmp_path: Path, make_records: Callable) -> set[str]:

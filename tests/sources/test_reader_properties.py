@@ -103,6 +103,7 @@ COLUMNS = {"emotion": "mood", "valence": "v", "box": ["box"]}
 @pytest.mark.parametrize("repeated", ["refuse", "leave_out"])
 @pytest.mark.parametrize(("name", "content"), [("t.csv", CSV), ("t.jsonl", LINES * 2), ("t.json", f"[{LINES}]")])
 @given(changes=edits)
+@example([(0.0, 0, b"[" * 100_000)])
 @short
 def test_a_table(folder, name, content, repeated, changes):
     root = folder()
@@ -157,6 +158,7 @@ names = st.text("aé²{}*_.:\\ ", min_size=1, max_size=6)
 
 
 @given(paths=st.lists(st.tuples(names, names, st.sampled_from([".jpg", ".PNG", ".heic", ".txt", ""])), max_size=6))
+@example([(":", ":", ".jpg"), (" ", ":", ".jpg")])
 @short
 def test_a_folder(folder, paths):
     root = folder()

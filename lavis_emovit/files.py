@@ -64,6 +64,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def obey_umask(path: Path) -> None:
+    """Give a file the permissions of any new file here; safetensors makes files that only their owner can read."""
+    probe = path.with_name(f".{path.name}.{os.getpid()}.mode")
+    # The umask itself cannot be read without changing it for all threads.
+    with probe.open("wb") as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+    probe.unlink()
+    path.chmod(mode)
+
+
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     with atomic_writer(path) as file:
         json.dump(content, file, ensure_ascii=False, indent=2)

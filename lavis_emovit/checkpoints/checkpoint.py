@@ -22,7 +22,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from lavis_emovit.errors import UserError
-from lavis_emovit.files import file_sha256, sync_folder
+from lavis_emovit.files import file_sha256, obey_umask, sync_folder
 
 logger = logging.getLogger(__name__)
 
@@ -226,6 +226,7 @@ def _write_folder(folder: Path, facts: Mapping[str, Any], writers: Mapping[str, 
     for name, write in writers.items():
         path = folder / name
         write(path)
+        obey_umask(path)
         _fsync(path)
         files[name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
     body = {**facts, "files": files}

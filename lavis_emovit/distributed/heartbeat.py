@@ -1,8 +1,9 @@
 """Ranks watch each other: if one fails, ends or hangs, the run ends with a message.
 
 A thread of each rank writes its current work to the common store. Rank 0 reads all ranks, the others read rank 0. A
-rank is lost if its process has ended or has written nothing for `SILENT_S`. The run hangs if no rank makes progress for
-`run.timeout_s`. A rank that stops with an error stores its message for all.
+rank is lost if its process has ended or has written nothing for `SILENT_S` (`run.timeout_s` and 5 s if that is less).
+So is rank 0 if the store does not answer for as long: a second thread watches the first, which then waits forever. The
+run hangs if no rank makes progress for `run.timeout_s`. A rank that stops with an error stores its message for all.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -70,10 +73,12 @@ class Heartbeat:
         self._verdict: tuple[int, str] | None = None
         # Rank -> its last beat, and the times of its last report and its last progress by this rank's clock.
         self._seen: dict[int, tuple[Beat, float, float]] = {}
-        self._began = time.monotonic()
+        self._began = self._answered = time.monotonic()
+        self._silent_s = min(SILENT_S, timeout_s + 5.0)
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
+        threading.Thread(target=self._watch_store, name="heartbeat-store", daemon=True).start()
         self._write()
         self._thread.start()
 
@@ -118,6 +123,7 @@ class Heartbeat:
                 return
             try:
                 self._write()
+                self._answered = time.monotonic()
                 if time.monotonic() - looked < INTERVAL_S:
                     continue
                 looked = time.monotonic()
@@ -132,6 +138,17 @@ class Heartbeat:
             if problem is not None:
                 self._judge(problem)
                 return
+
+    def _watch_store(self) -> None:
+        # Counted and not measured, so that time in which this process was suspended itself does not count.
+        silent_s, last = 0.0, self._answered
+        while not self._done.wait(INTERVAL_S) and not self._judged.is_set():
+            silent_s = silent_s + INTERVAL_S if self._answered == last else 0.0
+            last = self._answered
+            if silent_s > self._silent_s:
+                seen = self._seen.get(0)
+                unseen = f"rank 0, through which the ranks reach each other, has not answered for {silent_s:.0f} s"
+                self._judge((0, _lost_text(seen[0]) if seen else unseen))
 
     def _write(self) -> None:
         with self._lock:
@@ -157,7 +174,7 @@ class Heartbeat:
             if earlier is None or beat.moves != earlier.moves:
                 moved = now
             self._seen[rank] = beat, wrote, moved
-            if self._has_ended(beat) or now - wrote > SILENT_S:
+            if self._has_ended(beat) or now - wrote > self._silent_s:
                 return self._post(rank, _lost_text(beat))
         return self._find_hang(now) if self._rank == 0 else None
 
@@ -172,6 +189,9 @@ class Heartbeat:
         idle_s = now - max(moved for _, _, moved in self._seen.values())
         if idle_s < self._timeout_s:
             return None
+        for beat, wrote, _ in self._seen.values():
+            if now - wrote > 5 * INTERVAL_S:  # its process is frozen, so the others wait for it
+                return self._post(beat.rank, _lost_text(beat))
         beats = [beat for beat, _, _ in self._seen.values()]
         fewest = min(beat.moves for beat in beats)
         behind = [beat for beat in beats if beat.moves == fewest]
@@ -212,6 +232,31 @@ def _lost_text(beat: Beat) -> str:
         f"{beat.where()}. Check the end of its output and the memory of its machine. The same command resumes from the "
         "last save."
     )
+
+
+@contextmanager
+def joining(rank: int, world_size: int, timeout_s: float) -> Iterator[None]:
+    """End this process if the block, in which the ranks meet, takes longer: a frozen rank does not refuse to answer."""
+
+    def give_up() -> None:
+        text = f"{others(rank, world_size)} has not answered for {timeout_s:g} s while the processes joined."
+        print(f"error: {text} Check its output, and start all processes again.", file=sys.stderr, flush=True)
+        os._exit(EXIT_RANK_LOST)
+
+    timer = threading.Timer(timeout_s, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def others(rank: int, world_size: int) -> str:
+    """The ranks that a rank waits for while the processes join: all wait for rank 0, and rank 0 for all others."""
+    if rank:
+        return "rank 0"
+    return "rank 1" if world_size == 2 else f"one of the ranks 1 to {world_size - 1}"
 
 
 _current: Heartbeat | None = None

@@ -15,8 +15,10 @@ def join_ranks(launch: Any, run: Any) -> None:
     """Join the process group of the run, and start the heartbeat."""
     if launch.is_alone or processes.world_size() > 1:
         return
-    # The heartbeat knows which rank is late, so it must report before a collective times out.
-    processes.start(launch, device=choose_device(run.device, launch), timeout_s=run.timeout_s + 60.0)
+    with heartbeat.joining(launch.rank, launch.world_size, run.timeout_s + 10.0):
+        # The heartbeat knows which rank is late, so it must report before a collective times out.
+        device = choose_device(run.device, launch)
+        processes.start(launch, device=device, timeout_s=run.timeout_s + 60.0, join_timeout_s=run.timeout_s)
     heartbeat.begin(processes.store("heartbeat"), launch.rank, launch.world_size, run.timeout_s)
     heartbeat.note("starting", long=True)
     if launch.rank:

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
+from lavis_emovit.distributed.heartbeat import others
 from lavis_emovit.errors import UserError, first_line
 
 T = TypeVar("T")
@@ -58,12 +59,18 @@ def read_launch(environ: Mapping[str, str] | None = None) -> Launch:
 
 
 def start(
-    launch: Launch, *, device: torch.device, timeout_s: float = DEFAULT_TIMEOUT_S, even_alone: bool = False
+    launch: Launch,
+    *,
+    device: torch.device,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    join_timeout_s: float | None = None,
+    even_alone: bool = False,
 ) -> None:
     """Join the process group: gloo for tensors on the CPU, NCCL for those on GPUs. UserError if that fails.
 
     Args:
         timeout_s: a collective that waits longer for another rank ends with an error.
+        join_timeout_s: the same for the other ranks to join; None: `timeout_s`.
         even_alone: also create a group of one process, for libraries that need one.
     """
     if dist.is_initialized() or (launch.is_alone and not even_alone):
@@ -81,9 +88,10 @@ def start(
     os.environ.setdefault("MASTER_ADDR", host)
     os.environ.setdefault("MASTER_PORT", str(port))
     global _store
+    join_timeout = timedelta(seconds=timeout_s if join_timeout_s is None else join_timeout_s)
     try:
-        store, _, _ = next(iter(rendezvous("env://", launch.rank, launch.world_size, timeout=timeout)))
-        store.set_timeout(timeout)
+        store, _, _ = next(iter(rendezvous("env://", launch.rank, launch.world_size, timeout=join_timeout)))
+        store.set_timeout(join_timeout)
         dist.init_process_group(
             backend,
             store=dist.PrefixStore("group", store),
@@ -91,11 +99,13 @@ def start(
             world_size=launch.world_size,
             timeout=timeout,
         )
+        store.set_timeout(timeout)
     except (RuntimeError, ValueError) as error:
+        waited = f"{host}:{port} within {join_timeout.total_seconds():g} s"
         raise UserError(
-            f"rank {launch.rank} of {launch.world_size} cannot connect to the other processes at {host}:{port} within "
-            f"{timeout_s:g} s: {first_line(error)}. Check that all processes were started, that every node can reach "
-            "the host, and that the port is free (MASTER_ADDR, MASTER_PORT)."
+            f"rank {launch.rank} of {launch.world_size} cannot connect to {others(launch.rank, launch.world_size)} at "
+            f"{waited}: {first_line(error)}. Check that all processes were started, that every node can reach the "
+            "host, and that the port is free (MASTER_ADDR, MASTER_PORT)."
         ) from error
     _store = store
 

@@ -6,6 +6,7 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 GRAFTS = Path(__file__).resolve().parents[1] / "grafts"
 MODELS = "lavis.models"
+BUILDERS = "lavis.datasets.builders"
 
 # What failed in this process and was repaired, for `emovit doctor`.
 failures: list[str] = []
@@ -113,7 +115,9 @@ def activate_on(lavis: ModuleType, *, third_party: bool = True) -> None:
     _guarded("adding lavis.train and lavis.evaluate", lambda: graft(lavis))
     _load_plugins(third_party=third_party)
     _make_model_type_optional()
-    _guarded("listing the new models in model_zoo", lambda: list_on_first_use(sys.modules[MODELS].model_zoo))
+    for name, zoo in ((MODELS, "model_zoo"), (BUILDERS, "dataset_zoo")):
+        if name in sys.modules:
+            _guarded(f"listing what is new in {zoo}", partial(list_on_first_use, getattr(sys.modules[name], zoo)))
 
 
 def _make_model_type_optional() -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,7 @@ class Config:
         problems += _check_image_sizes(model, datasets)
         if run is not None and len(datasets) == len(nodes["datasets"]):
             problems += recipe_problems(run, datasets)
+        problems += _missing_packages(run, model)
         if problems or run is None or model is None:
             raise ConfigError(problems, str(cfg_path))
         merged = OmegaConf.create({"run": run.model_dump(mode="json"), "model": model_tree, "datasets": datasets_tree})
@@ -119,6 +122,30 @@ def _check_task(run: RunSettings | None) -> list[str]:
             ours = ", ".join(sorted(TaskSettings.by_task))
             return [f"run.task: runner_emovit cannot run '{run.task}', which is not an EmotionTask; use {ours}"]
     return parse_task_settings(settings_class, run.model_dump())[1]
+
+
+def _missing_packages(run: RunSettings | None, model: Settings | None) -> list[str]:
+    """Optional packages that the settings need and that are not installed, before a model is loaded for nothing."""
+    extra = "pip install 'lavis-emovit[{}]'".format
+    needed = {
+        "wandb": ("run.wandb", run is not None and run.wandb, "pip install wandb, or set run.wandb=false"),
+        "deepspeed": ("run.engine", run is not None and run.engine == "deepspeed", extra("deepspeed")),
+        "peft": ("model.lora", getattr(model, "lora", None) is not None, extra("lora")),
+        "bitsandbytes": (
+            "model.frozen_precision", getattr(model, "frozen_precision", "") in ("int8", "nf4"), extra("quantize"),
+        ),
+    }  # fmt: skip
+    return [
+        f"{key}: the package {package} is not installed: {advice}"
+        for package, (key, is_needed, advice) in needed.items()
+        if is_needed and not _is_installed(package)
+    ]
+
+
+def _is_installed(package: str) -> bool:
+    if package in sys.modules:
+        return sys.modules[package] is not None
+    return find_spec(package) is not None
 
 
 def _check_image_sizes(model: Settings | None, datasets: Mapping[str, Settings]) -> list[str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from lavis_emovit.distributed import processes
-from lavis_emovit.errors import DataError
+from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation.adapters.base import Item
 from lavis_emovit.evaluation.adapters.lavis_model import LavisModel
 from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows
@@ -71,6 +71,20 @@ class Evaluator:
         metrics = self._metrics(benchmark, rows)
         logger.info("%s %s: %s", data.name, when, self._task.log_line(data.settings.kind, metrics))
         return metrics
+
+    def check_questions(self, benchmarks: Iterable[RunBenchmark]) -> None:
+        """ConfigError if a benchmark's question is too long for the model, as one that lists 1,000 labels may be."""
+        check = getattr(self._model, "check_question", None)  # custom models may have no limit
+        problems = []
+        for data, method in [(benchmark.data, benchmark.method) for benchmark in benchmarks if check is not None]:
+            question = example_question(data.settings, method, data.label_set)
+            answers = [question.answer_prefix + candidate for candidate in question.candidates]
+            try:
+                check(question.text, answers, question.max_new_tokens)
+            except DataError as error:
+                problems.append(f"{data.name}: {error}, or evaluate fewer labels")
+        if problems:
+            raise ConfigError(problems, "the benchmarks of this run")
 
     def measure(self, benchmark: RunBenchmark, stage: str) -> dict[str, Any] | None:
         """Metrics of the predictions that an earlier start of the run wrote; None without such predictions."""

@@ -92,6 +92,7 @@ class RunnerEmoVIT:
         self._stop = StopRequest()
         self._notes, self._losses = TextNotes(), LossWatch(None)
         self._evaluator = Evaluator(self.engine, model, task, self.settings, self.folder, self._stop_evaluation)
+        self._evaluator.check_questions([*self._splits.valid.values(), *self._splits.test.values()])
 
     # Training
 

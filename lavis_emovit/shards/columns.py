@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lavis_emovit.files import atomic_path
+from lavis_emovit.files import atomic_path, obey_umask
 from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord
 from lavis_emovit.shards.tar import Member
 
@@ -114,6 +114,7 @@ def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
     with atomic_path(path) as temporary:
         save_file({name: np.ascontiguousarray(column) for name, column in columns.items()}, temporary)
+        obey_umask(temporary)
 
 
 def map_columns(path: Path) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import InstructBlipForConditionalGeneration, InstructBlipProcessor, LlamaConfig
 
+from lavis_emovit.checkpoints.checkpoint import CheckpointFacts, save_checkpoint
 from lavis_emovit.cli.main import main
 from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.models import lora
@@ -35,6 +37,7 @@ from lavis_emovit.models.instructblip.model import EmoVIT
 from lavis_emovit.models.instructblip.pickled import read_state_dict
 from lavis_emovit.models.instructblip.settings import ModelSettings
 from lavis_emovit.paths import PACKAGE_ROOT
+from lavis_emovit.shards.columns import write_columns
 
 CANDIDATES = ["amusement", "awe", "fear"]
 COMPUTED = ("position_ids", "inv_freq")
@@ -128,6 +131,23 @@ def test_transformers_to_lavis_and_back_keeps_every_bit(build_parts, kind):
     assert {f"{prefix}_proj.weight", "ln_vision.weight", "visual_encoder.blocks.1.attn.q_bias"} <= set(translated.state)
     assert any(name.startswith(f"{prefix}_model.") for name in translated.state)
     assert_equal(from_lavis(translated.state).state, state)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o002])
+def test_written_files_obey_the_umask(lavis, exported, tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        convert(str(lavis.file), tmp_path / "folder", **lavis.beside)
+        convert(str(exported), tmp_path / "trained.safetensors", parts="qformer")
+        write_columns(tmp_path / "columns.safetensors", {"a": np.arange(3)})
+        facts = CheckpointFacts("index", "config", "frozen", {})
+        tensors = {"model.safetensors": lambda path: save_file({"a": torch.zeros(1)}, path)}
+        save_checkpoint(tmp_path / "checkpoints", facts, step=1, epoch=0, writers=tensors)
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len([path for path in files if path.suffix == ".safetensors"]) == 4
+    assert {path.name: path.stat().st_mode & 0o777 for path in files} == {path.name: 0o666 & ~umask for path in files}
 
 
 def test_nan_values_are_converted_unchanged(lavis, tmp_path):

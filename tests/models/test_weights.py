@@ -147,6 +147,22 @@ def test_missing_weights_come_with_advice(location, reason, monkeypatch):
         assert part in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("variable", "part"),
+    [("./elsewhere", "unset EMOVIT_WEIGHTS_TINY"), ("owner/absent", "unset EMOVIT_WEIGHTS_TINY"), (None, "reinstall")],
+)
+def test_missing_shipped_weights_are_not_to_be_downloaded(variable, part, tmp_path, monkeypatch):
+    monkeypatch.setenv("EMOVIT_OFFLINE", "1")
+    monkeypatch.delenv("EMOVIT_WEIGHTS_TINY", raising=False)
+    if variable is None:
+        monkeypatch.setattr("lavis_emovit.models.instructblip.weights.PACKAGE_ROOT", tmp_path)
+    else:
+        monkeypatch.setenv("EMOVIT_WEIGHTS_TINY", variable)
+    with pytest.raises(WeightsError) as error:
+        check_weights(settings_for("package:emovit_tiny", arch="emovit_tiny"))
+    assert part in str(error.value) and "hf download" not in str(error.value)
+
+
 @pytest.mark.parametrize("name", NAMES[1:])
 def test_large_models_are_registered_and_fail_with_advice(name, monkeypatch):
     monkeypatch.setenv("EMOVIT_OFFLINE", "1")

@@ -139,6 +139,21 @@ def test_all_models_are_registered(facts):
     assert set(facts["zoo"]) == set(facts["models"])
 
 
+@pytest.mark.parametrize("environment", [{}, {"LAVIS_PLUGINS": "0"}], ids=["hook", "without-hook"])
+def test_the_zoos_list_our_classes_too(child, environment: dict[str, str]) -> None:
+    names = child.output(
+        """
+        from lavis_emovit.plugin import activate
+        activate()
+        from lavis.datasets.builders import dataset_zoo
+        from lavis.models import model_zoo
+        print(*dataset_zoo.get_names(), *[name for name, _ in model_zoo])
+        """,
+        environment=environment,
+    ).split()
+    assert {"emoset", "emoset_sketch", "emotion6", "coco_caption", "emovit_tiny", "blip_caption"} <= set(names)
+
+
 def test_other_classes_are_registered(facts):
     assert "emotion_instruction" in facts["tasks"]
     assert "runner_emovit" in facts["runners"]

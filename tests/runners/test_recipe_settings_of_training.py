@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from runs import assert_same_run, stop_after
 from safetensors.torch import load_file
 
 from lavis_emovit.checkpoints.checkpoint import list_checkpoints
-from lavis_emovit.errors import ConfigError, UserError
+from lavis_emovit.errors import ConfigError
 from lavis_emovit.models.protocol import AnswerLoss
+from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.evaluator import Evaluator
 from lavis_emovit.runners.logs import read_log
 from lavis_emovit.train import run_recipe
@@ -252,10 +254,33 @@ def test_wandb_gets_the_numbers_and_goes_on_under_one_id(
     assert finished == [True, True]
 
 
-def test_wandb_that_is_not_installed_is_told(recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match=r"run\.wandb is set, .*pip install wandb"):
-        run_recipe(recipe(wandb=True))
+@pytest.mark.parametrize(
+    ("package", "changes", "words"),
+    [
+        ("wandb", {"run": {"wandb": True}}, r"run\.wandb: the package wandb is not installed: pip install wandb"),
+        ("deepspeed", {"run": {"engine": "deepspeed"}}, r"run\.engine: .*lavis-emovit\[deepspeed\]"),
+        ("peft", {"model": {"lora": {}}}, r"model\.lora: .*lavis-emovit\[lora\]"),
+        (
+            "bitsandbytes",
+            {"model": {"frozen_precision": "nf4"}},
+            r"frozen_precision: .*lavis-emovit\[quantize\]",
+        ),
+    ],
+)
+def test_missing_extras_are_told_before_a_model_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, changes: dict[str, Any], words: str
+) -> None:
+    values: dict[str, Any] = {
+        "model": {"arch": "emovit_tiny", **changes.get("model", {})},
+        "datasets": {"emoset_sketch": {}},
+        "run": {"output_dir": "x", "max_epoch": 1, "global_batch_size": 2, "init_lr": 1e-3, **changes.get("run", {})},
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigError, match=words):
+        Config.load(tmp_path / "recipe.yaml")
+    monkeypatch.setitem(sys.modules, package, ModuleType(package))
+    Config.load(tmp_path / "recipe.yaml")
 
 
 def test_compiling_what_a_model_does_not_have_is_refused(recipe: Callable[..., Path]) -> None:

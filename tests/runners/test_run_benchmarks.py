@@ -3,8 +3,10 @@
 - A run validates valence and arousal, action units, explanations and emotions, on its own datasets and on others; any
   number of the first benchmark chooses the best checkpoint; rows, metrics and log are those of the benchmark.
 - A suite with the same checkpoint gives the same metrics.
-- Under ZeRO 3, two processes with unequal numbers of batches and questions give the rows of one.
-- Wrong datasets, keys, methods and metrics are refused before a weight is loaded.
+- The shipped zero3.json trains, evaluates and reports; under ZeRO 3, two processes with unequal numbers of batches and
+  questions give the rows of one.
+- Questions that do not fit the model are refused before training; wrong datasets, keys, methods and metrics before a
+  weight is loaded.
 """
 
 from __future__ import annotations
@@ -148,12 +150,33 @@ def test_a_run_validates_any_kind_and_agrees_with_a_suite(recipe: Callable[..., 
     }
 
 
-def test_zero_3_on_two_processes_gives_the_rows_of_one(recipe: Callable[..., Path], tmp_path: Path) -> None:
+SHIPPED_ZERO_3 = Path(__file__).resolve().parents[2] / "projects" / "emovit" / "deepspeed" / "zero3.json"
+
+
+def test_the_shipped_zero_3_trains_and_evaluates(recipe: Callable[..., Path], tmp_path: Path) -> None:
+    path = recipe(
+        output_dir="zero3", engine="deepspeed", deepspeed_config=str(SHIPPED_ZERO_3), valid_splits=["val"],
+        test_splits=["test"], report=True,
+    )  # fmt: skip
+    load_deepspeed()
+    ranks = start_ranks(1, train.main, [["--cfg-path", str(path)]], tmp_path / "ranks")
+    assert finish(ranks) == [0], logs(tmp_path / "ranks")
+    splits = json.loads((tmp_path / "zero3" / "metrics.json").read_text())["splits"]
+    assert set(splits) == {"test"} and 0.0 <= splits["test"]["after"]["agg_metrics"] <= 1.0
+    assert (tmp_path / "zero3" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("changes", [{}, {"stage3_param_persistence_threshold": 0}], ids=["shipped", "all-split"])
+def test_zero_3_on_two_processes_gives_the_rows_of_one(
+    recipe: Callable[..., Path], tmp_path: Path, changes: dict[str, int]
+) -> None:
     """Seven samples in batches of three: one rank has two batches, and action units differ in number."""
     benchmarks = {"units": UNITS, "words": {**WORDS, "limit": 5}}
     alone = run_recipe(recipe(output_dir="alone", evaluate=True, test_benchmarks=benchmarks))
     config = tmp_path / "zero3.json"
-    config.write_text(json.dumps({"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0}}))
+    content = json.loads(SHIPPED_ZERO_3.read_text())
+    content["zero_optimization"] |= changes
+    config.write_text(json.dumps(content))
     path = recipe(
         output_dir="two", evaluate=True, test_benchmarks=benchmarks, engine="deepspeed", deepspeed_config=str(config)
     )
@@ -196,6 +219,18 @@ def test_what_does_not_fit_is_refused_with_the_recipe(recipe: Callable[..., Path
     with pytest.raises(ConfigError) as error:
         Config.load(recipe(**changes))
     assert any(words in problem for problem in error.value.problems), error.value.problems
+
+
+@pytest.mark.parametrize("num_labels", [100, 1000])
+def test_questions_that_are_too_long_are_refused_before_training(
+    recipe: Callable[..., Path], num_labels: int, tmp_path: Path
+) -> None:
+    labels = ["amusement", "anger", "awe", "contentment", "disgust", "excitement", "fear", "sadness"]
+    labels += [f"feeling {number}" for number in range(num_labels)]
+    many = {"dataset": "emoset", "split": "test", "label_set": "labels:" + ", ".join(labels)}
+    with pytest.raises(ConfigError, match=r"many: question 0 \(.*the language model's context is 512.*fewer labels"):
+        run_recipe(recipe(test_benchmarks={"many": many}))
+    assert not (tmp_path / "run" / "log.jsonl").exists()
 
 
 def test_data_that_do_not_fit_are_refused_before_training(recipe: Callable[..., Path], tmp_path: Path) -> None:

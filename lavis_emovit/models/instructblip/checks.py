@@ -53,7 +53,7 @@ def check_images(image: torch.Tensor, size_px: int, *, finite: bool) -> None:
 def check_context(
     language_model: Any, questions: list[str], prompts: list[list[int]], num_visual: int, num_answer: int
 ) -> None:
-    """Reject texts that are longer than a decoder-only model's context (ValueError); an encoder has no limit.
+    """Reject texts that are longer than a decoder-only model's context (DataError); an encoder has no limit.
 
     `num_visual` are the positions before a question, `num_answer` the maximum tokens of an answer.
     """
@@ -65,7 +65,7 @@ def check_context(
         total = num_visual + len(row) + num_answer
         if total > context:
             shown = question if len(question) <= 60 else question[:57] + "..."
-            raise ValueError(
+            raise DataError(
                 f"question {index} ({shown!r}) does not fit: {num_visual} visual tokens, {len(row)} of the question "
                 f"and up to {num_answer} of the answer are {total}, the language model's context is {context}; "
                 "shorten the question or the answer"

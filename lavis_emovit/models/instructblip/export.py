@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, Generation
 from transformers.models.blip.image_processing_blip import BlipImageProcessor
 
 from lavis_emovit.errors import WeightsError
-from lavis_emovit.files import atomic_path, atomic_writer, sync_folder
+from lavis_emovit.files import atomic_path, atomic_writer, obey_umask, sync_folder
 from lavis_emovit.images import CLIP_MEAN, CLIP_STD
 from lavis_emovit.models.instructblip.lavis_format import to_lavis
 from lavis_emovit.models.instructblip.loading import (
@@ -95,7 +95,7 @@ def save_transformers(raw: RawWeights, folder: Path, shard_size: str = "5GB") ->
         tensors = {name: tensor.contiguous() for name, tensor in state.items()}
         save_torch_state_dict(tensors, temporary, max_shard_size=shard_size)
         for file in temporary.glob("*.safetensors"):
-            file.chmod(0o644)  # the library makes files that only the owner can read
+            obey_umask(file)
         _compare(read_tensors(temporary), state, folder)
         sync_folder(temporary)
         temporary.replace(folder)
@@ -144,6 +144,7 @@ def save_trained(raw: RawWeights, path: Path, parts: Sequence[str]) -> list[str]
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         save_file(chosen, str(temporary), metadata={"format": "pt", "trained_parts": json.dumps(list(parts))})
+        obey_umask(temporary)
     return [f"{part} (not requested)" for part in sorted({part_of(name) for name in raw.state} - set(parts))]
 
 

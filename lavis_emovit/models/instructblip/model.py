@@ -10,6 +10,7 @@ inputs are cast to it, so frozen weights in half precision work beside trained f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -321,6 +322,13 @@ class EmoVIT(BaseEmotionModel):
             eos_token_id=self._end_ids(),
             **options,
         )
+
+    def check_question(self, question: str, answers: Sequence[str], max_new_tokens: int) -> None:
+        """DataError if a question, with its longest answer, does not fit the language model's context."""
+        rows = self.llm_tokenizer(list(answers), add_special_tokens=False)["input_ids"] if answers else []
+        num_answer = max(map(len, rows), default=max_new_tokens)
+        num_queries = self.settings.num_query_token
+        check_context(self.core.language_model, [question], self._whole_prompts([question]), num_queries, num_answer)
 
     def _candidate_sums(self, samples: Batch, questions: list[str], candidates: CandidateTokens) -> torch.Tensor:
         """Summed log-likelihoods [N, C], a few pairs at a time."""

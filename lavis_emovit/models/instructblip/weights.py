@@ -57,13 +57,18 @@ def find_weights(settings: ModelSettings) -> WeightsSource:
         value, named_by = os.environ[variable], variable
     path = Path(value).expanduser()
     if value.startswith(PACKAGE_PREFIX):
-        path = PACKAGE_ROOT / "models" / "data" / value.removeprefix(PACKAGE_PREFIX)
+        path = shipped_folder(value)
     elif path.suffix in {".pth", ".pt", ".bin"} and not path.is_dir():
         return WeightsSource("lavis_file", str(path), path.is_file(), named_by)
     # `weights/name` is a missing folder if `weights/` exists, else a hub id.
     elif value.count("/") == 1 and not (value.startswith((".", "/", "~")) or path.is_dir() or path.parent.is_dir()):
         return WeightsSource("hub", value, _in_hub_cache(value), named_by)
     return WeightsSource("folder", str(path), (path / "config.json").is_file(), named_by)
+
+
+def shipped_folder(value: str) -> Path:
+    """`package:<name>` -> the folder of weights that ships with this package."""
+    return PACKAGE_ROOT / "models" / "data" / value.removeprefix(PACKAGE_PREFIX)
 
 
 def _in_hub_cache(repository: str) -> bool:
@@ -89,6 +94,15 @@ def missing_weights_message(settings: ModelSettings, source: WeightsSource, reas
         return f"no weights at '{source.location}' ({source.named_by}), {reason}"
     declared = declared_models().get(settings.arch)
     hub_id = declared.content["model"]["pretrained"] if declared is not None else DEFAULT_HUB_ID
+    if hub_id.startswith(PACKAGE_PREFIX):
+        own = shipped_folder(hub_id)
+        advice = (
+            f"unset {source.named_by}, and the weights that ship with the package are used"
+            if source.location != str(own)
+            else "they ship with the package, so its installation is damaged: pip install --force-reinstall --no-deps "
+            "lavis-emovit"
+        )
+        return f"no weights for {settings.arch}: {source.named_by} is '{source.location}', {reason}; {advice}"
     return (
         f"no weights for {settings.arch}: {source.named_by} is '{source.location}', {reason}.\n"
         f"Do one of these:\n"

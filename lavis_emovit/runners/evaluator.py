@@ -75,9 +75,12 @@ class Evaluator:
     def check_questions(self, benchmarks: Iterable[RunBenchmark]) -> None:
         """ConfigError if a benchmark's question is too long for the model, as one that lists 1,000 labels may be."""
         check = getattr(self._model, "check_question", None)  # custom models may have no limit
+        if check is None:
+            return
         problems = []
-        for data, method in [(benchmark.data, benchmark.method) for benchmark in benchmarks if check is not None]:
-            question = example_question(data.settings, method, data.label_set)
+        for benchmark in benchmarks:
+            data = benchmark.data
+            question = example_question(data.settings, benchmark.method, data.label_set)
             answers = [question.answer_prefix + candidate for candidate in question.candidates]
             try:
                 check(question.text, answers, question.max_new_tokens)

@@ -259,7 +259,7 @@ def test_wandb_gets_the_numbers_and_goes_on_under_one_id(
     [
         ("wandb", {"run": {"wandb": True}}, r"run\.wandb: the package wandb is not installed: pip install wandb"),
         ("deepspeed", {"run": {"engine": "deepspeed"}}, r"run\.engine: .*lavis-emovit\[deepspeed\]"),
-        ("peft", {"model": {"lora": {}}}, r"model\.lora: .*lavis-emovit\[lora\]"),
+        ("peft", {"model": {"lora": {"parts": ["language_model"]}}}, r"model\.lora: .*lavis-emovit\[lora\]"),
         (
             "bitsandbytes",
             {"model": {"frozen_precision": "nf4"}},

@@ -75,7 +75,9 @@ def verify(
     files = []
     for path, root in zip(records, roots):
         found, image_root = find_records(path, root)
-        files.append(CheckedFile(str(path), all_records(found, path), image_root))
+        # The questions take most of the memory, and nothing here needs them.
+        lean = (record.model_copy(update={"instructions": []}) for record in found)
+        files.append(CheckedFile(str(path), all_records(lean, path), image_root))
     with progress("checking images") as display:
         report = check_records(
             files, near_bits=near if near >= 0 else None, num_workers=workers, progress=display.update

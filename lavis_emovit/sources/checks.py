@@ -214,13 +214,12 @@ def check_records(
     paths = sorted({use.path for use in uses})
     report.num_images = len(paths)
     facts = {fact.path: fact for fact in _check_files(paths, num_workers, progress)}
-    users: dict[str, list[_Use]] = {}
-    for use in uses:
-        users.setdefault(use.path, []).append(use)
+    faulty = {path for path in paths if facts[path].fault is not None}
+    users = {use.path: use for use in reversed(uses) if use.path in faulty}
     for path in paths:
         if facts[path].fault is not None:
             report.num_missing += facts[path].fault == MISSING
-            report.faults.append(f"{users[path][0]}: {path}: {facts[path].fault}")
+            report.faults.append(f"{users[path]}: {path}: {facts[path].fault}")
         report.odd.update(facts[path].odd)
     _compare(uses, facts, near_bits, report)
     for file in files:

@@ -14,15 +14,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from lavis_emovit.distributed.machine import machine_facts, package_versions
+sys.path.append(str(Path(__file__).resolve().parent))
+from bench_result import ROOT, environment_info, write_result
 
-ROOT = Path(__file__).resolve().parents[2]
 LABELS = ("amusement", "anger", "awe", "contentment", "disgust", "excitement", "fear", "sadness")
 # Linux counts the peak of a process from its start, unlike `ru_maxrss`, which a fork inherits.
 _RUN = """
@@ -62,11 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "num_records": arguments.records,
         "empty_process_mb": round(empty_mb),
         "peak_mb_above_an_empty_process": above,
-        "date": date.today().isoformat(),
-        "machine": machine_facts(),
-        "versions": package_versions(),
+        **environment_info("lavis_emovit", "tools/bench/data_memory.py"),
     }
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result(arguments.out, result)
     print(json.dumps(above))
     return 0
 

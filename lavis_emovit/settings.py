@@ -8,7 +8,7 @@ import inspect
 import json
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_origin
@@ -39,6 +39,23 @@ class Origin(NamedTuple):
 # By the path of the value.
 Origins = dict[tuple[str, ...], Origin]
 
+# Names in other libraries, or for short -> ours.
+_OTHER_NAMES = {
+    **dict.fromkeys(("learning_rate", "lr", "base_lr", "max_lr"), "init_lr"),
+    **dict.fromkeys(("epochs", "num_epochs", "num_train_epochs", "max_epochs"), "max_epoch"),
+    **dict.fromkeys(("batch_size", "train_batch_size", "bsz"), "global_batch_size"),
+    **dict.fromkeys(("per_device_train_batch_size",), "micro_batch_size"),
+    **dict.fromkeys(("lr_scheduler_type", "scheduler", "lr_schedule"), "lr_sched"),
+    **dict.fromkeys(("max_norm", "grad_clip", "clip_grad_norm"), "max_grad_norm"),
+    **dict.fromkeys(("r", "lora_r", "lora_rank"), "rank"),
+    **dict.fromkeys(("lora_alpha",), "alpha"),
+    **dict.fromkeys(("acc", "accuracy_score", "top1"), "accuracy"),
+    **dict.fromkeys(("f1", "f1_macro", "f1_score"), "macro_f1"),
+    **dict.fromkeys(("save_steps",), "save_every_steps"),
+    **dict.fromkeys(("eval_steps",), "eval_every_steps"),
+    **dict.fromkeys(("logging_steps",), "log_every_steps"),
+}
+
 SettingsT = TypeVar("SettingsT", bound="Settings")
 
 
@@ -58,10 +75,21 @@ class Settings(BaseModel):
 
 def nearest_name(name: str, valid: list[str]) -> str:
     """` (did you mean 'x'?)` with the valid name closest to `name`, or the list of valid names if none is close."""
+    meant = _OTHER_NAMES.get(name)
+    if meant in valid:
+        return f" (did you mean '{meant}'?)"
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
     if close:
         return f" (did you mean '{close[0]}'?)"
     return f" (valid: {', '.join(sorted(valid))})"
+
+
+def unknown_key(key: str, valid: Sequence[str], node: str, cls: type[Settings]) -> str:
+    """The problem of an unknown key at the top of a recipe; it may belong into the node with these settings."""
+    meant = _OTHER_NAMES.get(key, key)
+    if meant in cls.model_fields:
+        return f"{key}: unknown key (did you mean '{node}.{meant}'?)"
+    return f"{key}: unknown key{nearest_name(key, list(valid))}"
 
 
 def parse_settings(cls: type[SettingsT], values: Mapping[str, Any], prefix: str) -> tuple[SettingsT | None, list[str]]:

@@ -34,7 +34,7 @@ def allowed_changes(place: str, before: Mapping[str, Any], config: Config, advic
         raise ConfigError(
             [
                 f"{place} belongs to a run with other settings. Restore its settings, allow the changes with "
-                f"run.allow_changed={','.join(refused)}, or {advice}. Changed:{listed(refused)}"
+                f"run.allow_changed={','.join([*allowed, *refused])}, or {advice}. Changed:{listed(refused)}"
             ],
             config.source,
         )

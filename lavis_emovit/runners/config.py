@@ -21,7 +21,14 @@ from lavis_emovit.paths import find_recipe
 from lavis_emovit.recipes import ROOT_KEYS, flatten, mapping_at, near, read_user_tree, resolve_datasets, resolve_model
 from lavis_emovit.runners.settings import FREE_RUN_KEYS, LAVIS_RUN_KEYS, RunSettings
 from lavis_emovit.runners.splits import recipe_problems
-from lavis_emovit.settings import Origins, Settings, nearest_name, parse_settings, variables_line, with_variables
+from lavis_emovit.settings import (
+    Origins,
+    Settings,
+    parse_settings,
+    unknown_key,
+    variables_line,
+    with_variables,
+)
 from lavis_emovit.tasks.settings import TaskSettings, parse_task_settings
 
 
@@ -62,7 +69,7 @@ class Config:
             raise ConfigError([f"{cfg_path}: no such recipe file; check the path of --cfg-path"], "the command line")
         tree, problems, origins = read_user_tree(path, options, overrides)
         nodes = {key: mapping_at(tree, key, problems) for key in ROOT_KEYS}
-        problems += [f"{key}: unknown key{nearest_name(key, list(ROOT_KEYS))}" for key in tree if key not in ROOT_KEYS]
+        problems += [unknown_key(key, ROOT_KEYS, "run", RunSettings) for key in tree if key not in ROOT_KEYS]
         run, run_problems = parse_settings(RunSettings, nodes["run"], "run")
         problems += [_with_lavis_hint(line) for line in run_problems]
         model_tree, model = resolve_model(nodes["model"], problems, origins=origins)

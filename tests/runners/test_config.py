@@ -20,7 +20,7 @@ from lavis.tasks import setup_task
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.settings import RunSettings
-from lavis_emovit.settings import written_values
+from lavis_emovit.settings import nearest_name, written_values
 from lavis_emovit.tasks.emotion_instruction import EmotionInstructionTask
 
 
@@ -100,6 +100,33 @@ def test_other_environment_variables_are_refused_unless_the_user_allows_them(rec
     assert name in problem and "EMOVIT_RECIPE_VARIABLES" in problem and SECRET not in problem
     monkeypatch.setenv("EMOVIT_RECIPE_VARIABLES", f"OTHER, {name}")
     assert Config.load(recipe(), [option]).run.wandb_project == SECRET
+
+
+@pytest.mark.parametrize(
+    ("option", "suggestion"),
+    [
+        ("run.learning_rate=0.1", "run.learning_rate: unknown key (did you mean 'init_lr'?)"),
+        ("run.num_train_epochs=3", "run.num_train_epochs: unknown key (did you mean 'max_epoch'?)"),
+        ("run.save_steps=3", "run.save_steps: unknown key (did you mean 'save_every_steps'?)"),
+        ("max_epoch=5", "max_epoch: unknown key (did you mean 'run.max_epoch'?)"),
+        ("epochs=5", "epochs: unknown key (did you mean 'run.max_epoch'?)"),
+        ("dataset=5", "dataset: unknown key (did you mean 'datasets'?)"),
+    ],
+)
+def test_names_of_other_libraries_and_of_other_nodes_are_understood(recipe, option, suggestion):
+    assert suggestion in problems_of(recipe(), [option])
+
+
+@pytest.mark.parametrize(
+    ("name", "valid", "meant"),
+    [
+        ("r", ["rank", "alpha"], "rank"),
+        ("acc", ["headline", "accuracy", "macro_f1"], "accuracy"),
+        ("f1", ["macro_f1"], "macro_f1"),
+    ],
+)
+def test_short_names_are_understood_where_the_long_one_exists(name, valid, meant):
+    assert nearest_name(name, valid) == f" (did you mean '{meant}'?)"
 
 
 def test_all_problems_come_in_one_error(recipe: Callable[..., Path]) -> None:

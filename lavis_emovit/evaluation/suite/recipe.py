@@ -12,7 +12,7 @@ from lavis_emovit.evaluation.adapters.base import adapters
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.paths import find_recipe
 from lavis_emovit.recipes import is_dataset, read_user_tree, resolve_dataset, resolve_model
-from lavis_emovit.settings import parse_settings
+from lavis_emovit.settings import parse_settings, unknown_key
 
 
 def load_suite(cfg_path: str | Path, options: Sequence[str] = (), *, check_names: bool = False) -> SuiteSettings | None:
@@ -32,7 +32,7 @@ def load_suite(cfg_path: str | Path, options: Sequence[str] = (), *, check_names
     tree, problems, origins = read_user_tree(path, options, ())
     if "suite" not in tree:
         return None
-    problems += [f"{key}: unknown key beside `suite`" for key in tree if key != "suite"]
+    problems += [unknown_key(key, ["suite"], "suite", SuiteSettings) for key in tree if key != "suite"]
     node = tree["suite"]
     if not isinstance(node, Mapping):
         raise ConfigError([*problems, f"suite: expected a mapping (got {node!r})"], str(path))

@@ -22,7 +22,12 @@ ANNOUNCEMENTS = (
     re.compile(
         r"\bi(?:'d|'ll| would| will)?(?: have to)? (?:choose|select|pick|go with|say|vote for)\b|"
         r"\bthe (?:best|closest|most (?:likely|fitting|appropriate|suitable|probable))"
-        r"(?: (?:answer|option|choice|fit|match|emotion|label|one|description))? (?:is|would be)\b"
+        r"(?: (?:answer|option|choice|fit|match|emotion|label|one|description))? (?:is|would be)\b|"
+        r"\b(?:pre)?dominant (?:emotion|feeling|mood)(?: here)? is\b|"
+        r"\b(?:main|primary|prevailing|overall|strongest) (?:emotion|feeling|mood)(?: here)? is\b|"
+        r"(?:^|[.;\n]\s*)most likely\s*:|"
+        # A second thought replaces the first.
+        r"\bon (?:reflection|second thoughts?|closer (?:look|inspection))\s*[,:]"
     ),
 )
 # Allowed between an announcement and its label: quotes, brackets, "3." or "(c)", articles, "most likely".
@@ -216,7 +221,8 @@ COORDINATION = frozenset(
 DENIED_BEFORE = re.compile(r"\b(?:non|un|dis|anti|no)-$|(?:\[ \]|\u2610) ?$")
 UNCHECKED = re.compile(r"\[ \]|\u2610")
 DENIED_AFTER = re.compile(
-    r"-(?:free|less)\b|[\"']?\s*[?:]\s*(?:no|not|nope|never|hardly|false|absent|unlikely|0(?!\.?\d))\b|"
+    r"-(?:free|less)\b|\s+(?:is|are|seems?|would be)\s+(?:the\s+|by far\s+)*least\s+(?:likely|fitting|probable|apt)\b|"
+    r"[\"']?\s*[?:]\s*(?:no|not|nope|never|hardly|false|absent|unlikely|0(?!\.?\d))\b|"
     r"\s*\((?:no|not present|not shown|unlikely|absent|false|0\s?%?)\)|"
     r"\s*[\u2717\u2718\u274c]|\s+is\s+(?:what|something)\s+\w+\s+lacks?\b|"
     r"\s+not\s*(?:[.!?,;\n]|$)|\s+(?:of\s+)?(?:nothing|nobody|no\s+one)\b(?!\s+(?:but|other|more|less|short|else))|"

@@ -1,7 +1,7 @@
 """Word forms of emotion labels in running text: `amusement` also appears as `amused` and `amusing`.
 
-The table contains only inflections and direct derivations. Synonyms (`frightened` for fear) are aliases of label sets.
-Words that only share letters with a label (`awesome`, `awful`, `contemptible`, `lovely`) are excluded on purpose.
+The table contains only inflections and direct derivations. Synonyms (`scared` for fear) are aliases of label sets, except
+the verb `frighten`, because fear has no form that means "causing fear". Words that only share letters with a label (`awesome`, `awful`, `contemptible`, `lovely`) are excluded on purpose.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FAMILIES = tuple(
     envy envious enviously
     exasperation exasperated exasperating
     excitement excited exciting excitedly excitingly excite excites
-    fear fearful fearfully fearfulness fearing fears fearsome
+    fear fearful fearfully fearfulness fearing fears fearsome frightened frightening frighteningly frighten frightens
     gratitude grateful gratefully
     happiness happy happily happier happiest
     horror horrified horrifying

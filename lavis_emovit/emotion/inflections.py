@@ -1,7 +1,8 @@
 """Word forms of emotion labels in running text: `amusement` also appears as `amused` and `amusing`.
 
-The table contains only inflections and direct derivations. Synonyms (`scared` for fear) are aliases of label sets, except
-the verb `frighten`, because fear has no form that means "causing fear". Words that only share letters with a label (`awesome`, `awful`, `contemptible`, `lovely`) are excluded on purpose.
+The table contains only inflections and direct derivations. Synonyms (`scared` for fear) are aliases of label sets, but
+the verb `frighten` is here, because fear has no form that means "causing fear". Words that only share letters with a
+label (`awesome`, `awful`, `contemptible`, `lovely`) are excluded on purpose.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -419,3 +420,25 @@ def test_images_outside_the_run_are_not_embedded(make_run, tmp_path, kind):
     write_predictions(path, rows)
     page = page_of(write_report(run))
     assert not page.of("img") and "image files are missing or damaged" in page.text
+
+
+def test_runs_that_differ_in_seeds_only_have_mean_spread_and_one_chart(make_run, tmp_path):
+    runs = [make_run(f"seed-{seed}", seed=seed) for seed in (1, 2, 3)]
+    other = make_run("other", num_epochs=3, seed=4)
+    for seed, run in enumerate(runs):
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        config["run"] |= {"seed": seed, "output_dir": f"out/{seed}"}
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
+    page = page_of(write_comparison([*runs, other], tmp_path / "all.html"))
+    accuracies = []
+    for run in runs:
+        rows = read_predictions(run / "predictions" / "test-after.jsonl")
+        accuracies.append(sum(row.prediction == row.label for row in rows) / len(rows))
+    expected = [np.mean(accuracies), np.std(accuracies, ddof=1), min(accuracies), max(accuracies)]
+    row = f"test: accuracy 3 {' '.join(f'{100 * one:.1f} %' for one in expected)}"
+    assert f"seed-1, seed-2, seed-3 {row}" in page.text
+    labels = [svg["aria-label"] for svg in page.of("svg")]
+    (overlaid,) = [label for label in labels if label.startswith("Training loss of the runs by step:")]
+    assert all(run.name in overlaid for run in (*runs, other))
+    # Two runs with other settings have no common mean.
+    assert "Over seeds" not in page_of(write_comparison([runs[0], other], tmp_path / "two.html")).text

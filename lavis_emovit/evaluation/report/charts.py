@@ -141,6 +141,22 @@ def step_chart(
     return chart.svg
 
 
+def overlaid_chart(key: str, title: str, curves: Sequence[tuple[str, Sequence[int], Sequence[float]]]) -> Markup:
+    """Running means of several losses by step: name, steps and values of each."""
+    with _Chart(key, "step", "loss per answer token", (5.4, 3.0)) as chart:
+        described = []
+        for (name, steps, values), (colour, _, line) in zip(curves, _LOOKS):
+            y = np.asarray(values, dtype=float)
+            smooth = _running_mean(y, max(1, len(y) // 40))
+            chart.axes.plot(*_thinned(np.asarray(steps, dtype=float), smooth), color=colour, linestyle=line, label=name)
+            described.append(f"{name} {y[0]:.3g} to {y[-1]:.3g}")
+        chart.axes.set_ylim(bottom=0)
+        chart.axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
+        chart.legend([name for name, _, _ in curves], columns=2)
+        chart.description = f"{title} by step: {'; '.join(described)}."
+    return chart.svg
+
+
 def validation_chart(key: str, x_label: str, title: str, field: str, rows: Sequence[Values]) -> Markup:
     """The headline metric of validations with its intervals, and macro F1 and chance if they are logged.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean, stdev
 
 from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows, group_key, result_name
 from lavis_emovit.evaluation.report.comparison import between, comparison_table, comparisons_note, within
@@ -20,7 +22,8 @@ from lavis_emovit.evaluation.report.summary_tables import (
     skipped,
 )
 from lavis_emovit.evaluation.report.table import Cell, Table, Values, is_share, number, percent, points, signed
-from lavis_emovit.evaluation.report.training import training_charts, training_facts
+from lavis_emovit.evaluation.report.training import overlaid_losses, training_charts, training_facts
+from lavis_emovit.recipes import flatten
 
 MAX_ERRORS = 10
 
@@ -87,6 +90,10 @@ def side_by_side(folders: Sequence[Folder]) -> list[Section]:
         if not is_run:
             headline = headline_table([(one.label, one.summary) for one in group if one.benchmarks], "suites-headline")
         parts = [Part(tables=[headline])] if headline else []
+        if is_run:
+            seeds, losses = _seeds_table(group), overlaid_losses(group)
+            parts += [text_part("seeds", noun, tables=[seeds])] if seeds else []
+            parts += [Part(f"{noun}-losses", charts=losses)] if losses else []
         if differences:
             note = comparisons_note(compared)
             parts.append(Part(f"{noun}-differences", "Differences from the first", note, tables=[differences]))
@@ -214,6 +221,32 @@ def _runs_table(runs: Sequence[Folder]) -> Table:
     caption = "Results with 95 % intervals after tuning, or before it if the run was not tuned"
     columns = ("Model", "Split and metric", "Images", "Before", "Result", "Macro F1")
     return Table("runs-headline", caption, "Run", columns, rows, is_text=True)
+
+
+def _seeds_table(runs: Sequence[Folder]) -> Table | None:
+    """Mean and spread of the last results of runs whose recipes differ in nothing but seeds and folders."""
+    groups: dict[str, list[Folder]] = {}
+    for run in runs:
+        if run.config:
+            settings = flatten(run.config).items()
+            kept = {key: value for key, value in settings if key.rpartition(".")[2] not in ("seed", "output_dir")}
+            groups.setdefault(json.dumps(kept, sort_keys=True, default=str), []).append(run)
+    rows = []
+    for group in groups.values():
+        found: dict[tuple[str, str], list[float]] = {}
+        for run in group:
+            for name, results in _stage_results(run).items():
+                last = list(results.values())[-1]["headline"]
+                if last["value"] is not None:
+                    found.setdefault((name, last["name"]), []).append(last["value"])
+        for (name, metric), values in found.items():
+            if len(values) > 1:
+                show = percent if is_share(metric) else number
+                shown = [show(one) for one in (mean(values), stdev(values), min(values), max(values))]
+                cells = [Cell(f"{name}: {metric}"), Cell(str(len(values))), *map(Cell, shown)]
+                rows.append((", ".join(run.label for run in group), cells))
+    columns = ("Split and metric", "Runs", "Mean", "Standard deviation", "Lowest", "Highest")
+    return Table("runs-seeds-table", "Results over seeds", "Runs", columns, rows, is_text=True) if rows else None
 
 
 def _table_section(name: str, key: str, table: Table | None, note: str = "") -> list[Section]:

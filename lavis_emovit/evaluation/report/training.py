@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from markupsafe import Markup
@@ -36,6 +37,14 @@ def training_charts(folder: Folder, key: str) -> list[tuple[str, Markup]]:
         if len(values) > 1:
             found.append((title, charts.step_chart(f"{key}-{name}", title, unit, steps, values)))
     return found
+
+
+def overlaid_losses(folders: Sequence[Folder]) -> list[tuple[str, Markup]]:
+    """The training losses of several runs in one chart, of the first `charts.MAX_CURVES`; none if fewer than two."""
+    curves = [(folder.label, *_column(folder, "loss")) for folder in folders]
+    curves = [curve for curve in curves if curve[1]][: charts.MAX_CURVES]
+    title = "Training loss of the runs"
+    return [(title, charts.overlaid_chart("runs-losses-chart", title, curves))] if len(curves) > 1 else []
 
 
 def training_facts(folder: Folder) -> list[Fact]:

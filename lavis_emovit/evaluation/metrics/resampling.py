@@ -18,6 +18,7 @@ NUM_RESAMPLES = 1000
 LEVEL = 0.95
 _WEIGHTS_AT_ONCE = 4_000_000  # limits the memory of an array to 32 MB
 _WEIGHTS_IN_CACHE = 100_000  # 800 KB
+_WEIGHTS_KEPT_AS_FLOATS = 2_500_000  # 20 MB
 _WEIGHTS_KEPT = 32_000_000  # up to 32 MB of resamples are kept for the next metric, as bytes
 
 
@@ -50,7 +51,7 @@ class Resamples:
         key = self.num_units, max(self.num_units, self.num_rows), self._num_resamples, self._seed
         is_small = self._num_resamples * self.num_units <= _WEIGHTS_KEPT
         for counts in _kept_draws(*key) if is_small else _draws(*key):
-            weights = counts.astype(np.float64)
+            weights = np.asarray(counts, dtype=np.float64)
             yield weights if self._groups_N is None else weights[:, self._groups_N]
 
     def sums(self, features_NF: np.ndarray) -> np.ndarray:
@@ -118,8 +119,9 @@ def _draws(units: int, num_columns: int, num_resamples: int, seed: int) -> Itera
 
 @lru_cache(maxsize=4)
 def _kept_draws(units: int, num_columns: int, num_resamples: int, seed: int) -> list[np.ndarray]:
-    """The same; metrics and models have equally many rows, and share them."""
-    return list(_draws(units, num_columns, num_resamples, seed))
+    """The same; metrics and models have equally many rows, and share them. Few are kept as they are needed."""
+    is_few = num_resamples * units <= _WEIGHTS_KEPT_AS_FLOATS
+    return [part.astype(np.float64) if is_few else part for part in _draws(units, num_columns, num_resamples, seed)]
 
 
 def bootstrap_interval(

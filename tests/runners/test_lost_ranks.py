@@ -77,14 +77,9 @@ def test_the_other_rank_ends_and_names_the_lost_one(started, tmp_path, launcher,
     environment |= {"PYTHONPATH": str(REPOSITORY), "PATH": path, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
     for command, variables in commands(launcher):
         arguments = [point, name, str(rank), str(TIMEOUT_S), str(tmp_path)]
-        started.append(
-            subprocess.Popen(
-                command + arguments,
-                env={**environment, **variables},
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-        )
+        with (tmp_path / "launcher.log").open("a") as output:
+            variables = {**environment, **variables}
+            started.append(subprocess.Popen(command + arguments, env=variables, stdout=output, stderr=output))
     wait_for(tmp_path / "lost", 120)
     other = 1 - rank
     begin = time.monotonic()

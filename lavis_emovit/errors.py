@@ -31,6 +31,10 @@ class LavisMissingError(UserError, ImportError):
     """LAVIS is not installed."""
 
 
+class JoinError(UserError):
+    """The processes of a run could not connect. Each of them reports it, because the first one may be lost."""
+
+
 class ConfigError(UserError):
     """All problems of a configuration, collected before any weights are loaded."""
 

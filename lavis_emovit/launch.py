@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lavis_emovit.distributed.workers import killed_worker
-from lavis_emovit.errors import UserError
+from lavis_emovit.errors import JoinError, UserError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -90,7 +90,10 @@ def _report(error: BaseException, resumes_from: str) -> int | None:
             return heartbeat.EXIT_RANK_LOST
         watch.report_error(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
     if isinstance(error, UserError):
-        _print_once(f"error: {error}")
+        if isinstance(error, JoinError):
+            print(f"error: {error}", file=sys.stderr)
+        else:
+            _print_once(f"error: {error}")
         if watch is not None:
             time.sleep(_REPORT_S)
         return EXIT_USER_ERROR

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from lavis_emovit.distributed.heartbeat import others
-from lavis_emovit.errors import UserError, first_line
+from lavis_emovit.errors import JoinError, UserError, first_line
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ def start(
         store.set_timeout(timeout)
     except (RuntimeError, ValueError) as error:
         waited = f"{host}:{port} within {join_timeout.total_seconds():g} s"
-        raise UserError(
+        raise JoinError(
             f"rank {launch.rank} of {launch.world_size} cannot connect to {others(launch.rank, launch.world_size)} at "
             f"{waited}: {first_line(error)}. Check that all processes were started, that every node can reach the "
             "host, and that the port is free (MASTER_ADDR, MASTER_PORT)."

@@ -73,7 +73,7 @@ def dataset_files(*, custom: bool = True) -> dict[str, Path]:
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder, but {SEARCH_VARIABLE} names it")
         files = sorted(folder.glob(f"*/{CONFIG_NAME}"))
-        if not files:
+        if not files and folder != config_root() / "datasets":
             raise DataError(f"{folder}: {SEARCH_VARIABLE} names it, but it contains no <name>/{CONFIG_NAME}")
         found |= {path.parent.name: path for path in files}
     return found

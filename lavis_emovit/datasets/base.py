@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,16 +13,16 @@ from lavis_emovit.shards.order import LengthBucketOrder, SampleOrder
 from lavis_emovit.shards.token_lengths import LengthBucketSettings, TokenLengths
 
 
-class OrderedDataset(Dataset[dict[str, Any]]):
+class OrderedDataset(Dataset[dict[str, Any]], ABC):
     """A dataset whose items are requested by (epoch, number) in the order of `epoch_order`."""
 
     image_processor: Any
     length_buckets: LengthBucketSettings | None
     token_lengths: TokenLengths | None
 
+    @abstractmethod
     def _mixed_order(self, seed: int, epoch: int) -> SampleOrder:
         """The order without length buckets."""
-        raise NotImplementedError
 
     @property
     def max_tokens(self) -> int | None:

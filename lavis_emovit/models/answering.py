@@ -7,6 +7,7 @@ Questions are never truncated here. (InstructBLIP's Q-Former reads their last `m
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, get_args, overload
@@ -21,7 +22,7 @@ from lavis_emovit.models.settings import BaseModelSettings
 from lavis_emovit.models.streaming import stream_text
 
 
-class Answering:
+class Answering(ABC):
     """Generation and scoring for a model with a language model of transformers; families implement the last methods."""
 
     RULES: ClassVar[tuple[str, ...]] = get_args(Normalization)
@@ -254,28 +255,30 @@ class Answering:
 
     # What a family implements
 
+    @abstractmethod
     def train(self, mode: bool = True) -> Any:
-        raise NotImplementedError
+        """Train mode or eval mode; returns the model."""
 
     @property
+    @abstractmethod
     def device(self) -> torch.device:
-        raise NotImplementedError
+        """Where the weights are."""
 
     def _end_ids(self) -> list[int]:
         """Tokens that end an answer."""
         return [self.llm_tokenizer.eos_token_id]
 
+    @abstractmethod
     def _questions(self, samples: Batch) -> list[str]:
         """The questions of a batch, whose images are checked first (ValueError)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _generate_ids(self, samples: Batch, questions: list[str], options: dict[str, Any]) -> torch.Tensor:
         """Token ids [N * num_return_sequences, T] of transformers' `generate` with these options."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _candidate_sums(self, samples: Batch, questions: list[str], candidates: CandidateTokens) -> torch.Tensor:
         """Summed log-likelihoods of the candidates, float32 [N, C]."""
-        raise NotImplementedError
 
 
 @contextmanager

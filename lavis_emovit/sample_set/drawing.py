@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -55,11 +56,12 @@ class Spot(NamedTuple):
     absolute: bool = False
 
 
-class Item:
+class Item(ABC):
     """Something in a drawing."""
 
+    @abstractmethod
     def paint(self, frame: Frame) -> None:
-        raise NotImplementedError
+        """Draw the item into the frame."""
 
     def moved(self, move: Callable[[Spot], Spot]) -> Item:
         """The same item with moved points. Items without points stay as they are."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import unicodedata
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -114,7 +115,7 @@ class LabelSettings(Settings):
         return {str(key): item for key, item in value.items()} if isinstance(value, dict) else value
 
 
-class Reader:
+class Reader(ABC):
     """Reads the records of a published dataset in one layout.
 
     To add a layout, add a module to `lavis_emovit/sources/readers/` with a sub-class:
@@ -174,12 +175,12 @@ class Reader:
         """Whether the folder has this layout."""
         return all(path.is_file() for path in self.files())
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027, not every layout needs it
         """Raise a DataError if something is missing without which no record can be read."""
 
+    @abstractmethod
     def records(self) -> Iterator[EmotionRecord]:
         """All records; collects the faults of single entries with `collect_faults`."""
-        raise NotImplementedError
 
     @property
     def place(self) -> Path:

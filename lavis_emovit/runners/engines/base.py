@@ -8,6 +8,7 @@ engine.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ class StepResult:
     measures: Mapping[str, float] = field(default_factory=dict)
 
 
-class Engine:
+class Engine(ABC):
     """Runs the steps on one process or several, with whole or sharded state.
 
     All ranks call every method but `to_device` and `autocast` together, the same number of times.
@@ -84,6 +85,7 @@ class Engine:
         batches = [self.to_device(batch) for batch in micro_batches]
         return self.run(partial(self._task.prepare_step, self.model, batches))
 
+    @abstractmethod
     def train_step(self, micro_batches: Sequence[Batch], learning_rate: float) -> StepResult:
         """Gradients of all micro-batches of this rank, then one optimizer step over all ranks.
 
@@ -92,11 +94,10 @@ class Engine:
         Raises:
             NonFiniteError: on all ranks, before the weights change.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self, function: Callable[[], T]) -> T:
         """Call a function that uses the model without gradients, with autocast and all weights available."""
-        raise NotImplementedError
 
     def to_device(self, batch: Batch) -> dict[str, Any]:
         """The batch with its tensors on the engine's device."""
@@ -110,23 +111,23 @@ class Engine:
         dtype = AMP_DTYPES.get(self._settings.amp)
         return torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext()
 
+    @abstractmethod
     def trained_state(self) -> dict[str, torch.Tensor]:
         """The whole trained tensors, by the model's names; may be empty on ranks other than 0."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load_trained(self, state: Mapping[str, torch.Tensor]) -> None:
         """Restore what `trained_state` returned on rank 0; every rank passes all of it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def state(self) -> EngineState:
         """Optimizer state, by parameter name; may lack its tensors on ranks other than 0."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load_state(self, state: EngineState) -> None:
         """Restore what `state` returned, here or on another engine."""
-        raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027, not every engine has hooks
         """Remove the engine's hooks from the model, if any; nothing can be trained afterwards."""
 
     def _is_applied(self, loss: float, grad_norm: float) -> bool:

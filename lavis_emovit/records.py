@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import atomic_writer, is_plain_name, read_file, write_json
-from lavis_emovit.settings import Settings, nearest_name
+from lavis_emovit.settings import FrozenModel, nearest_name
 
 InstructionKind = Literal["categorical", "conversation", "reasoning", "description", "explanation"]
 INSTRUCTION_KINDS: tuple[str, ...] = get_args(InstructionKind)
@@ -32,7 +32,7 @@ OCCURRENCE_THRESHOLD = 0.5
 _MAX_BAD_LINES = 20
 
 
-class Attributes(Settings):
+class Attributes(FrozenModel):
     """The six visual attributes of EmoSet, each optional.
 
     `brightness` ranges from 0 (darkest) to 1, `colorfulness` from 0 (black and white) to 1.
@@ -46,7 +46,7 @@ class Attributes(Settings):
     human_action: str | None = None
 
 
-class Instruction(Settings):
+class Instruction(FrozenModel):
     """A question about the image and its answer; `provenance` is its author (`template:categorical/1`, `human`)."""
 
     kind: InstructionKind
@@ -55,7 +55,7 @@ class Instruction(Settings):
     provenance: str = Field(min_length=1)
 
 
-class Utterance(Settings):
+class Utterance(FrozenModel):
     """Text that a person wrote about the image: the reason for an emotion (ArtEmis), or a funny caption."""
 
     text: str = Field(min_length=1)
@@ -63,7 +63,7 @@ class Utterance(Settings):
     score: float | None = None  # rating of the text, with the meaning and range that the dataset defines
 
 
-class EmotionRecord(Settings):
+class EmotionRecord(FrozenModel):
     """One image and everything known about it."""
 
     # Unique among all records that are trained or evaluated together, for example `emoset/awe_06628`.
@@ -377,7 +377,7 @@ def _describe(item: Any) -> str:
     location = [str(part) for part in item["loc"]]
     if item["type"] == "extra_forbidden":
         parts: dict[str, Any] = {"attributes": Attributes, "instructions": Instruction, "utterances": Utterance}
-        owner: type[Settings] = parts.get(location[0], EmotionRecord) if len(location) > 1 else EmotionRecord
+        owner: type[FrozenModel] = parts.get(location[0], EmotionRecord) if len(location) > 1 else EmotionRecord
         return f"unknown key '{'.'.join(location)}'{nearest_name(location[-1], list(owner.model_fields))}"
     if item["type"] == "missing":
         return f"key '{'.'.join(location)}' is missing"

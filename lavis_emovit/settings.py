@@ -59,10 +59,14 @@ _OTHER_NAMES = {
 SettingsT = TypeVar("SettingsT", bound="Settings")
 
 
-class Settings(BaseModel):
-    """Base of all settings classes; only declared fields and finite numbers are accepted."""
+class FrozenModel(BaseModel):
+    """Base of settings and of records; only declared fields and finite numbers are accepted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+class Settings(FrozenModel):
+    """Base of all settings classes. Records are read too often for its check, and have no whole numbers."""
 
     @model_validator(mode="after")
     def _integers_fit(self: SettingsT) -> SettingsT:

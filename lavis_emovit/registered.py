@@ -66,14 +66,19 @@ def dataset_files(*, custom: bool = True) -> dict[str, Path]:
 
     Custom ones are in the folders that `EMOVIT_DATASETS` names; DataError if one does not exist.
     """
-    found: dict[str, Path] = {}
+    found = _configs_in(config_root() / "datasets")
     named = os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep) if custom else []
-    # Absolute, since LAVIS looks for relative paths below its own package.
-    for folder in [config_root() / "datasets", *(Path(item).expanduser().resolve() for item in named if item)]:
+    for item in filter(None, named):
+        # Absolute, since LAVIS looks for relative paths below its own package.
+        folder = Path(item).expanduser().resolve()
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder, but {SEARCH_VARIABLE} names it")
-        files = sorted(folder.glob(f"*/{CONFIG_NAME}"))
-        if not files and folder != config_root() / "datasets":
+        files = _configs_in(folder)
+        if not files:
             raise DataError(f"{folder}: {SEARCH_VARIABLE} names it, but it contains no <name>/{CONFIG_NAME}")
-        found |= {path.parent.name: path for path in files}
+        found |= files
     return found
+
+
+def _configs_in(folder: Path) -> dict[str, Path]:
+    return {path.parent.name: path for path in sorted(folder.glob(f"*/{CONFIG_NAME}"))}

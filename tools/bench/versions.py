@@ -3,7 +3,7 @@
     python tools/bench/versions.py --before ../before --out versions.json
 
 Each round runs both versions alternately, in new processes with one thread, with `emovit_tiny` and the drawn sample
-set. The time of a part is the minimum over all rounds. A ratio above 1 means that this version is faster.
+set. The time of a part is the minimum over all rounds and repeats. A ratio above 1 means that this version is faster.
 """
 
 from __future__ import annotations
@@ -40,10 +40,12 @@ labels = list(val.label_set.labels)
 
 def timed(work):
     work()
-    started = time.process_time()
+    seconds = []
     for _ in range(repeats):
+        started = time.process_time()
         work()
-    return (time.process_time() - started) / repeats
+        seconds.append(time.process_time() - started)
+    return min(seconds)
 
 
 def batch_of(dataset, start, size):

@@ -1,4 +1,7 @@
-"""Images: strict decoding to upright RGB; brightness and colourfulness on EmoSet's scales (0 to 1, in steps of 0.1)."""
+"""Images: strict decoding to upright RGB; brightness and colourfulness on EmoSet's scales (0 to 1, in steps of 0.1).
+
+numpy is imported by the functions that need it: it takes 0.1 s, and commands such as `emovit data list` decode nothing.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from lavis_emovit.errors import DataError
@@ -130,6 +132,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode == "I":
+        import numpy as np
+
         # 16-bit grey in formats that Pillow reads as 32 bits.
         values = np.asarray(image)
         image = Image.fromarray(
@@ -137,6 +141,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
         )
         return image.convert("RGB")
     if image.mode.startswith("I;16"):
+        import numpy as np
+
         # Pillow would clip 16-bit grey at 255 rather than scale it.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -148,6 +154,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def brightness(image: Image.Image) -> float:
     """Mean luma (ITU-R BT.601) of the image, from 0.0 (black) to 1.0 (white), rounded to 0.1."""
+    import numpy as np
+
     luma = np.asarray(image.convert("L"), dtype=np.float32)
     return round(float(luma.mean()) / 255, 1)
 
@@ -158,6 +166,8 @@ def colorfulness(image: Image.Image) -> float:
     Hasler and Suesstrunk, "Measuring colourfulness in natural images" (2003), equation for M(3): with rg = R - G and
     yb = (R + G) / 2 - B, M = sqrt(var(rg) + var(yb)) + 0.3 sqrt(mean(rg)^2 + mean(yb)^2); here M / 109, at most 1.
     """
+    import numpy as np
+
     pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
     red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
     rg, yb = red - green, (red + green) / 2 - blue

@@ -148,6 +148,15 @@ def test_help_loads_no_heavy_package():
     assert done.stdout.splitlines()[-1] == "set()"
 
 
+def test_the_list_of_datasets_loads_no_heavy_package():
+    code = (
+        "import sys; from lavis_emovit.cli.main import main; main(['data', 'list']);"
+        "print({'torch', 'lavis', 'numpy', 'pandas', 'sklearn', 'transformers'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
 def test_list_of_sub_commands_imports_none_of_them():
     code = (
         "import sys; from lavis_emovit.cli.main import main; main(['--help']);"

@@ -65,6 +65,10 @@ def in_fork(action: Callable[[], object]) -> multiprocessing.Process:
     return process
 
 
-def exit_code_of(process: multiprocessing.Process) -> int | None:
-    process.join(120)
-    return process.exitcode
+def exit_code_of(process: multiprocessing.Process, timeout_s: float = 120) -> int | None:
+    """None if the process still runs after `timeout_s`; it is killed then."""
+    process.join(timeout_s)
+    code = process.exitcode
+    if code is None:
+        process.kill()
+    return code

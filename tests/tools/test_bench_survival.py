@@ -1,5 +1,5 @@
-"""`tools/bench/soak.py` and `tools/bench/saving.py`: the comparison of two runs finds each kind of difference and no
-other, a soak that finds one ends with 1, and figures of a small measurement are worked out from its own times."""
+"""`tools/bench/soak.py`, `saving.py` and `training_memory.py`: the comparison of two runs finds each kind of difference
+and no other, a soak that finds one ends with 1, and figures of a small measurement are worked out from its times."""
 
 from __future__ import annotations
 
@@ -112,3 +112,11 @@ def test_a_small_measurement_of_saves(tmp_path: Path, capsys: pytest.CaptureFixt
     for way in ("waited for", "beside"):
         assert len(saves[way]["stall_s"]) == 2
         assert saves[way]["median_stall_steps"] == pytest.approx(saves[way]["median_stall_s"] / saves["step_s"])
+
+
+def test_growth_of_memory_compares_one_tenth_with_the_end() -> None:
+    rising = [step / 1000 for step in range(1, 1001)]
+    early, end = load("training_memory").growth(rising)
+    assert (early, end) == (pytest.approx(0.101), pytest.approx(0.990))
+    spikes = [9.0 if step % 5 == 0 else 2.0 for step in range(1000)]
+    assert load("training_memory").growth(spikes) == (2.0, 2.0)

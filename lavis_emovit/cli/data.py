@@ -1,4 +1,4 @@
-"""`emovit data`: draw the sample set; import, preview, count, check and split datasets."""
+"""`emovit data`: draw the sample set; import, preview, count, check, clean and split datasets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from lavis_emovit.cli.data_checks import all_records, split, stats, verify
+from lavis_emovit.cli.data_checks import all_records, dedupe, split, stats, verify
 from lavis_emovit.cli.data_import import import_dataset, list_datasets
 from lavis_emovit.errors import DataError
 
@@ -17,6 +17,7 @@ app.command("import")(import_dataset)
 app.command("list")(list_datasets)
 app.command("stats")(stats)
 app.command("verify")(verify)
+app.command("dedupe")(dedupe)
 app.command("split")(split)
 
 

@@ -1,7 +1,8 @@
-"""`emovit data stats`, `verify` and `split`: count records, check them with their images, draw new splits."""
+"""`emovit data stats`, `verify`, `dedupe` and `split`: count records, check their images, remove duplicates, split."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from lavis_emovit.records import EmotionRecord
+    from lavis_emovit.sources.checks import CheckedFile
     from lavis_emovit.sources.statistics import RecordStatistics
 
 _MAX_PAIRS = 15
@@ -26,6 +28,8 @@ RecordsArgument = Annotated[
 ImagesOption = Annotated[
     list[Path] | None, Option(help="Folder of the image paths, if not the records'; once, or once per records file.")
 ]
+NearOption = Annotated[int, Option(min=-1, max=16, help="Bits of 64 by which near duplicates may differ; -1: none.")]
+WorkersOption = Annotated[int, Option(min=1, help="Processes that decode images.")]
 
 
 def stats(
@@ -56,8 +60,8 @@ def stats(
 def verify(
     records: RecordsArgument,
     images: ImagesOption = None,
-    near: Annotated[int, Option(min=-1, max=16, help="Bits of 64 by which near duplicates may differ; -1: none.")] = 2,
-    workers: Annotated[int, Option(min=1, help="Processes that decode images.")] = 1,
+    near: NearOption = 2,
+    workers: WorkersOption = 1,
     show: Annotated[int, Option(min=1, help="Findings of each kind to show.")] = 20,
     json_out: Annotated[Path | None, Option("--json", help="Also write all findings as JSON.")] = None,
     strict: Annotated[bool, Option("--strict", help="Refuse any finding, with exit code 2.")] = False,
@@ -65,23 +69,11 @@ def verify(
     """Find missing and broken images, duplicates, and leaks between splits and between datasets."""
     from lavis_emovit.files import write_json
     from lavis_emovit.progress import progress
-    from lavis_emovit.sources.checks import CheckedFile, check_records
-    from lavis_emovit.sources.contact_sheet import find_records
+    from lavis_emovit.sources.checks import check_records
 
-    roots: list[Path | None] = list(images or [])
-    if len(roots) not in (0, 1, len(records)):
-        raise ConfigError([f"{len(roots)} folders for {len(records)} records files"], "--images")
-    roots = roots * len(records) if len(roots) == 1 else roots or [None] * len(records)
-    files = []
-    for path, root in zip(records, roots):
-        found, image_root = find_records(path, root)
-        # The questions take most of the memory, and nothing here needs them.
-        lean = (record.model_copy(update={"instructions": []}) for record in found)
-        files.append(CheckedFile(str(path), all_records(lean, path), image_root))
+    files = _checked_files(records, images)
     with progress("checking images") as display:
-        report = check_records(
-            files, near_bits=near if near >= 0 else None, num_workers=workers, progress=display.update
-        )
+        report = check_records(files, near_bits=_near_bits(near), num_workers=workers, progress=display.update)
     noun = "finding" if report.num_findings == 1 else "findings"
     typer.echo(f"{report.num_records} records with {report.num_images} images: {report.num_findings} {noun}")
     findings = {title.replace("picture", "image"): lines for title, lines in report.findings().items() if lines}
@@ -101,6 +93,56 @@ def verify(
         raise DataError(f"refused by --strict: {kinds}")
 
 
+def dedupe(
+    records: Annotated[Path, Argument(help="Records file.")],
+    out: Annotated[Path, Option(help="Records file to write; image paths stay unchanged.")],
+    overwrite: OverwriteOption = False,
+    against: Annotated[
+        list[Path] | None,
+        Option(help="Another records file, whose images stay and must not be in this one; repeatable."),
+    ] = None,
+    images: ImagesOption = None,
+    near: NearOption = 2,
+    workers: WorkersOption = 1,
+    show: Annotated[int, Option(min=1, help="Label conflicts to show.")] = 20,
+) -> None:
+    """Remove exact and near duplicates, also between splits: the image of the split test stays, then that of val."""
+    from lavis_emovit.progress import progress
+    from lavis_emovit.records import read_records, write_records, write_summary
+    from lavis_emovit.sources.duplicates import find_removals
+
+    others = against or []
+    check_output(out, [records, *others], overwrite=overwrite)
+    if records.resolve() in {path.resolve() for path in others}:
+        raise ConfigError([f"{records} would lose all of its records to itself"], "--against")
+    files = _checked_files([records, *others], images)
+    with progress("checking images") as display:
+        removals, num_unread = find_removals(files, _near_bits(near), workers, display.update)
+    removed = {record_id: removal for removal in removals for record_id in removal.use.ids}
+    reasons = Counter(removal.reason for removal in removed.values())
+    conflicts = [removal.conflict for removal in removals if removal.conflict is not None]
+    count = write_records(out, (record for record in read_records(records) if record.id not in removed))
+    account = {
+        "records": count,
+        "removed": dict(reasons),
+        "removed_records": [
+            {"id": record_id, "kept": removal.kept.ids[0], "reason": removal.reason}
+            for record_id, removal in removed.items()
+        ],
+        "label_conflicts": conflicts,
+        "unread_images": num_unread,
+    }
+    write_summary(out, files[0].image_root, **account)
+    typer.echo(f"{count} of {len(files[0].records)} records in {out}")
+    for reason, number in reasons.most_common():
+        typer.echo(f"  removed: {number}, {reason}")
+    if conflicts:
+        typer.echo(f"  duplicates with different labels, the first of which stay: {len(conflicts)}")
+        typer.echo(bullet_list(conflicts, show))
+    if num_unread:
+        typer.echo(f"  note: {num_unread} images cannot be read and stay (`emovit data verify` names them)")
+
+
 def split(
     records: Annotated[Path, Argument(help="Records file.")],
     out: Annotated[Path, Option(help="Records file to write; image paths stay unchanged.")],
@@ -109,12 +151,21 @@ def split(
     seed: Annotated[int, Option(help="Another seed gives other splits.")] = 0,
     stratify: Annotated[bool, Option(help="Give each split its share of every label.")] = True,
     group_by: Annotated[str | None, Option(help="Key of `extra` to use as the group, for example the person.")] = None,
+    near: Annotated[
+        int | None,
+        Option(min=-1, max=16, help="Keep images in one split that differ in up to NEAR bits of 64; -1: exact copies."),
+    ] = None,
+    images: Annotated[Path | None, Option(help="Folder of the image paths, if not the records'; for --near.")] = None,
+    workers: WorkersOption = 1,
     strict: Annotated[
         bool, Option("--strict", help="Refuse a split that lacks a label, or misses its share by 5 points.")
     ] = False,
 ) -> None:
     """Draw new splits: seeded, stratified by label, never dividing a group (a person, a video)."""
+    from lavis_emovit.progress import progress
     from lavis_emovit.records import RecordStore, image_root_of, read_records, write_records, write_summary
+    from lavis_emovit.sources.checks import CheckedFile
+    from lavis_emovit.sources.duplicates import join_groups
     from lavis_emovit.sources.splits import split_by_group
     from lavis_emovit.sources.statistics import count_records
 
@@ -123,9 +174,17 @@ def split(
     if group_by is not None:
         found = RecordStore(_grouped(record, group_by) for record in found)
     shares = parse_fractions(fractions)
-    done = split_by_group(found, shares, seed, stratify=stratify)
-    counted = count_records(done)
+    image_root = images or image_root_of(records)
+    joined: dict[str, str] = {}
     problems = []
+    if near is not None:
+        with progress("checking images") as display:
+            file = CheckedFile(str(records), found, image_root)
+            joined, num_unread = join_groups(file, _near_bits(near), workers, display.update)
+        if num_unread:
+            problems.append(f"{num_unread} images cannot be read, so they were not compared")
+    done = split_by_group(found, shares, seed, stratify=stratify, joined=joined)
+    counted = count_records(done)
     for name, share in shares.items():
         got = counted.splits[name] / len(done)
         if abs(got - share) > 0.05:
@@ -136,7 +195,7 @@ def split(
     if strict and problems:
         raise DataError(f"refused by --strict, nothing written:\n{bullet_list(problems)}")
     write_records(out, done)
-    write_summary(out, image_root_of(records))
+    write_summary(out, image_root)
     typer.echo("\n".join(_describe(out, counted)))
     for line in problems:
         typer.echo(f"  note: {line}")
@@ -150,6 +209,27 @@ def all_records(records: Iterable[EmotionRecord], path: Path) -> Sequence[Emotio
     if not found:
         raise DataError(f"{path}: contains no records; create some with `emovit data import`")
     return found
+
+
+def _checked_files(paths: list[Path], images: list[Path] | None) -> list[CheckedFile]:
+    """The records of every file with the folder of their images; `--images` is given once, or once per file."""
+    from lavis_emovit.sources.checks import CheckedFile
+    from lavis_emovit.sources.contact_sheet import find_records
+
+    roots: list[Path | None] = list(images or [None])
+    if len(roots) not in (1, len(paths)):
+        raise ConfigError([f"{len(roots)} folders for {len(paths)} records files"], "--images")
+    files = []
+    for path, root in zip(paths, roots * len(paths)):
+        found, image_root = find_records(path, root)
+        # The questions take most of the memory, and nothing here needs them.
+        lean = (record.model_copy(update={"instructions": []}) for record in found)
+        files.append(CheckedFile(str(path), all_records(lean, path), image_root))
+    return files
+
+
+def _near_bits(near: int) -> int | None:
+    return near if near >= 0 else None
 
 
 def _grouped(record: EmotionRecord, key: str) -> EmotionRecord:

@@ -9,7 +9,7 @@ import hashlib
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
@@ -180,7 +180,7 @@ class CheckReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _Use:
+class ImageUse:
     """An image in a split of a file, with the records that use it."""
 
     file: str
@@ -210,10 +210,10 @@ def check_records(
         progress: called with (images done, number of images).
     """
     report = CheckReport(num_records=sum(len(file.records) for file in files))
-    uses = [use for file in files for use in _uses(file)]
+    uses = [use for file in files for use in image_uses(file)]
     paths = sorted({use.path for use in uses})
     report.num_images = len(paths)
-    facts = {fact.path: fact for fact in _check_files(paths, num_workers, progress)}
+    facts = check_files(paths, num_workers, progress)
     faulty = {path for path in paths if facts[path].fault is not None}
     users = {use.path: use for use in reversed(uses) if use.path in faulty}
     for path in paths:
@@ -227,39 +227,48 @@ def check_records(
     return report
 
 
-def _uses(file: CheckedFile) -> list[_Use]:
+def image_path(file: CheckedFile, record: EmotionRecord) -> str:
+    return os.path.normpath(file.image_root / record.image)
+
+
+def image_uses(file: CheckedFile) -> list[ImageUse]:
     """Several records may use one image, for example for the people in it; these are not duplicates."""
-    users: dict[tuple[str, str], _Use] = {}
+    users: dict[tuple[str, str], ImageUse] = {}
     for record in file.records:
-        split, path = sys.intern(record.split), os.path.normpath(file.image_root / record.image)
+        split, path = sys.intern(record.split), image_path(file, record)
         found = users.get((split, path))
         ids, labels = (found.ids, found.labels) if found is not None else ((), ())
         labels = tuple(sorted({*labels, *map(sys.intern, labels_of(record))}))
-        users[split, path] = _Use(file.name, split, path, (*ids, record.id), labels)
+        users[split, path] = ImageUse(file.name, split, path, (*ids, record.id), labels)
     return list(users.values())
 
 
-def _check_files(paths: list[str], num_workers: int, progress: Callable[[int, int], None]) -> Iterable[ImageFacts]:
+def check_files(paths: Sequence[str], num_workers: int, progress: Callable[[int, int], None]) -> dict[str, ImageFacts]:
+    """Path -> facts of the image there; see `check_records` for the arguments."""
+    facts: dict[str, ImageFacts] = {}
+
+    def add(found: Iterable[ImageFacts]) -> None:
+        for fact in found:
+            facts[fact.path] = fact
+            progress(len(facts), len(paths))
+
     if num_workers <= 1 or len(paths) < _CHUNK:
-        for done, path in enumerate(paths, start=1):
-            yield check_file(path)
-            progress(done, len(paths))
-        return
-    # Spawned, not forked: a fork of a process with threads (torch, tqdm) can hang.
-    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
-        for done, fact in enumerate(pool.map(check_file, paths, chunksize=_CHUNK), start=1):
-            yield fact
-            progress(done, len(paths))
+        add(map(check_file, paths))
+    else:
+        # Spawned, not forked: a fork of a process with threads (torch, tqdm) can hang.
+        with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+            add(pool.map(check_file, paths, chunksize=_CHUNK))
+    return facts
 
 
-def _compare(uses: list[_Use], facts: dict[str, ImageFacts], near_bits: int | None, report: CheckReport) -> None:
-    same: dict[str, list[_Use]] = {}
+def _compare(uses: list[ImageUse], facts: dict[str, ImageFacts], near_bits: int | None, report: CheckReport) -> None:
+    same: dict[str, list[ImageUse]] = {}
     for use in uses:
         if facts[use.path].fault is None:
             same.setdefault(facts[use.path].sha256, []).append(use)
     for group in same.values():
         # Compare with the first of each split and file only, so that n copies don't give n squared lines.
-        first: dict[tuple[str, str], _Use] = {}
+        first: dict[tuple[str, str], ImageUse] = {}
         for use in group:
             twin = first.setdefault((use.file, use.split), use)
             if twin is not use:
@@ -272,33 +281,33 @@ def _compare(uses: list[_Use], facts: dict[str, ImageFacts], near_bits: int | No
             report.conflicts.append("; ".join(named))
     if near_bits is None:
         return
-    hashes: dict[int, list[str]] = {}
+    alike: dict[int, list[str]] = {}  # hash -> contents
     for sha256, group in same.items():
         phash = facts[group[0].path].phash
         if phash is not None:
-            hashes.setdefault(phash, []).append(sha256)
-    for bits, one_sha, other_sha in _near_pairs(hashes, near_bits):
+            alike.setdefault(phash, []).append(sha256)
+    pairs = [(0, one, other) for group in alike.values() for one, other in pairwise(group)]
+    for one_hash, other_hash in near_hashes(alike, near_bits):
+        pairs.append(((one_hash ^ other_hash).bit_count(), alike[one_hash][0], alike[other_hash][0]))
+    for bits, one_sha, other_sha in sorted(pairs):
         one, other = same[one_sha][0], same[other_sha][0]
-        if (one.file, one.split) == (other.file, other.split):
-            report.near.append(f"{one} and {other} look alike ({bits} of {_HASH_BITS} bits differ)")
-        else:
-            report.leaks.append(
-                f"{one}{_of(one, other)} and {other}{_of(other, one)} look alike ({bits} of {_HASH_BITS} bits differ)"
-            )
+        found = report.near if (one.file, one.split) == (other.file, other.split) else report.leaks
+        found.append(
+            f"{one}{_of(one, other)} and {other}{_of(other, one)} look alike ({bits} of {_HASH_BITS} bits differ)"
+        )
 
 
-def _of(use: _Use, other: _Use) -> str:
+def _of(use: ImageUse, other: ImageUse) -> str:
     """The file's name, if two files are compared."""
     return f" of {use.file}" if use.file != other.file else ""
 
 
-def _near_pairs(hashes: dict[int, list[str]], near_bits: int) -> list[tuple[int, str, str]]:
-    """(bits that differ, content, content) for every two contents with near hashes, each pair once.
+def near_hashes(hashes: Collection[int], near_bits: int) -> set[tuple[int, int]]:
+    """Every two different hashes that differ in at most `near_bits` bits, the smaller one first.
 
     Instead of comparing all pairs, it compares hashes that share a band: two hashes that differ in at most d bits are
     equal in at least one of d + 1 bands.
     """
-    pairs = [(0, one, other) for group in hashes.values() for one, other in pairwise(group)]
     bands = near_bits + 1
     edges = [_HASH_BITS * band // bands for band in range(bands + 1)]
     found: set[tuple[int, int]] = set()
@@ -310,8 +319,7 @@ def _near_pairs(hashes: dict[int, list[str]], near_bits: int) -> list[tuple[int,
             for one, other in combinations(bucket, 2):
                 if (one ^ other).bit_count() <= near_bits:
                     found.add((min(one, other), max(one, other)))
-    pairs += [((one ^ other).bit_count(), hashes[one][0], hashes[other][0]) for one, other in sorted(found)]
-    return sorted(pairs)
+    return found
 
 
 def _group_leaks(file: CheckedFile) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isclose
 
 from lavis_emovit.errors import DataError
@@ -13,7 +13,12 @@ from lavis_emovit.sources.statistics import labels_of
 
 
 def split_by_group(
-    records: Iterable[EmotionRecord], fractions: Mapping[str, float], seed: int, *, stratify: bool = False
+    records: Iterable[EmotionRecord],
+    fractions: Mapping[str, float],
+    seed: int,
+    *,
+    stratify: bool = False,
+    joined: Mapping[str, str] | None = None,
 ) -> Sequence[EmotionRecord]:
     """Give every record a new split by its group; a record without a group counts as its own group.
 
@@ -25,22 +30,29 @@ def split_by_group(
             share above 0 gets at least one group.
         stratify: also give every split its share of every label, as closely as whole groups allow. The label of a
             record is its emotion; if it has several labels, the rarest one.
+        joined: group -> the group that it counts as, from `join_groups`; None: each is its own.
     """
     records = _held(records)
     if any(share < 0 for share in fractions.values()) or not isclose(sum(fractions.values()), 1.0, abs_tol=1e-6):
         raise DataError(f"split fractions must not be negative and must sum to 1, got {dict(fractions)}")
     names = [name for name, share in fractions.items() if share > 0]
-    groups = sorted({group_of(record) for record in records})
-    if len(groups) < len(names):
-        raise DataError(f"{len(groups)} groups are too few for the splits {', '.join(names)}")
-    random.Random(seed).shuffle(groups)
+    joined = joined or {}
+
+    def unit_of(record: EmotionRecord) -> str:
+        group = group_of(record)
+        return joined.get(group, group)
+
+    units = sorted({unit_of(record) for record in records})
+    if len(units) < len(names):
+        raise DataError(f"{len(units)} groups are too few for the splits {', '.join(names)}")
+    random.Random(seed).shuffle(units)
     if stratify:
-        split_of = _stratified(records, groups, {name: fractions[name] for name in names})
+        split_of = _stratified(records, unit_of, units, {name: fractions[name] for name in names})
     else:
         split_of = {}
-        for name, (first, last) in zip(names, _bounds([fractions[name] for name in names], len(groups))):
-            split_of.update(dict.fromkeys(groups[first:last], name))
-    return RecordStore(record.model_copy(update={"split": split_of[group_of(record)]}) for record in records)
+        for name, (first, last) in zip(names, _bounds([fractions[name] for name in names], len(units))):
+            split_of.update(dict.fromkeys(units[first:last], name))
+    return RecordStore(record.model_copy(update={"split": split_of[unit_of(record)]}) for record in records)
 
 
 def hold_out_by_group(
@@ -94,7 +106,12 @@ def group_of(record: EmotionRecord) -> str:
     return f"group {record.group}" if record.group is not None else f"record {record.id}"
 
 
-def _stratified(records: Sequence[EmotionRecord], groups: list[str], shares: dict[str, float]) -> dict[str, str]:
+def _stratified(
+    records: Sequence[EmotionRecord],
+    unit_of: Callable[[EmotionRecord], str],
+    groups: list[str],
+    shares: dict[str, float],
+) -> dict[str, str]:
     """Group -> split, so that every split gets its share of every label.
 
     Assigns groups one by one, those with the rarest label first (after Sechidis, Tsoumakas and Vlahavas, ECML PKDD
@@ -105,7 +122,7 @@ def _stratified(records: Sequence[EmotionRecord], groups: list[str], shares: dic
     totals = Counter(label for record in records for label in labels_of(record) or [""])
     counts: dict[str, Counter[str]] = {group: Counter() for group in groups}
     for record in records:
-        counts[group_of(record)][min(labels_of(record) or [""], key=lambda name: (totals[name], name))] += 1
+        counts[unit_of(record)][min(labels_of(record) or [""], key=lambda name: (totals[name], name))] += 1
     sizes = {group: sum(counter.values()) for group, counter in counts.items()}
     kept = sum((counts[group] for group in groups), Counter())
     wanted = {name: {label: share * count for label, count in kept.items()} for name, share in shares.items()}

@@ -32,7 +32,7 @@ from lavis_emovit.shards.reader import ShardReader
 from lavis_emovit.shards.verify import verify_shards
 from lavis_emovit.shards.writer import write_shards
 from lavis_emovit.sources.catalogue import find_entry
-from lavis_emovit.sources.checks import CheckedFile, _near_pairs, check_file, check_records, open_thumbnail
+from lavis_emovit.sources.checks import CheckedFile, check_file, check_records, near_hashes, open_thumbnail
 from lavis_emovit.sources.layouts import open_dataset
 from lavis_emovit.sources.splits import split_by_group
 from lavis_emovit.sources.statistics import count_records
@@ -194,18 +194,14 @@ def test_processes_find_the_same(duplicated):
 def test_bands_find_every_near_pair(seed, near_bits):
     rng = random.Random(seed)
     centres = [rng.getrandbits(64) for _ in range(4)]
-    hashes = {}
+    hashes = set()
     for _ in range(40):
         value = rng.choice(centres)
         for _ in range(rng.randrange(8)):
             value ^= 1 << rng.randrange(64)
-        hashes[value] = [str(value)]
-    expected = {
-        ((one ^ other).bit_count(), *sorted((str(one), str(other))))
-        for one, other in combinations(hashes, 2)
-        if (one ^ other).bit_count() <= near_bits
-    }
-    assert {(bits, *sorted(pair)) for bits, *pair in _near_pairs(hashes, near_bits)} == expected
+        hashes.add(value)
+    expected = {pair for pair in combinations(sorted(hashes), 2) if (pair[0] ^ pair[1]).bit_count() <= near_bits}
+    assert near_hashes(hashes, near_bits) == expected
 
 
 @hypothesis_settings(max_examples=30)

@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         above = {name: round(peak_mb(command) - empty_mb) for name, command in commands.items()}
     result = {
         "benchmark": "data_memory",
+        "command": f"python tools/bench/data_memory.py --records {arguments.records}",
         "num_records": arguments.records,
         "empty_process_mb": round(empty_mb),
         "peak_mb_above_an_empty_process": above,

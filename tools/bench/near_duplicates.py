@@ -24,7 +24,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parent))
 from bench_result import ROOT, environment_info, write_result
 
-from lavis_emovit.sources.checks import _near_pairs, check_file, open_thumbnail
+from lavis_emovit.sources.checks import check_file, near_hashes, open_thumbnail
 
 SETS = ("london_faces", "oasis", "bass")
 NUM_COPIED = 60
@@ -50,9 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             "different": different([value for value in hashes.values() if value is not None]),
         }
     rng = random.Random(0)
-    many = {rng.getrandbits(64): [str(number)] for number in range(NUM_HASHES)}
+    many = {rng.getrandbits(64) for _ in range(NUM_HASHES)}
     started = time.perf_counter()
-    _near_pairs(many, 2)
+    near_hashes(many, 2)
     result["compare"] = {"num_hashes": len(many), "near_bits": 2, "seconds": round(time.perf_counter() - started, 2)}
     result |= {
         "command": f"python tools/bench/near_duplicates.py --root {arguments.root}",

@@ -1,4 +1,4 @@
-"""`emovit shards`: build, merge, index, verify and describe shards."""
+"""`emovit shards`: build, merge, index, verify and describe shards, and write their dataset card."""
 
 from __future__ import annotations
 
@@ -135,6 +135,17 @@ def index_command(
     skipped = len(index.build["skipped"])
     note = f", {skipped} samples skipped" if skipped else ""
     typer.echo(f"{folder}: {index.num_samples} samples in {len(index.shards)} tars{note}")
+
+
+@app.command()
+def card(
+    folder: Annotated[Path, Argument(help="Folder with index.json, or a folder above such folders.")],
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace an existing README.md.")] = False,
+) -> None:
+    """Write a dataset card, with which `load_dataset` of Hugging Face's `datasets` reads all keys of every sample."""
+    from lavis_emovit.shards.card import write_card
+
+    typer.echo(f'{write_card(folder, overwrite=overwrite)}: read the shards with load_dataset("{folder}")')
 
 
 @app.command()

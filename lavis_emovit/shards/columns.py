@@ -23,6 +23,7 @@ from lavis_emovit.shards.tar import Member
 
 INDEX_NAME = "index.json"
 COLUMNS_NAME = "index.safetensors"
+CARD_NAME = "README.md"
 
 # Column -> type. The first group has one value per sample, the second one per pair, sample after sample.
 SAMPLE_TYPES = {

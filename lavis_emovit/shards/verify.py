@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import file_sha256
-from lavis_emovit.shards.columns import COLUMNS_NAME, INDEX_NAME
+from lavis_emovit.shards.columns import CARD_NAME, COLUMNS_NAME, INDEX_NAME
 from lavis_emovit.shards.images import BadImageError, check_image
 from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.pool import run_all
@@ -56,7 +56,7 @@ def verify_shards(
     index = ShardIndex.load(folder)
     report = VerifyReport(index.folder, len(index.shards), index.num_samples)
     if index.cache is None:
-        own = {*(shard.name for shard in index.shards), INDEX_NAME, COLUMNS_NAME, index.records_name}
+        own = {*(shard.name for shard in index.shards), INDEX_NAME, COLUMNS_NAME, CARD_NAME, index.records_name}
         report.strays = sorted(item.name for item in index.folder.iterdir() if item.name not in own)
         if index.records_name is not None:
             report.problems += _records_problems(index)

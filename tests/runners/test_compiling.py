@@ -85,8 +85,8 @@ def test_a_part_is_translated_and_computes_the_same(traced: list[int], part: str
 
 @pytest.mark.slow
 def test_with_the_real_compiler(capfd: pytest.CaptureFixture[str]) -> None:
-    """In its own process: the compiler leaves threads behind, and after a compiled backward pass torch refuses others in
-    all forked processes, so this one must stay as it is for the tests that fork from it."""
+    """In its own process: the compiler leaves threads behind, and after a compiled backward pass torch refuses others
+    in all forked processes, so this one must stay as it is for the tests that fork from it."""
     no_compiler = 77
 
     def compile_and_check() -> int:

@@ -39,6 +39,9 @@ def _run(point: str, name: str, lost_rank: int, timeout_s: float, folder: Path) 
 def main() -> int:
     arguments = [value for value in sys.argv[1:] if not value.startswith("--")]
     point, name, rank, timeout_s, folder = arguments
+    own = Path(folder, f"pid{os.environ['RANK']}")
+    own.with_suffix(".new").write_text(str(os.getpid()))
+    own.with_suffix(".new").rename(own)
     log = (Path(folder) / f"rank{os.environ['RANK']}.log").open("w", buffering=1)
     os.dup2(log.fileno(), 2)
     sys.stderr = log

@@ -4,11 +4,12 @@ Properties: the page is one well-formed file that loads nothing and runs no scri
 charts have a text, tables have headers; its numbers agree with scikit-learn on the predictions; it claims an effect of
 tuning only if the interval of the difference excludes zero; text from data is never markup, in no format; reports exist
 for runs with missing parts and name them; damaged predictions are refused by name; the same run gives the same bytes;
-colours have enough contrast on light and dark.
+colours have enough contrast on light and dark; labels of charts neither overlap nor are cut off.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 
@@ -24,6 +25,7 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics import compare_models
 from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions, write_predictions
 from lavis_emovit.evaluation.report import images as report_images
+from lavis_emovit.evaluation.report.charts import overlaid_chart, validation_chart
 from lavis_emovit.evaluation.report.page import write_comparison, write_report
 
 
@@ -107,19 +109,50 @@ def test_an_effect_of_tuning_is_claimed_only_with_evidence(make_run, skill, sent
         assert f"{100 * end:+.1f}".replace("-", "\u2212") in page.text
 
 
-@pytest.mark.parametrize("epochs", [[0.19], [0.1, 0.2, 0.3], [0.25, 1.0], [1, 2, 3], list(range(1, 40))])
-def test_epochs_of_validations_do_not_overlap(make_run, epochs):
-    run = make_run()
-    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    validation = next(row for row in rows if row["event"] == "eval")
-    rows = [row for row in rows if row["event"] != "eval"] + [{**validation, "epoch": epoch} for epoch in epochs]
-    (run / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    html = page_of(write_report(run)).html
-    chart = html[html.index("r1-validation-1-") : html.index("</svg>", html.index("r1-validation-1-"))]
-    ticks = [float(one) for one in re.findall(r">\s*(\d+(?:\.\d+)?)\s*</text>", chart)]
+@pytest.mark.parametrize(
+    "epochs",
+    [
+        [0.19],
+        [0.1, 0.2, 0.3],
+        [0.25, 1.0],
+        [0.5, 0.5001, 0.5002],
+        [0.000123],
+        [0.0001, 0.0002, 0.0003],
+        [100.25, 100.5, 100.75, 101.0],
+        [1, 2, 3],
+        list(range(1, 40)),
+        [n / 100 for n in range(1, 1001)],
+        [1234567],
+    ],
+)
+def test_labels_of_validations_do_not_overlap(epochs):
+    metrics = {"accuracy": 0.5, "accuracy_interval": {"low": 0.4, "high": 0.6}, "macro_f1": 0.4, "chance": 0.125}
+    rows = [{"epoch": epoch, "metrics": metrics} for epoch in epochs]
+    chart = validation_chart("v", "epoch", "accuracy", "accuracy", rows)
+    ticks = re.findall(r'xtick_\d+">.*?<text [^>]*x="([\d.]+)"[^>]*>(.*?)</text>', chart, flags=re.DOTALL)
     assert 1 <= len(ticks) <= 7
-    assert len(set(ticks)) == len(ticks)
-    assert min(epochs) - 1 <= min(ticks) and max(ticks) <= max(epochs) + 10
+    assert len({label for _, label in ticks}) == len(ticks)
+    for (left, label), (right, other) in itertools.pairwise(ticks):
+        # Digits of common fonts are at most 0.64 of the font's size wide, which is 9 here.
+        assert float(right) - float(left) > 0.64 * 9 * (len(label) + len(other) + 1) / 2, (label, other)
+    if len(epochs) == 1:
+        assert float(ticks[0][1]) == epochs[0]
+    # A mark for each of a few validations, a band for many.
+    assert (chart.count("<use") > 2 * len(epochs)) == (len(epochs) <= 40)
+
+
+LONG_NAME = "instructblip_vicuna_seven_billion_parameters_tuned_on_emoset_with_all_of_its_attributes"
+
+
+@pytest.mark.parametrize("names", [["a", "b"], ["tiny (likelihood)", "colours"], [LONG_NAME, "b"], [LONG_NAME] * 8])
+def test_names_in_a_legend_are_not_cut_off(names):
+    chart = overlaid_chart("o", "Loss", [(f"{number} {name}", [1, 2], [2.0, 1.0]) for number, name in enumerate(names)])
+    width, height = map(float, re.search(r'viewBox="0 0 (\S+) (\S+)"', chart).groups())
+    texts = re.findall(r"<text [^>]*font-size: 8px[^>]* transform=.*?([\d.]+) ([\d.]+)\)[^>]*>(.*?)</text>", chart)
+    shown, expected = (text for *_, text in texts), (f"{number} {name}" for number, name in enumerate(names))
+    assert "".join(shown).replace(" ", "") == "".join(expected).replace(" ", "")
+    for x, y, text in texts:
+        assert float(x) + 0.6 * 8 * len(text) < width and 0 < float(y) < height
 
 
 def test_images_show_answers_and_candidates_of_both_stages(make_run):

@@ -33,7 +33,7 @@ def import_dataset(
         ),
     ],
     path: Annotated[Path, Argument(help="Folder of the dataset, or the file of a table or conversations.")],
-    out: Annotated[Path | None, Option(help="Records file; by default records.jsonl in the folder.")] = None,
+    out: Annotated[Path | None, Option(help="Records file; by default NAME.jsonl in the working directory.")] = None,
     overwrite: OverwriteOption = False,
     name: Annotated[str | None, Option(help="Name of the dataset; by default that of its folder.")] = None,
     column: Annotated[
@@ -70,11 +70,19 @@ def import_dataset(
         raise ConfigError([f"'{name}' is not a valid name; a name consists of letters, digits, _ and -"], "--name")
     entry = _entry(dataset)
     root = path if path.is_dir() else path.parent
-    out = out if out is not None else root / "records.jsonl"
-    # `_open` checks the files inside a folder, once its layout is known.
-    check_output(out, [path] if path.is_file() else [], overwrite=overwrite)
     source = name or (entry.name if entry is not None else root.resolve().name)
-    reader = _open(dataset, entry, path, source, column or [], label_set, change or [], out)
+    target = out if out is not None else Path(f"{source}.jsonl")
+    if out is None and root.resolve() in target.resolve().parents:
+        raise DataError(f"{target}: would be written into the dataset's folder {root.resolve()}; choose it with --out")
+    # `_open` checks the files inside a folder, once its layout is known.
+    check_output(target, [path] if path.is_file() else [], overwrite=overwrite)
+    reader = _open(dataset, entry, path, source, column or [], label_set, change or [], target)
+    if out is None and reader.image_root == reader.extract_to:
+        raise DataError(
+            f"{path}: contains the images, which become files beside the records file; choose a folder for them with "
+            f"--out, for example --out {source}/records.jsonl"
+        )
+    out = target
     notes = reader.notes
     notes.refuses_unused = entry is None  # the YAML of a published dataset names the columns on purpose
     records: Sequence[EmotionRecord] = RecordStore(reader.read())

@@ -90,7 +90,7 @@ def test_a_records_file_remembers_the_folder_of_its_images(emovit, abstract, tmp
 def test_an_import_without_records_is_refused_with_the_reason(emovit, tmp_path):
     (tmp_path / "t.csv").write_text("image,mood\ngone.jpg,sad\n")
     options = ["--column", "emotion=mood", "--label-set", "ekman6", "--set", "missing=leave_out", "--split-seed", 1]
-    code, _, errors = emovit("import", "table", tmp_path / "t.csv", *options)
+    code, _, errors = emovit("import", "table", tmp_path / "t.csv", *options, "--out", tmp_path / "records.jsonl")
     assert code == 2 and "1 skipped: the image is missing (gone.jpg)" in errors
     assert not (tmp_path / "records.jsonl").exists()
 
@@ -132,7 +132,7 @@ def test_splits_and_layout_can_be_changed(emovit, abstract, tmp_path):
 def test_wrong_arguments_are_reported_with_valid_ones(arguments, expected, emovit, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    code, text, errors = emovit("import", *arguments)
+    code, text, errors = emovit("import", *arguments, "--out", "records.jsonl")
     assert code == 2 and expected in errors, (text, errors)
     assert not (tmp_path / "here" / "records.jsonl").exists()
 
@@ -160,6 +160,28 @@ def test_from_pixels_to_a_sheet(emovit, tmp_path):
     code, text, _ = emovit("preview", out, "--out", tmp_path / "sheet.html")
     assert code == 0 and "7 images of 7 labels" in text
     assert "1 of 1 shown" in (tmp_path / "sheet.html").read_text()
+
+
+def test_without_out_nothing_is_written_into_the_folder_of_the_dataset(emovit, abstract, tmp_path, monkeypatch):
+    before = sorted(abstract.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    assert emovit("import", "abstract", abstract)[0] == 0
+    assert len(list(read_records(tmp_path / "abstract.jsonl"))) == 11
+    assert emovit("import", "abstract", "abstract", "--name", "mine")[0] == 0
+    assert image_root_of(tmp_path / "mine.jsonl") == abstract
+    monkeypatch.chdir(abstract)
+    code, _, errors = emovit("import", "abstract", ".")
+    assert code == 2 and f"abstract.jsonl: would be written into the dataset's folder {abstract}" in errors
+    assert sorted(abstract.rglob("*")) == before
+    assert emovit("import", "abstract", ".", "--out", "here.jsonl")[0] == 0
+
+    (tmp_path / "fer").mkdir()
+    row = f"0,{' '.join(['7'] * 2304)},Training"
+    (tmp_path / "fer" / "fer2013.csv").write_text(f"emotion,pixels,Usage\n{row}")
+    monkeypatch.chdir(tmp_path)
+    code, _, errors = emovit("import", "fer2013", "fer", "--own-splits")
+    assert code == 2 and "fer: contains the images, which become files beside the records file" in errors
+    assert "--out fer2013/records.jsonl" in errors and not (tmp_path / "pictures").exists()
 
 
 def test_counts_are_shown_and_written(emovit, abstract, tmp_path):
@@ -237,9 +259,9 @@ def test_nothing_is_overwritten_by_accident(emovit, abstract, tmp_path):
         (("split", out, "--out", tmp_path / "abstract" / ".." / "r.jsonl", "--overwrite"), read),
         (("split", out, "--out", tmp_path / "other.jsonl"), "already exists; use another --out, or --overwrite"),
         (("split", out, "--out", tmp_path), "is a folder"),
-        (("import", "table", lines, "--overwrite"), read),  # the default --out is the table
+        (("import", "table", lines, "--out", lines, "--overwrite"), read),
         (("import", "abstract", abstract, "--out", table, "--overwrite"), "is not a records file"),
-        (("import", "table", tmp_path, "--set", "file=records.jsonl", "--overwrite"), read),
+        (("import", "table", tmp_path, "--set", "file=records.jsonl", "--out", lines, "--overwrite"), read),
         (("import", "abstract", abstract, "--out", image, "--overwrite"), "is not a records file"),
         (("import", "abstract", abstract, "--out", out), "r.jsonl: already exists"),
     ):

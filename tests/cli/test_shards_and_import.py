@@ -42,17 +42,23 @@ def table(tmp_path, make_records):
     return root
 
 
+def _records_of(root):
+    return root.parent / "records" / "faces.jsonl"
+
+
 def _import(root, *more):
     columns = ["--column", "image=file", "--column", "emotion=feeling", "--column", "group=person"]
-    return _run(import_app, "table", root / "labels.csv", *columns, "--label-set", "mikels8", *more)
+    return _run(
+        import_app, "table", root / "labels.csv", *columns, "--label-set", "mikels8", "--out", _records_of(root), *more
+    )
 
 
 def test_from_a_table_to_sound_shards(table, tmp_path):
     output = _import(table, "--split-seed", 1, "--fractions", "train=0.5,val=0.25,test=0.25", "--name", "faces")
     assert "16 records in" in output and "test 4, train 8, val 4" in output
-    records = list(read_records(table / "records.jsonl"))
+    records = list(read_records(_records_of(table)))
     assert all(record.instructions[0].kind == "categorical" for record in records)
-    output = _run(shards_app, "build", table / "records.jsonl", "--out", tmp_path / "out", "--samples-per-shard", 3)
+    output = _run(shards_app, "build", _records_of(table), "--out", tmp_path / "out", "--samples-per-shard", 3)
     assert "train: 8 samples in 3 shards" in output
     assert ShardIndex.load(tmp_path / "out" / "test").num_samples == 4
     output = _run(shards_app, "verify", tmp_path / "out")
@@ -63,20 +69,20 @@ def test_from_a_table_to_sound_shards(table, tmp_path):
 
 def test_one_split_is_written_directly_into_the_folder(table, tmp_path):
     _import(table, "--no-categorical")
-    _run(shards_app, "build", table / "records.jsonl", "--out", tmp_path / "out", "--split", "train")
+    _run(shards_app, "build", _records_of(table), "--out", tmp_path / "out", "--split", "train")
     index = ShardIndex.load(tmp_path / "out")
     assert (index.num_samples, index.num_pairs) == (16, 0)
     with pytest.raises(DataError, match=r"no record is in split 'trian' \(did you mean 'train'"):
-        _run(shards_app, "build", table / "records.jsonl", "--out", tmp_path / "x", "--split", "trian")
+        _run(shards_app, "build", _records_of(table), "--out", tmp_path / "x", "--split", "trian")
     with pytest.raises(DataError, match="already contains finished shards"):
-        _run(shards_app, "build", table / "records.jsonl", "--out", tmp_path / "out", "--split", "train")
+        _run(shards_app, "build", _records_of(table), "--out", tmp_path / "out", "--split", "train")
 
 
 def test_bad_images_stop_the_build_or_are_skipped(table, tmp_path):
     _import(table)
-    records = list(read_records(table / "records.jsonl"))
+    records = list(read_records(_records_of(table)))
     (table / records[3].image).write_bytes(b"<html>")
-    build = ["build", table / "records.jsonl", "--out", tmp_path / "out", "--split", "train"]
+    build = ["build", _records_of(table), "--out", tmp_path / "out", "--split", "train"]
     with pytest.raises(DataError, match="1 of 16 images cannot be used"):
         _run(shards_app, *build)
     assert "1 images skipped" in _run(shards_app, *build, "--skip-bad")
@@ -85,7 +91,7 @@ def test_bad_images_stop_the_build_or_are_skipped(table, tmp_path):
 
 def test_a_build_with_a_bad_image_goes_on_with_skip_bad(table, tmp_path):
     _import(table, "--split-seed", 1, "--fractions", "train=0.5,val=0.25,test=0.25")
-    path = table / "records.jsonl"
+    path = _records_of(table)
     records = list(read_records(path))
     bad = next(record for record in records if record.split == "val")
     sound = (table / bad.image).read_bytes()
@@ -112,7 +118,7 @@ def test_a_build_with_a_bad_image_goes_on_with_skip_bad(table, tmp_path):
 
 def test_damage_is_reported(table, tmp_path):
     _import(table)
-    _run(shards_app, "build", table / "records.jsonl", "--out", tmp_path / "out")
+    _run(shards_app, "build", _records_of(table), "--out", tmp_path / "out")
     path = tmp_path / "out" / "train" / "shard-000000.tar"
     data = bytearray(path.read_bytes())
     data[700] ^= 1
@@ -126,7 +132,7 @@ def test_damage_is_reported(table, tmp_path):
 
 def test_exported_conversations_are_imported_again(table, tmp_path):
     _import(table, "--name", "faces")
-    records = list(read_records(table / "records.jsonl"))
+    records = list(read_records(_records_of(table)))
     (tmp_path / "train.json").write_text(json.dumps(to_conversations(records)))
     output = _run(
         import_app, "conversations", tmp_path / "train.json", "--name", "again", "--label-set", "mikels8",

@@ -217,6 +217,7 @@ def test_a_huggingface_object(root, tmp_path):
 
     saved = datasets.DatasetDict(train=_dataset(root).select([0, 2]), validation=_dataset(root).select([1]))
     saved.save_to_disk(tmp_path / "saved")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "saved").rglob("*")}
     settings = TableSettings(columns={"emotion": "label"}, label_set="ekman6")
     again = list(read_huggingface(tmp_path / "saved", settings, source="hub", extract_to=tmp_path / "out2"))
     assert [(r.id, r.split, r.emotion) for r in again] == [
@@ -224,6 +225,8 @@ def test_a_huggingface_object(root, tmp_path):
         ("hub/train_0000001", "train", "sadness"),
         ("hub/validation_0000000", "val", "happiness"),
     ]
+    # Reading writes nothing into the folder, no cache either.
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "saved").rglob("*")} == before
 
     # The same images from the hub's Parquet format.
     _dataset(root).to_parquet(tmp_path / "t.parquet")

@@ -3,6 +3,7 @@
 - Every dataset declared by a YAML has a tiny copy in its published layout and is read from it with the expected number
   of records and the expected fields of one record, and every row is accounted for; no id repeats, no label is outside
   its set.
+- An import writes nothing into the folder of the dataset.
 - Every dataset states where to get it, its licence and whether its layout was verified with a real copy, and a copy of
   another size differs from the published counts.
 - LAVIS has a builder for it by name, which builds shards of all splits from the copy; people are in one split only.
@@ -26,6 +27,7 @@ import pytest
 from lavis.common.registry import registry
 from PIL import Image
 
+from lavis_emovit.cli.main import main
 from lavis_emovit.datasets.builders.declared import register_declared
 from lavis_emovit.datasets.settings import BuildInfoSettings, DatasetSettings, PrepareSettings
 from lavis_emovit.emotion.labels import get_label_set
@@ -91,6 +93,17 @@ def test_is_read_as_published(name, draw_published, tmp_path):
             assert fields[key].items() >= value.items()
         else:
             assert fields[key] == value, key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_import_writes_nothing_into_the_folder(name, draw_published, tmp_path):
+    root = tmp_path / "set"
+    draw_published[name](root)
+    before = {path: path.stat() for path in root.rglob("*")}
+    assert main(["data", "import", name, str(root), "--out", str(tmp_path / "out" / "records.jsonl")]) == 0
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == {
+        path: status.st_mtime_ns for path, status in before.items()
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -16,6 +16,7 @@ from typing import Any
 
 from PIL import Image
 
+from lavis_emovit.chat.scratch import Scratch
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import file_sha256, read_file
 from lavis_emovit.images import decode_image
@@ -88,10 +89,19 @@ def image_of(path: Path, max_side_px: int = 768, quality: int = 85, detail: str 
     return ChatImage(path, sha256, max_side_px, quality, detail)
 
 
-# Every step needs the hashes of the same files. A file with another size or time of change is hashed again.
-@functools.lru_cache(maxsize=1 << 18)
 def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
-    return file_sha256(path)
+    """The hash of a file. Every step needs those of the same files, so they are remembered on disk."""
+    file = f"{size} {mtime_ns} {path}"
+    found = _hashes().execute("SELECT sha256 FROM scratch WHERE file = ?", (file,)).fetchone()
+    if found is None:
+        found = (file_sha256(path),)
+        _hashes().execute("INSERT INTO scratch VALUES (?, ?)", (file, *found))
+    return str(found[0])
+
+
+@functools.cache
+def _hashes() -> Scratch:
+    return Scratch("file TEXT PRIMARY KEY, sha256 TEXT")
 
 
 @dataclass(frozen=True)

@@ -56,12 +56,13 @@ def open_job(
             price_of(endpoint)
     if settings.split == "every":
         settings = settings.model_copy(update={"split": None})
-    records = list(read_records(options.records))
+    for _ in read_records(options.records):
+        pass  # bad records are rejected before the folder is created
     source_sha256 = file_sha256(options.records)
     check_folder(options.out)
     with Ledger(options.out / "ledger.jsonl") as ledger:
         job = Job(
-            records=records,
+            source=read_records(options.records),
             image_root=find_image_root(options.records, options.images),
             folder=options.out,
             ledger=ledger,
@@ -74,7 +75,7 @@ def open_job(
             display=show_progress,
         )
         if not job.chosen():
-            splits = ", ".join(sorted({record.split for record in records})) or "none"
+            splits = ", ".join(job.records.splits()) or "none"
             raise UserError(
                 f"{options.records}: no records of split '{settings.split}' (available: {splits}); see --split"
             )
@@ -133,8 +134,8 @@ def _build_shards(job: Job, out: Path) -> None:
     from lavis_emovit.shards.writer import write_shards
 
     folder = out / "shards"
-    for split in sorted({record.split for record in job.records}):
-        chosen = [record for record in job.records if record.split == split]
+    for split in job.records.splits():
+        chosen = job.records.of_split(split)
         try:
             index = write_shards(chosen, job.image_root, folder / split, seed=job.settings.seed, overwrite=True)
         except DataError as error:

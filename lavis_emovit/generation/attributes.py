@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.files import read_file
 from lavis_emovit.generation.job import Job, StepResult
+from lavis_emovit.generation.job_records import JobRecords
 from lavis_emovit.generation.reading import object_schema
 from lavis_emovit.images import brightness, colorfulness
 from lavis_emovit.records import EmotionRecord
@@ -54,7 +55,7 @@ def read_vocabulary(path: str | Path | None = None) -> dict[str, tuple[str, ...]
         ) from None
 
 
-def write_attributes(job: Job, ids: Iterable[str] | None = None, *, vocabulary: str | None = None) -> StepResult:
+def write_attributes(job: Job, ids: Collection[str] | None = None, *, vocabulary: str | None = None) -> StepResult:
     """Add missing attributes to records; attributes of the source stay unchanged.
 
     Brightness and colorfulness are measured. A chat model, if any, names the other four from the image; terms outside
@@ -63,10 +64,10 @@ def write_attributes(job: Job, ids: Iterable[str] | None = None, *, vocabulary: 
     chosen = job.chosen(ids)
     terms = read_vocabulary(vocabulary)
     result = StepResult("attributes", writer="measured", num_records=len(chosen))
-    changed: dict[str, EmotionRecord] = {}
+    num_measured = 0
     progress = RunProgress(total=len(chosen))
     with job.display("light and colour", progress):
-        for record in chosen:
+        for number, record in chosen.items():
             progress.done += 1
             known = record.attributes
             if known.brightness is not None and known.colorfulness is not None:
@@ -80,32 +81,33 @@ def write_attributes(job: Job, ids: Iterable[str] | None = None, *, vocabulary: 
             image.thumbnail((_SIDE_PX, _SIDE_PX))
             measured = {"brightness": brightness(image), "colorfulness": colorfulness(image)}
             values = {name: value for name, value in measured.items() if getattr(known, name) is None}
-            changed[record.id] = record.model_copy(update={"attributes": known.model_copy(update=values)})
-    job.replace(changed)
-    result.notes["measured"] = len(changed)
+            job.put(number, record.model_copy(update={"attributes": known.model_copy(update=values)}))
+            num_measured += 1
+    result.notes["measured"] = num_measured
     if job.chat is not None:
-        _by_chat(job, job.chat, job.chosen(ids), terms, result)
+        _by_chat(job, job.chat, chosen, terms, result)
     result.num_done = len(chosen) - result.missing["bad_picture"]
     return result
 
 
 def _by_chat(
-    job: Job, chat: ChatSettings, records: list[EmotionRecord], terms: Mapping[str, tuple[str, ...]], result: StepResult
+    job: Job, chat: ChatSettings, records: JobRecords, terms: Mapping[str, tuple[str, ...]], result: StepResult
 ) -> None:
     # A source that annotates any attribute annotates all that it can find, so its gaps stay.
-    todo = [record for record in records if all(getattr(record.attributes, name) in (None, []) for name in _NAMED)]
+    todo = records.where(lambda record: all(getattr(record.attributes, name) in (None, []) for name in _NAMED))
     lists = "\n".join(f"Terms for {name}: {', '.join(terms[name])}" for name in _NAMED if name in terms)
     writer = job.writer(chat, "attributes", _SCHEMA, facts=False)
     # The lists are part of the constant prompt: endpoints that cache prefixes charge less for it.
     writer = replace(writer, prompt=replace(writer.prompt, text=f"{writer.prompt.text}\n\n{lists}"))
-    changed: dict[str, EmotionRecord] = {}
+    is_done = bytearray(len(job.records))
     unknown: Counter[str] = Counter()
 
-    def use(record: EmotionRecord, row: dict[str, Any], sample: int) -> None:
+    def use(number: int, record: EmotionRecord, row: dict[str, Any], sample: int) -> None:
         value = find_json(row.get("reply") or "") if row["status"] == "ok" else None
         if isinstance(value, dict):
             attributes = record.attributes.model_copy(update=_known_terms(value, terms, unknown))
-            changed[record.id] = record.model_copy(update={"attributes": attributes})
+            job.put(number, record.model_copy(update={"attributes": attributes}))
+            is_done[number] = True
         else:
             result.reasons[row["status"] if row["status"] != "ok" else "unreadable"] += 1
             result.num_rejected += 1
@@ -117,9 +119,8 @@ def _by_chat(
         label="attributes",
         output_tokens=_OUTPUT_TOKENS,
         use=use,
-        is_done=lambda record: record.id in changed,
+        is_done=is_done,
     )
-    job.replace(changed)
     result.notes["terms outside the vocabulary"] = sum(unknown.values())
     result.notes["most frequent of them"] = [term for term, _ in unknown.most_common(5)]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from lavis_emovit.chat.ledger import now
@@ -14,6 +15,7 @@ from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.files import read_file
 from lavis_emovit.generation import offline
 from lavis_emovit.generation.job import Job, StepResult
+from lavis_emovit.generation.job_records import JobRecords
 from lavis_emovit.generation.reading import object_schema, read_text
 from lavis_emovit.records import EmotionRecord
 
@@ -25,7 +27,12 @@ _BATCH_SIZE = 8
 
 
 def write_captions(
-    job: Job, ids: Iterable[str] | None = None, *, captioner: str | None = None, redo: bool = False, device: str = "cpu"
+    job: Job,
+    ids: Collection[str] | None = None,
+    *,
+    captioner: str | None = None,
+    redo: bool = False,
+    device: str = "cpu",
 ) -> StepResult:
     """Caption records that have no caption, or all with `redo`.
 
@@ -34,35 +41,41 @@ def write_captions(
     which uses the annotated attributes.
     """
     chosen = job.chosen(ids)
-    todo = [record for record in chosen if redo or not record.caption]
+    todo = chosen.where(lambda record: redo or not record.caption)
     result = StepResult("captions", num_records=len(chosen))
     result.notes["from the source"] = len(chosen) - len(todo)
     if captioner is not None:
         result.writer = captioner
-        captions = _by_lavis(job, todo, captioner, device, result)
+        _by_lavis(job, todo, captioner, device, result)
     elif job.chat is not None:
-        captions = _by_chat(job, job.chat, todo, result)
+        _by_chat(job, job.chat, todo, result)
     else:
         result.writer = offline.WRITER
-        captions = {record.id: text for record in todo if (text := offline.caption(record)) is not None}
-        if len(captions) < len(todo):
-            result.missing["nothing_annotated"] = len(todo) - len(captions)
-    by_id = {record.id: record for record in todo}
-    job.replace({name: by_id[name].model_copy(update={"caption": text}) for name, text in captions.items()})
-    result.num_done = len(captions) + len(chosen) - len(todo)
+        for number, record in todo.items():
+            if (text := offline.caption(record)) is not None:
+                _put(job, number, text, result)
+        if result.num_done < len(todo):
+            result.missing["nothing_annotated"] = len(todo) - result.num_done
+    result.num_done += len(chosen) - len(todo)
     return result
 
 
-def _by_chat(job: Job, chat: ChatSettings, todo: list[EmotionRecord], result: StepResult) -> dict[str, str]:
-    captions: dict[str, str] = {}
+def _put(job: Job, number: int, caption: str, result: StepResult) -> None:
+    job.put(number, job.records.get(number).model_copy(update={"caption": caption}))
+    result.num_done += 1
 
-    def use(record: EmotionRecord, row: dict[str, Any], sample: int) -> None:
+
+def _by_chat(job: Job, chat: ChatSettings, todo: JobRecords, result: StepResult) -> None:
+    is_done = bytearray(len(job.records))
+
+    def use(number: int, record: EmotionRecord, row: dict[str, Any], sample: int) -> None:
         text, reason = _read_caption(row)
         if reason:
             result.reasons[reason] += 1
             result.num_rejected += 1
         else:
-            captions[record.id] = text
+            _put(job, number, text, result)
+            is_done[number] = True
 
     def count(row: dict[str, Any], progress: RunProgress) -> None:
         if row["status"] == "ok" and (reason := _read_caption(row)[1]):
@@ -75,10 +88,9 @@ def _by_chat(job: Job, chat: ChatSettings, todo: list[EmotionRecord], result: St
         label="captions",
         output_tokens=_OUTPUT_TOKENS,
         use=use,
-        is_done=lambda record: record.id in captions,
+        is_done=is_done,
         on_row=count,
     )
-    return captions
 
 
 def _read_caption(row: dict[str, Any]) -> tuple[str, str]:
@@ -92,32 +104,36 @@ def _read_caption(row: dict[str, Any]) -> tuple[str, str]:
     return ("", "too_long") if len(caption.split()) > _MAX_WORDS else (caption, "")
 
 
-def _by_lavis(job: Job, todo: list[EmotionRecord], captioner: str, device: str, result: StepResult) -> dict[str, str]:
+def _by_lavis(job: Job, todo: JobRecords, captioner: str, device: str, result: StepResult) -> None:
     """Captions by a LAVIS model. The ledger stores them like replies, so no image is captioned twice."""
     name, model_type = _model_name(captioner)
-    captions: dict[str, str] = {}
-    waiting: list[ChatRequest] = []
-    for record in todo:
+
+    def request_of(number: int) -> ChatRequest:
+        record = job.records.get(number)
+        message = Message("user", "", (image_of(job.image_root / record.image),))
+        about = {"record": record.id, "kind": "caption"}
+        return ChatRequest(captioner, (message,), {}, prompt="caption/lavis", about=about)
+
+    waiting = array("I")
+    for number in todo.numbers:
         try:
-            image = image_of(job.image_root / record.image)
+            row = job.ledger.finished(request_of(number).fingerprint)
         except DataError:
             result.missing["bad_picture"] += 1
             continue
-        about = {"record": record.id, "kind": "caption"}
-        request = ChatRequest(captioner, (Message("user", "", (image,)),), {}, prompt="caption/lavis", about=about)
-        row = job.ledger.finished(request.fingerprint)
         if row is not None:
-            captions[record.id] = row["reply"]
+            _put(job, number, row["reply"], result)
         else:
-            waiting.append(request)
+            waiting.append(number)
     result.notes["images for the captioner"] = len(waiting)
     if not waiting or job.dry_run:
-        return captions
+        return
     model, processor = _load_captioner(name, model_type, device)
     progress = RunProgress(total=len(waiting))
     with job.display("captions", progress):
         for start in range(0, len(waiting), _BATCH_SIZE):
-            for request, text in _caption_batch(model, processor, waiting[start : start + _BATCH_SIZE], device, result):
+            batch = [(number, request_of(number)) for number in waiting[start : start + _BATCH_SIZE]]
+            for number, request, text in _caption_batch(model, processor, batch, device, result):
                 row = {
                     "request": request.fingerprint,
                     "time": now(),
@@ -129,25 +145,24 @@ def _by_lavis(job: Job, todo: list[EmotionRecord], captioner: str, device: str, 
                     "usd": 0.0,
                 }
                 job.ledger.append_now(row)
-                captions[request.about["record"]] = text
+                _put(job, number, text, result)
                 progress.done += 1
-    return captions
 
 
 def _caption_batch(
-    model: Any, processor: Any, batch: list[ChatRequest], device: str, result: StepResult
-) -> Iterator[tuple[ChatRequest, str]]:
+    model: Any, processor: Any, batch: list[tuple[int, ChatRequest]], device: str, result: StepResult
+) -> Iterator[tuple[int, ChatRequest, str]]:
     import torch
 
     images, usable = [], []
-    for request in batch:
+    for number, request in batch:
         path = request.messages[0].images[0].path
         try:
             images.append(processor(load_rgb(read_file(path), path)))
         except DataError:
             result.missing["bad_picture"] += 1
             continue
-        usable.append(request)
+        usable.append((number, request))
     if not usable:
         return
     samples: dict[str, Any] = {"image": torch.stack(images).to(device)}
@@ -159,9 +174,9 @@ def _caption_batch(
         texts = model.generate(samples)
     if len(texts) != len(usable):
         raise UserError(f"the captioner returned {len(texts)} captions for {len(usable)} images; use another captioner")
-    for request, text in zip(usable, texts):
+    for (number, request), text in zip(usable, texts):
         if str(text).strip():
-            yield request, " ".join(str(text).split())
+            yield number, request, " ".join(str(text).split())
         else:
             result.reasons["empty"] += 1
             result.num_rejected += 1

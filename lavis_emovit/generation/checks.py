@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 import zlib
+from pathlib import Path
 
 import numpy as np
 
+from lavis_emovit.chat.scratch import Scratch
 from lavis_emovit.emotion.answers import read_emotion
 from lavis_emovit.emotion.inflections import word_forms
 from lavis_emovit.emotion.labels import NEUTRAL, LabelSet
@@ -147,28 +149,38 @@ class NearDuplicates:
     """Finds pairs that are almost identical to an earlier one, by MinHash over trigrams of words.
 
     Broder, "On the resemblance and containment of documents" (1997): the share of equal minima of many hash functions
-    estimates the Jaccard index of two sets. Minima are stored in bands; pairs that share a band are compared.
+    estimates the Jaccard index of two sets. Minima are stored in bands; pairs that share a band are compared. Both are
+    on disk, in the folder.
     """
 
-    def __init__(self) -> None:
-        self._bands: dict[bytes, int] = {}
-        self._minima: list[np.ndarray] = []
+    def __init__(self, folder: Path | None = None) -> None:
+        self._bands = Scratch("key INTEGER PRIMARY KEY, number INTEGER", folder)
+        self._minima = Scratch("number INTEGER PRIMARY KEY, minima BLOB", folder)
 
     def seen(self, text: str) -> bool:
         """Whether an earlier text was almost identical; if not, store this one."""
         minima = _minima(text)
-        keys = [bytes([band]) + minima[4 * band : 4 * band + 4].tobytes() for band in range(_NUM_HASHES // 4)]
-        candidates = {self._bands[key] for key in keys if key in self._bands}
-        if any(np.mean(self._minima[number] == minima) >= _MIN_JACCARD for number in candidates):
-            return True
-        for key in keys:
-            self._bands.setdefault(key, len(self._minima))
-        self._minima.append(minima)
+        keys = [hash((band, minima[4 * band : 4 * band + 4].tobytes())) for band in range(_NUM_BANDS)]
+        for (number,) in self._bands.execute(_FIND_KEYS, keys).fetchall():
+            (other,) = self._minima.execute("SELECT minima FROM scratch WHERE number = ?", (number,)).fetchone()
+            if np.mean(np.frombuffer(other, np.uint32) == minima) >= _MIN_JACCARD:
+                return True
+        number = self._minima.execute("INSERT INTO scratch (minima) VALUES (?)", (minima.tobytes(),)).lastrowid
+        self._bands.execute(_ADD_KEYS, [value for key in keys for value in (key, number)])
         return False
+
+    def clear(self) -> None:
+        """Forget all texts."""
+        self._bands.execute("DELETE FROM scratch")
+        self._minima.execute("DELETE FROM scratch")
 
 
 _MIN_JACCARD = 0.85
 _NUM_HASHES = 64
+_NUM_BANDS = 16
+_FIND_KEYS = f"SELECT DISTINCT number FROM scratch WHERE key IN ({', '.join('?' * _NUM_BANDS)})"
+# The first text with a key stays.
+_ADD_KEYS = f"INSERT OR IGNORE INTO scratch VALUES {', '.join(['(?, ?)'] * _NUM_BANDS)}"
 _MASKS = np.random.default_rng(7).integers(1, 2**32, size=(2, _NUM_HASHES), dtype=np.uint64)
 _PRIME = np.uint64(4294967311)  # the first prime above 2^32
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+import pickle
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lavis_emovit.chat.json_text import find_json
 from lavis_emovit.chat.progress import RunProgress
 from lavis_emovit.chat.request import ChatRequest
+from lavis_emovit.chat.scratch import Scratch
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.emotion.answer_phrases import is_refusal
 from lavis_emovit.emotion.labels import LabelSet, get_label_set
@@ -46,11 +49,13 @@ class _Outcome:
     pairs: list[Pair] = field(default_factory=list)
     sample: int = 0
     rejected: list[_Rejected] = field(default_factory=list)
-    complete: bool = False
     num_read: int = 0
 
 
-def write_kind(job: Job, name: str, ids: Iterable[str] | None = None) -> StepResult:
+_Rejection = tuple[Pair, str, str | None]  # the pair, the name of the check, details
+
+
+def write_kind(job: Job, name: str, ids: Collection[str] | None = None) -> StepResult:
     """Write one kind of instruction, and the rejected pairs into `rejected/<kind>.jsonl`; raises as `check_labels`."""
     step = _Step(job, KINDS[name], ids)
     if job.chat is None:
@@ -95,12 +100,29 @@ def with_instructions(record: EmotionRecord, kind: str, new: list[Instruction]) 
     return record.model_copy(update={"instructions": [*kept[:place], *new, *kept[place:]]})
 
 
+class _Outcomes:
+    """The outcomes of records by number, on disk."""
+
+    def __init__(self, folder: Path):
+        self._table = Scratch("number INTEGER PRIMARY KEY, outcome BLOB", folder)
+
+    def __getitem__(self, number: int) -> _Outcome:
+        found = self._table.execute("SELECT outcome FROM scratch WHERE number = ?", (number,)).fetchone()
+        return pickle.loads(found[0]) if found else _Outcome()
+
+    def __setitem__(self, number: int, outcome: _Outcome) -> None:
+        self._table.execute("INSERT OR REPLACE INTO scratch VALUES (?, ?)", (number, pickle.dumps(outcome)))
+
+
 class _Step:
-    def __init__(self, job: Job, kind: Kind, ids: Iterable[str] | None):
+    def __init__(self, job: Job, kind: Kind, ids: Collection[str] | None):
         self.job, self.kind = job, kind
-        self.records = [record for record in job.chosen(ids) if record.emotion is not None or not kind.needs_emotion]
+        self.records = job.chosen(ids)
+        if kind.needs_emotion:
+            self.records = self.records.where(lambda record: record.emotion is not None)
         self.label_sets = check_labels(self.records)
-        self.outcomes = {record.id: _Outcome() for record in self.records}
+        self.outcomes = _Outcomes(job.folder)
+        self.is_complete = bytearray(len(job.records))
         self.result = StepResult(kind.name, num_records=len(self.records))
 
     def write_offline(self) -> None:
@@ -115,24 +137,22 @@ class _Step:
                 self.kind.name, num_bare, len(self.records),
             )  # fmt: skip
         for sample in range(1 + settings.regenerate):
-            for record in self.records:
-                outcome = self.outcomes[record.id]
-                if not outcome.complete:
-                    self._take(outcome, record, "ok", self.kind.offline_reply(record, sample, settings.seed), sample)
+            for number, record in self.records.items():
+                if not self.is_complete[number]:
+                    self._add(number, record, "ok", self.kind.offline_reply(record, sample, settings.seed), sample)
         if not self.job.dry_run:
             self._check_all("image")
 
     def write_by_chat(self, chat: ChatSettings) -> None:
-        by_id = {record.id: record for record in self.records}
 
-        def use(record: EmotionRecord, row: dict[str, Any], sample: int) -> None:
-            self._take(self.outcomes[record.id], record, row["status"], row.get("reply"), sample)
+        def use(number: int, record: EmotionRecord, row: dict[str, Any], sample: int) -> None:
+            self._add(number, record, row["status"], row.get("reply"), sample)
 
         def count(row: dict[str, Any], progress: RunProgress) -> None:
-            record = by_id.get(row["about"].get("record", ""))
-            if row["status"] == "ok" and record is not None:
+            number = self.records.find(row["about"].get("record", ""))
+            if row["status"] == "ok" and number is not None:
                 trial = _Outcome()
-                self._take(trial, record, "ok", row["reply"], 0)
+                self._take(trial, self.records.get(number), "ok", row["reply"], 0)
                 progress.rejected.update({reason for rejected in trial.rejected for reason in rejected.reasons})
 
         self.job.request_replies(
@@ -142,15 +162,20 @@ class _Step:
             label=self.kind.name,
             output_tokens=self.kind.output_tokens,
             use=use,
-            is_done=lambda record: self.outcomes[record.id].complete,
+            is_done=self.is_complete,
             on_row=count,
             after_round=lambda: self._check_all("dataset"),
         )
         if self.job.dry_run and self.job.judge is not None and self.records:
             self._judge(self.job.judge)
 
-    def _take(self, outcome: _Outcome, record: EmotionRecord, status: str, text: str | None, sample: int) -> None:
-        """Read and check a reply. The outcome keeps the reply with the most good pairs."""
+    def _add(self, number: int, record: EmotionRecord, status: str, text: str | None, sample: int) -> None:
+        outcome = self.outcomes[number]
+        self.is_complete[number] = self._take(outcome, record, status, text, sample)
+        self.outcomes[number] = outcome
+
+    def _take(self, outcome: _Outcome, record: EmotionRecord, status: str, text: str | None, sample: int) -> bool:
+        """Read and check a reply; returns whether all of it can be used. The outcome keeps the most good pairs."""
         rejected: list[_Rejected] = []
         pairs: list[Pair] = []
         if status in ("ok", "bad_json") and text is not None:
@@ -172,9 +197,9 @@ class _Step:
         else:
             rejected.append(_Rejected([status], sample, text=text))
         outcome.rejected += rejected
-        outcome.complete = not rejected
         if len(pairs) > len(outcome.pairs):
             outcome.pairs, outcome.sample = pairs, sample
+        return not rejected
 
     def _check_all(self, near_duplicates: str) -> None:
         self._drop_duplicates(self.job.settings.near_duplicates or near_duplicates)
@@ -185,72 +210,84 @@ class _Step:
         """Drop pairs that are nearly the same as an earlier one. The order of the records decides which pair stays."""
         if mode == "off":
             return
-        found = NearDuplicates()
-        for record in self.records:
-            outcome = self.outcomes[record.id]
+        found = NearDuplicates(self.job.folder)
+
+        def reject(number: int, pairs: list[Pair]) -> Iterator[_Rejection]:
             if mode == "image":
-                found = NearDuplicates()
-            for pair in list(outcome.pairs):
+                found.clear()
+            for pair in pairs:
                 if found.seen(f"{pair.question} {pair.answer}"):
-                    self._drop(outcome, pair, "near_duplicate")
+                    yield pair, "near_duplicate", None
+
+        self._drop(reject)
 
     def _judge(self, chat: ChatSettings) -> None:
         """Request a verdict on every pair that passed so far. A pair without a verdict stays."""
         writer = self.job.writer(chat, "judge", _JUDGE_SCHEMA)
-        if self.job.dry_run:
-            # As many pairs as requested, each of the usual length.
-            reply = "." * (4 * self.kind.output_tokens // self.kind.num_pairs)
-            pairs = [Pair("?" * 80, f"{number}{reply}") for number in range(self.kind.num_pairs)]
-            items = [(record, pair) for record in self.records for pair in pairs]
-        else:
-            items = [(record, pair) for record in self.records for pair in self.outcomes[record.id].pairs]
+        # For an estimate: as many pairs as requested, each of the usual length.
+        reply = "." * (4 * self.kind.output_tokens // self.kind.num_pairs)
+        usual = [Pair("?" * 80, f"{place}{reply}") for place in range(self.kind.num_pairs)]
+
+        def items() -> Iterator[tuple[EmotionRecord, Pair]]:
+            for number, record in self.records.items():
+                for pair in usual if self.job.dry_run else self.outcomes[number].pairs:
+                    yield record, pair
 
         def request(item: tuple[EmotionRecord, Pair]) -> ChatRequest:
             record, pair = item
             return writer.request(record, more=f"Question: {pair.question}\nAnswer: {pair.answer}")
 
-        label = f"{self.kind.name}, judged"
-        progress = self.job.send(label, writer, Requests(items, request), output_tokens=_JUDGE_OUTPUT_TOKENS)
+        label, num_pairs = f"{self.kind.name}, judged", sum(1 for _ in items())
+        requests = Requests(items, num_pairs, request)
+        progress = self.job.send(label, writer, requests, output_tokens=_JUDGE_OUTPUT_TOKENS)
         if self.job.dry_run:
             return
         self.result.stopped = self.result.stopped or progress.stopped or progress.nothing_answered()
         self.result.under_way += progress.in_flight
         num_silent = 0
-        for record, pair in items:
-            row = self.job.ledger.finished(request((record, pair)).fingerprint)
-            verdict = find_json(row["reply"]) if row and row["status"] == "ok" else None
-            if not isinstance(verdict, dict) or not isinstance(verdict.get("keep"), bool):
-                num_silent += 1
-            elif not verdict["keep"]:
-                self._drop(self.outcomes[record.id], pair, "judge", str(verdict.get("reason")))
-        self.result.notes["judged"] = {"pairs": len(items), "without verdict": num_silent, "model": chat.model}
 
-    @staticmethod
-    def _drop(outcome: _Outcome, pair: Pair, reason: str, detail: str | None = None) -> None:
-        outcome.pairs = [other for other in outcome.pairs if other is not pair]
-        outcome.rejected.append(_Rejected([reason], outcome.sample, pair, detail=detail))
-        outcome.complete = False
+        def reject(number: int, pairs: list[Pair]) -> Iterator[_Rejection]:
+            nonlocal num_silent
+            record = self.records.get(number)
+            for pair in pairs:
+                row = self.job.ledger.finished(request((record, pair)).fingerprint)
+                verdict = find_json(row["reply"]) if row and row["status"] == "ok" else None
+                if not isinstance(verdict, dict) or not isinstance(verdict.get("keep"), bool):
+                    num_silent += 1
+                elif not verdict["keep"]:
+                    yield pair, "judge", str(verdict.get("reason"))
+
+        self._drop(reject)
+        self.result.notes["judged"] = {"pairs": num_pairs, "without verdict": num_silent, "model": chat.model}
+
+    def _drop(self, reject: Callable[[int, list[Pair]], Iterable[_Rejection]]) -> None:
+        """Move the pairs that `reject` yields, by number of the record, to the rejected ones."""
+        for number in self.records.numbers:
+            outcome = self.outcomes[number]
+            if rejections := list(reject(number, outcome.pairs)):
+                dropped = [pair for pair, _, _ in rejections]
+                outcome.pairs = [pair for pair in outcome.pairs if not any(pair is other for other in dropped)]
+                for pair, reason, detail in rejections:
+                    outcome.rejected.append(_Rejected([reason], outcome.sample, pair, detail=detail))
+                self.outcomes[number] = outcome
+                self.is_complete[number] = False
 
     def store(self) -> None:
         """Write pairs into the records and rejected pairs into a file, and count both."""
         result, name = self.result, self.kind.name
         prompt = result.prompt.partition(" ")[0] or f"{name}/1"
-        changed = {}
-        for record in self.records:
-            outcome = self.outcomes[record.id]
-            provenance = f"{result.writer}:{prompt}#{outcome.sample}"
-            new = [Instruction(kind=name, provenance=provenance, **vars(pair)) for pair in outcome.pairs]
-            changed[record.id] = with_instructions(record, name, new)
-            result.num_done += bool(new)
-            result.num_pairs += len(new)
-            result.num_read += outcome.num_read
-            result.num_rejected += len(outcome.rejected)
-            for rejected in outcome.rejected:
-                result.reasons.update(rejected.reasons)
-        self.job.replace(changed)
         with atomic_writer(self.job.folder / "rejected" / f"{name}.jsonl") as file:
-            for record in self.records:
-                for rejected in self.outcomes[record.id].rejected:
+            for number, record in self.records.items():
+                outcome = self.outcomes[number]
+                provenance = f"{result.writer}:{prompt}#{outcome.sample}"
+                new = [Instruction(kind=name, provenance=provenance, **vars(pair)) for pair in outcome.pairs]
+                self.job.put(number, with_instructions(record, name, new))
+                result.num_done += bool(new)
+                result.num_pairs += len(new)
+                result.num_read += outcome.num_read
+                result.num_rejected += len(outcome.rejected)
+                for rejected in outcome.rejected:
+                    result.reasons.update(rejected.reasons)
                     row = {
                         "record": record.id,
                         "kind": name,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.emotion.questions import CATEGORICAL_WORDINGS, OPEN_WORDINGS, OptionOrder
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.generation.facts import ALL_FACTS, FactName, facts_text
+from lavis_emovit.generation.job_records import JobRecords
 from lavis_emovit.generation.kinds import KINDS
 from lavis_emovit.generation.prompts import Prompt, load_prompt
 from lavis_emovit.records import EmotionRecord, image_root_of
@@ -187,13 +188,14 @@ def estimate(
 
 
 Display = Callable[[str, RunProgress], AbstractContextManager[None]]
+OnRow = Callable[[dict[str, Any], RunProgress], None]
 
 
 @dataclass
 class Job:
-    """State that all steps share. Steps replace `records` by records with more content."""
+    """State that all steps share. Steps put records with more content into `records`."""
 
-    records: list[EmotionRecord]  # all records of the input, including those that get no instructions
+    source: InitVar[Iterable[EmotionRecord]]  # all records of the input, including those that get no instructions
     image_root: Path  # folder that image paths are relative to
     folder: Path  # folder of ledger, rejected pairs and results
     ledger: Ledger
@@ -205,23 +207,24 @@ class Job:
     dry_run: bool = False  # send nothing, only estimate
     display: Display = lambda label, progress: contextlib.nullcontext()  # shows the progress of requests
     estimates: list[Estimate] = field(default_factory=list)  # estimated requests of a dry run
-    processed: set[str] = field(default_factory=set)  # ids of records that a step has written, changed or not
-    # Purpose of requests -> id of each record that was asked for -> whether there was a reply.
-    replied: dict[str, dict[str, bool]] = field(default_factory=dict)
+    records: JobRecords = field(init=False)
+    processed: bytearray = field(init=False)  # by number: 1 for records that a step has written, changed or not
+    # Purpose of requests -> by number: 1 for records that were asked for, 2 for those with a reply.
+    replied: dict[str, bytearray] = field(default_factory=dict)
 
-    def chosen(self, ids: Iterable[str] | None = None) -> list[EmotionRecord]:
+    def __post_init__(self, source: Iterable[EmotionRecord]) -> None:
+        self.records = JobRecords.store(source, self.folder)
+        self.processed = bytearray(len(self.records))
+
+    def chosen(self, ids: Collection[str] | None = None) -> JobRecords:
         """The records of the split, optionally limited to these ids."""
-        wanted = None if ids is None else set(ids)
-        return [
-            record
-            for record in self.records
-            if (self.settings.split is None or record.split == self.settings.split)
-            and (wanted is None or record.id in wanted)
-        ]
+        of_split = self.records if self.settings.split is None else self.records.of_split(self.settings.split)
+        return of_split if ids is None else of_split.where(lambda record: record.id in ids)
 
-    def replace(self, changed: Mapping[str, EmotionRecord]) -> None:
-        self.processed.update(changed)
-        self.records = [changed.get(record.id, record) for record in self.records]
+    def put(self, number: int, record: EmotionRecord) -> None:
+        """Replace a record by what a step has written."""
+        self.processed[number] = 1
+        self.records.put(number, record)
 
     def writer(
         self, chat: ChatSettings, purpose: str, schema: Mapping[str, Any] | None = None, *, facts: bool = True
@@ -246,7 +249,7 @@ class Job:
         requests: Requests,
         *,
         output_tokens: int,
-        on_row: Callable[[dict[str, Any], RunProgress], None] | None = None,
+        on_row: OnRow | None = None,
     ) -> RunProgress:
         """Send requests, singly or in batches; in a dry run, estimate them with the tokens of a typical reply.
 
@@ -278,30 +281,30 @@ class Job:
 
     def request_replies(
         self,
-        records: Sequence[EmotionRecord],
+        records: JobRecords,
         writer: ChatWriter,
         result: StepResult,
         *,
         label: str,
         output_tokens: int,
-        use: Callable[[EmotionRecord, dict[str, Any], int], None],
-        is_done: Callable[[EmotionRecord], bool],
-        on_row: Callable[[dict[str, Any], RunProgress], None] | None = None,
+        use: Callable[[int, EmotionRecord, dict[str, Any], int], None],
+        is_done: bytearray,
+        on_row: OnRow | None = None,
         after_round: Callable[[], None] = lambda: None,
     ) -> None:
         """Send one request per record, and up to `regenerate` more for records that are not done.
 
         `result` gets the names of writer and prompt, and the counts of missing replies. `use` is called with each
-        record, its row in the ledger and the number of the attempt.
+        record and its number, its row in the ledger and the number of the attempt. It sets `is_done`, by number.
         """
         result.writer = f"{result.writer}, {writer.name}" if result.writer else writer.name
         result.prompt = writer.prompt.identity
-        answered: set[str] = set()
+        replied = bytearray(len(self.records))
         for sample in range(1 + self.settings.regenerate):
-            left = [record for record in records if not is_done(record)]
+            left = records.numbered(lambda number: not is_done[number])
             if not left or result.stopped or result.under_way:
                 return
-            requests = Requests(left, partial(writer.request, sample=sample))
+            requests = Requests(left.__iter__, len(left), partial(writer.request, sample=sample))
             title = label if sample == 0 else f"{label}, again ({sample})"
             progress = self.send(title, writer, requests, output_tokens=output_tokens, on_row=on_row)
             if self.dry_run:
@@ -309,39 +312,41 @@ class Job:
             result.stopped, result.under_way = progress.stopped, progress.in_flight
             result.faults |= progress.reasons
             num_missing = 0
-            for number, record in enumerate(left):
-                if number in requests.problems:
+            for number in records.numbers:
+                replied[number] = replied[number] or 1
+            for place, (number, record) in enumerate(left.items()):
+                if place in requests.problems:
                     continue
                 row = self.ledger.finished(writer.request(record, sample).fingerprint)
                 if row is not None:
-                    answered.add(record.id)
-                    use(record, row, sample)
-                elif record.id not in answered:
+                    replied[number] = 2
+                    use(number, record, row, sample)
+                elif replied[number] != 2:
                     num_missing += 1
             bad_images = max(result.missing["bad_picture"], len(requests.problems))
             counts = {"bad_picture": bad_images, "under_way" if result.under_way else "no_reply": num_missing}
             result.missing = Counter({name: count for name, count in counts.items() if count})
-            self.replied[writer.purpose] = {record.id: record.id in answered for record in records}
-            if not answered:
+            self.replied[writer.purpose] = replied
+            if 2 not in replied:
                 result.stopped = result.stopped or progress.nothing_answered()
             after_round()
 
 
 class Requests:
-    """Requests that `make` creates from items on each iteration, so memory stays small.
+    """Requests that `make` creates on each iteration, so memory stays small, from `count` items that `items` yields.
 
     Items with an unreadable image are skipped and listed in `problems`.
     """
 
-    def __init__(self, items: Sequence[Any], make: Callable[[Any], ChatRequest]):
-        self._items, self._make = items, make
+    def __init__(self, items: Callable[[], Iterable[Any]], count: int, make: Callable[[Any], ChatRequest]):
+        self._items, self._count, self._make = items, count, make
         self.problems: dict[int, str] = {}
 
     def __len__(self) -> int:
-        return len(self._items)
+        return self._count
 
     def __iter__(self) -> Iterator[ChatRequest]:
-        for number, item in enumerate(self._items):
+        for number, item in enumerate(self._items()):
             try:
                 yield self._make(item)
             except DataError as error:

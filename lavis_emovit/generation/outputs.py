@@ -6,7 +6,7 @@ import json
 import logging
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +25,7 @@ from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.mix import Mix
 from lavis_emovit.generation.seke.levels import MARK
 from lavis_emovit.generation.seke.settings import SekeSettings
-from lavis_emovit.records import EmotionRecord, read_records, to_conversations, write_records
+from lavis_emovit.records import EmotionRecord, read_records, to_conversations
 
 logger = logging.getLogger(__name__)
 
@@ -54,15 +54,15 @@ def write_outputs(
     `source_sha256` is the hash of the input records before they were replaced. `num_preview` 0 writes no preview page.
     """
     _keep_earlier(job, results)
-    write_records(job.folder / RECORDS, job.records)
+    with atomic_writer(job.folder / RECORDS) as file:
+        file.writelines(job.records.lines())
     outputs = [RECORDS]
     if conversations:
         # One file for each split, so that nobody trains on the test images.
-        for split in sorted({record.split for record in job.records}):
+        for split in job.records.splits():
             outputs.append(CONVERSATIONS.format(split=split))
-            items = to_conversations(record for record in job.records if record.split == split)
             with atomic_writer(job.folder / outputs[-1]) as file:
-                json.dump(items, file, ensure_ascii=False, indent=1)
+                file.writelines(_conversations(job.records.of_split(split)))
     steps = _merge_steps(job.folder / SUMMARY, results)
     ledger = job.ledger
     costs = {
@@ -92,6 +92,16 @@ def write_outputs(
         write_preview(job, job.folder / PREVIEW, steps, title=title, costs=ledger_line(job), num_images=num_preview)
 
 
+def _conversations(records: Iterable[EmotionRecord]) -> Iterator[str]:
+    """The text of `json.dumps(to_conversations(records), indent=1)`, in pieces."""
+    opening = "[\n "
+    for record in records:
+        for item in to_conversations([record]):
+            yield opening + json.dumps(item, ensure_ascii=False, indent=1).replace("\n", "\n ")
+            opening = ",\n "
+    yield "\n]" if opening.startswith(",") else "[]"
+
+
 def _keep_earlier(job: Job, results: Sequence[StepResult]) -> None:
     """Fill the gaps of a run that got no reply for some records with what an earlier run wrote into the folder.
 
@@ -103,30 +113,33 @@ def _keep_earlier(job: Job, results: Sequence[StepResult]) -> None:
     is_stopped = any(result.stopped or result.under_way for result in results)
     if not is_stopped and not any(result.missing for result in results):
         return
-    chosen = {record.id: record for record in job.chosen()}
-    kept: dict[str, EmotionRecord] = {}
+    num_kept = 0
     try:
         for earlier in read_records(path):
-            record = chosen.get(earlier.id)
-            if record is not None and record.image == earlier.image:
-                filled = _filled(record, earlier, job, is_stopped)
+            number = job.records.find(earlier.id)
+            record = None if number is None else job.records.get(number)
+            if number is None or record is None or record.image != earlier.image:
+                continue
+            if job.settings.split in (None, record.split):
+                filled = _filled(number, record, earlier, job, is_stopped)
                 if filled != record:
-                    kept[record.id] = filled
+                    job.records.put(number, filled)
+                    num_kept += 1
     except DataError as error:
         logger.warning("the texts of an earlier run cannot be kept: %s", error)
         return
-    if kept:
-        logger.warning("%d records keep texts of an earlier run, because this run got no reply for them", len(kept))
-        job.records = [kept.get(record.id, record) for record in job.records]
+    if num_kept:
+        logger.warning("%d records keep texts of an earlier run, because this run got no reply for them", num_kept)
 
 
-def _filled(record: EmotionRecord, earlier: EmotionRecord, job: Job, is_stopped: bool) -> EmotionRecord:
-    if record.id not in job.processed and f"{MARK}given" in {*earlier.extra} - {*record.extra}:
+def _filled(number: int, record: EmotionRecord, earlier: EmotionRecord, job: Job, is_stopped: bool) -> EmotionRecord:
+    if not job.processed[number] and f"{MARK}given" in {*earlier.extra} - {*record.extra}:
         return earlier  # levels of a face that the run did not finish
 
     def is_gap(purpose: str) -> bool:
         """Whether a reply is missing: it was requested in vain, or the run stopped before it was."""
-        return not job.replied.get(purpose, {}).get(record.id, not is_stopped)
+        state = job.replied[purpose][number] if purpose in job.replied else 0
+        return state == 1 or (state == 0 and is_stopped)
 
     kinds = {item.kind for item in record.instructions if item.provenance.startswith(GENERATED)}
     more = [
@@ -213,13 +226,13 @@ def write_preview(
 ) -> None:
     """Write the page as one HTML file that contains its images; `steps` are results as in `summary.json`."""
     rng = random.Random(f"preview/{job.settings.seed}")
-    processed = [record for record in job.records if record.id in job.processed]
-    written = [record for record in processed if record.instructions] or processed
-    drawn = rng.sample(written, min(num_images, len(written)))
+    processed = job.records.numbered(lambda number: bool(job.processed[number]))
+    written = processed.where(lambda record: bool(record.instructions)) or processed
+    drawn = [written[place] for place in rng.sample(range(len(written)), min(num_images, len(written)))]
     num_instructions = sum(len(record.instructions) for record in job.records)
     subtitle = (
-        f"{len(job.records)} records, {num_instructions} instructions. This run processed {len(job.processed)} "
-        "records; the images below are from these."
+        f"{len(job.records)} records, {num_instructions} instructions. This run processed {len(processed)} records; "
+        "the images below are from these."
     )
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lavis_emovit.generation"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.generation.attributes import read_vocabulary, write_attributes
 from lavis_emovit.generation.captions import write_captions
-from lavis_emovit.generation.categorical import add_categorical
+from lavis_emovit.generation.categorical import categorical_instruction
 from lavis_emovit.generation.instructions import check_labels, with_instructions, write_kind
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.kinds import KINDS
@@ -73,23 +73,23 @@ def run_steps(
             return
 
 
-def write_categorical(job: Job, ids: Iterable[str] | None = None) -> StepResult:
+def write_categorical(job: Job, ids: Collection[str] | None = None) -> StepResult:
     """Write the categorical instruction into records with an emotion, in place of an earlier generated one."""
     chosen = job.chosen(ids)
     settings = job.settings
-    known = [record for record in chosen if record.emotion is not None]
-    generated = add_categorical(
-        (record.model_copy(update={"instructions": []}) for record in known),
-        wordings=settings.wordings,
-        option_order=settings.option_order,
-        seed=settings.seed,
-        open_set=settings.open_set,
-    )
-    written = {
-        record.id: with_instructions(record, "categorical", new.instructions) for record, new in zip(known, generated)
-    }
-    job.replace(written)
-    num = len(written)
+    num = 0
+    for number, record in chosen.items():
+        if record.emotion is None:
+            continue
+        instruction = categorical_instruction(
+            record,
+            wordings=settings.wordings,
+            option_order=settings.option_order,
+            seed=settings.seed,
+            open_set=settings.open_set,
+        )
+        job.put(number, with_instructions(record, "categorical", [instruction]))
+        num += 1
     return StepResult(
         "categorical", "template:categorical", num_records=len(chosen), num_done=num, num_pairs=num, num_read=num
     )
@@ -98,7 +98,7 @@ def write_categorical(job: Job, ids: Iterable[str] | None = None) -> StepResult:
 def refuse_held_out(job: Job, ids: set[str] | None, held_out: Sequence[Path]) -> None:
     """Reject records that get instructions and are also in another split or in further files (DataError)."""
     training = job.chosen(ids)
-    others = [record for record in job.records if record.split != job.settings.split]
+    others = job.records.where(lambda record: record.split != job.settings.split)
     refuse_overlap(training, others, job.image_root, job.image_root)
     for path in held_out:
         refuse_overlap(training, read_records(path), job.image_root, path.parent)

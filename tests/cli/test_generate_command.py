@@ -4,6 +4,7 @@
   that verify; single steps give the same as all steps at once.
 - A dry run sends nothing and prints the cost. A budget ends the run with exit code 2 and keeps all paid replies; the
   same command resumes. A batch is submitted, and collected by a later call.
+- A run that was killed leaves no temporary files; the same command finishes it with the bytes of an uninterrupted run.
 - Options take precedence over the settings file; all problems are reported at once, by name; bad input names the file.
 - A command that produced nothing ends with exit code 2 and the reason, and what an earlier run wrote stays: after a
   dead endpoint, refused requests, and replies that cannot be used. Edited results are named.
@@ -21,6 +22,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -132,6 +134,32 @@ def test_dry_run_budget_and_resuming(sketch, tmp_path, capsys):
         provenance = next(iter(read_records(out / "records.jsonl"))).instructions[0].provenance
         assert provenance == "chat:gpt-4.1-mini:reasoning/1#0"
     assert chat_server.KEY not in "".join(path.read_text() for path in out.rglob("*.json*"))
+
+
+def test_killed_run_resumes_with_the_same_bytes(sketch, tmp_path):
+    def arguments(out, url):
+        common = ["--images", str(sketch), "--preview", "0", "--model", "m", "--base-url", url, "--in-flight", "2"]
+        return ["generate", "reasoning", str(sketch / "records.jsonl"), "--out", str(tmp_path / out), *common]
+
+    with chat_server.ChatServer() as server:
+        assert main(arguments("whole", server.url)) == 0
+        server.latency_s = 0.1
+        code = f"from lavis_emovit.cli.main import main; main({arguments('killed', server.url)!r})"
+        run = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+        ledger = tmp_path / "killed" / "ledger.jsonl"
+        while not ledger.exists() or ledger.read_bytes().count(b"\n") < 12:
+            assert run.poll() is None
+            time.sleep(0.02)
+        run.kill()
+        run.wait()
+        names = {path.name for path in (tmp_path / "killed").iterdir()}
+        assert names == {"ledger.jsonl", "ledger.jsonl.lock"}
+        server.latency_s = 0.0
+        sent = server.num_requests
+        assert main(arguments("killed", server.url)) == 0
+        assert server.num_requests - sent < 50  # of 56
+    for name in ("records.jsonl", "rejected/reasoning.jsonl"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@
 - An endpoint that answers nothing stops the steps with the reason. What an earlier run wrote stays where a run gets no
   reply. The offline writer warns about records of which it knows only the label.
 - A LAVIS captioner is called once per image, regardless of its path.
+- Memory does not grow with the number of records.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import json
 import os
 import re
 import shutil
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -59,7 +61,7 @@ def make_job(sketch, tmp_path):
         opened.append(Ledger(tmp_path / "ledger.jsonl"))
         settings = JobSettings(**{"num_examples": 1, **changes.pop("settings", {})})
         return Job(
-            list(records if records is not None else sketch[1]),
+            records if records is not None else sketch[1],
             sketch[0],
             tmp_path,
             opened[-1],
@@ -106,7 +108,7 @@ def test_with_a_server_everything_is_paid_once(make_job, make_settings, sketch):
         chat = make_settings(server, seed=1)
         human = Instruction(kind="reasoning", question="By a person?", answer="Yes.", provenance="human")
         job = make_job(chat, settings={"vision": True, "seed": 1}, records=sketch[1][::3])
-        job.records[0] = job.records[0].model_copy(update={"split": "train", "instructions": [human]})
+        job.records.put(0, job.records[0].model_copy(update={"split": "train", "instructions": [human]}))
         first = list(run_steps(job, STEPS))
         num_train = len(job.chosen())
         assert server.num_requests == 5 * num_train + sum(
@@ -126,7 +128,7 @@ def test_with_a_server_everything_is_paid_once(make_job, make_settings, sketch):
         again = make_job(chat, settings={"vision": True, "seed": 1}, records=job.records)
         paid = server.num_requests
         second = list(run_steps(again, STEPS))
-        assert server.num_requests == paid and again.records == job.records
+        assert server.num_requests == paid and list(again.records) == list(job.records)
         assert [result.num_pairs for result in second] == [result.num_pairs for result in first]
 
 
@@ -427,3 +429,21 @@ def test_offline_writer_warns_about_bare_labels(make_job, sketch, caplog):
     assert 0 < write_kind(make_job(records=half), "explanation").notes["stock sentences only"] < num
     caplog.clear()
     assert "stock sentences only" not in write_kind(make_job(), "reasoning").notes and not caplog.text
+
+
+def test_memory_does_not_grow_with_the_records(make_job, sketch):
+    """Each record has about 2 kB of texts and 2 kB of hashes for near-duplicates."""
+
+    def peak_bytes(count):
+        common = {"image": "a.jpg", "split": "train", "source": "a", "emotion": "awe", "label_set": "mikels8"}
+        records = (EmotionRecord(id=f"{n}", caption=f"a {n} " + "dog " * 400, **common) for n in range(count))
+        tracemalloc.start()
+        job = make_job(records=records, settings={"near_duplicates": "dataset"})
+        result = write_kind(job, "explanation")
+        assert result.num_records == result.num_read == len(job.records) == count
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    peak_bytes(50)  # what is loaded once
+    assert (peak_bytes(650) - peak_bytes(150)) / 500 < 400

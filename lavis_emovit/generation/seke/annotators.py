@@ -100,7 +100,7 @@ class ChatAnnotator:
             key = (row["about"]["record"], row["sample"])
             replies[key] = Reply(text, status if status != "ok" or text else "empty", row["request"])
 
-        requests = Requests(questions, request)
+        requests = Requests(lambda: questions, len(questions), request)
         progress = self._job.send(label, writer, requests, output_tokens=_OUTPUT_TOKENS, on_row=on_row)
         self._has_replied |= progress.done > 0
         self.stopped = progress.stopped or (None if self._has_replied else progress.nothing_answered())

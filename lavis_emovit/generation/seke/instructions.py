@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors
 from lavis_emovit.emotion.questions import AFFECT_QUESTIONS, REASONING_QUESTIONS, UNITS_QUESTIONS
-from lavis_emovit.generation.categorical import add_categorical
+from lavis_emovit.generation.categorical import categorical_instruction
 from lavis_emovit.generation.seke.levels import MARK, Levels, known_levels
 from lavis_emovit.generation.seke.rules import contradictions
 from lavis_emovit.generation.seke.settings import SekeSettings
@@ -32,10 +32,8 @@ def write_instructions(
         found.append(Instruction(kind=kind, question=question, answer=answer, provenance=provenance))
 
     if record.emotion is not None and record.label_set is not None:
-        bare = record.model_copy(update={"instructions": []})
-        for item in next(iter(add_categorical([bare], seed=seed))).instructions:
-            provenance = f"seke:expression/1 {origin(record, 'expression')}"
-            found.append(item.model_copy(update={"provenance": provenance}))
+        provenance = f"seke:expression/1 {origin(record, 'expression')}"
+        found.append(categorical_instruction(record, seed=seed).model_copy(update={"provenance": provenance}))
     if levels.valence is not None and levels.arousal is not None:
         answer = f"Valence: {levels.valence:.2f}, arousal: {levels.arousal:.2f}."
         add("affect", "affect", "conversation", AFFECT_QUESTIONS["face"], answer)

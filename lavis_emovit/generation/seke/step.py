@@ -41,8 +41,7 @@ def complete_levels(job: Job, settings: SekeSettings) -> StepResult:
         return result
     by_id = {outcome.case.record.id: outcome for outcome in outcomes}
     verdicts: Counter[str] = Counter()
-    changed: dict[str, EmotionRecord] = {}
-    for record in chosen:
+    for number, record in chosen.items():
         # Without an outcome, nothing was missing.
         outcome = by_id.get(record.id)
         if outcome is not None and not outcome.is_complete:
@@ -63,7 +62,7 @@ def complete_levels(job: Job, settings: SekeSettings) -> StepResult:
         existing = {(item.question, item.answer) for item in kept}
         written = [item for item in written if (item.question, item.answer) not in existing]
         result.num_pairs += len(written)
-        changed[record.id] = new.model_copy(update={"instructions": [*kept, *written]})
+        job.put(number, new.model_copy(update={"instructions": [*kept, *written]}))
     result.num_rejected = sum(result.reasons.values())
     result.stopped, result.under_way = annotator.stopped, annotator.under_way
     num_calls = sum(outcome.num_calls for outcome in outcomes)
@@ -73,7 +72,6 @@ def complete_levels(job: Job, settings: SekeSettings) -> StepResult:
         "unreadable": sum(item["status"] == "unreadable" for outcome in outcomes for item in outcome.attempts),
         "contradictions": sum(bool(outcome.findings) for outcome in outcomes),
     }
-    job.replace(changed)
     with atomic_writer(job.folder / TRAIL) as file:
         for outcome in outcomes:
             file.write(json.dumps(story(outcome, annotator.name), ensure_ascii=False) + "\n")

@@ -17,8 +17,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jobs import load_deepspeed
+
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+CLASSES = {
+    "model": ["emovit_tiny"],
+    "runner": ["runner_emovit"],
+    "task": ["emotion_instruction"],
+    "builder": ["emoset_sketch"],
+    "processor": ["emovit_image_train", "emovit_image_eval", "emovit_text"],
+}
 DEEPSPEED = [sys.executable, "-m", "deepspeed.launcher.runner"]
+
+
+def load_training() -> None:
+    """Load what the training command needs for the shipped tiny model, with DeepSpeed for the CPU."""
+    load_deepspeed()
+    import torch.distributed.run
+    from lavis.common.registry import registry
+
+    import lavis_emovit.train  # noqa: F401
+
+    torch.set_num_threads(1)
+    for kind, names in CLASSES.items():
+        for name in names:
+            assert getattr(registry, f"get_{kind}_class")(name), name
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from rich.text import Text
 logger = logging.getLogger(__name__)
 
 PLAIN_INTERVAL_S = 10.0
+MAX_SILENCE_S = 60.0  # slow steps are reported before `every` of them are done
 POLL_INTERVAL_S = 0.25
 
 
@@ -35,7 +36,7 @@ class ProgressLine:
         self._label, self._total, self._every = label, total, every
         self._done = self._resumed = done
         self._note = ""
-        self._written_state = self._state()
+        self._has_written, self._written_state = False, self._state()
         self._started = self._written = time.monotonic()
         self._bar: _Bar | None = None
         console = Console(file=sys.stderr)
@@ -64,10 +65,7 @@ class ProgressLine:
         self._resumed = self._resumed if resumed is None else resumed
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=self._total, note=note)
-        elif self._every is None:
-            if time.monotonic() - self._written >= PLAIN_INTERVAL_S:
-                self._write_plain()
-        elif done % self._every == 0 or done == self._total:
+        elif self._is_due():
             self._write_plain()
 
     @contextmanager
@@ -95,8 +93,15 @@ class ProgressLine:
         total = f"/{self._total}" if self._total is not None else ""
         return f"{self._label} {self._done}{total}" + (f"  {self._note}" if self._note else "")
 
+    def _is_due(self) -> bool:
+        silent_s = time.monotonic() - self._written
+        if self._every is None:
+            return silent_s >= PLAIN_INTERVAL_S
+        is_counted = self._done % self._every == 0 or self._done == self._total
+        return is_counted or not self._has_written or silent_s >= MAX_SILENCE_S
+
     def _write_plain(self) -> None:
-        self._written, self._written_state = time.monotonic(), self._state()
+        self._has_written, self._written, self._written_state = True, time.monotonic(), self._state()
         text = self._written_state
         measured = self._done - self._resumed
         if self._total is not None and measured > 0:
@@ -114,8 +119,9 @@ def progress(
 ) -> Iterator[ProgressLine]:
     """Show the progress of the block: on a terminal as a bar of the first process, else as plain lines.
 
-    `done` steps were done by an earlier run. Plain lines are logged after `every` steps; None, for commands, prints a
-    line to the standard error every `PLAIN_INTERVAL_S` seconds, and one at the end.
+    `done` steps were done by an earlier run. Plain lines are logged after the first step, every `every` steps and
+    `MAX_SILENCE_S` seconds without a line; None, for commands, prints a line to the standard error every
+    `PLAIN_INTERVAL_S` seconds, and one at the end.
     """
     line = ProgressLine(label, total, done=done, every=every)
     try:

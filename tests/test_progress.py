@@ -1,8 +1,9 @@
 """The progress display.
 
 - On a terminal, a bar with label, count and note; only the first process of a distributed run shows it.
-- Elsewhere, plain lines with the time left: every so many steps in the log, or every so many seconds on the standard
-  error for commands. Steps of an earlier run and pauses do not count in the time left.
+- Elsewhere, plain lines with the time left: after the first step, every so many steps and every so many seconds in the
+  log, or every so many seconds on the standard error for commands. Steps of an earlier run and pauses do not count in
+  the time left.
 - A bar gives way to another one. The counters of a chat run are shown while they change.
 """
 
@@ -35,8 +36,20 @@ def test_log_lines_without_a_terminal(caplog):
     with caplog.at_level("INFO"), progress("epoch 1/1", 25, done=3, every=10) as line:
         for _ in range(22):
             line.advance("loss 1.0")
-    assert [record.getMessage().split()[2] for record in caplog.records] == ["10/25", "20/25", "25/25"]
+    assert [record.getMessage().split()[2] for record in caplog.records] == ["4/25", "10/25", "20/25", "25/25"]
     assert all("loss 1.0" in record.getMessage() for record in caplog.records)
+
+
+def test_slow_steps_are_reported_one_by_one(caplog, clock):
+    with caplog.at_level("INFO"), progress("epoch 1/1", 9, every=10) as line:
+        for step_s in (20, 20, 20, 20, 90, 20):
+            clock[0] += step_s
+            line.advance("loss 1.0  lr 1.00e-05")
+    assert [record.getMessage() for record in caplog.records] == [
+        "epoch 1/1 1/9  loss 1.0  lr 1.00e-05  2:40 left",
+        "epoch 1/1 4/9  loss 1.0  lr 1.00e-05  1:40 left",
+        "epoch 1/1 5/9  loss 1.0  lr 1.00e-05  2:16 left",
+    ]
 
 
 def test_commands_print_a_line_every_few_seconds(capsys, clock):

@@ -46,6 +46,7 @@ def run_batches(
     ledger: Ledger,
     *,
     wait: bool = True,
+    abandon_lost: bool = False,
     poll_s: float = 30.0,
     progress: RunProgress | None = None,
     on_row: OnRow | None = None,
@@ -56,10 +57,13 @@ def run_batches(
 
     `requests` must allow iterating more than once, because expired requests are submitted again. Batches under way
     count towards `max_usd` with their worst case. Without `wait`, it returns after submitting; the same call later
-    collects. UserError also if the endpoint refuses the batch.
+    collects. UserError also if the endpoint refuses a batch, or no longer has one that is under way. `abandon_lost`
+    submits the requests of such batches again, which may pay for them twice.
     """
     settings = settings.model_copy(update={"stream": False})
-    run = _Batches(settings, ledger, progress or RunProgress(), on_row, wait, poll_s, max_requests, max_bytes)
+    run = _Batches(
+        settings, ledger, progress or RunProgress(), on_row, wait, abandon_lost, poll_s, max_requests, max_bytes
+    )
     return asyncio.run(run.run(requests))
 
 
@@ -77,6 +81,7 @@ def open_submissions(ledger: Ledger) -> dict[str, dict[str, Any]]:
 @dataclass
 class _Batches(Run):
     wait: bool
+    abandon_lost: bool
     poll_s: float
     max_requests: int
     max_bytes: int
@@ -120,7 +125,8 @@ class _Batches(Run):
         if row["request"] in self.requested:  # batches of other steps can end in the meantime
             super().finish(row)
 
-    def _heads(self, submission: str) -> Iterator[tuple[dict[str, Any], Usage]]:
+    def _heads(self, submission: str) -> Iterator[tuple[dict[str, Any], Usage, bool]]:
+        """Of each request of a batch: the head of its row, its highest usage, and whether it demands JSON."""
         path = self.folder / f"{submission}.requests.jsonl"
         try:
             # Only line feeds end a line; `splitlines` would also cut within ids.
@@ -142,10 +148,10 @@ class _Batches(Run):
                     f"{path}:{number}: not a request of this batch, so its answer cannot be recorded. The file was "
                     "edited; put it back."
                 ) from None
-            yield head, worst
+            yield head, worst, head.pop("demands_json", False)
 
     def _under_way(self) -> set[str]:
-        return {head["request"] for name in open_submissions(self.ledger) for head, _ in self._heads(name)}
+        return {head["request"] for name in open_submissions(self.ledger) for head, _, _ in self._heads(name)}
 
     async def _find_lost(self) -> None:
         """Find batches of a run that was killed after it submitted them and before it recorded that."""
@@ -164,21 +170,50 @@ class _Batches(Run):
         """Record the results of open batches; with `wait`, until no batch is open."""
         while True:
             under_way = 0
+            lost: dict[str, Answer] = {}
             for name, entry in open_submissions(self.ledger).items():
-                batch = await self.client.api.batches.retrieve(entry["batch"])
-                if not isinstance(batch.status, str):
-                    raise TypeError(f"no batch in the answer: {str(batch)[:200]}")
-                if batch.status in _ENDED:
-                    await self._record(name, batch)
-                else:
-                    under_way += entry["requests"]
+                try:
+                    batch = await self.client.api.batches.retrieve(entry["batch"])
+                    if not isinstance(batch.status, str):
+                        raise TypeError(f"no batch in the answer: {str(batch)[:200]}")
+                    if batch.status in _ENDED:
+                        await self._record(name, batch)
+                    else:
+                        under_way += entry["requests"]
+                except Exception as error:
+                    fault = classify_exception(error)
+                    if fault.status != "not_found":
+                        raise
+                    lost[name] = fault
+            await self._settle_lost(lost)
             self.progress.in_flight = under_way
             if not under_way or not self.wait or self.stopping.is_set():
                 return
             await pause(self.poll_s, self.stopping)
 
+    async def _settle_lost(self, lost: dict[str, Answer]) -> None:
+        """Abandon batches, or their result files, that the endpoint no longer has; UserError without permission."""
+        for name, fault in lost.items():
+            entry = open_submissions(self.ledger)[name]
+            if not self.abandon_lost:
+                raise UserError(
+                    f"{self.ledger.path}: the endpoint {self.settings.address()} no longer has the batch "
+                    f"{entry['batch']} with {entry['requests']} requests, or its results "
+                    f"({self.client.scrub(str(fault.reason))}). Check address and key first: another account cannot "
+                    "see it. If it expired or was deleted, add --abandon-batches: its requests stay in the ledger at "
+                    "their highest cost, and are sent and paid again."
+                )
+            # The batch may be billed, so the requests cost the most that they can.
+            missing = Answer("expired", http=fault.http, reason=f"the endpoint lost the batch: {fault.reason}")
+            rows = [
+                attempt_row(head, worst, self.client.scrubbed(missing), 1, self.price, batch=entry["batch"])
+                for head, worst, _ in self._heads(name)
+                if head["request"] not in self.ledger
+            ]
+            await self._end(name, rows, "abandoned")
+
     async def _record(self, name: str, batch: Any) -> None:
-        heads = {head["request"]: (head, worst, head.pop("demands_json", False)) for head, worst in self._heads(name)}
+        heads = {head["request"]: (head, worst, demands_json) for head, worst, demands_json in self._heads(name)}
         rows = []
         for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
             content = await self.client.api.files.content(file_id)
@@ -195,6 +230,14 @@ class _Batches(Run):
         # Requests in neither file were not answered.
         missing = Answer("expired", reason=f"the batch ended as {batch.status} without an answer")
         rows += [attempt_row(head, worst, missing, 1, None, batch=batch.id) for head, worst, _ in heads.values()]
+        await self._end(name, rows, batch.status)
+        if batch.status in ("failed", "cancelled"):
+            found = getattr(batch.errors, "data", None) or []
+            errors = self.client.scrub("; ".join(str(getattr(item, "message", item)) for item in found))
+            self.stop(f"the batch {batch.id} {batch.status}: {errors or 'no reason given'}")
+
+    async def _end(self, name: str, rows: list[dict[str, Any]], batch_status: str) -> None:
+        """Write and count the rows of a batch, then its end."""
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             await asyncio.gather(*map(self.ledger.append, rows[start : start + _ROWS_AT_ONCE]))
         for row in rows:
@@ -208,11 +251,7 @@ class _Batches(Run):
                     self.given_up.add(row["request"])
                 if status in FATAL:
                     self.stop(f"{status}: {row.get('reason')}")
-        self.ledger.append_now({"event": "batch_ended", "submission": name, "status": batch.status})
-        if batch.status in ("failed", "cancelled"):
-            found = getattr(batch.errors, "data", None) or []
-            errors = self.client.scrub("; ".join(str(getattr(item, "message", item)) for item in found))
-            self.stop(f"the batch {batch.id} {batch.status}: {errors or 'no reason given'}")
+        self.ledger.append_now({"event": "batch_ended", "submission": name, "status": batch_status})
 
     def _answer(self, line: str, *, demands_json: bool) -> Answer:
         entry = json.loads(line)

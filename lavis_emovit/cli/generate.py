@@ -51,6 +51,7 @@ ONLY_FOR = {
 # `categorical` uses no model.
 _CHAT_OPTIONS = (
     "model", "base_url", "in_flight", "rpm", "tpm", "max_usd", "prices", "stream", "dry_run", "batch", "wait",
+    "abandon_batches",
 )  # fmt: skip
 
 

@@ -71,6 +71,7 @@ def open_job(
             judge=judge,
             batch=options.batch,
             wait=options.wait,
+            abandon_batches=options.abandon_batches,
             dry_run=options.dry_run,
             display=show_progress,
         )

@@ -47,6 +47,9 @@ class JobOptions:
     dry_run: Annotated[bool, Option("--dry-run", help="Send nothing; print the expected cost.")] = False
     batch: Annotated[bool, Option("--batch", help="Use the Batch API: half the price, within a day.")] = False
     wait: Annotated[bool, Option(help="Wait for batches. With --no-wait, repeat the command to collect.")] = True
+    abandon_batches: Annotated[
+        bool, Option("--abandon-batches", help="Send again what is in batches that the endpoint no longer has.")
+    ] = False
     held_out: Annotated[list[Path] | None, Option(help="Test records that must not overlap with training data.")] = None
     check_overlap: Annotated[bool, Option(help="Reject images that are also in a test set.")] = True
     conversations: Annotated[
@@ -72,6 +75,8 @@ class JobOptions:
             found.append("--batch needs a chat model; add --model")
         if not self.wait and not self.batch:
             found.append("--no-wait applies to batches; add --batch")
+        if self.abandon_batches and not self.batch:
+            found.append("--abandon-batches applies to batches; add --batch")
         if self.batch and self.stream:
             found.append("--batch cannot stream replies; remove --stream or --batch")
         return found

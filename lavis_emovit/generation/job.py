@@ -204,6 +204,7 @@ class Job:
     judge: ChatSettings | None = None
     batch: bool = False  # submit batches instead of single requests
     wait: bool = True
+    abandon_batches: bool = False  # send requests again whose batch the endpoint no longer has
     dry_run: bool = False  # send nothing, only estimate
     display: Display = lambda label, progress: contextlib.nullcontext()  # shows the progress of requests
     estimates: list[Estimate] = field(default_factory=list)  # estimated requests of a dry run
@@ -274,7 +275,10 @@ class Job:
 
         with self.display(label, progress):
             if self.batch:
-                run_batches(requests, writer.settings, self.ledger, wait=self.wait, progress=progress, on_row=report)
+                run_batches(
+                    requests, writer.settings, self.ledger, wait=self.wait, abandon_lost=self.abandon_batches,
+                    progress=progress, on_row=report,
+                )  # fmt: skip
             else:
                 run_requests(requests, writer.settings, self.ledger, progress=progress, on_row=report)
         return progress

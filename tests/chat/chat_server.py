@@ -180,6 +180,11 @@ class ChatServer:
     async def _files_and_batches(self, writer: asyncio.StreamWriter, method: str, path: str, data: bytes) -> bool:
         """Files and batches."""
         parts = path.strip("/").split("/")[1:]
+        if len(parts) > 1 and parts[1] not in {**self.files, **self.batches}:
+            error = {"error": {"message": f"No such {parts[0]}: {parts[1]}", "type": "invalid_request_error"}}
+            writer.write(_http(404, "application/json", json.dumps(error).encode(), {}))
+            await writer.drain()
+            return True
         if parts == ["files"] and method == "POST":
             name = f"file-{len(self.files) + 1}"
             start = data.find(b"{")

@@ -7,6 +7,8 @@
   another step's batch are recorded, but not passed on.
 - File ids that are absent in any form, results in any of the files and answers of any form are collected; a flagged
   request does not end the run. An edited list of requests is refused by line.
+- A batch, or its results, that the endpoint no longer has is reported with the way out. Abandoned, its requests count
+  at their highest cost and are sent again; other batches are collected.
 - An interrupted run returns at once, and the next call collects.
 - Large inputs are split. The budget includes batches under way. A failed batch ends the run with its reason.
 """
@@ -302,6 +304,45 @@ def test_edited_list_of_requests_is_refused_by_line(line, make_settings, make_re
         path.write_text(path.read_text() + line + "\n")
         with pytest.raises(DataError, match=r"requests\.jsonl:3: not a request of this batch"):
             run_batches(requests, settings, ledger, poll_s=0.01)
+
+
+@pytest.mark.parametrize("gone", ["batch-1", "output-batch-1"])
+def test_batch_that_the_endpoint_no_longer_has(gone, make_settings, make_requests, ledger):
+    with ChatServer() as server:
+        settings = make_settings(server)
+        lost, other = make_requests(settings, 3), make_requests(settings, 2, first=10)
+        server.batch_script = lambda batch, lines: {"status": "in_progress"}
+        for requests in (lost, other):
+            run_batches(requests, settings, ledger, wait=False, poll_s=0.01)
+        assert len(server.batches) == 2 and len(ledger) == 0
+
+        def complete_without_file(batch, lines):
+            outcome = complete_batch(batch, lines)
+            if f"output-{batch['id']}" == gone:
+                batch["output_file_id"] = "file-0"
+                return {"status": "completed"}
+            return outcome
+
+        server.batch_script = complete_without_file
+        if gone in server.batches:
+            del server.batches[gone]
+        for _ in range(2):  # nothing is sent or paid again without permission
+            with pytest.raises(UserError, match=r"no longer has the batch batch-1 with 3 requests") as error:
+                run_batches(lost, settings, ledger, poll_s=0.01)
+            assert str(ledger.path) in str(error.value) and "add --abandon-batches" in str(error.value)
+            assert len(server.files) == 3 and ledger.counts == {"ok": 2}
+        paid = ledger.usd_spent
+        server.batch_script = complete_batch
+        progress = run_batches(lost, settings, ledger, abandon_lost=True, poll_s=0.01)
+        assert progress.done == 3 and ledger.counts == {"ok": 5, "expired": 3}
+        rows = [row for row in ledger.attempts() if row["status"] == "expired"]
+        assert [row["request"] for row in rows] == [request.fingerprint for request in lost]
+        # 1024 output tokens at 1.6 dollars a million and the input at its bytes; half of it in a batch.
+        assert all(row["usd_bound"] > 1024 * 1.6e-6 / 2 and row["http"] == 404 for row in rows)
+        assert ledger.usd_spent == pytest.approx(
+            paid + sum(row["usd_bound"] for row in rows) + 3 * (100 * 0.4 + 20 * 1.6) / 1e6 / 2
+        )
+        assert run_batches([*lost, *other], settings, ledger, poll_s=0.01).from_ledger == 5
 
 
 def test_another_steps_batch(make_settings, make_requests, ledger):

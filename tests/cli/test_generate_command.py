@@ -301,7 +301,12 @@ def test_batch_without_waiting(sketch, tmp_path, capsys):
         alone = [word for word in arguments if word not in ("--batch", "--no-wait")]
         assert main(alone) == EXIT_USER_ERROR and server.num_requests == 0
         assert "batches with 56 requests are under way" in capsys.readouterr().err
+        # The endpoint loses the batch.
+        del server.batches["batch-1"]
         server.batch_script = chat_server.complete_batch
+        assert main(arguments) == EXIT_USER_ERROR
+        assert "the batch batch-1 with 56 requests" in capsys.readouterr().err and not server.batches
+        assert main([*arguments, "--abandon-batches"]) == 0
         assert main(arguments) == 0
         assert "56 of 56 records" in capsys.readouterr().out
         assert len(server.batches) == 1 and server.num_requests == 0
@@ -395,6 +400,7 @@ def test_settings_file(sketch, tmp_path, capsys):
         (["--batch"], "--batch needs a chat model"),
         (["--batch", "--stream", *NOWHERE], "--batch cannot stream replies"),
         (["--no-wait", *NOWHERE], "--no-wait applies to batches"),
+        (["--abandon-batches", *NOWHERE], "--abandon-batches applies to batches"),
     ],
 )
 def test_user_errors(changes, message, sketch, tmp_path, capsys, monkeypatch):

@@ -12,6 +12,7 @@ from lavis_emovit.cli.generate_job import describe, finish, open_job, print_esti
 from lavis_emovit.cli.generate_options import JobOptions, with_job_options
 from lavis_emovit.cli.generate_seke import seke
 from lavis_emovit.cli.generate_seke_tests import seke_tests
+from lavis_emovit.emotion.labels import Subject
 from lavis_emovit.emotion.questions import OptionOrder
 from lavis_emovit.generation.kinds import KINDS
 
@@ -29,6 +30,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str]] = {
     "captions": (("captions",), "Caption records that have no caption."),
     "attributes": (("attributes",), "Measure light and colour; a vision model names the other missing attributes."),
     "categorical": (("categorical",), "Ask for the emotion, with the label as the answer. Needs no model."),
+    "affect": (("affect",), "Ask for valence and arousal, with the values as the answer. Needs no model."),
     **{kind.name: ((kind.name,), kind.summary) for kind in KINDS.values()},
     "all": (("captions", "attributes", "categorical", *KINDS), "Run all steps for the images of a mix."),
 }
@@ -43,12 +45,13 @@ ONLY_FOR = {
     "wording": ("categorical", "all"),
     "option_order": ("categorical", "all"),
     "open_set": ("categorical", "all"),
+    "about": ("affect",),
     "vision": (*KINDS, "all"),
     "regenerate": ("captions", "attributes", *KINDS, "all"),
     "examples": (*KINDS, "all"),
     "judge": (*KINDS, "all"),
 }
-# `categorical` uses no model.
+# `categorical` and `affect` use no model.
 _CHAT_OPTIONS = (
     "model", "base_url", "in_flight", "rpm", "tpm", "max_usd", "prices", "stream", "dry_run", "batch", "wait",
     "abandon_batches",
@@ -74,6 +77,7 @@ def _generate(
     wording: Annotated[list[int] | None, Option(help="Categorical wordings to choose from.")] = None,
     option_order: Annotated[OptionOrder | None, Option(help="Order of the options in the question.")] = None,
     open_set: Annotated[bool, Option("--open-set", help="Ask without a list of options.")] = False,
+    about: Annotated[Subject | None, Option(help="What the values describe; by default decided by record.")] = None,
 ) -> None:
     from lavis_emovit.cli.generate_options import read_settings
     from lavis_emovit.generation.pipeline import run_steps
@@ -85,6 +89,7 @@ def _generate(
         wordings=tuple(wording) if wording else None,
         open_set=open_set or None,
         option_order=option_order,
+        about=about,
     )
     chat, judge_chat, settings, chosen_mix = read_settings(options.config, options.chat(), job_options, judge, mix)
     steps = COMMANDS[command][0]
@@ -127,7 +132,7 @@ def _generate(
 
 def _excluded(command: str) -> set[str]:
     names = {name for name, commands in ONLY_FOR.items() if command not in commands}
-    return names | {"command"} | (set(_CHAT_OPTIONS) if command == "categorical" else set())
+    return names | {"command"} | (set(_CHAT_OPTIONS) if command in ("categorical", "affect") else set())
 
 
 for _name, (_, _help) in COMMANDS.items():

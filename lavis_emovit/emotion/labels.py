@@ -6,17 +6,20 @@ Your own label set needs no registration: its name lists its labels, `labels:cal
 from __future__ import annotations
 
 import functools
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator
 
 from lavis_emovit.emotion.label_set import NEUTRAL, LabelSet
 from lavis_emovit.emotion.labels_faces import FACE_SETS
-from lavis_emovit.emotion.labels_scenes import COARSER, MIKELS8, SCENE_SETS
+from lavis_emovit.emotion.labels_scenes import COARSER, EMOTIC26, MIKELS8, SCENE_SETS
 from lavis_emovit.errors import DataError
 from lavis_emovit.settings import nearest_name
 
 CUSTOM_PREFIX = "labels:"
+# What a label or a value describes: the feeling that a picture evokes, the expression of a face, or the state of a
+# person in a scene.
+Subject = Literal["picture", "face", "person"]
 # Sets that questions use most come first.
 LABEL_SETS: dict[str, LabelSet] = {label_set.name: label_set for label_set in (MIKELS8, *FACE_SETS, *SCENE_SETS[1:])}
 
@@ -33,6 +36,13 @@ def get_label_set(name: str) -> LabelSet:
         return _custom_set(name)
     hint = nearest_name(name, list(LABEL_SETS))
     raise DataError(f"unknown label set '{name}'{hint}. Write your own as '{CUSTOM_PREFIX}calm, tense, wild'.")
+
+
+def subject_of(label_set: str | None, *, has_units: bool = False, has_box: bool = False) -> Subject:
+    """What the labels and values of an image describe, from its label set, action units and box of a person."""
+    if has_units or any(label_set == faces.name for faces in FACE_SETS):
+        return "face"
+    return "person" if has_box or label_set == EMOTIC26.name else "picture"
 
 
 def _joined(value: Any) -> Any:

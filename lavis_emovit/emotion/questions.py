@@ -11,7 +11,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from lavis_emovit.emotion.labels import LabelSet
+from lavis_emovit.emotion.labels import LabelSet, Subject
 from lavis_emovit.errors import DataError
 
 OptionOrder = Literal["fixed", "shuffled", "rotated"]
@@ -31,12 +31,24 @@ CATEGORICAL_WORDINGS: tuple[str, ...] = (
     "What emotion comes across here? The allowed words are {options}. "
     "Reply with 'Predict emotion: ' followed by one allowed word.",
 )
-# Without a list of options: the model has to find the word.
-OPEN_WORDINGS: tuple[str, ...] = (
-    "What emotion does this picture call up? Answer in the form 'Predict emotion: <emotion>'.",
-    "Find the one word for the feeling that this image conveys, and write it behind 'Predict emotion: '.",
-    "How would most people feel in front of this picture? Reply with 'Predict emotion: ' and a single noun.",
-)
+# Without a list of options: the model has to find the word. Every subject has as many wordings.
+OPEN_WORDINGS: Mapping[Subject, tuple[str, ...]] = {
+    "picture": (
+        "What emotion does this picture call up? Answer in the form 'Predict emotion: <emotion>'.",
+        "Find the one word for the feeling that this image conveys, and write it behind 'Predict emotion: '.",
+        "How would most people feel in front of this picture? Reply with 'Predict emotion: ' and a single noun.",
+    ),
+    "face": (
+        "What emotion does this face show? Answer in the form 'Predict emotion: <emotion>'.",
+        "Find the one word for the expression of this face, and write it behind 'Predict emotion: '.",
+        "Which expression would most people see in this face? Reply with 'Predict emotion: ' and a single noun.",
+    ),
+    "person": (
+        "What emotion does this person show? Answer in the form 'Predict emotion: <emotion>'.",
+        "Find the one word for the feeling of this person, and write it behind 'Predict emotion: '.",
+        "How would most people say that this person feels? Reply with 'Predict emotion: ' and a single noun.",
+    ),
+}
 
 # ---- Free text about an image; no question names an emotion -----------------------------------------------------
 
@@ -46,11 +58,25 @@ DESCRIPTION_QUESTIONS = (
     "Tell somebody who cannot see the picture what is in it and what mood it creates.",
     "Give a full account of this image, from what is visible to its atmosphere.",
 )
-EXPLANATION_QUESTIONS = (
-    "Which emotion does this picture evoke, and why? Begin with 'Predict emotion: <emotion>.', then give the reason.",
-    "What would people feel when they look at this image? Write 'Predict emotion: <emotion>. Reason: <why>'.",
-    "Name the emotion that fits this picture as 'Predict emotion: <emotion>', and explain what in it leads there.",
-)
+# Every subject has as many wordings.
+EXPLANATION_QUESTIONS: Mapping[Subject, tuple[str, ...]] = {
+    "picture": (
+        "Which emotion does this picture evoke, and why? Begin with 'Predict emotion: <emotion>.', then give the "
+        "reason.",
+        "What would people feel when they look at this image? Write 'Predict emotion: <emotion>. Reason: <why>'.",
+        "Name the emotion that fits this picture as 'Predict emotion: <emotion>', and explain what in it leads there.",
+    ),
+    "face": (
+        "Which emotion does this face show, and how? Begin with 'Predict emotion: <emotion>.', then give the reason.",
+        "What does this person feel, judged by the face? Write 'Predict emotion: <emotion>. Reason: <why>'.",
+        "Name the expression of this face as 'Predict emotion: <emotion>', and explain what in it shows that.",
+    ),
+    "person": (
+        "Which emotion does this person show, and how? Begin with 'Predict emotion: <emotion>.', then give the reason.",
+        "What does this person feel in this scene? Write 'Predict emotion: <emotion>. Reason: <why>'.",
+        "Name the emotion of this person as 'Predict emotion: <emotion>', and explain what in the picture shows it.",
+    ),
+}
 CAPTION_QUESTIONS = (
     "Write one short caption for this picture that makes people laugh.",
     "Give this image a funny caption, one sentence long.",
@@ -59,7 +85,7 @@ CAPTION_QUESTIONS = (
 # ---- Valence and arousal ----------------------------------------------------------------------------------------
 
 # Subject of the question -> wordings that ask for both numbers at once.
-AFFECT_QUESTIONS: Mapping[str, tuple[str, ...]] = {
+AFFECT_QUESTIONS: Mapping[Subject, tuple[str, ...]] = {
     "picture": (
         "On scales from -1 to 1, how pleasant is the feeling that this picture calls up (valence), and how strongly "
         "does it stir (arousal)?",
@@ -69,6 +95,11 @@ AFFECT_QUESTIONS: Mapping[str, tuple[str, ...]] = {
         "On scales from -1 to 1, how pleasant does the state of this person look (valence), and how stirred up "
         "(arousal)?",
         "Estimate valence and arousal of this face, each as a number between -1 and 1.",
+    ),
+    "person": (
+        "On scales from -1 to 1, how pleasant is what this person seems to feel (valence), and how stirred up does "
+        "the person seem (arousal)?",
+        "Estimate valence and arousal of this person in the scene, each as a number between -1 and 1.",
     ),
 }
 # The answers to `SCALE_QUESTIONS`.
@@ -133,16 +164,16 @@ def categorical_prompt(label_set: LabelSet, options_order: Sequence[str] | None 
     return CATEGORICAL_WORDINGS[wording - 1].format(options=", ".join(options))
 
 
-def num_wordings(kind: str, subject: str = "picture", *, with_open: bool = False) -> int:
+def num_wordings(kind: str, subject: Subject = "picture", *, with_open: bool = False) -> int:
     """How many wordings the questions of a kind of benchmark have; with several questions, those that all of them have.
 
     `with_open` includes the question for the emotion without options.
     """
     wordings: Mapping[str, tuple[Sequence[str], ...]] = {
-        "emotion": (CATEGORICAL_WORDINGS, *((OPEN_WORDINGS,) if with_open else ())),
+        "emotion": (CATEGORICAL_WORDINGS, *((OPEN_WORDINGS["picture"],) if with_open else ())),
         "valence_arousal": (AFFECT_QUESTIONS[subject], *SCALE_QUESTIONS[subject].values()),
         "action_units": (UNITS_QUESTIONS, UNIT_QUESTIONS),
-        "explanation": (EXPLANATION_QUESTIONS,),
+        "explanation": (EXPLANATION_QUESTIONS["picture"],),
         "caption": (CAPTION_QUESTIONS,),
     }
     return min(map(len, wordings[kind]))

@@ -15,7 +15,7 @@ from lavis_emovit.emotion.answer_options import option_marks
 from lavis_emovit.emotion.answer_units import read_action_units
 from lavis_emovit.emotion.answers import AnswerStatus
 from lavis_emovit.emotion.facial import facial_priors
-from lavis_emovit.emotion.labels import LabelSet
+from lavis_emovit.emotion.labels import LabelSet, subject_of
 from lavis_emovit.emotion.questions import (
     AFFECT_QUESTIONS,
     CAPTION_QUESTIONS,
@@ -59,10 +59,11 @@ def questions_about(
     number = variant.wording - 1
     new_tokens = benchmark.max_new_tokens or _DEFAULT_NEW_TOKENS[benchmark.kind]
     by_likelihood = method != "generation"
+    about = subject_of(record.label_set or (label_set.name if label_set else None))
     if benchmark.kind == "emotion":
         assert label_set is not None
         if variant.order is None:
-            text = OPEN_WORDINGS[number]
+            text = OPEN_WORDINGS[about][number]
         else:
             options = variant.options(label_set, record.id)
             marked = options if variant.marks == "none" else option_marks(options, variant.marks)
@@ -86,7 +87,7 @@ def questions_about(
         return [Question("units", UNITS_QUESTIONS[number].format(units=listed), max_new_tokens=new_tokens)]
     if by_likelihood:
         return []
-    free: tuple[str, ...] = EXPLANATION_QUESTIONS if benchmark.kind == "explanation" else CAPTION_QUESTIONS
+    free = EXPLANATION_QUESTIONS[about] if benchmark.kind == "explanation" else CAPTION_QUESTIONS
     return [Question(benchmark.kind, free[number], max_new_tokens=new_tokens)]
 
 

@@ -1,14 +1,24 @@
-"""The categorical instruction: which emotion does the image show? It needs no model."""
+"""Instructions from templates, without any model: the emotion of an image, and its valence and arousal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from lavis_emovit.emotion.labels import get_label_set
-from lavis_emovit.emotion.questions import OPEN_WORDINGS, OptionOrder, categorical_answer, categorical_prompt, chooser
+from lavis_emovit.emotion.labels import Subject, get_label_set
+from lavis_emovit.emotion.questions import (
+    AFFECT_QUESTIONS,
+    OPEN_WORDINGS,
+    OptionOrder,
+    categorical_answer,
+    categorical_prompt,
+    chooser,
+)
 from lavis_emovit.errors import DataError
+from lavis_emovit.generation.facts import subject
 from lavis_emovit.records import EmotionRecord, Instruction
+
+AFFECT_PROVENANCE = "template:affect"  # first part of the provenance of questions for valence and arousal
 
 
 def add_categorical(records: Iterable[EmotionRecord], **options: Any) -> Iterator[EmotionRecord]:
@@ -32,8 +42,8 @@ def categorical_instruction(
 
     Wording and order of the options depend only on seed and id. All `wordings` are equally likely. `rotated` lists the
     labels alphabetically from a random one on, so each label has every position equally often. `open_set` asks without
-    a list of options, with `OPEN_WORDINGS`. DataError if a label set is missing or unknown, an emotion is not a member,
-    or a wording does not exist.
+    a list of options, with the `OPEN_WORDINGS` of the subject. DataError if a label set is missing or unknown, an
+    emotion is not a member, or a wording does not exist.
     """
     if record.label_set is None:
         raise DataError(f"record '{record.id}' has an emotion but names no label set; set `label_set`")
@@ -46,11 +56,29 @@ def categorical_instruction(
     elif option_order == "rotated":
         start = choose.randrange(len(options))
         options = options[start:] + options[:start]
-    if open_set and not 1 <= wording <= len(OPEN_WORDINGS):
-        raise DataError(f"open wording {wording} does not exist; there are 1 to {len(OPEN_WORDINGS)}")
+    about = subject(record)
+    if open_set and not 1 <= wording <= len(OPEN_WORDINGS[about]):
+        raise DataError(f"open wording {wording} does not exist; there are 1 to {len(OPEN_WORDINGS[about])}")
+    name = "categorical" if not open_set else "categorical-open" if about == "picture" else f"categorical-open-{about}"
     return Instruction(
         kind="categorical",
-        question=OPEN_WORDINGS[wording - 1] if open_set else categorical_prompt(label_set, options, wording),
+        question=OPEN_WORDINGS[about][wording - 1] if open_set else categorical_prompt(label_set, options, wording),
         answer=categorical_answer(label_set.canonical(record.emotion or "")),
-        provenance=f"template:categorical{'-open' if open_set else ''}/{wording}",
+        provenance=f"template:{name}/{wording}",
     )
+
+
+def affect_instruction(record: EmotionRecord, *, seed: int = 0, about: Subject | None = None) -> Instruction:
+    """The question for valence and arousal of a record that has both; `about` is what they describe."""
+    about = about or subject(record)
+    wording = chooser("affect", record.id, seed).randrange(len(AFFECT_QUESTIONS[about]))
+    return Instruction(
+        kind="conversation",
+        question=AFFECT_QUESTIONS[about][wording],
+        answer=affect_answer(record.valence or 0.0, record.arousal or 0.0),
+        provenance=f"{AFFECT_PROVENANCE}-{about}/{wording + 1}",
+    )
+
+
+def affect_answer(valence: float, arousal: float) -> str:
+    return f"Valence: {valence:.2f}, arousal: {arousal:.2f}."

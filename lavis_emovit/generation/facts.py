@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+from lavis_emovit.emotion.labels import Subject, subject_of
 from lavis_emovit.records import EmotionRecord
 
 FactName = Literal[
@@ -13,7 +14,6 @@ FactName = Literal[
 ALL_FACTS: tuple[FactName, ...] = get_args(FactName)
 
 _EXPLAINED = {
-    "emotion": "emotion that people feel",
     "caption": "caption",
     "brightness": "brightness, from 0 (darkest) to 1",
     "colorfulness": "colourfulness, from 0 (black and white) to 1",
@@ -24,10 +24,24 @@ _EXPLAINED = {
 }
 
 
+_EMOTION: dict[Subject, str] = {
+    "picture": "emotion that people feel",
+    "face": "emotion that the face shows, whatever viewers feel",
+    "person": "emotion that the person shows, whatever viewers feel",
+}
+
+
+def subject(record: EmotionRecord) -> Subject:
+    """What the labels of a record describe."""
+    has_units, has_box = record.action_units is not None, record.box is not None
+    return subject_of(record.label_set, has_units=has_units, has_box=has_box)
+
+
 def facts_text(record: EmotionRecord, facts: Sequence[FactName] = ALL_FACTS) -> str:
     """One line per known fact, in a fixed order."""
     known = {name: value for name in ALL_FACTS if name in facts and (value := fact(record, name))}
-    return "\n".join(f"{_EXPLAINED[name]}: {value}" for name, value in known.items())
+    explained = {**_EXPLAINED, "emotion": _EMOTION[subject(record)]}
+    return "\n".join(f"{explained[name]}: {value}" for name, value in known.items())
 
 
 def fact(record: EmotionRecord, name: FactName) -> str | None:

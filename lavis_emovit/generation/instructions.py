@@ -20,6 +20,7 @@ from lavis_emovit.emotion.labels import LabelSet, get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.generation import offline
+from lavis_emovit.generation.categorical import AFFECT_PROVENANCE
 from lavis_emovit.generation.checks import NearDuplicates, check_pair
 from lavis_emovit.generation.job import Job, Requests, StepResult
 from lavis_emovit.generation.kinds import KINDS, Kind
@@ -89,15 +90,22 @@ def check_labels(records: Sequence[EmotionRecord]) -> dict[str, LabelSet]:
     return found
 
 
-def with_instructions(record: EmotionRecord, kind: str, new: list[Instruction]) -> EmotionRecord:
-    """The record with new instructions in place of earlier generated ones of the kind, or at the end.
+def with_instructions(record: EmotionRecord, step: str, new: list[Instruction]) -> EmotionRecord:
+    """The record with new instructions in place of earlier ones of the step, or at the end.
 
     Instructions by people and imported ones stay.
     """
-    old = [item.kind == kind and item.provenance.startswith(GENERATED) for item in record.instructions]
+    old = [step_of(item) == step for item in record.instructions]
     place = old.index(True) if any(old) else len(old)
     kept = [item for item, is_old in zip(record.instructions, old) if not is_old]
     return record.model_copy(update={"instructions": [*kept[:place], *new, *kept[place:]]})
+
+
+def step_of(instruction: Instruction) -> str | None:
+    """The step that wrote an instruction, `affect` or a kind; None if it comes from people or a file."""
+    if instruction.provenance.startswith(AFFECT_PROVENANCE):
+        return "affect"
+    return instruction.kind if instruction.provenance.startswith(GENERATED) else None
 
 
 class _Outcomes:

@@ -21,6 +21,7 @@ from lavis_emovit.chat.progress import RunProgress
 from lavis_emovit.chat.request import ChatImage, ChatRequest, Message, image_of
 from lavis_emovit.chat.run import run_requests
 from lavis_emovit.chat.settings import ChatSettings
+from lavis_emovit.emotion.labels import Subject
 from lavis_emovit.emotion.questions import CATEGORICAL_WORDINGS, OPEN_WORDINGS, OptionOrder
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.generation.facts import ALL_FACTS, FactName, facts_text
@@ -54,6 +55,8 @@ class JobSettings(Settings):
     wordings: tuple[int, ...] = Field(default=(1,), min_length=1)  # wordings of the categorical question to choose from
     option_order: OptionOrder = "fixed"  # order of its options: `fixed`, `shuffled` or `rotated`
     open_set: bool = False  # ask the categorical question without a list of options
+    # What valence and arousal describe. None: decided by label set, action units and box of each record.
+    about: Subject | None = None
 
     @field_validator("prompt_files")
     @classmethod
@@ -65,7 +68,7 @@ class JobSettings(Settings):
 
     @model_validator(mode="after")
     def _wordings_exist(self) -> JobSettings:
-        available = len(OPEN_WORDINGS if self.open_set else CATEGORICAL_WORDINGS)
+        available = len(OPEN_WORDINGS["picture"] if self.open_set else CATEGORICAL_WORDINGS)
         unknown = [number for number in self.wordings if not 1 <= number <= available]
         if unknown:
             kind = "open" if self.open_set else "categorical"

@@ -10,6 +10,7 @@ from typing import Any
 
 from lavis_emovit.emotion.questions import DESCRIPTION_QUESTIONS, EXPLANATION_QUESTIONS, categorical_answer, chooser
 from lavis_emovit.generation import offline
+from lavis_emovit.generation.facts import subject
 from lavis_emovit.generation.reading import Pair, Reading, object_schema, read_pairs, read_text
 from lavis_emovit.records import EmotionRecord, InstructionKind
 
@@ -46,7 +47,7 @@ def _read_description(text: str, record: EmotionRecord) -> Reading:
 
 def _read_explanation(text: str, record: EmotionRecord) -> Reading:
     opening = f"{categorical_answer(record.emotion or '')}.{_REASON}"
-    return _with_question(read_text(text, "reason"), EXPLANATION_QUESTIONS, record, opening)
+    return _with_question(read_text(text, "reason"), EXPLANATION_QUESTIONS[subject(record)], record, opening)
 
 
 def _with_question(reading: Reading, questions: tuple[str, ...], record: EmotionRecord, opening: str = "") -> Reading:

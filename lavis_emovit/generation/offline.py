@@ -10,7 +10,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from lavis_emovit.generation.facts import plain
+from lavis_emovit.generation.facts import plain, subject
 from lavis_emovit.records import EmotionRecord
 
 WRITER = "offline/1"
@@ -53,6 +53,13 @@ _COMPLEX_QUESTIONS = (
     "If one had to say where the mood of this scene comes from, what would one point at?",
     "What does this moment do to a viewer, and through what?",
 )
+# About faces and persons, whose label is what they show.
+_QUESTIONS_ABOUT_PEOPLE = (
+    "What does this person seem to feel, and what shows it?",
+    "How would you read the expression of this person?",
+    "What can one tell about this person's mood, and from what?",
+    "Which signs tell how this person feels?",
+)
 _REASONING_QUESTIONS = (
     "What would you advise somebody who finds themselves in this situation?",
     "Why might a person remember this moment later on?",
@@ -87,12 +94,15 @@ def conversation(record: EmotionRecord, choose: random.Random) -> dict[str, Any]
         for number, (questions, answer) in enumerate(simple, start=1)
     }
     answer = " ".join([*_seen(record, choose), _conclusion(record)])
-    reply["complex"] = {"question": choose.choice(_COMPLEX_QUESTIONS), "answer": answer}
+    questions = _COMPLEX_QUESTIONS if subject(record) == "picture" else _QUESTIONS_ABOUT_PEOPLE
+    reply["complex"] = {"question": choose.choice(questions), "answer": answer}
     return reply
 
 
 def reasoning(record: EmotionRecord, choose: random.Random) -> dict[str, Any]:
     advice = _ADVICE.get(record.emotion or "", "It is worth asking oneself where that impression comes from.")
+    if subject(record) != "picture":
+        advice = "It is worth asking what led to this moment, since a single look tells only a part of it."
     answer = " ".join([*_seen(record, choose), _conclusion(record), advice])
     return {"question": choose.choice(_REASONING_QUESTIONS), "answer": answer}
 
@@ -100,13 +110,18 @@ def reasoning(record: EmotionRecord, choose: random.Random) -> dict[str, Any]:
 def description(record: EmotionRecord, choose: random.Random) -> dict[str, Any]:
     """A description with the mood."""
     mood = f"All of it together makes a mood of {record.emotion}." if record.emotion else ""
+    if record.emotion and subject(record) != "picture":
+        mood = _conclusion(record)
     close = "That is what one can see, and one takes it in at a glance before the details come forward."
     return {"description": " ".join(part for part in (*_seen(record, choose), close, mood) if part)}
 
 
 def explanation(record: EmotionRecord, choose: random.Random) -> dict[str, Any]:
     cause = _CAUSES.get(record.emotion or "", "it all points the same way, and nothing in it speaks against it")
-    return {"reason": " ".join([*_seen(record, choose), f"It works this way because {cause}."])}
+    reason = f"It works this way because {cause}."
+    if subject(record) != "picture":
+        reason = "What can be seen of the person points to it, and nothing speaks against it."
+    return {"reason": " ".join([*_seen(record, choose), reason])}
 
 
 def _topics(record: EmotionRecord) -> list[tuple[tuple[str, ...], str]]:
@@ -162,6 +177,8 @@ def _seen(record: EmotionRecord, choose: random.Random) -> list[str]:
 def _conclusion(record: EmotionRecord) -> str:
     if record.emotion is None:
         return "What to feel about it is left to whoever looks."
+    if subject(record) != "picture":
+        return f"The expression is {record.emotion}."
     if cause := _CAUSES.get(record.emotion):
         return f"That leads to {record.emotion} because {cause}."
     return f"Most people would call that {record.emotion}."

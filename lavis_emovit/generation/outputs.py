@@ -20,7 +20,7 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer, file_sha256, write_json
 from lavis_emovit.generation.checks import REASONS
 from lavis_emovit.generation.facts import ALL_FACTS, fact
-from lavis_emovit.generation.instructions import GENERATED
+from lavis_emovit.generation.instructions import step_of
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.mix import Mix
 from lavis_emovit.generation.seke.levels import MARK
@@ -141,12 +141,8 @@ def _filled(number: int, record: EmotionRecord, earlier: EmotionRecord, job: Job
         state = job.replied[purpose][number] if purpose in job.replied else 0
         return state == 1 or (state == 0 and is_stopped)
 
-    kinds = {item.kind for item in record.instructions if item.provenance.startswith(GENERATED)}
-    more = [
-        item
-        for item in earlier.instructions
-        if item.provenance.startswith(GENERATED) and item.kind not in kinds and is_gap(item.kind)
-    ]
+    written = {None, *map(step_of, record.instructions)}
+    more = [item for item in earlier.instructions if (step := step_of(item)) not in written and is_gap(str(step))]
     changes: dict[str, Any] = {"instructions": [*record.instructions, *more]}
     if record.caption is None and is_gap("caption"):
         changes["caption"] = earlier.caption

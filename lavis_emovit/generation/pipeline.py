@@ -8,7 +8,7 @@ from pathlib import Path
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.generation.attributes import read_vocabulary, write_attributes
 from lavis_emovit.generation.captions import write_captions
-from lavis_emovit.generation.categorical import categorical_instruction
+from lavis_emovit.generation.categorical import AFFECT_PROVENANCE, affect_instruction, categorical_instruction
 from lavis_emovit.generation.instructions import check_labels, with_instructions, write_kind
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.kinds import KINDS
@@ -17,7 +17,7 @@ from lavis_emovit.generation.overlap import refuse_overlap
 from lavis_emovit.records import INSTRUCTION_KINDS, read_records
 from lavis_emovit.settings import nearest_name
 
-STEPS = ("captions", "attributes", "categorical", *KINDS)
+STEPS = ("captions", "attributes", "categorical", "affect", *KINDS)
 
 
 def run_steps(
@@ -66,7 +66,8 @@ def run_steps(
             result = write_attributes(job, ids, vocabulary=vocabulary)
         else:
             of_step = None if chosen is None else {name for name, kinds in chosen.items() if step in kinds}
-            result = write_categorical(job, of_step) if step == "categorical" else write_kind(job, step, of_step)
+            write = {"categorical": write_categorical, "affect": write_affect}.get(step)
+            result = write(job, of_step) if write else write_kind(job, step, of_step)
         yield result
         facts_under_way += result.under_way if step in ("captions", "attributes") else 0
         if result.stopped:
@@ -93,6 +94,21 @@ def write_categorical(job: Job, ids: Collection[str] | None = None) -> StepResul
     return StepResult(
         "categorical", "template:categorical", num_records=len(chosen), num_done=num, num_pairs=num, num_read=num
     )
+
+
+def write_affect(job: Job, ids: Collection[str] | None = None) -> StepResult:
+    """Write the question for valence and arousal into records that have both, unless `seke` has asked it."""
+    chosen = job.chosen(ids)
+    result = StepResult("affect", AFFECT_PROVENANCE, num_records=len(chosen))
+    for number, record in chosen.items():
+        if record.valence is None or record.arousal is None:
+            result.missing["no_values"] += 1
+        elif not any(item.provenance.startswith("seke:affect/") for item in record.instructions):
+            instruction = affect_instruction(record, seed=job.settings.seed, about=job.settings.about)
+            job.put(number, with_instructions(record, "affect", [instruction]))
+            result.num_done += 1
+    result.num_pairs = result.num_done
+    return result
 
 
 def refuse_held_out(job: Job, ids: set[str] | None, held_out: Sequence[Path]) -> None:

@@ -251,7 +251,7 @@ def test_offline_command_without_any_result_fails_with_the_reason(few, tmp_path,
     assert "captions: 0 of 12 records; without: nothing_annotated 12" in capsys.readouterr().err
     bare = [record.model_copy(update={"emotion": None}) for record in read_records(tmp_path / "few.jsonl")]
     write_records(tmp_path / "few.jsonl", bare)
-    for command in ("categorical", "explanation"):
+    for command in ("categorical", "affect", "explanation"):
         assert main(["generate", command, *few]) == EXIT_USER_ERROR
         assert f"no record got any result. {command}: 0 of " in capsys.readouterr().err
 

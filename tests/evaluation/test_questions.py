@@ -101,6 +101,30 @@ def test_variants_are_each_once_and_stable():
     assert Variant(1, "reversed").options(MIKELS8, "r/1") == MIKELS8.labels[::-1]
 
 
+@pytest.mark.parametrize(
+    ("label_set", "emotion", "explanation"),
+    [
+        ("mikels8", "What emotion does this picture call up?", "Which emotion does this picture evoke, and why?"),
+        ("expressions7", "What emotion does this face show?", "Which emotion does this face show, and how?"),
+        ("emotic26", "What emotion does this person show?", "Which emotion does this person show, and how?"),
+    ],
+)
+def test_questions_ask_about_what_the_labels_describe(label_set, emotion, explanation):
+    labels, explained = get_label_set(label_set), BenchmarkSettings(dataset="x", kind="explanation")
+    for record in (_record(label_set=label_set), _record()):
+        (asked,) = questions_about(record, Truth(), EMOTION, Variant(1, None), "generation", labels)
+        assert asked.text.startswith(emotion)
+        (asked,) = questions_about(record, Truth(), explained, Variant(1, None), "generation", labels)
+        assert asked.text.startswith(explanation)
+    # The labels of the records count, not the coarser ones of the answers.
+    (asked,) = questions_about(
+        _record(label_set=label_set), Truth(), EMOTION, Variant(1, None), "generation", POLARITY2
+    )
+    assert asked.text.startswith(emotion)
+    for wordings in (OPEN_WORDINGS, EXPLANATION_QUESTIONS):
+        assert {len(texts) for texts in wordings.values()} == {3}
+
+
 def test_marked_options_are_listed_and_read_back():
     record, variant = _record(), Variant(1, "reversed", "letters")
     (marked,) = questions_about(record, Truth(), EMOTION, variant, "generation", MIKELS8)
@@ -197,11 +221,11 @@ def test_names_of_these_units_are_read_if_they_are_asked_about(text, active):
 @pytest.mark.parametrize(
     ("settings", "count"),
     [
-        ({"kind": "explanation"}, len(EXPLANATION_QUESTIONS)),
+        ({"kind": "explanation"}, len(EXPLANATION_QUESTIONS["picture"])),
         ({"kind": "caption"}, len(CAPTION_QUESTIONS)),
         ({"kind": "valence_arousal", "subject": "face"}, 2),
         ({"kind": "emotion"}, len(CATEGORICAL_WORDINGS)),
-        ({"kind": "emotion", "with_options": [True, False]}, len(OPEN_WORDINGS)),
+        ({"kind": "emotion", "with_options": [True, False]}, len(OPEN_WORDINGS["picture"])),
         ({"kind": "action_units"}, 2),
     ],
 )

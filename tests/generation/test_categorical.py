@@ -1,20 +1,36 @@
-"""The categorical instruction.
+"""Instructions from templates.
 
 - Every wording contains every label once and the form of the answer.
 - The answer is the prefix and the canonical label.
 - Wording and order of options depend on seed and id, not on other records; the fixed order is that of the label set.
+- Questions ask about what the labels describe: what a picture evokes, what a face or a person shows.
+- Valence and arousal are asked with the record's values, once, beside other instructions.
 - Records without emotion stay unchanged; missing label sets, unknown labels, wordings and orders are rejected.
 """
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from lavis_emovit.chat.ledger import Ledger
 from lavis_emovit.emotion.labels import get_label_set
-from lavis_emovit.emotion.questions import CATEGORICAL_ANSWER_PREFIX, CATEGORICAL_WORDINGS, categorical_prompt
+from lavis_emovit.emotion.questions import (
+    AFFECT_QUESTIONS,
+    CATEGORICAL_ANSWER_PREFIX,
+    CATEGORICAL_WORDINGS,
+    EXPLANATION_QUESTIONS,
+    categorical_prompt,
+)
 from lavis_emovit.errors import DataError
 from lavis_emovit.generation.categorical import add_categorical
-from lavis_emovit.records import EmotionRecord
+from lavis_emovit.generation.facts import facts_text, subject
+from lavis_emovit.generation.instructions import write_kind
+from lavis_emovit.generation.job import Job, JobSettings
+from lavis_emovit.generation.kinds import KINDS
+from lavis_emovit.generation.pipeline import write_affect
+from lavis_emovit.records import EmotionRecord, Instruction
 
 MIKELS = get_label_set("mikels8")
 
@@ -65,6 +81,73 @@ def test_earlier_instructions_and_unlabelled_records_stay():
     assert len(record.instructions) == 2
     bare = _records(1, emotion=None)
     assert list(add_categorical(bare)) == bare
+
+
+EMOTIC = {"label_set": "emotic26", "box": (0.0, 0.0, 9.0, 9.0)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "about", "opening"),
+    [
+        ({}, "picture", "What emotion does this picture call up?"),
+        ({"emotion": "sadness", "label_set": "expressions8"}, "face", "What emotion does this face show?"),
+        (
+            {"emotion": "joy", "label_set": "labels:joy, calm", "action_units": {12: 1.0}},
+            "face",
+            "What emotion does this",
+        ),
+        ({"emotion": "peace", **EMOTIC}, "person", "What emotion does this person show?"),
+        ({"emotion": "joy", "label_set": "labels:joy, calm"}, "picture", "What emotion does this picture call up?"),
+    ],
+)
+def test_questions_ask_about_what_the_labels_describe(changes, about, opening):
+    (record,) = _records(1, **changes)
+    assert subject(record) == about
+    (instruction,) = next(add_categorical([record], open_set=True)).instructions
+    name = "categorical-open" if about == "picture" else f"categorical-open-{about}"
+    assert instruction.question.startswith(opening) and instruction.provenance == f"template:{name}/1"
+    # With options, all are asked in the same words.
+    (instruction,) = next(add_categorical([record])).instructions
+    assert instruction.question.startswith("Which of these emotions fits the picture best:")
+    shown = {
+        "picture": "emotion that people feel: ",
+        "face": "emotion that the face shows",
+        "person": "emotion that the p",
+    }
+    assert facts_text(record).startswith(shown[about])
+    question = KINDS["explanation"].read('{"reason": "It is so."}', record).pairs[0].question
+    assert question in EXPLANATION_QUESTIONS[about]
+    texts = json.dumps([KINDS[kind].offline_reply(record, sample) for kind in KINDS for sample in range(9)])
+    evoked = ("somebody who looks", "react to this picture", "to a viewer", "Most people would", "makes a mood")
+    assert any(words in texts for words in evoked) == (about == "picture")
+
+
+def test_valence_and_arousal(tmp_path):
+    old = Instruction(kind="conversation", question="Why?", answer="So.", provenance="offline/1:conversation/1#0")
+    asked = Instruction(kind="conversation", question="?", answer="!", provenance="seke:affect/1 person")
+    scene = {"emotion": None, "label_set": None}
+    records = [
+        *_records(1, valence=0.5, arousal=-0.256, instructions=[old], **scene),
+        EmotionRecord(id="b", image="b", split="train", source="b", valence=-1.0, arousal=0.0, label_set="ekman6"),
+        EmotionRecord(id="c", image="b", split="train", source="b", valence=1.0, arousal=0.0, instructions=[asked]),
+        EmotionRecord(id="d", image="b", split="train", source="b", valence=1.0),
+    ]
+    with Ledger(tmp_path / "ledger.jsonl") as ledger:
+        job = Job(records, tmp_path, tmp_path, ledger)
+        for _ in range(2):  # a second run replaces the questions
+            result = write_affect(job)
+            assert (result.num_done, result.num_records, result.missing) == (2, 4, {"no_values": 1})
+        first, second, third, fourth = (record.instructions for record in job.records)
+        assert first[0] == old and first[1].question in AFFECT_QUESTIONS["picture"] and len(first) == 2
+        assert first[1].answer == "Valence: 0.50, arousal: -0.26." and first[1].kind == "conversation"
+        assert second[0].question in AFFECT_QUESTIONS["face"] and second[0].answer == "Valence: -1.00, arousal: 0.00."
+        assert second[0].provenance.startswith("template:affect-face/") and third == [asked] and fourth == []
+        # Another conversation replaces only the earlier conversation.
+        write_kind(job, "conversation")
+        assert first[1] in job.records[0].instructions and old not in job.records[0].instructions
+        job.settings = JobSettings(about="person")
+        write_affect(job)
+        assert [item.provenance[:23] for item in job.records[0].instructions].count("template:affect-person/") == 1
 
 
 def test_invalid_records_and_wordings_are_rejected():

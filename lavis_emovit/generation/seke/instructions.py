@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors
 from lavis_emovit.emotion.questions import AFFECT_QUESTIONS, REASONING_QUESTIONS, UNITS_QUESTIONS
-from lavis_emovit.generation.categorical import categorical_instruction
+from lavis_emovit.generation.categorical import affect_answer, categorical_instruction
 from lavis_emovit.generation.seke.levels import MARK, Levels, known_levels
 from lavis_emovit.generation.seke.rules import contradictions
 from lavis_emovit.generation.seke.settings import SekeSettings
@@ -35,7 +35,7 @@ def write_instructions(
         provenance = f"seke:expression/1 {origin(record, 'expression')}"
         found.append(categorical_instruction(record, seed=seed).model_copy(update={"provenance": provenance}))
     if levels.valence is not None and levels.arousal is not None:
-        answer = f"Valence: {levels.valence:.2f}, arousal: {levels.arousal:.2f}."
+        answer = affect_answer(levels.valence, levels.arousal)
         add("affect", "affect", "conversation", AFFECT_QUESTIONS["face"], answer)
     coded = [unit for unit in FACIAL_UNITS if unit in levels.units]
     active = [unit for unit in coded if levels.units[unit]]

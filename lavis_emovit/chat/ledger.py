@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from typing import Annotated, Any
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lavis_emovit.chat.scratch import Scratch
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.files import sync_folder
 
@@ -83,10 +83,6 @@ class Ledger:
         self.events: list[dict[str, Any]] = []  # rows of batches, in order
         self._size = 0
         self._reserved = 0.0
-        # Place of the row of each finished request. In memory, it takes 25 bytes a request; a dict would take 200. With
-        # `isolation_level`, insertions would need commits; a ledger may be closed by another thread.
-        self._index = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        self._index.execute("CREATE TABLE finished (key INTEGER PRIMARY KEY, offset INTEGER, length INTEGER)")
         self._waiting: list[tuple[dict[str, Any], bytes]] = []
         self._flush_under_way: asyncio.Task[None] | None = None
         self._next_flush: asyncio.Task[None] | None = None
@@ -107,7 +103,8 @@ class Ledger:
                     f"{self.path}: the ledger cannot be opened ({error.strerror}); give a folder that can be written to"
                 ) from None
             parts.callback(self._close_file)
-            parts.callback(self._index.close)
+            # Place of the row of each finished request.
+            self._index = Scratch("key INTEGER PRIMARY KEY, offset INTEGER, length INTEGER", self.path.parent)
             self._load()
             if self._size == 0:
                 self.append_now(_HEADER)
@@ -136,7 +133,7 @@ class Ledger:
         self._file = -1  # the number may soon belong to another file
 
     def __len__(self) -> int:
-        count: int = self._index.execute("SELECT count(*) FROM finished").fetchone()[0]
+        count: int = self._index.execute("SELECT count(*) FROM scratch").fetchone()[0]
         return count
 
     def __contains__(self, fingerprint: str) -> bool:
@@ -189,7 +186,7 @@ class Ledger:
 
     def _place(self, fingerprint: str) -> tuple[int, int] | None:
         place: tuple[int, int] | None = self._index.execute(
-            "SELECT offset, length FROM finished WHERE key = ?", (_key(fingerprint),)
+            "SELECT offset, length FROM scratch WHERE key = ?", (_key(fingerprint),)
         ).fetchone()
         return place
 
@@ -259,7 +256,7 @@ class Ledger:
             self.usd_spent += (row.get("usd_bound") or 0.0) if usd is None else usd
             if row["status"] in FINISHED:
                 self._index.execute(
-                    "INSERT OR IGNORE INTO finished VALUES (?, ?, ?)", (_key(row["request"]), offset, length)
+                    "INSERT OR IGNORE INTO scratch VALUES (?, ?, ?)", (_key(row["request"]), offset, length)
                 )
 
     async def _flush(self, previous: asyncio.Task[None] | None) -> None:

@@ -12,7 +12,7 @@ from lavis_emovit.errors import UserError
 
 
 class Scratch:
-    """The table `scratch` in a temporary file, of which half a megabyte is in memory. It disappears with the process.
+    """The table `scratch` in a temporary file that disappears with the process. SQLite keeps 256 kB of it in memory.
 
     Args:
         columns: the columns as in `CREATE TABLE`.
@@ -25,7 +25,7 @@ class Scratch:
         # No other process sees the file, so it needs neither locks nor a journal.
         address = f"{path.as_uri()}?nolock=1" if path else ""
         self._table = sqlite3.connect(address, uri=bool(path), isolation_level=None, check_same_thread=False)
-        settings = ("PRAGMA journal_mode = OFF", "PRAGMA cache_size = -512")
+        settings = ("PRAGMA journal_mode = OFF", "PRAGMA cache_size = -256")
         for statement in (*settings, "BEGIN", f"CREATE TABLE scratch ({columns})"):
             self.execute(statement)
         if path:

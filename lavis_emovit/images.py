@@ -31,6 +31,19 @@ _EXTREMELY_COLOURFUL = 109.0
 # Twice Pillow's own warning limit: where Pillow reports a decompression bomb.
 MAX_PIXELS = 178_956_970
 
+# Pillow's name of every format that is read -> its usual suffixes; files in shards have the first.
+SUFFIXES_OF_FORMAT = {
+    "JPEG": ("jpg", "jpeg", "jpe", "jfif"),
+    "PNG": ("png",),
+    "WEBP": ("webp",),
+    "BMP": ("bmp",),
+    "GIF": ("gif",),
+    "TIFF": ("tif", "tiff"),
+    "MPO": ("jpg", "jpeg"),
+    "AVIF": ("avif",),
+    "HEIF": ("heic", "heif"),
+}
+
 # Key in Pillow's `info`: the factor by which decoding reduced the image.
 REDUCED_KEY = "emovit_reduced"
 

@@ -19,7 +19,6 @@ import numpy as np
 
 from lavis_emovit.files import atomic_path, obey_umask
 from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord
-from lavis_emovit.shards.tar import Member
 
 INDEX_NAME = "index.json"
 COLUMNS_NAME = "index.safetensors"
@@ -53,24 +52,13 @@ def empty_columns() -> dict[str, list[int]]:
 def append_sample(
     columns: dict[str, list[int]],
     record: EmotionRecord,
-    image: Member,
-    *,
-    record_offset: int,
-    record_bytes: int,
+    image: tuple[int, int],
+    line: tuple[int, int],
     crc32: int,
     label: int,
 ) -> None:
-    """Append one sample: its label number, the checksum over image and record, and where the bytes of both are."""
-    values = {
-        "image_offset": image.offset,
-        "image_bytes": image.size_bytes,
-        "record_offset": record_offset,
-        "record_bytes": record_bytes,
-        "crc32": crc32,
-        "label": label,
-        "num_pairs": len(record.instructions),
-    }
-    for name, value in values.items():
+    """Append one sample: (offset, size in bytes) of its image and of its record, their checksum, its label's number."""
+    for name, value in zip(SAMPLE_COLUMNS, (*image, *line, crc32, label, len(record.instructions))):
         columns[name].append(value)
     for instruction in record.instructions:
         columns["pair_kind"].append(INSTRUCTION_KINDS.index(instruction.kind))

@@ -184,15 +184,8 @@ class _Draft:
         if record.label_set is not None:
             self.label_sets.add(record.label_set)
         record_bytes = record.to_json().encode("utf-8")
-        append_sample(
-            self.columns,
-            record,
-            image,
-            record_offset=records_file.tell(),
-            record_bytes=len(record_bytes),
-            crc32=sample_crc32(image_bytes, record_bytes),
-            label=label,
-        )
+        line = records_file.tell(), len(record_bytes)
+        append_sample(self.columns, record, image.span, line, sample_crc32(image_bytes, record_bytes), label)
         records_file.write(record_bytes + b"\n")
 
 

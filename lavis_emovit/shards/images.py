@@ -7,20 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from lavis_emovit.images import describe_failure, open_strictly
+from lavis_emovit.images import SUFFIXES_OF_FORMAT, describe_failure, open_strictly
 
-# Pillow's format name -> the member suffix in the shard. The bytes are stored unchanged.
-SUFFIX_OF_FORMAT = {
-    "JPEG": "jpg",
-    "PNG": "png",
-    "WEBP": "webp",
-    "BMP": "bmp",
-    "GIF": "gif",
-    "TIFF": "tif",
-    "MPO": "jpg",
-    "AVIF": "avif",
-    "HEIF": "heic",
-}
 RESIZE_JPEG_QUALITY = 95
 # Formats in which an image may be shrunk, with the options to save it.
 _SHRINKABLE: dict[str, dict[str, Any]] = {
@@ -48,7 +36,7 @@ def check_image(data: bytes) -> str:
     try:
         with open_strictly(data) as image:
             kind = image.format or ""
-            if kind not in SUFFIX_OF_FORMAT:
+            if kind not in SUFFIXES_OF_FORMAT:
                 raise BadImageError(f"format {kind} is not one of BMP, GIF, JPEG, MPO, PNG, TIFF, WEBP")
             if image.mode == "F":
                 raise BadImageError("floating-point pixels, whose range nobody knows")
@@ -62,7 +50,7 @@ def check_image(data: bytes) -> str:
         raise
     except Exception as error:
         raise BadImageError(describe_failure(error, data, "a picture")) from None
-    return SUFFIX_OF_FORMAT[kind]
+    return SUFFIXES_OF_FORMAT[kind][0]
 
 
 def shrink_image(data: bytes, short_side_px: int) -> bytes:

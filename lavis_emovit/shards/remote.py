@@ -20,7 +20,7 @@ import psutil
 from filelock import FileLock
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import TEMPORARY_SUFFIX, file_sha256
+from lavis_emovit.files import TEMPORARY_SUFFIX, atomic_writer, file_sha256
 from lavis_emovit.outside import scrub
 from lavis_emovit.shards.columns import COLUMNS_NAME, INDEX_NAME
 
@@ -94,13 +94,12 @@ class ShardCache:
                 for stale in [path, *self.folder.glob("[!.]*")]:
                     stale.unlink(missing_ok=True)
                 if b'"version": 1,' not in head[:200]:
-                    self._retry(COLUMNS_NAME, lambda: self._download(COLUMNS_NAME, None, None))
-                temporary = self._temporary(INDEX_NAME)
-                temporary.write_bytes(head)
-                temporary.replace(path)
+                    self._retry(COLUMNS_NAME, lambda: self._download(COLUMNS_NAME))
+                with atomic_writer(path, "wb") as file:
+                    file.write(head)
         return path
 
-    def fetch(self, name: str, size_bytes: int | None, sha256: str | None) -> Path:
+    def fetch(self, name: str, size_bytes: int, sha256: str) -> Path:
         """The local copy of a file; fetches it if it is missing.
 
         Another process may evict the file at any time: open it at once, and fetch again if it is gone. DataError if it
@@ -109,7 +108,7 @@ class ShardCache:
         path = self.folder / name
         if self._is_cached(path, size_bytes):
             return path
-        if size_bytes is not None and size_bytes > self.max_bytes:
+        if size_bytes > self.max_bytes:
             raise DataError(
                 f"{self.url}/{name}: {size_bytes} bytes, more than the whole shard cache of {self.max_bytes}. "
                 f"Set {CACHE_BYTES_VARIABLE} (gigabytes) to the size of several shards."
@@ -117,14 +116,13 @@ class ShardCache:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / f".{name}{_LOCK_SUFFIX}"):
             if not self._is_cached(path, size_bytes):
-                with self._room(name, size_bytes or 0):
+                with self._room(name, size_bytes):
                     self._retry(name, lambda: self._download(name, size_bytes, sha256))
         return path
 
-    def _is_cached(self, path: Path, size_bytes: int | None) -> bool:
+    def _is_cached(self, path: Path, size_bytes: int) -> bool:
         try:
-            found = path.stat().st_size
-            if size_bytes is not None and found != size_bytes:
+            if path.stat().st_size != size_bytes:
                 return False
             os.utime(path)  # the least recently opened shards are evicted first
         except FileNotFoundError:
@@ -171,29 +169,25 @@ class ShardCache:
     def _temporary(self, name: str) -> Path:
         return self.folder / f".{name}.{os.getpid()}{TEMPORARY_SUFFIX}"
 
-    def _download(self, name: str, size_bytes: int | None, sha256: str | None) -> None:
-        temporary = self._temporary(name)
-        try:
-            self._transfer(name, temporary, size_bytes if size_bytes is not None else MAX_INDEX_BYTES)
+    def _download(self, name: str, size_bytes: int | None = None, sha256: str | None = None) -> None:
+        with self._received(name, size_bytes if size_bytes is not None else MAX_INDEX_BYTES) as temporary:
             received = temporary.stat().st_size
             if size_bytes is not None and received != size_bytes:
                 raise OSError(f"received {received} bytes, expected {size_bytes}")
             if sha256 is not None and file_sha256(temporary) != sha256:
                 raise OSError("received other content than the indexed one, its sha256 does not match")
             temporary.replace(self.folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def _read(self, name: str) -> bytes:
-        temporary = self._temporary(name)
-        try:
-            self._transfer(name, temporary, MAX_INDEX_BYTES)
+        with self._received(name, MAX_INDEX_BYTES) as temporary:
             return temporary.read_bytes()
-        finally:
-            temporary.unlink(missing_ok=True)
 
-    def _transfer(self, name: str, target: Path, limit: int) -> None:
-        """Fetch a file. DataError as soon as it has more than `limit` bytes, since a server may send without end."""
+    @contextlib.contextmanager
+    def _received(self, name: str, limit: int) -> Iterator[Path]:
+        """A fetched file, under a temporary name while the block runs.
+
+        DataError as soon as it has more than `limit` bytes, since a server may send without end.
+        """
         from fsspec.callbacks import Callback
 
         def check(size: int | None, value: int, **_: Any) -> None:
@@ -204,7 +198,12 @@ class ShardCache:
                 )
 
         system, path = self._open(name)
-        system.get_file(path, str(target), callback=Callback(hooks={"limit": check}))
+        temporary = self._temporary(name)
+        try:
+            system.get_file(path, str(temporary), callback=Callback(hooks={"limit": check}))
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def _open(self, name: str) -> tuple[Any, str]:
         """The file system of the URL, and a file's path in it."""

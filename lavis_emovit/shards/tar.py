@@ -31,6 +31,10 @@ class Member:
     size_bytes: int
     name: str
 
+    @property
+    def span(self) -> tuple[int, int]:
+        return self.offset, self.size_bytes
+
 
 def scan_tar(path: str | os.PathLike[str]) -> list[Member]:
     """All files in their order; reads only headers. A hard link is the file that it links to, folders are ignored.

@@ -136,10 +136,10 @@ def _check_shard(index: ShardIndex, number: int, samples: range) -> None:
 
     if index.records_name is not None:
         # From another tool: there may be other members between the images.
-        fits = set(indexed("image_offset", "image_bytes")) <= {(item.offset, item.size_bytes) for item in members}
+        fits = set(indexed("image_offset", "image_bytes")) <= {item.span for item in members}
     else:
         pairs = pair_members(shard.name, members)
-        found = [(image.offset, image.size_bytes, record.offset, record.size_bytes) for image, record in pairs]
+        found = [(*image.span, *record.span) for image, record in pairs]
         fits = found == indexed("image_offset", "image_bytes", "record_offset", "record_bytes")
     if not fits:
         raise DataError(f"{shard.name}: its members are not at the indexed positions")

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import read_file
-from lavis_emovit.images import describe_failure, open_strictly, to_rgb
+from lavis_emovit.images import SUFFIXES_OF_FORMAT, describe_failure, open_strictly, to_rgb
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.sources.statistics import labels_of
 
@@ -33,17 +33,6 @@ SMALL_PX = 16
 _HASH_SIDE = 8
 # An image of nearly one tone has no structure for a perceptual hash.
 _FLAT_RANGE = 8
-_SUFFIXES = {
-    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
-    "MPO": {".jpg", ".jpeg"},
-    "PNG": {".png"},
-    "WEBP": {".webp"},
-    "GIF": {".gif"},
-    "BMP": {".bmp"},
-    "TIFF": {".tif", ".tiff"},
-    "AVIF": {".avif"},
-    "HEIF": {".heic", ".heif"},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +106,10 @@ def _oddities(image: Image.Image, path: str) -> tuple[str, ...]:
         odd.append("transparent")
     if min(image.size) < SMALL_PX:
         odd.append(f"smaller than {SMALL_PX} px")
-    suffixes = _SUFFIXES.get(image.format or "")
+    suffixes = SUFFIXES_OF_FORMAT.get(image.format or "")
     if suffixes is None:
         odd.append(f"format {image.format}")
-    elif Path(path).suffix.lower() not in suffixes:
+    elif Path(path).suffix.lower().removeprefix(".") not in suffixes:
         odd.append(f"{image.format} called {Path(path).suffix or 'nothing'}")
     return tuple(odd)
 

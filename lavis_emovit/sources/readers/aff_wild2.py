@@ -85,9 +85,10 @@ class AffWild2Reader(Reader, layout="aff_wild2"):
         for video, found in self._files.items():
             group = _recording(video)
             split = next(name for name in ("val", "test", "train") if name in splits[group])
-            annotated: dict[int, dict[str, Any]] = {}
+            annotated: dict[int, dict[str, Any]] = {}  # frame -> fields of its record, from the files of all tasks
             with self.collect_faults():
-                annotated = _read_annotations([path for _, path in found])
+                for _, path in found:
+                    _add_annotations(path, annotated)
             images = frames_in(self.root / self.settings.frames / video)
             if 0 in images:
                 raise DataError(f"{images[0]}: Aff-Wild2 counts frames from 1; rename the images of {video}")
@@ -96,6 +97,7 @@ class AffWild2Reader(Reader, layout="aff_wild2"):
                 if image is None:
                     self.notes.skip("annotated frames without an image of the face", expected=True)
                     continue
+                units = annotated[frame].get("action_units")
                 with self.collect_faults():
                     yield self.record(
                         f"{video}, frame {frame}",
@@ -103,27 +105,14 @@ class AffWild2Reader(Reader, layout="aff_wild2"):
                         image=self.relative(image),
                         split=split,
                         group=group,
-                        extra={"frame": frame, **_occurrence_only(annotated[frame])},
+                        extra={"frame": frame, **({"occurrence_only": ",".join(map(str, units))} if units else {})},
                         **annotated[frame],
                     )
-
-
-def _occurrence_only(fields: dict[str, Any]) -> dict[str, str]:
-    units = fields.get("action_units")
-    return {"occurrence_only": ",".join(map(str, units))} if units else {}
 
 
 def _recording(video: str) -> str:
     """The video file: two people in one video are annotated separately, as <video>_left and <video>_right."""
     return video.removesuffix("_left").removesuffix("_right")
-
-
-def _read_annotations(paths: list[Path]) -> dict[int, dict[str, Any]]:
-    """Frame -> fields of its record, from the files of several tasks."""
-    annotated: dict[int, dict[str, Any]] = {}
-    for path in paths:
-        _add_annotations(path, annotated)
-    return annotated
 
 
 def _add_annotations(path: Path, annotated: dict[int, dict[str, Any]]) -> None:

@@ -154,11 +154,11 @@ def verify(
 ) -> None:
     """Compare every byte, member and record of shards with their index."""
     from lavis_emovit.progress import progress
-    from lavis_emovit.shards.index import ShardIndex
+    from lavis_emovit.shards.index import ShardIndex, find_indexes
     from lavis_emovit.shards.verify import verify_shards
 
     broken = _unfinished(folder)
-    for place in _index_places(folder):
+    for place in find_indexes(folder):
         try:
             count = _num_processes(processes, ShardIndex.load(place).num_samples)
             with progress("verifying") as line:
@@ -182,9 +182,9 @@ def verify(
 @app.command()
 def stats(folder: Place) -> None:
     """Describe the contents of shards, from their index alone."""
-    from lavis_emovit.shards.index import ShardIndex
+    from lavis_emovit.shards.index import ShardIndex, find_indexes
 
-    for place in _index_places(folder):
+    for place in find_indexes(folder):
         typer.echo("\n".join(_describe(place, ShardIndex.load(place))))
 
 
@@ -225,33 +225,9 @@ def _by_split(
         raise DataError(f"{path}: contains no records")
     if split is not None and split not in names:
         raise DataError(f"{path}: no record is in split '{split}'{nearest_name(split, names)}")
-    wanted = [split] if split is not None else names
-    return [
-        (
-            name,
-            RecordStore(record for record in records if record.split == name),
-            out if split is not None else out / name,
-        )
-        for name in wanted
-    ]
-
-
-def _index_places(place: str) -> list[str]:
-    """The place itself if it is a URL or has an index, else the folders below it with one."""
-    from lavis_emovit.shards.columns import INDEX_NAME
-
-    folder = Path(place)
-    if "://" in place or (folder / INDEX_NAME).is_file():
-        return [place]
-    if not folder.is_dir():
-        raise DataError(f"{place}: no such folder")
-    found = sorted(str(path.parent) for path in folder.glob(f"*/{INDEX_NAME}"))
-    if not found:
-        raise DataError(
-            f"{place}: no {INDEX_NAME} in it or in its folders. Shards are complete only with an index; build them "
-            f"with `emovit shards build records.jsonl --out {place}`."
-        )
-    return found
+    if split is not None:
+        return [(split, RecordStore(record for record in records if record.split == split), out)]
+    return [(name, RecordStore(record for record in records if record.split == name), out / name) for name in names]
 
 
 def _unfinished(place: str) -> list[str]:

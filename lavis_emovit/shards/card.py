@@ -17,8 +17,8 @@ import yaml
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.records import EmotionRecord
-from lavis_emovit.shards.columns import CARD_NAME, INDEX_NAME
-from lavis_emovit.shards.index import ShardIndex
+from lavis_emovit.shards.columns import CARD_NAME
+from lavis_emovit.shards.index import ShardIndex, find_indexes
 from lavis_emovit.shards.reader import ShardReader
 from lavis_emovit.shards.tar import RECORD_SUFFIX, scan_tar
 
@@ -47,12 +47,9 @@ def write_card(folder: str | os.PathLike[str], *, overwrite: bool = False) -> Pa
     path = folder / CARD_NAME
     if path.exists() and not overwrite:
         raise DataError(f"{path}: already exists; pass `--overwrite` to replace it")
-    places = [folder] if (folder / INDEX_NAME).is_file() else sorted(p.parent for p in folder.glob(f"*/{INDEX_NAME}"))
-    if not places:
-        raise DataError(f"{folder}: no {INDEX_NAME} in it or in its folders; build shards with `emovit shards build`")
     suffixes: set[str] = set()
     files = []
-    for place in places:
+    for place in map(Path, find_indexes(str(folder))):
         index = ShardIndex.load(place)
         if index.records_name is not None:
             raise DataError(

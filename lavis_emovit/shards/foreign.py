@@ -94,10 +94,10 @@ def index_tars(
         raise DataError(f"{folder}: no file matches {pattern}. Pass the folder of the tars, or another `--pattern`.")
     label_set = get_label_set(reading.label_set) if reading.label_set is not None else None
     (folder / INDEX_NAME).unlink(missing_ok=True)
-    draft = _Draft()
     with atomic_writer(folder / RECORDS_NAME, "wb") as records_file:
+        draft = _Draft(records_file, reading, label_set, instruct)
         for number, path in enumerate(paths, start=1):
-            draft.add_tar(path, records_file, reading, label_set, instruct)
+            draft.add_tar(path)
             if progress is not None:
                 progress(number, len(paths))
         if draft.bad and not skip_bad:
@@ -136,6 +136,10 @@ def index_tars(
 class _Draft:
     """The index of the tars read so far."""
 
+    records_file: IO[bytes]
+    reading: Reading
+    label_set: LabelSet | None
+    instruct: Instruct | None
     shards: list[ShardInfo] = field(default_factory=list)
     columns: dict[str, list[int]] = field(default_factory=empty_columns)
     labels: dict[str, int] = field(default_factory=dict)
@@ -144,14 +148,7 @@ class _Draft:
     bad: list[tuple[str, str]] = field(default_factory=list)
     unused: Counter[str] = field(default_factory=Counter)
 
-    def add_tar(
-        self,
-        path: Path,
-        records_file: IO[bytes],
-        reading: Reading,
-        label_set: LabelSet | None,
-        instruct: Instruct | None,
-    ) -> None:
+    def add_tar(self, path: Path) -> None:
         histogram: Counter[str] = Counter()
         num_samples = num_pairs = 0
         with path.open("rb") as tar:
@@ -159,15 +156,15 @@ class _Draft:
                 place = f"{path.name}, key '{sample.key}'"
                 try:
                     image, image_bytes = _image(tar, sample)
-                    record = _record(tar, path, sample, image, reading, label_set)
-                    record = instruct(record) if instruct is not None else record
+                    record = _record(tar, path, sample, image, self.reading, self.label_set)
+                    record = self.instruct(record) if self.instruct is not None else record
                 except (BadImageError, DataError) as error:
                     self.bad.append((place, str(error)))
                     continue
                 first = self.ids.setdefault(record.id, place)
                 if first != place:
                     raise DataError(f"{path.parent}: id '{record.id}' is in {first} and in {place}; rename one")
-                self._add_sample(image, image_bytes, record, records_file)
+                self._add_sample(image, image_bytes, record)
                 self.unused.update(sample.unused)
                 num_samples += 1
                 num_pairs += len(record.instructions)
@@ -177,16 +174,16 @@ class _Draft:
         counts = dict(sorted(histogram.items()))
         self.shards.append(ShardInfo(path.name, num_samples, num_pairs, size_bytes, sha256, counts))
 
-    def _add_sample(self, image: Member, image_bytes: bytes, record: EmotionRecord, records_file: IO[bytes]) -> None:
+    def _add_sample(self, image: Member, image_bytes: bytes, record: EmotionRecord) -> None:
         label = NO_LABEL
         if record.emotion is not None:
             label = self.labels.setdefault(record.emotion, len(self.labels))
         if record.label_set is not None:
             self.label_sets.add(record.label_set)
         record_bytes = record.to_json().encode("utf-8")
-        line = records_file.tell(), len(record_bytes)
+        line = self.records_file.tell(), len(record_bytes)
         append_sample(self.columns, record, image.span, line, sample_crc32(image_bytes, record_bytes), label)
-        records_file.write(record_bytes + b"\n")
+        self.records_file.write(record_bytes + b"\n")
 
 
 def _samples(path: Path, unused: Counter[str]) -> Iterator[_Sample]:

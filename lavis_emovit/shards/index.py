@@ -245,6 +245,22 @@ class ShardIndex:
             self.columns = map_columns(self._columns_path)
 
 
+def find_indexes(place: str) -> list[str]:
+    """The place itself if it is a URL or has an index, else the folders below it with one (DataError if none has)."""
+    folder = Path(place)
+    if "://" in place or (folder / INDEX_NAME).is_file():
+        return [place]
+    if not folder.is_dir():
+        raise DataError(f"{place}: no such folder")
+    found = sorted(str(path.parent) for path in folder.glob(f"*/{INDEX_NAME}"))
+    if not found:
+        raise DataError(
+            f"{place}: no {INDEX_NAME} in it or in its folders. Shards are complete only with an index; build them "
+            f"with `emovit shards build records.jsonl --out {place}`."
+        )
+    return found
+
+
 def _load(path: Path) -> ShardIndex:
     content = json.loads(path.read_text(encoding="utf-8"))
     stored_hash = content.pop("hash")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from lavis_emovit.errors import DataError, bullet_list
@@ -62,20 +63,17 @@ def verify_shards(
             report.problems += _records_problems(index)
     done = 0
 
-    def count(job: _Job) -> None:
+    def count(job: range) -> None:
         nonlocal done
-        done += len(job.shards)
+        done += len(job)
         if progress is not None:
             progress(done, len(index.shards))
 
     # Every job carries the index, so a job is several shards.
     size = max(1, -(-len(index.shards) // (processes * 8)))
-    jobs = [
-        _Job(index, range(first, min(first + size, len(index.shards))), decode_images)
-        for first in range(0, len(index.shards), size)
-    ]
+    jobs = [range(len(index.shards))[first : first + size] for first in range(0, len(index.shards), size)]
     ids: dict[str, str] = {}
-    for problems, places in run_all(_verify, jobs, processes, count):
+    for problems, places in run_all(partial(_verify, index, decode_images), jobs, processes, count):
         report.problems += problems
         for record_id, place in places:
             first_place = ids.setdefault(record_id, place)
@@ -84,28 +82,21 @@ def verify_shards(
     return report
 
 
-@dataclass(frozen=True)
-class _Job:
-    index: ShardIndex
-    shards: range
-    decode_images: bool
-
-
-def _verify(job: _Job) -> tuple[list[str], list[tuple[str, str]]]:
+def _verify(index: ShardIndex, decode_images: bool, shards: range) -> tuple[list[str], list[tuple[str, str]]]:
     """The problems of some shards, and (id, place) of their samples."""
     problems: list[str] = []
     places: list[tuple[str, str]] = []
     # Without `check_files`: each shard is checked just before it is read, and a broken one must not stop the others.
-    reader = ShardReader(job.index, check_files=False, max_open=1)
-    starts = job.index.sample_starts
-    for number in job.shards:
+    reader = ShardReader(index, check_files=False, max_open=1)
+    starts = index.sample_starts
+    for number in shards:
         samples = range(int(starts[number]), int(starts[number + 1]))
         try:
-            _check_shard(job.index, number, samples)
+            _check_shard(index, number, samples)
         except DataError as error:
             problems.append(str(error))
             continue
-        problems += _sample_problems(reader, samples, places, job.decode_images)
+        problems += _sample_problems(reader, samples, places, decode_images)
     reader.close()
     return problems, places
 

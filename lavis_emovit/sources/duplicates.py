@@ -68,9 +68,10 @@ def find_removals(
         if fact is None:
             continue
         twin, bits = by_content.get(fact.sha256), None
-        if twin is None:
-            near = neighbours.get(fact.phash, ())
-            twin, bits = next(((by_hash[value], bits) for bits, value in near if value in by_hash), (None, None))
+        if twin is None and fact.phash is not None and near_bits is not None:
+            nearest = next((value for value in neighbours.get(fact.phash, [fact.phash]) if value in by_hash), None)
+            if nearest is not None:
+                twin, bits = by_hash[nearest], (fact.phash ^ nearest).bit_count()
         if twin is not None and use.file == cleaned:
             removals.append(Removal(use, twin, bits))
             continue
@@ -129,16 +130,14 @@ def _readable_facts(
     return {path: fact for path, fact in facts.items() if fact.fault is None}
 
 
-def _neighbours(facts: Iterable[ImageFacts], near_bits: int | None) -> dict[int | None, list[tuple[int, int]]]:
-    """Hash -> (bits that differ, hash) of itself and of every near hash, nearest first; empty without `near_bits`."""
+def _neighbours(facts: Iterable[ImageFacts], near_bits: int | None) -> dict[int, list[int]]:
+    """Hash -> itself and the near hashes, nearest first, of the hashes that have some; empty without `near_bits`."""
     if near_bits is None:
         return {}
-    hashes = {fact.phash for fact in facts if fact.phash is not None}
-    found: dict[int | None, list[tuple[int, int]]] = {value: [(0, value)] for value in hashes}
-    for one, other in near_hashes(hashes, near_bits):
-        bits = (one ^ other).bit_count()
-        found[one].append((bits, other))
-        found[other].append((bits, one))
-    for near in found.values():
-        near.sort()
+    found: dict[int, list[int]] = {}
+    for one, other in near_hashes({fact.phash for fact in facts if fact.phash is not None}, near_bits):
+        found.setdefault(one, [one]).append(other)
+        found.setdefault(other, [other]).append(one)
+    for value, near in found.items():
+        near.sort(key=lambda other: ((value ^ other).bit_count(), other))
     return found

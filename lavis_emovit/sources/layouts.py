@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +13,7 @@ from pydantic import Field, create_model, field_validator, model_validator
 from lavis_emovit.errors import DataError
 from lavis_emovit.settings import Settings, nearest_name
 from lavis_emovit.sources import readers
-from lavis_emovit.sources.base import LAYOUTS, Notes, Reader
+from lavis_emovit.sources.base import LAYOUTS, Reader
 
 # Importing a reader registers it.
 for _module in pkgutil.iter_modules(readers.__path__):
@@ -58,21 +57,15 @@ class LayoutSettings(_Nodes):
         return LAYOUTS[self.source](root, self.node, **options)
 
 
-def open_dataset(
-    root: str | os.PathLike[str],
-    layout: LayoutSettings,
-    *,
-    source: str,
-    notes: Notes | None = None,
-    extract_to: str | os.PathLike[str] | None = None,
-    splits: Sequence[str] | None = None,
-) -> Reader:
-    """The reader of a dataset, in the first of its layouts that is present. DataError if there is no such folder."""
+def open_dataset(root: str | os.PathLike[str], layout: LayoutSettings, **options: Any) -> Reader:
+    """The reader of a dataset, in the first of its layouts that is present; see `Reader` for the options.
+
+    DataError if there is no such folder.
+    """
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; pass the folder of the unpacked dataset")
-    layout = present_layout(root, layout)
-    return layout.reader(root, source=source, notes=notes, extract_to=extract_to, splits=splits)
+    return present_layout(root, layout).reader(root, **options)
 
 
 def present_layout(root: Path, layout: LayoutSettings) -> LayoutSettings:

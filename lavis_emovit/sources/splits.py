@@ -13,7 +13,7 @@ from lavis_emovit.sources.statistics import labels_of
 
 
 def split_by_group(
-    records: Iterable[EmotionRecord],
+    records: Sequence[EmotionRecord],
     fractions: Mapping[str, float],
     seed: int,
     *,
@@ -32,7 +32,6 @@ def split_by_group(
             record is its emotion; if it has several labels, the rarest one.
         joined: group -> the group that it counts as, from `join_groups`; None: each is its own.
     """
-    records = _held(records)
     if any(share < 0 for share in fractions.values()) or not isclose(sum(fractions.values()), 1.0, abs_tol=1e-6):
         raise DataError(f"split fractions must not be negative and must sum to 1, got {dict(fractions)}")
     names = [name for name, share in fractions.items() if share > 0]
@@ -56,16 +55,15 @@ def split_by_group(
 
 
 def hold_out_by_group(
-    records: Iterable[EmotionRecord], share: float, seed: int, *, source: str = "train", target: str = "val"
+    records: Sequence[EmotionRecord], share: float, seed: int, *, source: str = "train", target: str = "val"
 ) -> Sequence[EmotionRecord]:
     """Move a share of the groups of one split to another: a validation split for a dataset without one.
 
     DataError for a share outside (0, 1), or too few groups.
     """
-    records = _held(records)
     if not 0 < share < 1:
         raise DataError(f"the share to hold out must be between 0 and 1, got {share}")
-    inside = (record for record in records if record.split == source)
+    inside = RecordStore(record for record in records if record.split == source)
     moved = {
         record.id
         for record in split_by_group(inside, {source: 1 - share, target: share}, seed)
@@ -74,10 +72,6 @@ def hold_out_by_group(
     return RecordStore(
         record.model_copy(update={"split": target}) if record.id in moved else record for record in records
     )
-
-
-def _held(records: Iterable[EmotionRecord]) -> Sequence[EmotionRecord]:
-    return records if isinstance(records, Sequence) else RecordStore(records)
 
 
 def resplit(
@@ -90,11 +84,11 @@ def resplit(
 
     Without `split_seed`, the published splits stay, and `val` is held out of `train` if it is missing.
     """
+    records = records if isinstance(records, Sequence) else RecordStore(records)
     if fractions is None:
-        return _held(records)
+        return records
     if split_seed is not None:
         return split_by_group(records, fractions, split_seed, stratify=stratify)
-    records = _held(records)
     if fractions.get("val", 0) > 0 and not any(record.split == "val" for record in records):
         return hold_out_by_group(records, fractions["val"] / (fractions["train"] + fractions["val"]), seed=0)
     return records

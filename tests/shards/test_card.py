@@ -92,7 +92,7 @@ def test_splits_are_those_of_the_folders(varied, tmp_path):
 
 def test_what_has_no_card_is_refused(varied, tmp_path):
     records, root = varied
-    with pytest.raises(DataError, match=r"no index.json in it or in its folders; build shards"):
+    with pytest.raises(DataError, match=r"no index.json in it or in its folders. Shards are complete"):
         write_card(tmp_path)
     write_shards(records, root, tmp_path / "parts", part=(1, 2))
     with pytest.raises(DataError, match="a part of a set; join the parts with `emovit shards merge` first"):

@@ -2,8 +2,8 @@
 
     python tools/bench/data_memory.py --out benchmarks/data_memory.json
 
-Draws a folder of small images, eight classes, and runs `emovit data import`, `stats` and `verify` and `emovit shards
-build` on it, each in a process. Subtracts the peak of a process that only starts Python.
+Draws a folder of small images, eight classes, and runs `emovit data import`, `stats`, `verify` and `dedupe` and
+`emovit shards build` on it, each in a process. Subtracts the peak of a process that only starts Python.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             ],
             "stats": ["data", "stats", records],
             "verify": ["data", "verify", records],
+            "dedupe": ["data", "dedupe", records, "--out", str(place / "clean.jsonl")],
             "build": ["shards", "build", records, "--out", str(place / "shards"), "--processes", "1"],
         }
         empty_mb = peak_mb([])

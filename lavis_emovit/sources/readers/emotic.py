@@ -67,17 +67,17 @@ class EmoticReader(Reader, layout="emotic"):
                 for person_number, person in enumerate(_several(getattr(entry, "person", None))):
                     place = f"{split}, entry {number}, person {person_number}"
                     self.notes.num_rows += 1
-                    with self.collect_faults():
-                        record = self._person(split, entry, person, person_number, place)
+                    with self.collect_faults(place):
+                        record = self._person(split, entry, person, person_number)
                         if record.id in seen:
-                            raise DataError(f"{place}: duplicate id '{record.id}'")
+                            raise DataError(f"duplicate id '{record.id}'")
                         if not record.labels:
                             self.notes.skip("people without a category", expected=True)
                             continue
                         seen.add(record.id)
                         yield record
 
-    def _person(self, split: str, entry: Any, person: Any, number: int, place: str) -> EmotionRecord:
+    def _person(self, split: str, entry: Any, person: Any, number: int) -> EmotionRecord:
         try:
             folder, name = str(entry.folder).strip("/"), str(entry.filename)
             box = [float(value) for value in person.body_bbox]
@@ -88,31 +88,23 @@ class EmoticReader(Reader, layout="emotic"):
             if rated is None:
                 rated = person.annotations_continuous
         except (AttributeError, TypeError, ValueError) as error:
-            raise DataError(f"{place}: not an entry of EMOTIC ({error})") from None
-        named = "/".join(part for part in (self.settings.images, folder, name) if part)
-        image = self.find_image(named)
-        if image is None:
-            raise DataError(f"{place}: the image {named} is missing below {self.root}")
+            raise DataError(f"not an entry of EMOTIC ({error})") from None
         labels = get_label_set("emotic26")
-        try:
-            chosen = sorted({labels.canonical(str(category)) for category in _several(categories)})
-        except DataError as error:
-            raise DataError(f"{place}: {error}") from None
         known = {key: getattr(person, key, None) for key in ("gender", "age")}
         return self.record(
-            place,
+            "record",
             id=f"{folder}/{Path(name).stem}#{number}",
-            image=image,
+            image=self.require_image("/".join(part for part in (self.settings.images, folder, name) if part)),
             split=split,
-            labels=chosen,
+            labels=sorted({labels.canonical(str(category)) for category in _several(categories)}),
             label_set=labels.name,
             box=box,
             extra={**{key: str(value) for key, value in known.items() if isinstance(value, str)}, "person": number},
-            **{field: _scaled(rated, field, place) for field in ("valence", "arousal", "dominance")},
+            **{field: _scaled(rated, field) for field in ("valence", "arousal", "dominance")},
         )
 
 
-def _scaled(rated: Any, field: str, place: str) -> float | None:
+def _scaled(rated: Any, field: str) -> float | None:
     """A rating from 1 to 10 as a number in [-1, 1], averaged over annotators."""
     numbers = [float(getattr(one, field)) for one in _several(rated) if getattr(one, field, None) is not None]
     numbers = [number for number in numbers if not math.isnan(number)]
@@ -120,7 +112,7 @@ def _scaled(rated: Any, field: str, place: str) -> float | None:
         return None
     mean = sum(numbers) / len(numbers)
     if not _LOWEST <= mean <= _HIGHEST:
-        raise DataError(f"{place}: {field} {mean:g} is outside the scale {_LOWEST:g} to {_HIGHEST:g}")
+        raise DataError(f"{field} {mean:g} is outside the scale {_LOWEST:g} to {_HIGHEST:g}")
     return 2 * (mean - _LOWEST) / (_HIGHEST - _LOWEST) - 1
 
 

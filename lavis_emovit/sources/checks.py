@@ -42,7 +42,7 @@ class ImageFacts:
     path: str
     fault: str | None = None  # why it cannot be used; None if it is sound
     odd: tuple[str, ...] = ()  # special cases: `CMYK`, `16-bit`, `animated`, `turned by EXIF`
-    sha256: str = ""  # of the file's bytes; empty if there is no file
+    sha256: bytes = b""  # of the file's bytes; empty if there is no file
     phash: int | None = None  # 64-bit perceptual hash (DCT) of the image as displayed; None for an image of one tone
 
 
@@ -54,7 +54,7 @@ def check_file(path: str) -> ImageFacts:
         return ImageFacts(path, fault=MISSING)
     except OSError as error:
         return ImageFacts(path, fault=f"cannot be read ({error.strerror})")
-    sha256 = hashlib.sha256(data).hexdigest()
+    sha256 = hashlib.sha256(data).digest()
     if not data:
         return ImageFacts(path, fault="the file is empty", sha256=sha256)
     try:
@@ -251,7 +251,7 @@ def check_files(paths: Sequence[str], num_workers: int, progress: Callable[[int,
 
 
 def _compare(uses: list[ImageUse], facts: dict[str, ImageFacts], near_bits: int | None, report: CheckReport) -> None:
-    same: dict[str, list[ImageUse]] = {}
+    same: dict[bytes, list[ImageUse]] = {}
     for use in uses:
         if facts[use.path].fault is None:
             same.setdefault(facts[use.path].sha256, []).append(use)
@@ -270,7 +270,7 @@ def _compare(uses: list[ImageUse], facts: dict[str, ImageFacts], near_bits: int 
             report.conflicts.append("; ".join(named))
     if near_bits is None:
         return
-    alike: dict[int, list[str]] = {}  # hash -> contents
+    alike: dict[int, list[bytes]] = {}  # hash -> contents
     for sha256, group in same.items():
         phash = facts[group[0].path].phash
         if phash is not None:

@@ -60,7 +60,7 @@ def find_removals(
     uses = [use for file in files for use in image_uses(file)]
     facts = _readable_facts({use.path for use in uses}, files, num_workers, progress)
     neighbours = _neighbours(facts.values(), near_bits)
-    by_content: dict[str, ImageUse] = {}
+    by_content: dict[bytes, ImageUse] = {}
     by_hash: dict[int, ImageUse] = {}
     removals = []
     for use in sorted(uses, key=lambda use: (use.file == cleaned, *_rank(use.split))):
@@ -94,7 +94,7 @@ def join_groups(
     paths = {image_path(file, record) for record in file.records}
     facts = _readable_facts(paths, [file], num_workers, progress)
     groups: set[str] = set()
-    alike: dict[int | str, set[str]] = {}
+    alike: dict[int | bytes, set[str]] = {}
     for record in file.records:
         groups.add(group := group_of(record))
         fact = facts.get(image_path(file, record))

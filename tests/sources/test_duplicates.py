@@ -94,7 +94,9 @@ def test_records_of_one_image_stay_together(root):
 def test_only_images_like_a_remaining_one_are_removed(root, monkeypatch):
     """b is like a and like c, which are not alike: if a stays, so does c; if b stays, both are removed."""
     hashes = {"a.png": 0b0000, "b.png": 0b0011, "c.png": 0b1111}
-    monkeypatch.setattr(checks, "check_file", lambda path: ImageFacts(path, sha256=path, phash=hashes[path[-5:]]))
+    monkeypatch.setattr(
+        checks, "check_file", lambda path: ImageFacts(path, sha256=path.encode(), phash=hashes[path[-5:]])
+    )
     assert _removed([_record("a"), _record("b"), _record("c")], root)[0] == {"s/b"}
     assert _removed([_record("a"), _record("b", "test"), _record("c")], root)[0] == {"s/a", "s/c"}
     file = CheckedFile("one", [_record("a"), _record("b"), _record("c")], root)

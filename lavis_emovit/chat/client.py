@@ -124,7 +124,9 @@ class ChatClient:
         fields = content if isinstance(content, dict) else {}
         usage, error = _usage(fields.get("usage")), fields.get("error")
         if error and not fields.get("choices"):
-            return self._error_in_reply(error)
+            # Some routers answer 200 with an error inside.
+            code = str(error.get("code") or "") if isinstance(error, dict) else ""
+            return classify_error(int(code) if re.fullmatch("[45][0-9]{2}", code) else 200, error)
         try:
             choice = fields["choices"][0]
             finish, message = choice.get("finish_reason"), dict(choice["message"])
@@ -165,11 +167,6 @@ class ChatClient:
         is_stream = self.settings.stream and text.lstrip("\ufeff\r\n ").startswith(("data:", ":", "event:", "id:"))
         content = _join_events(text) if is_stream else json.loads(text)
         return self.read_completion(content, demands_json=demands_json)
-
-    def _error_in_reply(self, error: Any) -> Answer:
-        """Some routers answer 200 with an error inside."""
-        code = str(error.get("code") or "") if isinstance(error, dict) else ""
-        return classify_error(int(code) if re.fullmatch("[45][0-9]{2}", code) else 200, error)
 
     def _fall_back(self, answer: Answer, structured: str, parameter: str) -> Answer:
         """Use a simpler form from now on if the endpoint does not support that of a call and there is a simpler one.

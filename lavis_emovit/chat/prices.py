@@ -27,8 +27,6 @@ _IMAGE_TOKENS_MAX_UNKNOWN = 4096
 class Price(Settings):
     """US dollars per million tokens of one model."""
 
-    model_config = ConfigDict(allow_inf_nan=False)
-
     # input, output: the list prices.
     input: float = Field(ge=0.0)
     output: float = Field(ge=0.0)

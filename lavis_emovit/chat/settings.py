@@ -8,7 +8,7 @@ import re
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from lavis_emovit.errors import UserError
 from lavis_emovit.outside import looks_like_key
@@ -22,8 +22,6 @@ _RESERVED_BODY_KEYS = set("model messages stream stream_options response_format 
 
 class ChatSettings(Settings):
     """An OpenAI-compatible chat endpoint and the limits of its use."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
     model: str = Field(min_length=1)
     base_url: str | None = None  # address up to and including `/v1`. None: `OPENAI_BASE_URL`, else OpenAI's own.

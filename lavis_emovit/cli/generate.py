@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Option
 
-from lavis_emovit.cli.generate_job import describe, finish, open_job, print_estimates
-from lavis_emovit.cli.generate_options import JobOptions, with_job_options
+from lavis_emovit.cli.generate_job import (
+    JobOptions,
+    describe,
+    finish,
+    open_job,
+    print_estimates,
+    read_settings,
+    with_job_options,
+)
 from lavis_emovit.cli.generate_seke import seke
 from lavis_emovit.cli.generate_seke_tests import seke_tests
 from lavis_emovit.emotion.labels import Subject
@@ -79,7 +86,6 @@ def _generate(
     open_set: Annotated[bool, Option("--open-set", help="Ask without a list of options.")] = False,
     about: Annotated[Subject | None, Option(help="What the values describe; by default decided by record.")] = None,
 ) -> None:
-    from lavis_emovit.cli.generate_options import read_settings
     from lavis_emovit.generation.pipeline import run_steps
 
     job_options = options.job(
@@ -130,12 +136,9 @@ def _generate(
         finish(job, options, results, source_sha256=source_sha256, mix=chosen_mix if command == "all" else None)
 
 
-def _excluded(command: str) -> set[str]:
-    names = {name for name, commands in ONLY_FOR.items() if command not in commands}
-    return names | {"command"} | (set(_CHAT_OPTIONS) if command in ("categorical", "affect") else set())
-
-
 for _name, (_, _help) in COMMANDS.items():
-    app.command(_name)(with_job_options(partial(_generate, command=_name), exclude=_excluded(_name), doc=_help))
+    _excluded = {"command", *(option for option, commands in ONLY_FOR.items() if _name not in commands)}
+    _excluded |= set(_CHAT_OPTIONS) if _name in ("categorical", "affect") else set()
+    app.command(_name)(with_job_options(partial(_generate, command=_name), exclude=_excluded, doc=_help))
 app.command("seke")(with_job_options(seke))
 app.command("seke-tests")(seke_tests)

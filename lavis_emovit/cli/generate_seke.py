@@ -8,8 +8,17 @@ from typing import Annotated, Any, Literal
 import typer
 from typer import Option
 
-from lavis_emovit.cli.generate_job import describe, finish, open_job, print_estimates, refuse_stopped
-from lavis_emovit.cli.generate_options import JobOptions, given
+from lavis_emovit.cli.generate_job import (
+    JobOptions,
+    describe,
+    finish,
+    given,
+    open_job,
+    print_estimates,
+    read_sections,
+    read_settings,
+    refuse_stopped,
+)
 from lavis_emovit.errors import ConfigError, UserError
 
 
@@ -28,7 +37,6 @@ def seke(
     priors: Annotated[Path | None, Option(help="JSON file with custom tables.")] = None,
 ) -> None:
     """Complete expression, valence and arousal, and action units of faces; write instructions from coarse to fine."""
-    from lavis_emovit.cli.generate_options import read_sections, read_settings
     from lavis_emovit.generation.outputs import ledger_line
     from lavis_emovit.generation.pipeline import refuse_held_out
     from lavis_emovit.generation.seke.settings import SekeSettings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
@@ -41,9 +41,12 @@ def seke_tests(
     strict: Annotated[bool, Option("--strict", help="Reject what is otherwise only noted.")] = False,
 ) -> None:
     """Create test sets of one split, one per level that people labelled; no person may be in another split."""
+    from importlib.metadata import version
+
     from lavis_emovit.emotion.facial import facial_priors
+    from lavis_emovit.files import file_sha256, write_json
     from lavis_emovit.generation.job import find_image_root
-    from lavis_emovit.generation.overlap import refuse_overlap
+    from lavis_emovit.generation.pipeline import refuse_overlap
     from lavis_emovit.generation.seke.level_sets import count_classes, level_set
     from lavis_emovit.generation.seke.settings import LEVELS, SekeSettings
     from lavis_emovit.records import read_records, write_records
@@ -86,13 +89,28 @@ def seke_tests(
             write_records(path, sets[name])
         else:
             path.unlink(missing_ok=True)  # left by an earlier run that --overwrite replaces
-    choices = {
-        "split": split, "seed": seed, "per_class": per_class, "balanced": balanced, "active_from": active_from,
+    splits = sorted({record.split for record in found})
+    manifest = {
+        "made_by": f"lavis-emovit {version('lavis-emovit')}",
+        "input": {
+            "records": records.name,
+            "sha256": file_sha256(records),
+            "splits": {name: _sizes([record for record in found if record.split == name]) for name in splits},
+        },
+        "settings": {
+            "split": split, "seed": seed, "per_class": per_class, "balanced": balanced, "active_from": active_from,
+        },
+        "output": {
+            files[name].name: {"sha256": file_sha256(files[name]), **_sizes(sets[name]), "classes": counts[name]}
+            for name in wanted
+            if sets[name]
+        },
+        "notes": notes,
     }  # fmt: skip
-    _write_manifest(out, records, choices, found, {files[name]: (sets[name], counts[name]) for name in wanted}, notes)
+    write_json(out / MANIFEST, manifest)
     for name in wanted:
         listed = ", ".join(f"{one} {count}" for one, count in counts[name].items())
-        size = f"{len(sets[name])} faces of {_num_persons(sets[name])} persons"
+        size = "{records} faces of {persons} persons".format(**_sizes(sets[name]))
         typer.echo(f"{files[name]}: {size} ({listed})" if sets[name] else f"{name}: no labelled face")
     for line in notes:
         typer.echo(f"  note: {line}")
@@ -114,42 +132,8 @@ def _notes(tested: Sequence[EmotionRecord], found: Sequence[EmotionRecord], root
     return notes
 
 
-def _num_persons(chosen: Sequence[EmotionRecord]) -> int:
-    """Number of persons; a face without a person counts as one."""
+def _sizes(chosen: Sequence[EmotionRecord]) -> dict[str, int]:
+    """Numbers of records and of persons; a face without a person counts as one."""
     from lavis_emovit.sources.splits import group_of
 
-    return len({group_of(record) for record in chosen})
-
-
-def _write_manifest(
-    out: Path,
-    source: Path,
-    choices: dict[str, Any],
-    found: Sequence[EmotionRecord],
-    sets: dict[Path, tuple[list[EmotionRecord], dict[str, int]]],
-    notes: list[str],
-) -> None:
-    from importlib.metadata import version
-
-    from lavis_emovit.files import file_sha256, write_json
-
-    def counts(chosen: Sequence[EmotionRecord]) -> dict[str, int]:
-        return {"records": len(chosen), "persons": _num_persons(chosen)}
-
-    splits = sorted({record.split for record in found})
-    content = {
-        "made_by": f"lavis-emovit {version('lavis-emovit')}",
-        "input": {
-            "records": source.name,
-            "sha256": file_sha256(source),
-            "splits": {name: counts([record for record in found if record.split == name]) for name in splits},
-        },
-        "settings": choices,
-        "output": {
-            path.name: {"sha256": file_sha256(path), **counts(chosen), "classes": classes}
-            for path, (chosen, classes) in sets.items()
-            if chosen
-        },
-        "notes": notes,
-    }
-    write_json(out / MANIFEST, content)
+    return {"records": len(chosen), "persons": len({group_of(record) for record in chosen})}

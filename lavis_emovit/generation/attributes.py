@@ -99,18 +99,16 @@ def _by_chat(
     writer = job.writer(chat, "attributes", _SCHEMA, facts=False)
     # The lists are part of the constant prompt: endpoints that cache prefixes charge less for it.
     writer = replace(writer, prompt=replace(writer.prompt, text=f"{writer.prompt.text}\n\n{lists}"))
-    is_done = bytearray(len(job.records))
     unknown: Counter[str] = Counter()
 
-    def use(number: int, record: EmotionRecord, row: dict[str, Any], sample: int) -> None:
+    def use(number: int, record: EmotionRecord, row: dict[str, Any], sample: int) -> bool:
         value = find_json(row.get("reply") or "") if row["status"] == "ok" else None
         if isinstance(value, dict):
             attributes = record.attributes.model_copy(update=_known_terms(value, terms, unknown))
             job.put(number, record.model_copy(update={"attributes": attributes}))
-            is_done[number] = True
         else:
-            result.reasons[row["status"] if row["status"] != "ok" else "unreadable"] += 1
-            result.num_rejected += 1
+            result.reject(row["status"] if row["status"] != "ok" else "unreadable")
+        return isinstance(value, dict)
 
     job.request_replies(
         todo,
@@ -119,7 +117,6 @@ def _by_chat(
         label="attributes",
         output_tokens=_OUTPUT_TOKENS,
         use=use,
-        is_done=is_done,
     )
     result.notes["terms outside the vocabulary"] = sum(unknown.values())
     result.notes["most frequent of them"] = [term for term, _ in unknown.most_common(5)]

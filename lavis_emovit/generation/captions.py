@@ -66,16 +66,13 @@ def _put(job: Job, number: int, caption: str, result: StepResult) -> None:
 
 
 def _by_chat(job: Job, chat: ChatSettings, todo: JobRecords, result: StepResult) -> None:
-    is_done = bytearray(len(job.records))
-
-    def use(number: int, record: EmotionRecord, row: dict[str, Any], sample: int) -> None:
+    def use(number: int, record: EmotionRecord, row: dict[str, Any], sample: int) -> bool:
         text, reason = _read_caption(row)
         if reason:
-            result.reasons[reason] += 1
-            result.num_rejected += 1
+            result.reject(reason)
         else:
             _put(job, number, text, result)
-            is_done[number] = True
+        return not reason
 
     def count(row: dict[str, Any], progress: RunProgress) -> None:
         if row["status"] == "ok" and (reason := _read_caption(row)[1]):
@@ -88,7 +85,6 @@ def _by_chat(job: Job, chat: ChatSettings, todo: JobRecords, result: StepResult)
         label="captions",
         output_tokens=_OUTPUT_TOKENS,
         use=use,
-        is_done=is_done,
         on_row=count,
     )
 
@@ -106,7 +102,8 @@ def _read_caption(row: dict[str, Any]) -> tuple[str, str]:
 
 def _by_lavis(job: Job, todo: JobRecords, captioner: str, device: str, result: StepResult) -> None:
     """Captions by a LAVIS model. The ledger stores them like replies, so no image is captioned twice."""
-    name, model_type = _model_name(captioner)
+    if not captioner.startswith(_LAVIS) or captioner == _LAVIS:
+        raise UserError(f"'{captioner}' is not a captioner; use lavis:<model> or lavis:<model>/<type>")
 
     def request_of(number: int) -> ChatRequest:
         record = job.records.get(number)
@@ -128,7 +125,8 @@ def _by_lavis(job: Job, todo: JobRecords, captioner: str, device: str, result: S
     result.notes["images for the captioner"] = len(waiting)
     if not waiting or job.dry_run:
         return
-    model, processor = _load_captioner(name, model_type, device)
+    name, _, model_type = captioner.removeprefix(_LAVIS).partition("/")
+    model, processor = _load_captioner(name, model_type or None, device)
     progress = RunProgress(total=len(waiting))
     with job.display("captions", progress):
         for start in range(0, len(waiting), _BATCH_SIZE):
@@ -178,15 +176,7 @@ def _caption_batch(
         if str(text).strip():
             yield number, request, " ".join(str(text).split())
         else:
-            result.reasons["empty"] += 1
-            result.num_rejected += 1
-
-
-def _model_name(captioner: str) -> tuple[str, str | None]:
-    if not captioner.startswith(_LAVIS) or captioner == _LAVIS:
-        raise UserError(f"'{captioner}' is not a captioner; use lavis:<model> or lavis:<model>/<type>")
-    name, _, model_type = captioner.removeprefix(_LAVIS).partition("/")
-    return name, model_type or None
+            result.reject("empty")
 
 
 def _load_captioner(name: str, model_type: str | None, device: str) -> tuple[Any, Any]:

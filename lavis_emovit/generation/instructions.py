@@ -53,9 +53,6 @@ class _Outcome:
     num_read: int = 0
 
 
-_Rejection = tuple[Pair, str, str | None]  # the pair, the name of the check, details
-
-
 def write_kind(job: Job, name: str, ids: Collection[str] | None = None) -> StepResult:
     """Write one kind of instruction, and the rejected pairs into `rejected/<kind>.jsonl`; raises as `check_labels`."""
     step = _Step(job, KINDS[name], ids)
@@ -147,14 +144,14 @@ class _Step:
         for sample in range(1 + settings.regenerate):
             for number, record in self.records.items():
                 if not self.is_complete[number]:
-                    self._add(number, record, "ok", self.kind.offline_reply(record, sample, settings.seed), sample)
+                    reply = self.kind.offline_reply(record, sample, settings.seed)
+                    self.is_complete[number] = self._add(number, record, "ok", reply, sample)
         if not self.job.dry_run:
             self._check_all("image")
 
     def write_by_chat(self, chat: ChatSettings) -> None:
-
-        def use(number: int, record: EmotionRecord, row: dict[str, Any], sample: int) -> None:
-            self._add(number, record, row["status"], row.get("reply"), sample)
+        def use(number: int, record: EmotionRecord, row: dict[str, Any], sample: int) -> bool:
+            return self._add(number, record, row["status"], row.get("reply"), sample)
 
         def count(row: dict[str, Any], progress: RunProgress) -> None:
             number = self.records.find(row["about"].get("record", ""))
@@ -177,10 +174,11 @@ class _Step:
         if self.job.dry_run and self.job.judge is not None and self.records:
             self._judge(self.job.judge)
 
-    def _add(self, number: int, record: EmotionRecord, status: str, text: str | None, sample: int) -> None:
+    def _add(self, number: int, record: EmotionRecord, status: str, text: str | None, sample: int) -> bool:
         outcome = self.outcomes[number]
-        self.is_complete[number] = self._take(outcome, record, status, text, sample)
+        is_complete = self._take(outcome, record, status, text, sample)
         self.outcomes[number] = outcome
+        return is_complete
 
     def _take(self, outcome: _Outcome, record: EmotionRecord, status: str, text: str | None, sample: int) -> bool:
         """Read and check a reply; returns whether all of it can be used. The outcome keeps the most good pairs."""
@@ -220,12 +218,12 @@ class _Step:
             return
         found = NearDuplicates(self.job.folder)
 
-        def reject(number: int, pairs: list[Pair]) -> Iterator[_Rejection]:
+        def reject(number: int, outcome: _Outcome) -> Iterator[_Rejected]:
             if mode == "image":
                 found.clear()
-            for pair in pairs:
+            for pair in outcome.pairs:
                 if found.seen(f"{pair.question} {pair.answer}"):
-                    yield pair, "near_duplicate", None
+                    yield _Rejected(["near_duplicate"], outcome.sample, pair)
 
         self._drop(reject)
 
@@ -254,29 +252,27 @@ class _Step:
         self.result.under_way += progress.in_flight
         num_silent = 0
 
-        def reject(number: int, pairs: list[Pair]) -> Iterator[_Rejection]:
+        def reject(number: int, outcome: _Outcome) -> Iterator[_Rejected]:
             nonlocal num_silent
             record = self.records.get(number)
-            for pair in pairs:
+            for pair in outcome.pairs:
                 row = self.job.ledger.finished(request((record, pair)).fingerprint)
                 verdict = find_json(row["reply"]) if row and row["status"] == "ok" else None
                 if not isinstance(verdict, dict) or not isinstance(verdict.get("keep"), bool):
                     num_silent += 1
                 elif not verdict["keep"]:
-                    yield pair, "judge", str(verdict.get("reason"))
+                    yield _Rejected(["judge"], outcome.sample, pair, detail=str(verdict.get("reason")))
 
         self._drop(reject)
         self.result.notes["judged"] = {"pairs": num_pairs, "without verdict": num_silent, "model": chat.model}
 
-    def _drop(self, reject: Callable[[int, list[Pair]], Iterable[_Rejection]]) -> None:
-        """Move the pairs that `reject` yields, by number of the record, to the rejected ones."""
+    def _drop(self, reject: Callable[[int, _Outcome], Iterable[_Rejected]]) -> None:
+        """Drop the pairs of all records that `reject` yields."""
         for number in self.records.numbers:
             outcome = self.outcomes[number]
-            if rejections := list(reject(number, outcome.pairs)):
-                dropped = [pair for pair, _, _ in rejections]
-                outcome.pairs = [pair for pair in outcome.pairs if not any(pair is other for other in dropped)]
-                for pair, reason, detail in rejections:
-                    outcome.rejected.append(_Rejected([reason], outcome.sample, pair, detail=detail))
+            if new := list(reject(number, outcome)):
+                outcome.pairs = [pair for pair in outcome.pairs if not any(pair is item.pair for item in new)]
+                outcome.rejected += new
                 self.outcomes[number] = outcome
                 self.is_complete[number] = False
 
@@ -293,9 +289,8 @@ class _Step:
                 result.num_done += bool(new)
                 result.num_pairs += len(new)
                 result.num_read += outcome.num_read
-                result.num_rejected += len(outcome.rejected)
                 for rejected in outcome.rejected:
-                    result.reasons.update(rejected.reasons)
+                    result.reject(*rejected.reasons)
                     row = {
                         "record": record.id,
                         "kind": name,

@@ -96,6 +96,11 @@ class StepResult:
     stopped: str | None = None  # why the run ended early, or None
     notes: dict[str, Any] = field(default_factory=dict)  # further counts, by name
 
+    def reject(self, *reasons: str) -> None:
+        """Count a pair or a reply that is rejected."""
+        self.reasons.update(reasons)
+        self.num_rejected += 1
+
     @property
     def leak_rate(self) -> float | None:
         """Share of readable questions that reveal the label."""
@@ -271,11 +276,7 @@ class Job:
                 f"{self.ledger.path}: batches with {count} requests are under way, so single requests could be paid "
                 "twice. Collect the batches first with --batch, or choose another folder."
             )
-
-        def report(row: dict[str, Any]) -> None:
-            if on_row is not None:
-                on_row(row, progress)
-
+        report = None if on_row is None else partial(on_row, progress=progress)
         with self.display(label, progress):
             if self.batch:
                 run_batches(
@@ -294,16 +295,18 @@ class Job:
         *,
         label: str,
         output_tokens: int,
-        use: Callable[[int, EmotionRecord, dict[str, Any], int], None],
-        is_done: bytearray,
+        use: Callable[[int, EmotionRecord, dict[str, Any], int], bool],
+        is_done: bytearray | None = None,
         on_row: OnRow | None = None,
         after_round: Callable[[], None] = lambda: None,
     ) -> None:
         """Send one request per record, and up to `regenerate` more for records that are not done.
 
-        `result` gets the names of writer and prompt, and the counts of missing replies. `use` is called with each
-        record and its number, its row in the ledger and the number of the attempt. It sets `is_done`, by number.
+        `result` gets the names of writer and prompt, and the counts of missing replies. `use` gets the number of each
+        record, the record, its row in the ledger and the number of the attempt; it returns whether the record is done.
+        `is_done` stores that by number, for callers that change it.
         """
+        is_done = bytearray(len(self.records)) if is_done is None else is_done
         result.writer = f"{result.writer}, {writer.name}" if result.writer else writer.name
         result.prompt = writer.prompt.identity
         replied = bytearray(len(self.records))
@@ -327,7 +330,7 @@ class Job:
                 row = self.ledger.finished(writer.request(record, sample).fingerprint)
                 if row is not None:
                     replied[number] = 2
-                    use(number, record, row, sample)
+                    is_done[number] = use(number, record, row, sample)
                 elif replied[number] != 2:
                     num_missing += 1
             bad_images = max(result.missing["bad_picture"], len(requests.problems))

@@ -34,8 +34,6 @@ class JobRecords(Sequence[EmotionRecord]):
         return len(self.numbers)
 
     def __getitem__(self, place: Any) -> Any:
-        if isinstance(place, slice):
-            return [self.get(number) for number in self.numbers[place]]
         return self.get(self.numbers[place])
 
     def items(self) -> Iterator[tuple[int, EmotionRecord]]:

@@ -41,10 +41,6 @@ class Kind:
         return json.dumps(self.write_offline(record, choose), ensure_ascii=False)
 
 
-def _read_description(text: str, record: EmotionRecord) -> Reading:
-    return _with_question(read_text(text, "description"), DESCRIPTION_QUESTIONS, record)
-
-
 def _read_explanation(text: str, record: EmotionRecord) -> Reading:
     opening = f"{categorical_answer(record.emotion or '')}.{_REASON}"
     return _with_question(read_text(text, "reason"), EXPLANATION_QUESTIONS[subject(record)], record, opening)
@@ -85,7 +81,7 @@ KINDS: dict[str, Kind] = {
             num_pairs=1,
             words=(20, MAX_WORDS),
             output_tokens=180,
-            read=_read_description,
+            read=lambda text, record: _with_question(read_text(text, "description"), DESCRIPTION_QUESTIONS, record),
             write_offline=offline.description,
         ),
         Kind(

@@ -177,13 +177,8 @@ def check_folder(folder: Path) -> None:
     """Check before any request that a job can write into a folder. DataError names what is in the way."""
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: this is a file; pass a folder for the results")
-    for name in (
-        RECORDS,
-        SUMMARY,
-        MANIFEST,
-        PREVIEW,
-        *(CONVERSATIONS.format(split=s) for s in ("train", "val", "test")),
-    ):
+    conversations = [CONVERSATIONS.format(split=split) for split in ("train", "val", "test")]
+    for name in (RECORDS, SUMMARY, MANIFEST, PREVIEW, *conversations):
         if (folder / name).is_dir():
             raise DataError(f"{folder / name}: this is a folder, but a file must be written here; move it away")
     _read_steps(folder / SUMMARY)

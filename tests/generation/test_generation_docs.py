@@ -19,7 +19,7 @@ from typer.main import get_command
 
 from lavis_emovit.chat.faults import ADAPTABLE, FATAL, TRANSIENT
 from lavis_emovit.chat.ledger import FINISHED
-from lavis_emovit.cli.generate_options import read_settings
+from lavis_emovit.cli.generate_job import read_settings
 from lavis_emovit.cli.main import app
 from lavis_emovit.generation.checks import REASONS
 from lavis_emovit.generation.mix import MIXES

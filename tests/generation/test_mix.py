@@ -15,7 +15,7 @@ import pytest
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.generation.mix import MIXES, Mix, MixPart, draw_mix
-from lavis_emovit.generation.overlap import refuse_overlap
+from lavis_emovit.generation.pipeline import refuse_overlap
 from lavis_emovit.records import EmotionRecord
 
 LABELS = ("amusement", "anger", "awe", "contentment", "disgust", "excitement", "fear", "sadness")

@@ -50,8 +50,6 @@ def run_batches(
     poll_s: float = 30.0,
     progress: RunProgress | None = None,
     on_row: OnRow | None = None,
-    max_requests: int = MAX_REQUESTS,
-    max_bytes: int = MAX_BYTES,
 ) -> RunProgress:
     """As `run_requests`, in batches: collect earlier ones, submit what the ledger has no reply to, and wait for it.
 
@@ -61,9 +59,7 @@ def run_batches(
     submits the requests of such batches again, which may pay for them twice.
     """
     settings = settings.model_copy(update={"stream": False})
-    run = _Batches(
-        settings, ledger, progress or RunProgress(), on_row, wait, abandon_lost, poll_s, max_requests, max_bytes
-    )
+    run = _Batches(settings, ledger, progress or RunProgress(), on_row, wait, abandon_lost, poll_s)
     return asyncio.run(run.run(requests))
 
 
@@ -83,8 +79,6 @@ class _Batches(Run):
     wait: bool
     abandon_lost: bool
     poll_s: float
-    max_requests: int
-    max_bytes: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -292,7 +286,7 @@ class _Batches(Run):
                 continue
             line = {"custom_id": request.fingerprint, "method": "POST", "url": "/v1/chat/completions", "body": body}
             data = json.dumps(line, ensure_ascii=False).encode() + b"\n"
-            if parts and (len(parts) >= self.max_requests or size + len(data) > self.max_bytes):
+            if parts and (len(parts) >= MAX_REQUESTS or size + len(data) > MAX_BYTES):
                 await self._send(parts, usd)
                 submitted = True
                 left_usd -= usd

@@ -126,13 +126,9 @@ class ChatWriter:
         text = f"Known about the picture:\n{known}" if known else "What does this picture show?"
         images: tuple[ChatImage, ...] = ()
         if self.image_root is not None:
-            settings = self.settings
-            whole = image_of(
-                self.image_root / record.image,
-                settings.image_max_side_px,
-                settings.image_quality,
-                settings.image_detail,
-            )
+            chat = self.settings
+            sizes = (chat.image_max_side_px, chat.image_quality, chat.image_detail)
+            whole = image_of(self.image_root / record.image, *sizes)
             images = (whole,)
             if record.box is not None:
                 text = f"The second picture is a part of the first one: the person that this is about.\n{text}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from lavis_emovit.errors import ConfigError, DataError, bullet_list
@@ -131,13 +132,15 @@ def refuse_overlap(
     Only files of the same size are read. Groups (persons) are compared within one source.
     """
     found: list[str] = []
-    ids = {record.id for record in training}
-    groups = {(record.source, record.group) for record in training if record.group is not None}
-    by_size: dict[int, list[tuple[str, Path]]] = defaultdict(list)
-    for record in training:
+    ids: set[str] = set()
+    groups: set[tuple[str, str | None]] = set()
+    by_size: dict[int, array[int]] = defaultdict(partial(array, "I"))  # size of the file -> places in `training`
+    for place, record in enumerate(training):
+        ids.add(record.id)
+        groups.add((record.source, record.group))
         path = image_root / record.image
         if path.is_file():
-            by_size[path.stat().st_size].append((record.id, path))
+            by_size[path.stat().st_size].append(place)
     sha256 = cache(file_sha256)
     for record in held_out:
         name = f"'{record.id}' ({record.split})"
@@ -150,9 +153,10 @@ def refuse_overlap(
         path = held_out_root / record.image
         if not path.is_file():
             continue
-        for other_id, other in by_size.get(path.stat().st_size, ()):
+        for place in by_size.get(path.stat().st_size, ()):
+            other = image_root / training[place].image
             if other.samefile(path) or sha256(path) == sha256(other):
-                found.append(f"{name} is the same image as '{other_id}'")
+                found.append(f"{name} is the same image as '{training[place].id}'")
                 break
     if found:
         raise DataError(

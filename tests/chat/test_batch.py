@@ -26,6 +26,7 @@ from chat_fixtures import SCHEMA
 from chat_server import KEY, Action, ChatServer, complete_batch, render
 from chat_server import _http as http
 
+from lavis_emovit.chat import batch
 from lavis_emovit.chat.batch import run_batches
 from lavis_emovit.chat.ledger import Ledger
 from lavis_emovit.chat.request import Message, image_of
@@ -33,11 +34,12 @@ from lavis_emovit.chat.run import run_requests
 from lavis_emovit.errors import DataError, UserError
 
 
-def test_submit_wait_collect(make_settings, make_requests, ledger):
+def test_submit_wait_collect(make_settings, make_requests, ledger, monkeypatch):
+    monkeypatch.setattr(batch, "MAX_REQUESTS", 3)
     with ChatServer() as server:
         settings = make_settings(server, stream=True)
         requests = make_requests(settings, 7, schema=SCHEMA)
-        progress = run_batches(requests, settings, ledger, poll_s=0.01, max_requests=3)
+        progress = run_batches(requests, settings, ledger, poll_s=0.01)
         assert (progress.done, len(ledger), len(server.batches)) == (7, 7, 3)
         # 100 tokens in and 20 out, 0.4 and 1.6 dollars a million, half of it in a batch.
         assert progress.usd == pytest.approx(7 * (100 * 0.4 + 20 * 1.6) / 1e6 / 2)

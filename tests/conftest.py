@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,20 @@ from hypothesis import settings
 from PIL import Image
 
 from lavis_emovit.records import EmotionRecord, Instruction
+
+
+def _keep_bytecode() -> None:
+    """Where Python may store no bytecode, give it a folder, for this process and the dozens of interpreters that the
+    tests start: each would compile thousands of files of torch and transformers, which takes most of its time."""
+    torch = find_spec("torch")
+    if sys.dont_write_bytecode and torch is not None and not Path(torch.cached or "").is_file():
+        sys.dont_write_bytecode = False
+        sys.pycache_prefix = str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "bytecode")
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+
+
+_keep_bytecode()
 
 # A slow or busy machine is no fault of the code; what must be fast has a test of its own.
 settings.register_profile("emovit", deadline=None)

@@ -40,7 +40,7 @@ WORDS = [
 ]
 WORDS += LETTERS + [f"##{letter}" for letter in LETTERS]
 BERT = {
-    "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 64, "num_hidden_layers": 7,
+    "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 64, "num_hidden_layers": 6,
     "max_position_embeddings": 64, "vocab_size": len(WORDS) + 2, "pad_token_id": 0,
 }  # fmt: skip
 OPT, T5, QG = "facebook/opt-2.7b", "google/flan-t5-xl", "google/t5-large-lm-adapt"
@@ -54,6 +54,7 @@ BLIP2 = {
     "prompt": "a photo of",
 }  # fmt: skip
 QA = {"pretrained": T5, "t5_config_path": str(Path(T5, "config.json").resolve())}
+SHORT = {"max_length": 10, "min_length": 6}
 CLIP = {"model_type": "ViT-B-32", "pretrained": ""}
 CLIPS = {
     "n_frms": 2,
@@ -196,7 +197,8 @@ def blip_caption() -> dict[str, Any]:
     prompt = SimpleNamespace(input_ids=begin)
     generated = decoder.generate_from_encoder(prompt, embeds, num_beams=1, **options)
     plain = greedy(lambda ids: decoder(ids, encoder_hidden_states=embeds).logits[:, -1], begin, 10 - begin.shape[1])
-    texts = [*model.generate(samples()), *model.generate(samples(), use_nucleus_sampling=True, num_captions=2)]
+    sampled = model.generate(samples(), use_nucleus_sampling=True, num_captions=2, **SHORT)
+    texts = [*model.generate(samples(), **SHORT), *sampled]
     return {"loss": float(model(samples())["loss"]), "texts": texts, "equal": [generated.tolist(), plain]}
 
 
@@ -229,7 +231,7 @@ def blip2() -> dict[str, Any]:
     common = [name for name in own if name in words and own[name].shape == words[name].shape]
     decoder, embeddings = model.Qformer.cls.predictions.decoder, model.Qformer.get_input_embeddings()
     return {
-        "loss": float(model(samples())["loss"]), "texts": model.generate(samples()),
+        "loss": float(model(samples())["loss"]), "texts": model.generate(samples(), **SHORT),
         "equal": [generated.tolist(), greedy(next_logits, begin, 6)],
         "facts": [
             decoder.weight is embeddings.weight, len(common) > 100,
@@ -301,9 +303,9 @@ def staged(name: str) -> dict[str, Any]:
     batch = {"image": torch.randn(1, 3, 384, 384), "text_input": ["what is it?"]}
     options = {"num_captions": 2, "num_patches": 5, "cap_max_length": 12, "cap_min_length": 6}
     if name == "pnp_vqa":
-        answers, captions, _ = model.predict_answers(batch, block_num=5, **options)
+        answers, captions, _ = model.predict_answers(batch, block_num=4, **options)
         return {"texts": [*answers, *captions[0]]}
-    return {"texts": model.forward_cap(model.forward_itm(batch, block_num=5), **options)["captions"][0]}
+    return {"texts": model.forward_cap(model.forward_itm(batch, block_num=4), **options)["captions"][0]}
 
 
 def captions_command() -> dict[str, Any]:
@@ -362,6 +364,7 @@ def run_all(names: list[str]) -> dict[str, Any]:
     from lavis_emovit.plugin import activate
 
     activate()
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     write_folders()
     shrink()

@@ -21,9 +21,10 @@ from typing import Any
 import pytest
 
 ROOM = Path(__file__).resolve().parent
-sys.path.insert(0, str(ROOM))
+sys.path[:0] = [str(ROOM), str(ROOM.parent / "runners" / "ranks")]
 
 from small_families import CASES  # noqa: E402
+from warm import forked_commands  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("lavis_families")]  # one process runs them all
 
@@ -49,8 +50,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("families")
     environment = {**os.environ, "PYTHONPATH": str(ROOM.parents[1]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOM / "small_families.py")]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    with forked_commands(), (folder / "output.txt").open("w") as output:
+        done = subprocess.run(command, cwd=folder, env=environment, stdout=output, stderr=output, check=False)
+    assert done.returncode == 0, (folder / "output.txt").read_text()
     return json.loads((folder / "found.json").read_text())
 
 

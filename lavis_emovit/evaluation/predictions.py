@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from lavis_emovit.emotion.answers import AnswerStatus
 from lavis_emovit.errors import DataError
+from lavis_emovit.files import atomic_path
 from lavis_emovit.records import OCCURRENCE_THRESHOLD
 
 # On every line, `null` if a row has none; other keys are only on the lines of rows that have them.
@@ -125,14 +126,9 @@ class PredictionWriter(AbstractContextManager["PredictionWriter"]):
 
 def write_predictions(path: str | os.PathLike[str], rows: Iterable[PredictionRow]) -> None:
     """Write a whole file; it appears under its name, in place of an earlier one, when it is complete."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)
-    with PredictionWriter(partial) as writer:
+    with atomic_path(Path(path)) as temporary, PredictionWriter(temporary) as writer:
         for row in rows:
             writer.write(row)
-    partial.replace(path)
 
 
 def read_predictions(path: str | os.PathLike[str], *, drop_partial_last_line: bool = False) -> list[PredictionRow]:
@@ -174,8 +170,7 @@ def encode_row(row: PredictionRow) -> bytes:
     """The line of a row, newline included. The same row always gives the same bytes."""
     content = {key: value for key, value in row.model_dump().items() if value is not None or key in _ALWAYS_WRITTEN}
     try:
-        text = json.dumps(content, ensure_ascii=False, allow_nan=False)
-        return text.encode() + b"\n"
+        return json.dumps(content, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except ValueError as error:  # NaN and infinity, or a lone surrogate; neither is JSON that others can read
         raise DataError(f"prediction of instance '{row.instance_id}' cannot be written: {error}") from None
 

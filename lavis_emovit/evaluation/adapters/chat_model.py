@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lavis_emovit.chat.ledger import Ledger
+from lavis_emovit.chat.progress import RunProgress
 from lavis_emovit.chat.request import ChatImage, ChatRequest, Message
 from lavis_emovit.chat.run import run_requests
 from lavis_emovit.chat.settings import ChatSettings
@@ -79,11 +80,7 @@ class ChatModel(LanguageModel):
     ) -> list[str | Failure]:
         files = [self._files.put(data) for data in images]
         requests = [self._request(files[place], question) for place, question in zip(image_index, questions)]
-        progress = run_requests(requests, self.settings, self._ledger)
-        # An endpoint that has answered before is not the reason if a few requests fail.
-        stopped = progress.stopped or (progress.nothing_answered() if not len(self._ledger) else None)
-        if stopped:
-            raise UserError(f"{self.settings.model}: {stopped}. The same command resumes from here.")
+        progress = send_requests(requests, self.settings, self._ledger, self.settings.model)
         self._files.clear()
         answers: list[str | Failure] = []
         for request in requests:
@@ -105,6 +102,16 @@ class ChatModel(LanguageModel):
         parameters = {**self.settings.parameters(), "max_output_tokens": question.max_new_tokens}
         message = Message("user", question.text, (image,))
         return ChatRequest(self.settings.model, (message,), parameters, prompt=f"evaluation/{question.key}")
+
+
+def send_requests(requests: Sequence[ChatRequest], settings: ChatSettings, ledger: Ledger, name: str) -> RunProgress:
+    """Send all requests whose replies the ledger lacks. UserError with this name if the endpoint cannot be used."""
+    progress = run_requests(requests, settings, ledger)
+    # An endpoint that has answered before is not the reason if a few requests fail.
+    stopped = progress.stopped or (progress.nothing_answered() if not len(ledger) else None)
+    if stopped:
+        raise UserError(f"{name}: {stopped}. The same command resumes from here.")
+    return progress
 
 
 class ImageFiles:

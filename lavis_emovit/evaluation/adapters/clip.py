@@ -13,6 +13,7 @@ from lavis_emovit.evaluation.adapters.base import Baseline, Item, register_adapt
 from lavis_emovit.evaluation.adapters.heads import LinearHead, learnable
 from lavis_emovit.evaluation.adapters.transformers_model import explain_loading, weights_identity
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind
+from lavis_emovit.evaluation.metrics.calibration import log_softmax
 from lavis_emovit.images import decode_image
 from lavis_emovit.settings import Settings
 
@@ -114,9 +115,7 @@ class ClipBaseline(Baseline):
             features = self._text_features(texts).mean(axis=0)
             means.append(features / np.linalg.norm(features))
         units = features_ND / np.linalg.norm(features_ND, axis=1, keepdims=True)
-        logits = float(self._model.logit_scale.detach().exp()) * units @ np.stack(means).T
-        logits -= logits.max(axis=1, keepdims=True)
-        return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        return log_softmax(float(self._model.logit_scale.detach().exp()) * units @ np.stack(means).T)
 
     def _image_features(self, encoded: Sequence[bytes]) -> np.ndarray:
         images = [decode_image(data) for data in encoded]

@@ -80,16 +80,10 @@ def compare_models(
             resampled.append(resampled_metrics(true_N, predicted_N, num_labels, resamples)[metric])
     if metric == "accuracy":
         resampled = list(resamples.means(np.column_stack(right).astype(np.float64)).T)
-    difference = values[1] - values[0]
     only_before, only_after = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    compared = compare_numbers(metric, values, resampled, resamples, num_left_out, (-1.0, 1.0))
     return PairedComparison(
-        metric=metric,
-        num_pairs=len(firsts),
-        num_left_out=num_left_out,
-        before=values[0],
-        after=values[1],
-        difference=difference,
-        interval=resamples.interval(resampled[1] - resampled[0], difference, (-1.0, 1.0)),
+        **dict(compared),
         num_only_before=only_before,
         num_only_after=only_after,
         p_value=mcnemar_exact(only_before, only_after),
@@ -97,9 +91,14 @@ def compare_models(
 
 
 def compare_numbers(
-    metric: str, values: Sequence[float], resampled: Sequence[np.ndarray], resamples: Resamples, num_left_out: int
+    metric: str,
+    values: Sequence[float],
+    resampled: Sequence[np.ndarray],
+    resamples: Resamples,
+    num_left_out: int,
+    value_range: tuple[float, float] | None = None,
 ) -> NumbersComparison:
-    """The comparison of two models from a metric of each, on all rows and [R] on the resamples.
+    """The comparison of two models from a metric of each, on all rows and [R] on the resamples; see `interval` there.
 
     Raises:
         DataError: the metric of one model is undefined.
@@ -114,7 +113,7 @@ def compare_numbers(
         before=values[0],
         after=values[1],
         difference=difference,
-        interval=resamples.interval(resampled[1] - resampled[0], difference),
+        interval=resamples.interval(resampled[1] - resampled[0], difference, value_range),
     )
 
 
@@ -147,8 +146,7 @@ def answered_by_both(
     Raises:
         DataError: the instances or their labels differ, or no pair is left.
     """
-    row_before = {row.instance_id: row for row in before}
-    row_after = {row.instance_id: row for row in after}
+    row_before, row_after = ({row.instance_id: row for row in rows} for rows in (before, after))
     if row_before.keys() != row_after.keys():
         odd = min(row_before.keys() ^ row_after.keys())
         raise DataError(f"instance '{odd}' is in only one of the two lists; a paired comparison needs the same ones")

@@ -106,7 +106,7 @@ class _Chart:
             return
         for num_ticks in (6, 4, 3, 2):
             axis.set_major_locator(MaxNLocator(nbins=num_ticks, integer=all(map(float.is_integer, x))))
-            labels = axis.get_major_formatter().format_ticks(axis.get_majorticklocs())
+            labels = axis.get_major_formatter().format_ticks(axis.get_majorticklocs().tolist())
             if sum(len(label) + 1 for label in labels) <= _TICK_CHARACTERS:
                 return
 

@@ -91,7 +91,7 @@ def answers_table(summary: Mapping[str, Any]) -> Table | None:
 
 def other_table(key: str, caption: str, results: Iterable[Values]) -> Table | None:
     """The numbers of metrics without a part of their own, such as custom ones."""
-    shown = {text["metric"] for text in texts().values() if "metric" in text} | {"levels", "slices", "variants"}
+    shown = {text["metric"] for text in texts().values() if "metric" in text}
     found = [(result_name(one["model"], one["method"]), one.get("metrics", {})) for one in results]
     paths = list(dict.fromkeys(path for _, one in found for path in numbers_in(one) if path[0] not in shown))
     heads = [": ".join(path).replace("_", " ") for path in paths]

@@ -194,10 +194,11 @@ def _check_labels(settings: BenchmarkSettings, index: ShardIndex, label_set: Lab
             coarser_label(label, label_set.name, coarser)
 
 
-class ImageBatches:
+class ImageBatches(Dataset[Any]):
     """The batches of a benchmark, split over the ranks: rank r gets every batch r, r + ranks, r + 2 ranks, ...
 
     The model prepares images; without one they stay bytes. `done_records` are ids of records that need no more answers.
+    A batch that is done in part is made again whole, so that a resumed evaluation passes the same batches to the model.
     """
 
     def __init__(
@@ -209,8 +210,22 @@ class ImageBatches:
         num_workers: int = 0,
         done_records: frozenset[str] = frozenset(),
     ):
-        self._batches = _Batches(benchmark, model, done_records, batch_size)
-        self._num_workers = num_workers
+        self._benchmark, self._model, self._done = benchmark, model, done_records
+        self._size, self._num_workers = batch_size, num_workers
+        self._numbers = benchmark.numbers()
+
+    def __len__(self) -> int:
+        return -(-len(self._numbers) // self._size)
+
+    def __getitem__(self, number: int) -> list[Prepared] | DataError:
+        """A batch, or the error, because a loader would bury its text in a traceback of its process."""
+        try:
+            items = list(self._benchmark.items(self._numbers[number * self._size : (number + 1) * self._size]))
+        except DataError as error:
+            return error
+        if all(item.record.id in self._done for item in items):
+            return []
+        return [Prepared(item) if self._model is None else prepare(item, self._model) for item in items]
 
     def rounds(self, label: str, every: int = 10) -> Iterator[list[Prepared]]:
         """The batches of this rank, with a progress line; on plain output, a line for `every` so many batches.
@@ -221,9 +236,9 @@ class ImageBatches:
             DataError: a sample cannot be read.
         """
         loader = DataLoader(
-            self._batches,
+            self,
             batch_size=None,
-            sampler=range(processes.rank(), len(self._batches), processes.world_size()),
+            sampler=range(processes.rank(), len(self), processes.world_size()),
             num_workers=self._num_workers,
             collate_fn=_unchanged,
             # Without its own generator a loader draws from torch's global one, which training uses.
@@ -231,7 +246,7 @@ class ImageBatches:
             worker_init_fn=ignore_stop_signals,
         )
         source = iter(loader)
-        num_rounds = -(-len(self._batches) // processes.world_size())
+        num_rounds = -(-len(self) // processes.world_size())
         with progress(label, max(1, num_rounds), every=every) as line:
             for _ in range(num_rounds):
                 heartbeat.note("evaluating")
@@ -240,32 +255,6 @@ class ImageBatches:
                     raise batch
                 yield batch
                 line.advance()
-
-
-class _Batches(Dataset[Any]):
-    """Map-style dataset whose items are whole batches.
-
-    A batch that is done in part is made again whole, so that a resumed evaluation passes the same batches to the model.
-    A DataError is returned as an item, because a loader would bury its text in a traceback of its process.
-    """
-
-    def __init__(
-        self, benchmark: OpenBenchmark, model: LanguageModel | None, done_records: frozenset[str], batch_size: int
-    ):
-        self._benchmark, self._model, self._done, self._size = benchmark, model, done_records, batch_size
-        self._numbers = benchmark.numbers()
-
-    def __len__(self) -> int:
-        return -(-len(self._numbers) // self._size)
-
-    def __getitem__(self, number: int) -> list[Prepared] | DataError:
-        try:
-            items = list(self._benchmark.items(self._numbers[number * self._size : (number + 1) * self._size]))
-        except DataError as error:
-            return error
-        if all(item.record.id in self._done for item in items):
-            return []
-        return [Prepared(item) if self._model is None else prepare(item, self._model) for item in items]
 
 
 def _unchanged(batch: Any) -> Any:

@@ -12,10 +12,8 @@ from itertools import islice
 from pathlib import Path
 
 from lavis_emovit.chat.ledger import Ledger
-from lavis_emovit.chat.run import run_requests
-from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.adapters.base import Item
-from lavis_emovit.evaluation.adapters.chat_model import ImageFiles
+from lavis_emovit.evaluation.adapters.chat_model import ImageFiles, send_requests
 from lavis_emovit.evaluation.judging import Judgement, JudgeSettings, judge_request, read_judgement
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark
@@ -63,11 +61,8 @@ def _judge(
         while part := list(islice(items, 2 * chat.max_in_flight)):
             pairs = [(row, files.put(item.image_bytes)) for item in part for row in waiting[item.record.id]]
             requests = [judge_request(row, image, prompt, chat) for row, image in pairs]
-            progress = run_requests(requests, chat, ledger)
+            progress = send_requests(requests, chat, ledger, f"judge {chat.model}")
             files.clear()
-            stopped = progress.stopped or (progress.nothing_answered() if not len(ledger) else None)
-            if stopped:
-                raise UserError(f"judge {chat.model}: {stopped}. The same command resumes from here.")
             for (row, _), request in zip(pairs, requests):
                 reply = ledger.finished(request.fingerprint)
                 text = reply.get("reply") if reply is not None else None

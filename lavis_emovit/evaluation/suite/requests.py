@@ -60,9 +60,9 @@ def prepare(item: Item, model: LanguageModel) -> Prepared:
 
 
 class _RowRequests(NamedTuple):
-    """The questions that one row needs: a variant of the question about one image."""
+    """The questions that one row needs: a variant of the question about one image; none without an image."""
 
-    item: Item
+    prepared: Prepared
     place: int  # of the image in the batch
     variant: Variant
     questions: list[Question]
@@ -78,13 +78,12 @@ class BatchRequests:
         self, batch: Sequence[Prepared], settings: BenchmarkSettings, method: Method, label_set: LabelSet | None
     ):
         self._batch, self._settings, self._method, self._label_set = batch, settings, method, label_set
-        readable = [prepared for prepared in batch if prepared.problem is None]
-        self._images = [prepared.image for prepared in readable]
         self._rows = []
-        for place, item in enumerate(prepared.item for prepared in readable):
+        for place, prepared in enumerate(batch):
             for variant in settings.variants:
-                questions = questions_about(item.record, item.truth, settings, variant, method, label_set)
-                self._rows.append(_RowRequests(item, place, variant, questions))
+                about = prepared.item.record, prepared.item.truth, settings, variant, method, label_set
+                questions = questions_about(*about) if prepared.problem is None else []
+                self._rows.append(_RowRequests(prepared, place, variant, questions))
         # (place of the image, question) of every request.
         self._requests = [(row.place, question) for row in self._rows for question in row.questions]
 
@@ -94,7 +93,8 @@ class BatchRequests:
         Those of a pass share candidates, prefix and length of the answer. A pass has at most as many requests as the
         batch has images (or `images_at_once`, if that is more), so several variants need no more memory than one.
         """
-        size = max(1, len(self._images), images_at_once)
+        num_images = sum(prepared.problem is None for prepared in self._batch)
+        size = max(1, num_images, images_at_once)
         groups: dict[Any, list[int]] = {}
         for number, (_, question) in enumerate(self._requests):
             key = question.candidates, question.answer_prefix, question.max_new_tokens
@@ -111,7 +111,7 @@ class BatchRequests:
     def answer(self, model: LanguageModel, numbers: Sequence[int]) -> list[Any]:
         """The model's answers to a pass: a text, a Failure, or a list of scores for each request."""
         places = sorted({self._requests[number][0] for number in numbers})
-        images = [self._images[place] for place in places]
+        images = [self._batch[place].image for place in places]
         image_index = [places.index(self._requests[number][0]) for number in numbers]
         questions = [self._requests[number][1] for number in numbers]
         found: list[Any] = []
@@ -126,23 +126,16 @@ class BatchRequests:
     def rows(self, answers: dict[int, Any]) -> list[PredictionRow]:
         """The rows of the batch, by item and then by variant, from the answer to each number of a request."""
         numbers = iter(range(len(self._requests)))
-        made: dict[tuple[str, str], PredictionRow] = {}
-        for row in self._rows:
-            own = [answers[next(numbers)] for _ in row.questions]
-            made[row.item.record.id, row.variant.name] = self._row(row, own)
-        rows = []
-        for prepared in self._batch:
-            for variant in self._settings.variants:
-                found = made.get((prepared.item.record.id, variant.name))
-                rows.append(found or _empty_row(prepared.item, self._settings, variant, error=prepared.problem))
-        return rows
+        return [self._row(row, [answers[next(numbers)] for _ in row.questions]) for row in self._rows]
 
     def _row(self, row: _RowRequests, answers: Sequence[Any]) -> PredictionRow:
-        settings = self._settings
-        base = _empty_row(row.item, settings, row.variant, error=None)
+        settings, item = self._settings, row.prepared.item
+        base = _empty_row(item, settings, row.variant, error=row.prepared.problem)
+        if base.error is not None:
+            return base
         if settings.kind == "action_units":
             # The question is whether a unit is active, not how intense it is.
-            active = sorted(row.item.record.active_units(settings.active_from).items())
+            active = sorted(item.record.active_units(settings.active_from).items())
             decisions = {f"AU{unit}": float(is_active) for unit, is_active in active}
             base = base.model_copy(update={"true_values": decisions, "occurrence_only": None})
         failures = [answer.reason for answer in answers if isinstance(answer, Failure)]
@@ -158,7 +151,7 @@ class BatchRequests:
 
     def _with_text(self, base: PredictionRow, row: _RowRequests, text: str) -> PredictionRow:
         if self._settings.kind in ("valence_arousal", "action_units"):
-            values, read = values_from_text(text, self._settings, row.item.truth)
+            values, read = values_from_text(text, self._settings, row.prepared.item.truth)
             return base.model_copy(update={"answer": text, "values": values, "status": read})
         if self._settings.kind in ("explanation", "caption"):
             text = without_thoughts(text)  # metrics, judges and people read the whole answer

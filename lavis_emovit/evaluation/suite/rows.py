@@ -74,19 +74,7 @@ class SuiteRows:
     def _settle(self) -> tuple[bool, frozenset[str]]:
         """Open the file unless it is finished. Returns whether it is, and the records that need no more rows."""
         earlier = self._read_beside()
-        problem = ""
-        if earlier is None and self._path.exists():
-            problem = (
-                f"{self._path}: {self._beside.name}, the record of what made it, is missing. Delete the rows, or set "
-                "suite.overwrite=true."
-            )
-        elif earlier is not None and (
-            changes := _changes(earlier["made_with"], self._made_with) or self._edited(earlier)
-        ):
-            problem = (
-                f"{self._path} was made with something else. Delete it, choose another suite.output_dir, or set "
-                f"suite.overwrite=true. Changed:{changes}"
-            )
+        problem = self._problem(earlier)
         if problem and not self._overwrite:
             raise UserError(problem)
         if problem:
@@ -103,13 +91,19 @@ class SuiteRows:
         num_variants = len(self._made_with["variants"])
         return False, frozenset(record for record, count in num_rows.items() if count >= num_variants)
 
-    def _edited(self, earlier: Mapping[str, Any]) -> str:
-        """A line if finished rows were edited, else nothing."""
-        before = earlier.get("sha256")
-        if not earlier.get("finished") or before is None or not self._path.exists():
+    def _problem(self, earlier: Mapping[str, Any] | None) -> str:
+        """Why earlier rows cannot be continued, or nothing."""
+        if not self._path.exists() and earlier is None:
             return ""
-        now = file_sha256(self._path)
-        return "" if now == before else f"\n      sha256 of the rows: {before} -> {now}"
+        if earlier is None:
+            what = f"{self._path}: {self._beside.name}, the record of what made it, is missing."
+            return f"{what} Delete the rows, or set suite.overwrite=true."
+        changes = _changes(earlier["made_with"], self._made_with)
+        before = earlier.get("sha256") if earlier.get("finished") and self._path.exists() else None
+        if not changes and before is not None and (now := file_sha256(self._path)) != before:
+            changes = f"\n      sha256 of the rows: {before} -> {now}"
+        what = f"{self._path} was made with something else. Delete it, choose another suite.output_dir, or set"
+        return f"{what} suite.overwrite=true. Changed:{changes}" if changes else ""
 
     def _drop_errors(self) -> bool:
         """Remove the rows of failed records from the file; whether there were any."""

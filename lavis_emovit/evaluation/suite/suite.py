@@ -16,7 +16,7 @@ import gc
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.base import Baseline, LanguageModel, ModelPlace, adapters
 from lavis_emovit.evaluation.adapters.chat_model import ledger_path
 from lavis_emovit.evaluation.benchmark_rows import DIRECT, BenchmarkRows
-from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.metrics.registry import metrics_of
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.evaluation.questions import wordings_of
@@ -70,7 +69,8 @@ def run_suite(settings: SuiteSettings) -> dict[str, Any]:
                 written = with_variables({"suite": settings.model_dump(mode="json")}, settings.origins)
                 yaml.safe_dump(written, file, sort_keys=False, allow_unicode=True)
                 file.write(variables_line(settings.origins))
-        skipped = evaluate_all(settings, folder, benchmarks)
+        run = _SuiteRun(settings, folder, benchmarks)
+        run.evaluate()
         is_main = processes.is_main()
         processes.barrier()
         if has_joined:
@@ -79,7 +79,7 @@ def run_suite(settings: SuiteSettings) -> dict[str, Any]:
         # The rest needs one process, and a judge may be slow.
         if not is_main:
             return {}
-        return summarise(settings, folder, benchmarks, skipped, missing)
+        return _summarise(settings, folder, benchmarks, run.skipped, missing)
 
 
 def _join_ranks(launch: processes.Launch) -> bool:
@@ -99,7 +99,7 @@ def _join_ranks(launch: processes.Launch) -> bool:
     return True
 
 
-def summarise(
+def _summarise(
     settings: SuiteSettings,
     folder: SuiteFolder,
     benchmarks: Mapping[str, OpenBenchmark],
@@ -201,83 +201,71 @@ def open_model(entry: Any, place: ModelPlace) -> LanguageModel | Baseline:
     return adapters()[entry.adapter].open(entry, place)
 
 
-def evaluate_all(
-    settings: SuiteSettings, folder: SuiteFolder, benchmarks: Mapping[str, OpenBenchmark]
-) -> dict[str, Any]:
-    """Make the missing rows of every model and benchmark; returns what was skipped by benchmark, model and method."""
-    run = _SuiteRun(settings, folder, benchmarks)
-    for name, entry in settings.models.items():
-        heartbeat.note(f"loading {name}", long=True)
-        model = open_model(entry, folder.place(name))
-        try:
-            if isinstance(model, Baseline):
-                run.evaluate_baseline(name, model)
-            else:
-                run.evaluate_language_model(name, model)
-        finally:
-            model.close()
-            # The next model needs its memory.
-            del model
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-    return run.skipped
-
-
 @dataclass
 class _SuiteRun:
-    """Evaluates one model after the other; notes what is skipped: benchmark -> model -> method -> reason."""
+    """Makes the missing rows of every model and benchmark; notes what is skipped, by benchmark, model and method."""
 
     settings: SuiteSettings
     folder: SuiteFolder
     benchmarks: Mapping[str, OpenBenchmark]
     skipped: dict[str, Any] = field(default_factory=dict)
 
-    def evaluate_language_model(self, name: str, model: LanguageModel) -> None:
-        """All benchmarks by all methods, in batches; each rank evaluates a part, rank 0 writes all rows in order."""
-        for benchmark in self.benchmarks.values():
-            for method in self.settings.methods:
-                if not benchmark.settings.supports(method):
-                    continue
-                if method not in model.methods:
-                    self._skip(benchmark, name, method, "the model does not support this scoring method")
-                    continue
-                with self._rows(benchmark, name, method, model.identity()) as rows:
-                    if not rows.is_done:
-                        self._request_rows(rows, benchmark, model, method)
+    def evaluate(self) -> None:
+        for name, entry in self.settings.models.items():
+            heartbeat.note(f"loading {name}", long=True)
+            model = open_model(entry, self.folder.place(name))
+            evaluate: Any = self._evaluate_baseline if isinstance(model, Baseline) else self._evaluate_language_model
+            try:
+                for benchmark in self.benchmarks.values():
+                    evaluate(name, model, benchmark)
+            finally:
+                model.close()
+                # The next model needs its memory.
+                del model, evaluate
+                gc.collect()
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
 
-    def evaluate_baseline(self, name: str, baseline: Baseline) -> None:
-        """Learn from the training split of each benchmark, then predict."""
-        for benchmark in self.benchmarks.values():
-            if benchmark.settings.kind not in baseline.kinds:
-                self._skip(benchmark, name, DIRECT, f"no baseline for kind '{benchmark.settings.kind}'")
-            elif baseline.learns and benchmark.train_samples is None:
-                self._skip(benchmark, name, DIRECT, "no training split to learn from")
-            else:
-                with self._rows(benchmark, name, DIRECT, baseline.identity()) as rows:
-                    if not rows.is_done:
-                        self._baseline_rows(rows, benchmark, baseline)
+    def _evaluate_language_model(self, name: str, model: LanguageModel, benchmark: OpenBenchmark) -> None:
+        """All methods, in batches; each rank evaluates a part, rank 0 writes all rows in order."""
+        settings = benchmark.settings
+        for method in self.settings.methods:
+            if not settings.supports(method):
+                continue
+            if method not in model.methods:
+                self._skip(benchmark, name, method, "the model does not support this scoring method")
+                continue
+            with self._rows(benchmark, name, method, model.identity()) as rows:
+                limit = FailureLimit()
+                size = max(self.settings.batch_size, model.images_at_once)
+                for batch in self._batches(rows, benchmark, model, size):
+                    rows.write(request_rows(model, batch, settings, method, benchmark.label_set, limit))
 
-    def _request_rows(self, rows: SuiteRows, benchmark: OpenBenchmark, model: LanguageModel, method: Method) -> None:
-        limit = FailureLimit()
-        size = max(self.settings.batch_size, model.images_at_once)
-        for batch in self._batches(rows, benchmark, model, size):
-            rows.write(request_rows(model, batch, benchmark.settings, method, benchmark.label_set, limit))
-
-    def _baseline_rows(self, rows: SuiteRows, benchmark: OpenBenchmark, baseline: Baseline) -> None:
-        heartbeat.note("learning", long=True)
-        try:
-            train_items = benchmark.train_items() if baseline.learns else ()
-            baseline.fit(train_items, benchmark.settings, benchmark.label_set)
-        except DataError as error:
-            raise DataError(f"{rows.label}: {error}") from None
-        for batch in self._batches(rows, benchmark, None, self.settings.batch_size):
-            items = [prepared.item for prepared in batch]
-            rows.write(baseline_rows(baseline, items, benchmark.settings, benchmark.label_set))
+    def _evaluate_baseline(self, name: str, baseline: Baseline, benchmark: OpenBenchmark) -> None:
+        """Learn from the training split, then predict."""
+        settings, label_set = benchmark.settings, benchmark.label_set
+        if settings.kind not in baseline.kinds:
+            self._skip(benchmark, name, DIRECT, f"no baseline for kind '{settings.kind}'")
+            return
+        if baseline.learns and benchmark.train_samples is None:
+            self._skip(benchmark, name, DIRECT, "no training split to learn from")
+            return
+        with self._rows(benchmark, name, DIRECT, baseline.identity()) as rows:
+            if not rows.is_done:
+                heartbeat.note("learning", long=True)
+                try:
+                    baseline.fit(benchmark.train_items() if baseline.learns else (), settings, label_set)
+                except DataError as error:
+                    raise DataError(f"{rows.label}: {error}") from None
+            for batch in self._batches(rows, benchmark, None, self.settings.batch_size):
+                rows.write(baseline_rows(baseline, [prepared.item for prepared in batch], settings, label_set))
 
     def _batches(
         self, rows: SuiteRows, benchmark: OpenBenchmark, model: LanguageModel | None, size: int
-    ) -> Iterator[list[Prepared]]:
+    ) -> Iterable[list[Prepared]]:
+        """The batches that rows are missing for."""
+        if rows.is_done:
+            return ()
         num_workers, done = self.settings.num_workers, rows.done_records
         batches = ImageBatches(benchmark, model, batch_size=size, num_workers=num_workers, done_records=done)
         return batches.rounds(rows.label)

@@ -47,7 +47,7 @@ def read_emotion(text: str, label_set: LabelSet, options: Sequence[str] | None =
     Raises:
         DataError: an option is not a label of the set.
     """
-    words = _label_words(label_set.labels, tuple(sorted(label_set.aliases.items())))
+    words = _label_words(label_set)
     plain = _normalise(text)
     announced = _announced_answer(plain, words)
     answer = announced if announced is not None else _running_text_answer(_Text(plain, words))
@@ -155,9 +155,8 @@ class _Text:
 
 
 @functools.lru_cache(maxsize=64)
-def _label_words(labels: tuple[str, ...], aliases: tuple[tuple[str, str], ...]) -> dict[tuple[str, ...], str]:
-    forms = word_forms(LabelSet("", labels, dict(aliases)))
-    return {tuple(_WORD.findall(_normalise(form))): label for form, label in forms.items()}
+def _label_words(label_set: LabelSet) -> dict[tuple[str, ...], str]:
+    return {tuple(_WORD.findall(_normalise(form))): label for form, label in word_forms(label_set).items()}
 
 
 def _normalise(text: str) -> str:

@@ -17,8 +17,12 @@ class LabelSet:
     name: str
     # Canonical names in alphabetical order; the order of every confusion matrix and option list.
     labels: tuple[str, ...]
-    aliases: Mapping[str, str] = field(default_factory=dict)  # alternative spelling in lower case -> canonical name
-    polarity: Mapping[str, str] = field(default_factory=dict)  # canonical name -> `positive`, `negative` or `neutral`
+    aliases: Mapping[str, str] = field(
+        default_factory=dict, hash=False
+    )  # alternative spelling in lower case -> canonical name
+    polarity: Mapping[str, str] = field(
+        default_factory=dict, hash=False
+    )  # canonical name -> `positive`, `negative` or `neutral`
 
     def __post_init__(self) -> None:
         known = set(self.labels)

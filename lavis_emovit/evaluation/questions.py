@@ -10,25 +10,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lavis_emovit.emotion import questions as wordings
 from lavis_emovit.emotion.answer_numbers import read_numbers
 from lavis_emovit.emotion.answer_options import option_marks
 from lavis_emovit.emotion.answer_units import read_action_units
 from lavis_emovit.emotion.answers import AnswerStatus
 from lavis_emovit.emotion.facial import facial_priors
 from lavis_emovit.emotion.labels import LabelSet, subject_of
-from lavis_emovit.emotion.questions import (
-    AFFECT_QUESTIONS,
-    CAPTION_QUESTIONS,
-    CATEGORICAL_ANSWER_PREFIX,
-    CATEGORICAL_WORDINGS,
-    EXPLANATION_QUESTIONS,
-    OPEN_WORDINGS,
-    SCALE,
-    SCALE_QUESTIONS,
-    UNIT_QUESTIONS,
-    UNITS_QUESTIONS,
-    YES_NO,
-)
 from lavis_emovit.evaluation.benchmarks import AXES, BenchmarkSettings, Method, Truth, Variant, units_asked
 from lavis_emovit.records import EmotionRecord
 
@@ -63,31 +51,34 @@ def questions_about(
     if benchmark.kind == "emotion":
         assert label_set is not None
         if variant.order is None:
-            text = OPEN_WORDINGS[about][number]
+            text = wordings.OPEN_WORDINGS[about][number]
         else:
             options = variant.options(label_set, record.id)
             marked = options if variant.marks == "none" else option_marks(options, variant.marks)
-            text = CATEGORICAL_WORDINGS[number].format(options=", ".join(marked))
+            text = wordings.CATEGORICAL_WORDINGS[number].format(options=", ".join(marked))
         if by_likelihood:
-            return [Question("emotion", text, label_set.labels, CATEGORICAL_ANSWER_PREFIX)]
+            return [Question("emotion", text, label_set.labels, wordings.CATEGORICAL_ANSWER_PREFIX)]
         return [Question("emotion", text, max_new_tokens=new_tokens)]
     if benchmark.kind == "valence_arousal":
         if by_likelihood:
-            texts = SCALE_QUESTIONS[benchmark.subject]
-            return [Question(axis, texts[axis][number], SCALE) for axis in AXES]
-        written = AFFECT_QUESTIONS[benchmark.subject]
+            texts = wordings.SCALE_QUESTIONS[benchmark.subject]
+            return [Question(axis, texts[axis][number], wordings.SCALE) for axis in AXES]
+        written = wordings.AFFECT_QUESTIONS[benchmark.subject]
         return [Question("affect", written[number], max_new_tokens=new_tokens)]
     if benchmark.kind == "action_units":
         name = facial_priors().unit_name
         units = units_asked(truth.values)
         if by_likelihood:
-            texts_of = {unit: UNIT_QUESTIONS[number].format(unit=unit, name=name(unit)) for unit in units}
-            return [Question(f"AU{unit}", text, YES_NO) for unit, text in texts_of.items()]
+            texts_of = {unit: wordings.UNIT_QUESTIONS[number].format(unit=unit, name=name(unit)) for unit in units}
+            return [Question(f"AU{unit}", text, wordings.YES_NO) for unit, text in texts_of.items()]
         listed = ", ".join(f"AU{unit} ({name(unit)})" for unit in units)
-        return [Question("units", UNITS_QUESTIONS[number].format(units=listed), max_new_tokens=new_tokens)]
+        return [Question("units", wordings.UNITS_QUESTIONS[number].format(units=listed), max_new_tokens=new_tokens)]
     if by_likelihood:
         return []
-    free = EXPLANATION_QUESTIONS[about] if benchmark.kind == "explanation" else CAPTION_QUESTIONS
+    if benchmark.kind == "explanation":
+        free = wordings.EXPLANATION_QUESTIONS[about]
+    else:
+        free = wordings.CAPTION_QUESTIONS
     return [Question(benchmark.kind, free[number], max_new_tokens=new_tokens)]
 
 
@@ -116,8 +107,8 @@ def values_from_scores(questions: Sequence[Question], scores: Sequence[Sequence[
     for question, row in zip(questions, scores):
         powers = [math.exp(value - max(row)) for value in row]
         shares = [power / sum(powers) for power in powers]
-        if question.candidates == SCALE:
-            mean = sum(share * int(step) for share, step in zip(shares, SCALE))
+        if question.candidates == wordings.SCALE:
+            mean = sum(share * int(step) for share, step in zip(shares, wordings.SCALE))
             values[question.key] = (mean - 5.0) / 4.0
         else:
             values[question.key] = shares[0]

@@ -202,28 +202,20 @@ def score_sheets(key_path: str | os.PathLike[str], filled: Sequence[str | os.Pat
         raise DataError("filled sheets cannot be used:\n" + "\n".join(f"  - {problem}" for problem in problems[:20]))
     if not chosen:
         raise DataError("the files have no choices; fill in the column 'choice' with A, B or tie")
-    return _win_rate(key, pairs, chosen, num_blank, seed)
+    return _win_rate(key, chosen, num_blank, seed)
 
 
-def _win_rate(
-    key: Mapping[str, Any],
-    pairs: Sequence[CaptionPair],
-    chosen: Mapping[tuple[str, int], str],
-    num_blank: int,
-    seed: int,
-) -> WinRate:
-    rater_of_N = [rater for rater, _ in sorted(chosen)]
-    raters, groups_N = np.unique(rater_of_N, return_inverse=True)
+def _win_rate(key: Mapping[str, Any], chosen: Mapping[tuple[str, int], str], num_blank: int, seed: int) -> WinRate:
+    raters, groups_N = np.unique([rater for rater, _ in sorted(chosen)], return_inverse=True)
     outcomes: list[str] = []
     of_pair: dict[int, list[str]] = {}
     for (_, number), choice in sorted(chosen.items()):
-        won = choice == ("A" if pairs[number - 1].a_is_first else "B")
+        won = choice == ("A" if key["pairs"][number - 1].a_is_first else "B")
         outcomes.append("tie" if choice == "tie" else "first" if won else "second")
         of_pair.setdefault(number, []).append(outcomes[-1])
     values_N = np.array([{"first": 1.0, "tie": 0.5, "second": 0.0}[outcome] for outcome in outcomes])
     counts = Counter(outcomes)
-    sides = Counter(chosen.values())
-    num_sided = sides["A"] + sides["B"]
+    sides = Counter(choice for choice in chosen.values() if choice != "tie")
     return WinRate(
         first=key["first"],
         second=key["second"],
@@ -236,7 +228,7 @@ def _win_rate(
         num_raters=len(raters),
         num_pairs=len(of_pair),
         agreement=nominal_alpha(list(of_pair.values())),
-        share_of_a=sides["A"] / num_sided if num_sided else None,
+        share_of_a=sides["A"] / sides.total() if sides else None,
     )
 
 

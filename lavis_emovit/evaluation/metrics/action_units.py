@@ -17,7 +17,7 @@ from lavis_emovit.evaluation.metrics.dimensional import farther_end, most
 from lavis_emovit.evaluation.metrics.registry import Headline, MeasuredRows, Metric, register_metric
 from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
-from lavis_emovit.evaluation.metrics.rows import group_indices, value_arrays, without_errors
+from lavis_emovit.evaluation.metrics.rows import resamples_of, value_arrays, without_errors
 from lavis_emovit.evaluation.predictions import PredictionRow
 
 # Ends of the intensity scale of the Facial Action Coding System, A to E as 1 to 5.
@@ -72,7 +72,6 @@ def action_unit_metrics(
     threshold: float = 0.5,
     intensity_scale: tuple[float, float] | None = None,
     num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
     group_by: str | None = None,
 ) -> ActionUnitMetrics:
     """F1, accuracy and ICC of each unit and their means.
@@ -83,7 +82,7 @@ def action_unit_metrics(
         threshold: value from which a unit is active, in truth and prediction: 0.5 for 1 and 0, 2 for DISFA's
             intensities. It is 0.5 where `occurrence_only` of a row names the unit, and such rows have no ICC.
         intensity_scale: both ends of the scale if values are intensities, (0, 5) in FACS; None for no ICC.
-        num_resamples, seed, group_by: as in `classification_metrics`.
+        num_resamples, group_by: as in `classification_metrics`.
 
     Raises:
         DataError: no answered rows, no units, a unit without a true value in any row, or a row without its group.
@@ -92,7 +91,7 @@ def action_unit_metrics(
     names = list(units) if units is not None else _units_of(answered)
     if not names:
         raise DataError("no row has a true value for an action unit (a key such as 'AU12' in true_values)")
-    resamples = Resamples(len(answered), group_indices(answered, group_by), num_resamples=num_resamples, seed=seed)
+    resamples = resamples_of(answered, group_by, num_resamples)
     found = [_measure_unit(answered, name, threshold, intensity_scale, resamples) for name in names]
     f1s = [(unit.f1, f1_R) for unit, f1_R, _ in found if unit.f1 is not None]
     iccs = [(unit.icc, icc_R) for unit, _, icc_R in found if unit.icc is not None]
@@ -195,11 +194,7 @@ def _mean_of_units(
 
 def _mean_on_resamples(values_UR: Sequence[np.ndarray]) -> np.ndarray:
     """float64 [R], the mean over the units that are defined on each resample."""
-    values_RU = np.column_stack(values_UR)
-    defined_RU = np.isfinite(values_RU)
-    count_R = defined_RU.sum(axis=1)
-    sums_R = np.where(defined_RU, values_RU, 0.0).sum(axis=1)
-    return np.divide(sums_R, count_R, out=np.full(len(count_R), np.nan), where=count_R > 0)
+    return np.ma.masked_invalid(np.column_stack(values_UR)).mean(axis=1).filled(np.nan)
 
 
 def _units_of(rows: Sequence[PredictionRow]) -> list[str]:
@@ -213,7 +208,6 @@ def compare_action_units(
     *,
     thresholds: tuple[float, float] = (0.5, 0.5),
     num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
     group_by: str | None = None,
 ) -> NumbersComparison:
     """Compare the mean F1 of two models over the units for which both have one (else DataError), as `compare_models`.
@@ -221,7 +215,7 @@ def compare_action_units(
     `thresholds` has the value from which a unit is active for each model, because one may have intensities.
     """
     firsts, seconds, num_left_out = answered_by_both(before, after)
-    resamples = Resamples(len(firsts), group_indices(firsts, group_by), num_resamples=num_resamples, seed=seed)
+    resamples = resamples_of(firsts, group_by, num_resamples)
     names, sides = sorted({*_units_of(firsts)} & {*_units_of(seconds)}), ((firsts, seconds), thresholds)
     found = [[_measure_unit(rows, name, at, None, resamples) for rows, at in zip(*sides)] for name in names]
     found = [both for both in found if all(unit.f1 is not None for unit, _, _ in both)]

@@ -19,9 +19,9 @@ from lavis_emovit.evaluation.metrics.registry import Headline, Metric, register_
 from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
 from lavis_emovit.evaluation.metrics.rows import (
-    group_indices,
     label_indices,
     prediction_indices,
+    resamples_of,
     score_matrix,
     without_errors,
 )
@@ -77,7 +77,6 @@ def classification_metrics(
     *,
     top_k: Sequence[int] = (1, 2, 3),
     num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
     group_by: str | None = None,
 ) -> ClassificationMetrics:
     """All metrics of label predictions; `top_k` and `calibration` are None if no row has scores.
@@ -86,7 +85,7 @@ def classification_metrics(
         rows: each with a true label; rows with an error are counted and skipped.
         labels: the C labels of the set, in the order of the confusion matrix.
         top_k: values of k for the top-k accuracy; values of C or more are ignored.
-        num_resamples, seed: of the bootstrap of the intervals.
+        num_resamples: of the bootstrap of the intervals.
         group_by: a key of the rows' `slices`, such as `person`, or `record_id`, to resample whole groups.
 
     Raises:
@@ -106,7 +105,7 @@ def classification_metrics(
     # The mean F1 ignores classes that neither occur nor are predicted, as scikit-learn does by default.
     f1_S = np.array([one.f1 for one in per_class if one.f1 is not None])
     support_S = np.array([one.support for one in per_class if one.f1 is not None])
-    resamples = Resamples(num_samples, group_indices(answered, group_by), num_resamples=num_resamples, seed=seed)
+    resamples = resamples_of(answered, group_by, num_resamples)
     resampled = resampled_metrics(true_N, predicted_N, num_labels, resamples)
     values: dict[str, Any] = {
         "accuracy": float(is_right_N.mean()),

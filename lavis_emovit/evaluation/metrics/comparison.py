@@ -10,7 +10,7 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics.confusion import confusion_metrics, resampled_metrics
 from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
-from lavis_emovit.evaluation.metrics.rows import group_indices, label_indices, prediction_indices
+from lavis_emovit.evaluation.metrics.rows import label_indices, prediction_indices, resamples_of
 from lavis_emovit.evaluation.predictions import PredictionRow
 
 
@@ -52,14 +52,13 @@ def compare_models(
     *,
     metric: str = "accuracy",
     num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
     group_by: str | None = None,
 ) -> PairedComparison:
     """Compare the labels that two models predicted on the same instances.
 
     Args:
         metric: one of those that `PairedComparison` names.
-        num_resamples, seed, group_by: as in `classification_metrics`.
+        num_resamples, group_by: as in `classification_metrics`.
 
     Raises:
         DataError: different instances, different labels, no pair that both answered, or an unknown metric.
@@ -67,7 +66,7 @@ def compare_models(
     firsts, seconds, num_left_out = answered_by_both(before, after)
     true_N = label_indices(firsts, labels)
     num_labels = len(labels)
-    resamples = Resamples(len(firsts), group_indices(firsts, group_by), num_resamples=num_resamples, seed=seed)
+    resamples = resamples_of(firsts, group_by, num_resamples)
     values, resampled, right = [], [], []
     for rows in (firsts, seconds):
         predicted_N = prediction_indices(rows, labels)

@@ -14,9 +14,9 @@ import numpy as np
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics.comparison import NumbersComparison, answered_by_both, compare_numbers
 from lavis_emovit.evaluation.metrics.registry import Headline, Metric, register_metric
-from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
+from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES
 from lavis_emovit.evaluation.metrics.results import Interval, Result
-from lavis_emovit.evaluation.metrics.rows import group_indices, value_arrays, without_errors
+from lavis_emovit.evaluation.metrics.rows import resamples_of, value_arrays, without_errors
 from lavis_emovit.evaluation.predictions import PredictionRow
 
 
@@ -62,7 +62,6 @@ def dimensional_metrics(
     *,
     scale: tuple[float, float] = (-1.0, 1.0),
     num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
     group_by: str | None = None,
 ) -> DimensionalMetrics:
     """Agreement of `values` with `true_values`.
@@ -71,13 +70,13 @@ def dimensional_metrics(
         rows: a row without the true number of a dimension is skipped there.
         names: the dimensions, keys of the rows' `true_values`.
         scale: both ends; an invalid answer counts as the farther one.
-        num_resamples, seed, group_by: as in `classification_metrics`.
+        num_resamples, group_by: as in `classification_metrics`.
 
     Raises:
         DataError: no answered rows, a dimension without a true number in any row, or a row without its group.
     """
     answered = without_errors(rows)
-    resamples = Resamples(len(answered), group_indices(answered, group_by), num_resamples=num_resamples, seed=seed)
+    resamples = resamples_of(answered, group_by, num_resamples)
     dimensions: dict[str, DimensionMetrics] = {}
     mean_ccc_R = np.zeros(num_resamples)
     for name in names:
@@ -115,12 +114,11 @@ def compare_dimensional(
     *,
     scale: tuple[float, float] = (-1.0, 1.0),
     num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
     group_by: str | None = None,
 ) -> NumbersComparison:
     """Compare the mean CCC of two models; arguments and errors as in `compare_models` and `dimensional_metrics`."""
     firsts, seconds, num_left_out = answered_by_both(before, after)
-    resamples = Resamples(len(firsts), group_indices(firsts, group_by), num_resamples=num_resamples, seed=seed)
+    resamples = resamples_of(firsts, group_by, num_resamples)
     values, resampled = [], []
     for rows in (firsts, seconds):
         value, value_R = 0.0, np.zeros(num_resamples)

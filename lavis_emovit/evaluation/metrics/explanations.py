@@ -13,9 +13,8 @@ import numpy as np
 
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.evaluation.metrics.registry import MeasuredRows, Metric, register_metric
-from lavis_emovit.evaluation.metrics.resampling import Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
-from lavis_emovit.evaluation.metrics.rows import group_indices, without_errors
+from lavis_emovit.evaluation.metrics.rows import resamples_of, without_errors
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.generation.checks import contradicts_label, is_english
 
@@ -82,19 +81,15 @@ def explanation_metrics(
     shares = [grounding(text, row.slices or {}) for row, text in zip(answered, texts)]
     grounded = [row for row, share in zip(answered, shares) if share is not None]
     shares_M = np.array([share for share in shares if share is not None])
-    grounding_interval = None
-    if grounded:
-        resamples = Resamples(len(grounded), group_indices(grounded, group_by))
-        grounding_interval = resamples.mean_interval(shares_M)
     return ExplanationMetrics(
         num_samples=len(answered),
         num_errors=len(rows) - len(answered),
         consistency=float(right_N.mean()),
-        consistency_interval=Resamples(len(answered), group_indices(answered, group_by)).mean_interval(right_N),
+        consistency_interval=resamples_of(answered, group_by).mean_interval(right_N),
         num_without_reason=has_reason.count(False),
         contradiction=float(np.mean(claims)) if claims else None,
         grounding=float(shares_M.mean()) if grounded else None,
-        grounding_interval=grounding_interval,
+        grounding_interval=resamples_of(grounded, group_by).mean_interval(shares_M) if grounded else None,
         num_with_facts=len(grounded),
         num_words=float(np.mean([len(_WORD.findall(text)) for text in texts])),
         num_sentences=float(np.mean([len(_SENTENCE.findall(text)) for text in texts])),

@@ -53,7 +53,6 @@ def hierarchy_metrics(
     coarser: Sequence[str] = ("polarity2",),
     *,
     num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
     group_by: str | None = None,
 ) -> HierarchyMetrics:
     """Measure the same predictions on coarser label sets and on their own.
@@ -61,7 +60,7 @@ def hierarchy_metrics(
     Args:
         label_set: the one of the rows, such as `webemo25`.
         coarser: coarser sets, coarsest first, such as `("polarity2", "parrott6")`.
-        num_resamples, seed, group_by: as in `classification_metrics`.
+        num_resamples, group_by: as in `classification_metrics`.
 
     Raises:
         DataError: no answered rows, an unknown label or set, sets without a common hierarchy, a level without any of
@@ -84,7 +83,7 @@ def hierarchy_metrics(
         right_M = coarse_true_M == coarse_of[predicted_N][placed_N]
         fine_right_M = (true_N == predicted_N)[placed_N]
         groups_M = None if groups_N is None else np.unique(groups_N[placed_N], return_inverse=True)[1]
-        resamples = Resamples(int(placed_N.sum()), groups_M, num_resamples=num_resamples, seed=seed)
+        resamples = Resamples(int(placed_N.sum()), groups_M, num_resamples=num_resamples)
         right_R, fine_right_R = resamples.means(np.column_stack([right_M, fine_right_M]).astype(np.float64)).T
         given = float(fine_right_M.sum() / right_M.sum()) if right_M.any() else None
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
 from lavis_emovit.evaluation.predictions import PredictionRow
 
 RECORD = "record_id"
 """The group that every row has: its record."""
+
+_NO_ROWS = "no predictions to measure: the list of rows is empty"
 
 
 def row_name(row: PredictionRow) -> str:
@@ -20,7 +23,7 @@ def row_name(row: PredictionRow) -> str:
 def without_errors(rows: Sequence[PredictionRow]) -> list[PredictionRow]:
     """The rows without an `error`. DataError for no rows or only errors."""
     if not rows:
-        raise DataError("no predictions to measure: the list of rows is empty")
+        raise DataError(_NO_ROWS)
     answered = [row for row in rows if row.error is None]
     if not answered:
         raise DataError(f"all {len(rows)} rows are errors, so nothing can be measured; the first is: {rows[0].error}")
@@ -39,7 +42,7 @@ def label_indices(rows: Sequence[PredictionRow], labels: Sequence[str]) -> np.nd
     """int64 [N], the index of each row's true label. Raises DataError for no rows, no label, or an unknown one."""
     check_labels(labels)
     if not rows:
-        raise DataError("no predictions to measure: the list of rows is empty")
+        raise DataError(_NO_ROWS)
     for row in rows:
         if row.label is None:
             raise DataError(f"{row_name(row)} has no true label, so nothing can be measured on it")
@@ -98,6 +101,11 @@ def value_arrays(rows: Sequence[PredictionRow], name: str) -> tuple[list[int], n
     true_M = np.array([(rows[i].true_values or {})[name] for i in known], dtype=np.float64)
     predicted = [(rows[i].values or {}).get(name) for i in known]
     return known, true_M, np.array([np.nan if value is None else value for value in predicted], dtype=np.float64)
+
+
+def resamples_of(rows: Sequence[PredictionRow], group_by: str | None, num_resamples: int = NUM_RESAMPLES) -> Resamples:
+    """Resamples of rows, or of whole groups of them, see `group_indices`."""
+    return Resamples(len(rows), group_indices(rows, group_by), num_resamples=num_resamples)
 
 
 def group_indices(rows: Sequence[PredictionRow], group_by: str | None) -> np.ndarray | None:

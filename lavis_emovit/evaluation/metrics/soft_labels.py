@@ -9,11 +9,11 @@ import numpy as np
 
 from lavis_emovit.evaluation.metrics.calibration import log_softmax
 from lavis_emovit.evaluation.metrics.registry import MeasuredRows, Metric, register_metric
-from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
+from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES
 from lavis_emovit.evaluation.metrics.results import Interval, Result
 from lavis_emovit.evaluation.metrics.rows import (
-    group_indices,
     prediction_indices,
+    resamples_of,
     score_matrix,
     vote_matrix,
     without_errors,
@@ -49,7 +49,6 @@ def soft_label_metrics(
     labels: Sequence[str],
     *,
     num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
     group_by: str | None = None,
 ) -> SoftLabelMetrics:
     """Measure predictions against votes.
@@ -59,7 +58,7 @@ def soft_label_metrics(
 
     Args:
         rows: with `votes`; scores on all of them or on none.
-        num_resamples, seed, group_by: as in `classification_metrics`.
+        num_resamples, group_by: as in `classification_metrics`.
 
     Raises:
         DataError: no answered rows, an unknown label, a row without votes or its group, scores on some rows only.
@@ -79,7 +78,7 @@ def soft_label_metrics(
         values_N["kl"] = divergence(votes_NC, log_probabilities_NC)
         values_N["cosine"] = cosine(votes_NC, np.exp(log_probabilities_NC))
     features_NF = np.column_stack(list(values_N.values())).astype(np.float64)
-    resamples = Resamples(len(answered), group_indices(answered, group_by), num_resamples=num_resamples, seed=seed)
+    resamples = resamples_of(answered, group_by, num_resamples)
     means_RF = resamples.means(features_NF)
     means: dict[str, Any] = {"kl": None, "cosine": None}
     intervals = {}

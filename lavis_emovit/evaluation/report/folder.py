@@ -6,6 +6,7 @@ or damaged is skipped and named in `notes`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from lavis_emovit.evaluation.benchmarks import AXES, BenchmarkSettings, Kind, Ru
 from lavis_emovit.evaluation.judging import Judgement
 from lavis_emovit.evaluation.metrics.registry import metrics_of
 from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions
+from lavis_emovit.evaluation.report.table import value_at
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.evaluation.summaries import benchmark_references, benchmark_summary, suite_sensitivity
 from lavis_emovit.settings import parse_settings, written_values
@@ -58,10 +60,7 @@ class Folder:
 
     def setting(self, path: str) -> Any:
         """A setting of the recipe, such as `model.arch`; None if it has none."""
-        value: Any = self.config
-        for key in path.split("."):
-            value = value.get(key) if isinstance(value, Mapping) else None
-        return value
+        return value_at(self.config, path.split("."))
 
     @property
     def dataset(self) -> str:
@@ -301,15 +300,12 @@ def _judgements(folder: Folder, benchmark: str, key: ModelKey) -> list[Judgement
 
 def _label_set(labels: Sequence[str], name: str | None) -> LabelSet:
     """The label set with these labels, by its name if that is known."""
-    custom = f"{CUSTOM_PREFIX}{', '.join(labels)}"
-    for known in (name, *LABEL_SETS, custom):
-        try:
-            label_set = get_label_set(known) if known is not None else None
-        except DataError:  # a name from a file that somebody may have edited
-            continue
-        if label_set is not None and label_set.labels == tuple(labels):
-            return label_set
-    return LabelSet(custom, tuple(labels))
+    named = []
+    if name is not None:
+        with contextlib.suppress(DataError):  # a name from a file that somebody may have edited
+            named.append(get_label_set(name))
+    custom = LabelSet(f"{CUSTOM_PREFIX}{', '.join(labels)}", tuple(labels))
+    return next((one for one in (*named, *LABEL_SETS.values()) if one.labels == custom.labels), custom)
 
 
 def _known(folder: Folder, otherwise: str) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ numpy is imported by the functions that need it: it takes 0.1 s, and commands su
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import io
@@ -128,6 +129,18 @@ def decode_image(data: bytes, *, min_side_px: int | None = None) -> Image.Image:
         # Pillow puts the buffer's address into some messages, which would make each of them unique.
         reason = _BUFFER.sub("", str(error))
         raise DataError(f"the image cannot be decoded ({type(error).__name__}: {reason})") from None
+
+
+def jpeg_of(image: Image.Image) -> bytes:
+    """An image as a JPEG of high quality, for pages and thumbnails."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def data_url(image: Image.Image) -> str:
+    """The JPEG of an image as the address of an `<img>`, so that a page needs no other file."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg_of(image)).decode()
 
 
 def describe_failure(error: Exception, data: bytes, noun: str = "an image") -> str:

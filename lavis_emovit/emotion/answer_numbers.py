@@ -57,7 +57,8 @@ def read_numbers(
     """
     if not scale[0] < scale[1]:
         raise ValueError(f"a scale is given as (lower end, upper end), got {scale}")
-    plain = _normalise(text)
+    text = re.sub("[\u2212\u2010-\u2015]", "-", without_thoughts(unicodedata.normalize("NFKC", text).casefold()))
+    plain = without_markup(text.replace("\u2248", "~"))
     bare = _bare_numbers(plain, len(names))
     # "V: 0.3, A: -0.2". A single "A:" only opens an answer.
     letters = len(names) > 1 and all(re.search(_lettered(name), plain) for name in names)
@@ -85,16 +86,10 @@ def _answer(found: Sequence[float | NumberStatus], refused: bool, scale: tuple[f
     return NumberAnswer(value, "ok") if scale[0] <= value <= scale[1] else NumberAnswer(None, "invalid")
 
 
-def _normalise(text: str) -> str:
-    text = unicodedata.normalize("NFKC", text).casefold()
-    text = re.sub("[\u2212\u2010-\u2015]", "-", without_thoughts(text))
-    return without_markup(text.replace("\u2248", "~"))
-
-
 def _bare_numbers(plain: str, count: int) -> list[float] | None:
     """The numbers of an answer that consists of exactly the requested count of numbers, else None."""
-    numbers = re.findall(rf"(?<![\w.]){_NUMBER}", plain)
-    rest = re.sub(rf"(?<![\w.]){_NUMBER}", "", plain)
+    bare = re.compile(rf"(?<![\w.]){_NUMBER}")
+    numbers, rest = bare.findall(plain), bare.sub("", plain)
     if len(numbers) != count or not re.fullmatch(r"[\s,;:()\[\]{}.'\"]*", rest) or re.search(r"\d,\d", plain):
         return None
     return [float(number.replace(" ", "")) for number in numbers]

@@ -12,13 +12,12 @@ import re
 import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from lavis_emovit.emotion.answer_numbers import NumberStatus
 from lavis_emovit.emotion.answer_phrases import is_refusal, without_markup
 from lavis_emovit.emotion.facial import FACIAL_UNITS, facial_priors
 from lavis_emovit.outside import without_thoughts
-
-UnitStatus = Literal["ok", "invalid", "ambiguous", "refused"]
 
 MAX_INTENSITY = 5.0
 _HIGHEST_UNIT = 64  # FACS includes head and eye positions
@@ -96,19 +95,21 @@ class UnitAnswer:
     # `AU12` -> 1 for active, 0 for inactive, or the stated intensity; None for a unit that is both claimed and denied,
     # or off the scale. All None unless the status is `ok`.
     values: dict[str, float | None]
-    status: UnitStatus  # `ok`; `invalid`: no unit is named or denied; `ambiguous`: every named unit is None; `refused`
+    status: (
+        NumberStatus  # `ok`; `invalid`: no unit is named or denied; `ambiguous`: every named unit is None; `refused`
+    )
 
 
 def read_action_units(text: str, units: Collection[int] = FACIAL_UNITS) -> UnitAnswer:
     """Read the requested action units from an answer; other units in the answer are ignored."""
-    plain = _normalise(text)
+    plain = without_markup(unicodedata.normalize("NFKC", without_thoughts(text.casefold())))
     mentions = _mentions(plain, units)
     if _NO_LIST.search(plain):
         return UnitAnswer({f"AU{unit}": None for unit in units}, "ambiguous")
     found: dict[int, set[float | None]] = {}
     for mention, is_denied in zip(mentions, _denied(plain, mentions)):
         found.setdefault(mention.unit, set()).add(0.0 if is_denied else mention.value)
-    states_none = bool(_NONE.search(plain) or (plain.strip() and _ONLY_NONE.match(plain)))
+    states_none = _NONE.search(plain) or (plain.strip() and _ONLY_NONE.match(plain))
     if not found and not states_none:
         return UnitAnswer({f"AU{unit}": None for unit in units}, "refused" if is_refusal(plain) else "invalid")
     values = {f"AU{unit}": _agreed(found.get(unit, {0.0})) for unit in units}
@@ -127,10 +128,9 @@ def _agreed(values: set[float | None]) -> float | None:
 
 
 def _mentions(plain: str, units: Collection[int]) -> list[_Mention]:
-    matches: list[re.Match[str]] = []
-    pairs = _pairs(plain)
-    if pairs:
+    if pairs := _pairs(plain):
         return pairs
+    matches: list[re.Match[str]] = []
     if _NUMBER_LIST.match(plain):
         matches = list(_ELEMENT.finditer(plain))
         if any(int(match["unit"]) == 0 for match in matches):  # a list of ones and zeros names no unit
@@ -173,8 +173,7 @@ def _pairs(plain: str) -> list[_Mention]:
 
 def _intensity(plain: str, match: re.Match[str]) -> float | None:
     """The intensity of a mention: 1 if the unit is only named, None for a number off the scale."""
-    letter = match.groupdict().get("letter")
-    if letter:
+    if letter := match.groupdict().get("letter"):
         return float("abcde".index(letter) + 1)
     stated = _VALUE.match(plain, match.end())
     if stated is None or stated["yes"]:
@@ -216,10 +215,6 @@ def _denied(plain: str, mentions: list[_Mention]) -> list[bool]:
 
 def _contains(joint: str, words: str) -> bool:
     return re.search(rf"\b(?:{words})\b", joint) is not None
-
-
-def _normalise(text: str) -> str:
-    return without_markup(unicodedata.normalize("NFKC", without_thoughts(text.casefold())))
 
 
 _VERBS = {

@@ -64,7 +64,7 @@ def _with_option(
     """Combine the answer in words with the options that the answer names by their marks."""
     if len(chosen) > 1:
         return EmotionAnswer(None, "ambiguous")
-    label = next(iter(chosen))
+    (label,) = chosen
     if answer.status == "ok":
         return answer if answer.label == label else EmotionAnswer(None, "ambiguous")
     of_label = {form: name for form, name in words.items() if name == label}
@@ -233,7 +233,9 @@ def _running_text_answer(text: _Text) -> EmotionAnswer:
     claimed: set[str] = set()
     denied: set[str] = set()
     for mention in text.mentions:
-        if _in_question(text, mention):
+        start, end = text.sentence_around(mention.start)
+        # A question claims nothing: "Is the person sad?"
+        if text.plain[end : end + 1] == "?" and phrases.QUESTION_OPENING.match(text.plain[start:end]):
             reply = _reply(text, mention)
             if reply is not None:
                 (claimed if reply else denied).add(mention.label)
@@ -248,12 +250,6 @@ def _running_text_answer(text: _Text) -> EmotionAnswer:
     if refusals or (not denied and phrases.SOFT_REFUSALS.search(text.plain)):
         return EmotionAnswer(None, "refused")
     return EmotionAnswer(None, "negated" if denied else "invalid")
-
-
-def _in_question(text: _Text, mention: _Mention) -> bool:
-    """Whether the mention is part of a question, which claims nothing ("Is the person sad?")."""
-    start, end = text.sentence_around(mention.start)
-    return text.plain[end : end + 1] == "?" and bool(phrases.QUESTION_OPENING.match(text.plain[start:end]))
 
 
 def _reply(text: _Text, mention: _Mention) -> bool | None:

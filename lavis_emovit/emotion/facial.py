@@ -113,12 +113,12 @@ class FacialPriors(Settings):
     def expressions_of_point(self, valence: float, arousal: float) -> list[str]:
         """Expressions whose region contains a point, the nearest center first."""
 
-        def squared_distance(name: str) -> float:
-            center = self.expressions[name].region.center()
-            return (center[0] - valence) ** 2 + (center[1] - arousal) ** 2
-
-        found = [name for name, prior in self.expressions.items() if not prior.region.distance(valence, arousal)]
-        return sorted(found, key=lambda name: (squared_distance(name), name))
+        found = []
+        for name, prior in self.expressions.items():
+            if not prior.region.distance(valence, arousal):
+                center = prior.region.center()
+                found.append(((center[0] - valence) ** 2 + (center[1] - arousal) ** 2, name))
+        return [name for _, name in sorted(found)]
 
     def _prior(self, expression: str) -> ExpressionPrior:
         if expression not in self.expressions:

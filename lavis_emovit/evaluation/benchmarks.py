@@ -28,6 +28,7 @@ OptionOrder = Literal["fixed", "reversed", "shuffled"]
 OptionMarks = Literal["none", "letters", "numbers"]
 
 AXES = ("valence", "arousal")
+_VARIED = ("wordings", "with_options", "option_orders", "option_marks")
 ALL_SPLITS = "all"
 """The `split` of a benchmark over a whole dataset."""
 
@@ -73,7 +74,7 @@ class BenchmarkSettings(Settings):
     subject: Literal["picture", "face"] = "picture"
     active_from: float = Field(default=1.0, gt=0.0)
 
-    @field_validator("wordings", "option_orders", "option_marks", "with_options")
+    @field_validator(*_VARIED)
     @classmethod
     def _each_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(value)) != len(value):
@@ -93,8 +94,7 @@ class BenchmarkSettings(Settings):
         if self.kind != "emotion":
             # Compared with the defaults, so that settings with every default written out can be read back.
             fields = type(self).model_fields
-            names = ("coarser", "option_orders", "option_marks", "with_options")
-            changed = [name for name in names if getattr(self, name) != fields[name].default]
+            changed = [name for name in ("coarser", *_VARIED[1:]) if getattr(self, name) != fields[name].default]
             if changed:
                 raise ValueError(f"{', '.join(sorted(changed))} belongs to kind 'emotion', this one is '{self.kind}'")
         available = num_wordings(self.kind, self.subject, with_open=False in self.with_options)
@@ -105,20 +105,15 @@ class BenchmarkSettings(Settings):
     @property
     def variants(self) -> tuple[Variant, ...]:
         """Every variant of the question, the plainest first."""
-        made: list[Variant] = []
         choices = itertools.product(self.wordings, self.with_options, self.option_orders, self.option_marks)
-        for wording, options, order, marks in choices:
-            # Order and marks belong to the list of options.
-            variant = Variant(wording, order, marks) if options else Variant(wording, None)
-            if variant not in made:
-                made.append(variant)
-        return tuple(made)
+        # Order and marks belong to the list of options.
+        made = (Variant(wording, *(listed if has_options else (None,))) for wording, has_options, *listed in choices)
+        return tuple(dict.fromkeys(made))
 
     @property
     def first_variant(self) -> BenchmarkSettings:
         """The same benchmark with only the plainest variant."""
-        names = ("wordings", "with_options", "option_orders", "option_marks")
-        return self.model_copy(update={name: getattr(self, name)[:1] for name in names})
+        return self.model_copy(update={name: getattr(self, name)[:1] for name in _VARIED})
 
     def supports(self, method: Method) -> bool:
         """Whether a scoring method exists for this kind."""

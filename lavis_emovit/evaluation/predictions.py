@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
@@ -191,12 +190,10 @@ def decode_row(line: bytes) -> PredictionRow:
     try:
         return PredictionRow.model_validate(values)
     except ValidationError as error:
-        raise ValueError("; ".join(map(_problem, error.errors()))) from None
-
-
-def _problem(item: Any) -> str:
-    message = item["msg"].removeprefix("Value error, ")
-    return f"key '{'.'.join(map(str, item['loc']))}': {message}" if item["loc"] else message
+        places = (
+            (".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")) for item in error.errors()
+        )
+        raise ValueError("; ".join(f"key '{key}': {text}" if key else text for key, text in places)) from None
 
 
 def repair_last_line(path: str | os.PathLike[str]) -> bool:

@@ -6,7 +6,6 @@ their authors. Raters fill in a CSV file.
 
 from __future__ import annotations
 
-import base64
 import csv
 import hashlib
 import io
@@ -28,7 +27,7 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics.resampling import Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
 from lavis_emovit.files import atomic_writer
-from lavis_emovit.images import decode_image
+from lavis_emovit.images import data_url, decode_image
 from lavis_emovit.records import EmotionRecord
 
 HUMAN = "human"
@@ -140,7 +139,7 @@ def write_sheet(
     content = [asdict(pair) for pair in made.pairs]
     sheet = hashlib.sha256(json.dumps([made.first, made.second, content]).encode()).hexdigest()[:10]
     entries = [
-        {"number": number, "image": _data_url(images[pair.record_id], pair.record_id), "a": pair.a, "b": pair.b}
+        {"number": number, "image": _embedded(images[pair.record_id], pair.record_id), "a": pair.a, "b": pair.b}
         for number, pair in enumerate(made.pairs, start=1)
     ]
     environment = jinja2.Environment(
@@ -274,12 +273,10 @@ def _read_choices(path: Path) -> list[tuple[int, dict[str, str]]]:
     return [(reader.line_num, {name: (row[name] or "").strip() for name in _COLUMNS}) for row in reader]
 
 
-def _data_url(data: bytes, record_id: str) -> str:
+def _embedded(data: bytes, record_id: str) -> str:
     try:
         image = decode_image(data, min_side_px=_IMAGE_SIDE_PX)
     except DataError as error:
         raise DataError(f"'{record_id}': {error}; limit the sheet to other images") from None
     image.thumbnail((_IMAGE_SIDE_PX, _IMAGE_SIDE_PX), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_url(image)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import random
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer
+from lavis_emovit.images import data_url
 from lavis_emovit.records import EmotionRecord, image_root_of, read_records
 from lavis_emovit.sources.checks import open_thumbnail
 from lavis_emovit.sources.readers.emoset import EMOSET_SPLITS, read_emoset
@@ -200,9 +200,7 @@ def _html_page(rows: dict[str, Row], tile_px: int, title: str, subtitle: str, br
         except DataError as error:
             broken.append(str(error))
             return {"error": str(error)}
-        buffer = io.BytesIO()
-        small.save(buffer, "JPEG", quality=85)
-        return {"data": base64.b64encode(buffer.getvalue()).decode("ascii")}
+        return {"url": data_url(small)}
 
     template = environment.get_template("contact_sheet.html.jinja")
     return template.render(rows=rows, tile_px=tile_px, title=title, subtitle=subtitle, embedded=embedded)

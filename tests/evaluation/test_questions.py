@@ -21,17 +21,13 @@ from lavis_emovit.emotion.questions import (
     CATEGORICAL_WORDINGS,
     EXPLANATION_QUESTIONS,
     OPEN_WORDINGS,
+    SCALE,
 )
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Truth, Variant, label_set_of, slice_values, truth_of
 from lavis_emovit.evaluation.metrics.original_rule import original_rule
 from lavis_emovit.evaluation.predictions import PredictionRow
-from lavis_emovit.evaluation.questions import (
-    SCALE,
-    questions_about,
-    values_from_scores,
-    values_from_text,
-)
+from lavis_emovit.evaluation.questions import questions_about, values_from_scores, values_from_text
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import parse_settings
 

@@ -35,8 +35,20 @@ class Failure:
     reason: str
 
 
+class EvaluatedModel(Protocol):
+    """What all models have."""
+
+    def close(self) -> None:
+        """Release what the model holds besides memory."""
+        return
+
+    def identity(self) -> dict[str, Any]:
+        """What decides its answers, as plain values: names and hashes of weights, settings."""
+        ...
+
+
 @runtime_checkable
-class LanguageModel(Protocol):
+class LanguageModel(EvaluatedModel, Protocol):
     """A model that answers questions about images; adapters inherit from this class.
 
     Attributes:
@@ -49,14 +61,6 @@ class LanguageModel(Protocol):
     @property
     def images_at_once(self) -> int:
         return 0
-
-    def close(self) -> None:
-        """Release what the model holds besides memory."""
-        return
-
-    def identity(self) -> dict[str, Any]:
-        """What decides its answers, as plain values: names and hashes of weights, settings."""
-        ...
 
     def prepare(self, image_bytes: bytes) -> Any:
         """An image as `score` and `write` take it; called in the processes of a loader.
@@ -86,19 +90,11 @@ class LanguageModel(Protocol):
 
 
 @runtime_checkable
-class Baseline(Protocol):
+class Baseline(EvaluatedModel, Protocol):
     """A model that predicts labels or values directly; adapters inherit from this class."""
 
     kinds: frozenset[Kind]
     learns: bool  # whether it needs a training split
-
-    def close(self) -> None:
-        """Release what the baseline holds besides memory."""
-        return
-
-    def identity(self) -> dict[str, Any]:
-        """What decides its predictions, as plain values."""
-        ...
 
     def fit(self, items: Iterable[Item], benchmark: BenchmarkSettings, label_set: LabelSet | None) -> None:
         """Learn from the items of the training split; there are none for a baseline that does not learn.

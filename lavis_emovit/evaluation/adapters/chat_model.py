@@ -79,7 +79,15 @@ class ChatModel(LanguageModel):
         self, images: Sequence[bytes], image_index: Sequence[int], questions: Sequence[Question]
     ) -> list[str | Failure]:
         files = [self._files.put(data) for data in images]
-        requests = [self._request(files[place], question) for place, question in zip(image_index, questions)]
+        requests = [
+            ChatRequest(
+                self.settings.model,
+                (Message("user", question.text, (files[place],)),),
+                {**self.settings.parameters(), "max_output_tokens": question.max_new_tokens},
+                prompt=f"evaluation/{question.key}",
+            )
+            for place, question in zip(image_index, questions)
+        ]
         progress = send_requests(requests, self.settings, self._ledger, self.settings.model)
         self._files.clear()
         answers: list[str | Failure] = []
@@ -97,11 +105,6 @@ class ChatModel(LanguageModel):
     def close(self) -> None:
         self._ledger.close()
         self._files.close()
-
-    def _request(self, image: ChatImage, question: Question) -> ChatRequest:
-        parameters = {**self.settings.parameters(), "max_output_tokens": question.max_new_tokens}
-        message = Message("user", question.text, (image,))
-        return ChatRequest(self.settings.model, (message,), parameters, prompt=f"evaluation/{question.key}")
 
 
 def send_requests(requests: Sequence[ChatRequest], settings: ChatSettings, ledger: Ledger, name: str) -> RunProgress:

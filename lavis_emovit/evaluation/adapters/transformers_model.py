@@ -148,8 +148,7 @@ class TransformersModel(LanguageModel):
         shown, texts = zip(*prompts.values())
         without = self._inputs(shown, texts, "right")
         with self._torch.inference_mode():
-            logits = self.model(**inputs).logits.float()
-        log_probs = self._torch.log_softmax(logits[:, :-1], dim=-1)
+            logits = self.model(**inputs).logits
         ids, lengths = inputs["input_ids"], inputs["attention_mask"].sum(dim=1).tolist()
         found = []
         for number, length in enumerate(lengths):
@@ -159,9 +158,7 @@ class TransformersModel(LanguageModel):
             begin = int(same.long().cumprod(dim=0).sum())
             if begin >= length:
                 raise UserError(f"a candidate has no token of its own after '{rows[number][1][-40:]}'")
-            targets = ids[number, begin:length]
-            tokens = log_probs[number, begin - 1 : length - 1].gather(1, targets[:, None])[:, 0]
-            found.append(float(tokens.mean() if mean else tokens.sum()))
+            found.append(_log_likelihood(logits[number, begin - 1 : length - 1], ids[number, begin:length], mean))
         return found
 
     def _answers(self, question: Question) -> list[tuple[list[int], int]]:
@@ -200,9 +197,8 @@ class TransformersModel(LanguageModel):
         logits = logits[..., : getattr(self.model.config, LLM_ROWS_KEY, None)]  # without an added placeholder
         found = []
         for logits_TV, (_, _, answer, given), start in zip(logits, rows, starts):
-            log_probs = logits_TV[start + given : start + len(answer)].float().log_softmax(dim=-1)
-            tokens = log_probs.gather(1, torch.tensor(answer[given:], device=log_probs.device)[:, None])
-            found.append(float(tokens.mean() if mean else tokens.sum()))
+            targets = torch.tensor(answer[given:], device=logits.device)
+            found.append(_log_likelihood(logits_TV[start + given : start + len(answer)], targets, mean))
         return found
 
     def _prompt(self, question: str) -> str:
@@ -233,6 +229,11 @@ class TransformersModel(LanguageModel):
 
 
 register_adapter(TransformersModelSettings, lambda entry, place: TransformersModel(entry))
+
+
+def _log_likelihood(logits_TV: Any, targets_T: Any, mean: bool) -> float:
+    tokens = logits_TV.float().log_softmax(dim=-1).gather(1, targets_T[:, None])
+    return float(tokens.mean() if mean else tokens.sum())
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics.comparison import NumbersComparison, answered_by_both, compare_numbers
-from lavis_emovit.evaluation.metrics.dimensional import farther_end, most
+from lavis_emovit.evaluation.metrics.dimensional import features_of, most
 from lavis_emovit.evaluation.metrics.registry import Headline, MeasuredRows, Metric, register_metric
 from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
@@ -157,11 +157,8 @@ def _measure_unit(
     f1 = 2 * hits / (support + predicted) if support + predicted else None
     icc, icc_R = None, np.empty(0)
     if intensity_scale is not None:
-        filled_M = np.where(is_valid_M, predicted_M, farther_end(true_M, intensity_scale))
-        products_NF = np.zeros((len(rows), 6))
-        columns = (np.ones_like(true_M), true_M, filled_M, true_M**2, filled_M**2, true_M * filled_M)
-        is_graded_M = np.array([name not in (rows[i].occurrence_only or ()) for i in known])
-        products_NF[known] = np.column_stack(columns) * is_graded_M[:, None]
+        is_graded_N = np.array([name not in (row.occurrence_only or ()) for row in rows])
+        products_NF = features_of(rows, name, intensity_scale)[:, :6] * is_graded_N[:, None]
         value = float(intraclass_correlation(products_NF.sum(axis=0)[None])[0])
         icc = value if np.isfinite(value) else None
         icc_R = intraclass_correlation(resamples.sums(products_NF))

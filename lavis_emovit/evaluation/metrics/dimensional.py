@@ -81,7 +81,7 @@ def dimensional_metrics(
     mean_ccc_R = np.zeros(num_resamples)
     for name in names:
         known, true_M, predicted_M = value_arrays(answered, name)
-        features_NF = _features(answered, name, scale)
+        features_NF = features_of(answered, name, scale)
         is_valid_M = np.isfinite(predicted_M)
         resampled = agreements(resamples.sums(features_NF))
         over_all = _agreement(true_M, features_NF[known, 2])
@@ -123,7 +123,7 @@ def compare_dimensional(
     for rows in (firsts, seconds):
         value, value_R = 0.0, np.zeros(num_resamples)
         for name in names:
-            features_NF = _features(rows, name, scale)
+            features_NF = features_of(rows, name, scale)
             value += float(agreements(features_NF.sum(axis=0)[None])["ccc"][0]) / len(names)
             value_R += agreements(resamples.sums(features_NF))["ccc"] / len(names)
         values.append(value)
@@ -170,7 +170,7 @@ def agreements(sums_RF: np.ndarray) -> dict[str, np.ndarray]:
         }
 
 
-def _features(rows: Sequence[PredictionRow], name: str, scale: tuple[float, float]) -> np.ndarray:
+def features_of(rows: Sequence[PredictionRow], name: str, scale: tuple[float, float]) -> np.ndarray:
     """float64 [N, 8], the features of the rows with a true number, invalid answers filled in; zeros for other rows."""
     known, true_M, predicted_M = value_arrays(rows, name)
     if not known:

@@ -319,21 +319,21 @@ def _known(folder: Folder, otherwise: str) -> dict[str, Any] | None:
 
 
 def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):  # ValueError: also text that is not UTF-8
-        return None
-    return found if isinstance(found, dict) else None
+    return _object(path.read_bytes()) if path.exists() else None
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any] | None]:
     """The objects of a JSON lines file, None for a damaged line; a last line cut by a crash is skipped."""
     lines = path.read_bytes().split(b"\n") if path.exists() else []
     for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                row = None
-            if isinstance(row, dict) or number < len(lines):
-                yield row if isinstance(row, dict) else None
+        row = _object(line)
+        if row is not None or (line.strip() and number < len(lines)):
+            yield row
+
+
+def _object(content: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):  # ValueError: also text that is not UTF-8
+        return None
+    return found if isinstance(found, dict) else None

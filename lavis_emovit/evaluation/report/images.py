@@ -7,10 +7,8 @@ of captions, the first ones. A run shows the first images that were kept with it
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +26,7 @@ from lavis_emovit.evaluation.metrics.calibration import softmax
 from lavis_emovit.evaluation.metrics.rows import score_matrix
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.report.table import number, percent
-from lavis_emovit.images import decode_image
+from lavis_emovit.images import data_url, decode_image, jpeg_of
 
 IMAGE_PX = 320
 THUMBNAIL_PX = 240
@@ -126,7 +124,8 @@ def keep_images(folder: Path, benchmark: BenchmarkRows, num_images: int, items: 
             with contextlib.suppress(DataError):
                 image = decode_image(image_bytes).convert("RGB")
                 wanted[record_id].parent.mkdir(parents=True, exist_ok=True)
-                wanted[record_id].write_bytes(_jpeg(image, THUMBNAIL_PX))
+                image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+                wanted[record_id].write_bytes(jpeg_of(image))
         if not missing:
             return
 
@@ -204,23 +203,24 @@ def _threshold(benchmark: BenchmarkRows, key: ModelKey) -> float:
 
 
 def _num_wrong_units(row: PredictionRow, threshold: float) -> int:
-    wrong = 0
-    for name, true in (row.true_values or {}).items():
-        value, active_from = (row.values or {}).get(name), row.active_from(name, threshold)
-        wrong += value is None or (value >= active_from) != (true >= active_from)
-    return wrong
+    pairs = [(row.active_from(name, threshold), true, value) for name, true, value in _pairs(row)]
+    return sum(value is None or (value >= at) != (true >= at) for at, true, value in pairs)
 
 
 def _distance(row: PredictionRow) -> float:
     """Euclidean, on [-1, 1] each; an answer without a number counts as the far end."""
-    pairs = [(true, (row.values or {}).get(name)) for name, true in (row.true_values or {}).items()]
-    return math.hypot(*(abs(true) + 1 if value is None else value - true for true, value in pairs))
+    return math.hypot(*(abs(true) + 1 if value is None else value - true for _, true, value in _pairs(row)))
+
+
+def _pairs(row: PredictionRow) -> list[tuple[str, float, float | None]]:
+    """Name, true number and predicted number."""
+    return [(name, true, (row.values or {}).get(name)) for name, true in (row.true_values or {}).items()]
 
 
 def _probabilities(row: PredictionRow) -> dict[str | None, float]:
     """The probability of each scored label."""
-    labels = list(row.scores or {})
-    return dict(zip(labels, softmax(np.array([list((row.scores or {}).values())]))[0].tolist())) if labels else {}
+    scores = row.scores or {}
+    return dict(zip(scores, softmax(np.array([list(scores.values())]))[0].tolist())) if scores else {}
 
 
 def _confidences(rows: Sequence[PredictionRow]) -> list[float]:
@@ -263,13 +263,8 @@ def _data_url(path: Path | None) -> str | None:
     try:
         with Image.open(path) as image:
             image.draft("RGB", (IMAGE_PX, IMAGE_PX))
-            return "data:image/jpeg;base64," + base64.b64encode(_jpeg(image.convert("RGB"), IMAGE_PX)).decode()
+            small = image.convert("RGB")
+            small.thumbnail((IMAGE_PX, IMAGE_PX))
+            return data_url(small)
     except (OSError, ValueError, Image.DecompressionBombError):
         return None
-
-
-def _jpeg(image: Image.Image, max_side_px: int) -> bytes:
-    image.thumbnail((max_side_px, max_side_px))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()

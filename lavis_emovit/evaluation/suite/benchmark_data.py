@@ -154,8 +154,7 @@ def open_benchmark(
     label_sets = list(dict.fromkeys(name for index in parts for name in index.label_sets))
     label_set = label_set_of(settings, label_sets, str(parts[0].folder))
     if label_set is not None:
-        for index in parts:
-            _check_labels(settings, index, label_set)
+        _check_labels(settings, parts, label_set)
     hashes = [index.hash for index in parts]
     opened = OpenBenchmark(
         name,
@@ -183,10 +182,10 @@ _TRUTHS = {
 }
 
 
-def _check_labels(settings: BenchmarkSettings, index: ShardIndex, label_set: LabelSet) -> None:
+def _check_labels(settings: BenchmarkSettings, parts: Sequence[ShardIndex], label_set: LabelSet) -> None:
     """Raise DataError if a label of the records or of a coarser set has no place."""
-    if len(index.label_sets) == 1:
-        for label, count in index.label_histogram.items():
+    for index in parts:
+        for label, count in index.label_histogram.items() if len(index.label_sets) == 1 else ():
             if count:
                 label_in(label, index.label_sets[0], label_set)
     for coarser in settings.coarser:

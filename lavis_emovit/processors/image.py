@@ -16,6 +16,8 @@ from torchvision.transforms.v2 import functional as F
 from lavis_emovit.images import REDUCED_KEY
 
 CROP_RATIO = (3.0 / 4.0, 4.0 / 3.0)
+# In single precision, as torchvision computes them.
+_LOG_CROP_RATIO = tuple(torch.log(torch.tensor(CROP_RATIO)).tolist())
 CROP_ATTEMPTS = 10
 
 
@@ -80,10 +82,9 @@ def _crop_box(
 ) -> tuple[int, int, int, int]:
     """(top, left, height, width) of a random part with an aspect ratio in `CROP_RATIO`."""
     area = height * width
-    log_ratio = torch.log(torch.tensor(CROP_RATIO))
     for _ in range(CROP_ATTEMPTS):
         target_area = area * torch.empty(1).uniform_(*scale, generator=generator).item()
-        ratio = torch.exp(torch.empty(1).uniform_(float(log_ratio[0]), float(log_ratio[1]), generator=generator)).item()
+        ratio = torch.exp(torch.empty(1).uniform_(*_LOG_CROP_RATIO, generator=generator)).item()
         crop_width = round(math.sqrt(target_area * ratio))
         crop_height = round(math.sqrt(target_area / ratio))
         if 0 < crop_width <= width and 0 < crop_height <= height:

@@ -216,7 +216,7 @@ def _checked_files(paths: list[Path], images: list[Path] | None) -> list[Checked
     from lavis_emovit.sources.checks import CheckedFile
     from lavis_emovit.sources.contact_sheet import find_records
 
-    roots: list[Path | None] = list(images or [None])
+    roots: list[Path | None] = [*images] if images else [None]
     if len(roots) not in (1, len(paths)):
         raise ConfigError([f"{len(roots)} folders for {len(paths)} records files"], "--images")
     files = []

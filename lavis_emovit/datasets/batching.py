@@ -1,9 +1,4 @@
-"""Batch samplers: which samples a rank takes at which step.
-
-The order of an epoch is computed from (index hash, seed, epoch), and ranks and micro-batches are slices of it
-(`shards/order.py`). So the samples of a step are the same for every number of ranks, workers and micro-batches, and
-resuming jumps to (epoch, step) without reading anything again.
-"""
+"""Batch samplers: which slices of an epoch's order (`shards/order.py`) a rank takes at which step."""
 
 from __future__ import annotations
 

@@ -1,13 +1,7 @@
 """Builds shards of a published dataset on first use: read, split, write instructions, write shards.
 
-Everything is in one storage folder:
-
-    records.jsonl        all records with their instructions; records.summary.json accounts for every row of the source
-    <split>/index.json   the shards of a split
-    drawn/               images created here: those of the sample set, or those stored inside tables
-    prepared.json        written last: the settings and the fingerprint of the source
-
-Processes that start together wait at a file lock; the first one does the work.
+Everything is in one storage folder, whose files docs/dataflow.md lists. Processes that start together wait at a file
+lock; the first one does the work.
 """
 
 from __future__ import annotations

@@ -83,27 +83,12 @@ class Shape(Item):
 
     def __post_init__(self) -> None:
         self._method = getattr(Canvas, self.kind)
-        self._is_path = self.kind in _PATHS
-        numbers = (*chain.from_iterable(spot[:2] for spot in self.spots), *self.lengths)
-        self._is_fixed = not any(spot.absolute for spot in self.spots) and all(type(n) is float for n in numbers)
-        self._has_known_colours = not any(isinstance(colour, (OneOf, Named)) for colour in self.colours)
-        points = [spot[:2] for spot in self.spots]
-        # The arguments after the colours in a frame that is the whole canvas.
-        self._unplaced = (points, *self.lengths) if self._is_path else (*chain(*points), *self.lengths, *self.angles)
 
     def paint(self, frame: Frame) -> None:
-        colours = self.colours if self._has_known_colours else map(frame.colour, self.colours)
-        if self._is_fixed and frame.is_whole:
-            self._method(frame.canvas, *colours, *self._unplaced)
-            return
-        if self._is_fixed:
-            x, y, step, size = frame.x, frame.y, frame.step, frame.size
-            points = [(x + step * px, y + size * py) for px, py, _ in self.spots]
-            lengths = [size * length for length in self.lengths]
-        else:
-            points = [frame.point(spot) for spot in self.spots]
-            lengths = [frame.size * frame.number(length) for length in self.lengths]
-        if self._is_path:
+        colours = map(frame.colour, self.colours)
+        points = [frame.point(spot) for spot in self.spots]
+        lengths = [frame.size * frame.number(length) for length in self.lengths]
+        if self.kind in _PATHS:
             self._method(frame.canvas, *colours, points, *lengths)
         else:
             self._method(frame.canvas, *colours, *chain(*points), *lengths, *self.angles)
@@ -122,14 +107,9 @@ class Group(Item):
     times: int = 1
 
     def paint(self, frame: Frame) -> None:
-        inner = frame.at(frame.x, frame.y, frame.size)
         for _ in range(self.times):
-            inner.x, inner.y = frame.point(self.at)
-            if self.size != 1.0:
-                inner.size = frame.size * frame.number(self.size)
-                inner.step = -inner.size if frame.mirrored else inner.size
-            for item in self.drawing:
-                item.paint(inner)
+            x, y = frame.point(self.at)
+            frame.at(x, y, frame.size * frame.number(self.size)).draw(self.drawing)
 
     def moved(self, move: Callable[[Spot], Spot]) -> Group:
         return replace(self, at=move(self.at))
@@ -176,7 +156,6 @@ class Frame:
 
     def __post_init__(self) -> None:
         self.step = -self.size if self.mirrored else self.size
-        self.is_whole = self.parent is None and self.x == self.y == 0 and self.size == 1 and not self.mirrored
 
     def at(self, x: float, y: float, size: float = 1.0) -> Frame:
         """A frame around a point of the canvas."""

@@ -147,9 +147,9 @@ def _write(job: ShardJob, on_sample: Callable[[], None]) -> ShardDraft:
         return draft
     # Offsets come from the finished file, as any reader finds them.
     members = pair_members(job.path, scan_tar(job.path))
-    for (image, line), (record, crc32) in zip(members, written, strict=True):
+    for (image, record_member), (record, crc32) in zip(members, written, strict=True):
         label = NO_LABEL if record.emotion is None else job.labels.index(record.emotion)
-        append_sample(draft.columns, record, image.span, line.span, crc32, label)
+        append_sample(draft.columns, record, image.span, record_member.span, crc32, label)
     histogram = Counter(record.emotion for record, _ in written if record.emotion is not None)
     draft.shard = ShardInfo(
         name=job.path.name,

@@ -80,6 +80,8 @@ def verify(
     for title, lines in findings.items():
         more = " (--show, --json)" if len(lines) > show else ""
         typer.echo(f"{title}: {len(lines)}\n{bullet_list(lines, show)}{more}")
+    if report.exact or report.near or report.leaks:
+        typer.echo("`emovit data dedupe` removes duplicates; `emovit data split` draws splits without leaks")
     if report.num_missing and report.num_missing == report.num_images:
         roots_used = ", ".join(sorted({str(file.image_root) for file in files}))
         hint = "check --images" if images else "pass the folder of the image paths with --images"
@@ -197,6 +199,9 @@ def split(
     write_records(out, done)
     write_summary(out, image_root)
     typer.echo("\n".join(_describe(out, counted)))
+    if joined:
+        num_joined = len(joined) - len(set(joined.values()))
+        typer.echo(f"  {num_joined} records or groups joined to another one that has duplicates of their images")
     for line in problems:
         typer.echo(f"  note: {line}")
 

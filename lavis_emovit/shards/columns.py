@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import mmap
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -108,15 +106,12 @@ def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
 def map_columns(path: Path) -> dict[str, np.ndarray]:
     """Map the columns of a file into memory, read-only. ValueError if the file is not as `write_columns` writes it."""
-    with path.open("rb") as file:
-        size_bytes = os.fstat(file.fileno()).st_size
-        if size_bytes <= _HEADER_LENGTH_BYTES:
-            raise ValueError(f"{path.name} has {size_bytes} bytes")
-        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    start = _HEADER_LENGTH_BYTES + int.from_bytes(memory[:_HEADER_LENGTH_BYTES], "little")
+    memory = np.memmap(path, np.uint8, mode="r")
+    size_bytes = len(memory)
+    start = _HEADER_LENGTH_BYTES + int.from_bytes(memory[:_HEADER_LENGTH_BYTES].tobytes(), "little")
     if start > size_bytes:
         raise ValueError(f"{path.name} is truncated")
-    header = json.loads(memory[_HEADER_LENGTH_BYTES:start])
+    header = json.loads(memory[_HEADER_LENGTH_BYTES:start].tobytes())
     columns = {}
     for name, kind in COLUMN_TYPES.items():
         entry = header.get(name)

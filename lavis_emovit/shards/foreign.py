@@ -14,6 +14,8 @@ import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import IO, Any
 
@@ -191,34 +193,31 @@ def _samples(path: Path, unused: Counter[str]) -> Iterator[_Sample]:
 
     webdataset skips names without a suffix and hidden ones; `unused` counts them.
     """
+    members = scan_tar(path)
+    named = [item for item in members if item.suffix and not item.name.rpartition("/")[2].startswith(".")]
+    if len(named) < len(members):
+        unused["members that are hidden or have no suffix"] += len(members) - len(named)
     seen: set[str] = set()
-    current: _Sample | None = None
-    for member in scan_tar(path):
-        if not member.suffix or member.name.rpartition("/")[2].startswith("."):
-            unused["members that are hidden or have no suffix"] += 1
-            continue
-        if current is None or member.key != current.key:
-            if current is not None:
-                yield current
-            if member.key in seen:
-                raise DataError(
-                    f"{path}: key '{member.key}' is in two places; the members of a sample must be side by side. "
-                    "Write the tar again, sorted by name."
-                )
-            seen.add(member.key)
-            current = _Sample(member.key)
-        if any(other.suffix == member.suffix for other in current.members):
-            raise DataError(f"{path}: it contains '{member.name}' twice. Write the tar again.")
-        current.members.append(member)
-        images = current.images()
+    for key, group in groupby(named, key=attrgetter("key")):
+        sample = _Sample(key, list(group))
+        if key in seen:
+            raise DataError(
+                f"{path}: key '{key}' is in two places; the members of a sample must be side by side. "
+                "Write the tar again, sorted by name."
+            )
+        seen.add(key)
+        by_suffix = {member.suffix: member for member in reversed(sample.members)}
+        for member in sample.members:
+            if by_suffix[member.suffix] is not member:
+                raise DataError(f"{path}: it contains '{member.name}' twice. Write the tar again.")
+        images = sample.images()
         if len(images) > 1:
             names = ", ".join(item.name for item in images[:_MAX_NAMED])
             raise DataError(
-                f"{path}: key '{current.key}' has several images ({names}). webdataset splits names at the first dot: "
+                f"{path}: key '{key}' has several images ({names}). webdataset splits names at the first dot: "
                 "write the tar again, with no other dot than the one before the suffix."
             )
-    if current is not None:
-        yield current
+        yield sample
 
 
 # The texts of errors below are stored in the index of a build that skips the sample: see `BadImageError`.

@@ -124,26 +124,21 @@ def _images_hash(job: ShardJob) -> str:
 def _write(job: ShardJob, on_sample: Callable[[], None]) -> ShardDraft:
     draft = ShardDraft()
     written: list[tuple[EmotionRecord, int]] = []
-    try:
-        with atomic_writer(job.path, "wb") as file:
-            hashing = _HashingFile(file)
-            with tarfile.open(fileobj=hashing, mode="w|") as tar:
-                for line, key in zip(job.records, job.keys):
-                    record = EmotionRecord.model_validate_json(line)
-                    try:
-                        suffix, image_bytes = _read_image(job, record)
-                    except BadImageError as error:
-                        draft.bad.append((record.id, str(error)))
-                    else:
-                        record_bytes = line.encode("utf-8")
-                        for name, data in sorted({suffix: image_bytes, RECORD_SUFFIX: record_bytes}.items()):
-                            tar.addfile(_header(f"{key}.{name}", data), io.BytesIO(data))
-                        written.append((record, sample_crc32(image_bytes, record_bytes)))
-                    on_sample()
-            if not written:
-                raise _NothingToWriteError
-    except _NothingToWriteError:
-        job.path.unlink(missing_ok=True)
+    with atomic_writer(job.path, "wb") as file, tarfile.open(fileobj=file, mode="w|") as tar:
+        for line, key in zip(job.records, job.keys):
+            record = EmotionRecord.model_validate_json(line)
+            try:
+                suffix, image_bytes = _read_image(job, record)
+            except BadImageError as error:
+                draft.bad.append((record.id, str(error)))
+            else:
+                record_bytes = line.encode("utf-8")
+                for name, data in sorted({suffix: image_bytes, RECORD_SUFFIX: record_bytes}.items()):
+                    tar.addfile(_header(f"{key}.{name}", data), io.BytesIO(data))
+                written.append((record, sample_crc32(image_bytes, record_bytes)))
+            on_sample()
+    if not written:
+        job.path.unlink()
         return draft
     # Offsets come from the finished file, as any reader finds them.
     members = pair_members(job.path, scan_tar(job.path))
@@ -155,8 +150,8 @@ def _write(job: ShardJob, on_sample: Callable[[], None]) -> ShardDraft:
         name=job.path.name,
         num_samples=len(written),
         num_pairs=sum(len(record.instructions) for record, _ in written),
-        size_bytes=hashing.size_bytes,
-        sha256=hashing.digest.hexdigest(),
+        size_bytes=job.path.stat().st_size,
+        sha256=file_sha256(job.path),
         label_histogram=dict(sorted(histogram.items())),
     )
     return draft
@@ -167,10 +162,6 @@ def _header(name: str, data: bytes) -> tarfile.TarInfo:
     header = tarfile.TarInfo(name)
     header.size, header.mode, header.uname, header.gname = len(data), 0o444, "emovit", "emovit"
     return header
-
-
-class _NothingToWriteError(Exception):
-    """Prevents a shard without samples from appearing under its name."""
 
 
 def _read_image(job: ShardJob, record: EmotionRecord) -> tuple[str, bytes]:
@@ -184,20 +175,3 @@ def _read_image(job: ShardJob, record: EmotionRecord) -> tuple[str, bytes]:
         return suffix, data if job.resize_px is None else shrink_image(data, job.resize_px)
     except BadImageError as error:
         raise BadImageError(f"{record.image}: {error}") from None
-
-
-class _HashingFile(io.RawIOBase):
-    """Forwards writes to a file and computes their sha256."""
-
-    def __init__(self, file: Any):
-        self.file = file
-        self.digest = hashlib.sha256()
-        self.size_bytes = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.digest.update(data)
-        self.size_bytes += len(data)
-        return self.file.write(data)

@@ -155,6 +155,7 @@ def test_new_splits_keep_duplicates_together(root, tmp_path, capsys):
     write_records(path, records)
     split = ["data", "split", str(path), "--out", str(out), "--fractions", "train=0.6,test=0.4", "--overwrite"]
     assert main([*split, "--near", "2"]) == 0
+    assert "15 records or groups joined to another one" in capsys.readouterr().out
     files = [CheckedFile("one", list(read_records(out)), root)]
     assert check_records(files).leaks == []
     assert Counter(record.split for record in files[0].records) == {"train": 12, "test": 8}

@@ -97,11 +97,7 @@ def resolve_model(
         valid = nearest_name(str(model_type), list(declared.configs))
         problems.append(f"{place}.model_type: '{arch}' has no type '{model_type}'{valid}")
         return {}, None
-    given = {**node, "model_type": model_type}
-    merged = _over_defaults(declared.configs[model_type], ("model",), given, origins)
-    settings, found = parse_settings(declared.settings_class, merged, place)
-    problems += found
-    return merged, settings
+    return _resolve(declared, model_type, ("model",), {**node, "model_type": model_type}, problems, place, origins)
 
 
 def resolve_datasets(
@@ -135,10 +131,7 @@ def resolve_dataset(
         valid = nearest_name(str(config_type), list(declared.configs))
         problems.append(f"{place}.type: no type '{config_type}'{valid}")
         return None, None
-    tree = _over_defaults(declared.configs[config_type], ("datasets", name), given, origins)
-    settings, found = parse_settings(declared.settings_class, tree, place)
-    problems += found
-    return tree, settings
+    return _resolve(declared, config_type, ("datasets", name), given, problems, place, origins)
 
 
 @dataclass(frozen=True)
@@ -200,10 +193,17 @@ def is_dataset(name: str) -> bool:
     return name in registry.list_datasets()
 
 
-def _over_defaults(
-    default_path: str | Path, keys: tuple[str, ...], given: Mapping[str, Any], origins: Origins | None
-) -> dict[str, Any]:
-    """The node of a LAVIS default file with `given` over it; adds to `origins`."""
+def _resolve(
+    declared: Declared,
+    config_type: Any,
+    keys: tuple[str, ...],
+    given: Mapping[str, Any],
+    problems: list[str],
+    place: str,
+    origins: Origins | None,
+) -> tuple[dict[str, Any], Settings | None]:
+    """The node at `keys` of a LAVIS default file with `given` over it, as plain values and typed; adds to `origins`."""
+    default_path = declared.configs[config_type]
     default: Any = OmegaConf.load(default_path)
     for key in keys:
         default = default[key]
@@ -214,7 +214,9 @@ def _over_defaults(
         raise ConfigError(error.problems, str(default_path)) from None
     if origins is not None:
         origins.update({(*keys, *path): origin for path, origin in found.items()})
-    return values
+    settings, lines = parse_settings(declared.settings_class, values, place)
+    problems += lines
+    return values, settings
 
 
 def near(name: str, valid: Sequence[str]) -> str:

@@ -134,7 +134,6 @@ class BaseEmotionModel(Answering, BaseModel):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
         return next(self.parameters()).device
 
     def call_in_step(self, enabled: bool) -> None:
@@ -142,11 +141,9 @@ class BaseEmotionModel(Answering, BaseModel):
         self.in_step = enabled
 
     def trained_parameter_names(self) -> list[str]:
-        """Names, inside `core`, of the trained tensors."""
         return list(self._trained)
 
     def trained_state_dict(self) -> dict[str, torch.Tensor]:
-        """The trained tensors by name: all that a checkpoint of the model needs."""
         own = dict(self.core.named_parameters())
         return {name: own[name].detach() for name in self._trained}
 
@@ -158,11 +155,9 @@ class BaseEmotionModel(Answering, BaseModel):
         trained_parts.load_values(own, state)
 
     def frozen_fingerprint(self) -> str:
-        """Identifies the frozen weights; trained tensors only work with those that they were trained with."""
         return trained_parts.fingerprint(self.core, self._trained)
 
     def parameter_counts(self) -> dict[str, int]:
-        """Numbers of parameters, `trained` and `total`."""
         return trained_parts.count_parameters(self.core)
 
     # Training

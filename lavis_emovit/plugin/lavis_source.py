@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
+import symtable
 from dataclasses import dataclass, field
 from importlib.util import resolve_name
 from pathlib import Path
@@ -141,7 +142,8 @@ def read_body(module: str, source: str, file_name: str) -> LazyBody:
                 zoos.append(name)
                 node.value = ast.parse(f"{name}.__new__({name})", mode="eval").body
         kept.append(node)
-    unbound = used - _bound_names(kept) - set(dir(builtins)) - {"__file__", "__name__", "__path__"}
+    table = symtable.symtable(ast.unparse(ast.Module(kept, [])), file_name, "exec")
+    unbound = _global_references(table) - _bound_names(table) - {*dir(builtins), "__file__", "__name__", "__path__"}
     if stars and unbound:
         raise ValueError(f"{file_name}: uses {', '.join(sorted(unbound))}, which a star import binds")
     code = compile(ast.fix_missing_locations(ast.Module(kept, [])), file_name, "exec", dont_inherit=True)
@@ -157,9 +159,9 @@ def exported_names(source: str) -> list[str]:
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
             return list(ast.literal_eval(node.value))
-    names = _bound_names(tree.body, nested=False)
-    if "*" in names:
+    if any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in tree.body):
         raise ValueError("a star import of a module that star-imports others")
+    names = _bound_names(symtable.symtable(source, "<source>", "exec"))
     return sorted(name for name in names if not name.startswith("_"))
 
 
@@ -170,19 +172,13 @@ def _origin(node: ast.ImportFrom, module: str, family: str) -> str | None:
     return name if name.partition(".")[0] == family else None
 
 
-def _bound_names(statements: list[ast.stmt], *, nested: bool = True) -> set[str]:
-    """The names that statements bind; with `nested`, also those that functions and classes bind inside."""
-    bound: set[str] = set()
-    pending: list[ast.AST] = list(statements)
-    while pending:
-        node = pending.pop()
-        match node:
-            case ast.Import() | ast.ImportFrom():
-                bound |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
-            case ast.Name(id=str(name), ctx=ast.Store()) | ast.arg(arg=str(name)):
-                bound.add(name)
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() | ast.ExceptHandler(name=str()):
-                bound.add(str(node.name))
-        if nested or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
-            pending.extend(ast.iter_child_nodes(node))
-    return bound
+def _bound_names(table: symtable.SymbolTable) -> set[str]:
+    """The names that a module binds at its top."""
+    return {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+
+
+def _global_references(table: symtable.SymbolTable) -> set[str]:
+    """The names that a module, or a function or class in it, looks up at the top of the module."""
+    is_top = table.get_type() == "module"
+    own = {one.get_name() for one in table.get_symbols() if one.is_referenced() and (is_top or one.is_global())}
+    return own.union(*map(_global_references, table.get_children()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import zip_longest
@@ -190,4 +191,4 @@ def _named_split_row(row: PredictionRow) -> PredictionRow:
 
 
 def _file_name(record_id: str) -> str:
-    return "".join(character if character.isalnum() or character in "-_." else "_" for character in record_id)
+    return re.sub(r"[^\w.-]", "_", record_id)

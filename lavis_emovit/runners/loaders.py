@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lavis_emovit.datasets.batching import GlobalBatchSampler
-from lavis_emovit.datasets.faults import QUARANTINE_NAME
+from lavis_emovit.datasets.faults import QUARANTINE_NAME, FaultLog
 from lavis_emovit.distributed import heartbeat
 from lavis_emovit.distributed.workers import ignore_stop_signals, killed_worker
 from lavis_emovit.errors import UserError
@@ -19,18 +19,6 @@ from lavis_emovit.models.protocol import Batch
 from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.shards.order import SampleOrder
 from lavis_emovit.shards.token_lengths import TokenLengths
-
-
-class FaultSink(Protocol):
-    """Takes note of samples that cannot be read.
-
-    Attributes:
-        path: of the file that lists them, or None.
-    """
-
-    path: Path | None
-
-    def add(self, fault: dict[str, Any], /) -> None: ...
 
 
 class TrainDataset(Protocol):
@@ -41,7 +29,7 @@ class TrainDataset(Protocol):
         token_lengths: text lengths of the samples, if `max_tokens` is set.
     """
 
-    fault_log: FaultSink
+    fault_log: FaultLog
     token_lengths: TokenLengths | None
 
     @property

@@ -35,9 +35,8 @@ from lavis_emovit.runners.evaluator import AFTER, BEFORE, DURING, Evaluator
 from lavis_emovit.runners.loaders import TrainDataset, train_steps
 from lavis_emovit.runners.logs import RunLog, SilentLog, TextNotes, read_log
 from lavis_emovit.runners.nonfinite import name_samples
-from lavis_emovit.runners.plan import Plan
+from lavis_emovit.runners.plan import Plan, learning_rate
 from lavis_emovit.runners.run_folder import RunFolder
-from lavis_emovit.runners.schedule import learning_rate
 from lavis_emovit.runners.splits import RecipeSplits, RunBenchmark
 from lavis_emovit.runners.wandb_log import WandbSink
 from lavis_emovit.runners.watch import WINDOW_STEPS, LossWatch, RankStep, StepMeter

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lavis_emovit.runners.schedule import learning_rate
+from lavis_emovit.runners.plan import learning_rate
 from lavis_emovit.runners.settings import RunSettings
 
 # Warm-up from 0.1 to 1 in 4 steps, 12 steps in epochs of 3, down to 0.2.

@@ -29,14 +29,20 @@ from lavis_emovit.models.instructblip.checks import check_context, check_images,
 from lavis_emovit.models.instructblip.flops import InstructBlipFlops
 from lavis_emovit.models.instructblip.lavis_format import from_lavis
 from lavis_emovit.models.instructblip.loading import LLM, LoadedParts, load_parts
-from lavis_emovit.models.instructblip.original_ranking import original_losses, segments_of
 from lavis_emovit.models.instructblip.pickled import read_state_dict
 from lavis_emovit.models.instructblip.settings import TRAINED_PARTS, ModelSettings
 from lavis_emovit.models.instructblip.weights import check_weights
 from lavis_emovit.models.lengths import PassSizes, in_given_order, longer_than, positions_of
 from lavis_emovit.models.loss import answer_log_probs, answer_loss
 from lavis_emovit.models.protocol import AnswerLoss, Batch
-from lavis_emovit.models.scoring import CandidateTokens, candidate_tokens, score_causal, score_seq2seq
+from lavis_emovit.models.scoring import (
+    CandidateTokens,
+    candidate_tokens,
+    original_losses,
+    score_causal,
+    score_seq2seq,
+    segments_of,
+)
 from lavis_emovit.models.tensors import check_fit
 
 
@@ -130,7 +136,6 @@ class EmoVIT(BaseEmotionModel):
         return in_given_order(log_probs, pairs.groups)
 
     def num_answer_tokens(self, samples: Batch) -> int:
-        """`num_tokens` of `answer_loss`, without a forward pass."""
         answers = list(samples["text_output"])
         return sum(map(len, text.encode_answers(self.llm_tokenizer, answers, self.settings.max_output_txt_len)))
 

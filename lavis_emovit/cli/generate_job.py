@@ -319,7 +319,7 @@ def describe(result: StepResult) -> str:
     if result.num_rejected:
         reasons = ", ".join(f"{reason} {count}" for reason, count in result.reasons.most_common())
         parts.append(f"{result.num_rejected} rejected ({reasons})")
-    if result.leak_rate is not None and result.step != "categorical":
+    if result.leak_rate is not None and result.step not in ("categorical", "affect"):
         parts.append(f"label leaks {result.leak_rate:.1%}")
     if result.missing:
         parts.append("without: " + ", ".join(f"{reason} {count}" for reason, count in result.missing.items()))

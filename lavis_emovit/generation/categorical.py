@@ -68,6 +68,12 @@ def categorical_instruction(
     )
 
 
+def is_affect_due(record: EmotionRecord) -> bool:
+    """Whether a record has valence and arousal, and `seke` has not asked for them."""
+    is_asked = any(item.provenance.startswith("seke:affect/") for item in record.instructions)
+    return record.valence is not None and record.arousal is not None and not is_asked
+
+
 def affect_instruction(record: EmotionRecord, *, seed: int = 0, about: Subject | None = None) -> Instruction:
     """The question for valence and arousal of a record that has both; `about` is what they describe."""
     about = about or subject(record)

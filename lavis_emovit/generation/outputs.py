@@ -88,8 +88,7 @@ def write_outputs(
     }
     write_json(job.folder / MANIFEST, manifest)
     if num_preview:
-        title = f"Instruction data of {source.parent.name or source.name}"
-        write_preview(job, job.folder / PREVIEW, steps, title=title, costs=ledger_line(job), num_images=num_preview)
+        _write_preview(job, steps, source, num_preview)
 
 
 def _conversations(records: Iterable[EmotionRecord]) -> Iterator[str]:
@@ -212,10 +211,8 @@ _SIDE_PX = 420
 _NUM_REJECTED = 24
 
 
-def write_preview(
-    job: Job, path: Path, steps: Sequence[dict[str, Any]], *, title: str, costs: str, num_images: int
-) -> None:
-    """Write the page as one HTML file that contains its images; `steps` are results as in `summary.json`."""
+def _write_preview(job: Job, steps: Sequence[dict[str, Any]], source: Path, num_images: int) -> None:
+    """Write the page as one HTML file that contains its images."""
     rng = random.Random(f"preview/{job.settings.seed}")
     processed = job.records.numbered(lambda number: bool(job.processed[number]))
     written = processed.where(lambda record: bool(record.instructions)) or processed
@@ -232,15 +229,15 @@ def write_preview(
         trim_blocks=True,
     )
     html = environment.get_template("preview.html.jinja").render(
-        title=title,
+        title=f"Instruction data of {source.parent.name or source.name}",
         subtitle=subtitle,
-        costs=costs,
+        costs=ledger_line(job),
         steps=steps,
         meanings=REASONS,
         cards=[_card(record, job.image_root) for record in drawn],
         rejected=_draw_rejected(job.folder / "rejected", rng),
     )
-    with atomic_writer(path) as file:
+    with atomic_writer(job.folder / PREVIEW) as file:
         file.write(html)
 
 

@@ -12,7 +12,7 @@ from lavis_emovit.errors import ConfigError, DataError, bullet_list
 from lavis_emovit.files import file_sha256
 from lavis_emovit.generation.attributes import read_vocabulary, write_attributes
 from lavis_emovit.generation.captions import write_captions
-from lavis_emovit.generation.categorical import AFFECT_PROVENANCE, affect_instruction, categorical_instruction
+from lavis_emovit.generation.categorical import affect_instruction, categorical_instruction, is_affect_due
 from lavis_emovit.generation.instructions import check_labels, with_instructions, write_kind
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.kinds import KINDS
@@ -70,48 +70,34 @@ def run_steps(
             result = write_attributes(job, ids, vocabulary=vocabulary)
         else:
             of_step = None if chosen is None else {name for name, kinds in chosen.items() if step in kinds}
-            write = {"categorical": write_categorical, "affect": write_affect}.get(step)
-            result = write(job, of_step) if write else write_kind(job, step, of_step)
+            result = write_kind(job, step, of_step) if step in KINDS else write_template(job, step, of_step)
         yield result
         facts_under_way += result.under_way if step in ("captions", "attributes") else 0
         if result.stopped:
             return
 
 
-def write_categorical(job: Job, ids: Collection[str] | None = None) -> StepResult:
-    """Write the categorical instruction into records with an emotion, in place of an earlier generated one."""
-    chosen = job.chosen(ids)
+def write_template(job: Job, step: str, ids: Collection[str] | None = None) -> StepResult:
+    """Write the question `categorical` or `affect` into records that have the answer, in place of an earlier one."""
     settings = job.settings
-    num = 0
-    for number, record in chosen.items():
-        if record.emotion is None:
-            continue
-        instruction = categorical_instruction(
-            record,
-            wordings=settings.wordings,
-            option_order=settings.option_order,
-            seed=settings.seed,
-            open_set=settings.open_set,
-        )
-        job.put(number, with_instructions(record, "categorical", [instruction]))
-        num += 1
-    return StepResult(
-        "categorical", "template:categorical", num_records=len(chosen), num_done=num, num_pairs=num, num_read=num
-    )
-
-
-def write_affect(job: Job, ids: Collection[str] | None = None) -> StepResult:
-    """Write the question for valence and arousal into records that have both, unless `seke` has asked it."""
     chosen = job.chosen(ids)
-    result = StepResult("affect", AFFECT_PROVENANCE, num_records=len(chosen))
+    result = StepResult(step, f"template:{step}", num_records=len(chosen))
     for number, record in chosen.items():
-        if record.valence is None or record.arousal is None:
-            result.missing["no_values"] += 1
-        elif not any(item.provenance.startswith("seke:affect/") for item in record.instructions):
-            instruction = affect_instruction(record, seed=job.settings.seed, about=job.settings.about)
-            job.put(number, with_instructions(record, "affect", [instruction]))
-            result.num_done += 1
-    result.num_pairs = result.num_done
+        if step == "categorical" and record.emotion is not None:
+            instruction = categorical_instruction(
+                record,
+                wordings=settings.wordings,
+                option_order=settings.option_order,
+                seed=settings.seed,
+                open_set=settings.open_set,
+            )
+        elif step == "affect" and is_affect_due(record):
+            instruction = affect_instruction(record, seed=settings.seed, about=settings.about)
+        else:
+            continue
+        job.put(number, with_instructions(record, step, [instruction]))
+        result.num_done += 1
+    result.num_pairs = result.num_read = result.num_done
     return result
 
 

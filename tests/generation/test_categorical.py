@@ -29,7 +29,7 @@ from lavis_emovit.generation.facts import facts_text, subject
 from lavis_emovit.generation.instructions import write_kind
 from lavis_emovit.generation.job import Job, JobSettings
 from lavis_emovit.generation.kinds import KINDS
-from lavis_emovit.generation.pipeline import write_affect
+from lavis_emovit.generation.pipeline import write_template
 from lavis_emovit.records import EmotionRecord, Instruction
 
 MIKELS = get_label_set("mikels8")
@@ -135,8 +135,8 @@ def test_valence_and_arousal(tmp_path):
     with Ledger(tmp_path / "ledger.jsonl") as ledger:
         job = Job(records, tmp_path, tmp_path, ledger)
         for _ in range(2):  # a second run replaces the questions
-            result = write_affect(job)
-            assert (result.num_done, result.num_records, result.missing) == (2, 4, {"no_values": 1})
+            result = write_template(job, "affect")
+            assert (result.num_done, result.num_records) == (2, 4)
         first, second, third, fourth = (record.instructions for record in job.records)
         assert first[0] == old and first[1].question in AFFECT_QUESTIONS["picture"] and len(first) == 2
         assert first[1].answer == "Valence: 0.50, arousal: -0.26." and first[1].kind == "conversation"
@@ -146,7 +146,7 @@ def test_valence_and_arousal(tmp_path):
         write_kind(job, "conversation")
         assert first[1] in job.records[0].instructions and old not in job.records[0].instructions
         job.settings = JobSettings(about="person")
-        write_affect(job)
+        write_template(job, "affect")
         assert [item.provenance[:23] for item in job.records[0].instructions].count("template:affect-person/") == 1
 
 

@@ -272,7 +272,7 @@ class Job:
                 f"{self.ledger.path}: batches with {count} requests are under way, so single requests could be paid "
                 "twice. Collect the batches first with --batch, or choose another folder."
             )
-        report = None if on_row is None else partial(on_row, progress=progress)
+        report = None if on_row is None else lambda row: on_row(row, progress)
         with self.display(label, progress):
             if self.batch:
                 run_batches(

@@ -36,6 +36,7 @@ MAX_REQUESTS = 50_000
 MAX_BYTES = 190_000_000
 _ENDED = frozenset({"completed", "expired", "cancelled", "failed"})
 _MAX_ROUNDS = 5
+POLL_S = 30.0  # between two questions whether a batch has ended
 _CUSTOM_ID = re.compile(r'"custom_id"\s*:\s*"([0-9a-f]{64})"')
 _ROWS_AT_ONCE = 1000
 
@@ -47,7 +48,6 @@ def run_batches(
     *,
     wait: bool = True,
     abandon_lost: bool = False,
-    poll_s: float = 30.0,
     progress: RunProgress | None = None,
     on_row: OnRow | None = None,
 ) -> RunProgress:
@@ -59,7 +59,7 @@ def run_batches(
     submits the requests of such batches again, which may pay for them twice.
     """
     settings = settings.model_copy(update={"stream": False})
-    run = _Batches(settings, ledger, progress or RunProgress(), on_row, wait, abandon_lost, poll_s)
+    run = _Batches(settings, ledger, progress or RunProgress(), on_row, wait, abandon_lost)
     return asyncio.run(run.run(requests))
 
 
@@ -78,7 +78,6 @@ def open_submissions(ledger: Ledger) -> dict[str, dict[str, Any]]:
 class _Batches(Run):
     wait: bool
     abandon_lost: bool
-    poll_s: float
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -183,7 +182,7 @@ class _Batches(Run):
             self.progress.in_flight = under_way
             if not under_way or not self.wait or self.stopping.is_set():
                 return
-            await pause(self.poll_s, self.stopping)
+            await pause(POLL_S, self.stopping)
 
     async def _settle_lost(self, lost: dict[str, Answer]) -> None:
         """Abandon batches, or their result files, that the endpoint no longer has; UserError without permission."""

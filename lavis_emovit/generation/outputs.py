@@ -63,7 +63,15 @@ def write_outputs(
             outputs.append(CONVERSATIONS.format(split=split))
             with atomic_writer(job.folder / outputs[-1]) as file:
                 file.writelines(_conversations(job.records.of_split(split)))
-    steps = _merge_steps(job.folder / SUMMARY, results)
+    by_name = _read_steps(job.folder / SUMMARY)
+    for result in results:
+        by_name[result.step] = {
+            **vars(result),
+            "reasons": dict(result.reasons.most_common()),
+            "missing": dict(result.missing),
+            "leak_rate": result.leak_rate,
+        }
+    steps = list(by_name.values())
     ledger = job.ledger
     costs = {
         "attempts": dict(ledger.counts),
@@ -193,18 +201,6 @@ def _read_steps(path: Path) -> dict[str, dict[str, Any]]:
         return {}
     except (ValueError, KeyError, TypeError, RecursionError):
         raise DataError(f"{path}: not a summary of this command; move it away") from None
-
-
-def _merge_steps(path: Path, results: Sequence[StepResult]) -> list[dict[str, Any]]:
-    steps = _read_steps(path)
-    for result in results:
-        steps[result.step] = {
-            **vars(result),
-            "reasons": dict(result.reasons.most_common()),
-            "missing": dict(result.missing),
-            "leak_rate": result.leak_rate,
-        }
-    return list(steps.values())
 
 
 _SIDE_PX = 420

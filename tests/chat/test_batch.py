@@ -34,19 +34,24 @@ from lavis_emovit.chat.run import run_requests
 from lavis_emovit.errors import DataError, UserError
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(batch, "POLL_S", 0.01)
+
+
 def test_submit_wait_collect(make_settings, make_requests, ledger, monkeypatch):
     monkeypatch.setattr(batch, "MAX_REQUESTS", 3)
     with ChatServer() as server:
         settings = make_settings(server, stream=True)
         requests = make_requests(settings, 7, schema=SCHEMA)
-        progress = run_batches(requests, settings, ledger, poll_s=0.01)
+        progress = run_batches(requests, settings, ledger)
         assert (progress.done, len(ledger), len(server.batches)) == (7, 7, 3)
         # 100 tokens in and 20 out, 0.4 and 1.6 dollars a million, half of it in a batch.
         assert progress.usd == pytest.approx(7 * (100 * 0.4 + 20 * 1.6) / 1e6 / 2)
         assert all(json.loads(row["reply"])["answer"] for row in ledger.attempts())
         # Nothing is left to send, neither as single calls nor in a batch.
         run_requests(requests, settings, ledger)
-        again = run_batches(requests, settings, ledger, poll_s=0.01)
+        again = run_batches(requests, settings, ledger)
         assert server.num_requests == 0 and len(server.batches) == 3 and again.from_ledger == 7
 
 
@@ -66,7 +71,7 @@ def test_partial_expiry(make_settings, make_requests, ledger):
         server.batch_script = expire
         settings = make_settings(server)
         requests = make_requests(settings, 8)
-        progress = run_batches(requests, settings, ledger, poll_s=0.01)
+        progress = run_batches(requests, settings, ledger)
         second = [
             json.loads(line)["custom_id"]
             for line in server.files[server.batches["batch-2"]["input_file_id"]].splitlines()
@@ -106,9 +111,9 @@ def test_killed_at_any_moment(moment, make_settings, make_requests, tmp_path, mo
         with monkeypatch.context() as patch:
             patch.setattr(Ledger, "append_now", dying)
             with pytest.raises(Killed), Ledger(path) as ledger:
-                run_batches(requests, settings, ledger, poll_s=0.01)
+                run_batches(requests, settings, ledger)
         with Ledger(path) as ledger:
-            progress = run_batches(requests, settings, ledger, poll_s=0.01)
+            progress = run_batches(requests, settings, ledger)
             assert progress.done == 4 and ledger.counts == {"ok": 4}
         assert len(server.batches) == 1
 
@@ -137,7 +142,7 @@ def test_budget_and_failed_batch(make_settings, make_requests, ledger):
         assert "could exceed the limit of $0.003" in progress.stopped
         assert len(server.files["file-1"].splitlines()) == 3
         server.batch_script = lambda batch, lines: {"status": "failed"}
-        progress = run_batches(requests, make_settings(server), ledger, poll_s=0.01)
+        progress = run_batches(requests, make_settings(server), ledger)
         assert progress.stopped == "the batch batch-1 failed: no reason given"
 
 
@@ -158,7 +163,7 @@ def test_reason_of_a_failed_batch_has_any_form(errors, shown, make_settings, mak
     with ChatServer() as server:
         server.batch_script = fail
         settings = make_settings(server)
-        progress = run_batches(make_requests(settings, 2), settings, ledger, poll_s=0.01)
+        progress = run_batches(make_requests(settings, 2), settings, ledger)
         assert progress.stopped.startswith(f"the batch batch-1 failed: {shown}") and KEY not in progress.stopped
 
 
@@ -177,8 +182,8 @@ def test_page_in_place_of_a_batch_ends_the_run_with_a_message(page, make_setting
         with monkeypatch.context() as patch:
             patch.setattr(ChatServer, "_files_and_batches", other)
             with pytest.raises(UserError, match="did not take the batch"):
-                run_batches(requests, settings, ledger, poll_s=0.01)
-        assert run_batches(requests, settings, ledger, poll_s=0.01).done == 2 and len(server.batches) == 1
+                run_batches(requests, settings, ledger)
+        assert run_batches(requests, settings, ledger).done == 2 and len(server.batches) == 1
 
 
 def test_replies_in_batches_have_the_same_classes(make_settings, make_requests, ledger):
@@ -193,7 +198,7 @@ def test_replies_in_batches_have_the_same_classes(make_settings, make_requests, 
     with ChatServer() as server:
         server.batch_script = script
         settings = make_settings(server)
-        progress = run_batches(make_requests(settings, 4, schema=SCHEMA), settings, ledger, poll_s=0.01)
+        progress = run_batches(make_requests(settings, 4, schema=SCHEMA), settings, ledger)
         assert progress.rejected == {"refused": 1, "cut": 1, "bad_json": 1, "empty": 1}
 
 
@@ -213,7 +218,7 @@ def test_unusable_requests(make_settings, make_requests, ledger, tmp_path):
         requests[0] = replace(requests[0], about={"record": "line\u2028and\x85paragraph\u2029"})
         broken = Message("user", "look", (image_of(tmp_path / "broken.jpg"),))
         requests[3] = replace(requests[3], messages=(broken,))
-        progress = run_batches(requests, settings, ledger, poll_s=0.01)
+        progress = run_batches(requests, settings, ledger)
         assert len(server.batches) == 1 and progress.done == 2
         assert progress.failed == {"bad_picture": 1, "bad_request": 1}
         assert ledger.finished(requests[0].fingerprint)["about"]["record"] == "line\u2028and\x85paragraph\u2029"
@@ -231,7 +236,7 @@ def test_results_in_one_file_are_collected(place, absent, make_settings, make_re
     with ChatServer() as server:
         server.batch_script = script
         settings = make_settings(server)
-        progress = run_batches(make_requests(settings, 3), settings, ledger, poll_s=0.01)
+        progress = run_batches(make_requests(settings, 3), settings, ledger)
         assert progress.done == 3 and len(server.batches) == 1
 
 
@@ -255,7 +260,7 @@ def test_all_results_are_errors(make_settings, make_requests, ledger):
     with ChatServer() as server:
         server.batch_script = script
         settings = make_settings(server)
-        progress = run_batches(make_requests(settings, 5), settings, ledger, poll_s=0.01)
+        progress = run_batches(make_requests(settings, 5), settings, ledger)
         assert progress.rejected == {"refused": 4} and progress.failed == {"bad_request": 1}
         assert progress.stopped is None and progress.reasons == {"bad_request": "images are not supported"}
         assert len(server.batches) == 1
@@ -287,7 +292,7 @@ def test_damaged_results_get_their_row(damage, make_settings, make_requests, led
         server.batch_script = script
         settings = make_settings(server)
         requests = make_requests(settings, 3)
-        progress = run_batches(requests, settings, ledger, poll_s=0.01)
+        progress = run_batches(requests, settings, ledger)
         assert progress.done == 3 and ledger.counts["ok"] == 3
         # The damaged one was paid, so it has a row and a cost.
         first = next(row for row in ledger.attempts() if row["request"] == requests[0].fingerprint)
@@ -305,7 +310,7 @@ def test_edited_list_of_requests_is_refused_by_line(line, make_settings, make_re
         path = next((ledger.path.parent / "ledger.jsonl.batches").glob("*.requests.jsonl"))
         path.write_text(path.read_text() + line + "\n")
         with pytest.raises(DataError, match=r"requests\.jsonl:3: not a request of this batch"):
-            run_batches(requests, settings, ledger, poll_s=0.01)
+            run_batches(requests, settings, ledger)
 
 
 @pytest.mark.parametrize("gone", ["batch-1", "output-batch-1"])
@@ -315,7 +320,7 @@ def test_batch_that_the_endpoint_no_longer_has(gone, make_settings, make_request
         lost, other = make_requests(settings, 3), make_requests(settings, 2, first=10)
         server.batch_script = lambda batch, lines: {"status": "in_progress"}
         for requests in (lost, other):
-            run_batches(requests, settings, ledger, wait=False, poll_s=0.01)
+            run_batches(requests, settings, ledger, wait=False)
         assert len(server.batches) == 2 and len(ledger) == 0
 
         def complete_without_file(batch, lines):
@@ -330,12 +335,12 @@ def test_batch_that_the_endpoint_no_longer_has(gone, make_settings, make_request
             del server.batches[gone]
         for _ in range(2):  # nothing is sent or paid again without permission
             with pytest.raises(UserError, match=r"no longer has the batch batch-1 with 3 requests") as error:
-                run_batches(lost, settings, ledger, poll_s=0.01)
+                run_batches(lost, settings, ledger)
             assert str(ledger.path) in str(error.value) and "add --abandon-batches" in str(error.value)
             assert len(server.files) == 3 and ledger.counts == {"ok": 2}
         paid = ledger.usd_spent
         server.batch_script = complete_batch
-        progress = run_batches(lost, settings, ledger, abandon_lost=True, poll_s=0.01)
+        progress = run_batches(lost, settings, ledger, abandon_lost=True)
         assert progress.done == 3 and ledger.counts == {"ok": 5, "expired": 3}
         rows = [row for row in ledger.attempts() if row["status"] == "expired"]
         assert [row["request"] for row in rows] == [request.fingerprint for request in lost]
@@ -344,7 +349,7 @@ def test_batch_that_the_endpoint_no_longer_has(gone, make_settings, make_request
         assert ledger.usd_spent == pytest.approx(
             paid + sum(row["usd_bound"] for row in rows) + 3 * (100 * 0.4 + 20 * 1.6) / 1e6 / 2
         )
-        assert run_batches([*lost, *other], settings, ledger, poll_s=0.01).from_ledger == 5
+        assert run_batches([*lost, *other], settings, ledger).from_ledger == 5
 
 
 def test_another_steps_batch(make_settings, make_requests, ledger):
@@ -353,18 +358,19 @@ def test_another_steps_batch(make_settings, make_requests, ledger):
         first, second = make_requests(settings, 3), make_requests(settings, 2, first=10)
         run_batches(first, settings, ledger, wait=False)
         rows = []
-        progress = run_batches(second, settings, ledger, poll_s=0.01, on_row=rows.append)
+        progress = run_batches(second, settings, ledger, on_row=rows.append)
         assert [row["request"] for row in rows] == [request.fingerprint for request in second]
         assert progress.done == 2 and len(ledger) == 5 and len(server.batches) == 2
 
 
-def test_interrupted_while_waiting(make_settings, make_requests, ledger):
+def test_interrupted_while_waiting(make_settings, make_requests, ledger, monkeypatch):
+    monkeypatch.setattr(batch, "POLL_S", 60.0)
     with ChatServer() as server:
         settings = make_settings(server)
         requests = make_requests(settings, 3)
         server.batch_script = lambda batch, lines: {"status": "in_progress"}
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-        progress = run_batches(requests, settings, ledger, poll_s=60.0)
+        progress = run_batches(requests, settings, ledger)
         assert progress.stopped.startswith("interrupted") and progress.done == 0
         server.batch_script = complete_batch
-        assert run_batches(requests, settings, ledger, poll_s=0.01).done == 3 and len(server.batches) == 1
+        assert run_batches(requests, settings, ledger).done == 3 and len(server.batches) == 1

@@ -368,8 +368,12 @@ def test_interrupted_while_waiting(make_settings, make_requests, ledger, monkeyp
     with ChatServer() as server:
         settings = make_settings(server)
         requests = make_requests(settings, 3)
-        server.batch_script = lambda batch, lines: {"status": "in_progress"}
-        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+        def interrupt(batch, lines):
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            return {"status": "in_progress"}
+
+        server.batch_script = interrupt
         progress = run_batches(requests, settings, ledger)
         assert progress.stopped.startswith("interrupted") and progress.done == 0
         server.batch_script = complete_batch

@@ -90,6 +90,10 @@ def test_numbers():
         assert f"**{speed[name]['rows_per_second']:.0f} rows a second**" in PAGE
     memory = [item["rss_mib"] for item in speed["no latency"]["memory"]]
     assert f"from {memory[0]:.0f} to {memory[-1]:.0f} MiB" in PAGE
+    memory = json.loads((ROOT / "benchmarks" / "generation_memory.json").read_text())
+    shown = [memory[name] for name in ("rss_mib_at_a_tenth", "rss_mib_at_the_last_reply", "highest_rss_mib")]
+    assert f"over {memory['records']:,} records" in PAGE and all(f"{value:.1f} MiB" in PAGE for value in shown)
+    assert memory["highest_to_a_tenth"] == pytest.approx(shown[2] / shown[0], abs=1e-4)
     kills = speed["kills"]
     assert (kills["finished_requests_sent_again"], kills["rows_lost"], kills["rows_twice"]) == (0, 0, 0)
     assert f"{kills['kills']} times" in PAGE

@@ -1,6 +1,6 @@
 """Measure the memory of `emovit generate` with the local server of the tests.
 
-    python tools/bench/generation_memory.py                    # 100,000 records, about ten minutes on two cores
+    python tools/bench/generation_memory.py                    # 100,000 records, about ten minutes on two free cores
     python tools/bench/generation_memory.py --records 20000
 
 The command runs in its own process, and the server in another. The resident memory of the command is read from
@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "benchmark": "generation_memory",
         **measured,
         "command": f"python tools/bench/generation_memory.py --records {arguments.records}",
+        "load_of_the_machine": [round(load, 2) for load in os.getloadavg()],
         **environment_info("lavis_emovit", packages=["openai"]),
     }
     write_result(arguments.out, result)

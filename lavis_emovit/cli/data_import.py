@@ -234,7 +234,12 @@ def _open(
         settings_class = LAYOUTS[node].settings_class
         if settings_class is None or "columns" not in settings_class.model_fields:
             raise ConfigError([f"'{dataset}' has no table, so it has no columns to name"], "--column")
-        values["columns"] = {**values.get("columns", {}), **_parse_columns(columns)}
+        values["columns"] = dict(values.get("columns", {}))
+        for pair in columns:
+            field, separator, column = pair.partition("=")
+            if not separator or not column:
+                raise ConfigError([f"'{pair}' is not FIELD=COLUMN"], "--column")
+            values["columns"][field] = tuple(column.split(",")) if field in ("extra", "box", "ignore") else column
     if label_set is not None:
         values["label_set"] = label_set
     values = _set_values(values, changes)
@@ -251,16 +256,6 @@ def _plain(problems: list[str], prefix: str) -> list[str]:
     """Problems with the names of the options: --column for columns, --set for everything else."""
     keys = [line.removeprefix(prefix) for line in problems]
     return [f"--column.{key[8:]}" if key.startswith("columns.") else f"--set {key}" for key in keys]
-
-
-def _parse_columns(pairs: list[str]) -> dict[str, object]:
-    values: dict[str, object] = {}
-    for pair in pairs:
-        field, separator, column = pair.partition("=")
-        if not separator or not column:
-            raise ConfigError([f"'{pair}' is not FIELD=COLUMN"], "--column")
-        values[field] = tuple(column.split(",")) if field in ("extra", "box", "ignore") else column
-    return values
 
 
 def _set_values(values: dict[str, Any], pairs: list[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import atomic_writer
+from lavis_emovit.files import atomic_writer, file_sha256
 from lavis_emovit.shards.columns import (
     COLUMN_TYPES,
     COLUMNS_NAME,
@@ -53,6 +53,10 @@ class ShardInfo:
     size_bytes: int
     sha256: str
     label_histogram: dict[str, int]
+
+    def is_at(self, path: Path) -> bool:
+        """Whether a file is this shard, byte for byte; OSError if there is none."""
+        return path.stat().st_size == self.size_bytes and file_sha256(path) == self.sha256
 
 
 class ShardIndex:

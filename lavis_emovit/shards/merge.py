@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import atomic_path, file_sha256
+from lavis_emovit.files import atomic_path
 from lavis_emovit.shards.columns import COLUMNS_NAME, INDEX_NAME, join_columns
 from lavis_emovit.shards.index import ShardIndex, ShardInfo
 from lavis_emovit.shards.writer import make_folder, refuse_finished, sample_rank
@@ -106,18 +106,14 @@ def _is_inside(folder: Path, out_dir: Path) -> bool:
     return folder.resolve().parent == out_dir.resolve()
 
 
-def _is_shard(path: Path, shard: ShardInfo) -> bool:
-    return path.stat().st_size == shard.size_bytes and file_sha256(path) == shard.sha256
-
-
 def _place(source: Path, target: Path, shard: ShardInfo, *, move: bool) -> None:
     """Move or copy a shard into the merged set."""
     if not source.exists():
         # An earlier merge that was interrupted has already moved it.
-        if move and target.is_file() and _is_shard(target, shard):
+        if move and target.is_file() and shard.is_at(target):
             return
         raise DataError(f"{source}: the shard is missing. {_BUILD_AGAIN}")
-    if not _is_shard(source, shard):
+    if not shard.is_at(source):
         raise DataError(f"{source}: changed after its index was written. {_BUILD_AGAIN}")
     if move:
         source.replace(target)

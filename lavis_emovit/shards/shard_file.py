@@ -101,9 +101,7 @@ def _finished(job: ShardJob, images: str) -> ShardDraft | None:
         if note["shard"] is None:
             return ShardDraft(None, note["columns"], bad)
         shard = ShardInfo(**note["shard"])
-        if job.path.stat().st_size != shard.size_bytes or file_sha256(job.path) != shard.sha256:
-            return None
-        return ShardDraft(shard, note["columns"], bad)
+        return ShardDraft(shard, note["columns"], bad) if shard.is_at(job.path) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # no usable note: build the shard again
 

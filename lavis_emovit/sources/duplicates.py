@@ -88,6 +88,7 @@ def join_groups(
 
     The groups are those of `group_of`. Also returns the number of images that cannot be read.
     """
+    # Slow to import, and only this function needs it.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -75,6 +75,19 @@ def test_figures_of_runs_and_suites_are_those_of_the_benchmarks():
     assert f"is {suite['ratio_of_processor_time']:.1f} times as fast" in row and suite["command"] in row
 
 
+def test_memory_of_the_data_commands_is_that_of_the_benchmark():
+    result = json.loads((ROOT / "benchmarks" / "data_memory.json").read_text())
+    row = next(line for line in TEXT.splitlines() if "(benchmarks/data_memory.json)" in line)
+    assert f"at most 400 MB above an empty process for {result['num_records']:,} records" in row
+    assert result["command"] in row
+    peaks = result["peak_mb_above_an_empty_process"]
+    assert {"import", "stats", "verify", "dedupe", "build"} <= peaks.keys() and max(peaks.values()) <= 400
+    page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `emovit (?:data|shards) .*\| (\d+) MB \|$", page, re.MULTILINE) == [
+        *map(str, peaks.values())
+    ]
+
+
 def test_named_recipes_and_tools_exist():
     named = set(re.findall(r"\b((?:projects|tools|docs|lavis_configs)/[\w./-]+\.\w+)", TEXT))
     assert len(named) >= 6

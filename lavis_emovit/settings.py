@@ -105,6 +105,14 @@ def parse_settings(cls: type[SettingsT], values: Mapping[str, Any], prefix: str)
         return None, [_problem_line(cls, prefix, item) for item in found if not _follows_from_others(item, found)]
 
 
+def valid_settings(cls: type[SettingsT], values: Mapping[str, Any], prefix: str, source: str) -> SettingsT:
+    """Settings from plain values. ConfigError lists all problems; `source` names where the values are."""
+    settings, problems = parse_settings(cls, values, prefix)
+    if settings is None:
+        raise ConfigError(problems, source)
+    return settings
+
+
 def read_settings_file(cls: type[SettingsT], path: Path, prefix: str) -> SettingsT:
     """Settings from a JSON file. ConfigError lists all problems."""
     try:
@@ -115,10 +123,7 @@ def read_settings_file(cls: type[SettingsT], path: Path, prefix: str) -> Setting
         raise ConfigError([f"not JSON ({error})"], str(path)) from None
     if not isinstance(content, dict):
         raise ConfigError([f"expected one JSON object with {', '.join(cls.model_fields)}"], str(path))
-    settings, problems = parse_settings(cls, content, prefix)
-    if settings is None:
-        raise ConfigError(problems, str(path))
-    return settings
+    return valid_settings(cls, content, prefix, str(path))
 
 
 def _follows_from_others(item: Any, found: list[Any]) -> bool:

@@ -24,7 +24,7 @@ from lavis_emovit.models.quantize import float32_modules, quantize_language_mode
 from lavis_emovit.models.recompute import recompute_layers
 from lavis_emovit.models.settings import BaseModelSettings
 from lavis_emovit.models.tensors import PRECISIONS, QUANTIZED, check_fit, read_tensor_file
-from lavis_emovit.settings import parse_settings
+from lavis_emovit.settings import valid_settings
 
 Model = TypeVar("Model", bound="BaseEmotionModel")
 
@@ -84,9 +84,7 @@ class BaseEmotionModel(Answering, BaseModel):
     def from_config(cls: type[Model], cfg: Mapping[str, Any]) -> Model:
         """Build the model that a `model:` node describes; ConfigError lists all wrong keys at once."""
         values: Any = OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else dict(cfg)
-        settings, problems = parse_settings(cls.settings_class, values, "model")
-        if settings is None:
-            raise ConfigError(problems, "the model configuration")
+        settings = valid_settings(cls.settings_class, values, "model", "the model configuration")
         if settings.load_finetuned and settings.finetuned is None:
             raise ConfigError(["model.finetuned: missing, model.load_finetuned is true"], "the model configuration")
         model = cls.from_settings(settings)

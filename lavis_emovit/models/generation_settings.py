@@ -6,8 +6,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from lavis_emovit.errors import ConfigError
-from lavis_emovit.settings import Settings, parse_settings
+from lavis_emovit.settings import Settings, valid_settings
 
 
 class GenerationSettings(Settings):
@@ -50,10 +49,7 @@ class GenerationSettings(Settings):
     def changed(self, **values: Any) -> GenerationSettings:
         """These settings with other values; None keeps a setting. ConfigError for invalid values."""
         given = {name: value for name, value in values.items() if value is not None}
-        settings, problems = parse_settings(GenerationSettings, {**self.model_dump(), **given}, "generate")
-        if settings is None:
-            raise ConfigError(problems, "the generation settings")
-        return settings
+        return valid_settings(GenerationSettings, {**self.model_dump(), **given}, "generate", "the generation settings")
 
     def options(self) -> dict[str, Any]:
         """Arguments of transformers' `generate`, all of them, so that the model's folder has no influence."""

@@ -101,13 +101,12 @@ def _init_weights(self: Any) -> None:
         self.post_init()  # which calls this function again
 
 
-def _get_head_mask(self: Any, head_mask: Any, num_hidden_layers: int, is_attention_chunked: bool = False) -> Any:
+def _get_head_mask(self: Any, head_mask: Any, num_hidden_layers: int) -> Any:
     """A mask for each layer; None: no head is masked."""
     if head_mask is None:
         return [None] * num_hidden_layers
     per_layer = head_mask.expand(num_hidden_layers, -1) if head_mask.dim() == 1 else head_mask
-    masks = per_layer[:, None, :, None, None].to(self.dtype)
-    return masks[..., None] if is_attention_chunked else masks
+    return per_layer[:, None, :, None, None].to(self.dtype)
 
 
 def _invert_attention_mask(self: Any, mask: Any) -> Any:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.images import CLIP_MEAN, CLIP_STD
-from lavis_emovit.settings import Settings, SettingsT, parse_settings
+from lavis_emovit.settings import Settings, SettingsT, valid_settings
 
 
 class _ImageSettings(Settings):
@@ -66,9 +66,7 @@ def read_processor_settings(cls: type[SettingsT], cfg: Any) -> SettingsT:
 
     name = str(cls.model_fields["name"].default)
     values: Any = {} if cfg is None else OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
-    settings, problems = None, [f"expected a mapping of settings, such as {{image_size: 224}} (got {values!r})"]
-    if isinstance(values, Mapping):
-        settings, problems = parse_settings(cls, values, name)
-    if settings is None:
-        raise ConfigError(problems, f"the settings of processor '{name}'")
-    return settings
+    place = f"the settings of processor '{name}'"
+    if not isinstance(values, Mapping):
+        raise ConfigError([f"expected a mapping of settings, such as {{image_size: 224}} (got {values!r})"], place)
+    return valid_settings(cls, values, name, place)

@@ -19,7 +19,7 @@ from lavis_emovit.checkpoints.finding import check_belongs, find_trained
 from lavis_emovit.checkpoints.saving import CheckpointSaver
 from lavis_emovit.checkpoints.training_state import Position, TrainingState, read_model, read_state
 from lavis_emovit.distributed import processes
-from lavis_emovit.distributed.machine import package_versions
+from lavis_emovit.distributed.versions import package_versions
 from lavis_emovit.errors import ConfigError, UserError, bullet_list
 from lavis_emovit.runners.changes import allowed_changes, listed
 from lavis_emovit.runners.config import Config

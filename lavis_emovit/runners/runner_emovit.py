@@ -17,9 +17,9 @@ from lavis_emovit.checkpoints.checkpoint import checkpoint_name
 from lavis_emovit.checkpoints.finding import check_belongs, find_trained
 from lavis_emovit.checkpoints.training_state import Best, Position, read_model, read_position
 from lavis_emovit.distributed import processes
-from lavis_emovit.distributed.machine import package_versions
 from lavis_emovit.distributed.seeding import seed_everything
 from lavis_emovit.distributed.signals import RunStopped, StopRequest
+from lavis_emovit.distributed.versions import package_versions
 from lavis_emovit.errors import WeightsError
 from lavis_emovit.files import atomic_writer, explain_full_disk
 from lavis_emovit.models.protocol import Batch, EmotionModel

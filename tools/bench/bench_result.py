@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -21,7 +22,7 @@ def environment_info(*sources: str, packages: Sequence[str] = ()) -> dict[str, A
         packages: more packages whose versions the result contains.
     """
     # Imported here because scripts that measure imports or memory load this module first.
-    from lavis_emovit.distributed.machine import machine_facts, package_versions
+    from lavis_emovit.distributed.versions import package_versions
 
     is_changed = bool(sources) and bool(_git(ROOT, "status", "--porcelain", "--", *sources))
     return {
@@ -30,6 +31,31 @@ def environment_info(*sources: str, packages: Sequence[str] = ()) -> dict[str, A
         "versions": {**package_versions(), **{package: version(package) for package in packages}},
         "machine": machine_facts(),
     }
+
+
+def machine_facts() -> dict[str, Any]:
+    """Processor, usable cores, memory and GPUs of this machine; no names of hosts or people."""
+    import psutil
+    import torch
+
+    from lavis_emovit.distributed.seeding import usable_cpus
+
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor_name(),
+        "usable_cores": usable_cpus(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
+    }
+
+
+def _processor_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 def commit_of(checkout: Path) -> str:

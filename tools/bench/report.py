@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 import yaml
+from bench_result import machine_facts
 
-from lavis_emovit.distributed.machine import machine_facts, package_versions
+from lavis_emovit.distributed.versions import package_versions
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -26,8 +26,8 @@ import yaml
 from filelock import FileLock, Timeout
 
 from lavis_emovit.distributed import heartbeat, processes
-from lavis_emovit.distributed.machine import package_versions
 from lavis_emovit.distributed.seeding import limit_threads
+from lavis_emovit.distributed.versions import package_versions
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.base import Baseline, LanguageModel, ModelPlace, adapters
 from lavis_emovit.evaluation.adapters.chat_model import ledger_path

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from omegaconf import OmegaConf
 
-from lavis_emovit.errors import ConfigError, WeightsError
+from lavis_emovit.errors import WeightsError
 from lavis_emovit.models.instructblip.export import save_lavis, save_trained, save_transformers
 from lavis_emovit.models.instructblip.loading import RawWeights, read_weights
 from lavis_emovit.models.instructblip.parts import part_of
@@ -24,7 +24,7 @@ from lavis_emovit.models.instructblip.settings import LoraSettings, ModelSetting
 from lavis_emovit.models.instructblip.weights import CONVERTER
 from lavis_emovit.models.lora import base_name, is_adapter
 from lavis_emovit.models.tensors import check_fit, read_tensor_file
-from lavis_emovit.settings import parse_settings, plain_values
+from lavis_emovit.settings import plain_values, valid_settings
 
 Kind = Literal["lavis", "transformers", "trained"]
 CHECKPOINT_MARK = "MANIFEST.json"
@@ -120,10 +120,7 @@ def trained_file(source: str) -> Path | None:
 def settings_for(pretrained: str, **changes: Any) -> ModelSettings:
     """Model settings for one source of weights; ConfigError for invalid values."""
     values = {"arch": CONVERTER, "pretrained": pretrained, **changes}
-    settings, problems = parse_settings(ModelSettings, values, "convert")
-    if settings is None:
-        raise ConfigError(problems, "the conversion")
-    return settings
+    return valid_settings(ModelSettings, values, "convert", "the conversion")
 
 
 def _trained_over_base(file: Path, base: str | None, beside: dict[str, Any]) -> RawWeights:
@@ -134,10 +131,8 @@ def _trained_over_base(file: Path, base: str | None, beside: dict[str, Any]) -> 
     if base is not None:
         settings = settings_for(base, **beside)
     elif config.is_file():
-        parsed, problems = parse_settings(ModelSettings, plain_values(OmegaConf.load(config).model), "model")
-        if parsed is None:
-            raise ConfigError(problems, str(config))
-        settings, adapters = parsed, parsed.lora
+        settings = valid_settings(ModelSettings, plain_values(OmegaConf.load(config).model), "model", str(config))
+        adapters = settings.lora
     else:
         raise WeightsError(
             f"{file} has trained tensors only, and its folder has no config.yaml of a run; name the model that they "

@@ -370,6 +370,7 @@ def test_interrupted_while_waiting(make_settings, make_requests, ledger, monkeyp
         requests = make_requests(settings, 3)
 
         def interrupt(batch, lines):
+            server.batch_script = lambda batch, lines: {"status": "in_progress"}
             threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
             return {"status": "in_progress"}
 

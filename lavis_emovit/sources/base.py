@@ -47,8 +47,12 @@ class Notes:
         self.refuses_unused = True  # whether a strict import refuses unused columns
         self._expected: set[str] = set()
 
-    def add(self, line: str) -> None:
-        self.lines.append(line)
+    def add(self, line: str, *, expected: bool = False) -> None:
+        """Note an oddity, once; a strict import accepts `expected` ones."""
+        if line not in self.lines:
+            self.lines.append(line)
+        if expected:
+            self._expected.add(line)
 
     def skip(self, reason: str, *, expected: bool = False, count: int = 1, example: str | None = None) -> None:
         """Count a row without a record; a strict import accepts `expected` ones."""
@@ -91,7 +95,8 @@ class Notes:
     def serious(self) -> list[str]:
         """The notes that a strict import refuses: all except the expected ones."""
         unexpected = [self._skipped_line(reason) for reason in self.skipped if reason not in self._expected]
-        return [*self.lines, *(self._unused_line() if self.refuses_unused else ()), *unexpected]
+        lines = [line for line in self.lines if line not in self._expected]
+        return [*lines, *(self._unused_line() if self.refuses_unused else ()), *unexpected]
 
     def log(self, name: str) -> None:
         for line in self.report():

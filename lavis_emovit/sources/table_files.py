@@ -12,6 +12,7 @@ from typing import Any
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import parse_json
 from lavis_emovit.settings import nearest_name
+from lavis_emovit.sources.base import Notes
 from lavis_emovit.sources.table_settings import WHITESPACE, TableSettings
 
 FORMAT_OF_SUFFIX = {
@@ -36,25 +37,24 @@ class Fault(str):
 
 
 def read_rows(
-    path: Path, settings: TableSettings, named: Sequence[str], unused: dict[str, None] | None = None
+    path: Path, settings: TableSettings, named: Sequence[str], notes: Notes
 ) -> Iterator[tuple[str, Row | str]]:
     """Rows of a table with the columns `named`. DataError for a missing file or column, or a file of another format.
 
     Yields the place of the row for messages (`line 3`), and the row (column -> value), or what is wrong with it. Adds
-    the names of all other columns to `unused`.
+    the names of all other columns to `notes.unused`, and a note for rows of several lines.
     """
-    unused = {} if unused is None else unused
     if not path.is_file():
         raise DataError(f"{path}: no such table. It must be a file with the columns {', '.join(named)}.")
     kind = settings.format or FORMAT_OF_SUFFIX.get(path.suffix.lower())
     if kind is None:
         raise DataError(f"{path}: unknown suffix; set `format` to csv, jsonl, json or parquet")
     if kind == "parquet":
-        yield from _parquet_rows(path, settings, named, unused)
+        yield from _parquet_rows(path, settings, named, notes)
     elif kind == "csv":
-        yield from _csv_rows(path, settings, named, unused)
+        yield from _csv_rows(path, settings, named, notes)
     else:
-        yield from _json_rows(path, kind, settings, named, unused)
+        yield from _json_rows(path, kind, settings, named, notes)
 
 
 def unused_columns(present: Iterable[str], named: Sequence[str], settings: TableSettings) -> dict[str, None]:
@@ -95,11 +95,13 @@ def _not_text(path: Path, encoding: str, error: UnicodeError) -> DataError:
 
 
 def _csv_rows(
-    path: Path, settings: TableSettings, named: Sequence[str], unused: dict[str, None]
+    path: Path, settings: TableSettings, named: Sequence[str], notes: Notes
 ) -> Iterator[tuple[str, Row | str]]:
     csv.field_size_limit(max(csv.field_size_limit(), _MAX_CELL_CHARS))
     with path.open("rb") as file:
         encoding = _BYTE_ORDER_MARKS.get(file.read(2), settings.encoding)
+    end = settings.skip_rows  # the last line that was read
+    long_rows = []
     with path.open(encoding=encoding, newline="") as file:
         try:
             for _ in range(settings.skip_rows):
@@ -116,15 +118,17 @@ def _csv_rows(
                 width = len(settings.header) if settings.header else 0
                 cells = (line.split(None, width - 1) if width else line.split() for line in file)
             else:
-                cells = csv.reader(file, delimiter=delimiter, quotechar=settings.quote)
+                cells = _csv_reader(file, delimiter, settings, strict=True)
             header = list(settings.header) if settings.header else [name.strip() for name in next(cells, [])]
             check_columns(path, header, named, _other_delimiter(first, delimiter, settings, named))
-            unused |= unused_columns(header, named, settings)
-            before = settings.skip_rows + (0 if settings.header else 1)
-            for count, row in enumerate(cells, start=1):
-                # A quoted cell may contain line breaks, so prefer the CSV reader's own line count.
-                line_num = getattr(cells, "line_num", None)
-                place = f"line {before + count if line_num is None else settings.skip_rows + line_num}"
+            notes.unused |= unused_columns(header, named, settings)
+            # A quoted cell may contain line breaks, so prefer the CSV reader's own line count.
+            end += 0 if settings.header else getattr(cells, "line_num", 1)
+            for row in cells:
+                line = settings.skip_rows + cells.line_num if hasattr(cells, "line_num") else end + 1
+                if line > end + 1:
+                    long_rows.append(f"{end + 1} to {line}")
+                end, place = line, f"line {line}"
                 if not row:
                     continue
                 if len(row) != len(header):
@@ -134,14 +138,28 @@ def _csv_rows(
         except UnicodeError as error:
             raise _not_text(path, encoding, error) from None
         except csv.Error as error:
-            raise DataError(f"{path}: not a CSV file ({error})") from None
+            raise DataError(
+                f"{path}: the row that starts in line {end + 1} is not CSV ({error}). Close its quotes and double "
+                "those inside quoted cells; if no cell is quoted, set `quote` to null (`--set quote=null`)."
+            ) from None
+    if long_rows:
+        notes.add(
+            f"{path.name}: {len(long_rows)} rows of several lines (first: {long_rows[0]}), because quoted cells "
+            "contain line breaks. If these quotes are part of the text, set `quote` to null (`--set quote=null`).",
+            expected=True,
+        )
+
+
+def _csv_reader(lines: Iterable[str], delimiter: str, settings: TableSettings, *, strict: bool = False) -> Any:
+    quoting = csv.QUOTE_NONE if settings.quote is None else csv.QUOTE_MINIMAL
+    return csv.reader(lines, delimiter=delimiter, quotechar=settings.quote, quoting=quoting, strict=strict)
 
 
 def _delimiter_of(first: str, settings: TableSettings, named: Sequence[str]) -> str:
     """The delimiter that splits the first row into most of the named columns, or into the most cells."""
 
     def quality(delimiter: str) -> tuple[int, int]:
-        cells = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter, quotechar=settings.quote), [])]
+        cells = [cell.strip() for cell in next(_csv_reader([first], delimiter, settings), [])]
         return len(set(cells) & set(named)), len(cells) if settings.header is None else -abs(
             len(cells) - len(settings.header)
         )
@@ -152,14 +170,14 @@ def _delimiter_of(first: str, settings: TableSettings, named: Sequence[str]) -> 
 def _other_delimiter(first: str, used: str, settings: TableSettings, named: Sequence[str]) -> str:
     """A hint where another delimiter would give the missing columns."""
     for delimiter in _DELIMITERS:
-        cells = next(csv.reader([first], delimiter=delimiter, quotechar=settings.quote), [])
+        cells = next(_csv_reader([first], delimiter, settings), [])
         if delimiter != used and set(named) <= {cell.strip() for cell in cells}:
             return f". With the delimiter '{delimiter}' it has them."
     return ""
 
 
 def _json_rows(
-    path: Path, kind: str, settings: TableSettings, named: Sequence[str], unused: dict[str, None]
+    path: Path, kind: str, settings: TableSettings, named: Sequence[str], notes: Notes
 ) -> Iterator[tuple[str, Row | str]]:
     try:
         if kind == "json":
@@ -177,7 +195,7 @@ def _json_rows(
             if missing:
                 yield place, "; ".join(f"no key '{name}'{nearest_name(name, list(item))}" for name in missing)
                 continue
-            unused |= unused_columns(item, named, settings)
+            notes.unused |= unused_columns(item, named, settings)
             yield place, item
     except UnicodeError as error:
         raise _not_text(path, settings.encoding, error) from None
@@ -196,13 +214,13 @@ def _json_lines(path: Path, encoding: str) -> Iterator[tuple[str, Any]]:
 
 
 def _parquet_rows(
-    path: Path, settings: TableSettings, named: Sequence[str], unused: dict[str, None]
+    path: Path, settings: TableSettings, named: Sequence[str], notes: Notes
 ) -> Iterator[tuple[str, Row | str]]:
     parquet = _pyarrow(path)
     try:
         file = parquet.ParquetFile(path)
         check_columns(path, file.schema_arrow.names, named)
-        unused |= unused_columns(file.schema_arrow.names, named, settings)
+        notes.unused |= unused_columns(file.schema_arrow.names, named, settings)
         number = 0
         for batch in file.iter_batches(batch_size=256, columns=list(dict.fromkeys(named))):
             for row in batch.to_pylist():

@@ -92,7 +92,8 @@ class TableSettings(LabelSettings):
     format: Literal["csv", "jsonl", "json", "parquet"] | None = None  # null: from the file's suffix
     # Delimiter of a CSV file, or `whitespace`; null: detected from the first row.
     delimiter: str | None = Field(default=None, min_length=1)
-    quote: str = Field(default='"', min_length=1, max_length=1)  # quote character of cells that contain the delimiter
+    # Quote character of cells that contain the delimiter; null: no cell is quoted.
+    quote: str | None = Field(default='"', min_length=1, max_length=1)
     encoding: str = "utf-8-sig"
     header: tuple[str, ...] | None = None  # names of the columns, for a file without a header row
     skip_rows: int = Field(default=0, ge=0)  # rows to skip at the top

@@ -79,12 +79,51 @@ def test_files_that_are_not_tables_are_refused(content, settings, expected, tmp_
     path = tmp_path / "labels.csv"
     path.write_bytes(content)
     with pytest.raises(DataError, match=expected.replace("(", r"\(").replace(")", r"\)")):
-        list(read_rows(path, TableSettings(**settings), ["image"]))
+        list(read_rows(path, TableSettings(**settings), ["image"], Notes()))
 
 
 def test_columns_without_a_name_do_no_harm(tmp_path):
     (tmp_path / "labels.csv").write_text("image,,\na.jpg,,\n")
-    assert [row["image"] for _, row in read_rows(tmp_path / "labels.csv", TableSettings(), ["image"])] == ["a.jpg"]
+    assert [row["image"] for _, row in read_rows(tmp_path / "labels.csv", TableSettings(), ["image"], Notes())] == [
+        "a.jpg"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        ('a.jpg,sad\nb.jpg,"fear\nc.jpg,awe\n', 3),
+        ('a.jpg,"sad\nb.jpg,fear\nc.jpg,"awe\n', 2),
+        ('a.jpg,"sad" and more\n', 2),
+        ('"a.jpg,sad\n', 2),
+    ],
+)
+def test_a_stray_quote_swallows_no_row(tmp_path, rows, line):
+    path = tmp_path / "labels.csv"
+    path.write_text(f"image,mood\n{rows}")
+    with pytest.raises(DataError, match=rf"labels.csv: the row that starts in line {line} is not CSV .*quote=null"):
+        list(read_rows(path, TableSettings(), ["image"], Notes()))
+    cells = [row["mood"] for _, row in read_rows(path, TableSettings(quote=None), ["mood"], Notes())]
+    assert cells == [row.partition(",")[2] for row in rows.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("rows", "count", "first"),
+    [
+        ('a.jpg,"sad\nb.jpg,fear\nc.jpg,awe"\nd.jpg,awe\n', 1, "2 to 4"),
+        ('a.jpg,sad\n\n"b\n.jpg",sad\nc.jpg,"\n"', 2, "4 to 5"),
+    ],
+)
+def test_rows_of_several_lines_are_reported(tmp_path, rows, count, first):
+    path = tmp_path / "labels.csv"
+    path.write_text(f"image,mood\n{rows}")
+    notes = Notes()
+    assert len(list(read_rows(path, TableSettings(), ["image", "mood"], notes))) == (2 if count == 1 else 3)
+    assert notes.report() == [
+        f"labels.csv: {count} rows of several lines (first: {first}), because quoted cells contain line breaks. If "
+        "these quotes are part of the text, set `quote` to null (`--set quote=null`)."
+    ]
+    assert notes.serious() == []
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ class TableReader(Reader, layout="table"):
         tables = self.settings.tables()
         for table in tables:
             named = [*self.settings.named(), *table.where]
-            for line, row in read_rows(self.root / table.path, self.settings, named, self.notes.unused):
+            for line, row in read_rows(self.root / table.path, self.settings, named, self.notes):
                 # The head of the message names a single table.
                 yield line if len(tables) == 1 else f"{table.path}, {line}", row, table
 

@@ -71,7 +71,7 @@ class Item(ABC):
 Drawing = tuple[Item, ...]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Shape(Item):
     """A call of the method `kind` of a canvas."""
 
@@ -81,17 +81,15 @@ class Shape(Item):
     lengths: tuple[Number, ...]
     angles: tuple[float, ...]
 
-    def __post_init__(self) -> None:
-        self._method = getattr(Canvas, self.kind)
-
     def paint(self, frame: Frame) -> None:
         colours = map(frame.colour, self.colours)
         points = [frame.point(spot) for spot in self.spots]
         lengths = [frame.size * frame.number(length) for length in self.lengths]
+        draw = getattr(frame.canvas, self.kind)
         if self.kind in _PATHS:
-            self._method(frame.canvas, *colours, points, *lengths)
+            draw(*colours, points, *lengths)
         else:
-            self._method(frame.canvas, *colours, *chain(*points), *lengths, *self.angles)
+            draw(*colours, *chain(*points), *lengths, *self.angles)
 
     def moved(self, move: Callable[[Spot], Spot]) -> Shape:
         return replace(self, spots=tuple(move(spot) for spot in self.spots))
@@ -154,9 +152,6 @@ class Frame:
     colours: Mapping[str, Colour] = field(default_factory=dict)
     parent: Frame | None = None
 
-    def __post_init__(self) -> None:
-        self.step = -self.size if self.mirrored else self.size
-
     def at(self, x: float, y: float, size: float = 1.0) -> Frame:
         """A frame around a point of the canvas."""
         return Frame(self.canvas, self.rng, x, y, size, self.mirrored, self.colours, self)
@@ -169,7 +164,7 @@ class Frame:
         """Where a point is on the canvas."""
         x, y = self.number(spot.x), self.number(spot.y)
         if not spot.absolute:
-            return self.x + self.step * x, self.y + self.size * y
+            return self.x + (-self.size if self.mirrored else self.size) * x, self.y + self.size * y
         return self.parent.point(Spot(x, y)) if self.parent else (x, y)
 
     def number(self, number: Number) -> float:

@@ -152,6 +152,8 @@ def _caption_batch(
 ) -> Iterator[tuple[int, ChatRequest, str]]:
     import torch
 
+    from lavis_emovit.models.base import BaseEmotionModel
+
     images, usable = [], []
     for number, request in batch:
         path = request.messages[0].images[0].path
@@ -164,9 +166,10 @@ def _caption_batch(
     if not usable:
         return
     samples: dict[str, Any] = {"image": torch.stack(images).to(device)}
-    # A prompt in the samples would replace the prompt of a LAVIS captioner. Instruction-following models have no prompt
-    # or an empty one.
-    if not hasattr(model, "prompt") or (not model.prompt and "instruct" in type(model).__name__.lower()):
+    # A prompt in the samples would replace the prompt of a LAVIS captioner. Instruction-following models, such as
+    # LAVIS's `Blip2VicunaInstruct` and those of this plugin, have no prompt or an empty one.
+    follows = isinstance(model, BaseEmotionModel) or "instruct" in type(model).__name__.lower()
+    if not hasattr(model, "prompt") or (not model.prompt and follows):
         samples["prompt"] = _INSTRUCTION
     with torch.inference_mode():
         texts = model.generate(samples)

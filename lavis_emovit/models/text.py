@@ -28,6 +28,9 @@ class TokenBatch:
 
 def read_questions(batch: Mapping[str, Any], default: str, num_images: int) -> list[str]:
     """The questions of a batch: `prompt`, else `text_input`, else `default`; a single string counts for all pairs."""
+    if not default and not {"prompt", "text_input"} & batch.keys():
+        keys = ", ".join(map(repr, batch))
+        raise ValueError(f"no question: samples have {keys}; add 'prompt' or 'text_input', or set model.prompt")
     given = batch.get("prompt", batch.get("text_input", default))
     if isinstance(given, str):
         index = batch.get("image_index")

@@ -347,6 +347,20 @@ def test_lavis_captioner_is_called_once_per_image(make_job, sketch, monkeypatch)
         write_captions(again, captioner="blip2")
 
 
+def test_a_model_of_this_plugin_as_captioner_gets_an_instruction(make_job, monkeypatch):
+    from lavis_emovit.models.instructblip.model import EmoVIT
+
+    asked = []
+
+    def generate(self, samples):
+        asked.append(samples["prompt"])
+        return ["an image"] * len(samples["image"])
+
+    monkeypatch.setattr(EmoVIT, "generate", generate)
+    result = write_captions(make_job(), captioner="lavis:emovit_tiny")
+    assert result.num_done > 0 and set(asked) == {"Say in one sentence what the picture shows."}
+
+
 def test_records_without_emotion_get_the_other_kinds(make_job, sketch):
     bare = [record.model_copy(update={"emotion": None, "label_set": None}) for record in sketch[1]]
     results = {result.step: result for result in run_steps(make_job(records=bare), STEPS)}

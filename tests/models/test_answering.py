@@ -118,6 +118,35 @@ def test_questions_that_are_not_strings_are_rejected(model, batch, change, reaso
         model.generate({**batch, **change})
 
 
+@pytest.mark.parametrize(
+    ("rest", "keys"),
+    [
+        ({"promt": "Is it dark?"}, "'image', 'promt'"),
+        ({}, "'image'"),
+        ({"question": ["Why?"] * 2, "image_id": [1, 2]}, "'image', 'question', 'image_id'"),
+    ],
+)
+def test_samples_without_a_question_are_rejected(model, batch, rest, keys):
+    asked = {"image": batch["image"], **rest}
+    message = f"no question: samples have {keys}; add 'prompt' or 'text_input', or set model.prompt$"
+    for call in (model.generate, model.predict_answers, model.forward):
+        with pytest.raises(ValueError, match=message):
+            call(asked)
+    for call in (model.score_candidates, model.predict_class):
+        with pytest.raises(ValueError, match=message):
+            call(asked, ["awe", "fear"])
+
+
+def test_an_empty_question_and_the_prompt_of_the_model_count_as_questions(model, batch):
+    image = {"image": batch["image"]}
+    empty = model.score_candidates({**image, "prompt": ""}, CANDIDATES)
+    assert torch.equal(model.score_candidates({**image, "text_input": ["", ""]}, CANDIDATES), empty)
+    asked = model.score_candidates({**image, "prompt": "Is it dark?"}, CANDIDATES)
+    assert not torch.equal(asked, empty)
+    model.prompt = "Is it dark?"
+    assert torch.equal(model.score_candidates(image, CANDIDATES), asked)
+
+
 def test_choices_and_image_index_as_lists(model, batch):
     with pytest.raises(ValueError, match="choices should be a list of strings, not the string 'awe'"):
         model.generate(batch, choices="awe")

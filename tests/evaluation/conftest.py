@@ -160,12 +160,18 @@ class RunMaker:
             if validate and step % steps_per_epoch == 0:
                 epoch = step // steps_per_epoch
                 rows = self.rows(labels, 160, skill=0.8 * epoch, seed=seed + epoch)
-                metrics = classification_metrics(rows, labels).model_dump(mode="json")
+                metrics = classification_metrics(rows, labels, num_resamples=50).model_dump(mode="json")
                 lines.append(
                     {"event": "eval", "split": "val", "stage": "during", "step": step, "epoch": epoch,
                      "metrics": metrics}
                 )  # fmt: skip
         (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory) -> Path:
+    """The folder of a run with every part, for tests that only read it."""
+    return RunMaker(tmp_path_factory.mktemp("runs"))()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 from sklearn import metrics as reference
 
 from lavis_emovit.errors import DataError
@@ -104,9 +104,6 @@ def test_agrees_with_scikit_learn(invalid_share):
 
 
 def test_scores_agree_with_scikit_learn_and_torchmetrics():
-    torch = pytest.importorskip("torch")
-    from torchmetrics.functional.classification import multiclass_calibration_error
-
     rows = random_rows(700, seed=3)
     scores = np.array([[row.scores[label] for label in LABELS] for row in rows])
     true = np.array([LABELS.index(row.label) for row in rows])
@@ -114,13 +111,13 @@ def test_scores_agree_with_scikit_learn_and_torchmetrics():
     assert set(result.top_k) == {1, 2, 3}
     for k, value in result.top_k.items():
         assert value == pytest.approx(reference.top_k_accuracy_score(true, scores, k=k, labels=range(4)))
-    probabilities = torch.softmax(torch.tensor(scores), dim=1)
-    assert softmax(scores) == pytest.approx(probabilities.numpy())
-    expected = multiclass_calibration_error(probabilities, torch.tensor(true), num_classes=4, n_bins=15, norm="l1")
-    assert result.calibration.ece == pytest.approx(float(expected), abs=1e-6)
+    probabilities = special.softmax(scores, axis=1)
+    assert softmax(scores) == pytest.approx(probabilities)
+    # torchmetrics 1.9.0: multiclass_calibration_error(probabilities, true, num_classes=4, n_bins=15, norm="l1")
+    assert result.calibration.ece == pytest.approx(0.2491631954908371)
     one_hot = np.eye(4)[true]
     assert result.calibration.brier == pytest.approx(
-        sum(reference.brier_score_loss(one_hot[:, c], probabilities[:, c].numpy()) for c in range(4))
+        sum(reference.brier_score_loss(one_hot[:, c], probabilities[:, c]) for c in range(4))
     )
     assert sum(b.count for b in result.calibration.bins) == 700
 

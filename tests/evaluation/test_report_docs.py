@@ -18,7 +18,7 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "report.md").read_text(en
 
 def test_commands_and_code_write_the_files_that_they_name(make_run, monkeypatch, tmp_path):
     for name in ("quickstart", "quickstart_1"):
-        make_run(f"output/emovit/{name}", num_rows=40, num_images=2, num_epochs=2, seed=len(name))
+        make_run(f"output/emovit/{name}", num_rows=40, num_images=2, num_epochs=1, with_scores=False, seed=len(name))
     monkeypatch.chdir(tmp_path)
     (commands,) = re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL)
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)

@@ -103,6 +103,12 @@ def data_root(tmp_path_factory, make_records):
     return data
 
 
+@pytest.fixture(autouse=True)
+def no_garbage_collection(monkeypatch):
+    """It takes long in a process with many modules, and these models are small."""
+    monkeypatch.setattr(suite_module.gc, "collect", lambda: 0)
+
+
 @pytest.fixture
 def suite(tmp_path, monkeypatch, data_root):
     """Makes settings of a suite over those shards; `output_dir` is below the test's own folder."""
@@ -161,7 +167,7 @@ def test_batches_workers_and_ranks_change_no_row(suite):
         "tiny": {"adapter": "lavis", "arch": "emovit_tiny", "device": "cpu"},
         "colours": {"adapter": "colours"},
     }
-    ask = {"models": models, "methods": ["likelihood", "generation"], "benchmark": {"max_new_tokens": 4}}
+    ask = {"models": models, "methods": ["likelihood", "generation"], "benchmark": {"max_new_tokens": 2}}
     one = run_suite(suite("one", **ask))
     run_suite(suite("many", **ask, batch_size=32, num_workers=2))
     with socket.socket() as free:

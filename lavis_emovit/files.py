@@ -74,9 +74,9 @@ def obey_umask(path: Path) -> None:
     path.chmod(mode)
 
 
-def write_json(path: str | os.PathLike[str], content: Any) -> None:
+def write_json(path: str | os.PathLike[str], content: Any, indent: int = 2) -> None:
     with atomic_writer(path) as file:
-        json.dump(content, file, ensure_ascii=False, indent=2)
+        json.dump(content, file, ensure_ascii=False, indent=indent)
         file.write("\n")
 
 

@@ -6,7 +6,6 @@ Each judgement is kept with the name of the judge, the name and hash of the prom
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +67,6 @@ class Judgement:
     score: int | None  # 1 to 5, or None for a reply without one
     reason: str
     reply: str | None  # raw
-
-    def to_json(self) -> str:
-        return json.dumps(vars(self), ensure_ascii=False)
 
 
 class JudgeMetrics(Result):

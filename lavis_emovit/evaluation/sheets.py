@@ -26,7 +26,7 @@ from lavis_emovit.emotion.questions import chooser
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics.resampling import Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
-from lavis_emovit.files import atomic_writer
+from lavis_emovit.files import atomic_writer, write_json
 from lavis_emovit.images import data_url, decode_image
 from lavis_emovit.records import EmotionRecord
 
@@ -161,10 +161,9 @@ def write_sheet(
         "seed": seed,
         "question": question,
         "pairs": content,
+        "left_out": made.left_out,
     }
-    with atomic_writer(folder / KEY_NAME) as file:
-        json.dump({**key, "left_out": made.left_out}, file, indent=1, ensure_ascii=False)
-        file.write("\n")
+    write_json(folder / KEY_NAME, key, indent=1)
     return sheet
 
 

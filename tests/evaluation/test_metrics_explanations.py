@@ -114,7 +114,7 @@ def test_judgement_has_a_whole_score_or_none(reply, score):
     row = _row(1, "fear", "fear", "Fear, because of the wolf.", object="Wolf")
     judgement = read_judgement(row, reply, settings.load_prompt(), settings.endpoint())
     assert judgement.score == score
-    kept = json.loads(judgement.to_json())
+    kept = json.loads(json.dumps(vars(judgement)))
     assert kept["judge"] == "judge-1" and kept["reply"] == reply and len(kept["prompt_sha256"]) == 64
 
 

@@ -100,13 +100,11 @@ class ClipBaseline(Baseline):
             prompts = [[prompt.format(label=label) for prompt in self.settings.prompts] for label in self._labels]
             log_shares = self._log_shares(features_ND, prompts)
             return [dict(zip(self._labels, row)) for row in log_shares.tolist()]
-        axes = {
-            axis: np.exp(self._log_shares(features_ND, [[low], [high]])) for axis, (low, high) in AXIS_PROMPTS.items()
-        }
-        return [
-            {axis: float(shares[row, 1] - shares[row, 0]) for axis, shares in axes.items()}
-            for row in range(len(features_ND))
-        ]
+        differences = {}
+        for axis, (low, high) in AXIS_PROMPTS.items():
+            shares_N2 = np.exp(self._log_shares(features_ND, [[low], [high]]))
+            differences[axis] = (shares_N2[:, 1] - shares_N2[:, 0]).tolist()
+        return [dict(zip(differences, row)) for row in zip(*differences.values())]
 
     def _log_shares(self, features_ND: np.ndarray, prompts: Sequence[Sequence[str]]) -> np.ndarray:
         """Log-softmax over the choices [N, C]; a choice's text feature is the mean over its prompts."""

@@ -86,14 +86,15 @@ def side_by_side(folders: Sequence[Folder]) -> list[Section]:
         compared, problems = between(group)
         caption = f"Differences from {group[0].label}, on the same images"
         differences = comparison_table(f"{noun}-differences-table", caption, compared)
-        headline = _runs_table(group) if is_run else None
-        if not is_run:
-            headline = headline_table([(one.label, one.summary) for one in group if one.benchmarks], "suites-headline")
-        parts = [Part(tables=[headline])] if headline else []
+        parts = []
         if is_run:
-            seeds, losses = _seeds_table(group), overlaid_losses(group)
-            parts += [text_part("seeds", noun, tables=[seeds])] if seeds else []
-            parts += [Part(f"{noun}-losses", charts=losses)] if losses else []
+            parts.append(Part(tables=[_runs_table(group)]))
+            if seeds := _seeds_table(group):
+                parts.append(text_part("seeds", noun, tables=[seeds]))
+            if losses := overlaid_losses(group):
+                parts.append(Part(f"{noun}-losses", charts=losses))
+        elif table := headline_table([(one.label, one.summary) for one in group if one.benchmarks], "suites-headline"):
+            parts.append(Part(tables=[table]))
         if differences:
             note = comparisons_note(compared)
             parts.append(Part(f"{noun}-differences", "Differences from the first", note, tables=[differences]))
@@ -270,12 +271,8 @@ def _benchmark_section(folder: Folder, benchmark: BenchmarkRows, key: str) -> Se
         if not any(image.data_url for image in images):
             note += " The image files are missing or damaged, so only the answers are shown."
         parts.append(text_part("images", key, images=groups, note=note))
-    failed = [
-        f"{row.record_id}, {result_name(*one)}: {row.error}"
-        for one, rows in benchmark.rows.items()
-        for row in rows
-        if row.error
-    ]
+    answers = ((result_name(*one), row) for one, rows in benchmark.rows.items() for row in rows)
+    failed = [f"{row.record_id}, {name}: {row.error}" for name, row in answers if row.error]
     if failed:
         first = f", of which these are the first {MAX_ERRORS}" if len(failed) > MAX_ERRORS else ""
         note = f"{len(failed)} in total{first}. They are not in any metric."

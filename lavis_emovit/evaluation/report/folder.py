@@ -7,6 +7,7 @@ or damaged is skipped and named in `notes`.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -231,7 +232,7 @@ def _read_suite(folder: Folder, summary: Mapping[str, Any] | None) -> dict[str, 
     known = dict(summary) if summary is not None else _known(folder, "the numbers are computed from the rows.")
     if known is None:
         folder.notes.append("metrics.json is missing, so this report does not know what was skipped and why.")
-    results = [result for of in (known or {}).get("benchmarks", {}).values() for result in of["results"]]
+    results = (result for of in (known or {}).get("benchmarks", {}).values() for result in of["results"])
     names = {name for result in results for name in result.get("metrics", ())}
     if unknown := sorted(names - {metric.name for kind in get_args(Kind) for metric in metrics_of(kind)}):
         which = f"metrics.json has metrics that no loaded package defines: {', '.join(unknown)}"
@@ -258,7 +259,7 @@ def _read_benchmark(
     skipped = known.get("left_out", {}).get(name, {})
     rows: dict[ModelKey, list[PredictionRow]] = {}
     labels = None
-    for model, method in ((model, method) for model in settings.models for method in (*settings.methods, DIRECT)):
+    for model, method in itertools.product(settings.models, (*settings.methods, DIRECT)):
         if method in skipped.get(model, {}):
             continue  # rows of an earlier start with other settings
         path = folder.path / "predictions" / name / f"{model}.{method}.jsonl"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import torch
 from omegaconf import OmegaConf
@@ -48,15 +47,6 @@ class JoinedSamples:
                 return part.read(sample)
             sample -= len(part)
         raise IndexError(sample)
-
-
-@runtime_checkable
-class ShardBuilder(Protocol):
-    """A LAVIS dataset builder that can make shards."""
-
-    def prepare(self) -> Mapping[str, Path | str]:
-        """Split -> place of its shard index."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -133,7 +123,7 @@ def open_benchmark(
     from lavis.common.registry import registry
 
     builder_class = registry.get_builder_class(settings.dataset)
-    if builder_class is None or not issubclass(builder_class, ShardBuilder):
+    if not hasattr(builder_class, "prepare"):
         raise DataError(f"no dataset '{settings.dataset}' of records is registered; `emovit data list` names them")
     config = OmegaConf.merge(OmegaConf.create(dict(dataset_config or {})), settings.config)
     indexes = builder_class(config or None).prepare()

@@ -5,6 +5,7 @@ judgements/<benchmark>/<model>.<method>.jsonl    one judgement a line, with judg
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -43,7 +44,7 @@ def judge_explanations(
         for (model, method), of_model in rows.items():
             found = judged[model, method] = list(_judge(settings, benchmark, of_model, ledger))
             with atomic_writer(folder / "judgements" / benchmark.name / f"{model}.{method}.jsonl") as file:
-                file.writelines(judgement.to_json() + "\n" for judgement in found)
+                file.writelines(json.dumps(vars(one), ensure_ascii=False) + "\n" for one in found)
             logger.info("%s on %s: %d explanations judged", model, benchmark.name, len(found))
     return judged
 

@@ -180,32 +180,26 @@ def request_rows(
     requests = BatchRequests(batch, settings, method, label_set)
     answers: dict[int, Any] = {}
     limit = failure_limit or FailureLimit(len(batch) + 1)
-    for numbers in requests.passes(model.images_at_once):
-        answers |= _answers(model, requests, numbers, limit)
+    waiting = requests.passes(model.images_at_once)
+    while waiting:
+        numbers = waiting.pop(0)
+        try:
+            answers |= zip(numbers, requests.answer(model, numbers))
+        except UserError:
+            raise
+        # Libraries of models raise errors of any kind.
+        except Exception as error:
+            images = requests.by_image(numbers)
+            logger.debug("a pass with %d images failed", len(images), exc_info=True)
+            if len(images) > 1:
+                waiting = images + waiting
+                continue
+            failure = Failure(scrub(f"{type(error).__name__}: {error}".strip().splitlines()[0]))
+            limit.note(failure)
+            answers |= dict.fromkeys(numbers, failure)
+        else:
+            limit.note(None)
     return requests.rows(answers)
-
-
-def _answers(
-    model: LanguageModel, requests: BatchRequests, numbers: Sequence[int], limit: FailureLimit
-) -> dict[int, Any]:
-    try:
-        found = requests.answer(model, numbers)
-    except UserError:
-        raise
-    # Libraries of models raise errors of any kind.
-    except Exception as error:
-        images = requests.by_image(numbers)
-        logger.debug("a pass with %d images failed", len(images), exc_info=True)
-        if len(images) > 1:
-            answers: dict[int, Any] = {}
-            for image in images:
-                answers |= _answers(model, requests, image, limit)
-            return answers
-        failure = Failure(scrub(f"{type(error).__name__}: {error}".strip().splitlines()[0]))
-        limit.note(failure)
-        return dict.fromkeys(numbers, failure)
-    limit.note(None)
-    return dict(zip(numbers, found))
 
 
 def baseline_rows(

@@ -16,7 +16,7 @@ from lavis_emovit.distributed import processes
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.predictions import PredictionRow, PredictionWriter, read_predictions, write_predictions
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
-from lavis_emovit.files import atomic_writer, file_sha256
+from lavis_emovit.files import file_sha256, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -148,9 +148,7 @@ class SuiteRows:
     def _write_beside(self, *, finished: bool) -> None:
         sha256 = file_sha256(self._path) if finished else None
         content = {"finished": finished, "sha256": sha256, "made_with": self._made_with}
-        with atomic_writer(self._beside) as file:
-            json.dump(content, file, indent=1, ensure_ascii=False)
-            file.write("\n")
+        write_json(self._beside, content, indent=1)
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> str:

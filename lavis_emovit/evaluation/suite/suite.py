@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import itertools
 import json
 import logging
 from collections.abc import Iterable, Mapping
@@ -43,7 +44,7 @@ from lavis_emovit.evaluation.suite.requests import FailureLimit, Prepared, basel
 from lavis_emovit.evaluation.suite.rows import SuiteRows
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.evaluation.summaries import benchmark_references, benchmark_summary, suite_sensitivity
-from lavis_emovit.files import atomic_writer, explain_full_disk
+from lavis_emovit.files import atomic_writer, explain_full_disk, write_json
 from lavis_emovit.paths import output_root
 from lavis_emovit.settings import Origins, variable_hashes, variables_line, with_variables
 
@@ -134,9 +135,7 @@ def _summarise(
             if result["num_errors"]:
                 label = f"{result['model']} on {name} ({result['method']}): {result['num_errors']} rows are errors"
                 logger.warning("%s; suite.retry_errors=true tries them again", label)
-    with atomic_writer(folder.path / "metrics.json") as file:
-        json.dump(summary, file, indent=1, ensure_ascii=False)
-        file.write("\n")
+    write_json(folder.path / "metrics.json", summary, indent=1)
     for name, text in (("table.md", markdown(summary)), ("table.tex", latex(summary))):
         with atomic_writer(folder.path / name) as file:
             file.write(text)
@@ -187,11 +186,10 @@ class SuiteFolder:
     def rows(self, benchmark: OpenBenchmark, settings: SuiteSettings, skipped: Mapping[str, Any]) -> BenchmarkRows:
         """All rows of a benchmark, models in the order of the suite, without what was skipped this time."""
         rows = {}
-        for model in settings.models:
-            for method in (*settings.methods, DIRECT):
-                path = self.predictions(benchmark.name, model, method)
-                if path.exists() and method not in skipped.get(model, {}):
-                    rows[model, method] = read_predictions(path)
+        for model, method in itertools.product(settings.models, (*settings.methods, DIRECT)):
+            path = self.predictions(benchmark.name, model, method)
+            if path.exists() and method not in skipped.get(model, {}):
+                rows[model, method] = read_predictions(path)
         num_records = len(benchmark.numbers())
         return BenchmarkRows(benchmark.name, benchmark.settings, benchmark.label_set, rows, num_records)
 

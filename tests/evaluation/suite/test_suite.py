@@ -103,12 +103,6 @@ def data_root(tmp_path_factory, make_records):
     return data
 
 
-@pytest.fixture(autouse=True)
-def no_garbage_collection(monkeypatch):
-    """It takes long in a process with many modules, and these models are small."""
-    monkeypatch.setattr(suite_module.gc, "collect", lambda: 0)
-
-
 @pytest.fixture
 def suite(tmp_path, monkeypatch, data_root):
     """Makes settings of a suite over those shards; `output_dir` is below the test's own folder."""

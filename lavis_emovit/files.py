@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import reprlib
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,13 +41,25 @@ def _regular(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def parse_json(content: str | bytes, place: str) -> Any:
-    """JSON from outside; DataError, with `place`, for any text that is not JSON, or too deeply nested."""
+def parse_json(content: str | bytes, place: str, *, unique_keys: bool = False) -> Any:
+    """JSON from outside; DataError, with `place`, for any text that is not JSON, or too deeply nested.
+
+    With `unique_keys`, also for an object with a repeated key, of which Python keeps only the last value.
+    """
     try:
-        return json.loads(content)
+        return json.loads(content, object_pairs_hook=_with_unique_keys if unique_keys else None)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise DataError(f"{place}: not JSON ({reason})") from None
+
+
+def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key '{repeated}' is repeated in {reprlib.repr(found)}; keep one of them")
+    return found
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -181,7 +180,7 @@ def _json_rows(
 ) -> Iterator[tuple[str, Row | str]]:
     try:
         if kind == "json":
-            items = parse_json(path.read_text(encoding=settings.encoding), str(path))
+            items = parse_json(path.read_text(encoding=settings.encoding), str(path), unique_keys=True)
             if not isinstance(items, list):
                 raise DataError(f"{path}: expected a list of objects, got {type(items).__name__}")
             places: Iterator[tuple[str, Any]] = ((f"item {number}", item) for number, item in enumerate(items))
@@ -207,9 +206,9 @@ def _json_lines(path: Path, encoding: str) -> Iterator[tuple[str, Any]]:
             if not line.strip():
                 continue
             try:
-                item = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                item = Fault(f"not JSON ({error})")
+                item = parse_json(line, "", unique_keys=True)
+            except DataError as error:
+                item = Fault(str(error).removeprefix(": "))
             yield f"line {number}", item
 
 

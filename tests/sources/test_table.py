@@ -107,6 +107,21 @@ def test_a_stray_quote_swallows_no_row(tmp_path, rows, line):
     assert cells == [row.partition(",")[2] for row in rows.splitlines()]
 
 
+def test_repeated_keys_of_json_are_refused_by_line(tmp_path):
+    (tmp_path / "t.jsonl").write_text(
+        '{"image": "a.jpg", "mood": "sad"}\n{"image": "b.jpg", "mood": "sad", "mood": "awe"}\n'
+        '{"image": "c.jpg", "mood": {"x": 1, "x": 2}}\n{"image": "d.jpg", "image": "d.jpg", "mood": "sad"}\n{"image":\n'
+    )
+    rows = dict(read_rows(tmp_path / "t.jsonl", TableSettings(), ["image", "mood"], Notes()))
+    assert rows["line 1"] == {"image": "a.jpg", "mood": "sad"}
+    faults = [rows[f"line {number}"].partition(" is repeated")[0] for number in (2, 3, 4)]
+    assert faults == [f"not JSON (the key '{key}'" for key in ("mood", "x", "image")]
+    assert rows["line 5"].startswith("not JSON (Expecting value")
+    (tmp_path / "t.json").write_text('[{"image": "a.jpg"}, {"image": "b.jpg", "mood": "sad", "mood": "awe"}]')
+    with pytest.raises(DataError, match=r"t.json: not JSON \(the key 'mood' is repeated in {'image': 'b.jpg'"):
+        list(read_rows(tmp_path / "t.json", TableSettings(), ["image"], Notes()))
+
+
 @pytest.mark.parametrize(
     ("rows", "count", "first"),
     [

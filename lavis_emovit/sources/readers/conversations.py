@@ -66,7 +66,11 @@ class ConversationReader(Reader, layout="conversations"):
             lines = read_file(self.place).splitlines()
         except OSError as error:
             raise DataError(f"{self.place}: cannot be read ({error.strerror})") from None
-        return [parse_json(line, f"{self.place}:{n}") for n, line in enumerate(lines, start=1) if line.strip()]
+        return [
+            parse_json(line, f"{self.place}:{n}", unique_keys=True)
+            for n, line in enumerate(lines, start=1)
+            if line.strip()
+        ]
 
     def records(self) -> Iterator[EmotionRecord]:
         labels = get_label_set(self.settings.label_set) if self.settings.label_set is not None else None

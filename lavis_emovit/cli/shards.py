@@ -46,7 +46,7 @@ def build(
     from lavis_emovit.progress import progress
     from lavis_emovit.records import RecordStore, image_root_of, read_records
     from lavis_emovit.shards.columns import INDEX_NAME
-    from lavis_emovit.shards.writer import is_built, write_shards
+    from lavis_emovit.shards.writer import is_built, remove_shards, write_shards
 
     numbers = _part(part)
     image_root = images if images is not None else image_root_of(records)
@@ -54,6 +54,14 @@ def build(
         raise DataError(f"--images {images}: no such folder; pass the folder that the records' image paths start in")
     refused = []
     parts = _by_split(RecordStore(read_records(records)), records, split, out)
+    for folder in _outdated(parts, out) if split is None else ():
+        if not overwrite:
+            raise DataError(
+                f"{folder}: contains finished shards of records that are in other splits of {records}. Pass "
+                "`--overwrite` to remove them, or use another folder."
+            )
+        remove_shards(folder)
+        typer.echo(f"removed {folder}: its records are now in other splits")
     # After a build that refused one split, the others are finished.
     resumed = not overwrite and any(not (folder / INDEX_NAME).is_file() for _, _, folder in parts)
     for name, chosen, folder in parts:
@@ -228,6 +236,25 @@ def _by_split(
     if split is not None:
         return [(split, RecordStore(record for record in records if record.split == split), out)]
     return [(name, RecordStore(record for record in records if record.split == name), out / name) for name in names]
+
+
+def _outdated(parts: Sequence[tuple[str, Sequence[EmotionRecord], Path]], out: Path) -> list[Path]:
+    """Folders of finished splits, or parts of them, that no record is in any more, but that contain these records."""
+    from lavis_emovit.shards.columns import INDEX_NAME
+    from lavis_emovit.shards.index import ShardIndex
+    from lavis_emovit.shards.merge import PART_PATTERN
+    from lavis_emovit.shards.reader import ShardReader
+
+    names = {name for name, _, _ in parts}
+    found = [path.parent for pattern in ("*", f"*/{PART_PATTERN}") for path in out.glob(f"{pattern}/{INDEX_NAME}")]
+    others = [folder for folder in sorted(found) if folder.relative_to(out).parts[0] not in names]
+    ids = {record.id for _, chosen, _ in parts for record in chosen} if others else set()
+    readers = {folder: ShardReader(ShardIndex.load(folder)) for folder in others}
+    return [
+        folder
+        for folder, reader in readers.items()
+        if any(reader.read(number).record.id in ids for number in range(len(reader)))
+    ]
 
 
 def _unfinished(place: str) -> list[str]:

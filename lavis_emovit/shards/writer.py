@@ -263,6 +263,15 @@ def refuse_finished(out_dir: Path, overwrite: bool) -> None:
         raise DataError(f"{out_dir}: already contains finished shards. Use another folder, or pass `--overwrite`.")
 
 
+def remove_shards(folder: Path) -> None:
+    """Remove a set of shards from its folder, the index first, and nothing else."""
+    (folder / INDEX_NAME).unlink(missing_ok=True)
+    _remove_strays(folder, ())
+    shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
 def _remove_strays(out_dir: Path, jobs: Sequence[ShardJob]) -> None:
     """Remove partial files and shards that are not part of this build, and nothing else."""
     wanted = {job.path.name for job in jobs}

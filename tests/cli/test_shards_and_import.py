@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 from lavis_emovit.cli.data_import import import_dataset
 from lavis_emovit.cli.shards import app as shards_app
 from lavis_emovit.errors import ConfigError, DataError
-from lavis_emovit.records import read_records, to_conversations
+from lavis_emovit.records import read_records, to_conversations, write_records
 from lavis_emovit.shards.index import ShardIndex
+from lavis_emovit.shards.reader import ShardReader
 
 import_app = typer.Typer()
 import_app.command()(import_dataset)
@@ -114,6 +115,34 @@ def test_a_build_with_a_bad_image_goes_on_with_skip_bad(table, tmp_path):
     with pytest.raises(DataError, match=r"split 'train': .*already contains finished shards"):
         _run(shards_app, *build)
     assert ShardIndex.load(tmp_path / "out" / "val").num_samples == 4
+
+
+@pytest.mark.parametrize("parts", [[], ["--part", "1/1"]])
+def test_splits_of_an_earlier_build_do_not_stay(table, tmp_path, parts):
+    def resplit(seed, fractions):
+        _import(table, "--split-seed", seed, "--fractions", fractions, "--name", "faces", "--overwrite")
+
+    def build(*more):
+        return _run(shards_app, "build", _records_of(table), "--out", tmp_path / "out", *parts, *more)
+
+    def ids():
+        readers = [ShardReader(ShardIndex.load(path.parent)) for path in (tmp_path / "out").rglob("index.json")]
+        return sorted(reader.read(number).record.id for reader in readers for number in range(len(reader)))
+
+    resplit(1, "train=0.5,val=0.5")
+    build()
+    resplit(2, "train=0.5,test=0.5")
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"out/val.*: contains finished shards of records that are in other splits of"):
+        build()
+    assert len(ids()) == 16 and not (tmp_path / "out" / "test").exists()
+    assert f"removed {tmp_path / 'out' / 'val'}" in build("--overwrite")
+    assert len(set(ids())) == len(ids()) == 16 and (tmp_path / "out" / "notes.txt").exists()
+    # Splits of other records stay: a set may be built from one file for each split.
+    others = [record for record in read_records(_records_of(table)) if record.split == "test"]
+    moved = [record.model_copy(update={"split": "more", "id": f"new/{record.id}"}) for record in others]
+    write_records(_records_of(table), moved)
+    assert "removed" not in build("--overwrite") and len(ids()) == 16 + len(moved)
 
 
 def test_damage_is_reported(table, tmp_path):

@@ -14,12 +14,13 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from lavis_emovit.emotion import answer_phrases as phrases
 from lavis_emovit.emotion.answer_options import chosen_option
 from lavis_emovit.emotion.inflections import word_forms
-from lavis_emovit.emotion.labels import LabelSet
+from lavis_emovit.emotion.label_set import LabelSet, folded, spelling
+from lavis_emovit.emotion.questions import CATEGORICAL_ANSWER_PREFIX
 from lavis_emovit.outside import without_thoughts
 
 AnswerStatus = Literal["ok", "invalid", "ambiguous", "refused", "negated"]
@@ -27,6 +28,7 @@ AnswerStatus = Literal["ok", "invalid", "ambiguous", "refused", "negated"]
 _TOKEN = re.compile(r"\d+(?:\.\d+)?(?!\w)|\w+(?:'\w+)*|[^\w\s]|\n")
 _OR = frozenset({"or", "nor", "/"})
 _WORD = re.compile(r"\w+(?:'\w+)*")
+_STAND_IN = "\ua66e"  # a letter that no answer contains
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,17 @@ def read_emotion(text: str, label_set: LabelSet, options: Sequence[str] | None =
     Raises:
         DataError: an option is not a label of the set.
     """
-    words = _label_words(label_set)
-    plain = _normalise(text)
-    announced = _announced_answer(plain, words)
-    answer = announced if announced is not None else _running_text_answer(_Text(plain, words))
+    reply = without_thoughts(folded(text))
+    forms = _forms(label_set)
+    words, plain = forms.words, _plain(_with_stand_ins(reply, forms))
+    if exact := _exact_label(reply, label_set):
+        answer = EmotionAnswer(exact, "ok")
+    else:
+        answer = _announced_answer(plain, words) or _running_text_answer(_Text(plain, words))
     if options is None:
         return answer
     listed = [label_set.canonical(option) for option in options]
-    chosen = {listed[index] for index in chosen_option(plain, len(listed))}
+    chosen = {listed[index] for index in chosen_option(_plain(reply), len(listed))}
     return _with_option(answer, chosen, plain, words) if chosen else answer
 
 
@@ -154,17 +159,71 @@ class _Text:
         return self.in_idiom(mention.start)
 
 
+class _Forms(NamedTuple):
+    """The forms of the labels of a set."""
+
+    words: dict[tuple[str, ...], str]  # tokens of a form -> label
+    # Spelling of a form with other characters than letters and spaces, such as "-1", "c#" or "mr. happy" -> the word
+    # that replaces it before an answer is divided into sentences and tokens; and the pattern that finds these forms.
+    stand_ins: dict[str, str]
+    marked: re.Pattern[str]
+
+
 @functools.lru_cache(maxsize=64)
-def _label_words(label_set: LabelSet) -> dict[tuple[str, ...], str]:
-    return {tuple(_WORD.findall(_normalise(form))): label for form, label in word_forms(label_set).items()}
+def _forms(label_set: LabelSet) -> _Forms:
+    words: dict[tuple[str, ...], str] = {}
+    unmarked: dict[tuple[str, ...], set[str]] = {}
+    stand_ins: dict[str, str] = {}
+    for form, label in word_forms(label_set).items():
+        spelt = spelling(form)
+        tokens = tuple(_WORD.findall(spelt))
+        if "_" not in form and spelt.replace(" ", "").isalpha():
+            words[tokens] = label
+        # A label without any of these, such as "+", is only read from an exact answer: it is punctuation elsewhere.
+        elif any(unicodedata.category(c).startswith(("L", "N", "So")) for c in spelt):
+            stand_ins[spelt] = f"{_STAND_IN}{len(stand_ins)}"
+            words[(stand_ins[spelt],)] = label
+            # "high arousal" is read as "high-arousal", but "1" is not read as "-1".
+            if len(tokens) > 1 and all(map(str.isalpha, tokens)):
+                unmarked.setdefault(tokens, set()).add(label)
+    words = {tokens: next(iter(labels)) for tokens, labels in unmarked.items() if len(labels) == 1} | words
+    longest_first = sorted(stand_ins, key=len, reverse=True)
+    return _Forms(words, stand_ins, re.compile("|".join(map(_pattern, longest_first)) or "(?!)"))
 
 
-def _normalise(text: str) -> str:
-    """Lower case, straight quotes, no invisible characters, no Markdown emphasis, semicolons in place of dashes."""
-    text = unicodedata.normalize("NFKC", text).casefold()
-    text = "".join(c for c in text if unicodedata.category(c) != "Cf")
-    text = text.translate(str.maketrans("\u2018\u2019\u02bc\u201c\u201d\u2014", "'''\"\";"))
-    text = phrases.SCRIPT_BORDER.sub(" ", without_thoughts(text))
+def _pattern(spelt: str) -> str:
+    """Finds a form that is not part of a longer word, of a number, or of a range ("1-2"); an emoji needs no border."""
+    before = "" if _is_symbol(spelt[0]) else r"(?<!\w)" if spelt[0].isalpha() else r"(?<![\w.+-])"
+    after = "" if _is_symbol(spelt[-1]) else r"(?!\w|[.,+-]\d|\s?%)"
+    return before + re.escape(spelt).replace(r"\ ", r"(?:[^\S\n]|_)+") + after
+
+
+def _is_symbol(character: str) -> bool:
+    return unicodedata.category(character) == "So"
+
+
+def _with_stand_ins(reply: str, forms: _Forms) -> str:
+    def replaced(match: re.Match[str]) -> str:
+        # Not the beginning of a longer word in a script with vowel signs.
+        if unicodedata.category(reply[match.end() : match.end() + 1] or " ").startswith("M"):
+            return match.group()
+        border = " " if _is_symbol(match.group()[0]) else ""
+        return border + forms.stand_ins[spelling(match.group())] + border
+
+    return forms.marked.sub(replaced, reply)
+
+
+def _exact_label(reply: str, label_set: LabelSet) -> str | None:
+    """The label of an answer that contains nothing else, or only what `categorical_answer` adds."""
+    if "\n" in reply.strip():
+        return None
+    written = spelling(reply).removeprefix(CATEGORICAL_ANSWER_PREFIX.strip().casefold()).strip()
+    return label_set.by_spelling.get(written) or label_set.by_spelling.get(written.removesuffix(".").strip())
+
+
+def _plain(reply: str) -> str:
+    """A folded answer without Markdown emphasis, with single spaces, and semicolons in place of dashes."""
+    text = phrases.SCRIPT_BORDER.sub(" ", reply)
     text = re.sub(r"\s-{1,2}\s|\s\u2013\s", " ; ", text)
     text = re.sub(r"[*`#~|]+|(?<!\w)_+|_+(?!\w)", " ", text)
     return re.sub(r"[^\S\n]+", " ", text)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lavis_emovit.errors import DataError
@@ -25,30 +27,61 @@ class LabelSet:
     )  # canonical name -> `positive`, `negative` or `neutral`
 
     def __post_init__(self) -> None:
-        known = set(self.labels)
-        strays = {*self.aliases.values(), *self.polarity} - known
-        clashes = known & set(self.aliases)
-        if len(known) != len(self.labels) or strays or clashes:
-            raise ValueError(f"label set '{self.name}' is inconsistent: {sorted(strays | clashes)}")
+        refuse_same_labels(self.name, self.labels)
+        strays = {*self.aliases.values(), *self.polarity} - set(self.labels)
+        clashes = {spelling(alias) for alias in self.aliases} & {spelling(label) for label in self.labels}
+        if strays or clashes:
+            raise DataError(f"label set '{self.name}' is inconsistent: {sorted(strays | clashes)}")
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @functools.cached_property
+    def by_spelling(self) -> dict[str, str]:
+        """Spelling of every label and alias -> canonical name."""
+        names = {**{label: label for label in self.labels}, **self.aliases}
+        return {spelling(name): label for name, label in names.items()}
+
     def canonical(self, text: str) -> str:
-        """Canonical name of a label or alias; ignores case, surrounding spaces and underscores.
+        """Canonical name of a label or alias; see `spelling` for the differences that do not matter.
 
         Raises:
             DataError: not a label of this set; the message names the nearest label.
         """
-        key = re.sub(r"[\s_]+", " ", text).strip().casefold()
-        if key in self.labels:
-            return key
-        if key in self.aliases:
-            return self.aliases[key]
+        key = spelling(text)
+        if key in self.by_spelling:
+            return self.by_spelling[key]
         close = difflib.get_close_matches(key, [*self.labels, *self.aliases], n=1, cutoff=0.6)
         hint = f"did you mean '{self.aliases.get(close[0], close[0])}'? " if close else ""
         labels = ", ".join(self.labels)
         raise DataError(f"unknown emotion '{text}' for label set '{self.name}' ({hint}its labels: {labels})")
+
+
+_STRAIGHT = str.maketrans("\u2018\u2019\u02bc\u201c\u201d\u2014\u2212", "'''\"\";-")
+
+
+def folded(text: str) -> str:
+    """Text in lower case and one Unicode form, with straight quotes and minus signs, without invisible characters."""
+    text = unicodedata.normalize("NFKC", text).casefold()
+    # Variation selectors choose between drawings of one emoji.
+    text = "".join(c for c in text if unicodedata.category(c) != "Cf" and c not in "\ufe0e\ufe0f")
+    return text.translate(_STRAIGHT)
+
+
+def spelling(text: str) -> str:
+    """The form in which labels are compared: folded, with single spaces in place of spaces and underscores."""
+    return re.sub(r"[\s_]+", " ", folded(text)).strip()
+
+
+def refuse_same_labels(name: str, labels: Sequence[str]) -> None:
+    """DataError if two labels of the set `name` have the same spelling: no reader could tell them apart."""
+    spelt = [spelling(label) for label in labels]
+    for i, key in enumerate(spelt):
+        if (first := spelt.index(key)) != i:
+            raise DataError(
+                f"label set '{name}': expected two or more different labels, but '{labels[first]}' and '{labels[i]}' "
+                "are the same label (case, spaces and underscores are ignored); rename or remove one"
+            )
 
 
 def aliases(**spellings: str) -> dict[str, str]:

@@ -6,11 +6,12 @@ Your own label set needs no registration: its name lists its labels, `labels:cal
 from __future__ import annotations
 
 import functools
+import unicodedata
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator
 
-from lavis_emovit.emotion.label_set import NEUTRAL, LabelSet
+from lavis_emovit.emotion.label_set import NEUTRAL, LabelSet, refuse_same_labels
 from lavis_emovit.emotion.labels_faces import FACE_SETS
 from lavis_emovit.emotion.labels_scenes import COARSER, EMOTIC26, MIKELS8, SCENE_SETS
 from lavis_emovit.errors import DataError
@@ -55,9 +56,11 @@ LabelSetName = Annotated[str, BeforeValidator(_joined), AfterValidator(lambda na
 
 @functools.lru_cache(maxsize=64)
 def _custom_set(name: str) -> LabelSet:
-    labels = [" ".join(label.split()).casefold() for label in name.removeprefix(CUSTOM_PREFIX).split(",")]
-    if len(labels) < 2 or not all(labels) or len(set(labels)) != len(labels):
+    written = [" ".join(label.split()) for label in name.removeprefix(CUSTOM_PREFIX).split(",")]
+    if len(written) < 2 or not all(written):
         raise DataError(f"label set '{name}': expected two or more different labels after '{CUSTOM_PREFIX}'")
+    refuse_same_labels(name, written)
+    labels = (unicodedata.normalize("NFC", label).casefold() for label in written)
     return LabelSet(name=name, labels=tuple(sorted(labels)))
 
 

@@ -31,31 +31,41 @@ SURFACE = {
     "data stats": "--json --strict RECORDS",
     "data verify": "--images --json --near --show --strict --workers RECORDS",
     "doctor": "--json",
-    "generate all": "--allow-short --base-url --batch --captioner --check-overlap --config --conversations"
+    "generate affect": "--about --check-overlap --config --conversations --held-out --images --out --preview --seed"
+    " --shards --split RECORDS",
+    "generate all": "--abandon-batches"
+    " --allow-short --base-url --batch --captioner --check-overlap --config --conversations"
     " --device --dry-run --examples --held-out --images --in-flight --judge --max-usd --mix --model --open-set"
     " --option-order --out --preview --prices --redo-captions --regenerate --rpm --seed --shards --split --stream"
     " --tpm --vision --vocabulary --wait --wording RECORDS",
-    "generate attributes": "--base-url --batch --check-overlap --config --conversations --dry-run --held-out"
+    "generate attributes": "--abandon-batches"
+    " --base-url --batch --check-overlap --config --conversations --dry-run --held-out"
     " --images --in-flight --max-usd --model --out --preview --prices --regenerate --rpm --seed --shards --split"
     " --stream --tpm --vocabulary --wait RECORDS",
-    "generate captions": "--base-url --batch --captioner --check-overlap --config --conversations --device"
+    "generate captions": "--abandon-batches"
+    " --base-url --batch --captioner --check-overlap --config --conversations --device"
     " --dry-run --held-out --images --in-flight --max-usd --model --out --preview --prices --redo-captions"
     " --regenerate --rpm --seed --shards --split --stream --tpm --wait RECORDS",
     "generate categorical": "--check-overlap --config --conversations --held-out --images --open-set"
     " --option-order --out --preview --seed --shards --split --wording RECORDS",
-    "generate conversation": "--base-url --batch --check-overlap --config --conversations --dry-run --examples"
+    "generate conversation": "--abandon-batches"
+    " --base-url --batch --check-overlap --config --conversations --dry-run --examples"
     " --held-out --images --in-flight --judge --max-usd --model --out --preview --prices --regenerate --rpm --seed"
     " --shards --split --stream --tpm --vision --wait RECORDS",
-    "generate description": "--base-url --batch --check-overlap --config --conversations --dry-run --examples"
+    "generate description": "--abandon-batches"
+    " --base-url --batch --check-overlap --config --conversations --dry-run --examples"
     " --held-out --images --in-flight --judge --max-usd --model --out --preview --prices --regenerate --rpm --seed"
     " --shards --split --stream --tpm --vision --wait RECORDS",
-    "generate explanation": "--base-url --batch --check-overlap --config --conversations --dry-run --examples"
+    "generate explanation": "--abandon-batches"
+    " --base-url --batch --check-overlap --config --conversations --dry-run --examples"
     " --held-out --images --in-flight --judge --max-usd --model --out --preview --prices --regenerate --rpm --seed"
     " --shards --split --stream --tpm --vision --wait RECORDS",
-    "generate reasoning": "--base-url --batch --check-overlap --config --conversations --dry-run --examples"
+    "generate reasoning": "--abandon-batches"
+    " --base-url --batch --check-overlap --config --conversations --dry-run --examples"
     " --held-out --images --in-flight --judge --max-usd --model --out --preview --prices --regenerate --rpm --seed"
     " --shards --split --stream --tpm --vision --wait RECORDS",
-    "generate seke": "--adaptive --base-url --batch --check --check-overlap --config --conversations --dry-run"
+    "generate seke": "--abandon-batches"
+    " --adaptive --base-url --batch --check --check-overlap --config --conversations --dry-run"
     " --held-out --images --in-flight --max-usd --model --n-max --n0 --out --preview --prices --prior --priors --rpm"
     " --sampling --seed --shards --split --stream --tpm --verification --wait RECORDS",
     "generate seke-tests": "--active-from --balanced --images --level --out --overwrite --per-class --seed --split"

@@ -215,9 +215,13 @@ class ShardIndex:
         try:
             index = _load(path)
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-            if isinstance(error, DataError):
-                raise
-            raise DataError(f"{path}: not a shard index ({type(error).__name__}: {error}). {_REBUILD}") from None
+            reason = str(error)
+            if not isinstance(error, DataError):
+                reason = f"{path}: not a shard index ({type(error).__name__}: {error}). {_REBUILD}"
+            if cache is not None:
+                cache.forget_index()
+                reason = f"{cache.url}: the index cannot be used; the next call fetches it again. {reason}"
+            raise DataError(reason) from None
         index.cache = cache
         return index
 

@@ -20,7 +20,7 @@ import psutil
 from filelock import FileLock
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import TEMPORARY_SUFFIX, atomic_writer, file_sha256
+from lavis_emovit.files import TEMPORARY_SUFFIX, atomic_writer, file_sha256, parse_json
 from lavis_emovit.outside import scrub
 from lavis_emovit.shards.columns import COLUMNS_NAME, INDEX_NAME
 
@@ -33,6 +33,7 @@ _LOCK_SUFFIX = ".lock"
 _RESERVED_SUFFIX = ".reserved"
 _POLL_S = 0.05
 MAX_INDEX_BYTES = 2**30  # of each file of an index; the columns of ten million samples have about 430 MB
+_PASSING_STATUS = (408, 425, 429)  # timeout, too early, too many requests
 _TIMEOUT_S = 60.0  # without receiving a byte
 
 ResultT = TypeVar("ResultT")
@@ -88,16 +89,25 @@ class ShardCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / f".index{_LOCK_SUFFIX}"):
             head = self._retry(INDEX_NAME, lambda: self._read(INDEX_NAME))
+            place = f"{self.url}/{INDEX_NAME}"
+            content = parse_json(head, place)
+            if not isinstance(content, dict) or "version" not in content:
+                raise DataError(f"{place}: not a shard index. Check the URL and that the set is complete.")
             path = self.folder / INDEX_NAME
             if not (path.is_file() and path.read_bytes() == head and (self.folder / COLUMNS_NAME).is_file()):
                 # The URL has another set now: delete all files of the earlier one.
                 for stale in [path, *self.folder.glob("[!.]*")]:
                     stale.unlink(missing_ok=True)
-                if b'"version": 1,' not in head[:200]:
+                if content["version"] != 1:
                     self._retry(COLUMNS_NAME, lambda: self._download(COLUMNS_NAME))
                 with atomic_writer(path, "wb") as file:
                     file.write(head)
         return path
+
+    def forget_index(self) -> None:
+        """Remove both files of a damaged index, so that the next call fetches them again."""
+        for name in (INDEX_NAME, COLUMNS_NAME):
+            (self.folder / name).unlink(missing_ok=True)
 
     def fetch(self, name: str, size_bytes: int, sha256: str) -> Path:
         """The local copy of a file; fetches it if it is missing.
@@ -237,6 +247,11 @@ class ShardCache:
             except FileNotFoundError:
                 raise DataError(f"{self.url}/{name}: not found. Check the URL and that the set is complete.") from None
             except Exception as error:
+                if (fault := _lasting_fault(error)) is not None:
+                    raise DataError(
+                        f"{self.url}/{name}: the server {fault} ({_text(error)}). Check the URL and whether it needs "
+                        "credentials."
+                    ) from None
                 # Each fsspec file system has its own exceptions for failed transfers.
                 last = error
                 place, reason = scrub(f"{self.url}/{name}"), scrub(_text(error))
@@ -251,6 +266,19 @@ def _writer_lives(path: Path) -> bool:
     """Whether the process whose id is in the file's name still runs."""
     number = path.stem.rpartition(".")[2]
     return number.isdigit() and psutil.pid_exists(int(number))
+
+
+def _lasting_fault(error: Exception) -> str | None:
+    """What a server does at every attempt; None for faults that may pass."""
+    status = getattr(error, "status", None)
+    # A PermissionError of this machine names a file.
+    if status in (401, 403) or (isinstance(error, PermissionError) and error.filename is None):
+        return "refuses access"
+    # aiohttp gives this error the status 0.
+    if type(error).__name__ == "TooManyRedirects":
+        return "redirects without end"
+    lasting = isinstance(status, int) and 400 <= status < 500 and status not in _PASSING_STATUS
+    return "refuses the request" if lasting else None
 
 
 def _text(error: Exception) -> str:

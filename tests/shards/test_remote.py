@@ -48,8 +48,14 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         if what == "ok":
             super().do_GET()
             return
-        if what in ("500", "404", "429"):
+        if what in ("500", "404", "429", "401", "403", "410"):
             self.send_error(int(what))
+            return
+        if what == "redirect":
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         if what == "hang up":
             self.close_connection = True
@@ -62,6 +68,8 @@ class Handler(http.server.SimpleHTTPRequestHandler):
                     self.server.num_endless += self.wfile.write(bytes(2**16))
         data = open(self.translate_path(self.path), "rb").read()  # noqa: PTH123, SIM115
         self.send_response(200)
+        if what == "page":
+            data = b"<!DOCTYPE html><title>Sign in</title>"
         self.send_header("Content-Length", str(len(data) if what == "cut" else len(data) // (1 + (what == "short"))))
         self.end_headers()
         if what == "changed":
@@ -133,6 +141,46 @@ def test_shards_that_never_arrive_are_refused(server, tmp_path, plan, expected):
     assert reader.read(12)
     assert [path.name for path in _tars(tmp_path)] == ["shard-000001.tar"]
     assert not list((tmp_path / "cache").rglob(".*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("plan", "expected"),
+    [
+        (["401"] * 9, "the server refuses access .*401"),
+        (["403"] * 9, "the server refuses access .*403"),
+        (["410"] * 9, "the server refuses the request .*410"),
+        (["redirect"] * 99, "the server redirects without end"),
+    ],
+)
+@pytest.mark.parametrize("name", ["index.json", "shard-000000.tar"])
+def test_lasting_answers_are_not_retried(server, tmp_path, caplog, plan, expected, name):
+    server.plan = {name: list(plan)}
+    with pytest.raises(DataError, match=rf"{server.url}/{name}: {expected}.*credentials"):
+        ShardReader(ShardIndex.load(server.url, _cache(tmp_path))).read(3)
+    assert "attempt" not in caplog.text and (server.counts[name] == 1 or plan[0] == "redirect")
+
+
+@pytest.mark.parametrize("damage", ["page", "changed", "short"])
+def test_a_damaged_index_is_fetched_again(built, server, tmp_path, damage):
+    cached = ShardIndex.load(server.url, _cache(tmp_path))
+    assert _all(cached) == _all(built[2])
+    cached.cache.forget_index()
+    server.plan = {"index.safetensors": [damage]}
+    with pytest.raises(DataError, match=rf"{server.url}: the index cannot be used; the next call fetches it again"):
+        ShardIndex.load(server.url, _cache(tmp_path))
+    assert not [path.name for path in cached.folder.iterdir() if path.name.startswith("index")]
+    assert _all(ShardIndex.load(server.url, _cache(tmp_path))) == _all(built[2])
+
+
+@pytest.mark.parametrize("damage", ["page", "short"])
+def test_a_page_instead_of_the_index_leaves_the_cache(built, server, tmp_path, damage):
+    assert _all(ShardIndex.load(server.url, _cache(tmp_path))) == _all(built[2])
+    before = dict(server.counts)
+    server.plan = {"index.json": [damage]}
+    with pytest.raises(DataError, match=rf"{server.url}/index.json: not JSON"):
+        ShardIndex.load(server.url, _cache(tmp_path))
+    assert _all(ShardIndex.load(server.url, _cache(tmp_path))) == _all(built[2])
+    assert server.counts == before | {"index.json": 3}
 
 
 @pytest.mark.parametrize("name", ["index.json", "index.safetensors", "shard-000000.tar"])

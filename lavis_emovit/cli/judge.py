@@ -64,6 +64,9 @@ def score(
         f"{found.num_wins} wins, {found.num_losses} losses, {found.num_ties} ties (half a win each) by "
         f"{found.num_raters} raters on {found.num_pairs} images; {found.num_blank} left blank"
     )
+    for rater, numbers in found.missing.items():
+        shown = ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
+        typer.echo(f"rows missing from the sheet of '{rater}': {len(numbers)} (images {shown})")
     agreement = "not defined" if found.agreement is None else f"{found.agreement:.2f}"
     typer.echo(f"agreement of raters (Krippendorff's alpha): {agreement}")
     if found.share_of_a is not None:

@@ -67,6 +67,7 @@ class WinRate(Result):
         win_rate: share of choices for the first, a tie counted as half.
         interval: resamples whole raters, because the choices of one person are not independent; None for one rater.
         num_wins, num_losses, num_ties, num_blank: choices for the first, for the second, for neither; rows without one.
+        missing: rater -> numbers of the images for which their files have no row, not even a blank one.
         num_pairs: images with at least one choice.
         agreement: of the raters, see `nominal_alpha`.
         share_of_a: choices for A among those for A or B; far from one half, raters chose by place and not by caption.
@@ -80,6 +81,7 @@ class WinRate(Result):
     num_losses: int
     num_ties: int
     num_blank: int
+    missing: dict[str, list[int]]
     num_raters: int
     num_pairs: int
     agreement: float | None
@@ -178,8 +180,9 @@ def score_sheets(key_path: str | os.PathLike[str], filled: Sequence[str | os.Pat
     key = _read_key(Path(key_path))
     pairs = key["pairs"]
     chosen: dict[tuple[str, int], str] = {}
+    blank: list[tuple[str, int]] = []
+    files_of: dict[str, set[str]] = {}
     problems: list[str] = []
-    num_blank = 0
     for path in map(Path, filled):
         for line, row in _read_choices(path):
             place, number, choice = f"{path}:{line}", row["number"], row["choice"].casefold()
@@ -189,21 +192,35 @@ def score_sheets(key_path: str | os.PathLike[str], filled: Sequence[str | os.Pat
             elif not (number.isdecimal() and 1 <= int(number[:9]) <= len(pairs)):
                 problems.append(f"{place}: no image '{number[:20]}', the sheet has 1 to {len(pairs)}")
             elif not choice:
-                num_blank += 1
+                blank.append((rater, int(number)))
             elif choice not in _CHOICES:
                 problems.append(f"{place}: choice '{row['choice']}', expected A, B or tie")
             elif (rater, int(number)) in chosen:
                 problems.append(f"{place}: rater '{rater}' already has a choice for image {number}")
             else:
                 chosen[rater, int(number)] = _CHOICES[choice]
+                files_of.setdefault(rater, set()).add(path.stem)
     if problems:
         raise DataError("filled sheets cannot be used:\n" + "\n".join(f"  - {problem}" for problem in problems[:20]))
     if not chosen:
         raise DataError("the files have no choices; fill in the column 'choice' with A, B or tie")
-    return _win_rate(key, chosen, num_blank, seed)
+    missing: dict[str, list[int]] = {}
+    for rater, files in files_of.items():
+        # A blank row without a rater counts for all raters of its file.
+        found = {*chosen, *((rater, number) for name, number in blank if name in {rater, *files})}
+        lacking = [number for number in range(1, len(pairs) + 1) if (rater, number) not in found]
+        if lacking:
+            missing[rater] = lacking
+    return _win_rate(key, chosen, len(blank), missing, seed)
 
 
-def _win_rate(key: Mapping[str, Any], chosen: Mapping[tuple[str, int], str], num_blank: int, seed: int) -> WinRate:
+def _win_rate(
+    key: Mapping[str, Any],
+    chosen: Mapping[tuple[str, int], str],
+    num_blank: int,
+    missing: dict[str, list[int]],
+    seed: int,
+) -> WinRate:
     raters, groups_N = np.unique([rater for rater, _ in sorted(chosen)], return_inverse=True)
     outcomes: list[str] = []
     of_pair: dict[int, list[str]] = {}
@@ -223,6 +240,7 @@ def _win_rate(key: Mapping[str, Any], chosen: Mapping[tuple[str, int], str], num
         num_losses=counts["second"],
         num_ties=counts["tie"],
         num_blank=num_blank,
+        missing=missing,
         num_raters=len(raters),
         num_pairs=len(of_pair),
         agreement=nominal_alpha(list(of_pair.values())),
@@ -265,11 +283,16 @@ def _read_choices(path: Path) -> list[tuple[int, dict[str, str]]]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
     head = text.splitlines()[0] if text.strip() else ""
-    reader = csv.DictReader(io.StringIO(text), delimiter=";" if ";" in head else ",")
-    missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-    if missing:
-        raise DataError(f"{path}: no column '{missing[0]}'; fill in a copy of {CHOICES_NAME} and keep its first line")
-    return [(reader.line_num, {name: (row[name] or "").strip() for name in _COLUMNS}) for row in reader]
+    reader = csv.DictReader(io.StringIO(text), delimiter=";" if ";" in head else ",", strict=True)
+    try:
+        missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+        if missing:
+            raise DataError(
+                f"{path}: no column '{missing[0]}'; fill in a copy of {CHOICES_NAME} and keep its first line"
+            )
+        return [(reader.line_num, {name: (row[name] or "").strip() for name in _COLUMNS}) for row in reader]
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: not CSV ({error}); close or remove the quote") from None
 
 
 def _embedded(data: bytes, record_id: str) -> str:

@@ -5,7 +5,7 @@
 - The page loads nothing from elsewhere, and captions are never markup; a sheet is never overwritten.
 - Win rate, ties, raters and the share of A agree with a count by hand; the agreement agrees with Krippendorff's worked
   example; the interval resamples raters.
-- Filled sheets can be read as spreadsheets write them; every row that cannot be used is named.
+- Filled sheets can be read as spreadsheets write them; every row that cannot be used or is missing is named.
 """
 
 from __future__ import annotations
@@ -121,6 +121,27 @@ def test_win_rate_counted_by_hand(sheet):
     assert found.share_of_a == pytest.approx(chosen.count("A") / 6)
     alone = score_sheets(folder / "key.json", files[:1])
     assert alone.interval is None and alone.agreement is None
+
+
+def test_rows_missing_from_a_filled_sheet_are_counted_for_each_rater(sheet):
+    folder, name, _ = sheet
+    three = _fill(folder, name, "three.csv", [(1, "A"), (3, "B"), (4, "tie")])
+    blank = _fill(folder, name, "blank.csv", [(1, "A"), (2, ""), (3, ""), (4, "B")])
+    found = score_sheets(folder / "key.json", [three, blank])
+    assert found.missing == {"three": [2]} and found.num_blank == 2
+
+    # Two raters in one file, of whom one has a second file; a blank row without a name belongs to both.
+    both = _fill(folder, name, "both.csv", [(2, "A")], "Ann")
+    both.write_text(both.read_text() + f"{name},1,Bob,B\n{name},3,,\n")
+    rest = _fill(folder, name, "rest.csv", [(4, "A")], "Ann")
+    found = score_sheets(folder / "key.json", [both, rest])
+    assert found.missing == {"Ann": [1], "Bob": [2, 4]} and found.num_blank == 1 and found.num_raters == 2
+
+    # An open quote takes the rows after it.
+    quoted = _fill(folder, name, "quoted.csv", [(1, "A"), (2, "B"), (3, "A"), (4, "A")])
+    quoted.write_text(quoted.read_text().replace(f"{name},2,,B", f'{name},2,"Ann,B'))
+    with pytest.raises(DataError, match=r"quoted\.csv.*unexpected end of data"):
+        score_sheets(folder / "key.json", [quoted])
 
 
 def test_agreement_agrees_with_krippendorff():

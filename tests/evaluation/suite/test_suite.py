@@ -506,7 +506,11 @@ def test_people_judge_the_captions_of_a_suite(drawers, tmp_path, monkeypatch, ca
     ]
     Path("filled.csv").write_text("\n".join([lines[0], *filled]))
     assert main(["judge", "score", "sheet/key.json", "filled.csv"]) == 0
-    assert "tiny against human: win rate 100.0 % (no interval from one rater)" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "tiny against human: win rate 100.0 % (no interval from one rater)" in printed and "missing" not in printed
+    Path("filled.csv").write_text("\n".join([lines[0], *filled[1:]]))
+    assert main(["judge", "score", "sheet/key.json", "filled.csv"]) == 0
+    assert "rows missing from the sheet of 'me': 1 (images 1)\n" in capsys.readouterr().out
 
 
 def test_a_judge_scores_explanations_beside_the_headline(suite, fake, monkeypatch, tmp_path):

@@ -36,8 +36,15 @@ settings.load_profile("emovit")
 LABELS = ("amusement", "anger", "awe", "contentment", "disgust", "excitement", "fear", "sadness")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests first, so that no worker begins one when the others have finished."""
+    """Keep each group on one worker; slow tests first, so that no worker begins one when the others have finished."""
+    for item in items:
+        # pytest-xdist 3.8 writes the name with the group into a field that pytest 9.2 does not read any more, and then
+        # every worker would build what the tests of a group share.
+        with_group = getattr(item, "_nodeid", item.nodeid)
+        if with_group != item.nodeid:
+            item._id = type(item._id).parse(with_group)
     items.sort(key=lambda item: item.get_closest_marker("slow") is None and not list(item.iter_markers("xdist_group")))
 
 

@@ -9,12 +9,13 @@ import hashlib
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -31,6 +32,9 @@ _CHUNK = 64
 MISSING = "missing"
 SMALL_PX = 16
 _HASH_SIDE = 8
+_ORIENTATION = 0x0112  # the EXIF tag; these of its values exchange width and height
+_QUARTER_TURNS = (5, 6, 7, 8)
+_BOX_TOLERANCE_PX = 1  # for rounded corners
 # An image of nearly one tone has no structure for a perceptual hash.
 _FLAT_RANGE = 8
 
@@ -44,6 +48,7 @@ class ImageFacts:
     odd: tuple[str, ...] = ()  # special cases: `CMYK`, `16-bit`, `animated`, `turned by EXIF`
     sha256: bytes = b""  # of the file's bytes; empty if there is no file
     phash: int | None = None  # 64-bit perceptual hash (DCT) of the image as displayed; None for an image of one tone
+    size_px: tuple[int, int] | None = None  # width and height as displayed
 
 
 def check_file(path: str) -> ImageFacts:
@@ -60,13 +65,15 @@ def check_file(path: str) -> ImageFacts:
     try:
         with open_strictly(data) as image:
             odd = _oddities(image, path)
+            width, height = image.size
+            size_px = (height, width) if image.getexif().get(_ORIENTATION, 1) in _QUARTER_TURNS else (width, height)
             # A small JPEG is enough for the hash; decoding still reads the whole file.
             image.draft("RGB", (128, 128))
             image.load()
             shown = _as_shown(image)
     except Exception as error:
         return ImageFacts(path, fault=describe_failure(error, data), sha256=sha256)
-    return ImageFacts(path, odd=odd, sha256=sha256, phash=_perceptual_hash(shown))
+    return ImageFacts(path, odd=odd, sha256=sha256, phash=_perceptual_hash(shown), size_px=size_px)
 
 
 def open_thumbnail(path: Path, min_side_px: int) -> Image.Image:
@@ -100,7 +107,7 @@ def _oddities(image: Image.Image, path: str) -> tuple[str, ...]:
         odd.append("16-bit")
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         odd.append("animated")
-    if image.getexif().get(0x0112, 1) != 1:
+    if image.getexif().get(_ORIENTATION, 1) != 1:
         odd.append("turned by EXIF")
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA"):
         odd.append("transparent")
@@ -147,7 +154,9 @@ class CheckReport:
     near: list[str] = field(default_factory=list)
     # Pairs of such images in two splits or two files, and groups in two splits.
     leaks: list[str] = field(default_factory=list)
-    conflicts: list[str] = field(default_factory=list)  # images with the same bytes and different labels
+    # Images with the same bytes and different labels, and records of one image and box with different labels.
+    conflicts: list[str] = field(default_factory=list)
+    boxes: list[str] = field(default_factory=list)  # boxes that do not fit their image
     odd: Counter[str] = field(default_factory=Counter)  # kind of oddity -> images
 
     def findings(self) -> dict[str, list[str]]:
@@ -161,6 +170,7 @@ class CheckReport:
             "same picture, different labels": self.conflicts,
             "exact duplicates": self.exact,
             "near duplicates": self.near,
+            "boxes that do not fit the image": self.boxes,
         }
 
     @property
@@ -211,8 +221,11 @@ def check_records(
             report.faults.append(f"{users[path]}: {path}: {facts[path].fault}")
         report.odd.update(facts[path].odd)
     _compare(uses, facts, near_bits, report)
+    shared = {(use.split, use.path) for use in uses if len(use.ids) > 1 and len(use.labels) > 1}
     for file in files:
         report.leaks += _group_leaks(file)
+        report.conflicts += _contradictions(file, shared)
+        report.boxes += _box_faults(file, facts)
     return report
 
 
@@ -321,3 +334,34 @@ def _group_leaks(file: CheckedFile) -> list[str]:
         for group, found in splits.items()
         if len(found) > 1
     ]
+
+
+def _contradictions(file: CheckedFile, shared: Collection[tuple[str, str]]) -> list[str]:
+    """Records of one image, box and label set that have different labels, of the images (split, path) in `shared`."""
+    found: dict[tuple[Any, ...], dict[str, str]] = {}  # the same image and box -> labels -> first record
+    for record in file.records:
+        path, labels = image_path(file, record), ", ".join(sorted(labels_of(record)))
+        if labels and (record.split, path) in shared:
+            same = found.setdefault((record.split, path, record.box, record.label_set), {})
+            same.setdefault(labels, f"{record.id} ({record.split}) is {labels}")
+    return ["; ".join(same.values()) for same in found.values() if len(same) > 1]
+
+
+def _box_faults(file: CheckedFile, facts: Mapping[str, ImageFacts]) -> list[str]:
+    found = []
+    for record in file.records:
+        size_px = facts[image_path(file, record)].size_px
+        if record.box is not None and size_px is not None and (fault := _box_fault(record.box, size_px)) is not None:
+            corners = ", ".join(f"{corner:g}" for corner in record.box)
+            found.append(f"{record.id} ({record.split}): its box ({corners}) {fault}")
+    return found
+
+
+def _box_fault(box: tuple[float, float, float, float], size_px: tuple[int, int]) -> str | None:
+    left, top, right, bottom = box
+    outside_px = max(-left, -top, right - size_px[0], bottom - size_px[1])
+    if outside_px > _BOX_TOLERANCE_PX:
+        return f"reaches outside the image of {size_px[0]} x {size_px[1]} pixels"
+    if max(box) <= 1:
+        return "looks like fractions of the image, but boxes are in pixels"
+    return "is smaller than a pixel" if min(right - left, bottom - top) < 1 else None

@@ -178,6 +178,55 @@ def test_people_in_one_image_and_groups_in_two_splits(duplicated):
     assert report.leaks == ["group 'p' of one is in the splits test, train"]
 
 
+def test_records_of_one_image_and_box_agree(duplicated):
+    def conflicts(*fields):
+        records = [_record("a", **values).model_copy(update={"id": f"s/{n}"}) for n, values in enumerate(fields)]
+        return check_records([CheckedFile("one", records, duplicated)]).conflicts
+
+    awe, fear, box = {"emotion": "awe"}, {"emotion": "fear"}, {"box": (1, 1, 50, 50)}
+    assert conflicts(awe, fear, awe) == ["s/0 (train) is awe; s/1 (train) is fear"]
+    assert conflicts(awe | box, fear | box) == ["s/0 (train) is awe; s/1 (train) is fear"]
+    many = {"label_set": "mikels8", "box": (1, 1, 50, 50)}
+    assert conflicts({"labels": ["awe", "fear"], **many}, {"labels": ["fear"], **many}) == [
+        "s/0 (train) is awe, fear; s/1 (train) is fear"
+    ]
+    # Other people, the same labels, no label, another label set.
+    assert conflicts(awe | box, fear | {"box": (60, 1, 90, 50)}) == conflicts(awe, awe, {}) == []
+    assert conflicts(awe, {"emotion": "positive", "label_set": "polarity2"}) == []
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((0, 0, 40, 20), None),
+        ((-1, -0.5, 40.9, 21), None),
+        ((39, 19, 40, 20), None),
+        ((-1.5, 0, 40, 20), "(-1.5, 0, 40, 20) reaches outside the image of 40 x 20 pixels"),
+        ((0, 0, 20, 40), "(0, 0, 20, 40) reaches outside the image of 40 x 20 pixels"),
+        ((500, 500, 600, 600), "(500, 500, 600, 600) reaches outside the image of 40 x 20 pixels"),
+        ((0.25, 0.1, 0.75, 0.9), "(0.25, 0.1, 0.75, 0.9) looks like fractions of the image, but boxes are in pixels"),
+        ((0, 0, 1, 1), "(0, 0, 1, 1) looks like fractions of the image, but boxes are in pixels"),
+        ((5, 5, 5.5, 15), "(5, 5, 5.5, 15) is smaller than a pixel"),
+    ],
+)
+def test_boxes_that_do_not_fit_are_named(tmp_path, box, expected):
+    _scene(1).resize((40, 20)).save(tmp_path / "a.png")
+    report = check_records([CheckedFile("one", [_record("a", box=box)], tmp_path)])
+    assert report.boxes == ([f"s/a (train): its box {expected}"] if expected else [])
+    assert report.num_findings == len(report.boxes)
+
+
+def test_boxes_are_in_pixels_of_the_displayed_image(tmp_path):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    # The decoder reduces a file of this size.
+    _scene(2).resize((400, 800)).save(tmp_path / "a.jpg", exif=turned)
+    boxes = {"wide": (0, 0, 800, 400), "high": (0, 0, 400, 800)}
+    records = [_record(name, image="a.jpg", box=box) for name, box in boxes.items()]
+    (fault,) = check_records([CheckedFile("one", records, tmp_path)]).boxes
+    assert fault == "s/high (train): its box (0, 0, 400, 800) reaches outside the image of 800 x 400 pixels"
+
+
 def test_processes_find_the_same(duplicated):
     records = []
     for number in range(70):

@@ -80,7 +80,7 @@ def refuse_same_labels(name: str, labels: Sequence[str]) -> None:
         if (first := spelt.index(key)) != i:
             raise DataError(
                 f"label set '{name}': expected two or more different labels, but '{labels[first]}' and '{labels[i]}' "
-                "are the same label (case, spaces and underscores are ignored); rename or remove one"
+                "are the same label (case, spaces and underscores are ignored); rename one"
             )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import unicodedata
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator
@@ -46,12 +47,31 @@ def subject_of(label_set: str | None, *, has_units: bool = False, has_box: bool 
     return "person" if has_box or label_set == EMOTIC26.name else "picture"
 
 
-def _joined(value: Any) -> Any:
-    return f"{CUSTOM_PREFIX} {', '.join(map(str, value))}" if isinstance(value, (list, tuple)) else value
+def joined_labels(labels: Iterable[Any]) -> str:
+    """The labels of a list, as the name of a set lists them.
+
+    Raises:
+        DataError: a label that contains a comma, or that YAML did not read as it is written.
+    """
+    listed = list(labels)
+    for label in listed:
+        # YAML 1.1 reads `1:30` as 90, a number with the base 60.
+        is_integer = isinstance(label, int) and not isinstance(label, bool) and abs(label) < 60
+        if not is_integer and not isinstance(label, str):
+            raise DataError(
+                f"YAML reads a label as {label!r}, which is not text; put quotes around it, as in ['yes', 'no']"
+            )
+        if "," in str(label):
+            raise DataError(f"label '{label}' contains a comma, which separates labels; rename it")
+    return ", ".join(map(str, listed))
+
+
+def _named(value: Any) -> Any:
+    return f"{CUSTOM_PREFIX} {joined_labels(value)}" if isinstance(value, (list, tuple)) else value
 
 
 # Type of a setting that names a label set, or lists its labels; rejects unknown names.
-LabelSetName = Annotated[str, BeforeValidator(_joined), AfterValidator(lambda name: get_label_set(name) and name)]
+LabelSetName = Annotated[str, BeforeValidator(_named), AfterValidator(lambda name: get_label_set(name) and name)]
 
 
 @functools.lru_cache(maxsize=64)

@@ -2,6 +2,7 @@
 
 - Every label is read as itself: alone, announced, with a full stop, and in a sentence if it has letters, digits or a
   symbol; never as another label, and never out of the middle of a word or a number.
+- A list in YAML contains the labels as they are written: what YAML reads as something else is refused.
 - Case, form of Unicode, spaces and underscores do not matter; two labels that differ in nothing else are refused.
 """
 
@@ -10,9 +11,11 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
+import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from lavis_emovit.emotion.answers import EmotionAnswer, read_emotion
-from lavis_emovit.emotion.labels import LabelSet, get_label_set
+from lavis_emovit.emotion.labels import LabelSet, LabelSetName, get_label_set
 from lavis_emovit.emotion.questions import categorical_answer
 from lavis_emovit.errors import DataError
 
@@ -118,3 +121,36 @@ def test_labels_that_no_reader_can_tell_apart_are_refused(first, second):
 )
 def test_records_may_spell_a_label_otherwise(labels, spelt, label):
     assert get_label_set(f"labels:{SETS[labels]}").canonical(spelt) == label
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("[-1, 0, 1]", "labels: -1, 0, 1"),
+        ("['yes', 'no', '0.5']", "labels: yes, no, 0.5"),
+        ("[mr. happy, '1:30']", "labels: mr. happy, 1:30"),
+    ],
+)
+def test_list_in_yaml(written, name):
+    assert TypeAdapter(LabelSetName).validate_python(yaml.safe_load(written)) == name
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ('["happy, excited", sad]', "'happy, excited' contains a comma"),
+        ("[yes, no]", "reads a label as True, .* put quotes around it"),
+        ("[null, sad]", "reads a label as None, .* put quotes around it"),
+        ("[~, sad]", "reads a label as None"),
+        ("[1:30, sad]", "reads a label as 90"),
+        ("[0.5, 1]", "reads a label as 0.5"),
+        ("[a, [b]]", r"reads a label as \['b'\]"),
+        ("[a, {b: c}]", "reads a label as {'b': 'c'}"),
+        ("[2024-01-01, sad]", "reads a label as datetime.date"),
+        ("[a, '']", "two or more different labels"),
+        ("[]", "two or more different labels"),
+    ],
+)
+def test_list_in_yaml_that_is_not_read_as_written(written, message):
+    with pytest.raises(ValidationError, match=message):
+        TypeAdapter(LabelSetName).validate_python(yaml.safe_load(written))

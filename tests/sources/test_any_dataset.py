@@ -90,6 +90,15 @@ def test_folders_that_cannot_be_read(root):
         _folder(root / "fear")
     with pytest.raises(DataError, match=r"only 1 class .sad."):
         _folder(root, pattern="{label}/{name}", label_names={"happy": None})
+    (root / "fear").rename(root / "Sad ")
+    Image.new("RGB", (20, 20)).save(root / "Sad /1.jpg")
+    with pytest.raises(DataError, match=r"cannot be labels: .*'Sad' and 'sad' are the same label.*`label_names`"):
+        _folder(root)
+    (root / "Sad ").rename(root / "calm, sad")
+    with pytest.raises(DataError, match="cannot be labels: label 'calm, sad' contains a comma"):
+        _folder(root)
+    (root / "calm, sad").rename(root / "fear")
+    (root / "fear/1.jpg").unlink()
     # A link to a folder above does not duplicate the images.
     (root / "happy" / "loop").symlink_to(root)
     assert len(_folder(root)) == 3

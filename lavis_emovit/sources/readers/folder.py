@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from lavis_emovit.emotion.labels import LabelSet, get_label_set
+from lavis_emovit.emotion.labels import CUSTOM_PREFIX, LabelSet, get_label_set, joined_labels
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import IMAGE_SUFFIXES, RARE_IMAGE_SUFFIXES
 from lavis_emovit.images import readable_suffixes
@@ -104,9 +104,9 @@ class FolderReader(Reader, layout="folder"):
                 f"{self._start}: only {len(labels)} class ({', '.join(labels)}); pass the folder above the classes"
             )
         try:
-            return get_label_set(f"labels:{', '.join(labels)}")
+            return get_label_set(f"{CUSTOM_PREFIX}{joined_labels(labels)}")
         except DataError as error:
-            raise DataError(f"{self._start}: its folders cannot be labels ({error}); rename them") from None
+            raise DataError(f"{self._start}: its folders cannot be labels: {error}, or set `label_names`") from None
 
     def records(self) -> Iterator[EmotionRecord]:
         unknown: set[str] = set()

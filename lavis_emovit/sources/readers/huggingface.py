@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lavis_emovit.emotion.labels import get_label_set
+from lavis_emovit.emotion.labels import CUSTOM_PREFIX, get_label_set, joined_labels
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.sources.base import Notes
@@ -80,8 +80,8 @@ class HuggingFaceReader(TableReader, layout="huggingface"):
             if self.settings.label_set is None:
                 if not self._names:
                     raise DataError(f"column '{emotion}' has no class names; pass the label set of its values")
-                spelt = f"labels:{', '.join(name.replace('_', ' ') for name in self._names)}"
-                changes["label_set"] = get_label_set(spelt).name
+                names = joined_labels(name.replace("_", " ") for name in self._names)
+                changes["label_set"] = get_label_set(f"{CUSTOM_PREFIX}{names}").name
         added = {
             "split": self.settings.columns.split or (_SPLIT if None not in self._parts else None),
             "id": self.settings.columns.id or _ID,

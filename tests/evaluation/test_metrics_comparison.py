@@ -232,6 +232,18 @@ def test_pairs_with_an_error_on_either_side_are_skipped_and_counted():
         compare_models(rows, rows[1:], LABELS)
 
 
+def test_repeated_instances_are_refused_by_name():
+    rows = random_rows(8)
+    with pytest.raises(DataError, match="1 instances have several rows in one list: 'i003'; keep one row for each"):
+        compare_models([*rows, rows[3]], rows, LABELS)
+    contrary = [one.model_copy(update={"prediction": "danger"}) for one in rows]
+    names = "'i000', 'i001', 'i002', 'i003', 'i004', [.]{3};"
+    with pytest.raises(ValueError, match=f"8 instances have several rows in one list: {names}"):
+        compare_models(rows, [*rows, *contrary], LABELS)
+    with pytest.raises(DataError, match="'i001', 'i000'; keep one row for each"):
+        compare_models([rows[1], *rows[:2], *rows], rows, LABELS)
+
+
 # ---- Slices and sensitivity ------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -61,7 +62,7 @@ def compare_models(
         num_resamples, group_by: as in `classification_metrics`.
 
     Raises:
-        DataError: different instances, different labels, no pair that both answered, or an unknown metric.
+        DataError: different or repeated instances, different labels, no pair that both answered, or an unknown metric.
     """
     firsts, seconds, num_left_out = answered_by_both(before, after)
     true_N = label_indices(firsts, labels)
@@ -143,8 +144,13 @@ def answered_by_both(
     """The rows of each model where neither failed, in the order of their instances, and the number of other pairs.
 
     Raises:
-        DataError: the instances or their labels differ, or no pair is left.
+        DataError: the instances or their labels differ, one is repeated in a list, or no pair is left.
     """
+    for rows in (before, after):
+        repeated = [name for name, count in Counter(row.instance_id for row in rows).items() if count > 1]
+        if repeated:
+            names = ", ".join(f"'{name}'" for name in repeated[:5]) + (", ..." if len(repeated) > 5 else "")
+            raise DataError(f"{len(repeated)} instances have several rows in one list: {names}; keep one row for each")
     row_before, row_after = ({row.instance_id: row for row in rows} for rows in (before, after))
     if row_before.keys() != row_after.keys():
         odd = min(row_before.keys() ^ row_after.keys())

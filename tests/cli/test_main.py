@@ -22,12 +22,14 @@ from lavis_emovit.errors import DataError
 SURFACE = {
     "convert": "--base --llm-model --overwrite --parts --qformer-heads --qformer-tokenizer --trimmed"
     " --vision-heads --vision-weights SOURCE TARGET",
+    "data dedupe": "--against --images --near --out --overwrite --show --workers RECORDS",
     "data draw": "--images-per-class --label-noise --out --seed --size-px",
     "data import": "--categorical --column --fractions --label-set --name --option-order --out --overwrite --own-splits"
     " --seed --set --split-seed --stratify --strict --wording DATASET PATH",
     "data list": "",
     "data preview": "--images --out --per-label --seed --split --strict --tile-px ROOT",
-    "data split": "--fractions --group-by --out --overwrite --seed --stratify --strict RECORDS",
+    "data split": "--fractions --group-by --images --near --out --overwrite --seed --stratify --strict --workers"
+    " RECORDS",
     "data stats": "--json --strict RECORDS",
     "data verify": "--images --json --near --show --strict --workers RECORDS",
     "doctor": "--json",
@@ -75,6 +77,7 @@ SURFACE = {
     "report": "--out RUN_DIRS",
     "shards build": "--images --out --overwrite --part --processes --resize --samples-per-shard --seed"
     " --skip-bad --split RECORDS",
+    "shards card": "--overwrite FOLDER",
     "shards index": "--categorical --classes --label-key --label-set --overwrite --pattern --skip-bad --source"
     " --split FOLDER",
     "shards merge": "--overwrite OUT PARTS",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import unicodedata
 from abc import ABC, abstractmethod
@@ -308,3 +309,11 @@ def read_json(path: Path, kind: type[ContentT], place: str | None = None) -> Con
         expected = "a list" if kind is list else "an object"
         raise DataError(f"{place}: expected {expected}, got {type(content).__name__}")
     return content
+
+
+def parse_number(text: str) -> float:
+    """A finite number. ValueError for any other text, also for 1_000, which Python's `float` accepts."""
+    number = float(text)
+    if "_" in text or not math.isfinite(number):
+        raise ValueError(f"'{text}' is not a number")
+    return number

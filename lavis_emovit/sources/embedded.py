@@ -48,7 +48,8 @@ def extract_image(root: Path, name: str, content: Any) -> str:
 def image_of_pixels(text: str) -> Image.Image:
     """The square grey image whose pixels, 0 to 255 and separated by spaces, are in `text` (else DataError)."""
     try:
-        values = bytes(int(value) for value in text.split())
+        # Python's `int` reads 1_0 as 10.
+        values = bytes(int(value.replace("_", "?")) for value in text.split())
     except ValueError:
         raise DataError("the pixels are not numbers from 0 to 255") from None
     side = round(len(values) ** 0.5)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import IMAGE_SUFFIXES, read_file
+from lavis_emovit.sources.base import parse_number
 
 _NUMBER_AT_END = re.compile(r"(\d+)$")
 
@@ -40,11 +40,9 @@ def number_rows(path: Path, *, header: bool = False) -> tuple[list[str], list[li
     for number, line in enumerate(lines[1:] if header else lines, start=2 if header else 1):
         if line.strip():
             try:
-                rows.append([float(cell) for cell in re.split(r"[,;\s]+", line.strip())])
+                rows.append([parse_number(cell) for cell in re.split(r"[,;\s]+", line.strip())])
             except ValueError:
-                rows.append([math.nan])
-            if not all(map(math.isfinite, rows[-1])):
-                raise DataError(f"{path}, line {number}: expected numbers, got '{line.strip()[:60]}'")
+                raise DataError(f"{path}, line {number}: expected numbers, got '{line.strip()[:60]}'") from None
     return names, rows
 
 

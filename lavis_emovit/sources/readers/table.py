@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from lavis_emovit.emotion.labels import LabelSet, get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord
-from lavis_emovit.sources.base import Reader
+from lavis_emovit.sources.base import Reader, parse_number
 from lavis_emovit.sources.table_files import Row, has_embedded_images, read_rows
 from lavis_emovit.sources.table_settings import TableFile, TableSettings, fill
 
@@ -317,15 +317,12 @@ def _text(value: Any) -> str:
 
 def _number(text: str, column: str) -> float:
     try:
-        number = float(text or 0)
+        return parse_number(text or "0")
     except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise DataError(f"column '{column}': '{text}' is not a number")
-    return number
+        raise DataError(f"column '{column}': '{text}' is not a number") from None
 
 
-_FLOAT = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
+_FLOAT = re.compile(r"-?\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?")
 
 
 def _box(row: Row, columns: tuple[str, ...]) -> list[float] | None:

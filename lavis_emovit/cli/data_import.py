@@ -273,8 +273,11 @@ def _set_values(values: dict[str, Any], pairs: list[str]) -> dict[str, Any]:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             value = text
-        if isinstance(value, dict) and None in value.values():
-            value = text  # a pattern such as {label}/{name}, which YAML parses as a mapping
+        # YAML parses a pattern such as {label}/{name} as a mapping, and a delimiter such as | or # as no text.
+        if (isinstance(value, dict) and None in value.values()) or (
+            len(text) == 1 and not text.isalnum() and text != "~"
+        ):
+            value = text
         try:
             OmegaConf.update(config, key, value, merge=False, force_add=True)
         except (OmegaConfBaseException, TypeError, ValueError) as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +29,10 @@ _DELIMITERS = (",", ";", "\t", "|")
 # A cell may contain the pixels of an image; the csv module's default limit is 131,072 characters per cell.
 _MAX_CELL_CHARS = 2**24
 _BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+# The first bytes of .xlsx, .ods and .zip, and of .xls.
+_SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+# The first line of CSV files from Excel may name the delimiter, as in `sep=;`.
+_EXCEL_HINT = re.compile(r'"?sep=(.)"?\1*\s*', re.IGNORECASE)
 
 Row = dict[str, Any]
 
@@ -46,6 +52,12 @@ def read_rows(
     if not path.is_file():
         raise DataError(f"{path}: no such table. It must be a file with the columns {', '.join(named)}.")
     kind = settings.format or FORMAT_OF_SUFFIX.get(path.suffix.lower())
+    with path.open("rb") as file:
+        start = file.read(4)
+    if kind != "parquet" and start in _SPREADSHEETS:
+        raise DataError(
+            f"{path}: a spreadsheet or an archive, not a table; save it as CSV (UTF-8) and import that file"
+        )
     if kind is None:
         raise DataError(f"{path}: unknown suffix; set `format` to csv, jsonl, json or parquet")
     if kind == "parquet":
@@ -107,11 +119,15 @@ def _csv_rows(
                 file.readline()
             start = file.tell()
             first = file.readline()
+            hint = _EXCEL_HINT.fullmatch(first)
+            if hint is not None:
+                end += 1
+                start, first = file.tell(), file.readline()
             if not first:
                 after = f" after the {settings.skip_rows} rows of `skip_rows`" if settings.skip_rows else ""
                 raise DataError(f"{path}: the file is empty{after}; expected a table with {', '.join(named)}")
             file.seek(start)
-            delimiter = settings.delimiter or _delimiter_of(first, settings, named)
+            delimiter = settings.delimiter or (hint and hint[1]) or _delimiter_of(first, settings, named)
             cells: Iterator[list[str]]
             if delimiter == WHITESPACE:
                 width = len(settings.header) if settings.header else 0
@@ -122,9 +138,10 @@ def _csv_rows(
             check_columns(path, header, named, _other_delimiter(first, delimiter, settings, named))
             notes.unused |= unused_columns(header, named, settings)
             # A quoted cell may contain line breaks, so prefer the CSV reader's own line count.
+            before = end
             end += 0 if settings.header else getattr(cells, "line_num", 1)
             for row in cells:
-                line = settings.skip_rows + cells.line_num if hasattr(cells, "line_num") else end + 1
+                line = before + cells.line_num if hasattr(cells, "line_num") else end + 1
                 if line > end + 1:
                     long_rows.append(f"{end + 1} to {line}")
                 end, place = line, f"line {line}"
@@ -171,7 +188,7 @@ def _other_delimiter(first: str, used: str, settings: TableSettings, named: Sequ
     for delimiter in _DELIMITERS:
         cells = next(_csv_reader([first], delimiter, settings), [])
         if delimiter != used and set(named) <= {cell.strip() for cell in cells}:
-            return f". With the delimiter '{delimiter}' it has them."
+            return f". With `--set 'delimiter={json.dumps(delimiter)}'` it has them."
     return ""
 
 

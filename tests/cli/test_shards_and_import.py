@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 
 import pytest
 import typer
@@ -175,6 +176,25 @@ def test_exported_conversations_are_imported_again(table, tmp_path):
         (tmp_path / "bad.json").write_text(text) if text else (tmp_path / "bad.json").unlink()
         with pytest.raises(DataError, match=rf"bad.json: {expected}"):
             _run(import_app, "conversations", tmp_path / "bad.json")
+
+
+@pytest.mark.parametrize("delimiter", ["|", "\t", ";"])
+def test_the_advice_for_a_wrong_delimiter_can_be_followed(table, tmp_path, delimiter):
+    path = table / "labels.csv"
+    path.write_text(path.read_text().replace(",", delimiter))
+    with pytest.raises(DataError, match="no column 'file'") as caught:
+        _import(table, "--set", "delimiter=,")
+    advice = str(caught.value).partition("With `")[2].partition("`")[0]
+    assert "16 records" in _import(table, *shlex.split(advice))
+    assert "16 records" in _import(table, "--set", f"delimiter={delimiter}", "--overwrite")
+
+
+@pytest.mark.parametrize("quote", ["|", "'", "#", '"'])
+def test_a_quote_can_be_set_as_one_character(table, quote):
+    path = table / "labels.csv"
+    head, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([head, *(f"{quote}{row.replace(',', f'{quote},', 1)}" for row in rows)]))
+    assert "16 records" in _import(table, "--set", f"quote={quote}")
 
 
 def test_wrong_arguments_are_named(table):

@@ -19,6 +19,8 @@ import pytest
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.sources.base import Notes
+from lavis_emovit.sources.embedded import image_of_pixels
+from lavis_emovit.sources.frames import number_rows
 from lavis_emovit.sources.readers.table import TableReader
 from lavis_emovit.sources.table_files import read_rows
 from lavis_emovit.sources.table_settings import TableColumns, TableSettings
@@ -80,6 +82,23 @@ def test_files_that_are_not_tables_are_refused(content, settings, expected, tmp_
     path.write_bytes(content)
     with pytest.raises(DataError, match=expected.replace("(", r"\(").replace(")", r"\)")):
         list(read_rows(path, TableSettings(**settings), ["image"], Notes()))
+
+
+@pytest.mark.parametrize("head", ["sep=;\n", "SEP=;\r\n", '"sep=;"\n', "sep=;;\n"])
+@pytest.mark.parametrize("skip", ["", "made by Excel\n"])
+def test_the_line_of_excel_that_names_the_delimiter_is_no_row(tmp_path, head, skip):
+    path = tmp_path / "labels.csv"
+    path.write_bytes(f"{skip}{head}image;text\na.jpg;1, 2, 3, 4\n".encode("utf-8-sig"))
+    rows = list(read_rows(path, TableSettings(skip_rows=bool(skip)), ["image"], Notes()))
+    assert rows == [(f"line {4 if skip else 3}", {"image": "a.jpg", "text": "1, 2, 3, 4"})]
+
+
+@pytest.mark.parametrize("name", ["labels.xlsx", "labels.csv", "labels.ods"])
+@pytest.mark.parametrize("start", [b"PK\x03\x04", b"\xd0\xcf\x11\xe0"])
+def test_spreadsheets_are_to_be_saved_as_csv(tmp_path, name, start):
+    (tmp_path / name).write_bytes(start + bytes(range(256)))
+    with pytest.raises(DataError, match=rf"{name}: a spreadsheet or an archive, not a table; save it as CSV"):
+        list(read_rows(tmp_path / name, TableSettings(), ["image"], Notes()))
 
 
 def test_columns_without_a_name_do_no_harm(tmp_path):
@@ -147,6 +166,8 @@ def test_rows_of_several_lines_are_reported(tmp_path, rows, count, first):
         ("gone.jpg,sad,,,,,,", "line 3: the image gone.jpg is missing"),
         ("sub/b.jpg,sadd,,,,,,", "line 3: unknown emotion 'sadd' .*did you mean"),
         ("sub/b.jpg,sad,,,high,,,", "line 3: column 'v': 'high' is not a number"),
+        ("sub/b.jpg,sad,,,0_1,,,", "line 3: column 'v': '0_1' is not a number"),
+        ("sub/b.jpg,sad,,,,1_0e-2,,", "line 3: column 'a': '1_0e-2' is not a number"),
         ("sub/b.jpg,sad,,,7,,,", "line 3: record: key 'valence'"),
         (",sad,,,,,,", "line 3: column 'file' is empty"),
         ("sub/b.jpg,sad", "line 3: expected 8 cells"),
@@ -269,6 +290,23 @@ def test_tables_of_face_tools(tmp_path, content, settings, expected):
     (record,) = TableReader(tmp_path, settings, source="mine", notes=notes).read()
     assert (record.image, record.box, record.action_units) == expected
     assert notes.num_rows == 1 + notes.skipped.total() and notes.serious() == []
+
+
+def test_a_box_in_one_cell_has_no_underscores(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"not decoded")
+    for cell, expected in (("1_000 2 3", "expected four numbers"), ("[1_0, 2, 30, 40]", "'1_0' is not a number")):
+        (tmp_path / "t.csv").write_text(f'image,box\na.jpg,"{cell}"\n')
+        with pytest.raises(DataError, match=f"column 'box': {expected}"):
+            _read(tmp_path / "t.csv", TableColumns(box=("box",)), label_set=None)
+
+
+def test_numbers_of_other_files_have_no_underscores(tmp_path):
+    (tmp_path / "v.txt").write_text("valence,arousal\n0.5,1\n0.5,1_0\n")
+    with pytest.raises(DataError, match=r"v.txt, line 3: expected numbers, got '0.5,1_0'"):
+        number_rows(tmp_path / "v.txt", header=True)
+    assert image_of_pixels("1 0 255 9").tobytes() == bytes([1, 0, 255, 9])
+    with pytest.raises(DataError, match="not numbers from 0 to 255"):
+        image_of_pixels("1_0 0 255 9")
 
 
 @pytest.mark.parametrize("row", ["1,,3,4", "a,2,3,4", "1,2,,"])

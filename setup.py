@@ -105,7 +105,6 @@ EXTRAS = {
         "pytest-xdist>=3.5",
         "ruff>=0.6",
         "setuptools>=77",
-        "torchmetrics>=1.6",
         "wheel>=0.43",
     ],
 }

@@ -99,5 +99,5 @@ def coarser_label(label: str, fine_set: str, coarse_set: str) -> str | None:
         polarity = fine.polarity[name]
         return None if polarity == NEUTRAL else polarity
     known = ", ".join(f"{one} to {other}" for one, other in COARSER)
-    available = f"{known}, any set to polarity2"
+    available = f"{known}, any published set to polarity2; your own lists of labels have no coarser set"
     raise DataError(f"no hierarchy leads from '{fine_set}' to '{coarse_set}' (available: {available})")

@@ -70,6 +70,11 @@ def test_levels_of_a_hierarchy():
     assert coarser_label("awe", "mikels8", "polarity2") == "positive"
     with pytest.raises(DataError, match="no hierarchy leads from 'mikels8' to 'ekman6'"):
         coarser_label("awe", "mikels8", "ekman6")
+    own = "any published set to polarity2; your own lists of labels have no coarser set"
+    for fine, coarse in (("labels:awe, fear", "polarity2"), ("labels:joy, rage", "parrott6"), ("ekman6", "parrott6")):
+        with pytest.raises(DataError, match=f"no hierarchy leads from '{fine}' to '{coarse}'.*{own}"):
+            coarser_label(get_label_set(fine).labels[0], fine, coarse)
+    assert all(label_set.polarity for label_set in LABEL_SETS.values())
 
 
 def test_inconsistent_set_is_rejected():

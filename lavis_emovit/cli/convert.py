@@ -36,8 +36,8 @@ def convert(
 ) -> None:
     """Convert weights bit for bit, and report what was written, added and omitted."""
     from lavis_emovit.checkpoints.checkpoint import verify_checkpoint
-    from lavis_emovit.models.instructblip.convert import CHECKPOINT_MARK
     from lavis_emovit.models.instructblip.convert import convert as convert_weights
+    from lavis_emovit.models.tensors import CHECKPOINT_MARK
 
     folder = Path(source).expanduser()
     if (folder / CHECKPOINT_MARK).is_file():

@@ -23,7 +23,7 @@ from lavis_emovit.models.protocol import Batch, StepFlops
 from lavis_emovit.models.quantize import float32_modules, quantize_language_model
 from lavis_emovit.models.recompute import recompute_layers
 from lavis_emovit.models.settings import BaseModelSettings
-from lavis_emovit.models.tensors import PRECISIONS, QUANTIZED, check_fit, read_tensor_file
+from lavis_emovit.models.tensors import PRECISIONS, QUANTIZED, check_fit, find_checkpoint, read_tensor_file
 from lavis_emovit.settings import valid_settings
 
 Model = TypeVar("Model", bound="BaseEmotionModel")
@@ -98,7 +98,11 @@ class BaseEmotionModel(Answering, BaseModel):
         if path.is_dir():
             path = path / "model.safetensors"
         if not path.is_file():
-            raise WeightsError(f"no checkpoint at {path}: name a checkpoint folder of a run or a file of weights")
+            found = find_checkpoint(path.parent)
+            example = f", such as {found}," if found is not None else ""
+            raise WeightsError(
+                f"no checkpoint at {path}: name a checkpoint folder of a run{example} or a file of weights"
+            )
         if path.suffix == ".safetensors":
             self.load_trained_state_dict(read_tensor_file(path), str(path))
         else:

@@ -36,6 +36,7 @@ from lavis_emovit.models.instructblip.loading import RawWeights, load_parts, rea
 from lavis_emovit.models.instructblip.model import EmoVIT
 from lavis_emovit.models.instructblip.pickled import read_state_dict
 from lavis_emovit.models.instructblip.settings import ModelSettings
+from lavis_emovit.models.instructblip.weights import check_weights
 from lavis_emovit.paths import PACKAGE_ROOT
 from lavis_emovit.shards.columns import write_columns
 
@@ -328,6 +329,28 @@ def test_checkpoint_of_a_run_finds_its_base(lavis, exported, asked, tmp_path):
     convert(str(tmp_path / "ckpt-7"), tmp_path / "weights")
     again = lavis.model(tmp_path / "weights")
     assert torch.equal(again.score_candidates(asked, CANDIDATES), model.score_candidates(asked, CANDIDATES))
+
+
+def test_the_folder_of_a_run_in_place_of_weights_names_its_newest_checkpoint(lavis, exported, tmp_path):
+    run = tmp_path / "run"
+    for name in ("ckpt-00000040", "ckpt-00000120", "ckpt-00000120.tmp-abcd", "ckpt-00000160.old-abcd"):
+        (run / "checkpoints" / name).mkdir(parents=True)
+    newest = run / "checkpoints/ckpt-00000120"
+    for folder in (run, run / "checkpoints"):
+        with pytest.raises(
+            WeightsError, match=f"'{folder}' .*, the folder of a run; convert one .*, such as {newest}$"
+        ):
+            convert(str(folder), tmp_path / "weights")
+    (newest / "MANIFEST.json").write_text("{}", encoding="utf-8")
+    for folder in (run, newest):
+        with pytest.raises(WeightsError, match=f"'{folder}', which a run wrote.*and model.finetuned to {newest}$"):
+            check_weights(ModelSettings(arch="emovit_vicuna7b", pretrained=str(folder)))
+    model = lavis.model(exported)
+    for wrong in (run, run / "checkpoints/ckpt-00000200"):
+        with pytest.raises(WeightsError, match=f"name a checkpoint folder of a run, such as {newest}, or a file"):
+            model.load_checkpoint(str(wrong))
+    with pytest.raises(WeightsError, match=f"no weights at '{tmp_path}' .*, which has no config.json$"):
+        convert(str(tmp_path), tmp_path / "weights")
 
 
 def test_adapters_are_merged(lavis, exported, asked, tmp_path):

@@ -23,11 +23,10 @@ from lavis_emovit.models.instructblip.parts import part_of
 from lavis_emovit.models.instructblip.settings import LoraSettings, ModelSettings
 from lavis_emovit.models.instructblip.weights import CONVERTER
 from lavis_emovit.models.lora import base_name, is_adapter
-from lavis_emovit.models.tensors import check_fit, read_tensor_file
+from lavis_emovit.models.tensors import CHECKPOINT_MARK, check_fit, read_tensor_file
 from lavis_emovit.settings import plain_values, valid_settings
 
 Kind = Literal["lavis", "transformers", "trained"]
-CHECKPOINT_MARK = "MANIFEST.json"
 
 
 @dataclass

@@ -74,7 +74,7 @@ def read_weights(settings: ModelSettings) -> RawWeights:
         return _read_lavis(settings, source)
     folder = _fetch(settings, source) if source.kind == "hub" else Path(source.location)
     if source.kind == "folder" and not source.present:
-        reason = "a folder without config.json" if folder.is_dir() else "which does not exist"
+        reason = "which has no config.json" if folder.exists() else "which does not exist"
         raise WeightsError(missing_weights_message(settings, source, reason))
     try:
         config = InstructBlipConfig.from_pretrained(folder)

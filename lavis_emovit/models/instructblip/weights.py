@@ -20,6 +20,7 @@ from typing import Literal
 from lavis_emovit.errors import WeightsError
 from lavis_emovit.models.catalogue import declared_models
 from lavis_emovit.models.instructblip.settings import ModelSettings
+from lavis_emovit.models.tensors import find_checkpoint
 from lavis_emovit.paths import PACKAGE_ROOT
 
 PACKAGE_PREFIX = "package:"
@@ -90,6 +91,14 @@ def check_weights(settings: ModelSettings) -> str | None:
 def missing_weights_message(settings: ModelSettings, source: WeightsSource, reason: str) -> str:
     """What to download and where to put it."""
     variable = environment_variable(settings.arch)
+    checkpoint = find_checkpoint(Path(source.location)) if source.kind == "folder" else None
+    if checkpoint is not None and settings.arch == CONVERTER:
+        reason = f"the folder of a run; convert one of its checkpoints, such as {checkpoint}"
+    elif checkpoint is not None:
+        return (
+            f"no weights for {settings.arch}: {source.named_by} is '{source.location}', which a run wrote. Set it to "
+            f"the weights that the run began with, model.load_finetuned to True, and model.finetuned to {checkpoint}"
+        )
     if settings.arch == CONVERTER:
         return f"no weights at '{source.location}' ({source.named_by}), {reason}"
     declared = declared_models().get(settings.arch)

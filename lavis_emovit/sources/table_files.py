@@ -167,8 +167,13 @@ def _csv_rows(
 
 
 def _csv_reader(lines: Iterable[str], delimiter: str, settings: TableSettings, *, strict: bool = False) -> Any:
-    quoting = csv.QUOTE_NONE if settings.quote is None else csv.QUOTE_MINIMAL
-    return csv.reader(lines, delimiter=delimiter, quotechar=settings.quote, quoting=quoting, strict=strict)
+    return csv.reader(
+        lines,
+        delimiter=delimiter,
+        quotechar=settings.quote,
+        quoting=csv.QUOTE_NONE if settings.quote is None else csv.QUOTE_MINIMAL,
+        strict=strict,
+    )
 
 
 def _delimiter_of(first: str, settings: TableSettings, named: Sequence[str]) -> str:
@@ -186,7 +191,7 @@ def _delimiter_of(first: str, settings: TableSettings, named: Sequence[str]) -> 
 def _other_delimiter(first: str, used: str, settings: TableSettings, named: Sequence[str]) -> str:
     """A hint where another delimiter would give the missing columns."""
     for delimiter in _DELIMITERS:
-        cells = next(_csv_reader([first], delimiter, settings), [])
+        cells: list[str] = next(_csv_reader([first], delimiter, settings), [])
         if delimiter != used and set(named) <= {cell.strip() for cell in cells}:
             return f". With `--set 'delimiter={json.dumps(delimiter)}'` it has them."
     return ""

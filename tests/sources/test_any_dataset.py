@@ -155,7 +155,7 @@ def test_tables_of_all_formats(root, kind):
 @pytest.mark.parametrize(
     ("content", "settings", "expected"),
     [
-        (b"file;mood\nx", {"delimiter": ","}, r"no column 'file'.*With the delimiter ';' it has them"),
+        (b"file;mood\nx", {"delimiter": ","}, r"no column 'file'.*With `--set 'delimiter=\";\"'` it has them"),
         (b"file,mod\nx,y", {}, r"no column 'mood' \(did you mean 'mod'\?\)"),
         (b"", {}, "t.csv: the file is empty; expected a table with file, mood"),
         (b"file,mood\nhappy/1.jpg,Fr\xf6hlich", {}, "not utf-8-sig text .byte 0xf6.*Set `encoding`, for example"),
@@ -163,7 +163,7 @@ def test_tables_of_all_formats(root, kind):
         (b"file,mood\nhappy/1.jpg,sad\nhappy/1.jpg,fear", {}, "line 3: id 'mine/1' is already used in line 2"),
         (b"file,mood\n../../etc/passwd,sad", {}, "line 2: the image ../../etc/passwd is missing"),
         (b"file,mood\n/etc/hostname,sad", {}, "line 2: record: key 'image': must be a path below the image root"),
-        (b'file,mood\n"happy/1.jpg,sad\nhappy/2.PNG,sad', {}, "expected 2 cells"),
+        (b'file,mood\n"happy/1.jpg,sad\nhappy/2.PNG,sad', {}, "row that starts in line 2 is not CSV"),
         (b"file,mood\n\nhappy/1.jpg,sad,more", {}, "line 3: expected 2 cells, as in the first row, got 3"),
         (b"file,mood,v\nhappy/1.jpg,sad,nan", {"valence": "v"}, "column 'v': 'nan' is not a number"),
         (b"file,mood,v\nhappy/1.jpg,sad,9", {"valence": "v", "scale": 5}, "'v': 9 is outside the scale 1 to 5"),

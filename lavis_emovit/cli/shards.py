@@ -21,6 +21,7 @@ app = typer.Typer(help="Build, merge, index, verify and describe shards.", no_ar
 # Smaller sets are not worth starting processes for.
 PARALLEL_FROM_SAMPLES = 5000
 PADDING_BATCH_SIZE = 16
+RECOGNIZED_FROM_SAMPLES = 1000
 
 Processes = Annotated[int | None, Option(min=1, help="Number of processes; by default all cores for large sets.")]
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace finished shards.")]
@@ -249,12 +250,14 @@ def _outdated(parts: Sequence[tuple[str, Sequence[EmotionRecord], Path]], out: P
     found = [path.parent for pattern in ("*", f"*/{PART_PATTERN}") for path in out.glob(f"{pattern}/{INDEX_NAME}")]
     others = [folder for folder in sorted(found) if folder.relative_to(out).parts[0] not in names]
     ids = {record.id for _, chosen, _ in parts for record in chosen} if others else set()
-    readers = {folder: ShardReader(ShardIndex.load(folder)) for folder in others}
-    return [
-        folder
-        for folder, reader in readers.items()
-        if any(reader.read(number).record.id in ids for number in range(len(reader)))
-    ]
+    outdated = []
+    for folder in others:
+        reader = ShardReader(ShardIndex.load(folder))
+        # Samples are in random order, so some are enough to recognize the records.
+        if any(reader.read(number).record.id in ids for number in range(min(len(reader), RECOGNIZED_FROM_SAMPLES))):
+            outdated.append(folder)
+        reader.close()
+    return outdated
 
 
 def _unfinished(place: str) -> list[str]:

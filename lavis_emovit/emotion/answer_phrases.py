@@ -57,8 +57,13 @@ TURN = re.compile(
     r", (?:so )?(?:maybe|perhaps|possibly|probably|i(?:'d| would) (?:guess|say)|i guess|if i (?:had|have) to|"
     r"(?:my )?best guess)\b"
 )
+# A clause does not end at the brackets of an option: "not (a) amusement".
+_BEFORE_OPTION = ("not ", "n't ", "option ", "choice ")
+_NO_OPTION = "".join(f"(?<!{words})" for words in _BEFORE_OPTION)
+_NO_OPTION_IN = "".join(rf"(?<!{words}\([a-z\d])(?<!{words}[a-z\d])" for words in _BEFORE_OPTION)
 CLAUSE_END = re.compile(
-    r"[.!?;:,\n()]|\b(?:but|and|because|since|which|who|while|although|though|however|yet|instead|so)\b|"
+    rf"[.!?;,:\n]|{_NO_OPTION}\(|{_NO_OPTION_IN}\)|"
+    r"\b(?:but|and|because|since|which|who|while|although|though|however|yet|instead|so)\b|"
     r"(?<!think )(?<!believe )(?<!say )(?<!doubt )(?<!think that )(?<!believe that )(?<!say that )(?<!doubt that )"
     r"\bit(?:'s| is)\b"
 )
@@ -222,12 +227,24 @@ DENIED_BEFORE = re.compile(r"\b(?:non|un|dis|anti|no)-$|(?:\[ \]|\u2610) ?$")
 UNCHECKED = re.compile(r"\[ \]|\u2610")
 DENIED_AFTER = re.compile(
     r"-(?:free|less)\b|\s+(?:is|are|seems?|would be)\s+(?:the\s+|by far\s+)*least\s+(?:likely|fitting|probable|apt)\b|"
-    r"[\"']?\s*[?:]\s*(?:no|not|nope|never|hardly|false|absent|unlikely|0(?!\.?\d))\b|"
-    r"\s*\((?:no|not present|not shown|unlikely|absent|false|0\s?%?)\)|"
+    r"[\"']?\s*[?:=]\s*(?:no|not|none|nil|nope|never|hardly|false|absent|unlikely|zero|0(?:\.0+)?(?!\.?\d))\b|"
+    r"\s*\((?:no|none|not present|not shown|unlikely|absent|false|0(?:\.0+)?\s?%?)\)|"
     r"\s*[\u2717\u2718\u274c]|\s+is\s+(?:what|something)\s+\w+\s+lacks?\b|"
     r"\s+not\s*(?:[.!?,;\n]|$)|\s+(?:of\s+)?(?:nothing|nobody|no\s+one)\b(?!\s+(?:but|other|more|less|short|else))|"
     r"\s+(?:(?:is|are|was|were|does|do|has|would|could)(?:\s+not|\s+never|n't)|seems\s+not|can(?:not|'t|\s+not)|"
     r"(?:is|are|was|were|seems)(?:\s+\w+)?\s+(?:absent|missing|lacking|unlikely|nowhere|gone|over|lost|wrong|incorrect|out\s+of\s+the\s+question))\b"
+)
+# Takes back what was just claimed, or repeats a denial: "awe, I do not think so", "anger 0%".
+TAKEN_BACK = re.compile(
+    r"[^\S\n]+0(?:\.0+)?\s?(?:%|percent)\s*(?:[.;!?\n]|$)|"
+    r"[\"')\]]*\s*[,.;:!?]?\s*(?:but |though |well,? )?"
+    r"(?:i (?:really )?(?:do not|don't|dont) (?:really )?(?:think|believe) (?:so|that|it)|i doubt (?:it|that)|"
+    r"i think not|not really|not at all|hardly)\s*(?:[.,;!?\n]|$)"
+)
+# All that such a list contains is missing, also without an "or": "devoid of joy, hope".
+DENIED_LIST = re.compile(
+    r"(?<!not )\b(?:devoid of|free (?:of|from)|absence of)\s+(?:any |all )?\w+(?:\s*,\s*(?:(?:and|or) )?\w+)+"
+    r"(?: (?:and|or) \w+)?(?=\s*(?:[.;!?\n]|$))"
 )
 # Words that deny a label by themselves.
 ANTONYMS = {"discontent": "content", "discontented": "contented", "discontentment": "contentment"}

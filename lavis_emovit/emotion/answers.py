@@ -247,9 +247,16 @@ def _announced_answer(plain: str, words: dict[tuple[str, ...], str]) -> EmotionA
     if bare and bare[0] and set(bare) <= {bare[0], None} and not plain.lstrip().startswith("?"):
         if phrases.UNCHECKED.search(sentences[0]):
             return None
-        rest = plain[plain.index(sentences[0]) + len(sentences[0]) :]
-        return None if phrases.DENIED_AFTER.match(rest) else EmotionAnswer(bare[0], "ok")
+        start = plain.index(sentences[0])
+        # A denial follows the label, "anger: 0", or its sentence, "anger? no".
+        ends = [start + match.end() for match in _WORD.finditer(sentences[0]) if not match.group().isdigit()]
+        is_denied = any(_denied_after(plain, end) for end in (ends[-1], start + len(sentences[0])))
+        return None if is_denied else EmotionAnswer(bare[0], "ok")
     return None
+
+
+def _denied_after(plain: str, end: int) -> bool:
+    return bool(phrases.DENIED_AFTER.match(plain, end) or phrases.TAKEN_BACK.match(plain, end))
 
 
 def _agreement(answers: list[EmotionAnswer]) -> EmotionAnswer:
@@ -268,7 +275,7 @@ def _head_answer(rest: str, words: dict[tuple[str, ...], str]) -> EmotionAnswer:
     sentence = phrases.SENTENCE_END.split(rest[opening.end() if opening else 0 :], maxsplit=1)[0]
     head = _Text(sentence, words)
     first = head.mentions[0] if head.mentions else None
-    if first is None or first.first != 0 or first.denies or phrases.DENIED_AFTER.match(sentence[first.end :]):
+    if first is None or first.first != 0 or first.denies or _denied_after(sentence, first.end):
         reason = phrases.REASON.search(sentence)
         return _running_text_answer(_Text(sentence[: reason.start()] if reason else sentence, words))
     connection = phrases.CONNECTION.match(sentence[first.end :])
@@ -345,10 +352,18 @@ def _denied_mentions(text: _Text) -> set[_Mention]:
         if reached:
             num_denials[reached] += 1
     denied = {mention for mention, count in num_denials.items() if count % 2}
-    for earlier, later in _coordinated_pairs(text):
+    pairs = _coordinated_pairs(text)
+    for earlier, later in pairs:
         if earlier in denied:
             denied.add(later)
-    return denied
+    for cue in phrases.DENIED_LIST.finditer(text.plain):
+        first, end = (bisect.bisect_left(mention_starts, position) for position in cue.span())
+        denied.update(text.mentions[first:end])
+    taken_back = {mention for mention in text.mentions if phrases.TAKEN_BACK.match(text.plain, mention.end)}
+    for earlier, later in reversed(pairs):
+        if later in taken_back:
+            taken_back.add(earlier)
+    return denied | taken_back
 
 
 def _mention_after(text: _Text, mention_at: dict[int, _Mention], position: int) -> _Mention | None:

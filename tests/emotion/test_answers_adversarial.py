@@ -486,6 +486,41 @@ ANSWERS["artemis9"] = [
     ("awe", "awe"),
     ("It evokes something else than fear", "something else"),
 ]
+ANSWERS["mikels8"] += [
+    # A value of nothing.
+    ("excitement: none", NEGATED),
+    ("excitement: none, fear: high", "fear"),
+    ("anger: 0", NEGATED),
+    ("anger = 0", NEGATED),
+    ("anger: 0.0", NEGATED),
+    ("anger: 0.05", "anger"),
+    ("anger: zero. disgust: 3.", "disgust"),
+    ("anger 0%", NEGATED),
+    ("anger 10%", "anger"),
+    ("not anger 0%", NEGATED),
+    # Taken back.
+    ("awe, I do not think so", NEGATED),
+    ("Awe. I don't think so.", NEGATED),
+    ("Awe? Not really.", NEGATED),
+    ("Predict emotion: awe, I doubt it", NEGATED),
+    ("It is not awe, I don't think so.", NEGATED),
+    ("sadness or fear, I don't think so", NEGATED),
+    ("Awe, I do not think so, fear", "fear"),
+    ("Awe. I don't think so many people would disagree.", "awe"),
+    # Options.
+    ("I think the answer is not (a) amusement", NEGATED),
+    ("The answer is not (a) amusement but (b) anger", "anger"),
+    ("It is not 2) anger", NEGATED),
+    ("It is not option (a) amusement", NEGATED),
+    ("not fear (c) amusement", "amusement"),
+]
+ANSWERS["emotion6"] = [
+    ("devoid of joy, sadness", NEGATED),
+    ("A face free of anger, fear and sadness.", NEGATED),
+    ("devoid of hope, sadness", NEGATED),
+    ("devoid of joy, full of sadness", "sadness"),
+    ("devoid of joy. Sadness.", "sadness"),
+]
 ANSWERS["neutral_happy2"] = [
     ("unsmiling", NEGATED),
     ("The man smiles", "happy"),

@@ -154,7 +154,9 @@ def describe_failure(error: Exception, data: bytes, noun: str = "an image") -> s
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode as RGB; RGB images are returned unchanged."""
+    """An image of any mode as RGB; RGB images are returned unchanged. TypeError for anything but an image of Pillow."""
+    if not isinstance(image, Image.Image):
+        raise TypeError(f"expected an image of Pillow, as Image.open or Image.fromarray returns it, not {type(image)}")
     if image.mode == "RGB":
         return image
     if image.mode == "I":

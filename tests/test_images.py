@@ -8,13 +8,14 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.images import decode_image
+from lavis_emovit.images import decode_image, to_rgb
 
 
 def _bytes(image, kind, **options):
@@ -33,6 +34,12 @@ def _half_red():
 def test_rgb_comes_back_unchanged():
     image = _half_red()
     assert decode_image(_bytes(image, "PNG")).tobytes() == image.tobytes()
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4, 3), np.uint8), Path("a.jpg"), "a.jpg", b"", None])
+def test_only_images_of_pillow_are_taken(image):
+    with pytest.raises(TypeError, match=r"expected an image of Pillow, as Image\.open .* not <class '"):
+        to_rgb(image)
 
 
 def test_exif_rotation_is_applied():

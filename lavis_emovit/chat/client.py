@@ -247,7 +247,10 @@ def _join_events(text: str) -> dict[str, Any]:
             return {"error": chunk["error"]}
         for name in ("id", "model", "usage"):
             whole[name] = chunk.get(name) or whole.get(name)
+        # Some endpoints stream several choices, interleaved.
         for choice in chunk.get("choices") or []:
+            if choice.get("index"):
+                continue
             delta = choice.get("delta") or {}
             content += _text_of(delta.get("content")) or ""
             refusal += delta.get("refusal") or ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any, ClassVar, Literal, get_args, overload
 
 import torch
@@ -17,7 +18,7 @@ import torch
 from lavis_emovit.models.constrained import Choices
 from lavis_emovit.models.generation_settings import GenerationSettings
 from lavis_emovit.models.protocol import Batch, Normalization
-from lavis_emovit.models.scoring import CandidateTokens, candidate_tokens
+from lavis_emovit.models.scoring import CandidateTokens, candidate_tokens, string_list
 from lavis_emovit.models.settings import BaseModelSettings
 from lavis_emovit.models.streaming import stream_text
 
@@ -137,9 +138,7 @@ class Answering(ABC):
             questions = [prompt.format(question) for question in questions]
         prompted = {**samples, "prompt": questions}
         if inference_method == "rank":
-            if not answer_list:
-                raise ValueError("inference_method 'rank' needs answer_list")
-            candidates = answer_list[:num_ans_candidates]
+            candidates = string_list(answer_list, "answer_list")[:num_ans_candidates]
             return [candidates[int(best)] for best in self.predict_class(prompted, candidates)[:, 0]]
         if inference_method != "generate":
             raise ValueError(f"inference_method is 'generate' or 'rank', not '{inference_method}'")
@@ -169,6 +168,7 @@ class Answering(ABC):
         """
         if rule not in self.RULES:
             raise ValueError(f"unknown rule '{rule}'; rules are {', '.join(self.RULES)}")
+        candidates = string_list(candidates, "candidates")
         if not 1 <= n_segments <= max(len(candidates), 1):
             raise ValueError(f"n_segments is {n_segments}, expected 1 to {len(candidates)}, the number of candidates")
         normalize: Any = rule
@@ -287,6 +287,8 @@ def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
     if seed is None:
         yield
         return
+    if not isinstance(seed, Integral):
+        raise ValueError(f"seed should be an integer, not {seed!r}")
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

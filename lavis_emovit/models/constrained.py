@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lavis_emovit.models.scoring import candidate_tokens
+from lavis_emovit.models.scoring import candidate_tokens, string_list
 from lavis_emovit.models.token_tree import TokenTree
 
 
@@ -18,9 +18,7 @@ class Choices:
     """
 
     def __init__(self, tokenizer: Any, choices: Sequence[str], num_start_tokens: int = 0):
-        if isinstance(choices, str):
-            raise ValueError(f"choices should be a list of strings, not the string {choices!r}")
-        self.choices = list(choices)
+        self.choices = string_list(choices, "choices")
         rows = candidate_tokens(tokenizer, self.choices).rows
         for index, row in enumerate(rows):
             if row in rows[:index]:

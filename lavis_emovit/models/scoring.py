@@ -11,6 +11,7 @@ that it would have directly after the prompt. Keys and values of the prefix exis
 from __future__ import annotations
 
 import inspect
+import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -72,11 +73,10 @@ def candidate_tokens(
     Raises:
         ValueError: no candidates, two equal ones, or one that tokenises to nothing.
     """
-    if isinstance(candidates, str) or not all(isinstance(candidate, str) for candidate in candidates):
-        raise ValueError("candidates should be a list of strings")
+    candidates = string_list(candidates, "candidates")
     if not candidates:
         raise ValueError("no candidates to score")
-    repeated = {candidate for candidate in candidates if list(candidates).count(candidate) > 1}
+    repeated = {candidate for candidate in candidates if candidates.count(candidate) > 1}
     if repeated:
         raise ValueError(f"candidate {sorted(repeated)[0]!r} is repeated")
     start = _ids(tokenizer, answer_prefix.rstrip()) if answer_prefix.strip() else []
@@ -89,6 +89,13 @@ def candidate_tokens(
         rows.append([*row, tokenizer.eos_token_id] if end else row)
         num_given.append(given)
     return CandidateTokens(rows, num_given)
+
+
+def string_list(values: Any, name: str) -> list[str]:
+    """A list, a tuple or another sequence of strings as a list; ValueError for anything else."""
+    if isinstance(values, str) or not isinstance(values, Sequence) or not all(isinstance(one, str) for one in values):
+        raise ValueError(f"{name} should be a list of strings, not {reprlib.repr(values)}")
+    return list(values)
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Lets `load_model` and `load_model_and_preprocess` be called without `model_type`."""
+"""Lets `load_model` and `load_model_and_preprocess` be called without `model_type`, and checks their `device`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from lavis_emovit.errors import UserError
 from lavis_emovit.settings import nearest_name
 
 FUNCTIONS = ("load_model", "load_model_and_preprocess")
@@ -28,10 +29,25 @@ def make_optional(models: ModuleType) -> None:
 def _with_optional_type(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def load(name: str, model_type: str | None = None, *args: Any, **kwargs: Any) -> Any:
-        return function(name, resolve_model_type(name, model_type), *args, **kwargs)
+        model_type = resolve_model_type(name, model_type)
+        # Before the weights are loaded: (is_eval, device, ...) follow in both functions.
+        _check_device(kwargs.get("device", (*args, None, None)[1]))
+        return function(name, model_type, *args, **kwargs)
 
     load.model_type_is_optional = True  # type: ignore[attr-defined]
     return load
+
+
+def _check_device(device: Any) -> None:
+    """UserError if a device, such as `cuda` or `cuda:1`, is a GPU that torch does not see."""
+    kind, _, number = str(device).partition(":")
+    if kind != "cuda":
+        return
+    import torch
+
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(number or 0) >= found:
+        raise UserError(f"device '{device}' is not available, torch sees {found} GPUs; use device='cpu'")
 
 
 def resolve_model_type(name: str, model_type: str | None) -> str:

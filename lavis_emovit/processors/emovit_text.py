@@ -24,7 +24,9 @@ class EmovitTextProcessor(BaseProcessor):
             self._original = BlipCaptionProcessor(max_words=self.settings.max_words or 50)
 
     def __call__(self, item: str) -> str:
-        """The text with single spaces; line breaks are kept."""
+        """The text with single spaces; line breaks are kept. TypeError for anything but a string."""
+        if not isinstance(item, str):
+            raise TypeError(f"expected a text, a single string, not {item!r}")
         if self._original is not None:
             return self._original(item)
         lines = [re.sub(r"[^\S\n]+", " ", line).strip() for line in item.strip().splitlines()]

@@ -299,6 +299,28 @@ def test_parts_that_are_no_text_are_no_reply(content, reply, stream, make_settin
     assert (row["status"], row.get("reply") or None) == ("ok" if reply else "empty", reply)
 
 
+@pytest.mark.parametrize(
+    ("chunks", "reply", "status"),
+    [
+        ([[(0, "A ", None), (1, "No ", None)], [(1, "way.", "stop")], [(0, "tree.", "stop")]], "A tree.", "ok"),
+        ([[(1, "No way.", "length")], [(0, "A tree.", "stop")]], "A tree.", "ok"),
+        ([[(0, "A tr", "length"), (1, "No way.", "stop")]], "A tr", "cut"),
+        ([[(None, "A ", None)], [(None, "tree.", "stop")]], "A tree.", "ok"),
+    ],
+)
+def test_the_first_of_several_streamed_choices_counts(chunks, reply, status, make_settings, make_requests, ledger):
+    bodies = [
+        {"choices": [{"index": i, "delta": {"content": text}, "finish_reason": end} for i, text, end in chunk]}
+        for chunk in chunks
+    ]
+    raw = "".join(f"data: {json.dumps(body)}\n\n" for body in bodies) + "data: [DONE]\n\n"
+    with ChatServer(lambda body, number: Action(raw=raw)) as server:
+        settings = make_settings(server, stream=True)
+        run_requests(make_requests(settings, 1), settings, ledger)
+    row = next(ledger.attempts())
+    assert (row["status"], row["reply"]) == (status, reply)
+
+
 _NAMES = st.sampled_from(
     ["choices", "message", "content", "finish_reason", "id", "model", "error", "code", "type", "usage", "prompt_tokens",
      "completion_tokens", "prompt_tokens_details", "cached_tokens", "refusal", "detail", "loc", "msg", "text"]

@@ -106,6 +106,14 @@ def test_a_seed_repeats_sampling_and_leaves_the_generators_unchanged(model, batc
     )
 
 
+@pytest.mark.parametrize("seed", [1.5, "7", torch.ones(1)])
+def test_seeds_that_are_not_integers_are_rejected(model, batch, seed):
+    with pytest.raises(ValueError, match="seed should be an integer, not "):
+        model.generate(batch, seed=seed, use_nucleus_sampling=True)
+    with pytest.raises(ValueError, match="seed should be an integer, not "):
+        list(model.generate_stream(alone(batch, 0), seed=seed))
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -148,7 +156,7 @@ def test_an_empty_question_and_the_prompt_of_the_model_count_as_questions(model,
 
 
 def test_choices_and_image_index_as_lists(model, batch):
-    with pytest.raises(ValueError, match="choices should be a list of strings, not the string 'awe'"):
+    with pytest.raises(ValueError, match="choices should be a list of strings, not 'awe'"):
         model.generate(batch, choices="awe")
     listed = {**batch, "image_index": batch["image_index"].tolist()}
     assert torch.equal(model.score_candidates(listed, ["awe"]), model.score_candidates(batch, ["awe"]))
@@ -270,7 +278,7 @@ def test_predict_answers_puts_questions_into_the_prompt(model, batch):
     assert answers == model.generate({**batch, "prompt": asked}, max_length=5)
     with pytest.raises(ValueError, match="'generate' or 'rank', not 'guess'"):
         model.predict_answers(batch, inference_method="guess")
-    with pytest.raises(ValueError, match="needs answer_list"):
+    with pytest.raises(ValueError, match="answer_list should be a list of strings, not None"):
         model.predict_answers(batch, inference_method="rank")
 
 

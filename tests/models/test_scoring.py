@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -234,7 +235,13 @@ def test_tree_has_each_beginning_once():
 def test_invalid_candidates_are_rejected_by_name(model, batch):
     refusals = [
         ({"candidates": []}, "no candidates"),
-        ({"candidates": "awe"}, "list of strings"),
+        ({"candidates": "awe"}, "candidates should be a list of strings, not 'awe'"),
+        ({"candidates": ["awe", 3]}, r"not \['awe', 3\]"),
+        ({"candidates": np.array(["awe", "fear"])}, r"not array\("),
+        ({"candidates": None}, "not None"),
+        ({"candidates": (label for label in ("awe", "fear"))}, "not <generator"),
+        ({"candidates": {"awe", "fear"}}, r"not \{"),
+        ({"candidates": {"awe": 1, "fear": 2}}, r"not \{"),
         ({"candidates": ["awe", " "]}, "candidate ' ' tokenises to nothing"),
         ({"candidates": ["awe", ""]}, "candidate '' tokenises to nothing"),
         ({"candidates": ["awe", "fear", "awe"]}, "candidate 'awe' is repeated"),
@@ -243,6 +250,10 @@ def test_invalid_candidates_are_rejected_by_name(model, batch):
     for wrong, message in refusals:
         with pytest.raises(ValueError, match=message):
             model.score_candidates(batch, **wrong)
+        if "normalize" not in wrong:
+            for rule in ("mean", "original"):
+                with pytest.raises(ValueError, match=message):
+                    model.predict_class(batch, wrong["candidates"], rule=rule)
     with pytest.raises(ValueError, match=r"image.*\[2, 3, 8, 8\]"):
         model.score_candidates({**batch, "image": torch.zeros(2, 3, 8, 8)}, ["awe"])
     with pytest.raises(ValueError, match=r"no image.*\[0, 3, 16, 16\]"):

@@ -9,7 +9,7 @@ Properties:
 - every plugin of the group `lavis.plugins` is loaded; broken ones are reported by name and reason, the others work;
 - our own classes are listed at once, and imported when they are asked for;
 - grafted modules exist, in child processes too, and never replace a module of LAVIS;
-- `model_type` is optional for models with a default type, and reported as missing for others;
+- `model_type` is optional for models with a default type, and reported as missing for others; so is a missing GPU;
 - `activate` does all this if the hook is switched off, and only once.
 """
 
@@ -179,7 +179,7 @@ def test_model_type(stub_child):
         import lavis
         from lavis.models import load_model, load_model_and_preprocess, model_zoo
         print(load_model("ours")[1], load_model("ours", "base")[1], load_model(name="ours", is_eval=True)[1:3])
-        print(load_model_and_preprocess("ours", device="cuda"), load_model_and_preprocess("stock", "base", True, "cpu"))
+        print(load_model_and_preprocess("ours", device="meta"), load_model_and_preprocess("stock", "base", True, "cpu"))
         print(lavis.load_model is load_model, load_model.__name__, "stock" in model_zoo.names)
         for name in ("stock", "stok"):
             try:
@@ -189,10 +189,37 @@ def test_model_type(stub_child):
     """
     assert stub_child.output(code).splitlines() == [
         "large base ('large', True)",
-        "('ours', 'large', False, 'cuda') ('stock', 'base', True, 'cpu')",
+        "('ours', 'large', False, 'meta') ('stock', 'base', True, 'cpu')",
         "True load_model True",
         "TypeError the model 'stock' needs a model_type, it has no default; its types: base, large",
         "ValueError LAVIS has no model named 'stok' (did you mean 'stock'?)",
+    ]
+
+
+def test_a_missing_gpu_is_reported_before_the_weights_are_loaded(stub_child):
+    code = """
+        import sys
+        from types import SimpleNamespace
+        from lavis.models import load_model, load_model_and_preprocess
+        cuda = SimpleNamespace(is_available=lambda: bool(found), device_count=lambda: found)
+        sys.modules["torch"] = SimpleNamespace(cuda=cuda)
+        found = 1
+        print(load_model("ours", "base", True, "cuda")[3], load_model("ours", device="cuda:0")[3])
+        for found, load, arguments in (
+            (0, load_model_and_preprocess, ("ours", None, True, "cuda")),
+            (0, load_model, ("ours", "base", True, "cuda", None)),
+            (1, load_model, ("stock", "base", False, "cuda:1")),
+        ):
+            try:
+                load(*arguments)
+            except ValueError as error:
+                print(type(error).__name__, error)
+    """
+    assert stub_child.output(code).splitlines() == [
+        "cuda cuda:0",
+        "UserError device 'cuda' is not available, torch sees 0 GPUs; use device='cpu'",
+        "UserError device 'cuda' is not available, torch sees 0 GPUs; use device='cpu'",
+        "UserError device 'cuda:1' is not available, torch sees 1 GPUs; use device='cpu'",
     ]
 
 

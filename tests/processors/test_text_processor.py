@@ -30,6 +30,12 @@ def test_only_white_space_changes(text, expected):
     assert TEXT()(TEXT()(text)) == expected
 
 
+@pytest.mark.parametrize("item", [None, ["Why?"], 3])
+def test_only_texts_are_taken(item):
+    with pytest.raises(TypeError, match="expected a text, a single string, not"):
+        TEXT()(item)
+
+
 def test_a_word_limit_cuts_at_words():
     assert TEXT.from_config({"max_words": 3})("one two\nthree four") == "one two three"
 

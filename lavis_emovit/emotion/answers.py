@@ -193,22 +193,19 @@ def _forms(label_set: LabelSet) -> _Forms:
 
 def _pattern(spelt: str) -> str:
     """Finds a form that is not part of a longer word, of a number, or of a range ("1-2"); an emoji needs no border."""
-    before = "" if _is_symbol(spelt[0]) else r"(?<!\w)" if spelt[0].isalpha() else r"(?<![\w.+-])"
-    after = "" if _is_symbol(spelt[-1]) else r"(?!\w|[.,+-]\d|\s?%)"
+    first, last = (unicodedata.category(character) for character in (spelt[0], spelt[-1]))
+    before = "" if first == "So" else r"(?<!\w)" if first.startswith("L") else r"(?<![\w.+-])"
+    after = "" if last == "So" else r"(?!\w|[.,+-]\d|\s?%)"
     return before + re.escape(spelt).replace(r"\ ", r"(?:[^\S\n]|_)+") + after
-
-
-def _is_symbol(character: str) -> bool:
-    return unicodedata.category(character) == "So"
 
 
 def _with_stand_ins(reply: str, forms: _Forms) -> str:
     def replaced(match: re.Match[str]) -> str:
-        # Not the beginning of a longer word in a script with vowel signs.
-        if unicodedata.category(reply[match.end() : match.end() + 1] or " ").startswith("M"):
-            return match.group()
-        border = " " if _is_symbol(match.group()[0]) else ""
-        return border + forms.stand_ins[spelling(match.group())] + border
+        found, following = match.group(), reply[match.end() : match.end() + 1]
+        if following and unicodedata.category(following).startswith("M"):  # a vowel sign, so the word is longer
+            return found
+        word = forms.stand_ins[re.sub(r"[\s_]+", " ", found)]
+        return f" {word} " if unicodedata.category(found[0]) == "So" else word
 
     return forms.marked.sub(replaced, reply)
 

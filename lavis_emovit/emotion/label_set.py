@@ -62,10 +62,10 @@ _STRAIGHT = str.maketrans("\u2018\u2019\u02bc\u201c\u201d\u2014\u2212", "'''\"\"
 
 def folded(text: str) -> str:
     """Text in lower case and one Unicode form, with straight quotes and minus signs, without invisible characters."""
-    text = unicodedata.normalize("NFKC", text).casefold()
     # Variation selectors choose between drawings of one emoji.
     text = "".join(c for c in text if unicodedata.category(c) != "Cf" and c not in "\ufe0e\ufe0f")
-    return text.translate(_STRAIGHT)
+    text = unicodedata.normalize("NFKC", text).casefold()
+    return unicodedata.normalize("NFKC", text).translate(_STRAIGHT)
 
 
 def spelling(text: str) -> str:

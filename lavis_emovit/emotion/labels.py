@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator
 
-from lavis_emovit.emotion.label_set import NEUTRAL, LabelSet, refuse_same_labels
+from lavis_emovit.emotion.label_set import NEUTRAL, LabelSet, refuse_same_labels, spelling
 from lavis_emovit.emotion.labels_faces import FACE_SETS
 from lavis_emovit.emotion.labels_scenes import COARSER, EMOTIC26, MIKELS8, SCENE_SETS
 from lavis_emovit.errors import DataError
@@ -77,7 +77,7 @@ LabelSetName = Annotated[str, BeforeValidator(_named), AfterValidator(lambda nam
 @functools.lru_cache(maxsize=64)
 def _custom_set(name: str) -> LabelSet:
     written = [" ".join(label.split()) for label in name.removeprefix(CUSTOM_PREFIX).split(",")]
-    if len(written) < 2 or not all(written):
+    if len(written) < 2 or not all(map(spelling, written)):
         raise DataError(f"label set '{name}': expected two or more different labels after '{CUSTOM_PREFIX}'")
     refuse_same_labels(name, written)
     labels = (unicodedata.normalize("NFC", label).casefold() for label in written)

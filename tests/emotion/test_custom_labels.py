@@ -12,6 +12,8 @@ import unicodedata
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from lavis_emovit.emotion.answers import EmotionAnswer, read_emotion
@@ -44,6 +46,19 @@ def test_every_label_is_read_as_itself(labels, frame):
         for written in (label, label.upper(), unicodedata.normalize("NFD", label)):
             assert read_emotion(frame.format(written), label_set) == EmotionAnswer(label, "ok")
         assert read_emotion(categorical_answer(label), label_set).label == label
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters=",<"), min_size=1, max_size=6), min_size=2))
+def test_any_text_is_refused_or_read_as_itself(labels):
+    try:
+        label_set = get_label_set(f"labels:{','.join(labels)}")
+    except DataError:
+        return
+    for label in label_set.labels:
+        assert label_set.canonical(label) == label
+        assert read_emotion(categorical_answer(label), label_set) == EmotionAnswer(label, "ok")
+        read_emotion(f"It is {label}, not {label}: {label}.", label_set)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +164,8 @@ def test_list_in_yaml(written, name):
         ("[2024-01-01, sad]", "reads a label as datetime.date"),
         ("[a, '']", "two or more different labels"),
         ("[]", "two or more different labels"),
+        ("[a, __]", "two or more different labels"),
+        ('[a, "\u200b"]', "two or more different labels"),
     ],
 )
 def test_list_in_yaml_that_is_not_read_as_written(written, message):

@@ -9,7 +9,6 @@ names the metric, its module, the model and the benchmark; the names of this pac
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 import subprocess
@@ -21,7 +20,6 @@ import pytest
 from report_page import page_of
 from suite_folder import make_suite
 
-from lavis_emovit.cli.main import main
 from lavis_emovit.errors import ConfigError, DataError, UserError
 from lavis_emovit.evaluation.metrics import Metric, register_metric, registry
 from lavis_emovit.evaluation.metrics.registry import metrics_of
@@ -53,20 +51,16 @@ def install(folder: Path, code: str) -> None:
     (info / "entry_points.txt").write_text(f"[lavis.plugins]\n{name} = {module}\n")
 
 
-def report(package: Path, suite: Path, **variables: str) -> tuple[int | None, str]:
-    """Exit code and standard error of `emovit report` in a process that has the package installed."""
-    process = multiprocessing.get_context("fork").Process(target=_report, args=(package, suite, variables))
-    process.start()
-    process.join(300)
-    return process.exitcode, (suite / "stderr.txt").read_text()
-
-
-def _report(package: Path, suite: Path, variables: dict[str, str]) -> None:
-    sys.stderr = (suite / "stderr.txt").open("w")
-    sys.path.insert(0, str(package))
-    os.environ.pop("LAVIS_PLUGINS", None)
-    os.environ.update(variables)
-    sys.exit(main(["report", str(suite)]))
+def report(package: Path, suite: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`emovit report` in a process that has the package installed."""
+    return subprocess.run(
+        [sys.executable, "-m", "lavis_emovit.cli.main", "report", str(suite)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (package, ROOT))), **variables},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
 def add(measure, name: str = "added") -> None:
@@ -80,14 +74,7 @@ def scenes(folder: Path):
 def test_an_installed_package_adds_its_metric_to_the_report(tmp_path):
     install(tmp_path / "package", CODE)
     suite = make_suite(tmp_path / "suite")
-    done = subprocess.run(
-        [sys.executable, "-m", "lavis_emovit.cli.main", "report", str(suite)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (tmp_path / "package", ROOT)))},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = report(tmp_path / "package", suite)
     assert done.returncode == 0 and not done.stderr, done.stderr
     page = page_of(suite / "report.html")
     (table,) = (table for table in page.tables if "answer length: num answers" in table[0])
@@ -104,9 +91,9 @@ def test_a_report_without_the_package_says_so(tmp_path):
     result = {"model": "tiny", "method": "generation", "num_without_truth": 0, "metrics": {"answer_length": {}}}
     (suite / "metrics.json").write_text(json.dumps({"benchmarks": {"scenes": {"results": [result]}}}))
     words = "metrics.json has metrics that no loaded package defines: answer_length."
-    assert report(tmp_path / "package", suite, LAVIS_PLUGINS="0")[0] == 0
+    assert report(tmp_path / "package", suite, LAVIS_PLUGINS="0").returncode == 0
     assert words in page_of(suite / "report.html").text
-    assert report(tmp_path / "package", suite)[0] == 0
+    assert report(tmp_path / "package", suite).returncode == 0
     assert words not in page_of(suite / "report.html").text
 
 
@@ -159,18 +146,18 @@ def test_a_metric_that_raises_is_named(tmp_path):
 
 def test_a_package_whose_metric_raises_ends_the_report(tmp_path):
     install(tmp_path / "package", CODE.replace("if not answers:", "if measured.rows[0].oops:"))
-    code, errors = report(tmp_path / "package", make_suite(tmp_path / "suite"))
-    assert code == 2 and "Traceback" not in errors
-    assert "error: metric 'answer_length' of answer_length failed on tiny (likelihood) on scenes: Attrib" in errors
+    done = report(tmp_path / "package", make_suite(tmp_path / "suite"))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "error: metric 'answer_length' of answer_length failed on tiny (likelihood) on scenes: Attrib" in done.stderr
 
 
 @pytest.mark.parametrize("taken", ["classification", "explanations"])
 def test_a_package_cannot_take_a_name_of_this_one(tmp_path, taken):
     install(tmp_path / "package", CODE.replace('"answer_length"', f'"{taken}"'))
-    code, errors = report(tmp_path / "package", make_suite(tmp_path / "suite"))
-    assert code == 2 and "Traceback" not in errors
+    done = report(tmp_path / "package", make_suite(tmp_path / "suite"))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
     owner = f"lavis_emovit.evaluation.metrics.{taken}"
-    assert f"answer_length: a metric '{taken}' is registered already, by {owner}; choose another" in errors
+    assert f"answer_length: a metric '{taken}' is registered already, by {owner}; choose another" in done.stderr
 
 
 def test_a_refused_metric_ends_every_evaluation_but_not_a_notebook(tmp_path):

@@ -41,16 +41,23 @@ def _regular(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def parse_json(content: str | bytes, place: str, *, unique_keys: bool = False) -> Any:
-    """JSON from outside; DataError, with `place`, for any text that is not JSON, or too deeply nested.
+def load_json(content: str | bytes, *, unique_keys: bool = False) -> Any:
+    """JSON from outside; ValueError for any text that is not JSON, or not UTF-8, or too deeply nested.
 
     With `unique_keys`, also for an object with a repeated key, of which Python keeps only the last value.
     """
     try:
         return json.loads(content, object_pairs_hook=_with_unique_keys if unique_keys else None)
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
-        raise DataError(f"{place}: not JSON ({reason})") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def parse_json(content: str | bytes, place: str, *, unique_keys: bool = False) -> Any:
+    """As `load_json`; DataError, with `place`, instead of ValueError."""
+    try:
+        return load_json(content, unique_keys=unique_keys)
+    except ValueError as error:
+        raise DataError(f"{place}: not JSON ({error})") from None
 
 
 def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

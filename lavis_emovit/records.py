@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, ValidationError, field_validator
 
 from lavis_emovit.errors import DataError, bullet_list
-from lavis_emovit.files import atomic_writer, is_plain_name, read_file, write_json
+from lavis_emovit.files import atomic_writer, is_plain_name, load_json, read_file, write_json
 from lavis_emovit.settings import FrozenModel, nearest_name
 
 InstructionKind = Literal["categorical", "conversation", "reasoning", "description", "explanation"]
@@ -170,8 +170,8 @@ def parse_record(line: str | bytes, place: str) -> EmotionRecord:
 def _id_in(line: str | bytes) -> str:
     """The id of a faulty record for messages, if it has one."""
     try:
-        return f" (record '{json.loads(line)['id']}')"
-    except (ValueError, RecursionError, KeyError, TypeError):
+        return f" (record '{load_json(line)['id']}')"
+    except (ValueError, KeyError, TypeError):
         return ""
 
 
@@ -238,8 +238,8 @@ def image_root_of(records: Path) -> Path:
     """The folder of the image paths of a records file, as its summary states, else the file's own folder."""
     for path in (records.with_suffix(".summary.json"), records.with_name("summary.json")):
         try:
-            root = records.parent / json.loads(read_file(path))["image_root"]
-        except (OSError, ValueError, RecursionError, KeyError, TypeError):
+            root = records.parent / load_json(read_file(path))["image_root"]
+        except (OSError, ValueError, KeyError, TypeError):
             continue
         if root.is_dir():
             return root

@@ -7,6 +7,7 @@ import re
 from itertools import islice
 from typing import Any
 
+from lavis_emovit.files import load_json
 from lavis_emovit.outside import without_thoughts
 
 _FENCE = re.compile(r"```[ \t]*[\w+-]*[ \t]*\r?\n(.*?)(?:\r?\n[ \t]*```|\Z)", re.DOTALL)
@@ -33,8 +34,8 @@ def find_json(text: str) -> Any | None:
     text = bare_reply(text)
     for candidate in (text, *(match.group(1) for match in _FENCE.finditer(text))):
         try:
-            value = json.loads(candidate)
-        except (ValueError, RecursionError):
+            value = load_json(candidate)
+        except ValueError:
             continue
         if isinstance(value, (dict, list)):
             return value

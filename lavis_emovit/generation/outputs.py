@@ -17,7 +17,7 @@ import jinja2
 from lavis_emovit.chat.ledger import now
 from lavis_emovit.chat.request import image_of
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import atomic_writer, file_sha256, write_json
+from lavis_emovit.files import atomic_writer, file_sha256, load_json, write_json
 from lavis_emovit.generation.checks import REASONS
 from lavis_emovit.generation.facts import ALL_FACTS, fact
 from lavis_emovit.generation.instructions import step_of
@@ -193,13 +193,13 @@ def check_folder(folder: Path) -> None:
 
 def _read_steps(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        steps = {step["step"]: step for step in json.loads(path.read_bytes())["steps"]}
+        steps = {step["step"]: step for step in load_json(path.read_bytes())["steps"]}
         if not all(step.keys() >= _STEP_KEYS for step in steps.values()):
             raise KeyError("a step lacks keys")
         return steps
     except OSError:
         return {}
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         raise DataError(f"{path}: not a summary of this command; move it away") from None
 
 
@@ -283,8 +283,8 @@ def _draw_rejected(folder: Path, rng: random.Random) -> list[dict[str, Any]]:
 def _row(line: str) -> dict[str, Any] | None:
     """The row of a rejected text, or None if somebody edited it into something else."""
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
+        row = load_json(line)
+    except ValueError:
         return None
     if not isinstance(row, dict) or not isinstance(row.get("reasons"), list):
         return None

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from lavis_emovit.files import atomic_writer
+from lavis_emovit.files import atomic_writer, load_json
 
 logger = logging.getLogger(__name__)
 
@@ -159,8 +159,8 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     rows = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
+            row = load_json(line)
+        except ValueError:
             row = None
         if isinstance(row, dict) and isinstance(row.get("step", 0), int):
             rows.append(row)

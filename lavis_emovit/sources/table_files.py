@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import parse_json
+from lavis_emovit.files import load_json, parse_json
 from lavis_emovit.settings import nearest_name
 from lavis_emovit.sources.base import Notes
 from lavis_emovit.sources.table_settings import WHITESPACE, TableSettings
@@ -228,9 +228,9 @@ def _json_lines(path: Path, encoding: str) -> Iterator[tuple[str, Any]]:
             if not line.strip():
                 continue
             try:
-                item = parse_json(line, "", unique_keys=True)
-            except DataError as error:
-                item = Fault(str(error).removeprefix(": "))
+                item = load_json(line, unique_keys=True)
+            except ValueError as error:
+                item = Fault(f"not JSON ({error})")
             yield f"line {number}", item
 
 

@@ -29,6 +29,7 @@ from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions
 from lavis_emovit.evaluation.report.table import value_at
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.evaluation.summaries import benchmark_references, benchmark_summary, suite_sensitivity
+from lavis_emovit.files import load_json
 from lavis_emovit.settings import parse_settings, written_values
 
 BEFORE, AFTER = "before tuning", "after tuning"
@@ -293,7 +294,7 @@ def _judgements(folder: Folder, benchmark: str, key: ModelKey) -> list[Judgement
     found = []
     for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
-            found.append(Judgement(**json.loads(line)))
+            found.append(Judgement(**load_json(line)))
         except (ValueError, TypeError):
             folder.notes.append(f"{path.relative_to(folder.path)} has a line that cannot be read; it is skipped.")
     return found
@@ -334,7 +335,7 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any] | None]:
 
 def _object(content: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):  # ValueError: also text that is not UTF-8
+        found = load_json(content)
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None

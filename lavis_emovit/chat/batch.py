@@ -163,7 +163,7 @@ class _Batches(Run):
         """Record the results of open batches; with `wait`, until no batch is open."""
         while True:
             under_way = 0
-            lost: dict[str, Answer] = {}
+            lost: dict[str, tuple[dict[str, Any], Answer]] = {}
             for name, entry in open_submissions(self.ledger).items():
                 try:
                     batch = await self.client.api.batches.retrieve(entry["batch"])
@@ -177,17 +177,16 @@ class _Batches(Run):
                     fault = classify_exception(error)
                     if fault.status != "not_found":
                         raise
-                    lost[name] = fault
+                    lost[name] = entry, fault
             await self._settle_lost(lost)
             self.progress.in_flight = under_way
             if not under_way or not self.wait or self.stopping.is_set():
                 return
             await pause(POLL_S, self.stopping)
 
-    async def _settle_lost(self, lost: dict[str, Answer]) -> None:
+    async def _settle_lost(self, lost: dict[str, tuple[dict[str, Any], Answer]]) -> None:
         """Abandon batches, or their result files, that the endpoint no longer has; UserError without permission."""
-        for name, fault in lost.items():
-            entry = open_submissions(self.ledger)[name]
+        for name, (entry, fault) in lost.items():
             if not self.abandon_lost:
                 raise UserError(
                     f"{self.ledger.path}: the endpoint {self.settings.address()} no longer has the batch "

@@ -53,15 +53,15 @@ def write_captions(
         result.writer = offline.WRITER
         for number, record in todo.items():
             if (text := offline.caption(record)) is not None:
-                _put(job, number, text, result)
+                _put(job, number, record, text, result)
         if result.num_done < len(todo):
             result.missing["nothing_annotated"] = len(todo) - result.num_done
     result.num_done += len(chosen) - len(todo)
     return result
 
 
-def _put(job: Job, number: int, caption: str, result: StepResult) -> None:
-    job.put(number, job.records.get(number).model_copy(update={"caption": caption}))
+def _put(job: Job, number: int, record: EmotionRecord, caption: str, result: StepResult) -> None:
+    job.put(number, record.model_copy(update={"caption": caption}))
     result.num_done += 1
 
 
@@ -71,7 +71,7 @@ def _by_chat(job: Job, chat: ChatSettings, todo: JobRecords, result: StepResult)
         if reason:
             result.reject(reason)
         else:
-            _put(job, number, text, result)
+            _put(job, number, record, text, result)
         return not reason
 
     def count(row: dict[str, Any], progress: RunProgress) -> None:
@@ -105,21 +105,20 @@ def _by_lavis(job: Job, todo: JobRecords, captioner: str, device: str, result: S
     if not captioner.startswith(_LAVIS) or captioner == _LAVIS:
         raise UserError(f"'{captioner}' is not a captioner; use lavis:<model> or lavis:<model>/<type>")
 
-    def request_of(number: int) -> ChatRequest:
-        record = job.records.get(number)
+    def request_of(record: EmotionRecord) -> ChatRequest:
         message = Message("user", "", (image_of(job.image_root / record.image),))
         about = {"record": record.id, "kind": "caption"}
         return ChatRequest(captioner, (message,), {}, prompt="caption/lavis", about=about)
 
     waiting = array("I")
-    for number in todo.numbers:
+    for number, record in todo.items():
         try:
-            row = job.ledger.finished(request_of(number).fingerprint)
+            row = job.ledger.finished(request_of(record).fingerprint)
         except DataError:
             result.missing["bad_picture"] += 1
             continue
         if row is not None:
-            _put(job, number, row["reply"], result)
+            _put(job, number, record, row["reply"], result)
         else:
             waiting.append(number)
     result.notes["images for the captioner"] = len(waiting)
@@ -130,7 +129,8 @@ def _by_lavis(job: Job, todo: JobRecords, captioner: str, device: str, result: S
     progress = RunProgress(total=len(waiting))
     with job.display("captions", progress):
         for start in range(0, len(waiting), _BATCH_SIZE):
-            batch = [(number, request_of(number)) for number in waiting[start : start + _BATCH_SIZE]]
+            records = {number: job.records.get(number) for number in waiting[start : start + _BATCH_SIZE]}
+            batch = [(number, request_of(record)) for number, record in records.items()]
             for number, request, text in _caption_batch(model, processor, batch, device, result):
                 row = {
                     "request": request.fingerprint,
@@ -143,7 +143,7 @@ def _by_lavis(job: Job, todo: JobRecords, captioner: str, device: str, result: S
                     "usd": 0.0,
                 }
                 job.ledger.append_now(row)
-                _put(job, number, text, result)
+                _put(job, number, records[number], text, result)
                 progress.done += 1
 
 

@@ -339,7 +339,7 @@ def _group_leaks(file: CheckedFile) -> list[str]:
 def _contradictions(file: CheckedFile, shared: Collection[tuple[str, str]]) -> list[str]:
     """Records of one image, box and label set that have different labels, of the images (split, path) in `shared`."""
     found: dict[tuple[Any, ...], dict[str, str]] = {}  # the same image and box -> labels -> first record
-    for record in file.records:
+    for record in file.records if shared else ():
         path, labels = image_path(file, record), ", ".join(sorted(labels_of(record)))
         if labels and (record.split, path) in shared:
             same = found.setdefault((record.split, path, record.box, record.label_set), {})
@@ -350,7 +350,7 @@ def _contradictions(file: CheckedFile, shared: Collection[tuple[str, str]]) -> l
 def _box_faults(file: CheckedFile, facts: Mapping[str, ImageFacts]) -> list[str]:
     found = []
     for record in file.records:
-        size_px = facts[image_path(file, record)].size_px
+        size_px = facts[image_path(file, record)].size_px if record.box is not None else None
         if record.box is not None and size_px is not None and (fault := _box_fault(record.box, size_px)) is not None:
             corners = ", ".join(f"{corner:g}" for corner in record.box)
             found.append(f"{record.id} ({record.split}): its box ({corners}) {fault}")

@@ -71,18 +71,18 @@ def import_dataset(
     entry = _entry(dataset)
     root = path if path.is_dir() else path.parent
     source = name or (entry.name if entry is not None else root.resolve().name)
-    target = out if out is not None else Path(f"{source}.jsonl")
-    if out is None and root.resolve() in target.resolve().parents:
-        raise DataError(f"{target}: would be written into the dataset's folder {root.resolve()}; choose it with --out")
+    is_chosen = out is not None
+    out = out if out is not None else Path(f"{source}.jsonl")
+    if not is_chosen and root.resolve() in out.resolve().parents:
+        raise DataError(f"{out}: would be written into the dataset's folder {root.resolve()}; choose it with --out")
     # `_open` checks the files inside a folder, once its layout is known.
-    check_output(target, [path] if path.is_file() else [], overwrite=overwrite)
-    reader = _open(dataset, entry, path, source, column or [], label_set, change or [], target)
-    if out is None and reader.image_root == reader.extract_to:
+    check_output(out, [path] if path.is_file() else [], overwrite=overwrite)
+    reader = _open(dataset, entry, path, source, column or [], label_set, change or [], out)
+    if not is_chosen and reader.image_root == reader.extract_to:
         raise DataError(
             f"{path}: contains the images, which become files beside the records file; choose a folder for them with "
             f"--out, for example --out {source}/records.jsonl"
         )
-    out = target
     notes = reader.notes
     notes.refuses_unused = entry is None  # the YAML of a published dataset names the columns on purpose
     records: Sequence[EmotionRecord] = RecordStore(reader.read())

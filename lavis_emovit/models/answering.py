@@ -18,7 +18,7 @@ import torch
 from lavis_emovit.models.constrained import Choices
 from lavis_emovit.models.generation_settings import GenerationSettings
 from lavis_emovit.models.protocol import Batch, Normalization
-from lavis_emovit.models.scoring import CandidateTokens, candidate_tokens, string_list
+from lavis_emovit.models.scoring import CandidateTokens, candidate_tokens, segments_of, string_list
 from lavis_emovit.models.settings import BaseModelSettings
 from lavis_emovit.models.streaming import stream_text
 
@@ -169,8 +169,7 @@ class Answering(ABC):
         if rule not in self.RULES:
             raise ValueError(f"unknown rule '{rule}'; rules are {', '.join(self.RULES)}")
         candidates = string_list(candidates, "candidates")
-        if not 1 <= n_segments <= max(len(candidates), 1):
-            raise ValueError(f"n_segments is {n_segments}, expected 1 to {len(candidates)}, the number of candidates")
+        segments_of(len(candidates), n_segments)  # only to refuse a wrong number
         normalize: Any = rule
         scores = self.score_candidates(samples, candidates, samples.get("answer_prefix", ""), normalize)
         return torch.argsort(scores, dim=-1, descending=True, stable=True)

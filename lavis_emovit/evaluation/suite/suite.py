@@ -212,14 +212,16 @@ class _SuiteRun:
         for name, entry in self.settings.models.items():
             heartbeat.note(f"loading {name}", long=True)
             model = open_model(entry, self.folder.place(name))
-            evaluate: Any = self._evaluate_baseline if isinstance(model, Baseline) else self._evaluate_language_model
             try:
                 for benchmark in self.benchmarks.values():
-                    evaluate(name, model, benchmark)
+                    if isinstance(model, Baseline):
+                        self._evaluate_baseline(name, model, benchmark)
+                    else:
+                        self._evaluate_language_model(name, model, benchmark)
             finally:
                 model.close()
                 # The next model needs its memory.
-                del model, evaluate
+                del model
                 gc.collect()
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()

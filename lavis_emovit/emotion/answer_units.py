@@ -95,9 +95,8 @@ class UnitAnswer:
     # `AU12` -> 1 for active, 0 for inactive, or the stated intensity; None for a unit that is both claimed and denied,
     # or off the scale. All None unless the status is `ok`.
     values: dict[str, float | None]
-    status: (
-        NumberStatus  # `ok`; `invalid`: no unit is named or denied; `ambiguous`: every named unit is None; `refused`
-    )
+    # `ok`; `invalid`: no unit is named or denied; `ambiguous`: every named unit is None; `refused`.
+    status: NumberStatus
 
 
 def read_action_units(text: str, units: Collection[int] = FACIAL_UNITS) -> UnitAnswer:

@@ -19,12 +19,10 @@ class LabelSet:
     name: str
     # Canonical names in alphabetical order; the order of every confusion matrix and option list.
     labels: tuple[str, ...]
-    aliases: Mapping[str, str] = field(
-        default_factory=dict, hash=False
-    )  # alternative spelling in lower case -> canonical name
-    polarity: Mapping[str, str] = field(
-        default_factory=dict, hash=False
-    )  # canonical name -> `positive`, `negative` or `neutral`
+    # Alternative spelling in lower case -> canonical name.
+    aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
+    # Canonical name -> `positive`, `negative` or `neutral`.
+    polarity: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         refuse_same_labels(self.name, self.labels)

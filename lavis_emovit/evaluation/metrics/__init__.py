@@ -6,16 +6,28 @@ not measured and counts only in `num_errors`. `docs/metrics.md` lists each formu
 Each module of this folder registers its metrics, see `registry.py`. The main functions can be imported from here.
 """
 
-from lavis_emovit.evaluation.metrics.action_units import action_unit_metrics as action_unit_metrics
-from lavis_emovit.evaluation.metrics.classification import classification_metrics as classification_metrics
-from lavis_emovit.evaluation.metrics.comparison import compare_models as compare_models
-from lavis_emovit.evaluation.metrics.dimensional import dimensional_metrics as dimensional_metrics
-from lavis_emovit.evaluation.metrics.hierarchy import hierarchy_metrics as hierarchy_metrics
-from lavis_emovit.evaluation.metrics.registry import Headline as Headline
-from lavis_emovit.evaluation.metrics.registry import MeasuredRows as MeasuredRows
-from lavis_emovit.evaluation.metrics.registry import Metric as Metric
-from lavis_emovit.evaluation.metrics.registry import numbers_of as numbers_of
-from lavis_emovit.evaluation.metrics.registry import register_metric as register_metric
-from lavis_emovit.evaluation.metrics.sensitivity import sensitivity as sensitivity
-from lavis_emovit.evaluation.metrics.slices import slice_metrics as slice_metrics
-from lavis_emovit.evaluation.metrics.soft_labels import soft_label_metrics as soft_label_metrics
+from lavis_emovit.evaluation.metrics.action_units import action_unit_metrics
+from lavis_emovit.evaluation.metrics.classification import classification_metrics
+from lavis_emovit.evaluation.metrics.comparison import compare_models
+from lavis_emovit.evaluation.metrics.dimensional import dimensional_metrics
+from lavis_emovit.evaluation.metrics.hierarchy import hierarchy_metrics
+from lavis_emovit.evaluation.metrics.registry import Headline, MeasuredRows, Metric, numbers_of, register_metric
+from lavis_emovit.evaluation.metrics.sensitivity import sensitivity
+from lavis_emovit.evaluation.metrics.slices import slice_metrics
+from lavis_emovit.evaluation.metrics.soft_labels import soft_label_metrics
+
+__all__ = [
+    "Headline",
+    "MeasuredRows",
+    "Metric",
+    "action_unit_metrics",
+    "classification_metrics",
+    "compare_models",
+    "dimensional_metrics",
+    "hierarchy_metrics",
+    "numbers_of",
+    "register_metric",
+    "sensitivity",
+    "slice_metrics",
+    "soft_label_metrics",
+]

@@ -82,11 +82,12 @@ def test_bar_on_a_terminal(terminal, capsys):
     assert "epoch 1/1" in shown and "4/4" in shown and "loss 1.0" in shown and "\x1b" in shown
 
 
-def test_only_the_first_process_shows_a_bar(terminal, capsys, monkeypatch):
+def test_only_the_first_process_shows_a_bar(terminal, capsys, caplog, monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    with progress("epoch 1/1", 4, every=10) as line:
+    with caplog.at_level("INFO"), progress("epoch 1/1", 4, every=10) as line:
         line.advance()
-    assert "\x1b" not in capsys.readouterr().err, "plain lines only"
+    assert caplog.messages == ["epoch 1/1 1/4  0:00 left"], "a plain line in the log"
+    assert "\x1b" not in capsys.readouterr().err, "no bar, which moves the cursor"
 
 
 def test_bar_gives_way_to_another(terminal, capsys):

@@ -151,14 +151,19 @@ def test_broken_sub_command_does_not_affect_the_others(monkeypatch, capsys):
         command.main(["report", "x"])
 
 
+def last_line(code):
+    """The last line that code prints in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout.splitlines()[-1]
+
+
 def test_help_loads_no_heavy_package():
     code = (
         "import sys; from lavis_emovit.cli.main import COMMANDS, main; main(['--help']);"
         "[main([*name.split(), '--help']) for name in [*COMMANDS, 'generate all', 'generate seke']];"
         "print({'torch', 'lavis', 'sklearn', 'matplotlib', 'PIL', 'transformers'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout.splitlines()[-1] == "set()"
+    assert last_line(code) == "set()"
 
 
 def test_the_list_of_datasets_loads_no_heavy_package():
@@ -166,8 +171,7 @@ def test_the_list_of_datasets_loads_no_heavy_package():
         "import sys; from lavis_emovit.cli.main import main; main(['data', 'list']);"
         "print({'torch', 'lavis', 'numpy', 'pandas', 'sklearn', 'transformers'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout.splitlines()[-1] == "set()"
+    assert last_line(code) == "set()"
 
 
 def test_list_of_sub_commands_imports_none_of_them():
@@ -175,8 +179,7 @@ def test_list_of_sub_commands_imports_none_of_them():
         "import sys; from lavis_emovit.cli.main import main; main(['--help']);"
         "print([name for name in sys.modules if name.startswith('lavis_emovit.cli.') or name == 'pydantic'])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout.splitlines()[-1] == "['lavis_emovit.cli.main']"
+    assert last_line(code) == "['lavis_emovit.cli.main']"
 
 
 def test_exit_code_of_a_sub_command(monkeypatch):

@@ -1,12 +1,15 @@
-"""Folders of shipped configs, recipes, data and run output."""
+"""Folders of shipped configs, recipes, data, run output and checkpoints."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 PACKAGE_ROOT = Path(__file__).resolve().parent
 RECIPES = ("projects", "emovit")
+MANIFEST_NAME = "MANIFEST.json"  # in every checkpoint folder
+CHECKPOINT_NAME = re.compile(r"ckpt-(\d+)")
 
 
 def config_root() -> Path:
@@ -40,3 +43,19 @@ def data_root() -> Path:
 def output_root() -> Path:
     """The folder that output paths are relative to: the working directory, never LAVIS's own folder."""
     return Path.cwd()
+
+
+def list_checkpoints(root: Path) -> list[Path]:
+    """Checkpoint folders under `root`, oldest step first, verified or not."""
+    if not root.is_dir():
+        return []
+    found = [(int(match[1]), path) for path in root.iterdir() if (match := CHECKPOINT_NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found)]
+
+
+def find_checkpoint(folder: Path) -> Path | None:
+    """The folder itself if it is a checkpoint of a run, else the newest below the run's folder; None without one."""
+    if (folder / MANIFEST_NAME).is_file():
+        return folder
+    found = [*list_checkpoints(folder / "checkpoints"), *list_checkpoints(folder)]
+    return found[-1] if found else None

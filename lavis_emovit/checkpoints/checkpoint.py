@@ -23,12 +23,11 @@ from safetensors import SafetensorError
 
 from lavis_emovit.errors import UserError
 from lavis_emovit.files import file_sha256, obey_umask, sync_folder
+from lavis_emovit.paths import CHECKPOINT_NAME, MANIFEST_NAME, list_checkpoints
 
 logger = logging.getLogger(__name__)
 
-MANIFEST_NAME = "MANIFEST.json"
 FORMAT_VERSION = 1
-_FINAL_NAME = re.compile(r"ckpt-(\d+)")
 _LEFTOVER_NAME = re.compile(r"ckpt-\d+\.(tmp|old|replaced)-[0-9a-f]+")
 
 
@@ -144,14 +143,6 @@ def verify_checkpoint(path: Path) -> Manifest:
     return manifest
 
 
-def list_checkpoints(root: Path) -> list[Path]:
-    """Checkpoint folders under `root`, oldest step first, verified or not."""
-    if not root.is_dir():
-        return []
-    found = [(int(match[1]), path) for path in root.iterdir() if (match := _FINAL_NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found)]
-
-
 def newest_checkpoint(root: Path) -> tuple[tuple[Path, Manifest] | None, dict[Path, str]]:
     """The newest checkpoint that verifies with its manifest, and the newer ones with the reasons that they do not."""
     rejected: dict[Path, str] = {}
@@ -214,7 +205,7 @@ def _restore(path: Path) -> bool:
 
 
 def step_of(path: Path) -> int:
-    match = _FINAL_NAME.fullmatch(path.name)
+    match = CHECKPOINT_NAME.fullmatch(path.name)
     if match is None:
         raise CheckpointError(f"{path}: not a checkpoint folder; expected a name such as {checkpoint_name(120)}")
     return int(match[1])

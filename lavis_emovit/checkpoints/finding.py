@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from lavis_emovit.checkpoints.checkpoint import (
-    MANIFEST_NAME,
     CheckpointError,
     Manifest,
     checkpoint_name,
@@ -14,6 +13,7 @@ from lavis_emovit.checkpoints.checkpoint import (
 )
 from lavis_emovit.checkpoints.training_state import read_position
 from lavis_emovit.errors import UserError, WeightsError
+from lavis_emovit.paths import MANIFEST_NAME
 
 
 def check_belongs(path: Path, manifest: Manifest, *, index_hash: str | None, frozen_fingerprint: str) -> None:

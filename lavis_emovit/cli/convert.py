@@ -37,10 +37,10 @@ def convert(
     """Convert weights bit for bit, and report what was written, added and omitted."""
     from lavis_emovit.checkpoints.checkpoint import verify_checkpoint
     from lavis_emovit.models.instructblip.convert import convert as convert_weights
-    from lavis_emovit.models.tensors import CHECKPOINT_MARK
+    from lavis_emovit.paths import MANIFEST_NAME
 
     folder = Path(source).expanduser()
-    if (folder / CHECKPOINT_MARK).is_file():
+    if (folder / MANIFEST_NAME).is_file():
         verify_checkpoint(folder)
     report = convert_weights(
         source, target, base=base, llm_model=llm_model, qformer_tokenizer=qformer_tokenizer,

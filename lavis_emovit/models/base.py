@@ -23,7 +23,8 @@ from lavis_emovit.models.protocol import Batch, StepFlops
 from lavis_emovit.models.quantize import float32_modules, quantize_language_model
 from lavis_emovit.models.recompute import recompute_layers
 from lavis_emovit.models.settings import BaseModelSettings
-from lavis_emovit.models.tensors import PRECISIONS, QUANTIZED, check_fit, find_checkpoint, read_tensor_file
+from lavis_emovit.models.tensors import PRECISIONS, QUANTIZED, check_fit, read_tensor_file
+from lavis_emovit.paths import find_checkpoint
 from lavis_emovit.settings import valid_settings
 
 Model = TypeVar("Model", bound="BaseEmotionModel")

@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 
 from lavis_emovit.errors import WeightsError, bullet_list, first_line
 
-CHECKPOINT_MARK = "MANIFEST.json"
 QUANTIZED = ("int8", "nf4")
 # Quantised layers are replaced after loading; everything around them is bf16.
 PRECISIONS = {
@@ -30,14 +29,6 @@ def read_tensor_file(file: Path) -> dict[str, torch.Tensor]:
         raise WeightsError(
             f"{file} is truncated or damaged ({first_line(error)}); download or write it again"
         ) from error
-
-
-def find_checkpoint(folder: Path) -> Path | None:
-    """The folder itself if it is a checkpoint of a run, else the newest below the run's folder; None without one."""
-    if (folder / CHECKPOINT_MARK).is_file():
-        return folder
-    names = "ckpt-????????", "checkpoints/ckpt-????????"
-    return max((path for name in names for path in folder.glob(name)), default=None)
 
 
 def check_fit(

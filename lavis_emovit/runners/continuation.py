@@ -10,7 +10,6 @@ from lavis_emovit.checkpoints.checkpoint import (
     CheckpointFacts,
     Manifest,
     checkpoint_name,
-    list_checkpoints,
     newest_checkpoint,
     step_of,
     verify_checkpoint,
@@ -21,6 +20,7 @@ from lavis_emovit.checkpoints.training_state import Position, TrainingState, rea
 from lavis_emovit.distributed import processes
 from lavis_emovit.distributed.versions import package_versions
 from lavis_emovit.errors import ConfigError, UserError, bullet_list
+from lavis_emovit.paths import list_checkpoints
 from lavis_emovit.runners.changes import allowed_changes, listed
 from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.ema import WeightAverage

@@ -16,11 +16,11 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from lavis_emovit.checkpoints.checkpoint import list_checkpoints, remove_leftovers
+from lavis_emovit.checkpoints.checkpoint import remove_leftovers
 from lavis_emovit.distributed import processes
 from lavis_emovit.errors import ConfigError, UserError
 from lavis_emovit.files import atomic_writer
-from lavis_emovit.paths import output_root
+from lavis_emovit.paths import list_checkpoints, output_root
 from lavis_emovit.runners.changes import Changes, allowed_changes, listed, unknown_names
 from lavis_emovit.runners.config import Config
 from lavis_emovit.settings import written_values

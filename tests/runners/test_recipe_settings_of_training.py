@@ -17,9 +17,9 @@ import yaml
 from runs import assert_same_run, stop_after
 from safetensors.torch import load_file
 
-from lavis_emovit.checkpoints.checkpoint import list_checkpoints
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.models.protocol import AnswerLoss
+from lavis_emovit.paths import list_checkpoints
 from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.evaluator import Evaluator
 from lavis_emovit.runners.logs import read_log

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import yaml
 
-from lavis_emovit.checkpoints.checkpoint import list_checkpoints
 from lavis_emovit.datasets.mixture import EmotionMixtureDataset
 from lavis_emovit.errors import ConfigError
+from lavis_emovit.paths import list_checkpoints
 from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.engines.torch_engine import TorchEngine
 from lavis_emovit.runners.logs import read_log

@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "ranks"))
 from jobs import finish, load_deepspeed, logs, start_ranks
 
 from lavis_emovit import train
-from lavis_emovit.checkpoints.checkpoint import list_checkpoints
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.evaluation.suite.recipe import load_suite
 from lavis_emovit.evaluation.suite.suite import run_suite
+from lavis_emovit.paths import list_checkpoints
 from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.logs import read_log
 from lavis_emovit.shards.writer import write_shards

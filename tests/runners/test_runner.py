@@ -20,10 +20,11 @@ from lavis.common.registry import registry
 from runs import LAST_STEP, assert_same_run, exit_code_of, in_fork, stop_after
 from safetensors.torch import load_file
 
-from lavis_emovit.checkpoints.checkpoint import list_checkpoints, verify_checkpoint
+from lavis_emovit.checkpoints.checkpoint import verify_checkpoint
 from lavis_emovit.errors import ConfigError, UserError, WeightsError
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.models.protocol import AnswerLoss
+from lavis_emovit.paths import list_checkpoints
 from lavis_emovit.runners.engines.base import NonFiniteError
 from lavis_emovit.runners.logs import read_log
 from lavis_emovit.train import run_recipe

@@ -21,7 +21,7 @@ from lavis.common.registry import registry
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from lavis_emovit.checkpoints.checkpoint import list_checkpoints
+from lavis_emovit.paths import list_checkpoints
 from lavis_emovit.runners.engines.torch_engine import TorchEngine
 from lavis_emovit.runners.logs import read_log
 from lavis_emovit.train import run_recipe

@@ -24,9 +24,10 @@ from runs import LAST_STEP, assert_same_run, exit_code_of, in_fork
 from safetensors.torch import load_file
 
 from lavis_emovit import train
-from lavis_emovit.checkpoints.checkpoint import list_checkpoints, verify_checkpoint
+from lavis_emovit.checkpoints.checkpoint import verify_checkpoint
 from lavis_emovit.distributed.signals import EXIT_STOPPED
 from lavis_emovit.models.protocol import AnswerLoss
+from lavis_emovit.paths import list_checkpoints
 from lavis_emovit.runners.engines.torch_engine import TorchEngine
 from lavis_emovit.runners.logs import read_log
 from lavis_emovit.train import run_recipe

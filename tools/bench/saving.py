@@ -202,8 +202,8 @@ def measure_resume(folder: Path) -> list[dict[str, Any]]:
 
 def resume_once(runner: Any, steps_done: int, train_steps: Any) -> float:
     """Save a checkpoint at a position; return the seconds from resuming to the first batch."""
-    from lavis_emovit.checkpoints.checkpoint import list_checkpoints
     from lavis_emovit.checkpoints.training_state import Position
+    from lavis_emovit.paths import list_checkpoints
 
     class NoLog:
         def sync(self) -> None:

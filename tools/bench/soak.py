@@ -206,7 +206,7 @@ def rows_of(run: Path) -> list[dict[str, Any]]:
 
 def compare(run: Path, other: Path) -> list[str]:
     """Differences between two finished runs, except clock times, one line each."""
-    from lavis_emovit.checkpoints.checkpoint import list_checkpoints
+    from lavis_emovit.paths import list_checkpoints
     from lavis_emovit.runners.watch import computed_fields
 
     last, other_last = (list_checkpoints(folder / "checkpoints")[-1] for folder in (run, other))

@@ -23,7 +23,8 @@ from lavis_emovit.models.instructblip.parts import part_of
 from lavis_emovit.models.instructblip.settings import LoraSettings, ModelSettings
 from lavis_emovit.models.instructblip.weights import CONVERTER
 from lavis_emovit.models.lora import base_name, is_adapter
-from lavis_emovit.models.tensors import CHECKPOINT_MARK, check_fit, read_tensor_file
+from lavis_emovit.models.tensors import check_fit, read_tensor_file
+from lavis_emovit.paths import MANIFEST_NAME
 from lavis_emovit.settings import plain_values, valid_settings
 
 Kind = Literal["lavis", "transformers", "trained"]
@@ -111,7 +112,7 @@ def target_kind(target: Path) -> Kind:
 def trained_file(source: str) -> Path | None:
     """The file of trained tensors of a source; None for a complete model."""
     path = Path(source).expanduser()
-    if (path / CHECKPOINT_MARK).is_file():
+    if (path / MANIFEST_NAME).is_file():
         return path / "model.safetensors"
     return path if path.suffix == ".safetensors" else None
 

@@ -20,8 +20,7 @@ from typing import Literal
 from lavis_emovit.errors import WeightsError
 from lavis_emovit.models.catalogue import declared_models
 from lavis_emovit.models.instructblip.settings import ModelSettings
-from lavis_emovit.models.tensors import find_checkpoint
-from lavis_emovit.paths import PACKAGE_ROOT
+from lavis_emovit.paths import PACKAGE_ROOT, find_checkpoint
 
 PACKAGE_PREFIX = "package:"
 CONVERTER = "emovit_convert"  # `arch` in the settings of `emovit convert`; no model has this name

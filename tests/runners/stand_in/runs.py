@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lavis_emovit.checkpoints.checkpoint import list_checkpoints
+from lavis_emovit.paths import list_checkpoints
 from lavis_emovit.runners.engines.torch_engine import TorchEngine
 from lavis_emovit.runners.logs import read_log
 from lavis_emovit.runners.watch import computed_fields

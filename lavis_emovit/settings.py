@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import inspect
-import json
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar, get_origin
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from lavis_emovit.errors import ConfigError
+from lavis_emovit.files import load_json, read_file
 
 # pydantic's error types for a value that should be a mapping.
 _NO_MAPPING = ("model_type", "model_attributes_type", "dict_type", "dict_attributes_type")
@@ -116,7 +116,7 @@ def valid_settings(cls: type[SettingsT], values: Mapping[str, Any], prefix: str,
 def read_settings_file(cls: type[SettingsT], path: Path, prefix: str) -> SettingsT:
     """Settings from a JSON file. ConfigError lists all problems."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(read_file(path), unique_keys=True)
     except OSError as error:
         raise ConfigError([f"cannot be read ({error.strerror})"], str(path)) from None
     except ValueError as error:

@@ -228,6 +228,8 @@ UNCHECKED = re.compile(r"\[ \]|\u2610")
 DENIED_AFTER = re.compile(
     r"-(?:free|less)\b|\s+(?:is|are|seems?|would be)\s+(?:the\s+|by far\s+)*least\s+(?:likely|fitting|probable|apt)\b|"
     r"[\"']?\s*[?:=]\s*(?:no|not|none|nil|nope|never|hardly|false|absent|unlikely|zero|0(?:\.0+)?(?!\.?\d))\b|"
+    # A dash, which is a semicolon here.
+    r"\s*;\s*(?:no|none|nil|0(?:\.0+)?\s?%?)\s*(?:[,;!\n]|\.(?!\d)|$)|"
     r"\s*\((?:no|none|not present|not shown|unlikely|absent|false|0(?:\.0+)?\s?%?)\)|"
     r"\s*[\u2717\u2718\u274c]|\s+is\s+(?:what|something)\s+\w+\s+lacks?\b|"
     r"\s+not\s*(?:[.!?,;\n]|$)|\s+(?:of\s+)?(?:nothing|nobody|no\s+one)\b(?!\s+(?:but|other|more|less|short|else))|"

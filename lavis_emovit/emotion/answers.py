@@ -63,6 +63,13 @@ def read_emotion(text: str, label_set: LabelSet, options: Sequence[str] | None =
     return _with_option(answer, chosen, plain, words) if chosen else answer
 
 
+def labels_named(text: str, label_set: LabelSet) -> set[str]:
+    """The labels that a text names in any form, claimed or not; "fearless" does not name fear."""
+    forms = _forms(label_set)
+    found = _Text(_plain(_with_stand_ins(folded(text), forms)), {}).find(forms.words)
+    return {mention.label for mention in found if not mention.denies}
+
+
 def _with_option(
     answer: EmotionAnswer, chosen: set[str], plain: str, words: dict[tuple[str, ...], str]
 ) -> EmotionAnswer:
@@ -102,7 +109,7 @@ class _Text:
         self.idioms = [match.span() for pattern in phrases.IDIOMS for match in pattern.finditer(plain)]
         self._sentence_ends = [match.span() for match in phrases.SENTENCE_END.finditer(plain)]
         self._clause_ends = [match.start() for match in phrases.CLAUSE_END.finditer(plain)]
-        self.mentions = [mention for mention in self._find(words) if not self._names_no_emotion(mention)]
+        self.mentions = [mention for mention in self.find(words) if not self._names_no_emotion(mention)]
 
     def in_idiom(self, position: int) -> bool:
         return any(start <= position < end for start, end in self.idioms)
@@ -117,7 +124,8 @@ class _Text:
         i = bisect.bisect_left(self._clause_ends, position)
         return self._clause_ends[i] if i < len(self._clause_ends) else len(self.plain)
 
-    def _find(self, words: dict[tuple[str, ...], str]) -> list[_Mention]:
+    def find(self, words: dict[tuple[str, ...], str]) -> list[_Mention]:
+        """All mentions, also inside idioms."""
         longest = max(map(len, words), default=0)
         found = []
         i = 0
@@ -269,12 +277,15 @@ def _agreement(answers: list[EmotionAnswer]) -> EmotionAnswer:
 def _head_answer(rest: str, words: dict[tuple[str, ...], str]) -> EmotionAnswer:
     """The answer directly after an announcement: a label at its head, else the claim of its first sentence."""
     opening = phrases.OPENING.match(rest)
-    sentence = phrases.SENTENCE_END.split(rest[opening.end() if opening else 0 :], maxsplit=1)[0]
+    rest = rest[opening.end() if opening else 0 :]
+    sentence = phrases.SENTENCE_END.split(rest, maxsplit=1)[0]
     head = _Text(sentence, words)
     first = head.mentions[0] if head.mentions else None
     if first is None or first.first != 0 or first.denies or _denied_after(sentence, first.end):
         reason = phrases.REASON.search(sentence)
         return _running_text_answer(_Text(sentence[: reason.start()] if reason else sentence, words))
+    if _denied_after(rest, first.end):
+        return EmotionAnswer(None, "negated")
     connection = phrases.CONNECTION.match(sentence[first.end :])
     if connection:
         joined = _Text(sentence[first.end + connection.end() :], words).mentions

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lavis_emovit.chat.scratch import Scratch
-from lavis_emovit.emotion.answers import read_emotion
-from lavis_emovit.emotion.inflections import word_forms
+from lavis_emovit.emotion.answers import labels_named, read_emotion
 from lavis_emovit.emotion.labels import NEUTRAL, LabelSet
 from lavis_emovit.generation.kinds import Kind
 from lavis_emovit.generation.reading import Pair
@@ -105,15 +104,7 @@ def leaks_label(question: str, label: str, label_set: LabelSet) -> bool:
 
     Only whole words and their inflections count. A question that lists all labels of the set reveals nothing.
     """
-    forms = word_forms(label_set)
-    words = [word.casefold().replace("\u2019", "'").removesuffix("'s") for word in _WORD.findall(question)]
-    longest = max((len(form.split()) for form in forms), default=1)
-    named = {
-        forms[phrase]
-        for length in range(1, longest + 1)
-        for start in range(len(words) - length + 1)
-        if (phrase := " ".join(words[start : start + length])) in forms
-    }
+    named = labels_named(question, label_set)
     return label_set.canonical(label) in named and len(named) < len(label_set)
 
 

@@ -302,7 +302,7 @@ def read_json(path: Path, kind: type[ContentT], place: str | None = None) -> Con
     """The content of a JSON file of this type, else DataError; `place` replaces the path in the message."""
     place = place or str(path)
     try:
-        content = parse_json(read_file(path), place)
+        content = parse_json(read_file(path), place, unique_keys=True)
     except OSError as error:
         raise DataError(f"{place}: cannot be read ({error.strerror})") from None
     if not isinstance(content, kind):

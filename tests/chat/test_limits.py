@@ -245,6 +245,8 @@ def test_prices(tmp_path, make_settings, make_requests, ledger):
         assert run_requests(make_requests(settings, 2), settings, ledger).done == 2
     for bad, message in (
         ("{", "not JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"date": "x", "date": "y"}', "the key 'date' is repeated"),
         ("[]", "expected one JSON object with date"),
         ('{"models": {}}', "prices.date: missing"),
         ('{"date": "x", "models": {"m": {"inputs": 1}}}', "input"),

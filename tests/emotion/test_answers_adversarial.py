@@ -498,6 +498,13 @@ ANSWERS["mikels8"] += [
     ("anger 0%", NEGATED),
     ("anger 10%", "anger"),
     ("not anger 0%", NEGATED),
+    ("anger - 0", NEGATED),
+    ("anger - 0, awe - 1", "awe"),
+    ("anger \u2013 no.", NEGATED),
+    ("awe - 0.9", "awe"),
+    ("Predict emotion: anger - 0", NEGATED),
+    ("Predict emotion: awe. I do not think so.", NEGATED),
+    ("Predict emotion: awe - no doubt.", "awe"),
     # Taken back.
     ("awe, I do not think so", NEGATED),
     ("Awe. I don't think so.", NEGATED),

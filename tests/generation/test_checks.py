@@ -18,7 +18,7 @@ import pytest
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.emotion.questions import DESCRIPTION_QUESTIONS, EXPLANATION_QUESTIONS
 from lavis_emovit.errors import UserError
-from lavis_emovit.generation.checks import REASONS, NearDuplicates, check_pair, is_english
+from lavis_emovit.generation.checks import REASONS, NearDuplicates, check_pair, is_english, leaks_label
 from lavis_emovit.generation.facts import ALL_FACTS, facts_text
 from lavis_emovit.generation.kinds import KINDS
 from lavis_emovit.generation.prompts import example_record, examples, load_prompt
@@ -56,6 +56,20 @@ def test_a_good_pair_passes():
 def test_leaks(question, label, leaks):
     answer = "It is the whole of the scene that does it."
     assert ("label_leak" in failed(question, answer, label)) == leaks
+
+
+@pytest.mark.parametrize(
+    ("question", "label"),
+    [
+        ("What makes this scene high-arousal?", "high-arousal"),
+        ("What makes this a high arousal scene?", "high-arousal"),
+        ("Why does the man look sad (mild)?", "sad (mild)"),
+        ("Why would people call it fear/anxiety?", "fear/anxiety"),
+    ],
+)
+def test_labels_with_punctuation_leak(question, label):
+    labels = get_label_set("labels:high-arousal, sad (mild), fear/anxiety, calm")
+    assert leaks_label(question, label, labels) and not leaks_label(question, "calm", labels)
 
 
 @pytest.mark.parametrize(

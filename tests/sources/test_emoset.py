@@ -145,6 +145,9 @@ def test_a_folder_that_is_not_emoset(tmp_path):
     (tmp_path / "train.json").write_text("{")
     with pytest.raises(DataError, match=r"train.json: not JSON"):
         list(read_emoset(tmp_path))
+    (tmp_path / "train.json").write_text('{"a": 1, "a": 2}')
+    with pytest.raises(DataError, match=r"train.json: not JSON \(the key 'a' is repeated"):
+        list(read_emoset(tmp_path))
     (tmp_path / "train.json").write_text("{}")
     with pytest.raises(DataError, match=r"train.json: expected a list, got dict"):
         list(read_emoset(tmp_path))

@@ -46,7 +46,7 @@ def build(
     """Write records with their images as shuffled, indexed webdataset shards. An interrupted build resumes."""
     from lavis_emovit.progress import progress
     from lavis_emovit.records import RecordStore, image_root_of, read_records
-    from lavis_emovit.shards.columns import INDEX_NAME
+    from lavis_emovit.shards.columns import CARD_NAME, INDEX_NAME
     from lavis_emovit.shards.writer import is_built, remove_shards, write_shards
 
     numbers = _part(part)
@@ -94,6 +94,8 @@ def build(
         typer.echo(f"{what}: {index.num_samples} samples in {len(index.shards)} shards in {index.folder}{note}")
     if refused:
         raise DataError("\n".join(refused))
+    if overwrite and (out / CARD_NAME).is_file():
+        typer.echo(f"{out / CARD_NAME} describes the earlier shards: run `emovit shards card {out} --overwrite`")
 
 
 @app.command()

@@ -137,7 +137,11 @@ def test_splits_of_an_earlier_build_do_not_stay(table, tmp_path, parts):
     with pytest.raises(DataError, match=r"out/val.*: contains finished shards of records that are in other splits of"):
         build()
     assert len(ids()) == 16 and not (tmp_path / "out" / "test").exists()
-    assert f"removed {tmp_path / 'out' / 'val'}" in build("--overwrite")
+    (tmp_path / "out" / "README.md").write_text("a card of the earlier splits")
+    shown = build("--overwrite")
+    assert f"removed {tmp_path / 'out' / 'val'}" in shown
+    assert f"README.md describes the earlier shards: run `emovit shards card {tmp_path / 'out'} --overwrite`" in shown
+    (tmp_path / "out" / "README.md").unlink()
     assert len(set(ids())) == len(ids()) == 16 and (tmp_path / "out" / "notes.txt").exists()
     # Splits of other records stay: a set may be built from one file for each split.
     others = [record for record in read_records(_records_of(table)) if record.split == "test"]

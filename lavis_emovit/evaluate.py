@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import logging
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from lavis_emovit.launch import launch
+from lavis_emovit.errors import ConfigError, UserError
+from lavis_emovit.launch import EXIT_INTERRUPTED, launch
 from lavis_emovit.train import run_recipe
+
+if TYPE_CHECKING:
+    from lavis_emovit.evaluation.suite_settings import SuiteSettings
+    from lavis_emovit.runners.config import Config
+
+logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     return launch(
         argv,
         prog="python -m lavis.evaluate",
-        description="Evaluate the models of a suite on its benchmarks. With a training recipe, evaluate its model "
-        "on its test splits, with the weights of run.checkpoint.",
+        description="Evaluate the models of a suite on its benchmarks, after training those that a recipe of the suite "
+        "makes. With a training recipe, evaluate its model on its test splits, with the weights of run.checkpoint.",
         run=run_evaluation,
         resumes_from="after the last answer",
     )
@@ -27,9 +40,89 @@ def run_evaluation(cfg_path: str, options: Sequence[str] = ()) -> dict[str, Any]
     suite = load_suite(cfg_path, options, check_names=True)
     if suite is None:
         return run_recipe(cfg_path, options, ["run.evaluate=true"])
+    runs = _training_runs(suite)
     from lavis_emovit.evaluation.suite.suite import run_suite
 
-    return run_suite(suite)
+    return run_suite(suite, partial(_train_missing, suite, runs))
+
+
+def _training_runs(suite: SuiteSettings) -> dict[str, Config]:
+    """The recipe of every model with `train`, by the model's name; ConfigError lists all problems of all recipes."""
+    from lavis_emovit.runners.config import Config
+
+    runs: dict[str, Config] = {}
+    problems: list[str] = []
+    folders: dict[str, Any] = {}
+    for name, entry in suite.models.items():
+        if getattr(entry, "train", None) is None:
+            continue
+        if folders.setdefault(entry.checkpoint, entry.train) != entry.train:
+            problems.append(f"suite.models.{name}.train: another model trains {entry.checkpoint} in another way")
+        try:
+            runs[name] = Config.load(entry.train.recipe, entry.train.options, [f"run.output_dir={entry.checkpoint}"])
+        except ConfigError as error:
+            problems += [f"suite.models.{name}.train, {entry.train.recipe}: {problem}" for problem in error.problems]
+    if problems:
+        raise ConfigError(problems, f"suite '{suite.name}'")
+    return runs
+
+
+def _train_missing(suite: SuiteSettings, runs: Mapping[str, Config]) -> None:
+    """Train the runs that are not finished, one after the other; an interrupted one resumes."""
+    from lavis_emovit.distributed import processes
+
+    commands = processes.on_main(lambda: {name: _command(suite, name, run) for name, run in runs.items()})
+    missing = {name: command for name, command in commands.items() if command}
+    if missing and processes.world_size() > 1:
+        lines = [
+            f"suite.models.{name}: not trained yet; run `{shlex.join(command)}`" for name, command in missing.items()
+        ]
+        hint = "or start the suite in one process, which trains them (suite.launcher says with how many processes)"
+        raise ConfigError([*lines, hint], f"suite '{suite.name}'")
+    for number, (name, command) in enumerate(missing.items(), start=1):
+        logger.info("training %s, run %d of %d: %s", name, number, len(missing), shlex.join(command))
+        _run(name, command)
+
+
+def _command(suite: SuiteSettings, name: str, config: Config) -> list[str]:
+    """The command that trains a run, or nothing if it is finished; UserError if its folder has another run."""
+    from lavis_emovit.runners.run_folder import RunFolder
+
+    with RunFolder.open(config) as folder:
+        if folder.finished_metrics(with_report=config.run.report) is not None:
+            return []
+    entry = suite.models[name]
+    launcher = shlex.split(suite.launcher) if suite.launcher else [sys.executable]
+    options = [*entry.train.options, f"run.output_dir={entry.checkpoint}"]
+    return [*launcher, "-m", "lavis.train", "--cfg-path", entry.train.recipe, "--options", *options]
+
+
+def _run(name: str, command: Sequence[str]) -> None:
+    """Run a training command; stop signals reach it, and its messages are shown."""
+    from lavis_emovit.distributed.signals import EXIT_STOPPED, RunStopped
+
+    try:
+        process = subprocess.Popen(command)
+    except OSError as error:
+        raise UserError(f"suite.launcher: {command[0]} cannot be started ({error.strerror})") from None
+
+    def forward(number: int, _: object) -> None:
+        if number != signal.SIGINT:  # a terminal sends Ctrl-C to both processes
+            process.send_signal(number)
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    earlier = {number: signal.signal(number, forward) for number in signals}
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+    if code == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt
+    if code == EXIT_STOPPED:
+        raise RunStopped(f"the training of {name} was stopped")
+    if code:
+        raise UserError(f"suite.models.{name}.train: the training ended with exit code {code}; its messages are above")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,8 @@ class SuiteSettings(Settings):
         methods: scoring methods of language models. `likelihood` scores candidates by the mean log-probability of their
             tokens, `likelihood_sum` by the sum, `likelihood_calibrated` by the sum minus that for a blank image;
             `generation` reads written answers.
+        launcher: what starts the training of models with `train`, for example `torchrun --standalone
+            --nproc_per_node=8`; null: one process of this Python.
         batch_size: images of a batch, and questions that a model gets at once.
         num_workers: processes that read and prepare images.
         missing: what to do if the data of a benchmark are not available: `refuse` the suite, or `skip` the benchmark
@@ -52,6 +54,7 @@ class SuiteSettings(Settings):
     models: Entries[ModelEntry]
     benchmarks: Entries[BenchmarkSettings]
     methods: tuple[Method, ...] = Field(default=("likelihood",), min_length=1)
+    launcher: str | None = Field(default=None, min_length=1)
     batch_size: int = Field(default=16, ge=1)
     num_workers: int = Field(default=0, ge=0)
     missing: Literal["refuse", "skip"] = "refuse"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.evaluation.adapters.base import Failure, LanguageModel, ModelPlace, register_adapter
@@ -30,12 +30,32 @@ NORMALIZE: dict[Method, Normalization] = {
 Run = Callable[[Callable[[], Any]], Any]
 
 
+class TrainingSettings(Settings):
+    """How a missing checkpoint is made: by `python -m lavis.train`, into the folder that `checkpoint` names.
+
+    Attributes:
+        recipe: the recipe, as `--cfg-path` takes it.
+        options: settings that override the recipe's, as `--options` takes them.
+    """
+
+    recipe: str = Field(min_length=1)
+    options: tuple[str, ...] = ()
+
+    @field_validator("options")
+    @classmethod
+    def _folder_is_the_checkpoint(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if taken := [option for option in value if option.startswith(("run.output_dir=", "run.evaluate="))]:
+            raise ValueError(f"{taken[0]} cannot be set: the run is trained into the folder that `checkpoint` names")
+        return value
+
+
 class LavisModelSettings(Settings):
     """`adapter: lavis`, a model of this plugin.
 
     Attributes:
         arch, model_type: as in a recipe's `model`.
         checkpoint: a checkpoint folder, or a run's folder for its best checkpoint; null: the model as published.
+        train: the recipe that makes the checkpoint if it does not exist, then a run's folder; null: it must exist.
         config: settings over the model's defaults, as a recipe has them below `model`.
         device: `auto` takes the GPU if there is one.
     """
@@ -44,6 +64,7 @@ class LavisModelSettings(Settings):
     arch: str = Field(min_length=1)
     model_type: str | None = None
     checkpoint: str | None = None
+    train: TrainingSettings | None = None
     config: dict[str, Any] = Field(default_factory=dict)
     amp: Literal["off", "bf16", "fp16"] = "off"
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
@@ -53,6 +74,12 @@ class LavisModelSettings(Settings):
     def _amp_from_yaml(cls, value: Any) -> Any:
         # YAML reads a bare `off` as false.
         return {False: "off", True: "bf16"}.get(value, value) if isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _training_has_a_folder(self) -> LavisModelSettings:
+        if self.train is not None and self.checkpoint is None:
+            raise ValueError("`train` needs `checkpoint`, the folder of the run")
+        return self
 
 
 class LavisModel(LanguageModel):

@@ -17,7 +17,7 @@ import hashlib
 import itertools
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,11 @@ from lavis_emovit.settings import Origins, variable_hashes, variables_line, with
 logger = logging.getLogger(__name__)
 
 
-def run_suite(settings: SuiteSettings) -> dict[str, Any]:
+def run_suite(settings: SuiteSettings, make_checkpoints: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Make the rows that are missing, then write metrics, tables and report.
+
+    Args:
+        make_checkpoints: trains what is missing; called when the data of the benchmarks are known to exist.
 
     Returns:
         the content of metrics.json; on ranks other than 0 an empty mapping.
@@ -70,6 +73,7 @@ def run_suite(settings: SuiteSettings) -> dict[str, Any]:
                 written = with_variables({"suite": settings.model_dump(mode="json")}, settings.origins)
                 yaml.safe_dump(written, file, sort_keys=False, allow_unicode=True)
                 file.write(variables_line(settings.origins))
+        make_checkpoints()
         run = _SuiteRun(settings, folder, benchmarks)
         run.evaluate()
         is_main = processes.is_main()

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from pydantic_core import to_jsonable_python
 
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows, ModelKey, group_key
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
 from lavis_emovit.evaluation.judging import judge_metrics
 from lavis_emovit.evaluation.metrics import sensitivity
 from lavis_emovit.evaluation.metrics.registry import MeasuredRows, Metric, headline_of, metrics_of
@@ -70,18 +71,44 @@ def benchmark_references(benchmark: BenchmarkRows) -> list[dict[str, Any]]:
 
 
 def suite_sensitivity(benchmarks: Sequence[BenchmarkRows]) -> list[dict[str, Any]]:
-    """How much each model's accuracy depends on the wording, over the benchmarks with several variants."""
-    scores: dict[ModelKey, dict[str, dict[str, float]]] = {}
+    """How much each model's accuracy depends on the question, over the benchmarks with several variants.
+
+    `parts` has the same for one choice alone, such as `wording` or `order`, the others being as in the first variant.
+    """
+    scores: dict[ModelKey, dict[str, dict[str, dict[str, float]]]] = {}
     for benchmark in benchmarks:
         if benchmark.label_set is None or len(benchmark.settings.variants) < 2:
             continue
+        groups = _variants_by_choice(benchmark.settings)
         for key, rows in benchmark.rows.items():
-            if all(row.variant is not None for row in rows):
-                scores.setdefault(key, {})[benchmark.name] = accuracy_of_variants(rows)
-    return [
-        {"model": model, "method": method, **sensitivity(of_tasks).model_dump(mode="json")}
-        for (model, method), of_tasks in scores.items()
-    ]
+            if any(row.variant is None for row in rows):
+                continue
+            accuracies = accuracy_of_variants(rows)
+            of_model = scores.setdefault(key, {})
+            of_model.setdefault("all", {})[benchmark.name] = accuracies
+            for choice, names in groups.items():
+                of_model.setdefault(choice, {})[benchmark.name] = {name: accuracies[name] for name in names}
+    found = []
+    for (model, method), of_choices in scores.items():
+        parts = {choice: sensitivity(of_tasks).model_dump(mode="json") for choice, of_tasks in of_choices.items()}
+        found.append({"model": model, "method": method, **parts.pop("all"), "parts": parts})
+    return found
+
+
+def _variants_by_choice(settings: BenchmarkSettings) -> dict[str, list[str]]:
+    """Choice -> names of the variants that differ from the first in it alone, and of the first; two or more.
+
+    A question without options has no order, so it is in no group with questions that have one.
+    """
+    first = settings.variants[0]
+    alike = [variant for variant in settings.variants if (variant.order is None) == (first.order is None)]
+    groups = {}
+    for choice in fields(first):
+        same = {other.name: getattr(first, other.name) for other in fields(first) if other.name != choice.name}
+        group = [variant.name for variant in alike if replace(variant, **same) == variant]
+        if len(group) > 1:
+            groups[choice.name] = group
+    return groups
 
 
 def compare(before: MeasuredRows, after: MeasuredRows) -> dict[str, Any]:

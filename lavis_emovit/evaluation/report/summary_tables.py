@@ -115,13 +115,19 @@ def sensitivity_table(summary: Mapping[str, Any], key: str) -> Table | None:
     """How much the accuracy of each model depends on the wording of the question."""
     found = summary.get("sensitivity") or []
     tasks = dict.fromkeys(task for one in found for task in one["tasks"])
+    choices = dict.fromkeys(choice for one in found for choice in one.get("parts", {}))
     rows = []
     for one in found:
+        parts = [one.get("parts", {}).get(choice, {}).get("sensitivity") for choice in choices]
         ratios = [one["tasks"][task]["ratio"] if task in one["tasks"] else None for task in tasks]
         name = result_name(one["model"], one["method"])
-        rows.append((name, [number_cell(ratio) for ratio in (one["sensitivity"], *ratios)]))
-    caption = "Standard deviation over variants of the question, divided by the mean"
-    return Table(key, caption, "Model", ["All", *tasks], rows) if rows else None
+        rows.append((name, [number_cell(ratio) for ratio in (one["sensitivity"], *parts, *ratios)]))
+    caption = (
+        "Standard deviation over variants of the question, divided by the mean; over all variants, over those that "
+        "differ in one choice alone, and for each benchmark"
+    )
+    heads = ["All", *(f"{choice.capitalize()} alone" for choice in choices), *tasks]
+    return Table(key, caption, "Model", heads, rows) if rows else None
 
 
 def fingerprints_table(made_with: Mapping[tuple[str, str, str], Values], key: str) -> Table | None:

@@ -105,8 +105,14 @@ def test_recipe_is_valid(path):
             file = ROOT / "lavis_configs" / "datasets" / benchmark["dataset"] / "defaults.yaml"
             defaults = yaml.safe_load(file.read_text())["datasets"][benchmark["dataset"]]
             # A dataset with an official test or validation split is scored on it, not on a part of its training split.
-            published = {*defaults["about"].get("published", {}).get("splits", {})} & {"val", "test"}
+            published = {*defaults.get("about", {}).get("published", {}).get("splits", {})} & {"val", "test"}
             assert not published or benchmark["split"] in published
+        for model in suite["models"].values():
+            if train := model.get("train"):
+                run = Config.load(train["recipe"], train["options"], [f"run.output_dir={model['checkpoint']}"])
+                # The parts are listed twice; a model with other parts would refuse the checkpoint.
+                assert model["arch"] == run.model.arch
+                assert tuple(model["config"]["trained_parts"]) == run.model.trained_parts
         return
     config = Config.load(path)
     assert config.run.task == "emotion_instruction"

@@ -10,16 +10,25 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from lavis_emovit.datasets.instructions import (
+    InstructionJoin,
+    check_kinds,
+    count_instructions,
+    generated_file,
+    how_to_generate,
+    write_offline,
+)
 from lavis_emovit.datasets.settings import PrepareSettings
 from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import atomic_writer, file_sha256
 from lavis_emovit.generation.categorical import add_categorical
+from lavis_emovit.generation.offline import WRITER
 from lavis_emovit.progress import progress
 from lavis_emovit.recipes import flatten
 from lavis_emovit.records import EmotionRecord, read_records, write_records, write_summary
@@ -35,21 +44,29 @@ RECORDS_NAME = "records.jsonl"
 STATE_NAME = "prepared.json"
 UNFINISHED_NAME = "unfinished"
 DRAWN_NAME = "drawn"
+GENERATED_NAME = "generated"
 # Increase it when the same settings give different shards than before.
 PREPARATION_VERSION = 1
 
 
 def prepare_dataset(
-    name: str, prepare: PrepareSettings, storage: Path, indexes: Mapping[str, Path], where_to_get: str = ""
+    name: str,
+    prepare: PrepareSettings,
+    storage: Path,
+    indexes: Mapping[str, Path],
+    where_to_get: str = "",
+    kinds: Sequence[str] | None = None,
 ) -> None:
     """Build the shards of a dataset, unless they exist.
 
     Args:
         name: registered name of the dataset; also the source of its records.
         storage: the folder for everything, including the `indexes` (split -> path).
+        kinds: the kinds of instructions to train on; None: all.
 
     Raises:
-        DataError: the published dataset is missing or faulty, or the folder has shards built with other settings.
+        DataError: the published dataset or its generated instructions are missing or faulty, kinds are missing, or the
+            folder has shards built with other settings.
     """
     for split, path in indexes.items():
         if path != storage / split / INDEX_NAME:
@@ -66,26 +83,34 @@ def prepare_dataset(
         held = lock.acquire()
     with held:
         if not _is_done(name, prepare, storage, indexes):
-            _prepare(name, prepare, storage, list(indexes), where_to_get)
+            _prepare(name, prepare, storage, list(indexes), where_to_get, kinds)
 
 
 def _is_done(name: str, prepare: PrepareSettings, storage: Path, indexes: Mapping[str, Path]) -> bool:
     """Whether the folder has the shards of these settings; refuses one with other shards."""
     state_path = storage / STATE_NAME
-    present = [path.is_file() for path in indexes.values()]
+    have_index = [path.is_file() for path in indexes.values()]
     if not state_path.is_file():
         # Shards that the user built are used as they are; an interrupted preparation leaves a marker file.
-        return all(present) and not (storage / UNFINISHED_NAME).exists()
+        return all(have_index) and not (storage / UNFINISHED_NAME).exists()
     try:
         stored = json.loads(state_path.read_text(encoding="utf-8"))
         old, new = flatten(_own_nodes(stored["settings"])), flatten(_identity(prepare))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{state_path}: cannot be read ({type(error).__name__}: {error}). Delete {storage}.") from None
+    changed_files = []
+    generated = prepare.instructions.generated
+    written = old.get("instructions.generated")
+    if generated is not None and written is not None:
+        # As for the published dataset, a folder that is gone does not matter any more.
+        present = new["instructions.generated"] or written
+        changed_files = [f"the instructions in {generated} have changed since"] if present != written else []
+        new["instructions.generated"] = written
     differences = [
         f"prepare.{key}: was {json.dumps(old.get(key))}, now {json.dumps(new.get(key))}"
         for key in sorted({*old, *new})
         if old.get(key) != new.get(key)
-    ]
+    ] + changed_files
     fingerprint = _fingerprint(prepare)
     if fingerprint is not None and fingerprint != stored.get("fingerprint"):
         differences.append(f"the files in {prepare.root} have changed since")
@@ -95,19 +120,21 @@ def _is_done(name: str, prepare: PrepareSettings, storage: Path, indexes: Mappin
             f"Use another folder for this run (`datasets.{name}.build_info.images.storage`), or delete {storage} "
             "to prepare it again."
         )
-    if not all(present):
+    if not all(have_index):
         logger.warning("%s: %s is incomplete, preparing it again", name, storage)
-    return all(present)
+    return all(have_index)
 
 
-def _prepare(name: str, prepare: PrepareSettings, storage: Path, splits: list[str], where_to_get: str) -> None:
+def _prepare(
+    name: str,
+    prepare: PrepareSettings,
+    storage: Path,
+    splits: list[str],
+    where_to_get: str,
+    kinds: Sequence[str] | None,
+) -> None:
     root = storage / DRAWN_NAME if prepare.source == "sketch" else Path(str(prepare.root)).expanduser().resolve()
-    if prepare.source != "sketch" and not root.is_dir():
-        raise DataError(
-            f"datasets.{name}: there are no shards in {storage}, and the dataset to build them from is missing: "
-            f"{root} does not exist. {where_to_get}\nPut it there, or set its folder "
-            f"(--options datasets.{name}.build_info.prepare.root=FOLDER)."
-        )
+    _check_sources(name, prepare, storage, root, where_to_get)
     logger.info("%s: preparing %s from %s", name, storage, "drawings" if prepare.source == "sketch" else root)
     storage.mkdir(parents=True, exist_ok=True)
     (storage / STATE_NAME).unlink(missing_ok=True)
@@ -126,12 +153,14 @@ def _prepare(name: str, prepare: PrepareSettings, storage: Path, splits: list[st
     else:
         reader = open_dataset(root, prepare, source=name, extract_to=storage / DRAWN_NAME, splits=own_splits)
     records: Iterable[EmotionRecord] = prepare.resplit(reader.read())
-    if categorical := prepare.instructions.categorical:
-        records = add_categorical(records, **categorical.model_dump())
+    instructions = prepare.instructions
+    if instructions.categorical is not None and instructions.is_template_only:
+        records = add_categorical(records, **instructions.categorical.model_dump())
     count = write_records(storage / RECORDS_NAME, records)
     write_summary(storage / RECORDS_NAME, reader.image_root, source=name, **reader.notes.to_dict(count))
     reader.notes.log(name)
     state: dict[str, Any] = {"dataset": name, "settings": _identity(prepare), "fingerprint": _fingerprint(prepare)}
+    state["instructions"] = _write_instructions(name, prepare, storage, reader.image_root, kinds)
     state["splits"] = {}
     refused = []
     for split in splits:
@@ -159,9 +188,62 @@ def _prepare(name: str, prepare: PrepareSettings, storage: Path, splits: list[st
     (storage / UNFINISHED_NAME).unlink()
 
 
+def _check_sources(name: str, prepare: PrepareSettings, storage: Path, root: Path, where_to_get: str) -> None:
+    """Refuse a published dataset or generated instructions that do not exist, both at once."""
+    problems = []
+    if prepare.source != "sketch" and not root.is_dir():
+        problems.append(
+            f"datasets.{name}: there are no shards in {storage}, and the dataset to build them from is missing: "
+            f"{root} does not exist. {where_to_get}\nPut it there, or set its folder "
+            f"(--options datasets.{name}.build_info.prepare.root=FOLDER)."
+        )
+    generated = prepare.instructions.generated
+    if generated is not None and not generated_file(generated).is_file():
+        problems.append(
+            f"datasets.{name}.build_info.prepare.instructions: there is no {generated_file(generated)}. "
+            f"{how_to_generate(name)}"
+        )
+    if problems:
+        raise DataError("\n".join(problems))
+
+
+def _write_instructions(
+    name: str, prepare: PrepareSettings, storage: Path, image_root: Path, kinds: Sequence[str] | None
+) -> dict[str, Any]:
+    """Write generated instructions into the records; returns the counts."""
+    settings, records = prepare.instructions, storage / RECORDS_NAME
+    if settings.is_template_only:
+        counts: dict[str, Any] = {"splits": count_instructions(records)}
+        check_kinds(name, counts["splits"], kinds)
+        return counts
+    source = generated_file(settings.generated) if settings.generated is not None else None
+    if settings.offline is not None:
+        folder = storage / GENERATED_NAME
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        source = write_offline(records, image_root, folder, settings.offline, settings.categorical)
+    counts = InstructionJoin(name, settings, source, storage, kinds).run(records)
+    for split, of_split in counts["splits"].items():
+        logger.info(
+            "%s: %s: %d of %d images have instructions (pairs: %s)",
+            name,
+            split,
+            of_split["with_instructions"],
+            of_split["images"],
+            ", ".join(f"{kind} {count}" for kind, count in of_split["pairs"].items()) or "none",
+        )
+    return counts
+
+
 def _identity(prepare: PrepareSettings) -> dict[str, Any]:
     """The settings that determine the content of the shards; the location of the published dataset does not."""
     settings = _own_nodes(prepare.model_dump(mode="json", exclude={"root"}))
+    instructions = settings["instructions"]
+    if prepare.instructions.generated is not None:
+        file = generated_file(prepare.instructions.generated)
+        instructions["generated"] = file_sha256(file) if file.is_file() else None
+    if instructions["offline"] is not None:
+        instructions["offline"] |= {"writer": WRITER}
     if prepare.source == "sketch":
         from lavis_emovit.sample_set.write import DRAWING_VERSION
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.datasets.faults import FaultSettings
 from lavis_emovit.emotion.labels import LabelSetName
 from lavis_emovit.emotion.questions import CATEGORICAL_WORDINGS
+from lavis_emovit.generation.mix import MIXES, Mix
 from lavis_emovit.processors.settings import ImageEvalSettings, ImageTrainSettings, TextSettings
 from lavis_emovit.records import InstructionKind
-from lavis_emovit.settings import Settings
+from lavis_emovit.settings import Settings, nearest_name
 from lavis_emovit.shards.order import DEFAULT_WINDOW_SHARDS
 from lavis_emovit.shards.token_lengths import LengthBucketSettings
 from lavis_emovit.sources.catalogue import AboutSettings, DeclaredPreparation, SplitSettings, StorageSettings
@@ -43,10 +45,75 @@ class CategoricalSettings(Settings):
         return value
 
 
-class InstructionSettings(Settings):
-    """The instructions written into the records; `null` disables a kind."""
+class OfflineSettings(Settings):
+    """Instructions that the offline writer of `emovit generate` writes during preparation: templates, no model.
 
+    Images of other splits than `train` get them too, as reference answers of an evaluation; no run trains on them.
+    """
+
+    kinds: tuple[InstructionKind, ...] = Field(default=("categorical", "conversation", "reasoning"), min_length=1)
+    seed: int = 0
+    check_overlap: bool = True  # refuse training images that are also in another split
+
+
+class InstructionMix(Mix):
+    """Which training images keep which kinds of instructions: `released`, or `{name: released, seed: 1}`, or `parts`.
+
+    It draws the same images as `emovit generate all --mix` with the same seed.
+    """
+
+    seed: int = 0
+    allow_short: bool = False  # use all images of a class that has too few
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parts_by_name(cls, value: Any) -> Any:
+        values = {"name": value} if isinstance(value, str) else dict(value) if isinstance(value, Mapping) else value
+        if not isinstance(values, dict) or "name" not in values:
+            return values
+        name = values.pop("name")
+        if name not in MIXES:
+            raise ValueError(f"unknown mix '{name}'{nearest_name(str(name), list(MIXES))}")
+        if "parts" in values:
+            raise ValueError(f"has both a name ('{name}') and `parts`; keep one of them")
+        return {**values, "parts": MIXES[name].model_dump()["parts"]}
+
+
+class InstructionSettings(Settings):
+    """The instructions written into the records. A path alone means `{generated: PATH, categorical: null}`.
+
+    Attributes:
+        generated: folder of `emovit generate`, or its records file; relative to the working directory.
+        offline: write them here instead; null: do not.
+        mix: which training images keep which kinds; null: every image keeps all that it has.
+        categorical: the question for the emotion from a template, for all labelled images that have none, or with a mix
+            for those that it draws for this kind; null: none.
+    """
+
+    generated: str | None = Field(default=None, min_length=1)
+    offline: OfflineSettings | None = None
+    mix: InstructionMix | None = None
     categorical: CategoricalSettings | None = CategoricalSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, value: Any) -> Any:
+        return {"generated": value, "categorical": None} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> InstructionSettings:
+        if self.generated is not None and self.offline is not None:
+            raise ValueError("has both `generated` and `offline`; set one of them to null")
+        if self.mix is not None and self.offline is not None:
+            unwritten = sorted({kind for part in self.mix.parts for kind in part.kinds} - set(self.offline.kinds))
+            if unwritten:
+                raise ValueError(f"`mix` has {', '.join(unwritten)}, which `offline.kinds` lacks; add it there")
+        return self
+
+    @property
+    def is_template_only(self) -> bool:
+        """Whether the categorical template is all that preparation writes."""
+        return self.generated is None and self.offline is None and self.mix is None
 
 
 class ShardSettings(Settings):

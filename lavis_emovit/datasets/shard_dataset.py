@@ -85,10 +85,11 @@ class EmotionShardDataset(OrderedDataset):
         counts = np.bincount(self.index.columns["pair_kind"], minlength=len(self.index.kinds))
         absent = sorted(set(kinds or ()) - {kind for kind, count in zip(self.index.kinds, counts) if count})
         if absent:
-            commands = " and ".join(f"`emovit generate {kind}`" for kind in absent)
+            commands = " and ".join(f"`emovit generate {kind} records.jsonl --out G`" for kind in absent)
             raise DataError(
                 f"{self.index.folder}: it has no instructions of the kinds {', '.join(absent)}, so training would skip "
-                f"them. Write them with {commands} and build the shards again, or remove the kinds from `kinds`."
+                f"them. Write them with {commands} and train on them with `build_info.prepare.instructions: G` and "
+                "another `build_info.images.storage`, or remove the kinds from `kinds`."
             )
         self.window_shards, self.length_buckets = window_shards, length_buckets
         self.replace_faulty = faults is not None and faults.replace
@@ -147,6 +148,15 @@ class EmotionShardDataset(OrderedDataset):
     def read(self, number: int) -> ShardSample:
         """Record and image bytes of an item, as stored in the shard."""
         return self.reader.read(int(self.samples[number]))
+
+    def describe(self) -> str:
+        """What is trained on, for the log: images, and pairs of each kind."""
+        is_chosen = np.zeros(self.index.num_samples, bool)
+        is_chosen[self.samples] = True
+        is_used = self.index.pairs_of_kinds(self.kinds) & np.repeat(is_chosen, self.index.columns["num_pairs"])
+        counts = np.bincount(self.index.columns["pair_kind"][is_used], minlength=len(self.index.kinds))
+        pairs = ", ".join(f"{kind} {count}" for kind, count in zip(self.index.kinds, counts) if count)
+        return f"training on {len(self)} of {self.index.num_samples} images (pairs: {pairs})"
 
     def place_of(self, number: int) -> str:
         """The shard of an item, for messages."""

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
+from lavis.common.registry import registry
 from lavis.tasks.base_task import BaseTask
 from omegaconf import OmegaConf
 
 from lavis_emovit.datasets.eval_dataset import EvaluatedSamples
-from lavis_emovit.errors import ConfigError
+from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation.benchmarks import RunBenchmarkSettings
 from lavis_emovit.evaluation.metrics.registry import MeasuredRows, headline_of
 from lavis_emovit.evaluation.summaries import result_of
@@ -76,8 +77,20 @@ class EmotionTask(BaseTask):
         return cls(settings)
 
     def build_datasets(self, cfg: Any) -> dict[str, Any]:
-        """Dataset name -> split -> dataset, with records in their batches if the task needs them."""
-        datasets = super().build_datasets(cfg)
+        """Dataset name -> split -> dataset, with records in their batches if the task needs them.
+
+        Raises:
+            DataError: datasets cannot be built; names the faults of all of them.
+        """
+        datasets: dict[str, Any] = {}
+        problems = []
+        for name in cfg.datasets_cfg:
+            try:
+                datasets[name] = registry.get_builder_class(name)(cfg.datasets_cfg[name]).build_datasets()
+            except DataError as error:
+                problems.append(str(error))
+        if problems:
+            raise DataError("\n".join(problems))
         if self.needs_records:
             for splits in datasets.values():
                 for dataset in splits.values():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from lavis.common.registry import registry
 
@@ -24,3 +27,19 @@ def processors():
         registry.get_processor_class("emovit_image_eval").from_config(options),
         registry.get_processor_class("emovit_text").from_config(),
     )
+
+
+@pytest.fixture
+def published(tmp_path, make_records):
+    """A small dataset in EmoSet's published layout."""
+    root = tmp_path / "published"
+    entries = {"train": [], "val": [], "test": []}
+    for number, record in enumerate(make_records(root, 40)):
+        annotation = f"annotation/{record.emotion}/{Path(record.image).stem}.json"
+        (root / annotation).parent.mkdir(parents=True, exist_ok=True)
+        (root / annotation).write_text(json.dumps({"emotion": record.emotion, "brightness": 0.5}))
+        split = ("train", "train", "train", "val", "test")[number % 5]
+        entries[split].append([record.emotion, record.image, annotation])
+    for split, items in entries.items():
+        (root / f"{split}.json").write_text(json.dumps(items))
+    return root

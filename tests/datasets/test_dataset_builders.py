@@ -44,22 +44,6 @@ def data_folder(tmp_path, monkeypatch):
     return tmp_path / "data"
 
 
-@pytest.fixture
-def published(tmp_path, make_records):
-    """A small dataset in EmoSet's published layout."""
-    root = tmp_path / "published"
-    entries = {"train": [], "val": [], "test": []}
-    for number, record in enumerate(make_records(root, 40)):
-        annotation = f"annotation/{record.emotion}/{Path(record.image).stem}.json"
-        (root / annotation).parent.mkdir(parents=True, exist_ok=True)
-        (root / annotation).write_text(json.dumps({"emotion": record.emotion, "brightness": 0.5}))
-        split = ("train", "train", "train", "val", "test")[number % 5]
-        entries[split].append([record.emotion, record.image, annotation])
-    for split, items in entries.items():
-        (root / f"{split}.json").write_text(json.dumps(items))
-    return root
-
-
 def _emoset(root, **prepare):
     return registry.get_builder_class("emoset")({"build_info": {"prepare": {"root": str(root), **prepare}}})
 

@@ -89,7 +89,9 @@ def test_kinds_select_pairs_and_samples(index, processors):
 def test_kinds_that_the_shards_lack_are_refused_by_name(index, processors, kinds, absent):
     with pytest.raises(DataError, match=f"no instructions of the kinds {', '.join(absent)}, ") as found:
         EmotionShardDataset(index, processors[0], processors[2], seed=5, kinds=kinds)
-    assert all(f"`emovit generate {kind}`" in str(found.value) and kind in COMMANDS for kind in absent)
+    assert all(
+        f"`emovit generate {kind} records.jsonl --out G`" in str(found.value) and kind in COMMANDS for kind in absent
+    )
 
 
 def test_limited_pairs_are_selected_again_in_every_epoch(index, processors):

@@ -136,6 +136,7 @@ def storage_files(tmp_path: Path, make_records: Callable) -> set[str]:
     index = f"<split>/{preparation.INDEX_NAME}"
     return {
         f"{preparation.DRAWN_NAME}/",
+        f"{preparation.GENERATED_NAME}/",
         preparation.RECORDS_NAME,
         "records.summary.json",
         index,

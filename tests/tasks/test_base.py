@@ -43,9 +43,11 @@ def test_unknown_settings_are_refused_with_the_nearest_name() -> None:
 
 def test_records_travel_only_if_the_task_needs_them(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    datasets = {"one": {"train": SimpleNamespace(include_records=lambda: asked.append("train"))}}
-    monkeypatch.setattr("lavis.tasks.base_task.BaseTask.build_datasets", lambda self, cfg: datasets)
-    assert RolloutTask().build_datasets(None) is datasets and asked == ["train"]
+    splits = {"train": SimpleNamespace(include_records=lambda: asked.append("train"))}
+    builder = SimpleNamespace(build_datasets=lambda: splits)
+    monkeypatch.setattr("lavis.common.registry.registry.get_builder_class", lambda name: lambda node: builder)
+    assert RolloutTask().build_datasets(SimpleNamespace(datasets_cfg={"one": {}})) == {"one": splits}
+    assert asked == ["train"]
     item: dict[str, Any] = {"image": torch.zeros(3, 2, 2), "pairs": [("q", "a", "i", None)] * 2, "record_id": "r"}
     assert "records" not in collate([item, item])
     assert collate([{**item, "record": 1}, {**item, "record": 2}])["records"] == [1, 2]

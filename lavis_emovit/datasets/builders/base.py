@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from lavis_emovit.datasets.settings import DatasetSettings
 from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.settings import Settings, parse_settings, plain_values
+
+logger = logging.getLogger(__name__)
 
 
 class EmotionDatasetBuilder(BaseDatasetBuilder):
@@ -101,6 +104,7 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
                     window_shards=settings.window_shards,
                     length_buckets=settings.length_buckets,
                 )
+                logger.info("%s: %s", self.dataset_name, datasets[split].describe())
             else:
                 datasets[split] = self.eval_dataset_cls(
                     index_path,
@@ -117,7 +121,8 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
         local = {split: path for split, path in self.indexes.items() if isinstance(path, Path)}
         if build_info.prepare is not None and local:
             storage = paths.data_root() / build_info.images.storage
-            prepare_dataset(self.dataset_name, build_info.prepare, storage, local, self.where_to_get)
+            name, where_to_get, kinds = self.dataset_name, self.where_to_get, self.settings.kinds
+            prepare_dataset(name, build_info.prepare, storage, local, where_to_get, kinds)
             return
         missing = [(split, path) for split, path in local.items() if not path.is_file()]
         if missing:

@@ -42,7 +42,9 @@ def run_evaluation(cfg_path: str, options: Sequence[str] = ()) -> dict[str, Any]
         return run_recipe(cfg_path, options, ["run.evaluate=true"])
     runs = _training_runs(suite)
     from lavis_emovit.evaluation.suite.suite import run_suite
+    from lavis_emovit.plugin.registration import register
 
+    register()  # the datasets beside the recipe
     return run_suite(suite, partial(_train_missing, suite, runs))
 
 

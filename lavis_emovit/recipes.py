@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.models.catalogue import declared_models
-from lavis_emovit.registered import ADD_DATASET, DATASET_SETTINGS, dataset_files, registered_names
+from lavis_emovit.registered import ADD_DATASET, DATASET_SETTINGS, dataset_files, registered_names, search_beside
 from lavis_emovit.settings import Origins, Settings, nearest_name, parse_settings, plain_values
 
 ROOT_KEYS = ("model", "datasets", "run")
@@ -41,6 +41,7 @@ def read_user_tree(
 ) -> tuple[dict[str, Any], list[str], Origins]:
     """The recipe with the options applied, as plain values, a line for each problem with the options, and origins."""
     dotlist, problems = _dotlist(options)
+    search_beside(path)
     try:
         recipe = OmegaConf.load(path)
     except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:

@@ -18,9 +18,11 @@ from lavis_emovit.paths import PACKAGE_ROOT, config_root
 
 CONFIG_NAME = "defaults.yaml"
 SEARCH_VARIABLE = "EMOVIT_DATASETS"
+SEARCH_FOLDER = "emovit_datasets"
 ADD_DATASET = (
-    f"A custom dataset is a file <name>/{CONFIG_NAME} in a folder that the environment variable {SEARCH_VARIABLE} "
-    "names (docs/datasets.md)."
+    f"`emovit init` declares a custom dataset. It is a file <name>/{CONFIG_NAME} in the folder {SEARCH_FOLDER} beside "
+    f"the recipe or in the working directory, or in a folder that the environment variable {SEARCH_VARIABLE} names "
+    "(docs/datasets.md)."
 )
 DECLARED_MODELS = "lavis_emovit.models.declared"
 DECLARED_DATASETS = "lavis_emovit.datasets.builders.declared"
@@ -61,12 +63,28 @@ def model_files() -> dict[str, Path]:
     return {path.stem: path for path in sorted((config_root() / "models" / "emovit").glob("*.yaml"))}
 
 
-def dataset_files(*, custom: bool = True) -> dict[str, Path]:
-    """Name -> YAML file of every declared dataset, ours first; a custom one replaces ours of the same name.
+# Folders of datasets beside the recipes that this process has read, in that order.
+_beside_recipes: list[Path] = []
 
-    Custom ones are in the folders that `EMOVIT_DATASETS` names; DataError if one does not exist.
+
+def search_beside(recipe: Path) -> None:
+    """Let `dataset_files` also find the datasets in the folder `emovit_datasets` beside a recipe."""
+    folder = recipe.expanduser().resolve().parent / SEARCH_FOLDER
+    if folder.is_dir():
+        if folder in _beside_recipes:
+            _beside_recipes.remove(folder)
+        _beside_recipes.append(folder)
+
+
+def dataset_files(*, custom: bool = True) -> dict[str, Path]:
+    """Name -> YAML file of every declared dataset, ours first; a later one replaces an earlier one of the same name.
+
+    Custom ones are in the folder `emovit_datasets` of the working directory, in that beside a recipe, and in the
+    folders that `EMOVIT_DATASETS` names; DataError if one of the latter does not exist.
     """
     found = _configs_in(config_root() / "datasets")
+    for folder in (Path(SEARCH_FOLDER).absolute(), *_beside_recipes) if custom else ():
+        found |= _configs_in(folder)
     named = os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep) if custom else []
     for item in filter(None, named):
         # Absolute, since LAVIS looks for relative paths below its own package.

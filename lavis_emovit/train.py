@@ -38,8 +38,10 @@ def run_recipe(cfg_path: str, options: Sequence[str] = (), overrides: Sequence[s
     from lavis_emovit.distributed import processes
     from lavis_emovit.distributed.joining import join_ranks
     from lavis_emovit.distributed.seeding import limit_threads, seed_everything
+    from lavis_emovit.plugin.registration import register
     from lavis_emovit.runners.run_folder import RunFolder
 
+    register()  # the datasets beside the recipe
     launch = processes.read_launch()
     join_ranks(launch, config.run)
     # Rank 0 locks the folder and checks it; if it refuses the folder, all ranks do.

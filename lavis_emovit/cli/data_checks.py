@@ -47,7 +47,7 @@ def stats(
     for path in records:
         counted = count_records(all_records(find_records(path)[0], path))
         found[str(path)] = counted.to_dict()
-        typer.echo("\n".join(_describe(path, counted)))
+        typer.echo("\n".join(describe_counts(path, counted)))
         problems += [f"{path}: no record of '{label}'" for label in counted.absent()]
         unlabelled = counted.totals().get(NO_LABEL, 0)
         problems += [f"{path}: {unlabelled} records have no label"] if unlabelled else []
@@ -198,7 +198,7 @@ def split(
         raise DataError(f"refused by --strict, nothing written:\n{bullet_list(problems)}")
     write_records(out, done)
     write_summary(out, image_root)
-    typer.echo("\n".join(_describe(out, counted)))
+    typer.echo("\n".join(describe_counts(out, counted)))
     if joined:
         num_joined = len(joined) - len(set(joined.values()))
         typer.echo(f"  {num_joined} records or groups joined to another one that has duplicates of their images")
@@ -245,7 +245,7 @@ def _grouped(record: EmotionRecord, key: str) -> EmotionRecord:
     return record.model_copy(update={"group": str(record.extra[key])})
 
 
-def _describe(path: Path, counted: RecordStatistics) -> list[str]:
+def describe_counts(path: Path, counted: RecordStatistics) -> list[str]:
     from lavis_emovit.sources.statistics import describe_numbers
 
     splits = sorted(counted.splits)

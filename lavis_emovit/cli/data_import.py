@@ -96,7 +96,7 @@ def import_dataset(
     if split_seed is not None:
         records = resplit(records, shares, split_seed, stratify)
     elif entry is not None and not own_splits:
-        records = entry.layout.resplit(records)
+        records = entry.layout.resplit(records, reader.image_root)
     written: Iterable[EmotionRecord] = records
     if categorical and dataset != "conversations":
         written = add_categorical(records, wordings=tuple(wording or (1,)), option_order=option_order, seed=seed)
@@ -234,15 +234,10 @@ def _open(
         settings_class = LAYOUTS[node].settings_class
         if settings_class is None or "columns" not in settings_class.model_fields:
             raise ConfigError([f"'{dataset}' has no table, so it has no columns to name"], "--column")
-        values["columns"] = dict(values.get("columns", {}))
-        for pair in columns:
-            field, separator, column = pair.partition("=")
-            if not separator or not column:
-                raise ConfigError([f"'{pair}' is not FIELD=COLUMN"], "--column")
-            values["columns"][field] = tuple(column.split(",")) if field in ("extra", "box", "ignore") else column
+        values["columns"] = {**values.get("columns", {}), **parse_columns(columns)}
     if label_set is not None:
         values["label_set"] = label_set
-    values = _set_values(values, changes)
+    values = set_values(values, changes)
     given: dict[str, Any] = {"source": node, **({node: values} if values else {})}
     parsed, problems = parse_settings(LayoutSettings, given, "--set")
     if parsed is None:
@@ -252,13 +247,24 @@ def _open(
     return open_dataset(root, parsed, source=source, extract_to=out.parent)
 
 
+def parse_columns(pairs: Iterable[str]) -> dict[str, str | tuple[str, ...]]:
+    """`FIELD=COLUMN` of each pair as field -> column, or several columns, separated by commas."""
+    columns: dict[str, str | tuple[str, ...]] = {}
+    for pair in pairs:
+        field, separator, column = pair.partition("=")
+        if not separator or not column:
+            raise ConfigError([f"'{pair}' is not FIELD=COLUMN"], "--column")
+        columns[field] = tuple(column.split(",")) if field in ("extra", "box", "ignore") else column
+    return columns
+
+
 def _plain(problems: list[str], prefix: str) -> list[str]:
     """Problems with the names of the options: --column for columns, --set for everything else."""
     keys = [line.removeprefix(prefix) for line in problems]
     return [f"--column.{key[8:]}" if key.startswith("columns.") else f"--set {key}" for key in keys]
 
 
-def _set_values(values: dict[str, Any], pairs: list[str]) -> dict[str, Any]:
+def set_values(values: dict[str, Any], pairs: list[str]) -> dict[str, Any]:
     """The values with every `a.b=value` set in nested mappings and lists; a value is parsed as YAML."""
     import yaml
     from omegaconf import OmegaConf

@@ -204,9 +204,9 @@ def _num_processes(requested: int | None, num_samples: int) -> int:
         return requested
     if num_samples < PARALLEL_FROM_SAMPLES:
         return 1
-    import os
+    from lavis_emovit.distributed.cores import usable_cpus
 
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cpus()
 
 
 def _part(text: str | None) -> tuple[int, int] | None:

@@ -27,7 +27,7 @@ from lavis_emovit.datasets.instructions import (
 from lavis_emovit.datasets.settings import PrepareSettings
 from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import atomic_writer, file_sha256
-from lavis_emovit.generation.categorical import add_categorical
+from lavis_emovit.generation.categorical import add_affect, add_categorical
 from lavis_emovit.generation.offline import WRITER
 from lavis_emovit.progress import progress
 from lavis_emovit.recipes import flatten
@@ -152,10 +152,12 @@ def _prepare(
         reader = EmosetReader(root, source=name, splits=own_splits)
     else:
         reader = open_dataset(root, prepare, source=name, extract_to=storage / DRAWN_NAME, splits=own_splits)
-    records: Iterable[EmotionRecord] = prepare.resplit(reader.read())
+    records: Iterable[EmotionRecord] = prepare.resplit(reader.read(), reader.image_root)
     instructions = prepare.instructions
     if instructions.categorical is not None and instructions.is_template_only:
         records = add_categorical(records, **instructions.categorical.model_dump())
+    if instructions.affect is not None:
+        records = add_affect(records, **instructions.affect.model_dump())
     count = write_records(storage / RECORDS_NAME, records)
     write_summary(storage / RECORDS_NAME, reader.image_root, source=name, **reader.notes.to_dict(count))
     reader.notes.log(name)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.datasets.faults import FaultSettings
-from lavis_emovit.emotion.labels import LabelSetName
+from lavis_emovit.emotion.labels import LabelSetName, Subject
 from lavis_emovit.emotion.questions import CATEGORICAL_WORDINGS
 from lavis_emovit.generation.mix import MIXES, Mix
 from lavis_emovit.processors.settings import ImageEvalSettings, ImageTrainSettings, TextSettings
@@ -43,6 +43,13 @@ class CategoricalSettings(Settings):
         if not set(value) <= set(range(1, len(CATEGORICAL_WORDINGS) + 1)):
             raise ValueError(f"wordings are numbered 1 to {len(CATEGORICAL_WORDINGS)}")
         return value
+
+
+class AffectSettings(Settings):
+    """The question for valence and arousal of every image that has both."""
+
+    about: Subject | None = None  # what the values describe; null: decided by record
+    seed: int = 0
 
 
 class OfflineSettings(Settings):
@@ -88,12 +95,14 @@ class InstructionSettings(Settings):
         mix: which training images keep which kinds; null: every image keeps all that it has.
         categorical: the question for the emotion from a template, for all labelled images that have none, or with a mix
             for those that it draws for this kind; null: none.
+        affect: the question for valence and arousal from a template, for all images that have both; null: none.
     """
 
     generated: str | None = Field(default=None, min_length=1)
     offline: OfflineSettings | None = None
     mix: InstructionMix | None = None
     categorical: CategoricalSettings | None = CategoricalSettings()
+    affect: AffectSettings | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -104,6 +113,8 @@ class InstructionSettings(Settings):
     def _one_source(self) -> InstructionSettings:
         if self.generated is not None and self.offline is not None:
             raise ValueError("has both `generated` and `offline`; set one of them to null")
+        if self.affect is not None and not self.is_template_only:
+            raise ValueError("`affect` cannot be combined with generated instructions; use `emovit generate affect`")
         if self.mix is not None and self.offline is not None:
             unwritten = sorted({kind for part in self.mix.parts for kind in part.kinds} - set(self.offline.kinds))
             if unwritten:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-from pathlib import Path
 
 import numpy as np
 import torch
+
+from lavis_emovit.distributed.cores import usable_cpus
 
 
 def seed_everything(*parts: int | str) -> None:
@@ -21,18 +22,6 @@ def seed_everything(*parts: int | str) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-def usable_cpus() -> int:
-    """Cores that this process may use: its affinity, and the quota of its container if any."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()[:2]
-        if quota != "max":
-            count = min(count, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass
-    return count
 
 
 def limit_threads(num_threads: int | None, num_ranks: int = 1) -> int:

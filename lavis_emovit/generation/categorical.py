@@ -30,6 +30,15 @@ def add_categorical(records: Iterable[EmotionRecord], **options: Any) -> Iterato
         yield record
 
 
+def add_affect(records: Iterable[EmotionRecord], **options: Any) -> Iterator[EmotionRecord]:
+    """Append the `affect_instruction` to every record for which it is due; other records stay unchanged."""
+    for record in records:
+        if is_affect_due(record):
+            instructions = [*record.instructions, affect_instruction(record, **options)]
+            record = record.model_copy(update={"instructions": instructions})
+        yield record
+
+
 def categorical_instruction(
     record: EmotionRecord,
     *,

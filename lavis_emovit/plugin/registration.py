@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 from lavis_emovit import registered
 from lavis_emovit.errors import DataError
@@ -12,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 def register() -> None:
-    """Declare all builders, processors, tasks, runners and models. Calling it again does nothing more."""
+    """Declare all builders, processors, tasks, runners and models. Calling it again adds only new custom datasets."""
     from lavis.common.registry import registry
 
     try:
@@ -22,3 +23,6 @@ def register() -> None:
         logger.warning("custom datasets are not registered: %s", error)
         names = registered.registered_names(custom=False)
     lazy_names.declare(registry, names)
+    declared = sys.modules.get(registered.DECLARED_DATASETS)
+    if declared is not None:
+        declared.register_declared()

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from pydantic import Field, field_validator
 
 from lavis_emovit.emotion.labels import LabelSet, LabelSetName, coarser_label
+from lavis_emovit.emotion.typos import find_typos
 from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import parse_json, read_file
 from lavis_emovit.records import EmotionRecord, build_record
@@ -167,6 +168,7 @@ class Reader(ABC):
         self.extract_to = Path(extract_to) if extract_to is not None else None
         self.splits = splits
         self.labels_found: set[str] = set()
+        self._spelt: dict[str, Counter[str]] = {}  # label -> names that the dataset has for it -> images
         self._faults: list[tuple[str, str]] = []  # place, message
         self._num_read = 0
         self._spellings: dict[Path, dict[str, str]] = {}  # folder -> name in composed Unicode -> name on disk
@@ -209,6 +211,7 @@ class Reader(ABC):
         for record in self.records():
             self._num_read += 1
             yield record
+        self._note_names()
         if self._faults:
             count = len(self._faults)
             self._refuse(f"{count} fault{'s' if count > 1 else ''}")
@@ -238,6 +241,8 @@ class Reader(ABC):
             return None
         emotion = labels.canonical(label)
         self.labels_found.add(emotion)
+        if label == name:
+            self._spelt.setdefault(emotion, Counter())[name] += 1
         if settings.coarsen_to is None:
             return {"emotion": emotion, "label_set": labels.name}
         coarse = coarser_label(emotion, labels.name, settings.coarsen_to)
@@ -245,6 +250,15 @@ class Reader(ABC):
             self.notes.skip(f"'{emotion}' has no equivalent in {settings.coarsen_to}", expected=True)
             return None
         return {"emotion": coarse, "label_set": settings.coarsen_to}
+
+    def _note_names(self) -> None:
+        """Note names that are read as one label although they differ, and names that are probably misspelt."""
+        for label, names in sorted(self._spelt.items()):
+            if len(names) > 1:
+                listed = ", ".join(f"'{name}' ({count} images)" for name, count in sorted(names.items()))
+                self.notes.add(f"{listed} are all read as the label '{label}'", expected=True)
+        for typo in find_typos({name: count for names in self._spelt.values() for name, count in names.items()}):
+            self.notes.add(f"the label {typo}; if so, map it with `label_names` (--set {typo.as_setting()})")
 
     def require_image(self, image: str) -> str:
         """As `find_image`; DataError if there is no such file."""

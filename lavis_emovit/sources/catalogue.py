@@ -8,22 +8,26 @@ to get it, its licence and its published counts. Custom datasets are found in th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, model_validator
 
 from lavis_emovit.errors import ConfigError
-from lavis_emovit.records import EmotionRecord
+from lavis_emovit.progress import progress
+from lavis_emovit.records import EmotionRecord, RecordStore
 from lavis_emovit.registered import dataset_files
 from lavis_emovit.settings import Settings, parse_settings, plain_values
 from lavis_emovit.sources.layouts import LayoutSettings
 from lavis_emovit.sources.splits import resplit
 from lavis_emovit.sources.statistics import PublishedCounts
+
+if TYPE_CHECKING:
+    from lavis_emovit.sources.checks import ImageFacts
 
 DATASET_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -71,6 +75,9 @@ class DeclaredPreparation(LayoutSettings):
     # Shares of the splits. Without `split_seed`, `val` is held out of `train` if it is not published.
     fractions: FractionSettings | None = None
     stratify: bool = False  # give every new split its share of every label
+    # New splits also keep images together whose perceptual hashes differ in at most this many bits of 64, as
+    # `emovit data split --near`; null: images are not compared.
+    near_bits: int | None = Field(default=None, ge=0, le=16)
     skip_bad: bool = False  # skip images that cannot be opened, instead of refusing them
     # draw, instructions, shards: how shards are built; an import does not check them.
     draw: Any = None
@@ -83,12 +90,26 @@ class DeclaredPreparation(LayoutSettings):
             raise ValueError("`split_seed` draws new splits, so `fractions` must give their sizes")
         if self.stratify and self.split_seed is None:
             raise ValueError("`stratify` applies to new splits, so it needs `split_seed`")
+        if self.near_bits is not None and self.fractions is None:
+            raise ValueError("`near_bits` applies to new splits, so it needs `fractions`")
         return self
 
-    def resplit(self, records: Iterable[EmotionRecord]) -> Sequence[EmotionRecord]:
-        """The records with the splits of these settings."""
+    def resplit(
+        self, records: Iterable[EmotionRecord], image_root: Path, facts: Mapping[str, ImageFacts] | None = None
+    ) -> Sequence[EmotionRecord]:
+        """The records with the splits of these settings; `facts` of the images, if they are known, by their path."""
         fractions = self.fractions.model_dump() if self.fractions is not None else None
-        return resplit(records, fractions, self.split_seed, self.stratify)
+        joined = None
+        if self.near_bits is not None:
+            # Loads numpy, which listing the catalogue does not need.
+            from lavis_emovit.sources.checks import CheckedFile, num_decoders
+            from lavis_emovit.sources.duplicates import join_groups
+
+            records = records if isinstance(records, Sequence) else RecordStore(records)
+            file = CheckedFile("", records, image_root)
+            with progress("comparing images", every=1000) as line:
+                joined, _ = join_groups(file, self.near_bits, num_decoders(len(records)), line.update, facts)
+        return resplit(records, fractions, self.split_seed, self.stratify, joined)
 
 
 class DeclaredBuildInfo(Settings):

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from lavis_emovit.distributed.cores import usable_cpus
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import read_file
 from lavis_emovit.images import SUFFIXES_OF_FORMAT, describe_failure, open_strictly, to_rgb
@@ -27,6 +28,7 @@ from lavis_emovit.records import EmotionRecord
 from lavis_emovit.sources.statistics import labels_of
 
 _HASH_BITS = 64
+_PARALLEL_FROM = 2000
 _CHUNK = 64
 # The fault of a file that does not exist.
 MISSING = "missing"
@@ -199,6 +201,7 @@ def check_records(
     near_bits: int | None = 2,
     num_workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    facts: Mapping[str, ImageFacts] | None = None,
 ) -> CheckReport:
     """Check every image of records files, and compare all images with each other, also those of different files.
 
@@ -207,12 +210,14 @@ def check_records(
             find images that were scaled or compressed again; posed faces of different people differ in four.
         num_workers: processes that decode images.
         progress: called with (images done, number of images).
+        facts: those of `check_files`, if the images have been opened before.
     """
     report = CheckReport(num_records=sum(len(file.records) for file in files))
     uses = [use for file in files for use in image_uses(file)]
     paths = sorted({use.path for use in uses})
     report.num_images = len(paths)
-    facts = check_files(paths, num_workers, progress)
+    if facts is None:
+        facts = check_files(paths, num_workers, progress)
     faulty = {path for path in paths if facts[path].fault is not None}
     users = {use.path: use for use in reversed(uses) if use.path in faulty}
     for path in paths:
@@ -245,6 +250,11 @@ def image_uses(file: CheckedFile) -> list[ImageUse]:
     return list(users.values())
 
 
+def num_decoders(num_images: int) -> int:
+    """Processes that are worth starting to decode so many images."""
+    return usable_cpus() if num_images >= _PARALLEL_FROM else 1
+
+
 def check_files(paths: Sequence[str], num_workers: int, progress: Callable[[int, int], None]) -> dict[str, ImageFacts]:
     """Path -> facts of the image there; see `check_records` for the arguments."""
     facts: dict[str, ImageFacts] = {}
@@ -263,7 +273,7 @@ def check_files(paths: Sequence[str], num_workers: int, progress: Callable[[int,
     return facts
 
 
-def _compare(uses: list[ImageUse], facts: dict[str, ImageFacts], near_bits: int | None, report: CheckReport) -> None:
+def _compare(uses: list[ImageUse], facts: Mapping[str, ImageFacts], near_bits: int | None, report: CheckReport) -> None:
     same: dict[bytes, list[ImageUse]] = {}
     for use in uses:
         if facts[use.path].fault is None:

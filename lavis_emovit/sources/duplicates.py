@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -82,18 +82,23 @@ def find_removals(
 
 
 def join_groups(
-    file: CheckedFile, near_bits: int | None, num_workers: int, progress: Progress
+    file: CheckedFile,
+    near_bits: int | None,
+    num_workers: int,
+    progress: Progress,
+    facts: Mapping[str, ImageFacts] | None = None,
 ) -> tuple[dict[str, str], int]:
     """Group of records -> the first of all groups that share duplicates with it, directly or through others.
 
-    The groups are those of `group_of`. Also returns the number of images that cannot be read.
+    The groups are those of `group_of`. Also returns the number of images that cannot be read. `facts` are those of
+    `check_files`, if the images have been opened before.
     """
     # Slow to import, and only this function needs it.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     paths = {image_path(file, record) for record in file.records}
-    facts = _readable_facts(paths, [file], num_workers, progress)
+    facts = _readable_facts(paths, [file], num_workers, progress, facts)
     groups: set[str] = set()
     alike: dict[int | bytes, set[str]] = {}
     for record in file.records:
@@ -121,10 +126,15 @@ def _rank(split: str) -> tuple[int, str]:
 
 
 def _readable_facts(
-    paths: set[str], files: Sequence[CheckedFile], num_workers: int, progress: Progress
+    paths: set[str],
+    files: Sequence[CheckedFile],
+    num_workers: int,
+    progress: Progress,
+    facts: Mapping[str, ImageFacts] | None = None,
 ) -> dict[str, ImageFacts]:
     """Path -> facts of every image that can be read. DataError if none of them exists."""
-    facts = check_files(sorted(paths), num_workers, progress)
+    if facts is None:
+        facts = check_files(sorted(paths), num_workers, progress)
     if all(fact.fault == MISSING for fact in facts.values()):
         roots = ", ".join(sorted({str(file.image_root) for file in files}))
         raise DataError(f"none of the images is in {roots}; pass the folder of the image paths with `--images`")

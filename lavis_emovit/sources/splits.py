@@ -55,18 +55,24 @@ def split_by_group(
 
 
 def hold_out_by_group(
-    records: Sequence[EmotionRecord], share: float, seed: int, *, source: str = "train", target: str = "val"
+    records: Sequence[EmotionRecord],
+    share: float,
+    seed: int,
+    *,
+    source: str = "train",
+    target: str = "val",
+    joined: Mapping[str, str] | None = None,
 ) -> Sequence[EmotionRecord]:
     """Move a share of the groups of one split to another: a validation split for a dataset without one.
 
-    DataError for a share outside (0, 1), or too few groups.
+    `joined` as for `split_by_group`. DataError for a share outside (0, 1), or too few groups.
     """
     if not 0 < share < 1:
         raise DataError(f"the share to hold out must be between 0 and 1, got {share}")
     inside = RecordStore(record for record in records if record.split == source)
     moved = {
         record.id
-        for record in split_by_group(inside, {source: 1 - share, target: share}, seed)
+        for record in split_by_group(inside, {source: 1 - share, target: share}, seed, joined=joined)
         if record.split == target
     }
     return RecordStore(
@@ -79,18 +85,21 @@ def resplit(
     fractions: Mapping[str, float] | None,
     split_seed: int | None,
     stratify: bool = False,
+    joined: Mapping[str, str] | None = None,
 ) -> Sequence[EmotionRecord]:
     """The splits that the settings of a dataset define; without `fractions`, the published ones.
 
-    Without `split_seed`, the published splits stay, and `val` is held out of `train` if it is missing.
+    Without `split_seed`, the published splits stay, and `val` is held out of `train` if it is missing. `joined` as for
+    `split_by_group`.
     """
     records = records if isinstance(records, Sequence) else RecordStore(records)
     if fractions is None:
         return records
     if split_seed is not None:
-        return split_by_group(records, fractions, split_seed, stratify=stratify)
+        return split_by_group(records, fractions, split_seed, stratify=stratify, joined=joined)
     if fractions.get("val", 0) > 0 and not any(record.split == "val" for record in records):
-        return hold_out_by_group(records, fractions["val"] / (fractions["train"] + fractions["val"]), seed=0)
+        share = fractions["val"] / (fractions["train"] + fractions["val"])
+        return hold_out_by_group(records, share, seed=0, joined=joined)
     return records
 
 

@@ -72,6 +72,7 @@ SURFACE = {
     " --sampling --seed --shards --split --stream --tpm --verification --wait RECORDS",
     "generate seke-tests": "--active-from --balanced --images --level --out --overwrite --per-class --seed --split"
     " --strict RECORDS",
+    "init": "--column --dry-run --labels --model --name --out --overwrite --seed --set --splits DATA",
     "judge score": "--json --seed FILLED KEY",
     "judge sheet": "--benchmark --first --limit --out --question --second --seed SUITE_DIR",
     "report": "--out RUN_DIRS",

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from lavis_emovit.distributed.seeding import limit_threads, seed_everything, usable_cpus
+from lavis_emovit.distributed.cores import usable_cpus
+from lavis_emovit.distributed.seeding import limit_threads, seed_everything
 
 
 def draw() -> tuple[float, float, float]:

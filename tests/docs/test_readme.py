@@ -15,7 +15,11 @@ import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
+
+from lavis_emovit import registered
+from lavis_emovit.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -94,8 +98,19 @@ def test_named_recipes_and_tools_exist():
     assert not [name for name in named if not (ROOT / name).exists()]
 
 
+def _declare_mypics(folder, monkeypatch):
+    """Run the README's `emovit init` on a few images."""
+    for number in range(6):
+        path = folder / "mypics" / ("calm", "wild")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((32, 32), 20 + 40 * number).save(path)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(registered, "_beside_recipes", [])
+    assert main(shlex.split(lines_of("emovit init mypics")[0], comments=True)[1:]) == 0
+
+
 @pytest.mark.parametrize("line", lines_of("python -m lavis."))
-def test_recipes_load_with_their_options(line, monkeypatch):
+def test_recipes_load_with_their_options(line, monkeypatch, tmp_path):
     from lavis_emovit.evaluation.suite.recipe import load_suite
     from lavis_emovit.plugin import activate
     from lavis_emovit.runners.config import Config
@@ -106,6 +121,8 @@ def test_recipes_load_with_their_options(line, monkeypatch):
     assert words[2] in ("lavis.train", "lavis.evaluate")
     options = words[words.index("--options") + 1 :] if "--options" in words else []
     recipe = words[words.index("--cfg-path") + 1]
+    if recipe == "mypics.yaml":
+        _declare_mypics(tmp_path, monkeypatch)
     if words[2] == "lavis.train" or load_suite(recipe, options, check_names=True) is None:
         Config.load(recipe, options)
 

@@ -406,7 +406,7 @@ def test_settings_of_layouts_are_checked():
     assert table.label_names == {"0": "anger"} and table.files[0].where == {"part": "1"}
     for values, expected in (
         ({"source": "folder", "table": {}}, "`table` belongs to source 'table', this one is 'folder'"),
-        ({"source": "folder", "folder": {"pattern": "{label}/x"}}, "must contain {name}"),
+        ({"source": "folder", "folder": {"pattern": "{label}/x"}}, "must contain {name} or {group}"),
         ({"source": "table", "table": {"label_pattern": "("}}, "is not a regular expression"),
         ({"source": "table", "table": {"scales": {"valence": [3, 1]}}}, "a scale is .lowest, highest."),
         ({"source": "tabel"}, r"unknown layout \(did you mean 'table'\?\)"),

@@ -290,6 +290,16 @@ def test_affectnet(folder, number, tail):
     check(root, "affectnet")
 
 
+@given(changes=edits)
+@short
+def test_records(folder, changes):
+    root = folder()
+    line = '{"id": "s/1", "image": "a.jpg", "split": "train", "source": "s", "votes": {"awe": 1}, "extra": {"a": 1}}\n'
+    lines = line + line.replace("s/1", "s/2").replace("a.jpg", "é.jpg")
+    write(root, {"records.jsonl": edited(lines.encode(), changes)})
+    check(root, "records")
+
+
 def test_every_layout_has_a_property():
     text = Path(__file__).read_text(encoding="utf-8")
     assert [

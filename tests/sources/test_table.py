@@ -196,7 +196,9 @@ def test_equal_rows_are_one_record_and_unequal_rows_none(table):
     rows = "a.jpg,sad\nsub/b.jpg,sad\na.jpg, Sad\na.jpg,sad\n"
     images, notes = _account(path, rows)
     assert images == ["a.jpg", "sub/b.jpg"]
-    assert notes.report() == ["2 skipped: rows that repeat an earlier row (a.jpg, a.jpg)"] and not notes.serious()
+    spellings = "'Sad' (1 images), 'sad' (3 images) are all read as the label 'sadness'"
+    repeated = "2 skipped: rows that repeat an earlier row (a.jpg, a.jpg)"
+    assert notes.report() == [spellings, repeated] and not notes.serious()
     with pytest.raises(DataError, match=r"line 6: id 'mine/a' is already used in line 2.*repeated=leave_out"):
         _account(path, f"{rows}a.jpg,fear\n")
     images, notes = _account(path, f"{rows}a.jpg,fear\n", repeated="leave_out")

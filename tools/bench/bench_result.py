@@ -38,7 +38,7 @@ def machine_facts() -> dict[str, Any]:
     import psutil
     import torch
 
-    from lavis_emovit.distributed.seeding import usable_cpus
+    from lavis_emovit.distributed.cores import usable_cpus
 
     return {
         "system": f"{platform.system()} {platform.machine()}",

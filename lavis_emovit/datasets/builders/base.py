@@ -19,6 +19,9 @@ from lavis_emovit.datasets.settings import DatasetSettings
 from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.settings import Settings, parse_settings, plain_values
+from lavis_emovit.shards.index import ShardIndex
+
+logger = logging.getLogger(__name__)
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +86,7 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
         return self.indexes
 
     def build(self) -> dict[str, Any]:
-        """Open the datasets."""
+        """Open the datasets: the training split, and every other split that has labels to compare answers with."""
         settings = self.settings
         datasets: dict[str, Any] = {}
         for split, index_path in self.indexes.items():
@@ -106,8 +109,16 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
                 )
                 logger.info("%s: %s", self.dataset_name, datasets[split].describe())
             else:
+                index = ShardIndex.load(index_path)
+                if index.num_samples and not len(index.samples_with(labelled=True)):
+                    logger.info(
+                        "datasets.%s: split '%s' has no emotions; `run.test_benchmarks` evaluates other kinds",
+                        self.dataset_name,
+                        split,
+                    )
+                    continue
                 datasets[split] = self.eval_dataset_cls(
-                    index_path,
+                    index,
                     *processors,
                     label_set=settings.label_set,
                     wording=settings.eval_wording,

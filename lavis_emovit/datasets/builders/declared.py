@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 def register_declared() -> list[str]:
     """Register a builder for every declared dataset that has none, and return the registered names; the files
-    themselves are read when one is used."""
+    themselves are read when one is used. A builder of an earlier call gets the file that now declares its dataset."""
     made = []
     try:
         files = dataset_files()
@@ -28,7 +28,10 @@ def register_declared() -> list[str]:
         logger.warning("custom datasets are not registered: %s", error)
         files = dataset_files(custom=False)
     for name, path in files.items():
-        if registry.get_builder_class(name) is not None:
+        known = registry.get_builder_class(name)
+        if known is not None:
+            if known.__module__ == __name__:
+                known.DATASET_CONFIG_DICT = {"default": str(path)}
             continue
         members = {
             "__doc__": f"Dataset `{name}`, declared in {path.parent.name}/{path.name}.",

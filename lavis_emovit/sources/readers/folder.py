@@ -32,8 +32,8 @@ class FolderSettings(LabelSettings):
     @classmethod
     def _pattern_has_names(cls, value: str) -> str:
         names = [match.group(1) for match in _PLACEHOLDER.finditer(value)]
-        if "name" not in names or len(set(names)) != len(names):
-            raise ValueError("must contain {name}, and no name twice, as in '{split}/{label}/{name}'")
+        if not {"name", "group"} & set(names) or len(set(names)) != len(names):
+            raise ValueError("must contain {name} or {group}, and no name twice, as in '{split}/{label}/{name}'")
         return value
 
     def regex(self) -> re.Pattern[str]:
@@ -74,7 +74,7 @@ class FolderReader(Reader, layout="folder"):
         named: set[str] = set()  # labels in the paths
         strays = []
         readable = readable_suffixes()
-        for path in _images_below(start):
+        for path in images_below(start):
             self.notes.num_rows += 1
             if (suffix := path.suffix.lower()) not in readable:
                 self.notes.skip(f"images of type {suffix}, which Pillow cannot read here (docs/datasets.md)")
@@ -130,7 +130,7 @@ class FolderReader(Reader, layout="folder"):
                     if label is None:
                         continue
                     values |= label
-                parts.pop("name")
+                parts.pop("name", None)
                 record_id = self._unique_id(image, seen)
                 yield self.record("record", id=record_id, **values, group=parts.pop("group", None), extra=parts)
         if self._labels is not None and self.labels_found:
@@ -151,7 +151,8 @@ class FolderReader(Reader, layout="folder"):
         return record_id
 
 
-def _images_below(folder: Path) -> Iterator[Path]:
+def images_below(folder: Path) -> Iterator[Path]:
+    """The image files below a folder, in the same order on every machine, without hidden files and folders."""
     seen: set[str] = set()
     for directory, folders, files in os.walk(folder, followlinks=True):
         # A link may point to a folder above it; visit each folder once.

@@ -65,7 +65,7 @@ class HuggingFaceReader(TableReader, layout="huggingface"):
         return True
 
     def check(self) -> None:
-        dataset = _load(self.root) if self.dataset is None else self.dataset
+        dataset = load_saved(self.root) if self.dataset is None else self.dataset
         self._parts: dict[Any, Any] = dict(dataset) if hasattr(dataset, "keys") else {None: dataset}
         for part in self._parts.values():
             if not hasattr(part, "features") or not hasattr(part, "__len__"):
@@ -111,7 +111,7 @@ def _undecoded(part: Any, column: str) -> Any:
     return part
 
 
-def _load(path: Path) -> Any:
+def load_saved(path: Path) -> Any:
     if not path.is_dir():
         raise DataError(f"{path}: no such folder; expected one that `save_to_disk` wrote")
     try:

@@ -135,6 +135,11 @@ class BaseEmotionModel(Answering, BaseModel):
         trained_parts.set_modes(self.core, self.PART_PREFIXES, self.settings.trained_parts, mode)
         return self
 
+    def float(self: Model) -> Model:
+        """Nothing changes. LAVIS calls it for a model on the CPU, because its own frozen parts need a GPU in half
+        precision. Here `model.frozen_precision` decides: a 7B model in float32 would need 32 GB."""
+        return self
+
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device

@@ -15,6 +15,7 @@ from torch import nn
 
 from lavis_emovit.errors import WeightsError
 from lavis_emovit.models.lora import base_name, is_adapter, set_dropout_mode
+from lavis_emovit.models.mapped_files import MappedFiles
 from lavis_emovit.models.tensors import num_elements
 
 
@@ -44,14 +45,15 @@ def freeze_all_but(
     Returns:
         names of the trained parameters, in the module's order.
     """
-    trained = []
+    trained, files = [], MappedFiles()
     for name, parameter in core.named_parameters():
         in_part = part_of(name, prefixes) in parts or is_adapter(name)
         learns = in_part and base_name(name) not in unused
         parameter.requires_grad_(learns)
         if parameter.is_floating_point():
             full = in_part or not set(float32_modules).isdisjoint(name.split("."))
-            parameter.data = parameter.data.to(torch.float32 if full else frozen_dtype)
+            # A trained weight must not be a view on a file, which may change.
+            parameter.data = files.cast(parameter.data, torch.float32 if full else frozen_dtype, own=learns)
         if learns:
             trained.append(name)
     return trained

@@ -25,6 +25,7 @@ from lavis_emovit.files import atomic_path, atomic_writer, obey_umask, sync_fold
 from lavis_emovit.images import CLIP_MEAN, CLIP_STD
 from lavis_emovit.models.instructblip.lavis_format import to_lavis
 from lavis_emovit.models.instructblip.loading import (
+    EMBEDDING_ROWS,
     LLM,
     LLM_ROWS_KEY,
     RawWeights,
@@ -36,8 +37,6 @@ from lavis_emovit.models.instructblip.parts import part_of
 from lavis_emovit.models.instructblip.pickled import read_state_dict
 from lavis_emovit.models.instructblip.tokenization import IMAGE_PLACEHOLDER, begin_with_bos
 from lavis_emovit.models.instructblip.weights import is_offline
-
-_EMBEDDING_ROWS = ("embed_tokens.weight", "shared.weight", "lm_head.weight")
 
 
 def save_transformers(raw: RawWeights, folder: Path, shard_size: str = "5GB") -> list[str]:
@@ -117,7 +116,7 @@ def save_lavis(raw: RawWeights, path: Path, trimmed: bool = False) -> list[str]:
     is_seq2seq = not raw.config.use_decoder_only_language_model
     rows = getattr(raw.config, LLM_ROWS_KEY, None)
     state = {
-        name: tensor[:rows] if rows is not None and name.startswith(LLM) and name.endswith(_EMBEDDING_ROWS) else tensor
+        name: tensor[:rows] if rows is not None and name.startswith(LLM) and name.endswith(EMBEDDING_ROWS) else tensor
         for name, tensor in raw.state.items()
         if not trimmed or part_of(name) not in ("vision_encoder", "language_model")
     }
@@ -171,7 +170,7 @@ def _vocabulary_rows(state: Mapping[str, torch.Tensor]) -> int:
 def _with_placeholder(state: Mapping[str, torch.Tensor], rows: int, pad_id: int) -> dict[str, torch.Tensor]:
     longer = {}
     for name, tensor in state.items():
-        if name.startswith(LLM) and name.endswith(_EMBEDDING_ROWS):
+        if name.startswith(LLM) and name.endswith(EMBEDDING_ROWS):
             # Equal to the pad token's: never likelier than it, so the same tokens are generated as before.
             longer[name] = torch.cat([tensor, tensor[pad_id : pad_id + 1].expand(rows - len(tensor), -1)])
     return longer

@@ -1,14 +1,14 @@
 """From files to the modules of a model, for both formats.
 
 `read_weights` collects tensors under transformers' names, in the precision of their files, with a configuration and
-tokenizers; `assemble` puts them into modules. Only the language model is cast while it is loaded
-(`model.frozen_precision`), so that 7B parameters are never in memory as float32.
+tokenizers; `assemble` puts them into modules. They are views on the mapped files. Those that need another precision are
+cast one by one, so that a large model is in memory once (see `lavis_emovit.models.mapped_files`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +25,15 @@ from lavis_emovit.models.instructblip.lavis_format import Translation, from_eva,
 from lavis_emovit.models.instructblip.pickled import read_state_dict
 from lavis_emovit.models.instructblip.settings import ModelSettings
 from lavis_emovit.models.instructblip.weights import WeightsSource, find_weights, is_offline, missing_weights_message
+from lavis_emovit.models.mapped_files import MappedFiles
+from lavis_emovit.models.quantize import float32_modules
 from lavis_emovit.models.tensors import PRECISIONS, check_fit, read_tensor_file
 
 LLM = "language_model."
 # Number of rows of the language model's original vocabulary. An exported folder has one more, the placeholder that
 # transformers' processor writes in the place of the image. It must not be part of any probability.
 LLM_ROWS_KEY = "emovit_llm_vocab_size"
+EMBEDDING_ROWS = ("embed_tokens.weight", "shared.weight", "lm_head.weight")
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 QFORMER_TOKENIZER = "bert-base-uncased"
 _BUFFERS = ("position_ids", "rotary_emb.inv_freq")
@@ -182,21 +185,21 @@ def _add_vision(translated: Translation, settings: ModelSettings, path: Path) ->
 def assemble(raw: RawWeights, settings: ModelSettings) -> Any:
     """Put tensors into modules; each keeps its precision, except a language model's, which gets the frozen one.
 
-    WeightsError names tensors that are missing, unknown or of another shape.
+    Uses up `raw.state`. WeightsError names tensors that are missing, unknown or of another shape.
     """
     config = raw.config
+    _trim_vocabulary(raw)
     config._attn_implementation = settings.attention
     with torch.device("meta"):
         core: Any = InstructBlipForConditionalGeneration(config)
     own = {name: tensor for name, tensor in core.state_dict().items() if not name.startswith(LLM)}
-    rest = {name: tensor for name, tensor in raw.state.items() if not name.startswith(LLM)}
+    rest = {name: raw.state.pop(name) for name in list(raw.state) if not name.startswith(LLM)}
     check_fit(rest, own, raw.source, needed=own)
     core.load_state_dict(rest, strict=False, assign=True)
     words = core.qformer.embeddings
     positions = torch.arange(words.position_embeddings.num_embeddings)
     words.register_buffer("position_ids", positions[None], persistent=False)  # not in the files
     core.language_model = _load_llm(raw, type(core.language_model), settings)
-    _trim_vocabulary(core)
     norm = core.vision_model.post_layernorm
     norm.eps = getattr(config.vision_config, LAVIS_EPS_KEY, norm.eps)
     if unfilled := [name for name, tensor in core.state_dict().items() if tensor.is_meta]:
@@ -207,10 +210,9 @@ def assemble(raw: RawWeights, settings: ModelSettings) -> Any:
 
 
 def _load_llm(raw: RawWeights, language_class: Any, settings: ModelSettings) -> Any:
-    options: dict[str, Any] = {
-        "dtype": torch.float32 if "language_model" in settings.trained_parts else PRECISIONS[settings.frozen_precision],
-        "attn_implementation": settings.attention,
-    }
+    is_trained = "language_model" in settings.trained_parts
+    dtype = torch.float32 if is_trained else PRECISIONS[settings.frozen_precision]
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": settings.attention}
     text_config = raw.config.text_config
     if raw.llm_location is not None:
         try:
@@ -221,11 +223,13 @@ def _load_llm(raw: RawWeights, language_class: Any, settings: ModelSettings) -> 
             ) from error
         resize_vocabulary(model, text_config.vocab_size)
         return model
-    state = {name.removeprefix(LLM): tensor for name, tensor in raw.state.items() if name.startswith(LLM)}
+    state = {name.removeprefix(LLM): raw.state.pop(name) for name in list(raw.state)}
     with torch.device("meta"):
         own = language_class(text_config).state_dict()
     # Tied tensors may be saved under one of their names, so missing names are checked after tying.
     check_fit(state, own, raw.source, needed=(), target="the language model")
+    # transformers would cast all of them before it lets go of the first one.
+    _cast_one_by_one(state, dtype, float32_modules(language_class) if dtype == torch.float16 else ())
     with quiet():
         model, info = language_class.from_pretrained(
             None, config=text_config, state_dict=state, output_loading_info=True, **options
@@ -251,11 +255,28 @@ def resize_vocabulary(language_model: Any, rows: int) -> None:
         config.tie_word_embeddings = is_tied
 
 
-def _trim_vocabulary(core: Any) -> None:
-    rows = getattr(core.config, LLM_ROWS_KEY, None)
-    if rows is not None and rows < core.get_input_embeddings().weight.shape[0]:
-        resize_vocabulary(core.language_model, rows)
-        core.config.text_config.vocab_size = rows
+def _cast_one_by_one(state: dict[str, torch.Tensor], dtype: torch.dtype, in_float32: Collection[str]) -> None:
+    """Cast floating-point tensors in place of the given ones; those of `in_float32` modules to float32."""
+    files, made = MappedFiles(), dict[tuple[int, torch.Size], torch.Tensor]()
+    for name in list(state):
+        tensor = state.pop(name)
+        # Tied tensors stay one: a `.pth` file has them under several names.
+        key = tensor.data_ptr(), tensor.shape
+        if key not in made:
+            wanted = dtype if set(in_float32).isdisjoint(name.split(".")) else torch.float32
+            made[key] = files.cast(tensor, wanted) if tensor.is_floating_point() else tensor
+        state[name] = made[key]
+
+
+def _trim_vocabulary(raw: RawWeights) -> None:
+    """Drop the rows of an exported folder's placeholder, which is not part of the original vocabulary."""
+    rows = getattr(raw.config, LLM_ROWS_KEY, None)
+    if rows is None or rows >= raw.config.text_config.vocab_size:
+        return
+    raw.config.text_config.vocab_size = rows
+    for name, tensor in raw.state.items():
+        if name.startswith(LLM) and name.endswith(EMBEDDING_ROWS):
+            raw.state[name] = tensor[:rows]
 
 
 def prepare_tokenizers(parts: LoadedParts) -> None:

@@ -114,7 +114,8 @@ def _read_inert(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about source code of classes that are not loaded
-            return torch.load(path, map_location="cpu", weights_only=False, pickle_module=_INERT_PICKLE)
+            options: Any = {"weights_only": False, "pickle_module": _INERT_PICKLE, "mmap": _is_zip(path)}
+            return torch.load(path, map_location="cpu", **options)
     except Exception as error:  # the file may call methods that inert objects do not have
         raise _unreadable(path, error) from error
 

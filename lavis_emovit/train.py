@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from lavis_emovit.errors import DataError
@@ -38,7 +39,9 @@ def run_recipe(cfg_path: str, options: Sequence[str] = (), overrides: Sequence[s
     from lavis_emovit.distributed import processes
     from lavis_emovit.distributed.joining import join_ranks
     from lavis_emovit.distributed.seeding import limit_threads, seed_everything
+    from lavis_emovit.models.mapped_files import casts_later
     from lavis_emovit.plugin.registration import register
+    from lavis_emovit.runners.engines import spreads_weights
     from lavis_emovit.runners.run_folder import RunFolder
 
     register()  # the datasets beside the recipe
@@ -65,7 +68,8 @@ def run_recipe(cfg_path: str, options: Sequence[str] = (), overrides: Sequence[s
             datasets = task.build_datasets(config)
         except DataError as error:
             raise DataError(f"{error}\nAlso, {to_fetch}.") if to_fetch else error from None
-        model = task.build_model(config)
+        with casts_later() if spreads_weights(config.run) else nullcontext():
+            model = task.build_model(config)
         runner_class = registry.get_runner_class(config.run.runner)
         return runner_class(cfg=config, task=task, model=model, datasets=datasets, folder=folder).train()
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from lavis_emovit.errors import WeightsError
 from lavis_emovit.models.lora import base_name, is_adapter, set_dropout_mode
-from lavis_emovit.models.mapped_files import MappedFiles
+from lavis_emovit.models.mapped_files import MappedFiles, are_casts_later, wanted_dtype
 from lavis_emovit.models.tensors import num_elements
 
 
@@ -52,8 +52,12 @@ def freeze_all_but(
         parameter.requires_grad_(learns)
         if parameter.is_floating_point():
             full = in_part or not set(float32_modules).isdisjoint(name.split("."))
-            # A trained weight must not be a view on a file, which may change.
-            parameter.data = files.cast(parameter.data, torch.float32 if full else frozen_dtype, own=learns)
+            dtype = torch.float32 if full else frozen_dtype
+            if are_casts_later() and not learns:
+                files.cast_later(parameter, dtype)
+            else:
+                # A trained weight must not be a view on a file, which may change.
+                parameter.data = files.cast(parameter.data, dtype, own=learns)
         if learns:
             trained.append(name)
     return trained
@@ -95,5 +99,6 @@ def fingerprint(core: nn.Module, trained: Iterable[str]) -> str:
         flat = parameter.detach().reshape(-1)
         step = max(1, flat.numel() // 64)
         digest.update(f"{name}{list(parameter.shape)}".encode())
-        digest.update(flat[::step][:64].to(device="cpu", dtype=torch.float32).numpy().tobytes())
+        sample = flat[::step][:64].to(wanted_dtype(parameter))
+        digest.update(sample.to(device="cpu", dtype=torch.float32).numpy().tobytes())
     return digest.hexdigest()

@@ -25,7 +25,7 @@ from lavis_emovit.models.instructblip.lavis_format import Translation, from_eva,
 from lavis_emovit.models.instructblip.pickled import read_state_dict
 from lavis_emovit.models.instructblip.settings import ModelSettings
 from lavis_emovit.models.instructblip.weights import WeightsSource, find_weights, is_offline, missing_weights_message
-from lavis_emovit.models.mapped_files import MappedFiles
+from lavis_emovit.models.mapped_files import MappedFiles, are_casts_later
 from lavis_emovit.models.quantize import float32_modules
 from lavis_emovit.models.tensors import PRECISIONS, check_fit, read_tensor_file
 
@@ -228,8 +228,13 @@ def _load_llm(raw: RawWeights, language_class: Any, settings: ModelSettings) -> 
         own = language_class(text_config).state_dict()
     # Tied tensors may be saved under one of their names, so missing names are checked after tying.
     check_fit(state, own, raw.source, needed=(), target="the language model")
-    # transformers would cast all of them before it lets go of the first one.
-    _cast_one_by_one(state, dtype, float32_modules(language_class) if dtype == torch.float16 else ())
+    precisions = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
+    if are_casts_later() and len(precisions) == 1 and not is_trained and settings.lora is None:
+        # Adapters take the precision of the weights under them.
+        (options["dtype"],) = precisions
+    else:
+        # transformers would cast all of them before it lets go of the first one.
+        _cast_one_by_one(state, dtype, float32_modules(language_class) if dtype == torch.float16 else ())
     with quiet():
         model, info = language_class.from_pretrained(
             None, config=text_config, state_dict=state, output_loading_info=True, **options

@@ -21,3 +21,12 @@ def build_engine(model: EmotionModel, task: EmotionTask, settings: RunSettings) 
     from lavis_emovit.runners.engines.torch_engine import TorchEngine
 
     return TorchEngine(model, task, settings)
+
+
+def spreads_weights(settings: RunSettings) -> bool:
+    """Whether the engine gives each rank a piece of every weight, so that none has to hold the whole model."""
+    if settings.engine != "deepspeed":
+        return False
+    from lavis_emovit.runners.engines.deepspeed_config import read_deepspeed_config
+
+    return read_deepspeed_config(settings.deepspeed_config)["zero_optimization"]["stage"] == 3

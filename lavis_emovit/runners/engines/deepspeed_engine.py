@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, cast
@@ -16,6 +16,7 @@ from torch import nn
 from lavis_emovit.checkpoints.training_state import EngineState
 from lavis_emovit.distributed import processes
 from lavis_emovit.errors import ConfigError, DataError, first_line
+from lavis_emovit.models.mapped_files import MappedFiles
 from lavis_emovit.models.protocol import Batch, EmotionModel
 from lavis_emovit.runners.engines.base import Engine, NonFiniteError, StepResult, T, is_empty
 from lavis_emovit.runners.engines.deepspeed_config import full_config, offloads_optimizer, read_deepspeed_config
@@ -52,8 +53,8 @@ class DeepSpeedEngine(Engine):
         # Before partitioning, because weight decay depends on the shapes.
         optimizer = self._build_optimizer(content)
         if self.stage == 3:
-            # Weights move to the device one by one, so the whole model need not fit there.
-            deepspeed.zero.Init(module=root, config_dict_or_path=config)
+            # Weights leave their files and move to the device one by one, so the whole model need not fit there.
+            deepspeed.zero.Init(module=_OneByOne(root), config_dict_or_path=config)
             for buffer in root.buffers():
                 buffer.data = buffer.data.to(self.device)
         else:
@@ -237,6 +238,24 @@ class _Root(nn.Module):
         self.result = self.call()
         loss = getattr(self.result, "loss_sum", None)
         return loss if isinstance(loss, torch.Tensor) else ()
+
+
+class _OneByOne(nn.Module):
+    """The parameters of a module, each taken from its file when DeepSpeed asks for it.
+
+    DeepSpeed then writes rank 0's values into it and keeps this rank's piece. In a mapped file, every page that it
+    writes to would stay in memory.
+    """
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        files = MappedFiles()
+        for parameter in super().parameters(recurse):
+            files.settle(parameter)
+            yield parameter
 
 
 def load_deepspeed(device: torch.device) -> Any:

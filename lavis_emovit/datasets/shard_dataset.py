@@ -205,13 +205,27 @@ class EmotionShardDataset(OrderedDataset):
         return self.image_processor(image, seed=self._item_seed("image", epoch, number))
 
     def _pairs(self, record: EmotionRecord, epoch: int, number: int) -> list[Pair]:
-        written = record.instructions
-        chosen = [place for place, item in enumerate(written) if self.kinds is None or item.kind in self.kinds]
+        written, chosen = record.instructions, self._places(record)
         if self.max_pairs is not None and len(chosen) > self.max_pairs:
             choose = random.Random(self._item_seed("pairs", epoch, number))
             chosen = sorted(choose.sample(chosen, self.max_pairs))
         pairs = [(place, self.text_processor(written[place].question), written[place].answer) for place in chosen]
         return [(question, answer.strip(), f"{record.id}#{place}", record.emotion) for place, question, answer in pairs]
+
+    def training_pairs(self, number: int) -> list[tuple[str, str, str, str]]:
+        """All pairs of an item, without its image: kind, instance id, question, answer."""
+        record = self.reader.read_record(int(self.samples[number]))
+        items = [(place, record.instructions[place]) for place in self._places(record)]
+        return [
+            (item.kind, f"{record.id}#{place}", self.text_processor(item.question), item.answer.strip())
+            for place, item in items
+        ]
+
+    def _places(self, record: EmotionRecord) -> list[int]:
+        """Numbers of the record's instructions of the kinds that are trained on."""
+        return [
+            place for place, item in enumerate(record.instructions) if self.kinds is None or item.kind in self.kinds
+        ]
 
     def _item_seed(self, purpose: str, epoch: int, number: int) -> int:
         """63 bits derived from (seed, epoch, number), different for every purpose."""

@@ -175,6 +175,7 @@ def num_wordings(kind: str, subject: Subject = "picture", *, with_open: bool = F
         "action_units": (UNITS_QUESTIONS, UNIT_QUESTIONS),
         "explanation": (EXPLANATION_QUESTIONS["picture"],),
         "caption": (CAPTION_QUESTIONS,),
+        "instruction": (("the record's own",),),
     }
     return min(map(len, wordings[kind]))
 

@@ -13,16 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from lavis_emovit.emotion.facial import FACIAL_UNITS
 from lavis_emovit.emotion.labels import LabelSet, LabelSetName, coarser_label, get_label_set
-from lavis_emovit.emotion.questions import num_wordings
+from lavis_emovit.emotion.questions import chooser, num_wordings
 from lavis_emovit.errors import DataError
-from lavis_emovit.records import EmotionRecord
+from lavis_emovit.records import EmotionRecord, Instruction, InstructionKind
 from lavis_emovit.settings import Settings
 
-Kind = Literal["emotion", "valence_arousal", "action_units", "explanation", "caption"]
+Kind = Literal["emotion", "valence_arousal", "action_units", "explanation", "caption", "instruction"]
 Method = Literal["likelihood", "likelihood_sum", "likelihood_calibrated", "generation"]
 OptionOrder = Literal["fixed", "reversed", "shuffled"]
 OptionMarks = Literal["none", "letters", "numbers"]
@@ -40,7 +40,8 @@ class BenchmarkSettings(Settings):
         dataset: registered name of a dataset.
         split: name of a split, or `all` for the whole dataset; baselines that learn skip the latter.
         kind: `emotion` (one label of a set), `valence_arousal`, `action_units`, `explanation` (the emotion and why),
-            `caption` (a funny caption, for people to judge).
+            `caption` (a funny caption, for people to judge), `instruction` (a question of the record itself, compared
+            with the answer that was written with it).
         train_split: what baselines learn from; null skips the baselines that learn.
         config: settings over the dataset's defaults, as a recipe has them below `datasets.<name>`.
         label_set: of the answers; null: that of the records.
@@ -54,6 +55,7 @@ class BenchmarkSettings(Settings):
         slices: fields of the records by which metrics are split (`source`, `attributes.scene`, `extra.gender`).
         max_new_tokens: longest generated answer; null: enough for the kind.
         subject: of questions for valence and arousal: the feeling that a `picture` evokes, or the state of a `face`.
+        instruction: with kind `instruction`, the kind of the record's questions; one of several is drawn by its id.
         active_from: intensity from which an action unit counts as active; one without intensities is active if present.
     """
 
@@ -73,6 +75,7 @@ class BenchmarkSettings(Settings):
     max_new_tokens: int | None = Field(default=None, ge=1)
     subject: Literal["picture", "face"] = "picture"
     active_from: float = Field(default=1.0, gt=0.0)
+    instruction: InstructionKind | None = None
 
     @field_validator(*_VARIED)
     @classmethod
@@ -97,10 +100,17 @@ class BenchmarkSettings(Settings):
             changed = [name for name in ("coarser", *_VARIED[1:]) if getattr(self, name) != fields[name].default]
             if changed:
                 raise ValueError(f"{', '.join(sorted(changed))} belongs to kind 'emotion', this one is '{self.kind}'")
+        if (self.instruction is not None) != (self.kind == "instruction"):
+            raise ValueError("kind 'instruction' needs `instruction`, such as reasoning, and no other kind has it")
         available = num_wordings(self.kind, self.subject, with_open=False in self.with_options)
         if any(not 1 <= number <= available for number in self.wordings):
             raise ValueError(f"wordings of kind '{self.kind}' are numbered 1 to {available}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_new_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Earlier versions had no `instruction`; runs and rows of other kinds must stay equal to theirs."""
+        return {key: value for key, value in dump(self).items() if key != "instruction" or value is not None}
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -119,7 +129,7 @@ class BenchmarkSettings(Settings):
         """Whether a scoring method exists for this kind."""
         # Free text has no candidates. Numbers come from the softmax over the candidates of one question, so sum and
         # calibration would change nothing that is meant.
-        if self.kind in ("valence_arousal", "action_units"):
+        if self.kind in ("valence_arousal", "action_units", "instruction"):
             return method in ("generation", "likelihood")
         return method == "generation" or self.kind == "emotion"
 
@@ -189,6 +199,7 @@ class Truth:
     votes: dict[str, float] | None = None  # label -> share
     values: dict[str, float] | None = None  # `valence`, `arousal`, or `AU12` -> intensity
     occurrence_only: tuple[str, ...] = ()  # the action units with 1 and 0 instead of an intensity
+    pair: Instruction | None = None  # the question of kind `instruction`, with its reference answer
 
 
 def truth_of(record: EmotionRecord, benchmark: BenchmarkSettings, label_set: LabelSet | None) -> Truth | None:
@@ -209,6 +220,9 @@ def truth_of(record: EmotionRecord, benchmark: BenchmarkSettings, label_set: Lab
         return Truth(values=values, occurrence_only=only)
     if benchmark.kind == "caption":
         return Truth()
+    if benchmark.kind == "instruction":
+        pairs = [item for item in record.instructions if item.kind == benchmark.instruction]
+        return Truth(pair=chooser("instruction", record.id).choice(pairs)) if pairs else None
     if record.emotion is None or label_set is None:
         return None
     try:
@@ -251,7 +265,7 @@ def label_set_of(benchmark: BenchmarkSettings, names: Sequence[str], place: str)
     Raises:
         DataError: no set is chosen, and the records have none, or several.
     """
-    if benchmark.kind in ("valence_arousal", "action_units", "caption"):
+    if benchmark.kind in ("valence_arousal", "action_units", "caption", "instruction"):
         return None
     if benchmark.label_set is not None:
         return get_label_set(benchmark.label_set)

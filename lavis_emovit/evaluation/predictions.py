@@ -22,6 +22,8 @@ from lavis_emovit.records import OCCURRENCE_THRESHOLD
 # On every line, `null` if a row has none; other keys are only on the lines of rows that have them.
 _ALWAYS_WRITTEN = frozenset({"instance_id", "record_id", "label", "prediction", "scores", "image", "answer"})
 _VOTE_SUM_TOLERANCE = 0.01
+TOKEN_LOSS = "token_loss"
+"""Name of the value of a scored reference answer: its cross-entropy per token (natural log)."""
 
 
 class PredictionRow(BaseModel):
@@ -43,6 +45,7 @@ class PredictionRow(BaseModel):
             here counts as None, so as invalid.
         slices: name of a field -> its value, for metrics by slice (`person`, `scene`).
         variant: wording and order of the question, if there are several.
+        question, reference: the record's own question and the answer that was written with it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
@@ -62,6 +65,8 @@ class PredictionRow(BaseModel):
     values: dict[str, FiniteFloat | None] | None = None
     slices: dict[str, str] | None = None
     variant: str | None = None
+    question: str | None = None
+    reference: str | None = None
 
     @field_validator("votes")
     @classmethod

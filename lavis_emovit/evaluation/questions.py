@@ -18,10 +18,18 @@ from lavis_emovit.emotion.answers import AnswerStatus
 from lavis_emovit.emotion.facial import facial_priors
 from lavis_emovit.emotion.labels import LabelSet, subject_of
 from lavis_emovit.evaluation.benchmarks import AXES, BenchmarkSettings, Method, Truth, Variant, units_asked
-from lavis_emovit.records import EmotionRecord
+from lavis_emovit.records import EmotionRecord, Instruction
 
+_ANY_PAIR = Instruction(kind="conversation", question="Why?", answer="Because.", provenance="any")
 _ANY_RECORD = EmotionRecord(id="any", image="any", split="any", source="any")
-_DEFAULT_NEW_TOKENS = {"emotion": 32, "valence_arousal": 32, "action_units": 96, "explanation": 160, "caption": 48}
+_DEFAULT_NEW_TOKENS = {
+    "emotion": 32,
+    "valence_arousal": 32,
+    "action_units": 96,
+    "explanation": 160,
+    "caption": 48,
+    "instruction": 256,
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,10 @@ def questions_about(
             return [Question(f"AU{unit}", text, wordings.YES_NO) for unit, text in texts_of.items()]
         listed = ", ".join(f"AU{unit} ({name(unit)})" for unit in units)
         return [Question("units", wordings.UNITS_QUESTIONS[number].format(units=listed), max_new_tokens=new_tokens)]
+    if benchmark.kind == "instruction":
+        pair = truth.pair or _ANY_PAIR
+        candidates = (pair.answer.strip(),) if by_likelihood else ()
+        return [Question("instruction", pair.question, candidates, max_new_tokens=new_tokens)]
     if by_likelihood:
         return []
     if benchmark.kind == "explanation":

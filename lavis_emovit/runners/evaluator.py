@@ -65,6 +65,9 @@ class Evaluator:
         rows = self._rows(data, model, benchmark.method, f"{data.name} {when}")
         if benchmark.processors is not None:
             rows = [_named_split_row(row) for row in rows]
+        if stage != DURING and data.settings.kind == "instruction" and benchmark.method != "generation":
+            written = self._rows(data, model, "generation", f"{data.name} {when}: answers")
+            rows = [row.model_copy(update={"answer": own.answer}) for row, own in zip(rows, written, strict=True)]
         if stage != DURING:
             shown = self._with_answers(benchmark, model, rows)
             if processes.is_main():
@@ -155,7 +158,7 @@ class Evaluator:
         first = benchmark.data.settings.first_variant.model_copy(update={"limit": wanted})
         data = replace(benchmark.data, settings=first)
         answers: Mapping[str, str | None] = {}
-        if benchmark.method != "generation":
+        if benchmark.method != "generation" and first.kind != "instruction":
             found = self._rows(data, model, "generation", f"{data.name}: answers for the report")
             answers = {row.record_id: row.answer for row in found}
         if not processes.is_main():

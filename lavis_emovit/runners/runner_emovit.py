@@ -28,6 +28,7 @@ from lavis_emovit.runners.best import BestMetric
 from lavis_emovit.runners.compiling import compile_parts
 from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.continuation import Continuation
+from lavis_emovit.runners.cut_texts import check_cut_texts
 from lavis_emovit.runners.ema import WeightAverage
 from lavis_emovit.runners.engines import build_engine
 from lavis_emovit.runners.engines.base import NonFiniteError, StepResult
@@ -92,6 +93,8 @@ class RunnerEmoVIT:
         self._notes, self._losses = TextNotes(), LossWatch(None)
         self._evaluator = Evaluator(self.engine, model, task, self.settings, self.folder, self._stop_evaluation)
         self._evaluator.check_questions([*self._splits.valid.values(), *self._splits.test.values()])
+        if not self.settings.evaluate:
+            processes.on_main(lambda: check_cut_texts(model, self._train_dataset, self.settings.cut_texts))
 
     # Training
 

@@ -32,7 +32,7 @@ LAVIS_RUN_KEYS = {
 FREE_RUN_KEYS = frozenset(
     "output_dir resume overwrite allow_changed micro_batch_size batch_size_eval num_workers num_threads device engine "
     "deepspeed_config timeout_s compile save_every_steps async_save keep_last log_every_steps tensorboard wandb "
-    "wandb_project loss_spike_mads peak_tflops report num_report_answers".split()
+    "wandb_project loss_spike_mads peak_tflops report num_report_answers cut_texts".split()
 )
 
 # Settings that a training recipe must set; an evaluation does not need them.
@@ -133,6 +133,10 @@ class RunSettings(AnswerSettings):
         None, description="its validation selects the best checkpoint; empty: the first dataset"
     )
     report: bool = True
+    cut_texts: Literal["warn", "refuse"] = Field(
+        "warn",
+        description="training questions longer than model.max_txt_len, answers longer than model.max_output_txt_len",
+    )
 
     # Saving and logging.
     save_every_steps: int | None = Field(

@@ -264,7 +264,7 @@ def _benchmark_section(folder: Folder, benchmark: BenchmarkRows, key: str) -> Se
     if groups:
         images = [image for _, group in groups for image in group]
         note = f"The first {len(images)} images that were kept with the predictions, not a selection."
-        if not groups[0][0]:
+        if folder.settings is not None and not groups[0][0]:
             note = f"{texts()['kinds'][benchmark.settings.kind]['images']} Up to {num_images} for each model."
         if any(answer.candidates for image in images for answer in image.answers):
             note += " Answers have the three most likely labels with their probabilities; the true one is underlined."

@@ -75,6 +75,8 @@ def shown_images(folder: Path, benchmark: BenchmarkRows, num_images: int) -> lis
         return [("", images)] if images else []
     by_instance = {key: {row.instance_id: row for row in benchmark.plain(key)} for key in benchmark.rows}
     images = [_shown(benchmark, row.instance_id, _inside(folder, row.image), by_instance, {}) for row in kept]
+    if all(answer.is_right is None for image in images for answer in image.answers):
+        return [("", images)]
     groups: dict[str, list[ShownImage]] = {"Wrong": [], "Right": []}
     for image in images:
         groups["Right" if image.answers[-1].is_right else "Wrong"].append(image)
@@ -88,7 +90,7 @@ def mistakes(benchmark: BenchmarkRows, key: ModelKey) -> list[PredictionRow]:
     if kind in ("emotion", "explanation"):
         wrong = [row for row in answered if row.prediction != row.label]
         return [row for _, row in sorted(zip(_confidences(wrong), wrong), key=lambda pair: -pair[0])]
-    if kind == "caption":
+    if kind in ("caption", "instruction"):
         return answered
     threshold = _threshold(benchmark, key)
     measure = _distance if kind == "valence_arousal" else lambda row: _num_wrong_units(row, threshold)
@@ -154,6 +156,9 @@ def _shown(
         truth = _active(row, row.true_values, _threshold(benchmark, key))
     else:
         truth = row.label or ""
+    if benchmark.settings.kind == "instruction":
+        reference = ShownAnswer("reference answer", "", generated=row.reference or "")
+        answers = [ShownAnswer("question", row.question or ""), reference, *answers]
     return ShownImage(row.record_id, truth, _data_url(path), answers)
 
 
@@ -161,7 +166,7 @@ def _answer(benchmark: BenchmarkRows, key: ModelKey, row: PredictionRow, rank: i
     name, kind = result_name(*key), benchmark.settings.kind
     if row.error is not None:
         return ShownAnswer(name, f"failed: {row.error}")
-    if kind == "caption":
+    if kind in ("caption", "instruction"):
         return ShownAnswer(name, "", generated=row.answer or "")
     if kind == "valence_arousal":
         return ShownAnswer(name, _axes(row.values), generated=row.answer, rank=rank)

@@ -262,6 +262,6 @@ _CONTENTS: dict[str, Callable[[str, Measured, Found], dict[str, Any]]] = {
     "soft_labels": _described,
     "slices": _slices,
     "status": _status,
-    **dict.fromkeys(("original", "explanations", "judge"), _described),
+    **dict.fromkeys(("original", "explanations", "instruction_answers", "judge"), _described),
     "variants": _variants,
 }

@@ -169,6 +169,7 @@ _TRUTHS = {
     "valence_arousal": "both valence and arousal",
     "action_units": "action units",
     "caption": "a caption",
+    "instruction": "an instruction of this kind (`emovit generate` writes them; `--split` chooses the images)",
 }
 
 

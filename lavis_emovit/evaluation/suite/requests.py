@@ -14,7 +14,7 @@ from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.base import Baseline, Failure, Item, LanguageModel
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Method, Variant, slice_values
 from lavis_emovit.evaluation.metrics.explanations import EXPLAINED_FACTS
-from lavis_emovit.evaluation.predictions import PredictionRow
+from lavis_emovit.evaluation.predictions import TOKEN_LOSS, PredictionRow
 from lavis_emovit.evaluation.questions import Question, questions_about, values_from_scores, values_from_text
 from lavis_emovit.outside import scrub, without_thoughts
 
@@ -145,6 +145,8 @@ class BatchRequests:
             return self._with_text(base, row, str(answers[0]))
         if any(not math.isfinite(score) for scores in answers for score in scores):
             return base.model_copy(update={"error": _NOT_FINITE})
+        if settings.kind == "instruction":
+            return base.model_copy(update={"values": {TOKEN_LOSS: -answers[0][0]}})
         if self._label_set is not None:
             return _with_scores(base, dict(zip(row.questions[0].candidates, answers[0])))
         return _with_values(base, values_from_scores(row.questions, answers))
@@ -153,7 +155,7 @@ class BatchRequests:
         if self._settings.kind in ("valence_arousal", "action_units"):
             values, read = values_from_text(text, self._settings, row.prepared.item.truth)
             return base.model_copy(update={"answer": text, "values": values, "status": read})
-        if self._settings.kind in ("explanation", "caption"):
+        if self._settings.kind in ("explanation", "caption", "instruction"):
             text = without_thoughts(text)  # metrics, judges and people read the whole answer
         if self._label_set is None:
             return base.model_copy(update={"answer": text})
@@ -257,4 +259,6 @@ def _empty_row(item: Item, settings: BenchmarkSettings, variant: Variant, *, err
         occurrence_only=item.truth.occurrence_only or None,
         slices=slices or None,
         variant=variant.name if several else None,
+        question=item.truth.pair.question if item.truth.pair is not None else None,
+        reference=item.truth.pair.answer.strip() if item.truth.pair is not None else None,
     )

@@ -273,6 +273,15 @@ class EmoVIT(BaseEmotionModel):
             "num_unsupervised": [pair for pair, answer in enumerate(pairs.answers) if answer == [end]],
         }
 
+    def text_lengths(self, questions: Sequence[str], answers: Sequence[str]) -> list[tuple[int, int]]:
+        """Tokens of each question and answer without a limit, as `max_txt_len` and `max_output_txt_len` count them."""
+        asked, written = list(questions), list(answers)
+        lengths = [len(row) for row in self._whole_prompts(asked)]
+        if self.settings.qformer_text_input:
+            lengths = list(map(max, lengths, map(len, self.qformer_tokenizer(asked)["input_ids"])))
+        ends = self.llm_tokenizer(written, add_special_tokens=False)["input_ids"]
+        return [(length, len(row) + 1) for length, row in zip(lengths, ends)]
+
     def _sizes(self, pairs: _Pairs, samples: Batch) -> PassSizes:
         num_frames = _num_frames(samples["image"])
         words = sum(map(len, pairs.prompts)) if self.settings.qformer_text_input else 0

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from engine_memory import state_bytes
+
+from lavis_emovit.runners.state_memory import state_bytes
 
 RANKS = Path(__file__).resolve().parent / "ranks"
 sys.path.insert(0, str(RANKS))

@@ -9,9 +9,11 @@ Activations, communication buckets and the allocator's reserve are not included.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-_WEIGHT, _COPY, _GRADIENT, _MOMENTS = 4, 4, 4, 8
+# Bytes for each trained parameter.
+WEIGHT, COPY, GRADIENT, MOMENTS = 4, 4, 4, 8
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,16 @@ class StateBytes:
     """Bytes on one process.
 
     Attributes:
-        device: where the model runs.
+        parts: name -> bytes where the model runs.
         host: in host memory, for offloaded state.
     """
 
-    device: int
+    parts: Mapping[str, int]
     host: int = 0
+
+    @property
+    def device(self) -> int:
+        return sum(self.parts.values())
 
 
 def state_bytes(
@@ -46,11 +52,12 @@ def state_bytes(
         offload_optimizer: moments, stepped copy and gradients are in host memory.
         offload_param: partitioned weights are in host memory too (stage 3).
     """
-    if stage == 0:
-        return StateBytes((_WEIGHT + _GRADIENT + _MOMENTS) * num_trained + frozen_bytes)
-    stepped = (_COPY + _GRADIENT + _MOMENTS) * num_trained // num_ranks
-    weights = _WEIGHT * num_trained + frozen_bytes
-    if stage == 3:
-        weights //= num_ranks
-    host = (stepped if offload_optimizer else 0) + (weights if offload_param else 0)
-    return StateBytes(stepped + weights - host, host)
+    num_shards = num_ranks if stage else 1
+    optimizer = {"gradients": GRADIENT, "moments": MOMENTS, "stepped copy": COPY if stage else 0}
+    parts = {
+        "weights": (WEIGHT * num_trained + frozen_bytes) // (num_ranks if stage == 3 else 1),
+        **{name: size * num_trained // num_shards for name, size in optimizer.items()},
+    }
+    moved = [*(optimizer if stage and offload_optimizer else ()), *(["weights"] if offload_param else [])]
+    host = sum(parts[name] for name in moved)
+    return StateBytes({**parts, **dict.fromkeys(moved, 0)}, host)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -16,9 +14,9 @@ import torch
 
 from lavis_emovit.models.lengths import PassSizes, add_sizes
 from lavis_emovit.models.protocol import EmotionModel
+from lavis_emovit.runners.gpus import peak_flops
 from lavis_emovit.runners.settings import RunSettings
 
-PEAKS_PATH = Path(__file__).with_name("gpu_peaks.json")
 WINDOW_STEPS = 100
 MIN_STEPS = 20
 # The median absolute deviation of a normal distribution, times this, is its standard deviation.
@@ -112,12 +110,3 @@ def _peak(settings: RunSettings, device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     return peak_flops(torch.cuda.get_device_name(device), is_half=settings.amp != "off")
-
-
-def peak_flops(device_name: str, *, is_half: bool) -> float | None:
-    """Peak of a GPU, as `torch.cuda.get_device_name` names it, in operations per second of bf16 and fp16 (`is_half`) or
-    float32; None if it is not in gpu_peaks.json."""
-    for gpu in json.loads(PEAKS_PATH.read_text(encoding="utf-8"))["gpus"]:
-        if gpu["name"] in device_name:
-            return gpu["half" if is_half else "fp32"] * 1e12
-    return None

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from lavis_emovit.models.lengths import PassSizes, add_sizes, length_groups, positions_of
+from lavis_emovit.runners.gpus import PEAKS_PATH, peak_flops
 from lavis_emovit.runners.settings import RunSettings
-from lavis_emovit.runners.watch import MIN_STEPS, PEAKS_PATH, LossWatch, RankStep, StepMeter, peak_flops
+from lavis_emovit.runners.watch import MIN_STEPS, LossWatch, RankStep, StepMeter
 
 RUN = {"output_dir": "out", "max_epoch": 1, "global_batch_size": 1, "init_lr": 1e-3}
 

@@ -431,7 +431,7 @@ def _real_tokens(model: Any, batches: list[dict[str, Any]]) -> tuple[int, int]:
 
 def _peak_tflops(device: torch.device) -> float | None:
     """bf16 peak of this GPU, or None if its name is unknown."""
-    from lavis_emovit.runners.watch import peak_flops
+    from lavis_emovit.runners.gpus import peak_flops
 
     if device.type != "cuda":
         return None

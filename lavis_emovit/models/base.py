@@ -23,6 +23,7 @@ from lavis_emovit.models.protocol import Batch, StepFlops
 from lavis_emovit.models.quantize import float32_modules, quantize_language_model
 from lavis_emovit.models.recompute import recompute_layers
 from lavis_emovit.models.settings import BaseModelSettings
+from lavis_emovit.models.step_memory import StepLoad, StepMemory
 from lavis_emovit.models.tensors import PRECISIONS, QUANTIZED, check_fit, read_tensor_file
 from lavis_emovit.paths import find_checkpoint
 from lavis_emovit.settings import valid_settings
@@ -76,6 +77,10 @@ class BaseEmotionModel(Answering, BaseModel):
         self.train(self.training)
 
     # Loading
+
+    @classmethod
+    def step_memory(cls, settings: Any, load: StepLoad, amp: str) -> StepMemory | None:
+        return None
 
     @classmethod
     def check_weights(cls, settings: Any) -> str | None:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from lavis_emovit.models.lengths import PassSizes
+from lavis_emovit.models.step_memory import StepLoad, StepMemory
 from lavis_emovit.settings import Settings
 
 Batch = Mapping[str, Any]
@@ -119,6 +120,20 @@ class EmotionModel(Protocol):
 
         Raises:
             WeightsError: the weights are not on this machine and cannot be downloaded.
+        """
+        ...
+
+    @classmethod
+    def step_memory(cls, settings: Any, load: StepLoad, amp: str) -> StepMemory | None:
+        """Bytes of the weights and of a training step, without any weight; None if the model cannot count them.
+
+        Args:
+            settings: the parsed `model:` node.
+            load: what a micro-batch consists of.
+            amp: as in `run.amp`.
+
+        Raises:
+            ConfigError: the sizes of the model are unknown.
         """
         ...
 

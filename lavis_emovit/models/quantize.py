@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from functools import cache
 from typing import Any
 
@@ -44,9 +45,20 @@ def quantize_language_model(language_model: Any, precision: str, compute_dtype: 
         raise ConfigError([problem], "the model configuration")
     if precision == "int8":
         _quiet_casts()
+    layers = quantized_layers(language_model, precision)
+    for name, layer in layers:
+        parent, _, own = name.rpartition(".")
+        make = _int8_layer if precision == "int8" else _nf4_layer
+        setattr(language_model.get_submodule(parent), own, make(library, layer, compute_dtype).to(device))
+    # peft chooses its kind of adapter by these.
+    setattr(language_model, "is_loaded_in_8bit" if precision == "int8" else "is_loaded_in_4bit", True)
+
+
+def quantized_layers(language_model: Any, precision: str) -> list[tuple[str, nn.Linear]]:
+    """Names and modules of the layers that `quantize_language_model` replaces."""
     kept = set(float32_modules(language_model))
     head = language_model.get_output_embeddings()
-    layers = [
+    return [
         (name, module)
         for name, module in language_model.named_modules()
         if isinstance(module, nn.Linear)
@@ -55,12 +67,19 @@ def quantize_language_model(language_model: Any, precision: str, compute_dtype: 
         # 4-bit kernels process a row in blocks; the widths of published models are multiples of a block.
         and not (precision == "nf4" and module.in_features % NF4_BLOCK)
     ]
-    for name, layer in layers:
-        parent, _, own = name.rpartition(".")
-        make = _int8_layer if precision == "int8" else _nf4_layer
-        setattr(language_model.get_submodule(parent), own, make(library, layer, compute_dtype).to(device))
-    # peft chooses its kind of adapter by these.
-    setattr(language_model, "is_loaded_in_8bit" if precision == "int8" else "is_loaded_in_4bit", True)
+
+
+def quantized_bytes(weight: torch.Tensor, precision: str) -> int:
+    """Bytes of a layer's weight [out, in] with the numbers that scale it, as bitsandbytes stores it.
+
+    int8: a byte for each weight, and a float32 scale for each row. nf4: half a byte for each weight, and a scale of
+    one byte for each block of 64; these scales have a float32 scale for each block of 256, an offset, and two tables
+    (QLoRA's double quantisation).
+    """
+    if precision == "int8":
+        return weight.numel() + 4 * weight.shape[0]
+    blocks = math.ceil(weight.numel() / NF4_BLOCK)
+    return math.ceil(weight.numel() / 2) + blocks + 4 * math.ceil(blocks / 256) + 4 + 4 * (16 + 256)
 
 
 def float32_modules(language_model: Any) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.models import text, trained_parts
 from lavis_emovit.models.answering import Answering
 from lavis_emovit.models.base import BaseEmotionModel
-from lavis_emovit.models.instructblip import parts
+from lavis_emovit.models.instructblip import parts, shapes
 from lavis_emovit.models.instructblip.checks import check_context, check_images, image_index_of, num_images_of
 from lavis_emovit.models.instructblip.flops import InstructBlipFlops
 from lavis_emovit.models.instructblip.lavis_format import from_lavis
@@ -43,6 +43,7 @@ from lavis_emovit.models.scoring import (
     score_seq2seq,
     segments_of,
 )
+from lavis_emovit.models.step_memory import StepLoad, StepMemory
 from lavis_emovit.models.tensors import check_fit
 
 
@@ -99,6 +100,10 @@ class EmoVIT(BaseEmotionModel):
     def from_settings(cls, settings: ModelSettings) -> EmoVIT:
         """Load the weights that the settings name."""
         return cls(load_parts(settings), settings)
+
+    @classmethod
+    def step_memory(cls, settings: ModelSettings, load: StepLoad, amp: str) -> StepMemory:
+        return shapes.step_memory(cls, settings, load, amp)
 
     # Training: from a batch to its loss
 

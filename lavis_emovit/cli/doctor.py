@@ -9,14 +9,16 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
-from typer import Option
+from typer import Argument, Option
 
+from lavis_emovit.cli.findings import Finding, State
+from lavis_emovit.errors import UserError
 from lavis_emovit.paths import data_root, output_root
 from lavis_emovit.plugin import LAVIS_LINE
 
@@ -27,25 +29,6 @@ DISTRIBUTION = "lavis-emovit"
 REINSTALL_FIX = f"pip install --force-reinstall --no-deps {DISTRIBUTION} (in a checkout: make setup)"
 SHOWN_VERSIONS = ("torch", "torchvision", "transformers", "tokenizers", "timm", "numpy", "webdataset", "pydantic")
 LOW_DISK_GB, FULL_DISK_GB = 5.0, 0.5
-
-State = Literal["ok", "note", "warning", "failed"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report. `note`: something optional is missing; `failed`: training cannot run."""
-
-    name: str
-    state: State
-    detail: str
-    fix: str | None = None
-
-    def as_lines(self) -> str:
-        indent = " " * 20
-        lines = [f"{self.state:<8}{self.name:<12}{self.detail}".replace("\n", f"\n{indent}")]
-        if self.fix:
-            lines.append(f"{indent}fix: {self.fix}".replace("\n", f"\n{indent}     "))
-        return "\n".join(lines)
 
 
 def run_checks() -> Iterator[Finding]:
@@ -274,11 +257,42 @@ CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
 
 
 @app.command()
-def doctor(as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of lines.")] = False) -> None:
-    """Check versions, LAVIS, device, disk and weights, and run one training step of the tiny model.
+def doctor(
+    more: Annotated[list[str] | None, Argument(metavar="[KEY=VALUE]...", help="More overrides.", hidden=True)] = None,
+    recipe: Annotated[
+        str, Option(help="Check what this recipe of lavis.train needs, and estimate its memory and speed.")
+    ] = "",
+    options: Annotated[list[str] | None, Option(help="Overrides of the recipe, as for lavis.train.")] = None,
+    gpu: Annotated[str, Option(help="Kind of GPU, such as h100, a100-40, l4, rtx4090.")] = "h100",
+    gpus: Annotated[str, Option(help="Numbers of GPUs.")] = "1,4,8",
+    question_tokens: Annotated[int | None, Option(min=2, help="Of each question; default: the recipe's limit.")] = None,
+    answer_tokens: Annotated[int | None, Option(min=1, help="Of each answer; default: the recipe's limit.")] = None,
+    pairs_per_image: Annotated[int, Option(min=1, help="Questions of each image.")] = 1,
+    images: Annotated[int | None, Option(min=1, help="Training images; default: those of the datasets.")] = None,
+    utilisation: Annotated[float, Option(min=0.01, max=1.0, help="Share of the peak; nobody measured it.")] = 0.35,
+    as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of lines.")] = False,
+) -> None:
+    """Check this machine by a training step of the tiny model, or estimate a recipe's memory and speed.
 
-    Exits with 1 if training cannot run.
+    Checks versions, LAVIS, device, disk and weights, and exits with 1 if training cannot run. With --recipe, neither
+    data nor weights are needed: what is missing is listed, and the exit code is 0.
     """
+    if recipe:
+        from lavis_emovit.cli.doctor_recipe import Assumptions, Request, report
+
+        request = Request(
+            parse_counts(gpus),
+            question_tokens,
+            answer_tokens,
+            pairs_per_image,
+            images,
+            Assumptions(utilisation=utilisation),
+        )
+        result, lines = report(recipe, [*(options or []), *(more or [])], gpu, request)
+        typer.echo(json.dumps(result, indent=2) if as_json else "\n".join(lines))
+        return
+    if more or options:
+        raise UserError(f"{' '.join([*(options or []), *(more or [])])}: overrides need --recipe")
     findings = []
     for finding in run_checks():
         findings.append(finding)
@@ -295,3 +309,11 @@ def doctor(as_json: Annotated[bool, Option("--json", help="Print one JSON object
         typer.echo("\nTraining can run on this machine.")
     if failed:
         raise typer.Exit(1)
+
+
+def parse_counts(text: str) -> tuple[int, ...]:
+    """`1,4,8` as numbers; UserError for others."""
+    counts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and int(part) for part in counts):
+        raise UserError(f"--gpus: expected numbers of GPUs such as 1,4,8 (got '{text}')")
+    return tuple(map(int, counts))

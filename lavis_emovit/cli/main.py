@@ -23,7 +23,7 @@ EXIT_USER_ERROR = 2
 
 # Sub-command, which is also the name of its module, -> summary: `emovit --help` imports none of the modules.
 COMMANDS = {
-    "doctor": "Check versions, LAVIS, device, disk and weights, and run one training step of the tiny model.",
+    "doctor": "Check this machine by a training step of the tiny model, or estimate a recipe's memory and speed.",
     "init": "Look at your own data, and write a dataset and a recipe that train on them.",
     "data": "Create, check and preview datasets.",
     "generate": "Write captions, attributes and instructions, by a chat model or offline.",

@@ -53,13 +53,21 @@ class Config:
         self.run, self.model, self.datasets = run, model, dict(datasets)
 
     @classmethod
-    def load(cls, cfg_path: str | Path, options: Sequence[str] = (), overrides: Sequence[str] = ()) -> Config:
+    def load(
+        cls,
+        cfg_path: str | Path,
+        options: Sequence[str] = (),
+        overrides: Sequence[str] = (),
+        *,
+        needs_packages: bool = True,
+    ) -> Config:
         """Read a recipe.
 
         Args:
             cfg_path: the file, or `projects/emovit/...` for one that ships with the package.
             options: of the form `a.b=c` or, as in LAVIS, `a.b c`.
             overrides: of the form `a.b=c`; they override the options.
+            needs_packages: whether a missing optional package is a problem.
 
         Raises:
             ConfigError: the recipe is wrong; lists all problems.
@@ -78,7 +86,7 @@ class Config:
         problems += _check_image_sizes(model, datasets)
         if run is not None and len(datasets) == len(nodes["datasets"]):
             problems += recipe_problems(run, datasets)
-        problems += _missing_packages(run, model)
+        problems += missing_packages(run, model) if needs_packages else []
         if problems or run is None or model is None:
             raise ConfigError(problems, str(cfg_path))
         merged = OmegaConf.create({"run": run.model_dump(mode="json"), "model": model_tree, "datasets": datasets_tree})
@@ -131,7 +139,7 @@ def _check_task(run: RunSettings | None) -> list[str]:
     return parse_task_settings(settings_class, run.model_dump())[1]
 
 
-def _missing_packages(run: RunSettings | None, model: Settings | None) -> list[str]:
+def missing_packages(run: RunSettings | None, model: Settings | None) -> list[str]:
     """Optional packages that the settings need and that are not installed, before a model is loaded for nothing."""
     extra = "pip install 'lavis-emovit[{}]'".format
     needed = {

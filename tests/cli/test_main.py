@@ -32,7 +32,8 @@ SURFACE = {
     " RECORDS",
     "data stats": "--json --strict RECORDS",
     "data verify": "--images --json --near --show --strict --workers RECORDS",
-    "doctor": "--json",
+    "doctor": "--answer-tokens --gpu --gpus --images --json --options --pairs-per-image --question-tokens --recipe"
+    " --utilisation MORE",
     "generate affect": "--about --check-overlap --config --conversations --held-out --images --out --preview --seed"
     " --shards --split RECORDS",
     "generate all": "--abandon-batches"

@@ -4,21 +4,23 @@ figures follow from the formula, and its exit codes are those of the command."""
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lavis_emovit.distributed import heartbeat, signals
 from lavis_emovit.launch import EXIT_INTERRUPTED, EXIT_USER_ERROR
+from lavis_emovit.models.step_memory import StepLoad
 from lavis_emovit.paths import find_recipe
+from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.engines.deepspeed_config import ALLOWED
+from lavis_emovit.runners.estimate import TORCH, Assumptions, StepModel, estimate
+from lavis_emovit.runners.gpus import find_gpu
 from lavis_emovit.runners.settings import RunSettings
+from lavis_emovit.runners.state_memory import state_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "runners"))
-from engine_memory import state_bytes  # noqa: E402
-
 PAGE = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\|[^|]+\| `([^`]+)` \|$", PAGE, flags=re.MULTILINE)
 
@@ -53,6 +55,44 @@ def test_figures_follow_from_the_formula(row: str, stage: int) -> None:
     millions, frozen = re.findall(r"P = (\d+) million, F = ([\d.]+) GB", PAGE)[0]
     found = state_bytes(int(millions) * 10**6, int(float(frozen) * 1e9), stage=stage, num_ranks=8).device
     assert float(gigabytes) == round(found / 1e9, 1)
+
+
+ESTIMATED = {
+    "quickstart.yaml": ("quickstart.yaml", ()),
+    "photos.yaml": ("photos.yaml", ()),
+    "train.yaml": ("train.yaml", ()),
+    **{
+        f"train.yaml with {name}": ("train.yaml", (f"model.arch=emovit_{name}", f"model.model_type={name}"))
+        for name in ("vicuna13b", "flant5xl", "flant5xxl")
+    },
+}
+
+
+def _estimate_row(label: str, recipe: str, options: tuple[str, ...]) -> str:
+    from lavis.common.registry import registry
+
+    cfg: Any = Config.load(f"projects/emovit/{recipe}", [*options, "run.global_batch_size=1"])
+    settings = cfg.model
+    count = registry.get_model_class(settings.arch).step_memory
+    lengths = (1, settings.max_txt_len, settings.max_output_txt_len)
+    model = StepModel(*(count(settings, StepLoad(number, *lengths), cfg.run.amp) for number in (1, 8)), 1, 8)
+    kinds = [find_gpu(kind) for kind in ("l4", "a100-40", "h100")]
+    usages = [estimate(model, cfg.run, TORCH, 1, gpu, Assumptions()) for gpu in kinds]
+    parts = usages[0].parts
+    sums = [
+        parts["weights"],
+        parts["gradients"] + parts["moments"],
+        parts["activations"] + parts["logits"],
+        usages[0].total,
+    ]
+    numbers = [f"{size / 1e9:.2f}" for size in sums] + [str(usage.max_micro_batch) for usage in usages]
+    return f"| {label} | {' | '.join(numbers)} |"
+
+
+def test_the_table_of_estimates_is_computed() -> None:
+    (table,) = re.findall(r"<!-- estimates -->\n(?:\|.*\n){2}((?:\|.*\n)+)", PAGE)
+    rows = [_estimate_row(label, *given) for label, given in ESTIMATED.items()]
+    assert table.splitlines() == rows
 
 
 def test_exit_codes_are_the_real_ones() -> None:

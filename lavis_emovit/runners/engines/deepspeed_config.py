@@ -106,6 +106,11 @@ def offloads_optimizer(content: Mapping[str, Any]) -> bool:
     return (content["zero_optimization"].get("offload_optimizer") or {}).get("device") == "cpu"
 
 
+def offloads_weights(content: Mapping[str, Any]) -> bool:
+    """Whether the partitioned weights are in host memory."""
+    return (content["zero_optimization"].get("offload_param") or {}).get("device") == "cpu"
+
+
 def _zero_problems(zero: Any) -> list[str]:
     if not isinstance(zero, Mapping):
         return ['zero_optimization: missing; the minimum is {"zero_optimization": {"stage": 2}}']

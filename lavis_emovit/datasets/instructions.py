@@ -19,7 +19,7 @@ from lavis_emovit.files import file_sha256
 from lavis_emovit.generation.categorical import categorical_instruction
 from lavis_emovit.generation.job import Job, JobSettings, StepResult
 from lavis_emovit.generation.job_records import JobRecords
-from lavis_emovit.generation.mix import draw_mix
+from lavis_emovit.generation.mix import MIXES, Mix, draw_mix
 from lavis_emovit.generation.outputs import RECORDS, write_outputs
 from lavis_emovit.generation.pipeline import run_steps
 from lavis_emovit.progress import progress
@@ -39,12 +39,14 @@ def generated_file(place: str) -> Path:
     return path if path.is_file() or path.suffix == ".jsonl" else path / RECORDS
 
 
-def how_to_generate(name: str, kinds: Sequence[str] = ()) -> str:
+def how_to_generate(name: str, kinds: Sequence[str] = (), mix: Mix | None = None) -> str:
     """The commands that write instructions for a dataset, and the setting that uses them."""
     out = f"data/{name}_instructions"
+    named = [f" --mix {key}" for key, known in MIXES.items() if mix is not None and mix.parts == known.parts]
     steps = [*kinds] if kinds else ["all"]
     sources = ["records.jsonl", *[f"{out}/{RECORDS}"] * (len(steps) - 1)]
-    lines = [f"`emovit generate {step} {source} --out {out}`" for step, source in zip(steps, sources)]
+    options = "".join(named) if not kinds else ""
+    lines = [f"`emovit generate {step} {source} --out {out}{options}`" for step, source in zip(steps, sources)]
     return (
         f"Write them with `emovit data import {name} FOLDER --no-categorical --out records.jsonl` and "
         f"{', '.join(lines)}, and set datasets.{name}.build_info.prepare.instructions={out}."
@@ -104,8 +106,14 @@ class InstructionJoin:
         Raises:
             DataError: the instructions belong to other records, or kinds are missing; names all faults.
         """
-        self._check(records)
-        chosen = self._draw(records)
+        problems = self._problems(records)
+        chosen = None
+        try:
+            chosen = self._draw(records)
+        except DataError as error:
+            problems.append(str(error))
+        if problems:
+            raise DataError("\n".join(problems))
         write_records(records, self._joined(read_records(records), chosen))
         counts: dict[str, Any] = {"splits": count_instructions(records)}
         if chosen is not None:
@@ -113,12 +121,14 @@ class InstructionJoin:
             counts["left_out_by_mix"] = dict(self._left_out)
         return counts
 
-    def _check(self, records: Path) -> None:
-        """Refuse instructions that do not belong to the records, and kinds that are missing."""
+    def _problems(self, records: Path) -> list[str]:
+        """Instructions that do not belong to the records, and kinds that are missing."""
         faults: dict[str, list[str]] = defaultdict(list)
         found: Counter[str] = Counter()
+        splits: set[str] = set()
         is_matched = bytearray(len(self._written))
         for record in read_records(records):
+            splits.add(record.split)
             number = self._written.find(record.id)
             if number is None:
                 continue
@@ -128,7 +138,9 @@ class InstructionJoin:
                 faults[f"records have another {what}"].append(f"'{record.id}': {theirs} there, {ours} here")
             if record.split == TRAIN:
                 found.update(item.kind for item in other.instructions)
-        strangers = [f"'{self._written.get(number).id}'" for number, seen in enumerate(is_matched) if not seen]
+        unmatched = [self._written.get(number) for number, seen in enumerate(is_matched) if not seen]
+        # A recipe need not use all splits of its dataset.
+        strangers = [f"'{record.id}'" for record in unmatched if record.split in splits]
         if strangers:
             faults["records are not in this dataset"] = strangers
         problems = []
@@ -145,8 +157,7 @@ class InstructionJoin:
             problems.append(self._absent(absent))
         elif not found:
             problems.append(f"{self._place}: {self._source} has no instructions for images of the training split.")
-        if problems:
-            raise DataError("\n".join(problems))
+        return problems
 
     @property
     def _place(self) -> str:

@@ -203,7 +203,7 @@ def _check_sources(name: str, prepare: PrepareSettings, storage: Path, root: Pat
     if generated is not None and not generated_file(generated).is_file():
         problems.append(
             f"datasets.{name}.build_info.prepare.instructions: there is no {generated_file(generated)}. "
-            f"{how_to_generate(name)}"
+            f"{how_to_generate(name, mix=prepare.instructions.mix)}"
         )
     if problems:
         raise DataError("\n".join(problems))

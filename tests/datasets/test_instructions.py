@@ -23,8 +23,9 @@ from typer.testing import CliRunner
 
 from lavis_emovit.cli.main import app
 from lavis_emovit.errors import ConfigError, DataError
-from lavis_emovit.generation.mix import Mix, draw_mix
+from lavis_emovit.generation.mix import MIXES, Mix, draw_mix
 from lavis_emovit.records import read_records, write_records
+from lavis_emovit.runners.config import Config
 from lavis_emovit.shards.reader import ShardReader
 from lavis_emovit.tasks.emotion_instruction import EmotionInstructionTask
 
@@ -186,7 +187,8 @@ def test_everything_that_does_not_fit_is_refused_at_once(published, generated):
     _edit(generated, spoil)
     _edit(generated, drop_reasoning)
     with pytest.raises(DataError) as caught:
-        _builder(published, str(generated), kinds=["conversation", "reasoning"]).build_datasets()
+        instructions = {"generated": str(generated), "categorical": None, "mix": "released"}
+        _builder(published, instructions, kinds=["conversation", "reasoning"]).build_datasets()
     text = str(caught.value)
     for line in (
         "2 records have another image ('emoset/amusement_00000': image/other/0.jpg there, image/amusement/",
@@ -196,14 +198,17 @@ def test_everything_that_does_not_fit_is_refused_at_once(published, generated):
         "brightness 0.9 there, brightness 0.5 here",
         "1 records are not in this dataset ('emoset/stranger')",
         f"`emovit generate reasoning {generated / 'records.jsonl'} --out {generated}`",
+        "awe: 3 images, the mix needs 5600",
     ):
         assert line in text
 
 
 def test_a_missing_folder_and_a_missing_dataset_are_reported_together(tmp_path):
     with pytest.raises(DataError) as caught:
-        _builder(tmp_path / "nowhere", str(tmp_path / "nothing")).build_datasets()
-    assert "nowhere does not exist" in str(caught.value) and "emovit generate all records.jsonl" in str(caught.value)
+        _builder(tmp_path / "nowhere", {"generated": str(tmp_path / "nothing"), "mix": "paper"}).build_datasets()
+    text = str(caught.value)
+    assert "nowhere does not exist" in text
+    assert "`emovit generate all records.jsonl --out data/emoset_instructions --mix paper`" in text
 
 
 def test_kinds_that_nothing_writes_are_refused_before_shards_are_written(published, data_folder):
@@ -258,3 +263,22 @@ def test_a_storage_of_an_earlier_version_is_used_as_before(published, data_folde
 def test_wrong_settings_are_explained(instructions, problem):
     with pytest.raises(ConfigError, match=problem):
         _builder("/data", instructions)
+
+
+def test_splits_that_the_recipe_does_not_use_may_have_instructions(published, tmp_path):
+    _run("data", "import", "emoset", published, "--no-categorical", "--out", tmp_path / "records.jsonl")
+    every = ("--split", "every", "--no-check-overlap", "--preview", "0")
+    _run("generate", "reasoning", tmp_path / "records.jsonl", "--out", tmp_path / "every", *every)
+    builder = registry.get_builder_class("emoset")
+    prepare = {"root": str(published), "instructions": str(tmp_path / "every")}
+    node = {"build_info": {"prepare": prepare, "annotations": {"val": None, "test": None}}}
+    assert set(builder(node).build_datasets()) == {"train"}
+
+
+def test_the_recipe_of_the_paper_has_its_mix():
+    settings = Config.load("projects/emovit/train_instructions.yaml").datasets["emoset"].build_info.prepare.instructions
+    assert settings.categorical is None and settings.mix.parts == MIXES["paper"].parts
+    assert {name: 8 * sum(part.per_class for part in MIXES[name].parts) for name in ("paper", "released")} == {
+        "paper": 51200,
+        "released": 44800,
+    }

@@ -1,7 +1,7 @@
 """docs/generation.md is correct.
 
 - Every command in it parses, and every option in it exists.
-- Its settings file is accepted; its mixes, reasons and statuses are those of the code.
+- Its settings file and its node of a recipe are accepted; its mixes, reasons and statuses are those of the code.
 - Its numbers are those of the JSON results.
 """
 
@@ -23,11 +23,13 @@ from lavis_emovit.cli.generate_job import read_settings
 from lavis_emovit.cli.main import app
 from lavis_emovit.generation.checks import REASONS
 from lavis_emovit.generation.mix import MIXES
+from lavis_emovit.recipes import resolve_dataset
+from lavis_emovit.runners.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "generation.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^(?:# )?(emovit .*?)(?:\s{2,}#.*)?$", PAGE, flags=re.MULTILINE)
-(SETTINGS,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+RECIPE, SETTINGS = re.findall(r"^```yaml\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 (PYTHON,) = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 
 
@@ -98,3 +100,12 @@ def test_numbers():
     assert (kills["finished_requests_sent_again"], kills["rows_lost"], kills["rows_twice"]) == (0, 0, 0)
     assert f"{kills['kills']} times" in PAGE
     assert f"{kills['asked_twice_since_under_way_at_a_kill']} requests that were under way" in PAGE
+
+
+def test_the_node_of_a_recipe_is_that_of_the_recipe():
+    problems: list[str] = []
+    (name, node), *others = yaml.safe_load(RECIPE)["datasets"].items()
+    _, settings = resolve_dataset(name, node, problems, "datasets.emoset")
+    assert problems == [] and others == []
+    shipped = Config.load("projects/emovit/train_instructions.yaml").datasets[name]
+    assert settings.build_info == shipped.build_info and settings.kinds == shipped.kinds

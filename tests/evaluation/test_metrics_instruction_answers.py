@@ -1,6 +1,7 @@
 """Answers beside reference answers.
 
 - ROUGE-L equals hand calculations; it is symmetric, ignores case and punctuation, and is 0 for an empty answer.
+- The blind number is the overlap of the references of two images, to the same question where there is one.
 - Loss, perplexity and overlap are means over the rows that have them; errors are counted, not measured.
 - The token loss of a row is the training loss of the model on the reference, without its end token.
 - The question of a record is drawn by its id among those of the kind; records without one are skipped.
@@ -90,6 +91,17 @@ def test_means_are_over_the_rows_that_have_a_value():
     assert only_scored.rouge_l is None and only_scored.rouge_l_interval is None and only_scored.num_words is None
     with pytest.raises(DataError, match="all 1 rows are errors"):
         instruction_answer_metrics(rows[3:])
+
+
+def test_the_blind_number_takes_the_reference_of_another_image():
+    rows = [
+        _row("1", question="q", reference="a b", answer="x"),
+        _row("2", question="other", reference="a b c d", answer="x"),
+        _row("3", question="q", reference="a c", answer="x"),
+    ]
+    # 1 and 3 share a question; 2 is alone, so the next row takes its place: "a c" for "a b c d".
+    assert instruction_answer_metrics(rows).rouge_l_blind == pytest.approx((2 / 4 + 2 * 2 / 6 + 2 / 4) / 3)
+    assert instruction_answer_metrics(rows[:1]).rouge_l_blind is None
 
 
 def test_the_comparison_is_paired():

@@ -38,7 +38,27 @@ def test_means_and_spread_worked_out_by_hand(tool):
     assert result["std_accuracy"] == pytest.approx(0.0707106781)  # of a sample of two: 0.1 / sqrt(2)
     assert result["mean_majority"] == 0.5
     assert [row["seed"] for row in result["seeds"]] == [0, 4]
+    assert all("answers" not in row for row in result["seeds"])
     assert "| 4 | 50 | 0.500 | 0.900 | 0.500 |" in tool.table(result)
+
+
+def test_answers_with_references_are_in_the_result(tool):
+    def written(overlap: float) -> dict:
+        return {"rouge_l": overlap, "token_loss": 1 - overlap, "rouge_l_blind": 0.5, "num_samples": 9}
+
+    splits = {
+        "test": {"before": stage(0.5), "after": stage(0.8)},
+        "why": {"before": written(0.1), "after": written(0.9)},
+    }
+    (row,) = tool.summarise("quickstart_instructions", {0: {"splits": splits}})["seeds"]
+    assert row["answers"]["why"] == {
+        "rouge_l_before": 0.1,
+        "rouge_l_after": 0.9,
+        "token_loss_before": 0.9,
+        "token_loss_after": pytest.approx(0.1),
+        "rouge_l_blind": 0.5,
+        "num_samples": 9,
+    }
 
 
 def test_the_command_of_a_seed_is_a_valid_recipe(tool, tmp_path, monkeypatch):

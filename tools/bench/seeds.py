@@ -2,9 +2,10 @@
 
     python tools/bench/seeds.py photos
     python tools/bench/seeds.py quickstart --seeds 0 1 2 --out benchmarks/quickstart.json
+    python tools/bench/seeds.py quickstart_instructions --seeds 0
 
 `photos` tests on people that are not in the training split. The seed determines the people of each split, the order of
-images and the augmentation. `quickstart` uses the same drawn images with every seed. The runs are in
+images and the augmentation. The quick starts use the same drawn images with every seed. The runs are in
 output/bench/<recipe>/seed_<n>. A stopped run is resumed, a finished run is not repeated.
 """
 
@@ -22,7 +23,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parent))
 from bench_result import ROOT, environment_info, write_result
 
-RECIPES = ("photos", "quickstart")
+RECIPES = ("photos", "quickstart", "quickstart_instructions")
 RUNS = Path("output", "bench")
 
 
@@ -73,6 +74,7 @@ def summarise(recipe: str, summaries: Mapping[int, Mapping[str, Any]]) -> dict[s
                 "accuracy_interval_95": [after["accuracy_interval"]["low"], after["accuracy_interval"]["high"]],
                 "majority": after["majority_baseline"],
                 "macro_f1": after["macro_f1"],
+                **answers(summary["splits"]),
             }
         )
     accuracies = [row["accuracy"] for row in seeds]
@@ -85,6 +87,21 @@ def summarise(recipe: str, summaries: Mapping[int, Mapping[str, Any]]) -> dict[s
         "mean_majority": statistics.fmean(row["majority"] for row in seeds),
         "seeds": seeds,
     }
+
+
+def answers(benchmarks: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of benchmarks with reference answers, before and after tuning; nothing for recipes without them."""
+    names = ("rouge_l", "token_loss")
+    found = {
+        name: {
+            **{f"{key}_{stage}": stages[stage][key] for stage in ("before", "after") for key in names},
+            "rouge_l_blind": stages["after"]["rouge_l_blind"],
+            "num_samples": stages["after"]["num_samples"],
+        }
+        for name, stages in benchmarks.items()
+        if "rouge_l" in stages["after"]
+    }
+    return {"answers": found} if found else {}
 
 
 def run_info(recipe: str, seeds: Sequence[int]) -> dict[str, Any]:

@@ -27,6 +27,8 @@ class InstructionAnswerMetrics(Result):
     Attributes:
         rouge_l: mean F1 of the longest common word sequence of a written answer and its reference, over `num_written`
             answers, empty ones included with 0 (`num_invalid` of them); None if nothing was written.
+        rouge_l_blind: ROUGE-L of the reference of another image in the place of the answer, to the same question where
+            there is one: what wording alone gives; None for a single row.
         token_loss: mean over the `num_scored` references of the cross-entropy of a token (natural log), without the end
             token; None if they were not scored. `perplexity` is its exponential.
         num_words, num_reference_words: mean lengths of written and of reference answers.
@@ -38,6 +40,7 @@ class InstructionAnswerMetrics(Result):
     num_invalid: int
     rouge_l: float | None
     rouge_l_interval: Interval | None
+    rouge_l_blind: float | None
     num_scored: int
     token_loss: float | None
     token_loss_interval: Interval | None
@@ -68,6 +71,7 @@ def instruction_answer_metrics(
         num_invalid=sum(not (row.answer or "").strip() for row in written),
         rouge_l=float(overlaps_N.mean()) if written else None,
         rouge_l_interval=resamples_of(written, group_by).mean_interval(overlaps_N) if written else None,
+        rouge_l_blind=_blind(answered),
         num_scored=len(scored),
         token_loss=loss,
         token_loss_interval=resamples_of(scored, group_by).mean_interval(losses_N, in_range) if scored else None,
@@ -102,6 +106,20 @@ def rouge_l(answer: str, reference: str) -> float:
             lengths[place] = diagonal + 1 if word == other else max(above, lengths[place - 1])
             diagonal = above
     return 2.0 * lengths[-1] / (len(words) + len(wanted))
+
+
+def _blind(rows: Sequence[PredictionRow]) -> float | None:
+    if len(rows) < 2:
+        return None
+    by_question: dict[str | None, list[int]] = {}
+    for number, row in enumerate(rows):
+        by_question.setdefault(row.question, []).append(number)
+    following: dict[int, int] = {}  # the next row with the same question, the first one after the last
+    for group in by_question.values():
+        following.update(zip(group, group[1:] + group[:1]) if len(group) > 1 else ())
+    references = [row.reference or "" for row in rows]
+    others = [following.get(number, (number + 1) % len(rows)) for number in range(len(rows))]
+    return float(np.mean([rouge_l(references[other], reference) for other, reference in zip(others, references)]))
 
 
 def _overlap(row: PredictionRow) -> float:

@@ -96,7 +96,7 @@ def import_dataset(
     if split_seed is not None:
         records = resplit(records, shares, split_seed, stratify)
     elif entry is not None and not own_splits:
-        records = entry.layout.resplit(records, reader.image_root)
+        records = entry.layout.resplit(records, reader.image_root, root=root)
     written: Iterable[EmotionRecord] = records
     if categorical and dataset != "conversations":
         written = add_categorical(records, wordings=tuple(wording or (1,)), option_order=option_order, seed=seed)

@@ -6,7 +6,7 @@ import os
 from typing import Any, Protocol, runtime_checkable
 
 from lavis_emovit.datasets.shard_dataset import EmotionShardDataset, Pair
-from lavis_emovit.emotion.labels import LabelSet, get_label_set
+from lavis_emovit.emotion.labels import LabelSet, get_label_set, subject_of
 from lavis_emovit.emotion.questions import categorical_answer, categorical_prompt
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord
@@ -62,7 +62,8 @@ class EmotionEvalDataset(EmotionShardDataset):
         for label in self.index.labels:
             self.label_set.canonical(label)
         self.wording = wording
-        self.question = text_processor(categorical_prompt(self.label_set, wording=wording))
+        about = subject_of(next(iter(self.index.label_sets), None) or names[0])
+        self.question = text_processor(categorical_prompt(self.label_set, wording=wording, about=about))
 
     def _choose_samples(self) -> Any:
         return self.index.samples_with(labelled=True)

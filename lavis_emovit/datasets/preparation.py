@@ -140,7 +140,7 @@ def _prepare(
     (storage / STATE_NAME).unlink(missing_ok=True)
     (storage / UNFINISHED_NAME).touch()
     # A new split needs the records of all published ones.
-    own_splits = [split for split in EMOSET_SPLITS if prepare.split_seed is not None or split in splits]
+    own_splits = [split for split in EMOSET_SPLITS if prepare.redraws_splits or split in splits]
     reader: Reader
     if prepare.source == "sketch":
         from lavis_emovit.sample_set.write import write_sketch
@@ -152,7 +152,7 @@ def _prepare(
         reader = EmosetReader(root, source=name, splits=own_splits)
     else:
         reader = open_dataset(root, prepare, source=name, extract_to=storage / DRAWN_NAME, splits=own_splits)
-    records: Iterable[EmotionRecord] = prepare.resplit(reader.read(), reader.image_root)
+    records: Iterable[EmotionRecord] = prepare.resplit(reader.read(), reader.image_root, root=root)
     instructions = prepare.instructions
     if instructions.categorical is not None and instructions.is_template_only:
         records = add_categorical(records, **instructions.categorical.model_dump())
@@ -266,6 +266,7 @@ def _fingerprint(prepare: PrepareSettings) -> str | None:
     if prepare.root is None or prepare.source == "sketch":
         return None
     root = Path(prepare.root).expanduser().resolve()
-    paths = list_files(root, prepare) if root.is_dir() else []
+    lists = [root / file for file in (prepare.split_lists or {}).values()]
+    paths = [*list_files(root, prepare), *lists] if root.is_dir() else []
     hashes = {path.relative_to(root).as_posix(): file_sha256(path) for path in paths if path.is_file()}
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest() if hashes else None

@@ -161,6 +161,18 @@ class BuildInfoSettings(Settings):
     images: StorageSettings
     prepare: PrepareSettings | None = None
 
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """The splits that the dataset has, in their order."""
+        names, prepare = tuple(self.annotations.indexes()), self.prepare
+        if prepare is not None and prepare.split_lists is not None:
+            return tuple(split for split in names if split in prepare.split_lists)
+        if prepare is not None and prepare.split_seed is not None and prepare.fractions is not None:
+            # A new split with the share 0 has no images.
+            shares = prepare.fractions.model_dump()
+            return tuple(split for split in names if shares[split] > 0)
+        return names
+
 
 class ImageProcessorPair(Settings):
     train: ImageProcessorSettings = ImageTrainSettings()

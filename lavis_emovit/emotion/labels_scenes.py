@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lavis_emovit.emotion.label_set import aliases, label_set
+from lavis_emovit.emotion.labels_faces import EXPRESSIONS8
 
 _NEGATIVE_ALIASES = aliases(anger="angry", disgust="disgusted", fear="fearful", sadness="sad")
 _MIKELS_ALIASES = aliases(amusement="amused", contentment="content contented", excitement="excited") | _NEGATIVE_ALIASES
@@ -74,8 +75,10 @@ _PARROTT_OF_WEBEMO = {
 }
 
 # (fine set, coarse set) -> fine label -> coarse label. Parrott's tree, secondary to primary emotions.
-COARSER: dict[tuple[str, str], Mapping[str, str]] = {
-    ("webemo25", "parrott6"): {fine: coarse for coarse, fines in _PARROTT_OF_WEBEMO.items() for fine in fines}
+COARSER: dict[tuple[str, str], Mapping[str, str | None]] = {
+    # AffectNet is reported with eight expressions, and with seven, without the images of contempt.
+    ("expressions8", "expressions7"): {label: label if label != "contempt" else None for label in EXPRESSIONS8.labels},
+    ("webemo25", "parrott6"): {fine: coarse for coarse, fines in _PARROTT_OF_WEBEMO.items() for fine in fines},
 }
 
 SCENE_SETS = (MIKELS8, ARTEMIS9, EMOTION6, PARROTT6, WEBEMO25, POLARITY2, EMOTIC26)

@@ -21,6 +21,7 @@ OptionOrder = Literal["fixed", "shuffled", "rotated"]
 # Every categorical answer begins with this prefix; evaluation scores the candidate labels after it.
 CATEGORICAL_ANSWER_PREFIX = "Predict emotion: "
 
+# With a list of options. Every subject has as many wordings.
 CATEGORICAL_WORDINGS: tuple[str, ...] = (
     "Which of these emotions fits the picture best: {options}? "
     "Give one of them, in the form 'Predict emotion: <emotion>'.",
@@ -31,6 +32,29 @@ CATEGORICAL_WORDINGS: tuple[str, ...] = (
     "What emotion comes across here? The allowed words are {options}. "
     "Reply with 'Predict emotion: ' followed by one allowed word.",
 )
+LISTED_WORDINGS: Mapping[Subject, tuple[str, ...]] = {
+    "picture": CATEGORICAL_WORDINGS,
+    "face": (
+        "Which of these expressions does this face show: {options}? "
+        "Give one of them, in the form 'Predict emotion: <emotion>'.",
+        "Look at the face and pick the expression that it shows from this list: {options}. "
+        "Write 'Predict emotion: ' and then the word you picked.",
+        "The choices are {options}. Name the single expression that matches this face, written as "
+        "'Predict emotion: <choice>'; no other words count.",
+        "What does this face express? The allowed words are {options}. "
+        "Reply with 'Predict emotion: ' followed by one allowed word.",
+    ),
+    "person": (
+        "Which of these emotions does this person show: {options}? "
+        "Give one of them, in the form 'Predict emotion: <emotion>'.",
+        "Look at the person in this scene and pick what the person feels from this list: {options}. "
+        "Write 'Predict emotion: ' and then the word you picked.",
+        "The choices are {options}. Name the single emotion that matches this person, written as "
+        "'Predict emotion: <choice>'; no other words count.",
+        "How does this person feel? The allowed words are {options}. "
+        "Reply with 'Predict emotion: ' followed by one allowed word.",
+    ),
+}
 # Without a list of options: the model has to find the word. Every subject has as many wordings.
 OPEN_WORDINGS: Mapping[Subject, tuple[str, ...]] = {
     "picture": (
@@ -105,7 +129,7 @@ AFFECT_QUESTIONS: Mapping[Subject, tuple[str, ...]] = {
 # The answers to `SCALE_QUESTIONS`.
 SCALE = tuple(str(step) for step in range(1, 10))
 # Subject -> dimension -> wordings that ask for one step of `SCALE`.
-SCALE_QUESTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+SCALE_QUESTIONS: Mapping[Subject, Mapping[str, tuple[str, str]]] = {
     "picture": {
         "valence": (
             "How pleasant is the feeling that this picture calls up, from 1 (very unpleasant) to 9 (very pleasant)? "
@@ -126,6 +150,18 @@ SCALE_QUESTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "arousal": (
             "How stirred up does this person look, from 1 (very calm) to 9 (very excited)? Answer with one number.",
             "Rate the arousal of this face with a number from 1, fully calm, to 9, highly excited.",
+        ),
+    },
+    "person": {
+        "valence": (
+            "How pleasant is what this person seems to feel, from 1 (very unpleasant) to 9 (very pleasant)? Answer "
+            "with one number.",
+            "Rate the valence of this person in the scene with a number from 1, as negative as can be, to 9, as "
+            "positive as can be.",
+        ),
+        "arousal": (
+            "How stirred up does this person seem, from 1 (very calm) to 9 (very excited)? Answer with one number.",
+            "Rate the arousal of this person in the scene with a number from 1, fully calm, to 9, highly excited.",
         ),
     },
 }
@@ -150,7 +186,9 @@ REASONING_QUESTIONS = (
 )
 
 
-def categorical_prompt(label_set: LabelSet, options_order: Sequence[str] | None = None, wording: int = 1) -> str:
+def categorical_prompt(
+    label_set: LabelSet, options_order: Sequence[str] | None = None, wording: int = 1, about: Subject = "picture"
+) -> str:
     """The categorical question, with the options in this order (None: the order of the label set).
 
     Raises:
@@ -161,7 +199,7 @@ def categorical_prompt(label_set: LabelSet, options_order: Sequence[str] | None 
     options = tuple(options_order) if options_order is not None else label_set.labels
     if sorted(options) != sorted(label_set.labels):
         raise DataError(f"options {list(options)} are not the labels of '{label_set.name}': {list(label_set.labels)}")
-    return CATEGORICAL_WORDINGS[wording - 1].format(options=", ".join(options))
+    return LISTED_WORDINGS[about][wording - 1].format(options=", ".join(options))
 
 
 def num_wordings(kind: str, subject: Subject = "picture", *, with_open: bool = False) -> int:
@@ -171,6 +209,7 @@ def num_wordings(kind: str, subject: Subject = "picture", *, with_open: bool = F
     """
     wordings: Mapping[str, tuple[Sequence[str], ...]] = {
         "emotion": (CATEGORICAL_WORDINGS, *((OPEN_WORDINGS["picture"],) if with_open else ())),
+        "labels": (CATEGORICAL_WORDINGS,),
         "valence_arousal": (AFFECT_QUESTIONS[subject], *SCALE_QUESTIONS[subject].values()),
         "action_units": (UNITS_QUESTIONS, UNIT_QUESTIONS),
         "explanation": (EXPLANATION_QUESTIONS["picture"],),

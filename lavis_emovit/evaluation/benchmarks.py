@@ -13,16 +13,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from lavis_emovit.emotion.facial import FACIAL_UNITS
-from lavis_emovit.emotion.labels import LabelSet, LabelSetName, coarser_label, get_label_set
+from lavis_emovit.emotion.labels import LabelSet, LabelSetName, Subject, coarser_label, get_label_set, subject_of
 from lavis_emovit.emotion.questions import chooser, num_wordings
 from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.prompt_settings import OPTIONS, Prompt
 from lavis_emovit.records import EmotionRecord, Instruction, InstructionKind
 from lavis_emovit.settings import Settings
 
-Kind = Literal["emotion", "valence_arousal", "action_units", "explanation", "caption", "instruction"]
+Kind = Literal["emotion", "labels", "valence_arousal", "action_units", "explanation", "caption", "instruction"]
 Method = Literal["likelihood", "likelihood_sum", "likelihood_calibrated", "generation"]
 OptionOrder = Literal["fixed", "reversed", "shuffled"]
 OptionMarks = Literal["none", "letters", "numbers"]
@@ -39,9 +47,10 @@ class BenchmarkSettings(Settings):
     Attributes:
         dataset: registered name of a dataset.
         split: name of a split, or `all` for the whole dataset; baselines that learn skip the latter.
-        kind: `emotion` (one label of a set), `valence_arousal`, `action_units`, `explanation` (the emotion and why),
-            `caption` (a funny caption, for people to judge), `instruction` (a question of the record itself, compared
-            with the answer that was written with it).
+        kind: `emotion` (one label of a set), `labels` (several labels of one image, ranked by scores),
+            `valence_arousal`, `action_units`, `explanation` (the emotion and why), `caption` (a funny caption, for
+            people to judge), `instruction` (a question of the record itself, compared with the answer that was written
+            with it).
         train_split: what baselines learn from; null skips the baselines that learn.
         config: settings over the dataset's defaults, as a recipe has them below `datasets.<name>`.
         label_set: of the answers; null: that of the records.
@@ -53,8 +62,11 @@ class BenchmarkSettings(Settings):
         with_options: whether the question lists the options; [true, false] includes both variants.
         limit: number of samples; the shards are shuffled, so the first ones are a random choice.
         slices: fields of the records by which metrics are split (`source`, `attributes.scene`, `extra.gender`).
-        max_new_tokens: longest generated answer; null: enough for the kind.
-        subject: of questions for valence and arousal: the feeling that a `picture` evokes, or the state of a `face`.
+        prompt: your own question instead of the wordings, for kinds `emotion`, `explanation` and `caption`: a text with
+            `{options}` where the labels are listed, a file with one, the name of a preset, or keys of `PromptSettings`.
+        max_new_tokens: longest generated answer; null: that of the prompt, or enough for the kind.
+        subject: what questions are about: the feeling that a `picture` evokes, the expression of a `face`, or the state
+            of a `person` in a scene; null: what the labels of the dataset describe.
         instruction: with kind `instruction`, the kind of the record's questions; one of several is drawn by its id.
         active_from: intensity from which an action unit counts as active; one without intensities is active if present.
     """
@@ -72,10 +84,23 @@ class BenchmarkSettings(Settings):
     with_options: tuple[bool, ...] = Field(default=(True,), min_length=1)
     limit: int | None = Field(default=None, ge=1)
     slices: tuple[str, ...] = ()
+    prompt: Prompt | None = None
     max_new_tokens: int | None = Field(default=None, ge=1)
-    subject: Literal["picture", "face"] = "picture"
+    subject: Subject | None = None
     active_from: float = Field(default=1.0, gt=0.0)
     instruction: InstructionKind | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _marks_of_the_prompt(cls, values: Any) -> Any:
+        """The marks that a prompt asks for, unless the benchmark chooses others."""
+        if not isinstance(values, dict) or "option_marks" in values or values.get("prompt") is None:
+            return values
+        try:
+            prompt = TypeAdapter(Prompt).validate_python(values["prompt"])
+        except ValueError:
+            return values  # the field itself reports what is wrong with it
+        return {**values, "option_marks": (prompt.option_marks,)} if prompt.option_marks is not None else values
 
     @field_validator(*_VARIED)
     @classmethod
@@ -94,23 +119,46 @@ class BenchmarkSettings(Settings):
 
     @model_validator(mode="after")
     def _fits_the_kind(self) -> BenchmarkSettings:
+        problems = []
         if self.kind != "emotion":
             # Compared with the defaults, so that settings with every default written out can be read back.
             fields = type(self).model_fields
             changed = [name for name in ("coarser", *_VARIED[1:]) if getattr(self, name) != fields[name].default]
             if changed:
-                raise ValueError(f"{', '.join(sorted(changed))} belongs to kind 'emotion', this one is '{self.kind}'")
+                problems.append(f"{', '.join(sorted(changed))} belongs to kind 'emotion', this one is '{self.kind}'")
         if (self.instruction is not None) != (self.kind == "instruction"):
-            raise ValueError("kind 'instruction' needs `instruction`, such as reasoning, and no other kind has it")
-        available = num_wordings(self.kind, self.subject, with_open=False in self.with_options)
+            problems.append("kind 'instruction' needs `instruction`, such as reasoning, and no other kind has it")
+        available = num_wordings(self.kind, self.subject or "picture", with_open=False in self.with_options)
         if any(not 1 <= number <= available for number in self.wordings):
-            raise ValueError(f"wordings of kind '{self.kind}' are numbered 1 to {available}")
+            problems.append(f"wordings of kind '{self.kind}' are numbered 1 to {available}")
+        if problems := problems + self._problems_of_prompt():
+            raise ValueError("; ".join(problems))
         return self
 
     @model_serializer(mode="wrap")
     def _without_new_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Earlier versions had no `instruction`; runs and rows of other kinds must stay equal to theirs."""
-        return {key: value for key, value in dump(self).items() if key != "instruction" or value is not None}
+        """Earlier versions had none of these keys; runs and rows without them must stay equal to theirs."""
+        new = ("instruction", "prompt")
+        return {key: value for key, value in dump(self).items() if key not in new or value is not None}
+
+    def _problems_of_prompt(self) -> list[str]:
+        if self.prompt is None:
+            return []
+        if self.kind not in ("emotion", "labels", "explanation", "caption"):
+            return [f"prompt: kind '{self.kind}' has questions of its own, so it has no prompt; remove it"]
+        problems = []
+        if self.wordings != (1,):
+            problems.append("prompt: it replaces the wordings; remove `wordings`, or make a benchmark of each")
+        if self.kind in ("emotion", "labels") and True in self.with_options and not self.prompt.lists_options:
+            problems.append(
+                f"prompt: '{self.prompt.name}' has no place for the options; write {OPTIONS} where the labels are "
+                "listed, or set with_options: [false]"
+            )
+        if self.kind == "emotion" and False in self.with_options and self.prompt.lists_options:
+            problems.append(f"prompt: '{self.prompt.name}' lists the options, so with_options must be [true]")
+        if self.kind == "caption" and self.prompt.lists_options:
+            problems.append(f"prompt: '{self.prompt.name}' has {OPTIONS}, but a caption has no labels to list")
+        return problems
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -127,10 +175,12 @@ class BenchmarkSettings(Settings):
 
     def supports(self, method: Method) -> bool:
         """Whether a scoring method exists for this kind."""
-        # Free text has no candidates. Numbers come from the softmax over the candidates of one question, so sum and
-        # calibration would change nothing that is meant.
+        # Free text has no candidates, and several labels are ranked by their scores. Numbers come from the softmax over
+        # the candidates of one question, so sum and calibration would change nothing that is meant.
         if self.kind in ("valence_arousal", "action_units", "instruction"):
             return method in ("generation", "likelihood")
+        if self.kind == "labels":
+            return method != "generation"
         return method == "generation" or self.kind == "emotion"
 
 
@@ -196,6 +246,7 @@ class Truth:
     """What is true about a record, as far as a benchmark needs it."""
 
     label: str | None = None  # canonical name of the emotion
+    labels: tuple[str, ...] | None = None  # all of them, if an image may have several
     votes: dict[str, float] | None = None  # label -> share
     values: dict[str, float] | None = None  # `valence`, `arousal`, or `AU12` -> intensity
     occurrence_only: tuple[str, ...] = ()  # the action units with 1 and 0 instead of an intensity
@@ -223,6 +274,8 @@ def truth_of(record: EmotionRecord, benchmark: BenchmarkSettings, label_set: Lab
     if benchmark.kind == "instruction":
         pairs = [item for item in record.instructions if item.kind == benchmark.instruction]
         return Truth(pair=chooser("instruction", record.id).choice(pairs)) if pairs else None
+    if benchmark.kind == "labels":
+        return _labels_in(record, label_set)
     if record.emotion is None or label_set is None:
         return None
     try:
@@ -230,6 +283,18 @@ def truth_of(record: EmotionRecord, benchmark: BenchmarkSettings, label_set: Lab
     except DataError as error:
         raise DataError(f"record '{record.id}': {error}") from None
     return Truth(label=label, votes=_votes_in(record, label_set)) if label is not None else None
+
+
+def _labels_in(record: EmotionRecord, label_set: LabelSet | None) -> Truth | None:
+    names = record.labels or ([record.emotion] if record.emotion is not None else [])
+    if not names or label_set is None:
+        return None
+    try:
+        labels = [label_in(name, record.label_set, label_set) for name in names]
+    except DataError as error:
+        raise DataError(f"record '{record.id}': {error}") from None
+    known = sorted({label for label in labels if label is not None})
+    return Truth(labels=tuple(known)) if known else None
 
 
 def label_in(name: str, own: str | None, label_set: LabelSet) -> str | None:
@@ -257,6 +322,12 @@ def _votes_in(record: EmotionRecord, label_set: LabelSet) -> dict[str, float] | 
             votes[label] += share
     total = sum(votes.values())
     return {label: share / total for label, share in votes.items()} if total > 0 else None
+
+
+def record_subject(record: EmotionRecord, label_set: str | None) -> Subject:
+    """What the labels and values of a record describe; `label_set` counts if the record names none."""
+    has_units = bool(record.action_units)
+    return subject_of(record.label_set or label_set, has_units=has_units, has_box=record.box is not None)
 
 
 def label_set_of(benchmark: BenchmarkSettings, names: Sequence[str], place: str) -> LabelSet | None:

@@ -32,6 +32,7 @@ class PredictionRow(BaseModel):
     Attributes:
         instance_id: unique within a file.
         label: the true label, if it is known.
+        labels: all true labels of an image that may have several.
         prediction: the chosen label. Anything outside the label set, None included, counts as an invalid answer.
         scores: log-probability (natural log) of each label; need not be normalised over the labels.
         image: path of a thumbnail, relative to the run folder.
@@ -46,6 +47,7 @@ class PredictionRow(BaseModel):
         slices: name of a field -> its value, for metrics by slice (`person`, `scene`).
         variant: wording and order of the question, if there are several.
         question, reference: the record's own question and the answer that was written with it.
+        prompt: sha256 of what the model was asked, see `prompt_sha256`; None for baselines, which are not asked.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
@@ -64,9 +66,11 @@ class PredictionRow(BaseModel):
     occurrence_only: tuple[str, ...] | None = None
     values: dict[str, FiniteFloat | None] | None = None
     slices: dict[str, str] | None = None
+    labels: tuple[str, ...] | None = None
     variant: str | None = None
     question: str | None = None
     reference: str | None = None
+    prompt: str | None = None
 
     @field_validator("votes")
     @classmethod

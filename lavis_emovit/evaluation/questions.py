@@ -6,6 +6,8 @@ of a scale, an action unit is the share of "yes". By generation, the model write
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +18,23 @@ from lavis_emovit.emotion.answer_options import option_marks
 from lavis_emovit.emotion.answer_units import read_action_units
 from lavis_emovit.emotion.answers import AnswerStatus
 from lavis_emovit.emotion.facial import facial_priors
-from lavis_emovit.emotion.labels import LabelSet, subject_of
-from lavis_emovit.evaluation.benchmarks import AXES, BenchmarkSettings, Method, Truth, Variant, units_asked
+from lavis_emovit.emotion.labels import LabelSet
+from lavis_emovit.evaluation.benchmarks import (
+    AXES,
+    BenchmarkSettings,
+    Method,
+    Truth,
+    Variant,
+    record_subject,
+    units_asked,
+)
 from lavis_emovit.records import EmotionRecord, Instruction
 
 _ANY_PAIR = Instruction(kind="conversation", question="Why?", answer="Because.", provenance="any")
 _ANY_RECORD = EmotionRecord(id="any", image="any", split="any", source="any")
 _DEFAULT_NEW_TOKENS = {
     "emotion": 32,
+    "labels": 32,
     "valence_arousal": 32,
     "action_units": 96,
     "explanation": 160,
@@ -41,6 +52,7 @@ class Question:
     candidates: tuple[str, ...] = ()  # the answers to choose from; empty if the model writes
     answer_prefix: str = ""  # comes before every candidate; read, not scored
     max_new_tokens: int = 32
+    decoding: tuple[tuple[str, float], ...] = ()  # how the model writes, if a prompt decides it
 
 
 def questions_about(
@@ -52,26 +64,32 @@ def questions_about(
     label_set: LabelSet | None,
 ) -> list[Question]:
     """The questions about one record in one variant; none if the scoring method does not suit the kind."""
-    number = variant.wording - 1
-    new_tokens = benchmark.max_new_tokens or _DEFAULT_NEW_TOKENS[benchmark.kind]
+    number, prompt = variant.wording - 1, benchmark.prompt
+    new_tokens = benchmark.max_new_tokens or (prompt and prompt.max_new_tokens) or _DEFAULT_NEW_TOKENS[benchmark.kind]
+    decoding = tuple(prompt.decoding.items()) if prompt is not None else ()
     by_likelihood = method != "generation"
-    about = subject_of(record.label_set or (label_set.name if label_set else None))
-    if benchmark.kind == "emotion":
+    about = benchmark.subject or record_subject(record, label_set.name if label_set else None)
+    if benchmark.kind in ("emotion", "labels"):
         assert label_set is not None
-        if variant.order is None:
+        options = variant.options(label_set, record.id)
+        marked = options if variant.marks == "none" else tuple(option_marks(options, variant.marks))
+        if prompt is not None:
+            text = prompt.question(marked)
+        elif variant.order is None:
             text = wordings.OPEN_WORDINGS[about][number]
         else:
-            options = variant.options(label_set, record.id)
-            marked = options if variant.marks == "none" else option_marks(options, variant.marks)
-            text = wordings.CATEGORICAL_WORDINGS[number].format(options=", ".join(marked))
+            text = wordings.LISTED_WORDINGS[about][number].format(options=", ".join(marked))
         if by_likelihood:
-            return [Question("emotion", text, label_set.labels, wordings.CATEGORICAL_ANSWER_PREFIX)]
-        return [Question("emotion", text, max_new_tokens=new_tokens)]
+            prefix = prompt.scored_prefix if prompt is not None else wordings.CATEGORICAL_ANSWER_PREFIX
+            return [Question("emotion", text, label_set.labels, prefix)]
+        if benchmark.kind == "labels":
+            return []
+        return [Question("emotion", text, max_new_tokens=new_tokens, decoding=decoding)]
     if benchmark.kind == "valence_arousal":
         if by_likelihood:
-            texts = wordings.SCALE_QUESTIONS[benchmark.subject]
+            texts = wordings.SCALE_QUESTIONS[about]
             return [Question(axis, texts[axis][number], wordings.SCALE) for axis in AXES]
-        written = wordings.AFFECT_QUESTIONS[benchmark.subject]
+        written = wordings.AFFECT_QUESTIONS[about]
         return [Question("affect", written[number], max_new_tokens=new_tokens)]
     if benchmark.kind == "action_units":
         name = facial_priors().unit_name
@@ -87,11 +105,9 @@ def questions_about(
         return [Question("instruction", pair.question, candidates, max_new_tokens=new_tokens)]
     if by_likelihood:
         return []
-    if benchmark.kind == "explanation":
-        free = wordings.EXPLANATION_QUESTIONS[about]
-    else:
-        free = wordings.CAPTION_QUESTIONS
-    return [Question(benchmark.kind, free[number], max_new_tokens=new_tokens)]
+    free = wordings.EXPLANATION_QUESTIONS[about] if benchmark.kind == "explanation" else wordings.CAPTION_QUESTIONS
+    text = prompt.question(label_set.labels if label_set else ()) if prompt is not None else free[number]
+    return [Question(benchmark.kind, text, max_new_tokens=new_tokens, decoding=decoding)]
 
 
 def wordings_of(benchmark: BenchmarkSettings, label_set: LabelSet | None) -> list[str]:
@@ -103,6 +119,16 @@ def wordings_of(benchmark: BenchmarkSettings, label_set: LabelSet | None) -> lis
         for method in methods
         for question in questions_about(_ANY_RECORD, Truth(), benchmark, variant, method, label_set)
     ]
+
+
+def prompt_sha256(benchmark: BenchmarkSettings, variant: Variant, method: Method, label_set: LabelSet | None) -> str:
+    """Identifies what a model is asked in a variant: text, listed options, answer prefix and candidates.
+
+    Numbers whose rows have other hashes come from other prompts.
+    """
+    asked = questions_about(_ANY_RECORD, Truth(), benchmark, variant, method, label_set)
+    seen = [[question.text, question.answer_prefix, *question.candidates] for question in asked]
+    return hashlib.sha256(json.dumps(seen, ensure_ascii=False).encode()).hexdigest()
 
 
 def example_question(benchmark: BenchmarkSettings, method: Method, label_set: LabelSet | None) -> Question:

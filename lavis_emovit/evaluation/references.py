@@ -82,8 +82,14 @@ class References(Settings):
         ]
 
 
-def reference_rows(benchmark: str, dataset: str, num_labels: int | None = None) -> list[dict[str, Any]]:
-    """The published results on a benchmark as plain values, for a table; `source` is the full citation."""
+def reference_rows(
+    benchmark: str, dataset: str, num_labels: int | None = None, num_images: int | None = None
+) -> list[dict[str, Any]]:
+    """The published results on a benchmark as plain values, for a table; `source` is the full citation.
+
+    `n_here` is `num_images`, on which the benchmark measures, and `n_differs` whether the published number is another
+    one (a win rate counts raters, not images).
+    """
     references = reference_results()
     return [
         {
@@ -92,6 +98,8 @@ def reference_rows(benchmark: str, dataset: str, num_labels: int | None = None) 
             "metric": result.metric,
             "value": result.value,
             "n": result.n if result.n_status in (None, "quoted") else f"{result.n} ({result.n_status})",
+            "n_here": num_images,
+            "n_differs": None not in (result.n, num_images) and result.n != num_images and result.metric != "win_rate",
             "status": result.status,
             "source": references.sources[result.source],
             "caveat": result.caveat,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
@@ -22,6 +23,9 @@ EntryT = TypeVar("EntryT")
 Entries = Annotated[
     dict[str, EntryT], Field(min_length=1), BeforeValidator(without_nulls), AfterValidator(check_file_names)
 ]
+
+PROBE = "probe"
+"""Name of the probe that every suite with an image encoder has."""
 
 # Keys of version 0.1.0 -> their names now.
 _RENAMED = {"ways": "methods", "ask_errors_again": "retry_errors", "num_pictures": "num_images"}
@@ -47,6 +51,8 @@ class SuiteSettings(Settings):
         cache_dir: where suites share replies of endpoints at temperature 0.
         judge: a chat model that scores explanations, or null. No headline depends on its scores.
         num_threads: CPU threads of torch; null: one for each usable core.
+        probe: add the model `probe`, a linear probe on the frozen image encoder of the first model that has one, unless
+            `models` has a probe (or `probe: null`). What a model adds to its encoder is its lead over this row.
     """
 
     name: str = Field(min_length=1)
@@ -65,6 +71,7 @@ class SuiteSettings(Settings):
     cache_dir: str = "output/emovit/eval/cache"
     judge: JudgeSettings | None = None
     num_threads: int | None = Field(default=None, ge=1)
+    probe: bool = True
     _origins: Origins = PrivateAttr(default_factory=dict)
 
     @property
@@ -77,6 +84,18 @@ class SuiteSettings(Settings):
     def _renamed_keys(cls, values: Any) -> Any:
         return {_RENAMED.get(key, key): value for key, value in values.items()} if isinstance(values, dict) else values
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_probe(cls, values: Any) -> Any:
+        models = values.get("models") if isinstance(values, dict) else None
+        if not isinstance(models, dict) or values.get("probe", True) is not True or PROBE in models:
+            return values
+        entries = [entry for entry in models.values() if isinstance(entry, dict)]
+        if any(entry.get("adapter") == "probe" for entry in entries):
+            return values
+        entry = probe_entry(entries)
+        return values if entry is None else {**values, "models": {**models, PROBE: entry}}
+
     @model_validator(mode="after")
     def _check_together(self) -> SuiteSettings:
         if len(set(self.methods)) != len(self.methods):
@@ -84,3 +103,16 @@ class SuiteSettings(Settings):
         if self.judge is not None and all(benchmark.kind != "explanation" for benchmark in self.benchmarks.values()):
             raise ValueError("judge has nothing to judge: no benchmark is of kind 'explanation'")
         return self
+
+
+def probe_entry(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The probe on the image encoder of the first model of this plugin, or else of CLIP; None without either."""
+    # Without the checkpoint: the probe takes the weights as published.
+    for entry in entries:
+        if entry.get("adapter") == "lavis" and "arch" in entry:
+            copied = {key: entry[key] for key in ("arch", "model_type", "config", "device") if key in entry}
+            return {"adapter": "probe", **copied}
+    for entry in entries:
+        if entry.get("adapter") in ("clip", "clip_probe"):
+            return {"adapter": "probe", **{key: entry[key] for key in ("path", "device") if key in entry}}
+    return None

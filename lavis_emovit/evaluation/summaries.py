@@ -30,8 +30,9 @@ def benchmark_summary(benchmark: BenchmarkRows) -> dict[str, Any]:
 
     Returns:
         `kind`, `dataset`, `split`, `label_set`; `results`, one for each model and scoring method (`model`, `method`,
-        `headline` with `name`, `value` and `interval`, `num_samples`, `num_invalid`, `num_errors`,
-        `num_without_truth`, `metrics`); and `comparisons`, each later result against the first.
+        `num_images`, `prompt` with `name` and `sha256`, `headline` with `name`, `value` and `interval`, `num_samples`,
+        `num_invalid`, `num_errors`, `num_without_truth`, `metrics`); and `comparisons`, each later result against the
+        first.
     """
     settings = benchmark.settings
     results = []
@@ -40,6 +41,8 @@ def benchmark_summary(benchmark: BenchmarkRows) -> dict[str, Any]:
         result: dict[str, Any] = {
             "model": key[0],
             "method": key[1],
+            "num_images": num_answered,
+            "prompt": _prompt(benchmark, key),
             "num_errors": sum(row.error is not None for row in rows),
             "num_without_truth": (benchmark.num_records or num_answered) - num_answered,
         }
@@ -61,13 +64,24 @@ def benchmark_summary(benchmark: BenchmarkRows) -> dict[str, Any]:
     }
 
 
+def _prompt(benchmark: BenchmarkRows, key: ModelKey) -> dict[str, Any] | None:
+    """Name and hash of what the model was asked in the first variant; None for baselines and for older rows."""
+    hashes = list(dict.fromkeys(row.prompt for row in benchmark.plain(key) if row.prompt is not None))
+    if not hashes:
+        return None
+    own = benchmark.settings.prompt
+    name = own.name if own is not None else benchmark.settings.variants[0].name
+    return {"name": name, "sha256": hashes[0] if len(hashes) == 1 else hashes}
+
+
 def benchmark_references(benchmark: BenchmarkRows) -> list[dict[str, Any]]:
     """Numbers from papers on a benchmark's dataset with as many labels, see `reference_rows`; none for other kinds."""
     settings = benchmark.settings
     if settings.kind not in ("emotion", "caption"):
         return []
     num_labels = len(benchmark.label_set) if benchmark.label_set is not None else None
-    return reference_rows(benchmark.name, settings.dataset, num_labels)
+    measured = [len({row.record_id for row in rows if row.error is None}) for rows in benchmark.rows.values()]
+    return reference_rows(benchmark.name, settings.dataset, num_labels, max(measured, default=None))
 
 
 def suite_sensitivity(benchmarks: Sequence[BenchmarkRows]) -> list[dict[str, Any]]:

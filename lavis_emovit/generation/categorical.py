@@ -51,7 +51,7 @@ def categorical_instruction(
 
     Wording and order of the options depend only on seed and id. All `wordings` are equally likely. `rotated` lists the
     labels alphabetically from a random one on, so each label has every position equally often. `open_set` asks without
-    a list of options, with the `OPEN_WORDINGS` of the subject. DataError if a label set is missing or unknown, an
+    a list of options. The wordings are those of the subject. DataError if a label set is missing or unknown, an
     emotion is not a member, or a wording does not exist.
     """
     if record.label_set is None:
@@ -68,10 +68,12 @@ def categorical_instruction(
     about = subject(record)
     if open_set and not 1 <= wording <= len(OPEN_WORDINGS[about]):
         raise DataError(f"open wording {wording} does not exist; there are 1 to {len(OPEN_WORDINGS[about])}")
-    name = "categorical" if not open_set else "categorical-open" if about == "picture" else f"categorical-open-{about}"
+    name = "-".join(("categorical", *(("open",) if open_set else ()), *((about,) if about != "picture" else ())))
     return Instruction(
         kind="categorical",
-        question=OPEN_WORDINGS[about][wording - 1] if open_set else categorical_prompt(label_set, options, wording),
+        question=(
+            OPEN_WORDINGS[about][wording - 1] if open_set else categorical_prompt(label_set, options, wording, about)
+        ),
         answer=categorical_answer(label_set.canonical(record.emotion or "")),
         provenance=f"template:{name}/{wording}",
     )

@@ -23,6 +23,7 @@ from lavis_emovit.records import EmotionRecord, RecordStore
 from lavis_emovit.registered import dataset_files
 from lavis_emovit.settings import Settings, parse_settings, plain_values
 from lavis_emovit.sources.layouts import LayoutSettings
+from lavis_emovit.sources.split_lists import split_by_lists
 from lavis_emovit.sources.splits import resplit
 from lavis_emovit.sources.statistics import PublishedCounts
 
@@ -78,6 +79,8 @@ class DeclaredPreparation(LayoutSettings):
     # New splits also keep images together whose perceptual hashes differ in at most this many bits of 64, as
     # `emovit data split --near`; null: images are not compared.
     near_bits: int | None = Field(default=None, ge=0, le=16)
+    # Split -> file below the root that lists its images, for official splits; instead of new ones.
+    split_lists: dict[str, str] | None = None
     skip_bad: bool = False  # skip images that cannot be opened, instead of refusing them
     # draw, instructions, shards: how shards are built; an import does not check them.
     draw: Any = None
@@ -88,16 +91,36 @@ class DeclaredPreparation(LayoutSettings):
     def _splits_fit_together(self) -> DeclaredPreparation:
         if self.split_seed is not None and self.fractions is None:
             raise ValueError("`split_seed` draws new splits, so `fractions` must give their sizes")
+        if self.split_lists is not None and not set(self.split_lists) <= {"train", "val", "test"}:
+            raise ValueError(f"`split_lists` has files for train, val and test, not {', '.join(self.split_lists)}")
+        if self.split_lists is not None and not self.split_lists:
+            raise ValueError("`split_lists` names no file; remove it to keep the other splits")
         if self.stratify and self.split_seed is None:
             raise ValueError("`stratify` applies to new splits, so it needs `split_seed`")
         if self.near_bits is not None and self.fractions is None:
             raise ValueError("`near_bits` applies to new splits, so it needs `fractions`")
         return self
 
+    @property
+    def redraws_splits(self) -> bool:
+        """Whether the splits of the layout itself do not matter."""
+        return self.split_seed is not None or self.split_lists is not None
+
     def resplit(
-        self, records: Iterable[EmotionRecord], image_root: Path, facts: Mapping[str, ImageFacts] | None = None
+        self,
+        records: Iterable[EmotionRecord],
+        image_root: Path,
+        facts: Mapping[str, ImageFacts] | None = None,
+        *,
+        root: Path | None = None,
     ) -> Sequence[EmotionRecord]:
-        """The records with the splits of these settings; `facts` of the images, if they are known, by their path."""
+        """The records with the splits of these settings; `facts` of the images, if they are known, by their path.
+
+        `split_lists` are below `root`, the folder of the dataset, or else `image_root`.
+        """
+        if self.split_lists is not None:
+            lists = {split: (root or image_root) / file for split, file in self.split_lists.items()}
+            return split_by_lists(records, lists, skip_missing=self.skip_bad)
         fractions = self.fractions.model_dump() if self.fractions is not None else None
         joined = None
         if self.near_bits is not None:

@@ -21,6 +21,7 @@ from lavis_emovit.evaluation.metrics import (
     comparison,
     dimensional,
     hierarchy,
+    label_ranking,
     registry,
     slices,
     soft_labels,
@@ -33,7 +34,13 @@ RESULT = json.loads((ROOT / "benchmarks" / "metrics.json").read_text(encoding="u
 
 MODULES = (
     *(action_units, calibration, classification, comparison, dimensional, hierarchy),
-    *(registry, slices, soft_labels, importlib.import_module("lavis_emovit.evaluation.metrics.sensitivity")),
+    *(
+        label_ranking,
+        registry,
+        slices,
+        soft_labels,
+        importlib.import_module("lavis_emovit.evaluation.metrics.sensitivity"),
+    ),
 )
 
 # Heading -> the results whose numbers it explains.
@@ -43,6 +50,7 @@ RESULTS = {
     "Confidence": [calibration.Calibration],
     "Valence, arousal and other numbers": [dimensional.AgreementOfNumbers, dimensional.DimensionalMetrics],
     "Action units": [action_units.UnitMetrics, action_units.ActionUnitMetrics],
+    "Several labels of one image": [label_ranking.LabelRanking, label_ranking.LabelRankingMetrics],
     "Soft labels": [soft_labels.SoftLabelMetrics],
     "Two models": [comparison.PairedComparison],
 }

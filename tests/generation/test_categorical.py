@@ -106,9 +106,14 @@ def test_questions_ask_about_what_the_labels_describe(changes, about, opening):
     (instruction,) = next(add_categorical([record], open_set=True)).instructions
     name = "categorical-open" if about == "picture" else f"categorical-open-{about}"
     assert instruction.question.startswith(opening) and instruction.provenance == f"template:{name}/1"
-    # With options, all are asked in the same words.
     (instruction,) = next(add_categorical([record])).instructions
-    assert instruction.question.startswith("Which of these emotions fits the picture best:")
+    listed = {
+        "picture": "Which of these emotions fits the picture best:",
+        "face": "Which of these expressions does this face show:",
+        "person": "Which of these emotions does this person show:",
+    }
+    assert instruction.question.startswith(listed[about])
+    assert instruction.provenance == f"template:{name.replace('-open', '')}/1"
     shown = {
         "picture": "emotion that people feel: ",
         "face": "emotion that the face shows",

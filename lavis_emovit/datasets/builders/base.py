@@ -64,11 +64,7 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
     def indexes(self) -> dict[str, Path | str]:
         """Split -> path of its shard index, or URL for remote splits (`https://`, `s3://`, `gs://`)."""
         build = self.settings.build_info
-        places = build.annotations.indexes()
-        if build.prepare is not None and build.prepare.split_seed is not None and build.prepare.fractions is not None:
-            # A new split with the share 0 has no images.
-            shares = build.prepare.fractions.model_dump()
-            places = {split: place for split, place in places.items() if shares[split] > 0}
+        places = {split: place for split, place in build.annotations.indexes().items() if split in build.split_names}
         return {split: place if "://" in place else paths.data_root() / place for split, place in places.items()}
 
     def build_datasets(self) -> dict[str, Any]:

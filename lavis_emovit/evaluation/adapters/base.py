@@ -53,10 +53,12 @@ class LanguageModel(EvaluatedModel, Protocol):
 
     Attributes:
         methods: the scoring methods that it supports.
+        decoding: what a prompt may decide about its written answers, such as `num_beams`.
         images_at_once: number of images in a batch that it needs to be fast; 0: any.
     """
 
     methods: frozenset[Method]
+    decoding: frozenset[str] = frozenset()
 
     @property
     def images_at_once(self) -> int:
@@ -85,7 +87,7 @@ class LanguageModel(EvaluatedModel, Protocol):
     def write(
         self, images: Sequence[Any], image_index: Sequence[int], questions: Sequence[Question]
     ) -> list[str | Failure]:
-        """Written answers, one for each of N questions with the same `max_new_tokens`."""
+        """Written answers, one for each of N questions with the same `max_new_tokens` and `decoding`."""
         ...
 
 

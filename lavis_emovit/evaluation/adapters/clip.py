@@ -17,6 +17,9 @@ from lavis_emovit.evaluation.metrics.calibration import log_softmax
 from lavis_emovit.images import decode_image
 from lavis_emovit.settings import Settings
 
+CLIP = "openai/clip-vit-large-patch14"
+"""The default weights: those of the published comparisons."""
+
 _IMAGES_PER_PASS = 32
 
 # These prompts are not from a paper. The text feature of a label is the mean over all of them.
@@ -41,7 +44,7 @@ class ClipSettings(Settings):
     """
 
     adapter: Literal["clip", "clip_probe"]
-    path: str = Field(default="openai/clip-vit-large-patch14", min_length=1)
+    path: str = Field(default=CLIP, min_length=1)
     prompts: tuple[str, ...] = Field(default=LABEL_PROMPTS, min_length=1)
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
 
@@ -88,12 +91,12 @@ class ClipBaseline(Baseline):
     def fit(self, items: Iterable[Item], benchmark: BenchmarkSettings, label_set: LabelSet | None) -> None:
         self._labels = label_set.labels if label_set is not None else None
         if self.learns:
-            self._head.fit(*learnable(items, self._image_features, _IMAGES_PER_PASS), self._labels)
+            self._head.fit(*learnable(items, self.image_features, _IMAGES_PER_PASS), self._labels)
 
     def predict(self, items: Sequence[Item]) -> list[dict[str, float]]:
         starts = range(0, len(items), _IMAGES_PER_PASS)
         parts = [[item.image_bytes for item in items[start : start + _IMAGES_PER_PASS]] for start in starts]
-        features_ND = np.concatenate([self._image_features(part) for part in parts])
+        features_ND = np.concatenate([self.image_features(part) for part in parts])
         if self.learns:
             return self._head.predict(features_ND)
         if self._labels is not None:
@@ -115,7 +118,8 @@ class ClipBaseline(Baseline):
         units = features_ND / np.linalg.norm(features_ND, axis=1, keepdims=True)
         return log_softmax(float(self._model.logit_scale.detach().exp()) * units @ np.stack(means).T)
 
-    def _image_features(self, encoded: Sequence[bytes]) -> np.ndarray:
+    def image_features(self, encoded: Sequence[bytes]) -> np.ndarray:
+        """Projected features of encoded images, [N, D]."""
         images = [decode_image(data) for data in encoded]
         inputs = self._processor(images=images, return_tensors="pt").to(self._model.device)
         with self._torch.inference_mode():

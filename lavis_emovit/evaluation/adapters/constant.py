@@ -28,7 +28,7 @@ class ConstantBaseline(Baseline):
     the training split.
     """
 
-    kinds: frozenset[Kind] = frozenset({"emotion", "valence_arousal", "action_units"})
+    kinds: frozenset[Kind] = frozenset({"emotion", "labels", "valence_arousal", "action_units"})
     learns = True
 
     def __init__(self, settings: ConstantSettings):
@@ -43,7 +43,7 @@ class ConstantBaseline(Baseline):
         if not truths:
             raise DataError("the training split has no record with a truth to learn from")
         if label_set is not None:
-            counts = Counter(truth.label for truth in truths)
+            counts = Counter(label for truth in truths for label in truth.labels or (truth.label,))
             total = len(truths) + len(label_set)
             self._answer = {label: math.log((counts[label] + 1) / total) for label in label_set.labels}
             if self.settings.adapter == "majority":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -25,8 +26,16 @@ def learnable(
 
     `features_of` gets `at_once` images in one call.
     """
+    features, kept = decodable(items, features_of, at_once)
+    return features, [item.truth for item in kept]
+
+
+def decodable(
+    items: Iterable[Item], features_of: Callable[[Sequence[bytes]], np.ndarray], at_once: int = 1
+) -> tuple[np.ndarray, list[Item]]:
+    """The same with the items, without their encoded images."""
     features: list[np.ndarray] = []
-    truths: list[Truth] = []
+    items_N: list[Item] = []
     faulty: list[str] = []
     source = iter(items)
     while part := list(islice(source, at_once)):
@@ -41,10 +50,10 @@ def learnable(
                     faulty.append(f"'{item.record.id}': {error}")
         for rows, kept in found:
             features.append(rows)
-            truths += [item.truth for item in kept]
+            items_N += [replace(item, image_bytes=b"") for item in kept]
     if faulty:
         logger.warning("%d training images cannot be decoded and are skipped; the first: %s", len(faulty), faulty[0])
-    return np.concatenate(features) if features else np.zeros((0, 1)), truths
+    return np.concatenate(features) if features else np.zeros((0, 1)), items_N
 
 
 class LinearHead:

@@ -89,6 +89,7 @@ class LavisModel(LanguageModel):
     """
 
     methods: frozenset[Method] = frozenset({*NORMALIZE, "generation"})
+    decoding = frozenset({"num_beams", "repetition_penalty", "length_penalty"})
 
     def __init__(
         self,
@@ -141,7 +142,8 @@ class LavisModel(LanguageModel):
 
     def _write(self, batch: Batch, question: Question) -> list[str]:
         lengths = {"max_length": question.max_new_tokens, "min_length": self._min_length}
-        return self._run(partial(self._model.generate, batch, num_beams=self._num_beams, **lengths))
+        settings = {"num_beams": self._num_beams, **lengths, **dict(question.decoding)}
+        return self._run(partial(self._model.generate, batch, **settings))
 
     def _batch(
         self, images: Sequence[torch.Tensor], image_index: Sequence[int], questions: Sequence[Question]

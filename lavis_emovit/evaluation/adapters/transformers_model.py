@@ -55,6 +55,7 @@ class TransformersModel(LanguageModel):
     """
 
     methods: frozenset[Method] = frozenset({"likelihood", "likelihood_sum", "generation"})
+    decoding = frozenset({"num_beams", "repetition_penalty", "length_penalty"})
 
     def __init__(self, settings: TransformersModelSettings):
         import torch
@@ -127,7 +128,7 @@ class TransformersModel(LanguageModel):
     def write(
         self, images: Sequence[Image.Image], image_index: Sequence[int], questions: Sequence[Question]
     ) -> list[str | Failure]:
-        """See `LanguageModel.write`; greedy."""
+        """See `LanguageModel.write`; greedy, unless a prompt asks for beams."""
         answers: list[str | Failure] = []
         for start in range(0, len(questions), self.settings.rows_per_pass):
             part = range(start, min(start + self.settings.rows_per_pass, len(questions)))
@@ -135,7 +136,8 @@ class TransformersModel(LanguageModel):
             side = "right" if self._is_seq2seq else "left"
             inputs = self._inputs(shown, [self._prompt(questions[number].text) for number in part], side)
             with self._torch.inference_mode():
-                output = self.model.generate(**inputs, max_new_tokens=questions[start].max_new_tokens, do_sample=False)
+                settings = {**dict(questions[start].decoding), "max_new_tokens": questions[start].max_new_tokens}
+                output = self.model.generate(**inputs, **settings, do_sample=False)
             new = output if self._is_seq2seq else output[:, inputs["input_ids"].shape[1] :]
             answers += [text.strip() for text in self.processor.batch_decode(new, skip_special_tokens=True)]
         return answers

@@ -11,6 +11,7 @@ from lavis_emovit.evaluation.metrics.classification import classification_metric
 from lavis_emovit.evaluation.metrics.comparison import compare_models
 from lavis_emovit.evaluation.metrics.dimensional import dimensional_metrics
 from lavis_emovit.evaluation.metrics.hierarchy import hierarchy_metrics
+from lavis_emovit.evaluation.metrics.label_ranking import label_ranking_metrics
 from lavis_emovit.evaluation.metrics.registry import Headline, MeasuredRows, Metric, numbers_of, register_metric
 from lavis_emovit.evaluation.metrics.sensitivity import sensitivity
 from lavis_emovit.evaluation.metrics.slices import slice_metrics
@@ -25,6 +26,7 @@ __all__ = [
     "compare_models",
     "dimensional_metrics",
     "hierarchy_metrics",
+    "label_ranking_metrics",
     "numbers_of",
     "register_metric",
     "sensitivity",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -51,7 +52,10 @@ class UnitMetrics(Result):
 
 
 class ActionUnitMetrics(Result):
-    """The means are unweighted, over the `num_f1` or `num_icc` units for which the metric is defined."""
+    """The means are unweighted, over the `num_f1` or `num_icc` units for which the metric is defined.
+
+    `micro_f1` counts all decisions about all units together, so frequent units weigh more.
+    """
 
     threshold: float
     num_errors: int
@@ -59,6 +63,8 @@ class ActionUnitMetrics(Result):
     mean_f1: float | None
     mean_f1_interval: Interval | None
     num_f1: int
+    micro_f1: float | None = None
+    micro_f1_interval: Interval | None = None
     mean_accuracy: float
     mean_icc: float | None
     mean_icc_interval: Interval | None
@@ -93,18 +99,23 @@ def action_unit_metrics(
         raise DataError("no row has a true value for an action unit (a key such as 'AU12' in true_values)")
     resamples = resamples_of(answered, group_by, num_resamples)
     found = [_measure_unit(answered, name, threshold, intensity_scale, resamples) for name in names]
-    f1s = [(unit.f1, f1_R) for unit, f1_R, _ in found if unit.f1 is not None]
-    iccs = [(unit.icc, icc_R) for unit, _, icc_R in found if unit.icc is not None]
+    f1s = [(one.metrics.f1, one.f1s) for one in found if one.metrics.f1 is not None]
+    iccs = [(one.metrics.icc, one.iccs) for one in found if one.metrics.icc is not None]
+    decisions_NF = np.sum([one.decisions for one in found], axis=0)
+    micro_f1 = float(_f1(decisions_NF.sum(axis=0)))
+    micro_f1_R = _f1(resamples.sums(decisions_NF))
     mean_f1, mean_f1_interval = _mean_of_units(f1s, resamples)
     mean_icc, mean_icc_interval = _mean_of_units(iccs, resamples)
     return ActionUnitMetrics(
         threshold=threshold,
         num_errors=len(rows) - len(answered),
-        units={unit.name: unit for unit, _, _ in found},
+        units={one.metrics.name: one.metrics for one in found},
         mean_f1=mean_f1,
         mean_f1_interval=mean_f1_interval,
         num_f1=len(f1s),
-        mean_accuracy=float(np.mean([unit.accuracy for unit, _, _ in found])),
+        micro_f1=micro_f1 if np.isfinite(micro_f1) else None,
+        micro_f1_interval=resamples.interval(micro_f1_R, micro_f1, (0.0, 1.0)) if np.isfinite(micro_f1) else None,
+        mean_accuracy=float(np.mean([one.metrics.accuracy for one in found])),
         mean_icc=mean_icc,
         mean_icc_interval=mean_icc_interval,
         num_icc=len(iccs),
@@ -133,14 +144,23 @@ def intraclass_correlation(sums_RF: np.ndarray) -> np.ndarray:
         return np.where((count < 2) | (spread <= 1e-12 * scale), np.nan, both / spread)
 
 
+class _MeasuredUnit(NamedTuple):
+    """A unit, with its numbers for each row and on the resamples."""
+
+    metrics: UnitMetrics
+    decisions: np.ndarray  # [N, 3], 1 where it is a hit, active, predicted
+    f1s: np.ndarray  # [R]
+    iccs: np.ndarray  # [R]
+
+
 def _measure_unit(
     rows: Sequence[PredictionRow],
     name: str,
     threshold: float,
     intensity_scale: tuple[float, float] | None,
     resamples: Resamples,
-) -> tuple[UnitMetrics, np.ndarray, np.ndarray]:
-    """The metrics of one unit, its F1 [R] and its ICC [R] on the resamples."""
+) -> _MeasuredUnit:
+    """The metrics of one unit."""
     known, true_M, predicted_M = value_arrays(rows, name)
     if not known:
         raise DataError(f"no row has a true value for '{name}', so it cannot be measured")
@@ -151,9 +171,7 @@ def _measure_unit(
     decisions_NF = np.zeros((len(rows), 3))
     decisions_NF[known] = np.column_stack([is_active_M & predicted_active_M, is_active_M, predicted_active_M])
     hits, support, predicted = (int(total) for total in decisions_NF.sum(axis=0))
-    hits_R, support_R, predicted_R = resamples.sums(decisions_NF).T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        f1_R = 2 * hits_R / (support_R + predicted_R)
+    f1_R = _f1(resamples.sums(decisions_NF))
     f1 = 2 * hits / (support + predicted) if support + predicted else None
     icc, icc_R = None, np.empty(0)
     if intensity_scale is not None:
@@ -176,7 +194,14 @@ def _measure_unit(
         icc=icc,
         icc_interval=None if icc is None else resamples.interval(icc_R, icc),
     )
-    return metrics, f1_R, icc_R
+    return _MeasuredUnit(metrics, decisions_NF, f1_R, icc_R)
+
+
+def _f1(decisions_RF: np.ndarray) -> np.ndarray:
+    """F1 from hits, active and predicted [..., 3]; NaN if there is neither an active nor a predicted unit."""
+    hits, support, predicted = np.moveaxis(decisions_RF, -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 2 * hits / (support + predicted)
 
 
 def _mean_of_units(
@@ -215,11 +240,11 @@ def compare_action_units(
     resamples = resamples_of(firsts, group_by, num_resamples)
     names, sides = sorted({*_units_of(firsts)} & {*_units_of(seconds)}), ((firsts, seconds), thresholds)
     found = [[_measure_unit(rows, name, at, None, resamples) for rows, at in zip(*sides)] for name in names]
-    found = [both for both in found if all(unit.f1 is not None for unit, _, _ in both)]
+    found = [both for both in found if all(one.metrics.f1 is not None for one in both)]
     if not found:
         raise DataError("there is no action unit for which both models have an F1")
-    values = [float(np.mean([unit.f1 or 0.0 for unit, _, _ in of_model])) for of_model in zip(*found)]
-    resampled = [_mean_on_resamples([f1_R for _, f1_R, _ in of_model]) for of_model in zip(*found)]
+    values = [float(np.mean([one.metrics.f1 or 0.0 for one in of_model])) for of_model in zip(*found)]
+    resampled = [_mean_on_resamples([one.f1s for one in of_model]) for of_model in zip(*found)]
     return compare_numbers("mean F1", values, resampled, resamples, num_left_out)
 
 

@@ -43,11 +43,13 @@ class Calibration(Result):
     bins: list[CalibrationBin]
     auroc: float | None = None
     aurc: float | None = None
+    brier_binary: float | None = None
     risk_coverage: list[CoveragePoint] = Field(default_factory=list)
     ece_interval: Interval | None = None
     brier_interval: Interval | None = None
     auroc_interval: Interval | None = None
     aurc_interval: Interval | None = None
+    brier_binary_interval: Interval | None = None
 
 
 def softmax(scores_NC: np.ndarray) -> np.ndarray:
@@ -74,7 +76,9 @@ def calibration(
 
     ECE is the mean, weighted by count, of |accuracy - confidence| over equal-width bins of confidence (Guo et al. 2017,
     "On Calibration of Modern Neural Networks", equation 3). Brier is the mean squared distance to the one-hot truth,
-    summed over the classes (Brier 1950, equation 2), so it is in [0, 2]. For AUROC and AURC see `confidence_auroc` and
+    summed over the classes (Brier 1950, equation 2), so it is in [0, 2]. The binary one is that of the event that the
+    answer is right: the mean squared difference between it and the confidence, in [0, 1]. With two labels it is half
+    the other, which is the usual convention for two. For AUROC and AURC see `confidence_auroc` and
     `risk_coverage_area`.
 
     Args:
@@ -101,6 +105,8 @@ def calibration(
         for b, count in enumerate(count_B)
     ]
     squared_N = ((probabilities_NC - np.eye(probabilities_NC.shape[1])[true_N]) ** 2).sum(axis=1)
+    # The mean over both outcomes if the answer is right with a probability.
+    binary_N = confidence_N**2 + correct_N * (1 - 2 * confidence_N)
     ece = float(np.abs(correct_B - confidence_B).sum() / num_samples)
     brier = float(squared_N.mean())
     ones = np.ones((1, num_samples))
@@ -109,13 +115,14 @@ def calibration(
     intervals: dict[str, Interval | None] = {}
     if resamples is not None:
         gaps_NB = in_bin_NB * (correct_N - confidence_N)[:, None]
-        means = resamples.means(np.column_stack([gaps_NB, squared_N]))
+        means = resamples.means(np.column_stack([gaps_NB, squared_N, binary_N]))
         # Resamples repeat rows and so fill the bins more unevenly, which makes their ECE larger. They are shifted to a
         # mean equal to the ECE: the interval shows its spread, but not its own bias in bins with few answers.
         ece_R = np.abs(means[:, :num_bins]).sum(axis=1)
         intervals = {
             "ece_interval": resamples.interval(np.clip(ece_R - ece_R.mean() + ece, 0, 1), ece),
             "brier_interval": resamples.interval(means[:, num_bins], brier),
+            "brier_binary_interval": resamples.interval(means[:, num_bins + 1], float(binary_N.mean())),
         }
         for name, area, value in (("auroc", confidence_auroc, auroc), ("aurc", risk_coverage_area, aurc)):
             area_R = resamples.per_resample(partial(area, confidence_N, correct_N))
@@ -123,6 +130,7 @@ def calibration(
     return Calibration(
         ece=ece,
         brier=brier,
+        brier_binary=float(binary_N.mean()),
         mean_confidence=float(confidence_N.mean()),
         bins=bins,
         auroc=float(auroc) if np.isfinite(auroc) else None,

@@ -59,6 +59,8 @@ class ClassificationMetrics(Result):
     balanced_accuracy_interval: Interval | None = None
     macro_f1: float
     macro_f1_interval: Interval | None = None
+    macro_f1_present: float | None = None
+    macro_f1_present_interval: Interval | None = None
     weighted_f1: float
     weighted_f1_interval: Interval | None = None
     chance: float
@@ -102,7 +104,8 @@ def classification_metrics(
     cells_CP = np.bincount(true_N * (num_labels + 1) + predicted_N, minlength=num_labels * (num_labels + 1))
     cells_CP = cells_CP.reshape(num_labels, num_labels + 1)
     per_class = _per_class(cells_CP, labels)
-    # The mean F1 ignores classes that neither occur nor are predicted, as scikit-learn does by default.
+    # The mean F1 ignores classes that neither occur nor are predicted, as scikit-learn does by default. A class that is
+    # predicted but never occurs has an F1 of 0, which `macro_f1_present` leaves out.
     f1_S = np.array([one.f1 for one in per_class if one.f1 is not None])
     support_S = np.array([one.support for one in per_class if one.f1 is not None])
     resamples = resamples_of(answered, group_by, num_resamples)
@@ -112,6 +115,7 @@ def classification_metrics(
         # The mean recall over the classes that occur. scikit-learn's function would warn about invalid answers.
         "balanced_accuracy": float(np.mean([is_right_N[true_N == c].mean() for c in np.unique(true_N)])),
         "macro_f1": float(np.average(f1_S)),
+        "macro_f1_present": float(np.average(f1_S[support_S > 0])),
         "weighted_f1": float(np.average(f1_S, weights=support_S)),
     }
     intervals: dict[str, Any] = {
@@ -191,7 +195,7 @@ register_metric(
         "classification",
         kinds=("emotion", "explanation"),
         result=ClassificationMetrics,
-        less_is_better=frozenset({"ece", "brier", "aurc", "num_invalid", "num_errors"}),
+        less_is_better=frozenset({"ece", "brier", "brier_binary", "aurc", "num_invalid", "num_errors"}),
         measure=lambda measured: classification_metrics(measured.rows, measured.labels, group_by=measured.group_by),
         headline=Headline(
             "accuracy",

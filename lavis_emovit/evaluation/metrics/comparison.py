@@ -34,7 +34,7 @@ class NumbersComparison(Result):
 
 
 class PairedComparison(NumbersComparison):
-    """`accuracy`, `balanced_accuracy`, `macro_f1` or `weighted_f1` of two models.
+    """`accuracy`, `balanced_accuracy`, `macro_f1`, `macro_f1_present` or `weighted_f1` of two models.
 
     Attributes:
         num_only_before, num_only_after: instances that only one of the two predicted correctly.

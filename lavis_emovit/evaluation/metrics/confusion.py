@@ -8,7 +8,7 @@ from lavis_emovit.evaluation.metrics.resampling import Resamples
 
 
 def confusion_metrics(true_N: np.ndarray, predicted_N: np.ndarray, num_labels: int) -> dict[str, float]:
-    """Accuracy, balanced accuracy, macro F1 and weighted F1; predictions of C or more are invalid."""
+    """Accuracy, balanced accuracy, both macro F1 and weighted F1; predictions of C or more are invalid."""
     found = _metrics(_one_hot(true_N, predicted_N, num_labels).sum(axis=0)[None])
     return {name: float(values_R[0]) for name, values_R in found.items()}
 
@@ -37,5 +37,6 @@ def _metrics(counts_RF: np.ndarray) -> dict[str, np.ndarray]:
         "accuracy": right_RC.sum(axis=1) / total_R,
         "balanced_accuracy": recall_RC.sum(axis=1) / occurs_RC.sum(axis=1),
         "macro_f1": f1_RC.sum(axis=1) / seen_RC.sum(axis=1),
+        "macro_f1_present": (f1_RC * occurs_RC).sum(axis=1) / occurs_RC.sum(axis=1),
         "weighted_f1": (f1_RC * support_RC).sum(axis=1) / total_R,
     }

@@ -166,7 +166,7 @@ def _read_stages(folder: Folder) -> None:
         last_first = [row for rows in reversed(found[name].values()) for row in rows]
         settings = _run_benchmark(folder, name, last_first)
         label_set = None
-        if settings.kind in ("emotion", "explanation"):
+        if settings.kind in ("emotion", "labels", "explanation"):
             label_set = _label_set(_labels_of(folder, name, last_first), settings.label_set)
         folder.benchmarks.append(BenchmarkRows(name, settings, label_set, found[name]))
 

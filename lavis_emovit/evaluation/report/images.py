@@ -90,6 +90,8 @@ def mistakes(benchmark: BenchmarkRows, key: ModelKey) -> list[PredictionRow]:
     if kind in ("emotion", "explanation"):
         wrong = [row for row in answered if row.prediction != row.label]
         return [row for _, row in sorted(zip(_confidences(wrong), wrong), key=lambda pair: -pair[0])]
+    if kind == "labels":
+        return [row for row in answered if row.prediction not in (row.labels or ())]
     if kind in ("caption", "instruction"):
         return answered
     threshold = _threshold(benchmark, key)

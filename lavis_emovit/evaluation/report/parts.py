@@ -250,13 +250,25 @@ def _units(name: str, measured: Measured, found: Found) -> dict[str, Any]:
     return {"values": {"active_from": measured.benchmark.settings.active_from}, "tables": tables}
 
 
+def _ranked(name: str, measured: Measured, found: Found) -> dict[str, Any]:
+    """AP of each label that an image may have beside others."""
+    rows = []
+    for label, one in next(iter(found.values()))["labels"].items():
+        images = Cell(str(one["support"]), f"{100 * one['chance']:.1f} %")
+        aps = [values["labels"][label] for values in found.values()]
+        cells = [number_cell(of["ap"], of["ap_interval"], 3, has_bar=True) for of in aps]
+        rows.append((label, [images, *cells]))
+    return {"tables": [measured.table("ranked", "AP by label", "Label", ["Images", *found], rows)]}
+
+
 # Part -> function that makes its contents from its name and the values of its metric, in the order of the page.
 _CONTENTS: dict[str, Callable[[str, Measured, Found], dict[str, Any]]] = {
-    **dict.fromkeys(("labels", "affect", "action_units"), _described),
+    **dict.fromkeys(("labels", "affect", "action_units", "label_ranking"), _described),
     "confusion": _confusion,
     "classes": _classes,
     "scatter": _scatter,
     "units": _units,
+    "ranked": _ranked,
     "calibration": _calibration,
     "levels": _levels,
     "soft_labels": _described,

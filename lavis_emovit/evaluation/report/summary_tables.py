@@ -49,6 +49,7 @@ def headline_table(summaries: Sequence[tuple[str, Mapping[str, Any]]], key: str)
     columns: dict[tuple[str, str], None] = {}
     rows: list[tuple[str, dict[tuple[str, str], Cell]]] = []
     notes: dict[str, None] = {}
+    counts: dict[str, dict[int, list[str]]] = {}  # benchmark -> number of measured images -> results
     for label, summary in summaries:
         cells: dict[tuple[str, str], dict[tuple[str, str], Cell]] = {}
         for benchmark, of in summary["benchmarks"].items():
@@ -60,13 +61,16 @@ def headline_table(summaries: Sequence[tuple[str, Mapping[str, Any]]], key: str)
                 cell, problems = _result_cell(result)
                 cells.setdefault((result["model"], result["method"]), {})[benchmark, metric] = cell
                 name = _labelled(label, result_name(result["model"], result["method"]))
+                if result.get("num_samples"):
+                    counts.setdefault(benchmark, {}).setdefault(result["num_samples"], []).append(name)
                 notes |= dict.fromkeys(f"{name} on {benchmark}: {problem}." for problem in problems)
         order = list(summary.get("models", []))
         for model, method in sorted(cells, key=lambda one: (_place(order, one[0]), _place(_METHODS, one[1]))):
             rows.append((_labelled(label, result_name(model, method)), cells[model, method]))
     if not columns:
         return None
-    heads = [f"{benchmark}: {metric}" for benchmark, metric in columns]
+    heads = [f"{benchmark}: {metric}{_counted(counts[benchmark], notes, benchmark)}" for benchmark, metric in columns]
+    notes |= dict.fromkeys(_other_prompts(summaries))
     shown = [(name, [found.get(column, NOTHING) for column in columns]) for name, found in rows]
     return Table(key, "Headline metrics with 95 % bootstrap intervals", "Model", heads, shown, tuple(notes))
 
@@ -83,9 +87,10 @@ def answers_table(summary: Mapping[str, Any]) -> Table | None:
                 Cell(str(result["num_errors"])),
                 Cell(str(result.get("num_without_truth", NOTHING.text))),
                 share_cell(original["accuracy"], detail=f"{original['num_dropped']} dropped") if original else NOTHING,
+                _prompt_cell(result.get("prompt")),
             ]
             rows.append((f"{benchmark}: {result_name(result['model'], result['method'])}", cells))
-    columns = ("Answers", "Invalid", "Errors", "Without truth", "Accuracy by the published rule")
+    columns = ("Answers", "Invalid", "Errors", "Without truth", "Accuracy by the published rule", "Prompt")
     return Table("", "Counts of answers", "Benchmark and model", columns, rows) if rows else None
 
 
@@ -101,14 +106,19 @@ def other_table(key: str, caption: str, results: Iterable[Values]) -> Table | No
 
 def references_table(summary: Mapping[str, Any], key: str) -> Table | None:
     """Results from papers, as their sources give them."""
-    names = ("benchmark", "metric", "value", "n", "status", "source", "caveat")
-    rows = []
+    names = ("benchmark", "metric", "value", "n", "n_here", "status", "source", "caveat")
+    rows: list[tuple[str, list[Cell]]] = []
+    notes: dict[str, None] = {}
     for one in summary.get("references") or []:
         shown = {**one, "value": percent(one["value"]), "metric": str(one.get("metric", "")).replace("_", " ")}
-        rows.append((str(one.get("model") or "unnamed"), [Cell(short_text(shown.get(name))) for name in names]))
-    heads = [name if name == "n" else name.capitalize() for name in names]
+        differs = bool(one.get("n_differs"))
+        if differs:
+            notes[f"{one['benchmark']}: published on {one['n']} images, measured here on {one['n_here']}."] = None
+        cells = [Cell(short_text(shown.get(name)), is_flagged=differs and name in ("n", "n_here")) for name in names]
+        rows.append((str(one.get("model") or "unnamed"), cells))
+    heads = [{"n": "n", "n_here": "n here"}.get(name, name.capitalize()) for name in names]
     caption = "Published results, quoted and not measured here"
-    return Table(key, caption, "Model", heads, rows, is_text=True) if rows else None
+    return Table(key, caption, "Model", heads, rows, tuple(notes), is_text=True) if rows else None
 
 
 def sensitivity_table(summary: Mapping[str, Any], key: str) -> Table | None:
@@ -185,6 +195,38 @@ def headline_cell(headline: Values) -> Cell:
     """The cell of a headline metric with its interval."""
     value, interval = headline["value"], headline["interval"]
     return share_cell(value, interval) if is_share(headline["name"]) else number_cell(value, interval, has_bar=True)
+
+
+def _counted(counts: Mapping[int, Sequence[str]], notes: dict[str, None], benchmark: str) -> str:
+    """The number of images behind the figures of a benchmark, with a note where it is not the same for all."""
+    if not counts:
+        return ""
+    if len(counts) == 1:
+        return f" (n = {next(iter(counts)):,})"
+    most = max(counts)
+    for count in sorted(counts.keys() - {most}):
+        notes[f"{benchmark}: {', '.join(counts[count])}: over {count:,} images, others over {most:,}."] = None
+    return f" (n = {min(counts):,} to {most:,})"
+
+
+def _prompt_cell(prompt: Values | None) -> Cell:
+    return Cell(short_text(prompt["sha256"]), str(prompt["name"])) if prompt else NOTHING
+
+
+def _other_prompts(summaries: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """A note for each benchmark and scoring method whose numbers in several suites come from different prompts."""
+    asked: dict[tuple[str, str], dict[str, dict[str, None]]] = {}
+    for label, summary in summaries:
+        for benchmark, of in summary["benchmarks"].items():
+            for result in of["results"]:
+                if prompt := result.get("prompt"):
+                    shown = f"{prompt['name']}, {short_text(prompt['sha256'])}"
+                    asked.setdefault((benchmark, result["method"]), {}).setdefault(shown, {})[label] = None
+    notes = []
+    for (benchmark, method), of in asked.items():
+        named = "; ".join(f"{', '.join(by)}: {shown}" for shown, by in of.items())
+        notes += [f"{benchmark}, {method}: the prompts differ ({named})."] if len(of) > 1 else []
+    return notes
 
 
 def _labelled(label: str, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -16,7 +16,14 @@ from lavis_emovit.distributed.workers import ignore_stop_signals
 from lavis_emovit.emotion.labels import LabelSet, coarser_label
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation.adapters.base import Item, LanguageModel
-from lavis_emovit.evaluation.benchmarks import ALL_SPLITS, BenchmarkSettings, label_in, label_set_of, truth_of
+from lavis_emovit.evaluation.benchmarks import (
+    ALL_SPLITS,
+    BenchmarkSettings,
+    label_in,
+    label_set_of,
+    record_subject,
+    truth_of,
+)
 from lavis_emovit.evaluation.suite.requests import Prepared, prepare
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.progress import progress
@@ -155,17 +162,25 @@ def open_benchmark(
         hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest(),
         train_index.hash if train_index is not None else None,
     )
-    if next(opened.items(), None) is None:
+    first = next(opened.items(), None)
+    if first is None:
         raise DataError(
             f"none of the {len(opened.numbers())} records of '{settings.dataset}' ({settings.split}) has "
             f"{_TRUTHS[settings.kind]}; choose another `kind`, `split` or dataset"
         )
+    if settings.subject is None:
+        # Action units are always those of a face; captions and questions of records themselves have no subject.
+        has_subject = settings.kind not in ("action_units", "caption", "instruction")
+        of_records = label_sets[0] if len(label_sets) == 1 else None
+        subject = record_subject(first.record, of_records) if has_subject else "picture"
+        opened = replace(opened, settings=settings.model_copy(update={"subject": subject}))
     return opened
 
 
 _TRUTHS = {
     "emotion": "an emotion in these labels",
     "explanation": "an emotion in these labels",
+    "labels": "a label of this set",
     "valence_arousal": "both valence and arousal",
     "action_units": "action units",
     "caption": "a caption",

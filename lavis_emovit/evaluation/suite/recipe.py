@@ -9,10 +9,12 @@ from typing import Any
 
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.evaluation.adapters.base import adapters
+from lavis_emovit.evaluation.benchmarks import ALL_SPLITS
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.paths import find_recipe
 from lavis_emovit.recipes import is_dataset, read_user_tree, resolve_dataset, resolve_model
-from lavis_emovit.settings import parse_settings, unknown_key
+from lavis_emovit.settings import nearest_name, parse_settings, unknown_key
+from lavis_emovit.sources.split_lists import read_lists
 
 
 def load_suite(cfg_path: str | Path, options: Sequence[str] = (), *, check_names: bool = False) -> SuiteSettings | None:
@@ -67,8 +69,33 @@ def _problems_of_datasets(node: Mapping[str, Any]) -> list[str]:
     for name, entry in _entries(node, "benchmarks"):
         dataset = entry.get("dataset")
         if isinstance(dataset, str) and (is_dataset(dataset) or node.get("missing") != "skip"):
-            resolve_dataset(dataset, entry.get("config"), problems, f"suite.benchmarks.{name}.config")
+            place = f"suite.benchmarks.{name}"
+            _, settings = resolve_dataset(dataset, entry.get("config"), problems, f"{place}.config")
+            problems += _problems_of_splits(entry, dataset, settings, place)
     return [problem.replace(".config: no dataset", ".dataset: no dataset") for problem in problems]
+
+
+def _problems_of_splits(entry: Mapping[str, Any], dataset: str, settings: Any, place: str) -> list[str]:
+    """The splits that the dataset does not have, as far as its settings alone say which it has."""
+    build = getattr(settings, "build_info", None)
+    if build is None:
+        return []
+    known = list(build.split_names)
+    problems = []
+    for key, default in (("split", "test"), ("train_split", "train")):
+        split = entry.get(key, default)
+        is_optional = key == "train_split" and (split == default or entry.get("split") == ALL_SPLITS)
+        if isinstance(split, str) and split not in known and split != ALL_SPLITS and not is_optional:
+            whole = f"; '{ALL_SPLITS}' takes all of them" if key == "split" else ""
+            hint = nearest_name(split, [*known, *([ALL_SPLITS] if whole else [])])
+            problems.append(f"{place}.{key}: '{dataset}' has no split '{split}'{hint}{whole}")
+    prepare = build.prepare
+    if prepare is not None and prepare.split_lists is not None and prepare.root is not None:
+        root = Path(prepare.root).expanduser()
+        if root.is_dir():  # else the benchmark is reported as missing
+            lists = {split: root / file for split, file in prepare.split_lists.items()}
+            problems += [f"{place}.config.build_info.prepare.split_lists: {one}" for one in read_lists(lists)[1]]
+    return problems
 
 
 def _entries(node: Mapping[str, Any], key: str) -> list[tuple[str, Mapping[str, Any]]]:

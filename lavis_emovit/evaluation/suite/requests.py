@@ -8,14 +8,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from lavis_emovit.emotion.answers import read_emotion
+import numpy as np
+
+from lavis_emovit.emotion.answers import EmotionAnswer, read_emotion
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.base import Baseline, Failure, Item, LanguageModel
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Method, Variant, slice_values
+from lavis_emovit.evaluation.metrics.calibration import log_softmax
 from lavis_emovit.evaluation.metrics.explanations import EXPLAINED_FACTS
+from lavis_emovit.evaluation.metrics.original_rule import read_emotion_in_tag, read_emotion_original
 from lavis_emovit.evaluation.predictions import TOKEN_LOSS, PredictionRow
-from lavis_emovit.evaluation.questions import Question, questions_about, values_from_scores, values_from_text
+from lavis_emovit.evaluation.questions import (
+    Question,
+    prompt_sha256,
+    questions_about,
+    values_from_scores,
+    values_from_text,
+)
 from lavis_emovit.outside import scrub, without_thoughts
 
 logger = logging.getLogger(__name__)
@@ -78,9 +88,12 @@ class BatchRequests:
         self, batch: Sequence[Prepared], settings: BenchmarkSettings, method: Method, label_set: LabelSet | None
     ):
         self._batch, self._settings, self._method, self._label_set = batch, settings, method, label_set
+        variants = settings.variants
+        asked = variants if settings.kind != "instruction" else ()  # whose rows have the question itself
+        self._prompts = {variant: prompt_sha256(settings, variant, method, label_set) for variant in asked}
         self._rows = []
         for place, prepared in enumerate(batch):
-            for variant in settings.variants:
+            for variant in variants:
                 about = prepared.item.record, prepared.item.truth, settings, variant, method, label_set
                 questions = questions_about(*about) if prepared.problem is None else []
                 self._rows.append(_RowRequests(prepared, place, variant, questions))
@@ -130,7 +143,9 @@ class BatchRequests:
 
     def _row(self, row: _RowRequests, answers: Sequence[Any]) -> PredictionRow:
         settings, item = self._settings, row.prepared.item
-        base = _empty_row(item, settings, row.variant, error=row.prepared.problem)
+        base = _empty_row(
+            item, settings, row.variant, error=row.prepared.problem, prompt=self._prompts.get(row.variant)
+        )
         if base.error is not None:
             return base
         if settings.kind == "action_units":
@@ -148,7 +163,8 @@ class BatchRequests:
         if settings.kind == "instruction":
             return base.model_copy(update={"values": {TOKEN_LOSS: -answers[0][0]}})
         if self._label_set is not None:
-            return _with_scores(base, dict(zip(row.questions[0].candidates, answers[0])))
+            scores = log_softmax(np.array(answers[:1]))[0].tolist() if settings.kind == "labels" else answers[0]
+            return _with_scores(base, dict(zip(row.questions[0].candidates, scores)))
         return _with_values(base, values_from_scores(row.questions, answers))
 
     def _with_text(self, base: PredictionRow, row: _RowRequests, text: str) -> PredictionRow:
@@ -160,8 +176,16 @@ class BatchRequests:
         if self._label_set is None:
             return base.model_copy(update={"answer": text})
         options = row.variant.options(self._label_set, base.record_id) if row.variant.marks != "none" else None
-        answer = read_emotion(text, self._label_set, options)
+        answer = self._read_emotion(text, self._label_set, options)
         return base.model_copy(update={"answer": text, "prediction": answer.label, "status": answer.status})
+
+    def _read_emotion(self, text: str, label_set: LabelSet, options: Sequence[str] | None) -> EmotionAnswer:
+        reading = self._settings.prompt.reading if self._settings.prompt is not None else "strict"
+        if reading == "strict":
+            return read_emotion(text, label_set, options)
+        read = read_emotion_original if reading == "first_line" else read_emotion_in_tag
+        label = read(text, label_set.labels)
+        return EmotionAnswer(label, "ok" if label is not None else "invalid")
 
 
 def request_rows(
@@ -241,7 +265,9 @@ def _with_values(base: PredictionRow, values: dict[str, float]) -> PredictionRow
     return base.model_copy(update={"values": {name: values.get(name) for name in base.true_values or values}})
 
 
-def _empty_row(item: Item, settings: BenchmarkSettings, variant: Variant, *, error: str | None) -> PredictionRow:
+def _empty_row(
+    item: Item, settings: BenchmarkSettings, variant: Variant, *, error: str | None, prompt: str | None = None
+) -> PredictionRow:
     record = item.record
     several = len(settings.variants) > 1
     facts = EXPLAINED_FACTS if settings.kind == "explanation" else ()
@@ -255,10 +281,12 @@ def _empty_row(item: Item, settings: BenchmarkSettings, variant: Variant, *, err
         prediction=None,
         error=error,
         votes=item.truth.votes,
+        labels=item.truth.labels,
         true_values=item.truth.values,
         occurrence_only=item.truth.occurrence_only or None,
         slices=slices or None,
         variant=variant.name if several else None,
         question=item.truth.pair.question if item.truth.pair is not None else None,
         reference=item.truth.pair.answer.strip() if item.truth.pair is not None else None,
+        prompt=prompt,
     )

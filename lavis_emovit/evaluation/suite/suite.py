@@ -32,7 +32,9 @@ from lavis_emovit.distributed.versions import package_versions
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.base import Baseline, LanguageModel, ModelPlace, adapters
 from lavis_emovit.evaluation.adapters.chat_model import ledger_path
+from lavis_emovit.evaluation.adapters.probe import ProbeBaseline, ProbeSettings
 from lavis_emovit.evaluation.benchmark_rows import DIRECT, BenchmarkRows
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind
 from lavis_emovit.evaluation.metrics.registry import metrics_of
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.evaluation.questions import wordings_of
@@ -214,6 +216,8 @@ class _SuiteRun:
 
     def evaluate(self) -> None:
         for name, entry in self.settings.models.items():
+            if isinstance(entry, ProbeSettings) and not self._can_learn(name):
+                continue  # its encoder may be large
             heartbeat.note(f"loading {name}", long=True)
             model = open_model(entry, self.folder.place(name))
             try:
@@ -230,6 +234,16 @@ class _SuiteRun:
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
 
+    def _can_learn(self, name: str) -> bool:
+        """Whether a probe has a benchmark to learn; notes why not for each if there is none."""
+        benchmarks = list(self.benchmarks.values())
+        reasons = [_no_baseline(ProbeBaseline.kinds, True, benchmark) for benchmark in benchmarks]
+        if None in reasons:
+            return True
+        for benchmark, reason in zip(benchmarks, reasons):
+            self._skip(benchmark, name, DIRECT, str(reason))
+        return False
+
     def _evaluate_language_model(self, name: str, model: LanguageModel, benchmark: OpenBenchmark) -> None:
         """All methods, in batches; each rank evaluates a part, rank 0 writes all rows in order."""
         settings = benchmark.settings
@@ -238,6 +252,10 @@ class _SuiteRun:
                 continue
             if method not in model.methods:
                 self._skip(benchmark, name, method, "the model does not support this scoring method")
+                continue
+            decoding = settings.prompt.decoding if settings.prompt is not None and method == "generation" else {}
+            if unknown := sorted(set(decoding) - model.decoding):
+                self._skip(benchmark, name, method, f"the model cannot follow {', '.join(unknown)} of the prompt")
                 continue
             with self._rows(benchmark, name, method, model.identity()) as rows:
                 limit = FailureLimit()
@@ -248,11 +266,8 @@ class _SuiteRun:
     def _evaluate_baseline(self, name: str, baseline: Baseline, benchmark: OpenBenchmark) -> None:
         """Learn from the training split, then predict."""
         settings, label_set = benchmark.settings, benchmark.label_set
-        if settings.kind not in baseline.kinds:
-            self._skip(benchmark, name, DIRECT, f"no baseline for kind '{settings.kind}'")
-            return
-        if baseline.learns and benchmark.train_samples is None:
-            self._skip(benchmark, name, DIRECT, "no training split to learn from")
+        if reason := _no_baseline(baseline.kinds, baseline.learns, benchmark):
+            self._skip(benchmark, name, DIRECT, reason)
             return
         with self._rows(benchmark, name, DIRECT, baseline.identity()) as rows:
             if not rows.is_done:
@@ -288,10 +303,17 @@ class _SuiteRun:
         logger.info("%s on %s (%s) is skipped: %s", model, benchmark.name, method, reason)
 
 
+def _no_baseline(kinds: frozenset[Kind], learns: bool, benchmark: OpenBenchmark) -> str | None:
+    """Why a baseline cannot predict a benchmark, or None."""
+    if benchmark.settings.kind not in kinds:
+        return f"no baseline for kind '{benchmark.settings.kind}'"
+    return "no training split to learn from" if learns and benchmark.train_samples is None else None
+
+
 def _made_with(benchmark: OpenBenchmark, method: str, identity: Mapping[str, Any], origins: Origins) -> dict[str, Any]:
     """Everything that decides the rows, as plain values."""
     settings = benchmark.settings
-    questions = settings.model_dump(mode="json", exclude={"config", "train_split", "coarser"})
+    questions = settings.model_dump(mode="json", exclude={"config", "train_split", "coarser", "prompt"})
     texts = wordings_of(settings, benchmark.label_set)
     hashes = {"variables": variable_hashes(origins)} if origins else {}
     return {
@@ -300,8 +322,17 @@ def _made_with(benchmark: OpenBenchmark, method: str, identity: Mapping[str, Any
         "benchmark": questions,
         "variants": [variant.name for variant in settings.variants] if method != DIRECT else ["direct"],
         "labels": list(benchmark.label_set.labels) if benchmark.label_set is not None else None,
+        **_prompt_of(settings, method),
         "questions": hashlib.sha256(json.dumps(texts, ensure_ascii=False).encode()).hexdigest(),
         "data": benchmark.data_hash,
         "train_data": benchmark.train_hash if method == DIRECT else None,
         "versions": package_versions(),
     }
+
+
+def _prompt_of(settings: BenchmarkSettings, method: str) -> dict[str, Any]:
+    """What of a prompt decides the rows: a preset may describe its source in other words."""
+    if settings.prompt is None or method == DIRECT:
+        return {}
+    decides = settings.prompt.model_dump(mode="json", exclude={"name", "source", "licence", "differs", "text"})
+    return {"prompt": {"sha256": settings.prompt.sha256, **decides}}

@@ -25,15 +25,14 @@ import socket
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "chat"))
 from chat_server import Action, ChatServer
+from fake_model import FakeModel
 
 from lavis_emovit.errors import ConfigError, DataError, UserError
-from lavis_emovit.evaluation.adapters.base import LanguageModel
 from lavis_emovit.evaluation.predictions import PredictionWriter, encode_row, read_predictions
 from lavis_emovit.evaluation.report.page import write_report
 from lavis_emovit.evaluation.suite import suite as suite_module
@@ -41,103 +40,10 @@ from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark, open_ben
 from lavis_emovit.evaluation.suite.recipe import load_suite
 from lavis_emovit.evaluation.suite.requests import MAX_FAILURES_IN_A_ROW
 from lavis_emovit.evaluation.suite.suite import run_suite
-from lavis_emovit.images import decode_image
-from lavis_emovit.shards import shard_file
 from lavis_emovit.shards.writer import write_shards
 
 ROOT = Path(__file__).resolve().parents[3]
 SUITES = sorted(path for path in (ROOT / "projects/emovit/eval").glob("*.yaml") if "\nsuite:" in path.read_text())
-
-
-class FakeModel(LanguageModel):
-    """Scores and answers that depend on the image; raises where `fails`, returns NaN where `nan`."""
-
-    methods = frozenset({"likelihood", "generation"})
-
-    def __init__(self, fails=lambda mean: False, nan=lambda mean: False):
-        self.fails, self.nan = fails, nan
-        self.num_asked = self.most_at_once = 0
-
-    def identity(self):
-        return {"adapter": "fake"}
-
-    def prepare(self, image_bytes):
-        image = decode_image(image_bytes)
-        return float(np.asarray(image.convert("L")).mean())
-
-    def _check(self, images, questions):
-        self.most_at_once = max(self.most_at_once, len(questions))
-        if any(self.fails(mean) for mean in images):
-            raise RuntimeError("the chip is on fire\nand more")
-
-    def score(self, images, image_index, questions, method):
-        self._check(images, questions)
-        self.num_asked += len(questions)
-        return [
-            [float("nan") if self.nan(images[i]) else -((images[i] * (c + 3)) % 7) for c in range(len(q.candidates))]
-            for i, q in zip(image_index, questions)
-        ]
-
-    def write(self, images, image_index, questions):
-        self._check(images, questions)
-        self.num_asked += len(questions)
-        return [("Predict emotion: fear. Reason: dark.", "no idea")[int(images[i]) % 2] for i in image_index]
-
-
-@pytest.fixture(scope="module")
-def data_root(tmp_path_factory, make_records):
-    """Shards of 40, 8 and 30 pictures as a person would have built them, in the storage folder `fixture`."""
-    data = tmp_path_factory.mktemp("data")
-    for number, (split, count) in enumerate((("train", 40), ("val", 8), ("test", 30))):
-        pictures = tmp_path_factory.mktemp(split)
-        records = make_records(pictures, count, split=split)
-        records = [record.model_copy(update={"id": f"{split}/{record.id}", "group": str(n % 5)})
-                   for n, record in enumerate(records)]  # fmt: skip
-        if split == "test":
-            (pictures / records[7].image).write_bytes(b"this is no picture")
-            records[3] = records[3].model_copy(update={"emotion": None, "label_set": None})
-        with pytest.MonkeyPatch.context() as patch:
-            # A build refuses damaged pictures; here one has slipped through.
-            patch.setattr(shard_file, "check_image", lambda data: "jpg")
-            write_shards(records, pictures, data / "fixture" / split, samples_per_shard=12, seed=number)
-    return data
-
-
-@pytest.fixture
-def suite(tmp_path, monkeypatch, data_root):
-    """Makes settings of a suite over those shards; `output_dir` is below the test's own folder."""
-    monkeypatch.setenv("EMOVIT_DATA", str(data_root))
-    monkeypatch.chdir(tmp_path)
-    config = {"build_info": {"images": {"storage": "fixture"}}}
-
-    def make(output_dir="out", *, benchmark=None, models=None, options=(), **values):
-        content = {
-            "name": "test",
-            "output_dir": output_dir,
-            "models": models or {"tiny": {"adapter": "lavis", "arch": "emovit_tiny", "device": "cpu"}},
-            "benchmarks": {"set": {"dataset": "emoset", "config": config, **(benchmark or {})}},
-            "batch_size": 4,
-            "num_threads": 1,
-            "report": False,
-            **values,
-        }
-        path = tmp_path / "suite.yaml"
-        path.write_text(yaml.safe_dump({"suite": content}))
-        return load_suite(path, options)
-
-    return make
-
-
-@pytest.fixture
-def fake(monkeypatch):
-    """Replaces the models of this plugin by a fake one."""
-
-    def place(**options):
-        model = FakeModel(**options)
-        monkeypatch.setattr(suite_module, "open_model", lambda *_: model)
-        return model
-
-    return place
 
 
 def _rows(output_dir, name="set/tiny.likelihood"):
@@ -444,9 +350,12 @@ def test_shipped_suites_run_on_published_layouts(path, drawers, tmp_path, monkey
     }
     for benchmark in content["benchmarks"].values():
         name = benchmark["dataset"]
-        if not (tmp_path / name).exists():
-            drawers[name](tmp_path / name)
-        benchmark["config"] = {"build_info": {"prepare": {"root": str(tmp_path / name)}}}
+        prepare = {"draw": {"images_per_class": 10}}
+        if name in drawers:
+            prepare = {"root": str(tmp_path / name)}
+            if not (tmp_path / name).exists():
+                drawers[name](tmp_path / name)
+        benchmark["config"] = {"build_info": {"prepare": prepare}}
         benchmark["max_new_tokens"] = 3
         benchmark["limit"] = 3
     content |= {"output_dir": "out", "num_workers": 0, "num_threads": 1, "report": False}

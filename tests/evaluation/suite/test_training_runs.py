@@ -58,6 +58,7 @@ def suite(tmp_path, monkeypatch):
             "benchmarks": {"sketch": {"dataset": "emoset_sketch", "limit": 4, "config": config}},
             "num_threads": 1,
             "report": False,
+            "probe": False,
             **values,
         }
         Path("suite.yaml").write_text(yaml.safe_dump({"suite": content}, sort_keys=False))

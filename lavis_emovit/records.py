@@ -234,16 +234,58 @@ def write_summary(records: Path, image_root: Path, /, **account: Any) -> None:
     write_json(records.with_suffix(".summary.json"), {"image_root": stored, **account})
 
 
+def remember_image_root(records: Path, image_root: Path) -> None:
+    """Change the folder of the image paths in the summary of a records file, and keep the rest of the summary."""
+    account = next((content for _, content in _summaries(records)), {})
+    write_summary(records, image_root, **{key: value for key, value in account.items() if key != "image_root"})
+
+
 def image_root_of(records: Path) -> Path:
     """The folder of the image paths of a records file, as its summary states, else the file's own folder."""
+    return next((root for root in _stated_roots(records) if root.is_dir()), records.parent)
+
+
+def lost_image_root(records: Path) -> Path | None:
+    """The folder that the summary of a records file states, if it no longer exists and no other one is stated."""
+    stated = _stated_roots(records)
+    return stated[0] if stated and not any(root.is_dir() for root in stated) else None
+
+
+def find_image_root(records: Path, images: Path | None = None) -> Path:
+    """The folder of the image paths: `images`, else `image_root_of` the records.
+
+    DataError if `images` is no folder, or if the stated folder no longer exists and the images are not beside the file.
+    """
+    if images is not None:
+        if not images.is_dir():
+            raise DataError(
+                f"--images {images}: no such folder; pass the folder that the records' image paths start in"
+            )
+        return images
+    lost = lost_image_root(records)
+    if lost is not None:
+        first = next(read_records(records), None)
+        if first is not None and not (records.parent / first.image).is_file():
+            raise DataError(
+                f"{records}: its images were in {lost}, which no longer exists. Pass their new folder with --images, "
+                f"or store it once with `emovit data images {records} FOLDER`."
+            )
+    return image_root_of(records)
+
+
+def _stated_roots(records: Path) -> list[Path]:
+    return [records.parent / content["image_root"] for _, content in _summaries(records)]
+
+
+def _summaries(records: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The summaries that may belong to a records file, that of its own name first, if they state a folder."""
     for path in (records.with_suffix(".summary.json"), records.with_name("summary.json")):
         try:
-            root = records.parent / load_json(read_file(path))["image_root"]
-        except (OSError, ValueError, KeyError, TypeError):
+            content = load_json(read_file(path))
+        except (OSError, ValueError):
             continue
-        if root.is_dir():
-            return root
-    return records.parent
+        if isinstance(content, dict) and isinstance(content.get("image_root"), str):
+            yield path, content
 
 
 def to_conversations(records: Iterable[EmotionRecord]) -> list[dict[str, Any]]:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from lavis_emovit.cli.data_checks import all_records, dedupe, split, stats, verify
+from lavis_emovit.cli.data_checks import all_records, split, stats, verify
+from lavis_emovit.cli.data_clean import clean, dedupe
 from lavis_emovit.cli.data_import import import_dataset, list_datasets
 from lavis_emovit.errors import DataError
 
@@ -17,6 +18,7 @@ app.command("import")(import_dataset)
 app.command("list")(list_datasets)
 app.command("stats")(stats)
 app.command("verify")(verify)
+app.command("clean")(clean)
 app.command("dedupe")(dedupe)
 app.command("split")(split)
 
@@ -43,6 +45,23 @@ def draw(
             progress=line.update,
         )
     typer.echo(f"{8 * images_per_class} images in {root}")
+
+
+@app.command("images")
+def images_command(
+    records: Annotated[Path, Argument(help="Records file.")],
+    folder: Annotated[Path, Argument(help="Folder that its image paths start in.")],
+) -> None:
+    """Store where the images of a records file are, after they were moved; later commands then need no --images."""
+    from lavis_emovit.records import find_image_root, read_records, remember_image_root
+
+    find_image_root(records, folder)
+    found = all_records(read_records(records), records)
+    num_there = sum((folder / record.image).is_file() for record in found)
+    if not num_there:
+        raise DataError(f"{folder}: contains none of the {len(found)} images, such as {found[0].image}; nothing stored")
+    remember_image_root(records, folder)
+    typer.echo(f"{num_there} of {len(found)} records have their image in {folder}; stored in the summary of {records}")
 
 
 @app.command()

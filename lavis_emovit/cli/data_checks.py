@@ -1,8 +1,7 @@
-"""`emovit data stats`, `verify`, `dedupe` and `split`: count records, check their images, remove duplicates, split."""
+"""`emovit data stats`, `verify` and `split`: count records, check their images, draw splits."""
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,7 +44,7 @@ def stats(
     found: dict[str, Any] = {}
     problems = []
     for path in records:
-        counted = count_records(all_records(find_records(path)[0], path))
+        counted = count_records(all_records(find_records(path, opens_images=False)[0], path))
         found[str(path)] = counted.to_dict()
         typer.echo("\n".join(describe_counts(path, counted)))
         problems += [f"{path}: no record of '{label}'" for label in counted.absent()]
@@ -71,9 +70,9 @@ def verify(
     from lavis_emovit.progress import progress
     from lavis_emovit.sources.checks import check_records
 
-    files = _checked_files(records, images)
+    files = checked_files(records, images)
     with progress("checking images") as display:
-        report = check_records(files, near_bits=_near_bits(near), num_workers=workers, progress=display.update)
+        report = check_records(files, near_bits=near_bits_of(near), num_workers=workers, progress=display.update)
     noun = "finding" if report.num_findings == 1 else "findings"
     typer.echo(f"{report.num_records} records with {report.num_images} images: {report.num_findings} {noun}")
     findings = {title.replace("picture", "image"): lines for title, lines in report.findings().items() if lines}
@@ -81,7 +80,7 @@ def verify(
         more = " (--show, --json)" if len(lines) > show else ""
         typer.echo(f"{title}: {len(lines)}\n{bullet_list(lines, show)}{more}")
     if report.exact or report.near or report.leaks:
-        typer.echo("`emovit data dedupe` removes duplicates; `emovit data split` draws splits without leaks")
+        typer.echo("`emovit data clean` removes these records; `emovit data split` draws splits without leaks")
     if report.num_missing and report.num_missing == report.num_images:
         roots_used = ", ".join(sorted({str(file.image_root) for file in files}))
         hint = "check --images" if images else "pass the folder of the image paths with --images"
@@ -93,56 +92,6 @@ def verify(
     if strict and findings:
         kinds = ", ".join(f"{len(lines)} {title}" for title, lines in findings.items())
         raise DataError(f"refused by --strict: {kinds}")
-
-
-def dedupe(
-    records: Annotated[Path, Argument(help="Records file.")],
-    out: Annotated[Path, Option(help="Records file to write; image paths stay unchanged.")],
-    overwrite: OverwriteOption = False,
-    against: Annotated[
-        list[Path] | None,
-        Option(help="Another records file, whose images stay and must not be in this one; repeatable."),
-    ] = None,
-    images: ImagesOption = None,
-    near: NearOption = 2,
-    workers: WorkersOption = 1,
-    show: Annotated[int, Option(min=1, help="Label conflicts to show.")] = 20,
-) -> None:
-    """Remove exact and near duplicates, also between splits: the image of the split test stays, then that of val."""
-    from lavis_emovit.progress import progress
-    from lavis_emovit.records import read_records, write_records, write_summary
-    from lavis_emovit.sources.duplicates import find_removals
-
-    others = against or []
-    check_output(out, [records, *others], overwrite=overwrite)
-    if records.resolve() in {path.resolve() for path in others}:
-        raise ConfigError([f"{records} would lose all of its records to itself"], "--against")
-    files = _checked_files([records, *others], images)
-    with progress("checking images") as display:
-        removals, num_unread = find_removals(files, _near_bits(near), workers, display.update)
-    removed = {record_id: removal for removal in removals for record_id in removal.use.ids}
-    reasons = Counter(removal.reason for removal in removed.values())
-    conflicts = [removal.conflict for removal in removals if removal.conflict is not None]
-    count = write_records(out, (record for record in read_records(records) if record.id not in removed))
-    account = {
-        "records": count,
-        "removed": dict(reasons),
-        "removed_records": [
-            {"id": record_id, "kept": removal.kept.ids[0], "reason": removal.reason}
-            for record_id, removal in removed.items()
-        ],
-        "label_conflicts": conflicts,
-        "unread_images": num_unread,
-    }
-    write_summary(out, files[0].image_root, **account)
-    typer.echo(f"{count} of {len(files[0].records)} records in {out}")
-    for reason, number in reasons.most_common():
-        typer.echo(f"  removed: {number}, {reason}")
-    if conflicts:
-        typer.echo(f"  duplicates with different labels, the first of which stay: {len(conflicts)}")
-        typer.echo(bullet_list(conflicts, show))
-    if num_unread:
-        typer.echo(f"  note: {num_unread} images cannot be read and stay (`emovit data verify` names them)")
 
 
 def split(
@@ -165,7 +114,14 @@ def split(
 ) -> None:
     """Draw new splits: seeded, stratified by label, never dividing a group (a person, a video)."""
     from lavis_emovit.progress import progress
-    from lavis_emovit.records import RecordStore, image_root_of, read_records, write_records, write_summary
+    from lavis_emovit.records import (
+        RecordStore,
+        find_image_root,
+        image_root_of,
+        read_records,
+        write_records,
+        write_summary,
+    )
     from lavis_emovit.sources.checks import CheckedFile
     from lavis_emovit.sources.duplicates import join_groups
     from lavis_emovit.sources.splits import split_by_group
@@ -176,13 +132,13 @@ def split(
     if group_by is not None:
         found = RecordStore(_grouped(record, group_by) for record in found)
     shares = parse_fractions(fractions)
-    image_root = images or image_root_of(records)
+    image_root = find_image_root(records, images) if images or near is not None else image_root_of(records)
     joined: dict[str, str] = {}
     problems = []
     if near is not None:
         with progress("checking images") as display:
             file = CheckedFile(str(records), found, image_root)
-            joined, num_unread = join_groups(file, _near_bits(near), workers, display.update)
+            joined, num_unread = join_groups(file, near_bits_of(near), workers, display.update)
         if num_unread:
             problems.append(f"{num_unread} images cannot be read, so they were not compared")
     done = split_by_group(found, shares, seed, stratify=stratify, joined=joined)
@@ -216,7 +172,7 @@ def all_records(records: Iterable[EmotionRecord], path: Path) -> Sequence[Emotio
     return found
 
 
-def _checked_files(paths: list[Path], images: list[Path] | None) -> list[CheckedFile]:
+def checked_files(paths: list[Path], images: list[Path] | None) -> list[CheckedFile]:
     """The records of every file with the folder of their images; `--images` is given once, or once per file."""
     from lavis_emovit.sources.checks import CheckedFile
     from lavis_emovit.sources.contact_sheet import find_records
@@ -233,7 +189,7 @@ def _checked_files(paths: list[Path], images: list[Path] | None) -> list[Checked
     return files
 
 
-def _near_bits(near: int) -> int | None:
+def near_bits_of(near: int) -> int | None:
     return near if near >= 0 else None
 
 

@@ -206,9 +206,9 @@ def open_job(
     from lavis_emovit.chat.prices import price_of
     from lavis_emovit.chat.progress import show_progress
     from lavis_emovit.files import file_sha256
-    from lavis_emovit.generation.job import Job, find_image_root
+    from lavis_emovit.generation.job import Job
     from lavis_emovit.generation.outputs import check_folder
-    from lavis_emovit.records import read_records
+    from lavis_emovit.records import find_image_root, image_root_of, lost_image_root, read_records
 
     found = [*options.problems(has_model=chat is not None), *problems]
     if found:
@@ -227,7 +227,10 @@ def open_job(
     with Ledger(options.out / "ledger.jsonl") as ledger:
         job = Job(
             source=read_records(options.records),
-            image_root=find_image_root(options.records, options.images),
+            # Steps that need no images also run where there are none.
+            image_root=find_image_root(options.records, options.images)
+            if options.images
+            else image_root_of(options.records),
             folder=options.out,
             ledger=ledger,
             settings=settings,
@@ -245,7 +248,9 @@ def open_job(
                 f"{options.records}: no records of split '{settings.split}' (available: {splits}); see --split"
             )
         if not any((job.image_root / record.image).is_file() for record in job.chosen()):
-            place = f"none of the {len(job.chosen())} images is in {job.image_root}"
+            lost = lost_image_root(options.records) if options.images is None else None
+            was = f" (they were in {lost}, which no longer exists)" if lost is not None else ""
+            place = f"none of the {len(job.chosen())} images is in {job.image_root}{was}"
             text = f"{place}. Pass the folder of their paths with --images."
             if purpose := "--shards" if options.shards else images_for:
                 raise UserError(f"{text} They are needed for {purpose}.")

@@ -45,11 +45,10 @@ def seke_tests(
 
     from lavis_emovit.emotion.facial import facial_priors
     from lavis_emovit.files import file_sha256, write_json
-    from lavis_emovit.generation.job import find_image_root
     from lavis_emovit.generation.pipeline import refuse_overlap
     from lavis_emovit.generation.seke.level_sets import count_classes, level_set
     from lavis_emovit.generation.seke.settings import LEVELS, SekeSettings
-    from lavis_emovit.records import read_records, write_records
+    from lavis_emovit.records import find_image_root, read_records, write_records, write_summary
     from lavis_emovit.settings import parse_settings
 
     settings, problems = parse_settings(SekeSettings, {"active_from": active_from}, "seke")
@@ -87,8 +86,11 @@ def seke_tests(
     for name, path in files.items():
         if sets.get(name):
             write_records(path, sets[name])
+            write_summary(path, root)
         else:
-            path.unlink(missing_ok=True)  # left by an earlier run that --overwrite replaces
+            # Left by an earlier run that --overwrite replaces.
+            path.unlink(missing_ok=True)
+            path.with_suffix(".summary.json").unlink(missing_ok=True)
     splits = sorted({record.split for record in found})
     manifest = {
         "made_by": f"lavis-emovit {version('lavis-emovit')}",
@@ -115,8 +117,6 @@ def seke_tests(
     for line in notes:
         typer.echo(f"  note: {line}")
     typer.echo(f"{out / MANIFEST}")
-    if out.resolve() != records.parent.resolve():
-        typer.echo(f"  image paths are relative to the folder of {records}: pass it to later commands with --images")
 
 
 def _notes(tested: Sequence[EmotionRecord], found: Sequence[EmotionRecord], root: Path) -> list[str]:

@@ -45,14 +45,12 @@ def build(
 ) -> None:
     """Write records with their images as shuffled, indexed webdataset shards. An interrupted build resumes."""
     from lavis_emovit.progress import progress
-    from lavis_emovit.records import RecordStore, image_root_of, read_records
+    from lavis_emovit.records import RecordStore, find_image_root, read_records
     from lavis_emovit.shards.columns import CARD_NAME, INDEX_NAME
     from lavis_emovit.shards.writer import is_built, remove_shards, write_shards
 
     numbers = _part(part)
-    image_root = images if images is not None else image_root_of(records)
-    if images is not None and not images.is_dir():
-        raise DataError(f"--images {images}: no such folder; pass the folder that the records' image paths start in")
+    image_root = find_image_root(records, images)
     refused = []
     parts = _by_split(RecordStore(read_records(records)), records, split, out)
     for folder in _outdated(parts, out) if split is None else ():

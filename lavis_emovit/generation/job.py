@@ -28,7 +28,7 @@ from lavis_emovit.generation.facts import ALL_FACTS, FactName, facts_text
 from lavis_emovit.generation.job_records import JobRecords
 from lavis_emovit.generation.kinds import KINDS
 from lavis_emovit.generation.prompts import Prompt, load_prompt
-from lavis_emovit.records import EmotionRecord, image_root_of
+from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings, nearest_name
 
 logger = logging.getLogger(__name__)
@@ -359,11 +359,3 @@ class Requests:
                 if number not in self.problems and len(self.problems) < _MAX_LISTED_PROBLEMS:
                     logger.warning("%s", error)
                 self.problems[number] = str(error)
-
-
-def find_image_root(records: Path, images: Path | None) -> Path:
-    """The folder of the image paths: `images`, else `image_root_of` the records. UserError if it is missing."""
-    root = images if images is not None else image_root_of(records)
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder of images; pass it with --images")
-    return root

@@ -9,7 +9,7 @@ import hashlib
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from lavis_emovit.distributed.cores import usable_cpus
+from lavis_emovit.emotion.typos import find_typos
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import read_file
 from lavis_emovit.images import SUFFIXES_OF_FORMAT, describe_failure, open_strictly, to_rgb
@@ -159,6 +160,7 @@ class CheckReport:
     # Images with the same bytes and different labels, and records of one image and box with different labels.
     conflicts: list[str] = field(default_factory=list)
     boxes: list[str] = field(default_factory=list)  # boxes that do not fit their image
+    labels: list[str] = field(default_factory=list)  # labels that are probably misspelt
     odd: Counter[str] = field(default_factory=Counter)  # kind of oddity -> images
 
     def findings(self) -> dict[str, list[str]]:
@@ -173,6 +175,7 @@ class CheckReport:
             "exact duplicates": self.exact,
             "near duplicates": self.near,
             "boxes that do not fit the image": self.boxes,
+            "labels that are probably misspelt": self.labels,
         }
 
     @property
@@ -226,12 +229,21 @@ def check_records(
             report.faults.append(f"{users[path]}: {path}: {facts[path].fault}")
         report.odd.update(facts[path].odd)
     _compare(uses, facts, near_bits, report)
-    shared = {(use.split, use.path) for use in uses if len(use.ids) > 1 and len(use.labels) > 1}
+    shared = shared_images(uses)
     for file in files:
         report.leaks += _group_leaks(file)
-        report.conflicts += _contradictions(file, shared)
-        report.boxes += _box_faults(file, facts)
+        for same in contradictions(file, shared):
+            report.conflicts.append(
+                "; ".join(f"{one.id} ({one.split}) is {labels}" for labels, (one, *_) in same.items())
+            )
+        report.boxes += [f"{record.id} ({record.split}): its box {fault}" for record, fault in box_faults(file, facts)]
+        counts = Counter(label for record in file.records for label in labels_of(record))
+        report.labels += [f"{typo}{_in(file, files)}" for typo in find_typos(counts)]
     return report
+
+
+def _in(file: CheckedFile, files: Sequence[CheckedFile]) -> str:
+    return f" in {file.name}" if len(files) > 1 else ""
 
 
 def image_path(file: CheckedFile, record: EmotionRecord) -> str:
@@ -274,10 +286,7 @@ def check_files(paths: Sequence[str], num_workers: int, progress: Callable[[int,
 
 
 def _compare(uses: list[ImageUse], facts: Mapping[str, ImageFacts], near_bits: int | None, report: CheckReport) -> None:
-    same: dict[bytes, list[ImageUse]] = {}
-    for use in uses:
-        if facts[use.path].fault is None:
-            same.setdefault(facts[use.path].sha256, []).append(use)
+    same = equal_images(uses, facts)
     for group in same.values():
         # Compare with the first of each split and file only, so that n copies don't give n squared lines.
         first: dict[tuple[str, str], ImageUse] = {}
@@ -287,8 +296,7 @@ def _compare(uses: list[ImageUse], facts: Mapping[str, ImageFacts], near_bits: i
                 report.exact.append(f"{twin} and {use} have the same bytes")
         for one, other in combinations(first.values(), 2):
             report.leaks.append(f"{one}{_of(one, other)} and {other}{_of(other, one)} have the same bytes")
-        labels = {use.labels for use in group if use.labels}
-        if len(labels) > 1:
+        if is_contradictory(group):
             named = dict.fromkeys(f"{use} is {', '.join(use.labels)}" for use in group if use.labels)
             report.conflicts.append("; ".join(named))
     if near_bits is None:
@@ -307,6 +315,20 @@ def _compare(uses: list[ImageUse], facts: Mapping[str, ImageFacts], near_bits: i
         found.append(
             f"{one}{_of(one, other)} and {other}{_of(other, one)} look alike ({bits} of {_HASH_BITS} bits differ)"
         )
+
+
+def equal_images(uses: Iterable[ImageUse], facts: Mapping[str, ImageFacts]) -> dict[bytes, list[ImageUse]]:
+    """Hash of the bytes -> the uses of images with these bytes, of the images that can be opened."""
+    same: dict[bytes, list[ImageUse]] = {}
+    for use in uses:
+        if facts[use.path].fault is None:
+            same.setdefault(facts[use.path].sha256, []).append(use)
+    return same
+
+
+def is_contradictory(group: Sequence[ImageUse]) -> bool:
+    """Whether equal images have different labels."""
+    return len({use.labels for use in group if use.labels}) > 1
 
 
 def _of(use: ImageUse, other: ImageUse) -> str:
@@ -346,25 +368,31 @@ def _group_leaks(file: CheckedFile) -> list[str]:
     ]
 
 
-def _contradictions(file: CheckedFile, shared: Collection[tuple[str, str]]) -> list[str]:
-    """Records of one image, box and label set that have different labels, of the images (split, path) in `shared`."""
-    found: dict[tuple[Any, ...], dict[str, str]] = {}  # the same image and box -> labels -> first record
+def contradictions(file: CheckedFile, shared: Collection[tuple[str, str]]) -> Iterator[dict[str, list[EmotionRecord]]]:
+    """Labels -> their records, for records of one image, box and label set with different labels.
+
+    Only of the images (split, path) in `shared`.
+    """
+    found: dict[tuple[Any, ...], dict[str, list[EmotionRecord]]] = {}
     for record in file.records if shared else ():
         path, labels = image_path(file, record), ", ".join(sorted(labels_of(record)))
         if labels and (record.split, path) in shared:
             same = found.setdefault((record.split, path, record.box, record.label_set), {})
-            same.setdefault(labels, f"{record.id} ({record.split}) is {labels}")
-    return ["; ".join(same.values()) for same in found.values() if len(same) > 1]
+            same.setdefault(labels, []).append(record)
+    yield from (same for same in found.values() if len(same) > 1)
 
 
-def _box_faults(file: CheckedFile, facts: Mapping[str, ImageFacts]) -> list[str]:
-    found = []
+def shared_images(uses: Iterable[ImageUse]) -> set[tuple[str, str]]:
+    """(split, path) of the images that several records with different labels use."""
+    return {(use.split, use.path) for use in uses if len(use.ids) > 1 and len(use.labels) > 1}
+
+
+def box_faults(file: CheckedFile, facts: Mapping[str, ImageFacts]) -> Iterator[tuple[EmotionRecord, str]]:
+    """Every record whose box does not fit its image, and what is wrong with the box."""
     for record in file.records:
         size_px = facts[image_path(file, record)].size_px if record.box is not None else None
         if record.box is not None and size_px is not None and (fault := _box_fault(record.box, size_px)) is not None:
-            corners = ", ".join(f"{corner:g}" for corner in record.box)
-            found.append(f"{record.id} ({record.split}): its box ({corners}) {fault}")
-    return found
+            yield record, f"({', '.join(f'{corner:g}' for corner in record.box)}) {fault}"
 
 
 def _box_fault(box: tuple[float, float, float, float], size_px: tuple[int, int]) -> str | None:

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.images import data_url
-from lavis_emovit.records import EmotionRecord, image_root_of, read_records
+from lavis_emovit.records import EmotionRecord, find_image_root, image_root_of, read_records
 from lavis_emovit.sources.checks import open_thumbnail
 from lavis_emovit.sources.readers.emoset import EMOSET_SPLITS, read_emoset
 from lavis_emovit.sources.statistics import NO_LABEL, labels_of
@@ -40,22 +40,23 @@ class Row:
     num_images: int
 
 
-def find_records(root: Path, images: Path | None = None) -> tuple[Iterable[EmotionRecord], Path]:
+def find_records(
+    root: Path, images: Path | None = None, *, opens_images: bool = True
+) -> tuple[Iterable[EmotionRecord], Path]:
     """Records, and the folder that their image paths are relative to: `images`, or the one that the records' summary
     states, or the one beside the records.
 
     The records are those of a folder in EmoSet's layout, of a folder with `records.jsonl`, or of such a file (else
-    DataError).
+    DataError). DataError also if the folder that the summary states no longer exists, unless no image will be opened.
     """
-    if root.is_file():
-        return read_records(root), images or image_root_of(root)
-    if not root.is_dir():
+    if not root.exists():
         raise DataError(f"{root}: no such folder or file")
-    if (root / "records.jsonl").is_file():
+    file = root if root.is_file() else root / "records.jsonl"
+    if file.is_file():
         drawn = root / "drawn"
-        return read_records(root / "records.jsonl"), images or (
-            drawn if drawn.is_dir() else image_root_of(root / "records.jsonl")
-        )
+        if images is None and drawn.is_dir():
+            return read_records(file), drawn
+        return read_records(file), find_image_root(file, images) if opens_images else image_root_of(file)
     splits = [split for split in EMOSET_SPLITS if (root / f"{split}.json").is_file()]
     if not splits:
         raise DataError(

@@ -31,6 +31,11 @@ class Removal:
     bits: int | None
 
     @property
+    def is_leak(self) -> bool:
+        """Whether the two images are in different splits or files."""
+        return (self.use.file, self.use.split) != (self.kept.file, self.kept.split)
+
+    @property
     def reason(self) -> str:
         place = "in the same split"
         if self.use.file != self.kept.file:
@@ -48,37 +53,49 @@ class Removal:
 
 
 def find_removals(
-    files: Sequence[CheckedFile], near_bits: int | None, num_workers: int, progress: Progress
-) -> tuple[list[Removal], int]:
-    """The images of the first file that duplicate others, and the number of its images that cannot be read.
+    files: Sequence[CheckedFile],
+    facts: Mapping[str, ImageFacts],
+    near_bits: int | None,
+    *,
+    within_split: bool = True,
+    leaks: bool = True,
+) -> list[Removal]:
+    """The images of the first file that duplicate others.
 
     The images of the other files stay. In the first file, those of the split `test` stay, then those of `val`, of other
     splits in alphabetical order, and of `train`; within a split, the first in the file. An image is removed only if it
-    duplicates one that stays, so no two of the remaining ones are duplicates. For the arguments see `check_records`.
+    duplicates one that stays, so no two of the remaining ones are duplicates.
+
+    Args:
+        facts: of the images, from `open_images`; images that cannot be opened stay.
+        near_bits: as for `check_records`.
+        within_split: remove an image whose duplicate is in the same split of the same file.
+        leaks: remove an image whose duplicate is in another split or file.
     """
     cleaned = files[0].name
     uses = [use for file in files for use in image_uses(file)]
-    facts = _readable_facts({use.path for use in uses}, files, num_workers, progress)
-    neighbours = _neighbours(facts.values(), near_bits)
-    by_content: dict[bytes, ImageUse] = {}
-    by_hash: dict[int, ImageUse] = {}
+    neighbours = _neighbours((facts[use.path] for use in uses), near_bits)
+    by_content: dict[bytes, list[ImageUse]] = {}
+    by_hash: dict[int, list[ImageUse]] = {}
     removals = []
     for use in sorted(uses, key=lambda use: (use.file == cleaned, *_rank(use.split))):
-        fact = facts.get(use.path)
-        if fact is None:
+        fact = facts[use.path]
+        if fact.fault is not None:
             continue
-        twin, bits = by_content.get(fact.sha256), None
-        if twin is None and fact.phash is not None and near_bits is not None:
-            nearest = next((value for value in neighbours.get(fact.phash, [fact.phash]) if value in by_hash), None)
-            if nearest is not None:
-                twin, bits = by_hash[nearest], (fact.phash ^ nearest).bit_count()
-        if twin is not None and use.file == cleaned:
-            removals.append(Removal(use, twin, bits))
+        alike: list[tuple[ImageUse, int | None]] = [(other, None) for other in by_content.get(fact.sha256, ())]
+        if fact.phash is not None and near_bits is not None:
+            for value in neighbours.get(fact.phash, [fact.phash]):
+                bits = (fact.phash ^ value).bit_count()
+                alike += [(other, bits) for other in by_hash.get(value, ())]
+        found = (Removal(use, other, bits) for other, bits in alike)
+        chosen = (removal for removal in found if (leaks if removal.is_leak else within_split))
+        if use.file == cleaned and (removal := next(chosen, None)) is not None:
+            removals.append(removal)
             continue
-        by_content.setdefault(fact.sha256, use)
+        by_content.setdefault(fact.sha256, []).append(use)
         if fact.phash is not None:
-            by_hash.setdefault(fact.phash, use)
-    return removals, sum(use.file == cleaned and use.path not in facts for use in uses)
+            by_hash.setdefault(fact.phash, []).append(use)
+    return removals
 
 
 def join_groups(
@@ -97,14 +114,14 @@ def join_groups(
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    paths = {image_path(file, record) for record in file.records}
-    facts = _readable_facts(paths, [file], num_workers, progress, facts)
+    if facts is None:
+        facts = open_images([file], num_workers, progress)
     groups: set[str] = set()
     alike: dict[int | bytes, set[str]] = {}
     for record in file.records:
         groups.add(group := group_of(record))
-        fact = facts.get(image_path(file, record))
-        if fact is not None:
+        fact = facts[image_path(file, record)]
+        if fact.fault is None:
             key = fact.sha256 if near_bits is None or fact.phash is None else fact.phash
             alike.setdefault(key, set()).add(group)
     links = [link for found in alike.values() for link in pairwise(sorted(found))]
@@ -117,7 +134,7 @@ def join_groups(
     first: dict[int, str] = {}
     components = connected_components(graph, directed=False)[1].tolist()
     joined = {name: first.setdefault(component, name) for name, component in zip(names, components)}
-    return joined, len(paths) - len(facts)
+    return joined, sum(fact.fault is not None for fact in facts.values())
 
 
 def _rank(split: str) -> tuple[int, str]:
@@ -125,20 +142,14 @@ def _rank(split: str) -> tuple[int, str]:
     return {"test": 0, "val": 1, "train": 3}.get(split, 2), split
 
 
-def _readable_facts(
-    paths: set[str],
-    files: Sequence[CheckedFile],
-    num_workers: int,
-    progress: Progress,
-    facts: Mapping[str, ImageFacts] | None = None,
-) -> dict[str, ImageFacts]:
-    """Path -> facts of every image that can be read. DataError if none of them exists."""
-    if facts is None:
-        facts = check_files(sorted(paths), num_workers, progress)
+def open_images(files: Sequence[CheckedFile], num_workers: int, progress: Progress) -> dict[str, ImageFacts]:
+    """Path -> facts of all images of records files. DataError if none of them exists."""
+    paths = {image_path(file, record) for file in files for record in file.records}
+    facts = check_files(sorted(paths), num_workers, progress)
     if all(fact.fault == MISSING for fact in facts.values()):
         roots = ", ".join(sorted({str(file.image_root) for file in files}))
         raise DataError(f"none of the images is in {roots}; pass the folder of the image paths with `--images`")
-    return {path: fact for path, fact in facts.items() if fact.fault is None}
+    return facts
 
 
 def _neighbours(facts: Iterable[ImageFacts], near_bits: int | None) -> dict[int, list[int]]:

@@ -205,8 +205,9 @@ def test_findings_are_reported_and_refused_when_strict(emovit, abstract, tmp_pat
     (tmp_path / "r.summary.json").unlink()
     text = emovit("verify", out)[1]
     assert f"none of the images is in {tmp_path}: pass the folder of the image paths with --images" in text
-    text = emovit("verify", out, "--images", tmp_path / "gone")[1]
-    assert f"none of the images is in {tmp_path / 'gone'}: check --images" in text
+    (tmp_path / "empty").mkdir()
+    text = emovit("verify", out, "--images", tmp_path / "empty")[1]
+    assert f"none of the images is in {tmp_path / 'empty'}: check --images" in text
     first, second, third = [abstract / record.image for record in list(read_records(out))[:3]]
     shutil.copy(first, second)
     third.write_bytes(b"<html>")
@@ -270,3 +271,74 @@ def test_nothing_is_overwritten_by_accident(emovit, abstract, tmp_path):
         assert {path: path.read_bytes() for path in before} == before, arguments
     assert emovit("split", out, "--out", tmp_path / "other.jsonl", "--seed", 5, "--overwrite")[0] == 0
     assert (tmp_path / "other.jsonl").read_bytes() != before[tmp_path / "other.jsonl"]
+
+
+def test_images_that_were_moved(emovit, abstract, tmp_path):
+    """The message names the old folder; the new one is passed, or stored once."""
+    out = tmp_path / "out" / "records.jsonl"
+    emovit("import", "abstract", abstract, "--out", out)
+    moved = abstract.rename(tmp_path / "moved")
+    commands = [
+        ["verify", out],
+        ["preview", out, "--out", tmp_path / "p.html"],
+        ["dedupe", out, "--out", tmp_path / "d.jsonl"],
+    ]
+    commands += [
+        ["clean", out, "--out", tmp_path / "c.jsonl"],
+        ["split", out, "--out", tmp_path / "s.jsonl", "--near", 2],
+    ]
+    for command in commands:
+        code, _, errors = emovit(*command)
+        assert code == 2 and f"its images were in {abstract}, which no longer exists" in errors, command
+        assert f"--images, or store it once with `emovit data images {out} FOLDER`" in errors
+    assert main(["shards", "build", str(out), "--out", str(tmp_path / "shards")]) == 2
+    assert emovit("stats", out)[0] == 0  # opens no image
+    assert emovit("verify", out, "--images", moved, "--strict")[0] == 0
+    code, _, errors = emovit("verify", out, "--images", tmp_path / "nowhere")
+    assert code == 2 and "nowhere: no such folder" in errors
+
+    code, _, errors = emovit("images", out, tmp_path)
+    assert code == 2 and "contains none of the 11 images" in errors
+    before = json.loads(out.with_suffix(".summary.json").read_text())
+    code, text, _ = emovit("images", out, moved)
+    assert code == 0 and f"11 of 11 records have their image in {moved}" in text
+    after = json.loads(out.with_suffix(".summary.json").read_text())
+    assert after == {**before, "image_root": str(moved)} and before["image_root"] == str(abstract)
+    for command in commands:
+        assert emovit(*command)[0] == 0, command
+    # Records and images that moved together need nothing.
+    shutil.copy(out, moved / "r.jsonl")
+    (moved / "r.summary.json").write_text(json.dumps({"image_root": str(abstract)}))
+    assert emovit("verify", moved / "r.jsonl", "--strict")[0] == 0
+
+
+def test_misspelt_labels(emovit, tmp_path):
+    for label, count in (("calm", 10), ("clam", 2), ("wild", 9)):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(count):
+            Image.effect_noise((40, 40), 90).save(tmp_path / "photos" / label / f"{number}.png")
+    out = tmp_path / "r.jsonl"
+    text = emovit("import", "folder", tmp_path / "photos", "--out", out)[1]
+    assert "note: the label 'clam' (2 images) is probably a misspelt 'calm' (10 images)" in text
+    code, text, _ = emovit("verify", out, "--json", tmp_path / "v.json")
+    assert code == 0 and "labels that are probably misspelt: 1\n  - 'clam' (2 images)" in text
+    assert len(json.loads((tmp_path / "v.json").read_text())["labels that are probably misspelt"]) == 1
+    code, _, errors = emovit("verify", out, "--strict")
+    assert code == 2 and "1 labels that are probably misspelt" in errors
+    strict = ["import", "folder", tmp_path / "photos", "--out", tmp_path / "s.jsonl", "--strict"]
+    assert emovit(*strict)[0] == 2
+    assert emovit(*strict, "--set", 'label_names={"clam": "calm"}')[0] == 0
+    rows = [f"photos/{label}/{n}.png,{label if n else label.title()}" for label in ("calm", "wild") for n in range(9)]
+    (tmp_path / "t.csv").write_text("\n".join(["image,emotion", *rows]))
+    options = [
+        "--out",
+        tmp_path / "t.jsonl",
+        "--label-set",
+        "labels: calm, wild",
+        "--set",
+        "id_from=path",
+        "--column",
+        "emotion=emotion",
+    ]
+    text = emovit("import", "table", tmp_path / "t.csv", *options)[1]
+    assert "note: 'Calm' (1 images), 'calm' (8 images) are all read as the label 'calm'" in text

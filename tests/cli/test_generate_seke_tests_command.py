@@ -164,7 +164,9 @@ def test_rejected_and_noted(drawn, tmp_path, capsys):
     assert code == EXIT_USER_ERROR and "already exists" in shown
     # --overwrite removes files of an earlier run that it does not write again.
     assert attempt(nameless, "--overwrite", "--level", "units")[0] == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.json", "test_units.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+            "manifest.json", "test_units.jsonl", "test_units.summary.json",
+        ]  # fmt: skip
     code, shown = attempt({}, "--split", "dev", "--overwrite")
     assert code == EXIT_USER_ERROR and "no records of split 'dev' (available: test, train)" in shown
     scenes = test.model_copy(update={"emotion": "awe", "label_set": "mikels8"})

@@ -22,10 +22,13 @@ from lavis_emovit.errors import DataError
 SURFACE = {
     "convert": "--base --llm-model --overwrite --parts --qformer-heads --qformer-tokenizer --trimmed"
     " --vision-heads --vision-weights SOURCE TARGET",
+    "data clean": "--against --dry-run --images --kinds --near --out --overwrite --quarantine --show --undo --workers"
+    " RECORDS",
     "data dedupe": "--against --images --near --out --overwrite --show --workers RECORDS",
     "data draw": "--images-per-class --label-noise --out --seed --size-px",
     "data import": "--categorical --column --fractions --label-set --name --option-order --out --overwrite --own-splits"
     " --seed --set --split-seed --stratify --strict --wording DATASET PATH",
+    "data images": "FOLDER RECORDS",
     "data list": "",
     "data preview": "--images --out --per-label --seed --split --strict --tile-px ROOT",
     "data split": "--fractions --group-by --images --near --out --overwrite --seed --stratify --strict --workers"

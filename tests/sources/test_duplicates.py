@@ -24,7 +24,8 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord, image_root_of, read_records, write_records
 from lavis_emovit.sources import checks
 from lavis_emovit.sources.checks import CheckedFile, ImageFacts, check_records
-from lavis_emovit.sources.duplicates import find_removals, join_groups
+from lavis_emovit.sources.cleaning import clean_records
+from lavis_emovit.sources.duplicates import find_removals, join_groups, open_images
 from lavis_emovit.sources.splits import split_by_group
 
 
@@ -53,7 +54,9 @@ def root(tmp_path):
 def _removed(records, root, *others, near_bits=2):
     """(removed ids, reason -> images, conflicts, unread images)."""
     files = [CheckedFile("one", records, root), *(CheckedFile(name, found, root) for name, found in others)]
-    removals, num_unread = find_removals(files, near_bits, 1, lambda done, total: None)
+    facts = open_images(files, 1, lambda done, total: None)
+    removals = find_removals(files, facts, near_bits)
+    num_unread = clean_records(files, facts, ("duplicates", "leaks"), near_bits).num_unread
     ids = {name for removal in removals for name in removal.use.ids}
     kept = [record for record in records if record.id not in ids]
     report = check_records([CheckedFile("one", kept, root), *files[1:]], near_bits=near_bits)

@@ -8,7 +8,7 @@ from typing import Any
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import load_json
-from lavis_emovit.records import image_root_of
+from lavis_emovit.records import find_image_root
 from lavis_emovit.sources.layouts import LayoutSettings
 from lavis_emovit.sources.proposals.folders import propose_folder
 from lavis_emovit.sources.proposals.proposal import SPLIT_NAMES, Proposal, split_in_path, typed
@@ -33,7 +33,7 @@ def propose(path: Path, given: dict[str, Any], labels: str | None) -> Proposal:
     """
     if path.is_file():
         if _is_records(path):
-            return propose_records(path, image_root_of(path))
+            return propose_records(path, find_image_root(path))
         return propose_table([path], path.parent, given, labels)
     if not path.is_dir():
         raise DataError(f"{path}: no such folder or file")

@@ -30,6 +30,7 @@ COMMANDS = {
     "shards": "Build, merge, index, verify and describe shards.",
     "convert": "Convert weights bit for bit, and report what was written, added and omitted.",
     "judge": "Let people judge captions: write a blinded sheet, and score filled sheets.",
+    "reproduce": "Show published numbers, what is known about them, and the commands that measure them here.",
     "report": "Write the results of runs and suites as a self-contained page, or its tables as text.",
 }
 

@@ -80,6 +80,7 @@ SURFACE = {
     "judge score": "--json --seed FILLED KEY",
     "judge sheet": "--benchmark --first --limit --out --question --second --seed SUITE_DIR",
     "report": "--out RUN_DIRS",
+    "reproduce": "--list NAME",
     "shards build": "--images --out --overwrite --part --processes --resize --samples-per-shard --seed"
     " --skip-bad --split RECORDS",
     "shards card": "--overwrite FOLDER",

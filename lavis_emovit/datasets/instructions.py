@@ -41,7 +41,7 @@ def generated_file(place: str) -> Path:
 
 def how_to_generate(name: str, kinds: Sequence[str] = (), mix: Mix | None = None) -> str:
     """The commands that write instructions for a dataset, and the setting that uses them."""
-    out = f"data/{name}_instructions"
+    out = f"data/{name}_generated"
     named = [f" --mix {key}" for key, known in MIXES.items() if mix is not None and mix.parts == known.parts]
     steps = [*kinds] if kinds else ["all"]
     sources = ["records.jsonl", *[f"{out}/{RECORDS}"] * (len(steps) - 1)]

@@ -45,6 +45,7 @@ STATE_NAME = "prepared.json"
 UNFINISHED_NAME = "unfinished"
 DRAWN_NAME = "drawn"
 GENERATED_NAME = "generated"
+LEDGER = "ledger.jsonl"
 # Increase it when the same settings give different shards than before.
 PREPARATION_VERSION = 1
 
@@ -200,6 +201,12 @@ def _check_sources(name: str, prepare: PrepareSettings, storage: Path, root: Pat
             f"(--options datasets.{name}.build_info.prepare.root=FOLDER)."
         )
     generated = prepare.instructions.generated
+    # Preparation writes files of the same names, and replies may have been paid for.
+    if (storage / LEDGER).exists() or (generated and generated_file(generated).resolve().parent == storage.resolve()):
+        problems.append(
+            f"datasets.{name}.build_info.images.storage: {storage} is a folder of `emovit generate`, whose files the "
+            "shards would replace. Choose another folder for the shards."
+        )
     if generated is not None and not generated_file(generated).is_file():
         problems.append(
             f"datasets.{name}.build_info.prepare.instructions: there is no {generated_file(generated)}. "

@@ -208,7 +208,21 @@ def test_a_missing_folder_and_a_missing_dataset_are_reported_together(tmp_path):
         _builder(tmp_path / "nowhere", {"generated": str(tmp_path / "nothing"), "mix": "paper"}).build_datasets()
     text = str(caught.value)
     assert "nowhere does not exist" in text
-    assert "`emovit generate all records.jsonl --out data/emoset_instructions --mix paper`" in text
+    assert "`emovit generate all records.jsonl --out data/emoset_generated --mix paper`" in text
+
+
+def test_shards_never_replace_generated_files(published, generated, data_folder):
+    before = (generated / "records.jsonl").read_bytes()
+    inside = shutil.copytree(generated, data_folder / "emoset")
+    for folder in (inside, generated):
+        with pytest.raises(
+            DataError, match=r"data/emoset is a folder of `emovit generate`[\s\S]*Choose another folder"
+        ):
+            _builder(published, str(folder)).build_datasets()
+    (inside / "ledger.jsonl").unlink()
+    with pytest.raises(DataError, match=r"data/emoset is a folder of `emovit generate`"):
+        _builder(published, str(inside)).build_datasets()
+    assert (inside / "records.jsonl").read_bytes() == before == (generated / "records.jsonl").read_bytes()
 
 
 def test_kinds_that_nothing_writes_are_refused_before_shards_are_written(published, data_folder):

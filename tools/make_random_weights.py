@@ -96,7 +96,7 @@ def write_folder(config: InstructBlipConfig, folder: Path, *, shard_bytes: int, 
     config.architectures = ["InstructBlipForConditionalGeneration"]
     config.dtype = torch.bfloat16
     config.save_pretrained(folder)
-    _write_tokenizers(folder, config.text_config.vocab_size, config.qformer_config.vocab_size)
+    write_tokenizers(folder, config.text_config.vocab_size, config.qformer_config.vocab_size)
     state = _meta_state(config)
     plan = split_torch_state_dict_into_shards(state, max_shard_size=shard_bytes)
     generator = torch.Generator().manual_seed(seed)
@@ -124,13 +124,14 @@ def _random_values(name: str, shape: torch.Size, generator: torch.Generator) -> 
     return torch.empty(shape, dtype=torch.bfloat16).normal_(std=0.02, generator=generator)
 
 
-def _write_tokenizers(folder: Path, llm_tokens: int, qformer_tokens: int) -> None:
+def write_tokenizers(folder: Path, llm_tokens: int, qformer_tokens: int) -> None:
+    """Write `emovit_tiny`'s tokenizers with so many entries each; those that it does not have are never produced."""
     tiny = shipped_folder("package:emovit_tiny")
     for source, target, num_tokens in (
         (tiny, folder, llm_tokens),
         (tiny / "qformer_tokenizer", folder / "qformer_tokenizer", qformer_tokens),
     ):
-        target.mkdir(exist_ok=True)
+        target.mkdir(parents=True, exist_ok=True)
         content = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
         vocabulary = content["model"]["vocab"]
         taken = {*vocabulary.values(), *(token["id"] for token in content["added_tokens"])}

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lavis_emovit.errors import ConfigError
+from lavis_emovit.models.mapped_files import MappedFiles
 
 INSTALL_LINE = "pip install 'lavis-emovit[quantize]' (or: pip install 'bitsandbytes>=0.49')"
 NF4_BLOCK = 64
@@ -45,11 +46,12 @@ def quantize_language_model(language_model: Any, precision: str, compute_dtype: 
         raise ConfigError([problem], "the model configuration")
     if precision == "int8":
         _quiet_casts()
-    layers = quantized_layers(language_model, precision)
+    layers, files = quantized_layers(language_model, precision), MappedFiles()
     for name, layer in layers:
         parent, _, own = name.rpartition(".")
         make = _int8_layer if precision == "int8" else _nf4_layer
         setattr(language_model.get_submodule(parent), own, make(library, layer, compute_dtype).to(device))
+        files.give_back(layer.weight.data)
     # peft chooses its kind of adapter by these.
     setattr(language_model, "is_loaded_in_8bit" if precision == "int8" else "is_loaded_in_4bit", True)
 

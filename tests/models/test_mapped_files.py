@@ -6,6 +6,7 @@
 - in a fresh process, loading with a cast needs at most 1.1 times the bytes of the weights, and without one only those
   of the trained weights;
 - with casts that an engine does later, the fingerprint and the weights are the same;
+- a file in LAVIS's format gives the same model, mapped if torch saved it as a zip;
 - LAVIS's loading for the CPU keeps the precisions; the tool for random weights writes the published shapes.
 """
 
@@ -24,6 +25,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import InstructBlipConfig, InstructBlipForConditionalGeneration
 
+from lavis_emovit.models.instructblip.convert import convert
 from lavis_emovit.models.instructblip.model import EmoVIT
 from lavis_emovit.models.instructblip.settings import ModelSettings
 from lavis_emovit.models.mapped_files import MappedFiles, casts_later, wanted_dtype
@@ -173,6 +175,7 @@ import json, sys
 from pathlib import Path
 import transformers.models.instructblip.modeling_instructblip, transformers.models.llama.modeling_llama
 from transformers import AutoTokenizer
+from lavis_emovit.models.instructblip.convert import convert
 from lavis_emovit.models.instructblip.model import EmoVIT
 from lavis_emovit.models.instructblip.settings import ModelSettings
 
@@ -230,3 +233,24 @@ def test_the_tool_knows_the_published_shapes(tool):
     assert counts["vision_model"] == 39 * vision_layer + embeddings + 2 * 1408
     half = tool.build_config("7b", divide_depth=2)
     assert (half.text_config.num_hidden_layers, half.vision_config.num_hidden_layers) == (16, 19)
+
+
+@pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_file_in_lavis_format_gives_the_same_model(tool, folder, tmp_path, precision, is_zip):
+    config = InstructBlipConfig.from_pretrained(folder)
+    tool.write_tokenizers(tmp_path / "llm", config.text_config.vocab_size - 1, config.qformer_config.vocab_size - 1)
+    config.text_config.save_pretrained(tmp_path / "llm")
+    convert(str(folder), tmp_path / "weights.pth")
+    if not is_zip:
+        content = torch.load(tmp_path / "weights.pth")
+        torch.save(content, tmp_path / "weights.pth", _use_new_zipfile_serialization=False)
+    beside = {"vision_heads": 4, "qformer_heads": 4, "llm_model": str(tmp_path / "llm")}
+    beside["qformer_tokenizer"] = str(tmp_path / "llm" / "qformer_tokenizer")
+    model = EmoVIT.from_settings(settings_of(tmp_path / "weights.pth", frozen_precision=precision, **beside))
+    other = EmoVIT.from_settings(settings_of(folder, frozen_precision=precision))
+    for name, parameter in other.core.named_parameters():
+        own = model.core.get_parameter(name)
+        assert own.dtype == parameter.dtype and torch.equal(own, parameter), name
+    files = MappedFiles()
+    assert files.hold(model.core.language_model.lm_head.weight) is (is_zip and precision == "bf16")

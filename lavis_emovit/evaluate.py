@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavis_emovit.errors import ConfigError, UserError
 from lavis_emovit.launch import EXIT_INTERRUPTED, launch
+from lavis_emovit.paths import CHECKPOINT_NAME, MANIFEST_NAME, output_root
 from lavis_emovit.train import run_recipe
 
 if TYPE_CHECKING:
@@ -58,6 +60,12 @@ def _training_runs(suite: SuiteSettings) -> dict[str, Config]:
     for name, entry in suite.models.items():
         if getattr(entry, "train", None) is None:
             continue
+        path = output_root() / Path(entry.checkpoint).expanduser()
+        if (path / MANIFEST_NAME).is_file():
+            continue  # a checkpoint instead of a run's folder
+        if CHECKPOINT_NAME.fullmatch(path.name):
+            problems.append(f"suite.models.{name}.checkpoint: there is no {path}; `train` makes runs, not checkpoints")
+            continue
         if folders.setdefault(entry.checkpoint, entry.train) != entry.train:
             problems.append(f"suite.models.{name}.train: another model trains {entry.checkpoint} in another way")
         try:
@@ -90,7 +98,12 @@ def _command(suite: SuiteSettings, name: str, config: Config) -> list[str]:
     """The command that trains a run, or nothing if it is finished; UserError if its folder has another run."""
     from lavis_emovit.runners.run_folder import RunFolder
 
-    with RunFolder.open(config) as folder:
+    try:
+        folder = RunFolder.open(config)
+    except ConfigError as error:
+        hint = f"suite.models.{name}.train=null evaluates the run that is there"
+        raise ConfigError([*error.problems, hint], f"suite.models.{name}.train") from None
+    with folder:
         if folder.finished_metrics(with_report=config.run.report) is not None:
             return []
     entry = suite.models[name]

@@ -102,8 +102,12 @@ def test_missing_runs_are_trained_once(suite, caplog):
     assert suite(models) == first and "training" not in caplog.text
     assert written == {path: path.read_bytes() for path in Path("out/predictions").rglob("*") if path.is_file()}
     assert checkpoint == sorted(Path("runs/a/checkpoints").iterdir())
-    with pytest.raises(ConfigError, match=r"run.output_dir: .*runs/a.*\n?.*run.init_lr"):
+    with pytest.raises(ConfigError, match=r"run.output_dir: .*runs/a.*\n?.*run.init_lr[^$]*tuned.train=null evaluates"):
         suite({"tuned": model(options=["run.init_lr=0.5"])})
+    # A checkpoint instead of the run's folder needs no training, and the one that is missing cannot be made.
+    assert suite({"tuned": model(f"runs/a/checkpoints/{checkpoint[0].name}")}, output_dir="other")["benchmarks"]
+    with pytest.raises(ConfigError, match=r"suite.models.tuned.checkpoint: there is no .*ckpt-00000077"):
+        suite({"tuned": model("runs/a/checkpoints/ckpt-00000077")})
 
 
 def test_the_command_of_a_run(suite, started):

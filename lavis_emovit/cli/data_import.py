@@ -197,6 +197,8 @@ def _entry(dataset: str) -> CatalogueEntry | None:
     if dataset in general:
         return None
     entry = find_entry(dataset)
+    if entry is None and (dataset in dataset_files() or dataset.endswith((".yaml", ".yml"))):
+        raise DataError(f"'{dataset}' has nothing to import: it is drawn, or declared with finished shards")
     if entry is None:
         hint = nearest_name(dataset, [*dataset_files(), *general])
         raise DataError(f"unknown dataset '{dataset}'{hint}. {ADD_DATASET}")

@@ -6,7 +6,9 @@ import hashlib
 import json
 import re
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lavis_emovit.records import EmotionRecord
+    from lavis_emovit.shards.index import ShardIndex
     from lavis_emovit.sources.catalogue import DeclaredPreparation
     from lavis_emovit.sources.checks import CheckReport, ImageFacts
     from lavis_emovit.sources.proposals.proposal import Proposal
@@ -36,7 +39,9 @@ _FEW_TO_TEST = 100
 def init(
     data: Annotated[
         Path,
-        Argument(help="Folder of images, table (CSV, JSON lines, Parquet), records file, or `save_to_disk` folder."),
+        Argument(
+            help="Folder of images or shards, table (CSV, JSON lines, Parquet), records file, or `save_to_disk` folder."
+        ),
     ],
     name: Annotated[str | None, Option(help="Name of the dataset; by default that of its folder.")] = None,
     out: Annotated[Path, Option(help="Folder for the recipe and the dataset's YAML file.")] = Path(),
@@ -68,6 +73,8 @@ def init(
         recipe_text,
         write_new_files,
     )
+    from lavis_emovit.cli.init_shards import empty_folder, is_shards, ready_splits, unpack
+    from lavis_emovit.paths import data_root
     from lavis_emovit.sources.proposals.inspect import propose
 
     name = _name(name, data)
@@ -78,15 +85,28 @@ def init(
     given = set_values({}, change or [])
     if column:
         given["columns"] = {**given.get("columns", {}), **parse_columns(column)}
-    proposal = propose(data, given, labels)
-    found = _inspect(proposal, name, _shares(splits), seed)
+    shares = _shares(splits)
+    with ExitStack() as stack:
+        ready = ready_splits(data) if is_shards(data) and shares is None else {}
+        if ready:
+            found = _take_ready(data, ready)
+        else:
+            source, warnings = data, []
+            if is_shards(data):
+                place = Path(stack.enter_context(TemporaryDirectory())) if dry_run else data_root() / name
+                empty_folder(place / "unpacked", overwrite=overwrite)
+                source, warnings = unpack(data, place / "unpacked", name, labels, given)
+                given, labels = {}, None
+            proposal = propose(source, given, labels)
+            proposal.warnings += warnings
+            found = _inspect(proposal, name, shares, seed)
     typer.echo("\n".join(found.describe(data)))
     if dry_run:
         typer.echo("nothing written (--dry-run)")
         return
     texts = {
-        files.dataset: dataset_text(name, data, proposal, found.preparation, found.storage),
-        files.recipe: recipe_text(name, files.recipe, proposal, model, found.num_of, seed),
+        files.dataset: dataset_text(name, data, found.proposal, found.preparation, found.storage),
+        files.recipe: recipe_text(name, files.recipe, found.proposal, model, found.num_of, seed),
     }
     write_new_files(texts)
     typer.echo(f"wrote {files.recipe} and {files.dataset}\nnext: python -m lavis.train --cfg-path {files.recipe}")
@@ -103,12 +123,11 @@ class _Found:
         records: Sequence[EmotionRecord],
         report: CheckReport,
         notes: list[str],
-        num_unusable: int,
     ):
         from lavis_emovit.sources.statistics import count_records
 
         self.proposal, self.preparation, self.storage = proposal, preparation, storage
-        self.report, self.notes, self.num_unusable = report, notes, num_unusable
+        self.report, self.notes = report, notes
         self.counted = count_records(records)
         self.num_of: Counter[str] = self.counted.splits
 
@@ -166,10 +185,19 @@ class _Found:
         return lines
 
 
+def _take_ready(folder: Path, indexes: Mapping[str, ShardIndex]) -> _Found:
+    """Shards as they are; their images were checked when they were built."""
+    from lavis_emovit.cli.init_shards import propose_ready, read_all
+    from lavis_emovit.records import RecordStore
+    from lavis_emovit.sources.checks import CheckReport
+
+    proposal = propose_ready(folder, indexes)
+    places = {split: str(Path(str(index.folder)).resolve() / "index.json") for split, index in indexes.items()}
+    return _Found(proposal, places, str(folder.resolve()), RecordStore(read_all(indexes)), CheckReport(), [])
+
+
 def _inspect(proposal: Proposal, name: str, shares: dict[str, float] | None, seed: int) -> _Found:
     """Read the records of a proposal, check their images, and draw the splits as training will."""
-    import tempfile
-
     from lavis_emovit.progress import progress
     from lavis_emovit.records import RecordStore
     from lavis_emovit.sources.catalogue import DeclaredPreparation
@@ -179,7 +207,7 @@ def _inspect(proposal: Proposal, name: str, shares: dict[str, float] | None, see
     from lavis_emovit.sources.proposals.proposal import typed
 
     layout = check_proposal(proposal)
-    with tempfile.TemporaryDirectory(prefix="emovit_init_") as folder:
+    with TemporaryDirectory(prefix="emovit_init_") as folder:
         reader = open_dataset(proposal.root, layout, source=name, extract_to=Path(folder))
         records = RecordStore(reader.read())
         if not records:
@@ -198,9 +226,7 @@ def _inspect(proposal: Proposal, name: str, shares: dict[str, float] | None, see
         chosen = [record for record in done if facts[image_path(file, record)].fault is None]
         listing = [(path, facts[path].sha256.hex()) for path in paths]
     digest = hashlib.sha256(json.dumps([values, listing], default=str, sort_keys=True).encode()).hexdigest()
-    return _Found(
-        proposal, values, f"{name}/{digest[:8]}", chosen, report, reader.notes.report(), len(records) - len(usable)
-    )
+    return _Found(proposal, values, f"{name}/{digest[:8]}", chosen, report, reader.notes.report())
 
 
 def _resplit(

@@ -90,12 +90,18 @@ def write_new_files(texts: Mapping[Path, str]) -> None:
 
 
 def dataset_text(name: str, data: Path, proposal: Proposal, preparation: Mapping[str, Any], storage: str) -> str:
-    """The YAML file of the dataset."""
+    """The YAML file of the dataset; for shards, `preparation` has the path of each split's index."""
     instructions: dict[str, Any] = {"categorical": {"wordings": [1], "option_order": "fixed"}}
     if proposal.source == "records":
         instructions = {"categorical": None}
     if proposal.kind == "valence_arousal":
         instructions = {"categorical": None, "affect": {"about": None}}
+    annotations = {
+        split: {"storage": f"${{...images.storage}}/{split}/index.json"} for split in ("train", "val", "test")
+    }
+    prepare: Any = {"root": str(proposal.root), **_plain(preparation), "instructions": instructions}
+    if proposal.source == "shards":
+        annotations, prepare = {split: {"storage": place} for split, place in preparation.items()}, None
     node = {
         "data_type": "images",
         "about": {
@@ -103,13 +109,7 @@ def dataset_text(name: str, data: Path, proposal: Proposal, preparation: Mapping
             "licence": "As you decide.",
             "layout_status": "verified",
         },
-        "build_info": {
-            "annotations": {
-                split: {"storage": f"${{...images.storage}}/{split}/index.json"} for split in ("train", "val", "test")
-            },
-            "images": {"storage": storage},
-            "prepare": {"root": str(proposal.root), **_plain(preparation), "instructions": instructions},
-        },
+        "build_info": {"annotations": annotations, "images": {"storage": storage}, "prepare": prepare},
         "vis_processor": {
             "train": {"name": "emovit_image_train", "image_size": 224, "min_scale": 0.7, "max_scale": 1.0},
             "eval": {"name": "emovit_image_eval", "image_size": 224},

@@ -140,7 +140,7 @@ class DeclaredBuildInfo(Settings):
 
     annotations: SplitSettings
     images: StorageSettings
-    prepare: DeclaredPreparation
+    prepare: DeclaredPreparation | None = None  # null: the shards exist
 
 
 class AboutSettings(Settings):
@@ -188,7 +188,10 @@ class CatalogueEntry:
 
 
 def find_entry(name: str) -> CatalogueEntry | None:
-    """A dataset by its name or YAML file, or None if it is not published. ConfigError lists all problems of the file"""
+    """A dataset by its name or YAML file, or None if there is nothing to import: it is drawn, or only has shards.
+
+    ConfigError lists all problems of the file.
+    """
     if name.endswith((".yaml", ".yml")):
         return _read_entry(Path(name))
     path = dataset_files().get(name)
@@ -242,4 +245,6 @@ def _read_entry(path: Path) -> CatalogueEntry | None:
     declared, more = parse_settings(DeclaredDataset, {"about": {}, **values}, f"datasets.{name}")
     if problems or declared is None:
         raise ConfigError([*problems, *more], str(path))
+    if declared.build_info.prepare is None:
+        return None
     return CatalogueEntry(str(name), path, declared.build_info.prepare, declared.about)

@@ -91,7 +91,7 @@ def init(
         if ready:
             found = _take_ready(data, ready)
         else:
-            source, warnings = data, []
+            source, warnings = data, list[str]()
             if is_shards(data):
                 place = Path(stack.enter_context(TemporaryDirectory())) if dry_run else data_root() / name
                 empty_folder(place / "unpacked", overwrite=overwrite)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from lavis_emovit import paths
+from lavis_emovit.datasets.preparation import missing_sources
 from lavis_emovit.datasets.settings import DatasetSettings
 from lavis_emovit.shards.index import ShardIndex
 
@@ -17,14 +17,12 @@ class DatasetNeed:
     Attributes:
         detail: where it is, or what is missing.
         fix: what to do if something is missing, else None.
-        num_images: images of the training split; None if unknown.
-        is_measured: whether `num_images` was counted, not published.
+        num_images: images of the training split, counted or published; None if unknown.
     """
 
     detail: str
     fix: str | None = None
     num_images: int | None = None
-    is_measured: bool = False
 
 
 def dataset_need(name: str, settings: DatasetSettings) -> DatasetNeed:
@@ -40,19 +38,19 @@ def dataset_need(name: str, settings: DatasetSettings) -> DatasetNeed:
     if indexes and all(path.is_file() for path in indexes.values()):
         train = indexes.get("train")
         counted = ShardIndex.load(train).num_samples if train is not None else None
-        return DatasetNeed(f"shards in {storage}", num_images=_share(settings, counted), is_measured=True)
+        return DatasetNeed(f"shards in {storage}", num_images=_share(settings, counted))
     if build.prepare is None:
         missing = next(path for path in indexes.values() if not path.is_file())
         fix = f"build it: emovit shards build records.jsonl --images FOLDER --split SPLIT --out {missing.parent}"
         return DatasetNeed(f"no index {missing}", fix)
+    where = settings.about.where_to_get if settings.about is not None else ""
+    # A mix draws some of the images; how many is known when the classes are.
+    images = None if build.prepare.instructions.mix is not None else _share(settings, published)
+    if problems := missing_sources(name, build.prepare, storage, where):
+        return DatasetNeed("missing", "\n".join(problems), images)
     if build.prepare.source == "sketch":
         return DatasetNeed(f"will be drawn in {storage}")
-    root = Path(str(build.prepare.root)).expanduser().absolute()
-    if root.is_dir():
-        return DatasetNeed(f"shards will be built in {storage} from {root}", num_images=_share(settings, published))
-    where = settings.about.where_to_get + " " if settings.about is not None else ""
-    fix = f"{where}Set its folder: --options datasets.{name}.build_info.prepare.root=FOLDER"
-    return DatasetNeed(f"missing: no shards in {storage}, and {root} does not exist", fix, _share(settings, published))
+    return DatasetNeed(f"shards will be built in {storage} from {build.prepare.root}", num_images=images)
 
 
 def _share(settings: DatasetSettings, num_images: int | None) -> int | None:

@@ -134,8 +134,9 @@ def _prepare(
     where_to_get: str,
     kinds: Sequence[str] | None,
 ) -> None:
-    root = storage / DRAWN_NAME if prepare.source == "sketch" else Path(str(prepare.root)).expanduser().resolve()
-    _check_sources(name, prepare, storage, root, where_to_get)
+    if problems := missing_sources(name, prepare, storage, where_to_get):
+        raise DataError("\n".join(problems))
+    root = source_root(prepare, storage)
     logger.info("%s: preparing %s from %s", name, storage, "drawings" if prepare.source == "sketch" else root)
     storage.mkdir(parents=True, exist_ok=True)
     (storage / STATE_NAME).unlink(missing_ok=True)
@@ -191,9 +192,15 @@ def _prepare(
     (storage / UNFINISHED_NAME).unlink()
 
 
-def _check_sources(name: str, prepare: PrepareSettings, storage: Path, root: Path, where_to_get: str) -> None:
-    """Refuse a published dataset or generated instructions that do not exist, both at once."""
+def source_root(prepare: PrepareSettings, storage: Path) -> Path:
+    """Folder of the images and annotations that shards are built from."""
+    return storage / DRAWN_NAME if prepare.source == "sketch" else Path(str(prepare.root)).expanduser().resolve()
+
+
+def missing_sources(name: str, prepare: PrepareSettings, storage: Path, where_to_get: str) -> list[str]:
+    """A line for a published dataset and for generated instructions that do not exist."""
     problems = []
+    root = source_root(prepare, storage)
     if prepare.source != "sketch" and not root.is_dir():
         problems.append(
             f"datasets.{name}: there are no shards in {storage}, and the dataset to build them from is missing: "
@@ -212,8 +219,7 @@ def _check_sources(name: str, prepare: PrepareSettings, storage: Path, root: Pat
             f"datasets.{name}.build_info.prepare.instructions: there is no {generated_file(generated)}. "
             f"{how_to_generate(name, mix=prepare.instructions.mix)}"
         )
-    if problems:
-        raise DataError("\n".join(problems))
+    return problems
 
 
 def _write_instructions(

@@ -81,7 +81,7 @@ def test_missing_data_are_listed(capsys):
     report = json.loads(captured.out)
     missing = [finding for finding in report["findings"] if finding["state"] == "warning"]
     assert not report["ok"] and [finding["name"] for finding in missing] == ["dataset"]
-    assert "EmoSet-118K does not exist" in missing[0]["detail"]
+    assert missing[0]["detail"] == "emoset: missing" and "EmoSet-118K does not exist" in missing[0]["fix"]
     assert "--options datasets.emoset.build_info.prepare.root=FOLDER" in missing[0]["fix"]
 
 

@@ -69,30 +69,30 @@ def _cached(hub_id: str) -> str:
 
 def step_memory(model_class: Any, settings: ModelSettings, load: StepLoad, amp: str) -> StepMemory:
     """See `EmotionModel.step_memory`; `model_class` is the family's."""
-    precision = settings.frozen_precision
+    config, precision = find_config(settings).to_json_string(), settings.frozen_precision
     if precision not in QUANTIZED:
-        return _dry_run(model_class, settings.model_dump_json(), load, amp)
+        return _dry_run(model_class, settings.model_dump_json(), config, load, amp)
     # The same activations: quantised layers compute in bfloat16, and keep no input of their own.
     plain = settings.model_copy(update={"frozen_precision": "bf16"})
-    core = _modules(settings)
+    core = _modules(config, plain)
     names = {f"{LLM}{name}.weight" for name, _ in quantized_layers(core.language_model, precision)}
     model = _model(model_class, core, plain)
     weights = count_weights(model.core.named_parameters(), model_class.PART_PREFIXES, precision, names)
-    return replace(_dry_run(model_class, plain.model_dump_json(), load, amp), weights=weights)
+    return replace(_dry_run(model_class, plain.model_dump_json(), config, load, amp), weights=weights)
 
 
 @lru_cache(maxsize=64)
-def _dry_run(model_class: Any, settings_json: str, load: StepLoad, amp: str) -> StepMemory:
-    settings = ModelSettings.model_validate_json(settings_json)
-    model = _model(model_class, _modules(settings), settings)
+def _dry_run(model_class: Any, settings_json: str, config_json: str, load: StepLoad, amp: str) -> StepMemory:
+    settings = model_class.settings_class.model_validate_json(settings_json)
+    model = _model(model_class, _modules(config_json, settings), settings)
     without_values(model.core)
     weights = count_weights(model.core.named_parameters(), model_class.PART_PREFIXES)
     width = model.core.language_model.get_output_embeddings().weight.shape[0]
     return count_step(model, load, amp, weights=weights, logit_width=width)
 
 
-def _modules(settings: ModelSettings) -> Any:
-    config = find_config(settings)
+def _modules(config_json: str, settings: ModelSettings) -> Any:
+    config = InstructBlipConfig.from_dict(json.loads(config_json))
     config._attn_implementation = settings.attention
     with torch.device("meta"):
         return InstructBlipForConditionalGeneration(config)

@@ -90,12 +90,12 @@ class _Map:
     """Features of unit length [N, D] -> outputs [N, T]."""
 
     weights: np.ndarray  # [D, T]
-    middle: np.ndarray | float  # [D]
+    middle: np.ndarray  # [D]
     offsets: np.ndarray  # [T]
     penalty: float
 
     def __call__(self, features_ND: np.ndarray) -> np.ndarray:
-        return (features_ND - self.middle) @ self.weights + self.offsets
+        return features_ND @ self.weights + (self.offsets - self.middle @ self.weights)
 
 
 def _fitted(
@@ -124,8 +124,10 @@ def _fitted(
 
 def _maps(features_ND: np.ndarray, targets_NT: np.ndarray, centre: bool) -> list[_Map]:
     """The map for each penalty, from one decomposition."""
-    offsets_T, middle = targets_NT.mean(axis=0), features_ND.mean(axis=0) if centre else 0.0
-    features_ND, targets_NT = features_ND - middle, targets_NT - offsets_T
+    offsets_T, middle = targets_NT.mean(axis=0), features_ND.mean(axis=0) * centre
+    targets_NT = targets_NT - offsets_T
+    if centre:  # else without a copy, because the features may fill gigabytes
+        features_ND = features_ND - middle
     is_wide = features_ND.shape[0] < features_ND.shape[1]
     values, vectors = np.linalg.eigh(features_ND @ features_ND.T if is_wide else features_ND.T @ features_ND)
     values = np.maximum(values, 0.0)

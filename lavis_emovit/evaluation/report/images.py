@@ -91,7 +91,7 @@ def mistakes(benchmark: BenchmarkRows, key: ModelKey) -> list[PredictionRow]:
         wrong = [row for row in answered if row.prediction != row.label]
         return [row for _, row in sorted(zip(_confidences(wrong), wrong), key=lambda pair: -pair[0])]
     if kind == "labels":
-        return [row for row in answered if row.prediction not in (row.labels or ())]
+        return [row for row in answered if row.prediction not in _true_labels(row)]
     if kind in ("caption", "instruction"):
         return answered
     threshold = _threshold(benchmark, key)
@@ -157,7 +157,7 @@ def _shown(
     elif benchmark.settings.kind == "action_units":
         truth = _active(row, row.true_values, _threshold(benchmark, key))
     else:
-        truth = row.label or ""
+        truth = ", ".join(_true_labels(row))
     if benchmark.settings.kind == "instruction":
         reference = ShownAnswer("reference answer", "", generated=row.reference or "")
         answers = [ShownAnswer("question", row.question or ""), reference, *answers]
@@ -181,8 +181,9 @@ def _answer(benchmark: BenchmarkRows, key: ModelKey, row: PredictionRow, rank: i
     candidates: list[tuple[str, float, bool]] = []
     if len(benchmark.rows) <= 2:
         ranked = sorted(probabilities.items(), key=lambda pair: -pair[1])
-        best = {one for one, _ in ranked[:3]} | {row.label}
-        candidates = [(str(one), share, one == row.label) for one, share in ranked if one in best]
+        right = _true_labels(row)
+        best = {one for one, _ in ranked[:3]} | {*right}
+        candidates = [(str(one), share, one in right) for one, share in ranked if one in best]
     reads = ""
     if row.answer is not None and row.status is None and benchmark.label_set is not None:
         # A sample of a generated answer beside a scored one.
@@ -191,7 +192,13 @@ def _answer(benchmark: BenchmarkRows, key: ModelKey, row: PredictionRow, rank: i
         reads = label if label != row.prediction else ""
     confidence = probabilities.get(row.prediction)
     shown = percent(confidence, 0) if confidence is not None and not candidates else ""
-    return ShownAnswer(name, text, row.prediction == row.label, row.answer, reads, shown, rank, candidates)
+    is_right = row.prediction in _true_labels(row)
+    return ShownAnswer(name, text, is_right, row.answer, reads, shown, rank, candidates)
+
+
+def _true_labels(row: PredictionRow) -> tuple[str, ...]:
+    """The true label of a row, or all of them; none if it is not known."""
+    return row.labels or ((row.label,) if row.label is not None else ())
 
 
 def _axes(values: Mapping[str, float | None] | None) -> str:

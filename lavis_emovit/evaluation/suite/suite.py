@@ -67,6 +67,8 @@ def run_suite(settings: SuiteSettings, make_checkpoints: Callable[[], None] = la
     metrics_of("emotion")  # refuses wrong metrics before any model is loaded
     has_joined = _join_ranks(launch)
     with SuiteFolder(settings) as folder, explain_full_disk(folder.path, "the last answer written"):
+        if settings.probe and not any(isinstance(entry, ProbeSettings) for entry in settings.models.values()):
+            logger.info("no linear probe: none of the models has an image encoder; `adapter: probe` adds one")
         benchmarks, missing = open_benchmarks(settings)
         for name, reason in missing.items():
             logger.warning("benchmark '%s' is skipped: %s", name, reason)
@@ -254,7 +256,8 @@ class _SuiteRun:
                 self._skip(benchmark, name, method, "the model does not support this scoring method")
                 continue
             decoding = settings.prompt.decoding if settings.prompt is not None and method == "generation" else {}
-            if unknown := sorted(set(decoding) - model.decoding):
+            # Without beams and penalties, every model is greedy.
+            if unknown := sorted(key for key, value in decoding.items() if value != 1 and key not in model.decoding):
                 self._skip(benchmark, name, method, f"the model cannot follow {', '.join(unknown)} of the prompt")
                 continue
             with self._rows(benchmark, name, method, model.identity()) as rows:

@@ -49,10 +49,12 @@ def test_baselines_have_no_prompt_and_models_that_cannot_follow_it_are_skipped(s
     model = fake()
     asks = {"benchmark": {"prompt": "emovit"}, "methods": ["likelihood", "generation"]}
     summary = run_suite(suite(**asks))
-    reason = "the model cannot follow num_beams, repetition_penalty of the prompt"
+    reason = "the model cannot follow repetition_penalty of the prompt"
     assert summary["left_out"] == {"set": {"tiny": {"generation": reason}}}
     assert [one["method"] for one in summary["benchmarks"]["set"]["results"]] == ["likelihood"]
-    model.decoding = frozenset({"num_beams", "repetition_penalty"})
+    without = {"preset": "emovit", "repetition_penalty": None}
+    assert not run_suite(suite("without", **{**asks, "benchmark": {"prompt": without}}))["left_out"]
+    model.decoding = frozenset({"repetition_penalty"})
     result = run_suite(suite(**asks))["benchmarks"]["set"]["results"][1]
     rows = read_predictions("out/predictions/set/tiny.generation.jsonl")
     # "no idea" has no label; by the published rule it counts as invalid here.

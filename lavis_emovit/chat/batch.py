@@ -84,6 +84,7 @@ class _Batches(Run):
         self.folder = self.ledger.path.with_name(self.ledger.path.name + ".batches")
         self.requested: set[str] = set()
         self.given_up: set[str] = set()
+        self.unanswered: dict[str, tuple[str, str]] = {}  # request to send again -> class and reason of its last fault
 
     async def run(self, requests: Iterable[ChatRequest]) -> RunProgress:
         async with ChatClient(self.settings) as self.client:
@@ -99,7 +100,11 @@ class _Batches(Run):
                     f"{self.client.scrub(str(fault.reason))}). Nothing is lost: the same command resumes from here."
                 ) from error
         # While waiting, this counts everything that is under way; in the end, only requests of this call.
-        self.progress.in_flight = len(self.requested & self._under_way())
+        under_way = self.requested & self._under_way()
+        self.progress.in_flight = len(under_way)
+        for request, last in self.unanswered.items():
+            if request not in self.ledger and request not in under_way:
+                self.progress.fail(*last)
         return self.progress
 
     async def _submit_and_collect(self, requests: Iterable[ChatRequest]) -> None:
@@ -206,7 +211,7 @@ class _Batches(Run):
 
     async def _record(self, name: str, batch: Any) -> None:
         heads = {head["request"]: (head, worst, demands_json) for head, worst, demands_json in self._heads(name)}
-        rows = []
+        rows, num_requests = [], len(heads)
         for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
             content = await self.client.api.files.content(file_id)
             for line in filter(str.strip, content.text.split("\n")):
@@ -220,6 +225,7 @@ class _Batches(Run):
                     answer = self.client.read(partial(self._answer, line, demands_json=demands_json), line)
                     rows.append(attempt_row(head, worst, answer, 1, self.price, batch=batch.id))
         # Requests in neither file were not answered.
+        num_missing = len(heads)
         missing = Answer("expired", reason=f"the batch ended as {batch.status} without an answer")
         rows += [attempt_row(head, worst, missing, 1, None, batch=batch.id) for head, worst, _ in heads.values()]
         await self._end(name, rows, batch.status)
@@ -227,34 +233,41 @@ class _Batches(Run):
             found = getattr(batch.errors, "data", None) or []
             errors = self.client.scrub("; ".join(str(getattr(item, "message", item)) for item in found))
             self.stop(f"the batch {batch.id} {batch.status}: {errors or 'no reason given'}")
+        elif batch.status == "completed" and num_missing == num_requests:
+            # Sending them again would get, and pay for, the same nothing.
+            self.stop(f"the batch {batch.id} completed without an answer to any of its {num_requests} requests")
 
     async def _end(self, name: str, rows: list[dict[str, Any]], batch_status: str) -> None:
         """Write and count the rows of a batch, then its end."""
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             await asyncio.gather(*map(self.ledger.append, rows[start : start + _ROWS_AT_ONCE]))
         for row in rows:
-            status = row["status"]
+            status, reason = row["status"], str(row.get("reason"))
             self.count_cost(row)
             if status in FINISHED:
                 self.finish(row)
-            elif status != "expired":
-                self.progress.fail(status, str(row.get("reason")))
-                if status not in TRANSIENT:
-                    self.given_up.add(row["request"])
-                if status in FATAL:
-                    self.stop(f"{status}: {row.get('reason')}")
+                continue
+            if status == "expired" or status in TRANSIENT:
+                self.progress.retries[status] += 1
+            else:
+                self.given_up.add(row["request"])
+            if row["request"] in self.requested:
+                self.unanswered[row["request"]] = status, reason
+            if status in FATAL:
+                self.stop(f"{status}: {reason}")
         self.ledger.append_now({"event": "batch_ended", "submission": name, "status": batch_status})
 
     def _answer(self, line: str, *, demands_json: bool) -> Answer:
         entry = json.loads(line)
         response = entry.get("response") or {}
         body = response.get("body") or {}
-        if response.get("status_code") == 200:
+        http = int(response.get("status_code") or 0)  # some endpoints send it as text
+        if http == 200:
             return self.client.read_completion(body, demands_json=demands_json)
         error = entry.get("error") or (body.get("error") if isinstance(body, dict) else None) or body
         if isinstance(error, dict) and error.get("code") in ("batch_expired", "batch_cancelled"):
             return Answer("expired", reason=str(error.get("message")), may_be_billed=False)
-        return classify_error(int(response.get("status_code") or 200), error)
+        return classify_error(http or 200, error)
 
     async def _submit(self, requests: Iterable[ChatRequest]) -> bool:
         """Submit all requests without a reply that are in no open batch. False if there are none."""

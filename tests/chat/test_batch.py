@@ -267,6 +267,43 @@ def test_all_results_are_errors(make_settings, make_requests, ledger):
 
 
 @pytest.mark.parametrize(
+    "results",
+    [
+        {},
+        {"output": []},
+        {"output": [{"custom_id": "f" * 64, "response": {"status_code": 200, "body": {}}}]},
+    ],
+    ids=["no_file", "empty_file", "other_requests"],
+)
+def test_batch_without_any_answer_is_not_sent_again(results, make_settings, make_requests, ledger):
+    with ChatServer() as server:
+        server.batch_script = lambda batch, lines: {"status": "completed", **results}
+        settings = make_settings(server)
+        progress = run_batches(make_requests(settings, 3), settings, ledger)
+        assert progress.stopped == "the batch batch-1 completed without an answer to any of its 3 requests"
+        assert len(server.batches) == 1 and progress.failed == {"expired": 3}
+
+
+@pytest.mark.parametrize("code", ["200", 200.0, "0200"])
+def test_status_codes_as_text(code, make_settings, make_requests, ledger):
+    def script(batch, lines):
+        output = complete_batch(batch, lines)["output"]
+        for line in output:
+            line["response"]["status_code"] = code
+        busy = {"status_code": "429", "body": {"error": {"message": "slow down"}}}
+        return {"status": "completed", "output": [{**output[0], "response": busy}, *output[1:]]}
+
+    with ChatServer() as server:
+        server.batch_script = script
+        settings = make_settings(server)
+        progress = run_batches(make_requests(settings, 4), settings, ledger)
+        assert progress.done == 3 and ledger.counts == {"ok": 3, "rate_limited": 5} and len(server.batches) == 5
+        # Each request counts once, however often it was sent.
+        assert progress.failed == {"rate_limited": 1} and progress.retries == {"rate_limited": 5}
+        assert progress.reasons == {"rate_limited": "slow down"}
+
+
+@pytest.mark.parametrize(
     "damage",
     [
         lambda line: line.replace('"body": {', '"body": ' + "[" * 100_000 + "{"),

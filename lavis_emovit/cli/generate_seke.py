@@ -96,3 +96,5 @@ def _print_check(report: dict[str, Any]) -> None:
         if found["without"]:
             parts.append("without: " + ", ".join(f"{reason} {count}" for reason, count in found["without"].items()))
         typer.echo("; ".join(parts))
+    for status, reason in report["faults"].items():
+        typer.echo(f"{status}: {reason}")

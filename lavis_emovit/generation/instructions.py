@@ -291,6 +291,8 @@ class _Step:
                 result.num_read += outcome.num_read
                 for rejected in outcome.rejected:
                     result.reject(*rejected.reasons)
+                    if rejected.detail is not None and "unreadable" in rejected.reasons:
+                        result.faults["unreadable"] = rejected.detail
                     row = {
                         "record": record.id,
                         "kind": name,

@@ -21,6 +21,7 @@ from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord, read_records
 from lavis_emovit.settings import nearest_name
 
 _MAX_SHOWN = 5  # of overlapping images
+_PURPOSES = {"captions": "caption", "attributes": "attributes"}  # step -> purpose of its requests
 STEPS = ("captions", "attributes", "categorical", "affect", *KINDS)
 
 
@@ -59,6 +60,10 @@ def run_steps(
     for step in steps:
         if job.chat is not None and step in KINDS:
             job.writer(job.chat, step)
+        elif job.chat is not None and step in _PURPOSES:
+            job.writer(job.chat, _PURPOSES[step])
+    if job.judge is not None:
+        job.writer(job.judge, "judge")
     facts_under_way = 0
     for step in steps:
         if facts_under_way and step in KINDS:

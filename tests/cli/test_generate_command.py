@@ -230,7 +230,7 @@ def test_replies_replace_what_an_earlier_run_wrote(few, tmp_path):
         (
             "reasoning",
             '{"text": "of no use"}',
-            "no record got any result. reasoning: 0 of 12 records; 12 rejected (unreadable 12)",
+            "no record got any result. reasoning: 0 of 12 records; 12 rejected (unreadable 12); unreadable: ",
         ),
         (
             "captions",
@@ -388,7 +388,10 @@ def test_settings_file(sketch, tmp_path, capsys):
         (["--out", "blocked"], "ledger.jsonl: the ledger cannot be opened"),
         (["--judge", "m", *NOWHERE, "--max-usd", "1"], "no price is known for the model 'm'"),
         (["--prices", "other/summary.json", *NOWHERE], "summary.json:\n  - expected one JSON object with date"),
-        (["--config", "prompt.yaml", *NOWHERE], "empty.txt: the prompt is empty"),
+        (["--config", "reasoning.yaml", *NOWHERE], "empty.txt: the prompt is empty"),
+        (["--config", "caption.yaml", *NOWHERE], "empty.txt: the prompt is empty"),
+        (["--config", "attributes.yaml", *NOWHERE], "empty.txt: the prompt is empty"),
+        (["--config", "judge.yaml", "--judge", "gpt-4.1", *NOWHERE], "empty.txt: the prompt is empty"),
         (["--examples", "99", *NOWHERE], "has 6 examples; 99 were requested"),
         (["--max-usd", "nan", *NOWHERE], "chat.max_usd: Input should be a finite number"),
         (["--wording", "9"], "categorical wording 9 does not exist; there are 1 to 4"),
@@ -411,7 +414,8 @@ def test_user_errors(changes, message, sketch, tmp_path, capsys, monkeypatch):
     (tmp_path / "full" / "records.jsonl").mkdir(parents=True)
     (tmp_path / "blocked" / "ledger.jsonl").mkdir(parents=True)
     (tmp_path / "empty.txt").write_text(" \n")
-    (tmp_path / "prompt.yaml").write_text("job: {prompt_files: {reasoning: empty.txt}}")
+    for name in ("reasoning", "judge", "caption", "attributes"):
+        (tmp_path / f"{name}.yaml").write_text(f"job: {{prompt_files: {{{name}: empty.txt}}}}")
     arguments = ["generate", "all", str(sketch / "records.jsonl"), "--out", "out"]
     images = [] if "--images" in changes else ["--images", str(sketch)]
     assert main([*arguments, *images, *changes]) == EXIT_USER_ERROR

@@ -197,6 +197,46 @@ def test_errors(faces, more, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("more", [["--no-instructions"], ["--check"], []])
+def test_labels_are_checked_before_any_request(more, faces, capsys):
+    last = EmotionRecord(
+        id="f/5", image="1.png", split="train", source="f", label_set="labels:one", valence=0, arousal=0
+    )
+    write_records(faces / "records.jsonl", [*read_records(faces / "records.jsonl"), last])
+    (faces / "bare.yaml").write_text("seke: {instructions: false}\n")
+    more = ["--config", str(faces / "bare.yaml")] if more == ["--no-instructions"] else more
+    with ChatServer(script) as server:
+        assert run(faces, faces / "out", *more, server=server) == EXIT_USER_ERROR
+        assert "label set 'labels:one'" in capsys.readouterr().err and server.num_requests == 0
+
+
+def test_labels_are_written_in_the_words_of_their_set(faces):
+    records = list(read_records(faces / "records.jsonl"))
+    sets = ["labels:happy, sad", "neutral_happy2", "aff_wild8", "ekman6"]
+    bare = [record.model_copy(update={"emotion": None, "label_set": name}) for record, name in zip(records, sets)]
+    write_records(faces / "records.jsonl", bare)
+    with ChatServer(script) as server:
+        assert run(faces, faces / "out", server=server) == 0
+    written = list(read_records(faces / "out" / "records.jsonl"))
+    assert [record.emotion for record in written] == ["happy", "happy", "happiness", "happiness"]
+
+
+@pytest.mark.parametrize("more", [[], ["--check"]])
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ('{"expression": "awe"}', "unreadable: "),
+        ("I cannot see it.", "bad_json"),
+        ('{"expression": "fear", "valence": 60, "arousal": 0, "units": []}', "unreadable: "),
+    ],
+)
+def test_reason_of_unreadable_answers_is_printed(reply, reason, more, faces, capsys):
+    with ChatServer(lambda body, number: Action(reply)) as server:
+        run(faces, faces / "out", *more, server=server)
+    shown = capsys.readouterr()
+    assert reason in shown.out + shown.err
+
+
 @pytest.mark.parametrize("fault", ["refused", "dead", "flagged"])
 def test_levels_of_an_earlier_run_stay_if_no_face_gets_a_reply(fault, faces, tmp_path, capsys, monkeypatch):
     from lavis_emovit.chat import limits

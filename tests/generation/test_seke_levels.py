@@ -1,5 +1,6 @@
 """Completing levels of faces, without any endpoint.
 
+- A face whose label set cannot hold an answer is refused by its id.
 - Answers are read strictly: other levels, values out of range and units outside the lists are rejected with a reason.
 - Votes, means and uncertainties agree with values calculated by hand; measures agree with their definitions.
 - Requests continue only while answers disagree: n0 for a clear face, n_max for a doubtful one; all switches work.
@@ -21,10 +22,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lavis_emovit.emotion.facial import FACIAL_UNITS, facial_priors
+from lavis_emovit.emotion.labels_faces import EXPRESSIONS8
 from lavis_emovit.errors import DataError
 from lavis_emovit.generation.seke.annotators import PriorAnnotator, Reply
 from lavis_emovit.generation.seke.completion import complete
-from lavis_emovit.generation.seke.levels import Case, Levels, case_of, read_answer
+from lavis_emovit.generation.seke.levels import Case, Levels, case_of, own_label, read_answer
 from lavis_emovit.generation.seke.measures import Pair, auroc, concordance, measure
 from lavis_emovit.generation.seke.questions import answer_text, hints
 from lavis_emovit.generation.seke.rules import contradictions
@@ -107,6 +109,29 @@ def test_cases():
     assert "fear" not in answer_text(hidden, PRIORS, hinted=False).replace(", ".join(hidden.classes), "")
     with pytest.raises(DataError, match="mikels8"):
         face(emotion="awe", label_set="mikels8")
+    # Without an emotion, an answer must be a label of the set.
+    assert face(label_set="neutral_happy2").classes == ("happiness", "neutral")
+    assert face(label_set="aff_wild8").classes == tuple(name for name in EXPRESSIONS8.labels if name != "contempt")
+    assert face(label_set="labels:sad, happy").classes == ("happiness", "sadness")
+    assert own_label("labels:sad, happy", "happiness") == "happy" and own_label("neutral_happy2", "fear") is None
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"label_set": "emotic26", "labels": ["anger"]}, "'emotic26' has no facial expressions"),
+        ({"label_set": "mikels8", "votes": {"awe": 0.5, "anger": 0.5}}, "'mikels8' has no facial expressions"),
+        ({"label_set": "labels:happy, calm"}, "labels of 'labels:happy, calm' are not different ones of anger"),
+        ({"label_set": "labels:happy, joyful"}, "labels of 'labels:happy, joyful' are not different ones"),
+        ({"label_set": "compound11"}, "labels of 'compound11' are not different ones"),
+        ({"label_set": "ekman9"}, "label set 'ekman9' has no facial expressions"),
+        ({"label_set": "labels:one"}, "expected two or more different labels"),
+        ({"label_set": "ekman6", "emotion": "awe"}, "emotion 'awe' is not a label of 'ekman6'; correct one"),
+    ],
+)
+def test_label_sets_without_room_for_an_answer_are_refused(values, message):
+    with pytest.raises(DataError, match=f"record 'a/1': .*{message}"):
+        face(**values)
 
 
 def test_combination_calculated_by_hand():

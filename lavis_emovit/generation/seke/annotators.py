@@ -44,6 +44,7 @@ class Annotator(Protocol):
     prompts: str  # names and hashes of the prompts, if any
     stopped: str | None  # why it no longer answers (a budget, a fault), or None
     under_way: int
+    faults: dict[str, str]  # class of fault of a request -> the last reason
 
     def ask(self, label: str, questions: Sequence[Question]) -> list[Reply | None]:
         """A reply to each question, or None without a reply yet (the run was stopped, or it only estimates)."""
@@ -72,6 +73,7 @@ class ChatAnnotator:
         self.name = f"chat:{job.chat.model}"
         self.stopped: str | None = None
         self.under_way = 0
+        self.faults: dict[str, str] = {}
         self._has_replied = False
         self._job = job
         self._answers = self._writer(job.chat, "answers", settings)
@@ -105,6 +107,7 @@ class ChatAnnotator:
         self._has_replied |= progress.done > 0
         self.stopped = progress.stopped or (None if self._has_replied else progress.nothing_answered())
         self.under_way += progress.in_flight
+        self.faults |= progress.reasons
         keys = [(question.case.record.id, question.sample) for question in questions]
         replies |= {keys[number]: Reply(None, "bad_picture") for number in requests.problems}
         return [replies.get(key) for key in keys]
@@ -120,6 +123,7 @@ class PriorAnnotator:
     def __init__(self, priors: FacialPriors):
         self.name = f"offline/priors:{priors.version}"
         self.stopped: str | None = None
+        self.faults: dict[str, str] = {}
         self._priors = priors
 
     def ask(self, label: str, questions: Sequence[Question]) -> list[Reply | None]:

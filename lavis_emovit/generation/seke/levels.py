@@ -9,7 +9,8 @@ from typing import Any
 
 from lavis_emovit.chat.json_text import find_json
 from lavis_emovit.emotion.facial import FACIAL_UNITS
-from lavis_emovit.emotion.labels import get_label_set
+from lavis_emovit.emotion.label_set import LabelSet
+from lavis_emovit.emotion.labels import CUSTOM_PREFIX, get_label_set
 from lavis_emovit.emotion.labels_faces import EXPRESSIONS8, FACE_SETS
 from lavis_emovit.errors import DataError
 from lavis_emovit.generation.reading import object_schema
@@ -104,24 +105,40 @@ def case_of(record: EmotionRecord, *, active_from: float, hide: LevelName | None
     open_units = tuple(unit for unit in FACIAL_UNITS if unit not in known.units)
     missing = {"expression": not known.has("expression"), "affect": not known.has("affect"), "units": bool(open_units)}
     wanted: tuple[LevelName, ...] = tuple(level for level in LEVELS if missing[level])
-    return Case(record, known, wanted, _classes(record), open_units) if wanted else None
+    if not wanted:
+        return None
+    classes = _choices(record) if "expression" in wanted else _classes(record)
+    return Case(record, known, wanted, classes, open_units)
 
 
 def known_levels(record: EmotionRecord, active_from: float) -> Levels:
-    """The levels of a record without generated levels. DataError if the emotion is not a facial expression."""
+    """The levels of a record without generated levels. DataError if the emotion is not one of its set of faces."""
     return Levels(_expression(record), record.valence, record.arousal, record.active_units(active_from))
 
 
 def _expression(record: EmotionRecord) -> str | None:
     if record.emotion is None:
         return None
+    if (label := label_in(_face_set(record).name, record.emotion)) is None:
+        raise DataError(
+            f"record '{record.id}': emotion '{record.emotion}' is not a label of '{record.label_set}'; correct one of "
+            "the two."
+        )
+    return label_in(EXPRESSIONS8.name, label) or record.emotion
+
+
+def _face_set(record: EmotionRecord) -> LabelSet:
+    """The label set of a record. DataError if it is unknown, or does not describe faces."""
     names = {label_set.name for label_set in FACE_SETS}
-    if record.label_set not in names and not str(record.label_set).startswith("labels:"):
+    if record.label_set not in names and not str(record.label_set).startswith(CUSTOM_PREFIX):
         raise DataError(
             f"record '{record.id}': label set '{record.label_set}' has no facial expressions. This step needs faces "
             f"with a label set of {', '.join(sorted(names))}."
         )
-    return label_in(EXPRESSIONS8.name, record.emotion) or record.emotion
+    try:
+        return get_label_set(str(record.label_set))
+    except DataError as error:
+        raise DataError(f"record '{record.id}': {error}") from None
 
 
 def label_in(label_set: str, label: str) -> str | None:
@@ -132,11 +149,32 @@ def label_in(label_set: str, label: str) -> str | None:
         return None
 
 
+def own_label(label_set: str, expression: str) -> str | None:
+    """The label of a set that means an expression of `expressions8`, such as `happy`; None if there is none."""
+    labels = get_label_set(label_set).labels
+    return next((label for label in labels if label_in(EXPRESSIONS8.name, label) == expression), None)
+
+
 def _classes(record: EmotionRecord) -> tuple[str, ...]:
     """The labels of the record's label set if all of them are expressions, else all eight."""
     labels = get_label_set(record.label_set or EXPRESSIONS8.name).labels
     found = tuple(name for label in labels if (name := label_in(EXPRESSIONS8.name, label)) is not None)
     return found if len(found) == len(labels) else EXPRESSIONS8.labels
+
+
+def _choices(record: EmotionRecord) -> tuple[str, ...]:
+    """The expressions that a missing emotion can be. DataError if the record's label set cannot hold the answer."""
+    if record.label_set is None:
+        return EXPRESSIONS8.labels
+    label_set = _face_set(record)
+    found = tuple(name for name in _classes(record) if own_label(label_set.name, name) is not None)
+    is_custom = label_set.name.startswith(CUSTOM_PREFIX)
+    if len(set(found)) < (len(label_set) if is_custom else 2):
+        raise DataError(
+            f"record '{record.id}': its emotion is missing, and the labels of '{label_set.name}' are not different "
+            f"ones of {', '.join(EXPRESSIONS8.labels)}. Remove `label_set` to let this step choose one of these."
+        )
+    return found
 
 
 def schema_of(case: Case) -> dict[str, Any]:

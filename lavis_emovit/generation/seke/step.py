@@ -14,7 +14,7 @@ from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.seke.annotators import Annotator, ChatAnnotator, PriorAnnotator, Question
 from lavis_emovit.generation.seke.completion import Outcome, complete
 from lavis_emovit.generation.seke.instructions import write_instructions
-from lavis_emovit.generation.seke.levels import MARK, Case, Levels, case_of, known_levels, label_in, without_generated
+from lavis_emovit.generation.seke.levels import MARK, Case, Levels, case_of, known_levels, own_label, without_generated
 from lavis_emovit.generation.seke.measures import Pair, measure
 from lavis_emovit.generation.seke.questions import answer_text, review_text
 from lavis_emovit.generation.seke.settings import LEVELS, SekeSettings
@@ -65,6 +65,7 @@ def complete_levels(job: Job, settings: SekeSettings) -> StepResult:
         job.put(number, new.model_copy(update={"instructions": [*kept, *written]}))
     result.num_rejected = sum(result.reasons.values())
     result.stopped, result.under_way = annotator.stopped, annotator.under_way
+    result.faults = _faults(annotator, outcomes)
     num_calls = sum(outcome.num_calls for outcome in outcomes)
     result.notes = {
         "levels": dict(sorted(verdicts.items())),
@@ -82,19 +83,25 @@ def check_levels(job: Job, settings: SekeSettings) -> dict[str, Any]:
     """Hide each level labelled by people, one at a time, complete it from the others, and measure the result.
 
     Per level, the report has the result of `measure`, `calls_per_face` and `without` (faces without an answer, by
-    reason). It is also written to `check.json`, except in a dry run.
+    reason); `faults` has one reason of each class of fault. It is also written to `check.json`, except in a dry run.
     """
     priors, annotator = _tables_and_annotator(job, settings)
     levels: dict[str, Any] = {}
+    all_outcomes: list[Outcome] = []
+    # All records are checked before the first request.
+    found = {
+        level: [case_of(record, active_from=settings.active_from, hide=level) for record in job.chosen()]
+        for level in LEVELS
+    }
     for level in LEVELS:
-        found = [case_of(record, active_from=settings.active_from, hide=level) for record in job.chosen()]
-        cases, label = [case for case in found if case is not None], f"{level} hidden"
+        cases, label = [case for case in found[level] if case is not None], f"{level} hidden"
         if not cases or annotator.stopped:
             continue
         outcomes = complete(cases, annotator, settings, priors, label=label)
         if job.dry_run:
             _estimate_the_rest(cases, annotator, settings, priors, label)
             continue
+        all_outcomes += outcomes
         truths = [known_levels(without_generated(case.record), settings.active_from) for case in cases]
         pairs = [Pair(truth, outcome.levels, outcome.estimate) for truth, outcome in zip(truths, outcomes)]
         without = Counter(outcome.missing_reason for outcome in outcomes if outcome.missing_reason is not None)
@@ -108,10 +115,18 @@ def check_levels(job: Job, settings: SekeSettings) -> dict[str, Any]:
         "settings": settings.model_dump(mode="json"),
         "levels": levels,
         "stopped": annotator.stopped,
+        "faults": _faults(annotator, all_outcomes),
     }
     if not job.dry_run:
         write_json(job.folder / CHECK, report)
     return report
+
+
+def _faults(annotator: Annotator, outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """Class of fault -> its last reason; `unreadable`: what is wrong with most of the answers that cannot be read."""
+    attempts = [item for outcome in outcomes for item in (*outcome.attempts, outcome.review)]
+    unreadable = Counter(str(item["detail"]) for item in attempts if "detail" in item)
+    return annotator.faults | ({"unreadable": unreadable.most_common(1)[0][0]} if unreadable else {})
 
 
 def _tables_and_annotator(job: Job, settings: SekeSettings) -> tuple[FacialPriors, Annotator]:
@@ -155,7 +170,7 @@ def with_levels(outcome: Outcome, annotator: str) -> EmotionRecord:
         if record.label_set is None:
             changes["label_set"] = marks["label_set"] = EXPRESSIONS8.name
         else:
-            changes["emotion"] = label_in(record.label_set, levels.expression) or levels.expression
+            changes["emotion"] = own_label(record.label_set, levels.expression) or levels.expression
         given.append("expression")
     for axis in ("valence", "arousal"):
         if getattr(levels, axis) is not None and getattr(record, axis) is None:

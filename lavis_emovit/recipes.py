@@ -48,6 +48,8 @@ def read_user_tree(
         raise ConfigError([f"{path}: not a YAML file that can be read: {error}"], str(path)) from None
     if not isinstance(recipe, DictConfig):
         raise ConfigError([f"{path}: expected a mapping with the keys {', '.join(ROOT_KEYS)}"], str(path))
+    names = OmegaConf.to_container(recipe)
+    dotlist = [_with_brackets(option, names) for option in dotlist]
     try:
         merged = OmegaConf.merge(recipe, OmegaConf.from_dotlist([*dotlist, *overrides]))
         origins: Origins = {}
@@ -69,6 +71,19 @@ def _dotlist(options: Sequence[str]) -> tuple[list[str], list[str]]:
     return [option for option in options if "=" in option], problems
 
 
+def _with_brackets(option: str, tree: Any) -> str:
+    """The option with brackets around the recipe's own keys that have dots, such as a model `llava-1.5`."""
+    key, equals, value = option.partition("=")
+    parts, written = key.split("."), ""
+    while parts:
+        keys = tree if isinstance(tree, dict) else {}
+        count = next((n for n in range(len(parts), 1, -1) if ".".join(parts[:n]) in keys), 1)
+        name = ".".join(parts[:count])
+        written += f"[{name}]" if count > 1 else f".{name}" if written else name
+        tree, parts = keys.get(name), parts[count:]
+    return f"{written}{equals}{value}"
+
+
 def mapping_at(tree: Mapping[str, Any], key: str, problems: list[str]) -> dict[str, Any]:
     node = tree.get(key)
     if node is None:
@@ -78,6 +93,13 @@ def mapping_at(tree: Mapping[str, Any], key: str, problems: list[str]) -> dict[s
         problems.append(f"{key}: expected a mapping (got {node!r})")
         return {}
     return dict(node)
+
+
+def is_name(value: Any, key: str, problems: list[str]) -> bool:
+    """Whether a value can name something; adds to `problems` for a list, a mapping or nothing."""
+    if is_wrong := value is None or isinstance(value, (list, Mapping)):
+        problems.append(f"{key}: expected one name (got {value!r})")
+    return not is_wrong
 
 
 def resolve_model(
@@ -90,10 +112,14 @@ def resolve_model(
     if arch is None:
         problems.append(f"{place}.arch: missing, for example emovit_tiny")
         return {}, None
+    if not is_name(arch, f"{place}.arch", problems):
+        return {}, None
     declared = _find_model(arch, problems, place)
     if declared is None:
         return {}, None
     model_type = node.get("model_type") or declared.default_type
+    if not is_name(model_type, f"{place}.model_type", problems):
+        return {}, None
     if model_type not in declared.configs:
         valid = nearest_name(str(model_type), list(declared.configs))
         problems.append(f"{place}.model_type: '{arch}' has no type '{model_type}'{valid}")
@@ -128,6 +154,8 @@ def resolve_dataset(
         return None, None
     given = dict(given or {})
     config_type = given.get("type", declared.default_type)
+    if not is_name(config_type, f"{place}.type", problems):
+        return None, None
     if config_type not in declared.configs:
         valid = nearest_name(str(config_type), list(declared.configs))
         problems.append(f"{place}.type: no type '{config_type}'{valid}")

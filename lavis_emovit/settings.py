@@ -199,13 +199,16 @@ def plain_values(config: Any, origins: Origins | None = None, changed: Collectio
         changed: variables whose value is not known any more.
 
     Raises:
-        ConfigError: an interpolation cannot be resolved, or reads a variable that recipes may not read.
+        ConfigError: a value is missing (`???`), an interpolation cannot be resolved, or reads a variable that recipes
+            may not read.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     with _environment(changed) as used:
         try:
+            if missing := sorted(OmegaConf.missing_keys(config)):
+                raise ConfigError([f"{key}: '???' is the mark of a missing value; set it" for key in missing])
             values = OmegaConf.to_container(config, resolve=True)
             if origins is not None:
                 _note_origins(config, OmegaConf.to_container(config), (), used, origins)

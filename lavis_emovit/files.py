@@ -75,10 +75,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     # The process id keeps two writers of one file apart: the last to finish wins, and neither file is a mixture.
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
-        yield temporary
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with name_full_disk(path):
+            yield temporary
+            with temporary.open("r+b") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
@@ -138,14 +139,33 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
+def name_full_disk(path: Path) -> Iterator[None]:
+    """Raise an OSError that names `path` if the disk is full, which torch and safetensors report by other errors."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__cause__ or cause.__context__
+        quoted = re.search(r"\(os error (\d+)\)", str(error))  # of a library in Rust
+        number = cause.errno if isinstance(cause, OSError) else int(quoted[1]) if quoted else None
+        if number not in _FULL or (cause is error and error.filename is not None):
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+@contextmanager
 def explain_full_disk(folder: Path, resumes_from: str = "the newest checkpoint") -> Iterator[None]:
     """Replace the system's error about a full disk with a UserError that says what to do; other errors pass through."""
     try:
-        yield
+        with name_full_disk(folder):
+            yield
     except OSError as error:
         if error.errno not in _FULL:
             raise
         raise UserError(
-            f"{error.filename or folder} cannot be written: {error.strerror}. Free some space and run the same command "
+            f"{error.filename} cannot be written: {error.strerror}. Free some space and run the same command "
             f"again: it resumes from {resumes_from}, and earlier files are complete."
         ) from error

@@ -22,7 +22,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from lavis_emovit.errors import UserError
-from lavis_emovit.files import file_sha256, obey_umask, sync_folder
+from lavis_emovit.files import file_sha256, name_full_disk, obey_umask, sync_folder
 from lavis_emovit.paths import CHECKPOINT_NAME, MANIFEST_NAME, list_checkpoints
 
 logger = logging.getLogger(__name__)
@@ -216,7 +216,8 @@ def _write_folder(folder: Path, facts: Mapping[str, Any], writers: Mapping[str, 
     files: dict[str, dict[str, Any]] = {}
     for name, write in writers.items():
         path = folder / name
-        write(path)
+        with name_full_disk(path):
+            write(path)
         obey_umask(path)
         _fsync(path)
         files[name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}

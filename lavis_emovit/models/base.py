@@ -109,7 +109,7 @@ class BaseEmotionModel(Answering, BaseModel):
             raise WeightsError(
                 f"no checkpoint at {path}: name a checkpoint folder of a run{example} or a file of weights"
             )
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             self.load_trained_state_dict(read_tensor_file(path), str(path))
         else:
             self._load_original(path)

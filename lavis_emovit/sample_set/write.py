@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.files import name_full_disk
 from lavis_emovit.images import brightness, colorfulness
 from lavis_emovit.sample_set.draw import render
 from lavis_emovit.sample_set.scene import SketchScene, sample_scene
@@ -69,7 +70,8 @@ def write_sketch(
     unfinished = Path(tempfile.mkdtemp(prefix=prefix, dir=root.parent))
     try:
         unfinished.chmod(0o755)
-        _write_all(unfinished, settings, progress)
+        with name_full_disk(root):
+            _write_all(unfinished, settings, progress)
         _move_into_place(unfinished, root, settings)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

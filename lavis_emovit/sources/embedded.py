@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.files import name_full_disk
 
 # The records of earlier versions have this name in their image paths.
 EXTRACTED_FOLDER = "pictures"
@@ -41,7 +42,8 @@ def extract_image(root: Path, name: str, content: Any) -> str:
     target = root / path
     if not (target.is_file() and target.stat().st_size == len(data) and target.read_bytes() == data):
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+        with name_full_disk(target):
+            target.write_bytes(data)
     return path
 
 

@@ -207,9 +207,33 @@ def test_models_that_cannot_be_used_are_told(llava_folder, tmp_path):
         adapter.score([adapter.prepare(picture(1))], [0], empty, "likelihood")
 
 
+@pytest.mark.parametrize("make", [make_llava, make_clip], ids=["llava", "clip"])
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("model.safetensors", lambda data: data[:-1000]),
+        ("model.safetensors", lambda data: b""),
+        ("config.json", lambda data: b"null"),
+        ("config.json", lambda data: data.replace(b'"intermediate_size": 16', b'"intermediate_size": 24')),
+        ("tokenizer.json", lambda data: data[:200]),
+    ],
+    ids=["cut", "empty", "null", "sizes", "tokenizer"],
+)
+def test_damaged_folders_are_named(make, name, change, tmp_path):
+    file = make(tmp_path / "model") / name
+    data = file.read_bytes()
+    file.write_bytes(change(data))
+    assert file.read_bytes() != data
+    with pytest.raises(UserError, match=f"{tmp_path / 'model'}: no (image-text|CLIP) model that transformers can load"):
+        if make is make_llava:
+            _llava(file.parent)
+        else:
+            ClipBaseline(ClipSettings(adapter="clip", path=str(file.parent), device="cpu"))
+
+
 def test_clip_zero_shot_is_the_computation_by_hand(clip_folder):
     settings = ClipSettings(
-        adapter="clip", path=str(clip_folder), prompts=("a {label} day", "so {label}"), device="cpu"
+        adapter="clip", path=str(clip_folder), prompts=("a {label} day", "so {label} {x} {"), device="cpu"
     )
     baseline = ClipBaseline(settings)
     assert isinstance(baseline, Baseline) and not baseline.learns
@@ -235,7 +259,7 @@ def test_clip_zero_shot_is_the_computation_by_hand(clip_folder):
         )
         columns = []
         for label in label_set.labels:
-            texts = processor(text=[f"a {label} day", f"so {label}"], return_tensors="pt", padding=True)
+            texts = processor(text=[f"a {label} day", f"so {label} {{x}} {{"], return_tensors="pt", padding=True)
             columns.append(unit(unit(model.get_text_features(**texts)).mean(dim=0)))
         expected = (model.logit_scale.exp() * images @ torch.stack(columns).T).log_softmax(-1)
     for row, values in zip(predicted, expected):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from dataclasses import asdict
 from pathlib import Path
 
@@ -372,7 +373,7 @@ def test_another_language_model_is_rejected_by_name(lavis, tmp_path, llm_folder)
         tmp_path / "small", lavis.folder, {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2,
                                            "intermediate_size": 100, "vocab_size": 331},
     )  # fmt: skip
-    with pytest.raises(WeightsError, match=r"model of width 56, this one \(llama\) has width 32.*llm_model"):
+    with pytest.raises(WeightsError, match=r"model of width 56, this one \(llama\) has width 32.*--llm-model"):
         convert(str(lavis.file), tmp_path / "out", **(lavis.beside | {"llm_model": str(small)}))
     sizes = LlamaConfig.from_pretrained(lavis.llm).to_dict()
     deep = llm_folder(tmp_path / "deep", lavis.folder, {**sizes, "num_hidden_layers": 3})
@@ -436,10 +437,21 @@ def test_command_reports_results_and_rejects_wrong_arguments(lavis, exported, tm
     assert "is the source itself" in capsys.readouterr().err
     assert main(["convert", str(exported), str(tmp_path / "y.bin")]) == 2
     assert ".bin is not a format" in capsys.readouterr().err
+    good = list(flags)
     flags[1] = f"--qformer-tokenizer={tmp_path / 'words.txt'}"
     assert main(["convert", str(lavis.file), str(tmp_path / "y"), *flags]) == 2
     said = capsys.readouterr().err
-    assert "model.qformer_tokenizer: nothing at" in said and "words.txt" in said
+    assert "error: --qformer-tokenizer: nothing at" in said and "words.txt" in said
+    assert main(["convert", str(lavis.file), str(tmp_path / "y")]) == 2
+    assert "is a LAVIS-format file: set --llm-model to the folder or hub id" in capsys.readouterr().err
+    assert main(["convert", str(tmp_path / "trimmed.pth"), str(tmp_path / "y"), *good]) == 2
+    said = capsys.readouterr().err
+    assert "Set --vision-weights to EVA's file" in said and "model.vision" not in said and "finetuned" not in said
+    assert main(["convert", str(exported), str(tmp_path / "UP.PTH")]) == 0
+    assert "(lavis)" in capsys.readouterr().out and (tmp_path / "UP.PTH").is_file()
+    assert main(["convert", str(tmp_path / "UP.PTH"), str(tmp_path / "UP.Safetensors"), *good]) == 0
+    assert "(trained)" in capsys.readouterr().out and (tmp_path / "UP.Safetensors").is_file()
+    assert main(["convert", str(exported), str(tmp_path / "UP.BIN")]) == 2
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
     assert main(["convert", str(exported), str(tmp_path / "photos"), "--overwrite"]) == 2
@@ -458,6 +470,18 @@ def test_command_reports_results_and_rejects_wrong_arguments(lavis, exported, tm
     with pytest.raises(ConfigError, match="unknown part 'qfomer'"):
         convert(str(exported), tmp_path / "z.safetensors", parts="qfomer")
     assert not list(tmp_path.glob("[xyz].*")) and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors", "folder"])
+def test_full_disk_is_reported_with_the_path(exported, name, tmp_path, capsys):
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limit[1]))
+    try:
+        code = main(["convert", str(exported), str(tmp_path / name)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert code == 2 and f"File too large: '{tmp_path / name}'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("is_tied", "extra_tokens"), [(False, 1), (False, 0), (True, 1)])

@@ -100,7 +100,7 @@ class ClipBaseline(Baseline):
         if self.learns:
             return self._head.predict(features_ND)
         if self._labels is not None:
-            prompts = [[prompt.format(label=label) for prompt in self.settings.prompts] for label in self._labels]
+            prompts = [[prompt.replace("{label}", label) for prompt in self.settings.prompts] for label in self._labels]
             log_shares = self._log_shares(features_ND, prompts)
             return [dict(zip(self._labels, row)) for row in log_shares.tolist()]
         differences = {}

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from PIL import Image
 from pydantic import Field
 
-from lavis_emovit.errors import UserError
+from lavis_emovit.errors import UserError, first_line
 from lavis_emovit.evaluation.adapters.base import Failure, LanguageModel, register_adapter
 from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.questions import Question
@@ -243,9 +243,9 @@ def explain_loading(path: str, noun: str) -> Iterator[None]:
     """Raise a UserError instead of the errors with which transformers refuses to load a model."""
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{path}: no {noun} model that transformers can load ({reason})") from None
+    except Exception as error:  # a damaged file can raise anything, such as SafetensorError or RuntimeError
+        reason = first_line(error)
+        raise UserError(f"{path}: no {noun} model that transformers can load ({reason})") from error
 
 
 def weights_identity(path: str, model: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ The name determines the format: a `.pth` file is LAVIS's, a `.safetensors` file 
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from lavis_emovit.models.tensors import check_fit, read_tensor_file
 from lavis_emovit.paths import MANIFEST_NAME
 from lavis_emovit.settings import plain_values, valid_settings
 
+_OPTIONS = re.compile(r"model\.(llm_model|qformer_tokenizer|vision_weights)")
 Kind = Literal["lavis", "transformers", "trained"]
 
 
@@ -77,7 +79,7 @@ def convert(
         raise WeightsError(f"{target} is the source itself; name another target")
     wanted = settings_for(source, trained_parts=parts, **beside)
     tensors = trained_file(source)
-    raw = read_weights(wanted) if tensors is None else _trained_over_base(tensors, base, beside)
+    raw = _read(wanted) if tensors is None else _trained_over_base(tensors, base, beside)
     counts: Counter[str] = Counter()
     for name, tensor in raw.state.items():
         counts[part_of(name)] += tensor.numel()
@@ -99,14 +101,15 @@ def convert(
 
 def target_kind(target: Path) -> Kind:
     """The format of a target by its name; WeightsError for file names without a format."""
-    if target.suffix in (".pth", ".pt"):
+    suffix = target.suffix.lower()
+    if suffix in (".pth", ".pt"):
         return "lavis"
-    if target.suffix in (".bin", ".ckpt", ".pkl", ".safetensor", ".json"):
+    if suffix in (".bin", ".ckpt", ".pkl", ".safetensor", ".json"):
         raise WeightsError(
             f"{target}: {target.suffix} is not a format; *.pth is LAVIS's, *.safetensors has trained tensors, any "
             "other name is a transformers folder"
         )
-    return "trained" if target.suffix == ".safetensors" else "transformers"
+    return "trained" if suffix == ".safetensors" else "transformers"
 
 
 def trained_file(source: str) -> Path | None:
@@ -114,13 +117,24 @@ def trained_file(source: str) -> Path | None:
     path = Path(source).expanduser()
     if (path / MANIFEST_NAME).is_file():
         return path / "model.safetensors"
-    return path if path.suffix == ".safetensors" else None
+    return path if path.suffix.lower() == ".safetensors" else None
 
 
 def settings_for(pretrained: str, **changes: Any) -> ModelSettings:
     """Model settings for one source of weights; ConfigError for invalid values."""
     values = {"arch": CONVERTER, "pretrained": pretrained, **changes}
     return valid_settings(ModelSettings, values, "convert", "the conversion")
+
+
+def _read(settings: ModelSettings) -> RawWeights:
+    """As `read_weights`; for a conversion, errors name options of the command in place of keys of a recipe."""
+    try:
+        return read_weights(settings)
+    except WeightsError as error:
+        if settings.arch != CONVERTER:
+            raise
+        text = _OPTIONS.sub(lambda found: f"--{found[1].replace('_', '-')}", str(error))
+        raise WeightsError(text) from error
 
 
 def _trained_over_base(file: Path, base: str | None, beside: dict[str, Any]) -> RawWeights:
@@ -138,7 +152,7 @@ def _trained_over_base(file: Path, base: str | None, beside: dict[str, Any]) -> 
             f"{file} has trained tensors only, and its folder has no config.yaml of a run; name the model that they "
             "belong to with --base"
         )
-    raw = read_weights(settings)
+    raw = _read(settings)
     raw.source = f"{file} over {raw.source}"
     tensors: Mapping[str, torch.Tensor] = read_tensor_file(file)
     if adapters is not None:

@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig, InstructBlipProcessor
 from transformers.models.blip.image_processing_blip import BlipImageProcessor
 
-from lavis_emovit.errors import WeightsError
-from lavis_emovit.files import atomic_path, atomic_writer, obey_umask, sync_folder
+from lavis_emovit.errors import WeightsError, first_line
+from lavis_emovit.files import atomic_path, atomic_writer, name_full_disk, obey_umask, sync_folder
 from lavis_emovit.images import CLIP_MEAN, CLIP_STD
 from lavis_emovit.models.instructblip.lavis_format import to_lavis
 from lavis_emovit.models.instructblip.loading import (
@@ -88,11 +88,12 @@ def save_transformers(raw: RawWeights, folder: Path, shard_size: str = "5GB") ->
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        config.save_pretrained(temporary)
-        GenerationConfig.from_model_config(text_config).save_pretrained(temporary)
-        processor.save_pretrained(temporary)
-        tensors = {name: tensor.contiguous() for name, tensor in state.items()}
-        save_torch_state_dict(tensors, temporary, max_shard_size=shard_size)
+        with name_full_disk(folder):
+            config.save_pretrained(temporary)
+            GenerationConfig.from_model_config(text_config).save_pretrained(temporary)
+            processor.save_pretrained(temporary)
+            tensors = {name: tensor.contiguous() for name, tensor in state.items()}
+            save_torch_state_dict(tensors, temporary, max_shard_size=shard_size)
         for file in temporary.glob("*.safetensors"):
             obey_umask(file)
         _compare(read_tensors(temporary), state, folder)
@@ -152,8 +153,13 @@ def _language_model(raw: RawWeights) -> dict[str, torch.Tensor]:
     if raw.llm_location is None:
         return {}
     kind: Any = AutoModelForCausalLM if raw.config.use_decoder_only_language_model else AutoModelForSeq2SeqLM
-    with quiet():
-        model = kind.from_pretrained(raw.llm_location, dtype="auto", local_files_only=is_offline())
+    try:
+        with quiet():
+            model = kind.from_pretrained(raw.llm_location, dtype="auto", local_files_only=is_offline())
+    except Exception as error:  # a damaged file can raise anything
+        raise WeightsError(
+            f"the language model {raw.llm_location} could not be loaded ({first_line(error)})"
+        ) from error
     rows = raw.config.text_config.vocab_size
     if model.get_input_embeddings().weight.shape[0] < rows:
         resize_vocabulary(model, rows)

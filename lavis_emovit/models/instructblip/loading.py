@@ -7,7 +7,6 @@ cast one by one, so that a large model is in memory once (see `lavis_emovit.mode
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,12 +18,19 @@ from transformers import AutoConfig, AutoTokenizer, InstructBlipConfig, Instruct
 from transformers.utils import logging as transformers_logging
 
 from lavis_emovit.errors import WeightsError, first_line
+from lavis_emovit.files import load_json
 from lavis_emovit.models.instructblip import tokenization
 from lavis_emovit.models.instructblip.architecture import LAVIS_EPS_KEY, infer_config
 from lavis_emovit.models.instructblip.lavis_format import Translation, from_eva, from_lavis
 from lavis_emovit.models.instructblip.pickled import read_state_dict
 from lavis_emovit.models.instructblip.settings import ModelSettings
-from lavis_emovit.models.instructblip.weights import WeightsSource, find_weights, is_offline, missing_weights_message
+from lavis_emovit.models.instructblip.weights import (
+    CONVERTER,
+    WeightsSource,
+    find_weights,
+    is_offline,
+    missing_weights_message,
+)
 from lavis_emovit.models.mapped_files import MappedFiles, are_casts_later
 from lavis_emovit.models.quantize import float32_modules
 from lavis_emovit.models.tensors import PRECISIONS, check_fit, read_tensor_file
@@ -83,7 +89,7 @@ def read_weights(settings: ModelSettings) -> RawWeights:
         config = InstructBlipConfig.from_pretrained(folder)
         llm_tokenizer = AutoTokenizer.from_pretrained(folder)
         qformer_tokenizer = AutoTokenizer.from_pretrained(folder, subfolder="qformer_tokenizer")
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a damaged file can raise anything
         reason = f"which could not be loaded ({first_line(error)})"
         raise WeightsError(missing_weights_message(settings, source, reason)) from error
     return RawWeights(read_tensors(folder), config, llm_tokenizer, qformer_tokenizer, source.location)
@@ -104,7 +110,10 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
     """All tensors of a transformers folder by name, in the precision of its safetensors files."""
     index, names = folder / "model.safetensors.index.json", ["model.safetensors"]
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        try:
+            names = sorted(set(load_json(index.read_bytes())["weight_map"].values()))
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise WeightsError(f"{index}: not an index with a weight_map; download or write it again") from None
     state: dict[str, torch.Tensor] = {}
     for name in names:
         if not (folder / name).is_file():
@@ -154,7 +163,7 @@ def _naming(key: str, location: str) -> Iterator[None]:
         yield
     except WeightsError:
         raise
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a damaged file can raise anything
         offline = " (EMOVIT_OFFLINE or HF_HUB_OFFLINE is set)" if is_offline() else ""
         raise WeightsError(
             f"{key}: '{location}' is not a folder with a tokenizer and cannot be downloaded{offline}: "
@@ -167,10 +176,14 @@ def _add_vision(translated: Translation, settings: ModelSettings, path: Path) ->
     if any(name.startswith("vision_model.encoder.") for name in translated.state):
         return
     if settings.vision_weights is None:
+        also = (
+            ", or set model.pretrained to a complete InstructBLIP folder and model.finetuned to this file with "
+            "model.load_finetuned=True"
+        )
+        also = "" if settings.arch == CONVERTER else also
         raise WeightsError(
             f"{path} is a trimmed file, without the image encoder. Set model.vision_weights to EVA's file "
-            "(eva_vit_g.pth, which LAVIS downloads on first use), or set model.pretrained to a complete InstructBLIP "
-            "folder and model.finetuned to this file with model.load_finetuned=True"
+            f"(eva_vit_g.pth, which LAVIS downloads on first use){also}"
         )
     vision = Path(settings.vision_weights).expanduser()
     if not vision.is_file():
@@ -217,7 +230,7 @@ def _load_llm(raw: RawWeights, language_class: Any, settings: ModelSettings) -> 
     if raw.llm_location is not None:
         try:
             model = language_class.from_pretrained(raw.llm_location, local_files_only=is_offline(), **options)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # a damaged file can raise anything
             raise WeightsError(
                 f"the language model {raw.llm_location} could not be loaded ({first_line(error)})"
             ) from error

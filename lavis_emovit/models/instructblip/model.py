@@ -415,7 +415,7 @@ class EmoVIT(BaseEmotionModel):
         Q-Former, query tokens, projection and layer norm are required, an image encoder is optional. Published files
         have the language model of their base.
         """
-        if path.suffix not in (".pth", ".pt"):
+        if path.suffix.lower() not in (".pth", ".pt"):
             raise WeightsError(f"{path} is neither a .safetensors nor a .pth file")
         state = from_lavis(read_state_dict(path), str(path)).state
         state = {name: tensor for name, tensor in state.items() if not name.startswith(LLM)}

@@ -58,7 +58,7 @@ def find_weights(settings: ModelSettings) -> WeightsSource:
     path = Path(value).expanduser()
     if value.startswith(PACKAGE_PREFIX):
         path = shipped_folder(value)
-    elif path.suffix in {".pth", ".pt", ".bin"} and not path.is_dir():
+    elif path.suffix.lower() in {".pth", ".pt", ".bin"} and not path.is_dir():
         return WeightsSource("lavis_file", str(path), path.is_file(), named_by)
     # `weights/name` is a missing folder if `weights/` exists, else a hub id.
     elif value.count("/") == 1 and not (value.startswith((".", "/", "~")) or path.is_dir() or path.parent.is_dir()):

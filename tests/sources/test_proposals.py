@@ -213,6 +213,17 @@ def test_scales(low, high, scale, put):
     assert propose(root, {}, None).node.get("scales", {}).get("valence") == scale
 
 
+def test_emoset_as_published(tmp_path):
+    from lavis_emovit.sample_set.write import write_sketch
+
+    root = write_sketch(tmp_path / "drawn", images_per_class=10, size_px=48)
+    proposal = propose(root, {}, None)
+    assert (proposal.source, proposal.kind) == ("emoset", "emotion")
+    records = _records(proposal, tmp_path)
+    assert len(records) == 80 and {record.split for record in records} == {"train", "val", "test"}
+    assert {record.label_set for record in records} == {"mikels8"}
+
+
 def test_votes(put, tmp_path):
     root = put(*[f"{n}.jpg" for n in range(4)])
     names = ["Amusement", "Anger", "Awe", "Content", "Disgust", "Excitement", "Fear", "Sad"]

@@ -9,6 +9,7 @@ from typing import Any
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import load_json
 from lavis_emovit.records import find_image_root
+from lavis_emovit.sources.base import LAYOUTS
 from lavis_emovit.sources.layouts import LayoutSettings
 from lavis_emovit.sources.proposals.folders import propose_folder
 from lavis_emovit.sources.proposals.proposal import SPLIT_NAMES, Proposal, split_in_path, typed
@@ -16,6 +17,14 @@ from lavis_emovit.sources.proposals.records import propose_records
 from lavis_emovit.sources.proposals.saved import is_saved, propose_saved
 from lavis_emovit.sources.proposals.tables import image_columns, propose_table
 
+# Layouts of single datasets that their files or folders identify -> what their records answer.
+_PUBLISHED = {
+    "emoset": "emotion",
+    "affectnet": "emotion",
+    "ck_plus": "emotion",
+    "aff_wild2": "emotion",
+    "emotic": "valence_arousal",
+}
 _TABLES = {".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".txt", ".json"}
 _MAX_TABLES = 200
 
@@ -39,6 +48,10 @@ def propose(path: Path, given: dict[str, Any], labels: str | None) -> Proposal:
         raise DataError(f"{path}: no such folder or file")
     if is_saved(path):
         return propose_saved(path, given, labels)
+    for layout, kind in _PUBLISHED.items():
+        if LAYOUTS[layout](path, source=layout).is_present():
+            reasons = [f"layout: the published files of {layout}"]
+            return Proposal(layout, path.resolve(), dict(given), kind=kind, reasons=reasons)
     tables = [] if "pattern" in given else _tables_of(path)
     if tables:
         return propose_table(tables, path, given, labels)

@@ -379,7 +379,7 @@ def test_settings_file(sketch, tmp_path, capsys):
         (["--captioner", "blip"], "'blip' is not a captioner"),
         (["--vocabulary", "gone.json", *NOWHERE], "gone.json: cannot read the vocabulary"),
         (["--vocabulary", "open"], "--vocabulary needs a chat model"),
-        (["--images", "gone"], "gone: no such folder of images"),
+        (["--images", "gone"], "--images gone: no such folder"),
         (["--images", ".", "--shards"], "none of the 56 images is in .. Pass the folder"),
         (["--images", ".", "--vision", *NOWHERE], "with --images. They are needed for the model."),
         (["--out", "taken"], "taken: this is a file; pass a folder"),

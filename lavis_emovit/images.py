@@ -131,6 +131,13 @@ def decode_image(data: bytes, *, min_side_px: int | None = None) -> Image.Image:
         raise DataError(f"the image cannot be decoded ({type(error).__name__}: {reason})") from None
 
 
+def refusal(image: Image.Image) -> str | None:
+    """Why shards do not take an opened image; None if they do. Indexes of shards store these texts."""
+    if (kind := image.format or "") not in SUFFIXES_OF_FORMAT:
+        return f"format {kind} is not one of BMP, GIF, JPEG, MPO, PNG, TIFF, WEBP"
+    return "floating-point pixels, whose range nobody knows" if image.mode == "F" else None
+
+
 def jpeg_of(image: Image.Image) -> bytes:
     """An image as a JPEG of high quality, for pages and thumbnails."""
     buffer = io.BytesIO()
@@ -154,11 +161,24 @@ def describe_failure(error: Exception, data: bytes, noun: str = "an image") -> s
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode as RGB; RGB images are returned unchanged. TypeError for anything but an image of Pillow."""
+    """An image of any mode as RGB; RGB images are returned unchanged.
+
+    TypeError for anything but an image of Pillow, ValueError for floating-point pixels of an unknown range.
+    """
     if not isinstance(image, Image.Image):
         raise TypeError(f"expected an image of Pillow, as Image.open or Image.fromarray returns it, not {type(image)}")
     if image.mode == "RGB":
         return image
+    if image.mode == "F":
+        import numpy as np
+
+        # Fractions of 1, whole numbers of 8 bits, or whole numbers of 16 bits.
+        values = np.asarray(image)
+        low, high = float(values.min(initial=0)), float(values.max(initial=0))
+        if not (low >= 0 and math.isfinite(high)):
+            raise ValueError("floating-point pixels that are negative or not finite, whose range nobody knows")
+        scale = 255.0 if high <= 1 else 255 / 65535 if high > 255 else 1.0
+        return Image.fromarray(np.clip(values * scale, 0, 255).astype(np.uint8)).convert("RGB")
     if image.mode == "I":
         import numpy as np
 

@@ -125,3 +125,22 @@ def test_damaged_bytes_are_refused(data, monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     with pytest.raises(DataError, match="the image cannot be decoded"):
         decode_image(data)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([0.0, 0.5, 1.0], [0, 127, 255]), ([0.0, 99.0, 255.0], [0, 99, 255]), ([0.0, 32896.0, 65535.0], [0, 128, 255])],
+)
+def test_floating_point_pixels_keep_their_tones(values, expected):
+    image = Image.fromarray(np.array([values], np.float32))
+    assert [to_rgb(image).getpixel((x, 0)) for x in range(3)] == [(tone,) * 3 for tone in expected]
+    assert decode_image(_bytes(image, "TIFF")).getpixel((1, 0)) == (expected[1],) * 3
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
+def test_floating_point_pixels_of_an_unknown_range_are_refused(value):
+    image = Image.fromarray(np.array([[0.5, value]], np.float32))
+    with pytest.raises(ValueError, match="negative or not finite"):
+        to_rgb(image)
+    with pytest.raises(DataError, match="negative or not finite"):
+        decode_image(_bytes(image, "TIFF"))

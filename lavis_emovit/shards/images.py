@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from lavis_emovit.images import SUFFIXES_OF_FORMAT, describe_failure, open_strictly
+from lavis_emovit.images import SUFFIXES_OF_FORMAT, describe_failure, open_strictly, refusal
 
 RESIZE_JPEG_QUALITY = 95
 # Formats in which an image may be shrunk, with the options to save it.
@@ -36,10 +36,8 @@ def check_image(data: bytes) -> str:
     try:
         with open_strictly(data) as image:
             kind = image.format or ""
-            if kind not in SUFFIXES_OF_FORMAT:
-                raise BadImageError(f"format {kind} is not one of BMP, GIF, JPEG, MPO, PNG, TIFF, WEBP")
-            if image.mode == "F":
-                raise BadImageError("floating-point pixels, whose range nobody knows")
+            if (reason := refusal(image)) is not None:
+                raise BadImageError(reason)
             # An eighth of the size in each direction: reads all compressed data and creates few pixels.
             image.draft("RGB", (1, 1))
             image.load()

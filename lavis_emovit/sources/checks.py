@@ -17,14 +17,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image, ImageOps
 
 from lavis_emovit.distributed.cores import usable_cpus
 from lavis_emovit.emotion.typos import find_typos
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import read_file
-from lavis_emovit.images import SUFFIXES_OF_FORMAT, describe_failure, open_strictly, to_rgb
+from lavis_emovit.images import SUFFIXES_OF_FORMAT, describe_failure, open_strictly, refusal, to_rgb
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.sources.statistics import labels_of
 
@@ -67,6 +66,8 @@ def check_file(path: str) -> ImageFacts:
         return ImageFacts(path, fault="the file is empty", sha256=sha256)
     try:
         with open_strictly(data) as image:
+            if (reason := refusal(image)) is not None:
+                return ImageFacts(path, fault=reason, sha256=sha256)
             odd = _oddities(image, path)
             width, height = image.size
             size_px = (height, width) if image.getexif().get(_ORIENTATION, 1) in _QUARTER_TURNS else (width, height)
@@ -81,32 +82,27 @@ def check_file(path: str) -> ImageFacts:
 
 def open_thumbnail(path: Path, min_side_px: int) -> Image.Image:
     """An image to display, decoded no larger than needed. DataError if it is missing or damaged."""
+    data = b""
     try:
-        with open_strictly(read_file(path)) as image:
+        data = read_file(path)
+        with open_strictly(data) as image:
             image.draft("RGB", (min_side_px, min_side_px))
             image.load()
             return _as_shown(image)
     except Exception as error:
-        raise DataError(f"{path}: the image cannot be read ({str(error).partition(chr(10))[0]})") from None
+        raise DataError(f"{path}: the image cannot be read ({describe_failure(error, data)})") from None
 
 
 def _as_shown(image: Image.Image) -> Image.Image:
     """A loaded image as a viewer shows it, in RGB."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        # Fractions of 1, whole numbers of 8 bits, or whole numbers of 16 bits.
-        values = np.asarray(image)
-        highest = float(values.max(initial=0))
-        scale = 255.0 if highest <= 1 else 255 / 65535 if highest > 255 else 1.0
-        image = Image.fromarray(np.clip(values * scale, 0, 255).astype(np.uint8))
-    return to_rgb(image)
+    return to_rgb(ImageOps.exif_transpose(image))
 
 
 def _oddities(image: Image.Image, path: str) -> tuple[str, ...]:
     odd = []
     if image.mode == "CMYK":
         odd.append("CMYK")
-    if image.mode.startswith("I") or image.mode == "F":
+    if image.mode.startswith("I"):
         odd.append("16-bit")
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         odd.append("animated")
@@ -116,10 +112,7 @@ def _oddities(image: Image.Image, path: str) -> tuple[str, ...]:
         odd.append("transparent")
     if min(image.size) < SMALL_PX:
         odd.append(f"smaller than {SMALL_PX} px")
-    suffixes = SUFFIXES_OF_FORMAT.get(image.format or "")
-    if suffixes is None:
-        odd.append(f"format {image.format}")
-    elif Path(path).suffix.lower().removeprefix(".") not in suffixes:
+    if Path(path).suffix.lower().removeprefix(".") not in SUFFIXES_OF_FORMAT[image.format or ""]:
         odd.append(f"{image.format} called {Path(path).suffix or 'nothing'}")
     return tuple(odd)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 from collections import Counter
 from itertools import combinations
@@ -28,6 +29,7 @@ from PIL import Image, ImageDraw
 from lavis_emovit.chat.request import image_of
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord, read_records, write_records
+from lavis_emovit.shards.images import BadImageError, check_image
 from lavis_emovit.shards.reader import ShardReader
 from lavis_emovit.shards.verify import verify_shards
 from lavis_emovit.shards.writer import write_shards
@@ -340,3 +342,29 @@ def test_a_pipe_or_a_device_is_no_image(tmp_path):
         record = EmotionRecord(id="a", image=name, split="train", source="a")
         with pytest.raises(DataError, match=r"1 of 1 images cannot be used.*\n.*cannot be read .not a regular file."):
             write_shards([record], tmp_path, tmp_path / "out")
+
+
+def test_images_that_shards_refuse_are_faults(tmp_path):
+    Image.fromarray(numpy.full((64, 64), 0.5, numpy.float32)).save(tmp_path / "float.tif")
+    _scene(1).save(tmp_path / "a.ppm")
+    (tmp_path / "a.ppm").rename(tmp_path / "ppm.png")
+    _scene(2).convert("L").save(tmp_path / "a.tga")
+    (tmp_path / "a.tga").rename(tmp_path / "tga.jpg")
+    for name, reason in (("float.tif", "floating-point"), ("ppm.png", "format PPM"), ("tga.jpg", "format TGA")):
+        fault = check_file(str(tmp_path / name)).fault
+        assert fault is not None and fault.startswith(reason)
+        with pytest.raises(BadImageError, match=re.escape(fault)):
+            check_image((tmp_path / name).read_bytes())
+
+
+def test_a_thumbnail_names_the_reason(tmp_path):
+    for name, data, reason in (
+        ("a.jpg", b"noise", "not an image of a known format"),
+        ("b.jpg", b"<html>", "a web page or XML text, not an image"),
+        ("c.jpg", None, "No such file or directory"),
+    ):
+        if data is not None:
+            (tmp_path / name).write_bytes(data)
+        with pytest.raises(DataError, match=rf"{name}: the image cannot be read \(.*{reason}") as caught:
+            open_thumbnail(tmp_path / name, 64)
+        assert "BytesIO" not in str(caught.value)

@@ -5,6 +5,7 @@ Readers of published datasets create records, generation adds instructions, and 
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -159,6 +160,8 @@ class RecordStore(Sequence[EmotionRecord]):
 
 def parse_record(line: str | bytes, place: str) -> EmotionRecord:
     """Parse one line of JSON; DataError names `place` (`records.jsonl:12`) and all wrong keys and values."""
+    # Windows writes a byte order mark.
+    line = line.removeprefix("\ufeff") if isinstance(line, str) else line.removeprefix(codecs.BOM_UTF8)
     try:
         return EmotionRecord.model_validate_json(line)
     except ValidationError as error:

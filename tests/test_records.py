@@ -281,3 +281,12 @@ def test_published_items_with_duplicate_ids_become_separate_records():
 def test_broken_items_are_named(item, expected):
     with pytest.raises(DataError, match="instructions.json: .*" + expected):
         from_conversations([item], place="instructions.json")
+
+
+@pytest.mark.parametrize("lines", [1, 2, 3])
+def test_a_byte_order_mark_is_ignored(tmp_path, lines):
+    records = [_record().model_copy(update={"id": f"a/{number}"}) for number in range(lines)]
+    path = tmp_path / "records.jsonl"
+    path.write_text("".join(record.to_json() + "\n" for record in records), encoding="utf-8-sig")
+    assert list(read_records(path)) == records
+    assert parse_record("\ufeff" + records[0].to_json(), "here") == records[0]

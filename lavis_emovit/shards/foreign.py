@@ -91,7 +91,9 @@ def index_tars(
     folder = Path(folder)
     if (folder / INDEX_NAME).exists() and not overwrite:
         raise DataError(f"{folder / INDEX_NAME}: already exists. Pass `--overwrite` to index the tars again.")
-    paths = sorted(path for path in folder.glob(pattern) if path.is_file() and path.parent == folder)
+    # macOS leaves a hidden `._name` beside `name`.
+    found = (path for path in folder.glob(pattern) if not path.name.startswith("."))
+    paths = sorted(path for path in found if path.is_file() and path.parent == folder)
     if not paths:
         raise DataError(f"{folder}: no file matches {pattern}. Pass the folder of the tars, or another `--pattern`.")
     label_set = get_label_set(reading.label_set) if reading.label_set is not None else None
@@ -213,10 +215,14 @@ def _samples(path: Path, unused: Counter[str]) -> Iterator[_Sample]:
         images = sample.images()
         if len(images) > 1:
             names = ", ".join(item.name for item in images[:_MAX_NAMED])
-            raise DataError(
-                f"{path}: key '{key}' has several images ({names}). webdataset splits names at the first dot: "
-                "write the tar again, with no other dot than the one before the suffix."
+            dotted = any("." in item.suffix for item in images)
+            advice = (
+                "webdataset splits names at the first dot: write the tar again, with no other dot than the one before "
+                "the suffix."
+                if dotted
+                else "Write the tar again, with one image for each key."
             )
+            raise DataError(f"{path}: key '{key}' has several images ({names}). {advice}")
         yield sample
 
 
@@ -294,10 +300,13 @@ def _label(
             value = _text(tar, members[0])
     if value is None or value == "":
         return None
-    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", value):
+    names = reading.classes or (label_set.labels if label_set is not None else ())
+    # A column of numbers with gaps is one of fractions in pandas: 1.0.
+    if isinstance(value, float) and value.is_integer():
         value = int(value)
+    elif isinstance(value, str) and (number := re.fullmatch(r"([+-]?[0-9]{1,18})(\.0)?", value)):
+        value = int(number[1]) if names or not number[2] else value
     if isinstance(value, int) and not isinstance(value, bool):
-        names = reading.classes or (label_set.labels if label_set is not None else ())
         if not names:
             raise DataError(f"its label is the number {value}; pass the names of the classes (`--classes`)")
         if not 0 <= value < len(names):

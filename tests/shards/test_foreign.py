@@ -164,7 +164,7 @@ def test_damaged_tars_are_refused(folder, damage, expected):
         pytest.param(plain(9, cls=b"-2"), "number -2, there are 3 names", id="negative class file"),
         pytest.param(plain(9, json=b'{"label": true}'), "its label is True, neither a name nor a number", id="true"),
         pytest.param(plain(9, json=b'{"cls": false}'), "its label is False, neither a name nor a number", id="false"),
-        pytest.param(plain(9, json=b'{"label": 1.0}'), "its label is 1.0, neither a name nor a number", id="fraction"),
+        pytest.param(plain(9, json=b'{"label": 1.5}'), "its label is 1.5, neither a name nor a number", id="fraction"),
         pytest.param(plain(9, txt=b"caf\xe9"), "00009.txt is not UTF-8 text", id="caption in Latin-1"),
         pytest.param(plain(9, cls=b"\xff"), "00009.cls is not UTF-8 text", id="class in no encoding"),
         pytest.param(plain(9, json=b"\xff\xfe1"), "00009.json is not JSON", id="JSON in no encoding"),
@@ -291,3 +291,25 @@ def test_damage_after_indexing_is_noticed(folder):
     assert any("index.records.jsonl: missing" in problem for problem in verify_shards(folder).problems)
     with pytest.raises(DataError, match=r"index.records.jsonl: the shard cannot be opened"):
         ShardReader(ShardIndex.load(folder)).read(3)
+
+
+@pytest.mark.parametrize("more", [{"json": b'{"label": 1.0}', "cls": None}, {"cls": b"1.0"}, {"cls": b"1"}])
+def test_a_class_number_may_be_a_whole_fraction(folder, more):
+    write_tar(folder / "train-1.tar", plain(9, **more))
+    reader = ShardReader(index_tars(folder, Reading("other", classes=CLASSES)))
+    assert reader.read(4).record.emotion == "anger"
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("00009.png", "with one image for each key"), ("00009.left.png", "no other dot"), ("00009.JPEG", "one image")],
+)
+def test_the_advice_fits_the_second_image(folder, name, advice):
+    write_tar(folder / "train-1.tar", [*plain(9), (name, jpeg(9))])
+    with pytest.raises(DataError, match=f"key '00009' has several images .*{advice}"):
+        index_tars(folder, READING)
+
+
+def test_files_that_macos_adds_are_ignored(folder):
+    (folder / "._train-0.tar").write_bytes(b"\x00\x05\x16\x07")
+    assert len(index_tars(folder, Reading("other", classes=CLASSES)).shards) == 2

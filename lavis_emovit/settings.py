@@ -78,14 +78,17 @@ class Settings(FrozenModel):
 
 
 def nearest_name(name: str, valid: list[str]) -> str:
-    """` (did you mean 'x'?)` with the valid name closest to `name`, or the list of valid names if none is close."""
+    """` (did you mean 'x'?)` with the valid name closest to `name`, or the list of valid names if none is close.
+
+    Empty if there are no valid names.
+    """
     meant = _OTHER_NAMES.get(name)
     if meant in valid:
         return f" (did you mean '{meant}'?)"
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
     if close:
         return f" (did you mean '{close[0]}'?)"
-    return f" (valid: {', '.join(sorted(valid))})"
+    return f" (valid: {', '.join(sorted(valid))})" if valid else ""
 
 
 def unknown_key(key: str, valid: Sequence[str], node: str, cls: type[Settings]) -> str:

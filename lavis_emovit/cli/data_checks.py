@@ -130,7 +130,8 @@ def split(
     check_output(out, [records], overwrite=overwrite)
     found = all_records(read_records(records), records)
     if group_by is not None:
-        found = RecordStore(_grouped(record, group_by) for record in found)
+        groups: dict[str, str] = {}
+        found = RecordStore(_grouped(record, group_by, groups) for record in found)
     shares = parse_fractions(fractions)
     image_root = find_image_root(records, images) if images or near is not None else image_root_of(records)
     joined: dict[str, str] = {}
@@ -193,12 +194,13 @@ def near_bits_of(near: int) -> int | None:
     return near if near >= 0 else None
 
 
-def _grouped(record: EmotionRecord, key: str) -> EmotionRecord:
+def _grouped(record: EmotionRecord, key: str, groups: dict[str, str]) -> EmotionRecord:
     from lavis_emovit.settings import nearest_name
+    from lavis_emovit.sources.base import group_name
 
     if key not in record.extra:
         raise DataError(f"record '{record.id}' has no extra '{key}'{nearest_name(key, list(record.extra))}")
-    return record.model_copy(update={"group": str(record.extra[key])})
+    return record.model_copy(update={"group": group_name(record.extra[key], groups)})
 
 
 def describe_counts(path: Path, counted: RecordStatistics) -> list[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal, TypeVar
@@ -26,6 +27,13 @@ logger = logging.getLogger(__name__)
 
 # Layout -> its reader; see `Reader`.
 LAYOUTS: dict[str, type[Reader]] = {}
+
+# Names of splits in the wild, without case -> ours.
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "publictest"), "val"),
+    **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation", "privatetest"), "test"),
+}
 
 _MAX_FAULTS = 20
 
@@ -121,6 +129,22 @@ class LabelSettings(Settings):
         # A code is a number in YAML and text in a table.
         return {str(key): item for key, item in value.items()} if isinstance(value, dict) else value
 
+    def renamed(self, name: str) -> str | None:
+        """The label of a name in the dataset; None: skip it. The name of a code is also that of its fraction, 2.0."""
+        return self.label_names.get(name, self.label_names.get(name.removesuffix(".0"), name))
+
+    def canonical(self, label: str, labels: LabelSet) -> str:
+        """The member of the label set; DataError for another label, which for a code says how to name it."""
+        try:
+            return labels.canonical(label)
+        except DataError as error:
+            if not (code := re.fullmatch(r"(-?[0-9]+)(\.0)?", label)):
+                raise
+            raise DataError(
+                f"{error}. Name the classes behind the codes in `label_names` "
+                f"(`--set label_names.{code[1]}={labels.labels[0]}` and so on; null skips a code)"
+            ) from None
+
 
 class Reader(ABC):
     """Reads the records of a published dataset in one layout.
@@ -176,8 +200,16 @@ class Reader(ABC):
     # A layout defines the following.
 
     def files(self) -> list[Path]:
-        """The files that describe the dataset, used for its fingerprint; none if only folders do."""
+        """The files that describe the dataset; its fingerprint has their content."""
         return []
+
+    def listed(self) -> Iterable[Path]:
+        """More files for its fingerprint, which has only their paths and sizes: images in folders of classes."""
+        return ()
+
+    def below(self, folder: Path, pattern: str) -> list[Path]:
+        """The files of a glob pattern, in order, without hidden ones (macOS leaves `._name` beside `name`)."""
+        return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
 
     def is_present(self) -> bool:
         """Whether the folder has this layout."""
@@ -235,11 +267,11 @@ class Reader(ABC):
     def label_fields(self, name: str, labels: LabelSet) -> dict[str, Any] | None:
         """`emotion` and `label_set` of an image; None for an image to skip. DataError for an unknown label."""
         settings: LabelSettings = self.settings
-        label = settings.label_names.get(name, name)
+        label = settings.renamed(name)
         if label is None:
             self.notes.skip(f"labelled '{name}'", expected=True)
             return None
-        emotion = labels.canonical(label)
+        emotion = settings.canonical(label, labels)
         self.labels_found.add(emotion)
         if label == name:
             self._spelt.setdefault(emotion, Counter())[name] += 1
@@ -323,6 +355,13 @@ def read_json(path: Path, kind: type[ContentT], place: str | None = None) -> Con
         expected = "a list" if kind is list else "an object"
         raise DataError(f"{place}: expected {expected}, got {type(content).__name__}")
     return content
+
+
+def group_name(value: Any, names: dict[str, str]) -> str:
+    """The name of a group; 1 and 1.0 are one group. `names` collects the groups of a dataset, from "" on."""
+    text = value.strip() if isinstance(value, str) else str(value)
+    whole = str(int(value)) if isinstance(value, float) and value.is_integer() else text
+    return names.setdefault(whole, text)
 
 
 def parse_number(text: str) -> float:

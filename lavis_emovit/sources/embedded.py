@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from lavis_emovit.errors import DataError
+from lavis_emovit.errors import DataError, first_line
 from lavis_emovit.files import name_full_disk
 
 # The records of earlier versions have this name in their image paths.
@@ -19,16 +20,22 @@ _SUFFIX_OF_FORMAT = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", 
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
 
 
-def extract_image(root: Path, name: str, content: Any) -> str:
+def extract_image(root: Path, name: str, content: Any, folders: Sequence[Path] = ()) -> str:
     """Write one image below `root/pictures` and return its path there; an existing file with the same bytes stays.
 
     `content` is the bytes of an image file, a PIL image, or Hugging Face's `{"bytes": ..., "path": ...}` (else
-    DataError).
+    DataError). A path alone is that of a file, also below one of the `folders`.
     """
     if isinstance(content, dict):
         inside, outside = content.get("bytes"), content.get("path")
-        # An object created from files has their paths until it is saved.
-        content = Path(outside).read_bytes() if not inside and outside and Path(outside).is_file() else inside
+        if not inside and outside:
+            # An object created from files has their paths until it is saved.
+            found = next((path for path in (Path(outside), *(f / outside for f in folders)) if path.is_file()), None)
+            if found is None:
+                looked = " or ".join(dict.fromkeys(map(str, folders)))
+                raise DataError(f"the image {outside} is missing{looked and f' below {looked}'}")
+            inside = found.read_bytes()
+        content = inside
     if isinstance(content, Image.Image):
         buffer = io.BytesIO()
         (content if content.mode in _PNG_MODES else content.convert("RGB")).save(buffer, "PNG")
@@ -65,4 +72,4 @@ def _suffix_of(data: bytes) -> str:
         with Image.open(io.BytesIO(data)) as image:
             return _SUFFIX_OF_FORMAT.get(image.format or "", (image.format or "img").lower())
     except Exception as error:
-        raise DataError(f"the bytes are not an image ({str(error).splitlines()[0]})") from None
+        raise DataError(f"the bytes are not an image ({first_line(error)})") from None

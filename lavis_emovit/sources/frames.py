@@ -18,18 +18,18 @@ def frames_in(folder: Path) -> dict[int, Path]:
     if folder.is_dir():
         for path in sorted(folder.iterdir()):
             match = _NUMBER_AT_END.search(path.stem)
-            if match and path.suffix.lower() in IMAGE_SUFFIXES:
+            if match and path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
                 first = found.setdefault(int(match.group(1)), path)
                 if first != path:
                     raise DataError(f"{folder}: {first.name} and {path.name} have the same frame number; remove one")
     return found
 
 
-def number_rows(path: Path, *, header: bool = False) -> tuple[list[str], list[list[float]]]:
+def number_rows(path: Path, *, header: bool = False, numbered: bool = False) -> tuple[list[str], list[list[float]]]:
     """The cells of the header, if there is one, and the numbers of a text file, one row per line.
 
     Commas, semicolons or spaces separate them. DataError names a line with another cell, or a number that is not
-    finite.
+    finite, and, if the lines are `numbered` by their place alone, a blank line before the last one.
     """
     try:
         lines = read_file(path).decode("utf-8-sig").splitlines()
@@ -37,7 +37,11 @@ def number_rows(path: Path, *, header: bool = False) -> tuple[list[str], list[li
         raise DataError(f"{path}: cannot be read as text ({error})") from None
     names = [cell.strip() for cell in re.split(r"[,;\t]", lines[0])] if header and lines else []
     rows = []
+    while numbered and lines and not lines[-1].strip():
+        lines.pop()
     for number, line in enumerate(lines[1:] if header else lines, start=2 if header else 1):
+        if numbered and not line.strip():
+            raise DataError(f"{path}, line {number}: blank, but the place of a line is its frame; fill or remove it")
         if line.strip():
             try:
                 rows.append([parse_number(cell) for cell in re.split(r"[,;\s]+", line.strip())])

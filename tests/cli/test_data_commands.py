@@ -241,7 +241,15 @@ def test_new_splits(emovit, abstract, tmp_path):
     )
     assert code == 2 and "split 'b' has no record of a" in errors and not (tmp_path / "no.jsonl").exists()
     code, _, errors = emovit("split", source, "--out", out, "--overwrite", "--group-by", "person")
-    assert code == 2 and "has no extra 'person'" in errors
+    assert code == 2 and "has no extra 'person'\n" in errors  # without a list of no valid names
+    # 1 and 1.0 are one person in JSON, and a group is never divided.
+    people = ["1", "1.0", '"1"', "2", "2.0", "3", "4.0", "4", "5", "6", "7"]
+    lines = source.read_text().splitlines()
+    lines = [line[:-1] + f', "extra": {{"person": {person}}}}}' for line, person in zip(lines, people)]
+    source.write_text("\n".join(line.replace('"extra":{}', "") for line in lines))
+    code, _, errors = emovit("split", source, "--out", out, "--overwrite", "--group-by", "person")
+    assert code == 0, errors
+    assert [record.group for record in read_records(out)] == ["1", "1", "1", "2", "2", "3", "4.0", "4.0", "5", "6", "7"]
 
 
 def test_nothing_is_overwritten_by_accident(emovit, abstract, tmp_path):

@@ -278,3 +278,107 @@ def test_emovits_own_instruction_files(root):
         _conversations(root)
     with pytest.raises(DataError, match=r"unknown emotion 'happy' for label set 'mikels8'"):
         _conversations(root, images="happy", label_set="mikels8")
+
+
+def _classes(names):
+    return datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+
+
+def _of_codes(root, features, **columns):
+    images = [str(root / name) for name in ("happy/1.jpg", "happy/2.PNG", "sad/1.jpg")]
+    return datasets.Dataset.from_dict({"image": images, **columns}, features=datasets.Features(features))
+
+
+def test_every_part_has_its_own_class_names(root, tmp_path):
+    train = _of_codes(root, _classes(["anger", "fear"]), label=[0, 0, 1])
+    test = _of_codes(root, _classes(["fear", "joy", "anger"]), label=[0, 1, 2])
+    parts = datasets.DatasetDict(train=train, test=test)
+    settings = TableSettings(columns={"emotion": "label"})
+    records = list(read_huggingface(parts, settings, source="hub", extract_to=tmp_path / "out"))
+    assert [record.emotion for record in records] == ["anger", "anger", "fear", "fear", "joy", "anger"]
+    assert {record.label_set for record in records} == {"labels:anger, fear, joy"}
+
+
+def test_class_codes_of_other_columns_have_names(root, tmp_path):
+    emotion = datasets.ClassLabel(names=["anger", "fear"])
+    part = datasets.ClassLabel(names=["train", "test"])
+    features = {"image": datasets.Image(), "labels": datasets.List(emotion), "set": part, "who": part}
+    saved = _of_codes(root, features, labels=[[0], [0, 1], []], set=[0, 1, 1], who=[0, 1, 1])
+    columns = {"labels": "labels", "split": "set", "group": "who"}
+    settings = TableSettings(columns=columns, label_set="labels:anger, fear")
+    records = list(read_huggingface(saved, settings, source="hub", extract_to=tmp_path / "out"))
+    assert [(r.labels, r.split) for r in records] == [(["anger"], "train"), (["anger", "fear"], "test"), ([], "test")]
+    # A group needs no name, unless its codes differ between the parts.
+    assert [record.group for record in records] == ["0", "1", "1"]
+    other = datasets.ClassLabel(names=["test", "train"])
+    both = {"a": saved, "b": _of_codes(root, {**features, "who": other}, labels=[[], [], []], set=[0] * 3, who=[0] * 3)}
+    records = list(read_huggingface(datasets.DatasetDict(both), settings, source="hub", extract_to=tmp_path / "out"))
+    assert [record.group for record in records] == ["train", "test", "test", "test", "test", "test"]
+
+
+@pytest.mark.parametrize("form", [{"columns": ["label"]}, {"type": "torch"}, {"type": "numpy", "columns": ["label"]}])
+def test_the_format_of_a_saved_dataset_does_not_matter(root, tmp_path, form):
+    dataset = _of_codes(root, _classes(["anger", "fear"]), label=[0, 1, 0])
+    dataset.set_format(**form)
+    dataset.save_to_disk(tmp_path / "saved")
+    settings = TableSettings(columns={"emotion": "label"})
+    records = list(read_huggingface(tmp_path / "saved", settings, source="hub", extract_to=tmp_path / "out"))
+    assert [record.emotion for record in records] == ["anger", "fear", "anger"]
+    assert (tmp_path / "out" / records[0].image).read_bytes() == (root / "happy/1.jpg").read_bytes()
+
+
+def test_a_saved_split_without_rows_is_noted(root, tmp_path):
+    full = _of_codes(root, _classes(["anger", "fear"]), label=[0, 1, 0])
+    empty = full.select([])
+    settings = TableSettings(columns={"emotion": "label"})
+    for parts, expected in (({"train": full, "validation": empty}, 3), ({"a": empty, "b": full, "c": empty}, 3)):
+        folder, notes = tmp_path / "-".join(parts), Notes()
+        datasets.DatasetDict(parts).save_to_disk(folder)
+        out = tmp_path / "out"
+        assert len(list(read_huggingface(folder, settings, source="hub", extract_to=out, notes=notes))) == expected
+        assert notes.lines == [f"splits without rows: {', '.join(name for name in parts if not len(parts[name]))}"]
+    empty.save_to_disk(tmp_path / "nothing")
+    with pytest.raises(DataError, match="nothing: has no rows"):
+        list(read_huggingface(tmp_path / "nothing", settings, source="hub", extract_to=tmp_path / "out"))
+
+
+@pytest.mark.parametrize("place", ["{table}/{name}", "{images}/{name}", "{absolute}/{name}"])
+def test_a_path_in_the_place_of_an_image_is_read(root, tmp_path, place):
+    for folder in ("tables", "photos"):
+        (root / folder).mkdir()
+    name = "one.jpg"
+    target = {"{table}": root / "tables", "{images}": root / "photos", "{absolute}": root / "photos"}[place[:-7]]
+    Image.new("RGB", (20, 20), (9, 8, 7)).save(target / name)
+    path = str(target / name) if "absolute" in place else name
+    rows = [{"image": {"bytes": None, "path": path}, "mood": "sad"}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), root / "tables" / "t.parquet")
+    files = ({"path": "tables/t.parquet", "images": "photos"},)
+    settings = TableSettings(files=files, columns={"emotion": "mood"}, label_set="ekman6")
+    (record,) = TableReader(root, settings, source="mine", extract_to=tmp_path / "out").read()
+    assert (tmp_path / "out" / record.image).read_bytes() == (target / name).read_bytes()
+    (target / name).unlink()
+    with pytest.raises(DataError, match=r"row 0: the image .*one.jpg is missing below .*tables or .*photos"):
+        list(TableReader(root, settings, source="mine", extract_to=tmp_path / "out").read())
+
+
+@pytest.mark.parametrize("splits", [("train", "validation"), ("train", "test", "dev"), ("Training", "Testing")])
+def test_splits_are_not_labels(tmp_path, splits):
+    for split in splits:
+        for label in ("anger", "fear"):
+            (tmp_path / split / label).mkdir(parents=True)
+            Image.new("RGB", (20, 20)).save(tmp_path / split / label / "1.png")
+    with pytest.raises(DataError, match=f"{', '.join(sorted(splits))} look like splits.*pattern="):
+        _folder(tmp_path)
+    records = _folder(tmp_path, pattern="{split}/{label}/{name}")
+    assert {record.label_set for record in records} == {"labels:anger, fear"}
+    assert [record.split for record in records] == [split for split in sorted(splits) for _ in range(2)]
+
+
+def test_images_of_conversations_stay_below_the_root(root):
+    turns = [{"from": "human", "value": "Which?"}, {"from": "gpt", "value": "A smile."}]
+    (root / "train.json").write_text(json.dumps([{"image": "1.jpg", "conversations": turns}]))
+    for folder in ("../elsewhere", "happy/../../happy", "C:/x"):
+        with pytest.raises(DataError, match=r"image '1.jpg': record: key 'image': must be a path below the image root"):
+            _conversations(root, images=folder, check_images=False)
+    (record,) = _conversations(root, images="happy/")
+    assert (record.image, record.id) == ("happy/1.jpg", "emovit/1")

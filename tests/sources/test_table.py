@@ -345,3 +345,69 @@ def test_the_shared_sets():
         for record in records:
             assert record.valence == float(rows[record.image]["valence_norm"])
             assert record.arousal == float(rows[record.image]["arousal_norm"])
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        (".5 .25 20 30", (0.5, 0.25, 20.0, 30.0)),
+        ("-.5 0 20 20", (-0.5, 0.0, 20.0, 20.0)),
+        ("(1., 2.5e1, 3.0E+1, 40)", (1.0, 25.0, 30.0, 40.0)),
+        ("\u22125 0 20 20", "'\u22125' is not a number"),
+        ("1.2.3 4 5", "column 'box': expected four numbers"),
+    ],
+)
+def test_every_number_of_a_box_is_read_whole(tmp_path, cell, expected):
+    (tmp_path / "a.jpg").write_bytes(b"not decoded")
+    (tmp_path / "t.csv").write_text(f'image,box\na.jpg,"{cell}"\n', encoding="utf-8")
+    columns = TableColumns(box=("box",))
+    if isinstance(expected, tuple):
+        assert _read(tmp_path / "t.csv", columns, label_set=None)[0].box == expected
+    else:
+        with pytest.raises(DataError, match=expected):
+            _read(tmp_path / "t.csv", columns, label_set=None)
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("Wut; Angst", ["anger", "fear"]),
+        ("Wut;anger", ["anger"]),
+        ("egal; Angst", ["fear"]),
+        ("1;2.0", ["joy", "fear"]),
+    ],
+)
+def test_label_names_apply_to_several_labels(tmp_path, cell, expected):
+    (tmp_path / "a.jpg").write_bytes(b"not decoded")
+    (tmp_path / "t.csv").write_text(f"image,labs\na.jpg,{cell}\n")
+    names = {"Wut": "anger", "Angst": "fear", "egal": None, 1: "joy", 2: "fear"}
+    settings = TableSettings(file="t.csv", columns={"labels": "labs"}, separator=";", label_names=names,
+                             label_set="labels:anger, fear, joy", delimiter=",")  # fmt: skip
+    (record,) = TableReader(tmp_path, settings, source="mine").read()
+    assert record.labels == expected
+
+
+def test_class_codes_are_named_in_the_settings(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"not decoded")
+    for code in ("3", "3.0", "-1"):
+        (tmp_path / "t.csv").write_text(f"image,label\na.jpg,{code}\n")
+        settings = TableSettings(file="t.csv", columns={"emotion": "label"}, label_set="ekman6")
+        whole = code.removesuffix(".0")
+        with pytest.raises(DataError, match=f"unknown emotion '{code}'.*`--set label_names.{whole}=anger`"):
+            list(TableReader(tmp_path, settings, source="mine").read())
+        named = settings.model_copy(update={"label_names": {whole: "fear"}})
+        assert next(TableReader(tmp_path, named, source="mine").read()).emotion == "fear"
+
+
+def test_equal_numbers_are_one_group(tmp_path):
+    for name in "abcd":
+        (tmp_path / f"{name}.jpg").write_bytes(b"not decoded")
+    for values, expected in (
+        ('1, 1.0, "1", 2.0', ["1", "1", "1", "2.0"]),
+        ("1.0, 1, 2.5, true", ["1.0", "1.0", "2.5", "True"]),
+        ("3.0, 4.0, 3.0, 4.0", ["3.0", "4.0", "3.0", "4.0"]),
+    ):
+        rows = (f'{{"image": "{name}.jpg", "who": {value}}}' for name, value in zip("abcd", values.split(", ")))
+        (tmp_path / "t.jsonl").write_text("\n".join(rows))
+        records = _read(tmp_path / "t.jsonl", TableColumns(group="who"), label_set=None)
+        assert [record.group for record in records] == expected

@@ -9,10 +9,10 @@ from typing import Any
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import load_json
 from lavis_emovit.records import find_image_root
-from lavis_emovit.sources.base import LAYOUTS
+from lavis_emovit.sources.base import LAYOUTS, SPLIT_NAMES
 from lavis_emovit.sources.layouts import LayoutSettings
 from lavis_emovit.sources.proposals.folders import propose_folder
-from lavis_emovit.sources.proposals.proposal import SPLIT_NAMES, Proposal, split_in_path, typed
+from lavis_emovit.sources.proposals.proposal import Proposal, split_in_path, typed
 from lavis_emovit.sources.proposals.records import propose_records
 from lavis_emovit.sources.proposals.saved import is_saved, propose_saved
 from lavis_emovit.sources.proposals.tables import image_columns, propose_table

@@ -11,15 +11,9 @@ from typing import Any, TypeVar
 from lavis_emovit.emotion.label_set import LabelSet
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.settings import Settings, parse_settings
+from lavis_emovit.sources.base import SPLIT_NAMES
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
-
-# Names of splits in the wild, without case -> ours.
-SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "publictest"), "val"),
-    **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation", "privatetest"), "test"),
-}
 
 
 @dataclass

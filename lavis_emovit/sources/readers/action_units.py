@@ -31,6 +31,7 @@ _NOT_CODED = 9
 _MAX_INTENSITY = 5
 
 _Clip = tuple[str, str]  # (person, task)
+_Codes = dict[int, dict[int, float]]  # frame -> unit -> code
 _CodeFile = tuple[str, int | None, Path]  # ("intensity" or "occurrence", unit, file)
 
 
@@ -64,13 +65,16 @@ class ActionUnitReader(Reader, layout="action_units"):
             if pattern is None:
                 continue
             regex = _regex(pattern)
-            for path in sorted(self.root.glob(re.sub(r"\{[a-z]+\}", "*", pattern))):
+            for path in self.below(self.root, re.sub(r"\{[a-z]+\}", "*", pattern)):
                 match = regex.fullmatch(self.relative(path))
                 if match:
                     named = match.groupdict()
                     unit = int(named["unit"]) if named.get("unit") else None
                     clips.setdefault((named["person"], named.get("task") or ""), []).append((kind, unit, path))
         return clips
+
+    def files(self) -> list[Path]:
+        return [path for found in self._clips.values() for _, _, path in found]
 
     def _frame_folder(self, clip: _Clip) -> Path:
         return self.root / self.settings.frames.format(person=clip[0], task=clip[1])
@@ -89,8 +93,10 @@ class ActionUnitReader(Reader, layout="action_units"):
         for (person, task), files in sorted(self._clips.items()):
             with self.collect_faults():
                 intensities, occurrences = self._codes(files)
-                images = frames_in(self._frame_folder((person, task)))
                 clip = "_".join(part for part in (person, task) if part)
+                self._note_absent(clip, intensities)
+                intensities, occurrences = _without_uncoded(intensities), _without_uncoded(occurrences)
+                images = frames_in(self._frame_folder((person, task)))
                 self._check_first_frames(clip, {*intensities, *occurrences}, images)
                 for frame in self.chosen_frames({*intensities, *occurrences}, self.settings.every):
                     image = images.get(frame + (self.settings.frame_offset or 0))
@@ -118,21 +124,21 @@ class ActionUnitReader(Reader, layout="action_units"):
                 f"(`--set frame_offset={shift}`)"
             )
 
-    def _codes(self, files: list[_CodeFile]) -> tuple[dict[int, dict[int, float]], dict[int, dict[int, float]]]:
-        """Frame -> unit -> intensity, and frame -> unit -> occurrence."""
-        intensities: dict[int, dict[int, float]] = {}
-        occurrences: dict[int, dict[int, float]] = {}
+    def _codes(self, files: list[_CodeFile]) -> tuple[_Codes, _Codes]:
+        """Frame -> unit -> intensity, and frame -> unit -> occurrence; both also with the units that are not coded."""
+        intensities: _Codes = {}
+        occurrences: _Codes = {}
         for kind, unit, path in files:
             if kind == "intensity" and unit is not None:
                 for row in number_rows(path)[1]:
                     if len(row) != 2 or not (0 <= row[1] <= _MAX_INTENSITY or row[1] == _NOT_CODED):
                         raise DataError(f"{path}: expected frame and intensity (0 to 5, or 9), got {row}")
-                    if row[1] != _NOT_CODED and self._is_kept(unit):
-                        intensities.setdefault(whole_number(row[0], path), {})[unit] = row[1]
+                    if self._is_kept(unit):
+                        _put(intensities, row[0], unit, row[1], path)
                 continue
             header, rows = number_rows(path, header=True)
             try:
-                units = [int(re.sub(r"\D", "", name)) for name in header[1:]]
+                units = [int(number) for name in header[1:] for (number,) in [re.findall(r"\d+", name)]]
             except ValueError:
                 raise DataError(f"{path}: the first row must name the action units, got {header[:6]}") from None
             for row in rows:
@@ -141,12 +147,33 @@ class ActionUnitReader(Reader, layout="action_units"):
                 if not set(row[1:]) <= {0, 1, _NOT_CODED}:
                     raise DataError(f"{path}: frame {row[0]:g} has codes other than 0, 1 and {_NOT_CODED}")
                 for number, value in zip(units, row[1:]):
-                    if value != _NOT_CODED and self._is_kept(number):
-                        occurrences.setdefault(whole_number(row[0], path), {})[number] = value
+                    if self._is_kept(number):
+                        _put(occurrences, row[0], number, value, path)
         return intensities, occurrences
+
+    def _note_absent(self, clip: str, intensities: _Codes) -> None:
+        """Note the units that have no line, not even "not coded", in some of the frames of a clip."""
+        named = {unit for files in self._clips.values() for kind, unit, _ in files if kind == "intensity" and unit}
+        for unit in sorted(filter(self._is_kept, named)):
+            count = sum(unit not in codes for codes in intensities.values())
+            if count:
+                self.notes.add(f"{clip}: {count} of {len(intensities)} frames have no line for action unit {unit}")
 
     def _is_kept(self, unit: int) -> bool:
         return not self.settings.units or unit in self.settings.units
+
+
+def _put(codes: _Codes, frame: float, unit: int, value: float, path: Path) -> None:
+    """Add a code; DataError if the unit has another one in this frame."""
+    number = whole_number(frame, path)
+    first = codes.setdefault(number, {}).setdefault(unit, value)
+    if first != value:
+        raise DataError(f"{path}: frame {number} has the codes {first:g} and {value:g} for unit {unit}; keep one")
+
+
+def _without_uncoded(codes: _Codes) -> _Codes:
+    found = {frame: {n: v for n, v in units.items() if v != _NOT_CODED} for frame, units in codes.items()}
+    return {frame: units for frame, units in found.items() if units}
 
 
 def _regex(pattern: str) -> re.Pattern[str]:

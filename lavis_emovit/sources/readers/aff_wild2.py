@@ -56,11 +56,14 @@ class AffWild2Reader(Reader, layout="aff_wild2"):
     def _files(self) -> dict[str, list[tuple[str, Path]]]:
         """Video -> (split, annotation file) of each task."""
         files: dict[str, list[tuple[str, Path]]] = {}
-        for path in sorted(self._folder.rglob("*.txt")):
+        for path in self.below(self._folder, "**/*.txt"):
             split = _SPLIT_OF_FOLDER.get(path.parent.name.lower().removesuffix("_set"))
             if split is not None:
                 files.setdefault(path.stem, []).append((split, path))
         return files
+
+    def files(self) -> list[Path]:
+        return [path for found in self._files.values() for _, path in found]
 
     def is_present(self) -> bool:
         return self._folder.is_dir()
@@ -116,11 +119,11 @@ def _recording(video: str) -> str:
 
 
 def _add_annotations(path: Path, annotated: dict[int, dict[str, Any]]) -> None:
-    names, rows = number_rows(path, header=True)
+    names, rows = number_rows(path, header=True, numbered=True)
     folded = [name.casefold() for name in names]
     if folded == ["valence", "arousal"]:
         kind, width = "va", 2
-    elif folded and all(re.fullmatch("au[0-9]{1,3}", name) for name in folded):
+    elif folded and len(set(folded)) == len(folded) and all(re.fullmatch("au[0-9]{1,3}", name) for name in folded):
         kind, width = "au", len(names)
     elif "neutral" in folded:
         kind, width = "expression", 1
@@ -131,15 +134,25 @@ def _add_annotations(path: Path, annotated: dict[int, dict[str, Any]]) -> None:
         if len(row) != width:
             raise DataError(f"{path}, line {frame + 1}: expected {width} numbers, got {len(row)}")
         if kind == "va" and all(-1 <= value <= 1 for value in row):
-            annotated.setdefault(frame, {}).update({"valence": row[0], "arousal": row[1]})
+            _put(annotated, frame, path, valence=row[0], arousal=row[1])
         elif kind == "va" and -5 not in row:
             raise DataError(f"{path}, line {frame + 1}: valence and arousal must be in [-1, 1], or -5")
         elif kind == "au" and not set(row) <= {-1, 0, 1}:
             raise DataError(f"{path}, line {frame + 1}: action units must be 0, 1 or -1")
         elif kind == "au" and (coded := {int(n[2:]): v for n, v in zip(folded, row) if v in (0, 1)}):
-            annotated.setdefault(frame, {})["action_units"] = coded
+            _put(annotated, frame, path, action_units=coded)
         elif kind == "expression" and row[0] != -1:
             if row[0] not in range(len(names)):
                 raise DataError(f"{path}, line {frame + 1}: class {row[0]:g} is not one of the {len(names)} classes")
             label = labels.canonical(names[int(row[0])])
-            annotated.setdefault(frame, {}).update({"emotion": label, "label_set": labels.name})
+            _put(annotated, frame, path, emotion=label, label_set=labels.name)
+
+
+def _put(annotated: dict[int, dict[str, Any]], frame: int, path: Path, **fields: Any) -> None:
+    """Add the fields of a frame; DataError if another file has other values for it."""
+    known = annotated.setdefault(frame, {})
+    for name, value in fields.items():
+        if known.setdefault(name, value) != value:
+            raise DataError(
+                f"{path}, line {frame + 1}: {name} is {value} here, and {known[name]} in another file of this video"
+            )

@@ -34,6 +34,10 @@ class AffectNetReader(Reader, layout="affectnet"):
     remedy = "Unpack the dataset again, or remove these images."
     settings: AffectNetSettings
 
+    def listed(self) -> Iterator[Path]:
+        for folder in self.settings.folders:
+            yield from self.below(self.root / folder, "images/*")
+
     def is_present(self) -> bool:
         return all((self.root / folder).is_dir() for folder in self.settings.folders)
 
@@ -48,7 +52,7 @@ class AffectNetReader(Reader, layout="affectnet"):
         for folder, split in self.settings.folders.items():
             annotations = self.root / folder / "annotations"
             images = frames_in(self.root / folder / "images")
-            others = sum(path.is_file() for path in (self.root / folder / "images").iterdir()) - len(images)
+            others = sum(path.is_file() for path in self.below(self.root / folder, "images/*")) - len(images)
             self.notes.num_rows += len(images) + others
             if others:
                 self.notes.skip("files that are no numbered images", count=others)

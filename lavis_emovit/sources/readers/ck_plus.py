@@ -42,6 +42,12 @@ class CkPlusReader(Reader, layout="ck_plus"):
     remedy = "Unpack the dataset again, or correct these files."
     settings: CkPlusSettings
 
+    def files(self) -> list[Path]:
+        return [*self._label_files(), *self.below(self.root / self.settings.facs, "*/*/*_facs.txt")]
+
+    def _label_files(self) -> list[Path]:
+        return self.below(self.root / self.settings.emotions, "*/*/*_emotion.txt")
+
     def is_present(self) -> bool:
         return (self.root / self.settings.emotions).is_dir()
 
@@ -52,7 +58,7 @@ class CkPlusReader(Reader, layout="ck_plus"):
                 raise DataError(f"{self.root / folder}: no such folder; CK+ has {images}/ and {emotions}/")
 
     def records(self) -> Iterator[EmotionRecord]:
-        for label_file in sorted((self.root / self.settings.emotions).glob("*/*/*_emotion.txt")):
+        for label_file in self._label_files():
             self.notes.num_rows += 1
             with self.collect_faults():
                 _, rows = number_rows(label_file)
@@ -71,22 +77,22 @@ class CkPlusReader(Reader, layout="ck_plus"):
         stem = label_file.stem.removesuffix("_emotion")
         folder = self.root / self.settings.images / person / sequence
         frames = frames_in(folder)
-        peak = next((path for path in frames.values() if path.stem == stem), None)
-        if peak is None:
+        frame = next((number for number, path in frames.items() if path.stem == stem), None)
+        if frame is None:
             raise DataError(f"{label_file}: its frame {stem} is missing in {folder}")
-        if peak != frames[max(frames)]:
+        if frame != max(frames):
             self.notes.add(f"{person}/{sequence}: the labelled frame {stem} is not the last one")
         units, ungraded = self._action_units(self.root / self.settings.facs / person / sequence / f"{stem}_facs.txt")
         return self.record(
             str(label_file),
             id=f"{person}_{sequence}",
-            image=self.relative(peak),
+            image=self.relative(frames[frame]),
             split="train",
             emotion=emotion,
             label_set="ekman7",
             action_units=units or None,
             group=person,
-            extra={"frame": max(frames), **({"ungraded_action_units": ",".join(ungraded)} if ungraded else {})},
+            extra={"frame": frame, **({"ungraded_action_units": ",".join(ungraded)} if ungraded else {})},
         )
 
     def _action_units(self, path: Path) -> tuple[dict[int, float], list[str]]:
@@ -97,6 +103,8 @@ class CkPlusReader(Reader, layout="ck_plus"):
             if len(row) != 2:
                 raise DataError(f"{path}: expected an action unit and an intensity on every line")
             unit, intensity = whole_number(row[0], path), row[1]
+            if unit in units:
+                self.notes.add(f"{self.relative(path)}: action unit {unit} has several lines, the last one counts")
             if not intensity:
                 ungraded.append(str(unit))
             units[unit] = intensity or self.settings.ungraded_intensity

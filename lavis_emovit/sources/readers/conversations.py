@@ -9,7 +9,7 @@ from typing import Any
 from lavis_emovit.emotion.labels import LabelSetName, get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import parse_json, read_file
-from lavis_emovit.records import EmotionRecord, from_conversations
+from lavis_emovit.records import EmotionRecord, build_record, from_conversations
 from lavis_emovit.settings import Settings
 from lavis_emovit.sources.base import Reader, read_json
 
@@ -84,4 +84,5 @@ class ConversationReader(Reader, layout="conversations"):
                 image = changes.get("image", record.image)
                 if self.settings.check_images:
                     changes["image"] = self.require_image(image)
-                yield record.model_copy(update=changes)
+                # Validated again: the folder may lead out of the image root.
+                yield build_record({**record.model_dump(exclude_defaults=True), **changes}, "record")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lavis_emovit.emotion.labels import get_label_set
-from lavis_emovit.errors import DataError
+from lavis_emovit.errors import DataError, first_line
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
 from lavis_emovit.sources.base import Reader
@@ -56,7 +56,7 @@ class EmoticReader(Reader, layout="emotic"):
         try:
             self._content = scipy.io.loadmat(str(self.place), squeeze_me=True, struct_as_record=False)
         except Exception as error:
-            raise DataError(f"{self.place}: not a MATLAB file ({str(error).splitlines()[0]})") from None
+            raise DataError(f"{self.place}: not a MATLAB file ({first_line(error)})") from None
         if not any(split in self._content for split in _SPLITS):
             raise DataError(f"{self.place}: it has none of the structures {', '.join(_SPLITS)}")
 

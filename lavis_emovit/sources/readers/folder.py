@@ -15,7 +15,7 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.files import IMAGE_SUFFIXES, RARE_IMAGE_SUFFIXES
 from lavis_emovit.images import readable_suffixes
 from lavis_emovit.records import EmotionRecord
-from lavis_emovit.sources.base import LabelSettings, Reader
+from lavis_emovit.sources.base import SPLIT_NAMES, LabelSettings, Reader
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)(\*?)\}")
 
@@ -62,6 +62,9 @@ class FolderReader(Reader, layout="folder"):
     def _start(self) -> Path:
         return self.root / self.settings.start()
 
+    def listed(self) -> Iterator[Path]:
+        return images_below(self._start)
+
     def is_present(self) -> bool:
         return self._start.is_dir() and any(self._start.iterdir())
 
@@ -99,6 +102,11 @@ class FolderReader(Reader, layout="folder"):
             return get_label_set(self.settings.label_set)
         named = {self.settings.label_names.get(label, label) for label in found}
         labels = sorted({" ".join(name.replace("_", " ").split()) for name in named if name is not None})
+        if labels and all(label.casefold() in SPLIT_NAMES for label in labels):
+            raise DataError(
+                f"{self._start}: its folders {', '.join(labels)} look like splits, not labels. Name the parts of the "
+                "paths (`--set 'pattern={split}/{label}/{name}'`), or the labels (`--label-set`)."
+            )
         if len(labels) < 2:
             raise DataError(
                 f"{self._start}: only {len(labels)} class ({', '.join(labels)}); pass the folder above the classes"
@@ -154,6 +162,7 @@ class FolderReader(Reader, layout="folder"):
 def images_below(folder: Path) -> Iterator[Path]:
     """The image files below a folder, in the same order on every machine, without hidden files and folders."""
     seen: set[str] = set()
+    suffixes = IMAGE_SUFFIXES | RARE_IMAGE_SUFFIXES
     for directory, folders, files in os.walk(folder, followlinks=True):
         # A link may point to a folder above it; visit each folder once.
         if (real := os.path.realpath(directory)) in seen:
@@ -163,5 +172,5 @@ def images_below(folder: Path) -> Iterator[Path]:
         # Sorted, so that every machine gives the same order; hidden folders have thumbnails and the like.
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES | RARE_IMAGE_SUFFIXES:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:  # noqa: PTH122
                 yield Path(directory, name)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lavis_emovit.emotion.labels import CUSTOM_PREFIX, get_label_set, joined_labels
-from lavis_emovit.errors import DataError
+from lavis_emovit.errors import DataError, first_line
 from lavis_emovit.records import EmotionRecord
-from lavis_emovit.sources.base import Notes
+from lavis_emovit.sources.base import Notes, read_json
 from lavis_emovit.sources.readers.table import TableReader
 from lavis_emovit.sources.table_files import Row, check_columns, unused_columns
 from lavis_emovit.sources.table_settings import TableFile, TableSettings
@@ -50,7 +50,11 @@ class HuggingFaceReader(TableReader, layout="huggingface"):
     dataset: Any = None
 
     def files(self) -> list[Path]:
-        return []
+        return sorted(self.root.rglob("state.json"))
+
+    def listed(self) -> Iterator[Path]:
+        # `datasets` caches the results of its methods here.
+        return (path for path in self.root.rglob("*.arrow") if not path.name.startswith("cache-"))
 
     @property
     def place(self) -> Path:
@@ -65,7 +69,7 @@ class HuggingFaceReader(TableReader, layout="huggingface"):
         return True
 
     def check(self) -> None:
-        dataset = load_saved(self.root) if self.dataset is None else self.dataset
+        dataset = load_saved(self.root, self.notes) if self.dataset is None else self.dataset
         self._parts: dict[Any, Any] = dict(dataset) if hasattr(dataset, "keys") else {None: dataset}
         for part in self._parts.values():
             if not hasattr(part, "features") or not hasattr(part, "__len__"):
@@ -74,14 +78,13 @@ class HuggingFaceReader(TableReader, layout="huggingface"):
             self.notes.unused |= unused_columns(part.features, self.settings.named(), self.settings)
         changes: dict[str, Any] = {}
         emotion = self.settings.columns.emotion
-        self._names: list[str] | None = None
-        if emotion is not None:
-            self._names = getattr(next(iter(self._parts.values())).features[emotion], "names", None)
-            if self.settings.label_set is None:
-                if not self._names:
-                    raise DataError(f"column '{emotion}' has no class names; pass the label set of its values")
-                names = joined_labels(name.replace("_", " ") for name in self._names)
-                changes["label_set"] = get_label_set(f"{CUSTOM_PREFIX}{names}").name
+        if emotion is not None and self.settings.label_set is None:
+            # Parts may order their classes differently.
+            found = dict.fromkeys(n for part in self._parts.values() for n in _class_names(part.features[emotion]))
+            if not found:
+                raise DataError(f"column '{emotion}' has no class names; pass the label set of its values")
+            names = joined_labels(name.replace("_", " ") for name in found)
+            changes["label_set"] = get_label_set(f"{CUSTOM_PREFIX}{names}").name
         added = {
             "split": self.settings.columns.split or (_SPLIT if None not in self._parts else None),
             "id": self.settings.columns.id or _ID,
@@ -92,26 +95,50 @@ class HuggingFaceReader(TableReader, layout="huggingface"):
     def rows(self) -> Iterator[tuple[str, Row | str, TableFile]]:
         columns, table = self.settings.columns, TableFile(path=self.source)
         for split, part in self._parts.items():
+            names = {column: names for column in self._coded() if (names := _class_names(part.features[column]))}
             for number, item in enumerate(_undecoded(part, columns.image)):
                 row = dict(item)
-                if self._names is not None and columns.emotion is not None and isinstance(row[columns.emotion], int):
-                    code = row[columns.emotion]
-                    row[columns.emotion] = self._names[code] if 0 <= code < len(self._names) else str(code)
+                for column in names:
+                    row[column] = _named(row[column], names[column])
                 row[_ID] = f"{split}_{number:07d}" if split is not None else f"{number:07d}"
                 if split is not None:
                     row.setdefault(_SPLIT, _SPLIT_NAMES.get(str(split), str(split)))
                 yield f"{split}, row {number}" if split is not None else f"row {number}", row, table
 
+    def _coded(self) -> list[str]:
+        """Columns whose class codes become names: labels and splits, and others if the names differ between parts."""
+        columns, parts = self.settings.columns, list(self._parts.values())
+        texts = {columns.emotion, columns.labels, columns.split}
+        present = [name for name in self.settings.named() if all(name in part.features for part in parts)]
+        names = {name: {tuple(_class_names(part.features[name])) for part in parts} for name in present}
+        return [name for name in present if name in texts or len(names[name]) > 1]
+
+
+def _class_names(feature: Any) -> list[str]:
+    """Names behind the codes of a column of classes, or of lists of classes; none for other columns."""
+    inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", feature)
+    return getattr(inner, "names", None) or []
+
+
+def _named(value: Any, names: list[str]) -> Any:
+    if isinstance(value, list):
+        return [_named(item, names) for item in value]
+    if not isinstance(value, int):
+        return value
+    return names[value] if 0 <= value < len(names) else str(value)
+
 
 def _undecoded(part: Any, column: str) -> Any:
-    """The dataset with its images as bytes, so that files stay byte for byte as they were."""
+    """The dataset with its images as bytes, so that files stay byte for byte as they were, and with all columns."""
+    if getattr(part, "format", {}).get("type", "custom") != "custom":
+        part = part.with_format(None)
     feature = part.features[column]
     if type(feature).__name__ == "Image" and hasattr(part, "cast_column"):
         return part.cast_column(column, type(feature)(decode=False))
     return part
 
 
-def load_saved(path: Path) -> Any:
+def load_saved(path: Path, notes: Notes | None = None) -> Any:
     if not path.is_dir():
         raise DataError(f"{path}: no such folder; expected one that `save_to_disk` wrote")
     try:
@@ -119,6 +146,21 @@ def load_saved(path: Path) -> Any:
     except ImportError:
         raise DataError(f"{path}: needs the package datasets: pip install 'lavis-emovit[tables]'") from None
     try:
-        return datasets.load_from_disk(str(path))
-    except (FileNotFoundError, ValueError) as error:
-        raise DataError(f"{path}: not a dataset that `save_to_disk` wrote ({str(error).splitlines()[0]})") from None
+        # `datasets` saves a split without rows, but cannot load it.
+        listing = path / "dataset_dict.json"
+        parts = read_json(listing, dict)["splits"] if listing.is_file() else [""]
+        empty = [part for part in parts if _is_empty(path / part)]
+        if not empty:
+            return datasets.load_from_disk(str(path))
+        kept = {part: datasets.load_from_disk(str(path / part)) for part in parts if part not in empty}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DataError(f"{path}: not a dataset that `save_to_disk` wrote ({first_line(error)})") from None
+    if not kept:
+        raise DataError(f"{path}: has no rows")
+    if notes is not None:
+        notes.add(f"splits without rows: {', '.join(empty)}", expected=True)
+    return datasets.DatasetDict(kept)
+
+
+def _is_empty(part: Path) -> bool:
+    return (part / "state.json").is_file() and read_json(part / "state.json", dict).get("_data_files") == []

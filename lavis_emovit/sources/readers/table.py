@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from lavis_emovit.emotion.labels import LabelSet, get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord
-from lavis_emovit.sources.base import Reader, parse_number
+from lavis_emovit.sources.base import Reader, group_name, parse_number
 from lavis_emovit.sources.table_files import Row, has_embedded_images, read_rows
 from lavis_emovit.sources.table_settings import TableFile, TableSettings, fill
 
@@ -95,6 +95,7 @@ class TableReader(Reader, layout="table"):
         self._first: dict[str, tuple[str, int]] = {}  # id -> place of its row, hash of its record
         self._contradicted: set[str] = set()
         self._num_embedded = 0
+        self._groups: dict[str, str] = {}
         # Table -> its rows, once for each of its `where`, and the rows that fit one.
         passes: Counter[str] = Counter()
         taken: Counter[str] = Counter()
@@ -166,6 +167,8 @@ class TableReader(Reader, layout="table"):
             column = getattr(columns, field)
             if column is not None and cells[column]:
                 values[field] = cells[column]
+        if "group" in values and columns.group is not None:
+            values["group"] = group_name(row[columns.group], self._groups)
         for field in _NUMBERS:
             column = getattr(columns, field)
             if column is not None and cells[column]:
@@ -211,7 +214,8 @@ class TableReader(Reader, layout="table"):
             name = values.get("id") or f"{PurePosixPath(table.path).stem}_{self._num_embedded:07d}"
             self._num_embedded += 1
             content = image_of_pixels(cells[settings.pixels]) if settings.pixels is not None else row[column]
-            return extract_image(self.extract_to, name, content)
+            folders = ((self.root / table.path).parent, self.root / (table.images or ""))
+            return extract_image(self.extract_to, name, content, folders)
         image = fill(settings.image, cells) if settings.image is not None else cells[column]
         if not image:
             if settings.missing == "leave_out":
@@ -285,7 +289,8 @@ class TableReader(Reader, layout="table"):
             value = (
                 [one or other for one, other in parts] if text.startswith("[") else text.split(self.settings.separator)
             )
-        return [self._labels.canonical(str(item)) for item in value or () if str(item).strip()]
+        names = [self.settings.renamed(str(item).strip()) for item in value or () if str(item).strip()]
+        return list(dict.fromkeys(self.settings.canonical(name, self._labels) for name in names if name is not None))
 
     def _scaled(self, field: str, value: float, column: str) -> float:
         scale = self.settings.scales.get(field)  # type: ignore[call-overload]
@@ -322,7 +327,8 @@ def _number(text: str, column: str) -> float:
         raise DataError(f"column '{column}': '{text}' is not a number") from None
 
 
-_FLOAT = re.compile(r"-?\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?")
+# Also the minus sign of typesetters (U+2212), to refuse it rather than lose it.
+_FLOAT = re.compile(r"[-\u2212]?(?<![\d.])(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 
 
 def _box(row: Row, columns: tuple[str, ...]) -> list[float] | None:

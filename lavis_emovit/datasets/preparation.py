@@ -6,7 +6,6 @@ lock; the first one does the work.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -35,7 +34,7 @@ from lavis_emovit.records import EmotionRecord, read_records, write_records, wri
 from lavis_emovit.shards.columns import INDEX_NAME
 from lavis_emovit.shards.writer import write_shards
 from lavis_emovit.sources.base import LAYOUTS, Reader
-from lavis_emovit.sources.layouts import list_files, open_dataset
+from lavis_emovit.sources.layouts import fingerprint, open_dataset
 from lavis_emovit.sources.readers.emoset import EMOSET_SPLITS, EmosetReader
 
 logger = logging.getLogger(__name__)
@@ -112,8 +111,9 @@ def _is_done(name: str, prepare: PrepareSettings, storage: Path, indexes: Mappin
         for key in sorted({*old, *new})
         if old.get(key) != new.get(key)
     ] + changed_files
-    fingerprint = _fingerprint(prepare)
-    if fingerprint is not None and fingerprint != stored.get("fingerprint"):
+    # Earlier versions stored none for a layout of folders.
+    now, before = _fingerprint(prepare), stored.get("fingerprint")
+    if None not in (now, before) and now != before:
         differences.append(f"the files in {prepare.root} have changed since")
     if differences:
         raise DataError(
@@ -275,11 +275,9 @@ def _own_nodes(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fingerprint(prepare: PrepareSettings) -> str | None:
-    """Hash of the published dataset's files; None if they are missing or the layout has none."""
+    """Fingerprint of the published dataset; None if it is missing, or drawn."""
     if prepare.root is None or prepare.source == "sketch":
         return None
     root = Path(prepare.root).expanduser().resolve()
     lists = [root / file for file in (prepare.split_lists or {}).values()]
-    paths = [*list_files(root, prepare), *lists] if root.is_dir() else []
-    hashes = {path.relative_to(root).as_posix(): file_sha256(path) for path in paths if path.is_file()}
-    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest() if hashes else None
+    return fingerprint(root, prepare, lists) if root.is_dir() else None

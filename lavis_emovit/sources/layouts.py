@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
 import os
 import pkgutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field, create_model, field_validator, model_validator
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.files import file_sha256
 from lavis_emovit.settings import Settings, nearest_name
 from lavis_emovit.sources import readers
 from lavis_emovit.sources.base import LAYOUTS, Reader
@@ -75,5 +79,27 @@ def present_layout(root: Path, layout: LayoutSettings) -> LayoutSettings:
 
 
 def list_files(root: Path, layout: LayoutSettings) -> list[Path]:
-    """The files that describe the dataset, for a fingerprint; none for a layout of folders only."""
+    """The files that describe the dataset; none for a layout of folders only."""
     return present_layout(root, layout).reader(root).files()
+
+
+def fingerprint(root: Path, layout: LayoutSettings, also: Sequence[Path] = ()) -> str | None:
+    """Hash of the files that describe the dataset, `also` of others, and of the paths and sizes of `Reader.listed`.
+
+    None if there are no such files.
+    """
+    reader = present_layout(root, layout).reader(root)
+    found: dict[str, str | int | None] = {
+        path.relative_to(root).as_posix(): file_sha256(path) for path in (*reader.files(), *also) if path.is_file()
+    }
+    # Thousands of files: `Path.relative_to` takes longer than the file system.
+    start = len(os.path.join(root, ""))  # noqa: PTH118
+    found |= {str(path)[start:].replace(os.sep, "/"): _size_bytes(path) for path in reader.listed()}
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest() if found else None
+
+
+def _size_bytes(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None

@@ -23,6 +23,7 @@ import pytest
 from lavis.common.registry import registry
 from lavis.datasets.builders import load_dataset
 from omegaconf import OmegaConf
+from PIL import Image
 
 from lavis_emovit.datasets import preparation
 from lavis_emovit.emotion.labels import get_label_set
@@ -270,3 +271,21 @@ def test_the_drawn_set_needs_nothing(data_folder, monkeypatch, tmp_path):
         assert min(dataset.index.label_histogram.values()) >= 1
     assert datasets["train"][0]["image"].shape == (3, 96, 96)
     assert datasets["train"].read(0).record.id.startswith("emoset_sketch/")
+
+
+def test_a_folder_of_classes_that_changed_is_refused(tmp_path, data_folder):
+    root = tmp_path / "set"
+    for label in ("awe", "fear"):
+        (root / label).mkdir(parents=True)
+        for number in range(10):
+            Image.new("RGB", (20, 20), (number * 9, 0, 99)).save(root / label / f"{number}.png")
+    build = lambda: registry.get_builder_class("fi")({"build_info": {"prepare": {"root": str(root)}}}).build_datasets()  # noqa: E731
+    before = {split: dataset.order_hash for split, dataset in build().items()}
+    assert {split: dataset.order_hash for split, dataset in build().items()} == before
+    (root / "awe" / "0.png").rename(root / "fear" / "moved.png")
+    with pytest.raises(DataError, match=r"the files in .*set have changed since"):
+        build()
+    # Earlier versions stored no fingerprint for such a layout.
+    state = data_folder / "fi" / "prepared.json"
+    state.write_text(json.dumps({**json.loads(state.read_text()), "fingerprint": None}))
+    assert {split: dataset.order_hash for split, dataset in build().items()} == before

@@ -295,6 +295,18 @@ def test_missing_parts_are_named(tmp_path):
     assert "metrics.json cannot be read" in page_of(write_report(folder)).text
 
 
+def test_predictions_that_are_gone_are_named(tmp_path):
+    folder = make_suite(tmp_path / "trial", num_rows=6)
+    assert "No predictions, so they are in no table" not in page_of(write_report(folder)).text
+    scores = {"model": "tiny", "method": "likelihood"}
+    (folder / "metrics.json").write_text(json.dumps({"benchmarks": {"scenes": {"results": [scores]}}}))
+    for name in ("scenes/tiny.likelihood", "units/colours.direct"):
+        (folder / "predictions" / f"{name}.jsonl").unlink()
+    text = page_of(write_report(folder)).text
+    _, found, listed = text.partition("No predictions, so they are in no table: ")
+    assert found and "tiny (likelihood) on scenes" in listed and "colours on units" in listed
+
+
 def test_a_suite_before_its_first_batch_has_a_page_and_damage_is_refused(tmp_path):
     folder = make_suite(tmp_path / "trial", num_rows=6)
     damaged = folder / "predictions" / "scenes" / "tiny.likelihood.jsonl"

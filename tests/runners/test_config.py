@@ -18,6 +18,7 @@ import yaml
 from lavis.tasks import setup_task
 
 from lavis_emovit.errors import ConfigError
+from lavis_emovit.recipes import read_user_tree
 from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.settings import nearest_name, written_values
@@ -182,6 +183,22 @@ def test_faults_of_a_recipe(recipe: Callable[..., Path], change: dict, words: st
     path = recipe()
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **change}))
     assert any(words in problem for problem in problems_of(path)), problems_of(path)
+
+
+@pytest.mark.parametrize("key", ["llava-1.5", "a.b.c", "v1."])
+def test_options_find_keys_with_dots(key, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    models = {key: {"x": {"y.z": 1}, "w": 5}, "other": {"x": 2}}
+    path.write_text(yaml.safe_dump({"suite": {"models": models}}))
+
+    def read(*options):
+        return read_user_tree(path, options, ())[0]["suite"]["models"]
+
+    assert read(f"suite.models.{key}=null") == {key: None, "other": {"x": 2}}
+    assert read(f"suite.models.{key}.w=a=b.c", "suite.models.other.x=3") == {
+        key: {"x": {"y.z": 1}, "w": "a=b.c"}, "other": {"x": 3},
+    }  # fmt: skip
+    assert read(f"suite.models.{key}.x.y.z=4", "suite.models.new.n=1")[key]["x"] == {"y.z": 4}
 
 
 @pytest.mark.parametrize(

@@ -239,8 +239,11 @@ def _read_suite(folder: Folder, summary: Mapping[str, Any] | None) -> dict[str, 
         which = f"metrics.json has metrics that no loaded package defines: {', '.join(unknown)}"
         folder.notes.append(f"{which}. Install their package to see them in this report.")
     unfinished: list[str] = []
+    absent: list[str] = []
     for name in folder.settings.benchmarks:
-        _read_benchmark(folder, folder.settings, name, known or {}, unfinished)
+        absent += _read_benchmark(folder, folder.settings, name, known or {}, unfinished)
+    if known and absent and folder.benchmarks:
+        folder.notes.append(f"No predictions, so they are in no table: {', '.join(absent)}.")
     if unfinished:
         folder.notes.append(f"Not finished, so these numbers are over the rows so far: {', '.join(unfinished)}.")
     if not folder.benchmarks:
@@ -255,7 +258,8 @@ def _read_suite(folder: Folder, summary: Mapping[str, Any] | None) -> dict[str, 
 
 def _read_benchmark(
     folder: Folder, settings: SuiteSettings, name: str, known: Mapping[str, Any], unfinished: list[str]
-) -> None:
+) -> list[str]:
+    """Read the rows of a benchmark; returns what has none, although the suite did not skip it."""
     earlier = known.get("benchmarks", {}).get(name, {})
     skipped = known.get("left_out", {}).get(name, {})
     rows: dict[ModelKey, list[PredictionRow]] = {}
@@ -286,6 +290,13 @@ def _read_benchmark(
         num_records = min(counted) + num_rows if counted else None
         judgements = {key: _judgements(folder, name, key) for key in rows} if settings.judge is not None else {}
         folder.benchmarks.append(BenchmarkRows(name, benchmark, label_set, rows, num_records, judgements))
+    if name in known.get("absent", {}):
+        return []
+    answered = {model for model, _ in rows}
+    counted_before = {(one.get("model"), one.get("method")) for one in earlier.get("results", [])}
+    absent = [model for model in settings.models if model not in {*answered, *skipped}]
+    absent += [f"{model} ({method})" for model, method in sorted(counted_before - {*rows}) if model in answered]
+    return [f"{model} on {name}" for model in absent]
 
 
 def _judgements(folder: Folder, benchmark: str, key: ModelKey) -> list[Judgement]:

@@ -27,6 +27,7 @@ from lavis_emovit.evaluation.benchmarks import (
 from lavis_emovit.evaluation.suite.requests import Prepared, prepare
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.progress import progress
+from lavis_emovit.registered import ADD_DATASET
 from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.reader import SampleFaultError, ShardReader, ShardSample
 
@@ -131,7 +132,9 @@ def open_benchmark(
 
     builder_class = registry.get_builder_class(settings.dataset)
     if not hasattr(builder_class, "prepare"):
-        raise DataError(f"no dataset '{settings.dataset}' of records is registered; `emovit data list` names them")
+        raise DataError(
+            f"no dataset '{settings.dataset}' of records is registered; `emovit data list` names them. {ADD_DATASET}"
+        )
     config = OmegaConf.merge(OmegaConf.create(dict(dataset_config or {})), settings.config)
     indexes = builder_class(config or None).prepare()
     is_whole = settings.split == ALL_SPLITS and ALL_SPLITS not in indexes

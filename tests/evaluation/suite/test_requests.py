@@ -10,6 +10,7 @@ import math
 
 import pytest
 
+from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.adapters.base import Item
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, truth_of
 from lavis_emovit.evaluation.metrics.registry import MeasuredRows
@@ -90,3 +91,12 @@ def test_one_rule_of_active_units(number, units, extra, active):
     assert {unit for unit, is_active in known_levels(record, 2.0).units.items() if is_active} == active
     counted = count_records([record]).action_units
     assert {unit for unit, (_, present) in counted.items() if present} == {u for u, value in units.items() if value}
+
+
+@pytest.mark.parametrize("dataset", ["my_own", "my-own", "coco_caption"])
+def test_a_dataset_that_is_not_found_is_named_with_the_ways_to_declare_it(dataset):
+    from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
+    from lavis_emovit.evaluation.suite.benchmark_data import open_benchmark
+
+    with pytest.raises(DataError, match=f"no dataset '{dataset}' of records is registered.* EMOVIT_DATASETS names"):
+        open_benchmark("b", BenchmarkSettings(dataset=dataset))

@@ -75,6 +75,9 @@ def check_file(path: str) -> ImageFacts:
             image.draft("RGB", (128, 128))
             image.load()
             shown = _as_shown(image)
+        # As for shards: checksums behind the last pixel (PNG).
+        with open_strictly(data) as image:
+            image.verify()
     except Exception as error:
         return ImageFacts(path, fault=describe_failure(error, data), sha256=sha256)
     return ImageFacts(path, odd=odd, sha256=sha256, phash=_perceptual_hash(shown), size_px=size_px)

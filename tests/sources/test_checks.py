@@ -350,7 +350,11 @@ def test_images_that_shards_refuse_are_faults(tmp_path):
     (tmp_path / "a.ppm").rename(tmp_path / "ppm.png")
     _scene(2).convert("L").save(tmp_path / "a.tga")
     (tmp_path / "a.tga").rename(tmp_path / "tga.jpg")
-    for name, reason in (("float.tif", "floating-point"), ("ppm.png", "format PPM"), ("tga.jpg", "format TGA")):
+    _scene(3).save(tmp_path / "sum.png")
+    data = (tmp_path / "sum.png").read_bytes()
+    (tmp_path / "sum.png").write_bytes(data[:-14] + bytes([data[-14] ^ 255]) + data[-13:])  # a checksum of the pixels
+    reasons = {"float.tif": "floating-point", "ppm.png": "format PPM", "tga.jpg": "format TGA", "sum.png": "broken PNG"}
+    for name, reason in reasons.items():
         fault = check_file(str(tmp_path / name)).fault
         assert fault is not None and fault.startswith(reason)
         with pytest.raises(BadImageError, match=re.escape(fault)):

@@ -12,9 +12,10 @@ than 1 GB left. Phases:
 - `read`: every byte of the files, once, without any model: what loading is compared with;
 - `answer`: `load_model_and_preprocess`, one short answer, during which the weights are read, and 8 labels scored;
 - `train`: a run of one optimizer step with its checkpoint; `resume`: the same run, resumed for one more step;
-- `zero3`: the same step on two ranks with ZeRO stage 3; `pth`: loading from a file in LAVIS's format.
+- `zero3_load`: loading on two ranks until ZeRO stage 3 has spread the weights; `zero3`: the step of `train` on them;
+- `pth`: loading from a file in LAVIS's format.
 
-The last two hold more than one copy, or need a second file, so `--weights` is a model of fewer layers for them.
+The last three need two processes or a second file, so `--weights` is a model of fewer layers for them on this machine.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,11 @@ import psutil
 sys.path.append(str(Path(__file__).resolve().parent))
 from bench_result import ROOT, environment_info, write_result
 
-PHASES = ("read", "answer", "train", "resume", "zero3", "pth")
+PHASES = ("read", "answer", "train", "resume", "zero3_load", "zero3", "pth")
 MODEL = "emovit_vicuna7b"
 ANSWER_TOKENS = 4
 LEAST_FREE_BYTES = 10**9
+ZERO3 = ["run.engine=deepspeed", "run.deepspeed_config=projects/emovit/deepspeed/zero3.json", "run.global_batch_size=2"]
 OPTIONS = [
     f"model.arch={MODEL}", "model.model_type=vicuna7b", "model.image_size=224", "model.num_query_token=32",
     "model.frozen_precision=bf16", "datasets.emoset_sketch.vis_processor.train.image_size=224",
@@ -59,9 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--phases", nargs="+", choices=PHASES, default=list(PHASES[:4]))
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "full_size.json")
-    parser.add_argument("--child", choices=("answer", "pth"), help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=("answer", "pth", "zero3_load"), help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     weights = arguments.weights.resolve()
+    if arguments.child == "zero3_load":
+        return _spread()
     if arguments.child:
         print(json.dumps(_load_and_answer(weights, answers=arguments.child == "answer")))
         return 0
@@ -109,6 +113,8 @@ def arithmetic(size: str) -> dict[str, Any]:
         "file_bytes": 2 * total,
         "loaded_bytes": 2 * frozen + 4 * trained,
         "loaded_over_file": round((2 * frozen + 4 * trained) / (2 * total), 4),
+        # What belongs to the process alone, besides Python and its libraries; the rest are pages of the files.
+        "own_loaded_bytes": 4 * trained,
         "training_adds_bytes": 12 * trained,
         "zero3_two_ranks_bytes": frozen + 2 * trained,
     }
@@ -138,6 +144,10 @@ def _run_phase(name: str, weights: Path, scratch: Path) -> dict[str, Any]:
         command = [sys.executable, __file__, "--weights", str(weights), "--child", name]
         whole, output = watched(command)
         return {**json.loads(output.splitlines()[-1]), "whole_process": whole}
+    ranks = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    if name == "zero3_load":
+        whole, output = watched([*ranks, __file__, "--weights", str(weights), "--child", name])
+        return {"ranks": [json.loads(line) for line in output.splitlines() if line.startswith("{")], **whole}
     # The checkpoint of `train` is what `resume` begins with.
     folder = weights.parent / "full_size_run" if name != "zero3" else scratch / "zero3"
     steps = 2 if name == "resume" else 1
@@ -149,9 +159,8 @@ def _run_phase(name: str, weights: Path, scratch: Path) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
     command = [sys.executable, "-m", "lavis.train"]
     if name == "zero3":
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "lavis_emovit.train"]
-        options += ["run.engine=deepspeed", "run.deepspeed_config=projects/emovit/deepspeed/zero3.json"]
-        options += ["run.global_batch_size=2"]
+        command = [*ranks, "-m", "lavis_emovit.train"]
+        options += ZERO3
     whole, _ = watched([*command, "--cfg-path", "projects/emovit/quickstart.yaml", "--options", *options])
     facts = _facts_of_run(folder, steps)
     if name == "resume":
@@ -210,7 +219,7 @@ def _load_and_answer(weights: Path, *, answers: bool) -> dict[str, Any]:
             model, _, _ = load_model_and_preprocess(MODEL, "vicuna7b", is_eval=True, device="cpu")
         else:
             beside = {"llm_model": f"{weights}/llm", "qformer_tokenizer": f"{weights}/llm/qformer_tokenizer"}
-            node = OmegaConf.load(model_class.default_config_path("vicuna7b")).model
+            node = OmegaConf.to_container(OmegaConf.load(model_class.default_config_path("vicuna7b")).model)
             del os.environ["EMOVIT_WEIGHTS_VICUNA7B"]
             model = model_class.from_config({**node, "pretrained": f"{weights}/weights.pth", **beside})
     parameters = list(model.core.parameters())
@@ -231,6 +240,53 @@ def _load_and_answer(weights: Path, *, answers: bool) -> dict[str, Any]:
         facts["after_answers"] = {key: _memory(key) for key in ("VmRSS", "RssAnon", "RssFile")}
         facts["after_answers_over_loaded_bytes"] = round(facts["after_answers"]["VmRSS"] / facts["loaded_bytes"], 3)
     return facts
+
+
+class _SpreadError(Exception):
+    """Ends the start of an engine as soon as the weights are spread; what follows belongs to training."""
+
+
+def _spread() -> int:
+    """Load the model as training with ZeRO stage 3 does, up to the end of spreading the weights; prints the peaks."""
+    from lavis_emovit.plugin import activate
+
+    activate()
+    import torch
+    from lavis.tasks import setup_task
+
+    from lavis_emovit.distributed import processes
+    from lavis_emovit.models.mapped_files import casts_later
+    from lavis_emovit.runners.config import Config
+    from lavis_emovit.runners.engines import build_engine
+    from lavis_emovit.runners.engines.deepspeed_engine import load_deepspeed
+
+    config = Config.load("projects/emovit/quickstart.yaml", [*OPTIONS, *ZERO3, "run.output_dir=unused"])
+    processes.start(processes.read_launch(), device=torch.device("cpu"), timeout_s=1800)
+    deepspeed = load_deepspeed(torch.device("cpu"))
+    task = setup_task(config)
+    facts: dict[str, Any] = {"rank": processes.rank(), "own_before_loading_bytes": _memory("RssAnon")}
+    init = deepspeed.zero.Init
+
+    def measured_init(*arguments: Any, **named: Any) -> Any:
+        with _measured(facts, "spread"):
+            init(*arguments, **named)
+        raise _SpreadError
+
+    deepspeed.zero.Init = measured_init
+    with _measured(facts, "load"), casts_later():
+        model = task.build_model(config)
+    with suppress(_SpreadError):
+        build_engine(model, task, config.run)
+    parameters = list(model.parameters())
+    whole = sum(parameter.ds_numel * parameter.element_size() for parameter in parameters)
+    trained = sum(parameter.ds_numel for parameter in parameters if parameter.requires_grad)
+    peak = max(facts[name]["peak_own_bytes"] for name in ("load", "spread"))
+    facts |= {"loaded_bytes": whole, "trained_bytes": 4 * trained, "peak_own_bytes": peak}
+    # A process without ranks has all weights in memory after their first use.
+    facts["peak_own_over_one_process"] = round(peak / (facts["own_before_loading_bytes"] + whole), 3)
+    print(json.dumps(facts), flush=True)
+    processes.stop()
+    return 0
 
 
 @contextmanager

@@ -92,6 +92,23 @@ def test_memory_of_the_data_commands_is_that_of_the_benchmark():
     ]
 
 
+def test_figures_of_the_published_size_are_those_of_the_benchmark():
+    result = json.loads((ROOT / "benchmarks" / "full_size.json").read_text())
+    phases, sizes = result["phases"], result["arithmetic"]["7b"]
+    row = next(line for line in TEXT.splitlines() if "(benchmarks/full_size.json)" in line)
+    assert f"{sizes['parameters']['total'] / 1e9:.2f} billion random bfloat16 weights" in row
+    load, step = phases["answer"]["load"], phases["resume"]
+    assert f"loading takes {phases['answer']['loading_over_reading_once']:.2f} times as long as" in row
+    assert f"{load['peak_own_bytes'] / 1e9:.1f} GB" in row and f"{max(step['peak_own_bytes']) / 1e9:.1f} GB" in row
+    assert phases["resume"]["step"] == 2 and phases["train"]["loss"] > phases["resume"]["loss"]
+    # The limits that loading has to keep.
+    assert load["peak_bytes"] <= 1.08 * sizes["file_bytes"]
+    assert phases["answer"]["loading_over_reading_once"] <= 1.5
+    for rank in phases["zero3_load"]["ranks"]:
+        one_process = rank["own_before_loading_bytes"] + rank["loaded_bytes"]
+        assert rank["peak_own_bytes"] <= 0.6 * one_process + rank["trained_bytes"]
+
+
 def test_named_recipes_and_tools_exist():
     named = set(re.findall(r"\b((?:projects|tools|docs|lavis_configs)/[\w./-]+\.\w+)", TEXT))
     assert len(named) >= 6

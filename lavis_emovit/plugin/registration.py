@@ -24,5 +24,6 @@ def register() -> None:
         names = registered.registered_names(custom=False)
     lazy_names.declare(registry, names)
     declared = sys.modules.get(registered.DECLARED_DATASETS)
-    if declared is not None:
+    # While that module is imported, it has no such function yet, and registers its datasets itself.
+    if hasattr(declared, "register_declared"):
         declared.register_declared()

@@ -75,6 +75,7 @@ def test_every_kind_has_one_headline_except_captions():
         "valence_arousal": "mean CCC",
         "action_units": "mean F1",
         "instruction": "ROUGE-L",
+        "labels": "mean AP",
     }
     for kind in get_args(Kind):
         assert sum(metric.headline is not None for metric in metrics_of(kind)) == (kind != "caption")

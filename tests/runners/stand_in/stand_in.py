@@ -66,6 +66,7 @@ class StandInModel(BaseModel):
             self.letter_place = nn.Embedding(MAX_CHARS, width)
             self.head = nn.Linear(width, len(ALPHABET))
         self.calls, self.poison_step = 0, poison_step
+        self.settings = StandInModelSettings(arch="stand_in", width=width, dropout=dropout, poison_step=poison_step)
 
     @classmethod
     def check_weights(cls, settings: StandInModelSettings) -> None:

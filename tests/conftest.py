@@ -38,14 +38,23 @@ LABELS = ("amusement", "anger", "awe", "contentment", "disgust", "excitement", "
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep each group on one worker; slow tests first, so that no worker begins one when the others have finished."""
+    """Keep each group on one worker. Slow tests come first, so that no worker begins one when the others have finished.
+
+    Dry runs come last: after one, torch refuses backward passes in forks of its process, and tests of ranks need those.
+    """
     for item in items:
         # pytest-xdist 3.8 writes the name with the group into a field that pytest 9.2 does not read any more, and then
         # every worker would build what the tests of a group share.
         with_group = getattr(item, "_nodeid", item.nodeid)
         if with_group != item.nodeid:
             item._id = type(item._id).parse(with_group)
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None and not list(item.iter_markers("xdist_group")))
+
+    def turn(item: pytest.Item) -> int:
+        if item.get_closest_marker("dry_run"):
+            return 2
+        return int(item.get_closest_marker("slow") is None and not list(item.iter_markers("xdist_group")))
+
+    items.sort(key=turn)
 
 
 def _make_records(root: Path, count: int, *, size_px: int = 24, split: str = "train") -> list[EmotionRecord]:

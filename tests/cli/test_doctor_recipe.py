@@ -15,6 +15,8 @@ import pytest
 from lavis_emovit.cli import doctor_recipe
 from lavis_emovit.cli.main import main
 
+pytestmark = pytest.mark.dry_run
+
 QUICK = ["doctor", "--recipe", "projects/emovit/quickstart.yaml"]
 
 

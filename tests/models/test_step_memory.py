@@ -25,6 +25,8 @@ from lavis_emovit.models.step_memory import StepLoad
 from lavis_emovit.runners import state_memory
 from lavis_emovit.runners.estimate import StepModel
 
+pytestmark = pytest.mark.dry_run
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

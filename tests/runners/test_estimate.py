@@ -28,6 +28,8 @@ from lavis_emovit.runners.estimate import (
 from lavis_emovit.runners.gpus import Gpu, find_gpu, known_gpus
 from lavis_emovit.runners.settings import RunSettings
 
+pytestmark = pytest.mark.dry_run
+
 MB = 10**6
 SIZES = PassSizes(1, 1, 1, (1,), (1,), 1)
 WEIGHTS = (

@@ -25,5 +25,5 @@ def register() -> None:
     lazy_names.declare(registry, names)
     declared = sys.modules.get(registered.DECLARED_DATASETS)
     # While that module is imported, it has no such function yet, and registers its datasets itself.
-    if hasattr(declared, "register_declared"):
+    if declared is not None and hasattr(declared, "register_declared"):
         declared.register_declared()

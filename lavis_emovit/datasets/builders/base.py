@@ -23,8 +23,6 @@ from lavis_emovit.shards.index import ShardIndex
 
 logger = logging.getLogger(__name__)
 
-logger = logging.getLogger(__name__)
-
 
 class EmotionDatasetBuilder(BaseDatasetBuilder):
     """Builder of a dataset in shards.

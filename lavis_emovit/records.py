@@ -239,7 +239,7 @@ def write_summary(records: Path, image_root: Path, /, **account: Any) -> None:
 
 def remember_image_root(records: Path, image_root: Path) -> None:
     """Change the folder of the image paths in the summary of a records file, and keep the rest of the summary."""
-    account = next((content for _, content in _summaries(records)), {})
+    account = next(_summaries(records), {})
     write_summary(records, image_root, **{key: value for key, value in account.items() if key != "image_root"})
 
 
@@ -277,10 +277,10 @@ def find_image_root(records: Path, images: Path | None = None) -> Path:
 
 
 def _stated_roots(records: Path) -> list[Path]:
-    return [records.parent / content["image_root"] for _, content in _summaries(records)]
+    return [records.parent / content["image_root"] for content in _summaries(records)]
 
 
-def _summaries(records: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _summaries(records: Path) -> Iterator[dict[str, Any]]:
     """The summaries that may belong to a records file, that of its own name first, if they state a folder."""
     for path in (records.with_suffix(".summary.json"), records.with_name("summary.json")):
         try:
@@ -288,7 +288,7 @@ def _summaries(records: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         except (OSError, ValueError):
             continue
         if isinstance(content, dict) and isinstance(content.get("image_root"), str):
-            yield path, content
+            yield content
 
 
 def to_conversations(records: Iterable[EmotionRecord]) -> list[dict[str, Any]]:

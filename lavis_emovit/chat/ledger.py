@@ -68,6 +68,10 @@ class _Row(BaseModel):
         return "submission" if self.event.startswith("batch_") and self.submission is None else None
 
 
+LEDGER_NAME = "ledger.jsonl"
+"""The ledger's file in a folder of generated instructions."""
+
+
 class Ledger:
     """An open ledger, which no other process can open (UserError). Use it as a context manager.
 

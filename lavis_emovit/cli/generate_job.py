@@ -202,7 +202,7 @@ def open_job(
     all are missing; None only warns. UserError for no record of the split, no image, an endpoint without a key, or a
     cost limit without a price.
     """
-    from lavis_emovit.chat.ledger import Ledger
+    from lavis_emovit.chat.ledger import LEDGER_NAME, Ledger
     from lavis_emovit.chat.prices import price_of
     from lavis_emovit.chat.progress import show_progress
     from lavis_emovit.files import file_sha256
@@ -224,7 +224,7 @@ def open_job(
         pass  # bad records are rejected before the folder is created
     source_sha256 = file_sha256(options.records)
     check_folder(options.out)
-    with Ledger(options.out / "ledger.jsonl") as ledger:
+    with Ledger(options.out / LEDGER_NAME) as ledger:
         job = Job(
             source=read_records(options.records),
             # Steps that need no images also run where there are none.

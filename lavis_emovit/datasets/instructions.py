@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lavis_emovit.chat.ledger import Ledger
+from lavis_emovit.chat.ledger import LEDGER_NAME, Ledger
 from lavis_emovit.datasets.settings import CategoricalSettings, InstructionSettings, OfflineSettings
 from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import file_sha256
@@ -64,7 +64,7 @@ def write_offline(
     wanted = [kind for kind in INSTRUCTION_KINDS if kind in settings.kinds]
     steps = ("captions", "attributes", *wanted)
     wordings = categorical.model_dump(include={"wordings", "option_order"}) if categorical is not None else {}
-    with Ledger(folder / "ledger.jsonl") as ledger:
+    with Ledger(folder / LEDGER_NAME) as ledger:
         job_settings = JobSettings(seed=settings.seed, **wordings)
         job = Job(read_records(records), image_root, folder, ledger, job_settings)
         results: list[StepResult] = []

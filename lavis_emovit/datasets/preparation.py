@@ -15,6 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from lavis_emovit.chat.ledger import LEDGER_NAME
 from lavis_emovit.datasets.instructions import (
     InstructionJoin,
     check_kinds,
@@ -44,7 +45,6 @@ STATE_NAME = "prepared.json"
 UNFINISHED_NAME = "unfinished"
 DRAWN_NAME = "drawn"
 GENERATED_NAME = "generated"
-LEDGER = "ledger.jsonl"
 # Increase it when the same settings give different shards than before.
 PREPARATION_VERSION = 1
 
@@ -209,7 +209,9 @@ def missing_sources(name: str, prepare: PrepareSettings, storage: Path, where_to
         )
     generated = prepare.instructions.generated
     # Preparation writes files of the same names, and replies may have been paid for.
-    if (storage / LEDGER).exists() or (generated and generated_file(generated).resolve().parent == storage.resolve()):
+    if (storage / LEDGER_NAME).exists() or (
+        generated and generated_file(generated).resolve().parent == storage.resolve()
+    ):
         problems.append(
             f"datasets.{name}.build_info.images.storage: {storage} is a folder of `emovit generate`, whose files the "
             "shards would replace. Choose another folder for the shards."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,6 +109,11 @@ def reference_rows(
     ]
 
 
-def reference_results(path: str | os.PathLike[str] = _PACKAGED) -> References:
-    """The published results of the package, or of your own JSON file. ConfigError lists all problems of the file."""
-    return read_settings_file(References, Path(path), "references")
+def reference_results(path: str | os.PathLike[str] | None = None) -> References:
+    """The published results of the package (None), or of your own JSON file. ConfigError lists all its problems."""
+    return _packaged() if path is None else read_settings_file(References, Path(path), "references")
+
+
+@cache
+def _packaged() -> References:
+    return read_settings_file(References, _PACKAGED, "references")

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.evaluation.adapters.base import Baseline, Item, register_adapter
-from lavis_emovit.evaluation.adapters.heads import LinearHead, learnable
+from lavis_emovit.evaluation.adapters.heads import IMAGES_PER_PASS, LinearHead, encoded, learnable
 from lavis_emovit.evaluation.adapters.transformers_model import explain_loading, weights_identity
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind
 from lavis_emovit.evaluation.metrics.calibration import log_softmax
@@ -19,8 +19,6 @@ from lavis_emovit.settings import Settings
 
 CLIP = "openai/clip-vit-large-patch14"
 """The default weights: those of the published comparisons."""
-
-_IMAGES_PER_PASS = 32
 
 # These prompts are not from a paper. The text feature of a label is the mean over all of them.
 LABEL_PROMPTS = (
@@ -91,12 +89,10 @@ class ClipBaseline(Baseline):
     def fit(self, items: Iterable[Item], benchmark: BenchmarkSettings, label_set: LabelSet | None) -> None:
         self._labels = label_set.labels if label_set is not None else None
         if self.learns:
-            self._head.fit(*learnable(items, self.image_features, _IMAGES_PER_PASS), self._labels)
+            self._head.fit(*learnable(items, self.image_features, IMAGES_PER_PASS), self._labels)
 
     def predict(self, items: Sequence[Item]) -> list[dict[str, float]]:
-        starts = range(0, len(items), _IMAGES_PER_PASS)
-        parts = [[item.image_bytes for item in items[start : start + _IMAGES_PER_PASS]] for start in starts]
-        features_ND = np.concatenate([self.image_features(part) for part in parts])
+        features_ND = encoded(items, self.image_features)
         if self.learns:
             return self._head.predict(features_ND)
         if self._labels is not None:

@@ -16,7 +16,17 @@ from lavis_emovit.evaluation.benchmarks import Truth
 
 logger = logging.getLogger(__name__)
 
+IMAGES_PER_PASS = 32
+"""Images that an image encoder gets at once."""
+
 _TINY = 1e-12
+
+
+def encoded(items: Sequence[Item], features_of: Callable[[Sequence[bytes]], np.ndarray]) -> np.ndarray:
+    """Features [N, D] of N items, of which at least one; an image that cannot be decoded raises DataError."""
+    images = [item.image_bytes for item in items]
+    starts = range(0, len(images), IMAGES_PER_PASS)
+    return np.concatenate([features_of(images[start : start + IMAGES_PER_PASS]) for start in starts])
 
 
 def learnable(

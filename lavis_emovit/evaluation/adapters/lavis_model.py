@@ -18,6 +18,7 @@ from lavis_emovit.settings import Settings
 if TYPE_CHECKING:
     import torch
 
+    from lavis_emovit.evaluation.adapters.probe import ProbeSettings
     from lavis_emovit.models.protocol import Batch, EmotionModel, Normalization
 
 NORMALIZE: dict[Method, Normalization] = {
@@ -166,6 +167,19 @@ class LavisModel(LanguageModel):
         }
 
 
+def model_values(entry: LavisModelSettings | ProbeSettings, key: str) -> Any:
+    """What `from_config` of the model class `arch` of an entry gets; ConfigError lists all wrong settings."""
+    from lavis_emovit.recipes import resolve_model
+
+    node = {**entry.config, "arch": entry.arch}
+    node |= {"model_type": entry.model_type} if entry.model_type is not None else {}
+    problems: list[str] = []
+    values, settings = resolve_model(node, problems, f"{key}.config")
+    if problems or settings is None:
+        raise ConfigError(problems, key)
+    return values
+
+
 def open_lavis_model(entry: LavisModelSettings, place: ModelPlace) -> LavisModel:
     """The model of an entry, with its tuned weights. UserError if settings, weights or checkpoint cannot be used."""
     from contextlib import nullcontext
@@ -176,15 +190,9 @@ def open_lavis_model(entry: LavisModelSettings, place: ModelPlace) -> LavisModel
     from lavis_emovit.checkpoints.finding import find_trained
     from lavis_emovit.checkpoints.training_state import read_model
     from lavis_emovit.distributed.devices import AMP_DTYPES, choose_device
-    from lavis_emovit.recipes import resolve_model
 
     key = f"suite.models.{place.name}"
-    node = {**entry.config, "arch": entry.arch}
-    node |= {"model_type": entry.model_type} if entry.model_type is not None else {}
-    problems: list[str] = []
-    values, settings = resolve_model(node, problems, f"{key}.config")
-    if problems or settings is None:
-        raise ConfigError(problems, key)
+    values = model_values(entry, key)
     trained = find_trained(entry.checkpoint) if entry.checkpoint is not None else None
     model = registry.get_model_class(entry.arch).from_config(values)
     identity: dict[str, Any] = {"adapter": "lavis", **model.identity(), "trained": None, "amp": entry.amp}

@@ -9,16 +9,15 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from lavis_emovit.emotion.labels import LabelSet
-from lavis_emovit.errors import ConfigError, UserError
+from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.adapters.base import Baseline, Item, ModelPlace, register_adapter
 from lavis_emovit.evaluation.adapters.clip import CLIP, ClipBaseline, ClipSettings
-from lavis_emovit.evaluation.adapters.heads import decodable
+from lavis_emovit.evaluation.adapters.heads import IMAGES_PER_PASS, decodable, encoded
+from lavis_emovit.evaluation.adapters.lavis_model import model_values
 from lavis_emovit.evaluation.adapters.ridge import NUM_FOLDS, PENALTIES, RidgeProbe
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind, Truth
 from lavis_emovit.images import decode_image
 from lavis_emovit.settings import Settings
-
-_IMAGES_PER_PASS = 32
 
 
 class ProbeSettings(Settings):
@@ -70,7 +69,7 @@ class ProbeBaseline(Baseline):
         return {**known, "penalties": list(PENALTIES), "folds": NUM_FOLDS}
 
     def fit(self, items: Iterable[Item], benchmark: BenchmarkSettings, label_set: LabelSet | None) -> None:
-        features, kept = decodable(items, self._encoder.features_of, _IMAGES_PER_PASS)
+        features, kept = decodable(items, self._encoder.features_of, IMAGES_PER_PASS)
         labels, truths = label_set.labels if label_set is not None else None, [item.truth for item in kept]
         self._ranks_labels = benchmark.kind == "labels"
         if self._ranks_labels:
@@ -80,9 +79,7 @@ class ProbeBaseline(Baseline):
         self._probe.fit(features, truths, labels, [item.record.group for item in kept])
 
     def predict(self, items: Sequence[Item]) -> list[dict[str, float]]:
-        starts = range(0, len(items), _IMAGES_PER_PASS)
-        parts = [[item.image_bytes for item in items[start : start + _IMAGES_PER_PASS]] for start in starts]
-        found = self._probe.predict(np.concatenate([self._encoder.features_of(part) for part in parts]))
+        found = self._probe.predict(encoded(items, self._encoder.features_of))
         if not self._ranks_labels:
             return found
         # Logarithms of shares between 0 and 1, in the order of the outputs.
@@ -99,22 +96,15 @@ def plugin_encoder(entry: ProbeSettings, key: str) -> Encoder:
     from lavis.common.registry import registry
 
     from lavis_emovit.distributed.devices import choose_device
-    from lavis_emovit.recipes import resolve_model
 
-    problems: list[str] = []
-    node = {**entry.config, "arch": entry.arch}
-    node |= {"model_type": entry.model_type} if entry.model_type is not None else {}
-    values, settings = resolve_model(node, problems, f"{key}.config")
-    if problems or settings is None:
-        raise ConfigError(problems, key)
-    model = registry.get_model_class(entry.arch).from_config(values).eval()
+    model = registry.get_model_class(entry.arch).from_config(model_values(entry, key)).eval()
     if not hasattr(model, "encode_images"):
         raise UserError(f"{key}: '{entry.arch}' encodes no images by themselves; use `path`, a CLIP model")
     processor, device = model.processors()[0], choose_device(entry.device)
     model = model.to(device)
 
-    def features_of(encoded: Sequence[bytes]) -> np.ndarray:
-        images = [processor(decode_image(data, min_side_px=processor.min_side_px)) for data in encoded]
+    def features_of(images_bytes: Sequence[bytes]) -> np.ndarray:
+        images = [processor(decode_image(data, min_side_px=processor.min_side_px)) for data in images_bytes]
         with torch.inference_mode():
             embeds_BPD = model.encode_images(processor.stack(images).to(device)).float().cpu()
         return torch.cat([embeds_BPD[:, 0], embeds_BPD[:, 1:].mean(dim=1)], dim=1).numpy()

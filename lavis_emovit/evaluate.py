@@ -66,6 +66,8 @@ def _training_runs(suite: SuiteSettings) -> dict[str, Config]:
         if CHECKPOINT_NAME.fullmatch(path.name):
             problems.append(f"suite.models.{name}.checkpoint: there is no {path}; `train` makes runs, not checkpoints")
             continue
+        if folders.get(entry.checkpoint) == entry.train:
+            continue  # the run of a model before it
         if folders.setdefault(entry.checkpoint, entry.train) != entry.train:
             problems.append(f"suite.models.{name}.train: another model trains {entry.checkpoint} in another way")
         try:

@@ -127,6 +127,12 @@ def test_a_stopped_training_stops_the_suite(suite, started, code, error):
     assert len(started) == 1 and not Path("out/predictions").exists()
 
 
+def test_a_run_of_two_models_is_trained_once(suite, started):
+    with pytest.raises(UserError, match="runs/a"):  # the commands of this test write no checkpoint
+        suite({"one": model(), "two": model(), "three": model("runs/b")})
+    assert [command[-1] for command in started] == ["run.output_dir=runs/a", "run.output_dir=runs/b"]
+
+
 def test_a_stop_signal_reaches_the_training(monkeypatch):
     code = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); time.sleep(60)"
     real = subprocess.Popen

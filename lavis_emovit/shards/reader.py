@@ -96,27 +96,25 @@ class ShardReader:
         if sample_crc32(image_bytes, record_bytes) != int(columns["crc32"][sample]):
             text = f"{self._place(sample)}: its bytes changed after the index was written. {_RESTORE}"
             raise SampleFaultError(text, "changed_bytes")
-        try:
-            return ShardSample(parse_record(record_bytes, self._place(sample)), image_bytes)
-        except DataError as error:
-            raise SampleFaultError(str(error), "bad_record") from None
+        return ShardSample(self._parsed(record_bytes, sample), image_bytes)
 
     def read_record(self, sample: int) -> EmotionRecord:
         """The record of a sample without its image, so its checksum is not compared; raises as `read`."""
         columns = self.index.columns
         place = self.index.shard_of(sample) if self.index.records_name is None else _RECORDS_FILE
         start, size_bytes = int(columns["record_offset"][sample]), int(columns["record_bytes"][sample])
-        try:
-            return parse_record(self._read_bytes(place, start, size_bytes, sample), self._place(sample))
-        except SampleFaultError:
-            raise
-        except DataError as error:
-            raise SampleFaultError(str(error), "bad_record") from None
+        return self._parsed(self._read_bytes(place, start, size_bytes, sample), sample)
 
     def close(self) -> None:
         """Close all file handles; the next read opens them again."""
         while self._handles:
             os.close(self._handles.popitem()[1])
+
+    def _parsed(self, record_bytes: bytes, sample: int) -> EmotionRecord:
+        try:
+            return parse_record(record_bytes, self._place(sample))
+        except DataError as error:
+            raise SampleFaultError(str(error), "bad_record") from None
 
     def _start_empty(self) -> None:
         self._handles: OrderedDict[int, int] = OrderedDict()

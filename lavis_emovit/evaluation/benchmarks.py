@@ -26,7 +26,7 @@ from lavis_emovit.emotion.facial import FACIAL_UNITS
 from lavis_emovit.emotion.labels import LabelSet, LabelSetName, Subject, coarser_label, get_label_set, subject_of
 from lavis_emovit.emotion.questions import chooser, num_wordings
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation.prompt_settings import OPTIONS, Prompt
+from lavis_emovit.evaluation.prompt_settings import OPTIONS, Prompt, PromptSettings
 from lavis_emovit.records import EmotionRecord, Instruction, InstructionKind
 from lavis_emovit.settings import Settings
 
@@ -36,6 +36,7 @@ OptionOrder = Literal["fixed", "reversed", "shuffled"]
 OptionMarks = Literal["none", "letters", "numbers"]
 
 AXES = ("valence", "arousal")
+_PROMPT: TypeAdapter[PromptSettings] = TypeAdapter(Prompt)
 _VARIED = ("wordings", "with_options", "option_orders", "option_marks")
 ALL_SPLITS = "all"
 """The `split` of a benchmark over a whole dataset."""
@@ -97,10 +98,11 @@ class BenchmarkSettings(Settings):
         if not isinstance(values, dict) or "option_marks" in values or values.get("prompt") is None:
             return values
         try:
-            prompt = TypeAdapter(Prompt).validate_python(values["prompt"])
+            prompt = _PROMPT.validate_python(values["prompt"])
         except ValueError:
             return values  # the field itself reports what is wrong with it
-        return {**values, "option_marks": (prompt.option_marks,)} if prompt.option_marks is not None else values
+        marks = {"option_marks": (prompt.option_marks,)} if prompt.option_marks is not None else {}
+        return {**values, "prompt": prompt, **marks}
 
     @field_validator(*_VARIED)
     @classmethod

@@ -189,10 +189,11 @@ def _take_ready(folder: Path, indexes: Mapping[str, ShardIndex]) -> _Found:
     """Shards as they are; their images were checked when they were built."""
     from lavis_emovit.cli.init_shards import propose_ready, read_all
     from lavis_emovit.records import RecordStore
+    from lavis_emovit.shards.columns import INDEX_NAME
     from lavis_emovit.sources.checks import CheckReport
 
     proposal = propose_ready(folder, indexes)
-    places = {split: str(Path(str(index.folder)).resolve() / "index.json") for split, index in indexes.items()}
+    places = {split: str(Path(str(index.folder)).resolve() / INDEX_NAME) for split, index in indexes.items()}
     return _Found(proposal, places, str(folder.resolve()), RecordStore(read_all(indexes)), CheckReport(), [])
 
 
@@ -216,12 +217,12 @@ def _inspect(proposal: Proposal, name: str, shares: dict[str, float] | None, see
         paths = sorted({image_path(file, record) for record in records})
         with progress("checking images", len(paths)) as line:
             facts = check_files(paths, num_decoders(len(paths)), line.update)
-        usable = RecordStore(record for record in records if facts[image_path(file, record)].fault is None)
-        values = {**proposal.layout(), **_split_settings(Counter(record.split for record in usable), shares, seed)}
+        usable = Counter(record.split for record in records if facts[image_path(file, record)].fault is None)
+        values = {**proposal.layout(), **_split_settings(usable, shares, seed)}
         values["skip_bad"] = True
         preparation = typed(DeclaredPreparation, values)
         # The shards are drawn from all records, also those whose images are then skipped.
-        done = _resplit(preparation, records, reader.image_root, facts, len(usable))
+        done = _resplit(preparation, records, reader.image_root, facts, usable.total())
         report = check_records([CheckedFile(name, done, reader.image_root)], near_bits=_NEAR_BITS, facts=facts)
         chosen = [record for record in done if facts[image_path(file, record)].fault is None]
         listing = [(path, facts[path].sha256.hex()) for path in paths]

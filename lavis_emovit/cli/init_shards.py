@@ -10,26 +10,26 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.shards.columns import INDEX_NAME
 
 if TYPE_CHECKING:
     from lavis_emovit.records import EmotionRecord
     from lavis_emovit.shards.index import ShardIndex
     from lavis_emovit.sources.proposals.proposal import Proposal
 
-_INDEX_NAME = "index.json"
 _RECORDS_NAME = "records.jsonl"
 
 
 def is_shards(folder: Path) -> bool:
     """Whether a folder, or one directly below it, has an index of shards or tars."""
-    return any(next(folder.glob(pattern), None) for pattern in (_INDEX_NAME, f"*/{_INDEX_NAME}", "*.tar", "*/*.tar"))
+    return any(next(folder.glob(pattern), None) for pattern in (INDEX_NAME, f"*/{INDEX_NAME}", "*.tar", "*/*.tar"))
 
 
 def ready_splits(folder: Path) -> dict[str, ShardIndex]:
     """Split -> index, for shards of this package that can be trained on and tested as they are; empty for others."""
     from lavis_emovit.shards.index import ShardIndex
 
-    places = {place.parent.name: place.parent for place in sorted(folder.glob(f"*/{_INDEX_NAME}"))}
+    places = {place.parent.name: place.parent for place in sorted(folder.glob(f"*/{INDEX_NAME}"))}
     if not {"train", "test"} <= set(places):
         return {}
     return {split: ShardIndex.load(places[split]) for split in ("train", "val", "test") if split in places}
@@ -77,7 +77,7 @@ def unpack(folder: Path, to: Path, name: str, labels: str | None, given: Mapping
 
     records_file = to / _RECORDS_NAME
     with tempfile.TemporaryDirectory(prefix="emovit_init_") as links:
-        if any(folder.glob(f"**/{_INDEX_NAME}")):
+        if any(folder.glob(f"**/{INDEX_NAME}")):
             indexes = [ShardIndex.load(place) for place in find_indexes(str(folder))]
         else:
             indexes = _indexed(folder, Path(links), name, given.get("classes"))
@@ -131,12 +131,11 @@ def _labelled(
 ) -> Iterator[EmotionRecord]:
     """The records with a label set, those without one with the set that their labels fit."""
     from lavis_emovit.generation.categorical import add_categorical
-    from lavis_emovit.sources.proposals.labels import choose_labels
+    from lavis_emovit.sources.proposals.labels import choose_labels, renamed_counts
 
     renamed = given.get("label_names", {})
     bare = (record.emotion for record in records if record.emotion is not None and record.label_set is None)
-    counts = Counter(renamed.get(name, name) for name in bare)
-    counts.pop(None, None)
+    counts = renamed_counts(Counter(bare), renamed)
     choice = choose_labels(counts, labels) if counts else None
     for record in records:
         if choice is not None and record.emotion is not None and record.label_set is None:

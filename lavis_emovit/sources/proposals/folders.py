@@ -11,7 +11,7 @@ from typing import Any
 
 from lavis_emovit.emotion.label_set import spelling
 from lavis_emovit.errors import DataError
-from lavis_emovit.sources.proposals.labels import choose_labels, known_labels
+from lavis_emovit.sources.proposals.labels import NUMBERED_LABELS, choose_labels, known_labels, renamed_counts
 from lavis_emovit.sources.proposals.proposal import Proposal, split_names, typed
 from lavis_emovit.sources.readers.folder import FolderSettings, images_below
 
@@ -51,13 +51,8 @@ def propose_folder(root: Path, given: dict[str, Any], labels: str | None) -> Pro
     if not fitting:
         raise DataError(f"{root}: no image fits the pattern {pattern}; an existing image is {images[0]}")
     node: dict[str, Any] = {"pattern": pattern}
-    renamed = given.get("label_names", {})
     named = Counter(parts["label"] for parts in fitting if "label" in parts)
-    counts: Counter[str] = Counter()
-    for name, count in named.items():
-        label = renamed.get(name, name)
-        if label is not None:
-            counts[label] += count
+    counts = renamed_counts(named, given.get("label_names", {}))
     if not counts:
         raise DataError(f"{root}: {len(images)} images without labels; {NO_LABELS}")
     try:
@@ -73,9 +68,7 @@ def propose_folder(root: Path, given: dict[str, Any], labels: str | None) -> Pro
     if any("group" in parts for parts in fitting):
         reasons.append(f"groups: {len({parts['group'] for parts in fitting})} beginnings of file names or folders")
     if all(name.strip().isdigit() for name in counts):
-        warnings.append(
-            "the labels are numbers; name them, so that the question makes sense: --set label_names='{0: anger, ...}'"
-        )
+        warnings.append(NUMBERED_LABELS)
     if other := _other_files(root):
         most = sorted(other.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN]
         listed = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in most)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,20 @@ class LabelChoice:
     setting: str | list[str]
     label_set: LabelSet
     reason: str
+
+
+NUMBERED_LABELS = (
+    "the labels are numbers; name them, so that the question makes sense: --set label_names='{0: anger, ...}'"
+)
+
+
+def renamed_counts(counts: Mapping[str, int], renamed: Mapping[str, str | None]) -> Counter[str]:
+    """The numbers of images by label after the setting `label_names`, in which null skips a name."""
+    labels: Counter[str] = Counter()
+    for name, count in counts.items():
+        if (label := renamed.get(name, name)) is not None:
+            labels[label] += count
+    return labels
 
 
 def choose_labels(counts: Mapping[str, int], wanted: str | None = None) -> LabelChoice:

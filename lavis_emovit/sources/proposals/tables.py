@@ -15,7 +15,7 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.files import load_json
 from lavis_emovit.settings import nearest_name
 from lavis_emovit.sources.base import Notes, parse_number
-from lavis_emovit.sources.proposals.labels import choose_labels, known_labels
+from lavis_emovit.sources.proposals.labels import NUMBERED_LABELS, choose_labels, known_labels, renamed_counts
 from lavis_emovit.sources.proposals.proposal import Proposal, split_in_path, split_names, typed
 from lavis_emovit.sources.readers.folder import images_below
 from lavis_emovit.sources.table_files import has_embedded_images, read_rows
@@ -176,11 +176,10 @@ def _read_columns(
             # Without the images themselves.
             import pyarrow.parquet
 
-            names = pyarrow.parquet.read_schema(file).names
-            types = pyarrow.parquet.read_schema(file).types
-            for name in names:
+            schema = pyarrow.parquet.read_schema(file)
+            for name in schema.names:
                 columns.setdefault(name, Column(name))
-            plain = [n for n, t in zip(names, types) if not str(t).startswith(("struct", "binary", "large_binary"))]
+            plain = [one.name for one in schema if not str(one.type).startswith(("struct", "binary", "large_binary"))]
             rows = read_rows(file, settings, plain, notes)
         else:
             rows = read_rows(file, settings, [], notes)
@@ -227,9 +226,9 @@ def _choose_image(
     reasons: list[str],
 ) -> None:
     """Add the column of the images, and the pattern of their paths, to the settings."""
-    if (embedded := chosen.get("image") or _embedded(files[0], columns)) is not None and _embedded(files[0], columns):
-        chosen["image"] = embedded
-        reasons.append(f"image: column '{embedded}', which contains the images")
+    if embedded := _embedded(files[0], columns):
+        chosen["image"] = chosen.get("image") or embedded
+        reasons.append(f"image: column '{chosen['image']}', which contains the images")
         return
     if "image" not in chosen and "pixels" in columns and columns["pixels"].longest > _MAX_EXTRA_CHARS:
         node["pixels"] = "pixels"
@@ -357,11 +356,7 @@ def _choose_labels(
         chosen["emotion"] = column.name
     column = columns[chosen["emotion"]]
     used.add(column.name)
-    renamed = given.get("label_names", {})
-    counts: Counter[str] = Counter()
-    for name, count in column.values.items():
-        if (label := renamed.get(name, name)) is not None:
-            counts[label] += count
+    counts = renamed_counts(column.values, given.get("label_names", {}))
     try:
         choice = choose_labels(counts, wanted)
     except DataError as error:
@@ -369,9 +364,7 @@ def _choose_labels(
     node["label_set"] = choice.setting
     reasons.append(f"emotion: column '{column.name}'; labels: {choice.reason}")
     if column.is_numeric:
-        warnings.append(
-            "the labels are numbers; name them, so that the question makes sense: --set label_names='{0: anger, ...}'"
-        )
+        warnings.append(NUMBERED_LABELS)
     if column.num_filled < num_rows:
         warnings.append(f"{num_rows - column.num_filled} rows have no label; they are kept without a question")
     image = columns.get(chosen.get("image", ""))

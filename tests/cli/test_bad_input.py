@@ -12,20 +12,7 @@ import shutil
 
 import pytest
 
-from lavis_emovit.cli.main import main
 from lavis_emovit.records import write_records
-
-
-@pytest.fixture
-def emovit(capsys):
-    """Function (arguments) -> (exit code, output, errors)."""
-
-    def run(*arguments):
-        code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import json
 import random
 import shutil
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -57,15 +58,9 @@ def data(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def clean(capsys):
+def clean(emovit):
     """Function (arguments) -> (exit code, output, errors) of `emovit data clean`."""
-
-    def run(*arguments):
-        code = main(["data", "clean", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return partial(emovit, "data", "clean")
 
 
 def _ids(path):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from functools import partial
 
 import pytest
 from PIL import Image
@@ -23,15 +24,9 @@ from lavis_emovit.records import image_root_of, read_records
 
 
 @pytest.fixture
-def emovit(capsys):
+def emovit(emovit):
     """Function (arguments) -> (exit code, output, errors) of the command `emovit data ...`."""
-
-    def run(*arguments):
-        code = main(["data", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return partial(emovit, "data")
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lavis_emovit import registered
 from lavis_emovit.cli.main import main
 from lavis_emovit.records import read_records
 from lavis_emovit.runners.config import Config
@@ -36,28 +35,12 @@ def _image(path, seed, size=96):
 
 
 @pytest.fixture
-def mypics(tmp_path, monkeypatch):
+def mypics(workplace):
     """30 images in two folders, one of them copied at half its size; the working directory is the folder above."""
     for number in range(30):
-        _image(tmp_path / "mypics" / ("calm", "Wild")[number % 2] / f"{number}_x.png", number)
-    Image.open(tmp_path / "mypics/calm/0_x.png").resize((48, 48)).save(tmp_path / "mypics/calm/copy.png")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registered, "_beside_recipes", [])
-    monkeypatch.delenv("EMOVIT_DATASETS", raising=False)
-    monkeypatch.delenv("EMOVIT_DATA", raising=False)
-    return tmp_path / "mypics"
-
-
-@pytest.fixture
-def init(capsys):
-    """Function (arguments) -> (exit code, output, errors) of `emovit init`."""
-
-    def run(*arguments):
-        code = main(["init", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+        _image(workplace / "mypics" / ("calm", "Wild")[number % 2] / f"{number}_x.png", number)
+    Image.open(workplace / "mypics/calm/0_x.png").resize((48, 48)).save(workplace / "mypics/calm/copy.png")
+    return workplace / "mypics"
 
 
 def _prepared(config, name):

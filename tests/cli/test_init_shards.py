@@ -16,28 +16,13 @@ from collections import Counter
 import pytest
 from PIL import Image
 
-from lavis_emovit import registered
 from lavis_emovit.cli.main import main
 from lavis_emovit.runners.config import Config
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registered, "_beside_recipes", [])
-    monkeypatch.delenv("EMOVIT_DATASETS", raising=False)
-    monkeypatch.delenv("EMOVIT_DATA", raising=False)
-    return tmp_path
-
-
-@pytest.fixture
-def init(capsys):
-    def run(*arguments):
-        code = main(["init", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+def here(workplace):
+    return workplace
 
 
 def _image_bytes(number):

@@ -22,7 +22,7 @@ ARTEMIS9 = label_set("artemis9", _GOOD, _BAD, ("something else",), {**_MIKELS_AL
 # Ekman's six with "joy", as Emotion6 (Peng et al., CVPR 2015) and EmotionROI (Peng et al., ICIP 2016) use it.
 EMOTION6 = label_set("emotion6", ("joy",), _BAD, ("surprise",), _JOY_ALIASES)
 
-# Parrott, Emotions in Social Psychology (2001), first level: UnBiasedEmo, and the middle level of WEBEmo.
+# Parrott, Emotions in Social Psychology (2001), first level: UnBiasedEmo, and six of WEBEmo's middle level.
 PARROTT6 = label_set(
     "parrott6",
     ("joy", "love"),
@@ -31,20 +31,30 @@ PARROTT6 = label_set(
     {alias: label for alias, label in _JOY_ALIASES.items() if label != "disgust"},
 )
 
-# WEBEmo (Panda et al., ECCV 2018); two aliases are spellings of its folders.
+# WEBEmo (Panda et al., ECCV 2018); two aliases are spellings of its folders. Polarities and levels are those of
+# category.txt, which its authors publish with the dataset: surprise is positive there, confusion negative.
 WEBEMO25 = label_set(
     "webemo25",
     (
         "affection", "cheerfulness", "contentment", "enthrallment", "gratitude", "lust", "optimism", "pride", "relief",
-        "zest",
+        "surprise", "zest",
     ),
     (
-        "disappointment", "disgust", "envy", "exasperation", "horror", "irritability", "neglect", "nervousness", "rage",
-        "sadness", "shame", "suffering", "sympathy",
+        "confusion", "disappointment", "disgust", "envy", "exasperation", "horror", "irritability", "neglect",
+        "nervousness", "rage", "sadness", "shame", "suffering", "sympathy",
     ),
-    ("confusion", "surprise"),
+    (),
     {"cheerfullness": "cheerfulness", "irritabilty": "irritability"},
 )  # fmt: skip
+
+# The middle level of WEBEmo: Parrott's six, and confusion, which is not in Parrott's tree.
+WEBEMO7 = label_set(
+    "webemo7",
+    ("joy", "love", "surprise"),
+    ("anger", "confusion", "fear", "sadness"),
+    (),
+    {alias: label for alias, label in _JOY_ALIASES.items() if label != "disgust"},
+)
 
 # The coarsest level of WEBEmo, and any other set of polarities.
 POLARITY2 = label_set("polarity2", ("positive",), ("negative",))
@@ -64,21 +74,23 @@ EMOTIC26 = label_set(
     {"disquitement": "disquietment", "doubt": "doubt/confusion", "confusion": "doubt/confusion"},
 )  # fmt: skip
 
-_PARROTT_OF_WEBEMO = {
+_MIDDLE_OF_WEBEMO = {
     "anger": ("disgust", "envy", "exasperation", "irritability", "rage"),
+    "confusion": ("confusion",),
     "fear": ("horror", "nervousness"),
     "joy": ("cheerfulness", "contentment", "enthrallment", "optimism", "pride", "relief", "zest"),
-    # Gratitude and confusion are missing in Parrott's tree; we chose their branches.
     "love": ("affection", "gratitude", "lust"),
     "sadness": ("disappointment", "neglect", "sadness", "shame", "suffering", "sympathy"),
-    "surprise": ("confusion", "surprise"),
+    "surprise": ("surprise",),
 }
+_WEBEMO_25_TO_7 = {fine: middle for middle, fines in _MIDDLE_OF_WEBEMO.items() for fine in fines}
 
-# (fine set, coarse set) -> fine label -> coarse label. Parrott's tree, secondary to primary emotions.
+# (fine set, coarse set) -> fine label -> coarse label.
 COARSER: dict[tuple[str, str], Mapping[str, str | None]] = {
     # AffectNet is reported with eight expressions, and with seven, without the images of contempt.
     ("expressions8", "expressions7"): {label: label if label != "contempt" else None for label in EXPRESSIONS8.labels},
-    ("webemo25", "parrott6"): {fine: coarse for coarse, fines in _PARROTT_OF_WEBEMO.items() for fine in fines},
+    ("webemo25", "webemo7"): _WEBEMO_25_TO_7,
+    ("webemo25", "parrott6"): {fine: None if fine == "confusion" else six for fine, six in _WEBEMO_25_TO_7.items()},
 }
 
-SCENE_SETS = (MIKELS8, ARTEMIS9, EMOTION6, PARROTT6, WEBEMO25, POLARITY2, EMOTIC26)
+SCENE_SETS = (MIKELS8, ARTEMIS9, EMOTION6, PARROTT6, WEBEMO25, WEBEMO7, POLARITY2, EMOTIC26)

@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from lavis_emovit.emotion.labels import LABEL_SETS, LabelSet, coarser_label, get_label_set
@@ -60,13 +62,21 @@ def test_name_of_a_custom_set_lists_its_labels():
 
 
 def test_levels_of_a_hierarchy():
-    """WEBEmo's 25 classes map to Parrott's 6 classes and to 2 polarities; surprise has no polarity."""
+    """WEBEmo's 25 classes map to the 7 and the 2 of its authors, and to Parrott's 6, which lack confusion."""
     fine = get_label_set("webemo25")
-    middle = {label: coarser_label(label, "webemo25", "parrott6") for label in fine.labels}
-    assert set(middle.values()) == set(get_label_set("parrott6").labels)
+    middle = {label: coarser_label(label, "webemo25", "webemo7") for label in fine.labels}
+    assert set(middle.values()) == set(get_label_set("webemo7").labels)
+    assert Counter(middle.values()) == {
+        "joy": 7, "sadness": 6, "anger": 5, "love": 3, "fear": 2, "confusion": 1, "surprise": 1,
+    }  # fmt: skip
+    assert Counter(fine.polarity.values()) == {"negative": 14, "positive": 11}
+    six = {coarser_label(label, "webemo25", "parrott6") for label in fine.labels}
+    assert six == {None, *get_label_set("parrott6").labels}
     assert (middle["rage"], middle["zest"], middle["affection"], middle["horror"]) == ("anger", "joy", "love", "fear")
     assert coarser_label("cheerfullness", "webemo25", "polarity2") == "positive"
-    assert coarser_label("surprise", "webemo25", "polarity2") is None
+    assert coarser_label("surprise", "webemo25", "polarity2") == "positive"
+    assert coarser_label("confusion", "webemo25", "polarity2") == "negative"
+    assert coarser_label("surprise", "parrott6", "polarity2") is None
     assert coarser_label("awe", "mikels8", "polarity2") == "positive"
     with pytest.raises(DataError, match="no hierarchy leads from 'mikels8' to 'ekman6'"):
         coarser_label("awe", "mikels8", "ekman6")

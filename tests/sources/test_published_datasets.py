@@ -174,7 +174,7 @@ def test_ties_are_dropped_or_kept_as_soft_labels(draw_published, tmp_path):
     assert tied.votes["anger"] == tied.votes["contentment"] == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize(("level", "classes", "count"), [("parrott6", {"joy", "anger"}, 12), ("polarity2", None, 12)])
+@pytest.mark.parametrize(("level", "classes", "count"), [("webemo7", {"joy", "anger"}, 12), ("polarity2", None, 12)])
 def test_coarser_levels_of_webemo(level, classes, count, draw_published, tmp_path):
     draw_published["webemo"](tmp_path)
     folder = find_entry("webemo").layout.folder.model_copy(update={"coarsen_to": level})

@@ -281,5 +281,5 @@ def _fingerprint(prepare: PrepareSettings) -> str | None:
     if prepare.root is None or prepare.source == "sketch":
         return None
     root = Path(prepare.root).expanduser().resolve()
-    lists = [root / file for file in (prepare.split_lists or {}).values()]
+    lists = [file.below(root).path for file in (prepare.split_lists or {}).values()]
     return fingerprint(root, prepare, lists) if root.is_dir() else None

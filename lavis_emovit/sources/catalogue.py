@@ -23,7 +23,7 @@ from lavis_emovit.records import EmotionRecord, RecordStore
 from lavis_emovit.registered import dataset_files
 from lavis_emovit.settings import Settings, parse_settings, plain_values
 from lavis_emovit.sources.layouts import LayoutSettings
-from lavis_emovit.sources.split_lists import split_by_lists
+from lavis_emovit.sources.split_lists import SplitList, split_by_lists
 from lavis_emovit.sources.splits import resplit
 from lavis_emovit.sources.statistics import PublishedCounts
 
@@ -79,8 +79,8 @@ class DeclaredPreparation(LayoutSettings):
     # New splits also keep images together whose perceptual hashes differ in at most this many bits of 64, as
     # `emovit data split --near`; null: images are not compared.
     near_bits: int | None = Field(default=None, ge=0, le=16)
-    # Split -> file below the root that lists its images, for official splits; instead of new ones.
-    split_lists: dict[str, str] | None = None
+    # Split -> file that lists its images, for official splits; instead of new ones.
+    split_lists: dict[str, SplitList] | None = None
     skip_bad: bool = False  # skip images that cannot be opened, instead of refusing them
     # draw, instructions, shards: how shards are built; an import does not check them.
     draw: Any = None
@@ -119,7 +119,7 @@ class DeclaredPreparation(LayoutSettings):
         `split_lists` are below `root`, the folder of the dataset, or else `image_root`.
         """
         if self.split_lists is not None:
-            lists = {split: (root or image_root) / file for split, file in self.split_lists.items()}
+            lists = {split: file.below(root or image_root) for split, file in self.split_lists.items()}
             return split_by_lists(records, lists, skip_missing=self.skip_bad)
         fractions = self.fractions.model_dump() if self.fractions is not None else None
         joined = None

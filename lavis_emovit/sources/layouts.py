@@ -90,7 +90,9 @@ def fingerprint(root: Path, layout: LayoutSettings, also: Sequence[Path] = ()) -
     """
     reader = present_layout(root, layout).reader(root)
     found: dict[str, str | int | None] = {
-        path.relative_to(root).as_posix(): file_sha256(path) for path in (*reader.files(), *also) if path.is_file()
+        (path.relative_to(root) if path.is_relative_to(root) else path).as_posix(): file_sha256(path)
+        for path in (*reader.files(), *also)
+        if path.is_file()
     }
     # Thousands of files: `Path.relative_to` takes longer than the file system.
     start = len(os.path.join(root, ""))  # noqa: PTH118

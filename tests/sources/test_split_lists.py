@@ -4,7 +4,9 @@
   that no list names are left out, with a count.
 - Lists that overlap, repeat an image, are empty, missing, ambiguous, or name images that are not there are refused, all
   of it together; `skip_bad` leaves entries without an image out, with a count.
-- A dataset is prepared with the splits of its lists, and prepared shards notice a changed list.
+- The rows of a table of several datasets are a list, whose names may have more folders in front; columns that are
+  missing, and ends of several names, are refused.
+- A dataset is prepared with the splits of its lists, wherever they are, and prepared shards notice a changed list.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from PIL import Image
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord
-from lavis_emovit.sources.split_lists import split_by_lists
+from lavis_emovit.sources.catalogue import DeclaredPreparation
+from lavis_emovit.sources.split_lists import ListedImages, SplitList, split_by_lists
 
 
 def _records(*images):
@@ -81,6 +84,51 @@ def test_all_faults_of_lists_are_refused_at_once(tmp_path, caplog):
         split_by_lists(records, lists)
 
 
+TABLE = """task,split,label,image_path
+Joy-2,test,joy,all/set/images/joy/1.jpg
+Joy-2,test,joy,"all/set/images/joy/2 a.jpg"
+Joy-2,train,anger,all/set/images/anger/1.jpg
+Joy-7,test,anger,all/set/images/anger/2.jpg
+"""
+
+
+def test_rows_of_a_table_are_a_list(tmp_path, caplog):
+    table = tmp_path / "samples.csv"
+    table.write_text(TABLE)
+    rows = ListedImages(table, "image_path", {"task": "Joy-2", "split": "test"})
+    found = split_by_lists(_records(*IMAGES), {"test": rows})
+    assert {record.image: record.split for record in found} == dict.fromkeys(IMAGES[2:4], "test")
+    assert "3 images are in none of the split lists" in caplog.text
+    with pytest.raises(
+        DataError, match=r"samples.csv \(task=Joy-2, split=test\): 2 entries have no image, such as 'all/"
+    ):
+        split_by_lists(_records(*IMAGES[:2], IMAGES[4]), {"test": rows})
+    with pytest.raises(DataError, match=r"\(task=Joy-8\): names no image"):
+        split_by_lists(_records(*IMAGES), {"test": ListedImages(table, "image_path", {"task": "Joy-8"})})
+    with pytest.raises(DataError, match="no column path, part; its columns are task, split, label, image_path"):
+        split_by_lists(_records(*IMAGES), {"test": ListedImages(table, "path", {"part": "test"})})
+    # Two folders of the table end in the same way, so the name of the image alone decides nothing.
+    table.write_text(TABLE + "Joy-2,test,joy,all/other/images/joy/1.jpg\n")
+    with pytest.raises(DataError, match=r"2 entries have no image, such as 'all/set/images/joy/1\.jpg'"):
+        split_by_lists(_records(*IMAGES), {"test": rows})
+
+
+def test_settings_of_lists_are_recorded_as_they_are_written(tmp_path, monkeypatch):
+    rows = {"file": "samples.csv", "column": "image_path", "where": {"task": "Joy-2"}}
+    prepare = DeclaredPreparation(source="folder", split_lists={"train": "train.txt", "test": rows})
+    assert prepare.model_dump()["split_lists"] == {"train": "train.txt", "test": rows}
+    with pytest.raises(ValueError, match="so it needs `column`"):
+        SplitList(file="samples.csv", where={"task": "Joy-2"})
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "samples.csv").touch()
+    assert SplitList(**rows).below(tmp_path / "set") == ListedImages(
+        tmp_path / "samples.csv", "image_path", rows["where"]
+    )
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "samples.csv").touch()
+    assert SplitList(**rows).below(tmp_path / "set").path == tmp_path / "set" / "samples.csv"
+
+
 def test_a_dataset_is_prepared_with_the_splits_of_its_lists(tmp_path, monkeypatch):
     from lavis.common.registry import registry
 
@@ -93,8 +141,8 @@ def test_a_dataset_is_prepared_with_the_splits_of_its_lists(tmp_path, monkeypatc
         folder.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40, 40), (number * 20, 90, 60)).save(folder / f"{number}.jpg")
     (root / "test.txt").write_text("joy/0.jpg\nfear/1.jpg\njoy/2.jpg\n")
-    (root / "train.txt").write_text("".join(f"{('joy', 'fear')[n % 2]}/{n}.jpg\n" for n in range(3, 10)))
-    prepare = {"root": str(root), "split_lists": {"train": "train.txt", "test": "test.txt"}}
+    (tmp_path / "train.txt").write_text("".join(f"{('joy', 'fear')[n % 2]}/{n}.jpg\n" for n in range(3, 10)))
+    prepare = {"root": str(root), "split_lists": {"train": str(tmp_path / "train.txt"), "test": "test.txt"}}
     builder = registry.get_builder_class("emotionroi")
     indexes = builder({"build_info": {"prepare": prepare}}).prepare()
     assert {split: ShardIndex.load(path).num_samples for split, path in indexes.items()} == {"train": 7, "test": 3}

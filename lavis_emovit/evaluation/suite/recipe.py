@@ -93,7 +93,7 @@ def _problems_of_splits(entry: Mapping[str, Any], dataset: str, settings: Any, p
     if prepare is not None and prepare.split_lists is not None and prepare.root is not None:
         root = Path(prepare.root).expanduser()
         if root.is_dir():  # else the benchmark is reported as missing
-            lists = {split: root / file for split, file in prepare.split_lists.items()}
+            lists = {split: file.below(root) for split, file in prepare.split_lists.items()}
             problems += [f"{place}.config.build_info.prepare.split_lists: {one}" for one in read_lists(lists)[1]]
     return problems
 

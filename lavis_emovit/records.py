@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, ValidationError, field_validator
 
 from lavis_emovit.errors import DataError, bullet_list
-from lavis_emovit.files import atomic_writer, is_plain_name, load_json, read_file, write_json
+from lavis_emovit.files import atomic_writer, is_plain_name, load_json, parse_json, read_file, write_json
 from lavis_emovit.settings import FrozenModel, nearest_name
 
 InstructionKind = Literal["categorical", "conversation", "reasoning", "description", "explanation"]
@@ -27,6 +27,10 @@ INSTRUCTION_KINDS: tuple[str, ...] = get_args(InstructionKind)
 # A categorical answer in EmoVIT's instruction data; the label follows the colon.
 _CATEGORICAL_ANSWER = re.compile(r"^\s*predict(?:ed)? emotion:\s*([^.\n]+?)\s*\.?\s*$", re.IGNORECASE)
 _IMAGE_TOKEN = re.compile(r"\s*<image>\s*")
+# A quote of a text has one backslash in front of it.
+_KEY_END = re.compile(rb'"\s*:(?<![^\\]\\":)')
+# Paths without these are below the image root, which is most of them.
+_MAY_LEAVE_ROOT = re.compile(r"^/|\\|:|\.\.")
 _VOTE_SUM_TOLERANCE = 0.01
 OCCURRENCE_THRESHOLD = 0.5
 """Value from which an action unit without intensities, 1 or 0, is active."""
@@ -54,6 +58,9 @@ class Instruction(FrozenModel):
     question: str = Field(min_length=1)
     answer: str = Field(min_length=1)
     provenance: str = Field(min_length=1)
+
+
+_KEYS_OF_INSTRUCTION = len(Instruction.model_fields)
 
 
 class Utterance(FrozenModel):
@@ -93,6 +100,8 @@ class EmotionRecord(FrozenModel):
     @field_validator("image")
     @classmethod
     def _image_is_relative(cls, value: str) -> str:
+        if _MAY_LEAVE_ROOT.search(value) is None:
+            return value
         path = PurePosixPath(value)
         if path.is_absolute() or "\\" in value or re.match(r"^[A-Za-z]:", value) or ".." in path.parts:
             raise ValueError("must be a path below the image root, relative and with forward slashes")
@@ -186,8 +195,8 @@ def build_record(values: Mapping[str, Any], place: str) -> EmotionRecord:
 def read_records(path: str | os.PathLike[str]) -> Iterator[EmotionRecord]:
     """Records of a JSON-lines file.
 
-    DataError for a missing file, or for lines that are not records or repeat an id. No record is yielded after the
-    first bad line, and the error names file, line and key of all bad lines, up to a limit.
+    DataError for a missing file, or for lines that are not records, repeat an id, or repeat a key. No record is yielded
+    after the first bad line, and the error names file, line and key of all bad lines, up to a limit.
     """
     path = Path(path)
     if not path.is_file():
@@ -198,10 +207,13 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[EmotionRecord]:
     problems: list[str] = []
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            if not line.strip():
+            if line.isspace():
                 continue
             try:
                 record = parse_record(line, f"{path}:{number}")
+                if len(_KEY_END.findall(line)) != _num_keys(record):
+                    # A key is repeated, or a text has the end of a key in it.
+                    parse_json(line, f"{path}:{number}", unique_keys=True)
             except DataError as error:
                 problems.append(f"{error}{_id_in(line)}")
                 continue
@@ -216,6 +228,20 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[EmotionRecord]:
         raise DataError(problems[0])
     if problems:
         raise DataError(f"{path}: {len(problems)} lines cannot be used:\n{bullet_list(problems, _MAX_BAD_LINES)}")
+
+
+def _num_keys(record: EmotionRecord) -> int:
+    """Different keys in the line of a record, with those of the objects in it."""
+    # All keys of an instruction are required. Written out, because it runs for every line.
+    count = len(record.model_fields_set) + len(record.attributes.model_fields_set) + len(record.extra)
+    count += _KEYS_OF_INSTRUCTION * len(record.instructions)
+    if record.votes:
+        count += len(record.votes)
+    if record.action_units:
+        count += len(record.action_units)
+    for utterance in record.utterances:
+        count += len(utterance.model_fields_set)
+    return count
 
 
 def write_records(path: str | os.PathLike[str], records: Iterable[EmotionRecord]) -> int:

@@ -2,7 +2,8 @@
 
 - A record read from its JSON line equals the original, for any content of its fields.
 - A wrong key, value or line is refused with file, line, key and the nearest valid name.
-- Ids are unique in files that are written and read.
+- Ids are unique in files that are written and read. A line that repeats a key is refused, with the key; texts may
+  contain anything.
 - A records file is written atomically.
 - A line of the first schema is read and written unchanged.
 - LLaVA-style conversations keep every question and answer in both directions; items with duplicate ids become records
@@ -143,6 +144,47 @@ def test_a_wrong_line_names_file_line_and_key(tmp_path, changes, expected):
     path.write_text(_record().to_json() + "\n\n" + json.dumps(values) + "\n")
     with pytest.raises(DataError, match=r"records.jsonl:3: .*" + expected):
         list(read_records(path))
+
+
+@pytest.mark.parametrize(
+    ("part", "repeated", "key"),
+    [
+        ('"emotion":"awe"', '"emotion":"awe","emotion":"fear"', "emotion"),
+        ('"emotion":"awe"', '"emotion" : "awe", "emotion"\t:"awe"', "emotion"),
+        ('"brightness":0.5', '"brightness":0.5,"brightness":0.6', "brightness"),
+        ('"answer":"Awe."', '"answer":"Awe.","answer":"Fear."', "answer"),
+        ('"awe":1.0', '"awe":1.0,"awe":1.0', "awe"),
+        ('"4":1.0', '"4":1.0,"4":2.0', "4"),
+        ('"text":"Oh"', '"text":"Oh","text":"No"', "text"),
+        ('"odd\\\\":1', '"odd\\\\":1,"odd\\\\":2', "odd"),
+    ],
+)
+def test_repeated_keys_are_refused(part, repeated, key, tmp_path):
+    values = {
+        "id": "a/2", "image": "2.jpg", "split": "train", "source": "a", "emotion": "awe", "label_set": "mikels8",
+        "attributes": {"brightness": 0.5}, "votes": {"awe": 1.0}, "action_units": {4: 1.0},
+        "utterances": [{"text": "Oh"}], "extra": {"odd\\": 1},
+        "instructions": [
+            {"kind": "reasoning", "question": 'Why "awe" : or "fear":?', "answer": "Awe.", "provenance": "p"}
+        ],
+    }  # fmt: skip
+    line, path = EmotionRecord.model_validate(values).to_json(), tmp_path / "records.jsonl"
+    path.write_text(f"{_record().to_json()}\n{line}\n")
+    assert [record.id for record in read_records(path)] == ["a/1", "a/2"]
+    assert line.count(part) == 1
+    path.write_text(f"{_record().to_json()}\n{line.replace(part, repeated)}\n")
+    with pytest.raises(
+        DataError, match=rf"records.jsonl:2: not JSON \(the key '{key}.*' is repeated in .*record 'a/2'"
+    ):
+        list(read_records(path))
+
+
+@given(text=st.text(alphabet='\\":, \t/a', max_size=12))
+def test_texts_may_contain_the_end_of_a_key(text, tmp_path_factory):
+    path = tmp_path_factory.mktemp("texts") / "records.jsonl"
+    record = _record().model_copy(update={"caption": text, "extra": {f"k{text}": text}})
+    write_records(path, [record])
+    assert list(read_records(path)) == [record]
 
 
 def test_other_broken_files_are_refused(tmp_path):

@@ -275,13 +275,20 @@ class Reader(ABC):
         self.labels_found.add(emotion)
         if label == name:
             self._spelt.setdefault(emotion, Counter())[name] += 1
-        if settings.coarsen_to is None:
-            return {"emotion": emotion, "label_set": labels.name}
-        coarse = coarser_label(emotion, labels.name, settings.coarsen_to)
+        coarse = self.coarser(emotion, labels)
         if coarse is None:
             self.notes.skip(f"'{emotion}' has no equivalent in {settings.coarsen_to}", expected=True)
             return None
-        return {"emotion": coarse, "label_set": settings.coarsen_to}
+        return {"emotion": coarse, "label_set": self.label_set_name(labels)}
+
+    def coarser(self, label: str, labels: LabelSet) -> str | None:
+        """The label in the set that records have; None if it has no counterpart there."""
+        coarse = self.settings.coarsen_to
+        return label if coarse is None else coarser_label(label, labels.name, coarse)
+
+    def label_set_name(self, labels: LabelSet) -> str:
+        """The label set of records, for a dataset with these labels."""
+        return self.settings.coarsen_to or labels.name
 
     def _note_names(self) -> None:
         """Note names that are read as one label although they differ, and names that are probably misspelt."""

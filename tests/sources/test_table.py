@@ -411,3 +411,41 @@ def test_equal_numbers_are_one_group(tmp_path):
         (tmp_path / "t.jsonl").write_text("\n".join(rows))
         records = _read(tmp_path / "t.jsonl", TableColumns(group="who"), label_set=None)
         assert [record.group for record in records] == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"), [("fear;joy;anger", ["negative", "positive"]), ("surprise;joy", ["positive"])]
+)
+def test_several_labels_are_mapped_to_the_coarser_set(table, written, expected):
+    columns = TableColumns(image="file", labels="labels")
+    settings = TableSettings(
+        file="labels.csv", columns=columns, label_set="emotion6", separator=";", coarsen_to="polarity2"
+    )
+    path, notes = table(f"a.jpg,{written}\nsub/b.jpg,surprise\n", head="file,labels\n"), Notes()
+    (record,) = TableReader(path.parent, settings, source="mine", notes=notes).read()
+    assert (record.image, record.labels, record.label_set) == ("a.jpg", expected, "polarity2")
+    assert notes.report() == ["1 skipped: no label has an equivalent in polarity2"] and notes.serious() == []
+    # An image without labels stays one.
+    path.write_text("file,labels\na.jpg,\n")
+    (record,) = TableReader(path.parent, settings, source="mine").read()
+    assert (record.labels, record.label_set) == ([], "polarity2")
+
+
+def test_votes_are_added_up_in_the_coarser_set(table):
+    votes = {"columns": {label: label for label in ("anger", "fear", "joy", "surprise")}, "beside": {"neutral": "none"}}
+    settings = TableSettings(file="labels.csv", columns=TableColumns(image="file"), label_set="emotion6", votes=votes,
+                             coarsen_to="polarity2")  # fmt: skip
+    path = table("a.jpg,2,1,4,2,1\n", head="file,anger,fear,joy,surprise,none\n")
+    (record,) = TableReader(path.parent, settings, source="mine").read()
+    # The class is that of the label with the most votes; surprise has no polarity.
+    assert (record.emotion, record.label_set) == ("positive", "polarity2")
+    assert record.votes == pytest.approx({"negative": 0.3, "positive": 0.4, "surprise": 0.2, "neutral": 0.1})
+
+
+def test_gathered_votes_are_votes_for_the_coarser_set(table):
+    settings = TableSettings(file="labels.csv", columns=TableColumns(image="file", emotion="label"), gather=True,
+                             label_set="emotion6", coarsen_to="polarity2")  # fmt: skip
+    path = table("a.jpg,joy\na.jpg,fear\na.jpg,anger\n", head="file,label\n")
+    (record,) = TableReader(path.parent, settings, source="mine").read()
+    assert (record.emotion, record.label_set) == ("negative", "polarity2")
+    assert record.votes == pytest.approx({"positive": 1 / 3, "negative": 2 / 3})

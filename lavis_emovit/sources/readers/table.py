@@ -186,8 +186,12 @@ class TableReader(Reader, layout="table"):
         if not self._label(values, cells, image):
             return None
         if columns.labels is not None and self._labels is not None:
-            values["labels"] = self._several(row[columns.labels])
-            values["label_set"] = self._labels.name
+            labels = self._several(row[columns.labels])
+            values["labels"] = self._coarser_labels(labels)
+            values["label_set"] = self.label_set_name(self._labels)
+            if labels and not values["labels"]:
+                self.notes.skip(f"no label has an equivalent in {settings.coarsen_to}", expected=True)
+                return None
         if columns.box:
             box = _box(row, columns.box)
             if box is not None and settings.box_format == "size":
@@ -257,7 +261,14 @@ class TableReader(Reader, layout="table"):
         if void > 0 and void >= max((*counts.values(), *beside.values())):
             self.notes.skip(f"most votes are for {' or '.join(votes.void)}", expected=True)
             return None
-        return self._decided(counts, beside)
+        fields = self._decided(counts, beside)
+        if fields is not None:
+            shares: Counter[str] = Counter()
+            for name, share in fields["votes"].items():
+                # A label without an equivalent counts as an answer beside the set.
+                shares[(self.coarser(name, self._labels) if name in counts else None) or name] += share
+            fields["votes"] = dict(shares)
+        return fields
 
     def _decided(self, counts: dict[str, float], beside: dict[str, float] | None = None) -> dict[str, Any] | None:
         """Label and shares of counted votes; None for an image to skip."""
@@ -269,7 +280,7 @@ class TableReader(Reader, layout="table"):
             return None
         fields: dict[str, Any] = {
             "votes": {name: count / total for name, count in shares.items()},
-            "label_set": self._labels.name,
+            "label_set": self.label_set_name(self._labels),
         }
         most = max(counts.values())
         winners = [label for label, count in counts.items() if count == most and most > 0]
@@ -291,6 +302,12 @@ class TableReader(Reader, layout="table"):
             )
         names = [self.settings.renamed(str(item).strip()) for item in value or () if str(item).strip()]
         return list(dict.fromkeys(self.settings.canonical(name, self._labels) for name in names if name is not None))
+
+    def _coarser_labels(self, labels: list[str]) -> list[str]:
+        """The labels in the set that records have, each once; those without a counterpart are left out."""
+        assert self._labels is not None
+        found = (self.coarser(label, self._labels) for label in labels)
+        return list(dict.fromkeys(label for label in found if label is not None))
 
     def _scaled(self, field: str, value: float, column: str) -> float:
         scale = self.settings.scales.get(field)  # type: ignore[call-overload]

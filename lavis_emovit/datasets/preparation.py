@@ -158,7 +158,7 @@ def _prepare(
     instructions = prepare.instructions
     if instructions.categorical is not None and instructions.is_template_only:
         records = add_categorical(records, **instructions.categorical.model_dump())
-    if instructions.affect is not None:
+    if instructions.affect is not None and instructions.is_template_only:
         records = add_affect(records, **instructions.affect.model_dump())
     count = write_records(storage / RECORDS_NAME, records)
     write_summary(storage / RECORDS_NAME, reader.image_root, source=name, **reader.notes.to_dict(count))
@@ -239,6 +239,8 @@ def _write_instructions(
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         source = write_offline(records, image_root, folder, settings.offline, settings.categorical)
+        if settings.affect is not None:
+            write_records(source, add_affect(read_records(source), **settings.affect.model_dump()))
     counts = InstructionJoin(name, settings, source, storage, kinds).run(records)
     for split, of_split in counts["splits"].items():
         logger.info(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from lavis_emovit.datasets.faults import FaultSettings
 from lavis_emovit.emotion.labels import LabelSetName, Subject
@@ -50,6 +50,13 @@ class AffectSettings(Settings):
 
     about: Subject | None = None  # what the values describe; null: decided by record
     seed: int = 0
+    # Also a question for each axis with a step from 1 to 9 as its answer, which evaluation asks by likelihood.
+    scale: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_new_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Shards of earlier versions, which had no scale, stay valid."""
+        return {key: value for key, value in dump(self).items() if key != "scale" or value}
 
 
 class OfflineSettings(Settings):
@@ -113,8 +120,10 @@ class InstructionSettings(Settings):
     def _one_source(self) -> InstructionSettings:
         if self.generated is not None and self.offline is not None:
             raise ValueError("has both `generated` and `offline`; set one of them to null")
-        if self.affect is not None and not self.is_template_only:
-            raise ValueError("`affect` cannot be combined with generated instructions; use `emovit generate affect`")
+        if self.affect is not None and (self.generated is not None or self.mix is not None):
+            raise ValueError(
+                "`affect` cannot be combined with generated instructions or a mix; use `emovit generate affect`"
+            )
         if self.mix is not None and self.offline is not None:
             unwritten = sorted({kind for part in self.mix.parts for kind in part.kinds} - set(self.offline.kinds))
             if unwritten:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from lavis_emovit.emotion.labels import Subject, get_label_set
 from lavis_emovit.emotion.questions import (
     AFFECT_QUESTIONS,
     OPEN_WORDINGS,
+    SCALE,
+    SCALE_QUESTIONS,
     OptionOrder,
     categorical_answer,
     categorical_prompt,
@@ -30,12 +33,16 @@ def add_categorical(records: Iterable[EmotionRecord], **options: Any) -> Iterato
         yield record
 
 
-def add_affect(records: Iterable[EmotionRecord], **options: Any) -> Iterator[EmotionRecord]:
-    """Append the `affect_instruction` to every record for which it is due; other records stay unchanged."""
+def add_affect(
+    records: Iterable[EmotionRecord], *, scale: bool = False, seed: int = 0, about: Subject | None = None
+) -> Iterator[EmotionRecord]:
+    """Append the `affect_instruction` to every record for which it is due, and with `scale` the `scale_instructions`;
+    other records stay unchanged."""
     for record in records:
         if is_affect_due(record):
-            instructions = [*record.instructions, affect_instruction(record, **options)]
-            record = record.model_copy(update={"instructions": instructions})
+            added = [affect_instruction(record, seed=seed, about=about)]
+            added += scale_instructions(record, seed=seed, about=about) if scale else []
+            record = record.model_copy(update={"instructions": [*record.instructions, *added]})
         yield record
 
 
@@ -95,6 +102,31 @@ def affect_instruction(record: EmotionRecord, *, seed: int = 0, about: Subject |
         answer=affect_answer(record.valence or 0.0, record.arousal or 0.0),
         provenance=f"{AFFECT_PROVENANCE}-{about}/{wording + 1}",
     )
+
+
+def scale_instructions(record: EmotionRecord, *, seed: int = 0, about: Subject | None = None) -> list[Instruction]:
+    """A question for each axis whose answer is a step from 1 to 9: those that evaluation asks by likelihood."""
+    about = about or subject(record)
+    made = []
+    for axis, value in (("valence", record.valence), ("arousal", record.arousal)):
+        texts = SCALE_QUESTIONS[about][axis]
+        wording = chooser(f"scale/{axis}", record.id, seed).randrange(len(texts))
+        made.append(
+            Instruction(
+                kind="conversation",
+                question=texts[wording],
+                answer=scale_step(value or 0.0),
+                provenance=f"{AFFECT_PROVENANCE}-scale-{axis}-{about}/{wording + 1}",
+            )
+        )
+    return made
+
+
+def scale_step(value: float) -> str:
+    """The step of `SCALE` that is nearest to a value in [-1, 1]; halfway, the one nearer to the middle."""
+    steps = (len(SCALE) - 1) / 2
+    distance = math.ceil(abs(value) * steps - 0.5)
+    return SCALE[int(steps + math.copysign(distance, value))]
 
 
 def affect_answer(valence: float, arousal: float) -> str:

@@ -38,8 +38,12 @@ class InstructBlipFlops:
     supervised: float
 
     @classmethod
-    def of(cls, core: Any) -> InstructBlipFlops:
-        """The operations of transformers' InstructBLIP modules."""
+    def of(cls, core: Any, image: float | None = None, num_patches: int | None = None) -> InstructBlipFlops:
+        """The operations of transformers' InstructBLIP modules.
+
+        Args:
+            image, num_patches: of an image encoder of another kind.
+        """
         language_model = core.language_model
         head = language_model.get_output_embeddings()
         is_causal = core.config.use_decoder_only_language_model
@@ -50,8 +54,10 @@ class InstructBlipFlops:
             for part in (core.qformer.parameters(), [core.query_tokens], core.language_projection.parameters())
         )
         table = id(core.get_input_embeddings().weight)
-        encoder = core.vision_model.encoder
-        patches, queries = core.vision_model.embeddings.num_positions, core.config.num_query_tokens
+        queries = core.config.num_query_tokens
+        if image is None or num_patches is None:
+            num_patches = core.vision_model.embeddings.num_positions
+            image = _count(core.vision_model.encoder.parameters(), learns_before=False) * num_patches
         qformer = core.qformer
         words = {id(parameter) for parameter in qformer.embeddings.parameters()}
         crossed = {id(p) for name, p in qformer.named_parameters() if ".crossattention." in name}
@@ -65,9 +71,9 @@ class InstructBlipFlops:
         own = _count(qformer.parameters(), before, lambda p: id(p) not in words | crossed | for_text)
         crossing = _count(qformer.parameters(), before, lambda p: id(p) in crossed)
         return cls(
-            image=_count(encoder.parameters(), learns_before=False) * patches,
+            image=image,
             # Half the weights of cross-attention (query and output) act on the queries, half on the patches.
-            read=own * queries + crossing / 2 * (queries + patches),
+            read=own * queries + crossing / 2 * (queries + num_patches),
             question_token=own,
             positions=tuple(_count(side.parameters(), learns_before_llm, lambda p: id(p) != table) for side in sides),
             supervised=_count(

@@ -7,7 +7,7 @@ cast one by one, so that a large model is in memory once (see `lavis_emovit.mode
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from lavis_emovit.models.instructblip import tokenization
 from lavis_emovit.models.instructblip.architecture import LAVIS_EPS_KEY, infer_config
 from lavis_emovit.models.instructblip.lavis_format import Translation, from_eva, from_lavis
 from lavis_emovit.models.instructblip.pickled import read_state_dict
-from lavis_emovit.models.instructblip.settings import ModelSettings
+from lavis_emovit.models.instructblip.settings import ModelSettings, QFormerSettings
 from lavis_emovit.models.instructblip.weights import (
     CONVERTER,
     WeightsSource,
@@ -223,24 +223,38 @@ def assemble(raw: RawWeights, settings: ModelSettings) -> Any:
 
 
 def _load_llm(raw: RawWeights, language_class: Any, settings: ModelSettings) -> Any:
+    text_config = raw.config.text_config
+    if raw.llm_location is None:
+        state = {name: raw.state.pop(name) for name in list(raw.state)}
+        return fill_llm(state, text_config, language_class, settings, raw.source)
+    try:
+        options = _llm_options(settings)
+        model = language_class.from_pretrained(raw.llm_location, local_files_only=is_offline(), **options)
+    except Exception as error:  # a damaged file can raise anything
+        raise WeightsError(
+            f"the language model {raw.llm_location} could not be loaded ({first_line(error)})"
+        ) from error
+    resize_vocabulary(model, text_config.vocab_size)
+    return model
+
+
+def _llm_options(settings: QFormerSettings) -> dict[str, Any]:
     is_trained = "language_model" in settings.trained_parts
     dtype = torch.float32 if is_trained else PRECISIONS[settings.frozen_precision]
-    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": settings.attention}
-    text_config = raw.config.text_config
-    if raw.llm_location is not None:
-        try:
-            model = language_class.from_pretrained(raw.llm_location, local_files_only=is_offline(), **options)
-        except Exception as error:  # a damaged file can raise anything
-            raise WeightsError(
-                f"the language model {raw.llm_location} could not be loaded ({first_line(error)})"
-            ) from error
-        resize_vocabulary(model, text_config.vocab_size)
-        return model
-    state = {name.removeprefix(LLM): raw.state.pop(name) for name in list(raw.state)}
+    return {"dtype": dtype, "attn_implementation": settings.attention}
+
+
+def fill_llm(
+    state: dict[str, torch.Tensor], text_config: Any, language_class: Any, settings: QFormerSettings, source: str
+) -> Any:
+    """A language model with the tensors of `state`, which is used up; their names begin with `LLM`."""
+    options = _llm_options(settings)
+    dtype, is_trained = options["dtype"], "language_model" in settings.trained_parts
+    state = {name.removeprefix(LLM): state.pop(name) for name in list(state)}
     with torch.device("meta"):
         own = language_class(text_config).state_dict()
     # Tied tensors may be saved under one of their names, so missing names are checked after tying.
-    check_fit(state, own, raw.source, needed=(), target="the language model")
+    check_fit(state, own, source, needed=(), target="the language model")
     precisions = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
     if are_casts_later() and len(precisions) == 1 and not is_trained and settings.lora is None:
         # Adapters take the precision of the weights under them.
@@ -255,7 +269,7 @@ def _load_llm(raw: RawWeights, language_class: Any, settings: ModelSettings) -> 
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise WeightsError(
-            f"{raw.source} is missing {len(missing)} tensors of the language model, the first: "
+            f"{source} is missing {len(missing)} tensors of the language model, the first: "
             f"{', '.join(LLM + name for name in missing[:5])}"
         )
     return model
@@ -310,10 +324,17 @@ def prepare_tokenizers(parts: LoadedParts) -> None:
 
 
 def _check_sizes(settings: ModelSettings, parts: LoadedParts, source: str) -> None:
-    patch_size, num_queries = parts.core.config.vision_config.patch_size, parts.core.query_tokens.shape[1]
-    problems = []
+    patch_size, problems = parts.core.config.vision_config.patch_size, []
     if settings.image_size % patch_size:
         problems.append(f"model.image_size is {settings.image_size}, no multiple of the patches' {patch_size} pixels")
+    check_vocabularies(settings, parts, source, problems)
+
+
+def check_vocabularies(
+    settings: QFormerSettings, parts: LoadedParts, source: str, problems: Iterable[str] = ()
+) -> None:
+    """WeightsError if query tokens or tokenizers do not fit the modules, or with the problems found before."""
+    problems, num_queries = list(problems), parts.core.query_tokens.shape[1]
     if num_queries != settings.num_query_token:
         problems.append(f"{num_queries} query tokens, model.num_query_token is {settings.num_query_token}")
     for reader, tokenizer, rows in (

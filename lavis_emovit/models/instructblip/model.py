@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lavis.common.registry import registry
@@ -30,7 +30,7 @@ from lavis_emovit.models.instructblip.flops import InstructBlipFlops
 from lavis_emovit.models.instructblip.lavis_format import from_lavis
 from lavis_emovit.models.instructblip.loading import LLM, LoadedParts, load_parts
 from lavis_emovit.models.instructblip.pickled import read_state_dict
-from lavis_emovit.models.instructblip.settings import TRAINED_PARTS, ModelSettings
+from lavis_emovit.models.instructblip.settings import TRAINED_PARTS, ModelSettings, QFormerSettings
 from lavis_emovit.models.instructblip.weights import check_weights
 from lavis_emovit.models.lengths import PassSizes, in_given_order, longer_than, positions_of
 from lavis_emovit.models.loss import answer_log_probs, answer_loss
@@ -78,10 +78,10 @@ class EmoVIT(BaseEmotionModel):
     PART_PREFIXES = parts.PART_PREFIXES
     ANSWER_SETTINGS = ("image_size", "max_txt_len", "prompt", "qformer_text_input", "frozen_precision")
     RULES = (*Answering.RULES, "original")
-    settings_class = ModelSettings
-    settings: ModelSettings
+    settings_class: ClassVar[type[QFormerSettings]] = ModelSettings
+    settings: QFormerSettings
 
-    def __init__(self, loaded: LoadedParts, settings: ModelSettings):
+    def __init__(self, loaded: LoadedParts, settings: QFormerSettings):
         room = loaded.core.config.qformer_config.max_position_embeddings
         if settings.qformer_text_input and settings.max_txt_len > room:
             raise ConfigError(
@@ -104,6 +104,16 @@ class EmoVIT(BaseEmotionModel):
     @classmethod
     def step_memory(cls, settings: ModelSettings, load: StepLoad, amp: str) -> StepMemory:
         return shapes.step_memory(cls, settings, load, amp)
+
+    @classmethod
+    def sizes_json(cls, settings: Any) -> str:
+        """Sizes of the parts as JSON, without weights; ConfigError if they are unknown."""
+        return shapes.find_config(settings).to_json_string()
+
+    @classmethod
+    def empty_core(cls, sizes_json: str, settings: Any) -> Any:
+        """The modules without values."""
+        return shapes.empty_core(sizes_json, settings)
 
     # Training: from a batch to its loss
 
@@ -147,7 +157,7 @@ class EmoVIT(BaseEmotionModel):
     def _read_pairs(self, samples: Batch) -> _Pairs:
         questions = self._questions(samples)
         wanted = text.read_answers(samples, len(questions))
-        prompts = text.encode_prompts(self.llm_tokenizer, questions, self.settings.max_txt_len, self.is_seq2seq)
+        prompts = self._encode_prompts(questions, self.settings.max_txt_len)
         answers = text.encode_answers(self.llm_tokenizer, wanted, self.settings.max_output_txt_len)
         prefix_NQD = self._visual_prefix(samples, questions)
         sides = [(prefix_NQD.shape[1] + len(prompt), len(answer)) for prompt, answer in zip(prompts, answers)]
@@ -267,8 +277,8 @@ class EmoVIT(BaseEmotionModel):
     def _note_texts(self, pairs: _Pairs) -> dict[str, list[int]]:
         """Numbers of the pairs whose text was cut or leaves nothing to learn."""
         most, end = self.settings.max_txt_len, self.llm_tokenizer.eos_token_id
-        begin = not self.is_seq2seq and self.llm_tokenizer.bos_token_id is not None
-        cut = set(longer_than(self.llm_tokenizer, pairs.questions, most - begin, self.is_seq2seq))
+        room = most - self._num_added_tokens()
+        cut = set(longer_than(self.llm_tokenizer, pairs.questions, room, self.is_seq2seq))
         if self.settings.qformer_text_input:
             cut |= set(longer_than(self.qformer_tokenizer, pairs.questions, most, True))
         return {
@@ -317,8 +327,20 @@ class EmoVIT(BaseEmotionModel):
     def _questions(self, samples: Batch) -> list[str]:
         return text.read_questions(samples, self.prompt, num_images_of(samples))
 
+    def _num_visual_tokens(self, num_frames: int = 1) -> int:
+        """Positions of the language model before the prompt."""
+        return num_frames * self.core.query_tokens.shape[1]
+
+    def _encode_prompts(self, questions: list[str], max_tokens: int | None) -> list[list[int]]:
+        """What the language model reads after the image, at most `max_tokens` for each question (None: no limit)."""
+        return text.encode_prompts(self.llm_tokenizer, questions, max_tokens, self.is_seq2seq)
+
+    def _num_added_tokens(self) -> int:
+        """Tokens of a decoder-only model's prompt that are not of the question."""
+        return int(not self.is_seq2seq and self.llm_tokenizer.bos_token_id is not None)
+
     def _whole_prompts(self, questions: list[str]) -> list[list[int]]:
-        return text.encode_prompts(self.llm_tokenizer, questions, None, self.is_seq2seq)
+        return self._encode_prompts(questions, None)
 
     def _end_ids(self) -> list[int]:
         """Tokens that end an answer. InstructBLIP also counts id 0, Llama's unknown token, as an end."""
@@ -346,7 +368,7 @@ class EmoVIT(BaseEmotionModel):
         """DataError if a question, with its longest answer, does not fit the language model's context."""
         rows = self.llm_tokenizer(list(answers), add_special_tokens=False)["input_ids"] if answers else []
         num_answer = max(map(len, rows), default=max_new_tokens)
-        num_queries = self.settings.num_query_token
+        num_queries = self._num_visual_tokens()
         check_context(self.core.language_model, [question], self._whole_prompts([question]), num_queries, num_answer)
 
     def _candidate_sums(self, samples: Batch, questions: list[str], candidates: CandidateTokens) -> torch.Tensor:
@@ -392,7 +414,7 @@ class EmoVIT(BaseEmotionModel):
         sums_NC = self._candidate_sums(samples, questions, tokens)
         if self.is_seq2seq:
             return -sums_NC
-        num_queries = _num_frames(samples["image"]) * self.core.query_tokens.shape[1]
+        num_queries = self._num_visual_tokens(_num_frames(samples["image"]))
         longest_prompt = max(len(row) for row in self._whole_prompts(questions))
         return original_losses(sums_NC, tokens, segments, num_queries + longest_prompt)
 

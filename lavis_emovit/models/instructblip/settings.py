@@ -1,4 +1,4 @@
-"""The `model:` node of an InstructBLIP model."""
+"""The `model:` node of an InstructBLIP model, and of families that differ from it in their parts only."""
 
 from __future__ import annotations
 
@@ -30,20 +30,11 @@ class LoraSettings(settings.LoraSettings):
     parts: tuple[Literal["qformer", "language_model"], ...] = Field(min_length=1)
 
 
-class ModelSettings(settings.BaseModelSettings):
-    """How an InstructBLIP model is loaded, frozen and used."""
+class QFormerSettings(settings.BaseModelSettings):
+    """How an image encoder, a Q-Former and a language model are frozen and used."""
 
     TRAINED_PARTS: ClassVar[tuple[str, ...]] = TRAINED_PARTS
     PART_GROUPS: ClassVar[dict[str, tuple[str, ...]]] = PART_GROUPS
-
-    # For a .pth file only: the language model's folder or hub id (always required, for its tokenizer and sizes), the
-    # Q-Former's tokenizer (a vocab.txt, a folder or a hub id; default bert-base-uncased), EVA's encoder file
-    # (eva_vit_g.pth) for a trimmed file, and attention heads if the widths are not those of the published models.
-    llm_model: str | None = None
-    qformer_tokenizer: str | None = None
-    vision_weights: str | None = None
-    vision_heads: int | None = Field(None, ge=1)
-    qformer_heads: int | None = Field(None, ge=1)
 
     image_size: int = Field(224, ge=8)
     num_query_token: int = Field(32, ge=1)
@@ -55,3 +46,16 @@ class ModelSettings(settings.BaseModelSettings):
     max_output_txt_len: int = Field(256, ge=1)
     # False: the Q-Former reads the image only, not the question.
     qformer_text_input: bool = True
+
+
+class ModelSettings(QFormerSettings):
+    """How an InstructBLIP model is loaded, frozen and used."""
+
+    # For a .pth file only: the language model's folder or hub id (always required, for its tokenizer and sizes), the
+    # Q-Former's tokenizer (a vocab.txt, a folder or a hub id; default bert-base-uncased), EVA's encoder file
+    # (eva_vit_g.pth) for a trimmed file, and attention heads if the widths are not those of the published models.
+    llm_model: str | None = None
+    qformer_tokenizer: str | None = None
+    vision_weights: str | None = None
+    vision_heads: int | None = Field(None, ge=1)
+    qformer_heads: int | None = Field(None, ge=1)

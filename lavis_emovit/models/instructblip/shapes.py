@@ -18,7 +18,7 @@ from transformers import AutoConfig, InstructBlipConfig, InstructBlipForConditio
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.models.catalogue import declared_models
 from lavis_emovit.models.instructblip.loading import LLM, LoadedParts
-from lavis_emovit.models.instructblip.settings import ModelSettings
+from lavis_emovit.models.instructblip.settings import ModelSettings, QFormerSettings
 from lavis_emovit.models.instructblip.weights import find_weights
 from lavis_emovit.models.quantize import quantized_layers
 from lavis_emovit.models.step_memory import (
@@ -67,14 +67,14 @@ def _cached(hub_id: str) -> str:
     return str(Path(str(try_to_load_from_cache(hub_id, "config.json"))).parent)
 
 
-def step_memory(model_class: Any, settings: ModelSettings, load: StepLoad, amp: str) -> StepMemory:
-    """See `EmotionModel.step_memory`; `model_class` is the family's."""
-    config, precision = find_config(settings).to_json_string(), settings.frozen_precision
+def step_memory(model_class: Any, settings: QFormerSettings, load: StepLoad, amp: str) -> StepMemory:
+    """See `EmotionModel.step_memory`; `model_class` is the family's, with `sizes_json` and `empty_core`."""
+    config, precision = model_class.sizes_json(settings), settings.frozen_precision
     if precision not in QUANTIZED:
         return _dry_run(model_class, settings.model_dump_json(), config, load, amp)
     # The same activations: quantised layers compute in bfloat16, and keep no input of their own.
     plain = settings.model_copy(update={"frozen_precision": "bf16"})
-    core = _modules(config, plain)
+    core = model_class.empty_core(config, plain)
     names = {f"{LLM}{name}.weight" for name, _ in quantized_layers(core.language_model, precision)}
     model = _model(model_class, core, plain)
     weights = count_weights(model.core.named_parameters(), model_class.PART_PREFIXES, precision, names)
@@ -84,20 +84,21 @@ def step_memory(model_class: Any, settings: ModelSettings, load: StepLoad, amp: 
 @lru_cache(maxsize=64)
 def _dry_run(model_class: Any, settings_json: str, config_json: str, load: StepLoad, amp: str) -> StepMemory:
     settings = model_class.settings_class.model_validate_json(settings_json)
-    model = _model(model_class, _modules(config_json, settings), settings)
+    model = _model(model_class, model_class.empty_core(config_json, settings), settings)
     without_values(model.core)
     weights = count_weights(model.core.named_parameters(), model_class.PART_PREFIXES)
     width = model.core.language_model.get_output_embeddings().weight.shape[0]
     return count_step(model, load, amp, weights=weights, logit_width=width)
 
 
-def _modules(config_json: str, settings: ModelSettings) -> Any:
+def empty_core(config_json: str, settings: ModelSettings) -> Any:
+    """transformers' modules on the meta device."""
     config = InstructBlipConfig.from_dict(json.loads(config_json))
     config._attn_implementation = settings.attention
     with torch.device("meta"):
         return InstructBlipForConditionalGeneration(config)
 
 
-def _model(model_class: Any, core: Any, settings: ModelSettings) -> Any:
+def _model(model_class: Any, core: Any, settings: QFormerSettings) -> Any:
     with torch.device("meta"):  # adapters too
         return model_class(LoadedParts(core, word_tokenizer(), word_tokenizer()), settings).train()

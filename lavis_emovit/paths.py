@@ -40,6 +40,13 @@ def data_root() -> Path:
     return Path(os.environ.get("EMOVIT_DATA", "data")).expanduser().absolute()
 
 
+def cache_root() -> Path:
+    """The folder of what is built once for all projects: `EMOVIT_CACHE`, or `emovit` in the user's cache folder."""
+    if os.environ.get("EMOVIT_CACHE"):
+        return Path(os.environ["EMOVIT_CACHE"]).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "emovit"
+
+
 def output_root() -> Path:
     """The folder that output paths are relative to: the working directory, never LAVIS's own folder."""
     return Path.cwd()

@@ -33,7 +33,7 @@ def test_every_file_is_a_registered_model_with_valid_settings(name):
     assert issubclass(model_class, EmoVIT)
     assert model.model_type == model_class.DEFAULT_MODEL_TYPE
     assert model_class.default_config_path(model.model_type) == str(model.path)
-    assert model.settings_class() is ModelSettings
+    assert model.settings_class() is model_class.settings_class
     settings = model.settings_class().model_validate(model.content["model"])
     assert (settings.arch, settings.model_type) == (name, model.model_type)
 

@@ -1,0 +1,195 @@
+"""From the installed packages to a folder of weights, once for each machine.
+
+The Q-Former begins as MiniLM's BERT, as BLIP-2's began as BERT; its cross-attention and its query tokens are new, drawn
+from a fixed seed. What the warm-up learned (see `warm_up.py`) then replaces them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from safetensors.torch import save_file
+from transformers import AutoTokenizer
+
+from lavis_emovit.files import name_full_disk, obey_umask, sync_folder, write_json
+from lavis_emovit.models.instructblip.loading import LLM, quiet
+from lavis_emovit.models.small import packages, vision
+from lavis_emovit.models.small.architecture import (
+    CONFIG_NAME,
+    LLM_TOKENIZER,
+    QFORMER_TOKENIZER,
+    WEIGHTS_NAME,
+    SmallConfig,
+    SmallCore,
+)
+from lavis_emovit.models.tensors import check_fit, read_tensor_file
+from lavis_emovit.paths import PACKAGE_ROOT, cache_root
+
+# Part of the folder's name: a change of the build makes a new folder.
+VERSION = 1
+NUM_QUERY_TOKENS = 16
+SEED = 0
+WARM_UP = PACKAGE_ROOT / "models" / "data" / "emovit_small" / "warm_up.safetensors"
+
+
+def built_folder() -> Path:
+    """The folder that `build` makes, whether it exists or not."""
+    return cache_root() / f"emovit_small-v{VERSION}"
+
+
+def build() -> Path:
+    """Build the folder unless it is there, and return it.
+
+    Raises:
+        WeightsError: a package is missing or damaged.
+    """
+    folder = built_folder()
+    if (folder / CONFIG_NAME).is_file():
+        return folder
+    packages.check_installed()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if not (folder / CONFIG_NAME).is_file():
+            _write(folder)
+    return folder
+
+
+def _write(folder: Path) -> None:
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir()
+        with name_full_disk(folder):
+            _write_parts(temporary)
+        sync_folder(temporary)
+        shutil.rmtree(folder, ignore_errors=True)  # without its configuration it was not complete
+        temporary.replace(folder)
+        sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_parts(folder: Path) -> None:
+    language_state, text_config, tokenizer = _read_language(packages.verified(packages.LANGUAGE))
+    qformer_file = packages.verified(packages.QFORMER)
+    minilm = read_tensor_file(qformer_file)
+    values = {
+        "num_query_tokens": NUM_QUERY_TOKENS,
+        "qformer_config": _qformer_sizes(json.loads((qformer_file.parent / "config.json").read_text(encoding="utf-8"))),
+        "text_config": text_config,
+        "made_from": [
+            {"part": part.part, "package": f"{part.distribution} {part.version}", "sha256": part.sha256,
+             "licence": part.licence}
+            for part in packages.PARTS
+        ],
+    }  # fmt: skip
+    core = new_core(values, minilm)
+    vision_file = packages.verified(packages.VISION)
+    encoder = vision.fold(torch.load(vision_file, map_location="cpu", weights_only=True), str(vision_file))
+    words = _words(name_words(class_names(), tokenizer), language_state["model.embed_tokens.weight"])
+    core.vision_model.encoder.load_state_dict({**encoder, "words": words})
+    if WARM_UP.is_file():
+        apply_warm_up(core, read_tensor_file(WARM_UP), str(WARM_UP))
+    state = {**core.state_dict(), **{LLM + name: tensor for name, tensor in language_state.items()}}
+    save_file(
+        {name: tensor.float().contiguous() for name, tensor in state.items()},
+        str(folder / WEIGHTS_NAME),
+        {"format": "pt"},
+    )
+    obey_umask(folder / WEIGHTS_NAME)
+    with quiet():
+        tokenizer.save_pretrained(folder / LLM_TOKENIZER)
+        AutoTokenizer.from_pretrained(qformer_file.parent).save_pretrained(folder / QFORMER_TOKENIZER)
+    write_json(folder / CONFIG_NAME, values)
+
+
+def class_names() -> list[str]:
+    """Names of ImageNet-1k's classes, in the order of the classifier: the first of their synonyms."""
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo("imagenet-1k")
+    return [info.index_to_description(index).partition(",")[0] for index in range(vision.NUM_CLASSES)]
+
+
+def name_words(names: list[str], tokenizer: Any) -> torch.Tensor:
+    """Token ids of names, long [classes, T]; cut if a name has more, as 4 % have, and -1 if it has fewer."""
+    ids = torch.full((len(names), vision.WORDS_PER_NAME), -1)
+    for index, name in enumerate(names):
+        row = tokenizer(f" {name}", add_special_tokens=False)["input_ids"][: vision.WORDS_PER_NAME]
+        ids[index, : len(row)] = torch.tensor(row)
+    return ids
+
+
+def _words(ids: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+    """The language model's embeddings of the names, with a standard deviation of 1; zero at -1."""
+    return embeddings[ids.clamp(min=0)] / embeddings.std() * (ids >= 0)[..., None]
+
+
+def _read_language(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], Any]:
+    """Tensors, sizes and tokenizer of the 4-bit file; the output head is tied, so it is not among the tensors."""
+    from transformers import LlamaForCausalLM
+
+    with quiet():
+        model: Any = LlamaForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    sizes = model.config.to_diff_dict()
+    kept = {key: value for key, value in sizes.items() if key not in ("quantization_config", "_name_or_path", "dtype")}
+    state = {name: tensor for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    return state, kept, tokenizer
+
+
+def _qformer_sizes(bert: Mapping[str, Any]) -> dict[str, Any]:
+    same = (
+        "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+        "max_position_embeddings", "hidden_act", "layer_norm_eps", "pad_token_id",
+    )  # fmt: skip
+    return {**{key: bert[key] for key in same}, "encoder_hidden_size": vision.WIDTH, "cross_attention_frequency": 2}
+
+
+def new_core(values: dict[str, Any], minilm: Mapping[str, torch.Tensor]) -> SmallCore:
+    """The modules with MiniLM's weights in the Q-Former and seeded new ones; without a language model."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        core = SmallCore(SmallConfig(values))
+        for name, parameter in core.named_parameters():
+            if ".crossattention." in name and name.endswith(("query.weight", "key.weight", "value.weight")):
+                torch.nn.init.xavier_uniform_(parameter)
+        torch.nn.init.normal_(core.query_tokens, std=0.02)
+    check_fit(state := _qformer_from(minilm, core), core.qformer.state_dict(), packages.QFORMER.distribution, needed=())
+    core.qformer.load_state_dict(state, strict=False)
+    return core
+
+
+def _qformer_from(minilm: Mapping[str, torch.Tensor], core: SmallCore) -> dict[str, torch.Tensor]:
+    """The tensors of the Q-Former that BERT has. Queries and text begin with the same feed-forward layers."""
+    state = {}
+    for name in core.qformer.state_dict():
+        source = name.replace("attention.attention.", "attention.self.").replace("_query.", ".")
+        source = source.replace("embeddings.layernorm.", "embeddings.LayerNorm.")
+        if ".crossattention." not in name and source in minilm:
+            state[name] = minilm[source]
+    # The Q-Former has no types of tokens; all are of the first one.
+    state["embeddings.word_embeddings.weight"] = (
+        minilm["embeddings.word_embeddings.weight"] + minilm["embeddings.token_type_embeddings.weight"][0]
+    )
+    return state
+
+
+def apply_warm_up(core: SmallCore, state: Mapping[str, torch.Tensor], source: str) -> None:
+    """Replace the tensors that the warm-up trained; WeightsError if one is unknown or of another shape."""
+    own = core.state_dict()
+    check_fit(state, own, source, needed=())
+    with torch.no_grad():
+        for name, tensor in state.items():
+            own[name].copy_(tensor)
+
+
+if __name__ == "__main__":
+    print(f"emovit_small: {build()}")

@@ -1,0 +1,124 @@
+"""EmoVIT on the small parts: the InstructBLIP family with a convolutional image encoder and a chat template.
+
+Legend: `B` images, `F` frames of an image that is a clip, `N` image-question pairs, `P` cells of the grid, `Q` query
+tokens, `D` width.
+
+The language model reads a user's turn: `<|im_start|>user`, the query tokens, the question, and the start of the
+assistant's turn, behind which the answer begins.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlamaForCausalLM
+
+from lavis_emovit.errors import WeightsError
+from lavis_emovit.models.catalogue import declared_models
+from lavis_emovit.models.instructblip.checks import check_images
+from lavis_emovit.models.instructblip.flops import InstructBlipFlops
+from lavis_emovit.models.instructblip.model import EmoVIT
+from lavis_emovit.models.protocol import Batch
+from lavis_emovit.models.small import packages, vision
+from lavis_emovit.models.small.architecture import CONFIG_NAME, empty_core, load_folder, read_config
+from lavis_emovit.models.small.build import build, built_folder
+from lavis_emovit.models.small.settings import ModelSettings
+
+PACKAGES = "packages"
+TURN = "<|im_start|>user\n"
+ANSWER_TURN = "<|im_end|>\n<|im_start|>assistant\n"
+
+
+class EmoVITSmall(EmoVIT):
+    """The small family, see the head of this file."""
+
+    ANSWER_SETTINGS = ("image_size", "max_txt_len", "prompt", "qformer_text_input", "frozen_precision")
+    settings_class = ModelSettings
+    settings: ModelSettings
+
+    @classmethod
+    def check_weights(cls, settings: Any) -> str | None:
+        folder = _folder_of(settings)
+        if (folder / CONFIG_NAME).is_file():
+            return None
+        if settings.pretrained != PACKAGES:
+            raise WeightsError(f"model.pretrained: no {CONFIG_NAME} in {folder}; set it to {PACKAGES} or to a folder")
+        packages.check_installed()
+        return f"the weights of {settings.arch} will be built from installed packages in {folder}"
+
+    @classmethod
+    def from_settings(cls, settings: Any) -> EmoVITSmall:
+        """Load the built weights; they are built first where they are missing."""
+        cls.check_weights(settings)
+        folder = build() if settings.pretrained == PACKAGES else _folder_of(settings)
+        return cls(load_folder(folder, settings), settings)
+
+    def encode_images(self, image: torch.Tensor) -> torch.Tensor:
+        """Image features after the layer norm; arguments and result as `EmoVIT.encode_images`."""
+        check_images(image, self.settings.image_size, finite=not self.training)
+        self._check_autocast(image.device.type)
+        is_clip = image.dim() == 5
+        frames = image.transpose(1, 2).flatten(0, 1) if is_clip else image
+        embeds = self.core.vision_model(frames)
+        return embeds.unflatten(0, (image.shape[0], image.shape[2])) if is_clip else embeds
+
+    def _visual_prefix(self, samples: Batch, questions: list[str]) -> torch.Tensor:
+        """The beginning of the user's turn and the query tokens, [N, Q, D]."""
+        prefix_NQD = super()._visual_prefix(samples, questions)
+        turn_TD = self.core.get_input_embeddings()(torch.tensor(self._turn[0], device=self.device))
+        return torch.cat([turn_TD.to(prefix_NQD.dtype).expand(len(prefix_NQD), -1, -1), prefix_NQD], dim=1)
+
+    def _num_visual_tokens(self, num_frames: int = 1) -> int:
+        return super()._num_visual_tokens(num_frames) + len(self._turn[0])
+
+    def _encode_prompts(self, questions: list[str], max_tokens: int | None) -> list[list[int]]:
+        rows, end = self.llm_tokenizer(questions, add_special_tokens=False)["input_ids"], self._turn[1]
+        if max_tokens is not None:
+            room = max(0, max_tokens - len(end))
+            rows = [row[len(row) - min(room, len(row)) :] for row in rows]
+        return [row + end for row in rows]
+
+    def _num_added_tokens(self) -> int:
+        return len(self._turn[1])
+
+    def _load_original(self, path: Path) -> None:
+        raise WeightsError(f"{path} is not a .safetensors file; {self.settings.arch} has no other format")
+
+    @classmethod
+    def sizes_json(cls, settings: Any) -> str:
+        folder = _folder_of(settings)
+        if (folder / CONFIG_NAME).is_file():
+            return json.dumps(read_config(folder))
+        return json.dumps(declared_models()[settings.arch].content["shapes"])
+
+    @classmethod
+    def empty_core(cls, sizes_json: str, settings: Any) -> Any:
+        core = empty_core(json.loads(sizes_json), settings.attention)
+        with torch.device("meta"):
+            core.language_model = LlamaForCausalLM(core.config.text_config)
+        return core
+
+    def step_flops(self) -> InstructBlipFlops:
+        learns = any(parameter.requires_grad for parameter in self.core.vision_model.encoder.parameters())
+        forward = vision.forward_flops(self.settings.image_size)
+        # A trained encoder computes the gradients of its input and of its weights too.
+        return InstructBlipFlops.of(
+            self.core, forward * (3 if learns else 1), vision.num_rows(self.settings.image_size)
+        )
+
+    @cached_property
+    def _turn(self) -> tuple[list[int], list[int]]:
+        """Tokens before the query tokens, and between the question and the answer."""
+        first, last = (self.llm_tokenizer(part, add_special_tokens=False)["input_ids"] for part in (TURN, ANSWER_TURN))
+        return first, last
+
+
+def _folder_of(settings: ModelSettings) -> Path:
+    return built_folder() if settings.pretrained == PACKAGES else Path(settings.pretrained).expanduser()
+
+
+MODEL_CLASS = EmoVITSmall

@@ -22,7 +22,6 @@ from lavis_emovit.errors import ConfigError
 from lavis_emovit.models import declared
 from lavis_emovit.models.catalogue import declared_models
 from lavis_emovit.models.instructblip.model import EmoVIT
-from lavis_emovit.models.instructblip.settings import ModelSettings
 from lavis_emovit.models.protocol import EmotionModel
 
 

@@ -19,7 +19,7 @@ from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.models import lora, trained_parts
 from lavis_emovit.models.answering import Answering
 from lavis_emovit.models.lengths import length_groups, pass_cost
-from lavis_emovit.models.protocol import Batch, StepFlops
+from lavis_emovit.models.protocol import Batch, ImageEncoder, StepFlops
 from lavis_emovit.models.quantize import float32_modules, quantize_language_model
 from lavis_emovit.models.recompute import recompute_layers
 from lavis_emovit.models.settings import BaseModelSettings
@@ -89,14 +89,35 @@ class BaseEmotionModel(Answering, BaseModel):
     @classmethod
     def from_config(cls: type[Model], cfg: Mapping[str, Any]) -> Model:
         """Build the model that a `model:` node describes; ConfigError lists all wrong keys at once."""
-        values: Any = OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else dict(cfg)
-        settings = valid_settings(cls.settings_class, values, "model", "the model configuration")
-        if settings.load_finetuned and settings.finetuned is None:
-            raise ConfigError(["model.finetuned: missing, model.load_finetuned is true"], "the model configuration")
+        settings = cls._settings_of(cfg)
         model = cls.from_settings(settings)
         if settings.load_finetuned:
             model.load_checkpoint(settings.finetuned)
         return model
+
+    @classmethod
+    def image_encoder(cls, cfg: Mapping[str, Any]) -> ImageEncoder | None:
+        """See `EmotionModel.image_encoder`; families that can load it alone have `image_encoder_of`."""
+        if not hasattr(cls, "encode_images"):
+            return None
+        settings = cls._settings_of(cfg)
+        # Tuned weights may belong to the encoder.
+        alone = None if settings.load_finetuned else cls.image_encoder_of(settings)
+        whole: Any = alone if alone is not None else cls.from_config(cfg).eval()
+        return whole
+
+    @classmethod
+    def image_encoder_of(cls, settings: Any) -> ImageEncoder | None:
+        """The image encoder of the weights that the settings name, in eval mode; None: it is not loaded alone."""
+        return None
+
+    @classmethod
+    def _settings_of(cls, cfg: Mapping[str, Any]) -> Any:
+        values: Any = OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else dict(cfg)
+        settings = valid_settings(cls.settings_class, values, "model", "the model configuration")
+        if settings.load_finetuned and settings.finetuned is None:
+            raise ConfigError(["model.finetuned: missing, model.load_finetuned is true"], "the model configuration")
+        return settings
 
     def load_checkpoint(self, url_or_filename: str | None) -> None:
         """Load tuned tensors: a checkpoint folder of a run, a `.safetensors` file, or one of the original code."""

@@ -49,6 +49,22 @@ class StepFlops(Protocol):
         ...
 
 
+class ImageEncoder(Protocol):
+    """What reads images in a model, by itself: an `EmotionModel` that can, or a part of one."""
+
+    def encode_images(self, image: torch.Tensor) -> torch.Tensor:
+        """Features of normalised images [B, 3, H, W]: float [B, P, D], the class token first."""
+        ...
+
+    def processors(self) -> tuple[Any, Any]: ...
+
+    def identity(self) -> dict[str, Any]:
+        """What determines the features."""
+        ...
+
+    def to(self, device: Any) -> Any: ...
+
+
 @runtime_checkable
 class EmotionModel(Protocol):
     """An emotion model; an `nn.Module` that LAVIS's registry builds with `from_config`.
@@ -120,6 +136,14 @@ class EmotionModel(Protocol):
 
         Raises:
             WeightsError: the weights are not on this machine and cannot be downloaded.
+        """
+        ...
+
+    @classmethod
+    def image_encoder(cls, cfg: Mapping[str, Any]) -> ImageEncoder | None:
+        """The frozen image encoder of the model that `from_config` builds, if possible without loading the rest.
+
+        None if the model encodes no images by themselves.
         """
         ...
 

@@ -97,8 +97,8 @@ def plugin_encoder(entry: ProbeSettings, key: str) -> Encoder:
 
     from lavis_emovit.distributed.devices import choose_device
 
-    model = registry.get_model_class(entry.arch).from_config(model_values(entry, key)).eval()
-    if not hasattr(model, "encode_images"):
+    model = registry.get_model_class(entry.arch).image_encoder(model_values(entry, key))
+    if model is None:
         raise UserError(f"{key}: '{entry.arch}' encodes no images by themselves; use `path`, a CLIP model")
     processor, device = model.processors()[0], choose_device(entry.device)
     model = model.to(device)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoTokenizer, InstructBlipConfig, InstructBlipForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
@@ -35,12 +36,13 @@ from lavis_emovit.models.mapped_files import MappedFiles, are_casts_later
 from lavis_emovit.models.quantize import float32_modules
 from lavis_emovit.models.tensors import PRECISIONS, check_fit, read_tensor_file
 
-LLM = "language_model."
+LLM, VISION = "language_model.", "vision_model."
 # Number of rows of the language model's original vocabulary. An exported folder has one more, the placeholder that
 # transformers' processor writes in the place of the image. It must not be part of any probability.
 LLM_ROWS_KEY = "emovit_llm_vocab_size"
 EMBEDDING_ROWS = ("embed_tokens.weight", "shared.weight", "lm_head.weight")
-_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+_TENSOR_FILES = "*.safetensors"
+_HUB_FILES = ["*.json", _TENSOR_FILES, "*.model", "*.txt", "*.jinja"]
 QFORMER_TOKENIZER = "bert-base-uncased"
 _BUFFERS = ("position_ids", "rotary_emb.inv_freq")
 
@@ -76,12 +78,28 @@ def load_parts(settings: ModelSettings) -> LoadedParts:
     return parts
 
 
-def read_weights(settings: ModelSettings) -> RawWeights:
-    """Read the weights that the settings name, without casting them and without building a model."""
+def load_vision(settings: ModelSettings) -> nn.Module:
+    """A module with the image encoder alone, as `vision_model`, its tensors as in the module of `load_parts`.
+
+    Files with other tensors alone are neither downloaded nor read.
+    """
+    raw = read_weights(settings, VISION)
+    core = nn.Module()
+    core.vision_model = _empty_core(raw.config, settings).vision_model
+    _fill(core, {name: tensor for name, tensor in raw.state.items() if name.startswith(VISION)}, raw.source)
+    _set_vision_eps(core, raw.config)
+    return core
+
+
+def read_weights(settings: ModelSettings, prefix: str = "") -> RawWeights:
+    """Read the weights that the settings name, without casting them and without building a model.
+
+    With `prefix`, only tensors whose names begin with it are needed; a folder's other files are not read.
+    """
     source = find_weights(settings)
     if source.kind == "lavis_file":
         return _read_lavis(settings, source)
-    folder = _fetch(settings, source) if source.kind == "hub" else Path(source.location)
+    folder = _fetch(settings, source, prefix) if source.kind == "hub" else Path(source.location)
     if source.kind == "folder" and not source.present:
         reason = "which has no config.json" if folder.exists() else "which does not exist"
         raise WeightsError(missing_weights_message(settings, source, reason))
@@ -92,30 +110,44 @@ def read_weights(settings: ModelSettings) -> RawWeights:
     except Exception as error:  # a damaged file can raise anything
         reason = f"which could not be loaded ({first_line(error)})"
         raise WeightsError(missing_weights_message(settings, source, reason)) from error
-    return RawWeights(read_tensors(folder), config, llm_tokenizer, qformer_tokenizer, source.location)
+    return RawWeights(read_tensors(folder, prefix), config, llm_tokenizer, qformer_tokenizer, source.location)
 
 
-def _fetch(settings: ModelSettings, source: WeightsSource) -> Path:
+def _fetch(settings: ModelSettings, source: WeightsSource, prefix: str) -> Path:
     from huggingface_hub import snapshot_download
 
+    small = [pattern for pattern in _HUB_FILES if pattern != _TENSOR_FILES]
+    options: dict[str, Any] = {"local_files_only": is_offline()}
     try:
-        folder = snapshot_download(source.location, allow_patterns=_HUB_FILES, local_files_only=is_offline())
+        folder = snapshot_download(source.location, allow_patterns=small if prefix else _HUB_FILES, **options)
+        if prefix:
+            names = _tensor_files(Path(folder), prefix)
+            folder = snapshot_download(source.location, allow_patterns=[*small, *names], **options)
     except Exception as error:  # network, authorisation, no such repository: the advice is the same
         reason = f"which could not be downloaded ({first_line(error)})"
         raise WeightsError(missing_weights_message(settings, source, reason)) from error
     return Path(folder)
 
 
-def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a transformers folder by name, in the precision of its safetensors files."""
-    index, names = folder / "model.safetensors.index.json", ["model.safetensors"]
-    if index.is_file():
-        try:
-            names = sorted(set(load_json(index.read_bytes())["weight_map"].values()))
-        except (ValueError, LookupError, TypeError, AttributeError):
-            raise WeightsError(f"{index}: not an index with a weight_map; download or write it again") from None
+def _tensor_files(folder: Path, prefix: str = "") -> list[str]:
+    """Names of the safetensors files with tensors whose names begin with `prefix`."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return ["model.safetensors"]
+    try:
+        weight_map = load_json(index.read_bytes())["weight_map"]
+        return sorted({file for name, file in weight_map.items() if name.startswith(prefix)})
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise WeightsError(f"{index}: not an index with a weight_map; download or write it again") from None
+
+
+def read_tensors(folder: Path, prefix: str = "") -> dict[str, torch.Tensor]:
+    """All tensors of a transformers folder by name, in the precision of its safetensors files.
+
+    With `prefix`, those of the files that have a tensor whose name begins with it.
+    """
     state: dict[str, torch.Tensor] = {}
-    for name in names:
+    for name in _tensor_files(folder, prefix):
         if not (folder / name).is_file():
             raise WeightsError(f"{folder} has no {name}; weights are read from safetensors files only")
         state |= read_tensor_file(folder / name)
@@ -202,24 +234,37 @@ def assemble(raw: RawWeights, settings: ModelSettings) -> Any:
     """
     config = raw.config
     _trim_vocabulary(raw)
-    config._attn_implementation = settings.attention
-    with torch.device("meta"):
-        core: Any = InstructBlipForConditionalGeneration(config)
-    own = {name: tensor for name, tensor in core.state_dict().items() if not name.startswith(LLM)}
-    rest = {name: raw.state.pop(name) for name in list(raw.state) if not name.startswith(LLM)}
-    check_fit(rest, own, raw.source, needed=own)
-    core.load_state_dict(rest, strict=False, assign=True)
+    core = _empty_core(config, settings)
+    _fill(core, {name: raw.state.pop(name) for name in list(raw.state) if not name.startswith(LLM)}, raw.source)
     words = core.qformer.embeddings
     positions = torch.arange(words.position_embeddings.num_embeddings)
     words.register_buffer("position_ids", positions[None], persistent=False)  # not in the files
     core.language_model = _load_llm(raw, type(core.language_model), settings)
-    norm = core.vision_model.post_layernorm
-    norm.eps = getattr(config.vision_config, LAVIS_EPS_KEY, norm.eps)
+    _set_vision_eps(core, config)
     if unfilled := [name for name, tensor in core.state_dict().items() if tensor.is_meta]:
         raise WeightsError(
             f"{raw.source} has no values for {len(unfilled)} tensors, the first: {', '.join(unfilled[:5])}"
         )
     return core
+
+
+def _empty_core(config: Any, settings: ModelSettings) -> Any:
+    """The modules without values."""
+    config._attn_implementation = settings.attention
+    with torch.device("meta"):
+        return InstructBlipForConditionalGeneration(config)
+
+
+def _fill(core: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
+    """Put tensors in the place of all those of the modules except the language model's."""
+    own = {name: tensor for name, tensor in core.state_dict().items() if not name.startswith(LLM)}
+    check_fit(state, own, source, needed=own)
+    core.load_state_dict(state, strict=False, assign=True)
+
+
+def _set_vision_eps(core: Any, config: Any) -> None:
+    norm = core.vision_model.post_layernorm
+    norm.eps = getattr(config.vision_config, LAVIS_EPS_KEY, norm.eps)
 
 
 def _load_llm(raw: RawWeights, language_class: Any, settings: ModelSettings) -> Any:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from lavis.common.registry import registry
 from torch import nn
 from torch.nn import functional as F
 
@@ -24,11 +23,11 @@ from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.models import text, trained_parts
 from lavis_emovit.models.answering import Answering
 from lavis_emovit.models.base import BaseEmotionModel
-from lavis_emovit.models.instructblip import parts, shapes
+from lavis_emovit.models.instructblip import image_encoder, parts, shapes
 from lavis_emovit.models.instructblip.checks import check_context, check_images, image_index_of, num_images_of
 from lavis_emovit.models.instructblip.flops import InstructBlipFlops
 from lavis_emovit.models.instructblip.lavis_format import from_lavis
-from lavis_emovit.models.instructblip.loading import LLM, LoadedParts, load_parts
+from lavis_emovit.models.instructblip.loading import LLM, LoadedParts, load_parts, load_vision
 from lavis_emovit.models.instructblip.pickled import read_state_dict
 from lavis_emovit.models.instructblip.settings import TRAINED_PARTS, ModelSettings, QFormerSettings
 from lavis_emovit.models.instructblip.weights import check_weights
@@ -100,6 +99,12 @@ class EmoVIT(BaseEmotionModel):
     def from_settings(cls, settings: ModelSettings) -> EmoVIT:
         """Load the weights that the settings name."""
         return cls(load_parts(settings), settings)
+
+    @classmethod
+    def image_encoder_of(cls, settings: ModelSettings) -> image_encoder.InstructBlipImageEncoder | None:
+        if cls.encode_images is not EmoVIT.encode_images:
+            return None  # a family with another encoder
+        return image_encoder.InstructBlipImageEncoder(load_vision(settings), settings)
 
     @classmethod
     def step_memory(cls, settings: ModelSettings, load: StepLoad, amp: str) -> StepMemory:
@@ -186,14 +191,7 @@ class EmoVIT(BaseEmotionModel):
         # In training the loss is checked, and checking pixels would make the host wait for the device in every step.
         check_images(image, self.settings.image_size, finite=not self.training)
         self._check_autocast(image.device.type)
-        is_clip = image.dim() == 5
-        frames = image.transpose(1, 2).flatten(0, 1) if is_clip else image
-        vision = self.core.vision_model
-        own_size = self.core.config.vision_config.image_size
-        patches = vision.embeddings(frames, interpolate_pos_encoding=self.settings.image_size != own_size)
-        hidden = vision.encoder(inputs_embeds=patches).last_hidden_state
-        embeds = vision.post_layernorm(hidden.to(vision.post_layernorm.weight.dtype))
-        return embeds.unflatten(0, (image.shape[0], image.shape[2])) if is_clip else embeds
+        return image_encoder.encode_images(self.core.vision_model, image, self.settings.image_size)
 
     def query_images(self, embeds: torch.Tensor, image_index: torch.Tensor, questions: list[str]) -> torch.Tensor:
         """The Q-Former's output for each pair of image and question, projected to the language model.
@@ -446,8 +444,7 @@ class EmoVIT(BaseEmotionModel):
         trained_parts.load_values(own, state)
 
     def processors(self) -> tuple[Any, Any]:
-        image = registry.get_processor_class("emovit_image_eval").from_config({"image_size": self.settings.image_size})
-        return image, registry.get_processor_class("emovit_text").from_config()
+        return image_encoder.processors(self.settings)
 
     def compile_targets(self, part: str) -> list[tuple[str, nn.Module]]:
         return parts.compile_targets(self.core, part)

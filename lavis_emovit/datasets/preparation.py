@@ -35,7 +35,7 @@ from lavis_emovit.records import EmotionRecord, read_records, write_records, wri
 from lavis_emovit.shards.columns import INDEX_NAME
 from lavis_emovit.shards.writer import write_shards
 from lavis_emovit.sources.base import LAYOUTS, Reader
-from lavis_emovit.sources.layouts import fingerprint, open_dataset
+from lavis_emovit.sources.layouts import annotation_fingerprint, fingerprint, open_dataset
 from lavis_emovit.sources.readers.emoset import EMOSET_SPLITS, EmosetReader
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,8 @@ STATE_NAME = "prepared.json"
 UNFINISHED_NAME = "unfinished"
 DRAWN_NAME = "drawn"
 GENERATED_NAME = "generated"
+# Key in the state -> what it is the fingerprint of.
+_FINGERPRINTED = {"fingerprint": "files", "annotations": "annotations"}
 # Increase it when the same settings give different shards than before.
 PREPARATION_VERSION = 1
 
@@ -111,10 +113,10 @@ def _is_done(name: str, prepare: PrepareSettings, storage: Path, indexes: Mappin
         for key in sorted({*old, *new})
         if old.get(key) != new.get(key)
     ] + changed_files
-    # Earlier versions stored none for a layout of folders.
-    now, before = _fingerprint(prepare), stored.get("fingerprint")
-    if None not in (now, before) and now != before:
-        differences.append(f"the files in {prepare.root} have changed since")
+    # Earlier versions stored none for a layout of folders, or for annotations.
+    for key, now in _fingerprints(prepare).items():
+        if None not in (now, stored.get(key)) and now != stored[key]:
+            differences.append(f"the {_FINGERPRINTED[key]} in {prepare.root} have changed since")
     if differences:
         raise DataError(
             f"datasets.{name}: {storage} was prepared with other settings:\n{bullet_list(differences)}\n"
@@ -163,7 +165,7 @@ def _prepare(
     count = write_records(storage / RECORDS_NAME, records)
     write_summary(storage / RECORDS_NAME, reader.image_root, source=name, **reader.notes.to_dict(count))
     reader.notes.log(name)
-    state: dict[str, Any] = {"dataset": name, "settings": _identity(prepare), "fingerprint": _fingerprint(prepare)}
+    state: dict[str, Any] = {"dataset": name, "settings": _identity(prepare), **_fingerprints(prepare)}
     state["instructions"] = _write_instructions(name, prepare, storage, reader.image_root, kinds)
     state["splits"] = {}
     refused = []
@@ -278,10 +280,12 @@ def _own_nodes(settings: dict[str, Any]) -> dict[str, Any]:
     return {**own, "alternatives": [_own_nodes(item) for item in settings.get("alternatives") or ()]}
 
 
-def _fingerprint(prepare: PrepareSettings) -> str | None:
-    """Fingerprint of the published dataset; None if it is missing, or drawn."""
-    if prepare.root is None or prepare.source == "sketch":
-        return None
-    root = Path(prepare.root).expanduser().resolve()
+def _fingerprints(prepare: PrepareSettings) -> dict[str, str | None]:
+    """Fingerprint of the published dataset, None if it is missing or drawn; one of annotations if it has some."""
+    root = Path(prepare.root).expanduser().resolve() if prepare.root is not None else None
+    if root is None or prepare.source == "sketch" or not root.is_dir():
+        return {"fingerprint": None}
     lists = [file.below(root).path for file in (prepare.split_lists or {}).values()]
-    return fingerprint(root, prepare, lists) if root.is_dir() else None
+    of_annotations = annotation_fingerprint(root, prepare)
+    found = {"fingerprint": fingerprint(root, prepare, lists)}
+    return found | ({"annotations": of_annotations} if of_annotations is not None else {})

@@ -207,6 +207,10 @@ class Reader(ABC):
         """More files for its fingerprint, which has only their paths and sizes: images in folders of classes."""
         return ()
 
+    def annotations(self) -> Iterable[Path]:
+        """Files of a few bytes with the annotation of one image each; one hash has the content of all of them."""
+        return ()
+
     def below(self, folder: Path, pattern: str) -> list[Path]:
         """The files of a glob pattern, in order, without hidden ones (macOS leaves `._name` beside `name`)."""
         return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))

@@ -100,6 +100,17 @@ def fingerprint(root: Path, layout: LayoutSettings, also: Sequence[Path] = ()) -
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest() if found else None
 
 
+def annotation_fingerprint(root: Path, layout: LayoutSettings) -> str | None:
+    """Hash of the paths and the content of `Reader.annotations`; None if there are none."""
+    digest, is_empty = hashlib.sha256(), True
+    start = len(os.path.join(root, ""))  # noqa: PTH118
+    for path in present_layout(root, layout).reader(root).annotations():
+        is_empty = False
+        digest.update(f"{str(path)[start:].replace(os.sep, '/')}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return None if is_empty else digest.hexdigest()
+
+
 def _size_bytes(path: Path) -> int | None:
     try:
         return path.stat().st_size

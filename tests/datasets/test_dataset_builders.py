@@ -19,6 +19,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from lavis.common.registry import registry
 from lavis.datasets.builders import load_dataset
@@ -271,6 +272,34 @@ def test_the_drawn_set_needs_nothing(data_folder, monkeypatch, tmp_path):
         assert min(dataset.index.label_histogram.values()) >= 1
     assert datasets["train"][0]["image"].shape == (3, 96, 96)
     assert datasets["train"].read(0).record.id.startswith("emoset_sketch/")
+
+
+def test_changed_annotations_of_single_images_are_refused(tmp_path, data_folder):
+    root = tmp_path / "AffectNet"
+    for folder in ("train_set", "val_set"):
+        (root / folder / "images").mkdir(parents=True)
+        (root / folder / "annotations").mkdir()
+        for number in range(20):
+            Image.new("RGB", (20, 20), (number * 9, len(folder), 99)).save(root / folder / "images" / f"{number}.jpg")
+            for key, value in (("exp", str(number % 2)), ("val", "0.25"), ("aro", "0.5"), ("lnd", "1;2")):
+                np.save(root / folder / "annotations" / f"{number}_{key}.npy", np.array(value))
+    build = lambda: registry.get_builder_class("affectnet")({"build_info": {"prepare": {"root": str(root)}}}).prepare()  # noqa: E731
+    build()
+    state = data_folder / "affectnet" / "prepared.json"
+    assert len(json.loads(state.read_text())["annotations"]) == 64
+    build()
+    # The landmarks are not read.
+    np.save(root / "train_set" / "annotations" / "3_lnd.npy", np.array("3;4"))
+    build()
+    # The file keeps its size.
+    np.save(root / "train_set" / "annotations" / "3_exp.npy", np.array("6"))
+    with pytest.raises(DataError, match=r"the annotations in .*AffectNet have changed since"):
+        build()
+    # Earlier versions stored no fingerprint of them.
+    content = json.loads(state.read_text())
+    del content["annotations"]
+    state.write_text(json.dumps(content))
+    build()
 
 
 def test_a_folder_of_classes_that_changed_is_refused(tmp_path, data_folder):

@@ -9,6 +9,7 @@ The earlier release has tables; the reader `table` reads it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from lavis_emovit.settings import Settings
 from lavis_emovit.sources.base import Reader
 from lavis_emovit.sources.frames import frames_in
 
+VALUES = ("exp", "val", "aro")
 EXPRESSIONS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
 
 
@@ -37,6 +39,14 @@ class AffectNetReader(Reader, layout="affectnet"):
     def listed(self) -> Iterator[Path]:
         for folder in self.settings.folders:
             yield from self.below(self.root / folder, "images/*")
+
+    def annotations(self) -> Iterator[Path]:
+        ends = tuple(f"_{name}.npy" for name in VALUES)
+        for folder in self.settings.folders:
+            # Nearly a million files: a glob pattern takes longer.
+            place = self.root / folder / "annotations"
+            names = sorted(entry.name for entry in os.scandir(place)) if place.is_dir() else ()
+            yield from (place / name for name in names if name.endswith(ends) and not name.startswith("."))
 
     def is_present(self) -> bool:
         return all((self.root / folder).is_dir() for folder in self.settings.folders)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from collections import Counter
@@ -21,8 +22,25 @@ _RECORDS_NAME = "records.jsonl"
 
 
 def is_shards(folder: Path) -> bool:
-    """Whether a folder, or one directly below it, has an index of shards or tars."""
-    return any(next(folder.glob(pattern), None) for pattern in (INDEX_NAME, f"*/{INDEX_NAME}", "*.tar", "*/*.tar"))
+    """Whether a folder, or one directly below it, has an index or tars, and they are the data.
+
+    Beside labelled images, a tar is the download that they were unpacked from.
+    """
+    from lavis_emovit.sources.proposals.inspect import propose
+
+    if not (_tars(folder) or any(next(folder.glob(pattern), None) for pattern in (INDEX_NAME, f"*/{INDEX_NAME}"))):
+        return False
+    try:
+        propose(folder, {}, None)
+    except DataError:
+        return True
+    return False
+
+
+def _tars(folder: Path) -> list[Path]:
+    """The tars of a folder and of the folders in it, without hidden ones (macOS leaves `._name` beside `name`)."""
+    found = sorted([*folder.glob("*.tar"), *folder.glob("*/*.tar")])
+    return [tar for tar in found if not any(part.startswith(".") for part in tar.relative_to(folder).parts)]
 
 
 def ready_splits(folder: Path) -> dict[str, ShardIndex]:
@@ -94,11 +112,13 @@ def _indexed(folder: Path, links: Path, name: str, classes: Any) -> list[ShardIn
     from lavis_emovit.shards.foreign import Reading, index_tars
     from lavis_emovit.sources.proposals.proposal import SPLIT_NAMES, split_in_path
 
-    for tar in sorted([*folder.glob("*.tar"), *folder.glob("*/*.tar")]):
+    for tar in _tars(folder):
         word = split_in_path(PurePosixPath(tar.relative_to(folder).as_posix())) or "train"
         place = links / SPLIT_NAMES[word.casefold()]
         place.mkdir(exist_ok=True)
         inside = tar.relative_to(folder).as_posix().replace("/", "_")
+        while (place / inside).is_symlink():  # train/0_1.tar and train_0/1.tar
+            inside = f"{inside.removesuffix('.tar')}_.tar"
         (place / inside).symlink_to(tar.resolve())
     names = tuple(map(str, classes)) if classes else None
     indexes = []
@@ -112,18 +132,25 @@ def _indexed(folder: Path, links: Path, name: str, classes: Any) -> list[ShardIn
 
 
 def _written(indexes: Iterable[ShardIndex], to: Path, advance: Any) -> Iterator[EmotionRecord]:
-    """The records, after their images were written to files of their own."""
+    """The records, after their images were written to files of their own.
+
+    Image paths of shards may start in different folders; an image whose path has another one goes to its own folder.
+    """
     from lavis_emovit.shards.reader import ShardReader
 
+    written: dict[str, str] = {}  # path -> sha256
     for index in indexes:
         reader = ShardReader(index)
         for number in range(len(reader)):
             sample = reader.read(number)
-            path = to / sample.record.image
+            record, digest = sample.record, hashlib.sha256(sample.image_bytes).hexdigest()
+            if written.setdefault(str(PurePosixPath(record.image)), digest) != digest:
+                record = record.model_copy(update={"image": f"{digest[:16]}/{record.image}"})
+            path = to / record.image
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(sample.image_bytes)
             advance()
-            yield sample.record
+            yield record
 
 
 def _labelled(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections.abc import Sequence
@@ -20,8 +21,13 @@ _SUFFIX_OF_FORMAT = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", 
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
 
 
-def extract_image(root: Path, name: str, content: Any, folders: Sequence[Path] = ()) -> str:
+def extract_image(
+    root: Path, name: str, content: Any, folders: Sequence[Path] = (), names: dict[str, str] | None = None
+) -> str:
     """Write one image below `root/pictures` and return its path there; an existing file with the same bytes stays.
+
+    `names` collects the names of a dataset, from "" on: two that differ only in characters that the path cannot have
+    give two paths.
 
     `content` is the bytes of an image file, a PIL image, or Hugging Face's `{"bytes": ..., "path": ...}` (else
     DataError). A path alone is that of a file, also below one of the `folders`.
@@ -45,7 +51,10 @@ def extract_image(root: Path, name: str, content: Any, folders: Sequence[Path] =
         suffix = _suffix_of(data)
     else:
         raise DataError(f"the image is not in the table (got {type(content).__name__})")
-    path = f"{EXTRACTED_FOLDER}/{re.sub(r'[^A-Za-z0-9._-]+', '_', name).strip('.') or '_'}.{suffix}"
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".") or "_"
+    if names is not None and names.setdefault(plain, name) != name:
+        plain = f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    path = f"{EXTRACTED_FOLDER}/{plain}.{suffix}"
     target = root / path
     if not (target.is_file() and target.stat().st_size == len(data) and target.read_bytes() == data):
         target.parent.mkdir(parents=True, exist_ok=True)

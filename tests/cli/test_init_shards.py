@@ -130,3 +130,67 @@ def test_tars_with_class_numbers(init, here):
     assert code == 0 and "drawn with seed 0" in text, errors
     found = _opened("numbers")
     assert sum(found.values(), Counter()) == {"calm": 10, "wild": 10}
+
+
+def _images_of(records_file):
+    """Id -> bytes of the image, as the unpacked records name it."""
+    records = map(json.loads, records_file.read_text().splitlines())
+    return {record["id"]: (records_file.parent / record["image"]).read_bytes() for record in records}
+
+
+@pytest.mark.parametrize("name", ["0.png", "a/0.png", "./a//0.png"])
+def test_images_with_one_path_stay_apart_when_shards_are_unpacked(init, here, name):
+    """Two records files, whose image paths start in their own folders, were built into one folder of shards."""
+    images = {}
+    for split in ("train", "val", "test"):
+        lines = []
+        for number in range(6):
+            path = here / split / name.replace("0.png", f"{number}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            images[f"m/{split}{number}"] = _image_bytes(len(images))
+            path.write_bytes(images[f"m/{split}{number}"])
+            label = ("awe", "fear")[number % 2]
+            fields = {"id": f"m/{split}{number}", "split": split, "source": "m", "emotion": label}
+            image = name.replace("0.png", f"{number}.png")
+            lines.append(json.dumps({**fields, "image": image, "label_set": "mikels8"}))
+        (here / f"{split}.jsonl").write_text("\n".join(lines))
+        assert main(["shards", "build", f"{split}.jsonl", "--images", split, "--out", "all"]) == 0
+    code, text, errors = init("all", "--name", "again", "--splits", "train=0.5,val=0.25,test=0.25")
+    assert code == 0 and "18 records of 18 images" in text and "near" not in text.partition("warning")[2], errors
+    assert _images_of(here / "data/again/unpacked/records.jsonl") == images
+
+
+@pytest.mark.parametrize("hidden", ["train/._000.tar", "._000.tar", "__MACOSX/._000.tar", ".trash/000.tar"])
+def test_hidden_tars_are_skipped(init, here, hidden):
+    for split in ("train", "test"):
+        _tar(here / "tars" / split / "000.tar", _samples(range(12), lambda n: ("awe", "fear")[n % 2]))
+    (here / "tars" / hidden).parent.mkdir(exist_ok=True)
+    (here / "tars" / hidden).write_bytes(b"\0\5\x16\7" + bytes(300))
+    code, text, errors = init("tars")
+    assert code == 0 and "24 records of 24 images" in text, errors
+
+
+def test_tars_whose_linked_names_are_equal(init, here):
+    for tar in ("train/0_1.tar", "train_0/1.tar", "train_0_1.tar"):
+        _tar(here / "tars" / tar, _samples(range(8), lambda n: ("awe", "fear")[n % 2]))
+    code, text, errors = init("tars")
+    assert code == 0 and "24 records of 24 images" in text, errors
+
+
+@pytest.mark.parametrize("download", ["original.tar", "happy/original.tar", "index.json"])
+def test_a_download_beside_labelled_images_is_not_the_data(init, here, download):
+    for number in range(24):
+        path = here / "pics" / ("happy", "sad")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_image_bytes(number))
+    _tar(here / "pics" / download, _samples(range(4), lambda n: "x"))
+    code, text, errors = init("pics")
+    assert code == 0 and "24 records of 24 images" in text and "other files are ignored: 1" in text, errors
+    assert not (here / "data/pics/unpacked").exists()
+
+
+def test_an_image_beside_tars_is_not_the_data(init, here):
+    _tar(here / "tars" / "000.tar", _samples(range(12), lambda n: ("awe", "fear")[n % 2]))
+    (here / "tars" / "preview.png").write_bytes(_image_bytes(0))
+    code, text, errors = init("tars")
+    assert code == 0 and "12 records of 12 images" in text, errors

@@ -16,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.sources.base import Notes
@@ -449,3 +450,15 @@ def test_gathered_votes_are_votes_for_the_coarser_set(table):
     (record,) = TableReader(path.parent, settings, source="mine").read()
     assert (record.emotion, record.label_set) == ("negative", "polarity2")
     assert record.votes == pytest.approx({"positive": 1 / 3, "negative": 2 / 3})
+
+
+@pytest.mark.parametrize("ids", [("图1", "画1", "_1"), ("a b", "a_b", "a/b"), (".a", "a", "a.")])
+def test_images_of_ids_that_give_one_file_name_stay_apart(tmp_path, ids):
+    rows = [f"{one},{16 * (place + 1)} 0 0 0,happy" for place, one in enumerate(ids)]
+    (tmp_path / "t.csv").write_text("\n".join(["name,px,label", *rows]), encoding="utf-8")
+    columns = TableColumns(id="name", emotion="label")
+    settings = TableSettings(file="t.csv", columns=columns, label_set="ekman6", pixels="px")
+    for _ in range(2):  # a second reading finds the files of the first
+        found = list(TableReader(tmp_path, settings, source="m", extract_to=tmp_path / "out").read())
+        first_pixels = [Image.open(tmp_path / "out" / record.image).getpixel((0, 0)) for record in found]
+        assert first_pixels == [16, 32, 48] and [record.id for record in found] == [f"m/{one}" for one in ids]

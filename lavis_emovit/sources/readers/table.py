@@ -95,6 +95,7 @@ class TableReader(Reader, layout="table"):
         self._first: dict[str, tuple[str, int]] = {}  # id -> place of its row, hash of its record
         self._contradicted: set[str] = set()
         self._num_embedded = 0
+        self._image_names: dict[str, str] = {}
         self._groups: dict[str, str] = {}
         # Table -> its rows, once for each of its `where`, and the rows that fit one.
         passes: Counter[str] = Counter()
@@ -219,7 +220,7 @@ class TableReader(Reader, layout="table"):
             self._num_embedded += 1
             content = image_of_pixels(cells[settings.pixels]) if settings.pixels is not None else row[column]
             folders = ((self.root / table.path).parent, self.root / (table.images or ""))
-            return extract_image(self.extract_to, name, content, folders)
+            return extract_image(self.extract_to, name, content, folders, self._image_names)
         image = fill(settings.image, cells) if settings.image is not None else cells[column]
         if not image:
             if settings.missing == "leave_out":

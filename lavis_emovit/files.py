@@ -11,7 +11,7 @@ import reprlib
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from lavis_emovit.errors import DataError, UserError
@@ -27,6 +27,39 @@ def is_plain_name(text: str) -> bool:
     """Whether a name from data may become the name of a file or folder: one part of a path, not hidden."""
     plain = text == text.strip() and not text.startswith(".") and not _UNSAFE_IN_NAMES.search(text)
     return plain and 0 < len(text) <= 100
+
+
+def find_files(folder: Path, pattern: str) -> list[Path]:
+    """The visible files and folders of a glob pattern, in order (macOS leaves `._name` beside `name`).
+
+    DataError for a folder on the way that cannot be read, which `Path.glob` skips.
+    """
+    parts = PurePosixPath(pattern).parts
+    for end in range(len(parts)):
+        for place in folder.glob("/".join(parts[:end])) if end else (folder,):
+            if not any(is_system_name(part) for part in place.relative_to(folder).parts):
+                try:
+                    with os.scandir(place):
+                        pass
+                except NotADirectoryError:
+                    pass
+                except OSError as error:
+                    refuse_unreadable(error)
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
+def refuse_unreadable(error: OSError) -> None:
+    """DataError for a folder that cannot be read, also as the `onerror` of `os.walk`; a missing one is empty."""
+    if not isinstance(error, FileNotFoundError):
+        raise DataError(
+            f"{error.filename}: the folder cannot be read ({error.strerror}). Give yourself permission to read it, or "
+            "move it out of the data."
+        ) from None
+
+
+def is_system_name(name: str) -> bool:
+    """Whether a folder is none of the user's: hidden, or one that archives and file systems add."""
+    return name.startswith((".", "__MACOSX")) or name == "lost+found"
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import sys
@@ -34,6 +35,21 @@ settings.register_profile("emovit", deadline=None)
 settings.load_profile("emovit")
 
 LABELS = ("amusement", "anger", "awe", "contentment", "disgust", "excitement", "fear", "sadness")
+
+
+@pytest.fixture
+def lock_folder(monkeypatch):
+    """Function that makes a folder unreadable, also for root, who ignores permissions."""
+    locked = set()
+    scandir = os.scandir
+
+    def scan(path="."):
+        if str(path) in locked:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    return lambda folder: locked.add(str(folder))
 
 
 @pytest.hookimpl(trylast=True)

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.files import find_files
 from lavis_emovit.shards.columns import INDEX_NAME
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def is_shards(folder: Path) -> bool:
     """
     from lavis_emovit.sources.proposals.inspect import propose
 
-    if not (_tars(folder) or any(next(folder.glob(pattern), None) for pattern in (INDEX_NAME, f"*/{INDEX_NAME}"))):
+    if not (_found(folder, "*.tar") or _found(folder, INDEX_NAME)):
         return False
     try:
         propose(folder, {}, None)
@@ -37,17 +38,17 @@ def is_shards(folder: Path) -> bool:
     return False
 
 
-def _tars(folder: Path) -> list[Path]:
-    """The tars of a folder and of the folders in it, without hidden ones (macOS leaves `._name` beside `name`)."""
-    found = sorted([*folder.glob("*.tar"), *folder.glob("*/*.tar")])
-    return [tar for tar in found if not any(part.startswith(".") for part in tar.relative_to(folder).parts)]
+def _found(folder: Path, pattern: str) -> list[Path]:
+    """The files of a pattern in a folder, and in the visible folders in it."""
+    found = sorted([*find_files(folder, pattern), *find_files(folder, f"*/{pattern}")])
+    return [path for path in found if path.parent == folder or not path.parent.name.startswith(".")]
 
 
 def ready_splits(folder: Path) -> dict[str, ShardIndex]:
     """Split -> index, for shards of this package that can be trained on and tested as they are; empty for others."""
     from lavis_emovit.shards.index import ShardIndex
 
-    places = {place.parent.name: place.parent for place in sorted(folder.glob(f"*/{INDEX_NAME}"))}
+    places = {place.parent.name: place.parent for place in find_files(folder, f"*/{INDEX_NAME}")}
     if not {"train", "test"} <= set(places):
         return {}
     return {split: ShardIndex.load(places[split]) for split in ("train", "val", "test") if split in places}
@@ -95,7 +96,7 @@ def unpack(folder: Path, to: Path, name: str, labels: str | None, given: Mapping
 
     records_file = to / _RECORDS_NAME
     with tempfile.TemporaryDirectory(prefix="emovit_init_") as links:
-        if any(folder.glob(f"**/{INDEX_NAME}")):
+        if _found(folder, INDEX_NAME):
             indexes = [ShardIndex.load(place) for place in find_indexes(str(folder))]
         else:
             indexes = _indexed(folder, Path(links), name, given.get("classes"))
@@ -112,7 +113,7 @@ def _indexed(folder: Path, links: Path, name: str, classes: Any) -> list[ShardIn
     from lavis_emovit.shards.foreign import Reading, index_tars
     from lavis_emovit.sources.proposals.proposal import SPLIT_NAMES, split_in_path
 
-    for tar in _tars(folder):
+    for tar in _found(folder, "*.tar"):
         word = split_in_path(PurePosixPath(tar.relative_to(folder).as_posix())) or "train"
         place = links / SPLIT_NAMES[word.casefold()]
         place.mkdir(exist_ok=True)

@@ -9,6 +9,7 @@ import typer
 from typer import Argument, Option
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.files import find_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +106,7 @@ def merge(
     """Join the parts of a build (`emovit shards build --part`) into one set with one index."""
     from lavis_emovit.shards.merge import PART_PATTERN, merge_parts
 
-    above = sorted({path.parent for path in out.glob(f"*/{PART_PATTERN}")})
+    above = sorted({path.parent for path in find_files(out, f"*/{PART_PATTERN}")})
     targets = above if not parts and above and not any(out.glob(PART_PATTERN)) else [out]
     for target in targets:
         index = merge_parts(target, parts or (), overwrite=overwrite)
@@ -264,7 +265,7 @@ def _unfinished(place: str) -> list[str]:
     """Problems of folders below a place that have shards but no index."""
     from lavis_emovit.shards.columns import INDEX_NAME
 
-    folders = {path.parent for path in Path(place).glob("*/shard-*.tar")} if "://" not in place else set()
+    folders = {path.parent for path in find_files(Path(place), "*/shard-*.tar")} if "://" not in place else set()
     return [
         f"{folder}: has shards but no {INDEX_NAME}, so their build is unfinished. Run the command that builds them "
         "again; it resumes."

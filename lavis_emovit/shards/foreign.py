@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from lavis_emovit.emotion.labels import LabelSet, get_label_set
 from lavis_emovit.errors import DataError, bullet_list
-from lavis_emovit.files import IMAGE_SUFFIXES, RARE_IMAGE_SUFFIXES, atomic_writer, file_sha256
+from lavis_emovit.files import IMAGE_SUFFIXES, RARE_IMAGE_SUFFIXES, atomic_writer, file_sha256, find_files
 from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord, build_record, from_conversations, parse_record
 from lavis_emovit.shards.columns import COLUMNS_NAME, INDEX_NAME, NO_LABEL, append_sample, empty_columns, sample_crc32
 from lavis_emovit.shards.images import BadImageError, check_image
@@ -91,9 +91,7 @@ def index_tars(
     folder = Path(folder)
     if (folder / INDEX_NAME).exists() and not overwrite:
         raise DataError(f"{folder / INDEX_NAME}: already exists. Pass `--overwrite` to index the tars again.")
-    # macOS leaves a hidden `._name` beside `name`.
-    found = (path for path in folder.glob(pattern) if not path.name.startswith("."))
-    paths = sorted(path for path in found if path.is_file() and path.parent == folder)
+    paths = [path for path in find_files(folder, pattern) if path.is_file() and path.parent == folder]
     if not paths:
         raise DataError(f"{folder}: no file matches {pattern}. Pass the folder of the tars, or another `--pattern`.")
     label_set = get_label_set(reading.label_set) if reading.label_set is not None else None

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import atomic_writer, file_sha256
+from lavis_emovit.files import atomic_writer, file_sha256, find_files
 from lavis_emovit.shards.columns import (
     COLUMN_TYPES,
     COLUMNS_NAME,
@@ -260,7 +260,7 @@ def find_indexes(place: str) -> list[str]:
         return [place]
     if not folder.is_dir():
         raise DataError(f"{place}: no such folder")
-    found = sorted(str(path.parent) for path in folder.glob(f"*/{INDEX_NAME}"))
+    found = [str(path.parent) for path in find_files(folder, f"*/{INDEX_NAME}")]
     if not found:
         raise DataError(
             f"{place}: no {INDEX_NAME} in it or in its folders. Shards are complete only with an index; build them "

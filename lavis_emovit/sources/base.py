@@ -211,10 +211,6 @@ class Reader(ABC):
         """Files of a few bytes with the annotation of one image each; one hash has the content of all of them."""
         return ()
 
-    def below(self, folder: Path, pattern: str) -> list[Path]:
-        """The files of a glob pattern, in order, without hidden ones (macOS leaves `._name` beside `name`)."""
-        return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
-
     def is_present(self) -> bool:
         """Whether the folder has this layout."""
         return all(path.is_file() for path in self.files())

@@ -194,3 +194,12 @@ def test_an_image_beside_tars_is_not_the_data(init, here):
     (here / "tars" / "preview.png").write_bytes(_image_bytes(0))
     code, text, errors = init("tars")
     assert code == 0 and "12 records of 12 images" in text, errors
+
+
+@pytest.mark.parametrize("locked", ["built/test", "tars/test"])
+def test_a_split_that_cannot_be_read_is_refused(init, built, here, lock_folder, locked):
+    for split in ("train", "test"):
+        _tar(here / "tars" / split / "000.tar", _samples(range(12), lambda n: ("awe", "fear")[n % 2]))
+    lock_folder(locked)
+    code, _, errors = init(locked.partition("/")[0])
+    assert code == 2 and f"{locked}: the folder cannot be read" in errors

@@ -382,3 +382,27 @@ def test_images_of_conversations_stay_below_the_root(root):
             _conversations(root, images=folder, check_images=False)
     (record,) = _conversations(root, images="happy/")
     assert (record.image, record.id) == ("happy/1.jpg", "emovit/1")
+
+
+@pytest.mark.parametrize("locked", ["sad", "deep/sad", "sad/inside"])
+def test_a_class_that_cannot_be_read_is_refused(tmp_path, lock_folder, locked):
+    for name in ("happy/1.jpg", "fear/1.jpg", "sad/1.jpg", "deep/sad/1.jpg", "sad/inside/1.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"not decoded by the reader")
+    for name in (".trash", "lost+found", "__MACOSX"):
+        (tmp_path / name).mkdir()
+        lock_folder(tmp_path / name)
+    assert len(_folder(tmp_path, pattern="{path*}/{label}/{name}")) == 2
+    lock_folder(tmp_path / locked)
+    with pytest.raises(DataError, match=f"{locked}: the folder cannot be read .* Give yourself permission"):
+        _folder(tmp_path, pattern="{label}/{name}")
+
+
+@pytest.mark.parametrize("link", ["sad", "happy/more", "deep/sad"])
+def test_a_link_to_a_missing_class_is_refused(tmp_path, link):
+    for name in ("happy/1.jpg", "fear/1.jpg", "deep/x.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"not decoded by the reader")
+    (tmp_path / link).symlink_to(tmp_path / "unmounted" / "sad")
+    with pytest.raises(DataError, match=f"{link}: a link to a file or folder that does not exist"):
+        _folder(tmp_path)

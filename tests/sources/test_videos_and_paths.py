@@ -130,3 +130,20 @@ def test_a_fingerprint_changes_with_the_labels(draw_published, tmp_path):
         (tmp_path / "moved").rename(root)
         edit(root)
         assert first != fingerprint(root, layout), name
+
+
+@pytest.mark.parametrize(
+    ("name", "locked"),
+    [
+        ("ck_plus", "Emotion/S002"),
+        ("disfa", "ActionUnit_Labels/SN001"),
+        ("aff_wild2", "annotations/Third VA_Estimation_Challenge/Train_Set"),
+        ("fi", "awe"),
+    ],
+)
+def test_a_folder_that_cannot_be_read_is_refused(draw_published, tmp_path, lock_folder, name, locked):
+    draw_published[name](tmp_path / "set")
+    assert (tmp_path / "set" / locked).is_dir()
+    lock_folder(tmp_path / "set" / locked)
+    with pytest.raises(DataError, match=f"{locked}: the folder cannot be read .* Give yourself permission"):
+        _read(name, tmp_path / "set", tmp_path)

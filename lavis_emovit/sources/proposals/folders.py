@@ -11,6 +11,7 @@ from typing import Any
 
 from lavis_emovit.emotion.label_set import spelling
 from lavis_emovit.errors import DataError
+from lavis_emovit.files import is_system_name
 from lavis_emovit.sources.proposals.labels import NUMBERED_LABELS, choose_labels, known_labels, renamed_counts
 from lavis_emovit.sources.proposals.proposal import Proposal, split_names, typed
 from lavis_emovit.sources.readers.folder import FolderSettings, images_below
@@ -175,7 +176,7 @@ def _other_files(root: Path) -> Counter[str]:
     found: Counter[str] = Counter()
     images = set(images_below(root))
     for directory, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        folders[:] = [name for name in folders if not is_system_name(name)]
         for name in files:
             if not name.startswith(".") and name.lower() not in _SYSTEM_FILES and Path(directory, name) not in images:
                 found[Path(name).suffix.lower()] += 1

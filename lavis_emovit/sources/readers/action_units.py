@@ -22,6 +22,7 @@ from pathlib import Path
 from pydantic import Field
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.files import find_files
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
 from lavis_emovit.sources.base import Reader
@@ -65,7 +66,7 @@ class ActionUnitReader(Reader, layout="action_units"):
             if pattern is None:
                 continue
             regex = _regex(pattern)
-            for path in self.below(self.root, re.sub(r"\{[a-z]+\}", "*", pattern)):
+            for path in find_files(self.root, re.sub(r"\{[a-z]+\}", "*", pattern)):
                 match = regex.fullmatch(self.relative(path))
                 if match:
                     named = match.groupdict()

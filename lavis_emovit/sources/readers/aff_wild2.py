@@ -20,6 +20,7 @@ from pydantic import Field
 
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import DataError
+from lavis_emovit.files import find_files
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
 from lavis_emovit.sources.base import Reader
@@ -56,7 +57,7 @@ class AffWild2Reader(Reader, layout="aff_wild2"):
     def _files(self) -> dict[str, list[tuple[str, Path]]]:
         """Video -> (split, annotation file) of each task."""
         files: dict[str, list[tuple[str, Path]]] = {}
-        for path in self.below(self._folder, "**/*.txt"):
+        for path in find_files(self._folder, "**/*.txt"):
             split = _SPLIT_OF_FOLDER.get(path.parent.name.lower().removesuffix("_set"))
             if split is not None:
                 files.setdefault(path.stem, []).append((split, path))

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.files import find_files
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
 from lavis_emovit.sources.base import Reader
@@ -38,7 +39,7 @@ class AffectNetReader(Reader, layout="affectnet"):
 
     def listed(self) -> Iterator[Path]:
         for folder in self.settings.folders:
-            yield from self.below(self.root / folder, "images/*")
+            yield from find_files(self.root / folder, "images/*")
 
     def annotations(self) -> Iterator[Path]:
         ends = tuple(f"_{name}.npy" for name in VALUES)
@@ -62,7 +63,7 @@ class AffectNetReader(Reader, layout="affectnet"):
         for folder, split in self.settings.folders.items():
             annotations = self.root / folder / "annotations"
             images = frames_in(self.root / folder / "images")
-            others = sum(path.is_file() for path in self.below(self.root / folder, "images/*")) - len(images)
+            others = sum(path.is_file() for path in find_files(self.root / folder, "images/*")) - len(images)
             self.notes.num_rows += len(images) + others
             if others:
                 self.notes.skip("files that are no numbered images", count=others)

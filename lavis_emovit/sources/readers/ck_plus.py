@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.files import find_files
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
 from lavis_emovit.sources.base import Reader
@@ -43,10 +44,10 @@ class CkPlusReader(Reader, layout="ck_plus"):
     settings: CkPlusSettings
 
     def files(self) -> list[Path]:
-        return [*self._label_files(), *self.below(self.root / self.settings.facs, "*/*/*_facs.txt")]
+        return [*self._label_files(), *find_files(self.root / self.settings.facs, "*/*/*_facs.txt")]
 
     def _label_files(self) -> list[Path]:
-        return self.below(self.root / self.settings.emotions, "*/*/*_emotion.txt")
+        return find_files(self.root / self.settings.emotions, "*/*/*_emotion.txt")
 
     def is_present(self) -> bool:
         return (self.root / self.settings.emotions).is_dir()

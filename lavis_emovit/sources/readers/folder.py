@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from lavis_emovit.emotion.labels import CUSTOM_PREFIX, LabelSet, get_label_set, joined_labels
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import IMAGE_SUFFIXES, RARE_IMAGE_SUFFIXES
+from lavis_emovit.files import IMAGE_SUFFIXES, RARE_IMAGE_SUFFIXES, is_system_name, refuse_unreadable
 from lavis_emovit.images import readable_suffixes
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.sources.base import SPLIT_NAMES, LabelSettings, Reader
@@ -160,17 +160,23 @@ class FolderReader(Reader, layout="folder"):
 
 
 def images_below(folder: Path) -> Iterator[Path]:
-    """The image files below a folder, in the same order on every machine, without hidden files and folders."""
+    """The image files below a folder, in the same order on every machine, without hidden files and folders.
+
+    DataError for a folder that cannot be read, and for a link to nothing, which may have been a folder of images.
+    """
     seen: set[str] = set()
     suffixes = IMAGE_SUFFIXES | RARE_IMAGE_SUFFIXES
-    for directory, folders, files in os.walk(folder, followlinks=True):
+    for directory, folders, files in os.walk(folder, followlinks=True, onerror=refuse_unreadable):
         # A link may point to a folder above it; visit each folder once.
         if (real := os.path.realpath(directory)) in seen:
             folders.clear()
             continue
         seen.add(real)
         # Sorted, so that every machine gives the same order; hidden folders have thumbnails and the like.
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        folders[:] = sorted(name for name in folders if not is_system_name(name))
         for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:  # noqa: PTH122
-                yield Path(directory, name)
+            path = Path(directory, name)
+            if path.suffix.lower() in suffixes and not name.startswith("."):
+                yield path
+            elif not (path.suffix or name.startswith(".") or path.exists()):
+                raise DataError(f"{path}: a link to a file or folder that does not exist. Restore or remove it.")

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import reprlib
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -131,6 +132,11 @@ class EmotionRecord(FrozenModel):
         if value is not None and not (value[0] < value[2] and value[1] < value[3]):
             raise ValueError("must be (left, top, right, bottom) with left < right and top < bottom")
         return value
+
+    @property
+    def group_key(self) -> str | None:
+        """The group in composed Unicode, for comparisons: an accented letter may be one character or two."""
+        return unicodedata.normalize("NFC", self.group) if self.group is not None else None
 
     @property
     def occurrence_only(self) -> frozenset[int]:

@@ -134,6 +134,6 @@ def _notes(tested: Sequence[EmotionRecord], found: Sequence[EmotionRecord], root
 
 def _sizes(chosen: Sequence[EmotionRecord]) -> dict[str, int]:
     """Numbers of records and of persons; a face without a person counts as one."""
-    from lavis_emovit.sources.splits import group_of
+    from lavis_emovit.sources.splits import group_of, one_spelling
 
-    return {"records": len(chosen), "persons": len({group_of(record) for record in chosen})}
+    return {"records": len(chosen), "persons": len(set(one_spelling(map(group_of, chosen)).values()))}

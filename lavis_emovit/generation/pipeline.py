@@ -128,7 +128,7 @@ def refuse_overlap(
     by_size: dict[int, array[int]] = defaultdict(partial(array, "I"))  # size of the file -> places in `training`
     for place, record in enumerate(training):
         ids.add(record.id)
-        groups.add((record.source, record.group))
+        groups.add((record.source, record.group_key))
         path = image_root / record.image
         if path.is_file():
             by_size[path.stat().st_size].append(place)
@@ -138,7 +138,7 @@ def refuse_overlap(
         if record.id in ids:
             found.append(f"{name} is also in the training data")
             continue
-        if record.group is not None and (record.source, record.group) in groups:
+        if record.group is not None and (record.source, record.group_key) in groups:
             found.append(f"{name} belongs to group '{record.group}', which is also in the training data")
             continue
         path = held_out_root / record.image

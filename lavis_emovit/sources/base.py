@@ -365,10 +365,13 @@ def read_json(path: Path, kind: type[ContentT], place: str | None = None) -> Con
 
 
 def group_name(value: Any, names: dict[str, str]) -> str:
-    """The name of a group; 1 and 1.0 are one group. `names` collects the groups of a dataset, from "" on."""
+    """The name of a group; 1 and 1.0 are one group, and so are the two forms of accented letters in Unicode.
+
+    `names` collects the groups of a dataset, from "" on.
+    """
     text = value.strip() if isinstance(value, str) else str(value)
     whole = str(int(value)) if isinstance(value, float) and value.is_integer() else text
-    return names.setdefault(whole, text)
+    return names.setdefault(unicodedata.normalize("NFC", whole), text)
 
 
 def parse_number(text: str) -> float:

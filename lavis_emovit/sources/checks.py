@@ -355,8 +355,8 @@ def near_hashes(hashes: Collection[int], near_bits: int) -> set[tuple[int, int]]
 def _group_leaks(file: CheckedFile) -> list[str]:
     splits: dict[str, set[str]] = {}
     for record in file.records:
-        if record.group is not None:
-            splits.setdefault(record.group, set()).add(record.split)
+        if record.group_key is not None:
+            splits.setdefault(record.group_key, set()).add(record.split)
     return [
         f"group '{group}' of {file.name} is in the splits {', '.join(sorted(found))}"
         for group, found in splits.items()

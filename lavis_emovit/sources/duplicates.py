@@ -17,7 +17,7 @@ from lavis_emovit.sources.checks import (
     image_uses,
     near_hashes,
 )
-from lavis_emovit.sources.splits import group_of
+from lavis_emovit.sources.splits import group_of, one_spelling
 
 Progress = Callable[[int, int], None]
 
@@ -127,6 +127,7 @@ def join_groups(
     links = [link for found in alike.values() for link in pairwise(sorted(found))]
     hashes = [key for key in alike if isinstance(key, int)]
     links += [(min(alike[one]), min(alike[other])) for one, other in near_hashes(hashes, near_bits or 0)]
+    links += one_spelling(groups).items()
     names = sorted(groups)
     number = {name: place for place, name in enumerate(names)}
     rows, columns = [number[one] for one, _ in links], [number[other] for _, other in links]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isclose
@@ -37,11 +38,13 @@ def split_by_group(
     names = [name for name, share in fractions.items() if share > 0]
     joined = joined or {}
 
+    spelt = one_spelling(joined.get(group, group) for group in map(group_of, records))
+
     def unit_of(record: EmotionRecord) -> str:
         group = group_of(record)
-        return joined.get(group, group)
+        return spelt[joined.get(group, group)]
 
-    units = sorted({unit_of(record) for record in records})
+    units = sorted(set(spelt.values()))
     if len(units) < len(names):
         raise DataError(f"{len(units)} groups are too few for the splits {', '.join(names)}")
     random.Random(seed).shuffle(units)
@@ -107,6 +110,13 @@ def group_of(record: EmotionRecord) -> str:
     """The unit that a split must not divide: the record's group, or the record alone."""
     # The prefixes distinguish a group from a single record of the same name.
     return f"group {record.group}" if record.group is not None else f"record {record.id}"
+
+
+def one_spelling(groups: Iterable[str]) -> dict[str, str]:
+    """Group -> the first spelling of its name in alphabetical order; an accented letter may be one character or two."""
+    names = sorted(set(groups))
+    first: dict[str, str] = {}
+    return {name: first.setdefault(unicodedata.normalize("NFC", name), name) for name in names}
 
 
 def _stratified(

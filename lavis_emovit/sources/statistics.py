@@ -106,8 +106,8 @@ def count_records(records: Iterable[EmotionRecord]) -> RecordStatistics:
             counts = found.action_units.setdefault(unit, [0, 0])
             counts[0] += 1
             counts[1] += is_active
-        if record.group is not None:
-            found.groups.setdefault(record.split, set()).add(record.group)
+        if record.group_key is not None:
+            found.groups.setdefault(record.split, set()).add(record.group_key)
         found.instructions.update(instruction.kind for instruction in record.instructions)
         if record.label_set is not None:
             found.label_sets[record.label_set] += 1

@@ -9,6 +9,7 @@ errors name what cannot be measured.
 from __future__ import annotations
 
 import math
+import unicodedata
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from lavis_emovit.evaluation.metrics import (
 from lavis_emovit.evaluation.metrics.comparison import mcnemar_exact
 from lavis_emovit.evaluation.metrics.confusion import resampled_metrics
 from lavis_emovit.evaluation.metrics.resampling import Resamples, bootstrap_interval
+from lavis_emovit.evaluation.metrics.rows import resamples_of
 from lavis_emovit.evaluation.metrics.sensitivity import accuracy_of_variants
 from lavis_emovit.evaluation.predictions import PredictionRow
 
@@ -113,6 +115,9 @@ def test_groups_are_resampled_whole():
     one_group = bootstrap_interval(np.array([1.0, 0.0, 1.0]), groups_N=np.zeros(3, dtype=int))
     assert (one_group.low, one_group.high) == (0.0, 1.0)
     rows = [row(n, "awe", "awe" if n % 4 < 2 else "anger") for n in range(80)]
+    named = [{"group": unicodedata.normalize(("NFC", "NFD")[n % 2], f"Zo\u00eb {n // 4}")} for n in range(80)]
+    people = [one.model_copy(update={"slices": slices}) for one, slices in zip(rows, named)]
+    assert resamples_of(people, "group").num_units == 20
     by_row, by_record = (
         classification_metrics(rows, LABELS, group_by=g).accuracy_interval for g in (None, "record_id")
     )

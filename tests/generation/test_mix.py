@@ -79,5 +79,9 @@ def test_overlap(tmp_path):
         refuse_overlap(
             training, [*fine, record("seven", b"z" * 20), record("eight", b"t", group="p1")], tmp_path, tmp_path
         )
+    for one, other in (("Jos\u00e9", "Jose\u0301"), ("\u1112\u1161\u11ab", "\ud55c"), ("A\u030asa", "\u00c5sa")):
+        with pytest.raises(DataError, match=f"'eight' .* group '{other}'"):
+            eight = record("eight", b"t", group=other)
+            refuse_overlap([record("nine", b"yy", group=one)], [eight], tmp_path, tmp_path)
     with pytest.raises(DataError, match=r"'one' .* is also in the training data"):
         refuse_overlap(training, training[:1], tmp_path, tmp_path)

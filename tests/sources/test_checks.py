@@ -15,6 +15,7 @@ import os
 import random
 import re
 import shutil
+import unicodedata
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
@@ -178,6 +179,15 @@ def test_people_in_one_image_and_groups_in_two_splits(duplicated):
     groups = [_record("a", group="p"), _record("b", "test", group="p"), _record("c", "test", group="q")]
     report = check_records([CheckedFile("one", groups, duplicated)])
     assert report.leaks == ["group 'p' of one is in the splits test, train"]
+
+
+@pytest.mark.parametrize("name", ["José", "각", "Åsa"])
+def test_a_group_in_two_forms_of_unicode_is_a_leak(duplicated, name):
+    one, other = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    groups = [_record("a", group=one), _record("b", "test", group=other), _record("c", "test", group="q")]
+    report = check_records([CheckedFile("one", groups, duplicated)])
+    assert report.leaks == [f"group '{one}' of one is in the splits test, train"]
+    assert {split: len(names) for split, names in count_records(groups).groups.items()} == {"train": 1, "test": 2}
 
 
 def test_records_of_one_image_and_box_agree(duplicated):

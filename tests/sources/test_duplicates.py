@@ -171,6 +171,11 @@ def test_new_splits_keep_duplicates_together(root, tmp_path, capsys):
     people = [r.model_copy(update={"group": f"p{number // 2}"}) for number, r in enumerate(records)]
     joined, _ = join_groups(CheckedFile("one", people, root), 2, 1, lambda done, total: None)
     assert set(joined.values()) == {"group p0"}
+    # A person written in two forms of Unicode joins the duplicates of both.
+    written = {0: "Jos\u00e9", 1: "Jose\u0301"}
+    two = [record.model_copy(update={"group": written.get(place)}) for place, record in enumerate(records[:5])]
+    joined, _ = join_groups(CheckedFile("one", two, root), 2, 1, lambda done, total: None)
+    assert joined["group Jos\u00e9"] == joined["group Jose\u0301"] and len(set(joined.values())) == 4
     (root / "n3.jpg").unlink()
     capsys.readouterr()
     assert main([*split, "--near", "2"]) == 0

@@ -407,6 +407,9 @@ def test_equal_numbers_are_one_group(tmp_path):
         ('1, 1.0, "1", 2.0', ["1", "1", "1", "2.0"]),
         ("1.0, 1, 2.5, true", ["1.0", "1.0", "2.5", "True"]),
         ("3.0, 4.0, 3.0, 4.0", ["3.0", "4.0", "3.0", "4.0"]),
+        # Accented letters as one character or two.
+        ('"Zo\u00eb", "Zoe\u0308", "Zoe", "Zoe\u0308"', ["Zo\u00eb", "Zo\u00eb", "Zoe", "Zo\u00eb"]),
+        ('"\u1112\u1161\u11ab", "\ud55c", "a", "b"', ["\u1112\u1161\u11ab", "\u1112\u1161\u11ab", "a", "b"]),
     ):
         rows = (f'{{"image": "{name}.jpg", "who": {value}}}' for name, value in zip("abcd", values.split(", ")))
         (tmp_path / "t.jsonl").write_text("\n".join(rows))

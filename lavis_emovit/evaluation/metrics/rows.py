@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -117,4 +118,6 @@ def group_indices(rows: Sequence[PredictionRow], group_by: str | None) -> np.nda
         row = rows[groups.index(None)]
         slices = ", ".join(row.slices or {}) or "none"
         raise DataError(f"{row_name(row)} has no '{group_by}', by which rows are resampled (its slices: {slices})")
-    return _places(groups, list(dict.fromkeys(map(str, groups))))
+    # An accented letter may be one character or two.
+    names = [unicodedata.normalize("NFC", str(group)) for group in groups]
+    return _places(names, list(dict.fromkeys(names)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows, group_key, result_name
+from lavis_emovit.evaluation.metrics.rows import resamples_of
 from lavis_emovit.evaluation.report.comparison import between, comparison_table, comparisons_note, within
 from lavis_emovit.evaluation.report.folder import Folder
 from lavis_emovit.evaluation.report.images import shown_images
@@ -296,7 +297,7 @@ def _benchmark_note(benchmark: BenchmarkRows) -> str:
     plain = benchmark.plain(first)
     grouping = group_key(plain)
     if grouping is not None:
-        num_groups = len({(row.slices or {})[grouping] for row in plain})
+        num_groups = resamples_of(plain, grouping).num_units
         parts.append(f"intervals resample whole persons or sessions ({num_groups:,} of them), not single images")
     return "; ".join(parts) + "."
 

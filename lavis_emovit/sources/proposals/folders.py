@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -152,7 +153,7 @@ def _groups_fit(pattern: str, images: Sequence[str]) -> bool:
         return False
     groups: dict[str, Counter[str]] = defaultdict(Counter)
     for parts in fitting:
-        groups[parts["group"]][spelling(parts["label"])] += 1
+        groups[unicodedata.normalize("NFC", parts["group"])][spelling(parts["label"])] += 1
     largest = max(counts.total() for counts in groups.values())
     shared = sum(len(counts) > 1 for counts in groups.values())
     return len(groups) >= _MIN_GROUPS and largest <= len(images) / _MIN_GROUPS and shared >= _SHARED * len(groups)

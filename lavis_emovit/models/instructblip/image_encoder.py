@@ -14,7 +14,7 @@ from torch import nn
 from lavis_emovit.models import trained_parts
 from lavis_emovit.models.instructblip.checks import check_images
 from lavis_emovit.models.instructblip.parts import PART_PREFIXES
-from lavis_emovit.models.instructblip.settings import ModelSettings
+from lavis_emovit.models.instructblip.settings import ModelSettings, QFormerSettings
 from lavis_emovit.models.tensors import PRECISIONS
 
 
@@ -36,7 +36,7 @@ def encode_images(vision: Any, image: torch.Tensor, image_size: int) -> torch.Te
     return embeds.unflatten(0, (image.shape[0], image.shape[2])) if is_clip else embeds
 
 
-def processors(settings: ModelSettings) -> tuple[Any, Any]:
+def processors(settings: QFormerSettings) -> tuple[Any, Any]:
     """The image processor of evaluation and the text processor."""
     image = registry.get_processor_class("emovit_image_eval").from_config({"image_size": settings.image_size})
     return image, registry.get_processor_class("emovit_text").from_config()

@@ -22,9 +22,11 @@ PRECISIONS = {
 
 
 def read_tensor_file(file: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file; WeightsError if it is truncated or damaged."""
+    """The tensors of a safetensors file; WeightsError if it is missing, truncated or damaged."""
     try:
         return load_file(str(file))
+    except FileNotFoundError:
+        raise WeightsError(f"{file} is missing; download or write it again") from None
     except SafetensorError as error:
         raise WeightsError(
             f"{file} is truncated or damaged ({first_line(error)}); download or write it again"

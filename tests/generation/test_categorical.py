@@ -4,7 +4,7 @@
 - The answer is the prefix and the canonical label.
 - Wording and order of options depend on seed and id, not on other records; the fixed order is that of the label set.
 - Questions ask about what the labels describe: what a picture evokes, what a face or a person shows.
-- Valence and arousal are asked with the record's values, once, beside other instructions.
+- Valence and arousal are asked with the record's values, once, beside other instructions, and in steps on request.
 - Records without emotion stay unchanged; missing label sets, unknown labels, wordings and orders are rejected.
 """
 
@@ -21,10 +21,12 @@ from lavis_emovit.emotion.questions import (
     CATEGORICAL_ANSWER_PREFIX,
     CATEGORICAL_WORDINGS,
     EXPLANATION_QUESTIONS,
+    SCALE,
+    SCALE_QUESTIONS,
     categorical_prompt,
 )
 from lavis_emovit.errors import DataError
-from lavis_emovit.generation.categorical import add_categorical
+from lavis_emovit.generation.categorical import add_affect, add_categorical, scale_step
 from lavis_emovit.generation.facts import facts_text, subject
 from lavis_emovit.generation.instructions import write_kind
 from lavis_emovit.generation.job import Job, JobSettings
@@ -153,6 +155,38 @@ def test_valence_and_arousal(tmp_path):
         job.settings = JobSettings(about="person")
         write_template(job, "affect")
         assert [item.provenance[:23] for item in job.records[0].instructions].count("template:affect-person/") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "step"),
+    [
+        (-1.0, "1"),
+        (-0.88, "1"),
+        (-0.87, "2"),
+        (-0.125, "5"),
+        (-0.13, "4"),
+        (0.0, "5"),
+        (0.125, "5"),
+        (0.3, "6"),
+        (1.0, "9"),
+    ],
+)
+def test_steps_of_valence_and_arousal_are_the_nearest(value, step):
+    assert scale_step(value) == step
+    # Step 1 is -1, step 9 is 1.
+    assert abs((SCALE.index(step) - 4) / 4 - value) <= 0.125
+
+
+def test_valence_and_arousal_in_steps():
+    records = _records(3, valence=0.5, arousal=-0.2)
+    asked = [record.instructions for record in add_affect(records, scale=True)]
+    for number, of_one in enumerate(asked):
+        assert [item.answer for item in of_one] == ["Valence: 0.50, arousal: -0.20.", "7", "4"], number
+        for item, axis in zip(of_one[1:], ("valence", "arousal")):
+            wording = int(item.provenance.rpartition("/")[2])
+            assert item.question == SCALE_QUESTIONS["picture"][axis][wording - 1]
+            assert item.provenance == f"template:affect-scale-{axis}-picture/{wording}"
+    assert [len(record.instructions) for record in add_affect(records)] == [1, 1, 1]
 
 
 def test_invalid_records_and_wordings_are_rejected():

@@ -140,10 +140,14 @@ class EmoVIT(BaseEmotionModel):
             ValueError: the batch is empty, or shapes, types or numbers of images, questions and answers are wrong.
         """
         pairs = self._read_pairs(samples)
-        loss_sum = pairs.prefix.new_zeros((), dtype=torch.float32)
+        loss_sum = self._prefix_loss(pairs)
         for group in pairs.groups:
             loss_sum = loss_sum + answer_loss(self.core.language_model, **self._answer_inputs(pairs, group))
         return AnswerLoss(loss_sum, pairs.num_answer_tokens, self._note_texts(pairs), self._sizes(pairs, samples))
+
+    def _prefix_loss(self, pairs: _Pairs) -> torch.Tensor:
+        """A loss on the visual prefix alone, summed as that of the answers is; none here."""
+        return pairs.prefix.new_zeros((), dtype=torch.float32)
 
     def answer_log_probs(self, samples: Batch) -> torch.Tensor:
         """Summed log-probability of each pair's own answer with its end token, float32 [N]; arguments as `answer_loss`.

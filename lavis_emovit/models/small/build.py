@@ -18,7 +18,8 @@ from filelock import FileLock
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
-from lavis_emovit.files import name_full_disk, obey_umask, sync_folder, write_json
+from lavis_emovit.errors import WeightsError
+from lavis_emovit.files import file_sha256, name_full_disk, obey_umask, sync_folder, write_json
 from lavis_emovit.models.instructblip.loading import LLM, quiet
 from lavis_emovit.models.small import packages, vision
 from lavis_emovit.models.small.architecture import (
@@ -32,8 +33,9 @@ from lavis_emovit.models.small.architecture import (
 from lavis_emovit.models.tensors import check_fit, read_tensor_file
 from lavis_emovit.paths import PACKAGE_ROOT, cache_root
 
-# Part of the folder's name: a change of the build makes a new folder.
+# Both are part of the folder's name: a change of the build or of the warm-up makes a new folder.
 VERSION = 1
+WARM_UP_SHA256 = "96c5e92ccf90dc9c2026444365832a1e406fd28705b137ff8cf87a9a4b43eb5d"
 NUM_QUERY_TOKENS = 16
 SEED = 0
 WARM_UP = PACKAGE_ROOT / "models" / "data" / "emovit_small" / "warm_up.safetensors"
@@ -41,7 +43,7 @@ WARM_UP = PACKAGE_ROOT / "models" / "data" / "emovit_small" / "warm_up.safetenso
 
 def built_folder() -> Path:
     """The folder that `build` makes, whether it exists or not."""
-    return cache_root() / f"emovit_small-v{VERSION}"
+    return cache_root() / f"emovit_small-v{VERSION}-{WARM_UP_SHA256[:8]}"
 
 
 def build() -> Path:
@@ -95,8 +97,9 @@ def _write_parts(folder: Path) -> None:
     encoder = vision.fold(torch.load(vision_file, map_location="cpu", weights_only=True), str(vision_file))
     words = _words(name_words(class_names(), tokenizer), language_state["model.embed_tokens.weight"])
     core.vision_model.encoder.load_state_dict({**encoder, "words": words})
-    if WARM_UP.is_file():
-        apply_warm_up(core, read_tensor_file(WARM_UP), str(WARM_UP))
+    if file_sha256(WARM_UP) != WARM_UP_SHA256:
+        raise WeightsError(f"{WARM_UP} is damaged; install lavis-emovit again, or let git fetch the file again")
+    apply_warm_up(core, read_tensor_file(WARM_UP), str(WARM_UP))
     state = {**core.state_dict(), **{LLM + name: tensor for name, tensor in language_state.items()}}
     save_file(
         {name: tensor.float().contiguous() for name, tensor in state.items()},

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 from transformers import LlamaForCausalLM
 
 from lavis_emovit.errors import WeightsError
+from lavis_emovit.models import text
 from lavis_emovit.models.catalogue import declared_models
 from lavis_emovit.models.instructblip.checks import check_images
 from lavis_emovit.models.instructblip.flops import InstructBlipFlops
@@ -30,6 +32,8 @@ from lavis_emovit.models.small.settings import ModelSettings
 
 PACKAGES = "packages"
 TURN = "<|im_start|>user\n"
+# Cosines are at most 1; times this, the softmax over the vocabulary can become certain.
+COSINE_SCALE = 20.0
 ANSWER_TURN = "<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -71,6 +75,19 @@ class EmoVITSmall(EmoVIT):
         prefix_NQD = super()._visual_prefix(samples, questions)
         turn_TD = self.core.get_input_embeddings()(torch.tensor(self._turn[0], device=self.device))
         return torch.cat([turn_TD.to(prefix_NQD.dtype).expand(len(prefix_NQD), -1, -1), prefix_NQD], dim=1)
+
+    def _prefix_loss(self, pairs: Any) -> torch.Tensor:
+        """Query tokens after those for names should read as the first words of the answer, see `reading_loss`."""
+        if not self.settings.reading_loss:
+            return super()._prefix_loss(pairs)
+        first = len(self._turn[0]) + vision.NUM_WORDS
+        found_NWD = pairs.prefix[:, first:]
+        answers, end = pairs.answers, self.llm_tokenizer.eos_token_id
+        rows = [[token for token in row if token != end][: found_NWD.shape[1]] for row in answers]
+        ids_NW, is_read_NW = (tensor.to(self.device) for tensor in text.pad(rows, 0))
+        is_read = is_read_NW.bool()
+        loss = reading_loss(found_NWD[is_read], ids_NW[is_read], self.core.get_input_embeddings().weight)
+        return self.settings.reading_loss * loss
 
     def _num_visual_tokens(self, num_frames: int = 1) -> int:
         return super()._num_visual_tokens(num_frames) + len(self._turn[0])
@@ -115,6 +132,18 @@ class EmoVITSmall(EmoVIT):
         """Tokens before the query tokens, and between the question and the answer."""
         first, last = (self.llm_tokenizer(part, add_special_tokens=False)["input_ids"] for part in (TURN, ANSWER_TURN))
         return first, last
+
+
+def reading_loss(found_SD: torch.Tensor, ids_S: torch.Tensor, embeddings_VD: torch.Tensor) -> torch.Tensor:
+    """How far vectors are from the embeddings of tokens, in direction and length, summed over S vectors.
+
+    The direction counts by the cross-entropy of cosines over the vocabulary, as in contrastive training; length and
+    direction by the squared distance, in standard deviations of the embeddings.
+    """
+    table = embeddings_VD.detach()
+    logits = F.normalize(found_SD.float(), dim=-1) @ F.normalize(table.float(), dim=-1).T
+    squared = (found_SD.float() - table[ids_S].float()).pow(2).mean(dim=-1) / table.float().var()
+    return F.cross_entropy(COSINE_SCALE * logits, ids_S, reduction="sum") + squared.sum()
 
 
 def _folder_of(settings: ModelSettings) -> Path:

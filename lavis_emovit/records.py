@@ -395,7 +395,7 @@ def from_conversations(
                 {"kind": kind, "question": question, "answer": answer, "provenance": provenance}
             )
         if emotion is not None:
-            if draft.setdefault("emotion", emotion) != emotion:
+            if _plain_label(draft.setdefault("emotion", emotion)) != _plain_label(emotion):
                 raise DataError(f"{where}: image '{image}' is '{emotion}' here and '{draft['emotion']}' before")
             draft["label_set"] = label_set
     # `a.jpg` and `a.png` are two images; their suffixes keep them apart.
@@ -439,10 +439,17 @@ def _turn(turn: Any, where: str) -> tuple[str, str]:
     turn = turn if isinstance(turn, Mapping) else {}
     speaker, text = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
     if isinstance(text, list) and all(isinstance(part, Mapping) for part in text):
-        text = " ".join(str(part["text"]) for part in text if "text" in part)
+        # Tables give every part all keys, so that of an image has an empty text.
+        texts = [part.get("text") for part in text if part.get("type") == "text" or part.get("text") is not None]
+        text = " ".join(texts) if all(isinstance(one, str) for one in texts) else None
     if not isinstance(speaker, str) or not isinstance(text, str):
         raise DataError(f"{where} must be {{'from': 'human' or 'gpt', 'value': <text>}}")
     return _SPEAKERS.get(speaker, speaker), _IMAGE_TOKEN.sub(" ", text).strip()
+
+
+def _plain_label(label: Any) -> str:
+    """A label for comparisons: no label set distinguishes case, spaces, underscores or forms of Unicode."""
+    return " ".join(unicodedata.normalize("NFC", str(label)).casefold().replace("_", " ").split())
 
 
 def _without_suffix(path: str) -> str:

@@ -270,6 +270,39 @@ def test_items_of_other_tools_are_read_or_counted():
     assert skipped == ["items without an image", "items without an image", "items with several images"]
 
 
+def test_a_part_without_text_is_no_text():
+    """A table gives every part all keys: the part of an image has an empty text, and so has a broken answer."""
+    question = [{"type": "image", "text": None}, {"type": "text", "text": "What?"}, {"image": "a.jpg", "text": None}]
+
+    def item(answer):
+        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        return {"image": "a.jpg", "messages": turns}
+
+    (record,) = from_conversations([item([{"type": "text", "text": "A hill."}])])
+    assert [(one.question, one.answer) for one in record.instructions] == [("What?", "A hill.")]
+    for broken in (None, 5, ["A hill."]):
+        with pytest.raises(DataError, match="turn 1 must be"):
+            from_conversations([item([{"type": "text", "text": broken}])])
+    with pytest.raises(DataError, match=r"key 'instructions\.0\.answer'"):
+        from_conversations([item([{"type": "image", "text": None}])])
+
+
+@pytest.mark.parametrize("one", ["Awe", "AWE", "awe", "\u00c9mu"])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_case_does_not_distinguish_the_emotions_of_an_image(one, swapped):
+    other = "E\u0301MU" if one == "\u00c9mu" else "aWe"
+    items = [
+        {"image": "a.jpg", "conversations": _turns("?", f"Predict emotion: {other}")},
+        {"image": "a.jpg", "emotion": one, "conversations": _turns("Why?", "The sky is wide.")},
+    ]
+    items = items[::-1] if swapped else items
+    (record,) = from_conversations(items, label_set="mikels8")
+    # The first one stays as it is; answers are lower case.
+    assert record.emotion == (one if swapped else other.lower()) and len(record.instructions) == 2
+    with pytest.raises(DataError, match=r"item 2 .*: image 'a.jpg' is 'fear' here and '.*' before"):
+        from_conversations([*items, {"image": "a.jpg", "emotion": "fear", "conversations": _turns("?", "!")}])
+
+
 def test_an_image_has_one_split():
     items = [{"image": "a.jpg", "split": split, "conversations": _turns("?", "!")} for split in ("train", "val")]
     with pytest.raises(DataError, match=r"item 1 .*image 'a.jpg' is in 'val' here and in 'train' before"):

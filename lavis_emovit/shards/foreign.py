@@ -269,10 +269,11 @@ def _record(
         base["emotion"] = label
         base["label_set"] = reading.label_set
     texts = [_text(tar, member) for member in sample.with_suffix(TEXT_SUFFIXES)]
-    texts += [str(content[name]).strip() for name in CAPTION_KEYS if content.get(name)]
+    captions = [name for name in CAPTION_KEYS if not isinstance(content.get(name), list | dict)]
+    texts += [str(content[name]).strip() for name in captions if content.get(name)]
     if texts and texts[0]:
         base["caption"] = texts[0]
-    taken = {*LABEL_KEYS, *CAPTION_KEYS, "conversations", "image", "id", reading.label_key}
+    taken = {*LABEL_KEYS, *captions, "conversations", "image", "id", reading.label_key}
     extra = {name: v for name, v in content.items() if name not in taken and isinstance(v, str | int | float | bool)}
     sample.unused += [f"key '{name}'" for name, v in content.items() if name not in (*taken, *extra) and v is not None]
     used = IMAGE_SUFFIXES | RARE_IMAGE_SUFFIXES | TEXT_SUFFIXES | CLASS_SUFFIXES | {".json"}

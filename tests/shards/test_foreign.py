@@ -95,6 +95,17 @@ def test_json_of_webdatasets_writer(tmp_path):
     assert [(item.question, item.answer) for item in record.instructions] == [("What?", "A lamp.")]
 
 
+@pytest.mark.parametrize("caption", [["one", "two"], {"en": "one"}, [None]])
+def test_a_caption_is_text(tmp_path, caption, caplog):
+    with webdataset.ShardWriter(str(tmp_path / "%03d.tar"), verbose=0) as writer:
+        for number, value in enumerate((caption, "plain", 7)):
+            content = {"caption": value, "label": "awe"}
+            writer.write({"__key__": f"{number}", "png": Image.new("RGB", (9, 9)), "json": content})
+    reader = ShardReader(index_tars(tmp_path, Reading("wds", label_set="mikels8")))
+    assert [reader.read(number).record.caption for number in range(3)] == [None, "plain", "7"]
+    assert "no field of a record takes key 'caption' (1)" in caplog.text
+
+
 def test_our_own_shards_can_be_indexed_again(shards_copy, built):
     shutil.copy(shards_copy / "shard-000000.tar", shards_copy / "mine.tar")
     index = index_tars(shards_copy, READING, pattern="mine.tar", overwrite=True)

@@ -57,7 +57,7 @@ FULL = {
     "brightness": 0.3,
     "colorfulness": 0.7,
     "scene": " beach ",
-    "object": ["Tree", " Balloon"],
+    "object": ["Tree", None, " Balloon"],
     "facial_expression": "happy",
     "human_action": "boxing ",
 }

@@ -268,6 +268,17 @@ def test_a_saved_dataset(put, tmp_path):
     }
 
 
+def test_images_without_a_label_in_a_saved_dataset(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    images = [Image.new("RGB", (8, 8), (n * 20, 0, 0)) for n in range(6)]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    part = datasets.Dataset.from_dict({"image": images, "label": ["calm", None, "wild"] * 2}, features=features)
+    part.save_to_disk(str(tmp_path / "saved"))
+    proposal = propose(tmp_path / "saved", {}, None)
+    assert proposal.labels is not None and proposal.labels.labels == ("calm", "wild")
+    assert [record.emotion for record in _records(proposal, tmp_path)] == ["calm", None, "wild"] * 2
+
+
 def test_parquet_files_of_hugging_face(put, tmp_path):
     """The images are inside, and the names of the classes in the schema."""
     datasets = pytest.importorskip("datasets")

@@ -388,6 +388,15 @@ def test_label_names_apply_to_several_labels(tmp_path, cell, expected):
     assert record.labels == expected
 
 
+@pytest.mark.parametrize("empty", ["null", '""', '"  "'])
+def test_an_empty_item_is_no_label(tmp_path, empty):
+    (tmp_path / "a.jpg").write_bytes(b"not decoded")
+    (tmp_path / "t.jsonl").write_text(f'{{"image": "a.jpg", "labs": ["fear", {empty}]}}\n')
+    settings = TableSettings(file="t.jsonl", columns={"labels": "labs"}, label_set="labels:fear, none")
+    (record,) = TableReader(tmp_path, settings, source="mine").read()
+    assert record.labels == ["fear"]
+
+
 def test_class_codes_are_named_in_the_settings(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"not decoded")
     for code in ("3", "3.0", "-1"):

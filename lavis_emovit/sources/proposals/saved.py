@@ -32,7 +32,9 @@ def propose_saved(folder: Path, given: dict[str, Any], labels: str | None) -> Pr
             raise DataError(f"{folder}: no column of class labels (columns: {', '.join(features)})")
         chosen["emotion"] = (classes or named)[0]
     column, used = chosen["emotion"], [chosen["image"], chosen["emotion"]]
-    names = getattr(features.get(column), "names", None) or sorted({str(v) for part in parts for v in part[column]})
+    names = getattr(features.get(column), "names", None) or sorted(
+        {str(v) for part in parts for v in part[column] if v is not None}
+    )
     choice = choose_labels(dict.fromkeys(map(str, names), 1), labels or given.get("label_set"))
     chosen.setdefault("ignore", [name for name in features if name not in used])
     node = {"columns": chosen, "label_set": choice.setting}

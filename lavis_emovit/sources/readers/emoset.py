@@ -149,7 +149,7 @@ def _attributes(annotation: dict[str, Any]) -> dict[str, Any]:
     objects = annotation.get("object")
     if objects is not None:
         listed = [objects] if isinstance(objects, str) else objects
-        names = [str(item).strip() for item in listed if str(item).strip()]
+        names = [name for item in listed if item is not None and (name := str(item).strip())]
         if names:
             attributes["object"] = names
     return attributes

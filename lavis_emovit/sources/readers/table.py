@@ -301,7 +301,7 @@ class TableReader(Reader, layout="table"):
             value = (
                 [one or other for one, other in parts] if text.startswith("[") else text.split(self.settings.separator)
             )
-        names = [self.settings.renamed(str(item).strip()) for item in value or () if str(item).strip()]
+        names = [self.settings.renamed(name) for name in map(_text, value or ()) if name]
         return list(dict.fromkeys(self.settings.canonical(name, self._labels) for name in names if name is not None))
 
     def _coarser_labels(self, labels: list[str]) -> list[str]:

@@ -7,6 +7,8 @@ was removed, and the quarantine path of its image, if the image was moved.
 from __future__ import annotations
 
 import json
+import os
+import reprlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ from lavis_emovit.sources.cleaning import Removed
 
 _FORMAT, _VERSION = "emovit-removed", 1
 _SHOWN = 10
+_HEAD_KEYS = {"out": str, "out_sha256": str, "image_root": str, "quarantine": str | None, "num_records": int}
+_ROW_KEYS = {"place": int, "moved": str | None, "record": dict}
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,16 @@ class UndoList:
 
     @property
     def moves(self) -> Iterator[tuple[Path, Path]]:
-        """(place among the images, place in the quarantine folder) of every image that was to be moved."""
+        """(place among the images, place in the quarantine folder) of every image that was to be moved.
+
+        Records may name one file by several paths, for example through a linked folder; the first one counts.
+        """
+        seen: set[tuple[str, str]] = set()
         for name in dict.fromkeys(row["moved"] for row in self.rows if row["moved"] is not None):
-            yield Path(self.head["image_root"], name), Path(self.head["quarantine"], name)
+            place = Path(self.head["image_root"], name)
+            if (entry := (os.path.realpath(place.parent), place.name)) not in seen:
+                seen.add(entry)
+                yield place, Path(self.head["quarantine"], name)
 
 
 def list_path(out: Path) -> Path:
@@ -77,30 +88,57 @@ def write_list(
 
 
 def read_list(path: Path) -> UndoList:
-    """DataError if there is no such list."""
+    """DataError if there is no such list, or it is damaged."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; pass the list that `emovit data clean` wrote (NAME.removed.jsonl)")
-    lines = path.read_text(encoding="utf-8").splitlines()
+    # Only line feeds end a line; `str.splitlines` would also cut within texts.
+    lines = path.read_bytes().split(b"\n")
     rows = [parse_json(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
     if not rows or not isinstance(rows[0], dict) or rows[0].get("format") != _FORMAT:
         raise DataError(f"{path}: not a list that `emovit data clean` wrote")
     if rows[0].get("version") != _VERSION:
         raise DataError(f"{path}: version {rows[0].get('version')} of the list; this release reads {_VERSION}")
+    _check_keys(rows[0], _HEAD_KEYS, path)
+    for row in rows[1:]:
+        _check_keys(row, _ROW_KEYS, path)
+        if row["moved"] not in (None, build_record(row["record"], f"{path}: place {row['place']}").image):
+            raise _damaged(path, "'moved' is not the image of its record")
+    if rows[0]["quarantine"] is None and any(row["moved"] is not None for row in rows[1:]):
+        raise _damaged(path, "'quarantine' is missing")
     return UndoList(rows[0], rows[1:])
+
+
+def _check_keys(row: Any, keys: Mapping[str, Any], path: Path) -> None:
+    content = row if isinstance(row, dict) else {}
+    if wrong := [f"'{key}'" for key, kind in keys.items() if not isinstance(content.get(key, ...), kind)]:
+        raise _damaged(path, f"{', '.join(wrong)} missing or wrong in {reprlib.repr(row)}")
+
+
+def _damaged(path: Path, what: str) -> DataError:
+    return DataError(
+        f"{path}: damaged: {what}. Restore it from a backup; the original records file still has all of its records."
+    )
 
 
 def move_images(moves: Sequence[tuple[Path, Path]]) -> int:
     """Move every file that is at its first place to its second one, and return their number.
 
-    DataError, before any file is moved, if files are already at a second place.
+    A link is moved as a link to the same file. DataError, before any file is moved, if files are already at a second
+    place.
     """
-    waiting = [(start, end) for start, end in moves if start.is_file()]
-    taken = [f"{end} exists, so {start} cannot be moved there" for start, end in waiting if end.exists()]
+    waiting = [(start, end) for start, end in moves if os.path.lexists(start)]
+    taken = [f"{end} exists, so {start} cannot be moved there" for start, end in waiting if os.path.lexists(end)]
     if taken:
         raise DataError(f"no image was moved:\n{bullet_list(taken, _SHOWN)}")
     for start, end in waiting:
         end.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(start, end)
+        if start.is_symlink() and start.exists() and not (target := start.readlink()).is_absolute():
+            # A relative path starts in the folder of the link.
+            place = os.path.normpath(start.parent.resolve() / target)
+            end.symlink_to(os.path.relpath(place, os.path.realpath(end.parent)))
+            start.unlink()
+        else:
+            shutil.move(start, end)
     return len(waiting)
 
 
@@ -119,13 +157,16 @@ def undo(path: Path) -> tuple[int, int, Path]:
             f"{out}: has changed since {path} was written, so the removed records have no place in it. Clean the "
             "original records again with other kinds instead"
         )
-    lost = [f"{end}" for start, end in found.moves if not start.is_file() and not end.is_file()]
+    lost = [f"{end}" for start, end in found.moves if not os.path.lexists(start) and not os.path.lexists(end)]
     if lost:
         raise DataError(f"{path}: images are neither in quarantine nor at their place:\n{bullet_list(lost, _SHOWN)}")
+    back = {row["place"]: build_record(row["record"], f"{path}: place {row['place']}") for row in found.rows}
+    num = found.head["num_records"]
+    if not is_undone and (len(back) + len(present) != num or not set(back) <= set(range(num))):
+        raise _damaged(path, f"its {len(found.rows)} rows and the {len(present)} of {out} are not the {num} before")
     num_moved = move_images([(end, start) for start, end in found.moves])
     if is_undone:
         return num_moved, 0, out
-    back = {row["place"]: build_record(row["record"], f"{path}: place {row['place']}") for row in found.rows}
     staying = read_records(out)
-    write_records(out, (back[n] if n in back else next(staying) for n in range(found.head["num_records"])))
+    write_records(out, (back[n] if n in back else next(staying) for n in range(num)))
     return num_moved, len(back), out

@@ -175,7 +175,7 @@ def _entries(listed: ListedImages) -> Iterator[str]:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("expected a JSON list of names")
     else:
-        lines = (re.split(r"[\t,]", line, maxsplit=1)[0].strip() for line in text.splitlines())
+        lines = (re.split(r"[\t,]", line, maxsplit=1)[0].strip() for line in text.split("\n"))
         names = [_TRAILING_LABEL.sub("", line) for line in lines if line and not line.startswith("#")]
     return (_path(name) for name in names)
 

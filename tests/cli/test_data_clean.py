@@ -187,3 +187,104 @@ def test_a_list_is_not_lost(clean, data):
     Path("c.jsonl").unlink()
     code, _, errors = clean("photos/r.jsonl", "--out", "c.jsonl")
     assert code == 2 and "c.removed.jsonl: already exists, and may be needed to undo" in errors
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\u0085", "\x0b", "\x1c"])
+def test_texts_may_contain_unusual_line_ends(clean, data, separator):
+    records = [_record(name, caption=f"one{separator}two") for name in ("a", "broken", "b", "b2")]
+    write_records(data / "r.jsonl", records)
+    assert clean("photos/r.jsonl", "--out", "c.jsonl", "--quarantine", "removed")[0] == 0
+    code, text, errors = clean("--undo", "c.removed.jsonl")
+    assert code == 0 and "2 records put back" in text and "2 images moved back" in text, errors
+    assert list(read_records("c.jsonl")) == records
+
+
+@pytest.mark.parametrize("quarantine", ["removed", "removed/deep/er", "store/removed"])
+@pytest.mark.parametrize("target", ["../store/{}.png", "./../store/{}.png", "inside/{}.png"])
+def test_relative_links_are_moved_and_come_back(clean, data, quarantine, target):
+    """As git-annex and linked splits have them: the images are elsewhere."""
+    records = [_record("b")]
+    for name in ("x", "y"):
+        store = data / target.format(name)
+        store.parent.mkdir(exist_ok=True)
+        shutil.copy(data / "b.png", store)
+        (data / f"{name}.png").symlink_to(target.format(name))
+        records.append(_record(name))
+    write_records(data / "r.jsonl", records)
+    before = (data / "b.png").read_bytes()
+    code, text, errors = clean("photos/r.jsonl", "--out", "c.jsonl", "--quarantine", quarantine)
+    assert code == 0 and "moved: 2 images" in text, errors
+    for name in ("x", "y"):
+        assert not (data / f"{name}.png").is_symlink()
+        assert (Path(quarantine) / f"{name}.png").read_bytes() == before
+    code, text, errors = clean("--undo", "c.removed.jsonl")
+    assert code == 0 and "2 images moved back" in text, errors
+    for name in ("x", "y"):
+        assert (data / f"{name}.png").is_symlink() and (data / f"{name}.png").read_bytes() == before
+        assert not (Path(quarantine) / f"{name}.png").is_symlink()
+
+
+def test_a_link_that_an_earlier_version_moved_comes_back(clean, data):
+    """It moved a relative link as it was, so that it led nowhere."""
+    Path("store").mkdir()
+    shutil.copy(data / "b.png", "store/x.png")
+    (data / "x.png").symlink_to("../store/x.png")
+    write_records(data / "r.jsonl", [_record("b"), _record("x")])
+    clean("photos/r.jsonl", "--out", "c.jsonl", "--quarantine", "removed/deep")
+    Path("removed/deep/x.png").unlink()
+    Path("removed/deep/x.png").symlink_to("../store/x.png")
+    code, text, errors = clean("--undo", "c.removed.jsonl")
+    assert code == 0 and "1 images moved back" in text, errors
+    assert (data / "x.png").read_bytes() == (data / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "paths", [["x/bad.png", "y/bad.png"], ["x/./bad.png", "x/bad.png"], ["y//bad.png", "x/bad.png"]]
+)
+def test_an_image_of_two_paths_is_moved_once(clean, data, paths):
+    (data / "x").mkdir()
+    (data / "y").symlink_to("x")
+    (data / "x" / "bad.png").write_bytes(b"no")
+    write_records(data / "r.jsonl", [_record("a"), *(_record(str(n), image=path) for n, path in enumerate(paths))])
+    for _ in range(2):
+        code, text, errors = clean("photos/r.jsonl", "--out", "c.jsonl", "--quarantine", "removed", "--overwrite")
+        assert code == 0 and "moved: 1 images to removed" in text, errors
+        assert not (data / "x" / "bad.png").exists()
+        code, text, errors = clean("--undo", "c.removed.jsonl")
+        assert code == 0 and "2 records put back" in text and "1 images moved back" in text, errors
+        assert (data / "x" / "bad.png").read_bytes() == b"no"
+
+
+def _without(line, key):
+    return json.dumps({name: value for name, value in json.loads(line).items() if name != key}).encode()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda lines: [lines[0], b"[1]"], "damaged: 'place', 'moved', 'record' missing or wrong in [1]"),
+        (lambda lines: [_without(lines[0], "out"), *lines[1:]], "damaged: 'out' missing or wrong"),
+        (lambda lines: [_without(lines[0], "num_records"), *lines[1:]], "damaged: 'num_records' missing or wrong"),
+        (lambda lines: [lines[0], _without(lines[1], "record")], "damaged: 'record' missing or wrong"),
+        (lambda lines: [lines[0], lines[1].replace(b'"s/broken"', b"5"), *lines[2:]], "place 1: key 'id'"),
+        (
+            lambda lines: [lines[0], lines[1].replace(b'"moved": "', b'"moved": "../'), *lines[2:]],
+            "not the image of its",
+        ),
+        (lambda lines: [lines[0], *lines[2:]], "are not the 15 before"),
+        (
+            lambda lines: [lines[0], lines[1].replace(b'"place": 1', b'"place": 99'), *lines[2:]],
+            "are not the 15 before",
+        ),
+        (lambda lines: [b"\xff\xfe"], "c.removed.jsonl:1: not JSON"),
+        (lambda lines: [lines[0], b"\xff", *lines[2:]], "c.removed.jsonl:2: not JSON"),
+    ],
+)
+def test_a_damaged_list_is_refused(clean, data, change, expected):
+    clean("photos/r.jsonl", "--out", "c.jsonl", "--quarantine", "removed")
+    images = sorted(Path("removed").iterdir())
+    place = Path("c.removed.jsonl")
+    place.write_bytes(b"\n".join(change(place.read_bytes().splitlines())))
+    code, _, errors = clean("--undo", "c.removed.jsonl")
+    assert code == 2 and expected in errors, errors
+    assert sorted(Path("removed").iterdir()) == images

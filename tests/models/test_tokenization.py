@@ -100,6 +100,12 @@ def test_wordpiece_agrees_with_the_librarys_bert_tokenizer(tmp_path):
     assert load_qformer_tokenizer(str(tmp_path / "vocab.txt"))("awe")["input_ids"] == ours("awe")["input_ids"]
 
 
+def test_a_piece_may_be_an_unusual_line_end(tmp_path):
+    words = [*WORDS[:5], "\u2028", "\u0085", *WORDS[5:]]
+    (tmp_path / "vocab.txt").write_bytes("\r\n".join([*words, ""]).encode())
+    assert wordpiece_tokenizer(tmp_path / "vocab.txt").convert_tokens_to_ids(words) == list(range(len(words)))
+
+
 def test_files_of_another_kind_are_rejected_by_name(tmp_path):
     (tmp_path / "tokenizer.model").write_bytes(b"no model")
     with pytest.raises(WeightsError, match=r"tokenizer\.model"):

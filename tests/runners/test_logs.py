@@ -70,3 +70,15 @@ def test_edited_rows_are_skipped(line: str, tmp_path: Path) -> None:
     assert [row["step"] for row in read_log(path)] == [1, 2]
     path.write_text(json.dumps({"event": "step", "step": 1, "num_truncated_answers": "many"}) + "\n")
     TextNotes().log_totals(path)
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\u0085"])
+def test_names_in_a_log_may_contain_unusual_line_ends(tmp_path, separator):
+    path = tmp_path / "log.jsonl"
+    with RunLog(path, None, step=-1) as log:
+        log.write({"event": "eval", "step": 1, "split": f"a{separator}b"})
+        log.write({"event": "eval", "step": 2, "split": "c"})
+    assert [row["split"] for row in read_log(path)] == [f"a{separator}b", "c"]
+    with RunLog(path, None, step=1):
+        pass
+    assert [row["split"] for row in read_log(path)] == [f"a{separator}b"]

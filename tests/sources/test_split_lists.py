@@ -50,6 +50,14 @@ def test_names_in_several_forms(train, test, tmp_path, caplog):
     assert "1 images are in none of the split lists and are left out" in caplog.text
 
 
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\u0085"])
+def test_a_name_may_contain_unusual_line_ends(tmp_path, separator):
+    names = [f"joy/a{separator}{number}.jpg" for number in (1, 2)]
+    (tmp_path / "test.txt").write_text("\n".join(names), encoding="utf-8")
+    found = split_by_lists(_records(*names, "joy/b.jpg"), {"test": tmp_path / "test.txt"})
+    assert [record.image for record in found] == names
+
+
 def test_a_list_may_be_json(tmp_path):
     path = tmp_path / "test.json"
     path.write_text(json.dumps(["joy/3", "anger/1.jpg"]))

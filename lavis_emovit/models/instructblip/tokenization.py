@@ -132,7 +132,7 @@ def _begin_with(token: str, token_id: int) -> processors.TemplateProcessing:
 def wordpiece_tokenizer(file: Path) -> PreTrainedTokenizerFast:
     """BERT's uncased tokenizer from its vocabulary file, one piece per line; WeightsError for other files."""
     try:
-        pieces = file.read_text(encoding="utf-8").splitlines()
+        pieces = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise WeightsError(f"{file} cannot be read as a word-piece vocabulary ({error})") from error
     vocabulary = {piece: index for index, piece in enumerate(pieces)}

@@ -95,7 +95,9 @@ def suite_sensitivity(benchmarks: Sequence[BenchmarkRows]) -> list[dict[str, Any
             continue
         groups = _variants_by_choice(benchmark.settings)
         for key, rows in benchmark.rows.items():
-            if any(row.variant is None for row in rows):
+            # A baseline has no variants, and an interrupted suite not yet all of them.
+            found_names = {row.variant for row in rows}
+            if None in found_names or not {variant.name for variant in benchmark.settings.variants} <= found_names:
                 continue
             accuracies = accuracy_of_variants(rows)
             of_model = scores.setdefault(key, {})

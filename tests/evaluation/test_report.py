@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -355,6 +356,36 @@ def test_several_splits_each_have_their_section(make_run):
     assert page.text.count("Confusions") == 2
 
 
+@pytest.mark.parametrize("where", ["metrics.json", "log.jsonl"])
+@pytest.mark.parametrize("kept", [0.0, 0.4, 1.0, None])
+def test_predictions_that_the_run_did_not_measure_are_named(make_run, where, kept):
+    run, path = make_run(num_images=0, with_scores=False), "predictions/test-after.jsonl"
+    rows = read_predictions(run / path)
+    right = sum(row.prediction == row.label for row in rows) / 240
+    measured = {"num_samples": 240, "agg_metrics": right, "levels": [{"num_samples": 9}]}
+    if where == "metrics.json":
+        (run / where).write_text(json.dumps({"splits": {"test": {"after": measured}}}))
+    else:
+        with (run / where).open("a") as log:
+            log.write(json.dumps({"event": "eval", "split": "test", "stage": "after", "metrics": measured}) + "\n")
+    assert "it has changed since" not in page_of(write_report(run)).text
+    if kept is None:
+        wrong = [row.model_copy(update={"prediction": MIKELS[MIKELS.index(row.label) - 1]}) for row in rows]
+        write_predictions(run / path, wrong)
+        expected = f"{path} gives 0.0000, but the run measured {right:.4f}: it has changed since"
+    elif kept == 1.0:
+        (run / path).unlink()
+        expected = f"{path} is missing, although the run measured it"
+    elif kept:
+        (run / path).write_bytes(b"".join((run / path).read_bytes().splitlines(keepends=True)[:96]))
+        expected = f"{path} has 96 samples, but the run measured 240: it has changed since"
+    else:
+        shutil.rmtree(run / "predictions")
+        expected = f"{path} is missing, although the run measured it"
+    text = page_of(write_report(run)).text
+    assert expected in text and "stopped before" not in text and "There are no predictions" not in text
+
+
 def test_benchmarks_of_any_kind_in_a_run(make_run, tmp_path):
     run = make_run(stages=(), summary=False)
     config = yaml.safe_load((run / "config.yaml").read_text())
@@ -375,6 +406,9 @@ def test_benchmarks_of_any_kind_in_a_run(make_run, tmp_path):
         }
         for name, of_benchmark in rows.items():
             write_predictions(run / "predictions" / f"{name}-{stage}.jsonl", of_benchmark)
+    # The parts of a result have their own counts.
+    parts = {name: {"num_samples": 40 if name == "valence" else 39} for name in ("valence", "arousal")}
+    (run / "metrics.json").write_text(json.dumps({"splits": {"feelings": {"before": parts, "after": parts}}}))
     events = [
         {"event": "eval", "split": "words", "stage": "after", "metrics": {"labels": list(MIKELS)}},
         {"event": "eval", "split": "feelings", "stage": "during", "step": 0, "metrics": {"mean_ccc": 0.1}},
@@ -382,6 +416,11 @@ def test_benchmarks_of_any_kind_in_a_run(make_run, tmp_path):
     ]
     (run / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     page = page_of(write_report(run))
+    assert "changed since" not in page.text
+    lines = (run / "predictions" / "feelings-after.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "predictions" / "feelings-after.jsonl").write_bytes(b"".join(lines[:30]))
+    assert "feelings-after.jsonl has 30 samples, but the run measured 40" in page_of(write_report(run)).text
+    (run / "predictions" / "feelings-after.jsonl").write_bytes(b"".join(lines))
     check_references(page)
     check_can_be_read_aloud(page)
     for words in ("On feelings", "mean CCC after tuning", "mean F1 before tuning", "A funny caption"):

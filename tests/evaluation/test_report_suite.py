@@ -14,6 +14,7 @@ import io
 import itertools
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from lavis_emovit.evaluation.report.images import image_path, images_to_keep, ke
 from lavis_emovit.evaluation.report.page import write_comparison, write_report
 from lavis_emovit.evaluation.report.render import latex_text, markdown_text
 from lavis_emovit.evaluation.report.summary_tables import latex, markdown
+from lavis_emovit.files import file_sha256
 
 
 @pytest.fixture(scope="module")
@@ -305,6 +307,23 @@ def test_predictions_that_are_gone_are_named(tmp_path):
     text = page_of(write_report(folder)).text
     _, found, listed = text.partition("No predictions, so they are in no table: ")
     assert found and "tiny (likelihood) on scenes" in listed and "colours on units" in listed
+    shutil.rmtree(folder / "predictions")
+    text = page_of(write_report(folder)).text
+    assert "No predictions, so they are in no table: tiny on scenes" in text and "stopped before" not in text
+
+
+@pytest.mark.parametrize("name", ["scenes/tiny.likelihood", "affect/colours.direct", "units/majority.direct"])
+@pytest.mark.parametrize("kept", [1, -1])
+def test_rows_that_the_suite_did_not_finish_are_named(tmp_path, name, kept):
+    folder = make_suite(tmp_path / "trial", num_rows=6)
+    path = folder / "predictions" / f"{name}.jsonl"
+    record = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps({**record, "sha256": file_sha256(path)}))
+    assert "has changed since" not in page_of(write_report(folder)).text
+    lines = path.read_bytes().splitlines(keepends=True)[:kept]
+    path.write_bytes(b"".join(lines))
+    words = f"predictions/{name}.jsonl has changed since the suite finished it ({len(lines)} rows)"
+    assert words in page_of(write_report(folder)).text
 
 
 def test_a_suite_before_its_first_batch_has_a_page_and_damage_is_refused(tmp_path):

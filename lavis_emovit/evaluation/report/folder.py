@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import os
 import re
 from collections import Counter
@@ -29,7 +30,7 @@ from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions
 from lavis_emovit.evaluation.report.table import value_at
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.evaluation.summaries import benchmark_references, benchmark_summary, suite_sensitivity
-from lavis_emovit.files import load_json
+from lavis_emovit.files import file_sha256, load_json
 from lavis_emovit.settings import parse_settings, written_values
 
 BEFORE, AFTER = "before tuning", "after tuning"
@@ -194,26 +195,65 @@ def _labels_of(folder: Folder, name: str, rows: Sequence[PredictionRow]) -> list
 
 
 def _check_run(folder: Folder) -> None:
-    """Refuse splits that cannot be measured, and note what is missing."""
+    """Refuse splits that cannot be measured, and note what is missing or has changed."""
     stages: set[str] = set()
+    earlier = _measured_before(folder)
+    for name, stage in earlier:
+        if not (folder.path / "predictions" / f"{name}-{stage}.jsonl").is_file():
+            what = f"predictions/{name}-{stage}.jsonl is missing, although the run measured it"
+            folder.notes.append(f"{what}, so it is in no table. Restore it, or see metrics.json and log.jsonl.")
     for name, benchmark in folder.summary["benchmarks"].items():
         for result in benchmark["results"]:
             stages.add(result["model"])
+            stage = "before" if result["model"] == BEFORE else "after"
+            _note_other_rows(folder, f"{name}-{stage}", earlier.get((name, stage), {}), result)
             if "problem" in result:
                 raise DataError(f"{folder.path}: predictions of split '{name}': {result['problem']}")
         for one in benchmark["comparisons"]:
             if "problem" in one:
                 folder.notes.append(f"Split {name}: the stages cannot be compared, because {one['problem']}.")
-    if not stages:
+    if not stages and not earlier:
         folder.notes.append("There are no predictions yet: the run stopped before its first evaluation.")
     elif not folder.steps:
         folder.notes.append("The log has no training steps, so this report shows an evaluation only.")
-    elif AFTER not in stages:
+    elif AFTER not in stages and not any(stage == "after" for _, stage in earlier):
         folder.notes.append("The run stopped before its last evaluation, so there are no results after tuning.")
-    elif BEFORE not in stages:
+    elif BEFORE not in stages and not any(stage == "before" for _, stage in earlier):
         folder.notes.append("The model was not evaluated before tuning, so there is no comparison.")
     if folder.steps and not any(row.get("stage") == "during" for row in folder.evaluations):
         folder.notes.append("The model was not validated during tuning.")
+
+
+def _measured_before(folder: Folder) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """(split, stage) -> the metrics that the run wrote to metrics.json, or else to its log."""
+    found = {(str(row.get("split")), str(row.get("stage"))): row["metrics"] for row in folder.evaluations}
+    splits = folder.result.get("splits")
+    for name, stages in splits.items() if isinstance(splits, Mapping) else ():
+        for stage, metrics in stages.items() if isinstance(stages, Mapping) else ():
+            if isinstance(metrics, Mapping):
+                found[name, stage] = metrics
+    return {key: metrics for key, metrics in found.items() if key[1] in ("before", "after")}
+
+
+def _note_other_rows(folder: Folder, name: str, before: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    """Note predictions that give other numbers than those of the run."""
+    score, now = before.get("agg_metrics"), value_at(result, ["headline", "value"])
+    counts = _most_samples(before), _most_samples(result)
+    if counts[0] and counts[0] != counts[1]:
+        what = f"has {counts[1]} samples, but the run measured {counts[0]}"
+    elif isinstance(score, float) and isinstance(now, float) and not math.isclose(score, now, abs_tol=1e-6):
+        what = f"gives {now:.4f}, but the run measured {score:.4f}"
+    else:
+        return
+    advice = "The numbers here are of the file; restore it, or evaluate the checkpoint again."
+    folder.notes.append(f"predictions/{name}.jsonl {what}: it has changed since. {advice}")
+
+
+def _most_samples(values: Any) -> int:
+    """The largest `num_samples` in the metrics of a benchmark."""
+    parts = list(values.values()) if isinstance(values, Mapping) else values if isinstance(values, list) else []
+    own = values.get("num_samples") if isinstance(values, Mapping) else None
+    return max((own if isinstance(own, int) else 0, *map(_most_samples, parts)))
 
 
 def _read_suite(folder: Folder, summary: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -242,11 +282,12 @@ def _read_suite(folder: Folder, summary: Mapping[str, Any] | None) -> dict[str, 
     absent: list[str] = []
     for name in folder.settings.benchmarks:
         absent += _read_benchmark(folder, folder.settings, name, known or {}, unfinished)
-    if known and absent and folder.benchmarks:
+    had_rows = bool(folder.benchmarks or (known or {}).get("benchmarks"))
+    if known and absent and had_rows:
         folder.notes.append(f"No predictions, so they are in no table: {', '.join(absent)}.")
     if unfinished:
         folder.notes.append(f"Not finished, so these numbers are over the rows so far: {', '.join(unfinished)}.")
-    if not folder.benchmarks:
+    if not had_rows:
         folder.notes.append("There are no predictions yet: the suite stopped before it wrote its first batch.")
     packages: dict[str, dict[str, None]] = {}
     for made in folder.made_with.values():
@@ -275,7 +316,12 @@ def _read_benchmark(
             if record is None:
                 what = path.relative_to(folder.path)
                 folder.notes.append(f"{what}: the record of what it was made with is missing or damaged.")
-            elif not record.get("finished"):
+            elif record.get("finished"):
+                if record.get("sha256") not in (None, file_sha256(path)):
+                    changed = f"{path.relative_to(folder.path)} has changed since the suite finished it"
+                    advice = "The numbers here are of the file; restore it, or run the suite again."
+                    folder.notes.append(f"{changed} ({len(found)} rows). {advice}")
+            else:
                 unfinished.append(f"{model} on {name} ({method}), {len(found)} rows")
         if record is not None and isinstance(record.get("made_with"), Mapping):
             folder.made_with[name, model, method] = dict(record["made_with"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from lavis_emovit.checkpoints.checkpoint import (
@@ -11,19 +12,29 @@ from lavis_emovit.checkpoints.checkpoint import (
     newest_checkpoint,
     verify_checkpoint,
 )
-from lavis_emovit.checkpoints.training_state import read_position
+from lavis_emovit.checkpoints.training_state import model_names, read_position
 from lavis_emovit.errors import UserError, WeightsError
 from lavis_emovit.paths import MANIFEST_NAME
 
 
-def check_belongs(path: Path, manifest: Manifest, *, index_hash: str | None, frozen_fingerprint: str) -> None:
-    """Refuse a checkpoint of other data (UserError; None: any data) or other frozen weights (WeightsError)."""
+def check_belongs(
+    path: Path, manifest: Manifest, *, index_hash: str | None, frozen_fingerprint: str, trained: Collection[str]
+) -> None:
+    """Refuse a checkpoint of other data (UserError; None: any data) or other frozen weights (WeightsError).
+
+    `trained` has the names of the model's trained parameters: what is not trained is frozen.
+    """
     if index_hash is not None and manifest.index_hash != index_hash:
         raise UserError(
             f"{path}: trained on data with index {manifest.index_hash[:12]}, the training data has {index_hash[:12]}. "
             "Restore the shards of that run, or choose another run.output_dir."
         )
     if manifest.frozen_fingerprint != frozen_fingerprint:
+        if other := set(trained).symmetric_difference(model_names(path)):
+            raise WeightsError(
+                f"{path}: only one of this model and the checkpoint trains {min(other)} ({len(other)} parameters "
+                "differ). Set model.trained_parts and model.lora as in the run that wrote it."
+            )
         raise WeightsError(
             f"{path}: trained with frozen weights {manifest.frozen_fingerprint[:12]}, this model's are "
             f"{frozen_fingerprint[:12]}. Point model.pretrained to the weights of that run."

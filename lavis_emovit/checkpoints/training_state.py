@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from lavis_emovit.checkpoints.checkpoint import CheckpointError
@@ -126,6 +126,15 @@ def read_model(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path / MODEL_FILE)
     except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: complete, but its weights cannot be read: {error}") from None
+
+
+def model_names(path: Path) -> list[str]:
+    """The names of the weights that `read_model` reads."""
+    try:
+        with safe_open(path / MODEL_FILE, "pt") as file:
+            return list(file.keys())
+    except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: complete, but its weights cannot be read: {error}") from None
 
 

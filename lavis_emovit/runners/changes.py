@@ -31,10 +31,14 @@ def allowed_changes(place: str, before: Mapping[str, Any], config: Config, advic
     allowed = config.run.allow_changed
     refused = {key: values for key, values in changes.items() if not any(_is_in(key, name) for name in allowed)}
     if refused:
+        # With other trained parts no run resumes: a checkpoint has only the trained weights.
+        others = [key for key in refused if key != "model.trained_parts"]
+        names = ",".join([*allowed, *others]) if others else ""
         raise ConfigError(
             [
-                f"{place} belongs to a run with other settings. Restore its settings, allow the changes with "
-                f"run.allow_changed={','.join([*allowed, *refused])}, or {advice}. Changed:{listed(refused)}"
+                f"{place} belongs to a run with other settings. Restore its settings, "
+                f"{f'allow the changes with run.allow_changed={names}, ' if names else ''}or {advice}. "
+                f"Changed:{listed(refused)}"
             ],
             config.source,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,11 @@ class Continuation:
         engine: Engine,
         dataset: TrainDataset,
         frozen_fingerprint: str,
+        trained: Collection[str],
         average: WeightAverage | None,
     ):
         self._config, self._folder, self._engine = config, folder, engine
-        self._dataset, self._average = dataset, average
+        self._dataset, self._trained, self._average = dataset, trained, average
         self._facts = CheckpointFacts(
             index_hash=dataset.index_hash,
             config_hash=config.identity_hash,
@@ -95,7 +97,7 @@ class Continuation:
         """Restore weights, optimizer and average of an earlier start; its position, or None for a new run.
 
         Raises:
-            UserError: a checkpoint cannot be used, or does not belong to this run.
+            UserError: a checkpoint cannot be used, does not belong to this run, or is later than its last step.
         """
         start = processes.on_main(lambda: find_start(self._folder, self._config))
         if start is None:
@@ -107,7 +109,15 @@ class Continuation:
                 "all machines share"
             )
         facts = self._facts
-        check_belongs(path, manifest, index_hash=facts.index_hash, frozen_fingerprint=facts.frozen_fingerprint)
+        fingerprint = facts.frozen_fingerprint
+        check_belongs(
+            path, manifest, index_hash=facts.index_hash, frozen_fingerprint=fingerprint, trained=self._trained
+        )
+        if manifest.step > total_steps:
+            raise UserError(
+                f"{path}: is at step {manifest.step}, but this run ends at step {total_steps}. Set run.max_steps or "
+                f"run.max_epoch so that it ends at step {manifest.step} or later, or choose another run.output_dir."
+            )
         state = read_state(path)
         self._engine.load_trained(state.trained)
         self._engine.load_state(state.engine)

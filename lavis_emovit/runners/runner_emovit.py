@@ -78,6 +78,7 @@ class RunnerEmoVIT:
         self.folder = folder or RunFolder.open(cfg)
         # Now, because an engine may spread the weights over the ranks.
         self._frozen_fingerprint, self._parameter_counts = model.frozen_fingerprint(), model.parameter_counts()
+        self._trained_names = model.trained_parameter_names()
         _check_same_weights(self._frozen_fingerprint)
         self.engine = build_engine(model, task, self.settings)
         self.model = model
@@ -87,7 +88,13 @@ class RunnerEmoVIT:
             if self.settings.ema_decay is not None:
                 self._average = WeightAverage(model.trained_state_dict(), self.settings.ema_decay)
             self._continuation = Continuation(
-                cfg, self.folder, self.engine, self._train_dataset, self._frozen_fingerprint, self._average
+                cfg,
+                self.folder,
+                self.engine,
+                self._train_dataset,
+                self._frozen_fingerprint,
+                self._trained_names,
+                self._average,
             )
         self._stop = StopRequest()
         self._notes, self._losses = TextNotes(), LossWatch(None)
@@ -114,9 +121,10 @@ class RunnerEmoVIT:
             logger.info("the run in %s is finished; nothing is trained again", self.folder.path)
             return finished
         with explain_full_disk(self.folder.path), self._stop:
-            self.folder.begin(self.config)
             self._log_start()
             position = self._continuation.resume(self.total_steps)
+            # Now, so that a refused start leaves the settings of the earlier one.
+            self.folder.begin(self.config)
             if position is None:
                 seed_everything("start", self.settings.seed)
                 position = Position()
@@ -283,14 +291,15 @@ class RunnerEmoVIT:
         checkpoint = None if skip_reload else self.settings.checkpoint
         position = Position()
         with explain_full_disk(self.folder.path), self._stop:
-            self.folder.begin(self.config)
             self._log_start()
             if checkpoint is not None:
                 path, manifest = find_trained(checkpoint)
-                check_belongs(path, manifest, index_hash=None, frozen_fingerprint=self._frozen_fingerprint)
+                fingerprint, names = self._frozen_fingerprint, self._trained_names
+                check_belongs(path, manifest, index_hash=None, frozen_fingerprint=fingerprint, trained=names)
                 self.engine.load_trained(read_model(path))
                 position = read_position(path)
                 logger.info("evaluating %s", path)
+            self.folder.begin(self.config)
             stage = BEFORE if checkpoint is None else AFTER
             with self._open_log(-1) as log:
                 results = {stage: self._evaluate_tests(stage, log, position)}

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from lavis_emovit.errors import ConfigError, UserError
+from lavis_emovit.runners.changes import allowed_changes
 from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.run_folder import RunFolder
 
@@ -116,6 +117,23 @@ def test_changes_are_allowed_by_name_or_by_node(recipe: Callable[..., Path]) -> 
         folder.begin(allowed)
     with RunFolder.open(Config.load(path, changed)) as folder:
         assert not folder.changes, "from then on these are the settings of the run"
+
+
+@pytest.mark.parametrize(
+    ("changed", "proposed"),
+    [
+        ([], []),
+        (["run.allow_changed=[run.init_lr]"], []),
+        (["run.init_lr=0.01"], ["run.init_lr"]),
+        (["run.init_lr=0.01", "model.width=16", "run.allow_changed=[model.width]"], ["model.width,run.init_lr"]),
+    ],
+)
+def test_other_trained_parts_are_not_proposed(recipe: Callable[..., Path], changed: list[str], proposed: list[str]):
+    before = Config.load(recipe()).to_dict()
+    before["model"] = {**before["model"], "trained_parts": ["letters"]}
+    with pytest.raises(ConfigError, match=r"or choose another\. Changed:(.|\n)*model\.trained_parts") as refusal:
+        allowed_changes("run.output_dir: run", before, Config.load(recipe(), changed), "choose another")
+    assert re.findall(r"run\.allow_changed=([\w.,]+\w)", str(refusal.value)) == proposed
 
 
 def test_a_path_that_cannot_be_a_folder(recipe: Callable[..., Path], tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from runs import LAST_STEP, assert_same_run, exit_code_of, in_fork, stop_after
 from safetensors.torch import load_file
 
 from lavis_emovit.checkpoints.checkpoint import verify_checkpoint
+from lavis_emovit.checkpoints.finding import check_belongs
 from lavis_emovit.errors import ConfigError, UserError, WeightsError
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.models.protocol import AnswerLoss
@@ -267,6 +268,30 @@ def test_other_frozen_weights_are_refused(stopped: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(stand_in.StandInModel, "frozen_fingerprint", lambda self: "f" * 64)
     with pytest.raises(WeightsError, match="trained with frozen weights"):
         run_recipe(stopped)
+
+
+@pytest.mark.parametrize("changed", ["run.max_steps=4", "run.max_epoch=1", "run.global_batch_size=22"])
+def test_a_run_that_ends_before_its_checkpoint_is_refused(straight: Path, recipe: Callable[..., Path], changed: str):
+    path, key = recipe(output_dir="straight"), changed.partition("=")[0]
+    before = {name: (straight / name).read_bytes() for name in ("config.yaml", "metrics.json", "log.jsonl")}
+    with pytest.raises(
+        UserError, match=r"ckpt-00000015: is at step 15, but this run ends at step [345]\. Set run\.max_"
+    ):
+        run_recipe(path, [changed, f"run.allow_changed={key}"])
+    assert {name: (straight / name).read_bytes() for name in before} == before
+    run_recipe(path)
+
+
+@pytest.mark.parametrize("more", [set(), {"a_new_part"}])
+@pytest.mark.parametrize("less", [0, 1])
+def test_a_checkpoint_of_other_trained_parts_is_refused(straight: Path, more: set[str], less: int) -> None:
+    path = list_checkpoints(straight / "checkpoints")[-1]
+    names = sorted(load_file(path / "model.safetensors"))
+    num_other = len(more) + less
+    expected = f"trains .*{num_other} parameters differ.*Set model.trained_parts" if num_other else "frozen weights"
+    facts: dict[str, Any] = {"index_hash": None, "frozen_fingerprint": "f" * 64}
+    with pytest.raises(WeightsError, match=expected):
+        check_belongs(path, verify_checkpoint(path), trained={*names[less:], *more}, **facts)
 
 
 def test_a_named_checkpoint_is_gone_on_from(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lavis_emovit.errors import ConfigError
+from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.evaluation.adapters.base import Failure, LanguageModel, ModelPlace, register_adapter
 from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.questions import Question
@@ -187,7 +187,7 @@ def open_lavis_model(entry: LavisModelSettings, place: ModelPlace) -> LavisModel
     import torch
     from lavis.common.registry import registry
 
-    from lavis_emovit.checkpoints.finding import find_trained
+    from lavis_emovit.checkpoints.finding import check_belongs, find_trained
     from lavis_emovit.checkpoints.training_state import read_model
     from lavis_emovit.distributed.devices import AMP_DTYPES, choose_device
 
@@ -198,8 +198,11 @@ def open_lavis_model(entry: LavisModelSettings, place: ModelPlace) -> LavisModel
     identity: dict[str, Any] = {"adapter": "lavis", **model.identity(), "trained": None, "amp": entry.amp}
     if trained is not None:
         path, manifest = trained
-        if manifest.frozen_fingerprint != model.frozen_fingerprint():
-            raise ConfigError([f"{key}: {path} was trained with other frozen weights than '{entry.arch}' has"], key)
+        fingerprint, names = model.frozen_fingerprint(), model.trained_parameter_names()
+        try:
+            check_belongs(path, manifest, index_hash=None, frozen_fingerprint=fingerprint, trained=names)
+        except WeightsError as error:
+            raise ConfigError([f"{key}: {error}"], key) from None
         model.load_trained_state_dict(read_model(path), str(path))
         identity |= {"trained": manifest.files["model.safetensors"]["sha256"], "step": manifest.step}
     device, dtype = choose_device(entry.device), AMP_DTYPES.get(entry.amp)

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.models.catalogue import declared_models
 from lavis_emovit.registered import ADD_DATASET, DATASET_SETTINGS, dataset_files, registered_names, search_beside
-from lavis_emovit.settings import Origins, Settings, nearest_name, parse_settings, plain_values
+from lavis_emovit.settings import Origins, Settings, merge_settings, nearest_name, parse_settings, plain_values
 
 ROOT_KEYS = ("model", "datasets", "run")
 
@@ -51,7 +51,7 @@ def read_user_tree(
     names = OmegaConf.to_container(recipe)
     dotlist = [_with_brackets(option, names) for option in dotlist]
     try:
-        merged = OmegaConf.merge(recipe, OmegaConf.from_dotlist([*dotlist, *overrides]))
+        merged = merge_settings(recipe, OmegaConf.from_dotlist([*dotlist, *overrides]))
         origins: Origins = {}
         return plain_values(merged, origins), problems, origins
     except (OmegaConfBaseException, yaml.YAMLError) as error:
@@ -238,7 +238,12 @@ def _resolve(
         default = default[key]
     found: Origins = {}
     try:
-        values = plain_values(OmegaConf.merge(default, OmegaConf.create(dict(given))), found)
+        merged = merge_settings(default, OmegaConf.create(dict(given)), place)
+    except ConfigError as error:
+        problems += error.problems
+        return {}, None
+    try:
+        values = plain_values(merged, found)
     except ConfigError as error:
         raise ConfigError(error.problems, str(default_path)) from None
     if origins is not None:

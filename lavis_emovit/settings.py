@@ -220,6 +220,27 @@ def plain_values(config: Any, origins: Origins | None = None, changed: Collectio
     return values
 
 
+def merge_settings(base: Any, given: Any, place: str = "") -> Any:
+    """OmegaConf trees merged; ConfigError for a list over a mapping or the reverse, with `place` before its key."""
+    from omegaconf import OmegaConf
+
+    try:
+        return OmegaConf.merge(base, given)
+    except TypeError:
+        problems = list(_clashes(OmegaConf.to_container(base), OmegaConf.to_container(given), place))
+        if not problems:
+            raise
+        raise ConfigError(problems) from None
+
+
+def _clashes(base: Any, given: Any, key: str) -> Iterator[str]:
+    if isinstance(base, dict) and isinstance(given, dict):
+        for name in (name for name in given if name in base):
+            yield from _clashes(base[name], given[name], f"{key}.{name}" if key else str(name))
+    elif isinstance(base, dict | list) and isinstance(given, dict | list) and type(base) is not type(given):
+        yield f"{key}: expected a {'list' if isinstance(base, list) else 'mapping'} (got {given!r})"
+
+
 def with_variables(values: Any, origins: Origins, path: tuple[str, ...] = ()) -> Any:
     """The values with `${oc.env:NAME}` instead of what these variables contain, for files that others may read."""
     if isinstance(values, Mapping):

@@ -211,6 +211,12 @@ def test_wrong_settings_are_refused(node, expected):
 def test_all_wrong_settings_are_reported_at_once():
     with pytest.raises(ConfigError) as caught:
         registry.get_builder_class("emoset")({"kindz": 1, "max_pairs": 0, "data_type": "videos"})
+    for node, expected in (
+        ({"build_info": [1]}, r"datasets\.emoset\.build_info: expected a mapping \(got \[1\]\)"),
+        ({"vis_processor": [1]}, r"datasets\.emoset\.vis_processor: expected a mapping"),
+    ):
+        with pytest.raises(ConfigError, match=expected):
+            registry.get_builder_class("emoset")(node)
     assert len(caught.value.problems) == 3
 
 

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from lavis.tasks import setup_task
+from omegaconf import OmegaConf
 
 from lavis_emovit.errors import ConfigError
-from lavis_emovit.recipes import read_user_tree
+from lavis_emovit.recipes import read_user_tree, resolve_model
 from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.settings import nearest_name, written_values
@@ -57,6 +59,40 @@ def test_options_as_pairs(recipe: Callable[..., Path]) -> None:
 )
 def test_options_that_cannot_be_read(recipe: Callable[..., Path], options: list[str], words: str) -> None:
     assert any(words in problem for problem in problems_of(recipe(), options))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["datasets=[emo_stand_in]"], "datasets: expected a mapping (got ['emo_stand_in'])"),
+        (["run.valid_splits={a: 1}"], "run.valid_splits: expected a list (got {'a': 1})"),
+        (["run.valid_splits.0=test"], "run.valid_splits: expected a list (got {'0': 'test'})"),
+        (["model=[1]"], "model: expected a mapping (got [1])"),
+        (["datasets.emo_stand_in=[1]"], "datasets.emo_stand_in: expected a mapping (got [1])"),
+    ],
+)
+def test_a_list_over_a_mapping_or_the_reverse_is_refused(
+    recipe: Callable[..., Path], options: list[str], expected: str
+):
+    path = recipe(valid_splits=["val"])
+    assert problems_of(path, options) == [expected]
+    # The same in the recipe itself, and over the defaults of a model or a dataset.
+    values = OmegaConf.to_container(OmegaConf.load(path))
+    key, _, value = options[0].partition("=")
+    node: Any = values
+    *above, last = key.removesuffix(".0").split(".")
+    for name in above:
+        node = node[name]
+    node[last] = yaml.safe_load(value) if not key.endswith(".0") else {"0": value}
+    path.write_text(yaml.safe_dump(values))
+    assert key.removesuffix(".0") in str(problems_of(path))
+
+
+@pytest.mark.parametrize("parts", [{"a": 1}, {"query_tokens": True}])
+def test_defaults_of_another_form_are_refused(parts: dict[str, Any]):
+    problems: list[str] = []
+    resolve_model({"arch": "emovit_tiny", "trained_parts": parts}, problems)
+    assert problems == [f"model.trained_parts: expected a list (got {parts})"]
 
 
 SECRET = "hunter2-and-more"

@@ -18,7 +18,7 @@ from lavis_emovit.datasets.preparation import prepare_dataset
 from lavis_emovit.datasets.settings import DatasetSettings
 from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
 from lavis_emovit.errors import ConfigError, DataError
-from lavis_emovit.settings import Settings, parse_settings, plain_values
+from lavis_emovit.settings import Settings, merge_settings, parse_settings, plain_values
 from lavis_emovit.shards.index import ShardIndex
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class EmotionDatasetBuilder(BaseDatasetBuilder):
             node = load_dataset_config(str(cfg))
         elif cfg is not None:
             given = cfg if OmegaConf.is_config(cfg) else OmegaConf.create(dict(cfg))
-            node = OmegaConf.merge(node, given)
+            node = merge_settings(node, given, f"datasets.{self.dataset_name}")
         super().__init__(node)
         settings, problems = parse_settings(DatasetSettings, plain_values(node), f"datasets.{self.dataset_name}")
         if settings is None:

@@ -28,6 +28,7 @@ from lavis_emovit.evaluation.suite.requests import Prepared, prepare
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.progress import progress
 from lavis_emovit.registered import ADD_DATASET
+from lavis_emovit.settings import merge_settings
 from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.reader import SampleFaultError, ShardReader, ShardSample
 
@@ -135,7 +136,7 @@ def open_benchmark(
         raise DataError(
             f"no dataset '{settings.dataset}' of records is registered; `emovit data list` names them. {ADD_DATASET}"
         )
-    config = OmegaConf.merge(OmegaConf.create(dict(dataset_config or {})), settings.config)
+    config = merge_settings(OmegaConf.create(dict(dataset_config or {})), settings.config, f"{name}.config")
     indexes = builder_class(config or None).prepare()
     is_whole = settings.split == ALL_SPLITS and ALL_SPLITS not in indexes
     if settings.split not in indexes and not is_whole:

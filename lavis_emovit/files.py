@@ -11,6 +11,7 @@ import reprlib
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -34,18 +35,21 @@ def find_files(folder: Path, pattern: str) -> list[Path]:
 
     DataError for a folder on the way that cannot be read, which `Path.glob` skips.
     """
+
+    def visible(pattern: str) -> list[Path]:
+        found = folder.glob(pattern) if pattern else (folder,)
+        return [path for path in found if not any(map(is_system_name, path.relative_to(folder).parts))]
+
     parts = PurePosixPath(pattern).parts
-    for end in range(len(parts)):
-        for place in folder.glob("/".join(parts[:end])) if end else (folder,):
-            if not any(is_system_name(part) for part in place.relative_to(folder).parts):
-                try:
-                    with os.scandir(place):
-                        pass
-                except NotADirectoryError:
-                    pass
-                except OSError as error:
-                    refuse_unreadable(error)
-    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+    for place in chain.from_iterable(visible("/".join(parts[:end])) for end in range(len(parts))):
+        try:
+            with os.scandir(place):
+                pass
+        except NotADirectoryError:
+            pass
+        except OSError as error:
+            refuse_unreadable(error)
+    return sorted(visible(pattern))
 
 
 def refuse_unreadable(error: OSError) -> None:
@@ -107,15 +111,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`. When the block succeeds, the file there is flushed and renamed to `path`."""
     # The process id keeps two writers of one file apart: the last to finish wins, and neither file is a mixture.
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-    try:
-        with name_full_disk(path):
+    with name_full_disk(path):
+        try:
             yield temporary
             with temporary.open("r+b") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+        finally:
+            temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def obey_umask(path: Path) -> None:
@@ -169,11 +173,15 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 
 # A full disk, a full quota, and a file that has reached the largest size allowed.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 @contextmanager
 def name_full_disk(path: Path) -> Iterator[None]:
-    """Raise an OSError that names `path` if the disk is full, which torch and safetensors report by other errors."""
+    """Raise an OSError that names `path` if the disk is full or the place is write-protected.
+
+    torch and safetensors report these by other errors, and an OSError may name a temporary file beside `path`.
+    """
     try:
         yield
     except UserError:
@@ -184,7 +192,10 @@ def name_full_disk(path: Path) -> Iterator[None]:
             cause = cause.__cause__ or cause.__context__
         quoted = re.search(r"\(os error (\d+)\)", str(error))  # of a library in Rust
         number = cause.errno if isinstance(cause, OSError) else int(quoted[1]) if quoted else None
-        if number not in _FULL or (cause is error and error.filename is not None):
+        named = error.filename if cause is error else None
+        is_temporary = named is not None and str(named).startswith(str(path.with_name(f".{path.name}.")))
+        is_ours = number in _FULL or (quoted is not None and number in FORBIDDEN)
+        if number is None or not (is_temporary or (is_ours and named is None)):
             raise
         raise OSError(number, os.strerror(number), str(path)) from error
 

@@ -39,9 +39,8 @@ def is_shards(folder: Path) -> bool:
 
 
 def _found(folder: Path, pattern: str) -> list[Path]:
-    """The files of a pattern in a folder, and in the visible folders in it."""
-    found = sorted([*find_files(folder, pattern), *find_files(folder, f"*/{pattern}")])
-    return [path for path in found if path.parent == folder or not path.parent.name.startswith(".")]
+    """The files of a pattern in a folder, and in the folders in it."""
+    return sorted([*find_files(folder, pattern), *find_files(folder, f"*/{pattern}")])
 
 
 def ready_splits(folder: Path) -> dict[str, ShardIndex]:

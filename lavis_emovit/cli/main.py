@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from lavis_emovit.errors import UserError
+from lavis_emovit.files import FORBIDDEN
 from lavis_emovit.outside import scrub
 
 EXIT_USER_ERROR = 2
@@ -102,7 +103,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, OSError) as error:
         if debug:
             raise
-        print(f"error: {scrub(str(error))}", file=sys.stderr)
+        text = str(error)
+        if isinstance(error, OSError) and error.errno in FORBIDDEN and error.filename is not None:
+            text = f"{error.filename}: {error.strerror}. Change the permissions there, or use another path."
+        print(f"error: {scrub(text)}", file=sys.stderr)
         return EXIT_USER_ERROR
     return 0
 

@@ -67,7 +67,8 @@ def write_sketch(
     for folder in root.parent.glob(f"{prefix}*"):
         if time.time() - folder.stat().st_mtime > _STALE_AFTER_S:
             shutil.rmtree(folder, ignore_errors=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=prefix, dir=root.parent))
+    with name_full_disk(root):
+        unfinished = Path(tempfile.mkdtemp(prefix=prefix, dir=root.parent))
     try:
         unfinished.chmod(0o755)
         with name_full_disk(root):

@@ -87,8 +87,8 @@ def save_transformers(raw: RawWeights, folder: Path, shard_size: str = "5GB") ->
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
         with name_full_disk(folder):
+            temporary.mkdir(parents=True)
             config.save_pretrained(temporary)
             GenerationConfig.from_model_config(text_config).save_pretrained(temporary)
             processor.save_pretrained(temporary)

@@ -1,0 +1,94 @@
+"""Files: an error names the file that the user asked for, and folders that cannot be read are not skipped."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from safetensors import SafetensorError
+
+from lavis_emovit.cli.main import main
+from lavis_emovit.errors import DataError
+from lavis_emovit.files import atomic_writer, find_files, name_full_disk
+from lavis_emovit.records import EmotionRecord, write_records
+
+
+def _os_error(number: int, path: str | None = None) -> OSError:
+    return OSError(number, os.strerror(number), *([path] if path is not None else []))
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (_os_error(errno.EACCES, "out/.a.jsonl.7.tmp"), errno.EACCES),
+        (_os_error(errno.EROFS, "out/.a.jsonl.7.mode"), errno.EROFS),
+        (_os_error(errno.ENOSPC, "out/.a.jsonl.7.tmp"), errno.ENOSPC),
+        (_os_error(errno.ENOSPC), errno.ENOSPC),
+        (SafetensorError("Error while serializing: I/O error: Permission denied (os error 13)"), errno.EACCES),
+        (SafetensorError("Error while serializing: I/O error: Read-only file system (os error 30)"), errno.EROFS),
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), errno.ENOSPC),
+    ],
+)
+def test_an_error_names_the_file_and_not_its_temporary_copy(error, number):
+    with pytest.raises(OSError) as caught, name_full_disk(Path("out/a.jsonl")):
+        raise error
+    assert (caught.value.errno, caught.value.filename) == (number, "out/a.jsonl")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        _os_error(errno.EACCES, "in/b.jsonl"),
+        _os_error(errno.EACCES, "out/.a.json"),
+        SafetensorError("Error: No such file or directory (os error 2)"),
+        ValueError("anything"),
+    ],
+)
+def test_other_errors_stay_as_they_are(error):
+    with pytest.raises(type(error)) as caught, name_full_disk(Path("out/a.jsonl")):
+        raise error
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("command", [["split"], ["clean"], ["preview", "--out"]])
+def test_a_command_names_the_file_that_it_may_not_write(tmp_path, monkeypatch, capsys, command):
+    record = EmotionRecord(id="a/1", image="1.png", split="train", source="a", emotion="awe", label_set="mikels8")
+    write_records(tmp_path / "r.jsonl", [record, record.model_copy(update={"id": "a/2"})])
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "1.png")
+    out = tmp_path / ("o.html" if command == ["preview", "--out"] else "o.jsonl")
+    real = Path.open
+
+    def locked(path: Path, *args, **options):
+        if path.name.startswith(f".{out.name}"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", locked)
+    options = ["--fractions", "train=0.5,test=0.5"] if command == ["split"] else []
+    assert main(["data", command[0], str(tmp_path / "r.jsonl"), "--out", str(out), *options]) == 2
+    assert f"error: {out}: Permission denied. Change the permissions there" in capsys.readouterr().err
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path):
+    with pytest.raises(ValueError, match="stop"), atomic_writer(tmp_path / "a.json") as file:
+        file.write("half")
+        raise ValueError("stop")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_found_in_visible_folders_that_can_be_read(tmp_path, lock_folder):
+    for name in ("b/x.txt", "a/x.txt", "a/._x.txt", "a/c/x.txt", "x.txt", ".hidden/x.txt", "lost+found/y"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    for name in ("lost+found", ".hidden"):
+        lock_folder(tmp_path / name)
+    assert find_files(tmp_path, "*/x.txt") == [tmp_path / name for name in ("a/x.txt", "b/x.txt")]
+    assert find_files(tmp_path, "*.txt") == [tmp_path / "x.txt"] and find_files(tmp_path / "none", "*") == []
+    lock_folder(tmp_path / "a" / "c")
+    assert find_files(tmp_path, "*/x.txt") == [tmp_path / name for name in ("a/x.txt", "b/x.txt")]
+    for pattern in ("**/x.txt", "*/*/x.txt", "a/c/*"):
+        with pytest.raises(DataError, match="a/c: the folder cannot be read"):
+            find_files(tmp_path, pattern)

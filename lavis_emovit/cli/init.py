@@ -164,6 +164,7 @@ class _Found:
             lines.append(
                 f"{len(report.conflicts)} equal images have different labels:\n{bullet_list(report.conflicts, _SHOWN)}"
             )
+        lines += report.outside
         if duplicates := len(report.exact) + len(report.near):
             lines.append(f"{duplicates} pairs of duplicates within a split; `emovit data clean` removes them")
         labels = {label: count for label, count in self.counted.totals().items() if label != "no label"}
@@ -191,10 +192,13 @@ def _take_ready(folder: Path, indexes: Mapping[str, ShardIndex]) -> _Found:
     from lavis_emovit.records import RecordStore
     from lavis_emovit.shards.columns import INDEX_NAME
     from lavis_emovit.sources.checks import CheckReport
+    from lavis_emovit.sources.statistics import labels_outside
 
     proposal = propose_ready(folder, indexes)
     places = {split: str(Path(str(index.folder)).resolve() / INDEX_NAME) for split, index in indexes.items()}
-    return _Found(proposal, places, str(folder.resolve()), RecordStore(read_all(indexes)), CheckReport(), [])
+    records = RecordStore(read_all(indexes))
+    report = CheckReport(outside=labels_outside(records))
+    return _Found(proposal, places, str(folder.resolve()), records, report, [])
 
 
 def _inspect(proposal: Proposal, name: str, shares: dict[str, float] | None, seed: int) -> _Found:

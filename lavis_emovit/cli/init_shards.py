@@ -57,19 +57,12 @@ def propose_ready(folder: Path, indexes: Mapping[str, ShardIndex]) -> Proposal:
     """Use shards where they are. DataError without labels or ratings, or with several label sets."""
     from lavis_emovit.emotion.labels import get_label_set
     from lavis_emovit.sources.proposals.proposal import Proposal
+    from lavis_emovit.sources.proposals.records import emotions_of
 
-    sets = sorted({name for index in indexes.values() for name in index.label_sets})
-    if len(sets) > 1:
-        raise DataError(f"{folder}: its samples have several label sets ({', '.join(sets)}); build one dataset of each")
-    is_rated = any(record.valence is not None and record.arousal is not None for record in read_all(indexes))
-    if not sets and not is_rated:
-        raise DataError(f"{folder}: its samples have neither labels nor valence and arousal")
-    proposal = Proposal("shards", folder.resolve(), {}, kind="emotion" if sets else "valence_arousal")
-    proposal.labels = get_label_set(sets[0]) if sets else None
-    proposal.reasons = [
-        "layout: shards, used where they are",
-        f"labels: {sets[0] if sets else 'none'}, as in the shards",
-    ]
+    name, _ = emotions_of(read_all(indexes), folder)
+    proposal = Proposal("shards", folder.resolve(), {}, kind="emotion" if name is not None else "valence_arousal")
+    proposal.labels = get_label_set(name) if name is not None else None
+    proposal.reasons = ["layout: shards, used where they are", f"labels: {name or 'none'}, as in the shards"]
     return proposal
 
 

@@ -49,11 +49,15 @@ def build(
     from lavis_emovit.records import RecordStore, find_image_root, read_records
     from lavis_emovit.shards.columns import CARD_NAME, INDEX_NAME
     from lavis_emovit.shards.writer import is_built, remove_shards, write_shards
+    from lavis_emovit.sources.statistics import labels_outside
 
     numbers = _part(part)
     image_root = find_image_root(records, images)
     refused = []
-    parts = _by_split(RecordStore(read_records(records)), records, split, out)
+    found = RecordStore(read_records(records))
+    for problem in labels_outside(found):
+        typer.echo(f"  note: {problem}")
+    parts = _by_split(found, records, split, out)
     for folder in _outdated(parts, out) if split is None else ():
         if not overwrite:
             raise DataError(

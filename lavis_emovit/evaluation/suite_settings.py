@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
@@ -105,7 +105,7 @@ class SuiteSettings(Settings):
         return self
 
 
-def probe_entry(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def probe_entry(entries: Collection[Mapping[str, Any]]) -> dict[str, Any] | None:
     """The probe on the image encoder of the first model of this plugin, or else of CLIP; None without either."""
     # Without the checkpoint: the probe takes the weights as published.
     for entry in entries:

@@ -25,7 +25,7 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.files import read_file
 from lavis_emovit.images import SUFFIXES_OF_FORMAT, describe_failure, open_strictly, refusal, to_rgb
 from lavis_emovit.records import EmotionRecord
-from lavis_emovit.sources.statistics import labels_of
+from lavis_emovit.sources.statistics import labels_of, labels_outside
 
 _HASH_BITS = 64
 _PARALLEL_FROM = 2000
@@ -157,6 +157,7 @@ class CheckReport:
     conflicts: list[str] = field(default_factory=list)
     boxes: list[str] = field(default_factory=list)  # boxes that do not fit their image
     labels: list[str] = field(default_factory=list)  # labels that are probably misspelt
+    outside: list[str] = field(default_factory=list)  # labels that are not in the label set of their records
     odd: Counter[str] = field(default_factory=Counter)  # kind of oddity -> images
 
     def findings(self) -> dict[str, list[str]]:
@@ -172,6 +173,7 @@ class CheckReport:
             "near duplicates": self.near,
             "boxes that do not fit the image": self.boxes,
             "labels that are probably misspelt": self.labels,
+            "labels outside their label set": self.outside,
         }
 
     @property
@@ -235,6 +237,7 @@ def check_records(
         report.boxes += [f"{record.id} ({record.split}): its box {fault}" for record, fault in box_faults(file, facts)]
         counts = Counter(label for record in file.records for label in labels_of(record))
         report.labels += [f"{typo}{_in(file, files)}" for typo in find_typos(counts)]
+        report.outside += [f"{line}{_in(file, files)}" for line in labels_outside(file.records)]
     return report
 
 

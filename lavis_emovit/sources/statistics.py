@@ -122,6 +122,25 @@ def labels_of(record: EmotionRecord) -> list[str]:
     return [record.emotion] if record.emotion is not None else list(record.labels or ())
 
 
+def labels_outside(records: Iterable[EmotionRecord]) -> list[str]:
+    """A sentence for each label that is not in the label set of its records.
+
+    Votes may be for others: a neutral share beside six emotions.
+    """
+    uses: dict[tuple[str, str], list[Any]] = {}  # label set and label -> number of records, the first id
+    for record in records:
+        labels = {*([record.emotion] if record.emotion is not None else ()), *(record.labels or ())}
+        for label in labels if record.label_set is not None else ():
+            uses.setdefault((str(record.label_set), label), [0, record.id])[0] += 1
+    lines = []
+    for (name, label), (count, first) in sorted(uses.items()):
+        try:
+            get_label_set(name).canonical(label)
+        except DataError as error:
+            lines.append(f"{count} records, the first {first}: {error}")
+    return lines
+
+
 def describe_numbers(values: list[float]) -> dict[str, float]:
     """Count, mean, standard deviation (of the population) and range."""
     return {

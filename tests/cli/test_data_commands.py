@@ -345,3 +345,38 @@ def test_misspelt_labels(emovit, tmp_path):
     ]
     text = emovit("import", "table", tmp_path / "t.csv", *options)[1]
     assert "note: 'Calm' (1 images), 'calm' (8 images) are all read as the label 'calm'" in text
+
+
+OWN = "labels:calm, tense"
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (
+            {"emotion": "happy", "label_set": OWN},
+            f"2 records, the first m/0: unknown emotion 'happy' for label set '{OWN}'",
+        ),
+        ({"labels": ["calm", "joy"], "label_set": OWN}, "2 records, the first m/0: unknown emotion 'joy'"),
+        ({"emotion": "calm", "label_set": "nosuch"}, "2 records, the first m/0: unknown label set 'nosuch'"),
+        ({"emotion": "CALM", "label_set": OWN}, None),
+        ({"emotion": "joy", "label_set": "ekman6"}, None),
+        ({"emotion": "happy"}, None),
+        # Votes keep what has no place among the labels.
+        ({"emotion": "calm", "votes": {"calm": 0.5, "neutral": 0.5}, "label_set": OWN}, None),
+    ],
+)
+def test_labels_outside_their_label_set(emovit, tmp_path, capsys, fields, expected):
+    lines = []
+    for number in range(2):
+        Image.effect_noise((40, 40), 90).save(tmp_path / f"{number}.png")
+        record = {"id": f"m/{number}", "image": f"{number}.png", "split": "train", "source": "m", **fields}
+        lines.append(json.dumps(record))
+    (tmp_path / "r.jsonl").write_text("\n".join(lines))
+    code, text, _ = emovit("verify", tmp_path / "r.jsonl", "--json", tmp_path / "v.json", "--strict")
+    found = json.loads((tmp_path / "v.json").read_text())["labels outside their label set"]
+    assert (code, len(found)) == ((2, 1) if expected else (0, 0)) and (expected or "") in "".join(found)
+    assert ("labels outside their label set: 1\n  - 2 records" in text) == bool(expected)
+    capsys.readouterr()
+    assert main(["shards", "build", str(tmp_path / "r.jsonl"), "--out", str(tmp_path / "shards")]) == 0
+    assert (expected or "") in (text := capsys.readouterr().out) and ("note:" in text) == bool(expected)

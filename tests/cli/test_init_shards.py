@@ -203,3 +203,22 @@ def test_a_split_that_cannot_be_read_is_refused(init, built, here, lock_folder, 
     lock_folder(locked)
     code, _, errors = init(locked.partition("/")[0])
     assert code == 2 and f"{locked}: the folder cannot be read" in errors
+
+
+@pytest.mark.parametrize("fields", [{"labels": ["calm", "wild"]}, {"votes": {"calm": 1.0}}, {"labels": ["wild"]}])
+def test_finished_shards_without_an_emotion_are_refused(init, here, fields):
+    lines = []
+    for number in range(8):
+        (here / f"{number}.png").write_bytes(_image_bytes(number))
+        record = {
+            "id": f"m/{number}",
+            "image": f"{number}.png",
+            "source": "m",
+            "label_set": "labels:calm, wild",
+            **fields,
+        }
+        lines.append(json.dumps({**record, "split": ("train", "test")[number % 2]}))
+    (here / "r.jsonl").write_text("\n".join(lines))
+    assert main(["shards", "build", "r.jsonl", "--out", "several"]) == 0
+    code, _, errors = init("several")
+    assert code == 2 and "several: none of its 8 records has an emotion" in errors and "set `emotion`" in errors

@@ -316,3 +316,22 @@ def test_two_tables_need_a_choice(put):
         _table(root, name, ["image,emotion", "0.jpg,calm", "1.jpg,wild"])
     with pytest.raises(DataError, match=r"several tables with images .*first.csv.*second.csv.*; pass one of them"):
         propose(root, {}, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"labels": ["calm"], "label_set": "labels:calm, tense"}, "2 have only several labels or votes: set `emotion`"),
+        ({"votes": {"calm": 1.0}, "label_set": "labels:calm, tense"}, "2 have only several labels or votes"),
+        ({"emotion": "calm"}, "valence and arousal. 2 have an emotion without a label set: set `label_set`."),
+        ({"labels": ["calm"]}, "2 have only several labels or votes: set `emotion` and `label_set`."),
+        ({"valence": 0.5}, "none of its 2 records has an emotion with its label set, or valence and arousal."),
+    ],
+)
+def test_records_name_what_they_lack(put, fields, expected):
+    root = put("1.jpg", "2.jpg")
+    rows = ({"id": f"m/{n}", "image": f"{n}.jpg", "split": "train", "source": "m", **fields} for n in (1, 2))
+    (root / "r.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError) as caught:
+        propose(root / "r.jsonl", {}, None)
+    assert expected in str(caught.value)

@@ -44,7 +44,7 @@ from lavis_emovit.evaluation.suite.benchmark_data import ImageBatches, OpenBench
 from lavis_emovit.evaluation.suite.judge import judge_explanations
 from lavis_emovit.evaluation.suite.requests import FailureLimit, Prepared, baseline_rows, request_rows
 from lavis_emovit.evaluation.suite.rows import SuiteRows
-from lavis_emovit.evaluation.suite_settings import SuiteSettings
+from lavis_emovit.evaluation.suite_settings import SuiteSettings, probe_entry
 from lavis_emovit.evaluation.summaries import benchmark_references, benchmark_summary, suite_sensitivity
 from lavis_emovit.files import atomic_writer, explain_full_disk, write_json
 from lavis_emovit.paths import output_root
@@ -67,7 +67,9 @@ def run_suite(settings: SuiteSettings, make_checkpoints: Callable[[], None] = la
     metrics_of("emotion")  # refuses wrong metrics before any model is loaded
     has_joined = _join_ranks(launch)
     with SuiteFolder(settings) as folder, explain_full_disk(folder.path, "the last answer written"):
-        if settings.probe and not any(isinstance(entry, ProbeSettings) for entry in settings.models.values()):
+        # With an encoder, a suite without a probe is one that switched it off.
+        has_probe = any(isinstance(entry, ProbeSettings) for entry in settings.models.values())
+        if settings.probe and not has_probe and probe_entry(settings.model_dump()["models"].values()) is None:
             logger.info("no linear probe: none of the models has an image encoder; `adapter: probe` adds one")
         benchmarks, missing = open_benchmarks(settings)
         for name, reason in missing.items():

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lavis_emovit.errors import ConfigError, UserError
+from lavis_emovit.errors import ConfigError, DataError, UserError
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.evaluation.report.page import write_report
 from lavis_emovit.evaluation.suite import suite as suite_module
@@ -134,10 +134,32 @@ def test_a_probe_on_the_frozen_encoder_is_a_row_of_every_suite(suite):
     ],
 )
 def test_the_probe_takes_the_first_image_encoder(suite, models, probe, expected):
-    found = suite(models=models, probe=probe).models.get("probe")
+    settings = suite(models=models, probe=probe)
+    found = settings.models.get("probe")
     assert (found is None) == (expected is None)
     for name, value in (expected or {}).items():
         assert getattr(found, name) == value
+
+
+@pytest.mark.parametrize(
+    ("models", "probe", "is_told"),
+    [
+        ({"a": {"adapter": "prior"}}, True, True),
+        ({"a": {"adapter": "prior"}, "probe": None}, True, True),
+        ({"a": {"adapter": "prior"}}, False, False),
+        ({"a": {"adapter": "lavis", "arch": "emovit_tiny"}, "probe": None}, True, False),
+        ({"a": {"adapter": "clip", "path": "x"}, "b": {"adapter": "prior"}, "probe": None}, True, False),
+        ({"a": {"adapter": "clip_probe", "path": "x"}, "probe": None}, True, False),
+    ],
+)
+def test_a_probe_that_is_switched_off_is_not_missed(suite, monkeypatch, caplog, models, probe, is_told):
+    def stop(settings):
+        raise DataError("as far as this")
+
+    monkeypatch.setattr(suite_module, "open_benchmarks", stop)
+    with caplog.at_level("INFO"), pytest.raises(DataError, match="as far as this"):
+        run_suite(suite(models=models, probe=probe))
+    assert ("none of the models has an image encoder" in caplog.text) == is_told
 
 
 def test_a_probe_without_a_training_split_is_skipped_before_its_encoder_is_loaded(suite, fake, monkeypatch):

@@ -38,8 +38,8 @@ quickstart: $(READY)  ## Draw sample data, tune the tiny model, evaluate, write 
 small: $(READY)  ## Build the weights of emovit_small from the installed packages, in the cache folder.
 	$(BIN)/python -m lavis_emovit.models.small.build
 
-quickstart-small: small  ## Tune emovit_small on real photographs, and write a report (OPTIONS="run.seed=1" to override).
-	$(BIN)/python -m lavis.train --cfg-path projects/emovit/quickstart_small.yaml $(if $(OPTIONS),--options $(OPTIONS))
+quickstart-small: small  ## Tune emovit_small on real faces, and compare it in a report.
+	$(BIN)/python -m lavis.evaluate --cfg-path projects/emovit/eval/quickstart_small.yaml $(if $(OPTIONS),--options $(OPTIONS))
 
 doctor: $(READY)  ## Check this machine and print the fix for what is wrong.
 	$(BIN)/emovit doctor

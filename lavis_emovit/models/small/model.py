@@ -86,7 +86,8 @@ class EmoVITSmall(EmoVIT):
         rows = [[token for token in row if token != end][: found_NWD.shape[1]] for row in answers]
         ids_NW, is_read_NW = (tensor.to(self.device) for tensor in text.pad(rows, 0))
         is_read = is_read_NW.bool()
-        loss = reading_loss(found_NWD[:, : is_read.shape[1]][is_read], ids_NW[is_read], self.core.get_input_embeddings().weight)
+        found_SD = found_NWD[:, : is_read.shape[1]][is_read]
+        loss = reading_loss(found_SD, ids_NW[is_read], self.core.get_input_embeddings().weight)
         return self.settings.reading_loss * loss
 
     def _num_visual_tokens(self, num_frames: int = 1) -> int:

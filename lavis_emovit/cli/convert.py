@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
+from lavis_emovit.paths import find_checkpoint
+
 app = typer.Typer(help="Convert weights between LAVIS, transformers and checkpoints of runs.", add_completion=False)
 
 
@@ -16,7 +18,7 @@ def convert(
     source: Annotated[
         str,
         Argument(
-            help="A LAVIS .pth file, a transformers folder or hub id, the checkpoint folder of a run, or .safetensors."
+            help="A LAVIS .pth file, a transformers folder or hub id, a run or its checkpoint folder, or .safetensors."
         ),
     ],
     target: Annotated[
@@ -35,14 +37,13 @@ def convert(
     overwrite: Annotated[bool, Option("--overwrite", help="Replace an existing target.")] = False,
 ) -> None:
     """Convert weights bit for bit, and report what was written, added and omitted."""
-    from lavis_emovit.checkpoints.checkpoint import verify_checkpoint
-    from lavis_emovit.models.instructblip.convert import convert as convert_weights
-    from lavis_emovit.paths import MANIFEST_NAME
+    from lavis_emovit.checkpoints.finding import find_trained
+    from lavis_emovit.models.catalogue import converter_of
 
     folder = Path(source).expanduser()
-    if (folder / MANIFEST_NAME).is_file():
-        verify_checkpoint(folder)
-    report = convert_weights(
+    if find_checkpoint(folder) is not None:
+        source = str(find_trained(folder)[0])
+    report = converter_of(source, base).convert(
         source, target, base=base, llm_model=llm_model, qformer_tokenizer=qformer_tokenizer,
         vision_weights=vision_weights, vision_heads=vision_heads, qformer_heads=qformer_heads, parts=parts,
         trimmed=trimmed, overwrite=overwrite,

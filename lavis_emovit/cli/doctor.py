@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib import metadata
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -188,25 +187,17 @@ def check_disk() -> Iterator[Finding]:
 
 def check_weights() -> Iterator[Finding]:
     """Models whose weights are available. Only the tiny one is required."""
-    from lavis.common.registry import registry
-    from omegaconf import OmegaConf
+    from lavis_emovit.models.catalogue import declared_models
 
-    from lavis_emovit.models.instructblip.settings import ModelSettings
-    from lavis_emovit.models.instructblip.weights import environment_variable, find_weights
-
-    for name in sorted(name for name in registry.list_models() if name.startswith("emovit_")):
-        model_class = registry.get_model_class(name)
-        path = Path(model_class.PRETRAINED_MODEL_CONFIG_DICT[model_class.DEFAULT_MODEL_TYPE])
-        settings = ModelSettings.model_validate(OmegaConf.to_container(OmegaConf.load(path).model, resolve=True))
-        source = find_weights(settings)
-        if source.present:
-            yield Finding("weights", "ok", f"{name}: {source.location}")
+    for name, model in sorted(declared_models().items()):
+        settings = model.settings_class().model_validate(model.content["model"])
+        found = model.model_class().find_weights(settings)
+        if found.is_present:
+            yield Finding("weights", "ok", f"{name}: {found.detail}")
         elif name == "emovit_tiny":
-            yield Finding("weights", "failed", f"{name}: {source.location} is missing", REINSTALL_FIX)
+            yield Finding("weights", "failed", f"{name}: {found.detail}", REINSTALL_FIX)
         else:
-            fix = f"hf download {source.location}" if source.kind == "hub" else f"set {environment_variable(name)}"
-            where = "not on this machine, downloaded on first use" if source.kind == "hub" else "missing"
-            yield Finding("weights", "note", f"{name}: {source.location}, {where} ({fix})")
+            yield Finding("weights", "note", f"{name}: {found.detail} ({found.advice})")
 
 
 def check_training_step() -> Iterator[Finding]:

@@ -7,6 +7,7 @@ generation and scoring, and the other methods of `lavis_emovit.models.protocol`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -29,6 +30,21 @@ from lavis_emovit.paths import find_checkpoint
 from lavis_emovit.settings import valid_settings
 
 Model = TypeVar("Model", bound="BaseEmotionModel")
+
+
+@dataclass(frozen=True)
+class FoundWeights:
+    """The weights of a model, for `emovit doctor`.
+
+    Attributes:
+        is_present: whether the model can be loaded as this machine is.
+        detail: where they are, and what they are made of, or what is missing.
+        advice: what to do if they are not present.
+    """
+
+    is_present: bool
+    detail: str
+    advice: str = ""
 
 
 class BaseEmotionModel(Answering, BaseModel):
@@ -85,6 +101,15 @@ class BaseEmotionModel(Answering, BaseModel):
     @classmethod
     def check_weights(cls, settings: Any) -> str | None:
         return None
+
+    @classmethod
+    def find_weights(cls, settings: Any) -> FoundWeights:
+        """Where the weights are; nothing is loaded, downloaded or built."""
+        try:
+            note = cls.check_weights(settings)
+        except WeightsError as error:
+            return FoundWeights(False, "missing", str(error))
+        return FoundWeights(note is None, note or "present", "on first use" if note else "")
 
     @classmethod
     def from_config(cls: type[Model], cfg: Mapping[str, Any]) -> Model:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,10 @@ class DeclaredModel:
         """Class of the family's models; imports torch."""
         return self._of_family("model").MODEL_CLASS
 
+    def converter(self) -> Any:
+        """Module `convert` of the family, with the functions `convert` and, except for the default family, `reads`."""
+        return self._of_family("convert")
+
     def _of_family(self, module: str) -> Any:
         try:
             return import_module(f"{self.family}.{module}")
@@ -64,6 +69,25 @@ class DeclaredModel:
             if not f"{self.family}.{module}".startswith(str(error.name)):
                 raise
             raise ConfigError([f"family: there is no package {self.family}"], str(self.path)) from None
+
+
+def converter_of(source: str, base: str | None = None) -> Any:
+    """The module that converts weights: of the family that the run's `config.yaml` names, or whose folder it is.
+
+    Args:
+        source: as `emovit convert` takes it.
+        base: of trained tensors, if there is no `config.yaml` of a run.
+    """
+    models, folder = declared_models(), Path(source).expanduser()
+    config = (folder if folder.is_dir() else folder.parent) / "config.yaml"
+    if base is None and config.is_file():
+        content: Any = OmegaConf.load(config)
+        if (model := models.get((content.get("model") or {}).get("arch", ""))) is not None:
+            return model.converter()
+    families = {model.family: model for model in models.values() if find_spec(f"{model.family}.convert") is not None}
+    default = families.pop(f"lavis_emovit.models.{DEFAULT_FAMILY}")
+    converters = (model.converter() for model in families.values())
+    return next((one for one in converters if one.reads(base or source)), None) or default.converter()
 
 
 def declared_models() -> dict[str, DeclaredModel]:

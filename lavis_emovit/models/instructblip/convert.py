@@ -29,7 +29,7 @@ from lavis_emovit.paths import MANIFEST_NAME
 from lavis_emovit.settings import plain_values, valid_settings
 
 _OPTIONS = re.compile(r"model\.(llm_model|qformer_tokenizer|vision_weights)")
-Kind = Literal["lavis", "transformers", "trained"]
+Kind = Literal["lavis", "transformers", "trained", "folder"]
 
 
 @dataclass
@@ -73,30 +73,37 @@ def convert(
     """
     target = Path(target).expanduser()
     kind = target_kind(target)
-    if target.exists() and not overwrite:
-        raise WeightsError(f"{target} exists; --overwrite replaces it")
-    if target.resolve() == Path(source).expanduser().resolve():
-        raise WeightsError(f"{target} is the source itself; name another target")
+    check_target(source, target, overwrite)
     wanted = settings_for(source, trained_parts=parts, **beside)
     tensors = trained_file(source)
     raw = _read(wanted) if tensors is None else _trained_over_base(tensors, base, beside)
-    counts: Counter[str] = Counter()
-    for name, tensor in raw.state.items():
-        counts[part_of(name)] += tensor.numel()
-    report = ConversionReport(source, str(target), kind, dict(counts), list(raw.left_out))
+    report = ConversionReport(source, str(target), kind, count_parts(raw.state), list(raw.left_out))
     if kind == "transformers":
-        if target.is_dir() and any(target.iterdir()):
-            if not (target / "config.json").is_file():
-                raise WeightsError(f"{target} is a folder of something else; name an empty or new one")
-            shutil.rmtree(target)
-        elif target.is_dir():
-            target.rmdir()
+        shutil.rmtree(target, ignore_errors=True)
         report.added = save_transformers(raw, target)
     elif kind == "lavis":
         report.left_out += save_lavis(raw, target, trimmed)
     else:
         report.left_out += save_trained(raw, target, wanted.trained_parts)
     return report
+
+
+def check_target(source: str, target: Path, overwrite: bool) -> None:
+    """WeightsError if a target exists and must not be replaced, is the source, or is a folder of something else."""
+    if target.exists() and not overwrite:
+        raise WeightsError(f"{target} exists; --overwrite replaces it")
+    if target.resolve() == Path(source).expanduser().resolve():
+        raise WeightsError(f"{target} is the source itself; name another target")
+    if target.is_dir() and any(target.iterdir()) and not (target / "config.json").is_file():
+        raise WeightsError(f"{target} is a folder of something else; name an empty or new one")
+
+
+def count_parts(state: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    """Parameters of each part of the model."""
+    counts: Counter[str] = Counter()
+    for name, tensor in state.items():
+        counts[part_of(name)] += tensor.numel()
+    return dict(counts)
 
 
 def target_kind(target: Path) -> Kind:
@@ -156,13 +163,13 @@ def _trained_over_base(file: Path, base: str | None, beside: dict[str, Any]) -> 
     raw.source = f"{file} over {raw.source}"
     tensors: Mapping[str, torch.Tensor] = read_tensor_file(file)
     if adapters is not None:
-        tensors = _fold_adapters(raw, tensors, adapters, str(file))
+        tensors = fold_adapters(raw, tensors, adapters, str(file))
     check_fit(tensors, raw.state, str(file), needed=(), target="this base")
     raw.state.update(tensors)
     return raw
 
 
-def _fold_adapters(
+def fold_adapters(
     raw: RawWeights, tensors: Mapping[str, torch.Tensor], adapters: LoraSettings, source: str
 ) -> dict[str, torch.Tensor]:
     """Trained tensors of the base `raw`, with low-rank adapters merged into the weights of their layers.

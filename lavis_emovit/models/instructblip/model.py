@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.models import text, trained_parts
 from lavis_emovit.models.answering import Answering
-from lavis_emovit.models.base import BaseEmotionModel
+from lavis_emovit.models.base import BaseEmotionModel, FoundWeights
 from lavis_emovit.models.instructblip import image_encoder, parts, shapes
 from lavis_emovit.models.instructblip.checks import check_context, check_images, image_index_of, num_images_of
 from lavis_emovit.models.instructblip.flops import InstructBlipFlops
@@ -30,7 +30,7 @@ from lavis_emovit.models.instructblip.lavis_format import from_lavis
 from lavis_emovit.models.instructblip.loading import LLM, LoadedParts, load_parts, load_vision
 from lavis_emovit.models.instructblip.pickled import read_state_dict
 from lavis_emovit.models.instructblip.settings import TRAINED_PARTS, ModelSettings, QFormerSettings
-from lavis_emovit.models.instructblip.weights import check_weights
+from lavis_emovit.models.instructblip.weights import check_weights, environment_variable, find_weights
 from lavis_emovit.models.lengths import PassSizes, in_given_order, longer_than, positions_of
 from lavis_emovit.models.loss import answer_log_probs, answer_loss
 from lavis_emovit.models.protocol import AnswerLoss, Batch
@@ -94,6 +94,16 @@ class EmoVIT(BaseEmotionModel):
     @classmethod
     def check_weights(cls, settings: ModelSettings) -> str | None:
         return check_weights(settings)
+
+    @classmethod
+    def find_weights(cls, settings: ModelSettings) -> FoundWeights:
+        source = find_weights(settings)
+        if source.present:
+            return FoundWeights(True, source.location)
+        if source.kind == "hub":
+            detail = f"{source.location}, not on this machine, downloaded on first use"
+            return FoundWeights(False, detail, f"hf download {source.location}")
+        return FoundWeights(False, f"{source.location}, missing", f"set {environment_variable(settings.arch)}")
 
     @classmethod
     def from_settings(cls, settings: ModelSettings) -> EmoVIT:

@@ -72,6 +72,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         values = load_json(path.read_bytes())
         SmallConfig(values)
+        if "vision_config" in values:
+            raise ValueError("it has a vision_config, as transformers' InstructBLIP has")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path} is not the configuration of a small model ({first_line(error)})") from error
     return values

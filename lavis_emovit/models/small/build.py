@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,17 +59,18 @@ def build() -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if not (folder / CONFIG_NAME).is_file():
-            _write(folder)
+            write_folder(folder, _write_parts)
     return folder
 
 
-def _write(folder: Path) -> None:
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a folder, which appears under its name only when it is complete."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir()
+        temporary.mkdir(parents=True)
         with name_full_disk(folder):
-            _write_parts(temporary)
+            write(temporary)
         sync_folder(temporary)
         shutil.rmtree(folder, ignore_errors=True)  # without its configuration it was not complete
         temporary.replace(folder)
@@ -86,12 +87,8 @@ def _write_parts(folder: Path) -> None:
         "num_query_tokens": NUM_QUERY_TOKENS,
         "qformer_config": _qformer_sizes(json.loads((qformer_file.parent / "config.json").read_text(encoding="utf-8"))),
         "text_config": text_config,
-        "made_from": [
-            {"part": part.part, "package": f"{part.distribution} {part.version}", "sha256": part.sha256,
-             "licence": part.licence}
-            for part in packages.PARTS
-        ],
-    }  # fmt: skip
+        "made_from": packages.origin(),
+    }
     core = new_core(values, minilm)
     vision_file = packages.verified(packages.VISION)
     encoder = vision.fold(torch.load(vision_file, map_location="cpu", weights_only=True), str(vision_file))
@@ -101,16 +98,18 @@ def _write_parts(folder: Path) -> None:
         raise WeightsError(f"{WARM_UP} is damaged; install lavis-emovit again, or let git fetch the file again")
     apply_warm_up(core, read_tensor_file(WARM_UP), str(WARM_UP))
     state = {**core.state_dict(), **{LLM + name: tensor for name, tensor in language_state.items()}}
-    save_file(
-        {name: tensor.float().contiguous() for name, tensor in state.items()},
-        str(folder / WEIGHTS_NAME),
-        {"format": "pt"},
-    )
-    obey_umask(folder / WEIGHTS_NAME)
+    write_weights(folder, state)
     with quiet():
         tokenizer.save_pretrained(folder / LLM_TOKENIZER)
         AutoTokenizer.from_pretrained(qformer_file.parent).save_pretrained(folder / QFORMER_TOKENIZER)
     write_json(folder / CONFIG_NAME, values)
+
+
+def write_weights(folder: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Write tensors as float32, so that a model that is loaded for answers is a view on the file."""
+    tensors = {name: tensor.float().contiguous() for name, tensor in state.items()}
+    save_file(tensors, str(folder / WEIGHTS_NAME), {"format": "pt"})
+    obey_umask(folder / WEIGHTS_NAME)
 
 
 def class_names() -> list[str]:

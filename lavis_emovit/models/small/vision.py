@@ -108,6 +108,10 @@ class ImageEncoder(nn.Module):
         Args:
             pixels: float [B, 3, H, W], normalised as this package's processors do it.
         """
+        if self.encoder._compiled_call_impl is not None:
+            # All images have one size. As unknowns, height and width would pass 17 paddings, which takes minutes.
+            for side in (2, 3):
+                torch._dynamo.mark_static(pixels, side)
         grid, logits = self.encoder(pixels)
         grid = self.post_layernorm(grid.to(self.post_layernorm.weight.dtype))
         shares, classes = logits.float().softmax(dim=-1).topk(NUM_NAMES, dim=-1)
@@ -121,7 +125,9 @@ def name_rows(words: torch.Tensor, classes: torch.Tensor, shares: torch.Tensor) 
         words: [classes, T, WORD_WIDTH], zero where a name has fewer words.
         classes, shares: [B, K], the likeliest first, with their probabilities.
     """
-    rows = (words[classes] * shares.sqrt()[..., None, None].to(words.dtype)).flatten(1, 2)
+    # The root of zero has no gradient.
+    lengths = shares.clamp(min=torch.finfo(shares.dtype).tiny).sqrt()
+    rows = (words[classes] * lengths[..., None, None].to(words.dtype)).flatten(1, 2)
     places = PLACE_MARK * torch.eye(NUM_WORDS, dtype=rows.dtype, device=rows.device)
     return torch.cat([rows, places.expand(len(rows), -1, -1)], dim=-1)
 

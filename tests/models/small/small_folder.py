@@ -44,7 +44,7 @@ def letter_tokenizer() -> BertTokenizerFast:
     return BertTokenizerFast(vocab={piece: index for index, piece in enumerate(pieces)})
 
 
-def write_folder(folder: Path, seed: int = 0) -> Path:
+def write_folder(folder: Path, seed: int = 0, llm_width: int = WIDTH) -> Path:
     """Write configuration, weights as large as trained ones, and tokenizers."""
     torch.manual_seed(seed)
     words, letters = chat_tokenizer(), letter_tokenizer()
@@ -53,9 +53,10 @@ def write_folder(folder: Path, seed: int = 0) -> Path:
         "qformer_config": {
             "hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
             "vocab_size": len(letters), "max_position_embeddings": 128, "encoder_hidden_size": vision.WIDTH,
+            "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
         },
         "text_config": {
-            "hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "hidden_size": llm_width, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
             "num_key_value_heads": 2, "vocab_size": len(words), "tie_word_embeddings": True, "bos_token_id": 1,
             "eos_token_id": 2, "pad_token_id": 2,
         },

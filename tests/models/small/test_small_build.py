@@ -109,7 +109,7 @@ def test_two_processes_build_once(
     for process in started:
         process.join(60)
     assert [process.exitcode for process in started] == [0, 0]
-    assert folders == [str(tmp_path / "cache" / f"emovit_small-v{build.VERSION}")] * 2
+    assert folders == [str(build.built_folder())] * 2
     assert log.read_text() == "built\n"
 
 

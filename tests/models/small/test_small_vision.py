@@ -147,6 +147,15 @@ def test_names_follow_the_grid(encoder: vision.Encoder) -> None:
     assert rows[:, [4 + 3, 4 + 7], 1920:2496].eq(0).all()
 
 
+def test_an_impossible_class_has_a_gradient() -> None:
+    """A softmax gives exactly 0 to a class that is far less likely; the root of 0 has no finite slope."""
+    logits = torch.tensor([[200.0, 0.0]], requires_grad=True)
+    words = torch.ones(2, 4, 576, requires_grad=True)
+    rows = vision.name_rows(words, torch.tensor([[0, 1]]), logits.softmax(dim=-1))
+    rows.sum().backward()
+    assert rows[0, 4:, :576].abs().max() < 1e-18 and logits.grad.isfinite().all() and words.grad.isfinite().all()
+
+
 def test_the_operations_are_those_of_the_convolutions() -> None:
     """By hand: every convolution's weights once for each of its output pixels, 64 pixels wide and high."""
     encoder, total = vision.Encoder(), 0

@@ -341,7 +341,7 @@ class EmoVIT(BaseEmotionModel):
 
     def _num_visual_tokens(self, num_frames: int = 1) -> int:
         """Positions of the language model before the prompt."""
-        return num_frames * self.core.query_tokens.shape[1]
+        return num_frames * self.core.config.num_query_tokens  # the tensor may be spread over ranks, and empty here
 
     def _encode_prompts(self, questions: list[str], max_tokens: int | None) -> list[list[int]]:
         """What the language model reads after the image, at most `max_tokens` for each question (None: no limit)."""

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from lavis_emovit.plugin.later import import_later
+
 # Package -> what LAVIS needs it for, and its name for pip.
 OPTIONAL: dict[str, tuple[str, str]] = {
     "cv2": ("augmentation of images and videos", "opencv-python-headless"),
@@ -116,11 +118,13 @@ def stand_ins() -> Iterator[None]:
 
 def _tolerant_import(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
     real_import = _replaced_import or importlib.__import__
+    importer = str((globals or {}).get("__name__", ""))
+    if (later := import_later(importer, name, fromlist)) is not None:
+        return later
     try:
         return real_import(name, globals, locals, fromlist, level)
     except Exception as reason:
         package = name.partition(".")[0]
-        importer = str((globals or {}).get("__name__", ""))
         is_open = _open_windows and not level and package in OPTIONAL
         if not is_open or importer.partition(".")[0] != "lavis":
             raise

@@ -169,7 +169,7 @@ def test_registry_lists_names_in_order_without_importing_them(lavis):
         print("lavis.models.last" in sys.modules, names.pop("last").__name__, "last" in names)
     """
     assert lavis.output(code).splitlines() == [
-        "['inner_first', 'inner_last', 'last'] 8 True",
+        "['inner_first', 'inner_last', 'last'] 9 True",
         "['lavis.common', 'lavis.common.registry'] None None",
         "True ['inner_first', 'inner_last', 'last']",
         "False Last False",

@@ -56,3 +56,24 @@ def test_committed_result_keeps_the_promises():
     assert faster["python -m lavis.evaluate, suite refused"] >= 10
     assert faster["emovit --help"] >= 1 and faster["emovit data list"] >= 1
     assert result["command"].startswith("python tools/bench/startup.py --before BEFORE")
+
+
+def test_one_of_the_two_measurements_is_chosen(tool, capsys):
+    for arguments in ([], ["--small", "--before", "x"]):
+        with pytest.raises(SystemExit):
+            tool.main(arguments)
+        assert "--before, or set --small" in capsys.readouterr().err
+
+
+def test_the_first_answer_is_compared_with_its_parts(tool, monkeypatch):
+    seconds = iter([3.0, 9.0, 2.0, 8.0])
+    monkeypatch.setattr(tool, "processor_s", lambda *arguments: next(seconds))
+    times = iter(["1.5", "2.0"])
+    run = tool.subprocess.run
+
+    def generates(command, **options):
+        return run([command[0], "-c", f"print('loaded'); print({next(times)})"], **options)
+
+    monkeypatch.setattr(tool.subprocess, "run", generates)
+    found = tool.measure_first_answer(rounds=2)
+    assert found == {"import_torch_s": 2.0, "bare_generation_s": 1.5, "first_answer_s": 8.0, "ratio": round(8 / 3.5, 2)}

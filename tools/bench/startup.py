@@ -6,6 +6,11 @@ Each round runs every case with both versions alternately, in new processes with
 user and system time of its process, the minimum over all rounds. `faster` is the ratio of the other version's time to
 this version's time. With `--steps`, the result also contains the training step, scoring and the loader
 (tools/bench/versions.py).
+
+    python tools/bench/startup.py --small
+
+measures the first answer of `emovit_small` instead: a new process that loads the model and generates 20 tokens, beside
+`import torch` and the generation alone, by a plain call of transformers on the same language model and as many tokens.
 """
 
 from __future__ import annotations
@@ -85,14 +90,68 @@ def measure(before: Path, rounds: int) -> dict[str, dict[str, float]]:
     return rows
 
 
+NUM_TOKENS = 20
+FIRST_ANSWER = f"""
+import torch
+from lavis.models import load_model_and_preprocess
+model, _, _ = load_model_and_preprocess("emovit_small")
+samples = {{"image": torch.zeros(1, 3, 224, 224), "prompt": ["What is in this image?"]}}
+_, (ids,) = model.generate(samples, max_length={NUM_TOKENS}, min_length={NUM_TOKENS}, return_ids=True)
+assert len(ids) == {NUM_TOKENS}
+"""
+# The prompt of the plain call is as long as that of the model: turns, query tokens and the question.
+BARE_GENERATION = f"""
+import time, torch
+from lavis.models import load_model_and_preprocess
+model, _, _ = load_model_and_preprocess("emovit_small")
+language_model, question = model.core.language_model, ["What is in this image?"]
+length = model._num_visual_tokens() + len(model._whole_prompts(question)[0])
+ids = torch.arange(100, 100 + length)[None]
+begin = time.process_time()
+found = language_model.generate(
+    input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens={NUM_TOKENS}, min_new_tokens={NUM_TOKENS},
+    do_sample=False, pad_token_id=2,
+)
+print(time.process_time() - begin)
+assert found.shape[1] == length + {NUM_TOKENS}
+"""
+
+
+def measure_first_answer(rounds: int) -> dict[str, float]:
+    """Processor seconds of the first answer of a new process, and of what it cannot do without; minima."""
+    seconds: dict[str, list[float]] = {"import_torch": [], "bare_generation": [], "first_answer": []}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(rounds):
+            seconds["import_torch"].append(processor_s(ROOT, Path(folder), ["-c", "import torch"], 0))
+            command = [sys.executable, "-c", BARE_GENERATION]
+            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+            seconds["bare_generation"].append(float(done.stdout.split()[-1]))
+            seconds["first_answer"].append(processor_s(ROOT, Path(folder), ["-c", FIRST_ANSWER], 0))
+    least = {name: min(values) for name, values in seconds.items()}
+    ratio = least["first_answer"] / (least["import_torch"] + least["bare_generation"])
+    return {**{f"{name}_s": round(value, 3) for name, value in least.items()}, "ratio": round(ratio, 2)}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print the table and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--before", type=Path, required=True, help="checkout of the other version")
+    parser.add_argument("--before", type=Path, help="checkout of the other version")
+    parser.add_argument("--small", action="store_true", help="measure the first answer of emovit_small instead")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", action="store_true", help="also measure the training step, scoring and the loader")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "startup.json")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/startup.json, or benchmarks/startup_small.json")
     arguments = parser.parse_args(argv)
+    if (arguments.before is None) is not arguments.small:
+        parser.error("name the other version with --before, or set --small")
+    name = "startup_small" if arguments.small else "startup"
+    out = arguments.out or ROOT / "benchmarks" / f"{name}.json"
+    if arguments.small:
+        found = measure_first_answer(arguments.rounds)
+        print("  ".join(f"{key} {value}" for key, value in found.items()))
+        command = f"python tools/bench/startup.py --small --rounds {arguments.rounds}"
+        write_result(out, {"benchmark": name, "processor": found, "command": command, **environment_info()})
+        return 0
     rows = measure(arguments.before, arguments.rounds)
     for name, row in rows.items():
         print(f"{name:40} {row['before_s']:8.3f} s -> {row['after_s']:8.3f} s  {row['faster']:7.2f} times as fast")
@@ -113,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "commits": {"before": commit_of(arguments.before), "after": info.pop("commit")},
         **info,
     }
-    write_result(arguments.out, result)
+    write_result(out, result)
     return 0
 
 

@@ -91,7 +91,7 @@ FILES = {
     """,
 }
 LOADED = "sorted(name for name in sys.modules if name.startswith('lavis.'))"
-OURS = "{'emovit_flant5xl', 'emovit_flant5xxl', 'emovit_tiny', 'emovit_vicuna13b', 'emovit_vicuna7b'}"
+OURS = "{'emovit_flant5xl', 'emovit_flant5xxl', 'emovit_small', 'emovit_tiny', 'emovit_vicuna13b', 'emovit_vicuna7b'}"
 
 
 @pytest.fixture

@@ -119,11 +119,13 @@ assert found.shape[1] == length + {NUM_TOKENS}
 
 def measure_first_answer(rounds: int) -> dict[str, float]:
     """Processor seconds of the first answer of a new process, and of what it cannot do without; minima."""
-    seconds: dict[str, list[float]] = {"import_torch": [], "bare_generation": [], "first_answer": []}
+    imports = {"import_torch": "import torch", "import_llama": "from transformers import LlamaForCausalLM"}
+    seconds: dict[str, list[float]] = {name: [] for name in (*imports, "bare_generation", "first_answer")}
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(rounds):
-            seconds["import_torch"].append(processor_s(ROOT, Path(folder), ["-c", "import torch"], 0))
+            for name, statement in imports.items():
+                seconds[name].append(processor_s(ROOT, Path(folder), ["-c", statement], 0))
             command = [sys.executable, "-c", BARE_GENERATION]
             done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
             seconds["bare_generation"].append(float(done.stdout.split()[-1]))

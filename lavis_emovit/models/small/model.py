@@ -20,7 +20,6 @@ from torch.nn import functional as F
 from transformers import LlamaForCausalLM
 
 from lavis_emovit.errors import WeightsError
-from lavis_emovit.models import text
 from lavis_emovit.models.base import FoundWeights
 from lavis_emovit.models.catalogue import declared_models
 from lavis_emovit.models.instructblip.checks import check_images
@@ -101,10 +100,10 @@ class EmoVITSmall(EmoVIT):
         found_NWD = pairs.prefix[:, first:]
         answers, end = pairs.answers, self.llm_tokenizer.eos_token_id
         rows = [[token for token in row if token != end][: found_NWD.shape[1]] for row in answers]
-        ids_NW, is_read_NW = (tensor.to(self.device) for tensor in text.pad(rows, 0))
-        is_read = is_read_NW.bool()
-        found_SD = found_NWD[:, : is_read.shape[1]][is_read]
-        loss = reading_loss(found_SD, ids_NW[is_read], self.core.get_input_embeddings().weight)
+        # Numbers from the host: a mask would let it wait for the device, and memory could not be counted.
+        read = [(pair, place, token) for pair, row in enumerate(rows) for place, token in enumerate(row)]
+        pair_S, place_S, ids_S = torch.tensor(read, dtype=torch.long, device=self.device).view(-1, 3).unbind(1)
+        loss = reading_loss(found_NWD[pair_S, place_S], ids_S, self.core.get_input_embeddings().weight)
         return self.settings.reading_loss * loss
 
     def _num_visual_tokens(self, num_frames: int = 1) -> int:

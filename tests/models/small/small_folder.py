@@ -17,7 +17,8 @@ from lavis_emovit.models.small.architecture import SmallConfig, SmallCore
 from lavis_emovit.models.small.model import EmoVITSmall
 from lavis_emovit.models.small.settings import ModelSettings
 
-NUM_QUERIES, IMAGE_PX, WIDTH = 3, 64, 32
+# Two query tokens after those for the eight words of names, which the reading loss trains.
+NUM_QUERIES, IMAGE_PX, WIDTH = 10, 64, 32
 LINES = ["Which emotion is it: amusement, anger, awe, sadness?", "Predict emotion: awe", "It is dark, says the girl."]
 # As in SmolLM2: the pad token is the end token, and `<|endoftext|>` is unknown.
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]

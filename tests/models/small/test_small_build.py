@@ -250,7 +250,7 @@ def test_a_missing_tensor_is_refused(copied: Path, name: str) -> None:
 
 
 def test_wrong_sizes_are_refused(small: Path, copied: Path) -> None:
-    with pytest.raises(WeightsError, match=r"3 query tokens, model\.num_query_token is 16"):
+    with pytest.raises(WeightsError, match=r"10 query tokens, model\.num_query_token is 16"):
         load(small, num_query_token=16)
     values = json.loads((copied / "config.json").read_text())
     values["qformer_config"]["hidden_size"] = 24

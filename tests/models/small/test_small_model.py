@@ -84,6 +84,21 @@ def test_the_loss_is_that_of_a_plain_pass(model: EmoVITSmall, batch: dict[str, A
     torch.testing.assert_close(-model.answer_log_probs(batch).sum(), loss.loss_sum)
 
 
+def test_the_reading_loss(small, model: EmoVITSmall, batch: dict[str, Any]) -> None:
+    """By hand: the query tokens after eight for names, beside the embeddings of the answer's first words."""
+    found = load(small, reading_loss=0.5).eval().answer_loss(batch).loss_sum - model.answer_loss(batch).loss_sum
+    table = model.core.language_model.get_input_embeddings().weight
+    expected = 0.0
+    for number, (question, answer) in enumerate(zip(batch["text_input"], batch["text_output"])):
+        prefix = queries_of(model, batch["image"][int(batch["image_index"][number])], question)[0]
+        for vector, token in zip(prefix[8:], words(model, answer)):
+            cosines = F.cosine_similarity(vector[None], table)
+            expected -= (20 * cosines).log_softmax(0)[token]
+            expected += (vector - table[token]).pow(2).mean() / table.var()
+    torch.testing.assert_close(found, 0.5 * expected, rtol=1e-3, atol=1e-3)
+    assert found > 1
+
+
 def test_the_sizes_are_counted(model: EmoVITSmall, batch: dict[str, Any]) -> None:
     sizes = model.answer_loss(batch).sizes
     around = len(words(model, "<|im_start|>user\n")) + len(words(model, "<|im_end|>\n<|im_start|>assistant\n"))
@@ -95,7 +110,8 @@ def test_the_sizes_are_counted(model: EmoVITSmall, batch: dict[str, Any]) -> Non
 @pytest.mark.parametrize("room", [12, 4, 0])
 def test_a_long_question_keeps_its_end(small, batch: dict[str, Any], room: int) -> None:
     between = len(words(load(small), "<|im_end|>\n<|im_start|>assistant\n"))
-    cut = load(small, max_txt_len=between + room, qformer_text_input=False, max_output_txt_len=7).eval()
+    limits = {"max_txt_len": between + room, "max_output_txt_len": 7}
+    cut = load(small, reading_loss=0.0, qformer_text_input=False, **limits).eval()
     longer = "What do the people in this image feel, and why?"
     samples = {**batch, "text_input": ["Dark?"[: room // 2], longer, longer]}
     samples["text_output"] = ["a", "", "It is dark, says the girl."]

@@ -45,7 +45,7 @@ def test_working_machine():
     assert report["ok"] is True
     findings = {finding["name"]: finding for finding in report["findings"]}
     assert set(findings) >= set(doctor.CHECKS)
-    assert "32 models" in findings["lavis"]["detail"]
+    assert "33 models" in findings["lavis"]["detail"]
     limits = [finding["detail"] for finding in report["findings"] if finding["name"] == "models"]
     assert any(limit.startswith("gpt_dialogue: LAVIS builds a plain GPT-2") for limit in limits)
     assert "trained tensors changed" in findings["step"]["detail"]

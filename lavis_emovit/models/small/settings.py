@@ -15,5 +15,5 @@ class ModelSettings(QFormerSettings):
     pretrained: str = "packages"
     # Weight of a loss that lets query tokens read as the first words of the answer. Its gradient does not pass through
     # the language model, so it teaches the Q-Former much faster. 0: the loss of the answers alone.
-    reading_loss: float = Field(1.0, ge=0)
+    reading_loss: float = Field(0.1, ge=0)
     grad_checkpoint_parts: tuple[Literal["qformer", "language_model"], ...] = ("language_model",)

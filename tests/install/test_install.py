@@ -56,7 +56,7 @@ def test_model_by_name(environment):
     assert seen["stock"] == 27
     assert seen["broken"] == {}
     assert seen["refusal"].endswith("its types: base_coco, large_coco")
-    assert len(seen["configs"]) == 5
+    assert len(seen["configs"]) == 6
     assert seen["recipe"].endswith("quickstart.yaml")
     assert seen["config_of_model"].endswith("lavis_configs/models/emovit/emovit_tiny.yaml")
 

@@ -24,6 +24,7 @@ sys.path[:0] = [str(ROOM / "ranks"), str(ROOM.parent / "models" / "small")]
 from jobs import finish, load_deepspeed, logs, start_ranks  # noqa: E402
 from small_folder import IMAGE_PX, NUM_QUERIES, write_folder  # noqa: E402
 
+from lavis_emovit import registered  # noqa: E402
 from lavis_emovit.cli.main import main  # noqa: E402
 from lavis_emovit.paths import list_checkpoints  # noqa: E402
 from lavis_emovit.runners.config import Config  # noqa: E402
@@ -153,9 +154,10 @@ def test_a_suite_asks_a_trained_run(recipe: Callable[..., Path], weights: Path, 
     assert len({row["num_samples"] for row in results.values()}) == 1 and results["probe", "direct"]["num_samples"] > 0
 
 
-def test_init_writes_a_recipe(recipe: Callable[..., Path], tmp_path: Path) -> None:
+def test_init_writes_a_recipe(recipe: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import Image
 
+    monkeypatch.setattr(registered, "_beside_recipes", [])  # other tests must not find this dataset
     for number in range(12):
         folder = tmp_path / "mine" / ("calm", "wild")[number % 2]
         folder.mkdir(parents=True, exist_ok=True)

@@ -85,8 +85,8 @@ def load_vision(settings: ModelSettings) -> nn.Module:
     """
     raw = read_weights(settings, VISION)
     core = nn.Module()
-    core.vision_model = _empty_core(raw.config, settings).vision_model
-    _fill(core, {name: tensor for name, tensor in raw.state.items() if name.startswith(VISION)}, raw.source)
+    core.vision_model = empty_core(raw.config, settings.attention).vision_model
+    fill(core, {name: tensor for name, tensor in raw.state.items() if name.startswith(VISION)}, raw.source)
     _set_vision_eps(core, raw.config)
     return core
 
@@ -234,11 +234,8 @@ def assemble(raw: RawWeights, settings: ModelSettings) -> Any:
     """
     config = raw.config
     _trim_vocabulary(raw)
-    core = _empty_core(config, settings)
-    _fill(core, {name: raw.state.pop(name) for name in list(raw.state) if not name.startswith(LLM)}, raw.source)
-    words = core.qformer.embeddings
-    positions = torch.arange(words.position_embeddings.num_embeddings)
-    words.register_buffer("position_ids", positions[None], persistent=False)  # not in the files
+    core = empty_core(config, settings.attention)
+    fill_all_but_llm(core, raw.state, raw.source)
     core.language_model = _load_llm(raw, type(core.language_model), settings)
     _set_vision_eps(core, config)
     if unfilled := [name for name, tensor in core.state_dict().items() if tensor.is_meta]:
@@ -248,14 +245,22 @@ def assemble(raw: RawWeights, settings: ModelSettings) -> Any:
     return core
 
 
-def _empty_core(config: Any, settings: ModelSettings) -> Any:
-    """The modules without values."""
-    config._attn_implementation = settings.attention
+def empty_core(config: Any, attention: str) -> Any:
+    """The modules without values, on the meta device."""
+    config._attn_implementation = attention
     with torch.device("meta"):
         return InstructBlipForConditionalGeneration(config)
 
 
-def _fill(core: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
+def fill_all_but_llm(core: Any, state: dict[str, torch.Tensor], source: str) -> None:
+    """Move the tensors of `state` into the modules, except the language model's, which stay there."""
+    fill(core, {name: state.pop(name) for name in list(state) if not name.startswith(LLM)}, source)
+    words = core.qformer.embeddings
+    positions = torch.arange(words.position_embeddings.num_embeddings)
+    words.register_buffer("position_ids", positions[None], persistent=False)  # not in the files
+
+
+def fill(core: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
     """Put tensors in the place of all those of the modules except the language model's."""
     own = {name: tensor for name, tensor in core.state_dict().items() if not name.startswith(LLM)}
     check_fit(state, own, source, needed=own)

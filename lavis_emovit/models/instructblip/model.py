@@ -10,6 +10,7 @@ inputs are cast to it, so frozen weights in half precision work beside trained f
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers import InstructBlipConfig
 
 from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.models import text, trained_parts
@@ -27,7 +29,7 @@ from lavis_emovit.models.instructblip import image_encoder, parts, shapes
 from lavis_emovit.models.instructblip.checks import check_context, check_images, image_index_of, num_images_of
 from lavis_emovit.models.instructblip.flops import InstructBlipFlops
 from lavis_emovit.models.instructblip.lavis_format import from_lavis
-from lavis_emovit.models.instructblip.loading import LLM, LoadedParts, load_parts, load_vision
+from lavis_emovit.models.instructblip.loading import LLM, LoadedParts, empty_core, load_parts, load_vision
 from lavis_emovit.models.instructblip.pickled import read_state_dict
 from lavis_emovit.models.instructblip.settings import TRAINED_PARTS, ModelSettings, QFormerSettings
 from lavis_emovit.models.instructblip.weights import check_weights, environment_variable, find_weights
@@ -128,7 +130,7 @@ class EmoVIT(BaseEmotionModel):
     @classmethod
     def empty_core(cls, sizes_json: str, settings: Any) -> Any:
         """The modules without values."""
-        return shapes.empty_core(sizes_json, settings)
+        return empty_core(InstructBlipConfig.from_dict(json.loads(sizes_json)), settings.attention)
 
     # Training: from a batch to its loss
 

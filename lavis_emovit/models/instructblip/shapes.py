@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, InstructBlipConfig, InstructBlipForConditionalGeneration
+from transformers import AutoConfig, InstructBlipConfig
 
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.models.catalogue import declared_models
@@ -89,14 +89,6 @@ def _dry_run(model_class: Any, settings_json: str, config_json: str, load: StepL
     weights = count_weights(model.core.named_parameters(), model_class.PART_PREFIXES)
     width = model.core.language_model.get_output_embeddings().weight.shape[0]
     return count_step(model, load, amp, weights=weights, logit_width=width)
-
-
-def empty_core(config_json: str, settings: ModelSettings) -> Any:
-    """transformers' modules on the meta device."""
-    config = InstructBlipConfig.from_dict(json.loads(config_json))
-    config._attn_implementation = settings.attention
-    with torch.device("meta"):
-        return InstructBlipForConditionalGeneration(config)
 
 
 def _model(model_class: Any, core: Any, settings: QFormerSettings) -> Any:

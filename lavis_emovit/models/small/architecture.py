@@ -18,16 +18,16 @@ from transformers.models.instructblip.modeling_instructblip import InstructBlipQ
 from lavis_emovit.errors import WeightsError, first_line
 from lavis_emovit.files import load_json
 from lavis_emovit.models.instructblip.loading import (
-    LLM,
     LoadedParts,
     check_vocabularies,
+    fill_all_but_llm,
     fill_llm,
     prepare_tokenizers,
     quiet,
 )
 from lavis_emovit.models.small import vision
 from lavis_emovit.models.small.settings import ModelSettings
-from lavis_emovit.models.tensors import check_fit, read_tensor_file
+from lavis_emovit.models.tensors import read_tensor_file
 
 CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
 LLM_TOKENIZER, QFORMER_TOKENIZER = "tokenizer", "qformer_tokenizer"
@@ -90,13 +90,7 @@ def load_folder(folder: Path, settings: ModelSettings) -> LoadedParts:
     core = empty_core(read_config(folder), settings.attention)
     state = read_tensor_file(folder / WEIGHTS_NAME)
     source = str(folder)
-    rest = {name: state.pop(name) for name in list(state) if not name.startswith(LLM)}
-    own = core.state_dict()
-    check_fit(rest, own, source, needed=own)
-    core.load_state_dict(rest, assign=True)
-    words = core.qformer.embeddings
-    positions = torch.arange(words.position_embeddings.num_embeddings)
-    words.register_buffer("position_ids", positions[None], persistent=False)  # not in the file
+    fill_all_but_llm(core, state, source)
     core.language_model = fill_llm(state, core.config.text_config, LlamaForCausalLM, settings, source)
     try:
         with quiet():

@@ -58,6 +58,6 @@ PYTHON
 for pair in "4.57.1 saved" "5.24.0 refused"; do
     set -- $pair
     "${PYTHON:-python3}" -m venv "$folder/$1"
-    "$folder/$1/bin/pip" install --quiet torch==2.13.0 "transformers==$1" gguf==0.19.0 safetensors numpy accelerate
+    "$folder/$1/bin/pip" install --quiet torch==2.13.0 "transformers==$1" gguf==0.19.0 safetensors==0.8.0 numpy==2.2.6 accelerate==1.15.0
     (cd "$folder" && "$folder/$1/bin/python" save.py "$2")
 done

@@ -5,6 +5,7 @@ Legend: `B` images, `F` frames of an image that is a clip, `P` image patches (wi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,12 +29,21 @@ def encode_images(vision: Any, image: torch.Tensor, image_size: int) -> torch.Te
     Returns:
         [B, P, D], or [B, F, P, D].
     """
-    is_clip = image.dim() == 5
-    frames = image.transpose(1, 2).flatten(0, 1) if is_clip else image
-    patches = vision.embeddings(frames, interpolate_pos_encoding=image_size != vision.config.image_size)
-    hidden = vision.encoder(inputs_embeds=patches).last_hidden_state
-    embeds = vision.post_layernorm(hidden.to(vision.post_layernorm.weight.dtype))
-    return embeds.unflatten(0, (image.shape[0], image.shape[2])) if is_clip else embeds
+
+    def encode(frames: torch.Tensor) -> torch.Tensor:
+        patches = vision.embeddings(frames, interpolate_pos_encoding=image_size != vision.config.image_size)
+        hidden = vision.encoder(inputs_embeds=patches).last_hidden_state
+        return vision.post_layernorm(hidden.to(vision.post_layernorm.weight.dtype))
+
+    return by_frame(encode, image)
+
+
+def by_frame(encode: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor) -> torch.Tensor:
+    """What `encode` makes of images [B, 3, H, W]; for clips [B, 3, F, H, W] of each frame, [B, F, ...]."""
+    if image.dim() != 5:
+        return encode(image)
+    embeds = encode(image.transpose(1, 2).flatten(0, 1))
+    return embeds.unflatten(0, (image.shape[0], image.shape[2]))
 
 
 def processors(settings: QFormerSettings) -> tuple[Any, Any]:

@@ -24,6 +24,7 @@ from lavis_emovit.models.base import FoundWeights
 from lavis_emovit.models.catalogue import declared_models
 from lavis_emovit.models.instructblip.checks import check_images
 from lavis_emovit.models.instructblip.flops import InstructBlipFlops
+from lavis_emovit.models.instructblip.image_encoder import by_frame
 from lavis_emovit.models.instructblip.model import EmoVIT
 from lavis_emovit.models.protocol import Batch
 from lavis_emovit.models.small import packages, vision
@@ -41,7 +42,6 @@ ANSWER_TURN = "<|im_end|>\n<|im_start|>assistant\n"
 class EmoVITSmall(EmoVIT):
     """The small family, see the head of this file."""
 
-    ANSWER_SETTINGS = ("image_size", "max_txt_len", "prompt", "qformer_text_input", "frozen_precision")
     settings_class = ModelSettings
     settings: ModelSettings
 
@@ -81,10 +81,7 @@ class EmoVITSmall(EmoVIT):
         """Image features after the layer norm; arguments and result as `EmoVIT.encode_images`."""
         check_images(image, self.settings.image_size, finite=not self.training)
         self._check_autocast(image.device.type)
-        is_clip = image.dim() == 5
-        frames = image.transpose(1, 2).flatten(0, 1) if is_clip else image
-        embeds = self.core.vision_model(frames)
-        return embeds.unflatten(0, (image.shape[0], image.shape[2])) if is_clip else embeds
+        return by_frame(self.core.vision_model, image)
 
     def _visual_prefix(self, samples: Batch, questions: list[str]) -> torch.Tensor:
         """The beginning of the user's turn and the query tokens, [N, Q, D]."""
@@ -157,9 +154,9 @@ def reading_loss(found_SD: torch.Tensor, ids_S: torch.Tensor, embeddings_VD: tor
     The direction counts by the cross-entropy of cosines over the vocabulary, as in contrastive training; length and
     direction by the squared distance, in standard deviations of the embeddings.
     """
-    table = embeddings_VD.detach()
-    logits = F.normalize(found_SD.float(), dim=-1) @ F.normalize(table.float(), dim=-1).T
-    squared = (found_SD.float() - table[ids_S].float()).pow(2).mean(dim=-1) / table.float().var()
+    found, table = found_SD.float(), embeddings_VD.detach().float()
+    logits = F.normalize(found, dim=-1) @ F.normalize(table, dim=-1).T
+    squared = (found - table[ids_S]).pow(2).mean(dim=-1) / table.var()
     return F.cross_entropy(COSINE_SCALE * logits, ids_S, reduction="sum") + squared.sum()
 
 

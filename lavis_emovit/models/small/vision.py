@@ -54,7 +54,6 @@ STAGES = (
     Stage(1, 3, 1, 6, 320),
 )
 
-
 # Stages whose output joins the head's features in a cell; the earlier one has four cells for one of the head's.
 FINE_STAGE, COARSE_STAGE = 4, 5
 GRID_WIDTH = HEAD_WIDTH + STAGES[COARSE_STAGE].width + 4 * STAGES[FINE_STAGE].width

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import reprlib
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -120,6 +121,25 @@ def atomic_path(path: Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path`. When the block succeeds, it is flushed and renamed to `path`.
+
+    OSError if there is a folder with content at that time; the block may remove it last.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with name_full_disk(path):
+            temporary.mkdir(parents=True)
+            yield temporary
+        sync_folder(temporary)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def obey_umask(path: Path) -> None:

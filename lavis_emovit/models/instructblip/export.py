@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, Generation
 from transformers.models.blip.image_processing_blip import BlipImageProcessor
 
 from lavis_emovit.errors import WeightsError, first_line
-from lavis_emovit.files import atomic_path, atomic_writer, name_full_disk, obey_umask, sync_folder
+from lavis_emovit.files import atomic_folder, atomic_path, atomic_writer, obey_umask
 from lavis_emovit.images import CLIP_MEAN, CLIP_STD
 from lavis_emovit.models.instructblip.lavis_format import to_lavis
 from lavis_emovit.models.instructblip.loading import (
@@ -84,24 +82,15 @@ def save_transformers(raw: RawWeights, folder: Path, shard_size: str = "5GB") ->
     precisions = {tensor.dtype for tensor in state.values()}
     config.dtype = next(iter(precisions)) if len(precisions) == 1 else torch.float32
 
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        with name_full_disk(folder):
-            temporary.mkdir(parents=True)
-            config.save_pretrained(temporary)
-            GenerationConfig.from_model_config(text_config).save_pretrained(temporary)
-            processor.save_pretrained(temporary)
-            tensors = {name: tensor.contiguous() for name, tensor in state.items()}
-            save_torch_state_dict(tensors, temporary, max_shard_size=shard_size)
-        for file in temporary.glob("*.safetensors"):
+    with atomic_folder(folder) as unfinished:
+        config.save_pretrained(unfinished)
+        GenerationConfig.from_model_config(text_config).save_pretrained(unfinished)
+        processor.save_pretrained(unfinished)
+        tensors = {name: tensor.contiguous() for name, tensor in state.items()}
+        save_torch_state_dict(tensors, unfinished, max_shard_size=shard_size)
+        for file in unfinished.glob("*.safetensors"):
             obey_umask(file)
-        _compare(read_tensors(temporary), state, folder)
-        sync_folder(temporary)
-        temporary.replace(folder)
-        sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _compare(read_tensors(unfinished), state, folder)
     return added
 
 

@@ -1,15 +1,13 @@
 """From the installed packages to a folder of weights, once for each machine.
 
 The Q-Former begins as MiniLM's BERT, as BLIP-2's began as BERT; its cross-attention and its query tokens are new, drawn
-from a fixed seed. What the warm-up learned (see `warm_up.py`) then replaces them.
+from a fixed seed. What the warm-up of `tools/make_small.py` learned then replaces them.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
 from lavis_emovit.errors import WeightsError
-from lavis_emovit.files import file_sha256, name_full_disk, obey_umask, sync_folder, write_json
+from lavis_emovit.files import atomic_folder, file_sha256, load_json, obey_umask, write_json
 from lavis_emovit.models.instructblip.loading import LLM, quiet
 from lavis_emovit.models.small import packages, vision
 from lavis_emovit.models.small.architecture import (
@@ -31,6 +29,7 @@ from lavis_emovit.models.small.architecture import (
     SmallCore,
 )
 from lavis_emovit.models.tensors import check_fit, read_tensor_file
+from lavis_emovit.models.trained_parts import load_values
 from lavis_emovit.paths import PACKAGE_ROOT, cache_root
 
 # Both are part of the folder's name: a change of the build or of the warm-up makes a new folder.
@@ -59,24 +58,10 @@ def build() -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if not (folder / CONFIG_NAME).is_file():
-            write_folder(folder, _write_parts)
+            with atomic_folder(folder) as unfinished:
+                _write_parts(unfinished)
+                shutil.rmtree(folder, ignore_errors=True)  # without its configuration it was not complete
     return folder
-
-
-def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a folder, which appears under its name only when it is complete."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
-        with name_full_disk(folder):
-            write(temporary)
-        sync_folder(temporary)
-        shutil.rmtree(folder, ignore_errors=True)  # without its configuration it was not complete
-        temporary.replace(folder)
-        sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_parts(folder: Path) -> None:
@@ -85,7 +70,7 @@ def _write_parts(folder: Path) -> None:
     minilm = read_tensor_file(qformer_file)
     values = {
         "num_query_tokens": NUM_QUERY_TOKENS,
-        "qformer_config": _qformer_sizes(json.loads((qformer_file.parent / "config.json").read_text(encoding="utf-8"))),
+        "qformer_config": _qformer_sizes(load_json((qformer_file.parent / "config.json").read_bytes())),
         "text_config": text_config,
         "made_from": packages.origin(),
     }
@@ -188,9 +173,7 @@ def apply_warm_up(core: SmallCore, state: Mapping[str, torch.Tensor], source: st
     """Replace the tensors that the warm-up trained; WeightsError if one is unknown or of another shape."""
     own = core.state_dict()
     check_fit(state, own, source, needed=())
-    with torch.no_grad():
-        for name, tensor in state.items():
-            own[name].copy_(tensor)
+    load_values(own, state)
 
 
 if __name__ == "__main__":

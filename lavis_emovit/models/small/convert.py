@@ -13,7 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 from lavis_emovit.errors import WeightsError
-from lavis_emovit.files import load_json, write_json
+from lavis_emovit.files import atomic_folder, load_json, write_json
 from lavis_emovit.models.instructblip.convert import (
     ConversionReport,
     check_target,
@@ -31,7 +31,7 @@ from lavis_emovit.models.small.architecture import (
     WEIGHTS_NAME,
     read_config,
 )
-from lavis_emovit.models.small.build import write_folder, write_weights
+from lavis_emovit.models.small.build import write_weights
 from lavis_emovit.models.small.model import PACKAGES, EmoVITSmall
 from lavis_emovit.models.small.settings import ModelSettings
 from lavis_emovit.models.tensors import check_fit, read_tensor_file
@@ -94,14 +94,12 @@ def convert(
         wanted = _settings(trained_parts=parts)
         left_out = save_trained(RawWeights(state, None, None, None, source), target, wanted.trained_parts)
         return ConversionReport(source, str(target), "trained", count_parts(state), left_out)
-
-    def write(temporary: Path) -> None:
-        write_weights(temporary, state)
+    with atomic_folder(target) as unfinished:
+        write_weights(unfinished, state)
         for name in (LLM_TOKENIZER, QFORMER_TOKENIZER):
-            shutil.copytree(folder / name, temporary / name)
-        write_json(temporary / CONFIG_NAME, load_json((folder / CONFIG_NAME).read_bytes()))
-
-    write_folder(target, write)
+            shutil.copytree(folder / name, unfinished / name)
+        write_json(unfinished / CONFIG_NAME, load_json((folder / CONFIG_NAME).read_bytes()))
+        shutil.rmtree(target, ignore_errors=True)
     return ConversionReport(source, str(target), "folder", count_parts(state))
 
 

@@ -26,7 +26,7 @@ from lavis_emovit.models.instructblip.weights import CONVERTER
 from lavis_emovit.models.lora import base_name, is_adapter
 from lavis_emovit.models.tensors import check_fit, read_tensor_file
 from lavis_emovit.paths import MANIFEST_NAME
-from lavis_emovit.settings import plain_values, valid_settings
+from lavis_emovit.settings import Settings, plain_values, valid_settings
 
 _OPTIONS = re.compile(r"model\.(llm_model|qformer_tokenizer|vision_weights)")
 Kind = Literal["lavis", "transformers", "trained", "folder"]
@@ -144,21 +144,22 @@ def _read(settings: ModelSettings) -> RawWeights:
         raise WeightsError(text) from error
 
 
-def _trained_over_base(file: Path, base: str | None, beside: dict[str, Any]) -> RawWeights:
-    if not file.is_file():
-        raise WeightsError(f"no trained tensors at {file}")
+def settings_of_run(file: Path, settings_class: type[Settings]) -> Any:
+    """Model settings of the run that wrote trained tensors; WeightsError if there is no `config.yaml` beside them."""
     config = file.parent / "config.yaml"
-    adapters = None
-    if base is not None:
-        settings = settings_for(base, **beside)
-    elif config.is_file():
-        settings = valid_settings(ModelSettings, plain_values(OmegaConf.load(config).model), "model", str(config))
-        adapters = settings.lora
-    else:
+    if not config.is_file():
         raise WeightsError(
             f"{file} has trained tensors only, and its folder has no config.yaml of a run; name the model that they "
             "belong to with --base"
         )
+    return valid_settings(settings_class, plain_values(OmegaConf.load(config).model), "model", str(config))
+
+
+def _trained_over_base(file: Path, base: str | None, beside: dict[str, Any]) -> RawWeights:
+    if not file.is_file():
+        raise WeightsError(f"no trained tensors at {file}")
+    settings: Any = settings_for(base, **beside) if base is not None else settings_of_run(file, ModelSettings)
+    adapters = settings.lora
     raw = _read(settings)
     raw.source = f"{file} over {raw.source}"
     tensors: Mapping[str, torch.Tensor] = read_tensor_file(file)

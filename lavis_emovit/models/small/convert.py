@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
 from lavis_emovit.errors import WeightsError
 from lavis_emovit.files import atomic_folder, load_json, write_json
@@ -19,6 +18,7 @@ from lavis_emovit.models.instructblip.convert import (
     check_target,
     count_parts,
     fold_adapters,
+    settings_of_run,
     target_kind,
     trained_file,
 )
@@ -35,7 +35,7 @@ from lavis_emovit.models.small.build import write_weights
 from lavis_emovit.models.small.model import PACKAGES, EmoVITSmall
 from lavis_emovit.models.small.settings import ModelSettings
 from lavis_emovit.models.tensors import check_fit, read_tensor_file
-from lavis_emovit.settings import plain_values, valid_settings
+from lavis_emovit.settings import valid_settings
 
 ARCH = "emovit_small"  # of settings for a base that no recipe names
 
@@ -109,17 +109,10 @@ def _read(source: str, base: str | None) -> tuple[Path, dict[str, torch.Tensor]]
     if file is None:
         folder = EmoVITSmall.folder(_settings(pretrained=source))
         return folder, read_tensor_file(folder / WEIGHTS_NAME)
-    settings, config = _settings(pretrained=base or PACKAGES), file.parent / "config.yaml"
-    if base is None:
-        if not config.is_file():
-            raise WeightsError(
-                f"{file} has trained tensors only, and its folder has no config.yaml of a run; name the model that "
-                "they belong to with --base"
-            )
-        settings = valid_settings(ModelSettings, plain_values(OmegaConf.load(config).model), "model", str(config))
+    settings = _settings(pretrained=base) if base is not None else settings_of_run(file, ModelSettings)
     folder = EmoVITSmall.folder(settings)
     state, tensors = read_tensor_file(folder / WEIGHTS_NAME), read_tensor_file(file)
-    if base is None and settings.lora is not None:
+    if settings.lora is not None:
         raw = RawWeights(state, None, None, None, str(folder))
         tensors = fold_adapters(raw, tensors, settings.lora, str(file))
     check_fit(tensors, state, str(file), needed=(), target=f"the base in {folder}")

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from scipy.stats import pearsonr
 from sklearn.linear_model import LogisticRegressionCV, RidgeCV
 from sklearn.metrics import recall_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
@@ -93,26 +92,22 @@ def smiles(found: np.ndarray, rows: list[dict[str, str]]) -> dict[str, float]:
 
 def affect(found: np.ndarray, rows: list[dict[str, str]]) -> dict[str, float]:
     """Correlation and concordance of valence and arousal, and macro recall of three sentiments, on the test split."""
+    from lavis_emovit.evaluation.metrics.dimensional import agreement_features, agreements
+
     is_test = np.array([row["split"] == "test" for row in rows])
     scaled = StandardScaler().fit(found[~is_test]).transform(found)
     numbers: dict[str, float] = {}
     for axis in ("valence", "arousal"):
         truth = np.array([float(row[f"{axis}_norm"]) for row in rows])
         predicted = RidgeCV(PENALTIES).fit(scaled[~is_test], truth[~is_test]).predict(scaled[is_test])
-        numbers[f"{axis}_pcc"] = float(pearsonr(predicted, truth[is_test])[0])
-        numbers[f"{axis}_ccc"] = ccc(predicted, truth[is_test])
+        sums = agreement_features(truth[is_test], predicted).sum(axis=0)
+        numbers |= {f"{axis}_{name}": float(agreements(sums[None])[name][0]) for name in ("pcc", "ccc")}
     sentiment = np.array([row["sentiment3"] for row in rows])
     model: Any = LogisticRegressionCV(
         Cs=STRENGTHS, cv=FOLDS, class_weight="balanced", scoring="balanced_accuracy", max_iter=2000
     )
     predicted = model.fit(scaled[~is_test], sentiment[~is_test]).predict(scaled[is_test])
     return {**numbers, "sentiment_macro_recall": float(recall_score(sentiment[is_test], predicted, average="macro"))}
-
-
-def ccc(first: np.ndarray, second: np.ndarray) -> float:
-    """Concordance correlation coefficient (Lin 1989)."""
-    covariance = np.cov(first, second, bias=True)[0, 1]
-    return float(2 * covariance / (first.var() + second.var() + (first.mean() - second.mean()) ** 2))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Files: an error names the file that the user asked for, and folders that cannot be read are not skipped."""
+"""Files: an error names the file that the user asked for, folders that cannot be read are not skipped, and a folder
+appears when it is complete."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from safetensors import SafetensorError
 
 from lavis_emovit.cli.main import main
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import atomic_writer, find_files, name_full_disk
+from lavis_emovit.files import atomic_folder, atomic_writer, find_files, name_full_disk
 from lavis_emovit.records import EmotionRecord, write_records
 
 
@@ -92,3 +93,17 @@ def test_files_are_found_in_visible_folders_that_can_be_read(tmp_path, lock_fold
     for pattern in ("**/x.txt", "*/*/x.txt", "a/c/*"):
         with pytest.raises(DataError, match="a/c: the folder cannot be read"):
             find_files(tmp_path, pattern)
+
+
+def test_a_folder_appears_when_it_is_complete(tmp_path):
+    target = tmp_path / "new"
+    with pytest.raises(ValueError, match="half"), atomic_folder(target) as unfinished:
+        (unfinished / "a").write_text("1")
+        raise ValueError("half")
+    assert list(tmp_path.iterdir()) == []
+    with atomic_folder(target) as unfinished:
+        (unfinished / "a").write_text("1")
+        assert not target.exists()
+    with pytest.raises(OSError, match="not empty"), atomic_folder(target) as unfinished:
+        (unfinished / "a").write_text("2")
+    assert [path.name for path in tmp_path.iterdir()] == ["new"] and (target / "a").read_text() == "1"

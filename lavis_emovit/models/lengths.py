@@ -50,7 +50,8 @@ class PassSizes:
     @property
     def padding_share(self) -> float:
         """Share of the language model's positions that are padding."""
-        return 1.0 - sum(self.real_positions) / max(1, sum(self.run_positions))
+        run = sum(self.run_positions)
+        return 1.0 - sum(self.real_positions) / run if run else 0.0
 
 
 def add_sizes(first: PassSizes | None, second: PassSizes | None) -> PassSizes | None:

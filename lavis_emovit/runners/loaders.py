@@ -91,6 +91,7 @@ def train_steps(
             heartbeat.note("reading", step=number, place=first)
         step = [dict(_next(batches)) for _ in range(count)]
         for batch in step:
+            batch["epoch"] = epoch  # LAVIS's name for it; a loss may change from one epoch to another
             for fault in batch.pop("faults", ()):
                 dataset.fault_log.add(fault)
         heartbeat.note("computing", step=number)

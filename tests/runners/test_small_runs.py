@@ -69,6 +69,7 @@ def recipe(root: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 
     def write(name: str, **run: Any) -> Path:
         model = {"arch": "emovit_small", "model_type": "small", "pretrained": str(weights), **SIZES}
+        model |= {"reading_epochs": run.pop("reading_epochs", 0), "lora": run.pop("lora", None)}
         values = {
             "model": model,
             "datasets": {"emoset_sketch": {**PROCESSORS, "build_info": BUILD}},
@@ -92,7 +93,8 @@ def losses(run: Path) -> list[float]:
 def test_stopped_and_started_again_ends_the_same(
     recipe: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes = {"save_every_steps": 1, "ema_decay": 0.9}
+    """Over the end of the epochs of reading."""
+    changes = {"save_every_steps": 1, "ema_decay": 0.9, "max_epoch": 2, "reading_epochs": 1}
     assert train(recipe("straight", **changes)) == 0
     real, done = TorchEngine.train_step, 0
 
@@ -120,7 +122,9 @@ def test_stopped_and_started_again_ends_the_same(
 
 def test_two_processes_and_every_engine_train_alike(recipe: Callable[..., Path], tmp_path: Path) -> None:
     pytest.importorskip("deepspeed")
-    assert train(recipe("one", max_steps=2)) == 0
+    """Over the end of the epochs of reading; the last batch of an epoch is too small for two processes."""
+    common = {"max_epoch": 2, "reading_epochs": 1, "global_batch_size": 21}
+    assert train(recipe("one", **common)) == 0
     expected = losses(tmp_path / "one")
     load_deepspeed()
     zero = {"engine": "deepspeed", "max_steps": 2}

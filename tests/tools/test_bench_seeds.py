@@ -23,6 +23,7 @@ def stage(accuracy: float) -> dict:
         "num_samples": 50,
         "accuracy": accuracy,
         "accuracy_interval": {"low": accuracy - 0.1, "high": accuracy + 0.1, "level": 0.95},
+        "balanced_accuracy": accuracy,
         "majority_baseline": 0.5,
         "macro_f1": accuracy,
     }
@@ -59,6 +60,23 @@ def test_answers_with_references_are_in_the_result(tool):
         "rouge_l_blind": 0.5,
         "num_samples": 9,
     }
+
+
+def test_recipes_without_labels_have_the_agreement_of_numbers(tool):
+    def measured(pcc: float) -> dict:
+        axis = {"num_samples": 8, "pcc": pcc, "ccc": pcc / 2, "pcc_interval": {"low": 0.1, "high": 0.9}}
+        return {"dimensions": {"valence": axis, "arousal": axis}}
+
+    result = tool.summarise(
+        "small/bass", {3: {"splits": {"affect": {"before": measured(0.0), "after": measured(0.6)}}}}
+    )
+    (row,) = result["seeds"]
+    assert "accuracy" not in row and "mean_accuracy" not in result
+    assert row["arousal"] == {
+        "num_samples": 8, "pcc_before": 0.0, "pcc": 0.6, "pcc_interval_95": [0.1, 0.9],
+        "ccc_before": 0.0, "ccc": 0.3, "ccc_interval_95": None,
+    }  # fmt: skip
+    assert "seed 3: valence PCC 0.600, CCC 0.300" in tool.table(result)
 
 
 def test_the_command_of_a_seed_is_a_valid_recipe(tool, tmp_path, monkeypatch):

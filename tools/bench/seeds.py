@@ -3,6 +3,7 @@
     python tools/bench/seeds.py photos
     python tools/bench/seeds.py quickstart --seeds 0 1 2 --out benchmarks/quickstart.json
     python tools/bench/seeds.py quickstart_instructions --seeds 0
+    python tools/bench/seeds.py small/oasis --seeds 0 1 2
 
 `photos` tests on people that are not in the training split. The seed determines the people of each split, the order of
 images and the augmentation. The quick starts use the same drawn images with every seed. The runs are in
@@ -23,7 +24,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parent))
 from bench_result import ROOT, environment_info, write_result
 
-RECIPES = ("photos", "quickstart", "quickstart_instructions")
+RECIPES = ("photos", "quickstart", "quickstart_instructions", "small/london_faces", "small/oasis", "small/bass")
 RUNS = Path("output", "bench")
 
 
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, help="default: benchmarks/<recipe>.json")
     arguments = parser.parse_args(argv)
-    out = arguments.out or ROOT / "benchmarks" / f"{arguments.recipe}.json"
+    out = arguments.out or ROOT / "benchmarks" / f"{arguments.recipe.replace('/', '_')}.json"
     summaries = {}
     for seed in arguments.seeds:
         folder = RUNS / arguments.recipe / f"seed_{seed}"
@@ -61,32 +62,58 @@ def command(recipe: str, seed: int, folder: Path) -> list[str]:
 
 
 def summarise(recipe: str, summaries: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """Test accuracy of each seed before and after tuning, the means, and the accuracy of the majority class."""
-    seeds = []
-    for seed, summary in summaries.items():
-        before, after = (summary["splits"]["test"][stage] for stage in ("before", "after"))
-        seeds.append(
-            {
-                "seed": seed,
-                "num_test": after["num_samples"],
-                "accuracy_before": before["accuracy"],
-                "accuracy": after["accuracy"],
-                "accuracy_interval_95": [after["accuracy_interval"]["low"], after["accuracy_interval"]["high"]],
-                "majority": after["majority_baseline"],
-                "macro_f1": after["macro_f1"],
-                **answers(summary["splits"]),
-            }
-        )
+    """Test figures of each seed before and after tuning, and the means of those that all recipes have."""
+    seeds = [
+        {"seed": seed, **labels(splits), **dimensions(splits), **answers(splits)}
+        for seed, splits in ((seed, summary["splits"]) for seed, summary in summaries.items())
+    ]
+    result = {"benchmark": recipe, "recipe": recipe_path(recipe), "seeds": seeds}
+    if "accuracy" not in seeds[0]:
+        return result
     accuracies = [row["accuracy"] for row in seeds]
     return {
-        "benchmark": recipe,
-        "recipe": recipe_path(recipe),
+        **result,
         "mean_accuracy": statistics.fmean(accuracies),
         "std_accuracy": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         "mean_accuracy_before": statistics.fmean(row["accuracy_before"] for row in seeds),
         "mean_majority": statistics.fmean(row["majority"] for row in seeds),
-        "seeds": seeds,
     }
+
+
+def labels(benchmarks: Mapping[str, Any]) -> dict[str, Any]:
+    """Accuracy, mean recall of the classes, and the accuracy of the majority class, of the first benchmark with labels;
+    nothing for recipes without one."""
+    for stages in benchmarks.values():
+        if "accuracy" in (after := stages["after"]):
+            return {
+                "num_test": after["num_samples"],
+                "accuracy_before": stages["before"]["accuracy"],
+                "accuracy": after["accuracy"],
+                "accuracy_interval_95": interval(after, "accuracy"),
+                "balanced_accuracy": after["balanced_accuracy"],
+                "balanced_accuracy_interval_95": interval(after, "balanced_accuracy"),
+                "majority": after["majority_baseline"],
+                "macro_f1": after["macro_f1"],
+            }
+    return {}
+
+
+def dimensions(benchmarks: Mapping[str, Any]) -> dict[str, Any]:
+    """Agreement of valence and arousal before and after tuning; nothing for recipes without them."""
+    found = {}
+    for stages in benchmarks.values():
+        for axis, after in stages["after"].get("dimensions", {}).items():
+            before = stages["before"]["dimensions"][axis]
+            found[axis] = {"num_samples": after["num_samples"]}
+            for key in ("pcc", "ccc"):
+                found[axis] |= {f"{key}_before": before[key], key: after[key]}
+                found[axis][f"{key}_interval_95"] = interval(after, key)
+    return found
+
+
+def interval(metrics: Mapping[str, Any], key: str) -> list[float] | None:
+    bounds = metrics.get(f"{key}_interval")
+    return [bounds["low"], bounds["high"]] if bounds else None
 
 
 def answers(benchmarks: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,7 +140,15 @@ def run_info(recipe: str, seeds: Sequence[int]) -> dict[str, Any]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The result as a Markdown table."""
+    """Labels as a Markdown table, and a line for each axis of valence and arousal."""
+    affect = [
+        f"seed {row['seed']}: {axis} PCC {row[axis]['pcc']:.3f}, CCC {row[axis]['ccc']:.3f}"
+        for row in result["seeds"]
+        for axis in ("valence", "arousal")
+        if axis in row
+    ]
+    if "mean_accuracy" not in result:
+        return "\n".join(affect)
     lines = ["| seed | images | before | after | majority class |", "|---:|---:|---:|---:|---:|"]
     for row in result["seeds"]:
         lines.append(
@@ -124,7 +159,7 @@ def table(result: Mapping[str, Any]) -> str:
         f"| mean | | {result['mean_accuracy_before']:.3f} | {result['mean_accuracy']:.3f} "
         f"| {result['mean_majority']:.3f} |"
     )
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *affect] if affect else lines)
 
 
 if __name__ == "__main__":

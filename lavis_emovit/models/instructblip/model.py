@@ -238,7 +238,7 @@ class EmoVIT(BaseEmotionModel):
         num_frames = embeds_NFPD.shape[1]
         # Every frame is read separately, with the question of its clip.
         embeds = embeds_NFPD.flatten(0, 1)
-        queries = self.core.query_tokens.expand(len(embeds), -1, -1)
+        queries = self._queries(embeds)
         ids = mask = None
         if self.settings.qformer_text_input:
             ids, text_mask = (
@@ -250,6 +250,10 @@ class EmoVIT(BaseEmotionModel):
             input_ids=ids, attention_mask=mask, query_embeds=queries, encoder_hidden_states=embeds
         ).last_hidden_state[:, : queries.shape[1]]
         return hidden.reshape(len(embeds_NFPD), num_frames * queries.shape[1], -1)
+
+    def _queries(self, embeds_NPD: torch.Tensor) -> torch.Tensor:
+        """The Q-Former's query tokens [N, queries, D] for N images."""
+        return self.core.query_tokens.expand(len(embeds_NPD), -1, -1)
 
     def _answer_inputs(self, pairs: _Pairs, group: list[int]) -> dict[str, Any]:
         """Labels [N, T] and inputs of the language model for the pairs of a group."""

@@ -58,6 +58,12 @@ class SmallCore(nn.Module):
         self.config = config
         self.vision_model = vision.ImageEncoder()
         self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, config.qformer_config.hidden_size))
+        # What a linear model would use: the mean of the cells, for the query tokens that read no names.
+        self.query_tokens_of_image = nn.Linear(
+            vision.GRID_WIDTH,
+            (config.num_query_tokens - vision.NUM_WORDS) * config.qformer_config.hidden_size,
+            bias=False,
+        )
         self.qformer = InstructBlipQFormerModel(config.qformer_config)
         self.language_projection = nn.Linear(config.qformer_config.hidden_size, config.text_config.hidden_size)
         self.language_model: Any = None

@@ -33,8 +33,10 @@ from lavis_emovit.models.trained_parts import load_values
 from lavis_emovit.paths import PACKAGE_ROOT, cache_root
 
 # Both are part of the folder's name: a change of the build or of the warm-up makes a new folder.
-VERSION = 1
-WARM_UP_SHA256 = "96c5e92ccf90dc9c2026444365832a1e406fd28705b137ff8cf87a9a4b43eb5d"
+VERSION = 2
+WARM_UP_SHA256 = "dd8c07f089692f554e2f45c3cefd61b518eb034d5cef1eea6538f6a7c3b08eb9"
+# Endings of the two factors of an adapter in the warm-up's file.
+ADAPTER_A, ADAPTER_B = ".adapter_a", ".adapter_b"
 NUM_QUERY_TOKENS = 16
 SEED = 0
 WARM_UP = PACKAGE_ROOT / "models" / "data" / "emovit_small" / "warm_up.safetensors"
@@ -59,12 +61,19 @@ def build() -> Path:
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if not (folder / CONFIG_NAME).is_file():
             with atomic_folder(folder) as unfinished:
-                _write_parts(unfinished)
+                write_parts(unfinished, _read_warm_up())
                 shutil.rmtree(folder, ignore_errors=True)  # without its configuration it was not complete
     return folder
 
 
-def _write_parts(folder: Path) -> None:
+def _read_warm_up() -> dict[str, torch.Tensor]:
+    if file_sha256(WARM_UP) != WARM_UP_SHA256:
+        raise WeightsError(f"{WARM_UP} is damaged; install lavis-emovit again, or let git fetch the file again")
+    return dict(read_tensor_file(WARM_UP))
+
+
+def write_parts(folder: Path, warm_up: Mapping[str, torch.Tensor]) -> None:
+    """Write the folder of weights, with what a warm-up learned; nothing at first."""
     language_state, text_config, tokenizer = _read_language(packages.verified(packages.LANGUAGE))
     qformer_file = packages.verified(packages.QFORMER)
     minilm = read_tensor_file(qformer_file)
@@ -79,10 +88,9 @@ def _write_parts(folder: Path) -> None:
     encoder = vision.fold(torch.load(vision_file, map_location="cpu", weights_only=True), str(vision_file))
     words = _words(name_words(class_names(), tokenizer), language_state["model.embed_tokens.weight"])
     core.vision_model.encoder.load_state_dict({**encoder, "words": words})
-    if file_sha256(WARM_UP) != WARM_UP_SHA256:
-        raise WeightsError(f"{WARM_UP} is damaged; install lavis-emovit again, or let git fetch the file again")
-    apply_warm_up(core, read_tensor_file(WARM_UP), str(WARM_UP))
-    state = {**core.state_dict(), **{LLM + name: tensor for name, tensor in language_state.items()}}
+    apply_warm_up(core, warm_up, str(WARM_UP))
+    language_state = add_adapters({LLM + name: tensor for name, tensor in language_state.items()}, warm_up)
+    state = {**core.state_dict(), **language_state}
     write_weights(folder, state)
     with quiet():
         tokenizer.save_pretrained(folder / LLM_TOKENIZER)
@@ -149,6 +157,7 @@ def new_core(values: dict[str, Any], minilm: Mapping[str, torch.Tensor]) -> Smal
             if ".crossattention." in name and name.endswith(("query.weight", "key.weight", "value.weight")):
                 torch.nn.init.xavier_uniform_(parameter)
         torch.nn.init.normal_(core.query_tokens, std=0.02)
+        torch.nn.init.zeros_(core.query_tokens_of_image.weight)
     check_fit(state := _qformer_from(minilm, core), core.qformer.state_dict(), packages.QFORMER.distribution, needed=())
     core.qformer.load_state_dict(state, strict=False)
     return core
@@ -172,8 +181,19 @@ def _qformer_from(minilm: Mapping[str, torch.Tensor], core: SmallCore) -> dict[s
 def apply_warm_up(core: SmallCore, state: Mapping[str, torch.Tensor], source: str) -> None:
     """Replace the tensors that the warm-up trained; WeightsError if one is unknown or of another shape."""
     own = core.state_dict()
+    state = {name: tensor for name, tensor in state.items() if not name.endswith((ADAPTER_A, ADAPTER_B))}
     check_fit(state, own, source, needed=())
     load_values(own, state)
+
+
+def add_adapters(weights: Mapping[str, torch.Tensor], warm_up: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The language model's weights with the products of the adapters that the warm-up trained."""
+    added = dict(weights)
+    for name, a_RD in warm_up.items():
+        if name.endswith(ADAPTER_A):
+            layer = name.removesuffix(ADAPTER_A)
+            added[f"{layer}.weight"] = added[f"{layer}.weight"] + warm_up[layer + ADAPTER_B].float() @ a_RD.float()
+    return added
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from lavis_emovit.models.instructblip.checks import check_images
 from lavis_emovit.models.instructblip.flops import InstructBlipFlops
 from lavis_emovit.models.instructblip.image_encoder import by_frame
 from lavis_emovit.models.instructblip.model import EmoVIT
-from lavis_emovit.models.protocol import Batch
+from lavis_emovit.models.protocol import AnswerLoss, Batch
 from lavis_emovit.models.small import packages, vision
 from lavis_emovit.models.small.architecture import CONFIG_NAME, empty_core, load_folder, read_config
 from lavis_emovit.models.small.build import build, built_folder
@@ -83,6 +84,22 @@ class EmoVITSmall(EmoVIT):
         self._check_autocast(image.device.type)
         return by_frame(self.core.vision_model, image)
 
+    def answer_loss(self, samples: Batch) -> AnswerLoss:
+        """As `EmoVIT.answer_loss`; in the first `reading_epochs` of training without the language model."""
+        if not self.training or samples.get("epoch", self.settings.reading_epochs) >= self.settings.reading_epochs:
+            return super().answer_loss(samples)
+        pairs = self._read_pairs(samples)
+        sizes = replace(self._sizes(pairs, samples), real_positions=(0,), run_positions=(0,))
+        return AnswerLoss(self._prefix_loss(pairs), pairs.num_answer_tokens, self._note_texts(pairs), sizes)
+
+    def _queries(self, embeds_NPD: torch.Tensor) -> torch.Tensor:
+        """Query tokens; those that read no names begin with the mean of the image's cells."""
+        queries_NQD = super()._queries(embeds_NPD)
+        layer = self.core.query_tokens_of_image
+        mean_ND = embeds_NPD[:, : -vision.NUM_WORDS, : vision.GRID_WIDTH].mean(dim=1)
+        own_NQD = layer(mean_ND.to(layer.weight.dtype)).view(len(embeds_NPD), -1, queries_NQD.shape[2])
+        return queries_NQD + F.pad(own_NQD, (0, 0, vision.NUM_WORDS, 0)).to(queries_NQD.dtype)
+
     def _visual_prefix(self, samples: Batch, questions: list[str]) -> torch.Tensor:
         """The beginning of the user's turn and the query tokens, [N, Q, D]."""
         prefix_NQD = super()._visual_prefix(samples, questions)
@@ -137,9 +154,12 @@ class EmoVITSmall(EmoVIT):
         learns = any(parameter.requires_grad for parameter in self.core.vision_model.encoder.parameters())
         forward = vision.forward_flops(self.settings.image_size)
         # A trained encoder computes the gradients of its input and of its weights too.
-        return InstructBlipFlops.of(
+        flops = InstructBlipFlops.of(
             self.core, forward * (3 if learns else 1), vision.num_rows(self.settings.image_size)
         )
+        layer = self.core.query_tokens_of_image.weight
+        factor = 2 + 2 * learns + 2 * layer.requires_grad
+        return replace(flops, read=flops.read + factor * getattr(layer, "ds_numel", layer.numel()))
 
     @cached_property
     def _turn(self) -> tuple[list[int], list[int]]:

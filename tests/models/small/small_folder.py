@@ -70,7 +70,8 @@ def write_folder(folder: Path, seed: int = 0, llm_width: int = WIDTH) -> Path:
                 if parameter.dim() == 4:
                     torch.nn.init.kaiming_normal_(parameter)
                 elif parameter.dim() > 1:
-                    parameter.normal_(std=0.02 if "crossattention" in name else 0.25)
+                    reads_cells = "crossattention" in name or "of_image" in name
+                    parameter.normal_(std=0.02 if reads_cells else 0.25)
         core.vision_model.encoder.words.normal_()
         core.vision_model.encoder.words[::3, 2:] = 0  # names of two words
     state = {**core.state_dict(), **{LLM + name: tensor for name, tensor in language_model.state_dict().items()}}

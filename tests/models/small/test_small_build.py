@@ -87,14 +87,14 @@ def test_two_processes_build_once(
 ) -> None:
     log = tmp_path / "log.txt"
 
-    def write(folder: Path) -> None:
+    def write(folder: Path, _: dict) -> None:
         with log.open("a") as file:
             file.write("built\n")
         time.sleep(0.3)
         (folder / "config.json").write_text("{}")
 
     monkeypatch.setattr(packages, "missing", list)
-    monkeypatch.setattr(build, "_write_parts", write)
+    monkeypatch.setattr(build, "write_parts", write)
     context = multiprocessing.get_context("fork")
     begin, found = context.Barrier(2), context.Queue()
 
@@ -118,17 +118,17 @@ def test_an_interrupted_build_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(packages, "missing", list)
 
-    def interrupted(folder: Path) -> None:
+    def interrupted(folder: Path, _: dict) -> None:
         (folder / "model.safetensors").write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(build, "_write_parts", interrupted)
+    monkeypatch.setattr(build, "write_parts", interrupted)
     with pytest.raises(KeyboardInterrupt):
         build.build()
     assert [path.name for path in (tmp_path / "cache").iterdir() if not path.name.endswith(".lock")] == []
     build.built_folder().mkdir()
     (build.built_folder() / "model.safetensors").write_bytes(b"left by an earlier version")
-    monkeypatch.setattr(build, "_write_parts", lambda folder: (folder / "config.json").write_text("{}"))
+    monkeypatch.setattr(build, "write_parts", lambda folder, _: (folder / "config.json").write_text("{}"))
     assert [path.name for path in build.build().iterdir()] == ["config.json"]
 
 
@@ -151,7 +151,7 @@ def new_core() -> Callable[[], tuple]:
     with torch.no_grad():
         for parameter in bert.parameters():
             parameter.normal_(std=0.3)
-    values = {"num_query_tokens": 3, "qformer_config": build._qformer_sizes(BERT), "text_config": LLAMA}
+    values = {"num_query_tokens": 10, "qformer_config": build._qformer_sizes(BERT), "text_config": LLAMA}
     return lambda: (build.new_core(values, bert.state_dict()).eval(), bert)
 
 
@@ -164,12 +164,13 @@ def test_the_qformer_begins_as_bert(new_core: Callable[[], tuple]) -> None:
     state = core.qformer.state_dict()
     for name in [name for name in state if "_query." in name]:
         assert torch.equal(state[name], state[name.replace("_query.", ".")]), name
+    assert not core.query_tokens_of_image.weight.any()
     # If the words cannot attend to the queries, the Q-Former computes for them what BERT does.
     image_width = core.qformer.config.encoder_hidden_size
     found = core.qformer(
         input_ids=ids,
         attention_mask=torch.tensor([[0, 0, 0, 1, 1, 1, 1]]),
-        query_embeds=torch.randn(1, 3, 8),
+        query_embeds=torch.randn(1, 3, core.qformer.config.hidden_size),
         encoder_hidden_states=torch.randn(1, 5, image_width),
     ).last_hidden_state
     torch.testing.assert_close(found[:, 3:], bert(input_ids=ids).last_hidden_state)
@@ -187,10 +188,19 @@ def test_new_tensors_are_the_same_in_every_build(new_core: Callable[[], tuple]) 
 
 def test_the_warm_up_replaces_tensors(new_core: Callable[[], tuple]) -> None:
     core = new_core()[0]
-    build.apply_warm_up(core, {"query_tokens": torch.full((1, 3, 8), 2.0)}, "warm_up.safetensors")
+    build.apply_warm_up(core, {"query_tokens": torch.full_like(core.query_tokens, 2.0)}, "warm_up.safetensors")
     assert core.query_tokens.eq(2.0).all()
     with pytest.raises(WeightsError, match=r"(?s)warm_up\.safetensors.*unknown: mystery"):
         build.apply_warm_up(core, {"mystery": torch.zeros(1)}, "warm_up.safetensors")
+
+
+def test_adapters_of_the_warm_up_are_merged() -> None:
+    a_RD, b_DR, other = torch.randn(2, 5), torch.randn(3, 2), torch.randn(4)
+    weights = {"layer.q_proj.weight": torch.randn(3, 5), "layer.norm.weight": other}
+    warm_up = {f"layer.q_proj{build.ADAPTER_A}": a_RD, f"layer.q_proj{build.ADAPTER_B}": b_DR, "query_tokens": other}
+    found = build.add_adapters(weights, warm_up)
+    torch.testing.assert_close(found["layer.q_proj.weight"], weights["layer.q_proj.weight"] + b_DR @ a_RD)
+    assert found["layer.norm.weight"] is other and found.keys() == weights.keys()
 
 
 def test_words_of_names_are_cut_and_filled() -> None:

@@ -96,7 +96,12 @@ def test_adapters_are_merged(small: Path, tmp_path: Path) -> None:
     assert written.keys() == base.keys()
     assert_same(model, load(tmp_path / "folder").eval(), atol=2e-3)
     changed = {name for name in written if not torch.equal(written[name], base[name])}
-    assert {name.split(".")[0] for name in changed} == {"query_tokens", "qformer", "language_model"}
+    assert {name.split(".")[0] for name in changed} == {
+        "query_tokens",
+        "query_tokens_of_image",
+        "qformer",
+        "language_model",
+    }
 
 
 def test_trained_tensors_alone_and_over_their_base(small: Path, tmp_path: Path) -> None:
@@ -110,7 +115,7 @@ def test_trained_tensors_alone_and_over_their_base(small: Path, tmp_path: Path) 
     assert main(["convert", str(file), str(tmp_path / "folder"), "--base", str(small)]) == 0
     assert_same(model, load(tmp_path / "folder").eval())
     small_convert.convert(str(tmp_path / "folder"), tmp_path / "q.safetensors", parts="query_tokens")
-    assert list(load_file(tmp_path / "q.safetensors")) == ["query_tokens"]
+    assert list(load_file(tmp_path / "q.safetensors")) == ["query_tokens", "query_tokens_of_image.weight"]
 
 
 def test_the_base_may_be_replaced_by_its_own_result(small: Path, tmp_path: Path) -> None:

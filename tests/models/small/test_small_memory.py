@@ -46,7 +46,7 @@ def test_published_sizes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     # A folded batch norm leaves one number of its two for each channel.
     folded = sum(one.num_features for one in timm_model.modules() if isinstance(one, torch.nn.BatchNorm2d))
     assert parts["vision_encoder"] == 4_652_008 - folded + 1000 * 4 * 576
-    assert parts["vision_layernorm"] == 2 * 1920 and parts["query_tokens"] == 16 * 384
+    assert parts["vision_layernorm"] == 2 * 1920 and parts["query_tokens"] == 16 * 384 + 1920 * 8 * 384
     assert parts["language_projection"] == 384 * 576 + 576
     if not packages.missing():  # as in the folder that is built
         monkeypatch.undo()

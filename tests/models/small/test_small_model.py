@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_folder import IMAGE_PX, NUM_QUERIES, load
+from small_folder import IMAGE_PX, NUM_QUERIES, WIDTH, load, settings_of
 from torch.nn import functional as F
 
 from lavis_emovit.errors import ConfigError, DataError, WeightsError
@@ -30,17 +30,25 @@ def words(model: EmoVITSmall, text: str) -> list[int]:
     return model.llm_tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
+def first_queries(core: Any, embeds: torch.Tensor) -> torch.Tensor:
+    """Query tokens before the Q-Former, [1, Q, D]; behind those for names the mean of an image's cells is added."""
+    weight = core.query_tokens_of_image.weight.view(NUM_QUERIES - 8, WIDTH, -1)
+    own = torch.cat([torch.zeros(8, WIDTH), weight @ embeds[0, :-8, : weight.shape[2]].mean(dim=0)])
+    return core.query_tokens + own
+
+
 def queries_of(model: EmoVITSmall, image: torch.Tensor, question: str | None) -> torch.Tensor:
     """Query tokens of one image and its question, [1, Q, D], by the modules themselves."""
     core, ids, mask = model.core, None, None
     if question is not None:
         ids = torch.tensor([model.qformer_tokenizer(question)["input_ids"]])
         mask = torch.ones(1, NUM_QUERIES + ids.shape[1], dtype=torch.long)
+    embeds = core.vision_model(image[None])
     hidden = core.qformer(
         input_ids=ids,
         attention_mask=mask,
-        query_embeds=core.query_tokens,
-        encoder_hidden_states=core.vision_model(image[None]),
+        query_embeds=first_queries(core, embeds),
+        encoder_hidden_states=embeds,
     ).last_hidden_state
     return core.language_projection(hidden[:, :NUM_QUERIES])
 
@@ -97,6 +105,27 @@ def test_the_reading_loss(small, model: EmoVITSmall, batch: dict[str, Any]) -> N
             expected += (vector - table[token]).pow(2).mean() / table.var()
     torch.testing.assert_close(found, 0.5 * expected, rtol=1e-3, atol=1e-3)
     assert found > 1
+
+
+def test_epochs_of_reading_do_without_the_language_model(
+    small, batch: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(small, reading_loss=0.5, reading_epochs=2).train()
+    whole, plain = (load(small, reading_loss=weight).eval().answer_loss(batch) for weight in (0.5, 0.0))
+    for given in (batch, {**batch, "epoch": 2}):
+        torch.testing.assert_close(model.answer_loss(given).loss_sum, whole.loss_sum)
+    torch.testing.assert_close(model.eval().answer_loss({**batch, "epoch": 0}).loss_sum, whole.loss_sum)
+    monkeypatch.setattr(type(model.core.language_model), "forward", None)
+    found = model.train().answer_loss({**batch, "epoch": 1})
+    torch.testing.assert_close(found.loss_sum, whole.loss_sum - plain.loss_sum)
+    assert found.num_tokens == whole.num_tokens
+    assert found.sizes.real_positions == (0,) and found.sizes.padding_share == 0.0
+    assert found.sizes.num_reads == whole.sizes.num_reads
+
+
+def test_epochs_of_reading_need_the_reading_loss(small) -> None:
+    with pytest.raises(ValueError, match="reading_epochs is 2, and reading_loss is 0: nothing would be learned"):
+        settings_of(small, reading_loss=0.0, reading_epochs=2)
 
 
 def test_the_sizes_are_counted(model: EmoVITSmall, batch: dict[str, Any]) -> None:

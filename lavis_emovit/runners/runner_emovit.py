@@ -227,7 +227,7 @@ class RunnerEmoVIT:
         """Flag and report what is unusual in a step."""
         self._notes.warn(result.noted)
         limit = self._losses.limit()
-        if self._losses.is_spike(result.loss):
+        if self._losses.is_spike(result.loss, _ran_language_model(row)):
             row["loss_spike"] = True
             logger.warning(
                 "step %d: loss %.4f is out of line, since earlier steps stay below %.4f; the run continues",
@@ -406,10 +406,19 @@ def _check_same_weights(fingerprint: str) -> None:
         )
 
 
-def _last_losses(log_path: Path) -> list[float]:
+def _last_losses(log_path: Path) -> list[tuple[float, bool]]:
     """Losses of the last steps in the log, which the first losses of a resumed run are compared with."""
     rows = read_log(log_path)[-2 * WINDOW_STEPS :] if processes.is_main() else []
-    return [row["loss"] for row in rows if row.get("event") == "step" and isinstance(row.get("loss"), float)]
+    return [
+        (row["loss"], _ran_language_model(row))
+        for row in rows
+        if row.get("event") == "step" and isinstance(row.get("loss"), float)
+    ]
+
+
+def _ran_language_model(row: Mapping[str, Any]) -> bool:
+    """Whether the language model read anything in a step; True if the model does not count."""
+    return row.get("tokens_per_s") != 0
 
 
 def _step_row(

@@ -30,18 +30,29 @@ class LossWatch:
 
     The deviation is 1.4826 times the median absolute deviation (Leys et al. 2013,
     https://doi.org/10.1016/j.jesp.2013.03.013), and at least 2 % of the median. The first 20 steps are never flagged.
-    Flagged losses enter the window too, so that a new level of the loss is not flagged forever.
+    Flagged losses enter the window too, so that a new level of the loss is not flagged forever. A model may train with
+    two losses in turn, of which one does without its language model; where the kind changes, a new window begins.
     """
 
-    def __init__(self, mads: float | None, earlier_losses: Iterable[float] = ()):
+    def __init__(self, mads: float | None, earlier_steps: Iterable[tuple[float, bool]] = ()):
+        """`earlier_steps`: the loss of each, and whether the language model ran."""
         self._mads = mads
-        self._losses: deque[float] = deque(earlier_losses, maxlen=WINDOW_STEPS)
+        self._losses: deque[float] = deque(maxlen=WINDOW_STEPS)
+        self._ran = True
+        for loss, ran in earlier_steps:
+            self._add(loss, ran)
 
-    def is_spike(self, loss: float) -> bool:
+    def is_spike(self, loss: float, ran: bool = True) -> bool:
         """Whether the loss of the next step is out of line; adds it to the window."""
-        limit = self.limit()
-        self._losses.append(loss)
+        limit = self.limit() if ran == self._ran else None
+        self._add(loss, ran)
         return limit is not None and loss > limit
+
+    def _add(self, loss: float, ran: bool) -> None:
+        if ran != self._ran:
+            self._losses.clear()
+            self._ran = ran
+        self._losses.append(loss)
 
     def limit(self) -> float | None:
         """The largest loss that is not flagged, or None while there are too few steps."""

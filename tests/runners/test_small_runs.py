@@ -49,6 +49,8 @@ RUN = {
     "num_threads": 1, "seed": 3, "num_report_answers": 1, "tensorboard": False, "report": False, "keep_last": 9,
     "valid_splits": [], "test_splits": ["test"], "evaluate_before": False,
 }  # fmt: skip
+# The language model's adapters have no gradient in epochs of reading.
+ADAPTERS = {"parts": ["language_model"], "rank": 2}
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +96,7 @@ def test_stopped_and_started_again_ends_the_same(
     recipe: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over the end of the epochs of reading."""
-    changes = {"save_every_steps": 1, "ema_decay": 0.9, "max_epoch": 2, "reading_epochs": 1}
+    changes = {"save_every_steps": 1, "ema_decay": 0.9, "max_epoch": 2, "reading_epochs": 1, "lora": ADAPTERS}
     assert train(recipe("straight", **changes)) == 0
     real, done = TorchEngine.train_step, 0
 
@@ -123,19 +125,27 @@ def test_stopped_and_started_again_ends_the_same(
 def test_two_processes_and_every_engine_train_alike(recipe: Callable[..., Path], tmp_path: Path) -> None:
     pytest.importorskip("deepspeed")
     """Over the end of the epochs of reading; the last batch of an epoch is too small for two processes."""
-    common = {"max_epoch": 2, "reading_epochs": 1, "global_batch_size": 21}
+    common = {"max_epoch": 2, "reading_epochs": 1, "global_batch_size": 11}
     assert train(recipe("one", **common)) == 0
     expected = losses(tmp_path / "one")
     load_deepspeed()
-    zero = {"engine": "deepspeed", "max_steps": 2}
+    zero = {**common, "engine": "deepspeed"}
     for name, changes in {
-        "torch": {"max_steps": 2},
+        "torch": common,
         "zero2": {**zero, "deepspeed_config": "projects/emovit/deepspeed/zero2.json"},
         "zero3": {**zero, "deepspeed_config": "projects/emovit/deepspeed/zero3.json"},
     }.items():
         ranks = start_ranks(2, train, [recipe(name, **changes)], tmp_path / f"{name}_logs")
         assert finish(ranks) == [0, 0], logs(tmp_path / f"{name}_logs")[-4000:]
         assert losses(tmp_path / name) == pytest.approx(expected, rel=1e-4), name
+    # ZeRO's step counts from the first one for adapters too, plain torch's from their first gradient on: the losses are
+    # equal up to the first step with the language model.
+    adapted = recipe("adapted", **zero, deepspeed_config="projects/emovit/deepspeed/zero3.json", lora=ADAPTERS)
+    assert finish(start_ranks(2, train, [adapted], tmp_path / "adapted_logs")) == [0, 0]
+    first = len(expected) // 2 + 1
+    found = losses(tmp_path / "adapted")
+    assert found[:first] == pytest.approx(expected[:first], rel=1e-4)
+    assert found[first:] != pytest.approx(expected[first:], rel=1e-4)
 
 
 def test_a_suite_asks_a_trained_run(recipe: Callable[..., Path], weights: Path, tmp_path: Path) -> None:

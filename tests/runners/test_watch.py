@@ -51,13 +51,22 @@ def test_padding_is_that_of_the_rectangles() -> None:
 def test_losses_out_of_line_by_the_stated_rule() -> None:
     rng = random.Random(0)
     earlier = [1.0 + rng.gauss(0, 0.1) for _ in range(60)]
-    watch = LossWatch(8.0, earlier)
+    steps = [(loss, True) for loss in earlier]
+    watch = LossWatch(8.0, steps)
     median = statistics.median(earlier)
     limit = median + 8 * 1.4826 * statistics.median(abs(loss - median) for loss in earlier)
     assert watch.limit() == pytest.approx(limit)
     assert not watch.is_spike(limit * 0.999)
-    assert LossWatch(8.0, earlier).is_spike(limit * 1.001)
-    assert not LossWatch(None, earlier).is_spike(1e9)
+    assert LossWatch(8.0, steps).is_spike(limit * 1.001)
+    assert not LossWatch(None, steps).is_spike(1e9)
+
+
+def test_losses_without_the_language_model_have_a_window_of_their_own() -> None:
+    reading = [(0.02, False)] * 50
+    for watch in (LossWatch(8.0, reading), LossWatch(8.0, [(5.0, True)] * 50 + reading)):
+        assert watch.is_spike(0.2, False)
+        assert not any(watch.is_spike(1.0) for _ in range(MIN_STEPS)), "a new kind of loss begins"
+        assert watch.is_spike(2.0)
 
 
 def test_a_normal_run_is_not_flagged_and_a_new_level_only_at_first() -> None:
@@ -69,7 +78,7 @@ def test_a_normal_run_is_not_flagged_and_a_new_level_only_at_first() -> None:
     assert flags[0] and not any(flags[100:])
     few = LossWatch(8.0)
     assert not any(few.is_spike(loss) for loss in [*[1.0] * (MIN_STEPS - 1), 50.0])
-    even = LossWatch(8.0, [1.0] * 50)
+    even = LossWatch(8.0, [(1.0, True)] * 50)
     assert not even.is_spike(1.01), "rounding noise around a loss that stands still is no spike"
 
 

@@ -34,7 +34,7 @@ from lavis_emovit.paths import PACKAGE_ROOT, cache_root
 
 # Both are part of the folder's name: a change of the build or of the warm-up makes a new folder.
 VERSION = 2
-WARM_UP_SHA256 = "dd8c07f089692f554e2f45c3cefd61b518eb034d5cef1eea6538f6a7c3b08eb9"
+WARM_UP_SHA256 = "7b111c2ec8f27abd5b049d35ca2f4a35bf1e41385d46c272aef6ba72b9121a1d"
 # Endings of the two factors of an adapter in the warm-up's file.
 ADAPTER_A, ADAPTER_B = ".adapter_a", ".adapter_b"
 NUM_QUERY_TOKENS = 16

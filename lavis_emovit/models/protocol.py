@@ -53,7 +53,11 @@ class ImageEncoder(Protocol):
     """What reads images in a model, by itself: an `EmotionModel` that can, or a part of one."""
 
     def encode_images(self, image: torch.Tensor) -> torch.Tensor:
-        """Features of normalised images [B, 3, H, W]: float [B, P, D], the class token first."""
+        """Features of normalised images [B, 3, H, W]: float [B, P, D]."""
+        ...
+
+    def pool(self, embeds: torch.Tensor) -> torch.Tensor:
+        """A vector for each image, from what `encode_images` returned for images: float [B, D of the vector]."""
         ...
 
     def processors(self) -> tuple[Any, Any]: ...

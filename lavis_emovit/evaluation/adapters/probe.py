@@ -87,7 +87,7 @@ class ProbeBaseline(Baseline):
 
 
 def plugin_encoder(entry: ProbeSettings, key: str) -> Encoder:
-    """The image encoder of a model of this plugin, frozen: its first position, and the mean over the others.
+    """The image encoder of a model of this plugin, frozen, and what its `pool` makes of an image.
 
     Raises:
         UserError: the model cannot be loaded, or encodes no images by themselves.
@@ -107,7 +107,7 @@ def plugin_encoder(entry: ProbeSettings, key: str) -> Encoder:
         images = [processor(decode_image(data, min_side_px=processor.min_side_px)) for data in images_bytes]
         with torch.inference_mode():
             embeds_BPD = model.encode_images(processor.stack(images).to(device)).float().cpu()
-        return torch.cat([embeds_BPD[:, 0], embeds_BPD[:, 1:].mean(dim=1)], dim=1).numpy()
+            return model.pool(embeds_BPD).numpy()
 
     return Encoder(features_of, {"adapter": "lavis", **model.identity()})
 

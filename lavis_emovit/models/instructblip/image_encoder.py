@@ -15,7 +15,7 @@ from torch import nn
 from lavis_emovit.models import trained_parts
 from lavis_emovit.models.instructblip.checks import check_images
 from lavis_emovit.models.instructblip.parts import PART_PREFIXES
-from lavis_emovit.models.instructblip.settings import ModelSettings, QFormerSettings
+from lavis_emovit.models.instructblip.settings import QFormerSettings
 from lavis_emovit.models.tensors import PRECISIONS
 
 
@@ -36,6 +36,11 @@ def encode_images(vision: Any, image: torch.Tensor, image_size: int) -> torch.Te
         return vision.post_layernorm(hidden.to(vision.post_layernorm.weight.dtype))
 
     return by_frame(encode, image)
+
+
+def pool(embeds_BPD: torch.Tensor) -> torch.Tensor:
+    """The class token and the mean of the patches, [B, 2 * D]."""
+    return torch.cat([embeds_BPD[:, 0], embeds_BPD[:, 1:].mean(dim=1)], dim=1)
 
 
 def by_frame(encode: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor) -> torch.Tensor:
@@ -60,7 +65,7 @@ class InstructBlipImageEncoder(nn.Module):
         settings: those of the model; its parts have the precisions that they have there.
     """
 
-    def __init__(self, core: nn.Module, settings: ModelSettings):
+    def __init__(self, core: nn.Module, settings: QFormerSettings):
         super().__init__()
         self.core: Any = core
         self.settings = settings
@@ -71,6 +76,10 @@ class InstructBlipImageEncoder(nn.Module):
         """See `EmoVIT.encode_images`."""
         check_images(image, self.settings.image_size, finite=True)
         return encode_images(self.core.vision_model, image, self.settings.image_size)
+
+    def pool(self, embeds: torch.Tensor) -> torch.Tensor:
+        """See the function `pool`."""
+        return pool(embeds)
 
     def processors(self) -> tuple[Any, Any]:
         return processors(self.settings)

@@ -209,6 +209,10 @@ class EmoVIT(BaseEmotionModel):
         self._check_autocast(image.device.type)
         return image_encoder.encode_images(self.core.vision_model, image, self.settings.image_size)
 
+    def pool(self, embeds: torch.Tensor) -> torch.Tensor:
+        """See `ImageEncoder.pool`."""
+        return image_encoder.pool(embeds)
+
     def query_images(self, embeds: torch.Tensor, image_index: torch.Tensor, questions: list[str]) -> torch.Tensor:
         """The Q-Former's output for each pair of image and question, projected to the language model.
 

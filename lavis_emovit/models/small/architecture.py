@@ -18,8 +18,10 @@ from transformers.models.instructblip.modeling_instructblip import InstructBlipQ
 from lavis_emovit.errors import WeightsError, first_line
 from lavis_emovit.files import load_json
 from lavis_emovit.models.instructblip.loading import (
+    VISION,
     LoadedParts,
     check_vocabularies,
+    fill,
     fill_all_but_llm,
     fill_llm,
     prepare_tokenizers,
@@ -89,6 +91,15 @@ def empty_core(values: dict[str, Any], attention: str) -> SmallCore:
     """The modules without values and without a language model."""
     with torch.device("meta"):
         return SmallCore(SmallConfig(values, attention))
+
+
+def load_vision(folder: Path, settings: ModelSettings) -> nn.Module:
+    """A module with the image encoder alone, as `vision_model`, its tensors as in the module of `load_folder`."""
+    core = nn.Module()
+    core.vision_model = empty_core(read_config(folder), settings.attention).vision_model
+    state = read_tensor_file(folder / WEIGHTS_NAME)
+    fill(core, {name: tensor for name, tensor in state.items() if name.startswith(VISION)}, str(folder))
+    return core
 
 
 def load_folder(folder: Path, settings: ModelSettings) -> LoadedParts:

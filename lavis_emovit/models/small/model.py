@@ -25,11 +25,11 @@ from lavis_emovit.models.base import FoundWeights
 from lavis_emovit.models.catalogue import declared_models
 from lavis_emovit.models.instructblip.checks import check_images
 from lavis_emovit.models.instructblip.flops import InstructBlipFlops
-from lavis_emovit.models.instructblip.image_encoder import by_frame
+from lavis_emovit.models.instructblip.image_encoder import InstructBlipImageEncoder, by_frame
 from lavis_emovit.models.instructblip.model import EmoVIT
 from lavis_emovit.models.protocol import AnswerLoss, Batch
 from lavis_emovit.models.small import packages, vision
-from lavis_emovit.models.small.architecture import CONFIG_NAME, empty_core, load_folder, read_config
+from lavis_emovit.models.small.architecture import CONFIG_NAME, empty_core, load_folder, load_vision, read_config
 from lavis_emovit.models.small.build import build, built_folder
 from lavis_emovit.models.small.settings import ModelSettings
 
@@ -83,6 +83,14 @@ class EmoVITSmall(EmoVIT):
         check_images(image, self.settings.image_size, finite=not self.training)
         self._check_autocast(image.device.type)
         return by_frame(self.core.vision_model, image)
+
+    def pool(self, embeds: torch.Tensor) -> torch.Tensor:
+        """See `vision.pool`."""
+        return vision.pool(embeds)
+
+    @classmethod
+    def image_encoder_of(cls, settings: Any) -> InstructBlipImageEncoder:
+        return SmallImageEncoder(load_vision(cls.folder(settings), settings), settings)
 
     def answer_loss(self, samples: Batch) -> AnswerLoss:
         """As `EmoVIT.answer_loss`; in the first `reading_epochs` of training without the language model."""
@@ -166,6 +174,20 @@ class EmoVITSmall(EmoVIT):
         """Tokens before the query tokens, and between the question and the answer."""
         first, last = (self.llm_tokenizer(part, add_special_tokens=False)["input_ids"] for part in (TURN, ANSWER_TURN))
         return first, last
+
+
+class SmallImageEncoder(InstructBlipImageEncoder):
+    """The image encoder without the rest of the model: the same features, bit for bit."""
+
+    def encode_images(self, image: torch.Tensor) -> torch.Tensor:
+        check_images(image, self.settings.image_size, finite=True)
+        return by_frame(self.core.vision_model, image)
+
+    def pool(self, embeds: torch.Tensor) -> torch.Tensor:
+        return vision.pool(embeds)
+
+    def identity(self) -> dict[str, Any]:
+        return {**super().identity(), "pooled": "mean and largest of the cells"}
 
 
 def reading_loss(found_SD: torch.Tensor, ids_S: torch.Tensor, embeddings_VD: torch.Tensor) -> torch.Tensor:

@@ -128,6 +128,20 @@ def test_epochs_of_reading_need_the_reading_loss(small) -> None:
         settings_of(small, reading_loss=0.0, reading_epochs=2)
 
 
+def test_the_image_encoder_alone_has_the_same_features(small, batch: dict[str, Any]) -> None:
+    """Without language model and Q-Former; a linear model gets mean and largest value of the cells, and no words."""
+    model = load(small).eval()
+    alone = EmoVITSmall.image_encoder(settings_of(small).model_dump(exclude_none=True))
+    assert {name.split(".")[0] for name, _ in alone.core.named_parameters()} == {"vision_model"}
+    found = alone.encode_images(batch["image"])
+    torch.testing.assert_close(found, model.encode_images(batch["image"]), rtol=0, atol=0)
+    cells = found[:, :4, :1920]  # of 64 pixels; eight words follow
+    expected = torch.cat([cells.sum(dim=1) / 4, cells.max(dim=1).values], dim=1)
+    torch.testing.assert_close(alone.pool(found), expected)
+    torch.testing.assert_close(model.pool(found), expected)
+    assert alone.identity()["pooled"] == "mean and largest of the cells"
+
+
 def test_the_sizes_are_counted(model: EmoVITSmall, batch: dict[str, Any]) -> None:
     sizes = model.answer_loss(batch).sizes
     around = len(words(model, "<|im_start|>user\n")) + len(words(model, "<|im_end|>\n<|im_start|>assistant\n"))

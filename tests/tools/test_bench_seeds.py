@@ -24,6 +24,7 @@ def stage(accuracy: float) -> dict:
         "accuracy": accuracy,
         "accuracy_interval": {"low": accuracy - 0.1, "high": accuracy + 0.1, "level": 0.95},
         "balanced_accuracy": accuracy,
+        "balanced_accuracy_interval": {"low": accuracy - 0.1, "high": accuracy + 0.1, "level": 0.95},
         "majority_baseline": 0.5,
         "macro_f1": accuracy,
     }
@@ -64,7 +65,8 @@ def test_answers_with_references_are_in_the_result(tool):
 
 def test_recipes_without_labels_have_the_agreement_of_numbers(tool):
     def measured(pcc: float) -> dict:
-        axis = {"num_samples": 8, "pcc": pcc, "ccc": pcc / 2, "pcc_interval": {"low": 0.1, "high": 0.9}}
+        bounds = {"low": 0.1, "high": 0.9}
+        axis = {"num_samples": 8, "all": {"pcc": pcc, "ccc": pcc / 2}, "intervals": {"pcc": bounds, "ccc": bounds}}
         return {"dimensions": {"valence": axis, "arousal": axis}}
 
     result = tool.summarise(
@@ -74,7 +76,7 @@ def test_recipes_without_labels_have_the_agreement_of_numbers(tool):
     assert "accuracy" not in row and "mean_accuracy" not in result
     assert row["arousal"] == {
         "num_samples": 8, "pcc_before": 0.0, "pcc": 0.6, "pcc_interval_95": [0.1, 0.9],
-        "ccc_before": 0.0, "ccc": 0.3, "ccc_interval_95": None,
+        "ccc_before": 0.0, "ccc": 0.3, "ccc_interval_95": [0.1, 0.9],
     }  # fmt: skip
     assert "seed 3: valence PCC 0.600, CCC 0.300" in tool.table(result)
 

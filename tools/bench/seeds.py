@@ -89,9 +89,9 @@ def labels(benchmarks: Mapping[str, Any]) -> dict[str, Any]:
                 "num_test": after["num_samples"],
                 "accuracy_before": stages["before"]["accuracy"],
                 "accuracy": after["accuracy"],
-                "accuracy_interval_95": interval(after, "accuracy"),
+                "accuracy_interval_95": bounds_of(after["accuracy_interval"]),
                 "balanced_accuracy": after["balanced_accuracy"],
-                "balanced_accuracy_interval_95": interval(after, "balanced_accuracy"),
+                "balanced_accuracy_interval_95": bounds_of(after["balanced_accuracy_interval"]),
                 "majority": after["majority_baseline"],
                 "macro_f1": after["macro_f1"],
             }
@@ -106,14 +106,13 @@ def dimensions(benchmarks: Mapping[str, Any]) -> dict[str, Any]:
             before = stages["before"]["dimensions"][axis]
             found[axis] = {"num_samples": after["num_samples"]}
             for key in ("pcc", "ccc"):
-                found[axis] |= {f"{key}_before": before[key], key: after[key]}
-                found[axis][f"{key}_interval_95"] = interval(after, key)
+                found[axis] |= {f"{key}_before": before["all"][key], key: after["all"][key]}
+                found[axis][f"{key}_interval_95"] = bounds_of(after["intervals"][key])
     return found
 
 
-def interval(metrics: Mapping[str, Any], key: str) -> list[float] | None:
-    bounds = metrics.get(f"{key}_interval")
-    return [bounds["low"], bounds["high"]] if bounds else None
+def bounds_of(interval: Mapping[str, float]) -> list[float]:
+    return [interval["low"], interval["high"]]
 
 
 def answers(benchmarks: Mapping[str, Any]) -> dict[str, Any]:

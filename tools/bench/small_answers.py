@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             "question": QUESTION,
             "checkpoint": arguments.checkpoint,
             "answers": [{"image": row["oasis_id"], "answer": answer} for row, answer in zip(rows, answers)],
-            "command": f"python tools/bench/small_answers.py ask --count {arguments.count} --seed {arguments.seed}",
+            "command": f"python tools/bench/small_answers.py ask --count {arguments.count} --seed {arguments.seed}"
+            + (f" --checkpoint {arguments.checkpoint}" if arguments.checkpoint else ""),
             **environment_info("lavis_emovit/models", "tools/bench/small_answers.py"),
         },
     )

@@ -86,7 +86,8 @@ class DeepSpeedEngine(Engine):
             self._engine.set_gradient_accumulation_boundary(number == len(batches) - 1)
             counts = not is_empty(batch)
             # All ranks take part in all exchanges, so a rank without samples runs a blank batch that counts nothing.
-            given = self.to_device(batch if counts else {**self._task.blank_batch(self.model), "epoch": batch["epoch"]})
+            epoch = {"epoch": batch["epoch"]} if "epoch" in batch else {}
+            given = self.to_device(batch if counts else {**self._task.blank_batch(self.model), **epoch})
             loss, own_loss = self._forward(partial(self._task.step_loss, self.model, given))
             self._engine.backward(own_loss * (factor if counts else 0.0), scale_wrt_gas=False)
             if counts:

@@ -361,7 +361,9 @@ def test_shipped_suites_run_on_published_layouts(path, drawers, tmp_path, monkey
     content |= {"output_dir": "out", "num_workers": 0, "num_threads": 1, "report": False}
     (tmp_path / "suite.yaml").write_text(yaml.safe_dump({"suite": content}))
     summary = run_suite(load_suite(tmp_path / "suite.yaml"))
-    assert set(summary["benchmarks"]) == set(content["benchmarks"]) and not summary["absent"]
+    # Of the benchmarks, only this one needs a column that the published layout does not have; its suite skips it there.
+    absent = {"sentiment"} if path.stem == "small_oasis" else set()
+    assert set(summary["absent"]) == absent and set(summary["benchmarks"]) == set(content["benchmarks"]) - absent
     table = Path("out/table.md").read_text()
     for name, of in summary["benchmarks"].items():
         assert of["results"], name

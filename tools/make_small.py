@@ -31,6 +31,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from lavis_emovit.emotion import questions as wordings
 from lavis_emovit.emotion.labels import LABEL_SETS
@@ -46,7 +47,7 @@ from lavis_emovit.models.small.build import (
     name_words,
     write_parts,
 )
-from lavis_emovit.models.small.model import ANSWER_TURN, TURN, EmoVITSmall
+from lavis_emovit.models.small.model import ANSWER_TURN, COSINE_SCALE, TURN, EmoVITSmall
 from lavis_emovit.models.small.settings import ModelSettings
 from lavis_emovit.models.tensors import read_tensor_file
 from lavis_emovit.sample_set.describe import describe
@@ -187,7 +188,7 @@ class Reading:
         labels = torch.searchsorted(self.vocabulary, target_ids)
         accuracy = (logits.argmax(dim=1) == labels).float().mean().item()
         note = f"squared {squared.item():.3f}, {accuracy:.3f} of the words"
-        return squared + F.cross_entropy(20 * logits, labels), note
+        return squared + F.cross_entropy(COSINE_SCALE * logits, labels), note
 
     @property
     def vocabulary(self) -> torch.Tensor:
@@ -258,8 +259,7 @@ class Speaking:
             answers.append([*self._ids(answer), self.tokenizer.eos_token_id])
             parts = [begin, self._vectors(saying, blur), self._ids(saying.question), end, answers[-1]]
             rows.append(torch.cat([self._embed(part) if isinstance(part, list) else part for part in parts]))
-        longest = max(map(len, rows))
-        inputs = torch.stack([F.pad(row, (0, 0, 0, longest - len(row))) for row in rows]).to(torch.bfloat16)
+        inputs = pad_sequence(rows, batch_first=True).to(torch.bfloat16)
         with torch.autocast("cpu", torch.bfloat16):
             hidden = self.language_model.model(inputs_embeds=inputs, use_cache=False).last_hidden_state
             said = [

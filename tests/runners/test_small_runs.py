@@ -123,8 +123,8 @@ def test_stopped_and_started_again_ends_the_same(
 
 
 def test_two_processes_and_every_engine_train_alike(recipe: Callable[..., Path], tmp_path: Path) -> None:
-    pytest.importorskip("deepspeed")
     """Over the end of the epochs of reading; the last batch of an epoch is too small for two processes."""
+    pytest.importorskip("deepspeed")
     common = {"max_epoch": 2, "reading_epochs": 1, "global_batch_size": 11}
     assert train(recipe("one", **common)) == 0
     expected = losses(tmp_path / "one")

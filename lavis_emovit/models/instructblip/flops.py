@@ -107,6 +107,10 @@ def _count(
     total = 0.0
     for parameter in chosen:
         factor = 2 + 2 * (learns_before or learns) + 2 * parameter.requires_grad
-        # Weights that are spread over ranks are empty here; `ds_numel` is their whole size.
-        total += factor * (getattr(parameter, "ds_numel", None) or num_elements(parameter))
+        total += factor * num_weights(parameter)
     return total
+
+
+def num_weights(parameter: nn.Parameter) -> int:
+    """Numbers in a parameter. If it is spread over ranks, it is empty here, and `ds_numel` is its whole size."""
+    return getattr(parameter, "ds_numel", None) or num_elements(parameter)

@@ -38,9 +38,9 @@ def encode_images(vision: Any, image: torch.Tensor, image_size: int) -> torch.Te
     return by_frame(encode, image)
 
 
-def pool(embeds_BPD: torch.Tensor) -> torch.Tensor:
+def pool(embeds: torch.Tensor) -> torch.Tensor:
     """The class token and the mean of the patches, [B, 2 * D]."""
-    return torch.cat([embeds_BPD[:, 0], embeds_BPD[:, 1:].mean(dim=1)], dim=1)
+    return torch.cat([embeds[:, 0], embeds[:, 1:].mean(dim=1)], dim=1)
 
 
 def by_frame(encode: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor) -> torch.Tensor:
@@ -65,6 +65,8 @@ class InstructBlipImageEncoder(nn.Module):
         settings: those of the model; its parts have the precisions that they have there.
     """
 
+    pool = staticmethod(pool)
+
     def __init__(self, core: nn.Module, settings: QFormerSettings):
         super().__init__()
         self.core: Any = core
@@ -76,10 +78,6 @@ class InstructBlipImageEncoder(nn.Module):
         """See `EmoVIT.encode_images`."""
         check_images(image, self.settings.image_size, finite=True)
         return encode_images(self.core.vision_model, image, self.settings.image_size)
-
-    def pool(self, embeds: torch.Tensor) -> torch.Tensor:
-        """See the function `pool`."""
-        return pool(embeds)
 
     def processors(self) -> tuple[Any, Any]:
         return processors(self.settings)

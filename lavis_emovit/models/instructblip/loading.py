@@ -7,7 +7,7 @@ cast one by one, so that a large model is in memory once (see `lavis_emovit.mode
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,9 +84,7 @@ def load_vision(settings: ModelSettings) -> nn.Module:
     Files with other tensors alone are neither downloaded nor read.
     """
     raw = read_weights(settings, VISION)
-    core = nn.Module()
-    core.vision_model = empty_core(raw.config, settings.attention).vision_model
-    fill(core, {name: tensor for name, tensor in raw.state.items() if name.startswith(VISION)}, raw.source)
+    core = fill_vision(empty_core(raw.config, settings.attention).vision_model, raw.state, raw.source)
     _set_vision_eps(core, raw.config)
     return core
 
@@ -258,6 +256,14 @@ def fill_all_but_llm(core: Any, state: dict[str, torch.Tensor], source: str) -> 
     words = core.qformer.embeddings
     positions = torch.arange(words.position_embeddings.num_embeddings)
     words.register_buffer("position_ids", positions[None], persistent=False)  # not in the files
+
+
+def fill_vision(vision_model: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> nn.Module:
+    """A module with nothing but the image encoder, as `vision_model`, and its tensors of `state`."""
+    core = nn.Module()
+    core.vision_model = vision_model
+    fill(core, {name: tensor for name, tensor in state.items() if name.startswith(VISION)}, source)
+    return core
 
 
 def fill(core: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:

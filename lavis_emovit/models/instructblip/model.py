@@ -79,6 +79,7 @@ class EmoVIT(BaseEmotionModel):
     PART_PREFIXES = parts.PART_PREFIXES
     ANSWER_SETTINGS = ("image_size", "max_txt_len", "prompt", "qformer_text_input", "frozen_precision")
     RULES = (*Answering.RULES, "original")
+    pool = staticmethod(image_encoder.pool)
     settings_class: ClassVar[type[QFormerSettings]] = ModelSettings
     settings: QFormerSettings
 
@@ -208,10 +209,6 @@ class EmoVIT(BaseEmotionModel):
         check_images(image, self.settings.image_size, finite=not self.training)
         self._check_autocast(image.device.type)
         return image_encoder.encode_images(self.core.vision_model, image, self.settings.image_size)
-
-    def pool(self, embeds: torch.Tensor) -> torch.Tensor:
-        """See `ImageEncoder.pool`."""
-        return image_encoder.pool(embeds)
 
     def query_images(self, embeds: torch.Tensor, image_index: torch.Tensor, questions: list[str]) -> torch.Tensor:
         """The Q-Former's output for each pair of image and question, projected to the language model.

@@ -18,12 +18,11 @@ from transformers.models.instructblip.modeling_instructblip import InstructBlipQ
 from lavis_emovit.errors import WeightsError, first_line
 from lavis_emovit.files import load_json
 from lavis_emovit.models.instructblip.loading import (
-    VISION,
     LoadedParts,
     check_vocabularies,
-    fill,
     fill_all_but_llm,
     fill_llm,
+    fill_vision,
     prepare_tokenizers,
     quiet,
 )
@@ -95,11 +94,8 @@ def empty_core(values: dict[str, Any], attention: str) -> SmallCore:
 
 def load_vision(folder: Path, settings: ModelSettings) -> nn.Module:
     """A module with the image encoder alone, as `vision_model`, its tensors as in the module of `load_folder`."""
-    core = nn.Module()
-    core.vision_model = empty_core(read_config(folder), settings.attention).vision_model
-    state = read_tensor_file(folder / WEIGHTS_NAME)
-    fill(core, {name: tensor for name, tensor in state.items() if name.startswith(VISION)}, str(folder))
-    return core
+    vision_model = empty_core(read_config(folder), settings.attention).vision_model
+    return fill_vision(vision_model, read_tensor_file(folder / WEIGHTS_NAME), str(folder))
 
 
 def load_folder(folder: Path, settings: ModelSettings) -> LoadedParts:

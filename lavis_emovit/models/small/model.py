@@ -24,7 +24,7 @@ from lavis_emovit.errors import WeightsError
 from lavis_emovit.models.base import FoundWeights
 from lavis_emovit.models.catalogue import declared_models
 from lavis_emovit.models.instructblip.checks import check_images
-from lavis_emovit.models.instructblip.flops import InstructBlipFlops
+from lavis_emovit.models.instructblip.flops import InstructBlipFlops, num_weights
 from lavis_emovit.models.instructblip.image_encoder import InstructBlipImageEncoder, by_frame
 from lavis_emovit.models.instructblip.model import EmoVIT
 from lavis_emovit.models.protocol import AnswerLoss, Batch
@@ -45,6 +45,7 @@ class EmoVITSmall(EmoVIT):
 
     settings_class = ModelSettings
     settings: ModelSettings
+    pool = staticmethod(vision.pool)
 
     @classmethod
     def check_weights(cls, settings: Any) -> str | None:
@@ -83,10 +84,6 @@ class EmoVITSmall(EmoVIT):
         check_images(image, self.settings.image_size, finite=not self.training)
         self._check_autocast(image.device.type)
         return by_frame(self.core.vision_model, image)
-
-    def pool(self, embeds: torch.Tensor) -> torch.Tensor:
-        """See `vision.pool`."""
-        return vision.pool(embeds)
 
     @classmethod
     def image_encoder_of(cls, settings: Any) -> InstructBlipImageEncoder:
@@ -167,7 +164,7 @@ class EmoVITSmall(EmoVIT):
         )
         layer = self.core.query_tokens_of_image.weight
         factor = 2 + 2 * learns + 2 * layer.requires_grad
-        return replace(flops, read=flops.read + factor * getattr(layer, "ds_numel", layer.numel()))
+        return replace(flops, read=flops.read + factor * num_weights(layer))
 
     @cached_property
     def _turn(self) -> tuple[list[int], list[int]]:
@@ -179,12 +176,11 @@ class EmoVITSmall(EmoVIT):
 class SmallImageEncoder(InstructBlipImageEncoder):
     """The image encoder without the rest of the model: the same features, bit for bit."""
 
+    pool = staticmethod(vision.pool)
+
     def encode_images(self, image: torch.Tensor) -> torch.Tensor:
         check_images(image, self.settings.image_size, finite=True)
         return by_frame(self.core.vision_model, image)
-
-    def pool(self, embeds: torch.Tensor) -> torch.Tensor:
-        return vision.pool(embeds)
 
     def identity(self) -> dict[str, Any]:
         return {**super().identity(), "pooled": "mean and largest of the cells"}

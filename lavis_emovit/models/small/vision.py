@@ -136,9 +136,9 @@ def join_rows(grid: torch.Tensor, names: torch.Tensor) -> torch.Tensor:
     return torch.cat([F.pad(grid, (0, WIDTH - GRID_WIDTH)), F.pad(names.to(grid.dtype), (GRID_WIDTH, 0))], dim=1)
 
 
-def pool(rows: torch.Tensor) -> torch.Tensor:
+def pool(embeds: torch.Tensor) -> torch.Tensor:
     """Mean and largest value of the cells, [B, 2 * GRID_WIDTH], for linear models."""
-    cells = rows[:, :-NUM_WORDS, :GRID_WIDTH]
+    cells = embeds[:, :-NUM_WORDS, :GRID_WIDTH]
     return torch.cat([cells.mean(dim=1), cells.amax(dim=1)], dim=1)
 
 

@@ -30,6 +30,9 @@ def _keep_bytecode() -> None:
 
 _keep_bytecode()
 
+# Tiny models that tests of several rooms build: `from tiny_families import make_qwen25vl`.
+sys.path.insert(0, str(Path(__file__).resolve().parent / "tiny"))
+
 # A slow or busy machine is no fault of the code; what must be fast has a test of its own.
 settings.register_profile("emovit", deadline=None)
 settings.load_profile("emovit")

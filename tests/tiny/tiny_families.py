@@ -41,6 +41,12 @@ GEMMA = (
     "{% if part.type == 'image' %}<start_of_image>{% else %}{{ part.text | trim }}{% endif %}{% endfor %}"
     "<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
+SMOLVLM = (
+    "<|im_start|>{% for message in messages %}{{ message.role | capitalize }}:"
+    "{% if message.content[0].type != 'image' %} {% endif %}{% for part in message.content %}"
+    "{% if part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}{% endfor %}<end_of_utterance>\n"
+    "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
 
 
 def _save(model: transformers.PreTrainedModel, processor: transformers.ProcessorMixin, folder: Path, seed: int) -> Path:
@@ -77,6 +83,28 @@ def make_llava15(folder: Path, **sizes: object) -> Path:
         vision_feature_select_strategy="default", chat_template=LLAVA,
     )  # fmt: skip
     return _save(transformers.LlavaForConditionalGeneration(config), processor, folder, 10)
+
+
+def make_llava_next(folder: Path, **sizes: object) -> Path:
+    """LLaVA-NeXT with Mistral: up to four tiles and the whole image, an image_newline behind each row of the tiles."""
+    size = Sizes(**sizes)
+    tokenizer = _llava_tokenizer()
+    px = size.image_px
+    grids = [[px, 2 * px], [2 * px, px], [2 * px, 2 * px], [3 * px, px], [px, 3 * px]]
+    config = transformers.LlavaNextConfig(
+        vision_config=transformers.CLIPVisionConfig(**size.vision()).to_dict(),
+        text_config=transformers.MistralConfig(**size.text(tokenizer, sliding_window=None)).to_dict(),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"), image_grid_pinpoints=grids,
+        image_seq_length=(px // size.patch_px) ** 2,
+    )  # fmt: skip
+    image_processor = transformers.LlavaNextImageProcessor(
+        size={"shortest_edge": px}, crop_size={"height": px, "width": px}, image_grid_pinpoints=grids
+    )
+    processor = transformers.LlavaNextProcessor(
+        image_processor=image_processor, tokenizer=tokenizer, patch_size=size.patch_px, num_additional_image_tokens=1,
+        vision_feature_select_strategy="default", chat_template=LLAVA_NEXT,
+    )  # fmt: skip
+    return _save(transformers.LlavaNextForConditionalGeneration(config), processor, folder, 14)
 
 
 def _qwen_tokenizer() -> transformers.PreTrainedTokenizerBase:
@@ -124,19 +152,39 @@ def make_qwen25vl(folder: Path, **sizes: object) -> Path:
     return _save(transformers.Qwen2_5_VLForConditionalGeneration(config), processor, folder, 11)
 
 
+def make_qwen3vl(folder: Path, **sizes: object) -> Path:
+    """Qwen3-VL: features of several vision layers are added to the first layers of the language model (deepstack)."""
+    size = Sizes(**{"patch_px": 4, "vision_layers": 3, **sizes})
+    tokenizer = _qwen_tokenizer()
+    vision = {
+        "depth": size.vision_layers, "hidden_size": size.vision_width, "intermediate_size": size.vision_width * 2,
+        "num_heads": size.vision_heads, "patch_size": size.patch_px, "out_hidden_size": size.width,
+        "num_position_embeddings": 16,
+        "deepstack_visual_indexes": list(range(min(size.layers, size.vision_layers - 1))),
+    }  # fmt: skip
+    rope = _mrope(size, (24, 20, 20), mrope_interleaved=True)
+    config = transformers.Qwen3VLConfig(
+        text_config=size.text(tokenizer, head_dim=size.width // size.heads, rope_parameters=rope),
+        vision_config=vision, **_qwen_tokens(tokenizer),
+    )  # fmt: skip
+    processor = transformers.Qwen3VLProcessor(
+        image_processor=transformers.Qwen2VLImageProcessor(**_qwen_images(size)), tokenizer=tokenizer,
+        video_processor=transformers.Qwen3VLVideoProcessor(**_qwen_images(size)),
+        chat_template=QWEN.replace("SYSTEM", ""),
+    )  # fmt: skip
+    return _save(transformers.Qwen3VLForConditionalGeneration(config), processor, folder, 12)
+
+
 def _gemma_tokenizer(**special: str) -> transformers.PreTrainedTokenizerBase:
-    tokenizer = make_tokenizer(
+    return make_tokenizer(
         "GemmaTokenizer", ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"], extra_special_tokens=special
     )
-    return tokenizer
 
 
-def make_gemma3(folder: Path, *, pan_and_scan: bool = False, **sizes: object) -> Path:
+def make_gemma3(folder: Path, **sizes: object) -> Path:
     """Gemma 3: SigLIP, image tokens that see each other, layers with a short window before layers that see everything.
 
-    Args:
-        folder: where the model goes.
-        pan_and_scan: cut long images into crops, each with image tokens of its own.
+    Pan-and-scan is an option of each call of the processor: its default replaces what the image processor saved.
     """
     size = Sizes(**{"patch_px": 4, **sizes})
     special = {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"}
@@ -159,21 +207,84 @@ def make_gemma3(folder: Path, *, pan_and_scan: bool = False, **sizes: object) ->
         eos_token_id=[tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<end_of_turn>")],
     )  # fmt: skip
     px = size.image_px
-    image_processor = transformers.Gemma3ImageProcessor(
-        size={"height": px, "width": px}, do_pan_and_scan=pan_and_scan, pan_and_scan_min_crop_size=px,
-        pan_and_scan_max_num_crops=4, pan_and_scan_min_ratio_to_activate=1.2,
-    )  # fmt: skip
+    image_processor = transformers.Gemma3ImageProcessor(size={"height": px, "width": px})
     processor = transformers.Gemma3Processor(
         image_processor=image_processor, tokenizer=tokenizer, image_seq_length=tokens, chat_template=GEMMA
     )
     return _save(transformers.Gemma3ForConditionalGeneration(config), processor, folder, 13)
 
 
+def make_smolvlm(folder: Path, **sizes: object) -> Path:
+    """SmolVLM (Idefics3): named tiles, the whole image behind them, four patches in one token."""
+    size = Sizes(**{"patch_px": 4, **sizes})
+    tokenizer = make_tokenizer(
+        "GPT2Tokenizer", ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], bos_token="<|im_start|>",
+        eos_token="<end_of_utterance>", pad_token="<|im_end|>",
+    )  # fmt: skip
+    tiles = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
+    names = ["<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>", *tiles]
+    tokenizer.add_special_tokens({"additional_special_tokens": names})
+    config = transformers.Idefics3Config(
+        vision_config=size.vision(), text_config=transformers.LlamaConfig(**size.text(tokenizer)).to_dict(),
+        scale_factor=2, image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+    )  # fmt: skip
+    image_processor = transformers.Idefics3ImageProcessor(
+        size={"longest_edge": 4 * size.image_px}, max_image_size={"longest_edge": size.image_px}
+    )
+    processor = transformers.Idefics3Processor(
+        image_processor=image_processor, tokenizer=tokenizer, chat_template=SMOLVLM,
+        image_seq_len=(size.image_px // size.patch_px // 2) ** 2,
+    )  # fmt: skip
+    return _save(transformers.Idefics3ForConditionalGeneration(config), processor, folder, 15)
+
+
+def make_paligemma2(folder: Path, **sizes: object) -> Path:
+    """PaliGemma 2: Gemma 2 whose prompt sees itself in both directions, no chat template, capped logits."""
+    size = Sizes(**{"patch_px": 8, **sizes})
+    tokenizer = _gemma_tokenizer(image_token="<image>")
+    tokens = (size.image_px // size.patch_px) ** 2
+    image_processor = transformers.SiglipImageProcessor(size={"height": size.image_px, "width": size.image_px})
+    image_processor.image_seq_length = tokens
+    # It adds the tokens of places and segments to the tokenizer.
+    processor = transformers.PaliGemmaProcessor(image_processor=image_processor, tokenizer=tokenizer)
+    head = size.width // size.heads
+    text = size.text(tokenizer, head_dim=head, query_pre_attn_scalar=head, sliding_window=size.context)
+    config = transformers.PaliGemmaConfig(
+        text_config={"model_type": "gemma2", **text}, projection_dim=size.width, hidden_size=size.width,
+        vision_config=size.vision(model_type="siglip_vision_model", vision_use_head=False),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"), vocab_size=text["vocab_size"],
+    )  # fmt: skip
+    return _save(transformers.PaliGemmaForConditionalGeneration(config), processor, folder, 16)
+
+
+def make_blip2_opt(folder: Path, *, query_tokens: int = 3, **sizes: object) -> Path:
+    """BLIP-2 with OPT: query tokens of a Q-Former stand before the begin token, no chat template."""
+    size = Sizes(**sizes)
+    special = {"bos_token": "</s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "</s>"}
+    tokenizer = make_tokenizer("GPT2Tokenizer", ["<s>", "<pad>", "</s>"], **special, add_bos_token=True)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    text = size.text(tokenizer, ffn_dim=size.width * size.mlp, word_embed_proj_dim=size.width, dropout=0.0)
+    config = transformers.Blip2Config(
+        vision_config=size.vision(),
+        qformer_config={**size.vision(), "encoder_hidden_size": size.vision_width, "vocab_size": 16},
+        text_config=transformers.OPTConfig(**text).to_dict(), num_query_tokens=query_tokens,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+    )  # fmt: skip
+    image_processor = transformers.BlipImageProcessor(size={"height": size.image_px, "width": size.image_px})
+    processor = transformers.Blip2Processor(image_processor, tokenizer, num_query_tokens=query_tokens)
+    return _save(transformers.Blip2ForConditionalGeneration(config), processor, folder, 17)
+
+
 # What a family without a chat template reads.
-PROMPTS: dict[str, str] = {}
+PROMPTS = {"paligemma2": "<image>{}", "blip2_opt": "Question: {} Answer:"}
 
 FAMILIES: dict[str, Callable[..., Path]] = {
     "llava15": make_llava15,
+    "llava_next": make_llava_next,
     "qwen25vl": make_qwen25vl,
+    "qwen3vl": make_qwen3vl,
     "gemma3": make_gemma3,
+    "smolvlm": make_smolvlm,
+    "paligemma2": make_paligemma2,
+    "blip2_opt": make_blip2_opt,
 }

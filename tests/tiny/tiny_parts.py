@@ -121,7 +121,7 @@ def fill(model: torch.nn.Module, seed: int) -> None:
     with torch.no_grad():
         for module in model.modules():
             for name, parameter in module.named_parameters(recurse=False):
-                if name == "bias":
+                if name == "bias" or "Position" in type(module).__name__:
                     spread = 0.1
                 elif "norm" in type(module).__name__.lower():
                     parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)

@@ -137,7 +137,7 @@ def make_qwen25vl(folder: Path, **sizes: object) -> Path:
     tokenizer = _qwen_tokenizer()
     vision = {
         "depth": size.vision_layers, "hidden_size": size.vision_width, "intermediate_size": size.vision_width * 2,
-        "num_heads": size.vision_heads, "patch_size": size.patch_px, "window_size": 4 * size.patch_px,
+        "num_heads": size.vision_heads, "patch_size": size.patch_px, "window_size": size.vision_window * size.patch_px,
         "out_hidden_size": size.width, "fullatt_block_indexes": [size.vision_layers - 1],
     }  # fmt: skip
     config = transformers.Qwen2_5_VLConfig(

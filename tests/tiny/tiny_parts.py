@@ -43,6 +43,7 @@ class Sizes:
         vision_heads: attention heads of the vision tower.
         image_px: side of the image, or of one tile.
         patch_px: side of a patch.
+        vision_window: side of a window of the vision tower, in patches; the published Qwen2.5-VL has 8.
         window: tokens that a layer with a sliding window sees.
         context: longest sequence.
     """
@@ -58,6 +59,7 @@ class Sizes:
     vision_heads: int = 2
     image_px: int = 16
     patch_px: int = 8
+    vision_window: int = 4
     window: int = 8
     context: int = 2048
 

@@ -11,14 +11,16 @@ from lavis_emovit.datasets.faults import FaultSettings
 from lavis_emovit.emotion.labels import LabelSetName, Subject
 from lavis_emovit.emotion.questions import CATEGORICAL_WORDINGS
 from lavis_emovit.generation.mix import MIXES, Mix
-from lavis_emovit.processors.settings import ImageEvalSettings, ImageTrainSettings, TextSettings
+from lavis_emovit.processors.settings import ImageEvalSettings, ImageTextSettings, ImageTrainSettings, TextSettings
 from lavis_emovit.records import InstructionKind
 from lavis_emovit.settings import Settings, nearest_name
 from lavis_emovit.shards.order import DEFAULT_WINDOW_SHARDS
 from lavis_emovit.shards.token_lengths import LengthBucketSettings
 from lavis_emovit.sources.catalogue import AboutSettings, DeclaredPreparation, SplitSettings, StorageSettings
 
-ImageProcessorSettings = Annotated[ImageTrainSettings | ImageEvalSettings, Field(discriminator="name")]
+ImageProcessorSettings = Annotated[
+    ImageTrainSettings | ImageEvalSettings | ImageTextSettings, Field(discriminator="name")
+]
 
 
 class DrawSettings(Settings):

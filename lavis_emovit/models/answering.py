@@ -202,29 +202,33 @@ class Answering(ABC):
         """
         if normalize not in get_args(Normalization):
             raise ValueError(f"unknown normalize '{normalize}'; expected {', '.join(get_args(Normalization))}")
-        tokens = candidate_tokens(self.llm_tokenizer, candidates, answer_prefix)
+        tokens = self._candidate_tokens(candidates, answer_prefix)
         questions = self._questions(samples)
         scores_NC = self._candidate_sums(samples, questions, tokens)
         if normalize == "mean":
             return scores_NC / torch.tensor(tokens.num_scored(), dtype=torch.float32, device=scores_NC.device)
         if normalize == "calibrated":
             distinct = list(dict.fromkeys(questions))
-            blank = torch.zeros_like(samples["image"][:1])
-            content_free = {"image": blank, "image_index": torch.zeros(len(distinct), dtype=torch.long)}
+            content_free = {
+                "image": self._blank_images(samples),
+                "image_index": torch.zeros(len(distinct), dtype=torch.long),
+            }
             free_UC = self._candidate_sums(content_free, distinct, tokens)
             return scores_NC - free_UC[[distinct.index(question) for question in questions]]
         return scores_NC
 
     def candidate_lengths(self, candidates: Sequence[str], answer_prefix: str = "") -> torch.Tensor:
         """Number of scored tokens of each candidate, float32 [C]."""
-        tokens = candidate_tokens(self.llm_tokenizer, candidates, answer_prefix)
+        tokens = self._candidate_tokens(candidates, answer_prefix)
         return torch.tensor(tokens.num_scored(), dtype=torch.float32)
 
     def _constrain(self, options: dict[str, Any], choices: Sequence[str] | None) -> Choices | None:
         """Restrict transformers' `generate` to the choices."""
         if choices is None:
             return None
-        constraint = Choices(self.llm_tokenizer, choices, num_start_tokens=1 if self.is_seq2seq else 0)
+        listed = string_list(choices, "choices")
+        rows = self._choice_tokens(listed)
+        constraint = Choices(listed, rows, self._end_ids()[0], num_start_tokens=1 if self.is_seq2seq else 0)
         wanted, available = options["num_return_sequences"], len(constraint.choices)
         if wanted > available and options["num_beams"] > 1:
             raise ValueError(f"beam search cannot return {wanted} of {available} choices")
@@ -262,6 +266,18 @@ class Answering(ABC):
     @abstractmethod
     def device(self) -> torch.device:
         """Where the weights are."""
+
+    def _candidate_tokens(self, candidates: Sequence[str], answer_prefix: str) -> CandidateTokens:
+        """Token ids of candidates; ValueError as in `score_candidates`."""
+        return candidate_tokens(self.llm_tokenizer, candidates, answer_prefix)
+
+    def _choice_tokens(self, choices: list[str]) -> list[list[int]]:
+        """Token ids of the only possible answers; ValueError if there are none, or one tokenises to nothing."""
+        return candidate_tokens(self.llm_tokenizer, choices).rows
+
+    def _blank_images(self, samples: Batch) -> Any:
+        """One image without content, like the first of a batch."""
+        return torch.zeros_like(samples["image"][:1])
 
     def _end_ids(self) -> list[int]:
         """Tokens that end an answer."""

@@ -20,6 +20,7 @@ from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.models import lora, trained_parts
 from lavis_emovit.models.answering import Answering
 from lavis_emovit.models.lengths import length_groups, pass_cost
+from lavis_emovit.models.lora import Prefixes
 from lavis_emovit.models.protocol import Batch, ImageEncoder, StepFlops
 from lavis_emovit.models.quantize import float32_modules, quantize_language_model
 from lavis_emovit.models.recompute import recompute_layers
@@ -55,14 +56,14 @@ class BaseEmotionModel(Answering, BaseModel):
         is_seq2seq: whether the language model has an encoder and a decoder.
 
     Attributes:
-        PART_PREFIXES: part -> prefix of its parameters. The part `language_model` is a model of transformers.
+        PART_PREFIXES: part -> prefixes of its parameters. The part `language_model` is a model of transformers.
         ANSWER_SETTINGS: settings that change the answers, for `identity`.
     """
 
     DEFAULT_MODEL_TYPE: ClassVar[str]
     PRETRAINED_MODEL_CONFIG_DICT: ClassVar[dict[str, str]] = {}
     PART_NAMES: ClassVar[tuple[str, ...]]
-    PART_PREFIXES: ClassVar[Mapping[str, str]]
+    PART_PREFIXES: Prefixes
     ANSWER_SETTINGS: ClassVar[tuple[str, ...]] = ()
     settings_class: ClassVar[type[BaseModelSettings]]
 
@@ -167,7 +168,7 @@ class BaseEmotionModel(Answering, BaseModel):
     # Trained and frozen parts
 
     def _part(self, part: str) -> nn.Module:
-        return self.core.get_submodule(self.PART_PREFIXES[part].rstrip("."))
+        return self.core.get_submodule(self.PART_PREFIXES[part][0].rstrip("."))
 
     def _unread_layers(self) -> tuple[str, ...]:
         """Prefixes of layers that get no adapter, because nothing reads their output."""

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
-from lavis_emovit.models.scoring import candidate_tokens, string_list
 from lavis_emovit.models.token_tree import TokenTree
 
 
 class Choices:
     """The possible answers, as a tree of their tokens; generated rows have `num_start_tokens` tokens before an answer.
 
-    ValueError if there are no choices, one tokenises to nothing, or two have the same tokens.
+    Args:
+        rows: token ids of the choices.
+        end_id: the token that ends an answer.
+
+    ValueError if two choices have the same tokens.
     """
 
-    def __init__(self, tokenizer: Any, choices: Sequence[str], num_start_tokens: int = 0):
-        self.choices = string_list(choices, "choices")
-        rows = candidate_tokens(tokenizer, self.choices).rows
+    def __init__(self, choices: Sequence[str], rows: Sequence[list[int]], end_id: int, num_start_tokens: int = 0):
+        self.choices = list(choices)
         for index, row in enumerate(rows):
             if row in rows[:index]:
                 other = self.choices[rows.index(row)]
                 raise ValueError(f"choices {other!r} and {self.choices[index]!r} have the same tokens")
         self.longest = max(len(row) for row in rows)
         self._tree = TokenTree(rows)
-        self._end = tokenizer.eos_token_id
+        self._end = end_id
         self._num_start = num_start_tokens
 
     def allowed_tokens(self, _row: int, generated: torch.Tensor) -> list[int]:

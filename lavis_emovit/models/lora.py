@@ -13,6 +13,7 @@ from lavis_emovit.models.settings import LoraSettings
 
 INSTALL_LINE = "pip install 'lavis-emovit[lora]' (or: pip install 'peft>=0.15')"
 _MARKS = (".lora_A.", ".lora_B.")
+Prefixes = Mapping[str, tuple[str, ...]]
 
 
 def is_adapter(name: str) -> bool:
@@ -25,11 +26,11 @@ def base_name(name: str) -> str:
     return name.replace(".base_layer.", ".")
 
 
-def inject(core: nn.Module, prefixes: Mapping[str, str], settings: LoraSettings, unread: Sequence[str] = ()) -> None:
+def inject(core: nn.Module, prefixes: Prefixes, settings: LoraSettings, unread: Sequence[str] = ()) -> None:
     """Add adapters to linear layers, in place; the model computes the same until they are trained.
 
     Args:
-        prefixes: part -> prefix of its parameters.
+        prefixes: part -> prefixes of its parameters; the module of the first one gets adapters.
         unread: prefixes of layers that get none, because nothing reads their output.
 
     Raises:
@@ -40,7 +41,8 @@ def inject(core: nn.Module, prefixes: Mapping[str, str], settings: LoraSettings,
     except ImportError as error:
         raise ConfigError([f"model.lora: needs the package peft: {INSTALL_LINE}"], "the model configuration") from error
     for part in settings.parts:
-        targets = _targets(core, part, prefixes[part], settings, unread)
+        prefix = prefixes[part][0]
+        targets = _targets(core, part, prefix, settings, unread)
         config = peft.LoraConfig(
             r=settings.rank,
             lora_alpha=settings.alpha,  # type: ignore[arg-type]
@@ -50,7 +52,7 @@ def inject(core: nn.Module, prefixes: Mapping[str, str], settings: LoraSettings,
         # The initial values depend on the recipe only, not on random numbers drawn before.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            peft.inject_adapter_in_model(config, core.get_submodule(prefixes[part].rstrip(".")))
+            peft.inject_adapter_in_model(config, core.get_submodule(prefix.rstrip(".")))
 
 
 def merge(core: nn.Module, dtype: torch.dtype | None = None) -> list[str]:

@@ -5,7 +5,7 @@ Legend: `N` rows, `T` positions, `S` supervised positions of all rows, `V` vocab
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,6 +36,21 @@ def answer_log_probs(language_model: Any, labels_NT: torch.Tensor, **inputs: Any
     return -torch.stack([losses.sum() for losses in losses_S.split(lengths)])
 
 
+def token_log_probs(
+    language_model: Any, places: Sequence[tuple[int, int]], tokens: Sequence[int], **inputs: Any
+) -> torch.Tensor:
+    """Log-probabilities float32 [S] of tokens after places (row, position); logits are computed once for each place."""
+    head = language_model.get_output_embeddings()
+    distinct = {place: number for number, place in enumerate(dict.fromkeys(places))}
+    device = head.weight.device
+    rows, columns = (torch.tensor(part, device=device) for part in zip(*distinct))
+    with head_reads(head, rows, columns):
+        logits_MV = language_model(use_cache=False, **inputs).logits.float()
+    chosen_S = torch.tensor([distinct[place] for place in places], device=device)
+    tokens_S = torch.tensor(tokens, device=device)
+    return logits_MV[chosen_S, tokens_S] - logits_MV.logsumexp(dim=-1)[chosen_S]
+
+
 def _supervised_logits(
     language_model: Any, labels_NT: torch.Tensor, inputs: dict[str, Any]
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,14 +60,14 @@ def _supervised_logits(
     # On the CPU, so that no step waits for the GPU.
     rows, columns = (labels_NT != IGNORED).nonzero(as_tuple=True)
     labels_S = labels_NT[rows, columns].to(device)
-    with _head_reads(head, rows.to(device), columns.to(device)):
+    with head_reads(head, rows.to(device), columns.to(device)):
         logits_SV = language_model(use_cache=False, **inputs).logits
     return logits_SV.float(), labels_S
 
 
 @contextmanager
-def _head_reads(head: nn.Module, rows_S: torch.Tensor, columns_S: torch.Tensor) -> Iterator[None]:
-    """Inside the block, the output head computes logits at these positions only.
+def head_reads(head: nn.Module, rows_S: torch.Tensor, columns_S: torch.Tensor) -> Iterator[None]:
+    """Inside the block, the output head computes logits at S places only, as [S, V].
 
     The logits of all positions would be the largest tensor of the step (32,000 per position), and most of it is unused.
     """

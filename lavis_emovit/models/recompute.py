@@ -7,6 +7,7 @@ it and its activations are kept too; so layers are wrapped here, in any mode.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
 from typing import Any
 
@@ -26,5 +27,6 @@ def recompute_layers(part: nn.Module) -> None:
 def _recomputed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     if not torch.is_grad_enabled():
         return forward(*args, **kwargs)
-    # Non-reentrant: inputs may need no gradient, and dropout repeats its random states.
-    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+    # Non-reentrant: inputs may need no gradient, and dropout repeats its random states. The backward pass runs outside
+    # of the blocks that are active now.
+    return checkpoint(copy_context().run, forward, *args, use_reentrant=False, **kwargs)

@@ -73,22 +73,33 @@ def candidate_tokens(
     Raises:
         ValueError: no candidates, two equal ones, or one that tokenises to nothing.
     """
+    candidates = distinct_candidates(candidates)
+    start = _ids(tokenizer, answer_prefix.rstrip()) if answer_prefix.strip() else []
+    rows, num_given = [], []
+    for candidate in candidates:
+        row = _ids(tokenizer, answer_prefix + candidate)
+        given = num_common(start, row)
+        if len(row) == given or not candidate.strip():
+            raise ValueError(f"candidate {candidate!r} tokenises to nothing")
+        rows.append([*row, tokenizer.eos_token_id] if end else row)
+        num_given.append(given)
+    return CandidateTokens(rows, num_given)
+
+
+def distinct_candidates(candidates: Any) -> list[str]:
+    """Candidates as a list; ValueError if there are none, or two are equal."""
     candidates = string_list(candidates, "candidates")
     if not candidates:
         raise ValueError("no candidates to score")
     repeated = {candidate for candidate in candidates if candidates.count(candidate) > 1}
     if repeated:
         raise ValueError(f"candidate {sorted(repeated)[0]!r} is repeated")
-    start = _ids(tokenizer, answer_prefix.rstrip()) if answer_prefix.strip() else []
-    rows, num_given = [], []
-    for candidate in candidates:
-        row = _ids(tokenizer, answer_prefix + candidate)
-        given = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(start, row)))
-        if len(row) == given or not candidate.strip():
-            raise ValueError(f"candidate {candidate!r} tokenises to nothing")
-        rows.append([*row, tokenizer.eos_token_id] if end else row)
-        num_given.append(given)
-    return CandidateTokens(rows, num_given)
+    return candidates
+
+
+def num_common(first: Sequence[int], second: Sequence[int]) -> int:
+    """Length of the common beginning."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second)))
 
 
 def string_list(values: Any, name: str) -> list[str]:

@@ -12,7 +12,7 @@ holds back.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from transformers import PreTrainedTokenizerFast
 
 from lavis_emovit.distributed.devices import AMP_DTYPES
 from lavis_emovit.models.lengths import PassSizes
-from lavis_emovit.models.lora import base_name, is_adapter
+from lavis_emovit.models.lora import Prefixes, base_name, is_adapter
 from lavis_emovit.models.quantize import quantized_bytes
 from lavis_emovit.models.trained_parts import part_of
 
@@ -136,14 +136,14 @@ def without_values(module: nn.Module) -> None:
 
 def count_weights(
     named_parameters: Iterable[tuple[str, nn.Parameter]],
-    prefixes: Mapping[str, str],
+    prefixes: Prefixes,
     precision: str = "",
     quantized: Collection[str] = (),
 ) -> tuple[PartBytes, ...]:
     """Bytes of the weights by part, precision and whether they are trained.
 
     Args:
-        prefixes: part -> prefix of its parameters.
+        prefixes: part -> prefixes of its parameters.
         precision: `int8` or `nf4`, of the parameters in `quantized`, named as in a model without adapters.
     """
     sums: dict[tuple[str, str, bool], list[int]] = {}

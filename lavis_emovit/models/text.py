@@ -52,6 +52,20 @@ def read_answers(batch: Mapping[str, Any], num_questions: int) -> list[str]:
     return list(answers)
 
 
+def read_image_index(batch: Mapping[str, Any], num_images: int, num_questions: int) -> torch.Tensor:
+    """The image of each question, long [N]; by default one question per image. ValueError for invalid ones."""
+    index = batch.get("image_index")
+    index = torch.arange(num_images) if index is None else torch.as_tensor(index)
+    if len(index) != num_questions:
+        raise ValueError(f"{num_questions} questions for {len(index)} image indices")
+    if index.dim() != 1 or index.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"image_index has shape {list(index.shape)} and type {index.dtype}, expected long [N]")
+    numbers = index.tolist()
+    if min(numbers) < 0 or max(numbers) >= num_images:
+        raise ValueError(f"image_index goes from {min(numbers)} to {max(numbers)}, images from 0 to {num_images - 1}")
+    return index
+
+
 def encode_prompts(tokenizer: Any, prompts: list[str], max_tokens: int | None, is_seq2seq: bool) -> list[list[int]]:
     """Ids of the questions, at most `max_tokens` each (None: no limit); a longer one loses its beginning, as in
     InstructBLIP's training.

@@ -1,8 +1,8 @@
 """Trained and frozen tensors of a model by part: freezing, train mode, and the state dict of a checkpoint.
 
-A part is a name and the prefix of its parameters, for example `qformer` and `qformer.`; the longest matching prefix
-decides, so a part may be inside another one. Adapters (`model.lora`) are trained in any part; the weights under
-them belong to their part and are frozen with it.
+A part is a name and the prefixes of its parameters, for example `qformer` and `qformer.`, that of its main module
+first; the longest matching prefix decides, so a part may be inside another one. Adapters (`model.lora`) are trained in
+any part; the weights under them belong to their part and are frozen with it.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import torch
 from torch import nn
 
 from lavis_emovit.errors import WeightsError
-from lavis_emovit.models.lora import base_name, is_adapter, set_dropout_mode
+from lavis_emovit.models.lora import Prefixes, base_name, is_adapter, set_dropout_mode
 from lavis_emovit.models.mapped_files import MappedFiles, are_casts_later, wanted_dtype
 from lavis_emovit.models.tensors import num_elements
 
 
-def part_of(name: str, prefixes: Mapping[str, str]) -> str:
+def part_of(name: str, prefixes: Prefixes) -> str:
     """The part that a parameter belongs to."""
-    fitting = [part for part, prefix in prefixes.items() if name.startswith(prefix)]
+    fitting = [(len(one), part) for part, some in prefixes.items() for one in some if name.startswith(one)]
     if not fitting:
         raise WeightsError(f"parameter '{name}' belongs to no part of the model; parts are {', '.join(prefixes)}")
-    return max(fitting, key=lambda part: len(prefixes[part]))
+    return max(fitting)[1]
 
 
 def freeze_all_but(
     core: nn.Module,
-    prefixes: Mapping[str, str],
+    prefixes: Prefixes,
     parts: Collection[str],
     frozen_dtype: torch.dtype,
     unused: Collection[str] = (),
@@ -38,7 +38,7 @@ def freeze_all_but(
     """Freeze every parameter outside `parts`; trained ones are float32 master weights, frozen ones `frozen_dtype`.
 
     Args:
-        prefixes: part -> prefix of its parameters.
+        prefixes: part -> prefixes of its parameters.
         unused: parameters without a gradient: frozen too, in float32 if their part is trained.
         float32_modules: names of modules that stay float32.
 
@@ -63,11 +63,12 @@ def freeze_all_but(
     return trained
 
 
-def set_modes(core: nn.Module, prefixes: Mapping[str, str], parts: Collection[str], training: bool) -> None:
+def set_modes(core: nn.Module, prefixes: Prefixes, parts: Collection[str], training: bool) -> None:
     """Train mode for trained modules only: dropout in a frozen module stays off in training."""
     core.training = training
     # Outer parts first, because setting a mode includes the parts inside. Without a dot, a part is a single parameter.
-    for part, prefix in sorted(prefixes.items(), key=lambda item: len(item[1])):
+    places = [(prefix, part) for part, some in prefixes.items() for prefix in some]
+    for prefix, part in sorted(places, key=lambda place: len(place[0])):
         if prefix.endswith("."):
             core.get_submodule(prefix.rstrip(".")).train(training and part in parts)
     set_dropout_mode(core, training)

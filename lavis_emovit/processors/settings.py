@@ -48,6 +48,26 @@ class ImageTrainSettings(_ImageSettings):
         return self
 
 
+class ImageTextSettings(Settings):
+    """`emovit_image_text`: an image as the processor of an image-text model of transformers returns it.
+
+    Attributes:
+        pretrained, revision: folder or hub id of the model, and the revision there.
+        max_side_px: larger images are scaled down before the model's processor gets them.
+        template: for models without a chat template: text with `{question}` and the model's image token in it.
+        system: the system's turn; null: what the chat template writes by itself.
+        options: keyword arguments of `AutoProcessor.from_pretrained`, such as `max_pixels`.
+    """
+
+    name: Literal["emovit_image_text"] = "emovit_image_text"
+    pretrained: str = Field(min_length=1)
+    revision: str | None = None
+    max_side_px: int = Field(default=1024, ge=32)
+    template: str | None = None
+    system: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
 class TextSettings(Settings):
     """`emovit_text`: formats questions the same way in training and inference.
 

@@ -84,6 +84,7 @@ class Config:
         datasets_tree, datasets = resolve_datasets(nodes["datasets"], problems, origins)
         problems += _check_task(run)
         problems += _check_image_sizes(model, datasets)
+        datasets = _with_processor(model, nodes["datasets"], datasets_tree, datasets, problems)
         if run is not None and len(datasets) == len(nodes["datasets"]):
             problems += recipe_problems(run, datasets)
         problems += missing_packages(run, model) if needs_packages else []
@@ -161,6 +162,30 @@ def _is_installed(package: str) -> bool:
     if package in sys.modules:
         return sys.modules[package] is not None
     return find_spec(package) is not None
+
+
+def _with_processor(
+    model: Settings | None,
+    given: Mapping[str, Any],
+    trees: dict[str, Any],
+    datasets: dict[str, Settings],
+    problems: list[str],
+) -> dict[str, Settings]:
+    """The datasets with the image processor of a model that has its own, in `trees` too; adds to `problems`."""
+    make = getattr(model, "image_processor", None)
+    if make is None:
+        return datasets
+    node = make()
+    own = f"{getattr(model, 'arch', '')} reads images with the processor of its weights"
+    for name in datasets:
+        if (given[name] or {}).get("vis_processor"):
+            advice = "remove it (model.max_side_px and model.processor set that one)"
+            problems.append(f"datasets.{name}.vis_processor: {own}; {advice}")
+        trees[name]["vis_processor"] = {"train": dict(node), "eval": dict(node)}
+    return {
+        name: dataset.model_copy(update={"vis_processor": type(dataset.vis_processor)(train=node, eval=node)})  # type: ignore[attr-defined]
+        for name, dataset in datasets.items()
+    }
 
 
 def _check_image_sizes(model: Settings | None, datasets: Mapping[str, Settings]) -> list[str]:

@@ -182,14 +182,8 @@ def test_enough_beams_find_the_likeliest_choice(model, batch):
 
 
 def test_choices_with_the_same_tokens_are_rejected():
-    class OneToken:
-        eos_token_id = 2
-
-        def __call__(self, text: str, add_special_tokens: bool) -> dict:
-            return {"input_ids": [5]}
-
     with pytest.raises(ValueError, match="'awe' and 'fear' have the same tokens"):
-        Choices(OneToken(), ["awe", "fear"])
+        Choices(["awe", "fear"], [[7], [7]], 2)
 
 
 @pytest.mark.parametrize(("choices", "message"), [([], "no candidates"), (["awe", "awe"], "'awe' is repeated")])

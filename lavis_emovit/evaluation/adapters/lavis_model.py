@@ -159,10 +159,9 @@ class LavisModel(LanguageModel):
         return self._on_device(batch)
 
     def _on_device(self, batch: Batch) -> dict[str, Any]:
-        import torch
 
         return {
-            key: value.to(self._device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            key: value.to(self._device, non_blocking=True) if hasattr(value, "to") else value
             for key, value in batch.items()
         }
 

@@ -8,6 +8,7 @@ import torch
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.models.protocol import Batch
+from lavis_emovit.models.text import read_image_index
 
 
 def num_images_of(samples: Batch) -> int:
@@ -22,16 +23,7 @@ def num_images_of(samples: Batch) -> int:
 
 def image_index_of(samples: Batch, num_questions: int) -> torch.Tensor:
     """The image of each question, long [N]; by default one question per image. ValueError for invalid ones."""
-    num_images, index = num_images_of(samples), samples.get("image_index")
-    index = torch.arange(num_images) if index is None else torch.as_tensor(index)
-    if len(index) != num_questions:
-        raise ValueError(f"{num_questions} questions for {len(index)} image indices")
-    if index.dim() != 1 or index.dtype not in (torch.int64, torch.int32):
-        raise ValueError(f"image_index has shape {list(index.shape)} and type {index.dtype}, expected long [N]")
-    numbers = index.tolist()
-    if min(numbers) < 0 or max(numbers) >= num_images:
-        raise ValueError(f"image_index goes from {min(numbers)} to {max(numbers)}, images from 0 to {num_images - 1}")
-    return index
+    return read_image_index(samples, num_images_of(samples), num_questions)
 
 
 def check_images(image: torch.Tensor, size_px: int, *, finite: bool) -> None:

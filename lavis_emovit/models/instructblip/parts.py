@@ -11,12 +11,12 @@ from lavis_emovit.models import trained_parts
 from lavis_emovit.models.lora import base_name, is_adapter
 
 PART_PREFIXES = {
-    "qformer": "qformer.",
-    "query_tokens": "query_tokens",
-    "language_projection": "language_projection.",
-    "vision_layernorm": "vision_model.post_layernorm.",
-    "vision_encoder": "vision_model.",
-    "language_model": "language_model.",
+    "qformer": ("qformer.",),
+    "query_tokens": ("query_tokens",),
+    "language_projection": ("language_projection.",),
+    "vision_layernorm": ("vision_model.post_layernorm.",),
+    "vision_encoder": ("vision_model.",),
+    "language_model": ("language_model.",),
 }
 # A LAVIS file may lack these, because LAVIS loads them from elsewhere.
 OPTIONAL = ("vision_encoder", "language_model")

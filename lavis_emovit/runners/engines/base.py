@@ -102,7 +102,7 @@ class Engine(ABC):
     def to_device(self, batch: Batch) -> dict[str, Any]:
         """The batch with its tensors on the engine's device."""
         return {
-            key: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            key: value.to(self.device, non_blocking=True) if hasattr(value, "to") else value
             for key, value in batch.items()
         }
 

@@ -1,0 +1,43 @@
+"""Where the weights of an image-text model are, and what is wrong with them, before any is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lavis_emovit.errors import WeightsError
+from lavis_emovit.models.base import FoundWeights
+from lavis_emovit.models.image_text.settings import ModelSettings
+from lavis_emovit.models.instructblip.weights import is_offline
+
+
+def find_weights(settings: ModelSettings) -> FoundWeights:
+    """See `BaseEmotionModel.find_weights`."""
+    place = settings.pretrained
+    if (folder := _folder(place)) is not None:
+        present = (folder / "config.json").is_file()
+        return FoundWeights(present, str(folder) if present else f"{folder}, without config.json", "set model.path")
+    from huggingface_hub import try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(place, "config.json", revision=settings.revision), str):
+        return FoundWeights(True, place)
+    return FoundWeights(False, f"{place}, not on this machine, downloaded on first use", f"hf download {place}")
+
+
+def missing_weights(settings: ModelSettings) -> str | None:
+    """What will be downloaded, None if everything is here; WeightsError if it cannot be."""
+    found = find_weights(settings)
+    if found.is_present:
+        return None
+    if _folder(settings.pretrained) is None and not is_offline():
+        return f"the weights {settings.pretrained} of {settings.arch} are not on this machine and will be downloaded"
+    raise WeightsError(
+        f"no weights for {settings.arch}: {found.detail}. On a machine with network access: hf download "
+        f"{settings.pretrained} --local-dir ./weights/{settings.arch}; then here: model.path=./weights/{settings.arch}"
+    )
+
+
+def _folder(place: str) -> Path | None:
+    """The folder that a setting names; None for a hub id. `weights/name` is a folder if `weights/` exists."""
+    path = Path(place).expanduser()
+    is_hub = place.count("/") == 1 and not (place.startswith((".", "/", "~")) or path.is_dir() or path.parent.is_dir())
+    return None if is_hub else path

@@ -1,0 +1,73 @@
+"""LAVIS processor `emovit_image_text`: images for an image-text model of transformers, by the model's own processor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from lavis.common.registry import registry
+from PIL import Image
+
+from lavis_emovit.errors import WeightsError, first_line
+from lavis_emovit.images import to_rgb
+from lavis_emovit.processors.base import ImageProcessor
+from lavis_emovit.processors.chat_text import ChatText
+from lavis_emovit.processors.prepared import PreparedImage, PreparedImages
+from lavis_emovit.processors.settings import ImageTextSettings
+
+
+@registry.register_processor("emovit_image_text")
+class EmovitImageTextProcessor(ImageProcessor):
+    """An image with the beginning of the text that its model reads; the processor is loaded on first use."""
+
+    settings_class = ImageTextSettings
+    settings: ImageTextSettings
+
+    def __call__(self, item: Image.Image, seed: int | None = None) -> PreparedImage:
+        """An image as model input, of any size; `seed` has no effect."""
+        image = to_rgb(item)
+        if max(image.size) > self.settings.max_side_px:
+            image = image.copy()
+            image.thumbnail((self.settings.max_side_px, self.settings.max_side_px))
+        return self.chat.read(image)
+
+    def stack(self, images: Sequence[PreparedImage]) -> PreparedImages:  # type: ignore[override]
+        return PreparedImages(tuple(images))
+
+    @property
+    def min_side_px(self) -> int | None:
+        """A larger JPEG may be decoded at a smaller size, as long as `max_side_px` is left."""
+        return self.settings.max_side_px
+
+    @cached_property
+    def chat(self) -> ChatText:
+        """The texts of the model; WeightsError if its processor cannot be loaded or used."""
+        from transformers import AutoConfig, AutoProcessor, GenerationConfig
+
+        place, settings = self.settings.pretrained, self.settings
+        where: dict[str, Any] = {"revision": settings.revision}
+        try:
+            config = AutoConfig.from_pretrained(place, **where)
+            processor = AutoProcessor.from_pretrained(place, **where, **settings.options)
+        except Exception as error:  # a damaged file can raise anything
+            raise WeightsError(
+                f"{place}: no image-text processor that transformers can load ({first_line(error)})"
+            ) from error
+        if getattr(processor, "image_processor", None) is None:
+            raise WeightsError(f"{place}: it has no image processor, so it is no image-text model")
+        image_token = getattr(config, "image_token_id", None)
+        if image_token is None:
+            raise WeightsError(f"{place}: its config.json names no image token (image_token_id)")
+        try:
+            ends = GenerationConfig.from_pretrained(place, **where).eos_token_id
+        except OSError:  # a folder need not have one
+            ends = config.get_text_config().eos_token_id
+        listed = list(ends) if isinstance(ends, (list, tuple)) else [ends]
+        own = [processor.tokenizer.eos_token_id, *listed]
+        end_ids = list(dict.fromkeys(number for number in own if number is not None))
+        if not end_ids:
+            raise WeightsError(f"{place}: its tokenizer names no token that ends an answer (eos_token)")
+        return ChatText(
+            processor, image_token, end_ids, template=settings.template, system=settings.system, name=str(place)
+        )

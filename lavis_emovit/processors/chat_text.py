@@ -14,14 +14,14 @@ from typing import Any
 
 from PIL import Image
 
-from lavis_emovit.errors import WeightsError
+from lavis_emovit.errors import WeightsError, first_line
 from lavis_emovit.processors.prepared import PreparedImage
 
 # Stand for a question and an answer while the text around them is looked for.
 _QUESTION, _ANSWER = "Whatzz", "Thatzz"
 # What processors call the kinds of tokens.
 _KINDS_KEYS = ("mm_token_type_ids", "token_type_ids")
-_TEXT_KEYS = ("input_ids", "attention_mask", *_KINDS_KEYS)
+_TEXT_KEYS = ("input_ids", "attention_mask", "labels", *_KINDS_KEYS)
 QUESTION_PLACE = "{question}"
 
 
@@ -60,7 +60,13 @@ class ChatText:
         self._image_token = self.tokenizer.convert_ids_to_tokens(image_token_id)
         asked = self._render(_QUESTION)
         self._asked = asked
-        found = self._process(asked, Image.new("RGB", (56, 56)))  # of any size
+        try:
+            found = self._process(asked, Image.new("RGB", (56, 56)))  # of any size
+        except Exception as error:  # processors raise anything
+            advice = f"is the image token {self._image_token!r} in model.template?"
+            raise WeightsError(
+                f"{name}: its processor refuses the text {asked!r} ({first_line(error)}); {advice}"
+            ) from error
         self.kinds_key = next((key for key in _KINDS_KEYS if key in found), None)
         whole = found["input_ids"][0].tolist()
         if image_token_id not in whole:
@@ -74,6 +80,8 @@ class ChatText:
             raise WeightsError(f"{name}: the text behind its image cannot be taken apart: {written!r}")
         self._tail, self._after = written.removeprefix(self._image_token).split(_QUESTION)
         self._lead, self._end = self._around_answer(asked)
+        # Some templates remove spaces around texts.
+        self._keeps_spaces = f" {_QUESTION} " in self._render(f" {_QUESTION} ")
         if self._tokens(self._tail + _QUESTION + self._after) != whole[last + 1 :]:
             raise WeightsError(
                 f"{name}: the text behind its image, {written!r}, is tokenised differently by itself; its processor "
@@ -101,8 +109,9 @@ class ChatText:
         answer's. With `end`, the token that ends an answer belongs to it.
         """
         prompt = self._prompt_ids(question)
+        question = self._as_written(question)
         rows = []
-        for answer in answers:
+        for answer in map(self._as_written, answers):
             row = self._tokens(self._tail + question + self._after + self._lead + answer + (self._end if end else ""))
             if end and row[-1] not in self.end_ids:
                 row = [*row, self.end_ids[0]]
@@ -127,10 +136,13 @@ class ChatText:
         return self.tokenizer.decode(ids[len(ids) - max_tokens :], clean_up_tokenization_spaces=False)
 
     def _prompt_ids(self, question: str) -> list[int]:
-        row = self._tokens(self._tail + question + self._after)
+        row = self._tokens(self._tail + self._as_written(question) + self._after)
         if self.image_token_id in row:
             raise ValueError(f"the question {question[:60]!r} contains {self._image_token!r}, the place of an image")
         return row
+
+    def _as_written(self, text: str) -> str:
+        return text if self._keeps_spaces else text.strip()
 
     def _tokens(self, text: str) -> list[int]:
         """Tokens of a text that follows the image."""

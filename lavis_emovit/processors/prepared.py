@@ -62,10 +62,11 @@ class PreparedImages:
         return PreparedImages(tuple(image.map(torch.Tensor.pin_memory) for image in self.images))
 
     def blank(self) -> PreparedImages:
-        """The first image without content: every pixel is zero after normalisation, every size stays."""
+        """The first image without content: every pixel is next to zero after normalisation, every size stays."""
         first = self.images[0]
         features = {
-            name: torch.zeros_like(value) if value.is_floating_point() else value
+            # Not zero, which SmolVLM takes for a tile of padding and leaves out.
+            name: torch.full_like(value, 1e-6) if value.is_floating_point() else value
             for name, value in first.features.items()
         }
         return PreparedImages((replace(first, features=features),))

@@ -20,6 +20,7 @@ from lavis.models import load_model
 from lavis_emovit import registered
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.models import declared
+from lavis_emovit.models.base import BaseEmotionModel
 from lavis_emovit.models.catalogue import declared_models
 from lavis_emovit.models.instructblip.model import EmoVIT
 from lavis_emovit.models.protocol import EmotionModel
@@ -29,11 +30,16 @@ from lavis_emovit.models.protocol import EmotionModel
 def test_every_file_is_a_registered_model_with_valid_settings(name):
     model = declared_models()[name]
     model_class = registry.get_model_class(name)
-    assert issubclass(model_class, EmoVIT)
+    assert issubclass(model_class, BaseEmotionModel)
     assert model.model_type == model_class.DEFAULT_MODEL_TYPE
     assert model_class.default_config_path(model.model_type) == str(model.path)
     assert model.settings_class() is model_class.settings_class
-    settings = model.settings_class().model_validate(model.content["model"])
+    content = model.content["model"]
+    if not content["pretrained"]:
+        with pytest.raises(ValueError, match=r"set model\.path to a folder"):
+            model.settings_class().model_validate(content)
+        content = {**content, "path": "a/folder"}
+    settings = model.settings_class().model_validate(content)
     assert (settings.arch, settings.model_type) == (name, model.model_type)
 
 

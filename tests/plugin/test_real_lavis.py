@@ -133,8 +133,9 @@ def test_public_names_are_those_of_a_lavis_loaded_at_once(facts, at_once, packag
 
 
 def test_all_models_are_registered(facts):
-    ours = {f"emovit_{name}" for name in ("vicuna7b", "vicuna13b", "flant5xl", "flant5xxl", "tiny", "small")}
-    assert ours <= set(facts["models"])
+    ours = {name for name in facts["models"] if name.startswith("emovit_")}
+    some = ("vicuna7b", "vicuna13b", "flant5xl", "flant5xxl", "tiny", "small", "llava15_7b", "image_text")
+    assert {f"emovit_{name}" for name in some} <= ours
     assert len(set(facts["models"]) - ours) == 27
     assert set(facts["zoo"]) == set(facts["models"])
 

@@ -73,6 +73,8 @@ class Inputs:
         self._core, self._chat, self._vision_encoder = core, chat, vision_encoder
         pad_id = chat.tokenizer.pad_token_id
         self.pad_id: int = chat.end_ids[0] if pad_id is None else pad_id
+        # PaliGemma's prompt sees itself in both directions; its answers have another kind.
+        self._answer_kind = int(core.config.model_type == "paligemma")
         self._sees_both_ways = "token_type_ids" in inspect.signature(core.forward).parameters
 
     @property
@@ -98,7 +100,8 @@ class Inputs:
     def padded(self, images: Any, pairs: Sequence[Pair]) -> Run:
         """A row for each pair, padded on the right, with its image again."""
         rows = [[*images.images[pair.image].ids.tolist(), *pair.prompt, *pair.answer[:-1]] for pair in pairs]
-        inputs, lengths = self.of_rows(images, [pair.image for pair in pairs], rows), list(map(len, rows))
+        lengths, numbers = list(map(len, rows)), [pair.image for pair in pairs]
+        inputs = self.of_rows(images, numbers, rows, [len(pair.answer) - 1 for pair in pairs])
         labels = torch.full(inputs["input_ids"].shape, text.IGNORED)
         for number, (pair, length) in enumerate(zip(pairs, lengths)):
             labels[number, length - len(pair.answer) : length] = torch.tensor(pair.answer)
@@ -124,16 +127,22 @@ class Inputs:
         return Run(inputs, labels, places, len(shown), row)
 
     def of_rows(
-        self, images: Any, shown: Sequence[int], rows: Sequence[list[int]], side: str = "right"
+        self,
+        images: Any,
+        shown: Sequence[int],
+        rows: Sequence[list[int]],
+        num_answer: Sequence[int],
+        side: str = "right",
     ) -> dict[str, Any]:
-        """Inputs of transformers for padded rows of tokens, each with its image."""
+        """Inputs of transformers for padded rows of tokens, each with its image; the last `num_answer` tokens of a row
+        belong to its answer."""
         ids, mask = text.pad(list(rows), self.pad_id, side=side)
         inputs = {"input_ids": ids, "attention_mask": mask}
         if self._chat.kinds_key is not None:
             kinds = []
-            for number, row in zip(shown, rows):
+            for number, row, num_last in zip(shown, rows, num_answer):
                 known = images.images[number].kinds.tolist()
-                kinds.append([*known, *[0] * (len(row) - len(known))])
+                kinds.append([*known, *[0] * (len(row) - len(known) - num_last), *[self._answer_kind] * num_last])
             inputs[self._chat.kinds_key] = text.pad(kinds, 0, side=side)[0]
         return {name: value.to(self._device) for name, value in inputs.items()} | self._features(images, shown)
 

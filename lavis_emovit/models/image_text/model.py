@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from lavis.common.registry import registry
 from PIL import Image
-from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+from transformers import GenerationMixin, LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
 from lavis_emovit.errors import ConfigError, DataError, WeightsError, first_line
 from lavis_emovit.models import text
@@ -85,8 +85,11 @@ class ImageText(BaseEmotionModel):
                 settings.pretrained, revision=settings.revision, dtype="auto", attn_implementation=settings.attention
             )
         except Exception as error:  # a damaged file can raise anything
+            reason = first_line(error)
+            if "attention implementation" in reason:
+                reason = f"it has no attention of the kind {settings.attention}; set model.attention=eager"
             raise WeightsError(
-                f"{settings.pretrained}: no image-text model that transformers can load ({first_line(error)})"
+                f"{settings.pretrained}: no image-text model that transformers can load ({reason})"
             ) from error
         return cls(core, settings, image_processor)
 
@@ -278,7 +281,7 @@ class ImageText(BaseEmotionModel):
         for start in range(0, len(wanted), self.settings.scoring_rows_per_pass):
             part = wanted[start : start + self.settings.scoring_rows_per_pass]
             rows = [[*images.images[number].ids.tolist(), *prompt, *ids] for number, prompt, ids in part]
-            inputs = self.inputs.of_rows(images, [number for number, _, _ in part], rows)
+            inputs = self.inputs.of_rows(images, [n for n, _, _ in part], rows, [len(ids) for _, _, ids in part])
             places, tokens = [], []
             for place, (row, (_, _, ids), given) in enumerate(zip(rows, part, givens[start:])):
                 for step in range(given, len(ids)):
@@ -295,11 +298,12 @@ class ImageText(BaseEmotionModel):
         rows = [[*images.images[number].ids.tolist(), *prompt] for number, prompt in zip(numbers, prompts)]
         if self.in_step:
             options = {**options, "synced_gpus": True}
-        if self.shares_prefix:
+        # BLIP-2 has a `generate` of its own, which takes no tokens that are read already.
+        if self.shares_prefix and type(self.core).generate is GenerationMixin.generate:
             repeats = max(options["num_beams"], options["num_return_sequences"])
             inputs = self.inputs.read_once(images, numbers, prompts, rows, repeats)
         else:
-            inputs = self.inputs.of_rows(images, numbers, rows, side="left")
+            inputs = self.inputs.of_rows(images, numbers, rows, [0] * len(rows), side="left")
         num_read = inputs["input_ids"].shape[1]
         options = {**options, **_behind_prompt(options, num_read)}
         output = self.core.generate(**inputs, pad_token_id=self.inputs.pad_id, eos_token_id=self._end_ids(), **options)

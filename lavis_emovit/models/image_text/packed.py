@@ -157,15 +157,13 @@ def _attention(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: Any,
-    *args: Any,
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of a layer, [1, L, H, D], over the active row."""
     row = _row.get()
     if row is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, *args, **kwargs)
-    kwargs.pop("is_causal", None)
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     if row.cache is not None:
         row.cache[module.layer_idx] = key, value
     found = []
@@ -175,7 +173,8 @@ def _attention(
         parts = [(start, middle, first)] + ([(middle, end, rest)] if rest is not None else [])
         for begin, stop, mask in parts:
             chosen = query[:, :, begin:stop], key[:, :, start:stop], value[:, :, start:stop]
-            found.append(sdpa_attention_forward(module, *chosen, mask, *args, is_causal=mask is None, **kwargs)[0])
+            given = {**kwargs, "is_causal": mask is None}
+            found.append(sdpa_attention_forward(module, *chosen, mask, **given)[0])
     return torch.cat(found, dim=1), None
 
 

@@ -34,12 +34,7 @@ def test_every_file_is_a_registered_model_with_valid_settings(name):
     assert model.model_type == model_class.DEFAULT_MODEL_TYPE
     assert model_class.default_config_path(model.model_type) == str(model.path)
     assert model.settings_class() is model_class.settings_class
-    content = model.content["model"]
-    if not content["pretrained"]:
-        with pytest.raises(ValueError, match=r"set model\.path to a folder"):
-            model.settings_class().model_validate(content)
-        content = {**content, "path": "a/folder"}
-    settings = model.settings_class().model_validate(content)
+    settings = model.settings_class().model_validate(model.content["model"])
     assert (settings.arch, settings.model_type) == (name, model.model_type)
 
 

@@ -23,7 +23,7 @@ ANSWERS = ["awe", "because of the blue sky", "fear", "", "anger and sadness", " 
 
 def model_of(folder: Path, **settings: Any) -> ImageText:
     """The model in a folder of a family, which names it, with settings over its own."""
-    values = {"arch": "emovit_image_text", "path": str(folder), "frozen_precision": "fp32"}
+    values = {"arch": "emovit_image_text", "pretrained": "", "path": str(folder), "frozen_precision": "fp32"}
     return ImageText.from_config({**values, **NEEDED.get(folder.name, {}), **settings})
 
 

@@ -78,6 +78,7 @@ class ImageText(BaseEmotionModel):
         """Load the weights that the settings name."""
         from transformers import AutoModelForImageTextToText
 
+        cls.check_weights(settings)
         image_processor = _image_processor(settings)
         _ = image_processor.chat  # wrong processors are cheaper to find than weights are to load
         try:

@@ -59,10 +59,8 @@ class ModelSettings(settings.BaseModelSettings):
         if not isinstance(values, dict):
             return values
         given = dict(values)
-        place = given.pop("path", None) or given.get("pretrained")
-        if not place:
-            raise ValueError("set model.path to a folder that transformers can load, or to a hub id")
-        return {**given, "pretrained": place}
+        place = given.pop("path", None)
+        return {**given, "pretrained": place} if place else given
 
     @model_validator(mode="after")
     def _one_adapter(self) -> ModelSettings:

@@ -13,6 +13,8 @@ from lavis_emovit.models.instructblip.weights import is_offline
 def find_weights(settings: ModelSettings) -> FoundWeights:
     """See `BaseEmotionModel.find_weights`."""
     place = settings.pretrained
+    if not place:
+        return FoundWeights(False, "any model of transformers that reads images and writes text", "set model.path")
     if (folder := _folder(place)) is not None:
         present = (folder / "config.json").is_file()
         return FoundWeights(present, str(folder) if present else f"{folder}, without config.json", "set model.path")
@@ -25,6 +27,8 @@ def find_weights(settings: ModelSettings) -> FoundWeights:
 
 def missing_weights(settings: ModelSettings) -> str | None:
     """What will be downloaded, None if everything is here; WeightsError if it cannot be."""
+    if not settings.pretrained:
+        raise WeightsError("set model.path to a folder that transformers can load, or to a hub id")
     found = find_weights(settings)
     if found.is_present:
         return None

@@ -198,6 +198,8 @@ def test_lavis_calls_with_one_image(build):
         ("llava15", {"template": "{question}"}, "refuses the text"),
         ("paligemma2", {"template": None, "attention": "eager"}, "has no chat template; set model.template"),
         ("paligemma2", {"attention": "sdpa"}, "set model.attention=eager"),
+        ("llava15", {"path": ""}, "set model.path to a folder"),
+        ("llava15", {"path": "./nowhere"}, "nowhere, without config.json"),
         (
             "llava15",
             {"lora": {"parts": ["language_model"], "target_modules": ["nothing"]}},

@@ -56,8 +56,8 @@ class ChatText:
         self.processor, self.tokenizer = processor, processor.tokenizer
         self.image_token_id, self.end_ids = image_token_id, tuple(end_ids)
         self._system, self._name = system, name
-        self._template = self._checked(template)
         self._image_token = self.tokenizer.convert_ids_to_tokens(image_token_id)
+        self._template = self._checked(template)
         asked = self._render(_QUESTION)
         self._asked = asked
         try:
@@ -154,16 +154,24 @@ class ChatText:
     def _checked(self, template: str | None) -> str | None:
         if template is not None:
             if QUESTION_PLACE not in template:
-                raise WeightsError(f"model.template must have {QUESTION_PLACE} in it, where the question goes")
+                raise WeightsError(f"the template must have {QUESTION_PLACE} in it, where the question goes")
+            if self._adds_image_tokens() and self._image_token in template:
+                raise WeightsError(
+                    f"{self._name}: its processor adds the image tokens; remove {self._image_token} from the template"
+                )
             return template
         if getattr(self.processor, "chat_template", None):
             return None
-        if getattr(self.processor, "num_query_tokens", None) is not None:
-            return QUESTION_PLACE  # processors of models with a Q-Former add the image tokens themselves
+        if self._adds_image_tokens():
+            return QUESTION_PLACE
         raise WeightsError(
-            f"{self._name}: its processor has no chat template; set model.template, such as "
-            f"'<image>\\n{QUESTION_PLACE}'"
+            f"{self._name}: its processor has no chat template; set a template, `prompt` in a suite and "
+            f"model.template in a recipe, such as '<image>\\n{QUESTION_PLACE}'"
         )
+
+    def _adds_image_tokens(self) -> bool:
+        """Processors of models with a Q-Former do."""
+        return getattr(self.processor, "num_query_tokens", None) is not None
 
     def _render(self, question: str, answer: str | None = None, as_list: bool = True) -> str:
         if self._template is not None:

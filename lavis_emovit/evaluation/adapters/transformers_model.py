@@ -1,4 +1,8 @@
-"""Any image-text model of transformers (LLaVA, Qwen-VL, Gemma, ...) through `AutoModelForImageTextToText`."""
+"""Any image-text model of transformers (LLaVA, Qwen-VL, Gemma, ...) through `AutoModelForImageTextToText`.
+
+Models of the family `image_text` are asked as that family asks them. Models whose question is read apart from the
+answer, by an encoder or by a Q-Former (InstructBLIP, BLIP-2 on T5), have an adapter of their own here.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,14 @@ from PIL import Image
 from pydantic import Field
 
 from lavis_emovit.errors import UserError, first_line
-from lavis_emovit.evaluation.adapters.base import Failure, LanguageModel, register_adapter
+from lavis_emovit.evaluation.adapters.base import Failure, LanguageModel, ModelPlace, register_adapter
+from lavis_emovit.evaluation.adapters.lavis_model import LavisModel
 from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.questions import Question
 from lavis_emovit.images import decode_image
 from lavis_emovit.settings import Settings
+
+PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
 class TransformersModelSettings(Settings):
@@ -29,7 +36,8 @@ class TransformersModelSettings(Settings):
         prompt: for models without a chat template: text with `{question}` and the model's image token in it. BLIP-2 and
             InstructBLIP need none, and their processors add the image tokens.
         max_side_px: larger images are scaled down before the model's own processor gets them.
-        rows_per_pass: question-candidate rows of one forward pass.
+        rows_per_pass: questions of one forward pass; of a model that reads a question without its answer, questions
+            with one candidate each.
     """
 
     adapter: Literal["transformers"]
@@ -42,16 +50,57 @@ class TransformersModelSettings(Settings):
     rows_per_pass: int = Field(default=8, ge=1)
 
 
-class TransformersModel(LanguageModel):
-    """A model that transformers loads.
+class ImageTextModel(LavisModel):
+    """A model of the family `image_text`: candidates of all questions of an image in one pass over it."""
 
-    A candidate's tokens are those after the longest common prefix of the token rows with and without it, so the
-    tokenizer may join words across the boundary. A model with a Q-Former or an encoder reads the question alone, and
-    the answer is tokenised separately, as in training. Every row encodes its image again; models of this plugin encode
-    an image once.
+    def __init__(self, settings: TransformersModelSettings):
+        import torch
+        from lavis.common.registry import registry
+
+        from lavis_emovit.distributed.devices import choose_device
+
+        node = {
+            "arch": "emovit_image_text",
+            "pretrained": settings.path,
+            "revision": settings.revision,
+            "template": settings.prompt,
+            "max_side_px": settings.max_side_px,
+            "frozen_precision": PRECISIONS[settings.dtype],
+            "trained_parts": "none",
+            "scoring_pairs_per_pass": settings.rows_per_pass,
+            "scoring_rows_per_pass": settings.rows_per_pass,
+        }
+        model = registry.get_model_class(node["arch"]).from_config(node)
+        device = choose_device(settings.device)
+
+        def run(function: Any) -> Any:
+            with torch.inference_mode():
+                return function()
+
+        super().__init__(model.to(device), *model.processors(), run=run, device=device)
+        self.settings = settings
+
+    def identity(self) -> dict[str, Any]:
+        return {**_identity(self.settings, self._model.core), "family": "image_text"}
+
+    def write(
+        self, images: Sequence[Any], image_index: Sequence[int], questions: Sequence[Question]
+    ) -> list[str | Failure]:
+        """See `LanguageModel.write`; greedy, unless a prompt asks for beams."""
+        answers: list[str | Failure] = []
+        for start in range(0, len(questions), self.settings.rows_per_pass):
+            part = slice(start, start + self.settings.rows_per_pass)
+            answers += super().write(images, image_index[part], questions[part])
+        return answers
+
+
+class QuestionAloneModel(LanguageModel):
+    """A model whose encoder or Q-Former reads the question without the answer, which is tokenised by itself.
+
+    Every row encodes its image again; models of this plugin encode an image once.
 
     Raises:
-        UserError: the model cannot be loaded, or has no chat template and `prompt` is not set.
+        UserError: the model cannot be loaded, or `prompt` is wrong.
     """
 
     methods: frozenset[Method] = frozenset({"likelihood", "likelihood_sum", "generation"})
@@ -71,35 +120,19 @@ class TransformersModel(LanguageModel):
                 settings.path, revision=settings.revision, dtype=getattr(torch, settings.dtype)
             )
         self.model = model.to(device).eval()
-        text_config = self.model.config.get_text_config()
-        self._is_seq2seq = self.model.config.is_encoder_decoder or text_config.is_encoder_decoder
-        has_qformer = getattr(self.processor, "num_query_tokens", None) is not None
-        self._reads_question_alone = self._is_seq2seq or has_qformer
-        if has_qformer:
+        self._is_seq2seq = _has_encoder(self.model.config)
+        self._template = settings.prompt or "{question}"
+        if "{question}" not in self._template:
+            raise UserError("`prompt` must have {question} in it, where the question goes")
+        if getattr(self.processor, "num_query_tokens", None) is not None:
             # transformers passes a side in the saved settings on to the Q-Former's tokenizer too, whose positions are
             # absolute: padded on the left, it would read every shorter question differently.
             self.processor.tokenizer.init_kwargs.pop("padding_side", None)
-        self._template = settings.prompt
-        if settings.prompt is None and not getattr(self.processor, "chat_template", None):
-            if not has_qformer:
-                raise UserError(
-                    f"{settings.path}: its processor has no chat template; set `prompt`, such as "
-                    "'<image>\\n{question}'"
-                )
-            self._template = "{question}"
-        if settings.prompt is not None and "{question}" not in settings.prompt:
-            raise UserError("`prompt` must have {question} in it, where the question goes")
-        if has_qformer and "<image>" in (settings.prompt or ""):
-            raise UserError(f"{settings.path}: its processor adds the image tokens; remove <image> from `prompt`")
+            if "<image>" in self._template:
+                raise UserError(f"{settings.path}: its processor adds the image tokens; remove <image> from `prompt`")
 
     def identity(self) -> dict[str, Any]:
-        return {
-            "adapter": "transformers",
-            **weights_identity(self.settings.path, self.model),
-            "dtype": self.settings.dtype,
-            "prompt": self.settings.prompt,
-            "max_side_px": self.settings.max_side_px,
-        }
+        return _identity(self.settings, self.model)
 
     def prepare(self, image_bytes: bytes) -> Image.Image:
         """An upright RGB image."""
@@ -112,16 +145,12 @@ class TransformersModel(LanguageModel):
     ) -> list[list[float]]:
         rows: list[Any] = []
         for place, question in zip(image_index, questions):
-            prompt = self._prompt(question.text)
-            if self._reads_question_alone:
-                rows += [(images[place], prompt, *answer) for answer in self._answers(question)]
-                continue
-            prompt += question.answer_prefix
-            rows += [(images[place], prompt, prompt + candidate) for candidate in question.candidates]
+            prompt = self._template.replace("{question}", question.text)
+            rows += [(images[place], prompt, *answer) for answer in self._answers(question)]
         scores: list[float] = []
-        score_rows = self._score_answers if self._reads_question_alone else self._score_rows
         for start in range(0, len(rows), self.settings.rows_per_pass):
-            scores += score_rows(rows[start : start + self.settings.rows_per_pass], mean=method == "likelihood")
+            part = rows[start : start + self.settings.rows_per_pass]
+            scores += self._score_answers(part, mean=method == "likelihood")
         width = len(questions[0].candidates)
         return [scores[start : start + width] for start in range(0, len(scores), width)]
 
@@ -134,34 +163,15 @@ class TransformersModel(LanguageModel):
             part = range(start, min(start + self.settings.rows_per_pass, len(questions)))
             shown = [images[image_index[number]] for number in part]
             side = "right" if self._is_seq2seq else "left"
-            inputs = self._inputs(shown, [self._prompt(questions[number].text) for number in part], side)
+            inputs = self._inputs(
+                shown, [self._template.replace("{question}", questions[number].text) for number in part], side
+            )
             with self._torch.inference_mode():
                 settings = {**dict(questions[start].decoding), "max_new_tokens": questions[start].max_new_tokens}
                 output = self.model.generate(**inputs, **settings, do_sample=False)
             new = output if self._is_seq2seq else output[:, inputs["input_ids"].shape[1] :]
             answers += [text.strip() for text in self.processor.batch_decode(new, skip_special_tokens=True)]
         return answers
-
-    def _score_rows(self, rows: Sequence[tuple[Image.Image, str, str]], *, mean: bool) -> list[float]:
-        inputs = self._inputs([image for image, _, _ in rows], [full for _, _, full in rows], "right")
-        # The candidates of a question share their prompt, so it is tokenised once.
-        prompts = {(id(image), prompt): (image, prompt) for image, prompt, _ in rows}
-        place_of = {key: place for place, key in enumerate(prompts)}
-        shown, texts = zip(*prompts.values())
-        without = self._inputs(shown, texts, "right")
-        with self._torch.inference_mode():
-            logits = self.model(**inputs).logits
-        ids, lengths = inputs["input_ids"], inputs["attention_mask"].sum(dim=1).tolist()
-        found = []
-        for number, length in enumerate(lengths):
-            place = place_of[id(rows[number][0]), rows[number][1]]
-            shared = min(int(without["attention_mask"][place].sum()), length)
-            same = ids[number, :shared] == without["input_ids"][place, :shared]
-            begin = int(same.long().cumprod(dim=0).sum())
-            if begin >= length:
-                raise UserError(f"a candidate has no token of its own after '{rows[number][1][-40:]}'")
-            found.append(_log_likelihood(logits[number, begin - 1 : length - 1], ids[number, begin:length], mean))
-        return found
 
     def _answers(self, question: Question) -> list[tuple[list[int], int]]:
         """For each candidate, the token ids of the answer, and how many of them are the answer prefix."""
@@ -203,26 +213,9 @@ class TransformersModel(LanguageModel):
             found.append(_log_likelihood(logits_TV[start + given : start + len(answer)], targets, mean))
         return found
 
-    def _prompt(self, question: str) -> str:
-        if self._template is not None:
-            return self._template.replace("{question}", question)
-        turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
-        return self.processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
-
     def _inputs(self, images: Sequence[Image.Image], texts: Sequence[str], padding_side: str) -> Any:
         self.processor.tokenizer.padding_side = padding_side
-        if self.processor.tokenizer.pad_token is None:
-            self.processor.tokenizer.pad_token = self.processor.tokenizer.eos_token
-        # A chat template already writes the token that begins a text.
-        begin = self.processor.tokenizer.bos_token
-        inputs = self.processor(
-            # One list per text: some processors (Gemma's) take a flat list as the images of one text.
-            images=[[image] for image in images],
-            text=list(texts),
-            padding=True,
-            return_tensors="pt",
-            add_special_tokens=not (begin and texts[0].startswith(begin)),
-        )
+        inputs = self.processor(images=list(images), text=list(texts), padding=True, return_tensors="pt")
         moved = inputs.to(self.model.device)
         for name, value in moved.items():
             if self._torch.is_tensor(value) and value.is_floating_point():
@@ -230,7 +223,32 @@ class TransformersModel(LanguageModel):
         return moved
 
 
-register_adapter(TransformersModelSettings, lambda entry, place: TransformersModel(entry))
+def open_transformers_model(entry: TransformersModelSettings, place: ModelPlace | None = None) -> LanguageModel:
+    """The model of an entry; UserError if it cannot be loaded or asked."""
+    from transformers import AutoConfig
+
+    with explain_loading(entry.path, "image-text"):
+        config = AutoConfig.from_pretrained(entry.path, revision=entry.revision)
+    if _has_encoder(config) or config.model_type == "instructblip":
+        return QuestionAloneModel(entry)
+    return ImageTextModel(entry)
+
+
+register_adapter(TransformersModelSettings, open_transformers_model)
+
+
+def _has_encoder(config: Any) -> bool:
+    return bool(config.is_encoder_decoder or config.get_text_config().is_encoder_decoder)
+
+
+def _identity(settings: TransformersModelSettings, model: Any) -> dict[str, Any]:
+    return {
+        "adapter": "transformers",
+        **weights_identity(settings.path, model),
+        "dtype": settings.dtype,
+        "prompt": settings.prompt,
+        "max_side_px": settings.max_side_px,
+    }
 
 
 def _log_likelihood(logits_TV: Any, targets_T: Any, mean: bool) -> float:

@@ -196,7 +196,11 @@ def test_lavis_calls_with_one_image(build):
     [
         ("blip2_opt", {"template": "no place"}, "must have {question}"),
         ("llava15", {"template": "{question}"}, "refuses the text"),
-        ("paligemma2", {"template": None, "attention": "eager"}, "has no chat template; set model.template"),
+        (
+            "paligemma2",
+            {"template": None, "attention": "eager"},
+            "has no chat template; set a template, `prompt` in a suite",
+        ),
         ("paligemma2", {"attention": "sdpa"}, "set model.attention=eager"),
         ("llava15", {"path": ""}, "set model.path to a folder"),
         ("llava15", {"path": "./nowhere"}, "nowhere, without config.json"),

@@ -33,6 +33,8 @@ _KEY_END = re.compile(rb'"\s*:(?<![^\\]\\":)')
 # Paths without these are below the image root, which is most of them.
 _MAY_LEAVE_ROOT = re.compile(r"^/|\\|:|\.\.")
 _VOTE_SUM_TOLERANCE = 0.01
+RECORD_KEY = "emovit_record"
+"""Key of exported conversations with the record's other fields, as JSON text."""
 OCCURRENCE_THRESHOLD = 0.5
 """Value from which an action unit without intensities, 1 or 0, is active."""
 _MAX_BAD_LINES = 20
@@ -365,8 +367,12 @@ def from_conversations(
     form `Predict emotion: <label>` is categorical and gives the emotion; all others are conversation. `skip` is called
     with the reason for each item without exactly one image. DataError, with `place` (the file), for an item without
     turns, turns that don't alternate, or an image with two emotions or two splits.
+
+    Items of `emovit export data` become the records that they were: `RECORD_KEY` has all fields but the instructions,
+    and a list of kinds marks turns that are independent questions.
     """
-    drafts: dict[str, dict[str, Any]] = {}
+    drafts: dict[tuple[str | None, str], dict[str, Any]] = {}
+    exported: dict[tuple[str | None, str], dict[str, Any]] = {}
     for number, item in enumerate(items):
         where = f"{place}: item {number} (id {item.get('id', 'none') if isinstance(item, Mapping) else 'none'})"
         if not isinstance(item, Mapping):
@@ -379,43 +385,72 @@ def from_conversations(
             skip("items with several images" if images else "items without an image")
             continue
         image = images[0]
-        draft = drafts.setdefault(
-            image, {"image": image, "split": item.get("split", split), "source": source, "instructions": []}
-        )
+        fields = _exported_fields(item, where)
+        key = (fields.get("id"), image)
+        if exported.setdefault(key, fields) != fields:
+            raise DataError(f"{where}: '{RECORD_KEY}' differs from that of an earlier item of the same record")
+        start = {"split": item.get("split", split), "source": source} | fields
+        draft = drafts.setdefault(key, {**start, "image": image, "instructions": []})
         if item.get("split", draft["split"]) != draft["split"]:
             raise DataError(f"{where}: image '{image}' is in '{item['split']}' here and in '{draft['split']}' before")
         emotion = item.get("emotion")
-        for question, answer in _turns(item.get("conversations") or item.get("messages"), where):
+        kinds, authors = item.get("kind"), item.get("provenance")
+        texts = item.get("conversations") or item.get("messages")
+        turns = _turns(texts, where, independent=isinstance(kinds, list), is_exported=bool(fields))
+        for given in (kinds, authors):
+            if isinstance(given, list) and len(given) != len(turns):
+                raise DataError(
+                    f"{where}: 'kind' and 'provenance' must have {len(turns)} entries, one for each question"
+                )
+        for number, (question, answer) in enumerate(turns):
             label = _CATEGORICAL_ANSWER.match(answer)
-            kind = item.get("kind") or ("categorical" if label else "conversation")
+            kind = kinds[number] if isinstance(kinds, list) else kinds
+            author = authors[number] if isinstance(authors, list) else authors
             if label and emotion is None:
                 emotion = label.group(1).lower()
-            provenance = item.get("provenance") or f"import:{source}"
             draft["instructions"].append(
-                {"kind": kind, "question": question, "answer": answer, "provenance": provenance}
+                {
+                    "kind": kind or ("categorical" if label else "conversation"),
+                    "question": question,
+                    "answer": answer,
+                    "provenance": author or f"import:{source}",
+                }
             )
-        if emotion is not None:
+        if emotion is not None and not fields:
             if _plain_label(draft.setdefault("emotion", emotion)) != _plain_label(emotion):
                 raise DataError(f"{where}: image '{image}' is '{emotion}' here and '{draft['emotion']}' before")
             draft["label_set"] = label_set
     # `a.jpg` and `a.png` are two images; their suffixes keep them apart.
-    stems = Counter(_without_suffix(image) for image in drafts)
-    names = {image: stem if stems[stem := _without_suffix(image)] == 1 else image for image in drafts}
+    images_found = dict.fromkeys(image for _, image in drafts)
+    stems = Counter(_without_suffix(image) for image in images_found)
+    names = {image: stem if stems[stem := _without_suffix(image)] == 1 else image for image in images_found}
     return [
         build_record({"id": f"{source}/{names[image]}", **draft}, f"{place}: image '{image}'")
-        for image, draft in drafts.items()
+        for (_, image), draft in drafts.items()
     ]
 
 
-def _turns(value: Any, where: str) -> list[tuple[str, str]]:
-    """(question, answer) pairs of one item, without the image placeholder.
+def _exported_fields(item: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """All fields but the instructions of the record that an item was exported from; none for other items."""
+    text = item.get(RECORD_KEY)
+    if text is None:
+        return {}
+    fields = parse_json(text, f"{where}: '{RECORD_KEY}'", unique_keys=True) if isinstance(text, str) else None
+    if not isinstance(fields, dict) or not isinstance(fields.get("id"), str):
+        raise DataError(f"{where}: '{RECORD_KEY}' must be the JSON text of a record with an id")
+    return fields
+
+
+def _turns(value: Any, where: str, *, independent: bool = False, is_exported: bool = False) -> list[tuple[str, str]]:
+    """(question, answer) pairs of one item, without the image placeholder; texts of `is_exported` keep their spaces.
 
     A later question contains the earlier turns in the form of BLIP-2's chat (Li et al., ICML 2023), because "And the
-    left one?" has no answer without them. So does the first one if there is a system message.
+    left one?" has no answer without them. So does the first one if there is a system message. `independent` questions
+    contain nothing else.
     """
     if not isinstance(value, list) or not value:
         raise DataError(f"{where}: 'conversations' must be a list of human and gpt turns in pairs")
-    turns = [_turn(turn, f"{where}: turn {position}") for position, turn in enumerate(value)]
+    turns = [_turn(turn, f"{where}: turn {position}", is_exported) for position, turn in enumerate(value)]
     past = turns.pop(0)[1] if turns[0][0] == "system" else ""
     if not turns or len(turns) % 2:
         raise DataError(f"{where}: 'conversations' must be a list of human and gpt turns in pairs")
@@ -427,14 +462,15 @@ def _turns(value: Any, where: str) -> list[tuple[str, str]]:
                 f"they are from {asker} and {answerer}"
             )
         pairs.append((f"{past} Question: {question}" if past else question, answer))
-        past = f"{past} Question: {question} Answer: {answer}".strip()
+        if not independent:
+            past = f"{past} Question: {question} Answer: {answer}".strip()
     return pairs
 
 
 _SPEAKERS = {"user": "human", "assistant": "gpt"}
 
 
-def _turn(turn: Any, where: str) -> tuple[str, str]:
+def _turn(turn: Any, where: str, is_exported: bool) -> tuple[str, str]:
     """(speaker, text) of `{"from": ..., "value": ...}` or `{"role": ..., "content": ...}`."""
     turn = turn if isinstance(turn, Mapping) else {}
     speaker, text = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
@@ -444,7 +480,10 @@ def _turn(turn: Any, where: str) -> tuple[str, str]:
         text = " ".join(texts) if all(isinstance(one, str) for one in texts) else None
     if not isinstance(speaker, str) or not isinstance(text, str):
         raise DataError(f"{where} must be {{'from': 'human' or 'gpt', 'value': <text>}}")
-    return _SPEAKERS.get(speaker, speaker), _IMAGE_TOKEN.sub(" ", text).strip()
+    exact = text.removeprefix("<image>\n" if "value" in turn else "<image>")
+    if not is_exported or "<image>" in exact:
+        exact = _IMAGE_TOKEN.sub(" ", text).strip()
+    return _SPEAKERS.get(speaker, speaker), exact
 
 
 def _plain_label(label: Any) -> str:

@@ -29,7 +29,8 @@ def import_dataset(
         str,
         Argument(
             help="Name of a dataset (`emovit data list`), a dataset's YAML file, or a layout: table (CSV, JSON, "
-            "Parquet), folder (one per class), conversations (LLaVA-style JSON), huggingface (`save_to_disk`)."
+            "Parquet), folder (one per class), conversations (LLaVA-style JSON, other trainers' files), huggingface "
+            "(`save_to_disk`)."
         ),
     ],
     path: Annotated[Path, Argument(help="Folder of the dataset, or the file of a table or conversations.")],
@@ -228,7 +229,8 @@ def _open(
         values = layout.node.model_dump(mode="json") if layout.node is not None else {}
     elif LAYOUTS[node].imported_from == "file":
         root = path if path.is_dir() else path.parent
-        values["file"] = path.name
+        # A folder of conversations is one that `emovit export data` wrote.
+        values["file"] = "." if path.is_dir() and node == "conversations" else path.name
     if dataset == "conversations" and "check_images" not in {pair.partition("=")[0] for pair in changes}:
         # Instruction files are published without their images; `emovit data verify` checks those.
         values["check_images"] = False

@@ -90,7 +90,7 @@ def has_embedded_images(path: Path, settings: TableSettings) -> bool:
     """Whether the image column of a Parquet file contains the images themselves, as in Hugging Face's files."""
     if (settings.format or FORMAT_OF_SUFFIX.get(path.suffix.lower())) != "parquet" or not path.is_file():
         return False
-    schema = _pyarrow(path).read_schema(path)
+    schema = open_parquet(path).read_schema(path)
     column = settings.columns.image
     return column in schema.names and str(schema.field(column).type).startswith(("struct", "binary", "large_binary"))
 
@@ -237,7 +237,7 @@ def _json_lines(path: Path, encoding: str) -> Iterator[tuple[str, Any]]:
 def _parquet_rows(
     path: Path, settings: TableSettings, named: Sequence[str], notes: Notes
 ) -> Iterator[tuple[str, Row | str]]:
-    parquet = _pyarrow(path)
+    parquet = open_parquet(path)
     try:
         file = parquet.ParquetFile(path)
         check_columns(path, file.schema_arrow.names, named)
@@ -251,7 +251,8 @@ def _parquet_rows(
         raise _not_parquet(path, error) from None
 
 
-def _pyarrow(path: Path) -> Any:
+def open_parquet(path: Path) -> Any:
+    """The module `pyarrow.parquet`. DataError if it is not installed, or for an existing file that is no Parquet."""
     try:
         import pyarrow.parquet
     except ImportError:

@@ -1,27 +1,41 @@
-"""Reader of LLaVA-style `conversations` JSON or JSON lines, the format of EmoVIT's own instruction files."""
+"""Reader of conversations: LLaVA-style JSON, the format of EmoVIT's own instruction files, and those of other trainers.
+
+It reads JSON, JSON lines and Parquet with `conversations` (LLaVA), `messages` (ms-swift, LLaMA-Factory, TRL), `prompt`
+and `completion` (TRL), or `problem` and `answer` (EasyR1), and folders of `emovit export data`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+import hashlib
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lavis_emovit.emotion.labels import LabelSetName, get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import parse_json, read_file
-from lavis_emovit.records import EmotionRecord, build_record, from_conversations
+from lavis_emovit.records import RECORD_KEY, EmotionRecord, build_record, from_conversations
 from lavis_emovit.settings import Settings
 from lavis_emovit.sources.base import Reader, read_json
+from lavis_emovit.sources.embedded import extract_image
+from lavis_emovit.sources.table_files import open_parquet
 
+EXPORT_SUMMARY = "summary.json"
+"""In a folder of `emovit export data`: what was written; key `files` has the names of the files."""
+_QUESTIONS = {"prompt": "completion", "problem": "answer"}  # key of the question -> key of the answer
 _KEYS = frozenset({
-    "id", "image", "images", "conversations", "messages", "kind", "provenance", "split", "emotion"
+    "id", "image", "images", "conversations", "messages", "kind", "provenance", "split", "emotion", RECORD_KEY,
+    *_QUESTIONS, *_QUESTIONS.values(),
 })  # fmt: skip
+_ROWS_AT_ONCE = 32
 
 
 class ConversationSettings(Settings):
-    """A file of conversations."""
+    """Files of conversations."""
 
-    file: str = "train.json"  # the JSON list, or JSON lines, below the root of the dataset
+    # JSON list, JSON lines or Parquet below the root of the dataset, or a folder that `emovit export data` wrote.
+    file: str = "train.json"
     images: str = ""  # folder that the items' image paths are relative to, below the root
     label_set: LabelSetName | None = None  # label set of the emotions in the items or in their categorical answers
     split: str = "train"  # split of items without one
@@ -29,7 +43,11 @@ class ConversationSettings(Settings):
 
 
 class ConversationReader(Reader, layout="conversations"):
-    """One record per image in the items, with all their questions; ids are derived from the images."""
+    """One record per image in the items, with all their questions; ids are derived from the images.
+
+    Items of `emovit export data` become the records that were exported, with their ids. Images inside Parquet files
+    are written to files.
+    """
 
     settings_class = ConversationSettings
     remedy = "Correct or remove these items."
@@ -40,49 +58,131 @@ class ConversationReader(Reader, layout="conversations"):
     def place(self) -> Path:
         return self.root / self.settings.file
 
+    @property
+    def image_root(self) -> Path:
+        return self.extract_to if self._extracts and self.extract_to is not None else self.root
+
     def files(self) -> list[Path]:
-        return [self.place]
+        if not self.place.is_dir():
+            return [self.place]
+        names = read_json(self.place / EXPORT_SUMMARY, dict).get("files")
+        if not isinstance(names, list) or not all(isinstance(name, str) and Path(name).name == name for name in names):
+            raise DataError(f"{self.place / EXPORT_SUMMARY}: not the summary of `emovit export data`; pass one file")
+        return [self.place / name for name in names]
+
+    @cached_property
+    def _extracts(self) -> bool:
+        """Whether the files contain the images."""
+        found = [path for path in self.files() if _is_parquet(path) and path.is_file()]
+        schemas = [open_parquet(path).read_schema(path) for path in found]
+        return any(
+            "binary" in str(schema.field(name).type)
+            for schema in schemas
+            for name in ("image", "images")
+            if name in schema.names
+        )
 
     def check(self) -> None:
-        items = self._items()
-        self.notes.num_rows = len(items)
+        if self._extracts and self.extract_to is None:
+            raise DataError(f"{self.place}: contains the images; pass a folder for them (`extract_to`)")
+        self._records: list[EmotionRecord] = []
+        self._contents: dict[str, str] = {}  # name of an image inside a file -> hash of its bytes
+        self._names: dict[str, str] = {}
+        for path in self.files():
+            self._records += from_conversations(
+                map(_with_messages, self._counted(self._items(path))),
+                source=self.source,
+                split=self.settings.split,
+                label_set=self.settings.label_set,
+                place=str(path),
+                skip=self.notes.skip,
+            )
+        self.notes.num_joined = self.notes.num_rows - self.notes.skipped.total() - len(self._records)
+
+    def _counted(self, items: Iterable[Any]) -> Iterator[Any]:
         for item in items:
+            self.notes.num_rows += 1
             if isinstance(item, dict):
                 self.notes.unused |= dict.fromkeys(name for name in item if name not in _KEYS)
-        self._records = from_conversations(
-            items,
-            source=self.source,
-            split=self.settings.split,
-            label_set=self.settings.label_set,
-            place=str(self.place),
-            skip=self.notes.skip,
-        )
-        self.notes.num_joined = len(items) - self.notes.skipped.total() - len(self._records)
+            yield item
 
-    def _items(self) -> list[Any]:
-        if self.place.suffix.lower() not in (".jsonl", ".ndjson"):
-            return read_json(self.place, list)
+    def _items(self, path: Path) -> Iterable[Any]:
+        if _is_parquet(path):
+            return self._rows(path)
+        if path.suffix.lower() not in (".jsonl", ".ndjson"):
+            return read_json(path, list)
         try:
-            lines = read_file(self.place).splitlines()
+            lines = read_file(path).splitlines()
         except OSError as error:
-            raise DataError(f"{self.place}: cannot be read ({error.strerror})") from None
-        return [
-            parse_json(line, f"{self.place}:{n}", unique_keys=True)
-            for n, line in enumerate(lines, start=1)
-            if line.strip()
-        ]
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        return (
+            parse_json(line, f"{path}:{n}", unique_keys=True) for n, line in enumerate(lines, start=1) if line.strip()
+        )
+
+    def _rows(self, path: Path) -> Iterator[dict[str, Any]]:
+        """The rows of a Parquet file; images in it become files."""
+        if not path.is_file():
+            raise DataError(f"{path}: cannot be read (No such file or directory)")
+        number = 0
+        for batch in open_parquet(path).ParquetFile(path).iter_batches(batch_size=_ROWS_AT_ONCE):
+            for row in batch.to_pylist():
+                # A table gives every row all columns.
+                row = {name: value for name, value in row.items() if value is not None}
+                for name in ("image", "images"):
+                    found = row.get(name)
+                    if isinstance(found, list):
+                        row[name] = [self._extracted(image, f"{path}: row {number}") for image in found]
+                    elif found is not None:
+                        row[name] = self._extracted(found, f"{path}: row {number}")
+                yield row
+                number += 1
+
+    def _extracted(self, image: Any, place: str) -> Any:
+        """The path of an image inside a file, once it is a file; a path stays as it is."""
+        if not isinstance(image, (bytes, dict)) or self.extract_to is None:
+            return image
+        content, path = (image, None) if isinstance(image, bytes) else (image.get("bytes"), image.get("path"))
+        digest = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else ""
+        name = str(PurePosixPath(path).with_suffix("")) if path else digest[:16]
+        # Many files have one path for all images.
+        if self._contents.setdefault(name, digest) != digest:
+            name = f"{name}-{digest[:16]}"
+        try:
+            return extract_image(self.extract_to, name, image, [self.root], self._names)
+        except DataError as error:
+            raise DataError(f"{place}: {error}") from None
 
     def records(self) -> Iterator[EmotionRecord]:
         labels = get_label_set(self.settings.label_set) if self.settings.label_set is not None else None
         for record in self._records:
             changes: dict[str, str] = {}
-            if self.settings.images:
+            if self.settings.images and not self._extracts:
                 changes["image"] = f"{self.settings.images.strip('/')}/{record.image}"
             with self.collect_faults(f"image '{record.image}'"):
                 if labels is not None and record.emotion is not None:
+                    if record.label_set != self.settings.label_set:
+                        raise DataError(f"labelled with {record.label_set}, not with {self.settings.label_set}")
                     changes["emotion"] = labels.canonical(record.emotion)
                 image = changes.get("image", record.image)
                 if self.settings.check_images:
                     changes["image"] = self.require_image(image)
                 # Validated again: the folder may lead out of the image root.
                 yield build_record({**record.model_dump(exclude_defaults=True), **changes}, "record")
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet"
+
+
+def _with_messages(item: Any) -> Any:
+    """An item with a question and its answer under keys of their own, as an item with messages."""
+    if isinstance(item, dict) and not item.get("conversations") and not item.get("messages"):
+        for question, answer in _QUESTIONS.items():
+            if question in item and answer in item:
+                turns = [*_turns_of(item[question], "user"), *_turns_of(item[answer], "assistant")]
+                return {**item, "messages": turns}
+    return item
+
+
+def _turns_of(value: Any, role: str) -> list[Any]:
+    return value if isinstance(value, list) else [{"role": role, "content": value}]

@@ -1,0 +1,61 @@
+"""`emovit export`: data for other trainers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+app = typer.Typer(help="Write data for other trainers.", no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def _group() -> None:
+    """Write data for other trainers."""
+
+
+@app.command()
+def data(
+    place: Annotated[str, Argument(help="Records file, shards, or the folder of a prepared dataset.")],
+    out: Annotated[Path, Option(help="Folder to create.")],
+    format: Annotated[str, Option(help="llava, ms-swift, llamafactory, trl or easyr1.")],
+    images: Annotated[Path | None, Option(help="Folder of the image paths, if not the records'.")] = None,
+    kinds: Annotated[str | None, Option(help="Kinds of instructions, separated by commas; by default all.")] = None,
+    join: Annotated[bool, Option("--join", help="One conversation per image instead of one per question.")] = False,
+    skip_bad: Annotated[bool, Option("--skip-bad", help="Skip unusable images instead of stopping.")] = False,
+    strict: Annotated[bool, Option("--strict", help="Refuse people and images that are in several splits.")] = False,
+) -> None:
+    """Write questions, answers and images for LLaVA, ms-swift, LLaMA-Factory, TRL or EasyR1, one file per split."""
+    from lavis_emovit.exchange.export import dataset_name, export_data
+    from lavis_emovit.exchange.formats import FORMATS
+    from lavis_emovit.progress import progress
+
+    chosen = [kind.strip() for kind in kinds.split(",")] if kinds is not None else []
+    with progress("exporting") as line:
+        summary = export_data(
+            place,
+            out,
+            format,
+            images=images,
+            kinds=chosen,
+            join=join,
+            skip_bad=skip_bad,
+            strict=strict,
+            progress=line.update,
+        )
+    for split, counts in summary["splits"].items():
+        found = ", ".join(f"{kind} {count}" for kind, count in counts["kinds"].items())
+        typer.echo(
+            f"{split}: {counts['conversations']} conversations about {counts['different_images']} images in "
+            f"{out / counts['file']} ({found})"
+        )
+    for reason, count in summary["skipped"].items():
+        examples = summary["skipped_examples"][reason]
+        typer.echo(f"  skipped: {count} {reason} ({', '.join(examples[:3])}{', ...' if count > 3 else ''})")
+    for text in summary["in_several_splits"]:
+        typer.echo(f"  note: {text}")
+    split = "train" if "train" in summary["splits"] else next(iter(summary["splits"]))
+    file = out / summary["splits"][split]["file"]
+    typer.echo(f"  use: {FORMATS[format].usage.format(out=out, file=file, split=split, name=dataset_name(out))}")

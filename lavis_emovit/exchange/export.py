@@ -248,18 +248,18 @@ def _conversations(
 ) -> Iterator[Conversation]:
     # Fields with their default values, such as no instructions, are not written.
     fields = record.model_copy(update={"instructions": []}).to_json()
-    common: dict[str, str | list[str]] = {
-        "split": record.split, "emotion": record.emotion or "", RECORD_KEY: fields
-    }  # fmt: skip
-    if join:
-        turns = tuple((one.question, one.answer) for _, one in chosen)
-        lists = {"kind": [one.kind for _, one in chosen], "provenance": [one.provenance for _, one in chosen]}
-        yield Conversation(record.id, turns, image, data, {**lists, **common}, joined=True)
+    common = {"split": record.split, "emotion": record.emotion or "", RECORD_KEY: fields}
+    if not join:
+        for number, one in chosen:
+            carried = {"kind": one.kind, "provenance": one.provenance, **common}
+            turns = ((one.question, one.answer),)
+            yield Conversation(f"{record.id}/{one.kind}/{number}", turns, image, data, carried)
         return
-    for number, one in chosen:
-        texts = {"kind": one.kind, "provenance": one.provenance}
-        turn = (one.question, one.answer)
-        yield Conversation(f"{record.id}/{one.kind}/{number}", (turn,), image, data, {**texts, **common})
+    kinds, authors = [one.kind for _, one in chosen], [one.provenance for _, one in chosen]
+    turns_of_all = tuple((one.question, one.answer) for _, one in chosen)
+    yield Conversation(
+        record.id, turns_of_all, image, data, {"kind": kinds, "provenance": authors, **common}, joined=True
+    )
 
 
 def _dataset_info(name: str, files: dict[str, str]) -> dict[str, Any]:

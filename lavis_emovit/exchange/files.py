@@ -32,7 +32,7 @@ class ImageNames:
 
     def name(self, path: str, digest: str) -> str:
         """The name of the image with this path in its record, whose bytes have this sha256."""
-        parts = [_safe(part) for part in PurePosixPath(path).parts]
+        parts = [_safe(part) for part in PurePosixPath(path).parts or ("_",)]
         name = "/".join(parts)
         if self._digests.setdefault(name.lower(), digest) != digest:
             stem, dot, suffix = parts[-1].rpartition(".")

@@ -7,7 +7,7 @@ types from the first rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ class Conversation:
     turns: tuple[tuple[str, str], ...]  # question, answer
     image: str  # path in the exported folder
     image_bytes: bytes
-    carried: dict[str, str | list[str]]
+    carried: Mapping[str, str | Sequence[str]]
     joined: bool = False  # whether it has all questions about the image
 
     def messages(self, start: str = "") -> list[dict[str, str]]:

@@ -237,17 +237,21 @@ def _json_lines(path: Path, encoding: str) -> Iterator[tuple[str, Any]]:
 def _parquet_rows(
     path: Path, settings: TableSettings, named: Sequence[str], notes: Notes
 ) -> Iterator[tuple[str, Row | str]]:
-    parquet = open_parquet(path)
+    names = open_parquet(path).read_schema(path).names
+    check_columns(path, names, named)
+    notes.unused |= unused_columns(names, named, settings)
+    for number, row in enumerate(parquet_rows(path, list(dict.fromkeys(named)))):
+        yield f"row {number}", row
+
+
+def parquet_rows(path: Path, columns: Sequence[str] | None = None, rows_at_once: int = 256) -> Iterator[Row]:
+    """Rows of a Parquet file, with some of its columns or all. DataError for a damaged file."""
     try:
-        file = parquet.ParquetFile(path)
-        check_columns(path, file.schema_arrow.names, named)
-        notes.unused |= unused_columns(file.schema_arrow.names, named, settings)
-        number = 0
-        for batch in file.iter_batches(batch_size=256, columns=list(dict.fromkeys(named))):
-            for row in batch.to_pylist():
-                yield f"row {number}", row
-                number += 1
-    except OSError as error:
+        for batch in open_parquet(path).ParquetFile(path).iter_batches(batch_size=rows_at_once, columns=columns):
+            yield from batch.to_pylist()
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
         raise _not_parquet(path, error) from None
 
 

@@ -21,6 +21,7 @@ import pytest
 import scipy.io
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import parse_record
@@ -192,7 +193,9 @@ items = st.fixed_dictionaries(
     {},
     optional={
         "image": values, "images": values, "conversations": values | turns, "messages": values | turns, "kind": values,
-        "split": values, "emotion": values, "provenance": values, "id": values,
+        "split": values, "emotion": values, "provenance": values, "id": values, "prompt": values | turns,
+        "completion": values | turns, "problem": values, "answer": values,
+        "emovit_record": values | st.sampled_from(['{"id": "a/b"}', '{"id": "a/b", "split": 1}', '{"id": ""}']),
     },
 )  # fmt: skip
 
@@ -203,6 +206,20 @@ def test_conversations_of_json_values(folder, found):
     root = folder()
     write(root, {"t.json": json.dumps(found)})
     check(root, "conversations", file="t.json", check_images=False)
+
+
+@given(changes=edits, cell=values | st.just('{"id": "a"}'))
+@example([], '{"id": "a", "split": "val", "source": "b"}')
+@short
+def test_conversations_in_parquet(folder, changes, cell):
+    root = folder()
+    Image.new("L", (1, 1)).save(root / "a.png")
+    content = {"bytes": (root / "a.png").read_bytes(), "path": "a.png"}
+    rows = [{"problem": "?", "answer": "!", "images": [content]}] * 2
+    table = pyarrow.Table.from_pylist(rows).append_column("emovit_record", [[json.dumps(cell)] * 2])
+    pyarrow.parquet.write_table(table, root / "t.parquet")
+    write(root, {"t.parquet": edited((root / "t.parquet").read_bytes(), changes)})
+    check(root, "conversations", file="t.parquet")
 
 
 @given(lists=edits, annotation=edits, info=edits)

@@ -19,7 +19,7 @@ from lavis_emovit.records import RECORD_KEY, EmotionRecord, build_record, from_c
 from lavis_emovit.settings import Settings
 from lavis_emovit.sources.base import Reader, read_json
 from lavis_emovit.sources.embedded import extract_image
-from lavis_emovit.sources.table_files import open_parquet
+from lavis_emovit.sources.table_files import open_parquet, parquet_rows
 
 EXPORT_SUMMARY = "summary.json"
 """In a folder of `emovit export data`: what was written; key `files` has the names of the files."""
@@ -123,19 +123,16 @@ class ConversationReader(Reader, layout="conversations"):
         """The rows of a Parquet file; images in it become files."""
         if not path.is_file():
             raise DataError(f"{path}: cannot be read (No such file or directory)")
-        number = 0
-        for batch in open_parquet(path).ParquetFile(path).iter_batches(batch_size=_ROWS_AT_ONCE):
-            for row in batch.to_pylist():
-                # A table gives every row all columns.
-                row = {name: value for name, value in row.items() if value is not None}
-                for name in ("image", "images"):
-                    found = row.get(name)
-                    if isinstance(found, list):
-                        row[name] = [self._extracted(image, f"{path}: row {number}") for image in found]
-                    elif found is not None:
-                        row[name] = self._extracted(found, f"{path}: row {number}")
-                yield row
-                number += 1
+        for number, cells in enumerate(parquet_rows(path, rows_at_once=_ROWS_AT_ONCE)):
+            # A table gives every row all columns.
+            row = {name: value for name, value in cells.items() if value is not None}
+            for name in ("image", "images"):
+                found = row.get(name)
+                if isinstance(found, list):
+                    row[name] = [self._extracted(image, f"{path}: row {number}") for image in found]
+                elif found is not None:
+                    row[name] = self._extracted(found, f"{path}: row {number}")
+            yield row
 
     def _extracted(self, image: Any, place: str) -> Any:
         """The path of an image inside a file, once it is a file; a path stays as it is."""

@@ -24,6 +24,7 @@ def data(
     images: Annotated[Path | None, Option(help="Folder of the image paths, if not the records'.")] = None,
     kinds: Annotated[str | None, Option(help="Kinds of instructions, separated by commas; by default all.")] = None,
     join: Annotated[bool, Option("--join", help="One conversation per image instead of one per question.")] = False,
+    as_shown: Annotated[bool, Option("--as-shown", help="Write images that the trainer would distort as PNG.")] = False,
     skip_bad: Annotated[bool, Option("--skip-bad", help="Skip unusable images instead of stopping.")] = False,
     strict: Annotated[bool, Option("--strict", help="Refuse people and images that are in several splits.")] = False,
 ) -> None:
@@ -41,6 +42,7 @@ def data(
             images=images,
             kinds=chosen,
             join=join,
+            as_shown=as_shown,
             skip_bad=skip_bad,
             strict=strict,
             progress=line.update,
@@ -48,12 +50,16 @@ def data(
     for split, counts in summary["splits"].items():
         found = ", ".join(f"{kind} {count}" for kind, count in counts["kinds"].items())
         typer.echo(
-            f"{split}: {counts['conversations']} conversations about {counts['different_images']} images in "
+            f"{split}: {counts['conversations']} conversations about {counts['images']} images in "
             f"{out / counts['file']} ({found})"
         )
     for reason, count in summary["skipped"].items():
         examples = summary["skipped_examples"][reason]
         typer.echo(f"  skipped: {count} {reason} ({', '.join(examples[:3])}{', ...' if count > 3 else ''})")
+    if summary["shown_otherwise"]:
+        found = ", ".join(f"{kind} {count}" for kind, count in summary["shown_otherwise"].items())
+        what = "are PNG now, as they are shown here" if as_shown else "show other pixels there; --as-shown prevents it"
+        typer.echo(f"  note: images that {what}: {found}")
     for text in summary["in_several_splits"]:
         typer.echo(f"  note: {text}")
     split = "train" if "train" in summary["splits"] else next(iter(summary["splits"]))

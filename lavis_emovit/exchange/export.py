@@ -7,12 +7,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lavis_emovit.errors import ConfigError, DataError, bullet_list
 from lavis_emovit.exchange.files import ImageNames, row_writer
 from lavis_emovit.exchange.formats import FORMATS, Conversation, Format
+from lavis_emovit.exchange.images import png_as_shown, shown_otherwise
 from lavis_emovit.exchange.samples import open_samples
 from lavis_emovit.files import atomic_folder, write_json
 from lavis_emovit.records import INSTRUCTION_KINDS, RECORD_KEY, EmotionRecord, Instruction
@@ -35,6 +36,7 @@ def export_data(
     images: Path | None = None,
     kinds: Collection[str] = (),
     join: bool = False,
+    as_shown: bool = False,
     skip_bad: bool = False,
     strict: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -48,6 +50,7 @@ def export_data(
         images: the folder of the image paths, if `place` has records and their summary names another one.
         kinds: kinds of instructions to write; none: all.
         join: one conversation for each image, instead of one for each question.
+        as_shown: write images that the trainer would decode to other pixels as PNG, as they are decoded here.
         skip_bad: skip records whose image cannot be used, with a count.
         strict: refuse people and images in several splits.
 
@@ -60,7 +63,7 @@ def export_data(
         raise DataError(f"{out}: already has content, and an export writes a folder of its own; use another --out")
     samples = open_samples(place, images)
     with atomic_folder(out) as folder:
-        export = _Export(folder, layout, kinds or INSTRUCTION_KINDS, join, skip_bad)
+        export = _Export(folder, layout, kinds or INSTRUCTION_KINDS, join=join, as_shown=as_shown, skip_bad=skip_bad)
         with ExitStack() as export.open_files:
             for number, (record, read_image) in enumerate(samples, start=1):
                 export.add(record, read_image)
@@ -70,6 +73,7 @@ def export_data(
             "written_by": "emovit export data",
             "format": format_name,
             "join": join,
+            "as_shown": as_shown,
             "kinds": sorted(kinds or INSTRUCTION_KINDS),
             "input": samples.origin,
             **export.account(),
@@ -109,8 +113,11 @@ def _checked(format_name: str, kinds: Collection[str], join: bool) -> Format:
 class _Export:
     """One folder while it is written: its open files, and the account."""
 
-    def __init__(self, folder: Path, layout: Format, kinds: Collection[str], join: bool, skip_bad: bool):
-        self.folder, self.layout, self.kinds, self.join, self.skip_bad = folder, layout, kinds, join, skip_bad
+    def __init__(
+        self, folder: Path, layout: Format, kinds: Collection[str], *, join: bool, as_shown: bool, skip_bad: bool
+    ):
+        self.folder, self.layout, self.kinds = folder, layout, kinds
+        self.join, self.as_shown, self.skip_bad = join, as_shown, skip_bad
         self.open_files = ExitStack()
         self.files: dict[str, str] = {}  # split -> name of its file
         self._writers: dict[str, Callable[[dict[str, Any]], None]] = {}
@@ -122,7 +129,9 @@ class _Export:
         self._faults: list[str] = []
         self._ids: set[str] = set()
         self._splits_of_group: dict[str, set[str]] = {}
-        self._splits_of_image: dict[str, set[str]] = {}  # sha256 -> splits
+        self._split_of_image: dict[bytes, str] = {}  # sha256 of the bytes -> first split
+        self._shared_images: set[bytes] = set()
+        self._shown_otherwise: Counter[str] = Counter()
 
     def add(self, record: EmotionRecord | DataError, read_image: Callable[[], bytes]) -> None:
         """Write the conversations of a record, and its image."""
@@ -137,10 +146,11 @@ class _Export:
             return
         try:
             data = read_image()
+            otherwise = shown_otherwise(data, turns=self.layout.embeds)
         except DataError as error:
             self._fault("records whose image cannot be used", str(error), record.id)
             return
-        self._write(record, chosen, data)
+        self._write(record, chosen, data, otherwise)
 
     def _chosen(self, record: EmotionRecord) -> list[tuple[int, Instruction]]:
         """The instructions to write, with their numbers; counts what is skipped."""
@@ -161,21 +171,31 @@ class _Export:
             self._skip("records all of whose questions are skipped", record.id)
         return chosen
 
-    def _write(self, record: EmotionRecord, chosen: list[tuple[int, Instruction]], data: bytes) -> None:
-        digest = hashlib.sha256(data).hexdigest()
-        image = f"{record.split}/{self._names.setdefault(record.split, ImageNames()).name(record.image, digest)}"
-        counts = self._counts.setdefault(record.split, Counter())
-        if record.split not in self._splits_of_image.setdefault(digest, set()):
-            counts["different_images"] += 1
-        self._splits_of_image[digest].add(record.split)
+    def _write(
+        self, record: EmotionRecord, chosen: list[tuple[int, Instruction]], data: bytes, otherwise: tuple[str, ...]
+    ) -> None:
+        split, path = record.split, record.image
+        counts = self._counts.setdefault(split, Counter())
+        digest = hashlib.sha256(data).digest()
+        first_split = self._split_of_image.get(digest)
+        if first_split is None:
+            self._split_of_image[digest] = split
+            self._shown_otherwise.update(otherwise)
+        elif first_split != split:
+            self._shared_images.add(digest)
+        if otherwise and self.as_shown:
+            data, path = png_as_shown(data), str(PurePosixPath(path).with_suffix(".png"))
+            digest = hashlib.sha256(data).digest()
+        name = self._names.setdefault(split, ImageNames()).name(path, digest)
         if record.group_key is not None:
-            self._splits_of_group.setdefault(record.group_key, set()).add(record.split)
-        path = self.folder / IMAGES_FOLDER / image
-        if not self.layout.embeds and not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            self._splits_of_group.setdefault(record.group_key, set()).add(split)
+        image = f"{IMAGES_FOLDER}/{split}/{name}"
+        target = self.folder / image
+        if not self.layout.embeds and not target.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
         write = self._writer(record.split)
-        for row in _conversations(record, chosen, f"{IMAGES_FOLDER}/{image}", data, self.join):
+        for row in _conversations(record, chosen, image, data, self.join):
             write(self.layout.row(row))
             counts["conversations"] += 1
         counts["records"] += 1
@@ -224,14 +244,18 @@ class _Export:
 
     def _shared(self) -> list[str]:
         groups = sorted(name for name, splits in self._splits_of_group.items() if len(splits) > 1)
-        num_images = sum(len(splits) > 1 for splits in self._splits_of_image.values())
         named = f"{', '.join(groups[:3])}{', ...' if len(groups) > 3 else ''}"
         lines = [f"{len(groups)} people or sessions are in several splits ({named})"] if groups else []
-        return lines + ([f"{num_images} images are in several splits"] if num_images else [])
+        return lines + ([f"{len(self._shared_images)} images are in several splits"] if self._shared_images else [])
 
     def account(self) -> dict[str, Any]:
         splits = {
-            split: {"file": self.files[split], **self._counts[split], "kinds": dict(sorted(self._kinds[split].items()))}
+            split: {
+                "file": self.files[split],
+                "images": len(self._names[split]),
+                **self._counts[split],
+                "kinds": dict(sorted(self._kinds[split].items())),
+            }
             for split in sorted(self.files)
         }
         return {
@@ -240,6 +264,7 @@ class _Export:
             "skipped": dict(self._skipped),
             "skipped_examples": self._examples,
             "in_several_splits": self._shared(),
+            "shown_otherwise": dict(self._shown_otherwise),
         }
 
 

@@ -28,15 +28,19 @@ class ImageNames:
     """
 
     def __init__(self) -> None:
-        self._digests: dict[str, str] = {}  # name in lower case -> sha256 of the bytes
+        self._digests: dict[str, bytes] = {}  # name in lower case -> sha256 of the bytes
 
-    def name(self, path: str, digest: str) -> str:
+    def __len__(self) -> int:
+        """Number of files."""
+        return len(self._digests)
+
+    def name(self, path: str, digest: bytes) -> str:
         """The name of the image with this path in its record, whose bytes have this sha256."""
         parts = [_safe(part) for part in PurePosixPath(path).parts or ("_",)]
         name = "/".join(parts)
         if self._digests.setdefault(name.lower(), digest) != digest:
             stem, dot, suffix = parts[-1].rpartition(".")
-            parts[-1] = f"{stem or suffix}-{digest[:16]}{dot if stem else ''}{suffix if stem else ''}"
+            parts[-1] = f"{stem or suffix}-{digest.hex()[:16]}{dot if stem else ''}{suffix if stem else ''}"
             name = "/".join(parts)
             self._digests[name.lower()] = digest
         return name

@@ -68,7 +68,7 @@ def check_file(path: str) -> ImageFacts:
         with open_strictly(data) as image:
             if (reason := refusal(image)) is not None:
                 return ImageFacts(path, fault=reason, sha256=sha256)
-            odd = _oddities(image, path)
+            odd = oddities(image, path)
             width, height = image.size
             size_px = (height, width) if image.getexif().get(_ORIENTATION, 1) in _QUARTER_TURNS else (width, height)
             # A small JPEG is enough for the hash; decoding still reads the whole file.
@@ -101,7 +101,8 @@ def _as_shown(image: Image.Image) -> Image.Image:
     return to_rgb(ImageOps.exif_transpose(image))
 
 
-def _oddities(image: Image.Image, path: str) -> tuple[str, ...]:
+def oddities(image: Image.Image, path: str) -> tuple[str, ...]:
+    """The special cases of an opened image: `CMYK`, `16-bit`, `animated`, `turned by EXIF`, `transparent`, ..."""
     odd = []
     if image.mode == "CMYK":
         odd.append("CMYK")

@@ -37,7 +37,7 @@ SURFACE = {
     "data verify": "--images --json --near --show --strict --workers RECORDS",
     "doctor": "--answer-tokens --gpu --gpus --images --json --options --pairs-per-image --question-tokens --recipe"
     " --utilisation MORE",
-    "export data": "--format --images --join --kinds --out --skip-bad --strict PLACE",
+    "export data": "--as-shown --format --images --join --kinds --out --skip-bad --strict PLACE",
     "generate affect": "--about --check-overlap --config --conversations --held-out --images --out --preview --seed"
     " --shards --split RECORDS",
     "generate all": "--abandon-batches"

@@ -43,3 +43,31 @@ def folder(tmp_path_factory, make_records):
     records[8] = records[8].model_copy(update={"instructions": [*records[8].instructions, spaced]})
     write_records(root / "records.jsonl", records)
     return root
+
+
+@pytest.fixture(scope="session")
+def odd(tmp_path_factory):
+    """Folder with records of images that decoders read differently: red above blue, after turns and on white."""
+    root = tmp_path_factory.mktemp("odd")
+    colours = Image.new("RGB", (28, 28), "red")
+    colours.paste("blue", (0, 14, 28, 28))
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+    colours.rotate(90).save(root / "turned.jpg", exif=turned, quality=95)
+    mask = Image.new("L", (28, 28), 255)
+    colours.putalpha(mask)
+    colours.save(root / "opaque.png")
+    mask.paste(0, (0, 0, 14, 28))
+    colours.putalpha(mask)
+    colours.save(root / "transparent.png")
+    Image.new("I;16", (28, 28), 0x4000).save(root / "deep.png")
+    colours.convert("CMYK").save(root / "cmyk.jpg", quality=95)
+    one = {"kind": "reasoning", "question": "Why?", "answer": "So.", "provenance": "human"}
+    write_records(
+        root / "records.jsonl",
+        [
+            EmotionRecord(id=f"odd/{path.stem}", image=path.name, split="test", source="odd", instructions=[one])
+            for path in sorted(root.glob("*.*g"))
+        ],
+    )
+    return root

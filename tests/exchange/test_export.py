@@ -15,6 +15,7 @@ Properties:
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 
@@ -23,6 +24,7 @@ import pyarrow.parquet as parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.exchange.export import export_data
@@ -177,7 +179,7 @@ def test_splits_have_images_of_their_own(folder, tmp_path):
         named = {name for row in rows_of(tmp_path / "out" / counts["file"]) for name in row["images"]}
         assert {path.relative_to(tmp_path / "out").as_posix() for path in written} == named
         # Records 6 and 7 are two people in one image.
-        assert len(written) == counts["different_images"] == (5 if split == "val" else 6)
+        assert len(written) == counts["images"] == (5 if split == "val" else 6)
         assert {row["split"] for row in rows_of(tmp_path / "out" / counts["file"])} == {split}
         chosen = [one for record in records if record.split == split for one in record.instructions]
         assert counts["questions"] == counts["conversations"] == len(chosen) == sum(counts["kinds"].values())
@@ -210,9 +212,9 @@ def test_image_names_never_collide(found, long):
     names = ImageNames()
     contents: dict[str, str] = {}
     for path, digest in found:
-        name = names.name("a" * 200 * long + path, digest * 64)
+        name = names.name("a" * 200 * long + path, (digest * 32).encode())
         assert all(part.isascii() and 0 < len(part) <= 120 and part not in (".", "..") for part in name.split("/"))
-        assert not set(name) & set(' ?\n:"\\') and names.name("a" * 200 * long + path, digest * 64) == name
+        assert not set(name) & set(' ?\n:"\\') and names.name("a" * 200 * long + path, (digest * 32).encode()) == name
         assert contents.setdefault(name.lower(), digest) == digest
 
 
@@ -287,6 +289,32 @@ def test_people_and_images_in_several_splits_are_reported(folder, tmp_path):
         export_data(str(root), tmp_path / "strict", "llava", strict=True)
     assert not (tmp_path / "strict").exists()
     assert export_data(str(folder), tmp_path / "fine", "llava", strict=True)["in_several_splits"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "otherwise"),
+    [
+        ("llava", {"16-bit": 1, "transparent": 1, "turned by EXIF": 1}),
+        # Hugging Face's `datasets` follows EXIF.
+        ("trl", {"16-bit": 1, "transparent": 1}),
+    ],
+)
+def test_images_that_trainers_distort_are_counted(odd, tmp_path, name, otherwise):
+    assert export_data(str(odd), tmp_path / "plain", name)["shown_otherwise"] == otherwise
+    assert_same(read_back(tmp_path / "plain", ".", tmp_path / "to"), odd)
+    assert export_data(str(odd), tmp_path / "shown", name, as_shown=True)["shown_otherwise"] == otherwise
+    found = read_back(tmp_path / "shown", ".", tmp_path / "to2")
+    kept = {path.stem for path in odd.glob("*.*g") if found[f"odd/{path.stem}"][1] == path.read_bytes()}
+    assert kept == {"opaque", "cmyk", *(["turned"] if name == "trl" else [])}
+    for stem in {"deep", "transparent", "turned"} - kept:
+        record, data = found[f"odd/{stem}"]
+        with Image.open(io.BytesIO(data)) as image:
+            assert (image.format, image.mode, record.image[-4:]) == ("PNG", "RGB", ".png")
+            # 0x40 of 16 bits in 8; white where nothing is; red above blue after the turn, up to JPEG's rounding.
+            corners = [image.getpixel((x, y)) for x, y in ((3, 3), (24, 3), (24, 24))]
+        white, red, blue, grey = (255, 255, 255), (255, 0, 0), (0, 0, 255), (0x40, 0x40, 0x40)
+        expected = {"deep": [grey] * 3, "transparent": [white, red, blue], "turned": [red, red, blue]}[stem]
+        assert all(abs(a - b) < 4 for one, two in zip(corners, expected) for a, b in zip(one, two)), stem
 
 
 def test_wrong_settings_are_reported_together(folder, tmp_path):

@@ -9,19 +9,25 @@ Properties, for TRL, LLaMA-Factory, ms-swift and LLaVA:
 - `messages` in TRL: the question and the image tokens are learned, too, unless `assistant_only_loss` is set;
 and for EasyR1, which learns from rewards:
 - the prompt has the question and the image, and `ground_truth` is the answer.
+
+Images that are turned by EXIF, transparent or have 16 bits are distorted by each trainer in the way that the export
+counts, and with `--as-shown` by none.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 import sys
 import types
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
 from lavis_emovit.exchange.export import export_data
+from lavis_emovit.exchange.formats import FORMATS
+from lavis_emovit.images import decode_image
 from lavis_emovit.records import read_records
 
 SPLIT = "test"
@@ -231,3 +237,53 @@ def test_easyr1(folder, exported):
         (image,) = row["multi_modal_data"]["images"]
         pixels = processor.image_processor(image.convert("RGB"), return_tensors="pt")["pixel_values"][0]
         assert (pixels - expected_image(processor, folder, number, False, None)).abs().max() == 0
+
+
+def _pixels_of_llamafactory(row, out, _):
+    from llamafactory.data.mm_plugin import BasePlugin
+
+    plugin = BasePlugin(image_token="<image>", video_token=None, audio_token=None)
+    options = {"image_max_pixels": 10**6, "image_min_pixels": 1}
+    return plugin._regularize_images([str(out / row["images"][0])], **options)["images"][0]
+
+
+def _pixels_of_ms_swift(row, out, _):
+    from swift.template.vision_utils import load_image
+
+    return load_image(str(out / row["images"][0]))
+
+
+def _pixels_of_datasets(row, out, number):
+    import datasets
+
+    rows = datasets.load_dataset("parquet", data_files={SPLIT: str(out / f"{SPLIT}.parquet")})[SPLIT]
+    # As image processors do with the images of `datasets`.
+    return rows[number]["images"][0].convert("RGB")
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "pixels"),
+    [
+        ("llamafactory", "llamafactory", _pixels_of_llamafactory),
+        ("ms-swift", "swift", _pixels_of_ms_swift),
+        ("trl", "datasets", _pixels_of_datasets),
+    ],
+)
+def test_distorted_images_are_those_that_the_export_counts(odd, tmp_path, monkeypatch, name, package, pixels):
+    monkeypatch.setenv("DISABLE_VERSION_CHECK", "1")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    pytest.importorskip(package, reason=f"{package} is not installed")
+    records = list(read_records(odd / "records.jsonl"))
+    for as_shown in (False, True):
+        out = tmp_path / f"out{as_shown}"
+        summary = export_data(str(odd), out, name, as_shown=as_shown)
+        path = out / f"{SPLIT}{FORMATS[name].suffix}"
+        rows = [json.loads(line) for line in path.open()] if path.suffix == ".jsonl" else [None] * len(records)
+        distorted = []
+        for number, (record, row) in enumerate(zip(records, rows)):
+            seen, shown = pixels(row, out, number), decode_image((odd / record.image).read_bytes())
+            if ImageChops.difference(seen, shown).getbbox() is not None:
+                distorted.append(record.id)
+        counted = {"odd/deep", "odd/transparent"} | ({"odd/turned"} if name != "trl" else set())
+        assert len(counted) == sum(summary["shown_otherwise"].values())
+        assert set(distorted) == (set() if as_shown else counted)

@@ -20,7 +20,7 @@ def _group() -> None:
 def data(
     place: Annotated[str, Argument(help="Records file, shards, or the folder of a prepared dataset.")],
     out: Annotated[Path, Option(help="Folder to create.")],
-    format: Annotated[str, Option(help="llava, ms-swift, llamafactory, trl or easyr1.")],
+    format: Annotated[str, Option(help="llava, ms-swift, llamafactory, trl, easyr1 or verl.")],
     images: Annotated[Path | None, Option(help="Folder of the image paths, if not the records'.")] = None,
     kinds: Annotated[str | None, Option(help="Kinds of instructions, separated by commas; by default all.")] = None,
     join: Annotated[bool, Option("--join", help="One conversation per image instead of one per question.")] = False,
@@ -28,7 +28,7 @@ def data(
     skip_bad: Annotated[bool, Option("--skip-bad", help="Skip unusable images instead of stopping.")] = False,
     strict: Annotated[bool, Option("--strict", help="Refuse people and images that are in several splits.")] = False,
 ) -> None:
-    """Write questions, answers and images for LLaVA, ms-swift, LLaMA-Factory, TRL or EasyR1, one file per split."""
+    """Write questions, answers and images in the format of another trainer, one file per split."""
     from lavis_emovit.exchange.export import dataset_name, export_data
     from lavis_emovit.exchange.formats import FORMATS
     from lavis_emovit.progress import progress

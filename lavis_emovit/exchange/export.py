@@ -278,13 +278,12 @@ def _conversations(
         for number, one in chosen:
             carried = {"kind": one.kind, "provenance": one.provenance, **common}
             turns = ((one.question, one.answer),)
-            yield Conversation(f"{record.id}/{one.kind}/{number}", turns, image, data, carried)
+            yield Conversation(f"{record.id}/{one.kind}/{number}", record.source, turns, image, data, carried)
         return
     kinds, authors = [one.kind for _, one in chosen], [one.provenance for _, one in chosen]
     turns_of_all = tuple((one.question, one.answer) for _, one in chosen)
-    yield Conversation(
-        record.id, turns_of_all, image, data, {"kind": kinds, "provenance": authors, **common}, joined=True
-    )
+    of_all: dict[str, str | list[str]] = {"kind": kinds, "provenance": authors, **common}
+    yield Conversation(record.id, record.source, turns_of_all, image, data, of_all, joined=True)
 
 
 def _dataset_info(name: str, files: dict[str, str]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class Conversation:
     """A row: one question about an image with its answer, or several in turn."""
 
     id: str
+    source: str  # name of the dataset
     turns: tuple[tuple[str, str], ...]  # question, answer
     image: str  # path in the exported folder
     image_bytes: bytes
@@ -108,6 +109,19 @@ def _easyr1(row: Conversation) -> dict[str, Any]:
     return {"id": row.id, "problem": IMAGE_TOKEN + question, "answer": answer, "images": row.embedded, **row.carried}
 
 
+def _verl(row: Conversation) -> dict[str, Any]:
+    """`RLHFDataset` in verl/utils/dataset/rl_dataset.py of verl 0.9.1, and the keys of its reward managers."""
+    ((question, answer),) = row.turns
+    return {
+        "id": row.id,
+        "data_source": row.source,
+        "prompt": [{"role": "user", "content": IMAGE_TOKEN + question}],
+        "reward_model": {"style": "rule", "ground_truth": answer},
+        "images": row.embedded,
+        **row.carried,
+    }
+
+
 def _columns(carried_type: Any = TEXT, **columns: Any) -> dict[str, Any]:
     """The columns of a Parquet file: its own, the images and those of `Conversation.carried`."""
     carried = {"kind": carried_type, "provenance": carried_type, "split": TEXT, "emotion": TEXT, RECORD_KEY: TEXT}
@@ -135,6 +149,13 @@ FORMATS = {
         "data.train_files={file} data.val_files=... data.prompt_key=problem data.answer_key=answer "
         "data.image_key=images",
         columns=_columns(problem=TEXT, answer=TEXT),
+        has_turns=False,
+    ),
+    "verl": Format(
+        ".parquet",
+        _verl,
+        "data.train_files={file} data.val_files=... custom_reward_function.path=...",
+        columns=_columns(data_source=TEXT, prompt=MESSAGES, reward_model={"style": TEXT, "ground_truth": TEXT}),
         has_turns=False,
     ),
 }

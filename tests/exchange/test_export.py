@@ -121,6 +121,12 @@ def test_rows_are_what_the_trainer_reads(folder, tmp_path, name, join):
         "trl": {"images": embedded}
         | ({"messages": messages} if join else {"prompt": messages[:1], "completion": messages[1:]}),
         "easyr1": {"problem": "<image>Which?", "answer": "Predict emotion: contentment", "images": embedded},
+        "verl": {
+            "data_source": "tiny",
+            "prompt": messages[:1],
+            "reward_model": {"style": "rule", "ground_truth": "Predict emotion: contentment"},
+            "images": embedded,
+        },
     }[name]
     kinds = ["categorical", "conversation", "reasoning", "description"]
     carried = {"kind": kinds if join else "categorical", "provenance": ["human"] * 4 if join else "human"}
@@ -146,7 +152,7 @@ def test_llamafactory_gets_a_list_of_its_datasets(folder, tmp_path):
     }
 
 
-@pytest.mark.parametrize("name", ["trl", "easyr1"])
+@pytest.mark.parametrize("name", ["trl", "easyr1", "verl"])
 def test_parquet_is_read_by_datasets(folder, tmp_path, name):
     datasets = pytest.importorskip("datasets")
     export_data(str(folder), tmp_path / "out", name)

@@ -7,7 +7,7 @@ Properties, for TRL, LLaMA-Factory, ms-swift and LLaVA:
 - every question of a split arrives once, with its own image, and no other split arrives;
 - a model learns the answers and nothing else; with `--join`, the answers of all questions of an image;
 - `messages` in TRL: the question and the image tokens are learned, too, unless `assistant_only_loss` is set;
-and for EasyR1, which learns from rewards:
+and for EasyR1 and verl, which learn from rewards:
 - the prompt has the question and the image, and `ground_truth` is the answer.
 
 Images that are turned by EXIF, transparent or have 16 bits are distorted by each trainer in the way that the export
@@ -237,6 +237,25 @@ def test_easyr1(folder, exported):
         (image,) = row["multi_modal_data"]["images"]
         pixels = processor.image_processor(image.convert("RGB"), return_tensors="pt")["pixel_values"][0]
         assert (pixels - expected_image(processor, folder, number, False, None)).abs().max() == 0
+
+
+def test_verl(folder, exported):
+    module = pytest.importorskip("verl.utils.dataset.rl_dataset", reason="verl is not installed")
+    from omegaconf import OmegaConf
+    from tiny_processor import build_processor
+
+    out, chosen = exported("verl")
+    processor = build_processor()
+    config = OmegaConf.create({"cache_dir": str(out / "cache"), "filter_overlong_prompts_workers": 1})
+    rows = module.RLHFDataset(str(out / f"{SPLIT}.parquet"), processor.tokenizer, config, processor)
+    assert len(rows) == len(chosen)
+    for number, ((question, answer),) in enumerate(chosen):
+        row = rows[number]
+        ((image, text),) = [message["content"] for message in row["raw_prompt"]]
+        assert text == {"type": "text", "text": question} and image["type"] == "image"
+        pixels = processor.image_processor(image["image"], return_tensors="pt")["pixel_values"][0]
+        assert (pixels - expected_image(processor, folder, number, False, None)).abs().max() == 0
+        assert row["reward_model"]["ground_truth"] == answer and row["data_source"] == "tiny"
 
 
 def _pixels_of_llamafactory(row, out, _):

@@ -1,7 +1,8 @@
 """Reader of conversations: LLaVA-style JSON, the format of EmoVIT's own instruction files, and those of other trainers.
 
 It reads JSON, JSON lines and Parquet with `conversations` (LLaVA), `messages` (ms-swift, LLaMA-Factory, TRL), `prompt`
-and `completion` (TRL), or `problem` and `answer` (EasyR1), and folders of `emovit export data`.
+and `completion` (TRL), `problem` and `answer` (EasyR1), or `prompt` and `reward_model` (verl), and folders of `emovit
+export data`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ EXPORT_SUMMARY = "summary.json"
 _QUESTIONS = {"prompt": "completion", "problem": "answer"}  # key of the question -> key of the answer
 _KEYS = frozenset({
     "id", "image", "images", "conversations", "messages", "kind", "provenance", "split", "emotion", RECORD_KEY,
-    *_QUESTIONS, *_QUESTIONS.values(),
+    *_QUESTIONS, *_QUESTIONS.values(), "reward_model", "data_source",
 })  # fmt: skip
 _ROWS_AT_ONCE = 32
 
@@ -174,6 +175,9 @@ def _is_parquet(path: Path) -> bool:
 def _with_messages(item: Any) -> Any:
     """An item with a question and its answer under keys of their own, as an item with messages."""
     if isinstance(item, dict) and not item.get("conversations") and not item.get("messages"):
+        reward = item.get("reward_model")
+        if isinstance(reward, dict) and "ground_truth" in reward:
+            item = {"completion": reward["ground_truth"], **item}
         for question, answer in _QUESTIONS.items():
             if question in item and answer in item:
                 turns = [*_turns_of(item[question], "user"), *_turns_of(item[answer], "assistant")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -282,7 +282,7 @@ def _conversations(
         return
     kinds, authors = [one.kind for _, one in chosen], [one.provenance for _, one in chosen]
     turns_of_all = tuple((one.question, one.answer) for _, one in chosen)
-    of_all: dict[str, str | list[str]] = {"kind": kinds, "provenance": authors, **common}
+    of_all: dict[str, str | Sequence[str]] = {"kind": kinds, "provenance": authors, **common}
     yield Conversation(record.id, record.source, turns_of_all, image, data, of_all, joined=True)
 
 

@@ -227,6 +227,11 @@ class BaseEmotionModel(Answering, BaseModel):
         loss = self.answer_loss(samples)
         return {"loss": loss.loss_sum / loss.num_tokens, "loss_sum": loss.loss_sum, "num_tokens": loss.num_tokens}
 
+    def sized_images(self, num_images: int) -> Any:
+        """A batch of images of the largest size that the model gets, to count what they take."""
+        image = self.blank_batch()["image"]
+        return image.expand(num_images, *image.shape[1:])
+
     def _groups(self, lengths: Sequence[Sequence[int]]) -> list[list[int]]:
         """Numbers of the rows that run together, by the lengths of the rows."""
         if self.in_step or not self.settings.group_by_length:

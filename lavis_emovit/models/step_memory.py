@@ -184,7 +184,8 @@ def count_step(model: Any, load: StepLoad, amp: str, *, weights: tuple[PartBytes
             loss.loss_sum.backward()
     for handle in handles:
         handle.remove()
-    images = batch["image"].numel() * batch["image"].element_size()
+    images = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(batch["image"]))
+    step_flops = model.step_flops()
     return StepMemory(
         weights=weights,
         activations=kept - logits + images,
@@ -194,21 +195,26 @@ def count_step(model: Any, load: StepLoad, amp: str, *, weights: tuple[PartBytes
         num_operations=counter.num_operations,
         flops=counter.flops,
         sizes=loss.sizes,
-        model_flops=model.step_flops().total(loss.sizes),
+        # Of a model that does not count them: those that were computed.
+        model_flops=counter.flops if step_flops is None else step_flops.total(loss.sizes),
         recomputes=model.settings.use_grad_checkpoint,
     )
 
 
 def sized_batch(model: Any, load: StepLoad) -> dict[str, Any]:
     """A batch with texts of these lengths, for tokenizers that read one token in each word."""
-    image = model.blank_batch()["image"]
     num_pairs = load.num_images * load.pairs_per_image
     return {
-        "image": image.expand(load.num_images, *image.shape[1:]),
+        "image": model.sized_images(load.num_images),
         "image_index": torch.arange(load.num_images).repeat_interleave(load.pairs_per_image),
         "text_input": [WORD * (load.question_tokens - 1)] * num_pairs,
         "text_output": [WORD * (load.answer_tokens - 1)] * num_pairs,
     }
+
+
+def _tensors(images: Any) -> list[torch.Tensor]:
+    """The tensors of a batch of images."""
+    return [images] if isinstance(images, torch.Tensor) else list(images.stack().values())
 
 
 def _take_gradient(parameter: torch.Tensor, gradients: list[int]) -> None:

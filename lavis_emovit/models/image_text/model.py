@@ -21,12 +21,13 @@ from transformers import GenerationMixin, LogitsProcessorList, RepetitionPenalty
 from lavis_emovit.errors import ConfigError, DataError, WeightsError, first_line
 from lavis_emovit.models import text
 from lavis_emovit.models.base import BaseEmotionModel, FoundWeights
-from lavis_emovit.models.image_text import packed, parts, weights
+from lavis_emovit.models.image_text import packed, parts, sizes, weights
 from lavis_emovit.models.image_text.inputs import Inputs, Pair
 from lavis_emovit.models.image_text.settings import TRAINED_PARTS, ModelSettings
 from lavis_emovit.models.loss import answer_log_probs, answer_loss, token_log_probs
 from lavis_emovit.models.protocol import AnswerLoss, Batch
 from lavis_emovit.models.scoring import MAX_CANDIDATE_TOKENS, CandidateTokens, distinct_candidates, num_common
+from lavis_emovit.models.step_memory import StepLoad, StepMemory
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,10 @@ class ImageText(BaseEmotionModel):
         return weights.find_weights(settings)
 
     @classmethod
+    def step_memory(cls, settings: Any, load: StepLoad, amp: str) -> StepMemory | None:
+        return sizes.step_memory(cls, settings, load, amp)
+
+    @classmethod
     def from_settings(cls, settings: Any) -> ImageText:
         """Load the weights that the settings name."""
         from transformers import AutoModelForImageTextToText
@@ -93,6 +98,14 @@ class ImageText(BaseEmotionModel):
                 f"{settings.pretrained}: no image-text model that transformers can load ({reason})"
             ) from error
         return cls(core, settings, image_processor)
+
+    @classmethod
+    def empty(cls, settings: Any) -> ImageText:
+        """The model without values."""
+        image_processor = _image_processor(settings)
+        _ = image_processor.chat
+        with torch.device("meta"):  # adapters too
+            return cls(sizes.empty_core(settings), settings, image_processor)
 
     # Training
 
@@ -138,6 +151,11 @@ class ImageText(BaseEmotionModel):
             ((row, given),) = self.chat.answered(question, [answer])
             lengths.append((self.chat.question_length(question), len(row) - given))
         return lengths
+
+    def sized_images(self, num_images: int) -> Any:
+        side = self.settings.max_side_px
+        image = self.image_processor(Image.new("RGB", (side, side), (64, 64, 64)))
+        return self.image_processor.stack([image] * num_images)
 
     def blank_batch(self) -> dict[str, Any]:
         return {

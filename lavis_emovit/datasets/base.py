@@ -26,7 +26,7 @@ class OrderedDataset(Dataset[dict[str, Any]], ABC):
 
     @property
     def max_tokens(self) -> int | None:
-        """Most text tokens of a micro-batch."""
+        """Most tokens of a micro-batch."""
         return self.length_buckets.max_tokens if self.length_buckets is not None else None
 
     def epoch_order(self, seed: int, epoch: int, global_batch: int) -> SampleOrder:

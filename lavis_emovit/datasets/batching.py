@@ -25,7 +25,7 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         micro_batch: most samples of a micro-batch; None: the rank's whole share of a step.
         start_step: first step to yield, to resume in the middle of an epoch.
         token_lengths: text lengths of the samples, for `max_tokens`.
-        max_tokens: most text tokens of a micro-batch, including padding; a longer sample gets its own micro-batch.
+        max_tokens: most tokens of a micro-batch, see `TokenLengths.together`; a longer sample gets its own micro-batch.
     """
 
     def __init__(
@@ -99,14 +99,13 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
     def _cut(self, keys: Sequence[SampleKey]) -> list[list[SampleKey]]:
         assert self.token_lengths is not None and self.max_tokens is not None
         batches: list[list[SampleKey]] = []
-        num_pairs = longest = 0
         for key in keys:
-            pairs, tokens = self.token_lengths.of(key[1])
-            num_pairs, longest = num_pairs + pairs, max(longest, tokens)
-            fits = bool(batches) and len(batches[-1]) < self.micro_batch and num_pairs * longest <= self.max_tokens
+            fits = bool(batches) and len(batches[-1]) < self.micro_batch
+            if fits:
+                numbers = [number for _, number in (*batches[-1], key)]
+                fits = self.token_lengths.together(numbers) <= self.max_tokens
             if not fits:
                 batches.append([])
-                num_pairs, longest = pairs, tokens
             batches[-1].append(key)
         return batches or [[]]
 

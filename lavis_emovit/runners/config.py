@@ -181,6 +181,11 @@ def _with_processor(
         if (given[name] or {}).get("vis_processor"):
             advice = "remove it (model.max_side_px and model.processor set that one)"
             problems.append(f"datasets.{name}.vis_processor: {own}; {advice}")
+        buckets = getattr(datasets[name], "length_buckets", None)
+        shares = getattr(model, "share_prefix", False)
+        if shares and buckets is not None and buckets.max_tokens is not None and buckets.image_tokens is None:
+            advice = "set it to the most tokens of an image (docs/models.md), which its questions share"
+            problems.append(f"datasets.{name}.length_buckets.image_tokens: max_tokens counts images too; {advice}")
         trees[name]["vis_processor"] = {"train": dict(node), "eval": dict(node)}
     return {
         name: dataset.model_copy(update={"vis_processor": type(dataset.vis_processor)(train=node, eval=node)})  # type: ignore[attr-defined]

@@ -15,8 +15,11 @@ class LengthBucketSettings(Settings):
     """Steps of similar text length."""
 
     window_steps: int = Field(default=16, ge=1)  # steps that are sorted by length together
-    # Most text tokens of one micro-batch, including padding; null: only the number of samples is limited.
+    # Most tokens of one micro-batch, including padding; null: only the number of samples is limited.
     max_tokens: int | None = Field(default=None, ge=1)
+    # For models that read an image once for all of its questions, in a row without padding: most tokens of an image,
+    # which then count too. null: every question is a row, and only its text counts.
+    image_tokens: int | None = Field(default=None, ge=1)
     # Characters per token; the index counts characters because it has no tokenizer.
     chars_per_token: float = Field(default=4.0, gt=0.0)
     # Tokens that every question has in addition to its text (query tokens, prompt frame).
@@ -24,10 +27,17 @@ class LengthBucketSettings(Settings):
 
 
 class TokenLengths:
-    """Pairs of each sample and their tokens: int [N] each, `longest` of the longest pair, `total` of all pairs."""
+    """Pairs of each sample and their tokens, int [N] each.
 
-    def __init__(self, num_pairs: np.ndarray, longest: np.ndarray, total: np.ndarray):
+    Attributes:
+        longest: tokens of the longest pair.
+        total: tokens of all pairs.
+        image: tokens of the image, if its pairs share it, else 0.
+    """
+
+    def __init__(self, num_pairs: np.ndarray, longest: np.ndarray, total: np.ndarray, image: np.ndarray | None = None):
         self.num_pairs, self.longest, self.total = num_pairs, longest, total
+        self.image = np.zeros_like(total) if image is None else image
 
     @classmethod
     def from_index(
@@ -58,17 +68,21 @@ class TokenLengths:
             kept = np.minimum(num_pairs, max_pairs)
             total = np.where(num_pairs > 0, total * kept // np.maximum(num_pairs, 1), 0)
             num_pairs = kept
-        return cls(num_pairs, longest, total)
+        return cls(num_pairs, longest, total, np.full_like(total, settings.image_tokens or 0))
 
     @classmethod
     def joined(cls, parts: Sequence[TokenLengths]) -> TokenLengths:
         """The lengths of several datasets, one after the other."""
-        columns = zip(*((part.num_pairs, part.longest, part.total) for part in parts))
+        columns = zip(*((part.num_pairs, part.longest, part.total, part.image) for part in parts))
         return cls(*map(np.concatenate, columns))
 
-    def of(self, number: int) -> tuple[int, int]:
-        """(pairs, tokens of the longest one) of a sample."""
-        return int(self.num_pairs[number]), int(self.longest[number])
+    def together(self, numbers: Sequence[int]) -> int:
+        """Tokens that a micro-batch of samples takes: in one row without padding, or with every pair padded to the
+        longest one."""
+        chosen = list(numbers)
+        if self.image[chosen].any():
+            return int(self.image[chosen].sum() + self.total[chosen].sum())
+        return int(self.num_pairs[chosen].sum()) * int(self.longest[chosen].max(initial=0))
 
 
 def padding_share(lengths: TokenLengths, batches: Iterable[Sequence[int] | np.ndarray]) -> float:

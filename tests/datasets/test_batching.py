@@ -165,10 +165,12 @@ def test_ranks_and_workers_never_move_a_sample(world_size, num_workers):
     micro_batch=st.integers(1, 12),
     max_tokens=st.integers(20, 400),
     start_step=st.integers(0, 2),
+    image_tokens=st.sampled_from([0, 0, 30]),
 )
-def test_token_budgets_are_kept(tokens, global_batch, world_size, micro_batch, max_tokens, start_step):
+def test_token_budgets_are_kept(tokens, global_batch, world_size, micro_batch, max_tokens, start_step, image_tokens):
     pairs, longest = (np.array(column) for column in zip(*tokens))
-    lengths = TokenLengths(pairs, longest, pairs * longest)
+    texts = np.maximum(longest, pairs * longest - 3)
+    lengths = TokenLengths(pairs, longest, texts, np.full_like(pairs, image_tokens))
     total = len(tokens)
     samplers = [
         GlobalBatchSampler(
@@ -191,8 +193,10 @@ def test_token_budgets_are_kept(tokens, global_batch, world_size, micro_batch, m
         for batch in own:
             used = [number for _, number in batch]
             assert len(used) <= micro_batch
-            padded = int(pairs[used].sum() * longest[used].max()) if used else 0
-            assert padded <= max_tokens or len(used) == 1
+            run = int(pairs[used].sum() * longest[used].max()) if used else 0
+            if image_tokens:
+                run = sum(image_tokens + int(texts[number]) for number in used)
+            assert run <= max_tokens or len(used) == 1
     again = GlobalBatchSampler(
         EpochOrder("h", 1, 0, [total]), global_batch, 0, world_size, micro_batch,
         min(start_step, samplers[0].num_steps),

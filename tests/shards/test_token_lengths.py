@@ -31,9 +31,10 @@ def test_they_agree_with_the_records(built, kinds, chosen):
             for item in ShardReader(index).read(sample).record.instructions
             if kinds is None or item.kind in kinds
         ]
-        assert lengths.of(position) == (len(tokens), max(tokens, default=0))
+        assert lengths.num_pairs[position] == len(tokens)
+        assert lengths.together([position]) == len(tokens) * max(tokens, default=0)
         assert lengths.total[position] == sum(tokens)
-        assert capped.of(position) == (min(1, len(tokens)), max(tokens, default=0))
+        assert capped.together([position]) == min(1, len(tokens)) * max(tokens, default=0)
 
 
 def test_the_padding_share():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import inspect
@@ -221,16 +222,48 @@ def plain_values(config: Any, origins: Origins | None = None, changed: Collectio
 
 
 def merge_settings(base: Any, given: Any, place: str = "") -> Any:
-    """OmegaConf trees merged; ConfigError for a list over a mapping or the reverse, with `place` before its key."""
+    """OmegaConf trees merged; ConfigError for a list over a mapping or the reverse, with `place` before its key.
+
+    A mapping whose `name` is another one, as of a processor, takes the place of the whole mapping.
+    """
     from omegaconf import OmegaConf
 
     try:
-        return OmegaConf.merge(base, given)
+        return OmegaConf.merge(_without_renamed(base, given), given)
     except TypeError:
         problems = list(_clashes(OmegaConf.to_container(base), OmegaConf.to_container(given), place))
         if not problems:
             raise
         raise ConfigError(problems) from None
+
+
+def _without_renamed(base: Any, given: Any) -> Any:
+    """A copy of `base` in which mappings are empty whose `name` differs in `given`."""
+    from omegaconf import DictConfig, OmegaConf
+
+    if not isinstance(base, DictConfig) or not isinstance(given, DictConfig):
+        return base
+    own, other = (OmegaConf.to_container(tree) for tree in (base, given))
+    places = list(_renamed(own, other, ()))
+    if not places:
+        return base
+    base = copy.deepcopy(base)
+    for *path, last in places:
+        node = base
+        for key in path:
+            node = node[key]
+        node[last] = {}
+    return base
+
+
+def _renamed(own: Any, given: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    if not isinstance(own, dict) or not isinstance(given, dict):
+        return
+    if path and {"name"} <= own.keys() & given.keys() and own["name"] != given["name"]:
+        yield path
+        return
+    for key in own.keys() & given.keys():
+        yield from _renamed(own[key], given[key], (*path, key))
 
 
 def _clashes(base: Any, given: Any, key: str) -> Iterator[str]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import pytest
+from omegaconf import OmegaConf
 from pydantic import Field, ValidationError, model_validator
 
-from lavis_emovit.settings import Settings, parse_settings
+from lavis_emovit.settings import Settings, merge_settings, parse_settings
 
 
 class _Round(Settings):
@@ -102,3 +103,12 @@ def test_good_values_are_frozen():
     assert settings == _Page(title="x", shape=_Square(side_px=2))
     with pytest.raises(ValidationError):
         settings.title = "y"
+
+
+def test_a_mapping_of_another_name_takes_the_place_of_the_whole():
+    base = OmegaConf.create({"page": {"shape": {"name": "round", "radius_px": 3}, "title": "a"}})
+    same = merge_settings(base, OmegaConf.create({"page": {"shape": {"radius_px": 5}}}))
+    assert same == {"page": {"shape": {"name": "round", "radius_px": 5}, "title": "a"}}
+    other = merge_settings(base, OmegaConf.create({"page": {"shape": {"name": "square", "side_px": 2}}}))
+    assert other == {"page": {"shape": {"name": "square", "side_px": 2}, "title": "a"}}
+    assert base.page.shape == {"name": "round", "radius_px": 3}

@@ -24,6 +24,7 @@ from lavis_emovit.models.base import BaseEmotionModel, FoundWeights
 from lavis_emovit.models.image_text import packed, parts, sizes, weights
 from lavis_emovit.models.image_text.inputs import Inputs, Pair
 from lavis_emovit.models.image_text.settings import TRAINED_PARTS, ModelSettings
+from lavis_emovit.models.instructblip.loading import quiet
 from lavis_emovit.models.loss import answer_log_probs, answer_loss, token_log_probs
 from lavis_emovit.models.protocol import AnswerLoss, Batch
 from lavis_emovit.models.scoring import MAX_CANDIDATE_TOKENS, CandidateTokens, distinct_candidates, num_common
@@ -87,9 +88,13 @@ class ImageText(BaseEmotionModel):
         image_processor = _image_processor(settings)
         _ = image_processor.chat  # wrong processors are cheaper to find than weights are to load
         try:
-            core = AutoModelForImageTextToText.from_pretrained(
-                settings.pretrained, revision=settings.revision, dtype="auto", attn_implementation=settings.attention
-            )
+            with quiet():
+                core = AutoModelForImageTextToText.from_pretrained(
+                    settings.pretrained,
+                    revision=settings.revision,
+                    dtype="auto",
+                    attn_implementation=settings.attention,
+                )
         except Exception as error:  # a damaged file can raise anything
             reason = first_line(error)
             if "attention implementation" in reason:

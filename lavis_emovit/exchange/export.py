@@ -22,8 +22,6 @@ from lavis_emovit.sources.readers.conversations import EXPORT_SUMMARY
 
 IMAGES_FOLDER = "images"
 DATASET_INFO = "dataset_info.json"  # LLaMA-Factory's list of datasets
-# The trainers replace these in texts, and count them against the images.
-_MEDIA_TOKEN = re.compile("<(image|video|audio)>")
 _MAX_FAULTS = 20
 _MAX_EXAMPLES = 5
 
@@ -163,10 +161,11 @@ class _Export:
             return []
         chosen = []
         for number, one in of_kinds:
-            if _MEDIA_TOKEN.search(one.question + one.answer):
-                self._skip("questions with <image>, <video> or <audio> in their text", f"{record.id}#{number}")
-            else:
+            reserved = next((mark for mark in self.layout.reserved if mark in f"{one.question} {one.answer}"), None)
+            if reserved is None:
                 chosen.append((number, one))
+            else:
+                self._skip(f"questions with '{reserved}' in their text", f"{record.id}#{number}")
         if not chosen:
             self._skip("records all of whose questions are skipped", record.id)
         return chosen

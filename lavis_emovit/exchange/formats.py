@@ -21,6 +21,7 @@ MESSAGES = [{"role": TEXT, "content": TEXT}]
 IMAGES = {"feature": {"_type": "Image"}, "_type": "Sequence"}
 
 IMAGE_TOKEN = "<image>"
+_MEDIA = ("<image>", "<video>", "<audio>")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Format:
     columns: dict[str, Any] | None = None  # column -> type, for Parquet files, which contain the images
     joined_columns: dict[str, Any] | None = None  # the same for rows with all questions about an image
     has_turns: bool = True  # whether a row may have several questions
+    reserved: tuple[str, ...] = _MEDIA  # texts that the trainer takes for something else
 
     @property
     def embeds(self) -> bool:
@@ -129,7 +131,13 @@ def _columns(carried_type: Any = TEXT, **columns: Any) -> dict[str, Any]:
 
 
 FORMATS = {
-    "llava": Format(".json", _llava, "--data_path {file} --image_folder {out}"),
+    "llava": Format(
+        ".json",
+        _llava,
+        "--data_path {file} --image_folder {out}",
+        # With the marks of its template inside a text, it masks all answers of the row.
+        reserved=(*_MEDIA, "ASSISTANT: ", "</s>"),
+    ),
     "ms-swift": Format(
         ".jsonl", _messages_and_paths, "ROOT_IMAGE_DIR={out} swift sft --dataset {file} --val_dataset ..."
     ),

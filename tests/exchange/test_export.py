@@ -22,7 +22,7 @@ import shutil
 import pyarrow
 import pyarrow.parquet as parquet
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -248,15 +248,15 @@ def test_what_is_skipped_is_counted_by_reason(folder, tmp_path):
         _3={"instructions": [one("conversation", "?")]},
     )
     summary = export_data(str(root), tmp_path / "out", "trl", kinds=["categorical", "reasoning"])
-    media = "questions with <image>, <video> or <audio> in their text"
     ids = [record.id for record in read_records(root / "records.jsonl")]
     assert summary["skipped"] == {
         "records without instructions": 1,
-        media: 2,
+        "questions with '<image>' in their text": 1,
+        "questions with '<video>' in their text": 1,
         "records all of whose questions are skipped": 1,
         "records without instructions of the chosen kinds": 1,
     }
-    assert summary["skipped_examples"][media] == [f"{ids[1]}#0", f"{ids[2]}#0"]
+    assert summary["skipped_examples"]["questions with '<video>' in their text"] == [f"{ids[2]}#0"]
     assert summary["splits"]["train"]["kinds"] == {"categorical": 2, "reasoning": 2}
     assert summary["kinds"] == ["categorical", "reasoning"]
     found = read_back(tmp_path / "out", ".", tmp_path / "to")
@@ -265,6 +265,34 @@ def test_what_is_skipped_is_counted_by_reason(folder, tmp_path):
     with pytest.raises(DataError, match="nothing to export:\n  - 18 records without instructions of the chosen kinds"):
         export_data(str(folder), tmp_path / "none", "trl", kinds=["explanation"])
     assert not (tmp_path / "none").exists()
+
+
+def test_marks_of_a_trainer_are_skipped_for_it_alone(folder, tmp_path):
+    said = {"kind": "reasoning", "question": "He said: ASSISTANT: Stop. Why?", "answer": "So.", "provenance": "human"}
+    root = change(folder, tmp_path, _0={"instructions": [said]})
+    (number,) = [record.id for record in read_records(root / "records.jsonl")][:1]
+    summary = export_data(str(root), tmp_path / "llava", "llava")
+    assert summary["skipped_examples"]["questions with 'ASSISTANT: ' in their text"] == [f"{number}#0"]
+    assert export_data(str(root), tmp_path / "trl", "trl")["skipped"] == {}
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+
+
+@pytest.mark.parametrize(("name", "join"), CASES)
+@given(pairs=st.lists(st.tuples(texts, texts), min_size=1, max_size=3))
+@settings(max_examples=12, suppress_health_check=list(HealthCheck))
+@example(pairs=[("\n<\u2028 'x\\", "\r\n\x00\ufeff"), ("Question: a Answer: b", " ")])
+def test_any_text_is_imported_as_it_was(folder, tmp_path, name, join, pairs):
+    for place in ("text", "out", "to"):
+        shutil.rmtree(tmp_path / place, ignore_errors=True)
+    instructions = [{"kind": "reasoning", "question": q, "answer": a, "provenance": "human"} for q, a in pairs]
+    (tmp_path / "text").mkdir()
+    shutil.copy(folder / "plain", tmp_path / "text" / "a.jpg")
+    record = EmotionRecord(id="x/1", image="a.jpg", split="train", source="x", instructions=instructions)
+    write_records(tmp_path / "text" / "records.jsonl", [record])
+    export_data(str(tmp_path / "text"), tmp_path / "out", name, join=join)
+    assert_same(read_back(tmp_path / "out", ".", tmp_path / "to"), tmp_path / "text")
 
 
 def test_unusable_images_are_reported_together(folder, tmp_path):

@@ -186,5 +186,5 @@ def test_models_of_the_table_are_registered():
     from lavis.common.registry import registry
 
     named = set(re.findall(r"`(emovit_\w+)`", TEXT))
-    assert len(named) == 6
+    assert len(named) == 9
     assert not [name for name in named if registry.get_model_class(name) is None]

@@ -229,3 +229,34 @@ def test_an_image_that_does_not_fit_is_refused(build):
     batch = {"image": read.stack([read(picture_of(number)) for number in (0, 2)]), "prompt": ["How?", "How?"]}
     with pytest.raises(Exception, match=r"image 1 of the batch does not fit: 94 tokens .* context is 70"):
         model.generate(batch, max_length=4)
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "num_tokens"),
+    [
+        ("qwen25vl", {"max_pixels": 1024}, 40),
+        ("smolvlm", {"size": {"longest_edge": 16}}, 11),
+        (
+            "gemma3",
+            {
+                "do_pan_and_scan": True,
+                "pan_and_scan_min_crop_size": 8,
+                "pan_and_scan_max_num_crops": 4,
+                "pan_and_scan_min_ratio_to_activate": 1.0,
+            },
+            75,
+        ),
+    ],
+)
+def test_options_of_the_processor_change_the_tokens_of_an_image(build, family, options, num_tokens):
+    wide = picture_of(2).resize((96, 48))
+    losses = []
+    for share in (True, False):
+        model = build(family, processor=options, share_prefix=share).eval()
+        read, _ = model.processors()
+        images = read.stack([read(wide), read(picture_of(0))])
+        if share:
+            assert len(images.images[0].ids) == num_tokens != len(build(family).processors()[0](wide).ids)
+        batch = {**batch_of(model), "image": images, "image_index": torch.tensor([0, 0, 1, 1, 1, 0])}
+        losses.append(model.answer_loss(batch).loss_sum.item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)

@@ -51,6 +51,10 @@ _TINY = _Training(16, 500, 60, "3e-4", (), "2 GB")
 _LARGE = _Training(
     16, 2000, 10, "1e-5", ("micro_batch_size: 2", "amp: bf16"), "a GPU of 40 GB or more (estimated, not measured)"
 )
+# As projects/emovit/llava/tune.yaml: adapters on the language model of an image-text model.
+_ADAPTED = _Training(
+    16, 2000, 3, "2e-4", ("micro_batch_size: 4", "amp: bf16"), "a GPU of 40 GB or more (estimated, not measured)"
+)
 
 
 def check_model(name: str) -> None:
@@ -133,19 +137,25 @@ def recipe_text(name: str, path: Path, proposal: Proposal, model: str, num_of: M
     from lavis_emovit.models.catalogue import declared_models
 
     is_tiny = model == "emovit_tiny"
-    training = _TINY if is_tiny else _LARGE
+    content = declared_models()[model].content["model"]
+    # Models of other projects bring their own processor.
+    reads_squares = "image_size" in content
+    training = _TINY if is_tiny else _LARGE if reads_squares else _ADAPTED
     num_train = num_of.get("train", 0)
     batch = max(1, min(training.batch, num_train // 4))
     epoch_steps = math.ceil(num_train / batch)
     epochs = min(max(math.ceil(training.num_steps / epoch_steps), 2), training.most_epochs)
     steps = epochs * epoch_steps
-    image_size = declared_models()[model].content["model"].get("image_size", 224)
-    parts = (
-        "\n  # The tiny encoder was trained on drawings only, so it is tuned as well.\n  trained_parts: all"
-        if is_tiny
-        else ""
-    )
-    needs = "nothing more" if is_tiny else f"the weights of {model} (docs/weights.md)"
+    dataset, parts = f"  {name}: {{}}", ""
+    if reads_squares:
+        sizes = f"{{image_size: {content['image_size']}}}"
+        dataset = f"  {name}:\n    vis_processor:\n      train: {sizes}\n      eval: {sizes}"
+    if is_tiny:
+        parts = "\n  # The tiny encoder was trained on drawings only, so it is tuned as well.\n  trained_parts: all"
+    elif not reads_squares:
+        place = "" if content["pretrained"] else "\n  path: MODEL                          # a folder or a hub id"
+        parts = f"{place}\n  trained_parts: [projector]\n  lora: {{parts: [language_model], rank: 16, alpha: 32}}"
+    needs = "nothing more" if is_tiny else f"the weights of {model} (docs/weights.md, docs/models.md)"
     splits = [split for split in ("val", "test") if num_of.get(split)]
     more = "".join(f"\n  {line}" for line in training.lines)
     return f"""\
@@ -159,10 +169,7 @@ model:
   arch: {model}{parts}
 
 datasets:
-  {name}:
-    vis_processor:
-      train: {{image_size: {image_size}}}
-      eval: {{image_size: {image_size}}}
+{dataset}
 
 run:
   runner: runner_emovit

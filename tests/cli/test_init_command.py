@@ -222,6 +222,14 @@ def test_a_large_model(init, mypics):
     assert (config.model_cfg.image_size, config.run.amp, config.run.micro_batch_size) == (224, "bf16", 2)
 
 
+@pytest.mark.parametrize("model", ["emovit_qwen25vl_3b", "emovit_image_text"])
+def test_an_image_text_model_reads_images_with_its_own_processor(init, mypics, model):
+    assert init("mypics", "--model", model)[0] == 0
+    config = Config.load("mypics.yaml")
+    assert config.model.lora.parts == ("language_model",)
+    assert config.datasets["mypics"].vis_processor.train.pretrained == config.model.pretrained != ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

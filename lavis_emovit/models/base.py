@@ -20,7 +20,7 @@ from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.models import lora, trained_parts
 from lavis_emovit.models.answering import Answering
 from lavis_emovit.models.lengths import length_groups, pass_cost
-from lavis_emovit.models.lora import Prefixes
+from lavis_emovit.models.part_names import Prefixes
 from lavis_emovit.models.protocol import Batch, ImageEncoder, StepFlops
 from lavis_emovit.models.quantize import float32_modules, quantize_language_model
 from lavis_emovit.models.recompute import recompute_layers
@@ -78,8 +78,7 @@ class BaseEmotionModel(Answering, BaseModel):
         prefixes, frozen_dtype = self.PART_PREFIXES, PRECISIONS[settings.frozen_precision]
         if settings.frozen_precision in QUANTIZED:
             quantize_language_model(self._part("language_model"), settings.frozen_precision, frozen_dtype)
-        if settings.lora is not None:
-            lora.inject(core, prefixes, settings.lora, self._unread_layers())
+        self._add_adapters()
         self._trained = trained_parts.freeze_all_but(
             core,
             prefixes,
@@ -169,6 +168,11 @@ class BaseEmotionModel(Answering, BaseModel):
 
     def _part(self, part: str) -> nn.Module:
         return self.core.get_submodule(self.PART_PREFIXES[part][0].rstrip("."))
+
+    def _add_adapters(self) -> None:
+        """Add the adapters of the settings to the modules, in place."""
+        if self.settings.lora is not None:
+            lora.inject(self.core, self.PART_PREFIXES, self.settings.lora, self._unread_layers())
 
     def _unread_layers(self) -> tuple[str, ...]:
         """Prefixes of layers that get no adapter, because nothing reads their output."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from lavis_emovit.errors import ConfigError, WeightsError
+from lavis_emovit.models.part_names import Prefixes, part_of
 from lavis_emovit.models.settings import LoraSettings
 
 INSTALL_LINE = "pip install 'lavis-emovit[lora]' (or: pip install 'peft>=0.15')"
 _MARKS = (".lora_A.", ".lora_B.")
-Prefixes = Mapping[str, tuple[str, ...]]
+# What peft looks for to choose its kind of adapter.
+QUANTIZED_FLAGS = ("is_loaded_in_8bit", "is_loaded_in_4bit")
 
 
 def is_adapter(name: str) -> bool:
@@ -30,29 +32,83 @@ def inject(core: nn.Module, prefixes: Prefixes, settings: LoraSettings, unread: 
     """Add adapters to linear layers, in place; the model computes the same until they are trained.
 
     Args:
-        prefixes: part -> prefixes of its parameters; the module of the first one gets adapters.
+        prefixes: part -> prefixes of its parameters.
         unread: prefixes of layers that get none, because nothing reads their output.
 
     Raises:
-        ConfigError: peft is missing, or the part has no linear layer of that name.
+        ConfigError: peft is missing, or a part has no linear layer of that name.
     """
-    try:
-        import peft
-    except ImportError as error:
-        raise ConfigError([f"model.lora: needs the package peft: {INSTALL_LINE}"], "the model configuration") from error
-    for part in settings.parts:
-        prefix = prefixes[part][0]
-        targets = _targets(core, part, prefix, settings, unread)
+    peft = load_peft()
+    # Of all parts first, because adapters are linear layers too.
+    for targets in find_targets(core, prefixes, settings, unread).values():
         config = peft.LoraConfig(
             r=settings.rank,
-            lora_alpha=settings.alpha,  # type: ignore[arg-type]
+            lora_alpha=settings.alpha,
             lora_dropout=settings.dropout,
             target_modules=targets,
         )
         # The initial values depend on the recipe only, not on random numbers drawn before.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            peft.inject_adapter_in_model(config, core.get_submodule(prefix.rstrip(".")))
+            inject_config(core, config)
+
+
+def load_peft() -> Any:
+    """The package peft; ConfigError if it is missing."""
+    try:
+        import peft
+    except ImportError as error:
+        raise ConfigError([f"model.lora: needs the package peft: {INSTALL_LINE}"], "the model configuration") from error
+    return peft
+
+
+def inject_config(core: nn.Module, config: Any) -> None:
+    """Add the adapters of a `peft.LoraConfig`, in place."""
+    # peft looks for these at the root alone.
+    flags = [flag for flag in QUANTIZED_FLAGS if any(getattr(module, flag, False) for module in core.modules())]
+    added = [flag for flag in flags if not getattr(core, flag, False)]
+    for flag in added:
+        setattr(core, flag, True)
+    load_peft().inject_adapter_in_model(config, core)
+    for name in (*added, "peft_config"):  # the next call must find none
+        delattr(core, name)
+
+
+def find_targets(
+    core: nn.Module, prefixes: Prefixes, settings: LoraSettings, unread: Sequence[str] = ()
+) -> dict[str, list[str]]:
+    """Part -> names of the linear layers that `inject` adapts; ConfigError as there."""
+    models: list[Any] = [module for module in core.modules() if hasattr(module, "get_output_embeddings")]
+    heads = {model.get_output_embeddings() for model in models}
+    found: dict[str, list[str]] = {}
+    problems: list[str] = []
+    for part in settings.parts:
+        modules = {
+            name: module
+            for name, module in core.named_modules()
+            if f"{name}.".startswith(prefixes[part]) and part_of(f"{name}.", prefixes) == part
+        }
+        linear = [
+            name
+            for name, module in modules.items()
+            if isinstance(module, nn.Linear) and module not in heads and not f"{name}.".startswith(tuple(unread))
+        ]
+        if settings.target_modules is None:
+            found[part] = linear
+            continue
+        chosen: list[str] = []
+        for target in settings.target_modules:
+            hits = [name for name in linear if _is_called(name, target)]
+            if not hits:
+                others = {type(module).__name__ for name, module in modules.items() if _is_called(name, target)}
+                kinds = f"; '{target}' is {', '.join(sorted(others))}" if others else ""
+                has = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
+                problems.append(f"model.lora.target_modules: no linear layer '{target}' in {part}{kinds}; it has {has}")
+            chosen += hits
+        found[part] = list(dict.fromkeys(chosen))
+    if problems:
+        raise ConfigError(problems, "the model configuration")
+    return found
 
 
 def merge(core: nn.Module, dtype: torch.dtype | None = None) -> list[str]:
@@ -92,24 +148,5 @@ def set_dropout_mode(core: nn.Module, training: bool) -> None:
             module.train(training)
 
 
-def _targets(core: nn.Module, part: str, prefix: str, settings: LoraSettings, unread: Sequence[str]) -> list[str]:
-    """Names, inside the part, of the linear layers that get an adapter."""
-    root: Any = core.get_submodule(prefix.rstrip("."))
-    head = root.get_output_embeddings() if part == "language_model" else None
-    linear = [
-        name
-        for name, module in root.named_modules()
-        if isinstance(module, nn.Linear) and module is not head and not f"{prefix}{name}.".startswith(tuple(unread))
-    ]
-    if settings.target_modules is None:
-        return linear
-    chosen, problems = [], []
-    for target in settings.target_modules:
-        hits = [name for name in linear if name == target or name.endswith(f".{target}")]
-        if not hits:
-            found = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
-            problems.append(f"model.lora.target_modules: no linear layer '{target}' in {part}; it has {found}")
-        chosen += hits
-    if problems:
-        raise ConfigError(problems, "the model configuration")
-    return list(dict.fromkeys(chosen))
+def _is_called(name: str, target: str) -> bool:
+    return name == target or name.endswith(f".{target}")

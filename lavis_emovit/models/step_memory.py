@@ -27,9 +27,9 @@ from transformers import PreTrainedTokenizerFast
 
 from lavis_emovit.distributed.devices import AMP_DTYPES
 from lavis_emovit.models.lengths import PassSizes
-from lavis_emovit.models.lora import Prefixes, base_name, is_adapter
+from lavis_emovit.models.lora import base_name, is_adapter
+from lavis_emovit.models.part_names import Prefixes, part_of
 from lavis_emovit.models.quantize import quantized_bytes
-from lavis_emovit.models.trained_parts import part_of
 
 ADAPTERS = "adapters"
 WORD = "a "  # one token for the tokenizer below

@@ -1,8 +1,6 @@
 """Trained and frozen tensors of a model by part: freezing, train mode, and the state dict of a checkpoint.
 
-A part is a name and the prefixes of its parameters, for example `qformer` and `qformer.`, that of its main module
-first; the longest matching prefix decides, so a part may be inside another one. Adapters (`model.lora`) are trained in
-any part; the weights under them belong to their part and are frozen with it.
+Adapters (`model.lora`) are trained in any part; the weights under them belong to their part and are frozen with it.
 """
 
 from __future__ import annotations
@@ -13,18 +11,10 @@ from collections.abc import Collection, Iterable, Mapping
 import torch
 from torch import nn
 
-from lavis_emovit.errors import WeightsError
-from lavis_emovit.models.lora import Prefixes, base_name, is_adapter, set_dropout_mode
+from lavis_emovit.models.lora import base_name, is_adapter, set_dropout_mode
 from lavis_emovit.models.mapped_files import MappedFiles, are_casts_later, wanted_dtype
+from lavis_emovit.models.part_names import Prefixes, part_of
 from lavis_emovit.models.tensors import num_elements
-
-
-def part_of(name: str, prefixes: Prefixes) -> str:
-    """The part that a parameter belongs to."""
-    fitting = [(len(one), part) for part, some in prefixes.items() for one in some if name.startswith(one)]
-    if not fitting:
-        raise WeightsError(f"parameter '{name}' belongs to no part of the model; parts are {', '.join(prefixes)}")
-    return max(fitting)[1]
 
 
 def freeze_all_but(

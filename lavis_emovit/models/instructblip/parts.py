@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lavis_emovit.models import trained_parts
+from lavis_emovit.models import part_names
 from lavis_emovit.models.lora import base_name, is_adapter
 
 PART_PREFIXES = {
@@ -24,7 +24,7 @@ OPTIONAL = ("vision_encoder", "language_model")
 
 def part_of(name: str) -> str:
     """The part that a parameter belongs to."""
-    return trained_parts.part_of(name, PART_PREFIXES)
+    return part_names.part_of(name, PART_PREFIXES)
 
 
 def without_adapters(core: nn.Module) -> dict[str, torch.Tensor]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
+from lavis_emovit.errors import WeightsError
 from lavis_emovit.paths import find_checkpoint
 
 app = typer.Typer(help="Convert weights between LAVIS, transformers and checkpoints of runs.", add_completion=False)
@@ -18,7 +19,8 @@ def convert(
     source: Annotated[
         str,
         Argument(
-            help="A LAVIS .pth file, a transformers folder or hub id, a run or its checkpoint folder, or .safetensors."
+            help="A LAVIS .pth file, a transformers folder or hub id, a run or its checkpoint folder, a folder of "
+            "peft, or a .safetensors file."
         ),
     ],
     target: Annotated[
@@ -34,6 +36,9 @@ def convert(
     qformer_heads: Annotated[int | None, Option(help="Attention heads of the Q-Former, if not BERT-base.")] = None,
     parts: Annotated[str, Option(help="For a .safetensors target: parts, as in model.trained_parts.")] = "emovit",
     trimmed: Annotated[bool, Option("--trimmed", help="For a .pth target: omit image encoder and LLM.")] = False,
+    adapter: Annotated[
+        bool, Option("--adapter", help="Write a folder of peft with the adapters of an image-text model.")
+    ] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace an existing target.")] = False,
 ) -> None:
     """Convert weights bit for bit, and report what was written, added and omitted."""
@@ -43,10 +48,13 @@ def convert(
     folder = Path(source).expanduser()
     if find_checkpoint(folder) is not None:
         source = str(find_trained(folder)[0])
-    report = converter_of(source, base).convert(
+    converter = converter_of(source, base)
+    if adapter and not hasattr(converter, "write_adapter"):
+        raise WeightsError(f"--adapter: {source} is no image-text model of transformers; only those have such folders")
+    report = converter.convert(
         source, target, base=base, llm_model=llm_model, qformer_tokenizer=qformer_tokenizer,
         vision_weights=vision_weights, vision_heads=vision_heads, qformer_heads=qformer_heads, parts=parts,
-        trimmed=trimmed, overwrite=overwrite,
+        trimmed=trimmed, overwrite=overwrite, **({"adapter": True} if adapter else {}),
     )  # fmt: skip
     typer.echo(f"wrote {report.target} ({report.kind}) from {report.source}")
     for part, count in report.parameters.items():

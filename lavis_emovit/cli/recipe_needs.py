@@ -9,7 +9,7 @@ from typing import Any, cast
 from lavis_emovit.cli.findings import Finding
 from lavis_emovit.datasets.needs import dataset_need
 from lavis_emovit.datasets.settings import DatasetSettings
-from lavis_emovit.errors import WeightsError
+from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.paths import output_root
 from lavis_emovit.runners.config import Config, missing_packages
 
@@ -47,7 +47,7 @@ def _weights_finding(cfg: Config) -> Finding:
     settings: Any = cfg.model
     try:
         download = registry.get_model_class(settings.arch).check_weights(settings)
-    except WeightsError as error:
+    except (ConfigError, WeightsError) as error:
         problem, *advice = str(error).splitlines()
         return Finding("weights", "warning", problem, "\n".join(advice) or None)
     return Finding("weights", "note" if download else "ok", download or f"{settings.arch}: on this machine")

@@ -57,6 +57,11 @@ class ChatText:
         self.image_token_id, self.end_ids = image_token_id, tuple(end_ids)
         self._system, self._name = system, name
         self._image_token = self.tokenizer.convert_ids_to_tokens(image_token_id)
+        if self._image_token is None:
+            raise WeightsError(
+                f"{name}: its config.json says that token {image_token_id} stands for an image, but its tokenizer has "
+                f"{len(self.tokenizer)} tokens; its configuration and tokenizer do not fit together"
+            )
         self._template = self._checked(template)
         asked = self._render(_QUESTION)
         self._asked = asked

@@ -146,7 +146,11 @@ def missing_packages(run: RunSettings | None, model: Settings | None) -> list[st
     needed = {
         "wandb": ("run.wandb", run is not None and run.wandb, "pip install wandb, or set run.wandb=false"),
         "deepspeed": ("run.engine", run is not None and run.engine == "deepspeed", extra("deepspeed")),
-        "peft": ("model.lora", getattr(model, "lora", None) is not None, extra("lora")),
+        "peft": (
+            "model.lora" if getattr(model, "lora", None) is not None else "model.adapter",
+            getattr(model, "lora", None) is not None or getattr(model, "adapter", None) is not None,
+            extra("lora"),
+        ),
         "bitsandbytes": (
             "model.frozen_precision", getattr(model, "frozen_precision", "") in ("int8", "nf4"), extra("quantize"),
         ),

@@ -20,7 +20,7 @@ from lavis_emovit.errors import DataError
 
 # Every sub-command with its options; arguments in capitals.
 SURFACE = {
-    "convert": "--base --llm-model --overwrite --parts --qformer-heads --qformer-tokenizer --trimmed"
+    "convert": "--adapter --base --llm-model --overwrite --parts --qformer-heads --qformer-tokenizer --trimmed"
     " --vision-heads --vision-weights SOURCE TARGET",
     "data clean": "--against --dry-run --images --kinds --near --out --overwrite --quarantine --show --undo --workers"
     " RECORDS",

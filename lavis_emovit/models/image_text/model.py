@@ -18,13 +18,14 @@ from lavis.common.registry import registry
 from PIL import Image
 from transformers import GenerationMixin, LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
-from lavis_emovit.errors import ConfigError, DataError, WeightsError, first_line
+from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.models import text
 from lavis_emovit.models.base import BaseEmotionModel, FoundWeights
-from lavis_emovit.models.image_text import packed, parts, sizes, weights
+from lavis_emovit.models.image_text import checks, packed, parts, sizes, weights
+from lavis_emovit.models.image_text.adapters import PeftAdapter
+from lavis_emovit.models.image_text.checks import make_image_processor
 from lavis_emovit.models.image_text.inputs import Inputs, Pair
 from lavis_emovit.models.image_text.settings import TRAINED_PARTS, ModelSettings
-from lavis_emovit.models.instructblip.loading import quiet
 from lavis_emovit.models.loss import answer_log_probs, answer_loss, token_log_probs
 from lavis_emovit.models.protocol import AnswerLoss, Batch
 from lavis_emovit.models.scoring import MAX_CANDIDATE_TOKENS, CandidateTokens, distinct_candidates, num_common
@@ -59,6 +60,7 @@ class ImageText(BaseEmotionModel):
             raise ConfigError([problem], "the model configuration")
         super().__init__(core, settings, image_processor.chat.tokenizer, is_seq2seq=False)
         self.image_processor, self.chat = image_processor, image_processor.chat
+        parts.join_precisions(core, self.PART_PREFIXES["projector"])
         reason = parts.why_not_shared(core)
         self.shares_prefix = settings.share_prefix and reason is None
         if settings.share_prefix and reason is not None:
@@ -69,7 +71,10 @@ class ImageText(BaseEmotionModel):
 
     @classmethod
     def check_weights(cls, settings: Any) -> str | None:
-        return weights.missing_weights(settings)
+        note = weights.missing_weights(settings)
+        if note is None:
+            checks.check(settings)
+        return note
 
     @classmethod
     def find_weights(cls, settings: Any) -> FoundWeights:
@@ -82,35 +87,27 @@ class ImageText(BaseEmotionModel):
     @classmethod
     def from_settings(cls, settings: Any) -> ImageText:
         """Load the weights that the settings name."""
-        from transformers import AutoModelForImageTextToText
-
         cls.check_weights(settings)
-        image_processor = _image_processor(settings)
-        _ = image_processor.chat  # wrong processors are cheaper to find than weights are to load
-        try:
-            with quiet():
-                core = AutoModelForImageTextToText.from_pretrained(
-                    settings.pretrained,
-                    revision=settings.revision,
-                    dtype="auto",
-                    attn_implementation=settings.attention,
-                )
-        except Exception as error:  # a damaged file can raise anything
-            reason = first_line(error)
-            if "attention implementation" in reason:
-                reason = f"it has no attention of the kind {settings.attention}; set model.attention=eager"
-            raise WeightsError(
-                f"{settings.pretrained}: no image-text model that transformers can load ({reason})"
-            ) from error
-        return cls(core, settings, image_processor)
+        core = weights.load_core(settings, settings.attention)
+        return cls(core, settings, make_image_processor(settings))
 
     @classmethod
     def empty(cls, settings: Any) -> ImageText:
         """The model without values."""
-        image_processor = _image_processor(settings)
+        image_processor = make_image_processor(settings)
         _ = image_processor.chat
         with torch.device("meta"):  # adapters too
             return cls(sizes.empty_core(settings), settings, image_processor)
+
+    def _add_adapters(self) -> None:
+        if self.settings.adapter is None:
+            super()._add_adapters()
+            return
+        adapter, core = PeftAdapter.read(self.settings.adapter), self.core
+        problems = adapter.problems(core, self.PART_PREFIXES, self.settings.pretrained, self.settings.trained_parts)
+        if problems:
+            raise ConfigError(problems, "the model configuration")
+        adapter.inject(core)
 
     # Training
 
@@ -381,11 +378,6 @@ def _replace_attention(language_model: Any, core: Any) -> None:
         config = getattr(module, "config", None)
         if config is not None:
             config.get_text_config()._attn_implementation = packed.PACKED
-
-
-def _image_processor(settings: ModelSettings) -> Any:
-    node = settings.image_processor()
-    return registry.get_processor_class(node["name"]).from_config(node)
 
 
 MODEL_CLASS = ImageText

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from lavis_emovit.errors import ConfigError
@@ -39,6 +41,28 @@ def part_prefixes(core: nn.Module, name: str) -> dict[str, tuple[str, ...]]:
     if problems:
         raise ConfigError(problems, "the model configuration")
     return found
+
+
+def join_precisions(core: nn.Module, projector: tuple[str, ...]) -> None:
+    """Let the projector take the precision of its weights: trained ones are float32, features of a frozen encoder are
+    not. Autocast does the same where it is on."""
+    for prefix in projector:
+        if not prefix.endswith("."):
+            continue
+        module = core.get_submodule(prefix.rstrip("."))
+        for called in module.children() if isinstance(module, nn.ModuleList) else [module]:
+            called.register_forward_pre_hook(_with_own_precision, with_kwargs=True)
+
+
+def _with_own_precision(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+    weight = next(module.parameters())
+    if torch.is_autocast_enabled(weight.device.type):
+        return args, kwargs
+
+    def cast(value: Any) -> Any:
+        return value.to(weight.dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+
+    return tuple(map(cast, args)), {name: cast(value) for name, value in kwargs.items()}
 
 
 def why_not_shared(core: Any) -> str | None:

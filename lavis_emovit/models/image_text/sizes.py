@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import DynamicOutputShapeException
 
-from lavis_emovit.errors import ConfigError, first_line
+from lavis_emovit.errors import ConfigError
 from lavis_emovit.models.image_text.settings import ModelSettings
-from lavis_emovit.models.image_text.weights import find_weights
+from lavis_emovit.models.image_text.weights import find_weights, load_fault
 from lavis_emovit.models.quantize import quantized_layers
 from lavis_emovit.models.step_memory import StepLoad, StepMemory, count_step, count_weights, without_values
 from lavis_emovit.models.tensors import QUANTIZED
@@ -25,8 +25,7 @@ def empty_core(settings: ModelSettings) -> Any:
         with torch.device("meta"):
             return AutoModelForImageTextToText.from_config(config, attn_implementation=settings.attention)
     except Exception as error:  # a damaged file can raise anything
-        problem = f"model.pretrained: {settings.pretrained} is no image-text model ({first_line(error)})"
-        raise ConfigError([problem], "the model configuration") from error
+        raise ConfigError([f"model.pretrained: {load_fault(settings, error)}"], "the model configuration") from error
 
 
 def step_memory(model_class: Any, settings: ModelSettings, load: StepLoad, amp: str) -> StepMemory | None:

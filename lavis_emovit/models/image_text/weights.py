@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from lavis_emovit.errors import WeightsError
+from lavis_emovit.errors import WeightsError, first_line
 from lavis_emovit.models.base import FoundWeights
 from lavis_emovit.models.image_text.settings import ModelSettings
+from lavis_emovit.models.instructblip.loading import quiet
 from lavis_emovit.models.instructblip.weights import is_offline
 
 
@@ -38,6 +40,27 @@ def missing_weights(settings: ModelSettings) -> str | None:
         f"no weights for {settings.arch}: {found.detail}. On a machine with network access: hf download "
         f"{settings.pretrained} --local-dir ./weights/{settings.arch}; then here: model.path=./weights/{settings.arch}"
     )
+
+
+def load_core(settings: ModelSettings, attention: str) -> Any:
+    """The model of transformers in the precision of its files; WeightsError if it cannot be loaded."""
+    from transformers import AutoModelForImageTextToText
+
+    try:
+        with quiet():
+            return AutoModelForImageTextToText.from_pretrained(
+                settings.pretrained, revision=settings.revision, dtype="auto", attn_implementation=attention
+            )
+    except Exception as error:  # a damaged file can raise anything
+        raise WeightsError(load_fault(settings, error)) from error
+
+
+def load_fault(settings: ModelSettings, error: Exception) -> str:
+    """Why transformers cannot load a model, in one line."""
+    reason = first_line(error)
+    if "attention implementation" in reason:
+        reason = f"it has no attention of the kind {settings.attention}; set model.attention=eager"
+    return f"{settings.pretrained}: no image-text model that transformers can load ({reason})"
 
 
 def _folder(place: str) -> Path | None:

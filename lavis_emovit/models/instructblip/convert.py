@@ -29,7 +29,7 @@ from lavis_emovit.paths import MANIFEST_NAME
 from lavis_emovit.settings import Settings, plain_values, valid_settings
 
 _OPTIONS = re.compile(r"model\.(llm_model|qformer_tokenizer|vision_weights)")
-Kind = Literal["lavis", "transformers", "trained", "folder"]
+Kind = Literal["lavis", "transformers", "trained", "folder", "adapter"]
 
 
 @dataclass
@@ -88,13 +88,13 @@ def convert(
     return report
 
 
-def check_target(source: str, target: Path, overwrite: bool) -> None:
-    """WeightsError if a target exists and must not be replaced, is the source, or is a folder of something else."""
+def check_target(source: str, target: Path, overwrite: bool, marker: str = "config.json") -> None:
+    """WeightsError if a target exists and must not be replaced, is the source, or is a folder without `marker`."""
     if target.exists() and not overwrite:
         raise WeightsError(f"{target} exists; --overwrite replaces it")
     if target.resolve() == Path(source).expanduser().resolve():
         raise WeightsError(f"{target} is the source itself; name another target")
-    if target.is_dir() and any(target.iterdir()) and not (target / "config.json").is_file():
+    if target.is_dir() and any(target.iterdir()) and not (target / marker).is_file():
         raise WeightsError(f"{target} is a folder of something else; name an empty or new one")
 
 

@@ -119,7 +119,7 @@ class _Export:
         self.open_files = ExitStack()
         self.files: dict[str, str] = {}  # split -> name of its file
         self._writers: dict[str, Callable[[dict[str, Any]], None]] = {}
-        self._names: dict[str, ImageNames] = {}
+        self._names = ImageNames()
         self._counts: dict[str, Counter[str]] = {}
         self._kinds: dict[str, Counter[str]] = {}
         self._skipped: Counter[str] = Counter()
@@ -185,10 +185,12 @@ class _Export:
         if otherwise and self.as_shown:
             data, path = png_as_shown(data), str(PurePosixPath(path).with_suffix(".png"))
             digest = hashlib.sha256(data).digest()
-        name = self._names.setdefault(split, ImageNames()).name(path, digest)
+        num_names = len(self._names)
+        # The split may have characters, too, that a plain name cannot have.
+        image = f"{IMAGES_FOLDER}/{self._names.name(f'{split}/{path}', digest)}"
+        counts["images"] += len(self._names) - num_names
         if record.group_key is not None:
             self._splits_of_group.setdefault(record.group_key, set()).add(split)
-        image = f"{IMAGES_FOLDER}/{split}/{name}"
         target = self.folder / image
         if not self.layout.embeds and not target.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -249,12 +251,7 @@ class _Export:
 
     def account(self) -> dict[str, Any]:
         splits = {
-            split: {
-                "file": self.files[split],
-                "images": len(self._names[split]),
-                **self._counts[split],
-                "kinds": dict(sorted(self._kinds[split].items())),
-            }
+            split: {"file": self.files[split], **self._counts[split], "kinds": dict(sorted(self._kinds[split].items()))}
             for split in sorted(self.files)
         }
         return {
@@ -287,12 +284,16 @@ def _conversations(
 
 def _dataset_info(name: str, files: dict[str, str]) -> dict[str, Any]:
     """LLaMA-Factory's list of datasets: how to read the file of each split (llamafactory/data/parser.py of 0.9.5)."""
-    return {
-        f"{name}_{split}": {
+    info: dict[str, Any] = {}
+    for split, file in sorted(files.items()):
+        # A comma separates datasets in its settings.
+        entry = f"{name}_{split.replace(',', '_')}"
+        while entry in info:
+            entry += "_"
+        info[entry] = {
             "file_name": file,
             "formatting": "sharegpt",
             "columns": {"messages": "messages", "images": "images"},
             "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"},
         }
-        for split, file in sorted(files.items())
-    }
+    return info

@@ -53,11 +53,11 @@ def open_samples(place: str, images: Path | None = None) -> Samples:
             return _of_records(path / RECORDS_NAME, images)
     if images is not None:
         raise DataError(f"--images {images}: {place} has shards, which contain their images; omit --images")
-    indexes = [ShardIndex.load(folder) for folder in find_indexes(place)]
+    indexes = {found: ShardIndex.load(found) for found in find_indexes(place)}
     return Samples(
-        sum(index.num_samples for index in indexes),
-        {str(index.folder): index.hash for index in indexes},
-        tuple(partial(_in_shards, index) for index in indexes),
+        sum(index.num_samples for index in indexes.values()),
+        {found: index.hash for found, index in indexes.items()},
+        tuple(partial(_in_shards, index) for index in indexes.values()),
     )
 
 

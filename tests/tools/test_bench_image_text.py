@@ -32,7 +32,7 @@ def test_a_run_at_a_tiny_size_without_trl(tool, tmp_path, capsys):
         options = options[:-2]
     assert tool.main([*options, "--out", str(out)]) == 0
     result = json.loads(out.read_text())
-    (row,) = result["training"]
+    (row,) = result["training"].values()
     assert "TRL" in result["trl_not_measured"]
     assert row["pairs"] == 8 and row["image"] == {"tokens": 4, "patches": 5}
     assert list(row["seconds"]) == ["ours"] and len(row["seconds"]["ours"]) == 1
@@ -43,12 +43,17 @@ def test_a_run_at_a_tiny_size_without_trl(tool, tmp_path, capsys):
         assert result["scoring"]["largest_score_difference"] < 1e-4
         assert result["scoring"]["ratio"] > 1
     assert "TRL was not measured: " in capsys.readouterr().out
+    # Other measurements of the same shapes stay.
+    kept = tool.earlier(out, "tiny")
+    assert kept == {key: result[key] for key in ("training", "scoring")}
+    assert tool.earlier(out, "100m") == tool.earlier(tmp_path / "none", "tiny") == {"training": {}, "scoring": None}
 
 
 @pytest.mark.skipif("EMOVIT_TRL_PYTHON" not in os.environ, reason="EMOVIT_TRL_PYTHON names no Python that has TRL")
-def test_both_sides_compute_the_same(tool, tmp_path):
+@pytest.mark.parametrize("reads_all", [False, True])
+def test_both_sides_compute_the_same(tool, tmp_path, reads_all):
     bench = tool.Bench(tmp_path, "tiny", 1, os.environ["EMOVIT_TRL_PYTHON"])
-    row = bench.train(tool.Case("qwen25vl", 4, 2))
+    row = bench.train(tool.Case("qwen25vl", 4, 2, trl_reads_all=reads_all))
     ours, theirs = (row["ran_over"][side] for side in ("ours", "trl"))
     assert row["largest_relative_loss_difference"] < 1e-4
     assert ours["supervised"] == theirs["supervised"]
@@ -77,6 +82,8 @@ def test_figures_by_hand(tool):
     ours = 3 * 100 * 10 + 3 * 20 * 7 + 3 * 3 * 4 + 11 * 5
     theirs = 3 * 100 * 30 + 3 * 20 * 7 + (3 * 3 * 4 + 11 * 5) * 4
     assert row["limit"] == pytest.approx(theirs / ours)
+    row = tool.training_figures(found, parameters, tool.Case("llava15", 4, 2, trl_reads_all=True))
+    assert row["limit"] == pytest.approx((theirs + 3 * 20 * (30 - 7)) / ours)
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,7 @@ def train_trl(work: Work, turns: Turns) -> None:
     import torch
     import transformers
     import trl
+    import trl.trainer.utils
 
     class Turn(transformers.TrainerCallback):
         """A step lasts from the end of the one before to its own, so each contains the reading of one batch."""
@@ -118,6 +119,8 @@ def train_trl(work: Work, turns: Turns) -> None:
             facts.update(loss=loss.item(), supervised=supervised, positions=positions, real=real, images=len(labels))
             return loss
 
+    if not work["trl_reads_all"]:
+        trl.trainer.utils._use_triton = lambda device: True  # there, it decides nothing but the positions
     facts: dict[str, Any] = {}
     pairs = [
         (step["images"][number], question, answer)

@@ -43,6 +43,7 @@ def run_recipe(cfg_path: str, options: Sequence[str] = (), overrides: Sequence[s
     from lavis_emovit.plugin.registration import register
     from lavis_emovit.runners.engines import spreads_weights
     from lavis_emovit.runners.run_folder import RunFolder
+    from lavis_emovit.runners.splits import check_stages
 
     register()  # the datasets beside the recipe
     launch = processes.read_launch()
@@ -68,6 +69,7 @@ def run_recipe(cfg_path: str, options: Sequence[str] = (), overrides: Sequence[s
             datasets = task.build_datasets(config)
         except DataError as error:
             raise DataError(f"{error}\nAlso, {to_fetch}.") if to_fetch else error from None
+        check_stages(config.run, datasets)
         with casts_later() if spreads_weights(config.run) else nullcontext():
             model = task.build_model(config)
         runner_class = registry.get_runner_class(config.run.runner)

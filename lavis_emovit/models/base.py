@@ -6,7 +6,7 @@ generation and scoring, and the other methods of `lavis_emovit.models.protocol`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -87,6 +87,7 @@ class BaseEmotionModel(Answering, BaseModel):
             self._unused_parameters(),
             float32_modules(self._part("language_model")) if frozen_dtype == torch.float16 else (),
         )
+        self._resting: frozenset[str] = frozenset()
         if settings.use_grad_checkpoint:
             for part in settings.grad_checkpoint_parts:
                 recompute_layers(self._part(part))
@@ -188,7 +189,12 @@ class BaseEmotionModel(Answering, BaseModel):
     def train(self: Model, mode: bool = True) -> Model:
         """Train mode for trained parts; frozen ones stay in eval mode, so that their dropout is never active."""
         self.training = mode
-        trained_parts.set_modes(self.core, self.PART_PREFIXES, self.settings.trained_parts, mode)
+        learning = set(self.settings.trained_parts) - self._resting
+        trained_parts.set_modes(self.core, self.PART_PREFIXES, learning, mode)
+        if self._resting:
+            modules = [part for part, some in self._adapted_prefixes().items() if some[0].endswith(".")]
+            for part in sorted(modules, key=lambda one: len(self.PART_PREFIXES[one][0])):
+                lora.set_dropout_mode(self._part(part), mode and part not in self._resting)
         return self
 
     def float(self: Model) -> Model:
@@ -206,6 +212,26 @@ class BaseEmotionModel(Answering, BaseModel):
 
     def trained_parameter_names(self) -> list[str]:
         return list(self._trained)
+
+    def trained_parameter_parts(self) -> list[str]:
+        adapted = self._adapted_prefixes()
+        return [
+            trained_parts.part_of(name, adapted if lora.is_adapter(name) else self.PART_PREFIXES)
+            for name in self._trained
+        ]
+
+    def _adapted_prefixes(self) -> Prefixes:
+        """Adapters belong to the part that `model.lora` names, even in a part inside of it."""
+        if self.settings.lora is None:
+            return self.PART_PREFIXES
+        return {part: self.PART_PREFIXES[part][:1] for part in self.settings.lora.parts}
+
+    def rest(self, parts: Collection[str]) -> None:
+        own = dict(self.core.named_parameters())
+        for name, part in zip(self._trained, self.trained_parameter_parts()):
+            own[name].requires_grad_(part not in parts)
+        self._resting = frozenset(parts)
+        self.train(self.training)
 
     def trained_state_dict(self) -> dict[str, torch.Tensor]:
         own = dict(self.core.named_parameters())

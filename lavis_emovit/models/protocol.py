@@ -9,7 +9,7 @@ implement `EmotionModel` by inheriting from `lavis_emovit.models.base`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -167,6 +167,14 @@ class EmotionModel(Protocol):
 
     def trained_parameter_names(self) -> list[str]:
         """Names of the trained tensors, in the order of the module."""
+        ...
+
+    def trained_parameter_parts(self) -> list[str]:
+        """The part of each of `trained_parameter_names`, as recipes name it."""
+        ...
+
+    def rest(self, parts: Collection[str]) -> None:
+        """Let these trained parts compute as frozen ones do, without gradients and dropout, until the next call."""
         ...
 
     def trained_state_dict(self) -> dict[str, torch.Tensor]:

@@ -50,6 +50,11 @@ def freeze_all_but(
                 parameter.data = files.cast(parameter.data, dtype, own=learns)
         if learns:
             trained.append(name)
+    for module in core.modules():
+        # The statistics of a batch norm must have the type of its weight.
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.weight is not None:
+            for statistic in filter(torch.is_tensor, (module.running_mean, module.running_var)):
+                statistic.data = statistic.to(wanted_dtype(module.weight))
     return trained
 
 

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.paths import find_recipe
 from lavis_emovit.recipes import ROOT_KEYS, flatten, mapping_at, near, read_user_tree, resolve_datasets, resolve_model
+from lavis_emovit.runners.part_rates import part_problems
 from lavis_emovit.runners.settings import FREE_RUN_KEYS, LAVIS_RUN_KEYS, RunSettings
 from lavis_emovit.runners.splits import recipe_problems
 from lavis_emovit.settings import (
@@ -83,6 +84,7 @@ class Config:
         model_tree, model = resolve_model(nodes["model"], problems, origins=origins)
         datasets_tree, datasets = resolve_datasets(nodes["datasets"], problems, origins)
         problems += _check_task(run)
+        problems += part_problems(run, model) if run is not None else []
         problems += _check_image_sizes(model, datasets)
         datasets = _with_processor(model, nodes["datasets"], datasets_tree, datasets, problems)
         if run is not None and len(datasets) == len(nodes["datasets"]):

@@ -18,18 +18,20 @@ class WeightAverage:
     Args:
         weights: the trained tensors themselves, by name; read again at every update.
         decay: weight of the old average, between 0 and 1.
+        starts: first step of tensors that learn later than others; their d counts from there.
     """
 
-    def __init__(self, weights: Mapping[str, torch.Tensor], decay: float):
+    def __init__(self, weights: Mapping[str, torch.Tensor], decay: float, starts: Mapping[str, int] | None = None):
         self._weights = dict(weights)
-        self._decay = decay
+        self._decay, self._starts = decay, dict(starts or {})
         self._average = {name: weight.detach().float().clone() for name, weight in self._weights.items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Add the weights after optimizer step `step`, counted from 0."""
-        decay = min(self._decay, (1 + step) / (10 + step))
         for name, average in self._average.items():
+            done = max(0, step - self._starts.get(name, 0))
+            decay = min(self._decay, (1 + done) / (10 + done))
             average.lerp_(self._weights[name].float(), 1.0 - decay)
 
     def state_dict(self) -> dict[str, torch.Tensor]:

@@ -36,7 +36,8 @@ from lavis_emovit.runners.evaluator import AFTER, BEFORE, DURING, Evaluator
 from lavis_emovit.runners.loaders import TrainDataset, train_steps
 from lavis_emovit.runners.logs import RunLog, SilentLog, TextNotes, read_log
 from lavis_emovit.runners.nonfinite import name_samples
-from lavis_emovit.runners.plan import Plan, learning_rate
+from lavis_emovit.runners.part_rates import Rates, has_part_rates
+from lavis_emovit.runners.plan import Plan
 from lavis_emovit.runners.run_folder import RunFolder
 from lavis_emovit.runners.splits import RecipeSplits, RunBenchmark
 from lavis_emovit.runners.wandb_log import WandbSink
@@ -79,6 +80,8 @@ class RunnerEmoVIT:
         # Now, because an engine may spread the weights over the ranks.
         self._frozen_fingerprint, self._parameter_counts = model.frozen_fingerprint(), model.parameter_counts()
         self._trained_names = model.trained_parameter_names()
+        # The part of each, if parts have learning rates of their own.
+        self._parts = model.trained_parameter_parts() if has_part_rates(self.settings) else []
         _check_same_weights(self._frozen_fingerprint)
         self.engine = build_engine(model, task, self.settings)
         self.model = model
@@ -86,7 +89,8 @@ class RunnerEmoVIT:
         self._average: WeightAverage | None = None
         if not self.settings.evaluate:
             if self.settings.ema_decay is not None:
-                self._average = WeightAverage(model.trained_state_dict(), self.settings.ema_decay)
+                starts = {name: self._plan.first_step(part) for name, part in zip(self._trained_names, self._parts)}
+                self._average = WeightAverage(model.trained_state_dict(), self.settings.ema_decay, starts)
             self._continuation = Continuation(
                 cfg,
                 self.folder,
@@ -176,20 +180,19 @@ class RunnerEmoVIT:
             for micro_batches in steps:
                 read_s = time.perf_counter() - started
                 seed_everything("step", run.seed, position.step, self.engine.rank)
-                rate = learning_rate(
-                    run, position.step, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch
-                )
-                result = self._step(micro_batches, rate, position)
+                rates = plan.rates(position.step)
+                result = self._step(micro_batches, rates, position)
                 position = position.after_step()
 
                 own = meter.take(sum(len(batch["record_id"]) for batch in micro_batches), result.sizes)
                 received, ranks = zip(*processes.gather_objects((self._stop.received, own)))
                 step_s = time.perf_counter() - started
-                row = _step_row(position, result, rate, ranks, step_s, read_s)
+                row = _step_row(position, result, rates.highest, ranks, step_s, read_s)
+                row |= rates.fields(list(dict.fromkeys(self._parts)))
                 row |= meter.fields(ranks, step_s)
                 self._note_step(row, result)
                 log.write(row)
-                line.advance(f"loss {result.loss:.4f}  lr {rate:.2e}")
+                line.advance(f"loss {result.loss:.4f}  lr {rates.highest:.2e}")
 
                 if position.step_in_epoch == plan.steps_per_epoch:
                     position = position.after_epoch()
@@ -203,10 +206,10 @@ class RunnerEmoVIT:
                 started = time.perf_counter()
         return position
 
-    def _step(self, micro_batches: Sequence[Batch], rate: float, position: Position) -> StepResult:
+    def _step(self, micro_batches: Sequence[Batch], rates: Rates, position: Position) -> StepResult:
         """One optimizer step: the task prepares the batches and computes the loss, the engine does the rest."""
         try:
-            result = self.engine.train_step(self.engine.prepare(micro_batches), rate)
+            result = self.engine.train_step(self.engine.prepare(micro_batches), rates)
         except NonFiniteError as error:
             raise name_samples(error, position, micro_batches, self.folder.nonfinite_path) from None
         if self._average is not None and result.applied:

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.evaluation.benchmarks import Kind, RunBenchmarkSettings, check_file_names, without_nulls
 from lavis_emovit.models.settings import as_list
+from lavis_emovit.settings import Settings
 from lavis_emovit.tasks.settings import AnswerSettings
 
 # Keys of LAVIS's runner that have another meaning here or follow from the launch -> what to write instead.
@@ -37,6 +38,16 @@ FREE_RUN_KEYS = frozenset(
 
 # Settings that a training recipe must set; an evaluation does not need them.
 TRAINING_KEYS = ("max_epoch", "global_batch_size", "init_lr")
+
+
+class Stage(Settings):
+    """Epochs in which some of the trained parts learn and the others rest."""
+
+    epochs: int = Field(ge=1)
+    parts: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        min_length=1, description="parts that learn, each with its highest learning rate"
+    )
+    warmup_steps: int | None = Field(None, ge=0, description="empty: run.warmup_steps")
 
 
 class RunSettings(AnswerSettings):
@@ -85,6 +96,12 @@ class RunSettings(AnswerSettings):
     lr_step_decay: float = Field(1.0, gt=0, le=1, description="linear_warmup_step_lr: factor of each epoch")
     warmup_lr: float = Field(1e-8, ge=0)
     warmup_steps: int = Field(0, ge=0)
+    part_lr: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="highest learning rate of a part, instead of init_lr"
+    )
+    stages: tuple[Stage, ...] = Field(
+        (), description="one after another, each with its own schedule; empty: all trained parts learn in all epochs"
+    )
     weight_decay: float = Field(0.05, ge=0)
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
@@ -221,6 +238,11 @@ class RunSettings(AnswerSettings):
                 raise ValueError(f"run.{needless[0]} needs a split in run.valid_splits")
         if self.lr_step_decay != 1.0 and self.lr_sched != "linear_warmup_step_lr":
             raise ValueError(f"run.lr_step_decay has no effect with run.lr_sched={self.lr_sched}; remove it")
+        if self.part_lr and self.stages:
+            raise ValueError("run.part_lr: each stage of run.stages has the learning rates of its parts; remove it")
+        num_epochs = sum(stage.epochs for stage in self.stages)
+        if self.stages and num_epochs != self.max_epoch and not self.evaluate:
+            raise ValueError(f"run.stages: they have {num_epochs} epochs, so set run.max_epoch={num_epochs}")
         if self.min_lr > self.init_lr:
             raise ValueError(f"run.min_lr ({self.min_lr:g}) is above run.init_lr ({self.init_lr:g})")
         return self

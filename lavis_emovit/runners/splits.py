@@ -124,6 +124,17 @@ def recipe_problems(run: RunSettings, datasets: Mapping[str, Settings]) -> list[
     return problems
 
 
+def check_stages(run: RunSettings, datasets: Splits) -> None:
+    """ConfigError if the run ends before its last stage begins; needs the number of training images only."""
+    from lavis_emovit.runners.plan import Plan  # loads torch
+    from lavis_emovit.shards.order import num_steps
+
+    if run.stages and run.max_steps is not None and not run.evaluate:
+        train = _train(datasets, run, [])
+        if train is not None:
+            Plan(run, num_steps(len(train), run.global_batch_size)).check()
+
+
 def _train(datasets: Splits, run: RunSettings, problems: list[str]) -> Any:
     from lavis_emovit.datasets.mixture import EmotionMixtureDataset  # loads torch and LAVIS; settings need neither
 

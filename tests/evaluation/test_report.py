@@ -513,3 +513,16 @@ def test_runs_that_differ_in_seeds_only_have_mean_spread_and_one_chart(make_run,
     assert all(run.name in overlaid for run in (*runs, other))
     # Two runs with other settings have no common mean.
     assert "Over seeds" not in page_of(write_comparison([runs[0], other], tmp_path / "two.html")).text
+
+
+def test_learning_rates_of_parts_share_a_chart(make_run):
+    run = make_run()
+    assert "Learning rate of each part" not in write_report(run).read_text()
+    path = run / "log.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        if row["event"] == "step":
+            row |= {"lr.projector": 1e-3, "lr.language_model": 2e-4 if row["step"] > 2 else 0.0}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = write_report(run).read_text()
+    assert "Learning rate of each part by step: projector 0.001 to 0.001; language_model 0 to 0.0002." in page

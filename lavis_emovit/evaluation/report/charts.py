@@ -180,12 +180,19 @@ def step_chart(
 
 
 @_in_style()
-def overlaid_chart(key: str, title: str, curves: Sequence[tuple[str, Sequence[int], Sequence[float]]]) -> Markup:
-    """Running means of several losses by step: name, steps and values of each."""
-    chart, described = _Chart(key, "step", "loss per answer token", (5.4, 3.0)), []
+def overlaid_chart(
+    key: str,
+    title: str,
+    curves: Sequence[tuple[str, Sequence[int], Sequence[float]]],
+    *,
+    unit: str = "loss per answer token",
+    is_smoothed: bool = True,
+) -> Markup:
+    """Running means of several losses by step, or other numbers as they are: name, steps and values of each."""
+    chart, described = _Chart(key, "step", unit, (5.4, 3.0)), []
     for (name, steps, values), (colour, _, line) in zip(curves, _LOOKS):
         y = np.asarray(values, dtype=float)
-        smooth = _running_mean(y, max(1, len(y) // _MANY))
+        smooth = _running_mean(y, max(1, len(y) // _MANY)) if is_smoothed else y
         chart.axes.plot(*_thinned(np.asarray(steps, dtype=float), smooth), color=colour, linestyle=line, label=name)
         described.append(f"{name} {y[0]:.3g} to {y[-1]:.3g}")
     chart.axes.set_ylim(bottom=0)

@@ -29,7 +29,12 @@ def training_charts(folder: Folder, key: str) -> list[tuple[str, Markup]]:
         found.append((title, charts.step_chart(f"{key}-loss", title, "loss per answer token", steps, losses, spikes)))
     found += _validation_charts(folder, key)
     steps, rates = _column(folder, "lr")
-    if rates:
+    columns = dict.fromkeys(name for row in folder.steps for name in row if name.startswith("lr."))
+    if columns:
+        title, unit = "Learning rate of each part", "learning rate"
+        curves = [(name.removeprefix("lr."), *_column(folder, name)) for name in columns][: charts.MAX_CURVES]
+        found.append((title, charts.overlaid_chart(f"{key}-lr", title, curves, unit=unit, is_smoothed=False)))
+    elif rates:
         title = "Learning rate"
         found.append((title, charts.step_chart(f"{key}-lr", title, "learning rate", steps, rates, is_smoothed=False)))
     for name, (title, unit) in texts()["curves"].items():

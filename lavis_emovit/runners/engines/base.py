@@ -23,6 +23,8 @@ from lavis_emovit.distributed.devices import AMP_DTYPES, choose_device
 from lavis_emovit.errors import UserError
 from lavis_emovit.models.lengths import PassSizes
 from lavis_emovit.models.protocol import Batch, EmotionModel
+from lavis_emovit.runners.optimizer import set_rates
+from lavis_emovit.runners.part_rates import Rates, has_part_rates
 from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.tasks.base import EmotionTask
 
@@ -76,6 +78,9 @@ class Engine(ABC):
         self.rank, self.world_size = processes.rank(), processes.world_size()
         self.device = choose_device(settings.device)
         self.model, self._task, self._settings = model, task, settings
+        # The part of each trained parameter, if parts have learning rates of their own.
+        self._parts = model.trained_parameter_parts() if has_part_rates(settings) else None
+        self._resting: frozenset[str] = frozenset()
         self._skipped_in_a_row = 0
 
     def prepare(self, micro_batches: Sequence[Batch]) -> Sequence[Batch]:
@@ -86,10 +91,11 @@ class Engine(ABC):
         return self.run(partial(self._task.prepare_step, self.model, batches))
 
     @abstractmethod
-    def train_step(self, micro_batches: Sequence[Batch], learning_rate: float) -> StepResult:
+    def train_step(self, micro_batches: Sequence[Batch], learning_rate: float | Rates) -> StepResult:
         """Gradients of all micro-batches of this rank, then one optimizer step over all ranks.
 
-        Ranks have the same number of micro-batches; some may be empty. The result is the same on all ranks.
+        Ranks have the same number of micro-batches; some may be empty. The result is the same on all ranks. Parts
+        without a learning rate rest: they compute and stay as if they were frozen.
 
         Raises:
             NonFiniteError: on all ranks, before the weights change.
@@ -129,6 +135,13 @@ class Engine(ABC):
 
     def close(self) -> None:  # noqa: B027, not every engine has hooks
         """Remove the engine's hooks from the model, if any; nothing can be trained afterwards."""
+
+    def _set_rates(self, optimizer: torch.optim.Optimizer, learning_rate: float | Rates) -> None:
+        """Before the forward pass, because parts that rest need no gradient."""
+        resting = set_rates(optimizer, learning_rate)
+        if resting != self._resting:
+            self.model.rest(resting)
+            self._resting = resting
 
     def _is_applied(self, loss: float, grad_norm: float) -> bool:
         """Whether the optimizer updates the weights: a step whose fp16 gradients overflow is skipped."""

@@ -23,7 +23,8 @@ from lavis_emovit.runners.engines.deepspeed_config import full_config, offloads_
 from lavis_emovit.runners.engines.deepspeed_state import load_partitioned_state, partitioned_state
 from lavis_emovit.runners.engines.loss_scale import LossScale
 from lavis_emovit.runners.engines.sums import StepSums, broadcast_parameters
-from lavis_emovit.runners.optimizer import adamw_state, build_adamw, load_adamw_state
+from lavis_emovit.runners.optimizer import adamw_state, build_adamw, load_adamw_state, skip_resting
+from lavis_emovit.runners.part_rates import Rates
 from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.tasks.base import EmotionTask
 
@@ -49,7 +50,8 @@ class DeepSpeedEngine(Engine):
         self._scale = LossScale(enabled=settings.amp == "fp16")
         config = full_config(content, settings, self.world_size)
         self._root = root = _Root(cast(nn.Module, model))
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        # By name; a part that rests has parameters without a gradient.
+        self._trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         # Before partitioning, because weight decay depends on the shapes.
         optimizer = self._build_optimizer(content)
         if self.stage == 3:
@@ -59,7 +61,7 @@ class DeepSpeedEngine(Engine):
                 buffer.data = buffer.data.to(self.device)
         else:
             model.to(self.device)
-            broadcast_parameters(trained)
+            broadcast_parameters(list(self._trained.values()))
         self._engine, *_ = deepspeed.initialize(
             model=root, optimizer=optimizer, config=config, dist_init_required=False
         )
@@ -68,8 +70,9 @@ class DeepSpeedEngine(Engine):
 
     # Steps
 
-    def train_step(self, micro_batches: Sequence[Batch], learning_rate: float) -> StepResult:
+    def train_step(self, micro_batches: Sequence[Batch], learning_rate: float | Rates) -> StepResult:
         """One optimizer step; DeepSpeed's stage decides how gradients are exchanged."""
+        self._set_rates(self._engine.basic_optimizer, learning_rate)
         batches = list(micro_batches)
         before = StepSums(self.device)
         before.weight = sum(self._task.step_weight(self.model, batch) for batch in batches if not is_empty(batch))
@@ -96,8 +99,6 @@ class DeepSpeedEngine(Engine):
         loss_mean = facts.loss_sum / total_weight
         if not math.isfinite(loss_mean):
             raise NonFiniteError(f"loss is {loss_mean:g}")
-        for group in self._engine.basic_optimizer.param_groups:
-            group["lr"] = learning_rate
         grad_norm = self._step_with_zero() if self.stage else self._step_without_zero()
         applied = self._is_applied(loss_mean, grad_norm)
         self._scale.update(overflow=not applied)
@@ -149,34 +150,31 @@ class DeepSpeedEngine(Engine):
         state: dict[str, torch.Tensor] = {}
         names = self.model.trained_parameter_names()
         # One by one, because all of them may not fit on one device.
-        for name, parameter in zip(names, self._trained().values(), strict=True):
+        for name, parameter in zip(names, self._trained.values(), strict=True):
             with _gathered([parameter]):
                 if processes.is_main():
                     state[name] = parameter.detach().cpu().clone()
         return state
 
     def load_trained(self, state: Mapping[str, torch.Tensor]) -> None:
-        with _gathered(list(self._trained().values()), writes=True) if self.stage == 3 else nullcontext():
+        with _gathered(list(self._trained.values()), writes=True) if self.stage == 3 else nullcontext():
             self.model.load_trained_state_dict(state)
         if self.stage:
             self._engine.optimizer.refresh_fp32_params()
 
     def state(self) -> EngineState:
         if self.stage:
-            state = partitioned_state(self._engine.optimizer, self._trained())
+            state = partitioned_state(self._engine.optimizer, self._trained)
         else:
             state = adamw_state(self._engine.basic_optimizer, self.model.named_parameters())
         return EngineState(state.tensors, {**state.values, "scaler": self._scale.state()})
 
     def load_state(self, state: EngineState) -> None:
         if self.stage:
-            load_partitioned_state(self._engine.optimizer, self._trained(), state)
+            load_partitioned_state(self._engine.optimizer, self._trained, state)
         else:
             load_adamw_state(self._engine.basic_optimizer, self.model.named_parameters(), state)
         self._scale.load(state.values.get("scaler") or {})
-
-    def _trained(self) -> dict[str, nn.Parameter]:
-        return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
 
     def close(self) -> None:
         self._engine.destroy()
@@ -204,7 +202,10 @@ class DeepSpeedEngine(Engine):
         """Our AdamW, or DeepSpeed's if its state is on the CPU of a machine with GPUs and it can be built."""
         offloaded = offloads_optimizer(content)
         plain = build_adamw(
-            self.model.named_parameters(), self._settings, torch.device("cpu") if offloaded else self.device
+            self.model.named_parameters(),
+            self._settings,
+            torch.device("cpu") if offloaded else self.device,
+            self._parts,
         )
         if not offloaded:
             return plain
@@ -213,7 +214,9 @@ class DeepSpeedEngine(Engine):
             try:
                 from deepspeed.ops.adam import DeepSpeedCPUAdam
 
-                return DeepSpeedCPUAdam(plain.param_groups, adamw_mode=True, fp32_optimizer_states=True)
+                offloaded_adam = DeepSpeedCPUAdam(plain.param_groups, adamw_mode=True, fp32_optimizer_states=True)
+                skip_resting(offloaded_adam)
+                return offloaded_adam
             except Exception as error:  # checks of compiler, driver and libraries raise different kinds
                 reason = f"DeepSpeed's optimizer for CPUs cannot be built here: {first_line(error)}"
         logger.info("the offloaded optimizer is torch's AdamW (%s)", reason)

@@ -14,6 +14,7 @@ from lavis_emovit.models.protocol import Batch, EmotionModel
 from lavis_emovit.runners.engines.base import Engine, StepResult, T, is_empty
 from lavis_emovit.runners.engines.sums import StepSums, broadcast_parameters, sum_gradients
 from lavis_emovit.runners.optimizer import adamw_state, build_adamw, load_adamw_state
+from lavis_emovit.runners.part_rates import Rates
 from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.tasks.base import EmotionTask
 
@@ -26,11 +27,12 @@ class TorchEngine(Engine):
         model.to(self.device)
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         broadcast_parameters(self._parameters)
-        self._optimizer = build_adamw(model.named_parameters(), settings, self.device)
+        self._optimizer = build_adamw(model.named_parameters(), settings, self.device, self._parts)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=settings.amp == "fp16")
 
-    def train_step(self, micro_batches: Sequence[Batch], learning_rate: float) -> StepResult:
+    def train_step(self, micro_batches: Sequence[Batch], learning_rate: float | Rates) -> StepResult:
         """Accumulate sums and divide once, so that any cut into micro-batches and ranks gives the mean over all."""
+        self._set_rates(self._optimizer, learning_rate)
         sums = self._accumulate(micro_batches)
         facts = sums.joined([parameter.grad is not None for parameter in self._parameters])
         if facts.weight == 0:
@@ -45,8 +47,6 @@ class TorchEngine(Engine):
         max_norm = self._settings.max_grad_norm or math.inf
         grad_norm = nn.utils.clip_grad_norm_(self._parameters, max_norm).item()
         applied = self._is_applied(loss, grad_norm)
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
         # With fp16, the scaler skips the step if a gradient overflowed, and lowers its scale.
         self._scaler.step(self._optimizer)
         self._scaler.update()

@@ -3,6 +3,7 @@
 Properties:
 - it needs neither weights nor data: missing ones are listed with what to do, and the exit code is 0;
 - JSON and lines have the same numbers; parts sum to the total; text lengths, images and GPUs change what they should;
+- what is wrong with an image-text model is named without its weights;
 - overrides are written as for lavis.train; wrong recipes, kinds and numbers are refused.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from tiny_families import make_llava15
 
 from lavis_emovit.cli import doctor_recipe
 from lavis_emovit.cli.main import main
@@ -113,3 +115,27 @@ def test_wrong_arguments_are_refused(capsys, arguments, message):
 def test_overrides_need_a_recipe(capsys):
     assert main(["doctor", "--options", "run.seed=1"]) == 2
     assert "overrides need --recipe" in capsys.readouterr().err
+
+
+def test_faults_of_an_image_text_model_are_listed(empty_folder, capsys):
+    """Adapters on nothing are a finding beside the others, without weights; a model that is right has none."""
+    folder = make_llava15(empty_folder / "llava15")
+    for file in folder.glob("*.safetensors"):
+        file.unlink()
+    model = {"arch": "emovit_image_text", "path": str(folder), "max_side_px": 32}
+    for name, ok in (("q_proj", True), ("nothing", False)):
+        lora = {"parts": ["language_model"], "target_modules": [name]}
+        recipe = {
+            "model": {**model, "lora": lora},
+            "datasets": {"emoset_sketch": None},
+            "run": {"task": "emotion_instruction"},
+        }
+        path = empty_folder / f"{name}.yaml"
+        path.write_text(json.dumps(recipe))
+        code = main(["doctor", "--recipe", str(path), "--json", "--gpu", "l4", "--images", "10"])
+        out = capsys.readouterr()
+        if ok:
+            findings = {one["name"]: one for one in json.loads(out.out)["findings"]}
+            assert code == 0 and findings["weights"]["state"] == "ok"
+        else:
+            assert code == 2 and "no linear layer 'nothing' in language_model" in out.err

@@ -19,7 +19,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, apply_renamings
 
 from lavis_emovit.errors import WeightsError, first_line
-from lavis_emovit.files import load_json, obey_umask
+from lavis_emovit.files import file_sha256, load_json, obey_umask
 from lavis_emovit.models import lora
 from lavis_emovit.models.part_names import Prefixes, part_of
 from lavis_emovit.models.tensors import read_tensor_file
@@ -99,6 +99,11 @@ class PeftAdapter:
             raise WeightsError(f"{folder / WEIGHTS_NAME} has no whole adapter of {lost}; write it again")
         weights = {name: tensor for name, tensor in tensors.items() if not name.endswith((_DOWN, _UP))}
         return cls(folder, settings, {layer: (down[layer], up[layer]) for layer in down}, weights)
+
+    @staticmethod
+    def sha256(location: str | Path) -> str:
+        """Identifies the values of an adapter folder."""
+        return file_sha256(Path(location).expanduser() / WEIGHTS_NAME)
 
     def problems(self, core: nn.Module, prefixes: Prefixes, pretrained: str, trained: tuple[str, ...]) -> list[str]:
         """What is wrong with this adapter for a model, whose tensors may be on the meta device."""

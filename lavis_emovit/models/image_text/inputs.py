@@ -122,7 +122,7 @@ class Inputs:
         inputs = {
             "input_ids": torch.tensor([row.ids], device=self._device),
             "position_ids": self._positions(row, [images.images[number] for number in shown]).to(self._device),
-            **self._features(images, shown),
+            **self.features(images, shown),
         }
         return Run(inputs, labels, places, len(shown), row)
 
@@ -144,7 +144,7 @@ class Inputs:
                 known = images.images[number].kinds.tolist()
                 kinds.append([*known, *[0] * (len(row) - len(known) - num_last), *[self._answer_kind] * num_last])
             inputs[self._chat.kinds_key] = text.pad(kinds, 0, side=side)[0]
-        return {name: value.to(self._device) for name, value in inputs.items()} | self._features(images, shown)
+        return {name: value.to(self._device) for name, value in inputs.items()} | self.features(images, shown)
 
     def read_once(
         self, images: Any, numbers: Sequence[int], prompts: Sequence[list[int]], rows: list[list[int]], repeats: int
@@ -187,7 +187,8 @@ class Inputs:
             self._core.model.rope_deltas = positions_L[ends][:, None] + 1 - lengths
         return {"input_ids": ids_NT.to(self._device), "attention_mask": mask_NT.to(self._device), CACHE_KEY: cache}
 
-    def _features(self, images: Any, shown: Sequence[int]) -> dict[str, torch.Tensor]:
+    def features(self, images: Any, shown: Sequence[int]) -> dict[str, torch.Tensor]:
+        """What the model's image encoder gets for some images."""
         dtype = next(self._vision_encoder.parameters()).dtype
         return {
             name: value.to(device=self._device, dtype=dtype if value.is_floating_point() else None)

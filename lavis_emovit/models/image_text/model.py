@@ -11,13 +11,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from lavis.common.registry import registry
 from PIL import Image
 from transformers import GenerationMixin, LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
+from lavis_emovit.distributed import processes
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.models import text
 from lavis_emovit.models.base import BaseEmotionModel, FoundWeights
@@ -32,6 +33,8 @@ from lavis_emovit.models.scoring import MAX_CANDIDATE_TOKENS, CandidateTokens, d
 from lavis_emovit.models.step_memory import StepLoad, StepMemory
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -255,17 +258,24 @@ class ImageText(BaseEmotionModel):
     ) -> torch.Tensor:
         order = sorted(range(len(prompts)), key=lambda pair: numbers[pair])
         size = self.settings.scoring_pairs_per_pass
+        groups = [order[start : start + size] for start in range(0, len(order), size)]
+        passes = [(pairs, columns) for pairs in groups for columns in candidates.groups(MAX_CANDIDATE_TOKENS)]
         sums = torch.zeros(len(prompts), len(candidates.rows))
-        for start in range(0, len(order), size):
-            pairs = order[start : start + size]
-            for columns in candidates.groups(MAX_CANDIDATE_TOKENS):
-                sums[torch.tensor(pairs)[:, None], torch.tensor(columns)] = self._packed_sums(
-                    images,
-                    [numbers[pair] for pair in pairs],
-                    [prompts[pair] for pair in pairs],
-                    candidates.take(columns),
-                ).cpu()
+        for pairs, columns in self._as_many_as_others(passes):
+            sums[torch.tensor(pairs)[:, None], torch.tensor(columns)] = self._packed_sums(
+                images,
+                [numbers[pair] for pair in pairs],
+                [prompts[pair] for pair in pairs],
+                candidates.take(columns),
+            ).cpu()
         return sums
+
+    def _as_many_as_others(self, passes: list[T]) -> list[T]:
+        """The passes, the last one again as often as another process has more, if all call every module equally
+        often."""
+        if not self.in_step:
+            return passes
+        return passes + passes[-1:] * (max(processes.gather_objects(len(passes))) - len(passes))
 
     def _packed_sums(
         self, images: Any, numbers: Sequence[int], prompts: Sequence[list[int]], candidates: _Candidates
@@ -298,8 +308,9 @@ class ImageText(BaseEmotionModel):
         """Sums [N, C], with a row for each candidate."""
         wanted = [(number, prompt, ids) for number, prompt in zip(numbers, prompts) for ids in candidates.rows]
         givens = candidates.num_given * len(prompts)
-        scores = []
-        for start in range(0, len(wanted), self.settings.scoring_rows_per_pass):
+        scores: dict[int, torch.Tensor] = {}
+        starts = list(range(0, len(wanted), self.settings.scoring_rows_per_pass))
+        for start in self._as_many_as_others(starts):
             part = wanted[start : start + self.settings.scoring_rows_per_pass]
             rows = [[*images.images[number].ids.tolist(), *prompt, *ids] for number, prompt, ids in part]
             inputs = self.inputs.of_rows(images, [n for n, _, _ in part], rows, [len(ids) for _, _, ids in part])
@@ -308,8 +319,8 @@ class ImageText(BaseEmotionModel):
                 for step in range(given, len(ids)):
                     places.append((place, len(row) - len(ids) + step - 1))
                     tokens.append(ids[step])
-            scores.append(token_log_probs(self.core, places, tokens, **inputs))
-        return _sums(torch.cat(scores), candidates, len(prompts))
+            scores[start] = token_log_probs(self.core, places, tokens, **inputs)
+        return _sums(torch.cat([scores[start] for start in starts]), candidates, len(prompts))
 
     def _generate_ids(self, samples: Batch, questions: list[str], options: dict[str, Any]) -> torch.Tensor:
         images = samples["image"]
@@ -350,6 +361,19 @@ class ImageText(BaseEmotionModel):
                 )
 
     # Description
+
+    def encode_images(self, image: Any) -> torch.Tensor:
+        """What the projector makes of images, float [B, P, D]; NaN behind the tokens of an image that has fewer."""
+        found = self.core.get_image_features(**self.inputs.features(image, range(len(image)))).pooler_output
+        return torch.nn.utils.rnn.pad_sequence(list(found), batch_first=True, padding_value=float("nan"))
+
+    def pool(self, embeds: torch.Tensor) -> torch.Tensor:
+        """The mean of each image's tokens, float [B, D]."""
+        return embeds.nanmean(dim=1)
+
+    def identity(self) -> dict[str, Any]:
+        adapter = self.settings.adapter
+        return {**super().identity(), **({} if adapter is None else {"peft_adapter": PeftAdapter.sha256(adapter)})}
 
     def processors(self) -> tuple[Any, Any]:
         return self.image_processor, registry.get_processor_class("emovit_text").from_config()

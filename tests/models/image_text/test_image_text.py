@@ -260,3 +260,18 @@ def test_options_of_the_processor_change_the_tokens_of_an_image(build, family, o
         batch = {**batch_of(model), "image": images, "image_index": torch.tensor([0, 0, 1, 1, 1, 0])}
         losses.append(model.answer_loss(batch).loss_sum.item())
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_features_of_an_image_are_its_own(build, family):
+    """A vector of an image does not depend on the images beside it, which may have more tokens."""
+    model = build(family).eval()
+    images = batch_of(model)["image"]
+    with torch.no_grad():
+        embeds = model.encode_images(images)
+        vectors = model.pool(embeds)
+        for number in range(3):
+            alone = model.encode_images(images[number : number + 1])
+            assert alone.shape[1] == (images.images[number].ids == model.chat.image_token_id).sum()
+            torch.testing.assert_close(model.pool(alone)[0], vectors[number], atol=1e-5, rtol=1e-4)
+    assert vectors.isfinite().all() and not torch.allclose(vectors[0], vectors[1], atol=1e-3)

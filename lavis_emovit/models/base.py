@@ -16,6 +16,7 @@ from lavis.models.base_model import BaseModel
 from omegaconf import OmegaConf
 from torch import nn
 
+from lavis_emovit.distributed import processes
 from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.models import lora, trained_parts
 from lavis_emovit.models.answering import Answering
@@ -31,6 +32,7 @@ from lavis_emovit.paths import find_checkpoint
 from lavis_emovit.settings import valid_settings
 
 Model = TypeVar("Model", bound="BaseEmotionModel")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -267,6 +269,12 @@ class BaseEmotionModel(Answering, BaseModel):
         if self.in_step or not self.settings.group_by_length:
             return [list(range(len(lengths)))]
         return length_groups(lengths, pass_cost(self.device))
+
+    def _as_many_as_others(self, passes: list[T]) -> list[T]:
+        """The passes, the last one again as often as another process has more, if all call modules equally often."""
+        if not self.in_step:
+            return passes
+        return passes + passes[-1:] * (max(processes.gather_objects(len(passes))) - len(passes))
 
     def _check_autocast(self, device_type: str) -> None:
         """Reject autocast in the other half precision than that of the frozen weights, which torch cannot combine."""

@@ -128,7 +128,13 @@ def test_faults_of_an_image_text_model_are_listed(empty_folder, capsys):
         recipe = {
             "model": {**model, "lora": lora},
             "datasets": {"emoset_sketch": None},
-            "run": {"task": "emotion_instruction"},
+            "run": {
+                "task": "emotion_instruction",
+                "output_dir": "run",
+                "max_epoch": 1,
+                "global_batch_size": 4,
+                "init_lr": 1e-3,
+            },
         }
         path = empty_folder / f"{name}.yaml"
         path.write_text(json.dumps(recipe))

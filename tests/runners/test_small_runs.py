@@ -35,7 +35,8 @@ from lavis_emovit.train import run_recipe  # noqa: E402
 
 pytestmark = pytest.mark.xdist_group("small_runs")  # one worker draws the data, once
 
-SIZES = {"image_size": IMAGE_PX, "num_query_token": NUM_QUERIES, "max_txt_len": 128}
+# The test images take several passes.
+SIZES = {"image_size": IMAGE_PX, "num_query_token": NUM_QUERIES, "max_txt_len": 128, "scoring_pairs_per_pass": 5}
 PROCESSORS = {
     "vis_processor": {
         "train": {"name": "emovit_image_train", "image_size": IMAGE_PX, "min_scale": 0.8},

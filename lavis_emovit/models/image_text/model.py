@@ -11,14 +11,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from lavis.common.registry import registry
 from PIL import Image
 from transformers import GenerationMixin, LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
-from lavis_emovit.distributed import processes
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.models import text
 from lavis_emovit.models.base import BaseEmotionModel, FoundWeights
@@ -33,8 +32,6 @@ from lavis_emovit.models.scoring import MAX_CANDIDATE_TOKENS, CandidateTokens, d
 from lavis_emovit.models.step_memory import StepLoad, StepMemory
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -269,13 +266,6 @@ class ImageText(BaseEmotionModel):
                 candidates.take(columns),
             ).cpu()
         return sums
-
-    def _as_many_as_others(self, passes: list[T]) -> list[T]:
-        """The passes, the last one again as often as another process has more, if all call every module equally
-        often."""
-        if not self.in_step:
-            return passes
-        return passes + passes[-1:] * (max(processes.gather_objects(len(passes))) - len(passes))
 
     def _packed_sums(
         self, images: Any, numbers: Sequence[int], prompts: Sequence[list[int]], candidates: _Candidates

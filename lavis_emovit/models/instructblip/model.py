@@ -402,14 +402,14 @@ class EmoVIT(BaseEmotionModel):
             size = self.settings.scoring_pairs_per_pass
             groups = [order[start : start + size] for start in range(0, len(order), size)]
             scores = []
-            for pairs in groups:
+            for pairs in self._as_many_as_others(groups):
                 prefix, rows = prefix_NQD[pairs], [prompts[pair] for pair in pairs]
                 if self.is_seq2seq:
                     inputs, mask = self._language_inputs(prefix, rows)
                     scores.append(score_seq2seq(language_model, inputs, mask, candidates))
                 else:
                     scores.append(score_causal(language_model, prefix, rows, candidates))
-        return in_given_order(scores, groups)
+        return in_given_order(scores[: len(groups)], groups)
 
     def predict_class(
         self, samples: Batch, candidates: list[str], n_segments: int = 1, rule: str = "mean"

@@ -58,12 +58,22 @@ class LabelSet:
 _STRAIGHT = str.maketrans("\u2018\u2019\u02bc\u201c\u201d\u2014\u2212", "'''\"\";-")
 
 
-def folded(text: str) -> str:
-    """Text in lower case and one Unicode form, with straight quotes and minus signs, without invisible characters."""
+def normalised(text: str) -> str:
+    """Text in one Unicode form, with straight quotes and minus signs, without invisible characters."""
+    text = text.translate(_STRAIGHT)
+    if text.isascii():
+        return text
     # Variation selectors choose between drawings of one emoji.
     text = "".join(c for c in text if unicodedata.category(c) != "Cf" and c not in "\ufe0e\ufe0f")
-    text = unicodedata.normalize("NFKC", text).casefold()
     return unicodedata.normalize("NFKC", text).translate(_STRAIGHT)
+
+
+def folded(text: str) -> str:
+    """Normalised text in lower case."""
+    text = normalised(text)
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFKC", text.casefold()).translate(_STRAIGHT)
 
 
 def spelling(text: str) -> str:

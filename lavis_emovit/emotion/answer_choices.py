@@ -1,0 +1,453 @@
+"""Read which option of a question an answer chooses: by its mark, by its words, or by both.
+
+From most to least explicit, and only the most explicit kind in an answer is read:
+
+1. a boxed, tagged or final answer (`\\boxed{D}`, `<answer>`, "Final answer: D");
+2. an announced answer ("The correct choice would be: (b)", "Therefore, D: Sadness");
+3. an answer that opens with an option ("D: Sadness", "Yes, both");
+4. a mark beside the words of its option inside a sentence ("the shared emotion is D: Sadness");
+5. the words of one option, in a conclusion or in the whole text, claimed as `answer_claims` understands it.
+
+A mark that contradicts the words beside it, or two options of the same kind, are ambiguous. A list of all options that
+repeats the question chooses nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from lavis_emovit.emotion import answer_phrases as phrases
+from lavis_emovit.emotion.answer_claims import (
+    WORD,
+    AnswerStatus,
+    EmotionAnswer,
+    Text,
+    Words,
+    announced_answer,
+    plain_text,
+    running_text_answer,
+)
+from lavis_emovit.emotion.label_set import normalised
+from lavis_emovit.errors import DataError
+from lavis_emovit.outside import without_thoughts
+
+# Repetitions are bounded, so that no text takes quadratic time.
+_OPEN, _CLOSE = r"[\"'(\[{<]{0,4}", r"[\"')\]}>]{0,4}"
+_NOUN = r"(?:(?:option|choice|answer|letter|number)\b|no\.|#)"
+_BE = r"(?:is|was|would\s+be|will\s+be|should\s+be|must\s+be|remains)"
+_SURELY = r"(?:therefore|thus|then|hence|indeed|likely|probably|most\s+likely|clearly|simply)"
+_CONCLUDES = (
+    r"(?:therefore|thus|hence|consequently|accordingly|in\s+conclusion|in\s+summary|to\s+summari[sz]e|overall|so)"
+)
+_TEXT = r"(?:\\(?:text|mathrm|mathbf|textbf)\{)?"
+_TAGGED = re.compile(
+    rf"\\?\bboxed\{{{_TEXT}|<(?:final[ _])?answer>|\bfinal\s+(?:answer|choice)\b{_CLOSE}\s*(?:{_BE}|:|=)+\s*:?", re.I
+)
+_ANNOUNCED = re.compile(
+    rf"\b(?:answer|option|choice|prediction|solution|selection|conclusion|(?P<loose>letter|label|class|emotion))\b{_CLOSE}\s*"
+    rf"(?:\b{_BE}\b(?:\s+{_SURELY}\b,?)?\s*:?|:|=>?|->)"
+    rf"|\b(?:choose|chose|select|pick|go\s+with|vote\s+for)\b|(?<![^\s.:;,])(?P<weak>{_CONCLUDES})\b\s*[,:]?",
+    re.I,
+)
+# A mark, set apart by brackets, punctuation or the end of the line; `bare` if only a space follows it.
+_MARK = re.compile(
+    rf"\s*(?:{_NOUN}\s*:?\s*)?(?P<open>{_OPEN})(?P<mark>[a-z]|\d{{1,2}})(?P<close>{_CLOSE})"
+    r"(?:(?P<apart>[ \t]*(?:[.:,;)\]/<$](?!\d)|->?|=|\Z|\n))|(?P<bare>\s))",
+    re.I,
+)
+_PAIR = re.compile(r"(?<![\w'&])(?P<mark>[a-z]|\d{1,2})[\"')\]}]*\s*(?:[:.)\]\-=]|(?<=[)\]]))", re.I)
+# A further mark: "A and D", "(a)/(b)".
+_FURTHER = re.compile(
+    rf"[\s.)\]]*(?:,|/|&|\+|\band\b|\bor\b)\s*(?:{_NOUN}\s*)?{_OPEN}(?P<mark>[a-z]|\d{{1,2}})(?:{_CLOSE}\s*(?:[.,;)\n]|\Z)|[:)\]])",
+    re.I,
+)
+_WORD_END = re.compile(r"(?![\w%])(?![.,]\d)")
+_GAP = re.compile(r"[\s.:)\]},;\-\"'*=>]*(?:the\s+|an?\s+)?[\"'(\[]*", re.I)
+_LEAD = re.compile(r"\s*(?:(?:option|choice|answer)\b\s*:?\s*)?[\s\"'(\[{<:\-]*(?:the\s+|an?\s+)?[\"'(\[{]*", re.I)
+_DENIED = re.compile(
+    r"(?:\b(?:not|never|neither|nor|than|except|eliminates?|eliminating|excludes?|excluding|rules?\s+out|instead\s+of|cannot\s+be)"
+    r"|n't(?:\s+be)?)\s+(?:(?:the|an?|option|choice|answer|letter|necessarily|simply)\s+)*[\"'(\[{<]*$",
+    re.I,
+)
+_TAKEN_BACK = re.compile(
+    r"[\"')\]}.,]*\s*[:\-;(]?\s*(?:(?:is|are|was|seems|would\s+be)(?:\s+(?:also|clearly|therefore|thus))?\s+)?"
+    r"(?:not\b|n't\b|incorrect\b|wrong\b|eliminated\b|ruled\s+out\b|unlikely\b|false\b|\u2717|\u2718|\u274c)",
+    re.I,
+)
+_LINE = re.compile(r"\n ?(?=[\"'(\[{]{0,4}[a-z][\"')\]}]{0,4}\s?[:.)\]])", re.I)
+_STOP = re.compile(r"[\"')\]}]*\s*(?:[.,:;!\n]|$)")
+_BETWEEN = re.compile(r"[\s.,;|/\-\"')\]]*(?:(?:and|or)\b)?[\s\"'(\[]*", re.I)
+_SPECIAL = re.compile(r"<\|[^|<>\n]{1,40}\|>|</?s>|<(?:eos|bos|pad|unk|end_of_turn|start_of_turn)>|&nbsp;", re.I)
+# "Therefore, the correct answer is B" replaces an earlier "Answer: A".
+_EMPHATIC = re.compile(rf"\b(?:{_CONCLUDES}|correct|final|best)\b", re.I)
+_CONCLUSION = re.compile(rf"(?:^|[.!?;\n]) ?(?:{_CONCLUDES}|conclusion:|based\s+on)(?!\w)", re.I)
+# Words that are part of too many sentences to choose an option inside one.
+_COMMON = frozenset("yes no both neither none all maybe other same".split())
+_OWN_MARK = re.compile(r"\s*[(\[]?(?P<mark>[A-Za-z]|\d{1,2})(?:[)\]]?\s*[:.)\]]|[)\]])\s*(?=\S)")
+
+# An opening sentence that compares: "The first image evokes a more positive response."
+_COMPARES = re.compile(
+    r"(?:^|[.!?;\n]) ?(?:(?:in contrast|on the other hand|however),?\s*)?(?P<claim>image[1-4]\b,?\s[^.!?;\n]{0,160}?"
+    r"\b(?:more|less|most|least|higher|lower|stronger|weaker|greater|better|worse)\b[^.!?;\n]{0,200})"
+)
+_COMPARED_WITH = re.compile(r"\b(?:than|compared\s+(?:to|with)|in\s+comparison|relative\s+to)\b")
+_DEGREES = frozenset("higher lower more less same better worse stronger weaker greater smaller similar".split())
+# What a degree is said about: the text between it and the beginning of its clause, without what it is compared with.
+_DEGREE = re.compile(
+    r"(?<!to )(?<!than )(?<!with )\bimage[12]\b(?:(?!\bimage[12]\b)[^.;,\n]){0,80}?\b(?:higher|lower|same|similar)\b"
+    r"|\b(?:higher|lower)\s+(?:in|for)\s+image[12]\b"
+)
+_SENTENCE_END = re.compile(r"[!?;\n]|\.(?=\s|$)")
+_MIN_QUOTED_SPACES = 4  # shorter options are found word by word
+_NUMBERS = {"first": "1", "second": "2", "third": "3", "fourth": "4", "one": "1", "two": "2", "three": "3", "four": "4"}
+_NUMBER = r"(?:[1-4]|one|two|three|four)\b"
+_IMAGE_NOUN = r"(?:image|picture|photo(?:graph)?|figure)"
+_IMAGE = re.compile(
+    rf"\b(?:the\s+)?(?:(?P<ordinal>first|second|third|fourth|1st|2nd|3rd|4th)\s+(?:{_IMAGE_NOUN}|one)"
+    rf"|(?:{_IMAGE_NOUN}|fig\.)[\s_#]*(?P<number>{_NUMBER}))(?!\w)"
+    rf"|\b(?P<group>both|neither)(?:\s+of)?(?:\s+(?:the|these))?(?:\s+two)?\s+{_IMAGE_NOUN}s?\b",
+    re.I,
+)
+
+
+class ChoiceAnswer(NamedTuple):
+    """Which option an answer chooses.
+
+    Attributes:
+        status: `ok`; `invalid`: no option is named; `ambiguous`: several are, or one is named and denied;
+            `refused`: the answer declines; `negated`: it only names what is not the answer.
+        index: number of the option from 0; None unless the status is `ok`.
+    """
+
+    status: AnswerStatus
+    index: int | None  # type: ignore[assignment]  # hides `tuple.index`
+
+
+def read_choice(
+    text: str, options: Sequence[str] | Mapping[str, str], *, conflict: Literal["ambiguous", "mark"] = "ambiguous"
+) -> ChoiceAnswer:
+    """Read which option an answer chooses; never guess.
+
+    Args:
+        options: texts of the options, in the order of the question, marked by letters or numbers, or {mark: text}.
+        conflict: what "A: No" means if A is "Yes". `mark` counts the mark, as many published benchmarks do.
+
+    Raises:
+        DataError: no options, or marks that are not single letters or numbers.
+    """
+    asked = _asked(tuple(options.items()) if isinstance(options, Mapping) else tuple(options))
+    plain = _plain(text, asked)
+    if found := _named(plain, asked):
+        if conflict == "mark":
+            found = {_contradicted(index) if index < _SEVERAL else index for index in found}
+        return ChoiceAnswer("ok", max(found)) if len(found) == 1 and max(found) >= 0 else _AMBIGUOUS
+    kept, listed = _unlisted(plain, asked)
+    # A list of all options claims nothing; beside the words of its option, a mark would end a clause.
+    cuts = [(pair.start, pair.words) for pair in kept] + [(pair.start, pair.end) for pair in listed]
+    starts = [0, *(end for _, end in sorted(cuts))]
+    ends = [*(start for start, _ in sorted(cuts)), len(plain)]
+    plain = " ".join(plain[start:end] for start, end in zip(starts, ends))
+    answer = _in_words(plain.casefold(), asked)
+    if answer.status == "invalid" and listed:
+        return _AMBIGUOUS
+    return ChoiceAnswer(answer.status, int(answer.label) if answer.label is not None else None)
+
+
+def options_named(text: str, options: Sequence[str]) -> set[int] | None:
+    """The options that an answer names by their marks, or announces; None if a mark contradicts the words beside it."""
+    asked = _asked(tuple(options))
+    found = _named(_plain(text, asked), asked)
+    return None if found and min(found) < 0 else found
+
+
+def _plain(text: str, asked: _Asked) -> str:
+    return asked.with_images(plain_text(_SPECIAL.sub(" ", without_thoughts(normalised(text))))).strip()
+
+
+def _named(plain: str, asked: _Asked) -> set[int]:
+    for tier in (_tagged, _announced, _opening, _paired):
+        if found := tier(plain, asked):
+            return found
+    return set()
+
+
+_AMBIGUOUS = ChoiceAnswer("ambiguous", None)
+_SEVERAL = -1  # "A and D"
+
+
+def _contradicted(index: int) -> int:
+    """Stands for an option whose mark contradicts the words beside it; the option, from what stands for it."""
+    return _SEVERAL - 1 - index
+
+
+class _Asked(NamedTuple):
+    """The options of a question."""
+
+    marks: dict[str, int]  # mark in lower case -> option
+    texts: tuple[str, ...]  # in lower case, without a final full stop
+    longest_first: tuple[int, ...]
+    words: Words  # tokens of an option -> its number, for options that a sentence can name
+    names_images: bool  # "The first image", "Figure 2"
+    has_degrees: bool  # "Much higher"
+    is_quoted: tuple[bool, ...]  # read as a whole: long options, and "Cannot be determined", which looks like a refusal
+
+    def with_images(self, plain: str) -> str:
+        """The text with one spelling for "the first image", "Figure 1" and "image one"."""
+        return _IMAGE.sub(_image_name, plain) if self.names_images else plain
+
+    def at(self, plain: str, position: int) -> tuple[int, int] | None:
+        """The option whose words are at a position, and their end."""
+        for index in self.longest_first:
+            end = position + len(self.texts[index])
+            if plain[position:end].casefold() == self.texts[index] and _WORD_END.match(plain, end):
+                return index, end
+        return None
+
+    def marked_at(self, plain: str, position: int, *, announced: bool) -> int | None:
+        """The option of the mark at a position."""
+        match = _MARK.match(plain, position)
+        if match is None or (index := self.marks.get(match["mark"].casefold())) is None:
+            return None
+        further = _FURTHER.match(plain, match.end("mark"))
+        if further is not None and self.marks.get(further["mark"].casefold(), index) != index:
+            return _SEVERAL
+        words = _end(_GAP, plain, match.end("mark"))
+        following = self.at(plain, words)
+        if following is None and (other := _PAIR.match(plain, words)):  # "B: C: Figure 1"
+            following = self.at(plain, _end(_GAP, plain, other.end()))
+        if following is not None and self.texts[following[0]] != self.texts[index]:
+            return _contradicted(index) if match["apart"] or match["close"] else None
+        if following is None and match["bare"] and not match["close"]:
+            # "A sad man", "the answer is a mix", "2 people"
+            return index if announced and match["mark"].isupper() and not plain.isupper() else None
+        if following is None and match["mark"].isdigit() and not announced and plain[match.end() :].strip():
+            return None  # numbers count reasons
+        return index
+
+
+def _image_name(match: re.Match[str]) -> str:
+    if match["group"]:
+        return f"{match['group']} images"
+    number = (match["ordinal"] or match["number"]).casefold()
+    return f"image{_NUMBERS.get(number, number[:1])}"
+
+
+@functools.lru_cache(maxsize=4096)
+def _asked(options: tuple[str, ...] | tuple[tuple[str, str], ...]) -> _Asked:
+    if not options:
+        raise DataError("no options to choose from; pass the texts of the options in the order of the question")
+    if isinstance(options[0], tuple):
+        names, given = [str(mark).casefold() for mark, _ in options], [text for _, text in options]
+        if strays := [name for name in names if not re.fullmatch(r"[^\W\d_]|\d{1,2}", name)]:
+            raise DataError(f"marks of options must be single letters or numbers up to 99, got {strays}")
+        marks = {name: index for index, name in enumerate(names)}
+    else:
+        given = list(options)
+        marks = {str(number + 1): number for number in range(len(given))}
+        marks |= {chr(ord("a") + number): number for number in range(min(26, len(given)))}
+        own = [match and match["mark"].casefold() for match in map(_OWN_MARK.match, given)]
+        if [marks.get(mark or "") for mark in own] == list(range(len(given))):
+            given = [_OWN_MARK.sub("", text, count=1) for text in given]
+    has_degrees = any(not _DEGREES.isdisjoint(text.casefold().rstrip(".").split()) for text in given)
+    names_images = has_degrees or any(_IMAGE.search(text) for text in given)
+    texts = [
+        _IMAGE.sub(_image_name, text) if names_images else text for text in map(plain_text, map(normalised, given))
+    ]
+    texts = [re.sub(r"^(?:the|an?)\s+(?=\S)", "", text.casefold().strip().rstrip(".!").strip()) for text in texts]
+    # An option that is itself a letter or a number: "1", "B". Then marks of this kind say nothing.
+    for kind in (str.isdigit, str.isalpha):
+        if any(
+            (kind(text) and len(text) <= 2 and text in marks) or (kind is str.isdigit and _is_number(text))
+            for text in texts
+        ):
+            marks = {mark: index for mark, index in marks.items() if not kind(mark)}
+    is_quoted = tuple(text.count(" ") >= _MIN_QUOTED_SPACES or phrases.is_refusal(text) for text in texts)
+    words: Words = {}
+    for index, text in enumerate(texts):
+        tokens = tuple(WORD.findall(text))
+        if not tokens or is_quoted[index] or texts.count(text) > 1:
+            continue
+        if len(tokens) > 1 or tokens[0] not in _COMMON:
+            words[tokens] = str(index)
+        if len(tokens) == 2 and has_degrees and sum(tokens[1] in text.split() for text in texts) == 1:
+            words[tokens[1:]] = words[tokens]  # "significantly higher" is "much higher"
+    longest_first = tuple(sorted((i for i, text in enumerate(texts) if text), key=lambda i: -len(texts[i])))
+    return _Asked(marks, tuple(texts), longest_first, words, names_images, has_degrees, is_quoted)
+
+
+def _is_number(text: str) -> bool:
+    return bool(re.fullmatch(r"-?\d+(?:\.\d+)?%?", text))
+
+
+def _end(pattern: re.Pattern[str], plain: str, position: int) -> int:
+    match = pattern.match(plain, position)
+    return match.end() if match else position
+
+
+def _target_at(plain: str, position: int, asked: _Asked, *, announced: bool) -> int | None:
+    """The option at a position, by its mark or by its words."""
+    marked = asked.marked_at(plain, position, announced=announced)
+    if marked is not None:
+        return marked
+    found = asked.at(plain, _end(_LEAD, plain, position))
+    if found is None:
+        return None
+    index, end = found
+    if asked.texts.count(asked.texts[index]) > 1:
+        return None
+    return index if announced or _STOP.match(plain, end) else None
+
+
+def _introduced(pattern: re.Pattern[str], plain: str, asked: _Asked) -> set[int]:
+    found: list[tuple[int, bool]] = []
+    for match in pattern.finditer(plain):
+        if not _DENIED.search(plain, max(0, match.start() - 40), match.start()):
+            # "Therefore, fear is absent" and "the emotion is fear in one image" announce nothing.
+            announced = match.lastgroup not in ("weak", "loose")
+            index = _target_at(plain, match.end(), asked, announced=announced)
+            if index is not None:
+                start = plain.rfind("\n", 0, match.start()) + 1
+                found.append((index, _EMPHATIC.search(plain, max(start, match.start() - 80), match.end()) is not None))
+    indices = {index for index, _ in found}
+    if len(indices) > 1 and found[-1][1]:
+        return {index for index, is_emphatic in found if is_emphatic}
+    return indices
+
+
+def _tagged(plain: str, asked: _Asked) -> set[int]:
+    return _introduced(_TAGGED, plain, asked)
+
+
+def _announced(plain: str, asked: _Asked) -> set[int]:
+    return _introduced(_ANNOUNCED, plain, asked)
+
+
+def _opening(plain: str, asked: _Asked) -> set[int]:
+    index = _target_at(plain, 0, asked, announced=False)
+    if index is None:
+        return set()
+    pairs = list(_pairs(plain, asked))
+    if pairs and pairs[0].start <= 2:
+        if _is_denied(plain, pairs[0]) or (len(pairs) > 1 and _joined(plain, pairs[0], pairs[1])):
+            return set()
+        concluded = _concluded(plain, [pair for pair in pairs if not _is_denied(plain, pair)])
+        if concluded - {index}:  # one option after the other, and then a conclusion
+            return concluded if len({pair.option for pair in pairs}) > 2 else concluded | {index}
+    return {index} | _line_marks(plain, asked)
+
+
+def _concluded(plain: str, pairs: list[_Pair]) -> set[int]:
+    """The options of the pairs after the last "therefore"."""
+    conclusions = list(_CONCLUSION.finditer(plain))
+    return {pair.option for pair in pairs if conclusions and pair.start > conclusions[-1].start()}
+
+
+def _line_marks(plain: str, asked: _Asked) -> set[int]:
+    """The options whose marks open a line, unless the line denies them: "B: The second image does not"."""
+    found = {
+        asked.marked_at(plain, match.end(), announced=False)
+        for match in _LINE.finditer(plain)
+        if not phrases.CLAUSE_DENIAL.search(_sentence(plain[match.end() : match.end() + 1000].casefold()))
+    }
+    return {index for index in found if index is not None}
+
+
+class _Pair(NamedTuple):
+    """A mark beside the words of its option."""
+
+    option: int
+    start: int
+    words: int  # where the words begin
+    end: int
+
+
+def _pairs(plain: str, asked: _Asked) -> Iterator[_Pair]:
+    position = 0
+    while match := _PAIR.search(plain, position):
+        position = match.end("mark")
+        index = asked.marks.get(match["mark"].casefold())
+        if index is None:
+            continue
+        words = _end(_GAP, plain, match.end())
+        found = asked.at(plain, words)
+        if found and asked.texts[found[0]] == asked.texts[index]:
+            position = found[1]
+            yield _Pair(index, match.start("mark"), words, found[1])
+
+
+def _joined(plain: str, first: _Pair, second: _Pair) -> bool:
+    return second.start - first.end < 20 and _BETWEEN.fullmatch(plain, first.end, second.start) is not None
+
+
+def _unlisted(plain: str, asked: _Asked) -> tuple[list[_Pair], list[_Pair]]:
+    """The pairs outside lists of all options, and the pairs of these lists."""
+    pairs, num_options = list(_pairs(plain, asked)), len(asked.texts)
+    kept: list[_Pair] = []
+    listed: list[_Pair] = []
+    number = 0
+    while number < len(pairs):
+        run = pairs[number : number + num_options]
+        is_list = num_options > 1 and {pair.option for pair in run} == set(range(num_options))
+        if is_list and all(_joined(plain, one, other) for one, other in itertools.pairwise(run)):
+            listed += run
+            number += num_options
+        else:
+            kept.append(pairs[number])
+            number += 1
+    return kept, listed
+
+
+def _paired(plain: str, asked: _Asked) -> set[int]:
+    claimed = [pair for pair in _unlisted(plain, asked)[0] if not _is_denied(plain, pair)]
+    found = {pair.option for pair in claimed}
+    concluded = _concluded(plain, claimed)
+    if len(found) > 1 and len(concluded) == 1:
+        return concluded
+    if any("\n" in plain[max(0, pair.start - 4) : pair.start] for pair in claimed):
+        found |= _line_marks(plain, asked)
+    return found
+
+
+def _is_denied(plain: str, pair: _Pair) -> bool:
+    return bool(_DENIED.search(plain, max(0, pair.start - 40), pair.start) or _TAKEN_BACK.match(plain, pair.end))
+
+
+def _in_words(plain: str, asked: _Asked) -> EmotionAnswer:
+    quoted = [index for index, text in enumerate(asked.texts) if asked.is_quoted[index] and text in plain]
+    if quoted:
+        return EmotionAnswer(str(quoted[0]), "ok") if len(quoted) == 1 else EmotionAnswer(None, "ambiguous")
+    answer = announced_answer(plain, asked.words) or running_text_answer(Text(plain, asked.words))
+    if answer.status == "ok":
+        return EmotionAnswer(None, "ambiguous") if asked.has_degrees and _is_reversed(plain) else answer
+    conclusions = list(_CONCLUSION.finditer(plain))
+    concluded = _claim_of(plain[conclusions[-1].end() :], asked) if conclusions else None
+    if concluded is not None:
+        return EmotionAnswer(concluded, "ok")
+    compared = {_claim_of(match.group("claim"), asked) for match in _COMPARES.finditer(plain)}
+    if answer.status == "ambiguous" and len(compared) == 1 and _COMPARES.match(plain) and None not in compared:
+        return EmotionAnswer(compared.pop(), "ok")
+    return answer
+
+
+def _claim_of(text: str, asked: _Asked) -> str | None:
+    """The one option that the first sentence of a text claims."""
+    sentence = _COMPARED_WITH.split(_sentence(text), maxsplit=1)[0]
+    if asked.has_degrees and _is_reversed(sentence):
+        return None
+    return running_text_answer(Text(sentence, asked.words)).label
+
+
+def _sentence(text: str) -> str:
+    return _SENTENCE_END.split(text.lstrip()[:1000], maxsplit=1)[0]
+
+
+def _is_reversed(text: str) -> bool:
+    """Whether a text compares the first image with the second: "Figure 1 is much higher than Figure 2".
+
+    The options "much higher" and "much lower" do not say what is compared. Questions ask about the second image.
+    """
+    return any("image1" in match.group() and "image2" not in match.group() for match in _DEGREE.finditer(text))

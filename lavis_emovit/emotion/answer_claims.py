@@ -1,0 +1,291 @@
+"""What a text claims about words of interest, such as the labels of a set or the options of a question.
+
+A claim is a mention that is not denied, not inside an idiom, a question or a refusal. An announced answer, or a first
+sentence that consists of one of the words, takes precedence over the rest.
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from lavis_emovit.emotion import answer_phrases as phrases
+
+AnswerStatus = Literal["ok", "invalid", "ambiguous", "refused", "negated"]
+Words = dict[tuple[str, ...], str]  # tokens of a form -> what it names
+
+_TOKEN = re.compile(r"\d+(?:\.\d+)?(?!\w)|\w+(?:'\w+)*|[^\w\s]|\n")
+_OR = frozenset({"or", "nor", "/"})
+WORD = re.compile(r"\w+(?:'\w+)*")
+
+
+@dataclass(frozen=True)
+class EmotionAnswer:
+    label: str | None  # the claimed label; None unless the status is `ok`
+    # `ok`; `invalid`: no label of the set is named; `ambiguous`: several are, or one is both claimed and denied;
+    # `refused`: the answer declines; `negated`: it only names what the emotion is not.
+    status: AnswerStatus
+
+
+@dataclass(frozen=True)
+class _Mention:
+    """A word or phrase that names a label: tokens [first, last], characters [start, end)."""
+
+    label: str
+    form: str
+    first: int
+    last: int
+    start: int
+    end: int
+    denies: bool  # the word itself denies: "unamused", "fearless"
+
+
+class Text:
+    """Normalised text with its tokens and its mentions of labels, except those inside idioms."""
+
+    def __init__(self, plain: str, words: Words):
+        self.plain = plain
+        matches = list(_TOKEN.finditer(plain))
+        self.tokens = [match.group() for match in matches]
+        self.starts = [match.start() for match in matches]
+        self.ends = [match.end() for match in matches]
+        self.idioms = [match.span() for pattern in phrases.IDIOMS for match in pattern.finditer(plain)]
+        self._sentence_ends = [match.span() for match in phrases.SENTENCE_END.finditer(plain)]
+        self._clause_ends = [match.start() for match in phrases.CLAUSE_END.finditer(plain)]
+        self.mentions = [mention for mention in self.find(words) if not self._names_no_emotion(mention)]
+
+    def in_idiom(self, position: int) -> bool:
+        return any(start <= position < end for start, end in self.idioms)
+
+    def sentence_around(self, position: int) -> tuple[int, int]:
+        """Start and end of the sentence; `end` is the position of its full stop, or the end of the text."""
+        i = bisect.bisect_left(self._sentence_ends, (position, position))
+        start = self._sentence_ends[i - 1][1] if i else 0
+        return start, self._sentence_ends[i][0] if i < len(self._sentence_ends) else len(self.plain)
+
+    def clause_end_after(self, position: int) -> int:
+        i = bisect.bisect_left(self._clause_ends, position)
+        return self._clause_ends[i] if i < len(self._clause_ends) else len(self.plain)
+
+    def find(self, words: Words) -> list[_Mention]:
+        """All mentions, also inside idioms."""
+        longest = max(map(len, words), default=0)
+        found = []
+        i = 0
+        while i < len(self.tokens):
+            length, form, denies = self._form_at(i, words, longest)
+            if length:
+                last = i + length - 1
+                start, end = self.starts[i], self.ends[last]
+                found.append(_Mention(words[form], " ".join(form), i, last, start, end, denies))
+            i += max(length, 1)
+        return found
+
+    def _form_at(self, i: int, words: Words, longest: int) -> tuple[int, tuple[str, ...], bool]:
+        """Number of tokens of the longest form at token `i` (0 for none), the form, and whether it denies."""
+        for length in range(min(longest, len(self.tokens) - i), 0, -1):
+            form = tuple(token.removesuffix("'s") for token in self.tokens[i : i + length])
+            if form in words:
+                before = self.plain[max(0, self.starts[i] - 8) : self.starts[i]]
+                return length, form, bool(phrases.DENIED_BEFORE.search(before))
+        word = self.tokens[i]
+        stems = [phrases.ANTONYMS.get(word, ""), word[2:] if word.startswith("un") else ""]
+        stems += [word.removesuffix(ending) for ending in ("less", "lessly") if word.endswith(ending)]
+        for stem in stems:
+            if (stem,) in words:
+                return 1, (stem,), True
+        return 0, (), False
+
+    def _names_no_emotion(self, mention: _Mention) -> bool:
+        before = self.tokens[mention.first - 1] if mention.first else ""
+        after = self.tokens[mention.last + 1] if mention.last + 1 < len(self.tokens) else ""
+        opens_sentence = self.plain[slice(*self.sentence_around(mention.start))].lstrip().startswith(mention.form)
+        if phrases.SENTENCE_ADVERB.match(mention.form) and (opens_sentence or before == ","):
+            return True
+        if mention.form == "content" and not mention.denies:
+            if self.tokens[mention.last].endswith("'s") or after in phrases.CONTENT_AFTER_NOUN:
+                return True
+            opens = opens_sentence or not re.search(r"\w", before)
+            return not (opens or before in phrases.CONTENT_BEFORE or after in phrases.CONTENT_AFTER)
+        return self.in_idiom(mention.start)
+
+
+def plain_text(reply: str) -> str:
+    """A folded answer without Markdown emphasis, with single spaces, and semicolons in place of dashes."""
+    text = phrases.SCRIPT_BORDER.sub(" ", reply)
+    text = re.sub(r"\s-{1,2}\s|\s\u2013\s", " ; ", text)
+    text = re.sub(r"[*`#~|]+|(?<!\w)_+|_+(?!\w)", " ", text)
+    return re.sub(r"[^\S\n]+", " ", text)
+
+
+def announced_answer(plain: str, words: Words) -> EmotionAnswer | None:
+    """The answer after "Predict emotion:" or a similar phrase, or the label that is the whole first sentence."""
+    for pattern in phrases.ANNOUNCEMENTS:
+        answers = []
+        matches = list(pattern.finditer(plain))
+        ends = [*(match.start() for match in matches[1:]), len(plain)]
+        for match, end in zip(matches, ends):
+            answer = _head_answer(plain[match.end() : end], words)
+            # "The answer is in her eyes" announces no label; "answer:" always does.
+            if answer.status != "invalid" or match.group().endswith((":", "=", ">")):
+                answers.append(answer)
+        if answers:
+            return _agreement(answers)
+    sentences = [part for part in phrases.SENTENCE_END.split(plain) if part.strip()]
+    bare = [_bare_label(sentence, words) for sentence in sentences]
+    if bare and bare[0] and set(bare) <= {bare[0], None} and not plain.lstrip().startswith("?"):
+        if phrases.UNCHECKED.search(sentences[0]):
+            return None
+        start = plain.index(sentences[0])
+        # A denial follows the label, "anger: 0", or its sentence, "anger? no".
+        ends = [start + match.end() for match in WORD.finditer(sentences[0]) if not match.group().isdigit()]
+        is_denied = any(_denied_after(plain, end) for end in (ends[-1], start + len(sentences[0])))
+        return None if is_denied else EmotionAnswer(bare[0], "ok")
+    return None
+
+
+def _denied_after(plain: str, end: int) -> bool:
+    return bool(phrases.DENIED_AFTER.match(plain, end) or phrases.TAKEN_BACK.match(plain, end))
+
+
+def _agreement(answers: list[EmotionAnswer]) -> EmotionAnswer:
+    """One answer from several announced ones: the first may be an echo of the question."""
+    labels = {answer.label for answer in answers if answer.status == "ok"}
+    if len(labels) == 1:
+        return EmotionAnswer(labels.pop(), "ok")
+    if labels:
+        return EmotionAnswer(None, "ambiguous")
+    return next((answer for answer in answers if answer.status != "invalid"), answers[0])
+
+
+def _head_answer(rest: str, words: Words) -> EmotionAnswer:
+    """The answer directly after an announcement: a label at its head, else the claim of its first sentence."""
+    opening = phrases.OPENING.match(rest)
+    rest = rest[opening.end() if opening else 0 :]
+    sentence = phrases.SENTENCE_END.split(rest, maxsplit=1)[0]
+    head = Text(sentence, words)
+    first = head.mentions[0] if head.mentions else None
+    if first is None or first.first != 0 or first.denies or _denied_after(sentence, first.end):
+        reason = phrases.REASON.search(sentence)
+        return running_text_answer(Text(sentence[: reason.start()] if reason else sentence, words))
+    if _denied_after(rest, first.end):
+        return EmotionAnswer(None, "negated")
+    connection = phrases.CONNECTION.match(sentence[first.end :])
+    if connection:
+        joined = Text(sentence[first.end + connection.end() :], words).mentions
+        if joined and joined[0].first == 0 and joined[0].label != first.label:
+            return EmotionAnswer(None, "ambiguous")
+    return EmotionAnswer(first.label, "ok")
+
+
+def _bare_label(sentence: str, words: Words) -> str | None:
+    """The label of a sentence that contains nothing else except articles, numbers or quotes."""
+    content = [word for word in WORD.findall(sentence) if not word.isdigit() and word not in ("a", "an", "the")]
+    return words.get(tuple(content))
+
+
+def running_text_answer(text: Text) -> EmotionAnswer:
+    """The one label that the text claims, or the status that explains why there is none."""
+    refusals = [match.span() for pattern in phrases.REFUSALS for match in pattern.finditer(text.plain)]
+    denied_mentions = _denied_mentions(text)
+    claimed: set[str] = set()
+    denied: set[str] = set()
+    for mention in text.mentions:
+        start, end = text.sentence_around(mention.start)
+        # A question claims nothing: "Is the person sad?"
+        if text.plain[end : end + 1] == "?" and phrases.QUESTION_OPENING.match(text.plain[start:end]):
+            reply = _reply(text, mention)
+            if reply is not None:
+                (claimed if reply else denied).add(mention.label)
+            continue
+        if any(_same_clause(text, mention, refusal) for refusal in refusals):
+            continue
+        (denied if mention in denied_mentions else claimed).add(mention.label)
+    if len(claimed) == 1 and not claimed & denied:
+        return EmotionAnswer(claimed.pop(), "ok")
+    if claimed:
+        return EmotionAnswer(None, "ambiguous")
+    if refusals or (not denied and phrases.SOFT_REFUSALS.search(text.plain)):
+        return EmotionAnswer(None, "refused")
+    return EmotionAnswer(None, "negated" if denied else "invalid")
+
+
+def _reply(text: Text, mention: _Mention) -> bool | None:
+    """The plain yes or no that answers the question, else None. Only questions about one emotion have such a reply."""
+    start, end = text.sentence_around(mention.start)
+    if any(start <= other.start < end and other.label != mention.label for other in text.mentions):
+        return None
+    rest = text.plain[end:]
+    return True if phrases.YES.match(rest) else False if phrases.NO.match(rest) else None
+
+
+def _same_clause(text: Text, mention: _Mention, span: tuple[int, int]) -> bool:
+    """Whether neither a sentence end nor a "but" separates a mention from a refusal."""
+    between = text.plain[min(mention.end, span[1]) : max(mention.start, span[0])]
+    return not (phrases.SENTENCE_END.search(between) or phrases.TURN.search(between))
+
+
+def _denied_mentions(text: Text) -> set[_Mention]:
+    """The mentions with an odd number of denials; two denials cancel out ("not without sadness")."""
+    num_denials = {
+        mention: int(mention.denies) + bool(phrases.DENIED_AFTER.match(text.plain[mention.end :]))
+        for mention in text.mentions
+    }
+    mention_starts = [mention.start for mention in text.mentions]
+    mention_at = {mention.first: mention for mention in text.mentions}
+    for cue in phrases.CLAUSE_DENIAL.finditer(text.plain):
+        if not text.in_idiom(cue.start()):
+            reach = text.clause_end_after(cue.end())
+            first, end = (bisect.bisect_left(mention_starts, position) for position in (cue.end(), reach))
+            for mention in text.mentions[first:end]:
+                num_denials[mention] += 1
+    for cue in phrases.PHRASE_DENIAL.finditer(text.plain):
+        reached = None if text.in_idiom(cue.start()) else _mention_after(text, mention_at, cue.end())
+        if reached:
+            num_denials[reached] += 1
+    denied = {mention for mention, count in num_denials.items() if count % 2}
+    pairs = _coordinated_pairs(text)
+    for earlier, later in pairs:
+        if earlier in denied:
+            denied.add(later)
+    for cue in phrases.DENIED_LIST.finditer(text.plain):
+        first, end = (bisect.bisect_left(mention_starts, position) for position in cue.span())
+        denied.update(text.mentions[first:end])
+    taken_back = {mention for mention in text.mentions if phrases.TAKEN_BACK.match(text.plain, mention.end)}
+    for earlier, later in reversed(pairs):
+        if later in taken_back:
+            taken_back.add(earlier)
+    return denied | taken_back
+
+
+def _mention_after(text: Text, mention_at: dict[int, _Mention], position: int) -> _Mention | None:
+    """The mention after a position, if only function words come between ("no sign of any fear")."""
+    for i in range(bisect.bisect_left(text.starts, position), len(text.tokens)):
+        if i in mention_at:
+            return mention_at[i]
+        if text.tokens[i] not in phrases.SEE_THROUGH:
+            return None
+    return None
+
+
+def _coordinated_pairs(text: Text) -> list[tuple[_Mention, _Mention]]:
+    """Neighbours in one list where a denial of the first also denies the second: "not sad, angry, or afraid".
+
+    A comma passes a denial on only inside a list that continues to an "or", "and" only between direct neighbours. So
+    the last words of "not sad, angry" and "neither sad nor angry, happy instead" are not denied.
+    """
+    pairs = []
+    continues_to_or = False
+    for earlier, later in reversed(list(zip(text.mentions, text.mentions[1:]))):
+        joint = set(text.tokens[earlier.last + 1 : later.first])
+        if not joint or joint - phrases.COORDINATION:
+            continues_to_or = False
+            continue
+        # The "or" may come before a word that is not a label of this set: "not sad, angry, or bored".
+        following = [token for token in text.tokens[later.last + 1 : later.last + 3] if token != ","]
+        continues_to_or = continues_to_or or not _OR.isdisjoint(joint) or not _OR.isdisjoint(following[:1])
+        if continues_to_or or ("and" in joint and "," not in joint):
+            pairs.append((earlier, later))
+    return pairs[::-1]

@@ -1,0 +1,316 @@
+"""Reading which option of a question an answer chooses.
+
+Properties:
+- marks in their usual forms, the words of an option, yes and no, and a final answer after reasoning are read;
+- contradictions, several options, denied options, lists that repeat the question and prose that only mentions options
+  choose nothing: the reader never guesses;
+- an index is returned only if the text names that option by its mark or by its words;
+- whatever the text, there is no exception, and the time stays in proportion to its length;
+- the published verdicts of four public models are reproduced, apart from differences that `docs/evaluation.md` lists.
+
+The answers are written by hand; the expected result is the strict reading of a person.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import time
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lavis_emovit.emotion.answers import ChoiceAnswer, read_choice
+from lavis_emovit.errors import DataError
+
+INVALID, AMBIGUOUS, REFUSED, NEGATED = "invalid", "ambiguous", "refused", "negated"
+EMOTIONS = ("Anger", "Fear", "Joy", "Sadness")
+YES_NO = ("Yes.", "No.")
+NO_YES = ("No.", "Yes.")
+DEGREES = ("Much lower.", "Much higher.", "About the same.")
+IMAGES = ("The second picture.", "The first picture.", "Both pictures.", "Neither pictures.")
+SENTENCES = (
+    "The dog barks, but people smile at it.",
+    "The dog in Figure 1 looks dangerous.",
+    "The dog in Figure 2 looks dangerous.",
+)
+TRUTH = ("True", "False", "Cannot be determined")
+COUNTS = ("1", "2", "3", "4")
+
+# (options, answer, number of its option or its status)
+CASES = [
+    # Marks.
+    (EMOTIONS, "D", 3),
+    (EMOTIONS, "d", 3),
+    (EMOTIONS, "D.", 3),
+    (EMOTIONS, "(D)", 3),
+    (EMOTIONS, "[D]", 3),
+    (EMOTIONS, "d)", 3),
+    (EMOTIONS, "**D**", 3),
+    (EMOTIONS, "D: Sadness", 3),
+    (EMOTIONS, "D:Sadness</s>", 3),
+    (EMOTIONS, "D: Sadness<|im_end|>", 3),
+    (EMOTIONS, "D: Sadness<\uff5cend\u2581of\u2581sentence\uff5c>", 3),
+    (EMOTIONS, "D - Sadness", 3),
+    (EMOTIONS, "D Sadness", 3),
+    (EMOTIONS, "D. The man is crying, so the mood is heavy.", 3),
+    (EMOTIONS, "Option D", 3),
+    (EMOTIONS, "option (d)", 3),
+    (EMOTIONS, "Option D: Sadness", 3),
+    (EMOTIONS, "4", 3),
+    (EMOTIONS, "4. Sadness", 3),
+    (EMOTIONS, "Answer: D", 3),
+    (EMOTIONS, "Answer: (d)", 3),
+    (EMOTIONS, "**Answer:** D: Sadness", 3),
+    (EMOTIONS, "The answer is D.", 3),
+    (EMOTIONS, "The correct answer is: D", 3),
+    (EMOTIONS, "The correct choice would be:\n\nD: Sadness.", 3),
+    (EMOTIONS, "I would go with D", 3),
+    (EMOTIONS, "I choose option D because of the tears.", 3),
+    (EMOTIONS, "\\boxed{D}", 3),
+    (EMOTIONS, "So the answer is $\\boxed{\\text{D}}$.", 3),
+    (EMOTIONS, "<answer>D</answer>", 3),
+    (EMOTIONS, "<think>Could be A or B.</think> <answer>D: Sadness</answer>", 3),
+    (EMOTIONS, '{"answer": "D"}', 3),
+    (EMOTIONS, '{"choice": "D", "reason": "tears"}', 3),
+    (EMOTIONS, "Final answer: D", 3),
+    (EMOTIONS, "Therefore, D.", 3),
+    (EMOTIONS, "Hence (D) Sadness.", 3),
+    ({"w": "Anger", "x": "Fear"}, "(x)", 1),
+    ({"w": "Anger", "x": "Fear"}, "b", INVALID),
+    (("A. Anger", "B. Fear"), "B", 1),
+    (("(a) Anger", "(b) Fear"), "The emotion is fear.", 1),
+    # A mark beside the words of its option, inside a sentence.
+    (EMOTIONS, "The emotion shared by both images is D: Sadness. Both show tears.", 3),
+    (EMOTIONS, "Anger and fear are absent, so the shared emotion is (D) Sadness.", 3),
+    (EMOTIONS, "It is not A: Anger but D: Sadness.", 3),
+    (EMOTIONS, "B: Fear is incorrect. What remains is D: Sadness.", 3),
+    # Final answers after reasoning.
+    (EMOTIONS, "The first image evokes anger, the second fear. Therefore, the correct answer is D: Sadness.", 3),
+    (EMOTIONS, "A: Anger might fit. B: Fear might fit. In conclusion, it is D: Sadness.", 3),
+    (EMOTIONS, "Answer: A. Looking closer, this is not right. Therefore, the correct answer is D.", 3),
+    (EMOTIONS, "Step 1: anger is out.\nStep 2: fear is out.\n\nAnswer: Sadness", 3),
+    (EMOTIONS, "1. The man cries.\n2. The sky is grey.\nSo the answer is sadness.", 3),
+    (EMOTIONS, "Which one? Options: A: Anger B: Fear C: Joy D: Sadness\n\nD: Sadness", 3),
+    (EMOTIONS, "Choose one of A: Anger, B: Fear, C: Joy, D: Sadness. The answer is D.", 3),
+    (EMOTIONS, "A: Anger is not shown.\nB: Fear is not shown.\nThe answer is D.", 3),
+    (IMAGES, "A: The second picture evokes fear.\n\nB: The first picture does not evoke fear.", 0),
+    # Words.
+    (EMOTIONS, "sadness", 3),
+    (EMOTIONS, "Sadness.", 3),
+    (EMOTIONS, '"Sadness"', 3),
+    (EMOTIONS, "The answer is Sadness", 3),
+    (EMOTIONS, "I see sadness in this image.", 3),
+    (EMOTIONS, "Not anger, but sadness.", 3),
+    (EMOTIONS, "It evokes sadness rather than anger.", 3),
+    (EMOTIONS, "The dominant emotion is sadness, with a hint of fear.", 3),
+    (EMOTIONS, "Both anger and fear seem possible. Overall, the images evoke sadness.", 3),
+    (YES_NO, "Yes", 0),
+    (YES_NO, "Yes, both images are joyful.", 0),
+    (YES_NO, "No. There is no joy in the second one.", 1),
+    (YES_NO, "A: Yes. No other emotion is visible.", 0),
+    (NO_YES, "B:Yes.", 1),
+    (NO_YES, "The answer to the question is B: Yes.", 1),
+    (NO_YES, "There is no joy in one, but joy in the other. Answer: No", 0),
+    (DEGREES, "Much higher", 1),
+    (DEGREES, "The arousal in Figure 2 is much higher than in Figure 1.", 1),
+    (DEGREES, "Compared to Figure 1, Figure 2 is about the same in arousal.", 2),
+    (DEGREES, "Figure 2 has a significantly lower level of pleasure compared to Figure 1.", 0),
+    (IMAGES, "The first picture.", 1),
+    (IMAGES, "The first image", 1),
+    (IMAGES, "Image 2", 0),
+    (IMAGES, "It is the second photo.", 0),
+    (IMAGES, "Both images.", 2),
+    (IMAGES, "Neither picture", 3),
+    (IMAGES, "The first image shows a dog. The second image shows a cat. Therefore, the second image is calmer.", 0),
+    (SENTENCES, "I think that the dog in Figure 2 looks dangerous.", 2),
+    (SENTENCES, "C", 2),
+    (TRUTH, "The statement is true.", 0),
+    (TRUTH, "False", 1),
+    (TRUTH, "It cannot be determined from the image.", 2),
+    (COUNTS, "3", 2),
+    (COUNTS, "C", 2),
+    (COUNTS, "The answer is 3.", 2),
+    # Contradictions, several options, denials.
+    (EMOTIONS, "D: Joy", AMBIGUOUS),
+    (YES_NO, "A: No.", AMBIGUOUS),
+    (EMOTIONS, "The answer is D: Joy", AMBIGUOUS),
+    (EMOTIONS, "A and D", AMBIGUOUS),
+    (EMOTIONS, "A or D", AMBIGUOUS),
+    (EMOTIONS, "A, D", AMBIGUOUS),
+    (EMOTIONS, "A/D", AMBIGUOUS),
+    (EMOTIONS, "Answer: A and D", AMBIGUOUS),
+    (EMOTIONS, "Answer: A\nAnswer: D", AMBIGUOUS),
+    (EMOTIONS, "It is A: Anger or D: Sadness.", AMBIGUOUS),
+    (EMOTIONS, "A: Anger\nD: Sadness", AMBIGUOUS),
+    (EMOTIONS, "A: Anger\nB: Fear\nC: Joy\nD: Sadness", AMBIGUOUS),
+    (EMOTIONS, "Choose between A: Anger B: Fear C: Joy D: Sadness", AMBIGUOUS),
+    (EMOTIONS, "sadness and fear", AMBIGUOUS),
+    (EMOTIONS, "The first image evokes fear, the second sadness.", AMBIGUOUS),
+    (EMOTIONS, "not D", INVALID),
+    (EMOTIONS, "The answer is not D.", INVALID),
+    (EMOTIONS, "not sadness", NEGATED),
+    (EMOTIONS, "It isn't D: Sadness.", NEGATED),
+    (DEGREES, "Figure 1 is much higher than Figure 2.", AMBIGUOUS),
+    (IMAGES, "The first image is bright, the second image is dark.", AMBIGUOUS),
+    # Nothing that an option could be read from.
+    (EMOTIONS, "", INVALID),
+    (EMOTIONS, "A man cries.", INVALID),
+    (EMOTIONS, "The answer is a mixture of feelings.", INVALID),
+    (EMOTIONS, "I see a dog", INVALID),
+    (EMOTIONS, "E", INVALID),
+    (EMOTIONS, "9", INVALID),
+    (EMOTIONS, "2 people stand there", INVALID),
+    (EMOTIONS, "3.5", INVALID),
+    (EMOTIONS, "Danger", INVALID),
+    (EMOTIONS, "joylessly", NEGATED),
+    (EMOTIONS, "None of the above", INVALID),
+    (EMOTIONS, "disgust", INVALID),
+    (EMOTIONS, "1. The man cries.", INVALID),
+    (YES_NO, "There is no joy here.", INVALID),
+    (YES_NO, "Nobody knows.", INVALID),
+    (EMOTIONS, "I cannot determine the emotion.", REFUSED),
+    (EMOTIONS, "I'm sorry, I can't help with that.", REFUSED),
+    (YES_NO, "I don't know.", REFUSED),
+    (COUNTS, "There are 5 of them.", INVALID),
+    (COUNTS, "2.5", INVALID),
+]
+
+
+def expected(outcome: int | str) -> ChoiceAnswer:
+    return ChoiceAnswer("ok", outcome) if isinstance(outcome, int) else ChoiceAnswer(outcome, None)
+
+
+@pytest.mark.parametrize(("options", "text", "outcome"), CASES)
+def test_answers(options, text, outcome):
+    assert read_choice(text, options) == expected(outcome)
+
+
+def test_status_and_index_unpack():
+    status, index = read_choice("(b)", EMOTIONS)
+    assert (status, index) == ("ok", 1)
+    assert read_choice("(b)", EMOTIONS).index == 1
+
+
+CONFLICTS = [(EMOTIONS, "D: Joy", 3), (YES_NO, "A: No.", 0), (EMOTIONS, "The answer is D: Joy", 3)]
+
+
+@pytest.mark.parametrize(("options", "text", "outcome"), CONFLICTS)
+def test_a_mark_beside_other_words_counts_on_request(options, text, outcome):
+    assert read_choice(text, options).status == "ambiguous"
+    assert read_choice(text, options, conflict="mark") == ChoiceAnswer("ok", outcome)
+
+
+@pytest.mark.parametrize(("options", "text"), [(EMOTIONS, "A and D"), (EMOTIONS, "A: Anger\nD: Sadness")])
+def test_several_options_are_ambiguous_whatever_counts(options, text):
+    assert read_choice(text, options, conflict="mark").status == "ambiguous"
+
+
+FRAMES = [
+    "{mark}",
+    "({mark})",
+    "{mark}.",
+    "{mark}: {words}",
+    "({mark}) {words}",
+    "Answer: {mark}",
+    "The answer is {mark}.",
+    "{words}",
+    "The answer is: {words}",
+    "It rains. Therefore, the correct answer is {mark}: {words}",
+    "**{mark}**",
+    "<think>First A, then B.</think>{mark}",
+    "\\boxed{{{mark}}}",
+    "<answer>{words}</answer>",
+    "Final answer: {words}",
+]
+OPTIONS = [EMOTIONS, YES_NO, DEGREES, IMAGES, SENTENCES, TRUTH]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: options[0])
+@pytest.mark.parametrize("frame", FRAMES)
+def test_every_option_is_read_in_every_frame(options, frame):
+    for index, words in enumerate(options):
+        for mark in ("ABCD"[index], "abcd"[index]):
+            assert read_choice(frame.format(mark=mark, words=words), options) == ChoiceAnswer("ok", index)
+
+
+def test_options_of_the_same_words_have_only_marks():
+    options = ("Joy", "joy", "Fear")
+    assert read_choice("B", options) == read_choice("B: Joy", options) == ChoiceAnswer("ok", 1)
+    assert read_choice("joy", options).status != "ok"
+
+
+def test_an_option_without_words_has_only_its_mark():
+    options = ("Both", "", "Figure 1")
+    assert read_choice("B", options) == ChoiceAnswer("ok", 1)
+    assert read_choice("nothing", options) == ChoiceAnswer("invalid", None)
+    assert read_choice("B: C: Figure 1", options) == ChoiceAnswer("ambiguous", None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [((), "no options"), ({}, "no options"), ({"one": "Joy"}, "marks of options .*'one'")]
+)
+def test_options_that_cannot_be_asked_are_refused(options, message):
+    with pytest.raises(DataError, match=message):
+        read_choice("A", options)
+
+
+PIECES = [*(text for _, text, _ in CASES), *"A|B:|(c)|D.|answer|is|not|:|, |\n|yes|no|\u00df".split("|")]
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=8)), max_size=6),
+    st.sampled_from([EMOTIONS, YES_NO, TRUTH]),
+)
+def test_an_index_only_for_an_option_that_the_text_names(parts, options):
+    text = " ".join(parts)
+    status, index = read_choice(text, options)
+    assert (status == "ok") == (index is not None)
+    if index is not None:
+        folded = unicodedata.normalize("NFKC", text).casefold()
+        named = {"abcd"[index], str(index + 1), *re.findall(r"\w+", options[index].casefold())}
+        assert named & set(re.findall(r"[^\W_]+", folded)), text
+
+
+LONG = "A: Anger |answer: |answer is A\n|A. |\nA: Anger|not A, |so |D: Joy\n|<think>|(|a b c d |boxed{|\n|image 1 more "
+
+
+@pytest.mark.parametrize("piece", LONG.split("|"))
+def test_long_repetition_is_read_quickly(piece):
+    begin = time.process_time()
+    for options in (EMOTIONS, IMAGES, DEGREES):
+        read_choice(piece * 3000, options)
+    assert time.process_time() - begin < 5
+
+
+PUBLISHED = Path(os.environ.get("EMOVIT_SHARED", "../shared")).resolve() / "reference" / "eemo_bench"
+# Model -> the most answers that may stay unread, and different verdicts, of 2,012; the differences are listed in
+# docs/evaluation.md. Most unread answers name no option: they describe both images, or contradict themselves.
+LIMITS = {"deepseek-vl2-tiny": (15, 4), "janus_7b": (237, 103), "llava-onevision-72b": (8, 5), "qwen2-7b": (19, 9)}
+
+
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="EMOVIT_SHARED names no folder with reference/eemo_bench")
+@pytest.mark.parametrize("model", LIMITS)
+def test_published_verdicts(model):
+    with gzip.open(PUBLISHED / "pair_questions.json.gz", "rt", encoding="utf-8") as file:
+        questions = {question["id"]: question for question in json.load(file)}
+    unread, differing, differing_read = 0, [], []
+    with gzip.open(PUBLISHED / f"pair_{model}.jsonl.gz", "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    assert len(rows) == len(questions) == 2012
+    for row in rows:
+        question = questions[row["id"]]
+        status, index = read_choice(row["response"], question["options"])
+        unread += status != "ok"
+        is_right = index is not None and list(question["options"])[index] == question["correct_answer"]
+        if str(row["published_result"]) in ("0", "1") and is_right != bool(int(row["published_result"])):
+            (differing if index is None else differing_read).append(row["id"])
+    assert unread <= LIMITS[model][0]
+    assert len(differing) + len(differing_read) <= LIMITS[model][1], (differing, differing_read)
+    assert len(differing_read) <= 0.005 * len(rows), differing_read  # what is read is the published verdict

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_
 from lavis_emovit.evaluation.adapters.base import adapters
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Method, check_file_names, without_nulls
 from lavis_emovit.evaluation.judging import JudgeSettings
-from lavis_emovit.settings import Origins, Settings
+from lavis_emovit.settings import Origins, Settings, nearest_name
 
 if TYPE_CHECKING:
     ModelEntry = Any
@@ -51,6 +51,8 @@ class SuiteSettings(Settings):
         cache_dir: where suites share replies of endpoints at temperature 0.
         judge: a chat model that scores explanations, or null. No headline depends on its scores.
         num_threads: CPU threads of torch; null: one for each usable core.
+        gains: model -> the model that its gain is over, such as a tuned one and the same before tuning; the report has
+            a table of these paired differences.
         probe: add the model `probe`, a linear probe on the frozen image encoder of the first model that has one, unless
             `models` has a probe (or `probe: null`). What a model adds to its encoder is its lead over this row.
     """
@@ -71,6 +73,7 @@ class SuiteSettings(Settings):
     cache_dir: str = "output/emovit/eval/cache"
     judge: JudgeSettings | None = None
     num_threads: int | None = Field(default=None, ge=1)
+    gains: dict[str, str] = Field(default={})
     probe: bool = True
     _origins: Origins = PrivateAttr(default_factory=dict)
 
@@ -100,6 +103,11 @@ class SuiteSettings(Settings):
     def _check_together(self) -> SuiteSettings:
         if len(set(self.methods)) != len(self.methods):
             raise ValueError("methods contains the same one twice")
+        unknown = sorted({name for pair in self.gains.items() for name in pair} - set(self.models))
+        if unknown:
+            raise ValueError(f"gains: no model {', '.join(unknown)}{nearest_name(unknown[0], list(self.models))}")
+        if same := [model for model, other in self.gains.items() if model == other]:
+            raise ValueError(f"gains.{same[0]}: a model has no gain over itself; name the model before tuning")
         if self.judge is not None and all(benchmark.kind != "explanation" for benchmark in self.benchmarks.values()):
             raise ValueError("judge has nothing to judge: no benchmark is of kind 'explanation'")
         return self

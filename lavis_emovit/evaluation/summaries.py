@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -25,14 +25,17 @@ from lavis_emovit.evaluation.references import reference_rows
 logger = logging.getLogger(__name__)
 
 
-def benchmark_summary(benchmark: BenchmarkRows) -> dict[str, Any]:
+def benchmark_summary(benchmark: BenchmarkRows, gains: Mapping[str, str] | None = None) -> dict[str, Any]:
     """All numbers of a benchmark as plain values.
+
+    Args:
+        gains: model -> the model that its gain is over, as in `SuiteSettings`.
 
     Returns:
         `kind`, `dataset`, `split`, `label_set`; `results`, one for each model and scoring method (`model`, `method`,
         `num_images`, `prompt` with `name` and `sha256`, `headline` with `name`, `value` and `interval`, `num_samples`,
-        `num_invalid`, `num_errors`, `num_without_truth`, `metrics`); and `comparisons`, each later result against the
-        first.
+        `num_invalid`, `num_errors`, `num_without_truth`, `metrics`); `comparisons`, each later result against the
+        first; and `gains`, if any are wanted.
     """
     settings = benchmark.settings
     results = []
@@ -61,6 +64,7 @@ def benchmark_summary(benchmark: BenchmarkRows) -> dict[str, Any]:
         "label_set": benchmark.label_set.name if benchmark.label_set is not None else None,
         "results": results,
         "comparisons": _comparisons(benchmark),
+        **({"gains": _gains(benchmark, gains)} if gains else {}),
     }
 
 
@@ -203,8 +207,15 @@ def _comparisons(benchmark: BenchmarkRows) -> list[dict[str, Any]]:
     if headline_of(benchmark.settings.kind) is None or len(benchmark.rows) < 2:
         return []
     first, *others = benchmark.rows
-    before = benchmark.measured(first)
-    return [
-        {"model": key[0], "method": key[1], "against": list(first)} | compare(before, benchmark.measured(key))
-        for key in others
-    ]
+    return [_comparison(benchmark, first, key) for key in others]
+
+
+def _gains(benchmark: BenchmarkRows, gains: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Each of these models against the one that its gain is over, by the same scoring method."""
+    pairs = [((gains[model], method), (model, method)) for model, method in benchmark.rows if model in gains]
+    return [_comparison(benchmark, before, after) for before, after in pairs if before in benchmark.rows]
+
+
+def _comparison(benchmark: BenchmarkRows, first: ModelKey, key: ModelKey) -> dict[str, Any]:
+    values = compare(benchmark.measured(first), benchmark.measured(key))
+    return {"model": key[0], "method": key[1], "against": list(first)} | values

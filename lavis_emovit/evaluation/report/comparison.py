@@ -22,12 +22,12 @@ class Compared(NamedTuple):
     values: Values
 
 
-def within(folder: Folder) -> list[Compared]:
-    """Each result of each benchmark against the first one."""
+def within(folder: Folder, key: str = "comparisons") -> list[Compared]:
+    """Each result of each benchmark against the first one, or with `gains` against the one that the suite names."""
     return [
         Compared(f"{name}: {result_name(one['model'], one['method'])}", result_name(*one["against"]), one)
         for name, numbers in folder.summary["benchmarks"].items()
-        for one in numbers.get("comparisons", [])
+        for one in numbers.get(key, [])
     ]
 
 

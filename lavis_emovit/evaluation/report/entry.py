@@ -47,8 +47,11 @@ def report_entry(folder: Folder, key: str) -> Entry:
     compared = within(folder)
     first = "before tuning" if folder.is_run else "the first model of each benchmark"
     differences = comparison_table(f"{key}-differences-table", f"Differences from {first}", compared)
+    gained = within(folder, "gains")
+    gains = comparison_table(f"{key}-gains-table", "Gain of each tuned model over the model before tuning", gained)
     sections = [
         _result_section(folder, key),
+        *(_table_section("gains", key, gains, comparisons_note(gained)) if gains is not None else []),
         *_table_section("references", key, references_table(folder.summary, f"{key}-references-table")),
         *_table_section("differences", key, differences, comparisons_note(compared)),
         *_table_section("sensitivity", key, sensitivity_table(folder.summary, f"{key}-sensitivity-table")),

@@ -131,7 +131,7 @@ def _summarise(
     summary: dict[str, Any] = {
         "suite": with_variables(settings.name, settings.origins, ("suite", "name")),
         "models": list(settings.models),
-        "benchmarks": {one.name: benchmark_summary(one) for one in rows},
+        "benchmarks": {one.name: benchmark_summary(one, settings.gains) for one in rows},
         "sensitivity": suite_sensitivity(rows),
         "left_out": skipped,
         "absent": missing,

@@ -1,0 +1,108 @@
+"""What tuning on the same images adds to a small LLaVA and to emovit_small: the suite transfer_small, and its gains.
+
+    python tools/bench/transfer.py
+    python tools/bench/transfer.py --options suite.models.emovit.checkpoint=output/bench/small/london_faces/seed_0
+
+The suite trains what is missing. The result says how far each training came, because the best checkpoint of a run that
+was stopped counts too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+sys.path.append(str(Path(__file__).resolve().parent))
+from bench_result import ROOT, environment_info, write_result
+
+RECIPE = "projects/emovit/eval/transfer_small.yaml"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the suite and write the result. The exit code is that of the suite."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--options", nargs="+", default=[], help="settings that override the suite's")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "transfer_small.json")
+    arguments = parser.parse_args(argv)
+    from lavis_emovit.evaluation.suite.recipe import load_suite
+
+    settings = load_suite(RECIPE, arguments.options)
+    command = [sys.executable, "-m", "lavis.evaluate", "--cfg-path", RECIPE, "--options", *arguments.options]
+    code = subprocess.run(command[: None if arguments.options else -1]).returncode
+    if code:
+        return code
+    summary = json.loads((Path(settings.output_dir) / "metrics.json").read_text(encoding="utf-8"))
+    runs = {name: Path(place) for name, one in settings.models.items() if (place := getattr(one, "checkpoint", None))}
+    shown = f"python tools/bench/transfer.py{' --options ...' if arguments.options else ''}"
+    result = {
+        "benchmark": "transfer_small",
+        "recipe": RECIPE,
+        "trainings": {name: training_of(run) for name, run in runs.items()},
+        **summarise(summary),
+        "command": shown,
+        **environment_info("lavis_emovit", "projects", "tools"),
+    }
+    write_result(arguments.out, result)
+    print(json.dumps(result["gains"], indent=1))
+    return 0
+
+
+def summarise(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Accuracy of each model on each benchmark, and the gains."""
+    results, gains = [], []
+    for name, numbers in summary["benchmarks"].items():
+        for one in numbers["results"]:
+            headline = one["headline"]
+            results.append(
+                {
+                    "benchmark": name,
+                    "model": one["model"],
+                    "num_images": one["num_images"],
+                    "accuracy": headline["value"],
+                    "accuracy_interval_95": bounds_of(headline["interval"]),
+                }
+            )
+        for one in numbers["gains"]:
+            gains.append(
+                {
+                    "benchmark": name,
+                    "model": one["model"],
+                    "over": one["against"][0],
+                    "num_pairs": one["num_pairs"],
+                    "difference": one["difference"],
+                    "difference_interval_95": bounds_of(one["interval"]),
+                    "num_only_after": one["num_only_after"],
+                    "num_only_before": one["num_only_before"],
+                    "p_value": one["p_value"],
+                }
+            )
+    return {"results": results, "gains": gains}
+
+
+def bounds_of(interval: Mapping[str, float] | None) -> list[float] | None:
+    return [interval["low"], interval["high"]] if interval else None
+
+
+def training_of(run: Path) -> dict[str, Any]:
+    """How far a run came: its steps and epochs, those of its recipe, and the seconds of its steps."""
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    steps = [row for row in rows if row["event"] == "step"]
+    settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["run"]
+    return {
+        "is_finished": (run / "metrics.json").is_file(),
+        "num_steps": steps[-1]["step"],
+        "num_epochs": steps[-1]["epoch"],
+        "max_epoch": settings["max_epoch"],
+        "step_s_total": round(sum(row["step_s"] for row in steps), 1),
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -73,8 +73,8 @@ def convert(
         source: a checkpoint folder of a run, a `.safetensors` file of trained tensors, an adapter folder of peft, or a
             folder or hub id of an image-text model.
         target: `*.safetensors` for trained tensors alone, else a folder.
-        base: folder or hub id that trained tensors or an adapter belong to, if no `config.yaml` of a run and no
-            adapter names it.
+        base: folder or hub id that trained tensors or an adapter belong to; by default the one that the run's
+            `config.yaml` or the adapter names.
         parts: for a `.safetensors` target, the parts to write, by default what was trained.
         overwrite: replace an existing target.
         adapter: the folder is one of peft, with the adapters and what was trained of the projector.
@@ -119,7 +119,11 @@ def _read(source: str, base: str | None) -> tuple[ModelSettings, dict[str, torch
     file = trained_file(source)
     if file is None:
         return _settings(pretrained=source), {}
-    settings = _settings(pretrained=base) if base is not None else settings_of_run(file, ModelSettings)
+    if base is not None and not (file.parent / "config.yaml").is_file():
+        return _settings(pretrained=base), read_tensor_file(file)
+    settings = settings_of_run(file, ModelSettings)
+    if base is not None:  # the run's weights may have moved
+        settings = settings.model_copy(update={"pretrained": base})
     return settings, read_tensor_file(file)
 
 

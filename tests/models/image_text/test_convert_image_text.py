@@ -110,7 +110,7 @@ def test_what_does_not_fit_is_refused(folder_of, tmp_path, capsys):
         (str(adapted), out, "--trimmed"): "--trimmed: for LAVIS's format",
         (str(adapted), str(tmp_path / "full"), "--overwrite"): "a folder of something else",
         (str(alone), out, "--base", str(llava)): "has adapters, whose settings are in",
-        (str(plain), out, "--base", str(following)): "does not fit the base",
+        (str(plain), out, "--base", str(folder_of("qwen25vl"))): "does not fit the base",
         (str(llava), f"{out}.safetensors"): "is a whole model; name the parts to write with --parts",
         ("package:emovit_tiny", out, "--adapter"): "is no image-text model of transformers",
     }.items():

@@ -1,5 +1,6 @@
 """`tools/bench/image_text.py` at a tiny size: all cases of ours and the scoring run without TRL, counts and ratios are
-those worked out by hand, sides that compute something else are refused; with TRL where it is installed."""
+those worked out by hand, sides that compute something else are refused; with TRL where it is installed. The committed
+result keeps the promises, and its figures are those of the page."""
 
 from __future__ import annotations
 
@@ -127,3 +128,18 @@ def test_texts_are_of_the_mix(tool, tmp_path):
 
 def test_a_commit_that_git_does_not_have_is_named(tool, tmp_path):
     assert tool.extract("0" * 40, tmp_path / "before") == f"Git has no commit {'0' * 40} here"
+
+
+def test_committed_result_keeps_the_promises(tool):
+    result = json.loads((ROOT / "benchmarks" / "image_text.json").read_text())
+    rows, page = result["training"], (ROOT / "docs" / "speed.md").read_text()
+    assert result["trl_not_measured"] is None
+    llava, qwen = (rows[f"{family}, 4 questions per image"] for family in ("llava15", "qwen25vl"))
+    assert llava["ratio"] >= 3 and llava["memory_ratio"] <= 0.6
+    assert qwen["ratio"] >= 2.5
+    assert rows["llava15, 1 question per image"]["ratio"] >= 1
+    assert result["scoring"]["ratio"] >= 6
+    for row in rows.values():
+        assert 85e6 < row["parameters"]["total"] < 105e6 and row["image"]["tokens"] == 576
+        assert row["largest_relative_loss_difference"] < 1e-4
+        assert tool.training_row(row) in page

@@ -420,7 +420,8 @@ def _in_words(plain: str, asked: _Asked) -> EmotionAnswer:
     quoted = [index for index, text in enumerate(asked.texts) if asked.is_quoted[index] and text in plain]
     if quoted:
         return EmotionAnswer(str(quoted[0]), "ok") if len(quoted) == 1 else EmotionAnswer(None, "ambiguous")
-    answer = announced_answer(plain, asked.words) or running_text_answer(Text(plain, asked.words))
+    claims = Text(plain, asked.words)
+    answer = announced_answer(claims) or running_text_answer(claims)
     if answer.status == "ok":
         return EmotionAnswer(None, "ambiguous") if asked.has_degrees and _is_reversed(plain) else answer
     conclusions = list(_CONCLUSION.finditer(plain))

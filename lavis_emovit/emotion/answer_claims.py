@@ -17,6 +17,7 @@ AnswerStatus = Literal["ok", "invalid", "ambiguous", "refused", "negated"]
 Words = dict[tuple[str, ...], str]  # tokens of a form -> what it names
 
 _TOKEN = re.compile(r"\d+(?:\.\d+)?(?!\w)|\w+(?:'\w+)*|[^\w\s]|\n")
+_JOINS = frozenset({"and", "or", "nor", "/", "&"})
 _OR = frozenset({"or", "nor", "/"})
 WORD = re.compile(r"\w+(?:'\w+)*")
 
@@ -46,7 +47,7 @@ class Text:
     """Normalised text with its tokens and its mentions of labels, except those inside idioms."""
 
     def __init__(self, plain: str, words: Words):
-        self.plain = plain
+        self.plain, self.words = plain, words
         matches = list(_TOKEN.finditer(plain))
         self.tokens = [match.group() for match in matches]
         self.starts = [match.start() for match in matches]
@@ -64,6 +65,11 @@ class Text:
         i = bisect.bisect_left(self._sentence_ends, (position, position))
         start = self._sentence_ends[i - 1][1] if i else 0
         return start, self._sentence_ends[i][0] if i < len(self._sentence_ends) else len(self.plain)
+
+    def is_asked(self, mention: _Mention) -> bool:
+        """Whether a mention is inside a question, which claims nothing: "Is the person sad?"."""
+        start, end = self.sentence_around(mention.start)
+        return self.plain[end : end + 1] == "?" and bool(phrases.QUESTION_OPENING.match(self.plain[start:end]))
 
     def clause_end_after(self, position: int) -> int:
         i = bisect.bisect_left(self._clause_ends, position)
@@ -120,11 +126,23 @@ def plain_text(reply: str) -> str:
     return re.sub(r"[^\S\n]+", " ", text)
 
 
-def announced_answer(plain: str, words: Words) -> EmotionAnswer | None:
-    """The answer after "Predict emotion:" or a similar phrase, or the label that is the whole first sentence."""
+def claimed_answer(text: Text) -> EmotionAnswer:
+    """What a text claims: announced, leading, alone in the first sentence, or anywhere; else its conclusion."""
+    answer = announced_answer(text) or running_text_answer(text)
+    return (_concluded_answer(text) or answer) if answer.status == "ambiguous" else answer
+
+
+def announced_answer(text: Text) -> EmotionAnswer | None:
+    """The answer by probabilities, after "Predict emotion:" or a similar phrase, the label that leads the others, or
+    the label that is the whole first sentence."""
+    if answer := _most_probable(text):
+        return answer
+    plain, words = text.plain, text.words
     for pattern in phrases.ANNOUNCEMENTS:
         answers = []
         matches = list(pattern.finditer(plain))
+        if pattern is phrases.ANNOUNCEMENTS[-1]:
+            matches = [match for match in matches if not _is_not_shared(text, match.start())]
         ends = [*(match.start() for match in matches[1:]), len(plain)]
         for match, end in zip(matches, ends):
             answer = _head_answer(plain[match.end() : end], words)
@@ -133,6 +151,55 @@ def announced_answer(plain: str, words: Words) -> EmotionAnswer | None:
                 answers.append(answer)
         if answers:
             return _agreement(answers)
+    return _leading_answer(text) or _bare_answer(text)
+
+
+def _most_probable(text: Text) -> EmotionAnswer | None:
+    """The label with the highest probability, if every mention has one: "amusement: 0.1, awe: 0.7"."""
+    scores: dict[str, float] = {}
+    for mention in text.mentions:
+        match = phrases.PROBABILITY.match(text.plain, mention.end)
+        if match is None or mention.denies or mention.label in scores:
+            return None
+        scores[mention.label] = float(match["value"])
+    best = max(scores.values(), default=0.0)
+    # Values such as 3 and 7, or 0 and 1, are no probabilities; probabilities of one image have the sum 1.
+    if len(scores) < 2 or not 0 < best < 1 or sum(scores.values()) > 1.02:
+        return None
+    leaders = [label for label, score in scores.items() if score == best]
+    return EmotionAnswer(leaders[0], "ok") if len(leaders) == 1 else EmotionAnswer(None, "ambiguous")
+
+
+def _leading_answer(text: Text) -> EmotionAnswer | None:
+    """The label that leads the others: "awe dominates, with a hint of fear"."""
+    if len(text.mentions) < 2:
+        return None
+    leading = [mention for mention in text.mentions if phrases.LEADS_AFTER.match(text.plain, mention.end)]
+    if not leading:
+        return None
+    for earlier, later in reversed(list(zip(text.mentions, text.mentions[1:]))):
+        joint = set(text.tokens[earlier.last + 1 : later.first])
+        if later in leading and not _JOINS.isdisjoint(joint) and joint <= phrases.COORDINATION:
+            leading.append(earlier)
+    denied = _denied_mentions(text)
+    leaders = {
+        mention.label
+        for mention in leading
+        if not (mention in denied or text.is_asked(mention) or _is_not_shared(text, mention.start))
+    }
+    if len(leaders) == 1:
+        return EmotionAnswer(leaders.pop(), "ok")
+    return EmotionAnswer(None, "ambiguous") if leaders else None
+
+
+def _is_not_shared(text: Text, position: int) -> bool:
+    start = text.sentence_around(position)[0]
+    turns = [match.end() for match in phrases.TURN.finditer(text.plain, start, position)]
+    return phrases.NOT_SHARED.search(text.plain, turns[-1] if turns else start, position) is not None
+
+
+def _bare_answer(text: Text) -> EmotionAnswer | None:
+    plain, words = text.plain, text.words
     sentences = [part for part in phrases.SENTENCE_END.split(plain) if part.strip()]
     bare = [_bare_label(sentence, words) for sentence in sentences]
     if bare and bare[0] and set(bare) <= {bare[0], None} and not plain.lstrip().startswith("?"):
@@ -144,6 +211,18 @@ def announced_answer(plain: str, words: Words) -> EmotionAnswer | None:
         is_denied = any(_denied_after(plain, end) for end in (ends[-1], start + len(sentences[0])))
         return None if is_denied else EmotionAnswer(bare[0], "ok")
     return None
+
+
+def _concluded_answer(text: Text) -> EmotionAnswer | None:
+    """The claim of the sentence that concludes a text; None if conclusions contradict each other."""
+    claims = set()
+    end = 0
+    for match in phrases.CONCLUSION.finditer(text.plain):
+        sentence = phrases.SENTENCE_END.split(text.plain[match.end() : match.end() + 1000], maxsplit=1)[0]
+        claims.add(running_text_answer(Text(sentence, text.words)).label)
+        end = match.end() + len(sentence)
+    claims |= {mention.label for mention in text.mentions if end and mention.start >= end}
+    return EmotionAnswer(claims.pop(), "ok") if len(claims) == 1 and None not in claims else None
 
 
 def _denied_after(plain: str, end: int) -> bool:
@@ -193,9 +272,7 @@ def running_text_answer(text: Text) -> EmotionAnswer:
     claimed: set[str] = set()
     denied: set[str] = set()
     for mention in text.mentions:
-        start, end = text.sentence_around(mention.start)
-        # A question claims nothing: "Is the person sad?"
-        if text.plain[end : end + 1] == "?" and phrases.QUESTION_OPENING.match(text.plain[start:end]):
+        if text.is_asked(mention):
             reply = _reply(text, mention)
             if reply is not None:
                 (claimed if reply else denied).add(mention.label)

@@ -10,6 +10,10 @@ from collections.abc import Sequence
 
 # ---- Announced answers ------------------------------------------------------------------------------------------
 
+_LEADING = (
+    r"(?:(?:pre)?dominant|main|primary|prevailing|overall|strongest|overriding|leading|principal|most "
+    r"(?:likely|prominent|salient|dominant|fitting))"
+)
 _INTRODUCES = r"[\"'\])]*\s*(?::|=>?|->)|\s+is\b"
 # From most to least explicit. Only the most explicit kind in an answer is read.
 ANNOUNCEMENTS = (
@@ -23,11 +27,12 @@ ANNOUNCEMENTS = (
         r"\bi(?:'d|'ll| would| will)?(?: have to)? (?:choose|select|pick|go with|say|vote for)\b|"
         r"\bthe (?:best|closest|most (?:likely|fitting|appropriate|suitable|probable))"
         r"(?: (?:answer|option|choice|fit|match|emotion|label|one|description))? (?:is|would be)\b|"
-        r"\b(?:pre)?dominant (?:emotion|feeling|mood)(?: here)? is\b|"
-        r"\b(?:main|primary|prevailing|overall|strongest) (?:emotion|feeling|mood)(?: here)? is\b|"
+        rf"\b{_LEADING} (?:emotion|feeling|mood)(?: (?!not\b|is\b)\w+){{0,6}} is\b|"
         r"(?:^|[.;\n]\s*)most likely\s*:|"
+        r"\b(?:first|top|best) (?:choice|pick|guess|fit|match)(?: is\b|\s*:)|"
         # A second thought replaces the first.
-        r"\bon (?:reflection|second thoughts?|closer (?:look|inspection))\s*[,:]"
+        r"\bon (?:reflection|second thoughts?|closer (?:look|inspection))\b\s*[,:]?|\blooking (?:closer|again)\s*[,:]|"
+        r"[.;!?\n]\s*(?:actually|no,? wait|wait|correction|or rather)\s*[,:]"
     ),
 )
 # Allowed between an announcement and its label: quotes, brackets, "3." or "(c)", articles, "most likely".
@@ -38,6 +43,27 @@ CONNECTION = re.compile(
     r"(?:(?:an?|the|possibly|perhaps|maybe|probably|also|even)\s+)*[\"'(\[{]*"
 )
 REASON = re.compile(r"\b(?:reason(?:ing)?|explanation|because)\b")
+
+# Follows an emotion that leads the others: "awe dominates", "awe is the strongest emotion", "awe fits best".
+LEADS_AFTER = re.compile(
+    r"[\"')\]]*\s+(?:(?:clearly|certainly|by far) )?(?:(?:(?:pre)?dominates?|prevails?)\b"
+    r"(?= ?(?:[,.;!\n]|$)| (?:with|over|here|(?:in )?(?:the|this) (?:image|picture|photo|scene|mood))\b)|"
+    r"fits? best\b|comes? first\b|more than anything\b|"
+    rf"(?:is|are) (?:clearly |certainly |by far )?(?:the )?(?:{_LEADING}|best|better|closest)\b"
+    r"(?: (?:emotion|feeling|mood|label|answer|option|choice|fit|match|one)\b|(?= ?(?:[,.;!\n]|$))))"
+)
+# Opens the sentence that concludes what was said before.
+CONCLUSION = re.compile(
+    r"(?:^|[.;!?\n]) ?(?:(?:therefore|thus|hence|in conclusion|in summary|to sum up|all in all)\b ?[,:]?|"
+    r"(?:overall|conclusion) ?[,:])"
+)
+# Before a preference that the answer does not share, or not for long: "some would say fear dominates", "at first".
+NOT_SHARED = re.compile(
+    r"\b(?:if|when|unless|whether|at first|initially|might|may|could|used to|"
+    r"(?:some|others|many|critics|viewers|people|one)(?: \w+)? (?:would|will|say|see|think|feel|find|argue|claim))\b"
+)
+# A label with its probability: "awe: 0.7", "awe (0.7)".
+PROBABILITY = re.compile(r" ?(?:[:=] ?|\( ?| )(?P<value>0?\.\d+|0|1\.0+|1)(?![\w%/]|\.\d)")
 
 # Where a Latin word begins or ends inside a script that is written without spaces.
 SCRIPT_BORDER = re.compile(r"(?<=[\u3040-\u30ff\u3400-\u9fff])(?=[a-z])|(?<=[a-z])(?=[\u3040-\u30ff\u3400-\u9fff])")
@@ -198,6 +224,7 @@ def without_markup(text: str) -> str:
 
 # CLAUSE_DENIAL applies up to the end of its clause, PHRASE_DENIAL only to the words that directly follow.
 CLAUSE_DENIAL = re.compile(
+    r"\bleast (?:likely|fitting|probable|applicable|appropriate)\s*:|"
     r"\b(?:not|never|cannot|cant|dont|isnt|aint|doesnt|\w+n't|nobody|no one|none|nothing|nowhere|unlikely|"
     r"denies|deny|i doubt|by no means|in no way|(?:wrong|incorrect|misleading|a mistake) to|"
     r"(?:wrong|incorrect) (?:answer|choice|option|label)|"

@@ -21,7 +21,7 @@ from lavis_emovit.emotion.answer_claims import (
     EmotionAnswer,
     Text,
     Words,
-    announced_answer,
+    claimed_answer,
     plain_text,
     running_text_answer,
 )
@@ -51,7 +51,7 @@ def read_emotion(text: str, label_set: LabelSet, options: Sequence[str] | None =
     if exact := _exact_label(reply, label_set):
         answer = EmotionAnswer(exact, "ok")
     else:
-        answer = announced_answer(plain, words) or running_text_answer(Text(plain, words))
+        answer = claimed_answer(Text(plain, words))
     if options is None:
         return answer
     listed = [label_set.canonical(option) for option in options]

@@ -175,7 +175,7 @@ class ImageText(BaseEmotionModel):
         questions = self._questions(samples)
         answers = text.read_answers(samples, len(questions))
         numbers = text.read_image_index(samples, len(samples["image"]), len(questions)).tolist()
-        pairs, cut, most = [], [], self.settings.max_output_txt_len
+        pairs, cut = [], []
         noted: dict[str, list[int]] = {"num_truncated_answers": [], "num_unsupervised": []}
         for place, (number, question, answer) in enumerate(zip(numbers, questions, answers)):
             prompt, ids = self._encode(question, answer)
@@ -185,7 +185,7 @@ class ImageText(BaseEmotionModel):
                 noted["num_truncated_answers"].append(place)
             if not answer.strip():
                 noted["num_unsupervised"].append(place)
-            pairs.append(Pair(number, prompt, ids[:most]))
+            pairs.append(Pair(number, prompt, ids))
         return pairs, {"num_truncated_questions": cut, **noted}
 
     def _encode(self, question: str, answer: str) -> tuple[list[int], list[int]]:

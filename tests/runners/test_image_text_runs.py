@@ -214,7 +214,7 @@ def test_an_adapter_of_a_run_is_trained_on(
     assert all(torch.equal(merged[name], whole[name]) for name in whole) and merged.keys() == whole.keys()
 
 
-@pytest.mark.parametrize("family", ["llava15", "qwen25vl"])
+@pytest.mark.parametrize("family", SIX)
 def test_every_engine_on_two_processes_trains_alike(recipe: Callable[..., Path], root: Path, family: str) -> None:
     """Training batches have one image more for one process than for the other, and test images are all of one."""
     pytest.importorskip("deepspeed")
@@ -224,11 +224,14 @@ def test_every_engine_on_two_processes_trains_alike(recipe: Callable[..., Path],
     expected = losses(root / f"{family}_one")
     load_deepspeed()
     zero = {**common, "engine": "deepspeed"}
-    for name, changes in {
+    engines = {
         "torch": common,
         "zero2": {**zero, "deepspeed_config": "projects/emovit/deepspeed/zero2.json"},
         "zero3": {**zero, "deepspeed_config": "projects/emovit/deepspeed/zero3.json"},
-    }.items():
+    }
+    if family not in ("llava15", "qwen25vl"):
+        del engines["zero2"]
+    for name, changes in engines.items():
         run = root / f"{family}_{name}"
         ranks = start_ranks(2, train, [recipe(run.name, family, model, **changes)], root / f"{run.name}_logs")
         assert finish(ranks) == [0, 0], logs(root / f"{run.name}_logs")[-4000:]

@@ -179,6 +179,7 @@ class ImageText(BaseEmotionModel):
         noted: dict[str, list[int]] = {"num_truncated_answers": [], "num_unsupervised": []}
         for place, (number, question, answer) in enumerate(zip(numbers, questions, answers)):
             prompt, ids = self._encode(question, answer)
+            self._check_context(samples, [number], [prompt], len(ids))
             if self._cut(question) != question:
                 cut.append(place)
             if ids[-1] not in self.chat.end_ids:
@@ -243,7 +244,7 @@ class ImageText(BaseEmotionModel):
         images = samples["image"]
         numbers = text.read_image_index(samples, len(images), len(questions)).tolist()
         prompts = self.chat.prompts(questions)
-        self._check_context(images, numbers, prompts, max(map(len, candidates.rows)))
+        self._check_context(samples, numbers, prompts, max(map(len, candidates.rows)))
         prompts = [prompt[: len(prompt) - candidates.num_replaced] for prompt in prompts]
         with self._evaluating():
             if self.shares_prefix:
@@ -316,7 +317,7 @@ class ImageText(BaseEmotionModel):
         images = samples["image"]
         numbers = text.read_image_index(samples, len(images), len(questions)).tolist()
         prompts = self.chat.prompts(questions)
-        self._check_context(images, numbers, prompts, options["max_new_tokens"])
+        self._check_context(samples, numbers, prompts, options["max_new_tokens"])
         rows = [[*images.images[number].ids.tolist(), *prompt] for number, prompt in zip(numbers, prompts)]
         if self.in_step:
             options = {**options, "synced_gpus": True}
@@ -335,19 +336,22 @@ class ImageText(BaseEmotionModel):
         """DataError if a question, with its longest answer, does not fit the language model's context."""
         rows = self.chat.answered(question, list(answers) or [""])
         num_answer = max(len(row) - given for row, given in rows) if answers else max_new_tokens
-        images = self.blank_batch()["image"]
-        self._check_context(images, [0], self.chat.prompts([question]), num_answer)
+        self._check_context(self.blank_batch(), [0], self.chat.prompts([question]), num_answer)
 
-    def _check_context(self, images: Any, numbers: Sequence[int], prompts: Sequence[list[int]], longest: int) -> None:
+    def _check_context(
+        self, samples: Batch, numbers: Sequence[int], prompts: Sequence[list[int]], longest: int
+    ) -> None:
+        """DataError for an image whose tokens, with a prompt and `longest` tokens of an answer, exceed the context."""
         context = getattr(self.core.config.get_text_config(), "max_position_embeddings", None)
         for number, prompt in zip(numbers, prompts):
-            num_image = len(images.images[number].ids)
+            num_image = len(samples["image"].images[number].ids)
             total = num_image + len(prompt) + longest
             if context is not None and total > context:
+                name = f" ({samples['record_id'][number]})" if "record_id" in samples else ""
                 raise DataError(
-                    f"image {number} of the batch does not fit: {num_image} tokens up to its end, {len(prompt)} of the "
-                    f"question and up to {longest} of the answer are {total}, the language model's context is "
-                    f"{context}; lower model.max_side_px or the pixels in model.processor"
+                    f"image {number} of the batch{name} does not fit: {num_image} tokens up to its end, "
+                    f"{len(prompt)} of the question and up to {longest} of the answer are {total}, the language "
+                    f"model's context is {context}; lower model.max_side_px or the pixels in model.processor"
                 )
 
     # Description

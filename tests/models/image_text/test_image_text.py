@@ -229,6 +229,9 @@ def test_an_image_that_does_not_fit_is_refused(build):
     batch = {"image": read.stack([read(picture_of(number)) for number in (0, 2)]), "prompt": ["How?", "How?"]}
     with pytest.raises(Exception, match=r"image 1 of the batch does not fit: 94 tokens .* context is 70"):
         model.generate(batch, max_length=4)
+    training = {**batch, "text_input": ["How?", "How?"], "text_output": ["awe", "awe"], "record_id": ["a", "b/7"]}
+    with pytest.raises(Exception, match=r"image 1 of the batch \(b/7\) does not fit"):
+        model.answer_loss(training)
 
 
 @pytest.mark.parametrize(

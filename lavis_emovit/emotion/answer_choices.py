@@ -31,6 +31,7 @@ from lavis_emovit.emotion.answer_claims import (
     plain_text,
     running_text_answer,
 )
+from lavis_emovit.emotion.answer_shortcuts import Vocabulary, evident_label, vocabulary_of
 from lavis_emovit.emotion.label_set import normalised
 from lavis_emovit.errors import DataError
 from lavis_emovit.outside import without_thoughts
@@ -45,13 +46,12 @@ _CONCLUDES = (
 )
 _TEXT = r"(?:\\(?:text|mathrm|mathbf|textbf)\{)?"
 _TAGGED = re.compile(
-    rf"\\?\bboxed\{{{_TEXT}|<(?:final[ _])?answer>|\bfinal\s+(?:answer|choice)\b{_CLOSE}\s*(?:{_BE}|:|=)+\s*:?", re.I
+    rf"\bboxed\{{{_TEXT}|<(?:final[ _])?answer>|\bfinal\s+(?:answer|choice)\b{_CLOSE}\s*(?:{_BE}|:|=)+\s*:?"
 )
 _ANNOUNCED = re.compile(
     rf"\b(?:answer|option|choice|prediction|solution|selection|conclusion|(?P<loose>letter|label|class|emotion))\b{_CLOSE}\s*"
     rf"(?:\b{_BE}\b(?:\s+{_SURELY}\b,?)?\s*:?|:|=>?|->)"
     rf"|\b(?:choose|chose|select|pick|go\s+with|vote\s+for)\b|(?<![^\s.:;,])(?P<weak>{_CONCLUDES})\b\s*[,:]?",
-    re.I,
 )
 # A mark, set apart by brackets, punctuation or the end of the line; `bare` if only a space follows it.
 _MARK = re.compile(
@@ -78,6 +78,16 @@ _TAKEN_BACK = re.compile(
     r"(?:not\b|n't\b|incorrect\b|wrong\b|eliminated\b|ruled\s+out\b|unlikely\b|false\b|\u2717|\u2718|\u274c)",
     re.I,
 )
+# The beginnings of these patterns: most answers contain few of them.
+_TAG_WORDS = ("boxed{", "<answer", "<final", "final ")
+_ANNOUNCING_WORDS = (
+    *("answer", "option", "choice", "prediction", "solution", "selection", "conclusion", "choose", "chose", "select"),
+    *("pick", "go with", "vote for", "therefore", "thus", "hence", "consequently", "accordingly", "in conclusion"),
+    *("in summary", "to summari", "overall", "so ", "so,", "so:", "so\n"),
+)
+_ALL_ANNOUNCING_WORDS = (*_ANNOUNCING_WORDS, "letter", "label", "class", "emotion")  # the last ones need a mark
+_CANDIDATE = re.compile(r"\b(?:[A-Z]\b|\d|[a-z]\b(?=[).:\]\"'}<,=-]|\s?[-:=]|\s*$|\n))")
+_DENYING_WORDS = (*"not|n't|incorrect|wrong|eliminated|ruled|unlikely|false|\u2717|\u2718|\u274c".split("|"),)
 _LINE = re.compile(r"\n ?(?=[\"'(\[{]{0,4}[a-z][\"')\]}]{0,4}\s?[:.)\]])", re.I)
 _STOP = re.compile(r"[\"')\]}]*\s*(?:[.,:;!\n]|$)")
 _BETWEEN = re.compile(r"[\s.,;|/\-\"')\]]*(?:(?:and|or)\b)?[\s\"'(\[]*", re.I)
@@ -141,38 +151,62 @@ def read_choice(
     """
     asked = _asked(tuple(options.items()) if isinstance(options, Mapping) else tuple(options))
     plain = _plain(text, asked)
-    if found := _named(plain, asked):
+    candidate = _CANDIDATE.search(plain)
+    if found := _named(plain, asked, candidate):
         if conflict == "mark":
             found = {_contradicted(index) if index < _SEVERAL else index for index in found}
         return ChoiceAnswer("ok", max(found)) if len(found) == 1 and max(found) >= 0 else _AMBIGUOUS
-    kept, listed = _unlisted(plain, asked)
-    # A list of all options claims nothing; beside the words of its option, a mark would end a clause.
-    cuts = [(pair.start, pair.words) for pair in kept] + [(pair.start, pair.end) for pair in listed]
-    starts = [0, *(end for _, end in sorted(cuts))]
-    ends = [*(start for start, _ in sorted(cuts)), len(plain)]
-    plain = " ".join(plain[start:end] for start, end in zip(starts, ends))
+    plain, has_list = _without_marks(plain, asked) if candidate else (plain, False)
     answer = _in_words(plain.casefold(), asked)
-    if answer.status == "invalid" and listed:
+    if answer.status == "invalid" and has_list:
         return _AMBIGUOUS
     return ChoiceAnswer(answer.status, int(answer.label) if answer.label is not None else None)
+
+
+def _without_marks(plain: str, asked: _Asked) -> tuple[str, bool]:
+    """The text without lists of all options, which claim nothing, and whether there were any.
+
+    Other options lose their marks, because punctuation behind a mark would end the clause.
+    """
+    kept, listed = _unlisted(plain, asked)
+    cuts = sorted([(pair.start, pair.words) for pair in kept] + [(pair.start, pair.end) for pair in listed])
+    starts, ends = [0, *(end for _, end in cuts)], [*(start for start, _ in cuts), len(plain)]
+    return " ".join(plain[start:end] for start, end in zip(starts, ends)), bool(listed)
 
 
 def options_named(text: str, options: Sequence[str]) -> set[int] | None:
     """The options that an answer names by their marks, or announces; None if a mark contradicts the words beside it."""
     asked = _asked(tuple(options))
-    found = _named(_plain(text, asked), asked)
+    plain = _plain(text, asked)
+    found = _named(plain, asked, _CANDIDATE.search(plain))
     return None if found and min(found) < 0 else found
 
 
 def _plain(text: str, asked: _Asked) -> str:
-    return asked.with_images(plain_text(_SPECIAL.sub(" ", without_thoughts(normalised(text))))).strip()
+    reply = without_thoughts(normalised(text))
+    if "<" in reply or "&" in reply:
+        reply = _SPECIAL.sub(" ", reply)
+    return asked.with_images(plain_text(reply)).strip()
 
 
-def _named(plain: str, asked: _Asked) -> set[int]:
-    for tier in (_tagged, _announced, _opening, _paired):
-        if found := tier(plain, asked):
-            return found
-    return set()
+def _named(plain: str, asked: _Asked, candidate: re.Match[str] | None) -> set[int]:
+    low = _lower(plain)
+    # Marks behind the beginning; most answers have none.
+    has_marks = candidate is not None and (candidate.start() >= 4 or _CANDIDATE.search(plain, 4) is not None)
+    if found := _introduced(_TAGGED, _TAG_WORDS, plain, low, asked):
+        return found
+    words = _ALL_ANNOUNCING_WORDS if has_marks else _ANNOUNCING_WORDS
+    if found := _introduced(_ANNOUNCED, words, plain, low, asked):
+        return found
+    if found := _opening(plain, low, asked, has_marks):
+        return found
+    return _paired(plain, asked) if has_marks or len(plain) < 40 else set()
+
+
+def _lower(plain: str) -> str:
+    """Lower case of the same length."""
+    low = plain.lower()
+    return low if len(low) == len(plain) else "".join(c.lower() if len(c.lower()) == 1 else c for c in plain)
 
 
 _AMBIGUOUS = ChoiceAnswer("ambiguous", None)
@@ -189,10 +223,11 @@ class _Asked(NamedTuple):
 
     marks: dict[str, int]  # mark in lower case -> option
     texts: tuple[str, ...]  # in lower case, without a final full stop
-    longest_first: tuple[int, ...]
+    by_first: dict[str, list[int]]  # first character -> the options that begin with it, the longest first
     words: Words  # tokens of an option -> its number, for options that a sentence can name
     names_images: bool  # "The first image", "Figure 2"
     has_degrees: bool  # "Much higher"
+    vocabulary: Vocabulary
     is_quoted: tuple[bool, ...]  # read as a whole: long options, and "Cannot be determined", which looks like a refusal
 
     def with_images(self, plain: str) -> str:
@@ -201,7 +236,7 @@ class _Asked(NamedTuple):
 
     def at(self, plain: str, position: int) -> tuple[int, int] | None:
         """The option whose words are at a position, and their end."""
-        for index in self.longest_first:
+        for index in self.by_first.get(plain[position : position + 1].casefold(), ()):
             end = position + len(self.texts[index])
             if plain[position:end].casefold() == self.texts[index] and _WORD_END.match(plain, end):
                 return index, end
@@ -275,8 +310,10 @@ def _asked(options: tuple[str, ...] | tuple[tuple[str, str], ...]) -> _Asked:
             words[tokens] = str(index)
         if len(tokens) == 2 and has_degrees and sum(tokens[1] in text.split() for text in texts) == 1:
             words[tokens[1:]] = words[tokens]  # "significantly higher" is "much higher"
-    longest_first = tuple(sorted((i for i, text in enumerate(texts) if text), key=lambda i: -len(texts[i])))
-    return _Asked(marks, tuple(texts), longest_first, words, names_images, has_degrees, is_quoted)
+    by_first: dict[str, list[int]] = {}
+    for index in sorted((i for i, text in enumerate(texts) if text), key=lambda i: -len(texts[i])):
+        by_first.setdefault(texts[index][0], []).append(index)
+    return _Asked(marks, tuple(texts), by_first, words, names_images, has_degrees, vocabulary_of(words), is_quoted)
 
 
 def _is_number(text: str) -> bool:
@@ -302,9 +339,13 @@ def _target_at(plain: str, position: int, asked: _Asked, *, announced: bool) -> 
     return index if announced or _STOP.match(plain, end) else None
 
 
-def _introduced(pattern: re.Pattern[str], plain: str, asked: _Asked) -> set[int]:
+def _introduced(pattern: re.Pattern[str], words: tuple[str, ...], plain: str, low: str, asked: _Asked) -> set[int]:
+    """The options behind what a pattern finds; each match begins with one of the words."""
     found: list[tuple[int, bool]] = []
-    for match in pattern.finditer(plain):
+    for place in sorted({place for word in words if word in low for place in _places(low, word)}):
+        match = pattern.match(low, place)
+        if match is None:
+            continue
         if not _DENIED.search(plain, max(0, match.start() - 40), match.start()):
             # "Therefore, fear is absent" and "the emotion is fear in one image" announce nothing.
             announced = match.lastgroup not in ("weak", "loose")
@@ -318,18 +359,12 @@ def _introduced(pattern: re.Pattern[str], plain: str, asked: _Asked) -> set[int]
     return indices
 
 
-def _tagged(plain: str, asked: _Asked) -> set[int]:
-    return _introduced(_TAGGED, plain, asked)
-
-
-def _announced(plain: str, asked: _Asked) -> set[int]:
-    return _introduced(_ANNOUNCED, plain, asked)
-
-
-def _opening(plain: str, asked: _Asked) -> set[int]:
+def _opening(plain: str, low: str, asked: _Asked, has_marks: bool) -> set[int]:
     index = _target_at(plain, 0, asked, announced=False)
     if index is None:
         return set()
+    if not has_marks and not any(word in low for word in _DENYING_WORDS):
+        return {index}
     pairs = list(_pairs(plain, asked))
     if pairs and pairs[0].start <= 2:
         if _is_denied(plain, pairs[0]) or (len(pairs) > 1 and _joined(plain, pairs[0], pairs[1])):
@@ -354,6 +389,13 @@ def _line_marks(plain: str, asked: _Asked) -> set[int]:
         if not phrases.CLAUSE_DENIAL.search(_sentence(plain[match.end() : match.end() + 1000].casefold()))
     }
     return {index for index in found if index is not None}
+
+
+def _places(text: str, word: str) -> Iterator[int]:
+    place = text.find(word)
+    while place >= 0:
+        yield place
+        place = text.find(word, place + 1)
 
 
 class _Pair(NamedTuple):
@@ -420,6 +462,8 @@ def _in_words(plain: str, asked: _Asked) -> EmotionAnswer:
     quoted = [index for index, text in enumerate(asked.texts) if asked.is_quoted[index] and text in plain]
     if quoted:
         return EmotionAnswer(str(quoted[0]), "ok") if len(quoted) == 1 else EmotionAnswer(None, "ambiguous")
+    if not asked.has_degrees and (label := evident_label(plain, asked.vocabulary)):
+        return EmotionAnswer(label, "ok")
     claims = Text(plain, asked.words)
     answer = announced_answer(claims) or running_text_answer(claims)
     if answer.status == "ok":

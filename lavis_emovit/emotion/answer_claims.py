@@ -7,6 +7,7 @@ sentence that consists of one of the words, takes precedence over the rest.
 from __future__ import annotations
 
 import bisect
+import functools
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +20,10 @@ Words = dict[tuple[str, ...], str]  # tokens of a form -> what it names
 _TOKEN = re.compile(r"\d+(?:\.\d+)?(?!\w)|\w+(?:'\w+)*|[^\w\s]|\n")
 _JOINS = frozenset({"and", "or", "nor", "/", "&"})
 _OR = frozenset({"or", "nor", "/"})
+# Anything that `plain_text` could change.
+_MARKUP = (*"*`#~|_\t\r\v\f\x1c\x1d\x1e\x1f", "  ", " -", "\n-")
+_EMPHASIS = str.maketrans("*`#~|", "     ")
+_DASH = re.compile(r"\s(?:-{1,2}|\u2013)\s")
 WORD = re.compile(r"\w+(?:'\w+)*")
 
 
@@ -52,13 +57,25 @@ class Text:
         self.tokens = [match.group() for match in matches]
         self.starts = [match.start() for match in matches]
         self.ends = [match.end() for match in matches]
-        self.idioms = [match.span() for pattern in phrases.IDIOMS for match in pattern.finditer(plain)]
-        self._sentence_ends = [match.span() for match in phrases.SENTENCE_END.finditer(plain)]
-        self._clause_ends = [match.start() for match in phrases.CLAUSE_END.finditer(plain)]
-        self.mentions = [mention for mention in self.find(words) if not self._names_no_emotion(mention)]
+
+    @functools.cached_property
+    def mentions(self) -> list[_Mention]:
+        return [mention for mention in self.find(self.words) if not self._names_no_emotion(mention)]
+
+    @functools.cached_property
+    def _idioms(self) -> list[tuple[int, int]]:
+        return [match.span() for pattern in phrases.IDIOMS for match in pattern.finditer(self.plain)]
+
+    @functools.cached_property
+    def _sentence_ends(self) -> list[tuple[int, int]]:
+        return [match.span() for match in phrases.SENTENCE_END.finditer(self.plain)]
+
+    @functools.cached_property
+    def _clause_ends(self) -> list[int]:
+        return [match.start() for match in phrases.CLAUSE_END.finditer(self.plain)]
 
     def in_idiom(self, position: int) -> bool:
-        return any(start <= position < end for start, end in self.idioms)
+        return any(start <= position < end for start, end in self._idioms)
 
     def sentence_around(self, position: int) -> tuple[int, int]:
         """Start and end of the sentence; `end` is the position of its full stop, or the end of the text."""
@@ -120,10 +137,15 @@ class Text:
 
 def plain_text(reply: str) -> str:
     """A folded answer without Markdown emphasis, with single spaces, and semicolons in place of dashes."""
-    text = phrases.SCRIPT_BORDER.sub(" ", reply)
-    text = re.sub(r"\s-{1,2}\s|\s\u2013\s", " ; ", text)
-    text = re.sub(r"[*`#~|]+|(?<!\w)_+|_+(?!\w)", " ", text)
-    return re.sub(r"[^\S\n]+", " ", text)
+    if reply.isascii() and not any(sign in reply for sign in _MARKUP):
+        return reply
+    text = reply if reply.isascii() else phrases.SCRIPT_BORDER.sub(" ", reply)
+    if "-" in text or "\u2013" in text:
+        text = _DASH.sub(" ; ", text)
+    text = text.translate(_EMPHASIS)
+    if "_" in text:
+        text = re.sub(r"(?<!\w)_+|_+(?!\w)", " ", text)
+    return re.sub(r"[^\S\n]{2,}|[^\S\n ]", " ", text)
 
 
 def claimed_answer(text: Text) -> EmotionAnswer:

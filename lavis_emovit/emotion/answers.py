@@ -25,6 +25,7 @@ from lavis_emovit.emotion.answer_claims import (
     plain_text,
     running_text_answer,
 )
+from lavis_emovit.emotion.answer_shortcuts import Vocabulary, evident_label, vocabulary_of
 from lavis_emovit.emotion.inflections import word_forms
 from lavis_emovit.emotion.label_set import LabelSet, folded, spelling
 from lavis_emovit.emotion.questions import CATEGORICAL_ANSWER_PREFIX
@@ -32,6 +33,7 @@ from lavis_emovit.outside import without_thoughts
 
 __all__ = ["AnswerStatus", "ChoiceAnswer", "EmotionAnswer", "labels_named", "read_choice", "read_emotion"]
 
+_MAX_LABEL = 120  # characters; longer answers are more than a label
 _STAND_IN = "\ua66e"  # a letter that no answer contains
 
 
@@ -48,8 +50,8 @@ def read_emotion(text: str, label_set: LabelSet, options: Sequence[str] | None =
     reply = without_thoughts(folded(text))
     forms = _forms(label_set)
     words, plain = forms.words, plain_text(_with_stand_ins(reply, forms))
-    if exact := _exact_label(reply, label_set):
-        answer = EmotionAnswer(exact, "ok")
+    if label := _exact_label(reply, label_set) or evident_label(plain, forms.vocabulary):
+        answer = EmotionAnswer(label, "ok")
     else:
         answer = claimed_answer(Text(plain, words))
     if options is None:
@@ -88,6 +90,7 @@ class _Forms(NamedTuple):
     # that replaces it before an answer is divided into sentences and tokens; and the pattern that finds these forms.
     stand_ins: dict[str, str]
     marked: re.Pattern[str]
+    vocabulary: Vocabulary
 
 
 @functools.lru_cache(maxsize=64)
@@ -109,7 +112,7 @@ def _forms(label_set: LabelSet) -> _Forms:
                 unmarked.setdefault(tokens, set()).add(label)
     words = {tokens: next(iter(labels)) for tokens, labels in unmarked.items() if len(labels) == 1} | words
     longest_first = sorted(stand_ins, key=len, reverse=True)
-    return _Forms(words, stand_ins, re.compile("|".join(map(_pattern, longest_first)) or "(?!)"))
+    return _Forms(words, stand_ins, re.compile("|".join(map(_pattern, longest_first)) or "(?!)"), vocabulary_of(words))
 
 
 def _pattern(spelt: str) -> str:
@@ -128,12 +131,12 @@ def _with_stand_ins(reply: str, forms: _Forms) -> str:
         word = forms.stand_ins[re.sub(r"[\s_]+", " ", found)]
         return f" {word} " if unicodedata.category(found[0]) == "So" else word
 
-    return forms.marked.sub(replaced, reply)
+    return forms.marked.sub(replaced, reply) if forms.stand_ins else reply
 
 
 def _exact_label(reply: str, label_set: LabelSet) -> str | None:
     """The label of an answer that contains nothing else, or only what `categorical_answer` adds."""
-    if "\n" in reply.strip():
+    if len(reply) > _MAX_LABEL or "\n" in reply.strip():
         return None
     written = spelling(reply).removeprefix(CATEGORICAL_ANSWER_PREFIX.strip().casefold()).strip()
     return label_set.by_spelling.get(written) or label_set.by_spelling.get(written.removesuffix(".").strip())

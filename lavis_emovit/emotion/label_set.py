@@ -60,8 +60,7 @@ _STRAIGHT = str.maketrans("\u2018\u2019\u02bc\u201c\u201d\u2014\u2212", "'''\"\"
 
 def normalised(text: str) -> str:
     """Text in one Unicode form, with straight quotes and minus signs, without invisible characters."""
-    text = text.translate(_STRAIGHT)
-    if text.isascii():
+    if text.isascii() or (text := text.translate(_STRAIGHT)).isascii():
         return text
     # Variation selectors choose between drawings of one emoji.
     text = "".join(c for c in text if unicodedata.category(c) != "Cf" and c not in "\ufe0e\ufe0f")

@@ -81,7 +81,7 @@ print(json.dumps(result))
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=25)
     parser.add_argument("--before", help="commit to compare with")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "readers.json")
     arguments = parser.parse_args(argv)

@@ -88,6 +88,7 @@ _ANNOUNCING_WORDS = (
 _ALL_ANNOUNCING_WORDS = (*_ANNOUNCING_WORDS, "letter", "label", "class", "emotion")  # the last ones need a mark
 _CANDIDATE = re.compile(r"\b(?:[A-Z]\b|\d|[a-z]\b(?=[).:\]\"'}<,=-]|\s?[-:=]|\s*$|\n))")
 _DENYING_WORDS = (*"not|n't|incorrect|wrong|eliminated|ruled|unlikely|false|\u2717|\u2718|\u274c".split("|"),)
+_DENIED_LINE = re.compile(rf"{phrases.CLAUSE_DENIAL.pattern}|\bis\s+(?:incorrect|wrong|false)\b")
 _LINE = re.compile(r"\n ?(?=[\"'(\[{]{0,4}[a-z][\"')\]}]{0,4}\s?[:.)\]])", re.I)
 _STOP = re.compile(r"[\"')\]}]*\s*(?:[.,:;!\n]|$)")
 _BETWEEN = re.compile(r"[\s.,;|/\-\"')\]]*(?:(?:and|or)\b)?[\s\"'(\[]*", re.I)
@@ -386,7 +387,7 @@ def _line_marks(plain: str, asked: _Asked) -> set[int]:
     found = {
         asked.marked_at(plain, match.end(), announced=False)
         for match in _LINE.finditer(plain)
-        if not phrases.CLAUSE_DENIAL.search(_sentence(plain[match.end() : match.end() + 1000].casefold()))
+        if not _DENIED_LINE.search(_sentence(plain[match.end() : match.end() + 1000].casefold()))
     }
     return {index for index in found if index is not None}
 

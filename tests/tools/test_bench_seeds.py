@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,16 @@ def test_run_info_contains_commit_versions_and_machine(tool):
     assert facts["machine"]["usable_cores"] >= 1
     assert facts["versions"]["torch"]
     assert facts["command"].endswith("--seeds 0 1")
+
+
+def test_seeds_of_earlier_runs_are_kept(tool, tmp_path):
+    out, runs = tmp_path / "photos.json", {"test": {"before": stage(0.5), "after": stage(0.7)}}
+    assert tool.kept_seeds(out, [1]) == []
+    first = tool.summarise("photos", {seed: {"splits": runs} for seed in (2, 1)})
+    out.write_text(json.dumps({**first, "command": "earlier", "commit": "abc"}), encoding="utf-8")
+    (kept,) = tool.kept_seeds(out, [1])
+    assert (kept["seed"], kept["accuracy"], kept["command"], kept["commit"]) == (2, 0.7, "earlier", "abc")
+    again = {1: {"splits": {"test": {"before": stage(0.5), "after": stage(0.9)}}}}
+    result = tool.summarise("photos", again, [kept])
+    assert [row["seed"] for row in result["seeds"]] == [1, 2]
+    assert result["mean_accuracy"] == pytest.approx(0.8)

@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("recipe", choices=RECIPES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, help="default: benchmarks/<recipe>.json")
+    parser.add_argument("--keep", action="store_true", help="keep the other seeds that the file has")
     arguments = parser.parse_args(argv)
     out = arguments.out or ROOT / "benchmarks" / f"{arguments.recipe.replace('/', '_')}.json"
     summaries = {}
@@ -44,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"seed {seed} failed with exit code {code}; no result was written", file=sys.stderr)
             return code
         summaries[seed] = json.loads((ROOT / folder / "metrics.json").read_text(encoding="utf-8"))
-    result = {**summarise(arguments.recipe, summaries), **run_info(arguments.recipe, arguments.seeds)}
+    info = run_info(arguments.recipe, arguments.seeds)
+    kept = kept_seeds(out, arguments.seeds) if arguments.keep else []
+    result = {**summarise(arguments.recipe, summaries, kept), **info}
     write_result(out, result)
     print(table(result))
     return 0
@@ -61,12 +64,31 @@ def command(recipe: str, seed: int, folder: Path) -> list[str]:
     return [sys.executable, "-m", "lavis.train", "--cfg-path", recipe_path(recipe), "--options", *options]
 
 
-def summarise(recipe: str, summaries: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """Test figures of each seed before and after tuning, and the means of those that all recipes have."""
-    seeds = [
+def kept_seeds(out: Path, measured: Sequence[int]) -> list[dict[str, Any]]:
+    """The seeds in a file that are not measured now, with the command and the commit of their measurement."""
+    if not out.is_file():
+        return []
+    result = json.loads(out.read_text(encoding="utf-8"))
+    return [
+        {"command": result["command"], "commit": result["commit"], **row}
+        for row in result["seeds"]
+        if row["seed"] not in measured
+    ]
+
+
+def summarise(
+    recipe: str, summaries: Mapping[int, Mapping[str, Any]], kept: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """Test figures of each seed before and after tuning, and the means of those that all recipes have.
+
+    Args:
+        kept: figures of other seeds, measured before.
+    """
+    measured = [
         {"seed": seed, **labels(splits), **dimensions(splits), **answers(splits)}
         for seed, splits in ((seed, summary["splits"]) for seed, summary in summaries.items())
     ]
+    seeds = sorted([*kept, *measured], key=lambda row: row["seed"])
     result = {"benchmark": recipe, "recipe": recipe_path(recipe), "seeds": seeds}
     if "accuracy" not in seeds[0]:
         return result

@@ -1,4 +1,4 @@
-"""`emovit export`: data for other trainers."""
+"""`emovit export`: data and rewards for other trainers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-app = typer.Typer(help="Write data for other trainers.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Write data and rewards for other trainers.", no_args_is_help=True, add_completion=False)
 
 
 @app.callback()
 def _group() -> None:
-    """Write data for other trainers."""
+    """Write data and rewards for other trainers."""
 
 
 @app.command()
@@ -65,3 +65,22 @@ def data(
     split = "train" if "train" in summary["splits"] else next(iter(summary["splits"]))
     file = out / summary["splits"][split]["file"]
     typer.echo(f"  use: {FORMATS[format].usage.format(out=out, file=file, split=split, name=dataset_name(out))}")
+
+
+@app.command()
+def rewards(
+    preset: Annotated[str, Argument(help="Name of a preset of rewards, or a YAML file with your own.")],
+    out: Annotated[Path, Option(help="Python file to write.")],
+    format: Annotated[str, Option(help="verl, easyr1 or ms-swift.")],
+    options: Annotated[
+        list[str] | None, Option(help="Override, such as rewards.label_exact.weight=0.7; may be repeated.")
+    ] = None,
+    leave_out: Annotated[str | None, Option(help="Rewards to leave out, separated by commas.")] = None,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write a preset of rewards as a plug-in file for another trainer."""
+    from lavis_emovit.exchange.rewards import export_rewards
+
+    left_out = [name.strip() for name in leave_out.split(",")] if leave_out is not None else []
+    usage = export_rewards(preset, format, out, options=options or [], leave_out=left_out, overwrite=overwrite)
+    typer.echo(f"{out}: written\n  use: {usage}")

@@ -29,7 +29,7 @@ COMMANDS = {
     "data": "Create, check and preview datasets.",
     "generate": "Write captions, attributes and instructions, by a chat model or offline.",
     "shards": "Build, merge, index, verify and describe shards.",
-    "export": "Write data for other trainers.",
+    "export": "Write data and rewards for other trainers.",
     "convert": "Convert weights bit for bit, and report what was written, added and omitted.",
     "judge": "Let people judge captions: write a blinded sheet, and score filled sheets.",
     "reproduce": "Show published numbers, what is known about them, and the commands that measure them here.",

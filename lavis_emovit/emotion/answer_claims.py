@@ -64,7 +64,7 @@ class Text:
 
     @functools.cached_property
     def _idioms(self) -> list[tuple[int, int]]:
-        return [match.span() for pattern in phrases.IDIOMS for match in pattern.finditer(self.plain)]
+        return phrases.idioms_in(self.plain, self.tokens)
 
     @functools.cached_property
     def _sentence_ends(self) -> list[tuple[int, int]]:
@@ -203,7 +203,7 @@ def _leading_answer(text: Text) -> EmotionAnswer | None:
         joint = set(text.tokens[earlier.last + 1 : later.first])
         if later in leading and not _JOINS.isdisjoint(joint) and joint <= phrases.COORDINATION:
             leading.append(earlier)
-    denied = _denied_mentions(text)
+    denied = denied_mentions(text)
     leaders = {
         mention.label
         for mention in leading
@@ -290,7 +290,7 @@ def _bare_label(sentence: str, words: Words) -> str | None:
 def running_text_answer(text: Text) -> EmotionAnswer:
     """The one label that the text claims, or the status that explains why there is none."""
     refusals = [match.span() for pattern in phrases.REFUSALS for match in pattern.finditer(text.plain)]
-    denied_mentions = _denied_mentions(text)
+    mentions_denied = denied_mentions(text)
     claimed: set[str] = set()
     denied: set[str] = set()
     for mention in text.mentions:
@@ -301,7 +301,7 @@ def running_text_answer(text: Text) -> EmotionAnswer:
             continue
         if any(_same_clause(text, mention, refusal) for refusal in refusals):
             continue
-        (denied if mention in denied_mentions else claimed).add(mention.label)
+        (denied if mention in mentions_denied else claimed).add(mention.label)
     if len(claimed) == 1 and not claimed & denied:
         return EmotionAnswer(claimed.pop(), "ok")
     if claimed:
@@ -326,7 +326,7 @@ def _same_clause(text: Text, mention: _Mention, span: tuple[int, int]) -> bool:
     return not (phrases.SENTENCE_END.search(between) or phrases.TURN.search(between))
 
 
-def _denied_mentions(text: Text) -> set[_Mention]:
+def denied_mentions(text: Text) -> set[_Mention]:
     """The mentions with an odd number of denials; two denials cancel out ("not without sadness")."""
     num_denials = {
         mention: int(mention.denies) + bool(phrases.DENIED_AFTER.match(text.plain[mention.end :]))

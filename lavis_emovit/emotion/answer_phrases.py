@@ -6,7 +6,7 @@ All patterns expect normalised text: lower case, straight quotes, semicolons in 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 # ---- Announced answers ------------------------------------------------------------------------------------------
 
@@ -277,3 +277,61 @@ DENIED_LIST = re.compile(
 )
 # Words that deny a label by themselves.
 ANTONYMS = {"discontent": "content", "discontented": "contented", "discontentment": "contentment"}
+
+# ---- Words that call for a closer look --------------------------------------------------------------------------
+
+# Every denial, and every denial that follows a label, in a text of letters, spaces and commas has one of these words,
+# or one from each set of a pair below.
+DENIAL_WORDS = frozenset(
+    """
+    not never cannot cant dont isnt aint doesnt nobody no none nothing nowhere unlikely denies deny doubt wrong
+    incorrect misleading mistake mistaken least zero without sans avoid avoids avoided avoiding fail fails failed
+    refuses refused lack lacks lacking lacked absence devoid free neither nor rather instead opposed than less
+    except excluding excludes excluded rule rules ruled unlike opposite anything hardly barely scarcely rarely seldom
+    used lost confused confuse misread absent missing percent
+    """.split()
+)
+# Every idiom has one of these words, as the word of an emotion or beside it.
+IDIOM_WORDS = frozenset(
+    """
+    afraid fear fears feared hope trust love happy glad excited proud sad surprise surprising surprisingly amusement
+    anger angry loathing rage pride shame zest relief horror sympathy nervous negative negatives positive positives
+    neutral other more
+    """.split()
+)
+
+_DENIAL_PAIRS = tuple(
+    (frozenset(ones.split()), frozenset(others.split()))
+    for ones, others in (("far", "from"), ("too", "to"), ("gone over out", "is are was were seems"))
+)
+
+
+def may_deny(words: Collection[str]) -> bool:
+    """Whether a text of letters, spaces and commas with these words may have a denial."""
+    return not DENIAL_WORDS.isdisjoint(words) or any(
+        not ones.isdisjoint(words) and not others.isdisjoint(words) for ones, others in _DENIAL_PAIRS
+    )
+
+
+def idioms_in(plain: str, words: Iterable[str]) -> list[tuple[int, int]]:
+    """Start and end of each idiom in a text with these words. Only idioms that can be there are searched."""
+    if "'" in plain:  # "can't"
+        patterns: Sequence[re.Pattern[str]] = IDIOMS
+    else:
+        present = _IDIOMS_OF_WORD.keys() & set(words)
+        patterns = [IDIOMS[number] for number in sorted({one for word in present for one in _IDIOMS_OF_WORD[word]})]
+    return [match.span() for pattern in patterns for match in pattern.finditer(plain)]
+
+
+def _needed(pattern: re.Pattern[str]) -> frozenset[str]:
+    """Those of the words above that a pattern can match."""
+    written = set(re.findall(r"[a-z]+", re.sub(r"\\[a-z]", " ", pattern.pattern)))
+    inflected = {f"{word}{ending}" for word in written for ending in ("", "s", "ly")}
+    return (IDIOM_WORDS | DENIAL_WORDS) & inflected
+
+
+# Word -> numbers of the idioms that may contain it.
+_IDIOMS_OF_WORD: dict[str, list[int]] = {}
+for _number, _pattern in enumerate(IDIOMS):
+    for _word in _needed(_pattern):
+        _IDIOMS_OF_WORD.setdefault(_word, []).append(_number)

@@ -119,6 +119,8 @@ def _verl(row: Conversation) -> dict[str, Any]:
         "data_source": row.source,
         "prompt": [{"role": "user", "content": IMAGE_TOKEN + question}],
         "reward_model": {"style": "rule", "ground_truth": answer},
+        # Reward functions see no other columns.
+        "extra_info": {RECORD_KEY: row.carried[RECORD_KEY]},
         "images": row.embedded,
         **row.carried,
     }
@@ -163,7 +165,12 @@ FORMATS = {
         ".parquet",
         _verl,
         "data.train_files={file} data.val_files=... custom_reward_function.path=...",
-        columns=_columns(data_source=TEXT, prompt=MESSAGES, reward_model={"style": TEXT, "ground_truth": TEXT}),
+        columns=_columns(
+            data_source=TEXT,
+            prompt=MESSAGES,
+            reward_model={"style": TEXT, "ground_truth": TEXT},
+            extra_info={RECORD_KEY: TEXT},
+        ),
         has_turns=False,
     ),
 }

@@ -43,7 +43,9 @@ class RewardSum:
     def range(self) -> Range:
         """Least and greatest total."""
         ends = [
-            sorted(settings.weight * end for end in reward.range_of(settings)) for reward, settings in self._rewards
+            sorted(settings.weight * end for end in reward.range_of(settings))
+            for reward, settings in self._rewards
+            if settings.weight  # an open end times 0 is no number
         ]
         return sum(low for low, _ in ends), sum(high for _, high in ends)
 

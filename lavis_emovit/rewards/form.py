@@ -14,6 +14,11 @@ from lavis_emovit.rewards.registry import Reward, RewardSettings, register_rewar
 TemplateName = Annotated[str, AfterValidator(lambda name: get_template(name) and name)]
 
 
+def has_form(answer: str, template: str) -> bool:
+    """Whether an answer has exactly the form of a template."""
+    return get_template(template).take_apart(answer).problem is None
+
+
 class FormatSettings(RewardSettings):
     """The form of an answer."""
 

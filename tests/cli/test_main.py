@@ -38,6 +38,7 @@ SURFACE = {
     "doctor": "--answer-tokens --gpu --gpus --images --json --options --pairs-per-image --question-tokens --recipe"
     " --utilisation MORE",
     "export data": "--as-shown --format --images --join --kinds --out --skip-bad --strict PLACE",
+    "export rewards": "--format --leave-out --options --out --overwrite PRESET",
     "generate affect": "--about --check-overlap --config --conversations --held-out --images --out --preview --seed"
     " --shards --split RECORDS",
     "generate all": "--abandon-batches"

@@ -125,6 +125,7 @@ def test_rows_are_what_the_trainer_reads(folder, tmp_path, name, join):
             "data_source": "tiny",
             "prompt": messages[:1],
             "reward_model": {"style": "rule", "ground_truth": "Predict emotion: contentment"},
+            "extra_info": {"emovit_record": row["emovit_record"]},
             "images": embedded,
         },
     }[name]

@@ -3,8 +3,7 @@
 Properties:
 - the exact answer has the maximum, in every template; naming all labels, or none, has no reward of the label;
 - the similarity of labels is symmetric in one label set with `farthest: set`, 1 on the diagonal only, 0 for the two
-  labels that are farthest apart; the values are those of the published table;
-- every reward stays in its range, for any text.
+  labels that are farthest apart; the values are those of the published table.
 """
 
 from __future__ import annotations
@@ -12,14 +11,11 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lavis_emovit.emotion.label_affect import affect_of_labels, affect_table
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.emotion.templates import TEMPLATES
 from lavis_emovit.errors import DataError
-from lavis_emovit.rewards import get_reward
 
 MIKELS = get_label_set("mikels8")
 
@@ -137,15 +133,3 @@ def test_length(words, expected, make_record, reward_of):
     assert reward_of("length", "word " * words, make_record(), **settings) == pytest.approx(expected)
     thought = f"<think>{'word ' * words}</think><answer>awe</answer>"
     assert reward_of("length", thought, make_record(), part="reasoning", **settings) == pytest.approx(expected)
-
-
-@given(
-    answer=st.text(max_size=60)
-    | st.lists(st.sampled_from([*MIKELS.labels, "<answer>", "not", ",", "<think>"])).map(" ".join)
-)
-def test_ranges_hold_for_any_text(answer, make_record):
-    for name in ("format_tags", "label_exact", "label_vad", "length", "polarity"):
-        reward = get_reward(name)
-        settings = reward.settings()
-        low, high = reward.range_of(settings)
-        assert low <= reward.measure(answer, make_record(), settings) <= high

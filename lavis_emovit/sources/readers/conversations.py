@@ -27,7 +27,7 @@ EXPORT_SUMMARY = "summary.json"
 _QUESTIONS = {"prompt": "completion", "problem": "answer"}  # key of the question -> key of the answer
 _KEYS = frozenset({
     "id", "image", "images", "conversations", "messages", "kind", "provenance", "split", "emotion", RECORD_KEY,
-    *_QUESTIONS, *_QUESTIONS.values(), "reward_model", "data_source",
+    *_QUESTIONS, *_QUESTIONS.values(), "reward_model", "data_source", "extra_info",
 })  # fmt: skip
 _ROWS_AT_ONCE = 32
 

@@ -1,0 +1,56 @@
+"""Read what each sentence of a longer text claims, such as reasoning that names many emotions."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+from lavis_emovit.emotion import answer_phrases as phrases
+from lavis_emovit.emotion.answer_claims import Text, denied_mentions, plain_text
+from lavis_emovit.emotion.inflections import word_forms
+from lavis_emovit.emotion.label_set import LabelSet, folded
+
+_WORD = re.compile(r"\w+")
+_LETTERS_ONLY = re.compile(r"[a-z ,]*")
+
+
+def emotions_claimed(text: str, label_set: LabelSet) -> list[frozenset[str]]:
+    """For each sentence, the labels that it claims: named in any form and not denied; often none or several.
+
+    Only forms of one word are found. For the one emotion that an answer claims, see `answers.read_emotion`.
+    """
+    label_of = _words(label_set)
+    claimed = []
+    for sentence in phrases.SENTENCE_END.split(plain_text(folded(text))):
+        words = _WORD.findall(sentence)
+        if words:
+            named = [word for word in words if word in label_of]
+            # Most sentences name nothing, or only make plain claims.
+            if not named or _is_plain(sentence, words, named):
+                claimed.append(frozenset(label_of[word] for word in named))
+            else:
+                claimed.append(claims_of(sentence, {(word,): label_of[word] for word in named}))
+    return claimed
+
+
+def claims_of(sentence: str, words: dict[tuple[str, ...], str]) -> frozenset[str]:
+    """The labels whose words a sentence of normalised text claims."""
+    read = Text(sentence, words)
+    denied = denied_mentions(read) if read.mentions else set()
+    return frozenset(mention.label for mention in read.mentions if mention not in denied)
+
+
+def _is_plain(sentence: str, words: list[str], named: list[str]) -> bool:
+    """Whether nothing in a sentence can deny the words that it names, or make them an idiom."""
+    if not _LETTERS_ONLY.fullmatch(sentence) or phrases.may_deny(words):
+        return False
+    # An adverb may comment on the sentence.
+    may_comment = "," in sentence or words[0] in named
+    if any(word == "content" or (may_comment and word.endswith("ly")) for word in named):
+        return False
+    return not phrases.idioms_in(sentence, words)
+
+
+@functools.lru_cache(maxsize=64)
+def _words(label_set: LabelSet) -> dict[str, str]:
+    return {form: label for form, label in word_forms(label_set).items() if _WORD.fullmatch(form)}

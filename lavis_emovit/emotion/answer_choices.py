@@ -31,6 +31,7 @@ from lavis_emovit.emotion.answer_claims import (
     plain_text,
     running_text_answer,
 )
+from lavis_emovit.emotion.answer_restatements import Restatement
 from lavis_emovit.emotion.answer_shortcuts import Vocabulary, evident_label, vocabulary_of
 from lavis_emovit.emotion.label_set import normalised
 from lavis_emovit.errors import DataError
@@ -105,6 +106,7 @@ _COMPARES = re.compile(
     r"(?:^|[.!?;\n]) ?(?:(?:in contrast|on the other hand|however),?\s*)?(?P<claim>image[1-4]\b,?\s[^.!?;\n]{0,160}?"
     r"\b(?:more|less|most|least|higher|lower|stronger|weaker|greater|better|worse)\b[^.!?;\n]{0,200})"
 )
+_OTHER_SIDE = re.compile(r"\b(?:than|to|with|from|over)\b[^,.;:!\n]*?\bimage[1-4]\b")
 _COMPARED_WITH = re.compile(r"\b(?:than|compared\s+(?:to|with)|in\s+comparison|relative\s+to)\b")
 _DEGREES = frozenset("higher lower more less same better worse stronger weaker greater smaller similar".split())
 # What a degree is said about: the text between it and the beginning of its clause, without what it is compared with.
@@ -120,6 +122,9 @@ _IMAGE_NOUN = r"(?:image|picture|photo(?:graph)?|figure)"
 _IMAGE = re.compile(
     rf"\b(?:the\s+)?(?:(?P<ordinal>first|second|third|fourth|1st|2nd|3rd|4th)\s+(?:{_IMAGE_NOUN}|one)"
     rf"|(?:{_IMAGE_NOUN}|fig\.)[\s_#]*(?P<number>{_NUMBER}))(?!\w)"
+    # "The second, on the other hand", "the second shows"
+    r"|\bthe\s+(?P<bare>first|second|third|fourth)(?=\s*[,.;]|\s+(?:also|one|is|has|was|does|seems|appears|"
+    r"evok|elicit|show|convey|depict|portray|featur|captur|suggest)\w*)"
     rf"|\b(?P<group>both|neither)(?:\s+of)?(?:\s+(?:the|these))?(?:\s+two)?\s+{_IMAGE_NOUN}s?\b",
     re.I,
 )
@@ -139,12 +144,18 @@ class ChoiceAnswer(NamedTuple):
 
 
 def read_choice(
-    text: str, options: Sequence[str] | Mapping[str, str], *, conflict: Literal["ambiguous", "mark"] = "ambiguous"
+    text: str,
+    options: Sequence[str] | Mapping[str, str],
+    *,
+    question: str | None = None,
+    conflict: Literal["ambiguous", "mark"] = "ambiguous",
 ) -> ChoiceAnswer:
     """Read which option an answer chooses; never guess.
 
     Args:
         options: texts of the options, in the order of the question, marked by letters or numbers, or {mark: text}.
+        question: decides between options that the answer describes one after the other: a sentence that restates the
+            question claims its option.
         conflict: what "A: No" means if A is "Yes". `mark` counts the mark, as many published benchmarks do.
 
     Raises:
@@ -159,6 +170,10 @@ def read_choice(
         return ChoiceAnswer("ok", max(found)) if len(found) == 1 and max(found) >= 0 else _AMBIGUOUS
     plain, has_list = _without_marks(plain, asked) if candidate else (plain, False)
     answer = _in_words(plain.casefold(), asked)
+    if answer.status != "ok" and question is not None:
+        claims = _claims_by_question(plain.casefold(), question, asked) - {None}
+        if len(claims) == 1:
+            answer = EmotionAnswer(claims.pop(), "ok")
     if answer.status == "invalid" and has_list:
         return _AMBIGUOUS
     return ChoiceAnswer(answer.status, int(answer.label) if answer.label is not None else None)
@@ -268,7 +283,7 @@ class _Asked(NamedTuple):
 def _image_name(match: re.Match[str]) -> str:
     if match["group"]:
         return f"{match['group']} images"
-    number = (match["ordinal"] or match["number"]).casefold()
+    number = (match["ordinal"] or match["number"] or match["bare"]).casefold()
     return f"image{_NUMBERS.get(number, number[:1])}"
 
 
@@ -477,6 +492,38 @@ def _in_words(plain: str, asked: _Asked) -> EmotionAnswer:
     if answer.status == "ambiguous" and len(compared) == 1 and _COMPARES.match(plain) and None not in compared:
         return EmotionAnswer(compared.pop(), "ok")
     return answer
+
+
+def _claims_by_question(plain: str, question: str, asked: _Asked) -> set[str | None]:
+    """The options that sentences claim which restate the question, or compare its images."""
+    sentences = _SENTENCE_END.split(plain)
+    if not asked.has_degrees:
+        restatement = Restatement(question)
+        return {_claim_of(sentence, asked) for sentence in sentences if restatement.matches(sentence)}
+    subject = _subjects(_IMAGE.sub(_image_name, normalised(question)).casefold())
+    claims: set[str | None] = set()
+    for sentence in sentences:
+        about = _subjects(sentence)
+        label = running_text_answer(Text(sentence, asked.words)).label
+        if label is not None and len(about) == len(subject) == 1:
+            claims.add(label if about == subject else _opposite(label, asked))
+    return claims
+
+
+def _subjects(text: str) -> set[str]:
+    """The images that a comparison is about, not those that it compares them with."""
+    return set(re.findall(r"\bimage[1-4]\b", _OTHER_SIDE.sub("", text)))
+
+
+def _opposite(label: str, asked: _Asked) -> str | None:
+    """The option "much lower" for "much higher"; the one that means the same in both directions."""
+    text = asked.texts[int(label)]
+    for one, other in (("higher", "lower"), ("more", "less"), ("stronger", "weaker"), ("better", "worse")):
+        for word, swapped in ((one, other), (other, one)):
+            if word in text.split():
+                turned = text.replace(word, swapped)
+                return str(asked.texts.index(turned)) if turned in asked.texts else None
+    return label
 
 
 def _claim_of(text: str, asked: _Asked) -> str | None:

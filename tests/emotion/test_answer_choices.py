@@ -289,6 +289,39 @@ def test_long_repetition_is_read_quickly(piece):
     assert time.process_time() - begin < 5
 
 
+WHICH = "Which of these two images evokes a more positive emotional response, meaning that viewers feel better?"
+HOW = "Compared to Figure 1, how does the emotional arousal in Figure 2 measure up?"
+ASKED = [
+    (IMAGES, WHICH, "The first image evokes a more positive emotional response. The second image is dark.", 1),
+    (
+        IMAGES,
+        WHICH,
+        "The first image evokes a more neutral response. The second evokes a more positive response.",
+        0,
+    ),
+    (IMAGES, WHICH, "The first image is dark. The second image evokes a more positive emotional response.", 0),
+    (IMAGES, WHICH, "The first image does not evoke a more positive emotional response.", NEGATED),
+    (IMAGES, WHICH, "A: The first picture evokes a more positive emotional response.", AMBIGUOUS),
+    (
+        IMAGES,
+        "Which image primarily evokes fear?",
+        "The first image primarily evokes joy. The second is calm.",
+        AMBIGUOUS,
+    ),
+    (IMAGES, "Which image primarily evokes fear?", "The first image primarily evokes fear, the second joy.", 1),
+    (EMOTIONS, "Which emotion is shared by both?", "The first evokes joy. The emotion shared by both is fear.", 1),
+    (DEGREES, HOW, "The arousal in Figure 1 is much higher than in Figure 2.", 0),
+    (DEGREES, HOW, "It is much higher than the arousal of the calm scene in Figure 1. Figure 2 is lively.", 1),
+    (DEGREES, HOW, "Figure 1 is calm. Compared to Figure 1, Figure 2 is much higher. Figure 1 is higher.", AMBIGUOUS),
+    (DEGREES, HOW, "Figure 1 elicits a much lower arousal, while Figure 2 is lively.", AMBIGUOUS),
+]
+
+
+@pytest.mark.parametrize(("options", "question", "text", "outcome"), ASKED)
+def test_the_question_decides_what_describes_several_options(options, question, text, outcome):
+    assert read_choice(text, options, question=question) == expected(outcome)
+
+
 PUBLISHED = Path(os.environ.get("EMOVIT_SHARED", "../shared")).resolve() / "reference" / "eemo_bench"
 # Every difference from a published verdict, by its kind, and who is right.
 DIFFERENCES = json.loads(Path(__file__).with_name("eemo_bench_differences.json").read_text(encoding="utf-8"))
@@ -302,7 +335,7 @@ LIMITS = {"deepseek-vl2-tiny": 14, "janus_7b": 237, "llava-onevision-72b": 8, "q
 def test_published_verdicts(model):
     with gzip.open(PUBLISHED / "pair_questions.json.gz", "rt", encoding="utf-8") as file:
         questions = {question["id"]: question for question in json.load(file)}
-    unread, differing, differing_read, differing_by_mark = 0, [], [], 0
+    unread, differing, differing_read, differing_by_mark, differing_asked = 0, [], [], 0, 0
     with gzip.open(PUBLISHED / f"pair_{model}.jsonl.gz", "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     assert len(rows) == len(questions) == 2012
@@ -318,12 +351,16 @@ def test_published_verdicts(model):
             differing.append(row["id"])
             if index is not None:
                 differing_read.append(row["id"])
+        asked = read_choice(row["response"], question["options"], question=question["question"])
+        differing_asked += (asked.index == right) != verdict
+        assert status != "ok" or asked == (status, index)  # the question only adds answers
         by_mark = read_choice(row["response"], question["options"], conflict="mark").index
         differing_by_mark += (by_mark == right) != verdict
     listed = DIFFERENCES["models"][model]
     assert sorted(differing) == sorted(number for numbers in listed.values() for number in numbers)
     assert sorted(differing_read) == listed.get("read_otherwise", [])
     assert differing_by_mark <= len(differing) - len(listed.get("contradiction", [])) + 1
+    assert differing_asked <= 0.04 * len(rows) and differing_asked <= len(differing)
     assert unread <= LIMITS[model]
 
 

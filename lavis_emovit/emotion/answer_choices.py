@@ -50,8 +50,9 @@ _TAGGED = re.compile(
     rf"\bboxed\{{{_TEXT}|<(?:final[ _])?answer>|\bfinal\s+(?:answer|choice)\b{_CLOSE}\s*(?:{_BE}|:|=)+\s*:?"
 )
 _ANNOUNCED = re.compile(
-    rf"\b(?:answer|option|choice|prediction|solution|selection|conclusion|(?P<loose>letter|label|class|emotion))\b{_CLOSE}\s*"
-    rf"(?:\b{_BE}\b(?:\s+{_SURELY}\b,?)?\s*:?|:|=>?|->)"
+    rf"\b(?:answer|ans|option|choice|prediction|solution|selection|conclusion|(?P<loose>letter|label|class|emotion))\b{_CLOSE}\s*"
+    rf"(?:\b{_BE}\b(?:\s+{_SURELY}\b,?)?\s*:?|:|;|=>?|->)"
+    r"|\b(?P<mark_only>option|choice|it's|it\s+is|i'd\s+say|would\s+say)\b"
     rf"|\b(?:choose|chose|select|pick|go\s+with|vote\s+for)\b|(?<![^\s.:;,])(?P<weak>{_CONCLUDES})\b\s*[,:]?",
 )
 # A mark, set apart by brackets, punctuation or the end of the line; `bare` if only a space follows it.
@@ -75,8 +76,8 @@ _DENIED = re.compile(
     re.I,
 )
 _TAKEN_BACK = re.compile(
-    r"[\"')\]}.,]*\s*[:\-;(]?\s*(?:(?:is|are|was|seems|would\s+be)(?:\s+(?:also|clearly|therefore|thus))?\s+)?"
-    r"(?:not\b|n't\b|incorrect\b|wrong\b|eliminated\b|ruled\s+out\b|unlikely\b|false\b|\u2717|\u2718|\u274c)",
+    r"[\"')\]}.,]*(?:\s+(?:is|are|was|seems|would\s+be)(?:\s+(?:also|clearly|therefore|thus))?(?:\s+|n't\b\s*)|\s*[:\-;(]\s*)"
+    r"(?:not\b|incorrect\b|wrong\b|eliminated\b|ruled\s+out\b|unlikely\b|false\b)|\s+isn't\b|\s*[\u2717\u2718\u274c]",
     re.I,
 )
 # The beginnings of these patterns: most answers contain few of them.
@@ -85,11 +86,16 @@ _ANNOUNCING_WORDS = (
     *("answer", "option", "choice", "prediction", "solution", "selection", "conclusion", "choose", "chose", "select"),
     *("pick", "go with", "vote for", "therefore", "thus", "hence", "consequently", "accordingly", "in conclusion"),
     *("in summary", "to summari", "overall", "so ", "so,", "so:", "so\n"),
+    *("ans:", "it's", "it is", "i'd say", "would say"),
 )
 _ALL_ANNOUNCING_WORDS = (*_ANNOUNCING_WORDS, "letter", "label", "class", "emotion")  # the last ones need a mark
 _CANDIDATE = re.compile(r"\b(?:[A-Z]\b|\d|[a-z]\b(?=[).:\]\"'}<,=-]|\s?[-:=]|\s*$|\n))")
 _DENYING_WORDS = (*"not|n't|incorrect|wrong|eliminated|ruled|unlikely|false|\u2717|\u2718|\u274c".split("|"),)
 _DENIED_LINE = re.compile(rf"{phrases.CLAUSE_DENIAL.pattern}|\bis\s+(?:incorrect|wrong|false)\b")
+_CORRECT = re.compile(
+    r"\b(?P<mark>[A-Z])\b[)\]\"']{0,3}\s+(?:is|would\s+be|seems)\s+(?:the\s+)?"
+    r"(?:correct|right|best|most\s+(?:likely|fitting|suitable))\b"
+)
 _LINE = re.compile(r"\n ?(?=[\"'(\[{]{0,4}[a-z][\"')\]}]{0,4}\s?[:.)\]])", re.I)
 _STOP = re.compile(r"[\"')\]}]*\s*(?:[.,:;!\n]|$)")
 _BETWEEN = re.compile(r"[\s.,;|/\-\"')\]]*(?:(?:and|or)\b)?[\s\"'(\[]*", re.I)
@@ -108,6 +114,8 @@ _COMPARES = re.compile(
 )
 _OTHER_SIDE = re.compile(r"\b(?:than|to|with|from|over)\b[^,.;:!\n]*?\bimage[1-4]\b")
 _COMPARED_WITH = re.compile(r"\b(?:than|compared\s+(?:to|with)|in\s+comparison|relative\s+to)\b")
+# "Slightly higher" is not "much higher".
+_SLIGHTLY = re.compile(r"\b(?:slightly|somewhat|marginally|a\s+(?:bit|little))\s+(?:higher|lower|more|less)\b")
 _DEGREES = frozenset("higher lower more less same better worse stronger weaker greater smaller similar".split())
 # What a degree is said about: the text between it and the beginning of its clause, without what it is compared with.
 _DEGREE = re.compile(
@@ -119,13 +127,14 @@ _MIN_QUOTED_SPACES = 4  # shorter options are found word by word
 _NUMBERS = {"first": "1", "second": "2", "third": "3", "fourth": "4", "one": "1", "two": "2", "three": "3", "four": "4"}
 _NUMBER = r"(?:[1-4]|one|two|three|four)\b"
 _IMAGE_NOUN = r"(?:image|picture|photo(?:graph)?|figure)"
+_IMAGE_PAIR = re.compile(rf"\b{_IMAGE_NOUN}s?\s+(?:1|one)\s*(?:and|&)\s*(?:2|two)\b", re.I)
 _IMAGE = re.compile(
     rf"\b(?:the\s+)?(?:(?P<ordinal>first|second|third|fourth|1st|2nd|3rd|4th)\s+(?:{_IMAGE_NOUN}|one)"
     rf"|(?:{_IMAGE_NOUN}|fig\.)[\s_#]*(?P<number>{_NUMBER}))(?!\w)"
     # "The second, on the other hand", "the second shows"
     r"|\bthe\s+(?P<bare>first|second|third|fourth)(?=\s*[,.;]|\s+(?:also|one|is|has|was|does|seems|appears|"
     r"evok|elicit|show|convey|depict|portray|featur|captur|suggest)\w*)"
-    rf"|\b(?P<group>both|neither)(?:\s+of)?(?:\s+(?:the|these))?(?:\s+two)?\s+{_IMAGE_NOUN}s?\b",
+    rf"|\b(?P<group>both|neither)(?:\s+of)?(?:\s+(?:the|these))?(?:\s+two)?\s+{_IMAGE_NOUN}s?\b(?![\s_#]*{_NUMBER})",
     re.I,
 )
 
@@ -168,8 +177,13 @@ def read_choice(
         if conflict == "mark":
             found = {_contradicted(index) if index < _SEVERAL else index for index in found}
         return ChoiceAnswer("ok", max(found)) if len(found) == 1 and max(found) >= 0 else _AMBIGUOUS
+    if candidate and (found := _called_correct(plain, asked)):
+        return ChoiceAnswer("ok", found.pop()) if len(found) == 1 else _AMBIGUOUS
     plain, has_list = _without_marks(plain, asked) if candidate else (plain, False)
     answer = _in_words(plain.casefold(), asked)
+    if answer.status == "invalid" and (word := plain.strip(" .!").casefold()) in _COMMON:  # "Both."
+        by_word = {index for index, option in enumerate(asked.texts) if option.split()[:1] == [word]}
+        answer = EmotionAnswer(str(by_word.pop()), "ok") if len(by_word) == 1 else answer
     if answer.status != "ok" and question is not None:
         claims = _claims_by_question(plain.casefold(), question, asked) - {None}
         if len(claims) == 1:
@@ -177,6 +191,16 @@ def read_choice(
     if answer.status == "invalid" and has_list:
         return _AMBIGUOUS
     return ChoiceAnswer(answer.status, int(answer.label) if answer.label is not None else None)
+
+
+def _called_correct(plain: str, asked: _Asked) -> set[int]:
+    """The options of marks in sentences such as "C is the correct answer"."""
+    return {
+        asked.marks[match["mark"].casefold()]
+        for match in _CORRECT.finditer(plain)
+        if match["mark"].casefold() in asked.marks
+        and not _DENIED.search(plain, max(0, match.start() - 40), match.start("mark"))
+    }
 
 
 def _without_marks(plain: str, asked: _Asked) -> tuple[str, bool]:
@@ -248,7 +272,7 @@ class _Asked(NamedTuple):
 
     def with_images(self, plain: str) -> str:
         """The text with one spelling for "the first image", "Figure 1" and "image one"."""
-        return _IMAGE.sub(_image_name, plain) if self.names_images else plain
+        return _IMAGE.sub(_image_name, _IMAGE_PAIR.sub("image1 and image2", plain)) if self.names_images else plain
 
     def at(self, plain: str, position: int) -> tuple[int, int] | None:
         """The option whose words are at a position, and their end."""
@@ -358,21 +382,28 @@ def _target_at(plain: str, position: int, asked: _Asked, *, announced: bool) -> 
 def _introduced(pattern: re.Pattern[str], words: tuple[str, ...], plain: str, low: str, asked: _Asked) -> set[int]:
     """The options behind what a pattern finds; each match begins with one of the words."""
     found: list[tuple[int, bool]] = []
+    mentioned: set[int] = set()  # "option B", "it's B": only if nothing else is announced, and no other is mentioned
     for place in sorted({place for word in words if word in low for place in _places(low, word)}):
         match = pattern.match(low, place)
-        if match is None:
+        if match is None or _DENIED.search(plain, max(0, place - 40), place):
             continue
-        if not _DENIED.search(plain, max(0, match.start() - 40), match.start()):
-            # "Therefore, fear is absent" and "the emotion is fear in one image" announce nothing.
-            announced = match.lastgroup not in ("weak", "loose")
-            index = _target_at(plain, match.end(), asked, announced=announced)
-            if index is not None:
-                start = plain.rfind("\n", 0, match.start()) + 1
-                found.append((index, _EMPHATIC.search(plain, max(start, match.start() - 80), match.end()) is not None))
+        mark = _MARK.match(plain, match.end())
+        if mark is not None and _TAKEN_BACK.match(plain, mark.end("close")):
+            continue
+        if match.lastgroup == "mark_only":
+            if mark is not None and not asked.at(plain, _end(_GAP, plain, mark.end("mark"))):
+                index = asked.marked_at(plain, match.end(), announced=match.group() in ("option", "choice"))
+                mentioned |= set() if index is None else {index}
+            continue
+        # "Therefore, fear is absent" and "the emotion is fear in one image" announce nothing.
+        index = _target_at(plain, match.end(), asked, announced=match.lastgroup not in ("weak", "loose"))
+        if index is not None:
+            start = max(plain.rfind("\n", 0, place) + 1, place - 80)
+            found.append((index, _EMPHATIC.search(plain, start, match.end()) is not None))
     indices = {index for index, _ in found}
     if len(indices) > 1 and found[-1][1]:
         return {index for index, is_emphatic in found if is_emphatic}
-    return indices
+    return indices or (mentioned if len(mentioned) == 1 else set())
 
 
 def _opening(plain: str, low: str, asked: _Asked, has_marks: bool) -> set[int]:
@@ -478,7 +509,9 @@ def _in_words(plain: str, asked: _Asked) -> EmotionAnswer:
     quoted = [index for index, text in enumerate(asked.texts) if asked.is_quoted[index] and text in plain]
     if quoted:
         return EmotionAnswer(str(quoted[0]), "ok") if len(quoted) == 1 else EmotionAnswer(None, "ambiguous")
-    if not asked.has_degrees and (label := evident_label(plain, asked.vocabulary)):
+    if asked.has_degrees:
+        plain = _SLIGHTLY.sub(" ", plain)
+    elif label := evident_label(plain, asked.vocabulary):
         return EmotionAnswer(label, "ok")
     claims = Text(plain, asked.words)
     answer = announced_answer(claims) or running_text_answer(claims)

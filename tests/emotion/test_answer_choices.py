@@ -39,6 +39,7 @@ SENTENCES = (
     "The dog in Figure 1 looks dangerous.",
     "The dog in Figure 2 looks dangerous.",
 )
+FIGURES = ("Figure 1", "Figure 2", "Figure 1 and Figure 2")
 TRUTH = ("True", "False", "Cannot be determined")
 COUNTS = ("1", "2", "3", "4")
 
@@ -85,6 +86,22 @@ CASES = [
     ({"w": "Anger", "x": "Fear"}, "b", INVALID),
     (("A. Anger", "B. Fear"), "B", 1),
     (("(a) Anger", "(b) Fear"), "The emotion is fear.", 1),
+    (EMOTIONS, "Option C is correct.", 2),
+    (EMOTIONS, "C is the correct answer.", 2),
+    (EMOTIONS, "Therefore, option **B** is correct", 1),
+    (EMOTIONS, "Option A is wrong, so the answer is B.", 1),
+    (EMOTIONS, "The answer is B. Not A.", 1),
+    (EMOTIONS, "Answer - A", 0),
+    (EMOTIONS, "Ans: A", 0),
+    (EMOTIONS, "It's A.", 0),
+    (EMOTIONS, "I'd say B.", 1),
+    (EMOTIONS, "I would say (B).", 1),
+    (EMOTIONS, "Option C is wrong.", INVALID),
+    (EMOTIONS, "C is not the correct answer.", INVALID),
+    (EMOTIONS, "It is a man.", INVALID),
+    (EMOTIONS, "It is a sad image", INVALID),
+    (EMOTIONS, "I'd say a mix of feelings", INVALID),
+    (EMOTIONS, "Joy (option C), not sadness (option D).", 2),
     # A mark beside the words of its option, inside a sentence.
     (EMOTIONS, "The emotion shared by both images is D: Sadness. Both show tears.", 3),
     (EMOTIONS, "Anger and fear are absent, so the shared emotion is (D) Sadness.", 3),
@@ -128,6 +145,12 @@ CASES = [
     (IMAGES, "Both images.", 2),
     (IMAGES, "Neither picture", 3),
     (IMAGES, "The first image shows a dog. The second image shows a cat. Therefore, the second image is calmer.", 0),
+    (IMAGES, "Both.", 2),
+    (IMAGES, "Neither.", 3),
+    (FIGURES, "Figure 1 and 2", 2),
+    (FIGURES, "Both Figure 1 and Figure 2.", 2),
+    (FIGURES, "It is Figure 2.", 1),
+    (DEGREES, "Figure 2 is slightly higher.", INVALID),
     (SENTENCES, "I think that the dog in Figure 2 looks dangerous.", 2),
     (SENTENCES, "C", 2),
     (TRUTH, "The statement is true.", 0),

@@ -95,9 +95,16 @@ class Text:
     def find(self, words: Words) -> list[_Mention]:
         """All mentions, also inside idioms."""
         longest = max(map(len, words), default=0)
+        first_words = {form[0] for form in words if form}
         found = []
         i = 0
         while i < len(self.tokens):
+            token = self.tokens[i]
+            # Most tokens begin no form: neither as they are, nor without "un", "less" or "'s".
+            may_change = token[:2] == "un" or token[-2:] in ("ss", "ly", "'s") or token in phrases.ANTONYMS
+            if not may_change and token not in first_words:
+                i += 1
+                continue
             length, form, denies = self._form_at(i, words, longest)
             if length:
                 last = i + length - 1

@@ -304,10 +304,13 @@ _DENIAL_PAIRS = tuple(
     (frozenset(ones.split()), frozenset(others.split()))
     for ones, others in (("far", "from"), ("too", "to"), ("gone over out", "is are was were seems"))
 )
+_FIRST_OF_PAIRS = frozenset(word for ones, _ in _DENIAL_PAIRS for word in ones)
 
 
 def may_deny(words: Collection[str]) -> bool:
     """Whether a text of letters, spaces and commas with these words may have a denial."""
+    if _FIRST_OF_PAIRS.isdisjoint(words):
+        return not DENIAL_WORDS.isdisjoint(words)
     return not DENIAL_WORDS.isdisjoint(words) or any(
         not ones.isdisjoint(words) and not others.isdisjoint(words) for ones, others in _DENIAL_PAIRS
     )

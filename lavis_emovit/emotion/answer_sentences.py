@@ -24,7 +24,7 @@ def emotions_claimed(text: str, label_set: LabelSet) -> list[frozenset[str]]:
     for sentence in phrases.SENTENCE_END.split(plain_text(folded(text))):
         words = _WORD.findall(sentence)
         if words:
-            named = [word for word in words if word in label_of]
+            named = [] if label_of.keys().isdisjoint(words) else [word for word in words if word in label_of]
             # Most sentences name nothing, or only make plain claims.
             if not named or _is_plain(sentence, words, named):
                 claimed.append(frozenset(label_of[word] for word in named))

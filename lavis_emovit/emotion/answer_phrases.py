@@ -320,6 +320,8 @@ def idioms_in(plain: str, words: Iterable[str]) -> list[tuple[int, int]]:
     """Start and end of each idiom in a text with these words. Only idioms that can be there are searched."""
     if "'" in plain:  # "can't"
         patterns: Sequence[re.Pattern[str]] = IDIOMS
+    elif _IDIOMS_OF_WORD.keys().isdisjoint(words):
+        return []
     else:
         present = _IDIOMS_OF_WORD.keys() & set(words)
         patterns = [IDIOMS[number] for number in sorted({one for word in present for one in _IDIOMS_OF_WORD[word]})]

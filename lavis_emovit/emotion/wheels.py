@@ -79,7 +79,8 @@ class Wheels(Settings):
 
     def word(self, label: str) -> str | None:
         """The word of the wheels that a label is, or None."""
-        return self._word_of_form.get(spelling(label))
+        forms = self._word_of_form
+        return forms.get(label) or forms.get(spelling(label))
 
     @cached_property
     def _word_of_form(self) -> dict[str, str]:

@@ -60,20 +60,26 @@ class RewardSum:
         """
         if len(answers) != len(records):
             raise ValueError(f"{len(answers)} answers need as many records, got {len(records)}")
-        parts: list[dict[str, float]] = [{} for _ in answers]
-        for reward, settings in self._rewards:
-            replies = self._replies(reward, settings, answers, records)
-            low, high = reward.range_of(settings)
-            for part, answer, record, reply in zip(parts, answers, records, replies):
-                part[reward.name] = _value(reward, settings, answer, record, reply, low, high)
-        weights = {name: settings.weight for name, settings in self.settings.items()}
-        return [Score(sum(weights[name] * value for name, value in part.items()), part) for part in parts]
+        replies = {
+            reward.name: self._replies(reward, settings, answers, records)
+            for reward, settings in self._rewards
+            if reward.question is not None
+        }
+        ranges = [(reward, settings, reward.range_of(settings)) for reward, settings in self._rewards]
+        scores = []
+        # All rewards of one answer together, because they share what they read of it.
+        for number, (answer, record) in enumerate(zip(answers, records)):
+            parts = {}
+            for reward, settings, ends in ranges:
+                given = [replies[reward.name][number]] if reward.name in replies else []
+                parts[reward.name] = _value(reward, settings, answer, record, given, ends)
+            scores.append(Score(sum(self.settings[name].weight * value for name, value in parts.items()), parts))
+        return scores
 
     def _replies(
         self, reward: Reward, settings: RewardSettings, answers: Sequence[str], records: Sequence[EmotionRecord]
     ) -> Sequence[str | None]:
-        if reward.question is None:
-            return [None] * len(answers)
+        assert reward.question is not None
         ask: Ask | None = self.asked.judge if "judge" in reward.needs else self.asked.model
         if ask is None:
             check_rewards({reward.name: settings}, (), self.asked)
@@ -95,13 +101,12 @@ def _value(
     settings: RewardSettings,
     answer: str,
     record: EmotionRecord,
-    reply: str | None,
-    low: float,
-    high: float,
+    replies: Sequence[str | None],
+    ends: Range,
 ) -> float:
+    low, high = ends
     try:
-        found = reward.measure(answer, record, settings, *([] if reward.question is None else [reply]))
-        value = float(found)
+        value = float(reward.measure(answer, record, settings, *replies))
     except UserError:
         raise
     except Exception as error:

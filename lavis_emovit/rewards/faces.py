@@ -82,14 +82,19 @@ def _about_units(text: str) -> str:
     """The sentences that may name an action unit: reading them takes a tenth of the time of reading all."""
     lower = text.lower()
     present = [word for word in _words_of_units() if word in lower]
-    return "\n".join(one for one in _SENTENCE.split(lower) if any(word in one for word in present)) if present else ""
+    has_digit = _DIGIT.search(lower) is not None
+    if not present and not has_digit:
+        return ""
+    sentences = _SENTENCE.split(lower)
+    chosen = (one for one in sentences if any(word in one for word in present) or (has_digit and _DIGIT.search(one)))
+    return "\n".join(chosen)
 
 
 @functools.cache
 def _words_of_units() -> tuple[str, ...]:
-    """Every name and number of a unit, and every list of numbers, has one of these in it."""
+    """Every name of a unit has one of these in it, and so has what precedes a number, except in a bare list."""
     first = {name.split()[0] for name in facial_priors().units.values()}
-    return tuple(sorted({"au", "action", *first, *"0123456789"}))
+    return tuple(sorted({"au", "action", *first}))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -280,3 +280,26 @@ def test_votes_are_needed(make_record):
     assert RewardSum({"distribution": rewards["distribution"]}).range == (0.0, 1.0)
     with pytest.raises(DataError, match="unknown emotion 'envy'"):
         RewardSum({"distribution": rewards["distribution"]}).score(["awe"], [strange])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "A lake. The cheek raiser is active. A hat. No AU4, but AU12.",
+        "6 and 12",
+        "AU6\nAU12",
+        "Cheeks are raised. Action unit 6 is there. Absent: AU12, AU4. Happy.",
+        "Lips part. The nose is wrinkled; no lip corner puller.",
+        "The man is 40. AU6: 1, AU12: 0",
+        "Nothing of interest.",
+    ],
+)
+def test_chosen_sentences_have_all_units(answer):
+    """Only sentences that may name a unit are read; the others never change what is claimed."""
+    from lavis_emovit.emotion.answer_units import read_action_units
+    from lavis_emovit.rewards.faces import _about_units
+
+    def claimed(text):
+        return {unit for unit, value in read_action_units(text).values.items() if value}
+
+    assert claimed(_about_units(answer)) == claimed(answer)

@@ -15,7 +15,6 @@ from lavis_emovit.records import EmotionRecord
 from lavis_emovit.rewards.reading import PARTS, PartName
 from lavis_emovit.rewards.registry import Reward, RewardSettings, register_reward
 
-_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n")
 _DIGIT = re.compile(r"\d")
 
 
@@ -85,7 +84,7 @@ def _about_units(text: str) -> str:
     has_digit = _DIGIT.search(lower) is not None
     if not present and not has_digit:
         return ""
-    sentences = _SENTENCE.split(lower)
+    sentences = lower.replace("\n", ". ").replace("! ", ". ").replace("? ", ". ").split(". ")
     chosen = (one for one in sentences if any(word in one for word in present) or (has_digit and _DIGIT.search(one)))
     return "\n".join(chosen)
 

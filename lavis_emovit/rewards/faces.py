@@ -86,7 +86,7 @@ def _about_units(text: str) -> str:
         return ""
     sentences = lower.replace("\n", ". ").replace("! ", ". ").replace("? ", ". ").split(". ")
     chosen = (one for one in sentences if any(word in one for word in present) or (has_digit and _DIGIT.search(one)))
-    return "\n".join(chosen)
+    return ". ".join(chosen)
 
 
 @functools.cache

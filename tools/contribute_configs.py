@@ -59,7 +59,7 @@ def copy(source: Path, tree: Path, *, force: bool = False) -> list[str]:
     target = tree / "lavis" / "configs"
     if not target.is_dir():
         raise DataError(f"{tree}: not a LAVIS source tree; the folder lavis/configs is missing")
-    copies = {path: target / path.relative_to(source) for path in sorted(source.rglob("*.yaml"))}
+    copies = {path: target / path.relative_to(source) for path in _files_for_lavis(source)}
     states = {path: _copy_state(path, copy) for path, copy in copies.items()}
     differing = [str(copies[path]) for path, state in states.items() if state == "replaced"]
     if differing and not force:
@@ -69,6 +69,11 @@ def copy(source: Path, tree: Path, *, force: bool = False) -> list[str]:
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(path.read_bytes())
     return [f"{states[path]:<10}{copy.relative_to(tree)}" for path, copy in copies.items()]
+
+
+def _files_for_lavis(source: Path) -> list[Path]:
+    """The files of models and datasets; LAVIS knows no rewards."""
+    return sorted(path for path in source.rglob("*.yaml") if path.relative_to(source).parts[0] != "rewards")
 
 
 def _copy_state(path: Path, copy: Path) -> str:
@@ -103,7 +108,7 @@ def check(tree: Path) -> Iterator[str]:
         raise DataError(
             f"{tree}: LAVIS was imported from {Path(lavis.__file__).parent} instead; run without --check-only"
         )
-    for path in sorted(config_root().rglob("*.yaml")):
+    for path in _files_for_lavis(config_root()):
         name = Path("configs") / path.relative_to(config_root())
         if not (tree / "lavis" / name).is_file():
             raise DataError(f"{tree / 'lavis' / name}: missing")

@@ -36,7 +36,8 @@ def tree(tmp_path):
 
 def _ours() -> dict[str, bytes]:
     root = ROOT / "lavis_configs"
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*.yaml")}
+    files = [path for folder in ("datasets", "models") for path in (root / folder).rglob("*.yaml")]
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 
 def _copied(tree: Path) -> dict[str, bytes]:

@@ -46,6 +46,8 @@ class EmovitImageTextProcessor(ImageProcessor):
         from transformers import AutoConfig, AutoProcessor, GenerationConfig
 
         place, settings = self.settings.pretrained, self.settings
+        if not place:
+            raise WeightsError("set model.path to a folder that transformers can load, or to a hub id")
         where: dict[str, Any] = {"revision": settings.revision}
         try:
             config = AutoConfig.from_pretrained(place, **where)

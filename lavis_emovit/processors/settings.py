@@ -60,7 +60,7 @@ class ImageTextSettings(Settings):
     """
 
     name: Literal["emovit_image_text"] = "emovit_image_text"
-    pretrained: str = Field(min_length=1)
+    pretrained: str = ""
     revision: str | None = None
     max_side_px: int = Field(default=1024, ge=32)
     template: str | None = None

@@ -16,6 +16,8 @@ import sys
 
 import pytest
 
+from lavis_emovit.registered import model_files
+
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("install")]
 
 USE = """
@@ -56,7 +58,7 @@ def test_model_by_name(environment):
     assert seen["stock"] == 27
     assert seen["broken"] == {}
     assert seen["refusal"].endswith("its types: base_coco, large_coco")
-    assert len(seen["configs"]) == 6
+    assert len(seen["configs"]) == len(model_files())
     assert seen["recipe"].endswith("quickstart.yaml")
     assert seen["config_of_model"].endswith("lavis_configs/models/emovit/emovit_tiny.yaml")
 

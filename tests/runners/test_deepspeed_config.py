@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -103,14 +104,17 @@ def test_deepspeed_gets_the_recipes_clipping() -> None:
 
 def test_optimizer_state_of_another_model_or_with_uneven_counts_is_refused() -> None:
     trained = {"a": nn.Parameter(torch.zeros(2)), "b": nn.Parameter(torch.zeros(3))}
+    vectors = SimpleNamespace(
+        single_partition_of_fp32_groups=[torch.zeros(5)], bit16_groups=[list(trained.values())], optimizer=None
+    )
     tensors = {f"{moment}.{name}": torch.zeros_like(trained[name]) for name in trained for moment in _MOMENTS}
     with pytest.raises(WeightsError, match="state for 'c'"):
-        load_partitioned_state(None, trained, EngineState(tensors, {"adamw_steps": {"a": 1, "b": 1, "c": 1}}))
+        load_partitioned_state(vectors, trained, EngineState(tensors, {"adamw_steps": {"a": 1, "b": 1, "c": 1}}))
     with pytest.raises(WeightsError, match=r"'b' has done 1 optimizer steps, others 3.*run\.engine=torch"):
-        load_partitioned_state(None, trained, EngineState(tensors, {"adamw_steps": {"a": 3, "b": 1}}))
+        load_partitioned_state(vectors, trained, EngineState(tensors, {"adamw_steps": {"a": 3, "b": 1}}))
     wrong = {**tensors, "exp_avg.b": torch.zeros(4)}
     with pytest.raises(WeightsError, match=r"exp_avg of 'b': shape \[4\], expected \[3\]"):
-        load_partitioned_state(None, trained, EngineState(wrong, {"adamw_steps": {"a": 2, "b": 2}}))
+        load_partitioned_state(vectors, trained, EngineState(wrong, {"adamw_steps": {"a": 2, "b": 2}}))
 
 
 @pytest.mark.parametrize(

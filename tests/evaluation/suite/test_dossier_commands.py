@@ -36,6 +36,7 @@ from lavis_emovit.train import run_recipe
 pytestmark = pytest.mark.xdist_group("dossier")
 
 EXPERIMENTS = load_dossier().experiments
+LLAVA = "llava-hf/llava-1.5-7b-hf"
 # The rows of its suites, apart from those of the baselines.
 MODELS = {
     "heldin": {"emovit", "instructblip"},
@@ -46,7 +47,7 @@ MODELS = {
     "sensitivity": {"emovit", "instructblip"},
     "reasoning": {"emovit", "instructblip"},
     "humour": {"emovit", "instructblip"},
-    "llava": {"llava", "instructblip"},
+    "llava": {"llava", "llava_tuned", "instructblip", "emovit"},
     "other_baselines": {"blip2", "instructblip"},
     "emocaliber": {"emocaliber", "instructblip"},
     "seke": {"emovit", "instructblip"},
@@ -76,10 +77,12 @@ def appended(cfg_path: str, options: list[str], places: dict[str, str]) -> list[
     suite = load_suite(cfg_path, options)
     if suite is None:
         config = Config.load(cfg_path, options)
-        sizes = [f"vis_processor.{part}.image_size=96" for part in ("train", "eval")]
+        is_llava = hasattr(config.model, "image_processor")
+        model = [f"model.path={places[LLAVA]}"] if is_llava else MODEL
+        sizes = [f"vis_processor.{part}.image_size=96" for part in ("train", "eval") if not is_llava]
         of_data = [f"datasets.{name}.{size}" for name in config.datasets for size in sizes]
         mixes = ["datasets.emoset.build_info.prepare.instructions.mix=" + MIX] if "emoset" in config.datasets else []
-        return [*MODEL, *of_data, *mixes, *RUN]
+        return [*model, *of_data, *mixes, *RUN]
     # One report is enough: that of `heldin`.
     has_report = cfg_path.endswith("heldin.yaml") and "emovit" in suite.models
     more = ["suite.num_workers=0", "suite.num_threads=1", "suite.batch_size=32", f"suite.report={has_report}"]
@@ -88,7 +91,8 @@ def appended(cfg_path: str, options: list[str], places: dict[str, str]) -> list[
             continue  # the suite makes it, on the encoder of the first model
         values = {"device": "cpu"}
         if entry.adapter == "lavis":
-            values |= {"arch": "emovit_tiny", "amp": "off"}
+            values |= {"amp": "off"}
+            values |= {"config.path": places[LLAVA]} if "llava" in entry.arch else {"arch": "emovit_tiny"}
             if entry.train is not None:
                 trained = [*entry.train.options, *appended(entry.train.recipe, list(entry.train.options), places)]
                 values["train.options"] = json.dumps(trained)
@@ -182,7 +186,7 @@ def places(tmp_path_factory):
         draw_vecbench({"emoset": Path("data/EmoSet-118K"), **roots})
         yield {
             "openai/clip-vit-large-patch14": str(make_clip(root / "clip")),
-            "llava-hf/llava-1.5-7b-hf": str(make_llava(root / "llava")),
+            LLAVA: str(make_llava(root / "llava")),
             "Salesforce/blip2-flan-t5-xl": str(make_blip2_t5(root / "blip2")),
             "endpoint": server.url,
         }

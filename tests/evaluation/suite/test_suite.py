@@ -339,6 +339,7 @@ def test_shipped_suites_run_on_published_layouts(path, drawers, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EMOVIT_DATA", str(tmp_path / "data"))
     content = load_suite(path).model_dump(mode="json", exclude_unset=True)
+    content.pop("gains", None)  # of models that are left out here
     trained = [name for name, entry in content["models"].items() if entry["adapter"] == "lavis"]
     content["models"] = {
         **{name: {"adapter": "lavis", "arch": "emovit_tiny", "device": "cpu"} for name in trained[:1]},

@@ -87,7 +87,7 @@ def appended(cfg_path: str, options: list[str], places: dict[str, str]) -> list[
     has_report = cfg_path.endswith("heldin.yaml") and "emovit" in suite.models
     more = ["suite.num_workers=0", "suite.num_threads=1", "suite.batch_size=32", f"suite.report={has_report}"]
     for name, entry in suite.models.items():
-        if name == "probe":
+        if name == "probe" and not cfg_path.endswith("transfer.yaml"):
             continue  # the suite makes it, on the encoder of the first model
         values = {"device": "cpu"}
         if entry.adapter == "lavis":
@@ -96,6 +96,8 @@ def appended(cfg_path: str, options: list[str], places: dict[str, str]) -> list[
             if entry.train is not None:
                 trained = [*entry.train.options, *appended(entry.train.recipe, list(entry.train.options), places)]
                 values["train.options"] = json.dumps(trained)
+        elif entry.adapter == "probe":
+            values |= {"arch": "emovit_tiny"}
         elif entry.adapter in ("clip", "clip_probe", "transformers"):
             values["path"] = places[entry.path]
         elif entry.adapter == "chat":

@@ -50,6 +50,19 @@ class FoundWeights:
     advice: str = ""
 
 
+def blank_batch(image: Any) -> dict[str, Any]:
+    """A training batch of one image, with a question and an answer that say nothing."""
+    return {
+        "image": image,
+        "image_index": torch.zeros(1, dtype=torch.long),
+        "text_input": ["blank"],
+        "text_output": ["blank"],
+        "instance_id": ["blank"],
+        "label": [None],
+        "record_id": ["blank"],
+    }
+
+
 class BaseEmotionModel(Answering, BaseModel):
     """An emotion model around modules of transformers.
 

@@ -111,6 +111,7 @@ class QuestionAloneModel(LanguageModel):
         import transformers
 
         from lavis_emovit.distributed.devices import choose_device
+        from lavis_emovit.models.image_text.parts import has_encoder
 
         self.settings, self._torch = settings, torch
         device = choose_device(settings.device)
@@ -120,7 +121,7 @@ class QuestionAloneModel(LanguageModel):
                 settings.path, revision=settings.revision, dtype=getattr(torch, settings.dtype)
             )
         self.model = model.to(device).eval()
-        self._is_seq2seq = _has_encoder(self.model.config)
+        self._is_seq2seq = has_encoder(self.model.config)
         self._template = settings.prompt or "{question}"
         if "{question}" not in self._template:
             raise UserError("`prompt` must have {question} in it, where the question goes")
@@ -227,18 +228,16 @@ def open_transformers_model(entry: TransformersModelSettings, place: ModelPlace 
     """The model of an entry; UserError if it cannot be loaded or asked."""
     from transformers import AutoConfig
 
+    from lavis_emovit.models.image_text.parts import has_encoder
+
     with explain_loading(entry.path, "image-text"):
         config = AutoConfig.from_pretrained(entry.path, revision=entry.revision)
-    if _has_encoder(config) or config.model_type == "instructblip":
+    if has_encoder(config) or config.model_type == "instructblip":
         return QuestionAloneModel(entry)
     return ImageTextModel(entry)
 
 
 register_adapter(TransformersModelSettings, open_transformers_model)
-
-
-def _has_encoder(config: Any) -> bool:
-    return bool(config.is_encoder_decoder or config.get_text_config().is_encoder_decoder)
 
 
 def _identity(settings: TransformersModelSettings, model: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from transformers import GenerationMixin, LogitsProcessorList, RepetitionPenalty
 
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.models import text
-from lavis_emovit.models.base import BaseEmotionModel, FoundWeights
+from lavis_emovit.models.base import BaseEmotionModel, FoundWeights, blank_batch
 from lavis_emovit.models.image_text import checks, packed, parts, sizes, weights
 from lavis_emovit.models.image_text.adapters import PeftAdapter
 from lavis_emovit.models.image_text.checks import make_image_processor
@@ -54,8 +54,7 @@ class ImageText(BaseEmotionModel):
 
     def __init__(self, core: Any, settings: ModelSettings, image_processor: Any):
         self.PART_PREFIXES = parts.part_prefixes(core, settings.pretrained)
-        text_config = core.config.get_text_config()
-        if core.config.is_encoder_decoder or text_config.is_encoder_decoder:
+        if parts.has_encoder(core.config):
             problem = f"{settings.pretrained}: a language model with an encoder and a decoder is not of this family"
             raise ConfigError([problem], "the model configuration")
         super().__init__(core, settings, image_processor.chat.tokenizer, is_seq2seq=False)
@@ -144,7 +143,7 @@ class ImageText(BaseEmotionModel):
 
     def num_answer_tokens(self, samples: Batch) -> int:
         questions, answers = self._questions(samples), list(samples["text_output"])
-        return sum(len(self._encode(question, answer)[1]) for question, answer in zip(questions, answers))
+        return sum(len(self._encode(self._cut(question), answer)[1]) for question, answer in zip(questions, answers))
 
     def text_lengths(self, questions: Sequence[str], answers: Sequence[str]) -> list[tuple[int, int]]:
         """Tokens of each question and answer without a limit, as `max_txt_len` and `max_output_txt_len` count them."""
@@ -160,27 +159,20 @@ class ImageText(BaseEmotionModel):
         return self.image_processor.stack([image] * num_images)
 
     def blank_batch(self) -> dict[str, Any]:
-        return {
-            "image": self.image_processor.stack([self.image_processor(Image.new("RGB", (64, 64)))]),
-            "image_index": torch.zeros(1, dtype=torch.long),
-            "text_input": ["blank"],
-            "text_output": ["blank"],
-            "instance_id": ["blank"],
-            "label": [None],
-            "record_id": ["blank"],
-        }
+        return blank_batch(self.image_processor.stack([self.image_processor(Image.new("RGB", (64, 64)))]))
 
     def _read_pairs(self, samples: Batch) -> tuple[list[Pair], dict[str, list[int]]]:
         """The pairs of a training batch, and the numbers of those whose text was cut or leaves nothing to learn."""
         questions = self._questions(samples)
         answers = text.read_answers(samples, len(questions))
-        numbers = text.read_image_index(samples, len(samples["image"]), len(questions)).tolist()
+        numbers = self._numbers(samples, questions)
         pairs, cut = [], []
         noted: dict[str, list[int]] = {"num_truncated_answers": [], "num_unsupervised": []}
         for place, (number, question, answer) in enumerate(zip(numbers, questions, answers)):
-            prompt, ids = self._encode(question, answer)
+            asked = self._cut(question)
+            prompt, ids = self._encode(asked, answer)
             self._check_context(samples, [number], [prompt], len(ids))
-            if self._cut(question) != question:
+            if asked != question:
                 cut.append(place)
             if ids[-1] not in self.chat.end_ids:
                 noted["num_truncated_answers"].append(place)
@@ -190,8 +182,8 @@ class ImageText(BaseEmotionModel):
         return pairs, {"num_truncated_questions": cut, **noted}
 
     def _encode(self, question: str, answer: str) -> tuple[list[int], list[int]]:
-        """Token ids of a prompt and its answer, cut to their limits."""
-        ((row, given),) = self.chat.answered(self._cut(question), [answer])
+        """Token ids of a question that is cut already and of its answer, cut to its limit."""
+        ((row, given),) = self.chat.answered(question, [answer])
         return row[:given], row[given:][: self.settings.max_output_txt_len]
 
     def _cut(self, question: str) -> str:
@@ -207,6 +199,10 @@ class ImageText(BaseEmotionModel):
                 f"got {type(images).__name__}"
             )
         return text.read_questions(samples, self.prompt, len(images))
+
+    def _numbers(self, samples: Batch, questions: Sequence[str]) -> list[int]:
+        """The number of the image of each question."""
+        return text.read_image_index(samples, len(samples["image"]), len(questions)).tolist()
 
     def _blank_images(self, samples: Batch) -> Any:
         return samples["image"].blank()
@@ -241,8 +237,7 @@ class ImageText(BaseEmotionModel):
     def _candidate_sums(self, samples: Batch, questions: list[str], candidates: CandidateTokens) -> torch.Tensor:
         """Summed log-likelihoods [N, C]."""
         assert isinstance(candidates, _Candidates)
-        images = samples["image"]
-        numbers = text.read_image_index(samples, len(images), len(questions)).tolist()
+        images, numbers = samples["image"], self._numbers(samples, questions)
         prompts = self.chat.prompts(questions)
         self._check_context(samples, numbers, prompts, max(map(len, candidates.rows)))
         prompts = [prompt[: len(prompt) - candidates.num_replaced] for prompt in prompts]
@@ -314,8 +309,7 @@ class ImageText(BaseEmotionModel):
         return _sums(torch.cat([scores[start] for start in starts]), candidates, len(prompts))
 
     def _generate_ids(self, samples: Batch, questions: list[str], options: dict[str, Any]) -> torch.Tensor:
-        images = samples["image"]
-        numbers = text.read_image_index(samples, len(images), len(questions)).tolist()
+        images, numbers = samples["image"], self._numbers(samples, questions)
         prompts = self.chat.prompts(questions)
         self._check_context(samples, numbers, prompts, options["max_new_tokens"])
         rows = [[*images.images[number].ids.tolist(), *prompt] for number, prompt in zip(numbers, prompts)]

@@ -35,6 +35,7 @@ class _Segment:
         places: of each token, its number if its text stood alone.
         blocks: of each token, the number of its block; -1 before the end of the image.
         parents: of each block, the block that it continues; -1 is the image.
+        ends: of each block, the place behind its last token.
         groups: of each token before the end of the image, the part of an image that its tokens see in both directions;
             -1 for none.
     """
@@ -44,6 +45,7 @@ class _Segment:
     places: list[int]
     blocks: list[int]
     parents: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
     groups: torch.Tensor | None = None
 
     @property
@@ -109,8 +111,9 @@ class PackedRow:
         """
         segment = self._segments[-1]
         block = len(segment.parents)
-        begins = segment.num_shared if parent < 0 else self._ends(segment, parent)
+        begins = segment.num_shared if parent < 0 else segment.ends[parent]
         segment.parents.append(parent)
+        segment.ends.append(begins + len(ids))
         segment.places += range(begins, begins + len(ids))
         segment.blocks += [block] * len(ids)
         self.ids += ids
@@ -131,11 +134,6 @@ class PackedRow:
             allowed = self._segments[number].allowed(window)
             self._masks[key] = tuple(None if mask is None else mask[None, None].to(device) for mask in allowed)
         return self._masks[key]
-
-    @staticmethod
-    def _ends(segment: _Segment, block: int) -> int:
-        own = [place for place, other in zip(segment.places, segment.blocks) if other == block]
-        return own[-1] + 1 if own else PackedRow._ends(segment, segment.parents[block]) if block >= 0 else 0
 
 
 _row: ContextVar[PackedRow | None] = ContextVar("packed row", default=None)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lavis_emovit.errors import ConfigError
+from lavis_emovit.models.image_text.packed import PACKED
 
 # Names of a part's modules and parameters, outside of `model.` too. Those of the projector may be inside of the image
 # encoder: the longest name decides.
@@ -65,12 +66,15 @@ def _with_own_precision(module: nn.Module, args: tuple[Any, ...], kwargs: Mappin
     return tuple(map(cast, args)), {name: cast(value) for name, value in kwargs.items()}
 
 
+def has_encoder(config: Any) -> bool:
+    """Whether the language model has an encoder, which reads a question by itself."""
+    return bool(config.is_encoder_decoder or config.get_text_config().is_encoder_decoder)
+
+
 def why_not_shared(core: Any) -> str | None:
     """Why texts of a model cannot share their beginning; None if they can."""
     config = core.config
     text = config.get_text_config()
-    if config.is_encoder_decoder or text.is_encoder_decoder:
-        return "it has an encoder that reads the question with the image"
     if config.model_type == "paligemma":
         return "its image tokens see the question"
     kinds = set(getattr(text, "layer_types", None) or ())
@@ -78,6 +82,6 @@ def why_not_shared(core: Any) -> str | None:
         return f"it has layers of {', '.join(other)}"
     if not getattr(core, "_supports_attention_backend", False):
         return "its attention cannot be replaced"
-    if text._attn_implementation not in ("sdpa", "emovit_packed"):
+    if text._attn_implementation not in ("sdpa", PACKED):
         return f"model.attention={text._attn_implementation} takes no mask of any pattern"
     return None

@@ -24,7 +24,7 @@ from transformers import InstructBlipConfig
 from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.models import text, trained_parts
 from lavis_emovit.models.answering import Answering
-from lavis_emovit.models.base import BaseEmotionModel, FoundWeights
+from lavis_emovit.models.base import BaseEmotionModel, FoundWeights, blank_batch
 from lavis_emovit.models.instructblip import image_encoder, parts, shapes
 from lavis_emovit.models.instructblip.checks import check_context, check_images, image_index_of, num_images_of
 from lavis_emovit.models.instructblip.flops import InstructBlipFlops
@@ -331,15 +331,7 @@ class EmoVIT(BaseEmotionModel):
 
     def blank_batch(self) -> dict[str, Any]:
         size = self.settings.image_size
-        return {
-            "image": torch.zeros(1, 3, size, size),
-            "image_index": torch.zeros(1, dtype=torch.long),
-            "text_input": ["blank"],
-            "text_output": ["blank"],
-            "instance_id": ["blank"],
-            "label": [None],
-            "record_id": ["blank"],
-        }
+        return blank_batch(torch.zeros(1, 3, size, size))
 
     # Answers: inputs of generation and scoring
 

@@ -133,12 +133,13 @@ class ChatText:
 
     def cut_question(self, question: str, max_tokens: int) -> str:
         """The question without its beginning, so that it has at most `max_tokens`, as in InstructBLIP's training."""
-        if len(question) <= max_tokens:  # a token covers a character or more, or a byte of one
+        if len(question.encode()) <= max_tokens:  # a token covers a byte or more
             return question
         ids = self.tokenizer(question, add_special_tokens=False)["input_ids"]
         if len(ids) <= max_tokens:
             return question
-        return self.tokenizer.decode(ids[len(ids) - max_tokens :], clean_up_tokenization_spaces=False)
+        rest = self.tokenizer.decode(ids[len(ids) - max_tokens :], clean_up_tokenization_spaces=False)
+        return rest.lstrip("\N{REPLACEMENT CHARACTER}")  # what is left of a character that was cut apart
 
     def _prompt_ids(self, question: str) -> list[int]:
         row = self._tokens(self._tail + self._as_written(question) + self._after)

@@ -179,6 +179,10 @@ def test_long_texts_are_cut_and_counted(build):
     assert result.num_tokens == sum(min(4, written) for _, written in lengths)
     assert model.num_answer_tokens(batch_of(model)) == result.num_tokens
     assert model.chat.question_length(model.chat.cut_question(QUESTIONS[1], 3)) == 3
+    # A character of several bytes may be several tokens.
+    faces = "\N{GRINNING FACE}" * 5
+    assert model.chat.question_length(faces) > 6
+    assert model.chat.question_length(model.chat.cut_question(faces, 6)) <= 6
 
 
 def test_lavis_calls_with_one_image(build):

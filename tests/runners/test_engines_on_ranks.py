@@ -21,7 +21,7 @@ from torch import nn
 RANKS = Path(__file__).resolve().parent / "ranks"
 sys.path.insert(0, str(RANKS))
 
-from jobs import REPOSITORY, finish, load_deepspeed, logs, start_ranks  # noqa: E402
+from jobs import finish, load_deepspeed, logs, start_ranks, write_zero_configs  # noqa: E402
 from matrix import ENGINES, NUM_STEPS, SAVED_AT, train_under_every_engine  # noqa: E402
 from small import SmallModel, learning_rate, steps  # noqa: E402
 
@@ -67,14 +67,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders of three jobs: two ranks from the beginning; one and three ranks that go on in the middle."""
     root = tmp_path_factory.mktemp("ranks")
     configs = root / "configs"
-    configs.mkdir()
-    for path in sorted((REPOSITORY / "projects" / "emovit" / "deepspeed").glob("*.json")):
-        said = json.loads(path.read_text())
-        if said["zero_optimization"]["stage"] == 3:
-            # So small a model would stay whole on every rank; and let there be several sub-groups.
-            said["zero_optimization"] |= {"stage3_param_persistence_threshold": 0, "sub_group_size": 50}
-        (configs / path.name).write_text(json.dumps(said))
-    assert {path.stem for path in configs.glob("*.json")} == set(ENGINES) - {"torch"}
+    assert write_zero_configs(configs) == set(ENGINES) - {"torch"}
     load_deepspeed()
     folders = {name: root / name for name in ("two", "one", "three")}
     ranks = start_ranks(2, train_under_every_engine, [folders["two"], configs], folders["two"])

@@ -28,12 +28,11 @@ from tiny_families import FAMILIES
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "ranks"))
 
-from jobs import finish, load_deepspeed, logs, start_ranks
+from jobs import finish, load_deepspeed, logs, start_ranks, stop_before
 
 from lavis_emovit.cli.main import main
 from lavis_emovit.models.image_text.model import ImageText
 from lavis_emovit.paths import list_checkpoints
-from lavis_emovit.runners.engines.torch_engine import TorchEngine
 from lavis_emovit.runners.logs import read_log
 from lavis_emovit.train import main as train_main
 from lavis_emovit.train import run_recipe
@@ -132,19 +131,8 @@ def test_stopped_and_started_again_ends_the_same(
     trained: Callable[[str], Path], recipe: Callable[..., Path], root: Path, family: str
 ) -> None:
     straight, name = trained(family), f"{family}_stopped"
-    path, real, done = recipe(name, family, report=family == "llava15"), TorchEngine.train_step, 0
-
-    def stops(self: TorchEngine, *arguments: Any) -> Any:
-        nonlocal done
-        done += 1
-        if done == 3:
-            raise KeyboardInterrupt
-        return real(self, *arguments)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(TorchEngine, "train_step", stops)
-        with pytest.raises(KeyboardInterrupt):
-            run_recipe(path)
+    path = recipe(name, family, report=family == "llava15")
+    stop_before(3, lambda: run_recipe(path))
     assert train(path) == 0
     assert len(losses(straight)) == 3 and losses(root / name) == losses(straight)
     last, other = last_checkpoint(straight), last_checkpoint(root / name)

@@ -20,14 +20,14 @@ from lavis.common.registry import registry
 from safetensors.torch import load_file
 
 ROOM = Path(__file__).resolve().parent
-sys.path[:0] = [str(ROOM.parent / "tiny"), str(ROOM.parent / "models" / "image_text")]
+sys.path[:0] = [str(ROOM / "ranks"), str(ROOM.parent / "tiny"), str(ROOM.parent / "models" / "image_text")]
 
+from jobs import stop_before  # noqa: E402
 from tiny_batches import batch_of, model_of  # noqa: E402
 from tiny_families import make_llava15  # noqa: E402
 
 from lavis_emovit.errors import ConfigError  # noqa: E402
 from lavis_emovit.paths import list_checkpoints  # noqa: E402
-from lavis_emovit.runners.engines.torch_engine import TorchEngine  # noqa: E402
 from lavis_emovit.runners.logs import read_log  # noqa: E402
 from lavis_emovit.train import run_recipe  # noqa: E402
 
@@ -68,22 +68,6 @@ def tune(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
         return run_recipe("projects/emovit/quickstart.yaml", [*COMMON, f"run.output_dir={name}", *options])
 
     return run
-
-
-def stopped_at(step: int, start: Callable[[], Any]) -> None:
-    real, done = TorchEngine.train_step, 0
-
-    def stops(self: TorchEngine, *args: Any) -> Any:
-        nonlocal done
-        if done == step:
-            raise KeyboardInterrupt
-        done += 1
-        return real(self, *args)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(TorchEngine, "train_step", stops)
-        with pytest.raises(KeyboardInterrupt):
-            start()
 
 
 def steps_of(run: Path) -> list[dict[str, Any]]:
@@ -134,9 +118,9 @@ def test_stopped_in_either_stage_it_ends_the_same(tune: Callable[..., dict], tmp
     options = (*STAGED, "run.ema_decay=0.7")
     straight = tune("straight", *options)
     steps = len(steps_of(tmp_path / "straight"))
-    stopped_at(1, lambda: tune("stopped", *options))  # in the first stage
-    stopped_at(steps // 2 - 1, lambda: tune("stopped", *options))  # at its end
-    stopped_at(1, lambda: tune("stopped", *options))  # in the second
+    stop_before(2, lambda: tune("stopped", *options))  # in the first stage
+    stop_before(steps // 2, lambda: tune("stopped", *options))  # at its end
+    stop_before(2, lambda: tune("stopped", *options))  # in the second
     torch.manual_seed(123)
     assert tune("stopped", *options) == straight
     last, other = (list_checkpoints(tmp_path / name / "checkpoints")[-1] for name in ("straight", "stopped"))

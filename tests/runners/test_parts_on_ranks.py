@@ -19,7 +19,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "ranks"))
 
-from jobs import REPOSITORY, finish, load_deepspeed, logs, start_ranks
+from jobs import finish, load_deepspeed, logs, start_ranks, write_zero_configs
 from matrix import ENGINES
 from small import steps
 from staged import NUM_STEPS, SAVED_AT, StagedModel, part_of, rates, train_in_stages
@@ -82,12 +82,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders of two jobs: two ranks from the beginning; one that continues from each save."""
     root = tmp_path_factory.mktemp("parts")
     configs = root / "configs"
-    configs.mkdir()
-    for path in sorted((REPOSITORY / "projects" / "emovit" / "deepspeed").glob("*.json")):
-        content = json.loads(path.read_text())
-        if content["zero_optimization"]["stage"] == 3:
-            content["zero_optimization"] |= {"stage3_param_persistence_threshold": 0, "sub_group_size": 50}
-        (configs / path.name).write_text(json.dumps(content))
+    write_zero_configs(configs)
     load_deepspeed()
     for name, num_ranks, more in (("two", 2, []), ("one", 1, [root / "two"])):
         ranks = start_ranks(num_ranks, train_in_stages, [root / name, configs, *more], root / name)

@@ -21,8 +21,11 @@ from lavis.common.registry import registry
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
+sys.path.insert(0, str(Path(__file__).resolve().parent / "ranks"))
+
+from jobs import stop_before
+
 from lavis_emovit.paths import list_checkpoints
-from lavis_emovit.runners.engines.torch_engine import TorchEngine
 from lavis_emovit.runners.logs import read_log
 from lavis_emovit.train import run_recipe
 
@@ -58,19 +61,7 @@ def tune(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
 
 def test_stopped_and_started_again_ends_the_same(tune: Callable[..., dict], tmp_path: Path) -> None:
     straight = tune("straight")
-    real, done = TorchEngine.train_step, 0
-
-    def stops(self: TorchEngine, *args: Any) -> Any:
-        nonlocal done
-        done += 1
-        if done == 4:
-            raise KeyboardInterrupt
-        return real(self, *args)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(TorchEngine, "train_step", stops)
-        with pytest.raises(KeyboardInterrupt):
-            tune("stopped")
+    stop_before(4, lambda: tune("stopped"))
     torch.manual_seed(123)
     assert tune("stopped") == straight
     last, other = (list_checkpoints(tmp_path / name / "checkpoints")[-1] for name in ("straight", "stopped"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import socket
@@ -9,6 +10,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from lavis_emovit.runners.engines.torch_engine import TorchEngine
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 Ranks = list[Any]
@@ -26,6 +31,35 @@ def load_deepspeed() -> None:
     get_accelerator()
     if before is None:
         del os.environ["DS_ACCELERATOR"]
+
+
+def stop_before(step: int, start: Callable[[], Any]) -> None:
+    """Call `start`, whose training is interrupted before its optimizer step `step`, counted from 1 in this call."""
+    real, done = TorchEngine.train_step, 0
+
+    def stops(self: TorchEngine, *arguments: Any) -> Any:
+        nonlocal done
+        done += 1
+        if done == step:
+            raise KeyboardInterrupt
+        return real(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(TorchEngine, "train_step", stops)
+        with pytest.raises(KeyboardInterrupt):
+            start()
+
+
+def write_zero_configs(folder: Path) -> set[str]:
+    """Copies of DeepSpeed's shipped configurations under which small models are spread too; returns their names."""
+    folder.mkdir()
+    for path in sorted((REPOSITORY / "projects" / "emovit" / "deepspeed").glob("*.json")):
+        content = json.loads(path.read_text())
+        if content["zero_optimization"]["stage"] == 3:
+            # So small a model would stay whole on every rank; and let there be several sub-groups.
+            content["zero_optimization"] |= {"stage3_param_persistence_threshold": 0, "sub_group_size": 50}
+        (folder / path.name).write_text(json.dumps(content))
+    return {path.stem for path in folder.glob("*.json")}
 
 
 def free_port() -> int:

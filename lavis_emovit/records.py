@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import atomic_writer, is_plain_name, load_json, parse_json, read_file, write_json
@@ -74,6 +74,43 @@ class Utterance(FrozenModel):
     score: float | None = None  # rating of the text, with the meaning and range that the dataset defines
 
 
+class AnsweredQuestion(FrozenModel):
+    """A question about the image with its right answers, for evaluation; with `options`, a multiple choice.
+
+    Attributes:
+        answers: with options, the texts of those that are right; else what people answered, repeated as often as given.
+        options: their texts in the order of the question, without marks.
+        categories: what results are divided by, such as `{"question_type": "Yes-or-No"}`.
+        id: of the question in its benchmark, unique within the record; null: its number in the record, from 0.
+    """
+
+    question: str = Field(min_length=1)
+    answers: list[str] = Field(min_length=1)
+    options: list[str] | None = Field(default=None, min_length=2)
+    categories: dict[str, str] | None = None
+    id: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _answers_are_options(self) -> AnsweredQuestion:
+        if blank := [text for text in (*self.answers, *(self.options or ())) if not text.strip()]:
+            raise ValueError(f"has an empty text among its options or answers ({blank!r})")
+        if self.options is not None and (strays := [text for text in self.answers if text not in self.options]):
+            raise ValueError(f"the answer {strays[0]!r} is none of the options {self.options}")
+        return self
+
+
+class Statement(FrozenModel):
+    """A sentence about the emotion of the image, true or false, for evaluation.
+
+    `categories` and `id` are as in `AnsweredQuestion`.
+    """
+
+    text: str = Field(min_length=1)
+    is_correct: bool
+    categories: dict[str, str] | None = None
+    id: str | None = Field(default=None, min_length=1)
+
+
 class EmotionRecord(FrozenModel):
     """One image and everything known about it."""
 
@@ -97,6 +134,10 @@ class EmotionRecord(FrozenModel):
     box: tuple[float, float, float, float] | None = None
     utterances: list[Utterance] = Field(default_factory=list)
     instructions: list[Instruction] = Field(default_factory=list)  # the questions about the image for training
+    questions: list[AnsweredQuestion] = Field(default_factory=list)  # with known answers, for evaluation
+    statements: list[Statement] = Field(default_factory=list)  # true or false, for evaluation
+    words: list[str] | None = None  # words of emotion that people chose freely, members of no label set
+    ranking: list[str] | None = None  # the strongest emotions, strongest first, members of `label_set`
     group: str | None = None  # the person or session; splits never divide a group
     extra: dict[str, str | int | float | bool] = Field(default_factory=dict)  # any other plain values of the dataset
 
@@ -133,6 +174,21 @@ class EmotionRecord(FrozenModel):
     ) -> tuple[float, float, float, float] | None:
         if value is not None and not (value[0] < value[2] and value[1] < value[3]):
             raise ValueError("must be (left, top, right, bottom) with left < right and top < bottom")
+        return value
+
+    @field_validator("questions", "statements")
+    @classmethod
+    def _ids_are_unique(cls, value: list[Any]) -> list[Any]:
+        counts = Counter(one.id if one.id is not None else str(number) for number, one in enumerate(value))
+        if repeated := [name for name, count in counts.items() if count > 1]:
+            raise ValueError(f"two of them have the id '{repeated[0]}'; ids must be unique within a record")
+        return value
+
+    @field_validator("words", "ranking")
+    @classmethod
+    def _words_are_different(cls, value: list[str] | None) -> list[str] | None:
+        if value is not None and (not value or len(set(value)) < len(value) or not all(map(str.strip, value))):
+            raise ValueError("must be one or more different words")
         return value
 
     @property
@@ -249,6 +305,9 @@ def _num_keys(record: EmotionRecord) -> int:
         count += len(record.action_units)
     for utterance in record.utterances:
         count += len(utterance.model_fields_set)
+    asked: tuple[AnsweredQuestion | Statement, ...] = (*record.questions, *record.statements)
+    for one in asked:
+        count += len(one.model_fields_set) + len(one.categories or ())
     return count
 
 
@@ -499,7 +558,13 @@ def _describe(item: Any) -> str:
     """One pydantic problem as a phrase; suggests the nearest valid name for an unknown key."""
     location = [str(part) for part in item["loc"]]
     if item["type"] == "extra_forbidden":
-        parts: dict[str, Any] = {"attributes": Attributes, "instructions": Instruction, "utterances": Utterance}
+        parts: dict[str, Any] = {
+            "attributes": Attributes,
+            "instructions": Instruction,
+            "utterances": Utterance,
+            "questions": AnsweredQuestion,
+            "statements": Statement,
+        }
         owner: type[FrozenModel] = parts.get(location[0], EmotionRecord) if len(location) > 1 else EmotionRecord
         return f"unknown key '{'.'.join(location)}'{nearest_name(location[-1], list(owner.model_fields))}"
     if item["type"] == "missing":

@@ -1,7 +1,8 @@
 """Records.
 
 - A record read from its JSON line equals the original, for any content of its fields.
-- A wrong key, value or line is refused with file, line, key and the nearest valid name.
+- A wrong key, value or line is refused with file, line, key and the nearest valid name; so are a right answer that is
+  no option, and two questions of a record with one id.
 - Ids are unique in files that are written and read. A line that repeats a key is refused, with the key; texts may
   contain anything.
 - A records file is written atomically.
@@ -21,9 +22,11 @@ from hypothesis import strategies as st
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import (
     INSTRUCTION_KINDS,
+    AnsweredQuestion,
     Attributes,
     EmotionRecord,
     Instruction,
+    Statement,
     Utterance,
     from_conversations,
     parse_record,
@@ -35,6 +38,7 @@ from lavis_emovit.records import (
 texts = st.text(min_size=1, max_size=20)
 shares = st.floats(0, 1)
 signed = st.floats(-1, 1)
+categories = st.none() | st.dictionaries(texts, texts, max_size=2)
 records = st.builds(
     EmotionRecord,
     id=texts,
@@ -67,6 +71,19 @@ records = st.builds(
     utterances=st.lists(
         st.builds(Utterance, text=texts, emotion=st.none() | texts, score=st.none() | st.floats(-9, 9)), max_size=2
     ),
+    questions=st.lists(
+        st.builds(
+            AnsweredQuestion,
+            question=texts,
+            answers=st.just(["yes"]),
+            options=st.none() | st.just(["yes", "no"]),
+            categories=categories,
+        ),
+        max_size=2,
+    ),
+    statements=st.lists(st.builds(Statement, text=texts, is_correct=st.booleans(), categories=categories), max_size=2),
+    words=st.none() | st.just(["calm", "happy"]),
+    ranking=st.none() | st.just(["joy", "fear"]),
     group=st.none() | texts,
     extra=st.dictionaries(texts, st.text() | st.integers(-(2**40), 2**40) | st.booleans() | st.floats(-9, 9)),
 )
@@ -87,6 +104,9 @@ def test_lines_of_the_first_schema_stay_unchanged():
         '"group":"p1","extra":{"age":"30"}}'
     )
     assert parse_record(line, "old").to_json() == line
+
+
+CHOICE = {"question": "Which emotion?", "answers": ["joy"], "options": ["joy", "fear"]}
 
 
 def _record(**changes):
@@ -134,6 +154,15 @@ def test_numbers_are_finite(tmp_path, number, field, key):
         ({"valence": 2}, r"key 'valence': .*less than or equal to 1 \(got 2\)"),
         ({"votes": {"awe": 0.4, "fear": 0.4}}, r"key 'votes': must be shares"),
         ({"box": [4, 0, 2, 9]}, r"key 'box': must be .left, top, right, bottom."),
+        ({"questions": [{"question": "Why?"}]}, r"key 'questions.0.answers' is missing"),
+        ({"questions": [{**CHOICE, "answer": "joy"}]}, r"unknown key .*answer' \(did you mean 'answers'\?\)"),
+        ({"questions": [{**CHOICE, "answers": ["Joy"]}]}, r"the answer 'Joy' is none of the options \['joy', 'fear'\]"),
+        ({"questions": [{**CHOICE, "options": ["joy", " "]}]}, r"key 'questions.0': has an empty text"),
+        ({"questions": [{**CHOICE, "options": ["joy"]}]}, r"key 'questions.0.options': .*at least 2"),
+        ({"questions": [{**CHOICE, "id": "1"}, CHOICE]}, r"key 'questions': two of them have the id '1'"),
+        ({"statements": [{"text": "It evokes awe."}]}, r"key 'statements.0.is_correct' is missing"),
+        ({"words": ["calm", "calm"]}, r"key 'words': must be one or more different words"),
+        ({"ranking": []}, r"key 'ranking': must be one or more different words"),
         ({"utterances": [{"txt": "x"}]}, r"unknown key 'utterances.0.txt' \(did you mean 'text'\?\)"),
         ({"instructions": [{"kind": "poem"}]}, r"key 'instructions.0.kind'.*key 'instructions.0.question' is missing"),
     ],
@@ -156,6 +185,8 @@ def test_a_wrong_line_names_file_line_and_key(tmp_path, changes, expected):
         ('"awe":1.0', '"awe":1.0,"awe":1.0', "awe"),
         ('"4":1.0', '"4":1.0,"4":2.0', "4"),
         ('"text":"Oh"', '"text":"Oh","text":"No"', "text"),
+        ('"type":"What"', '"type":"What","type":"How"', "type"),
+        ('"is_correct":true', '"is_correct":true,"is_correct":false', "is_correct"),
         ('"odd\\\\":1', '"odd\\\\":1,"odd\\\\":2', "odd"),
     ],
 )
@@ -164,6 +195,8 @@ def test_repeated_keys_are_refused(part, repeated, key, tmp_path):
         "id": "a/2", "image": "2.jpg", "split": "train", "source": "a", "emotion": "awe", "label_set": "mikels8",
         "attributes": {"brightness": 0.5}, "votes": {"awe": 1.0}, "action_units": {4: 1.0},
         "utterances": [{"text": "Oh"}], "extra": {"odd\\": 1},
+        "questions": [{**CHOICE, "categories": {"type": "What"}}],
+        "statements": [{"text": "Awe.", "is_correct": True, "categories": {"class": "context"}}],
         "instructions": [
             {"kind": "reasoning", "question": 'Why "awe" : or "fear":?', "answer": "Awe.", "provenance": "p"}
         ],

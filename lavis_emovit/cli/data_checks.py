@@ -241,6 +241,8 @@ def describe_counts(path: Path, counted: RecordStatistics) -> list[str]:
     others = (
         (counted.num_votes, "records with shares of votes"),
         (counted.num_utterances, "utterances"),
+        (counted.num_questions, "questions with answers"),
+        (counted.num_statements, "statements"),
         (counted.num_boxes, "records with a box"),
         *((count, f"{kind} instructions") for kind, count in sorted(counted.instructions.items())),
     )

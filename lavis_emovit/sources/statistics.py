@@ -38,9 +38,11 @@ class RecordStatistics:
     groups: dict[str, set[str]] = field(default_factory=dict)  # split -> groups
     instructions: Counter[str] = field(default_factory=Counter)  # kind -> questions
     label_sets: Counter[str] = field(default_factory=Counter)  # label set -> records
-    # num_votes, num_utterances, num_boxes: records with shares of votes; utterances; records with a box.
+    # num_votes, num_boxes: records with shares of votes, with a box; the others count entries.
     num_votes: int = 0
     num_utterances: int = 0
+    num_questions: int = 0
+    num_statements: int = 0
     num_boxes: int = 0
 
     def totals(self) -> Counter[str]:
@@ -83,6 +85,8 @@ class RecordStatistics:
             "label_sets": dict(self.label_sets),
             "num_votes": self.num_votes,
             "num_utterances": self.num_utterances,
+            "num_questions": self.num_questions,
+            "num_statements": self.num_statements,
             "num_boxes": self.num_boxes,
         }
 
@@ -113,6 +117,8 @@ def count_records(records: Iterable[EmotionRecord]) -> RecordStatistics:
             found.label_sets[record.label_set] += 1
         found.num_votes += record.votes is not None
         found.num_utterances += len(record.utterances)
+        found.num_questions += len(record.questions)
+        found.num_statements += len(record.statements)
         found.num_boxes += record.box is not None
     return found
 

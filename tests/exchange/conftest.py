@@ -14,7 +14,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 MORE = {
     "valence": 0.25, "arousal": -0.5, "votes": {"awe": 0.25, "fear": 0.75}, "action_units": {12: 1.0, 4: 0.0},
-    "box": (0.0, 1.0, 5.0, 6.0), "caption": 'A "hill"\nby the sea', "attributes": {"scene": "park", "object": ["tree"]},
+    "box": (0.0, 1.0, 5.0, 6.0), "words": ["calm", "moved"],
+        "questions": [{"question": "?", "answers": ["a"], "options": ["a", "b"], "categories": {"type": "What"}}],
+        "statements": [{"text": "It evokes awe.", "is_correct": True}], "ranking": ["awe", "fear"],
+        "caption": 'A "hill"\nby the sea', "attributes": {"scene": "park", "object": ["tree"]},
     "utterances": [{"text": "Wow", "emotion": "awe", "score": 2.0}], "extra": {"n": 1, "on": True, "word": "é"},
 }  # fmt: skip
 PATHS = ["a b/Ä?.jpg", "a_b/__.jpg", "con/x.jpg", "deep/er/X.JPG", "deep/er/x.jpg", "plain"]

@@ -34,7 +34,10 @@ def varied(tmp_path, make_records):
     full = {
         "image": "last.png", "labels": ["awe", "fear"], "votes": {"awe": 0.75, "fear": 0.25}, "caption": "a dark wood",
         "attributes": {"brightness": 0.5, "object": ["tree", "owl"]}, "valence": -0.5, "action_units": {1: 2.0},
-        "box": (1, 2, 3, 4.5), "utterances": [{"text": "Eerie.", "score": 1.5}], "group": "p",
+        "box": (1, 2, 3, 4.5), "words": ["calm", "moved"],
+        "questions": [{"question": "?", "answers": ["a"], "options": ["a", "b"], "categories": {"type": "What"}}],
+        "statements": [{"text": "It evokes awe.", "is_correct": True}], "ranking": ["awe", "fear"],
+        "utterances": [{"text": "Eerie.", "score": 1.5}], "group": "p",
         "extra": {"page": 7, "night": True, "place": "wood"},
     }  # fmt: skip
     records[-1] = EmotionRecord.model_validate({**json.loads(records[-1].to_json()), **full})

@@ -1,0 +1,98 @@
+"""docs/leaderboard.md.
+
+- The page is what tools/write_leaderboard.py writes from benchmarks/leaderboard.yaml.
+- Every number has a model, a protocol, a date, a status and a source; every recipe exists, and every dataset is
+  registered. Figures were compared by hand with their sources.
+- An incomplete number, an unknown reference, a path that a result does not have, and a title that occurs twice are
+  refused, all at once.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+
+import write_leaderboard as tool
+
+from lavis_emovit.errors import ConfigError
+from lavis_emovit.settings import valid_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+BOARD = tool.load()
+PAGE = tool.PAGE.read_text(encoding="utf-8")
+ROWS = [line for line in PAGE.splitlines() if re.match(r"\| (best published|EmoVIT|ours) \|", line)]
+PUBLISHED = {"protocol": "p", "date": "2024-01", "model": "m", "value": 1.0, "source": "s", "status": "quoted"}
+
+
+def test_the_page_is_what_the_tool_writes():
+    assert tool.page(BOARD) == PAGE, "run python tools/write_leaderboard.py"
+
+
+def test_every_number_is_complete():
+    assert len(BOARD.benchmarks) > 25 and len(ROWS) > 35
+    for row in ROWS:
+        _, _, model, value, n, protocol, date, status, source, _ = (cell.strip() for cell in row.split("|"))
+        assert (
+            model and re.fullmatch(r"-?\d+\.\d+", value) and re.fullmatch(r"\d{4}-\d{2}", date) and protocol and source
+        )
+        assert status in ("quoted", "second hand", "inferred", tool.MEASURED)
+        assert re.fullmatch(r"[\d,]+( \((inferred|second hand)\))?|unknown", n)
+
+
+def test_recipes_and_datasets_exist():
+    for benchmark in BOARD.benchmarks:
+        assert benchmark.recipe is None or (ROOT / benchmark.recipe).is_file()
+        if benchmark.dataset is not None:
+            assert (ROOT / "lavis_configs" / "datasets" / benchmark.dataset.name / "defaults.yaml").is_file()
+
+
+def test_the_overview_has_the_numbers_of_the_sections():
+    line = next(line for line in PAGE.splitlines() if line.startswith("| Emotion6, 6 emotions |"))
+    assert line == "| Emotion6, 6 emotions | accuracy, % | 77.27 | TinyEmo 3.21B | 57.81 | 74.9 |"
+    assert sum(f"| {one.title} |" in PAGE for one in BOARD.benchmarks) == len(BOARD.benchmarks)
+
+
+@pytest.mark.parametrize(
+    ("title", "cells"),
+    [
+        ("EmoSet, 8 emotions", ["| best published | TinyEmo 1.53B | 83.92 |", "| EmoVIT | EmoVIT | 83.36 |"]),
+        ("EEmo-Bench, perception", ["| best published | GPT-4o | 65.31 |"]),
+        ("ArtPhoto, 8 emotions, all images", ["| best published | EmoCaliber | 41.94 | 806 |"]),
+        ("FABA-Bench, action units", ["| best published | EmoLA | 91.5 | 325 |"]),
+        ("London faces, neutral or happy", ["| ours | emovit_small, tuned | 91.67 | 52 |"]),
+    ],
+)
+def test_figures_are_those_of_the_sources(title, cells):
+    section = PAGE.partition(f"## {title}\n")[2].partition("\n## ")[0]
+    assert all(cell in section for cell in cells)
+
+
+def test_mistakes_are_refused_together():
+    def board(*benchmarks):
+        return valid_settings(tool.Leaderboard, {"benchmarks": benchmarks}, "leaderboard", "test")
+
+    base = {"title": "t", "metric": "accuracy, %"}
+    fi = {**base, "dataset": {"name": "fi", "num_labels": 8}}
+    with pytest.raises(ConfigError, match="without `reference`, source must be given"):
+        board({**base, "best": {key: value for key, value in PUBLISHED.items() if key != "source"}})
+    with pytest.raises(ConfigError, match="a reference has its own model"):
+        board({**fi, "best": {**PUBLISHED, "reference": "EmoVIT"}})
+    with pytest.raises(ConfigError, match="needs `result` with paths"):
+        board({**base, "ours": {"model": "m", "protocol": "p", "value": 1.0, "n": 5}})
+    path = {"model": "m", "protocol": "p", "result": "real_sets", "n": ["date"], "value": ["nowhere"]}
+    wrong = [
+        {**fi, "best": {"reference": "EmoVit", "protocol": "p", "date": "2024-01"}},
+        {**base, "best": {"reference": "EmoVIT", "protocol": "p", "date": "2024-01"}},
+        {**base, "title": "u", "ours": path},
+        {**base, "title": "v"},
+    ]
+    with pytest.raises(ConfigError) as caught:
+        tool.page(board(*wrong))
+    text = str(caught.value)
+    for problem in ("t: occurs twice", "0 references of EmoVit", "needs `dataset`", "u: nowhere", "v: no number"):
+        assert problem in text

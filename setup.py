@@ -105,6 +105,7 @@ EXTRAS = {
         "bitsandbytes>=0.49",
         "build>=1.2",
         "datasets>=2.19",
+        "fastapi>=0.115",  # with uvicorn, what `transformers serve` needs besides what is here
         "hypothesis>=6.100",
         "mypy>=1.11",
         "peft>=0.15",
@@ -113,6 +114,7 @@ EXTRAS = {
         "pytest-xdist>=3.5",
         "ruff>=0.6",
         "setuptools>=77",
+        "uvicorn>=0.30",
         "wheel>=0.43",
     ],
 }

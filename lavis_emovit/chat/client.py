@@ -9,9 +9,11 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
+from lavis_emovit.chat.decisions import decision_body, read_decision
 from lavis_emovit.chat.faults import Answer, classify_error, classify_exception
 from lavis_emovit.chat.json_text import find_json
 from lavis_emovit.chat.prices import Usage
@@ -100,15 +102,19 @@ class ChatClient:
     async def send(self, request: ChatRequest) -> Answer:
         """Send a request once. Only an image that cannot be used raises (DataError); other faults are answers."""
         form = self._structured, self._token_parameter
-        body = await asyncio.to_thread(self.body, request) if request.num_images() else self.body(request)
+        make_body = partial(decision_body if request.choices else self.body, request)
+        body = await asyncio.to_thread(make_body) if request.num_images() else make_body()
         begin = time.perf_counter()
         try:
-            call = self.api.post("/chat/completions", cast_to=str, body=body)
+            call = self.api.post("/systemone" if request.choices else "/chat/completions", cast_to=str, body=body)
             text = await asyncio.wait_for(call, timeout=self.settings.timeout_s)
         except Exception as error:
             answer = self.scrubbed(self._fall_back(classify_exception(error), *form))
         else:
-            answer = self.read(lambda: self._read(text, demands_json="response_format" in body), text)
+            if request.choices:
+                answer = self.read(lambda: read_decision(json.loads(text), request), text)
+            else:
+                answer = self.read(lambda: self._read(text, demands_json="response_format" in body), text)
         return replace(answer, latency_s=time.perf_counter() - begin)
 
     def read(self, reader: Callable[[], Answer], source: str) -> Answer:
@@ -144,6 +150,7 @@ class ChatClient:
             finish=str(finish) if finish is not None else None,
             reason=reason,
             reply=text,
+            logprobs=_first_logprobs(choice.get("logprobs")),
             usage=usage,
         )
 
@@ -226,6 +233,15 @@ def _text_of(content: Any) -> str | None:
     return content if isinstance(content, str) else None
 
 
+def _first_logprobs(found: Any) -> list[list[str | float]] | None:
+    """The likeliest tokens in place of the first token that is not blank, with their log-probabilities."""
+    tokens = found.get("content") if isinstance(found, dict) else None
+    for token in tokens or []:
+        if str(token["token"]).strip():
+            return [[str(one["token"]), float(one["logprob"])] for one in token.get("top_logprobs") or []] or None
+    return None
+
+
 def _usage(usage: Any) -> Usage | None:
     if not isinstance(usage, dict):
         return None
@@ -240,6 +256,7 @@ def _join_events(text: str) -> dict[str, Any]:
     whole: dict[str, Any] = {}
     content = refusal = ""
     finish = None
+    logprobs: list[Any] = []
     events = [line[5:].strip() for line in _LINE_END.split(text) if line.startswith("data:")]
     for event in takewhile("[DONE]".__ne__, events):
         chunk = json.loads(event)
@@ -254,8 +271,10 @@ def _join_events(text: str) -> dict[str, Any]:
             delta = choice.get("delta") or {}
             content += _text_of(delta.get("content")) or ""
             refusal += delta.get("refusal") or ""
+            logprobs += (choice.get("logprobs") or {}).get("content") or []
             finish = choice.get("finish_reason") or finish
     if finish is None and "[DONE]" not in events:
         raise ValueError("the stream broke off")
     message = {"role": "assistant", "content": content, "refusal": refusal or None}
-    return {**whole, "choices": [{"index": 0, "message": message, "finish_reason": finish}]}
+    choice = {"index": 0, "message": message, "finish_reason": finish, "logprobs": {"content": logprobs}}
+    return {**whole, "choices": [choice]}

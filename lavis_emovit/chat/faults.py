@@ -56,6 +56,9 @@ class Answer:
     http: int | None = None  # status code of an error
     reason: str | None = None  # why the status is not `ok`
     reply: str | None = None  # the raw text of the model
+    # The likeliest tokens in place of the first one that is not blank, or the choices of the request, each with its
+    # log-probability (natural log); None if the endpoint returned none.
+    logprobs: list[list[str | float]] | None = None
     usage: Usage | None = None
     retry_after_s: float | None = None  # the pause that the endpoint requests
     may_be_billed: bool = True  # False if the endpoint has certainly not done the work

@@ -46,6 +46,7 @@ class _Row(BaseModel):
     prompt: str | None = None
     reply: str | None = None
     reason: str | None = None
+    logprobs: list[list[str | float]] | None = None
     sample: int = 0
     about: dict[str, str] = {}
     usage: dict[str, Annotated[int, Field(ge=0, le=10**12)]] | None = None

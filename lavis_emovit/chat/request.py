@@ -133,6 +133,8 @@ class ChatRequest:
     sample: int = 0  # number of the sample, from 0. The same request can be sent many times; each sample is paid once.
     # What the request is for (`record`, `kind`, ...). Written into the ledger, not part of the fingerprint.
     about: Mapping[str, str] = field(default_factory=dict)
+    # Answers to choose from. If there are any, no text is written: see `decisions.py`.
+    choices: tuple[str, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -147,13 +149,15 @@ class ChatRequest:
             "prompt": self.prompt,
             "schema": self.schema,
             "sample": self.sample,
+            **({"choices": self.choices} if self.choices else {}),
         }
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def num_text_bytes(self) -> int:
-        """UTF-8 bytes of all texts and the schema. No byte-level tokeniser makes more tokens of them."""
-        size = sum(len(message.text.encode("utf-8", "surrogatepass")) for message in self.messages)
+        """UTF-8 bytes of all texts, the choices and the schema. No byte-level tokeniser makes more tokens of them."""
+        texts = [*(message.text for message in self.messages), *self.choices]
+        size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
         return size + (len(json.dumps(self.schema)) if self.schema else 0)
 
     def num_images(self) -> int:

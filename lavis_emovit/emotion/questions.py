@@ -185,6 +185,12 @@ REASONING_QUESTIONS = (
     "Start from the active action units and explain which expression this face shows.",
 )
 
+# ---- One token as the answer ------------------------------------------------------------------------------------
+
+# Behind a question whose answer is read from the probabilities of the first token.
+BY_LETTER = "Options:\n{options}\n\nWhatever form the question asks for, answer with one letter alone, A to {last}."
+BY_CANDIDATE = "Answer with one of these alone: {candidates}."
+
 
 def categorical_prompt(
     label_set: LabelSet, options_order: Sequence[str] | None = None, wording: int = 1, about: Subject = "picture"

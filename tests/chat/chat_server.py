@@ -35,6 +35,7 @@ class Action:
     headers: dict[str, str] = field(default_factory=dict)
     error: dict[str, Any] | None = None  # the `error` of the body
     raw: str | None = None  # the whole body
+    logprobs: list[tuple[str, float]] | None = None  # of the first token, sent to requests with `logprobs`
     drop: str | None = None  # close the connection "before" the answer or "within" it
     wait_s: float = 0.0
 
@@ -96,6 +97,9 @@ class ChatServer:
         self.bodies: list[dict[str, Any]] = []
         self.heads: list[str] = []
         self.answered: list[dict[str, Any]] = []
+        self.decisions: list[dict[str, Any]] = []
+        # (body, question) -> probability of each choice, for `/systemone`; None: the server has no such path.
+        self.decide: Callable[[dict[str, Any], dict[str, Any]], dict[str, float]] | None = None
         self.num_requests = 0
         self.in_flight = self.max_in_flight = 0
         self.keep = keep
@@ -140,7 +144,9 @@ class ChatServer:
                 self.max_in_flight = max(self.max_in_flight, self.in_flight)
                 try:
                     path = path.partition("?")[0]
-                    if path.endswith("/chat/completions"):
+                    if path.endswith("/systemone"):
+                        keep_open = await self._decide(writer, json.loads(data))
+                    elif path.endswith("/chat/completions"):
                         keep_open = await self._chat(writer, head, json.loads(data))
                     else:
                         keep_open = await self._files_and_batches(writer, method, path, data)
@@ -174,6 +180,22 @@ class ChatServer:
             writer.transport.abort()
             return False
         writer.write(_http(action.status, kind, payload, action.headers))
+        await writer.drain()
+        return True
+
+    async def _decide(self, writer: asyncio.StreamWriter, body: dict[str, Any]) -> bool:
+        self.decisions.append(body)
+        if self.decide is None:
+            status, answer = 404, {"detail": "Not Found"}
+        else:
+            shares = {name: self.decide(body, question) for name, question in body["questions"].items()}
+            answers = {
+                name: {"type": "choice", "choice": max(of, key=of.get), "confidence": 0.5, "probabilities": of}
+                for name, of in shares.items()
+            }
+            usage = {"input_tokens": 50, "output_tokens": 0}
+            status, answer = 200, {"model": body["model"], "answers": answers, "usage": usage}
+        writer.write(_http(status, "application/json", json.dumps(answer).encode(), {}))
         await writer.drain()
         return True
 
@@ -248,7 +270,7 @@ def render(action: Action, body: dict[str, Any]) -> tuple[str, bytes]:
     message = {"role": "assistant", "content": text, "refusal": action.refusal}
     common = {"id": "c1", "created": 1, "model": body["model"]}
     if not body.get("stream"):
-        choices = [{"index": 0, "message": message, "finish_reason": action.finish}]
+        choices = [{"index": 0, "message": message, "finish_reason": action.finish, **_logprobs(action, body)}]
         whole = {**common, "object": "chat.completion", "choices": choices, "usage": action.usage}
         return "application/json", json.dumps(whole).encode()
     has_surrogates = bool(re.search("[\ud800-\udfff]", text or ""))  # UTF-8 cannot encode them
@@ -259,10 +281,19 @@ def render(action: Action, body: dict[str, Any]) -> tuple[str, bytes]:
         deltas.append({"refusal": action.refusal})
     for delta in deltas:
         chunks.append({**common, "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta}]})
-    chunks.append({**common, "choices": [{"index": 0, "delta": {}, "finish_reason": action.finish}]})
+    end = {"index": 0, "delta": {}, "finish_reason": action.finish, **_logprobs(action, body)}
+    chunks.append({**common, "choices": [end]})
     chunks.append({**common, "choices": [], "usage": action.usage})
     events = "".join(f"data: {json.dumps(chunk, ensure_ascii=has_surrogates)}\n\n" for chunk in chunks)
     return "text/event-stream", (": hello\n\n" + events + "data: [DONE]\n\n").encode()
+
+
+def _logprobs(action: Action, body: dict[str, Any]) -> dict[str, Any]:
+    if action.logprobs is None or not body.get("logprobs"):
+        return {}
+    top = [{"token": token, "logprob": value} for token, value in action.logprobs[: body["top_logprobs"]]]
+    blank = {"token": "\n", "logprob": 0.0, "top_logprobs": [{"token": "\n", "logprob": 0.0}]}
+    return {"logprobs": {"content": [blank, {**top[0], "top_logprobs": top}]}}
 
 
 def _http(status: int, kind: str, payload: bytes, headers: dict[str, str]) -> bytes:

@@ -275,13 +275,17 @@ def test_fingerprint(tmp_path):
     Image.new("RGB", (8, 8), "blue").save(tmp_path / "b.png")
     (tmp_path / "c.png").write_bytes((tmp_path / "a.png").read_bytes())
 
-    def request(name="a.png", model="m", system="s", temperature=1.0, prompt="p/1", schema=None, sample=0, about="x"):
+    def request(
+        name="a.png", model="m", system="s", temperature=1.0, prompt="p/1", schema=None, sample=0, about="x", choices=()
+    ):
         messages = (Message("system", system), Message("user", "u", (image_of(tmp_path / name),)))
-        return ChatRequest(model, messages, {"temperature": temperature}, prompt, schema, sample, {"record": about})
+        return ChatRequest(
+            model, messages, {"temperature": temperature}, prompt, schema, sample, {"record": about}, choices
+        )
 
     changes = [
         {}, {"name": "b.png"}, {"model": "n"}, {"system": "t"}, {"temperature": 0.5}, {"prompt": "p/2"},
-        {"schema": {"type": "object"}}, {"sample": 1},
+        {"schema": {"type": "object"}}, {"sample": 1}, {"choices": ("awe", "fear")},
     ]  # fmt: skip
     assert len({request(**change).fingerprint for change in changes}) == len(changes)
     # A copy of the image and `about` make no difference.

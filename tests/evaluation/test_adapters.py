@@ -328,7 +328,7 @@ def test_colours_see_colours_only():
 
 def _chat(server, path, **chat):
     values = {"model": "m", "base_url": server.url, "max_in_flight": 6, "max_attempts": 2, "timeout_s": 5.0, **chat}
-    return ChatModel(ChatModelSettings(adapter="chat", chat=values), path)
+    return ChatModel(ChatModelSettings(adapter="chat", chat=values, probe=False), path)
 
 
 def _ask(adapter, count):

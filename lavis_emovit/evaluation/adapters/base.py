@@ -55,10 +55,16 @@ class LanguageModel(EvaluatedModel, Protocol):
         methods: the scoring methods that it supports.
         decoding: what a prompt may decide about its written answers, such as `num_beams`.
         images_at_once: number of images in a batch that it needs to be fast; 0: any.
+        scores_any_text: whether `score` takes a single candidate of any length, such as a reference answer.
     """
 
     methods: frozenset[Method]
     decoding: frozenset[str] = frozenset()
+    scores_any_text: bool = True
+
+    def facts(self) -> dict[str, str]:
+        """What a reader of the numbers must know about the model besides its name: fact -> value, for a table."""
+        return {}
 
     @property
     def images_at_once(self) -> int:
@@ -74,8 +80,10 @@ class LanguageModel(EvaluatedModel, Protocol):
 
     def score(
         self, images: Sequence[Any], image_index: Sequence[int], questions: Sequence[Question], method: Method
-    ) -> list[list[float]]:
+    ) -> Sequence[list[float] | str | Failure]:
         """Log-scores of the candidates of N questions with the same candidates and the same answer prefix.
+
+        A text instead of scores is what the model wrote although it was asked for a candidate; it is an invalid answer.
 
         Args:
             images: B prepared images.

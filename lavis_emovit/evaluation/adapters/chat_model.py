@@ -1,4 +1,4 @@
-"""Any model behind an OpenAI-compatible endpoint; it writes answers, which are read strictly.
+"""Any model behind an OpenAI-compatible endpoint. It writes answers, which are read strictly, and may score candidates.
 
 Every reply goes to a ledger first. At temperature 0 the ledger is a cache that suites share; sampled replies are never
 taken from another suite.
@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import Field
 
 from lavis_emovit.chat.ledger import Ledger
 from lavis_emovit.chat.progress import RunProgress
@@ -19,20 +22,34 @@ from lavis_emovit.chat.run import run_requests
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.errors import ConfigError, UserError
 from lavis_emovit.evaluation.adapters.base import Failure, LanguageModel, ModelPlace, register_adapter
+from lavis_emovit.evaluation.adapters.chat_likelihood import Form, scores_of_row, scoring_request
+from lavis_emovit.evaluation.adapters.chat_probe import EndpointFacts, probe_endpoint
 from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.endpoints import Endpoint
 from lavis_emovit.evaluation.questions import Question
 from lavis_emovit.images import decode_image
 from lavis_emovit.settings import Settings
 
+_NO_PROBABILITIES = "the endpoint returned no log-probabilities"
 _REFUSED = "I cannot answer, because the endpoint refused the request."
 
 
 class ChatModelSettings(Settings):
-    """`adapter: chat`; `chat` holds the settings of the endpoint, with temperature 0 by default."""
+    """`adapter: chat`.
+
+    Attributes:
+        chat: settings of the endpoint, with temperature 0 by default.
+        likelihood: how the endpoint scores candidates: by `logprobs` of the first token, by `systemone` (see
+            `chat_likelihood.py`), or not at all (`none`); `auto` takes what the probe finds.
+        top_logprobs: number of tokens whose log-probabilities are requested; some endpoints allow fewer than 20.
+        probe: find out with a few short requests what the endpoint honours, once for each ledger.
+    """
 
     adapter: Literal["chat"]
     chat: Endpoint
+    likelihood: Literal["auto", "logprobs", "systemone", "none"] = "auto"
+    top_logprobs: int = Field(default=20, ge=2, le=20)
+    probe: bool = True
 
     def endpoint(self) -> ChatSettings:
         return ChatSettings.model_validate({"temperature": 0.0, **self.chat})
@@ -41,7 +58,7 @@ class ChatModelSettings(Settings):
 class ChatModel(LanguageModel):
     """A model behind an endpoint; its replies are kept in the ledger at `ledger_path`."""
 
-    methods: frozenset[Method] = frozenset({"generation"})
+    scores_any_text = False
 
     @property
     def images_at_once(self) -> int:
@@ -49,13 +66,35 @@ class ChatModel(LanguageModel):
         return 2 * self.settings.max_in_flight
 
     def __init__(self, settings: ChatModelSettings, ledger_path: Path):
-        self.settings = settings.endpoint()
+        self.settings, self._entry = settings.endpoint(), settings
         self._ledger = Ledger(ledger_path)
         self._files = ImageFiles(self.settings)
 
+    @cached_property
+    def _found(self) -> EndpointFacts:
+        return probe_endpoint(self.settings, self._ledger, self._entry.top_logprobs)
+
+    @property
+    def form(self) -> Form | None:
+        """How candidates are scored."""
+        if self._entry.likelihood == "auto":
+            return self._found.form if self._entry.probe else None
+        return None if self._entry.likelihood == "none" else self._entry.likelihood
+
+    @property
+    def methods(self) -> frozenset[Method]:  # type: ignore[override]
+        return frozenset({"generation"} if self.form is None else {"generation", "likelihood"})
+
+    def facts(self) -> dict[str, str]:
+        names = {None: "none", "logprobs": "log-probabilities of the first token", "systemone": "System One"}
+        return {**self._found.shown(), "candidates scored by": names[self.form]} if self._entry.probe else {}
+
     def identity(self) -> dict[str, Any]:
+        by_tokens = {"top_logprobs": self._entry.top_logprobs} if self.form == "logprobs" else {}
         return {
             "adapter": "chat",
+            **({"likelihood": self.form} if self.form is not None else {}),
+            **by_tokens,
             "model": self.settings.model,
             "address": self.settings.address(),
             **self.settings.parameters(),
@@ -71,36 +110,59 @@ class ChatModel(LanguageModel):
 
     def score(
         self, images: Sequence[Any], image_index: Sequence[int], questions: Sequence[Question], method: Method
-    ) -> list[list[float]]:
-        """Endpoints return no likelihood of a given text, so `methods` has no likelihood."""
-        raise UserError("a chat endpoint has no candidate likelihoods; use the method generation")
+    ) -> list[list[float] | str | Failure]:
+        """See `LanguageModel.score` and `chat_likelihood.py`; all scores are log-probabilities of one token.
+
+        Raises:
+            UserError: the endpoint scores no candidates, or a question has more than 26.
+        """
+        form = self.form
+        if form is None:
+            raise UserError(f"{self.settings.model} has no candidate likelihoods; use the method generation")
+
+        def request(question: Question, image: ChatImage) -> ChatRequest:
+            return scoring_request(question, image, self.settings, form, self._entry.top_logprobs)
+
+        found: list[list[float] | str | Failure] = []
+        for question, row in zip(questions, self._rows(images, image_index, questions, request)):
+            scores = row if isinstance(row, Failure) else scores_of_row(row, question.candidates, form)
+            found.append(Failure(_NO_PROBABILITIES) if scores is None else scores)
+        return found
 
     def write(
         self, images: Sequence[bytes], image_index: Sequence[int], questions: Sequence[Question]
     ) -> list[str | Failure]:
-        files = [self._files.put(data) for data in images]
-        requests = [
-            ChatRequest(
-                self.settings.model,
-                (Message("user", question.text, (files[place],)),),
-                {**self.settings.parameters(), "max_output_tokens": question.max_new_tokens},
-                prompt=f"evaluation/{question.key}",
-            )
-            for place, question in zip(image_index, questions)
-        ]
-        progress = send_requests(requests, self.settings, self._ledger, self.settings.model)
-        self._files.clear()
+        def request(question: Question, image: ChatImage) -> ChatRequest:
+            parameters = {**self.settings.parameters(), "max_output_tokens": question.max_new_tokens}
+            message = Message("user", question.text, (image,))
+            return ChatRequest(self.settings.model, (message,), parameters, prompt=f"evaluation/{question.key}")
+
         answers: list[str | Failure] = []
-        for request in requests:
-            row = self._ledger.finished(request.fingerprint)
-            if row is None:
-                reasons = "; ".join(f"{status}: {reason}" for status, reason in sorted(progress.reasons.items()))
-                answers.append(Failure(f"no answer after all attempts ({reasons})"))
+        for row in self._rows(images, image_index, questions, request):
+            if isinstance(row, Failure):
+                answers.append(row)
             else:
                 # Refusals and cut replies are answers too. An error of the endpoint is not: it may name a label.
                 reason = _REFUSED if "http" in row else row.get("reason")
                 answers.append(str(row.get("reply") or reason or ""))
         return answers
+
+    def _rows(
+        self,
+        images: Sequence[bytes],
+        image_index: Sequence[int],
+        questions: Sequence[Question],
+        make: Callable[[Question, ChatImage], ChatRequest],
+    ) -> list[dict[str, Any] | Failure]:
+        """The ledger's row of each question's reply, after sending what it does not have."""
+        files = [self._files.put(data) for data in images]
+        requests = [make(question, files[place]) for place, question in zip(image_index, questions)]
+        progress = send_requests(requests, self.settings, self._ledger, self.settings.model)
+        self._files.clear()
+        reasons = "; ".join(f"{status}: {reason}" for status, reason in sorted(progress.reasons.items()))
+        failure = Failure(f"no answer after all attempts ({reasons})")
+        rows = (self._ledger.finished(request.fingerprint) for request in requests)
+        return [failure if row is None else row for row in rows]
 
     def close(self) -> None:
         self._ledger.close()

@@ -15,6 +15,7 @@ from lavis_emovit.evaluation.report.images import shown_images
 from lavis_emovit.evaluation.report.parts import benchmark_parts
 from lavis_emovit.evaluation.report.sections import Dot, Fact, Part, Section, text_part, texts
 from lavis_emovit.evaluation.report.summary_tables import (
+    endpoints_table,
     fingerprints_table,
     headline_cell,
     headline_table,
@@ -318,10 +319,11 @@ def _settings_section(folder: Folder, key: str) -> Section:
         pairs = {title: value for title, value in found.items() if value is not None}
     fingerprints = fingerprints_table(folder.made_with, f"{key}-fingerprints-table")
     name = "Recipe (config.yaml)" if folder.is_run else "Suite (suite.yaml)"
+    endpoints = endpoints_table(folder.summary, f"{key}-endpoints-table")
     part = Part(
         pairs={"Settings": list(pairs.items()), "Versions": list(folder.versions.items())},
         remarks=[] if folder.versions else ["The versions of the packages are not known yet."],
-        tables=[fingerprints] if fingerprints else [],
+        tables=[table for table in (endpoints, fingerprints) if table is not None],
         details=(name, folder.config_text) if folder.config_text is not None else None,
     )
     return Section(f"{key}-settings", "Settings and environment", [part])

@@ -31,7 +31,7 @@ _HASH_LENGTH = 12
 def markdown(summary: Mapping[str, Any]) -> str:
     """The numbers of a suite as Markdown: headline, counts, other metrics, skipped evaluations, published results."""
     tables = {"headline": headline_table([("", summary)], ""), "answers": answers_table(summary)}
-    tables["references"] = references_table(summary, "")
+    tables |= {"references": references_table(summary, ""), "endpoints": endpoints_table(summary, "")}
     others = [other_table("", f"{name}: other metrics", of["results"]) for name, of in summary["benchmarks"].items()]
     return render("summary.md.jinja", name=summary["suite"], skipped=skipped(summary), others=others, **tables)
 
@@ -138,6 +138,16 @@ def sensitivity_table(summary: Mapping[str, Any], key: str) -> Table | None:
     )
     heads = ["All", *(f"{choice.capitalize()} alone" for choice in choices), *tasks]
     return Table(key, caption, "Model", heads, rows) if rows else None
+
+
+def endpoints_table(summary: Mapping[str, Any], key: str) -> Table | None:
+    """What each endpoint honours, as its probe found out; None without endpoints."""
+    found = summary.get("endpoints") or {}
+    names = list(dict.fromkeys(name for facts in found.values() for name in facts))
+    rows = [(model, [Cell(facts.get(name, NOTHING.text)) for name in names]) for model, facts in found.items()]
+    caption = "What the endpoints do with a request; one that ignores a parameter still answers"
+    heads = [f"{name[0].upper()}{name[1:]}" for name in names]
+    return Table(key, caption, "Model", heads, rows, is_text=True) if rows else None
 
 
 def fingerprints_table(made_with: Mapping[tuple[str, str, str], Values], key: str) -> Table | None:

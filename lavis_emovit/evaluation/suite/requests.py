@@ -158,6 +158,8 @@ class BatchRequests:
             return base.model_copy(update={"error": failures[0]})
         if self._method == "generation":
             return self._with_text(base, row, str(answers[0]))
+        if written := [answer for answer in answers if isinstance(answer, str)]:
+            return self._without_scores(base, row, written[0])
         if any(not math.isfinite(score) for scores in answers for score in scores):
             return base.model_copy(update={"error": _NOT_FINITE})
         if settings.kind == "instruction":
@@ -166,6 +168,16 @@ class BatchRequests:
             scores = log_softmax(np.array(answers[:1]))[0].tolist() if settings.kind == "labels" else answers[0]
             return _with_scores(base, dict(zip(row.questions[0].candidates, scores)))
         return _with_values(base, values_from_scores(row.questions, answers))
+
+    def _without_scores(self, base: PredictionRow, row: _RowRequests, text: str) -> PredictionRow:
+        """The row of a model that names no candidate: an invalid answer, for which all candidates are alike."""
+        update: dict[str, Any] = {"answer": text, "status": "invalid"}
+        if self._label_set is None:
+            update["values"] = dict.fromkeys(base.true_values or {question.key for question in row.questions})
+        else:
+            candidates = row.questions[0].candidates
+            update["scores"] = dict.fromkeys(candidates, -math.log(len(candidates)))
+        return base.model_copy(update=update)
 
     def _with_text(self, base: PredictionRow, row: _RowRequests, text: str) -> PredictionRow:
         if self._settings.kind in ("valence_arousal", "action_units"):

@@ -90,7 +90,7 @@ def run_suite(settings: SuiteSettings, make_checkpoints: Callable[[], None] = la
         # The rest needs one process, and a judge may be slow.
         if not is_main:
             return {}
-        return _summarise(settings, folder, benchmarks, run.skipped, missing)
+        return _summarise(settings, folder, run, missing)
 
 
 def _join_ranks(launch: processes.Launch) -> bool:
@@ -111,16 +111,13 @@ def _join_ranks(launch: processes.Launch) -> bool:
 
 
 def _summarise(
-    settings: SuiteSettings,
-    folder: SuiteFolder,
-    benchmarks: Mapping[str, OpenBenchmark],
-    skipped: Mapping[str, Any],
-    missing: Mapping[str, str],
+    settings: SuiteSettings, folder: SuiteFolder, run: _SuiteRun, missing: Mapping[str, str]
 ) -> dict[str, Any]:
     """Compute every number from the rows on disk, and write metrics.json, the tables and the report.
 
-    `skipped` has the reasons by benchmark, model and method, `missing` by benchmark.
+    `missing` has the reasons by benchmark.
     """
+    benchmarks, skipped = run.benchmarks, run.skipped
     rows = [folder.rows(benchmark, settings, skipped.get(name, {})) for name, benchmark in benchmarks.items()]
     if settings.judge is not None:
         ledger = ledger_path(folder.place("judge"), settings.judge.endpoint())
@@ -135,6 +132,7 @@ def _summarise(
         "sensitivity": suite_sensitivity(rows),
         "left_out": skipped,
         "absent": missing,
+        "endpoints": run.facts,
         "references": [row for one in rows for row in benchmark_references(one)],
         "versions": package_versions(),
     }
@@ -211,12 +209,18 @@ def open_model(entry: Any, place: ModelPlace) -> LanguageModel | Baseline:
 
 @dataclass
 class _SuiteRun:
-    """Makes the missing rows of every model and benchmark; notes what is skipped, by benchmark, model and method."""
+    """Makes the missing rows of every model and benchmark.
+
+    Attributes:
+        skipped: the reasons by benchmark, model and method.
+        facts: by model, see `LanguageModel.facts`.
+    """
 
     settings: SuiteSettings
     folder: SuiteFolder
     benchmarks: Mapping[str, OpenBenchmark]
     skipped: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def evaluate(self) -> None:
         for name, entry in self.settings.models.items():
@@ -230,6 +234,8 @@ class _SuiteRun:
                         self._evaluate_baseline(name, model, benchmark)
                     else:
                         self._evaluate_language_model(name, model, benchmark)
+                if isinstance(model, LanguageModel) and (facts := model.facts()):
+                    self.facts[name] = facts
             finally:
                 model.close()
                 # The next model needs its memory.
@@ -256,6 +262,9 @@ class _SuiteRun:
                 continue
             if method not in model.methods:
                 self._skip(benchmark, name, method, "the model does not support this scoring method")
+                continue
+            if settings.kind == "instruction" and method != "generation" and not model.scores_any_text:
+                self._skip(benchmark, name, method, "the model cannot score a reference answer")
                 continue
             decoding = settings.prompt.decoding if settings.prompt is not None and method == "generation" else {}
             # Without beams and penalties, every model is greedy.

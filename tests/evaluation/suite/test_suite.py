@@ -309,7 +309,7 @@ def test_an_endpoint_is_asked_once_for_all_suites_unless_chance_plays(suite, mon
         num_images = 0
         for temperature, rounds in ((0.0, 1), (0.7, 3)):
             chat = {"model": "m", "base_url": server.url, "temperature": temperature, "max_in_flight": 4}
-            models = {"chat": {"adapter": "chat", "chat": chat}}
+            models = {"chat": {"adapter": "chat", "chat": chat, "probe": False}}
             for folder in ("a", "b"):
                 asked = {"models": models, "methods": ["generation", "likelihood"], "benchmark": {"limit": 8}}
                 made = suite(f"{folder}{temperature}", **asked)

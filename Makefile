@@ -1,7 +1,7 @@
 # Every target sets up what it needs: Python 3.10 to 3.13, git and make are enough to start from.
 
 PYTHON ?= python3
-EXTRAS ?= lavis deepspeed small dev
+EXTRAS ?= lavis deepspeed rl small dev
 OPTIONS ?=
 PYTEST_FLAGS ?= -n auto --maxprocesses 4 --dist loadgroup
 

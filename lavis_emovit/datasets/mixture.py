@@ -71,6 +71,11 @@ class EmotionMixtureDataset(OrderedDataset):
         """Samples of an epoch."""
         return self._length
 
+    @property
+    def num_samples(self) -> int:
+        """Different items."""
+        return int(self.offsets[-1])
+
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         own_pass, number = key
         dataset, own_number = self._find(number)

@@ -134,6 +134,11 @@ class EmotionShardDataset(OrderedDataset):
     def __len__(self) -> int:
         return len(self.samples)
 
+    @property
+    def num_samples(self) -> int:
+        """Different items; an epoch of a mixture may have more or fewer."""
+        return len(self)
+
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         epoch, number = key if isinstance(key, tuple) else (0, key)
         if not 0 <= number < len(self):

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from lavis_emovit.emotion.labels import LabelSet, Subject
+from lavis_emovit.emotion.templates import AnswerTemplate
 from lavis_emovit.errors import DataError
 
 OptionOrder = Literal["fixed", "shuffled", "rotated"]
@@ -53,6 +54,27 @@ LISTED_WORDINGS: Mapping[Subject, tuple[str, ...]] = {
         "'Predict emotion: <choice>'; no other words count.",
         "How does this person feel? The allowed words are {options}. "
         "Reply with 'Predict emotion: ' followed by one allowed word.",
+    ),
+}
+# With a list of options, and without the form of the answer: an answer template asks for it. As many wordings.
+TEMPLATE_WORDINGS: Mapping[Subject, tuple[str, ...]] = {
+    "picture": (
+        "Which of these emotions fits the picture best: {options}?",
+        "Look at the image and pick the feeling that it conveys from this list: {options}.",
+        "The choices are {options}. Name the single emotion that matches the picture.",
+        "What emotion comes across here? The allowed words are {options}.",
+    ),
+    "face": (
+        "Which of these expressions does this face show: {options}?",
+        "Look at the face and pick the expression that it shows from this list: {options}.",
+        "The choices are {options}. Name the single expression that matches this face.",
+        "What does this face express? The allowed words are {options}.",
+    ),
+    "person": (
+        "Which of these emotions does this person show: {options}?",
+        "Look at the person in this scene and pick what the person feels from this list: {options}.",
+        "The choices are {options}. Name the single emotion that matches this person.",
+        "How does this person feel? The allowed words are {options}.",
     ),
 }
 # Without a list of options: the model has to find the word. Every subject has as many wordings.
@@ -206,6 +228,14 @@ def categorical_prompt(
     if sorted(options) != sorted(label_set.labels):
         raise DataError(f"options {list(options)} are not the labels of '{label_set.name}': {list(label_set.labels)}")
     return LISTED_WORDINGS[about][wording - 1].format(options=", ".join(options))
+
+
+def templated_wording(template: AnswerTemplate, wording: int, about: Subject) -> str:
+    """The question for the emotion in the form of a template, with `{options}` where the options are listed."""
+    instruction = template.instruction()
+    if not instruction:
+        return LISTED_WORDINGS[about][wording - 1]
+    return f"{TEMPLATE_WORDINGS[about][wording - 1]}\n{instruction}"
 
 
 def num_wordings(kind: str, subject: Subject = "picture", *, with_open: bool = False) -> int:

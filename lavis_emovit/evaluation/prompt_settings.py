@@ -20,10 +20,11 @@ from pydantic import BeforeValidator, Field, model_validator
 from lavis_emovit.emotion.questions import CATEGORICAL_ANSWER_PREFIX
 from lavis_emovit.settings import Settings, nearest_name
 
-Reading = Literal["strict", "first_line", "answer_tag"]
+Reading = Literal["strict", "first_line", "answer_tag", "result"]
 
 OPTIONS = "{options}"
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+# One word in braces; `\\boxed{the emotion}` of an answer template is text.
+_PLACEHOLDER = re.compile(r"\{\s*(\w*)\s*\}")
 _PRESETS = Path(__file__).with_name("prompts")
 _FILE_ENDINGS = (".txt", ".md", ".prompt", ".yaml", ".yml")
 
@@ -38,7 +39,8 @@ class PromptSettings(Settings):
         option_marks: marks of the listed labels, unless the benchmark chooses others.
         answer_prefix: comes before every scored candidate; null: `Predict emotion: ` if the text names it, else none.
         reading: how written answers are read: `strict`; `first_line`, the first label of the set that occurs anywhere
-            in the first line; `answer_tag`, the same in what `<answer>` encloses, or in everything without the tag.
+            in the first line; `answer_tag`, the same in what `<answer>` encloses, or in everything without the tag;
+            `result`, strictly in the part of an answer template that states the result, as rewards read it.
         max_new_tokens, num_beams, repetition_penalty, length_penalty: of written answers; null: as without a prompt.
         source, licence, differs: of the published prompt: where it was read, its terms, and what is not the same here.
     """

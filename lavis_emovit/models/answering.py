@@ -7,7 +7,7 @@ Questions are never truncated here. (InstructBLIP's Q-Former reads their last `m
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral
@@ -18,12 +18,13 @@ import torch
 from lavis_emovit.models.constrained import Choices
 from lavis_emovit.models.generation_settings import GenerationSettings
 from lavis_emovit.models.protocol import Batch, Normalization
+from lavis_emovit.models.sampling import Sampling
 from lavis_emovit.models.scoring import CandidateTokens, candidate_tokens, segments_of, string_list
 from lavis_emovit.models.settings import BaseModelSettings
 from lavis_emovit.models.streaming import stream_text
 
 
-class Answering(ABC):
+class Answering(Sampling):
     """Generation and scoring for a model with a language model of transformers; families implement the last methods."""
 
     RULES: ClassVar[tuple[str, ...]] = get_args(Normalization)
@@ -239,8 +240,11 @@ class Answering(ABC):
         }
         return constraint
 
+    def _written_part(self, row: list[int]) -> list[int]:
+        return row[1:] if self.is_seq2seq else row
+
     def _answer_ids(self, row: list[int]) -> list[int]:
-        answer = row[1:] if self.is_seq2seq else row
+        answer = self._written_part(row)
         ends = {*self._end_ids(), self.llm_tokenizer.pad_token_id}
         return answer[: next((step for step, token in enumerate(answer) if token in ends), len(answer))]
 

@@ -40,15 +40,40 @@ def token_log_probs(
     language_model: Any, places: Sequence[tuple[int, int]], tokens: Sequence[int], **inputs: Any
 ) -> torch.Tensor:
     """Log-probabilities float32 [S] of tokens after places (row, position); logits are computed once for each place."""
-    head = language_model.get_output_embeddings()
     distinct = {place: number for number, place in enumerate(dict.fromkeys(places))}
-    device = head.weight.device
-    rows, columns = (torch.tensor(part, device=device) for part in zip(*distinct))
-    with head_reads(head, rows, columns):
-        logits_MV = language_model(use_cache=False, **inputs).logits.float()
-    chosen_S = torch.tensor([distinct[place] for place in places], device=device)
-    tokens_S = torch.tensor(tokens, device=device)
+    logits_MV = _logits_at(language_model, list(distinct), inputs)
+    chosen_S = torch.tensor([distinct[place] for place in places], device=logits_MV.device)
+    tokens_S = torch.tensor(tokens, device=logits_MV.device)
     return logits_MV[chosen_S, tokens_S] - logits_MV.logsumexp(dim=-1)[chosen_S]
+
+
+def sampled_log_probs(
+    language_model: Any,
+    places: Sequence[tuple[int, int]],
+    tokens: Sequence[int],
+    temperature: float,
+    unwritten: Sequence[int],
+    **inputs: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities of tokens after places, and entropies there (without gradients), both float32 [S].
+
+    The logits are divided by the temperature first, and tokens in `unwritten` have probability 0. Natural log.
+    """
+    logits_SV = _logits_at(language_model, places, inputs) / temperature
+    if unwritten:
+        logits_SV = logits_SV.index_fill(1, torch.tensor(unwritten, device=logits_SV.device), -torch.inf)
+    log_probs_SV = F.log_softmax(logits_SV, dim=-1)
+    with torch.no_grad():
+        entropies_S = torch.special.entr(log_probs_SV.exp()).sum(dim=-1)
+    return log_probs_SV.gather(1, torch.tensor(tokens, device=log_probs_SV.device)[:, None])[:, 0], entropies_S
+
+
+def _logits_at(language_model: Any, places: Sequence[tuple[int, int]], inputs: dict[str, Any]) -> torch.Tensor:
+    """Logits float32 [S, V] at places (row, position)."""
+    head = language_model.get_output_embeddings()
+    rows, columns = (torch.tensor(part, device=head.weight.device) for part in zip(*places))
+    with head_reads(head, rows, columns):
+        return language_model(use_cache=False, **inputs).logits.float()
 
 
 def _supervised_logits(

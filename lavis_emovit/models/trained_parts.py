@@ -6,7 +6,8 @@ Adapters (`model.lora`) are trained in any part; the weights under them belong t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -80,6 +81,20 @@ def load_values(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tenso
     with torch.no_grad():
         for name, tensor in state.items():
             own[name].copy_(tensor)
+
+
+@contextmanager
+def values_in_place(own: Mapping[str, torch.Tensor], values: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Inside the block, parameters have other values; afterwards exactly those before.
+
+    Values are copied, because an engine may refer to the storages.
+    """
+    kept = {name: tensor.detach().clone() for name, tensor in own.items()}
+    try:
+        load_values(own, values)
+        yield
+    finally:
+        load_values(own, kept)
 
 
 def fingerprint(core: nn.Module, trained: Iterable[str]) -> str:

@@ -148,6 +148,7 @@ def missing_packages(run: RunSettings | None, model: Settings | None) -> list[st
     needed = {
         "wandb": ("run.wandb", run is not None and run.wandb, "pip install wandb, or set run.wandb=false"),
         "deepspeed": ("run.engine", run is not None and run.engine == "deepspeed", extra("deepspeed")),
+        "trl": ("run.task", run is not None and run.task == "emotion_grpo", extra("rl")),
         "peft": (
             "model.lora" if getattr(model, "lora", None) is not None else "model.adapter",
             getattr(model, "lora", None) is not None or getattr(model, "adapter", None) is not None,

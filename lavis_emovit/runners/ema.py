@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 import torch
 
+from lavis_emovit.models.trained_parts import values_in_place
+
 
 class WeightAverage:
     """The moving average, in float32, on the device of the weights.
@@ -47,15 +49,5 @@ class WeightAverage:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Inside the block, the weights of the model are the average; afterwards exactly those before."""
-        # Values are copied, because an engine may refer to the storages.
-        kept = {name: weight.detach().clone() for name, weight in self._weights.items()}
-        try:
-            self._copy(self._average)
+        with values_in_place(self._weights, self._average):
             yield
-        finally:
-            self._copy(kept)
-
-    @torch.no_grad()
-    def _copy(self, values: Mapping[str, torch.Tensor]) -> None:
-        for name, weight in self._weights.items():
-            weight.copy_(values[name])

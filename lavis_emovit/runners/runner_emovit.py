@@ -43,7 +43,7 @@ from lavis_emovit.runners.splits import RecipeSplits, RunBenchmark
 from lavis_emovit.runners.wandb_log import WandbSink
 from lavis_emovit.runners.watch import WINDOW_STEPS, LossWatch, RankStep, StepMeter
 from lavis_emovit.shards.order import num_steps
-from lavis_emovit.tasks.base import EmotionTask
+from lavis_emovit.tasks.base import EmotionTask, StepRefusedError
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,9 @@ class RunnerEmoVIT:
         self._evaluator = Evaluator(self.engine, model, task, self.settings, self.folder, self._stop_evaluation)
         self._evaluator.check_questions([*self._splits.valid.values(), *self._splits.test.values()])
         if not self.settings.evaluate:
-            processes.on_main(lambda: check_cut_texts(model, self._train_dataset, self.settings.cut_texts))
+            task.begin(model, self._train_dataset)
+            if task.learns_answers:
+                processes.on_main(lambda: check_cut_texts(model, self._train_dataset, self.settings.cut_texts))
 
     # Training
 
@@ -181,17 +183,20 @@ class RunnerEmoVIT:
                 read_s = time.perf_counter() - started
                 seed_everything("step", run.seed, position.step, self.engine.rank)
                 rates = plan.rates(position.step)
-                result = self._step(micro_batches, rates, position)
+                result = self._step(micro_batches, rates, position, log)
                 position = position.after_step()
 
                 own = meter.take(sum(len(batch["record_id"]) for batch in micro_batches), result.sizes)
                 received, ranks = zip(*processes.gather_objects((self._stop.received, own)))
                 step_s = time.perf_counter() - started
-                row = _step_row(position, result, rates.highest, ranks, step_s, read_s)
+                columns = self.task.step_columns(result.measures)
+                row = _step_row(position, result, columns, rates.highest, ranks, step_s, read_s)
                 row |= rates.fields(list(dict.fromkeys(self._parts)))
                 row |= meter.fields(ranks, step_s)
                 self._note_step(row, result)
                 log.write(row)
+                for further in self.task.log_rows(position.step):
+                    log.write({**further, "step": position.step})
                 line.advance(f"loss {result.loss:.4f}  lr {rates.highest:.2e}")
 
                 if position.step_in_epoch == plan.steps_per_epoch:
@@ -206,10 +211,17 @@ class RunnerEmoVIT:
                 started = time.perf_counter()
         return position
 
-    def _step(self, micro_batches: Sequence[Batch], rates: Rates, position: Position) -> StepResult:
+    def _step(self, micro_batches: Sequence[Batch], rates: Rates, position: Position, log: RunLog) -> StepResult:
         """One optimizer step: the task prepares the batches and computes the loss, the engine does the rest."""
         try:
             result = self.engine.train_step(self.engine.prepare(micro_batches), rates)
+        except StepRefusedError as error:
+            self._continuation.save(position, log)
+            self._continuation.wait()
+            raise StepRefusedError(
+                f"step {position.step + 1}: {error}\nThe run up to here is saved in "
+                f"{self.folder.checkpoints / checkpoint_name(position.step)}; start it again to resume."
+            ) from None
         except NonFiniteError as error:
             raise name_samples(error, position, micro_batches, self.folder.nonfinite_path) from None
         if self._average is not None and result.applied:
@@ -425,7 +437,13 @@ def _ran_language_model(row: Mapping[str, Any]) -> bool:
 
 
 def _step_row(
-    position: Position, result: StepResult, rate: float, ranks: Sequence[RankStep], step_s: float, read_s: float
+    position: Position,
+    result: StepResult,
+    columns: Mapping[str, float],
+    rate: float,
+    ranks: Sequence[RankStep],
+    step_s: float,
+    read_s: float,
 ) -> dict[str, Any]:
     num_images = sum(rank.num_images for rank in ranks)
     row = {
@@ -441,6 +459,6 @@ def _step_row(
         "step_s": step_s,
         "read_s": read_s,
         **{name: len(instance_ids) for name, instance_ids in result.noted.items()},
-        **result.measures,
+        **columns,
     }
     return row if result.applied else {**row, "skipped": True}

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from lavis_emovit.evaluation.benchmarks import Kind, RunBenchmarkSettings, check_file_names, without_nulls
 from lavis_emovit.models.settings import as_list
 from lavis_emovit.settings import Settings
-from lavis_emovit.tasks.settings import AnswerSettings
+from lavis_emovit.tasks.settings import AnswerSettings, TaskSettings
 
 # Keys of LAVIS's runner that have another meaning here or follow from the launch -> what to write instead.
 LAVIS_RUN_KEYS = {
@@ -179,14 +179,16 @@ class RunSettings(AnswerSettings):
         node = values.get("task") if isinstance(values, Mapping) else None
         if not isinstance(node, Mapping):
             return values
-        own = {key: value for key, value in node.items() if key != "name"}
+        name = node.get("name")
+        settings_class = TaskSettings.by_task.get(name, TaskSettings) if isinstance(name, str) else TaskSettings
+        own, of_run = settings_class.expand({key: value for key, value in node.items() if key != "name"})
         flat = {key: own.pop(key) for key in AnswerSettings.model_fields if key in own}
         for key, value in flat.items():
             if values.get(key, value) != value:
                 raise ValueError(f"run.{key} and run.task.{key} differ; keep one of them")
         if "name" not in node:
             raise ValueError("run.task needs a `name`, such as emotion_instruction")
-        return {**values, **flat, "task": node["name"], "task_settings": own}
+        return {**of_run, **values, **flat, "task": name, "task_settings": own}
 
     @field_validator("amp", mode="before")
     @classmethod

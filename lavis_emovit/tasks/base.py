@@ -16,7 +16,7 @@ from lavis.tasks.base_task import BaseTask
 from omegaconf import OmegaConf
 
 from lavis_emovit.datasets.eval_dataset import EvaluatedSamples
-from lavis_emovit.errors import ConfigError, DataError
+from lavis_emovit.errors import ConfigError, DataError, UserError
 from lavis_emovit.evaluation.benchmarks import RunBenchmarkSettings
 from lavis_emovit.evaluation.metrics.registry import MeasuredRows, headline_of
 from lavis_emovit.evaluation.summaries import result_of
@@ -45,6 +45,10 @@ class StepLoss:
     measures: Mapping[str, float] = field(default_factory=dict)
 
 
+class StepRefusedError(UserError):
+    """A step that cannot be prepared, raised on all processes. The run saves the weights before it, and ends."""
+
+
 class EmotionTask(BaseTask):
     """Base of the tasks that `runner_emovit` runs.
 
@@ -52,6 +56,7 @@ class EmotionTask(BaseTask):
         prepares_steps: whether `prepare_step` does anything; if not, it is not called.
         needs_records: whether batches have a key `records`, the B records of their images. Without it they travel
             lighter from the processes that read them.
+        learns_answers: whether the loss is that of the answers in the data, whose lengths are then checked.
         measure_names: the keys of `StepLoss.measures`, the same on all processes.
     """
 
@@ -59,7 +64,8 @@ class EmotionTask(BaseTask):
     settings: TaskSettings
     prepares_steps: ClassVar[bool] = False
     needs_records: ClassVar[bool] = False
-    measure_names: ClassVar[tuple[str, ...]] = ()
+    learns_answers: ClassVar[bool] = True
+    measure_names: tuple[str, ...] = ()
 
     def __init__(self, settings: TaskSettings | None = None):
         super().__init__()
@@ -99,6 +105,13 @@ class EmotionTask(BaseTask):
 
     # The training step
 
+    def begin(self, model: EmotionModel, dataset: Any) -> None:
+        """Called by all processes before training, with the model on its device and the training data.
+
+        Raises:
+            UserError: the data or the model lack what the task needs.
+        """
+
     def prepare_step(self, model: EmotionModel, micro_batches: Sequence[Batch]) -> Sequence[Batch]:
         """Turn the micro-batches of a step, on the device, into as many that `step_loss` gets.
 
@@ -117,6 +130,14 @@ class EmotionTask(BaseTask):
     def blank_batch(self, model: EmotionModel) -> Batch:
         """A batch for a process that takes part in a step without samples; its loss counts nothing."""
         return model.blank_batch()
+
+    def step_columns(self, measures: Mapping[str, float]) -> Mapping[str, float]:
+        """The columns of the log from the measures of a step, summed over the global batch."""
+        return measures
+
+    def log_rows(self, step: int) -> Sequence[Mapping[str, Any]]:
+        """Further rows of the log after a step, with an `event` each; those of rank 0 are written."""
+        return ()
 
     # Evaluation
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from lavis_emovit.emotion.answers import EmotionAnswer, read_emotion
 from lavis_emovit.emotion.labels import LabelSet
+from lavis_emovit.emotion.templates import answer_text
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.base import Baseline, Failure, Item, LanguageModel
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Method, Variant, slice_values
@@ -193,8 +194,8 @@ class BatchRequests:
 
     def _read_emotion(self, text: str, label_set: LabelSet, options: Sequence[str] | None) -> EmotionAnswer:
         reading = self._settings.prompt.reading if self._settings.prompt is not None else "strict"
-        if reading == "strict":
-            return read_emotion(text, label_set, options)
+        if reading in ("strict", "result"):
+            return read_emotion(text if reading == "strict" else answer_text(text), label_set, options)
         read = read_emotion_original if reading == "first_line" else read_emotion_in_tag
         label = read(text, label_set.labels)
         return EmotionAnswer(label, "ok" if label is not None else "invalid")

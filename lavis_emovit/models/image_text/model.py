@@ -26,8 +26,9 @@ from lavis_emovit.models.image_text.adapters import PeftAdapter
 from lavis_emovit.models.image_text.checks import make_image_processor
 from lavis_emovit.models.image_text.inputs import Inputs, Pair
 from lavis_emovit.models.image_text.settings import TRAINED_PARTS, ModelSettings
-from lavis_emovit.models.loss import answer_log_probs, answer_loss, token_log_probs
+from lavis_emovit.models.loss import answer_log_probs, answer_loss, sampled_log_probs, token_log_probs
 from lavis_emovit.models.protocol import AnswerLoss, Batch
+from lavis_emovit.models.sampling import padded_rows
 from lavis_emovit.models.scoring import MAX_CANDIDATE_TOKENS, CandidateTokens, distinct_candidates, num_common
 from lavis_emovit.models.step_memory import StepLoad, StepMemory
 
@@ -140,6 +141,28 @@ class ImageText(BaseEmotionModel):
         with run.active():
             scores_S = token_log_probs(self.core, places, [t for pair in pairs for t in pair.answer], **run.inputs)
         return torch.stack([part.sum() for part in scores_S.split([len(pair.answer) for pair in pairs])])
+
+    def written_log_probs(
+        self, samples: Batch, answers: Sequence[list[int]], question_index: Sequence[int], temperature: float = 1.0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        questions, images = self._questions(samples), samples["image"]
+        numbers, prompts = self._numbers(samples, questions), self.chat.prompts(questions)
+        pairs = [Pair(numbers[place], prompts[place], list(ids)) for place, ids in zip(question_index, answers)]
+        run = self.inputs.packed(images, pairs) if self.shares_prefix else self.inputs.padded(images, pairs)
+        rows = [0] * len(pairs) if self.shares_prefix else range(len(pairs))
+        places = [
+            (row, begin + step) for row, begin, pair in zip(rows, run.places, pairs) for step in range(len(pair.answer))
+        ]
+        tokens = [token for pair in pairs for token in pair.answer]
+        with run.active():
+            found = sampled_log_probs(self.core, places, tokens, temperature, self._unwritten_ids(), **run.inputs)
+        log_probs, entropies = (padded_rows(values_S, list(map(len, answers))) for values_S in found)
+        return log_probs, entropies
+
+    def _unwritten_ids(self) -> list[int]:
+        names = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
+        found = {getattr(self.core.config, name, None) for name in names}
+        return sorted(number for number in found if number is not None)
 
     def num_answer_tokens(self, samples: Batch) -> int:
         questions, answers = self._questions(samples), list(samples["text_output"])

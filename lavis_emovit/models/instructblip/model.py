@@ -34,8 +34,9 @@ from lavis_emovit.models.instructblip.pickled import read_state_dict
 from lavis_emovit.models.instructblip.settings import TRAINED_PARTS, ModelSettings, QFormerSettings
 from lavis_emovit.models.instructblip.weights import check_weights, environment_variable, find_weights
 from lavis_emovit.models.lengths import PassSizes, in_given_order, longer_than, positions_of
-from lavis_emovit.models.loss import answer_log_probs, answer_loss
+from lavis_emovit.models.loss import answer_log_probs, answer_loss, sampled_log_probs
 from lavis_emovit.models.protocol import AnswerLoss, Batch
+from lavis_emovit.models.sampling import padded_rows
 from lavis_emovit.models.scoring import (
     CandidateTokens,
     candidate_tokens,
@@ -172,6 +173,24 @@ class EmoVIT(BaseEmotionModel):
         log_probs = [answer_log_probs(language_model, **self._answer_inputs(pairs, group)) for group in pairs.groups]
         return in_given_order(log_probs, pairs.groups)
 
+    def written_log_probs(
+        self, samples: Batch, answers: Sequence[list[int]], question_index: Sequence[int], temperature: float = 1.0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        questions = self._questions(samples)
+        prompts, prefix_NQD = self._whole_prompts(questions), self._visual_prefix(samples, questions)
+        of_answers = [prompts[place] for place in question_index]
+        pairs = self._join_pairs(questions, of_answers, list(answers), prefix_NQD[list(question_index)])
+        longest, parts = max(map(len, answers)), []
+        for group in pairs.groups:
+            inputs = self._answer_inputs(pairs, group)
+            places = (inputs.pop("labels_NT") != text.IGNORED).nonzero().tolist()
+            tokens = [token for pair in group for token in pairs.answers[pair]]
+            found = sampled_log_probs(self.core.language_model, places, tokens, temperature, (), **inputs)
+            lengths = [len(pairs.answers[pair]) for pair in group]
+            parts.append([padded_rows(values_S, lengths, longest) for values_S in found])
+        log_probs, entropies = (in_given_order(some, pairs.groups) for some in zip(*parts))
+        return log_probs, entropies
+
     def num_answer_tokens(self, samples: Batch) -> int:
         answers = list(samples["text_output"])
         return sum(map(len, text.encode_answers(self.llm_tokenizer, answers, self.settings.max_output_txt_len)))
@@ -181,7 +200,11 @@ class EmoVIT(BaseEmotionModel):
         wanted = text.read_answers(samples, len(questions))
         prompts = self._encode_prompts(questions, self.settings.max_txt_len)
         answers = text.encode_answers(self.llm_tokenizer, wanted, self.settings.max_output_txt_len)
-        prefix_NQD = self._visual_prefix(samples, questions)
+        return self._join_pairs(questions, prompts, answers, self._visual_prefix(samples, questions))
+
+    def _join_pairs(
+        self, questions: list[str], prompts: list[list[int]], answers: list[list[int]], prefix_NQD: torch.Tensor
+    ) -> _Pairs:
         sides = [(prefix_NQD.shape[1] + len(prompt), len(answer)) for prompt, answer in zip(prompts, answers)]
         lengths: list[tuple[int, ...]] = list(sides) if self.is_seq2seq else [(sum(pair),) for pair in sides]
         return _Pairs(questions, prompts, answers, prefix_NQD, lengths, self._groups(lengths))

@@ -1,0 +1,86 @@
+"""A tiny InstructBLIP whose tokens are whole answers, so that it writes the form of any template from the start.
+
+Rewards then differ by the token that is drawn, and a few steps of training change which one that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import InstructBlipConfig, InstructBlipForConditionalGeneration, LlamaConfig, PreTrainedTokenizerFast
+
+from lavis_emovit.datasets.collate import collate
+from lavis_emovit.models.instructblip.loading import LoadedParts, prepare_tokenizers
+from lavis_emovit.models.instructblip.model import EmoVIT
+from lavis_emovit.models.instructblip.settings import ModelSettings
+from lavis_emovit.records import EmotionRecord
+
+SPECIAL = ["[PAD]", "<s>", "</s>", "[UNK]", "[CLS]", "[SEP]"]
+IMAGE_PX = 16
+
+
+def answer_tokenizer(answers: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A token for each answer; every question is the unknown token."""
+    tokenizer = Tokenizer(
+        models.WordLevel({text: place for place, text in enumerate([*SPECIAL, *answers])}, unk_token="[UNK]")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("\0", "isolated")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="[PAD]", unk_token="[UNK]"
+    )
+
+
+def canned_model(answers: Sequence[str], seed: int = 0, **settings: Any) -> EmoVIT:
+    """A model that writes answers of this list; Q-Former, queries and projection are trained."""
+    torch.manual_seed(seed)
+    llm_tokenizer, qformer_tokenizer = answer_tokenizer(answers), answer_tokenizer(answers)
+    text = LlamaConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, pad_token_id=0,
+        bos_token_id=1, eos_token_id=2, vocab_size=len(llm_tokenizer),
+    )  # fmt: skip
+    config = InstructBlipConfig(
+        vision_config={
+            "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4,
+            "image_size": IMAGE_PX, "patch_size": 8, "initializer_range": 0.1,
+        },
+        qformer_config={
+            "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4,
+            "vocab_size": len(qformer_tokenizer), "max_position_embeddings": 32, "initializer_range": 0.2,
+        },
+        text_config=text.to_dict(),
+        num_query_tokens=2,
+    )  # fmt: skip
+    core = InstructBlipForConditionalGeneration(config)
+    with torch.no_grad():
+        for parameter in core.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=0.15)
+        # Only answers and their end are likely.
+        core.language_model.lm_head.weight[[0, 1, 3, 4, 5]] = 0
+    parts = LoadedParts(core, llm_tokenizer, qformer_tokenizer)
+    prepare_tokenizers(parts)
+    values = {"image_size": IMAGE_PX, "max_txt_len": 32, "frozen_precision": "fp32", **settings}
+    return EmoVIT(parts, ModelSettings(arch="emovit_tiny", model_type="tiny", pretrained="", **values))
+
+
+class RecordSet:
+    """A training dataset of records, each with an image of one colour of its own."""
+
+    def __init__(self, records: Sequence[EmotionRecord]):
+        self.records, self.samples, self.num_samples = list(records), range(len(records)), len(records)
+        self.reader = SimpleNamespace(read_record=lambda number: self.records[number])
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        record = self.records[key[1]]
+        image = torch.full((3, IMAGE_PX, IMAGE_PX), key[1] / len(self) - 0.5)
+        pair = ("Which?", "awe", f"{record.id}#0", record.emotion)
+        return {"image": image, "pairs": [pair], "record_id": record.id, "record": record}
+
+    collater = staticmethod(collate)

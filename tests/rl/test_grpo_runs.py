@@ -1,0 +1,213 @@
+"""Properties of whole runs of reinforcement learning, on random weights and the drawn sample set.
+
+- a recipe trains each family; the log has the columns of docs/dataflow.md, and groups of answers;
+- stopped and started again, with a divergence and replaced groups, a run ends bit for bit the same;
+- two processes of plain torch, and of DeepSpeed with ZeRO stages 2 and 3, train alike; stage 3 refuses some settings;
+- a judge that is down ends the run, which resumes from the step before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jobs import finish, load_deepspeed, logs, start_ranks, stop_before
+from small_folder import IMAGE_PX, NUM_QUERIES, write_folder
+from tiny_models import make_llava
+
+from lavis_emovit.errors import ConfigError, UserError
+from lavis_emovit.paths import list_checkpoints
+from lavis_emovit.rewards import Question, Reward, known_rewards, register_reward
+from lavis_emovit.rewards import registry as reward_registry
+from lavis_emovit.runners.logs import read_log
+from lavis_emovit.tasks.base import StepRefusedError
+from lavis_emovit.train import main as train_main
+from lavis_emovit.train import run_recipe
+
+pytestmark = pytest.mark.xdist_group("grpo_runs")  # one worker loads TRL and draws the data
+
+BUILD = {"images": {"storage": "small"}, "prepare": {"draw": {"images_per_class": 10, "size_px": 64}}}
+RUN = {
+    "max_epoch": 1, "max_steps": 4, "global_batch_size": 3, "batch_size_eval": 16, "init_lr": 1e-3,
+    "lr_sched": "constant_lr", "device": "cpu", "num_threads": 1, "seed": 3, "num_report_answers": 1,
+    "tensorboard": False, "report": False, "keep_last": 9, "valid_splits": [], "test_splits": [],
+    "evaluate_before": False, "save_every_steps": 1,
+}  # fmt: skip
+# Answers of random models differ in their length alone.
+TASK = {
+    "name": "emotion_grpo", "rewards": {"length": {"most": 1, "fade": 4}}, "num_generations": 4,
+    "max_answer_tokens": 8, "temperature": 2.0, "log_answers_steps": 2,
+}  # fmt: skip
+# A reward that all answers of some groups have.
+RARE = {"rewards": {"length": {"most": 2, "fade": 1}}, "num_generations": 2}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("grpo_runs")
+
+
+@pytest.fixture(scope="module")
+def models(root: Path) -> dict[str, dict[str, Any]]:
+    return {
+        "small": {
+            "arch": "emovit_small", "model_type": "small", "pretrained": str(write_folder(root / "small")),
+            "image_size": IMAGE_PX, "num_query_token": NUM_QUERIES, "max_txt_len": 128, "reading_epochs": 0,
+        },
+        "llava": {
+            "arch": "emovit_image_text", "path": str(make_llava(root / "llava")), "frozen_precision": "fp32",
+            "trained_parts": ["projector"], "lora": {"parts": ["language_model"], "rank": 2, "alpha": 4},
+        },
+        "tiny": {"arch": "emovit_tiny"},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def recipe(
+    root: Path, models: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Path]:
+    """Writes a recipe; the working directory is the test's own folder, the data are shared."""
+    monkeypatch.setenv("EMOVIT_DATA", str(root / "data"))
+    monkeypatch.chdir(tmp_path)
+
+    def write(name: str, family: str = "small", task: dict[str, Any] | None = None, **run: Any) -> Path:
+        dataset: dict[str, Any] = {"build_info": BUILD}
+        if family == "small":
+            kinds = (("train", "emovit_image_train"), ("eval", "emovit_image_eval"))
+            dataset["vis_processor"] = {split: {"name": kind, "image_size": IMAGE_PX} for split, kind in kinds}
+        values = {
+            "model": models[family],
+            "datasets": {"emoset_sketch": dataset},
+            "run": {**RUN, "output_dir": name, "task": {**TASK, **(task or {})}, **run},
+        }
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return path
+
+    return write
+
+
+def train(path: Path) -> int:
+    return train_main(["--cfg-path", str(path)])
+
+
+def steps(run: Path, *names: str) -> list[list[Any]]:
+    return [[row[name] for name in names] for row in read_log(run / "log.jsonl") if row["event"] == "step"]
+
+
+@pytest.mark.parametrize("family", ["small", "llava", "tiny"])
+def test_a_recipe_trains_each_family(family: str, recipe: Callable[..., Path], tmp_path: Path) -> None:
+    splits = {"valid_splits": ["val"], "test_splits": ["test"], "report": family == "llava"}
+    run_recipe(recipe(family, family, {"kl": 0.1, "template": "think_answer"}, max_steps=3, **splits))
+    rows = read_log(tmp_path / family / "log.jsonl")
+    for row in (row for row in rows if row["event"] == "step"):
+        assert row["num_answers"] == 12 and row["num_groups"] == 3 and 0 <= row["dead_groups"] <= 1
+        assert 0 <= row["reward"] == row["reward.length"] <= 1 and 0 < row["answer_tokens"] <= 8
+        assert row["entropy"] > 0 and row["kl"] >= 0 and 0 <= row["cut_answers"] <= 1
+    assert steps(tmp_path / family, "kl")[0] == [0.0] and steps(tmp_path / family, "kl")[-1] > [0.0]
+    assert any(row["grad_norm"] > 0 for row in rows if row["event"] == "step")
+    groups = [row for row in rows if row["event"] == "answers"]
+    assert [group["step"] for group in groups] == [1, 3]
+    for group in groups:
+        assert len(group["answers"]) == 4 and "<think>" in group["question"] and group["label"]
+        assert sum(answer["advantage"] for answer in group["answers"]) == pytest.approx(0, abs=1e-4)
+    evaluations = [row for row in rows if row["event"] == "eval"]
+    assert [row["stage"] for row in evaluations] == ["during", "after"]
+    assert all(row["metrics"]["num_samples"] > 0 for row in evaluations)
+
+
+def test_stopped_and_started_again_ends_the_same(recipe: Callable[..., Path], tmp_path: Path) -> None:
+    task = {"kl": 0.1, "max_replacements": 2, **RARE}
+    assert train(recipe("straight", task=task)) == 0
+    path = recipe("stopped", task=task)
+    stop_before(3, lambda: run_recipe(path))
+    assert train(path) == 0
+    names = ("step", "loss", "reward", "kl", "entropy", "answer_tokens", "dead_groups", "replaced_groups", "grad_norm")
+    straight = steps(tmp_path / "straight", *names)
+    assert steps(tmp_path / "stopped", *names) == straight and len(straight) == 4
+    assert sum(row[names.index("replaced_groups")] for row in straight) > 0
+    last, other = (list_checkpoints(tmp_path / name / "checkpoints")[-1] for name in ("straight", "stopped"))
+    for file in ("model.safetensors", "optimizer.safetensors"):
+        assert (last / file).read_bytes() == (other / file).read_bytes(), file
+    answers = [
+        [r for r in read_log(tmp_path / n / "log.jsonl") if r["event"] == "answers"] for n in ("straight", "stopped")
+    ]
+    assert answers[0] == answers[1] and len(answers[0]) == 2
+
+
+def test_two_processes_and_every_engine_train_alike(recipe: Callable[..., Path], tmp_path: Path) -> None:
+    """In every step one of the processes has an image less."""
+    pytest.importorskip("deepspeed")
+    import lavis_emovit.tasks.grpo_trainer  # noqa: F401  loads TRL before the processes are forked
+
+    load_deepspeed()
+    zero = {"engine": "deepspeed"}
+    stages = {f"zero{n}": {**zero, "deepspeed_config": f"projects/emovit/deepspeed/zero{n}.json"} for n in (2, 3)}
+    found = {}
+    for name, changes in {"torch": {}, **stages}.items():
+        task = {} if name == "zero3" else {"max_replacements": 1}
+        ranks = start_ranks(2, train, [recipe(name, task=task, **changes)], tmp_path / f"{name}_logs")
+        assert finish(ranks) == [0, 0], logs(tmp_path / f"{name}_logs")[-4000:]
+        found[name] = steps(tmp_path / name, "loss", "grad_norm", "reward", "num_answers", "num_tokens")
+    assert len(found["torch"]) == 4 and all(row[3] >= 12 for row in found["torch"])
+    for name in stages:
+        for row, expected in zip(found[name], found["torch"], strict=True):
+            assert row == pytest.approx(expected, rel=1e-3, abs=1e-5), name
+    path = recipe("refused", task={"kl": 0.1, "max_replacements": 1}, **stages["zero3"])
+    assert finish(start_ranks(2, train, [path], tmp_path / "refused_logs")) == [2, 2]
+    assert "run.task: kl, max_replacements cannot be used with ZeRO stage 3" in logs(tmp_path / "refused_logs")
+
+
+def test_a_judge_that_is_down_leaves_a_run_to_resume(
+    recipe: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lavis_emovit.tasks import emotion_grpo
+
+    asked: list[int] = []
+
+    def judge(settings: Any, ledger: Path) -> Callable[..., list[str]]:
+        assert ledger == Path("judged", "judge-0.ledger") and settings.model == "big"
+
+        def ask(questions: Any) -> list[str]:
+            asked.append(len(questions))
+            if len(asked) == 3:
+                raise UserError("the judge big did not answer 1 of 12 questions")
+            return ["4"] * len(questions)
+
+        return ask
+
+    known_rewards()
+    monkeypatch.setattr(reward_registry, "_REWARDS", dict(reward_registry._REWARDS))
+    register_reward(
+        Reward(
+            "judged", lambda answer, record, settings, reply: int(reply) / 5, needs=frozenset({"judge"}),
+            question=lambda answer, record, settings: Question(answer, record, with_image=False),
+        )
+    )  # fmt: skip
+    monkeypatch.setattr(emotion_grpo, "chat_judge", judge)
+    path = recipe("judged", task={"rewards": {"judged": {}}, "judge": {"model": "big"}}, save_every_steps=None)
+    with pytest.raises(StepRefusedError, match=r"step 3: the judge big.*\n.*ckpt-00000002; start it again to resume"):
+        run_recipe(path)
+    run_recipe(path)
+    assert [row[0] for row in steps(tmp_path / "judged", "step")] == [1, 2, 3, 4] and asked == [12] * 5
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ({"rewards": {}}, r"run\.task: rewards: names no reward"),
+        ({"rewards": {"lenght": {}}}, r"rewards\.lenght: unknown reward \(did you mean 'length'\?\)"),
+        ({"preset": "emo_r4"}, r"unknown preset of rewards 'emo_r4' \(did you mean 'emo_r3'\?\)"),
+        ({"template": "think"}, r"run\.task\.template: unknown answer template 'think'"),
+        ({"num_generation": 4}, r"run\.task\.num_generation: unknown key \(did you mean 'num_generations'\?\)"),
+        ({"preset": "grpo_plain", "leave_out": ["label"]}, r"label: no reward of the preset"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(task: dict[str, Any], message: str, recipe: Callable[..., Path]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        run_recipe(recipe("wrong", task=task))
+    assert re.search(message, str(refused.value)), refused.value

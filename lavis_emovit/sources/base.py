@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from lavis_emovit.emotion.labels import LabelSet, LabelSetName, coarser_label
 from lavis_emovit.emotion.typos import find_typos
 from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import parse_json, read_file
 from lavis_emovit.records import EmotionRecord, build_record
-from lavis_emovit.settings import Settings
+from lavis_emovit.settings import Settings, parse_settings
 
 logger = logging.getLogger(__name__)
 
@@ -362,6 +362,25 @@ def read_json(path: Path, kind: type[ContentT], place: str | None = None) -> Con
         expected = "a list" if kind is list else "an object"
         raise DataError(f"{place}: expected {expected}, got {type(content).__name__}")
     return content
+
+
+class Entry(Settings):
+    """Base of an entry of a JSON file; keys that it does not declare are ignored here, and counted by the reader."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+EntryT = TypeVar("EntryT", bound=Entry)
+
+
+def checked_entry(cls: type[EntryT], entry: Any, prefix: str = "") -> EntryT:
+    """An entry of a JSON file. DataError with all its problems; `prefix` is the key in front of the entry's own."""
+    if not isinstance(entry, dict):
+        raise DataError(f"expected an object with {', '.join(cls.model_fields)}, got {type(entry).__name__}")
+    found, problems = parse_settings(cls, entry, prefix)
+    if found is None:
+        raise DataError("; ".join(problem.removeprefix(".") for problem in problems))
+    return found
 
 
 def group_name(value: Any, names: dict[str, str]) -> str:

@@ -34,6 +34,8 @@ _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 # The first line of CSV files from Excel may name the delimiter, as in `sep=;`.
 _EXCEL_HINT = re.compile(r'"?sep=(.)"?\1*\s*', re.IGNORECASE)
 
+_ABSENT = object()  # no value at a path of keys
+
 Row = dict[str, Any]
 
 
@@ -212,14 +214,24 @@ def _json_rows(
             if not isinstance(item, dict):
                 yield place, item if isinstance(item, Fault) else f"expected an object, got {type(item).__name__}"
                 continue
+            nested = {name: _inner(item, name) for name in named if name not in item and "." in name}
+            notes.unused |= unused_columns(item, [*named, *(name.partition(".")[0] for name in nested)], settings)
+            item |= {name: value for name, value in nested.items() if value is not _ABSENT}
             missing = [name for name in named if name not in item]
             if missing:
                 yield place, "; ".join(f"no key '{name}'{nearest_name(name, list(item))}" for name in missing)
                 continue
-            notes.unused |= unused_columns(item, named, settings)
             yield place, item
     except UnicodeError as error:
         raise _not_text(path, settings.encoding, error) from None
+
+
+def _inner(item: Row, path: str) -> Any:
+    """The value at a path of keys in nested objects, such as `description.third_section.dominant_emotion`."""
+    value: Any = item
+    for key in path.split("."):
+        value = value.get(key, _ABSENT) if isinstance(value, dict) else _ABSENT
+    return value
 
 
 def _json_lines(path: Path, encoding: str) -> Iterator[tuple[str, Any]]:

@@ -319,12 +319,172 @@ def _oxford_hic(root: Path) -> Expected:
     })  # fmt: skip
 
 
+EXPRESSIONS = ("Anger", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
+HECO = ("Anger", "Disgust", "Excitement", "Fear", "Happiness", "Peace", "Sadness", "Surprise")
+
+
+def _in_splits(name: str, labels: tuple[str, ...], splits: tuple[str, ...], first: str) -> Callable[[Path], Expected]:
+    """Two images of each label in each split; `first` is the first label as records have it."""
+
+    def draw(root: Path) -> Expected:
+        for number in range(2 * len(labels) * len(splits)):
+            label, split = labels[number // 2 % len(labels)], splits[number // (2 * len(labels))]
+            _image_file(root / split / label / f"{number:04d}.png", number)
+        fields = {"emotion": first, "split": "train", "image": f"train/{labels[0]}/0001.png"}
+        return Expected(2 * len(labels) * len(splits), f"{name}/train/{labels[0]}/0001", fields)
+
+    return draw
+
+
+def _artelingo(root: Path) -> Expected:
+    lines = ["art_style,painting,emotion,utterance,language,split"]
+    for number in range(24):
+        _image_file(root / "wikiart" / "Cubism" / f"work-{number}.jpg", number)
+        lines.append(f'Cubism,work-{number},awe,"The light, so wide",english,train')
+        lines.append(f"Cubism,work-{number},sadness,Leer,chinese,test")
+    lines += ["Cubism,work-0,fear,Dark,english,test", "Cubism,gone,awe,Nothing,english,train"]
+    _text(root / "raw" / "artelingo.csv", lines)
+    return Expected(24, "artelingo/wikiart/Cubism/work-0", {
+        "emotion": None, "votes": {"awe": 0.5, "fear": 0.5}, "extra": {"art_style": "Cubism"},
+        "utterances": [{"text": "The light, so wide", "emotion": "awe"}, {"text": "Dark", "emotion": "fear"}],
+    })  # fmt: skip
+
+
+def _emoart(root: Path) -> Expected:
+    entries = []
+    for number in range(24):
+        _image_file(root / "Images" / "Gongbi" / f"{number:03d}.jpg", number)
+        entries.append({
+            "request_id": f"Gongbi_request-{number}", "image_path": f"Images\\Gongbi\\{number:03d}.jpg",
+            "description": {
+                "first_section": {"description": f"Lotus {number} on silk"},
+                "second_section": {"visual_attributes": {"color": "pale"}, "emotional_impact": "calm"},
+                "third_section": {
+                    "dominant_emotion": "Calm" if number % 2 else "Sad", "emotional_valence": "Positive",
+                    "emotional_arousal_level": "Low",
+                },
+            },
+        })  # fmt: skip
+    entries.append({**entries[0], "request_id": "gone", "image_path": "Images\\Gongbi\\gone.jpg"})
+    _text(root / "Annotation.json", [json.dumps(entries)])
+    return Expected(24, "emoart/Gongbi_request-3", {
+        "emotion": "calm", "caption": "Lotus 3 on silk", "image": "Images/Gongbi/003.jpg",
+        "extra": {"description.third_section.emotional_valence": "Positive",
+                  "description.third_section.emotional_arousal_level": "Low"},
+    })  # fmt: skip
+
+
+def _mvei(root: Path) -> Expected:
+    entries = []
+    for number in range(4):
+        image = f"awe/awe_{number:05d}.jpg"
+        _image_file(root / "images" / image, number)
+        statement = {"statement": f"Viewers feel awe {number}.", "label": ("correct", "incorrect")[number % 2],
+                     "class": "sentiment polarity", "subclass": "none"}  # fmt: skip
+        other = {"statement": "Upon viewing the image, a monk feels calm.", "label": "correct",
+                 "class": "perception subjectivity", "subclass": "role"}  # fmt: skip
+        entries.append({"image_id": image, "ov_emotion": ["awe", "calm", "awe"], "statement_list": [statement, other]})
+    _text(root / "MVEI_metadata.json", [json.dumps(entries)])
+    return Expected(4, "mvei/awe/awe_00001", {
+        "words": ["awe", "calm"], "split": "test", "emotion": None,
+        "statements": [
+            {"text": "Viewers feel awe 1.", "is_correct": False, "categories": {"class": "sentiment polarity"},
+             "id": None},
+            {"text": "Upon viewing the image, a monk feels calm.", "is_correct": True,
+             "categories": {"class": "perception subjectivity", "subclass": "role"}, "id": None},
+        ],
+    })  # fmt: skip
+
+
+def _eemo_bench(root: Path) -> Expected:
+    entries = []
+    for number in range(1, 4):
+        _image_file(root / "images" / f"{number}.jpg", number)
+        entries.append({
+            "image_name": f"{number}.jpg", "category": "Animal",
+            "emotion_list": [["joy", 39], ["neutral", 37], ["surprise", 33]],
+            "Valence": [6.0, 0.8, 1.0], "Arousal": [4.0, 1.1, 1.7], "Dominance": [9.0, 0.6, 1.4],
+            "judge_Q": "Is it a positive emotion?", "judge_A": {"A": "No", "B": "Yes"}, "judge_answer": "B",
+            "choose_Q": "Which is not evoked?", "choose_A": {"A": "Joy", "B": "Fear", "C": "Surprise"},
+            "choose_answer": "B", **({"open_ended_Q": "Why?"} if number == 1 else {}),
+        })  # fmt: skip
+    _text(root / "Ebench_1_data(jac_en_check).json", [json.dumps(entries)])
+    return Expected(3, "eemo_bench/2", {
+        "ranking": ["joy", "neutral", "surprise"], "valence": 0.25, "arousal": -0.25, "dominance": 1.0,
+        "questions": [
+            {"question": "Is it a positive emotion?", "answers": ["Yes"], "options": ["No", "Yes"],
+             "categories": {"question_type": "Yes-or-No"}, "id": "judge"},
+            {"question": "Which is not evoked?", "answers": ["Fear"], "options": ["Joy", "Fear", "Surprise"],
+             "categories": {"question_type": "What/How"}, "id": "choose"},
+        ],
+        "extra": {"category": "Animal"},
+    })  # fmt: skip
+
+
+def _eemo_bench_pair(root: Path) -> Expected:
+    entries: list[dict[str, Any]] = []
+    for number in range(1, 4):
+        _image_file(root / "images" / f"{number}.jpg", number, (20, 10 * number))
+    for number, (first, second) in enumerate(((1, 2), (1, 2), (2, 3))):
+        label = "Ranking:{'Joy': 60}     category:Animal     Valence:7.44  Arousal:6.67  Dominance:6.56"
+        entries.append({
+            "id": number, "image1_url": f"{first}.jpg", "image1": f"images\\{first}.jpg", "image1_label": label,
+            "image2_url": f"{second}.jpg", "image2": f"images\\{second}.jpg", "image2_label": label,
+            "question": f"Which image is happier, {number}?",
+            "options": "{'A': 'The first picture.', 'B': 'The second picture.'}", "correct_answer": "B",
+            "question_type": "What/How", "perceptual_dimension": "Valence perception",
+            "question_concern": "Differences comparison",
+        })  # fmt: skip
+    opened = {"id": 3, "question": "Why?", "question_type": "Open_ended", "correct_answer": "Because."}
+    entries.append({**{key: entries[0][key] for key in ("image1_url", "image2_url")}, **opened})
+    _text(root / "EEmo-Bench(pair).json", [json.dumps(entries)])
+    categories = {"question_type": "What/How", "perceptual_dimension": "Valence perception",
+                  "question_concern": "Differences comparison"}  # fmt: skip
+    return Expected(2, "eemo_bench_pair/1_2", {
+        "extra": {"num_images": 2},
+        "questions": [
+            {"question": f"Which image is happier, {number}?", "answers": ["The second picture."],
+             "options": ["The first picture.", "The second picture."], "categories": categories, "id": str(number)}
+            for number in (0, 1)
+        ],
+    })  # fmt: skip
+
+
+def _faba(kind: str, question: str) -> Callable[[Path], Expected]:
+    def draw(root: Path) -> Expected:
+        for split, count in (("train", 4), ("eval", 2)):
+            items = []
+            for number in range(count):
+                image = f"FABAInstruct/{split}/images/AffectNet/{number}.jpg"
+                _image_file(root / image, number + 10 * count)
+                items.append({
+                    "source": "AffectNet", "image": image, "id": f"AffectNet/{number}",
+                    "landmark": f"FABAInstruct/{split}/landmarks/AffectNet/{number}.npy",
+                    "conversations": [{"from": "human", "value": f"{question}\n<image>"},
+                                      {"from": "gpt", "value": f"Answer {number}."}],
+                })  # fmt: skip
+            _text(root / "FABAInstruct" / split / f"{split}_{kind}_anno.json", [json.dumps(items)])
+        return Expected(6, f"faba_{kind}/FABAInstruct/eval/images/AffectNet/1", {
+            "split": "test", "instructions": [{"kind": "conversation", "question": question, "answer": "Answer 1.",
+                                               "provenance": f"import:faba_{kind}"}],
+        })  # fmt: skip
+
+    return draw
+
+
 DRAWERS: dict[str, Callable[[Path], Expected]] = {
     "emoset": _emoset, "webemo": _webemo, "fi": _fi, "emotion6": _emotion6, "emotionroi": _emotionroi,
     "unbiasedemo": _unbiasedemo, "abstract": _abstract, "artphoto": _artphoto, "artemis": _artemis, "oasis": _oasis,
     "bass": _bass, "emotic": _emotic, "affectnet": _affectnet, "fer2013": _fer2013, "ferplus": _ferplus,
     "ck_plus": _ck_plus, "disfa": _disfa, "bp4d": _bp4d, "aff_wild2": _aff_wild2, "london_faces": _london_faces,
     "oxford_hic": _oxford_hic,
+    "caer_s": _in_splits("caer_s", EXPRESSIONS, ("train", "test"), "anger"),
+    "heco": _in_splits("heco", HECO, ("train", "val", "test"), "anger"),
+    "emo8": _in_splits("emo8", MIKELS, ("train", "val", "test"), "amusement"),
+    "ube": _in_splits("ube", PARROTT, ("train", "val", "test"), "anger"),
+    "artelingo": _artelingo, "emoart": _emoart, "mvei": _mvei, "eemo_bench": _eemo_bench,
+    "eemo_bench_pair": _eemo_bench_pair, "faba_emotion": _faba("emotion", "What is the emotion of this face?"),
+    "faba_au": _faba("au", "Which action units are there?"),
     "raf_db": _raf("raf_db", 7, {"emotion": "happiness", "split": "train"}),
     "raf_db_compound": _raf("raf_db_compound", 11, {"emotion": "sadly angry", "split": "train"}),
 }  # fmt: skip

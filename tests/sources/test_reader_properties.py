@@ -48,6 +48,11 @@ values = st.recursive(
 )
 
 
+STATEMENT_KEYS = ("image_id", "ov_emotion", "statement_list")
+EEMO_KEYS = ("image_name", "category", "emotion_list", "Valence", "judge_Q", "judge_A", "judge_answer", "choose_Q")
+PAIR_KEYS = ("id", "image1_url", "image2_url", "question", "options", "correct_answer", "question_type")
+
+
 def edited(content, changes):
     for share, length, piece in changes:
         place = round(share * len(content))
@@ -315,6 +320,48 @@ def test_records(folder, changes):
     lines = line + line.replace("s/1", "s/2").replace("a.jpg", "é.jpg")
     write(root, {"records.jsonl": edited(lines.encode(), changes)})
     check(root, "records")
+
+
+@given(found=st.lists(values, max_size=2), fields=st.dictionaries(st.sampled_from(STATEMENT_KEYS), values, max_size=3))
+@short
+@example(found=[], fields={})
+def test_statements(folder, found, fields):
+    root = folder()
+    (root / "images").mkdir()
+    (root / "a.jpg").rename(root / "images" / "a.jpg")
+    good = {"image_id": "a.jpg", "statement_list": [{"statement": "Awe.", "label": "correct", "class": "x"}]}
+    write(root, {"MVEI_metadata.json": json.dumps([*found, {**good, **fields}]).encode()})
+    check(root, "statements")
+
+
+@given(found=st.lists(values, max_size=2), fields=st.dictionaries(st.sampled_from(EEMO_KEYS), values, max_size=3))
+@short
+@example(found=[], fields={})
+def test_eemo_bench(folder, found, fields):
+    root = folder()
+    (root / "images").mkdir()
+    (root / "a.jpg").rename(root / "images" / "a.jpg")
+    good = {
+        "image_name": "a.jpg", "emotion_list": [["joy", 9]], "Valence": [5, 1], "Arousal": [5, 1], "Dominance": [5, 1],
+        "judge_Q": "Joy?", "judge_A": {"A": "Yes", "B": "No"}, "judge_answer": "A",
+    }  # fmt: skip
+    write(root, {"Ebench_1_data(jac_en_check).json": json.dumps([*found, {**good, **fields}]).encode()})
+    check(root, "eemo_bench")
+
+
+@given(found=st.lists(values, max_size=2), fields=st.dictionaries(st.sampled_from(PAIR_KEYS), values, max_size=3))
+@short
+@example(found=[], fields={})
+def test_eemo_bench_pair(folder, found, fields):
+    root = folder()
+    (root / "images").mkdir()
+    (root / "a.jpg").rename(root / "images" / "a.jpg")
+    good = {
+        "id": 1, "image1_url": "a.jpg", "image2_url": "a.jpg", "question": "Which?", "correct_answer": "A",
+        "options": "{'A': 'Both.', 'B': 'Neither.'}", "question_type": "What/How",
+    }  # fmt: skip
+    write(root, {"EEmo-Bench(pair).json": json.dumps([*found, {**good, **fields}]).encode()})
+    check(root, "eemo_bench_pair")
 
 
 def test_every_layout_has_a_property():

@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pydantic import Field
+
 from lavis_emovit.emotion.labels import LabelSetName, get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import parse_json, read_file
@@ -37,6 +39,8 @@ class ConversationSettings(Settings):
 
     # JSON list, JSON lines or Parquet below the root of the dataset, or a folder that `emovit export data` wrote.
     file: str = "train.json"
+    files: dict[str, str] = Field(default_factory=dict)  # split -> its file, in place of `file`
+    ignore: list[str] = Field(default_factory=list)  # keys of the items that are left out on purpose
     images: str = ""  # folder that the items' image paths are relative to, below the root
     label_set: LabelSetName | None = None  # label set of the emotions in the items or in their categorical answers
     split: str = "train"  # split of items without one
@@ -57,13 +61,15 @@ class ConversationReader(Reader, layout="conversations"):
 
     @property
     def place(self) -> Path:
-        return self.root / self.settings.file
+        return self.root if self.settings.files else self.root / self.settings.file
 
     @property
     def image_root(self) -> Path:
         return self.extract_to if self._extracts and self.extract_to is not None else self.root
 
     def files(self) -> list[Path]:
+        if self.settings.files:
+            return [self.root / name for name in self.settings.files.values()]
         if not self.place.is_dir():
             return [self.place]
         names = read_json(self.place / EXPORT_SUMMARY, dict).get("files")
@@ -89,11 +95,12 @@ class ConversationReader(Reader, layout="conversations"):
         self._records: list[EmotionRecord] = []
         self._contents: dict[str, str] = {}  # name of an image inside a file -> hash of its bytes
         self._names: dict[str, str] = {}
-        for path in self.files():
+        splits = list(self.settings.files) or [self.settings.split] * len(self.files())
+        for path, split in zip(self.files(), splits):
             self._records += from_conversations(
                 map(_with_messages, self._counted(self._items(path))),
                 source=self.source,
-                split=self.settings.split,
+                split=split,
                 label_set=self.settings.label_set,
                 place=str(path),
                 skip=self.notes.skip,
@@ -104,7 +111,9 @@ class ConversationReader(Reader, layout="conversations"):
         for item in items:
             self.notes.num_rows += 1
             if isinstance(item, dict):
-                self.notes.unused |= dict.fromkeys(name for name in item if name not in _KEYS)
+                self.notes.unused |= dict.fromkeys(
+                    name for name in item if name not in _KEYS and name not in self.settings.ignore
+                )
             yield item
 
     def _items(self, path: Path) -> Iterable[Any]:

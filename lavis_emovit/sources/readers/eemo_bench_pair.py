@@ -1,0 +1,150 @@
+"""Reader of EEmo-Bench's pairs of images (Gao et al., ACM MM 2025, arXiv 2504.16405).
+
+    <root>/EEmo-Bench(pair).json            a list of questions
+    <root>/images/<image1_url>
+
+An entry has `id`, `image1_url`, `image2_url`, `question`, `options` (a Python dict as text), `correct_answer` (a
+letter), `question_type` (`Yes-or-No`, `What/How`, `Open_ended`), `perceptual_dimension` and `question_concern`. Files
+with the answers of models (`response(...)`) have the same entries. Open-ended questions have no options, and the
+right option of question 815 has no text; they are counted and skipped.
+
+A record has one image, so the two of a pair are joined side by side, the first on the left, in a file of their own.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from pydantic import Field
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.images import decode_image
+from lavis_emovit.records import EmotionRecord
+from lavis_emovit.settings import Settings
+from lavis_emovit.sources.base import Entry, Reader, checked_entry, read_json
+from lavis_emovit.sources.embedded import extract_image
+from lavis_emovit.sources.readers.eemo_bench import answered_question
+
+_CATEGORIES = ("question_type", "perceptual_dimension", "question_concern")
+# Paths and facts of the images beside the questions, a key of the open-ended ones, and what models answered.
+_KNOWN = re.compile(r"image[12]|image[12]_label|describing_dimension|(response|eval_result|if_invalid)\(.*\)")
+_GAP_PX = 8  # white space between the two images
+
+
+class _Question(Entry):
+    id: int | str
+    image1_url: str = Field(min_length=1)
+    image2_url: str = Field(min_length=1)
+    question: str
+    options: str | None = None
+    correct_answer: str | None = None
+    question_type: str | None = None
+    perceptual_dimension: str | None = None
+    question_concern: str | None = None
+
+
+class EEmoPairSettings(Settings):
+    """Files below the root; `height_px` is that of a joined image."""
+
+    file: str = "EEmo-Bench(pair).json"
+    images: str = "images"
+    split: str = "test"
+    height_px: int = 512
+
+
+class EEmoPairReader(Reader, layout="eemo_bench_pair"):
+    """One record per pair of images, with all `questions` about it; joined images go to `extract_to`."""
+
+    settings_class = EEmoPairSettings
+    settings: EEmoPairSettings
+
+    @property
+    def place(self) -> Path:
+        return self.root / self.settings.file
+
+    @property
+    def image_root(self) -> Path:
+        return self.extract_to if self.extract_to is not None else self.root
+
+    def files(self) -> list[Path]:
+        return [self.place]
+
+    def check(self) -> None:
+        if self.extract_to is None:
+            raise DataError(f"{self.place}: pairs of images are joined in new files; pass a folder (`extract_to`)")
+
+    def records(self) -> Iterator[EmotionRecord]:
+        pairs: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        ids: dict[str, int] = {}
+        for number, entry in enumerate(read_json(self.place, list)):
+            self.notes.num_rows += 1
+            with self.collect_faults(f"entry {number}"):
+                one = checked_entry(_Question, entry)
+                self.notes.unused |= dict.fromkeys(
+                    key for key in entry if key not in _Question.model_fields and not _KNOWN.fullmatch(key)
+                )
+                if one.question_type == "Open_ended":
+                    self.notes.skip("open-ended questions, which have no right option", expected=True)
+                    continue
+                name = str(one.id)
+                if ids.setdefault(name, number) != number:
+                    raise DataError(f"id {name} is already used in entry {ids[name]}")
+                options = _options(one)
+                if not all(text.strip() for text in options.values()):
+                    self.notes.skip("questions with an option without text", expected=True, example=f"question {name}")
+                    continue
+                categories = {key: value for key in _CATEGORIES if (value := getattr(one, key))}
+                questions = pairs.setdefault((one.image1_url, one.image2_url), [])
+                questions.append(answered_question(one.question, options, one.correct_answer, categories, name))
+        for (first, second), questions in pairs.items():
+            with self.collect_faults(f"images {first} and {second}"):
+                if questions:
+                    self.notes.num_joined += len(questions) - 1
+                    yield self._record(first, second, questions)
+
+    def _record(self, first: str, second: str, questions: list[dict[str, Any]]) -> EmotionRecord:
+        assert self.extract_to is not None
+        paths = [self.root / self.settings.images / name for name in (first, second)]
+        if missing := [path.name for path in paths if not path.is_file()]:
+            raise DataError(f"the image {missing[0]} is missing below {paths[0].parent}")
+        name = f"{Path(first).stem}_{Path(second).stem}"
+        joined = side_by_side(paths, self.settings.height_px)
+        return self.record(
+            f"images {first} and {second}",
+            id=name,
+            image=extract_image(self.extract_to, name, joined),
+            split=self.settings.split,
+            questions=questions,
+            extra={"num_images": 2},
+        )
+
+
+def _options(question: _Question) -> dict[str, str]:
+    """The options, which the file has as the text of a Python dict."""
+    try:
+        options = ast.literal_eval(question.options or "")
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        options = None
+    if not isinstance(options, dict) or not all(isinstance(one, str) for pair in options.items() for one in pair):
+        raise DataError(f"question {question.id}: options are no Python dict of texts: {question.options!r:.80}")
+    return options
+
+
+def side_by_side(paths: list[Path], height_px: int) -> Image.Image:
+    """The images from left to right at the same height, with a white gap. DataError for one that cannot be decoded."""
+    images = []
+    for path in paths:
+        image = decode_image(path.read_bytes())
+        images.append(image.resize((max(1, round(image.width * height_px / image.height)), height_px)))
+    width = sum(image.width for image in images) + _GAP_PX * (len(images) - 1)
+    joined = Image.new("RGB", (width, height_px), "white")
+    left = 0
+    for image in images:
+        joined.paste(image, (left, 0))
+        left += image.width + _GAP_PX
+    return joined

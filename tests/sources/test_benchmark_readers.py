@@ -1,0 +1,176 @@
+"""Readers of benchmarks with questions and statements, beyond what `test_published_datasets.py` reads.
+
+- Entries that are not as published are refused, all together, each with its number and what is wrong: unknown labels of
+  statements, right answers that are no option, repeated images and ids, ratings outside the scale, missing images.
+- The two images of a pair are side by side at the same height, the first on the left.
+- All 2,012 pair questions with options of EEmo-Bench but the broken one are read, with the published right answers
+  (shared data).
+- Keys of nested objects are columns of a table; a missing one names the row.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.sources.base import Notes
+from lavis_emovit.sources.readers.eemo_bench import EEmoBenchReader
+from lavis_emovit.sources.readers.eemo_bench_pair import EEmoPairReader, EEmoPairSettings, side_by_side
+from lavis_emovit.sources.readers.statements import StatementReader
+from lavis_emovit.sources.readers.table import TableReader
+from lavis_emovit.sources.table_settings import TableSettings
+
+SHARED = os.environ.get("EMOVIT_SHARED")
+
+
+def picture(path, color="red", size=(8, 8)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, color).save(path)
+
+
+def problems_of(reader):
+    with pytest.raises(DataError) as caught:
+        list(reader.read())
+    return str(caught.value)
+
+
+def test_statements_that_are_not_as_published(tmp_path):
+    picture(tmp_path / "images" / "awe" / "1.png")
+    good = {"image_id": "awe/1.png", "statement_list": [{"statement": "Awe.", "label": "correct"}]}
+    entries = [
+        good,
+        good,
+        {**good, "image_id": "awe/2.png"},
+        {"image_id": "awe/1.png", "statement_list": [{"statement": "Awe.", "label": "Correct?"}]},
+        {"image_id": "awe/1.png", "statement_list": []},
+        {"image_id": "awe/1.png", "statement_list": [{"statement": "", "label": "correct"}]},
+        ["awe/1.png"],
+    ]
+    (tmp_path / "MVEI_metadata.json").write_text(json.dumps(entries))
+    text = problems_of(StatementReader(tmp_path, source="mvei"))
+    for problem in (
+        "entry 1: the image 'awe/1.png' is already in entry 0",
+        "entry 2: the image images/awe/2.png is missing",
+        "entry 3: statement_list.0.label: Input should be 'correct' or 'incorrect' (got 'Correct?')",
+        "entry 4: statement_list: List should have at least 1 item",
+        "entry 5: image 'awe/1.png': key 'statements.0.text'",
+        "entry 6: expected an object with image_id",
+    ):
+        assert problem in text, problem
+    assert "6 faults" in text
+
+
+def test_entries_of_single_images_that_are_not_as_published(tmp_path):
+    for number in range(1, 5):
+        picture(tmp_path / "images" / f"{number}.jpg")
+    good = {
+        "image_name": "1.jpg", "emotion_list": [["joy", 9], ["fear", 5], ["anger", 1]], "Valence": [5.0, 1, 1],
+        "Arousal": [5.0, 1, 1], "Dominance": [5.0, 1, 1], "judge_Q": "Joy?", "judge_A": {"A": "Yes", "B": "No"},
+        "judge_answer": "A",
+    }  # fmt: skip
+    entries = [
+        {**good, "judge_answer": "C"},
+        {**good, "image_name": "2.jpg", "Valence": [9.5, 1, 1]},
+        {**good, "image_name": "3.jpg", "emotion_list": [["hope", 9]]},
+        {key: value for key, value in {**good, "image_name": "4.jpg"}.items() if key != "Arousal"},
+    ]
+    file = tmp_path / "Ebench_1_data(jac_en_check).json"
+    file.write_text(json.dumps(entries))
+    text = problems_of(EEmoBenchReader(tmp_path, source="eemo"))
+    for problem in (
+        "the answer 'C' is none of the options",
+        "valence 9.5 is outside the scale 1 to 9",
+        "hope",
+        "Arousal",
+    ):
+        assert problem in text, problem
+    file.write_text(json.dumps([good, {**good, "new_key": 1}]))
+    assert "the image '1.jpg' is already in entry 0" in problems_of(EEmoBenchReader(tmp_path, source="eemo"))
+    file.write_text(json.dumps([{**good, "new_key": 1}]))
+    notes = Notes()
+    (record,) = EEmoBenchReader(tmp_path, source="eemo", notes=notes).read()
+    assert record.valence == 0.0 and list(notes.unused) == ["new_key"] and len(record.questions) == 1
+
+
+def test_pairs_that_are_not_as_published(tmp_path):
+    picture(tmp_path / "images" / "1.jpg")
+    good = {"id": 1, "image1_url": "1.jpg", "image2_url": "1.jpg", "question": "Which?", "correct_answer": "A",
+            "options": "{'A': 'Both.', 'B': 'Neither.'}", "question_type": "What/How"}  # fmt: skip
+    entries = [
+        good,
+        good,
+        {**good, "id": 2, "options": "__import__('os')"},
+        {**good, "id": 3, "correct_answer": "E"},
+        {**good, "id": 4, "image2_url": "gone.jpg"},
+    ]
+    (tmp_path / "EEmo-Bench(pair).json").write_text(json.dumps(entries))
+    text = problems_of(EEmoPairReader(tmp_path, source="pair", extract_to=tmp_path / "out"))
+    for problem in (
+        "id 1 is already used in entry 0",
+        "question 2: options are no Python dict",
+        "question '3': the answer 'E' is none of the options",
+        "the image gone.jpg is missing",
+    ):
+        assert problem in text, problem
+    with pytest.raises(DataError, match="joined in new files"):
+        EEmoPairReader(tmp_path, source="pair").read()
+
+
+def test_the_first_image_of_a_pair_is_on_the_left(tmp_path):
+    picture(tmp_path / "red.png", "red", (10, 20))
+    picture(tmp_path / "blue.png", "blue", (30, 10))
+    joined = side_by_side([tmp_path / "red.png", tmp_path / "blue.png"], 40)
+    assert joined.size == (20 + 8 + 120, 40)
+    assert joined.getpixel((10, 20)) == (255, 0, 0) and joined.getpixel((100, 20)) == (0, 0, 255)
+    assert joined.getpixel((23, 20)) == (255, 255, 255)
+
+
+@pytest.mark.skipif(SHARED is None, reason="EMOVIT_SHARED is not set")
+def test_all_pair_questions_are_read(tmp_path):
+    with gzip.open(Path(SHARED) / "reference" / "eemo_bench" / "pair_questions.json.gz", "rt") as file:
+        questions = json.load(file)
+    entries = [
+        {
+            **{key: value for key, value in one.items() if not key.startswith("image")},
+            "image1_url": one["image1"], "image2_url": one["image2"], "options": repr(one["options"]),
+        }
+        for one in questions
+    ]  # fmt: skip
+    for name in {one[key] for one in questions for key in ("image1", "image2")}:
+        picture(tmp_path / "images" / name, size=(4, 4))
+    (tmp_path / "EEmo-Bench(pair).json").write_text(json.dumps(entries))
+    notes = Notes()
+    settings = EEmoPairSettings(height_px=4)
+    reader = EEmoPairReader(tmp_path, settings, source="pair", notes=notes, extract_to=tmp_path / "out")
+    records = list(reader.read())
+    found = {question.id: question for record in records for question in record.questions}
+    # The right option of question 815 is empty.
+    assert len(found) == len(questions) - 1 == 2011 and notes.num_rows == 2012 and not notes.unused
+    assert notes.skipped == {"questions with an option without text": 1} and "815" not in found
+    assert len(records) == len({(one["image1"], one["image2"]) for one in questions})
+    for one in questions:
+        if one["id"] == 815:
+            continue
+        question = found[str(one["id"])]
+        assert question.answers == [one["options"][one["correct_answer"]].strip()]
+        assert question.options == [text.strip() for text in one["options"].values()]
+        assert question.categories["question_type"] == one["question_type"]
+
+
+def test_keys_of_nested_objects_are_columns(tmp_path):
+    picture(tmp_path / "a.png")
+    rows = [{"file": "a.png", "about": {"mood": {"name": "calm"}}}, {"file": "a.png", "about": {"mood": "calm"}}]
+    (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, rows[:1])))
+    columns = {"image": "file", "emotion": "about.mood.name"}
+    settings = TableSettings(file="labels.jsonl", columns=columns, label_set=["calm", "tense"])
+    notes = Notes()
+    (record,) = TableReader(tmp_path, settings, source="x", notes=notes).read()
+    assert record.emotion == "calm" and not notes.unused
+    (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert "line 2: no key 'about.mood.name'" in problems_of(TableReader(tmp_path, settings, source="x"))

@@ -79,7 +79,8 @@ def test_scores_of_tokens_are_those_by_hand():
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_candidates_are_scored_by_the_first_token(tmp_path, stream):
-    with ChatServer(lambda body, number: Action(text="B", finish="length", logprobs=TOKENS)) as server:
+    tokens = [*TOKENS, ("D", -math.inf)]  # which the ledger could not hold
+    with ChatServer(lambda body, number: Action(text="B", finish="length", logprobs=tokens)) as server:
         for _ in range(2):
             model = chat(server, tmp_path / "l.jsonl", likelihood="logprobs", probe=False, chat={"stream": stream})
             assert model.methods == {"generation", "likelihood"}

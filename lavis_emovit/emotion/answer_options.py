@@ -8,9 +8,17 @@ from collections.abc import Sequence
 
 def option_marks(labels: Sequence[str], style: str = "letters") -> list[str]:
     """Options as a question lists them: `(a) awe` (ValueError if letters run out), or `1. awe` with style `numbers`."""
+    return [f"{mark} {label}" for mark, label in zip(marks_of(len(labels), style), labels)]
+
+
+def marks_of(count: int, style: str = "letters") -> list[str]:
+    """The marks alone: `(a)` or `1.`; raises as `option_marks`."""
     if style not in ("letters", "numbers"):
         raise ValueError(f"style must be 'letters' or 'numbers', got '{style}'")
-    if style == "letters" and len(labels) > len(string.ascii_lowercase):
-        raise ValueError(f"{len(labels)} options are too many for letters; use numbers")
-    marks = [f"({letter})" for letter in string.ascii_lowercase] if style == "letters" else None
-    return [f"{marks[i] if marks else f'{i + 1}.'} {label}" for i, label in enumerate(labels)]
+    if style == "letters" and count > len(string.ascii_lowercase):
+        raise ValueError(f"{count} options are too many for letters; use numbers")
+    return (
+        [f"({letter})" for letter in string.ascii_lowercase[:count]]
+        if style == "letters"
+        else [f"{number}." for number in range(1, count + 1)]
+    )

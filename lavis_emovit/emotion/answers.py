@@ -70,6 +70,12 @@ def labels_named(text: str, label_set: LabelSet) -> set[str]:
     return {mention.label for mention in found if not mention.denies}
 
 
+def text_and_words(text: str, label_set: LabelSet) -> tuple[str, Words]:
+    """A text as `Text` takes it, and the forms of the labels that occur in such texts."""
+    forms = _forms(label_set)
+    return plain_text(_with_stand_ins(folded(text), forms)), forms.words
+
+
 def _with_option(answer: EmotionAnswer, chosen: set[str], plain: str, words: Words) -> EmotionAnswer:
     """Combine the answer in words with the options that the answer names by their marks."""
     if len(chosen) > 1:

@@ -148,11 +148,37 @@ AFFECT_QUESTIONS: Mapping[Subject, tuple[str, ...]] = {
         "Estimate valence and arousal of this person in the scene, each as a number between -1 and 1.",
     ),
 }
+# The same for any choice of dimensions.
+DIMENSIONS_QUESTIONS: Mapping[Subject, tuple[str, ...]] = {
+    "picture": (
+        "On scales from -1 to 1, rate the feeling that this picture calls up: {dimensions}.",
+        "Estimate these dimensions of the feeling that this image conveys, each as a number between -1 and 1: "
+        "{dimensions}.",
+    ),
+    "face": (
+        "On scales from -1 to 1, rate the state of this person: {dimensions}.",
+        "Estimate these dimensions of this face, each as a number between -1 and 1: {dimensions}.",
+    ),
+    "person": (
+        "On scales from -1 to 1, rate what this person seems to feel: {dimensions}.",
+        "Estimate these dimensions of this person in the scene, each as a number between -1 and 1: {dimensions}.",
+    ),
+}
+DIMENSIONS: Mapping[str, str] = {
+    "valence": "valence (unpleasant to pleasant)",
+    "arousal": "arousal (calm to excited)",
+    "dominance": "dominance (controlled to in control)",
+}
 # The answers to `SCALE_QUESTIONS`.
 SCALE = tuple(str(step) for step in range(1, 10))
 # Subject -> dimension -> wordings that ask for one step of `SCALE`.
 SCALE_QUESTIONS: Mapping[Subject, Mapping[str, tuple[str, str]]] = {
     "picture": {
+        "dominance": (
+            "How much in control does this picture make people feel, from 1 (helpless) to 9 (powerful)? Answer with "
+            "one number.",
+            "Rate the picture's dominance with a number from 1, controlled, to 9, in full control.",
+        ),
         "valence": (
             "How pleasant is the feeling that this picture calls up, from 1 (very unpleasant) to 9 (very pleasant)? "
             "Answer with one number.",
@@ -164,6 +190,10 @@ SCALE_QUESTIONS: Mapping[Subject, Mapping[str, tuple[str, str]]] = {
         ),
     },
     "face": {
+        "dominance": (
+            "How much in control does this person look, from 1 (helpless) to 9 (powerful)? Answer with one number.",
+            "Rate the dominance of this face with a number from 1, controlled, to 9, in full control.",
+        ),
         "valence": (
             "How pleasant does the state of this person look, from 1 (very unpleasant) to 9 (very pleasant)? Answer "
             "with one number.",
@@ -175,6 +205,11 @@ SCALE_QUESTIONS: Mapping[Subject, Mapping[str, tuple[str, str]]] = {
         ),
     },
     "person": {
+        "dominance": (
+            "How much in control does this person seem to feel, from 1 (helpless) to 9 (powerful)? Answer with one "
+            "number.",
+            "Rate the dominance of this person in the scene with a number from 1, controlled, to 9, in full control.",
+        ),
         "valence": (
             "How pleasant is what this person seems to feel, from 1 (very unpleasant) to 9 (very pleasant)? Answer "
             "with one number.",
@@ -212,6 +247,64 @@ REASONING_QUESTIONS = (
 # Behind a question whose answer is read from the probabilities of the first token.
 BY_LETTER = "Options:\n{options}\n\nWhatever form the question asks for, answer with one letter alone, A to {last}."
 BY_CANDIDATE = "Answer with one of these alone: {candidates}."
+
+# ---- Questions of the records themselves -------------------------------------------------------------------------
+
+CHOICE_QUESTIONS = (
+    "{question} Choose one of these options: {options}. Answer with the option alone.",
+    "Answer the question about the picture with one of its options. Question: {question} Options: {options}.",
+)
+# Is a statement about the image true? The answers are `STATEMENT_ANSWERS`.
+STATEMENT_QUESTIONS = (
+    "Is this statement about the picture correct or incorrect? Statement: {statement} Answer with one word, 'correct' "
+    "or 'incorrect'.",
+    "Look at the picture and judge this sentence: {statement} Write 'correct' if it is true and 'incorrect' if it is "
+    "not; no other words count.",
+)
+STATEMENT_ANSWERS = ("correct", "incorrect")
+VQA_QUESTIONS = ("{question} Answer with a word or a short phrase.", "Question: {question} Short answer:")
+# Before a question about two images that one image shows.
+PAIR_NOTE = "The picture shows two images side by side: the first one is on the left, the second one on the right. "
+# After a question whose answer is to state its confidence.
+CONFIDENCE_REQUEST = " Then write 'Confidence: ' and a number between 0 and 1: how likely your answer is right."
+
+# ---- Several emotions of an image -------------------------------------------------------------------------------
+
+RANKING_QUESTIONS: Mapping[Subject, tuple[str, ...]] = {
+    "picture": (
+        "Which {count} of these emotions does this picture call up most strongly: {options}? List them from the "
+        "strongest to the weakest, separated by commas.",
+        "Rank the {count} strongest feelings that this image conveys, out of {options}. Begin with the strongest and "
+        "write nothing but the list.",
+    ),
+    "face": (
+        "Which {count} of these emotions does this face show most strongly: {options}? List them from the strongest to "
+        "the weakest, separated by commas.",
+        "Rank the {count} strongest feelings in this face, out of {options}. Begin with the strongest and write "
+        "nothing but the list.",
+    ),
+    "person": (
+        "Which {count} of these emotions does this person feel most strongly: {options}? List them from the strongest "
+        "to the weakest, separated by commas.",
+        "Rank the {count} strongest feelings of this person, out of {options}. Begin with the strongest and write "
+        "nothing but the list.",
+    ),
+}
+# Without a list: any words of emotion.
+WORDS_QUESTIONS: Mapping[Subject, tuple[str, ...]] = {
+    "picture": (
+        "Which emotions does this picture call up? List all words that fit, separated by commas.",
+        "Name every feeling that people may have in front of this image, as a list of single words.",
+    ),
+    "face": (
+        "Which emotions does this face show? List all words that fit, separated by commas.",
+        "Name every feeling that can be seen in this face, as a list of single words.",
+    ),
+    "person": (
+        "Which emotions does this person show? List all words that fit, separated by commas.",
+        "Name every feeling that this person may have, as a list of single words.",
+    ),
+}
 
 
 def categorical_prompt(
@@ -251,6 +344,11 @@ def num_wordings(kind: str, subject: Subject = "picture", *, with_open: bool = F
         "explanation": (EXPLANATION_QUESTIONS["picture"],),
         "caption": (CAPTION_QUESTIONS,),
         "instruction": (("the record's own",),),
+        "choice": (CHOICE_QUESTIONS,),
+        "statement": (STATEMENT_QUESTIONS,),
+        "vqa": (VQA_QUESTIONS,),
+        "ranking": (RANKING_QUESTIONS[subject], CATEGORICAL_WORDINGS),
+        "words": (WORDS_QUESTIONS[subject],),
     }
     return min(map(len, wordings[kind]))
 

@@ -78,9 +78,10 @@ class Wheels(Settings):
         return self.wheels[name]
 
     def word(self, label: str) -> str | None:
-        """The word of the wheels that a label is, or None."""
+        """The word of the wheels that a label is, or None. Words of several parts have `_` between them in the file."""
         forms = self._word_of_form
-        return forms.get(label) or forms.get(spelling(label))
+        spelt = spelling(label)
+        return forms.get(label) or forms.get(spelt) or forms.get(spelt.replace(" ", "_"))
 
     @cached_property
     def _word_of_form(self) -> dict[str, str]:

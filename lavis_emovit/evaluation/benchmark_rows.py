@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
 from lavis_emovit.evaluation.metrics.registry import MeasuredRows
+from lavis_emovit.evaluation.metrics.rows import GROUP
 from lavis_emovit.evaluation.predictions import PredictionRow
 
 if TYPE_CHECKING:
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
 DIRECT = "direct"
 """In place of a scoring method: a baseline, which reads no question."""
-
-GROUP = "group"
-"""The slice with a row's person or session; intervals resample whole groups if all rows have one."""
 
 ModelKey = tuple[str, str]
 """Name of a model, and its scoring method."""

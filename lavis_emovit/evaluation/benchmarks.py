@@ -1,4 +1,4 @@
-"""Benchmarks: which records, what is true about them, and which questions.
+"""Benchmarks: which records and which questions; `truths` says what is true about the records.
 
 A benchmark names a registered dataset and a split. Its questions depend on the record and the settings alone, so all
 models get the same ones.
@@ -23,21 +23,55 @@ from pydantic import (
 )
 
 from lavis_emovit.emotion.facial import FACIAL_UNITS
-from lavis_emovit.emotion.labels import LabelSet, LabelSetName, Subject, coarser_label, get_label_set, subject_of
-from lavis_emovit.emotion.questions import chooser, num_wordings
+from lavis_emovit.emotion.labels import LabelSet, LabelSetName, Subject, get_label_set, subject_of
+from lavis_emovit.emotion.questions import num_wordings
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation.prompt_settings import OPTIONS, Prompt, PromptSettings
-from lavis_emovit.records import EmotionRecord, Instruction, InstructionKind
+from lavis_emovit.evaluation.prompt_settings import OPTIONS, QUESTION, STATEMENT, Prompt, PromptSettings
+from lavis_emovit.records import EmotionRecord, InstructionKind
 from lavis_emovit.settings import Settings
 
-Kind = Literal["emotion", "labels", "valence_arousal", "action_units", "explanation", "caption", "instruction"]
+Kind = Literal[
+    "emotion",
+    "labels",
+    "valence_arousal",
+    "action_units",
+    "explanation",
+    "caption",
+    "instruction",
+    "choice",
+    "statement",
+    "ranking",
+    "words",
+    "vqa",
+]
+Axis = Literal["valence", "arousal", "dominance"]
 Method = Literal["likelihood", "likelihood_sum", "likelihood_calibrated", "generation"]
 OptionOrder = Literal["fixed", "reversed", "shuffled"]
 OptionMarks = Literal["none", "letters", "numbers"]
 
-AXES = ("valence", "arousal")
+AXES: tuple[Axis, ...] = ("valence", "arousal")
+OWN_KINDS = ("choice", "statement", "vqa")
+"""Kinds that ask all questions or statements of a record, a row each."""
 _PROMPT: TypeAdapter[PromptSettings] = TypeAdapter(Prompt)
 _VARIED = ("wordings", "with_options", "option_orders", "option_marks")
+# What a prompt of these kinds has a place for.
+_PLACES: dict[Kind, tuple[str, ...]] = {
+    "choice": (QUESTION, OPTIONS),
+    "statement": (STATEMENT,),
+    "vqa": (QUESTION,),
+    "ranking": (OPTIONS,),
+    "words": (),
+}
+# Settings that only these kinds have.
+_KINDS_OF: dict[str, tuple[Kind, ...]] = {
+    "coarser": ("emotion",),
+    "with_options": ("emotion",),
+    "option_orders": ("emotion", "choice"),
+    "option_marks": ("emotion", "choice"),
+    "axes": ("valence_arousal",),
+    "confidence": ("emotion", "choice", "statement"),
+    "wheels": ("words",),
+}
 ALL_SPLITS = "all"
 """The `split` of a benchmark over a whole dataset."""
 
@@ -51,7 +85,9 @@ class BenchmarkSettings(Settings):
         kind: `emotion` (one label of a set), `labels` (several labels of one image, ranked by scores),
             `valence_arousal`, `action_units`, `explanation` (the emotion and why), `caption` (a funny caption, for
             people to judge), `instruction` (a question of the record itself, compared with the answer that was written
-            with it).
+            with it), `choice` (the record's multiple choices), `statement` (its statements, correct or not), `ranking`
+            (its strongest emotions in order), `words` (emotions in free words, on wheels), `vqa` (its questions with
+            answers of several people).
         train_split: what baselines learn from; null skips the baselines that learn.
         config: settings over the dataset's defaults, as a recipe has them below `datasets.<name>`.
         label_set: of the answers; null: that of the records.
@@ -63,12 +99,16 @@ class BenchmarkSettings(Settings):
         with_options: whether the question lists the options; [true, false] includes both variants.
         limit: number of samples; the shards are shuffled, so the first ones are a random choice.
         slices: fields of the records by which metrics are split (`source`, `attributes.scene`, `extra.gender`).
-        prompt: your own question instead of the wordings, for kinds `emotion`, `explanation` and `caption`: a text with
-            `{options}` where the labels are listed, a file with one, the name of a preset, or keys of `PromptSettings`.
+        prompt: your own question instead of the wordings, for all kinds but those with numbers and `instruction`: a
+            text with `{options}` where the labels are listed (and `{question}` or `{statement}` where the record has
+            one), a file with one, the name of a preset, or keys of `PromptSettings`.
         max_new_tokens: longest generated answer; null: that of the prompt, or enough for the kind.
         subject: what questions are about: the feeling that a `picture` evokes, the expression of a `face`, or the state
             of a `person` in a scene; null: what the labels of the dataset describe.
         instruction: with kind `instruction`, the kind of the record's questions; one of several is drawn by its id.
+        axes: with kind `valence_arousal`, what is asked; `dominance` is the third.
+        confidence: whether written answers of kinds `emotion`, `choice` and `statement` end with a stated confidence.
+        wheels: with kind `words`, a JSON file with wheels of your own, as `lavis_emovit/emotion/wheels.json`.
         active_from: intensity from which an action unit counts as active; one without intensities is active if present.
     """
 
@@ -90,12 +130,19 @@ class BenchmarkSettings(Settings):
     subject: Subject | None = None
     active_from: float = Field(default=1.0, gt=0.0)
     instruction: InstructionKind | None = None
+    axes: tuple[Axis, ...] = Field(default=AXES, min_length=1)
+    confidence: bool = False
+    wheels: str | None = Field(default=None, min_length=1)
 
     @model_validator(mode="before")
     @classmethod
     def _marks_of_the_prompt(cls, values: Any) -> Any:
-        """The marks that a prompt asks for, unless the benchmark chooses others."""
-        if not isinstance(values, dict) or "option_marks" in values or values.get("prompt") is None:
+        """The marks that a prompt or the kind asks for, unless the benchmark chooses others."""
+        if not isinstance(values, dict) or "option_marks" in values:
+            return values
+        if values.get("kind") == "choice" and values.get("prompt") is None:
+            return {**values, "option_marks": ("letters",)}
+        if values.get("prompt") is None:
             return values
         try:
             prompt = _PROMPT.validate_python(values["prompt"])
@@ -104,7 +151,7 @@ class BenchmarkSettings(Settings):
         marks = {"option_marks": (prompt.option_marks,)} if prompt.option_marks is not None else {}
         return {**values, "prompt": prompt, **marks}
 
-    @field_validator(*_VARIED)
+    @field_validator(*_VARIED, "axes")
     @classmethod
     def _each_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(value)) != len(value):
@@ -122,12 +169,11 @@ class BenchmarkSettings(Settings):
     @model_validator(mode="after")
     def _fits_the_kind(self) -> BenchmarkSettings:
         problems = []
-        if self.kind != "emotion":
-            # Compared with the defaults, so that settings with every default written out can be read back.
-            fields = type(self).model_fields
-            changed = [name for name in ("coarser", *_VARIED[1:]) if getattr(self, name) != fields[name].default]
-            if changed:
-                problems.append(f"{', '.join(sorted(changed))} belongs to kind 'emotion', this one is '{self.kind}'")
+        # Compared with the defaults, so that settings with every default written out can be read back.
+        fields = type(self).model_fields
+        for name, kinds in _KINDS_OF.items():
+            if self.kind not in kinds and getattr(self, name) != fields[name].default:
+                problems.append(f"{name} belongs to kind {' or '.join(map(repr, kinds))}, this one is '{self.kind}'")
         if (self.instruction is not None) != (self.kind == "instruction"):
             problems.append("kind 'instruction' needs `instruction`, such as reasoning, and no other kind has it")
         available = num_wordings(self.kind, self.subject or "picture", with_open=False in self.with_options)
@@ -140,17 +186,27 @@ class BenchmarkSettings(Settings):
     @model_serializer(mode="wrap")
     def _without_new_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Earlier versions had none of these keys; runs and rows without them must stay equal to theirs."""
-        new = ("instruction", "prompt")
-        return {key: value for key, value in dump(self).items() if key not in new or value is not None}
+        new = {"instruction", "prompt", "axes", "confidence", "wheels"}
+        fields = type(self).model_fields
+        unset = {key for key in new if getattr(self, key) == fields[key].default}
+        return {key: value for key, value in dump(self).items() if key not in unset}
 
     def _problems_of_prompt(self) -> list[str]:
         if self.prompt is None:
             return []
-        if self.kind not in ("emotion", "labels", "explanation", "caption"):
+        if self.kind not in ("emotion", "labels", "explanation", "caption", *_PLACES):
             return [f"prompt: kind '{self.kind}' has questions of its own, so it has no prompt; remove it"]
         problems = []
+        wanted = _PLACES.get(self.kind, ())
+        for place in (OPTIONS, QUESTION, STATEMENT):
+            if place in wanted and place not in self.prompt.text:
+                problems.append(f"prompt: '{self.prompt.name}' has no {place}, which kind '{self.kind}' needs")
+            if place not in (*wanted, OPTIONS) and place in self.prompt.text:
+                problems.append(f"prompt: '{self.prompt.name}' has {place}, which kind '{self.kind}' does not have")
         if self.wordings != (1,):
             problems.append("prompt: it replaces the wordings; remove `wordings`, or make a benchmark of each")
+        if self.confidence:
+            problems.append("confidence: a prompt asks for it in its own words; set `confidence` of the prompt instead")
         if self.kind in ("emotion", "labels") and True in self.with_options and not self.prompt.lists_options:
             problems.append(
                 f"prompt: '{self.prompt.name}' has no place for the options; write {OPTIONS} where the labels are "
@@ -158,9 +214,14 @@ class BenchmarkSettings(Settings):
             )
         if self.kind == "emotion" and False in self.with_options and self.prompt.lists_options:
             problems.append(f"prompt: '{self.prompt.name}' lists the options, so with_options must be [true]")
-        if self.kind == "caption" and self.prompt.lists_options:
-            problems.append(f"prompt: '{self.prompt.name}' has {OPTIONS}, but a caption has no labels to list")
+        if self.kind in ("caption", "statement", "words", "vqa") and self.prompt.lists_options:
+            problems.append(f"prompt: '{self.prompt.name}' has {OPTIONS}, but kind '{self.kind}' has none to list")
         return problems
+
+    @property
+    def asks_confidence(self) -> bool:
+        """Whether written answers state a confidence."""
+        return self.confidence or (self.prompt is not None and self.prompt.confidence)
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -183,7 +244,7 @@ class BenchmarkSettings(Settings):
             return method in ("generation", "likelihood")
         if self.kind == "labels":
             return method != "generation"
-        return method == "generation" or self.kind == "emotion"
+        return method == "generation" or self.kind in ("emotion", "choice", "statement", "ranking")
 
 
 class RunBenchmarkSettings(BenchmarkSettings):
@@ -232,98 +293,15 @@ class Variant:
         options = f"options {self.order}{marks}" if self.order else "no options"
         return f"wording {self.wording}, {options}"
 
-    def options(self, label_set: LabelSet, record_id: str) -> tuple[str, ...]:
-        """The options in the order of this record's question."""
-        labels = list(label_set.labels)
+    def options(self, options: Sequence[str], question_id: str) -> tuple[str, ...]:
+        """The options in the order of this variant; the shuffled one depends on the record or question."""
+        ordered = list(options)
         if self.order == "reversed":
-            labels.reverse()
+            ordered.reverse()
         elif self.order == "shuffled":
-            digest = hashlib.sha256(f"options/{record_id}".encode()).digest()
-            random.Random(int.from_bytes(digest[:8], "big")).shuffle(labels)
-        return tuple(labels)
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What is true about a record, as far as a benchmark needs it."""
-
-    label: str | None = None  # canonical name of the emotion
-    labels: tuple[str, ...] | None = None  # all of them, if an image may have several
-    votes: dict[str, float] | None = None  # label -> share
-    values: dict[str, float] | None = None  # `valence`, `arousal`, or `AU12` -> intensity
-    occurrence_only: tuple[str, ...] = ()  # the action units with 1 and 0 instead of an intensity
-    pair: Instruction | None = None  # the question of kind `instruction`, with its reference answer
-
-
-def truth_of(record: EmotionRecord, benchmark: BenchmarkSettings, label_set: LabelSet | None) -> Truth | None:
-    """What is true about a record, or None if the record does not have it, or not in these labels.
-
-    Votes without a place in the label set (a neutral share beside six emotions) are dropped, and the others scaled to
-    the sum 1. Raises as `label_in`.
-    """
-    if benchmark.kind == "valence_arousal":
-        if record.valence is None or record.arousal is None:
-            return None
-        return Truth(values={"valence": record.valence, "arousal": record.arousal})
-    if benchmark.kind == "action_units":
-        if not record.action_units:
-            return None
-        only = tuple(f"AU{unit}" for unit in sorted(record.occurrence_only & record.action_units.keys()))
-        values = {f"AU{unit}": level for unit, level in sorted(record.action_units.items())}
-        return Truth(values=values, occurrence_only=only)
-    if benchmark.kind == "caption":
-        return Truth()
-    if benchmark.kind == "instruction":
-        pairs = [item for item in record.instructions if item.kind == benchmark.instruction]
-        return Truth(pair=chooser("instruction", record.id).choice(pairs)) if pairs else None
-    if benchmark.kind == "labels":
-        return _labels_in(record, label_set)
-    if record.emotion is None or label_set is None:
-        return None
-    try:
-        label = label_in(record.emotion, record.label_set, label_set)
-    except DataError as error:
-        raise DataError(f"record '{record.id}': {error}") from None
-    return Truth(label=label, votes=_votes_in(record, label_set)) if label is not None else None
-
-
-def _labels_in(record: EmotionRecord, label_set: LabelSet | None) -> Truth | None:
-    names = record.labels or ([record.emotion] if record.emotion is not None else [])
-    if not names or label_set is None:
-        return None
-    try:
-        labels = [label_in(name, record.label_set, label_set) for name in names]
-    except DataError as error:
-        raise DataError(f"record '{record.id}': {error}") from None
-    known = sorted({label for label in labels if label is not None})
-    return Truth(labels=tuple(known)) if known else None
-
-
-def label_in(name: str, own: str | None, label_set: LabelSet) -> str | None:
-    """A label of the set `own` in another one, which may be coarser; None if it has no place there.
-
-    Raises:
-        DataError: neither the label set nor a hierarchy above `own` has it.
-    """
-    if own is not None and own != label_set.name:
-        try:
-            return coarser_label(name, own, label_set.name)
-        except DataError:
-            pass  # no hierarchy connects the sets, but they may share the label
-    return label_set.canonical(name)
-
-
-def _votes_in(record: EmotionRecord, label_set: LabelSet) -> dict[str, float] | None:
-    votes = dict.fromkeys(label_set.labels, 0.0)
-    for name, share in (record.votes or {}).items():
-        try:
-            label = label_in(name, record.label_set, label_set)
-        except DataError:
-            continue
-        if label is not None:
-            votes[label] += share
-    total = sum(votes.values())
-    return {label: share / total for label, share in votes.items()} if total > 0 else None
+            digest = hashlib.sha256(f"options/{question_id}".encode()).digest()
+            random.Random(int.from_bytes(digest[:8], "big")).shuffle(ordered)
+        return tuple(ordered)
 
 
 def record_subject(record: EmotionRecord, label_set: str | None) -> Subject:
@@ -338,7 +316,7 @@ def label_set_of(benchmark: BenchmarkSettings, names: Sequence[str], place: str)
     Raises:
         DataError: no set is chosen, and the records have none, or several.
     """
-    if benchmark.kind in ("valence_arousal", "action_units", "caption", "instruction"):
+    if benchmark.kind not in ("emotion", "labels", "explanation", "ranking"):
         return None
     if benchmark.label_set is not None:
         return get_label_set(benchmark.label_set)

@@ -47,6 +47,9 @@ class PredictionRow(BaseModel):
         slices: name of a field -> its value, for metrics by slice (`person`, `scene`).
         variant: wording and order of the question, if there are several.
         question, reference: the record's own question and the answer that was written with it.
+        options: of a multiple choice, in the order of the question.
+        predictions: all that an answer names, in its order, where it may name several: words, or a ranking.
+        confidence: the probability of being right that the answer states, from 0 to 1.
         prompt: sha256 of what the model was asked, see `prompt_sha256`; None for baselines, which are not asked.
     """
 
@@ -71,6 +74,9 @@ class PredictionRow(BaseModel):
     question: str | None = None
     reference: str | None = None
     prompt: str | None = None
+    options: tuple[str, ...] | None = None
+    predictions: tuple[str, ...] | None = None
+    confidence: float | None = Field(default=None, ge=0.0, le=1.0)
 
     @field_validator("votes")
     @classmethod
@@ -81,6 +87,12 @@ class PredictionRow(BaseModel):
             raise ValueError("must be shares of the annotators: none negative, together 1")
         return value
 
+    @property
+    def question_id(self) -> str:
+        """The record, with the name of its question if it has several: the same in all variants and for all models."""
+        own = self.instance_id.removesuffix(f"#{self.variant}")
+        return own if own.startswith(f"{self.record_id}/") else self.record_id
+
     def active_from(self, name: str, threshold: float) -> float:
         """The value from which an action unit is active in this row; `threshold` is that of intensities."""
         return OCCURRENCE_THRESHOLD if name in (self.occurrence_only or ()) else threshold
@@ -88,7 +100,8 @@ class PredictionRow(BaseModel):
     @model_validator(mode="after")
     def _an_error_is_no_answer(self) -> PredictionRow:
         if self.error is not None:
-            found = [name for name in ("prediction", "scores", "values", "status") if getattr(self, name) is not None]
+            answers = ("prediction", "predictions", "scores", "values", "status", "confidence")
+            found = [name for name in answers if getattr(self, name) is not None]
             if found:
                 raise ValueError(f"a row with an 'error' is no answer, yet it has {', '.join(found)}")
         return self

@@ -23,6 +23,9 @@ from lavis_emovit.settings import Settings, nearest_name
 Reading = Literal["strict", "first_line", "answer_tag", "result"]
 
 OPTIONS = "{options}"
+QUESTION = "{question}"
+STATEMENT = "{statement}"
+_PLACEHOLDERS = (OPTIONS, QUESTION, STATEMENT)
 # One word in braces; `\\boxed{the emotion}` of an answer template is text.
 _PLACEHOLDER = re.compile(r"\{\s*(\w*)\s*\}")
 _PRESETS = Path(__file__).with_name("prompts")
@@ -33,7 +36,8 @@ class PromptSettings(Settings):
     """A prompt, and what belongs to its evaluation.
 
     Attributes:
-        text: the question, with `{options}` where the labels are listed.
+        text: the question, with `{options}` where the labels or options are listed, and `{question}` or `{statement}`
+            for those of the records.
         name: in tables; a preset's, or that of the file.
         separator, last_separator: between the listed labels, and before the last one; null: the same.
         option_marks: marks of the listed labels, unless the benchmark chooses others.
@@ -41,6 +45,7 @@ class PromptSettings(Settings):
         reading: how written answers are read: `strict`; `first_line`, the first label of the set that occurs anywhere
             in the first line; `answer_tag`, the same in what `<answer>` encloses, or in everything without the tag;
             `result`, strictly in the part of an answer template that states the result, as rewards read it.
+        confidence: whether the text asks for a confidence, which is then read and measured.
         max_new_tokens, num_beams, repetition_penalty, length_penalty: of written answers; null: as without a prompt.
         source, licence, differs: of the published prompt: where it was read, its terms, and what is not the same here.
     """
@@ -52,6 +57,7 @@ class PromptSettings(Settings):
     option_marks: Literal["none", "letters", "numbers"] | None = None
     answer_prefix: str | None = None
     reading: Reading = "strict"
+    confidence: bool = False
     max_new_tokens: int | None = Field(default=None, ge=1)
     num_beams: int | None = Field(default=None, ge=1)
     repetition_penalty: float | None = Field(default=None, gt=0.0)
@@ -62,12 +68,13 @@ class PromptSettings(Settings):
 
     @model_validator(mode="after")
     def _placeholders_exist(self) -> PromptSettings:
-        unknown = [name for name in _PLACEHOLDER.findall(self.text) if name != OPTIONS.strip("{}")]
+        unknown = [name for name in _PLACEHOLDER.findall(self.text) if f"{{{name}}}" not in _PLACEHOLDERS]
         if unknown:
             named = ", ".join(f"{{{name}}}" for name in dict.fromkeys(unknown))
-            raise ValueError(f"has {named}, but the only placeholder is {OPTIONS}")
-        if self.text.count(OPTIONS) > 1:
-            raise ValueError(f"lists the options {self.text.count(OPTIONS)} times; keep one {OPTIONS}")
+            raise ValueError(f"has {named}, but the placeholders are {', '.join(_PLACEHOLDERS)}")
+        for name in _PLACEHOLDERS:
+            if self.text.count(name) > 1:
+                raise ValueError(f"has {name} {self.text.count(name)} times; keep one")
         return self
 
     @property
@@ -93,12 +100,14 @@ class PromptSettings(Settings):
         seen = [self.text, self.separator, self.last_separator, self.scored_prefix]
         return hashlib.sha256(json.dumps(seen, ensure_ascii=False).encode()).hexdigest()
 
-    def question(self, options: tuple[str, ...]) -> str:
-        """The text with the options, in their order."""
+    def question(self, options: tuple[str, ...], asked: str = "") -> str:
+        """The text with the options, in their order, and with the question or statement of the record."""
         listed = self.separator.join(options)
         if self.last_separator is not None and len(options) > 1:
             listed = self.separator.join(options[:-1]) + self.last_separator + options[-1]
-        return self.text.replace(OPTIONS, listed)
+        texts = {OPTIONS: listed, QUESTION: asked, STATEMENT: asked}
+        # At once, because the texts of records may have braces.
+        return _PLACEHOLDER.sub(lambda match: texts[f"{{{match[1]}}}"], self.text)
 
 
 @functools.cache
@@ -128,7 +137,7 @@ def _read(value: Any) -> Any:
 def _from_text(text: str) -> dict[str, Any]:
     if text in preset_names():
         return _preset(text)
-    if OPTIONS in text or (len(text.split()) > 1 and not text.endswith(_FILE_ENDINGS)):
+    if any(place in text for place in _PLACEHOLDERS) or (len(text.split()) > 1 and not text.endswith(_FILE_ENDINGS)):
         return {"text": text}
     if text.endswith(_FILE_ENDINGS) or "/" in text:
         return _from_file(Path(text))

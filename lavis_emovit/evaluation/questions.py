@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from lavis_emovit.emotion import questions as wordings
 from lavis_emovit.emotion.answer_numbers import read_numbers
@@ -19,15 +19,10 @@ from lavis_emovit.emotion.answer_units import read_action_units
 from lavis_emovit.emotion.answers import AnswerStatus
 from lavis_emovit.emotion.facial import facial_priors
 from lavis_emovit.emotion.labels import LabelSet
-from lavis_emovit.evaluation.benchmarks import (
-    AXES,
-    BenchmarkSettings,
-    Method,
-    Truth,
-    Variant,
-    record_subject,
-    units_asked,
-)
+from lavis_emovit.evaluation.benchmarks import AXES, BenchmarkSettings, Method, Variant, record_subject, units_asked
+from lavis_emovit.evaluation.own_questions import own_question
+from lavis_emovit.evaluation.question import Question
+from lavis_emovit.evaluation.truths import Truth
 from lavis_emovit.records import EmotionRecord, Instruction
 
 _ANY_PAIR = Instruction(kind="conversation", question="Why?", answer="Because.", provenance="any")
@@ -40,19 +35,17 @@ _DEFAULT_NEW_TOKENS = {
     "explanation": 160,
     "caption": 48,
     "instruction": 256,
+    "choice": 64,
+    "statement": 32,
+    "ranking": 48,
+    "words": 64,
+    "vqa": 16,
 }
+_CONFIDENCE_TOKENS = 16
 
 
-@dataclass(frozen=True)
-class Question:
-    """One question about one image."""
-
-    key: str  # `emotion`, `valence`, `AU12`, `affect`, `units`, `caption`
-    text: str
-    candidates: tuple[str, ...] = ()  # the answers to choose from; empty if the model writes
-    answer_prefix: str = ""  # comes before every candidate; read, not scored
-    max_new_tokens: int = 32
-    decoding: tuple[tuple[str, float], ...] = ()  # how the model writes, if a prompt decides it
+def _default_new_tokens(benchmark: BenchmarkSettings) -> int:
+    return _DEFAULT_NEW_TOKENS[benchmark.kind] + (_CONFIDENCE_TOKENS if benchmark.confidence else 0)
 
 
 def questions_about(
@@ -65,13 +58,13 @@ def questions_about(
 ) -> list[Question]:
     """The questions about one record in one variant; none if the scoring method does not suit the kind."""
     number, prompt = variant.wording - 1, benchmark.prompt
-    new_tokens = benchmark.max_new_tokens or (prompt and prompt.max_new_tokens) or _DEFAULT_NEW_TOKENS[benchmark.kind]
+    new_tokens = benchmark.max_new_tokens or (prompt and prompt.max_new_tokens) or _default_new_tokens(benchmark)
     decoding = tuple(prompt.decoding.items()) if prompt is not None else ()
     by_likelihood = method != "generation"
     about = benchmark.subject or record_subject(record, label_set.name if label_set else None)
     if benchmark.kind in ("emotion", "labels"):
         assert label_set is not None
-        options = variant.options(label_set, record.id)
+        options = variant.options(label_set.labels, record.id)
         marked = options if variant.marks == "none" else tuple(option_marks(options, variant.marks))
         if prompt is not None:
             text = prompt.question(marked)
@@ -84,13 +77,22 @@ def questions_about(
             return [Question("emotion", text, label_set.labels, prefix)]
         if benchmark.kind == "labels":
             return []
+        text += wordings.CONFIDENCE_REQUEST if benchmark.confidence else ""
         return [Question("emotion", text, max_new_tokens=new_tokens, decoding=decoding)]
+    if benchmark.kind in ("choice", "statement", "ranking", "words", "vqa"):
+        asked = own_question(record, truth, benchmark, variant, method, label_set, about)
+        if asked is None or asked.candidates:
+            return [asked] if asked is not None else []
+        return [replace(asked, max_new_tokens=new_tokens, decoding=decoding)]
     if benchmark.kind == "valence_arousal":
         if by_likelihood:
             texts = wordings.SCALE_QUESTIONS[about]
-            return [Question(axis, texts[axis][number], wordings.SCALE) for axis in AXES]
-        written = wordings.AFFECT_QUESTIONS[about]
-        return [Question("affect", written[number], max_new_tokens=new_tokens)]
+            return [Question(axis, texts[axis][number], wordings.SCALE) for axis in benchmark.axes]
+        text = wordings.AFFECT_QUESTIONS[about][number]
+        if benchmark.axes != AXES:
+            dimensions = ", ".join(wordings.DIMENSIONS[axis] for axis in benchmark.axes)
+            text = wordings.DIMENSIONS_QUESTIONS[about][number].format(dimensions=dimensions)
+        return [Question("affect", text, max_new_tokens=new_tokens)]
     if benchmark.kind == "action_units":
         name = facial_priors().unit_name
         units = units_asked(truth.values)
@@ -161,7 +163,7 @@ def values_from_text(
     Valence and arousal are on [-1, 1]. An action unit is 1 if the answer calls it active, at any intensity, else 0.
     """
     if benchmark.kind == "valence_arousal":
-        numbers = read_numbers(text, AXES, scale=(-1.0, 1.0))
+        numbers = read_numbers(text, benchmark.axes, scale=(-1.0, 1.0))
         failed = [answer.status for answer in numbers.values() if answer.status != "ok"]
         return {name: answer.value for name, answer in numbers.items()}, failed[0] if failed else "ok"
     units = read_action_units(text, units_asked(truth.values))

@@ -141,10 +141,10 @@ def compare(before: MeasuredRows, after: MeasuredRows) -> dict[str, Any]:
     found = headline_of(kind)
     if found is None:
         return {"problem": f"answers of kind '{kind}' have no headline metric to compare"}
-    # The instances of a variant have other names than those of a baseline, so rows are paired by record.
+    # The instances of a variant have other names than those of a baseline, so rows are paired by question.
     firsts, seconds = (
         [
-            row if row.instance_id == row.record_id else row.model_copy(update={"instance_id": row.record_id})
+            row if row.instance_id == row.question_id else row.model_copy(update={"instance_id": row.question_id})
             for row in one.rows
         ]
         for one in (before, after)

@@ -160,7 +160,7 @@ class Evaluator:
         answers: Mapping[str, str | None] = {}
         if benchmark.method != "generation" and first.kind != "instruction":
             found = self._rows(data, model, "generation", f"{data.name}: answers for the report")
-            answers = {row.record_id: row.answer for row in found}
+            answers = {row.question_id: row.answer for row in found}
         if not processes.is_main():
             return rows
         images = {item.record.id: self._thumbnail(item) for item in data.items()}
@@ -168,7 +168,7 @@ class Evaluator:
         for row in rows:
             update: dict[str, Any] = {}
             if row.record_id in images and row.variant in (None, first.variants[0].name):
-                update = {"image": images[row.record_id], "answer": answers.get(row.record_id, row.answer)}
+                update = {"image": images[row.record_id], "answer": answers.get(row.question_id, row.answer)}
             shown.append(row.model_copy(update=update) if update else row)
         return shown
 

@@ -109,7 +109,9 @@ class EmotionGrpoSettings(TaskSettings, AnswerSettings, task="emotion_grpo"):
         preset = load_preset(own["preset"], leave_out=[left_out] if isinstance(left_out, str) else left_out)
         schedule = preset.schedule.model_dump(exclude_none=True)
         of_run |= {key: schedule.pop(name) for key, name in _SCHEDULE_OF_RUN.items() if name in schedule}
-        rewards = {name: settings.model_dump(mode="json", exclude_unset=True) for name, settings in preset.rewards.items()}
+        rewards = {
+            name: settings.model_dump(mode="json", exclude_unset=True) for name, settings in preset.rewards.items()
+        }
         for name, changes in (own.get("rewards") or {}).items():
             rewards[name] = {**rewards.get(name, {}), **(changes or {})}
         return {"template": preset.template, **schedule, **own, "rewards": rewards}, of_run

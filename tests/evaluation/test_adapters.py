@@ -45,9 +45,10 @@ from lavis_emovit.evaluation.adapters.colours import ColoursBaseline, ColoursSet
 from lavis_emovit.evaluation.adapters.constant import ConstantBaseline, ConstantSettings
 from lavis_emovit.evaluation.adapters.lavis_model import LavisModelSettings, open_lavis_model
 from lavis_emovit.evaluation.adapters.transformers_model import TransformersModelSettings, open_transformers_model
-from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Truth
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
 from lavis_emovit.evaluation.questions import Question
 from lavis_emovit.evaluation.suite.requests import Prepared, request_rows
+from lavis_emovit.evaluation.truths import Truth
 from lavis_emovit.images import decode_image
 from lavis_emovit.models.instructblip.export import save_transformers
 from lavis_emovit.models.instructblip.loading import RawWeights

@@ -32,10 +32,11 @@ from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.adapters.base import Failure
 from lavis_emovit.evaluation.adapters.chat_likelihood import marks_of, scores_from_tokens
 from lavis_emovit.evaluation.adapters.chat_model import ChatModel, ChatModelSettings
-from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Truth
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
 from lavis_emovit.evaluation.metrics.classification import classification_metrics
 from lavis_emovit.evaluation.questions import Question
 from lavis_emovit.evaluation.suite.requests import Prepared, request_rows
+from lavis_emovit.evaluation.truths import Truth
 
 LABELS = ("amusement", "awe", "fear", "sadness")
 QUESTION = Question("emotion", "Which emotion is it?", LABELS, "Predict emotion: ")

@@ -21,7 +21,7 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.adapters.base import Item
 from lavis_emovit.evaluation.adapters.constant import ConstantBaseline, ConstantSettings
 from lavis_emovit.evaluation.adapters.probe import Encoder, ProbeBaseline
-from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, truth_of
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
 from lavis_emovit.evaluation.metrics import action_unit_metrics, classification_metrics
 from lavis_emovit.evaluation.metrics.label_ranking import (
     average_precisions,
@@ -30,6 +30,7 @@ from lavis_emovit.evaluation.metrics.label_ranking import (
 )
 from lavis_emovit.evaluation.predictions import PredictionRow, decode_row, encode_row
 from lavis_emovit.evaluation.suite.requests import BatchRequests, Prepared
+from lavis_emovit.evaluation.truths import truth_of
 from lavis_emovit.records import EmotionRecord
 
 EMOTIC = get_label_set("emotic26")

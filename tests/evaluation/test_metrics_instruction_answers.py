@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.adapters.base import Item
 from lavis_emovit.evaluation.adapters.lavis_model import LavisModel
-from lavis_emovit.evaluation.benchmarks import RunBenchmarkSettings, truth_of
+from lavis_emovit.evaluation.benchmarks import RunBenchmarkSettings
 from lavis_emovit.evaluation.metrics.instruction_answers import (
     compare_instruction_answers,
     instruction_answer_metrics,
@@ -32,6 +32,7 @@ from lavis_emovit.evaluation.metrics.instruction_answers import (
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.questions import questions_about
 from lavis_emovit.evaluation.suite.requests import Prepared, request_rows
+from lavis_emovit.evaluation.truths import truth_of
 from lavis_emovit.images import jpeg_of
 from lavis_emovit.records import EmotionRecord, Instruction
 

@@ -76,6 +76,11 @@ def test_every_kind_has_one_headline_except_captions():
         "action_units": "mean F1",
         "instruction": "ROUGE-L",
         "labels": "mean AP",
+        "choice": "accuracy",
+        "statement": "accuracy",
+        "ranking": "overlap",
+        "words": "wheel F1",
+        "vqa": "accuracy",
     }
     for kind in get_args(Kind):
         assert sum(metric.headline is not None for metric in metrics_of(kind)) == (kind != "caption")

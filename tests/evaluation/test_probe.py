@@ -20,7 +20,7 @@ from sklearn.linear_model import Ridge
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.adapters.ridge import NUM_FOLDS, PENALTIES, RidgeProbe, _folds
-from lavis_emovit.evaluation.benchmarks import Truth
+from lavis_emovit.evaluation.truths import Truth
 
 SHARED = os.environ.get("EMOVIT_SHARED")
 

@@ -17,11 +17,12 @@ import pytest
 import yaml
 
 from lavis_emovit.emotion.labels import get_label_set
-from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Truth, Variant
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Variant
 from lavis_emovit.evaluation.metrics.original_rule import read_emotion_in_tag
 from lavis_emovit.evaluation.prompt_settings import preset_names
 from lavis_emovit.evaluation.questions import prompt_sha256, questions_about
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
+from lavis_emovit.evaluation.truths import Truth
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import parse_settings
 
@@ -104,8 +105,8 @@ def test_presets_have_the_facts_of_what_they_describe():
     [
         ({"prompt": "What is it?"}, "'text' has no place for the options; write {options} where the labels"),
         ({"prompt": "{options}", "with_options": [True, False]}, "lists the options, so with_options must be [true]"),
-        ({"prompt": "{options} {label}"}, "has {label}, but the only placeholder is {options}"),
-        ({"prompt": "{options} {options}"}, "lists the options 2 times"),
+        ({"prompt": "{options} {label}"}, "has {label}, but the placeholders are {options}, {question}, {statement}"),
+        ({"prompt": "{options} {options}"}, "has {options} 2 times; keep one"),
         ({"prompt": "emovitt"}, "neither a preset (did you mean 'emovit'?) nor a file"),
         ({"prompt": {"preset": "emo"}}, "there is no preset 'emo'"),
         ({"prompt": "none.txt"}, "none.txt: the prompt file cannot be read (No such file or directory)"),
@@ -113,7 +114,12 @@ def test_presets_have_the_facts_of_what_they_describe():
         ({"prompt": {"text": "{options}", "beams": 3}}, "b.prompt.beams: unknown key (did you mean 'num_beams'?)"),
         ({"prompt": "{options}", "wordings": [2]}, "it replaces the wordings; remove `wordings`"),
         ({"prompt": "{options}", "kind": "valence_arousal"}, "kind 'valence_arousal' has questions of its own"),
-        ({"prompt": "{options}", "kind": "caption"}, "a caption has no labels to list"),
+        ({"prompt": "{options}", "kind": "caption"}, "kind 'caption' has none to list"),
+        ({"prompt": "{options}", "kind": "choice"}, "'text' has no {question}, which kind 'choice' needs"),
+        ({"prompt": "{question}", "kind": "choice"}, "'text' has no {options}, which kind 'choice' needs"),
+        ({"prompt": "Is {question}?", "kind": "statement"}, "'text' has no {statement}, which kind 'statement' needs"),
+        ({"prompt": "{options} {question}"}, "has {question}, which kind 'emotion' does not have"),
+        ({"prompt": "{options}", "confidence": True}, "set `confidence` of the prompt instead"),
     ],
 )  # fmt: skip
 def test_prompts_that_cannot_be_asked_are_refused(values, problem, tmp_path, monkeypatch):

@@ -24,10 +24,11 @@ from lavis_emovit.emotion.questions import (
     SCALE,
 )
 from lavis_emovit.errors import ConfigError, DataError
-from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Truth, Variant, label_set_of, slice_values, truth_of
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Variant, label_set_of, slice_values
 from lavis_emovit.evaluation.metrics.original_rule import original_rule
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.questions import questions_about, values_from_scores, values_from_text
+from lavis_emovit.evaluation.truths import Truth, truth_of
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import parse_settings
 
@@ -91,10 +92,10 @@ def test_variants_are_each_once_and_stable():
         *("wording 2, options fixed", "wording 2, options fixed by letters"),
         *("wording 2, options shuffled", "wording 2, options shuffled by letters", "wording 2, no options"),
     ]
-    shuffled = [Variant(1, "shuffled").options(MIKELS8, f"r/{number}") for number in range(20)]
+    shuffled = [Variant(1, "shuffled").options(MIKELS8.labels, f"r/{number}") for number in range(20)]
     assert len(set(shuffled)) > 10 and all(sorted(order) == sorted(MIKELS8.labels) for order in shuffled)
-    assert Variant(2, "shuffled", "letters").options(MIKELS8, "r/3") == shuffled[3]
-    assert Variant(1, "reversed").options(MIKELS8, "r/1") == MIKELS8.labels[::-1]
+    assert Variant(2, "shuffled", "letters").options(MIKELS8.labels, "r/3") == shuffled[3]
+    assert Variant(1, "reversed").options(MIKELS8.labels, "r/1") == MIKELS8.labels[::-1]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_marked_options_are_listed_and_read_back():
     assert "(a) sadness, (b) fear," in marked.text and not marked.candidates
     (plain,) = questions_about(record, Truth(), EMOTION, Variant(1, "fixed"), "likelihood", MIKELS8)
     assert plain.candidates == MIKELS8.labels and "(a)" not in plain.text
-    options = variant.options(MIKELS8, record.id)
+    options = variant.options(MIKELS8.labels, record.id)
     assert read_emotion("(b)", MIKELS8, options) == EmotionAnswer("fear", "ok")
     assert read_emotion("(b)", MIKELS8, None) == EmotionAnswer(None, "invalid")
     assert read_emotion("(b) awe", MIKELS8, options) == EmotionAnswer(None, "ambiguous")

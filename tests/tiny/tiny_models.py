@@ -12,7 +12,7 @@ from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from lavis_emovit.evaluation.adapters.base import Item
-from lavis_emovit.evaluation.benchmarks import Truth
+from lavis_emovit.evaluation.truths import Truth
 from lavis_emovit.records import EmotionRecord
 
 CHAT_TEMPLATE = (

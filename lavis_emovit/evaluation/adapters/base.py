@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, get_args, runtime_checkable
 
 from lavis_emovit.emotion.labels import LabelSet
-from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind, Method, Truth
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind, Method
 from lavis_emovit.evaluation.questions import Question
+from lavis_emovit.evaluation.truths import Truth
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.registered import import_modules
 from lavis_emovit.settings import Settings

@@ -12,7 +12,7 @@ import numpy as np
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.adapters.base import Item
-from lavis_emovit.evaluation.benchmarks import Truth
+from lavis_emovit.evaluation.truths import Truth
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from lavis_emovit.evaluation.adapters.clip import CLIP, ClipBaseline, ClipSettin
 from lavis_emovit.evaluation.adapters.heads import IMAGES_PER_PASS, decodable, encoded
 from lavis_emovit.evaluation.adapters.lavis_model import model_values
 from lavis_emovit.evaluation.adapters.ridge import NUM_FOLDS, PENALTIES, RidgeProbe
-from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind, Truth
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind
+from lavis_emovit.evaluation.truths import Truth
 from lavis_emovit.images import decode_image
 from lavis_emovit.settings import Settings
 

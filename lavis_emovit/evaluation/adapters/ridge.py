@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation.benchmarks import Truth
 from lavis_emovit.evaluation.metrics.calibration import log_softmax
+from lavis_emovit.evaluation.truths import Truth
 
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 NUM_FOLDS = 5

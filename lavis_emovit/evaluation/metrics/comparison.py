@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -82,6 +82,32 @@ def compare_models(
         resampled = list(resamples.means(np.column_stack(right).astype(np.float64)).T)
     only_before, only_after = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
     compared = compare_numbers(metric, values, resampled, resamples, num_left_out, (-1.0, 1.0))
+    return PairedComparison(
+        **dict(compared),
+        num_only_before=only_before,
+        num_only_after=only_after,
+        p_value=mcnemar_exact(only_before, only_after),
+    )
+
+
+def compare_answers(
+    before: Sequence[PredictionRow],
+    after: Sequence[PredictionRow],
+    score: Callable[[PredictionRow], float],
+    metric: str,
+    *,
+    group_by: str | None = None,
+) -> NumbersComparison:
+    """Compare the mean of a value in [0, 1] of each answer; with values of 0 and 1 alone also by McNemar's test."""
+    firsts, seconds, num_left_out = answered_by_both(before, after)
+    resamples = resamples_of(firsts, group_by)
+    scores_N2 = np.array([[score(first), score(second)] for first, second in zip(firsts, seconds)], dtype=np.float64)
+    means_R2 = resamples.means(scores_N2)
+    values = [float(value) for value in scores_N2.mean(axis=0)]
+    compared = compare_numbers(metric, values, list(means_R2.T), resamples, num_left_out, (-1.0, 1.0))
+    if not np.isin(scores_N2, (0.0, 1.0)).all():
+        return compared
+    only_before, only_after = (int((scores_N2[:, one] > scores_N2[:, 1 - one]).sum()) for one in (0, 1))
     return PairedComparison(
         **dict(compared),
         num_only_before=only_before,

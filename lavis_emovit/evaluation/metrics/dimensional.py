@@ -7,11 +7,12 @@ without a usable number is never better than one with a number on the scale. Met
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.benchmarks import Axis
 from lavis_emovit.evaluation.metrics.comparison import NumbersComparison, answered_by_both, compare_numbers
 from lavis_emovit.evaluation.metrics.registry import Headline, Metric, register_metric
 from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES
@@ -21,10 +22,11 @@ from lavis_emovit.evaluation.predictions import PredictionRow
 
 
 class AgreementOfNumbers(Result):
-    """Predicted against true numbers. `ccc` and `pcc` are None if constants leave them undefined."""
+    """Predicted against true numbers. `ccc`, `pcc` and `spearman` are None if constants leave them undefined."""
 
     ccc: float | None
     pcc: float | None
+    spearman: float | None = None
     rmse: float
     mae: float
     sign_agreement: float
@@ -84,6 +86,10 @@ def dimensional_metrics(
         features_NF = features_of(answered, name, scale)
         is_valid_M = np.isfinite(predicted_M)
         resampled = agreements(resamples.sums(features_NF))
+        ranks_NF = np.zeros_like(features_NF)
+        ranks_NF[known] = agreement_features(average_ranks(true_M), average_ranks(features_NF[known, 2]))
+        # The ranks are those of all rows: to rank each resample would take many times as long.
+        resampled["spearman"] = agreements(resamples.sums(ranks_NF))["pcc"]
         over_all = _agreement(true_M, features_NF[known, 2])
         whole = over_all.model_dump(exclude_none=True)
         found = {key: resamples.interval(resampled[key], value) for key, value in whole.items()}
@@ -182,8 +188,16 @@ def features_of(rows: Sequence[PredictionRow], name: str, scale: tuple[float, fl
     return features_NF
 
 
+def average_ranks(values_M: np.ndarray) -> np.ndarray:
+    """float64 [M], the ranks from 1; equal values have the mean of their ranks."""
+    _, place_M, counts = np.unique(values_M, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place_M]
+
+
 def _agreement(true_M: np.ndarray, predicted_M: np.ndarray) -> AgreementOfNumbers:
     found = agreements(agreement_features(true_M, predicted_M).sum(axis=0)[None])
+    ranks = agreement_features(average_ranks(true_M), average_ranks(predicted_M))
+    found["spearman"] = agreements(ranks.sum(axis=0)[None])["pcc"]
     values = {name: float(value[0]) if np.isfinite(value[0]) else None for name, value in found.items()}
     return AgreementOfNumbers.model_validate(values)
 
@@ -202,14 +216,16 @@ register_metric(
         "affect",
         kinds=("valence_arousal",),
         result=DimensionalMetrics,
-        keys={"dimensions": ("valence", "arousal")},
+        keys={"dimensions": get_args(Axis)},
         less_is_better=frozenset({"rmse", "mae", "num_invalid", "num_errors"}),
-        measure=lambda measured: dimensional_metrics(measured.rows, group_by=measured.group_by),
+        measure=lambda measured: dimensional_metrics(measured.rows, measured.settings.axes, group_by=measured.group_by),
         headline=Headline(
             "mean_ccc",
             title="mean CCC",
             counts=lambda result: most(result.dimensions),
-            compare=lambda before, after: compare_dimensional(before.rows, after.rows, group_by=before.group_by),
+            compare=lambda before, after: compare_dimensional(
+                before.rows, after.rows, before.settings.axes, group_by=before.group_by
+            ),
         ),
     )
 )

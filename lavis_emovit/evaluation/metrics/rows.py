@@ -13,6 +13,8 @@ from lavis_emovit.evaluation.predictions import PredictionRow
 
 RECORD = "record_id"
 """The group that every row has: its record."""
+GROUP = "group"
+"""The slice with a row's person or session; intervals resample whole groups if all rows have one."""
 
 _NO_ROWS = "no predictions to measure: the list of rows is empty"
 
@@ -29,6 +31,17 @@ def without_errors(rows: Sequence[PredictionRow]) -> list[PredictionRow]:
     if not answered:
         raise DataError(f"all {len(rows)} rows are errors, so nothing can be measured; the first is: {rows[0].error}")
     return answered
+
+
+def is_right(row: PredictionRow) -> bool:
+    """Whether the answer is the true label, or one of several; an invalid answer is wrong."""
+    return row.prediction is not None and row.prediction in (row.labels or (row.label,))
+
+
+def question_groups(rows: Sequence[PredictionRow], group_by: str | None) -> str | None:
+    """What intervals resample: the rows' groups, else images with all of their questions if some have several."""
+    several = len({row.question_id for row in rows}) > len({row.record_id for row in rows})
+    return group_by or (RECORD if several else None)
 
 
 def check_labels(labels: Sequence[str]) -> None:

@@ -66,12 +66,12 @@ def shown_images(folder: Path, benchmark: BenchmarkRows, num_images: int) -> lis
     """
     kept = [row for row in benchmark.plain(list(benchmark.rows)[-1]) if row.image is not None][:MAX_RUN_IMAGES]
     if not kept:
-        by_record = {key: {row.record_id: row for row in benchmark.plain(key)} for key in benchmark.rows}
+        by_question = {key: {row.question_id: row for row in benchmark.plain(key)} for key in benchmark.rows}
         wrong = {key: mistakes(benchmark, key) for key in _choosing(benchmark)}
         ranks = {key: _places(rows[:num_images]) for key, rows in wrong.items()}
         chosen = _chosen(wrong, num_images)
-        paths = {one: _inside(folder, image_path(benchmark.name, one)) for one in chosen}
-        images = [_shown(benchmark, one, path, by_record, ranks) for one, path in paths.items()]
+        paths = {one: _inside(folder, image_path(benchmark.name, record)) for one, record in chosen.items()}
+        images = [_shown(benchmark, one, path, by_question, ranks) for one, path in paths.items()]
         return [("", images)] if images else []
     by_instance = {key: {row.instance_id: row for row in benchmark.plain(key)} for key in benchmark.rows}
     images = [_shown(benchmark, row.instance_id, _inside(folder, row.image), by_instance, {}) for row in kept]
@@ -87,13 +87,15 @@ def mistakes(benchmark: BenchmarkRows, key: ModelKey) -> list[PredictionRow]:
     """The rows of one model whose images a suite shows, in this order."""
     answered = [row for row in benchmark.plain(key) if row.error is None]
     kind = benchmark.settings.kind
-    if kind in ("emotion", "explanation"):
+    if kind in ("emotion", "explanation", "choice", "statement"):
         wrong = [row for row in answered if row.prediction != row.label]
         return [row for _, row in sorted(zip(_confidences(wrong), wrong), key=lambda pair: -pair[0])]
     if kind == "labels":
         return [row for row in answered if row.prediction not in _true_labels(row)]
-    if kind in ("caption", "instruction"):
+    if kind in ("caption", "instruction", "vqa"):
         return answered
+    if kind in ("ranking", "words"):
+        return [row for row in answered if row.predictions != row.labels]
     threshold = _threshold(benchmark, key)
     measure = _distance if kind == "valence_arousal" else lambda row: _num_wrong_units(row, threshold)
     return [row for row in sorted(answered, key=lambda row: -measure(row)) if measure(row)]
@@ -101,14 +103,18 @@ def mistakes(benchmark: BenchmarkRows, key: ModelKey) -> list[PredictionRow]:
 
 def images_to_keep(benchmark: BenchmarkRows, num_images: int) -> dict[str, None]:
     """Ids of the records whose images a suite shows: `num_images` for each model, whose scoring methods take turns."""
-    return _chosen({key: mistakes(benchmark, key) for key in _choosing(benchmark)}, num_images)
+    chosen = _chosen({key: mistakes(benchmark, key) for key in _choosing(benchmark)}, num_images)
+    return dict.fromkeys(chosen.values())
 
 
-def _chosen(wrong: Mapping[ModelKey, Sequence[PredictionRow]], num_images: int) -> dict[str, None]:
+def _chosen(wrong: Mapping[ModelKey, Sequence[PredictionRow]], num_images: int) -> dict[str, str]:
+    """Id of the question -> that of its record."""
     by_model: dict[str, list[Iterable[str]]] = {}
     for key, rows in wrong.items():
         by_model.setdefault(key[0], []).append(_places(rows))
-    return _in_turn([list(islice(_in_turn(methods), num_images)) for methods in by_model.values()])
+    record_of = {row.question_id: row.record_id for rows in wrong.values() for row in rows}
+    chosen = _in_turn([list(islice(_in_turn(methods), num_images)) for methods in by_model.values()])
+    return {one: record_of[one] for one in chosen}
 
 
 def keep_images(folder: Path, benchmark: BenchmarkRows, num_images: int, items: Iterable[tuple[str, bytes]]) -> None:
@@ -159,8 +165,9 @@ def _shown(
     else:
         truth = ", ".join(_true_labels(row))
     if benchmark.settings.kind == "instruction":
-        reference = ShownAnswer("reference answer", "", generated=row.reference or "")
-        answers = [ShownAnswer("question", row.question or ""), reference, *answers]
+        answers = [ShownAnswer("reference answer", "", generated=row.reference or ""), *answers]
+    if row.question is not None:
+        answers = [ShownAnswer("question", row.question), *answers]
     return ShownImage(row.record_id, truth, _data_url(path), answers)
 
 
@@ -168,8 +175,11 @@ def _answer(benchmark: BenchmarkRows, key: ModelKey, row: PredictionRow, rank: i
     name, kind = result_name(*key), benchmark.settings.kind
     if row.error is not None:
         return ShownAnswer(name, f"failed: {row.error}")
-    if kind in ("caption", "instruction"):
+    if kind in ("caption", "instruction", "vqa"):
         return ShownAnswer(name, "", generated=row.answer or "")
+    if kind in ("ranking", "words"):
+        named = ", ".join(row.predictions or ()) or f"no answer ({row.status or 'invalid'})"
+        return ShownAnswer(name, named, generated=row.answer, rank=rank)
     if kind == "valence_arousal":
         return ShownAnswer(name, _axes(row.values), generated=row.answer, rank=rank)
     if kind == "action_units":
@@ -255,8 +265,8 @@ def _choosing(benchmark: BenchmarkRows) -> list[ModelKey]:
 
 
 def _places(rows: Iterable[PredictionRow]) -> dict[str, int]:
-    """Ids of the records -> their place, from 1."""
-    return {row.record_id: place for place, row in enumerate(rows, start=1)}
+    """Ids of the questions -> their place, from 1."""
+    return {row.question_id: place for place, row in enumerate(rows, start=1)}
 
 
 def _in_turn(lists: Iterable[Iterable[str]]) -> dict[str, None]:

@@ -60,12 +60,19 @@ def benchmark_parts(key: str, benchmark: BenchmarkRows, results: Sequence[Values
     )
     parts = []
     for name, make in _CONTENTS.items():
-        if found := measured.having(texts()[name]["metric"]):
+        if found := _found(name, measured):
             contents = {"values": next(iter(found.values()))} | make(name, measured, found)
             parts.append(text_part(name, key, **contents))
     if other := other_table(f"{key}-other-table", "Metrics without a part of their own", measured.results.values()):
         parts.append(text_part("other", key, tables=[other]))
     return [part for part in parts if part.tables or part.matrices or part.charts or part.remarks]
+
+
+def _found(name: str, measured: Measured) -> Found:
+    """The values for a part: of its metric, or of the metric with categories."""
+    if name != "categories":
+        return measured.having(texts()[name]["metric"])
+    return next((found for metric in _WITH_CATEGORIES if (found := measured.having(f"{metric}.categories"))), {})
 
 
 def _described(name: str, measured: Measured, found: Found) -> dict[str, Any]:
@@ -77,6 +84,8 @@ def _described(name: str, measured: Measured, found: Found) -> dict[str, Any]:
             for head, style in styles.items()
         }
         shown = {head: column for head, column in cells.items() if any(cell is not NOTHING for cell in column)}
+        if not shown:
+            continue
         rows = list(zip(found, zip(*shown.values())))
         caption = filled(caption, next(iter(found.values())))
         tables.append(measured.table(f"{name}-{number}", caption, "Model", list(shown), rows))
@@ -261,15 +270,51 @@ def _ranked(name: str, measured: Measured, found: Found) -> dict[str, Any]:
     return {"tables": [measured.table("ranked", "AP by label", "Label", ["Images", *found], rows)]}
 
 
+def _wheels(name: str, measured: Measured, found: Found) -> dict[str, Any]:
+    """F1 and coverage of each emotion wheel."""
+    rows = []
+    for wheel, one in next(iter(found.values())).items():
+        missing = ", ".join(one["off_wheel"][:5]) + (", ..." if len(one["off_wheel"]) > 5 else "")
+        covered = Cell(percent(one["coverage"]), f"not: {missing}" if missing else "")
+        images = Cell(f"{one['num_samples']:,}", f"{one['num_off_wheel']:,} without" if one["num_off_wheel"] else "")
+        cells = [share_cell(values[wheel]["f1"], values[wheel]["f1_interval"]) for values in found.values()]
+        rows.append((wheel, [covered, images, *cells]))
+    columns = ["Coverage", "Images", *found]
+    return {"tables": [measured.table(name, "F1 by wheel, with 95 % intervals", "Wheel", columns, rows)]}
+
+
+def _categories(name: str, measured: Measured, found: Found) -> dict[str, Any]:
+    """Accuracy, and the other shares, by the categories of the questions."""
+    tables = []
+    for place, (category, of_values) in enumerate(next(iter(found.values())).items(), start=1):
+        rows = []
+        for value, one in of_values.items():
+            cells = [Cell(f"{one['num_samples']:,}")]
+            for values in found.values():
+                of_model = values[category][value]
+                others = (f"{key.replace('_', ' ')} {percent(share)}" for key, share in of_model["values"].items())
+                cell = share_cell(of_model["values"]["accuracy"], of_model["intervals"]["accuracy"])
+                cells.append(replace(cell, detail=", ".join([cell.detail, *list(others)[1:]])))
+            rows.append((value, cells))
+        caption = f"Accuracy by {category.replace('_', ' ')}"
+        tables.append(measured.table(f"{name}-{place}", caption, category, ["Questions", *found], rows))
+    return {"tables": tables}
+
+
+_WITH_CATEGORIES = ("choices", "statements", "vqa")
 # Part -> function that makes its contents from its name and the values of its metric, in the order of the page.
 _CONTENTS: dict[str, Callable[[str, Measured, Found], dict[str, Any]]] = {
     **dict.fromkeys(("labels", "affect", "action_units", "label_ranking"), _described),
+    **dict.fromkeys(("choices", "statements", "rankings", "words", "vqa"), _described),
+    "categories": _categories,
+    "wheels": _wheels,
     "confusion": _confusion,
     "classes": _classes,
     "scatter": _scatter,
     "units": _units,
     "ranked": _ranked,
     "calibration": _calibration,
+    "stated_confidence": _described,
     "levels": _levels,
     "soft_labels": _described,
     "slices": _slices,

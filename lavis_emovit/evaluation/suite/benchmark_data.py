@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
@@ -14,18 +15,13 @@ from torch.utils.data import DataLoader, Dataset
 from lavis_emovit.distributed import heartbeat, processes
 from lavis_emovit.distributed.workers import ignore_stop_signals
 from lavis_emovit.emotion.labels import LabelSet, coarser_label
+from lavis_emovit.emotion.wheels import emotion_wheels
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation.adapters.base import Item, LanguageModel
-from lavis_emovit.evaluation.benchmarks import (
-    ALL_SPLITS,
-    BenchmarkSettings,
-    label_in,
-    label_set_of,
-    record_subject,
-    truth_of,
-)
+from lavis_emovit.evaluation.benchmarks import ALL_SPLITS, OWN_KINDS, BenchmarkSettings, label_set_of, record_subject
 from lavis_emovit.evaluation.suite.requests import Prepared, prepare
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
+from lavis_emovit.evaluation.truths import label_in, truth_of
 from lavis_emovit.progress import progress
 from lavis_emovit.registered import ADD_DATASET
 from lavis_emovit.settings import merge_settings
@@ -166,28 +162,49 @@ def open_benchmark(
         hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest(),
         train_index.hash if train_index is not None else None,
     )
+    if settings.kind == "words":
+        _check_wheels(opened)
     first = next(opened.items(), None)
     if first is None:
         raise DataError(
             f"none of the {len(opened.numbers())} records of '{settings.dataset}' ({settings.split}) has "
-            f"{_TRUTHS[settings.kind]}; choose another `kind`, `split` or dataset"
+            f"{_TRUTHS.get(settings.kind, ' and '.join(settings.axes))}; choose another `kind`, `split` or dataset"
         )
     if settings.subject is None:
         # Action units are always those of a face; captions and questions of records themselves have no subject.
-        has_subject = settings.kind not in ("action_units", "caption", "instruction")
+        has_subject = settings.kind not in ("action_units", "caption", "instruction", *OWN_KINDS)
         of_records = label_sets[0] if len(label_sets) == 1 else None
         subject = record_subject(first.record, of_records) if has_subject else "picture"
         opened = replace(opened, settings=settings.model_copy(update={"subject": subject}))
     return opened
 
 
+def _check_wheels(benchmark: OpenBenchmark) -> None:
+    """Raise DataError if a wheel has none of the words of the first records, or all of them lack words."""
+    wheels = emotion_wheels(benchmark.settings.wheels)
+    items = islice(benchmark.items(), _NUM_CHECKED)
+    labels = list(dict.fromkeys(label for item in items for label in item.truth.labels or ()))
+    words = [word for label in labels if (word := wheels.word(label)) is not None]
+    if blank := [name for name in wheels.wheels if labels and not wheels.clusters(words, name)]:
+        place = benchmark.settings.wheels or "the wheels of this package"
+        raise DataError(
+            f"{place}: {', '.join(blank)} has no word of '{benchmark.settings.dataset}' (such as "
+            f"{', '.join(labels[:5])}). Add these words to its clusters, or remove the wheel from the file."
+        )
+
+
+_NUM_CHECKED = 1000
 _TRUTHS = {
     "emotion": "an emotion in these labels",
     "explanation": "an emotion in these labels",
     "labels": "a label of this set",
-    "valence_arousal": "both valence and arousal",
     "action_units": "action units",
     "caption": "a caption",
+    "choice": "a question with options (`questions`)",
+    "statement": "a statement (`statements`)",
+    "vqa": "a question with answers of people and without options (`questions`)",
+    "words": "a word of emotion (`words`, `labels` or `emotion`)",
+    "ranking": "a ranking in these labels (`ranking`)",
     "instruction": "an instruction of this kind (`emovit generate` writes them; `--split` chooses the images)",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Sequence
@@ -10,15 +11,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lavis_emovit.emotion.answer_confidence import read_confidence, without_confidence
 from lavis_emovit.emotion.answers import EmotionAnswer, read_emotion
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.emotion.templates import answer_text
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.base import Baseline, Failure, Item, LanguageModel
-from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Method, Variant, slice_values
+from lavis_emovit.evaluation.benchmarks import OWN_KINDS, BenchmarkSettings, Method, Variant, slice_values
 from lavis_emovit.evaluation.metrics.calibration import log_softmax
 from lavis_emovit.evaluation.metrics.explanations import EXPLAINED_FACTS
 from lavis_emovit.evaluation.metrics.original_rule import read_emotion_in_tag, read_emotion_original
+from lavis_emovit.evaluation.own_questions import read_own, scored_own
 from lavis_emovit.evaluation.predictions import TOKEN_LOSS, PredictionRow
 from lavis_emovit.evaluation.questions import (
     Question,
@@ -27,7 +30,9 @@ from lavis_emovit.evaluation.questions import (
     values_from_scores,
     values_from_text,
 )
+from lavis_emovit.evaluation.truths import Truth
 from lavis_emovit.outside import scrub, without_thoughts
+from lavis_emovit.records import Statement
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +80,7 @@ class _RowRequests(NamedTuple):
 
     prepared: Prepared
     place: int  # of the image in the batch
+    truth: Truth
     variant: Variant
     questions: list[Question]
 
@@ -94,10 +100,10 @@ class BatchRequests:
         self._prompts = {variant: prompt_sha256(settings, variant, method, label_set) for variant in asked}
         self._rows = []
         for place, prepared in enumerate(batch):
-            for variant in variants:
-                about = prepared.item.record, prepared.item.truth, settings, variant, method, label_set
+            for variant, truth in itertools.product(variants, prepared.item.truth.each):
+                about = prepared.item.record, truth, settings, variant, method, label_set
                 questions = questions_about(*about) if prepared.problem is None else []
-                self._rows.append(_RowRequests(prepared, place, variant, questions))
+                self._rows.append(_RowRequests(prepared, place, truth, variant, questions))
         # (place of the image, question) of every request.
         self._requests = [(row.place, question) for row in self._rows for question in row.questions]
 
@@ -145,10 +151,12 @@ class BatchRequests:
     def _row(self, row: _RowRequests, answers: Sequence[Any]) -> PredictionRow:
         settings, item = self._settings, row.prepared.item
         base = _empty_row(
-            item, settings, row.variant, error=row.prepared.problem, prompt=self._prompts.get(row.variant)
+            item, row.truth, settings, row.variant, error=row.prepared.problem, prompt=self._prompts.get(row.variant)
         )
         if base.error is not None:
             return base
+        if row.questions and row.questions[0].options:
+            base = base.model_copy(update={"options": row.questions[0].options})
         if settings.kind == "action_units":
             # The question is whether a unit is active, not how intense it is.
             active = sorted(item.record.active_units(settings.active_from).items())
@@ -165,6 +173,8 @@ class BatchRequests:
             return base.model_copy(update={"error": _NOT_FINITE})
         if settings.kind == "instruction":
             return base.model_copy(update={"values": {TOKEN_LOSS: -answers[0][0]}})
+        if settings.kind in ("choice", "statement", "ranking"):
+            return base.model_copy(update=scored_own(row.questions[0], row.truth, settings, answers[0]))
         if self._label_set is not None:
             scores = log_softmax(np.array(answers[:1]))[0].tolist() if settings.kind == "labels" else answers[0]
             return _with_scores(base, dict(zip(row.questions[0].candidates, scores)))
@@ -173,6 +183,8 @@ class BatchRequests:
     def _without_scores(self, base: PredictionRow, row: _RowRequests, text: str) -> PredictionRow:
         """The row of a model that names no candidate: an invalid answer, for which all candidates are alike."""
         update: dict[str, Any] = {"answer": text, "status": "invalid"}
+        if self._settings.kind in OWN_KINDS:
+            return base.model_copy(update=update)
         if self._label_set is None:
             update["values"] = dict.fromkeys(base.true_values or {question.key for question in row.questions})
         else:
@@ -181,15 +193,23 @@ class BatchRequests:
         return base.model_copy(update=update)
 
     def _with_text(self, base: PredictionRow, row: _RowRequests, text: str) -> PredictionRow:
+        if self._settings.asks_confidence:
+            base = base.model_copy(update={"confidence": read_confidence(text)})
+        written, text = text, without_confidence(text) if self._settings.asks_confidence else text
+        if self._settings.kind in (*OWN_KINDS, "ranking", "words"):
+            read = read_own(text, row.questions[0], row.truth, self._settings, self._label_set)
+            return base.model_copy(update={"answer": written, **read})
         if self._settings.kind in ("valence_arousal", "action_units"):
-            values, read = values_from_text(text, self._settings, row.prepared.item.truth)
-            return base.model_copy(update={"answer": text, "values": values, "status": read})
+            values, status = values_from_text(text, self._settings, row.truth)
+            return base.model_copy(update={"answer": text, "values": values, "status": status})
         if self._settings.kind in ("explanation", "caption", "instruction"):
             text = without_thoughts(text)  # metrics, judges and people read the whole answer
         if self._label_set is None:
             return base.model_copy(update={"answer": text})
-        options = row.variant.options(self._label_set, base.record_id) if row.variant.marks != "none" else None
+        is_marked = row.variant.marks != "none"
+        options = row.variant.options(self._label_set.labels, base.record_id) if is_marked else None
         answer = self._read_emotion(text, self._label_set, options)
+        text = written if self._settings.asks_confidence else text
         return base.model_copy(update={"answer": text, "prediction": answer.label, "status": answer.status})
 
     def _read_emotion(self, text: str, label_set: LabelSet, options: Sequence[str] | None) -> EmotionAnswer:
@@ -247,7 +267,7 @@ def baseline_rows(
     """The rows of a baseline, one for each item: it reads no question, so there are no variants."""
     rows: list[PredictionRow] = []
     for item, values in zip(items, _predictions(baseline, items) if items else ()):
-        base = _empty_row(item, settings, settings.variants[0], error=None)
+        base = _empty_row(item, item.truth, settings, settings.variants[0], error=None)
         base = base.model_copy(update={"instance_id": base.record_id, "variant": None})
         if isinstance(values, Failure):
             rows.append(base.model_copy(update={"error": values.reason}))
@@ -279,27 +299,37 @@ def _with_values(base: PredictionRow, values: dict[str, float]) -> PredictionRow
 
 
 def _empty_row(
-    item: Item, settings: BenchmarkSettings, variant: Variant, *, error: str | None, prompt: str | None = None
+    item: Item,
+    truth: Truth,
+    settings: BenchmarkSettings,
+    variant: Variant,
+    *,
+    error: str | None,
+    prompt: str | None = None,
 ) -> PredictionRow:
-    record = item.record
+    record, asked = item.record, truth.asked
     several = len(settings.variants) > 1
     facts = EXPLAINED_FACTS if settings.kind == "explanation" else ()
     slices = slice_values(record, (*settings.slices, *facts))
+    if asked is not None:
+        slices |= asked.categories or {}
     if record.group is not None:
-        slices = {"group": record.group, **slices}
+        slices = {"group": record.group} | slices | {"group": record.group}  # no category takes its place
+    question_id = record.id if truth.name is None else f"{record.id}/{truth.name}"
+    question = asked.text if isinstance(asked, Statement) else asked.question if asked is not None else None
     return PredictionRow(
-        instance_id=f"{record.id}#{variant.name}" if several else record.id,
+        instance_id=f"{question_id}#{variant.name}" if several else question_id,
         record_id=record.id,
-        label=item.truth.label,
+        label=truth.label,
         prediction=None,
         error=error,
-        votes=item.truth.votes,
-        labels=item.truth.labels,
-        true_values=item.truth.values,
-        occurrence_only=item.truth.occurrence_only or None,
+        votes=truth.votes,
+        labels=truth.labels,
+        true_values=truth.values,
+        occurrence_only=truth.occurrence_only or None,
         slices=slices or None,
         variant=variant.name if several else None,
-        question=item.truth.pair.question if item.truth.pair is not None else None,
-        reference=item.truth.pair.answer.strip() if item.truth.pair is not None else None,
+        question=truth.pair.question if truth.pair is not None else question,
+        reference=truth.pair.answer.strip() if truth.pair is not None else None,
         prompt=prompt,
     )

@@ -28,7 +28,8 @@ class SuiteRows:
         made_with: everything that decides the rows.
         label: for messages.
         settings: of the suite; `overwrite` deletes rows that were made with something else.
-        order: returns the ids of all records in the order of the shards; called only if rows must be sorted.
+        order: returns the ids of all records in the order of the shards, each with the number of its questions; called
+            only for rows of an earlier start.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class SuiteRows:
         made_with: Mapping[str, Any],
         label: str,
         settings: SuiteSettings,
-        order: Callable[[], Iterable[str]],
+        order: Callable[[], Iterable[tuple[str, int]]],
     ):
         self._path, self._made_with, self.label = path, dict(made_with), label
         self._beside = path.with_suffix(".json")
@@ -88,8 +89,10 @@ class SuiteRows:
         self._writer = PredictionWriter(self._path)
         self._earlier_ids = frozenset(self._writer.instance_ids)
         num_rows = Counter(row.record_id for row in read_predictions(self._path)) if self._earlier_ids else Counter()
-        num_variants = len(self._made_with["variants"])
-        return False, frozenset(record for record, count in num_rows.items() if count >= num_variants)
+        num_variants, num_questions = len(self._made_with["variants"]), dict(self._order() if num_rows else ())
+        return False, frozenset(
+            record for record, count in num_rows.items() if count >= num_variants * num_questions.get(record, 1)
+        )
 
     def _problem(self, earlier: Mapping[str, Any] | None) -> str:
         """Why earlier rows cannot be continued, or nothing."""
@@ -119,7 +122,7 @@ class SuiteRows:
 
     def _sort(self) -> None:
         """Sort the rows by the order of the shards, and those of a record by variant."""
-        place = {record_id: number for number, record_id in enumerate(self._order())}
+        place = {record_id: number for number, (record_id, _) in enumerate(self._order())}
         variants = {name: number for number, name in enumerate(self._made_with["variants"])}
         rows = read_predictions(self._path)
         for row in rows:

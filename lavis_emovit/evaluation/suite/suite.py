@@ -46,7 +46,7 @@ from lavis_emovit.evaluation.suite.requests import FailureLimit, Prepared, basel
 from lavis_emovit.evaluation.suite.rows import SuiteRows
 from lavis_emovit.evaluation.suite_settings import SuiteSettings, probe_entry
 from lavis_emovit.evaluation.summaries import benchmark_references, benchmark_summary, suite_sensitivity
-from lavis_emovit.files import atomic_writer, explain_full_disk, write_json
+from lavis_emovit.files import atomic_writer, explain_full_disk, file_sha256, write_json
 from lavis_emovit.paths import output_root
 from lavis_emovit.settings import Origins, variable_hashes, variables_line, with_variables
 
@@ -309,7 +309,7 @@ class _SuiteRun:
             _made_with(benchmark, method, identity, self.settings.origins),
             f"{model} on {benchmark.name} ({method})",
             self.settings,
-            order=lambda: (item.record.id for item in benchmark.items()),
+            order=lambda: ((item.record.id, len(item.truth.each)) for item in benchmark.items()),
         )
 
     def _skip(self, benchmark: OpenBenchmark, model: str, method: str, reason: str) -> None:
@@ -337,6 +337,7 @@ def _made_with(benchmark: OpenBenchmark, method: str, identity: Mapping[str, Any
         "variants": [variant.name for variant in settings.variants] if method != DIRECT else ["direct"],
         "labels": list(benchmark.label_set.labels) if benchmark.label_set is not None else None,
         **_prompt_of(settings, method),
+        **({"wheels_sha256": file_sha256(Path(settings.wheels))} if settings.wheels is not None else {}),
         "questions": hashlib.sha256(json.dumps(texts, ensure_ascii=False).encode()).hexdigest(),
         "data": benchmark.data_hash,
         "train_data": benchmark.train_hash if method == DIRECT else None,
@@ -348,5 +349,7 @@ def _prompt_of(settings: BenchmarkSettings, method: str) -> dict[str, Any]:
     """What of a prompt decides the rows: a preset may describe its source in other words."""
     if settings.prompt is None or method == DIRECT:
         return {}
-    decides = settings.prompt.model_dump(mode="json", exclude={"name", "source", "licence", "differs", "text"})
+    # Earlier versions had no `confidence`; rows without one must stay equal to theirs.
+    unset = {"confidence"} if not settings.prompt.confidence else set()
+    decides = settings.prompt.model_dump(mode="json", exclude={"name", "source", "licence", "differs", "text", *unset})
     return {"prompt": {"sha256": settings.prompt.sha256, **decides}}

@@ -12,10 +12,11 @@ import pytest
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.adapters.base import Item
-from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, truth_of
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
 from lavis_emovit.evaluation.metrics.registry import MeasuredRows
 from lavis_emovit.evaluation.suite.requests import Prepared, baseline_rows, request_rows
 from lavis_emovit.evaluation.summaries import result_of
+from lavis_emovit.evaluation.truths import truth_of
 from lavis_emovit.generation.seke.levels import known_levels
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.sources.statistics import count_records

@@ -278,7 +278,7 @@ def test_names_cannot_lead_out_of_the_folder(suite):
 
 def test_benchmarks_that_cannot_be_asked_are_told_first(suite, monkeypatch):
     monkeypatch.setattr(suite_module, "open_model", lambda *_: pytest.fail("a model was loaded"))
-    with pytest.raises(ConfigError, match="has both valence and arousal"):
+    with pytest.raises(ConfigError, match="has valence and arousal; choose"):
         run_suite(suite(benchmark={"kind": "valence_arousal"}))
     with pytest.raises(ConfigError, match="has no split 'trial', it has train, val, test"):
         run_suite(suite(benchmark={"split": "trial"}))

@@ -1,0 +1,102 @@
+"""Answers to open questions that several people answered, such as VQAv2, by the accuracy of that benchmark.
+
+An answer is worth min(1, k / 3) if k of the other people gave it, as a mean over the people that are left out in turn
+(Antol et al., ICCV 2015). Texts are compared in the normal form of LAVIS's evaluator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.metrics.categories import CategoryMetrics, category_metrics
+from lavis_emovit.evaluation.metrics.comparison import compare_answers
+from lavis_emovit.evaluation.metrics.registry import Headline, Metric, register_metric
+from lavis_emovit.evaluation.metrics.results import Interval, Result
+from lavis_emovit.evaluation.metrics.rows import GROUP, question_groups, resamples_of, row_name, without_errors
+from lavis_emovit.evaluation.predictions import PredictionRow
+
+_ENOUGH = 3
+"""So many people with the same answer make it right."""
+
+
+class VqaMetrics(Result):
+    """`accuracy` is the mean over the `num_samples` answered questions; `num_invalid` answers are empty, worth 0."""
+
+    num_samples: int
+    num_invalid: int
+    num_errors: int
+    accuracy: float
+    accuracy_interval: Interval
+    categories: dict[str, dict[str, CategoryMetrics]]
+
+
+def vqa_metrics(
+    rows: Sequence[PredictionRow], *, group_by: str | None = None, slices: Sequence[str] = ()
+) -> VqaMetrics:
+    """Measure rows with an `answer` and those of people in `labels`, repeated as often as given.
+
+    Raises:
+        DataError: no answered rows, or a row without answers of people.
+    """
+    answered = without_errors(rows)
+    for row in answered:
+        if not row.labels:
+            raise DataError(f"{row_name(row)} has no answers of people, so nothing can be measured on it")
+    accuracy_N = np.array([vqa_accuracy(row.answer or "", row.labels or ()) for row in answered])
+    resamples = resamples_of(answered, question_groups(answered, group_by))
+    return VqaMetrics(
+        num_samples=len(answered),
+        num_invalid=sum(not (row.answer or "").strip() for row in answered),
+        num_errors=len(rows) - len(answered),
+        accuracy=float(accuracy_N.mean()),
+        accuracy_interval=resamples.mean_interval(accuracy_N),
+        categories=category_metrics(answered, {"accuracy": accuracy_N}, resamples, skip=(GROUP, *slices)),
+    )
+
+
+def vqa_accuracy(answer: str, given: Sequence[str]) -> float:
+    """The accuracy of one answer, in [0, 1]; with the answer of one person alone, whether it is the same."""
+    normal = _evaluator()
+    words = normal.processDigitArticle(normal.processPunctuation(" ".join(answer.split())))
+    people = [normal.processPunctuation(one) for one in given] if len(set(given)) > 1 else list(given)
+    if len(people) == 1:
+        return float(normal.processDigitArticle(normal.processPunctuation(people[0])) == words)
+    same = people.count(words)
+    return float(np.mean([min(1.0, (same - (one == words)) / _ENOUGH) for one in people]))
+
+
+@cache
+def _evaluator() -> Any:
+    from lavis.common.vqa_tools.vqa_eval import VQAEval
+
+    return VQAEval()
+
+
+def _accuracy(row: PredictionRow) -> float:
+    return vqa_accuracy(row.answer or "", row.labels or ())
+
+
+register_metric(
+    Metric(
+        "vqa",
+        kinds=("vqa",),
+        result=VqaMetrics,
+        less_is_better=frozenset({"num_invalid", "num_errors"}),
+        measure=lambda measured: vqa_metrics(
+            measured.rows, group_by=measured.group_by, slices=measured.settings.slices
+        ),
+        headline=Headline(
+            "accuracy",
+            title="accuracy",
+            counts=lambda result: (result.num_samples, result.num_invalid),
+            compare=lambda before, after: compare_answers(
+                before.rows, after.rows, _accuracy, "accuracy", group_by=question_groups(before.rows, before.group_by)
+            ),
+        ),
+    )
+)

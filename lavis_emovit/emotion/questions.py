@@ -268,6 +268,24 @@ PAIR_NOTE = "The picture shows two images side by side: the first one is on the 
 # After a question whose answer is to state its confidence.
 CONFIDENCE_REQUEST = " Then write 'Confidence: ' and a number between 0 and 1: how likely your answer is right."
 
+# Who answers: name -> text before the question.
+PERSONAS: Mapping[str, str] = {
+    "none": "",
+    "child": "You are a child of eight years. ",
+    "elderly": "You are eighty years old and have seen much. ",
+    "optimist": "You are an optimist: you see the good in everything. ",
+    "pessimist": "You are a pessimist: you expect the worst of everything. ",
+    "anxious": "You are an anxious person who worries a lot. ",
+    "artist": "You are a painter who looks at colors and light first. ",
+    "psychologist": "You are a psychologist who studies emotions. ",
+}
+# What comes before the answer: name -> text before the question.
+MODES: Mapping[str, str] = {
+    "direct": "",
+    "caption": "First describe the picture in one sentence. Then answer this: ",
+    "context": "First say in two sentences what happens in the picture, where, and why. Then answer this: ",
+}
+
 # ---- Several emotions of an image -------------------------------------------------------------------------------
 
 RANKING_QUESTIONS: Mapping[Subject, tuple[str, ...]] = {

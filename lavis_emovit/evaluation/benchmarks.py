@@ -24,11 +24,11 @@ from pydantic import (
 
 from lavis_emovit.emotion.facial import FACIAL_UNITS
 from lavis_emovit.emotion.labels import LabelSet, LabelSetName, Subject, get_label_set, subject_of
-from lavis_emovit.emotion.questions import num_wordings
+from lavis_emovit.emotion.questions import MODES, PERSONAS, num_wordings
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.prompt_settings import OPTIONS, QUESTION, STATEMENT, Prompt, PromptSettings
 from lavis_emovit.records import EmotionRecord, InstructionKind
-from lavis_emovit.settings import Settings
+from lavis_emovit.settings import Settings, nearest_name
 
 Kind = Literal[
     "emotion",
@@ -45,6 +45,7 @@ Kind = Literal[
     "vqa",
 ]
 Axis = Literal["valence", "arousal", "dominance"]
+Mode = Literal["direct", "caption", "context"]
 Method = Literal["likelihood", "likelihood_sum", "likelihood_calibrated", "generation"]
 OptionOrder = Literal["fixed", "reversed", "shuffled"]
 OptionMarks = Literal["none", "letters", "numbers"]
@@ -53,7 +54,7 @@ AXES: tuple[Axis, ...] = ("valence", "arousal")
 OWN_KINDS = ("choice", "statement", "vqa")
 """Kinds that ask all questions or statements of a record, a row each."""
 _PROMPT: TypeAdapter[PromptSettings] = TypeAdapter(Prompt)
-_VARIED = ("wordings", "with_options", "option_orders", "option_marks")
+_VARIED = ("wordings", "with_options", "option_orders", "option_marks", "personas", "modes")
 # What a prompt of these kinds has a place for.
 _PLACES: dict[Kind, tuple[str, ...]] = {
     "choice": (QUESTION, OPTIONS),
@@ -70,6 +71,8 @@ _KINDS_OF: dict[str, tuple[Kind, ...]] = {
     "option_marks": ("emotion", "choice"),
     "axes": ("valence_arousal",),
     "confidence": ("emotion", "choice", "statement"),
+    "personas": ("emotion", "choice", "statement"),
+    "modes": ("emotion", "choice", "statement"),
     "wheels": ("words",),
 }
 ALL_SPLITS = "all"
@@ -108,6 +111,10 @@ class BenchmarkSettings(Settings):
         instruction: with kind `instruction`, the kind of the record's questions; one of several is drawn by its id.
         axes: with kind `valence_arousal`, what is asked; `dominance` is the third.
         confidence: whether written answers of kinds `emotion`, `choice` and `statement` end with a stated confidence.
+        personas: who answers, by name (`none`, `optimist`, ...) or as a text of your own before the question; several
+            of them measure how much it matters.
+        modes: what comes before the answer: nothing (`direct`), a description (`caption`), or what happens and why
+            (`context`); other modes than `direct` need written answers.
         wheels: with kind `words`, a JSON file with wheels of your own, as `lavis_emovit/emotion/wheels.json`.
         active_from: intensity from which an action unit counts as active; one without intensities is active if present.
     """
@@ -133,6 +140,8 @@ class BenchmarkSettings(Settings):
     axes: tuple[Axis, ...] = Field(default=AXES, min_length=1)
     confidence: bool = False
     wheels: str | None = Field(default=None, min_length=1)
+    personas: tuple[str, ...] = Field(default=("none",), min_length=1)
+    modes: tuple[Mode, ...] = Field(default=("direct",), min_length=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -156,6 +165,15 @@ class BenchmarkSettings(Settings):
     def _each_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(value)) != len(value):
             raise ValueError("names the same choice twice")
+        return value
+
+    @field_validator("personas")
+    @classmethod
+    def _personas_exist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in PERSONAS and len(name.split()) < 2:
+                known = nearest_name(name, list(PERSONAS))
+                raise ValueError(f"there is no persona '{name}'{known}; write a sentence for one of your own")
         return value
 
     @field_validator("slices")
@@ -186,7 +204,7 @@ class BenchmarkSettings(Settings):
     @model_serializer(mode="wrap")
     def _without_new_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Earlier versions had none of these keys; runs and rows without them must stay equal to theirs."""
-        new = {"instruction", "prompt", "axes", "confidence", "wheels"}
+        new = {"instruction", "prompt", "axes", "confidence", "wheels", "personas", "modes"}
         fields = type(self).model_fields
         unset = {key for key in new if getattr(self, key) == fields[key].default}
         return {key: value for key, value in dump(self).items() if key not in unset}
@@ -226,9 +244,13 @@ class BenchmarkSettings(Settings):
     @property
     def variants(self) -> tuple[Variant, ...]:
         """Every variant of the question, the plainest first."""
-        choices = itertools.product(self.wordings, self.with_options, self.option_orders, self.option_marks)
+        options = (self.with_options, self.option_orders, self.option_marks)
+        choices = itertools.product(self.wordings, *options, self.personas, self.modes)
         # Order and marks belong to the list of options.
-        made = (Variant(wording, *(listed if has_options else (None,))) for wording, has_options, *listed in choices)
+        made = (
+            Variant(wording, order if listed else None, marks if listed else "none", persona, mode)
+            for wording, listed, order, marks, persona, mode in choices
+        )
         return tuple(dict.fromkeys(made))
 
     @property
@@ -237,7 +259,9 @@ class BenchmarkSettings(Settings):
         return self.model_copy(update={name: getattr(self, name)[:1] for name in _VARIED})
 
     def supports(self, method: Method) -> bool:
-        """Whether a scoring method exists for this kind."""
+        """Whether a scoring method exists for this kind; a description before the answer needs written answers."""
+        if method != "generation" and self.modes != ("direct",):
+            return False
         # Free text has no candidates, and several labels are ranked by their scores. Numbers come from the softmax over
         # the candidates of one question, so sum and calibration would change nothing that is meant.
         if self.kind in ("valence_arousal", "action_units", "instruction"):
@@ -285,13 +309,22 @@ class Variant:
     wording: int
     order: OptionOrder | None
     marks: OptionMarks = "none"
+    persona: str = "none"
+    mode: Mode = "direct"
 
     @property
     def name(self) -> str:
-        """For example `wording 2, options shuffled`, or `wording 1, options fixed by letters`."""
+        """For example `wording 2, options shuffled`, or `wording 1, options fixed by letters, persona child`."""
         marks = f" by {self.marks}" if self.marks != "none" else ""
         options = f"options {self.order}{marks}" if self.order else "no options"
-        return f"wording {self.wording}, {options}"
+        persona = f", persona {self.persona}" if self.persona != "none" else ""
+        return f"wording {self.wording}, {options}{persona}{f', {self.mode} first' if self.mode != 'direct' else ''}"
+
+    @property
+    def opening(self) -> str:
+        """The text before the question."""
+        persona = PERSONAS.get(self.persona, f"{self.persona.strip()} ")
+        return persona + MODES[self.mode]
 
     def options(self, options: Sequence[str], question_id: str) -> tuple[str, ...]:
         """The options in the order of this variant; the shuffled one depends on the record or question."""

@@ -39,7 +39,7 @@ def own_question(
     """The question in one variant; None if the scoring method does not suit the kind. `about` is its subject."""
     number, prompt, kind = variant.wording - 1, benchmark.prompt, benchmark.kind
     by_likelihood = method != "generation"
-    note = wordings.PAIR_NOTE if record.extra.get("num_images") == 2 else ""
+    note = variant.opening + (wordings.PAIR_NOTE if record.extra.get("num_images") == 2 else "")
     more = wordings.CONFIDENCE_REQUEST if benchmark.confidence and not by_likelihood else ""
     prefix = prompt.answer_prefix or "" if prompt is not None else ""
     if kind == "choice":

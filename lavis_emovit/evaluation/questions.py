@@ -42,10 +42,12 @@ _DEFAULT_NEW_TOKENS = {
     "vqa": 16,
 }
 _CONFIDENCE_TOKENS = 16
+_MODE_TOKENS = 96
 
 
-def _default_new_tokens(benchmark: BenchmarkSettings) -> int:
-    return _DEFAULT_NEW_TOKENS[benchmark.kind] + (_CONFIDENCE_TOKENS if benchmark.confidence else 0)
+def _default_new_tokens(benchmark: BenchmarkSettings, variant: Variant) -> int:
+    more = _CONFIDENCE_TOKENS if benchmark.confidence else 0
+    return _DEFAULT_NEW_TOKENS[benchmark.kind] + more + (_MODE_TOKENS if variant.mode != "direct" else 0)
 
 
 def questions_about(
@@ -58,7 +60,9 @@ def questions_about(
 ) -> list[Question]:
     """The questions about one record in one variant; none if the scoring method does not suit the kind."""
     number, prompt = variant.wording - 1, benchmark.prompt
-    new_tokens = benchmark.max_new_tokens or (prompt and prompt.max_new_tokens) or _default_new_tokens(benchmark)
+    new_tokens = (
+        benchmark.max_new_tokens or (prompt and prompt.max_new_tokens) or _default_new_tokens(benchmark, variant)
+    )
     decoding = tuple(prompt.decoding.items()) if prompt is not None else ()
     by_likelihood = method != "generation"
     about = benchmark.subject or record_subject(record, label_set.name if label_set else None)
@@ -73,11 +77,12 @@ def questions_about(
         else:
             text = wordings.LISTED_WORDINGS[about][number].format(options=", ".join(marked))
         if by_likelihood:
+            text = variant.opening + text
             prefix = prompt.scored_prefix if prompt is not None else wordings.CATEGORICAL_ANSWER_PREFIX
             return [Question("emotion", text, label_set.labels, prefix)]
         if benchmark.kind == "labels":
             return []
-        text += wordings.CONFIDENCE_REQUEST if benchmark.confidence else ""
+        text = variant.opening + text + (wordings.CONFIDENCE_REQUEST if benchmark.confidence else "")
         return [Question("emotion", text, max_new_tokens=new_tokens, decoding=decoding)]
     if benchmark.kind in ("choice", "statement", "ranking", "words", "vqa"):
         asked = own_question(record, truth, benchmark, variant, method, label_set, about)

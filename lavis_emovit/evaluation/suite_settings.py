@@ -24,6 +24,9 @@ Entries = Annotated[
     dict[str, EntryT], Field(min_length=1), BeforeValidator(without_nulls), AfterValidator(check_file_names)
 ]
 
+GROUPED_KINDS = ("emotion", "explanation", "choice", "statement")
+"""Kinds whose answers are right or wrong, so that their accuracies have a mean."""
+
 PROBE = "probe"
 """Name of the probe that every suite with an image encoder has."""
 
@@ -53,6 +56,8 @@ class SuiteSettings(Settings):
         num_threads: CPU threads of torch; null: one for each usable core.
         gains: model -> the model that its gain is over, such as a tuned one and the same before tuning; the report has
             a table of these paired differences.
+        groups: name -> benchmarks whose accuracies are summarised together, as the mean over them and over all their
+            rows, such as the three groups of VECBench.
         probe: add the model `probe`, a linear probe on the frozen image encoder of the first model that has one, unless
             `models` has a probe (or `probe: null`). What a model adds to its encoder is its lead over this row.
     """
@@ -74,6 +79,7 @@ class SuiteSettings(Settings):
     judge: JudgeSettings | None = None
     num_threads: int | None = Field(default=None, ge=1)
     gains: dict[str, str] = Field(default={})
+    groups: dict[str, tuple[str, ...]] = Field(default={})
     probe: bool = True
     _origins: Origins = PrivateAttr(default_factory=dict)
 
@@ -108,6 +114,16 @@ class SuiteSettings(Settings):
             raise ValueError(f"gains: no model {', '.join(unknown)}{nearest_name(unknown[0], list(self.models))}")
         if same := [model for model, other in self.gains.items() if model == other]:
             raise ValueError(f"gains.{same[0]}: a model has no gain over itself; name the model before tuning")
+        for name, members in self.groups.items():
+            if strays := sorted(set(members) - set(self.benchmarks)):
+                known = nearest_name(strays[0], list(self.benchmarks))
+                raise ValueError(f"groups.{name}: no benchmark {strays[0]}{known}")
+            if len(set(members)) < max(2, len(members)):
+                raise ValueError(f"groups.{name}: name two or more different benchmarks")
+            if others := [one for one in members if self.benchmarks[one].kind not in GROUPED_KINDS]:
+                raise ValueError(
+                    f"groups.{name}: '{others[0]}' has no accuracy; groups are of benchmarks that have one"
+                )
         if self.judge is not None and all(benchmark.kind != "explanation" for benchmark in self.benchmarks.values()):
             raise ValueError("judge has nothing to judge: no benchmark is of kind 'explanation'")
         return self

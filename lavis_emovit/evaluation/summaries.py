@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
 from pydantic_core import to_jsonable_python
 
 from lavis_emovit.errors import DataError, UserError
@@ -19,10 +20,16 @@ from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
 from lavis_emovit.evaluation.judging import judge_metrics
 from lavis_emovit.evaluation.metrics import sensitivity
 from lavis_emovit.evaluation.metrics.registry import MeasuredRows, Metric, headline_of, metrics_of
+from lavis_emovit.evaluation.metrics.resampling import Resamples
+from lavis_emovit.evaluation.metrics.rows import group_indices, is_right, question_groups
 from lavis_emovit.evaluation.metrics.sensitivity import accuracy_of_variants
+from lavis_emovit.evaluation.metrics.stated_confidence import stated_confidence
+from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.references import reference_rows
 
 logger = logging.getLogger(__name__)
+
+_WITH_VARIANTS = ("emotion", "explanation", "choice", "statement")
 
 
 def benchmark_summary(benchmark: BenchmarkRows, gains: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -95,7 +102,7 @@ def suite_sensitivity(benchmarks: Sequence[BenchmarkRows]) -> list[dict[str, Any
     """
     scores: dict[ModelKey, dict[str, dict[str, dict[str, float]]]] = {}
     for benchmark in benchmarks:
-        if benchmark.label_set is None or len(benchmark.settings.variants) < 2:
+        if benchmark.settings.kind not in _WITH_VARIANTS or len(benchmark.settings.variants) < 2:
             continue
         groups = _variants_by_choice(benchmark.settings)
         for key, rows in benchmark.rows.items():
@@ -129,6 +136,53 @@ def _variants_by_choice(settings: BenchmarkSettings) -> dict[str, list[str]]:
         if len(group) > 1:
             groups[choice.name] = group
     return groups
+
+
+def group_summaries(
+    benchmarks: Sequence[BenchmarkRows], groups: Mapping[str, Sequence[str]]
+) -> dict[str, list[dict[str, Any]]]:
+    """The benchmarks of each group together, for every model and scoring method: name of the group -> results.
+
+    `mean_over_tasks` weighs every benchmark alike, `pooled` every row, so a large benchmark counts more; both have
+    intervals of resamples within each benchmark. `stated_confidence` is over all rows together. A result lacks all of
+    them if a benchmark is not measured (`missing`), because a mean over fewer tasks is another number.
+    """
+    of_name = {one.name: one for one in benchmarks}
+    keys = list(dict.fromkeys(key for one in benchmarks for key in one.rows))
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name, members in groups.items():
+        found[name] = []
+        for key in keys:
+            rows = {one: of_name[one].plain(key) for one in members if one in of_name and key in of_name[one].rows}
+            answered = {one: [row for row in of if row.error is None] for one, of in rows.items()}
+            answered = {one: of for one, of in answered.items() if of}
+            if not answered:
+                continue
+            result: dict[str, Any] = {"model": key[0], "method": key[1], "tasks": {}}
+            result["missing"] = [one for one in members if one not in answered]
+            found[name].append(result | (_together(answered) if not result["missing"] else {}))
+    return found
+
+
+def _together(answered: Mapping[str, Sequence[PredictionRow]]) -> dict[str, Any]:
+    values, counts, resampled = [], [], []
+    for place, rows in enumerate(answered.values()):
+        right_N = np.array([is_right(row) for row in rows], dtype=np.float64)
+        # Of each its own seed, so that benchmarks with as many rows are not resampled alike.
+        resamples = Resamples(len(rows), group_indices(rows, question_groups(rows, group_key(rows))), seed=place)
+        values.append(float(right_N.mean()))
+        counts.append(len(rows))
+        resampled.append(resamples.means(right_N[:, None])[:, 0])
+    together = Resamples(sum(counts))
+    found: dict[str, Any] = {"tasks": dict(zip(answered, values)), "num_samples": sum(counts)}
+    for name, weights in (("mean_over_tasks", None), ("pooled", counts)):
+        value = float(np.average(values, weights=weights))
+        interval = together.share_interval(np.average(resampled, axis=0, weights=weights), value)
+        found |= {name: value, f"{name}_interval": interval.model_dump()}
+    rows = [row for of in answered.values() for row in of]
+    if any(row.confidence is not None for row in rows):
+        found["stated_confidence"] = stated_confidence(rows).model_dump(mode="json")
+    return found
 
 
 def compare(before: MeasuredRows, after: MeasuredRows) -> dict[str, Any]:

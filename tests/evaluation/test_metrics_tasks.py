@@ -262,3 +262,32 @@ def test_spearman_is_that_of_scipy(values):
         assert found is None
     else:
         assert found == pytest.approx(spearmanr(values, other).statistic, abs=1e-9)
+
+
+def test_votes_are_a_target():
+    from scipy.stats import wasserstein_distance
+
+    from lavis_emovit.emotion.label_affect import affect_table
+    from lavis_emovit.evaluation.metrics.soft_labels import soft_label_metrics
+
+    labels = ("amusement", "awe", "fear", "sadness")
+    votes = [(0.5, 0.5, 0.0, 0.0), (0.0, 0.25, 0.75, 0.0), (0.25, 0.25, 0.25, 0.25)]
+    shares = [(0.6, 0.2, 0.1, 0.1), (0.1, 0.6, 0.2, 0.1), (0.25, 0.25, 0.25, 0.25)]
+    rows = [
+        _row(n, label="awe", prediction="awe", votes=dict(zip(labels, given_)),
+             scores=dict(zip(labels, np.log(share).tolist())))
+        for n, (given_, share) in enumerate(zip(votes, shares))
+    ]  # fmt: skip
+    found = soft_label_metrics(rows, labels)
+    assert found.total_variation == pytest.approx((0.3 + 0.65 - 0.1 + 0.0) / 3)
+    valence = [affect_table().of(label).valence for label in labels]
+    expected = [wasserstein_distance(valence, valence, given_, share) for given_, share in zip(votes, shares)]
+    assert found.emd_valence == pytest.approx(np.mean(expected))
+    assert found.votes_in_top == {2: pytest.approx((1.0 + 1.0 + 0.5) / 3), 3: pytest.approx((1.0 + 1.0 + 0.75) / 3)}
+    assert set(found.intervals) >= {"total_variation", "emd_valence", "votes_in_top_2", "votes_in_top_3"}
+    renamed = [
+        row.model_copy(update={"votes": {"zorb" if k == "awe" else k: v for k, v in row.votes.items()},
+                               "scores": {"zorb" if k == "awe" else k: v for k, v in row.scores.items()}})
+        for row in rows
+    ]  # fmt: skip
+    assert soft_label_metrics(renamed, ("amusement", "zorb", "fear", "sadness")).emd_valence is None

@@ -9,6 +9,7 @@ import numpy as np
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics.registry import MeasuredRows, Metric, register_metric
 from lavis_emovit.evaluation.metrics.results import Result
+from lavis_emovit.evaluation.metrics.rows import is_right
 from lavis_emovit.evaluation.metrics.slices import slice_rows
 from lavis_emovit.evaluation.predictions import PredictionRow
 
@@ -56,7 +57,7 @@ def accuracy_of_variants(rows: Sequence[PredictionRow]) -> dict[str, float]:
             raise DataError(f"prediction of instance '{members[0].instance_id}' has no variant of the question")
         if not answered:
             raise DataError(f"all {len(members)} rows of variant '{variant}' are errors")
-        accuracies[variant] = float(np.mean([row.prediction == row.label for row in answered]))
+        accuracies[variant] = float(np.mean([is_right(row) for row in answered]))
     return accuracies
 
 
@@ -76,4 +77,4 @@ def _measure(measured: MeasuredRows) -> dict[str, float] | None:
     return accuracy_of_variants(measured.all_variants) if has_variants else None
 
 
-register_metric(Metric("variants", kinds=("emotion", "explanation"), measure=_measure))
+register_metric(Metric("variants", kinds=("emotion", "explanation", "choice", "statement"), measure=_measure))

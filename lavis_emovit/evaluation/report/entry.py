@@ -17,6 +17,7 @@ from lavis_emovit.evaluation.report.sections import Dot, Fact, Part, Section, te
 from lavis_emovit.evaluation.report.summary_tables import (
     endpoints_table,
     fingerprints_table,
+    groups_table,
     headline_cell,
     headline_table,
     references_table,
@@ -55,6 +56,7 @@ def report_entry(folder: Folder, key: str) -> Entry:
         *(_table_section("gains", key, gains, comparisons_note(gained)) if gains is not None else []),
         *_table_section("references", key, references_table(folder.summary, f"{key}-references-table")),
         *_table_section("differences", key, differences, comparisons_note(compared)),
+        *_table_section("groups", key, groups_table(folder.summary, f"{key}-groups-table")),
         *_table_section("sensitivity", key, sensitivity_table(folder.summary, f"{key}-sensitivity-table")),
     ]
     if folder.is_run:

@@ -29,7 +29,12 @@ from lavis_emovit.evaluation.metrics.registry import metrics_of
 from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions
 from lavis_emovit.evaluation.report.table import value_at
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
-from lavis_emovit.evaluation.summaries import benchmark_references, benchmark_summary, suite_sensitivity
+from lavis_emovit.evaluation.summaries import (
+    benchmark_references,
+    benchmark_summary,
+    group_summaries,
+    suite_sensitivity,
+)
 from lavis_emovit.files import file_sha256, load_json
 from lavis_emovit.settings import parse_settings, written_values
 
@@ -89,6 +94,7 @@ def read_folder(path: str | os.PathLike[str], summary: Mapping[str, Any] | None 
         "models": list(folder.settings.models) if folder.settings else [BEFORE, AFTER],
         "benchmarks": {} if summary else {one.name: benchmark_summary(one) for one in folder.benchmarks},
         "sensitivity": suite_sensitivity(folder.benchmarks),
+        "groups": group_summaries(folder.benchmarks, folder.settings.groups if folder.settings else {}),
         "references": [row for one in folder.benchmarks for row in benchmark_references(one) if not folder.is_run],
     }
     # As read from a file, so that the keys of mappings are text.

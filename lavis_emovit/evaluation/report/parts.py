@@ -321,4 +321,5 @@ _CONTENTS: dict[str, Callable[[str, Measured, Found], dict[str, Any]]] = {
     "status": _status,
     **dict.fromkeys(("original", "explanations", "instruction_answers", "judge"), _described),
     "variants": _variants,
+    "robustness": _described,
 }

@@ -32,6 +32,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
     """The numbers of a suite as Markdown: headline, counts, other metrics, skipped evaluations, published results."""
     tables = {"headline": headline_table([("", summary)], ""), "answers": answers_table(summary)}
     tables |= {"references": references_table(summary, ""), "endpoints": endpoints_table(summary, "")}
+    tables["groups"] = groups_table(summary, "")
     others = [other_table("", f"{name}: other metrics", of["results"]) for name, of in summary["benchmarks"].items()]
     return render("summary.md.jinja", name=summary["suite"], skipped=skipped(summary), others=others, **tables)
 
@@ -119,6 +120,25 @@ def references_table(summary: Mapping[str, Any], key: str) -> Table | None:
     heads = [{"n": "n", "n_here": "n here"}.get(name, name.capitalize()) for name in names]
     caption = "Published results, quoted and not measured here"
     return Table(key, caption, "Model", heads, rows, tuple(notes), is_text=True) if rows else None
+
+
+def groups_table(summary: Mapping[str, Any], key: str) -> Table | None:
+    """Groups of benchmarks: the mean over the tasks, and over all rows."""
+    rows: list[tuple[str, list[Cell]]] = []
+    notes: dict[str, None] = {}
+    for group, results in (summary.get("groups") or {}).items():
+        for one in results:
+            name = f"{group}: {result_name(one['model'], one['method'])}"
+            cells = [share_cell(one.get(way), one.get(f"{way}_interval")) for way in ("mean_over_tasks", "pooled")]
+            confidence = one.get("stated_confidence") or {}
+            cells += [share_cell(confidence.get("ece"), None), number_cell(confidence.get("brier"))]
+            count = Cell(f"{one['num_samples']:,}" if "num_samples" in one else NOTHING.text)
+            if one["missing"]:
+                notes[f"{name} lacks {', '.join(one['missing'])}; a mean over fewer tasks is another number."] = None
+            rows.append((name, [count, *cells]))
+    columns = ("Answers", "Mean over tasks", "Pooled over answers", "ECE of stated confidence", "Brier score")
+    caption = "Accuracy over groups of benchmarks; invalid answers count as wrong"
+    return Table(key, caption, "Group", columns, rows, tuple(notes)) if rows else None
 
 
 def sensitivity_table(summary: Mapping[str, Any], key: str) -> Table | None:

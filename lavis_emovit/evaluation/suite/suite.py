@@ -45,7 +45,12 @@ from lavis_emovit.evaluation.suite.judge import judge_explanations
 from lavis_emovit.evaluation.suite.requests import FailureLimit, Prepared, baseline_rows, request_rows
 from lavis_emovit.evaluation.suite.rows import SuiteRows
 from lavis_emovit.evaluation.suite_settings import SuiteSettings, probe_entry
-from lavis_emovit.evaluation.summaries import benchmark_references, benchmark_summary, suite_sensitivity
+from lavis_emovit.evaluation.summaries import (
+    benchmark_references,
+    benchmark_summary,
+    group_summaries,
+    suite_sensitivity,
+)
 from lavis_emovit.files import atomic_writer, explain_full_disk, file_sha256, write_json
 from lavis_emovit.paths import output_root
 from lavis_emovit.settings import Origins, variable_hashes, variables_line, with_variables
@@ -130,6 +135,7 @@ def _summarise(
         "models": list(settings.models),
         "benchmarks": {one.name: benchmark_summary(one, settings.gains) for one in rows},
         "sensitivity": suite_sensitivity(rows),
+        **({"groups": group_summaries(rows, settings.groups)} if settings.groups else {}),
         "left_out": skipped,
         "absent": missing,
         "endpoints": run.facts,

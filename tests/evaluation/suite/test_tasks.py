@@ -264,3 +264,24 @@ def test_what_cannot_be_asked_is_refused_before_a_model_is_loaded(tasks, monkeyp
     with pytest.raises((ConfigError, UserError)) as caught:
         run_suite(tasks({"set": benchmark}))
     assert re.search(problem, str(caught.value)), str(caught.value)
+
+
+def test_variants_and_groups_are_in_metrics_table_and_report(tasks, fake):
+    fake()
+    varied = {"personas": ["none", "child"], "option_orders": ["fixed", "reversed"]}
+    benchmarks = {"choices": {"kind": "choice", **varied}, "statements": {"kind": "statement"}}
+    summary = run_suite(tasks(benchmarks, groups={"both": ["choices", "statements"]}, report=True))
+    results = {name: of["results"] for name, of in summary["benchmarks"].items()}
+    for place, one in enumerate(summary["groups"]["both"]):
+        parts = [results[name][place]["headline"]["value"] for name in benchmarks]
+        assert one["mean_over_tasks"] == pytest.approx(sum(parts) / 2) and one["num_samples"] == 18 + 12
+        assert one["pooled"] == pytest.approx((18 * parts[0] + 12 * parts[1]) / 30)
+    robust = results["choices"][0]["metrics"]["robustness"]
+    assert robust["num_questions"] == 18 and set(robust["flips"]) == {"order", "persona"}
+    # The fake model's scores depend on the place of an option alone, and on no persona.
+    assert robust["persona_shift"] == {"child": 0.0} and robust["flips"]["persona"] == 0.0
+    sensitivity = summary["sensitivity"][0]
+    assert set(sensitivity["parts"]) == {"order", "persona"} and set(sensitivity["tasks"]) == {"choices"}
+    assert "Mean over tasks" in Path("out/table.md").read_text()
+    page = Path("out/report.html").read_text()
+    assert "How far answers depend on the question" in page and "Pooled over answers" in page

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_model_and_preprocess"]
+__all__ = ["__version__", "load_model_and_preprocess", "load_tuned"]
 
 
 def load_model_and_preprocess(name: str, model_type: str | None = None, is_eval: bool = False, device: Any = "cpu"):
@@ -24,3 +24,13 @@ def load_model_and_preprocess(name: str, model_type: str | None = None, is_eval:
     from lavis.models import load_model_and_preprocess as load
 
     return load(name, model_type=model_type, is_eval=is_eval, device=device)
+
+
+def load_tuned(location: Any, **options: Any) -> Any:
+    """A tuned model with everything that it was evaluated with, see `lavis_emovit.tuned.loading.load_tuned`."""
+    from lavis_emovit.plugin import activate
+
+    activate()
+    from lavis_emovit.tuned.loading import load_tuned as load
+
+    return load(location, **options)

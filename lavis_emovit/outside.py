@@ -51,6 +51,11 @@ def scrub(text: str, *secrets: str) -> str:
     return _NAMED_VALUE.sub(rf"\g<name>{_HIDDEN}", _KEY.sub(_HIDDEN, text))
 
 
+def csv_cell(text: str) -> str:
+    """The text as a cell of a CSV file; with an apostrophe before what a spreadsheet would take for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 def looks_like_key(text: str) -> bool:
     return _KEY.search(text) is not None
 

@@ -9,6 +9,8 @@ from pathlib import Path
 PACKAGE_ROOT = Path(__file__).resolve().parent
 RECIPES = ("projects", "emovit")
 MANIFEST_NAME = "MANIFEST.json"  # in every checkpoint folder
+EXPORT_FILE = "emovit.json"  # in an exported folder: what loads it, and the questions
+ARCHIVE_SUFFIX = ".emovit"
 CHECKPOINT_NAME = re.compile(r"ckpt-(\d+)")
 
 
@@ -66,3 +68,11 @@ def find_checkpoint(folder: Path) -> Path | None:
         return folder
     found = [*list_checkpoints(folder / "checkpoints"), *list_checkpoints(folder)]
     return found[-1] if found else None
+
+
+def is_tuned(location: str | Path) -> bool:
+    """Whether a tuned model may be there: a run, a checkpoint, an exported folder or an archive. Nothing is read."""
+    path = Path(location).expanduser()
+    if path.suffix == ARCHIVE_SUFFIX and not path.is_dir():
+        return path.is_file()
+    return any((path / name).exists() for name in (MANIFEST_NAME, EXPORT_FILE, "checkpoints"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from lavis_emovit.checkpoints.checkpoint import (
     CheckpointError,
@@ -12,7 +13,7 @@ from lavis_emovit.checkpoints.checkpoint import (
     newest_checkpoint,
     verify_checkpoint,
 )
-from lavis_emovit.checkpoints.training_state import model_names, read_position
+from lavis_emovit.checkpoints.training_state import model_names, read_model, read_position
 from lavis_emovit.errors import UserError, WeightsError
 from lavis_emovit.paths import MANIFEST_NAME
 
@@ -39,6 +40,13 @@ def check_belongs(
             f"{path}: trained with frozen weights {manifest.frozen_fingerprint[:12]}, this model's are "
             f"{frozen_fingerprint[:12]}. Point model.pretrained to the weights of that run."
         )
+
+
+def load_trained(model: Any, path: Path, manifest: Manifest) -> None:
+    """Load the weights of a verified checkpoint into the model of its settings; raises as `check_belongs`."""
+    fingerprint, names = model.frozen_fingerprint(), model.trained_parameter_names()
+    check_belongs(path, manifest, index_hash=None, frozen_fingerprint=fingerprint, trained=names)
+    model.load_trained_state_dict(read_model(path), str(path))
 
 
 def find_trained(location: str | Path) -> tuple[Path, Manifest]:

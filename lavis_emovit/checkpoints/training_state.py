@@ -23,6 +23,7 @@ RAW_FILE = "model_raw.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
 CONFIG_FILE = "config.yaml"
+QUESTIONS_FILE = "questions.json"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class TrainingState:
     Attributes:
         trained: the weights that training resumes with, by name.
         average: the moving average of the weights, if there is one.
+        questions_json: what the run evaluates the model with, for those who use it later.
     """
 
     trained: dict[str, torch.Tensor]
@@ -78,6 +80,7 @@ class TrainingState:
     position: Position
     config_yaml: str
     average: dict[str, torch.Tensor] | None = None
+    questions_json: str = "{}"
 
     @property
     def model(self) -> dict[str, torch.Tensor]:
@@ -95,6 +98,7 @@ def writers_of(state: TrainingState) -> dict[str, Callable[[Path], None]]:
         OPTIMIZER_FILE: lambda path: save_file(_on_cpu(state.engine.tensors), path),
         STATE_FILE: lambda path: _write_text(path, json.dumps(values, indent=1, sort_keys=True) + "\n"),
         CONFIG_FILE: lambda path: _write_text(path, state.config_yaml),
+        QUESTIONS_FILE: lambda path: _write_text(path, state.questions_json),
     }
 
 

@@ -42,12 +42,13 @@ def convert(
     overwrite: Annotated[bool, Option("--overwrite", help="Replace an existing target.")] = False,
 ) -> None:
     """Convert weights bit for bit, and report what was written, added and omitted."""
-    from lavis_emovit.checkpoints.finding import find_trained
+    from lavis_emovit.checkpoints.tuned_files import find_tuned, write_export_file
     from lavis_emovit.models.catalogue import converter_of
 
-    folder = Path(source).expanduser()
+    folder, tuned = Path(source).expanduser(), None
     if find_checkpoint(folder) is not None:
-        source = str(find_trained(folder)[0])
+        tuned = find_tuned(folder)
+        source = str(tuned.checkpoint[0]) if tuned.checkpoint is not None else source
     converter = converter_of(source, base)
     if adapter and not hasattr(converter, "write_adapter"):
         raise WeightsError(f"--adapter: {source} is no image-text model of transformers; only those have such folders")
@@ -56,6 +57,8 @@ def convert(
         vision_weights=vision_weights, vision_heads=vision_heads, qformer_heads=qformer_heads, parts=parts,
         trimmed=trimmed, overwrite=overwrite, **({"adapter": True} if adapter else {}),
     )  # fmt: skip
+    if tuned is not None and report.kind in ("transformers", "folder"):
+        write_export_file(Path(report.target), tuned)
     typer.echo(f"wrote {report.target} ({report.kind}) from {report.source}")
     for part, count in report.parameters.items():
         typer.echo(f"  {part:<20} {count:>14,} parameters read")

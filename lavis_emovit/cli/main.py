@@ -29,6 +29,8 @@ COMMANDS = {
     "data": "Create, check and preview datasets.",
     "generate": "Write captions, attributes and instructions, by a chat model or offline.",
     "shards": "Build, merge, index, verify and describe shards.",
+    "predict": "Let a tuned model say what it sees in images.",
+    "pack": "Write a tuned model as one file for another machine.",
     "export": "Write data and rewards for other trainers.",
     "convert": "Convert weights bit for bit, and report what was written, added and omitted.",
     "judge": "Let people judge captions: write a blinded sheet, and score filled sheets.",

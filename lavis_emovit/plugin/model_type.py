@@ -1,4 +1,5 @@
-"""Lets `load_model` and `load_model_and_preprocess` be called without `model_type`, and checks their `device`."""
+"""Lets `load_model` and `load_model_and_preprocess` be called without `model_type`, or with a tuned model as
+`model_type`, and checks their `device`."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from lavis_emovit.errors import UserError
+from lavis_emovit.paths import is_tuned
 from lavis_emovit.settings import nearest_name
 
 FUNCTIONS = ("load_model", "load_model_and_preprocess")
@@ -29,6 +31,9 @@ def make_optional(models: ModuleType) -> None:
 def _with_optional_type(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def load(name: str, model_type: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        if (tuned := _tuned(name, model_type, args, kwargs)) is not None:
+            both = function.__name__ == "load_model_and_preprocess"
+            return (tuned.model, tuned.vis_processors, tuned.txt_processors) if both else tuned.model
         model_type = resolve_model_type(name, model_type)
         # Before the weights are loaded: (is_eval, device, ...) follow in both functions.
         _check_device(kwargs.get("device", (*args, None, None)[1]))
@@ -36,6 +41,29 @@ def _with_optional_type(function: Callable[..., Any]) -> Callable[..., Any]:
 
     load.model_type_is_optional = True  # type: ignore[attr-defined]
     return load
+
+
+def _tuned(name: str, model_type: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The tuned model that `model_type` locates, None if it is a type of the model `name`; UserError if it is a model
+    of another name."""
+    if model_type is None or not is_tuned(model_type):
+        return None
+    from lavis.common.registry import registry
+
+    model_class = registry.get_model_class(name)
+    if model_class is None or model_type in getattr(model_class, "PRETRAINED_MODEL_CONFIG_DICT", {}):
+        return None
+    from lavis_emovit.checkpoints.tuned_files import find_tuned
+
+    found = find_tuned(model_type).model.get("arch")
+    if found != name:
+        raise UserError(f"{model_type} is a tuned '{found}', not '{name}'; name it as the model")
+    from lavis_emovit.tuned.loading import load_tuned
+
+    is_eval, device = (*args, *(False, "cpu")[len(args) :])[:2]
+    tuned = load_tuned(model_type, device=str(kwargs.get("device", device)))
+    tuned.model.train(not kwargs.get("is_eval", is_eval))
+    return tuned
 
 
 def _check_device(device: Any) -> None:

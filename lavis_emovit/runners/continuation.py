@@ -21,6 +21,7 @@ from lavis_emovit.checkpoints.training_state import Position, TrainingState, rea
 from lavis_emovit.distributed import processes
 from lavis_emovit.distributed.versions import package_versions
 from lavis_emovit.errors import ConfigError, UserError, bullet_list
+from lavis_emovit.evaluation.trained_questions import TrainedQuestions
 from lavis_emovit.paths import list_checkpoints
 from lavis_emovit.runners.changes import allowed_changes, listed
 from lavis_emovit.runners.config import Config
@@ -49,7 +50,9 @@ class Continuation:
         frozen_fingerprint: str,
         trained: Collection[str],
         average: WeightAverage | None,
+        questions: TrainedQuestions,
     ):
+        self._questions_json = questions.model_dump_json(indent=1)
         self._config, self._folder, self._engine = config, folder, engine
         self._dataset, self._trained, self._average = dataset, trained, average
         self._facts = CheckpointFacts(
@@ -79,6 +82,7 @@ class Continuation:
             position=position,
             config_yaml=self._config.to_yaml(),
             average=self._average.state_dict() if self._average is not None else None,
+            questions_json=self._questions_json,
         )
         if processes.is_main():
             self._saver.save(state, before=log.sync)

@@ -99,6 +99,7 @@ class RunnerEmoVIT:
                 self._frozen_fingerprint,
                 self._trained_names,
                 self._average,
+                self._splits.questions(cfg),
             )
         self._stop = StopRequest()
         self._notes, self._losses = TextNotes(), LossWatch(None)

@@ -16,6 +16,7 @@ from lavis_emovit.settings import Settings, nearest_name
 
 if TYPE_CHECKING:
     from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark
+    from lavis_emovit.evaluation.trained_questions import TrainedQuestion, TrainedQuestions
     from lavis_emovit.runners.config import Config
     from lavis_emovit.runners.loaders import TrainDataset
     from lavis_emovit.tasks.base import EmotionTask
@@ -80,6 +81,25 @@ class RecipeSplits:
         if problems:
             raise ConfigError(problems, config.source)
         return cls(train, valid, test)
+
+    def questions(self, config: Config) -> TrainedQuestions:
+        """What the run evaluates the model with, for those who use the model later."""
+        from lavis_emovit.evaluation.trained_questions import TrainedQuestions
+
+        benchmarks = [*self.valid.values(), *self.test.values()]
+        questions: list[TrainedQuestion] = []
+        for benchmark in benchmarks:
+            question = benchmark.data.question(benchmark.method)
+            questions += [question] if question is not None and question not in questions else []
+        named = next((one.data.settings.dataset for one in benchmarks if one.processors is not None), None)
+        dataset: Any = config.datasets.get(named) if named is not None else None
+        return TrainedQuestions(
+            questions=tuple(questions),
+            image_processor=dataset.vis_processor.eval.model_dump(mode="json") if dataset is not None else None,
+            text_processor=dataset.text_processor.eval.model_dump(mode="json") if dataset is not None else None,
+            num_beams=config.run.num_beams,
+            min_length=config.run.min_len,
+        )
 
 
 def recipe_problems(run: RunSettings, datasets: Mapping[str, Settings]) -> list[str]:

@@ -20,6 +20,7 @@ from lavis_emovit.checkpoints.training_state import (
     CONFIG_FILE,
     MODEL_FILE,
     OPTIMIZER_FILE,
+    QUESTIONS_FILE,
     STATE_FILE,
     Best,
     EngineState,
@@ -29,7 +30,7 @@ from lavis_emovit.checkpoints.training_state import (
     writers_of,
 )
 
-FILES = (MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, CONFIG_FILE, cp.MANIFEST_NAME)
+FILES = (MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, CONFIG_FILE, QUESTIONS_FILE, cp.MANIFEST_NAME)
 
 
 def make_state(step: int = 7) -> TrainingState:

@@ -39,6 +39,9 @@ SURFACE = {
     " --utilisation MORE",
     "export data": "--as-shown --format --images --join --kinds --out --skip-bad --strict PLACE",
     "export rewards": "--format --leave-out --options --out --overwrite PRESET",
+    "pack": "--step MODEL TARGET",
+    "predict": "--amp --batch-size --calibrated --device --explain --image-root --kinds --labels --out --overwrite"
+    " --step --threshold --top-k --workers IMAGES MODEL",
     "generate affect": "--about --check-overlap --config --conversations --held-out --images --out --preview --seed"
     " --shards --split RECORDS",
     "generate all": "--abandon-batches"

@@ -54,15 +54,16 @@ class LavisModelSettings(Settings):
     """`adapter: lavis`, a model of this plugin.
 
     Attributes:
-        arch, model_type: as in a recipe's `model`.
-        checkpoint: a checkpoint folder, or a run's folder for its best checkpoint; null: the model as published.
+        arch, model_type: as in a recipe's `model`; without `arch`, all settings are those of the checkpoint's run.
+        checkpoint: a run's folder for its best checkpoint, one checkpoint, or without `arch` also an exported folder or
+            an archive; null: the model as published.
         train: the recipe that makes the checkpoint if it does not exist, then a run's folder; null: it must exist.
         config: settings over the model's defaults, as a recipe has them below `model`.
         device: `auto` takes the GPU if there is one.
     """
 
     adapter: Literal["lavis"]
-    arch: str = Field(min_length=1)
+    arch: str | None = Field(default=None, min_length=1)
     model_type: str | None = None
     checkpoint: str | None = None
     train: TrainingSettings | None = None
@@ -80,6 +81,10 @@ class LavisModelSettings(Settings):
     def _training_has_a_folder(self) -> LavisModelSettings:
         if self.train is not None and self.checkpoint is None:
             raise ValueError("`train` needs `checkpoint`, the folder of the run")
+        if self.arch is None and self.checkpoint is None:
+            raise ValueError("name `arch`, or `checkpoint`, a tuned model")
+        if self.arch is None and self.model_type is not None:
+            raise ValueError("`model_type` belongs to `arch`; without one, the settings are those of the checkpoint")
         return self
 
 
@@ -181,36 +186,44 @@ def model_values(entry: LavisModelSettings | ProbeSettings, key: str) -> Any:
 
 def open_lavis_model(entry: LavisModelSettings, place: ModelPlace) -> LavisModel:
     """The model of an entry, with its tuned weights. UserError if settings, weights or checkpoint cannot be used."""
-    from contextlib import nullcontext
-
-    import torch
     from lavis.common.registry import registry
 
-    from lavis_emovit.checkpoints.finding import check_belongs, find_trained
-    from lavis_emovit.checkpoints.training_state import read_model
+    from lavis_emovit.checkpoints.finding import load_trained
+    from lavis_emovit.checkpoints.tuned_files import find_tuned
     from lavis_emovit.distributed.devices import AMP_DTYPES, choose_device
 
     key = f"suite.models.{place.name}"
-    values = model_values(entry, key)
-    trained = find_trained(entry.checkpoint) if entry.checkpoint is not None else None
-    model = registry.get_model_class(entry.arch).from_config(values)
+    tuned = find_tuned(entry.checkpoint) if entry.checkpoint is not None else None
+    if entry.arch is not None and tuned is not None and tuned.checkpoint is None:
+        raise ConfigError([f"{key}: {entry.checkpoint} has complete weights and their settings; remove `arch`"], key)
+    own = tuned.model if tuned is not None and entry.arch is None else None
+    values = model_values(entry, key) if own is None else {**own, **entry.config}
+    model = registry.get_model_class(values["arch"]).from_config(values)
     identity: dict[str, Any] = {"adapter": "lavis", **model.identity(), "trained": None, "amp": entry.amp}
-    if trained is not None:
-        path, manifest = trained
-        fingerprint, names = model.frozen_fingerprint(), model.trained_parameter_names()
-        try:
-            check_belongs(path, manifest, index_hash=None, frozen_fingerprint=fingerprint, trained=names)
-        except WeightsError as error:
-            raise ConfigError([f"{key}: {error}"], key) from None
-        model.load_trained_state_dict(read_model(path), str(path))
-        identity |= {"trained": manifest.files["model.safetensors"]["sha256"], "step": manifest.step}
-    device, dtype = choose_device(entry.device), AMP_DTYPES.get(entry.amp)
+    if tuned is not None:
+        identity |= {"trained": tuned.weights_sha256}
+        if tuned.checkpoint is not None:
+            try:
+                load_trained(model, *tuned.checkpoint)
+            except WeightsError as error:
+                raise ConfigError([f"{key}: {error}"], key) from None
+            identity |= {"step": tuned.checkpoint[1].step}
+    device = choose_device(entry.device)
+    run = inference(device, AMP_DTYPES.get(entry.amp))
+    return LavisModel(model.to(device), *model.processors(), run=run, device=device, identity=identity)
+
+
+def inference(device: torch.device, dtype: torch.dtype | None) -> Run:
+    """Calls functions without gradients, with autocast to a precision if there is one."""
+    from contextlib import nullcontext
+
+    import torch
 
     def run(function: Callable[[], Any]) -> Any:
         with torch.inference_mode(), torch.autocast(device.type, dtype=dtype) if dtype else nullcontext():
             return function()
 
-    return LavisModel(model.to(device), *model.processors(), run=run, device=device, identity=identity)
+    return run
 
 
 register_adapter(LavisModelSettings, open_lavis_model)

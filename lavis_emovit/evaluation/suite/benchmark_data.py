@@ -18,9 +18,17 @@ from lavis_emovit.emotion.labels import LabelSet, coarser_label
 from lavis_emovit.emotion.wheels import emotion_wheels
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation.adapters.base import Item, LanguageModel
-from lavis_emovit.evaluation.benchmarks import ALL_SPLITS, OWN_KINDS, BenchmarkSettings, label_set_of, record_subject
+from lavis_emovit.evaluation.benchmarks import (
+    ALL_SPLITS,
+    OWN_KINDS,
+    BenchmarkSettings,
+    Method,
+    label_set_of,
+    record_subject,
+)
 from lavis_emovit.evaluation.suite.requests import Prepared, prepare
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
+from lavis_emovit.evaluation.trained_questions import TrainedQuestion, trained_question
 from lavis_emovit.evaluation.truths import label_in, truth_of
 from lavis_emovit.progress import progress
 from lavis_emovit.registered import ADD_DATASET
@@ -78,6 +86,14 @@ class OpenBenchmark:
             DataError: a sample cannot be read.
         """
         yield from self._items(self.samples, self.numbers() if numbers is None else numbers)
+
+    def question(self, method: Method) -> TrainedQuestion | None:
+        """The question to ask about other images too; None if only the records have it."""
+        settings = self.settings
+        if settings.subject is None and (first := next(self.items(), None)) is not None:
+            own = self.label_set.name if self.label_set else None
+            settings = settings.model_copy(update={"subject": record_subject(first.record, own)})
+        return trained_question(settings, method, self.label_set.name if self.label_set else None)
 
     def train_items(self) -> Iterator[Item]:
         """The records that baselines learn from; none without a training split."""

@@ -1,0 +1,172 @@
+"""Where a tuned model is: a run's folder, a checkpoint, an exported folder, or an archive of `emovit pack`."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lavis_emovit.checkpoints.checkpoint import (
+    CheckpointError,
+    CheckpointFacts,
+    Manifest,
+    checkpoint_name,
+    save_checkpoint,
+)
+from lavis_emovit.checkpoints.finding import find_trained
+from lavis_emovit.checkpoints.training_state import CONFIG_FILE, MODEL_FILE, QUESTIONS_FILE
+from lavis_emovit.errors import UserError
+from lavis_emovit.files import atomic_folder, atomic_path, file_sha256, parse_json, write_json
+from lavis_emovit.paths import ARCHIVE_SUFFIX, EXPORT_FILE, MANIFEST_NAME, cache_root, list_checkpoints
+from lavis_emovit.settings import written_values
+
+# Settings of a model that name weights beside `pretrained`, or add some; an exported folder has them all.
+_OTHER_WEIGHTS = frozenset(
+    ("lora", "adapter", "load_finetuned", "finetuned", "llm_model", "qformer_tokenizer", "vision_weights", "revision")
+)
+CALIBRATION_FILE = "calibration.json"
+CARD_FILE = "README.md"
+_IN_ARCHIVES = frozenset({MANIFEST_NAME, CONFIG_FILE, MODEL_FILE, QUESTIONS_FILE, CALIBRATION_FILE, CARD_FILE})
+
+
+@dataclass(frozen=True)
+class TunedFiles:
+    """A tuned model on the disk.
+
+    Attributes:
+        location: as it was named.
+        folder: where what belongs to the model is kept, such as its calibration.
+        model, datasets: the settings of these nodes of its recipe; an exported folder has no datasets.
+        questions: content of `questions.json`; empty if an earlier version wrote the run.
+        checkpoint: folder and manifest of the trained weights; None: the settings name complete weights.
+        weights_sha256: identifies the weights.
+    """
+
+    location: Path
+    folder: Path
+    model: Mapping[str, Any]
+    datasets: Mapping[str, Any]
+    questions: Mapping[str, Any]
+    checkpoint: tuple[Path, Manifest] | None
+    weights_sha256: str
+
+
+def find_tuned(location: str | Path, step: int | None = None) -> TunedFiles:
+    """The tuned model at a location.
+
+    Args:
+        location: the folder of a run, a checkpoint in it, a folder that `emovit convert` wrote from one of these, or an
+            archive of `emovit pack`.
+        step: of a run, the checkpoint of this step; None: the best one, or the newest if nothing was validated.
+
+    Raises:
+        UserError: there is no such model, or it is damaged.
+    """
+    given = Path(location).expanduser()
+    path = _unpacked(given) if given.suffix == ARCHIVE_SUFFIX and not given.is_dir() else given
+    if (path / EXPORT_FILE).is_file():
+        return _exported(given)
+    if step is not None and not (path / "checkpoints" / checkpoint_name(step) / MANIFEST_NAME).is_file():
+        steps = ", ".join(one.name for one in list_checkpoints(path / "checkpoints")) or "no checkpoint"
+        raise CheckpointError(f"{given}: has no checkpoint of step {step}, it has {steps}")
+    checkpoint = find_trained(path if step is None else path / "checkpoints" / checkpoint_name(step))
+    found, manifest = checkpoint
+    config = _settings_in(found / CONFIG_FILE)
+    questions = _object_in(found / QUESTIONS_FILE) if (found / QUESTIONS_FILE).is_file() else {}
+    sha256 = manifest.files[MODEL_FILE]["sha256"]
+    return TunedFiles(given, path, config["model"], config.get("datasets") or {}, questions, checkpoint, sha256)
+
+
+def write_export_file(folder: Path, tuned: TunedFiles) -> None:
+    """Let `find_tuned` find a folder with the complete weights of a tuned model."""
+    model = {name: value for name, value in tuned.model.items() if name not in _OTHER_WEIGHTS}
+    content = {"model": model, "questions": tuned.questions, "weights_sha256": tuned.weights_sha256}
+    write_json(folder / EXPORT_FILE, content)
+
+
+def pack(tuned: TunedFiles, target: Path, card: str) -> None:
+    """Write an archive with trained weights, settings and questions; the weights under them stay outside.
+
+    Raises:
+        UserError: the model has no checkpoint, or the target exists or has another suffix.
+    """
+    if tuned.checkpoint is None:
+        raise UserError(f"{tuned.location}: an exported folder is complete already; pack the run that it comes from")
+    if target.suffix != ARCHIVE_SUFFIX:
+        raise UserError(f"{target}: the name of an archive ends with {ARCHIVE_SUFFIX}")
+    if target.exists():
+        raise UserError(f"{target} exists; choose another name, or delete it")
+    source, manifest = tuned.checkpoint
+    names = [name for name in (CONFIG_FILE, QUESTIONS_FILE, MODEL_FILE) if (source / name).is_file()]
+    writers = {name: partial(shutil.copyfile, source / name) for name in names}
+    if (tuned.folder / CALIBRATION_FILE).is_file():
+        writers[CALIBRATION_FILE] = partial(shutil.copyfile, tuned.folder / CALIBRATION_FILE)
+    facts = CheckpointFacts(
+        manifest.index_hash, manifest.config_hash, manifest.frozen_fingerprint, dict(manifest.versions)
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder, atomic_path(target) as temporary:
+        root = Path(folder)
+        copied = save_checkpoint(root, facts, step=manifest.step, epoch=manifest.epoch, writers=writers)
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            for path in sorted(copied.iterdir()):
+                archive.write(path, path.name)
+            archive.writestr(CARD_FILE, card)
+
+
+def _unpacked(archive: Path) -> Path:
+    """The folder of an archive's content in the cache, made on first use."""
+    if not archive.is_file():
+        raise UserError(f"{archive}: no such archive")
+    folder = cache_root() / "archives" / file_sha256(archive)
+    if (folder / MANIFEST_NAME).is_file():
+        return folder
+    try:
+        with zipfile.ZipFile(archive) as file, atomic_folder(folder) as temporary:
+            names = file.namelist()
+            if strange := sorted(set(names) - _IN_ARCHIVES):
+                raise UserError(f"{archive}: has '{strange[0]}', which no archive of `emovit pack` has")
+            if repeated := [name for name in set(names) if names.count(name) > 1]:
+                raise UserError(f"{archive}: has '{repeated[0]}' twice")
+            for name in names:
+                with file.open(name) as source, (temporary / name).open("wb") as target:
+                    shutil.copyfileobj(source, target)
+            if MANIFEST_NAME not in names:
+                raise UserError(f"{archive}: has no {MANIFEST_NAME}, so it is not an archive of `emovit pack`")
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        raise UserError(f"{archive}: damaged, or not an archive of `emovit pack`: {error}") from None
+    return folder
+
+
+def _exported(folder: Path) -> TunedFiles:
+    content = _object_in(folder / EXPORT_FILE)
+    try:
+        model = {**content["model"], "pretrained": str(folder.resolve())}
+        return TunedFiles(folder, folder, model, {}, dict(content["questions"]), None, content["weights_sha256"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / EXPORT_FILE}: damaged ({error!r}); run `emovit convert` again") from None
+
+
+def _object_in(path: Path) -> dict[str, Any]:
+    content = parse_json(path.read_bytes(), str(path))
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: damaged: expected a JSON object")
+    return content
+
+
+def _settings_in(path: Path) -> dict[str, Any]:
+    """The settings of the run that wrote a checkpoint."""
+    try:
+        values = written_values(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(values, dict) or not isinstance(values.get("model"), dict):
+        raise UserError(f"{path}: damaged: these are not the settings of a run")
+    return values

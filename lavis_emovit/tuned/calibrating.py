@@ -1,0 +1,131 @@
+"""Calibrated confidence: one temperature for the scores of labels, fitted on the validation split of the run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lavis_emovit.checkpoints.tuned_files import CALIBRATION_FILE
+from lavis_emovit.errors import ConfigError, DataError, UserError
+from lavis_emovit.evaluation.metrics.calibration import calibration, log_softmax, softmax
+from lavis_emovit.evaluation.suite.benchmark_data import ImageBatches, OpenBenchmark, open_benchmark
+from lavis_emovit.evaluation.suite.requests import request_rows
+from lavis_emovit.files import FORBIDDEN, parse_json, write_json
+from lavis_emovit.settings import Settings, valid_settings
+from lavis_emovit.tuned.loading import Tuned
+from lavis_emovit.tuned.predictions import Asking
+
+logger = logging.getLogger(__name__)
+
+MAX_IMAGES = 2000  # of the validation split; more would not change the temperature by a percent
+MIN_IMAGES = 20
+_LOG_TEMPERATURES = (-6.0, 4.0)
+
+
+class Calibration(Settings):
+    """The file `calibration.json`: scores divided by `temperature` are the logarithms of calibrated probabilities.
+
+    Attributes:
+        weights_sha256, label_set, method: what it belongs to.
+        dataset, num_images: what it was fitted on.
+        ece_before, ece_after: expected calibration error there, at temperature 1 and at `temperature`.
+    """
+
+    temperature: float
+    weights_sha256: str
+    label_set: str
+    method: str
+    dataset: str
+    num_images: int
+    ece_before: float
+    ece_after: float
+
+
+def calibrate(tuned: Tuned, *, batch_size: int = 16, num_workers: int = 0) -> Calibration:
+    """The calibration of a tuned model: the one that is kept with it, or a new one, which is then kept.
+
+    Raises:
+        UserError: the model has no question for the emotion, or its validation split is not here or too small.
+    """
+    asking = Asking.of(tuned.asked("emotion"))
+    assert asking.label_set is not None
+    kept = _kept(tuned, asking)
+    if kept is not None:
+        return kept
+    if asking.method == "generation":
+        raise UserError("written answers have no confidence; use a run that scores labels, or leave out --threshold")
+    data = _validation(tuned, asking)
+    rows = []
+    for batch in ImageBatches(data, tuned.adapter, batch_size=batch_size, num_workers=num_workers).rounds(
+        "calibrating"
+    ):
+        rows += request_rows(tuned.adapter, batch, data.settings, asking.method, data.label_set)
+    labels = asking.label_set.labels
+    used = [row for row in rows if row.scores is not None and row.label in labels]
+    if len(used) < MIN_IMAGES:
+        raise UserError(f"the validation split has {len(used)} labelled images; calibration needs {MIN_IMAGES}")
+    scores_NC = np.array([[(row.scores or {})[label] for label in labels] for row in used])
+    true_N = np.array([labels.index(row.label or "") for row in used])
+    temperature = fit_temperature(scores_NC, true_N)
+    found = Calibration(
+        temperature=temperature,
+        weights_sha256=tuned.files.weights_sha256,
+        label_set=asking.label_set.name,
+        method=asking.method,
+        dataset=f"{data.settings.dataset}, {data.settings.split}",
+        num_images=len(used),
+        ece_before=calibration(softmax(scores_NC), true_N).ece,
+        ece_after=calibration(softmax(scores_NC / temperature), true_N).ece,
+    )
+    path = tuned.files.folder / CALIBRATION_FILE
+    try:
+        write_json(path, found.model_dump())
+    except OSError as error:
+        if error.errno not in FORBIDDEN:
+            raise
+        logger.warning("%s cannot be written, so the calibration is fitted again next time: %s", path, error.strerror)
+    return found
+
+
+def fit_temperature(scores_NC: np.ndarray, true_N: np.ndarray) -> float:
+    """The temperature with the least negative log-likelihood (Guo et al. 2017, "On Calibration of Modern Neural
+    Networks", section 4.2).
+
+    Args:
+        scores_NC: float [N, C], log-scores of the labels.
+        true_N: int [N].
+    """
+    from scipy.optimize import minimize_scalar
+
+    def loss(log_temperature: float) -> float:
+        return -float(log_softmax(scores_NC / np.exp(log_temperature))[np.arange(len(true_N)), true_N].mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded").x))
+
+
+def _kept(tuned: Tuned, asking: Asking) -> Calibration | None:
+    path = tuned.files.folder / CALIBRATION_FILE
+    if not path.is_file():
+        return None
+    content: Any = parse_json(path.read_bytes(), str(path))
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: damaged; delete it, and the calibration is fitted again")
+    kept = valid_settings(Calibration, content, "calibration", str(path))
+    own = (tuned.files.weights_sha256, asking.label_set.name if asking.label_set else "", asking.method)
+    return kept if (kept.weights_sha256, kept.label_set, kept.method) == own else None
+
+
+def _validation(tuned: Tuned, asking: Asking) -> OpenBenchmark:
+    """The validation split of the dataset that the question comes from."""
+    name = asking.benchmark.dataset
+    where = f"calibrate where the data of the run are, then copy {CALIBRATION_FILE}, or leave out --threshold"
+    if name not in tuned.files.datasets:
+        raise UserError(f"{tuned.files.location}: its confidence is not calibrated; {where}")
+    settings = asking.benchmark.model_copy(update={"split": "val", "train_split": None, "limit": MAX_IMAGES})
+    try:
+        return open_benchmark("calibration", settings, tuned.files.datasets[name])
+    except (DataError, ConfigError) as error:
+        raise UserError(f"the validation split of '{name}' cannot be used: {error}. Or {where}") from None

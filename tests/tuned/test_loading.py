@@ -1,0 +1,160 @@
+"""Properties: a run, a checkpoint, an exported folder and an archive give the same model, processors, labels, question
+and decoding as in training, through this package and through LAVIS, also after moving; faults are named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+import lavis_emovit
+from lavis_emovit.checkpoints.tuned_files import find_tuned, pack
+from lavis_emovit.cli.main import main
+from lavis_emovit.emotion.labels import get_label_set
+from lavis_emovit.emotion.questions import categorical_prompt
+from lavis_emovit.errors import UserError
+from lavis_emovit.evaluation.predictions import read_predictions
+from lavis_emovit.paths import list_checkpoints
+
+# One worker makes the run.
+pytestmark = pytest.mark.xdist_group("tuned")
+
+
+def scores(tuned, images: Path) -> torch.Tensor:
+    """[2, 8], by the model's own functions."""
+    paths = sorted(images.rglob("*.jpg"))[:2]
+    pixels = torch.stack([tuned.vis_processors["eval"](Image.open(path).convert("RGB")) for path in paths])
+    question = tuned.txt_processors["eval"](tuned.question)
+    with torch.inference_mode():
+        return tuned.model.score_candidates(
+            {"image": pixels, "prompt": [question] * 2}, list(tuned.labels), answer_prefix="Predict emotion: "
+        )
+
+
+def test_a_run_loads_as_it_was_evaluated(run: SimpleNamespace) -> None:
+    tuned = lavis_emovit.load_tuned(run.folder)
+    assert tuned.labels == get_label_set("mikels8").labels
+    assert tuned.question == categorical_prompt(get_label_set("mikels8"))
+    assert tuned.decoding["num_beams"] == 1 and tuned.decoding["max_length"] == 30
+    assert not tuned.model.training
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    assert tuned.files.checkpoint is not None and tuned.files.checkpoint[0].name == metrics["checkpoint"]
+
+
+def test_all_forms_give_the_same_answers(run: SimpleNamespace, tmp_path: Path) -> None:
+    expected = scores(lavis_emovit.load_tuned(run.folder), run.images)
+    best = find_tuned(run.folder).checkpoint[0]
+    moved = shutil.copytree(run.folder, tmp_path / "other name")
+    alone = shutil.copytree(best, tmp_path / "alone")
+    assert main(["convert", str(run.folder), "exported"]) == 0
+    assert main(["pack", str(run.folder), "model.emovit"]) == 0
+    for place in (moved, moved / "checkpoints" / best.name, alone, "exported", "model.emovit"):
+        found = lavis_emovit.load_tuned(place)
+        assert torch.equal(scores(found, run.images), expected), place
+        assert (found.question, found.labels) == (lavis_emovit.load_tuned(run.folder).question, found.labels), place
+
+
+def test_lavis_loads_it_by_its_folder(run: SimpleNamespace) -> None:
+    from lavis.models import load_model, load_model_and_preprocess
+
+    expected = lavis_emovit.load_tuned(run.folder)
+    model, vis, txt = load_model_and_preprocess("emovit_tiny", model_type=str(run.folder), is_eval=True)
+    assert torch.equal(
+        scores(SimpleNamespace(model=model, vis_processors=vis, txt_processors=txt, question=expected.question,
+                               labels=expected.labels), run.images),
+        scores(expected, run.images),
+    )  # fmt: skip
+    assert not model.training
+    assert load_model("emovit_tiny", str(run.folder)).training
+    with pytest.raises(UserError, match="is a tuned 'emovit_tiny', not 'emovit_small'"):
+        load_model("emovit_small", str(run.folder))
+
+
+def test_another_step_and_other_labels(run: SimpleNamespace) -> None:
+    first = list_checkpoints(run.folder / "checkpoints")[0]
+    step = int(first.name.removeprefix("ckpt-"))
+    assert lavis_emovit.load_tuned(run.folder, step=step).files.checkpoint[0] == first
+    with pytest.raises(UserError, match=r"has no checkpoint of step 3, it has ckpt-"):
+        lavis_emovit.load_tuned(run.folder, step=3)
+    assert lavis_emovit.load_tuned(run.folder, labels="labels: calm, tense").labels == ("calm", "tense")
+
+
+def test_a_run_of_an_earlier_version_says_what_to_choose(run: SimpleNamespace, tmp_path: Path) -> None:
+    copy = shutil.copytree(find_tuned(run.folder).checkpoint[0], tmp_path / "copy")
+    old = find_tuned(copy)
+    assert old.questions
+    # As an earlier version wrote it: without the file, which its manifest did not list either.
+    manifest = json.loads((copy / "MANIFEST.json").read_text())
+    from lavis_emovit.checkpoints.checkpoint import _body_hash
+
+    del manifest["files"]["questions.json"], manifest["sha256"]
+    (copy / "MANIFEST.json").write_text(json.dumps({**manifest, "sha256": _body_hash(manifest)}))
+    (copy / "questions.json").unlink()
+    tuned = lavis_emovit.load_tuned(copy)
+    with pytest.raises(UserError, match=r"has no questions\.json.*--labels mikels8"):
+        _ = tuned.question
+    assert lavis_emovit.load_tuned(copy, labels="mikels8").question == categorical_prompt(get_label_set("mikels8"))
+
+
+def test_suites_take_all_forms(run: SimpleNamespace, tmp_path: Path) -> None:
+    from lavis_emovit.evaluation.adapters.base import ModelPlace
+    from lavis_emovit.evaluation.adapters.lavis_model import LavisModelSettings, open_lavis_model
+
+    pack(find_tuned(run.folder), tmp_path / "model.emovit", "card")
+    place = ModelPlace("after", tmp_path, tmp_path)
+    for location in (run.folder, tmp_path / "model.emovit"):
+        entry = LavisModelSettings.model_validate({"adapter": "lavis", "checkpoint": str(location)})
+        assert open_lavis_model(entry, place).identity()["trained"] == find_tuned(run.folder).weights_sha256
+    for wrong in ({}, {"checkpoint": "x", "model_type": "tiny"}):
+        with pytest.raises(ValueError):
+            LavisModelSettings.model_validate({"adapter": "lavis", **wrong})
+
+
+def test_what_is_not_a_tuned_model_is_named(run: SimpleNamespace, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere: neither a checkpoint folder nor the folder of a run"):
+        find_tuned("nowhere")
+    with pytest.raises(UserError, match=r"nowhere\.emovit: no such archive"):
+        find_tuned("nowhere.emovit")
+    (tmp_path / "text.emovit").write_text("not a zip")
+    with pytest.raises(UserError, match=r"text\.emovit: damaged, or not an archive"):
+        find_tuned(tmp_path / "text.emovit")
+
+
+def test_archives_hold_known_files_only_and_are_checked(run: SimpleNamespace, tmp_path: Path) -> None:
+    whole = tmp_path / "whole.emovit"
+    pack(find_tuned(run.folder), whole, "# Card")
+    with zipfile.ZipFile(whole) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    assert sorted(contents) == ["MANIFEST.json", "README.md", "config.yaml", "model.safetensors", "questions.json"]
+    for name, change, message in (
+        ("strange", {"other.txt": b"x"}, "has 'other.txt', which no archive"),
+        ("above", {"../MANIFEST.json": b"x"}, r"has '\.\./MANIFEST\.json', which no archive"),
+        ("changed", {"config.yaml": b"model: {}\n"}, r"config\.yaml: .* the manifest says"),
+    ):
+        path = tmp_path / f"{name}.emovit"
+        with zipfile.ZipFile(path, "w") as archive:
+            for member, content in {**contents, **change}.items():
+                archive.writestr(member, content)
+        with pytest.raises(UserError, match=message):
+            find_tuned(path)
+    with pytest.raises(UserError, match="exists; choose another name"):
+        pack(find_tuned(run.folder), whole, "# Card")
+    with pytest.raises(UserError, match=r"the name of an archive ends with \.emovit"):
+        pack(find_tuned(run.folder), tmp_path / "whole.zip", "# Card")
+
+
+def test_the_card_has_data_numbers_and_a_warning(run: SimpleNamespace) -> None:
+    from lavis_emovit.tuned.card import WARNING, model_card
+
+    card = model_card(find_tuned(run.folder))
+    metrics = json.loads((run.folder / "metrics.json").read_text())["splits"]["test"]
+    assert "# emovit_tiny, tuned on emoset_sketch" in card.replace("\\", "") and WARNING in card
+    row = next(line for line in card.splitlines() if "| accuracy |" in line)
+    assert f"{metrics['before']['accuracy']:.3f} | {metrics['after']['accuracy']:.3f}" in row
+    assert len(read_predictions(run.folder / "predictions" / "test-after.jsonl")) == int(row.split("|")[2])

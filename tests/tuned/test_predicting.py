@@ -1,0 +1,181 @@
+"""Properties of `emovit predict`: its labels and probabilities are those of the run's own evaluation; every image has
+one row in order, also a broken one; an interrupted file resumes and ends the same; thresholds abstain by calibrated
+confidence; formats agree; wrong input is named."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+import lavis_emovit
+from lavis_emovit.cli.main import main
+from lavis_emovit.evaluation.predictions import read_predictions
+from lavis_emovit.tuned.calibrating import calibrate, fit_temperature
+from lavis_emovit.tuned.output import PredictionFile
+from lavis_emovit.tuned.predictions import ImagePrediction
+
+pytestmark = pytest.mark.xdist_group("tuned")  # one worker makes the run
+
+
+def rows_of(path: Path | str) -> list[dict]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def test_rows_are_those_of_the_runs_own_evaluation(run: SimpleNamespace) -> None:
+    shards = run.data / "small_sketch" / "test"
+    assert main(["predict", str(run.folder), str(shards), "--out", "test.jsonl"]) == 0
+    found = {row["image"]: row for row in rows_of("test.jsonl")}
+    expected = read_predictions(run.folder / "predictions" / "test-after.jsonl")
+    assert len(found) == len(expected) > 20
+    for row in expected:
+        own = found[row.record_id]
+        assert own["emotion"] == row.prediction
+        powers = {label: math.exp(score) for label, score in row.scores.items()}
+        for label, share in own["probabilities"].items():
+            assert share == pytest.approx(powers[label] / sum(powers.values()), rel=1e-4)
+
+
+def test_every_image_has_its_row_in_order(run: SimpleNamespace, tmp_path: Path, capsys) -> None:
+    good = sorted(run.images.rglob("*.jpg"))[:5]
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    places = [*map(str, good[:2]), "broken.png", str(good[2].parent / f"{good[2].stem}*")]
+    assert main(["predict", str(run.folder), *places, "--out", "a.jsonl", "--batch-size", "2", "--top-k", "3"]) == 0
+    rows = rows_of("a.jsonl")
+    assert [row["image"] for row in rows] == [*map(str, good[:2]), "broken.png", str(good[2])]
+    assert set(rows[2]) == {"image", "error"} and "cannot be decoded" in rows[2]["error"]
+    assert all(len(row["probabilities"]) == 3 for row in (rows[0], rows[1], rows[3]))
+    told = capsys.readouterr()
+    assert "a.jsonl: 4 images" in told.out and "1 of 4 images could not be predicted" in told.err
+    assert main(["predict", str(run.folder), "broken.png"]) == 2
+    assert "no image could be predicted" in capsys.readouterr().err
+
+
+def test_names_come_from_the_standard_input(run: SimpleNamespace, monkeypatch, capsys) -> None:
+    good = sorted(run.images.rglob("*.jpg"))[:2]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{good[0]}\n\n{good[1]}\n"))
+    assert main(["predict", str(run.folder), "-"]) == 0
+    table = capsys.readouterr().out
+    assert "probabilities" in table and table.count(".jpg") >= 2
+
+
+def test_all_formats_have_the_same_content(run: SimpleNamespace) -> None:
+    place = str(next(run.images.iterdir()))
+    for suffix in ("jsonl", "csv", "parquet"):
+        kinds = "emotion,valence_arousal,action_units"
+        assert main(["predict", str(run.folder), place, "--out", f"a.{suffix}", "--kinds", kinds]) == 0
+    lines = rows_of("a.jsonl")
+    with Path("a.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    columns = parquet.read_table("a.parquet").to_pylist()
+    assert len(lines) == len(table) == len(columns) == 30
+    for one, two, three in zip(lines, table, columns):
+        assert one["image"] == two["image"] == three["image"]
+        assert -1 <= one["valence"] <= 1 and len(one["action_units"]) == 17
+        for name, value in (("valence", one["valence"]), ("AU12", one["action_units"]["AU12"])):
+            assert float(two[name]) == three[name] == value
+        assert float(two["p_awe"]) == three["p_awe"] == one["probabilities"]["awe"]
+
+
+def test_an_interrupted_file_resumes_and_ends_the_same(run: SimpleNamespace, monkeypatch, capsys) -> None:
+    place = str(next(run.images.iterdir()))
+    command = ["predict", str(run.folder), place, "--batch-size", "4"]
+    assert main([*command, "--out", "whole.csv"]) == 0
+    write, calls = PredictionFile.write, []
+
+    def stop(self, rows) -> None:
+        write(self, rows)
+        calls.append(len(rows))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PredictionFile, "write", stop)
+        assert main([*command, "--out", "part.csv"]) == 130
+    assert not Path("part.csv").exists()
+    with Path("part.csv.unfinished").open("ab") as file:
+        file.write(b'{"image": "cut')
+    assert main([*command, "--out", "part.csv", "--top-k", "2"]) == 2
+    assert "begun with another model, other questions or other settings" in capsys.readouterr().err
+    calls.clear()
+    monkeypatch.setattr(PredictionFile, "write", lambda self, rows: (calls.append(len(rows)), write(self, rows))[1])
+    assert main([*command, "--out", "part.csv"]) == 0
+    assert sum(calls) == 30 - 8
+    assert Path("part.csv").read_bytes() == Path("whole.csv").read_bytes()
+    assert not Path("part.csv.unfinished").exists()
+    assert main([*command, "--out", "part.csv"]) == 2
+    assert "part.csv exists; --overwrite replaces it" in capsys.readouterr().err
+
+
+def test_explanations_are_written(run: SimpleNamespace) -> None:
+    place = str(sorted(run.images.rglob("*.jpg"))[0])
+    assert main(["predict", str(run.folder), place, "--explain", "--out", "a.jsonl"]) == 0
+    (row,) = rows_of("a.jsonl")
+    assert row["explanation"] and row["emotion"] in row["probabilities"]
+
+
+def test_thresholds_abstain_by_calibrated_confidence(run: SimpleNamespace, capsys) -> None:
+    shards = str(run.data / "small_sketch" / "test")
+    assert main(["predict", str(run.folder), shards, "--out", "a.jsonl", "--threshold", "0.5"]) == 0
+    told = capsys.readouterr()
+    assert "confidence calibrated on" in told.err
+    rows = rows_of("a.jsonl")
+    for row in rows:
+        assert row["abstained"] == (row["confidence"] < 0.5) == ("emotion" not in row)
+    # From the rows of the run: the same temperature gives the same confidence.
+    temperature = json.loads((run.folder / "calibration.json").read_text())["temperature"]
+    expected = {row.record_id: row for row in read_predictions(run.folder / "predictions" / "test-after.jsonl")}
+    for row in rows:
+        powers = [math.exp(score / temperature) for score in expected[row["image"]].scores.values()]
+        assert row["confidence"] == pytest.approx(max(powers) / sum(powers), rel=1e-3)
+    # The file is used again, and goes into archives.
+    before = (run.folder / "calibration.json").stat().st_mtime_ns
+    assert main(["pack", str(run.folder), "model.emovit"]) == 0
+    assert calibrate(lavis_emovit.load_tuned("model.emovit")).temperature == temperature
+    assert (run.folder / "calibration.json").stat().st_mtime_ns == before
+
+
+def test_the_temperature_is_that_of_a_search_by_hand() -> None:
+    generator = np.random.default_rng(0)
+    true_N = generator.integers(0, 3, 4000)
+    logits_NC = 2.0 * np.eye(3)[true_N] + generator.normal(size=(4000, 3))
+
+    def loss(temperature: float) -> float:
+        scaled = logits_NC / temperature
+        return float((np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(4000), true_N]).mean())
+
+    best = min(np.linspace(0.2, 3, 2801), key=loss)
+    assert fit_temperature(5 * logits_NC, true_N) == pytest.approx(5 * best, rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing-here"], "nothing-here: no such file or folder"),
+        (["a*.jpg"], "a*.jpg: has no image"),
+        (["IMAGE", "--kinds", "emotions"], "--kinds: 'emotions' is not one of emotion"),
+        (["IMAGE", "--out", "a.txt"], "the suffix decides the format"),
+        (["IMAGE", "--step", "1"], "has no checkpoint of step 1"),
+        (["IMAGE", "--labels", "mikel8"], "unknown label set 'mikel8'"),
+    ],
+)
+def test_wrong_input_is_named(run: SimpleNamespace, capsys, arguments: list[str], message: str) -> None:
+    image = str(sorted(run.images.rglob("*.jpg"))[0])
+    assert main(["predict", str(run.folder), *(image if one == "IMAGE" else one for one in arguments)]) == 2
+    told = capsys.readouterr()
+    assert message in told.err and "Traceback" not in told.err
+
+
+def test_formulas_in_names_of_files_are_text_in_csv(tmp_path: Path) -> None:
+    file = PredictionFile(tmp_path / "a.csv", {})
+    file.write([ImagePrediction(image="=1+1.jpg", error="x")])
+    file.finish(["=1+1.jpg"])
+    assert (tmp_path / "a.csv").read_text() == "image,error\n'=1+1.jpg,x\n"

@@ -239,7 +239,7 @@ def _first_logprobs(found: Any) -> list[list[str | float]] | None:
     tokens = found.get("content") if isinstance(found, dict) else None
     for token in tokens or []:
         if str(token["token"]).strip():
-            pairs = ([str(one["token"]), float(one["logprob"])] for one in token.get("top_logprobs") or [])
+            pairs = ((str(one["token"]), float(one["logprob"])) for one in token.get("top_logprobs") or [])
             # JSON has no infinity, which some endpoints send for what cannot come.
             return [[name, value] for name, value in pairs if math.isfinite(value)] or None
     return None

@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.launch import launch
+
+if TYPE_CHECKING:
+    from lavis_emovit.runners.config import Config
 
 logger = logging.getLogger(__name__)
 
@@ -26,11 +29,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_recipe(cfg_path: str, options: Sequence[str] = (), overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Run a recipe in this process, in which the plugin must be active; returns the content of the run's metrics.json.
 
-    Cheap checks come first: wrong settings, a folder in use and a finished run are found before any weight is loaded.
+    A `first_run` of the recipe comes before it. Cheap checks come first: wrong settings, a folder in use and a finished
+    run are found before any weight is loaded.
     """
     from lavis_emovit.runners.config import Config
 
     config = Config.load(cfg_path, options, overrides)
+    if config.first is not None:
+        _run(config.first)
+        _start_from(config, config.first)
+    return _run(config)
+
+
+def _start_from(config: Config, first: Config) -> None:
+    """Let a run begin with the best weights of an earlier one, and log which these are."""
+    from lavis_emovit.checkpoints.finding import find_trained
+
+    path, _ = find_trained(first.run.output_dir)
+    logger.info("the run in %s starts from %s", config.run.output_dir, path)
+    config.model_cfg.load_finetuned, config.model_cfg.finetuned = True, str(path)
+
+
+def _run(config: Config) -> dict[str, Any]:
     # Imported only now, so that a wrong recipe is refused before torch is loaded.
     from lavis.common.registry import registry
     from lavis.tasks import setup_task

@@ -117,7 +117,7 @@ def test_recipe_is_valid(path):
                 assert tuple(model["config"]["trained_parts"]) == run.model.trained_parts
         return
     config = Config.load(path)
-    assert config.run.task == "emotion_instruction"
+    assert config.run.task in ("emotion_instruction", "emotion_grpo")
     assert config.datasets
 
 

@@ -5,6 +5,7 @@ Legend: `N` image-question pairs, `G` answers to each of them, `M` answers, `T` 
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +13,16 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
+from transformers import GenerationMixin
 
 from lavis_emovit.models.protocol import Batch
+from lavis_emovit.models.scoring import additive_mask, decoder_of, packed_layout
+from lavis_emovit.models.text import pad
+from lavis_emovit.models.token_tree import TokenTree
+
+# What transformers calls the keys and values of tokens that are read already.
+_KNOWN = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
+CACHE_KEY = "cache" if "cache" in _KNOWN else "past_key_values"
 
 
 class Sampling(ABC):
@@ -91,6 +100,75 @@ class Sampling(ABC):
     @abstractmethod
     def _written_part(self, row: list[int]) -> list[int]:
         """A generated row without what precedes the answer."""
+
+
+def packed_log_probs(
+    language_model: Any,
+    prefix_NQD: torch.Tensor,
+    prompts: Sequence[list[int]],
+    groups: Sequence[Sequence[list[int]]],
+    temperature: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `written_log_probs` returns, for a decoder-only model that takes packed rows (`takes_packed_rows`).
+
+    A row is `[visual prefix][prompt][tree of its answers]`: tokens that answers have in common are computed once.
+
+    Args:
+        groups: the answers to each of the N prompts, at least one; the result has them one group after the other.
+    """
+    device, num_queries = prefix_NQD.device, prefix_NQD.shape[1]
+    trees = [TokenTree(group) for group in groups]
+    rows = [[*prompt, *(tree.tokens[node] for node in tree.inner)] for prompt, tree in zip(prompts, trees)]
+    embeds_NTD = language_model.get_input_embeddings()(pad(rows, pad_id=0)[0].to(device))
+    inputs_NLD = torch.cat([prefix_NQD.to(embeds_NTD.dtype), embeds_NTD], dim=1)
+    starts = [num_queries + len(prompt) for prompt in prompts]
+    layouts = [packed_layout(tree, [start], inputs_NLD.shape[1]) for tree, start in zip(trees, starts)]
+    allowed, positions_NL = (torch.cat(parts) for parts in zip(*layouts))
+    hidden_NLD = decoder_of(language_model)(
+        inputs_embeds=inputs_NLD,
+        attention_mask=additive_mask(allowed, inputs_NLD.dtype, device),
+        position_ids=positions_NL.to(device),
+        use_cache=False,
+    ).last_hidden_state
+    # The end of a prompt and the inner nodes behind it predict the tokens of a row, S of all rows.
+    read_rows = [row for row, tree in enumerate(trees) for _ in range(len(tree.inner) + 1)]
+    columns = [start - 1 + slot for start, tree in zip(starts, trees) for slot in range(len(tree.inner) + 1)]
+    logits_SV = language_model.get_output_embeddings()(hidden_NLD[read_rows, columns]).float() / temperature
+    log_probs_SV = F.log_softmax(logits_SV, dim=-1)
+    with torch.no_grad():
+        entropies_S = torch.special.entr(log_probs_SV.exp()).sum(dim=-1)
+    begin, places, tokens, lengths = 0, list[int](), list[int](), list[int]()
+    for tree in trees:
+        slots = {-1: begin} | {node: begin + slot for slot, node in enumerate(tree.inner, start=1)}
+        nodes = [node for path in tree.paths for node in path]
+        places += [slots[tree.parents[node]] for node in nodes]
+        tokens += [tree.tokens[node] for node in nodes]
+        lengths += map(len, tree.paths)
+        begin += len(tree.inner) + 1
+    places_S, tokens_S = torch.tensor(places, device=device), torch.tensor(tokens, device=device)
+    return padded_rows(log_probs_SV[places_S, tokens_S], lengths), padded_rows(entropies_S[places_S], lengths)
+
+
+def generate_read_once(
+    language_model: Any, inputs_NTD: torch.Tensor, mask_NT: torch.Tensor, last_ids: Sequence[int], **options: Any
+) -> torch.Tensor:
+    """Generated tokens of a decoder-only model, whose embedded inputs are read once for all answers to a question.
+
+    Args:
+        inputs_NTD: padded on the left.
+        last_ids: the token of each last input.
+        options: of transformers' `generate`; `num_return_sequences` answers are drawn without beams.
+    """
+    decoder = decoder_of(language_model)
+    read = decoder(inputs_embeds=inputs_NTD[:, :-1], attention_mask=mask_NT[:, :-1], use_cache=True)
+    read.past_key_values.batch_repeat_interleave(options["num_return_sequences"])
+    # Of the tokens that are read already, only the number counts.
+    ids_NT = torch.zeros_like(mask_NT)
+    ids_NT[:, -1] = torch.tensor(last_ids, device=ids_NT.device)
+    output = language_model.generate(
+        input_ids=ids_NT, attention_mask=mask_NT, **{CACHE_KEY: read.past_key_values}, **options
+    )
+    return output[:, ids_NT.shape[1] :]
 
 
 def padded_rows(values_S: torch.Tensor, lengths: Sequence[int], longest: int | None = None) -> torch.Tensor:

@@ -179,10 +179,10 @@ def _score_packed(
     embeds_NTD = language_model.get_input_embeddings()(ids.to(device))
     inputs_NLD = torch.cat([prefix_NQD.to(embeds_NTD.dtype), embeds_NTD], dim=1)
     starts = [num_queries + len(prompt) for prompt in prompts]
-    allowed, positions_NL = _packed_layout(tree, starts, inputs_NLD.shape[1])
+    allowed, positions_NL = packed_layout(tree, starts, inputs_NLD.shape[1])
     hidden_NLD = decoder_of(language_model)(
         inputs_embeds=inputs_NLD,
-        attention_mask=_additive(allowed, inputs_NLD.dtype, device),
+        attention_mask=additive_mask(allowed, inputs_NLD.dtype, device),
         position_ids=positions_NL.to(device),
         use_cache=False,
     ).last_hidden_state
@@ -204,7 +204,7 @@ def _score_packed(
     return (scores_N_nodes[:, path_CT] * mask_CT).sum(dim=-1)
 
 
-def _packed_layout(tree: TokenTree, starts: list[int], length: int) -> tuple[torch.Tensor, torch.Tensor]:
+def packed_layout(tree: TokenTree, starts: list[int], length: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Allowed attention, bool [N, 1, L, L], and positions, long [N, L], of rows whose candidates begin at `starts`."""
     ancestry_KK = tree.inner_ancestry()
     depths_K = torch.tensor([tree.depths[node] for node in tree.inner], dtype=torch.long)
@@ -224,7 +224,7 @@ def _packed_layout(tree: TokenTree, starts: list[int], length: int) -> tuple[tor
     return allowed[pick][:, None], positions[pick]
 
 
-def _additive(allowed: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def additive_mask(allowed: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """0 where attention is allowed, elsewhere the smallest finite number; every kind of attention adds it."""
     same = allowed.stride(0) == 0
     rows = allowed[:1] if same else allowed
@@ -323,7 +323,7 @@ def _score_answers_packed(
         encoder_outputs=encoded,
         attention_mask=mask_NT,
         decoder_input_ids=read.expand(num_pairs, -1),
-        decoder_attention_mask=_additive(allowed.expand(num_pairs, 1, total, total), dtype, device),
+        decoder_attention_mask=additive_mask(allowed.expand(num_pairs, 1, total, total), dtype, device),
         use_cache=False,
     ).logits.float()
     targets = torch.cat(labels_C, dim=1).expand(num_pairs, -1)

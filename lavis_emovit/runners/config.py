@@ -32,12 +32,15 @@ from lavis_emovit.settings import (
 )
 from lavis_emovit.tasks.settings import TaskSettings, parse_task_settings
 
+# The key of a recipe under which another run comes first.
+FIRST_RUN = "first_run"
+
 
 class Config:
     """A validated recipe.
 
     `run_cfg`, `model_cfg` and `datasets_cfg` are what LAVIS's tasks, models and builders expect; `run`, `model` and
-    `datasets` are the same as typed settings.
+    `datasets` are the same as typed settings. `first` is the run whose best weights this one starts from, if any.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Config:
         self.config, self.source, self._origins = tree, source, origins or {}
         self.run_cfg, self.model_cfg, self.datasets_cfg = tree.run, tree.model, tree.datasets
         self.run, self.model, self.datasets = run, model, dict(datasets)
+        self.first: Config | None = None
 
     @classmethod
     def load(
@@ -77,8 +81,36 @@ class Config:
         if path is None:
             raise ConfigError([f"{cfg_path}: no such recipe file; check the path of --cfg-path"], "the command line")
         tree, problems, origins = read_user_tree(path, options, overrides)
+        first = tree.pop(FIRST_RUN, None)
+        if first is None:
+            return cls._parse(tree, problems, origins, str(cfg_path), path, needs_packages)
+        configs: list[Config] = []
+        for values, place in ((_first_tree(tree, first, problems), f"{FIRST_RUN}: "), (tree, "")):
+            try:
+                configs.append(cls._parse(values, [], origins, str(cfg_path), path, needs_packages))
+            except ConfigError as error:
+                problems += [place + problem for problem in error.problems]
+        if problems:
+            raise ConfigError(problems, str(cfg_path))
+        earlier, config = configs
+        if not config.run.evaluate:
+            config.first = earlier
+        return config
+
+    @classmethod
+    def _parse(
+        cls,
+        tree: dict[str, Any],
+        problems: list[str],
+        origins: Origins,
+        source: str,
+        path: Path,
+        needs_packages: bool,
+    ) -> Config:
+        """A recipe without a first run; `source` is what messages call it."""
         nodes = {key: mapping_at(tree, key, problems) for key in ROOT_KEYS}
-        problems += [unknown_key(key, ROOT_KEYS, "run", RunSettings) for key in tree if key not in ROOT_KEYS]
+        keys = (*ROOT_KEYS, FIRST_RUN)
+        problems += [unknown_key(key, keys, "run", RunSettings) for key in tree if key not in ROOT_KEYS]
         run, run_problems = parse_settings(RunSettings, nodes["run"], "run")
         problems += [_with_lavis_hint(line) for line in run_problems]
         model_tree, model = resolve_model(nodes["model"], problems, origins=origins)
@@ -91,7 +123,7 @@ class Config:
             problems += recipe_problems(run, datasets)
         problems += missing_packages(run, model) if needs_packages else []
         if problems or run is None or model is None:
-            raise ConfigError(problems, str(cfg_path))
+            raise ConfigError(problems, source)
         merged = OmegaConf.create({"run": run.model_dump(mode="json"), "model": model_tree, "datasets": datasets_tree})
         return cls(merged, run, model, datasets, str(path), origins)
 
@@ -110,6 +142,22 @@ class Config:
     def identity_hash(self) -> str:
         """sha256 over all settings that decide what a run computes."""
         return hashlib.sha256(json.dumps(identity_of(self.to_dict()), sort_keys=True).encode()).hexdigest()
+
+
+def _first_tree(tree: Mapping[str, Any], first: Any, problems: list[str]) -> dict[str, Any]:
+    """The recipe of the run before this one: the same settings but for the task, with those of `first` over them."""
+    if not isinstance(first, Mapping):
+        problems.append(f"{FIRST_RUN}: expected a mapping with the keys {', '.join(ROOT_KEYS)} (got {first!r})")
+        first = {}
+    run, model = tree.get("run"), tree.get("model")
+    if isinstance(model, Mapping) and model.get("load_finetuned"):
+        problems.append(f"model.load_finetuned: this run starts from the weights of {FIRST_RUN}; remove one of them")
+    if not isinstance(run, Mapping):
+        return {**tree, **first}
+    own = {key: value for key, value in run.items() if key not in ("task", "resume", "overwrite", "checkpoint")}
+    own["output_dir"] = f"{str(run.get('output_dir')).rstrip('/')}-first"
+    merged = OmegaConf.merge(OmegaConf.create({**tree, "run": own}), OmegaConf.create(dict(first)))
+    return OmegaConf.to_container(merged)  # type: ignore[return-value]
 
 
 def identity_of(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 - a recipe trains each family; the log has the columns of docs/dataflow.md, and groups of answers;
 - stopped and started again, with a divergence and replaced groups, a run ends bit for bit the same;
 - two processes of plain torch, and of DeepSpeed with ZeRO stages 2 and 3, train alike; stage 3 refuses some settings;
+- two stages of one recipe: the second starts from the best weights of the first, and both resume;
 - a judge that is down ends the run, which resumes from the step before.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -194,6 +196,35 @@ def test_a_judge_that_is_down_leaves_a_run_to_resume(
         run_recipe(path)
     run_recipe(path)
     assert [row[0] for row in steps(tmp_path / "judged", "step")] == [1, 2, 3, 4] and asked == [12] * 5
+
+
+def test_two_stages_of_one_recipe(recipe: Callable[..., Path], tmp_path: Path) -> None:
+    """The second run starts, and measures its divergence, from the best weights of the first; both resume."""
+    path = recipe("second", task={"kl": 0.1}, max_steps=2, test_splits=["test"], evaluate_before=True)
+    values = yaml.safe_load(path.read_text())
+    first = {"max_steps": 3, "valid_splits": ["val"], "eval_every_steps": 1, "global_batch_size": 5}
+    path.write_text(yaml.safe_dump({**values, "first_run": {"run": first}}))
+    stop_before(5, lambda: run_recipe(path))
+    assert len(steps(tmp_path / "second-first", "step")) == 3 and len(steps(tmp_path / "second", "step")) == 1
+    run_recipe(path)
+    rows = read_log(tmp_path / "second" / "log.jsonl")
+    assert [row["step"] for row in rows if row["event"] == "step"] == [1, 2]
+    config = yaml.safe_load((tmp_path / "second" / "config.yaml").read_text())
+    metrics = json.loads((tmp_path / "second-first" / "metrics.json").read_text())
+    assert config["model"]["load_finetuned"] is True and "first_run" not in config
+    assert Path(config["model"]["finetuned"]).name == f"ckpt-{metrics['best']['step']:08d}"
+    assert "kl" in rows[-2] and "num_answers" not in read_log(tmp_path / "second-first" / "log.jsonl")[0]
+
+    before = [row["kl"] for row in rows if row["event"] == "step"]
+    assert before[0] == 0.0, "the first answers are those of the starting weights"
+    values["first_run"] = {"run": {"max_step": 3}, "mode": 1}
+    values["run"]["init_rl"] = 1
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError) as refused:
+        run_recipe(path)
+    text = str(refused.value)
+    assert "first_run: run.max_step: unknown key (did you mean 'max_steps'?)" in text
+    assert "first_run: mode: unknown key" in text and "- run.init_rl: unknown key" in text
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_log_probs_are_those_of_whole_answers(family: str, build: Callable[[str]
     model, batch = build(family)
     texts = [text or "awe" for text in batch["text_output"]]
     samples = {**batch, "text_output": texts}
-    index = [place for place in range(len(texts)) for _ in range(2)]
+    index = [place for _ in range(2) for place in reversed(range(len(texts)))]
     if hasattr(model, "chat"):
         encoded = [model._encode(question, text)[1] for question, text in zip(batch["text_input"], texts)]
     else:
@@ -177,7 +177,7 @@ def test_answers_follow_the_exact_probabilities() -> None:
     words = ["awe", "fear", "sadness"]
     model = canned_model(words)
     model.train(False)
-    batch = {"image": torch.randn(2, 3, 16, 16), "text_input": ["Which?", "Why?"]}
+    batch = {"image": torch.randn(2, 3, 16, 16), "text_input": ["Which?", "Why?\0Why?\0Why?"]}
     torch.manual_seed(0)
     counts: list[Counter[tuple[int, ...]]] = [Counter(), Counter()]
     for _ in range(10):

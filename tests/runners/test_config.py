@@ -186,7 +186,7 @@ def test_all_problems_come_in_one_error(recipe: Callable[..., Path]) -> None:
         "model.widht: unknown key (did you mean 'width'?)",
         "datasets.emo_stand_in.num_trian: unknown key (did you mean 'num_train'?)",
         "no dataset 'emo_stand_inn' is registered (did you mean 'emo_stand_in'?). `emovit init` declares ",
-        "extras: unknown key (valid: datasets, model, run)",
+        "extras: unknown key (valid: datasets, first_run, model, run)",
     ):
         assert words in problems, words
 

@@ -12,16 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationMixin
+from transformers import DynamicCache
 
 from lavis_emovit.models import text
 from lavis_emovit.models.image_text.packed import PackedRow, reading
 from lavis_emovit.models.lengths import PassSizes
 from lavis_emovit.models.loss import head_reads
-
-# What transformers calls the keys and values of tokens that are read already.
-_KNOWN = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
-CACHE_KEY = "cache" if "cache" in _KNOWN else "past_key_values"
+from lavis_emovit.models.sampling import CACHE_KEY
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from lavis_emovit.models.instructblip.weights import check_weights, environment_
 from lavis_emovit.models.lengths import PassSizes, in_given_order, longer_than, positions_of
 from lavis_emovit.models.loss import answer_log_probs, answer_loss, sampled_log_probs
 from lavis_emovit.models.protocol import AnswerLoss, Batch
-from lavis_emovit.models.sampling import padded_rows
+from lavis_emovit.models.sampling import generate_read_once, packed_log_probs, padded_rows
 from lavis_emovit.models.scoring import (
     CandidateTokens,
     candidate_tokens,
@@ -44,6 +44,7 @@ from lavis_emovit.models.scoring import (
     score_causal,
     score_seq2seq,
     segments_of,
+    takes_packed_rows,
 )
 from lavis_emovit.models.step_memory import StepLoad, StepMemory
 from lavis_emovit.models.tensors import check_fit
@@ -178,6 +179,21 @@ class EmoVIT(BaseEmotionModel):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         questions = self._questions(samples)
         prompts, prefix_NQD = self._whole_prompts(questions), self._visual_prefix(samples, questions)
+        longest_row = prefix_NQD.shape[1] + max(map(len, prompts)) + sum(map(len, answers))
+        language_model = self.core.language_model
+        if not self.is_seq2seq and takes_packed_rows(language_model, longest_row):
+            shown = sorted(set(question_index))
+            places = [[n for n, place in enumerate(question_index) if place == question] for question in shown]
+            found = packed_log_probs(
+                language_model,
+                prefix_NQD[shown],
+                [prompts[question] for question in shown],
+                [[answers[number] for number in group] for group in places],
+                temperature,
+            )
+            order = [number for group in places for number in group]
+            log_probs, entropies = (in_given_order([values], [order]) for values in found)
+            return log_probs, entropies
         of_answers = [prompts[place] for place in question_index]
         pairs = self._join_pairs(questions, of_answers, list(answers), prefix_NQD[list(question_index)])
         longest, parts = max(map(len, answers)), []
@@ -185,7 +201,7 @@ class EmoVIT(BaseEmotionModel):
             inputs = self._answer_inputs(pairs, group)
             places = (inputs.pop("labels_NT") != text.IGNORED).nonzero().tolist()
             tokens = [token for pair in group for token in pairs.answers[pair]]
-            found = sampled_log_probs(self.core.language_model, places, tokens, temperature, (), **inputs)
+            found = sampled_log_probs(language_model, places, tokens, temperature, (), **inputs)
             lengths = [len(pairs.answers[pair]) for pair in group]
             parts.append([padded_rows(values_S, lengths, longest) for values_S in found])
         log_probs, entropies = (in_given_order(some, pairs.groups) for some in zip(*parts))
@@ -390,13 +406,10 @@ class EmoVIT(BaseEmotionModel):
         if self.in_step:
             # A process whose answers have ended continues until those of all others have.
             options = {**options, "synced_gpus": True}
-        return language_model.generate(
-            inputs_embeds=inputs,
-            attention_mask=mask,
-            pad_token_id=self.llm_tokenizer.pad_token_id,
-            eos_token_id=self._end_ids(),
-            **options,
-        )
+        options = {"pad_token_id": self.llm_tokenizer.pad_token_id, "eos_token_id": self._end_ids(), **options}
+        if options["do_sample"] and options["num_return_sequences"] > 1 and not self.is_seq2seq:
+            return generate_read_once(language_model, inputs, mask, [prompt[-1] for prompt in prompts], **options)
+        return language_model.generate(inputs_embeds=inputs, attention_mask=mask, **options)
 
     def check_question(self, question: str, answers: Sequence[str], max_new_tokens: int) -> None:
         """DataError if a question, with its longest answer, does not fit the language model's context."""

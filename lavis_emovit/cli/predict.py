@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ from typer import Argument, Option
 from lavis_emovit.errors import UserError
 
 if TYPE_CHECKING:
-    from lavis_emovit.tuned.predictions import ImagePrediction
+    from lavis_emovit.tuned.loading import Tuned
+    from lavis_emovit.tuned.predictions import Asking, ImagePrediction
 
 app = typer.Typer(help="Let a tuned model say what it sees in images.", add_completion=False)
 
@@ -46,43 +48,31 @@ def predict(
     image_root: Annotated[Path | None, Option(help="Folder of the image paths of records, if not theirs.")] = None,
     batch_size: Annotated[int, Option(min=1, help="Images at once.")] = 16,
     workers: Annotated[int | None, Option(min=0, help="Processes that read images; by default up to 8.")] = None,
+    processes: Annotated[int, Option(min=1, help="Processes with a model each, on a GPU or some cores each.")] = 1,
     device: Annotated[str, Option(help="auto, cpu, cuda or cuda:<number>.")] = "auto",
     amp: Annotated[str, Option(help="off, bf16 or fp16.")] = "off",
     step: Annotated[int | None, Option(help="Checkpoint of this step instead of the best one.")] = None,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace the file, also an unfinished one.")] = False,
 ) -> None:
     """Let a tuned model say what it sees in images. An interrupted command with --out resumes if it is repeated."""
+    from lavis_emovit import load_tuned
+    from lavis_emovit.distributed.workers import killed_worker
     from lavis_emovit.progress import progress
     from lavis_emovit.tuned.inputs import input_images
     from lavis_emovit.tuned.output import PredictionFile
-    from lavis_emovit.tuned.predictions import Asking, PredictionSettings, count_errors
-
-    chosen = _kinds(kinds, explain)
-    found = input_images(_places(images), image_root)
-    from lavis_emovit import load_tuned
+    from lavis_emovit.tuned.predictions import PredictionSettings, count_errors
     from lavis_emovit.tuned.predictions import predict as predict_images
+    from lavis_emovit.tuned.processes import devices_of, predict_in_processes
 
-    tuned = load_tuned(model, device=device, amp=amp, step=step, labels=labels)
-    asked = chosen or [question.kind for question in tuned.questions.questions]
-    if not asked:
-        from lavis_emovit.tuned.loading import NO_QUESTIONS
-
-        raise UserError(f"{model}: {NO_QUESTIONS}")
-    if explain and "explanation" not in asked:
-        asked = [*asked, "explanation"]
-    askings = tuple(Asking.of(tuned.asked(kind)) for kind in dict.fromkeys(asked))
+    chosen = _kinds(kinds)
+    found = input_images(_places(images), image_root)
+    devices = devices_of(device, processes) if processes > 1 else [device]
+    options = {"amp": amp, "step": step, "labels": labels}
+    tuned = load_tuned(model, device=devices[0], **options)
+    askings = _askings(tuned, chosen, explain)
     workers = _num_workers(workers, len(found), batch_size)
-    temperature = 1.0
-    if threshold is not None or calibrated:
-        from lavis_emovit.tuned.calibrating import calibrate
-
-        calibration = calibrate(tuned, batch_size=batch_size, num_workers=workers)
-        temperature = calibration.temperature
-        typer.echo(
-            f"confidence calibrated on {calibration.num_images} images of {calibration.dataset}: temperature "
-            f"{temperature:.3g}, ECE {calibration.ece_before:.3f} before and {calibration.ece_after:.3f} after",
-            err=True,
-        )
+    is_calibrated = threshold is not None or calibrated
+    temperature = _temperature(tuned, batch_size, workers) if is_calibrated else 1.0
     settings = PredictionSettings(askings, temperature, threshold, top_k)
     made_with = {
         **tuned.adapter.identity(),
@@ -91,25 +81,54 @@ def predict(
     }
     file = PredictionFile(out, made_with, overwrite=overwrite) if out is not None else None
     left = [image for image in found if file is None or image.name not in file.done]
-    rows: list[ImagePrediction] = []
+    if processes > 1:
+        del tuned  # each process has its own
+        batches = predict_in_processes(model, options, left, settings, devices, batch_size=batch_size)
+    else:
+        batches = predict_images(tuned.adapter, left, settings, batch_size=batch_size, num_workers=workers)
+    rows: dict[str, ImagePrediction] = {}
+    done = len(found) - len(left)
     try:
-        with progress("predicting", len(found), done=len(found) - len(left)) as line:
-            done = len(found) - len(left)
-            for batch in predict_images(tuned.adapter, left, settings, batch_size=batch_size, num_workers=workers):
+        with progress("predicting", len(found), done=done) as line:
+            for batch in batches:
                 if file is not None:
                     file.write(batch)
                 else:
-                    rows += batch
+                    rows |= {row.image: row for row in batch}
                 done += len(batch)
                 line.update(done)
-        if file is not None:
-            rows = file.finish([image.name for image in found])
+        names = [image.name for image in found]
+        ordered = file.finish(names) if file is not None else [rows[name] for name in names]
+    except RuntimeError as error:
+        raise killed_worker(error) or error from None
     finally:
         if file is not None:
             file.close()
-    _show(rows, out)
-    if count_errors(rows) == len(rows):
-        raise UserError(f"no image could be predicted; the first: {rows[0].image}: {rows[0].error}")
+    _show(ordered, out)
+    if count_errors(ordered) == len(ordered):
+        raise UserError(f"no image could be predicted; the first: {ordered[0].image}: {ordered[0].error}")
+
+
+def _askings(tuned: Tuned, kinds: list[str], explain: bool) -> tuple[Asking, ...]:
+    from lavis_emovit.tuned.loading import NO_QUESTIONS
+    from lavis_emovit.tuned.predictions import Asking
+
+    asked = kinds or [question.kind for question in tuned.questions.questions]
+    if not asked:
+        raise UserError(f"{tuned.files.location}: {NO_QUESTIONS}")
+    return tuple(Asking.of(tuned.asked(kind)) for kind in dict.fromkeys([*asked, *(["explanation"] * explain)]))
+
+
+def _temperature(tuned: Tuned, batch_size: int, workers: int) -> float:
+    from lavis_emovit.tuned.calibrating import calibrate
+
+    found = calibrate(tuned, batch_size=batch_size, num_workers=workers)
+    typer.echo(
+        f"confidence calibrated on {found.num_images} images of {found.dataset}: temperature {found.temperature:.3g}, "
+        f"ECE {found.ece_before:.3f} before and {found.ece_after:.3f} after",
+        err=True,
+    )
+    return found.temperature
 
 
 def _places(images: Sequence[str]) -> list[str]:
@@ -123,7 +142,7 @@ def _places(images: Sequence[str]) -> list[str]:
     return places
 
 
-def _kinds(kinds: str | None, explain: bool) -> list[str]:
+def _kinds(kinds: str | None) -> list[str]:
     chosen = [kind.strip() for kind in kinds.split(",")] if kinds is not None else []
     for kind in chosen:
         if kind not in KINDS:
@@ -166,24 +185,30 @@ def _print_table(rows: Sequence[ImagePrediction]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    folder = _common_folder([row.image for row in rows])
     table = Table(box=None, pad_edge=False, header_style="bold")
     columns = {
-        "image": lambda row: row.image,
-        "emotion": lambda row: row.emotion or ("(below the threshold)" if row.abstained else None),
+        f"image in {folder}" if folder else "image": lambda row: row.image.removeprefix(folder),
+        "emotion": lambda row: "(below the threshold)" if row.abstained else row.emotion,
         "probabilities": lambda row: _shares(row.probabilities),
         "valence": lambda row: None if row.valence is None else f"{row.valence:+.2f}",
         "arousal": lambda row: None if row.arousal is None else f"{row.arousal:+.2f}",
         "action units": lambda row: _shares(row.action_units, least=0.5) if row.action_units is not None else None,
         "explanation": lambda row: row.explanation,
-        "error": lambda row: row.error,
     }
     used = {name: value for name, value in columns.items() if any(value(row) is not None for row in rows)}
     for name in used:
-        table.add_column(name, overflow="fold")
+        table.add_column(Text(name), overflow="fold")
     for row in rows:
         # As text, because names of files may have brackets, which rich reads as markup.
         table.add_row(*(Text(value(row) or "") for value in used.values()))
     Console().print(table)
+
+
+def _common_folder(names: Sequence[str]) -> str:
+    """The folder that all names begin with, with its slash; empty if there is none or one name."""
+    shared = os.path.commonprefix(names) if len(names) > 1 else ""  # noqa: RUF071, cut at a slash below
+    return shared[: shared.rfind("/") + 1]
 
 
 def _shares(values: dict[str, float] | None, least: float = 0.0) -> str | None:

@@ -41,7 +41,7 @@ SURFACE = {
     "export rewards": "--format --leave-out --options --out --overwrite PRESET",
     "pack": "--step MODEL TARGET",
     "predict": "--amp --batch-size --calibrated --device --explain --image-root --kinds --labels --out --overwrite"
-    " --step --threshold --top-k --workers IMAGES MODEL",
+    " --processes --step --threshold --top-k --workers IMAGES MODEL",
     "generate affect": "--about --check-overlap --config --conversations --held-out --images --out --preview --seed"
     " --shards --split RECORDS",
     "generate all": "--abandon-batches"

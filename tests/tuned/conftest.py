@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from lavis_emovit.train import run_recipe
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-OPTIONS = (
-    "datasets.emoset_sketch.build_info.images.storage=small_sketch",
-    "datasets.emoset_sketch.build_info.prepare.draw.images_per_class=30",
-    "run.max_epoch=2",
-    "run.num_threads=1",
-    "run.num_report_answers=2",
-    "run.device=cpu",
-    "run.keep_last=9",
-    "run.report=false",
-)
+from run_options import OPTIONS
+
+from lavis_emovit.train import run_recipe
 
 
 @pytest.fixture(scope="session")

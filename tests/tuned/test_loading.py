@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from PIL import Image
+from run_options import OPTIONS
 
 import lavis_emovit
 from lavis_emovit.checkpoints.tuned_files import find_tuned, pack
@@ -21,6 +22,10 @@ from lavis_emovit.emotion.questions import categorical_prompt
 from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.paths import list_checkpoints
+from lavis_emovit.train import run_recipe
+from lavis_emovit.tuned.inputs import input_images
+from lavis_emovit.tuned.loading import Tuned
+from lavis_emovit.tuned.predictions import Asking, PredictionSettings, predict, probabilities_of
 
 # One worker makes the run.
 pytestmark = pytest.mark.xdist_group("tuned")
@@ -83,6 +88,31 @@ def test_another_step_and_other_labels(run: SimpleNamespace) -> None:
     with pytest.raises(UserError, match=r"has no checkpoint of step 3, it has ckpt-"):
         lavis_emovit.load_tuned(run.folder, step=3)
     assert lavis_emovit.load_tuned(run.folder, labels="labels: calm, tense").labels == ("calm", "tense")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("model.lora={parts: [language_model], rank: 2}",),
+        ("model.frozen_precision=int8",),
+        ("model.trained_parts=all",),
+        ("run.ema_decay=0.5",),
+    ],
+    ids=lambda options: options[0].partition("=")[0],
+)
+def test_every_kind_of_training_loads_with_the_same_answers(run: SimpleNamespace, options: tuple[str, ...]) -> None:
+    short = ("run.max_epoch=1", "run.max_steps=2", "run.output_dir=other", "run.evaluate_before=false")
+    run_recipe("projects/emovit/quickstart.yaml", [*OPTIONS, *short, *options])
+    tuned = lavis_emovit.load_tuned("other")
+    expected = {row.record_id: row.scores for row in read_predictions("other/predictions/test-after.jsonl")}
+    rows = predict(tuned.adapter, input_images([str(run.data / "small_sketch" / "test")]), asked(tuned), batch_size=32)
+    for row in [row for batch in rows for row in batch]:
+        scores = expected[row.image]
+        assert row.probabilities == pytest.approx(probabilities_of(scores, 1.0), rel=1e-3)
+
+
+def asked(tuned: Tuned) -> PredictionSettings:
+    return PredictionSettings((Asking.of(tuned.asked("emotion")),))
 
 
 def test_a_run_of_an_earlier_version_says_what_to_choose(run: SimpleNamespace, tmp_path: Path) -> None:

@@ -8,7 +8,10 @@ import csv
 import io
 import json
 import math
+import os
+import signal
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,16 +21,24 @@ from pyarrow import parquet
 
 import lavis_emovit
 from lavis_emovit.cli.main import main
+from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.tuned.calibrating import calibrate, fit_temperature
+from lavis_emovit.tuned.inputs import InputImage
 from lavis_emovit.tuned.output import PredictionFile
-from lavis_emovit.tuned.predictions import ImagePrediction
+from lavis_emovit.tuned.predictions import Asking, ImagePrediction, PredictionSettings
+from lavis_emovit.tuned.processes import predict_in_processes
 
 pytestmark = pytest.mark.xdist_group("tuned")  # one worker makes the run
 
 
 def rows_of(path: Path | str) -> list[dict]:
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def rows_of_csv(path: Path | str) -> list[dict]:
+    with Path(path).open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_rows_are_those_of_the_runs_own_evaluation(run: SimpleNamespace) -> None:
@@ -73,8 +84,7 @@ def test_all_formats_have_the_same_content(run: SimpleNamespace) -> None:
         kinds = "emotion,valence_arousal,action_units"
         assert main(["predict", str(run.folder), place, "--out", f"a.{suffix}", "--kinds", kinds]) == 0
     lines = rows_of("a.jsonl")
-    with Path("a.csv").open(newline="") as file:
-        table = list(csv.DictReader(file))
+    table = rows_of_csv("a.csv")
     columns = parquet.read_table("a.parquet").to_pylist()
     assert len(lines) == len(table) == len(columns) == 30
     for one, two, three in zip(lines, table, columns):
@@ -113,6 +123,28 @@ def test_an_interrupted_file_resumes_and_ends_the_same(run: SimpleNamespace, mon
     assert not Path("part.csv.unfinished").exists()
     assert main([*command, "--out", "part.csv"]) == 2
     assert "part.csv exists; --overwrite replaces it" in capsys.readouterr().err
+
+
+def test_several_processes_give_the_same_rows_in_order(run: SimpleNamespace) -> None:
+    place = str(next(run.images.iterdir()))
+    command = ["predict", str(run.folder), place, "--batch-size", "4"]
+    assert main([*command, "--out", "one.csv"]) == 0
+    assert main([*command, "--out", "two.csv", "--processes", "2", "--device", "cpu"]) == 0
+    for one, two in zip(rows_of_csv("one.csv"), rows_of_csv("two.csv"), strict=True):
+        assert one.keys() == two.keys() and one["image"] == two["image"] and one["emotion"] == two["emotion"]
+        assert float(one["confidence"]) == pytest.approx(float(two["confidence"]), rel=1e-4)
+
+
+def kill_itself(image: str) -> bytes:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return b""
+
+
+def test_a_killed_process_is_reported(run: SimpleNamespace) -> None:
+    images = [InputImage(str(number), partial(kill_itself, str(number))) for number in range(2)]
+    settings = PredictionSettings((Asking.of(lavis_emovit.load_tuned(run.folder).asked("emotion")),))
+    with pytest.raises(UserError, match=r"a process ended early.*the same command resumes"):
+        list(predict_in_processes(str(run.folder), {}, images, settings, ["cpu"], batch_size=1))
 
 
 def test_explanations_are_written(run: SimpleNamespace) -> None:

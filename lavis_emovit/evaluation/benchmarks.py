@@ -66,6 +66,7 @@ _PLACES: dict[Kind, tuple[str, ...]] = {
 # Settings that only these kinds have.
 _KINDS_OF: dict[str, tuple[Kind, ...]] = {
     "coarser": ("emotion",),
+    "instruction": ("instruction", "explanation"),
     "with_options": ("emotion",),
     "option_orders": ("emotion", "choice"),
     "option_marks": ("emotion", "choice"),
@@ -109,6 +110,7 @@ class BenchmarkSettings(Settings):
         subject: what questions are about: the feeling that a `picture` evokes, the expression of a `face`, or the state
             of a `person` in a scene; null: what the labels of the dataset describe.
         instruction: with kind `instruction`, the kind of the record's questions; one of several is drawn by its id.
+            With kind `explanation`, the kind of the texts that explanations are compared with.
         axes: with kind `valence_arousal`, what is asked; `dominance` is the third.
         confidence: whether written answers of kinds `emotion`, `choice` and `statement` end with a stated confidence.
         personas: who answers, by name (`none`, `optimist`, ...) or as a text of your own before the question; several
@@ -192,8 +194,8 @@ class BenchmarkSettings(Settings):
         for name, kinds in _KINDS_OF.items():
             if self.kind not in kinds and getattr(self, name) != fields[name].default:
                 problems.append(f"{name} belongs to kind {' or '.join(map(repr, kinds))}, this one is '{self.kind}'")
-        if (self.instruction is not None) != (self.kind == "instruction"):
-            problems.append("kind 'instruction' needs `instruction`, such as reasoning, and no other kind has it")
+        if self.kind == "instruction" and self.instruction is None:
+            problems.append("kind 'instruction' needs `instruction`, such as reasoning")
         available = num_wordings(self.kind, self.subject or "picture", with_open=False in self.with_options)
         if any(not 1 <= number <= available for number in self.wordings):
             problems.append(f"wordings of kind '{self.kind}' are numbered 1 to {available}")

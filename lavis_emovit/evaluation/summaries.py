@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows, ModelKey, group_key
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
-from lavis_emovit.evaluation.judging import judge_metrics
+from lavis_emovit.evaluation.judging import judge_metrics, judged_reasons
 from lavis_emovit.evaluation.metrics import sensitivity
 from lavis_emovit.evaluation.metrics.registry import MeasuredRows, Metric, headline_of, metrics_of
 from lavis_emovit.evaluation.metrics.resampling import Resamples
@@ -63,6 +63,11 @@ def benchmark_summary(benchmark: BenchmarkRows, gains: Mapping[str, str] | None 
         judged = judge_metrics(benchmark.judgements.get(key, ()))
         if judged is not None:
             result["judge"] = judged.model_dump(mode="json")
+        if benchmark.label_set is not None and (judgements := benchmark.judgements.get(key)):
+            group_by = benchmark.measured(key).group_by
+            reasons = judged_reasons(judgements, benchmark.plain(key), benchmark.label_set, group_by)
+            if reasons is not None:
+                result["judged_reasons"] = reasons.model_dump(mode="json")
         results.append(result)
     return {
         "kind": settings.kind,

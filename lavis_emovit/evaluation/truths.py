@@ -60,9 +60,10 @@ def truth_of(record: EmotionRecord, benchmark: BenchmarkSettings, label_set: Lab
         return Truth(values=levels, occurrence_only=only)
     if benchmark.kind == "caption":
         return Truth()
+    pairs = [item for item in record.instructions if item.kind == benchmark.instruction]
+    pair = chooser("instruction", record.id).choice(pairs) if pairs else None
     if benchmark.kind == "instruction":
-        pairs = [item for item in record.instructions if item.kind == benchmark.instruction]
-        return Truth(pair=chooser("instruction", record.id).choice(pairs)) if pairs else None
+        return Truth(pair=pair) if pair is not None else None
     if benchmark.kind in ("choice", "vqa", "statement"):
         return _asked_in(record, benchmark.kind)
     if benchmark.kind == "words":
@@ -78,7 +79,7 @@ def truth_of(record: EmotionRecord, benchmark: BenchmarkSettings, label_set: Lab
         label = label_in(record.emotion, record.label_set, label_set)
     except DataError as error:
         raise DataError(f"record '{record.id}': {error}") from None
-    return Truth(label=label, votes=_votes_in(record, label_set)) if label is not None else None
+    return Truth(label=label, votes=_votes_in(record, label_set), pair=pair) if label is not None else None
 
 
 def _asked_in(record: EmotionRecord, kind: str) -> Truth | None:

@@ -45,7 +45,10 @@ class Measured:
 
     def having(self, path: str) -> Found:
         """The values of a metric (or a judge)."""
-        metrics = {name: {**one["metrics"], "judge": one.get("judge")} for name, one in self.results.items()}
+        judged = ("judge", "judged_reasons")
+        metrics = {
+            name: {**one["metrics"], **{key: one.get(key) for key in judged}} for name, one in self.results.items()
+        }
         return {name: found for name, values in metrics.items() if (found := value_at(values, path.split(".")))}
 
     def table(self, name: str, caption: str, corner: str, columns: Sequence[str], rows: Sequence[Any]) -> Table:
@@ -319,7 +322,9 @@ _CONTENTS: dict[str, Callable[[str, Measured, Found], dict[str, Any]]] = {
     "soft_labels": _described,
     "slices": _slices,
     "status": _status,
-    **dict.fromkeys(("original", "explanations", "instruction_answers", "judge"), _described),
+    **dict.fromkeys(
+        ("original", "explanations", "reasons", "judged_reasons", "instruction_answers", "judge"), _described
+    ),
     "variants": _variants,
     "robustness": _described,
 }

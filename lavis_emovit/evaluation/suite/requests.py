@@ -329,7 +329,7 @@ def _empty_row(
         occurrence_only=truth.occurrence_only or None,
         slices=slices or None,
         variant=variant.name if several else None,
-        question=truth.pair.question if truth.pair is not None else question,
+        question=truth.pair.question if truth.pair is not None and settings.kind == "instruction" else question,
         reference=truth.pair.answer.strip() if truth.pair is not None else None,
         prompt=prompt,
     )

@@ -285,3 +285,31 @@ def test_variants_and_groups_are_in_metrics_table_and_report(tasks, fake):
     assert "Mean over tasks" in Path("out/table.md").read_text()
     page = Path("out/report.html").read_text()
     assert "How far answers depend on the question" in page and "Pooled over answers" in page
+
+
+def test_a_judge_reads_reasons_and_steps(tasks, fake, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    fake()
+    explained = {"explained": {"kind": "explanation", "limit": 4}}
+
+    def reply(body, number):
+        has_image = isinstance(body["messages"][-1]["content"], list) and "image" in json.dumps(body["messages"][-1])
+        text = words_of(body)
+        if text.startswith("Emotions: "):
+            assert not has_image and "Reason" not in text
+            return Action(text='{"emotion": "fear"}')
+        assert has_image and "Emotion that people feel: joy" in text
+        return Action(text=json.dumps({"steps": [1] * text.partition("Steps:")[2].count(". ")}))
+
+    with ChatServer(reply) as server:
+        chat = {"model": "judge", "base_url": server.url, "structured": "text", "max_in_flight": 1}
+        judge = {"chat": chat, "parts": ["emotion", "steps"]}
+        summary = run_suite(tasks(explained, methods=["generation"], judge=judge, report=True))
+    (result,) = summary["benchmarks"]["explained"]["results"]
+    judged, words = result["judged_reasons"], result["metrics"]["reasons"]
+    assert (judged["source"], words["source"]) == ("judge", "words") and "judge" not in result
+    # The truth is joy, the fake model writes fear or nothing, and the judge reads fear from all of it.
+    assert judged["eea"] == 0 and judged["wrong_wrong"] == 1 and judged["num_samples"] == words["num_samples"] == 4
+    lines = Path("out/judgements/explained/tiny.generation.jsonl").read_text().splitlines()
+    assert [json.loads(line)["part"] for line in lines] == ["emotion"] * 4 + ["steps"] * 4
+    assert "Right for the right reason, by the judge" in Path("out/report.html").read_text()

@@ -6,6 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,8 +68,8 @@ def predict(
     chosen = _kinds(kinds)
     found = input_images(_places(images), image_root)
     devices = devices_of(device, processes) if processes > 1 else [device]
-    options = {"amp": amp, "step": step, "labels": labels}
-    tuned = load_tuned(model, device=devices[0], **options)
+    load = partial(load_tuned, model, amp=amp, step=step, labels=labels)
+    tuned = load(device=devices[0])
     askings = _askings(tuned, chosen, explain)
     workers = _num_workers(workers, len(found), batch_size)
     is_calibrated = threshold is not None or calibrated
@@ -83,7 +84,7 @@ def predict(
     left = [image for image in found if file is None or image.name not in file.done]
     if processes > 1:
         del tuned  # each process has its own
-        batches = predict_in_processes(model, options, left, settings, devices, batch_size=batch_size)
+        batches = predict_in_processes(load, left, settings, devices, batch_size=batch_size)
     else:
         batches = predict_images(tuned.adapter, left, settings, batch_size=batch_size, num_workers=workers)
     rows: dict[str, ImagePrediction] = {}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from lavis_emovit.errors import UserError
 from lavis_emovit.tuned.inputs import InputImage
+from lavis_emovit.tuned.loading import Tuned
 from lavis_emovit.tuned.predictions import ImagePrediction, PredictionSettings, predict
 
 # The model of this process, and what it is asked.
@@ -29,8 +30,7 @@ def devices_of(device: str, processes: int) -> list[str]:
 
 
 def predict_in_processes(
-    location: str,
-    options: Mapping[str, Any],
+    load: Callable[..., Tuned],
     images: Sequence[InputImage],
     settings: PredictionSettings,
     devices: Sequence[str],
@@ -40,7 +40,7 @@ def predict_in_processes(
     """The rows of batches, in the order in which they are ready.
 
     Args:
-        location, options: for `load_tuned` in each process.
+        load: called with `device` in each process.
         devices: one of each process.
 
     Raises:
@@ -52,7 +52,7 @@ def predict_in_processes(
     for device in devices:
         free.put(device)
     batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)][::-1]
-    begin = (location, dict(options), settings, free, len(devices))
+    begin = (load, settings, free, len(devices))
     pool = ProcessPoolExecutor(len(devices), mp_context=context, initializer=_begin, initargs=begin)
     running: set[Future[list[ImagePrediction]]] = set()
     try:
@@ -71,13 +71,12 @@ def predict_in_processes(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin(location: str, options: dict[str, Any], settings: PredictionSettings, free: Any, num_processes: int) -> None:
-    from lavis_emovit import load_tuned
+def _begin(load: Callable[..., Tuned], settings: PredictionSettings, free: Any, num_processes: int) -> None:
     from lavis_emovit.distributed.seeding import limit_threads
 
     device = free.get()
     limit_threads(None, num_processes)
-    _own.update(tuned=load_tuned(location, **{**options, "device": device}), settings=settings)
+    _own.update(tuned=load(device=device), settings=settings)
 
 
 def _predict(images: Sequence[InputImage]) -> list[ImagePrediction]:

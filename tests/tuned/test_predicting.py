@@ -143,8 +143,9 @@ def kill_itself(image: str) -> bytes:
 def test_a_killed_process_is_reported(run: SimpleNamespace) -> None:
     images = [InputImage(str(number), partial(kill_itself, str(number))) for number in range(2)]
     settings = PredictionSettings((Asking.of(lavis_emovit.load_tuned(run.folder).asked("emotion")),))
+    load = partial(lavis_emovit.load_tuned, run.folder)
     with pytest.raises(UserError, match=r"a process ended early.*the same command resumes"):
-        list(predict_in_processes(str(run.folder), {}, images, settings, ["cpu"], batch_size=1))
+        list(predict_in_processes(load, images, settings, ["cpu"], batch_size=1))
 
 
 def test_explanations_are_written(run: SimpleNamespace) -> None:

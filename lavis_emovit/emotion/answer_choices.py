@@ -123,6 +123,10 @@ _DEGREE = re.compile(
     r"|\b(?:higher|lower)\s+(?:in|for)\s+image[12]\b"
 )
 _SENTENCE_END = re.compile(r"[!?;\n]|\.(?=\s|$)")
+# "-1", "\u22121" and "minus 1", for options that differ by their sign; not the dash of "3-5".
+_MINUS = re.compile(r"(?<![\w.%)])(?:[-\u2212]|(?:minus|negative)\s)\s?(?=\.?\d)", re.I)
+_PLUS = re.compile(r"(?<![\w.%)])\+(?=\.?\d)")
+_SPACE = re.compile(r"\s*")
 _MIN_QUOTED_SPACES = 4  # shorter options are found word by word
 _NUMBERS = {"first": "1", "second": "2", "third": "3", "fourth": "4", "one": "1", "two": "2", "three": "3", "four": "4"}
 _NUMBER = r"(?:[1-4]|one|two|three|four)\b"
@@ -226,7 +230,7 @@ def _plain(text: str, asked: _Asked) -> str:
     reply = without_thoughts(normalised(text))
     if "<" in reply or "&" in reply:
         reply = _SPECIAL.sub(" ", reply)
-    return asked.with_images(plain_text(reply)).strip()
+    return asked.as_spelt(plain_text(reply)).strip()
 
 
 def _named(plain: str, asked: _Asked, candidate: re.Match[str] | None) -> set[int]:
@@ -266,13 +270,16 @@ class _Asked(NamedTuple):
     by_first: dict[str, list[int]]  # first character -> the options that begin with it, the longest first
     words: Words  # tokens of an option -> its number, for options that a sentence can name
     names_images: bool  # "The first image", "Figure 2"
+    has_signs: bool  # "-1"
     has_degrees: bool  # "Much higher"
     vocabulary: Vocabulary
     is_quoted: tuple[bool, ...]  # read as a whole: long options, and "Cannot be determined", which looks like a refusal
 
-    def with_images(self, plain: str) -> str:
-        """The text with one spelling for "the first image", "Figure 1" and "image one"."""
-        return _IMAGE.sub(_image_name, _IMAGE_PAIR.sub("image1 and image2", plain)) if self.names_images else plain
+    def as_spelt(self, plain: str) -> str:
+        """The text with one spelling for "the first image", "Figure 1" and "image one", and for "-1" and "minus 1"."""
+        if self.names_images:
+            plain = _IMAGE.sub(_image_name, _IMAGE_PAIR.sub("image1 and image2", plain))
+        return _spell_signs(plain) if self.has_signs else plain
 
     def at(self, plain: str, position: int) -> tuple[int, int] | None:
         """The option whose words are at a position, and their end."""
@@ -304,6 +311,10 @@ class _Asked(NamedTuple):
         return index
 
 
+def _spell_signs(text: str) -> str:
+    return _PLUS.sub("", _MINUS.sub("minus", text))
+
+
 def _image_name(match: re.Match[str]) -> str:
     if match["group"]:
         return f"{match['group']} images"
@@ -319,6 +330,9 @@ def _asked(options: tuple[str, ...] | tuple[tuple[str, str], ...]) -> _Asked:
         names, given = [str(mark).casefold() for mark, _ in options], [text for _, text in options]
         if strays := [name for name in names if not re.fullmatch(r"[^\W\d_]|\d{1,2}", name)]:
             raise DataError(f"marks of options must be single letters or numbers up to 99, got {strays}")
+        names = [str(int(name)) if name.isdigit() else name for name in names]
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise DataError(f"several options have the mark '{repeated[0]}'; upper and lower case are one mark")
         marks = {name: index for index, name in enumerate(names)}
     else:
         given = list(options)
@@ -329,9 +343,10 @@ def _asked(options: tuple[str, ...] | tuple[tuple[str, str], ...]) -> _Asked:
             given = [_OWN_MARK.sub("", text, count=1) for text in given]
     has_degrees = any(not _DEGREES.isdisjoint(text.casefold().rstrip(".").split()) for text in given)
     names_images = has_degrees or any(_IMAGE.search(text) for text in given)
-    texts = [
-        _IMAGE.sub(_image_name, text) if names_images else text for text in map(plain_text, map(normalised, given))
-    ]
+    plain = list(map(plain_text, map(normalised, given)))
+    has_signs = any(_spell_signs(text) != text for text in plain)
+    texts = [_IMAGE.sub(_image_name, text) if names_images else text for text in plain]
+    texts = list(map(_spell_signs, texts)) if has_signs else texts
     texts = [re.sub(r"^(?:the|an?)\s+(?=\S)", "", text.casefold().strip().rstrip(".!").strip()) for text in texts]
     # An option that is itself a letter or a number: "1", "B". Then marks of this kind say nothing.
     for kind in (str.isdigit, str.isalpha):
@@ -342,9 +357,10 @@ def _asked(options: tuple[str, ...] | tuple[tuple[str, str], ...]) -> _Asked:
             marks = {mark: index for mark, index in marks.items() if not kind(mark)}
     is_quoted = tuple(text.count(" ") >= _MIN_QUOTED_SPACES or phrases.is_refusal(text) for text in texts)
     words: Words = {}
-    for index, text in enumerate(texts):
-        tokens = tuple(WORD.findall(text))
-        if not tokens or is_quoted[index] or texts.count(text) > 1:
+    tokens_of = [tuple(WORD.findall(text)) for text in texts]
+    for index, (text, tokens) in enumerate(zip(texts, tokens_of)):
+        # Options that differ only by signs, such as "c" and "c++", cannot be told apart by their words.
+        if not tokens or is_quoted[index] or tokens_of.count(tokens) > 1:
             continue
         if len(tokens) > 1 or tokens[0] not in _COMMON:
             words[tokens] = str(index)
@@ -353,11 +369,13 @@ def _asked(options: tuple[str, ...] | tuple[tuple[str, str], ...]) -> _Asked:
     by_first: dict[str, list[int]] = {}
     for index in sorted((i for i, text in enumerate(texts) if text), key=lambda i: -len(texts[i])):
         by_first.setdefault(texts[index][0], []).append(index)
-    return _Asked(marks, tuple(texts), by_first, words, names_images, has_degrees, vocabulary_of(words), is_quoted)
+    return _Asked(
+        marks, tuple(texts), by_first, words, names_images, has_signs, has_degrees, vocabulary_of(words), is_quoted
+    )
 
 
 def _is_number(text: str) -> bool:
-    return bool(re.fullmatch(r"-?\d+(?:\.\d+)?%?", text))
+    return bool(re.fullmatch(r"(?:minus)?\d*(?:\.\d+)?%?", text)) and any(map(str.isdigit, text))
 
 
 def _end(pattern: re.Pattern[str], plain: str, position: int) -> int:
@@ -367,10 +385,14 @@ def _end(pattern: re.Pattern[str], plain: str, position: int) -> int:
 
 def _target_at(plain: str, position: int, asked: _Asked, *, announced: bool) -> int | None:
     """The option at a position, by its mark or by its words."""
+    # As it is written, first: "-$1" is no "$1", and "a-b" does not begin with the mark "a".
+    exact = asked.at(plain, _end(_SPACE, plain, position))
+    if exact is not None and asked.texts.count(asked.texts[exact[0]]) == 1 and _STOP.match(plain, exact[1]):
+        return exact[0]
     marked = asked.marked_at(plain, position, announced=announced)
     if marked is not None:
         return marked
-    found = asked.at(plain, _end(_LEAD, plain, position))
+    found = exact or asked.at(plain, _end(_LEAD, plain, position))
     if found is None:
         return None
     index, end = found

@@ -390,3 +390,42 @@ def test_published_verdicts(model):
 def test_every_kind_of_difference_is_explained():
     kinds = {kind for model in DIFFERENCES["models"].values() for kind in model}
     assert kinds == set(DIFFERENCES["kinds"]) and set(DIFFERENCES["models"]) == set(LIMITS)
+
+
+SCALE = ("-1", "0", "1")
+
+
+@pytest.mark.parametrize(
+    ("options", "answer", "expected"),
+    [
+        (SCALE, "-1", 0),
+        (SCALE, "1", 2),
+        (SCALE, "+1", 2),
+        (SCALE, "\u22121", 0),
+        (SCALE, "Final answer: -1", 0),
+        (SCALE, "<answer>-1</answer>", 0),
+        (SCALE, "\\boxed{-1}", 0),
+        (SCALE, "It is -1.", 0),
+        (SCALE, "minus 1", 0),
+        (SCALE, "A", 0),
+        (SCALE, "A: -1", 0),
+        (SCALE, "A: 1", AMBIGUOUS),
+        (("\u22123", "3"), "-3", 0),
+        (("3.5", "-3.5", "35"), "-3.5", 1),
+        (("3 to 5", "-3 to 5"), "-3 to 5", 1),
+        (("50%", "-50%"), "The answer is -50%", 1),
+        (("$1", "-$1"), "-$1", 1),
+        (("a+b", "a-b"), "a-b", 1),
+        (("c", "c++", "c#"), "c++", 1),
+        (("c", "c++", "c#"), "c", INVALID),  # Markdown removes the sign that tells two of them apart
+    ],
+)
+def test_options_that_differ_by_signs_are_never_confused(options, answer, expected):
+    found = read_choice(answer, options)
+    assert (found.index if found.index is not None else found.status) == expected
+
+
+@pytest.mark.parametrize("options", [{"A": "x", "a": "y"}, {"1": "x", "01": "y"}, {"B": "x", "C": "y", "b": "z"}])
+def test_marks_that_repeat_are_refused(options):
+    with pytest.raises(DataError, match="several options have the mark"):
+        read_choice("A", options)

@@ -25,6 +25,7 @@ _MARKUP = (*"*`#~|_\t\r\v\f\x1c\x1d\x1e\x1f", "  ", " -", "\n-")
 _EMPHASIS = str.maketrans("*`#~|", "     ")
 _DASH = re.compile(r"\s(?:-{1,2}|\u2013)\s")
 WORD = re.compile(r"\w+(?:'\w+)*")
+_MAX_LIST = 120  # characters behind a label in which another one may follow
 
 
 @dataclass(frozen=True)
@@ -285,7 +286,20 @@ def _head_answer(rest: str, words: Words) -> EmotionAnswer:
         joined = Text(sentence[first.end + connection.end() :], words).mentions
         if joined and joined[0].first == 0 and joined[0].label != first.label:
             return EmotionAnswer(None, "ambiguous")
+    if _is_listed(Text(rest[first.end : first.end + _MAX_LIST], words), first.label):
+        return EmotionAnswer(None, "ambiguous")
     return EmotionAnswer(first.label, "ok")
+
+
+def _is_listed(following: Text, label: str) -> bool:
+    """Whether another label follows in a list, with only separators between the two."""
+    second = following.mentions[0] if following.mentions else None
+    return (
+        second is not None
+        and second.label != label
+        and phrases.LISTED.fullmatch(following.plain, 0, second.start) is not None
+        and phrases.LISTED_END.match(following.plain, second.end) is not None
+    )
 
 
 def _bare_label(sentence: str, words: Words) -> str | None:

@@ -42,6 +42,11 @@ CONNECTION = re.compile(
     r"[\"')\]}]*\s*\(?\s*(?:,|/|&|\+|\b(?:and/or|and|or)\b)+\s*(?:(?:and|or)\s+)?"
     r"(?:(?:an?|the|possibly|perhaps|maybe|probably|also|even)\s+)*[\"'(\[{]*"
 )
+# Separates labels that are listed without a comma or "and": "awe; fear", "awe | fear", "awe (fear)". The last one ends.
+LISTED = re.compile(
+    r"(?:[\s\"')\]}(\[{;|/&+~\u2013\u2014\u2022\u00b7\u2192\u3001-]|\b(?:plus|as\s+well\s+as|versus|vs\.?|also|und|oder|et|ou|y)\b)*"
+)
+LISTED_END = re.compile(r"\s*(?:$|[\"')\]}<,;|/&+.!\n\u2022\u00b7\u2192\u3001]|(?:and|or)\b)")
 REASON = re.compile(r"\b(?:reason(?:ing)?|explanation|because)\b")
 
 # Follows an emotion that leads the others: "awe dominates", "awe is the strongest emotion", "awe fits best".

@@ -73,7 +73,9 @@ def evident_label(plain: str, known: Vocabulary) -> str | None:
         if match := pattern.match(plain):
             label = known.simple.get(match["word"])
             is_only = plain.count(word) == 1 and not any(other in plain for other in stronger)
-            if is_only and match["word"] not in known.others and not _is_taken_back(plain, match.end()):
+            following = WORD.search(plain, match.end())
+            is_alone = following is None or following.group() not in known.simple  # else it may be the first of a list
+            if is_only and is_alone and match["word"] not in known.others and not _is_taken_back(plain, match.end()):
                 return label
             return None
     if _MARKED.search(plain):

@@ -352,3 +352,35 @@ def test_long_answers_are_read_quickly():
 def test_reading_needs_no_torch():
     code = "import sys, lavis_emovit.emotion.answers; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        "awe; fear", "awe fear", "awe | fear", "awe - fear", "awe\nfear", "awe (fear)", "awe plus fear",
+        "awe as well as fear", "awe und fear", "awe\u2192fear", "awe\u3001fear", "awe \u2022 fear \u2022 anger",
+    ],
+)  # fmt: skip
+def test_several_labels_after_an_announcement_claim_none(listed):
+    labels = get_label_set("mikels8")
+    for answer in (f"Predict emotion: {listed}", f"<answer>{listed}</answer>", f"Final answer: {listed}."):
+        assert read_emotion(answer, labels) == EmotionAnswer(None, "ambiguous")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Predict emotion: awe\nFear is absent.",
+        "Predict emotion: awe; fear is absent",
+        "Predict emotion: awe (not fear)",
+        "Predict emotion: awe. Reason: fear and anger are not visible.",
+        "<answer>awe</answer>\nfear would need a threat",
+    ],
+)
+def test_text_about_another_label_behind_the_answer_is_no_list(answer):
+    assert read_emotion(answer, get_label_set("mikels8")) == EmotionAnswer("awe", "ok")
+
+
+def test_signs_between_labels_of_signs():
+    labels = get_label_set("labels: \U0001f600, \U0001f622")
+    assert read_emotion("Predict emotion: \U0001f600\U0001f622", labels).status == "ambiguous"

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import itertools
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lavis_emovit.emotion.answer_phrases import is_refusal, without_markup
+from lavis_emovit.emotion.answer_phrases import is_refusal, one_form, without_markup
 from lavis_emovit.outside import without_thoughts
 
 NumberStatus = Literal["ok", "invalid", "ambiguous", "refused"]
@@ -57,7 +56,7 @@ def read_numbers(
     """
     if not scale[0] < scale[1]:
         raise ValueError(f"a scale is given as (lower end, upper end), got {scale}")
-    text = re.sub("[\u2212\u2010-\u2015]", "-", without_thoughts(unicodedata.normalize("NFKC", text).casefold()))
+    text = re.sub("[\u2212\u2010-\u2015]", "-", without_thoughts(one_form(text).casefold()))
     plain = without_markup(text.replace("\u2248", "~"))
     bare = _bare_numbers(plain, len(names))
     # "V: 0.3, A: -0.2". A single "A:" only opens an answer.

@@ -6,6 +6,7 @@ All patterns expect normalised text: lower case, straight quotes, semicolons in 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 
 # ---- Announced answers ------------------------------------------------------------------------------------------
@@ -217,6 +218,16 @@ SOFT_REFUSALS = re.compile(
 def is_refusal(plain: str) -> bool:
     """Whether normalised text refuses to answer or apologises."""
     return any(pattern.search(plain) for pattern in (*REFUSALS, SOFT_REFUSALS))
+
+
+_RAISED = str.maketrans(dict.fromkeys("\u00b2\u00b3\u00b9\u2070\u2074\u2075\u2076\u2077\u2078\u2079", " "))
+
+
+def one_form(text: str) -> str:
+    """Text in one Unicode form (NFKC) that keeps numbers: a half is 1/2, and a raised digit is no part of a number."""
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFKC", text.translate(_RAISED)).replace("\u2044", "/")
 
 
 def without_markup(text: str) -> str:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from lavis_emovit.emotion.answer_numbers import NumberStatus
-from lavis_emovit.emotion.answer_phrases import is_refusal, without_markup
+from lavis_emovit.emotion.answer_phrases import is_refusal, one_form, without_markup
 from lavis_emovit.emotion.facial import FACIAL_UNITS, facial_priors
 from lavis_emovit.outside import without_thoughts
 
@@ -41,6 +40,16 @@ _VALUE = re.compile(
     r"(?:[:=]|->|\((?=\s*\d(?:\.\d+)?\s*\))|\(?\s*(?:at |with )?(?:an )?(?:intensity|level)(?: of)?\s*[:=]?)\s*[\"']?"
     r"(?:(?P<number>\d+(?:\.\d+)?|\.\d+)(?!\.?\d)(?P<percent>\s*%)?(?!\s*[,+]\s*\d)|"
     r"(?P<no>no|not|none|absent|inactive|false|off)\b|(?P<yes>yes|present|active|true|on)\b)"
+)
+# "AU6 (absent)", "AU6 - not visible", "AU6 \u2192 no", "AU6 off", "AU6 \u2717"; also behind the name of the unit.
+_NO_WORDS = (
+    r"(?:no|none|off|false|zero|n|missing|(?:not|un)\s?(?:active|activated|present|visible|seen|detected|observed)|"
+    r"absent|inactive)"
+)
+_NO_BEHIND = re.compile(
+    r"[\"')\]]*\s*(?:\((?![^)]*\d)[^)\n]*\)\s*)?"
+    rf"(?:[(\[]\s*(?:{_NO_WORDS}\s*|-)[)\]]|(?:\s-|\u2013|\u2014|\u2192|=>?|:)\s*{_NO_WORDS}(?=\s*(?:[,.;|\n]|$))|"
+    r"(?:no|not|off|false|missing)(?=\s*(?:[,.;|\n]|$))|[:\s]*[\u2717\u2718\u274c\u2610])"
 )
 _NONE = re.compile(
     r"\b(?:no|none of the|without(?: any)?|zero|not any)\s+"
@@ -101,7 +110,7 @@ class UnitAnswer:
 
 def read_action_units(text: str, units: Collection[int] = FACIAL_UNITS) -> UnitAnswer:
     """Read the requested action units from an answer; other units in the answer are ignored."""
-    plain = without_markup(unicodedata.normalize("NFKC", without_thoughts(text.casefold())))
+    plain = without_markup(one_form(without_thoughts(text.casefold())))
     mentions = _mentions(plain, units)
     if _NO_LIST.search(plain):
         return UnitAnswer({f"AU{unit}": None for unit in units}, "ambiguous")
@@ -174,6 +183,8 @@ def _intensity(plain: str, match: re.Match[str]) -> float | None:
     """The intensity of a mention: 1 if the unit is only named, None for a number off the scale."""
     if letter := match.groupdict().get("letter"):
         return float("abcde".index(letter) + 1)
+    if _NO_BEHIND.match(plain, match.end()):
+        return 0.0
     stated = _VALUE.match(plain, match.end())
     if stated is None or stated["yes"]:
         return 1.0
@@ -181,6 +192,10 @@ def _intensity(plain: str, match: re.Match[str]) -> float | None:
         return 0.0
     value = float(stated["number"]) / (100 if stated["percent"] else 1)
     return value if value <= MAX_INTENSITY else None
+
+
+def _value_behind(plain: str, position: int) -> re.Match[str] | None:
+    return _NO_BEHIND.match(plain, position) or _VALUE.match(plain, position)
 
 
 def _denied(plain: str, mentions: list[_Mention]) -> list[bool]:
@@ -196,6 +211,8 @@ def _denied(plain: str, mentions: list[_Mention]) -> list[bool]:
         else:
             followed[i] = followed[i + 1]
             continues_to_or[i] = continues_to_or[i + 1] or _contains(joint, "or|nor")
+    # "no" as the value of a unit, "AU6: no, AU12: yes", says nothing about the next one.
+    values = [match.span() for mention in mentions if (match := _value_behind(plain, mention.end))]
     headings = [match.span() for match in _ABSENT_HEADING.finditer(plain)]
     preceded: list[bool] = []
     for i, mention in enumerate(mentions):
@@ -205,7 +222,12 @@ def _denied(plain: str, mentions: list[_Mention]) -> list[bool]:
             continues_to_or[i - 1] or ("," not in joint and (_contains(joint, "and") or "+" in joint or "/" in joint))
         )
         before = plain[max(0, mention.start - 60) : mention.start]
-        cues = list(_DENIAL.finditer(before))
+        begin = mention.start - len(before)
+        cues = [
+            cue
+            for cue in _DENIAL.finditer(before)
+            if not any(start <= begin + cue.start() < end for start, end in values)
+        ]
         follows_cue = bool(cues) and _REACH.fullmatch(before, cues[-1].end()) is not None
         preceded.append(follows_cue or (is_passed_on and preceded[i - 1]))
         preceded[i] = preceded[i] or any(start <= mention.start < end for start, end in headings)

@@ -157,3 +157,14 @@ def test_all_values_are_on_the_scale(parts):
     for answer in read_numbers(" ".join(parts), scale=NINE).values():
         assert (answer.value is not None) == (answer.status == "ok")
         assert answer.value is None or 1 <= answer.value <= 9
+
+
+@pytest.mark.parametrize(
+    "text", ["valence: \u00bd", "valence 1\u00bd", "valence \u2153", "valence: 1\u20442", "valence 1/2"]
+)
+def test_fractions_are_not_read_as_their_numerator(text):
+    assert read_numbers(text, ("valence",), NINE)["valence"] == NumberAnswer(None, "invalid")
+
+
+def test_a_raised_digit_is_no_part_of_a_number():
+    assert read_numbers("valence: 0.5\u00b2, arousal 0.1")["valence"].value == 0.5

@@ -226,3 +226,29 @@ def test_no_text_makes_the_reader_fail(parts):
     answer = read_action_units(" ".join(parts))
     assert all(value is None or 0 <= value <= 5 for value in answer.values.values())
     assert answer.status == "ok" or set(answer.values.values()) == {None}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "AU6 (absent), AU12 (present)", "AU6 [inactive]; AU12 [active]", "AU6 (no), AU12 (yes)", "AU6: no, AU12: yes",
+        "AU6 \u2192 no, AU12 \u2192 yes", "AU6 \u2717, AU12 \u2713", "AU6 off, AU12 on", "AU6 - not visible; AU12",
+        "AU6 (cheek raiser) (not present), AU12 (lip corner puller)", "AU6 (-), AU12 (+)", "AU12, AU6: N",
+        "AU6 not, AU12 yes", "| AU6 | absent |\n| AU12 | present |",
+    ],
+)  # fmt: skip
+def test_a_denial_behind_a_unit_denies_it_and_not_the_next_one(text):
+    assert read_action_units(text, [6, 12]).values == {"AU6": 0.0, "AU12": 1.0}
+
+
+@pytest.mark.parametrize("text", ["AU6 (notable), AU12", "AU6 - no doubt, AU12", "AU6 (no wrinkles) and AU12"])
+def test_a_remark_behind_a_unit_is_no_denial(text):
+    assert read_action_units(text, [6, 12]).values["AU6"] == 1.0
+
+
+def test_a_raised_digit_is_no_part_of_a_unit():
+    assert read_action_units("AU1\u00b2 and AU\u2081\u2085", [1, 12, 15]).values == {
+        "AU1": 1.0,
+        "AU12": 0.0,
+        "AU15": 1.0,
+    }

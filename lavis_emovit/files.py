@@ -85,7 +85,7 @@ def load_json(content: str | bytes, *, unique_keys: bool = False) -> Any:
     With `unique_keys`, also for an object with a repeated key, of which Python keeps only the last value.
     """
     try:
-        return json.loads(content, object_pairs_hook=_with_unique_keys if unique_keys else None)
+        return json.loads(content, object_pairs_hook=with_unique_keys if unique_keys else None)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -98,7 +98,8 @@ def parse_json(content: str | bytes, place: str, *, unique_keys: bool = False) -
         raise DataError(f"{place}: not JSON ({error})") from None
 
 
-def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these keys and values; ValueError if a key is repeated."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

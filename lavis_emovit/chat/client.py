@@ -16,7 +16,7 @@ from typing import Any
 
 from lavis_emovit.chat.decisions import decision_body, read_decision
 from lavis_emovit.chat.faults import Answer, classify_error, classify_exception
-from lavis_emovit.chat.json_text import find_json
+from lavis_emovit.chat.json_text import json_values
 from lavis_emovit.chat.prices import Usage
 from lavis_emovit.chat.request import ChatRequest
 from lavis_emovit.chat.settings import ChatSettings
@@ -221,7 +221,7 @@ def _status_of_reply(text: str | None, refusal: Any, finish: Any, demands_json: 
         return "cut", "the reply reached the output limit (max_output_tokens)"
     if text is None or not without_thoughts(text).strip():
         return "empty", "the reply holds no text"
-    if demands_json and find_json(text) is None:
+    if demands_json and not json_values(text):
         return "bad_json", "JSON was demanded, and the reply holds none that can be read"
     return "ok", None
 

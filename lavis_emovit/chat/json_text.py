@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import islice
 from typing import Any
 
-from lavis_emovit.files import load_json
+from lavis_emovit.files import load_json, with_unique_keys
 from lavis_emovit.outside import without_thoughts
 
 _FENCE = re.compile(r"```[ \t]*[\w+-]*[ \t]*\r?\n(.*?)(?:\r?\n[ \t]*```|\Z)", re.DOTALL)
@@ -27,24 +26,40 @@ def without_fences(text: str) -> str:
 
 
 def find_json(text: str) -> Any | None:
-    """The first JSON object or list of a reply, or None.
+    """The one JSON object of a reply, or its one list if it has no object; None without one.
 
-    Tries the whole text, then the content of code fences, then the text from each opening bracket on.
+    None also for several different ones: of a draft and an answer, or an example and an answer, none is certain.
+    """
+    values = json_values(text)
+    found = [value for value in values if isinstance(value, dict)] or values
+    return found[0] if found and all(value == found[0] for value in found) else None
+
+
+def json_values(text: str) -> list[Any]:
+    """All JSON objects and lists of a reply, in order.
+
+    They are the whole text, else those in code fences, else those between other words. An object with a repeated key is
+    none, because Python would keep only one of its values.
     """
     text = bare_reply(text)
-    for candidate in (text, *(match.group(1) for match in _FENCE.finditer(text))):
+    try:
+        value = load_json(text, unique_keys=True)
+    except ValueError:
+        fences = [value for match in _FENCE.finditer(text) for value in _values_in(match.group(1))]
+        return fences or _values_in(text)
+    return [value] if isinstance(value, (dict, list)) else []
+
+
+def _values_in(text: str) -> list[Any]:
+    """The JSON objects and lists between other words, one after the other."""
+    decoder = json.JSONDecoder(object_pairs_hook=with_unique_keys)
+    values, position, num_failed = [], 0, 0
+    while num_failed < _MAX_OPENINGS and (match := _OPENING.search(text, position)):
+        position = match.end()
         try:
-            value = load_json(candidate)
-        except ValueError:
-            continue
-        if isinstance(value, (dict, list)):
-            return value
-    decoder = json.JSONDecoder()
-    for match in islice(_OPENING.finditer(text), _MAX_OPENINGS):
-        try:
-            value, _ = decoder.raw_decode(text, match.start())
+            value, position = decoder.raw_decode(text, match.start())
         except (ValueError, RecursionError):
+            num_failed += 1
             continue
-        if value:
-            return value
-    return None
+        values += [value] if value else []
+    return values

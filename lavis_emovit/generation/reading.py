@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from lavis_emovit.chat.json_text import bare_reply, find_json, without_fences
+from lavis_emovit.chat.json_text import bare_reply, find_json, json_values, without_fences
 
 _ROLES = r"simple|complex|basic|advanced|first|second|third|fourth|final|last|follow[- ]?up|reasoning|bonus"
 _NUMBER = r"(?:\s*#?\s*(?:\d+|one|two|three|four|i{1,3}))?"
@@ -59,12 +59,11 @@ def read_pairs(text: str) -> Reading:
     questions followed by their answers.
     """
     text = bare_reply(text)
-    value = find_json(text)
-    if value is not None:
-        reading = Reading()
+    reading = Reading()
+    for value in json_values(text):
         _collect(value, reading)
-        if reading.pairs or reading.problems:
-            return reading
+    if reading.pairs or reading.problems:
+        return reading
     lines = _INLINE.sub("\n", without_fences(text)).split("\n")
     reading = _pair_up(list(_marked_parts(lines)) or list(_numbered_parts(lines)))
     if not (reading.pairs or reading.problems):
@@ -82,7 +81,7 @@ def read_text(text: str, key: str) -> Reading:
             return Reading([Pair("", _tidy(found))])
         return Reading(problems=[f"no text under '{key}': {_shown(text)}"])
     bare = _tidy(re.sub(rf"^[*_ \t]*{key}[*_ \t]*:[*_ \t]*", "", without_fences(text), flags=re.IGNORECASE))
-    if value is not None or not bare or bare.startswith(("{", "[")):
+    if json_values(text) or not bare or bare.startswith(("{", "[")):
         return Reading(problems=[f"no text under '{key}': {_shown(text)}"])
     return Reading([Pair("", bare)])
 

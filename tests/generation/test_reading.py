@@ -159,3 +159,29 @@ def test_json_is_not_repaired():
     assert find_json('x {"a": {"b": 1}} y') == {"a": {"b": 1}}
     assert find_json("[" * 100_000) is None
     assert find_json("3") is None
+
+
+Q1, Q2 = '{"question": "Q1?", "answer": "A1"}', '{"question": "Q2?", "answer": "A2"}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{Q1}\n{Q2}", f"{Q1},{Q2}", f"Sure:\n{Q1}\n\nand\n{Q2}\nDone.", f"```json\n{Q1}\n```\n```json\n{Q2}\n```",
+        f"```\n{Q1}\n{Q2}\n```", f"[1] and [2]: {Q1} {Q2}",
+    ],
+)  # fmt: skip
+def test_every_json_value_of_a_reply_is_read(text):
+    assert read_pairs(text) == Reading([Pair("Q1?", "A1"), Pair("Q2?", "A2")])
+
+
+def test_a_repeated_key_loses_nothing_in_silence():
+    reading = read_pairs('{"question": "Q1?", "question": "Q2?", "answer": "A"}')
+    assert not reading.pairs and "Q1?" in reading.problems[0]
+
+
+@pytest.mark.parametrize("text", ['{"caption": "A"} {"caption": "B"}', 'Either {"caption": "A"} or {"caption": "B"}'])
+def test_one_of_several_texts_is_not_chosen(text):
+    assert not read_text(text, "caption").pairs
+    assert find_json(text) is None
+    assert find_json('{"caption": "A"} {"caption": "A"}') == {"caption": "A"}

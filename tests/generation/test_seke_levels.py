@@ -66,7 +66,7 @@ class Scripted:
     [
         ('{"expression": "joy", "valence": 0.5, "arousal": 0, "units": [6, 12]}', None),
         ('```json\n{"expression": "fear", "valence": -1, "arousal": 1.0, "units": []}\n```', None),
-        ("happy", "not a JSON object"),
+        ("happy", "not one JSON object"),
         ('{"expression": "awe", "valence": 0.5, "arousal": 0, "units": []}', "none of"),
         ('{"expression": "fear", "valence": 1.01, "arousal": 0, "units": []}', "not within"),
         ('{"expression": "fear", "valence": true, "arousal": 0, "units": []}', "no number"),
@@ -262,3 +262,31 @@ def test_verified_levels_are_closer_to_the_truth(shared, simulation):
     rates = "expression missed imagined affect_noise unreadable valence_bias arousal_bias false_alarm"
     perfect, _ = _run(simulation, records[:40], truth, dict.fromkeys(rates.split(), 0.0))
     assert {level: perfect[level]["value"] for level in LEVELS} == {"expression": 1.0, "affect": 1.0, "units": 1.0}
+
+
+@pytest.mark.parametrize("verdict", [[], {}, ["keep"], 1, None, True, "Keep"])
+def test_a_verdict_of_any_type_is_unreadable_and_ends_nothing(verdict):
+    answer = {"expression": "fear", "valence": -0.5, "arousal": 0.5, "units": [1, 2]}
+    review = {"expression_verdict": verdict, "affect_verdict": "keep", "units_verdict": "keep"}
+    (outcome,) = complete([face()], Scripted([answer], review), SekeSettings(), PRIORS)
+    assert outcome.review["status"] == "unreadable" and "expression_verdict" in outcome.review["detail"]
+    assert outcome.levels.expression == "fear"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"expression": "fear", "valence": 0, "arousal": 0, "units": []}\n'
+        'No: {"expression": "anger", "valence": 0, "arousal": 0, "units": []}',
+        'Format: {"expression": "joy"} {"expression": "fear", "valence": 0, "arousal": 0, "units": []}',
+        '{"expression": "anger", "expression": "fear", "valence": 0, "arousal": 0, "units": []}',
+    ],
+)
+def test_no_level_is_taken_from_one_of_several_answers(text):
+    assert read_answer(text, face()) == "not one JSON object"
+
+
+@pytest.mark.parametrize("given", ["unit:x", "unit:", "unit:\u00b2 unit:1", 3])
+def test_marks_of_an_earlier_run_that_were_edited_end_nothing(given):
+    case = face(action_units={1: 1.0, 4: 0.0}, extra={"seke_given": given})
+    assert case is not None and 4 in case.known.units

@@ -125,10 +125,14 @@ def _apply_review(outcome: Outcome, reply: Reply | None) -> None:
         return
     value = find_json(reply.text)
     if not isinstance(value, dict):
-        outcome.review |= {"status": "unreadable", "detail": "not a JSON object"}
+        outcome.review |= {"status": "unreadable", "detail": "not one JSON object"}
         return
     decisions = {level: value.get(f"{level}_verdict") for level in outcome.case.wanted}
-    unknown = [f"{level}_verdict {given!r}" for level, given in decisions.items() if given not in _VERDICTS]
+    unknown = [
+        f"{level}_verdict {given!r}"
+        for level, given in decisions.items()
+        if not isinstance(given, str) or given not in _VERDICTS
+    ]
     to_correct: list[LevelName] = [level for level, given in decisions.items() if given == "correct"]
     corrected: Levels | str = read_levels(value, outcome.case, to_correct)
     if unknown or isinstance(corrected, str):

@@ -79,7 +79,7 @@ def without_generated(record: EmotionRecord) -> EmotionRecord:
         changes |= {"emotion": None}
         changes |= {"label_set": None} if f"{MARK}label_set" in trail else {}
     changes |= {name: None for name in ("valence", "arousal") if name in given}
-    units = {int(word.removeprefix("unit:")) for word in given if word.startswith("unit:")}
+    units = {int(number) for word in given if (number := word.removeprefix("unit:")) != word and number.isdecimal()}
     if units and record.action_units is not None:
         kept = {unit: value for unit, value in record.action_units.items() if unit not in units}
         changes["action_units"] = kept or None
@@ -195,7 +195,7 @@ def read_answer(text: str, case: Case) -> Levels | str:
     the case.
     """
     value = find_json(text)
-    return read_levels(value, case, case.wanted) if isinstance(value, dict) else "not a JSON object"
+    return read_levels(value, case, case.wanted) if isinstance(value, dict) else "not one JSON object"
 
 
 def read_levels(value: Mapping[str, Any], case: Case, wanted: tuple[LevelName, ...] | list[LevelName]) -> Levels | str:

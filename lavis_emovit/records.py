@@ -38,6 +38,7 @@ RECORD_KEY = "emovit_record"
 OCCURRENCE_THRESHOLD = 0.5
 """Value from which an action unit without intensities, 1 or 0, is active."""
 _MAX_BAD_LINES = 20
+_MAX_UNIT, _MAX_INTENSITY = 99, 5.0
 
 
 class Attributes(FrozenModel):
@@ -129,7 +130,8 @@ class EmotionRecord(FrozenModel):
     valence: float | None = Field(default=None, ge=-1.0, le=1.0)
     arousal: float | None = Field(default=None, ge=-1.0, le=1.0)
     dominance: float | None = Field(default=None, ge=-1.0, le=1.0)
-    action_units: dict[int, float] | None = None  # number of the facial action unit -> intensity, 0 if absent
+    # Number of the facial action unit -> intensity from 0 (absent) to 5, as in FACS.
+    action_units: dict[int, float] | None = None
     # The person that the record describes, as (left, top, right, bottom) in pixels of the image.
     box: tuple[float, float, float, float] | None = None
     utterances: list[Utterance] = Field(default_factory=list)
@@ -165,6 +167,19 @@ class EmotionRecord(FrozenModel):
             return value
         if any(share < 0.0 for share in value.values()) or abs(sum(value.values()) - 1.0) > _VOTE_SUM_TOLERANCE:
             raise ValueError("must be shares of the annotators: none negative, together 1")
+        return value
+
+    @field_validator("action_units")
+    @classmethod
+    def _units_are_of_facs(cls, value: dict[int, float] | None) -> dict[int, float] | None:
+        for unit, intensity in (value or {}).items():
+            if not 1 <= unit <= _MAX_UNIT:
+                raise ValueError(f"{unit} is no action unit; they have numbers from 1 to {_MAX_UNIT}")
+            if not 0 <= intensity <= _MAX_INTENSITY:
+                raise ValueError(
+                    f"unit {unit} has the intensity {intensity:g}; intensities are 0 (absent) to {_MAX_INTENSITY:g}. "
+                    "Leave out units that are not coded"
+                )
         return value
 
     @field_validator("box")
@@ -440,8 +455,8 @@ def from_conversations(
         images = [image] if isinstance(image, str) else image
         if not isinstance(images, Sequence) or not all(isinstance(name, str) for name in images):
             raise DataError(f"{where}: 'image' must be the path of an image, got {reprlib.repr(image)}")
-        if len(images) != 1:
-            skip("items with several images" if images else "items without an image")
+        if len(images) != 1 or not PurePosixPath(images[0]).name:
+            skip("items with several images" if len(images) > 1 else "items without an image")
             continue
         image = images[0]
         fields = _exported_fields(item, where)

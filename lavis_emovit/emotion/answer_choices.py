@@ -359,8 +359,7 @@ def _asked(options: tuple[str, ...] | tuple[tuple[str, str], ...]) -> _Asked:
     words: Words = {}
     tokens_of = [tuple(WORD.findall(text)) for text in texts]
     for index, (text, tokens) in enumerate(zip(texts, tokens_of)):
-        # Options that differ only by signs, such as "c" and "c++", cannot be told apart by their words.
-        if not tokens or is_quoted[index] or tokens_of.count(tokens) > 1:
+        if not tokens or is_quoted[index] or tokens_of.count(tokens) > 1:  # "c" and "c++" have the same words
             continue
         if len(tokens) > 1 or tokens[0] not in _COMMON:
             words[tokens] = str(index)

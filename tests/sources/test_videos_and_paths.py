@@ -2,13 +2,16 @@
 
 - Codes, lines and files that contradict each other are refused by name; absent codes are noted; no blank line moves a
   label to another frame.
+- Every file and entry that gives no record is counted, with an example; values of any type are refused by name.
 - Files that macOS adds beside others change nothing.
 - The fingerprint follows labels and images, not the place of the folder.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import scipy.io
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.sources.base import Notes
@@ -147,3 +150,121 @@ def test_a_folder_that_cannot_be_read_is_refused(draw_published, tmp_path, lock_
     lock_folder(tmp_path / "set" / locked)
     with pytest.raises(DataError, match=f"{locked}: the folder cannot be read .* Give yourself permission"):
         _read(name, tmp_path / "set", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name", "text", "reason"),
+    [
+        ("disfa", "ActionUnit_Labels/SN001/SN001_au1 (copy).txt", "1,0\n", "files of codes whose names do not fit"),
+        ("disfa", "ActionUnit_Labels/SN001/SN_01_au1.txt", "1,0\n", "files of codes whose names do not fit"),
+        ("aff_wild2", "annotations/README.txt", "x", "text files in no folder of a split"),
+        ("aff_wild2", "annotations/EXPR/Trainset/1.txt", "Neutral\n0\n", "text files in no folder of a split"),
+        ("ck_plus", "Emotion/S999/S999_001_00000002_emotion.txt", "3", "files that are no label of a sequence"),
+    ],
+)
+def test_files_that_give_no_record_are_counted(draw_published, tmp_path, dataset, name, text, reason):
+    draw_published[dataset](tmp_path / "set")
+    before, _, notes = _read(dataset, tmp_path / "set", tmp_path)
+    rows = notes.num_rows
+    (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "set" / name).write_text(text)
+    records, _, notes = _read(dataset, tmp_path / "set", tmp_path)
+    assert records == before and notes.num_rows == rows + 1
+    assert [line for line in notes.report() if reason in line and name in line]
+
+
+def test_a_folder_below_that_of_a_split_has_its_annotations(draw_published, tmp_path):
+    draw_published["aff_wild2"](tmp_path / "set")
+    before, _, _ = _read("aff_wild2", tmp_path / "set", tmp_path)
+    place = (tmp_path / "set" / VIDEO).parent
+    (place / "batch1").mkdir()
+    (tmp_path / "set" / VIDEO).rename(place / "batch1" / (tmp_path / "set" / VIDEO).name)
+    place.rename(place.with_name("Training_Set"))
+    assert [(r.id, r.valence) for r in _read("aff_wild2", tmp_path / "set", tmp_path)[0]] == [
+        (r.id, r.valence) for r in before
+    ]
+
+
+def test_codes_of_another_frame_are_noted(draw_published, tmp_path):
+    draw_published["ck_plus"](tmp_path / "set")
+    path = next((tmp_path / "set" / "FACS").rglob("*_facs.txt"))
+    path.rename(path.with_name(path.name.replace("_facs", "0_facs")))
+    assert any("codes of another frame" in line for line in _read("ck_plus", tmp_path / "set", tmp_path)[2].serious())
+
+
+@pytest.mark.parametrize("codes", ["9 -5", "-9 5", "9 99"])
+def test_impossible_action_units_are_refused(draw_published, tmp_path, codes):
+    draw_published["ck_plus"](tmp_path / "set")
+    path = next((tmp_path / "set" / "FACS").rglob("*_facs.txt"))
+    path.write_text(codes + "\n")
+    with pytest.raises(DataError, match="'action_units'"):
+        _read("ck_plus", tmp_path / "set", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "value", [1 + 2j, np.array([(1, 2)], dtype=[("a", int), ("b", int)]), np.datetime64("2020-01-01"), "x", [1, 2]]
+)
+def test_an_array_that_is_no_number_is_refused_by_name(draw_published, tmp_path, value):
+    _affectnet(tmp_path / "set", np.asarray(value))
+    with pytest.raises(DataError, match=r"0_val\.npy: cannot be read as one number"):
+        _read("affectnet", tmp_path / "set", tmp_path)
+
+
+def test_an_archive_and_an_endless_array_are_refused_by_name(tmp_path):
+    path = _affectnet(tmp_path / "set", np.asarray(0.5))
+    head = b"{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999,), }".ljust(117) + b"\n"
+    with path.open("wb") as file:
+        np.savez(file, a=1)
+    archive = path.read_bytes()
+    for content in (archive, b"\x93NUMPY\x01\x00\x76\x00" + head):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"0_val\.npy: cannot be read as one number"):
+            _read("affectnet", tmp_path / "set", tmp_path)
+
+
+def _affectnet(root, valence):
+    """The release of 2021 with an image in each folder; returns the file of a valence."""
+    from PIL import Image
+
+    for folder in ("train_set", "val_set"):
+        (root / folder / "images").mkdir(parents=True)
+        (root / folder / "annotations").mkdir()
+        Image.new("RGB", (20, 20)).save(root / folder / "images" / "0.jpg")
+        for name in ("exp", "val", "aro"):
+            np.save(root / folder / "annotations" / f"0_{name}.npy", np.asarray(0))
+    path = root / "train_set" / "annotations" / "0_val.npy"
+    np.save(path, valence)
+    return path
+
+
+def _emotic(root, *people):
+    from PIL import Image
+
+    (root / "Annotations").mkdir(parents=True)
+    (root / "emotic").mkdir()
+    Image.new("RGB", (40, 40)).save(root / "emotic" / "a.jpg")
+    rated = {"valence": 5.0, "arousal": 5.0, "dominance": 5.0}
+    entries = np.empty(len(people), dtype=[(name, object) for name in ("filename", "folder", "person")])
+    for number, changes in enumerate(people):
+        person = {
+            "body_bbox": np.array([1.0, 1, 20, 20]),
+            "annotations_categories": {"categories": "Peace"},
+            "annotations_continuous": rated | (changes or {}),
+        }
+        entries[number] = ("a.jpg", "", np.zeros((0, 0)) if changes is None else person)
+    scipy.io.savemat(root / "Annotations" / "Annotations.mat", {"train": entries})
+
+
+def test_an_entry_without_a_person_is_counted(tmp_path):
+    _emotic(tmp_path / "set", {}, None)
+    records, _, notes = _read("emotic", tmp_path / "set", tmp_path)
+    assert len(records) == 1 and notes.num_rows == 2 and dict(notes.skipped) == {"entries without a person": 1}
+
+
+def test_an_empty_rating_is_none_and_one_in_words_is_refused(tmp_path):
+    _emotic(tmp_path / "set", {"valence": np.zeros((0, 0))})
+    ((record,), _, _) = _read("emotic", tmp_path / "set", tmp_path)
+    assert record.valence is None and record.arousal is not None
+    _emotic(tmp_path / "other", {"valence": "seven"})
+    with pytest.raises(DataError, match=r"entry 0, person 0: valence is not a number \(\['seven'\]\)"):
+        _read("emotic", tmp_path / "other", tmp_path)

@@ -62,13 +62,16 @@ class ActionUnitReader(Reader, layout="action_units"):
     @cached_property
     def _clips(self) -> dict[_Clip, list[_CodeFile]]:
         clips: dict[_Clip, list[_CodeFile]] = {}
+        self._others: list[Path] = []  # whose names do not fit
         for kind, pattern in (("intensity", self.settings.intensity), ("occurrence", self.settings.occurrence)):
             if pattern is None:
                 continue
             regex = _regex(pattern)
             for path in find_files(self.root, re.sub(r"\{[a-z]+\}", "*", pattern)):
                 match = regex.fullmatch(self.relative(path))
-                if match:
+                if match is None:
+                    self._others.append(path)
+                else:
                     named = match.groupdict()
                     unit = int(named["unit"]) if named.get("unit") else None
                     clips.setdefault((named["person"], named.get("task") or ""), []).append((kind, unit, path))
@@ -91,6 +94,9 @@ class ActionUnitReader(Reader, layout="action_units"):
             )
 
     def records(self) -> Iterator[EmotionRecord]:
+        for path in self._others:
+            self.notes.num_rows += 1
+            self.notes.skip("files of codes whose names do not fit the pattern", example=self.relative(path))
         for (person, task), files in sorted(self._clips.items()):
             with self.collect_faults():
                 intensities, occurrences = self._codes(files)
@@ -140,6 +146,8 @@ class ActionUnitReader(Reader, layout="action_units"):
             header, rows = number_rows(path, header=True)
             try:
                 units = [int(number) for name in header[1:] for (number,) in [re.findall(r"\d+", name)]]
+                if not units:
+                    raise ValueError
             except ValueError:
                 raise DataError(f"{path}: the first row must name the action units, got {header[:6]}") from None
             for row in rows:

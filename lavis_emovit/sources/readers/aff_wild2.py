@@ -23,10 +23,8 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.files import find_files
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
-from lavis_emovit.sources.base import Reader
+from lavis_emovit.sources.base import SPLIT_NAMES, Reader
 from lavis_emovit.sources.frames import frames_in, number_rows
-
-_SPLIT_OF_FOLDER = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 
 
 class AffWild2Settings(Settings):
@@ -57,9 +55,12 @@ class AffWild2Reader(Reader, layout="aff_wild2"):
     def _files(self) -> dict[str, list[tuple[str, Path]]]:
         """Video -> (split, annotation file) of each task."""
         files: dict[str, list[tuple[str, Path]]] = {}
+        self._others: list[Path] = []  # of no split
         for path in find_files(self._folder, "**/*.txt"):
-            split = _SPLIT_OF_FOLDER.get(path.parent.name.lower().removesuffix("_set"))
-            if split is not None:
+            split = _split_of(path.relative_to(self._folder))
+            if split is None:
+                self._others.append(path)
+            else:
                 files.setdefault(path.stem, []).append((split, path))
         return files
 
@@ -81,6 +82,9 @@ class AffWild2Reader(Reader, layout="aff_wild2"):
 
     def records(self) -> Iterator[EmotionRecord]:
         splits: dict[str, set[str]] = {}
+        for path in self._others:
+            self.notes.num_rows += 1
+            self.notes.skip("text files in no folder of a split, such as Train_Set", example=self.relative(path))
         for video, found in self._files.items():
             splits.setdefault(_recording(video), set()).update(split for split, _ in found)
         mixed = sorted(video for video, names in splits.items() if len(names) > 1)
@@ -112,6 +116,12 @@ class AffWild2Reader(Reader, layout="aff_wild2"):
                         extra={"frame": frame, **({"occurrence_only": ",".join(map(str, units))} if units else {})},
                         **annotated[frame],
                     )
+
+
+def _split_of(path: Path) -> str | None:
+    """The split that the nearest folder names."""
+    names = (part.lower().removesuffix("_set") for part in reversed(path.parts[:-1]))
+    return next((SPLIT_NAMES[name] for name in names if name in SPLIT_NAMES), None)
 
 
 def _recording(video: str) -> str:

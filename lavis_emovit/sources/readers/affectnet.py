@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from lavis_emovit.errors import DataError
+from lavis_emovit.errors import DataError, first_line
 from lavis_emovit.files import find_files
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
@@ -44,10 +44,14 @@ class AffectNetReader(Reader, layout="affectnet"):
     def annotations(self) -> Iterator[Path]:
         ends = tuple(f"_{name}.npy" for name in VALUES)
         for folder in self.settings.folders:
-            # Nearly a million files: a glob pattern takes longer.
-            place = self.root / folder / "annotations"
-            names = sorted(entry.name for entry in os.scandir(place)) if place.is_dir() else ()
-            yield from (place / name for name in names if name.endswith(ends) and not name.startswith("."))
+            yield from self._annotated(folder, ends)
+
+    def _annotated(self, folder: str, ends: tuple[str, ...]) -> Iterator[Path]:
+        """The annotation files of a folder whose names end so."""
+        # Nearly a million files: a glob pattern takes longer.
+        place = self.root / folder / "annotations"
+        names = sorted(entry.name for entry in os.scandir(place)) if place.is_dir() else ()
+        return (place / name for name in names if name.endswith(ends) and not name.startswith("."))
 
     def is_present(self) -> bool:
         return all((self.root / folder).is_dir() for folder in self.settings.folders)
@@ -67,6 +71,11 @@ class AffectNetReader(Reader, layout="affectnet"):
             self.notes.num_rows += len(images) + others
             if others:
                 self.notes.skip("files that are no numbered images", count=others)
+            stems = {image.stem for image in images.values()}
+            for path in self._annotated(folder, ("_exp.npy",)):
+                if path.name.removesuffix("_exp.npy") not in stems:
+                    self.notes.num_rows += 1
+                    self.notes.skip("annotations without an image", example=self.relative(path))
             for number, image in sorted(images.items()):
                 with self.collect_faults():
                     code = _number(annotations / f"{image.stem}_exp.npy")
@@ -90,5 +99,6 @@ def _number(path: Path) -> float:
 
     try:
         return float(numpy.load(path, allow_pickle=False).item())
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read as one number ({error})") from None
+    # Of another type, or with a size that no memory has.
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, MemoryError) as error:
+        raise DataError(f"{path}: cannot be read as one number ({first_line(error)})") from None

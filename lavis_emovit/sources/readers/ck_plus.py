@@ -59,7 +59,12 @@ class CkPlusReader(Reader, layout="ck_plus"):
                 raise DataError(f"{self.root / folder}: no such folder; CK+ has {images}/ and {emotions}/")
 
     def records(self) -> Iterator[EmotionRecord]:
-        for label_file in self._label_files():
+        labels = self._label_files()
+        for path in find_files(self.root / self.settings.emotions, "**/*.txt"):
+            if path not in labels:
+                self.notes.num_rows += 1
+                self.notes.skip("files that are no label of a sequence", example=self.relative(path))
+        for label_file in labels:
             self.notes.num_rows += 1
             with self.collect_faults():
                 _, rows = number_rows(label_file)
@@ -83,7 +88,10 @@ class CkPlusReader(Reader, layout="ck_plus"):
             raise DataError(f"{label_file}: its frame {stem} is missing in {folder}")
         if frame != max(frames):
             self.notes.add(f"{person}/{sequence}: the labelled frame {stem} is not the last one")
-        units, ungraded = self._action_units(self.root / self.settings.facs / person / sequence / f"{stem}_facs.txt")
+        facs = self.root / self.settings.facs / person / sequence / f"{stem}_facs.txt"
+        if not facs.is_file() and (others := find_files(facs.parent, "*_facs.txt") if facs.parent.is_dir() else []):
+            self.notes.add(f"{self.relative(others[0])}: codes of another frame than the labelled {stem} are not read")
+        units, ungraded = self._action_units(facs)
         return self.record(
             str(label_file),
             id=f"{person}_{sequence}",

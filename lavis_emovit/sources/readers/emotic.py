@@ -12,6 +12,7 @@ scale from 1 to 10. In `val` and `test` several annotators saw each person; `com
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,11 @@ class EmoticReader(Reader, layout="emotic"):
         seen: set[str] = set()
         for split in _SPLITS:
             for number, entry in enumerate(_several(self._content.get(split))):
-                for person_number, person in enumerate(_several(getattr(entry, "person", None))):
+                people = _several(getattr(entry, "person", None))
+                if not people:
+                    self.notes.num_rows += 1
+                    self.notes.skip("entries without a person", example=f"{split}, entry {number}")
+                for person_number, person in enumerate(people):
                     place = f"{split}, entry {number}, person {person_number}"
                     self.notes.num_rows += 1
                     with self.collect_faults(place):
@@ -79,7 +84,9 @@ class EmoticReader(Reader, layout="emotic"):
 
     def _person(self, split: str, entry: Any, person: Any, number: int) -> EmotionRecord:
         try:
-            folder, name = str(entry.folder).strip("/"), str(entry.filename)
+            # MATLAB's empty text is an empty matrix.
+            folder = entry.folder.strip("/") if isinstance(entry.folder, str) else ""
+            name = str(entry.filename)
             box = [float(value) for value in person.body_bbox]
             categories = getattr(person, "combined_categories", None)
             if categories is None:
@@ -106,7 +113,12 @@ class EmoticReader(Reader, layout="emotic"):
 
 def _scaled(rated: Any, field: str) -> float | None:
     """A rating from 1 to 10 as a number in [-1, 1], averaged over annotators."""
-    numbers = [float(getattr(one, field)) for one in _several(rated) if getattr(one, field, None) is not None]
+    given = [value for one in _several(rated) if (value := getattr(one, field, None)) is not None]
+    try:
+        # MATLAB's empty matrix stands for a rating that nobody gave.
+        numbers = [float(value) for value in given if not (hasattr(value, "__len__") and len(value) == 0)]
+    except (TypeError, ValueError):
+        raise DataError(f"{field} is not a number ({reprlib.repr(given)})") from None
     numbers = [number for number in numbers if not math.isnan(number)]
     if not numbers:
         return None

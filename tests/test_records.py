@@ -28,6 +28,7 @@ from lavis_emovit.records import (
     Instruction,
     Statement,
     Utterance,
+    build_record,
     from_conversations,
     parse_record,
     read_records,
@@ -398,3 +399,24 @@ def test_a_byte_order_mark_is_ignored(tmp_path, lines):
     path.write_text("".join(record.to_json() + "\n" for record in records), encoding="utf-8-sig")
     assert list(read_records(path)) == records
     assert parse_record("\ufeff" + records[0].to_json(), "here") == records[0]
+
+
+@pytest.mark.parametrize("image", ["", ".", "./", "/"])
+def test_items_whose_image_has_no_name_are_skipped(image):
+    turns = [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "A"}]
+    skipped = []
+    items = [{"images": [image], "messages": turns}, {"images": ["a.jpg"], "messages": turns}]
+    records = from_conversations(items, skip=skipped.append)
+    assert [record.image for record in records] == ["a.jpg"] and skipped == ["items without an image"]
+
+
+@pytest.mark.parametrize(
+    ("units", "message"),
+    [
+        ({0: 1.0}, "0 is no action unit"), ({-9: 1.0}, "-9 is no action unit"), ({100: 1.0}, "100 is no action unit"),
+        ({12: -0.5}, "unit 12 has the intensity -0.5"), ({12: 9.0}, "unit 12 has the intensity 9"),
+    ],
+)  # fmt: skip
+def test_impossible_action_units_are_refused(units, message):
+    with pytest.raises(DataError, match=message):
+        build_record({"id": "a", "image": "a", "split": "train", "source": "s", "action_units": units}, "here")

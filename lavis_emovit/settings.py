@@ -130,6 +130,24 @@ def read_settings_file(cls: type[SettingsT], path: Path, prefix: str) -> Setting
     return valid_settings(cls, content, prefix, str(path))
 
 
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; `${...}` stays as it is written. ConfigError for any other file.
+
+    Repeated keys are refused, of which YAML's own loader keeps only the last.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        content: Any = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException, RecursionError) as error:
+        raise ConfigError([f"cannot be read as YAML ({' '.join(str(error).split())})"], str(path)) from None
+    if not isinstance(content, dict):
+        raise ConfigError([f"expected a mapping of settings (got {type(content).__name__})"], str(path))
+    return content
+
+
 def _follows_from_others(item: Any, found: list[Any]) -> bool:
     """Whether a list is reported as too short only because its invalid items were not counted."""
     place = item["loc"]

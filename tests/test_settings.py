@@ -11,9 +11,15 @@ from typing import Annotated, Literal
 
 import pytest
 from omegaconf import OmegaConf
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from lavis_emovit.settings import Settings, merge_settings, parse_settings
+from lavis_emovit.cli.generate_job import read_sections
+from lavis_emovit.errors import ConfigError, UserError
+from lavis_emovit.evaluation.prompt_settings import Prompt
+from lavis_emovit.generation.attributes import read_vocabulary
+from lavis_emovit.rewards.presets import load_preset
+from lavis_emovit.runners.engines.deepspeed_config import read_deepspeed_config
+from lavis_emovit.settings import Settings, merge_settings, parse_settings, read_yaml
 
 
 class _Round(Settings):
@@ -112,3 +118,41 @@ def test_a_mapping_of_another_name_takes_the_place_of_the_whole():
     other = merge_settings(base, OmegaConf.create({"page": {"shape": {"name": "square", "side_px": 2}}}))
     assert other == {"page": {"shape": {"name": "square", "side_px": 2}, "title": "a"}}
     assert base.page.shape == {"name": "round", "radius_px": 3}
+
+
+FILES = [
+    (b"\xff\xfe\x00", "cannot be read as YAML"),
+    ("name: caf\u00e9".encode("latin-1"), "cannot be read as YAML"),
+    (b"a: " + b"[" * 3000 + b"]" * 3000, "cannot be read as YAML"),
+    (b"a: 1\na: 2\n", "cannot be read as YAML"),
+    (b"a: &a [*a]", "cannot be read as YAML"),
+    (b"a: 'x\x01'", "cannot be read as YAML"),
+    (b"- a\n- b\n", "expected a mapping"),
+]
+
+
+@pytest.mark.parametrize(("content", "problem"), FILES)
+def test_a_file_of_any_bytes_is_settings_or_refused_by_name(content, problem, tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_bytes(content)
+    for read in (read_yaml, read_sections, lambda path: load_preset(str(path))):
+        with pytest.raises(ConfigError, match=problem) as found:
+            read(path)
+        assert str(path) in str(found.value)
+    with pytest.raises(ValidationError, match=r"settings\.yaml"):
+        TypeAdapter(Prompt).validate_python(str(path))
+
+
+def test_interpolations_of_a_settings_file_stay_as_they_are_written(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("text: ${no.such} {options} ${oc.env:HOME}\n")
+    assert read_yaml(path) == {"text": "${no.such} {options} ${oc.env:HOME}"}
+
+
+def test_a_deep_json_file_is_refused_by_name(tmp_path):
+    path = tmp_path / "deep.json"
+    path.write_bytes(b"[" * 100_000)
+    with pytest.raises(UserError, match=r"deep\.json"):
+        read_vocabulary(path)
+    with pytest.raises(ConfigError, match=r"deep\.json"):
+        read_deepspeed_config(str(path))

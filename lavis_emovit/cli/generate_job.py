@@ -164,19 +164,11 @@ def read_settings(
 
 def read_sections(path: Path | None) -> dict[str, dict[str, Any]]:
     """The unparsed sections of the settings file. ConfigError if it cannot be read or has unknown sections."""
-    import yaml
-
-    from lavis_emovit.settings import nearest_name
+    from lavis_emovit.settings import nearest_name, read_yaml
 
     if path is None:
         return {name: {} for name in SECTIONS}
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError([f"cannot be read as YAML ({error})"], str(path)) from None
-    content = content if content is not None else {}
-    if not isinstance(content, dict):
-        raise ConfigError([f"expected the sections {', '.join(SECTIONS)}"], str(path))
+    content = read_yaml(path)
     problems = [
         f"{name}: unknown section{nearest_name(str(name), list(SECTIONS))}" for name in content if name not in SECTIONS
     ]

@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from lavis_emovit.emotion.questions import CATEGORICAL_ANSWER_PREFIX
-from lavis_emovit.settings import Settings, nearest_name
+from lavis_emovit.errors import ConfigError
+from lavis_emovit.settings import Settings, nearest_name, read_yaml
 
 Reading = Literal["strict", "first_line", "answer_tag", "result"]
 
@@ -165,11 +165,9 @@ def _from_file(path: Path) -> dict[str, Any]:
             raise ValueError(f"{path}: the prompt file is empty")
         return {"name": path.name, "text": text.rstrip("\n")}
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected the keys of a prompt, such as text")
+        values = read_yaml(path.expanduser())
+    except ConfigError as error:
+        raise ValueError(f"{path}: {error.problems[0]}") from None
     return {"name": path.stem, **values}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -14,7 +13,7 @@ from lavis_emovit.chat.progress import RunProgress
 from lavis_emovit.chat.request import load_rgb
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.errors import DataError, UserError
-from lavis_emovit.files import read_file
+from lavis_emovit.files import load_json, read_file
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.job_records import JobRecords
 from lavis_emovit.generation.reading import object_schema
@@ -44,7 +43,7 @@ def read_vocabulary(path: str | Path | None = None) -> dict[str, tuple[str, ...]
     if path is None:
         return dict(BUILT_IN_VOCABULARY)
     try:
-        content = json.loads(Path(path).read_bytes())
+        content = load_json(Path(path).read_bytes())
         return {name: tuple(term.strip() for term in content[name]["label2idx"]) for name in _NAMED}
     except OSError as error:
         raise UserError(f"{path}: cannot read the vocabulary ({error.strerror})") from None

@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import Field
 
-from lavis_emovit.errors import ConfigError, DataError
+from lavis_emovit.errors import ConfigError, DataError, first_line
 from lavis_emovit.paths import config_root
 from lavis_emovit.rewards.combination import RewardSum
 from lavis_emovit.rewards.form import TemplateName
 from lavis_emovit.rewards.registry import Asked, RewardSettings, parse_rewards
-from lavis_emovit.settings import Settings, merge_settings, nearest_name, plain_values, valid_settings
+from lavis_emovit.settings import Settings, merge_settings, nearest_name, plain_values, read_yaml, valid_settings
 
 
 class Schedule(Settings):
@@ -72,7 +72,6 @@ def load_preset(name: str, options: Sequence[str] = (), leave_out: Collection[st
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
 
     path = Path(name) if name.endswith((".yaml", ".yml")) else preset_files().get(name)
     if path is None or not path.is_file():
@@ -80,12 +79,12 @@ def load_preset(name: str, options: Sequence[str] = (), leave_out: Collection[st
             f"unknown preset of rewards '{name}'{nearest_name(name, list(preset_files()))}; "
             "a file of your own has a name that ends with .yaml"
         )
+    content = read_yaml(path)
     try:
-        tree = merge_settings(OmegaConf.load(path), OmegaConf.from_dotlist(list(options)))
-    except (OSError, YAMLError, OmegaConfBaseException, TypeError) as error:
-        raise ConfigError([f"cannot be read ({error})"], str(path)) from None
-    values = plain_values(tree)
-    settings = valid_settings(PresetSettings, values if isinstance(values, dict) else {}, path.stem, str(path))
+        tree = merge_settings(OmegaConf.create(content), OmegaConf.from_dotlist(list(options)))
+    except (OmegaConfBaseException, TypeError) as error:
+        raise ConfigError([f"--options: {first_line(error)}"], str(path)) from None
+    settings = valid_settings(PresetSettings, plain_values(tree), path.stem, str(path))
     problems = [
         f"{one}: no reward of the preset{nearest_name(one, list(settings.rewards))}"
         for one in leave_out

@@ -120,11 +120,15 @@ def export_rewards(
 def _content(preset: Preset, plugin: PluginFormat, out: Path) -> str:
     version = package_versions().get("lavis-emovit", "(not installed)")
     values = {one: settings.model_dump(mode="json") for one, settings in preset.rewards.items()}
-    return (
-        f'"""Rewards of lavis-emovit {version} for {plugin.trainer}: preset {preset.name}.\n\n'
+    head = (
+        f"Rewards of lavis-emovit {version} for {plugin.trainer}: preset {preset.name}.\n\n"
         "Written by `emovit export rewards`; the settings below can be edited. lavis-emovit must be installed beside\n"
         f"the trainer. Use:\n\n    {plugin.usage.format(out=out.name)}\n"
-        '"""\n\n'
+    )
+    # Names of files may have quotes and backslashes.
+    escaped = head.replace("\\", "\\\\").replace('"', '\\"')
+    return (
+        f'"""{escaped}"""\n\n'
         "from lavis_emovit.rewards.plugins import RecordRewards\n\n"
         f"SETTINGS = {pprint.pformat(values, sort_dicts=False, width=118)}\n"
         "REWARDS = RecordRewards(SETTINGS)\n"

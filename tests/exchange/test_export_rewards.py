@@ -9,6 +9,7 @@ Properties:
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import sys
 import types
@@ -132,3 +133,12 @@ def test_refused(tmp_path, name, format_name, options, leave_out, message):
     with pytest.raises((ConfigError, DataError), match=message):
         export_rewards(name, format_name, tmp_path / "r.py", options=options, leave_out=leave_out)
     assert not (tmp_path / "r.py").exists()
+
+
+@pytest.mark.parametrize("name", ['a"""b', "back\\slash", "\\N{x}", 'end"', "new\nline"])
+def test_names_of_files_are_escaped_in_the_plug_in(tmp_path, name):
+    preset = tmp_path / f"{name}.yaml"
+    preset.write_text("template: think_answer\nsource: mine\nrewards: {label_exact: {weight: 0.5}}\n")
+    export_rewards(str(preset), "verl", tmp_path / f"{name}.py")
+    module = ast.parse((tmp_path / f"{name}.py").read_text())
+    assert f"preset {name}." in ast.get_docstring(module, clean=False)

@@ -6,7 +6,7 @@ import functools
 import re
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lavis_emovit.emotion.answer_numbers import VALENCE_AROUSAL, NumberAnswer, read_numbers
 from lavis_emovit.emotion.answer_units import UnitAnswer, read_action_units
@@ -22,7 +22,7 @@ class UnitSettings(RewardSettings):
     """Action units of an answer."""
 
     part: PartName = "all"
-    beta: float = Field(default=1.0, gt=0.0)  # weight of recall against precision
+    beta: float = Field(default=1.0, gt=0.0, le=1e3)  # weight of recall against precision
     active_from: float = Field(default=1.0, gt=0.0)  # intensity from which a unit of a record is active
     # Units that a record does not code: an answer that names one is neither right nor wrong, or wrong.
     uncoded: Literal["ignored", "inactive"] = "ignored"
@@ -53,6 +53,13 @@ class AffectSettings(RewardSettings):
 
     part: PartName = "answer"
     scale: tuple[float, float] = (-1.0, 1.0)  # of the question, such as (1, 9)
+
+    @field_validator("scale")
+    @classmethod
+    def _has_two_ends(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not value[0] < value[1]:
+            raise ValueError("must be a lower and an upper end, such as (1, 9)")
+        return value
 
 
 def affect(answer: str, record: EmotionRecord, settings: AffectSettings) -> float:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lavis_emovit.emotion.label_affect import affect_distances, affect_of_labels
 from lavis_emovit.emotion.label_set import LabelSet
@@ -15,7 +15,10 @@ from lavis_emovit.records import EmotionRecord
 from lavis_emovit.rewards.reading import claim, is_right, label_set_of, true_labels
 from lavis_emovit.rewards.registry import Reward, RewardSettings, register_reward
 
-Values = dict[str, tuple[float, float, float]]
+_Value = Annotated[float, Field(ge=-1.0, le=1.0)]
+# Label -> valence, arousal and dominance.
+Values = dict[str, tuple[_Value, _Value, _Value]]
+_Share = Annotated[float, Field(ge=0.0, le=1e6)]
 
 
 def label_exact(answer: str, record: EmotionRecord, settings: RewardSettings) -> float:
@@ -32,11 +35,18 @@ class LabelVadSettings(RewardSettings):
 
     # Label -> its three values in [-1, 1]; they replace published ones.
     values: Values = Field(default_factory=dict)
-    dimensions: tuple[float, float, float] = (0.5, 0.3, 0.2)  # weights of valence, arousal, dominance
+    dimensions: tuple[_Share, _Share, _Share] = (0.5, 0.3, 0.2)  # weights of valence, arousal, dominance
     power: float = Field(default=3.0, gt=0.0)
     # The distance that gives 0: the greatest of the label set, so that the matrix is symmetric, or the greatest from
     # the true label, as in EEmo-Logic.
     farthest: Literal["set", "label"] = "set"
+
+    @field_validator("dimensions")
+    @classmethod
+    def _something_counts(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if not any(value):
+            raise ValueError("must have a weight above 0, else all labels are alike")
+        return value
 
 
 def label_vad(answer: str, record: EmotionRecord, settings: LabelVadSettings) -> float:

@@ -25,7 +25,10 @@ PARTS: Mapping[str, Callable[[str], str]] = {
 def label_set_of(record: EmotionRecord) -> LabelSet:
     if record.label_set is None:
         raise DataError(f"record '{record.id}' has no label set")
-    return get_label_set(record.label_set)
+    try:
+        return get_label_set(record.label_set)
+    except DataError as error:
+        raise DataError(f"record '{record.id}': {error}") from None
 
 
 def true_labels(record: EmotionRecord) -> frozenset[str]:
@@ -34,7 +37,10 @@ def true_labels(record: EmotionRecord) -> frozenset[str]:
     given = record.labels or ([record.emotion] if record.emotion is not None else [])
     if not given:
         raise DataError(f"record '{record.id}' has no label")
-    return _canonical(labels, tuple(given))
+    try:
+        return _canonical(labels, tuple(given))
+    except DataError as error:
+        raise DataError(f"record '{record.id}': {error}") from None
 
 
 @functools.lru_cache(maxsize=4096)

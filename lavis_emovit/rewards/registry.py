@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import Field
+
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.registered import import_modules
+from lavis_emovit.rewards.reading import true_labels
 from lavis_emovit.settings import Settings, nearest_name, parse_settings
 
 Range = tuple[float, float]
@@ -44,7 +47,7 @@ _MAX_NAMED = 3
 class RewardSettings(Settings):
     """Settings that every reward has."""
 
-    weight: float = 1.0  # factor in the sum of the rewards
+    weight: float = Field(default=1.0, ge=-1e6, le=1e6)  # factor in the sum of the rewards
 
 
 @dataclass(frozen=True)
@@ -199,10 +202,16 @@ def check_rewards(
 
 
 def _faults(reward: Reward, settings: RewardSettings, record: EmotionRecord) -> list[str]:
-    lacking = [
-        f"needs {words}" for need, (has, words) in _OF_RECORDS.items() if need in reward.needs and not has(record)
-    ]
-    if lacking or reward.fault is None:
-        return lacking
-    fault = reward.fault(record, settings)
+    try:
+        lacking = [
+            f"needs {words}" for need, (has, words) in _OF_RECORDS.items() if need in reward.needs and not has(record)
+        ]
+        if not lacking and "label" in reward.needs:
+            true_labels(record)
+        if lacking or reward.fault is None:
+            return lacking
+        fault = reward.fault(record, settings)
+    except DataError as error:
+        reason = str(error).removeprefix(f"record '{record.id}': ")  # the message names all such records
+        return [f"cannot use the label ({reason})"]
     return [fault] if fault is not None else []

@@ -53,7 +53,7 @@ def _attributes(record: EmotionRecord, settings: TreeSettings) -> frozenset[str]
     for name in settings.attributes:
         value = getattr(record.attributes, name)
         found += value if isinstance(value, list) else [value] if value else []
-    return frozenset(map(spelling, found))
+    return frozenset().union(*map(_leaves, found))  # as in an answer: "table, chairs" are two leaves
 
 
 register_reward(Reward("tree", tree, TreeSettings, needs=frozenset({"label", "attributes"})))

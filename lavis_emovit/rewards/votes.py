@@ -15,6 +15,7 @@ from lavis_emovit.emotion.label_set import LabelSet, folded
 from lavis_emovit.emotion.templates import answer_text
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord
+from lavis_emovit.rewards.labels import Values
 from lavis_emovit.rewards.reading import claim, label_set_of
 from lavis_emovit.rewards.registry import Range, Reward, RewardSettings, register_reward
 
@@ -25,7 +26,7 @@ class DistributionSettings(RewardSettings):
     form: Literal["emd", "kl"] = "emd"
     # `emd`: how far apart two labels are, from 0 to 1: by their valence, arousal and dominance, or all the same.
     distance: Literal["affect", "equal"] = "affect"
-    values: dict[str, tuple[float, float, float]] = Field(default_factory=dict)  # as for `label_vad`
+    values: Values = Field(default_factory=dict)  # as for `label_vad`
     smoothing: float = Field(default=0.05, gt=0.0, lt=1.0)  # `kl`: share of an even distribution in the answer
     num_labels: int = Field(default=32, ge=2)  # `kl`: the range is that of a set with so many labels
 

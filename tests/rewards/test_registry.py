@@ -216,3 +216,41 @@ def test_a_judge_that_is_down_is_no_reward(asking, make_record):
         with pytest.raises(ConfigError, match="reward 'asking' asks a judge, and there is none"):
             call([make_record()])
     check_rewards(asking, [make_record()])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "problem"),
+    [
+        ("affect", {"scale": [1, 1]}, "affect.scale: must be a lower and an upper end"),
+        ("affect", {"scale": [9, 1]}, "affect.scale: must be a lower and an upper end"),
+        ("label_vad", {"dimensions": [-1, 0, 0]}, "label_vad.dimensions.0"),
+        ("label_vad", {"dimensions": [0, 0, 0]}, "must have a weight above 0"),
+        ("label_vad", {"values": {"awe": [9, 0, 0]}}, "label_vad.values.awe.0"),
+        ("distribution", {"values": {"awe": [0, -2, 0]}}, "distribution.values.awe.1"),
+        ("au_f1", {"beta": 1e308}, "au_f1.beta"),
+        ("label_exact", {"weight": 1e308}, "label_exact.weight"),
+    ],
+)
+def test_settings_that_no_answer_could_use_are_refused_at_once(name, settings, problem):
+    found, problems = parse_rewards({name: settings}, "rewards")
+    assert not found and len(problems) == 1 and problem in problems[0]
+
+
+@pytest.mark.parametrize("name", ["label_exact", "calibration_brier", "label_vad", "polarity", "tree", "wheel_f1"])
+@pytest.mark.parametrize("fields", [{"emotion": "hope"}, {"label_set": "nowhere"}])
+def test_a_label_outside_its_set_is_refused_before_training_by_the_records(name, fields, make_record):
+    attributes = {"attributes": {"scene": "park"}}
+    records = [make_record(id=f"set/{number}", **attributes, **(fields if number else {})) for number in range(3)]
+    with pytest.raises(ConfigError, match=rf"reward '{name}' .*unknown .*: records 'set/1', 'set/2'"):
+        check_rewards(chosen(**{name: {}}), records, Asked())
+
+
+def test_a_label_outside_its_set_is_named_with_its_record(make_record):
+    with pytest.raises(DataError, match="record 'set/7': unknown emotion 'hope'"):
+        RewardSum(chosen(label_exact={})).score(["awe"], [make_record(id="set/7", emotion="hope")])
+
+
+def test_words_of_a_record_that_have_commas_can_be_answered(make_record):
+    record = make_record(attributes={"object": ["table, chairs"], "scene": "none"})
+    answer = "<attributes>chairs, table</attributes><expression>none</expression><answer>awe</answer>"
+    assert RewardSum(chosen(tree={})).score([answer], [record])[0].total == 1.0

@@ -64,6 +64,11 @@ class ChatText:
             )
         self._template = self._checked(template)
         asked = self._render(_QUESTION)
+        if system is not None and system.strip() not in asked:
+            raise WeightsError(
+                f"{name}: the system's turn (model.system) would have no effect, because its chat template, or your "
+                "template, leaves it out; write it into model.template, or remove it"
+            )
         self._asked = asked
         try:
             found = self._process(asked, Image.new("RGB", (56, 56)))  # of any size
@@ -188,7 +193,15 @@ class ChatText:
         turns.append({"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]})
         if answer is not None:
             turns.append({"role": "assistant", "content": [{"type": "text", "text": answer}] if as_list else answer})
-        return self.processor.apply_chat_template(turns, add_generation_prompt=answer is None, tokenize=False)
+        try:
+            return self.processor.apply_chat_template(turns, add_generation_prompt=answer is None, tokenize=False)
+        except Exception as error:  # a template can refuse a turn, or be wrong
+            roles = ", ".join(turn["role"] for turn in turns)
+            other = " or remove model.system" if self._system is not None else ""
+            raise WeightsError(
+                f"{self._name}: its chat template cannot write the turns {roles} ({first_line(error)}); set "
+                f"model.template to a text with {QUESTION_PLACE} in it{other}"
+            ) from error
 
     def _around_answer(self, asked: str) -> tuple[str, str]:
         """The text between prompt and answer, and from the answer to its end token."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
 from lavis.common.registry import registry
 from PIL import Image
 
-from lavis_emovit.errors import WeightsError, first_line
+from lavis_emovit.errors import ConfigError, WeightsError, first_line
 from lavis_emovit.images import to_rgb
 from lavis_emovit.processors.base import ImageProcessor
 from lavis_emovit.processors.chat_text import ChatText
 from lavis_emovit.processors.prepared import PreparedImage, PreparedImages
 from lavis_emovit.processors.settings import ImageTextSettings
+from lavis_emovit.settings import nearest_name
 
 
 @registry.register_processor("emovit_image_text")
@@ -42,20 +44,27 @@ class EmovitImageTextProcessor(ImageProcessor):
 
     @cached_property
     def chat(self) -> ChatText:
-        """The texts of the model; WeightsError if its processor cannot be loaded or used."""
+        """The texts of the model; WeightsError if its processor cannot be loaded or used, ConfigError for an option
+        that it does not have."""
         from transformers import AutoConfig, AutoProcessor, GenerationConfig
 
         place, settings = self.settings.pretrained, self.settings
         if not place:
             raise WeightsError("set model.path to a folder that transformers can load, or to a hub id")
         where: dict[str, Any] = {"revision": settings.revision}
+        problems: list[str] = []
         try:
             config = AutoConfig.from_pretrained(place, **where)
-            processor = AutoProcessor.from_pretrained(place, **where, **settings.options)
+            processor = AutoProcessor.from_pretrained(place, **where)
+            problems = _unknown_options(processor, settings.options)
+            if settings.options and not problems:
+                processor = AutoProcessor.from_pretrained(place, **where, **settings.options)
         except Exception as error:  # a damaged file can raise anything
             raise WeightsError(
                 f"{place}: no image-text processor that transformers can load ({first_line(error)})"
             ) from error
+        if problems:
+            raise ConfigError(problems, "the model configuration")
         if getattr(processor, "image_processor", None) is None:
             raise WeightsError(f"{place}: it has no image processor, so it is no image-text model")
         image_token = getattr(config, "image_token_id", None)
@@ -73,3 +82,23 @@ class EmovitImageTextProcessor(ImageProcessor):
         return ChatText(
             processor, image_token, end_ids, template=settings.template, system=settings.system, name=str(place)
         )
+
+
+def _unknown_options(processor: Any, options: Iterable[str]) -> list[str]:
+    """A line for each option that would have no effect, because transformers ignores names that it does not know.
+
+    Also for options of the loading itself: a recipe must not make it run code of the weights' author.
+    """
+    reader = getattr(processor, "image_processor", None)
+    kinds = getattr(reader, "valid_kwargs", None)
+    if kinds is None:  # of a processor written before transformers named them
+        known = set(inspect.signature(type(reader)).parameters)
+    else:
+        known = set(kinds.__annotations__) - {"return_tensors", "device"}
+    known |= set(inspect.signature(type(processor)).parameters)
+    known -= {"self", "args", "kwargs", "tokenizer", "image_processor", "video_processor"}
+    return [
+        f"model.processor.{name}: {type(reader).__name__} has no such option{nearest_name(name, sorted(known))}"
+        for name in options
+        if name not in known
+    ]

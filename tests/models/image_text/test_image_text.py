@@ -12,11 +12,14 @@ Properties, for eight families of transformers:
 from __future__ import annotations
 
 import logging
+import shutil
 
 import pytest
 import torch
-from tiny_batches import ANSWERS, NEEDED, QUESTIONS, SHARING, batch_of, picture_of
+from tiny_batches import ANSWERS, NEEDED, QUESTIONS, SHARING, batch_of, model_of, picture_of
 from tiny_families import FAMILIES
+
+from lavis_emovit.errors import WeightsError
 
 CANDIDATES = ["awe", "anger and sadness", "fear"]
 
@@ -207,6 +210,10 @@ def test_lavis_calls_with_one_image(build):
         ),
         ("paligemma2", {"attention": "sdpa"}, "set model.attention=eager"),
         ("llava15", {"path": ""}, "set model.path to a folder"),
+        ("llava15", {"processor": {"do_resise": False}}, "model.processor.do_resise: .*did you mean 'do_resize'"),
+        ("llava15", {"processor": {"max_pixels": 1024}}, "model.processor.max_pixels: CLIPImageProcessor has no such"),
+        ("llava15", {"processor": {"trust_remote_code": True}}, "model.processor.trust_remote_code"),
+        ("paligemma2", {"system": "Be brief."}, "the system's turn .* would have no effect"),
         ("llava15", {"path": "./nowhere"}, "nowhere, without config.json"),
         (
             "llava15",
@@ -282,3 +289,26 @@ def test_features_of_an_image_are_its_own(build, family):
             assert alone.shape[1] == (images.images[number].ids == model.chat.image_token_id).sum()
             torch.testing.assert_close(model.pool(alone)[0], vectors[number], atol=1e-5, rtol=1e-4)
     assert vectors.isfinite().all() and not torch.allclose(vectors[0], vectors[1], atol=1e-3)
+
+
+DROPS_SYSTEM = "{% for m in messages if m.role != 'system' %}<image>\nQ: {{ m.content[-1].text }} {% endfor %}A:"
+REFUSES_SYSTEM = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + DROPS_SYSTEM
+)
+
+
+@pytest.mark.parametrize(
+    ("chat_template", "system", "message"),
+    [
+        (DROPS_SYSTEM, "Be brief.", "the system's turn .* would have no effect"),
+        (REFUSES_SYSTEM, "Be brief.", "cannot write the turns system, user .no system role.*remove model.system"),
+        ("{{ messages[0].role", None, "cannot write the turns user"),
+        ("{{ nothing.at.all }}", None, "cannot write the turns user .'nothing' is undefined"),
+    ],
+)
+def test_a_chat_template_that_loses_or_refuses_a_turn_is_named(folder_of, tmp_path, chat_template, system, message):
+    folder = tmp_path / "llava15"
+    shutil.copytree(folder_of("llava15"), folder)
+    (folder / "chat_template.jinja").write_text(chat_template)
+    with pytest.raises(WeightsError, match=message):
+        model_of(folder, system=system)

@@ -56,7 +56,7 @@ def _training_runs(suite: SuiteSettings) -> dict[str, Config]:
 
     runs: dict[str, Config] = {}
     problems: list[str] = []
-    folders: dict[str, Any] = {}
+    folders: dict[Path, Any] = {}
     for name, entry in suite.models.items():
         if getattr(entry, "train", None) is None:
             continue
@@ -66,9 +66,10 @@ def _training_runs(suite: SuiteSettings) -> dict[str, Config]:
         if CHECKPOINT_NAME.fullmatch(path.name):
             problems.append(f"suite.models.{name}.checkpoint: there is no {path}; `train` makes runs, not checkpoints")
             continue
-        if folders.get(entry.checkpoint) == entry.train:
+        place = path.resolve()  # one folder has several spellings
+        if folders.get(place) == entry.train:
             continue  # the run of a model before it
-        if folders.setdefault(entry.checkpoint, entry.train) != entry.train:
+        if folders.setdefault(place, entry.train) != entry.train:
             problems.append(f"suite.models.{name}.train: another model trains {entry.checkpoint} in another way")
         try:
             runs[name] = Config.load(entry.train.recipe, entry.train.options, [f"run.output_dir={entry.checkpoint}"])

@@ -162,12 +162,14 @@ def test_all_problems_come_first(suite, started):
                 "two": model("runs/b", recipe="nowhere.yaml"),
                 "three": model("runs/c"),
                 "four": model("runs/c", options=["run.seed=3"]),
+                "five": model("./runs/../runs/c/", options=["run.seed=4"]),
             }
         )
     assert caught.value.problems == [
         f"suite.models.one.train, {QUICKSTART}: run.max_epoc: unknown key (did you mean 'max_epoch'?)",
         "suite.models.two.train, nowhere.yaml: nowhere.yaml: no such recipe file; check the path of --cfg-path",
         "suite.models.four.train: another model trains runs/c in another way",
+        "suite.models.five.train: another model trains ./runs/../runs/c/ in another way",
     ]
     assert not started and not Path("out").exists() and not Path("runs").exists()
 

@@ -36,6 +36,9 @@ FREE_RUN_KEYS = frozenset(
     "wandb_project loss_spike_mads peak_tflops report num_report_answers cut_texts".split()
 )
 
+# Above it, steps and the decay of weights would not fit into float32.
+_MAX_RATE = 1e6
+
 # Settings that a training recipe must set; an evaluation does not need them.
 TRAINING_KEYS = ("max_epoch", "global_batch_size", "init_lr")
 
@@ -44,7 +47,7 @@ class Stage(Settings):
     """Epochs in which some of the trained parts learn and the others rest."""
 
     epochs: int = Field(ge=1)
-    parts: dict[str, Annotated[float, Field(gt=0)]] = Field(
+    parts: dict[str, Annotated[float, Field(gt=0, le=_MAX_RATE)]] = Field(
         min_length=1, description="parts that learn, each with its highest learning rate"
     )
     warmup_steps: int | None = Field(None, ge=0, description="empty: run.warmup_steps")
@@ -91,21 +94,21 @@ class RunSettings(AnswerSettings):
     lr_sched: Literal["linear_warmup_cosine_lr", "linear_warmup_linear_lr", "linear_warmup_step_lr", "constant_lr"] = (
         "linear_warmup_cosine_lr"
     )
-    init_lr: float = Field(1e-5, gt=0)
+    init_lr: float = Field(1e-5, gt=0, le=_MAX_RATE)
     min_lr: float = Field(0.0, ge=0)
     lr_step_decay: float = Field(1.0, gt=0, le=1, description="linear_warmup_step_lr: factor of each epoch")
-    warmup_lr: float = Field(1e-8, ge=0)
+    warmup_lr: float = Field(1e-8, ge=0, le=_MAX_RATE)
     warmup_steps: int = Field(0, ge=0)
-    part_lr: dict[str, Annotated[float, Field(gt=0)]] = Field(
+    part_lr: dict[str, Annotated[float, Field(gt=0, le=_MAX_RATE)]] = Field(
         {}, description="highest learning rate of a part, instead of init_lr"
     )
     stages: tuple[Stage, ...] = Field(
         (), description="one after another, each with its own schedule; empty: all trained parts learn in all epochs"
     )
-    weight_decay: float = Field(0.05, ge=0)
+    weight_decay: float = Field(0.05, ge=0, le=_MAX_RATE)
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
-    adam_epsilon: float = Field(1e-8, gt=0)
+    adam_epsilon: float = Field(1e-8, gt=0, le=_MAX_RATE)
     max_grad_norm: float | None = Field(None, gt=0, description="gradients are clipped to this norm; empty: never")
     ema_decay: float | None = Field(
         None, gt=0, lt=1, description="keep a moving average of the weights, evaluate it and save it; empty: none"

@@ -161,3 +161,15 @@ def test_all_wrong_names_of_parts_are_reported_at_once(load: Callable[..., Confi
     with pytest.raises(ConfigError, match=r"run\.part_lr\.vision_encoder: vision_encoder is not trained"):
         load(part_lr={"vision_encoder": 1e-3})
     assert load(part_lr={"language_model": 1e-3}).run.part_lr == {"language_model": 1e-3}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"init_lr": 1e300}, {"warmup_lr": 1e39}, {"weight_decay": 1e300}, {"adam_epsilon": 1e300},
+        {"part_lr": {"projector": 1e300}}, {"stages": [{"epochs": 3, "parts": {"projector": 1e300}}]},
+    ],
+)  # fmt: skip
+def test_rates_that_no_weight_could_take_are_refused(changes: dict[str, Any]) -> None:
+    settings, problems = parse_settings(RunSettings, {**RUN, **changes}, "run")
+    assert settings is None and any(next(iter(changes)) in line for line in problems), problems

@@ -474,3 +474,12 @@ def test_images_of_ids_that_give_one_file_name_stay_apart(tmp_path, ids):
         found = list(TableReader(tmp_path, settings, source="m", extract_to=tmp_path / "out").read())
         first_pixels = [Image.open(tmp_path / "out" / record.image).getpixel((0, 0)) for record in found]
         assert first_pixels == [16, 32, 48] and [record.id for record in found] == [f"m/{one}" for one in ids]
+
+
+def test_rows_without_a_label_are_counted(table):
+    notes = Notes()
+    path = table("a.jpg,anger,,,,,,\nsub/b.jpg, ,,,,,,\n")
+    settings = TableSettings(file=path.name, columns=COLUMNS, label_set="ekman6")
+    records = list(TableReader(path.parent, settings, source="mine", notes=notes).read())
+    assert [record.emotion for record in records] == ["anger", None]
+    assert notes.lines == ["1 rows have no label in the column 'label'"] and notes.serious() == []

@@ -94,7 +94,7 @@ class TableReader(Reader, layout="table"):
     def _records(self) -> Iterator[EmotionRecord]:
         self._first: dict[str, tuple[str, int]] = {}  # id -> place of its row, hash of its record
         self._contradicted: set[str] = set()
-        self._num_embedded = 0
+        self._num_embedded = self._num_unlabelled = 0
         self._image_names: dict[str, str] = {}
         self._groups: dict[str, str] = {}
         # Table -> its rows, once for each of its `where`, and the rows that fit one.
@@ -130,6 +130,9 @@ class TableReader(Reader, layout="table"):
             self.notes.num_rows += num_rows
             if num_rows > taken[path]:
                 self.notes.skip(f"rows of {path} that fit no `where`", count=num_rows - taken[path])
+        if self._num_unlabelled:
+            column = self.settings.columns.emotion
+            self.notes.add(f"{self._num_unlabelled} rows have no label in the column '{column}'", expected=True)
         for place, draft in drafts.values():
             with self.collect_faults(place):
                 counts = draft.pop("counts")
@@ -246,6 +249,7 @@ class TableReader(Reader, layout="table"):
         if self.settings.label_pattern is not None:
             values["emotion"] = _found(self.settings.label_pattern, image, "label")
         if self._labels is None or "emotion" not in values:
+            self._num_unlabelled += self.settings.columns.emotion is not None
             return True
         fields = self.label_fields(values["emotion"], self._labels)
         values |= fields or {}

@@ -163,5 +163,6 @@ setup(
     entry_points={
         "console_scripts": ["emovit = lavis_emovit.cli.main:main"],
         "lavis.plugins": ["emovit = lavis_emovit.plugin.registration:register"],
+        "lmms_eval.models": ["emovit = lavis_emovit.evaluation.hosts.lmms_manifest:manifest"],
     },
 )

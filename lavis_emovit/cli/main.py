@@ -32,6 +32,7 @@ COMMANDS = {
     "predict": "Let a tuned model say what it sees in images.",
     "pack": "Write a tuned model as one file for another machine.",
     "export": "Write data and rewards for other trainers.",
+    "suite": "Write the benchmarks of a suite for lmms-eval or VLMEvalKit.",
     "convert": "Convert weights bit for bit, and report what was written, added and omitted.",
     "judge": "Let people judge captions: write a blinded sheet, and score filled sheets.",
     "reproduce": "Show published numbers, what is known about them, and the commands that measure them here.",

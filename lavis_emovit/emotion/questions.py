@@ -242,8 +242,15 @@ REASONING_QUESTIONS = (
     "Start from the active action units and explain which expression this face shows.",
 )
 
-# ---- One token as the answer ------------------------------------------------------------------------------------
+# ---- Questions of other programs, and one token as the answer ---------------------------------------------------
 
+# Without a form of the answer, for programs that list the options themselves.
+BARE_QUESTIONS: Mapping[Subject, str] = {
+    "picture": "Which emotion does this picture call up?",
+    "face": "Which expression does this face show?",
+    "person": "Which emotion does this person in the scene seem to feel?",
+}
+BARE_STATEMENT = "Is this statement about the image correct or incorrect? {statement}"
 # Behind a question whose answer is read from the probabilities of the first token.
 BY_LETTER = "Options:\n{options}\n\nWhatever form the question asks for, answer with one letter alone, A to {last}."
 BY_CANDIDATE = "Answer with one of these alone: {candidates}."

@@ -42,6 +42,7 @@ SURFACE = {
     "pack": "--step MODEL TARGET",
     "predict": "--amp --batch-size --calibrated --device --explain --image-root --kinds --labels --out --overwrite"
     " --processes --step --threshold --top-k --workers IMAGES MODEL",
+    "suite export": "--options --out --to RECIPE",
     "generate affect": "--about --check-overlap --config --conversations --held-out --images --out --preview --seed"
     " --shards --split RECORDS",
     "generate all": "--abandon-batches"

@@ -107,6 +107,11 @@ class BatchRequests:
         # (place of the image, question) of every request.
         self._requests = [(row.place, question) for row in self._rows for question in row.questions]
 
+    @property
+    def questions(self) -> list[Question]:
+        """The question of every request, in the order of the rows."""
+        return [question for _, question in self._requests]
+
     def passes(self, images_at_once: int = 0) -> list[list[int]]:
         """Numbers of the requests that a model gets at once.
 

@@ -42,7 +42,8 @@ def convert(
     overwrite: Annotated[bool, Option("--overwrite", help="Replace an existing target.")] = False,
 ) -> None:
     """Convert weights bit for bit, and report what was written, added and omitted."""
-    from lavis_emovit.checkpoints.tuned_files import find_tuned, write_export_file
+    from lavis_emovit.checkpoints.tuned_files import CARD_FILE, find_tuned, write_export_file
+    from lavis_emovit.files import atomic_writer
     from lavis_emovit.models.catalogue import converter_of
 
     folder, tuned = Path(source).expanduser(), None
@@ -58,7 +59,11 @@ def convert(
         trimmed=trimmed, overwrite=overwrite, **({"adapter": True} if adapter else {}),
     )  # fmt: skip
     if tuned is not None and report.kind in ("transformers", "folder"):
+        from lavis_emovit.tuned.card import model_card
+
         write_export_file(Path(report.target), tuned)
+        with atomic_writer(Path(report.target) / CARD_FILE) as file:
+            file.write(model_card(tuned))
     typer.echo(f"wrote {report.target} ({report.kind}) from {report.source}")
     for part, count in report.parameters.items():
         typer.echo(f"  {part:<20} {count:>14,} parameters read")

@@ -15,10 +15,11 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from lavis_emovit import registered
+from lavis_emovit import __version__, registered
 from lavis_emovit.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -188,3 +189,11 @@ def test_models_of_the_table_are_registered():
     named = set(re.findall(r"`(emovit_\w+)`", TEXT))
     assert len(named) == 9
     assert not [name for name in named if registry.get_model_class(name) is None]
+
+
+def test_citation_has_the_version_and_the_entries_of_the_readme():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == __version__
+    assert f"version = {{{__version__}}}" in TEXT and citation["title"] in TEXT
+    for author in citation["references"][0]["authors"]:
+        assert f"{author['family-names']}, {author['given-names']}" in TEXT

@@ -4,6 +4,7 @@ and decoding as in training, through this package and through LAVIS, also after 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -185,6 +186,17 @@ def test_the_card_has_data_numbers_and_a_warning(run: SimpleNamespace) -> None:
     card = model_card(find_tuned(run.folder))
     metrics = json.loads((run.folder / "metrics.json").read_text())["splits"]["test"]
     assert "# emovit_tiny, tuned on emoset_sketch" in card.replace("\\", "") and WARNING in card
+    assert main(["convert", str(run.folder), "exported"]) == 0
+    assert Path("exported/README.md").read_text() == card
     row = next(line for line in card.splitlines() if "| accuracy |" in line)
     assert f"{metrics['before']['accuracy']:.3f} | {metrics['after']['accuracy']:.3f}" in row
     assert len(read_predictions(run.folder / "predictions" / "test-after.jsonl")) == int(row.split("|")[2])
+
+
+def test_the_snippet_of_the_page_runs(run: SimpleNamespace) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "using.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    photograph = Image.open(sorted(run.images.rglob("*.jpg"))[0]).convert("RGB")
+    shown: dict = {"photograph": photograph}
+    exec(snippet.replace("output/emovit/quickstart", str(run.folder)), shown)
+    assert shown["tuned"].files.folder == run.folder

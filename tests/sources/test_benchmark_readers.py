@@ -174,3 +174,20 @@ def test_keys_of_nested_objects_are_columns(tmp_path):
     assert record.emotion == "calm" and not notes.unused
     (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert "line 2: no key 'about.mood.name'" in problems_of(TableReader(tmp_path, settings, source="x"))
+
+
+@pytest.mark.parametrize("outside", ["../secret.png", "a/../../secret.png", "/secret.png"])
+def test_no_image_of_a_pair_comes_from_outside(tmp_path, outside):
+    picture(tmp_path / "images" / "a.png")
+    picture(tmp_path / "secret.png")
+    name = str(tmp_path / "secret.png") if outside.startswith("/") else outside
+    entry = {
+        "id": 1,
+        "image1_url": "a.png",
+        "image2_url": name,
+        "question": "Which?",
+        "options": "{'A': 'x', 'B': 'y'}",
+    }
+    (tmp_path / "EEmo-Bench(pair).json").write_text(json.dumps([{**entry, "correct_answer": "A"}]))
+    assert "leads out of images" in problems_of(EEmoPairReader(tmp_path, source="pair", extract_to=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

@@ -16,7 +16,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
@@ -109,6 +109,9 @@ class EEmoPairReader(Reader, layout="eemo_bench_pair"):
 
     def _record(self, first: str, second: str, questions: list[dict[str, Any]]) -> EmotionRecord:
         assert self.extract_to is not None
+        # A joined image shows what it is made of, so none may come from elsewhere.
+        if strays := [one for one in (first, second) if one.startswith("/") or ".." in PurePosixPath(one).parts]:
+            raise DataError(f"the image {strays[0]} leads out of {self.settings.images}")
         paths = [self.root / self.settings.images / name for name in (first, second)]
         if missing := [path.name for path in paths if not path.is_file()]:
             raise DataError(f"the image {missing[0]} is missing below {paths[0].parent}")

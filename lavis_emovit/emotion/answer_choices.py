@@ -344,7 +344,7 @@ def _asked(options: tuple[str, ...] | tuple[tuple[str, str], ...]) -> _Asked:
     has_degrees = any(not _DEGREES.isdisjoint(text.casefold().rstrip(".").split()) for text in given)
     names_images = has_degrees or any(_IMAGE.search(text) for text in given)
     plain = list(map(plain_text, map(normalised, given)))
-    has_signs = any(_spell_signs(text) != text for text in plain)
+    has_signs = any(_spell_signs(text) != text or _is_number(text) for text in plain)
     texts = [_IMAGE.sub(_image_name, text) if names_images else text for text in plain]
     texts = list(map(_spell_signs, texts)) if has_signs else texts
     texts = [re.sub(r"^(?:the|an?)\s+(?=\S)", "", text.casefold().strip().rstrip(".!").strip()) for text in texts]

@@ -48,7 +48,7 @@ _NO_WORDS = (
 )
 _NO_BEHIND = re.compile(
     r"[\"')\]]*\s*(?:\((?![^)]*\d)[^)\n]*\)\s*)?"
-    rf"(?:[(\[]\s*(?:{_NO_WORDS}\s*|-)[)\]]|(?:\s-|\u2013|\u2014|\u2192|=>?|:)\s*{_NO_WORDS}(?=\s*(?:[,.;|\n]|$))|"
+    rf"(?:[(\[]\s*(?:{_NO_WORDS}\s*|-|0\s*)[)\]]|(?:\s-|\u2013|\u2014|\u2192|=>?|:)\s*{_NO_WORDS}(?=\s*(?:[,.;|\n]|$))|"
     r"(?:no|not|off|false|missing)(?=\s*(?:[,.;|\n]|$))|[:\s]*[\u2717\u2718\u274c\u2610])"
 )
 _NONE = re.compile(
@@ -76,9 +76,9 @@ _PAIR = re.compile(
 _DENIED_AFTER = re.compile(
     r"(?:\s*\([^()\n]*\))?[\s,\"')\]-]*\b(?:"
     r"(?:is|are|was|were|seems?|appears?)\s+(?:\w+\s+)?"
-    r"(?:not|absent|inactive|missing|neither|off|hardly|barely|scarcely|unlikely)\b|"
+    r"(?:not|no longer|absent|inactive|missing|neither|off|hardly|barely|scarcely|unlikely)\b|"
     r"(?:is|are|was|were|do|does)n't\b|(?:do|does)\s+not\b|(?:can|could)(?:not|n't|'t|\s+not)\b|"
-    r"(?:not (?:active|present|visible|activated|seen)|absent|inactive|unlikely)\b(?!\s*:))"
+    r"(?:not (?:active|present|visible|activated|seen)|no longer|absent|inactive|unlikely)\b(?!\s*:))"
 )
 # Words allowed between the units of one list, and further words allowed between a denial and its unit.
 _LIST_WORDS = r"and|or|nor|the|an?|aus?|action units?"

@@ -234,7 +234,8 @@ def test_no_text_makes_the_reader_fail(parts):
         "AU6 (absent), AU12 (present)", "AU6 [inactive]; AU12 [active]", "AU6 (no), AU12 (yes)", "AU6: no, AU12: yes",
         "AU6 \u2192 no, AU12 \u2192 yes", "AU6 \u2717, AU12 \u2713", "AU6 off, AU12 on", "AU6 - not visible; AU12",
         "AU6 (cheek raiser) (not present), AU12 (lip corner puller)", "AU6 (-), AU12 (+)", "AU12, AU6: N",
-        "AU6 not, AU12 yes", "| AU6 | absent |\n| AU12 | present |",
+        "AU6 not, AU12 yes", "AU6 [0], AU12 [1]", "AU6 is no longer active; AU12",
+        "| AU6 | absent |\n| AU12 | present |",
     ],
 )  # fmt: skip
 def test_a_denial_behind_a_unit_denies_it_and_not_the_next_one(text):

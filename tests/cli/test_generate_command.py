@@ -458,7 +458,7 @@ SECRET = "sk-0123456789abcdefghij"
         ("chat: {model: m, extra_body: {a: {Api-Key: 0123}}}", "extra_body must hold no key"),
         ("chat: {model: m, extra_body: {a: .nan}}", "extra_body must be plain JSON"),
         ("chat: {model: m, extra_body: {a: [1, {b: -.inf}]}}", "extra_body must be plain JSON"),
-        ("chat: {model: m, extra_body: {a: 2020-01-01}}", "extra_body must be plain JSON"),
+        ("chat: {model: m, extra_body: {a: !!binary aGk=}}", "extra_body must be plain JSON"),
         (f"chat: {{model: m, api_key: {SECRET}}}", "chat.api_key: unknown key (did you mean 'api_key_env'?)"),
     ],
 )

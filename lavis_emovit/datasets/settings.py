@@ -10,6 +10,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 from lavis_emovit.datasets.faults import FaultSettings
 from lavis_emovit.emotion.labels import LabelSetName, Subject
 from lavis_emovit.emotion.questions import CATEGORICAL_WORDINGS
+from lavis_emovit.emotion.templates import TemplateName, get_template
+from lavis_emovit.generation.categorical import WRITTEN_PARTS
 from lavis_emovit.generation.mix import MIXES, Mix
 from lavis_emovit.processors.settings import ImageEvalSettings, ImageTextSettings, ImageTrainSettings, TextSettings
 from lavis_emovit.records import InstructionKind
@@ -38,6 +40,22 @@ class CategoricalSettings(Settings):
     wordings: tuple[int, ...] = Field(default=(1,), min_length=1)
     option_order: Literal["fixed", "shuffled"] = "fixed"
     seed: int = 0
+    template: TemplateName = "direct"  # form of the answer
+
+    @model_serializer(mode="wrap")
+    def _without_new_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Shards of earlier versions, which had no template, stay valid."""
+        return {key: value for key, value in dump(self).items() if key != "template" or value != "direct"}
+
+    @field_validator("template")
+    @classmethod
+    def _template_is_written(cls, value: str) -> str:
+        if missing := set(get_template(value).part_names) - WRITTEN_PARTS:
+            raise ValueError(
+                f"'{value}' has the part {', '.join(sorted(missing))}, which no template can write; train on written "
+                "instructions (`emovit generate`)"
+            )
+        return value
 
     @field_validator("wordings")
     @classmethod

@@ -11,7 +11,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.outside import without_thoughts
@@ -230,6 +232,11 @@ EMOCALIBER = AnswerTemplate(
     ),
     "elements of an image, an answer and a confidence, EmoCaliber (arXiv 2512.15528)",
 )
+ANSWER_CONFIDENCE = AnswerTemplate(
+    "answer_confidence",
+    (_ANSWER, Part("confidence", "confidence", "the probability that it is right, a number between 0 and 1")),
+    "an answer and how sure it is, without reasoning",
+)
 ACTION_UNITS = AnswerTemplate(
     "action_units",
     (
@@ -249,7 +256,7 @@ TREE = AnswerTemplate(
     ),
     "attributes, expression and emotion, the levels of VidEmo (NeurIPS 2025)",
 )
-TEMPLATES = {one.name: one for one in (DIRECT, THINK_ANSWER, EMO_R3, EMOCALIBER, ACTION_UNITS, TREE)}
+TEMPLATES = {one.name: one for one in (DIRECT, THINK_ANSWER, EMO_R3, EMOCALIBER, ANSWER_CONFIDENCE, ACTION_UNITS, TREE)}
 
 
 def get_template(name: str) -> AnswerTemplate:
@@ -257,6 +264,10 @@ def get_template(name: str) -> AnswerTemplate:
     if name not in TEMPLATES:
         raise DataError(f"unknown answer template '{name}'{nearest_name(name, list(TEMPLATES))}")
     return TEMPLATES[name]
+
+
+# Type of a setting that names a template.
+TemplateName = Annotated[str, AfterValidator(lambda name: get_template(name) and name)]
 
 
 # ---- Reading an answer of any template --------------------------------------------------------------------------

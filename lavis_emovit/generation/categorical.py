@@ -16,11 +16,15 @@ from lavis_emovit.emotion.questions import (
     categorical_answer,
     categorical_prompt,
     chooser,
+    templated_wording,
 )
+from lavis_emovit.emotion.templates import get_template
 from lavis_emovit.errors import DataError
 from lavis_emovit.generation.facts import subject
 from lavis_emovit.records import EmotionRecord, Instruction
 
+# Parts of an answer template that a template can write.
+WRITTEN_PARTS = frozenset({"answer", "confidence"})
 AFFECT_PROVENANCE = "template:affect"  # first part of the provenance of questions for valence and arousal
 
 
@@ -53,8 +57,12 @@ def categorical_instruction(
     option_order: OptionOrder = "fixed",
     seed: int = 0,
     open_set: bool = False,
+    template: str = "direct",
 ) -> Instruction:
     """The question for the emotion of a record that has one.
+
+    With another template than `direct`, question and answer have its form; a confidence is one of 0.1, 0.2, ... 0.9,
+    drawn whatever the label.
 
     Wording and order of the options depend only on seed and id. All `wordings` are equally likely. `rotated` lists the
     labels alphabetically from a random one on, so each label has every position equally often. `open_set` asks without
@@ -75,13 +83,20 @@ def categorical_instruction(
     about = subject(record)
     if open_set and not 1 <= wording <= len(OPEN_WORDINGS[about]):
         raise DataError(f"open wording {wording} does not exist; there are 1 to {len(OPEN_WORDINGS[about])}")
+    label = label_set.canonical(record.emotion or "")
+    if (form := get_template(template)).instruction():
+        contents = {"answer": label, "confidence": f"0.{choose.randrange(1, 10)}"}
+        text = templated_wording(form, wording, about).replace("{options}", ", ".join(options))
+        answer = form.write({part: contents[part] for part in form.part_names})
+        name = f"categorical-{template}/{wording}"
+        return Instruction(kind="categorical", question=text, answer=answer, provenance=f"template:{name}")
     name = "-".join(("categorical", *(("open",) if open_set else ()), *((about,) if about != "picture" else ())))
     return Instruction(
         kind="categorical",
         question=(
             OPEN_WORDINGS[about][wording - 1] if open_set else categorical_prompt(label_set, options, wording, about)
         ),
-        answer=categorical_answer(label_set.canonical(record.emotion or "")),
+        answer=categorical_answer(label),
         provenance=f"template:{name}/{wording}",
     )
 

@@ -8,9 +8,9 @@ import re
 from pydantic import Field
 
 from lavis_emovit.emotion.answer_numbers import read_numbers
-from lavis_emovit.emotion.templates import confidence_text
+from lavis_emovit.emotion.templates import TemplateName, confidence_text
 from lavis_emovit.records import EmotionRecord
-from lavis_emovit.rewards.form import TemplateName, has_form
+from lavis_emovit.rewards.form import has_form
 from lavis_emovit.rewards.reading import is_right
 from lavis_emovit.rewards.registry import Range, Reward, RewardSettings, register_reward
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from lavis_emovit.emotion.templates import get_template
+from lavis_emovit.emotion.templates import TemplateName, get_template
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.rewards.reading import PARTS, PartName
 from lavis_emovit.rewards.registry import Reward, RewardSettings, register_reward
-
-TemplateName = Annotated[str, AfterValidator(lambda name: get_template(name) and name)]
 
 
 def has_form(answer: str, template: str) -> bool:

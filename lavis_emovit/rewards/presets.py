@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import Field
 
+from lavis_emovit.emotion.templates import TemplateName
 from lavis_emovit.errors import ConfigError, DataError, first_line
 from lavis_emovit.paths import config_root
 from lavis_emovit.rewards.combination import RewardSum
-from lavis_emovit.rewards.form import TemplateName
 from lavis_emovit.rewards.registry import Asked, RewardSettings, parse_rewards
 from lavis_emovit.settings import Settings, merge_settings, nearest_name, plain_values, read_yaml, valid_settings
 

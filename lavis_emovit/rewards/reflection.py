@@ -7,10 +7,9 @@ import re
 from pydantic import Field, model_validator
 
 from lavis_emovit.emotion.answers import read_emotion
-from lavis_emovit.emotion.templates import get_template
+from lavis_emovit.emotion.templates import TemplateName, get_template
 from lavis_emovit.outside import without_thoughts
 from lavis_emovit.records import EmotionRecord
-from lavis_emovit.rewards.form import TemplateName
 from lavis_emovit.rewards.reading import label_set_of, true_labels
 from lavis_emovit.rewards.registry import Question, Reward, RewardSettings, register_reward
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from lavis_emovit.emotion.questions import templated_wording
 from lavis_emovit.emotion.templates import get_template
 from lavis_emovit.errors import ConfigError, UserError
 from lavis_emovit.evaluation.benchmarks import RunBenchmarkSettings, record_subject
+from lavis_emovit.evaluation.metrics.registry import MeasuredRows
 from lavis_emovit.evaluation.prompt_settings import PromptSettings
 from lavis_emovit.models.protocol import Batch, EmotionModel
 from lavis_emovit.models.trained_parts import values_in_place
@@ -259,6 +261,19 @@ class EmotionGrpoTask(EmotionTask):
         return RunBenchmarkSettings(
             **shared, prompt=PromptSettings(text=text, name=self.template.name, reading="result")
         )
+
+    def metrics(self, measured: MeasuredRows) -> dict[str, Any]:
+        """Those of every task; for named splits also the mean rewards of the answers, but for rewards that ask."""
+        found = super().metrics(measured)
+        samples = self._evaluated.get((measured.settings.dataset, measured.settings.split))
+        answers = {row.record_id: row.answer for row in measured.rows if row.answer is not None}
+        quiet = {name: one for name, one in self.rewards.settings.items() if get_reward(name).question is None}
+        if samples is None or not answers or not quiet:
+            return found
+        records = [record for record in _records_of(samples) if record.id in answers]
+        scores = RewardSum(quiet).score([answers[record.id] for record in records], records)
+        means = {f"reward.{name}": fmean(score.parts[name] for score in scores) for name in quiet}
+        return {**found, "reward": fmean(score.total for score in scores), **means}
 
 
 def _records_of(dataset: Any) -> Iterator[EmotionRecord]:

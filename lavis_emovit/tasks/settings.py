@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.emotion.questions import CATEGORICAL_WORDINGS
-from lavis_emovit.rewards.form import TemplateName
+from lavis_emovit.emotion.templates import TemplateName
 from lavis_emovit.rewards.presets import load_preset
 from lavis_emovit.rewards.registry import RewardSettings, parse_rewards
 from lavis_emovit.settings import Settings, parse_settings

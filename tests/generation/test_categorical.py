@@ -26,7 +26,7 @@ from lavis_emovit.emotion.questions import (
     categorical_prompt,
 )
 from lavis_emovit.errors import DataError
-from lavis_emovit.generation.categorical import add_affect, add_categorical, scale_step
+from lavis_emovit.generation.categorical import add_affect, add_categorical, categorical_instruction, scale_step
 from lavis_emovit.generation.facts import facts_text, subject
 from lavis_emovit.generation.instructions import write_kind
 from lavis_emovit.generation.job import Job, JobSettings
@@ -200,3 +200,28 @@ def test_invalid_records_and_wordings_are_rejected():
         list(add_categorical(_records(1), wordings=(9,), open_set=True))
     with pytest.raises(DataError, match="are not the labels of 'mikels8'"):
         categorical_prompt(MIKELS, ["awe"])
+
+
+def test_an_answer_in_the_form_of_a_template() -> None:
+    from lavis_emovit.datasets.settings import CategoricalSettings
+    from lavis_emovit.emotion.templates import get_template
+
+    template = get_template("answer_confidence")
+    made = [
+        categorical_instruction(
+            EmotionRecord(
+                id=f"set/{number}", image="1.jpg", split="train", source="set", emotion="awe", label_set="mikels8"
+            ),
+            template="answer_confidence",
+        )
+        for number in range(50)
+    ]
+    parts = [template.take_apart(one.answer).parts for one in made]
+    assert {one["answer"] for one in parts} == {"awe"} and len({one["confidence"] for one in parts}) == 9
+    assert all(one.question.endswith(template.instruction()) and "Predict emotion" not in one.question for one in made)
+    assert made[0].question.startswith("Which of these emotions fits the picture best: amusement, anger, awe,")
+    assert made[0].provenance == "template:categorical-answer_confidence/1"
+    with pytest.raises(ValueError, match=r"'think_answer' has the part reasoning.*written instructions"):
+        CategoricalSettings(template="think_answer")
+    # Shards of earlier versions stay valid.
+    assert "template" not in CategoricalSettings().model_dump()

@@ -1,6 +1,6 @@
 """Properties of whole runs of reinforcement learning, on random weights and the drawn sample set.
 
-- a recipe trains each family; the log has the columns of docs/dataflow.md, and groups of answers;
+- a recipe trains each family; log, report and validation have its rewards, and groups of answers;
 - stopped and started again, with a divergence and replaced groups, a run ends bit for bit the same;
 - two processes of plain torch, and of DeepSpeed with ZeRO stages 2 and 3, train alike; stage 3 refuses some settings;
 - two stages of one recipe: the second starts from the best weights of the first, and both resume;
@@ -119,7 +119,16 @@ def test_a_recipe_trains_each_family(family: str, recipe: Callable[..., Path], t
         assert sum(answer["advantage"] for answer in group["answers"]) == pytest.approx(0, abs=1e-4)
     evaluations = [row for row in rows if row["event"] == "eval"]
     assert [row["stage"] for row in evaluations] == ["during", "after"]
-    assert all(row["metrics"]["num_samples"] > 0 for row in evaluations)
+    for row in evaluations:
+        assert row["metrics"]["num_samples"] > 0
+        assert 0 <= row["metrics"]["reward"] == row["metrics"]["reward.length"] <= 1
+    if family == "llava":
+        page = (tmp_path / family / "report.html").read_text()
+        for title in ("Rewards", "Divergence from the first weights", "Groups of equal rewards", "Groups of answers"):
+            assert title in page, title
+        # Marks of templates, and whatever a model writes, are text.
+        assert "&lt;think&gt;" in page and "<think>" not in page
+        assert page.count(">Advantage<") == 2
 
 
 def test_stopped_and_started_again_ends_the_same(recipe: Callable[..., Path], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from lavis_emovit.evaluation.report.comparison import between, comparison_table,
 from lavis_emovit.evaluation.report.folder import Folder
 from lavis_emovit.evaluation.report.images import shown_images
 from lavis_emovit.evaluation.report.parts import benchmark_parts
+from lavis_emovit.evaluation.report.rewards import groups_section, reward_charts
 from lavis_emovit.evaluation.report.sections import Dot, Fact, Part, Section, text_part, texts
 from lavis_emovit.evaluation.report.summary_tables import (
     endpoints_table,
@@ -60,8 +61,10 @@ def report_entry(folder: Folder, key: str) -> Entry:
         *_table_section("sensitivity", key, sensitivity_table(folder.summary, f"{key}-sensitivity-table")),
     ]
     if folder.is_run:
-        part = Part(charts=training_charts(folder, key), facts=training_facts(folder))
+        shown = [*reward_charts(folder, key), *training_charts(folder, key)]
+        part = Part(charts=shown, facts=training_facts(folder))
         sections.append(Section(f"{key}-training", "Training", [part] if part.charts or part.facts else []))
+        sections += groups_section(folder, key)
     for place, benchmark in enumerate(folder.benchmarks, start=1):
         sections.append(_benchmark_section(folder, benchmark, f"{key}-{place}"))
     sections.append(_settings_section(folder, key))

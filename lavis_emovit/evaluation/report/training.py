@@ -26,7 +26,8 @@ def training_charts(folder: Folder, key: str) -> list[tuple[str, Markup]]:
     if losses:
         spikes = [row["step"] for row in folder.steps if row.get("loss_spike")]
         title = "Training loss"
-        found.append((title, charts.step_chart(f"{key}-loss", title, "loss per answer token", steps, losses, spikes)))
+        unit = "loss" if folder.groups else "loss per answer token"
+        found.append((title, charts.step_chart(f"{key}-loss", title, unit, steps, losses, spikes)))
     found += _validation_charts(folder, key)
     steps, rates = _column(folder, "lr")
     columns = dict.fromkeys(name for row in folder.steps for name in row if name.startswith("lr."))

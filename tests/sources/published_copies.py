@@ -472,6 +472,75 @@ def _faba(kind: str, question: str) -> Callable[[Path], Expected]:
     return draw
 
 
+def _pope(root: Path) -> Expected:
+    for number in (1, 2):
+        _image_file(root / "val2014" / f"COCO_{number}.jpg", number)
+    for setting in ("random", "popular", "adversarial"):
+        lines = [
+            json.dumps({"question_id": n, "image": f"COCO_{1 + n % 2}.jpg", "text": f"Is there a dog in {n}?",
+                        "label": ("yes", "no")[n % 2]})
+            for n in range(1, 5)
+        ]  # fmt: skip
+        _text(root / f"coco_pope_{setting}.json", lines)
+    return Expected(2, "pope/COCO_1", {"split": "test", "questions": [
+        {"question": f"Is there a dog in {n}?", "answers": ["yes"], "options": ["yes", "no"],
+         "categories": {"setting": setting}, "id": f"{setting}-{n}"}
+        for setting in ("random", "popular", "adversarial") for n in (2, 4)
+    ]})  # fmt: skip
+
+
+def _mme(root: Path) -> Expected:
+    text = ["Is there a cat? Please answer yes or no.\tYes", "Is there a cow? Please answer yes or no.\tNo"]
+    for category in ("existence", "posters"):
+        folders = (
+            (category, category)
+            if category == "existence"
+            else (f"{category}/images", f"{category}/questions_answers_YN")
+        )
+        for number in (1, 2):
+            _image_file(root / folders[0] / f"{number}.jpg", number)
+            _text(root / folders[1] / f"{number}.txt", text)
+    return Expected(4, "mme/posters/2", {"image": "posters/images/2.jpg", "questions": [
+        {"question": f"Is there a {animal}? Please answer yes or no.", "answers": [answer], "options": ["yes", "no"],
+         "categories": {"category": "posters"}, "id": None}
+        for animal, answer in (("cat", "yes"), ("cow", "no"))
+    ]})  # fmt: skip
+
+
+def _scienceqa(root: Path) -> Expected:
+    problems = {}
+    for number in range(1, 5):
+        split = "test"
+        _image_file(root / split / str(number) / "image.png", number)
+        problems[str(number)] = {
+            "question": "Which season is it?", "choices": ["summer", "winter "], "answer": 1, "hint": "Snow lies.",
+            "image": "image.png", "task": "closed choice", "grade": "grade2", "subject": "natural science",
+            "topic": "earth-science", "category": "Seasons", "skill": "Name", "lecture": "", "solution": "",
+            "split": split,
+        }  # fmt: skip
+    problems["7"] = {**problems["1"], "image": None}
+    _text(root / "problems.json", [json.dumps(problems)])
+    return Expected(4, "scienceqa/test/2", {"split": "test", "questions": [
+        {"question": "Snow lies. Which season is it?", "answers": ["winter"], "options": ["summer", "winter"],
+         "categories": {"subject": "natural science", "topic": "earth-science", "grade": "grade2"}, "id": "2"},
+    ]})  # fmt: skip
+
+
+def _vqav2(root: Path) -> Expected:
+    answers = ["2"] * 6 + ["3"] * 4
+    entries = []
+    for number in range(4):
+        image = f"val2014/COCO_{number // 2}.jpg"
+        _image_file(root / "images" / image, number)
+        entries.append({"question_id": number, "question": "How many dogs?", "answer": answers, "image": image,
+                        "dataset": "vqa"})  # fmt: skip
+    _text(root / "annotations" / "vqa_val.json", [json.dumps(entries)])
+    return Expected(2, "vqav2/val2014/COCO_1", {"questions": [
+        {"question": "How many dogs?", "answers": answers, "options": None, "categories": None, "id": str(number)}
+        for number in (2, 3)
+    ]})  # fmt: skip
+
+
 DRAWERS: dict[str, Callable[[Path], Expected]] = {
     "emoset": _emoset, "webemo": _webemo, "fi": _fi, "emotion6": _emotion6, "emotionroi": _emotionroi,
     "unbiasedemo": _unbiasedemo, "abstract": _abstract, "artphoto": _artphoto, "artemis": _artemis, "oasis": _oasis,
@@ -484,6 +553,7 @@ DRAWERS: dict[str, Callable[[Path], Expected]] = {
     "ube": _in_splits("ube", PARROTT, ("train", "val", "test"), "anger"),
     "artelingo": _artelingo, "emoart": _emoart, "mvei": _mvei, "eemo_bench": _eemo_bench,
     "eemo_bench_pair": _eemo_bench_pair, "faba_emotion": _faba("emotion", "What is the emotion of this face?"),
+    "pope": _pope, "mme": _mme, "scienceqa": _scienceqa, "vqav2": _vqav2,
     "faba_au": _faba("au", "Which action units are there?"),
     "raf_db": _raf("raf_db", 7, {"emotion": "happiness", "split": "train"}),
     "raf_db_compound": _raf("raf_db_compound", 11, {"emotion": "sadly angry", "split": "train"}),

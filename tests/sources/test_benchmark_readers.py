@@ -5,6 +5,7 @@
 - The two images of a pair are side by side at the same height, the first on the left.
 - All 2,012 pair questions with options of EEmo-Bench but the broken one are read, with the published right answers
   (shared data).
+- The same for questions of POPE, MME, ScienceQA and LAVIS's VQAv2.
 - Keys of nested objects are columns of a table; a missing one names the row.
 """
 
@@ -22,6 +23,10 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.sources.base import Notes
 from lavis_emovit.sources.readers.eemo_bench import EEmoBenchReader
 from lavis_emovit.sources.readers.eemo_bench_pair import EEmoPairReader, EEmoPairSettings, side_by_side
+from lavis_emovit.sources.readers.lavis_vqa import LavisVqaReader
+from lavis_emovit.sources.readers.mme import MmeReader
+from lavis_emovit.sources.readers.pope import PopeReader
+from lavis_emovit.sources.readers.scienceqa import ScienceQAReader
 from lavis_emovit.sources.readers.statements import StatementReader
 from lavis_emovit.sources.readers.table import TableReader
 from lavis_emovit.sources.table_settings import TableSettings
@@ -191,3 +196,36 @@ def test_no_image_of_a_pair_comes_from_outside(tmp_path, outside):
     (tmp_path / "EEmo-Bench(pair).json").write_text(json.dumps([{**entry, "correct_answer": "A"}]))
     assert "leads out of images" in problems_of(EEmoPairReader(tmp_path, source="pair", extract_to=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_general_questions_that_are_not_as_published(tmp_path):
+    picture(tmp_path / "val2014" / "1.jpg")
+    good = {"question_id": 1, "image": "1.jpg", "text": "Is there a dog?", "label": "yes"}
+    lines = [good, good, {**good, "question_id": 2, "label": "maybe"}, {**good, "question_id": 3, "image": "2.jpg"}]
+    for name in ("random", "popular", "adversarial"):
+        some = lines if name == "random" else lines[:1]
+        (tmp_path / f"coco_pope_{name}.json").write_text("\n".join(map(json.dumps, some)))
+    text = problems_of(PopeReader(tmp_path, source="pope"))
+    for problem in ("question_id 1 is already in entry 0", "label: Input should be 'yes' or 'no'", "2.jpg is missing"):
+        assert problem in text
+    (tmp_path / "coco_pope_random.json").write_text(json.dumps([good]))  # a list is read as well
+    (record,) = PopeReader(tmp_path, source="pope").read()
+    assert [one.id for one in record.questions] == ["random-1", "popular-1", "adversarial-1"]
+
+    picture(tmp_path / "count" / "a.png")
+    (tmp_path / "count" / "a.txt").write_text("Are there two?\tyes\n\nAre there three? No\n")
+    (tmp_path / "count" / "b.txt").write_text("Are there two?\tYes\n")
+    text = problems_of(MmeReader(tmp_path, source="mme"))
+    assert "line 3: expected a question, a tab, and Yes or No, got 'Are there three? No'" in text
+    assert "no image count/b" in text
+
+    problem = {"question": "Which?", "choices": ["a", "b"], "answer": 2, "image": "image.png", "split": "test"}
+    (tmp_path / "problems.json").write_text(json.dumps({"1": problem, "2": {**problem, "choices": ["a"]}}))
+    text = problems_of(ScienceQAReader(tmp_path, source="scienceqa"))
+    assert "problem 1: answer 2 is none of the 2 choices, from 0" in text and "problem 2: choices" in text
+
+    (tmp_path / "annotations").mkdir()
+    question = {"question_id": 5, "question": "Which?", "image": "1.jpg"}
+    (tmp_path / "annotations" / "vqa_val.json").write_text(json.dumps([question, {**question, "answer": []}]))
+    text = problems_of(LavisVqaReader(tmp_path, source="vqav2"))
+    assert "entry 0: answer" in text and "entry 1: answer" in text

@@ -196,12 +196,13 @@ def open_benchmark(
 
 
 def _check_wheels(benchmark: OpenBenchmark) -> None:
-    """Raise DataError if a wheel has none of the words of the first records, or all of them lack words."""
+    """Raise DataError if a wheel of the user, or every packaged one, has none of the words of the first records."""
     wheels = emotion_wheels(benchmark.settings.wheels)
     items = islice(benchmark.items(), _NUM_CHECKED)
     labels = list(dict.fromkeys(label for item in items for label in item.truth.labels or ()))
     words = [word for label in labels if (word := wheels.word(label)) is not None]
-    if blank := [name for name in wheels.wheels if labels and not wheels.clusters(words, name)]:
+    blank = [name for name in wheels.wheels if labels and not wheels.clusters(words, name)]
+    if blank and (benchmark.settings.wheels is not None or len(blank) == len(wheels.wheels)):
         place = benchmark.settings.wheels or "the wheels of this package"
         raise DataError(
             f"{place}: {', '.join(blank)} has no word of '{benchmark.settings.dataset}' (such as "

@@ -29,6 +29,7 @@ COMMANDS = {
     "data": "Create, check and preview datasets.",
     "generate": "Write captions, attributes and instructions, by a chat model or offline.",
     "shards": "Build, merge, index, verify and describe shards.",
+    "watch": "Follow runs while they train.",
     "predict": "Let a tuned model say what it sees in images.",
     "pack": "Write a tuned model as one file for another machine.",
     "export": "Write data and rewards for other trainers.",

@@ -95,6 +95,7 @@ SURFACE = {
     "shards merge": "--overwrite OUT PARTS",
     "shards stats": "FOLDER",
     "shards verify": "--decode --processes FOLDER",
+    "watch": "--every --once RUNS",
 }
 
 

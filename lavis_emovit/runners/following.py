@@ -1,0 +1,154 @@
+"""Follow runs by their logs, while they train or later: where they are, how fast, and how well."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lavis_emovit.errors import UserError
+from lavis_emovit.files import load_json
+
+RECENT_STEPS = 20
+_BARS = "▁▂▃▄▅▆▇█"
+_NUM_BARS = 24
+
+
+@dataclass
+class FollowedRun:
+    """The state of one run; `update` reads what its log has gained.
+
+    Attributes:
+        folder: the output folder.
+        last_step: the newest row of a step, empty before the first.
+        last_evals: split -> the newest row of an evaluation.
+        last_answers: the newest row of sampled answers, of reinforcement learning.
+    """
+
+    folder: Path
+    last_step: dict[str, Any] = field(default_factory=dict)
+    last_evals: dict[str, dict[str, Any]] = field(default_factory=dict)
+    last_answers: dict[str, Any] = field(default_factory=dict)
+    _losses: list[tuple[int, float]] = field(default_factory=list)
+    _recent: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
+    _first_of_second_epoch: int | None = None
+    _read_bytes: int = 0
+    _seen: tuple[int, int] = (0, 0)  # device and inode of the log
+
+    @property
+    def log_path(self) -> Path:
+        return self.folder / "log.jsonl"
+
+    def update(self) -> None:
+        """Read the new rows. UserError if the log is gone or damaged, or the folder is not that of a run."""
+        try:
+            content = self.log_path.stat()
+        except OSError:
+            if not (self.folder / "config.yaml").is_file():
+                raise UserError(f"{self.folder}: not the folder of a run; name a run.output_dir") from None
+            return  # it has not logged yet
+        if (content.st_dev, content.st_ino) != self._seen or content.st_size < self._read_bytes:
+            # A resumed run replaces its log.
+            self.__init__(self.folder)  # type: ignore[misc]
+            self._seen = (content.st_dev, content.st_ino)
+        with self.log_path.open("rb") as file:
+            file.seek(self._read_bytes)
+            lines = file.read()
+        whole = lines[: lines.rfind(b"\n") + 1]
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                self._note(load_json(line))
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{self.log_path}, line {number} after byte {self._read_bytes}: {error!r}") from None
+        self._read_bytes += len(whole)
+
+    def _note(self, row: dict[str, Any]) -> None:
+        if row["event"] == "step":
+            self.last_step = row
+            self._recent.append(row)
+            if isinstance(row.get("loss"), float):
+                self._losses.append((row["step"], row["loss"]))
+            if row["epoch"] == 2 and self._first_of_second_epoch is None:
+                self._first_of_second_epoch = row["step"]
+        elif row["event"] == "eval":
+            self.last_evals[row["split"]] = row
+        elif row["event"] == "answers":
+            self.last_answers = row
+
+    @property
+    def is_finished(self) -> bool:
+        return (self.folder / "metrics.json").is_file()
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the log grew."""
+        return time.time() - self.log_path.stat().st_mtime if self.log_path.is_file() else 0.0
+
+    @property
+    def loss(self) -> float | None:
+        """Mean of the last steps."""
+        recent = [row["loss"] for row in self._recent if isinstance(row.get("loss"), float)]
+        return statistics.fmean(recent) if recent else None
+
+    def mean_of(self, key: str) -> float | None:
+        """Mean of a number of the log over the last steps."""
+        recent = [row[key] for row in self._recent if isinstance(row.get(key), (int, float))]
+        return statistics.fmean(recent) if recent else None
+
+    @property
+    def total_steps(self) -> int | None:
+        """Steps of the whole run; None until the first epoch has shown how long an epoch is."""
+        run = self._settings()
+        if run.get("max_steps"):
+            return int(run["max_steps"])
+        if self.is_finished and self.last_step:
+            return int(self.last_step["step"])
+        epochs = run.get("max_epoch")
+        if self._first_of_second_epoch is None or not epochs:
+            return None
+        return (self._first_of_second_epoch - 1) * int(epochs)
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds of training that are left, without evaluations."""
+        total, step_s = self.total_steps, self.mean_of("step_s")
+        return None if total is None or step_s is None else (total - self.last_step["step"]) * step_s
+
+    def _settings(self) -> dict[str, Any]:
+        try:
+            content = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError, UnicodeDecodeError):
+            return {}  # it is being written
+        return (content or {}).get("run") or {}
+
+    def curve(self) -> str:
+        """The loss over the whole run as a row of bars, each the mean of equally many steps."""
+        losses = [loss for _, loss in self._losses]
+        size = max(1, -(-len(losses) // _NUM_BARS))
+        means = [statistics.fmean(losses[start : start + size]) for start in range(0, len(losses), size)]
+        if not means:
+            return ""
+        low, high = min(means), max(means)
+        return "".join(_BARS[int((mean - low) / ((high - low) or 1) * (len(_BARS) - 1))] for mean in means)
+
+
+def headline(row: dict[str, Any]) -> tuple[str, float] | None:
+    """Name and value of the number that stands for an evaluation, such as the accuracy."""
+    metrics = row["metrics"]
+    value = metrics.get("agg_metrics")
+    if not isinstance(value, (int, float)):
+        return None
+    names = [name for name, other in metrics.items() if name != "agg_metrics" and other == value]
+    return (names[0] if names else "result"), float(value)
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation of several runs as text."""
+    if len(values) < 2:
+        return f"{values[0]:.3f}" if values else ""
+    return f"{statistics.fmean(values):.3f} ± {statistics.stdev(values):.3f}"

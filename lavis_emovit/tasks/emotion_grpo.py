@@ -92,8 +92,9 @@ class EmotionGrpoTask(EmotionTask):
     def _check(self, model: Any) -> None:
         if not hasattr(model, "sample_answers"):
             raise ConfigError(["run.task: this model has no `sample_answers`, so emotion_grpo cannot train it"])
-        if not model.in_step:
+        if all(tensor.numel() for tensor in model.trained_state_dict().values()):
             return
+        # Spread over the processes, which an empty tensor stands for.
         asks = [name for name in self.rewards.settings if "model" in get_reward(name).needs]
         wanted = {"kl": self.settings.kl, "max_replacements": self.settings.max_replacements} | dict.fromkeys(asks, 1)
         if problems := [name for name, value in wanted.items() if value]:
@@ -147,7 +148,8 @@ class EmotionGrpoTask(EmotionTask):
 
     def _weight(self, rollouts: Rollouts) -> int:
         """What the mean of TRL's loss is over."""
-        return rollouts.num_tokens if self.settings.loss in ("dapo", "bnpo") else rollouts.num_answers
+        # All answers may be cut and masked; such a step changes nothing.
+        return max(1, rollouts.num_tokens) if self.settings.loss in ("dapo", "bnpo") else rollouts.num_answers
 
     def step_loss(self, model: EmotionModel, batch: Batch) -> StepLoss:
         """TRL's loss, multiplied by what it is a mean over, so that a step has the same loss however it is cut."""

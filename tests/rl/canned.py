@@ -70,7 +70,8 @@ def canned_model(answers: Sequence[str], seed: int = 0, **settings: Any) -> EmoV
 class RecordSet:
     """A training dataset of records, each with an image of one colour of its own."""
 
-    def __init__(self, records: Sequence[EmotionRecord]):
+    def __init__(self, records: Sequence[EmotionRecord], questions: Sequence[str] = ("Which?",)):
+        self.questions = questions
         self.records, self.samples, self.num_samples = list(records), range(len(records)), len(records)
         self.reader = SimpleNamespace(read_record=lambda number: self.records[number])
 
@@ -80,7 +81,7 @@ class RecordSet:
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         record = self.records[key[1]]
         image = torch.full((3, IMAGE_PX, IMAGE_PX), key[1] / len(self) - 0.5)
-        pair = ("Which?", "awe", f"{record.id}#0", record.emotion)
-        return {"image": image, "pairs": [pair], "record_id": record.id, "record": record}
+        pairs = [(question, "awe", f"{record.id}#0", record.emotion) for question in self.questions]
+        return {"image": image, "pairs": pairs, "record_id": record.id, "record": record}
 
     collater = staticmethod(collate)

@@ -41,10 +41,12 @@ def record(number: int = 0, **fields: Any) -> EmotionRecord:
 class Training:
     """A model, its task and data, and steps over all records."""
 
-    def __init__(self, model: EmoVIT, records: list[EmotionRecord], **settings: Any):
+    def __init__(
+        self, model: EmoVIT, records: list[EmotionRecord], questions: tuple[str, ...] = ("Which?",), **settings: Any
+    ):
         settings = {"num_generations": 8, "max_answer_tokens": 1, **settings}
         own, of_run = EmotionGrpoSettings.expand(settings)
-        self.model, self.data = model, RecordSet(records)
+        self.model, self.data = model, RecordSet(records, questions)
         self.task = EmotionGrpoTask(EmotionGrpoSettings(**own))
         run = {"global_batch_size": len(records), "init_lr": 1e-3, "max_epoch": 1, **of_run}
         self.engine = TorchEngine(
@@ -170,6 +172,30 @@ def test_a_step_has_the_same_loss_however_it_is_cut(loss: str) -> None:
     assert sum(part.loss_sum.item() for part in cut) == pytest.approx(whole.loss_sum.item(), abs=1e-4)
     for name in ("entropy", "num_tokens"):
         assert sum(part.measures[name] for part in cut) == pytest.approx(whole.measures[name], rel=1e-4)
+
+
+def test_the_records_own_questions_have_a_group_each() -> None:
+    training = Training(
+        canned_model(WORDS), [record(0), record(1)], rewards={"label_exact": {}}, question="instruction",
+        template="answer_confidence", questions=("Which?", "Why?"),
+    )  # fmt: skip
+    (batch,) = training.engine.prepare([training.batch])
+    (rollouts,) = batch["rollouts"]
+    instruction = get_template("answer_confidence").instruction()
+    assert rollouts.batch["text_input"] == [f"{one}\n{instruction}" for one in ("Which?", "Why?")] * 2
+    assert rollouts.batch["image_index"].tolist() == [0, 0, 1, 1] and len(rollouts.texts) == 32
+    assert training.task.step_loss(training.model, batch).weight == 32
+
+
+def test_answers_that_are_cut_do_not_count_if_masked() -> None:
+    """No answer of one token has its end token, so that the step changes nothing."""
+    training = Training(canned_model(WORDS), [record(0)], rewards={"label_exact": {}}, mask_cut_answers=True)
+    ends = training.model._end_ids()
+    before = {name: tensor.clone() for name, tensor in training.model.trained_state_dict().items()}
+    training.model.sample_answers = lambda batch, count, **options: [[6 + number % 3] for number in range(count)]
+    columns = training.step()
+    assert 6 not in ends and columns["cut_answers"] == 1.0 and columns["num_tokens"] == 0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in training.model.trained_state_dict().items())
 
 
 # ---- Dead groups ------------------------------------------------------------------------------------------------

@@ -41,19 +41,19 @@ def read_decision(content: Any, request: ChatRequest) -> Answer:
     """The outcome that a parsed answer object stands for; `logprobs` has the choices in the order of the request."""
     try:
         found = content["answers"][_NAME]["probabilities"]
-        shares = [float(found[choice]) for choice in request.choices]
+        shares = {choice: float(found[choice]) for choice in request.choices}  # equal choices are one
         chosen, served_by = str(content["answers"][_NAME]["choice"]), str(content["model"])
     except (LookupError, TypeError, ValueError):
         return Answer("malformed", http=200, reason=f"no probability of each choice: {json.dumps(content)[:200]}")
-    if not all(0.0 <= share <= 1.0 for share in shares) or not math.isclose(sum(shares), 1.0, abs_tol=1e-3):
+    is_sound = all(0.0 <= share <= 1.0 for share in shares.values())
+    if not is_sound or not math.isclose(sum(shares.values()), 1.0, abs_tol=1e-3):
         return Answer("malformed", http=200, reason=f"the probabilities of the choices are {shares}")
+    scores = {choice: math.log(share) if share > 0.0 else _LEAST for choice, share in shares.items()}
     num_read = (content.get("usage") or {}).get("input_tokens")
     return Answer(
         "ok",
         served_by=served_by,
         reply=chosen,
-        logprobs=[
-            [choice, math.log(share) if share > 0.0 else _LEAST] for choice, share in zip(request.choices, shares)
-        ],
+        logprobs=[[choice, scores[choice]] for choice in request.choices],
         usage=Usage(num_read, 0) if type(num_read) is int and num_read >= 0 else None,
     )

@@ -159,7 +159,8 @@ def test_more_candidates_than_letters_are_refused(tmp_path):
 
 def test_system_one_gives_probabilities(tmp_path):
     def decide(body, question):
-        shares = dict(zip(question["criteria"], (0.5, 0.25, 0.25, 0.0)))
+        given = (0.5, 0.25, 0.25, 0.0) if len(question["criteria"]) == 4 else (0.75, 0.25)
+        shares = dict(zip(question["criteria"], given))
         return shares if question["instructions"] == QUESTION.text else {"awe": 2.0}
 
     with ChatServer() as server:
@@ -169,6 +170,8 @@ def test_system_one_gives_probabilities(tmp_path):
         scored, broken = ask(model, [QUESTION, other])
         again = chat(server, tmp_path / "other.jsonl", likelihood="systemone", probe=False)
         ask(again, [QUESTION])
+        twice = Question("choice", QUESTION.text, ("awe and joy", "fear", "awe and joy"))
+        assert ask(again, [twice]) == [pytest.approx([math.log(0.75), math.log(0.25), math.log(0.75)])]
         for one in (model, again):
             one.close()
         body = server.decisions[0]

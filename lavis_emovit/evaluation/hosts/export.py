@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lavis_emovit.errors import ConfigError, DataError
-from lavis_emovit.evaluation.adapters.base import Item
 from lavis_emovit.evaluation.hosts.lmms_tasks import QuestionRow, TaskFile, write_task
 from lavis_emovit.evaluation.hosts.vlmevalkit import check_options, write_table
+from lavis_emovit.evaluation.metrics.registry import headline_of
 from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark, open_benchmarks
 from lavis_emovit.evaluation.suite.requests import BatchRequests, Prepared
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
@@ -83,50 +82,39 @@ def _problems(benchmark: OpenBenchmark, host: str) -> list[str]:
     settings, place = benchmark.settings, f"suite.benchmarks.{benchmark.name}"
     if not settings.supports("generation"):
         return [f"{place}: kind '{settings.kind}' has no question with a written answer, and {host} needs one"]
-    return check_options(benchmark.settings, benchmark.label_set, place) if host == "vlmevalkit" else []
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A record of a benchmark with its questions."""
-
-    item: Item
-    requests: BatchRequests
-
-
-def _asked(benchmark: OpenBenchmark, count: Callable[[], None]) -> Iterator[_Asked]:
-    """Every record with a truth. `count` is called for every sample."""
-    settings = benchmark.settings.first_variant
-    for number in benchmark.numbers():
-        for item in benchmark.items([number]):
-            yield _Asked(item, BatchRequests([Prepared(item)], settings, "generation", benchmark.label_set))
-        count()
+    if host == "vlmevalkit":
+        return check_options(settings, benchmark.label_set, place)
+    if headline_of(settings.kind) is None:
+        return [f"{place}: kind '{settings.kind}' has no metric, because people judge its answers; run the suite"]
+    return []
 
 
 def _write_tasks(folder: Path, out: Path, benchmark: OpenBenchmark, count: Callable[[], None]) -> Mapping[str, Any]:
     """A task of lmms-eval; its data file is named by its absolute path below `out`."""
     task = TaskFile(benchmark.name, benchmark.settings.first_variant, benchmark.label_set)
     num_images = num_rows = 0
-    max_new_tokens = 1
+    decoding: dict[str, float] = {}
     with (folder / f"{benchmark.name}.jsonl").open("w", encoding="utf-8") as file:
-        for asked in _asked(benchmark, count):
-            image = _image_file(folder, asked.item.image_bytes)
-            num_images += 1
-            questions = asked.requests.questions
-            unanswered = asked.requests.rows(dict.fromkeys(range(len(questions)), ""))
-            for place, (question, row) in enumerate(zip(questions, unanswered)):
-                line = QuestionRow(
-                    benchmark=benchmark.name,
-                    record=asked.item.record.to_json(),
-                    place=place,
-                    question=question.text,
-                    image=image,
-                    answer=row.label or row.reference or "",
-                )
-                file.write(json.dumps(vars(line), ensure_ascii=False) + "\n")
-                max_new_tokens = max(max_new_tokens, question.max_new_tokens)
-                num_rows += 1
-    write_task(folder, out, task, max_new_tokens)
+        for number in benchmark.numbers():
+            for item in benchmark.items([number]):
+                num_images += 1
+                image = _image_file(folder, item.image_bytes)
+                requests = BatchRequests([Prepared(item)], task.settings, "generation", task.label_set)
+                unanswered = requests.rows(dict.fromkeys(range(len(requests.questions)), ""))
+                for place, (question, row) in enumerate(zip(requests.questions, unanswered)):
+                    line = QuestionRow(
+                        benchmark=benchmark.name,
+                        record=item.record.to_json(),
+                        place=place,
+                        question=question.text,
+                        image=image,
+                        answer=row.label or row.reference or "",
+                    )
+                    file.write(json.dumps(vars(line), ensure_ascii=False) + "\n")
+                    decoding = {"max_new_tokens": question.max_new_tokens, **dict(question.decoding)}
+                    num_rows += 1
+            count()
+    write_task(folder, out, task, decoding)
     return {
         "task": task.task_name,
         "records": num_images,

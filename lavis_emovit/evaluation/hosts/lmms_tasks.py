@@ -71,7 +71,7 @@ doc_to_visual: !function utils.doc_to_visual
 doc_to_text: question
 doc_to_target: answer
 process_results: !function utils.process_results
-generation_kwargs: {{max_new_tokens: {max_new_tokens}, temperature: 0, do_sample: false, until: []}}
+generation_kwargs: {decoding}
 metric_list:
   - {{metric: {metric}, aggregation: !function utils.headline, higher_is_better: true}}
   - {{metric: {invalid}, aggregation: !function utils.invalid, higher_is_better: false}}
@@ -104,12 +104,14 @@ class TaskFile:
 
     @property
     def metric(self) -> str:
+        """Name of the headline metric of the kind."""
         found = headline_of(self.settings.kind)
-        return found[1].title.replace(" ", "_") if found is not None else _INVALID
+        assert found is not None, self.settings.kind
+        return found[1].title.replace(" ", "_")
 
 
-def write_task(folder: Path, out: Path, task: TaskFile, max_new_tokens: int) -> None:
-    """Write the files of a task into `folder`, which will be `out`."""
+def write_task(folder: Path, out: Path, task: TaskFile, decoding: Mapping[str, float]) -> None:
+    """Write the files of a task into `folder`, which will be `out`. `decoding` has at least `max_new_tokens`."""
     values = {
         "settings": task.settings.model_dump(mode="json", exclude={"config"}),
         "label_set": task.label_set.name if task.label_set is not None else None,
@@ -120,7 +122,7 @@ def write_task(folder: Path, out: Path, task: TaskFile, max_new_tokens: int) -> 
         task=task.task_name,
         folder=out.absolute(),
         data=json.dumps(str(out.absolute() / f"{task.name}.jsonl")),
-        max_new_tokens=max_new_tokens,
+        decoding=json.dumps({**decoding, "temperature": 0, "do_sample": False, "until": []}),
         metric=task.metric,
         invalid=_INVALID,
     )
@@ -170,8 +172,9 @@ class Tasks:
         return {task.metric: measured, _INVALID: measured}
 
     def headline(self, items: Sequence[str]) -> float:
-        """The headline metric of the suite on these rows."""
-        return float(self._result(items)["headline"]["value"])
+        """The headline metric of the suite on these rows; nan if it is undefined for them."""
+        value = self._result(items)["headline"]["value"]
+        return float("nan") if value is None else float(value)
 
     def invalid(self, items: Sequence[str]) -> float:
         """The share of invalid answers; they count as wrong in the headline."""

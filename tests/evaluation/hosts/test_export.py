@@ -140,6 +140,12 @@ def test_tables_of_own_questions(own_questions, tmp_path):
     assert all(row["question"].startswith("The picture shows two images side by side") for row in pairs)
 
 
+def test_a_prompt_decides_how_answers_are_written(suite, tmp_path):
+    export_suite(suite({"set": {"prompt": "emovit"}}), "lmms-eval", tmp_path / "tasks")
+    task = yaml.load((tmp_path / "tasks" / "set.yaml").read_text().replace("!function ", ""), yaml.SafeLoader)
+    assert task["generation_kwargs"]["repetition_penalty"] == 5.0 and not task["generation_kwargs"]["do_sample"]
+
+
 def test_images_are_those_of_the_shards(suite, tmp_path):
     settings = suite()
     export_suite(settings, "lmms-eval", tmp_path / "tasks")
@@ -209,6 +215,8 @@ def test_what_cannot_be_exported_is_refused_first(suite, tmp_path):
         ConfigError, match=r"suite.benchmarks.many: kind 'labels' has no question with a written answer"
     ):
         export_suite(suite({"many": {"kind": "labels"}}), "lmms-eval", tmp_path / "x")
+    with pytest.raises(ConfigError, match=r"suite.benchmarks.funny: kind 'caption' has no metric"):
+        export_suite(suite({"funny": {"kind": "caption"}}), "lmms-eval", tmp_path / "x")
     assert not (tmp_path / "x").exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a.txt").write_text("mine")

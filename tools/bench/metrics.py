@@ -6,7 +6,8 @@ The result is the processor time of one thread, the minimum of several repeats, 
 has little influence on it. The rows are random: the time depends on their number, the label set and the presence of
 scores, not on values. Each family of metrics is timed from rows in memory to its result. `everything about labels` is
 the work of a suite for one model on one benchmark: classification with calibration, levels, soft labels and the
-comparison with another model.
+comparison with another model. The tasks of published benchmarks (docs/tasks.md) are timed on as many rows of their own,
+in `processor_s.tasks`, with answers of 40 words where there are texts.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ sys.path.append(str(Path(__file__).resolve().parent))
 from bench_result import ROOT, environment_info, write_result  # noqa: E402
 
 from lavis_emovit.emotion.labels import get_label_set  # noqa: E402
+from lavis_emovit.emotion.wheels import emotion_wheels  # noqa: E402
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings  # noqa: E402
 from lavis_emovit.evaluation.metrics import (  # noqa: E402
     action_unit_metrics,
     classification_metrics,
@@ -38,6 +41,13 @@ from lavis_emovit.evaluation.metrics import (  # noqa: E402
     hierarchy_metrics,
     soft_label_metrics,
 )
+from lavis_emovit.evaluation.metrics.choices import choice_metrics  # noqa: E402
+from lavis_emovit.evaluation.metrics.rankings import ranking_metrics  # noqa: E402
+from lavis_emovit.evaluation.metrics.reasons import reason_metrics  # noqa: E402
+from lavis_emovit.evaluation.metrics.robustness import robustness_metrics  # noqa: E402
+from lavis_emovit.evaluation.metrics.stated_confidence import stated_confidence  # noqa: E402
+from lavis_emovit.evaluation.metrics.statements import statement_metrics  # noqa: E402
+from lavis_emovit.evaluation.metrics.wheels import word_metrics  # noqa: E402
 from lavis_emovit.evaluation.predictions import PredictionRow  # noqa: E402
 
 NUM_ROWS = 17_716
@@ -64,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         seconds = measure(name, arguments.rows, arguments.resamples, arguments.repeats)
         seconds["everything about labels"] = round(sum(seconds[family] for family in LABEL_FAMILIES), 2)
         result["processor_s"][name] = seconds
+    tasks = measure_tasks(arguments.rows, arguments.repeats)
+    result["processor_s"]["tasks"] = {**tasks, "all tasks": round(sum(tasks.values()), 2)}
     result |= {
         "command": f"python tools/bench/metrics.py --rows {arguments.rows} --resamples {arguments.resamples}",
         **environment_info(packages=("scikit-learn", "scipy")),
@@ -90,6 +102,60 @@ def measure(label_set: str, num_rows: int, num_resamples: int, repeats: int) -> 
         ),
     }
     classification_metrics(rows[:100], labels, num_resamples=2)  # imports scikit-learn
+    return {name: round(min(seconds_of(call) for _ in range(repeats)), 2) for name, call in families.items()}
+
+
+def measure_tasks(num_rows: int, repeats: int) -> dict[str, float]:
+    """Task -> seconds of its metrics with intervals, always with 1,000 resamples."""
+    labels = get_label_set("mikels8").labels
+    random = np.random.default_rng(5)
+    shared = [
+        {"instance_id": f"{n // 3}/{n % 3}", "record_id": str(n // 3), "slices": {"class": f"c{n % 4}"}}
+        for n in range(num_rows)
+    ]
+    options = ("red", "green", "blue", "grey")
+    said, confidences = random.integers(4, size=num_rows), random.random(num_rows).round(2).tolist()
+    choices = [
+        PredictionRow(**one, label=options[n % 4], labels=(options[n % 4],), prediction=options[said[n]],
+                      options=options, confidence=confidences[n])
+        for n, one in enumerate(shared)
+    ]  # fmt: skip
+    judged = ("correct", "incorrect", None)
+    statements = [
+        PredictionRow(**one, label="correct" if n % 2 else "incorrect", prediction=judged[said[n] % 3])
+        for n, one in enumerate(shared)
+    ]
+    alone = [{"instance_id": str(n), "record_id": str(n)} for n in range(num_rows)]
+    named = [tuple(labels[i] for i in random.permutation(8)[:3]) for _ in range(num_rows)]
+    rankings = [
+        PredictionRow(**one, label=None, prediction=None, labels=labels[:3], predictions=some)
+        for one, some in zip(alone, named)
+    ]
+    words = ("storm", "people", "light", "dread", "joy", "street", "because", "calm", "sky", "they", "feel", "the")
+    texts = [" ".join(words[i] for i in random.integers(len(words), size=40)) for _ in range(200)]
+    reasons = [
+        PredictionRow(**one, label=labels[n % 8], prediction=labels[n % 7], reference=texts[(n + 1) % 200],
+                      answer=f"Predict emotion: {labels[n % 7]}. Reason: {texts[n % 200]}.",
+                      slices={"attributes.scene": "street", "attributes.object": "lamp, dog"})
+        for n, one in enumerate(alone)
+    ]  # fmt: skip
+    varied = BenchmarkSettings(dataset="any", option_orders=("fixed", "reversed"), personas=("none", "child"))
+    variants = [
+        PredictionRow(instance_id=f"{n}#{variant.name}", record_id=str(n), label=labels[n % 8], variant=variant.name,
+                      prediction=labels[(n + place * (n % 3)) % 8])
+        for place, variant in enumerate(varied.variants) for n in range(num_rows // 4)
+    ]  # fmt: skip
+    families: dict[str, Callable[[], object]] = {
+        "multiple choice": lambda: choice_metrics(choices),
+        "stated confidence": lambda: stated_confidence(choices),
+        "statements": lambda: statement_metrics(statements),
+        "rankings": lambda: ranking_metrics(rankings, 8),
+        "words on wheels": lambda: word_metrics(rankings, emotion_wheels()),
+        "reasons": lambda: reason_metrics(reasons, get_label_set("mikels8")),
+        "robustness": lambda: robustness_metrics(variants, varied.variants, labels),
+    }
+    for call in families.values():
+        call()  # patterns and tables are made once
     return {name: round(min(seconds_of(call) for _ in range(repeats)), 2) for name, call in families.items()}
 
 

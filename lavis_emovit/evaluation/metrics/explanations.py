@@ -6,6 +6,7 @@ All of them are deterministic, need no model and know only English. For quality,
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 
@@ -125,6 +126,7 @@ def _is_mentioned(fact: str, text_words: set[str]) -> bool:
     return any(words and text_words.issuperset(words) for words in needed)
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def stem(word: str) -> str:
     """A word without its regular ending, so that its inflections are equal: `horses`, `riding`, `smiled`, `parties`.
 

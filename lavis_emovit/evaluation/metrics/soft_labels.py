@@ -135,9 +135,10 @@ def earth_movers_distance(votes_NC: np.ndarray, probabilities_NC: np.ndarray, pl
 
 def votes_in_top(votes_NC: np.ndarray, scores_NC: np.ndarray, k: int) -> np.ndarray:
     """float64 [N], the share of the votes for the k best scored labels; a tie for the last place counts in part."""
-    better_NC = (scores_NC[:, :, None] < scores_NC[:, None, :]).sum(axis=2)
-    tied_NC = (scores_NC[:, :, None] == scores_NC[:, None, :]).sum(axis=2)
-    return (votes_NC * np.clip((k - better_NC) / tied_NC, 0, 1)).sum(axis=1)
+    last_N1 = np.partition(scores_NC, -k, axis=1)[:, -k, None]
+    better_NC, tied_NC = scores_NC > last_N1, scores_NC == last_N1
+    share_N = (k - better_NC.sum(axis=1)) / tied_NC.sum(axis=1)
+    return (votes_NC * better_NC).sum(axis=1) + share_N * (votes_NC * tied_NC).sum(axis=1)
 
 
 def _valence(labels: Sequence[str]) -> np.ndarray | None:

@@ -15,6 +15,7 @@ from lavis_emovit.evaluation.metrics.calibration import (
     risk_coverage_curve,
 )
 from lavis_emovit.evaluation.metrics.registry import MeasuredRows, Metric, register_metric
+from lavis_emovit.evaluation.metrics.resampling import Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
 from lavis_emovit.evaluation.metrics.rows import is_right, question_groups, resamples_of, without_errors
 from lavis_emovit.evaluation.predictions import PredictionRow
@@ -23,6 +24,8 @@ NUM_CONFIDENCE_BINS = 10
 """Bins of equal width, closed at their lower ends and the last one at both, as published evaluations of stated
 confidence have them; so 0.9 and 1.0 are in the last bin."""
 
+# From so many different answers on it is faster not to count them.
+_MOST_ALIKE = 512
 # Where answers without a confidence are in an order by confidence.
 _LAST, _FIRST = -1.0, 2.0
 
@@ -90,8 +93,7 @@ def stated_confidence(rows: Sequence[PredictionRow], *, group_by: str | None = N
     resamples = resamples_of(answered, question_groups(answered, group_by))
     means_RF = resamples.means(np.column_stack([gaps_NB, missing_N, squared_N]))
     ece_R = np.abs(means_RF[:, :NUM_CONFIDENCE_BINS]).sum(axis=1) + means_RF[:, NUM_CONFIDENCE_BINS]
-    auroc_R = resamples.per_resample(partial(confidence_auroc, compared_N, right_N))
-    aurc_R = resamples.per_resample(partial(risk_coverage_area, covered_N, right_N))
+    auroc_R, aurc_R = _resampled_areas(compared_N, covered_N, right_N, resamples)
     alone = _of_stated(confidence_N[is_stated_N], right_N[is_stated_N], gaps_NB, squared_N[is_stated_N])
     return StatedConfidence(
         num_samples=num,
@@ -115,6 +117,20 @@ def stated_confidence(rows: Sequence[PredictionRow], *, group_by: str | None = N
         bins=_bins(in_bin_NB, confidence_N, right_N),
         risk_coverage=risk_coverage_curve(covered_N, right_N),
     )
+
+
+def _resampled_areas(
+    compared_N: np.ndarray, covered_N: np.ndarray, right_N: np.ndarray, resamples: Resamples
+) -> tuple[np.ndarray, np.ndarray]:
+    """AUROC and AURC of each resample; equal answers are counted first, since stated confidences have few values."""
+    alike, place_N = np.unique(np.column_stack([compared_N, covered_N, right_N]), axis=0, return_inverse=True)
+    if len(alike) > _MOST_ALIKE:
+        areas = [(confidence_auroc, compared_N), (risk_coverage_area, covered_N)]
+        auroc_R, aurc_R = (resamples.per_resample(partial(area, values_N, right_N)) for area, values_N in areas)
+        return auroc_R, aurc_R
+    counts_RK = resamples.sums(np.eye(len(alike))[place_N.ravel()])
+    compared_K, covered_K, right_K = alike.T
+    return confidence_auroc(compared_K, right_K, counts_RK), risk_coverage_area(covered_K, right_K, counts_RK)
 
 
 def _of_stated(

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, f1_score, roc_auc_score
 
+from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.emotion.wheels import emotion_wheels
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics.choices import choice_metrics
@@ -116,13 +117,15 @@ def test_words_have_the_golden_values(tmp_path):
     assert compared.interval.low <= compared.difference <= compared.interval.high
 
 
-def test_a_wheel_knows_its_own_labels():
-    """The packaged wheel of Mikels' emotions places all of them, each in a cluster of its own."""
-    rows = [
-        _row(n, labels=(one,), predictions=(one,)) for n, one in enumerate(emotion_wheels().wheels["mikels"].clusters)
-    ]
+def test_a_packaged_wheel_knows_the_labels_of_mikels_and_ekman():
+    """It places all of them, each in a cluster of its own."""
+    labels = [*get_label_set("mikels8").labels, "happiness", "surprise"]
+    rows = [_row(n, labels=(one,), predictions=(one,)) for n, one in enumerate(labels)]
     found = word_metrics(rows, emotion_wheels()).wheels["mikels"]
-    assert (found.coverage, found.f1, found.num_off_wheel) == (1.0, 1.0, 0) and found.words == 8
+    assert (found.coverage, found.f1, found.num_off_wheel, found.words) == (1.0, 1.0, 0, 10)
+    assert set(get_label_set("ekman6").labels) <= set(labels)
+    wrong = [row.model_copy(update={"predictions": (labels[n - 1],)}) for n, row in enumerate(rows)]
+    assert word_metrics(wrong, emotion_wheels()).wheels["mikels"].f1 == 0.0
 
 
 def test_rankings_are_counted():

@@ -195,9 +195,10 @@ def test_scripted_answers_get_the_numbers_of_a_count(tasks, monkeypatch):
     assert values == pytest.approx([2 / 3, 1.0, 1 / 3, 0.0, 1 / 3])
     words = found["words"]["metrics"]["words"]
     assert words["num_invalid"] == 0 and set(words["wheels"]) == {"mikels", "parrott", "plutchik"}
-    # Mikels' wheel has neither happy nor joyful: "at peace" and calm are contentment, and angry is wrong.
-    mikels = words["wheels"]["mikels"]
-    assert (mikels["coverage"], mikels["off_wheel"]) == (0.5, ["happy"])
+    # On Mikels' wheel joyful is happy, "at peace" is calm, and angry is wrong. Plutchik's has no calm.
+    mikels, plutchik = words["wheels"]["mikels"], words["wheels"]["plutchik"]
+    assert (mikels["coverage"], mikels["precision"], mikels["recall"]) == (1.0, pytest.approx(2 / 3), 1.0)
+    assert (plutchik["coverage"], plutchik["off_wheel"]) == (0.5, ["calm"])
     # VQAv2's normal form of "Two." is 2, which two of the ten people gave.
     assert found["vqa"]["metrics"]["vqa"]["accuracy"] == pytest.approx((2 * (1 / 3) + 8 * (2 / 3)) / 10)
     affect = found["valence_arousal"]["metrics"]["affect"]["dimensions"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from datasets import Dataset
 from torch import nn
 from torch.nn import functional as F
 from transformers import GenerationConfig, PretrainedConfig
+from transformers.utils import logging
 from trl import GRPOConfig, GRPOTrainer
 
 from lavis_emovit.models.protocol import Batch
@@ -38,7 +40,7 @@ class EmotionGrpoTrainer(GRPOTrainer):
 
     Args:
         model: an `EmotionModel` that samples answers.
-        at_start: a context in which the trained weights are those before training; None without `kl`.
+        at_start: a context in which the trained weights are those before training; only used with `kl`.
 
     Attributes:
         batch: what TRL works on.
@@ -49,7 +51,7 @@ class EmotionGrpoTrainer(GRPOTrainer):
         model: Any,
         settings: EmotionGrpoSettings,
         rewards: RewardSum,
-        at_start: Callable[[], AbstractContextManager[None]] | None,
+        at_start: Callable[[], AbstractContextManager[None]],
     ):
         self._policy, self._settings, self._rewards, self._at_start = model, settings, rewards, at_start
         self._size, self._ids = settings.num_generations, list[list[int]]()
@@ -144,7 +146,6 @@ class EmotionGrpoTrainer(GRPOTrainer):
         **__: Any,
     ) -> tuple[torch.Tensor, torch.Tensor, None]:
         if model is _REFERENCE:
-            assert self._at_start is not None
             with self._at_start():
                 return self._log_probs(input_ids, attention_mask)
         return self._log_probs(input_ids, attention_mask)
@@ -208,10 +209,15 @@ def _named(name: str) -> Callable[..., Any]:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Inside the block, accelerate does not see the launch of several processes."""
+    """Inside the block, accelerate does not see the launch of several processes, nobody warns of that, and random
+    numbers are as before afterwards."""
     kept = {name: os.environ.pop(name) for name in _RANK_VARIABLES if name in os.environ}
-    with torch.random.fork_rng(devices=[]):
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
         try:
             yield
         finally:
+            logging.set_verbosity(verbosity)
             os.environ.update(kept)

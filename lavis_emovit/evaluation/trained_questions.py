@@ -6,7 +6,9 @@ from typing import Any
 
 from pydantic import Field
 
-from lavis_emovit.emotion.labels import LabelSetName, Subject
+from lavis_emovit.emotion.label_set import LabelSet
+from lavis_emovit.emotion.labels import CUSTOM_PREFIX, LABEL_SETS, LabelSetName, Subject, joined_labels
+from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind, Method
 from lavis_emovit.evaluation.prompt_settings import Prompt
 from lavis_emovit.settings import Settings
@@ -64,16 +66,18 @@ class TrainedQuestions(Settings):
         return next((question for question in self.questions if question.kind == kind), None)
 
 
-def trained_question(settings: BenchmarkSettings, method: Method, label_set: str | None) -> TrainedQuestion | None:
-    """The plainest question of a benchmark; None for questions that only records have."""
-    if settings.kind not in ASKABLE:
+def trained_question(settings: BenchmarkSettings, method: Method, label_set: LabelSet | None) -> TrainedQuestion | None:
+    """The plainest question of a benchmark; None for questions that only records have, and for labels with commas of
+    a set that only another package knows."""
+    name = _name_of(label_set) if label_set is not None else None
+    if settings.kind not in ASKABLE or (name is None and label_set is not None):
         return None
     plain = settings.first_variant
     return TrainedQuestion(
         kind=settings.kind,
         dataset=settings.dataset,
         method=method,
-        label_set=label_set,
+        label_set=name,
         subject=settings.subject or "picture",
         wording=plain.wordings[0],
         with_options=plain.with_options[0],
@@ -81,3 +85,13 @@ def trained_question(settings: BenchmarkSettings, method: Method, label_set: str
         prompt=settings.prompt,
         max_new_tokens=settings.max_new_tokens,
     )
+
+
+def _name_of(label_set: LabelSet) -> str | None:
+    """A name by which the labels are found again, also where the package that defines the set is missing."""
+    if label_set.name in LABEL_SETS or label_set.name.startswith(CUSTOM_PREFIX):
+        return label_set.name
+    try:
+        return f"{CUSTOM_PREFIX} {joined_labels(label_set.labels)}"
+    except DataError:
+        return None

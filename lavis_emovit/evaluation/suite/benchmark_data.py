@@ -93,7 +93,7 @@ class OpenBenchmark:
         if settings.subject is None and (first := next(self.items(), None)) is not None:
             own = self.label_set.name if self.label_set else None
             settings = settings.model_copy(update={"subject": record_subject(first.record, own)})
-        return trained_question(settings, method, self.label_set.name if self.label_set else None)
+        return trained_question(settings, method, self.label_set)
 
     def train_items(self) -> Iterator[Item]:
         """The records that baselines learn from; none without a training split."""

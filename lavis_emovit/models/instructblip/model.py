@@ -407,7 +407,9 @@ class EmoVIT(BaseEmotionModel):
             # A process whose answers have ended continues until those of all others have.
             options = {**options, "synced_gpus": True}
         options = {"pad_token_id": self.llm_tokenizer.pad_token_id, "eos_token_id": self._end_ids(), **options}
-        if options["do_sample"] and options["num_return_sequences"] > 1 and not self.is_seq2seq:
+        reads_once = options["do_sample"] and options["num_return_sequences"] > 1 and not self.is_seq2seq
+        # Choices count the generated tokens, which `generate_read_once` puts behind one of the question.
+        if reads_once and "prefix_allowed_tokens_fn" not in options:
             return generate_read_once(language_model, inputs, mask, [prompt[-1] for prompt in prompts], **options)
         return language_model.generate(inputs_embeds=inputs, attention_mask=mask, **options)
 

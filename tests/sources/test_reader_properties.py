@@ -364,6 +364,55 @@ def test_eemo_bench_pair(folder, found, fields):
     check(root, "eemo_bench_pair")
 
 
+POPE_KEYS = ("question_id", "image", "text", "label")
+PROBLEM_KEYS = ("question", "choices", "answer", "hint", "image", "subject", "split")
+VQA_KEYS = ("image", "question", "question_id", "answer")
+
+
+@given(found=st.lists(values, max_size=2), fields=st.dictionaries(st.sampled_from(POPE_KEYS), values, max_size=3))
+@short
+@example(found=[], fields={})
+def test_pope(folder, found, fields):
+    root = folder()
+    good = {"question_id": 1, "image": "a.jpg", "text": "Is there a dog?", "label": "yes"}
+    lines = [json.dumps(one) for one in (*found, {**good, **fields})]
+    write(root, {f"coco_pope_{name}.json": "\n".join(lines) for name in ("random", "popular", "adversarial")})
+    check(root, "pope", images=".")
+
+
+@given(text=edits)
+@short
+def test_mme(folder, text):
+    root = folder()
+    (root / "color").mkdir()
+    (root / "a.jpg").rename(root / "color" / "a.jpg")
+    lines = "Is it red? Please answer yes or no.\tYes\nIs it blue? Please answer yes or no.\tNo\n"
+    write(root, {"color/a.txt": edited(lines.encode(), text)})
+    check(root, "mme")
+
+
+@given(found=values, fields=st.dictionaries(st.sampled_from(PROBLEM_KEYS), values, max_size=3))
+@short
+@example(found={}, fields={})
+def test_scienceqa(folder, found, fields):
+    root = folder()
+    (root / "test" / "1").mkdir(parents=True)
+    (root / "a.jpg").rename(root / "test" / "1" / "image.png")
+    good = {"question": "Which?", "choices": ["one", "two"], "answer": 0, "image": "image.png", "split": "test"}
+    write(root, {"problems.json": json.dumps({"0": found, "1": {**good, **fields}})})
+    check(root, "scienceqa")
+
+
+@given(found=st.lists(values, max_size=2), fields=st.dictionaries(st.sampled_from(VQA_KEYS), values, max_size=3))
+@short
+@example(found=[], fields={})
+def test_lavis_vqa(folder, found, fields):
+    root = folder()
+    good = {"image": "a.jpg", "question": "What is it?", "question_id": 1, "answer": ["a dog"] * 10}
+    write(root, {"vqa.json": json.dumps([*found, {**good, **fields}])})
+    check(root, "lavis_vqa", file="vqa.json", images=".")
+
+
 def test_every_layout_has_a_property():
     text = Path(__file__).read_text(encoding="utf-8")
     assert [

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import IMAGE_SUFFIXES
+from lavis_emovit.files import IMAGE_SUFFIXES, read_file
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
 from lavis_emovit.sources.base import Reader
@@ -58,7 +58,13 @@ class MmeReader(Reader, layout="mme"):
         if image is None:
             raise DataError(f"no image {self.relative(folder / path.stem)} with the ending of an image")
         questions = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            lines = read_file(path).decode().splitlines()
+        except OSError as error:
+            raise DataError(f"cannot be read ({error.strerror})") from None
+        except UnicodeDecodeError as error:
+            raise DataError(f"not UTF-8 text (byte {error.start})") from None
+        for number, line in enumerate(lines, start=1):
             question, _, answer = (part.strip() for part in line.partition("\t"))
             if not line.strip():
                 continue

@@ -62,7 +62,10 @@ def convert(
         from lavis_emovit.tuned.card import model_card
 
         write_export_file(Path(report.target), tuned)
-        with atomic_writer(Path(report.target) / CARD_FILE) as file:
+        card = Path(report.target) / CARD_FILE
+        if card.exists():  # the base's own
+            card.rename(card.with_name(f"base_{CARD_FILE}"))
+        with atomic_writer(card) as file:
             file.write(model_card(tuned))
     typer.echo(f"wrote {report.target} ({report.kind}) from {report.source}")
     for part, count in report.parameters.items():

@@ -95,11 +95,17 @@ class RecipeSplits:
         dataset: Any = config.datasets.get(named) if named is not None else None
         return TrainedQuestions(
             questions=tuple(questions),
-            image_processor=dataset.vis_processor.eval.model_dump(mode="json") if dataset is not None else None,
-            text_processor=dataset.text_processor.eval.model_dump(mode="json") if dataset is not None else None,
+            image_processor=_eval_processor(dataset, "vis_processor"),
+            text_processor=_eval_processor(dataset, "text_processor"),
             num_beams=config.run.num_beams,
             min_length=config.run.min_len,
         )
+
+
+def _eval_processor(dataset: Any, key: str) -> dict[str, Any] | None:
+    """Name and settings of a dataset's processor for evaluation; None if its settings have none, as custom ones may."""
+    pair = getattr(dataset, key, None)
+    return pair.eval.model_dump(mode="json") if pair is not None else None
 
 
 def recipe_problems(run: RunSettings, datasets: Mapping[str, Settings]) -> list[str]:

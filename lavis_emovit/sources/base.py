@@ -168,8 +168,10 @@ class Reader(ABC):
     imported_from: ClassVar[Literal["file", "folder"] | None] = None
     settings: Any
 
-    def __init_subclass__(cls, layout: str, **options: Any):
+    def __init_subclass__(cls, layout: str | None, **options: Any):
         super().__init_subclass__(**options)
+        if layout is None:  # a base of several layouts
+            return
         other = LAYOUTS.setdefault(layout, cls)
         if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ValueError(f"layout '{layout}' is defined in {other.__module__} and in {cls.__module__}")

@@ -14,7 +14,6 @@ An open question, `open_ended_Q`, has no answer and is not imported.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -23,7 +22,8 @@ from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
-from lavis_emovit.sources.base import Entry, Reader, checked_entry, read_json
+from lavis_emovit.sources.base import Entry, checked_entry, read_json
+from lavis_emovit.sources.json_entries import OneFileReader, image_fields, refuse_repeated
 
 LABEL_SET = "labels:anger,disgust,fear,joy,neutral,sadness,surprise"
 LOWEST, HIGHEST = 1.0, 9.0
@@ -58,18 +58,11 @@ class EEmoBenchSettings(Settings):
     split: str = "test"
 
 
-class EEmoBenchReader(Reader, layout="eemo_bench"):
+class EEmoBenchReader(OneFileReader, layout="eemo_bench"):
     """One record per image: its `ranking`, valence, arousal and dominance in [-1, 1], and two `questions`."""
 
     settings_class = EEmoBenchSettings
     settings: EEmoBenchSettings
-
-    @property
-    def place(self) -> Path:
-        return self.root / self.settings.file
-
-    def files(self) -> list[Path]:
-        return [self.place]
 
     def records(self) -> Iterator[EmotionRecord]:
         first: dict[str, int] = {}
@@ -78,18 +71,14 @@ class EEmoBenchReader(Reader, layout="eemo_bench"):
             with self.collect_faults(f"entry {number}"):
                 image = checked_entry(_Image, entry)
                 self.notes.unused |= dict.fromkeys(key for key in entry if key not in _Image.model_fields)
-                if first.setdefault(image.image_name, number) != number:
-                    raise DataError(f"the image '{image.image_name}' is already in entry {first[image.image_name]}")
+                refuse_repeated(first, image.image_name, number, f"the image '{image.image_name}'")
                 yield self._record(image)
 
     def _record(self, image: _Image) -> EmotionRecord:
         labels = get_label_set(LABEL_SET)
-        name = image.image_name
         return self.record(
-            f"image '{name}'",
-            id=name.rpartition(".")[0] or name,
-            image=self.require_image(f"{self.settings.images}/{name}"),
-            split=self.settings.split,
+            f"image '{image.image_name}'",
+            **image_fields(self, image.image_name),
             label_set=labels.name,
             ranking=[labels.canonical(emotion) for emotion, _ in image.emotion_list],
             **{axis: scaled(getattr(image, axis.capitalize())[0], axis) for axis in _AXES},

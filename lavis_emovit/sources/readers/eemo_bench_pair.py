@@ -26,8 +26,9 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.images import decode_image
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
-from lavis_emovit.sources.base import Entry, Reader, checked_entry, read_json
+from lavis_emovit.sources.base import Entry, checked_entry, read_json
 from lavis_emovit.sources.embedded import extract_image
+from lavis_emovit.sources.json_entries import OneFileReader
 from lavis_emovit.sources.readers.eemo_bench import answered_question
 
 _CATEGORIES = ("question_type", "perceptual_dimension", "question_concern")
@@ -57,22 +58,15 @@ class EEmoPairSettings(Settings):
     height_px: int = 512
 
 
-class EEmoPairReader(Reader, layout="eemo_bench_pair"):
+class EEmoPairReader(OneFileReader, layout="eemo_bench_pair"):
     """One record per pair of images, with all `questions` about it; joined images go to `extract_to`."""
 
     settings_class = EEmoPairSettings
     settings: EEmoPairSettings
 
     @property
-    def place(self) -> Path:
-        return self.root / self.settings.file
-
-    @property
     def image_root(self) -> Path:
         return self.extract_to if self.extract_to is not None else self.root
-
-    def files(self) -> list[Path]:
-        return [self.place]
 
     def check(self) -> None:
         if self.extract_to is None:

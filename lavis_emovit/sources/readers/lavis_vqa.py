@@ -10,15 +10,14 @@ ten people. `vqa_val_eval.json` has no answers and cannot be measured.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
-from lavis_emovit.sources.base import Entry, Reader, checked_entry, read_json
+from lavis_emovit.sources.base import Entry, checked_entry, read_json
+from lavis_emovit.sources.json_entries import OneFileReader, records_of_questions, refuse_repeated
 
 
 class _Question(Entry):
@@ -36,18 +35,11 @@ class LavisVqaSettings(Settings):
     split: str = "test"
 
 
-class LavisVqaReader(Reader, layout="lavis_vqa"):
+class LavisVqaReader(OneFileReader, layout="lavis_vqa"):
     """One record per image with its `questions`, without options."""
 
     settings_class = LavisVqaSettings
     settings: LavisVqaSettings
-
-    @property
-    def place(self) -> Path:
-        return self.root / self.settings.file
-
-    def files(self) -> list[Path]:
-        return [self.place]
 
     def records(self) -> Iterator[EmotionRecord]:
         found: dict[str, list[dict[str, Any]]] = {}
@@ -57,16 +49,6 @@ class LavisVqaReader(Reader, layout="lavis_vqa"):
             with self.collect_faults(f"entry {number}"):
                 one = checked_entry(_Question, entry)
                 name = str(one.question_id)
-                if seen.setdefault(name, number) != number:
-                    raise DataError(f"question_id {name} is already in entry {seen[name]}")
+                refuse_repeated(seen, name, number, f"question_id {name}")
                 found.setdefault(one.image, []).append({"question": one.question, "answers": one.answer, "id": name})
-        for image, questions in found.items():
-            self.notes.num_joined += len(questions) - 1
-            with self.collect_faults(f"image {image}"):
-                yield self.record(
-                    f"image '{image}'",
-                    id=image.rpartition(".")[0] or image,
-                    image=self.require_image(f"{self.settings.images}/{image}"),
-                    split=self.settings.split,
-                    questions=questions,
-                )
+        yield from records_of_questions(self, found)

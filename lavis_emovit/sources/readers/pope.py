@@ -19,6 +19,7 @@ from lavis_emovit.files import parse_json, read_file
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
 from lavis_emovit.sources.base import Entry, Reader, checked_entry
+from lavis_emovit.sources.json_entries import records_of_questions, refuse_repeated
 
 YES_NO = ["yes", "no"]
 
@@ -61,24 +62,12 @@ class PopeReader(Reader, layout="pope"):
                 self.notes.num_rows += 1
                 with self.collect_faults(f"{name}: entry {number}"):
                     one = checked_entry(_Question, entry)
-                    if seen.setdefault(str(one.question_id), number) != number:
-                        raise DataError(
-                            f"question_id {one.question_id} is already in entry {seen[str(one.question_id)]}"
-                        )
+                    refuse_repeated(seen, str(one.question_id), number, f"question_id {one.question_id}")
                     found.setdefault(one.image, []).append(
                         {"question": one.text, "answers": [one.label], "options": YES_NO,
                          "categories": {"setting": setting}, "id": f"{setting}-{one.question_id}"}
                     )  # fmt: skip
-        for image, questions in found.items():
-            self.notes.num_joined += len(questions) - 1
-            with self.collect_faults(f"image {image}"):
-                yield self.record(
-                    f"image '{image}'",
-                    id=image.rpartition(".")[0] or image,
-                    image=self.require_image(f"{self.settings.images}/{image}"),
-                    split=self.settings.split,
-                    questions=questions,
-                )
+        yield from records_of_questions(self, found)
 
 
 def entries_of(path: Path) -> list[Any]:
@@ -87,7 +76,7 @@ def entries_of(path: Path) -> list[Any]:
         content = read_file(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    if content.lstrip()[:1] in (b"[", "["):
+    if content.lstrip().startswith(b"["):
         found = parse_json(content, str(path), unique_keys=True)
         return found if isinstance(found, list) else [found]
     lines = [line for line in content.splitlines() if line.strip()]

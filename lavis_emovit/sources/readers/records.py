@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from lavis_emovit.records import EmotionRecord, read_records
 from lavis_emovit.settings import Settings
-from lavis_emovit.sources.base import Reader
+from lavis_emovit.sources.json_entries import OneFileReader
 
 
 class RecordsSettings(Settings):
     file: str = "records.jsonl"  # below the root of the dataset, which is the folder of the image paths; or absolute
 
 
-class RecordsReader(Reader, layout="records"):
+class RecordsReader(OneFileReader, layout="records"):
     """The records as they are, with their ids, splits and instructions."""
 
     settings_class = RecordsSettings
     imported_from: ClassVar[Literal["file", "folder"] | None] = None
     settings: RecordsSettings
-
-    def files(self) -> list[Path]:
-        return [self.root / self.settings.file]
-
-    @property
-    def place(self) -> Path:
-        return self.files()[0]
 
     def records(self) -> Iterator[EmotionRecord]:
         for record in read_records(self.place):

@@ -10,14 +10,14 @@ A problem has `question`, `choices`, `answer` (number of the right choice), `hin
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from pydantic import Field
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
-from lavis_emovit.sources.base import Entry, Reader, checked_entry, read_json
+from lavis_emovit.sources.base import Entry, checked_entry, read_json
+from lavis_emovit.sources.json_entries import OneFileReader
 
 _CATEGORIES = ("subject", "topic", "grade")
 
@@ -40,18 +40,11 @@ class ScienceQASettings(Settings):
     file: str = "problems.json"
 
 
-class ScienceQAReader(Reader, layout="scienceqa"):
+class ScienceQAReader(OneFileReader, layout="scienceqa"):
     """One record per problem with an image; the hint is part of its question."""
 
     settings_class = ScienceQASettings
     settings: ScienceQASettings
-
-    @property
-    def place(self) -> Path:
-        return self.root / self.settings.file
-
-    def files(self) -> list[Path]:
-        return [self.place]
 
     def records(self) -> Iterator[EmotionRecord]:
         for name, entry in read_json(self.place, dict).items():

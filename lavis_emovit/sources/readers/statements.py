@@ -11,15 +11,14 @@ INSETS-462k has the same entries and more keys, among them candidate words, whic
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
-from lavis_emovit.sources.base import Entry, Reader, checked_entry, read_json
+from lavis_emovit.sources.base import Entry, checked_entry, read_json
+from lavis_emovit.sources.json_entries import OneFileReader, image_fields, refuse_repeated
 
 
 class _Statement(Entry):
@@ -45,18 +44,11 @@ class StatementSettings(Settings):
     split: str = "test"
 
 
-class StatementReader(Reader, layout="statements"):
+class StatementReader(OneFileReader, layout="statements"):
     """One record per image, with its `statements` and its `words`."""
 
     settings_class = StatementSettings
     settings: StatementSettings
-
-    @property
-    def place(self) -> Path:
-        return self.root / self.settings.file
-
-    def files(self) -> list[Path]:
-        return [self.place]
 
     def records(self) -> Iterator[EmotionRecord]:
         first: dict[str, int] = {}
@@ -66,16 +58,13 @@ class StatementReader(Reader, layout="statements"):
                 image = checked_entry(_Image, entry)
                 self.notes.unused |= dict.fromkeys(key for key in entry if key not in _Image.model_fields)
                 record = self._record(image)
-                if first.setdefault(record.id, number) != number:
-                    raise DataError(f"the image '{image.image_id}' is already in entry {first[record.id]}")
+                refuse_repeated(first, record.id, number, f"the image '{image.image_id}'")
                 yield record
 
     def _record(self, image: _Image) -> EmotionRecord:
         return self.record(
             f"image '{image.image_id}'",
-            id=image.image_id.rpartition(".")[0] or image.image_id,
-            image=self.require_image(f"{self.settings.images}/{image.image_id}"),
-            split=self.settings.split,
+            **image_fields(self, image.image_id),
             # A word may occur twice in a list that several models wrote.
             words=list(dict.fromkeys(image.ov_emotion or ())) or None,
             statements=[

@@ -9,12 +9,13 @@ import numpy as np
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics.categories import CategoryMetrics, category_metrics
-from lavis_emovit.evaluation.metrics.comparison import compare_answers
-from lavis_emovit.evaluation.metrics.registry import Headline, MeasuredRows, Metric, register_metric
+from lavis_emovit.evaluation.metrics.question_accuracy import accuracy_headline
+from lavis_emovit.evaluation.metrics.registry import MeasuredRows, Metric, register_metric
 from lavis_emovit.evaluation.metrics.resampling import bootstrap_interval
 from lavis_emovit.evaluation.metrics.results import Interval, Result
 from lavis_emovit.evaluation.metrics.rows import (
     GROUP,
+    count_statuses,
     is_right,
     question_groups,
     resamples_of,
@@ -104,7 +105,7 @@ def choice_metrics(
         num_samples=len(answered),
         num_invalid=int((~is_read_N).sum()),
         num_errors=len(rows) - len(answered),
-        statuses=dict(sorted(Counter(row.status for row in answered if row.status is not None).items())),
+        statuses=count_statuses(answered),
         accuracy=accuracy,
         accuracy_interval=resamples.share_interval(means_R2[:, 0], accuracy),
         accuracy_of_valid=float(right_N[is_read_N].mean()) if is_read_N.any() else None,
@@ -176,13 +177,6 @@ register_metric(
         result=ChoiceMetrics,
         less_is_better=frozenset({"num_invalid", "num_errors", "order_bias"}),
         measure=_measure,
-        headline=Headline(
-            "accuracy",
-            title="accuracy",
-            counts=lambda result: (result.num_samples, result.num_invalid),
-            compare=lambda before, after: compare_answers(
-                before.rows, after.rows, is_right, "accuracy", group_by=question_groups(before.rows, before.group_by)
-            ),
-        ),
+        headline=accuracy_headline(is_right),
     )
 )

@@ -5,7 +5,6 @@ An invalid answer counts as wrong: it stays in the denominator and has its own c
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from lavis_emovit.evaluation.metrics.registry import Headline, Metric, register_
 from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
 from lavis_emovit.evaluation.metrics.rows import (
+    count_statuses,
     label_indices,
     prediction_indices,
     resamples_of,
@@ -126,7 +126,7 @@ def classification_metrics(
         num_samples=num_samples,
         num_invalid=int((~is_valid_N).sum()),
         num_errors=len(rows) - num_samples,
-        statuses=dict(sorted(Counter(row.status for row in answered if row.status is not None).items())),
+        statuses=count_statuses(answered),
         **values,
         **intervals,
         accuracy_of_valid=float(is_right_N[is_valid_N].mean()) if is_valid_N.any() else None,

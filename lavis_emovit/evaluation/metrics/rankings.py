@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Any
@@ -13,7 +12,7 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics.comparison import compare_answers
 from lavis_emovit.evaluation.metrics.registry import Headline, Metric, register_metric
 from lavis_emovit.evaluation.metrics.results import Interval, Result
-from lavis_emovit.evaluation.metrics.rows import resamples_of, row_name, without_errors
+from lavis_emovit.evaluation.metrics.rows import count_statuses, resamples_of, row_name, without_errors
 from lavis_emovit.evaluation.predictions import PredictionRow
 
 
@@ -68,7 +67,7 @@ def ranking_metrics(rows: Sequence[PredictionRow], num_labels: int, *, group_by:
         num_samples=len(answered),
         num_invalid=sum(not row.predictions for row in answered),
         num_errors=len(rows) - len(answered),
-        statuses=dict(sorted(Counter(row.status for row in answered if row.status is not None).items())),
+        statuses=count_statuses(answered),
         chance_overlap=float(np.mean([len(row.labels or ()) / num_labels for row in answered])),
         chance_places=1 / num_labels,
         **found,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,6 +32,11 @@ def without_errors(rows: Sequence[PredictionRow]) -> list[PredictionRow]:
     if not answered:
         raise DataError(f"all {len(rows)} rows are errors, so nothing can be measured; the first is: {rows[0].error}")
     return answered
+
+
+def count_statuses(rows: Sequence[PredictionRow]) -> dict[str, int]:
+    """Status -> how many written answers were read so; empty for scored ones."""
+    return dict(sorted(Counter(row.status for row in rows if row.status is not None).items()))
 
 
 def is_right(row: PredictionRow) -> bool:

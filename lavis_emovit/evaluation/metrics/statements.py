@@ -5,18 +5,18 @@ The measures are those of MVEI ("Customizing Visual Emotion Evaluation for MLLMs
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics.categories import CategoryMetrics, category_metrics
-from lavis_emovit.evaluation.metrics.comparison import compare_answers
-from lavis_emovit.evaluation.metrics.registry import Headline, MeasuredRows, Metric, register_metric
+from lavis_emovit.evaluation.metrics.question_accuracy import accuracy_headline
+from lavis_emovit.evaluation.metrics.registry import MeasuredRows, Metric, register_metric
 from lavis_emovit.evaluation.metrics.results import Interval, Result
 from lavis_emovit.evaluation.metrics.rows import (
     GROUP,
+    count_statuses,
     is_right,
     question_groups,
     resamples_of,
@@ -88,7 +88,7 @@ def statement_metrics(
         num_samples=len(answered),
         num_invalid=num_silent,
         num_errors=len(rows) - len(answered),
-        statuses=dict(sorted(Counter(row.status for row in answered if row.status is not None).items())),
+        statuses=count_statuses(answered),
         accuracy=means[0],
         accuracy_interval=accuracy,
         accuracy_of_answered=float(right_N.sum() / (len(answered) - num_silent))
@@ -116,13 +116,6 @@ register_metric(
         result=StatementMetrics,
         less_is_better=frozenset({"num_invalid", "num_errors", "give_up_ratio", "refused_ratio"}),
         measure=_measure,
-        headline=Headline(
-            "accuracy",
-            title="accuracy",
-            counts=lambda result: (result.num_samples, result.num_invalid),
-            compare=lambda before, after: compare_answers(
-                before.rows, after.rows, is_right, "accuracy", group_by=question_groups(before.rows, before.group_by)
-            ),
-        ),
+        headline=accuracy_headline(is_right),
     )
 )

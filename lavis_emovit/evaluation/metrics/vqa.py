@@ -14,8 +14,8 @@ import numpy as np
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics.categories import CategoryMetrics, category_metrics
-from lavis_emovit.evaluation.metrics.comparison import compare_answers
-from lavis_emovit.evaluation.metrics.registry import Headline, Metric, register_metric
+from lavis_emovit.evaluation.metrics.question_accuracy import accuracy_headline
+from lavis_emovit.evaluation.metrics.registry import Metric, register_metric
 from lavis_emovit.evaluation.metrics.results import Interval, Result
 from lavis_emovit.evaluation.metrics.rows import GROUP, question_groups, resamples_of, row_name, without_errors
 from lavis_emovit.evaluation.predictions import PredictionRow
@@ -90,13 +90,6 @@ register_metric(
         measure=lambda measured: vqa_metrics(
             measured.rows, group_by=measured.group_by, slices=measured.settings.slices
         ),
-        headline=Headline(
-            "accuracy",
-            title="accuracy",
-            counts=lambda result: (result.num_samples, result.num_invalid),
-            compare=lambda before, after: compare_answers(
-                before.rows, after.rows, _accuracy, "accuracy", group_by=question_groups(before.rows, before.group_by)
-            ),
-        ),
+        headline=accuracy_headline(_accuracy),
     )
 )

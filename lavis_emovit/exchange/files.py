@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lavis_emovit.errors import DataError
+from lavis_emovit.sources.table_files import import_pyarrow
 
 ROW_GROUP_BYTES = 64 * 2**20
 """Bytes of images in a row group, counted for each of their questions."""
@@ -86,11 +86,7 @@ def row_writer(path: Path, columns: Mapping[str, Any] | None) -> Iterator[Callab
 
 @contextmanager
 def _parquet_writer(path: Path, columns: Mapping[str, Any]) -> Iterator[Callable[[dict[str, Any]], None]]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise DataError(f"{path.name}: Parquet needs pyarrow: pip install 'lavis-emovit[tables]'") from None
+    pyarrow = import_pyarrow(path.name)
     metadata = {"huggingface": json.dumps({"info": {"features": dict(columns)}})}
     schema = pyarrow.schema({name: _arrow_type(kind, pyarrow) for name, kind in columns.items()}, metadata)
     rows: list[dict[str, Any]] = []

@@ -269,16 +269,22 @@ def parquet_rows(path: Path, columns: Sequence[str] | None = None, rows_at_once:
 
 def open_parquet(path: Path) -> Any:
     """The module `pyarrow.parquet`. DataError if it is not installed, or for an existing file that is no Parquet."""
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise DataError(f"{path}: Parquet needs pyarrow: pip install 'lavis-emovit[tables]'") from None
+    pyarrow = import_pyarrow(path)
     if path.is_file():
         try:
             pyarrow.parquet.read_schema(path)
         except (OSError, pyarrow.ArrowInvalid) as error:
             raise _not_parquet(path, error) from None
     return pyarrow.parquet
+
+
+def import_pyarrow(place: Path | str) -> Any:
+    """The module `pyarrow` with `pyarrow.parquet`. DataError names the file that needs it if it is not installed."""
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise DataError(f"{place}: Parquet needs pyarrow: pip install 'lavis-emovit[tables]'") from None
+    return pyarrow
 
 
 def _not_parquet(path: Path, error: Exception) -> DataError:

@@ -12,6 +12,7 @@ from typing import IO, Any
 from lavis_emovit.errors import UserError
 from lavis_emovit.files import atomic_path, atomic_writer, parse_json
 from lavis_emovit.outside import csv_cell
+from lavis_emovit.sources.table_files import import_pyarrow
 from lavis_emovit.tuned.predictions import ImagePrediction
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -34,6 +35,8 @@ class PredictionFile:
             raise UserError(f"{path}: the suffix decides the format, one of {', '.join(SUFFIXES)}")
         if path.exists() and not overwrite:
             raise UserError(f"{path} exists; --overwrite replaces it")
+        if path.suffix == ".parquet":
+            import_pyarrow(path)  # now, not after the last image
         self.path, self._unfinished = path, path.with_name(f"{path.name}.unfinished")
         digest = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()
         header = json.dumps({"made_with": digest}).encode() + b"\n"
@@ -116,14 +119,12 @@ def _write_jsonl(path: Path, rows: Sequence[ImagePrediction]) -> None:
 
 
 def _write_parquet(path: Path, rows: Sequence[ImagePrediction]) -> None:
-    import pyarrow
-    from pyarrow import parquet
-
+    pyarrow = import_pyarrow(path)
     table = [flat(row) for row in rows]
     names = _columns(table)
     with atomic_path(path) as temporary:
         columns = {name: [row.get(name) for row in table] for name in names}
-        parquet.write_table(pyarrow.table(columns), str(temporary))
+        pyarrow.parquet.write_table(pyarrow.table(columns), str(temporary))
 
 
 _WRITERS = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}

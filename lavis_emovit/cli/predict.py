@@ -61,7 +61,7 @@ def predict(
     from lavis_emovit.progress import progress
     from lavis_emovit.tuned.inputs import input_images
     from lavis_emovit.tuned.output import PredictionFile
-    from lavis_emovit.tuned.predictions import PredictionSettings, count_errors
+    from lavis_emovit.tuned.predictions import PredictionSettings
     from lavis_emovit.tuned.predictions import predict as predict_images
     from lavis_emovit.tuned.processes import devices_of, predict_in_processes
 
@@ -106,7 +106,7 @@ def predict(
         if file is not None:
             file.close()
     _show(ordered, out)
-    if count_errors(ordered) == len(ordered):
+    if all(row.error is not None for row in ordered):
         raise UserError(f"no image could be predicted; the first: {ordered[0].image}: {ordered[0].error}")
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from typing import TypeVar
 
 from lavis_emovit.distributed.signals import STOP_SIGNALS
 from lavis_emovit.errors import UserError, first_line
+
+T = TypeVar("T")
 
 
 def ignore_stop_signals(worker_id: int) -> None:
@@ -32,6 +35,11 @@ def _obey_parent(signals: set[signal.Signals], parent: int) -> None:
         info = signal.sigwaitinfo(signals)
         if info.si_signo == signal.SIGTERM and info.si_pid == parent:
             os._exit(0)
+
+
+def unchanged(batch: T) -> T:
+    """For `collate_fn`, if a dataset returns whole batches."""
+    return batch
 
 
 def killed_worker(error: BaseException) -> UserError | None:

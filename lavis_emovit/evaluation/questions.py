@@ -26,7 +26,8 @@ from lavis_emovit.evaluation.truths import Truth
 from lavis_emovit.records import EmotionRecord, Instruction
 
 _ANY_PAIR = Instruction(kind="conversation", question="Why?", answer="Because.", provenance="any")
-_ANY_RECORD = EmotionRecord(id="any", image="any", split="any", source="any")
+ANY_RECORD = EmotionRecord(id="any", image="any", split="any", source="any")
+"""Stands for an image without annotation: questions about it are those about any image."""
 _DEFAULT_NEW_TOKENS = {
     "emotion": 32,
     "labels": 32,
@@ -124,7 +125,7 @@ def wordings_of(benchmark: BenchmarkSettings, label_set: LabelSet | None) -> lis
         f"{question.text}|{question.answer_prefix}|{question.candidates}"
         for variant in benchmark.variants
         for method in methods
-        for question in questions_about(_ANY_RECORD, Truth(), benchmark, variant, method, label_set)
+        for question in questions_about(ANY_RECORD, Truth(), benchmark, variant, method, label_set)
     ]
 
 
@@ -133,14 +134,14 @@ def prompt_sha256(benchmark: BenchmarkSettings, variant: Variant, method: Method
 
     Numbers whose rows have other hashes come from other prompts.
     """
-    asked = questions_about(_ANY_RECORD, Truth(), benchmark, variant, method, label_set)
+    asked = questions_about(ANY_RECORD, Truth(), benchmark, variant, method, label_set)
     seen = [[question.text, question.answer_prefix, *question.candidates] for question in asked]
     return hashlib.sha256(json.dumps(seen, ensure_ascii=False).encode()).hexdigest()
 
 
 def example_question(benchmark: BenchmarkSettings, method: Method, label_set: LabelSet | None) -> Question:
     """A question of the benchmark, about no record in particular."""
-    return questions_about(_ANY_RECORD, Truth(), benchmark, benchmark.variants[0], method, label_set)[0]
+    return questions_about(ANY_RECORD, Truth(), benchmark, benchmark.variants[0], method, label_set)[0]
 
 
 def values_from_scores(questions: Sequence[Question], scores: Sequence[Sequence[float]]) -> dict[str, float]:

@@ -75,10 +75,7 @@ def truth_of(record: EmotionRecord, benchmark: BenchmarkSettings, label_set: Lab
         return _labels_in(record, label_set)
     if record.emotion is None or label_set is None:
         return None
-    try:
-        label = label_in(record.emotion, record.label_set, label_set)
-    except DataError as error:
-        raise DataError(f"record '{record.id}': {error}") from None
+    label = _place_of(record, record.emotion, label_set)
     return Truth(label=label, votes=_votes_in(record, label_set), pair=pair) if label is not None else None
 
 
@@ -114,6 +111,7 @@ def _labels_in(record: EmotionRecord, label_set: LabelSet | None) -> Truth | Non
 
 
 def _place_of(record: EmotionRecord, name: str, label_set: LabelSet) -> str | None:
+    """A label of a record in another set, as `label_in`; errors name the record."""
     try:
         return label_in(name, record.label_set, label_set)
     except DataError as error:

@@ -18,7 +18,7 @@ from lavis.common.registry import registry
 
 from lavis_emovit.datasets.eval_dataset import EvaluatedSamples
 from lavis_emovit.distributed import processes
-from lavis_emovit.emotion.labels import get_label_set
+from lavis_emovit.emotion.labels import get_label_set, subject_of
 from lavis_emovit.emotion.questions import templated_wording
 from lavis_emovit.emotion.templates import get_template
 from lavis_emovit.errors import ConfigError, UserError
@@ -258,8 +258,7 @@ class EmotionGrpoTask(EmotionTask):
         }
         if not self.template.instruction():
             return RunBenchmarkSettings(**shared, wordings=(self.settings.wording,))
-        about = record_subject(EmotionRecord(id="any", image="any", split="any", source="any"), samples.label_set.name)
-        text = templated_wording(self.template, self.settings.wording, about)
+        text = templated_wording(self.template, self.settings.wording, subject_of(samples.label_set.name))
         return RunBenchmarkSettings(
             **shared, prompt=PromptSettings(text=text, name=self.template.name, reading="result")
         )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -13,8 +11,8 @@ from lavis_emovit.errors import ConfigError, DataError, UserError
 from lavis_emovit.evaluation.metrics.calibration import calibration, log_softmax, softmax
 from lavis_emovit.evaluation.suite.benchmark_data import ImageBatches, OpenBenchmark, open_benchmark
 from lavis_emovit.evaluation.suite.requests import request_rows
-from lavis_emovit.files import FORBIDDEN, parse_json, write_json
-from lavis_emovit.settings import Settings, valid_settings
+from lavis_emovit.files import FORBIDDEN, write_json
+from lavis_emovit.settings import Settings, read_settings_file
 from lavis_emovit.tuned.loading import Tuned
 from lavis_emovit.tuned.predictions import Asking
 
@@ -110,10 +108,7 @@ def _kept(tuned: Tuned, asking: Asking) -> Calibration | None:
     path = tuned.files.folder / CALIBRATION_FILE
     if not path.is_file():
         return None
-    content: Any = parse_json(path.read_bytes(), str(path))
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path}: damaged; delete it, and the calibration is fitted again")
-    kept = valid_settings(Calibration, content, "calibration", str(path))
+    kept = read_settings_file(Calibration, path, "calibration")
     own = (tuned.files.weights_sha256, asking.label_set.name if asking.label_set else "", asking.method)
     return kept if (kept.weights_sha256, kept.label_set, kept.method) == own else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,9 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.adapters.base import Item
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind, Method
 from lavis_emovit.evaluation.metrics.calibration import softmax
+from lavis_emovit.evaluation.questions import ANY_RECORD
 from lavis_emovit.evaluation.suite.requests import Prepared, prepare, request_rows
 from lavis_emovit.evaluation.truths import Truth
-from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import FrozenModel
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from lavis_emovit.evaluation.predictions import PredictionRow
     from lavis_emovit.evaluation.trained_questions import TrainedQuestion
     from lavis_emovit.tuned.inputs import InputImage
-
-_ANY_RECORD = EmotionRecord(id="any", image="any", split="any", source="any")
 
 
 class ImagePrediction(FrozenModel):
@@ -105,7 +103,7 @@ class _Images:
         return [self._prepared(image) for image in self._images[number * self._size : (number + 1) * self._size]]
 
     def _prepared(self, image: InputImage) -> Prepared:
-        item = Item(image.record or _ANY_RECORD, b"", Truth())
+        item = Item(image.record or ANY_RECORD, b"", Truth())
         try:
             return prepare(Item(item.record, image.read(), item.truth), self._model)
         except OSError as error:
@@ -130,14 +128,14 @@ def predict(
     import torch
     from torch.utils.data import DataLoader
 
-    from lavis_emovit.distributed.workers import ignore_stop_signals
+    from lavis_emovit.distributed.workers import ignore_stop_signals, unchanged
 
     batches: Any = _Images(images, model, batch_size)
     loader = DataLoader(
         batches,
         batch_size=None,
         num_workers=num_workers,
-        collate_fn=_unchanged,
+        collate_fn=unchanged,
         generator=torch.Generator(),
         worker_init_fn=ignore_stop_signals,
     )
@@ -146,10 +144,6 @@ def predict(
         names = [image.name for image in images[start : start + len(batch)]]
         start += len(batch)
         yield _rows(model, names, batch, settings)
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch
 
 
 def _rows(
@@ -201,7 +195,3 @@ def probabilities_of(scores: dict[str, float], temperature: float) -> dict[str, 
     labels = sorted(scores)
     shares = softmax(np.array([[scores[label] for label in labels]]) / temperature)[0]
     return dict(zip(labels, shares.tolist()))
-
-
-def count_errors(rows: Iterable[ImagePrediction]) -> int:
-    return sum(row.error is not None for row in rows)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -134,10 +133,7 @@ class Tasks:
 
     def __init__(self, folder: Path):
         self.folder = folder
-
-    @cached_property
-    def _files(self) -> dict[str, TaskFile]:
-        return {}
+        self._files: dict[str, TaskFile] = {}
 
     def _task(self, name: str) -> TaskFile:
         if name not in self._files:

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from torch.utils.data import DataLoader, Dataset
 
 from lavis_emovit.distributed import heartbeat, processes
-from lavis_emovit.distributed.workers import ignore_stop_signals
+from lavis_emovit.distributed.workers import ignore_stop_signals, unchanged
 from lavis_emovit.emotion.labels import LabelSet, coarser_label
 from lavis_emovit.emotion.wheels import emotion_wheels
 from lavis_emovit.errors import ConfigError, DataError
@@ -283,7 +283,7 @@ class ImageBatches(Dataset[Any]):
             batch_size=None,
             sampler=range(processes.rank(), len(self), processes.world_size()),
             num_workers=self._num_workers,
-            collate_fn=_unchanged,
+            collate_fn=unchanged,
             # Without its own generator a loader draws from torch's global one, which training uses.
             generator=torch.Generator(),
             worker_init_fn=ignore_stop_signals,
@@ -298,7 +298,3 @@ class ImageBatches(Dataset[Any]):
                     raise batch
                 yield batch
                 line.advance()
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch

@@ -62,10 +62,15 @@ def sampled_log_probs(
     logits_SV = _logits_at(language_model, places, inputs) / temperature
     if unwritten:
         logits_SV = logits_SV.index_fill(1, torch.tensor(unwritten, device=logits_SV.device), -torch.inf)
+    log_probs_SV, entropies_S = log_probs_and_entropies(logits_SV)
+    return log_probs_SV.gather(1, torch.tensor(tokens, device=log_probs_SV.device)[:, None])[:, 0], entropies_S
+
+
+def log_probs_and_entropies(logits_SV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities [S, V] and entropies [S], the latter without gradients; natural log."""
     log_probs_SV = F.log_softmax(logits_SV, dim=-1)
     with torch.no_grad():
-        entropies_S = torch.special.entr(log_probs_SV.exp()).sum(dim=-1)
-    return log_probs_SV.gather(1, torch.tensor(tokens, device=log_probs_SV.device)[:, None])[:, 0], entropies_S
+        return log_probs_SV, torch.special.entr(log_probs_SV.exp()).sum(dim=-1)
 
 
 def _logits_at(language_model: Any, places: Sequence[tuple[int, int]], inputs: dict[str, Any]) -> torch.Tensor:

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationMixin
 
+from lavis_emovit.models.loss import log_probs_and_entropies
 from lavis_emovit.models.protocol import Batch
-from lavis_emovit.models.scoring import additive_mask, decoder_of, packed_layout
+from lavis_emovit.models.scoring import decoder_of, packed_hidden, packed_layout
 from lavis_emovit.models.text import pad
 from lavis_emovit.models.token_tree import TokenTree
 
@@ -124,19 +125,12 @@ def packed_log_probs(
     starts = [num_queries + len(prompt) for prompt in prompts]
     layouts = [packed_layout(tree, [start], inputs_NLD.shape[1]) for tree, start in zip(trees, starts)]
     allowed, positions_NL = (torch.cat(parts) for parts in zip(*layouts))
-    hidden_NLD = decoder_of(language_model)(
-        inputs_embeds=inputs_NLD,
-        attention_mask=additive_mask(allowed, inputs_NLD.dtype, device),
-        position_ids=positions_NL.to(device),
-        use_cache=False,
-    ).last_hidden_state
+    hidden_NLD = packed_hidden(language_model, inputs_NLD, allowed, positions_NL)
     # The end of a prompt and the inner nodes behind it predict the tokens of a row, S of all rows.
     read_rows = [row for row, tree in enumerate(trees) for _ in range(len(tree.inner) + 1)]
     columns = [start - 1 + slot for start, tree in zip(starts, trees) for slot in range(len(tree.inner) + 1)]
     logits_SV = language_model.get_output_embeddings()(hidden_NLD[read_rows, columns]).float() / temperature
-    log_probs_SV = F.log_softmax(logits_SV, dim=-1)
-    with torch.no_grad():
-        entropies_S = torch.special.entr(log_probs_SV.exp()).sum(dim=-1)
+    log_probs_SV, entropies_S = log_probs_and_entropies(logits_SV)
     begin, places, tokens, lengths = 0, list[int](), list[int](), list[int]()
     for tree in trees:
         slots = {-1: begin} | {node: begin + slot for slot, node in enumerate(tree.inner, start=1)}

@@ -180,12 +180,7 @@ def _score_packed(
     inputs_NLD = torch.cat([prefix_NQD.to(embeds_NTD.dtype), embeds_NTD], dim=1)
     starts = [num_queries + len(prompt) for prompt in prompts]
     allowed, positions_NL = packed_layout(tree, starts, inputs_NLD.shape[1])
-    hidden_NLD = decoder_of(language_model)(
-        inputs_embeds=inputs_NLD,
-        attention_mask=additive_mask(allowed, inputs_NLD.dtype, device),
-        position_ids=positions_NL.to(device),
-        use_cache=False,
-    ).last_hidden_state
+    hidden_NLD = packed_hidden(language_model, inputs_NLD, allowed, positions_NL)
 
     # Slot 0 is the end of the prompt, slot i + 1 the inner node i: they predict the nodes after them.
     slots = {-1: 0} | {node: slot + 1 for slot, node in enumerate(tree.inner)}
@@ -202,6 +197,18 @@ def _score_packed(
     order = {node: index for index, node in enumerate(nodes)}
     path_CT, mask_CT = (t.to(device) for t in pad([[order[node] for node in path] for path in scored_paths], pad_id=0))
     return (scores_N_nodes[:, path_CT] * mask_CT).sum(dim=-1)
+
+
+def packed_hidden(
+    language_model: Any, inputs_NLD: torch.Tensor, allowed: torch.Tensor, positions_NL: torch.Tensor
+) -> torch.Tensor:
+    """Hidden states [N, L, D] of embedded rows in the layout of `packed_layout`."""
+    return decoder_of(language_model)(
+        inputs_embeds=inputs_NLD,
+        attention_mask=_additive(allowed, inputs_NLD.dtype, inputs_NLD.device),
+        position_ids=positions_NL.to(inputs_NLD.device),
+        use_cache=False,
+    ).last_hidden_state
 
 
 def packed_layout(tree: TokenTree, starts: list[int], length: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -224,7 +231,7 @@ def packed_layout(tree: TokenTree, starts: list[int], length: int) -> tuple[torc
     return allowed[pick][:, None], positions[pick]
 
 
-def additive_mask(allowed: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def _additive(allowed: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """0 where attention is allowed, elsewhere the smallest finite number; every kind of attention adds it."""
     same = allowed.stride(0) == 0
     rows = allowed[:1] if same else allowed
@@ -323,7 +330,7 @@ def _score_answers_packed(
         encoder_outputs=encoded,
         attention_mask=mask_NT,
         decoder_input_ids=read.expand(num_pairs, -1),
-        decoder_attention_mask=additive_mask(allowed.expand(num_pairs, 1, total, total), dtype, device),
+        decoder_attention_mask=_additive(allowed.expand(num_pairs, 1, total, total), dtype, device),
         use_cache=False,
     ).logits.float()
     targets = torch.cat(labels_C, dim=1).expand(num_pairs, -1)

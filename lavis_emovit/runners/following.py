@@ -54,7 +54,7 @@ class FollowedRun:
             return  # it has not logged yet
         if (content.st_dev, content.st_ino) != self._seen or content.st_size < self._read_bytes:
             # A resumed run replaces its log.
-            self.__init__(self.folder)  # type: ignore[misc]
+            vars(self).update(vars(FollowedRun(self.folder)))
             self._seen = (content.st_dev, content.st_ino)
         with self.log_path.open("rb") as file:
             file.seek(self._read_bytes)

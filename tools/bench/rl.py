@@ -28,8 +28,8 @@ import numpy as np
 sys.path.append(str(Path(__file__).resolve().parent))
 from bench_result import ROOT, environment_info, write_result
 
-from lavis_emovit.evaluation.metrics.calibration import confidence_auroc
 from lavis_emovit.evaluation.metrics.rows import is_right
+from lavis_emovit.evaluation.metrics.stated_confidence import stated_confidence
 from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions
 from lavis_emovit.rewards.confidence import read_confidence
 
@@ -45,7 +45,7 @@ ARMS = {
         "run.task.rewards.calibration_brier.weight=1.0",
     ),
 }
-NUM_BINS, NUM_RESAMPLES = 10, 2000
+NUM_RESAMPLES = 2000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -116,34 +116,23 @@ def summary_of_seed(seed: int, models: Rows) -> dict[str, Any]:
 
 def summary(rows: Sequence[PredictionRow]) -> dict[str, Any]:
     """Accuracy, and the calibration of the stated confidences of the answers that have one."""
-    right = np.array([is_right(row) for row in rows], dtype=float)
-    stated = [read_confidence(row.answer or "") for row in rows]
-    has = np.array([value is not None for value in stated])
-    confidence = np.array([value for value in stated if value is not None])
+    stated = [row.model_copy(update={"confidence": read_confidence(row.answer or "")}) for row in rows]
+    found = stated_confidence(stated)
     result: dict[str, Any] = {
         "num_images": len(rows),
-        "accuracy": round(float(right.mean()), 4),
+        "accuracy": round(found.accuracy, 4),
         "share_with_label": round(sum(row.prediction is not None for row in rows) / len(rows), 4),
-        "share_with_confidence": round(float(has.mean()), 4),
+        "share_with_confidence": round(found.stated_share, 4),
     }
-    if not has.any():
+    if not found.num_stated:
         return result
-    right = right[has]
-    area = confidence_auroc(confidence, right, np.ones((1, len(right))))[0]
-    return {
-        **result,
-        "mean_confidence": round(float(confidence.mean()), 4),
-        "brier": round(float(((confidence - right) ** 2).mean()), 4),
-        "ece": round(ece(confidence, right), 4),
-        "auroc": round(float(area), 4) if np.isfinite(area) else None,
+    measured = {
+        "mean_confidence": found.mean_confidence,
+        "brier": found.brier_of_stated,
+        "ece": found.ece_of_stated,
+        "auroc": found.auroc_of_stated,
     }
-
-
-def ece(confidence_N: np.ndarray, right_N: np.ndarray) -> float:
-    """Expected calibration error over equal bins of the stated confidence (Guo et al. 2017, equation 3)."""
-    bins = np.minimum((confidence_N * NUM_BINS).astype(int), NUM_BINS - 1)
-    gaps = [abs((right_N[bins == b] - confidence_N[bins == b]).sum()) for b in range(NUM_BINS)]
-    return float(sum(gaps) / len(right_N))
+    return result | {name: None if value is None else round(value, 4) for name, value in measured.items()}
 
 
 def differences(seeds: Mapping[int, Rows]) -> list[dict[str, Any]]:

@@ -125,7 +125,7 @@ def _table(runs: list[FollowedRun]) -> Table:
     captions = [_spread_line(runs)] if len(runs) > 1 else []
     for run in runs:
         for answer in run.last_answers.get("answers", [])[:1]:
-            text = " ".join(str(answer.get("answer", answer) if isinstance(answer, dict) else answer).split())
+            text = " ".join(answer["text"].split())
             captions.append(f"{run.folder.name}, step {run.last_answers.get('step')}: {text[:_ANSWER_LETTERS]}")
     if captions:
         table.caption = Text("\n".join(captions))

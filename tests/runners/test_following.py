@@ -92,6 +92,20 @@ def test_a_run_that_has_not_begun_and_what_is_no_run(tmp_path: Path, capsys) -> 
         FollowedRun(folder).update()
 
 
+def test_the_table_shows_the_last_sampled_answer(tmp_path: Path) -> None:
+    from rich.console import Console
+
+    from lavis_emovit.cli.watch import _table
+
+    group = {"event": "answers", "step": 1, "answers": [{"text": "a calm\n sea", "reward": 1.0}, {"text": "no"}]}
+    run = FollowedRun(write(tmp_path / "run", [step(1, 2.0), group]))
+    run.update()
+    console = Console(width=200, record=True)
+    console.print(_table([run]))
+    shown = console.export_text()
+    assert "run, step 1: a calm sea" in shown and "reward" not in shown
+
+
 def test_the_table_shows_names_as_they_are(tmp_path: Path) -> None:
     from rich.console import Console
 

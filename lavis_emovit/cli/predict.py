@@ -17,7 +17,7 @@ from lavis_emovit.errors import UserError
 
 if TYPE_CHECKING:
     from lavis_emovit.tuned.loading import Tuned
-    from lavis_emovit.tuned.predictions import Asking, ImagePrediction
+    from lavis_emovit.tuned.predictions import ImagePrediction
 
 app = typer.Typer(help="Let a tuned model say what it sees in images.", add_completion=False)
 
@@ -70,7 +70,9 @@ def predict(
     devices = devices_of(device, processes) if processes > 1 else [device]
     load = partial(load_tuned, model, amp=amp, step=step, labels=labels)
     tuned = load(device=devices[0])
-    askings = _askings(tuned, chosen, explain)
+    askings = tuned.askings(chosen)
+    if explain and all(one.kind != "explanation" for one in askings):
+        askings += tuned.askings(["explanation"])
     workers = _num_workers(workers, len(found), batch_size)
     is_calibrated = threshold is not None or calibrated
     temperature = _temperature(tuned, batch_size, workers) if is_calibrated else 1.0
@@ -108,16 +110,6 @@ def predict(
     _show(ordered, out)
     if all(row.error is not None for row in ordered):
         raise UserError(f"no image could be predicted; the first: {ordered[0].image}: {ordered[0].error}")
-
-
-def _askings(tuned: Tuned, kinds: list[str], explain: bool) -> tuple[Asking, ...]:
-    from lavis_emovit.tuned.loading import NO_QUESTIONS
-    from lavis_emovit.tuned.predictions import Asking
-
-    asked = kinds or [question.kind for question in tuned.questions.questions]
-    if not asked:
-        raise UserError(f"{tuned.files.location}: {NO_QUESTIONS}")
-    return tuple(Asking.of(tuned.asked(kind)) for kind in dict.fromkeys([*asked, *(["explanation"] * explain)]))
 
 
 def _temperature(tuned: Tuned, batch_size: int, workers: int) -> float:

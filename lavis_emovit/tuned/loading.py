@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,8 @@ from lavis_emovit.emotion.labels import LabelSet, get_label_set
 from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.trained_questions import TrainedQuestion, TrainedQuestions
 from lavis_emovit.settings import valid_settings
+from lavis_emovit.tuned.inputs import input_images
+from lavis_emovit.tuned.predictions import Asking, ImagePrediction, PredictionSettings, predict
 
 if TYPE_CHECKING:
     from lavis_emovit.evaluation.adapters.lavis_model import LavisModel
@@ -77,6 +79,38 @@ class Tuned:
         lengths = [one.max_new_tokens for one in self.questions.questions if one.max_new_tokens is not None]
         asked = {"num_beams": self.questions.num_beams, "min_length": self.questions.min_length}
         return {**asked, "max_length": lengths[0]} if lengths else asked
+
+    def askings(self, kinds: Iterable[str] = ()) -> tuple[Asking, ...]:
+        """The questions of some kinds, without kinds those of the run.
+
+        Raises:
+            UserError: there is none, or one needs labels and the run has none.
+        """
+        asked = tuple(kinds) or tuple(question.kind for question in self.questions.questions)
+        if not asked:
+            raise UserError(f"{self.files.location}: {NO_QUESTIONS}")
+        return tuple(Asking.of(self.asked(kind)) for kind in dict.fromkeys(asked))
+
+    def predict(
+        self, places: str | Path | Iterable[str | Path], kinds: Iterable[str] = (), *, batch_size: int = 16
+    ) -> list[ImagePrediction]:
+        """What `emovit predict` says about images, without a file.
+
+        Args:
+            places: images, folders, patterns, records files or shards, or one of them.
+            kinds: `emotion`, `valence_arousal`, `action_units` or `explanation`; none: those of the run.
+            batch_size: images at once.
+
+        Returns:
+            a row for each image, in the order of the places; one that cannot be read has the reason as `error`.
+
+        Raises:
+            UserError: a place has no images, or the model cannot be asked.
+        """
+        given = [places] if isinstance(places, str | Path) else places
+        images = input_images([str(place) for place in given])
+        settings = PredictionSettings(self.askings(kinds))
+        return [row for rows in predict(self.adapter, images, settings, batch_size=batch_size) for row in rows]
 
     def asked(self, kind: Any) -> TrainedQuestion:
         """The question of a kind: that of the run, or else the usual one about the same labels and subject.

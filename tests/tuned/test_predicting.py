@@ -70,6 +70,22 @@ def test_every_image_has_its_row_in_order(run: SimpleNamespace, tmp_path: Path, 
     assert "no image could be predicted" in capsys.readouterr().err
 
 
+def test_rows_in_python_are_those_of_the_command(run: SimpleNamespace, tmp_path: Path) -> None:
+    good = sorted(run.images.rglob("*.jpg"))[:3]
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    places = [*good, tmp_path / "broken.png"]
+    kinds = ["emotion", "valence_arousal"]
+    command = ["predict", str(run.folder), *map(str, places), "--kinds", ",".join(kinds), "--out", "a.jsonl"]
+    assert main(command) == 0
+    tuned = lavis_emovit.load_tuned(run.folder)
+    found = tuned.predict(places, kinds, batch_size=3)
+    assert [row.model_dump(exclude_none=True) for row in found] == rows_of("a.jsonl")
+    assert found[0].valence is not None and found[3].emotion is None
+    assert tuned.predict(good[0]) == tuned.predict([str(good[0])])
+    with pytest.raises(UserError, match="nowhere"):
+        tuned.predict("nowhere.jpg")
+
+
 def test_names_come_from_the_standard_input(run: SimpleNamespace, monkeypatch, capsys) -> None:
     good = sorted(run.images.rglob("*.jpg"))[:2]
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{good[0]}\n\n{good[1]}\n"))

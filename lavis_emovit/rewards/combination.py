@@ -56,7 +56,7 @@ class RewardSum:
 
         Raises:
             DataError: a reward fails, or gives nan or a value outside of its range; names reward, record and answer.
-            Whatever the model or the judge raises.
+            Exception: whatever the model or the judge raises.
         """
         if len(answers) != len(records):
             raise ValueError(f"{len(answers)} answers need as many records, got {len(records)}")

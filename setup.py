@@ -50,6 +50,7 @@ REQUIREMENTS = [
     "numpy>=1.26",
     "pillow>=10.4",
     "omegaconf>=2.3",
+    "huggingface_hub>=0.34",  # emovit push; transformers needs it too
     "pydantic>=2.6",
     "pyyaml>=6.0.1",
     "webdataset>=1.0",

@@ -113,6 +113,18 @@ def pack(tuned: TunedFiles, target: Path, card: str) -> None:
         raise UserError(f"{target}: the name of an archive ends with {ARCHIVE_SUFFIX}")
     if target.exists():
         raise UserError(f"{target} exists; choose another name, or delete it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder, atomic_path(target) as temporary:
+        copied = copy_checkpoint(tuned, Path(folder))
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            for path in sorted(copied.iterdir()):
+                archive.write(path, path.name)
+            archive.writestr(CARD_FILE, card)
+
+
+def copy_checkpoint(tuned: TunedFiles, root: Path) -> Path:
+    """A new folder in `root` with what others need of the checkpoint of a tuned model, and with its calibration."""
+    assert tuned.checkpoint is not None
     source, manifest = tuned.checkpoint
     names = [name for name in (CONFIG_FILE, QUESTIONS_FILE, MODEL_FILE) if (source / name).is_file()]
     writers = {name: partial(shutil.copyfile, source / name) for name in names}
@@ -121,14 +133,7 @@ def pack(tuned: TunedFiles, target: Path, card: str) -> None:
     facts = CheckpointFacts(
         manifest.index_hash, manifest.config_hash, manifest.frozen_fingerprint, dict(manifest.versions)
     )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder, atomic_path(target) as temporary:
-        root = Path(folder)
-        copied = save_checkpoint(root, facts, step=manifest.step, epoch=manifest.epoch, writers=writers)
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for path in sorted(copied.iterdir()):
-                archive.write(path, path.name)
-            archive.writestr(CARD_FILE, card)
+    return save_checkpoint(root, facts, step=manifest.step, epoch=manifest.epoch, writers=writers)
 
 
 def _unpacked(archive: Path) -> Path:

@@ -32,6 +32,7 @@ COMMANDS = {
     "watch": "Follow runs while they train.",
     "predict": "Let a tuned model say what it sees in images.",
     "pack": "Write a tuned model as one file for another machine.",
+    "push": "Publish a tuned model on a hub.",
     "export": "Write data and rewards for other trainers.",
     "suite": "Write the benchmarks of a suite for lmms-eval or VLMEvalKit.",
     "convert": "Convert weights bit for bit, and report what was written, added and omitted.",

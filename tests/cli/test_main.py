@@ -40,6 +40,7 @@ SURFACE = {
     "export data": "--as-shown --format --images --join --kinds --out --skip-bad --strict PLACE",
     "export rewards": "--format --leave-out --options --out --overwrite PRESET",
     "pack": "--step MODEL TARGET",
+    "push": "--dry-run --license --message --public --revision --step MODEL REPO",
     "predict": "--amp --batch-size --calibrated --device --explain --image-root --kinds --labels --out --overwrite"
     " --processes --step --threshold --top-k --workers IMAGES MODEL",
     "suite export": "--options --out --to RECIPE",

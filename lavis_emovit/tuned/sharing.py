@@ -1,0 +1,122 @@
+"""A tuned model as a repository of a hub: its files, its card, and the upload through huggingface_hub."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lavis_emovit.checkpoints.tuned_files import CARD_FILE, TunedFiles, copy_checkpoint
+from lavis_emovit.errors import UserError
+from lavis_emovit.outside import scrub
+from lavis_emovit.tuned.card import model_card
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class HubTarget:
+    """Where a model is published.
+
+    Attributes:
+        repo: `name` or `organisation/name`.
+        is_public: whether a new repository is open to everybody.
+        revision: branch; None: the main one.
+        message: of the commit.
+    """
+
+    repo: str
+    is_public: bool = False
+    revision: str | None = None
+    message: str = "Upload a tuned model"
+
+
+def repository_files(tuned: TunedFiles, root: Path, repo: str, license_id: str | None) -> Path:
+    """Write the folder that is uploaded: what an archive of `emovit pack` has, or the files of an exported folder.
+
+    Args:
+        root: an empty folder to write into.
+        license_id: licence of the trained weights, as a hub names it, such as `cc-by-nc-4.0`; None: not stated.
+    """
+    if tuned.checkpoint is not None:
+        folder = copy_checkpoint(tuned, root)
+    else:
+        folder = Path(shutil.copytree(tuned.folder, root / "exported"))
+    card = f"{_front_matter(tuned, license_id)}\n{model_card(tuned)}\n{_loading(repo)}"
+    (folder / CARD_FILE).write_text(card, encoding="utf-8")
+    return folder
+
+
+def private_places(tuned: TunedFiles) -> list[str]:
+    """Settings that name a place of this machine, as `key: path`; they are published with the model."""
+    nodes = {"model": tuned.model, "datasets": tuned.datasets}
+    return [f"{key}: {value}" for key, value in _texts(nodes) if Path(value).is_absolute()]
+
+
+def upload(folder: Path, target: HubTarget) -> str:
+    """Create the repository if there is none, and add the files in one commit.
+
+    Returns:
+        the address of the commit.
+
+    Raises:
+        UserError: there is no token, the hub refuses, or it cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    api = HfApi()
+    # The bases of its error include that of a lost connection, whichever HTTP client it uses.
+    faults: tuple[type[Any], ...] = (ValueError, OSError, *HfHubHTTPError.__bases__)
+    try:
+        made = api.create_repo(target.repo, private=not target.is_public, exist_ok=True)
+        if target.revision is not None:
+            api.create_branch(made.repo_id, branch=target.revision, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=made.repo_id, folder_path=folder, revision=target.revision, commit_message=target.message
+        )
+    except faults as error:
+        hint = "`hf auth login`, or the variable HF_TOKEN, gives you access"
+        raise UserError(f"{target.repo}: not published: {scrub(str(error))} ({hint})") from None
+    return str(commit.commit_url)
+
+
+def _front_matter(tuned: TunedFiles, license_id: str | None) -> str:
+    from huggingface_hub import ModelCardData
+
+    base = str(tuned.model.get("pretrained"))
+    data = ModelCardData(
+        base_model=base if _HUB_NAME.fullmatch(base) and not Path(base).exists() else None,
+        library_name="lavis-emovit",
+        license=license_id,
+        tags=["emotion", "image-text-to-text", str(tuned.model.get("arch", "model"))],
+    )
+    return f"---\n{data.to_yaml()}\n---\n"
+
+
+def _loading(repo: str) -> str:
+    return f"""## From the hub
+
+```python
+import lavis_emovit
+from huggingface_hub import snapshot_download
+
+tuned = lavis_emovit.load_tuned(snapshot_download("{repo}"))
+print(tuned.predict("photo.jpg"))
+```
+"""
+
+
+def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Key and value of all text in nested settings."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from _texts(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list | tuple):
+        for number, value in enumerate(node):
+            yield from _texts(value, f"{key}[{number}]")
+    elif isinstance(node, str):
+        yield key, node

@@ -53,6 +53,29 @@ def find_files(folder: Path, pattern: str) -> list[Path]:
     return sorted(visible(pattern))
 
 
+def images_below(folder: Path) -> Iterator[Path]:
+    """The image files below a folder, in the same order on every machine, without hidden files and folders.
+
+    DataError for a folder that cannot be read, and for a link to nothing, which may have been a folder of images.
+    """
+    seen: set[str] = set()
+    suffixes = IMAGE_SUFFIXES | RARE_IMAGE_SUFFIXES
+    for directory, folders, files in os.walk(folder, followlinks=True, onerror=refuse_unreadable):
+        # A link may point to a folder above it; visit each folder once.
+        if (real := os.path.realpath(directory)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        # Sorted, so that every machine gives the same order; hidden folders have thumbnails and the like.
+        folders[:] = sorted(name for name in folders if not is_system_name(name))
+        for name in sorted(files):
+            path = Path(directory, name)
+            if path.suffix.lower() in suffixes and not name.startswith("."):
+                yield path
+            elif not (path.suffix or name.startswith(".") or path.exists()):
+                raise DataError(f"{path}: a link to a file or folder that does not exist. Restore or remove it.")
+
+
 def refuse_unreadable(error: OSError) -> None:
     """DataError for a folder that cannot be read, also as the `onerror` of `os.walk`; a missing one is empty."""
     if not isinstance(error, FileNotFoundError):

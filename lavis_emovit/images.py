@@ -48,6 +48,9 @@ SUFFIXES_OF_FORMAT = {
 # Key in Pillow's `info`: the factor by which decoding reduced the image.
 REDUCED_KEY = "emovit_reduced"
 
+ORIENTATION = 0x0112  # the EXIF tag; these of its values exchange width and height
+_QUARTER_TURNS = (5, 6, 7, 8)
+
 _lock = threading.Lock()
 _num_inside = 0
 _value_outside = False
@@ -129,6 +132,13 @@ def decode_image(data: bytes, *, min_side_px: int | None = None) -> Image.Image:
         # Pillow puts the buffer's address into some messages, which would make each of them unique.
         reason = _BUFFER.sub("", str(error))
         raise DataError(f"the image cannot be decoded ({type(error).__name__}: {reason})") from None
+
+
+def displayed_size_px(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an opened image as a viewer shows it, turned by its EXIF data."""
+    width, height = image.size
+    is_on_its_side = image.getexif().get(ORIENTATION, 1) in _QUARTER_TURNS
+    return (height, width) if is_on_its_side else (width, height)
 
 
 def refusal(image: Image.Image) -> str | None:

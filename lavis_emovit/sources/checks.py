@@ -23,7 +23,15 @@ from lavis_emovit.distributed.cores import usable_cpus
 from lavis_emovit.emotion.typos import find_typos
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import read_file
-from lavis_emovit.images import SUFFIXES_OF_FORMAT, describe_failure, open_strictly, refusal, to_rgb
+from lavis_emovit.images import (
+    ORIENTATION,
+    SUFFIXES_OF_FORMAT,
+    describe_failure,
+    displayed_size_px,
+    open_strictly,
+    refusal,
+    to_rgb,
+)
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.sources.statistics import labels_of, labels_outside
 
@@ -34,8 +42,6 @@ _CHUNK = 64
 MISSING = "missing"
 SMALL_PX = 16
 _HASH_SIDE = 8
-_ORIENTATION = 0x0112  # the EXIF tag; these of its values exchange width and height
-_QUARTER_TURNS = (5, 6, 7, 8)
 _BOX_TOLERANCE_PX = 1  # for rounded corners
 # An image of nearly one tone has no structure for a perceptual hash.
 _FLAT_RANGE = 8
@@ -69,8 +75,7 @@ def check_file(path: str) -> ImageFacts:
             if (reason := refusal(image)) is not None:
                 return ImageFacts(path, fault=reason, sha256=sha256)
             odd = oddities(image, path)
-            width, height = image.size
-            size_px = (height, width) if image.getexif().get(_ORIENTATION, 1) in _QUARTER_TURNS else (width, height)
+            size_px = displayed_size_px(image)
             # A small JPEG is enough for the hash; decoding still reads the whole file.
             image.draft("RGB", (128, 128))
             image.load()
@@ -110,7 +115,7 @@ def oddities(image: Image.Image, path: str) -> tuple[str, ...]:
         odd.append("16-bit")
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         odd.append("animated")
-    if image.getexif().get(_ORIENTATION, 1) != 1:
+    if image.getexif().get(ORIENTATION, 1) != 1:
         odd.append("turned by EXIF")
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA"):
         odd.append("transparent")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+from typing import TypeVar
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import IMAGE_SUFFIXES, read_file
@@ -11,17 +13,26 @@ from lavis_emovit.sources.base import parse_number
 
 _NUMBER_AT_END = re.compile(r"(\d+)$")
 
+PathT = TypeVar("PathT", bound=PurePath)
+
 
 def frames_in(folder: Path) -> dict[int, Path]:
     """Frame number -> file, from the digits at the end of each image's name. DataError if two have the same number."""
-    found: dict[int, Path] = {}
-    if folder.is_dir():
-        for path in sorted(folder.iterdir()):
-            match = _NUMBER_AT_END.search(path.stem)
-            if match and path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
-                first = found.setdefault(int(match.group(1)), path)
-                if first != path:
-                    raise DataError(f"{folder}: {first.name} and {path.name} have the same frame number; remove one")
+    return numbered(path for path in sorted(folder.iterdir()) if is_image(path)) if folder.is_dir() else {}
+
+
+def is_image(path: PurePath) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def numbered(images: Iterable[PathT]) -> dict[int, PathT]:
+    """As `frames_in`, of the images of a folder."""
+    found: dict[int, PathT] = {}
+    for path in images:
+        if (match := _NUMBER_AT_END.search(path.stem)) is not None:
+            first = found.setdefault(int(match.group(1)), path)
+            if first != path:
+                raise DataError(f"{path.parent}: {first.name} and {path.name} have the same frame number; remove one")
     return found
 
 

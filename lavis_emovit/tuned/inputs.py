@@ -10,12 +10,11 @@ from pathlib import Path
 
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.exchange.samples import RECORDS_NAME
-from lavis_emovit.files import IMAGE_SUFFIXES, RARE_IMAGE_SUFFIXES, read_file
+from lavis_emovit.files import IMAGE_SUFFIXES, RARE_IMAGE_SUFFIXES, images_below, read_file
 from lavis_emovit.records import EmotionRecord, find_image_root, read_records
 from lavis_emovit.shards.columns import INDEX_NAME
 from lavis_emovit.shards.index import ShardIndex, find_indexes
 from lavis_emovit.shards.reader import ShardReader
-from lavis_emovit.sources.readers.folder import images_below
 
 _SUFFIXES = frozenset({*IMAGE_SUFFIXES, *RARE_IMAGE_SUFFIXES})
 

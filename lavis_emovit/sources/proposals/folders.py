@@ -12,10 +12,10 @@ from typing import Any
 
 from lavis_emovit.emotion.label_set import spelling
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import is_system_name
+from lavis_emovit.files import images_below, is_system_name
 from lavis_emovit.sources.proposals.labels import NUMBERED_LABELS, choose_labels, known_labels, renamed_counts
 from lavis_emovit.sources.proposals.proposal import Proposal, split_names, typed
-from lavis_emovit.sources.readers.folder import FolderSettings, images_below
+from lavis_emovit.sources.readers.folder import FolderSettings
 
 # Files that systems leave in folders; they are not worth a word.
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}

@@ -12,12 +12,11 @@ from typing import Any
 from lavis_emovit.emotion.label_set import LabelSet, spelling
 from lavis_emovit.emotion.labels import LABEL_SETS
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import load_json
+from lavis_emovit.files import images_below, load_json
 from lavis_emovit.settings import nearest_name
 from lavis_emovit.sources.base import Notes, parse_number
 from lavis_emovit.sources.proposals.labels import NUMBERED_LABELS, choose_labels, known_labels, renamed_counts
 from lavis_emovit.sources.proposals.proposal import Proposal, split_in_path, split_names, typed
-from lavis_emovit.sources.readers.folder import images_below
 from lavis_emovit.sources.table_files import has_embedded_images, read_rows
 from lavis_emovit.sources.table_settings import TableColumns, TableSettings
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -12,7 +11,7 @@ from pydantic import Field, field_validator
 
 from lavis_emovit.emotion.labels import CUSTOM_PREFIX, LabelSet, get_label_set, joined_labels
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import IMAGE_SUFFIXES, RARE_IMAGE_SUFFIXES, is_system_name, refuse_unreadable
+from lavis_emovit.files import images_below
 from lavis_emovit.images import readable_suffixes
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.sources.base import SPLIT_NAMES, LabelSettings, Reader
@@ -157,26 +156,3 @@ class FolderReader(Reader, layout="folder"):
             if seen.setdefault(record_id, image) != image:
                 raise DataError(f"its id '{self.source}/{record_id}' is also that of {first}; take ids from paths")
         return record_id
-
-
-def images_below(folder: Path) -> Iterator[Path]:
-    """The image files below a folder, in the same order on every machine, without hidden files and folders.
-
-    DataError for a folder that cannot be read, and for a link to nothing, which may have been a folder of images.
-    """
-    seen: set[str] = set()
-    suffixes = IMAGE_SUFFIXES | RARE_IMAGE_SUFFIXES
-    for directory, folders, files in os.walk(folder, followlinks=True, onerror=refuse_unreadable):
-        # A link may point to a folder above it; visit each folder once.
-        if (real := os.path.realpath(directory)) in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        # Sorted, so that every machine gives the same order; hidden folders have thumbnails and the like.
-        folders[:] = sorted(name for name in folders if not is_system_name(name))
-        for name in sorted(files):
-            path = Path(directory, name)
-            if path.suffix.lower() in suffixes and not name.startswith("."):
-                yield path
-            elif not (path.suffix or name.startswith(".") or path.exists()):
-                raise DataError(f"{path}: a link to a file or folder that does not exist. Restore or remove it.")

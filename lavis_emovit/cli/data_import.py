@@ -30,7 +30,7 @@ def import_dataset(
         Argument(
             help="Name of a dataset (`emovit data list`), a dataset's YAML file, or a layout: table (CSV, JSON, "
             "Parquet), folder (one per class), conversations (LLaVA-style JSON, other trainers' files), huggingface "
-            "(`save_to_disk`)."
+            "(`save_to_disk`), openface, py_feat or libreface (tables of action units)."
         ),
     ],
     path: Annotated[Path, Argument(help="Folder of the dataset, or the file of a table or conversations.")],
@@ -229,8 +229,7 @@ def _open(
         values = layout.node.model_dump(mode="json") if layout.node is not None else {}
     elif LAYOUTS[node].imported_from == "file":
         root = path if path.is_dir() else path.parent
-        # A folder of conversations is one that `emovit export data` wrote.
-        values["file"] = "." if path.is_dir() and node == "conversations" else path.name
+        values["file"] = (LAYOUTS[node].file_of_folder if path.is_dir() else None) or path.name
     if dataset == "conversations" and "check_images" not in {pair.partition("=")[0] for pair in changes}:
         # Instruction files are published without their images; `emovit data verify` checks those.
         values["check_images"] = False

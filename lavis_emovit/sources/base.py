@@ -166,6 +166,8 @@ class Reader(ABC):
     remedy_for_all: ClassVar[str] = ""  # the same if every entry is faulty; default: `remedy`
     # What `emovit data import LAYOUT` takes, if the layout does not belong to a particular dataset.
     imported_from: ClassVar[Literal["file", "folder"] | None] = None
+    # The setting `file` if such an import gets a folder instead of a file; None: folders are not taken.
+    file_of_folder: ClassVar[str | None] = None
     settings: Any
 
     def __init_subclass__(cls, layout: str | None, **options: Any):

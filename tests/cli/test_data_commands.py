@@ -137,7 +137,7 @@ def test_all_datasets_are_listed(emovit):
     assert code == 0
     for name in ("emoset: emoset layout, documented", "london_faces: table layout, verified", "oxford_hic: table"):
         assert name in text
-    assert "general layouts: conversations, folder, huggingface, table" in text
+    assert "general layouts: conversations, folder, huggingface, libreface, openface, py_feat, table" in text
 
 
 def test_from_pixels_to_a_sheet(emovit, tmp_path):

@@ -19,11 +19,14 @@ from lavis_emovit.cli.main import app, main
 from lavis_emovit.records import read_records
 from lavis_emovit.runners.config import Config
 from lavis_emovit.sources.catalogue import all_entries, find_entry
+from lavis_emovit.sources.face_tables import FaceTableSettings
+from lavis_emovit.sources.layouts import LAYOUTS
 from lavis_emovit.sources.readers.folder import FolderSettings
 from lavis_emovit.sources.table_settings import TableSettings
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
 # Layouts that belong to one dataset have their label set in the code.
+GENERAL_LAYOUTS = {name for name, reader in LAYOUTS.items() if reader.imported_from is not None}
 LABEL_SETS = {"emoset": "mikels8", "ck_plus": "ekman7", "aff_wild2": "aff_wild8", "emotic": "emotic26"}
 
 
@@ -78,7 +81,9 @@ def test_the_example_of_a_recipe_is_valid(example, tmp_path, monkeypatch):
     assert list(Config.load(tmp_path / "my_moods.yaml").datasets) == ["my_moods"]
 
 
-@pytest.mark.parametrize(("name", "settings"), [("table", TableSettings), ("folder", FolderSettings)])
+@pytest.mark.parametrize(
+    ("name", "settings"), [("table", TableSettings), ("folder", FolderSettings), ("face tables", FaceTableSettings)]
+)
 def test_keys_of_layouts_are_the_real_ones(name, settings):
     (table,) = re.findall(rf"<!-- keys: {name} -->\n((?:\|.*\n)+)", PAGE)
     cells = [line.split("|")[1] for line in table.splitlines()[2:]]
@@ -98,4 +103,4 @@ def test_commands_parse():
         context = command.make_context(sub, arguments, resilient_parsing=False)
         if (name, sub) == ("data", "import"):
             dataset = context.params["dataset"]
-            assert dataset in ("folder", "table", "huggingface", "conversations") or find_entry(dataset), line
+            assert dataset in GENERAL_LAYOUTS or find_entry(dataset), line

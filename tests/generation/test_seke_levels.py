@@ -5,6 +5,7 @@
 - Votes, means and uncertainties agree with values calculated by hand; measures agree with their definitions.
 - Requests continue only while answers disagree: n0 for a clear face, n_max for a doubtful one; all switches work.
 - Reviews keep, correct and discard; an unreadable review changes nothing; rules discard only generated levels.
+- Values that a program's table gave are known, but count for no test and no check, and carry the program's name.
 - With a simulated annotator, verified levels are closer to the truth than single answers, and the stated uncertainty
   ranks the errors.
 """
@@ -26,11 +27,14 @@ from lavis_emovit.emotion.labels_faces import EXPRESSIONS8
 from lavis_emovit.errors import DataError
 from lavis_emovit.generation.seke.annotators import PriorAnnotator, Reply
 from lavis_emovit.generation.seke.completion import complete
+from lavis_emovit.generation.seke.instructions import write_instructions
+from lavis_emovit.generation.seke.level_sets import level_set
 from lavis_emovit.generation.seke.levels import Case, Levels, case_of, own_label, read_answer
 from lavis_emovit.generation.seke.measures import Pair, auroc, concordance, measure
 from lavis_emovit.generation.seke.questions import answer_text, hints
 from lavis_emovit.generation.seke.rules import contradictions
 from lavis_emovit.generation.seke.settings import LEVELS, SekeSettings
+from lavis_emovit.generation.seke.step import with_levels
 from lavis_emovit.generation.seke.votes import combine
 from lavis_emovit.records import EmotionRecord
 
@@ -59,6 +63,25 @@ class Scripted:
             Reply(json.dumps(self.review if item.proposal else self.answers[item.sample % len(self.answers)]))
             for item in questions
         ]
+
+
+def test_values_of_a_program_are_not_those_of_people():
+    units = {12: 0.9, 6: 0.7, 1: 0.2}
+    extra = {"units_by": "py_feat", "units_scale": "probability", "occurrence_only": "1,6,12"}
+    imported, coded = record(action_units=units, extra=extra), record(action_units={12: 3.0, 6: 2.0, 1: 0.0})
+    case = case_of(imported, active_from=1.0)
+    assert case.known.active() == (6, 12)
+    assert "Known, from py_feat:" in answer_text(case, PRIORS, hinted=False)
+    assert "Known, from people:" in answer_text(case_of(coded, active_from=1.0), PRIORS, hinted=False)
+    assert case_of(imported, active_from=1.0, hide="units") is None
+    assert case_of(coded, active_from=1.0, hide="units") is not None
+    assert level_set([imported], "units", SekeSettings(), PRIORS) == []
+    assert len(level_set([coded], "units", SekeSettings(), PRIORS)) == 1
+    (outcome,) = complete([case], PriorAnnotator(PRIORS), SekeSettings(), PRIORS)
+    completed = with_levels(outcome, "offline/priors:1")
+    assert completed.extra["seke_units_by"] == "py_feat + offline/priors:1"
+    provenance = {item.provenance for item in write_instructions(imported, PRIORS, SekeSettings())}
+    assert provenance and all(text.endswith(" py_feat") for text in provenance)
 
 
 @pytest.mark.parametrize(

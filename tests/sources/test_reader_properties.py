@@ -413,6 +413,43 @@ def test_lavis_vqa(folder, found, fields):
     check(root, "lavis_vqa", file="vqa.json", images=".")
 
 
+FACE_TABLES = {
+    "openface": "frame, face_id, confidence, success, AU12_r, AU12_c\n1, 0, 0.9, 1, 2.5, 1\n2, 1, 0.9, 1, 0, 0\n",
+    "py_feat": "FaceRectX,FaceRectY,FaceRectWidth,FaceRectHeight,FaceScore,AU12,Happy,Neutral,valence,arousal,input,"
+    "frame\n1,1,5,5,0.9,0.7,0.6,0.4,0.5,0,a.jpg,0\n1,1,5,5,0.9,0.7,0.6,0.4,0.5,0,t.mp4,1\n",
+    "libreface": "frame_idx,au_7,au_12_intensity,facial_expression\n0,1,2.5,Happiness\n1,0,0,Neutral\n",
+}
+
+
+def check_face_table(folder, layout, changes):
+    root = folder()
+    for name in ("a.jpg", "t/1.png", "t/2.png"):
+        (root / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (9, 9)).save(root / name)
+    write(root, {"t.csv": edited(FACE_TABLES[layout].encode(), changes)})
+    write(root, {"r.jsonl": '{"id": "r/1", "image": "t/1.png", "split": "train", "source": "r"}\n'})
+    for node in ({"images": "{name}"}, {"images": "t", "records": "r.jsonl"}, {"images": "{name}", "frames": "order"}):
+        check(root, layout, levels=["units", "expression", "affect"], **node)
+
+
+@given(changes=edits)
+@short
+def test_openface(folder, changes):
+    check_face_table(folder, "openface", changes)
+
+
+@given(changes=edits)
+@short
+def test_py_feat(folder, changes):
+    check_face_table(folder, "py_feat", changes)
+
+
+@given(changes=edits)
+@short
+def test_libreface(folder, changes):
+    check_face_table(folder, "libreface", changes)
+
+
 def test_every_layout_has_a_property():
     text = Path(__file__).read_text(encoding="utf-8")
     assert [

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors
 from lavis_emovit.emotion.questions import AFFECT_QUESTIONS, REASONING_QUESTIONS, UNITS_QUESTIONS
 from lavis_emovit.generation.categorical import affect_answer, categorical_instruction
-from lavis_emovit.generation.seke.levels import MARK, Levels, known_levels
+from lavis_emovit.generation.seke.levels import MARK, PERSON, Levels, known_levels
 from lavis_emovit.generation.seke.rules import contradictions
 from lavis_emovit.generation.seke.settings import SekeSettings
 from lavis_emovit.records import EmotionRecord, Instruction, InstructionKind
@@ -50,7 +50,7 @@ def write_instructions(
 
 def origin(record: EmotionRecord, level: str) -> str:
     """Source of a level, with its uncertainty if it has one."""
-    by = str(record.extra.get(f"{MARK}{level}_by", "person"))
+    by = str(record.extra.get(f"{MARK}{level}_by", record.extra.get(f"{level}_by", PERSON)))
     axes = ("valence", "arousal") if level == "affect" else (level,)
     stated = [record.extra[key] for axis in axes if (key := f"{MARK}{axis}_uncertainty") in record.extra]
     return f"{by} uncertainty={max(map(float, stated)):g}" if stated else by

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors
 from lavis_emovit.generation.seke.instructions import write_instructions
-from lavis_emovit.generation.seke.levels import Levels, known_levels, without_generated
+from lavis_emovit.generation.seke.levels import PERSON, Levels, known_levels, sources_of, without_generated
 from lavis_emovit.generation.seke.settings import LevelName, SekeSettings
 from lavis_emovit.records import EmotionRecord
 
@@ -51,7 +51,7 @@ def level_set(
     found = [
         (record, names)
         for record in map(without_generated, records)
-        if (names := classes_of(known_levels(record, settings.active_from), level))
+        if (names := _classes_by_people(record, level, settings.active_from))
     ]
     totals = Counter(name for _, names in found for name in names)
     limit = min([*([per_class] if per_class is not None else []), *(totals.values() if balanced else [])], default=None)
@@ -68,9 +68,14 @@ def level_set(
 
 def count_classes(records: Sequence[EmotionRecord], level: LevelName, active_from: float) -> dict[str, int]:
     """Class -> number of faces, by labels of people; classes in alphabetical order, units by number."""
-    known = (known_levels(without_generated(record), active_from) for record in records)
-    counts = Counter(name for levels in known for name in classes_of(levels, level))
+    found = (_classes_by_people(without_generated(record), level, active_from) for record in records)
+    counts = Counter(name for names in found for name in names)
     return dict(sorted(counts.items(), key=lambda item: (len(item[0]) if level == "units" else 0, item[0])))
+
+
+def _classes_by_people(record: EmotionRecord, level: LevelName, active_from: float) -> list[str]:
+    known = known_levels(record, active_from)
+    return classes_of(known, level) if sources_of(record, known).get(level) == PERSON else []
 
 
 def _draw(found: Sequence[tuple[EmotionRecord, list[str]]], totals: Counter[str], limit: int, key: str) -> set[str]:

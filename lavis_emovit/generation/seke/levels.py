@@ -17,6 +17,7 @@ from lavis_emovit.generation.reading import object_schema
 from lavis_emovit.generation.seke.settings import LEVELS, LevelName
 from lavis_emovit.records import EmotionRecord
 
+PERSON = "person"
 MARK = "seke_"  # prefix of the keys of `extra` that record the source of a level
 
 
@@ -59,7 +60,7 @@ class Case:
     """A face with missing levels."""
 
     record: EmotionRecord
-    known: Levels  # levels labelled by people
+    known: Levels  # levels labelled by people, or imported from the table of a program
     wanted: tuple[LevelName, ...]  # the missing levels
     classes: tuple[str, ...] = EXPRESSIONS8.labels  # expressions to choose from
     units: tuple[int, ...] = FACIAL_UNITS  # action units to decide on, those that people did not code
@@ -89,13 +90,13 @@ def without_generated(record: EmotionRecord) -> EmotionRecord:
 def case_of(record: EmotionRecord, *, active_from: float, hide: LevelName | None = None) -> Case | None:
     """Known and missing levels of a face, or None if nothing is missing. Levels of an earlier run count as missing.
 
-    With `hide`, only this level is missing (to measure how well it is completed), and None if it is not known.
+    With `hide`, only this level is missing (to measure how well it is completed), and None if no person labelled it.
     DataError if the emotion is not a facial expression.
     """
     record = without_generated(record)
     known = known_levels(record, active_from)
     if hide is not None:
-        if not known.has(hide):
+        if not known.has(hide) or sources_of(record, known)[hide] != PERSON:
             return None
         others: list[LevelName] = [level for level in LEVELS if level != hide]
         units = tuple(sorted(set(known.units) & set(FACIAL_UNITS))) if hide == "units" else ()
@@ -109,6 +110,16 @@ def case_of(record: EmotionRecord, *, active_from: float, hide: LevelName | None
         return None
     classes = _choices(record) if "expression" in wanted else _classes(record)
     return Case(record, known, wanted, classes, open_units)
+
+
+def sources_of(record: EmotionRecord, known: Levels) -> dict[LevelName, str]:
+    """Level with a known value -> who gave it: `person`, or the program that its import named."""
+    has_value = {
+        "expression": known.expression is not None,
+        "affect": known.valence is not None or known.arousal is not None,
+        "units": bool(known.units),
+    }
+    return {level: str(record.extra.get(f"{level}_by", PERSON)) for level in LEVELS if has_value[level]}
 
 
 def known_levels(record: EmotionRecord, active_from: float) -> Levels:

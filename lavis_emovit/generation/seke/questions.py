@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors
-from lavis_emovit.generation.seke.levels import Case, Levels
+from lavis_emovit.generation.seke.levels import PERSON, Case, Levels, sources_of
 from lavis_emovit.generation.seke.rules import Finding, span
 
 _MOST_LIKELY = 3
@@ -55,7 +55,9 @@ def hints(case: Case, priors: FacialPriors) -> list[str]:
 
 def _context(case: Case, priors: FacialPriors, hinted: bool) -> list[str]:
     known = _in_words(case.known, priors)
-    parts = [f"Known, from people:\n{known}" if known else "Nothing is known yet."]
+    sources = dict.fromkeys(sources_of(case.record, case.known).values())
+    names = " and ".join("people" if name == PERSON else name for name in sources)
+    parts = [f"Known, from {names}:\n{known}" if known else "Nothing is known yet."]
     if usual := hints(case, priors) if hinted else []:
         parts.append("Usual connections:\n" + "\n".join(f"- {line}" for line in usual))
     return parts

@@ -14,7 +14,16 @@ from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.seke.annotators import Annotator, ChatAnnotator, PriorAnnotator, Question
 from lavis_emovit.generation.seke.completion import Outcome, complete
 from lavis_emovit.generation.seke.instructions import write_instructions
-from lavis_emovit.generation.seke.levels import MARK, Case, Levels, case_of, known_levels, own_label, without_generated
+from lavis_emovit.generation.seke.levels import (
+    MARK,
+    Case,
+    Levels,
+    case_of,
+    known_levels,
+    own_label,
+    sources_of,
+    without_generated,
+)
 from lavis_emovit.generation.seke.measures import Pair, measure
 from lavis_emovit.generation.seke.questions import answer_text, review_text
 from lavis_emovit.generation.seke.settings import LEVELS, SekeSettings
@@ -156,7 +165,8 @@ def _estimate_the_rest(
 def with_levels(outcome: Outcome, annotator: str) -> EmotionRecord:
     """The record with the kept levels, and with their marks in `extra`.
 
-    `seke_<level>_by` is `person`, the name of the annotator, or both joined by ` + ` (units that people did not code);
+    `seke_<level>_by` is `person`, the program of an imported table, the name of the annotator, or two of them joined by
+    ` + ` (units that people did not code);
     `seke_given` lists every generated value, so the next run recognises them; `seke_<level>_uncertainty` comes from
     `Estimate` and is absent after a single answer. Intensities of generated units are 1 and 0.
     """
@@ -181,14 +191,9 @@ def with_levels(outcome: Outcome, annotator: str) -> EmotionRecord:
         changes["action_units"] = {**(record.action_units or {}), **new}
         given += [f"unit:{unit}" for unit in new]
     marks["given"] = " ".join(given)
-    known = outcome.case.known
-    by_people = {
-        "expression": known.expression is not None,
-        "affect": known.valence is not None or known.arousal is not None,
-        "units": bool(known.units),
-    }
+    sources = sources_of(record, outcome.case.known)
     for level in LEVELS:
-        parts = ["person"] if by_people[level] else []
+        parts = [sources[level]] if level in sources else []
         parts += [annotator] if level in outcome.case.wanted and levels.has(level) else []
         if parts:
             marks[f"{level}_by"] = " + ".join(parts)

@@ -57,6 +57,7 @@ class ConversationReader(Reader, layout="conversations"):
     settings_class = ConversationSettings
     remedy = "Correct or remove these items."
     imported_from = "file"
+    file_of_folder = "."  # one that `emovit export data` wrote
     settings: ConversationSettings
 
     @property

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
+from lavis_emovit.errors import UserError
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -25,12 +27,16 @@ _ANSWER_LETTERS = 160
 def watch(
     runs: Annotated[list[Path], Argument(help="Output folders of runs, such as several seeds.")],
     once: Annotated[bool, Option("--once", help="Show the state now and end.")] = False,
-    every: Annotated[float, Option(min=1.0, help="Seconds between lines, if the output is no terminal.")] = 60.0,
+    every: Annotated[
+        float, Option(min=1.0, help="Seconds between lines, if the output is no terminal, and between reports.")
+    ] = 60.0,
+    report: Annotated[Path | None, Option(help="HTML page for the report, written again and again.")] = None,
 ) -> None:
     """Follow runs while they train.
 
     Shows step, loss, learning rate, speed, memory, time left, the last validation and, of several runs, mean and
-    spread. It ends when all are finished; ending it has no effect on the runs.
+    spread. It ends when all are finished; ending it has no effect on the runs. A browser reloads the page of --report
+    by itself.
     """
     from rich.console import Console
     from rich.live import Live
@@ -40,24 +46,54 @@ def watch(
     followed = [FollowedRun(run.expanduser()) for run in runs]
     for one in followed:
         one.update()
+    page = _Page(report, every) if report is not None else None
     console = Console()
     if once or not console.is_terminal:
         while True:
+            is_last = once or all(one.is_finished for one in followed)
             for one in followed:
                 one.update()
                 typer.echo(_line(one))
             if len(followed) > 1:
                 typer.echo(_spread_line(followed))
-            if once or all(one.is_finished for one in followed):
+            if page is not None:
+                page.write(followed, is_last)
+            if is_last:
                 return
             sys.stdout.flush()
             time.sleep(every)
     with Live(_table(followed), console=console, auto_refresh=False) as live:
-        while not all(one.is_finished for one in followed):
-            time.sleep(_REFRESH_S)
+        is_last = False
+        while not is_last:
+            is_last = all(one.is_finished for one in followed)
             for one in followed:
                 one.update()
             live.update(_table(followed), refresh=True)
+            if page is not None:
+                page.write(followed, is_last)
+            if not is_last:
+                time.sleep(_REFRESH_S)
+
+
+class _Page:
+    """The report of runs, written at most every so many seconds, and once at the end."""
+
+    def __init__(self, path: Path, every_s: float):
+        if path.suffix.lower() != ".html":
+            raise UserError(f"--report {path}: the name of the page must end in .html")
+        self._path, self._every_s = path, every_s
+        self._next_s = 0.0  # of time.monotonic()
+
+    def write(self, runs: list[FollowedRun], is_last: bool) -> None:
+        from lavis_emovit.evaluation.report.page import write_comparison
+
+        started = [run.folder for run in runs if run.log_path.is_file()]
+        if not started or (time.monotonic() < self._next_s and not is_last):
+            return
+        write_comparison(started, self._path, reload_s=None if is_last else self._every_s)
+        if not self._next_s or is_last:
+            typer.echo(f"report: {self._path}", err=True)
+        self._next_s = time.monotonic() + self._every_s
 
 
 def _fields(run: FollowedRun) -> dict[str, str]:

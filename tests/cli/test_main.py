@@ -96,7 +96,7 @@ SURFACE = {
     "shards merge": "--overwrite OUT PARTS",
     "shards stats": "FOLDER",
     "shards verify": "--decode --processes FOLDER",
-    "watch": "--every --once RUNS",
+    "watch": "--every --once --report RUNS",
 }
 
 

@@ -38,8 +38,13 @@ def write_report(
     return _write([found], Path(out) if out is not None else found.path / "report.html")
 
 
-def write_comparison(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Path:
+def write_comparison(
+    folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], *, reload_s: float | None = None
+) -> Path:
     """Write one report of several runs or suites, compared with the first of them.
+
+    Args:
+        reload_s: seconds after which a browser reads the page again; None: never.
 
     Raises:
         DataError: as `write_report`, and for no folder at all.
@@ -50,17 +55,18 @@ def write_comparison(folders: Sequence[str | os.PathLike[str]], out: str | os.Pa
     for one in found:
         one.label = _unique_label(one.path, [other.path for other in found])
         one.name = one.label if one.is_run else one.name
-    return _write(found, Path(out))
+    return _write(found, Path(out), reload_s)
 
 
-def _write(folders: list[Folder], out: Path) -> Path:
+def _write(folders: list[Folder], out: Path, reload_s: float | None = None) -> Path:
     if out.is_dir():
         raise DataError(f"{out}: is a folder; use the name of an HTML, Markdown or LaTeX file")
     text_format = _FORMATS.get(out.suffix.lower())
     if text_format is None:
         raise DataError(f"{out}: the name of a report must end in .html, .md or .tex")
     entries = [report_entry(folder, f"r{place}") for place, folder in enumerate(folders, start=1)]
-    text = render(f"report.{text_format}.jinja", entries=entries, together=side_by_side(folders))
+    together = side_by_side(folders)
+    text = render(f"report.{text_format}.jinja", entries=entries, together=together, reload_s=reload_s)
     with atomic_writer(out) as file:
         file.write(text)
     return out

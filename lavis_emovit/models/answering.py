@@ -14,10 +14,12 @@ from numbers import Integral
 from typing import Any, ClassVar, Literal, get_args, overload
 
 import torch
+from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from lavis_emovit.models.constrained import Choices
 from lavis_emovit.models.generation_settings import GenerationSettings
 from lavis_emovit.models.protocol import Batch, Normalization
+from lavis_emovit.models.row_writing import RowChoice, RowWriter
 from lavis_emovit.models.sampling import Sampling
 from lavis_emovit.models.scoring import CandidateTokens, candidate_tokens, segments_of, string_list
 from lavis_emovit.models.settings import BaseModelSettings
@@ -116,6 +118,31 @@ class Answering(Sampling):
                 self._generate_ids(samples, questions, {**options, **streaming})
 
         return stream_text(run, self.llm_tokenizer, self._end_ids())
+
+    @torch.no_grad()
+    def write_rows(self, samples: Batch, writers: Sequence[RowWriter], min_length: int | None = None) -> None:
+        """Generate the answers to N questions into N writers, each by its own settings, see `RowWriter`.
+
+        Greedy answers are those of `generate` without beams. `min_length` counts as there.
+
+        Raises:
+            ValueError: not one writer for each question, or what `generate` rejects.
+        """
+        questions = self._questions(samples)
+        if len(questions) != len(writers):
+            raise ValueError(f"{len(questions)} questions need as many writers, not {len(writers)}")
+        longest = max(writer.settings.max_tokens for writer in writers)
+        least = self.settings.generation.min_length if min_length is None else min_length
+        given = {"use_nucleus_sampling": False, "num_beams": 1, "num_captions": 1}
+        lengths = {"max_length": longest, "min_length": min(least, longest)}
+        options = self.settings.generation.changed(**given, **lengths).options()
+        choice = RowChoice(writers, self._end_ids())
+        options |= {
+            "logits_processor": LogitsProcessorList([choice]),
+            "stopping_criteria": StoppingCriteriaList([choice.stopping]),
+        }
+        with self._evaluating():
+            self._generate_ids(samples, questions, options)
 
     def predict_answers(
         self,
@@ -286,6 +313,10 @@ class Answering(Sampling):
     def _end_ids(self) -> list[int]:
         """Tokens that end an answer."""
         return [self.llm_tokenizer.eos_token_id]
+
+    @abstractmethod
+    def num_prompt_tokens(self, samples: Batch) -> list[int]:
+        """Tokens that the language model reads before each of N answers, those of the image among them."""
 
     @abstractmethod
     def _questions(self, samples: Batch) -> list[str]:

@@ -92,6 +92,9 @@ class LavisModel(LanguageModel):
     """A model of this plugin on its device, with the processors of images and questions from training.
 
     Written answers are greedy unless there are several beams.
+
+    Attributes:
+        run: calls a function that uses the model, see `Run`.
     """
 
     methods: frozenset[Method] = frozenset({*NORMALIZE, "generation"})
@@ -111,7 +114,7 @@ class LavisModel(LanguageModel):
     ):
         self._model = model.eval()
         self._image_processor, self._text_processor = image_processor, text_processor
-        self._run, self._device = run, device
+        self.run, self._device = run, device
         self._identity = dict(identity or {})
         self._num_beams, self._min_length = num_beams, min_length
 
@@ -126,12 +129,12 @@ class LavisModel(LanguageModel):
     def score(
         self, images: Sequence[torch.Tensor], image_index: Sequence[int], questions: Sequence[Question], method: Method
     ) -> list[list[float]]:
-        return self._score(self._batch(images, image_index, questions), questions[0], method)
+        return self._score(self.batch(images, image_index, _texts(questions)), questions[0], method)
 
     def write(
         self, images: Sequence[torch.Tensor], image_index: Sequence[int], questions: Sequence[Question]
     ) -> list[str | Failure]:
-        return [*self._write(self._batch(images, image_index, questions), questions[0])]
+        return [*self._write(self.batch(images, image_index, _texts(questions)), questions[0])]
 
     def run_blank(self, question: Question, method: Method) -> None:
         """Take part in a pass of other processes: on a blank batch, with the candidates or length of a question."""
@@ -144,31 +147,33 @@ class LavisModel(LanguageModel):
     def _score(self, batch: Batch, question: Question, method: Method) -> list[list[float]]:
         settings: dict[str, Any] = {"answer_prefix": question.answer_prefix, "normalize": NORMALIZE[method]}
         score = partial(self._model.score_candidates, batch, list(question.candidates), **settings)
-        return self._run(score).float().cpu().tolist()
+        return self.run(score).float().cpu().tolist()
 
     def _write(self, batch: Batch, question: Question) -> list[str]:
         lengths = {"max_length": question.max_new_tokens, "min_length": self._min_length}
         settings = {"num_beams": self._num_beams, **lengths, **dict(question.decoding)}
-        return self._run(partial(self._model.generate, batch, **settings))
+        return self.run(partial(self._model.generate, batch, **settings))
 
-    def _batch(
-        self, images: Sequence[torch.Tensor], image_index: Sequence[int], questions: Sequence[Question]
-    ) -> dict[str, Any]:
+    def batch(self, images: Sequence[torch.Tensor], image_index: Sequence[int], texts: Sequence[str]) -> dict[str, Any]:
+        """Prepared images and the texts of N questions as a batch of the model, on its device."""
         import torch
 
         batch = {
             "image": self._image_processor.stack(images),
             "image_index": torch.tensor(list(image_index), dtype=torch.long),
-            "prompt": [self._text_processor(question.text) for question in questions],
+            "prompt": [self._text_processor(text) for text in texts],
         }
         return self._on_device(batch)
 
     def _on_device(self, batch: Batch) -> dict[str, Any]:
-
         return {
             key: value.to(self._device, non_blocking=True) if hasattr(value, "to") else value
             for key, value in batch.items()
         }
+
+
+def _texts(questions: Sequence[Question]) -> list[str]:
+    return [question.text for question in questions]
 
 
 def model_values(entry: LavisModelSettings | ProbeSettings, key: str) -> Any:

@@ -227,6 +227,11 @@ class ImageText(BaseEmotionModel):
         """The number of the image of each question."""
         return text.read_image_index(samples, len(samples["image"]), len(questions)).tolist()
 
+    def num_prompt_tokens(self, samples: Batch) -> list[int]:
+        questions = self._questions(samples)
+        images = [samples["image"].images[number] for number in self._numbers(samples, questions)]
+        return [len(image.ids) + len(prompt) for image, prompt in zip(images, self.chat.prompts(questions))]
+
     def _blank_images(self, samples: Batch) -> Any:
         return samples["image"].blank()
 
@@ -403,7 +408,8 @@ def _behind_prompt(options: Mapping[str, Any], num_read: int) -> dict[str, Any]:
         changed["prefix_allowed_tokens_fn"] = lambda number, generated: allowed(number, generated[num_read:])
     if options["repetition_penalty"] != 1.0:
         penalty = RepetitionPenaltyLogitsProcessor(options["repetition_penalty"], prompt_ignore_length=num_read)
-        changed |= {"repetition_penalty": 1.0, "logits_processor": LogitsProcessorList([penalty])}
+        processors = LogitsProcessorList([penalty, *options.get("logits_processor", ())])
+        changed |= {"repetition_penalty": 1.0, "logits_processor": processors}
     return changed
 
 

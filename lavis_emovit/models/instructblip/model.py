@@ -381,6 +381,10 @@ class EmoVIT(BaseEmotionModel):
         """Positions of the language model before the prompt."""
         return num_frames * self.core.config.num_query_tokens  # the tensor may be spread over ranks, and empty here
 
+    def num_prompt_tokens(self, samples: Batch) -> list[int]:
+        num_visual = self._num_visual_tokens(_num_frames(samples["image"]))
+        return [num_visual + len(row) for row in self._whole_prompts(self._questions(samples))]
+
     def _encode_prompts(self, questions: list[str], max_tokens: int | None) -> list[list[int]]:
         """What the language model reads after the image, at most `max_tokens` for each question (None: no limit)."""
         return text.encode_prompts(self.llm_tokenizer, questions, max_tokens, self.is_seq2seq)

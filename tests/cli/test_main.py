@@ -88,6 +88,8 @@ SURFACE = {
     "judge sheet": "--benchmark --first --limit --out --question --second --seed SUITE_DIR",
     "report": "--out RUN_DIRS",
     "reproduce": "--list NAME",
+    "serve": "--allow-without-key --amp --batch-size --device --host --max-image-mb --max-megapixels --max-tokens"
+    " --max-waiting --name --port --step MODEL",
     "shards build": "--images --out --overwrite --part --processes --resize --samples-per-shard --seed"
     " --skip-bad --split RECORDS",
     "shards card": "--overwrite FOLDER",

@@ -1,0 +1,197 @@
+"""The queue of requests, and the thread that answers them in batches.
+
+Requests of any settings share a batch, see `lavis_emovit/models/row_writing.py`. A batch begins when the model is free;
+it waits a moment only for requests whose images are being read.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import Any
+
+from lavis_emovit.errors import UserError, first_line
+from lavis_emovit.models.answering import Answering
+from lavis_emovit.models.row_writing import RowSettings
+from lavis_emovit.serving.wire import ApiError
+from lavis_emovit.serving.writing import Piece, TokenTexts, Writing
+from lavis_emovit.tuned.loading import Tuned
+
+logger = logging.getLogger(__name__)
+
+_MOST_RETRY_S = 60
+
+
+@dataclass(eq=False)
+class Job:
+    """A request whose image is read.
+
+    Attributes:
+        image: as `LavisModel.prepare` returns it.
+        stops, is_stream: see `Writing`.
+        send: gets the pieces of the answer, or one error; called in the model's thread.
+        num_prompt_tokens: known before the first piece.
+        is_wanted: set to False when the client is gone.
+    """
+
+    image: Any
+    question: str
+    settings: RowSettings
+    stops: Sequence[str]
+    is_stream: bool
+    send: Callable[[Piece | ApiError], None]
+    num_prompt_tokens: int = 0
+    is_wanted: bool = True
+
+
+class Batching:
+    """The queue of a model. Its methods may be called in any thread.
+
+    Args:
+        tuned: the model.
+        batch_size: requests that are answered at once.
+        max_waiting: requests that may wait for the model, those whose images are being read among them.
+        wait_s: the longest time that a free model waits for images that are being read.
+        on_drained: called when the last request is answered after `drain`.
+    """
+
+    def __init__(
+        self,
+        tuned: Tuned,
+        *,
+        batch_size: int = 32,
+        max_waiting: int = 256,
+        wait_s: float = 0.02,
+        on_drained: Callable[[], None] = lambda: None,
+    ):
+        model: Any = tuned.model
+        if not isinstance(model, Answering):
+            raise UserError(f"{tuned.files.location}: a model of this kind writes no text, so it cannot be served")
+        self._model, self._adapter = model, tuned.adapter
+        self._min_length = tuned.questions.min_length
+        self._texts = TokenTexts(self._model.llm_tokenizer)
+        self._batch_size, self._max_waiting, self._wait_s = batch_size, max_waiting, wait_s
+        self.on_drained = on_drained
+        self._changed = threading.Condition()
+        self._waiting: deque[Job] = deque()
+        self._num_preparing = 0
+        self.is_draining = False
+        self._batch_s = 1.0  # a recent batch took so long
+        self._thread = threading.Thread(target=self._work, name="emovit-model", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def drain(self) -> None:
+        """Answer what is accepted, and accept nothing more."""
+        with self._changed:
+            self.is_draining = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Drain, and wait for the end."""
+        self.drain()
+        self._thread.join()
+
+    @property
+    def num_waiting(self) -> int:
+        return self._num_preparing + len(self._waiting)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a request would be accepted now."""
+        return not self.is_draining and self.num_waiting < self._max_waiting
+
+    def prepare(self, image_bytes: bytes) -> Any:
+        """An image for a job; DataError if it cannot be decoded."""
+        return self._adapter.prepare(image_bytes)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place in the queue, for the time in which a request is read and put.
+
+        Raises:
+            ApiError: the queue is full, or nothing is accepted any more.
+        """
+        with self._changed:
+            if self.is_draining:
+                text = "the server is stopping and accepts no more requests"
+                raise ApiError(503, text, code="stopping", headers={"Retry-After": "5", "Connection": "close"})
+            if self.num_waiting >= self._max_waiting:
+                wait_s = self._batch_s * (1 + self.num_waiting / self._batch_size)
+                headers = {"Retry-After": str(min(_MOST_RETRY_S, math.ceil(wait_s)))}
+                raise ApiError(429, f"{self.num_waiting} requests wait already", code="queue_full", headers=headers)
+            self._num_preparing += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._num_preparing -= 1
+                self._changed.notify_all()
+
+    def put(self, job: Job) -> None:
+        """Let the model answer a job. Call it within `place`."""
+        with self._changed:
+            self._waiting.append(job)
+
+    def _work(self) -> None:
+        while jobs := self._next_batch():
+            begin = monotonic()
+            self._answer(jobs)
+            self._batch_s = monotonic() - begin
+        self.on_drained()
+
+    def _next_batch(self) -> list[Job]:
+        """Jobs whose clients still wait; empty at the end."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or (self.is_draining and not self._num_preparing))
+                if not self._waiting:
+                    return []
+                self._changed.wait_for(
+                    lambda: len(self._waiting) >= self._batch_size or not self._num_preparing, timeout=self._wait_s
+                )
+                taken = [self._waiting.popleft() for _ in range(min(self._batch_size, len(self._waiting)))]
+            if jobs := [job for job in taken if job.is_wanted]:
+                return jobs
+
+    def _answer(self, jobs: Sequence[Job]) -> None:
+        writings = [self._writing(job) for job in jobs]
+        try:
+            self._write(jobs, writings)
+        except Exception as error:  # whatever a model raises, its other clients get their answers
+            if len(jobs) > 1:
+                logger.warning("a batch failed and is repeated one by one: %s", first_line(error))
+            for job, writing in zip(jobs, writings):
+                if writing.has_ended:
+                    continue
+                if writing.has_sent or len(jobs) == 1:
+                    job.send(_as_api_error(error))
+                else:
+                    self._answer([job])
+
+    def _write(self, jobs: Sequence[Job], writings: Sequence[Writing]) -> None:
+        samples = self._adapter.batch([job.image for job in jobs], range(len(jobs)), [job.question for job in jobs])
+        for job, count in zip(jobs, self._model.num_prompt_tokens(samples)):
+            job.num_prompt_tokens = count
+        self._adapter.run(partial(self._model.write_rows, samples, writings, self._min_length))
+
+    def _writing(self, job: Job) -> Writing:
+        return Writing(
+            job.settings, job.stops, self._texts, job.send, is_stream=job.is_stream, is_wanted=lambda: job.is_wanted
+        )
+
+
+def _as_api_error(error: Exception) -> ApiError:
+    # What the model rejects says so by ValueError: a question that does not fit its context.
+    if isinstance(error, ValueError):
+        return ApiError(400, first_line(error), param="messages", code="cannot_be_answered")
+    logger.error("an answer failed", exc_info=error)
+    return ApiError(500, f"the model failed: {first_line(error)}", code="model_failed")

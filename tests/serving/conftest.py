@@ -1,0 +1,88 @@
+"""A run of a few steps, and its model behind an endpoint on a free port, for all tests here."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import openai
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # for served_questions
+
+import lavis_emovit
+from lavis_emovit.train import run_recipe
+
+OPTIONS = (
+    "datasets.emoset_sketch.build_info.images.storage=small_sketch",
+    "datasets.emoset_sketch.build_info.prepare.draw.images_per_class=10",
+    "run.max_epoch=1",
+    "run.num_threads=1",
+    "run.device=cpu",
+    "run.evaluate_before=false",
+    "run.report=false",
+)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """`folder` of the run, `data`, and some drawn `images`."""
+    root = tmp_path_factory.mktemp("served")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMOVIT_DATA", str(root / "data"))
+        patch.chdir(root)
+        run_recipe("projects/emovit/quickstart.yaml", [*OPTIONS, "run.output_dir=run"])
+    images = sorted((root / "data" / "small_sketch" / "drawn" / "image").rglob("*.jpg"))
+    return SimpleNamespace(folder=root / "run", data=root / "data", images=images)
+
+
+@pytest.fixture(scope="session")
+def tuned(run: SimpleNamespace) -> Any:
+    return lavis_emovit.load_tuned(run.folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def serve(tuned: Any) -> Callable[..., Any]:
+    """Function (settings of `Served` or `Batching`) -> context of a server in a thread, see `running`."""
+    return lambda **settings: running(tuned, **settings)
+
+
+@pytest.fixture(scope="session")
+def server(serve: Callable[..., Any]) -> Iterator[SimpleNamespace]:
+    with serve() as found:
+        yield found
+
+
+@contextmanager
+def running(tuned: Any, *, limits: Any = None, key: Any = None, **settings: Any) -> Iterator[SimpleNamespace]:
+    """`url`, `client` (OpenAI's), `served` and `batching` of a server in a thread."""
+    from lavis_emovit.serving.app import Limits, Served, make_app
+    from lavis_emovit.serving.batching import Batching
+    from lavis_emovit.serving.server import DrainingServer, bind
+
+    batching = Batching(tuned, **settings)
+    served = Served("tiny", "emovit-test", batching, limits or Limits(), key)
+    server = DrainingServer(make_app(served), batching)
+    bound: socket.socket = bind("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{bound.getsockname()[1]}/v1"
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    client = openai.OpenAI(base_url=url, api_key=key.get_secret_value() if key else "none", max_retries=0)
+    try:
+        yield SimpleNamespace(url=url, client=client, served=served, batching=batching)
+    finally:
+        client.close()
+        batching.drain()
+        thread.join(30)
+        bound.close()
+        assert not thread.is_alive()

@@ -96,29 +96,29 @@ def readable_suffixes() -> frozenset[str]:
 
 
 @contextmanager
-def open_strictly(source: bytes | Path) -> Iterator[Image.Image]:
+def open_strictly(source: bytes | Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """Open an image file, or its bytes, with strict decoding inside the block; Pillow's warnings are silenced.
 
-    ValueError if the image has more than `MAX_PIXELS`; Pillow's decoders raise many other kinds of exceptions.
+    ValueError if the image has more than `max_pixels`; Pillow's decoders raise many other kinds of exceptions.
     """
     _register_heif()
     with warnings.catch_warnings(), strict_decoding():
         warnings.simplefilter("ignore")
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS}")
+            if image.width * image.height > max_pixels:
+                raise ValueError(f"{image.width} x {image.height} pixels, more than {max_pixels}")
             yield image
 
 
-def decode_image(data: bytes, *, min_side_px: int | None = None) -> Image.Image:
+def decode_image(data: bytes, *, min_side_px: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode an image as a viewer shows it: RGB, rotated by its EXIF data, first frame, transparent parts on white.
 
     A large JPEG may be decoded at a half, a quarter or an eighth of its size, as long as both sides keep `min_side_px`
     pixels (None: always full size); `info[REDUCED_KEY]` is then 2, 4 or 8. DataError for bytes that are not an image,
-    or a damaged one.
+    a damaged one, or one with more than `max_pixels`.
     """
     try:
-        with open_strictly(data) as image:
+        with open_strictly(data, max_pixels=max_pixels) as image:
             if min_side_px is not None:
                 full_width = image.width
                 image.draft("RGB", (min_side_px, min_side_px))

@@ -96,9 +96,9 @@ class Answering(Sampling):
     ) -> Iterator[str]:
         """The answer to one question in pieces, as they are generated; joined, they are the answer of `generate`.
 
-        Generation runs in a separate thread, which starts with the first piece. Closing the iterator stops it; its
-        errors are raised in the reader. Arguments are those of `generate` without `num_beams` and `num_captions`,
-        because beam search has no text before its end.
+        Generation runs in a separate thread, which starts with the first piece, with the autocast of this call. Closing
+        the iterator stops it; its errors are raised in the reader. Arguments are those of `generate` without
+        `num_beams` and `num_captions`, because beam search has no text before its end.
 
         Raises:
             ValueError: more than one question, or what `generate` rejects.
@@ -110,11 +110,13 @@ class Answering(Sampling):
         if len(questions) != 1:
             raise ValueError(f"a stream answers one question, not {len(questions)}")
         self._constrain(options, choices)
+        kind = self.device.type
+        autocast = torch.autocast(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
 
-        # Gradients are switched off per thread.
+        # Gradients are switched off per thread, and so is autocast.
         @torch.no_grad()
         def run(**streaming: Any) -> None:
-            with self._evaluating(), _seeded(seed, self.device):
+            with autocast, self._evaluating(), _seeded(seed, self.device):
                 self._generate_ids(samples, questions, {**options, **streaming})
 
         return stream_text(run, self.llm_tokenizer, self._end_ids())

@@ -9,7 +9,7 @@ implement `EmotionModel` by inheriting from `lavis_emovit.models.base`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -127,6 +127,10 @@ class EmotionModel(Protocol):
 
     def generate(self, batch: Batch, **settings: Any) -> list[str]:
         """Written answers, one for each pair."""
+        ...
+
+    def generate_stream(self, batch: Batch, **settings: Any) -> Iterator[str]:
+        """The written answer to one question in pieces, without beam search."""
         ...
 
     # Weights

@@ -48,11 +48,11 @@ def calibrate(tuned: Tuned, *, batch_size: int = 16, num_workers: int = 0) -> Ca
     Raises:
         UserError: the model has no question for the emotion, or its validation split is not here or too small.
     """
-    asking = Asking.of(tuned.asked("emotion"))
-    assert asking.label_set is not None
-    kept = _kept(tuned, asking)
+    kept = kept_calibration(tuned)
     if kept is not None:
         return kept
+    asking = Asking.of(tuned.asked("emotion"))
+    assert asking.label_set is not None
     if asking.method == "generation":
         raise UserError("written answers have no confidence; use a run that scores labels, or leave out --threshold")
     data = _validation(tuned, asking)
@@ -104,11 +104,12 @@ def fit_temperature(scores_NC: np.ndarray, true_N: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded").x))
 
 
-def _kept(tuned: Tuned, asking: Asking) -> Calibration | None:
+def kept_calibration(tuned: Tuned) -> Calibration | None:
+    """The calibration that is kept with a model, if it belongs to its weights, labels and scoring method."""
     path = tuned.files.folder / CALIBRATION_FILE
     if not path.is_file():
         return None
-    kept = read_settings_file(Calibration, path, "calibration")
+    kept, asking = read_settings_file(Calibration, path, "calibration"), Asking.of(tuned.asked("emotion"))
     own = (tuned.files.weights_sha256, asking.label_set.name if asking.label_set else "", asking.method)
     return kept if (kept.weights_sha256, kept.label_set, kept.method) == own else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -136,6 +136,14 @@ class LavisModel(LanguageModel):
     ) -> list[str | Failure]:
         return [*self._write(self.batch(images, image_index, _texts(questions)), questions[0])]
 
+    def stream(self, image: torch.Tensor, question: Question) -> Iterator[str]:
+        """The answer of `write` to one question in pieces; in one piece where beams only have text at their end."""
+        batch, decoding = self.batch([image], [0], [question.text]), self._decoding(question)
+        if decoding.pop("num_beams") > 1:
+            yield from self._write(batch, question)
+        else:
+            yield from self.run(partial(self._model.generate_stream, batch, **decoding))
+
     def run_blank(self, question: Question, method: Method) -> None:
         """Take part in a pass of other processes: on a blank batch, with the candidates or length of a question."""
         batch = self._on_device(self._model.blank_batch())
@@ -150,9 +158,11 @@ class LavisModel(LanguageModel):
         return self.run(score).float().cpu().tolist()
 
     def _write(self, batch: Batch, question: Question) -> list[str]:
+        return self.run(partial(self._model.generate, batch, **self._decoding(question)))
+
+    def _decoding(self, question: Question) -> dict[str, Any]:
         lengths = {"max_length": question.max_new_tokens, "min_length": self._min_length}
-        settings = {"num_beams": self._num_beams, **lengths, **dict(question.decoding)}
-        return self.run(partial(self._model.generate, batch, **settings))
+        return {"num_beams": self._num_beams, **lengths, **dict(question.decoding)}
 
     def batch(self, images: Sequence[torch.Tensor], image_index: Sequence[int], texts: Sequence[str]) -> dict[str, Any]:
         """Prepared images and the texts of N questions as a batch of the model, on its device."""

@@ -1,0 +1,44 @@
+"""`emovit demo`: a page on which people try a tuned model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+app = typer.Typer(help="Show a page on which people try a tuned model.", add_completion=False)
+
+
+@app.command()
+def demo(
+    model: Annotated[str, Argument(help="Folder of a run, a checkpoint, an exported folder, or an archive.")],
+    compare: Annotated[str | None, Option(help="A second model, whose answers appear beside the first.")] = None,
+    host: Annotated[str, Option(help="Address to serve at; 0.0.0.0 lets others in the network in.")] = "127.0.0.1",
+    port: Annotated[int | None, Option(min=1, max=65535, help="By default the first free one from 7860.")] = None,
+    labels: Annotated[
+        str | None, Option(help="Label set to choose from instead of the run's, such as 'labels: calm, tense'.")
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        Option(min=0.0, max=1.0, help="Give no label below this confidence, calibrated on the validation split."),
+    ] = None,
+    device: Annotated[str, Option(help="auto, cpu, cuda or cuda:<number>.")] = "auto",
+    amp: Annotated[str, Option(help="off, bf16 or fp16.")] = "off",
+) -> None:
+    """Show a page on which people try a tuned model.
+
+    They choose an image and see its labels with probabilities, valence and arousal, and why. No network is needed.
+    """
+    from lavis_emovit import load_tuned
+    from lavis_emovit.pages.answers import page_models
+    from lavis_emovit.pages.demo import demo_page
+    from lavis_emovit.pages.site import import_gradio, served, wait_for_stop
+
+    import_gradio()  # before any model is loaded
+    places = [model] if compare is None else [model, compare]
+    tuned = [load_tuned(place, device=device, amp=amp, labels=labels) for place in places]
+    models = page_models(tuned, threshold)
+    with served(lambda: demo_page(models), host=host, port=port) as address:
+        typer.echo(f"the page is at {address}; Ctrl+C ends it")
+        wait_for_stop()

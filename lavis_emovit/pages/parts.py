@@ -1,0 +1,70 @@
+"""The parts of pages as HTML. All text from models, files and visitors is escaped."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+if TYPE_CHECKING:
+    from lavis_emovit.pages.answers import PageModel
+    from lavis_emovit.tuned.predictions import ImagePrediction
+
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def percent(share: float) -> str:
+    """A share as people read it: 61 %, or 0.4 % below one."""
+    digits = 1 if 0.0005 <= share < 0.01 else 0
+    return f"{100 * share:.{digits}f} %"
+
+
+def signed(value: float) -> str:
+    """A number with its sign, a minus as typographers write it."""
+    text = f"{value:+.2f}"
+    return "0.00" if float(text) == 0 else text.replace("-", MINUS)
+
+
+def header(kicker: str, title: str, lede: str, warning: str) -> str:
+    """The top of a page."""
+    return _macro("header", kicker, title, lede, warning)
+
+
+def image(url: str, alt: str) -> str:
+    """The chosen image."""
+    return _macro("image", url, alt)
+
+
+def problem(text: str) -> str:
+    """What went wrong; screen readers announce it."""
+    return _macro("problem", text)
+
+
+def empty(model: PageModel) -> str:
+    """The place of an answer before there is one."""
+    return _macro("empty", model)
+
+
+def numbers(model: PageModel, row: ImagePrediction) -> str:
+    """Labels with probabilities, valence and arousal, action units."""
+    return _macro("numbers", model, row)
+
+
+def written(heading: str, text: str, is_ready: bool, note: str = "") -> str:
+    """A written answer, or what there is of it."""
+    return _macro("written", heading, text, is_ready, note)
+
+
+def _macro(name: str, *values: Any) -> str:
+    return str(getattr(_templates(), name)(*values)).strip()
+
+
+@cache
+def _templates() -> Any:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("lavis_emovit.pages"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters.update(percent=percent, signed=signed)
+    return environment.get_template("parts.html.jinja").module

@@ -1,0 +1,149 @@
+"""What all pages share: their look, and a server that is local, bounded and silent towards the network."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from lavis_emovit.errors import UserError
+from lavis_emovit.pages.uploads import MAX_BYTES
+
+MODEL_QUEUE = "model"
+"""Events with this `concurrency_id` run one after another, because they use the model."""
+
+KEPT_S = (600, 3600)
+"""Every ten minutes, uploaded files that are older than an hour are deleted."""
+
+_MAX_VISITS = 100  # whose images are in memory
+
+# Gradio also takes settings from the environment; None: as if the variable were not set.
+_ENVIRONMENT = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    **dict.fromkeys(
+        ("GRADIO_SHARE", "GRADIO_ALLOWED_PATHS", "GRADIO_MCP_SERVER", "GRADIO_VIBE_MODE", "GRADIO_WATCH_DIRS")
+    ),
+}
+
+
+def import_gradio() -> Any:
+    """The module `gradio`, without its telemetry. UserError if it is not installed."""
+    with _environment({"GRADIO_ANALYTICS_ENABLED": "False"}):
+        try:
+            import gradio
+        except ImportError:
+            raise UserError("pages need gradio: pip install 'lavis-emovit[demo]'") from None
+    return gradio
+
+
+@contextmanager
+def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
+    earlier = {name: os.environ.get(name) for name in values}
+    _set(values)
+    try:
+        yield
+    finally:
+        _set(earlier)
+
+
+def _set(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@contextmanager
+def served(build: Callable[[], Any], *, host: str = "127.0.0.1", port: int | None = None) -> Iterator[str]:
+    """The address of a page while the block runs.
+
+    Uploaded files are kept in a temporary folder until the end. No other file of this machine is served.
+
+    Args:
+        build: makes the page, a `gradio.Blocks`.
+        port: None: the first free one from 7860.
+
+    Raises:
+        UserError: the port is taken, or the host is none of this machine.
+    """
+    import_gradio()
+    with (
+        tempfile.TemporaryDirectory(prefix="emovit-page-") as folder,
+        _environment({**_ENVIRONMENT, "GRADIO_TEMP_DIR": folder}),
+    ):
+        page = build()
+        try:
+            _, address, _ = page.launch(
+                server_name=host,
+                server_port=port,
+                share=False,
+                inbrowser=False,
+                prevent_thread_lock=True,
+                quiet=True,
+                footer_links=[],
+                run_history=False,
+                allowed_paths=[],
+                max_file_size=MAX_BYTES,
+                state_session_capacity=_MAX_VISITS,
+                enable_monitoring=False,
+                ssr_mode=False,
+                pwa=False,
+                mcp_server=False,
+                theme=_theme(),
+                css=_css(),
+            )
+        except OSError as error:
+            raise UserError(f"the page cannot be served at {host}, port {port or 'any'}: {error}") from None
+        try:
+            yield address
+        finally:
+            page.close(verbose=False)
+
+
+def wait_for_stop() -> None:
+    """Wait for Ctrl+C or SIGTERM."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    stop.wait()
+
+
+@cache
+def _css() -> str:
+    return (files("lavis_emovit.pages") / "templates" / "pages.css").read_text(encoding="utf-8")
+
+
+def _theme() -> Any:
+    """The base theme with fonts of the system, since others would come from the network, and our colours."""
+    gradio = import_gradio()
+    sans = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "sans-serif")
+    mono = ("ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
+    theme = gradio.themes.Base(font=sans, font_mono=mono, radius_size="md")
+    colours = {
+        "body_background_fill": "paper",
+        "body_text_color": "ink",
+        "body_text_color_subdued": "muted",
+        "block_background_fill": "card",
+        "block_border_color": "rule",
+        "block_label_text_color": "muted",
+        "block_title_text_color": "ink",
+        "border_color_primary": "rule",
+        "input_background_fill": "paper",
+        "input_border_color": "rule",
+        "input_placeholder_color": "muted",
+        "button_primary_background_fill": "accent",
+        "button_primary_background_fill_hover": "accent",
+        "button_primary_text_color": "on-accent",
+        "button_secondary_background_fill": "soft",
+        "button_secondary_text_color": "ink",
+    }
+    both = {name: f"var(--{colour})" for name, colour in colours.items()}
+    return theme.set(**both, **{f"{name}_dark": value for name, value in both.items()})

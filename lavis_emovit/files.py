@@ -19,6 +19,7 @@ from typing import IO, Any
 from lavis_emovit.errors import DataError, UserError
 
 TEMPORARY_SUFFIX = ".tmp"
+_MAY_LEAVE_ROOT = re.compile(r"^/|\\|:|\.\.")
 _UNSAFE_IN_NAMES = re.compile(r"[/\\:\x00-\x1f\x7f]")
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 # Suffixes of images that only some installations of Pillow can decode, or none.
@@ -29,6 +30,17 @@ def is_plain_name(text: str) -> bool:
     """Whether a name from data may become the name of a file or folder: one part of a path, not hidden."""
     plain = text == text.strip() and not text.startswith(".") and not _UNSAFE_IN_NAMES.search(text)
     return plain and 0 < len(text) <= 100
+
+
+def below_root(path: str) -> str:
+    """A path from data, which must be below its root (else ValueError)."""
+    # Paths without these are below the root, which is most of them.
+    if _MAY_LEAVE_ROOT.search(path) is None:
+        return path
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or "\\" in path or re.match(r"^[A-Za-z]:", path) or ".." in parts.parts:
+        raise ValueError("must be a path below the image root, relative and with forward slashes")
+    return path
 
 
 def find_files(folder: Path, pattern: str) -> list[Path]:
@@ -92,10 +104,11 @@ def is_system_name(name: str) -> bool:
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a regular file; OSError for anything else, since a pipe or a device may never end."""
-    return _regular(path).read_bytes()
+    return regular_file(path).read_bytes()
 
 
-def _regular(path: str | os.PathLike[str]) -> Path:
+def regular_file(path: str | os.PathLike[str]) -> Path:
+    """The path of a regular file; OSError for anything else."""
     path = Path(path)
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
@@ -209,7 +222,7 @@ def sync_folder(path: str | os.PathLike[str]) -> None:
 def file_sha256(path: str | os.PathLike[str]) -> str:
     """Hex sha256 of a regular file, read in pieces; OSError as `read_file`."""
     digest = hashlib.sha256()
-    with _regular(path).open("rb") as file:
+    with regular_file(path).open("rb") as file:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()

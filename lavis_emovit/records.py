@@ -1,4 +1,4 @@
-"""The record: one image and everything known about it, one JSON object per line.
+"""The record: one image or clip and everything known about it, one JSON object per line.
 
 Readers of published datasets create records, generation adds instructions, and shards store them for training.
 """
@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from lavis_emovit.clips.clip import Clip, RelativePath
 from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import atomic_writer, is_plain_name, load_json, parse_json, read_file, write_json
 from lavis_emovit.settings import FrozenModel, nearest_name
@@ -30,8 +31,6 @@ _CATEGORICAL_ANSWER = re.compile(r"^\s*predict(?:ed)? emotion:\s*([^.\n]+?)\s*\.
 _IMAGE_TOKEN = re.compile(r"\s*<image>\s*")
 # A quote of a text has one backslash in front of it.
 _KEY_END = re.compile(rb'"\s*:(?<![^\\]\\":)')
-# Paths without these are below the image root, which is most of them.
-_MAY_LEAVE_ROOT = re.compile(r"^/|\\|:|\.\.")
 _VOTE_SUM_TOLERANCE = 0.01
 RECORD_KEY = "emovit_record"
 """Key of exported conversations with the record's other fields, as JSON text."""
@@ -113,11 +112,11 @@ class Statement(FrozenModel):
 
 
 class EmotionRecord(FrozenModel):
-    """One image and everything known about it."""
+    """One image or clip and everything known about it."""
 
     # Unique among all records that are trained or evaluated together, for example `emoset/awe_06628`.
     id: str = Field(min_length=1)
-    image: str = Field(min_length=1)  # path relative to the image root, with forward slashes
+    image: RelativePath  # of the image, or of the video of a clip
     split: str = Field(min_length=1)  # `train`, `val`, `test`, or a name that the dataset defines
     source: str = Field(min_length=1)
     emotion: str | None = None  # label, a member of the label set `label_set`
@@ -140,18 +139,9 @@ class EmotionRecord(FrozenModel):
     statements: list[Statement] = Field(default_factory=list)  # true or false, for evaluation
     words: list[str] | None = None  # words of emotion that people chose freely, members of no label set
     ranking: list[str] | None = None  # the strongest emotions, strongest first, members of `label_set`
-    group: str | None = None  # the person or session; splits never divide a group
+    group: str | None = None  # the person, session or film; splits never divide a group
+    clip: Clip | None = None  # what `image` is a part of, or the frames that it is one of; null: `image` is an image
     extra: dict[str, str | int | float | bool] = Field(default_factory=dict)  # any other plain values of the dataset
-
-    @field_validator("image")
-    @classmethod
-    def _image_is_relative(cls, value: str) -> str:
-        if _MAY_LEAVE_ROOT.search(value) is None:
-            return value
-        path = PurePosixPath(value)
-        if path.is_absolute() or "\\" in value or re.match(r"^[A-Za-z]:", value) or ".." in path.parts:
-            raise ValueError("must be a path below the image root, relative and with forward slashes")
-        return value
 
     @field_validator("split")
     @classmethod
@@ -205,6 +195,17 @@ class EmotionRecord(FrozenModel):
         if value is not None and (not value or len(set(value)) < len(value) or not all(map(str.strip, value))):
             raise ValueError("must be one or more different words")
         return value
+
+    @model_validator(mode="after")
+    def _image_is_of_the_clip(self) -> EmotionRecord:
+        if self.clip is not None and self.clip.frames is not None and self.image not in self.clip.frames:
+            raise ValueError("image must be one of clip.frames, the frame that stands for the clip")
+        return self
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All files of the image or clip."""
+        return (self.image,) if self.clip is None or self.clip.frames is None else self.clip.frames
 
     @property
     def group_key(self) -> str | None:
@@ -320,6 +321,8 @@ def _num_keys(record: EmotionRecord) -> int:
         count += len(record.action_units)
     for utterance in record.utterances:
         count += len(utterance.model_fields_set)
+    if record.clip is not None:
+        count += len(record.clip.model_fields_set)
     asked: tuple[AnsweredQuestion | Statement, ...] = (*record.questions, *record.statements)
     for one in asked:
         count += len(one.model_fields_set) + len(one.categories or ())
@@ -579,6 +582,7 @@ def _describe(item: Any) -> str:
             "utterances": Utterance,
             "questions": AnsweredQuestion,
             "statements": Statement,
+            "clip": Clip,
         }
         owner: type[FrozenModel] = parts.get(location[0], EmotionRecord) if len(location) > 1 else EmotionRecord
         return f"unknown key '{'.'.join(location)}'{nearest_name(location[-1], list(owner.model_fields))}"

@@ -244,6 +244,7 @@ def describe_counts(path: Path, counted: RecordStatistics) -> list[str]:
         (counted.num_questions, "questions with answers"),
         (counted.num_statements, "statements"),
         (counted.num_boxes, "records with a box"),
+        (counted.num_clips, "clips"),
         *((count, f"{kind} instructions") for kind, count in sorted(counted.instructions.items())),
     )
     return lines + [f"  {count} {what}" for count, what in others if count]

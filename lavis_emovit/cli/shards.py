@@ -14,6 +14,7 @@ from lavis_emovit.files import find_files
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lavis_emovit.clips.clip import FrameSettings
     from lavis_emovit.records import EmotionRecord
     from lavis_emovit.shards.index import ShardIndex
 
@@ -40,6 +41,9 @@ def build(
     seed: Annotated[int, Option(help="Seed of the order in which samples are written.")] = 0,
     processes: Processes = None,
     resize: Annotated[int | None, Option(min=8, help="Shrink images whose shorter side has more pixels.")] = None,
+    frames: Annotated[
+        str | None, Option(help="Store frames of clips instead of videos, such as 'sampler: uniform, num_frames: 16'.")
+    ] = None,
     part: Annotated[str | None, Option(metavar="I/N", help="Only part I of N, for `emovit shards merge`.")] = None,
     skip_bad: SkipBad = False,
     overwrite: Overwrite = False,
@@ -51,7 +55,7 @@ def build(
     from lavis_emovit.shards.writer import is_built, remove_shards, write_shards
     from lavis_emovit.sources.statistics import labels_outside
 
-    numbers = _part(part)
+    numbers, stored = _part(part), _frame_settings(frames)
     image_root = find_image_root(records, images)
     refused = []
     found = RecordStore(read_records(records))
@@ -69,7 +73,8 @@ def build(
     # After a build that refused one split, the others are finished.
     resumed = not overwrite and any(not (folder / INDEX_NAME).is_file() for _, _, folder in parts)
     for name, chosen, folder in parts:
-        if resumed and part is None and is_built(chosen, image_root, folder, seed, samples_per_shard, resize):
+        same = seed, samples_per_shard, resize, stored
+        if resumed and part is None and is_built(chosen, image_root, folder, *same):
             typer.echo(f"{name}: already finished in {folder}")
             continue
         try:
@@ -86,6 +91,7 @@ def build(
                     processes=_num_processes(processes, len(chosen)),
                     resize_px=resize,
                     part=numbers,
+                    frames=stored,
                 )
         except DataError as error:
             # Still build the other splits, and report all faults together.
@@ -221,6 +227,21 @@ def _part(text: str | None) -> tuple[int, int] | None:
     return int(number), int(count)
 
 
+def _frame_settings(text: str | None) -> FrameSettings | None:
+    if text is None:
+        return None
+    import yaml
+
+    from lavis_emovit.clips.clip import FrameSettings
+    from lavis_emovit.settings import valid_settings
+
+    try:
+        values = yaml.safe_load(f"{{{text}}}")
+    except yaml.YAMLError:
+        raise DataError(f"--frames {text}: must be settings such as 'sampler: uniform, num_frames: 16'") from None
+    return valid_settings(FrameSettings, values, "frames", "--frames")
+
+
 def _categorical(record: EmotionRecord) -> EmotionRecord:
     from lavis_emovit.generation.categorical import add_categorical
 
@@ -286,6 +307,8 @@ def _describe(place: str, index: ShardIndex) -> list[str]:
     lines.append(f"  hash        {index.hash}")
     if resize := index.build.get("resize"):
         lines.append(f"  images      shrunk to {resize['short_side_px']} px on the shorter side")
+    if frames := index.build.get("frames"):
+        lines.append(f"  clips       at most {frames['num_frames']} frames each, sampler {frames['sampler']}")
     lines.append(f"  label sets  {', '.join(index.label_sets) or 'none'}")
     for label, count in index.label_histogram.items():
         lines.append(f"    {label:<16}{count:>8}  {count / index.num_samples:6.1%}")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
+from lavis_emovit.clips.clip import FrameSettings
 from lavis_emovit.datasets.faults import FaultSettings
 from lavis_emovit.emotion.labels import LabelSetName, Subject
 from lavis_emovit.emotion.questions import CATEGORICAL_WORDINGS
@@ -161,6 +162,12 @@ class ShardSettings(Settings):
 
     samples_per_shard: int = Field(default=1000, ge=1)
     seed: int = 0
+    frames: FrameSettings | None = None  # which frames of clips to store; null: the video files, or all image files
+
+    @model_serializer(mode="wrap")
+    def _without_new_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Shards of earlier versions, which had no clips, stay valid."""
+        return {key: value for key, value in dump(self).items() if key != "frames" or value is not None}
 
 
 class PrepareSettings(DeclaredPreparation):

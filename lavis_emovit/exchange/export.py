@@ -139,6 +139,9 @@ class _Export:
         if record.id in self._ids:
             raise DataError(f"two records have the id '{record.id}'; export one dataset at a time")
         self._ids.add(record.id)
+        if record.clip is not None:
+            self._skip("clips, which these formats do not have", record.id)
+            return
         chosen = self._chosen(record)
         if not chosen:
             return

@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from lavis_emovit.clips.reading import BUNDLE_SUFFIX
+from lavis_emovit.clips.video import VIDEO_SUFFIXES
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.records import EmotionRecord
@@ -66,7 +68,7 @@ def write_card(folder: str | os.PathLike[str], *, overwrite: bool = False) -> Pa
             suffixes |= {member.suffix for member in scan_tar(place / shard.name)}
     schema = EmotionRecord.model_json_schema()
     features = [
-        *({"name": suffix, "dtype": "image"} for suffix in sorted(suffixes - {RECORD_SUFFIX})),
+        *({"name": suffix, "dtype": _dtype(suffix)} for suffix in sorted(suffixes - {RECORD_SUFFIX})),
         {"name": RECORD_SUFFIX, **_feature(schema, schema["$defs"])},
     ]
     head = {
@@ -77,6 +79,11 @@ def write_card(folder: str | os.PathLike[str], *, overwrite: bool = False) -> Pa
         file.write(f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n")
         file.write(_BODY.format(title=folder.resolve().name, split=files[0]["split"]))
     return path
+
+
+def _dtype(suffix: str) -> str:
+    """Of a column with images or clips; `datasets` does not look into bundles of frames."""
+    return "binary" if suffix == BUNDLE_SUFFIX else "video" if suffix in VIDEO_SUFFIXES else "image"
 
 
 def _feature(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:

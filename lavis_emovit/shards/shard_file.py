@@ -18,8 +18,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lavis_emovit.clips.clip import FrameSettings
 from lavis_emovit.files import atomic_writer, file_sha256, read_file
 from lavis_emovit.records import EmotionRecord
+from lavis_emovit.shards.clips import pack_clip
 from lavis_emovit.shards.columns import NO_LABEL, append_sample, empty_columns, sample_crc32
 from lavis_emovit.shards.images import BadImageError, check_image, shrink_image
 from lavis_emovit.shards.index import ShardInfo
@@ -44,6 +46,7 @@ class ShardJob:
     out_dir: str
     labels: tuple[str, ...]  # all labels of the set; a sample's label is stored as its position here
     resize_px: int | None  # shrink images whose shorter side is longer; None: keep all bytes unchanged
+    frames: FrameSettings | None = None  # which frames of clips to store; None: all of each clip
 
     @property
     def path(self) -> Path:
@@ -61,6 +64,8 @@ class ShardJob:
             from PIL import Image, features
 
             plan.append(f"{Image.__version__} {features.version('jpg')} {os.name}")
+        if self.frames is not None:
+            plan.append(self.frames.model_dump())
         return hashlib.sha256(json.dumps(plan).encode()).hexdigest()
 
 
@@ -110,12 +115,13 @@ def _images_hash(job: ShardJob) -> str:
     """Hash over names, sizes and times of the images: changes when one is replaced."""
     digest = hashlib.sha256()
     for line in job.records:
-        name = json.loads(line)["image"]
-        try:
-            status = Path(job.image_root, name).stat()
-            digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-        except OSError:
-            digest.update(f"{name}\0missing\n".encode())
+        values = json.loads(line)
+        for name in values.get("clip", {}).get("frames") or [values["image"]]:
+            try:
+                status = Path(job.image_root, name).stat()
+                digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+            except OSError:
+                digest.update(f"{name}\0missing\n".encode())
     return digest.hexdigest()
 
 
@@ -163,7 +169,9 @@ def _header(name: str, data: bytes) -> tarfile.TarInfo:
 
 
 def _read_image(job: ShardJob, record: EmotionRecord) -> tuple[str, bytes]:
-    """(suffix, bytes) of a record's image."""
+    """(suffix, bytes) of a record's image or clip."""
+    if record.clip is not None:
+        return pack_clip(Path(job.image_root), record, record.clip, job.frames, job.resize_px)
     try:
         data = read_file(Path(job.image_root, record.image))
     except OSError as error:

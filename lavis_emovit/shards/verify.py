@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import file_sha256
+from lavis_emovit.shards.clips import check_clip
 from lavis_emovit.shards.columns import CARD_NAME, COLUMNS_NAME, INDEX_NAME
 from lavis_emovit.shards.images import BadImageError, check_image
 from lavis_emovit.shards.index import ShardIndex
@@ -144,7 +145,9 @@ def _sample_problems(
         place = reader.index.key_of(sample)
         try:
             content = reader.read(sample)
-            if decode_images:
+            if decode_images and content.record.clip is not None:
+                check_clip(content.image_bytes, content.record.clip)
+            elif decode_images:
                 check_image(content.image_bytes)
         except (DataError, BadImageError) as error:
             problems.append(f"{place}: {error}")

@@ -20,6 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from lavis_emovit.clips.clip import FrameSettings
 from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import TEMPORARY_SUFFIX
 from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord
@@ -66,8 +67,9 @@ def write_shards(
     processes: int = 1,
     resize_px: int | None = None,
     part: Part | None = None,
+    frames: FrameSettings | None = None,
 ) -> ShardIndex:
-    """Write records with their images as shuffled shards, and their index last.
+    """Write records with their images or clips as shuffled shards, and their index last.
 
     An interrupted build resumes when it is called again with the same input, and ends with the same bytes.
 
@@ -79,6 +81,7 @@ def write_shards(
         processes: with more than one, a calling script must keep its own work under `if __name__ == "__main__"`.
         resize_px: shrink images whose shorter side is longer; None: keep the images' own bytes.
         part: (i, n) builds only the i-th of n parts, into `out_dir/part-000i-of-000n`; `merge_parts` joins them.
+        frames: which frames of clips to store, as images; None: the video files themselves, or all image files.
 
     Raises:
         DataError: no records, duplicate ids, a missing `image_root`, an `out_dir` that cannot be created or already has
@@ -99,8 +102,8 @@ def write_shards(
             raise DataError(f"part {part[0]}/{part[1]}: parts are numbered 1/n to n/n, with n at most 9999")
         out_dir = out_dir / PART_FOLDER.format(number=part[0], count=part[1])
     ordered = _shuffled(records, seed)
-    jobs = _jobs(ordered, image_root, out_dir, samples_per_shard, resize_px)
-    build = _settings(seed, samples_per_shard, resize_px)
+    jobs = _jobs(ordered, image_root, out_dir, samples_per_shard, resize_px, frames)
+    build = _settings(seed, samples_per_shard, resize_px, frames)
     if part is not None:
         plan = hashlib.sha256("".join(job.plan_hash for job in jobs).encode()).hexdigest()
         build["part"] = {"number": part[0], "count": part[1], "plan": plan}
@@ -164,7 +167,12 @@ def _shuffled(records: Iterable[EmotionRecord], seed: int) -> _Ordered:
 
 
 def _jobs(
-    ordered: _Ordered, image_root: Path, out_dir: Path, samples_per_shard: int, resize_px: int | None
+    ordered: _Ordered,
+    image_root: Path,
+    out_dir: Path,
+    samples_per_shard: int,
+    resize_px: int | None,
+    frames: FrameSettings | None,
 ) -> list[ShardJob]:
     keys: dict[str, str] = {}
     for record_id in ordered.ids:
@@ -182,14 +190,17 @@ def _jobs(
             out_dir=str(out_dir),
             labels=tuple(ordered.labels),
             resize_px=resize_px,
+            frames=frames,
         )
         for start in range(0, len(names), samples_per_shard)
     ]
 
 
-def _settings(seed: int, samples_per_shard: int, resize_px: int | None) -> dict[str, Any]:
+def _settings(seed: int, samples_per_shard: int, resize_px: int | None, frames: FrameSettings | None) -> dict[str, Any]:
     resize = {"short_side_px": resize_px, "jpeg_quality": RESIZE_JPEG_QUALITY} if resize_px is not None else None
-    return {"seed": seed, "samples_per_shard": samples_per_shard, "skipped": [], "resize": resize}
+    build = {"seed": seed, "samples_per_shard": samples_per_shard, "skipped": [], "resize": resize}
+    # Only with clips, so that the index of images keeps its hash, which determines the order of samples.
+    return build if frames is None else {**build, "frames": frames.model_dump()}
 
 
 def is_built(
@@ -199,12 +210,13 @@ def is_built(
     seed: int,
     samples_per_shard: int,
     resize: int | None,
+    frames: FrameSettings | None = None,
 ) -> bool:
     """Whether a folder has the finished shards of these records and settings, and no image changed afterwards."""
     if not (out_dir / INDEX_NAME).is_file():
         return False
     index = ShardIndex.load(out_dir)
-    if {**index.build, "skipped": []} != _settings(seed, samples_per_shard, resize):
+    if {**index.build, "skipped": []} != _settings(seed, samples_per_shard, resize, frames):
         return False
     skipped = {item["id"] for item in index.build["skipped"]}
     ordered = _shuffled(records, seed)
@@ -216,7 +228,7 @@ def is_built(
     try:
         return all(
             (record := reader.read(number).record).to_json() == line
-            and (image_root / record.image).stat().st_mtime_ns < written_ns
+            and all((image_root / path).stat().st_mtime_ns < written_ns for path in record.paths)
             for number, line in enumerate(lines)
         )
     except OSError:

@@ -19,10 +19,11 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from lavis_emovit.clips.video import VIDEO_SUFFIXES, Video
 from lavis_emovit.distributed.cores import usable_cpus
 from lavis_emovit.emotion.typos import find_typos
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import read_file
+from lavis_emovit.files import file_sha256, read_file
 from lavis_emovit.images import (
     ORIENTATION,
     SUFFIXES_OF_FORMAT,
@@ -60,7 +61,12 @@ class ImageFacts:
 
 
 def check_file(path: str) -> ImageFacts:
-    """Open an image, decode all of it, and compute its fingerprints. Never raises because of the file's content."""
+    """Open an image, decode all of it, and compute its fingerprints. Never raises because of the file's content.
+
+    Of a video only the frames in the middle and at the end are decoded; a build of shards decodes what it stores.
+    """
+    if Path(path).suffix.lower().removeprefix(".") in VIDEO_SUFFIXES:
+        return _check_video(path)
     try:
         data = read_file(path)
     except FileNotFoundError:
@@ -86,6 +92,20 @@ def check_file(path: str) -> ImageFacts:
     except Exception as error:
         return ImageFacts(path, fault=describe_failure(error, data), sha256=sha256)
     return ImageFacts(path, odd=odd, sha256=sha256, phash=_perceptual_hash(shown), size_px=size_px)
+
+
+def _check_video(path: str) -> ImageFacts:
+    try:
+        sha256 = bytes.fromhex(file_sha256(Path(path)))
+        with Video(Path(path)) as video:
+            (_, shown), _ = video.frames_at([video.end_s / 2, video.end_s])
+    except FileNotFoundError:
+        return ImageFacts(path, fault=MISSING)
+    except OSError as error:
+        return ImageFacts(path, fault=f"cannot be read ({error.strerror})")
+    except DataError as error:
+        return ImageFacts(path, fault=str(error), sha256=sha256)
+    return ImageFacts(path, sha256=sha256, phash=_perceptual_hash(shown), size_px=shown.size)
 
 
 def open_thumbnail(path: Path, min_side_px: int) -> Image.Image:
@@ -223,8 +243,9 @@ def check_records(
     uses = [use for file in files for use in image_uses(file)]
     paths = sorted({use.path for use in uses})
     report.num_images = len(paths)
+    frames = [(path, record) for file in files for path, record in other_frames(file)]
     if facts is None:
-        facts = check_files(paths, num_workers, progress)
+        facts = check_files(sorted({*paths, *(path for path, _ in frames)}), num_workers, progress)
     faulty = {path for path in paths if facts[path].fault is not None}
     users = {use.path: use for use in reversed(uses) if use.path in faulty}
     for path in paths:
@@ -232,6 +253,9 @@ def check_records(
             report.num_missing += facts[path].fault == MISSING
             report.faults.append(f"{users[path]}: {path}: {facts[path].fault}")
         report.odd.update(facts[path].odd)
+    for path, record in frames:
+        if path in facts and facts[path].fault is not None:
+            report.faults.append(f"{record.id} ({record.split}): frame {path}: {facts[path].fault}")
     _compare(uses, facts, near_bits, report)
     shared = shared_images(uses)
     for file in files:
@@ -265,6 +289,14 @@ def image_uses(file: CheckedFile) -> list[ImageUse]:
         labels = tuple(sorted({*labels, *map(sys.intern, labels_of(record))}))
         users[split, path] = ImageUse(file.name, split, path, (*ids, record.id), labels)
     return list(users.values())
+
+
+def other_frames(file: CheckedFile) -> Iterator[tuple[str, EmotionRecord]]:
+    """The frames of clips besides `image`. They are not compared with each other: neighbours look alike."""
+    for record in file.records:
+        for path in record.paths:
+            if path != record.image:
+                yield os.path.normpath(file.image_root / path), record
 
 
 def num_decoders(num_images: int) -> int:
@@ -374,7 +406,7 @@ def _group_leaks(file: CheckedFile) -> list[str]:
 
 
 def contradictions(file: CheckedFile, shared: Collection[tuple[str, str]]) -> Iterator[dict[str, list[EmotionRecord]]]:
-    """Labels -> their records, for records of one image, box and label set with different labels.
+    """Labels -> their records, for records of one image or clip, box and label set with different labels.
 
     Only of the images (split, path) in `shared`.
     """
@@ -382,7 +414,7 @@ def contradictions(file: CheckedFile, shared: Collection[tuple[str, str]]) -> It
     for record in file.records if shared else ():
         path, labels = image_path(file, record), ", ".join(sorted(labels_of(record)))
         if labels and (record.split, path) in shared:
-            same = found.setdefault((record.split, path, record.box, record.label_set), {})
+            same = found.setdefault((record.split, path, record.box, record.clip, record.label_set), {})
             same.setdefault(labels, []).append(record)
     yield from (same for same in found.values() if len(same) > 1)
 

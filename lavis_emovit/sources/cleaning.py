@@ -17,6 +17,7 @@ from lavis_emovit.sources.checks import (
     equal_images,
     image_uses,
     is_contradictory,
+    other_frames,
     shared_images,
 )
 from lavis_emovit.sources.duplicates import find_removals
@@ -74,6 +75,9 @@ def clean_records(
             found.add(use, Removed("broken", f"the image cannot be used: {fact.fault}"))
         if "small" in kinds and fact.size_px is not None and min(fact.size_px) < SMALL_PX:
             found.add(use, Removed("small", f"the image is smaller than {SMALL_PX} px"))
+    for path, record in other_frames(file) if "broken" in kinds else ():
+        if (fault := facts[path].fault) is not None:
+            found.removed.setdefault(record.id, Removed("broken", f"a frame cannot be used: {path}: {fault}"))
     if "conflicts" in kinds:
         all_uses = [*uses, *(use for other in others for use in image_uses(other))]
         for group in equal_images(all_uses, facts).values():

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from lavis_emovit.clips.clip import Clip
+from lavis_emovit.clips.reading import STRIP_FRAMES, film_strip
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.images import data_url
@@ -24,12 +26,17 @@ _MAX_WORDS_OF_A_TEXT = 24
 
 @dataclass(frozen=True)
 class Tile:
-    """One image of the sheet; a frame is drawn at `box`, (left, top, right, bottom) in pixels of the file."""
+    """One image of the sheet, or a film strip of a clip, whose frames are below `root`.
+
+    A frame is drawn at `box`, (left, top, right, bottom) in pixels of an image file.
+    """
 
     image: Path
     note: str
     split: str
     box: tuple[float, float, float, float] | None
+    clip: Clip | None
+    root: Path
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,10 @@ def pick_tiles(
     rows = {}
     for label, found in sorted(by_row.items()):
         chosen = rng.sample(found, min(per_label, len(found)))
-        tiles = [Tile(image_root / record.image, note_of(record), record.split, record.box) for record in chosen]
+        tiles = [
+            Tile(image_root / record.image, note_of(record), record.split, record.box, record.clip, image_root)
+            for record in chosen
+        ]
         rows[label] = Row(tiles, len(found))
     return rows
 
@@ -154,6 +164,13 @@ def write_contact_sheet(
 
 
 def _thumbnail(tile: Tile, tile_px: int) -> Image.Image:
+    if tile.clip is not None:
+        try:
+            return film_strip(tile.image, tile.clip, tile_px, root=tile.root)
+        except OSError as error:
+            raise DataError(f"{tile.image}: cannot be read ({error.strerror})") from None
+        except DataError as error:
+            raise DataError(f"{tile.image}: {error}") from None
     small = open_thumbnail(tile.image, 2 * tile_px)
     if tile.box is not None:
         # The box is in pixels of the file; the decoder may have reduced the image.
@@ -168,8 +185,10 @@ def _thumbnail(tile: Tile, tile_px: int) -> Image.Image:
 
 def _sheet_image(rows: dict[str, Row], tile_px: int, broken: list[str]) -> Image.Image:
     columns = max(len(row.tiles) for row in rows.values())
-    row_px = tile_px + _CAPTION_PX
-    sheet = Image.new("RGB", (columns * tile_px, len(rows) * row_px), (255, 255, 255))
+    row_px, column_px = tile_px + _CAPTION_PX, tile_px
+    if any(tile.clip is not None for row in rows.values() for tile in row.tiles):
+        column_px *= STRIP_FRAMES
+    sheet = Image.new("RGB", (columns * column_px, len(rows) * row_px), (255, 255, 255))
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default()
     for number, (label, row) in enumerate(rows.items()):
         pen.text((4, number * row_px + 2), label, fill=(20, 20, 20), font=font)
@@ -179,11 +198,12 @@ def _sheet_image(rows: dict[str, Row], tile_px: int, broken: list[str]) -> Image
                 small = _thumbnail(tile, tile_px)
             except DataError as error:
                 broken.append(str(error))
-                corner = (column * tile_px + 2, top + 2)
+                corner = (column * column_px + 2, top + 2)
                 pen.rectangle([*corner, corner[0] + tile_px - 5, top + tile_px - 3], outline=(200, 50, 50))
                 pen.text((corner[0] + 4, top + 6), "cannot be read", fill=(200, 50, 50), font=font)
                 continue
-            left = column * tile_px + (tile_px - small.width) // 2
+            small.thumbnail((column_px, tile_px))
+            left = column * column_px + (column_px - small.width) // 2
             sheet.paste(small, (left, top + (tile_px - small.height) // 2))
     return sheet
 

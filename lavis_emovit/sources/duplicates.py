@@ -16,6 +16,7 @@ from lavis_emovit.sources.checks import (
     image_path,
     image_uses,
     near_hashes,
+    other_frames,
 )
 from lavis_emovit.sources.splits import group_of, one_spelling
 
@@ -144,8 +145,9 @@ def _rank(split: str) -> tuple[int, str]:
 
 
 def open_images(files: Sequence[CheckedFile], num_workers: int, progress: Progress) -> dict[str, ImageFacts]:
-    """Path -> facts of all images of records files. DataError if none of them exists."""
+    """Path -> facts of all images of records files, with the frames of clips. DataError if none of them exists."""
     paths = {image_path(file, record) for file in files for record in file.records}
+    paths |= {path for file in files for path, _ in other_frames(file)}
     facts = check_files(sorted(paths), num_workers, progress)
     if all(fact.fault == MISSING for fact in facts.values()):
         roots = ", ".join(sorted({str(file.image_root) for file in files}))

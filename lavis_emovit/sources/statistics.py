@@ -38,12 +38,13 @@ class RecordStatistics:
     groups: dict[str, set[str]] = field(default_factory=dict)  # split -> groups
     instructions: Counter[str] = field(default_factory=Counter)  # kind -> questions
     label_sets: Counter[str] = field(default_factory=Counter)  # label set -> records
-    # num_votes, num_boxes: records with shares of votes, with a box; the others count entries.
+    # num_votes, num_boxes, num_clips: records with shares of votes, a box, a clip; the others count entries.
     num_votes: int = 0
     num_utterances: int = 0
     num_questions: int = 0
     num_statements: int = 0
     num_boxes: int = 0
+    num_clips: int = 0
 
     def totals(self) -> Counter[str]:
         """Label -> records in all splits."""
@@ -88,6 +89,7 @@ class RecordStatistics:
             "num_questions": self.num_questions,
             "num_statements": self.num_statements,
             "num_boxes": self.num_boxes,
+            "num_clips": self.num_clips,
         }
 
 
@@ -120,6 +122,7 @@ def count_records(records: Iterable[EmotionRecord]) -> RecordStatistics:
         found.num_questions += len(record.questions)
         found.num_statements += len(record.statements)
         found.num_boxes += record.box is not None
+        found.num_clips += record.clip is not None
     return found
 
 

@@ -91,7 +91,7 @@ SURFACE = {
     "reproduce": "--list NAME",
     "serve": "--allow-without-key --amp --batch-size --device --host --max-image-mb --max-megapixels --max-tokens"
     " --max-waiting --name --port --step MODEL",
-    "shards build": "--images --out --overwrite --part --processes --resize --samples-per-shard --seed"
+    "shards build": "--frames --images --out --overwrite --part --processes --resize --samples-per-shard --seed"
     " --skip-bad --split RECORDS",
     "shards card": "--overwrite FOLDER",
     "shards index": "--categorical --classes --label-key --label-set --overwrite --pattern --skip-bad --source"

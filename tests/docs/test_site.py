@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import urllib.request
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -69,6 +71,19 @@ def test_links_to_files_of_the_repository_lead_to_their_text(site):
         assert (site / target).read_bytes() == (ROOT / target[len("repository/") : -len(".txt")]).read_bytes()
 
 
+def see_demo(words):
+    """The page of the command is there until it is interrupted."""
+    command = [sys.executable, "-u", "-m", "lavis_emovit.cli.main", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as shown:
+        try:
+            (address,) = re.findall(r"http://127\.0\.0\.1:\d+/?", shown.stdout.readline())
+            with urllib.request.urlopen(address) as page:
+                assert b"gradio" in page.read()
+        finally:
+            shown.send_signal(signal.SIGINT)
+        assert shown.wait(60) == 0
+
+
 def test_the_tutorial_leads_from_photographs_to_an_archive(tmp_path, monkeypatch):
     import nbformat
     from nbclient import NotebookClient
@@ -87,7 +102,9 @@ def test_the_tutorial_leads_from_photographs_to_an_archive(tmp_path, monkeypatch
     assert train == 1 and len(COMMANDS) >= 4
     for line in COMMANDS:
         program, *words = shlex.split(line)
-        if program == "emovit":
+        if words[0] == "demo":
+            see_demo(words)
+        elif program == "emovit":
             assert main(words) == 0, line
         else:
             run_recipe(words[words.index("--cfg-path") + 1], ["run.max_steps=2"])

@@ -6,7 +6,8 @@
 - two processes of plain torch, and of DeepSpeed with ZeRO stages 2 and 3, have the losses of one, and write answers;
 - recomputed layers, rows without a shared image, and processes that read images change no loss; weights in 16, 8 and 4
   bits change it a little;
-- a suite scores and asks a trained run, with a probe on what its projector makes of images.
+- a suite scores and asks a trained run, with a probe on what its projector makes of images;
+- predictions of the run, of its archive and of its exported folder are those of its own evaluation.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "ranks"))
 
 from jobs import finish, load_deepspeed, logs, start_ranks, stop_before
 
+from lavis_emovit import load_tuned
 from lavis_emovit.cli.main import main
+from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.models.image_text.model import ImageText
 from lavis_emovit.paths import list_checkpoints
 from lavis_emovit.runners.logs import read_log
@@ -297,3 +300,16 @@ def test_a_suite_asks_a_trained_run(trained: Callable[[str], Path], root: Path) 
     own = json.loads((run / "metrics.json").read_text())["splits"]["test"]["after"]
     assert set(results) == {("tuned", "likelihood_sum"), ("tuned", "generation"), ("probe", "direct")}
     assert {row["num_samples"] for row in rows} == {own["num_samples"]} and own["num_samples"] > 0
+
+
+@pytest.mark.parametrize("family", ["llava15", "smolvlm"])
+def test_predictions_are_those_of_the_run(trained: Callable[[str], Path], root: Path, family: str) -> None:
+    run, packed, exported = trained(family), root / f"{family}.emovit", root / f"{family}_whole"
+    assert main(["pack", str(run), str(packed)]) == 0
+    assert main(["convert", str(run), str(exported)]) == 0
+    expected = {row.record_id: row for row in read_predictions(run / "predictions" / "test-after.jsonl")}
+    for place in (run, packed, exported):
+        found = {row.image: row for row in load_tuned(place).predict(root / "data" / "small" / "test")}
+        assert found.keys() == expected.keys()
+        for name, row in expected.items():
+            assert found[name].emotion == row.prediction, (place, found[name])

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from PIL import Image
 from pydantic import Field
 
 from lavis_emovit.chat.ledger import Ledger
@@ -27,7 +28,7 @@ from lavis_emovit.evaluation.adapters.chat_probe import EndpointFacts, probe_end
 from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.endpoints import Endpoint
 from lavis_emovit.evaluation.questions import Question
-from lavis_emovit.images import decode_image
+from lavis_emovit.images import decode_image, jpeg_of
 from lavis_emovit.settings import Settings
 
 _NO_PROBABILITIES = "the endpoint returned no log-probabilities"
@@ -72,7 +73,8 @@ class ChatModel(LanguageModel):
 
     @cached_property
     def _found(self) -> EndpointFacts:
-        return probe_endpoint(self.settings, self._ledger, self._entry.top_logprobs)
+        image = self._files.put(jpeg_of(Image.new("RGB", (64, 64), "grey")))
+        return probe_endpoint(self.settings, self._ledger, self._entry.top_logprobs, image)
 
     @property
     def form(self) -> Form | None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from lavis_emovit.chat.json_text import find_json
 from lavis_emovit.chat.ledger import Ledger
-from lavis_emovit.chat.request import ChatRequest, Message
+from lavis_emovit.chat.request import ChatImage, ChatRequest, Message
 from lavis_emovit.chat.run import run_requests
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.errors import UserError
@@ -56,13 +56,16 @@ class EndpointFacts:
         }
 
 
-def probe_endpoint(settings: ChatSettings, ledger: Ledger, top_logprobs: int) -> EndpointFacts:
+def probe_endpoint(settings: ChatSettings, ledger: Ledger, top_logprobs: int, image: ChatImage) -> EndpointFacts:
     """Send what the ledger does not have yet of five requests with 80 tokens of output at most.
+
+    Args:
+        image: goes with each of them, because a model may refuse a text alone.
 
     Raises:
         UserError: the endpoint cannot be used at all.
     """
-    probe = _Probe(settings, ledger)
+    probe = _Probe(settings, ledger, image)
     logprobs = probe.finding(
         probe.request("logprobs", "Answer with the letter A alone.", 4, logprobs=True, top_logprobs=top_logprobs),
         lambda row: bool(row.get("logprobs")),
@@ -80,7 +83,7 @@ def probe_endpoint(settings: ChatSettings, ledger: Ledger, top_logprobs: int) ->
     sampling = probe.finding(other, lambda row: row.get("reply") != first.get("reply"))
     system_one: Finding = "not asked"
     if logprobs != "honoured" and not settings.is_official():
-        message = Message("user", "Which word is longer?")
+        message = Message("user", "Which word is longer?", (image,))
         choice = ChatRequest(settings.model, (message,), {}, "probe/systemone", choices=("awe", "contentment"))
         system_one = probe.finding(choice, lambda row: bool(row.get("logprobs")), may_lack="not_found")
     return EndpointFacts(logprobs, schema, sampling, system_one)
@@ -89,10 +92,11 @@ def probe_endpoint(settings: ChatSettings, ledger: Ledger, top_logprobs: int) ->
 class _Probe:
     """Short requests to one endpoint, each sent once and then taken from the ledger."""
 
-    def __init__(self, settings: ChatSettings, ledger: Ledger):
+    def __init__(self, settings: ChatSettings, ledger: Ledger, image: ChatImage):
         # A schema must not be replaced by a simpler form, and what is refused now is refused again.
         changes = {"structured": "json_schema", "max_attempts": min(settings.max_attempts, 3)}
         self._settings, self._ledger = settings.model_copy(update=changes), ledger
+        self._image = image
 
     def request(
         self,
@@ -106,7 +110,7 @@ class _Probe:
     ) -> ChatRequest:
         extra = {"extra_body": self._settings.extra_body} if self._settings.extra_body else {}
         values = {**extra, "temperature": 0.0, "max_output_tokens": max_tokens, **parameters}
-        message = Message("user", text)
+        message = Message("user", text, (self._image,))
         return ChatRequest(self._settings.model, (message,), values, f"probe/{name}", schema=schema, sample=sample)
 
     def finding(

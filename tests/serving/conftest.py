@@ -50,8 +50,8 @@ def tuned(run: SimpleNamespace) -> Any:
 
 @pytest.fixture(scope="session")
 def serve(tuned: Any) -> Callable[..., Any]:
-    """Function (settings of `Served` or `Batching`) -> context of a server in a thread, see `running`."""
-    return lambda **settings: running(tuned, **settings)
+    """Function (model, settings of `Served` or `Batching`) -> context of a server in a thread, see `running`."""
+    return lambda model=tuned, **settings: running(model, **settings)
 
 
 @pytest.fixture(scope="session")
@@ -61,14 +61,16 @@ def server(serve: Callable[..., Any]) -> Iterator[SimpleNamespace]:
 
 
 @contextmanager
-def running(tuned: Any, *, limits: Any = None, key: Any = None, **settings: Any) -> Iterator[SimpleNamespace]:
+def running(
+    tuned: Any, *, name: str = "tiny", limits: Any = None, key: Any = None, **settings: Any
+) -> Iterator[SimpleNamespace]:
     """`url`, `client` (OpenAI's), `served` and `batching` of a server in a thread."""
     from lavis_emovit.serving.app import Limits, Served, make_app
     from lavis_emovit.serving.batching import Batching
     from lavis_emovit.serving.server import DrainingServer, bind
 
     batching = Batching(tuned, **settings)
-    served = Served("tiny", "emovit-test", batching, limits or Limits(), key)
+    served = Served(name, "emovit-test", batching, limits or Limits(), key)
     server = DrainingServer(make_app(served), batching)
     bound: socket.socket = bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{bound.getsockname()[1]}/v1"

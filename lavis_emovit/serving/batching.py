@@ -1,7 +1,8 @@
 """The queue of requests, and the thread that answers them in batches.
 
-Requests of any settings share a batch, see `lavis_emovit/models/row_writing.py`. A batch begins when the model is free;
-it waits a moment only for requests whose images are being read.
+Requests of any settings share a batch, see `lavis_emovit/models/row_writing.py`. A free model waits for requests whose
+images are being read, and for as many requests as the last batch had, because clients send their next request when
+they have their answer; but only for a fraction of the time of the last batch. So a lone client never waits.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from lavis_emovit.tuned.loading import Tuned
 logger = logging.getLogger(__name__)
 
 _MOST_RETRY_S = 60
+_WAITING_SHARE = 0.25  # of the time of the last batch
 
 
 @dataclass(eq=False)
@@ -58,7 +60,6 @@ class Batching:
         tuned: the model.
         batch_size: requests that are answered at once.
         max_waiting: requests that may wait for the model, those whose images are being read among them.
-        wait_s: the longest time that a free model waits for images that are being read.
         on_drained: called when the last request is answered after `drain`.
     """
 
@@ -68,7 +69,6 @@ class Batching:
         *,
         batch_size: int = 32,
         max_waiting: int = 256,
-        wait_s: float = 0.02,
         on_drained: Callable[[], None] = lambda: None,
     ):
         model: Any = tuned.model
@@ -77,13 +77,14 @@ class Batching:
         self._model, self._adapter = model, tuned.adapter
         self._min_length = tuned.questions.min_length
         self._texts = TokenTexts(self._model.llm_tokenizer)
-        self._batch_size, self._max_waiting, self._wait_s = batch_size, max_waiting, wait_s
+        self._batch_size, self._max_waiting = batch_size, max_waiting
         self.on_drained = on_drained
         self._changed = threading.Condition()
         self._waiting: deque[Job] = deque()
         self._num_preparing = 0
         self.is_draining = False
-        self._batch_s = 1.0  # a recent batch took so long
+        # Of the last batch.
+        self._batch_s, self._num_answered = 1.0, 1
         self._thread = threading.Thread(target=self._work, name="emovit-model", daemon=True)
 
     def start(self) -> None:
@@ -145,7 +146,7 @@ class Batching:
         while jobs := self._next_batch():
             begin = monotonic()
             self._answer(jobs)
-            self._batch_s = monotonic() - begin
+            self._batch_s, self._num_answered = monotonic() - begin, len(jobs)
         self.on_drained()
 
     def _next_batch(self) -> list[Job]:
@@ -155,12 +156,14 @@ class Batching:
                 self._changed.wait_for(lambda: self._waiting or (self.is_draining and not self._num_preparing))
                 if not self._waiting:
                     return []
-                self._changed.wait_for(
-                    lambda: len(self._waiting) >= self._batch_size or not self._num_preparing, timeout=self._wait_s
-                )
+                self._changed.wait_for(self._is_complete, timeout=_WAITING_SHARE * self._batch_s)
                 taken = [self._waiting.popleft() for _ in range(min(self._batch_size, len(self._waiting)))]
             if jobs := [job for job in taken if job.is_wanted]:
                 return jobs
+
+    def _is_complete(self) -> bool:
+        num = len(self._waiting)
+        return num >= self._batch_size or (num >= self._num_answered and not self._num_preparing)
 
     def _answer(self, jobs: Sequence[Job]) -> None:
         writings = [self._writing(job) for job in jobs]

@@ -48,7 +48,7 @@ def serve(
     from lavis_emovit import load_tuned
     from lavis_emovit.serving.app import Limits, Served, make_app
     from lavis_emovit.serving.batching import Batching
-    from lavis_emovit.serving.server import DrainingServer, bind, is_local
+    from lavis_emovit.serving.server import MOST_CONNECTIONS, DrainingServer, bind, is_local
 
     key = _key()
     if key is None and not is_local(host) and not allow_without_key:
@@ -73,6 +73,7 @@ def serve(
             local_only=key is None and not allow_without_key,
         )
         logging.getLogger("lavis_emovit.serving").setLevel(logging.INFO)
+        socket.listen(MOST_CONNECTIONS)  # from now on, clients may connect
         shown_host = f"[{host}]" if ":" in host else host
         typer.echo(f"serving '{served.name}' at http://{shown_host}:{socket.getsockname()[1]}/v1", err=True)
         DrainingServer(make_app(served), batching).run(sockets=[socket])

@@ -160,28 +160,17 @@ class Completions:
             loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
         with self._served.batching.place():
-            wanted = read_request(_json(await self._body(request)))
-            self.check_model(wanted.model)
-            image = await self._image(wanted)
-            job = Job(
-                image,
-                wanted.question,
-                self._row_settings(wanted),
-                wanted.stop,
-                wanted.stream,
-                send,
-            )
+            body = await self._body(request)
+            wanted, settings, image = await loop.run_in_executor(self._readers, self._read, body)
+            job = Job(image, wanted.question, settings, wanted.stop, wanted.stream, send)
             self._served.batching.put(job)
         head = ReplyHead.new(uuid.uuid4().hex, self._served.name, self._served.fingerprint)
-        if wanted.stream:
-            first = await _while_connected(request, job, pieces.get())
-            if isinstance(first, ApiError):
-                raise first
-            events = _events(request, head, wanted, job, first, pieces)
-            return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
         piece = await _while_connected(request, job, pieces.get())
         if isinstance(piece, ApiError):
             raise piece
+        if wanted.stream:
+            events = _events(request, head, wanted, job, piece, pieces)
+            return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
         _note(request, job, piece)
         tokens = piece.tokens if wanted.logprobs else None
         return JSONResponse(
@@ -209,21 +198,22 @@ class Completions:
             raise ApiError(415, "the Content-Type should be application/json", code="invalid_body")
         most = -(-self._limits.image_bytes // 3) * 4 + _TEXT_BYTES
         try:
-            return await asyncio.wait_for(_read(request, most), _READING_S)
+            return await asyncio.wait_for(_received(request, most), _READING_S)
         except asyncio.TimeoutError:
             raise ApiError(408, f"the request was not complete after {_READING_S:.0f} s", code="timeout") from None
 
-    async def _image(self, wanted: CompletionRequest) -> Any:
+    def _read(self, body: bytes) -> tuple[CompletionRequest, RowSettings, Any]:
+        """A request with its prepared image, in a thread: images are large, also as JSON."""
+        wanted = read_request(_json(body))
+        self.check_model(wanted.model)
+        settings = self._row_settings(wanted)
         param, url = wanted.image_url()
-
-        def read() -> Any:
-            data = image_bytes(url, param, self._limits.image_bytes)
-            return self._served.batching.prepare(_within(data, self._limits.image_pixels))
-
+        data = image_bytes(url, param, self._limits.image_bytes)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, read)
+            image = self._served.batching.prepare(_within(data, self._limits.image_pixels))
         except DataError as error:
             raise ApiError(400, f"{param}: {error}", param=param, code="invalid_image") from None
+        return wanted, settings, image
 
 
 def _within(data: bytes, most_pixels: int) -> bytes:
@@ -245,7 +235,7 @@ def _json(body: bytes) -> Any:
         raise ApiError(400, f"the body is not JSON ({error})", code="invalid_body") from None
 
 
-async def _read(request: Request, most_bytes: int) -> bytes:
+async def _received(request: Request, most_bytes: int) -> bytes:
     body = bytearray()
     async for part in request.stream():
         body += part

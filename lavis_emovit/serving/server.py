@@ -13,7 +13,7 @@ from lavis_emovit.errors import UserError
 from lavis_emovit.serving.batching import Batching
 
 _SLOW_CLIENTS_S = 30  # time to read what is answered, at the end
-_MOST_CONNECTIONS = 2048
+MOST_CONNECTIONS = 2048  # that wait to be accepted
 
 
 def is_local(host: str) -> bool:
@@ -45,7 +45,7 @@ class DrainingServer(uvicorn.Server):
             log_config=None,
             log_level="warning",
             access_log=False,
-            backlog=_MOST_CONNECTIONS,
+            backlog=MOST_CONNECTIONS,
             timeout_graceful_shutdown=_SLOW_CLIENTS_S,
         )
         super().__init__(config)

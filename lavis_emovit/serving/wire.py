@@ -68,7 +68,8 @@ class ApiError(Exception):
     ):
         if len(message) > _LONGEST_MESSAGE:
             message = f"{message[:_LONGEST_MESSAGE]} ..."
-        super().__init__(message)
+        # A text of JSON may have half of a character, which no answer can contain.
+        super().__init__(message.encode(errors="replace").decode())
         self.status, self.param, self.code, self.headers = status, param, code, headers
 
     def body(self) -> dict[str, Any]:
@@ -212,6 +213,10 @@ def read_request(content: Any) -> CompletionRequest:
         lines = [problem.removeprefix(".").removeprefix(": ") for problem in problems]
         param = lines[0].partition(":")[0] if problems[0].startswith(".") and problems[0][1] != ":" else None
         raise ApiError(400, "; ".join(lines), param=param, code="invalid_value")
+    try:
+        request.question.encode()
+    except UnicodeEncodeError:
+        raise ApiError(400, "the messages have half of a surrogate pair, which is no text", param="messages") from None
     if not request.question.strip():
         raise ApiError(400, "the messages have no text; ask a question about the image", param="messages")
     return request

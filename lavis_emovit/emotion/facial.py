@@ -1,6 +1,7 @@
 """Prior knowledge about faces: the action units of each expression, and its region of valence and arousal.
 
-`facial_priors.json` contains the tables and their sources; users can pass a file of the same format.
+`facial_priors.json` contains the tables and their sources; users can pass a file of the same format, which
+`emovit facial fit` writes. `facial_knowledge` draws conclusions from the tables.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ from lavis_emovit.settings import Settings, nearest_name, read_settings_file
 
 # The union of the units that DISFA, BP4D and Aff-Wild2 code (12 each).
 FACIAL_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 24, 25, 26)
+
+# Probability of a unit that all prototypes of an expression have, or none, where the tables do not state one.
+_IN_PROTOTYPES, _IN_NO_PROTOTYPE = 0.85, 0.05
+# Width of the central 90 % of a normal distribution, in standard deviations.
+_REGION_WIDTH = 2 * 1.6449
 
 _PACKAGED = Path(__file__).with_name("facial_priors.json")
 
@@ -51,11 +57,68 @@ class Region(Settings):
         return sum(self.valence) / 2, sum(self.arousal) / 2
 
 
+class UnitPrior(Settings):
+    """How often, and how strongly, a unit is active in an expression."""
+
+    probability: float = Field(gt=0.0, lt=1.0)
+    source: str
+    intensity: float | None = Field(default=None, ge=0.0, le=5.0)  # mean of the active unit
+    intensity_sd: float | None = Field(default=None, gt=0.0)
+    counts: dict[str, tuple[int, int]] = Field(default_factory=dict)  # source of records -> active, coded
+
+
+class AffectPrior(Settings):
+    """Mean and standard deviation of valence and arousal of an expression."""
+
+    valence: tuple[float, float]
+    arousal: tuple[float, float]
+    source: str
+    counts: dict[str, int] = Field(default_factory=dict)  # source of records -> faces
+
+    @field_validator("valence", "arousal")
+    @classmethod
+    def _has_a_spread(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not (-1.0 <= value[0] <= 1.0 and value[1] > 0.0):
+            raise ValueError("must be a mean between -1 and 1 and a standard deviation above 0")
+        return value
+
+
+class PairPrior(Settings):
+    """Faces by the activity of two units that were both coded."""
+
+    units: tuple[int, int]
+    both: int = Field(ge=0)
+    first_only: int = Field(ge=0)
+    second_only: int = Field(ge=0)
+    neither: int = Field(ge=0)
+
+
 class ExpressionPrior(Settings):
     """Prototypes and region of one expression. The prototype of a neutral face has no units."""
 
     prototypes: tuple[Prototype, ...] = Field(min_length=1)
     region: Region
+    # Share of the faces; null: all expressions are equally frequent.
+    share: float | None = Field(default=None, gt=0.0, le=1.0)
+    # Null: probabilities come from the prototypes. Units that are not named are rare.
+    units: dict[int, UnitPrior] | None = None
+    affect: AffectPrior | None = None  # null: the region is read as the central 90 % of a normal distribution
+    counts: dict[str, int] = Field(default_factory=dict)  # source of records -> faces
+
+    def probability(self, unit: int) -> float:
+        """Probability that a unit is active."""
+        if self.units is not None:
+            return self.units[unit].probability if unit in self.units else _IN_NO_PROTOTYPE
+        share = sum(unit in item.units for item in self.prototypes) / len(self.prototypes)
+        return _IN_NO_PROTOTYPE + share * (_IN_PROTOTYPES - _IN_NO_PROTOTYPE)
+
+    def axis(self, name: str) -> tuple[float, float]:
+        """Mean and standard deviation of `valence` or `arousal`."""
+        if self.affect is not None:
+            found: tuple[float, float] = getattr(self.affect, name)
+            return found
+        low, high = getattr(self.region, name)
+        return (low + high) / 2, (high - low) / _REGION_WIDTH
 
 
 class FacialPriors(Settings):
@@ -63,14 +126,19 @@ class FacialPriors(Settings):
     sources: dict[str, str]
     units: dict[int, str]  # number of an action unit -> its FACS name
     expressions: dict[str, ExpressionPrior]
+    pairs: tuple[PairPrior, ...] = ()  # how often units occur together, beyond what expressions explain
+    smoothing: float = Field(default=5.0, gt=0.0)  # faces by which `pairs` are smoothed
 
     @model_validator(mode="after")
     def _is_consistent(self) -> FacialPriors:
         for name, prior in self.expressions.items():
-            strays = sorted({unit for prototype in prior.prototypes for unit in prototype.units} - set(self.units))
+            named = {unit for prototype in prior.prototypes for unit in prototype.units} | set(prior.units or ())
+            strays = sorted(named - set(self.units))
             if strays:
                 raise ValueError(f"expression '{name}' uses action units that are missing in 'units': {strays}")
             cited = {prototype.source for prototype in prior.prototypes} | {prior.region.source}
+            cited |= {unit.source for unit in (prior.units or {}).values()}
+            cited |= {prior.affect.source} if prior.affect is not None else set()
             if cited - set(self.sources):
                 raise ValueError(f"expression '{name}' cites {sorted(cited - set(self.sources))}, missing in 'sources'")
         missing = sorted(set(FACIAL_UNITS) - set(self.units))
@@ -81,11 +149,6 @@ class FacialPriors(Settings):
     def unit_name(self, unit: int) -> str:
         """The FACS name of an action unit; a general one for a number that the tables do not contain."""
         return self.units.get(unit, "facial action")
-
-    def unit_shares(self, expression: str, units: Collection[int] = FACIAL_UNITS) -> dict[int, float]:
-        """For each of `units`, the share of the expression's prototypes that contain it."""
-        prototypes = self._prior(expression).prototypes
-        return {unit: sum(unit in item.units for item in prototypes) / len(prototypes) for unit in units}
 
     def region(self, expression: str) -> Region:
         """Region of an expression. DataError if the tables do not contain it."""

@@ -170,7 +170,7 @@ def test_offline(faces, capsys):
     assert run(faces, faces / "offline") == 0
     bare, smile, coded, _ = read_records(faces / "offline" / "records.jsonl")
     assert bare.emotion is None and not bare.instructions
-    assert smile.action_units[6] == 1.0 and smile.extra["seke_units_by"] == "offline/priors:1"
+    assert smile.action_units[6] == 1.0 and smile.extra["seke_units_by"] == "offline/priors:2"
     assert coded.emotion == "happiness" and coded.valence == 0.5
     assert "nothing_known 1" in capsys.readouterr().out
 

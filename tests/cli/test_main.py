@@ -45,6 +45,9 @@ SURFACE = {
     "predict": "--amp --batch-size --calibrated --device --explain --image-root --kinds --labels --out --overwrite"
     " --processes --step --threshold --top-k --workers IMAGES MODEL",
     "suite export": "--options --out --to RECIPE",
+    "facial check": "--active-from --out --priors --show RECORDS",
+    "facial fit": "--active-from --base --out --overwrite --programs --smoothing --split RECORDS",
+    "facial infer": "--arousal --coded --expression --priors --units --valence",
     "generate affect": "--about --check-overlap --config --conversations --held-out --images --out --preview --seed"
     " --shards --split RECORDS",
     "generate all": "--abandon-batches"

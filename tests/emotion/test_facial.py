@@ -47,8 +47,7 @@ def test_both_directions(name):
     for prototype in priors.expressions[name].prototypes:
         best, second, *_ = [*priors.expressions_of_units(prototype.units), ("none", 0.0)]
         assert best[0] == name and best[1] > second[1]
-    shares = priors.unit_shares(name)
-    assert set(shares) == set(FACIAL_UNITS) and all(0 <= share <= 1 for share in shares.values())
+    assert all(0 < priors.expressions[name].probability(unit) < 1 for unit in FACIAL_UNITS)
     region = priors.region(name)
     assert name in priors.expressions_of_point(*region.center())
     assert region.distance(region.valence[1] + 0.25, region.arousal[0]) == pytest.approx(0.25)
@@ -56,7 +55,9 @@ def test_both_directions(name):
 
 def test_hand_calculated():
     priors = facial_priors()
-    assert priors.unit_shares("anger", (4, 23, 24, 12)) == {4: 1.0, 23: 0.5, 24: 0.5, 12: 0.0}
+    # Without stated probabilities, 0.85 for a unit of all prototypes, 0.05 for others, and half way for half of them.
+    anger = priors.expressions["anger"].model_copy(update={"units": None})
+    assert [anger.probability(unit) for unit in (4, 23, 12)] == pytest.approx([0.85, 0.45, 0.05])
     assert priors.agreement("happiness", {12}) == pytest.approx(2 / 3)  # 6+12 and 12: 2*1/(2+1)
     assert priors.agreement("disgust", {9, 15}) == 1.0  # unit 16 is not among the coded units
     assert priors.expressions_of_units(()) == [("neutral", 1.0)]

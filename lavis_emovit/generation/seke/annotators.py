@@ -12,10 +12,11 @@ from lavis_emovit.chat.progress import RunProgress
 from lavis_emovit.chat.request import ChatRequest
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.emotion.facial import FacialPriors
+from lavis_emovit.emotion.facial_knowledge import infer
 from lavis_emovit.errors import UserError
 from lavis_emovit.generation.job import ChatWriter, Job, Requests
 from lavis_emovit.generation.prompts import load_prompt
-from lavis_emovit.generation.seke.levels import Case, Levels, schema_of
+from lavis_emovit.generation.seke.levels import Case, Levels, evidence_of, schema_of
 from lavis_emovit.generation.seke.settings import SekeSettings
 
 _OUTPUT_TOKENS = 60
@@ -114,7 +115,7 @@ class ChatAnnotator:
 
 
 class PriorAnnotator:
-    """Answers with the usual levels from the tables, if a level is known. It sees no image."""
+    """Answers with the likeliest levels by the tables, if a level is known. It sees no image."""
 
     kind: Literal["model", "prior"] = "prior"
     prompts = ""
@@ -135,22 +136,11 @@ class PriorAnnotator:
         ]
 
     def guess(self, case: Case) -> Levels | None:
-        """The usual values of the missing levels, or None if the known levels suggest no expression."""
-        expression = case.known.expression if case.known.expression is not None else self._expression(case)
-        if expression is None or expression not in self._priors.expressions:
+        """The likeliest values of the missing levels, or None if nothing is known that the tables have."""
+        evidence = evidence_of(case, self._priors)
+        if not evidence:
             return None
-        shares = self._priors.unit_shares(expression, case.units)
-        units = {unit: share >= 0.5 for unit, share in shares.items()}
-        return Levels(expression, *self._priors.region(expression).center(), units)
-
-    def _expression(self, case: Case) -> str | None:
-        known, inside = case.known, None
-        if known.valence is not None and known.arousal is not None:
-            near = self._priors.expressions_of_point(known.valence, known.arousal)
-            inside = [name for name in near if name in case.classes]
-        if known.units:
-            scored = self._priors.expressions_of_units(known.active(), known.units)
-            fitting = [name for name, _ in scored if name in case.classes]
-            both = [name for name in fitting if inside is None or name in inside]
-            return next(iter(both or fitting), None)
-        return inside[0] if inside else None
+        beliefs = infer(self._priors, evidence, classes=case.classes, units=case.units)
+        units = {unit: probability > 0.5 for unit, probability in beliefs.units.items()}
+        expression = case.known.expression or beliefs.likeliest()[0][0]
+        return Levels(expression, beliefs.valence.mean, beliefs.arousal.mean, units)

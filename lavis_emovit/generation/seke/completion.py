@@ -154,7 +154,7 @@ def _discard(outcome: Outcome, settings: SekeSettings) -> None:
             outcome.reasons[level] = "uncertain"
     if "verdicts" not in outcome.review:
         for finding in outcome.findings:
-            # Prototypes vary too much to discard a level without a review.
+            # Units vary too much to discard a level without a review.
             if finding.rule == "region":
                 outcome.reasons |= dict.fromkeys(finding.levels, "rules")
     for level in outcome.reasons:

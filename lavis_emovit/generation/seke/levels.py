@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lavis_emovit.chat.json_text import find_json
-from lavis_emovit.emotion.facial import FACIAL_UNITS
+from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors
+from lavis_emovit.emotion.facial_knowledge import Evidence
 from lavis_emovit.emotion.label_set import LabelSet
 from lavis_emovit.emotion.labels import CUSTOM_PREFIX, get_label_set
 from lavis_emovit.emotion.labels_faces import EXPRESSIONS8, FACE_SETS
@@ -110,6 +111,15 @@ def case_of(record: EmotionRecord, *, active_from: float, hide: LevelName | None
         return None
     classes = _choices(record) if "expression" in wanted else _classes(record)
     return Case(record, known, wanted, classes, open_units)
+
+
+def evidence_of(case: Case, priors: FacialPriors) -> Evidence:
+    """The known levels of a case, with the intensities of units that have one; no expression that `priors` lack."""
+    known, record = case.known, case.record
+    expression = known.expression if known.expression in priors.expressions else None
+    graded = set(known.active()) - record.occurrence_only
+    intensities = {unit: value for unit, value in (record.action_units or {}).items() if unit in graded}
+    return Evidence(expression, known.valence, known.arousal, known.units, intensities)
 
 
 def sources_of(record: EmotionRecord, known: Levels) -> dict[LevelName, str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors
-from lavis_emovit.generation.seke.levels import PERSON, Case, Levels, sources_of
+from lavis_emovit.emotion.facial_knowledge import infer
+from lavis_emovit.generation.seke.levels import PERSON, Case, Levels, evidence_of, sources_of
 from lavis_emovit.generation.seke.rules import Finding, span
 
 _MOST_LIKELY = 3
+_OFTEN = 0.25  # a lower probability of a unit is not mentioned
 
 
 def answer_text(case: Case, priors: FacialPriors, *, hinted: bool) -> str:
@@ -42,6 +44,16 @@ def hints(case: Case, priors: FacialPriors) -> list[str]:
                 if (units := [unit for unit in prototype.units if unit in FACIAL_UNITS]) or not prototype.units
             ]
             lines.append(f"{known.expression}: in its full form units {' or '.join(dict.fromkeys(listed))}")
+    if evidence := evidence_of(case, priors):
+        beliefs = infer(priors, evidence, classes=case.classes, units=case.units)
+        if "affect" in case.wanted and known.expression is None:
+            axes = (("valence", beliefs.valence), ("arousal", beliefs.arousal))
+            usual = (f"{axis} about {value.mean:.2f} (deviation {value.sd:.2f})" for axis, value in axes)
+            lines.append(f"with these known levels: {', '.join(usual)}")
+        if "units" in case.wanted:
+            often = [item for item in sorted(beliefs.units.items(), key=lambda item: -item[1]) if item[1] >= _OFTEN]
+            shares = ", ".join(f"{unit} ({probability:.2f})" for unit, probability in often)
+            lines.append(f"with these known levels: frequent units with their probability: {shares or 'none'}")
     if "expression" not in case.wanted:
         return lines
     if known.units and (likely := priors.expressions_of_units(known.active(), known.units)[:_MOST_LIKELY]):

@@ -33,7 +33,7 @@ class SekeSettings(Settings):
     sampling: bool = True  # False requests one answer
     adaptive: bool = True  # False requests `n0` answers for every face
     prior: bool = True  # use the tables in prompts and rules
-    priors: str | None = None
+    priors: str | None = None  # JSON file of tables, such as one of `emovit facial fit`; null: the packaged ones
     # Request no further answer when every missing level is at or below these thresholds.
     enough: Limits = Limits(expression=0.25, affect=0.15, units=0.06)
     # Discard levels above these thresholds unless the review corrects them.
@@ -43,6 +43,8 @@ class SekeSettings(Settings):
     verification: Verification = "always"
     # Allowed distance of a point from the region of its expression.
     region_tolerance: float = Field(default=0.2, ge=0.0, le=2.0)
+    # Probability of the valence or arousal, given the units, below which the two contradict each other.
+    least_plausible: float = Field(default=0.05, ge=0.0, le=1.0)
     # How much better the prototype of another expression may fit the units.
     units_margin: float = Field(default=0.34, ge=0.0, le=1.0)
     active_from: float = Field(default=1.0, gt=0.0)  # lowest intensity of an active unit, for units coded by people

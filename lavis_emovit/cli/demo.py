@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +24,12 @@ def demo(
         float | None,
         Option(min=0.0, max=1.0, help="Give no label below this confidence, calibrated on the validation split."),
     ] = None,
+    examples: Annotated[
+        str | None, Option(help="Images, records or shards to offer as examples; by default the test split of the run.")
+    ] = None,
+    corrections: Annotated[Path, Option(help="Folder in which corrected labels are kept as records.")] = Path(
+        "corrections"
+    ),
     device: Annotated[str, Option(help="auto, cpu, cuda or cuda:<number>.")] = "auto",
     amp: Annotated[str, Option(help="off, bf16 or fp16.")] = "off",
 ) -> None:
@@ -33,12 +40,14 @@ def demo(
     from lavis_emovit import load_tuned
     from lavis_emovit.pages.answers import page_models
     from lavis_emovit.pages.demo import demo_page
+    from lavis_emovit.pages.examples import examples as find_examples
     from lavis_emovit.pages.site import import_gradio, served, wait_for_stop
 
     import_gradio()  # before any model is loaded
     places = [model] if compare is None else [model, compare]
     tuned = [load_tuned(place, device=device, amp=amp, labels=labels) for place in places]
     models = page_models(tuned, threshold)
-    with served(lambda: demo_page(models), host=host, port=port) as address:
+    shown = find_examples(tuned[0], examples)
+    with served(lambda: demo_page(models, shown, corrections), host=host, port=port) as address:
         typer.echo(f"the page is at {address}; Ctrl+C ends it")
         wait_for_stop()

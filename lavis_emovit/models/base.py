@@ -303,6 +303,9 @@ class BaseEmotionModel(Answering, BaseModel):
             advice = f"set run.amp={names[frozen]} or off, or model.frozen_precision={names[amp]}"
             raise ConfigError([f"{problem}; {advice}"], "mixed precision")
 
+    def query_attention(self, samples: Batch) -> torch.Tensor | None:
+        return None
+
     # Description
 
     def identity(self) -> dict[str, Any]:

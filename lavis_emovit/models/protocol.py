@@ -133,6 +133,13 @@ class EmotionModel(Protocol):
         """The written answer to one question in pieces, without beam search."""
         ...
 
+    def query_attention(self, batch: Batch) -> torch.Tensor | None:
+        """How much the query tokens attend to each patch of one image, with one question: float32 [rows, columns].
+
+        The sum is at most 1. None: the model has no Q-Former.
+        """
+        ...
+
     # Weights
 
     @classmethod

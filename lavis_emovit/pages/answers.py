@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.question import Question
@@ -69,6 +71,16 @@ class PageModel:
         if len(text) > MAX_QUESTION_CHARACTERS:
             raise UserError(f"The question has {len(text)} characters; the limit is {MAX_QUESTION_CHARACTERS}.")
         return self._write(data, Question("own", text, max_new_tokens=_NEW_TOKENS))
+
+    def attention(self, data: bytes) -> np.ndarray | None:
+        """How much the query tokens attend to each part of the image, for the first question: float [rows, columns].
+
+        None: the model has no Q-Former.
+        """
+        adapter, first = self.tuned.adapter, self.settings.askings[0]
+        question = example_question(first.benchmark, first.method, first.label_set)
+        found = adapter.attention(adapter.prepare(data), question)
+        return np.array(found) if found is not None else None
 
     def _write(self, data: bytes, question: Question) -> Iterator[str]:
         return self.tuned.adapter.stream(self.tuned.adapter.prepare(data), question)

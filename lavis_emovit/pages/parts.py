@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from lavis_emovit.pages.answers import PageModel
+    from lavis_emovit.pages.examples import Example
     from lavis_emovit.tuned.predictions import ImagePrediction
 
 
@@ -55,6 +59,21 @@ def numbers(model: PageModel, row: ImagePrediction) -> str:
 def written(heading: str, text: str, is_ready: bool, note: str = "") -> str:
     """A written answer, or what there is of it."""
     return _macro("written", heading, text, is_ready, note)
+
+
+def gallery(shown: Sequence[Example]) -> str:
+    """Buttons with images to try."""
+    return _macro("gallery", shown)
+
+
+def attention(url: str | None, place: str) -> str:
+    """The heat map, or why there is none."""
+    return _macro("attention", url, place)
+
+
+def correction_head(folder: Path) -> str:
+    """The beginning of the part that corrects labels."""
+    return _macro("correction_head", folder)
 
 
 def _macro(name: str, *values: Any) -> str:

@@ -143,7 +143,10 @@ def _theme() -> Any:
         "button_primary_background_fill_hover": "accent",
         "button_primary_text_color": "on-accent",
         "button_secondary_background_fill": "soft",
+        "button_secondary_background_fill_hover": "rule",
         "button_secondary_text_color": "ink",
+        "checkbox_background_color_selected": "accent",
+        "checkbox_border_color_selected": "accent",
     }
     both = {name: f"var(--{colour})" for name, colour in colours.items()}
     return theme.set(**both, **{f"{name}_dark": value for name, value in both.items()})

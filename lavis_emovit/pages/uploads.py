@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import Image
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.images import data_url, decode_image, describe_failure
+from lavis_emovit.images import decode_image, describe_failure
 
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 64_000_000
@@ -28,8 +28,3 @@ def shown_image(data: bytes) -> Image.Image:
         raise DataError(f"This file cannot be used: {describe_failure(reason, data)}. Choose another image.") from None
     image.thumbnail((_SHOWN_SIDE_PX, _SHOWN_SIDE_PX))
     return image
-
-
-def shown_url(data: bytes) -> str:
-    """`shown_image` as the address of an `<img>`."""
-    return data_url(shown_image(data))

@@ -35,7 +35,7 @@ SURFACE = {
     " RECORDS",
     "data stats": "--json --strict RECORDS",
     "data verify": "--images --json --near --show --strict --workers RECORDS",
-    "demo": "--amp --compare --device --host --labels --port --threshold MODEL",
+    "demo": "--amp --compare --corrections --device --examples --host --labels --port --threshold MODEL",
     "doctor": "--answer-tokens --gpu --gpus --images --json --options --pairs-per-image --question-tokens --recipe"
     " --utilisation MORE",
     "export data": "--as-shown --format --images --join --kinds --out --skip-bad --strict PLACE",

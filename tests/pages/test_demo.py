@@ -2,6 +2,10 @@
 
 Properties:
 - labels, numbers and texts on the page are those of the model for the uploaded image, and for the visitor's question;
+- examples are images of the test split, and their labels those of people;
+- the heat map is drawn from the attention over the image; a model without a Q-Former says why it has none;
+- a correction is a record with the image, the label, who, when, and what the model said; it needs all of them, and
+  never replaces another;
 - a file that is no image gives one line that says so, and the next image works;
 - the page asks no other machine for anything, and serves no file of this one;
 - it is no wider than the screen, works by keyboard, and everything has a name for screen readers;
@@ -14,13 +18,17 @@ import io
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timezone
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -29,7 +37,12 @@ from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.lavis_model import LavisModel, inference
 from lavis_emovit.pages import parts, uploads
 from lavis_emovit.pages.answers import MAX_QUESTION_CHARACTERS, PageModel, page_models
+from lavis_emovit.pages.decisions import add_record
+from lavis_emovit.pages.examples import Example, examples
+from lavis_emovit.pages.heat_map import heat_map, place_of, scaled
 from lavis_emovit.pages.uploads import shown_image
+from lavis_emovit.records import EmotionRecord, read_records
+from lavis_emovit.tuned.inputs import input_images
 from lavis_emovit.tuned.predictions import ImagePrediction
 
 pytest.importorskip("gradio", reason="needs the extra demo")
@@ -47,8 +60,18 @@ def model(run: SimpleNamespace) -> PageModel:
 
 
 @pytest.fixture(scope="module")
-def address(model: PageModel) -> Iterator[str]:
-    with served(lambda: demo_page([model])) as found:
+def corrections(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pages") / "corrections"
+
+
+@pytest.fixture(scope="module")
+def shown(model: PageModel) -> list[Example]:
+    return examples(model.tuned)
+
+
+@pytest.fixture(scope="module")
+def address(model: PageModel, shown: list[Example], corrections: Path) -> Iterator[str]:
+    with served(lambda: demo_page([model], shown, corrections)) as found:
         yield found
 
 
@@ -56,7 +79,7 @@ def address(model: PageModel) -> Iterator[str]:
 def visit(browser: Any, address: str) -> Iterator[Any]:
     """The page in a window of its own; `requests` are the addresses that it asked for."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(20_000)
     page.requests = []
     page.on("request", lambda request: page.requests.append(request.url))
     page.goto(address)
@@ -90,6 +113,74 @@ def test_an_image_gets_the_answers_of_the_model(visit: Any, model: PageModel, ru
     assert visit.get_by_role("img", name="The image that you chose").evaluate("one => one.naturalWidth") > 0
     outside = [url for url in visit.requests if not url.startswith((visit.url, "data:", "blob:"))]
     assert len(visit.requests) > 10 and outside == []
+
+
+def test_an_example_is_answered_and_corrected(
+    visit: Any, model: PageModel, shown: list[Example], corrections: Path, run: SimpleNamespace
+) -> None:
+    split = {one.name: one for one in input_images([str(run.folder.parent / "data" / "page_sketch" / "test")])}
+    assert 1 < len(shown) <= 8
+    for example in shown:
+        (found,) = [one for one in split.values() if one.read() == example.data]
+        assert found.record is not None and found.record.emotion == example.label
+    visit.get_by_role("button", name="Example 2").click()
+    visit.get_by_text(f"People labelled this example {shown[1].label}.").wait_for()
+    row = model.predict(shown[1].data)
+    assert visit.locator(".headline strong").inner_text() == row.emotion
+    save, status = visit.get_by_role("button", name="Save correction"), visit.locator("#saved")
+    for message, act in (
+        ("Choose the right label first.", lambda: None),
+        ("Write your name", lambda: visit.get_by_role("radio", name="awe").check()),
+        ("Saved: awe, by Ada L.", lambda: visit.get_by_label("Your name").fill("  Ada  L. ")),
+    ):
+        act()
+        save.click()
+        status.get_by_text(message).wait_for()
+    (record,) = read_records(corrections / "records.jsonl")
+    stored = (corrections / record.image).read_bytes()
+    assert stored == shown[1].data and record.image == f"images/{sha256(stored).hexdigest()}.jpg"
+    assert (record.emotion, record.label_set, record.extra["person"]) == ("awe", "mikels8", "Ada L.")
+    assert record.extra["prediction"] == row.emotion and record.extra["model"] == "run"
+    assert record.extra["confidence"] == pytest.approx(row.confidence)
+    saved_at = datetime.fromisoformat(str(record.extra["saved_at"]))
+    assert abs((datetime.now(timezone.utc) - saved_at).total_seconds()) < 600
+    first = (corrections / "records.jsonl").read_bytes()
+    save.click()
+    for _ in range(100):
+        if (corrections / "records.jsonl").read_bytes() != first:
+            break
+        visit.wait_for_timeout(50)
+    assert (corrections / "records.jsonl").read_bytes().startswith(first)
+    assert len(list(read_records(corrections / "records.jsonl"))) == 2
+    # The next image has no label yet.
+    visit.get_by_role("button", name="Example 1").click()
+    visit.get_by_role("img", name="Example 1").wait_for()
+    assert not visit.get_by_role("radio", name="awe").is_checked() and status.inner_text() == ""
+
+
+def test_records_are_added_by_many_at_once(tmp_path: Path) -> None:
+    (tmp_path / "records.jsonl").write_bytes(b'{"id": "cut", "image": "a.png", "split": "train", "source": "s"}')
+    names = [f"n{number}" for number in range(30)]
+    made = [EmotionRecord(id=name, image="a.png", split="train", source="s") for name in names]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda record: add_record(tmp_path, record), made))
+    assert sorted(record.id for record in read_records(tmp_path / "records.jsonl")) == sorted(["cut", *names])
+
+
+def test_the_heat_map_is_bright_where_the_attention_is(visit: Any, model: PageModel, run: SimpleNamespace) -> None:
+    grid = np.zeros((7, 7))
+    grid[6, 0] = 0.5
+    drawn = np.asarray(heat_map(Image.new("RGB", (140, 70), "grey"), grid).convert("L"), dtype=float)
+    assert drawn.shape == (70, 140) and drawn[60:, :20].mean() > drawn[:30, 70:].mean() + 40
+    assert place_of(grid) == "bottom left" and place_of(np.eye(7)[:, ::-1] * [1, 1, 1, 1, 1, 1, 9]) == "top right"
+    assert scaled(np.ones((2, 2))).tolist() == [[0, 0], [0, 0]]
+    data = run.images[0].read_bytes()
+    attention = model.attention(data)
+    assert attention is not None and attention.ndim == 2 and 0 < attention.sum() <= 1
+    upload(visit, run.images[0])
+    visit.get_by_text(DONE).wait_for()
+    visit.get_by_role("img", name=f"most at the {place_of(attention)}").wait_for()
+    assert "has no Q-Former" in parts.attention(None, "")
 
 
 def test_a_question_of_the_visitor_is_answered(visit: Any, model: PageModel, run: SimpleNamespace) -> None:
@@ -131,12 +222,13 @@ def test_the_page_is_no_wider_than_the_screen(visit: Any, run: SimpleNamespace, 
     assert visit.eval_on_selector_all("main *", outside) == []
 
 
-def test_the_page_works_by_keyboard_and_has_names(visit: Any) -> None:
+def test_the_page_works_by_keyboard_and_has_names(visit: Any, shown: list[Example]) -> None:
     order = []
-    for _ in range(3):
+    for _ in range(3 + len(shown)):
         visit.keyboard.press("Tab")
         order.append(visit.evaluate("[document.activeElement.tagName, document.activeElement.innerText.trim()]"))
-    assert [tag for tag, _ in order] == ["BUTTON", "TEXTAREA", "BUTTON"] and order[2][1] == "Ask"
+    assert [tag for tag, _ in order] == ["BUTTON"] * (1 + len(shown)) + ["TEXTAREA", "BUTTON"]
+    assert order[-1][1] == "Ask"
     assert visit.get_by_role("heading", level=1).count() == 1 and visit.get_by_role("status").count() >= 1
     nameless = "all => all.filter(one => !(one.innerText || one.ariaLabel || one.labels?.length)).length"
     assert visit.eval_on_selector_all("button, input:not([type=file]), textarea", nameless) == 0

@@ -144,6 +144,12 @@ class LavisModel(LanguageModel):
         else:
             yield from self.run(partial(self._model.generate_stream, batch, **decoding))
 
+    def attention(self, image: torch.Tensor, question: Question) -> list[list[float]] | None:
+        """Rows of how much the model's query tokens attend to each part of the image; None without a Q-Former."""
+        batch = self.batch([image], [0], [question.text])
+        found = self.run(partial(self._model.query_attention, batch))
+        return None if found is None else found.cpu().tolist()
+
     def run_blank(self, question: Question, method: Method) -> None:
         """Take part in a pass of other processes: on a blank batch, with the candidates or length of a question."""
         batch = self._on_device(self._model.blank_batch())

@@ -11,6 +11,7 @@ inputs are cast to it, so frozen weights in half precision work beside trained f
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from lavis_emovit.models import text, trained_parts
 from lavis_emovit.models.answering import Answering
 from lavis_emovit.models.base import BaseEmotionModel, FoundWeights, blank_batch
 from lavis_emovit.models.instructblip import image_encoder, parts, shapes
+from lavis_emovit.models.instructblip.attention import attention_means
 from lavis_emovit.models.instructblip.checks import check_context, check_images, image_index_of, num_images_of
 from lavis_emovit.models.instructblip.flops import InstructBlipFlops
 from lavis_emovit.models.instructblip.lavis_format import from_lavis
@@ -290,6 +292,21 @@ class EmoVIT(BaseEmotionModel):
             input_ids=ids, attention_mask=mask, query_embeds=queries, encoder_hidden_states=embeds
         ).last_hidden_state[:, : queries.shape[1]]
         return hidden.reshape(len(embeds_NFPD), num_frames * queries.shape[1], -1)
+
+    @torch.no_grad()
+    def query_attention(self, samples: Batch) -> torch.Tensor:
+        """See `EmotionModel.query_attention`; the mean over layers, heads and query tokens."""
+        questions = self._questions(samples)
+        if len(questions) != 1:
+            raise ValueError(f"attention is shown for one question, not {len(questions)}")
+        with self._evaluating(), attention_means(self.core.qformer) as found:
+            self._visual_prefix(samples, questions)
+        patches_P = self._of_patches(torch.stack(found).mean(dim=0))
+        return patches_P.view(math.isqrt(len(patches_P)), -1)
+
+    def _of_patches(self, values_P: torch.Tensor) -> torch.Tensor:
+        """Those of the values for image features that belong to a place in the image."""
+        return values_P[1:]  # without the class token
 
     def _queries(self, embeds_NPD: torch.Tensor) -> torch.Tensor:
         """The Q-Former's query tokens [N, queries, D] for N images."""

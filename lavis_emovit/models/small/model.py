@@ -105,6 +105,9 @@ class EmoVITSmall(EmoVIT):
         own_NQD = layer(mean_ND.to(layer.weight.dtype)).view(len(embeds_NPD), -1, queries_NQD.shape[2])
         return queries_NQD + F.pad(own_NQD, (0, 0, vision.NUM_WORDS, 0)).to(queries_NQD.dtype)
 
+    def _of_patches(self, values_P: torch.Tensor) -> torch.Tensor:
+        return values_P[: -vision.NUM_WORDS]
+
     def _visual_prefix(self, samples: Batch, questions: list[str]) -> torch.Tensor:
         """The beginning of the user's turn and the query tokens, [N, Q, D]."""
         prefix_NQD = super()._visual_prefix(samples, questions)

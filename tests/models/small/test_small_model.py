@@ -6,6 +6,7 @@
 - scores and own log-probabilities equal plain passes, alone or in a batch, and in every position of it;
 - generated tokens are the likeliest of a loop of plain passes, and end at the end token; streams give the same text;
 - clips have the query tokens of their frames in a row; the question reaches the Q-Former unless it is switched off;
+- the attention of query tokens is that of transformers, on the grid of cells without the rows for names;
 - wrong images, paths and file formats are refused by name.
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from eager_attention import eager_weights
 from small_folder import IMAGE_PX, NUM_QUERIES, WIDTH, load, settings_of
 from torch.nn import functional as F
 
@@ -313,3 +315,11 @@ def test_wrong_input_is_refused_by_name(small, model: EmoVITSmall, batch: dict[s
     long = "Is it dark? " * 400
     with pytest.raises(DataError, match="does not fit"):
         model.check_question(long, ["awe"], 20)
+
+
+def test_attention_is_shown_on_the_grid_of_cells(model, batch):
+    one = {"image": batch["image"][:1], "prompt": "Which emotion is it?"}
+    given = model.query_attention(one)
+    rows = eager_weights(model, lambda: model.generate(one, max_length=1))
+    torch.testing.assert_close(given.flatten(), rows[:-8])
+    assert given.shape == (IMAGE_PX // 32, IMAGE_PX // 32)

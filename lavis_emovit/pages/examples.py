@@ -1,0 +1,69 @@
+"""Images that a page offers to try: of the test split of the run, or of a place that the user names."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from lavis_emovit.errors import ConfigError, DataError
+from lavis_emovit.evaluation.suite.benchmark_data import open_benchmark
+from lavis_emovit.images import data_url
+from lavis_emovit.pages.uploads import shown_image
+from lavis_emovit.tuned.inputs import input_images
+from lavis_emovit.tuned.loading import Tuned
+
+logger = logging.getLogger(__name__)
+
+MAX_EXAMPLES = 8
+_SIDE_PX = 160
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image to try; `label` is what people call it, None where nobody did."""
+
+    data: bytes
+    thumbnail: str
+    label: str | None
+
+
+def examples(tuned: Tuned, place: str | None = None) -> list[Example]:
+    """Up to eight images, evenly from all that there are; none if the data of the run are not on this machine.
+
+    Args:
+        place: images, a folder, records or shards; None: the test split of the first question of the run.
+
+    Raises:
+        UserError: the place has no image, or one that cannot be read.
+    """
+    if place is None:
+        return _of_run(tuned)
+    found = input_images([place])
+    chosen = [found[number] for number in _spread(len(found))]
+    return [_example(one.read(), one.record.emotion if one.record is not None else None) for one in chosen]
+
+
+def _of_run(tuned: Tuned) -> list[Example]:
+    question = tuned.questions.questions[0]
+    if question.dataset not in tuned.files.datasets:
+        return []
+    try:
+        opened = open_benchmark("examples", question.benchmark(), tuned.files.datasets[question.dataset])
+    except (DataError, ConfigError) as error:
+        logger.warning("no examples from the test split: %s", error)
+        return []
+    numbers = opened.numbers()
+    items = opened.items([numbers[place] for place in _spread(len(numbers))])
+    return [_example(item.image_bytes, item.truth.label) for item in items]
+
+
+def _spread(count: int) -> list[int]:
+    """Numbers of at most `MAX_EXAMPLES` of `count` images, at equal distances."""
+    shown = min(count, MAX_EXAMPLES)
+    return [place * count // shown for place in range(shown)]
+
+
+def _example(data: bytes, label: str | None) -> Example:
+    image = shown_image(data)
+    image.thumbnail((_SIDE_PX, _SIDE_PX))
+    return Example(data, data_url(image), label)

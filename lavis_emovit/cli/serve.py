@@ -79,6 +79,8 @@ def serve(
         DrainingServer(make_app(served), batching).run(sockets=[socket])
         counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(served.counts.items()))
         typer.echo(f"stopped; requests: {counts or 'none'}", err=True)
+        if batching.has_failed:
+            raise typer.Exit(1)
 
 
 def _key() -> SecretStr | None:

@@ -31,6 +31,7 @@ from lavis_emovit.files import load_json
 from lavis_emovit.images import open_strictly
 from lavis_emovit.models.row_writing import RowSettings
 from lavis_emovit.serving.batching import Batching, Job
+from lavis_emovit.serving.server import is_local
 from lavis_emovit.serving.wire import ApiError, CompletionRequest, ReplyHead, image_bytes, read_request, usage
 from lavis_emovit.serving.writing import Piece
 
@@ -132,7 +133,7 @@ def _routes(served: Served) -> APIRouter:
 
 
 def _check_caller(served: Served, request: Request) -> None:
-    if served.local_only and request.url.hostname not in ("localhost", "127.0.0.1", "::1"):
+    if served.local_only and not is_local(request.url.hostname or ""):
         text = f"this server answers requests for this machine only, not for '{request.url.hostname}'"
         raise ApiError(403, text, code="wrong_host")
     if served.key is None:

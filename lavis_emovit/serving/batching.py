@@ -60,7 +60,10 @@ class Batching:
         tuned: the model.
         batch_size: requests that are answered at once.
         max_waiting: requests that may wait for the model, those whose images are being read among them.
-        on_drained: called when the last request is answered after `drain`.
+        on_drained: called at the end of the model's thread, when the last request is answered after `drain`.
+
+    Attributes:
+        has_failed: whether the thread ended by an error of its own, so that nothing is answered any more.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Batching:
         self.is_draining = False
         # Of the last batch.
         self._batch_s, self._num_answered = 1.0, 1
+        self.has_failed = False
         self._thread = threading.Thread(target=self._work, name="emovit-model", daemon=True)
 
     def start(self) -> None:
@@ -143,11 +147,16 @@ class Batching:
             self._waiting.append(job)
 
     def _work(self) -> None:
-        while jobs := self._next_batch():
-            begin = monotonic()
-            self._answer(jobs)
-            self._batch_s, self._num_answered = monotonic() - begin, len(jobs)
-        self.on_drained()
+        try:
+            while jobs := self._next_batch():
+                begin = monotonic()
+                self._answer(jobs)
+                self._batch_s, self._num_answered = monotonic() - begin, len(jobs)
+        except BaseException:  # threading prints it
+            self.has_failed = True
+            raise
+        finally:
+            self.on_drained()
 
     def _next_batch(self) -> list[Job]:
         """Jobs whose clients still wait; empty at the end."""

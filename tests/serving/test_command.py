@@ -115,6 +115,18 @@ def test_a_second_signal_ends_the_server_at_once(tuned):
     assert server.should_exit and server.force_exit
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_server_without_its_model_ends_with_an_error(run, monkeypatch, capsys):
+    def end(self, jobs):
+        raise SystemExit("the model is gone")
+
+    monkeypatch.setattr(Batching, "_answer", end)
+    monkeypatch.setattr(Batching, "_next_batch", lambda self: [None])
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    assert main(["serve", str(run.folder), "--device", "cpu", "--port", "0"]) == 1
+    assert "stopped; requests: none" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "key", "message"),
     [

@@ -76,6 +76,8 @@ def serve(
         socket.listen(MOST_CONNECTIONS)  # from now on, clients may connect
         shown_host = f"[{host}]" if ":" in host else host
         typer.echo(f"serving '{served.name}' at http://{shown_host}:{socket.getsockname()[1]}/v1", err=True)
+        if tuned.questions.questions:
+            typer.echo(f"question of the run: {tuned.question}", err=True)
         DrainingServer(make_app(served), batching).run(sockets=[socket])
         counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(served.counts.items()))
         typer.echo(f"stopped; requests: {counts or 'none'}", err=True)

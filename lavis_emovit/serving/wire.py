@@ -78,11 +78,6 @@ class ApiError(Exception):
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
 
-class TextPart(Settings):
-    type: Literal["text"]
-    text: str
-
-
 class ImageUrl(Settings):
     """`detail` has no effect: a model reads all images at its own size."""
 
@@ -90,12 +85,19 @@ class ImageUrl(Settings):
     detail: Literal["auto", "low", "high"] = "auto"
 
 
-class ImagePart(Settings):
-    type: Literal["image_url"]
-    image_url: ImageUrl
+class Part(Settings):
+    """A text or an image."""
 
+    type: Literal["text", "image_url"]
+    text: str | None = None
+    image_url: ImageUrl | None = None
 
-Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+    @model_validator(mode="after")
+    def _has_what_its_type_says(self) -> Part:
+        given = [name for name in ("text", "image_url") if getattr(self, name) is not None]
+        if given != [self.type]:
+            raise ValueError(f"a part of type '{self.type}' needs '{self.type}' alone")
+        return self
 
 
 class Message(Settings):
@@ -116,7 +118,7 @@ class Message(Settings):
 
     @model_validator(mode="after")
     def _images_are_from_the_user(self) -> Message:
-        if self.role != "user" and any(isinstance(part, ImagePart) for part in self.content):
+        if self.role != "user" and any(part.image_url is not None for part in self.content):
             raise ValueError(f"a message of the role '{self.role}' has text only")
         return self
 
@@ -182,7 +184,7 @@ class CompletionRequest(Settings):
             (f"messages.{number}.content.{place}.image_url.url", part.image_url.url)
             for number, message in enumerate(self.messages)
             for place, part in enumerate(message.content)
-            if isinstance(part, ImagePart)
+            if part.image_url is not None
         ]
         if len(found) != 1:
             text = f"a question here is about one image, but the messages have {len(found)}"
@@ -191,7 +193,7 @@ class CompletionRequest(Settings):
 
 
 def _texts(message: Message) -> list[str]:
-    return [part.text for part in message.content if isinstance(part, TextPart)]
+    return [part.text for part in message.content if part.text is not None]
 
 
 def read_request(content: Any) -> CompletionRequest:

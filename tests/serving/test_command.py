@@ -85,6 +85,7 @@ def test_sigterm_answers_what_is_accepted_and_refuses_more(run, tmp_path, monkey
         assert answers == [expected[number % 4] for number in range(40)]
         assert process.wait(30) == 0
         lines = log.read_text()
+        assert "question of the run: " in lines
         assert re.search(r"stopped; requests: 4\d answered, [1-9]\d* refused\n", lines) and "Traceback" not in lines
         assert key not in lines and "base64" not in lines
         assert "POST '/v1/chat/completions' 200 answered" in lines

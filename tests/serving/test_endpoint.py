@@ -116,6 +116,10 @@ def test_texts_of_several_messages_are_one_question(server, run, tuned):
     assert answer(server, messages) == expected
 
 
+def with_part(**part) -> dict:
+    return {"messages": [{"role": "user", "content": [part]}]}
+
+
 BODY = {"model": "tiny", "messages": [{"role": "user", "content": "?"}]}
 
 
@@ -139,7 +143,10 @@ BODY = {"model": "tiny", "messages": [{"role": "user", "content": "?"}]}
         ({"messages": []}, "messages", "at least 1 item"),
         ({"messages": [{"role": "user", "content": "?", "name": "x"}]}, "messages.0.name", "unknown key"),
         ({"messages": [{"role": "assistant", "content": "awe"}]}, "messages.0.role", "reads no earlier answers"),
-        ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, None, "input_audio"),
+        (with_part(type="input_audio"), "messages.0.content.0.type", "Input should be 'text' or 'image_url'"),
+        (with_part(type="text"), "messages.0.content.0", "a part of type 'text' needs 'text' alone"),
+        (with_part(type="image_url", image_url="a"), "messages.0.content.0.image_url", "expected a mapping"),
+        (with_part(type="text", txt="a"), "messages.0.content.0.txt", "unknown key (did you mean 'text'?)"),
         ({}, "messages", "a question here is about one image, but the messages have 0"),
         ({"seed": 2**63}, None, "seed is out of range"),
     ],

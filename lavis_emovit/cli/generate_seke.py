@@ -35,6 +35,9 @@ def seke(
         Literal["off", "rules", "doubtful", "always"] | None, Option(help="Rules, and a review by the model.")
     ] = None,
     priors: Annotated[Path | None, Option(help="JSON file with custom tables.")] = None,
+    explanations: Annotated[
+        bool | None, Option(help="Also write observation, interpretation and conclusion, from intensities.")
+    ] = None,
 ) -> None:
     """Complete expression, valence and arousal, and action units of faces; write instructions from coarse to fine."""
     from lavis_emovit.generation.outputs import ledger_line
@@ -45,7 +48,7 @@ def seke(
 
     seke_options = {
         "n0": n0, "n_max": n_max, "prior": prior, "sampling": sampling, "adaptive": adaptive,
-        "verification": verification, "priors": str(priors) if priors else None,
+        "verification": verification, "priors": str(priors) if priors else None, "explanations": explanations,
     }  # fmt: skip
     chat, _, job_settings, _ = read_settings(options.config, options.chat(), options.job(), None, None)
     values = {**read_sections(options.config)["seke"], **given(seke_options)}

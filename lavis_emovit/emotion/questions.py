@@ -242,6 +242,12 @@ REASONING_QUESTIONS = (
     "Start from the active action units and explain which expression this face shows.",
 )
 
+# The same in three parts, with the strength of the units.
+STEPS_QUESTIONS = (
+    "Analyze this face step by step: what do you observe, how do you interpret it, and what do you conclude?",
+    "Describe the facial actions with their strength, what they mean together, and which expression follows.",
+)
+
 # ---- Questions of other programs, and one token as the answer ---------------------------------------------------
 
 # Without a form of the answer, for programs that list the options themselves.

@@ -6,9 +6,10 @@ import random
 from collections.abc import Sequence
 
 from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors
-from lavis_emovit.emotion.questions import AFFECT_QUESTIONS, REASONING_QUESTIONS, UNITS_QUESTIONS
+from lavis_emovit.emotion.questions import AFFECT_QUESTIONS, REASONING_QUESTIONS, STEPS_QUESTIONS, UNITS_QUESTIONS
 from lavis_emovit.generation.categorical import affect_answer, categorical_instruction
-from lavis_emovit.generation.seke.levels import MARK, PERSON, Levels, known_levels
+from lavis_emovit.generation.seke.explanations import explain
+from lavis_emovit.generation.seke.levels import MARK, PERSON, Case, Levels, evidence_of, known_levels
 from lavis_emovit.generation.seke.rules import contradictions
 from lavis_emovit.generation.seke.settings import SekeSettings
 from lavis_emovit.records import EmotionRecord, Instruction, InstructionKind
@@ -19,7 +20,8 @@ def write_instructions(
 ) -> list[Instruction]:
     """Instructions for the available levels; provenance contains the source of the level and its uncertainty.
 
-    There is no reasoning if the tables indicate that the units fit another expression much better.
+    There is no reasoning if the tables indicate that the units fit another expression much better, and no explanation
+    if they make the expression unlikely.
     """
     levels = known_levels(record, settings.active_from)
     rng = random.Random(f"seke/{seed}/{record.id}")
@@ -45,6 +47,9 @@ def write_instructions(
         add("units", "units", "conversation", UNITS_QUESTIONS, answer, units=listed)
         if (reasons := _reasoning(levels, coded, active, priors, settings)) is not None:
             add("reasoning", "units", "reasoning", REASONING_QUESTIONS, reasons)
+        text = explain(evidence_of(Case(record, levels, ()), priors), priors) if settings.explanations else None
+        if text is not None:
+            add("explanation", "units", "explanation", STEPS_QUESTIONS, text)
     return found
 
 

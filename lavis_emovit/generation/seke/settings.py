@@ -49,6 +49,8 @@ class SekeSettings(Settings):
     units_margin: float = Field(default=0.34, ge=0.0, le=1.0)
     active_from: float = Field(default=1.0, gt=0.0)  # lowest intensity of an active unit, for units coded by people
     instructions: bool = True
+    # Also write explanations from the intensities of the units: observation, interpretation, conclusion.
+    explanations: bool = False
     # `answers` or `review` -> file with a custom prompt.
     prompt_files: dict[Literal["answers", "review"], str] = Field(default_factory=dict)
 

@@ -32,6 +32,7 @@ COMMANDS = {
     "shards": "Build, merge, index, verify and describe shards.",
     "watch": "Follow runs while they train.",
     "predict": "Let a tuned model say what it sees in images.",
+    "review": "Let people check the labels of records or predictions.",
     "demo": "Show a page on which people try a tuned model.",
     "serve": "Serve a tuned model to OpenAI's clients.",
     "pack": "Write a tuned model as one file for another machine.",

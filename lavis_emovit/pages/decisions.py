@@ -28,21 +28,15 @@ def person_named(text: str) -> str:
     return name
 
 
-def add_record(folder: Path, record: EmotionRecord) -> Path:
-    """Add a record to the file of a folder; earlier lines stay as they are, and a reader never sees half a line.
-
-    Returns:
-        the path of the records file.
-    """
-    path = folder / RECORDS_NAME
-    folder.mkdir(parents=True, exist_ok=True)
-    with _lock, FileLock(folder / f".{RECORDS_NAME}.lock"):
+def add_line(path: Path, line: str) -> None:
+    """Add a line to a file; earlier lines stay as they are, and a reader never sees half a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _lock, FileLock(path.with_name(f".{path.name}.lock")):
         earlier = path.read_bytes() if path.exists() else b""
         if earlier and not earlier.endswith(b"\n"):
             earlier += b"\n"
         with atomic_writer(path, "wb") as file:
-            file.write(earlier + record.to_json().encode() + b"\n")
-    return path
+            file.write(earlier + line.encode() + b"\n")
 
 
 def add_correction(
@@ -81,5 +75,5 @@ def add_correction(
     if not path.exists():
         with atomic_writer(path, "wb") as file:
             file.write(data)
-    add_record(folder, record)
+    add_line(folder / RECORDS_NAME, record.to_json())
     return record

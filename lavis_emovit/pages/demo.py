@@ -12,7 +12,7 @@ from lavis_emovit.pages.answers import MAX_QUESTION_CHARACTERS, PageModel
 from lavis_emovit.pages.decisions import MAX_NAME_CHARACTERS
 from lavis_emovit.pages.demo_events import DemoEvents, DemoParts
 from lavis_emovit.pages.examples import Example
-from lavis_emovit.pages.site import KEPT_S, MODEL_QUEUE, import_gradio
+from lavis_emovit.pages.site import KEPT_S, MODEL_QUEUE, import_gradio, on_event
 
 WARNING = (
     "What a person feels cannot be read off an image. The answers say which label people would probably give; do not "
@@ -90,17 +90,7 @@ def demo_page(models: Sequence[PageModel], examples: Sequence[Example] = (), cor
         for event in (ask.click, question.submit):
             event(events.to_question, [chosen, question], [status, *replies], **once)
         if gallery is not None:
-            gallery.pick(_about_event(gradio, events.about_example), None, [upload, *events.outputs], **once)
+            gallery.pick(on_event(events.about_example, "number"), None, [upload, *events.outputs], **once)
         if correcting:
             save.click(events.corrected, [chosen, label, person], saved, **quiet)
     return page
-
-
-def _about_event(gradio: Any, function: Any) -> Any:
-    """A function of an event's data, as Gradio recognises it: by its annotation."""
-
-    def called(event: Any) -> Any:
-        yield from function(event.number)
-
-    called.__annotations__ = {"event": gradio.EventData}
-    return called

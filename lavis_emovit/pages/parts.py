@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from lavis_emovit.pages.answers import PageModel
     from lavis_emovit.pages.examples import Example
+    from lavis_emovit.pages.reviews import Decision, ReviewItem
     from lavis_emovit.tuned.predictions import ImagePrediction
 
 
@@ -74,6 +75,29 @@ def attention(url: str | None, place: str) -> str:
 def correction_head(folder: Path) -> str:
     """The beginning of the part that corrects labels."""
     return _macro("correction_head", folder)
+
+
+def review_panel(
+    item: ReviewItem,
+    url: str,
+    problem: str,
+    labels: Sequence[tuple[str, str]],
+    earlier: Decision | None,
+    place: int,
+    count: int,
+    num_done: int,
+    turn: int,
+) -> str:
+    """An image with its label and the buttons; `labels` are those to choose from with their keys.
+
+    `turn` differs from that of every other panel, so that the page notices each answer to a decision.
+    """
+    return _macro("review_panel", item, url, problem, labels, earlier, place, count, num_done, turn)
+
+
+def review_end(count: int, num_done: int, turn: int) -> str:
+    """What follows the last image."""
+    return _macro("review_end", count, num_done, turn)
 
 
 def _macro(name: str, *values: Any) -> str:

@@ -116,6 +116,16 @@ def wait_for_stop() -> None:
     stop.wait()
 
 
+def on_event(function: Callable[..., Iterator[Any]], *names: str) -> Any:
+    """A generator that calls another with these values of an event, as Gradio recognises it: by its annotation."""
+
+    def called(event: Any) -> Iterator[Any]:
+        yield from function(*(getattr(event, name) for name in names))
+
+    called.__annotations__ = {"event": import_gradio().EventData}
+    return called
+
+
 @cache
 def _css() -> str:
     return (files("lavis_emovit.pages") / "templates" / "pages.css").read_text(encoding="utf-8")

@@ -44,6 +44,7 @@ SURFACE = {
     "push": "--dry-run --license --message --public --revision --step MODEL REPO",
     "predict": "--amp --batch-size --calibrated --device --explain --image-root --kinds --labels --out --overwrite"
     " --processes --step --threshold --top-k --workers IMAGES MODEL",
+    "review": "--adjudicator --agreement --decisions --disputed --host --images --labels --out --port --reviewer PLACE",
     "suite export": "--options --out --to RECIPE",
     "facial check": "--active-from --out --priors --show RECORDS",
     "facial fit": "--active-from --base --out --overwrite --programs --smoothing --split RECORDS",

@@ -37,7 +37,7 @@ from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.lavis_model import LavisModel, inference
 from lavis_emovit.pages import parts, uploads
 from lavis_emovit.pages.answers import MAX_QUESTION_CHARACTERS, PageModel, page_models
-from lavis_emovit.pages.decisions import add_record
+from lavis_emovit.pages.decisions import add_line
 from lavis_emovit.pages.examples import Example, examples
 from lavis_emovit.pages.heat_map import heat_map, place_of, scaled
 from lavis_emovit.pages.uploads import shown_image
@@ -163,7 +163,7 @@ def test_records_are_added_by_many_at_once(tmp_path: Path) -> None:
     names = [f"n{number}" for number in range(30)]
     made = [EmotionRecord(id=name, image="a.png", split="train", source="s") for name in names]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda record: add_record(tmp_path, record), made))
+        list(pool.map(lambda record: add_line(tmp_path / "records.jsonl", record.to_json()), made))
     assert sorted(record.id for record in read_records(tmp_path / "records.jsonl")) == sorted(["cut", *names])
 
 

@@ -140,6 +140,7 @@ EXTRAS = {
 PACKAGE_DATA = [
     "py.typed",
     "grafts/*.py",
+    "**/*.css",
     "**/*.json",
     "**/*.jinja",
     "**/*.md",
